@@ -1,0 +1,1 @@
+"""One compute-in-memory macro and its physics: specification, converters, calibration, simulator."""

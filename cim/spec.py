@@ -1,0 +1,223 @@
+"""What a chip promises: the typed form of one chip file (``cim/chips/*.toml``).
+
+A specification is what the maker says of every chip of that name; what one chip really
+does is measured (``cim.calibration``) or, for the emulated chip, hidden (``hil.emulator``).
+Loading and checking of the files is in ``cim.chipfile``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+class Encoding(enum.StrEnum):
+    """How a signed weight level becomes cells."""
+
+    DIFFERENTIAL_COLUMNS = "differential_columns"  # bit lines 2j (+) and 2j+1 (−) of one row
+    ROW_PAIRS = "row_pairs"  # word lines 2r (+) and 2r+1 (−) of one bit line (2T2R)
+    OFFSET_COLUMN = "offset_column"  # one cell a weight, the last logical column holds the middle level
+    SINGLE_ENDED = "single_ended"  # one cell a weight, the middle is subtracted digitally
+
+
+class PairSubtraction(enum.StrEnum):
+    """Where the two halves of a pair meet: before the converter or after it."""
+
+    ANALOG = "analog"
+    DIGITAL = "digital"
+
+
+class InputCoding(enum.StrEnum):
+    """How an input code reaches the word lines."""
+
+    BIT_SERIAL = "bit_serial"  # one bit a read, 0 or v_read
+    PULSE_COUNT = "pulse_count"  # bits_per_cycle bits a read, as that many equal pulses
+    AMPLITUDE = "amplitude"  # bits_per_cycle bits a read, as a voltage
+    TERNARY = "ternary"  # one signed bit a read: −v_read, 0, +v_read
+
+
+class SignedInput(enum.StrEnum):
+    """How a chip takes inputs below zero."""
+
+    PLANE = "plane"  # two's complement, the sign plane is one more read of weight −2^(b−1)
+    OFFSET = "offset"  # 2^(b−1) is added to each code, the correction is digital
+    TERNARY = "ternary"  # sign and magnitude, planes in −1, 0, +1
+    NONE = "none"
+
+
+class CellIv(enum.StrEnum):
+    LINEAR = "linear"  # I = G V
+    CUBIC = "cubic"  # I = G V (1 + k V²), k by level
+
+
+class AdcTransfer(enum.StrEnum):
+    LINEAR = "linear"
+    TABLE = "table"
+
+
+class ReadPath(enum.StrEnum):
+    """Which circuit verifies and reads single cells."""
+
+    SENSE = "sense"  # a sense amplifier of its own: cell readings are free of column errors
+    COLUMN_ADC = "column_adc"  # the column's converter: only cell times column gain is seen
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    coding: InputCoding
+    bits: int  # widest input code, 2..8
+    bits_per_cycle: int  # bits driven in one read
+    signed: SignedInput
+
+
+@dataclass(frozen=True, slots=True)
+class AdcSpec:
+    """The column converter.
+
+    ``full_scales_us`` lists the selectable ranges, ascending: the conductance sum in µS
+    (current divided by ``v_read_v`` and by the input unit) that reaches the end of the scale.
+    ``codes`` (transfer ``table``) are the true codes at evenly spaced inputs over the scale.
+    """
+
+    bits: int
+    full_scales_us: tuple[float, ...]
+    shared_by: int  # converted columns (pairs where subtraction is analog) that share one ADC
+    transfer: AdcTransfer = AdcTransfer.LINEAR
+    codes: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MacroSpec:
+    """One array with its drivers and converters.
+
+    ``levels_us[k]`` is the conductance in µS of level k; the table is the truth, nothing
+    computes it from its ends. Logical rows and outputs are what tiles are placed on; the
+    cells behind them follow from ``encoding``, ``column_order`` and the rows kept out.
+    """
+
+    rows: int  # word lines
+    columns: int  # bit lines
+    levels_us: tuple[float, ...]
+    tolerance_us: float  # write-verify window, ± µS
+    encoding: Encoding
+    pair_subtraction: PairSubtraction
+    inputs: InputSpec
+    rows_per_read: int  # most logical rows driven in one read
+    cell_iv: CellIv
+    cell_iv_k_per_v2: tuple[float, ...]  # one a level; empty when linear
+    adc: AdcSpec
+    column_order: tuple[int, ...]  # physical bit line of each logical column
+    reserved_rows: tuple[int, ...]  # word lines kept for bias or test
+    dead_rows: tuple[int, ...]  # word lines that do not work
+    read_path: ReadPath
+    v_read_v: float
+
+    @property
+    def paired(self) -> bool:
+        return self.encoding in (Encoding.DIFFERENTIAL_COLUMNS, Encoding.ROW_PAIRS)
+
+    @property
+    def max_level(self) -> int:
+        """Largest weight magnitude that one weight position holds."""
+        top = len(self.levels_us) - 1
+        return top if self.paired else top // 2
+
+    @property
+    def level_step_us(self) -> float:
+        """Mean distance of two neighbouring levels, µS: the unit of a level sum."""
+        return (self.levels_us[-1] - self.levels_us[0]) / (len(self.levels_us) - 1)
+
+    @property
+    def word_lines(self) -> tuple[tuple[int, ...], ...]:
+        """Physical word lines of each logical row: (r,), or (plus, minus) for row pairs."""
+        out = set(self.reserved_rows) | set(self.dead_rows)
+        if self.encoding is Encoding.ROW_PAIRS:
+            pairs = ((r, r + 1) for r in range(0, self.rows - 1, 2))
+            return tuple(p for p in pairs if not out.intersection(p))
+        return tuple((r,) for r in range(self.rows) if r not in out)
+
+    @property
+    def logical_rows(self) -> int:
+        """Rows a tile can use: those in service, at most ``rows_per_read``."""
+        return min(len(self.word_lines), self.rows_per_read)
+
+    @property
+    def outputs(self) -> int:
+        """Weight columns a macro offers."""
+        if self.encoding is Encoding.DIFFERENTIAL_COLUMNS:
+            return self.columns // 2
+        return self.columns - (self.encoding is Encoding.OFFSET_COLUMN)
+
+    @property
+    def adc_signed(self) -> bool:
+        """Whether a converted current can be negative."""
+        analog_pair = self.paired and self.pair_subtraction is PairSubtraction.ANALOG
+        return analog_pair or self.inputs.coding is InputCoding.TERNARY
+
+    def lsb_us(self, range_code: int) -> float:
+        """One ADC code in µS times input unit, at a range: full scale / 2^(bits−1) when signed, / 2^bits if not."""
+        return self.adc.full_scales_us[range_code] / 2 ** (self.adc.bits - self.adc_signed)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRecipe:
+    """Write-verify: what the chip (or the host, pulse by pulse) does to reach a window."""
+
+    set_start_v: float
+    set_step_v: float
+    set_stop_v: float
+    reset_start_v: float
+    reset_step_v: float
+    reset_stop_v: float
+    pulse_width_ns: float
+    max_pulses: int  # per cell and programming
+    verify_reads: int  # reads averaged in one verify
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Absolute limits, refused by host and chip alike."""
+
+    set_v: float
+    reset_v: float
+    read_v: float
+    pulse_width_ns: float
+    pulses_per_cell: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long each operation takes on the chip."""
+
+    pulse_ns: float  # one programming pulse with its set-up
+    verify_ns: float  # one read in a verify
+    cell_read_ns: float
+    row_setup_ns: float  # once per read of a macro
+    input_cycle_ns: float  # one input plane
+    conversion_ns: float  # one ADC conversion
+
+
+@dataclass(frozen=True, slots=True)
+class ChipSpec:
+    """Everything one chip file says.
+
+    ``sample`` holds the parameters from which the emulated chip draws its truth; the
+    simulator and the calibration never read it (a test checks). ``provenance`` maps each
+    dotted key to where its value comes from. ``digest`` is the SHA-256 of the canonical
+    description, 64 hex digits; the chip sends the same. ``text`` is the file itself.
+    """
+
+    name: str
+    revision: str
+    process: str
+    source: str
+    macros: int
+    macro: MacroSpec
+    write: WriteRecipe
+    limits: Limits
+    timing: Timing
+    sample: Mapping[str, float]
+    provenance: Mapping[str, str]
+    digest: str
+    text: str = field(repr=False, default="")

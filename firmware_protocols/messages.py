@@ -1,0 +1,342 @@
+"""The message set: one frozen dataclass a message, meaning only; bytes are in ``firmware_protocols.codec``.
+
+Conductances travel as unsigned 16-bit counts of ``unit_ns`` nanosiemens. ``sample`` numbers
+one noisy observation (pass, image, repeat): an emulated chip keys its noise with it, a real
+board ignores it. Every reply carries the chip's own time in nanoseconds.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Capability(enum.IntFlag):
+    """What a chip can do beyond hello, describe, read_cells, mvm and outputs_off."""
+
+    PROGRAM_TILE = 1 << 0  # write-verify on chip
+    PULSE = 1 << 1  # single pulses; the host verifies
+    SWEEP = 1 << 2  # steps kernel windows over a feature map
+    RAW = 1 << 3  # returns every conversion
+    SUMS = 1 << 4  # returns shift-added, pair-subtracted sums
+    LAYER = 1 << 5  # adds tiles, corrects and requantises
+    WAIT = 1 << 6
+    TEMPERATURE = 1 << 7
+    HELD_PROGRAM = 1 << 8  # remembers the digest of the program it holds
+    RESET = 1 << 9
+
+
+class Returns(enum.IntEnum):
+    """What a compute request brings back."""
+
+    RAW = 0  # (vectors, planes, conversions) codes
+    SUMS = 1  # (vectors, outputs) shift-added, pair subtracted
+    LAYER = 2  # (vectors, outputs) requantised activation codes
+
+
+class Polarity(enum.IntEnum):
+    SET = 0
+    RESET = 1
+
+
+class ErrorCode(enum.IntEnum):
+    UNSUPPORTED = 1  # unknown operation or missing capability
+    MALFORMED = 2  # body cannot be read
+    OUT_OF_RANGE = 3  # address, count or size beyond the chip
+    LIMIT = 4  # voltage, width or pulse count above an absolute limit
+    BUSY = 5
+    FAULT = 6  # the chip failed; outputs are off
+    NOT_AUTHORISED = 7
+    NO_SUCH_LAYER = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Kernel geometry of a sweep; row order of a vector is (channel, kernel row, kernel column)."""
+
+    channels: int
+    height: int
+    width: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TileAddress:
+    """A rectangle of logical rows and outputs of one macro."""
+
+    macro: int
+    row0: int
+    rows: int
+    output0: int
+    outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class CellBlock:
+    """A rectangle of physical cells: word lines and bit lines of one macro."""
+
+    macro: int
+    row0: int
+    rows: int
+    column0: int
+    columns: int
+
+
+# --- requests, host to chip -------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    version_min: int  # major << 8 | minor
+    version_max: int
+    max_payload: int  # largest frame payload the sender takes, bytes
+    window: int  # frames the sender can hold out of order
+    nonce: int  # u32
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramTile:
+    """Write-verify these cells. ``targets``: uint16 counts (rows, columns); 0xFFFF leaves a cell alone."""
+
+    cells: CellBlock
+    unit_ns: int
+    tolerance: int  # counts
+    max_pulses: int
+    verify_reads: int
+    set_start_mv: int
+    set_step_mv: int
+    set_stop_mv: int
+    reset_start_mv: int
+    reset_step_mv: int
+    reset_stop_mv: int
+    pulse_width_ns: int
+    sample: int
+    targets: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """One pulse on each selected cell. ``millivolts``: uint16 (rows, columns), 0 = none."""
+
+    cells: CellBlock
+    polarity: Polarity
+    width_ns: int
+    sample: int
+    millivolts: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCells:
+    """Read each cell ``reads`` times through the chip's read path; the reply is the mean."""
+
+    cells: CellBlock
+    unit_ns: int
+    reads: int
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mvm:
+    """Multiply input vectors by one tile (or by a loaded layer when ``returns`` is LAYER).
+
+    ``codes``: int16 (vectors, rows). Vector j belongs to sample ``sample + (first_vector + j)
+    // vectors_per_sample`` and is its position ``(first_vector + j) % vectors_per_sample``.
+    """
+
+    returns: Returns
+    tile: TileAddress | None
+    layer: int  # used with LAYER, else 0
+    range_code: int
+    input_bits: int
+    input_signed: bool
+    sample: int
+    vectors_per_sample: int
+    first_vector: int
+    codes: NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Step a window over feature maps and multiply each unfolded vector.
+
+    ``codes``: int16 (images, channels, height, width). With a tile, ``row_skip`` leading
+    entries of each unfolded vector are dropped and the next ``tile.rows`` drive its rows.
+    Image i is sample ``sample + i``; its positions count row by row.
+    """
+
+    returns: Returns
+    tile: TileAddress | None
+    layer: int
+    range_code: int
+    input_bits: int
+    input_signed: bool
+    window: Window
+    row_skip: int
+    sample: int
+    codes: NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerTile:
+    """One tile of a loaded layer with the correction of its columns.
+
+    level_sum = round((gain · sum + offset + input_gain · Σ inputs) / 2^shift), half away from
+    zero; then times ``multiplier`` into the accumulators ``first_output`` onwards. The tile's
+    rows take unfolded inputs from ``first_input``.
+    """
+
+    address: TileAddress
+    first_input: int
+    first_output: int
+    multiplier: int
+    shift: int
+    gain: NDArray[np.int32]  # (outputs,)
+    offset: NDArray[np.int64]
+    input_gain: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadLayer:
+    """Give the chip a layer: tiles, bias and requantisation (docs/digital_ops.md)."""
+
+    layer: int
+    inputs: int
+    outputs: int
+    low: int
+    high: int
+    bias: NDArray[np.int32]  # (outputs,)
+    multiplier: NDArray[np.int32]
+    shift: NDArray[np.int32]
+    tiles: tuple[LayerTile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldProgram:
+    """All tiles of this program are written; remember its SHA-256 (32 bytes). Any write forgets it."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    duration_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsOff:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    pass
+
+
+# --- replies, chip to host --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HelloReply:
+    version: int
+    boot_id: int  # u32, new at each start
+    reset_cause: int
+    max_payload: int
+    window: int
+    max_message: int  # largest message body the chip takes, bytes
+    capabilities: Capability
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    name: str
+    revision: str
+    serial: str  # which chip of that kind
+    firmware: str
+    kind: str  # "silicon" or "emulated"
+    macros: int
+    rows: int
+    columns: int
+    spec_digest: bytes  # 32 bytes
+    program_digest: bytes  # 32 bytes of the held program, zeros when none
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Not an answer: a long request is still running."""
+
+    done: int
+    total: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileProgrammed:
+    """Last verify reading, pulses and outcome of each cell, (rows, columns)."""
+
+    unit_ns: int
+    readings: NDArray[np.uint16]
+    pulses: NDArray[np.uint16]
+    reached: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class CellReadings:
+    unit_ns: int
+    readings: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class MvmResult:
+    """``values``: int32, shape as ``returns`` says; RAW (vectors, planes, conversions), else (vectors, outputs)."""
+
+    returns: Returns
+    saturated: int  # conversions at the end of the scale
+    conversions: int  # conversions made
+    values: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReply:
+    temperature_c: float
+    outputs_on: bool
+    programmed_cells: int
+    pulses_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Accepted and finished, nothing to report."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply:
+    code: ErrorCode
+    text: str
+    value: float = 0.0
+    limit: float = 0.0
+
+
+Request = (
+    Hello | Describe | ProgramTile | Pulse | ReadCells | Mvm | Sweep | LoadLayer | HoldProgram | Status | Wait
+    | OutputsOff | Reset
+)
+Reply = (
+    HelloReply | Description | Progress | TileProgrammed | CellReadings | MvmResult | StatusReply | Done | ErrorReply
+)
+Message = Request | Reply

@@ -1,0 +1,1 @@
+"""Hardware in the loop: move bytes, program, run, calibrate, compare, report."""
