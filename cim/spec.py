@@ -157,7 +157,7 @@ class MacroSpec:
 
     def lsb_us(self, range_code: int) -> float:
         """One ADC code in µS times input unit, at a range: full scale / 2^(bits−1) when signed, / 2^bits if not."""
-        return self.adc.full_scales_us[range_code] / 2 ** (self.adc.bits - self.adc_signed)
+        return self.adc.full_scales_us[range_code] / float(1 << (self.adc.bits - self.adc_signed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,14 +56,10 @@ def unfold(codes: NDArray[np.integer], window: Window) -> NDArray[np.integer]:
     """
     images = codes.shape[0]
     if codes.shape[1:] != (window.channels, window.height, window.width):
-        raise ValueError(
-            f"feature map {codes.shape[1:]} is not {(window.channels, window.height, window.width)}"
-        )
+        raise ValueError(f"feature map {codes.shape[1:]} is not {(window.channels, window.height, window.width)}")
     (pad_h, pad_w), (step_h, step_w), (gap_h, gap_w) = window.padding, window.stride, window.dilation
     padded = np.pad(codes, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)))
     reach = (gap_h * (window.kernel[0] - 1) + 1, gap_w * (window.kernel[1] - 1) + 1)
     view = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
     view = view[:, :, ::step_h, ::step_w, ::gap_h, ::gap_w]
-    return np.ascontiguousarray(view.transpose(0, 2, 3, 1, 4, 5)).reshape(
-        images, window.positions, window.rows
-    )
+    return np.ascontiguousarray(view.transpose(0, 2, 3, 1, 4, 5)).reshape(images, window.positions, window.rows)

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
 from cim.spec import ChipSpec
 from cim.windows import Window
-from numpy.typing import NDArray
 
 Ints = NDArray[np.int32]
 

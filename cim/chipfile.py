@@ -1,0 +1,247 @@
+"""Chip files: load, check, and say exactly which line is wrong.
+
+A chip file is TOML; every value is ``key = { value = …, source = "…" }`` and every source
+begins with ``measured:``, ``published:`` or ``assumed``. ``load_chip`` takes the name of a
+shipped file (``hil chips``) or the path of a user's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from cim.chipschema import OPTIONAL, SECTIONS, Check, broken_rules
+from cim.spec import AdcSpec, CellIv, ChipSpec, InputSpec, Limits, MacroSpec, Timing, WriteRecipe
+
+FORMAT = "hil.chip"
+VERSION = (1, 0)
+MAX_FILE_BYTES = 1 << 20
+SOURCE = re.compile(r"(measured: .+|published: .+|assumed(: .+)?)")
+
+
+class ChipFileError(Exception):
+    """A chip file is missing or wrong; holds the path, line, field and reason."""
+
+    def __init__(self, path: str, line: int, field: str, text: str) -> None:
+        where = f"{path}:{line}: {field}: " if field else f"{path}: "
+        super().__init__(where + text)
+        self.path, self.line, self.field, self.text = path, line, field, text
+
+
+class NewerChipFile(ChipFileError):
+    """The file was written for a newer major version of the format."""
+
+
+def chip_names() -> list[str]:
+    """Names of the chip files that come with the package."""
+    return sorted(p.name[:-5] for p in resources.files("cim").joinpath("chips").iterdir() if p.name.endswith(".toml"))
+
+
+def load_chip(name_or_path: str | Path, *, macros: int | None = None) -> ChipSpec:
+    """Give the specification of a shipped chip or of a user's file.
+
+    Args:
+        name_or_path: ``"lab-128"``, or a path ending in ``.toml``.
+        macros: another macro count than the file's.
+
+    Raises:
+        ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
+    """
+    name = str(name_or_path)
+    if not name.endswith(".toml"):
+        if name not in chip_names():
+            raise ChipFileError(name, 0, "", f"no such chip; there are {', '.join(chip_names())}, or a path to a .toml")
+        text = resources.files("cim").joinpath("chips", f"{name}.toml").read_text("utf-8")
+        return parse_chip(text, f"{name}.toml", macros=macros)
+    try:
+        path = Path(name)
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ChipFileError(name, 0, "", f"larger than {MAX_FILE_BYTES} bytes, so not a chip file")
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ChipFileError(name, 0, "", f"cannot be read ({error})") from error
+    return parse_chip(text, name, macros=macros)
+
+
+def parse_chip(text: str, origin: str, *, macros: int | None = None) -> ChipSpec:
+    """Check the text of a chip file and give its specification; ``origin`` names it in errors."""
+    return _Reader(text, origin).chip(macros)
+
+
+def idealised(spec: ChipSpec, adc_bits: int | None = None) -> ChipSpec:
+    """The same chip with every non-ideality off and converters fine enough to be exact.
+
+    Levels are whole multiples of one step, the one ADC range has an LSB of exactly that
+    step, and ``adc_bits`` (default: as many as the largest possible sum needs) never saturate.
+    """
+    macro = spec.macro
+    step = max(round(macro.level_step_us * 16), 1) / 16
+    ground = max(round(macro.levels_us[0] / step), 1)
+    levels = tuple(step * (ground + k) for k in range(len(macro.levels_us)))
+    unit = (1 << macro.inputs.bits_per_cycle) - 1
+    largest = macro.rows * unit * (ground + len(levels) - 1)
+    bits = adc_bits or largest.bit_length() + macro.adc_signed
+    ideal = dataclasses.replace(
+        macro,
+        levels_us=levels,
+        tolerance_us=step / 4,
+        cell_iv=CellIv.LINEAR,
+        cell_iv_k_per_v2=(),
+        adc=AdcSpec(bits, (step * float(1 << (bits - macro.adc_signed)),), macro.adc.shared_by),
+        dead_rows=(),
+    )
+    changed = _with_digest(
+        dataclasses.replace(
+            spec, revision=f"{spec.revision}-ideal", macro=ideal, sample=dict.fromkeys(spec.sample, 0.0)
+        )
+    )
+    return dataclasses.replace(changed, text=render_chip(changed))
+
+
+def render_chip(spec: ChipSpec) -> str:
+    """The text of a chip file that reads back as ``spec`` (comments are not kept)."""
+    macro = spec.macro
+    cell = {"levels_us": list(macro.levels_us), "tolerance_us": macro.tolerance_us, "iv": macro.cell_iv}
+    cell["iv_k_per_v2"] = list(macro.cell_iv_k_per_v2)
+    sections: dict[str, Mapping[str, Any]] = {
+        "chip": {k: getattr(spec, k) for k in SECTIONS["chip"]},
+        "macro": {k: getattr(macro, k) for k in SECTIONS["macro"]},
+        "cell": cell,
+        "input": dataclasses.asdict(macro.inputs),
+        "adc": dataclasses.asdict(macro.adc),
+        **{k: dataclasses.asdict(getattr(spec, k)) for k in ("write", "limits", "timing")},
+        "sample": spec.sample,
+    }
+    lines = [f'format = "{FORMAT}"', f'version = "{VERSION[0]}.{VERSION[1]}"']
+    for section, fields in sections.items():
+        lines.append(f"\n[{section}]")
+        for key, value in fields.items():
+            source = spec.provenance.get(f"{section}.{key}", "assumed")
+            plain = list(value) if isinstance(value, tuple) else value
+            lines.append(
+                f"{key} = {{ value = {json.dumps(plain)}, source = {json.dumps(source, ensure_ascii=False)} }}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def description(spec: ChipSpec) -> dict[str, Any]:
+    """Everything that the digest covers, as plain data: what a chip must have in common with its file."""
+    parts = {k: dataclasses.asdict(getattr(spec, k)) for k in ("macro", "write", "limits", "timing")}
+    return {"name": spec.name, "revision": spec.revision, "macros": spec.macros, **parts}
+
+
+def _with_digest(spec: ChipSpec) -> ChipSpec:
+    canonical = json.dumps(description(spec), sort_keys=True, separators=(",", ":"))
+    return dataclasses.replace(spec, digest=hashlib.sha256(canonical.encode()).hexdigest())
+
+
+class _Reader:
+    """Turns one text into a ``ChipSpec``; knows on which line each field stands."""
+
+    def __init__(self, text: str, origin: str) -> None:
+        self.text, self.origin = text, origin
+        self.lines = _field_lines(text)
+        self.provenance: dict[str, str] = {}
+
+    def fail(self, field: str, text: str) -> ChipFileError:
+        return ChipFileError(self.origin, self.lines.get(field, self.lines.get(field.split(".")[0], 1)), field, text)
+
+    def chip(self, macros: int | None) -> ChipSpec:
+        try:
+            data = tomllib.loads(self.text)
+        except tomllib.TOMLDecodeError as error:
+            line = re.search(r"line (\d+)", str(error))
+            raise ChipFileError(self.origin, int(line[1]) if line else 1, "toml", str(error)) from error
+        self._check_version(data)
+        for name in data:
+            if name not in SECTIONS and name not in ("format", "version"):
+                raise self.fail(name, f"unknown section; there are {', '.join(SECTIONS)}")
+        values = {name: self._section(name, data.get(name)) for name in SECTIONS}
+        spec = self._spec(values, macros)
+        for field, text in broken_rules(spec):
+            raise self.fail(field, text)
+        return _with_digest(spec)
+
+    def _check_version(self, data: Mapping[str, Any]) -> None:
+        if data.get("format") != FORMAT:
+            raise self.fail("format", f"is {data.get('format')!r}, a chip file says {FORMAT!r}")
+        match = re.fullmatch(r"(\d+)\.(\d+)", str(data.get("version")))
+        if match is None:
+            raise self.fail("version", f"{data.get('version')!r} is not major.minor")
+        if int(match[1]) > VERSION[0]:
+            raise NewerChipFile(
+                self.origin, self.lines.get("version", 1), "version", f"{match[0]}; this program reads {VERSION[0]}.x"
+            )
+
+    def _section(self, name: str, table: Any) -> dict[str, Any]:
+        if not isinstance(table, dict):
+            raise self.fail(name, "section is missing")
+        checks = SECTIONS[name]
+        for key in table:
+            if key not in checks:
+                raise self.fail(f"{name}.{key}", f"unknown field; [{name}] has {', '.join(checks)}")
+        return {key: self._value(f"{name}.{key}", table.get(key), check) for key, check in checks.items()}
+
+    def _value(self, field: str, entry: Any, check: Check) -> Any:
+        if entry is None:
+            if field in OPTIONAL:
+                return OPTIONAL[field]
+            raise self.fail(field, "is missing")
+        if not isinstance(entry, dict) or set(entry) != {"value", "source"}:
+            raise self.fail(field, 'must be { value = …, source = "…" }')
+        if not isinstance(entry["source"], str) or not SOURCE.fullmatch(entry["source"]):
+            raise self.fail(field, f"source {entry['source']!r} must begin with measured:, published: or assumed")
+        try:
+            value = check(entry["value"])
+        except ValueError as error:
+            raise self.fail(field, str(error)) from None
+        self.provenance[field] = entry["source"]
+        return value
+
+    def _spec(self, v: Mapping[str, dict[str, Any]], macros: int | None) -> ChipSpec:
+        macro, cell, adc = v["macro"], v["cell"], v["adc"]
+        order = tuple(range(macro["columns"])) if macro["column_order"] == "linear" else macro["column_order"]
+        return ChipSpec(
+            name=v["chip"]["name"],
+            revision=v["chip"]["revision"],
+            process=v["chip"]["process"],
+            source=self.origin,
+            macros=v["chip"]["macros"] if macros is None else macros,
+            macro=MacroSpec(
+                **{k: macro[k] for k in macro if k != "column_order"},
+                column_order=order,
+                levels_us=cell["levels_us"],
+                tolerance_us=cell["tolerance_us"],
+                cell_iv=cell["iv"],
+                cell_iv_k_per_v2=cell["iv_k_per_v2"],
+                inputs=InputSpec(**v["input"]),
+                adc=AdcSpec(**adc),
+            ),
+            write=WriteRecipe(**v["write"]),
+            limits=Limits(**v["limits"]),
+            timing=Timing(**v["timing"]),
+            sample=v["sample"],
+            provenance=self.provenance,
+            digest="",
+            text=self.text,
+        )
+
+
+def _field_lines(text: str) -> dict[str, int]:
+    """Line of each section and dotted field."""
+    lines: dict[str, int] = {}
+    section = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
+            section = header[1]
+            lines.setdefault(section, number)
+        elif key := re.match(r"\s*([\w-]+)\s*=", line):
+            lines.setdefault(f"{section}.{key[1]}" if section else key[1], number)
+    return lines

@@ -1,0 +1,222 @@
+"""What a chip file must hold: the check of each field, and the rules that join several."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from cim.spec import (
+    AdcTransfer,
+    CellIv,
+    ChipSpec,
+    Encoding,
+    InputCoding,
+    PairSubtraction,
+    ReadPath,
+    SignedInput,
+)
+
+# What every section must hold: field -> check of one value. A check returns the value or raises ValueError.
+Check = Callable[[Any], Any]
+
+
+def _number(low: float, high: float) -> Check:
+    def check(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ValueError(f"{value!r} is not a number from {low:g} to {high:g}")
+        return float(value)
+
+    return check
+
+
+def _count(low: int, high: int) -> Check:
+    def check(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"{value!r} is not a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 64:
+        raise ValueError(f"{value!r} is not a text of 1 to 64 characters")
+    return value
+
+
+def _one_of(kind: type[Any]) -> Check:
+    def check(value: Any) -> Any:
+        try:
+            return kind(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is none of {', '.join(str(k) for k in kind)}") from None
+
+    return check
+
+
+def _ascending(low: float, high: float, shortest: int) -> Check:
+    number = _number(low, high)
+
+    def check(value: Any) -> tuple[float, ...]:
+        if not isinstance(value, list) or not shortest <= len(value) <= 4096:
+            raise ValueError(f"is not a list of at least {shortest} numbers")
+        numbers = tuple(number(v) for v in value)
+        if any(b <= a for a, b in itertools.pairwise(numbers)):
+            raise ValueError("does not rise from each number to the next")
+        return numbers
+
+    return check
+
+
+def _list_of(item: Check) -> Check:
+    def check(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, list) or len(value) > 4096:
+            raise ValueError("is not a list of at most 4096 values")
+        return tuple(item(v) for v in value)
+
+    return check
+
+
+def _order(value: Any) -> Any:
+    return value if value == "linear" else _list_of(_count(0, 4095))(value)
+
+
+VOLT = _number(0, 20)
+NS = _number(0, 1e9)
+SHARE = _number(0, 1)
+SECTIONS: Mapping[str, Mapping[str, Check]] = {
+    "chip": {"name": _text, "revision": _text, "process": _text, "macros": _count(1, 65535)},
+    "macro": {
+        "rows": _count(1, 4096),
+        "columns": _count(1, 4096),
+        "encoding": _one_of(Encoding),
+        "pair_subtraction": _one_of(PairSubtraction),
+        "rows_per_read": _count(1, 4096),
+        "column_order": _order,
+        "reserved_rows": _list_of(_count(0, 4095)),
+        "dead_rows": _list_of(_count(0, 4095)),
+        "read_path": _one_of(ReadPath),
+        "v_read_v": _number(0.001, 2),
+    },
+    "cell": {
+        "levels_us": _ascending(0, 10_000, 2),
+        "tolerance_us": _number(0.001, 1000),
+        "iv": _one_of(CellIv),
+        "iv_k_per_v2": _list_of(_number(-10, 100)),
+    },
+    "input": {
+        "coding": _one_of(InputCoding),
+        "bits": _count(2, 8),
+        "bits_per_cycle": _count(1, 8),
+        "signed": _one_of(SignedInput),
+    },
+    "adc": {
+        "bits": _count(2, 24),
+        "full_scales_us": _ascending(1e-3, 1e12, 1),
+        "shared_by": _count(1, 4096),
+        "transfer": _one_of(AdcTransfer),
+        "codes": _ascending(-(1 << 24), 1 << 24, 2),
+    },
+    "write": {
+        **dict.fromkeys(("set_start_v", "set_step_v", "set_stop_v"), VOLT),
+        **dict.fromkeys(("reset_start_v", "reset_step_v", "reset_stop_v"), VOLT),
+        "pulse_width_ns": NS,
+        "max_pulses": _count(1, 65535),
+        "verify_reads": _count(1, 255),
+    },
+    "limits": {
+        "set_v": VOLT,
+        "reset_v": VOLT,
+        "read_v": VOLT,
+        "pulse_width_ns": NS,
+        "pulses_per_cell": _count(1, 65535),
+    },
+    "timing": dict.fromkeys(
+        ("pulse_ns", "verify_ns", "cell_read_ns", "row_setup_ns", "input_cycle_ns", "conversion_ns"), NS
+    ),
+    "sample": {
+        **dict.fromkeys(("stuck_low_share", "stuck_high_share", "unreached_share"), SHARE),
+        **dict.fromkeys(("column_gain_sigma", "sense_gain_sigma", "supply_droop"), SHARE),
+        "adc_offset_codes": _number(0, 1000),
+        "inl_lsb": _number(0, 1000),
+        "read_variance_us2": _number(0, 1e6),
+        "relaxation": _number(0, 10),
+        "wire_ohm": _number(0, 1000),
+        "verify_noise_us": _number(0, 1e4),
+        "pulse_step_us": _number(0, 1e4),
+        "pulse_sigma": _number(0, 5),
+        "temperature_c": _number(-100, 300),
+    },
+}
+OPTIONAL = {"cell.iv_k_per_v2": (), "adc.codes": ()}
+
+Rule = tuple[bool, str, str]  # holds, field, text of the failure
+
+
+def broken_rules(spec: ChipSpec) -> Iterator[tuple[str, str]]:
+    """Field and reason of every rule that the whole specification breaks."""
+    for holds, field, text in (*_macro_rules(spec), *_write_rules(spec)):
+        if not holds:
+            yield field, text
+
+
+def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:
+    m = spec.macro
+    levels = len(m.levels_us)
+    one_bit = m.inputs.coding in (InputCoding.BIT_SERIAL, InputCoding.TERNARY)
+    signs_agree = (m.inputs.signed is SignedInput.TERNARY) == (m.inputs.coding is InputCoding.TERNARY)
+    rows_exist = all(r < m.rows for r in m.reserved_rows + m.dead_rows)
+    span = m.levels_us[-1] - m.levels_us[0]
+    return (
+        (1 <= spec.macros <= 65535, "chip.macros", f"{spec.macros} is not from 1 to 65535"),
+        (
+            sorted(m.column_order) == list(range(m.columns)),
+            "macro.column_order",
+            f"must name each of the {m.columns} bit lines once",
+        ),
+        (rows_exist, "macro.dead_rows", f"a dead or reserved row lies beyond {m.rows - 1}"),
+        (m.logical_rows >= 1, "macro.rows_per_read", "no row is left in service"),
+        (m.outputs >= 1, "macro.columns", "no output is left"),
+        (m.max_level >= 1, "cell.levels_us", f"{levels} levels hold no signed weight in this encoding"),
+        (
+            m.cell_iv is CellIv.LINEAR or len(m.cell_iv_k_per_v2) == levels,
+            "cell.iv_k_per_v2",
+            f"a cubic cell needs one k for each of {levels} levels",
+        ),
+        (
+            (m.adc.transfer is AdcTransfer.TABLE) == bool(m.adc.codes),
+            "adc.codes",
+            "a table transfer has codes, a linear one has none",
+        ),
+        (m.inputs.bits_per_cycle <= m.inputs.bits, "input.bits_per_cycle", "is more than input.bits"),
+        (not one_bit or m.inputs.bits_per_cycle == 1, "input.bits_per_cycle", f"is 1 for {m.inputs.coding}"),
+        (signs_agree, "input.signed", "ternary signs and ternary coding go together"),
+        (
+            m.paired or m.pair_subtraction is PairSubtraction.DIGITAL,
+            "macro.pair_subtraction",
+            f"{m.encoding} subtracts digitally",
+        ),
+        (span > 2 * m.tolerance_us, "cell.tolerance_us", "is wider than the levels are apart"),
+    )
+
+
+def _write_rules(spec: ChipSpec) -> tuple[Rule, ...]:
+    w, limits = spec.write, spec.limits
+    return (
+        (
+            w.set_start_v <= w.set_stop_v <= limits.set_v,
+            "write.set_stop_v",
+            f"must lie between its start and the limit {limits.set_v} V",
+        ),
+        (
+            w.reset_start_v <= w.reset_stop_v <= limits.reset_v,
+            "write.reset_stop_v",
+            f"must lie between its start and the limit {limits.reset_v} V",
+        ),
+        (w.set_step_v > 0, "write.set_step_v", "must be above zero"),
+        (w.reset_step_v > 0, "write.reset_step_v", "must be above zero"),
+        (w.pulse_width_ns <= limits.pulse_width_ns, "write.pulse_width_ns", f"is above {limits.pulse_width_ns} ns"),
+        (w.max_pulses <= limits.pulses_per_cell, "write.max_pulses", f"is above {limits.pulses_per_cell}"),
+        (spec.macro.v_read_v <= limits.read_v, "macro.v_read_v", f"is above the limit {limits.read_v} V"),
+    )
