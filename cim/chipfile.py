@@ -108,8 +108,12 @@ def idealised(spec: ChipSpec, adc_bits: int | None = None) -> ChipSpec:
 def render_chip(spec: ChipSpec) -> str:
     """The text of a chip file that reads back as ``spec`` (comments are not kept)."""
     macro = spec.macro
-    cell = {"levels_us": list(macro.levels_us), "tolerance_us": macro.tolerance_us, "iv": macro.cell_iv}
-    cell["iv_k_per_v2"] = list(macro.cell_iv_k_per_v2)
+    cell = {
+        "levels_us": list(macro.levels_us),
+        "tolerance_us": macro.tolerance_us,
+        "iv": macro.cell_iv,
+        "iv_k_per_v2": list(macro.cell_iv_k_per_v2),
+    }
     sections: dict[str, Mapping[str, Any]] = {
         "chip": {k: getattr(spec, k) for k in SECTIONS["chip"]},
         "macro": {k: getattr(macro, k) for k in SECTIONS["macro"]},
@@ -123,11 +127,11 @@ def render_chip(spec: ChipSpec) -> str:
     for section, fields in sections.items():
         lines.append(f"\n[{section}]")
         for key, value in fields.items():
-            source = spec.provenance.get(f"{section}.{key}", "assumed")
             plain = list(value) if isinstance(value, tuple) else value
-            lines.append(
-                f"{key} = {{ value = {json.dumps(plain)}, source = {json.dumps(source, ensure_ascii=False)} }}"
-            )
+            if f"{section}.{key}" in OPTIONAL and not plain:
+                continue
+            source = json.dumps(spec.provenance.get(f"{section}.{key}", "assumed"), ensure_ascii=False)
+            lines.append(f"{key} = {{ value = {json.dumps(plain)}, source = {source} }}")
     return "\n".join(lines) + "\n"
 
 
