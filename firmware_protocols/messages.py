@@ -51,6 +51,7 @@ class ErrorCode(enum.IntEnum):
     FAULT = 6  # the chip failed; outputs are off
     NOT_AUTHORISED = 7
     NO_SUCH_LAYER = 8
+    STOPPED = 9  # ended before it finished: outputs off, or another host took over
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +264,14 @@ class HelloReply:
 
 
 @dataclass(frozen=True, slots=True)
+class HelloReject:
+    """No common major version; the range that the chip speaks."""
+
+    version_min: int
+    version_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Description:
     name: str
     revision: str
@@ -333,10 +342,30 @@ class ErrorReply:
 
 
 Request = (
-    Hello | Describe | ProgramTile | Pulse | ReadCells | Mvm | Sweep | LoadLayer | HoldProgram | Status | Wait
-    | OutputsOff | Reset
+    Hello
+    | Describe
+    | ProgramTile
+    | Pulse
+    | ReadCells
+    | Mvm
+    | Sweep
+    | LoadLayer
+    | HoldProgram
+    | Status
+    | Wait
+    | OutputsOff
+    | Reset
 )
 Reply = (
-    HelloReply | Description | Progress | TileProgrammed | CellReadings | MvmResult | StatusReply | Done | ErrorReply
+    HelloReply
+    | HelloReject
+    | Description
+    | Progress
+    | TileProgrammed
+    | CellReadings
+    | MvmResult
+    | StatusReply
+    | Done
+    | ErrorReply
 )
 Message = Request | Reply

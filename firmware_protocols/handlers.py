@@ -1,0 +1,96 @@
+"""What stands behind the chip role: one method a request, implemented by an emulated chip or a board's own SDK.
+
+``ChipServer`` (firmware_protocols.chip) reads the frames, checks capabilities, calls these
+methods one at a time and turns what they return or raise into replies. A method refuses by
+raising ``Refusal``; any other exception switches the outputs off and is answered FAULT.
+
+A method that takes more than about a second must not hold the link up: it is written as a
+generator that yields ``Progress`` (sent to the host) or ``None`` (only lets the link
+acknowledge) and returns its reply. The generator is closed, at a yield, when the host
+switches the outputs off or another host takes over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from firmware_protocols.messages import (
+    Capability,
+    CellReadings,
+    Description,
+    Done,
+    ErrorCode,
+    HoldProgram,
+    LoadLayer,
+    Mvm,
+    MvmResult,
+    ProgramTile,
+    Progress,
+    Pulse,
+    ReadCells,
+    StatusReply,
+    Sweep,
+    TileProgrammed,
+    Wait,
+)
+
+T = TypeVar("T")
+
+Answer: TypeAlias = T | Generator[Progress | None, None, T]
+"""A reply, or a generator that ends with it."""
+
+
+class Refusal(Exception):
+    """The chip will not do it; becomes an ``ErrorReply``.
+
+    ``value`` and ``limit`` are the number asked for and the number allowed, 0 where none apply.
+    """
+
+    def __init__(self, code: ErrorCode, text: str, value: float = 0.0, limit: float = 0.0) -> None:
+        super().__init__(text)
+        self.code, self.text, self.value, self.limit = code, text, value, limit
+
+
+@runtime_checkable
+class ChipHandlers(Protocol):
+    """The verbs of one chip.
+
+    Minimum: describe, read_cells, mvm, outputs_off, and program_tile or pulse. All else is a
+    capability; methods of capabilities that are not set are never called and may raise
+    ``Refusal(ErrorCode.UNSUPPORTED, ...)``.
+    """
+
+    @property
+    def capabilities(self) -> Capability: ...
+
+    @property
+    def chip_time_ns(self) -> int:
+        """The chip's own clock, nanoseconds since its start; every reply carries it."""
+        ...
+
+    def describe(self) -> Description: ...
+
+    def program_tile(self, request: ProgramTile) -> Answer[TileProgrammed]: ...
+
+    def pulse(self, request: Pulse) -> Answer[Done]: ...
+
+    def read_cells(self, request: ReadCells) -> Answer[CellReadings]: ...
+
+    def mvm(self, request: Mvm) -> Answer[MvmResult]: ...
+
+    def sweep(self, request: Sweep) -> Answer[MvmResult]: ...
+
+    def load_layer(self, request: LoadLayer) -> Done: ...
+
+    def hold_program(self, request: HoldProgram) -> Done: ...
+
+    def status(self) -> StatusReply: ...
+
+    def wait(self, request: Wait) -> Answer[Done]: ...
+
+    def outputs_off(self) -> Done:
+        """Take every voltage off the array. Called also after faults; must not fail."""
+        ...
+
+    def reset(self) -> Done: ...
