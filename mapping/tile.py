@@ -1,0 +1,145 @@
+"""Cut a layer's weight matrix into pieces that one macro can hold.
+
+A matrix is described by its groups: ``groups`` blocks of (inputs / groups) x (outputs /
+groups) on the diagonal, zeros elsewhere (one block for a dense layer, one a channel for a
+depthwise layer). Pieces are rows x outputs, several whole blocks when they fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.spec import MacroSpec
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixShape:
+    """Size of a layer's matrix; ``kernel`` is the number of rows of one input channel (kernel height x width)."""
+
+    layer: str
+    inputs: int
+    outputs: int
+    groups: int = 1
+    kernel: int = 1
+
+    def __post_init__(self) -> None:
+        if self.inputs % self.groups or self.outputs % self.groups or (self.inputs // self.groups) % self.kernel:
+            raise ValueError(
+                f"{self.layer}: {self.inputs} inputs and {self.outputs} outputs do not divide into "
+                f"{self.groups} groups of whole channels of {self.kernel} rows"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A rectangle of a layer's matrix for one macro, and which bit slice of it."""
+
+    inputs: range
+    outputs: range
+    slice: int
+
+
+def cut(shape: MatrixShape, macro: MacroSpec, slices: int) -> tuple[Piece, ...]:
+    """Give the pieces of a layer, in order of slice, outputs, inputs.
+
+    Whole blocks share a macro when at least one fits; else each block is cut evenly by
+    outputs and rows. Rows are cut between channels unless that needs more pieces.
+
+    Example: 16 channels of 3x3 on 128 rows are two pieces of 8 channels, 72 rows each.
+    """
+    rows, outputs = shape.inputs // shape.groups, shape.outputs // shape.groups
+    together = min(macro.logical_rows // rows, macro.outputs // outputs)
+    pieces = []
+    for s in range(slices):
+        if together:
+            for part in _even(shape.groups, -(-shape.groups // together)):
+                pieces.append(Piece(_times(part, rows), _times(part, outputs), s))
+            continue
+        for group in range(shape.groups):
+            for out in _even(outputs, -(-outputs // macro.outputs)):
+                for part in _row_parts(rows, shape.kernel, macro.logical_rows):
+                    pieces.append(Piece(_shift(part, group * rows), _shift(out, group * outputs), s))
+    return tuple(pieces)
+
+
+def slices_needed(weight_max: int, max_level: int) -> int:
+    """Bit slices that hold ±weight_max: digits 0..max_level with the weight's sign, base max_level + 1."""
+    slices, reach = 1, max_level
+    while reach < weight_max:
+        slices += 1
+        reach = reach * (max_level + 1) + max_level
+    return slices
+
+
+def stretch(weight_max: int, max_level: int) -> int:
+    """Whole factor on weights narrower than the cells: ±1 on seven levels becomes ±7, seven times the signal."""
+    return max(1, max_level // weight_max)
+
+
+def digit(weights: NDArray[np.int16], piece_slice: int, max_level: int) -> NDArray[np.int8]:
+    """The signed digit of one slice; Σ_s digit_s · (max_level + 1)^s gives the weights back.
+
+    Example: −13 at max_level 7 is −5 in slice 0 and −1 in slice 1.
+    """
+    size = np.abs(weights.astype(np.int32)) // (max_level + 1) ** piece_slice % (max_level + 1)
+    return (np.sign(weights) * size).astype(np.int8)
+
+
+def piece_levels(weights: NDArray[np.int16], piece: Piece, max_level: int) -> NDArray[np.int8]:
+    """Levels of one piece, int8 (rows, outputs); zeros off the diagonal blocks.
+
+    Args:
+        weights: integer weights, (groups, outputs / groups, inputs / groups).
+    """
+    groups, outputs, inputs = weights.shape
+    levels = np.zeros((len(piece.inputs), len(piece.outputs)), np.int8)
+    for group in range(groups):
+        rows = _meet(piece.inputs, range(group * inputs, (group + 1) * inputs))
+        columns = _meet(piece.outputs, range(group * outputs, (group + 1) * outputs))
+        if len(rows) and len(columns):
+            block = weights[
+                group,
+                columns.start - group * outputs : columns.stop - group * outputs,
+                rows.start - group * inputs : rows.stop - group * inputs,
+            ]
+            levels[
+                rows.start - piece.inputs.start : rows.stop - piece.inputs.start,
+                columns.start - piece.outputs.start : columns.stop - piece.outputs.start,
+            ] = digit(block.T, piece.slice, max_level)
+    return levels
+
+
+def _row_parts(rows: int, kernel: int, limit: int) -> Iterator[range]:
+    fewest = -(-rows // limit)
+    channels = limit // kernel  # whole channels in one piece
+    by_channel = -(-(rows // kernel) // channels) if channels else 0  # 0: not even one fits
+    if by_channel == fewest:
+        yield from (_times(part, kernel) for part in _even(rows // kernel, by_channel))
+    else:
+        yield from _even(rows, fewest)
+
+
+def _even(count: int, parts: int) -> Iterator[range]:
+    """``count`` things in ``parts`` runs whose sizes differ by at most one, larger first."""
+    size, longer = divmod(count, parts)
+    start = 0
+    for i in range(parts):
+        stop = start + size + (i < longer)
+        yield range(start, stop)
+        start = stop
+
+
+def _times(part: range, factor: int) -> range:
+    return range(part.start * factor, part.stop * factor)
+
+
+def _shift(part: range, by: int) -> range:
+    return range(part.start + by, part.stop + by)
+
+
+def _meet(a: range, b: range) -> range:
+    return range(max(a.start, b.start), min(a.stop, b.stop))
