@@ -1,0 +1,97 @@
+"""Files that appear whole or not at all: written under a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from hil.errors import OutputError
+
+_CAUSES = {
+    errno.ENOSPC: ("no space left on the device", "free some space or write elsewhere: --out FOLDER"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space or write elsewhere: --out FOLDER"),
+    errno.EACCES: ("permission denied", "choose a folder that you may write to: --out FOLDER"),
+    errno.EPERM: ("operation not permitted", "choose a folder that you may write to: --out FOLDER"),
+    errno.EROFS: ("the file system is read-only", "choose another place: --out FOLDER"),
+    errno.ENOENT: ("the folder does not exist", "make the folder first"),
+    errno.ENOTDIR: ("part of the path is a file", "choose another place: --out FOLDER"),
+    errno.EISDIR: ("a folder of that name is in the way", "choose another name"),
+    errno.EEXIST: ("something of that name is in the way", "choose another name"),
+    errno.ENOTEMPTY: ("a folder of that name is in the way", "choose another name"),
+    errno.EFBIG: ("the file is too large for this file system", "choose another place: --out FOLDER"),
+    errno.EIO: ("the device reports an input/output error", "check the disk"),
+}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # never said by a port
+
+
+@contextlib.contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name in the same folder; on success it takes the name ``path``, else it is removed.
+
+    An operating system error while writing (disk full, no permission) becomes ``OutputError``.
+    """
+    final = Path(path).absolute()
+    part = _part_of(final)
+    with _output_errors(final):
+        try:
+            part.touch(exist_ok=False)
+            yield part
+            with part.open("rb+") as written:
+                os.fsync(written.fileno())
+            os.replace(part, final)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """The same for a folder, which must not exist yet (or be empty); parents are made."""
+    final = Path(path).absolute()
+    part = _part_of(final)
+    with _output_errors(final):
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            part.mkdir()
+            yield part
+            os.replace(part, final)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all."""
+    with new_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
+    """An ``OutputError`` for an operating system error while writing ``path``."""
+    cause, hint = _CAUSES.get(_errno(error), (error.strerror or str(error), "write elsewhere: --out FOLDER"))
+    return OutputError(f"cannot write {path.name}: {cause}", where=str(path.parent.absolute()), hint=hint)
+
+
+@contextlib.contextmanager
+def _output_errors(final: Path) -> Iterator[None]:
+    """Turn errors of writing below ``final.parent`` into ``OutputError``; ports raise OSError too and pass."""
+    try:
+        yield
+    except OSError as error:
+        if _errno(error) in _NO_ROOM or str(final.parent) in str(error):
+            raise output_error(final, error) from error
+        raise
+
+
+def _part_of(final: Path) -> Path:
+    return final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
+
+
+def _errno(error: OSError) -> int:
+    """The error number; HDF5 puts it into the text only."""
+    if error.errno is not None:
+        return error.errno
+    return next((number for number in _CAUSES if f"errno = {number}," in str(error)), 0)
