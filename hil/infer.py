@@ -1,0 +1,154 @@
+"""Measured inference: a compiled network whose products come from the chip on the wire."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.correction import Correction, apply_correction
+from cim.windows import Window
+from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmResult, TileAddress
+from hil.driver import ChipDriver
+from mapping.driven import driven_codes, input_sums, tile_channels
+from mapping.program import ConductanceProgram, MatrixStep, Tile, TileGroup
+
+Corrections = Mapping[str, tuple[Correction, ...]]
+"""For each matrix step one correction per tile of its group, in order."""
+
+
+@dataclass
+class Conversions:
+    """How many conversions a layer made and how many hit the end of the scale."""
+
+    total: int = 0
+    saturated: int = 0
+
+    def add(self, result: MvmResult) -> None:
+        self.total += result.conversions
+        self.saturated += result.saturated
+
+
+@dataclass
+class MeasuredSums:
+    """Level sums from the chip: each tile is read, corrected on the host, and added.
+
+    Satisfies ``mapping.execute.Multiply``.
+    """
+
+    driver: ChipDriver
+    corrections: Corrections
+    conversions: dict[str, Conversions] = field(default_factory=dict)
+
+    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        group = step.group
+        driven, window = driven_codes(group, self.driver.spec.macro, codes)
+        positions = 1 if window is None else window.positions
+        total = np.zeros((len(codes), positions, group.outputs), np.int32)
+        count = self.conversions.setdefault(step.name, Conversions())
+        for tile, correction in zip(group.tiles, self.corrections[step.name], strict=True):
+            result = self._read(group, tile, driven, window, sample)
+            count.add(result)
+            sums = result.values.reshape(len(codes), positions, len(tile.outputs))
+            inputs = input_sums(driven, window, tile) if correction.input_gain.any() else np.zeros(sums.shape[:2])
+            levels = apply_correction(sums, inputs.astype(np.int64), correction)
+            total[:, :, tile.outputs.start : tile.outputs.stop] += tile.multiplier * levels
+        return as_maps(group, total)
+
+    def _read(
+        self, group: TileGroup, tile: Tile, driven: NDArray[np.int16], window: Window | None, sample: int
+    ) -> MvmResult:
+        if window is None:
+            return self.driver.mvm(
+                address(tile),
+                driven[:, tile.inputs.start : tile.inputs.stop],
+                range_code=group.range_code,
+                input_bits=group.input_bits,
+                input_signed=group.input_signed,
+                sample=sample,
+            )
+        channels, skip = tile_channels(window, tile)
+        return self.driver.sweep(
+            address(tile),
+            driven[:, channels.start : channels.stop],
+            dataclasses.replace(window, channels=len(channels)),
+            row_skip=skip,
+            range_code=group.range_code,
+            input_bits=group.input_bits,
+            input_signed=group.input_signed,
+            sample=sample,
+        )
+
+
+@dataclass
+class MeasuredLayers:
+    """Whole layers on the chip: it adds tiles, corrects and requantises; activations come back.
+
+    Satisfies ``mapping.execute.RunsLayers``. Layers are sent once, when the object is made.
+    """
+
+    driver: ChipDriver
+    program: ConductanceProgram
+    corrections: Corrections
+    conversions: dict[str, Conversions] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._numbers = {step.name: n for n, step in enumerate(self.program.matrices)}
+        for step in self.program.matrices:
+            self.driver.load_layer(layer_message(self._numbers[step.name], step, self.corrections[step.name]))
+
+    def layer(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        group = step.group
+        driven, window = driven_codes(group, self.driver.spec.macro, codes)
+        result = self.driver.run_layer(
+            self._numbers[step.name],
+            driven,
+            window=window,
+            range_code=group.range_code,
+            input_bits=group.input_bits,
+            input_signed=group.input_signed,
+            sample=sample,
+        )
+        self.conversions.setdefault(step.name, Conversions()).add(result)
+        return as_maps(group, result.values.reshape(len(codes), -1, group.outputs))
+
+
+def measured_multiply(
+    driver: ChipDriver, program: ConductanceProgram, corrections: Corrections
+) -> MeasuredSums | MeasuredLayers:
+    """The smallest answer that the chip offers: whole layers, else sums of tiles."""
+    if Capability.LAYER in driver.capabilities:
+        return MeasuredLayers(driver, program, corrections)
+    return MeasuredSums(driver, corrections)
+
+
+def address(tile: Tile) -> TileAddress:
+    return TileAddress(tile.macro, tile.row0, len(tile.inputs), tile.output0, len(tile.outputs))
+
+
+def layer_message(number: int, step: MatrixStep, corrections: tuple[Correction, ...]) -> LoadLayer:
+    """A layer as the chip takes it."""
+    group, requantise = step.group, step.requantise
+    tiles = tuple(
+        LayerTile(address(t), t.inputs.start, t.outputs.start, t.multiplier, c.shift, c.gain, c.offset, c.input_gain)
+        for t, c in zip(group.tiles, corrections, strict=True)
+    )
+    multiplier, shift = (
+        np.broadcast_to(a, (group.outputs,)).astype(np.int32) for a in (requantise.multiplier, requantise.shift)
+    )
+    return LoadLayer(
+        number, group.inputs, group.outputs, requantise.low, requantise.high, step.bias, multiplier, shift, tiles
+    )
+
+
+def as_maps(group: TileGroup, values: NDArray[np.int32]) -> NDArray[np.int32]:
+    """(images, positions, outputs) as (images, outputs, height, width), or (images, outputs) for a vector."""
+    if group.window is None:
+        return values[:, 0]
+    maps = values.transpose(0, 2, 1)
+    return np.ascontiguousarray(maps).reshape(
+        len(values), group.outputs, group.window.out_height, group.window.out_width
+    )

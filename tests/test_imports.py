@@ -1,0 +1,84 @@
+"""The rooms and their arrows (docs/decisions): imports run one way, and truth never meets belief."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = ("hil", "search", "mapping", "firmware_protocols", "cim")
+MAY_IMPORT = {
+    "hil": {"hil", "search", "mapping", "firmware_protocols", "cim"},
+    "search": {"search", "mapping", "cim"},
+    "mapping": {"mapping", "cim"},
+    "firmware_protocols": {"firmware_protocols"},
+    "cim": {"cim"},
+}
+BELIEF = ("cim.device", "cim.simulator", "cim.calibration", "cim.fit")
+FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def names_in(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    return {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_arrows_between_rooms_go_down_only(path: Path) -> None:
+    room = path.relative_to(ROOT).parts[0]
+    for name in imports_of(path):
+        target = name.split(".")[0]
+        if target in ROOMS:
+            assert target in MAY_IMPORT[room], f"{path} imports {name}"
+
+
+def test_the_emulated_chip_never_imports_belief_or_driver() -> None:
+    for path in (ROOT / "hil" / "emulator").rglob("*.py"):
+        for name in imports_of(path):
+            assert not name.startswith((*BELIEF, "hil.driver", "hil.deploy", "hil.calibrate", "hil.simulate")), (
+                f"{path} imports {name}"
+            )
+
+
+def test_belief_never_reads_the_sample_of_a_chip_file() -> None:
+    readers = [ROOT / "cim" / f"{n.split('.')[1]}.py" for n in BELIEF]
+    readers += [ROOT / "hil" / n for n in ("calibrate.py", "simulate.py", "deploy.py", "driver.py", "corrections.py")]
+    for path in readers:
+        assert "sample" not in names_in(path) & {"sample"} or "spec.sample" not in path.read_text("utf-8"), path
+
+
+def test_belief_never_imports_the_emulator() -> None:
+    for path in FILES:
+        parts = path.relative_to(ROOT).parts
+        if parts[:2] == ("hil", "emulator"):
+            continue
+        for name in imports_of(path):
+            if name.startswith("hil.emulator"):
+                assert parts[-1] in ("emulated.py", "cli.py", "serve_command.py"), f"{path} imports {name}"
+
+
+def test_the_protocol_opens_no_port_and_sleeps_never() -> None:
+    for path in (ROOT / "firmware_protocols").rglob("*.py"):
+        for name in imports_of(path):
+            assert name.split(".")[0] not in ("serial", "socket", "time", "torch", "pyvisa", "threading"), (path, name)
+
+
+def test_only_the_command_line_prints() -> None:
+    for path in FILES:
+        if path.relative_to(ROOT).parts == ("hil", "cli.py"):
+            continue
+        calls = (n for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call))
+        assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"], path
