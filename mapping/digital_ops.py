@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.correction import round_shift
 from mapping.program import Requantise
 
 Codes = NDArray[np.int16] | NDArray[np.int32]
@@ -16,20 +17,6 @@ Codes = NDArray[np.int16] | NDArray[np.int32]
 ADD_FRACTION_BITS = 12  # extra bits of the terms of an addition, so that only the sum is rounded to codes
 INT32_LOW, INT32_HIGH = -(1 << 31), (1 << 31) - 1
 MAX_SHIFT = 62  # (2^31 · 2^31 + 2^61) still fits 64 bits
-
-
-def round_shift(value: NDArray[np.int64], shift: NDArray[np.int64]) -> NDArray[np.int64]:
-    """value / 2^shift, rounded to the nearest integer, halves away from zero; |value| < 2^62.
-
-    Example:
-        >>> round_shift(np.array([5, -5, 6, -7]), np.array(1)).tolist()
-        [3, -3, 3, -4]
-    """
-    half = (np.int64(1) << shift) >> 1
-    # For a negative value ⌊(v + half − 1) / 2^shift⌋ is −⌊(−v + half) / 2^shift⌋; value >> 63 is that −1.
-    below = np.where(shift > 0, value >> 63, 0)
-    rounded: NDArray[np.int64] = (value + half + below) >> shift
-    return rounded
 
 
 def requantise(values: NDArray[np.integer], rule: Requantise) -> Codes:

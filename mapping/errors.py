@@ -9,18 +9,6 @@ class MappingError(Exception):
     """A network cannot become, or a file is not, a program."""
 
 
-class CannotLower(MappingError):
-    """The graph holds something that no integer step can stand for; names the node."""
-
-    def __init__(self, node: str, text: str) -> None:
-        super().__init__(f"{node}: {text}")
-        self.node = node
-
-
-class NoCalibrationImages(MappingError):
-    """Ranges are taken from the network's own training images, and it carries none."""
-
-
 @dataclass(frozen=True, slots=True)
 class LayerNeed:
     """What one layer asks of a chip."""
@@ -63,5 +51,5 @@ class ProgramFileError(MappingError):
         self.path, self.text = path, text
 
 
-class NewerProgramFile(ProgramFileError):
+class NewerVersion(ProgramFileError):
     """The file was written for a newer major version of the format."""

@@ -1,0 +1,240 @@
+"""A program as plain data and named arrays, and back: every field of every step by its type."""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.spec import ChipSpec
+from cim.windows import Window
+from mapping import program as steps
+from mapping.program import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile
+
+Arrays = dict[str, NDArray[Any]]
+
+STEP_KINDS: dict[str, type[Step]] = {
+    "matrix": MatrixStep,
+    "rescale": steps.RescaleStep,
+    "add": steps.AddStep,
+    "concat": steps.ConcatStep,
+    "max_pool": steps.MaxPoolStep,
+    "avg_pool": steps.AvgPoolStep,
+    "flatten": steps.FlattenStep,
+    "pad_channels": steps.PadChannelsStep,
+    "slice": steps.SliceStep,
+}
+_NAMES = {kind: name for name, kind in STEP_KINDS.items()}
+_DTYPES = {(Tile, "levels"): np.int8, (InputCodes, "table"): np.int16}  # other arrays are int32
+MAX_STEPS = 1 << 16
+
+
+class RecordError(ValueError):
+    """Plain data that is not a program."""
+
+
+def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
+    """Give plain data and arrays; chip file and calibration images stand for themselves by digest."""
+    arrays: Arrays = {}
+    listed = [
+        {"kind": _NAMES[type(step)], **_plain(step, f"steps/{i}", arrays)} for i, step in enumerate(program.steps)
+    ]
+    return {
+        "spec_digest": program.spec.digest,
+        "macros": program.spec.macros,
+        "input": _plain(program.input, "input", arrays),
+        "steps": listed,
+        "classes": list(program.classes),
+        "weight_bits": program.weight_bits,
+        "activation_bits": program.activation_bits,
+        "scales": dict(program.scales),
+        "calibration_digest": program.calibration_digest,
+        "network_digest": program.network_digest,
+    }, arrays
+
+
+def from_record(
+    record: Mapping[str, Any], arrays: Arrays, spec: ChipSpec, images: NDArray[np.uint8]
+) -> ConductanceProgram:
+    """The inverse of ``to_record``, with an empty digest. Raises ``RecordError``, ``ValueError`` or ``KeyError``."""
+    listed = record["steps"]
+    if not isinstance(listed, list) or len(listed) > MAX_STEPS:
+        raise RecordError(f"steps are no list of at most {MAX_STEPS}")
+    built = []
+    for i, entry in enumerate(listed):
+        kind = entry.get("kind") if isinstance(entry, dict) else None
+        if kind not in STEP_KINDS:
+            raise RecordError(f"step {i} is of unknown kind {kind!r:.40}")
+        built.append(_object(STEP_KINDS[kind], entry, f"steps/{i}", arrays))
+    return ConductanceProgram(
+        spec=spec,
+        input=_object(InputCodes, record["input"], "input", arrays),
+        steps=tuple(built),
+        classes=_value(tuple[str, ...], record["classes"], "classes", arrays),
+        weight_bits=_value(int, record["weight_bits"], "weight_bits", arrays),
+        activation_bits=_value(int, record["activation_bits"], "activation_bits", arrays),
+        scales={str(k): _value(float, v, "scales", arrays) for k, v in record["scales"].items()},
+        calibration_images=images,
+        calibration_digest=_value(str, record["calibration_digest"], "calibration_digest", arrays),
+        network_digest=_value(str, record["network_digest"], "network_digest", arrays),
+        digest="",
+    )
+
+
+def _plain(item: Any, path: str, arrays: Arrays) -> Any:
+    if isinstance(item, np.ndarray):
+        arrays[path] = item
+        return None
+    if isinstance(item, range):
+        return [item.start, item.stop]
+    if isinstance(item, tuple):
+        return [_plain(part, f"{path}/{i}", arrays) for i, part in enumerate(item)]
+    if is_dataclass(item):
+        return {f.name: _plain(getattr(item, f.name), f"{path}/{f.name}", arrays) for f in fields(item)}
+    return item
+
+
+def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
+    if not isinstance(record, dict):
+        raise RecordError(f"{path} is a {type(record).__name__}, not a {cls.__name__}")
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for f in fields(cls):
+        here = f"{path}/{f.name}"
+        if typing.get_origin(hints[f.name]) is np.ndarray:
+            if here not in arrays or arrays[here].dtype != _DTYPES.get((cls, f.name), np.int32):
+                raise RecordError(f"array {here} is missing or of another type")
+            values[f.name] = arrays[here]
+        elif f.name in record:
+            values[f.name] = _value(hints[f.name], record[f.name], here, arrays)
+        else:
+            raise RecordError(f"{path} has no {f.name!r}")
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, path: str, arrays: Arrays) -> Any:
+    """``value`` as the type that a field asks for."""
+    if isinstance(hint, types.UnionType):  # Window | None
+        return None if value is None else _value(typing.get_args(hint)[0], value, path, arrays)
+    if is_dataclass(hint):
+        return _object(typing.cast("type[Any]", hint), value, path, arrays)
+    if hint is range and isinstance(value, list) and len(value) == 2:
+        start, stop = (_value(int, v, path, arrays) for v in value)
+        if 0 <= start < stop:
+            return range(start, stop)
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        parts = typing.get_args(hint)
+        kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else list(parts)
+        if len(kinds) == len(value):
+            return tuple(
+                _value(kind, v, f"{path}/{i}", arrays) for i, (kind, v) in enumerate(zip(kinds, value, strict=True))
+            )
+    if hint is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if hint in (int, bool, str) and type(value) is hint and (hint is not int or abs(value) < 1 << 31):
+        return value
+    raise RecordError(f"{path} is {value!r:.60}, not {getattr(hint, '__name__', hint)}")
+
+
+def check_program(program: ConductanceProgram) -> None:
+    """Raise ``RecordError`` unless shapes, places and ranges of all steps fit each other and the chip."""
+    shapes: dict[str, tuple[int, ...]] = {"input": program.input.shape}
+    if program.input.table.shape != (program.input.shape[0], 256):
+        raise RecordError(f"input table {program.input.table.shape} is not ({program.input.shape[0]}, 256)")
+    if not program.steps:
+        raise RecordError("it has no steps")
+    for step in program.steps:
+        if step.name in shapes or any(name not in shapes for name in step.inputs):
+            raise RecordError(f"step {step.name!r:.80} has a name used twice, or reads a later step")
+        shapes[step.name] = _output_shape(step, [shapes[name] for name in step.inputs], program)
+    if shapes[program.steps[-1].name] != (len(program.classes),):
+        raise RecordError(f"logits {shapes[program.steps[-1].name]} are not one a class ({len(program.classes)})")
+
+
+def _output_shape(step: Step, inputs: list[tuple[int, ...]], program: ConductanceProgram) -> tuple[int, ...]:
+    first = inputs[0] if inputs else ()
+    match step:
+        case MatrixStep():
+            return _check_matrix(step, first, program)
+        case steps.RescaleStep():
+            _check_rule(step, step.requantise, first)
+            return first
+        case steps.AddStep():
+            _need(len(inputs) == 2 and inputs[0] == inputs[1], step, f"adds {inputs}")
+            for rule in (*step.rescale, step.requantise):
+                _check_rule(step, rule, first)
+            return first
+        case steps.ConcatStep():
+            _need(len(inputs) == len(step.rescale) >= 1 and len({s[1:] for s in inputs}) == 1, step, f"joins {inputs}")
+            for rule, shape in zip(step.rescale, inputs, strict=True):
+                _check_rule(step, rule, shape)
+            return (sum(s[0] for s in inputs), *first[1:])
+        case steps.MaxPoolStep() | steps.AvgPoolStep():
+            _need(len(first) == 3, step, f"pools {first}")
+            _need(min(step.kernel + step.stride) >= 1 and min(step.padding) >= 0, step, "has a window below one")
+            window = Window(first[0], first[1], first[2], step.kernel, step.stride, step.padding)
+            shape = (first[0], window.out_height, window.out_width)
+            if isinstance(step, steps.AvgPoolStep):
+                _check_rule(step, step.requantise, first)
+                return (math.prod(shape),) if step.flatten else shape
+            return shape
+        case steps.FlattenStep():
+            return (math.prod(first),)
+        case steps.PadChannelsStep():
+            _need(len(first) == 3 and 0 <= min(step.before, step.after) <= 1 << 20, step, f"pads {first}")
+            return (step.before + first[0] + step.after, *first[1:])
+        case steps.SliceStep():
+            stop = min(step.stop, first[0]) if first else 0
+            _need(len(first) == 3 and 0 <= step.start < stop and min(step.step) >= 1, step, f"slices {first}")
+            return (stop - step.start, -(-first[1] // step.step[0]), -(-first[2] // step.step[1]))
+    raise RecordError(f"{step.name}: unknown step")
+
+
+def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: ConductanceProgram) -> tuple[int, ...]:
+    group, macro = step.group, program.spec.macro
+    window = group.window
+    if window is None:
+        shape: tuple[int, ...] = (group.outputs,)
+        _need(first == (group.inputs,), step, f"takes {group.inputs} inputs, not {first}")
+    else:
+        shape = (group.outputs, window.out_height, window.out_width)
+        fits = first == (window.channels, window.height, window.width) and group.inputs == window.rows
+        _need(fits, step, f"its window does not fit {first}")
+    _need(step.bias.shape == (group.outputs,), step, f"has {step.bias.shape} biases for {group.outputs} outputs")
+    _need(0 <= group.range_code < len(macro.adc.full_scales_us), step, f"has no ADC range {group.range_code}")
+    _need(2 <= group.input_bits <= macro.inputs.bits, step, f"has {group.input_bits}-bit inputs")
+    _check_rule(step, step.requantise, shape)
+    _need(bool(group.tiles), step, "has no tiles")
+    for tile in group.tiles:
+        rows, outputs = tile.levels.shape
+        _need((rows, outputs) == (len(tile.inputs), len(tile.outputs)), step, "has a tile whose levels do not fit it")
+        inside = tile.inputs.stop <= group.inputs and tile.outputs.stop <= group.outputs
+        _need(inside, step, "has a tile outside its matrix")
+        on_chip = (
+            0 <= tile.macro < program.spec.macros
+            and 0 <= tile.row0 <= len(macro.word_lines) - rows
+            and 0 <= tile.output0 <= macro.outputs - outputs
+            and rows <= macro.logical_rows
+        )
+        _need(on_chip, step, f"has a tile outside macro {tile.macro}")
+        _need(int(np.abs(tile.levels.astype(np.int16)).max()) <= macro.max_level, step, "has a level beyond the cells")
+        _need(1 <= tile.multiplier < 1 << 16, step, f"has a slice of weight {tile.multiplier}")
+    return shape
+
+
+def _check_rule(step: Step, rule: Requantise, shape: tuple[int, ...]) -> None:
+    channels = rule.multiplier.shape
+    _need(channels == rule.shift.shape and channels in ((1,), shape[:1]), step, f"has {channels} factors for {shape}")
+    _need(0 <= int(rule.shift.min()) <= int(rule.shift.max()) <= 62, step, "shifts by less than 0 or more than 62")
+    _need(int(rule.multiplier.min()) >= 0 and rule.low <= rule.high, step, "has an impossible rescaling")
+
+
+def _need(good: bool, step: Step, text: str) -> None:
+    if not good:
+        raise RecordError(f"step {step.name!r:.80} {text}")

@@ -1,0 +1,233 @@
+"""Post-training quantisation: float operations become integer steps, one after the other.
+
+Every layer is rounded for the inputs it will really get: codes that the layers before it,
+already integer, make of the calibration images. Its bias then makes up for the mean error
+that is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.spec import ChipSpec, SignedInput
+from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
+from mapping.errors import CannotMap
+from mapping.execute import ExactProduct, apply, input_codes, unfold_columns
+from mapping.graph import INPUT, MaxPool, PadChannels, Preprocess, Shape, Slice
+from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp
+from mapping.observe import Observations
+from mapping.place import Place
+from mapping.program import (
+    AddStep,
+    AvgPoolStep,
+    ConcatStep,
+    FlattenStep,
+    InputCodes,
+    MatrixStep,
+    MaxPoolStep,
+    PadChannelsStep,
+    Requantise,
+    RescaleStep,
+    SliceStep,
+    Step,
+    Tile,
+    TileGroup,
+)
+from mapping.ranges import choose_range
+from mapping.rounding import round_weights
+from mapping.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
+from mapping.tile import Piece, piece_levels, stretch
+
+MOMENT_VECTORS = 8192  # input vectors of a layer that its rounding looks at
+BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
+TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
+
+
+@dataclass(slots=True)
+class Quantiser:
+    """Turns operations into steps in order; ``steps`` and ``scales`` grow.
+
+    ``codes`` are the integer values of the calibration images, by operation, (n, …).
+    """
+
+    spec: ChipSpec
+    weight_bits: int
+    activation_bits: int
+    observed: Observations
+    logits: str  # the operation whose output is wide: the last that changes scale
+    codes: dict[str, Codes] = field(default_factory=dict)
+    scales: dict[str, CodeScale] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+
+    def input(self, shape: Shape, preprocess: Preprocess, images: NDArray[np.uint8]) -> InputCodes:
+        """Choose the input scale and fill in the table from pixel to code."""
+        mean, std = (np.array(v, np.float64)[:, None] for v in (preprocess.mean, preprocess.std))
+        values = (np.arange(256) / 255.0 - mean) / std
+        signed = bool(values.min() < 0)
+        scale = self._narrow(INPUT, signed)
+        table = np.clip(np.rint(values / scale.scale), scale.low, scale.high).astype(np.int16)
+        rule = InputCodes((shape[0], shape[1], shape[2]), self.activation_bits, signed, table)
+        self.scales[INPUT] = scale
+        self.codes[INPUT] = input_codes(images, rule)
+        return rule
+
+    def add(self, op: Op, pieces: tuple[Piece, ...], places: tuple[Place, ...]) -> None:
+        """Append the step of one operation (with its tiles, for a matrix product)."""
+        match op:
+            case MatrixOp():
+                step: Step = self._matrix(op, pieces, places)
+            case PassOp():
+                step = _pass(op)
+                self.scales[op.name] = self.scales[op.inputs[0]]
+            case _:
+                step = self._digital(op)
+        self.codes[op.name] = apply(step, self.codes, _Exact())
+        self.steps.append(step)
+
+    def forget(self, name: str) -> None:
+        """Drop the codes of an operation that no later one reads."""
+        del self.codes[name]
+
+    def _matrix(self, op: MatrixOp, pieces: tuple[Piece, ...], places: tuple[Place, ...]) -> MatrixStep:
+        source, codes = self.scales[op.inputs[0]], self.codes[op.inputs[0]].astype(np.int16, copy=False)
+        if source.signed and self.spec.macro.inputs.signed is SignedInput.NONE:
+            raise CannotMap(
+                f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name
+            )
+        weight_max = (1 << (self.weight_bits - 1)) - 1
+        moment, mean = input_moments(codes, op)
+        weights, unit = round_weights(op.weight, moment, weight_max)
+        wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
+        bias = wanted - source.scale * (unit * np.einsum("goi,gi->go", weights.astype(np.float64), mean)).reshape(-1)
+        factor = stretch(weight_max, self.spec.macro.max_level)
+        unit = np.maximum(unit.reshape(-1) / factor, np.abs(bias) / (source.scale * BIAS_ROOM))
+        group = self._group(op, (weights * factor).astype(np.int16), pieces, places)
+        out = self._output(op)
+        step = MatrixStep(
+            name=op.name,
+            inputs=op.inputs,
+            group=group,
+            bias=np.rint(bias / (unit * source.scale)).astype(np.int32),
+            requantise=requantise_by(unit * source.scale / out.scale, out.low, out.high),
+        )
+        choice = choose_range(group, self.spec.macro, codes)
+        group = replace(group, range_code=choice.range_code, saturated_share=choice.saturated_share)
+        return replace(step, group=group)
+
+    def _group(
+        self, op: MatrixOp, weights: NDArray[np.int16], pieces: tuple[Piece, ...], places: tuple[Place, ...]
+    ) -> TileGroup:
+        top = self.spec.macro.max_level
+        tiles = tuple(
+            Tile(
+                at.macro,
+                at.row0,
+                at.output0,
+                piece.inputs,
+                piece.outputs,
+                (top + 1) ** piece.slice,
+                piece_levels(weights, piece, top),
+            )
+            for piece, at in zip(pieces, places, strict=True)
+        )
+        shape, source = op.shape, self.scales[op.inputs[0]]
+        return TileGroup(
+            op.name, op.window, shape.inputs, shape.outputs, self.activation_bits, source.signed, 0, 0.0, tiles
+        )
+
+    def _digital(self, op: Op) -> Step:
+        sources = [self.scales[name] for name in op.inputs]
+        out = self._output(op)
+        ratios = [s.scale / out.scale for s in sources]
+        match op:
+            case AddOp():
+                bits = 0 if op.name == self.logits else ADD_FRACTION_BITS
+                first, second = (requantise_by(r * float(1 << bits), -TERM_LIMIT, TERM_LIMIT) for r in ratios)
+                total = Requantise(np.ones(1, np.int32), np.full(1, bits, np.int32), out.low, out.high)
+                return AddStep(name=op.name, inputs=op.inputs, rescale=(first, second), requantise=total)
+            case ConcatOp():
+                rules = tuple(requantise_by(r, out.low, out.high) for r in ratios)
+                return ConcatStep(name=op.name, inputs=op.inputs, rescale=rules)
+            case AvgPoolOp():
+                size = op.kernel[0] * op.kernel[1]
+                return AvgPoolStep(
+                    name=op.name,
+                    inputs=op.inputs,
+                    kernel=op.kernel,
+                    stride=op.stride,
+                    padding=op.padding,
+                    flatten=op.flatten,
+                    requantise=requantise_by(ratios[0] / size, out.low, out.high),
+                )
+            case ClampOp():
+                return RescaleStep(
+                    name=op.name, inputs=op.inputs, requantise=requantise_by(ratios[0], out.low, out.high)
+                )
+        raise TypeError(f"{op.name}: {type(op).__name__} has no digital step")
+
+    def _output(self, op: Op) -> CodeScale:
+        """Choose and note the scale of an operation's output; its clamp becomes the lowest and highest code."""
+        if op.name == self.logits:
+            scale = wide_scale(self.observed.largest[op.name])
+        else:
+            unsigned = isinstance(op, AddOp | ConcatOp | AvgPoolOp) and not any(
+                self.scales[name].signed for name in op.inputs
+            )
+            scale = self._narrow(op.name, signed=op.low < 0 and not unsigned)
+        low = max(float(scale.low), float(np.rint(op.low / scale.scale)))
+        high = min(float(scale.high), float(np.rint(op.high / scale.scale)))
+        self.scales[op.name] = replace(scale, low=int(min(low, high)), high=int(max(low, high)))
+        return self.scales[op.name]
+
+    def _narrow(self, name: str, signed: bool) -> CodeScale:
+        symmetric = self.spec.macro.inputs.signed is SignedInput.TERNARY
+        low, high = code_limits(self.activation_bits, signed, symmetric)
+        scale = best_scale(self.observed.values[name], self.observed.largest[name], low, high)
+        return CodeScale(scale, low, high, signed)
+
+
+class _Exact:
+    """Exact products of layers as they are made."""
+
+    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        return ExactProduct(step.group)(codes)
+
+
+def input_moments(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """E[x xᵀ] and E[x] of a layer's input vectors in codes: (groups, inputs, inputs), (groups, inputs).
+
+    The mean is over all images and positions, the second moment over an even sample.
+    """
+    groups, _, inputs = op.weight.shape
+    if op.window is None:
+        columns = codes.T.astype(np.float64)
+        mean, sample = columns.mean(1), columns
+    else:
+        take = max(1, -(-len(codes) * op.window.positions // MOMENT_VECTORS)) | 1
+        total, kept, seen = np.zeros(op.window.rows), [], 0
+        for i in range(0, len(codes), 8):
+            part = unfold_columns(codes[i : i + 8], op.window).transpose(1, 0, 2).reshape(op.window.rows, -1)
+            total += part.sum(1, dtype=np.float64)
+            kept.append(part[:, (-seen) % take :: take].astype(np.float64))
+            seen += part.shape[1]
+        mean, sample = total / seen, np.concatenate(kept, axis=1)
+    x = sample.reshape(groups, inputs, -1)
+    return x @ x.swapaxes(1, 2) / x.shape[2], mean.reshape(groups, inputs)
+
+
+def _pass(op: PassOp) -> Step:
+    node = op.node
+    match node:
+        case MaxPool():
+            return MaxPoolStep(
+                name=op.name, inputs=op.inputs, kernel=node.kernel, stride=node.stride, padding=node.padding
+            )
+        case PadChannels():
+            return PadChannelsStep(name=op.name, inputs=op.inputs, before=node.before, after=node.after)
+        case Slice():
+            stop = INT32_HIGH if node.stop is None else node.stop
+            return SliceStep(name=op.name, inputs=op.inputs, step=node.step, start=node.start, stop=stop)
+    return FlattenStep(name=op.name, inputs=op.inputs)

@@ -1,0 +1,78 @@
+"""Which converter range a layer uses: the one with the least error on the network's own partial sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.converters import code_limits, input_planes, quantise_adc, split_planes
+from cim.encoding import encode_tile, tile_halves_us
+from cim.spec import Encoding, MacroSpec, PairSubtraction
+from mapping.driven import driven_codes, tile_vectors
+from mapping.program import Tile, TileGroup
+
+VECTORS = 512  # input vectors of a tile that are multiplied, over images and positions
+
+
+@dataclass(frozen=True, slots=True)
+class RangeChoice:
+    """A range, its mean squared error per conversion in µS² (of weighted sums), and the share at its ends."""
+
+    range_code: int
+    error_us2: float
+    saturated_share: float
+
+
+def choose_range(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16]) -> RangeChoice:
+    """Try every range of the converter on a layer's partial sums and give the best.
+
+    Each tile and input plane is multiplied with target conductances; what the converter makes
+    of each column (each half of it, where pairs meet after the converter) is compared with
+    what it was given. Errors count with plane weight and slice multiplier, as they do in the
+    layer's sum.
+
+    Args:
+        codes: input codes of calibration images, (n, C, H, W) or (n, features).
+    """
+    ranges = range(len(spec.adc.full_scales_us))
+    errors, ends, count = np.zeros(len(ranges)), np.zeros(len(ranges)), 0
+    driven, window = driven_codes(group, spec, codes)
+    weights = np.array([p.weight for p in input_planes(spec.inputs, group.input_bits, group.input_signed)], np.float64)
+    low, high = code_limits(spec.adc.bits, spec.adc_signed)
+    for tile in group.tiles:
+        vectors = tile_vectors(driven, window, tile, VECTORS)
+        units = split_planes(vectors, spec.inputs, group.input_bits, group.input_signed).astype(np.float32)
+        parts = converted_us(units, tile, spec)
+        count += sum(part.size for part in parts)
+        for code in ranges:
+            lsb_us = spec.lsb_us(code)
+            error = np.zeros(parts[0].shape)
+            for sign, part in zip((1, -1), parts, strict=False):
+                got = quantise_adc(part, lsb_us, spec.adc.bits, spec.adc_signed)
+                error += sign * (got * lsb_us - part)
+                ends[code] += np.count_nonzero(got >= high)
+                ends[code] += np.count_nonzero(got <= low) if spec.adc_signed else 0
+            scaled = error * (weights * tile.multiplier)[:, None, None]
+            errors[code] += float(np.einsum("pvo,pvo->", scaled, scaled))
+    best = int(np.argmin(errors))
+    return RangeChoice(best, float(errors[best]) / count, float(ends[best]) / count)
+
+
+def converted_us(units: NDArray[np.float32], tile: Tile, spec: MacroSpec) -> tuple[NDArray[np.float32], ...]:
+    """What the converter sees, Σ_rows G · u in µS: one array (planes, vectors, outputs), or one for each half.
+
+    Args:
+        units: input units driven in each read, (planes, vectors, rows).
+    """
+    rows, outputs = tile.levels.shape
+    cells = encode_tile(tile.levels, spec, tile.row0, tile.output0)
+    array = np.zeros((spec.rows, spec.columns), np.float32)
+    array[np.ix_(cells.word_lines, cells.bit_lines)] = cells.targets_us
+    plus, minus = tile_halves_us(array, spec, tile.row0, rows, tile.output0, outputs)
+    if spec.encoding is Encoding.SINGLE_ENDED:
+        return (units @ plus,)
+    if spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG:
+        return (units @ (plus - minus),)
+    return units @ plus, units @ minus
