@@ -215,7 +215,9 @@ def _write_program(w: BodyWriter, m: ProgramTile) -> None:
 
 def _read_program(r: BodyReader) -> ProgramTile:
     cells = _read_block(r)
-    return ProgramTile(cells, *r.fields(_PROGRAM), targets=r.counts((cells.rows, cells.columns)))
+    unit_ns, tolerance, pulses, reads, s0, s1, s2, r0, r1, r2, width_ns, sample = r.fields(_PROGRAM)
+    targets = r.counts((cells.rows, cells.columns))
+    return ProgramTile(cells, unit_ns, tolerance, pulses, reads, s0, s1, s2, r0, r1, r2, width_ns, sample, targets)
 
 
 def _write_pulse(w: BodyWriter, m: Pulse) -> None:

@@ -28,7 +28,6 @@ class LinkCounters:
     bad_crc: int = 0
     bad_version: int = 0  # frame of another major version, or one that needs an authority trailer
     bytes_discarded: int = 0  # in frames that were not accepted
-    backpressure: int = 0  # frames left unacknowledged because the inbox was full
     hellos: int = 0  # sent by a host, answered by a chip
     resyncs: int = 0  # sessions opened anew on one link
     messages_sent: int = 0

@@ -40,7 +40,7 @@ class Frame(NamedTuple):
     sequence: int
     ack: int
     selective: int
-    payload: bytes
+    payload: bytes | memoryview
     major: int = FRAME_MAJOR
 
 

@@ -1,0 +1,329 @@
+"""The chip's end: bytes in, handlers called, bytes out; runs an emulated chip or a board's own SDK.
+
+server = ChipServer(handlers, boot_id=secrets.randbits(32))
+while True:
+    ... write(server.data_to_send(now_s)); read until server.next_deadline(now_s) ...
+    server.receive(data, now_s)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator
+from typing import NamedTuple, cast, get_args
+
+from firmware_protocols.codec import HEADER, decode, encode
+from firmware_protocols.connection import VERSION, Connection, LinkLimits, Role, State
+from firmware_protocols.errors import LinkCounters, LocalProtocolError, MalformedMessage, UnknownOperation
+from firmware_protocols.handlers import Answer, ChipHandlers, Refusal
+from firmware_protocols.messages import (
+    Capability,
+    Describe,
+    ErrorCode,
+    ErrorReply,
+    Hello,
+    HelloReply,
+    HoldProgram,
+    LoadLayer,
+    Mvm,
+    OutputsOff,
+    ProgramTile,
+    Progress,
+    Pulse,
+    ReadCells,
+    Reply,
+    Request,
+    Reset,
+    Returns,
+    Status,
+    Sweep,
+    Wait,
+)
+from firmware_protocols.receiving import Received
+from firmware_protocols.sending import EVENTS, RESULTS
+
+log = logging.getLogger(__name__)
+
+KEPT_REPLIES = 16
+MAX_REPLY = 1 << 24  # bytes
+COMMANDED_RESET = 2
+
+_NEEDS: dict[type, Capability] = {
+    ProgramTile: Capability.PROGRAM_TILE,
+    Pulse: Capability.PULSE,
+    Sweep: Capability.SWEEP,
+    LoadLayer: Capability.LAYER,
+    HoldProgram: Capability.HELD_PROGRAM,
+    Wait: Capability.WAIT,
+    Reset: Capability.RESET,
+}
+_RETURNS = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS, Returns.LAYER: Capability.LAYER}
+
+
+class _Job(NamedTuple):
+    request_id: int
+    request: Request
+    size: int  # bytes of the request
+
+
+class ChipServer:
+    """Chip role over any ``ChipHandlers``: one request at a time, each executed at most once.
+
+    The last 16 replies are kept by request id, so a request that comes again is answered, not
+    repeated. Work is done in slices inside ``data_to_send``, after what the link has to say is
+    out. ``OutputsOff`` and ``Reset`` do not queue: they end all other work, which is answered
+    STOPPED.
+    """
+
+    def __init__(
+        self,
+        handlers: ChipHandlers,
+        *,
+        boot_id: int,
+        reset_cause: int = 1,
+        limits: LinkLimits | None = None,
+        versions: tuple[int, int] = (VERSION, VERSION),
+    ) -> None:
+        self.handlers = handlers
+        self.boot_id, self.reset_cause = boot_id, reset_cause
+        self._limits = limits or LinkLimits(max_message=1 << 20)
+        self.connection = Connection(Role.CHIP, self._limits, greet=self._greet, versions=versions)
+        self._host: int | None = None  # nonce of the host that is served
+        self._queue: deque[_Job] = deque()
+        self._queued_bytes = 0
+        self._running: tuple[_Job, Generator[Progress | None, None, Reply]] | None = None
+        self._open: set[int] = set()  # requests accepted and not answered
+        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._restart_due = False
+
+    @property
+    def counters(self) -> LinkCounters:
+        return self.connection.counters
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits or runs."""
+        return bool(self._queue) or self._running is not None
+
+    def receive(self, data: bytes, now_s: float) -> None:
+        """Take bytes from the line, any bytes. Never raises."""
+        self.connection.receive(data, now_s)
+        for received in self.connection.messages():
+            self._accept(received)
+
+    def data_to_send(self, now_s: float) -> bytes:
+        """Bytes for the line; when there are none, one slice of work and what it has to say."""
+        was_up = self.connection.state is State.UP
+        data = self.connection.data_to_send(now_s)
+        if was_up and self.connection.state is not State.UP:
+            self._stop_all("the host is gone")
+            self._outputs_off()
+        if not data and self.busy:
+            self._work()
+            data = self.connection.data_to_send(now_s)
+        if self._restart_due and self.connection.idle:
+            self._restart()
+        return data
+
+    def next_deadline(self, now_s: float) -> float | None:
+        """When to call ``data_to_send`` again if nothing arrives before."""
+        return now_s if self.busy else self.connection.next_deadline(now_s)
+
+    # --- sessions -------------------------------------------------------------------------
+
+    def _greet(self, hello: Hello, version: int) -> tuple[HelloReply, int]:
+        if hello.nonce != self._host:
+            if self._host is not None:
+                self._stop_all("another host took over")
+                self._outputs_off()
+            self._kept.clear()
+            self._host = hello.nonce
+        limits = self._limits
+        reply = HelloReply(
+            version=version,
+            boot_id=self.boot_id,
+            reset_cause=self.reset_cause,
+            max_payload=min(hello.max_payload, limits.max_payload),
+            window=min(hello.window, limits.window),
+            max_message=limits.max_message,
+            capabilities=self.handlers.capabilities,
+        )
+        return reply, self.handlers.chip_time_ns
+
+    def _restart(self) -> None:
+        """What a commanded reset does to the link: a new boot id, nothing remembered."""
+        self._restart_due = False
+        self.connection.close()
+        self.boot_id = (self.boot_id + 1) & 0xFFFFFFFF
+        self.reset_cause = COMMANDED_RESET
+        self._host = None
+        self._kept.clear()
+
+    # --- requests -------------------------------------------------------------------------
+
+    def _accept(self, received: Received) -> None:
+        data = received.data
+        request_id = HEADER.unpack_from(data)[2] if len(data) >= HEADER.size else 0
+        if request_id in self._kept:
+            self._say(self._kept[request_id], RESULTS)
+            return
+        if request_id in self._open:
+            return
+        if received.too_long:
+            self._refuse(request_id, ErrorCode.LIMIT, "the message is too long", received.too_long)
+            return
+        try:
+            message = decode(data).message
+        except UnknownOperation as error:
+            self._refuse(request_id, ErrorCode.UNSUPPORTED, str(error))
+            return
+        except MalformedMessage as error:
+            self._refuse(request_id, ErrorCode.MALFORMED, error.text)
+            return
+        if isinstance(message, Hello) or not isinstance(message, get_args(Request)):
+            self._refuse(request_id, ErrorCode.UNSUPPORTED, f"{type(message).__name__} is not a request")
+            return
+        job = _Job(request_id, cast(Request, message), len(data))
+        missing = self._missing(job.request)
+        if missing:
+            self._refuse(request_id, ErrorCode.UNSUPPORTED, f"this chip has no {missing.name}")
+        elif isinstance(message, OutputsOff | Reset):
+            self._stop_all("the outputs were switched off")
+            self._open.add(request_id)
+            self._start(job)
+            self._restart_due = isinstance(message, Reset)
+        elif self._queued_bytes + job.size > 2 * self._limits.max_message:
+            self._refuse(request_id, ErrorCode.BUSY, "too much is queued", self._queued_bytes + job.size)
+        else:
+            self._open.add(request_id)
+            self._queue.append(job)
+            self._queued_bytes += job.size
+
+    def _missing(self, request: Request) -> Capability:
+        needs = _NEEDS.get(type(request), Capability(0))
+        if isinstance(request, Mvm | Sweep):
+            needs |= _RETURNS[request.returns]
+        return needs & ~self.handlers.capabilities
+
+    def _work(self) -> None:
+        """Do one slice: start the next request, or run the long one to its next yield."""
+        if self._running is None:
+            job = self._queue.popleft()
+            self._queued_bytes -= job.size
+            self._start(job)
+        else:
+            job, steps = self._running
+            self._guard(job, lambda: self._step(job, steps))
+
+    def _start(self, job: _Job) -> None:
+        def begin() -> None:
+            answer = self._call(job.request)
+            if isinstance(answer, Generator):
+                self._running = (job, answer)
+            else:
+                self._finish(job, answer)
+
+        self._guard(job, begin)
+
+    def _step(self, job: _Job, steps: Generator[Progress | None, None, Reply]) -> None:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            self._running = None
+            self._finish(job, end.value)
+            return
+        if progress is not None:
+            self._say(encode(progress, job.request_id, self.handlers.chip_time_ns), EVENTS)
+
+    def _guard(self, job: _Job, work: Callable[[], None]) -> None:
+        """Turn what a handler raises into a reply."""
+        try:
+            work()
+        except Refusal as refusal:
+            self._running = None
+            self._refuse(job.request_id, refusal.code, refusal.text, refusal.value, refusal.limit)
+        except Exception as error:
+            log.exception("request %d (%s) failed", job.request_id, type(job.request).__name__)
+            self._running = None
+            off = self._outputs_off()
+            self._refuse(job.request_id, ErrorCode.FAULT, f"{type(error).__name__}: {error}"[:500] + off)
+
+    def _call(self, request: Request) -> Answer[Reply]:
+        on = self.handlers
+        match request:
+            case Describe():
+                return on.describe()
+            case ProgramTile():
+                return on.program_tile(request)
+            case Pulse():
+                return on.pulse(request)
+            case ReadCells():
+                return on.read_cells(request)
+            case Mvm():
+                return on.mvm(request)
+            case Sweep():
+                return on.sweep(request)
+            case LoadLayer():
+                return on.load_layer(request)
+            case HoldProgram():
+                return on.hold_program(request)
+            case Status():
+                return on.status()
+            case Wait():
+                return on.wait(request)
+            case OutputsOff():
+                return on.outputs_off()
+            case Reset():
+                return on.reset()
+        raise LocalProtocolError(f"no handler for {type(request).__name__}")
+
+    # --- answers --------------------------------------------------------------------------
+
+    def _finish(self, job: _Job, reply: Reply) -> None:
+        data = encode(reply, job.request_id, self.handlers.chip_time_ns)
+        if len(data) > MAX_REPLY:
+            raise Refusal(ErrorCode.LIMIT, "the reply is too long; ask for less", len(data), MAX_REPLY)
+        self._keep(job.request_id, data)
+
+    def _refuse(self, request_id: int, code: ErrorCode, text: str, value: float = 0.0, limit: float = 0.0) -> None:
+        if code is ErrorCode.LIMIT and not limit:
+            limit = self._limits.max_message
+        self._keep(request_id, encode(ErrorReply(code, text, value, limit), request_id, self.handlers.chip_time_ns))
+
+    def _keep(self, request_id: int, data: bytes) -> None:
+        self._open.discard(request_id)
+        if request_id:  # 0 belongs to messages too short to carry an id
+            self._kept[request_id] = data
+        while len(self._kept) > KEPT_REPLIES:
+            self._kept.popitem(last=False)
+        self._say(data, RESULTS)
+
+    def _say(self, data: bytes, channel: int) -> None:
+        if self.connection.state is State.UP:
+            self.connection.send(data, channel)
+
+    def _stop_all(self, why: str) -> None:
+        """End the running request at its yield and refuse those that wait."""
+        jobs = list(self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0
+        if self._running is not None:
+            job, steps = self._running
+            self._running = None
+            jobs.insert(0, job)
+            try:
+                steps.close()
+            except Exception:
+                log.exception("request %d failed while it was stopped", job.request_id)
+        for job in jobs:
+            self._refuse(job.request_id, ErrorCode.STOPPED, why)
+
+    def _outputs_off(self) -> str:
+        """Switch the outputs off after a fault; says how that went."""
+        try:
+            self.handlers.outputs_off()
+        except Exception as error:
+            log.exception("outputs_off failed")
+            return f"; outputs_off failed too: {type(error).__name__}: {error}"[:200]
+        return "; outputs are off"

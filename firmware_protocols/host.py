@@ -1,0 +1,203 @@
+"""The host's end: requests in, replies out, over one ``Connection``.
+
+link = HostLink(nonce=secrets.randbits(32))
+link.open(now_s)
+... move bytes both ways until ``link.up`` ...
+request_id = link.request(Describe())
+... move bytes both ways ...
+for request_id, reply, chip_time_ns in link.poll(): ...
+link.check()                                       # raises what went wrong
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import get_args
+
+from firmware_protocols.codec import decode, encode
+from firmware_protocols.connection import VERSION, Connection, LinkLimits, Role, State
+from firmware_protocols.errors import LinkCounters, LocalProtocolError, ProtocolError, RemoteProtocolError
+from firmware_protocols.messages import Hello, HelloReply, OutputsOff, Progress, Reply, Request, Reset
+from firmware_protocols.receiving import Received
+from firmware_protocols.sending import BULK, CONTROL
+
+CREDIT = 15  # requests unanswered at a time; the chip remembers 16 replies, one place is for outputs off
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    """A request without its final reply."""
+
+    data: bytes
+    channel: int
+    sent: bool = False
+
+
+class HostLink:
+    """Host role: keeps requests within what the chip can hold, repeats them after a lost session.
+
+    ``nonce`` must differ at each opening of a chip (``secrets.randbits(32)``): the chip keeps
+    finished replies for one nonce, so that a request repeated in a new session runs once.
+    """
+
+    def __init__(
+        self, *, nonce: int, limits: LinkLimits | None = None, versions: tuple[int, int] = (VERSION, VERSION)
+    ) -> None:
+        self.connection = Connection(Role.HOST, limits or LinkLimits(), nonce=nonce, versions=versions)
+        self._pending: dict[int, _Pending] = {}
+        self._unsent: deque[int] = deque()
+        self._in_flight = self._in_flight_bytes = 0
+        self._next_id = 1
+        self._session = 0
+        self._arrived: list[tuple[int, Reply, int]] = []
+        self._failure: ProtocolError | None = None
+
+    def open(self, now_s: float) -> None:
+        """Say hello; ``up`` turns true when the chip has answered."""
+        self.connection.open(now_s)
+
+    @property
+    def up(self) -> bool:
+        return self.connection.state is State.UP and self._failure is None
+
+    @property
+    def hello(self) -> HelloReply | None:
+        """What the chip answered to hello; None until then."""
+        return self.connection.reply
+
+    @property
+    def counters(self) -> LinkCounters:
+        return self.connection.counters
+
+    @property
+    def failure(self) -> ProtocolError | None:
+        """Why nothing more will come; None while the link lives."""
+        return self._failure or self.connection.failure
+
+    def check(self) -> None:
+        """Raise ``failure`` if there is one."""
+        if self.failure is not None:
+            raise self.failure
+
+    @property
+    def waiting(self) -> frozenset[int]:
+        """Requests without their final reply."""
+        return frozenset(self._pending)
+
+    @property
+    def last_heard_s(self) -> float | None:
+        """When the last good frame came; None before the first."""
+        return self.connection.last_heard_s
+
+    def request(self, message: Request) -> int:
+        """Queue a request and give its id; replies with this id come out of ``poll``.
+
+        Raises:
+            LocalProtocolError: the link is not up, the message does not fit its fields, or it is
+                longer than the chip takes.
+        """
+        self.check()
+        hello = self.hello
+        if hello is None or isinstance(message, Hello):
+            raise LocalProtocolError("requests wait until the chip has answered hello, which the link itself sends")
+        if not isinstance(message, get_args(Request)):
+            raise LocalProtocolError(f"{type(message).__name__} is not a request")
+        request_id = self._new_id()
+        data = encode(message, request_id)
+        if len(data) > hello.max_message:
+            raise LocalProtocolError(
+                f"{type(message).__name__} has {len(data)} bytes, the chip takes {hello.max_message}: split it"
+            )
+        urgent = isinstance(message, OutputsOff | Reset)
+        self._pending[request_id] = _Pending(data, CONTROL if urgent else BULK)
+        if urgent:
+            self._unsent.appendleft(request_id)
+        else:
+            self._unsent.append(request_id)
+        self._fill()
+        return request_id
+
+    def receive(self, data: bytes, now_s: float) -> None:
+        """Take bytes from the line. Never raises; see ``failure``."""
+        self.connection.receive(data, now_s)
+        for received in self.connection.messages():
+            self._take(received)
+        if self.connection.state is State.UP:
+            if self._session != self.connection.session:
+                self._session = self.connection.session
+                self._restart()
+            self._fill()
+
+    def data_to_send(self, now_s: float) -> bytes:
+        """Everything to put on the line now."""
+        self.connection.expecting = bool(self._pending)
+        return self.connection.data_to_send(now_s)
+
+    def next_deadline(self, now_s: float) -> float | None:
+        """When to call ``data_to_send`` again if nothing arrives before."""
+        self.connection.expecting = bool(self._pending)
+        return self.connection.next_deadline(now_s)
+
+    def poll(self) -> list[tuple[int, Reply, int]]:
+        """(request id, reply, chip time in ns) of what has arrived since the last call.
+
+        ``Progress`` leaves its request open; every other reply closes it.
+        """
+        arrived, self._arrived = self._arrived, []
+        return arrived
+
+    def _new_id(self) -> int:
+        if len(self._pending) >= 0xFFFF:
+            raise LocalProtocolError("65535 requests are unanswered")
+        while self._next_id in self._pending:
+            self._next_id = self._next_id % 0xFFFF + 1
+        request_id = self._next_id
+        self._next_id = request_id % 0xFFFF + 1
+        return request_id
+
+    def _fill(self) -> None:
+        """Send queued requests while the chip has room for them."""
+        if not self.up or self.hello is None:
+            return
+        while self._unsent:
+            pending = self._pending[self._unsent[0]]
+            full = (
+                self._in_flight >= CREDIT or self._in_flight_bytes + len(pending.data) > self.hello.max_message
+            ) and self._in_flight > 0
+            if full and pending.channel != CONTROL:
+                return
+            self._unsent.popleft()
+            pending.sent = True
+            self._in_flight += 1
+            self._in_flight_bytes += len(pending.data)
+            self.connection.send(pending.data, pending.channel)
+
+    def _restart(self) -> None:
+        """A new session of the same chip: everything unanswered is sent again, under its old id."""
+        self._unsent = deque(self._pending)
+        self._in_flight = self._in_flight_bytes = 0
+        for pending in self._pending.values():
+            pending.sent = False
+
+    def _take(self, received: Received) -> None:
+        try:
+            if received.too_long:
+                raise RemoteProtocolError(f"a reply of {received.too_long} bytes is longer than this host takes")
+            message, request_id, chip_time_ns = decode(received.data)
+            if not isinstance(message, get_args(Reply)):
+                raise RemoteProtocolError(f"the chip sent a request, {type(message).__name__}")
+        except RemoteProtocolError as error:
+            self._failure = self._failure or error
+            return
+        pending = self._pending.get(request_id)
+        if pending is None:
+            return  # answered before, in an earlier session
+        if not isinstance(message, Progress):
+            del self._pending[request_id]
+            if pending.sent:
+                self._in_flight -= 1
+                self._in_flight_bytes -= len(pending.data)
+            else:
+                self._unsent.remove(request_id)
+        self._arrived.append((request_id, message, chip_time_ns))

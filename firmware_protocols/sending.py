@@ -1,0 +1,192 @@
+"""Sending half of the link: cuts messages into frames, keeps a window of them in flight, repeats the lost ones.
+
+Selective repeat. A frame counts as lost when three frames sent after it have been
+acknowledged, or one that was sent clearly later (a quarter of the round trip); the timer
+covers the rest: RTO = srtt + 4 rttvar, clamped, doubled at each expiry, started anew at each
+acknowledgement, and it repeats the oldest frame only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from firmware_protocols.errors import LinkCounters
+from firmware_protocols.frames import Flag
+
+CHANNELS = 4
+CONTROL, BULK, RESULTS, EVENTS = range(CHANNELS)
+_PRIORITY = (CONTROL, EVENTS, RESULTS, BULK)  # a later channel waits for the ones before it
+
+MAX_WINDOW = 32
+MAX_TRIES = 8
+RTO_MIN_S, RTO_MAX_S, RTO_FIRST_S = 0.020, 4.0, 0.25
+_LATER_MEANS_LOST = 3
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One numbered frame on its way."""
+
+    sequence: int
+    flags: int
+    channel: int
+    payload: bytes | memoryview
+    sent_s: float
+    order: int  # counts transmissions of the whole window; a repeated frame gets a new one
+    tries: int = 1
+    later: int = 0  # frames transmitted after this one that were acknowledged
+
+
+class SendWindow:
+    """Messages in, frames to transmit out; acknowledgements in."""
+
+    def __init__(
+        self, window: int, max_payload: int, counters: LinkCounters, round_trip_s: float | None = None
+    ) -> None:
+        self._window, self._max_payload, self._counters = window, max_payload, counters
+        self._outbox: tuple[deque[tuple[memoryview, bool]], ...] = tuple(deque() for _ in range(CHANNELS))
+        self._flight: dict[int, Flight] = {}  # by sequence, oldest first
+        self._lost: list[Flight] = []
+        self.next_sequence = 0
+        self._order = 0
+        self._backoff = 0
+        self._progress_s = 0.0  # last time something was acknowledged or the window was empty
+        self._srtt_s = self._rttvar_s = 0.0
+        self._min_rtt_s = 0.0
+        self.rto_s = RTO_FIRST_S
+        self.out_of_tries = False
+        if round_trip_s is not None:
+            self._measure(round_trip_s)
+
+    def queue(self, channel: int, message: bytes) -> None:
+        """Send ``message`` after those already queued on its channel."""
+        self._outbox[channel].append((memoryview(message), True))
+
+    def queue_probe(self) -> None:
+        """Send an empty frame, whose only effect is that the far side must acknowledge it."""
+        self._outbox[CONTROL].append((memoryview(b""), False))
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything queued has been acknowledged."""
+        return not self._flight and not any(self._outbox)
+
+    @property
+    def ready(self) -> bool:
+        """Whether ``take`` has a frame to give without waiting."""
+        return bool(self._lost) or (self._room() > 0 and any(self._outbox))
+
+    @property
+    def waiting_since_s(self) -> float | None:
+        """Since when no acknowledgement came for frames in flight; None when there are none."""
+        return self._progress_s if self._flight else None
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When the timer expires; None when nothing is in flight."""
+        if not self._flight:
+            return None
+        oldest = next(iter(self._flight.values()))
+        return max(oldest.sent_s, self._progress_s) + min(self.rto_s * (1 << self._backoff), RTO_MAX_S)
+
+    def take(self, now_s: float) -> list[Flight]:
+        """Frames to transmit now: expired, lost, then new ones while the window has room."""
+        deadline_s = self.deadline_s
+        if deadline_s is not None and now_s >= deadline_s:
+            oldest = next(iter(self._flight.values()))
+            if oldest.tries >= MAX_TRIES:
+                self.out_of_tries = True
+                return []
+            self._backoff += 1
+            self._counters.retransmissions += 1
+            if oldest not in self._lost:
+                self._lost.insert(0, oldest)
+        due = self._lost
+        self._lost = []
+        for flight in due:
+            flight.tries += 1
+            flight.later = 0
+            self._stamp(flight, now_s)
+        room = self._room()
+        for channel in _PRIORITY:
+            waiting = self._outbox[channel]
+            while waiting and room > 0:
+                due.append(self._cut(channel, waiting, now_s))
+                room -= 1
+        return due
+
+    def _room(self) -> int:
+        if not self._flight:
+            return self._window
+        return self._window - ((self.next_sequence - next(iter(self._flight))) & 0xFFFF)
+
+    def _cut(self, channel: int, waiting: deque[tuple[memoryview, bool]], now_s: float) -> Flight:
+        rest, last = waiting.popleft()
+        payload = rest[: self._max_payload]
+        if len(rest) > len(payload):
+            waiting.appendleft((rest[self._max_payload :], last))
+            last = False
+        flight = Flight(self.next_sequence, Flag.LAST.value if last else 0, channel, payload, now_s, 0)
+        if not self._flight:
+            self._progress_s = now_s
+        self._flight[flight.sequence] = flight
+        self.next_sequence = (self.next_sequence + 1) & 0xFFFF
+        self._counters.frames_sent += 1
+        self._stamp(flight, now_s)
+        return flight
+
+    def _stamp(self, flight: Flight, now_s: float) -> None:
+        flight.sent_s = now_s
+        flight.order = self._order
+        self._order += 1
+
+    def acknowledge(self, ack: int, selective: int, now_s: float) -> None:
+        """Take the acknowledgement fields of a frame: all before ``ack`` and those of the bitmap have arrived."""
+        flights = self._flight
+        if not flights:
+            return
+        base = next(iter(flights))
+        advance = (ack - base) & 0xFFFF
+        if advance > (self.next_sequence - base) & 0xFFFF:
+            return  # older than what is in flight
+        arrived = []
+        while flights and (next(iter(flights)) - base) & 0xFFFF < advance:
+            arrived.append(flights.pop(next(iter(flights))))
+        while selective:
+            low = selective & -selective
+            selective ^= low
+            flight = flights.pop((ack + low.bit_length()) & 0xFFFF, None)
+            if flight is not None:
+                arrived.append(flight)
+        if not arrived:
+            return
+        self._progress_s = now_s
+        self._backoff = 0
+        newest = max(arrived, key=lambda flight: flight.order)
+        if newest.tries == 1:  # the answer to a repeated frame may belong to either copy
+            self._measure(now_s - newest.sent_s)
+        if flights and next(iter(flights.values())).order < newest.order:
+            self._find_lost(arrived, now_s)
+
+    def _find_lost(self, arrived: list[Flight], now_s: float) -> None:
+        for flight in arrived:
+            if flight.tries > 1 and now_s - flight.sent_s < self._min_rtt_s:
+                continue  # the first copy was slow, the repetition proves nothing
+            for other in self._flight.values():
+                if other.order < flight.order:
+                    clearly = flight.sent_s - other.sent_s > self._srtt_s / 4
+                    other.later += _LATER_MEANS_LOST if clearly else 1
+        lost = [flight for flight in self._flight.values() if flight.later >= _LATER_MEANS_LOST]
+        self._counters.fast_retransmissions += len(lost) - len([f for f in self._lost if f in lost])
+        self._lost = lost
+
+    def _measure(self, round_trip_s: float) -> None:
+        sample = max(round_trip_s, 0.0)
+        if self._srtt_s == 0.0:
+            self._srtt_s, self._rttvar_s, self._min_rtt_s = sample, sample / 2, sample
+        else:
+            self._rttvar_s += (abs(sample - self._srtt_s) - self._rttvar_s) / 4
+            self._srtt_s += (sample - self._srtt_s) / 8
+            self._min_rtt_s = min(self._min_rtt_s, sample)
+        self.rto_s = min(max(self._srtt_s + 4 * self._rttvar_s, RTO_MIN_S), RTO_MAX_S)
