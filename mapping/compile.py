@@ -204,8 +204,11 @@ def _too_large(
         macros_needed=needed,
         macros_available=spec.macros,
         largest=tuple(sorted(needs, key=lambda n: -n.tiles)[:3]),
-        would_fit=(*_fewer_bits(shapes, spec, weight_bits), *_other_chips(shapes, spec, weight_bits))
-        + (f"--macros {needed} on a chip that has them",),
+        would_fit=(
+            *_fewer_bits(shapes, spec, weight_bits),
+            *_other_chips(shapes, spec, weight_bits),
+            f"--macros {needed}, for a chip that has them",
+        ),
     )
 
 

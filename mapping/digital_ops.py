@@ -6,21 +6,24 @@ Golden vectors for each function are in ``tests/mapping/golden``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.correction import round_shift
 from mapping.program import Requantise
 
-Codes = NDArray[np.int16] | NDArray[np.int32]
+Codes = NDArray[np.signedinteger]
+"""Activation codes are int16, logit codes int32."""
 
 ADD_FRACTION_BITS = 12  # extra bits of the terms of an addition, so that only the sum is rounded to codes
 INT32_LOW, INT32_HIGH = -(1 << 31), (1 << 31) - 1
-MAX_SHIFT = 62  # (2^31 · 2^31 + 2^61) still fits 64 bits
+MAX_SHIFT = 62  # |value · multiplier| < 2^62, and half of 2^62 on top still fits 64 bits
+BLOCK = 1 << 16  # elements worked on at a time; 64-bit intermediates stay in the cache
 
 
-def requantise(values: NDArray[np.integer], rule: Requantise) -> Codes:
-    """q = clamp(round(value · multiplier / 2^shift), low, high).
+def requantise(values: Codes, rule: Requantise) -> Codes:
+    """q = clamp(round(value · multiplier / 2^shift), low, high), halves away from zero.
 
     Args:
         values: int32 range, (n, channels, …); a rule of one channel serves all.
@@ -28,11 +31,10 @@ def requantise(values: NDArray[np.integer], rule: Requantise) -> Codes:
     Returns:
         int16 when ``low`` and ``high`` fit, else int32.
     """
-    across = (1, -1) + (1,) * (values.ndim - 2)
-    product = values.astype(np.int64) * rule.multiplier.astype(np.int64).reshape(across)
-    rounded = round_shift(product, rule.shift.astype(np.int64).reshape(across))
-    np.clip(rounded, rule.low, rule.high, out=rounded)
-    return rounded.astype(code_type(rule))
+    out = np.empty(values.shape, code_type(rule))
+    for part in _blocks(values):
+        out[part] = _requantised(values[part].astype(np.int64), rule)
+    return out
 
 
 def code_type(rule: Requantise) -> type[np.int16] | type[np.int32]:
@@ -40,16 +42,23 @@ def code_type(rule: Requantise) -> type[np.int16] | type[np.int32]:
     return np.int16 if rule.low >= -(1 << 15) and rule.high < 1 << 15 else np.int32
 
 
-def accumulate(sums: NDArray[np.int32], bias: NDArray[np.int32]) -> NDArray[np.int32]:
-    """sums + bias per channel, saturating at the ends of int32."""
-    wide = sums.astype(np.int64) + bias.astype(np.int64).reshape((1, -1) + (1,) * (sums.ndim - 2))
-    return np.clip(wide, INT32_LOW, INT32_HIGH).astype(np.int32)
+def finish(sums: NDArray[np.int32], bias: NDArray[np.int32], rule: Requantise) -> Codes:
+    """What follows a matrix product: sums + bias per channel, saturating at the ends of int32, then requantised."""
+    out = np.empty(sums.shape, code_type(rule))
+    wide_bias = bias.astype(np.int64).reshape(_across(sums))
+    for part in _blocks(sums):
+        out[part] = _requantised(_int32(sums[part] + wide_bias), rule)
+    return out
 
 
 def add(first: Codes, second: Codes, rescale: tuple[Requantise, Requantise], rule: Requantise) -> Codes:
     """Both terms on the output scale with extra fractional bits, added saturating, then requantised."""
-    total = requantise(first, rescale[0]).astype(np.int64) + requantise(second, rescale[1])
-    return requantise(np.clip(total, INT32_LOW, INT32_HIGH), rule)
+    out = np.empty(first.shape, code_type(rule))
+    for part in _blocks(first):
+        total = _requantised(first[part].astype(np.int64), rescale[0])
+        total += _requantised(second[part].astype(np.int64), rescale[1])
+        out[part] = _requantised(_int32(total), rule)
+    return out
 
 
 def concat(parts: list[Codes], rescale: tuple[Requantise, ...]) -> Codes:
@@ -60,17 +69,22 @@ def concat(parts: list[Codes], rescale: tuple[Requantise, ...]) -> Codes:
 def max_pool(codes: Codes, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Codes:
     """Largest code of each window; padded places never win."""
     lowest = np.iinfo(codes.dtype).min
-    return np.maximum.reduce(_window_places(codes, kernel, stride, padding, lowest))
+    first, *places = _window_places(codes, kernel, stride, padding, lowest)
+    largest = first.copy()
+    for place in places:
+        np.maximum(largest, place, out=largest)
+    return largest
 
 
 def avg_pool(
     codes: Codes, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], rule: Requantise
 ) -> Codes:
     """Integer sum of each window (padded places are zero), then requantised; 1 / size is in the multiplier."""
-    total = np.zeros((), np.int64)
-    for place in _window_places(codes, kernel, stride, padding, 0):
-        total = total + place
-    return requantise(np.clip(total, INT32_LOW, INT32_HIGH), rule)
+    first, *places = _window_places(codes, kernel, stride, padding, 0)
+    total = first.astype(np.int64)
+    for place in places:
+        total += place
+    return requantise(_int32(total), rule)
 
 
 def pad_channels(codes: Codes, before: int, after: int) -> Codes:
@@ -86,6 +100,35 @@ def slice_map(codes: Codes, step: tuple[int, int], start: int, stop: int) -> Cod
 def flatten(codes: Codes) -> Codes:
     """(n, channels, height, width) -> (n, features), channel first."""
     return codes.reshape(codes.shape[0], -1)
+
+
+def _blocks(values: Codes) -> Iterator[slice]:
+    """Runs of whole images of about ``BLOCK`` elements."""
+    images = max(1, BLOCK // max(1, values[:1].size))
+    return (slice(i, i + images) for i in range(0, len(values), images))
+
+
+def _across(values: Codes) -> tuple[int, ...]:
+    """Shape that lays one number a channel along (n, channels, …)."""
+    return (1, -1) + (1,) * (values.ndim - 2)
+
+
+def _requantised(values: NDArray[np.int64], rule: Requantise) -> NDArray[np.int64]:
+    """``requantise`` in place."""
+    shift = rule.shift.astype(np.int64).reshape(_across(values))
+    values *= rule.multiplier.astype(np.int64).reshape(_across(values))
+    # For v < 0, −⌊(−v + half) / 2^shift⌋ = ⌊(v + half − 1) / 2^shift⌋, and v >> 63 is that −1.
+    below = values >> 63
+    below &= np.where(shift > 0, np.int64(-1), np.int64(0))
+    values += (np.int64(1) << shift) >> 1
+    values += below
+    values >>= shift
+    return np.clip(values, rule.low, rule.high, out=values)
+
+
+def _int32(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Saturated, in place."""
+    return np.clip(values, INT32_LOW, INT32_HIGH, out=values)
 
 
 def _window_places(

@@ -142,7 +142,7 @@ def _matrix(
     sums = multiply.sums(step, codes, sample)
     if tap is not None:
         tap(step, codes, sums)
-    return digital_ops.requantise(digital_ops.accumulate(sums, step.bias), step.requantise)
+    return digital_ops.finish(sums, step.bias, step.requantise)
 
 
 class IdealMultiply:
@@ -240,7 +240,7 @@ def _block(group: TileGroup, inputs: range, outputs: range, top: int) -> Block:
     bound = int(np.abs(matrix).sum(axis=1).max()) * top
     if bound >= 1 << 31:
         raise ValueError(f"{group.layer}: sums up to {bound} do not fit 32 bits")
-    return Block(inputs, outputs, matrix.astype(np.float32 if bound < 1 << 24 else np.float64))
+    return Block(inputs, outputs, matrix.astype(np.float32) if bound < 1 << 24 else matrix.astype(np.float64))
 
 
 def _overlap(a: range, b: range) -> bool:

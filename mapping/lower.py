@@ -173,27 +173,24 @@ def _op(node: Node, sources: tuple[str, ...], inputs: list[Shape]) -> Op:
     match node:
         case Conv():
             out, _, *kernel = node.weight.shape
-            window = Window(*first, (kernel[0], kernel[1]), node.stride, node.padding, node.dilation)
+            geometry = ((kernel[0], kernel[1]), node.stride, node.padding, node.dilation)
             weight = node.weight.reshape(node.groups, out // node.groups, -1)
-            return _matrix(node, sources, weight, node.bias, window)
+            return _matrix(node, sources, weight, node.bias, Window(first[0], first[1], first[2], *geometry))
         case Linear():
             return _matrix(node, sources, node.weight[None], node.bias, None)
         case BatchNorm():
             gain, shift = _affine(node)
-            window = Window(*first) if len(first) == 3 else None
-            return _matrix(node, sources, gain.reshape(-1, 1, 1), shift, window)
+            point = Window(first[0], first[1], first[2]) if len(first) == 3 else None
+            return _matrix(node, sources, gain.reshape(-1, 1, 1), shift, point)
         case Add():
             return AddOp(name=name, inputs=sources, output_node=name)
         case Concat():
             return ConcatOp(name=name, inputs=sources, output_node=name)
         case AvgPool():
-            window_of = {"kernel": node.kernel, "stride": node.stride, "padding": node.padding}
-            return AvgPoolOp(name=name, inputs=sources, output_node=name, flatten=False, **window_of)
+            return _mean(node, sources, node.kernel, node.stride, node.padding, flatten=False)
         case GlobalAvgPool():
             size = (first[1], first[2])
-            return AvgPoolOp(
-                name=name, inputs=sources, output_node=name, kernel=size, stride=size, padding=(0, 0), flatten=True
-            )
+            return _mean(node, sources, size, size, (0, 0), flatten=True)
         case Relu() | Relu6() | HardTanh():
             low, high = _clamp(node)
             return ClampOp(name=name, inputs=sources, output_node=name, low=low, high=high)
@@ -218,4 +215,24 @@ def _matrix(
         weight=weight.astype(np.float64),
         bias=np.zeros(outputs) if bias is None else bias.astype(np.float64),
         window=window,
+    )
+
+
+def _mean(
+    node: Node,
+    sources: tuple[str, ...],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    *,
+    flatten: bool,
+) -> AvgPoolOp:
+    return AvgPoolOp(
+        name=node.name,
+        inputs=sources,
+        output_node=node.name,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        flatten=flatten,
     )

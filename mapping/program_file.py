@@ -41,7 +41,7 @@ def program_digest(program: ConductanceProgram) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         total.update(f"{name} {array.dtype.newbyteorder('<').str} {array.shape}".encode())
-        total.update(array.astype(array.dtype.newbyteorder("<"), copy=False))
+        total.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return total.hexdigest()
 
 
@@ -116,7 +116,8 @@ def _chip(text: str, record: Mapping[str, Any]) -> Any:
     except ChipFileError as error:
         raise RecordError(f"its chip file: {error}") from error
     if spec.digest != record["spec_digest"]:
-        raise RecordError(f"its chip file has digest {spec.digest[:12]}…, {str(record['spec_digest'])[:12]}… was stated")
+        stated = str(record["spec_digest"])
+        raise RecordError(f"its chip file has digest {spec.digest[:12]}…, {stated[:12]}… was stated")
     return spec
 
 

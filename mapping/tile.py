@@ -86,7 +86,8 @@ def digit(weights: NDArray[np.int16], piece_slice: int, max_level: int) -> NDArr
     Example: −13 at max_level 7 is −5 in slice 0 and −1 in slice 1.
     """
     size = np.abs(weights.astype(np.int32)) // (max_level + 1) ** piece_slice % (max_level + 1)
-    return (np.sign(weights) * size).astype(np.int8)
+    signed: NDArray[np.int8] = (np.sign(weights) * size).astype(np.int8)
+    return signed
 
 
 def piece_levels(weights: NDArray[np.int16], piece: Piece, max_level: int) -> NDArray[np.int8]:
