@@ -1,0 +1,223 @@
+"""What measuring one chip taught us: per-column converters, programming law, read noise, wires.
+
+A ``CalibrationRecord`` is filled through the driver and read by the simulator; it holds no
+hidden truth, only estimates with their standard errors. One HDF5 file holds one record.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.converters import conversions
+from cim.spec import Encoding, MacroSpec, PairSubtraction
+
+Floats = NDArray[np.float64]
+
+
+class GainKnown(enum.StrEnum):
+    """What ``MacroCalibration.gain`` relates a code to."""
+
+    SENSE = "sense"  # cells read by a path of their own: gain is the column's alone
+    PRODUCT = "product"  # cells read through the column: readings already hold its gain
+
+
+class CellState(enum.IntEnum):
+    """Entries of ``MacroCalibration.cells``."""
+
+    GOOD = 0
+    STUCK_LOW = 1
+    STUCK_HIGH = 2
+    NOT_REACHED = 3  # missed its window in the calibration; another programming may reach it
+
+
+class WireEnd(enum.StrEnum):
+    """At which end of the word-line numbering the column currents leave the array."""
+
+    FIRST = "first"
+    LAST = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class MacroCalibration:
+    """Converters and cells of one macro.
+
+    All ``(conversions,)`` arrays follow the raw order of a read of the whole macro
+    (``cim.converters.conversions``). One conversion of a converted quantity x (µS times
+    input unit) at ADC step lsb is believed to be
+
+        y    = gain · x / lsb + offset_codes + conversion_noise_codes · N(0, 1)
+        code = clip(⌊y + inl(y) + ½⌋)
+
+    with inl linear between ``inl_codes[adc]``, nodes evenly spaced from the lowest to the
+    highest code. ``cells`` int8 (rows, columns), values of ``CellState``; ``stuck_us``
+    float32 (rows, columns) is the mean reading of stuck cells in µS, NaN elsewhere.
+    """
+
+    macro: int
+    gain: Floats
+    gain_se: Floats
+    offset_codes: Floats
+    offset_se: Floats
+    conversion_noise_codes: Floats
+    adc: NDArray[np.int64]  # converter of each conversion, an index into inl_codes
+    inl_codes: Floats  # (adcs, nodes)
+    inl_se: Floats  # (adcs, nodes)
+    cells: NDArray[np.int8]
+    stuck_us: NDArray[np.float32]
+    gain_known: GainKnown
+
+    def __post_init__(self) -> None:
+        n = self.gain.shape
+        for name in ("gain_se", "offset_codes", "offset_se", "conversion_noise_codes", "adc"):
+            if getattr(self, name).shape != n:
+                raise ValueError(f"macro {self.macro}: {name} {getattr(self, name).shape}, gain {n}")
+        if self.inl_codes.ndim != 2 or self.inl_codes.shape[1] < 2 or self.inl_se.shape != self.inl_codes.shape:
+            raise ValueError(f"macro {self.macro}: INL {self.inl_codes.shape}, its errors {self.inl_se.shape}")
+        if self.adc.size and not 0 <= self.adc.min() <= self.adc.max() < len(self.inl_codes):
+            raise ValueError(f"macro {self.macro}: converter {self.adc.max()} of {len(self.inl_codes)} curves")
+        if self.stuck_us.shape != self.cells.shape:
+            raise ValueError(f"macro {self.macro}: stuck_us {self.stuck_us.shape}, cells {self.cells.shape}")
+
+
+@dataclass(frozen=True, slots=True)
+class ProgrammingLaw:
+    """How far a programmed cell is from its target, by level and age.
+
+    error = conductance(age) − target ~ loc + scale · t(df), per cell, drawn once per
+    programming. Arrays (ages, levels) in µS (df without unit), ``ages_s`` and
+    ``levels_us`` ascending. ``*_se`` are standard errors (of ln df for ``ln_df_se``).
+    ``unreached_share`` of cells miss their window; their errors are drawn from
+    ``unreached_us`` (measured errors, (m,); empty: they follow the law).
+    """
+
+    ages_s: Floats
+    levels_us: Floats
+    loc_us: Floats
+    scale_us: Floats
+    df: Floats
+    loc_se_us: Floats
+    scale_se_us: Floats
+    ln_df_se: Floats
+    stuck_low_share: float
+    stuck_high_share: float
+    unreached_share: float
+    unreached_us: Floats
+
+    def __post_init__(self) -> None:
+        shape = (len(self.ages_s), len(self.levels_us))
+        for name in ("loc_us", "scale_us", "df", "loc_se_us", "scale_se_us", "ln_df_se"):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"programming law: {name} {getattr(self, name).shape}, not {shape}")
+        if np.any(np.diff(self.ages_s) <= 0) or np.any(np.diff(self.levels_us) <= 0) or min(shape) < 1:
+            raise ValueError("programming law: ages and levels must ascend")
+        if np.any(self.scale_us <= 0) or np.any(self.df <= 0) or np.any(self.ages_s <= 0):
+            raise ValueError("programming law: scales, degrees of freedom and ages must be positive")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadNoise:
+    """Variance of the part of a cell's conductance that is new at every read, µS², by level."""
+
+    levels_us: Floats
+    variance_us2: Floats
+    se_us2: Floats
+
+    def at(self, conductance_us: NDArray[np.floating]) -> Floats:
+        """Variance at any conductance, linear between levels, constant outside."""
+        return np.asarray(np.interp(conductance_us, self.levels_us, self.variance_us2))
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Resistance per cell pitch of the simulator's first-order wire law (``cim.simulator``)."""
+
+    ohm: float
+    ohm_se: float
+    end: WireEnd = WireEnd.LAST
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRecord:
+    """All that was measured on one chip, and how.
+
+    ``goodness`` holds held-out fit figures (KS distance, R², residual sigma ...);
+    ``pulses`` how many programming pulses the calibration cost; ``seed`` the host's seed of
+    the test patterns; ``age_s`` the age at which columns were measured.
+    """
+
+    chip_name: str
+    revision: str
+    serial: str
+    firmware: str
+    kind: str  # "silicon" or "emulated", as the chip says
+    spec_digest: str
+    temperature_c: float
+    date: str  # ISO 8601
+    method: str
+    seed: int
+    age_s: float
+    macros: Mapping[int, MacroCalibration]
+    programming: ProgrammingLaw
+    read_noise: ReadNoise
+    wire: Wire
+    goodness: Mapping[str, float] = field(default_factory=dict)
+    pulses: int = 0
+
+    def macro(self, macro: int) -> MacroCalibration:
+        """One macro's part.
+
+        Raises:
+            NotCalibrated: the record does not hold it.
+        """
+        if macro not in self.macros:
+            raise NotCalibrated(macro, tuple(sorted(self.macros)))
+        return self.macros[macro]
+
+
+class NotCalibrated(LookupError):
+    """A macro is needed that the record does not hold; fields ``macro`` and ``known``."""
+
+    def __init__(self, macro: int, known: tuple[int, ...]) -> None:
+        super().__init__(f"macro {macro} is not in the calibration record, which holds {known}")
+        self.macro, self.known = macro, known
+
+
+def tile_conversions(spec: MacroSpec, output0: int, outputs: int) -> NDArray[np.int64]:
+    """Where a tile's conversions, in raw order, stand in a read of the whole macro.
+
+    Example: a macro of 64 pairs subtracted digitally, outputs 2 and 3 → [2, 3, 66, 67].
+    """
+    here = np.arange(output0, output0 + outputs)
+    if spec.encoding is Encoding.OFFSET_COLUMN:
+        return np.append(here, spec.outputs)
+    if spec.paired and spec.pair_subtraction is PairSubtraction.DIGITAL:
+        return np.concatenate([here, here + spec.outputs])
+    return here
+
+
+def nominal_macro(spec: MacroSpec, macro: int, nodes: int = 17) -> MacroCalibration:
+    """A macro that does exactly what the chip file says: unit gain, no offset, INL or noise."""
+    n = conversions(spec, spec.outputs)
+    adc = np.arange(n) // spec.adc.shared_by
+    zeros = np.zeros(n)
+    curve = np.zeros((int(adc[-1]) + 1, nodes))
+    cells = np.zeros((spec.rows, spec.columns), np.int8)
+    return MacroCalibration(
+        macro=macro,
+        gain=np.ones(n),
+        gain_se=zeros,
+        offset_codes=zeros,
+        offset_se=zeros,
+        conversion_noise_codes=zeros,
+        adc=adc,
+        inl_codes=curve,
+        inl_se=curve,
+        cells=cells,
+        stuck_us=np.full(cells.shape, np.nan, np.float32),
+        gain_known=GainKnown.SENSE,
+    )

@@ -1,0 +1,255 @@
+"""The calibrated simulator: what one virtual chip answers, conversion by conversion.
+
+Every plane of every input is one read. A read of a tile converts, for each column,
+
+    y    = gain / lsb · (Σ G u − wire loss) + offset + σ · N(0, 1)
+    σ²   = (gain / lsb)² · Σ u² · read_variance(G) + conversion_noise²
+    code = clip(⌊y + inl(y) + ½⌋)
+
+with the wire loss of ``cim.wire_law``; read noise of all cells of a column is one Gaussian
+of the summed variance, new in every conversion. Codes are shift-added, pairs subtracted,
+corrected with the record's estimates and added over tiles: the integers that
+``mapping.execute`` expects. Conductances and converters of the virtual chip come from
+``cim.device``; the correction comes from the caller, as the real chip's does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.calibration import ReadNoise, Wire, tile_conversions
+from cim.converters import check_codes, code_limits, input_planes, to_offset
+from cim.correction import Correction
+from cim.device import Columns
+from cim.encoding import tile_halves_us
+from cim.spec import MacroSpec, PairSubtraction, SignedInput
+from cim.windows import Window
+from cim.wire_law import conversion_cells, conversion_load, far_first, max_unit
+
+PURPOSE = 0x51B  # first word of every noise key of the simulator
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseKey:
+    """Names one stream of noise; image i of a call uses ``first_image`` + i.
+
+    The same key gives the same noise whatever the batch; another ``seed``, ``chip``
+    (virtual chip), ``layer`` or image gives noise independent of it.
+    """
+
+    seed: int
+    chip: int = 0
+    layer: int = 0
+    first_image: int = 0
+
+    def words(self, image: int) -> NDArray[np.uint32]:
+        """The key of one image of a call, as two 32-bit words."""
+        entropy = (PURPOSE, self.seed, self.chip, self.layer, self.first_image + image)
+        return np.random.SeedSequence(entropy).generate_state(2, np.uint32).astype(np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedTile:
+    """One tile as one virtual chip holds it.
+
+    ``inputs`` are positions of the layer's unfolded input vector, ``outputs`` of its
+    outputs, ``row0`` the tile's first logical row on the macro. ``halves_us`` (2, rows,
+    outputs) µS. Converter arrays are (conversions,) in raw order, ``inl_codes``
+    (conversions, nodes); meaning as in ``cim.calibration.MacroCalibration``.
+    """
+
+    inputs: range
+    outputs: range
+    multiplier: int
+    row0: int
+    halves_us: NDArray[np.float32]
+    gain: NDArray[np.float64]
+    offset_codes: NDArray[np.float64]
+    conversion_noise_codes: NDArray[np.float64]
+    inl_codes: NDArray[np.float64]
+    correction: Correction
+
+
+def simulated_tile(
+    spec: MacroSpec,
+    cells_us: NDArray[np.floating],
+    columns: Columns,
+    correction: Correction,
+    *,
+    inputs: range,
+    outputs: range,
+    multiplier: int,
+    row0: int,
+    output0: int,
+) -> SimulatedTile:
+    """Take one tile out of a virtual macro.
+
+    Args:
+        cells_us: the whole macro, (rows, columns) µS (``cim.device.draw_programming``).
+        columns: its converters (``cim.device.draw_columns``).
+        row0, output0: the tile's place, as in ``mapping.program.Tile``.
+    """
+    at = tile_conversions(spec, output0, len(outputs))
+    return SimulatedTile(
+        inputs=inputs,
+        outputs=outputs,
+        multiplier=multiplier,
+        row0=row0,
+        halves_us=tile_halves_us(cells_us, spec, row0, len(inputs), output0, len(outputs)),
+        gain=columns.gain[at],
+        offset_codes=columns.offset_codes[at],
+        conversion_noise_codes=columns.conversion_noise_codes[at],
+        inl_codes=columns.inl_codes[columns.adc[at]],
+        correction=correction,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTile:
+    """A tile in units of ADC codes, rows ordered along the line; what the engines take.
+
+    ``cells`` float64 (rows, conversions), gain / lsb · G, on a binary grid so fine that a
+    single-precision sum over rows is exact (then no order of addition changes a bit);
+    ``variance`` float64 (rows, conversions), codes², on a grid of its own; ``order`` (rows,)
+    the unfolded input position of each row; ``lengths`` (groups,) and ``wire``
+    (conversions,): y loses wire · Σ_groups length · D · n.
+    """
+
+    order: NDArray[np.int64]
+    lengths: NDArray[np.float64]
+    cells: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    wire: NDArray[np.float64]
+    tile: SimulatedTile
+
+
+def _on_grid(values: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
+    """Rounded to a power of two that keeps every sum of ``values`` · unit within 24 bits."""
+    largest = float(np.abs(values).sum(0).max(initial=0.0)) * unit
+    if largest == 0.0:
+        return values
+    step = 2.0 ** (np.ceil(np.log2(largest)) - 23)
+    return np.asarray(np.rint(values / step) * step)
+
+
+def prepare_tile(
+    spec: MacroSpec, tile: SimulatedTile, range_code: int, read_noise: ReadNoise, wire: Wire
+) -> PreparedTile:
+    """Bring one tile to code units (see ``PreparedTile``)."""
+    rows = len(tile.inputs)
+    order, lengths = far_first(spec, tile.row0, rows, wire.end)
+    per_us = tile.gain / spec.lsb_us(range_code)
+    unit = max_unit(spec)
+    cells = conversion_cells(spec, tile.halves_us)[order] * per_us
+    plus, minus = read_noise.at(tile.halves_us)
+    if spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG:
+        minus = -minus  # currents are subtracted, variances add
+    variance = conversion_cells(spec, np.stack([plus, minus]))[order] * per_us**2
+    return PreparedTile(
+        order=order + tile.inputs.start,
+        lengths=lengths,
+        cells=_on_grid(cells, unit),
+        variance=_on_grid(variance, unit * unit),
+        wire=conversion_load(spec, tile.halves_us) * (wire.ohm * 1e-6 / unit),
+        tile=tile,
+    )
+
+
+class LayerSimulator:
+    """One layer of one virtual chip; ``level_sums`` is its ``Multiply.sums``.
+
+    ``engine``: ``"numba"`` (default on the CPU when numba is installed) or ``"torch"``
+    (any device). Each repeats its own bits from a key; the noise of the two differs.
+
+    Example: an ideal 128-row tile of ones, all inputs 1 → every level sum 128.
+    """
+
+    def __init__(
+        self,
+        spec: MacroSpec,
+        tiles: Sequence[SimulatedTile],
+        *,
+        window: Window | None,
+        inputs: int,
+        outputs: int,
+        range_code: int,
+        input_bits: int,
+        input_signed: bool,
+        read_noise: ReadNoise,
+        wire: Wire,
+        device: str = "cpu",
+        engine: str | None = None,
+    ) -> None:
+        if window is not None and window.rows != inputs:
+            raise ValueError(f"a window of {window.rows} rows for a layer of {inputs} inputs")
+        for tile in tiles:
+            if tile.halves_us.shape != (2, len(tile.inputs), len(tile.outputs)):
+                raise ValueError(f"cells {tile.halves_us.shape} for a tile {len(tile.inputs)} x {len(tile.outputs)}")
+            if tile.inputs.stop > inputs or tile.outputs.stop > outputs:
+                raise ValueError(f"tile {tile.inputs} x {tile.outputs} in a layer of {inputs} x {outputs}")
+        self.spec, self.window, self.inputs, self.outputs = spec, window, inputs, outputs
+        self.input_bits, self.input_signed = input_bits, input_signed
+        self.planes = input_planes(spec.inputs, input_bits, input_signed)
+        self.limits = code_limits(spec.adc.bits, spec.adc_signed)
+        self.tiles = [prepare_tile(spec, tile, range_code, read_noise, wire) for tile in tiles]
+        self.device = device
+        self.engine = engine or choose_engine(device)
+
+    def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]:
+        """Simulate one layer on a batch.
+
+        Args:
+            codes: (n, channels, height, width) with a window, (n, features) without.
+
+        Returns:
+            int32 level sums (n, outputs, out height, out width) or (n, outputs), without
+            bias; the share of conversions that ended on the last code of the scale.
+        """
+        shape: tuple[int, ...] = (self.inputs,)
+        if self.window is not None:
+            shape = (self.window.channels, self.window.height, self.window.width)
+        if codes.ndim != 1 + len(shape) or codes.shape[1:] != shape:
+            raise ValueError(f"codes {codes.shape}, expected (n, {', '.join(map(str, shape))})")
+        check_codes(codes, self.input_bits, self.input_signed)
+        keys = np.stack([key.words(i) for i in range(len(codes))]) if len(codes) else np.zeros((0, 2), np.uint32)
+        if self.engine == "numba":
+            from cim import engine_numba
+
+            sums, ends = engine_numba.layer_sums(self, codes, keys)
+        else:
+            from cim import engine_torch
+
+            sums, ends = engine_torch.layer_sums(self, codes, keys)
+        share = ends / max(1, self.conversions(len(codes)))
+        if self.window is None:
+            return sums.reshape(len(codes), self.outputs), share
+        return sums.reshape(len(codes), self.outputs, self.window.out_height, self.window.out_width), share
+
+    def conversions(self, images: int) -> int:
+        """ADC conversions that ``images`` images take in this layer."""
+        positions = 1 if self.window is None else self.window.positions
+        return images * positions * len(self.planes) * sum(len(t.wire) for t in self.tiles)
+
+    @property
+    def offset_inputs(self) -> bool:
+        """Whether 2^(b−1) is added to every code before it is driven."""
+        return self.input_signed and self.spec.inputs.signed is SignedInput.OFFSET
+
+    def driven(self, codes: NDArray[np.int16]) -> NDArray[np.int16]:
+        """Codes as the word lines get them."""
+        return to_offset(codes, self.input_bits) if self.offset_inputs else codes
+
+
+def choose_engine(device: str) -> str:
+    """``"numba"`` on a CPU that has it, else ``"torch"``."""
+    if device != "cpu":
+        return "torch"
+    try:
+        import cim.engine_numba  # noqa: F401
+    except ImportError:
+        return "torch"
+    return "numba"
