@@ -69,9 +69,9 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def output_error(path: Path, error: OSError) -> OutputError:
+def output_error(path: Path, error: OSError | RuntimeError) -> OutputError:
     """An ``OutputError`` for an operating system error while writing ``path``."""
-    cause, hint = _CAUSES.get(_errno(error), (error.strerror or str(error), "write elsewhere: --out FOLDER"))
+    cause, hint = _CAUSES.get(_errno(error), (str(error), "write elsewhere: --out FOLDER"))
     return OutputError(f"cannot write {path.name}: {cause}", where=str(path.parent.absolute()), hint=hint)
 
 
@@ -80,7 +80,7 @@ def _output_errors(final: Path) -> Iterator[None]:
     """Turn errors of writing below ``final.parent`` into ``OutputError``; ports raise OSError too and pass."""
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5 says both
         if _errno(error) in _NO_ROOM or str(final.parent) in str(error):
             raise output_error(final, error) from error
         raise
@@ -90,8 +90,8 @@ def _part_of(final: Path) -> Path:
     return final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
 
 
-def _errno(error: OSError) -> int:
+def _errno(error: OSError | RuntimeError) -> int:
     """The error number; HDF5 puts it into the text only."""
-    if error.errno is not None:
+    if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     return next((number for number in _CAUSES if f"errno = {number}," in str(error)), 0)

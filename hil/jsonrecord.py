@@ -59,7 +59,8 @@ def _decode(kind: Any, value: Any, path: str) -> Any:
         missing = [f.name for f in dataclasses.fields(kind) if f.name not in value and not _has_default(f)]
         _expect(not missing, f"the key {missing[0] if missing else ''!r}", value, path)
         known = [f.name for f in dataclasses.fields(kind) if f.name in value]
-        return kind(**{name: _decode(hints[name], value[name], f"{path}.{name}") for name in known})
+        build: Any = kind
+        return build(**{name: _decode(hints[name], value[name], f"{path}.{name}") for name in known})
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         _expect(value in [member.value for member in kind], f"one of {[m.value for m in kind]}", value, path)
         return kind(value)

@@ -132,11 +132,11 @@ def _read(file: Any) -> RunData:
     samples = []
     for key in sorted(file.get("samples", ()), key=int):
         group = file[f"samples/{key}"]
-        shares = {
+        content: dict[str, Any] = {
             k: float(group.attrs[k]) for k in ("saturated_share", "simulated_saturated_share") if k in group.attrs
         }
-        sums = {name: group[name][()] for name in ("measured", "ideal", "simulated") if name in group}
-        samples.append(LayerSample(layer=_text(group.attrs["layer"]), **sums, **shares))
+        content |= {name: group[name][()] for name in ("measured", "ideal", "simulated") if name in group}
+        samples.append(LayerSample(layer=_text(group.attrs["layer"]), **content))
     link = {k: float(v) for k, v in file["link"].attrs.items()}
     classes, layers = (tuple(_text(v) for v in file.attrs[key]) for key in ("classes", "layers"))
     return RunData(**arrays, classes=classes, layers=layers, macros=macros, samples=tuple(samples), link=link)
