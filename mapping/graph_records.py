@@ -107,7 +107,7 @@ def from_records(
     nodes = tuple(_node(record, state) for record in records)
     built = NetworkGraph(shape, nodes, preprocess, tuple(classes), dict(provenance or {}))
     stated = graph.get("shapes")
-    if stated is not None and stated != {name: list(shape) for name, shape in node_shapes(built).items()}:
+    if stated is not None and _lists(stated) != {name: list(shape) for name, shape in node_shapes(built).items()}:
         raise GraphError("", "the stated shapes are not those that the nodes give")
     return built
 
@@ -121,14 +121,21 @@ def array_keys(graph: Mapping[str, Any]) -> set[str]:
     return keys
 
 
+def shown(value: object) -> str:
+    """A short text for a value of unknown origin; containers, whose text may be endless, by type only."""
+    if isinstance(value, str | float | bool | None) or (isinstance(value, int) and abs(value) < 2**63):
+        return f"{value!r:.80}"
+    return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+
+
 def _node(record: object, state: Mapping[str, Array]) -> Node:
     if not isinstance(record, Mapping):
         raise GraphError("", f"a node record is a {type(record).__name__}, not a dict")
     name, kind = record.get("name"), record.get("kind")
     if not isinstance(name, str) or len(name) > 256:
-        raise GraphError("", f"a node of kind {kind!r:.80} has no name, or one above 256 characters")
+        raise GraphError("", f"a node of kind {shown(kind)} has no name, or one above 256 characters")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise GraphError(name, f"unknown kind {kind!r:.80}; known are {', '.join(KINDS)}")
+        raise GraphError(name, f"unknown kind {shown(kind)}; known are {', '.join(KINDS)}")
     cls = KINDS[kind]
     keys = record.get("arrays", {})
     if not isinstance(keys, Mapping):
@@ -140,6 +147,8 @@ def _node(record: object, state: Mapping[str, Array]) -> Node:
         required = field.default is MISSING
         if field.name in arrays:
             key = keys.get(field.name, f"{name}.{arrays[field.name]}")
+            if not isinstance(key, str):
+                raise GraphError(name, f"'arrays' names {shown(key)}, which is no key")
             if key in state:
                 values[field.name] = np.ascontiguousarray(state[key], dtype=np.float32)
             elif required or field.name in keys:
@@ -149,6 +158,14 @@ def _node(record: object, state: Mapping[str, Array]) -> Node:
         elif required:
             raise GraphError(name, f"{kind} needs {field.name!r}")
     return cls(**values)
+
+
+def _lists(shapes: object) -> object:
+    """``shapes`` if it is a dict of lists of integers, else None; nothing else is safe to compare."""
+    good = isinstance(shapes, Mapping) and all(
+        isinstance(v, list) and all(type(i) is int for i in v) for v in shapes.values()
+    )
+    return shapes if good else None
 
 
 def _typed(node: str, field: str, value: object, hint: Any) -> Any:
@@ -170,4 +187,4 @@ def _typed(node: str, field: str, value: object, hint: Any) -> Any:
             return float(value)
         if hint is int and isinstance(value, int) and abs(value) < 2**31:
             return value
-    raise GraphError(node, f"{field!r} must be {getattr(hint, '__name__', hint)}, not {value!r:.80}")
+    raise GraphError(node, f"{field!r} must be {hint if typing.get_args(hint) else hint.__name__}, not {shown(value)}")

@@ -100,6 +100,8 @@ def check_archive(data: bytes, path: str | Path) -> bytes:
                 raise NetworkFileError(path, f"holds {len(pickles)} pickles where a network has one")
             if pickles[0].file_size > LARGEST_PICKLE:
                 raise NetworkFileError(path, f"its description is larger than {LARGEST_PICKLE // 2**20} MiB")
+            if (broken := archive.testzip()) is not None:
+                raise NetworkFileError(path, f"member {broken!r:.80} does not match its checksum")
             return archive.read(pickles[0])
     except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
         raise NetworkFileError(path, f"is cut short or no network file: {error}") from error

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.graph import Array, GraphError, NetworkGraph, Preprocess
-from mapping.graph_records import from_records, to_records
+from mapping.graph_records import from_records, shown, to_records
 from mapping.netcheck import NetworkFileError, NewerVersionError, load_plain, read_bytes
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class NetworkFile:
         images, labels = self.calibration_images, self.calibration_labels
         for name, bits in (("weight", self.weight_bits), ("activation", self.activation_bits)):
             if type(bits) is not int or not 2 <= bits <= 8:
-                raise ValueError(f"{name} bits must be 2 to 8, not {bits!r}")
+                raise ValueError(f"{name} bits must be 2 to 8, not {shown(bits)}")
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, channels):
             raise ValueError(
                 f"calibration images {images.dtype} {images.shape} are not uint8 (n, {height}, {width}, {channels})"
@@ -79,7 +79,8 @@ def load_network(path: str | Path, trust: bool = False) -> NetworkFile:
     With ``trust`` the checks before loading are skipped and **the file may run code**.
     """
     content = load_plain(read_bytes(path), path, trust=trust)
-    if not isinstance(content, dict) or str(content.get("format")) != FORMAT:
+    kind = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(kind, str) or kind != FORMAT:
         raise NetworkFileError(
             path, "holds no network of ours (no format 'cimnet')", "hil import FILE --arch NAME -o net.pt"
         )
@@ -154,7 +155,7 @@ def _to_content(network: NetworkFile) -> dict[str, Any]:
 def _check_version(version: object, path: str | Path) -> None:
     match = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", version) if isinstance(version, str) else None
     if match is None:
-        raise NetworkFileError(path, f"version {version!r:.40} is not 'major.minor'")
+        raise NetworkFileError(path, f"version {shown(version)} is not 'major.minor'")
     if int(match[1]) > VERSION[0]:
         raise NewerVersionError(path, match[0], f"{VERSION[0]}.x")
     if int(match[1]) < 1:
@@ -172,7 +173,7 @@ def _from_content(content: Mapping[str, Any]) -> NetworkFile:
         raise ValueError(f"{elements} numbers are more than {MOST_ELEMENTS}")
     state: dict[str, Array] = {}
     for name, tensor in tensors.items():
-        state[_text(name, "name in the state")] = _array(tensor, np.float32, f"{name:.80}")
+        state[name] = _array(tensor, np.float32, f"{_text(name, 'name in the state'):.80}")
         if not np.isfinite(state[name]).all():
             raise ValueError(f"{name!r:.80} holds values that are not finite")
     preprocess = _mapping(content, "preprocess")
@@ -190,7 +191,7 @@ def _from_content(content: Mapping[str, Any]) -> NetworkFile:
         _array(images, np.uint8, "calibration_images"),
         None if labels is None else _array(labels, np.int64, "calibration_labels"),
     )
-    if quantisation["calibration_digest"] != network.calibration_digest:
+    if _text(quantisation["calibration_digest"], "digest") != network.calibration_digest:
         raise ValueError("the calibration images are not those of the stated digest")
     return network
 
