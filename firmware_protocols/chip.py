@@ -119,7 +119,7 @@ class ChipServer:
         if was_up and self.connection.state is not State.UP:
             self._stop_all("the host is gone")
             self._outputs_off()
-        if not data and self.busy:
+        if not data and self._may_work():
             self._work()
             data = self.connection.data_to_send(now_s)
         if self._restart_due and self.connection.idle:
@@ -128,7 +128,11 @@ class ChipServer:
 
     def next_deadline(self, now_s: float) -> float | None:
         """When to call ``data_to_send`` again if nothing arrives before."""
-        return now_s if self.busy else self.connection.next_deadline(now_s)
+        return now_s if self._may_work() else self.connection.next_deadline(now_s)
+
+    def _may_work(self) -> bool:
+        """Work waits while its replies cannot leave: the far side's pace is ours."""
+        return self.busy and not self.connection.backed_up
 
     # --- sessions -------------------------------------------------------------------------
 

@@ -152,6 +152,11 @@ class Connection:
         """Whether everything sent has been acknowledged."""
         return self._send.idle
 
+    @property
+    def backed_up(self) -> bool:
+        """Whether messages wait for room in the window."""
+        return self._send.backed_up
+
     def receive(self, data: bytes, now_s: float) -> None:
         """Take bytes from the line, any bytes. Never raises; see ``failure``."""
         for frame in self._reader.feed(data):

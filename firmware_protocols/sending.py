@@ -73,6 +73,11 @@ class SendWindow:
         return not self._flight and not any(self._outbox)
 
     @property
+    def backed_up(self) -> bool:
+        """Whether something queued has not been cut into frames."""
+        return any(self._outbox)
+
+    @property
     def ready(self) -> bool:
         """Whether ``take`` has a frame to give without waiting."""
         return bool(self._lost) or (self._room() > 0 and any(self._outbox))
