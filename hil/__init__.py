@@ -1,1 +1,22 @@
-"""Hardware in the loop: move bytes, program, run, calibrate, compare, report."""
+"""Hardware in the loop: ports, driver, emulated chip, measurement and verdict."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hil.agreement import AgreementReport
+    from hil.deploy import deploy
+    from hil.open import open_chip
+
+__all__ = ["AgreementReport", "deploy", "open_chip"]
+
+_HOMES = {"AgreementReport": "hil.agreement", "deploy": "hil.deploy", "open_chip": "hil.open"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the three names on first use: ``import hil`` stays fast and free of torch (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hil' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

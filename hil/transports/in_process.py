@@ -1,0 +1,46 @@
+"""A chip in this process: the bytes of a wire without a wire."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from firmware_protocols.chip import ChipServer
+from firmware_protocols.connection import LinkLimits
+from firmware_protocols.handlers import ChipHandlers
+from hil.transports.base import CLEAN_PAYLOAD
+
+MAX_MESSAGE = 1 << 20  # what a chip served by this program takes, bytes; the same on every wire
+
+
+class InProcessTransport:
+    """Bytes written go straight into a chip role, whose answers are read back."""
+
+    def __init__(self, handlers: ChipHandlers, address: str, *, boot_id: int | None = None) -> None:
+        self.address = address
+        limits = LinkLimits(max_payload=CLEAN_PAYLOAD, window=32, max_message=MAX_MESSAGE)
+        self._server = ChipServer(handlers, boot_id=secrets.randbits(32) if boot_id is None else boot_id, limits=limits)
+        self._pending = bytearray()
+
+    @property
+    def max_payload(self) -> int:
+        return CLEAN_PAYLOAD
+
+    def write(self, data: bytes) -> None:
+        self._server.receive(data, time.monotonic())
+
+    def read(self, max_bytes: int, timeout_s: float) -> bytes:
+        deadline_s = time.monotonic() + timeout_s
+        while not self._pending:
+            now_s = time.monotonic()
+            self._pending += self._server.data_to_send(now_s)  # the chip works in here
+            if self._pending or now_s >= deadline_s:
+                break
+            due_s = self._server.next_deadline(now_s)
+            time.sleep(max(0.0, min(deadline_s, deadline_s if due_s is None else due_s) - time.monotonic()))
+        data = bytes(self._pending[:max_bytes])
+        del self._pending[:max_bytes]
+        return data
+
+    def close(self) -> None:
+        self._pending.clear()

@@ -1,0 +1,114 @@
+"""TCP and Unix sockets, both ways at once so that two full pipes cannot block each other."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+
+from hil.errors import PortError
+from hil.transports.base import CHUNK, CLEAN_PAYLOAD, lost, stuck
+
+_WRITE_TIMEOUT_S = 10.0
+
+
+class SocketTransport:
+    """A connected stream socket. While it writes it also takes in what arrives."""
+
+    def __init__(self, connected: socket.socket, address: str) -> None:
+        connected.setblocking(False)
+        self.address = address
+        self._socket = connected
+        self._pending = bytearray()
+
+    @property
+    def max_payload(self) -> int:
+        return CLEAN_PAYLOAD
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        deadline = time.monotonic() + _WRITE_TIMEOUT_S
+        while rest:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise stuck(self.address, _WRITE_TIMEOUT_S)
+            try:
+                readable, writable, _ = select.select([self._socket], [self._socket], [], left)
+                if readable:
+                    self._take_in()
+                if writable:
+                    rest = rest[self._socket.send(rest) :]
+                    deadline = time.monotonic() + _WRITE_TIMEOUT_S
+            except BlockingIOError:
+                continue
+            except (OSError, ValueError) as error:
+                raise lost(self.address, error) from error
+
+    def read(self, max_bytes: int, timeout_s: float) -> bytes:
+        if not self._pending:
+            try:
+                readable, _, _ = select.select([self._socket], [], [], max(0.0, timeout_s))
+                if readable:
+                    self._take_in()
+            except BlockingIOError:
+                pass
+            except (OSError, ValueError) as error:
+                raise lost(self.address, error) from error
+        data = bytes(self._pending[:max_bytes])
+        del self._pending[:max_bytes]
+        return data
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _take_in(self) -> None:
+        data = self._socket.recv(CHUNK)
+        if not data:
+            raise lost(self.address, "the far side closed it")
+        self._pending += data
+
+
+def connect_tcp(address: str, host: str, port: int, timeout_s: float) -> SocketTransport:
+    try:
+        connected = socket.create_connection((host, port), timeout=timeout_s)
+    except socket.gaierror as error:
+        raise PortError(f"no host named {host}", where=address, hint="check the name: tcp://HOST:PORT") from error
+    except OSError as error:
+        raise nobody_listens(address, error) from error
+    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return SocketTransport(connected, address)
+
+
+def nobody_listens(address: str, error: Exception) -> PortError:
+    if isinstance(error, ConnectionRefusedError):
+        return PortError(
+            f"nobody listens at {address}",
+            where=address,
+            likely="the board's server or 'hil emulate' is not running, or has another port number",
+            hint="start it, or check the number",
+        )
+    return PortError(f"cannot connect to {address}: {error}", where=address, hint="check host, port and cable")
+
+
+def connect_unix(address: str, path: str, timeout_s: float) -> SocketTransport:
+    family = getattr(socket, "AF_UNIX", None)
+    if family is None:
+        raise PortError("this system has no Unix sockets", where=address, hint="use tcp://HOST:PORT")
+    connecting = socket.socket(family, socket.SOCK_STREAM)
+    connecting.settimeout(timeout_s)
+    try:
+        connecting.connect(path)
+    except OSError as error:
+        connecting.close()
+        raise _unix_error(address, path, error) from error
+    return SocketTransport(connecting, address)
+
+
+def _unix_error(address: str, path: str, error: OSError) -> PortError:
+    if isinstance(error, FileNotFoundError):
+        return PortError(f"there is no socket {path}", where=address, hint="start the server, or check the path")
+    if isinstance(error, PermissionError):
+        return PortError(f"no permission to open {path}", where=address, hint=f"ls -l {path}")
+    if isinstance(error, ConnectionRefusedError):
+        return PortError(f"nobody listens at {path}", where=address, likely="not a socket, or its server has ended")
+    return PortError(f"cannot connect to {path}: {error}", where=address)
