@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hil.driver import ChipDriver
+from hil.watch import Watch
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, what)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,39 +52,51 @@ class ProgramReport:
         return sum(int(m.pulses[m.used].sum(dtype=np.int64)) for m in self.macros)
 
 
-def program_chip(
-    driver: ChipDriver, program: ConductanceProgram, *, sample: int, progress: Progress | None = None
-) -> ProgramReport:
-    """Write every macro of ``program`` and let the chip hold its digest.
+def ensure_programmed(
+    driver: ChipDriver, program: ConductanceProgram, *, sample: int, force: bool, watch: Watch
+) -> ProgramReport | None:
+    """Program the chip, unless it holds this program already and a spot check of its cells agrees (then None).
 
     Raises:
         hil.errors.DeviceError, hil.errors.LinkError: the chip refused or fell silent.
     """
+    if driver.description.program_digest.hex() == program.digest and not force:
+        if spot_check(driver, program, sample=sample):
+            watch.note("the chip already held this program: checked, not rewritten (--reprogram forces)")
+            return None
+        watch.note("the chip says it holds this program, but its cells do not match: programming again")
+    return program_chip(driver, program, sample=sample, watch=watch)
+
+
+def program_chip(driver: ChipDriver, program: ConductanceProgram, *, sample: int, watch: Watch) -> ProgramReport:
+    """Write every macro of ``program`` and let the chip hold its digest."""
     reports = []
-    macros = program.macros
-    for done, macro in enumerate(macros):
-        if progress:
-            progress(done, len(macros), f"macro {macro}")
+    for done, macro in enumerate(program.macros):
+        watch.step(done, len(program.macros), f"macro {macro}")
         targets = macro_targets_us(program, macro)
         outcome = driver.program_cells(macro, targets, sample=sample)
-        reports.append(
-            MacroReport(
-                macro, targets, outcome.readings_us, outcome.pulses, outcome.reached, driver.chip_time_ns * 1e-9
-            )
-        )
+        time_s = driver.chip_time_ns * 1e-9
+        reports.append(MacroReport(macro, targets, outcome.readings_us, outcome.pulses, outcome.reached, time_s))
     driver.hold_program(bytes.fromhex(program.digest))
-    if progress:
-        progress(len(macros), len(macros), "programmed")
     return ProgramReport(tuple(reports))
 
 
+def spot_check(driver: ChipDriver, program: ConductanceProgram, *, sample: int) -> bool:
+    """Whether cells of the first, middle and last macro lie near their targets: median error below half a step."""
+    macros = program.macros
+    for macro in sorted({macros[0], macros[len(macros) // 2], macros[-1]}):
+        error = np.abs(driver.read_cells(macro, reads=4, sample=sample) - macro_targets_us(program, macro))
+        if float(np.nanmedian(error)) > program.spec.macro.level_step_us / 2:
+            return False
+    return True
+
+
 def read_back(
-    driver: ChipDriver, macros: tuple[int, ...], *, reads: int, sample: int, progress: Progress | None = None
+    driver: ChipDriver, macros: tuple[int, ...], *, reads: int, sample: int, watch: Watch
 ) -> dict[int, NDArray[np.float32]]:
     """Mean of ``reads`` readings of every cell of each macro, µS, (rows, columns)."""
     readings = {}
     for done, macro in enumerate(macros):
-        if progress:
-            progress(done, len(macros), f"reading macro {macro}")
+        watch.step(done, len(macros), f"macro {macro}")
         readings[macro] = driver.read_cells(macro, reads=reads, sample=sample)
     return readings

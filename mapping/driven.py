@@ -51,3 +51,15 @@ def input_sums(codes: NDArray[np.int16], window: Window | None, tile: Tile) -> N
     part = dataclasses.replace(window, channels=len(channels))
     vectors = unfold(codes[:, channels.start : channels.stop], part)
     return vectors[:, :, skip : skip + len(tile.inputs)].sum(2, dtype=np.int64)
+
+
+def tile_vectors(codes: NDArray[np.int16], window: Window | None, tile: Tile, most: int) -> NDArray[np.int16]:
+    """Input vectors of a tile, (vectors, rows): at most about ``most``, evenly spaced over images and positions."""
+    if window is None:
+        return codes[:, tile.inputs.start : tile.inputs.stop]
+    channels, skip = tile_channels(window, tile)
+    part = dataclasses.replace(window, channels=len(channels))
+    images = max(1, min(len(codes), most // max(1, min(window.positions, 128))))
+    vectors = unfold(codes[:images, channels.start : channels.stop], part).reshape(-1, part.rows)
+    step = max(1, len(vectors) // most)
+    return np.ascontiguousarray(vectors[::step, skip : skip + len(tile.inputs)]).astype(np.int16)

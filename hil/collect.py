@@ -1,0 +1,218 @@
+"""What a run leaves: layer samples, arrays for data.h5, and the report."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import platform
+from importlib import metadata
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.calibration import CellState
+from cim.encoding import cell_lines
+from hil.agreement import (
+    AgreementReport,
+    ChipIdentity,
+    DataUse,
+    LayerSample,
+    NetworkIdentity,
+    compare_readbacks,
+    correct_answers,
+    count_answers,
+    layer_statistics,
+    summarise_cells,
+)
+from hil.data import Dataset
+from hil.deployment import LAYERS, REPEAT, Deployment
+from hil.infer import MeasuredSums
+from hil.looks import Answers
+from hil.runfile import MacroCells, RunData
+from hil.watch import Watch
+from mapping.execute import IdealMultiply, run
+from mapping.place import macro_targets_us
+from mapping.program import ConductanceProgram, MatrixStep
+
+LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
+LAYER_REPEATS = 2
+STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)
+
+
+def sample_layers(job: Deployment, images: NDArray[np.uint8], watch: Watch) -> tuple[LayerSample, ...]:
+    """Level sums of every layer for the same, exact input codes: chip, ideal, virtual chips."""
+    inputs: dict[str, tuple[NDArray[np.int16], NDArray[np.int32]]] = {}
+
+    def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
+        inputs[step.name] = (codes, sums)
+
+    run(job.program, images, IdealMultiply(job.program), tap=keep, batch=len(images))
+    chip = MeasuredSums(job.driver, job.corrections)
+    virtual = job.virtual_chips(conditioned=True, chips=LAYER_CHIPS)
+    samples = []
+    for done, step in enumerate(job.program.matrices):
+        watch.step(done, len(job.program.matrices), step.name)
+        codes, exact = inputs[step.name]
+        measured = np.stack([chip.sums(step, codes, LAYERS + n * REPEAT) for n in range(LAYER_REPEATS)])
+        simulated, share = virtual.layer(step, codes)
+        count = chip.conversions[step.name]
+        samples.append(LayerSample(step.name, measured, exact, simulated, count.saturated / max(count.total, 1), share))
+    return tuple(samples)
+
+
+def collect(
+    job: Deployment,
+    data: Dataset,
+    order: NDArray[np.int64],
+    answers: Answers,
+    samples: tuple[LayerSample, ...],
+    after: dict[int, NDArray[np.float32]],
+) -> RunData:
+    """Everything of the run as arrays, for data.h5."""
+    program = job.program
+    written = {m.macro: m for m in job.written.macros} if job.written else {}
+    macros = {
+        macro: MacroCells(
+            macro_targets_us(program, macro),
+            job.readings_us[macro],
+            cell_layers(program, macro),
+            written[macro].pulses.astype(np.int32) if written else None,
+            written[macro].reached if written else None,
+            after[macro],
+        )
+        for macro in program.macros
+    }
+    scored = order[: answers.seen]
+    return RunData(
+        indices=scored,
+        labels=data.labels[scored],
+        classes=program.classes,
+        ideal_logits=np.concatenate(answers.ideal),
+        measured_logits=np.concatenate(answers.measured, axis=1),
+        simulated_logits=np.concatenate(answers.simulated, axis=1),
+        float_logits=np.concatenate(answers.floats) if answers.floats else None,
+        such_logits=np.concatenate(answers.again, axis=1),
+        layers=tuple(s.name for s in program.matrices),
+        macros=macros,
+        samples=samples,
+        link=job.driver.counters,
+    )
+
+
+def cell_layers(program: ConductanceProgram, macro: int) -> NDArray[np.int16]:
+    """Position of each cell's layer in ``program.matrices``, −1 where unused; (rows, columns)."""
+    spec = program.spec.macro
+    layers = np.full((spec.rows, spec.columns), -1, np.int16)
+    for number, step in enumerate(program.matrices):
+        for t in step.group.tiles:
+            if t.macro == macro:
+                lines = cell_lines(spec, t.row0, len(t.inputs), t.output0, len(t.outputs))
+                layers[np.ix_(*lines)] = number
+    return layers
+
+
+def report_of(
+    job: Deployment,
+    data: Dataset,
+    order: NDArray[np.int64],
+    answers: Answers,
+    arrays: RunData,
+    watch: Watch,
+    name: str,
+) -> AgreementReport:
+    """The report of a finished run."""
+    program, driver, options, record = job.program, job.driver, job.options, job.record
+    about, spec = driver.description, program.spec
+    cells = [arrays.macros[m] for m in program.macros]
+    targets = np.stack([c.targets_us for c in cells])
+    before = np.stack([c.readings_us for c in cells])
+    after = np.stack([np.asarray(c.readings_after_us) for c in cells])
+    marked = np.stack([np.isin(record.macro(m).cells, STUCK) for m in program.macros])
+    stuck = int((marked & np.isfinite(targets)).sum())
+    right = correct_answers(arrays.measured_logits, arrays.labels)
+    floats = None
+    if arrays.float_logits is not None:
+        floats = float(correct_answers(arrays.float_logits, arrays.labels).mean())
+    return AgreementReport(
+        chip=ChipIdentity(
+            kind=about.kind,
+            name=about.name,
+            revision=about.revision,
+            serial=about.serial,
+            firmware=about.firmware,
+            address=driver.address,
+            macros=about.macros,
+            macros_used=len(program.macros),
+            rows=about.rows,
+            columns=about.columns,
+            temperature_c=record.temperature_c,
+        ),
+        network=NetworkIdentity(
+            name=job.network_name,
+            layers=len(program.matrices),
+            weights=sum(t.levels.size for m in program.matrices for t in m.group.tiles),
+            weight_bits=program.weight_bits,
+            activation_bits=program.activation_bits,
+        ),
+        data=DataUse(
+            name=data.name,
+            split="test",
+            images=answers.seen,
+            available=len(data),
+            classes=len(program.classes),
+            order_digest=hashlib.sha256(order.tobytes() + data.labels[order].tobytes()).hexdigest(),
+            answers=count_answers(right),
+        ),
+        float_accuracy=floats,
+        this_chip=answers.this_chip,
+        such_chips=answers.such_chips,
+        layers=tuple(layer_statistics(s) for s in arrays.samples),
+        cells=summarise_cells(
+            targets,
+            before,
+            unreached=job.written.unreached if job.written else 0,
+            stuck=stuck,
+            pulses=job.written.pulses if job.written else 0,
+        ),
+        link=driver.counters,
+        digests={
+            "network": program.network_digest,
+            "program": program.digest,
+            "chip": spec.digest,
+            "calibration_images": program.calibration_digest,
+            "data": data.digest,
+        },
+        seeds={"host": options.seed, "calibration": record.seed},
+        saturated_share=answers.saturated / max(answers.conversions, 1),
+        simulated_saturated_share=answers.simulated_saturated_share,
+        age_s=options.age_s,
+        age_range_s=ages(job, answers),
+        readback=compare_readbacks(
+            before,
+            after,
+            read_variance_us2=record.read_noise.at(before),
+            reads_before=options.read_back_reads,
+            reads_after=options.read_back_reads,
+        ),
+        readback_reads=options.read_back_reads,
+        timing_s={k: round(v, 3) for k, v in watch.timing_s.items()},
+        environment=environment(),
+        notes=(*watch.notes, *driver.fallbacks),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        run=name,
+    )
+
+
+def ages(job: Deployment, answers: Answers) -> tuple[float, float]:
+    """Youngest and oldest age at which a macro was read, s; the plan's age when the chip held the program already."""
+    if job.written is None:
+        return job.options.age_s, job.options.age_s
+    born = [m.programmed_s for m in job.written.macros]
+    return answers.times_ns[0] * 1e-9 - max(born), answers.times_ns[-1] * 1e-9 - min(born)
+
+
+def environment() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    packages = ("rram-hil", "torch", "numpy", "scipy", "numba")
+    versions = {name: metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", **versions}

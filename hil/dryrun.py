@@ -1,0 +1,98 @@
+"""What a deployment would cost, before anything is written: bytes, time at this baud, pulses, wear."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from hil.deployment import DeployOptions
+from hil.probes import VECTORS
+from mapping.place import macro_targets_us
+from mapping.program import ConductanceProgram, MatrixStep
+
+FRAME_OVERHEAD = 1.045  # framing, header and checksum of 512-byte payloads
+LONG_RUN_S = 600.0
+PULSES_A_CELL = 20.0  # of an emulated lab-128: hil deploy --emulated --json, cells.pulses / cells.total
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Cost of one deployment; bytes are both directions together, ``cells`` those written."""
+
+    cells: int
+    program_bytes: int
+    read_back_bytes: int
+    calibrate_bytes: int
+    inference_bytes: int  # all images of the first look, all repeats
+    images: int
+    most_pulses: int
+    chip_s: float  # chip time of inference and programming at the typical pulse count
+    typical_pulses: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.program_bytes + self.read_back_bytes + self.calibrate_bytes + self.inference_bytes
+
+    def wire_s(self, baud: int) -> float:
+        """Seconds on a serial line, 10 bits a byte."""
+        return self.total_bytes * FRAME_OVERHEAD * 10 / baud
+
+    def lines(self, baud: int, max_pulses: int) -> list[str]:
+        parts = (
+            ("calibrate", self.calibrate_bytes),
+            ("program", self.program_bytes),
+            ("read back", self.read_back_bytes),
+            (f"{self.images} images", self.inference_bytes),
+        )
+        lines = [f"{name:<14} {size / 1e6:10.2f} MB" for name, size in parts]
+        lines.append(f"{'wire':<14} {self.wire_s(baud):10.0f} s at {baud} baud")
+        lines.append(f"{'chip time':<14} {self.chip_s:10.1f} s without the wait for the age")
+        lines.append(
+            f"{'pulses':<14} {self.typical_pulses:10d} expected for {self.cells} cells, at most {self.most_pulses} "
+            f"({max_pulses} a cell)"
+        )
+        if self.wire_s(baud) + self.chip_s > LONG_RUN_S:
+            lines.append(f"this run takes more than {LONG_RUN_S / 60:.0f} minutes on such a line")
+        return lines
+
+    def to_json(self, baud: int) -> dict[str, float]:
+        return {**dataclasses.asdict(self), "total_bytes": self.total_bytes, "baud": baud, "wire_s": self.wire_s(baud)}
+
+
+def estimate(program: ConductanceProgram, options: DeployOptions) -> Estimate:
+    """Cost of deploying ``program`` on a chip that runs whole layers, calibration included."""
+    spec, macro, macros = program.spec, program.spec.macro, len(program.macros)
+    size = macro.rows * macro.columns
+    cells = sum(int(np.isfinite(macro_targets_us(program, m)).sum()) for m in program.macros)
+    written = (2 + 4) * size + size // 8  # targets out; readings, pulses and outcome back
+    probes = 3 * written + 6 * 2 * size + VECTORS * (macro.logical_rows + 2 * macro.outputs)
+    images = min(options.samples, 500)
+    reads = sum(positions(step) * len(step.group.tiles) for step in program.matrices)
+    planes = macro.inputs.bits / macro.inputs.bits_per_cycle
+    read_ns = spec.timing.row_setup_ns + spec.timing.input_cycle_ns + spec.timing.conversion_ns * macro.adc.shared_by
+    pulse_ns = spec.timing.pulse_ns + spec.write.verify_reads * spec.timing.verify_ns
+    pulses = round(cells * PULSES_A_CELL)
+    return Estimate(
+        cells=cells,
+        program_bytes=macros * written,
+        read_back_bytes=2 * macros * 2 * size,
+        calibrate_bytes=macros * probes,
+        inference_bytes=options.repeats * images * sum(image_bytes(step) for step in program.matrices),
+        images=images,
+        most_pulses=cells * spec.write.max_pulses,
+        typical_pulses=pulses,
+        chip_s=1e-9 * (options.repeats * images * reads * planes * read_ns + pulses * pulse_ns),
+    )
+
+
+def positions(step: MatrixStep) -> int:
+    return 1 if step.group.window is None else step.group.window.positions
+
+
+def image_bytes(step: MatrixStep) -> int:
+    """Bytes of one image through one layer: activation codes there and back."""
+    group, window = step.group, step.group.window
+    there = group.inputs if window is None else window.channels * window.height * window.width
+    return there + positions(step) * group.outputs

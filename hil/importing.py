@@ -1,0 +1,52 @@
+"""Weights of others become a net.pt: graph, calibration images from a training split, bit widths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hil.data import load_dataset
+from hil.errors import UsageError
+from hil.watch import Watch
+from mapping.graph import Preprocess
+from mapping.importers import import_graph
+from mapping.netfile import NetworkFile
+
+
+def import_network(
+    source: Path,
+    *,
+    arch: str | None,
+    data: str,
+    data_dir: Path | None,
+    images: int,
+    weight_bits: int,
+    activation_bits: int,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    trust: bool = False,
+    watch: Watch | None = None,
+) -> NetworkFile:
+    """Import a state dict, safetensors or ONNX file, with ``images`` training images of ``data`` for calibration.
+
+    Raises:
+        UsageError: mean without std, or images of another shape than the network takes.
+        mapping.netfile.NetworkFileError, hil.errors.FileError: a file is missing, broken or unsafe.
+    """
+    watch = watch or Watch()
+    if (mean is None) != (std is None):
+        raise UsageError("--mean and --std go together")
+    with watch.stage("importing"):
+        training = load_dataset(data, "train", data_dir=data_dir)
+        height, width, channels = training.images.shape[1:]
+        graph = import_graph(
+            source,
+            classes=training.classes,
+            arch=arch,
+            input_shape=(channels, height, width),
+            preprocess=Preprocess(mean, std) if mean and std else None,
+            trust=trust,
+        )
+    chosen = np.linspace(0, len(training) - 1, min(images, len(training))).astype(np.int64)
+    return NetworkFile(graph, weight_bits, activation_bits, training.images[chosen], training.labels[chosen])
