@@ -1,0 +1,362 @@
+"""Estimators of a calibration, on plain arrays measured through the driver.
+
+The whole flow for one macro, cells and vectors as arrays:
+
+    from cim import fit
+    from cim.encoding import tile_halves_us
+    from cim.wire_law import conversion_cells, wire_loss_us
+
+    # cells (n = rows · columns flattened, several macros concatenated)
+    noise = fit.fit_read_variance(single_reads_us, targets_us, levels_us)        # (reads, n), (n,)
+    law = fit.fit_programming(targets_us, readings_us, states, ages_s=(1.0, 3600.0),
+                              reads=(8, 16), levels_us=levels_us, read_noise=noise)
+
+    # columns: units (vectors, rows) driven in one read each, codes (vectors, conversions)
+    halves = tile_halves_us(mean_readings_us, spec, 0, rows, 0, outputs)
+    predicted = units @ conversion_cells(spec, halves)
+    loss = wire_loss_us(spec, 0, halves, units)
+    variance = fit.predicted_variance_us2(spec, halves, units, noise)
+    setup = fit.Converters(spec.lsb_us(range_code), code_limits(spec.adc.bits, spec.adc_signed), adc)
+    columns = fit.fit_columns(predicted, codes, variance, setup)                 # wires unknown yet
+    ohm, ohm_se = fit.fit_wire(predicted, loss, codes, variance, setup, columns) # combine macros:
+    ohm, ohm_se = fit.combine([ohm, ...], [ohm_se, ...])
+    columns = fit.fit_columns(predicted - ohm * loss, codes, variance, setup)    # final
+    part = columns.calibration(macro, cells, stuck_us, gain_known)               # MacroCalibration
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.calibration import GainKnown, MacroCalibration, ReadNoise
+from cim.fit_cells import (
+    TooFewCells,
+    fit_programming,
+    fit_read_variance,
+    fit_student,
+    nearest_level,
+    programming_distance,
+)
+from cim.spec import MacroSpec, PairSubtraction
+from cim.wire_law import conversion_cells
+
+__all__ = [
+    "ColumnFit",
+    "Converters",
+    "TooFewCells",
+    "TooFewVectors",
+    "combine",
+    "fit_columns",
+    "fit_programming",
+    "fit_read_variance",
+    "fit_student",
+    "fit_wire",
+    "inl_at",
+    "nearest_level",
+    "predicted_variance_us2",
+    "programming_distance",
+]
+
+Floats = NDArray[np.float64]
+
+ROUNDS = 5  # alternations of lines, curves, noise and weights
+QUANTISATION = 1.0 / 12.0  # codes², variance of rounding
+MIN_VECTORS = 16
+MARGIN_SIGMA = 4.0  # vectors expected this close to an end of the scale are left out
+CURVE_SD = 2.0  # codes, prior width of an INL node that no vector reaches
+
+
+class TooFewVectors(ValueError):
+    """A column has too few usable conversions; fields ``column``, ``found``, ``needed``."""
+
+    def __init__(self, column: int, found: int) -> None:
+        super().__init__(f"{found} usable conversions in column {column}; a fit needs {MIN_VECTORS}")
+        self.column, self.found, self.needed = column, found, MIN_VECTORS
+
+
+@dataclass(frozen=True, slots=True)
+class Converters:
+    """What is known of the converters before any fit: µS per code, code limits, and which
+    converter each conversion uses, (conversions,)."""
+
+    lsb_us: float
+    limits: tuple[int, int]
+    adc: NDArray[np.int64]
+    nodes: int = 17
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnFit:
+    """Estimates per conversion (fields as in ``MacroCalibration``) and how good they are.
+
+    ``read_scale`` is the read variance that the columns show, relative to the cells' (1 when
+    the two agree), with its error; ``r2`` and ``residual_codes`` (robust sigma) are of the
+    vectors used.
+    """
+
+    gain: Floats
+    gain_se: Floats
+    offset_codes: Floats
+    offset_se: Floats
+    conversion_noise_codes: Floats
+    adc: NDArray[np.int64]
+    inl_codes: Floats
+    inl_se: Floats
+    read_scale: float
+    read_scale_se: float
+    r2: float
+    residual_codes: float
+
+    def calibration(
+        self, macro: int, cells: NDArray[np.int8], stuck_us: NDArray[np.float32], gain_known: GainKnown
+    ) -> MacroCalibration:
+        """The record's form."""
+        return MacroCalibration(
+            macro,
+            self.gain,
+            self.gain_se,
+            self.offset_codes,
+            self.offset_se,
+            self.conversion_noise_codes,
+            self.adc,
+            self.inl_codes,
+            self.inl_se,
+            cells,
+            stuck_us,
+            gain_known,
+        )
+
+    def expected_codes(self, predicted_us: NDArray[np.floating], setup: Converters) -> Floats:
+        """Mean unclipped codes (vectors, conversions): for held-out vectors and their R²."""
+        y = predicted_us * (self.gain / setup.lsb_us) + self.offset_codes
+        return y + inl_at(y, self.inl_codes, self.adc, setup.limits)
+
+
+def predicted_variance_us2(
+    spec: MacroSpec, halves_us: NDArray[np.floating], units: NDArray[np.integer], noise: ReadNoise
+) -> Floats:
+    """Read variance of each conversion, Σ u² · read variance(G), (vectors, conversions)."""
+    plus, minus = noise.at(halves_us)
+    if spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG:
+        minus = -minus
+    squares = np.asarray(units, np.float64) ** 2
+    return np.asarray(squares @ conversion_cells(spec, np.stack([plus, minus])))
+
+
+def inl_at(y: Floats, inl_codes: Floats, adc: NDArray[np.int64], limits: tuple[int, int]) -> Floats:
+    """INL of codes ``y`` (..., conversions), linear between nodes evenly spaced over the scale."""
+    left, share = _place(y, inl_codes.shape[1], limits)
+    curve = inl_codes[adc]
+    column = np.arange(len(adc))
+    return np.asarray(curve[column, left] * (1.0 - share) + curve[column, left + 1] * share)
+
+
+def fit_columns(
+    predicted_us: NDArray[np.floating],
+    codes: NDArray[np.integer],
+    variance_us2: NDArray[np.floating],
+    setup: Converters,
+) -> ColumnFit:
+    """Gain, offset, INL and noise of every conversion, from vectors of known converted sums.
+
+        code = gain · x / lsb + offset + inl_adc(y) + N(0, noise² + 1/12 + read_scale · (gain/lsb)² v)
+
+    Weighted least squares per conversion, alternated with one curve per converter (hat
+    functions on the nodes, without its straight part) and with the split of the residual
+    variance; Huber weights keep outliers from pulling, conversions near an end of the
+    scale are left out.
+
+    Args:
+        predicted_us: x, (vectors, conversions) µS times unit, wire loss taken off if known.
+        codes: (vectors, conversions).
+        variance_us2: v of ``predicted_variance_us2``.
+    """
+    x = np.asarray(predicted_us, np.float64) / setup.lsb_us
+    v = np.asarray(variance_us2, np.float64) / setup.lsb_us**2
+    t = np.asarray(codes, np.float64)
+    low, high = setup.limits
+    usable = (t > low) & (t < high) if low < 0 else t < high
+    curves = np.zeros((int(setup.adc.max()) + 1, setup.nodes))
+    curve_se = np.zeros_like(curves)
+    noise2, scale, scale_se = np.full(t.shape[1], 0.25), 1.0, 0.0
+    gain, offset = np.ones(t.shape[1]), np.zeros(t.shape[1])
+    bend = np.zeros_like(t)
+    huber = np.ones_like(t)
+    for turn in range(ROUNDS):
+        spread2 = noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v
+        weights = usable * huber / spread2
+        gain, offset, gain_se, offset_se = _lines(x, t - bend, weights)
+        y = gain * x + offset
+        if turn:
+            curves, curve_se = _curves(y, t - y, weights, setup)
+            bend = inl_at(y, curves, setup.adc, setup.limits)
+        residual = t - y - bend
+        size = np.abs(residual) / np.sqrt(spread2)
+        huber = np.minimum(1.0, 2.5 / np.maximum(size, 1e-9))
+        trusted = usable & (size < 6.0)
+        noise2, scale, scale_se = _noise(residual**2, gain**2 * v, trusted)
+        usable = np.ones_like(usable)
+        edge = MARGIN_SIGMA * np.sqrt(noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v) + 1.0
+        usable &= y + edge < high
+        if low < 0:
+            usable &= y - edge > low
+    total = (usable * (t - (usable * t).sum(0) / usable.sum(0)) ** 2).sum()
+    return ColumnFit(
+        gain=gain,
+        gain_se=gain_se,
+        offset_codes=offset,
+        offset_se=offset_se,
+        conversion_noise_codes=np.sqrt(np.maximum(noise2, 0.0)),
+        adc=setup.adc,
+        inl_codes=curves,
+        inl_se=curve_se,
+        read_scale=scale,
+        read_scale_se=scale_se,
+        r2=float(1.0 - (usable * residual**2).sum() / total),
+        residual_codes=float(1.4826 * np.median(np.abs(residual[usable]))),
+    )
+
+
+def fit_wire(
+    predicted_us: NDArray[np.floating],
+    loss_us: NDArray[np.floating],
+    codes: NDArray[np.integer],
+    variance_us2: NDArray[np.floating],
+    setup: Converters,
+    columns: ColumnFit,
+) -> tuple[float, float]:
+    """Resistance per cell pitch in ohm, and its standard error.
+
+    Loss and codes are both cleared of what gain, offset and INL can take, and the rests
+    regressed on each other; the error is that of the scatter between converters, whose
+    curves are independent.
+
+    Args:
+        loss_us: ``cim.wire_law.wire_loss_us``, (vectors, conversions) µS per ohm.
+        columns: a fit without wires on the same vectors (for gains, noise and usable range).
+
+    Example: 1 Ω per cell and 128 rows give 1.00 ± 0.02 from 768 vectors of one macro.
+    """
+    x = np.asarray(predicted_us, np.float64) / setup.lsb_us
+    loss = np.asarray(loss_us, np.float64) / setup.lsb_us
+    t = np.asarray(codes, np.float64)
+    spread2 = columns.conversion_noise_codes**2 + QUANTISATION
+    spread2 = spread2 + columns.read_scale * columns.gain**2 * variance_us2 / setup.lsb_us**2
+    margin = MARGIN_SIGMA * np.sqrt(spread2) + 1.0
+    low, high = setup.limits
+    gain, y, ohm = columns.gain, columns.gain * x + columns.offset_codes, 0.0
+    usable = (y + margin < high) & ((y - margin > low) | (low >= 0))
+    weights = usable / spread2
+    for _ in range(ROUNDS):
+        z_rest, t_rest = _rest(x, y, gain * loss, weights, setup), _rest(x, y, t, weights, setup)
+        ohm = float(-(weights * z_rest * t_rest).sum() / (weights * z_rest**2).sum())
+        off = np.abs(t_rest + ohm * z_rest) / np.sqrt(spread2)
+        weights = usable * np.minimum(1.0, 2.5 / np.maximum(off, 1e-9)) / spread2
+        gain, offset, _, _ = _lines(x - ohm * loss, t, weights)
+        y = gain * (x - ohm * loss) + offset
+    n = int(setup.adc.max()) + 1
+    upper = np.bincount(setup.adc, -(weights * z_rest * t_rest).sum(0), n)
+    lower = np.bincount(setup.adc, (weights * z_rest**2).sum(0), n)
+    if n < 4:
+        return ohm, float(np.sqrt(1.0 / lower.sum()))
+    return ohm, float(np.sqrt(((upper - ohm * lower) ** 2).sum() * n / (n - 1)) / lower.sum())
+
+
+def combine(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
+    """Mean of independent estimates weighted by 1 / error², and its error (never below their scatter's)."""
+    value, error = np.asarray(values, np.float64), np.asarray(errors, np.float64)
+    weight = 1.0 / np.maximum(error, 1e-12) ** 2
+    mean = float((weight * value).sum() / weight.sum())
+    plain = float(1.0 / np.sqrt(weight.sum()))
+    if len(value) < 2:
+        return mean, plain
+    excess = float((weight * (value - mean) ** 2).sum()) / (len(value) - 1)
+    return mean, plain * max(1.0, float(np.sqrt(excess)))
+
+
+def _place(y: Floats, nodes: int, limits: tuple[int, int]) -> tuple[NDArray[np.int64], Floats]:
+    low, high = limits
+    place = np.clip((y - low) / (high - low), 0.0, 1.0) * (nodes - 1)
+    left = np.minimum(place.astype(np.int64), nodes - 2)
+    return left, place - left
+
+
+def _lines(x: Floats, t: Floats, w: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Weighted least squares t = gain · x + offset per column, with standard errors (sandwich)."""
+    count = (w > 0).sum(0)
+    if int(count.min()) < MIN_VECTORS:
+        column = int(count.argmin())
+        raise TooFewVectors(column, int(count[column]))
+    total = w.sum(0)
+    mean_x, mean_t = (w * x).sum(0) / total, (w * t).sum(0) / total
+    dx, dt = x - mean_x, t - mean_t
+    square = (w * dx * dx).sum(0)
+    gain = (w * dx * dt).sum(0) / square
+    offset = mean_t - gain * mean_x
+    score = w * (dt - gain * dx)
+    freedom = np.sqrt(count / (count - 2.0))
+    gain_se = np.sqrt(((score * dx) ** 2).sum(0)) / square * freedom
+    offset_se = np.sqrt(((score * (1.0 / total - mean_x * dx / square)) ** 2).sum(0)) * freedom
+    return gain, offset, gain_se, offset_se
+
+
+def _rest(x: Floats, y: Floats, t: Floats, w: Floats, setup: Converters) -> Floats:
+    """What neither a line per column nor a curve per converter explains of t."""
+    bend = np.zeros_like(t)
+    line = bend
+    for _ in range(ROUNDS):
+        gain, offset, _, _ = _lines(x, t - bend, w)
+        line = gain * x + offset
+        curves, _ = _curves(y, t - line, w, setup)
+        bend = inl_at(y, curves, setup.adc, setup.limits)
+    return t - line - bend
+
+
+def _curves(y: Floats, t: Floats, w: Floats, setup: Converters) -> tuple[Floats, Floats]:
+    """One INL curve per converter from residuals t at codes y; no straight part over the codes seen."""
+    n, nodes = int(setup.adc.max()) + 1, setup.nodes
+    left, share = _place(y, nodes, setup.limits)
+    base = np.broadcast_to(setup.adc * nodes, y.shape) + left
+    size = n * nodes
+
+    def total(index: NDArray[np.int64], value: Floats) -> Floats:
+        return np.asarray(np.bincount(index.ravel(), value.ravel(), size), np.float64).reshape(n, nodes)
+
+    diagonal = total(base, w * (1 - share) ** 2) + total(base + 1, w * share**2)
+    beside = total(base, w * share * (1 - share))  # coupling of node k and k + 1
+    right = total(base, w * (1 - share) * t) + total(base + 1, w * share * t)
+    curves, errors = np.zeros((n, nodes)), np.zeros((n, nodes))
+    grid = np.arange(nodes, dtype=np.float64)
+    line = np.stack([np.ones(nodes), grid - grid.mean()], 1)
+    for a in range(n):
+        matrix = np.diag(diagonal[a]) + np.diag(beside[a, :-1], 1) + np.diag(beside[a, :-1], -1)
+        inverse = np.linalg.inv(matrix + np.eye(nodes) / CURVE_SD**2)
+        # Least squares under the two conditions lineᵀ · matrix · curve = 0.
+        rule = line.T @ matrix
+        lever = inverse @ rule.T
+        keep = np.eye(nodes) - lever @ np.linalg.pinv(rule @ lever) @ rule
+        covariance = keep @ inverse
+        curves[a] = covariance @ right[a]
+        errors[a] = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    return curves, errors
+
+
+def _noise(square: Floats, v: Floats, trusted: NDArray[np.bool_]) -> tuple[Floats, float, float]:
+    """Residual² = noise²(column) + 1/12 + scale · v: one scale for all columns, a constant for each.
+
+    Each side is weighted by its expected spread (∝ residual variance), from a first guess.
+    """
+    w = trusted / np.maximum((trusted * square).sum(0) / trusted.sum(0), 1e-6) ** 2
+    total = w.sum(0)
+    mean_v, mean_s = (w * v).sum(0) / total, (w * square).sum(0) / total
+    dv, ds = v - mean_v, square - mean_s
+    power = float((w * dv * dv).sum())
+    if power <= 1e-12 * max(1.0, float((w * v * v).sum())):
+        return np.maximum(mean_s - QUANTISATION - mean_v, 0.0), 1.0, 0.0
+    scale = float((w * dv * ds).sum()) / power
+    error = float(np.sqrt(((w * dv * (ds - scale * dv)) ** 2).sum())) / power
+    return np.maximum(mean_s - QUANTISATION - scale * mean_v, 0.0), scale, error
