@@ -1,9 +1,10 @@
 """Sending half of the link: cuts messages into frames, keeps a window of them in flight, repeats the lost ones.
 
 Selective repeat. A frame counts as lost when three frames sent after it have been
-acknowledged, or one that was sent clearly later (a quarter of the round trip); the timer
-covers the rest: RTO = srtt + 4 rttvar, clamped, doubled at each expiry, started anew at each
-acknowledgement, and it repeats the oldest frame only.
+acknowledged, or one that was sent clearly later (a quarter of the round trip). A timer covers
+the rest: RTO = srtt + 4 rttvar, clamped, doubled at each expiry, started anew at each
+acknowledgement. It repeats the oldest frame and, once the round trip is well known, every
+other that is as late. Only frames sent once give a round-trip sample (Karn).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ MAX_WINDOW = 32
 MAX_TRIES = 8
 RTO_MIN_S, RTO_MAX_S, RTO_FIRST_S = 0.020, 4.0, 0.25
 _LATER_MEANS_LOST = 3
+_SAMPLES_TO_TRUST = 8  # before that, a slow line looks like a lossy one
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +56,7 @@ class SendWindow:
         self._progress_s = 0.0  # last time something was acknowledged or the window was empty
         self._srtt_s = self._rttvar_s = 0.0
         self._min_rtt_s = 0.0
+        self._samples = 0
         self.rto_s = RTO_FIRST_S
         self.out_of_tries = False
         if round_trip_s is not None:
@@ -105,8 +108,10 @@ class SendWindow:
                 return []
             self._backoff += 1
             self._counters.retransmissions += 1
-            if oldest not in self._lost:
-                self._lost.insert(0, oldest)
+            for flight in self._flight.values():
+                overdue = self._samples >= _SAMPLES_TO_TRUST and now_s - flight.sent_s >= self.rto_s
+                if (overdue or flight is oldest) and flight not in self._lost:
+                    self._lost.append(flight)
         due = self._lost
         self._lost = []
         for flight in due:
@@ -167,17 +172,19 @@ class SendWindow:
         if not arrived:
             return
         self._progress_s = now_s
-        self._backoff = 0
         newest = max(arrived, key=lambda flight: flight.order)
         if newest.tries == 1:  # the answer to a repeated frame may belong to either copy
             self._measure(now_s - newest.sent_s)
+            self._backoff = 0
+        else:
+            self._backoff = min(self._backoff, 1)
         if flights and next(iter(flights.values())).order < newest.order:
             self._find_lost(arrived, now_s)
 
     def _find_lost(self, arrived: list[Flight], now_s: float) -> None:
         for flight in arrived:
-            if flight.tries > 1 and now_s - flight.sent_s < self._min_rtt_s:
-                continue  # the first copy was slow, the repetition proves nothing
+            if flight.tries > 1 and (not self._samples or now_s - flight.sent_s < self._min_rtt_s):
+                continue  # perhaps the first copy was slow: the repetition proves nothing
             for other in self._flight.values():
                 if other.order < flight.order:
                     clearly = flight.sent_s - other.sent_s > self._srtt_s / 4
@@ -188,7 +195,8 @@ class SendWindow:
 
     def _measure(self, round_trip_s: float) -> None:
         sample = max(round_trip_s, 0.0)
-        if self._srtt_s == 0.0:
+        self._samples += 1
+        if self._samples == 1:
             self._srtt_s, self._rttvar_s, self._min_rtt_s = sample, sample / 2, sample
         else:
             self._rttvar_s += (abs(sample - self._srtt_s) - self._rttvar_s) / 4

@@ -131,6 +131,7 @@ class Faults:
     truncate: float = 0.0
     reorder: float = 0.0
     delay_s: float = 0.005
+    bytes_per_s: float = float("inf")
 
 
 class Line:
@@ -142,6 +143,7 @@ class Line:
         self.cut = False  # nothing gets through
         self._events: list[tuple[float, int, str, bytes]] = []
         self._count = 0
+        self._free_s = {"host": 0.0, "chip": 0.0}  # when the last byte each way has left
 
     def run(self, until: Callable[[], bool], limit_s: float = 60.0) -> bool:
         """Move time until ``until()`` or the limit; tells which."""
@@ -176,6 +178,7 @@ class Line:
 
     def _carry(self, to: str, data: bytes) -> None:
         faults, rng = self.faults, self.rng
+        sent_s = self._free_s[to] = max(self._free_s[to], self.now_s) + len(data) / faults.bytes_per_s
         if rng.random() < faults.loss:
             return
         copies = 2 if rng.random() < faults.duplicate else 1
@@ -187,7 +190,7 @@ class Line:
                 del damaged[rng.integers(len(damaged)) :]
             delay_s = faults.delay_s * (1 + 8 * rng.random() * (rng.random() < faults.reorder))
             self._count += 1
-            heapq.heappush(self._events, (self.now_s + delay_s, self._count, to, bytes(damaged)))
+            heapq.heappush(self._events, (sent_s + delay_s, self._count, to, bytes(damaged)))
 
 
 MakeLine = Callable[..., Line]

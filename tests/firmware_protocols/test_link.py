@@ -18,6 +18,7 @@ from firmware_protocols.messages import (
     CellBlock,
     Describe,
     Mvm,
+    MvmResult,
     ProgramTile,
     Progress,
     Returns,
@@ -103,6 +104,31 @@ def test_a_bad_line_changes_no_result(
     line = make_line(faults=kit.Faults(**faults), seed=seed, chip_limits=LinkLimits(512, 32, 1 << 16))
     requests = [mvm(sample) for sample in range(30)]
     assert_all_answered_once(line, requests, exchange(line, requests))
+
+
+@pytest.mark.parametrize(
+    ("loss", "delay_s", "bytes_per_s", "share"),
+    [
+        (0.0, 0.009, 92160, 0.94),
+        (0.01, 0.009, 92160, 0.85),
+        (0.05, 0.009, 92160, 0.72),
+        (0.2, 0.009, 92160, 0.40),
+        (0.0, 0.009, 11520, 0.94),
+        (0.0, 0.25, 11520, 0.85),
+    ],
+)
+def test_the_line_is_used_well(
+    make_line: MakeLine, kit: SimpleNamespace, loss: float, delay_s: float, bytes_per_s: float, share: float
+) -> None:
+    """Share of the byte rate of a UART that carries input codes, window 16, payload 512."""
+    chip = kit.CountingChip()
+    chip.mvm = lambda request: MvmResult(request.returns, 0, 1, np.ones((1, 1), np.int32))
+    line = make_line(chip=chip, faults=kit.Faults(loss=loss, delay_s=delay_s, bytes_per_s=bytes_per_s), seed=1)
+    started_s = line.now_s
+    count = int(bytes_per_s * 10 / 12800)
+    final = exchange(line, [mvm(sample, vectors=100) for sample in range(count)])
+    assert len(final) == count
+    assert count * 12800 / (line.now_s - started_s) >= share * bytes_per_s
 
 
 def test_half_of_all_frames_lost_ends_in_an_answer_or_an_error(make_line: MakeLine, kit: SimpleNamespace) -> None:
