@@ -117,7 +117,7 @@ def _write(group: Any, part: Any) -> None:
             small = value.size < 64
             group.create_dataset(item.name, data=value, compression=None if small else "gzip", shuffle=not small)
         else:
-            group.attrs[item.name] = value
+            group.attrs[item.name] = str(value) if isinstance(value, str) else value
 
 
 _ENUMS: dict[str, Any] = {"gain_known": GainKnown, "end": WireEnd}

@@ -61,6 +61,7 @@ Macros = Annotated[int | None, typer.Option(help="another number of macros than 
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
 Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
 DataDir = Annotated[Path | None, typer.Option(help="where data sets lie (also HIL_DATA)", show_default=False)]
+Download = Annotated[bool, typer.Option("--download", help="allow torchvision to fetch a known data set, checked")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
 
 
@@ -155,6 +156,7 @@ def deploy(
         ),
     ] = None,
     data_dir: DataDir = None,
+    download: Download = False,
     samples: Annotated[int, typer.Option(help="most images to run; looks at 500, 1,000, 2,000 below it")] = 2000,
     seed: Seed = 0,
     repeat: Annotated[int, typer.Option(help="passes over the images on the chip")] = 3,
@@ -207,6 +209,7 @@ def deploy(
             macros=macros,
             data=data,
             data_dir=data_dir,
+            download=download,
             calibration=calibration,
             out=out,
             options=options,
@@ -308,6 +311,7 @@ def simulate(
     macros: Macros = None,
     data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
     data_dir: DataDir = None,
+    download: Download = False,
     samples: Annotated[int, typer.Option(help="images")] = 1000,
     chips: Annotated[int, typer.Option(help="virtual chips")] = 20,
     age: Annotated[str, typer.Option(help="age after programming")] = "1h",
@@ -326,7 +330,7 @@ def simulate(
     with screen(quiet=as_json) as watch:
         with watch.stage("compiling"):
             program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
-        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir)
+        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
         result = predict(program, images, load_record(calibration), options, watch)
     print_result(result.lines(), result.to_json(), as_json)
     return ExitCode.DONE
@@ -339,6 +343,7 @@ def import_(
     arch: Annotated[str | None, typer.Option(help="architecture name or JSON graph", show_default=False)] = None,
     data: Annotated[str, typer.Option(help="data set whose training images calibrate the network")] = "fashion-mnist",
     data_dir: DataDir = None,
+    download: Download = False,
     images: Annotated[int, typer.Option(help="training images to store for calibration")] = 128,
     weight_bits: Annotated[int, typer.Option(help="weight bits, 2 to 8")] = 4,
     activation_bits: Annotated[int, typer.Option(help="activation bits, 2 to 8")] = 8,
@@ -356,6 +361,7 @@ def import_(
             arch=arch,
             data=data,
             data_dir=data_dir,
+            download=download,
             images=images,
             weight_bits=weight_bits,
             activation_bits=activation_bits,

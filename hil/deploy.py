@@ -55,6 +55,7 @@ def deploy(
     macros: int | None = None,
     data: str | None = None,
     data_dir: Path | None = None,
+    download: bool = False,
     calibration: Path | None = None,
     out: Path | None = None,
     options: DeployOptions | None = None,
@@ -77,7 +78,7 @@ def deploy(
     options, watch = options or DeployOptions(), watch or Watch()
     with watch.stage("compiling"):
         program, graph = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch)
-        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir)
+        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
         record = load_record(calibration) if calibration else None
     with new_run_folder(out) as folder:
         with open_chip(address, spec=program.spec, baud=baud, log=folder.part / "wire.log") as driver:

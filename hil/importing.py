@@ -20,6 +20,7 @@ def import_network(
     arch: str | None,
     data: str,
     data_dir: Path | None,
+    download: bool = False,
     images: int,
     weight_bits: int,
     activation_bits: int,
@@ -38,15 +39,18 @@ def import_network(
     if (mean is None) != (std is None):
         raise UsageError("--mean and --std go together")
     with watch.stage("importing"):
-        training = load_dataset(data, "train", data_dir=data_dir)
+        training = load_dataset(data, "train", data_dir=data_dir, download=download)
         height, width, channels = training.images.shape[1:]
-        graph = import_graph(
-            source,
-            classes=training.classes,
-            arch=arch,
-            input_shape=(channels, height, width),
-            preprocess=Preprocess(mean, std) if mean and std else None,
-            trust=trust,
-        )
+        try:
+            graph = import_graph(
+                source,
+                classes=training.classes,
+                arch=arch,
+                input_shape=(channels, height, width),
+                preprocess=Preprocess(mean, std) if mean and std else None,
+                trust=trust,
+            )
+        except ValueError as error:  # an unknown architecture, or one that the weights or images do not fit
+            raise UsageError(str(error), hint="hil import --help; name the architecture with --arch") from error
     chosen = np.linspace(0, len(training) - 1, min(images, len(training))).astype(np.int64)
     return NetworkFile(graph, weight_bits, activation_bits, training.images[chosen], training.labels[chosen])
