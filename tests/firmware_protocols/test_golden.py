@@ -8,6 +8,7 @@ is written once (and the test fails); one that exists is never rewritten: its by
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from firmware_protocols.codec import Op, decode, encode
 from firmware_protocols.frames import Flag, Frame, FrameReader, encode_frame
-from firmware_protocols.messages import Hello
+from firmware_protocols.messages import Capability, ErrorCode, Hello
 
 GOLDEN = Path(__file__).parent / "golden"
 REQUEST_ID, CHIP_TIME_NS = 0x1234, 0x0102030405060708
@@ -139,3 +140,13 @@ def test_frames_follow_the_text_of_the_specification() -> None:
         numbers = [int.from_bytes(raw[a:b], "little") for a, b in ((2, 4), (4, 6), (6, 8), (8, 12))]
         assert numbers == [frame.session, frame.sequence, frame.ack, frame.selective]
         assert raw[12:-4] == frame.payload
+
+
+def test_the_page_lists_every_operation_and_code() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    listed = {(name, int(op, 16)) for op, name in re.findall(r"^\| 0x(\w\w) \| (\w+) \|", page, re.MULTILINE)}
+    assert listed == {(op.name, int(op)) for op in Op}
+    for code in ErrorCode:
+        assert f"{int(code)} {code.name}" in page
+    for capability in Capability:
+        assert f"{capability.value.bit_length() - 1} {capability.name}" in page
