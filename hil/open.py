@@ -46,14 +46,28 @@ def open_chip(
         (128, 128)
     """
     transport = open_transport(address, baud=baud, timeout_s=hello_s)
+    return connect(transport, chip=chip, macros=macros, spec=spec, log=log, hello_s=hello_s, silence_s=silence_s)
+
+
+def connect(
+    transport: Transport,
+    *,
+    chip: str | Path | ChipSpec | None = None,
+    macros: int | None = None,
+    spec: ChipSpec | None = None,
+    log: str | Path | None = None,
+    hello_s: float = 10.0,
+    silence_s: float = 2.0,
+) -> ChipDriver:
+    """Say hello over an open transport and check that the chip is what its file says; closes it on any error."""
     session = Session(transport, wire_log=_log(transport, log), hello_s=hello_s, silence_s=silence_s)
     try:
         session.open()
         description = session.ask(Describe())
         if not isinstance(description, Description):
-            raise LinkError("the chip does not describe itself", where=address)
+            raise LinkError("the chip does not describe itself", where=transport.address)
         found = spec or (chip if isinstance(chip, ChipSpec) else _chip_file(chip, macros, description))
-        check_description(address, description, found)
+        check_description(transport.address, description, found)
     except BaseException as error:
         session.close(ending=f"{type(error).__name__}: {error}"[:500])
         raise
