@@ -163,8 +163,8 @@ def _converse(server: ChipServer, stream: _Stream, stop: threading.Event, others
         wait_s = _LOOK_UP_S if due_s is None or out else min(_LOOK_UP_S, max(0.0, due_s - now_s))
         watched = [stream] if others is None else [stream, others]
         readable, writable, _ = select.select(watched, [stream] if out else [], [], wait_s)
-        if others is not None and others in readable:
-            _send_away(others)
+        if others is not None and others in readable and stream not in readable:
+            _send_away(others)  # not while this client may just be leaving
         try:
             if writable:
                 out = out[stream.send(out) :]
