@@ -204,8 +204,8 @@ def verdict_text(
     refusals: Sequence[str] = (),
 ) -> str:
     """The verdict in plain words, with its numbers in points."""
-    d, delta = f"{100 * c.difference:+.2f} points", f"{100 * tolerance:g} point{'s' if tolerance != 0.01 else ''}"
-    interval = f"90 % interval {100 * e.low:+.2f} … {100 * e.high:+.2f}"
+    d, delta = f"{_signed(c.difference)} points", f"{100 * tolerance:g} point{'s' if tolerance != 0.01 else ''}"
+    interval = f"90 % interval {_signed(e.low)} … {_signed(e.high)}"
     if verdict is Verdict.AGREE and not p.rejects:
         return f"predicted, within {delta}: difference {d}, {interval}"
     if verdict is Verdict.AGREE:
@@ -244,14 +244,19 @@ def _flags(
     """What a reader must know beside the word."""
     flags = []
     if verdict is Verdict.AGREE and p.rejects:
-        flags.append(f"a real difference of about {100 * c.difference:+.2f} points exists, smaller than the tolerance")
+        flags.append(f"a real difference of about {_signed(c.difference)} points exists, smaller than the tolerance")
     if e.beyond:
         flags.append("the whole interval of the difference lies beyond the tolerance")
     if c.read_variance == 0.0:
         flags.append("no read noise was seen: are the repeats fresh reads?")
     if trend is not None and trend.seen:
-        flags.append(f"accuracy moves by {100 * trend.per_repeat:+.2f} points from repeat to repeat: drift is likely")
+        flags.append(f"accuracy moves by {_signed(trend.per_repeat)} points from repeat to repeat: drift is likely")
     return tuple(flags)
+
+
+def _signed(share: float) -> str:
+    """Points with a sign."""
+    return f"{100 * share:+.2f}".replace("-", "−")
 
 
 def _check(
