@@ -1,0 +1,55 @@
+"""From an address to an emulated chip: ``emulated:lab-128?seed=7&macros=16&supply_droop=0.02``."""
+
+from __future__ import annotations
+
+import dataclasses
+from urllib.parse import parse_qsl
+
+from cim.chipfile import idealised, load_chip
+from hil.emulator.chip import EmulatedChip
+from hil.emulator.sample import SampleParameters
+from hil.errors import UsageError
+
+SCHEME = "emulated:"
+OWN_KEYS = ("seed", "macros", "ideal")
+EXAMPLE = "emulated:lab-128?seed=7"
+
+
+def chip_from_address(address: str) -> EmulatedChip:
+    """The chip that an address names.
+
+    After the chip (a name or the path of a chip file) come, all optional: ``seed`` (default 0),
+    ``macros``, ``ideal=1`` (every non-ideality off) and any parameter of the file's [sample].
+
+    Raises:
+        UsageError: not such an address, an unknown key or a value that is no number.
+        cim.chipfile.ChipFileError: no such chip, or a broken file.
+    """
+    if not address.startswith(SCHEME):
+        raise UsageError(f"{address!r} is no address of an emulated chip", hint=EXAMPLE)
+    name, _, query = address[len(SCHEME) :].partition("?")
+    pairs = parse_qsl(query, keep_blank_values=True)
+    known = (*OWN_KEYS, *(f.name for f in dataclasses.fields(SampleParameters)))
+    for key, text in pairs:
+        if key not in known:
+            raise UsageError(f"unknown key {key!r} in {address!r}", likely=f"keys are {', '.join(known)}", hint=EXAMPLE)
+        _number(address, key, text)
+    values = dict(pairs)
+    macros = values.pop("macros", None)
+    seed, ideal = int(values.pop("seed", "0")), values.pop("ideal", "0")
+    spec = load_chip(name or "lab-128", macros=None if macros is None else int(macros))
+    if ideal == "1":
+        spec = idealised(spec)
+    return EmulatedChip(spec, seed, {key: float(text) for key, text in values.items()})
+
+
+def _number(address: str, key: str, text: str) -> None:
+    low = {"seed": 0, "macros": 1, "ideal": 0}.get(key)
+    try:
+        value = float(text) if low is None else int(text)
+    except ValueError:
+        raise UsageError(f"{key}={text!r} in {address!r} is no {'number' if low is None else 'whole number'}") from None
+    if value < (low or 0) and key != "temperature_c":
+        raise UsageError(f"{key}={text} in {address!r} is below {low or 0}")
+    if key == "ideal" and value > 1:
+        raise UsageError(f"ideal={text} in {address!r} is neither 0 nor 1")

@@ -1,0 +1,188 @@
+"""One tile as its converters see it: cells on a binary grid, summed ahead for every input pattern."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.converters import input_planes, split_planes
+from cim.encoding import tile_halves_us
+from cim.spec import CellIv, Encoding, InputCoding, MacroSpec, PairSubtraction, SignedInput
+from firmware_protocols.messages import TileAddress
+from hil.emulator.kernels import ANALOG_PAIR, LINES, PAIR_OF_CODES, PLAIN, REFERENCE_CODE
+
+PIECES = 4  # of a bit line
+LANE_BITS = 6  # rows looked up together x bits of each
+
+
+@dataclass(frozen=True, slots=True)
+class TileArray:
+    """A tile's tables; arguments of ``kernels.convert_vectors``.
+
+    Conductances are multiples of 2^−n µS with the largest n that keeps every sum over rows
+    below 2^30: sums are exact in int32, whatever their order. ``tables`` int32 (groups,
+    patterns, pitch): columns hold the net current of each line, then (when currents of both
+    signs meet on a line) the unsigned current of each, then the total of the tile and Σ u².
+    """
+
+    low_code: int
+    spread: NDArray[np.uint64]
+    groups: NDArray[np.int32]
+    pieces: NDArray[np.int32]
+    lanes: tuple[int, int]
+    weights: NDArray[np.int32]
+    tables: NDArray[np.int32]
+    shape: tuple[int, int]
+    modes: tuple[int, int]
+    units: NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        return self.tables.nbytes
+
+
+def build_tile(
+    macro: MacroSpec,
+    cells_us: NDArray[np.float32],
+    tile: TileAddress,
+    input_bits: int,
+    input_signed: bool,
+    *,
+    wire_ohm: float,
+    droop: float,
+    read_variance_us2: float,
+) -> TileArray:
+    """Tables of one tile for one width of input.
+
+    Args:
+        cells_us: true conductances of the whole macro, (macro.rows, macro.columns).
+
+    Raises:
+        cim.encoding.TileOutOfMacro, cim.converters.CodeOutOfRange.
+    """
+    ternary = macro.inputs.coding is InputCoding.TERNARY
+    width = 2 if ternary else macro.inputs.bits_per_cycle
+    low_code, spread, weights = _spread_codes(macro, input_bits, input_signed, width)
+    a_group = min(max(1, LANE_BITS // width), 64 // (len(weights) * width))
+    lane = width * a_group
+    groups, pieces = _row_groups(macro, tile, a_group)
+    lanes = np.uint64(lane) * np.arange(len(weights), dtype=np.uint64)
+    packed = np.bitwise_or.reduce(spread << lanes, axis=1)
+
+    units = np.array([0, 1, -1, 0]) if ternary else np.arange(1 << width)
+    net, unsigned, modes = _lines(macro, _contributions_us(macro, cells_us, tile, units))
+    top = float((1 << macro.inputs.bits_per_cycle) - 1)
+    total = unsigned.sum(2, keepdims=True)
+    joined = macro.paired and macro.pair_subtraction is PairSubtraction.ANALOG  # two cells a row and conversion
+    both_ways = ternary or (joined and macro.encoding is Encoding.ROW_PAIRS)
+    line_grid, total_grid = _grid(unsigned), _grid(total)
+    columns = [np.rint(net * line_grid), *([np.rint(unsigned * line_grid)] if both_ways else [])]
+    columns += [np.rint(total * total_grid), np.broadcast_to((units**2)[None, :, None], total.shape)]
+    by_row = np.concatenate(columns, axis=2).astype(np.int32)
+    lines = net.shape[2]
+    middle = macro.levels_us[len(macro.levels_us) // 2]
+    scalars = np.array(
+        [
+            1.0 / line_grid,
+            1.0 / total_grid,
+            2.0 * wire_ohm * 1e-6 * macro.rows / PIECES / top,
+            droop / (macro.rows * macro.columns * middle * top),
+            read_variance_us2 * (1.0 + joined),
+        ],
+        np.float32,
+    )
+    return TileArray(
+        low_code,
+        packed,
+        groups,
+        pieces,
+        (lane, width),
+        weights,
+        _tables(by_row, groups, lane, width),
+        (lines if both_ways else 0, lines * (1 + both_ways)),
+        modes,
+        scalars,
+    )
+
+
+def _spread_codes(
+    macro: MacroSpec, bits: int, signed: bool, width: int
+) -> tuple[int, NDArray[np.uint64], NDArray[np.int32]]:
+    """Lowest code, the field of each code in each plane (codes, planes), and the weights of the planes."""
+    planes = input_planes(macro.inputs, bits, signed)
+    below = signed and macro.inputs.signed is not SignedInput.OFFSET
+    low = -(1 << (bits - 1)) if below else 0
+    codes = np.arange(low, low + (1 << bits)).astype(np.int16)
+    driven = split_planes(codes, macro.inputs, bits, signed).T
+    fields = np.where(driven < 0, 2, driven).astype(np.uint64)
+    return low, fields, np.array([p.weight for p in planes], np.int32)
+
+
+def _row_groups(macro: MacroSpec, tile: TileAddress, a_group: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Tile rows looked up together, (groups, a_group) with −1 for none, and the piece of the line of each group."""
+    lines = macro.word_lines[tile.row0 : tile.row0 + tile.rows]
+    piece = np.array([pair[0] * PIECES // macro.rows for pair in lines])
+    groups, pieces = [], []
+    for p in range(PIECES):
+        rows = np.flatnonzero(piece == p)
+        padded = np.full(-(-len(rows) // a_group) * a_group, -1, np.int32)
+        padded[: len(rows)] = rows
+        groups.append(padded.reshape(-1, a_group))
+        pieces += [p] * len(groups[-1])
+    return np.ascontiguousarray(np.concatenate(groups)), np.array(pieces, np.int32)
+
+
+def _contributions_us(
+    macro: MacroSpec, cells_us: NDArray[np.float32], tile: TileAddress, units: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """What each cell adds for each input unit, µS times unit: (2, rows, units, outputs).
+
+    Linear cells G u; cubic ones G u (1 + k V²) with V = v_read u / u_max, k by conductance.
+    """
+    g = tile_halves_us(cells_us, macro, tile.row0, tile.rows, tile.output0, tile.outputs).astype(np.float64)
+    u = units.astype(np.float64)[None, None, :, None]
+    if macro.cell_iv is CellIv.LINEAR:
+        return g[:, :, None, :] * u
+    k = np.interp(g, macro.levels_us, macro.cell_iv_k_per_v2)[:, :, None, :]
+    volts = macro.v_read_v * u / ((1 << macro.inputs.bits_per_cycle) - 1)
+    return g[:, :, None, :] * u * (1.0 + k * volts**2)
+
+
+def _lines(
+    macro: MacroSpec, halves: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]]:
+    """Net and unsigned current of each wire (rows, units, lines), and how lines become codes and sums."""
+    plus, minus = halves
+    if macro.encoding is Encoding.OFFSET_COLUMN:
+        net, modes = np.concatenate([plus, minus[:, :, :1]], axis=2), (LINES, REFERENCE_CODE)
+    elif macro.encoding is Encoding.SINGLE_ENDED:
+        net, modes = plus, (LINES, PLAIN)
+    elif macro.pair_subtraction is PairSubtraction.DIGITAL:
+        net, modes = np.concatenate([plus, minus], axis=2), (LINES, PAIR_OF_CODES)
+    elif macro.encoding is Encoding.ROW_PAIRS:  # one wire carries the difference
+        return plus - minus, np.abs(plus) + np.abs(minus), (LINES, PLAIN)
+    else:
+        net, modes = np.concatenate([plus, minus], axis=2), (ANALOG_PAIR, PLAIN)
+    return net, np.abs(net), modes
+
+
+def _grid(unsigned: NDArray[np.float64]) -> float:
+    """Steps per µS, a power of two, so that no sum over rows of whole steps reaches 2^30."""
+    largest = max(float(unsigned.max(1).sum(0).max()), 2.0**-10)
+    return float(2.0 ** min(np.floor(29.0 - np.log2(largest)), 24.0))
+
+
+def _tables(by_row: NDArray[np.int32], groups: NDArray[np.int32], lane: int, width: int) -> NDArray[np.int32]:
+    """Sum the contributions (rows, fields, columns) of each group for every pattern of its lane."""
+    rows, fields, columns = by_row.shape
+    pitch = -(-columns // 16) * 16
+    padded = np.zeros((rows + 1, fields, pitch), np.int32)
+    padded[:rows, :, :columns] = by_row
+    tables = np.zeros((len(groups), 1 << lane, pitch), np.int32)
+    pattern = np.arange(1 << lane)
+    for place in range(groups.shape[1]):
+        field = (pattern >> (width * place)) & ((1 << width) - 1)
+        tables += padded[groups[:, place]][:, field]
+    return tables

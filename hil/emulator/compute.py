@@ -1,0 +1,179 @@
+"""Matrix products of the emulated chip: vectors through tiles and through loaded layers."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from cim.converters import code_limits, conversions, input_planes
+from cim.correction import Correction, apply_correction, round_shift
+from cim.spec import ChipSpec
+from firmware_protocols.messages import LoadLayer, TileAddress
+from hil.emulator.array import TileArray, build_tile
+from hil.emulator.cells import MacroCells
+from hil.emulator.kernels import convert_vectors
+from hil.emulator.noise import COMPUTE, extend_key, fold_key
+from hil.emulator.sample import ChipSample, conversion_columns
+
+CACHE_BYTES = 512 << 20
+NO_RAW = np.empty((0, 0), np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """How vectors are driven and converted: ADC range, width and sign of the inputs."""
+
+    range_code: int
+    input_bits: int
+    input_signed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Which observation each vector of a request is: vector j has number ``first`` + j;
+    its sample is ``sample`` + number // ``per_sample``, its position number % ``per_sample``."""
+
+    sample: int
+    per_sample: int
+    first: int
+
+    def skip(self, vectors: int) -> Places:
+        return Places(self.sample, self.per_sample, self.first + vectors)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Conversions made by a request, how many ended at the end of the scale, and chip time spent."""
+
+    conversions: int = 0
+    saturated: int = 0
+
+
+@njit(cache=True, nogil=True)
+def _vector_keys(tile_key: Any, sample: int, per_sample: int, first: int, keys: NDArray[np.uint64]) -> None:
+    for j in range(keys.size):
+        number = first + j
+        keys[j] = extend_key(extend_key(tile_key, sample + number // per_sample), number % per_sample)
+
+
+class TileConverter:
+    """Runs vectors through tiles of one chip, keeping tables of tiles between requests.
+
+    Tables follow from the cells at ``settled_ns`` (see ``chip``) and are rebuilt when cells
+    of the macro or that time changed.
+    """
+
+    def __init__(self, spec: ChipSpec, sample: ChipSample, cells: tuple[MacroCells, ...]) -> None:
+        self._spec, self._sample, self._cells = spec, sample, cells
+        self._tiles: OrderedDict[tuple[object, ...], TileArray] = OrderedDict()
+        self._bytes = 0
+
+    def sums(
+        self,
+        tile: TileAddress,
+        codes: NDArray[np.int16],
+        drive: Drive,
+        places: Places,
+        settled_ns: int,
+        tally: Tally,
+        raw: NDArray[np.int32] = NO_RAW,
+    ) -> NDArray[np.int32]:
+        """Shift-added sums of one tile, int32 (vectors, outputs).
+
+        Args:
+            codes: int16 (vectors, tile rows), C order.
+            raw: filled with every conversion when given, (vectors, planes x conversions).
+        """
+        macro = self._spec.macro
+        array = self._tile(tile, drive, settled_ns)
+        count = conversions(macro, tile.outputs)
+        planes = len(array.weights)
+        keys = np.empty(len(codes), np.uint64)
+        place = (self._sample.seed, COMPUTE, tile.macro, tile.row0, tile.output0)
+        _vector_keys(np.uint64(fold_key(*place)), places.sample, places.per_sample, places.first, keys)
+        sums = np.zeros((len(codes), tile.outputs), np.int32)
+        tally.saturated += convert_vectors(
+            codes, keys, array.low_code, array.spread, array.groups, array.pieces, array.lanes, array.weights,
+            array.tables, array.shape, array.modes, array.units, self._transfer(tile, drive.range_code, planes),
+            np.array(macro.adc.codes, np.float32), code_limits(macro.adc.bits, macro.adc_signed), sums, raw,
+        )  # fmt: skip
+        tally.conversions += len(codes) * planes * count
+        return sums
+
+    def layer(
+        self,
+        layer: LoadLayer,
+        codes: NDArray[np.int16],
+        drive: Drive,
+        places: Places,
+        settled_ns: int,
+        tally: Tally,
+    ) -> NDArray[np.int32]:
+        """Activation codes of a loaded layer, int32 (vectors, outputs).
+
+        q = clamp(round((Σ tiles multiplier · level sum + bias) · multiplier / 2^shift), low, high),
+        rounded half away from zero (docs/digital_ops.md).
+        """
+        total = np.tile(layer.bias.astype(np.int64), (len(codes), 1))
+        for t in layer.tiles:
+            driven = np.ascontiguousarray(codes[:, t.first_input : t.first_input + t.address.rows])
+            sums = self.sums(t.address, driven, drive, places, settled_ns, tally)
+            ones = driven.sum(1, dtype=np.int64) if t.input_gain.any() else np.zeros(len(codes), np.int64)
+            levels = apply_correction(sums, ones, Correction(t.gain, t.offset, t.input_gain, t.shift))
+            total[:, t.first_output : t.first_output + t.address.outputs] += levels.astype(np.int64) * t.multiplier
+        scaled = round_shift(total * layer.multiplier.astype(np.int64), layer.shift.astype(np.int64))
+        return np.clip(scaled, layer.low, layer.high).astype(np.int32)
+
+    def lasts_ns(self, tiles: tuple[TileAddress, ...], drive: Drive) -> int:
+        """Chip time of one vector, ns: tiles of one macro one after the other, macros side by side."""
+        macro, timing = self._spec.macro, self._spec.timing
+        spent: dict[int, float] = {}
+        for tile in tiles:
+            serial = min(conversions(macro, tile.outputs), macro.adc.shared_by)
+            for plane in input_planes(macro.inputs, drive.input_bits, drive.input_signed):
+                cycles = (1 << plane.width) - 1
+                read = timing.row_setup_ns + cycles * timing.input_cycle_ns + serial * timing.conversion_ns
+                spent[tile.macro] = spent.get(tile.macro, 0.0) + read
+        return round(max(spent.values()))
+
+    def _tile(self, tile: TileAddress, drive: Drive, settled_ns: int) -> TileArray:
+        p, cells = self._sample.parameters, self._cells[tile.macro]
+        place = (tile.macro, tile.row0, tile.rows, tile.output0, tile.outputs, drive.input_bits, drive.input_signed)
+        state = (cells.version, settled_ns)
+        key = (*place, *state)
+        if key in self._tiles:
+            self._tiles.move_to_end(key)
+            return self._tiles[key]
+        array = build_tile(
+            self._spec.macro, cells.conductance_us(settled_ns), tile, drive.input_bits, drive.input_signed,
+            wire_ohm=p.wire_ohm, droop=p.supply_droop, read_variance_us2=p.read_variance_us2,
+        )  # fmt: skip
+        for old in [k for k in self._tiles if k[: len(place)] == place]:
+            self._bytes -= self._tiles.pop(old).nbytes
+        self._tiles[key] = array
+        self._bytes += array.nbytes
+        while self._bytes > CACHE_BYTES and len(self._tiles) > 1:
+            self._bytes -= self._tiles.popitem(last=False)[1].nbytes
+        return array
+
+    def _transfer(self, tile: TileAddress, range_code: int, planes: int) -> NDArray[np.float32]:
+        """Gain, offset and INL of each conversion of one read, repeated for every plane: (8, planes x conversions)."""
+        macro, truth = self._spec.macro, self._sample.macros[tile.macro]
+        columns = conversion_columns(macro, tile.output0, tile.outputs)
+        adc = columns // macro.adc.shared_by
+        gain = truth.gain[columns] / np.float32(macro.lsb_us(range_code))
+        one = np.vstack([gain, truth.offset_codes[adc], truth.inl[:, adc]]).astype(np.float32)
+        return np.tile(one, planes)
+
+
+def chunks(vectors: int, rows: int, planes: int) -> Iterator[slice]:
+    """Slices of a request short enough to fit a cache and to let the link breathe in between."""
+    size = max(1, (1 << 21) // max(rows * planes, 1))
+    for start in range(0, vectors, size):
+        yield slice(start, min(start + size, vectors))
