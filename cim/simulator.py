@@ -249,7 +249,7 @@ def choose_engine(device: str) -> str:
     if device != "cpu":
         return "torch"
     try:
-        import cim.engine_numba  # noqa: F401
+        import numba  # noqa: F401
     except ImportError:
         return "torch"
     return "numba"
