@@ -137,7 +137,7 @@ def _value(hint: Any, value: Any, path: str, arrays: Arrays) -> Any:
             )
     if hint is float and type(value) in (int, float) and math.isfinite(value):
         return float(value)
-    if hint in (int, bool, str) and type(value) is hint and (hint is not int or abs(value) < 1 << 31):
+    if hint in (int, bool, str) and type(value) is hint and (hint is not int or -(1 << 31) <= value < 1 << 31):
         return value
     raise RecordError(f"{path} is {value!r:.60}, not {getattr(hint, '__name__', hint)}")
 

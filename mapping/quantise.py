@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cim.spec import ChipSpec, SignedInput
 from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.errors import CannotMap
-from mapping.execute import ExactProduct, apply, input_codes, unfold_columns
+from mapping.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, unfold_columns
 from mapping.graph import INPUT, MaxPool, PadChannels, Preprocess, Shape, Slice
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp
 from mapping.observe import Observations
@@ -41,7 +41,8 @@ from mapping.rounding import round_weights
 from mapping.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
 from mapping.tile import Piece, piece_levels, stretch
 
-MOMENT_VECTORS = 8192  # input vectors of a layer that its rounding looks at
+SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
+SAMPLE_ELEMENTS = 1 << 24  # and of their elements
 BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
 TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
 
@@ -98,8 +99,8 @@ class Quantiser:
                 f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name
             )
         weight_max = (1 << (self.weight_bits - 1)) - 1
-        moment, mean = input_moments(codes, op)
-        weights, unit = round_weights(op.weight, moment, weight_max)
+        sample, mean = input_vectors(codes, op)
+        weights, unit = round_weights(op.weight, sample, weight_max)
         wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
         bias = wanted - source.scale * (unit * np.einsum("goi,gi->go", weights.astype(np.float64), mean)).reshape(-1)
         factor = stretch(weight_max, self.spec.macro.max_level)
@@ -196,26 +197,22 @@ class _Exact:
         return ExactProduct(step.group)(codes)
 
 
-def input_moments(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """E[x xᵀ] and E[x] of a layer's input vectors in codes: (groups, inputs, inputs), (groups, inputs).
-
-    The mean is over all images and positions, the second moment over an even sample.
-    """
+def input_vectors(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """An even sample of a layer's input vectors, (groups, inputs, vectors), and the mean of all, (groups, inputs)."""
     groups, _, inputs = op.weight.shape
     if op.window is None:
-        columns = codes.T.astype(np.float64)
-        mean, sample = columns.mean(1), columns
-    else:
-        take = max(1, -(-len(codes) * op.window.positions // MOMENT_VECTORS)) | 1
-        total, kept, seen = np.zeros(op.window.rows), [], 0
-        for i in range(0, len(codes), 8):
-            part = unfold_columns(codes[i : i + 8], op.window).transpose(1, 0, 2).reshape(op.window.rows, -1)
-            total += part.sum(1, dtype=np.float64)
-            kept.append(part[:, (-seen) % take :: take].astype(np.float64))
-            seen += part.shape[1]
-        mean, sample = total / seen, np.concatenate(kept, axis=1)
-    x = sample.reshape(groups, inputs, -1)
-    return x @ x.swapaxes(1, 2) / x.shape[2], mean.reshape(groups, inputs)
+        columns = codes.T.astype(np.float32)
+        return columns.reshape(groups, inputs, -1), columns.mean(1, dtype=np.float64).reshape(groups, inputs)
+    most = max(1, min(SAMPLE_VECTORS, SAMPLE_ELEMENTS // op.window.rows))
+    take = -(-len(codes) * op.window.positions // most) | 1  # odd, so that every column of the map has its turn
+    total, kept, seen = np.zeros(op.window.rows), [], 0
+    images = max(1, UNFOLD_BYTES // (4 * op.window.rows * op.window.positions))
+    for i in range(0, len(codes), images):
+        part = unfold_columns(codes[i : i + images], op.window).transpose(1, 0, 2).reshape(op.window.rows, -1)
+        total += part.sum(1, dtype=np.float64)
+        kept.append(part[:, (-seen) % take :: take].copy())
+        seen += part.shape[1]
+    return np.concatenate(kept, axis=1).reshape(groups, inputs, -1), (total / seen).reshape(groups, inputs)
 
 
 def _pass(op: PassOp) -> Step:
