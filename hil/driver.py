@@ -14,7 +14,7 @@ from typing import Self, cast
 from firmware_protocols.messages import Capability, HoldProgram, OutputsOff, Reset, Status, StatusReply, Wait
 from hil.driver_cells import CellOutcome, CellVerbs
 from hil.driver_products import ProductVerbs
-from hil.errors import UsageError
+from hil.errors import HilError, OutputError, UsageError
 
 __all__ = ["CellOutcome", "ChipDriver"]
 
@@ -81,11 +81,17 @@ class ChipDriver(CellVerbs, ProductVerbs):
         """Switch off and close; an error that is already on its way is not hidden by another."""
         if self._session.closed:
             return
+        failed: HilError | None = None
         try:
             failed = self._session.outputs_off()
         finally:
-            self._session.close(ending="" if error is None else f"{type(error).__name__}: {error}"[:500])
-        if failed is not None:
-            if error is None:
-                raise failed
-            error.add_note(f"the outputs may still be on: {failed.what}")
+            try:
+                self._session.close(ending="" if error is None else f"{type(error).__name__}: {error}"[:500])
+            except OutputError as full:
+                failed = failed or full
+        if failed is None:
+            return
+        if error is None:
+            raise failed
+        state = "" if isinstance(failed, OutputError) else "the outputs may still be on: "
+        error.add_note(state + failed.what)

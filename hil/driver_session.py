@@ -19,7 +19,7 @@ from firmware_protocols.connection import LinkLimits
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import ErrorReply, HelloReply, OutputsOff, Progress, Reply, Request
 from hil.driver_errors import device_error, link_error, no_answer, no_hello, wrong_answer
-from hil.errors import HilError
+from hil.errors import HilError, OutputError
 from hil.transports.base import CHUNK, Transport
 from hil.wirelog import WireLog
 
@@ -224,12 +224,18 @@ class Session:
     # --- leaving --------------------------------------------------------------------------
 
     def outputs_off(self, within_s: float = 2.0) -> HilError | None:
-        """Ask once, on the way out, for the outputs to go off; gives the error instead of raising it."""
+        """Ask, on the way out, for the outputs to go off; gives the error instead of raising it."""
         usual, self._answer_s = self._answer_s, within_s
+        failed: HilError | None = None
         try:
-            self.ask(OutputsOff())
+            for _ in range(2):  # a full disk under the wire log must not keep the request from being sent
+                try:
+                    self.ask(OutputsOff())
+                    break
+                except OutputError as error:
+                    failed = error
         except HilError as error:
-            return error
+            failed = error
         finally:
             self._answer_s = usual
-        return None
+        return failed
