@@ -95,9 +95,7 @@ class Quantiser:
     def _matrix(self, op: MatrixOp, pieces: tuple[Piece, ...], places: tuple[Place, ...]) -> MatrixStep:
         source, codes = self.scales[op.inputs[0]], self.codes[op.inputs[0]].astype(np.int16, copy=False)
         if source.signed and self.spec.macro.inputs.signed is SignedInput.NONE:
-            raise CannotMap(
-                f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name
-            )
+            raise CannotMap(f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name)
         weight_max = (1 << (self.weight_bits - 1)) - 1
         sample, mean = input_vectors(codes, op)
         weights, unit = round_weights(op.weight, sample, weight_max)

@@ -91,7 +91,8 @@ def _inverse_factor(covariance: Floats) -> Floats:
     factor, info = lapack.dtrtri(lower[::-1, ::-1])
     if info != 0:
         raise ArithmeticError(f"covariance of {len(covariance)} inputs is singular (LAPACK trtri {info})")
-    return np.triu(np.asarray(factor, np.float64))
+    upper: Floats = np.triu(factor)
+    return upper
 
 
 def _covariance(sample: NDArray[np.float32], variance: Floats) -> Floats:
@@ -103,4 +104,5 @@ def _covariance(sample: NDArray[np.float32], variance: Floats) -> Floats:
 
 
 def _nearest(weight: Floats, weight_max: int) -> Floats:
-    return np.clip(np.rint(weight), -weight_max, weight_max)
+    nearest: Floats = np.clip(np.rint(weight), -weight_max, weight_max)
+    return nearest
