@@ -95,7 +95,7 @@ class ChipServer:
         self._running: tuple[_Job, Generator[Progress | None, None, Reply]] | None = None
         self._open: set[int] = set()  # requests accepted and not answered
         self._kept: OrderedDict[int, bytes] = OrderedDict()
-        self._restart_due = False
+        self._restart_due = self._off_due = False
 
     @property
     def counters(self) -> LinkCounters:
@@ -117,11 +117,13 @@ class ChipServer:
         was_up = self.connection.state is State.UP
         data = self.connection.data_to_send(now_s)
         if was_up and self.connection.state is not State.UP:
-            self._stop_all("the host is gone")
-            self._outputs_off()
+            self._lose_host()
         if not data and self._may_work():
             self._work()
             data = self.connection.data_to_send(now_s)
+        if self._off_due and not self.busy:
+            self._off_due = False
+            self._outputs_off()
         if self._restart_due and self.connection.idle:
             self._restart()
         return data
@@ -143,6 +145,7 @@ class ChipServer:
                 self._outputs_off()
             self._kept.clear()
             self._host = hello.nonce
+        self._off_due = False
         limits = self._limits
         reply = HelloReply(
             version=version,
@@ -154,6 +157,13 @@ class ChipServer:
             capabilities=self.handlers.capabilities,
         )
         return reply, self.handlers.chip_time_ns
+
+    def _lose_host(self) -> None:
+        """The link failed: forget what waits (a host that comes back repeats it), finish what runs, outputs off."""
+        self._open.difference_update(job.request_id for job in self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._off_due = True
 
     def _restart(self) -> None:
         """What a commanded reset does to the link: a new boot id, nothing remembered."""

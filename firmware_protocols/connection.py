@@ -155,7 +155,7 @@ class Connection:
     @property
     def backed_up(self) -> bool:
         """Whether messages wait for room in the window."""
-        return self._send.backed_up
+        return self.state is State.UP and self._send.backed_up
 
     def receive(self, data: bytes, now_s: float) -> None:
         """Take bytes from the line, any bytes. Never raises; see ``failure``."""
@@ -283,7 +283,7 @@ class Connection:
             if isinstance(message, HelloReject):
                 self._stop(VersionMismatch(self.versions, (message.version_min, message.version_max)))
             elif isinstance(message, HelloReply):
-                self._take_reply(message, now_s)
+                self._take_reply(message)
 
     def _resync(self, now_s: float) -> None:
         """The chip does not know the session: say hello again, but not for ever."""
@@ -313,9 +313,9 @@ class Connection:
         self.counters.hellos += 1
         self._reply_frame = self._reset_frame(encode(reply, chip_time_ns=chip_time_ns), session)
         self._urgent = [self._reply_frame]
-        self._start(reply.window, reply.max_payload, None)
+        self._start(reply.window, reply.max_payload)
 
-    def _take_reply(self, reply: HelloReply, now_s: float) -> None:
+    def _take_reply(self, reply: HelloReply) -> None:
         limits = self.limits
         fits = MIN_PAYLOAD <= reply.max_payload <= limits.max_payload and 1 <= reply.window <= limits.window
         if not fits or not self.versions[0] <= reply.version <= self.versions[1]:
@@ -326,10 +326,10 @@ class Connection:
             self._stop(ChipRestarted(old or 0, reply.boot_id, reply.reset_cause))
             return
         self._boot_id, self.reply = reply.boot_id, reply
-        self._start(reply.window, reply.max_payload, now_s - self._hello_s if self._tries == 1 else None)
+        self._start(reply.window, reply.max_payload)
 
-    def _start(self, window: int, max_payload: int, round_trip_s: float | None) -> None:
+    def _start(self, window: int, max_payload: int) -> None:
         self.state = State.UP
         self._inbox.clear()
-        self._send = SendWindow(window, max_payload, self.counters, round_trip_s)
+        self._send = SendWindow(window, max_payload, self.counters)
         self._receive = ReceiveWindow(self.limits.max_message, self.counters)

@@ -4,7 +4,9 @@ Selective repeat. A frame counts as lost when three frames sent after it have be
 acknowledged, or one that was sent clearly later (a quarter of the round trip). A timer covers
 the rest: RTO = srtt + 4 rttvar, clamped, doubled at each expiry, started anew at each
 acknowledgement. It repeats the oldest frame and, once the round trip is well known, every
-other that is as late. Only frames sent once give a round-trip sample (Karn).
+other that is as late. A repeated frame gives a round-trip sample only when the answer came too
+soon to be for its repetition (Karn, Eifel). Large and small frames are timed apart: on a slow line
+a large one takes its own length, and short exchanges would teach a timer that no large one can meet.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from firmware_protocols.errors import LinkCounters
-from firmware_protocols.frames import Flag
+from firmware_protocols.frames import MIN_PAYLOAD, Flag
+from firmware_protocols.round_trip import RTO_MAX_S, RoundTrip
 
 CHANNELS = 4
 CONTROL, BULK, RESULTS, EVENTS = range(CHANNELS)
@@ -21,7 +24,6 @@ _PRIORITY = (CONTROL, EVENTS, RESULTS, BULK)  # a later channel waits for the on
 
 MAX_WINDOW = 32
 MAX_TRIES = 8
-RTO_MIN_S, RTO_MAX_S, RTO_FIRST_S = 0.020, 4.0, 0.25
 _LATER_MEANS_LOST = 3
 _SAMPLES_TO_TRUST = 8  # before that, a slow line looks like a lossy one
 
@@ -34,6 +36,7 @@ class Flight:
     flags: int
     channel: int
     payload: bytes | memoryview
+    first_s: float
     sent_s: float
     order: int  # counts transmissions of the whole window; a repeated frame gets a new one
     tries: int = 1
@@ -43,9 +46,7 @@ class Flight:
 class SendWindow:
     """Messages in, frames to transmit out; acknowledgements in."""
 
-    def __init__(
-        self, window: int, max_payload: int, counters: LinkCounters, round_trip_s: float | None = None
-    ) -> None:
+    def __init__(self, window: int, max_payload: int, counters: LinkCounters) -> None:
         self._window, self._max_payload, self._counters = window, max_payload, counters
         self._outbox: tuple[deque[tuple[memoryview, bool]], ...] = tuple(deque() for _ in range(CHANNELS))
         self._flight: dict[int, Flight] = {}  # by sequence, oldest first
@@ -54,13 +55,8 @@ class SendWindow:
         self._order = 0
         self._backoff = 0
         self._progress_s = 0.0  # last time something was acknowledged or the window was empty
-        self._srtt_s = self._rttvar_s = 0.0
-        self._min_rtt_s = 0.0
-        self._samples = 0
-        self.rto_s = RTO_FIRST_S
+        self._small, self._large = RoundTrip(), RoundTrip()
         self.out_of_tries = False
-        if round_trip_s is not None:
-            self._measure(round_trip_s)
 
     def queue(self, channel: int, message: bytes) -> None:
         """Send ``message`` after those already queued on its channel."""
@@ -96,7 +92,7 @@ class SendWindow:
         if not self._flight:
             return None
         oldest = next(iter(self._flight.values()))
-        return max(oldest.sent_s, self._progress_s) + min(self.rto_s * (1 << self._backoff), RTO_MAX_S)
+        return max(oldest.sent_s, self._progress_s) + min(self._trip(oldest).rto_s * (1 << self._backoff), RTO_MAX_S)
 
     def take(self, now_s: float) -> list[Flight]:
         """Frames to transmit now: expired, lost, then new ones while the window has room."""
@@ -109,7 +105,8 @@ class SendWindow:
             self._backoff += 1
             self._counters.retransmissions += 1
             for flight in self._flight.values():
-                overdue = self._samples >= _SAMPLES_TO_TRUST and now_s - flight.sent_s >= self.rto_s
+                trip = self._trip(flight)
+                overdue = trip.samples >= _SAMPLES_TO_TRUST and now_s - flight.sent_s >= trip.rto_s
                 if (overdue or flight is oldest) and flight not in self._lost:
                     self._lost.append(flight)
         due = self._lost
@@ -126,6 +123,9 @@ class SendWindow:
                 room -= 1
         return due
 
+    def _trip(self, flight: Flight) -> RoundTrip:
+        return self._large if len(flight.payload) > MIN_PAYLOAD else self._small
+
     def _room(self) -> int:
         if not self._flight:
             return self._window
@@ -137,7 +137,7 @@ class SendWindow:
         if len(rest) > len(payload):
             waiting.appendleft((rest[self._max_payload :], last))
             last = False
-        flight = Flight(self.next_sequence, Flag.LAST.value if last else 0, channel, payload, now_s, 0)
+        flight = Flight(self.next_sequence, Flag.LAST.value if last else 0, channel, payload, now_s, now_s, 0)
         if not self._flight:
             self._progress_s = now_s
         self._flight[flight.sequence] = flight
@@ -173,33 +173,26 @@ class SendWindow:
             return
         self._progress_s = now_s
         newest = max(arrived, key=lambda flight: flight.order)
-        if newest.tries == 1:  # the answer to a repeated frame may belong to either copy
-            self._measure(now_s - newest.sent_s)
+        trip = self._trip(newest)
+        if newest.tries == 1:
+            trip.measure(now_s - newest.sent_s)
             self._backoff = 0
-        else:
-            self._backoff = min(self._backoff, 1)
+        elif trip.samples and now_s - newest.sent_s < trip.min_s:
+            trip.measure(now_s - newest.first_s)  # too soon for the repetition: the first copy was slow
+        elif trip.samples:
+            self._backoff = min(self._backoff, 1)  # either copy; without any sample the timer must go on growing
         if flights and next(iter(flights.values())).order < newest.order:
             self._find_lost(arrived, now_s)
 
     def _find_lost(self, arrived: list[Flight], now_s: float) -> None:
         for flight in arrived:
-            if flight.tries > 1 and (not self._samples or now_s - flight.sent_s < self._min_rtt_s):
+            trip = self._trip(flight)
+            if flight.tries > 1 and (not trip.samples or now_s - flight.sent_s < trip.min_s):
                 continue  # perhaps the first copy was slow: the repetition proves nothing
             for other in self._flight.values():
                 if other.order < flight.order:
-                    clearly = flight.sent_s - other.sent_s > self._srtt_s / 4
+                    clearly = flight.sent_s - other.sent_s > trip.srtt_s / 4
                     other.later += _LATER_MEANS_LOST if clearly else 1
         lost = [flight for flight in self._flight.values() if flight.later >= _LATER_MEANS_LOST]
         self._counters.fast_retransmissions += len(lost) - len([f for f in self._lost if f in lost])
         self._lost = lost
-
-    def _measure(self, round_trip_s: float) -> None:
-        sample = max(round_trip_s, 0.0)
-        self._samples += 1
-        if self._samples == 1:
-            self._srtt_s, self._rttvar_s, self._min_rtt_s = sample, sample / 2, sample
-        else:
-            self._rttvar_s += (abs(sample - self._srtt_s) - self._rttvar_s) / 4
-            self._srtt_s += (sample - self._srtt_s) / 8
-            self._min_rtt_s = min(self._min_rtt_s, sample)
-        self.rto_s = min(max(self._srtt_s + 4 * self._rttvar_s, RTO_MIN_S), RTO_MAX_S)

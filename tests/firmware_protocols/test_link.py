@@ -131,6 +131,37 @@ def test_the_line_is_used_well(
     assert count * 12800 / (line.now_s - started_s) >= share * bytes_per_s
 
 
+def test_short_exchanges_do_not_make_the_timer_flood_a_slow_line(make_line: MakeLine, kit: SimpleNamespace) -> None:
+    line = make_line(
+        faults=kit.Faults(delay_s=0.001, bytes_per_s=11520),
+        host_limits=LinkLimits(4096, 16),
+        chip_limits=LinkLimits(4096, 16),
+    )
+    for _ in range(30):
+        exchange(line, [Status()])
+    exchange(line, [mvm(sample, vectors=100) for sample in range(10)])
+    line.host.check()
+    repeated = line.host.counters.retransmissions + line.host.counters.fast_retransmissions
+    assert repeated <= 1, repeated
+
+
+def test_a_chip_whose_host_is_gone_finishes_the_tile_and_switches_off(
+    make_line: MakeLine, kit: SimpleNamespace
+) -> None:
+    line = make_line(chip=kit.CountingChip(steps=10))
+    cells = CellBlock(0, 0, 1, 0, 1)
+    tile = ProgramTile(cells, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, np.ones((1, 1), np.uint16))
+    for message in (tile, tile, mvm(1)):
+        line.host.request(message)
+    line.run(lambda: line.chip.busy, 5.0)
+    line.cut = True
+    line.run(lambda: "outputs_off" in line.chip.handlers.calls, 30.0)
+    calls = line.chip.handlers.calls
+    assert calls[-1] == "outputs_off"
+    assert calls.count("program_tile") == calls.count("programmed")
+    assert not line.chip.busy
+
+
 def test_half_of_all_frames_lost_ends_in_an_answer_or_an_error(make_line: MakeLine, kit: SimpleNamespace) -> None:
     for seed in range(5):
         line = make_line(faults=kit.Faults(loss=0.5), seed=seed)
