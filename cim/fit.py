@@ -16,11 +16,12 @@ The whole flow for one macro, cells and vectors as arrays:
     predicted = units @ conversion_cells(spec, halves)
     loss = wire_loss_us(spec, 0, halves, units)
     variance = fit.predicted_variance_us2(spec, halves, units, noise)
+    readings = fit.CellReadings.of(spec, halves, units, noise, reads=16)
     setup = fit.Converters(spec.lsb_us(range_code), code_limits(spec.adc.bits, spec.adc_signed), adc)
     columns = fit.fit_columns(predicted, codes, variance, setup)                 # wires unknown yet
     ohm, ohm_se = fit.fit_wire(predicted, loss, codes, variance, setup, columns) # combine macros:
     ohm, ohm_se = fit.combine([ohm, ...], [ohm_se, ...])
-    columns = fit.fit_columns(predicted - ohm * loss, codes, variance, setup)    # final
+    columns = fit.fit_columns(predicted - ohm * loss, codes, variance, setup, readings)
     part = columns.calibration(macro, cells, stuck_us, gain_known)               # MacroCalibration
 """
 
@@ -45,6 +46,7 @@ from cim.spec import MacroSpec, PairSubtraction
 from cim.wire_law import conversion_cells
 
 __all__ = [
+    "CellReadings",
     "ColumnFit",
     "Converters",
     "TooFewCells",
@@ -155,11 +157,34 @@ def inl_at(y: Floats, inl_codes: Floats, adc: NDArray[np.int64], limits: tuple[i
     return np.asarray(curve[column, left] * (1.0 - share) + curve[column, left + 1] * share)
 
 
+@dataclass(frozen=True, slots=True)
+class CellReadings:
+    """Where predicted sums come from: units (vectors, rows) and the variance of each mean reading,
+    (rows, conversions) µS² (of both cells of a pair subtracted before the converter)."""
+
+    units: NDArray[np.integer]
+    variance_us2: Floats
+
+    @classmethod
+    def of(
+        cls,
+        spec: MacroSpec,
+        halves_us: NDArray[np.floating],
+        units: NDArray[np.integer],
+        noise: ReadNoise,
+        reads: int,
+    ) -> CellReadings:
+        """For cells whose readings are means of ``reads`` single reads."""
+        rows = np.eye(halves_us.shape[1], dtype=np.int64)
+        return cls(units, predicted_variance_us2(spec, halves_us, rows, noise) / reads)
+
+
 def fit_columns(
     predicted_us: NDArray[np.floating],
     codes: NDArray[np.integer],
     variance_us2: NDArray[np.floating],
     setup: Converters,
+    readings: CellReadings | None = None,
 ) -> ColumnFit:
     """Gain, offset, INL and noise of every conversion, from vectors of known converted sums.
 
@@ -174,6 +199,8 @@ def fit_columns(
         predicted_us: x, (vectors, conversions) µS times unit, wire loss taken off if known.
         codes: (vectors, conversions).
         variance_us2: v of ``predicted_variance_us2``.
+        readings: adds the errors of the cell readings to those of gain and offset (they are
+            the same in every vector, so no scatter shows them).
     """
     x = np.asarray(predicted_us, np.float64) / setup.lsb_us
     v = np.asarray(variance_us2, np.float64) / setup.lsb_us**2
@@ -204,6 +231,10 @@ def fit_columns(
         usable &= y + edge < high
         if low < 0:
             usable &= y - edge > low
+    if readings is not None:
+        weights = usable * huber / (noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v)
+        extra = _reading_errors(x, weights, readings, gain / setup.lsb_us)
+        gain_se, offset_se = np.hypot(gain_se, extra[0]), np.hypot(offset_se, extra[1])
     total = (usable * (t - (usable * t).sum(0) / usable.sum(0)) ** 2).sum()
     return ColumnFit(
         gain=gain,
@@ -302,6 +333,19 @@ def _lines(x: Floats, t: Floats, w: Floats) -> tuple[Floats, Floats, Floats, Flo
     gain_se = np.sqrt(((score * dx) ** 2).sum(0)) / square * freedom
     offset_se = np.sqrt(((score * (1.0 / total - mean_x * dx / square)) ** 2).sum(0)) * freedom
     return gain, offset, gain_se, offset_se
+
+
+def _reading_errors(x: Floats, w: Floats, readings: CellReadings, per_us: Floats) -> tuple[Floats, Floats]:
+    """Errors of gain and offset from readings that are off by the same amount in every vector."""
+    total = w.sum(0)
+    mean_x = (w * x).sum(0) / total
+    dx = x - mean_x
+    square = (w * dx * dx).sum(0)
+    units = np.asarray(readings.units, np.float64).T
+    on_gain = units @ (w * dx / square) * per_us
+    on_offset = units @ (w * (1.0 / total - mean_x * dx / square)) * per_us
+    variance = readings.variance_us2
+    return np.sqrt((variance * on_gain**2).sum(0)), np.sqrt((variance * on_offset**2).sum(0))
 
 
 def _rest(x: Floats, y: Floats, t: Floats, w: Floats, setup: Converters) -> Floats:

@@ -134,7 +134,7 @@ def fit_student(errors_us: NDArray[np.floating], noise_us: float) -> tuple[Float
     """
     low, high = np.quantile(errors_us, [0.001, 0.999])
     centre = float(np.median(errors_us))
-    width = max(1.4826 * float(np.median(np.abs(errors_us - centre))), 1e-3)
+    width = max(1.4826 * float(np.median(np.abs(errors_us - centre))), 1e-4)
     inside = np.clip(errors_us, low - width, high + width)  # far tails keep their count, not their distance
     counts, edges = np.histogram(inside, bins=BINS)
     seen = counts > 0

@@ -219,7 +219,7 @@ def convert_bits(
                 ends = add(ends, reaches(splat(converter[LOW_END]), code))
                 total = fma(code, splat(weights[plane]), total)
             store(sums, p * width + b * LANES, total)
-    return _lane_sum(ends)
+    return _lane_sum(ends)  # type: ignore[no-any-return]
 
 
 @njit(**_options)
@@ -257,7 +257,7 @@ def convert_units(
                 ends = add(ends, reaches(splat(converter[LOW_END]), code))
                 total = fma(code, splat(weights[plane]), total)
             store(sums, p * width + b * LANES, total)
-    return _lane_sum(ends)
+    return _lane_sum(ends)  # type: ignore[no-any-return]
 
 
 @njit(inline="always", **_options)

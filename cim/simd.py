@@ -124,7 +124,7 @@ count_ones = _operation(ints, (ints,), _count_ones)
 splat_i = _operation(ints, (types.int32,), _splat(_VI))
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def lanes(typing: Any) -> Any:
     """0, 1, … 15."""
 
@@ -139,7 +139,7 @@ def _pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any, vect
     return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def load(typing: Any, array: Any, index: Any) -> Any:
     """Sixteen neighbours of a contiguous float32 array, flat ``index`` on."""
 
@@ -150,7 +150,7 @@ def load(typing: Any, array: Any, index: Any) -> Any:
     return floats(array, types.int64), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def load_bytes(typing: Any, array: Any, index: Any) -> Any:
     """Sixteen neighbours of a contiguous uint8 array, flat ``index`` on, as ``Ints``."""
 
@@ -162,7 +162,7 @@ def load_bytes(typing: Any, array: Any, index: Any) -> Any:
     return ints(array, types.int64), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     """Write sixteen lanes to a contiguous float32 array, flat ``index`` on."""
 
@@ -174,7 +174,7 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.int64, floats), codegen
 
 
-@intrinsic  # type: ignore[misc]
+@intrinsic
 def gather(typing: Any, array: Any, index: Any) -> Any:
     """array.flat[index] for sixteen indices of a contiguous int32 array, all of them inside it."""
 

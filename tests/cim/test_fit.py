@@ -1,0 +1,222 @@
+"""Estimators on synthetic measurements of known truth: right within their standard errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cim import fit
+from cim.calibration import CellState, GainKnown, ReadNoise
+from cim.chipfile import load_chip
+from cim.converters import code_limits
+from cim.encoding import encode_tile, tile_halves_us
+from cim.wire_law import conversion_cells, wire_loss_us
+
+SPEC = load_chip("lab-128").macro
+LEVELS = np.array(SPEC.levels_us)
+OUTPUTS = 64
+VECTORS = 512
+
+
+@dataclass
+class Bench:
+    """One synthetic macro, measured: arrays as a calibration has them, and the truth."""
+
+    predicted: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    codes: NDArray[np.int64]
+    setup: fit.Converters
+    gain: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    inl: NDArray[np.float64]
+    readings: fit.CellReadings
+
+
+def bench(seed: int, ohm: float = 0.0, noise: float = 0.3, inl_codes: float = 0.8, outliers: float = 0.0) -> Bench:
+    rng = np.random.default_rng(seed)
+    levels = rng.integers(0, 8, (128, OUTPUTS)).astype(np.int8)
+    levels[64:] *= -1
+    cells = np.zeros((SPEC.rows, SPEC.columns))
+    tile = encode_tile(levels, SPEC, 0, 0)
+    cells[np.ix_(tile.word_lines, tile.bit_lines)] = tile.targets_us
+    cells = np.clip(cells + rng.standard_t(4, cells.shape) * 1.5, 0.0, 44.0)
+    readings = cells + rng.normal(0.0, np.sqrt(1.7 / 16), cells.shape)
+    true, read = (tile_halves_us(c, SPEC, 0, 128, 0, OUTPUTS) for c in (cells, readings))
+    active, lean = rng.uniform(0.05, 1.0, (VECTORS, 1)), rng.uniform(-1.0, 1.0, (VECTORS, 1))
+    share = np.where(np.arange(128) < 64, active * (1 + np.minimum(lean, 0)), active * (1 - np.maximum(lean, 0)))
+    units = (rng.random((VECTORS, 128)) < share).astype(np.int16)
+    adc = np.arange(OUTPUTS) // SPEC.adc.shared_by
+    setup = fit.Converters(SPEC.lsb_us(5), code_limits(SPEC.adc.bits, True), adc)
+    gain = 1.0 + 0.05 * rng.standard_normal(OUTPUTS)
+    offset = np.repeat(rng.uniform(-2.0, 2.0, 8), 8)
+    grid = np.linspace(-1.0, 1.0, 17)
+    inl = inl_codes * np.stack([np.sin(np.pi * grid * rng.uniform(1.5, 2.5) + rng.uniform(0, 6)) for _ in range(8)])
+    law = ReadNoise(LEVELS, np.full(8, 1.7), np.zeros(8))
+    x = units @ conversion_cells(SPEC, true) - ohm * wire_loss_us(SPEC, 0, true, units)
+    spread2 = noise**2 + fit.predicted_variance_us2(SPEC, true, units, law) * (gain / setup.lsb_us) ** 2
+    y = x * gain / setup.lsb_us + offset + rng.standard_normal(x.shape) * np.sqrt(spread2)
+    codes = np.clip(np.floor(y + fit.inl_at(y, inl, adc, setup.limits) + 0.5), *setup.limits).astype(np.int64)
+    codes[rng.random(codes.shape) < outliers] = 100
+    return Bench(
+        units @ conversion_cells(SPEC, read),
+        wire_loss_us(SPEC, 0, read, units),
+        fit.predicted_variance_us2(SPEC, read, units, law),
+        codes,
+        setup,
+        gain,
+        offset,
+        inl,
+        fit.CellReadings.of(SPEC, read, units, law, 16),
+    )
+
+
+def columns(b: Bench, ohm: float = 0.0) -> fit.ColumnFit:
+    return fit.fit_columns(b.predicted - ohm * b.loss, b.codes, b.variance, b.setup, b.readings)
+
+
+def test_gain_offset_and_noise_are_recovered_within_their_errors() -> None:
+    gains, offsets = [], []
+    for seed in range(4):
+        b = bench(seed, inl_codes=0.0)
+        found = columns(b)
+        gains.append((found.gain - b.gain) / found.gain_se)
+        offsets.append((found.offset_codes - b.offset) / found.offset_se)
+        assert found.conversion_noise_codes.mean() == pytest.approx(0.3, abs=0.12)
+        assert found.read_scale == pytest.approx(1.0 + 1.0 / 16, abs=0.1)
+        assert found.r2 > 0.995
+    assert 0.85 < np.std(gains) < 1.15
+    assert 0.85 < np.std(offsets) < 1.15
+    assert abs(np.mean(gains)) < 0.3
+
+
+def test_the_whole_transfer_with_inl_is_recovered_to_a_fraction_of_a_code() -> None:
+    b = bench(5)
+    found = columns(b)
+    y = np.linspace(-60.0, 60.0, 121)[:, None] * np.ones(OUTPUTS)  # the codes that vectors reach
+    truth = y + fit.inl_at(y, b.inl, b.setup.adc, b.setup.limits)
+    error = found.expected_codes((y - b.offset) / b.gain * b.setup.lsb_us, b.setup) - truth
+    assert np.sqrt(np.mean(error**2)) < 0.2
+    without = found.gain * (y - b.offset) / b.gain + found.offset_codes - truth
+    assert np.sqrt(np.mean(without**2)) > 0.3
+
+
+def test_outliers_do_not_pull_a_column() -> None:
+    clean, dirty = columns(bench(6)), columns(bench(6, outliers=0.004))
+    assert np.abs(dirty.gain - clean.gain).max() < 0.006
+    assert np.abs(dirty.offset_codes - clean.offset_codes).max() < 0.2
+    assert dirty.conversion_noise_codes.mean() == pytest.approx(clean.conversion_noise_codes.mean(), abs=0.1)
+
+
+@pytest.mark.parametrize("ohm", [0.0, 1.0])
+def test_wire_resistance_is_recovered_beside_gain_and_inl(ohm: float) -> None:
+    found = []
+    for seed in range(4):
+        b = bench(10 + seed, ohm, outliers=0.002)
+        found.append(fit.fit_wire(b.predicted, b.loss, b.codes, b.variance, b.setup, columns(b)))
+    mean, error = fit.combine(*zip(*found, strict=True))
+    assert mean == pytest.approx(ohm, abs=max(4 * error, 0.01))
+    assert error < 0.02
+
+
+def test_gain_is_right_once_the_wire_is_known() -> None:
+    b = bench(20, 1.0, inl_codes=0.0)
+    assert np.mean(columns(b, 0.0).gain / b.gain) < 0.97  # the loss looks like gain
+    found = columns(b, 1.0)
+    assert np.mean((found.gain - b.gain) / found.gain_se) == pytest.approx(0.0, abs=1.0)
+
+
+def test_columns_become_a_macro_of_the_record() -> None:
+    b = bench(7)
+    cells = np.zeros((SPEC.rows, SPEC.columns), np.int8)
+    part = columns(b).calibration(2, cells, np.full(cells.shape, np.nan, np.float32), GainKnown.SENSE)
+    assert part.macro == 2
+    assert part.inl_codes.shape == (8, 17)
+
+
+def test_a_column_without_usable_vectors_is_named() -> None:
+    b = bench(8)
+    b.codes[:, 3] = b.setup.limits[1]
+    with pytest.raises(fit.TooFewVectors, match="column 3"):
+        columns(b)
+
+
+def cells_of(seed: int, n: int = 8192) -> tuple[NDArray[np.float64], NDArray[np.float64], np.random.Generator]:
+    rng = np.random.default_rng(seed)
+    targets = rng.choice(LEVELS[:2], n)
+    return targets, targets - 0.3 + 1.1 * rng.standard_t(2.5, n), rng
+
+
+def noise(value: float = 1.7) -> ReadNoise:
+    return ReadNoise(LEVELS[:2], np.full(2, value), np.full(2, 0.05))
+
+
+def test_read_variance_is_recovered_within_its_error() -> None:
+    scores = []
+    for seed in range(10):
+        targets, cells, rng = cells_of(seed, 2000)
+        readings = cells + rng.normal(0.0, np.sqrt(1.7), (2, len(cells)))
+        readings[0, :2] += 500.0  # a glitch
+        found = fit.fit_read_variance(readings, targets, LEVELS[:2])
+        scores.append((found.variance_us2 - 1.7) / found.se_us2)
+    assert abs(np.mean(scores)) < 0.7
+    assert 0.6 < np.std(scores) < 1.5
+
+
+def test_the_programming_law_is_recovered_with_the_reading_noise_taken_out() -> None:
+    scores = []
+    for seed in range(5):
+        targets, cells, rng = cells_of(seed)
+        readings = np.stack([cells + rng.normal(0.0, np.sqrt(1.7 / k), len(cells)) for k in (1, 16)])
+        states = np.zeros(len(cells), np.int8)
+        states[:80], states[80:160], states[160:184] = CellState.STUCK_LOW, CellState.STUCK_HIGH, CellState.NOT_REACHED
+        law = fit.fit_programming(
+            targets, readings, states, ages_s=(1.0, 3600.0), reads=(1, 16), levels_us=LEVELS[:2], read_noise=noise()
+        )
+        scores.append((law.loc_us + 0.3) / law.loc_se_us)
+        scores.append((law.scale_us - 1.1) / law.scale_se_us)
+        scores.append(np.log(law.df / 2.5) / law.ln_df_se)
+        assert law.stuck_low_share == pytest.approx(80 / len(cells))
+        assert law.unreached_share == pytest.approx(24 / (len(cells) - 160))
+        assert len(law.unreached_us) == 24
+    assert abs(np.mean(scores)) < 0.6
+    assert 0.6 < np.std(scores) < 1.5
+
+
+def test_held_out_distance_is_small_for_the_right_law_and_large_for_a_wrong_one() -> None:
+    targets, cells, rng = cells_of(3)
+    readings = cells + rng.normal(0.0, np.sqrt(1.7 / 8), len(cells))
+    states = np.zeros(len(cells), np.int8)
+    law = fit.fit_programming(
+        targets[::2], readings[None, ::2], states[::2], ages_s=(1.0,), reads=(8,), levels_us=LEVELS[:2],
+        read_noise=noise(),
+    )  # fmt: skip
+    right = fit.programming_distance(law, targets[1::2], readings[1::2], age_s=1.0, reads=8, read_noise=noise())
+    wrong = fit.programming_distance(law, targets[1::2], readings[1::2] + 0.5, age_s=1.0, reads=8, read_noise=noise())
+    assert right < 0.03
+    assert wrong > 0.1
+
+
+def test_cells_that_never_vary_give_a_law_without_spread() -> None:
+    targets = np.repeat(LEVELS[:2], 100)
+    law = fit.fit_programming(
+        targets, targets[None], np.zeros(200, np.int8), ages_s=(1.0,), reads=(1,), levels_us=LEVELS[:2],
+        read_noise=noise(0.0),
+    )  # fmt: skip
+    assert np.abs(law.loc_us).max() < 1e-3
+    assert law.scale_us.max() < 1e-2
+
+
+def test_too_few_cells_of_a_level_are_named() -> None:
+    with pytest.raises(fit.TooFewCells, match=r"7\.42857 µS"):
+        fit.fit_read_variance(np.zeros((2, 50)), np.full(50, LEVELS[0]), LEVELS[:2])
+
+
+def test_combined_estimates_are_no_surer_than_their_scatter() -> None:
+    assert fit.combine([1.0, 1.0], [0.1, 0.1]) == pytest.approx((1.0, 0.1 / np.sqrt(2)))
+    mean, error = fit.combine([0.0, 2.0], [0.1, 0.1])
+    assert mean == pytest.approx(1.0)
+    assert error == pytest.approx(1.0)
