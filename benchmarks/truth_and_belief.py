@@ -34,11 +34,11 @@ SEEDS = range(20)
 
 def deploy_once(seed: int, droop: float) -> dict[str, object]:
     """One deployment as a row."""
-    from hil.deploy import deploy
+    from hil.deployment import deploy
 
     with tempfile.TemporaryDirectory() as folder:
-        result = deploy(None, f"emulated:lab-128?seed={seed}&supply_droop={droop}", out=Path(folder) / "run")
-    report, j = result.report, result.report.decisive
+        report = deploy(None, f"emulated:lab-128?seed={seed}&supply_droop={droop}", out=Path(folder) / "run")
+    j = report.decisive
     return {
         "seed": seed,
         "supply_droop": droop,

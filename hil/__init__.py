@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hil.agreement import AgreementReport
-    from hil.deploy import deploy
+    from hil.deployment import deploy
     from hil.open import open_chip
 
 __all__ = ["AgreementReport", "deploy", "open_chip"]
 
-_HOMES = {"AgreementReport": "hil.agreement", "deploy": "hil.deploy", "open_chip": "hil.open"}
+_HOMES = {"AgreementReport": "hil.agreement", "deploy": "hil.deployment", "open_chip": "hil.open"}
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ from cim.calibration import (
     ProgrammingLaw,
     ReadNoise,
     Wire,
+    WireEnd,
 )
 from cim.converters import code_limits, conversions
 from cim.encoding import tile_halves_us
@@ -52,7 +53,7 @@ def calibrate(
     Args:
         seed: of the test patterns and vectors; the chip's noise is its own.
         age_s: chip time after programming at which cells and columns are measured.
-        effort: 1 takes 768 vectors a macro and 16 reads a cell; 4 four times that.
+        effort: 1 takes 2,048 vectors a macro and 16 reads a cell; 4 four times that.
 
     Raises:
         hil.errors.DeviceError, hil.errors.LinkError: the chip refused or fell silent.
@@ -82,8 +83,7 @@ def calibrate(
     levels = np.array(spec.levels_us)
     noise = fit.fit_read_variance(cells.pairs_us, cells.targets_us, levels)
     law, distance = fit_law(cells, noise, ages, (EARLY_READS, aged_reads), levels)
-    columns = [Columns.of(spec, products[m], aged[m].readings_us, noise) for m in macros]
-    wire = Wire(*fit.combine(*zip(*[c.wire() for c in columns], strict=True)))
+    columns, wire = fit_wires(spec, [(products[m], aged[m].readings_us) for m in macros], noise)
     parts, fits = {}, []
     for m, c in zip(macros, columns, strict=True):
         final = c.final(wire.ohm)
@@ -165,6 +165,20 @@ def fit_law(
     return law, distance
 
 
+def fit_wires(
+    spec: MacroSpec, measured: list[tuple[Products, NDArray[np.float32]]], noise: ReadNoise
+) -> tuple[list[Columns], Wire]:
+    """Wire resistance of all macros together; the end of the array that the columns leave by is the one that fits."""
+    found = []
+    for end in WireEnd:
+        columns = [Columns.of(spec, products, readings_us, noise, end) for products, readings_us in measured]
+        ohm, ohm_se = fit.combine(*zip(*[c.wire() for c in columns], strict=True))
+        residual = float(np.mean([c.final(ohm).residual_codes for c in columns]))
+        found.append((residual, columns, Wire(ohm, ohm_se, end)))
+    _, columns, wire = min(found, key=lambda f: f[0])
+    return columns, wire
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """What the column fits of one macro start from; arrays (vectors, conversions)."""
@@ -176,13 +190,20 @@ class Columns:
     setup: fit.Converters
 
     @classmethod
-    def of(cls, spec: MacroSpec, products: Products, readings_us: NDArray[np.float32], noise: ReadNoise) -> Columns:
+    def of(
+        cls,
+        spec: MacroSpec,
+        products: Products,
+        readings_us: NDArray[np.float32],
+        noise: ReadNoise,
+        end: WireEnd,
+    ) -> Columns:
         halves = tile_halves_us(np.nan_to_num(readings_us), spec, 0, spec.logical_rows, 0, spec.outputs)
         units = products.inputs
         adc = np.arange(conversions(spec, spec.outputs)) // spec.adc.shared_by
         return cls(
             units.astype(np.float64) @ conversion_cells(spec, halves),
-            wire_loss_us(spec, 0, halves, units),
+            wire_loss_us(spec, 0, halves, units, end),
             fit.predicted_variance_us2(spec, halves, units, noise),
             products.codes,
             fit.Converters(spec.lsb_us(products.range_code), code_limits(spec.adc.bits, spec.adc_signed), adc),

@@ -44,6 +44,7 @@ EXIT_CODES = {
     "mapping.netcheck.NewerVersionError": ExitCode.MISMATCH,
     "mapping.netcheck.NetworkFileError": ExitCode.BAD_FILE,
     "mapping.capture.UnsupportedOperation": ExitCode.CANNOT_MAP,
+    "mapping.onnx_import.MissingExtra": ExitCode.USAGE,
     "mapping.graph.GraphError": ExitCode.BAD_FILE,
 }
 
@@ -182,7 +183,7 @@ def deploy(
     as_json: Json = False,
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
-    from hil.deploy import DeployOptions, deploy, program_of
+    from hil.deployment import DeployOptions, deploy, program_of
     from hil.dryrun import estimate
     from hil.report import summary_lines
 
@@ -202,7 +203,7 @@ def deploy(
             cost = estimate(program, options)
             print_result(cost.lines(baud, program.spec.write.max_pulses), cost.to_json(baud), as_json)
             return ExitCode.DONE
-        result = deploy(
+        report = deploy(
             network,
             address,
             chip=chip,
@@ -217,13 +218,12 @@ def deploy(
             trust=trust_model,
             watch=watch,
         )
-    report = result.report
     if as_json:
         say(json.dumps(report.to_json()))
     else:
         for line in summary_lines(report):
             say(line)
-        say(f"report         {result.folder}/report.html   (hil show {result.folder})")
+        say(f"report         {report.run}/report.html   (hil show {report.run})")
     code = int(report.exit_code)
     if junit:
         from hil.junit import write_junit
@@ -323,7 +323,7 @@ def simulate(
     """Predict accuracy on such a chip, programmed again, from its calibration record alone."""
     from cim.calibration_file import load_record
     from hil.data import load_dataset
-    from hil.deploy import BUNDLED_DATA, DeployOptions, program_of
+    from hil.deployment import BUNDLED_DATA, DeployOptions, program_of
     from hil.predict import predict
 
     options = DeployOptions(samples=samples, seed=seed, virtual_chips=chips, age_s=seconds(age), device=device)
@@ -351,6 +351,7 @@ def import_(
         str | None, typer.Option(help="per channel, of pixels in 0…1: 0.5,0.5,0.5", show_default=False)
     ] = None,
     std: Annotated[str | None, typer.Option(help="per channel", show_default=False)] = None,
+    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
 ) -> int:
     """Make a net.pt from weights of others."""
     from hil.importing import import_network
@@ -367,6 +368,7 @@ def import_(
             activation_bits=activation_bits,
             mean=floats(mean),
             std=floats(std),
+            trust=trust_model,
             watch=watch,
         )
     from mapping.netfile import save_network

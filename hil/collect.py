@@ -25,8 +25,8 @@ from hil.agreement import (
     summarise_cells,
 )
 from hil.data import Dataset
-from hil.deployment import LAYERS, REPEAT, Deployment
 from hil.infer import MeasuredSums
+from hil.job import LAYERS, REPEAT, Deployment
 from hil.looks import Answers
 from hil.runfile import MacroCells, RunData
 from hil.watch import Watch

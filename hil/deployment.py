@@ -1,67 +1,150 @@
-"""A deployment under way: its options, and all that the chapters of a run share."""
+"""Deploy: compile, program, calibrate, run on the chip and in the simulator, and judge.
+
+``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
+Chapters: ``hil.program`` writes, ``hil.calibrate`` measures the chip, ``hil.corrections`` fits
+columns, ``hil.looks`` runs images, ``hil.collect`` gathers what is left.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path
 
 from cim.calibration import CalibrationRecord
+from cim.calibration_file import load_record
+from cim.chipfile import load_chip
+from hil.agreement import AgreementReport
+from hil.calibrate import calibrate, check_record
+from hil.collect import collect, report_of, sample_layers
+from hil.corrections import record_corrections
+from hil.data import Dataset, load_dataset
 from hil.driver import ChipDriver
-from hil.infer import Corrections
-from hil.program import ProgramReport
-from hil.simulate import VirtualChips
+from hil.job import PROGRAM, READ_AFTER, READ_BEFORE, Deployment, DeployOptions
+from hil.looks import plan_images, run_looks
+from hil.open import open_chip
+from hil.program import ensure_programmed, read_back
+from hil.report import write_report
+from hil.runfile import RunData
+from hil.runfolder import new_run_folder
+from hil.watch import Watch
+from mapping.compile import compile_network
+from mapping.graph import NetworkGraph
+from mapping.netfile import load_network
 from mapping.program import ConductanceProgram
+from mapping.program_file import load_program
 
-# What a request's ``sample`` number is for, in its top byte: no two purposes share noise.
-PROGRAM, READ_BEFORE, READ_AFTER, INFER, LAYERS, CALIBRATE = (n << 56 for n in range(1, 7))
-REPEAT = 1 << 40  # one pass over the images
+BUNDLED_NETWORK = Path(__file__).parent / "bundled" / "fashion_mnist.pt"
+BUNDLED_DATA = "fashion-mnist-bundled"
+
+__all__ = ["DeployOptions", "deploy", "deploy_on"]
 
 
-@dataclass(frozen=True, slots=True)
-class DeployOptions:
-    """How a run is made; the defaults are those of ``hil deploy``.
+def deploy(
+    network: str | Path | None,
+    address: str,
+    *,
+    chip: str = "lab-128",
+    macros: int | None = None,
+    data: str | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    calibration: Path | None = None,
+    out: Path | None = None,
+    options: DeployOptions | None = None,
+    baud: int = 921600,
+    trust: bool = False,
+    watch: Watch | None = None,
+) -> AgreementReport:
+    """Deploy a network file on the chip at ``address`` and write a run folder.
 
-    ``samples`` is the largest number of images; looks are planned below it. ``age_s`` is chip
-    time between programming and reading.
+    The folder (``report.run``) holds report.json, report.md, report.html, data.h5 and wire.log.
+
+    Args:
+        network: net.pt or program.h5; None takes the bundled Fashion-MNIST network.
+        address: where the chip is (``hil.transports.open_transport``).
+        data: name or path of a data set; None takes the bundled images.
+        calibration: a record of this chip; None calibrates the macros in use first.
+        out: run folder; None makes runs/NNNN.
+
+    Raises:
+        hil.errors.HilError, mapping.errors.CannotMap and the file errors of the rooms below.
     """
+    options, watch = options or DeployOptions(), watch or Watch()
+    with watch.stage("compiling"):
+        program, graph = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch)
+        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
+        record = load_record(calibration) if calibration else None
+    with new_run_folder(out) as folder:
+        with open_chip(address, spec=program.spec, baud=baud, log=folder.part / "wire.log") as driver:
+            report, run = deploy_on(
+                driver,
+                program,
+                images,
+                graph=graph,
+                record=record,
+                options=options,
+                watch=watch,
+                run=str(folder.final),
+                network_name=Path(network).stem if network else BUNDLED_NETWORK.stem,
+            )
+        with watch.stage("reporting"):
+            write_report(folder.part, report, run)
+    return report
 
-    samples: int = 2000
-    seed: int = 0
-    repeats: int = 3
-    virtual_chips: int = 20
-    tolerance: float = 0.01
-    age_s: float = 3600.0
-    read_back_reads: int = 16
-    layer_images: int = 16
-    reprogram: bool = False
-    device: str = "cpu"
+
+def deploy_on(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    data: Dataset,
+    *,
+    graph: NetworkGraph | None = None,
+    record: CalibrationRecord | None = None,
+    options: DeployOptions | None = None,
+    watch: Watch | None = None,
+    run: str = "",
+    network_name: str = "",
+) -> tuple[AgreementReport, RunData]:
+    """Program the chip behind ``driver``, run ``data`` on it, and judge measured against simulated.
+
+    Args:
+        graph: the float network, for the float column; None leaves it out.
+        record: a calibration record of this chip; None calibrates first (macros in use only).
+
+    Raises:
+        FileError: scored images are among the calibration images.
+        hil.errors.HilError: port, link, device or description errors.
+    """
+    options, watch = options or DeployOptions(), watch or Watch()
+    order, looks = plan_images(data, program, options)
+    with watch.stage("calibrating"):
+        if record is None:
+            record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, watch=watch)
+        check_record(record, driver, program.macros)
+    with watch.stage("programming"):
+        sample = PROGRAM | (options.seed & 0xFFFF) << 32
+        written = ensure_programmed(driver, program, sample=sample, force=options.reprogram, watch=watch)
+    with watch.stage("waiting"):
+        driver.wait(options.age_s)
+    with watch.stage("reading back"):
+        readings = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_BEFORE, watch=watch)
+    with watch.stage("correcting"):
+        corrections = record_corrections(program, record, options.age_s, watch)
+    job = Deployment(driver, program, record, corrections, written, readings, options, network_name)
+    answers = run_looks(job, data, order, looks, graph, watch)
+    with watch.stage("layers"):
+        samples = sample_layers(job, data.images[order[: options.layer_images]], watch)
+    with watch.stage("reading back"):
+        after = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_AFTER, watch=watch)
+    driver.outputs_off()
+    arrays = collect(job, data, order, answers, samples, after)
+    return report_of(job, data, order, answers, arrays, watch, run), arrays
 
 
-@dataclass(frozen=True)
-class Deployment:
-    """All that a run needs once the chip is open and programmed."""
-
-    driver: ChipDriver
-    program: ConductanceProgram
-    record: CalibrationRecord
-    corrections: Corrections
-    written: ProgramReport | None  # None: the chip already held the program
-    readings_us: dict[int, NDArray[np.float32]]
-    options: DeployOptions
-    network_name: str = ""
-
-    def virtual_chips(self, *, conditioned: bool, chips: int | None = None) -> VirtualChips:
-        """Virtual chips of this deployment: as read back, or programmed again."""
-        return VirtualChips(
-            self.program,
-            self.record,
-            self.corrections,
-            self.options.age_s,
-            chips or self.options.virtual_chips,
-            self.options.seed,
-            self.readings_us if conditioned else None,
-            self.options.read_back_reads,
-            self.options.device,
-        )
+def program_of(
+    network: str | Path | None, *, chip: str, macros: int | None, trust: bool, watch: Watch
+) -> tuple[ConductanceProgram, NetworkGraph | None]:
+    """The compiled program of a network file, and its float graph (None for a program file)."""
+    path = Path(network) if network else BUNDLED_NETWORK
+    if path.suffix == ".h5":
+        return load_program(path), None
+    file = load_network(path, trust=trust)
+    return compile_network(file, load_chip(chip, macros=macros), progress=watch.step), file.graph

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hil.deployment import DeployOptions
+from hil.job import DeployOptions
 from hil.probes import VECTORS
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram, MatrixStep

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from hil.agreement import Judgement, Mode, correct_answers, judge, planned_looks
 from hil.data import Dataset, image_digests
-from hil.deployment import INFER, REPEAT, Deployment, DeployOptions
 from hil.errors import FileError, UsageError
 from hil.infer import MeasuredLayers, MeasuredSums, measured_multiply
+from hil.job import INFER, REPEAT, Deployment, DeployOptions
 from hil.watch import Watch
 from mapping.execute import IdealMultiply, run
 from mapping.float_run import float_logits

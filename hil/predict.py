@@ -12,8 +12,8 @@ from cim.calibration import CalibrationRecord
 from hil.agreement import correct_answers
 from hil.corrections import record_corrections
 from hil.data import Dataset
-from hil.deployment import DeployOptions
 from hil.errors import MismatchError
+from hil.job import DeployOptions
 from hil.looks import plan_images
 from hil.simulate import VirtualChips
 from hil.watch import Watch

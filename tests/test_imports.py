@@ -48,14 +48,14 @@ def test_arrows_between_rooms_go_down_only(path: Path) -> None:
 def test_the_emulated_chip_never_imports_belief_or_driver() -> None:
     for path in (ROOT / "hil" / "emulator").rglob("*.py"):
         for name in imports_of(path):
-            assert not name.startswith((*BELIEF, "hil.driver", "hil.deploy", "hil.calibrate", "hil.simulate")), (
+            assert not name.startswith((*BELIEF, "hil.driver", "hil.deployment", "hil.calibrate", "hil.simulate")), (
                 f"{path} imports {name}"
             )
 
 
 def test_belief_never_reads_the_sample_of_a_chip_file() -> None:
     readers = [ROOT / "cim" / f"{n.split('.')[1]}.py" for n in BELIEF]
-    readers += [ROOT / "hil" / n for n in ("calibrate.py", "simulate.py", "deploy.py", "driver.py", "corrections.py")]
+    readers += [ROOT / "hil" / n for n in ("calibrate.py", "simulate.py", "deployment.py", "driver.py", "corrections.py")]
     for path in readers:
         assert "sample" not in names_in(path) & {"sample"} or "spec.sample" not in path.read_text("utf-8"), path
 
