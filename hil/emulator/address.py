@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from urllib.parse import parse_qsl
 
 from cim.chipfile import idealised, load_chip
@@ -47,6 +48,8 @@ def _number(address: str, key: str, text: str) -> None:
     low = {"seed": 0, "macros": 1, "ideal": 0}.get(key)
     try:
         value = float(text) if low is None else int(text)
+        if not math.isfinite(value):
+            raise ValueError(text)
     except ValueError:
         raise UsageError(f"{key}={text!r} in {address!r} is no {'number' if low is None else 'whole number'}") from None
     if value < (low or 0) and key != "temperature_c":

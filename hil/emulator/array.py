@@ -24,7 +24,7 @@ class TileArray:
     Conductances are multiples of 2^−n µS with the largest n that keeps every sum over rows
     below 2^30: sums are exact in int32, whatever their order. ``tables`` int32 (groups,
     patterns, pitch): columns hold the net current of each line, then (when currents of both
-    signs meet on a line) the unsigned current of each, then the total of the tile and Σ u².
+    signs meet on a line) the unsigned current of each, then the total of the tile when it matters.
     """
 
     low_code: int
@@ -34,6 +34,7 @@ class TileArray:
     lanes: tuple[int, int]
     weights: NDArray[np.int32]
     tables: NDArray[np.int32]
+    squares: NDArray[np.int32]
     shape: tuple[int, int]
     modes: tuple[int, int]
     units: NDArray[np.float32]
@@ -79,7 +80,7 @@ def build_tile(
     both_ways = ternary or (joined and macro.encoding is Encoding.ROW_PAIRS)
     line_grid, total_grid = _grid(unsigned), _grid(total)
     columns = [np.rint(net * line_grid), *([np.rint(unsigned * line_grid)] if both_ways else [])]
-    columns += [np.rint(total * total_grid), np.broadcast_to((units**2)[None, :, None], total.shape)]
+    columns += [np.rint(total * total_grid)] if droop > 0.0 else []
     by_row = np.concatenate(columns, axis=2).astype(np.int32)
     lines = net.shape[2]
     middle = macro.levels_us[len(macro.levels_us) // 2]
@@ -93,17 +94,19 @@ def build_tile(
         ],
         np.float32,
     )
+    fields = (np.arange(1 << lane)[:, None] >> (width * np.arange(a_group))) & ((1 << width) - 1)  # (patterns, rows)
     return TileArray(
-        low_code,
-        packed,
-        groups,
-        pieces,
-        (lane, width),
-        weights,
-        _tables(by_row, groups, lane, width),
-        (lines if both_ways else 0, lines * (1 + both_ways)),
-        modes,
-        scalars,
+        low_code=low_code,
+        spread=packed,
+        groups=groups,
+        pieces=pieces,
+        lanes=(lane, width),
+        weights=weights,
+        tables=_tables(by_row, groups, fields),
+        squares=(units[fields] ** 2).sum(1).astype(np.int32),
+        shape=(lines if both_ways else 0, lines * (1 + both_ways) if droop > 0.0 else -1),
+        modes=modes,
+        units=scalars,
     )
 
 
@@ -174,15 +177,13 @@ def _grid(unsigned: NDArray[np.float64]) -> float:
     return float(2.0 ** min(np.floor(29.0 - np.log2(largest)), 24.0))
 
 
-def _tables(by_row: NDArray[np.int32], groups: NDArray[np.int32], lane: int, width: int) -> NDArray[np.int32]:
-    """Sum the contributions (rows, fields, columns) of each group for every pattern of its lane."""
-    rows, fields, columns = by_row.shape
+def _tables(by_row: NDArray[np.int32], groups: NDArray[np.int32], fields: NDArray[np.int64]) -> NDArray[np.int32]:
+    """Sum the contributions (rows, field values, columns) of each group for every pattern of its lane."""
+    rows, values, columns = by_row.shape
     pitch = -(-columns // 16) * 16
-    padded = np.zeros((rows + 1, fields, pitch), np.int32)
+    padded = np.zeros((rows + 1, values, pitch), np.int32)
     padded[:rows, :, :columns] = by_row
-    tables = np.zeros((len(groups), 1 << lane, pitch), np.int32)
-    pattern = np.arange(1 << lane)
+    tables = np.zeros((len(groups), len(fields), pitch), np.int32)
     for place in range(groups.shape[1]):
-        field = (pattern >> (width * place)) & ((1 << width) - 1)
-        tables += padded[groups[:, place]][:, field]
+        tables += padded[groups[:, place]][:, fields[:, place]]
     return tables

@@ -100,7 +100,8 @@ class TileConverter:
         sums = np.zeros((len(codes), tile.outputs), np.int32)
         tally.saturated += convert_vectors(
             codes, keys, array.low_code, array.spread, array.groups, array.pieces, array.lanes, array.weights,
-            array.tables, array.shape, array.modes, array.units, self._transfer(tile, drive.range_code, planes),
+            array.tables, array.squares, array.shape, array.modes, array.units,
+            self._transfer(tile, drive.range_code, planes),
             np.array(macro.adc.codes, np.float32), code_limits(macro.adc.bits, macro.adc_signed), sums, raw,
         )  # fmt: skip
         tally.conversions += len(codes) * planes * count

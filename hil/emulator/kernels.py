@@ -60,19 +60,23 @@ def _gather(
     planes: int,
     pitch: int,
     parts: NDArray[np.int32],
+    squares: NDArray[np.int32],
+    driven: NDArray[np.int32],
 ) -> None:
-    """Sums over the rows of each piece of the line; tables and parts are flat."""
+    """Sums over the rows of each piece of the line, and Σ u² of each plane; tables and parts are flat."""
     mask, shift, width = uint64((1 << lane) - 1), uint64(lane), uint64(pitch)
     piece_size = uint64(parts.size // 4)
     parts[:] = 0
+    driven[:] = 0
     for g in range(words.size):
         word = words[g]
         part = uint64(pieces[g]) * piece_size
         entries = uint64(g) * uint64(patterns)
-        for _ in range(planes):
+        for p in range(planes):
             pattern = word & mask
             if pattern != uint64(0):
                 _add_entry(tables, (entries + pattern) * width, parts, part, width)
+                driven[p] += squares[pattern]
             word >>= shift
             part += width
 
@@ -214,7 +218,8 @@ def convert_vectors(
     lanes: tuple[int, int],  # bits of a plane's lane, bits of a row within it
     weights: NDArray[np.int32],  # (planes,)
     tables: NDArray[np.int32],  # (groups, patterns, pitch)
-    shape: tuple[int, int],  # column where unsigned currents start, column of the total
+    squares: NDArray[np.int32],  # (patterns,) Σ u² of a group
+    shape: tuple[int, int],  # column where unsigned currents start, column of the total or −1
     modes: tuple[int, int],  # from lines to conversions, from codes to sums
     units: NDArray[np.float32],  # line unit, total unit, wire, droop, read variance of a conversion
     transfer: NDArray[np.float32],  # (8, planes x conversions)
@@ -229,6 +234,7 @@ def convert_vectors(
     count, outputs = transfer.shape[1] // planes, sums.shape[1]
     words = np.empty(groups.shape[0], np.uint64)
     parts = np.zeros((4, planes + 1, pitch), np.int32)  # one plane more, so that columns shifted by ``active`` exist
+    driven = np.empty(planes, np.int32)
     flat, pieced, looked = parts.reshape(-1), parts.reshape(4, (planes + 1) * pitch), tables.reshape(-1)
     added = sums.reshape(-1)
     line = np.empty(planes * pitch, np.float32)
@@ -238,7 +244,7 @@ def convert_vectors(
     full = 0
     for v in range(codes.shape[0]):
         _pattern_words(codes[v], low_code, spread, groups, lanes[1], words)
-        _gather(words, lanes[0], tables.shape[1], looked, pieces, planes, pitch, flat)
+        _gather(words, lanes[0], tables.shape[1], looked, pieces, planes, pitch, flat, squares, driven)
         if units[2] > _0:
             _line_currents(pieced, active, units[0], units[2], line)
         else:
@@ -247,10 +253,10 @@ def convert_vectors(
             _hash_words(uint32(keys[v] & uint64(0xFFFFFFFF)), uint32(keys[v] >> uint64(32)), random)
             _normals(random, position)
         for p in range(planes):
-            total = parts[0, p, extra] + parts[1, p, extra] + parts[2, p, extra] + parts[3, p, extra]
-            squares = parts[0, p, extra + 1] + parts[1, p, extra + 1] + parts[2, p, extra + 1] + parts[3, p, extra + 1]
-            sigma = np.sqrt(np.float32(squares) * units[4])
-            keep = _1 / (_1 + units[3] * (np.float32(total) * units[1]))
+            sigma, keep = np.sqrt(np.float32(driven[p]) * units[4]), _1
+            if extra >= 0:
+                total = parts[0, p, extra] + parts[1, p, extra] + parts[2, p, extra] + parts[3, p, extra]
+                keep = _1 / (_1 + units[3] * (np.float32(total) * units[1]))
             start, first = uint64(p * count), uint64(p * pitch)
             _read(line, first, position, start, uint64(count), modes[0] == ANALOG_PAIR, sigma, keep)
         _transfer_errors(position, transfer, limits[0], limits[1])

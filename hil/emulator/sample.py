@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -60,9 +61,11 @@ class SampleParameters:
         if not any(sample.values()):  # an idealised chip: nothing to disturb it, room temperature included
             sample = {**sample, "temperature_c": ROOM_C}
         values = {name: float(overrides.get(name, sample.get(name, 0.0))) for name in names}
-        negative = sorted(n for n, v in values.items() if n != "temperature_c" and not v >= 0.0)
-        if negative:
-            raise UnknownSampleKey(f"sample parameter {', '.join(f'{n} = {values[n]:g}' for n in negative)} is below 0")
+        wrong = sorted(n for n, v in values.items() if not math.isfinite(v) or (v < 0.0 and n != "temperature_c"))
+        if wrong:
+            raise UnknownSampleKey(
+                f"sample parameter {', '.join(f'{n} = {values[n]:g}' for n in wrong)} must be a number from 0"
+            )
         return cls(**values)
 
 
