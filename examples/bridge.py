@@ -1,0 +1,98 @@
+"""Put a board with an SDK of its own behind the chip role, so that every hil command works on it.
+
+    python examples/bridge.py 127.0.0.1:5026 &
+    hil info --port tcp://127.0.0.1:5026 --chip lab-128 --macros 1
+
+``AcmeBoard`` stands for the SDK: replace it, and the lines of ``AcmeChip`` that call it, by
+yours. The board needs no more than these verbs; the driver does the rest on the host.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from cim.chipfile import load_chip
+from cim.converters import quantise_adc, split_planes
+from cim.encoding import cell_lines
+from firmware_protocols import messages as wire
+from firmware_protocols.handlers import Refusal
+from firmware_protocols.messages import Capability, ErrorCode, Polarity, Returns
+from hil.serve import serve_tcp
+from hil.serve_board import Board
+
+SPEC = load_chip("lab-128", macros=1)  # describe your chip in a file of its own: hil chips show lab-128
+
+
+class AcmeBoard:
+    """A made-up SDK: an exact 128 x 128 array in memory, conductances in siemens."""
+
+    def __init__(self) -> None:
+        self.array_s = np.full((128, 128), 2e-6)
+
+    def pulse(self, row: int, column: int, volts: float) -> None:
+        self.array_s[row, column] = np.clip(self.array_s[row, column] + 0.5e-6 * np.sign(volts), 0.0, 60e-6)
+
+    def sense(self, row: int, column: int) -> float:
+        return float(self.array_s[row, column])
+
+    def bit_line_currents(self, row_volts: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return np.asarray(row_volts @ self.array_s[:, columns])
+
+    def power(self, on: bool) -> None:
+        self.powered = on
+
+
+class AcmeChip(Board):
+    """The SDK as chip verbs."""
+
+    capabilities = Capability.PULSE | Capability.RAW
+
+    def __init__(self, board: AcmeBoard) -> None:
+        super().__init__()
+        self.board = board
+
+    def describe(self) -> wire.Description:
+        macro, digest = SPEC.macro, bytes.fromhex(SPEC.digest)
+        kind = "emulated"  # "silicon" once a real board answers
+        return wire.Description(
+            SPEC.name, SPEC.revision, "ACME-1", "bridge 1", kind, 1, macro.rows, macro.columns, digest, bytes(32)
+        )
+
+    def pulse(self, request: wire.Pulse) -> wire.Done:
+        sign = 1 if request.polarity is Polarity.SET else -1
+        for row, column in np.argwhere(request.millivolts):
+            volts = sign * int(request.millivolts[row, column]) / 1000
+            self.board.pulse(request.cells.row0 + row, request.cells.column0 + column, volts)
+        return wire.Done()
+
+    def read_cells(self, request: wire.ReadCells) -> wire.CellReadings:
+        at = request.cells
+        columns = range(at.column0, at.column0 + at.columns)
+        sensed = np.array([[self.board.sense(r, c) for c in columns] for r in range(at.row0, at.row0 + at.rows)])
+        return wire.CellReadings(request.unit_ns, np.rint(sensed * 1e9 / request.unit_ns).astype(np.uint16))
+
+    def mvm(self, request: wire.Mvm) -> wire.MvmResult:
+        macro, tile = SPEC.macro, request.tile
+        if tile is None or tile.macro != 0:
+            raise Refusal(ErrorCode.OUT_OF_RANGE, "this board has one macro and no layers")
+        rows, columns = cell_lines(macro, tile.row0, tile.rows, tile.output0, tile.outputs)
+        volts = np.zeros((128,))
+        reads = []
+        for units in split_planes(request.codes, macro.inputs, request.input_bits, request.input_signed).swapaxes(0, 1):
+            for plane in units:  # one read of the array for each input bit
+                volts[rows] = macro.v_read_v * plane
+                current_a = self.board.bit_line_currents(volts, columns)
+                reads.append((current_a[0::2] - current_a[1::2]) / macro.v_read_v * 1e6)  # pairs, in µS
+        sums_us = np.array(reads).reshape(len(request.codes), -1, tile.outputs)
+        codes = quantise_adc(sums_us, macro.lsb_us(request.range_code), macro.adc.bits, macro.adc_signed)
+        return wire.MvmResult(Returns.RAW, 0, codes.size, codes)
+
+    def outputs_off(self) -> wire.Done:
+        self.board.power(False)
+        return wire.Done()
+
+
+if __name__ == "__main__":
+    serve_tcp(AcmeChip(AcmeBoard()), sys.argv[1], lambda address: print(address, flush=True))
