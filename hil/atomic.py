@@ -69,9 +69,15 @@ def write_text(path: str | Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def output_error(path: Path, error: OSError | RuntimeError) -> OutputError:
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write bytes whole or not at all."""
+    with new_file(path) as part:
+        part.write_bytes(data)
+
+
+def output_error(path: Path, error: OSError) -> OutputError:
     """An ``OutputError`` for an operating system error while writing ``path``."""
-    cause, hint = _CAUSES.get(_errno(error), (str(error), "write elsewhere: --out FOLDER"))
+    cause, hint = _CAUSES.get(error.errno or 0, (str(error), "write elsewhere: --out FOLDER"))
     return OutputError(f"cannot write {path.name}: {cause}", where=str(path.parent.absolute()), hint=hint)
 
 
@@ -80,18 +86,11 @@ def _output_errors(final: Path) -> Iterator[None]:
     """Turn errors of writing below ``final.parent`` into ``OutputError``; ports raise OSError too and pass."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # HDF5 says both
-        if _errno(error) in _NO_ROOM or str(final.parent) in str(error):
+    except OSError as error:
+        if error.errno in _NO_ROOM or str(final.parent) in str(error):
             raise output_error(final, error) from error
         raise
 
 
 def _part_of(final: Path) -> Path:
     return final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
-
-
-def _errno(error: OSError | RuntimeError) -> int:
-    """The error number; HDF5 puts it into the text only."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    return next((number for number in _CAUSES if f"errno = {number}," in str(error)), 0)

@@ -212,7 +212,7 @@ def verdict_text(
         return f"within {delta}, but a real difference of about {d} exists, smaller than the tolerance ({interval})"
     if verdict is Verdict.DISAGREE:
         size = f"beyond {delta}" if e.beyond else "size not yet resolved"
-        return f"the simulator does not predict the chip, {size}: difference {d}, {interval}"
+        return f"not predicted, {size}: difference {d}, {interval}"
     if refusals:
         return f"no verdict of agreement: {'; '.join(refusals)} (difference {d}, {interval})"
     return f"not decided: difference {d}, {interval}, tolerance {delta}; {power.advice}"

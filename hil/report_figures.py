@@ -204,7 +204,7 @@ def _mosaic(
     small = {m: reduce(_padded(a, factor), factor) for m, a in maps.items()}
     r, c = next(iter(small.values())).shape
     across = min(len(maps), max(1, round(math.sqrt(len(maps) * 3 * r / c))))
-    gap = max(3, min(r, c) // 8)
+    gap = max(3, min(r, c) // (8 if across <= 8 else 4))  # room for the numbers
     z = np.full((math.ceil(len(maps) / across) * (r + gap), across * (c + gap)), np.nan, np.float32)
     notes, frames = [], []
     for place, (macro, values) in enumerate(small.items()):

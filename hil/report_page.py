@@ -79,7 +79,7 @@ def page(report: AgreementReport, data: RunData) -> str:
         _section(link.title, _table(link)),
         _section(provenance.title, _table(provenance)),
     ]
-    content = json.dumps(drawn, ensure_ascii=False, allow_nan=False).replace("</", "<\\/")
+    content = json.dumps(drawn, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")  # no markup in a script
     title = escape(f"{report.network.name} on {report.chip.name}: {report.verdict.value}")
     return "\n".join(
         (

@@ -144,7 +144,10 @@ def cells(report: AgreementReport) -> Table:
 
 
 def link(report: AgreementReport) -> Table:
-    counters = tuple((name.replace("_", " "), f"{value:,.6g}") for name, value in report.link.items())
+    counters = tuple(
+        (name.replace("_", " "), f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}")
+        for name, value in report.link.items()
+    )
     timing = tuple((f"time: {name}", f"{seconds:,.1f} s") for name, seconds in report.timing_s.items())
     return Table("Link and time", ("", ""), counters + timing)
 

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.atomic import new_file
+from hil.atomic import write_bytes
 from hil.errors import FileError, MismatchError
 from hil.layers import LayerSample
 
@@ -77,8 +77,11 @@ _CELLS = ("targets_us", "readings_us", "layer", "pulses", "reached", "readings_a
 
 
 def write_run(path: str | Path, data: RunData) -> None:
-    """Write data.h5 under a temporary name; the ``complete`` attribute comes last, then the rename."""
-    with new_file(path) as part, h5py.File(part, "w") as file:
+    """Write data.h5 whole or not at all; the ``complete`` attribute comes last.
+
+    The file is built in memory: HDF5 itself crashes when it cannot flush to a full disk.
+    """
+    with h5py.File(Path(path).name, "w", driver="core", backing_store=False) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.attrs["classes"], file.attrs["layers"] = list(data.classes), list(data.layers)
         for name in _ARRAYS:
@@ -99,8 +102,10 @@ def write_run(path: str | Path, data: RunData) -> None:
         link = file.create_group("link")
         for name, value in data.link.items():
             link.attrs[name] = value
-        file.flush()
         file.attrs["complete"] = True
+        file.flush()
+        image = file.id.get_file_image()
+    write_bytes(path, image)
 
 
 def read_run(path: str | Path) -> RunData:

@@ -7,6 +7,7 @@ Accuracies and differences are fractions here and points (0.01) in text.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -60,7 +61,8 @@ def look_limits(looks: Sequence[int], chips: int, *, alpha_e: float = 0.05, alph
     return Limits(z_e, z_p, float(stats.t.ppf(stats.norm.cdf(z_p), chips - 1)))
 
 
-def simultaneous_quantile(shares: Sequence[float], alpha: float) -> float:
+@functools.cache
+def simultaneous_quantile(shares: tuple[float, ...], alpha: float) -> float:
     """The z for which max over looks of |Z_k| stays below z with probability 1 − α.
 
     Z_k = W(t_k) / √t_k, W a Brownian motion, t_k the share of the images seen at look k

@@ -1,0 +1,168 @@
+"""report.json and its readers: the shape that others rely on, the schema file, screen and Markdown."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import re
+from importlib import resources
+from typing import Any
+
+import pytest
+
+from hil.agreement import AgreementReport
+from hil.errors import ExitCode, FileError, MismatchError
+from hil.report import report_markdown, report_text, summary_lines, write_report
+
+SCHEMA = json.loads(resources.files("hil").joinpath("report_schema.json").read_text("utf-8"))
+
+
+def faults(value: Any, schema: dict[str, Any], path: str = "$") -> list[str]:
+    """What of ``value`` breaks ``schema``; the keywords that the schema file uses."""
+    if "$ref" in schema:
+        return faults(value, SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")], path)
+    if "anyOf" in schema:
+        tries = [faults(value, option, path) for option in schema["anyOf"]]
+        return [] if any(not t for t in tries) else tries[0]
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "number": (int, float)}
+    kind = schema.get("type")
+    if kind == "null":
+        return [] if value is None else [f"{path}: not null"]
+    if kind and (not isinstance(value, kinds[kind]) or (kind in ("integer", "number") and isinstance(value, bool))):
+        return [f"{path}: {value!r} is no {kind}"]
+    found = []
+    if "enum" in schema and value not in schema["enum"]:
+        found.append(f"{path}: {value!r} is none of {schema['enum']}")
+    if "pattern" in schema and not re.search(schema["pattern"], value):
+        found.append(f"{path}: {value!r} does not match {schema['pattern']}")
+    if kind == "number" and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
+        found.append(f"{path}: {value} out of range")
+    if kind == "array":
+        if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
+            found.append(f"{path}: {len(value)} items")
+        found += [f for i, item in enumerate(value) for f in faults(item, schema["items"], f"{path}[{i}]")]
+    if kind == "object":
+        properties, rest = schema.get("properties", {}), schema.get("additionalProperties")
+        found += [f"{path}.{name}: missing" for name in schema.get("required", ()) if name not in value]
+        for name, item in value.items():
+            part = properties.get(name, rest)
+            found += [f"{path}.{name}: not in the schema"] if part is None else faults(item, part, f"{path}.{name}")
+    return found
+
+
+def test_the_report_is_what_the_schema_file_says(run):
+    assert faults(json.loads(report_text(run[0])), SCHEMA) == []
+
+
+def test_the_schema_knows_every_field_of_the_report(run):
+    value = json.loads(report_text(run[0]))
+    assert set(SCHEMA["properties"]) == set(value)
+    for name in value:
+        broken = {k: v for k, v in value.items() if k != name}
+        optional = name not in SCHEMA["required"]
+        assert (faults(broken, SCHEMA) == []) == optional
+
+
+def test_json_has_the_keys_that_programs_read(run):
+    value = run[0].to_json()
+    assert value["backend"] == "emulated"
+    assert value["accuracy"].keys() == {"float", "ideal", "simulated", "measured"}
+    for column in ("simulated", "measured"):
+        assert {"mean", "low", "high"} <= value["accuracy"][column].keys()
+    assert value["verdict"] == "agree"
+    assert {"total", "unreached"} <= value["cells"].keys()
+    assert isinstance(value["layers"], list)
+    assert value["link"]["retransmissions"] == 0
+    assert value["difference"]["mean"] == pytest.approx(
+        value["accuracy"]["measured"]["mean"] - value["accuracy"]["simulated"]["mean"]
+    )
+
+
+def test_json_holds_everything_that_a_verdict_must_state(run):
+    for question in run[0].to_json()["questions"].values():
+        stated = {
+            "verdict", "claim", "mode", "tolerance", "n", "repeats", "chips", "simulator_reads", "look", "looks",
+            "ideal", "measured", "measured_repeats", "simulated", "difference", "interval90", "interval95",
+            "prediction", "equivalence", "components", "discordance", "power", "loss", "fidelity", "trend", "mcnemar",
+        }  # fmt: skip
+        assert stated <= question.keys()
+        assert question["prediction"].keys() >= {"statistic", "limit", "p_rank"}
+        assert question["components"].keys() == {"image", "read", "chip"}
+        assert question["power"].keys() >= {"agree_if_equal", "smallest_gap", "images_enough"}
+    assert {"seeds", "readback", "digests", "environment", "age_s"} <= run[0].to_json().keys()
+
+
+def test_a_report_comes_back_from_its_json(run):
+    assert AgreementReport.from_text(report_text(run[0])) == run[0]
+
+
+def test_a_report_without_optional_parts_comes_back_too(run):
+    bare = dataclasses.replace(run[0], float_accuracy=None, this_chip=None, readback=None, layers=(), link={})
+    assert AgreementReport.from_text(report_text(bare)) == bare
+    assert faults(json.loads(report_text(bare)), SCHEMA) == []
+    assert bare.verdict is run[0].such_chips.verdict
+    assert "such chips" in "\n".join(summary_lines(bare))
+    assert report_markdown(bare)
+
+
+def test_keys_of_a_newer_minor_version_are_skipped(run):
+    value = {**run[0].to_json(), "schema": "hil.report/1.7", "invented_later": 1}
+    assert AgreementReport.from_json(json.loads(json.dumps(value))) == run[0]
+
+
+def test_a_newer_major_version_is_a_mismatch(run):
+    with pytest.raises(MismatchError, match=re.escape("hil.report/2.0")):
+        AgreementReport.from_json({**run[0].to_json(), "schema": "hil.report/2.0"})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 3}', '{"schema": "other/1.0"}'])
+def test_other_files_are_no_reports(text):
+    with pytest.raises(FileError, match=r"no JSON|no report"):
+        AgreementReport.from_text(text)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("cells", "total"), "many"),
+        (("chip",), None),
+        (("layers",), {}),
+        (("questions", "this_chip", "verdict"), "yes"),
+    ],
+)
+def test_damage_is_named_with_its_place(run, path, value):
+    broken = copy.deepcopy(json.loads(report_text(run[0])))
+    at = broken
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    with pytest.raises(FileError, match=re.escape(path[-1])):
+        AgreementReport.from_json(broken)
+
+
+def test_exit_code_is_zero_for_agreement_only(run, make_run):
+    wrong, _ = make_run(shift=520)
+    assert (run[0].verdict.value, run[0].exit_code) == ("agree", ExitCode.DONE)
+    assert (wrong.verdict.value, wrong.exit_code) == ("disagree", ExitCode.OUTSIDE_TOLERANCE)
+    few, _ = make_run(images=600, seed=2, shift=150)
+    assert (few.verdict.value, few.exit_code) == ("inconclusive", ExitCode.OUTSIDE_TOLERANCE)
+
+
+def test_screen_and_markdown_never_call_an_emulated_chip_measured(run, make_run):
+    for text in ("\n".join(summary_lines(run[0])), report_markdown(run[0])):
+        assert "NOT SILICON" in text
+        assert "emulated (NOT SILICON)" in text
+    silicon, _ = make_run(kind="silicon")
+    assert "NOT SILICON" not in "\n".join(summary_lines(silicon)) + report_markdown(silicon)
+
+
+def test_the_age_stands_beside_the_accuracies(run):
+    lines = summary_lines(run[0])
+    assert any("1 h after programming" in line for line in lines)
+    assert "1 h after programming" in report_markdown(run[0])
+
+
+def test_a_run_folder_gets_its_four_files(run, tmp_path):
+    write_report(tmp_path, *run)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.h5", "report.html", "report.json", "report.md"]

@@ -1,0 +1,114 @@
+"""The page: complete, self-contained, and drawn by a real browser where one is installed."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hil import report_figures as figures
+from hil.report_page import page
+
+BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--virtual-time-budget=20000",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(run) -> str:
+    return page(*run)
+
+
+def own(text: str) -> str:
+    """The page without plotly.js."""
+    return re.sub(r"<script>\s*/\*\*\s*\* plotly.js.*?</script>", "<script></script>", text, flags=re.DOTALL)
+
+
+def test_plotly_is_inlined_once(text):
+    assert len(re.findall(r"\* plotly\.js v", text)) == 1
+    assert len(own(text)) < len(text) - 3_000_000
+
+
+def test_nothing_is_loaded_from_outside(text):
+    assert not re.search(r"(src|href|action|data)\s*=", re.sub(r"dataset|data-", "", own(text).split("<script", 1)[0]))
+    assert not re.search(r"https?://|@import|url\(", own(text))
+    assert "default-src 'none'" in text
+
+
+def test_every_plot_has_its_place(text):
+    drawn = json.loads(re.search(r'id="figures">(.*?)</script>', text, re.DOTALL).group(1))
+    assert set(drawn) == set(re.findall(r'id="plot-(\w+)"', text))
+    assert {"accuracy", "errors", "occupancy", "conductance", "confusion", "layers"} <= set(drawn)
+
+
+def test_banner_and_titles_follow_the_kind_of_chip(text, make_run):
+    assert "NOT SILICON" in own(text)
+    assert "NOT SILICON" not in own(page(*make_run(kind="silicon", macros=1)))
+
+
+@pytest.mark.parametrize(("shift", "verdict"), [(0.0, "agree"), (520.0, "disagree")])
+def test_the_verdict_is_said_in_plain_words(make_run, shift, verdict):
+    report, data = make_run(shift=shift, macros=1)
+    shown = html.unescape(own(page(report, data)))
+    assert f'class="verdict {verdict}"' in shown
+    assert report.decisive.text[1:] in shown
+    assert ("does not predict" in shown) == (verdict == "disagree")
+
+
+def test_names_from_outside_cannot_inject_markup(make_run):
+    import dataclasses
+
+    report, data = make_run(macros=1)
+    hostile = "</script><img src=x onerror=alert(1)>"
+    report = dataclasses.replace(report, network=dataclasses.replace(report.network, name=hostile))
+    data = dataclasses.replace(data, classes=(hostile, *data.classes[1:]))
+    assert "<img" not in own(page(report, data))
+
+
+def test_maps_of_many_macros_are_reduced(make_run):
+    _, data = make_run(macros=59, images=20)
+    for draw in (figures.conductance_figure, figures.occupancy_figure, figures.error_map_figure):
+        figure = draw(data)
+        rows, columns = (int(n) for n in figure["data"][0]["z"]["shape"].split(", "))
+        assert rows * columns < 2 * figures.MOST_CELLS_DRAWN
+        assert figure["reduced"] == 3
+        assert len(figure["layout"]["annotations"]) == 59
+
+
+def test_reduction_keeps_means_and_the_largest_errors():
+    a = np.arange(36, dtype=np.float32).reshape(6, 6)
+    a[0, 0] = np.nan
+    a[5, 5] = -90
+    assert figures._mean(a, 3)[1, 0] == pytest.approx(a[3:, :3].mean())
+    assert figures._mean(a, 3)[0, 0] == pytest.approx(np.nanmean(a[:3, :3]))
+    assert figures._largest(a, 3)[1, 1] == -90
+    assert np.isnan(figures._mean(np.full((3, 3), np.nan, np.float32), 3)).all()
+
+
+def test_confusion_rows_are_shares(run):
+    share = figures.confusion(run[1])
+    assert share.sum(axis=1) == pytest.approx(np.ones(10))
+    assert np.diag(share).min() > 0.9
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_browser_draws_every_plot_without_an_error(text, tmp_path: Path, theme):
+    place = tmp_path / "report.html"
+    place.write_text(text, encoding="utf-8")
+    scheme = f"--blink-settings=preferredColorScheme={'0' if theme == 'dark' else '1'}"
+    command = [BROWSER, *QUIET, scheme, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", place.as_uri()]
+    dom = subprocess.run(command, capture_output=True, timeout=120, check=True, text=True).stdout
+    dom = own(dom)
+    places = re.findall(r'id="plot-(\w+)"', dom)
+    assert len(places) >= 9
+    assert dom.count('data-drawn="yes"') == len(places)
+    assert dom.count('class="main-svg"') >= len(places)

@@ -1,0 +1,183 @@
+"""data.h5 and the writing of files that must appear whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from hil import atomic
+from hil.errors import FileError, LinkError, MismatchError, OutputError
+from hil.report import write_report
+from hil.runfile import RunData, read_run, write_run
+
+
+def assert_same(a: object, b: object) -> None:
+    assert type(a) is type(b)
+    if dataclasses.is_dataclass(a):
+        for f in dataclasses.fields(a):
+            assert_same(getattr(a, f.name), getattr(b, f.name))
+    elif isinstance(a, np.ndarray):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    elif isinstance(a, (tuple, list)):
+        assert len(a) == len(b)
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    else:
+        assert a == b
+
+
+def test_a_run_comes_back_as_it_was(run, tmp_path):
+    data = dataclasses.replace(run[1], link={k: float(v) for k, v in run[1].link.items()})
+    write_run(tmp_path / "data.h5", data)
+    assert_same(read_run(tmp_path / "data.h5"), data)
+
+
+def test_a_run_with_nothing_optional_comes_back(run, tmp_path):
+    data = RunData(
+        **{
+            f: getattr(run[1], f)
+            for f in ("indices", "labels", "classes", "ideal_logits", "measured_logits", "simulated_logits")
+        }
+    )
+    write_run(tmp_path / "data.h5", data)
+    assert_same(read_run(tmp_path / "data.h5"), data)
+
+
+def test_wrong_shapes_are_refused(run):
+    with pytest.raises(ValueError, match="measured_logits"):
+        dataclasses.replace(run[1], measured_logits=run[1].measured_logits[:, :-1])
+
+
+def spoil(path: Path, how: str) -> None:
+    if how == "missing":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif how == "text":
+        path.write_text("no HDF5")
+    else:
+        with h5py.File(path, "r+") as file:
+            if how == "unfinished":
+                del file.attrs["complete"]
+            elif how == "other format":
+                file.attrs["format"] = "something"
+            elif how == "no labels":
+                del file["labels"]
+            elif how == "short labels":
+                del file["labels"]
+                file["labels"] = np.zeros(3, np.int64)
+
+
+@pytest.mark.parametrize("how", ["missing", "cut", "text", "unfinished", "other format", "no labels", "short labels"])
+def test_broken_files_are_named(run, tmp_path, how):
+    path = tmp_path / "data.h5"
+    write_run(path, run[1])
+    spoil(path, how)
+    with pytest.raises(FileError, match=r"data\.h5"):
+        read_run(path)
+
+
+def test_a_newer_major_version_is_a_mismatch(run, tmp_path):
+    path = tmp_path / "data.h5"
+    write_run(path, run[1])
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = "2.0"
+    with pytest.raises(MismatchError, match=r"2\.0"):
+        read_run(path)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_leaves_no_half_file(run, tmp_path, monkeypatch, code):
+    def full(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError, match=r"no space left|quota"):
+        write_report(tmp_path, *run)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_old_file_survives_a_failed_write(tmp_path, monkeypatch):
+    place = tmp_path / "report.json"
+    atomic.write_text(place, "old")
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OutputError):
+        atomic.write_text(place, "new")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]
+
+
+LIMITED = """
+import resource, signal, sys, numpy as np
+from hil.runfile import RunData, write_run
+from hil.errors import OutputError
+n = 4000
+rng = np.random.default_rng(0)
+draw = lambda *shape: rng.integers(-2**30, 2**30, shape).astype(np.int32)
+data = RunData(np.arange(n), np.zeros(n, np.int64), tuple("abcdefghij"), draw(n, 10), draw(3, n, 10), draw(20, n, 10))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+try:
+    write_run(sys.argv[1], data)
+except OutputError as error:
+    sys.exit(42 if "too large" in str(error) else 1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="file size limits are a POSIX feature")
+def test_hdf5_running_out_of_room_is_an_output_error_and_leaves_nothing(tmp_path):
+    done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path / "data.h5")], capture_output=True, text=True)
+    assert done.returncode == 42, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_permission_is_an_output_error(tmp_path, monkeypatch):
+    def refuse(path: Path, **_: object) -> None:  # root may write anywhere, so the system's refusal is played
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    with pytest.raises(OutputError, match="permission"):
+        atomic.write_text(tmp_path / "report.json", "x")
+
+
+def test_a_missing_folder_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match="does not exist"):
+        atomic.write_text(tmp_path / "nowhere" / "report.json", "x")
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    with atomic.new_folder(tmp_path / "runs" / "0001") as part:
+        (part / "a").write_text("1")
+        assert not (tmp_path / "runs" / "0001").exists()
+    assert (tmp_path / "runs" / "0001" / "a").read_text() == "1"
+    with pytest.raises(KeyboardInterrupt), atomic.new_folder(tmp_path / "runs" / "0002"):
+        raise KeyboardInterrupt
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["0001"]
+
+
+def test_a_folder_that_is_not_empty_is_kept(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").touch()
+    with pytest.raises(OutputError, match="in the way"), atomic.new_folder(tmp_path / "run"):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("error", [LinkError("lost"), ConnectionResetError(104, "reset"), TimeoutError("late")])
+def test_errors_of_ports_are_not_blamed_on_the_disk(tmp_path, error):
+    with pytest.raises(type(error)), atomic.new_folder(tmp_path / "run"):
+        raise error
+    assert list(tmp_path.iterdir()) == []
