@@ -87,13 +87,14 @@ def _line_currents(parts: NDArray[np.int32], active: int, unit: Any, wire: Any, 
 
     The line is cut in four pieces of equal length, piece 0 next to the converter. With D_s
     the net and A_s the unsigned driven conductance of piece s, C_s = Σ_{t≥s} D_t flows
-    through piece s and lifts it by
+    through the start of piece s and lifts it on average by
 
-        φ_s = ρ (Σ_{t<s} C_t + C_s / 2),   I = Σ_s D_s − A_s φ_s / (1 + |φ_s|)
+        φ_s = ρ (Σ_{t<s} (C_t + C_{t+1}) / 2 + (2 C_s + C_{s+1}) / 6)
+        I = Σ_s D_s − A_s φ_s / (1 + |φ_s|)
 
     ρ (``wire``) being the resistance of a piece, bit and source line, per input unit.
     """
-    half = _HALF * wire
+    half, sixth = _HALF * wire, wire / np.float32(6.0)
     net0, net1, net2, net3 = parts[0], parts[1], parts[2], parts[3]
     all0, all1, all2, all3 = parts[0, active:], parts[1, active:], parts[2, active:], parts[3, active:]
     for i in range(current.size):
@@ -104,10 +105,13 @@ def _line_currents(parts: NDArray[np.int32], active: int, unit: Any, wire: Any, 
         c2 = d3 + d2
         c1 = c2 + d1
         c0 = c1 + d0
-        phi0 = half * c0
-        phi1 = phi0 + half * (c0 + c1)
-        phi2 = phi1 + half * (c1 + c2)
-        phi3 = phi2 + half * (c2 + d3)
+        end0 = half * (c0 + c1)
+        end1 = end0 + half * (c1 + c2)
+        end2 = end1 + half * (c2 + d3)
+        phi0 = sixth * (c0 + c0 + c1)
+        phi1 = end0 + sixth * (c1 + c1 + c2)
+        phi2 = end1 + sixth * (c2 + c2 + d3)
+        phi3 = end2 + sixth * (d3 + d3)
         near = a0 * (phi0 / (_1 + abs(phi0))) + a1 * (phi1 / (_1 + abs(phi1)))
         far = a2 * (phi2 / (_1 + abs(phi2))) + a3 * (phi3 / (_1 + abs(phi3)))
         current[i] = c0 - (near + far)

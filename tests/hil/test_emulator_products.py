@@ -153,7 +153,8 @@ def reference_codes(
         d = np.stack([net[:, :, piece == s].sum(2) for s in range(4)])
         a = np.stack([unsigned[:, :, piece == s].sum(2) for s in range(4)])
         through = np.cumsum(d[::-1], 0)[::-1]
-        phi = rho * (np.cumsum(through, 0) - through / 2)
+        mean = through - d / 2  # a piece carries less towards its far end
+        phi = rho * (np.cumsum(mean, 0) - mean + through / 2 - d / 6)
         return (d - a * phi / (1 + np.abs(phi))).sum(0)
 
     plus, minus = cell
