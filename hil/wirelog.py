@@ -64,7 +64,7 @@ class WireLog:
         path: str | Path,
         address: str,
         *,
-        max_bytes: int = 64 << 20,
+        max_bytes: int = 16 << 20,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path, self.address = Path(path), address
