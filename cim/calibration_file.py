@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from dataclasses import fields
@@ -48,21 +49,23 @@ class NewerRecord(RecordFileError):
 def save_record(record: CalibrationRecord, path: str | Path) -> None:
     """Write a record; the file appears under its name only when it is complete."""
     path = Path(path)
-    partial = path.with_name(path.name + ".part")
+    content = io.BytesIO()  # in memory first: HDF5 itself does not survive a full disk
+    with h5py.File(content, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = f"{VERSION[0]}.{VERSION[1]}"
+        for name in _TEXTS:
+            file.attrs[name] = getattr(record, name)
+        for name in ("temperature_c", "seed", "age_s", "pulses"):
+            file.attrs[name] = getattr(record, name)
+        file.attrs["goodness"] = json.dumps(dict(record.goodness))
+        _write(file.create_group("programming"), record.programming)
+        _write(file.create_group("read_noise"), record.read_noise)
+        _write(file.create_group("wire"), record.wire)
+        for number, macro in sorted(record.macros.items()):
+            _write(file.create_group(f"macros/{number}"), macro)
+    partial = path.with_name(f".{path.name}.part")
     try:
-        with h5py.File(partial, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["version"] = f"{VERSION[0]}.{VERSION[1]}"
-            for name in _TEXTS:
-                file.attrs[name] = getattr(record, name)
-            for name in ("temperature_c", "seed", "age_s", "pulses"):
-                file.attrs[name] = getattr(record, name)
-            file.attrs["goodness"] = json.dumps(dict(record.goodness))
-            _write(file.create_group("programming"), record.programming)
-            _write(file.create_group("read_noise"), record.read_noise)
-            _write(file.create_group("wire"), record.wire)
-            for number, macro in sorted(record.macros.items()):
-                _write(file.create_group(f"macros/{number}"), macro)
+        partial.write_bytes(content.getvalue())
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -224,17 +224,17 @@ def deploy(
         for line in summary_lines(report):
             say(line)
         say(f"report         {report.run}/report.html   (hil show {report.run})")
-    code = int(report.exit_code)
-    if junit:
-        from hil.junit import write_junit
-
-        write_junit(junit, report)
+    code, change = int(report.exit_code), None
     if baseline:
         from hil.baseline import compare_with_baseline
 
         change = compare_with_baseline(baseline, report)
         complain(change.text)
         code = code or (ExitCode.OUTSIDE_TOLERANCE if change.regressed else ExitCode.DONE)
+    if junit:
+        from hil.junit import write_junit
+
+        write_junit(junit, report, change)
     return code
 
 

@@ -1,32 +1,38 @@
-"""Column corrections of every tile, from what calibration measured and nothing else.
+"""Column corrections of every tile, from what calibration measured and from cells as they were read back.
 
-The correction of a column is the least-squares line from the ADC sums that the record makes us
-expect to the level sums that are wanted, over the stored training images. It holds column gain
-and offset, the mean loss along the wires, the mean relaxation of each level at the age of use,
-and cells known to be stuck; the same corrections serve the real chip and every virtual one.
+The correction of a column is the least-squares line from the ADC sums that record and
+readings make us expect to the level sums that are wanted, over the stored training images. It
+holds column gain and offset, the mean loss along the wires, and what the cells of the column
+became. A virtual chip that was programmed again is corrected from simulated readings of its
+own cells, as the real one is; nobody is corrected with the truth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord
+from cim.calibration import CalibrationRecord, ReadNoise, Wire
 from cim.converters import to_offset
-from cim.correction import Correction, digital_terms, float_correction, nominal_correction
+from cim.correction import SHIFT, Correction, digital_terms, float_correction, nominal_correction
+from cim.device import Columns
+from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
 from cim.spec import SignedInput
 from hil.infer import Corrections
-from hil.simulate import expected_cells_us, expected_sums
-from hil.watch import Watch
 from mapping.driven import tile_vectors
 from mapping.execute import IdealMultiply, run
 from mapping.program import ConductanceProgram, MatrixStep, Tile
 
-IMAGES = 32
-VECTORS = 2048  # sampled input vectors of a layer
+IMAGES = 32  # of the stored training images
+VECTORS = 1024  # sampled input vectors of a tile
+
+LayerInputs = Mapping[str, NDArray[np.int16]]
+"""Input codes of every layer for some images."""
 
 
-def nominal_corrections(program: ConductanceProgram) -> dict[str, tuple[Correction, ...]]:
+def nominal_corrections(program: ConductanceProgram) -> Corrections:
     """Corrections of a chip that does exactly what its file says."""
     spec = program.spec.macro
     return {
@@ -38,27 +44,36 @@ def nominal_corrections(program: ConductanceProgram) -> dict[str, tuple[Correcti
     }
 
 
-def record_corrections(
-    program: ConductanceProgram, record: CalibrationRecord, age_s: float, watch: Watch | None = None
+def column_corrections(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    readings_us: Mapping[int, NDArray[np.floating]],
+    inputs: LayerInputs,
 ) -> Corrections:
-    """Corrections for a chip with this record, at ``age_s`` after programming."""
-    inputs = _layer_inputs(program)
-    cells = {macro: expected_cells_us(program, record, macro, age_s) for macro in program.macros}
-    corrections = {}
-    for done, step in enumerate(program.matrices):
-        if watch:
-            watch.step(done, len(program.matrices), step.name)
-        codes = inputs[step.name]
-        corrections[step.name] = tuple(
+    """Corrections for a chip with this record whose cells were read as ``readings_us``.
+
+    Args:
+        readings_us: macro -> (rows, columns) µS; cells that are not used do not matter.
+        inputs: ``training_inputs`` of the program.
+    """
+    cells = {macro: np.nan_to_num(np.asarray(readings_us[macro], np.float64)) for macro in program.macros}
+    return {
+        step.name: tuple(
             tile_correction(
-                program, record, step, tile, cells[tile.macro], tile_vectors(codes, step.group.window, tile, VECTORS)
+                program,
+                record,
+                step,
+                tile,
+                cells[tile.macro],
+                tile_vectors(inputs[step.name], step.group.window, tile, VECTORS),
             )
             for tile in step.group.tiles
         )
-    return corrections
+        for step in program.matrices
+    }
 
 
-def _layer_inputs(program: ConductanceProgram) -> dict[str, NDArray[np.int16]]:
+def training_inputs(program: ConductanceProgram) -> LayerInputs:
     """Input codes of every layer for the stored training images, exact execution."""
     inputs: dict[str, list[NDArray[np.int16]]] = {}
 
@@ -95,3 +110,44 @@ def tile_correction(
     gain = ((x * y).sum(0) + weight * nominal) / ((x * x).sum(0) + weight)
     offset = wanted.mean(0) - gain * expected.mean(0)
     return float_correction(gain, offset, np.full(len(tile.outputs), rest))
+
+
+def expected_sums(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    step: MatrixStep,
+    tile: Tile,
+    cells_us: NDArray[np.float64],
+    vectors: NDArray[np.int16],
+) -> NDArray[np.float64]:
+    """ADC sums (vectors, outputs) of one tile without noise, for input codes (vectors, rows)."""
+    spec, group, part = program.spec.macro, step.group, record.macro(tile.macro)
+    columns = Columns(part.gain, part.offset_codes, np.zeros_like(part.gain), part.adc, part.inl_codes)
+    outputs = len(tile.outputs)
+    none = np.zeros(outputs, np.int64)
+    simulated = simulated_tile(
+        spec,
+        cells_us,
+        columns,
+        Correction(np.full(outputs, 1 << SHIFT, np.int32), none, none.astype(np.int32), SHIFT),
+        inputs=range(len(tile.inputs)),
+        outputs=range(outputs),
+        multiplier=1,
+        row0=tile.row0,
+        output0=tile.output0,
+    )
+    levels = record.read_noise.levels_us
+    layer = LayerSimulator(
+        spec,
+        [simulated],
+        window=None,
+        inputs=len(tile.inputs),
+        outputs=outputs,
+        range_code=group.range_code,
+        input_bits=group.input_bits,
+        input_signed=group.input_signed,
+        read_noise=ReadNoise(levels, np.zeros_like(levels), np.zeros_like(levels)),
+        wire=Wire(record.wire.ohm, 0.0, record.wire.end),
+    )
+    sums, _ = layer.level_sums(vectors, NoiseKey(0))
+    return sums.astype(np.float64)

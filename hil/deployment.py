@@ -15,7 +15,7 @@ from cim.chipfile import load_chip
 from hil.agreement import AgreementReport
 from hil.calibrate import calibrate, check_record
 from hil.collect import collect, report_of, sample_layers
-from hil.corrections import record_corrections
+from hil.corrections import column_corrections, training_inputs
 from hil.data import Dataset, load_dataset
 from hil.driver import ChipDriver
 from hil.job import PROGRAM, READ_AFTER, READ_BEFORE, Deployment, DeployOptions
@@ -127,8 +127,9 @@ def deploy_on(
     with watch.stage("reading back"):
         readings = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_BEFORE, watch=watch)
     with watch.stage("correcting"):
-        corrections = record_corrections(program, record, options.age_s, watch)
-    job = Deployment(driver, program, record, corrections, written, readings, options, network_name)
+        inputs = training_inputs(program)
+        corrections = column_corrections(program, record, readings, inputs)
+    job = Deployment(driver, program, record, corrections, inputs, written, readings, options, network_name)
     answers = run_looks(job, data, order, looks, graph, watch)
     with watch.stage("layers"):
         samples = sample_layers(job, data.images[order[: options.layer_images]], watch)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord
+from hil.corrections import LayerInputs
 from hil.driver import ChipDriver
 from hil.infer import Corrections
 from hil.program import ProgramReport
@@ -47,6 +48,7 @@ class Deployment:
     program: ConductanceProgram
     record: CalibrationRecord
     corrections: Corrections
+    inputs: LayerInputs
     written: ProgramReport | None  # None: the chip already held the program
     readings_us: dict[int, NDArray[np.float32]]
     options: DeployOptions
@@ -57,11 +59,12 @@ class Deployment:
         return VirtualChips(
             self.program,
             self.record,
-            self.corrections,
             self.options.age_s,
             chips or self.options.virtual_chips,
             self.options.seed,
-            self.readings_us if conditioned else None,
             self.options.read_back_reads,
-            self.options.device,
+            corrections=self.corrections if conditioned else None,
+            inputs=None if conditioned else self.inputs,
+            readings_us=self.readings_us if conditioned else None,
+            device=self.options.device,
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord
 from hil.agreement import correct_answers
-from hil.corrections import record_corrections
+from hil.corrections import training_inputs
 from hil.data import Dataset
 from hil.errors import MismatchError
 from hil.job import DeployOptions
@@ -64,11 +64,16 @@ def predict(
         )
     order, _ = plan_images(data, program, options)
     images, labels = data.images[order], data.labels[order]
-    with watch.stage("correcting"):
-        corrections = record_corrections(program, record, options.age_s, watch)
     with watch.stage("simulating"):
         chips = VirtualChips(
-            program, record, corrections, options.age_s, options.virtual_chips, options.seed, device=options.device
+            program,
+            record,
+            options.age_s,
+            options.virtual_chips,
+            options.seed,
+            options.read_back_reads,
+            inputs=training_inputs(program),
+            device=options.device,
         )
         logits = chips.run(images, 0, watch)
     ideal = correct_answers(run(program, images, IdealMultiply(program)), labels)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord, CellState, ReadNoise, Wire
-from cim.correction import SHIFT, Correction
-from cim.device import Columns, draw_columns, draw_posterior, draw_programming, law_at, redraw_law
+from cim.calibration import CalibrationRecord
+from cim.device import Columns, draw_columns, draw_posterior, draw_programming, redraw_law
 from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
+from hil.corrections import LayerInputs, column_corrections
 from hil.infer import Corrections
 from hil.watch import Watch
 from mapping.execute import run
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, MatrixStep, Tile
+from mapping.program import ConductanceProgram, MatrixStep
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # Purpose tags of the host's seeds: drawing chips, and their noise.
 CONDITIONED, AGAIN = 0xC04D, 0xA6A1
@@ -50,22 +54,26 @@ class VirtualChips:
 
     With ``readings_us`` (macro -> mean reading of each cell, µS) they are *this chip* as it was
     read back; without, *such chips*: this chip programmed again. Each is drawn from the record
-    with a seed of its own, and all share the real chip's corrections.
+    with a seed of its own. Chips as read back share the real chip's ``corrections``; chips
+    programmed again are corrected from simulated readings of their own cells (``inputs``).
     """
 
     program: ConductanceProgram
     record: CalibrationRecord
-    corrections: Corrections
     age_s: float
     chips: int
     seed: int
+    reads: int  # averaged in a read-back
+    corrections: Corrections | None = None
+    inputs: LayerInputs | None = None
     readings_us: dict[int, NDArray[np.float32]] | None = None
-    reads: int = 0
     device: str = "cpu"
     made: list[VirtualChip] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.made = [self._draw(number) for number in range(self.chips)]
+        if (self.readings_us is None) != (self.corrections is None) or (self.corrections is None and not self.inputs):
+            raise ValueError("chips as read back need corrections, chips programmed again need layer inputs")
+        self.made = list(_in_threads(self._draw, range(self.chips)))
 
     def run(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes (chips, n, classes); image i has noise of its own, number ``first`` + i."""
@@ -100,12 +108,21 @@ class VirtualChips:
                 read = self.readings_us[macro]
                 cells[macro] = draw_posterior(targets, read, self.reads, self.record, macro, self.age_s, rng, law)
             columns[macro] = draw_columns(self.record, macro, rng)
+        corrections = self.corrections or self._corrections(cells, rng)
         layers = {
-            step.name: layer_simulator(self.program, self.record, step, cells, columns, self.corrections, self.device)
+            step.name: layer_simulator(self.program, self.record, step, cells, columns, corrections, self.device)
             for step in self.program.matrices
         }
         seed = int(np.random.SeedSequence([self.seed, tag]).generate_state(1)[0])
         return VirtualChip(layers, seed, number)
+
+    def _corrections(self, cells_us: dict[int, NDArray[np.float32]], rng: np.random.Generator) -> Corrections:
+        """Corrections from simulated readings of a chip programmed again."""
+        readings = {}
+        for macro, cells in cells_us.items():
+            noise = np.sqrt(self.record.read_noise.at(np.nan_to_num(cells)) / self.reads)
+            readings[macro] = cells + noise * rng.standard_normal(cells.shape)
+        return column_corrections(self.program, self.record, readings, self.inputs or {})
 
 
 def layer_simulator(
@@ -148,64 +165,7 @@ def layer_simulator(
     )
 
 
-def expected_cells_us(
-    program: ConductanceProgram, record: CalibrationRecord, macro: int, age_s: float
-) -> NDArray[np.float64]:
-    """Mean conductance of each cell of a macro at ``age_s``, µS (rows, columns), as the record lets us expect it."""
-    targets = macro_targets_us(program, macro)
-    law = law_at(record.programming, np.nan_to_num(targets), age_s)
-    part = record.macro(macro)
-    stuck = np.isin(part.cells, (CellState.STUCK_LOW, CellState.STUCK_HIGH)) & np.isfinite(part.stuck_us)
-    return np.where(stuck, part.stuck_us, np.nan_to_num(targets) + law.loc_us)
-
-
-def expected_sums(
-    program: ConductanceProgram,
-    record: CalibrationRecord,
-    step: MatrixStep,
-    tile: Tile,
-    cells_us: NDArray[np.float64],
-    vectors: NDArray[np.int16],
-) -> NDArray[np.float64]:
-    """ADC sums (vectors, outputs) of one tile without noise, for input codes (vectors, rows)."""
-    spec, group, part = program.spec.macro, step.group, record.macro(tile.macro)
-    columns = Columns(part.gain, part.offset_codes, np.zeros_like(part.gain), part.adc, part.inl_codes)
-    outputs = len(tile.outputs)
-    plain = Correction(
-        np.full(outputs, 1 << SHIFT, np.int32), np.zeros(outputs, np.int64), np.zeros(outputs, np.int32), SHIFT
-    )
-    simulated = simulated_tile(
-        spec,
-        cells_us,
-        columns,
-        plain,
-        inputs=range(len(tile.inputs)),
-        outputs=range(outputs),
-        multiplier=1,
-        row0=tile.row0,
-        output0=tile.output0,
-    )
-    levels = record.read_noise.levels_us
-    silent = ReadNoise(levels, np.zeros_like(levels), np.zeros_like(levels))
-    layer = LayerSimulator(
-        spec,
-        [simulated],
-        window=None,
-        inputs=len(tile.inputs),
-        outputs=outputs,
-        range_code=group.range_code,
-        input_bits=group.input_bits,
-        input_signed=group.input_signed,
-        read_noise=silent,
-        wire=Wire(record.wire.ohm, 0.0, record.wire.end),
-    )
-    sums, _ = layer.level_sums(vectors, NoiseKey(0))
-    return sums.astype(np.float64)
-
-
-def _in_threads(
-    work: Callable[[VirtualChip], NDArray[np.int32]], items: list[VirtualChip]
-) -> Iterator[NDArray[np.int32]]:
+def _in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """Results in order, as many at a time as there are cores (the kernels release the interpreter)."""
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         yield from pool.map(work, items)

@@ -46,11 +46,11 @@ def tile_channels(window: Window, tile: Tile) -> tuple[range, int]:
 def input_sums(codes: NDArray[np.int16], window: Window | None, tile: Tile) -> NDArray[np.int64]:
     """Σ of the codes that drive a tile: (images, positions), positions 1 for a vector input."""
     if window is None:
-        return codes[:, tile.inputs.start : tile.inputs.stop].sum(1, dtype=np.int64)[:, None]
+        return np.asarray(codes[:, tile.inputs.start : tile.inputs.stop].sum(1, dtype=np.int64)[:, None])
     channels, skip = tile_channels(window, tile)
     part = dataclasses.replace(window, channels=len(channels))
     vectors = unfold(codes[:, channels.start : channels.stop], part)
-    return vectors[:, :, skip : skip + len(tile.inputs)].sum(2, dtype=np.int64)
+    return np.asarray(vectors[:, :, skip : skip + len(tile.inputs)].sum(2, dtype=np.int64))
 
 
 def tile_vectors(codes: NDArray[np.int16], window: Window | None, tile: Tile, most: int) -> NDArray[np.int16]:

@@ -8,6 +8,7 @@ what is loaded is what was saved.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -49,18 +50,20 @@ def save_program(program: ConductanceProgram, path: str | Path) -> None:
     """Write a program; the name appears only when the file is whole. Raises ``OSError``."""
     path = Path(path)
     record, arrays = to_record(program)
+    content = io.BytesIO()  # in memory first: HDF5 itself does not survive a full disk
+    with h5py.File(content, "w") as file:
+        file.attrs["format"] = FORMAT
+        file.attrs["version"] = f"{VERSION[0]}.{VERSION[1]}"
+        file.attrs["digest"] = program.digest
+        _write_text(file, "description", json.dumps(record))
+        _write_text(file, "chip", program.spec.text)
+        file.create_dataset("calibration_images", data=program.calibration_images, compression="gzip")
+        for name, array in arrays.items():
+            # Zero-length data sets cannot be chunked, hence not compressed.
+            file.create_dataset(f"arrays/{name}", data=array, compression="gzip" if array.size > 1024 else None)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with h5py.File(part, "x") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs["version"] = f"{VERSION[0]}.{VERSION[1]}"
-            file.attrs["digest"] = program.digest
-            _write_text(file, "description", json.dumps(record))
-            _write_text(file, "chip", program.spec.text)
-            file.create_dataset("calibration_images", data=program.calibration_images, compression="gzip")
-            for name, array in arrays.items():
-                # Zero-length data sets cannot be chunked, hence not compressed.
-                file.create_dataset(f"arrays/{name}", data=array, compression="gzip" if array.size > 1024 else None)
+        part.write_bytes(content.getvalue())
         with part.open("rb+") as written:
             os.fsync(written.fileno())
         os.replace(part, path)
@@ -85,7 +88,7 @@ def load_program(path: str | Path) -> ConductanceProgram:
             return _read(file, name)
     except (OSError, KeyError, RuntimeError) as error:  # what h5py raises on broken files
         raise ProgramFileError(name, f"cannot be read: {str(error).strip()[:200]}") from error
-    except (RecordError, ValueError, TypeError, OverflowError) as error:
+    except (RecordError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
         raise ProgramFileError(name, f"is no valid program: {str(error)[:400]}") from error
 
 
@@ -123,7 +126,7 @@ def _chip(text: str, record: Mapping[str, Any]) -> Any:
 
 def _read_arrays(file: h5py.File) -> Arrays:
     names: list[str] = []
-    group = file["arrays"]
+    group = file["arrays"]  # visititems follows no links, so none leads out of the file
     group.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     total = sum(int(np.prod(group[name].shape, dtype=np.float64)) for name in names)
     if total > MAX_ELEMENTS:

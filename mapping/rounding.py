@@ -98,7 +98,7 @@ def _inverse_factor(covariance: Floats) -> Floats:
 def _covariance(sample: NDArray[np.float32], variance: Floats) -> Floats:
     """H of (inputs, vectors), with the damped ``variance`` on its diagonal."""
     centred = sample - sample.mean(axis=1, keepdims=True)
-    covariance = (centred @ centred.T).astype(np.float64) / sample.shape[1]
+    covariance: Floats = (centred @ centred.T).astype(np.float64) / sample.shape[1]
     np.fill_diagonal(covariance, variance)
     return covariance
 
