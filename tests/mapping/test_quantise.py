@@ -1,0 +1,162 @@
+"""From real numbers to integers: factors, scales, weights, fused operations."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cim.chipfile import load_chip
+from cim.spec import SignedInput
+from mapping.compile import compile_network
+from mapping.errors import CannotMap
+from mapping.execute import IdealMultiply, run
+from mapping.float_run import float_activations, float_logits
+from mapping.lower import AddOp, MatrixOp, PassOp, lower
+from mapping.program import MatrixStep
+from mapping.rounding import _inverse_factor, round_weights
+from mapping.scales import best_scale, code_limits, fixed_point
+
+from .small_networks import every_node, network, pooled_logits
+
+LAB = load_chip("lab-128", macros=400)
+
+
+@given(st.floats(2.0**-30, 2.0**30))
+def test_a_factor_is_kept_to_thirty_bits(real: float) -> None:
+    multiplier, shift = fixed_point(np.array([real]))
+    assert multiplier.dtype == shift.dtype == np.int32
+    assert abs(Fraction(int(multiplier[0]), 1 << int(shift[0])) / Fraction(real) - 1) <= Fraction(1, 1 << 30)
+
+
+def test_tiny_factors_fade_and_impossible_ones_are_refused() -> None:
+    multiplier, shift = fixed_point(np.array([2.0**-60, 0.0, 2.0**-80]))
+    assert shift.max() <= 62
+    assert multiplier.tolist() == [4, 0, 0]
+    for bad in (float(1 << 31), -1.0, float("nan")):
+        with pytest.raises(ValueError, match="not within"):
+            fixed_point(np.array([bad]))
+
+
+def test_code_limits_leave_out_what_sign_and_magnitude_cannot_say() -> None:
+    assert code_limits(8, False, False) == (0, 255)
+    assert code_limits(4, True, False) == (-8, 7)
+    assert code_limits(4, True, True) == (-7, 7)
+
+
+def test_the_activation_scale_clips_a_lone_outlier() -> None:
+    values = np.append(np.random.default_rng(0).normal(0, 1, 100_000), 100.0).astype(np.float32)
+    assert best_scale(values, 100.0, -8, 7) < 1.0
+    even = np.linspace(0, 3, 10_000).astype(np.float32)
+    assert best_scale(even, 3.0, 0, 255) == pytest.approx(3 / 255, rel=0.02)
+
+
+def test_the_inverse_factor_is_upper_and_gives_the_inverse_back() -> None:
+    x = np.random.default_rng(0).normal(size=(20, 100))
+    h = x @ x.T
+    u = _inverse_factor(h)
+    assert np.array_equal(u, np.triu(u))
+    assert np.allclose(u.T @ u, np.linalg.inv(h))
+
+
+def test_rounding_with_compensation_beats_nearest_rounding_on_correlated_inputs() -> None:
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(4, 2000))
+    x = np.repeat(common, 16, axis=0) + 0.3 * rng.normal(size=(64, 2000))
+    weight = rng.normal(size=(1, 24, 64))
+    levels, scale = round_weights(weight, x[None].astype(np.float32), 7)
+    assert np.abs(levels).max() <= 7
+
+    def error(q: np.ndarray) -> float:
+        return float(((weight[0] - q) @ x).var(axis=1).mean())
+
+    nearest = np.clip(np.rint(weight[0] / scale[0][:, None]), -7, 7) * scale[0][:, None]
+    assert error(levels[0] * scale[0][:, None]) < 0.5 * error(nearest)
+
+
+def test_dead_inputs_and_dead_outputs_do_no_harm() -> None:
+    sample = np.zeros((2, 5, 10), np.float32)
+    sample[0, :3] = np.random.default_rng(0).integers(0, 255, (3, 10))
+    weight = np.random.default_rng(1).normal(size=(2, 3, 5))
+    weight[0, 1] = 0.0
+    levels, scale = round_weights(weight, sample, 7)
+    assert not levels[0, 1].any()
+    assert scale[0, 1] == 1.0
+    assert np.isfinite(scale).all()
+
+
+def test_norms_and_activations_join_what_they_follow() -> None:
+    ops = {op.name: op for op in lower(every_node(np.random.default_rng(0)))}
+    assert "bn1" not in ops
+    assert (ops["conv1"].output_node, ops["conv1"].low) == ("relu1", 0.0)
+    assert (ops["depthwise"].low, ops["depthwise"].high) == (0.0, 6.0)
+    assert isinstance(ops["add"], AddOp)
+    assert (ops["add"].low, ops["add"].high) == (-1.0, 2.0)
+    assert ops["conv2"].output_node == "relu2"  # past the pool between them
+    lone = ops["lone_bn"]
+    assert isinstance(lone, MatrixOp)
+    assert lone.weight.shape == (8, 1, 1)
+    assert isinstance(ops["narrow"], PassOp)
+
+
+def test_folding_leaves_every_value_as_it_was() -> None:
+    rng = np.random.default_rng(1)
+    graph = every_node(rng)
+    images = network(graph, rng).calibration_images[:4]
+    values = float_activations(graph, images)
+    conv = next(op for op in lower(graph) if op.name == "depthwise")
+    assert isinstance(conv, MatrixOp)
+    x = np.pad(values["relu1"], ((0, 0), (0, 0), (1, 1), (1, 1)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(2, 3)).reshape(4, 8, 8, 8, 9)
+    sums = np.einsum("nchwk,ck->nchw", windows, conv.weight[:, 0]) + conv.bias[None, :, None, None]
+    assert np.allclose(sums, values["bn2"], atol=1e-5)
+
+
+@pytest.mark.parametrize("chip", ["lab-128", "neurram-256", "a111", "yao-2020"])
+def test_eight_bits_stay_close_to_the_float_network(chip: str) -> None:
+    rng = np.random.default_rng(2)
+    for graph in (every_node(rng), pooled_logits(rng)):
+        file = network(graph, rng)
+        program = compile_network(file, load_chip(chip, macros=900))
+        logits = run(program, file.calibration_images, IdealMultiply(program)) * program.scales[program.steps[-1].name]
+        wanted = float_logits(graph, file.calibration_images)
+        assert np.sqrt(np.mean((logits - wanted) ** 2)) < 0.04 * wanted.std()
+
+
+def test_the_mean_error_of_every_layer_goes_into_its_bias() -> None:
+    rng = np.random.default_rng(4)
+    graph = every_node(rng)
+    file = network(graph, rng, weight_bits=3)
+    program = compile_network(file, LAB)
+    sums: dict[str, np.ndarray] = {}
+
+    def keep(step: MatrixStep, codes: np.ndarray, found: np.ndarray) -> None:
+        sums[step.name] = found + step.bias.reshape((1, -1) + (1,) * (found.ndim - 2))
+
+    run(program, file.calibration_images, IdealMultiply(program), tap=keep)
+    wanted = float_activations(graph, file.calibration_images)
+    step = program.matrices[0]
+    real = step.requantise.multiplier / 2.0**step.requantise.shift * program.scales[step.name]
+    found = sums[step.name].mean((0, 2, 3)) * real
+    assert np.allclose(found, wanted["bn1"].mean((0, 2, 3)), atol=2e-3)
+
+
+def test_logits_share_one_scale_and_fit_32_bits() -> None:
+    rng = np.random.default_rng(6)
+    program = compile_network(network(every_node(rng), rng), LAB)
+    last = program.matrices[-1]
+    assert (last.requantise.low, last.requantise.high) == (-(1 << 31), (1 << 31) - 1)
+    logits = run(program, program.calibration_images, IdealMultiply(program))
+    assert 1 << 19 < np.abs(logits).max() < 1 << 21
+
+
+def test_a_chip_without_inputs_below_zero_says_which_layer_needs_them() -> None:
+    rng = np.random.default_rng(7)
+    inputs = dataclasses.replace(LAB.macro.inputs, signed=SignedInput.NONE)
+    spec = dataclasses.replace(LAB, macro=dataclasses.replace(LAB.macro, inputs=inputs))
+    with pytest.raises(CannotMap, match="conv1 takes inputs below zero"):
+        compile_network(network(every_node(rng), rng), spec)
