@@ -1,0 +1,66 @@
+"""The README does what it says: its commands run, in order, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+SETUP = ("make ", "git clone", "cd ", "pip install")
+
+
+def sessions() -> list[str]:
+    """Every line that begins with ``$`` in the README's console blocks, continuation lines joined."""
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    return [m.replace("\\\n", " ") for b in blocks for m in re.findall(r"^\$ ((?:.*\\\n)*.*)$", b, re.MULTILINE)]
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def shortened(command: str) -> str:
+    """The same deployment on fewer images: what it prints is another test's matter."""
+    return command.replace("hil deploy --emulated", "hil deploy --emulated --samples 300 --repeat 2")
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+
+
+def test_the_readme_names_the_two_commands() -> None:
+    assert "make demo" in README
+    assert "make test" in README
+    assert {"demo", "test"} <= set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+
+
+def test_the_readme_commands_run_in_order(tmp_path: Path) -> None:
+    commands = [c for c in sessions() if not c.startswith(SETUP)]
+    assert any(c.startswith("hil deploy --emulated") for c in commands)
+    for command in commands:
+        done = run(shortened(command), tmp_path)
+        # 1 is an answer too: on 300 images a verdict may stay open.
+        assert done.returncode in ((0, 1) if "deploy" in command or "show" in command else (0,)), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", range(len(python_blocks())))
+def test_the_readme_python_runs(number: int, tmp_path: Path) -> None:
+    (tmp_path / "session.py").write_text(python_blocks()[number], "utf-8")
+    done = run(f"{sys.executable} session.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_document_that_is_linked_exists() -> None:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links {target}"
