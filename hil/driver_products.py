@@ -83,7 +83,7 @@ class ProductVerbs(OpenChip):
         """
         reading = self._reading(range_code, input_bits, input_signed, sample, returns)
         checked = self._checked_maps(tile, maps, window, reading, last=row_skip + tile.rows)
-        if not self._sweeps(checked, window, reading, tile.outputs):
+        if not self._sweeps(checked, window, self._asked(reading), tile.outputs):
             vectors = unfold(checked, window)[:, :, row_skip : row_skip + tile.rows].reshape(-1, tile.rows)
             return self.mvm(
                 tile,
@@ -203,18 +203,25 @@ class ProductVerbs(OpenChip):
 
     def _computed(self, reading: Reading, requests: Callable[[Reading], Iterator[Mvm] | Iterator[Sweep]]) -> MvmResult:
         """Ask for what the chip can give; sums are made here from raw codes if need be."""
+        asked = self._asked(reading)
+        result = self._joined(requests(asked), asked.returns)
+        if asked.returns is reading.returns:
+            return result
+        self._fall_back("sums: bit planes added by the host (the chip has no SUMS)")
+        macro = self.spec.macro
+        planes = input_planes(macro.inputs, reading.input_bits, reading.input_signed)
+        return MvmResult(Returns.SUMS, result.saturated, result.conversions, shift_add(result.values, macro, planes))
+
+    def _asked(self, reading: Reading) -> Reading:
+        """What the chip is asked for: RAW codes where it cannot give the sums that are wanted."""
         if reading.returns is Returns.LAYER:
             raise UsageError("a tile gives RAW or SUMS; run_layer gives LAYER")
         can = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS}
         if can[reading.returns] in self.capabilities:
-            return self._joined(requests(reading), reading.returns)
+            return reading
         if reading.returns is Returns.RAW or Capability.RAW not in self.capabilities:
             raise self._unable(f"{reading.returns.name} results", f"no {can[reading.returns].name}")
-        self._fall_back("sums: bit planes added by the host (the chip has no SUMS)")
-        raw = self._joined(requests(reading.returning(Returns.RAW)), Returns.RAW)
-        macro = self.spec.macro
-        planes = input_planes(macro.inputs, reading.input_bits, reading.input_signed)
-        return MvmResult(Returns.SUMS, raw.saturated, raw.conversions, shift_add(raw.values, macro, planes))
+        return reading.returning(Returns.RAW)
 
     def _joined(self, requests: Iterator[Mvm] | Iterator[Sweep], returns: Returns) -> MvmResult:
         parts = [cast(MvmResult, reply) for reply in self._session.ask_all(requests)]

@@ -202,7 +202,8 @@ def answer_bytes(spec: MacroSpec, reading: Reading, outputs: int) -> int:
     """Most bytes of the answer to one vector."""
     if reading.returns is Returns.RAW:
         planes = len(input_planes(spec.inputs, reading.input_bits, reading.input_signed))
-        return planes * conversions(spec, outputs) * (1 if spec.adc.bits <= 8 else 2)
+        code = 1 if spec.adc.bits <= 8 else 2 if spec.adc.bits <= 16 else 4
+        return planes * conversions(spec, outputs) * code
     return 4 * outputs
 
 

@@ -380,3 +380,17 @@ def test_the_estimate_equals_what_goes_over_the_wire() -> None:
     assert estimate.bytes_in >= 0.8 * (after["bytes_received"] - before["bytes_received"]) - 128
     assert estimate.seconds(9600) == max(estimate.bytes_out, estimate.bytes_in) / 960
     assert framed_bytes(512) == framed_bytes(512, 512) > 512
+
+
+def test_a_map_whose_raw_answer_is_too_long_is_unfolded_here() -> None:
+    tile = dataclasses.replace(TILE, row0=0)
+    results = []
+    for most, capabilities in ((1 << 18, ALL), (600, ALL & ~Capability.SUMS)):  # raw: 15 x 8 x 5 conversions a map
+        with in_process(FakeChip(SPEC, capabilities)) as driver:
+            driver._most = most
+            driver.program_tile(tile, levels(tile.rows, tile.outputs))
+            results.append(driver.sweep(tile, maps(3), WINDOW, row_skip=6, input_bits=8))
+            unfolded = [text for text in driver.fallbacks if text.startswith("sweep")]
+    assert unfolded
+    np.testing.assert_array_equal(results[0].values, results[1].values)
+    assert results[0].conversions == results[1].conversions
