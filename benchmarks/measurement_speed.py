@@ -1,0 +1,113 @@
+"""Emulated measurement through the wire, beside a plain torch forward of the same network in the same run.
+
+ResNet-20 (option A) on 128-row tiles of emulated lab-128, bit-serial 8-bit inputs, all effects on, whole
+layers on the chip, one thread. Prints one JSON line: milliseconds an image and their ratio, conversions an
+image, nanoseconds a conversion, and where the time goes (cProfile shares by room). The forward is timed
+channels-last, the faster layout; ``ratio_nchw`` is against the other one.
+
+    python benchmarks/measurement_speed.py [--images 32] [--profile]
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+import hil
+from cim.chipfile import load_chip
+from hil.corrections import nominal_corrections
+from hil.infer import MeasuredLayers
+from hil.program import program_chip
+from hil.watch import Watch
+from mapping.architectures import build, module
+from mapping.compile import compile_network
+from mapping.execute import run
+from mapping.netfile import NetworkFile
+
+ROOMS = ("hil/emulator", "firmware_protocols", "mapping", "cim", "hil")
+
+
+def best(work: Callable[[], object], images: int, passes: int = 3) -> float:
+    """Milliseconds of CPU time an image, the best of some passes."""
+    times = []
+    for _ in range(passes):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times) * 1000 / images
+
+
+def plain_forward(images: int, layout: torch.memory_format) -> float:
+    network = module("cifar_resnet20_a", classes=10, input_shape=(3, 32, 32)).eval().to(memory_format=layout)
+    batch = torch.rand(images, 3, 32, 32).to(memory_format=layout)
+    with torch.inference_mode():
+        network(batch)
+        return best(lambda: network(batch), images)
+
+
+def shares(profile: cProfile.Profile) -> dict[str, float]:
+    """Share of time spent in functions of each room, and outside."""
+    total, rooms = 0.0, dict.fromkeys((*ROOMS, "numpy and others"), 0.0)
+    for (path, _, _), (_, _, own, _, _) in pstats.Stats(profile).stats.items():  # type: ignore[attr-defined]
+        name = next((r for r in ROOMS if f"/{r}/" in path), "numpy and others")
+        rooms[name] += own
+        total += own
+    return {name: round(own / total, 3) for name, own in rooms.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (options.images, 32, 32, 3), dtype=np.uint8)
+    graph = build("cifar_resnet20_a", classes=[str(i) for i in range(10)], rng=rng)
+    program = compile_network(NetworkFile(graph, 4, 8, images[:8]), load_chip("lab-128"))
+    with hil.open_chip("emulated:lab-128?seed=1", spec=program.spec) as chip:
+        program_chip(chip, program, sample=0, watch=Watch())
+        multiply = MeasuredLayers(chip, program, nominal_corrections(program))
+        run(program, images[:2], multiply)
+        before = sum(c.total for c in multiply.conversions.values())
+        wire = dict(chip.counters)
+        measured = best(lambda: run(program, images, multiply), options.images, 2)
+        conversions = (sum(c.total for c in multiply.conversions.values()) - before) / (2 * options.images)
+        wire_bytes = sum(v - wire[k] for k, v in chip.counters.items() if "bytes" in k) / (2 * options.images)
+        profile = cProfile.Profile()
+        if options.profile:
+            profile.runcall(run, program, images, multiply)
+    channels_last = plain_forward(64, torch.channels_last)
+    nchw = plain_forward(64, torch.contiguous_format)
+    print(
+        json.dumps(
+            {
+                "benchmark": "measurement_speed",
+                "backend": "emulated",
+                "network": "cifar_resnet20_a",
+                "ms_per_image": round(measured, 2),
+                "torch_ms_per_image": round(channels_last, 3),
+                "ratio": round(measured / channels_last, 1),
+                "ratio_nchw": round(measured / nchw, 1),
+                "conversions_per_image": round(conversions),
+                "ns_per_conversion": round(measured * 1e6 / conversions, 2),
+                "wire_bytes_per_image": round(wire_bytes),
+                "target_ratio": 80,
+                **({"time_shares": shares(profile)} if options.profile else {}),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
