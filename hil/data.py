@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from hil import data_files
 from hil.data_files import Content
-from hil.errors import FileError, OutputError, UsageError
+from hil.errors import FileError, UsageError
 
 ENVIRONMENT = "HIL_DATA"
 DEBIAN = Path("/usr/share/datasets")
@@ -63,7 +63,7 @@ class _Known:
     test_every: int = 0  # test images are those whose file number it divides (EuroSAT)
 
 
-_CIFAR_PLACES = ("cifar10_{split}.h5", "cifar-10-batches-bin", "cifar10/cifar-10-batches-bin")
+_CIFAR_PLACES = ("cifar10_{split}.h5", "cifar-10-batches-bin", "cifar10/cifar-10-batches-bin", "cifar10_{split}.npz")
 _KNOWN = {
     "fashion-mnist": _Known(("fashion-mnist", "FashionMNIST/raw", "."), _FASHION, (28, 28, 1), "", "FashionMNIST"),
     "cifar10": _Known(_CIFAR_PLACES, data_files.CIFAR_CLASSES, (32, 32, 3), "", "CIFAR10"),
@@ -143,7 +143,7 @@ def _find(name: str, known: _Known, split: str, data_dir: str | Path | None, dow
         raise FileError(f"no data directory {data_dir}", where="--data-dir", hint="name an existing directory")
     places = [root / place.format(split=split) for root in roots for place in known.places]
     for place in places:
-        if place.is_file() or data_files.holds_split(place, split):
+        if place.is_file() or data_files.holds_split(place, split, folders=known.test_every > 0):
             return place
     if download and known.torchvision:
         target = roots[0] if data_dir or environment else Path.home() / ".cache" / "hil"
@@ -176,7 +176,7 @@ def _download(name: str, known: _Known, split: str, target: Path) -> Path:
         options = {} if known.test_every else {"train": split == "train"}
         fetched = make(target, download=True, **options)
     except OSError as error:
-        raise OutputError(f"{name} could not be fetched into {target}: {error}") from error
+        raise FileError(f"{name} could not be fetched into {target}: {error}") from error
     except RuntimeError as error:  # torchvision: wrong checksum
         raise FileError(f"{name}: the download is not what was expected: {error}", where=str(target)) from error
     if known.torchvision == "CIFAR10":  # its files are pickles: keep the arrays that torchvision checked
@@ -184,7 +184,7 @@ def _download(name: str, known: _Known, split: str, target: Path) -> Path:
         np.savez_compressed(kept, images=np.asarray(fetched.data), labels=np.asarray(fetched.targets))
         return kept
     for place in known.places:
-        if data_files.holds_split(target / place, split):
+        if data_files.holds_split(target / place, split, folders=known.test_every > 0):
             return target / place
     raise FileError(f"{name}: torchvision left nothing readable in {target}")
 

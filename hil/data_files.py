@@ -66,11 +66,11 @@ def read_path(path: Path, split: str, limit: int | None, *, group: str = "") -> 
     )
 
 
-def holds_split(path: Path, split: str) -> bool:
-    """Whether a directory holds a set with that split, by the names in it."""
+def holds_split(path: Path, split: str, *, folders: bool) -> bool:
+    """Whether a directory holds a set with that split, by the names in it; ``folders``: one of images by class."""
     if not path.is_dir():
         return False
-    return bool(_idx_images(path, split) or _cifar_batches(path, split) or _class_folders(path, split))
+    return bool(_class_folders(path, split) if folders else _idx_images(path, split) or _cifar_batches(path, split))
 
 
 def _read_directory(path: Path, split: str, limit: int | None) -> Content:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
+import sys
+import types
 from pathlib import Path
 
 import h5py
@@ -85,6 +88,45 @@ def test_missing_set_names_all_four_ways() -> None:
         assert way in str(caught.value)
 
 
+def test_download_without_torchvision_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(FileError, match="torchvision is not installed") as caught:
+        data.load_dataset("fashion-mnist", data_dir=tmp_path, download=True)
+    assert "rram-hil[data]" in str(caught.value)
+
+
+def test_downloaded_cifar_is_kept_without_its_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = RNG.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+
+    def cifar10(root: Path, train: bool, download: bool) -> types.SimpleNamespace:
+        assert (root, train, download) == (tmp_path, False, True)
+        return types.SimpleNamespace(data=pixels, targets=[3, 8, 8])
+
+    fake = types.SimpleNamespace(datasets=types.SimpleNamespace(CIFAR10=cifar10))
+    monkeypatch.setitem(sys.modules, "torchvision", fake)
+    fetched = data.load_dataset("cifar10", data_dir=tmp_path, download=True)
+    again = data.load_dataset("cifar10", data_dir=tmp_path)
+    assert (fetched.images == pixels).all()
+    assert again.digest == fetched.digest
+
+
+def test_failed_download_is_a_file_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("File not found or corrupted.")
+
+    fake = types.SimpleNamespace(datasets=types.SimpleNamespace(FashionMNIST=refuse))
+    monkeypatch.setitem(sys.modules, "torchvision", fake)
+    with pytest.raises(FileError, match="corrupted"):
+        data.load_dataset("fashion-mnist", data_dir=tmp_path, download=True)
+
+
+def test_a_folder_of_other_images_is_not_taken_for_a_known_set(tmp_path: Path) -> None:
+    (tmp_path / "test" / "cats").mkdir(parents=True)
+    Image.fromarray(IMAGES[0]).save(tmp_path / "test" / "cats" / "0.png")
+    with pytest.raises(FileError, match="not on this machine"):
+        data.load_dataset("fashion-mnist", data_dir=tmp_path)
+
+
 def test_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(FileError, match="cifar10"):
         data.load_dataset("imagenet")
@@ -153,8 +195,6 @@ def test_cifar_batches_are_read_in_order_with_colour_planes_last(tmp_path: Path)
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    import io
-
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "JPEG", quality=95)
     return stream.getvalue()
