@@ -213,6 +213,14 @@ def unfold_columns(codes: NDArray[np.int16], window: Window) -> NDArray[np.float
     return columns.reshape(len(codes), window.rows, window.positions)
 
 
+def largest_sum(group: TileGroup) -> int:
+    """A bound that no level sum of a layer exceeds: Σ |level| · multiplier · largest input code."""
+    totals = np.zeros(group.outputs, np.int64)
+    for tile in group.tiles:
+        totals[tile.outputs.start : tile.outputs.stop] += tile.multiplier * np.abs(tile.levels.astype(np.int64)).sum(0)
+    return int(totals.max()) << (group.input_bits - group.input_signed)
+
+
 def dense_blocks(group: TileGroup) -> tuple[Block, ...]:
     """The layer's matrix as few dense blocks: tiles that share inputs or outputs are joined.
 

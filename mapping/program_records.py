@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from cim.spec import ChipSpec
 from cim.windows import Window
 from mapping import program as steps
+from mapping.digital_ops import INT32_HIGH
+from mapping.execute import largest_sum
 from mapping.program import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile
 
 Arrays = dict[str, NDArray[Any]]
@@ -225,6 +227,7 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
         _need(on_chip, step, f"has a tile outside macro {tile.macro}")
         _need(int(np.abs(tile.levels.astype(np.int16)).max()) <= macro.max_level, step, "has a level beyond the cells")
         _need(1 <= tile.multiplier < 1 << 16, step, f"has a slice of weight {tile.multiplier}")
+    _need(largest_sum(group) <= INT32_HIGH, step, "has sums beyond 32 bits")
     return shape
 
 

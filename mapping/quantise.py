@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cim.spec import ChipSpec, SignedInput
 from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.errors import CannotMap
-from mapping.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, unfold_columns
+from mapping.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, largest_sum, unfold_columns
 from mapping.graph import INPUT, MaxPool, PadChannels, Preprocess, Shape, Slice
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp
 from mapping.observe import Observations
@@ -104,6 +104,12 @@ class Quantiser:
         factor = stretch(weight_max, self.spec.macro.max_level)
         unit = np.maximum(unit.reshape(-1) / factor, np.abs(bias) / (source.scale * BIAS_ROOM))
         group = self._group(op, (weights * factor).astype(np.int16), pieces, places)
+        if largest_sum(group) > INT32_HIGH:
+            raise CannotMap(
+                f"{op.name}: sums of {group.inputs} inputs could leave 32 bits",
+                chip=self.spec.name,
+                would_fit=("fewer --weight-bits or --activation-bits",),
+            )
         out = self._output(op)
         step = MatrixStep(
             name=op.name,

@@ -58,6 +58,8 @@ def norm(rng: np.random.Generator, name: str, source: str, channels: int) -> Bat
 def every_node(rng: np.random.Generator) -> NetworkGraph:
     """8 x 8 RGB to 4 classes through every kind of node, fused and alone."""
     linear = rng.normal(0, 0.2, (4, 36)).astype(np.float32)
+    bias = rng.normal(0, 0.1, 8).astype(np.float32)
+    grouped = {"padding": (2, 1), "dilation": (2, 1), "groups": 2, "bias": bias}
     nodes: tuple[Node, ...] = (
         conv(rng, "conv1", "input", (8, 3, 3, 3), padding=(1, 1)),
         norm(rng, "bn1", "conv1", 8),
@@ -65,7 +67,7 @@ def every_node(rng: np.random.Generator) -> NetworkGraph:
         conv(rng, "depthwise", "relu1", (8, 1, 3, 3), padding=(1, 1), groups=8),
         norm(rng, "bn2", "depthwise", 8),
         Relu6(name="relu6", inputs=("bn2",)),
-        conv(rng, "grouped", "relu6", (8, 4, 3, 2), padding=(2, 1), dilation=(2, 1), groups=2, bias=rng.normal(0, 0.1, 8).astype(np.float32)),
+        conv(rng, "grouped", "relu6", (8, 4, 3, 2), **grouped),
         Slice(name="narrow", inputs=("grouped",), stop=8),
         HardTanh(name="tanh", inputs=("narrow",), low=-0.8, high=0.9),
         AvgPool(name="mean", inputs=("tanh",), kernel=(1, 2), stride=(1, 1)),

@@ -159,6 +159,10 @@ BROKEN: dict[str, tuple[Callable[[h5py.File], None], str]] = {
         edit_record(lambda r: r["steps"][0]["group"]["tiles"][0].update(inputs=[1, 28])),
         "tile outside its matrix",
     ),
+    "sums beyond 32 bits": (
+        edit_record(lambda r: [t.update(multiplier=65535) for t in r["steps"][-1]["group"]["tiles"]]),
+        "sums beyond 32 bits",
+    ),
     "no such ADC range": (
         edit_record(lambda r: r["steps"][0]["group"].update(range_code=8)),
         "no ADC range 8",
