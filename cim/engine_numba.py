@@ -17,6 +17,7 @@ from cim.wire_law import GROUP
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile
 
+CHUNK_PLACES = 2048  # places (images times positions) that a kernel call takes; fits the second-level cache
 _TILE_WORD = 0x9E3779B9  # spreads tile numbers over the first key word
 
 
@@ -24,12 +25,12 @@ def layer_sums(
     layer: LayerSimulator, codes: NDArray[np.int16], keys: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int32], int]:
     """Level sums (n, outputs, positions) and the number of conversions at the end of the scale."""
-    starts, steps, images = _flat_maps(layer, codes)
+    starts, steps, maps = _flat_maps(layer, codes)
     sums = np.zeros((len(codes), len(starts), layer.outputs), np.int32)
     ends = 0
     for number, tile in enumerate(layer.tiles):
         words = keys + np.array([number * _TILE_WORD & 0xFFFFFFFF, 0], np.uint32)
-        ends += _Tile(layer, tile, starts, steps[tile.order]).add(images, words.view(np.int32), sums)
+        ends += _Tile(layer, tile, starts, steps[tile.order]).add(maps, words.view(np.int32), sums)
     return np.ascontiguousarray(sums.transpose(0, 2, 1)), ends
 
 
@@ -71,6 +72,7 @@ class _Tile:
         tile, (low, high) = prepared.tile, layer.limits
         parameters = np.stack([tile.offset_codes, tile.conversion_noise_codes**2, prepared.wire])
         nodes = tile.inl_codes.shape[1]
+        ends = (-0.5, high + 0.5) if low < 0 else (0.0, high)
         curves = np.pad(np.arange(conversions) * (nodes - 1), (0, pad), mode="edge")
         self.lengths = prepared.lengths.astype(np.float32)
         # Padding lanes rest at zero: their codes are never at an end of the scale.
@@ -78,48 +80,52 @@ class _Tile:
             np.pad(parameters, ((0, 0), (0, pad))).astype(np.float32),
             curves.astype(np.float32),
             kernels.inl_words(tile.inl_codes).ravel(),
-            np.array([low, high, nodes - 1, (nodes - 1) / (high - low), low if low < 0 else -1], np.float32),
+            np.array([low, high, nodes - 1, (nodes - 1) / (high - low), *ends], np.float32),
             np.array([p.weight for p in layer.planes], np.float32),
         )
         self.bits = layer.spec.inputs.coding is not InputCoding.TERNARY and layer.spec.inputs.bits_per_cycle == 1
         if self.bits:
             self.tables = np.empty((blocks, self.groups, kernels.PATTERNS, 2 * LANES), np.float32)
             kernels.fill_tables(self.cells, self.variance, self.tables)
-            self.loads = np.empty(self.groups * LANES, np.float32)
-        self.signed = layer.input_signed and not layer.offset_inputs
-        self.sums = np.empty((len(starts), blocks * LANES), np.float32)
 
-    def add(self, images: NDArray[np.int16], keys: NDArray[np.int32], sums: NDArray[np.int32]) -> int:
+    def add(self, maps: NDArray[np.int16], keys: NDArray[np.int32], sums: NDArray[np.int32]) -> int:
         """Add this tile's level sums to ``sums`` (n, positions, outputs); give its conversions at an end."""
-        tile, ends = self.prepared.tile, 0.0
-        minus = subtracted(self.layer.spec, len(tile.outputs))
-        correction = tile.correction
-        rows = np.zeros((len(self.starts), self.groups * GROUP), np.uint8 if self.bits else np.int16)
-        patterns = np.zeros(rows.size + GROUP, np.uint8)  # the kernel reads sixteen bytes at a time
-        for image, key, out in zip(images, keys, sums, strict=True):
-            kernels.unfold_rows(image, self.starts, self.steps, rows)
-            input_sums = np.zeros(len(rows), np.int64)
-            if correction.input_gain.any():
-                signed = rows.astype(np.int8) if self.bits and self.signed else rows
-                input_sums = signed.sum(1, dtype=np.int64)
-            if self.bits:
-                patterns[: rows.size] = rows.ravel()
-                kernels.split_bits(patterns[: rows.size].view(np.uint64))
-                ends += kernels.convert_bits(
-                    patterns, self.tables, self.lengths, *self.converters, key[0], key[1], self.loads, self.sums
-                )
-            else:
-                layer = self.layer
-                units = split_planes(rows, layer.spec.inputs, layer.input_bits, layer.input_signed)
-                ends += kernels.convert_units(
-                    units.astype(np.float32), self.cells, self.variance, self.lengths, *self.converters, key[0], key[1],
-                    self.sums,
-                )  # fmt: skip
-            kernels.add_levels(
-                self.sums, minus, input_sums, correction.gain, correction.offset, correction.input_gain,
-                np.int64(correction.shift), np.int64(tile.multiplier), out[:, tile.outputs.start : tile.outputs.stop],
-            )  # fmt: skip
+        step, ends = max(1, CHUNK_PLACES // len(self.starts)), 0.0
+        for first in range(0, len(maps), step):
+            part = slice(first, min(first + step, len(maps)))
+            ends += self._add_chunk(maps[part], keys[part], sums[part].reshape(-1, sums.shape[2]))
         return int(ends)
+
+    def _add_chunk(self, maps: NDArray[np.int16], keys: NDArray[np.int32], out: NDArray[np.int32]) -> float:
+        layer, tile = self.layer, self.prepared.tile
+        starts = (np.arange(len(maps))[:, None] * maps.shape[1] + self.starts).ravel()
+        correction, places = tile.correction, len(starts)
+        driven = bool(correction.input_gain.any())
+        rows = np.zeros((places, self.groups * GROUP), np.int16)
+        if driven or not self.bits:
+            kernels.unfold_rows(maps.ravel(), starts, self.steps, rows)
+        sums = np.empty((places, self.cells.shape[1]), np.float32)
+        if self.bits:
+            patterns = np.zeros((places * self.groups + 1) * GROUP, np.uint8)  # read sixteen bytes at a time
+            words = patterns[:-GROUP].view(np.uint64).reshape(places, self.groups)
+            kernels.unfold_bits(maps.astype(np.uint8).ravel(), starts, self.steps, words)
+            loads = np.empty(self.groups * LANES, np.float32)
+            ends = kernels.convert_bits(patterns, self.tables, self.lengths, *self.converters, keys, loads, sums)
+        else:
+            units = split_planes(rows, layer.spec.inputs, layer.input_bits, layer.input_signed).astype(np.float32)
+            ends = kernels.convert_units(units, self.cells, self.variance, self.lengths, *self.converters, keys, sums)
+        kernels.add_levels(
+            sums,
+            subtracted(layer.spec, len(tile.outputs)),
+            rows.sum(1, dtype=np.int64) if driven else np.zeros(places, np.int64),
+            correction.gain,
+            correction.offset,
+            correction.input_gain,
+            np.int64(correction.shift),
+            np.int64(tile.multiplier),
+            out[:, tile.outputs.start : tile.outputs.stop],
+        )
+        return float(ends)
 
 
 def subtracted(spec: MacroSpec, outputs: int) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from cim.wire_law import GROUP
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile
 
-CHUNK_VALUES = 1 << 23  # most float values of one intermediate tensor
+CHUNK_VALUES = 1 << 21  # most float values of one intermediate tensor
 
 
 def layer_sums(
@@ -47,15 +47,14 @@ class _TileOnDevice:
 
     def __init__(self, layer: LayerSimulator, prepared: PreparedTile) -> None:
         self.layer, self.prepared = layer, prepared
-        rows, self.conversions = prepared.cells.shape
-        self.groups = len(prepared.lengths)
-        pad = ((0, self.groups * GROUP - rows), (0, 0))
+        self.conversions, self.groups = len(prepared.wire), len(prepared.lengths)
+        self.wired = bool(prepared.wire.any())
+        self.noisy = bool(prepared.variance.any() or prepared.tile.conversion_noise_codes.any())
 
         def tensor(values: NDArray[np.floating]) -> torch.Tensor:
             return torch.as_tensor(np.ascontiguousarray(values, np.float32), device=layer.device)
 
-        self.cells = tensor(np.pad(prepared.cells, pad)).reshape(self.groups, GROUP, self.conversions)
-        self.variance = tensor(prepared.variance)
+        self.cells, self.variance = tensor(prepared.cells), tensor(prepared.variance)
         self.lengths = tensor(prepared.lengths)
         self.wire = tensor(prepared.wire)
         tile = prepared.tile
@@ -65,11 +64,13 @@ class _TileOnDevice:
     def level_sums(self, driven: NDArray[np.int16], generator: torch.Generator) -> tuple[NDArray[np.int32], int]:
         """Level sums (positions, outputs) of one image's driven codes (positions, inputs)."""
         layer, mine = self.layer, driven[:, self.prepared.order]
-        step = max(1, CHUNK_VALUES // (len(layer.planes) * self.groups * max(GROUP, self.conversions)))
+        step = max(1, CHUNK_VALUES // (len(layer.planes) * max(self.groups * GROUP, self.conversions)))
         parts, ends = [], 0
         for start in range(0, len(mine), step):
             units = split_planes(mine[start : start + step], layer.spec.inputs, layer.input_bits, layer.input_signed)
-            codes = self._convert(torch.as_tensor(units.transpose(1, 0, 2).astype(np.float32)), generator)
+            codes = self._convert(
+                torch.as_tensor(np.ascontiguousarray(units.transpose(1, 0, 2), np.float32)), generator
+            )
             low, high = layer.limits
             ends += int((codes == high).sum()) + (int((codes == low).sum()) if low < 0 else 0)
             parts.append(codes.to("cpu", torch.int32).numpy())
@@ -81,18 +82,17 @@ class _TileOnDevice:
         """ADC codes (positions, planes, conversions), float, of units (positions, planes, rows)."""
         positions, planes, rows = units.shape
         x = units.reshape(positions * planes, rows).to(self.layer.device)
-        noise2 = (x * x) @ self.variance + self.noise2
-        x = torch.nn.functional.pad(x, (0, self.groups * GROUP - rows))
-        if bool((self.wire != 0).any()):
-            grouped = x.reshape(-1, self.groups, GROUP)
-            sums = torch.einsum("vgr,grc->vgc", grouped, self.cells).cumsum(1)
-            load = grouped.abs().sum(2).cumsum(1) * self.lengths
-            y = sums[:, -1] - self.wire * (sums * load[:, :, None]).sum(1)
-        else:
-            y = x @ self.cells.reshape(-1, self.conversions)
+        y = x @ self.cells
+        if self.wired:
+            # Σ_g ℓ_g n_g D_g, regrouped by row: each row's current meets the loads of its own group and all later ones.
+            driven = torch.nn.functional.pad(x.abs(), (0, self.groups * GROUP - rows))
+            loads = driven.reshape(-1, self.groups, GROUP).sum(2).cumsum(1) * self.lengths
+            beyond = loads.flip(1).cumsum(1).flip(1).repeat_interleave(GROUP, 1)[:, :rows]
+            y = y - self.wire * ((x * beyond) @ self.cells)
         y = y + self.offset
-        if bool((noise2 > 0).any()):
-            y = y + noise2.sqrt() * torch.randn(y.shape, generator=generator, device=y.device)
+        if self.noisy:
+            spread = ((x * x) @ self.variance).add_(self.noise2).sqrt_()
+            y += spread.mul_(torch.randn(y.shape, generator=generator, device=y.device))
         low, high = self.layer.limits
         place = ((y - low) / (high - low)).clamp(0.0, 1.0) * (self.inl.shape[1] - 1)
         node = place.floor().clamp(max=self.inl.shape[1] - 2)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cim.simd import (
     LANES,
+    absolute,
     add,
     add_i,
     and_i,
@@ -52,8 +53,9 @@ from cim.wire_law import GROUP
 PATTERNS = 1 << GROUP
 # Rows of the per-conversion parameter array.
 OFFSET, NOISE2, WIRE, PARAMETERS = 0, 1, 2, 3
-# Entries of the converter array: lowest and highest code, INL nodes − 1, nodes per code, lower end that counts.
-LOW, HIGH, SEGMENTS, PER_CODE, LOW_END = 0, 1, 2, 3, 4
+# Entries of the converter array: lowest and highest code, INL nodes − 1, nodes per code; codes whose
+# distance from the middle is the reach are at an end of the scale (for unsigned codes only the upper one).
+LOW, HIGH, SEGMENTS, PER_CODE, MIDDLE, REACH = 0, 1, 2, 3, 4, 5
 # INL words: value at a node and rise to the next one, 16 bits each, in 1/1024 of a code about 32768.
 WORD_ZERO, WORD_PER_CODE = 32768, 1024
 
@@ -145,43 +147,61 @@ def fill_tables(cells: Any, variance: Any, tables: Any) -> None:
 
 
 @njit(**_options)
-def unfold_rows(image: Any, starts: Any, steps: Any, rows: Any) -> None:
-    """rows[p, r] = image[starts[p] + steps[r]]; rows beyond the steps stay as they are."""
+def unfold_rows(maps: Any, starts: Any, steps: Any, rows: Any) -> None:
+    """rows[p, r] = maps[starts[p] + steps[r]]; rows beyond the steps stay as they are."""
     for p in range(starts.shape[0]):
         for r in range(steps.shape[0]):
-            rows[p, r] = image[starts[p] + steps[r]]
+            rows[p, r] = maps[starts[p] + steps[r]]
+
+
+@njit(inline="always", **_options)
+def _transpose_bits(x: Any) -> Any:
+    """Eight bytes of eight bits transposed: byte b of the result holds the bits b (Hacker's Delight, 7-3)."""
+    t = (x ^ (x >> np.uint64(7))) & np.uint64(0x00AA00AA00AA00AA)
+    x = x ^ t ^ (t << np.uint64(7))
+    t = (x ^ (x >> np.uint64(14))) & np.uint64(0x0000CCCC0000CCCC)
+    x = x ^ t ^ (t << np.uint64(14))
+    t = (x ^ (x >> np.uint64(28))) & np.uint64(0x00000000F0F0F0F0)
+    return x ^ t ^ (t << np.uint64(28))
 
 
 @njit(**_options)
-def split_bits(words: Any) -> None:
-    """In place: eight codes of one byte (a 64-bit word) become eight bytes, one a bit plane."""
-    for i in range(words.shape[0]):
-        x = words[i]
-        t = (x ^ (x >> np.uint64(7))) & np.uint64(0x00AA00AA00AA00AA)
-        x = x ^ t ^ (t << np.uint64(7))
-        t = (x ^ (x >> np.uint64(14))) & np.uint64(0x0000CCCC0000CCCC)
-        x = x ^ t ^ (t << np.uint64(14))
-        t = (x ^ (x >> np.uint64(28))) & np.uint64(0x00000000F0F0F0F0)
-        words[i] = x ^ t ^ (t << np.uint64(28))
+def unfold_bits(maps: Any, starts: Any, steps: Any, words: Any) -> None:
+    """The same for one-bit units: words (positions, groups) uint64, byte b holds bit b of eight uint8 codes."""
+    rows = steps.shape[0]
+    whole = rows // GROUP
+    for p in range(starts.shape[0]):
+        start = starts[p]
+        for g in range(whole):
+            x = np.uint64(0)
+            for r in range(GROUP):
+                x |= np.uint64(maps[start + steps[g * GROUP + r]]) << np.uint64(8 * r)
+            words[p, g] = _transpose_bits(x)
+        if whole * GROUP < rows:
+            x = np.uint64(0)
+            for r in range(whole * GROUP, rows):
+                x |= np.uint64(maps[start + steps[r]]) << np.uint64(8 * (r - whole * GROUP))
+            words[p, whole] = _transpose_bits(x)
 
 
 @njit(**_options)
 def convert_bits(
     patterns: Any, tables: Any, lengths: Any, parameters: Any, curves: Any, inl: Any, converter: Any,
-    weights: Any, key0: Any, key1: Any, loads: Any, sums: Any,
+    weights: Any, keys: Any, loads: Any, sums: Any,
 ) -> float:  # fmt: skip
-    """Shift-added codes of one tile and image for one-bit units.
+    """Shift-added codes of one tile for one-bit units; the places of all images one after the other.
 
     Args:
-        patterns: uint8 (positions · groups · 8 + 8,), the eight bits of a group for each plane.
+        patterns: uint8 (places · groups · 8 + 8,), the eight bits of a group for each plane.
         tables: of ``fill_tables``.
         lengths: float32 (groups,), see ``cim.wire_law.far_first``.
         parameters: float32 (PARAMETERS, blocks · 16).
         curves: float32 (blocks · 16,) first word of each conversion's curve in ``inl``, int32 (of ``inl_words``).
-        converter: float32 (5,).
+        converter: float32 (6,).
         weights: float32 (planes,).
+        keys: int32 (images, 2) noise keys; places divide evenly among images.
         loads: float32 scratch (groups · 16,).
-        sums: float32 (positions, blocks · 16), written: Σ planes weight · code.
+        sums: float32 (places, blocks · 16), written: Σ planes weight · code.
 
     Returns:
         Conversions that ended on the last code, padding lanes included where they do.
@@ -189,18 +209,20 @@ def convert_bits(
     blocks, groups = tables.shape[0], tables.shape[1]
     width = parameters.shape[1]
     row = PATTERNS * 2 * LANES
+    per_image = sums.shape[0] // keys.shape[0]
     ends = splat(_ZERO)
-    for p in range(sums.shape[0]):
-        load_here = splat(_ZERO)
-        for g in range(groups):
-            ones = count_ones(load_bytes(patterns, (p * groups + g) * GROUP))
-            load_here = add(load_here, to_floats(ones))  # lanes 0..7 are the planes, the rest is not used
-            store(loads, g * LANES, mul(load_here, splat(lengths[g])))
-        for b in range(blocks):
-            offset = load(parameters, OFFSET * width + b * LANES)
-            noise2 = load(parameters, NOISE2 * width + b * LANES)
-            wire = load(parameters, WIRE * width + b * LANES)
-            curve = to_ints(load(curves, b * LANES))
+    for b in range(blocks):  # outermost: one block's tables stay in the cache
+        offset = load(parameters, OFFSET * width + b * LANES)
+        noise2 = load(parameters, NOISE2 * width + b * LANES)
+        wire = load(parameters, WIRE * width + b * LANES)
+        curve = to_ints(load(curves, b * LANES))
+        for p in range(sums.shape[0]):
+            key0, key1 = keys[p // per_image, 0], keys[p // per_image, 1]
+            driven = splat(_ZERO)
+            for g in range(groups):
+                ones = count_ones(load_bytes(patterns, (p * groups + g) * GROUP))
+                driven = add(driven, to_floats(ones))  # lanes 0..7 are the planes, the rest is not used
+                store(loads, g * LANES, mul(driven, splat(lengths[g])))
             total = splat(_ZERO)
             for plane in range(weights.shape[0]):
                 d, v, loss = splat(_ZERO), splat(_ZERO), splat(_ZERO)
@@ -211,12 +233,11 @@ def convert_bits(
                     v = add(v, load(tables, here + LANES))
                     loss = fma(d, splat(loads[g * LANES + plane]), loss)
                     at += row
-                y = add(sub(d, mul(loss, wire)), offset)
-                counter = _i(((p * weights.shape[0] + plane) * blocks + b) * LANES)
+                y = sub(add(d, offset), mul(loss, wire))
+                counter = _i(((p % per_image * weights.shape[0] + plane) * blocks + b) * LANES)
                 z = _normals(add_i(lanes(), splat_i(counter)), key0, key1)
                 code = _codes(fma(sqrt(add(v, noise2)), z, y), curve, inl, converter)
-                ends = add(ends, reaches(code, splat(converter[HIGH])))
-                ends = add(ends, reaches(splat(converter[LOW_END]), code))
+                ends = add(ends, reaches(absolute(sub(code, splat(converter[MIDDLE]))), splat(converter[REACH])))
                 total = fma(code, splat(weights[plane]), total)
             store(sums, p * width + b * LANES, total)
     return _lane_sum(ends)  # type: ignore[no-any-return]
@@ -225,14 +246,16 @@ def convert_bits(
 @njit(**_options)
 def convert_units(
     units: Any, cells: Any, variance: Any, lengths: Any, parameters: Any, curves: Any, inl: Any, converter: Any,
-    weights: Any, key0: Any, key1: Any, sums: Any,
+    weights: Any, keys: Any, sums: Any,
 ) -> float:  # fmt: skip
-    """The same for wider or signed units: float32 (planes, positions, groups · 8); cells as in ``fill_tables``."""
+    """The same for wider or signed units: float32 (planes, places, groups · 8); cells as in ``fill_tables``."""
     groups = lengths.shape[0]
     width = parameters.shape[1]
     blocks = width // LANES
     ends = splat(_ZERO)
+    per_image = sums.shape[0] // keys.shape[0]
     for p in range(units.shape[1]):
+        key0, key1 = keys[p // per_image, 0], keys[p // per_image, 1]
         for b in range(blocks):
             offset = load(parameters, OFFSET * width + b * LANES)
             noise2 = load(parameters, NOISE2 * width + b * LANES)
@@ -249,12 +272,11 @@ def convert_units(
                         v = fma(load(variance, r * width + b * LANES), splat(u * u), v)
                         count += abs(u)
                     loss = fma(d, splat(count * lengths[g]), loss)
-                y = add(sub(d, mul(loss, wire)), offset)
-                counter = _i(((p * weights.shape[0] + plane) * blocks + b) * LANES)
+                y = sub(add(d, offset), mul(loss, wire))
+                counter = _i(((p % per_image * weights.shape[0] + plane) * blocks + b) * LANES)
                 z = _normals(add_i(lanes(), splat_i(counter)), key0, key1)
                 code = _codes(fma(sqrt(add(v, noise2)), z, y), curve, inl, converter)
-                ends = add(ends, reaches(code, splat(converter[HIGH])))
-                ends = add(ends, reaches(splat(converter[LOW_END]), code))
+                ends = add(ends, reaches(absolute(sub(code, splat(converter[MIDDLE]))), splat(converter[REACH])))
                 total = fma(code, splat(weights[plane]), total)
             store(sums, p * width + b * LANES, total)
     return _lane_sum(ends)  # type: ignore[no-any-return]
@@ -301,4 +323,4 @@ def normals(keys: NDArray[np.int32], count: int) -> Any:
     return out
 
 
-__all__ = ["add_levels", "convert_bits", "convert_units", "fill_tables", "normals", "split_bits", "unfold_rows"]
+__all__ = ["add_levels", "convert_bits", "convert_units", "fill_tables", "normals", "unfold_bits", "unfold_rows"]

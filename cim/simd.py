@@ -103,6 +103,7 @@ add = _operation(floats, (floats, floats), lambda b, x, y: b.fadd(x, y))
 sub = _operation(floats, (floats, floats), lambda b, x, y: b.fsub(x, y))
 mul = _operation(floats, (floats, floats), lambda b, x, y: b.fmul(x, y))
 fma = _operation(floats, (floats, floats, floats), _call("fma", 3))  # x · y + z
+absolute = _operation(floats, (floats,), _call("fabs", 1))
 sqrt = _operation(floats, (floats,), _call("sqrt", 1))
 floor = _operation(floats, (floats,), _call("floor", 1))
 minimum = _operation(floats, (floats, floats), lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y))

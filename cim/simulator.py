@@ -46,10 +46,18 @@ class NoiseKey:
     layer: int = 0
     first_image: int = 0
 
-    def words(self, image: int) -> NDArray[np.uint32]:
-        """The key of one image of a call, as two 32-bit words."""
-        entropy = (PURPOSE, self.seed, self.chip, self.layer, self.first_image + image)
-        return np.random.SeedSequence(entropy).generate_state(2, np.uint32).astype(np.uint32)
+    def words(self, images: int) -> NDArray[np.uint32]:
+        """Keys of the images of a call, two 32-bit words each: (images, 2).
+
+        The stream's 64-bit key comes from ``SeedSequence``; images step through splitmix64
+        (Steele, Lea and Flood, doi:10.1145/2660193.2660195).
+        """
+        stream = np.random.SeedSequence((PURPOSE, self.seed, self.chip, self.layer)).generate_state(1, np.uint64)[0]
+        number = np.arange(images, dtype=np.uint64) + np.uint64(self.first_image)
+        x = number * np.uint64(0x9E3779B97F4A7C15) + stream
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return np.ascontiguousarray(x ^ (x >> np.uint64(31)))[:, None].view(np.uint32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +223,7 @@ class LayerSimulator:
         if codes.ndim != 1 + len(shape) or codes.shape[1:] != shape:
             raise ValueError(f"codes {codes.shape}, expected (n, {', '.join(map(str, shape))})")
         check_codes(codes, self.input_bits, self.input_signed)
-        keys = np.stack([key.words(i) for i in range(len(codes))]) if len(codes) else np.zeros((0, 2), np.uint32)
+        keys = key.words(len(codes))
         if self.engine == "numba":
             from cim import engine_numba
 
