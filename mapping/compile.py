@@ -20,7 +20,7 @@ from mapping.tile import MatrixShape, Piece, cut, slices_needed
 
 __all__ = ["CannotMap", "Plan", "compile_network", "plan"]
 
-CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken; more change nothing
+CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken
 
 
 def compile_network(
