@@ -1,0 +1,176 @@
+"""With every non-ideality off, measured equals ideal bit for bit through the wire.
+
+A selection; ``benchmarks/exact_matrix.py`` runs every architecture on every chip file, and its
+committed table is checked here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from cim.chipfile import chip_names, idealised, load_chip, render_chip
+from cim.spec import ChipSpec, Encoding, InputCoding, InputSpec, PairSubtraction, SignedInput
+from firmware_protocols.messages import TileAddress
+from hil.emulator.chip import EmulatedChip
+from hil.open import connect, open_chip
+from hil.transports.in_process import InProcessTransport
+from mapping.architectures import ARCHITECTURES
+from mapping.compile import compile_network
+from mapping.netfile import NetworkFile
+
+from .mapping.small_networks import every_node, network, pooled_logits
+
+BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "exact_matrix.py"
+
+
+def load_benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("exact_matrix", BENCHMARK)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["exact_matrix"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+exact = load_benchmark()
+
+
+# --- built-in architectures and chip files -------------------------------------------------
+
+
+@pytest.mark.parametrize("chip", chip_names())
+@pytest.mark.parametrize(
+    ("architecture", "options"), [("lenet5", {}), ("mobilenet_v2_tiny", {"width": 0.25, "depth": 1})]
+)
+def test_small_networks_on_every_chip(architecture: str, options: dict[str, float], chip: str) -> None:
+    row = exact.measure(architecture, chip, raw=True, **options)
+    assert row.equal, row.differs
+    assert row.modes == "layer+sums+raw"
+    assert row.signed_layers >= 1
+
+
+@pytest.mark.parametrize("architecture", ["fmnist_cnn5x5", "cifar_resnet8_a", "cifar_resnet8_b"])
+def test_more_architectures_on_the_default_chip(architecture: str) -> None:
+    row = exact.measure(architecture, "lab-128", raw=False)
+    assert row.equal, row.differs
+
+
+def test_a_chip_that_is_not_ideal_is_told_apart() -> None:
+    file = exact.random_network(exact.build("lenet5", classes=("a", "b"), rng=np.random.default_rng(1)), 2)
+    program = compile_network(file, idealised(load_chip("lab-128")))
+    address = "emulated:lab-128?ideal=1&column_gain_sigma=0.02"
+    result = exact.compare(program, file.calibration_images[:1], address, raw=True)
+    assert not result["equal"]
+    assert result["differs"] == "layer conv1"
+
+
+def test_the_committed_table_holds_every_architecture_on_every_chip_and_all_are_equal() -> None:
+    rows = exact.read_table()
+    assert [(r["architecture"], r["chip"]) for r in rows if r["equal"] != "True"] == []
+    have = sorted((r["architecture"], r["chip"]) for r in rows)
+    assert have == sorted((a, c) for a in ARCHITECTURES for c in chip_names())
+    assert exact.TABLE.read_text().startswith("# python benchmarks/exact_matrix.py")
+
+
+# --- chips of a user's own -----------------------------------------------------------------
+
+
+def chip(*, rows: int = 48, columns: int = 32, **changes: object) -> ChipSpec:
+    """A small chip of a user's own, from the default one."""
+    lab = load_chip("lab-128", macros=120)
+    order = tuple(np.random.default_rng(8).permutation(columns).tolist())
+    macro = dataclasses.replace(
+        lab.macro, rows=rows, columns=columns, column_order=order, rows_per_read=rows // 2, reserved_rows=(0, 5, 6)
+    )
+    return dataclasses.replace(lab, name="mine", macro=dataclasses.replace(macro, **changes))  # type: ignore[arg-type]
+
+
+def inputs(coding: InputCoding, bits_per_cycle: int, signed: SignedInput) -> InputSpec:
+    return InputSpec(coding, 8, bits_per_cycle, signed)
+
+
+DIGITAL = {"pair_subtraction": PairSubtraction.DIGITAL}
+CHIPS = {
+    "offset column": chip(encoding=Encoding.OFFSET_COLUMN, **DIGITAL),
+    "offset column, offset inputs": chip(
+        encoding=Encoding.OFFSET_COLUMN, inputs=inputs(InputCoding.PULSE_COUNT, 3, SignedInput.OFFSET), **DIGITAL
+    ),
+    "offset column, ternary inputs": chip(
+        encoding=Encoding.OFFSET_COLUMN, inputs=inputs(InputCoding.TERNARY, 1, SignedInput.TERNARY), **DIGITAL
+    ),
+    "single-ended": chip(encoding=Encoding.SINGLE_ENDED, **DIGITAL),
+    "single-ended, offset inputs": chip(
+        encoding=Encoding.SINGLE_ENDED, inputs=inputs(InputCoding.BIT_SERIAL, 1, SignedInput.OFFSET), **DIGITAL
+    ),
+    "column pairs subtracted digitally": chip(**DIGITAL),
+    "row pairs subtracted digitally": chip(encoding=Encoding.ROW_PAIRS, **DIGITAL),
+    "row pairs, amplitudes": chip(
+        encoding=Encoding.ROW_PAIRS, inputs=inputs(InputCoding.AMPLITUDE, 4, SignedInput.PLANE)
+    ),
+    "two levels": chip(levels_us=(2.0, 20.0)),
+}
+
+
+@pytest.mark.parametrize("weight_bits", [4, 8])
+@pytest.mark.parametrize("kind", CHIPS)
+def test_every_kind_of_node_on_chips_of_a_users_own(kind: str, weight_bits: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    check(network(every_node(rng), rng, weight_bits, images=8), CHIPS[kind], tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["offset column", "single-ended, offset inputs", "row pairs subtracted digitally"])
+def test_logits_that_are_a_mean(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    check(network(pooled_logits(rng), rng, images=8), CHIPS[kind], tmp_path)
+
+
+def check(file: NetworkFile, described: ChipSpec, folder: Path) -> None:
+    """Write the chip's file, compile for its ideal, run 3 images in every mode."""
+    path = folder / "mine.toml"
+    path.write_text(render_chip(described))
+    spec = idealised(load_chip(path, macros=described.macros))
+    program = compile_network(file, spec)
+    address = f"emulated:{path}?ideal=1&macros={described.macros}"
+    result = exact.compare(program, file.calibration_images[:3], address, raw=True)
+    assert result["equal"], result["differs"]
+
+
+# --- the ends of the scale -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", chip_names())
+def test_the_largest_sums_there_are(name: str) -> None:
+    spec = idealised(load_chip(name, macros=1))
+    macro = spec.macro
+    tile = TileAddress(0, 0, macro.logical_rows, 0, min(4, macro.outputs))
+    levels = np.full((tile.rows, tile.outputs), macro.max_level, np.int8)
+    levels[:, 1::2] *= -1
+    codes = np.full((2, tile.rows), (1 << macro.inputs.bits) - 1, np.int16)
+    with open_chip(f"emulated:{name}?ideal=1&macros=1", spec=spec) as driver:
+        driver.program_tile(tile, levels)
+        result = driver.mvm(tile, codes)
+    assert result.saturated == 0
+    np.testing.assert_array_equal(result.values, codes @ levels.astype(np.int32))
+
+
+def test_ten_bits_and_a_sign_are_enough_for_128_rows_of_seven_levels() -> None:
+    tile = TileAddress(0, 0, 128, 0, 4)
+    levels = np.array([7, -7, 7, -7], np.int8) * np.ones((128, 1), np.int8)
+    codes = np.full((1, 128), 255, np.int16)
+    saturated = []
+    for bits in (10, 11):
+        spec = idealised(load_chip("lab-128", macros=1), adc_bits=bits)
+        with connect(InProcessTransport(EmulatedChip(spec, 0), "ideal"), spec=spec) as driver:
+            driver.program_tile(tile, levels)
+            result = driver.mvm(tile, codes)
+            saturated.append(result.saturated)
+    assert saturated == [32, 0]
+    np.testing.assert_array_equal(result.values, codes @ levels.astype(np.int32))
