@@ -36,6 +36,7 @@ from hil.watch import Watch
 
 EARLY_S = 1.0  # first age at which cells are read
 EARLY_READS, AGED_READS = 8, 16
+WIRE_MACROS = 3  # one resistance for all macros: a few of them tell it
 HELD_OUT = 4  # every fourth vector and cell is kept from the fits, for the goodness
 
 
@@ -83,7 +84,8 @@ def calibrate(
     levels = np.array(spec.levels_us)
     noise = fit.fit_read_variance(cells.pairs_us, cells.targets_us, levels)
     law, distance = fit_law(cells, noise, ages, (EARLY_READS, aged_reads), levels)
-    columns, wire = fit_wires(spec, [(products[m], aged[m].readings_us) for m in macros], noise)
+    wire = fit_wire(spec, [(products[m], aged[m].readings_us) for m in macros], noise)
+    columns = [Columns.of(spec, products[m], aged[m].readings_us, noise, wire.end) for m in macros]
     parts, fits = {}, []
     for m, c in zip(macros, columns, strict=True):
         final = c.final(wire.ohm)
@@ -165,18 +167,16 @@ def fit_law(
     return law, distance
 
 
-def fit_wires(
-    spec: MacroSpec, measured: list[tuple[Products, NDArray[np.float32]]], noise: ReadNoise
-) -> tuple[list[Columns], Wire]:
-    """Wire resistance of all macros together; the end of the array that the columns leave by is the one that fits."""
+def fit_wire(spec: MacroSpec, measured: list[tuple[Products, NDArray[np.float32]]], noise: ReadNoise) -> Wire:
+    """Wire resistance from some macros, and the end of the array by which the columns leave: the one that fits."""
+    chosen = measured[:: max(1, len(measured) // WIRE_MACROS)][:WIRE_MACROS]
     found = []
     for end in WireEnd:
-        columns = [Columns.of(spec, products, readings_us, noise, end) for products, readings_us in measured]
+        columns = [Columns.of(spec, products, readings_us, noise, end) for products, readings_us in chosen]
         ohm, ohm_se = fit.combine(*zip(*[c.wire() for c in columns], strict=True))
         residual = float(np.mean([c.final(ohm).residual_codes for c in columns]))
-        found.append((residual, columns, Wire(ohm, ohm_se, end)))
-    _, columns, wire = min(found, key=lambda f: f[0])
-    return columns, wire
+        found.append((residual, Wire(ohm, ohm_se, end)))
+    return min(found, key=lambda f: f[0])[1]
 
 
 @dataclass(frozen=True, slots=True)
