@@ -69,7 +69,7 @@ ROUNDS = 5  # alternations of lines, curves, noise and weights
 QUANTISATION = 1.0 / 12.0  # codes², variance of rounding
 MIN_VECTORS = 16
 MARGIN_SIGMA = 4.0  # vectors expected this close to an end of the scale are left out
-CURVE_SD = 2.0  # codes, prior width of an INL node that no vector reaches
+CURVE_SD = 2.0  # codes, widest prior of an INL node; narrowed to the size of the nodes that are seen well
 
 
 class TooFewVectors(ValueError):
@@ -376,16 +376,21 @@ def _curves(y: Floats, t: Floats, w: Floats, setup: Converters) -> tuple[Floats,
     curves, errors = np.zeros((n, nodes)), np.zeros((n, nodes))
     grid = np.arange(nodes, dtype=np.float64)
     line = np.stack([np.ones(nodes), grid - grid.mean()], 1)
-    for a in range(n):
-        matrix = np.diag(diagonal[a]) + np.diag(beside[a, :-1], 1) + np.diag(beside[a, :-1], -1)
-        inverse = np.linalg.inv(matrix + np.eye(nodes) / CURVE_SD**2)
-        # Least squares under the two conditions lineᵀ · matrix · curve = 0.
-        rule = line.T @ matrix
-        lever = inverse @ rule.T
-        keep = np.eye(nodes) - lever @ np.linalg.pinv(rule @ lever) @ rule
-        covariance = keep @ inverse
-        curves[a] = covariance @ right[a]
-        errors[a] = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    width = CURVE_SD
+    for _ in range(2):
+        for a in range(n):
+            matrix = np.diag(diagonal[a]) + np.diag(beside[a, :-1], 1) + np.diag(beside[a, :-1], -1)
+            inverse = np.linalg.inv(matrix + np.eye(nodes) / width**2)
+            # Least squares under the two conditions lineᵀ · matrix · curve = 0.
+            rule = line.T @ matrix
+            lever = inverse @ rule.T
+            keep = np.eye(nodes) - lever @ np.linalg.pinv(rule @ lever) @ rule
+            covariance = keep @ inverse
+            curves[a] = covariance @ right[a]
+            errors[a] = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        well = errors < 0.1 * CURVE_SD
+        if well.any():
+            width = float(np.clip(1.5 * np.sqrt(np.mean(curves[well] ** 2)), 0.1, CURVE_SD))
     return curves, errors
 
 

@@ -117,9 +117,15 @@ def _codes(y: Any, curve: Any, inl: Any, converter: Any) -> Any:
 def inl_words(inl_codes: NDArray[np.float64]) -> NDArray[np.int32]:
     """INL curves (conversions, nodes) as words (conversions, nodes − 1): one lookup gives a segment.
 
-    Values are rounded to 1/1024 code; beyond ±15 codes they are cut off.
+    Values are rounded to 1/1024 code.
+
+    Raises:
+        ValueError: a curve leaves ±15 codes, which the words do not hold.
     """
-    fixed = np.rint(np.clip(inl_codes, -15.0, 15.0) * WORD_PER_CODE).astype(np.int64) + WORD_ZERO
+    largest = float(np.abs(inl_codes).max(initial=0.0))
+    if largest > 15.0:
+        raise ValueError(f"INL of {largest:.1f} codes; this engine holds 15: use engine='torch'")
+    fixed = np.rint(inl_codes * WORD_PER_CODE).astype(np.int64) + WORD_ZERO
     words = (fixed[:, :-1] & 0xFFFF) | (np.diff(fixed, axis=1) + WORD_ZERO) << 16
     return words.astype(np.uint32).view(np.int32)
 

@@ -408,3 +408,35 @@ def test_wrong_shapes_and_codes_are_refused() -> None:
     sums, share = layer.level_sums(np.zeros((0, 8), np.int16), NoiseKey(0))
     assert sums.shape == (0, 3)
     assert share == 0.0
+
+
+def test_a_curve_too_large_for_the_fast_engine_is_refused_not_cut() -> None:
+    columns = ideal_columns(LAB)
+    columns = replace(columns, inl_codes=columns.inl_codes + 20.0)
+    codes = np.zeros((1, 8), np.int16)
+    layer = one_vector_layer("numba", np.zeros((8, 3), np.int8), columns=columns)
+    with pytest.raises(ValueError, match=r"INL of 20\.0 codes"):
+        layer.level_sums(codes, NoiseKey(0))
+    sums, _ = one_vector_layer("torch", np.zeros((8, 3), np.int8), columns=columns).level_sums(codes, NoiseKey(0))
+    np.testing.assert_array_equal(sums, 20)
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    layer, _ = noisy_layer("numba")
+    alone = [layer.level_sums(MAPS, NoiseKey(s))[0] for s in range(6)]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda s: layer.level_sums(MAPS, NoiseKey(s))[0], range(6)))
+    np.testing.assert_array_equal(alone, together)
+
+
+def test_the_belief_never_reads_the_sample_of_a_chip_file() -> None:
+    from pathlib import Path
+
+    import cim
+
+    folder = Path(cim.__file__).parent
+    belief = ("calibration", "calibration_file", "device", "fit", "fit_cells", "simulator", "wire_law", "simd")
+    for name in (*belief, "engine_numba", "engine_torch", "sim_kernels"):
+        assert ".sample" not in (folder / f"{name}.py").read_text(encoding="utf-8"), name
