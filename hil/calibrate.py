@@ -84,8 +84,8 @@ def calibrate(
     levels = np.array(spec.levels_us)
     noise = fit.fit_read_variance(cells.pairs_us, cells.targets_us, levels)
     law, distance = fit_law(cells, noise, ages, (EARLY_READS, aged_reads), levels)
-    wire = fit_wire(spec, [(products[m], aged[m].readings_us) for m in macros], noise)
-    columns = [Columns.of(spec, products[m], aged[m].readings_us, noise, wire.end) for m in macros]
+    wire = fit_wire(spec, [(products[m], aged[m].readings_us) for m in macros], noise, aged_reads)
+    columns = [Columns.of(spec, products[m], aged[m].readings_us, noise, aged_reads, wire.end) for m in macros]
     parts, fits = {}, []
     for m, c in zip(macros, columns, strict=True):
         final = c.final(wire.ohm)
@@ -167,12 +167,14 @@ def fit_law(
     return law, distance
 
 
-def fit_wire(spec: MacroSpec, measured: list[tuple[Products, NDArray[np.float32]]], noise: ReadNoise) -> Wire:
+def fit_wire(
+    spec: MacroSpec, measured: list[tuple[Products, NDArray[np.float32]]], noise: ReadNoise, reads: int
+) -> Wire:
     """Wire resistance from some macros, and the end of the array by which the columns leave: the one that fits."""
     chosen = measured[:: max(1, len(measured) // WIRE_MACROS)][:WIRE_MACROS]
     found = []
     for end in WireEnd:
-        columns = [Columns.of(spec, products, readings_us, noise, end) for products, readings_us in chosen]
+        columns = [Columns.of(spec, products, readings_us, noise, reads, end) for products, readings_us in chosen]
         ohm, ohm_se = fit.combine(*zip(*[c.wire() for c in columns], strict=True))
         residual = float(np.mean([c.final(ohm).residual_codes for c in columns]))
         found.append((residual, Wire(ohm, ohm_se, end)))
@@ -188,6 +190,7 @@ class Columns:
     variance_us2: NDArray[np.float64]
     codes: NDArray[np.int32]
     setup: fit.Converters
+    readings: fit.CellReadings
 
     @classmethod
     def of(
@@ -196,6 +199,7 @@ class Columns:
         products: Products,
         readings_us: NDArray[np.float32],
         noise: ReadNoise,
+        reads: int,
         end: WireEnd,
     ) -> Columns:
         halves = tile_halves_us(np.nan_to_num(readings_us), spec, 0, spec.logical_rows, 0, spec.outputs)
@@ -207,6 +211,7 @@ class Columns:
             fit.predicted_variance_us2(spec, halves, units, noise),
             products.codes,
             fit.Converters(spec.lsb_us(products.range_code), code_limits(spec.adc.bits, spec.adc_signed), adc),
+            fit.CellReadings.of(spec, halves, units, noise, reads),
         )
 
     @property
@@ -223,7 +228,11 @@ class Columns:
     def final(self, ohm: float) -> fit.ColumnFit:
         at = self.fitted
         return fit.fit_columns(
-            self.predicted_us[at] - ohm * self.loss_us[at], self.codes[at], self.variance_us2[at], self.setup
+            self.predicted_us[at] - ohm * self.loss_us[at],
+            self.codes[at],
+            self.variance_us2[at],
+            self.setup,
+            fit.CellReadings(self.readings.units[at], self.readings.variance_us2),
         )
 
     def held_out_r2(self, final: fit.ColumnFit, ohm: float) -> float:
