@@ -200,7 +200,7 @@ def deploy(
     with screen(quiet=False) as watch:
         if dry_run:
             program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
-            cost = estimate(program, options)
+            cost = estimate(program, options, calibrate=calibration is None)
             print_result(cost.lines(baud, program.spec.write.max_pulses), cost.to_json(baud), as_json)
             return ExitCode.DONE
         report = deploy(

@@ -18,10 +18,11 @@ from hil.collect import collect, report_of, sample_layers
 from hil.corrections import column_corrections, training_inputs
 from hil.data import Dataset, load_dataset
 from hil.driver import ChipDriver
+from hil.dryrun import estimate, say_if_long
 from hil.job import PROGRAM, READ_AFTER, READ_BEFORE, Deployment, DeployOptions
 from hil.looks import plan_images, run_looks
 from hil.open import open_chip
-from hil.program import ensure_programmed, read_back
+from hil.program import ensure_programmed, holds, read_back
 from hil.report import write_report
 from hil.runfile import RunData
 from hil.runfolder import new_run_folder
@@ -75,6 +76,7 @@ def deploy(
         record = load_record(calibration) if calibration else None
     with new_run_folder(out) as folder:
         with open_chip(address, spec=program.spec, baud=baud, log=folder.part / "wire.log") as driver:
+            say_if_long(driver, estimate(program, options, calibrate=record is None), baud, options, watch)
             report, run = deploy_on(
                 driver,
                 program,
@@ -115,13 +117,17 @@ def deploy_on(
     """
     options, watch = options or DeployOptions(), watch or Watch()
     order, looks = plan_images(data, program, options)
+    overwritten = record is None
     with watch.stage("calibrating"):
         if record is None:
+            if holds(driver, program):
+                watch.note("calibrating overwrites the program that the chip holds; --calibration RECORD keeps it")
             record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, watch=watch)
         check_record(record, driver, program.macros)
     with watch.stage("programming"):
         sample = PROGRAM | (options.seed & 0xFFFF) << 32
-        written = ensure_programmed(driver, program, sample=sample, force=options.reprogram, watch=watch)
+        force = options.reprogram or overwritten
+        written = ensure_programmed(driver, program, sample=sample, force=force, watch=watch)
     with watch.stage("waiting"):
         driver.wait(options.age_s)
     with watch.stage("reading back"):

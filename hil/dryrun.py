@@ -7,14 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hil.driver import ChipDriver
 from hil.job import DeployOptions
 from hil.probes import VECTORS
+from hil.transports import is_serial
+from hil.watch import Watch
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram, MatrixStep
 
 FRAME_OVERHEAD = 1.045  # framing, header and checksum of 512-byte payloads
 LONG_RUN_S = 600.0
-PULSES_A_CELL = 20.0  # of an emulated lab-128: hil deploy --emulated --json, cells.pulses / cells.total
+PULSES_A_CELL = 9.0  # of an emulated lab-128: hil deploy --emulated --json, cells.pulses / cells.total
+CALIBRATION_PULSES = 32.0  # a cell of every macro in use: hil calibrate --emulated, all SET, all RESET, pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,9 @@ class Estimate:
     inference_bytes: int  # all images of the first look, all repeats
     images: int
     most_pulses: int
-    chip_s: float  # chip time of inference and programming at the typical pulse count
+    chip_s: float  # chip time of inference and of the expected pulses
     typical_pulses: int
+    calibrate_pulses: int
 
     @property
     def total_bytes(self) -> int:
@@ -53,6 +58,8 @@ class Estimate:
             f"{'pulses':<14} {self.typical_pulses:10d} expected for {self.cells} cells, at most {self.most_pulses} "
             f"({max_pulses} a cell)"
         )
+        if self.calibrate_pulses:
+            lines.append(f"{'':<14} {self.calibrate_pulses:10d} expected for the calibration before")
         if self.wire_s(baud) + self.chip_s > LONG_RUN_S:
             lines.append(f"this run takes more than {LONG_RUN_S / 60:.0f} minutes on such a line")
         return lines
@@ -61,8 +68,8 @@ class Estimate:
         return {**dataclasses.asdict(self), "total_bytes": self.total_bytes, "baud": baud, "wire_s": self.wire_s(baud)}
 
 
-def estimate(program: ConductanceProgram, options: DeployOptions) -> Estimate:
-    """Cost of deploying ``program`` on a chip that runs whole layers, calibration included."""
+def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: bool = True) -> Estimate:
+    """Cost of deploying ``program`` on a chip that runs whole layers; without a record it is calibrated first."""
     spec, macro, macros = program.spec, program.spec.macro, len(program.macros)
     size = macro.rows * macro.columns
     cells = sum(int(np.isfinite(macro_targets_us(program, m)).sum()) for m in program.macros)
@@ -73,18 +80,36 @@ def estimate(program: ConductanceProgram, options: DeployOptions) -> Estimate:
     planes = macro.inputs.bits / macro.inputs.bits_per_cycle
     read_ns = spec.timing.row_setup_ns + spec.timing.input_cycle_ns + spec.timing.conversion_ns * macro.adc.shared_by
     pulse_ns = spec.timing.pulse_ns + spec.write.verify_reads * spec.timing.verify_ns
-    pulses = round(cells * PULSES_A_CELL)
+    pulses, calibrate_pulses = round(cells * PULSES_A_CELL), round(macros * size * CALIBRATION_PULSES) * calibrate
     return Estimate(
         cells=cells,
         program_bytes=macros * written,
         read_back_bytes=2 * macros * 2 * size,
-        calibrate_bytes=macros * probes,
+        calibrate_bytes=macros * probes * calibrate,
         inference_bytes=options.repeats * images * sum(image_bytes(step) for step in program.matrices),
         images=images,
         most_pulses=cells * spec.write.max_pulses,
         typical_pulses=pulses,
-        chip_s=1e-9 * (options.repeats * images * reads * planes * read_ns + pulses * pulse_ns),
+        calibrate_pulses=calibrate_pulses,
+        chip_s=1e-9 * (options.repeats * images * reads * planes * read_ns + (pulses + calibrate_pulses) * pulse_ns),
     )
+
+
+def say_if_long(driver: ChipDriver, cost: Estimate, baud: int, options: DeployOptions, watch: Watch) -> None:
+    """Note, before anything is written, that a run will take more than ten minutes, and where they go.
+
+    A serial line carries the bytes; real silicon is waited for until its cells have the age.
+    """
+    parts = []
+    if is_serial(driver.address):
+        parts.append((cost.wire_s(baud), f"on the line at {baud} baud"))
+    if driver.description.kind == "silicon":
+        ages = options.age_s * (2 if cost.calibrate_bytes else 1)
+        parts.append((cost.chip_s + ages, "on the chip, the wait for the age included"))
+    total = sum(seconds for seconds, _ in parts)
+    if total > LONG_RUN_S:
+        words = ", ".join(f"{seconds / 60:.0f} minutes {where}" for seconds, where in parts)
+        watch.note(f"this run takes more than {LONG_RUN_S / 60:.0f} minutes: {words} (Ctrl-C ends it at any time)")
 
 
 def positions(step: MatrixStep) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from cim.calibration import CalibrationRecord
 from hil.corrections import LayerInputs
 from hil.driver import ChipDriver
+from hil.errors import UsageError
 from hil.infer import Corrections
 from hil.program import ProgramReport
 from hil.simulate import VirtualChips
@@ -34,10 +36,25 @@ class DeployOptions:
     virtual_chips: int = 20
     tolerance: float = 0.01
     age_s: float = 3600.0
-    read_back_reads: int = 16
+    read_back_reads: int = 32
     layer_images: int = 16
     reprogram: bool = False
     device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for good, text in (
+            (self.samples >= 2, f"samples: {self.samples}, at least 2 images are needed"),
+            (self.repeats >= 1, f"repeats: {self.repeats}, at least 1 pass is needed"),
+            (self.virtual_chips >= 2, f"virtual chips: {self.virtual_chips}, at least 2 are needed"),
+            (0 < self.tolerance < 1, f"tolerance: {100 * self.tolerance:g} points, not between 0 and 100"),
+            (0 <= self.seed < 1 << 63, f"seed: {self.seed}, not from 0 to 2^63 - 1"),
+            (0 <= self.age_s < math.inf, f"age: {self.age_s} s"),
+            (1 <= self.read_back_reads <= 255, f"reads of a read-back: {self.read_back_reads}, not from 1 to 255"),
+            (self.layer_images >= 1, f"images of a layer sample: {self.layer_images}, at least 1 is needed"),
+        ):
+            if not good:
+                raise UsageError(text)
+        check_device(self.device)
 
 
 @dataclass(frozen=True)
@@ -68,3 +85,21 @@ class Deployment:
             readings_us=self.readings_us if conditioned else None,
             device=self.options.device,
         )
+
+
+def check_device(device: str) -> None:
+    """Refuse a torch device that this machine does not have, before hours are spent on the chip.
+
+    Raises:
+        UsageError: unknown, or no such accelerator here.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"the simulator cannot run on {device!r}: {str(error).splitlines()[0]}", hint="--device cpu"
+        ) from error

@@ -60,12 +60,20 @@ def ensure_programmed(
     Raises:
         hil.errors.DeviceError, hil.errors.LinkError: the chip refused or fell silent.
     """
-    if driver.description.program_digest.hex() == program.digest and not force:
+    if holds(driver, program) and not force:
         if spot_check(driver, program, sample=sample):
-            watch.note("the chip already held this program: checked, not rewritten (--reprogram forces)")
+            watch.note(
+                "the chip already held this program: checked, not rewritten (--reprogram forces); "
+                "its cells are older than the age says"
+            )
             return None
         watch.note("the chip says it holds this program, but its cells do not match: programming again")
     return program_chip(driver, program, sample=sample, watch=watch)
+
+
+def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
+    """Whether the chip said, when it was opened, that it holds this program."""
+    return driver.held_program() == bytes.fromhex(program.digest)
 
 
 def program_chip(driver: ChipDriver, program: ConductanceProgram, *, sample: int, watch: Watch) -> ProgramReport:

@@ -134,7 +134,7 @@ def _to_content(network: NetworkFile) -> dict[str, Any]:
     quantisation = {
         "weight_bits": network.weight_bits,
         "activation_bits": network.activation_bits,
-        "calibration_images": torch.tensor(network.calibration_images),
+        "calibration_images": torch.tensor(np.ascontiguousarray(network.calibration_images)),
         "calibration_digest": network.calibration_digest,
     }
     if network.calibration_labels is not None:
@@ -144,7 +144,7 @@ def _to_content(network: NetworkFile) -> dict[str, Any]:
         "format": FORMAT,
         "version": f"{VERSION[0]}.{VERSION[1]}",
         "graph": records,
-        "state": {name: torch.tensor(values) for name, values in state.items()},
+        "state": {name: torch.tensor(np.ascontiguousarray(values)) for name, values in state.items()},
         "quantisation": quantisation,
         "preprocess": {"mean": list(preprocess.mean), "std": list(preprocess.std)},
         "classes": list(network.graph.classes),

@@ -59,6 +59,11 @@ def open_transport(address: str, *, baud: int = DEFAULT_BAUD, timeout_s: float =
     raise bad_address(address)
 
 
+def is_serial(address: str) -> bool:
+    """Whether an address names a serial line, on which every byte takes its time."""
+    return _SCHEME.fullmatch(address) is None or address.lower().startswith("visa:asrl")
+
+
 def host_and_port(address: str, rest: str) -> tuple[str, int]:
     """Split ``//HOST:PORT``; IPv6 hosts stand in brackets. Raises ``PortError``."""
     try:
