@@ -3,7 +3,8 @@
 ResNet-20 (option A) on 128-row tiles of emulated lab-128, bit-serial 8-bit inputs, all effects on, whole
 layers on the chip, one thread. Prints one JSON line: milliseconds an image and their ratio, conversions an
 image, nanoseconds a conversion, and where the time goes (cProfile shares by room). The forward is timed
-channels-last, the faster layout; ``ratio_nchw`` is against the other one.
+channels-last, the faster layout; ``ratio_nchw`` is against the other one. Both are
+timed in turn with the measurement, and medians taken.
 
     python benchmarks/measurement_speed.py [--images 32] [--profile]
 """
@@ -34,25 +35,28 @@ from mapping.compile import compile_network
 from mapping.execute import run
 from mapping.netfile import NetworkFile
 
+FORWARD_IMAGES = 64
+ROUNDS = 3
 ROOMS = ("hil/emulator", "firmware_protocols", "mapping", "cim", "hil")
 
 
-def best(work: Callable[[], object], images: int, passes: int = 3) -> float:
-    """Milliseconds of CPU time an image, the best of some passes."""
-    times = []
-    for _ in range(passes):
-        start = time.process_time()
-        work()
-        times.append(time.process_time() - start)
-    return min(times) * 1000 / images
+def cpu_ms(work: Callable[[], object], images: int) -> float:
+    """Milliseconds of CPU time an image."""
+    start = time.process_time()
+    work()
+    return (time.process_time() - start) * 1000 / images
 
 
-def plain_forward(images: int, layout: torch.memory_format) -> float:
+def plain_forward(layout: torch.memory_format) -> Callable[[], object]:
     network = module("cifar_resnet20_a", classes=10, input_shape=(3, 32, 32)).eval().to(memory_format=layout)
-    batch = torch.rand(images, 3, 32, 32).to(memory_format=layout)
-    with torch.inference_mode():
-        network(batch)
-        return best(lambda: network(batch), images)
+    batch = torch.rand(FORWARD_IMAGES, 3, 32, 32).to(memory_format=layout)
+
+    def forward() -> object:
+        with torch.inference_mode():
+            return network(batch)
+
+    forward()
+    return forward
 
 
 def shares(profile: cProfile.Profile) -> dict[str, float]:
@@ -81,14 +85,19 @@ def main() -> None:
         run(program, images[:2], multiply)
         before = sum(c.total for c in multiply.conversions.values())
         wire = dict(chip.counters)
-        measured = best(lambda: run(program, images, multiply), options.images, 2)
-        conversions = (sum(c.total for c in multiply.conversions.values()) - before) / (2 * options.images)
-        wire_bytes = sum(v - wire[k] for k, v in chip.counters.items() if "bytes" in k) / (2 * options.images)
+        work = {
+            "measured": (lambda: run(program, images, multiply), options.images),
+            "channels_last": (plain_forward(torch.channels_last), FORWARD_IMAGES),
+            "nchw": (plain_forward(torch.contiguous_format), FORWARD_IMAGES),
+        }
+        rounds = [{name: cpu_ms(*what) for name, what in work.items()} for _ in range(ROUNDS)]  # interleaved
+        times = {name: float(np.median([r[name] for r in rounds])) for name in work}
+        measured, channels_last, nchw = times["measured"], times["channels_last"], times["nchw"]
+        conversions = (sum(c.total for c in multiply.conversions.values()) - before) / (ROUNDS * options.images)
+        wire_bytes = sum(v - wire[k] for k, v in chip.counters.items() if "bytes" in k) / (ROUNDS * options.images)
         profile = cProfile.Profile()
         if options.profile:
             profile.runcall(run, program, images, multiply)
-    channels_last = plain_forward(64, torch.channels_last)
-    nchw = plain_forward(64, torch.contiguous_format)
     print(
         json.dumps(
             {
