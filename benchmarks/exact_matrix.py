@@ -21,6 +21,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -156,7 +157,7 @@ def raw_chip(spec: ChipSpec) -> EmulatedChip:
     return EmulatedChip(spec, 0, capabilities=capabilities)
 
 
-def compare(program: ConductanceProgram, images: NDArray[np.uint8], address: str, *, raw: bool) -> dict[str, object]:
+def compare(program: ConductanceProgram, images: NDArray[np.uint8], address: str, *, raw: bool) -> dict[str, Any]:
     """Run a compiled network on the ideal chip at ``address`` in every mode; fields of ``Row``."""
     ideal = ideal_answers(program, images)
     with open_chip(address, spec=program.spec) as driver:
@@ -184,7 +185,7 @@ def compare(program: ConductanceProgram, images: NDArray[np.uint8], address: str
     }
 
 
-def measure(architecture: str, chip: str, *, raw: bool | None = None, images: int = 1, **options: float) -> Row:
+def measure(architecture: str, chip: str, *, raw: bool | None = None, images: int = 1, **options: Any) -> Row:
     """One row; ``options`` go to the architecture (``width``, ``depth``)."""
     start = time.monotonic()
     graph = build(architecture, classes=tuple("0123456789"), rng=np.random.default_rng(1), **options)
@@ -194,7 +195,7 @@ def measure(architecture: str, chip: str, *, raw: bool | None = None, images: in
     seen = np.random.default_rng(3).integers(0, 256, (images, *network.calibration_images.shape[1:])).astype(np.uint8)
     small = macros <= RAW_MACROS if raw is None else raw
     result = compare(program, seen, f"emulated:{chip}?ideal=1&macros={macros}", raw=small)
-    return Row(architecture, chip, **result, seconds=round(time.monotonic() - start, 1))  # type: ignore[arg-type]
+    return Row(architecture, chip, **result, seconds=round(time.monotonic() - start, 1))
 
 
 def read_table(path: Path = TABLE) -> list[dict[str, str]]:
