@@ -67,8 +67,9 @@ def crop(pixels: Tensor, which: Tensor) -> Tensor:
     return torch.where((which % 2 == 1).view(-1, 1, 1, 1), cut.flip(-1), cut)
 
 
-def random_crops(*shape: int) -> Tensor:
-    return torch.randint(0, 2 * CROPS**2, shape)
+def random_crops(*shape: int, mirrored: bool = True) -> Tensor:
+    """Crop numbers; half of them mirrored, or none."""
+    return torch.randint(0, 2 * CROPS**2, shape) if mirrored else 2 * torch.randint(0, CROPS**2, shape)
 
 
 def forward(model: nn.Module, pixels: Tensor) -> Tensor:
@@ -115,9 +116,10 @@ def train_teacher(model: nn.Module, train: Images, validation: Images, epochs: i
 
 
 @torch.no_grad()
-def answer_views(teacher: nn.Module, train: Images, views: int) -> Views:
+def answer_views(teacher: nn.Module, train: Images, views: int, mirrored: bool) -> Views:
+    """The teacher's answers to ``views`` random crops of each image."""
     teacher.eval()
-    which = random_crops(views, len(train))
+    which = random_crops(views, len(train), mirrored=mirrored)
     rows = [
         torch.cat([forward(teacher, crop(p, w)) for p, w in zip(train.pixels.split(500), row.split(500), strict=True)])
         for row in which

@@ -15,7 +15,6 @@ multiplications an image, 16 tiles.
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,6 +39,9 @@ from mapping.graph import Preprocess
 from mapping.netfile import NetworkFile, save_network
 
 SEED = 3
+STRENGTH = 0.5  # errors in training, in units of those expected after an hour
+CYCLES = ((30, 0.004, True), (25, 0.002, True), (25, 0.002, False))  # epochs, peak rate, mirrored images too
+TEACHER_EPOCHS = 18
 CALIBRATION_IMAGES = 128
 
 
@@ -92,36 +94,45 @@ class Student(nn.Module):
         return self.classifier(functional.avg_pool2d(x, 2).flatten(1))
 
 
-def make_teacher(work: Path, train: Images, validation: Images, epochs: int) -> nn.Module:
+def make_teacher(work: Path, train: Images, validation: Images) -> nn.Module:
     teacher, file = teacher_network().to(memory_format=torch.channels_last), work / "teacher.pt"
     if file.exists():
         teacher.load_state_dict(torch.load(file, weights_only=True))
     else:
-        train_teacher(teacher, train, validation, epochs)
+        train_teacher(teacher, train, validation, TEACHER_EPOCHS)
         torch.save(teacher.state_dict(), file)
     return teacher
 
 
-def make_views(work: Path, teacher: nn.Module, train: Images, views: int) -> Views:
-    file = work / "views.pt"
+def make_views(work: Path, teacher: nn.Module, train: Images, *, mirrored: bool) -> Views:
+    file = work / ("views.pt" if mirrored else "views_plain.pt")
     if not file.exists():
-        answers = answer_views(teacher, train, views)
+        answers = answer_views(teacher, train, 8 if mirrored else 5, mirrored)
         torch.save({"crop": answers.crop, "logits": answers.logits}, file)
     return Views(**torch.load(file, weights_only=True))
 
 
-def make_student(options: argparse.Namespace, train: Images, validation: Images, views: Views) -> nn.Module:
-    """A first cycle from random weights, a second from its result at half the rate."""
-    student, file = Student().to(memory_format=torch.channels_last), options.work / "student1.pt"
-    cycle = partial(train_student, train=train, validation=validation, views=views, strength=options.strength)
-    torch.manual_seed(SEED)
-    if file.exists():
+def make_student(work: Path, teacher: nn.Module, train: Images, validation: Images) -> nn.Module:
+    """The student after all cycles, each from the result of the one before."""
+    student = Student().to(memory_format=torch.channels_last)
+    for number, (epochs, rate, mirrored) in enumerate(CYCLES, 1):
+        file = work / f"student{number}.pt"
+        if not file.exists():
+            torch.manual_seed(SEED + number)
+            student = train_student(
+                student,
+                train,
+                validation,
+                make_views(work, teacher, train, mirrored=mirrored),
+                epochs=epochs,
+                strength=STRENGTH,
+                rate=rate,
+                fresh=number == 1,
+                checkpoint=work / "checkpoint.pt",
+            )
+            torch.save(student.state_dict(), file)
         student.load_state_dict(torch.load(file, weights_only=True))
-    else:
-        student = cycle(student, epochs=options.epochs, checkpoint=options.work / "checkpoint.pt")
-        torch.save(student.state_dict(), file)
-    checkpoint = options.work / "checkpoint.pt"
-    return cycle(student, epochs=options.more_epochs, checkpoint=checkpoint, rate=0.002, fresh=False)
+    return student
 
 
 def export(model: nn.Module, out: Path, calibration: Tensor, provenance: dict[str, str]) -> NetworkFile:
@@ -144,10 +155,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the teacher, its answers and checkpoints")
     parser.add_argument("--out", type=Path, required=True, help="network file to write")
-    parser.add_argument("--epochs", type=int, default=30, help="of the first cycle")
-    parser.add_argument("--more-epochs", type=int, default=40, help="of the second cycle")
-    parser.add_argument("--teacher-epochs", type=int, default=18)
-    parser.add_argument("--strength", type=float, default=0.5, help="errors in training, in units of the expected ones")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
@@ -156,9 +163,8 @@ def main() -> None:
     images = load_images("fashion-mnist", "train")
     chosen, rest = split_training(images)
     train, validation = images[rest], images[chosen]
-    teacher = make_teacher(options.work, train, validation, options.teacher_epochs)
-    views = make_views(options.work, teacher, train, views=8)
-    student = make_student(options, train, validation, views)
+    teacher = make_teacher(options.work, train, validation)
+    student = make_student(options.work, teacher, train, validation)
     provenance = {"trained by": "examples/train_bundled.py", "data": "Fashion-MNIST training images (MIT, Zalando SE)"}
     export(student, options.out, chosen[:CALIBRATION_IMAGES], provenance)
 
