@@ -65,6 +65,10 @@ def first_mvm(
             f"{len(spec.adc.full_scales_us)} ranges; at least 2 reads",
         )
     if level is not None:
+        if abs(level) > spec.max_level:
+            raise UsageError(
+                f"level {level} is not on this chip", likely=f"it has -{spec.max_level} to {spec.max_level}"
+            )
         tile = encode_tile(np.full((rows, outputs), level, np.int8), spec, 0, 0)
         targets = np.full((spec.rows, spec.columns), np.nan, np.float32)
         targets[np.ix_(tile.word_lines, tile.bit_lines)] = tile.targets_us

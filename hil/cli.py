@@ -58,7 +58,9 @@ Port = Annotated[
 ]
 Emulated = Annotated[bool, typer.Option("--emulated", help="use a stand-in chip (NOT SILICON); --chip says which")]
 Chip = Annotated[str, typer.Option(help="chip file: a name from `hil chips`, or a path to a .toml")]
-Macros = Annotated[int | None, typer.Option(help="another number of macros than the chip file's", show_default=False)]
+Macros = Annotated[
+    int | None, typer.Option(min=1, help="another number of macros than the chip file's", show_default=False)
+]
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
 Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
 DataDir = Annotated[Path | None, typer.Option(help="where data sets lie (also HIL_DATA)", show_default=False)]
@@ -74,8 +76,10 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run a command line and give its exit code; every error becomes words on stderr."""
     try:
-        result = app(arguments, standalone_mode=False, prog_name="hil")
-        return int(result or 0)
+        code = int(app(arguments, standalone_mode=False, prog_name="hil") or 0)
+        if code == ExitCode.CTRL_C:  # Typer turns Ctrl-C into this code
+            raise KeyboardInterrupt
+        return code
     except (typer.Abort, KeyboardInterrupt):
         complain("interrupted; nothing half-written was left")
         return ExitCode.CTRL_C
@@ -83,7 +87,7 @@ def run(arguments: list[str]) -> int:
         complain(f"error: {error}")
         return error.exit_code
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             complain(f"error: cannot write: {error.strerror}\n  where   {error.filename}\n  try     free some space")
             return ExitCode.CANNOT_WRITE
         return bug(error)
@@ -261,6 +265,7 @@ def calibrate(
     with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
         chosen = numbers(only, driver.spec.macros) if only else tuple(range(driver.spec.macros))
         record = calibrate(driver, chosen, seed=seed, age_s=seconds(age), effort=4 if full else 1, watch=watch)
+    with writing(out):
         save_record(record, out)
     print_result(record_lines(record), {"record": str(out), "serial": record.serial, "macros": list(chosen)}, as_json)
     return ExitCode.DONE
@@ -273,10 +278,10 @@ def compile(
     macros: Macros = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="program.h5 to write", show_default=False)] = None,
     weight_bits: Annotated[
-        int | None, typer.Option(help="2 to 8; default: the network file's", show_default=False)
+        int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
     ] = None,
     activation_bits: Annotated[
-        int | None, typer.Option(help="2 to 8; default: the network file's", show_default=False)
+        int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
     ] = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
@@ -296,7 +301,8 @@ def compile(
             activation_bits=activation_bits,
             progress=watch.step,
         )
-        if out:
+    if out:
+        with writing(out):
             save_program(program, out)
     summary = plan(program)
     print_result(summary.lines(), {**summary.to_json(), "program": str(out) if out else None}, as_json)
@@ -344,9 +350,9 @@ def import_(
     data: Annotated[str, typer.Option(help="data set whose training images calibrate the network")] = "fashion-mnist",
     data_dir: DataDir = None,
     download: Download = False,
-    images: Annotated[int, typer.Option(help="training images to store for calibration")] = 128,
-    weight_bits: Annotated[int, typer.Option(help="weight bits, 2 to 8")] = 4,
-    activation_bits: Annotated[int, typer.Option(help="activation bits, 2 to 8")] = 8,
+    images: Annotated[int, typer.Option(min=1, help="training images to store for calibration")] = 128,
+    weight_bits: Annotated[int, typer.Option(min=2, max=8, help="weight bits, 2 to 8")] = 4,
+    activation_bits: Annotated[int, typer.Option(min=2, max=8, help="activation bits, 2 to 8")] = 8,
     mean: Annotated[
         str | None, typer.Option(help="per channel, of pixels in 0…1: 0.5,0.5,0.5", show_default=False)
     ] = None,
@@ -373,7 +379,8 @@ def import_(
         )
     from mapping.netfile import save_network
 
-    save_network(network, out)
+    with writing(out):
+        save_network(network, out)
     say(f"{out}   {len(network.graph.nodes)} nodes, W{weight_bits}A{activation_bits}, {images} calibration images")
     return ExitCode.DONE
 
@@ -553,6 +560,17 @@ def show(
         for line in summary_lines(report):
             say(line)
     return int(report.exit_code)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the system while one output is written: disk full, no permission, no such folder."""
+    from hil.atomic import output_error
+
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 def print_result(lines: list[str], record: dict[str, Any], as_json: bool) -> None:
