@@ -1,13 +1,13 @@
 """Does the verdict on this chip hold? Twenty emulated chips as they are, and with an effect nobody models.
 
 Each row of ``results/truth_and_belief.csv`` is one whole deployment of the bundled network
-through the in-process wire: chip seed, size of the unmodelled supply droop, verdict, accuracies.
-Seeds 0–19 are fixed; the droop was scaled on seeds 100–104 (``--scale``) to a mean loss of 3
+through the in-process wire: chip seed, size of the unmodelled column crosstalk, verdict, accuracies.
+Seeds 0–19 are fixed; the crosstalk was scaled on seeds 100–104 (``--scale``) to a mean loss of 3
 points before any of them was run. Rows that are there are not run again.
 
     python benchmarks/truth_and_belief.py                  # complete the table, print the summary
     python benchmarks/truth_and_belief.py --seeds 0-1      # a part
-    python benchmarks/truth_and_belief.py --scale 0.05     # mean loss of a droop on seeds 100-104
+    python benchmarks/truth_and_belief.py --scale 0.16     # mean loss of a crosstalk on seeds 100-104
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TABLE = Path(__file__).parent / "results" / "truth_and_belief.csv"
 FIELDS = (
-    "seed", "supply_droop", "verdict", "such_chips", "images", "float", "ideal", "simulated", "measured", "difference",
+    "seed", "column_crosstalk", "verdict", "such_chips", "images", "float", "ideal", "simulated", "measured", "difference",
     "low90", "high90", "unreached", "cells",
 )  # fmt: skip
-DROOP = 0.0  # scaled beforehand, see the module docstring
+CROSSTALK = 0.0  # scaled beforehand, see the module docstring
 SEEDS = range(20)
 
 
-def deploy_once(seed: int, droop: float) -> dict[str, object]:
+def deploy_once(seed: int, crosstalk: float) -> dict[str, object]:
     """One deployment as a row."""
     from hil.deployment import deploy
 
     with tempfile.TemporaryDirectory() as folder:
-        report = deploy(None, f"emulated:lab-128?seed={seed}&supply_droop={droop}", out=Path(folder) / "run")
+        report = deploy(None, f"emulated:lab-128?seed={seed}&column_crosstalk={crosstalk}", out=Path(folder) / "run")
     j = report.decisive
     return {
         "seed": seed,
-        "supply_droop": droop,
+        "column_crosstalk": crosstalk,
         "verdict": j.verdict.value,
         "such_chips": report.such_chips.verdict.value if report.such_chips else "",
         "images": j.n,
@@ -83,14 +83,14 @@ def run_all(jobs: list[tuple[int, float]], workers: int) -> Iterator[dict[str, o
 
 def summary(rows: list[dict[str, str]]) -> dict[str, object]:
     """Counts for both questions of the study."""
-    plain = [r for r in rows if float(r["supply_droop"]) == 0]
-    droop = [r for r in rows if float(r["supply_droop"]) > 0]
+    plain = [r for r in rows if float(r["column_crosstalk"]) == 0]
+    crosstalk = [r for r in rows if float(r["column_crosstalk"]) > 0]
     return {
         "benchmark": "truth_and_belief",
         "plain": {"chips": len(plain), "agree": sum(r["verdict"] == "agree" for r in plain)},
-        "droop": {"chips": len(droop), "disagree": sum(r["verdict"] == "disagree" for r in droop)},
+        "crosstalk": {"chips": len(crosstalk), "disagree": sum(r["verdict"] == "disagree" for r in crosstalk)},
         "measured_mean": sum(float(r["measured"]) for r in plain) / max(1, len(plain)),
-        "mean_difference_droop": sum(float(r["difference"]) for r in droop) / max(1, len(droop)),
+        "mean_difference_crosstalk": sum(float(r["difference"]) for r in crosstalk) / max(1, len(crosstalk)),
     }
 
 
@@ -104,11 +104,11 @@ def main() -> None:
     if options.scale is not None:
         rows = list(run_all([(seed, options.scale) for seed in range(100, 105)], options.workers))
         loss = [float(str(r["difference"])) for r in rows]
-        print(json.dumps({"supply_droop": options.scale, "mean_loss": -sum(loss) / len(loss), "losses": loss}))
+        print(json.dumps({"column_crosstalk": options.scale, "mean_loss": -sum(loss) / len(loss), "losses": loss}))
         return
     first, _, last = options.seeds.partition("-")
-    rows_there = {(int(r["seed"]), float(r["supply_droop"])) for r in read_table(options.table)}
-    wanted = [(seed, droop) for droop in (0.0, DROOP) for seed in range(int(first), int(last or first) + 1)]
+    rows_there = {(int(r["seed"]), float(r["column_crosstalk"])) for r in read_table(options.table)}
+    wanted = [(seed, crosstalk) for crosstalk in (0.0, CROSSTALK) for seed in range(int(first), int(last or first) + 1)]
     for row in run_all([job for job in wanted if job not in rows_there], options.workers):
         append(options.table, row)
         print(json.dumps(row), flush=True)

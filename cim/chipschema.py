@@ -137,7 +137,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
     ),
     "sample": {
         **dict.fromkeys(("stuck_low_share", "stuck_high_share", "unreached_share"), SHARE),
-        **dict.fromkeys(("column_gain_sigma", "sense_gain_sigma", "supply_droop"), SHARE),
+        **dict.fromkeys(("column_gain_sigma", "sense_gain_sigma", "supply_droop", "column_crosstalk"), SHARE),
         "adc_offset_codes": _number(0, 1000),
         "inl_lsb": _number(0, 1000),
         "read_variance_us2": _number(0, 1e6),

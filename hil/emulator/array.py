@@ -53,6 +53,7 @@ def build_tile(
     *,
     wire_ohm: float,
     droop: float,
+    crosstalk: float,
     read_variance_us2: float,
 ) -> TileArray:
     """Tables of one tile for one width of input.
@@ -73,7 +74,7 @@ def build_tile(
     packed = np.bitwise_or.reduce(spread << lanes, axis=1)
 
     units = np.array([0, 1, -1, 0]) if ternary else np.arange(1 << width)
-    net, unsigned, modes = _lines(macro, _contributions_us(macro, cells_us, tile, units))
+    net, unsigned, modes = _lines(macro, _contributions_us(macro, cells_us, tile, units, crosstalk))
     top = float((1 << macro.inputs.bits_per_cycle) - 1)
     total = unsigned.sum(2, keepdims=True)
     joined = macro.paired and macro.pair_subtraction is PairSubtraction.ANALOG  # two cells a row and conversion
@@ -138,13 +139,19 @@ def _row_groups(macro: MacroSpec, tile: TileAddress, a_group: int) -> tuple[NDAr
 
 
 def _contributions_us(
-    macro: MacroSpec, cells_us: NDArray[np.float32], tile: TileAddress, units: NDArray[np.int64]
+    macro: MacroSpec,
+    cells_us: NDArray[np.float32],
+    tile: TileAddress,
+    units: NDArray[np.int64],
+    crosstalk: float = 0.0,
 ) -> NDArray[np.float64]:
     """What each cell adds for each input unit, µS times unit: (2, rows, units, outputs).
 
-    Linear cells G u; cubic ones G u (1 + k V²) with V = v_read u / u_max, k by conductance.
+    Linear cells G u; cubic ones G u (1 + k V²) with V = v_read u / u_max, k by conductance. With
+    crosstalk χ a column adds χ of the one before it, as far as the tile reads that too.
     """
     g = tile_halves_us(cells_us, macro, tile.row0, tile.rows, tile.output0, tile.outputs).astype(np.float64)
+    g[:, :, 1:] += crosstalk * g[:, :, :-1].copy()
     u = units.astype(np.float64)[None, None, :, None]
     if macro.cell_iv is CellIv.LINEAR:
         return g[:, :, None, :] * u

@@ -47,6 +47,7 @@ class SampleParameters:
     pulse_sigma: float  # log-normal, fresh at each pulse; again per cell
     sense_gain_sigma: float  # per macro, path of cell reads
     supply_droop: float  # loss when rows x columns cells of middle level are driven
+    column_crosstalk: float  # share of the column beside it that a column picks up when both are read
     temperature_c: float
 
     @classmethod
