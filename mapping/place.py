@@ -64,7 +64,8 @@ class _Shelf:
 class _Packing:
     depth: int  # where shelves stack
     length: int  # along a shelf
-    shelves: list[_Shelf] = field(default_factory=list)
+    shelves: list[_Shelf] = field(default_factory=list)  # those that are not full
+    open: list[int] = field(default_factory=list)  # macros that are not full
     filled: list[int] = field(default_factory=list)  # depth in use, by macro
 
     def put(self, thick: int, long: int) -> tuple[int, int, int]:
@@ -73,13 +74,18 @@ class _Packing:
             if shelf.size >= thick and shelf.used + long <= self.length:
                 break
         else:
-            macro = next((m for m, used in enumerate(self.filled) if used + thick <= self.depth), len(self.filled))
+            macro = next((m for m in self.open if self.filled[m] + thick <= self.depth), len(self.filled))
             if macro == len(self.filled):
                 self.filled.append(0)
+                self.open.append(macro)
             shelf = _Shelf(macro, self.filled[macro], thick)
             self.filled[macro] += thick
             self.shelves.append(shelf)
+            if self.filled[macro] == self.depth:
+                self.open.remove(macro)
         shelf.used += long
+        if shelf.used == self.length:
+            self.shelves.remove(shelf)
         return shelf.macro, shelf.start, shelf.used - long
 
 
