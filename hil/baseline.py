@@ -31,7 +31,12 @@ class BaselineChange:
 
 
 def compare_with_baseline(path: str | Path, report: AgreementReport) -> BaselineChange:
-    """Compare with the report.json (or run folder) at ``path``.
+    """Compare with the report.json (or run folder) at ``path``; raises what ``read_baseline`` raises."""
+    return compare_reports(read_baseline(path), report)
+
+
+def read_baseline(path: str | Path) -> AgreementReport:
+    """The report of an earlier run, from its report.json or its run folder.
 
     Raises:
         FileError: no such report, or a damaged one.
@@ -45,7 +50,7 @@ def compare_with_baseline(path: str | Path, report: AgreementReport) -> Baseline
         raise FileError(
             f"cannot read the baseline {path}", likely=str(error), hint="--baseline runs/0001/report.json"
         ) from error
-    return compare_reports(AgreementReport.from_text(text, str(path)), report)
+    return AgreementReport.from_text(text, str(path))
 
 
 def compare_reports(then: AgreementReport, now: AgreementReport) -> BaselineChange:

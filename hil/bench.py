@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.encoding import encode_tile
+from cim.spec import MacroSpec
 from firmware_protocols.messages import TileAddress
 from hil.atomic import new_file
 from hil.driver import ChipDriver
@@ -19,9 +20,11 @@ from hil.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class MvmReading:
-    """``sums``: (repeats, outputs) shift-added ADC codes; ``levels`` what an ideal chip gives, in levels, if known."""
+    """``sums``: (repeats, outputs) shift-added ADC codes; ``wanted`` what an ideal chip gives, in levels, if known."""
 
     sums: NDArray[np.int32]
+    code: int
+    range_code: int
     lsb_levels: float  # one ADC code in levels
     wanted: int | None
     saturated: int
@@ -29,7 +32,8 @@ class MvmReading:
 
     def lines(self) -> list[str]:
         mean, sigma = self.sums.mean(0) * self.lsb_levels, self.sums.std(0, ddof=1) * self.lsb_levels
-        lines = [
+        lines = [f"input code   {self.code} on every row, ADC range {self.range_code}"]
+        lines += [
             f"output {j:>3}   {m:>9.2f} levels   read noise {s:.2f}"
             for j, (m, s) in enumerate(zip(mean, sigma, strict=True))
         ]
@@ -41,7 +45,15 @@ class MvmReading:
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        return {"sums": self.sums.tolist(), "lsb_levels": self.lsb_levels, "ideal_levels": self.wanted}
+        return {
+            "sums": self.sums.tolist(),
+            "lsb_levels": self.lsb_levels,
+            "ideal_levels": self.wanted,
+            "code": self.code,
+            "range_code": self.range_code,
+            "saturated": self.saturated,
+            "conversions": self.conversions,
+        }
 
 
 def first_mvm(
@@ -51,12 +63,19 @@ def first_mvm(
     rows: int,
     outputs: int,
     level: int | None,
-    code: int,
+    code: int | None,
     repeat: int,
-    range_code: int,
+    range_code: int | None,
 ) -> MvmReading:
-    """Drive ``code`` on the first rows of a macro and read the first outputs ``repeat`` times."""
+    """Drive ``code`` on the first rows of a macro and read the first outputs ``repeat`` times.
+
+    Without ``code`` the largest is driven; without ``range_code`` the smallest range that holds the sum is taken.
+    """
     spec = driver.spec.macro
+    if code is None:
+        code = (1 << spec.inputs.bits) - 1
+    if range_code is None:
+        range_code = holding_range(spec, rows, spec.max_level if level is None else abs(level))
     inside = 0 < rows <= spec.logical_rows and 0 < outputs <= spec.outputs and 0 <= macro < driver.spec.macros
     if not inside or not 0 <= range_code < len(spec.adc.full_scales_us) or repeat < 2:
         raise UsageError(
@@ -81,11 +100,21 @@ def first_mvm(
     ]
     return MvmReading(
         np.concatenate([r.values for r in results]),
+        code,
+        range_code,
         spec.lsb_us(range_code) / spec.level_step_us,
         None if level is None else level * code * rows,
         sum(r.saturated for r in results),
         sum(r.conversions for r in results),
     )
+
+
+def holding_range(spec: MacroSpec, rows: int, level: int) -> int:
+    """The smallest ADC range that holds one read of ``rows`` rows at ``level`` and a quarter more, else the largest."""
+    unit = (1 << spec.inputs.bits_per_cycle) - 1
+    reach = 1.25 * rows * level * spec.level_step_us * unit
+    wide = [i for i, scale in enumerate(spec.adc.full_scales_us) if scale >= reach]
+    return wide[0] if wide else len(spec.adc.full_scales_us) - 1
 
 
 @dataclass(frozen=True, slots=True)

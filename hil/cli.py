@@ -38,6 +38,8 @@ EXIT_CODES = {
     "cim.calibration_file.NewerRecord": ExitCode.MISMATCH,
     "cim.calibration_file.RecordFileError": ExitCode.BAD_FILE,
     "cim.calibration.NotCalibrated": ExitCode.MISMATCH,
+    "cim.fit_cells.TooFewCells": ExitCode.DEVICE,
+    "cim.fit.TooFewVectors": ExitCode.DEVICE,
     "mapping.errors.CannotMap": ExitCode.CANNOT_MAP,
     "mapping.errors.NewerVersion": ExitCode.MISMATCH,
     "mapping.errors.ProgramFileError": ExitCode.BAD_FILE,
@@ -58,6 +60,10 @@ Port = Annotated[
 ]
 Emulated = Annotated[bool, typer.Option("--emulated", help="use a stand-in chip (NOT SILICON); --chip says which")]
 Chip = Annotated[str, typer.Option(help="chip file: a name from `hil chips`, or a path to a .toml")]
+ChipAsked = Annotated[
+    str | None,
+    typer.Option(help="chip file; default: the one of the name that the chip gives, lab-128 with --emulated"),
+]
 Macros = Annotated[
     int | None, typer.Option(min=1, help="another number of macros than the chip file's", show_default=False)
 ]
@@ -95,11 +101,11 @@ def run(arguments: list[str]) -> int:
         if hasattr(error, "show") and hasattr(error, "format_message"):  # a usage error of the parser
             error.show()
             return ExitCode.USAGE
-        code = code_of(error)
-        if code is None:
+        known = code_of(error)
+        if known is None:
             return bug(error)
         complain(f"error: {error}")
-        return code
+        return known
 
 
 def code_of(error: Exception) -> ExitCode | None:
@@ -133,7 +139,7 @@ def screen(quiet: bool) -> Iterator[Screen]:
         yield shown
 
 
-def chip_address(port: str | None, emulated: bool, chip: str, macros: int | None) -> str:
+def chip_address(port: str | None, emulated: bool, chip: str | None, macros: int | None) -> str:
     """The address named by --port or --emulated; exactly one of them, never a silent choice."""
     if bool(port) == emulated:
         raise UsageError(
@@ -144,7 +150,7 @@ def chip_address(port: str | None, emulated: bool, chip: str, macros: int | None
         )
     if port:
         return port
-    return f"emulated:{chip}?seed=0" + (f"&macros={macros}" if macros else "")
+    return f"emulated:{chip or 'lab-128'}?seed=0" + (f"&macros={macros}" if macros else "")
 
 
 @app.command()
@@ -187,6 +193,7 @@ def deploy(
     as_json: Json = False,
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
+    from hil.baseline import compare_reports, read_baseline
     from hil.deployment import DeployOptions, deploy, program_of
     from hil.dryrun import estimate
     from hil.report import summary_lines
@@ -201,6 +208,7 @@ def deploy(
         reprogram=reprogram,
         device=device,
     )
+    earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:
         if dry_run:
             program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
@@ -229,10 +237,8 @@ def deploy(
             say(line)
         say(f"report         {report.run}/report.html   (hil show {report.run})")
     code, change = int(report.exit_code), None
-    if baseline:
-        from hil.baseline import compare_with_baseline
-
-        change = compare_with_baseline(baseline, report)
+    if earlier is not None:
+        change = compare_reports(earlier, report)
         complain(change.text)
         code = code or (ExitCode.OUTSIDE_TOLERANCE if change.regressed else ExitCode.DONE)
     if junit:
@@ -247,7 +253,7 @@ def calibrate(
     out: Annotated[Path, typer.Option("--out", "-o", help="the record to write")],
     port: Port = None,
     emulated: Emulated = False,
-    chip: Chip = "lab-128",
+    chip: ChipAsked = None,
     macros: Macros = None,
     only: Annotated[str, typer.Option(help="macros to measure: 0-3,7; default all", show_default=False)] = "",
     age: Annotated[str, typer.Option(help="age at which cells and columns are measured")] = "1h",
@@ -455,7 +461,7 @@ def ports(as_json: Json = False) -> int:
 def info(
     port: Port = None,
     emulated: Emulated = False,
-    chip: Chip = "lab-128",
+    chip: ChipAsked = None,
     macros: Macros = None,
     baud: Baud = 921600,
     as_json: Json = False,
@@ -485,15 +491,19 @@ def doctor(as_json: Json = False) -> int:
 def mvm(
     port: Port = None,
     emulated: Emulated = False,
-    chip: Chip = "lab-128",
+    chip: ChipAsked = None,
     macros: Macros = None,
     macro: Annotated[int, typer.Option(help="which macro")] = 0,
     rows: Annotated[int, typer.Option(help="logical rows driven, from row 0")] = 16,
     outputs: Annotated[int, typer.Option(help="outputs read, from output 0")] = 8,
     level: Annotated[int | None, typer.Option(help="program this level everywhere first", show_default=False)] = None,
-    code: Annotated[int, typer.Option(help="input code on every row")] = 1,
+    code: Annotated[
+        int | None, typer.Option(help="input code on every row; default the largest", show_default=False)
+    ] = None,
     repeat: Annotated[int, typer.Option(help="reads")] = 4,
-    range_code: Annotated[int, typer.Option(help="ADC range")] = 0,
+    range_code: Annotated[
+        int | None, typer.Option(help="ADC range; default the smallest that holds the sum", show_default=False)
+    ] = None,
     baud: Baud = 921600,
     as_json: Json = False,
 ) -> int:
@@ -520,7 +530,7 @@ def mvm(
 def cells(
     port: Port = None,
     emulated: Emulated = False,
-    chip: Chip = "lab-128",
+    chip: ChipAsked = None,
     macros: Macros = None,
     macro: Annotated[int, typer.Option(help="which macro")] = 0,
     reads: Annotated[int, typer.Option(help="reads averaged")] = 4,

@@ -200,6 +200,13 @@ def test_another_device_is_4(fails: Fails) -> None:
     assert "--baud" in err
 
 
+def test_a_chip_that_no_calibration_can_describe_is_5(fails: Fails, tmp_path: Path) -> None:
+    port = "emulated:yao-2020?macros=1&stuck_low_share=1"
+    err = fails(ExitCode.DEVICE, "calibrate", "--port", port, "-o", tmp_path / "record.h5")
+    assert "cells" in err
+    assert not (tmp_path / "record.h5").exists()
+
+
 # --- files ------------------------------------------------------------------------------------
 
 
