@@ -3,13 +3,14 @@
     apt-get install dataset-fashion-mnist
     python examples/train_bundled.py --work /tmp/bundled --out hil/bundled/fashion_mnist.pt
 
-One thread, about an hour on a CPU with bfloat16. Parts that are in ``--work`` already are not made
+One thread, 35 minutes on a CPU with bfloat16. Parts that are in ``--work`` already are not made
 again. The network is shaped for arrays of 128 rows x 64 outputs: three wide convolutions and one
 matrix over the pooled last map, since errors of cells average out over width and add up over depth.
 14 channels x 3 x 3 are 126 rows, so 42 and 56 channels fill three and four tiles. 2.3 million
 multiplications an image, 16 tiles.
 
-5,000 training images choose the settings. The test images are read once, at the end.
+5,000 training images choose the settings. The test images are read once, at the end: 92.56 % exact.
+``hil deploy --emulated`` and ``benchmarks/bundled_accuracy.py`` say what emulated chips make of it.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ from mapping.graph import Preprocess
 from mapping.netfile import NetworkFile, save_network
 
 SEED = 3
-STRENGTH = 0.5  # errors in training, in units of those expected after an hour
-CYCLES = ((30, 0.004, True), (25, 0.002, True), (25, 0.002, False))  # epochs, peak rate, mirrored images too
+# Epochs, peak rate, errors in units of those expected after an hour, mirrored images too.
+# The network is too small to learn all of it at once: the last cycle drops the mirrored images and errs less.
+CYCLES = ((30, 0.004, 0.5, True), (25, 0.002, 0.5, True), (30, 0.002, 0.3, False))
 TEACHER_EPOCHS = 18
 CALIBRATION_IMAGES = 128
 
@@ -115,7 +117,7 @@ def make_views(work: Path, teacher: nn.Module, train: Images, *, mirrored: bool)
 def make_student(work: Path, teacher: nn.Module, train: Images, validation: Images) -> nn.Module:
     """The student after all cycles, each from the result of the one before."""
     student = Student().to(memory_format=torch.channels_last)
-    for number, (epochs, rate, mirrored) in enumerate(CYCLES, 1):
+    for number, (epochs, rate, strength, mirrored) in enumerate(CYCLES, 1):
         file = work / f"student{number}.pt"
         if not file.exists():
             torch.manual_seed(SEED + number)
@@ -125,7 +127,7 @@ def make_student(work: Path, teacher: nn.Module, train: Images, validation: Imag
                 validation,
                 make_views(work, teacher, train, mirrored=mirrored),
                 epochs=epochs,
-                strength=STRENGTH,
+                strength=strength,
                 rate=rate,
                 fresh=number == 1,
                 checkpoint=work / "checkpoint.pt",
