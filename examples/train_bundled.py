@@ -109,6 +109,7 @@ def make_teacher(work: Path, train: Images, validation: Images) -> nn.Module:
 def make_views(work: Path, teacher: nn.Module, train: Images, *, mirrored: bool) -> Views:
     file = work / ("views.pt" if mirrored else "views_plain.pt")
     if not file.exists():
+        torch.manual_seed(SEED + 10 + mirrored)
         answers = answer_views(teacher, train, 8 if mirrored else 5, mirrored)
         torch.save({"crop": answers.crop, "logits": answers.logits}, file)
     return Views(**torch.load(file, weights_only=True))
@@ -116,16 +117,18 @@ def make_views(work: Path, teacher: nn.Module, train: Images, *, mirrored: bool)
 
 def make_student(work: Path, teacher: nn.Module, train: Images, validation: Images) -> nn.Module:
     """The student after all cycles, each from the result of the one before."""
+    torch.manual_seed(SEED)
     student = Student().to(memory_format=torch.channels_last)
     for number, (epochs, rate, strength, mirrored) in enumerate(CYCLES, 1):
         file = work / f"student{number}.pt"
         if not file.exists():
+            views = make_views(work, teacher, train, mirrored=mirrored)
             torch.manual_seed(SEED + number)
             student = train_student(
                 student,
                 train,
                 validation,
-                make_views(work, teacher, train, mirrored=mirrored),
+                views,
                 epochs=epochs,
                 strength=strength,
                 rate=rate,
