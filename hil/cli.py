@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -76,7 +77,9 @@ Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; w
 
 def main() -> None:
     """Entry point of the ``hil`` script: runs a command and leaves with its exit code."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the answer stands; a late Ctrl-C must not change its code
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

@@ -248,9 +248,7 @@ def test_a_short_run_makes_no_such_note(small: Small, tmp_path: Path) -> None:
     assert not any("minutes" in text for text in watch.story)
 
 
-def test_a_network_imported_with_scored_images_in_its_calibration_set_is_refused(
-    small: Small, tmp_path: Path
-) -> None:
+def test_a_network_imported_with_scored_images_in_its_calibration_set_is_refused(small: Small, tmp_path: Path) -> None:
     own = small_network()
     pixels, labels = images(300, seed=3)
     leaky = NetworkFile(own.graph, 4, 8, pixels[:32], labels[:32])
