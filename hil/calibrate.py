@@ -268,6 +268,15 @@ def check_record(record: CalibrationRecord, driver: ChipDriver, macros: tuple[in
                 f"the calibration record is of another {what}: {has!r}, this chip says {wanted!r}",
                 hint="hil calibrate -o record.h5 for this chip, or leave --calibration out",
             )
+    check_macros(record, macros)
+
+
+def check_macros(record: CalibrationRecord, macros: tuple[int, ...]) -> None:
+    """Refuse a record that lacks one of these macros.
+
+    Raises:
+        MismatchError: with the missing one and those that it has.
+    """
     try:
         for macro in macros:
             record.macro(macro)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord
 from hil.agreement import correct_answers
+from hil.calibrate import check_macros
 from hil.corrections import training_inputs
 from hil.data import Dataset
 from hil.errors import MismatchError
@@ -62,6 +63,7 @@ def predict(
             f"the record is of chip description {record.spec_digest[:16]}…, the program of {program.spec.digest[:16]}…",
             hint="compile for the chip that the record measured",
         )
+    check_macros(record, program.macros)
     order, _ = plan_images(data, program, options)
     images, labels = data.images[order], data.labels[order]
     with watch.stage("simulating"):
