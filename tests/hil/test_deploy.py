@@ -120,7 +120,7 @@ def test_a_program_that_the_chip_holds_is_checked_and_not_rewritten(small: Small
 
 
 def test_a_held_program_whose_cells_were_overwritten_is_written_again(small: Small, tmp_path: Path) -> None:
-    with served(tmp_path) as (chip, where):
+    with served(tmp_path) as (_, where):
         small.deploy(where, tmp_path / "first")
         with open_chip(where, macros=4) as driver:
             digest = driver.held_program()
