@@ -211,3 +211,10 @@ def test_the_digest_sees_every_array(program: ConductanceProgram) -> None:
     changed = dataclasses.replace(first, bias=first.bias + 1)
     other = dataclasses.replace(program, steps=(changed, *program.steps[1:]))
     assert program_digest(other) != program.digest
+
+
+def test_a_program_of_version_1_0_is_still_read() -> None:
+    loaded = load_program(Path(__file__).parent / "samples" / "program-1.0.h5")
+    assert loaded.digest == "fe9a4fc5dadcea6bc8efe8bbae0430b77992b45c7637b6a00b9dc02ad302fe3b"
+    assert (loaded.spec.name, loaded.spec.macros, loaded.macros) == ("lab-128", 4, (0, 1))
+    assert run(loaded, loaded.calibration_images[:2], IdealMultiply(loaded)).shape == (2, len(loaded.classes))
