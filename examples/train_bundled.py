@@ -11,7 +11,7 @@ multiplications an image, 16 tiles.
 
 5,000 training images choose the settings. The test images are read once, at the end: 92.56 % exact for
 the stored network. It was made in parts while this recipe was found: same networks and cycles, other
-seeds, and a teacher that saw crops of up to two pixels. A run from nothing gives another such network.
+seeds, and a teacher that saw crops of up to two pixels. A run from nothing gives other weights.
 ``hil deploy --emulated`` and ``benchmarks/bundled_accuracy.py`` say what emulated chips make of it.
 """
 
