@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -64,16 +65,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     program, graph = program_of(options.net, chip="lab-128", macros=None, trust=False, watch=Watch())
-    path = f"/tmp/hil-bundled-accuracy-{os.getpid()}.h5"
-    save_program(program, path)
     data = test_images(10_000)
     ideal = run(program, data.images, IdealMultiply(program)).argmax(1) == data.labels
     floats = None if graph is None else float_logits(graph, data.images).argmax(1) == data.labels
-    with ProcessPoolExecutor(options.workers) as pool:
-        seeds = range(FIRST_SEED, FIRST_SEED + options.chips)
-        count = len(seeds)
+    seeds = range(FIRST_SEED, FIRST_SEED + options.chips)
+    count = len(seeds)
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(options.workers) as pool:
+        path = str(Path(folder) / "program.h5")
+        save_program(program, path)
         chips = list(pool.map(measured_accuracy, seeds, [path] * count, [options.images] * count))
-    Path(path).unlink()
     print(
         json.dumps(
             {

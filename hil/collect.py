@@ -10,7 +10,6 @@ from importlib import metadata
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CellState
 from cim.encoding import cell_lines
 from hil.agreement import (
     AgreementReport,
@@ -24,6 +23,7 @@ from hil.agreement import (
     layer_statistics,
     summarise_cells,
 )
+from hil.calibrate import STUCK
 from hil.data import Dataset
 from hil.infer import MeasuredSums
 from hil.job import LAYERS, REPEAT, Deployment
@@ -36,7 +36,6 @@ from mapping.program import ConductanceProgram, MatrixStep
 
 LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
 LAYER_REPEATS = 2
-STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)
 
 
 def sample_layers(job: Deployment, images: NDArray[np.uint8], watch: Watch) -> tuple[LayerSample, ...]:

@@ -114,11 +114,6 @@ def load_dataset(
     return _dataset(path.name, data_files.read_path(path, split, limit))
 
 
-def dataset_names() -> tuple[str, ...]:
-    """Names that ``load_dataset`` knows."""
-    return (*_KNOWN, _BUNDLED_NAME)
-
-
 def image_digests(images: NDArray[np.uint8]) -> list[str]:
     """SHA-256 of the pixels of each image of (n, H, W, C): equal images have equal digests."""
     return [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in images]
