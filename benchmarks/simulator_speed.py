@@ -20,14 +20,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cim.calibration import ReadNoise, Wire, nominal_macro
+from cim.calibration import nominal_macro
 from cim.chipfile import load_chip
 from cim.correction import nominal_correction
 from cim.device import Columns
 from cim.encoding import encode_tile
+from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 from cim.spec import MacroSpec
 from cim.windows import Window
+from cim.wire_law import Wire
 
 CHANNELS_PER_TILE = 14
 RANGE = 4

@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.converters import conversions
+from cim.programming_law import ProgrammingLaw
+from cim.read_noise import ReadNoise
 from cim.spec import Encoding, MacroSpec, PairSubtraction
+from cim.wire_law import Wire
 
 Floats = NDArray[np.float64]
 
@@ -33,13 +36,6 @@ class CellState(enum.IntEnum):
     STUCK_LOW = 1
     STUCK_HIGH = 2
     NOT_REACHED = 3  # missed its window in the calibration; another programming may reach it
-
-
-class WireEnd(enum.StrEnum):
-    """At which end of the word-line numbering the column currents leave the array."""
-
-    FIRST = "first"
-    LAST = "last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,63 +78,6 @@ class MacroCalibration:
             raise ValueError(f"macro {self.macro}: converter {self.adc.max()} of {len(self.inl_codes)} curves")
         if self.stuck_us.shape != self.cells.shape:
             raise ValueError(f"macro {self.macro}: stuck_us {self.stuck_us.shape}, cells {self.cells.shape}")
-
-
-@dataclass(frozen=True, slots=True)
-class ProgrammingLaw:
-    """How far a programmed cell is from its target, by level and age.
-
-    error = conductance(age) − target ~ loc + scale · t(df), per cell, drawn once per
-    programming. Arrays (ages, levels) in µS (df without unit), ``ages_s`` and
-    ``levels_us`` ascending. ``*_se`` are standard errors (of ln df for ``ln_df_se``).
-    ``unreached_share`` of cells miss their window; their errors are drawn from
-    ``unreached_us`` (measured errors, (m,); empty: they follow the law).
-    """
-
-    ages_s: Floats
-    levels_us: Floats
-    loc_us: Floats
-    scale_us: Floats
-    df: Floats
-    loc_se_us: Floats
-    scale_se_us: Floats
-    ln_df_se: Floats
-    stuck_low_share: float
-    stuck_high_share: float
-    unreached_share: float
-    unreached_us: Floats
-
-    def __post_init__(self) -> None:
-        shape = (len(self.ages_s), len(self.levels_us))
-        for name in ("loc_us", "scale_us", "df", "loc_se_us", "scale_se_us", "ln_df_se"):
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"programming law: {name} {getattr(self, name).shape}, not {shape}")
-        if np.any(np.diff(self.ages_s) <= 0) or np.any(np.diff(self.levels_us) <= 0) or min(shape) < 1:
-            raise ValueError("programming law: ages and levels must ascend")
-        if np.any(self.scale_us <= 0) or np.any(self.df <= 0) or np.any(self.ages_s <= 0):
-            raise ValueError("programming law: scales, degrees of freedom and ages must be positive")
-
-
-@dataclass(frozen=True, slots=True)
-class ReadNoise:
-    """Variance of the part of a cell's conductance that is new at every read, µS², by level."""
-
-    levels_us: Floats
-    variance_us2: Floats
-    se_us2: Floats
-
-    def at(self, conductance_us: NDArray[np.floating]) -> Floats:
-        """Variance at any conductance, linear between levels, constant outside."""
-        return np.asarray(np.interp(conductance_us, self.levels_us, self.variance_us2))
-
-
-@dataclass(frozen=True, slots=True)
-class Wire:
-    """Resistance per cell pitch of the simulator's first-order wire law (``cim.simulator``)."""
-
-    ohm: float
-    ohm_se: float
-    end: WireEnd = WireEnd.LAST
 
 
 @dataclass(frozen=True, slots=True)

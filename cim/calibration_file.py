@@ -12,15 +12,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cim.calibration import (
-    CalibrationRecord,
-    GainKnown,
-    MacroCalibration,
-    ProgrammingLaw,
-    ReadNoise,
-    Wire,
-    WireEnd,
-)
+from cim.calibration import CalibrationRecord, GainKnown, MacroCalibration
+from cim.programming_law import ProgrammingLaw
+from cim.read_noise import ReadNoise
+from cim.wire_law import Wire, WireEnd
 
 FORMAT = "hil.calibration"
 VERSION = (1, 0)

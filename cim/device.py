@@ -7,25 +7,17 @@ noisy readings of them (``draw_posterior``). Both use only the record and the re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord, CellState, MacroCalibration, ProgrammingLaw
+from cim.calibration import CalibrationRecord, CellState, MacroCalibration
+from cim.programming_law import ProgrammingLaw, law_at, redraw_law
 
 CLIP = 1.1  # no cell is believed above this multiple of the highest level
 OUTLIER = 5.0  # readings this many sigma off are believed as they are
 SWEEPS = 3  # Gibbs sweeps of the posterior; more change nothing (tests/cim/test_device.py)
-
-
-@dataclass(frozen=True, slots=True)
-class Law:
-    """The programming law at one age, for each cell: error ~ loc + scale · t(df), µS."""
-
-    loc_us: NDArray[np.float64]
-    scale_us: NDArray[np.float64]
-    df: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +29,6 @@ class Columns:
     conversion_noise_codes: NDArray[np.float64]
     adc: NDArray[np.int64]
     inl_codes: NDArray[np.float64]
-
-
-def redraw_law(law: ProgrammingLaw, rng: np.random.Generator) -> ProgrammingLaw:
-    """The law with its parameters moved within their standard errors: one draw per virtual chip."""
-    shape = law.loc_us.shape
-    return replace(
-        law,
-        loc_us=law.loc_us + law.loc_se_us * rng.standard_normal(shape),
-        scale_us=law.scale_us * np.exp(law.scale_se_us / law.scale_us * rng.standard_normal(shape)),
-        df=law.df * np.exp(law.ln_df_se * rng.standard_normal(shape)),
-    )
-
-
-def law_at(law: ProgrammingLaw, targets_us: NDArray[np.floating], age_s: float) -> Law:
-    """Location, scale and degrees of freedom for each target at one age.
-
-    Linear in the target between levels and in log time between ages; outside the measured
-    ages the nearest one stands (nothing is extrapolated).
-
-    Example: loc −0.2 µS at 1 s and −1.6 µS at 10⁴ s gives −0.9 µS at 100 s.
-    """
-    place = np.interp(np.log(max(age_s, 1e-12)), np.log(law.ages_s), np.arange(len(law.ages_s)))
-    low = int(place)
-    high = min(low + 1, len(law.ages_s) - 1)
-    share = place - low
-
-    def at(table: NDArray[np.float64]) -> NDArray[np.float64]:
-        row = (1.0 - share) * table[low] + share * table[high]
-        return np.asarray(np.interp(targets_us, law.levels_us, row))
-
-    return Law(at(law.loc_us), at(law.scale_us), np.exp(at(np.log(law.df))))
 
 
 def draw_programming(

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import GainKnown, MacroCalibration, ReadNoise
+from cim.calibration import GainKnown, MacroCalibration
 from cim.fit_cells import (
     TooFewCells,
     fit_programming,
@@ -42,6 +42,7 @@ from cim.fit_cells import (
     nearest_level,
     programming_distance,
 )
+from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, PairSubtraction
 from cim.wire_law import conversion_cells
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import gammaln, stdtr
 
-from cim.calibration import CellState, ProgrammingLaw, ReadNoise
-from cim.device import law_at
+from cim.calibration import CellState
+from cim.programming_law import ProgrammingLaw, law_at
+from cim.read_noise import ReadNoise
 
 MIN_CELLS = 30  # fewer cells at a level say too little for three parameters
 GLITCH_SIGMA = 12.0  # differences of two readings beyond this are a fault of the reading

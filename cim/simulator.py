@@ -21,14 +21,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import ReadNoise, Wire, tile_conversions
+from cim.calibration import tile_conversions
 from cim.converters import check_codes, code_limits, input_planes, to_offset
 from cim.correction import Correction
 from cim.device import Columns
 from cim.encoding import tile_halves_us
+from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, PairSubtraction, SignedInput
 from cim.windows import Window
-from cim.wire_law import conversion_cells, conversion_load, far_first, max_unit
+from cim.wire_law import Wire, conversion_cells, conversion_load, far_first, max_unit
 
 PURPOSE = 0x51B  # first word of every noise key of the simulator
 

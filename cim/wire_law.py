@@ -13,13 +13,31 @@ Rows are taken in groups of eight, lines counted in cell pitches to the column's
 
 from __future__ import annotations
 
+import enum
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import WireEnd
 from cim.spec import Encoding, InputCoding, MacroSpec, PairSubtraction
 
 GROUP = 8  # rows whose sums are formed at once
+
+
+class WireEnd(enum.StrEnum):
+    """At which end of the word-line numbering the column currents leave the array."""
+
+    FIRST = "first"
+    LAST = "last"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """Resistance per cell pitch of the simulator's first-order wire law (``cim.simulator``)."""
+
+    ohm: float
+    ohm_se: float
+    end: WireEnd = WireEnd.LAST
 
 
 def conversion_cells(spec: MacroSpec, halves_us: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -15,20 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim import fit
-from cim.calibration import (
-    CalibrationRecord,
-    CellState,
-    GainKnown,
-    NotCalibrated,
-    ProgrammingLaw,
-    ReadNoise,
-    Wire,
-    WireEnd,
-)
+from cim.calibration import CalibrationRecord, CellState, GainKnown, NotCalibrated
 from cim.converters import code_limits, conversions
 from cim.encoding import tile_halves_us
+from cim.programming_law import ProgrammingLaw
+from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, ReadPath
-from cim.wire_law import conversion_cells, wire_loss_us
+from cim.wire_law import Wire, WireEnd, conversion_cells, wire_loss_us
 from hil.driver import ChipDriver
 from hil.errors import MismatchError
 from hil.probes import Pattern, Probes, Products, Stuck

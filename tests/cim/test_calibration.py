@@ -9,19 +9,13 @@ import h5py
 import numpy as np
 import pytest
 
-from cim.calibration import (
-    CalibrationRecord,
-    NotCalibrated,
-    ProgrammingLaw,
-    ReadNoise,
-    Wire,
-    WireEnd,
-    nominal_macro,
-    tile_conversions,
-)
+from cim.calibration import CalibrationRecord, NotCalibrated, nominal_macro, tile_conversions
 from cim.calibration_file import NewerRecord, RecordFileError, load_record, save_record
 from cim.chipfile import load_chip
+from cim.programming_law import ProgrammingLaw
+from cim.read_noise import ReadNoise
 from cim.spec import Encoding, PairSubtraction
+from cim.wire_law import Wire, WireEnd
 
 SAMPLE = Path(__file__).parent / "calibration-1.0.h5"
 

@@ -9,10 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from cim import fit
-from cim.calibration import CellState, GainKnown, ReadNoise
+from cim.calibration import CellState, GainKnown
 from cim.chipfile import load_chip
 from cim.converters import code_limits
 from cim.encoding import encode_tile, tile_halves_us
+from cim.read_noise import ReadNoise
 from cim.wire_law import conversion_cells, wire_loss_us
 
 SPEC = load_chip("lab-128").macro

@@ -9,12 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from cim.calibration import ReadNoise, Wire, WireEnd, nominal_macro
+from cim.calibration import nominal_macro
 from cim.chipfile import chip_names, idealised, load_chip
 from cim.converters import conversions
 from cim.correction import SHIFT, Correction, nominal_correction
 from cim.device import Columns
 from cim.encoding import encode_tile
+from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 from cim.spec import (
     AdcSpec,
@@ -27,7 +28,7 @@ from cim.spec import (
     SignedInput,
 )
 from cim.windows import Window, unfold
-from cim.wire_law import conversion_cells, wire_loss_us
+from cim.wire_law import Wire, WireEnd, conversion_cells, wire_loss_us
 
 ENGINES = ("numba", "torch")
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))

@@ -1,0 +1,88 @@
+"""Commands of the belief: calibrate a chip, predict from its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.words import (
+    Baud,
+    Chip,
+    ChipAsked,
+    DataDir,
+    Download,
+    Emulated,
+    Json,
+    Macros,
+    Port,
+    Seed,
+    chip_address,
+    numbers,
+    print_result,
+    screen,
+    seconds,
+    writing,
+)
+from hil.errors import ExitCode
+
+
+def calibrate(
+    out: Annotated[Path, typer.Option("--out", "-o", help="the record to write")],
+    port: Port = None,
+    emulated: Emulated = False,
+    chip: ChipAsked = None,
+    macros: Macros = None,
+    only: Annotated[str, typer.Option(help="macros to measure: 0-3,7; default all", show_default=False)] = "",
+    age: Annotated[str, typer.Option(help="age at which cells and columns are measured")] = "1h",
+    full: Annotated[bool, typer.Option("--full", help="four times the vectors and reads")] = False,
+    seed: Seed = 0,
+    baud: Baud = 921600,
+    as_json: Json = False,
+) -> int:
+    """Measure a chip through the driver: stuck cells, programming spread, read noise, column gain and offset."""
+    from cim.calibration_file import save_record
+    from hil.calibrate import calibrate, record_lines
+    from hil.open import open_chip
+
+    address = chip_address(port, emulated, chip, macros)
+    with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
+        chosen = numbers(only, driver.spec.macros) if only else tuple(range(driver.spec.macros))
+        record = calibrate(driver, chosen, seed=seed, age_s=seconds(age), effort=4 if full else 1, watch=watch)
+    with writing(out):
+        save_record(record, out)
+    print_result(record_lines(record), {"record": str(out), "serial": record.serial, "macros": list(chosen)}, as_json)
+    return ExitCode.DONE
+
+
+def simulate(
+    network: Annotated[Path, typer.Argument(help="net.pt or program.h5")],
+    calibration: Annotated[Path, typer.Option(help="record of the chip (hil calibrate)")],
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    samples: Annotated[int, typer.Option(help="images")] = 1000,
+    chips: Annotated[int, typer.Option(help="virtual chips")] = 20,
+    age: Annotated[str, typer.Option(help="age after programming")] = "1h",
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
+    as_json: Json = False,
+) -> int:
+    """Predict accuracy on such a chip, programmed again, from its calibration record alone."""
+    from cim.calibration_file import load_record
+    from hil.data import load_dataset
+    from hil.deployment import BUNDLED_DATA, DeployOptions, program_of
+    from hil.predict import predict
+
+    options = DeployOptions(samples=samples, seed=seed, virtual_chips=chips, age_s=seconds(age), device=device)
+    with screen(quiet=as_json) as watch:
+        with watch.stage("compiling"):
+            program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
+        result = predict(program, images, load_record(calibration), options, watch)
+    print_result(result.lines(), result.to_json(), as_json)
+    return ExitCode.DONE

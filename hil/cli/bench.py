@@ -1,0 +1,174 @@
+"""Commands of the bench: chips, ports, first measurements, a stand-in chip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.words import (
+    Baud,
+    Chip,
+    ChipAsked,
+    Emulated,
+    Json,
+    Macros,
+    Port,
+    chip_address,
+    complain,
+    print_result,
+)
+from hil.errors import ExitCode, UsageError
+
+
+def emulate(
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    chip_seed: Annotated[int, typer.Option(help="seed of the hidden chip")] = 0,
+    pty: Annotated[bool, typer.Option("--pty", help="serve on a new pseudo-terminal")] = False,
+    tcp: Annotated[str | None, typer.Option(help="serve on HOST:PORT", show_default=False)] = None,
+    unix: Annotated[Path | None, typer.Option(help="serve on a socket file", show_default=False)] = None,
+) -> int:
+    """Serve an emulated chip to any client, until Ctrl-C."""
+    from hil.emulator.address import chip_from_address
+    from hil.serve import serve_pty, serve_tcp, serve_unix
+
+    if sum(map(bool, (pty, tcp, unix))) != 1:
+        raise UsageError("name one of --pty, --tcp HOST:PORT, --unix PATH")
+    served = chip_from_address(f"emulated:{chip}?seed={chip_seed}" + (f"&macros={macros}" if macros else ""))
+
+    def ready(where: str) -> None:
+        print(where, flush=True)
+        complain(f"emulated {chip} (NOT SILICON) serves {where}; Ctrl-C ends it")
+
+    if pty:
+        serve_pty(served, ready)
+    elif tcp:
+        serve_tcp(served, tcp, ready)
+    elif unix:
+        serve_unix(served, str(unix), ready)
+    return ExitCode.DONE
+
+
+def chips(
+    action: Annotated[str | None, typer.Argument(help="show", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="name or path of a chip file", show_default=False)] = None,
+    as_json: Json = False,
+) -> int:
+    """List chip files, or show one: hil chips show lab-128."""
+    from cim.chipfile import chip_names, load_chip
+    from hil.chipwords import chip_lines, chip_row
+
+    if action is None:
+        specs = [load_chip(n) for n in chip_names()]
+        print_result([chip_row(s) for s in specs], {"chips": [s.name for s in specs]}, as_json)
+        return ExitCode.DONE
+    if action != "show" or name is None:
+        raise UsageError(f"hil chips {action or ''} is no command", hint="hil chips show NAME")
+    spec = load_chip(name)
+    from cim.chipfile import description
+
+    print_result(chip_lines(spec), {**description(spec), "digest": spec.digest, "provenance": spec.provenance}, as_json)
+    return ExitCode.DONE
+
+
+def ports(as_json: Json = False) -> int:
+    """List serial ports, likely boards first."""
+    from hil.ports import list_ports
+
+    found = list_ports()
+    lines = [f"{p.device:<20} {p.description}" for p in found] or [
+        "no serial port found; hil deploy --emulated needs none"
+    ]
+    print_result(lines, {"ports": [{"device": p.device, "description": p.description} for p in found]}, as_json)
+    return ExitCode.DONE
+
+
+def info(
+    port: Port = None,
+    emulated: Emulated = False,
+    chip: ChipAsked = None,
+    macros: Macros = None,
+    baud: Baud = 921600,
+    as_json: Json = False,
+) -> int:
+    """Ask a chip who it is, what it can do and how it feels."""
+    from hil.chipwords import info_lines, info_record
+    from hil.open import open_chip
+
+    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
+        status = driver.status()
+        print_result(info_lines(driver, status), info_record(driver, status), as_json)
+    return ExitCode.DONE
+
+
+def doctor(as_json: Json = False) -> int:
+    """Check this machine: versions, ports and permissions, data sets, room for results."""
+    from hil.doctor import checks
+
+    found = checks()
+    lines = [f"{'ok' if c.ok else 'MISSING':<8} {c.name:<22} {c.text}" for c in found]
+    print_result(lines, {c.name: {"ok": c.ok, "text": c.text} for c in found}, as_json)
+    return ExitCode.DONE
+
+
+def mvm(
+    port: Port = None,
+    emulated: Emulated = False,
+    chip: ChipAsked = None,
+    macros: Macros = None,
+    macro: Annotated[int, typer.Option(help="which macro")] = 0,
+    rows: Annotated[int, typer.Option(help="logical rows driven, from row 0")] = 16,
+    outputs: Annotated[int, typer.Option(help="outputs read, from output 0")] = 8,
+    level: Annotated[int | None, typer.Option(help="program this level everywhere first", show_default=False)] = None,
+    code: Annotated[
+        int | None, typer.Option(help="input code on every row; default the largest", show_default=False)
+    ] = None,
+    repeat: Annotated[int, typer.Option(help="reads")] = 4,
+    range_code: Annotated[
+        int | None, typer.Option(help="ADC range; default the smallest that holds the sum", show_default=False)
+    ] = None,
+    baud: Baud = 921600,
+    as_json: Json = False,
+) -> int:
+    """Multiply one vector by one tile, several times: the first measurement on a bench."""
+    from hil.bench import first_mvm
+    from hil.open import open_chip
+
+    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
+        result = first_mvm(
+            driver,
+            macro=macro,
+            rows=rows,
+            outputs=outputs,
+            level=level,
+            code=code,
+            repeat=repeat,
+            range_code=range_code,
+        )
+    print_result(result.lines(), result.to_json(), as_json)
+    return ExitCode.DONE
+
+
+def cells(
+    port: Port = None,
+    emulated: Emulated = False,
+    chip: ChipAsked = None,
+    macros: Macros = None,
+    macro: Annotated[int, typer.Option(help="which macro")] = 0,
+    reads: Annotated[int, typer.Option(help="reads averaged")] = 4,
+    out: Annotated[Path | None, typer.Option(help="write all readings as CSV, µS", show_default=False)] = None,
+    baud: Baud = 921600,
+    as_json: Json = False,
+) -> int:
+    """Read every cell of a macro."""
+    from hil.bench import cell_map
+    from hil.open import open_chip
+
+    with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
+        result = cell_map(driver, macro=macro, reads=reads)
+    if out:
+        result.write_csv(out)
+    print_result(result.lines(), result.to_json(), as_json)
+    return ExitCode.DONE

@@ -1,0 +1,225 @@
+"""Commands of a deployment: import, compile, deploy, show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.words import (
+    Baud,
+    Chip,
+    DataDir,
+    Download,
+    Emulated,
+    Json,
+    Macros,
+    Net,
+    Port,
+    Seed,
+    chip_address,
+    complain,
+    floats,
+    print_result,
+    say,
+    screen,
+    seconds,
+    writing,
+)
+from hil.errors import ExitCode, FileError
+
+
+def deploy(
+    network: Net = None,
+    port: Port = None,
+    emulated: Emulated = False,
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="fashion-mnist, cifar10, eurosat, or a path; default: the bundled images", show_default=False
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    samples: Annotated[int, typer.Option(help="most images to run; looks at 500, 1,000, 2,000 below it")] = 2000,
+    seed: Seed = 0,
+    repeat: Annotated[int, typer.Option(help="passes over the images on the chip")] = 3,
+    tolerance: Annotated[float, typer.Option(help="tolerance of the verdict, in points of accuracy")] = 1.0,
+    age: Annotated[str, typer.Option(help="chip time between programming and running: 30s, 1h, 2d")] = "1h",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="record of this chip (hil calibrate); default: calibrate the macros in use", show_default=False
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="run folder; default runs/NNNN", show_default=False)] = None,
+    reprogram: Annotated[bool, typer.Option("--reprogram", help="write even if the chip holds this program")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only print bytes, time, pulses and wear")] = False,
+    device: Annotated[str, typer.Option(help="where the simulator runs: cpu or cuda")] = "cpu",
+    baud: Baud = 921600,
+    junit: Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="earlier report.json; a loss beyond its interval is exit 1", show_default=False),
+    ] = None,
+    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
+    as_json: Json = False,
+) -> int:
+    """Program a network into a chip, run it, and compare with the calibrated simulation."""
+    from hil.baseline import compare_reports, read_baseline
+    from hil.deployment import DeployOptions, deploy, program_of
+    from hil.dryrun import estimate
+    from hil.report import summary_lines
+
+    address = chip_address(port, emulated, chip, macros)
+    options = DeployOptions(
+        samples=samples,
+        seed=seed,
+        repeats=repeat,
+        tolerance=tolerance / 100,
+        age_s=seconds(age),
+        reprogram=reprogram,
+        device=device,
+    )
+    earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
+    with screen(quiet=False) as watch:
+        if dry_run:
+            program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+            cost = estimate(program, options, calibrate=calibration is None)
+            print_result(cost.lines(baud, program.spec.write.max_pulses), cost.to_json(baud), as_json)
+            return ExitCode.DONE
+        report = deploy(
+            network,
+            address,
+            chip=chip,
+            macros=macros,
+            data=data,
+            data_dir=data_dir,
+            download=download,
+            calibration=calibration,
+            out=out,
+            options=options,
+            baud=baud,
+            trust=trust_model,
+            watch=watch,
+        )
+    if as_json:
+        say(json.dumps(report.to_json()))
+    else:
+        for line in summary_lines(report):
+            say(line)
+        say(f"report         {report.run}/report.html   (hil show {report.run})")
+    code, change = int(report.exit_code), None
+    if earlier is not None:
+        change = compare_reports(earlier, report)
+        complain(change.text)
+        code = code or (ExitCode.OUTSIDE_TOLERANCE if change.regressed else ExitCode.DONE)
+    if junit:
+        from hil.junit import write_junit
+
+        write_junit(junit, report, change)
+    return code
+
+
+def compile(
+    network: Annotated[Path, typer.Argument(help="net.pt")],
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="program.h5 to write", show_default=False)] = None,
+    weight_bits: Annotated[
+        int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
+    ] = None,
+    activation_bits: Annotated[
+        int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
+    ] = None,
+    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
+    as_json: Json = False,
+) -> int:
+    """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
+    from cim.chipfile import load_chip
+    from mapping.compile import compile_network, plan
+    from mapping.netfile import load_network
+    from mapping.program_file import save_program
+
+    spec = load_chip(chip, macros=macros)
+    with screen(quiet=as_json) as watch, watch.stage("compiling"):
+        program = compile_network(
+            load_network(network, trust=trust_model),
+            spec,
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            progress=watch.step,
+        )
+    if out:
+        with writing(out):
+            save_program(program, out)
+    summary = plan(program)
+    print_result(summary.lines(), {**summary.to_json(), "program": str(out) if out else None}, as_json)
+    return ExitCode.DONE
+
+
+def import_(
+    source: Annotated[Path, typer.Argument(help="state dict .pt, .safetensors or .onnx")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="net.pt to write")],
+    arch: Annotated[str | None, typer.Option(help="architecture name or JSON graph", show_default=False)] = None,
+    data: Annotated[str, typer.Option(help="data set whose training images calibrate the network")] = "fashion-mnist",
+    data_dir: DataDir = None,
+    download: Download = False,
+    images: Annotated[int, typer.Option(min=1, help="training images to store for calibration")] = 128,
+    weight_bits: Annotated[int, typer.Option(min=2, max=8, help="weight bits, 2 to 8")] = 4,
+    activation_bits: Annotated[int, typer.Option(min=2, max=8, help="activation bits, 2 to 8")] = 8,
+    mean: Annotated[
+        str | None, typer.Option(help="per channel, of pixels in 0…1: 0.5,0.5,0.5", show_default=False)
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="per channel", show_default=False)] = None,
+    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
+) -> int:
+    """Make a net.pt from weights of others."""
+    from hil.importing import import_network
+
+    with screen(quiet=False) as watch:
+        network = import_network(
+            source,
+            arch=arch,
+            data=data,
+            data_dir=data_dir,
+            download=download,
+            images=images,
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            mean=floats(mean),
+            std=floats(std),
+            trust=trust_model,
+            watch=watch,
+        )
+    from mapping.netfile import save_network
+
+    with writing(out):
+        save_network(network, out)
+    say(f"{out}   {len(network.graph.nodes)} nodes, W{weight_bits}A{activation_bits}, {images} calibration images")
+    return ExitCode.DONE
+
+
+def show(
+    run_folder: Annotated[Path, typer.Argument(help="run folder, or its report.json")], as_json: Json = False
+) -> int:
+    """Print the report of an earlier run."""
+    from hil.agreement import AgreementReport
+    from hil.report import summary_lines
+
+    path = run_folder / "report.json" if run_folder.is_dir() else run_folder
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"no report at {path}", likely=str(error), hint="hil show runs/0001") from error
+    report = AgreementReport.from_text(text, str(path))
+    if as_json:
+        say(json.dumps(report.to_json()))
+    else:
+        for line in summary_lines(report):
+            say(line)
+    return int(report.exit_code)

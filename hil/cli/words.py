@@ -1,0 +1,127 @@
+"""What the commands share: options, how they print, how they read durations and lists."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hil.errors import UsageError
+
+if TYPE_CHECKING:
+    from hil.screen import Screen
+
+Net = Annotated[Path | None, typer.Argument(help="net.pt, or a compiled program.h5", show_default=False)]
+Port = Annotated[
+    str | None,
+    typer.Option(
+        help="/dev/ttyUSB0, COM5, tcp://host:port, unix:path, visa:RESOURCE, emulated:CHIP?seed=7, replay:LOG",
+        show_default=False,
+    ),
+]
+Emulated = Annotated[bool, typer.Option("--emulated", help="use a stand-in chip (NOT SILICON); --chip says which")]
+Chip = Annotated[str, typer.Option(help="chip file: a name from `hil chips`, or a path to a .toml")]
+ChipAsked = Annotated[
+    str | None,
+    typer.Option(help="chip file; default: the one of the name that the chip gives, lab-128 with --emulated"),
+]
+Macros = Annotated[
+    int | None, typer.Option(min=1, help="another number of macros than the chip file's", show_default=False)
+]
+Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
+Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
+DataDir = Annotated[Path | None, typer.Option(help="where data sets lie (also HIL_DATA)", show_default=False)]
+Download = Annotated[bool, typer.Option("--download", help="allow torchvision to fetch a known data set, checked")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
+
+
+def complain(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def say(text: str = "") -> None:
+    print(text)
+
+
+@contextmanager
+def screen(quiet: bool) -> Iterator[Screen]:
+    """Progress on stderr while a command runs."""
+    from hil.screen import Screen
+
+    with Screen(quiet=quiet) as shown:
+        yield shown
+
+
+def chip_address(port: str | None, emulated: bool, chip: str | None, macros: int | None) -> str:
+    """The address named by --port or --emulated; exactly one of them, never a silent choice."""
+    if bool(port) == emulated:
+        raise UsageError(
+            "name the chip: either --port ADDRESS or --emulated"
+            if not port
+            else "--port and --emulated exclude each other",
+            hint="hil ports lists serial ports; hil deploy --emulated needs no chip",
+        )
+    if port:
+        return port
+    return f"emulated:{chip or 'lab-128'}?seed=0" + (f"&macros={macros}" if macros else "")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the system while one output is written: disk full, no permission, no such folder."""
+    from hil.atomic import output_error
+
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def print_result(lines: list[str], record: dict[str, Any], as_json: bool) -> None:
+    """Words for people, or one versioned JSON object."""
+    if as_json:
+        say(json.dumps({"schema": "hil.answer/1.0", **record}, default=str))
+        return
+    for line in lines:
+        say(line)
+
+
+def seconds(text: str) -> float:
+    """Seconds of "30s", "5m", "1h", "2d" or a plain number."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        value = float(number) * unit
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e10:
+        raise UsageError(f"{text!r} is no duration", hint="write 30s, 5m, 1h or 2d")
+    return value
+
+
+def numbers(text: str, count: int) -> tuple[int, ...]:
+    """Macro numbers of "0-3,7", each below ``count``."""
+    chosen: set[int] = set()
+    try:
+        for part in text.split(","):
+            low, _, high = part.partition("-")
+            chosen.update(range(int(low), int(high or low) + 1) if int(high or low) < count else [count])
+    except ValueError:
+        chosen = {count}
+    if not chosen or max(chosen) >= count:
+        raise UsageError(f"{text!r} names no macros of 0 to {count - 1}", hint="write 0-3,7")
+    return tuple(sorted(chosen))
+
+
+def floats(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{text!r} is no list of numbers", hint="write 0.5,0.5,0.5") from None
