@@ -43,8 +43,9 @@ def calibrate(
 ) -> int:
     """Measure a chip through the driver: stuck cells, programming spread, read noise, column gain and offset."""
     from cim.calibration_file import save_record
-    from hil.calibrate import calibrate, record_lines
+    from hil.calibrate import calibrate
     from hil.open import open_chip
+    from hil.recordwords import record_lines
 
     address = chip_address(port, emulated, chip, macros)
     with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:

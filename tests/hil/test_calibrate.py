@@ -15,12 +15,13 @@ import cim
 from cim.calibration import CalibrationRecord, CellState, GainKnown, MacroCalibration
 from cim.calibration_file import load_record, save_record
 from cim.fit import TooFewCells
-from hil.calibrate import calibrate, check_record, record_lines
+from hil.calibrate import calibrate, check_record
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, MacroSample
 from hil.errors import MismatchError
 from hil.open import connect
+from hil.recordwords import record_lines
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 
