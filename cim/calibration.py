@@ -17,7 +17,9 @@ from cim.converters import conversions
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
 from cim.spec import Encoding, MacroSpec, PairSubtraction
+from cim.temperature import Thermal
 from cim.wire_law import Wire
+from cim.write_verify import WriteStatistics
 
 Floats = NDArray[np.float64]
 
@@ -86,7 +88,8 @@ class CalibrationRecord:
 
     ``goodness`` holds held-out fit figures (KS distance, R², residual sigma ...);
     ``pulses`` how many programming pulses the calibration cost; ``seed`` the host's seed of
-    the test patterns; ``age_s`` the age at which columns were measured.
+    the test patterns; ``age_s`` the age at which columns were measured. ``thermal`` is there
+    when a second temperature was measured, ``writes`` when write-verify was counted.
     """
 
     chip_name: str
@@ -106,6 +109,8 @@ class CalibrationRecord:
     wire: Wire
     goodness: Mapping[str, float] = field(default_factory=dict)
     pulses: int = 0
+    thermal: Thermal | None = None
+    writes: WriteStatistics | None = None
 
     def macro(self, macro: int) -> MacroCalibration:
         """One macro's part.

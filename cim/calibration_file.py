@@ -1,27 +1,31 @@
-"""The calibration record as an HDF5 file (format ``hil.calibration``, version 1.0)."""
+"""The calibration record as an HDF5 file (format ``hil.calibration``, version 1.1).
+
+A dataclass is a group: arrays are data sets; numbers, texts and enums attributes; a part that is
+a dataclass itself is a group again, a part that was not measured is left out. What a field is
+says its annotation, so a new field with a default needs no line here, and older files load.
+Version 1.1 added ``thermal``, ``writes`` and fields of the laws.
+"""
 
 from __future__ import annotations
 
+import enum
 import io
 import json
 import os
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import h5py
 import numpy as np
 
-from cim.calibration import CalibrationRecord, GainKnown, MacroCalibration
-from cim.programming_law import ProgrammingLaw
-from cim.read_noise import ReadNoise
-from cim.wire_law import Wire, WireEnd
+from cim.calibration import CalibrationRecord
 
 FORMAT = "hil.calibration"
-VERSION = (1, 0)
+VERSION = (1, 1)
 MAX_BYTES = 1 << 30  # a record of 64 macros of 128 x 128 takes 3 MB
-
-_TEXTS = ("chip_name", "revision", "serial", "firmware", "kind", "spec_digest", "date", "method")
 
 
 class RecordFileError(Exception):
@@ -48,16 +52,7 @@ def save_record(record: CalibrationRecord, path: str | Path) -> None:
     with h5py.File(content, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = f"{VERSION[0]}.{VERSION[1]}"
-        for name in _TEXTS:
-            file.attrs[name] = getattr(record, name)
-        for name in ("temperature_c", "seed", "age_s", "pulses"):
-            file.attrs[name] = getattr(record, name)
-        file.attrs["goodness"] = json.dumps(dict(record.goodness))
-        _write(file.create_group("programming"), record.programming)
-        _write(file.create_group("read_noise"), record.read_noise)
-        _write(file.create_group("wire"), record.wire)
-        for number, macro in sorted(record.macros.items()):
-            _write(file.create_group(f"macros/{number}"), macro)
+        _write(file, record)
     partial = path.with_name(f".{path.name}.part")
     try:
         partial.write_bytes(content.getvalue())
@@ -85,55 +80,78 @@ def load_record(path: str | Path) -> CalibrationRecord:
             version = _text(file.attrs["version"])
             if int(version.split(".")[0]) > VERSION[0]:
                 raise NewerRecord(path, version)
-            return CalibrationRecord(
-                **{name: _text(file.attrs[name]) for name in _TEXTS},
-                temperature_c=float(file.attrs["temperature_c"]),
-                seed=int(file.attrs["seed"]),
-                age_s=float(file.attrs["age_s"]),
-                pulses=int(file.attrs["pulses"]),
-                goodness={str(k): float(v) for k, v in json.loads(_text(file.attrs["goodness"])).items()},
-                programming=ProgrammingLaw(**_read(file["programming"], ProgrammingLaw)),
-                read_noise=ReadNoise(**_read(file["read_noise"], ReadNoise)),
-                wire=Wire(**_read(file["wire"], Wire)),
-                macros={int(n): MacroCalibration(**_read(g, MacroCalibration)) for n, g in file["macros"].items()},
-            )
+            return CalibrationRecord(**_read(file, CalibrationRecord))
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise RecordFileError(path, f"not a readable calibration: {error}") from error
+
+
+def _write(group: Any, part: Any) -> None:
+    """Every field of a dataclass."""
+    for item in fields(part):
+        _put(group, item.name, getattr(part, item.name))
+
+
+def _put(group: Any, name: str, value: Any) -> None:
+    if value is None:
+        return
+    if is_dataclass(value):
+        _write(group.create_group(name), value)
+    elif isinstance(value, np.ndarray):
+        small = value.size < 64
+        group.create_dataset(name, data=value, compression=None if small else "gzip", shuffle=not small)
+    elif isinstance(value, Mapping):
+        if all(isinstance(v, float) for v in value.values()):
+            group.attrs[name] = json.dumps(dict(value))
+        else:
+            parts = group.create_group(name)
+            for key, entry in sorted(value.items()):
+                _put(parts, str(key), entry)
+    elif isinstance(value, str):
+        group.attrs[name] = str(value)
+    elif isinstance(value, (int, float)):
+        group.attrs[name] = value
+    else:
+        raise TypeError(f"{name}: a record holds no {type(value).__name__}")
+
+
+def _read(group: Any, kind: type) -> dict[str, Any]:
+    """The fields that ``kind`` needs; names that a newer minor version added are left alone,
+    fields that an older one lacks keep their defaults."""
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for item in fields(kind):
+        if item.name in group or item.name in group.attrs:
+            values[item.name] = _get(group, item.name, hints[item.name])
+        elif item.default is MISSING and item.default_factory is MISSING:
+            raise KeyError(f"{kind.__name__}.{item.name} is missing")
+    return values
+
+
+def _get(group: Any, name: str, hint: Any) -> Any:
+    """One value of the annotated kind."""
+    if isinstance(hint, UnionType):  # "X | None", and it is there
+        (hint,) = [h for h in get_args(hint) if h is not NoneType]
+    origin, about = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return hint(**_read(group[name], hint))
+    if origin is np.ndarray:
+        data = group[name]
+        if data.size > MAX_BYTES // 8:
+            raise ValueError(f"{name} declares {data.size} values")
+        (dtype,) = get_args(about[1])
+        return data[()].astype(dtype)
+    if origin is Mapping and name in group.attrs:
+        return {about[0](k): about[1](v) for k, v in json.loads(_text(group.attrs[name])).items()}
+    if origin is Mapping:
+        parts = group[name]
+        return {about[0](key): _get(parts, key, about[1]) for key in parts}
+    value = group.attrs[name]
+    if hint is str or issubclass(hint, enum.StrEnum):
+        return hint(_text(value))
+    return hint(value)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"text expected, found {type(value).__name__}")
     return value
-
-
-def _write(group: Any, part: Any) -> None:
-    """Every field of a dataclass: arrays as data sets, numbers and texts as attributes."""
-    for item in fields(part):
-        value = getattr(part, item.name)
-        if isinstance(value, np.ndarray):
-            small = value.size < 64
-            group.create_dataset(item.name, data=value, compression=None if small else "gzip", shuffle=not small)
-        else:
-            group.attrs[item.name] = str(value) if isinstance(value, str) else value
-
-
-_ENUMS: dict[str, Any] = {"gain_known": GainKnown, "end": WireEnd}
-_WHOLE = {"macro": int}
-_DTYPES = {"cells": np.int8, "adc": np.int64, "stuck_us": np.float32}
-
-
-def _read(group: Any, kind: type) -> dict[str, Any]:
-    """The fields that ``kind`` needs; names that a newer minor version added are left alone."""
-    values: dict[str, Any] = {}
-    for item in fields(kind):
-        if item.name in group:
-            data = group[item.name]
-            if data.size > MAX_BYTES // 8:
-                raise ValueError(f"{item.name} declares {data.size} values")
-            values[item.name] = data[()].astype(_DTYPES.get(item.name, np.float64))
-        elif item.name in _ENUMS:
-            values[item.name] = _ENUMS[item.name](_text(group.attrs[item.name]))
-        else:
-            values[item.name] = _WHOLE.get(item.name, float)(group.attrs[item.name])
-    return values

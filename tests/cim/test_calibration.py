@@ -15,7 +15,9 @@ from cim.chipfile import load_chip
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
 from cim.spec import Encoding, PairSubtraction
+from cim.temperature import Thermal
 from cim.wire_law import Wire, WireEnd
+from cim.write_verify import WriteStatistics
 
 SAMPLE = Path(__file__).parent / "calibration-1.0.h5"
 
@@ -91,6 +93,20 @@ def test_the_sample_of_version_1_0_is_still_read() -> None:
     same(small_record(), load_record(SAMPLE))
 
 
+def test_optional_parts_are_kept_when_there_and_absent_when_not(tmp_path: Path) -> None:
+    levels = np.array([2.0, 40.0])
+    writes = WriteStatistics(
+        levels, np.array([500, 480]), np.array([499, 470]), np.array([0.5, 0.99]), np.array([[3.0, 40.0], [2.0, 9.0]])
+    )
+    full = replace(small_record(), thermal=Thermal(25.0, 5e-4, 1e-5), writes=writes)
+    save_record(full, tmp_path / "full.h5")
+    same(full, load_record(tmp_path / "full.h5"))
+    with h5py.File(tmp_path / "full.h5", "r+") as file:
+        del file["thermal"]
+        del file["writes"]
+    same(small_record(), load_record(tmp_path / "full.h5"))
+
+
 def test_a_newer_minor_version_is_read_and_its_new_names_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "new.h5"
     save_record(small_record(), path)
@@ -106,7 +122,7 @@ def test_a_newer_major_version_is_refused_with_both_versions(tmp_path: Path) -> 
     save_record(small_record(), path)
     with h5py.File(path, "r+") as file:
         file.attrs["version"] = "2.0"
-    with pytest.raises(NewerRecord, match=r"2\.0.*1\.0"):
+    with pytest.raises(NewerRecord, match=r"2\.0.*1\.1"):
         load_record(path)
 
 
