@@ -69,12 +69,13 @@ class VirtualChips:
     inputs: LayerInputs | None = None
     readings_us: dict[int, NDArray[np.float32]] | None = None
     device: str = "cpu"
+    first: int = 0  # number of the first chip: parts of a long row of chips are drawn apart
     made: list[VirtualChip] = field(init=False)
 
     def __post_init__(self) -> None:
         if (self.readings_us is None) != (self.corrections is None) or (self.corrections is None and not self.inputs):
             raise ValueError("chips as read back need corrections, chips programmed again need layer inputs")
-        self.made = list(_in_threads(self._draw, range(self.chips)))
+        self.made = list(_in_threads(self._draw, range(self.first, self.first + self.chips)))
 
     def run(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes (chips, n, classes); image i has noise of its own, number ``first`` + i."""
