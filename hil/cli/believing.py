@@ -25,7 +25,7 @@ from hil.cli.words import (
     seconds,
     writing,
 )
-from hil.errors import ExitCode
+from hil.errors import ExitCode, UsageError
 
 
 def calibrate(
@@ -59,31 +59,71 @@ def calibrate(
 
 def simulate(
     network: Annotated[Path, typer.Argument(help="net.pt or program.h5")],
-    calibration: Annotated[Path, typer.Option(help="record of the chip (hil calibrate)")],
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="record of a chip (hil calibrate) or of cells (hil fit); default: the models of the chip file",
+            show_default=False,
+        ),
+    ] = None,
     chip: Chip = "lab-128",
     macros: Macros = None,
     data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
     data_dir: DataDir = None,
     download: Download = False,
     samples: Annotated[int, typer.Option(help="images")] = 1000,
-    chips: Annotated[int, typer.Option(help="virtual chips")] = 20,
-    age: Annotated[str, typer.Option(help="age after programming")] = "1h",
+    chips: Annotated[int, typer.Option(help="virtual chips; they are drawn and run one after the other")] = 20,
+    age: Annotated[str, typer.Option(help="age after programming; several give a table: 1h,1d,30d")] = "1h",
+    temperature: Annotated[
+        str | None, typer.Option(help="temperature of the reads, 60 or 60C; default: the record's", show_default=False)
+    ] = None,
+    target_accuracy: Annotated[
+        float | None, typer.Option(help="percent; says which share of chips reaches it", show_default=False)
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="exact (every conversion) or fast (one product, matched noise)")
+    ] = "exact",
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
-    """Predict accuracy on such a chip, programmed again, from its calibration record alone."""
+    """Predict accuracy on such chips, programmed again: at any age and temperature, and which share is good enough."""
     from cim.calibration_file import load_record
     from hil.data import load_dataset
     from hil.deployment import BUNDLED_DATA, DeployOptions, program_of
     from hil.predict import predict
 
-    options = DeployOptions(samples=samples, seed=seed, virtual_chips=chips, age_s=seconds(age), device=device)
+    ages = tuple(seconds(part) for part in age.split(","))
+    if engine not in ("exact", "fast"):
+        raise UsageError(f"engine {engine!r}", hint="--engine exact or --engine fast")
+    options = DeployOptions(samples=samples, seed=seed, virtual_chips=chips, age_s=ages[0], device=device)
     with screen(quiet=as_json) as watch:
         with watch.stage("compiling"):
             program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
         images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
-        result = predict(program, images, load_record(calibration), options, watch)
+        result = predict(
+            program,
+            images,
+            load_record(calibration) if calibration else None,
+            options,
+            watch,
+            ages_s=ages,
+            temperature_c=None if temperature is None else celsius(temperature),
+            target=None if target_accuracy is None else target_accuracy / 100.0,
+            engine=engine,
+        )
     print_result(result.lines(), result.to_json(), as_json)
     return ExitCode.DONE
+
+
+def celsius(text: str) -> float:
+    """Degrees of "60", "60C" or "60 °C"; from absolute zero to 500 °C."""
+    number = text.strip().removesuffix("C").removesuffix("c").removesuffix("°").strip()
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1e9
+    if not -273.15 <= value <= 500.0:
+        raise UsageError(f"{text!r} is no temperature", hint="write 60 or 60C, in degrees Celsius")
+    return value
