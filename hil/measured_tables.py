@@ -45,6 +45,7 @@ class CellTable:
     reached: NDArray[np.bool_] | None = None
     notes: tuple[str, ...] = ()
     unit: str = "µS"
+    step: float = 0.0  # readings are whole multiples of this; 0: they are fine enough
 
     def __len__(self) -> int:
         return len(self.cell)
@@ -67,6 +68,7 @@ class CellTable:
             of(self.reached),
             self.notes,
             self.unit,
+            self.step,
         )
 
 

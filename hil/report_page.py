@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Sequence
 from html import escape
-from importlib import resources
 
 from hil import report_figures as figures
 from hil.agreement import AgreementReport, Judgement, Verdict
-from hil.report_figures import Figure
-from hil.report_tables import QUESTIONS, Table, duration, percent, points, tables
+from hil.pageshell import columns, document, section, table
+from hil.plotparts import Figure
+from hil.report_tables import QUESTIONS, duration, percent, points, tables
 from hil.runfile import RunData
 
-# 'unsafe-inline' is this file itself; nothing else is allowed, so the page works offline and tells nobody.
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 WORDS = {
     Verdict.AGREE: "The simulator predicts this chip within the tolerance.",
     Verdict.DISAGREE: "The simulator does not predict this chip.",
@@ -42,58 +38,45 @@ def page(report: AgreementReport, data: RunData) -> str:
 
     sections = [
         _header(report),
-        _section(
+        section(
             "Accuracy",
-            _columns(
+            columns(
                 plot("accuracy", "Faint: single repeats, single virtual chips.", figures.accuracy_figure(report)),
                 plot("difference", "Thick 90 %, thin 95 %; shaded: tolerance.", figures.difference_figure(report)),
             ),
-            _table(accuracy),
+            table(accuracy),
         ),
-        _section(
+        section(
             questions.title,
-            _table(questions),
+            table(questions),
             plot("components", "Where the uncertainty comes from.", figures.components_figure(report)),
         ),
-        _section(
+        section(
             layers.title,
             plot("layers", "Noise of each layer on the chip and in the simulator.", figures.layer_figure(report)),
-            _table(layers),
+            table(layers),
         ),
-        _section(
+        section(
             cells.title,
-            _columns(
-                _table(cells),
+            columns(
+                table(cells),
                 plot("errors", "How far the cells are from their targets.", figures.error_figure(data.macros)),
             ),
             plot("occupancy", "Macro occupancy: which layer holds which cells.", figures.occupancy_figure(data)),
             plot("conductance", "Conductance, read back before the run.", figures.conductance_figure(data)),
             plot("errormap", "Read-back minus target.", figures.error_map_figure(data)),
         ),
-        _section(
+        section(
             "Answers",
             plot(
                 "confusion", "Answers of the chip against those of the virtual chips.", figures.confusion_figure(data)
             ),
         ),
-        _section(link.title, _table(link)),
-        _section(provenance.title, _table(provenance)),
+        section(link.title, table(link)),
+        section(provenance.title, table(provenance)),
     ]
-    content = json.dumps(drawn, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")  # no markup in a script
-    title = escape(f"{report.network.name} on {report.chip.name}: {report.verdict.value}")
-    return "\n".join(
-        (
-            f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
-            f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            '<meta name="color-scheme" content="light dark">',
-            f"<style>{_asset('page.css')}</style></head><body><main>",
-            *sections,
-            f'</main><script type="application/json" id="figures">{content}</script>',
-            f"<script>{_plotly()}</script>",
-            f"<script>{_asset('page.js')}</script></body></html>\n",
-        )
-    )
+    title = f"{report.network.name} on {report.chip.name}: {report.verdict.value}"
+    return document(title, sections, drawn)
 
 
 def _header(report: AgreementReport) -> str:
@@ -140,33 +123,3 @@ def _other(report: AgreementReport, decisive: Judgement) -> str:
 
 def _drift(report: AgreementReport) -> Sequence[str]:
     return (report.readback.text,) if report.readback is not None and report.readback.drifted else ()
-
-
-def _columns(*content: str) -> str:
-    return f'<div class="columns">{"".join(content)}</div>'
-
-
-def _section(title: str, *content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{''.join(content)}</section>"
-
-
-def _table(table: Table) -> str:
-    named = any(table.header)
-    head = f"<thead><tr>{''.join(f'<th>{escape(h)}</th>' for h in table.header)}</tr></thead>" if named else ""
-    body = "".join(
-        f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
-        for row in table.rows
-    )
-    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>{note}'
-
-
-@functools.cache
-def _plotly() -> str:
-    """plotly.js of the installed package, safe inside a script element."""
-    script = resources.files("plotly").joinpath("package_data/plotly.min.js").read_text("utf-8")
-    return script.replace("</script", "<\\/script")
-
-
-def _asset(name: str) -> str:
-    return resources.files("hil").joinpath(f"page/{name}").read_text("utf-8")

@@ -1,0 +1,176 @@
+"""A table sorted by age and cell, and its cells split into those that fit and those that test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.fit_cells import MIN_CELLS
+from hil.errors import FileError, UsageError
+from hil.measured_tables import CellTable
+
+MAX_AGES = 64
+MAX_READINGS = 100_000_000  # ages times cells
+GAP = 10**0.15  # times closer than this factor are one age
+JUST_WRITTEN_S = 1e-3  # age given to readings at time 0
+MOST_LEVELS = 64  # more distinct targets than this are a continuum, and get KNOTS levels
+KNOTS = 16
+ODD, FOURTH = "odd", "fourth"
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """A table by age and cell. ``cells``, ``targets_us``, ``reached``, ``pulses`` (n,); the rest (ages, n).
+
+    ``readings_us`` is the mean of ``counts`` readings, NaN where there is none. ``pairs_us``
+    (2, m) and ``pair_targets_us`` (m,) are two readings of one cell at one age.
+    """
+
+    cells: NDArray[np.int64]
+    targets_us: Floats
+    ages_s: Floats
+    readings_us: Floats
+    counts: NDArray[np.int64]
+    pairs_us: Floats
+    pair_targets_us: Floats
+    reached: Flags
+    pulses: NDArray[np.int64] | None
+    step: float = 0.0  # readings are whole multiples of this
+
+    def of(self, kept: Flags) -> Readings:
+        """Some of the cells."""
+        return Readings(
+            self.cells[kept],
+            self.targets_us[kept],
+            self.ages_s,
+            self.readings_us[:, kept],
+            self.counts[:, kept],
+            self.pairs_us,
+            self.pair_targets_us,
+            self.reached[kept],
+            None if self.pulses is None else self.pulses[kept],
+            self.step,
+        )
+
+    def until(self, age_s: float) -> Readings:
+        """Ages up to ``age_s`` only."""
+        kept = self.ages_s <= age_s * GAP
+        return Readings(
+            self.cells,
+            self.targets_us,
+            self.ages_s[kept],
+            self.readings_us[kept],
+            self.counts[kept],
+            self.pairs_us,
+            self.pair_targets_us,
+            self.reached,
+            self.pulses,
+            self.step,
+        )
+
+
+def by_age(table: CellTable) -> Readings:
+    """Rows sorted into ages and cells; an age is the median time of its readings.
+
+    Readings of one nominal time are one age; without nominal times, readings whose times have no
+    gap of more than a factor 1.4 between them. Readings at time 0 of a table whose targets are
+    first readings are those targets, and no age.
+
+    Raises:
+        FileError: no readings after programming, too many ages, or too many readings.
+    """
+    zero = (table.time_s if table.nominal_s is None else table.nominal_s) <= 0.0
+    kept = ~zero if table.target_is_initial else np.ones(len(table), np.bool_)
+    rows = table.part(kept)
+    if not len(rows):
+        raise FileError("no reading after time 0", where=table.name, hint="relaxation needs a later reading")
+    group = _groups(rows)
+    cells, at = np.unique(rows.cell, return_inverse=True)
+    ages = int(group.max()) + 1
+    if ages > MAX_AGES:
+        raise FileError(
+            f"{ages} different times, over {MAX_AGES}",
+            where=table.name,
+            hint="add a column nominal_s with the time that was planned",
+        )
+    if ages * len(cells) > MAX_READINGS:
+        raise FileError(f"{ages} ages of {len(cells):,} cells, over {MAX_READINGS:,} in all", where=table.name)
+    place = group * len(cells) + at
+    counts = np.bincount(place, minlength=ages * len(cells))
+    sums = np.bincount(place, rows.conductance_us, minlength=ages * len(cells))
+    readings = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan).reshape(ages, -1)
+    times = np.array([float(np.median(rows.time_s[group == a])) for a in range(ages)])
+    times = np.maximum(times, JUST_WRITTEN_S)
+    order = np.argsort(times, kind="stable")
+    if np.any(np.diff(times[order]) <= 0):
+        raise FileError("two nominal times with the same times", where=table.name)
+    first = np.unique(at, return_index=True)[1]
+    pairs, pair_targets = _pairs(place, rows.conductance_us, rows.target_us)
+    return Readings(
+        cells,
+        rows.target_us[first],
+        times[order],
+        readings[order],
+        counts.reshape(ages, -1)[order],
+        pairs,
+        pair_targets,
+        np.ones(len(cells), np.bool_) if rows.reached is None else rows.reached[first],
+        None if rows.pulses is None else rows.pulses[first],
+        rows.step,
+    )
+
+
+def _groups(rows: CellTable) -> NDArray[np.intp]:
+    """Number of the age of each row."""
+    if rows.nominal_s is not None:
+        return np.asarray(np.unique(rows.nominal_s, return_inverse=True)[1], np.intp)
+    log = np.log(np.maximum(rows.time_s, JUST_WRITTEN_S))
+    order = np.argsort(log, kind="stable")
+    new = np.diff(log[order], prepend=log[order][0]) > np.log(GAP)
+    group = np.empty(len(log), np.intp)
+    group[order] = np.cumsum(new)
+    return group
+
+
+def _pairs(place: NDArray[np.intp], readings: Floats, targets: Floats) -> tuple[Floats, Floats]:
+    """The first two readings of each cell and age that was read more than once."""
+    order = np.argsort(place, kind="stable")
+    sorted_place = place[order]
+    start = np.flatnonzero(np.diff(sorted_place, prepend=-1))
+    twice = start[np.append(np.diff(start), len(place) - start[-1]) > 1]
+    return np.stack([readings[order[twice]], readings[order[twice + 1]]]), targets[order[twice]]
+
+
+def split(cells: NDArray[np.int64], held_out: str, block: int = 1) -> Flags:
+    """Which cells test: odd numbers, or every fourth block of ``block`` neighbouring numbers."""
+    if held_out == ODD:
+        return np.asarray(cells % 2 == 1)
+    if held_out != FOURTH:
+        raise UsageError(f"--hold-out {held_out}", hint=f"one of {ODD}, {FOURTH}")
+    blocks = np.unique(cells // block, return_inverse=True)[1]
+    return np.asarray(blocks % 4 == 3)
+
+
+def level_knots(targets_us: Floats) -> Floats:
+    """Levels of the law: the distinct targets, or the medians of 16 even bins of many; each with cells enough.
+
+    Bins with fewer than 30 cells join the next one.
+    """
+    distinct, counts = np.unique(targets_us, return_counts=True)
+    if len(distinct) <= MOST_LEVELS and counts.min() >= MIN_CELLS:
+        return np.asarray(distinct, np.float64)
+    low, high = np.quantile(targets_us, [0.002, 0.998])
+    edges = np.linspace(low, high, KNOTS + 1)
+    where = np.clip(np.searchsorted(edges, targets_us, side="right") - 1, 0, KNOTS - 1)
+    knots, gathered = [], np.zeros(0)
+    for k in range(KNOTS):
+        gathered = np.append(gathered, targets_us[where == k])
+        if len(gathered) >= 4 * MIN_CELLS:
+            knots.append(float(np.median(gathered)))
+            gathered = np.zeros(0)
+    return np.asarray(knots or [float(np.median(targets_us))])
