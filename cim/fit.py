@@ -42,6 +42,7 @@ from cim.fit_cells import (
     nearest_level,
     programming_distance,
 )
+from cim.fit_curves import CellErrors, Converters, solve_curves
 from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, PairSubtraction
 from cim.wire_law import conversion_cells
@@ -79,17 +80,6 @@ class TooFewVectors(ValueError):
     def __init__(self, column: int, found: int) -> None:
         super().__init__(f"{found} usable conversions in column {column}; a fit needs {MIN_VECTORS}")
         self.column, self.found, self.needed = column, found, MIN_VECTORS
-
-
-@dataclass(frozen=True, slots=True)
-class Converters:
-    """What is known of the converters before any fit: µS per code, code limits, and which
-    converter each conversion uses, (conversions,)."""
-
-    lsb_us: float
-    limits: tuple[int, int]
-    adc: NDArray[np.int64]
-    nodes: int = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,19 +199,20 @@ def fit_columns(
     low, high = setup.limits
     usable = (t > low) & (t < high) if low < 0 else t < high
     curves = np.zeros((int(setup.adc.max()) + 1, setup.nodes))
-    curve_se = np.zeros_like(curves)
     noise2, scale, scale_se = np.full(t.shape[1], 0.25), 1.0, 0.0
-    gain, offset = np.ones(t.shape[1]), np.zeros(t.shape[1])
+    y = x
     bend = np.zeros_like(t)
+    gain = np.ones(t.shape[1])
     huber = np.ones_like(t)
     for turn in range(ROUNDS):
         spread2 = noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v
         weights = usable * huber / spread2
+        if turn:
+            solved = solve_curves(x, y, t, weights, setup)
+            curves = solved.curves
+            bend = inl_at(y, curves, setup.adc, setup.limits)
         gain, offset, gain_se, offset_se = _lines(x, t - bend, weights)
         y = gain * x + offset
-        if turn:
-            curves, curve_se = _curves(y, t - y, weights, setup)
-            bend = inl_at(y, curves, setup.adc, setup.limits)
         residual = t - y - bend
         size = np.abs(residual) / np.sqrt(spread2)
         huber = np.minimum(1.0, 2.5 / np.maximum(size, 1e-9))
@@ -234,8 +225,12 @@ def fit_columns(
             usable &= y - edge > low
     if readings is not None:
         weights = usable * huber / (noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v)
-        extra = _reading_errors(x, weights, readings, gain / setup.lsb_us)
+        per_us = gain / setup.lsb_us
+        extra = _reading_errors(x, weights, readings, per_us)
         gain_se, offset_se = np.hypot(gain_se, extra[0]), np.hypot(offset_se, extra[1])
+        cells = CellErrors(np.asarray(readings.units, np.float64), readings.variance_us2 * per_us**2)
+        solved = solve_curves(x, y, t, weights, setup, cells)
+    gain_se, offset_se = np.hypot(gain_se, solved.line_se[0]), np.hypot(offset_se, solved.line_se[1])
     total = (usable * (t - (usable * t).sum(0) / usable.sum(0)) ** 2).sum()
     return ColumnFit(
         gain=gain,
@@ -245,7 +240,7 @@ def fit_columns(
         conversion_noise_codes=np.sqrt(np.maximum(noise2, 0.0)),
         adc=setup.adc,
         inl_codes=curves,
-        inl_se=curve_se,
+        inl_se=solved.curve_se,
         read_scale=scale,
         read_scale_se=scale_se,
         r2=float(1.0 - (usable * residual**2).sum() / total),

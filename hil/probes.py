@@ -156,12 +156,14 @@ def pattern_targets_us(spec: MacroSpec, levels: NDArray[np.int8]) -> NDArray[np.
 def random_vectors(spec: MacroSpec, count: int, rng: np.random.Generator) -> NDArray[np.int16]:
     """Input codes of one read, (count, logical rows): a random share of even and of odd rows driven.
 
-    Every other vector drives few rows: there read noise is small and offsets show.
+    Every other vector drives few rows: there read noise is small and offsets show. None drives
+    no row at all: without noise to blur the rounding, that tells an offset to half a code only.
     """
     rows = spec.logical_rows
     most = np.where(np.arange(count) % 2 == 0, 1.0, 0.2)[:, None]
     share = (most * rng.random((count, 2)))[:, np.arange(rows) % 2]
     on = rng.random((count, rows)) < share
+    on[np.arange(count), rng.integers(0, rows, count)] |= ~on.any(1)
     codes = rng.integers(1, 1 << spec.inputs.bits_per_cycle, (count, rows))
     return np.where(on, codes, 0).astype(np.int16)
 

@@ -56,6 +56,7 @@ def bench(seed: int, ohm: float = 0.0, noise: float = 0.3, inl_codes: float = 0.
     offset = np.repeat(rng.uniform(-2.0, 2.0, 8), 8)
     grid = np.linspace(-1.0, 1.0, 17)
     inl = inl_codes * np.stack([np.sin(np.pi * grid * rng.uniform(1.5, 2.5) + rng.uniform(0, 6)) for _ in range(8)])
+    inl -= np.stack([np.polyval(np.polyfit(grid, curve, 1), grid) for curve in inl])  # a straight part is no INL
     law = ReadNoise(LEVELS, np.full(8, 1.7), np.zeros(8))
     x = units @ conversion_cells(SPEC, true) - ohm * wire_loss_us(SPEC, 0, true, units)
     spread2 = noise**2 + fit.predicted_variance_us2(SPEC, true, units, law) * (gain / setup.lsb_us) ** 2
@@ -92,6 +93,20 @@ def test_gain_offset_and_noise_are_recovered_within_their_errors() -> None:
     assert 0.85 < np.std(gains) < 1.15
     assert 0.85 < np.std(offsets) < 1.15
     assert abs(np.mean(gains)) < 0.3
+
+
+def test_gain_offset_and_curve_share_their_errors_honestly_where_converters_bend() -> None:
+    """Gain and offset mean the line over the whole scale, however the vectors were spread."""
+    gains, offsets, curves = [], [], []
+    for seed in range(30, 36):
+        b = bench(seed, inl_codes=0.8)
+        found = columns(b)
+        gains.append((found.gain - b.gain) / found.gain_se)
+        offsets.append((found.offset_codes - b.offset) / found.offset_se)
+        curves.append((found.inl_codes - b.inl) / found.inl_se)
+    for name, z in (("gain", gains), ("offset", offsets), ("curve", curves)):
+        assert 0.8 < np.sqrt(np.mean(np.square(z))) < 1.2, name
+    assert np.abs(np.polyfit(np.arange(17), found.inl_codes.T, 1)).max() < 1e-9, "no straight part"
 
 
 def test_the_whole_transfer_with_inl_is_recovered_to_a_fraction_of_a_code() -> None:
