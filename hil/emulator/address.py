@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from cim.chipfile import idealised, load_chip
 from hil.emulator.chip import EmulatedChip
-from hil.emulator.sample import SampleParameters
+from hil.emulator.sample import SIGNED, SampleParameters
 from hil.errors import UsageError
 
 SCHEME = "emulated:"
@@ -20,7 +20,8 @@ def chip_from_address(address: str) -> EmulatedChip:
     """The chip that an address names.
 
     After the chip (a name or the path of a chip file) come, all optional: ``seed`` (default 0),
-    ``macros``, ``ideal=1`` (every non-ideality off) and any parameter of the file's [sample].
+    ``macros``, ``ideal=1`` (every non-ideality off) and any parameter of the file's [sample];
+    ``heat_to_c=60&heat_after_s=20000`` is an oven that comes on at that chip time.
 
     Raises:
         UsageError: not such an address, an unknown key or a value that is no number.
@@ -52,7 +53,7 @@ def _number(address: str, key: str, text: str) -> None:
             raise ValueError(text)
     except ValueError:
         raise UsageError(f"{key}={text!r} in {address!r} is no {'number' if low is None else 'whole number'}") from None
-    if value < (low or 0) and key != "temperature_c":
+    if value < (low or 0) and key not in SIGNED:
         raise UsageError(f"{key}={text} in {address!r} is below {low or 0}")
     if key == "ideal" and value > 1:
         raise UsageError(f"ideal={text} in {address!r} is neither 0 nor 1")

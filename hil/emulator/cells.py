@@ -14,7 +14,6 @@ from hil.emulator.relaxation import FULL_SCALE_US, choose_traces, load_table, sh
 from hil.emulator.sample import ROOM_C, STUCK_HIGH, STUCK_LOW, ChipSample, line_gains
 from hil.emulator.writing import PulseLaw, WriteOrder, WriteOutcome, WriteVerify
 
-PER_KELVIN = 5e-4  # relative change of every conductance, from room temperature
 MOST_PULSES = 65536  # pulses of one write that have a noise number of their own
 
 
@@ -33,7 +32,6 @@ class MacroCells:
         self._written_ns = np.zeros(self._written_us.shape, np.int64)
         self._trace = np.full(self._written_us.shape, -1, np.int32)
         self._scale = max(1.0, spec.macro.levels_us[-1] / FULL_SCALE_US)
-        self._warm = np.float32(1.0 + PER_KELVIN * (self._parameters.temperature_c - ROOM_C))
         self.pulses = np.zeros(self._written_us.shape, np.int64)
         self.version = 0
 
@@ -51,7 +49,7 @@ class MacroCells:
             age_s = np.maximum(now_ns - self._written_ns[block][moving], 0) * 1e-9
             shift = shift_us(load_table(), trace[moving], g[moving] / self._scale, age_s, p.read_variance_us2)
             g[moving] += np.float32(p.relaxation * self._scale) * shift
-        return np.maximum(g, np.float32(0.0)) * self._warm
+        return np.maximum(g, np.float32(0.0)) * self._warmth(now_ns)
 
     def read(self, now_ns: int, block: tuple[slice, slice], reads: int, sample: int) -> NDArray[np.float32]:
         """Mean of ``reads`` readings through the chip's read path, µS (rows, columns).
@@ -81,7 +79,8 @@ class MacroCells:
         g = self.conductance_us(now_ns, block)[hit]
         z = hashed_normals(fold_key(self._seed, PULSE, self._macro, sample), numbers)
         g = self._law.step(g, numbers, np.full(g.shape, up), volts[hit], width_ns, z)
-        self._settle(numbers, g, np.full(g.shape, now_ns, np.int64), np.ones(g.shape, np.int64), sample)
+        when = np.full(g.shape, now_ns, np.int64)
+        self._settle(numbers, g / self._warmth(now_ns), when, np.ones(g.shape, np.int64), sample)
 
     def write(self, now_ns: int, order: WriteOrder) -> Generator[Progress, None, WriteOutcome]:
         """Write-verify, telling its progress. Cells are written one after the other on
@@ -106,9 +105,8 @@ class MacroCells:
             timing, moved = self._spec.timing, state.pulses > 0
             spent = state.pulses * timing.pulse_ns + state.verifies * timing.verify_ns
             lasted = np.append(0, np.cumsum(np.rint(spent).astype(np.int64)))
-            self._settle(
-                numbers[moved], state.g_us[moved], now_ns + lasted[1:][moved], state.pulses[moved], order.sample
-            )
+            cold = state.g_us[moved] / self._warmth(now_ns)
+            self._settle(numbers[moved], cold, now_ns + lasted[1:][moved], state.pulses[moved], order.sample)
         outcome = WriteOutcome(
             np.zeros((rows, columns), np.float32),
             np.zeros((rows, columns), np.int64),
@@ -122,15 +120,14 @@ class MacroCells:
     def _settle(
         self,
         numbers: NDArray[np.int64],
-        g: NDArray[np.float32],
+        cold: NDArray[np.float32],
         when: NDArray[np.int64],
         pulses: NDArray[np.int64],
         sample: int,
     ) -> None:
-        """Record pulsed cells: conductance, time, and the measured cell that each follows from now on."""
+        """Record pulsed cells: conductance at room temperature, time, and the measured cell that each follows."""
         if not len(numbers):
             return
-        cold = g / self._warm
         self._written_us.flat[numbers] = cold
         self._written_ns.flat[numbers] = when
         self.pulses.flat[numbers] += pulses
@@ -139,6 +136,11 @@ class MacroCells:
         stuck = (kind == STUCK_LOW) | (kind == STUCK_HIGH)
         self._trace.flat[numbers] = np.where(stuck, -1, choose_traces(load_table(), cold / self._scale, lot))
         self.version += 1
+
+    def _warmth(self, now_ns: int) -> np.float32:
+        """Factor of every conductance at the chip's temperature."""
+        p = self._parameters
+        return np.float32(1.0 + p.conductance_per_k * (p.temperature_at(now_ns) - ROOM_C))
 
     def _path_gain(self, block: tuple[slice, slice]) -> NDArray[np.float32]:
         """Gain of the read path, (1,) or (columns,)."""

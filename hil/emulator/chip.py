@@ -117,7 +117,7 @@ class EmulatedChip:
 
     def status(self) -> StatusReply:
         return StatusReply(
-            temperature_c=self._sample.parameters.temperature_c,
+            temperature_c=self._sample.parameters.temperature_at(self._now_ns),
             outputs_on=self._outputs_on,
             programmed_cells=sum(c.programmed for c in self._cells),
             pulses_total=sum(int(c.pulses.sum()) for c in self._cells),

@@ -19,6 +19,7 @@ from cim.spec import ChipSpec, Encoding, MacroSpec
 from hil.emulator.noise import TAG
 
 ROOM_C = 25.0
+SIGNED = ("temperature_c", "heat_to_c", "conductance_per_k")  # parameters that may be below 0
 GOOD, STUCK_LOW, STUCK_HIGH, BOUNDED = range(4)
 
 
@@ -30,7 +31,8 @@ class UnknownSampleKey(ValueError):
 class SampleParameters:
     """Section [sample] of a chip file: from which distributions a chip's truth is drawn.
 
-    Shares are of all cells. ``pulse_step_us = 0`` stands for a perfect write.
+    Shares are of all cells. ``pulse_step_us = 0`` stands for a perfect write. The last three
+    need not be in the file: the bench heats a chip only when an address says so.
     """
 
     stuck_low_share: float
@@ -49,6 +51,14 @@ class SampleParameters:
     supply_droop: float  # loss when rows x columns cells of middle level are driven
     column_crosstalk: float  # share of the column beside it that a column picks up when both are read
     temperature_c: float
+    heat_to_c: float = ROOM_C  # the bench changes to this temperature
+    heat_after_s: float = 0.0  # at this chip time; 0 = never
+    conductance_per_k: float = 5e-4  # relative change of every conductance, from room temperature (assumed)
+
+    def temperature_at(self, now_ns: int) -> float:
+        """Temperature of the chip at a chip time, °C."""
+        heated = 0.0 < self.heat_after_s <= now_ns * 1e-9
+        return self.heat_to_c if heated else self.temperature_c
 
     @classmethod
     def of(cls, sample: Mapping[str, float], overrides: Mapping[str, float]) -> SampleParameters:
@@ -56,13 +66,14 @@ class SampleParameters:
         unknown = sorted(set(overrides) - set(names))
         if unknown:
             raise UnknownSampleKey(f"no sample parameter {', '.join(unknown)}; there are {', '.join(names)}")
-        missing = sorted(set(names) - set(sample) - set(overrides))
+        usual = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
+        missing = sorted(set(names) - set(sample) - set(overrides) - set(usual))
         if missing:
             raise UnknownSampleKey(f"the chip file's section [sample] lacks {', '.join(missing)}")
         if not any(sample.values()):  # an idealised chip: nothing to disturb it, room temperature included
             sample = {**sample, "temperature_c": ROOM_C}
-        values = {name: float(overrides.get(name, sample.get(name, 0.0))) for name in names}
-        wrong = sorted(n for n, v in values.items() if not math.isfinite(v) or (v < 0.0 and n != "temperature_c"))
+        values = {name: float(overrides.get(name, sample.get(name, usual.get(name, 0.0)))) for name in names}
+        wrong = sorted(n for n, v in values.items() if not math.isfinite(v) or (v < 0.0 and n not in SIGNED))
         if wrong:
             raise UnknownSampleKey(
                 f"sample parameter {', '.join(f'{n} = {values[n]:g}' for n in wrong)} must be a number from 0"

@@ -254,3 +254,22 @@ def test_reads_through_the_columns_carry_the_column_gain() -> None:
     true = np.empty(spec.macro.columns)
     true[order] = gain
     assert apparent == pytest.approx(true, rel=1e-3)
+
+
+def test_an_oven_that_comes_on_moves_every_conductance_and_the_status(spec: ChipSpec) -> None:
+    heat = {"heat_to_c": 65.0, "heat_after_s": 100.0, "conductance_per_k": 1e-3}
+    chip = EmulatedChip(spec, 3, {**QUIET, **heat})
+    write_cells(chip, targets(spec))
+    cold = read_us(chip, 128, 128)
+    assert chip.status().temperature_c == 25.0
+    wait_s(chip, 100.0)
+    assert chip.status().temperature_c == 65.0
+    np.testing.assert_allclose(read_us(chip, 128, 128), cold * 1.04, atol=2e-3)
+    write_cells(chip, targets(spec, seed=1), sample=2)
+    np.testing.assert_allclose(read_us(chip, 128, 128), targets(spec, seed=1), atol=1e-2)
+
+
+def test_a_bench_without_an_oven_stays_as_it_is(spec: ChipSpec) -> None:
+    chip = EmulatedChip(spec, 3, {"temperature_c": 40.0})
+    wait_s(chip, 1e6)
+    assert chip.status().temperature_c == 40.0
