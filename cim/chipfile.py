@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cim.chipschema import OPTIONAL, SECTIONS, Check, broken_rules
-from cim.spec import AdcSpec, CellIv, ChipSpec, InputSpec, Limits, MacroSpec, Timing, WriteRecipe
+from cim.spec import AdcSpec, CellIv, ChipSpec, InputSpec, Limits, MacroSpec, Timing, WordLine, WriteRecipe
 
 FORMAT = "hil.chip"
 VERSION = (1, 0)
@@ -128,9 +128,10 @@ def render_chip(spec: ChipSpec) -> str:
         lines.append(f"\n[{section}]")
         for key, value in fields.items():
             plain = list(value) if isinstance(value, tuple) else value
-            if f"{section}.{key}" in OPTIONAL and not plain:
+            name = f"{section}.{key}"
+            if name in OPTIONAL and (not plain or plain == OPTIONAL[name]):
                 continue
-            source = json.dumps(spec.provenance.get(f"{section}.{key}", "assumed"), ensure_ascii=False)
+            source = json.dumps(spec.provenance.get(name, "assumed"), ensure_ascii=False)
             lines.append(f"{key} = {{ value = {json.dumps(plain)}, source = {source} }}")
     return "\n".join(lines) + "\n"
 
@@ -138,6 +139,8 @@ def render_chip(spec: ChipSpec) -> str:
 def description(spec: ChipSpec) -> dict[str, Any]:
     """Everything that the digest covers, as plain data: what a chip must have in common with its file."""
     parts = {k: dataclasses.asdict(getattr(spec, k)) for k in ("macro", "write", "limits", "timing")}
+    if spec.macro.word_line is WordLine.GATE:  # as in files from before the field, so their digests stand
+        del parts["macro"]["word_line"]
     return {"name": spec.name, "revision": spec.revision, "macros": spec.macros, **parts}
 
 

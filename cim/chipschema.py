@@ -15,6 +15,7 @@ from cim.spec import (
     PairSubtraction,
     ReadPath,
     SignedInput,
+    WordLine,
 )
 
 # What every section must hold: field -> check of one value. A check returns the value or raises ValueError.
@@ -98,6 +99,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "dead_rows": _list_of(_count(0, 4095)),
         "read_path": _one_of(ReadPath),
         "v_read_v": _number(0.001, 2),
+        "word_line": _one_of(WordLine),
     },
     "cell": {
         "levels_us": _ascending(0, 10_000, 2),
@@ -149,7 +151,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "temperature_c": _number(-100, 300),
     },
 }
-OPTIONAL = {"cell.iv_k_per_v2": (), "adc.codes": ()}
+OPTIONAL: Mapping[str, Any] = {"macro.word_line": WordLine.GATE, "cell.iv_k_per_v2": (), "adc.codes": ()}
 
 Rule = tuple[bool, str, str]  # holds, field, text of the failure
 

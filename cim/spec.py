@@ -46,6 +46,13 @@ class SignedInput(enum.StrEnum):
     NONE = "none"
 
 
+class WordLine(enum.StrEnum):
+    """What a word line does to its cells."""
+
+    GATE = "gate"  # opens their transistors (1T1R): an undriven cell hangs on nothing
+    ROW = "row"  # drives a voltage through them: the network is the same for every input
+
+
 class CellIv(enum.StrEnum):
     LINEAR = "linear"  # I = G V
     CUBIC = "cubic"  # I = G V (1 + k V²), k by level
@@ -112,6 +119,7 @@ class MacroSpec:
     dead_rows: tuple[int, ...]  # word lines that do not work
     read_path: ReadPath
     v_read_v: float
+    word_line: WordLine = WordLine.GATE
 
     @property
     def paired(self) -> bool:
