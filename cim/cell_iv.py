@@ -1,0 +1,150 @@
+"""The current of a cell at other voltages than the one it is read at: I = G V (1 + k V²).
+
+k falls with the conductance, so a chip whose inputs are voltages (amplitude coding) sees a
+cell of low conductance grow with its input. One-amplitude inputs do not: there the factor is
+part of the conductance, which is read at the same voltage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_CELLS = 20
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class CellCurrent:
+    """k by conductance, arrays (points,): ``conductance_us`` ascending, ``k_per_v2`` in V⁻²."""
+
+    conductance_us: Floats
+    k_per_v2: Floats
+    se_per_v2: Floats
+
+    def __post_init__(self) -> None:
+        if not len(self.conductance_us) or np.any(np.diff(self.conductance_us) <= 0):
+            raise ValueError("cell current: conductances must ascend")
+        if self.k_per_v2.shape != self.conductance_us.shape or self.se_per_v2.shape != self.conductance_us.shape:
+            raise ValueError(f"cell current: k {self.k_per_v2.shape}, conductances {self.conductance_us.shape}")
+
+    def k_at(self, conductance_us: NDArray[np.floating]) -> Floats:
+        """k at any conductance, linear in its logarithm between points, constant outside; V⁻²."""
+        x = np.log(np.maximum(conductance_us, 1e-6))
+        return np.asarray(np.interp(x, np.log(np.maximum(self.conductance_us, 1e-6)), self.k_per_v2))
+
+
+def cell_current_factor(
+    conductance_us: NDArray[np.floating],
+    volts: NDArray[np.floating],
+    current: CellCurrent,
+    read_v: float,
+) -> Floats:
+    """How a cell's conductance at ``volts`` compares with that at ``read_v``, where G was read.
+
+        factor = (1 + k V²) / (1 + k V_read²)
+
+    Example: k = 1.9 V⁻², V = 0.2 V against a read at 0.1 V: 1.076 / 1.019 = 1.056.
+    """
+    k = current.k_at(conductance_us)
+    return np.asarray((1.0 + k * np.square(volts)) / (1.0 + k * read_v**2))
+
+
+def amplitude_parts(
+    conductance_us: NDArray[np.floating], current: CellCurrent, read_v: float, max_unit: int
+) -> tuple[Floats, Floats]:
+    """What an amplitude-coded read sums: Σ G₁ u + Σ G₃ u³ for units u = 0..U at V = V_read · u / U.
+
+        G₁ = G / (1 + k V_read²),    G₃ = G k V_read² / (U² (1 + k V_read²))
+
+    Shapes of ``conductance_us``, µS. At u = U both sum to G U: the cell as it was read.
+
+    Example: G = 10 µS, k = 2 V⁻², V_read = 0.2 V, U = 3: 9.259 and 0.0823 µS; at u = 1, 9.342 µS.
+    """
+    share = current.k_at(conductance_us) * read_v**2
+    linear = np.asarray(conductance_us, np.float64) / (1.0 + share)
+    return linear, np.asarray(linear * share / max_unit**2)
+
+
+def levels_current(levels_us: Sequence[float], k_per_v2: Sequence[float]) -> CellCurrent:
+    """The law of a chip file: one k for each level (``cell.iv = "cubic"``); no k: a linear cell."""
+    k = np.asarray(k_per_v2 if len(k_per_v2) else np.zeros(len(levels_us)), np.float64)
+    return CellCurrent(np.asarray(levels_us, np.float64), k, np.zeros(len(k)))
+
+
+@dataclass(frozen=True, slots=True)
+class VoltageSweep:
+    """Currents of cells over voltages: ``volts`` (steps,), ``amps`` (cells, steps), ``addresses`` (cells,)."""
+
+    volts: Floats
+    amps: Floats
+    addresses: NDArray[np.int64]
+
+
+def load_voltage_sweep(path: str | Path) -> VoltageSweep:
+    """A table of address, V, I (A), every cell at the same voltages in the same order."""
+    table = np.loadtxt(path)
+    _, first = np.unique(table[:, 0], return_index=True)
+    cells = len(first)
+    if table.shape[1] != 3 or len(table) % cells:
+        raise ValueError(f"{path}: {table.shape}, not three columns with all voltages of each cell")
+    table = table[np.argsort(table[:, 0], kind="stable")].reshape(cells, -1, 3)
+    if np.any(table[:, :, 1] != table[0, :, 1]):
+        raise ValueError(f"{path}: cells are swept over different voltages")
+    return VoltageSweep(table[0, :, 1], table[:, :, 2], table[:, 0, 0].astype(np.int64))
+
+
+def fit_cells(volts: Floats, amps: Floats) -> tuple[Floats, Floats]:
+    """G (µS) and G k (µS/V²) of each cell, by least squares of I = I₀ + G V + G k V³.
+
+    I₀ is the instrument's offset, one a cell.
+
+    Example: I = 10 µS · V (1 + 1.9 V²) + 1 µA → 10.0 µS, 19.0 µS/V².
+    """
+    basis = np.stack([np.ones_like(volts), volts, volts**3], axis=1)
+    found = np.linalg.lstsq(basis, amps.T, rcond=None)[0] * 1e6
+    return np.asarray(found[1]), np.asarray(found[2])
+
+
+def fit_cell_current(sweep: VoltageSweep, edges_us: Sequence[float] = (5, 20, 40, 60, 100, 200)) -> CellCurrent:
+    """k by conductance: in each class of cells Σ G k over Σ G.
+
+    A ratio of sums, since the k of one cell of low conductance drowns in the noise of its
+    currents. The standard error is that of the ratio over cells.
+    """
+    g, gk = fit_cells(sweep.volts, sweep.amps)
+    middle, k, error = [], [], []
+    for low, high in zip(edges_us[:-1], edges_us[1:], strict=True):
+        here = (g >= low) & (g < high)
+        n = int(here.sum())
+        if n < MIN_CELLS:
+            raise ValueError(f"{n} cells from {low} to {high} µS; a class needs {MIN_CELLS}")
+        ratio = float(gk[here].sum() / g[here].sum())
+        middle.append(float(g[here].mean()))
+        k.append(ratio)
+        error.append(float(np.std(gk[here] - ratio * g[here], ddof=1) / np.sqrt(n) / g[here].mean()))
+    return CellCurrent(np.array(middle), np.array(k), np.array(error))
+
+
+def current_residual(sweep: VoltageSweep, current: CellCurrent | None) -> Floats:
+    """What the law leaves at the highest voltages, (cells,), relative to the current there.
+
+    Each cell's I₀ and G come from its lower half of voltages; the mean of the measured
+    currents over the top quarter is compared with the law's. None: a straight line.
+    """
+    v = sweep.volts
+    low, top = v <= v.max() / 2.0, v >= 0.75 * v.max()
+    k = np.zeros(len(sweep.amps))
+    for _ in range(2):  # k depends on G, and G a little on k
+        shape = v + k[:, None] * v**3  # (cells, steps)
+        centred = shape[:, low] - shape[:, low].mean(1, keepdims=True)
+        g = (centred * sweep.amps[:, low]).sum(1) / (centred**2).sum(1)
+        offset = sweep.amps[:, low].mean(1) - g * shape[:, low].mean(1)
+        k = current.k_at(g * 1e6) if current is not None else k
+    predicted = (g[:, None] * (v + k[:, None] * v**3))[:, top].mean(1)
+    return np.asarray(((sweep.amps[:, top].mean(1) - offset) - predicted) / predicted)
