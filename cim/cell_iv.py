@@ -7,6 +7,7 @@ part of the conductance, which is read at the same voltage.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ def fit_cell_current(sweep: VoltageSweep, edges_us: Sequence[float] = (5, 20, 40
     """
     g, gk = fit_cells(sweep.volts, sweep.amps)
     middle, k, error = [], [], []
-    for low, high in zip(edges_us[:-1], edges_us[1:], strict=True):
+    for low, high in itertools.pairwise(edges_us):
         here = (g >= low) & (g < high)
         n = int(here.sum())
         if n < MIN_CELLS:

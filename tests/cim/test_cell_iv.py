@@ -21,7 +21,7 @@ from cim.cell_iv import (
 )
 
 LAW = CellCurrent(np.array([10.0, 100.0]), np.array([2.0, 0.1]), np.zeros(2))
-VOLTS = np.arange(36) * 0.01
+VOLTS = np.linspace(0.0, 0.35, 36, dtype=np.float64)
 
 
 def test_the_factor_is_one_at_the_read_voltage_and_for_a_linear_cell() -> None:
