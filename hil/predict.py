@@ -210,7 +210,11 @@ def believed(
             f"levels of the chip file are {bottom:g} to {top:g} µS, those of the cells {low:.3g} to {high:.3g} µS: "
             "beyond them the nearest level stands"
         )
-    return with_nominal_macros(record, spec, program.macros), f"{record.method} of {record.chip_name}", tuple(notes)
+    return (
+        with_nominal_macros(record, spec, program.macros),
+        f"cells of {record.chip_name} ({record.method})",
+        tuple(notes),
+    )
 
 
 PUBLISHED = "simulated from published models of {}, no chip measured"

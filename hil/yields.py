@@ -96,8 +96,9 @@ def histogram(accuracies: NDArray[np.float64], images: int) -> list[str]:
     width = max(1, -(-(high - low + 1) // BARS))
     counts = np.bincount((right - low) // width)
     longest = max(int(counts.max()), 1)
-    return [
-        f"  {(low + k * width) / images:7.2%} … {min(low + (k + 1) * width - 1, images) / images:7.2%}  "
-        f"{'█' * -(-int(n) * WIDEST // longest)} {n}"
-        for k, n in enumerate(counts)
-    ]
+    lines = []
+    for k, n in enumerate(counts):
+        first, last = low + k * width, min(low + (k + 1) * width - 1, images)
+        words = f"{first / images:7.2%}" + (f" … {last / images:7.2%}" if last > first else "")
+        lines.append(f"  {words}  {'█' * -(-int(n) * WIDEST // longest)} {n}")
+    return lines

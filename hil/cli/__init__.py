@@ -29,6 +29,7 @@ app = typer.Typer(
 for command in (
     deploying.deploy,
     believing.calibrate,
+    believing.fit,
     deploying.compile,
     believing.simulate,
     bench.emulate,
@@ -42,6 +43,7 @@ for command in (
 ):
     app.command()(command)
 app.command("import")(deploying.import_)
+app.add_typer(believing.calibration, name="calibration")
 
 # Errors of the rooms below that know no exit codes: qualified name -> code.
 EXIT_CODES = {

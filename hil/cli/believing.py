@@ -57,6 +57,116 @@ def calibrate(
     return ExitCode.DONE
 
 
+def fit(
+    table: Annotated[
+        Path | None, typer.Argument(help="table of cell readings: .csv, .tsv (.gz) or .h5", show_default=False)
+    ] = None,
+    public: Annotated[
+        str | None,
+        typer.Option(
+            "--set", help="levy-tech-a, -b, -c, ember-1, ember-2 or bench, instead of a table", show_default=False
+        ),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="where public sets lie (also HIL_DATA)", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="the record to write", show_default=False)] = None,
+    hold_out: Annotated[
+        str | None, typer.Option(help="cells that judge the fit: odd or fourth; default fourth", show_default=False)
+    ] = None,
+    ages_to: Annotated[
+        str | None, typer.Option(help="fit up to this age only; later ages judge", show_default=False)
+    ] = None,
+    test_on: Annotated[
+        str | None, typer.Option(help="another table or set that the law is judged on", show_default=False)
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="record that gives the parts that a table cannot tell", show_default=False)
+    ] = None,
+    us_per_level: Annotated[
+        float | None, typer.Option(help="µS of one level, where a set has levels only", show_default=False)
+    ] = None,
+    temperature: Annotated[str, typer.Option(help="temperature of the readings")] = "25C",
+    as_json: Json = False,
+) -> int:
+    """Fit the device model to tables of cell readings, without a board; say how well it predicts other cells."""
+    from hil.fitsources import fit_source
+
+    with screen(quiet=as_json) as watch:
+        result = fit_source(
+            table,
+            public,
+            data,
+            hold_out=hold_out,
+            ages_to_s=None if ages_to is None else seconds(ages_to),
+            test_on=test_on,
+            base=base,
+            us_per_level=us_per_level,
+            temperature_c=celsius(temperature),
+            record_wanted=out is not None,
+            watch=watch,
+        )
+    lines, found = result.lines(), {"record": str(out) if out else None, **result.to_json()}
+    if out is not None and result.record is not None:
+        from cim.calibration_file import save_record
+
+        with writing(out):
+            save_record(result.record, out)
+        lines += ["", f"record         {out}"]
+    print_result(lines, found, as_json)
+    return ExitCode.DONE
+
+
+calibration = typer.Typer(
+    help="Look at calibration records: show one, compare two, draw one.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@calibration.command("show")
+def show_record(
+    record: Annotated[Path, typer.Argument(help="record.h5 of hil calibrate or hil fit")], as_json: Json = False
+) -> int:
+    """Everything that a record holds, with standard errors and goodness."""
+    from cim.calibration_file import load_record
+    from hil.recordwords import record_json, show_lines
+
+    loaded = load_record(record)
+    print_result(show_lines(loaded), record_json(loaded), as_json)
+    return ExitCode.DONE
+
+
+@calibration.command("diff")
+def diff_records(
+    first: Annotated[Path, typer.Argument(help="record.h5")],
+    second: Annotated[Path, typer.Argument(help="record.h5")],
+    as_json: Json = False,
+) -> int:
+    """What changed from the first record to the second beyond their errors; exit code 1 when something did."""
+    from cim.calibration_file import load_record
+    from hil.recorddiff import diff_records
+
+    found = diff_records(load_record(first), load_record(second))
+    print_result(found.lines(), found.to_json(), as_json)
+    return ExitCode.OUTSIDE_TOLERANCE if found.changed else ExitCode.DONE
+
+
+@calibration.command("plot")
+def plot_record(
+    record: Annotated[Path, typer.Argument(help="record.h5")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="page to write; default: beside the record", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """One self-contained page: law by level and age, read noise, columns, INL, stuck cells, pulses."""
+    from cim.calibration_file import load_record
+    from hil.atomic import write_text
+    from hil.recordpage import record_page
+
+    page = out or record.with_suffix(".html")
+    write_text(page, record_page(load_record(record)))
+    print_result([f"page           {page}"], {"page": str(page)}, as_json)
+    return ExitCode.DONE
+
+
 def simulate(
     network: Annotated[Path, typer.Argument(help="net.pt or program.h5")],
     calibration: Annotated[
