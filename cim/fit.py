@@ -36,13 +36,11 @@ from numpy.typing import NDArray
 from cim.calibration import GainKnown, MacroCalibration
 from cim.fit_cells import (
     TooFewCells,
-    fit_programming,
     fit_read_variance,
-    fit_student,
     nearest_level,
-    programming_distance,
 )
 from cim.fit_curves import CellErrors, Converters, solve_curves
+from cim.fit_programming import fit_programming, programming_distance
 from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, PairSubtraction
 from cim.wire_law import conversion_cells
@@ -57,7 +55,6 @@ __all__ = [
     "fit_columns",
     "fit_programming",
     "fit_read_variance",
-    "fit_student",
     "fit_wire",
     "inl_at",
     "nearest_level",
