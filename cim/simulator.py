@@ -16,7 +16,7 @@ corrected with the record's estimates and added over tiles: the integers that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,10 @@ from cim.correction import Correction
 from cim.device import Columns
 from cim.encoding import tile_halves_us
 from cim.read_noise import ReadNoise
-from cim.spec import MacroSpec, PairSubtraction, SignedInput
+from cim.spec import MacroSpec, PairSubtraction, SignedInput, WordLine
 from cim.windows import Window
 from cim.wire_law import Wire, conversion_cells, conversion_load, far_first, max_unit
+from cim.wires import row_driven_halves_us
 
 PURPOSE = 0x51B  # first word of every noise key of the simulator
 
@@ -66,7 +67,7 @@ class SimulatedTile:
     """One tile as one virtual chip holds it.
 
     ``inputs`` are positions of the layer's unfolded input vector, ``outputs`` of its
-    outputs, ``row0`` the tile's first logical row on the macro. ``halves_us`` (2, rows,
+    outputs, ``row0`` and ``output0`` the tile's place on the macro. ``halves_us`` (2, rows,
     outputs) µS. Converter arrays are (conversions,) in raw order, ``inl_codes``
     (conversions, nodes); meaning as in ``cim.calibration.MacroCalibration``.
     """
@@ -81,6 +82,7 @@ class SimulatedTile:
     conversion_noise_codes: NDArray[np.float64]
     inl_codes: NDArray[np.float64]
     correction: Correction
+    output0: int = 0
 
 
 def simulated_tile(
@@ -114,6 +116,7 @@ def simulated_tile(
         conversion_noise_codes=columns.conversion_noise_codes[at],
         inl_codes=columns.inl_codes[columns.adc[at]],
         correction=correction,
+        output0=output0,
     )
 
 
@@ -148,13 +151,21 @@ def _on_grid(values: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
 def prepare_tile(
     spec: MacroSpec, tile: SimulatedTile, range_code: int, read_noise: ReadNoise, wire: Wire
 ) -> PreparedTile:
-    """Bring one tile to code units (see ``PreparedTile``)."""
+    """Bring one tile to code units (see ``PreparedTile``).
+
+    Where word lines drive rows, effective conductances take the place of the cells and no wire is left.
+    """
+    plus, minus = read_noise.at(tile.halves_us)
+    if spec.word_line is WordLine.ROW and wire.ohm != 0.0:
+        effective = row_driven_halves_us(spec, tile.row0, tile.output0, tile.halves_us, wire)
+        fall = (effective / np.maximum(tile.halves_us, 1e-9)) ** 2
+        plus, minus = plus * fall[0], minus * fall[1]
+        tile, wire = replace(tile, halves_us=effective), Wire(0.0, 0.0, wire.end)
     rows = len(tile.inputs)
     order, lengths = far_first(spec, tile.row0, rows, wire.end)
     per_us = tile.gain / spec.lsb_us(range_code)
     unit = max_unit(spec)
     cells = conversion_cells(spec, tile.halves_us)[order] * per_us
-    plus, minus = read_noise.at(tile.halves_us)
     if spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG:
         minus = -minus  # currents are subtracted, variances add
     variance = conversion_cells(spec, np.stack([plus, minus]))[order] * per_us**2

@@ -28,7 +28,7 @@ from cim.spec import (
     SignedInput,
 )
 from cim.windows import Window, unfold
-from cim.wire_law import Wire, WireEnd, conversion_cells, wire_loss_us
+from cim.wire_law import Wire, WireEnd, wire_loss_us
 
 ENGINES = ("numba", "torch")
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
