@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.cause_split import CauseSplit
 from hil.errors import ExitCode, FileError, MismatchError
 from hil.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
 from hil.jsonrecord import RecordError, decode, encode
@@ -45,7 +46,7 @@ __all__ = [
     "wilson",
 ]
 
-SCHEMA = "hil.report/1.0"
+SCHEMA = "hil.report/1.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,7 @@ class AgreementReport:
     age_s: float  # planned time from programming to inference
     age_range_s: tuple[float, float]  # of the tiles, as measured by chip time
     readback: ReadbackShift | None = None  # before against after the run
+    causes: CauseSplit | None = None  # where the gap comes from; None when it was not asked for
     readback_reads: int = 0  # reads averaged in the read-back that conditions the virtual chips
     timing_s: Mapping[str, float] = field(default_factory=dict)  # wall time of each part
     environment: Mapping[str, str] = field(default_factory=dict)  # versions, platform, command

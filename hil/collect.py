@@ -24,38 +24,34 @@ from hil.agreement import (
     summarise_cells,
 )
 from hil.calibrate import STUCK
+from hil.cause_split import CauseSplit
+from hil.causes import Exact
 from hil.data import Dataset
 from hil.infer import MeasuredSums
 from hil.job import LAYERS, REPEAT, Deployment
 from hil.looks import Answers
 from hil.runfile import MacroCells, RunData
 from hil.watch import Watch
-from mapping.execute import IdealMultiply, run
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, MatrixStep
+from mapping.program import ConductanceProgram
 
 LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
 LAYER_REPEATS = 2
 
 
-def sample_layers(job: Deployment, images: NDArray[np.uint8], watch: Watch) -> tuple[LayerSample, ...]:
+def sample_layers(job: Deployment, exact: Exact, watch: Watch) -> tuple[LayerSample, ...]:
     """Level sums of every layer for the same, exact input codes: chip, ideal, virtual chips."""
-    inputs: dict[str, tuple[NDArray[np.int16], NDArray[np.int32]]] = {}
-
-    def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
-        inputs[step.name] = (codes, sums)
-
-    run(job.program, images, IdealMultiply(job.program), tap=keep, batch=len(images))
     chip = MeasuredSums(job.driver, job.corrections)
     virtual = job.virtual_chips(conditioned=True, chips=LAYER_CHIPS)
+    simulated = virtual.layer_sums({name: codes for name, (codes, _) in exact.items()})
     samples = []
     for done, step in enumerate(job.program.matrices):
         watch.step(done, len(job.program.matrices), step.name)
-        codes, exact = inputs[step.name]
+        codes, ideal = exact[step.name]
         measured = np.stack([chip.sums(step, codes, LAYERS + n * REPEAT) for n in range(LAYER_REPEATS)])
-        simulated, share = virtual.layer(step, codes)
+        sums, share = simulated[step.name]
         count = chip.conversions[step.name]
-        samples.append(LayerSample(step.name, measured, exact, simulated, count.saturated / max(count.total, 1), share))
+        samples.append(LayerSample(step.name, measured, ideal, sums, count.saturated / max(count.total, 1), share))
     return tuple(samples)
 
 
@@ -78,6 +74,7 @@ def collect(
             written[macro].pulses.astype(np.int32) if written else None,
             written[macro].reached if written else None,
             after[macro],
+            written[macro].early_us if written else None,
         )
         for macro in program.macros
     }
@@ -116,6 +113,7 @@ def report_of(
     order: NDArray[np.int64],
     answers: Answers,
     arrays: RunData,
+    causes: CauseSplit | None,
     watch: Watch,
     name: str,
 ) -> AgreementReport:
@@ -194,6 +192,7 @@ def report_of(
             reads_after=options.read_back_reads,
         ),
         readback_reads=options.read_back_reads,
+        causes=causes,
         timing_s={k: round(v, 3) for k, v in watch.timing_s.items()},
         environment=environment(),
         notes=(*watch.notes, *driver.fallbacks),

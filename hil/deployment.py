@@ -2,7 +2,8 @@
 
 ``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
 Chapters: ``hil.program`` writes, ``hil.calibrate`` measures the chip, ``hil.corrections`` fits
-columns, ``hil.looks`` runs images, ``hil.collect`` gathers what is left.
+columns, ``hil.looks`` runs images, ``hil.causes`` says where the gap comes from, ``hil.collect``
+gathers what is left.
 """
 
 from __future__ import annotations
@@ -14,15 +15,16 @@ from cim.calibration_file import load_record
 from cim.chipfile import load_chip
 from hil.agreement import AgreementReport
 from hil.calibrate import calibrate, check_record
+from hil.causes import exact_layers, find_causes
 from hil.collect import collect, report_of, sample_layers
 from hil.corrections import column_corrections, training_inputs
 from hil.data import Dataset, load_dataset
 from hil.driver import ChipDriver
 from hil.dryrun import estimate, say_if_long
-from hil.job import PROGRAM, READ_AFTER, READ_BEFORE, Deployment, DeployOptions
+from hil.job import PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, Deployment, DeployOptions
 from hil.looks import plan_images, run_looks
 from hil.open import open_chip
-from hil.program import ensure_programmed, holds, read_back
+from hil.program import EarlyReads, ensure_programmed, holds, read_back
 from hil.report import write_report
 from hil.runfile import RunData
 from hil.runfolder import new_run_folder
@@ -127,7 +129,8 @@ def deploy_on(
     with watch.stage("programming"):
         sample = PROGRAM | (options.seed & 0xFFFF) << 32
         force = options.reprogram or overwritten
-        written = ensure_programmed(driver, program, sample=sample, force=force, watch=watch)
+        early = EarlyReads(options.early_reads, READ_EARLY) if options.causes else None
+        written = ensure_programmed(driver, program, sample=sample, force=force, watch=watch, early=early)
     with watch.stage("waiting"):
         driver.wait(options.age_s)
     with watch.stage("reading back"):
@@ -138,12 +141,17 @@ def deploy_on(
     job = Deployment(driver, program, record, corrections, inputs, written, readings, options, network_name)
     answers = run_looks(job, data, order, looks, graph, watch)
     with watch.stage("layers"):
-        samples = sample_layers(job, data.images[order[: options.layer_images]], watch)
+        exact = exact_layers(job, data.images[order[: options.layer_images]])
+        samples = sample_layers(job, exact, watch)
     with watch.stage("reading back"):
         after = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_AFTER, watch=watch)
     driver.outputs_off()
+    causes = None
+    if options.causes:
+        with watch.stage("finding causes"):
+            causes = find_causes(job, data, order, answers, samples, exact, watch)
     arrays = collect(job, data, order, answers, samples, after)
-    return report_of(job, data, order, answers, arrays, watch, run), arrays
+    return report_of(job, data, order, answers, arrays, causes, watch, run), arrays
 
 
 def program_of(

@@ -113,10 +113,15 @@ class CellVerbs(OpenChip):
             raise self._unable("programming", "neither PROGRAM_TILE nor PULSE")
         return outcomes
 
-    def read_cells(self, macro: int, *, reads: int = 1, sample: int = 0) -> NDArray[np.float32]:
-        """Mean of ``reads`` readings of every cell of a macro through its read path, µS, (rows, columns)."""
-        requests = make.read_requests(self.spec, macro, reads, sample, self._most)
-        cells = np.empty((self.spec.macro.rows, self.spec.macro.columns), np.float32)
+    def read_cells(
+        self, macro: int, *, reads: int = 1, sample: int = 0, lines: range | None = None
+    ) -> NDArray[np.float32]:
+        """Mean of ``reads`` readings of every cell of a macro through its read path, µS, (rows, columns).
+
+        With ``lines`` only those word lines are read; the rest is NaN.
+        """
+        requests = make.read_requests(self.spec, macro, reads, sample, self._most, lines)
+        cells = np.full((self.spec.macro.rows, self.spec.macro.columns), np.nan, np.float32)
         for request, reply in zip(requests, self._session.ask_all(requests), strict=True):
             answer = cast(CellReadings, reply)
             cells[make.block_slices(request.cells)] = make.to_microsiemens(answer.readings, answer.unit_ns)

@@ -90,14 +90,17 @@ def program_requests(
     ]
 
 
-def read_requests(spec: ChipSpec, macro: int, reads: int, sample: int, max_message: int) -> list[ReadCells]:
-    """Requests that read every cell of a macro."""
+def read_requests(
+    spec: ChipSpec, macro: int, reads: int, sample: int, max_message: int, lines: range | None = None
+) -> list[ReadCells]:
+    """Requests that read every cell of a macro, or of some word lines of it."""
     check_macro(spec, macro)
     if not 1 <= reads <= 0xFFFF:
         raise UsageError(f"{reads} reads of each cell; 1 to 65535 can be asked for")
-    everything = np.ones((spec.macro.rows, spec.macro.columns), np.bool_)
+    wanted = np.zeros((spec.macro.rows, spec.macro.columns), np.bool_)
+    wanted[slice(None) if lines is None else slice(lines.start, lines.stop)] = True
     unit_ns = conductance_unit_ns(spec.macro)
-    return [ReadCells(b, unit_ns, reads, sample) for b in blocks(macro, everything, max_message, bytes_per_cell=2)]
+    return [ReadCells(b, unit_ns, reads, sample) for b in blocks(macro, wanted, max_message, bytes_per_cell=2)]
 
 
 def blocks(macro: int, wanted: NDArray[np.bool_], max_message: int, bytes_per_cell: int) -> Iterator[CellBlock]:

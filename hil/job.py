@@ -18,7 +18,7 @@ from hil.simulate import VirtualChips
 from mapping.program import ConductanceProgram
 
 # What a request's ``sample`` number is for, in its top byte: no two purposes share noise.
-PROGRAM, READ_BEFORE, READ_AFTER, INFER, LAYERS, CALIBRATE = (n << 56 for n in range(1, 7))
+PROGRAM, READ_BEFORE, READ_AFTER, INFER, LAYERS, CALIBRATE, READ_EARLY = (n << 56 for n in range(1, 8))
 REPEAT = 1 << 40  # one pass over the images
 
 
@@ -40,6 +40,9 @@ class DeployOptions:
     layer_images: int = 16
     reprogram: bool = False
     device: str = "cpu"
+    causes: bool = True  # split the gap by cause; reads cells right after writing, and simulates
+    early_reads: int = 8  # averaged in that reading: few, so that cells are read young
+    cause_images: int = 500  # most images that the causes are simulated on
 
     def __post_init__(self) -> None:
         for good, text in (
@@ -50,6 +53,8 @@ class DeployOptions:
             (0 <= self.seed < 1 << 63, f"seed: {self.seed}, not from 0 to 2^63 - 1"),
             (0 <= self.age_s < math.inf, f"age: {self.age_s} s"),
             (1 <= self.read_back_reads <= 255, f"reads of a read-back: {self.read_back_reads}, not from 1 to 255"),
+            (1 <= self.early_reads <= 255, f"reads after writing: {self.early_reads}, not from 1 to 255"),
+            (self.cause_images >= 2, f"images of the causes: {self.cause_images}, at least 2 are needed"),
             (self.layer_images >= 1, f"images of a layer sample: {self.layer_images}, at least 1 is needed"),
         ):
             if not good:

@@ -12,13 +12,24 @@ from hil.watch import Watch
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram
 
+LINES_AT_ONCE = 16  # word lines between two early readings
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyReads:
+    """How cells are read right after they were written: reads to average, and the requests' sample number."""
+
+    reads: int
+    sample: int
+
 
 @dataclass(frozen=True, slots=True)
 class MacroReport:
     """Outcome of one macro: arrays (rows, columns); targets are NaN where no cell is used.
 
     ``readings_us`` are the last verify readings in µS, ``programmed_s`` the chip time in
-    seconds at which the macro was finished.
+    seconds at which the macro was finished. ``early_us`` is what the cells read right after they
+    were written, at ``early_age_s`` on average; None when they were not read.
     """
 
     macro: int
@@ -27,6 +38,8 @@ class MacroReport:
     pulses: NDArray[np.uint16]
     reached: NDArray[np.bool_]
     programmed_s: float
+    early_us: NDArray[np.float32] | None = None
+    early_age_s: float | None = None
 
     @property
     def used(self) -> NDArray[np.bool_]:
@@ -51,9 +64,21 @@ class ProgramReport:
     def pulses(self) -> int:
         return sum(int(m.pulses[m.used].sum(dtype=np.int64)) for m in self.macros)
 
+    @property
+    def early_age_s(self) -> float | None:
+        """Mean age of the readings right after writing; None without them."""
+        ages = [m.early_age_s for m in self.macros if m.early_age_s is not None]
+        return sum(ages) / len(ages) if ages else None
+
 
 def ensure_programmed(
-    driver: ChipDriver, program: ConductanceProgram, *, sample: int, force: bool, watch: Watch
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    *,
+    sample: int,
+    force: bool,
+    watch: Watch,
+    early: EarlyReads | None = None,
 ) -> ProgramReport | None:
     """Program the chip, unless it holds this program already and a spot check of its cells agrees (then None).
 
@@ -68,7 +93,7 @@ def ensure_programmed(
             )
             return None
         watch.note("the chip says it holds this program, but its cells do not match: programming again")
-    return program_chip(driver, program, sample=sample, watch=watch)
+    return program_chip(driver, program, sample=sample, watch=watch, early=early)
 
 
 def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
@@ -76,17 +101,53 @@ def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
     return driver.held_program() == bytes.fromhex(program.digest)
 
 
-def program_chip(driver: ChipDriver, program: ConductanceProgram, *, sample: int, watch: Watch) -> ProgramReport:
+def program_chip(
+    driver: ChipDriver, program: ConductanceProgram, *, sample: int, watch: Watch, early: EarlyReads | None = None
+) -> ProgramReport:
     """Write every macro of ``program`` and let the chip hold its digest."""
     reports = []
     for done, macro in enumerate(program.macros):
         watch.step(done, len(program.macros), f"macro {macro}")
         targets = macro_targets_us(program, macro)
-        outcome = driver.program_cells(macro, targets, sample=sample)
-        time_s = driver.chip_time_ns * 1e-9
-        reports.append(MacroReport(macro, targets, outcome.readings_us, outcome.pulses, outcome.reached, time_s))
+        if early is None:
+            outcome = driver.program_cells(macro, targets, sample=sample)
+            report = MacroReport(
+                macro, targets, outcome.readings_us, outcome.pulses, outcome.reached, driver.chip_time_ns * 1e-9
+            )
+        else:
+            report = write_and_read(driver, macro, targets, sample, early)
+        reports.append(report)
     driver.hold_program(bytes.fromhex(program.digest))
     return ProgramReport(tuple(reports))
+
+
+def write_and_read(
+    driver: ChipDriver, macro: int, targets_us: NDArray[np.float32], sample: int, early: EarlyReads
+) -> MacroReport:
+    """Write a macro some word lines at a time and read each lot at once, before its cells relax.
+
+    Cells of a lot are written and read in the same order, so that their mean age is half the time
+    from the first pulse to the last reading.
+    """
+    rows = len(targets_us)
+    readings, early_us = np.full((2, *targets_us.shape), np.nan, np.float32)
+    pulses, reached = np.zeros(targets_us.shape, np.uint16), np.ones(targets_us.shape, np.bool_)
+    ages = []
+    for first in range(0, rows, LINES_AT_ONCE):
+        lines = range(first, min(first + LINES_AT_ONCE, rows))
+        lot = np.full_like(targets_us, np.nan)
+        at = slice(lines.start, lines.stop)
+        lot[at] = targets_us[at]
+        if not np.isfinite(lot).any():
+            continue
+        start_ns = driver.chip_time_ns
+        outcome = driver.program_cells(macro, lot, sample=sample)
+        early_us[at] = driver.read_cells(macro, reads=early.reads, sample=early.sample, lines=lines)[at]
+        ages.append((driver.chip_time_ns - start_ns) * 0.5e-9)
+        readings[at], pulses[at], reached[at] = (a[at] for a in (outcome.readings_us, outcome.pulses, outcome.reached))
+    time_s = driver.chip_time_ns * 1e-9
+    age_s = sum(ages) / len(ages) if ages else None
+    return MacroReport(macro, targets_us, readings, pulses, reached, time_s, early_us, age_s)
 
 
 def spot_check(driver: ChipDriver, program: ConductanceProgram, *, sample: int) -> bool:

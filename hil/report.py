@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hil.agreement import AgreementReport
 from hil.atomic import write_text
+from hil.report_causes import causes_line, causes_table, layer_causes_table
 from hil.report_page import page
 from hil.report_tables import duration, interval, markdown, percent, points, span, tables
 from hil.runfile import RunData, write_run
@@ -36,7 +37,10 @@ def report_markdown(report: AgreementReport) -> str:
         lines += [f"> **NOT SILICON**: an {report.chip.kind} chip answered; nothing here was measured on hardware.", ""]
     lines += [f"**{j.verdict.value}**: {j.text}.", ""]
     lines += [f"* {note}" for note in (*j.flags, *report.notes)]
-    return "\n".join([*lines, "", *(markdown(table) for table in tables(report))])
+    every = list(tables(report))
+    if report.causes is not None:
+        every[2:2] = [causes_table(report.causes), layer_causes_table(report.causes)]
+    return "\n".join([*lines, "", *(markdown(table) for table in every)])
 
 
 def summary_lines(report: AgreementReport) -> list[str]:
@@ -65,6 +69,8 @@ def summary_lines(report: AgreementReport) -> list[str]:
     ]
     if j.fidelity is not None:
         lines.append(("", f"same answer on {percent(j.fidelity.same_answers, 1)} of images"))
+    if report.causes is not None:
+        lines.append(("causes", causes_line(report)))
     if report.readback is not None and report.readback.drifted:
         lines.append(("drift", report.readback.text))
     if report.this_chip is not None and report.such_chips is not None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from hil import report_figures as figures
 from hil.agreement import AgreementReport, Judgement, Verdict
 from hil.pageshell import columns, document, section, table
 from hil.plotparts import Figure
+from hil.report_causes import causes_figure, causes_table, layer_causes_figure, layer_causes_table
 from hil.report_tables import QUESTIONS, duration, percent, points, tables
 from hil.runfile import RunData
 
@@ -51,6 +52,7 @@ def page(report: AgreementReport, data: RunData) -> str:
             table(questions),
             plot("components", "Where the uncertainty comes from.", figures.components_figure(report)),
         ),
+        *_causes(report, plot),
         section(
             layers.title,
             plot("layers", "Noise of each layer on the chip and in the simulator.", figures.layer_figure(report)),
@@ -77,6 +79,23 @@ def page(report: AgreementReport, data: RunData) -> str:
     ]
     title = f"{report.network.name} on {report.chip.name}: {report.verdict.value}"
     return document(title, sections, drawn)
+
+
+def _causes(report: AgreementReport, plot: Callable[[str, str, Figure], str]) -> list[str]:
+    """The split of the gap, when it was made."""
+    split = report.causes
+    if split is None:
+        return []
+    whole, by_layer = causes_table(split), layer_causes_table(split)
+    return [
+        section(
+            whole.title,
+            plot("causes", f"Points lost between {split.start} and measured; bars: 95 %.", causes_figure(split)),
+            table(whole),
+            plot("layercauses", "Error energy of each layer by cause.", layer_causes_figure(split)),
+            table(by_layer),
+        )
+    ]
 
 
 def _header(report: AgreementReport) -> str:

@@ -15,7 +15,7 @@ from hil.atomic import write_bytes
 from hil.errors import FileError, MismatchError
 from hil.layers import LayerSample
 
-FORMAT, VERSION = "hil.run", "1.0"
+FORMAT, VERSION = "hil.run", "1.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class MacroCells:
     pulses: NDArray[np.int32] | None = None
     reached: NDArray[np.bool_] | None = None
     readings_after_us: NDArray[np.float32] | None = None  # after the run
+    early_us: NDArray[np.float32] | None = None  # right after writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ _ARRAYS = (
     "indices", "labels", "ideal_logits", "measured_logits", "simulated_logits", "float_logits", "such_logits",
     "ages_s", "temperatures_c",
 )  # fmt: skip
-_CELLS = ("targets_us", "readings_us", "layer", "pulses", "reached", "readings_after_us")
+_CELLS = ("targets_us", "readings_us", "layer", "pulses", "reached", "readings_after_us", "early_us")
 
 
 def write_run(path: str | Path, data: RunData) -> None:

@@ -1,12 +1,16 @@
-"""Virtual chips of one deployment: networks whose products come from the calibrated simulator."""
+"""Virtual chips of one deployment: networks whose products come from the calibrated simulator.
+
+Chips are drawn one after the other, run over all images and let go, so that a hundred cost the
+memory of as many as run at once.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +20,7 @@ from cim.device import Columns, draw_columns, draw_posterior, draw_programming
 from cim.programming_law import redraw_law
 from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
 from hil.corrections import LayerInputs, column_corrections
+from hil.errors import UsageError
 from hil.infer import Corrections
 from hil.watch import Watch
 from mapping.execute import run
@@ -27,13 +32,32 @@ R = TypeVar("R")
 
 # Purpose tags of the host's seeds: drawing chips, and their noise.
 CONDITIONED, AGAIN = 0xC04D, 0xA6A1
+ENGINES = ("exact", "fast")
+LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What one virtual chip is, by macro: cells (rows, columns) µS, converters; and its corrections by layer."""
+
+    cells_us: Mapping[int, NDArray[np.floating]]
+    columns: Mapping[int, Columns]
+    corrections: Corrections
+
+
+class SimulatedLayer(Protocol):
+    """One layer in either engine (``cim.simulator.LayerSimulator``, ``cim.fast.FastLayer``)."""
+
+    def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]: ...
+
+    def conversions(self, images: int) -> int: ...
 
 
 @dataclass
 class VirtualChip:
     """One virtual chip; satisfies ``mapping.execute.Multiply``."""
 
-    layers: dict[str, LayerSimulator]
+    layers: dict[str, SimulatedLayer]
     seed: int
     number: int
     ends: float = 0.0  # conversions at the end of the scale
@@ -48,6 +72,10 @@ class VirtualChip:
         self.conversions += count
         return sums
 
+    def layer_sample(self, name: str, codes: NDArray[np.int16]) -> tuple[NDArray[np.int32], float]:
+        """Level sums of one layer for given codes, and the saturated share."""
+        return self.layers[name].level_sums(codes, NoiseKey(self.seed, self.number, LAYER_SAMPLES))
+
 
 @dataclass
 class VirtualChips:
@@ -57,6 +85,7 @@ class VirtualChips:
     read back; without, *such chips*: this chip programmed again. Each is drawn from the record
     with a seed of its own. Chips as read back share the real chip's ``corrections``; chips
     programmed again are corrected from simulated readings of their own cells (``inputs``).
+    ``engine`` is "exact" (every conversion) or "fast" (one product, noise of matching moments).
     """
 
     program: ConductanceProgram
@@ -70,53 +99,89 @@ class VirtualChips:
     readings_us: dict[int, NDArray[np.float32]] | None = None
     device: str = "cpu"
     first: int = 0  # number of the first chip: parts of a long row of chips are drawn apart
-    made: list[VirtualChip] = field(init=False)
+    engine: str = "exact"
+    temperature_c: float | None = None  # of waiting and reading; None: that of the record
+    ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
+    conversions: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         if (self.readings_us is None) != (self.corrections is None) or (self.corrections is None and not self.inputs):
             raise ValueError("chips as read back need corrections, chips programmed again need layer inputs")
-        self.made = list(_in_threads(self._draw, range(self.first, self.first + self.chips)))
+        if self.engine not in ENGINES:
+            raise UsageError(f"no simulator engine {self.engine!r}", hint=f"engines are {', '.join(ENGINES)}")
 
     def run(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes (chips, n, classes); image i has noise of its own, number ``first`` + i."""
-        logits: list[NDArray[np.int32]] = []
-        for done, part in enumerate(_in_threads(lambda c: run(self.program, images, c, sample=first), self.made)):
-            watch.step(done + 1, self.chips, f"virtual chip {done + 1} of {self.chips}")
-            logits.append(part)
-        return np.stack(logits)
 
-    def layer(self, step: MatrixStep, codes: NDArray[np.int16]) -> tuple[NDArray[np.int32], float]:
-        """Level sums (chips, n, outputs, …) of one layer for given codes, and the saturated share."""
-        results = [chip.layers[step.name].level_sums(codes, self._layer_key(chip)) for chip in self.made]
-        return np.stack([sums for sums, _ in results]), float(np.mean([share for _, share in results]))
+        def answers(number: int) -> tuple[NDArray[np.int32], float, int]:
+            chip = self.chip(number)
+            return run(self.program, images, chip, sample=first), chip.ends, chip.conversions
+
+        logits = np.empty((self.chips, len(images), len(self.program.classes)), np.int32)
+        for done, (part, ends, conversions) in enumerate(in_threads(answers, self._numbers)):
+            watch.step(done + 1, self.chips, f"virtual chip {done + 1} of {self.chips}")
+            logits[done] = part
+            self.ends += ends
+            self.conversions += conversions
+        return logits
+
+    def layer_sums(self, codes: LayerInputs) -> dict[str, tuple[NDArray[np.int32], float]]:
+        """For each layer's own codes: level sums (chips, n, outputs, …), and the saturated share."""
+
+        def sums(number: int) -> dict[str, tuple[NDArray[np.int32], float]]:
+            chip = self.chip(number)
+            return {name: chip.layer_sample(name, part) for name, part in codes.items()}
+
+        every = list(in_threads(sums, self._numbers))
+        return {
+            name: (np.stack([chip[name][0] for chip in every]), float(np.mean([chip[name][1] for chip in every])))
+            for name in codes
+        }
 
     @property
     def saturated_share(self) -> float:
-        return sum(c.ends for c in self.made) / max(1, sum(c.conversions for c in self.made))
+        """Of the conversions of all runs so far."""
+        return self.ends / max(1, self.conversions)
 
-    def _layer_key(self, chip: VirtualChip) -> NoiseKey:
-        return NoiseKey(chip.seed, chip.number, 1 << 16)
+    @property
+    def noise_seed(self) -> int:
+        """First word of the noise keys of these chips."""
+        return int(np.random.SeedSequence([self.seed, self._tag]).generate_state(1)[0])
 
-    def _draw(self, number: int) -> VirtualChip:
-        tag = AGAIN if self.readings_us is None else CONDITIONED
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, tag, number]))
+    def chip(self, number: int) -> VirtualChip:
+        """One of them, ready to run; the same whenever it is asked for."""
+        return build_chip(
+            self.program,
+            self.record,
+            self.draw(number),
+            seed=self.noise_seed,
+            number=number,
+            device=self.device,
+            engine=self.engine,
+        )
+
+    def draw(self, number: int) -> Drawn:
+        """What chip ``number`` is."""
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number]))
         law = redraw_law(self.record.programming, rng)
         cells, columns = {}, {}
         for macro in self.program.macros:
             targets = macro_targets_us(self.program, macro)
             if self.readings_us is None:
-                cells[macro] = draw_programming(targets, self.record, macro, self.age_s, rng, law)
+                cells[macro] = draw_programming(targets, self.record, macro, self.age_s, rng, law, self.temperature_c)
             else:
                 read = self.readings_us[macro]
                 cells[macro] = draw_posterior(targets, read, self.reads, self.record, macro, self.age_s, rng, law)
             columns[macro] = draw_columns(self.record, macro, rng)
-        corrections = self.corrections or self._corrections(cells, rng)
-        layers = {
-            step.name: layer_simulator(self.program, self.record, step, cells, columns, corrections, self.device)
-            for step in self.program.matrices
-        }
-        seed = int(np.random.SeedSequence([self.seed, tag]).generate_state(1)[0])
-        return VirtualChip(layers, seed, number)
+        return Drawn(cells, columns, self.corrections or self._corrections(cells, rng))
+
+    @property
+    def _numbers(self) -> range:
+        return range(self.first, self.first + self.chips)
+
+    @property
+    def _tag(self) -> int:
+        return AGAIN if self.readings_us is None else CONDITIONED
 
     def _corrections(self, cells_us: dict[int, NDArray[np.float32]], rng: np.random.Generator) -> Corrections:
         """Corrections from simulated readings of a chip programmed again."""
@@ -127,22 +192,36 @@ class VirtualChips:
         return column_corrections(self.program, self.record, readings, self.inputs or {})
 
 
+def build_chip(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    drawn: Drawn,
+    *,
+    seed: int,
+    number: int,
+    device: str = "cpu",
+    engine: str = "exact",
+) -> VirtualChip:
+    """A virtual chip with these cells, converters and corrections; noise and wires are the record's."""
+    layers = {step.name: layer_simulator(program, record, step, drawn, device, engine) for step in program.matrices}
+    return VirtualChip(layers, seed, number)
+
+
 def layer_simulator(
     program: ConductanceProgram,
     record: CalibrationRecord,
     step: MatrixStep,
-    cells_us: dict[int, NDArray[np.float32]],
-    columns: dict[int, Columns],
-    corrections: Corrections,
+    drawn: Drawn,
     device: str,
-) -> LayerSimulator:
-    """One layer of a virtual chip with these cells and columns, by macro."""
+    engine: str,
+) -> SimulatedLayer:
+    """One layer of a virtual chip."""
     spec, group = program.spec.macro, step.group
     tiles = [
         simulated_tile(
             spec,
-            np.nan_to_num(cells_us[t.macro]),
-            columns[t.macro],
+            np.nan_to_num(drawn.cells_us[t.macro]),
+            drawn.columns[t.macro],
             correction,
             inputs=t.inputs,
             outputs=t.outputs,
@@ -150,9 +229,9 @@ def layer_simulator(
             row0=t.row0,
             output0=t.output0,
         )
-        for t, correction in zip(group.tiles, corrections[step.name], strict=True)
+        for t, correction in zip(group.tiles, drawn.corrections[step.name], strict=True)
     ]
-    return LayerSimulator(
+    return _layer_type(engine)(
         spec,
         tiles,
         window=group.window,
@@ -167,7 +246,19 @@ def layer_simulator(
     )
 
 
-def _in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Results in order, as many at a time as there are cores (the kernels release the interpreter)."""
+def _layer_type(engine: str) -> Callable[..., SimulatedLayer]:
+    if engine == "fast":
+        from cim.fast import FastLayer  # type: ignore[import-not-found]
+
+        fast: Callable[..., SimulatedLayer] = FastLayer
+        return fast
+    return LayerSimulator
+
+
+def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Results in order, as many at a time as there are cores (the kernels release the interpreter).
+
+    Work on an item starts when a thread is free; no result waits for one that comes later in order.
+    """
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         yield from pool.map(work, items)

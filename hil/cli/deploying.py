@@ -58,6 +58,9 @@ def deploy(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="run folder; default runs/NNNN", show_default=False)] = None,
     reprogram: Annotated[bool, typer.Option("--reprogram", help="write even if the chip holds this program")] = False,
+    no_causes: Annotated[
+        bool, typer.Option("--no-causes", help="do not split the gap by cause (less simulation, one read-back less)")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print bytes, time, pulses and wear")] = False,
     device: Annotated[str, typer.Option(help="where the simulator runs: cpu or cuda")] = "cpu",
     baud: Baud = 921600,
@@ -84,6 +87,7 @@ def deploy(
         age_s=seconds(age),
         reprogram=reprogram,
         device=device,
+        causes=not no_causes,
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:

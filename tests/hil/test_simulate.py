@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import weakref
 
 import numpy as np
 import pytest
@@ -12,9 +14,9 @@ from cim.calibration import CellState
 from hil.corrections import column_corrections, training_inputs
 from hil.data import load_dataset
 from hil.deployment import DeployOptions
-from hil.errors import MismatchError
+from hil.errors import MismatchError, UsageError
 from hil.predict import predict
-from hil.simulate import VirtualChips
+from hil.simulate import VirtualChip, VirtualChips
 from hil.watch import Watch
 from mapping.execute import IdealMultiply, run
 from mapping.place import macro_targets_us
@@ -102,7 +104,7 @@ def test_layer_sums_come_from_every_chip_with_the_saturated_share(small: Small) 
     chips = virtual(small, conditioned=True)
     step = small.program.matrices[1]
     codes = training_inputs(small.program)["fc"]
-    sums, share = chips.layer(step, codes)
+    sums, share = chips.layer_sums({"fc": codes})["fc"]
     assert sums.shape == (3, len(codes), 4)
     assert 0 <= share < 0.05
     exact = IdealMultiply(small.program).sums(step, codes, 0)
@@ -113,7 +115,43 @@ def test_the_saturated_share_counts_conversions_of_runs(small: Small) -> None:
     chips = virtual(small, conditioned=True)
     chips.run(PIXELS[:10], 0, Watch())
     assert 0 <= chips.saturated_share < 0.05
-    assert all(c.conversions > 0 for c in chips.made)
+    chip = chips.chip(0)
+    per_image = sum(layer.conversions(1) for layer in chip.layers.values())
+    assert chips.conversions == 3 * 10 * per_image
+
+
+def test_a_chip_is_the_same_whenever_it_is_drawn(small: Small) -> None:
+    chips = virtual(small, conditioned=True)
+    first, again, other = chips.draw(1), chips.draw(1), chips.draw(2)
+    for macro in small.program.macros:
+        assert np.array_equal(first.cells_us[macro], again.cells_us[macro], equal_nan=True)
+        assert not np.array_equal(first.cells_us[macro], other.cells_us[macro], equal_nan=True)
+
+
+def test_chips_are_let_go_so_that_many_need_no_more_memory_than_few(small: Small) -> None:
+    alive: list[weakref.ref[VirtualChip]] = []
+    most = 0
+
+    class Counted(VirtualChips):
+        def chip(self, number: int) -> VirtualChip:
+            nonlocal most
+            chip = super().chip(number)
+            alive.append(weakref.ref(chip))
+            most = max(most, sum(r() is not None for r in alive))
+            return chip
+
+    inputs = training_inputs(small.program)
+    chips = Counted(small.program, small.record, 3600.0, 12, 0, 16, inputs=inputs)
+    chips.run(PIXELS[:4], 0, Watch())
+    assert len(alive) == 12
+    assert most <= 2 * (os.cpu_count() or 1)
+
+
+def test_an_unknown_engine_is_refused_with_those_that_there_are(small: Small) -> None:
+    with pytest.raises(UsageError, match="warp"):
+        VirtualChips(
+            small.program, small.record, 3600.0, 2, 0, 16, inputs=training_inputs(small.program), engine="warp"
+        )
 
 
 def test_chips_need_either_readings_or_layer_inputs(small: Small) -> None:

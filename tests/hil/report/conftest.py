@@ -21,6 +21,7 @@ from hil.agreement import (
     layer_statistics,
     summarise_cells,
 )
+from hil.cause_split import Cause, CauseSplit, LayerCauses
 from hil.runfile import MacroCells, RunData
 
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
@@ -134,6 +135,7 @@ def report_of(data: RunData, kind: str) -> AgreementReport:
         age_s=3600.0,
         age_range_s=(3600.0, 3722.0),
         readback=compare_readbacks(readings, after, read_variance_us2=0.9, reads_before=16, reads_after=16),
+        causes=split_of(data),
         readback_reads=16,
         timing_s={"compiling": 1.2, "calibrating": 21.0, "measuring": 18.4, "simulating": 33.7},
         environment={"python": "3.11.2", "numpy": "2.4.6", "torch": "2.13.0"},
@@ -141,6 +143,27 @@ def report_of(data: RunData, kind: str) -> AgreementReport:
         created="2026-01-01T12:00:00+00:00",
         run="0007",
     )
+
+
+def split_of(data: RunData) -> CauseSplit:
+    """A split whose parts sum: the gap of the answers, most of it relaxation."""
+    measured = correct_answers(data.measured_logits, data.labels).mean()
+    gap = float(correct_answers(data.float_logits, data.labels).mean() - measured)
+    shares = {
+        "quantisation": 0.05,
+        "programming": 0.15,
+        "relaxation": 0.5,
+        "read noise": 0.2,
+        "ADC": 0.15,
+        "IR drop": -0.05,
+        "calibration error": 0.0,
+        "unexplained": 0.0,
+    }
+    parts = tuple(Cause(name, s * gap, s * gap - 0.002, s * gap + 0.002) for name, s in shares.items())
+    energies = {name: 1e3 * s for name, s in shares.items() if name != "quantisation"}
+    layers = tuple(LayerCauses(name, sum(energies.values()), 8e5, energies) for name in data.layers)
+    n, repeats = len(data.labels), len(data.measured_logits)
+    return CauseSplit("float", gap, gap - 0.004, gap + 0.004, n, repeats, 20, 2, 64, 0.04, parts, layers)
 
 
 @pytest.fixture(scope="session")

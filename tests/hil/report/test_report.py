@@ -166,3 +166,42 @@ def test_the_age_stands_beside_the_accuracies(run):
 def test_a_run_folder_gets_its_four_files(run, tmp_path):
     write_report(tmp_path, *run)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data.h5", "report.html", "report.json", "report.md"]
+
+
+# --- where the gap comes from --------------------------------------------------------------------
+
+
+def test_the_screen_names_the_causes_largest_first_and_unexplained_last(run):
+    line = next(text for text in summary_lines(run[0]) if text.startswith("causes"))
+    named = re.findall(r"(relaxation|read noise|programming|ADC|unexplained) −?\d\.\d", line)
+    assert named[0] == "relaxation"
+    assert named[-1] == "unexplained"
+    assert "from float to emulated" in line
+
+
+def test_the_causes_in_words_sum_to_the_gap(run):
+    text = report_markdown(run[0])
+    table = text[text.index("## Where the gap comes from") : text.index("## Causes by layer")]
+    rows = re.findall(r"^\| ([\w ]+) \| ([−+]\d+\.\d\d) \|", table, re.MULTILINE)
+    values = {name: float(value.replace("−", "-")) for name, value in rows}
+    assert sum(v for name, v in values.items() if name != "sum") == pytest.approx(values["sum"], abs=0.05)
+    assert values["sum"] == pytest.approx(-100 * run[0].causes.gap, abs=0.005)
+
+
+def test_a_report_without_causes_leaves_their_place_out(run):
+    plain = dataclasses.replace(run[0], causes=None)
+    assert faults(json.loads(report_text(plain)), SCHEMA) == []
+    assert "Where the gap" not in report_markdown(plain)
+    assert not any(line.startswith("causes") for line in summary_lines(plain))
+
+
+def test_a_chip_that_held_its_program_is_said_to_leave_two_causes_together(run):
+    split = dataclasses.replace(run[0].causes, early_age_s=None)
+    assert "nothing tells programming from relaxation" in report_markdown(dataclasses.replace(run[0], causes=split))
+
+
+def test_a_report_of_version_1_0_reads_without_causes(run):
+    value = json.loads(report_text(run[0]))
+    value["schema"] = "hil.report/1.0"
+    del value["causes"]
+    assert AgreementReport.from_json(value).causes is None
