@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration_file import load_record
+from cim.cell_iv import CellCurrent, VoltageSweep, fit_cell_current
 from cim.fit_read_noise import Spectrum, Telegraph, detect_telegraph, fit_spectrum
 from cim.pulse_steps import PulseSteps, Sweep, fit_pulse_steps
-from hil.errors import UsageError
+from hil.errors import FileError, UsageError
 from hil.fitresult import FitResult, fit_table
 from hil.measured_tables import CellTable, read_table
 from hil.public_sets import SETS, Sweeps, read_bench, read_cells, read_traces
@@ -154,9 +155,9 @@ class TraceResult:
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """Non-linearity, pulse steps and bake shifts of a bench; rows of numbers by level."""
+    """Non-linearity, pulse steps and bake shifts of a bench; bakes as rows of numbers by level."""
 
-    iv: tuple[tuple[float, float, int, float], ...]  # low, high µS, cells, k 1/V²
+    current: CellCurrent
     steps: PulseSteps
     bakes: dict[int, tuple[tuple[float, float, int, float, float], ...]]  # °C: low, high, cells, median, robust sd
     record: None = None
@@ -167,14 +168,15 @@ class BenchResult:
             return Sweep(rows[:, 1], rows[:, 2], rows[:, 3], 1e6 / rows[:, 4], 1e6 / rows[:, 5])
 
         return cls(
-            non_linearity(sweeps.iv),
+            fit_cell_current(voltage_sweep(sweeps.iv)),
             fit_pulse_steps(sweep(sweeps.set_), sweep(sweeps.reset)),
             {degrees: _bake(*cells) for degrees, cells in sweeps.bakes.items()},
         )
 
     def lines(self) -> list[str]:
-        lines = ["I-V: I = G V (1 + k V²)", f"  {'µS':>12} {'cells':>6} {'k, 1/V²':>8}"]
-        lines += [f"  {low:>5.0f}–{high:<6.0f} {n:>6} {k:>8.2f}" for low, high, n, k in self.iv]
+        lines = ["I-V: I = G V (1 + k V²)", f"  {'µS':>7} {'k, 1/V²':>14}"]
+        points = zip(self.current.conductance_us, self.current.k_per_v2, self.current.se_per_v2, strict=True)
+        lines += [f"  {g:>7.1f} {k:>7.2f} ± {se:.2f}" for g, k, se in points]
         s = self.steps
         lines += ["", "SET: where a pulse takes a cell", f"  {'word line V':>11} {'median µS':>10} {'sigma µS':>9}"]
         rows = zip(s.wl_v, s.set_median_us, s.set_sigma_us, strict=True)
@@ -197,7 +199,7 @@ class BenchResult:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "iv": [dict(zip(("low_us", "high_us", "cells", "k_per_v2"), row, strict=True)) for row in self.iv],
+            "current": plain(self.current),
             "steps": plain(self.steps),
             "bakes": {
                 str(d): [
@@ -209,33 +211,18 @@ class BenchResult:
         }
 
 
-IV_EDGES_US = (5.0, 20.0, 40.0, 60.0, 100.0, 1e9)
+def voltage_sweep(iv: Floats) -> VoltageSweep:
+    """Rows of cell, V, A as currents of cells over voltages.
 
-
-def non_linearity(iv: Floats) -> tuple[tuple[float, float, int, float], ...]:
-    """k of I = G₀ V (1 + k V²) by level: least squares per cell, then the median of the cells.
-
-    Args:
-        iv: rows of cell, V, A; the current at 0 V of each cell is its instrument offset.
-
-    Example: 10 µS and k = 2 V⁻² carry 10 · 0.2 · 1.08 = 2.16 µA at 0.2 V.
+    Raises:
+        FileError: cells that were swept over different voltages.
     """
-    cells, at = np.unique(iv[:, 0], return_inverse=True)
-    zero = iv[:, 1] == 0.0
-    offset = np.bincount(at[zero], iv[zero, 2], len(cells)) / np.maximum(np.bincount(at[zero], minlength=len(cells)), 1)
-    v, current = iv[:, 1], (iv[:, 2] - offset[at]) * 1e6
-    # normal equations of current = a v + b v³, cell by cell
-    s2, s4, s6, c1, c3 = (np.bincount(at, x, len(cells)) for x in (v**2, v**4, v**6, current * v, current * v**3))
-    whole = s2 * s6 - s4**2
-    usable = whole > 0
-    a = np.divide(c1 * s6 - c3 * s4, whole, out=np.zeros_like(whole), where=usable)
-    b = np.divide(c3 * s2 - c1 * s4, whole, out=np.zeros_like(whole), where=usable)
-    rows = []
-    for low, high in itertools.pairwise(IV_EDGES_US):
-        here = usable & (a >= low) & (a < high)
-        if here.any():
-            rows.append((low, min(high, float(a.max())), int(here.sum()), float(np.median(b[here] / a[here]))))
-    return tuple(rows)
+    rows = iv[np.lexsort((iv[:, 1], iv[:, 0]))]
+    cells = len(np.unique(rows[:, 0]))
+    steps = len(rows) // cells
+    if len(rows) % cells or np.any(rows[:, 1].reshape(cells, steps) != rows[:steps, 1]):
+        raise FileError("cells are swept over different voltages", where=f"{BENCH}: read_voltage_sweep")
+    return VoltageSweep(rows[:steps, 1], rows[:, 2].reshape(cells, steps), rows[::steps, 0].astype(np.int64))
 
 
 def _bake(before_us: Floats, after_us: Floats) -> tuple[tuple[float, float, int, float, float], ...]:

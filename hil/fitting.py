@@ -22,7 +22,7 @@ from cim.fit_programming import fit_programming
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
 from cim.wire_law import Wire
-from cim.write_verify import WriteStatistics
+from cim.write_verify import WriteStatistics, write_statistics
 from hil.goodness import AgeGoodness
 from hil.measured_tables import CellTable
 from hil.readings import Readings, level_knots
@@ -59,7 +59,10 @@ def fit_cells(readings: Readings) -> Fitted:
         levels_us=levels,
         read_noise=noise,
     )
-    return Fitted(law, noise, _writes(readings, levels), tuple(notes))
+    writes = None
+    if readings.pulses is not None:
+        writes = write_statistics(readings.targets_us, readings.reached, readings.pulses, levels)
+    return Fitted(law, noise, writes, tuple(notes))
 
 
 def _read_noise(readings: Readings, levels: Floats, notes: list[str]) -> ReadNoise:
@@ -72,23 +75,6 @@ def _read_noise(readings: Readings, levels: Floats, notes: list[str]) -> ReadNoi
         "and what there is of it stays in the programming law"
     )
     return ReadNoise(levels, np.zeros(len(levels)), np.zeros(len(levels)))
-
-
-PULSE_POINTS = (0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
-
-
-def _writes(readings: Readings, levels: Floats) -> WriteStatistics | None:
-    if readings.pulses is None:
-        return None
-    near = nearest_level(readings.targets_us, levels)
-    pulses = [readings.pulses[near == k] for k in range(len(levels))]
-    return WriteStatistics(
-        levels,
-        np.array([len(p) for p in pulses]),
-        np.array([int(readings.reached[near == k].sum()) for k in range(len(levels))]),
-        np.array(PULSE_POINTS),
-        np.stack([np.quantile(p, PULSE_POINTS) if len(p) else np.zeros(len(PULSE_POINTS)) for p in pulses]),
-    )
 
 
 def record_of(

@@ -16,14 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from cim.calibration import CalibrationRecord, CellState
-from cim.programming_law import ProgrammingLaw
+from cim.calibration import CalibrationRecord
+from cim.programming_law import ProgrammingLaw, law_at
 from cim.read_noise import ReadNoise
 from hil.recordwords import OF_CELLS
 
 CHANCE = 1e-3  # of calling a part changed that is not
-LEAST_SE = 1e-12
-STATES = tuple(s.name.lower().replace("_", " ") for s in CellState)
+SAME = 0.001  # ages and temperatures that differ by less than this share are the same
 
 Floats = NDArray[np.float64]
 
@@ -101,7 +100,8 @@ def diff_records(a: CalibrationRecord, b: CalibrationRecord) -> RecordDiff:
     facts = []
     for name in ("firmware", "revision", "spec_digest", "temperature_c", "date", "method", "age_s", "pulses"):
         before, after = getattr(a, name), getattr(b, name)
-        if before != after:
+        close = isinstance(before, float) and abs(before - after) <= SAME * abs(before)
+        if before != after and not close:
             facts.append((name.removesuffix("_c").removesuffix("_s").replace("_", " "), _short(before), _short(after)))
     changes = [*_laws(a.programming, b.programming), *_noises(a.read_noise, b.read_noise), *_scalars(a, b)]
     notes = []
@@ -124,7 +124,8 @@ def diff_records(a: CalibrationRecord, b: CalibrationRecord) -> RecordDiff:
             change = _change(
                 f"column {name.split('_')[0]}" if name != "inl_codes" else "converter INL",
                 np.concatenate([(getattr(y, name) - getattr(x, name)).ravel() for x, y in pairs]),
-                np.concatenate([np.hypot(getattr(x, error), getattr(y, error)).ravel() for x, y in pairs]),
+                np.concatenate([getattr(x, error).ravel() for x, _ in pairs]),
+                np.concatenate([getattr(y, error).ravel() for _, y in pairs]),
                 unit,
             )
             changes += [change] if change else []
@@ -147,12 +148,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:16]}…"
 
 
-def _change(part: str, moved: Floats, errors: Floats, unit: str) -> Change | None:
-    """Numbers without an error (never measured, or fixed) are left out."""
-    known = np.isfinite(moved) & (errors > LEAST_SE)
+def _change(part: str, moved: Floats, error_a: Floats, error_b: Floats, unit: str) -> Change | None:
+    """Numbers without an error in either record (never measured there, or fixed) are left out."""
+    known = np.isfinite(moved) & (error_a > 0.0) & (error_b > 0.0)
     if not known.any():
         return None
-    moved, z = moved[known], np.abs(moved[known] / errors[known])
+    moved, z = moved[known], np.abs(moved / np.hypot(error_a, error_b, where=known, out=np.ones_like(moved)))[known]
     limit = float(-ndtri(CHANCE / 2 / len(z)))
     worst = int(z.argmax())
     return Change(
@@ -161,28 +162,32 @@ def _change(part: str, moved: Floats, errors: Floats, unit: str) -> Change | Non
 
 
 def _laws(a: ProgrammingLaw, b: ProgrammingLaw) -> Iterator[Change]:
-    """Shift and scale at the first law's levels that lie within the second's, and at ages that both reach."""
+    """Shift and spread at the first law's levels that lie within the second's, and at ages that both reach."""
     levels = a.levels_us[(a.levels_us >= b.levels_us[0] * 0.99) & (a.levels_us <= b.levels_us[-1] * 1.01)]
     ages = a.ages_s[(a.ages_s >= b.ages_s[0] / 1.2) & (a.ages_s <= b.ages_s[-1] * 1.2)]
     if not len(levels) or not len(ages):
         return
-    shift, scale = (
-        [_between(law, levels, ages, table, error) for law in (a, b)]
-        for table, error in (("loc_us", "loc_se_us"), ("scale_us", "scale_se_us"))
-    )
-    for name, pair in (("programming shift", shift), ("programming scale", scale)):
-        change = _change(name, (pair[1][0] - pair[0][0]).ravel(), np.hypot(pair[0][1], pair[1][1]).ravel(), "µS")
+    first, second = (_summary(law, levels, ages) for law in (a, b))
+    for k, name in ((0, "programming shift"), (2, "programming spread")):
+        change = _change(name, second[k] - first[k], first[k + 1], second[k + 1], "µS")
         if change:
             yield change
 
 
-def _between(law: ProgrammingLaw, levels: Floats, ages: Floats, table: str, error: str) -> tuple[Floats, Floats]:
-    """A table and its errors on straight lines between its nodes: (ages, levels) each."""
-    values, errors = getattr(law, table), getattr(law, error)
+def _summary(law: ProgrammingLaw, levels: Floats, ages: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Median and half distance of the 16 and 84 % quantiles of the errors, with their errors; all (ages · levels,).
+
+    These say the same whatever the tail is. Their errors are taken to be those of loc and scale,
+    which is on the safe side: skew and shape make up for part of them.
+    """
     by_level = np.stack([np.interp(levels, law.levels_us, e) for e in np.eye(len(law.levels_us))], axis=1)
-    logs = np.log(law.ages_s)
-    by_age = np.stack([np.interp(np.log(ages), logs, e) for e in np.eye(len(logs))], axis=1)
-    return by_age @ values @ by_level.T, np.sqrt(np.square(by_age) @ np.square(errors) @ np.square(by_level).T)
+    by_age = np.stack([np.interp(np.log(ages), np.log(law.ages_s), e) for e in np.eye(len(law.ages_s))], axis=1)
+    here = [law_at(law, levels, float(age)) for age in ages]
+    spread = np.stack([h.spread_us() for h in here])
+    shift_se = np.sqrt(by_age**2 @ law.loc_se_us**2 @ (by_level**2).T)
+    share = np.sqrt(by_age**2 @ (law.scale_se_us / law.scale_us) ** 2 @ (by_level**2).T)
+    shift = np.stack([h.quantile(np.zeros(len(levels))) for h in here])
+    return shift.ravel(), shift_se.ravel(), spread.ravel(), (spread * share).ravel()
 
 
 def _noises(a: ReadNoise, b: ReadNoise) -> Iterator[Change]:
@@ -194,7 +199,7 @@ def _noises(a: ReadNoise, b: ReadNoise) -> Iterator[Change]:
         if len(levels):
             values = [np.interp(levels, n.levels_us, getattr(n, table)) for n in (a, b)]
             errors = [np.interp(levels, n.levels_us, getattr(n, error)) for n in (a, b)]
-            change = _change(name, values[1] - values[0], np.hypot(*errors), "µS²")
+            change = _change(name, values[1] - values[0], errors[0], errors[1], "µS²")
             if change:
                 yield change
 
@@ -208,6 +213,6 @@ def _scalars(a: CalibrationRecord, b: CalibrationRecord) -> Iterator[Change]:
                 (name.replace("_", " "), x, y, *(getattr(t, f"{name}_se") for t in (a.thermal, b.thermal)), unit)
             )
     for name, x, y, error_x, error_y, unit in pairs:
-        change = _change(name, np.array([y - x]), np.hypot([error_x], [error_y]), unit)
+        change = _change(name, np.array([y - x]), np.array([error_x]), np.array([error_y]), unit)
         if change:
             yield change

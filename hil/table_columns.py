@@ -165,7 +165,7 @@ def _parse(path: Path, lines: list[str], split: str, names: list[str], used: lis
     try:
         plain = [line.replace('"', "") for line in lines] if '"' in lines[0] else lines
         values = np.loadtxt(plain, delimiter=split, usecols=used, dtype=np.float64, comments=None, ndmin=2)
-        if len(values) == len(lines):
+        if len(values) == len(lines) and all(line.count(split) == len(names) - 1 for line in lines):
             return np.asarray(values)
     except ValueError:
         pass
