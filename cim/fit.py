@@ -4,7 +4,9 @@ The whole flow for one macro, cells and vectors as arrays:
 
     from cim import fit
     from cim.encoding import tile_halves_us
-    from cim.wire_law import conversion_cells, wire_loss_us
+    from cim.fit_wire import fit_wire
+    from cim.wire_law import Wire
+    from cim.wires import gated_sums_us
 
     # cells (n = rows · columns flattened, several macros concatenated)
     noise = fit.fit_read_variance(single_reads_us, targets_us, levels_us)        # (reads, n), (n,)
@@ -13,15 +15,14 @@ The whole flow for one macro, cells and vectors as arrays:
 
     # columns: units (vectors, rows) driven in one read each, codes (vectors, conversions)
     halves = tile_halves_us(mean_readings_us, spec, 0, rows, 0, outputs)
-    predicted = units @ conversion_cells(spec, halves)
-    loss = wire_loss_us(spec, 0, halves, units)
+    def predicted(ohm): return gated_sums_us(spec, 0, halves, units, Wire(ohm, 0.0))
     variance = fit.predicted_variance_us2(spec, halves, units, noise)
     readings = fit.CellReadings.of(spec, halves, units, noise, reads=16)
     setup = fit.Converters(spec.lsb_us(range_code), code_limits(spec.adc.bits, spec.adc_signed), adc)
-    columns = fit.fit_columns(predicted, codes, variance, setup)                 # wires unknown yet
-    ohm, ohm_se = fit.fit_wire(predicted, loss, codes, variance, setup, columns) # combine macros:
+    columns = fit.fit_columns(predicted(0.0), codes, variance, setup)            # wires unknown yet
+    ohm, ohm_se = fit_wire(predicted, codes, variance, setup, columns)           # combine macros:
     ohm, ohm_se = fit.combine([ohm, ...], [ohm_se, ...])
-    columns = fit.fit_columns(predicted - ohm * loss, codes, variance, setup, readings)
+    columns = fit.fit_columns(predicted(ohm), codes, variance, setup, readings)
     part = columns.calibration(macro, cells, stuck_us, gain_known)               # MacroCalibration
 """
 
@@ -55,7 +56,6 @@ __all__ = [
     "fit_columns",
     "fit_programming",
     "fit_read_variance",
-    "fit_wire",
     "inl_at",
     "nearest_level",
     "predicted_variance_us2",
@@ -173,6 +173,7 @@ def fit_columns(
     variance_us2: NDArray[np.floating],
     setup: Converters,
     readings: CellReadings | None = None,
+    unsure_us: NDArray[np.floating] | None = None,
 ) -> ColumnFit:
     """Gain, offset, INL and noise of every conversion, from vectors of known converted sums.
 
@@ -189,6 +190,8 @@ def fit_columns(
         variance_us2: v of ``predicted_variance_us2``.
         readings: adds the errors of the cell readings to those of gain and offset (they are
             the same in every vector, so no scatter shows them).
+        unsure_us: what one standard error of something common to all vectors (the wires) adds to
+            x; the line in it goes into the errors of gain and offset.
     """
     x = np.asarray(predicted_us, np.float64) / setup.lsb_us
     v = np.asarray(variance_us2, np.float64) / setup.lsb_us**2
@@ -228,6 +231,9 @@ def fit_columns(
         cells = CellErrors(np.asarray(readings.units, np.float64), readings.variance_us2 * per_us**2)
         solved = solve_curves(x, y, t, weights, setup, cells)
     gain_se, offset_se = np.hypot(gain_se, solved.line_se[0]), np.hypot(offset_se, solved.line_se[1])
+    if unsure_us is not None:
+        slope, shift, _, _ = _lines(x, np.asarray(unsure_us, np.float64) / setup.lsb_us, weights)
+        gain_se, offset_se = np.hypot(gain_se, gain * slope), np.hypot(offset_se, gain * shift)
     total = (usable * (t - (usable * t).sum(0) / usable.sum(0)) ** 2).sum()
     return ColumnFit(
         gain=gain,
@@ -243,51 +249,6 @@ def fit_columns(
         r2=float(1.0 - (usable * residual**2).sum() / total),
         residual_codes=float(1.4826 * np.median(np.abs(residual[usable]))),
     )
-
-
-def fit_wire(
-    predicted_us: NDArray[np.floating],
-    loss_us: NDArray[np.floating],
-    codes: NDArray[np.integer],
-    variance_us2: NDArray[np.floating],
-    setup: Converters,
-    columns: ColumnFit,
-) -> tuple[float, float]:
-    """Resistance per cell pitch in ohm, and its standard error.
-
-    Loss and codes are both cleared of what gain, offset and INL can take, and the rests
-    regressed on each other; the error is that of the scatter between converters, whose
-    curves are independent.
-
-    Args:
-        loss_us: ``cim.wire_law.wire_loss_us``, (vectors, conversions) µS per ohm.
-        columns: a fit without wires on the same vectors (for gains, noise and usable range).
-
-    Example: 1 Ω per cell and 128 rows give 1.00 ± 0.02 from 768 vectors of one macro.
-    """
-    x = np.asarray(predicted_us, np.float64) / setup.lsb_us
-    loss = np.asarray(loss_us, np.float64) / setup.lsb_us
-    t = np.asarray(codes, np.float64)
-    spread2 = columns.conversion_noise_codes**2 + QUANTISATION
-    spread2 = spread2 + columns.read_scale * columns.gain**2 * variance_us2 / setup.lsb_us**2
-    margin = MARGIN_SIGMA * np.sqrt(spread2) + 1.0
-    low, high = setup.limits
-    gain, y, ohm = columns.gain, columns.gain * x + columns.offset_codes, 0.0
-    usable = (y + margin < high) & ((y - margin > low) | (low >= 0))
-    weights = usable / spread2
-    for _ in range(ROUNDS):
-        z_rest, t_rest = _rest(x, y, gain * loss, weights, setup), _rest(x, y, t, weights, setup)
-        ohm = float(-(weights * z_rest * t_rest).sum() / (weights * z_rest**2).sum())
-        off = np.abs(t_rest + ohm * z_rest) / np.sqrt(spread2)
-        weights = usable * np.minimum(1.0, 2.5 / np.maximum(off, 1e-9)) / spread2
-        gain, offset, _, _ = _lines(x - ohm * loss, t, weights)
-        y = gain * (x - ohm * loss) + offset
-    n = int(setup.adc.max()) + 1
-    upper = np.bincount(setup.adc, -(weights * z_rest * t_rest).sum(0), n)
-    lower = np.bincount(setup.adc, (weights * z_rest**2).sum(0), n)
-    if n < 4:
-        return ohm, float(np.sqrt(1.0 / lower.sum()))
-    return ohm, float(np.sqrt(((upper - ohm * lower) ** 2).sum() * n / (n - 1)) / lower.sum())
 
 
 def combine(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
@@ -339,18 +300,6 @@ def _reading_errors(x: Floats, w: Floats, readings: CellReadings, per_us: Floats
     on_offset = units @ (w * (1.0 / total - mean_x * dx / square)) * per_us
     variance = readings.variance_us2
     return np.sqrt((variance * on_gain**2).sum(0)), np.sqrt((variance * on_offset**2).sum(0))
-
-
-def _rest(x: Floats, y: Floats, t: Floats, w: Floats, setup: Converters) -> Floats:
-    """What neither a line per column nor a curve per converter explains of t."""
-    bend = np.zeros_like(t)
-    line = bend
-    for _ in range(ROUNDS):
-        gain, offset, _, _ = _lines(x, t - bend, w)
-        line = gain * x + offset
-        curves, _ = _curves(y, t - line, w, setup)
-        bend = inl_at(y, curves, setup.adc, setup.limits)
-    return t - line - bend
 
 
 def _curves(y: Floats, t: Floats, w: Floats, setup: Converters) -> tuple[Floats, Floats]:

@@ -29,6 +29,7 @@ from cim.wire_law import Wire, WireEnd, conversion_cells, line_gaps, max_unit, w
 
 Floats = NDArray[np.float64]
 MICRO = 1e-6
+VECTORS = 64  # inputs whose ladders are solved at once
 
 
 def effective_conductances(
@@ -158,7 +159,7 @@ def _voltages(g_us: Floats, ohm: float) -> Floats:
 
 def ladder_sums(
     load: NDArray[np.floating],
-    net: NDArray[np.floating],
+    net: NDArray[np.floating] | None,
     gaps: NDArray[np.floating],
     bit_ohm: float,
     source_ohm: float,
@@ -176,7 +177,7 @@ def ladder_sums(
     because with both ends on the same side the currents of the two lines are equal and opposite.
 
     Args:
-        load, net: (..., rows) µS; arrays that broadcast.
+        load, net: (..., rows) µS; ``net`` None where every drive is 1 V, so that J = Y.
         gaps: (rows,) pitches from each cell to the next, the last one to the end.
         source_lead: None when the source line ends where the bit line does. Else it ends at the far
             side, so many pitches before the first cell: two-by-two matrices take the place of Y.
@@ -186,22 +187,24 @@ def ladder_sums(
 
     Example: 1000 µS, 1 pitch, 1000 µS, 1 pitch at 100 Ω in all: Y = 1000 → 909.1 → 1909.1 → 1603.1 µS.
     """
-    shape = np.broadcast_shapes(np.shape(load), np.shape(net))
-    g = np.broadcast_to(np.asarray(load, np.float64), shape) * MICRO
-    d = np.broadcast_to(np.asarray(net, np.float64), shape) * MICRO
+    g = np.asarray(load, np.float64) * MICRO
+    d = g if net is None else np.asarray(net, np.float64) * MICRO
     if source_lead is None or source_ohm == 0.0 or bit_ohm == 0.0:
         if source_lead is not None and bit_ohm == 0.0 and source_ohm != 0.0:  # the source line alone, from its own end
             g, d = g[..., ::-1], d[..., ::-1]
             gaps = np.append(np.asarray(gaps)[-2::-1], source_lead)
-        y, j = np.zeros(shape[:-1]), np.zeros(shape[:-1])
+        y, j = np.zeros(g.shape[:-1]), np.zeros(g.shape[:-1])
         for i, gap in enumerate(gaps):
-            y, j = y + g[..., i], j + d[..., i]
-            share = 1.0 / (1.0 + gap * (bit_ohm + source_ohm) * y)
-            y, j = y * share, j * share
-        return np.asarray(j / MICRO)
+            y += g[..., i]
+            fall = 1.0 + gap * (bit_ohm + source_ohm) * y
+            y /= fall
+            if net is not None:
+                j += d[..., i]
+                j /= fall
+        return np.asarray((y if net is None else j) / MICRO)
     # Y = ((a, b), (b, c)) of bit and source terminal, J = (j, k); the source is grounded on the far side.
-    a = b = j = k = np.zeros(shape[:-1])
-    c = np.full(shape[:-1], 1.0 / (source_lead * source_ohm))
+    a = b = j = k = np.zeros(g.shape[:-1])
+    c = np.full(g.shape[:-1], 1.0 / (source_lead * source_ohm))
     for i, gap in enumerate(gaps):
         a, b, c = a + g[..., i], b - g[..., i], c + g[..., i]
         j, k = j + d[..., i], k - d[..., i]
@@ -237,19 +240,26 @@ def gated_sums_us(
     plus, minus = np.asarray(halves_us, np.float64)
     order, gaps = line_gaps(spec, row0, len(plus), wire.end)
     unit = max_unit(spec)
-    drive = np.asarray(units, np.float64)[:, None, order] / unit
+    drive = np.asarray(units, np.float64)[:, order] / unit
+    signed = bool((drive < 0).any())
     lead = spec.rows + 1.0 - float(gaps.sum()) if source_opposite else None
 
-    def column(load: Floats, net: Floats) -> Floats:
-        up, down = np.abs(drive) * load.T[:, order], drive * net.T[:, order]
-        return unit * ladder_sums(up, down, gaps, wire.ohm, wire.ohm, lead)
+    def column(load: Floats, net: Floats | None = None) -> Floats:
+        """Ladders of one line per column of ``load`` (rows, lines), some vectors at a time to stay in the cache."""
+        net = load if net is None and signed else net
+        parts = []
+        for first in range(0, len(drive), VECTORS):
+            u = drive[first : first + VECTORS].T[:, :, None]
+            up = np.moveaxis(np.abs(u) * load[order, None], 0, -1)
+            down = None if net is None else np.moveaxis(u * net[order, None], 0, -1)
+            parts.append(ladder_sums(up, down, gaps, wire.ohm, wire.ohm, lead))
+        return unit * np.concatenate(parts)
 
     if spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG:
         if spec.encoding is Encoding.ROW_PAIRS:  # one line carries the difference
             return column(plus + minus, plus - minus)
-        return column(plus, plus) - column(minus, minus)
-    cells = conversion_cells(spec, halves_us)
-    return column(cells, cells)
+        return column(plus) - column(minus)
+    return column(conversion_cells(spec, halves_us))
 
 
 def row_driven_halves_us(

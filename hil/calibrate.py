@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim import fit
+from cim import fit_wire as wire_fit
 from cim.calibration import CalibrationRecord, CellState, GainKnown, NotCalibrated
 from cim.converters import code_limits, conversions
 from cim.encoding import tile_halves_us
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
-from cim.spec import MacroSpec, ReadPath
-from cim.wire_law import Wire, WireEnd, conversion_cells, wire_loss_us
+from cim.spec import MacroSpec, ReadPath, WordLine
+from cim.wire_law import Wire, WireEnd
+from cim.wires import converted_sums_us, gated_sums_us
 from hil.driver import ChipDriver
 from hil.errors import MismatchError
 from hil.probes import Pattern, Probes, Products, Stuck
@@ -81,10 +83,11 @@ def calibrate(
     columns = [Columns.of(spec, products[m], aged[m].readings_us, noise, aged_reads, wire.end) for m in macros]
     parts, fits = {}, []
     for m, c in zip(macros, columns, strict=True):
-        final = c.final(wire.ohm)
+        predicted = c.exact_us(wire.ohm)
+        final = c.solved(predicted)
         stuck_us = np.where(np.isin(states[m], STUCK), aged[m].readings_us, np.nan).astype(np.float32)
         parts[m] = final.calibration(m, states[m], stuck_us, gain_known(spec))
-        fits.append((final, c.held_out_r2(final, wire.ohm)))
+        fits.append((final, c.held_out_r2(final, predicted)))
     about = driver.description
     return CalibrationRecord(
         chip_name=about.name,
@@ -163,23 +166,30 @@ def fit_law(
 def fit_wire(
     spec: MacroSpec, measured: list[tuple[Products, NDArray[np.float32]]], noise: ReadNoise, reads: int
 ) -> Wire:
-    """Wire resistance from some macros, and the end of the array by which the columns leave: the one that fits."""
+    """Wire resistance from some macros, and the end of the array by which the columns leave: the one that fits.
+
+    The fast law chooses the end and starts the fit; the exact solution of the lines ends it.
+    """
     chosen = measured[:: max(1, len(measured) // WIRE_MACROS)][:WIRE_MACROS]
     found = []
     for end in WireEnd:
         columns = [Columns.of(spec, products, readings_us, noise, reads, end) for products, readings_us in chosen]
-        ohm, ohm_se = fit.combine(*zip(*[c.wire() for c in columns], strict=True))
-        residual = float(np.mean([c.final(ohm).residual_codes for c in columns]))
-        found.append((residual, Wire(ohm, ohm_se, end)))
-    return min(found, key=lambda f: f[0])[1]
+        ohm, _ = fit.combine(*zip(*[c.quick_wire() for c in columns], strict=True))
+        residual = float(np.mean([c.solved(c.believed_us(ohm)).residual_codes for c in columns]))
+        found.append((residual, ohm, columns))
+    _, guess, columns = min(found, key=lambda f: f[0])
+    ohm, ohm_se = fit.combine(*zip(*[c.wire(guess) for c in columns], strict=True))
+    return Wire(ohm, ohm_se, columns[0].end)
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the column fits of one macro start from; arrays (vectors, conversions)."""
+    """What the column fits of one macro start from; arrays (vectors, conversions), halves (2, rows, outputs)."""
 
-    predicted_us: NDArray[np.float64]
-    loss_us: NDArray[np.float64]  # per ohm of wire
+    spec: MacroSpec
+    halves_us: NDArray[np.float32]
+    units: NDArray[np.integer]
+    end: WireEnd
     variance_us2: NDArray[np.float64]
     codes: NDArray[np.int32]
     setup: fit.Converters
@@ -199,8 +209,10 @@ class Columns:
         units = products.inputs
         adc = np.arange(conversions(spec, spec.outputs)) // spec.adc.shared_by
         return cls(
-            units.astype(np.float64) @ conversion_cells(spec, halves),
-            wire_loss_us(spec, 0, halves, units, end),
+            spec,
+            halves,
+            units,
+            end,
             fit.predicted_variance_us2(spec, halves, units, noise),
             products.codes,
             fit.Converters(spec.lsb_us(products.range_code), code_limits(spec.adc.bits, spec.adc_signed), adc),
@@ -211,28 +223,50 @@ class Columns:
     def fitted(self) -> NDArray[np.bool_]:
         return np.asarray(np.arange(len(self.codes)) % HELD_OUT != 0)
 
-    def wire(self) -> tuple[float, float]:
-        """Wire resistance seen by this macro, ohm, and its error."""
-        at = self.fitted
-        arrays = self.predicted_us[at], self.codes[at], self.variance_us2[at]
-        first = fit.fit_columns(*arrays, self.setup)
-        return fit.fit_wire(arrays[0], self.loss_us[at], arrays[1], arrays[2], self.setup, first)
+    def believed_us(self, ohm: float) -> NDArray[np.float64]:
+        """Converted sums by the simulator's law."""
+        return converted_sums_us(self.spec, 0, self.halves_us, self.units, Wire(ohm, 0.0, self.end))
 
-    def final(self, ohm: float) -> fit.ColumnFit:
+    def exact_us(self, ohm: float) -> NDArray[np.float64]:
+        """The same from the exact solution of the lines: test patterns are more uneven than networks."""
+        if self.spec.word_line is WordLine.ROW:
+            return self.believed_us(ohm)
+        return gated_sums_us(self.spec, 0, self.halves_us, self.units, Wire(ohm, 0.0, self.end))
+
+    def quick_wire(self) -> tuple[float, float]:
+        """Wire resistance by the law, ohm, and its error."""
         at = self.fitted
-        return fit.fit_columns(
-            self.predicted_us[at] - ohm * self.loss_us[at],
+        return wire_fit.fit_wire(
+            lambda ohm: self.believed_us(ohm)[at],
             self.codes[at],
             self.variance_us2[at],
             self.setup,
-            fit.CellReadings(self.readings.units[at], self.readings.variance_us2),
+            self.solved(self.believed_us(0.0), with_readings=False),
         )
 
-    def held_out_r2(self, final: fit.ColumnFit, ohm: float) -> float:
+    def wire(self, guess_ohm: float) -> tuple[float, float]:
+        """Wire resistance seen by this macro, ohm, and its error."""
+        at = self.fitted
+        return wire_fit.fit_wire(
+            lambda ohm: self.exact_us(ohm)[at],
+            self.codes[at],
+            self.variance_us2[at],
+            self.setup,
+            self.solved(self.exact_us(guess_ohm), with_readings=False),
+            guess_ohm,
+        )
+
+    def solved(self, predicted_us: NDArray[np.float64], with_readings: bool = True) -> fit.ColumnFit:
+        """Column fits of the vectors kept for it; predicted sums of all vectors."""
+        at = self.fitted
+        readings = fit.CellReadings(self.readings.units[at], self.readings.variance_us2) if with_readings else None
+        return fit.fit_columns(predicted_us[at], self.codes[at], self.variance_us2[at], self.setup, readings)
+
+    def held_out_r2(self, final: fit.ColumnFit, predicted_us: NDArray[np.float64]) -> float:
         """R² of the vectors that the fit has not seen, unsaturated codes only."""
         at = ~self.fitted
         low, high = self.setup.limits
-        expected = final.expected_codes(self.predicted_us[at] - ohm * self.loss_us[at], self.setup)
+        expected = final.expected_codes(predicted_us[at], self.setup)
         codes = self.codes[at]
         inside = (codes < high) & ((codes > low) | (low == 0)) & (expected < high) & (expected > low - 1)
         rest = (codes - expected)[inside]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from cim.calibration import CellState, GainKnown
 from cim.chipfile import load_chip
 from cim.converters import code_limits
 from cim.encoding import encode_tile, tile_halves_us
+from cim.fit_wire import fit_wire
 from cim.read_noise import ReadNoise
 from cim.wire_law import conversion_cells, wire_loss_us
 
@@ -132,7 +134,8 @@ def test_wire_resistance_is_recovered_beside_gain_and_inl(ohm: float) -> None:
     found = []
     for seed in range(4):
         b = bench(10 + seed, ohm, outliers=0.002)
-        found.append(fit.fit_wire(b.predicted, b.loss, b.codes, b.variance, b.setup, columns(b)))
+        linear = functools.partial(lambda b, r: b.predicted - r * b.loss, b)
+        found.append(fit_wire(linear, b.codes, b.variance, b.setup, columns(b)))
     mean, error = fit.combine(*zip(*found, strict=True))
     assert mean == pytest.approx(ohm, abs=max(4 * error, 0.01))
     assert error < 0.02

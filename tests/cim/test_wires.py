@@ -64,7 +64,7 @@ def row_driven(g_us: Floats, row_ohm: float, column_ohm: float) -> Floats:
             net.link(int(word[i, j]), int(word[i, j - 1]) if j else -1, 1.0 / row_ohm)
             net.link(int(bit[i, j]), int(bit[i + 1, j]) if i + 1 < rows else -1, 1.0 / column_ohm)
         drives[word[i, 0], i] = 1.0 / row_ohm
-    return (net.voltages(drives)[bit[-1]] / column_ohm * 1e6).T
+    return np.asarray((net.voltages(drives)[bit[-1]] / column_ohm * 1e6).T)
 
 
 def gated_column(load: Floats, net_us: Floats, gaps: Floats, ohm: tuple[float, float], lead: float | None) -> float:
