@@ -15,6 +15,7 @@ __all__ = ["Law", "ProgrammingLaw", "Tail", "along_levels", "law_at", "redraw_la
 Floats = NDArray[np.float64]
 BASE_DECADES = 3.0 - 1e-9
 MAX_SKEW = 1.5
+DF_RANGE = (0.5, 200.0)
 TABLES = ("loc_us", "scale_us", "df", "loc_se_us", "scale_se_us", "ln_df_se")
 LATER_TABLES = ("skew", "skew_se", "wide_share", "wide_share_se")
 
@@ -33,6 +34,10 @@ class ProgrammingLaw:
     ascending. ``*_se`` are standard errors (of ln df for ``ln_df_se``, of the logit for
     ``wide_share_se``). ``unreached_share`` of cells miss their window; their errors are drawn
     from ``unreached_us`` (measured errors, (m,); empty: they follow the law).
+
+    ``covariance`` (n, n) is that of the tables of loc, ln scale, skew, ln df and logit of the
+    wide share, flat and in this order, and of ln wide_ratio; empty: independent errors as given
+    by the ``*_se`` tables.
 
     Memory: the rank of a cell among its like, as a standard normal z, keeps a part from age s
     to a later age t (``correlation``); ``memory_fresh_share`` of its variance is new at every
@@ -61,6 +66,7 @@ class ProgrammingLaw:
     memory_origin_s: float = 1e-3  # assumed where it was not fitted: the value found on 40 µS HfOx cells
     memory_power: float = 1.0
     memory_fresh_share: float = 0.0
+    covariance: Floats = field(default_factory=_none)
 
     def __post_init__(self) -> None:
         shape = (len(self.ages_s), len(self.levels_us))
@@ -76,6 +82,8 @@ class ProgrammingLaw:
             raise ValueError("programming law: scales, degrees of freedom and ages must be positive")
         if np.any(self.wide_share < 0) or np.any(self.wide_share >= 1) or self.wide_ratio < 1:
             raise ValueError("programming law: the wide share lies in [0, 1) and its ratio is at least 1")
+        if self.covariance.size and self.covariance.shape != (2 * (5 * shape[0] * shape[1] + 1,)):
+            raise ValueError(f"programming law: covariance {self.covariance.shape} for tables {shape}")
         if not (self.memory_origin_s > 0 and self.memory_power > 0 and 0 <= self.memory_fresh_share < 1):
             raise ValueError("programming law: memory origin and power are positive, the fresh share in [0, 1)")
 
@@ -100,19 +108,22 @@ class ProgrammingLaw:
 def redraw_law(law: ProgrammingLaw, rng: np.random.Generator) -> ProgrammingLaw:
     """The law with its parameters moved within their standard errors: one draw per virtual chip."""
     shape = law.loc_us.shape
-    moved = replace(
+    if law.covariance.size:
+        values, vectors = np.linalg.eigh(law.covariance)
+        moves = vectors @ (np.sqrt(np.maximum(values, 0.0)) * rng.standard_normal(len(values)))
+    else:
+        errors = [law.loc_se_us, law.scale_se_us / law.scale_us, law.skew_se, law.ln_df_se, law.wide_share_se]
+        moves = np.append(np.concatenate([e.ravel() for e in errors]) * rng.standard_normal(5 * law.loc_us.size), 0.0)
+    loc, ln_scale, skew, ln_df, logit = moves[:-1].reshape(5, *shape)
+    return replace(
         law,
-        loc_us=law.loc_us + law.loc_se_us * rng.standard_normal(shape),
-        scale_us=law.scale_us * np.exp(law.scale_se_us / law.scale_us * rng.standard_normal(shape)),
-        df=law.df * np.exp(law.ln_df_se * rng.standard_normal(shape)),
+        loc_us=law.loc_us + loc,
+        scale_us=law.scale_us * np.exp(np.clip(ln_scale, -1.0, 1.0)),
+        df=np.clip(law.df * np.exp(np.clip(ln_df, -3.0, 3.0)), *DF_RANGE) if np.any(ln_df) else law.df,
+        skew=np.clip(law.skew + skew, -MAX_SKEW, MAX_SKEW),
+        wide_share=_share(_logit(law.wide_share) + logit) if np.any(logit) else law.wide_share,
+        wide_ratio=max(1.0, law.wide_ratio * float(np.exp(moves[-1]))),
     )
-    if np.any(law.skew_se):
-        moved = replace(moved, skew=law.skew + law.skew_se * rng.standard_normal(shape))
-    if np.any(law.wide_share_se):
-        moved = replace(
-            moved, wide_share=_share(_logit(law.wide_share) + law.wide_share_se * rng.standard_normal(shape))
-        )
-    return moved
 
 
 def law_at(law: ProgrammingLaw, targets_us: NDArray[np.floating], age_s: float) -> Law:
