@@ -17,11 +17,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cim.chipschema import OPTIONAL, SECTIONS, Check, broken_rules
-from cim.spec import AdcSpec, CellIv, ChipSpec, InputSpec, Limits, MacroSpec, Timing, WordLine, WriteRecipe
+from cim.chipschema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS, Check, broken_rules
+from cim.spec import AdcSpec, CellIv, ChipSpec, InputSpec, Limits, MacroSpec, ModelSpec, Timing, WordLine, WriteRecipe
 
 FORMAT = "hil.chip"
-VERSION = (1, 0)
+VERSION = (1, 1)  # 1.1: [models]
 MAX_FILE_BYTES = 1 << 20
 SOURCE = re.compile(r"(measured: .+|published: .+|assumed(: .+)?)")
 
@@ -99,7 +99,7 @@ def idealised(spec: ChipSpec, adc_bits: int | None = None) -> ChipSpec:
     )
     changed = _with_digest(
         dataclasses.replace(
-            spec, revision=f"{spec.revision}-ideal", macro=ideal, sample=dict.fromkeys(spec.sample, 0.0)
+            spec, revision=f"{spec.revision}-ideal", macro=ideal, sample=dict.fromkeys(spec.sample, 0.0), models=None
         )
     )
     return dataclasses.replace(changed, text=render_chip(changed))
@@ -122,6 +122,7 @@ def render_chip(spec: ChipSpec) -> str:
         "adc": dataclasses.asdict(macro.adc),
         **{k: dataclasses.asdict(getattr(spec, k)) for k in ("write", "limits", "timing")},
         "sample": spec.sample,
+        **({} if spec.models is None else {"models": dataclasses.asdict(spec.models)}),
     }
     lines = [f'format = "{FORMAT}"', f'version = "{VERSION[0]}.{VERSION[1]}"']
     for section, fields in sections.items():
@@ -141,6 +142,8 @@ def description(spec: ChipSpec) -> dict[str, Any]:
     parts = {k: dataclasses.asdict(getattr(spec, k)) for k in ("macro", "write", "limits", "timing")}
     if spec.macro.word_line is WordLine.GATE:  # as in files from before the field, so their digests stand
         del parts["macro"]["word_line"]
+    if spec.models is not None:  # files without keep the digest that they had
+        parts["models"] = dataclasses.asdict(spec.models)
     return {"name": spec.name, "revision": spec.revision, "macros": spec.macros, **parts}
 
 
@@ -170,7 +173,8 @@ class _Reader:
         for name in data:
             if name not in SECTIONS and name not in ("format", "version"):
                 raise self.fail(name, f"unknown section; there are {', '.join(SECTIONS)}")
-        values = {name: self._section(name, data.get(name)) for name in SECTIONS}
+        here = [name for name in SECTIONS if name in data or name not in OPTIONAL_SECTIONS]
+        values = {name: self._section(name, data.get(name)) for name in here}
         spec = self._spec(values, macros)
         for field, text in broken_rules(spec):
             raise self.fail(field, text)
@@ -238,6 +242,7 @@ class _Reader:
             provenance=self.provenance,
             digest="",
             text=self.text,
+            models=ModelSpec(**v["models"]) if "models" in v else None,
         )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from cim.spec import (
     AdcTransfer,
     CellIv,
+    CellModel,
     ChipSpec,
     Encoding,
     InputCoding,
@@ -150,15 +151,31 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "pulse_sigma": _number(0, 5),
         "temperature_c": _number(-100, 300),
     },
+    "models": {
+        "programming": _one_of(CellModel),
+        "programming_ages_s": _ascending(1e-9, 1e12, 1),
+        "programming_sigma_us": _list_of(_list_of(_number(-1e6, 1e6))),
+        "read_variance_us2": _number(0, 1e6),
+        "conversion_noise_codes": _number(0, 1000),
+        "wire_ohm": _number(0, 1000),
+        **dict.fromkeys(("stuck_low_share", "stuck_high_share", "unreached_share"), SHARE),
+    },
 }
-OPTIONAL: Mapping[str, Any] = {"macro.word_line": WordLine.GATE, "cell.iv_k_per_v2": (), "adc.codes": ()}
+OPTIONAL: Mapping[str, Any] = {
+    "macro.word_line": WordLine.GATE,
+    "cell.iv_k_per_v2": (),
+    "adc.codes": (),
+    "models.programming_ages_s": (),
+    "models.programming_sigma_us": (),
+}
+OPTIONAL_SECTIONS = ("models",)
 
 Rule = tuple[bool, str, str]  # holds, field, text of the failure
 
 
 def broken_rules(spec: ChipSpec) -> Iterator[tuple[str, str]]:
     """Field and reason of every rule that the whole specification breaks."""
-    for holds, field, text in (*_macro_rules(spec), *_write_rules(spec)):
+    for holds, field, text in (*_macro_rules(spec), *_write_rules(spec), *_model_rules(spec)):
         if not holds:
             yield field, text
 
@@ -221,4 +238,20 @@ def _write_rules(spec: ChipSpec) -> tuple[Rule, ...]:
         (w.pulse_width_ns <= limits.pulse_width_ns, "write.pulse_width_ns", f"is above {limits.pulse_width_ns} ns"),
         (w.max_pulses <= limits.pulses_per_cell, "write.max_pulses", f"is above {limits.pulses_per_cell}"),
         (spec.macro.v_read_v <= limits.read_v, "macro.v_read_v", f"is above the limit {limits.read_v} V"),
+    )
+
+
+def _model_rules(spec: ChipSpec) -> tuple[Rule, ...]:
+    m = spec.models
+    if m is None:
+        return ()
+    own = m.programming is CellModel.POLYNOMIAL
+    ages, rows = len(m.programming_ages_s), m.programming_sigma_us
+    return (
+        (own == bool(ages), "models.programming_ages_s", "a polynomial has ages, a published model its own"),
+        (own == bool(rows), "models.programming_sigma_us", "a polynomial has coefficients, a published model its own"),
+        (len(rows) == ages, "models.programming_sigma_us", f"has {len(rows)} rows of coefficients for {ages} ages"),
+        (len({len(r) for r in rows}) <= 1, "models.programming_sigma_us", "has rows of different lengths"),
+        (all(len(r) > 0 for r in rows), "models.programming_sigma_us", "has an empty row"),
+        (m.stuck_low_share + m.stuck_high_share < 1, "models.stuck_low_share", "leaves no working cell"),
     )

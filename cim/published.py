@@ -16,8 +16,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.calibration import CalibrationRecord, nominal_macro
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
+from cim.spec import CellModel, ChipSpec, ModelSpec
+from cim.wire_law import Wire
 
 GAUSSIAN_DF = 1e6  # t with so many degrees of freedom is normal
 NODES = 40  # of the quadrature over drift exponents
@@ -223,6 +226,65 @@ def published_model(name: str, full_scale_us: float | None = None) -> Published:
         raise UnknownModel(name)
     found = PUBLISHED[name]
     return found if full_scale_us is None else replace(found, model=found.model.at_full_scale(full_scale_us))
+
+
+class NoModels(LookupError):
+    """A chip file has no [models] section; fields ``chip`` and ``source``."""
+
+    def __init__(self, chip: str, source: str) -> None:
+        super().__init__(f"{source}: chip {chip} names no models of its cells; add [models], or measure a chip")
+        self.chip, self.source = chip, source
+
+
+def nominal_record(spec: ChipSpec, macros: Sequence[int] | None = None) -> CalibrationRecord:
+    """What the chip file alone says of such chips, as a record of kind ``"model"``.
+
+    Columns do what the file promises, with its conversion noise; cells follow the named model,
+    with stuck and unreached shares. A record fitted to a chip replaces it.
+
+    Args:
+        macros: those to describe; None: all.
+
+    Raises:
+        NoModels: the file has no such section.
+    """
+    if spec.models is None:
+        raise NoModels(spec.name, spec.source)
+    about, levels = spec.models, np.array(spec.macro.levels_us)
+    model = chip_model(about, float(levels[-1]))
+    law = replace(
+        model.programming(levels),
+        stuck_low_share=about.stuck_low_share,
+        stuck_high_share=about.stuck_high_share,
+        unreached_share=about.unreached_share,
+    )
+    one = nominal_macro(spec.macro, 0)
+    one = replace(one, conversion_noise_codes=np.full(one.gain.shape, about.conversion_noise_codes))
+    return CalibrationRecord(
+        chip_name=spec.name,
+        revision=spec.revision,
+        serial="",
+        firmware="",
+        kind="model",
+        spec_digest=spec.digest,
+        temperature_c=25.0,
+        date="",
+        method=f"models of the chip file: {about.programming}" + (f", doi {model.doi}" if model.doi else ""),
+        seed=0,
+        age_s=float(law.ages_s[0]),
+        macros={m: replace(one, macro=m) for m in (range(spec.macros) if macros is None else macros)},
+        programming=law,
+        read_noise=model.read_noise(levels, about.read_variance_us2),
+        wire=Wire(about.wire_ohm, 0.0),
+    )
+
+
+def chip_model(about: ModelSpec, full_scale_us: float) -> Published:
+    """The device model that a chip file names, for its highest level; a polynomial brings its own coefficients."""
+    if about.programming is not CellModel.POLYNOMIAL:
+        return published_model(about.programming.value, full_scale_us)
+    own = PolynomialModel(about.programming_ages_s, about.programming_sigma_us, full_scale_us, full_scale_us)
+    return Published("polynomial", "", (0.0, full_scale_us), own)
 
 
 def milo_current_us(conductance_us: NDArray[np.floating], volts: float) -> Floats:

@@ -206,6 +206,38 @@ class Timing:
     conversion_ns: float  # one ADC conversion
 
 
+class CellModel(enum.StrEnum):
+    """Programming and relaxation of cells before a chip was measured: a published model, or one's own."""
+
+    WAN_2022 = "wan-2022"
+    WAN_2022_CUBIC = "wan-2022-cubic"
+    CMO_HFOX = "cmo-hfox"
+    CMO_HFOX_2 = "cmo-hfox-2"
+    PCM_LIKE = "pcm-like"
+    MILO = "milo"
+    JOSHI_PCM = "joshi-pcm"
+    POLYNOMIAL = "polynomial"  # coefficients in the chip file
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What is believed of such chips before one was measured (``cim.published.nominal_record``).
+
+    ``polynomial``: sigma of conductance − target in µS is Σ c_i (G / G_max)^i at each of
+    ``programming_ages_s``, one row of ``programming_sigma_us`` an age, lowest power first.
+    """
+
+    programming: CellModel
+    programming_ages_s: tuple[float, ...]  # polynomial only
+    programming_sigma_us: tuple[tuple[float, ...], ...]  # polynomial only
+    read_variance_us2: float  # new at every single read
+    conversion_noise_codes: float
+    wire_ohm: float  # per cell pitch of each line
+    stuck_low_share: float
+    stuck_high_share: float
+    unreached_share: float
+
+
 @dataclass(frozen=True, slots=True)
 class ChipSpec:
     """Everything one chip file says.
@@ -214,6 +246,8 @@ class ChipSpec:
     simulator and the calibration never read it (a test checks). ``provenance`` maps each
     dotted key to where its value comes from. ``digest`` is the SHA-256 of the canonical
     description, 64 hex digits; the chip sends the same. ``text`` is the file itself.
+    ``models`` is what the simulator believes until a chip was measured; the emulated chip
+    never reads it, and a file may leave it out.
     """
 
     name: str
@@ -229,3 +263,4 @@ class ChipSpec:
     provenance: Mapping[str, str]
     digest: str
     text: str = field(repr=False, default="")
+    models: ModelSpec | None = None

@@ -77,6 +77,7 @@ def _flat(spec: ChipSpec) -> dict[str, Any]:
     for section in ("write", "limits", "timing"):
         facts |= {f"{section}.{k}": v for k, v in content[section].items()}
     facts |= {f"sample.{k}": v for k, v in spec.sample.items()}
+    facts |= {f"models.{k}": v for k, v in content.get("models", {}).items()}
     return facts | {f"chip.{k}": getattr(spec, k) for k in ("name", "revision", "process", "macros")}
 
 

@@ -78,7 +78,8 @@ def test_the_macro_count_can_be_changed_and_changes_the_digest() -> None:
 
 
 def test_the_digest_ignores_the_sample_and_comments() -> None:
-    changed = LAB.replace("stuck_low_share = { value = 0.022", "stuck_low_share = { value = 0.05") + "# a remark\n"
+    changed = LAB.replace("column_gain_sigma = { value = 0.05", "column_gain_sigma = { value = 0.1") + "# a remark\n"
+    assert "column_gain_sigma = { value = 0.1" in changed
     assert parse_chip(changed, "x").digest == load_chip("lab-128").digest
 
 
@@ -95,6 +96,13 @@ def test_the_digest_ignores_the_sample_and_comments() -> None:
         ("dead_rows = { value = []", "dead_rows = { value = [128]", "macro.dead_rows", "beyond 127"),
         ("max_pulses = { value = 200", "max_pulses = { value = 2000", "write.max_pulses", "1000"),
         ('transfer = { value = "linear"', 'transfer = { value = "table"', "adc.codes", "codes"),
+        ('programming = { value = "wan-2022"', 'programming = { value = "wan"', "models.programming", "none of"),
+        (
+            "conversion_noise_codes = { value = 0.5",
+            "conversion_noise_codes = { value = -1",
+            "models.conversion_noise_codes",
+            "number",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, words: str) -> None:
@@ -119,8 +127,8 @@ def test_broken_toml_names_the_line() -> None:
 
 def test_a_newer_major_version_is_told_apart() -> None:
     with pytest.raises(NewerChipFile):
-        parse_chip(LAB.replace('version = "1.0"', 'version = "2.0"'), "x")
-    parse_chip(LAB.replace('version = "1.0"', 'version = "1.7"'), "x")
+        parse_chip(LAB.replace('version = "1.1"', 'version = "2.0"'), "x")
+    parse_chip(LAB.replace('version = "1.1"', 'version = "1.7"'), "x")
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
@@ -128,3 +136,41 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
         load_chip("lab-129")
     with pytest.raises(ChipFileError, match="cannot be read"):
         load_chip(tmp_path / "none.toml")
+
+
+def without_models(text: str) -> str:
+    """The text as files of version 1.0 are: no [models]."""
+    start, end = text.index("[models]"), text.index("[sample]")
+    return (text[:start] + text[end:]).replace('version = "1.1"', 'version = "1.0"')
+
+
+def test_a_file_of_version_1_0_loads_and_keeps_its_digest() -> None:
+    old = parse_chip(without_models(LAB), "old.toml")
+    assert old.models is None
+    assert old.digest == "c43c96b87d7f23a6c32489538e04033109355910ee788df1c95d3134a5dae7d3"
+    assert parse_chip(render_chip(old), "again").digest == old.digest
+
+
+def test_models_are_part_of_the_digest() -> None:
+    changed = LAB.replace('programming = { value = "wan-2022"', 'programming = { value = "cmo-hfox"')
+    assert parse_chip(changed, "x").digest != load_chip("lab-128").digest
+    assert parse_chip(without_models(LAB), "x").digest != load_chip("lab-128").digest
+
+
+def test_a_polynomial_needs_one_row_of_coefficients_an_age() -> None:
+    own = LAB.replace('programming = { value = "wan-2022"', 'programming = { value = "polynomial"')
+    assert wrong(own).field == "models.programming_ages_s"
+    ages = own.replace("[models]", '[models]\nprogramming_ages_s = { value = [1.0, 10.0], source = "assumed" }')
+    assert wrong(ages).field == "models.programming_sigma_us"
+    rows = ages.replace("[models]", '[models]\nprogramming_sigma_us = { value = [[1.0]], source = "assumed" }')
+    assert "1 rows of coefficients for 2 ages" in wrong(rows).text
+    whole = rows.replace("[[1.0]]", "[[1.0], [2.0]]")
+    models = parse_chip(whole, "x").models
+    assert models is not None
+    assert models.programming_sigma_us == ((1.0,), (2.0,))
+    assert parse_chip(render_chip(parse_chip(whole, "x")), "y").models == models
+
+
+def test_a_published_model_takes_no_coefficients_from_the_file() -> None:
+    more = LAB.replace("[models]", '[models]\nprogramming_ages_s = { value = [1.0], source = "assumed" }')
+    assert wrong(more).field == "models.programming_ages_s"

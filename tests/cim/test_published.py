@@ -10,8 +10,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cim.chipfile import chip_names, load_chip, parse_chip
+from cim.device import draw_programming
 from cim.programming_law import law_at
-from cim.published import PUBLISHED, CmoHfoxModel, UnknownModel, milo_current_us, published_model
+from cim.published import (
+    PUBLISHED,
+    CmoHfoxModel,
+    NoModels,
+    UnknownModel,
+    milo_current_us,
+    nominal_record,
+    published_model,
+)
+from cim.spec import CellModel
 
 DAY = 86400.0
 WAN = [1.0, 5.0, 10.0, 20.0, 30.0, 40.0]
@@ -93,7 +104,9 @@ def test_cmo_hfox_has_the_means_and_sigmas_of_aihwkit(age: float) -> None:
 def test_pcm_like_has_the_means_and_sigmas_of_aihwkit(age: float) -> None:
     law = published_model("pcm-like").programming(PCM, [age])
     assert law.loc_us[0] == pytest.approx(PCM_MEAN[age], abs=0.006)
-    assert law.scale_us[0] == pytest.approx(PCM_SIGMA[age], rel=0.01)  # there Q follows the programmed cell, here the target
+    assert law.scale_us[0] == pytest.approx(
+        PCM_SIGMA[age], rel=0.01
+    )  # there Q follows the programmed cell, here the target
 
 
 def test_pcm_like_programming_sigmas_are_those_of_aihwkit() -> None:
@@ -144,3 +157,54 @@ def test_an_unknown_name_says_which_there_are() -> None:
     with pytest.raises(UnknownModel, match="wan-2022") as caught:
         published_model("wan-2021")
     assert caught.value.name == "wan-2021"
+
+
+# ---- a record from the chip file alone ----
+
+
+def test_chip_files_may_name_every_published_model_and_their_own() -> None:
+    assert {m.value for m in CellModel} == {*PUBLISHED, "polynomial"}
+
+
+@pytest.mark.parametrize("chip", chip_names())
+def test_every_shipped_chip_can_be_predicted_before_one_was_measured(chip: str) -> None:
+    spec = load_chip(chip)
+    record = nominal_record(spec, (0, 1))
+    assert (record.kind, record.serial, sorted(record.macros)) == ("model", "", [0, 1])
+    assert record.spec_digest == spec.digest
+    targets = np.full((spec.macro.rows, spec.macro.columns), spec.macro.levels_us[-1])
+    cells = draw_programming(targets, record, 0, 1.0, np.random.default_rng(0))
+    sigma = 1.103 * spec.macro.levels_us[-1] / 40.0  # wan-2022 at the highest level, 1 s
+    assert np.std(cells) == pytest.approx(sigma, rel=0.05)
+
+
+def test_the_record_of_lab_128_says_what_its_file_says() -> None:
+    spec = load_chip("lab-128")
+    record = nominal_record(spec)
+    assert spec.models is not None
+    assert len(record.macros) == 64
+    assert record.wire.ohm == spec.models.wire_ohm
+    assert record.programming.stuck_low_share == 0.022
+    assert (record.read_noise.variance_us2 == 1.7).all()
+    assert (record.macros[5].conversion_noise_codes == 0.5).all()
+    assert "10.1038/s41586-022-04992-8" in record.method
+
+
+def test_coefficients_of_a_chip_file_are_used() -> None:
+    text = load_chip("lab-128").text.replace(
+        'programming = { value = "wan-2022"',
+        'programming_ages_s = { value = [1.0, 100.0], source = "assumed" }\n'
+        'programming_sigma_us = { value = [[1.0, 2.0], [2.0, 4.0]], source = "assumed" }\n'
+        'programming = { value = "polynomial"',
+    )
+    law = nominal_record(parse_chip(text, "own.toml")).programming
+    assert law.ages_s == pytest.approx([1.0, 100.0])
+    assert law.scale_us[:, -1] == pytest.approx([3.0, 6.0])
+    assert law.scale_us[0, 0] == pytest.approx(1.0 + 2.0 * 2.0 / 40.0)
+
+
+def test_a_chip_file_without_models_says_so() -> None:
+    text = load_chip("lab-128").text
+    start, end = text.index("[models]"), text.index("[sample]")
+    with pytest.raises(NoModels, match=r"old\.toml"):
+        nominal_record(parse_chip(text[:start] + text[end:], "old.toml"))
