@@ -18,6 +18,10 @@ MAY_IMPORT = {
     "cim": {"cim"},
 }
 BELIEF = (
+    "cim.cell_iv",
+    "cim.published",
+    "cim.pulse_steps",
+    "cim.write_verify",
     "cim.device",
     "cim.simulator",
     "cim.calibration",
@@ -66,6 +70,11 @@ def test_belief_never_reads_the_sample_of_a_chip_file() -> None:
     readers = [ROOT / f"{n.replace('.', '/')}.py" for n in BELIEF] + [ROOT / "hil" / f"{n}.py" for n in rooms]
     for path in readers:
         assert "sample" not in names_in(path), path
+
+
+def test_the_emulated_chip_never_reads_the_models_of_a_chip_file() -> None:
+    for path in (ROOT / "hil" / "emulator").rglob("*.py"):
+        assert "models" not in names_in(path), path
 
 
 def test_belief_never_imports_the_emulator() -> None:
