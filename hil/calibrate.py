@@ -1,38 +1,42 @@
 """Calibration through the driver: the procedure a lab would follow, and the record it leaves.
 
-Order: stuck cells (all SET, all RESET), a test pattern programmed and aged, cell readings,
-then random multiplications whose sums are known from those readings. Only what can be told
-apart through the chip's own read path is reported (``GainKnown``). The measurements are in
-``hil.probes``, the estimators in ``cim.fit``.
+Only what can be told apart through the chip's own read path is reported (``GainKnown``). What is
+measured, and in which order, is in ``hil.calibration_steps``; how much, in ``hil.calibration_plan``;
+the measurements themselves in ``hil.probes``; the estimators in ``cim.fit``, ``cim.fit_wire``,
+``cim.fit_programming``, ``cim.fit_read_noise`` and ``cim.fit_thermal``.
 """
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim import fit
-from cim import fit_wire as wire_fit
-from cim.calibration import CalibrationRecord, CellState, GainKnown, NotCalibrated
-from cim.converters import code_limits, conversions
-from cim.encoding import tile_halves_us
-from cim.programming_law import ProgrammingLaw
+from cim.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated
+from cim.converters import code_limits
+from cim.fit_read_noise import fit_flicker
+from cim.fit_thermal import fit_conductance_per_k, fit_variance_per_k
+from cim.programming_law import ProgrammingLaw, law_at
 from cim.read_noise import ReadNoise
-from cim.spec import MacroSpec, ReadPath, WordLine
-from cim.wire_law import Wire, WireEnd
-from cim.wires import converted_sums_us, gated_sums_us
+from cim.spec import MacroSpec
+from cim.temperature import Thermal
+from cim.wire_law import Wire
+from cim.write_verify import write_statistics
+from hil.calibration_fits import STUCK, Columns, NetworkCheck, cell_states, fit_wires, gain_known
+from hil.calibration_plan import PLANS, Budget
+from hil.calibration_steps import Hot, Measured, Steps, good_targets, joined, read_noise
+from hil.calibration_store import StepStore
 from hil.driver import ChipDriver
-from hil.errors import MismatchError
-from hil.probes import Pattern, Probes, Products, Stuck
+from hil.errors import Interrupted, MismatchError
 from hil.watch import Watch
 
-EARLY_S = 1.0  # first age at which cells are read
-EARLY_READS, AGED_READS = 8, 64  # averaged on the chip: more cost chip time, not bytes
-WIRE_MACROS = 3  # one resistance for all macros: a few of them tell it
-HELD_OUT = 4  # every fourth vector and cell is kept from the fits, for the goodness
+METHOD = "hil.calibrate 2.0"
+HELD_OUT = 4  # every fourth cell is kept from the law's fit, for the goodness
 
 
 def calibrate(
@@ -41,7 +45,10 @@ def calibrate(
     *,
     seed: int = 0,
     age_s: float = 3600.0,
-    effort: int = 1,
+    budget: Budget = Budget.DEFAULT,
+    second_temperature_c: float | None = None,
+    partial: Path | None = None,
+    resume: bool = False,
     watch: Watch | None = None,
 ) -> CalibrationRecord:
     """Measure ``macros`` of the chip behind ``driver`` and give their record.
@@ -49,46 +56,73 @@ def calibrate(
     Args:
         seed: of the test patterns and vectors; the chip's noise is its own.
         age_s: chip time after programming at which cells and columns are measured.
-        effort: 1 takes 2,048 vectors a macro and 64 reads a cell; more take more (255 reads at most).
+        budget: how much each step may spend, and how precise it must be to stop earlier.
+        second_temperature_c: cells and products are measured once more when the chip's status
+            tells this temperature; the bench must bring it there.
+        partial: folder for finished steps (``hil.calibration_store``), to be removed once the
+            record is saved; None keeps none.
+        resume: go on with the steps in ``partial``.
 
     Raises:
+        hil.errors.Interrupted: by Ctrl-C, with finished steps in ``partial``.
         hil.errors.DeviceError, hil.errors.LinkError: the chip refused or fell silent.
         cim.fit.TooFewCells, cim.fit.TooFewVectors: a macro gave too little to fit.
     """
-    probes = Probes(driver, macros, seed, effort, watch or Watch())
-    temperature_c = driver.status().temperature_c
-    stuck = probes.stuck_cells()
-    pattern = probes.write_pattern()
-    driver.wait(EARLY_S)
-    early = probes.read(EARLY_READS, "early cells")
-    driver.wait(max(age_s - EARLY_S, 0.0))
-    aged_reads = min(AGED_READS * effort, 255)
-    aged = probes.read(aged_reads, "aged cells")
-    pairs = probes.read_pairs()
-    products = probes.multiply()
+    watch = watch or Watch()
+    about = {
+        "format": "hil.calibration.partial 1.0",
+        "serial number": driver.description.serial,
+        "chip description": driver.spec.digest,
+        "macros": list(macros),
+        "seed": seed,
+        "age": age_s,
+        "budget": budget.value,
+    }
+    store = StepStore(partial, about, resume=resume, watch=watch)
+    try:
+        measured = Steps(driver, macros, PLANS[budget], seed, store, watch).run(age_s, second_temperature_c)
+    except KeyboardInterrupt:
+        if partial is None or not store.done:
+            raise
+        raise Interrupted(
+            f"calibration interrupted; {len(store.done)} finished steps are in {partial}",
+            hint="the same command with --resume",
+        ) from None
+    return make_record(driver, macros, measured, seed=seed, budget=budget, watch=watch)
 
-    spec = driver.spec.macro
-    states = {m: cell_states(spec, stuck[m], pattern[m]) for m in macros}
-    ages = tuple(float(np.mean([r[m].time_s - pattern[m].time_s for m in macros])) for r in (early, aged))
-    cells = Cells(
-        np.concatenate([pattern[m].targets_us.ravel() for m in macros]),
-        np.stack([np.concatenate([r[m].readings_us.ravel() for m in macros]) for r in (early, aged)]),
-        np.concatenate([pairs[m].reshape(2, -1) for m in macros], axis=1),
-        np.concatenate([states[m].ravel() for m in macros]),
-    )
+
+def make_record(
+    driver: ChipDriver, macros: tuple[int, ...], found: Measured, *, seed: int, budget: Budget, watch: Watch
+) -> CalibrationRecord:
+    """All estimators, on what was measured."""
+    spec, about = driver.spec.macro, driver.description
+    states = {m: cell_states(found.states[m], found.pattern[m]) for m in macros}
+    cells = Cells.of(found, states, macros, PLANS[budget].early_reads)
     levels = np.array(spec.levels_us)
-    noise = fit.fit_read_variance(cells.pairs_us, cells.targets_us, levels)
-    law, distance = fit_law(cells, noise, ages, (EARLY_READS, aged_reads), levels)
-    wire = fit_wire(spec, [(products[m], aged[m].readings_us) for m in macros], noise, aged_reads)
-    columns = [Columns.of(spec, products[m], aged[m].readings_us, noise, aged_reads, wire.end) for m in macros]
-    parts, fits = {}, []
-    for m, c in zip(macros, columns, strict=True):
-        predicted = c.exact_us(wire.ohm)
-        final = c.solved(predicted)
+    assert found.noise is not None
+    noise = with_flicker(found.noise, found)
+    law, distances = fit_law(cells, noise, levels)
+    aged = found.aged[-1]
+    wired = [
+        Columns.of(spec, joined(found.transfer[m], found.blocks[m]), aged[m].readings_us, noise, aged[m].reads)
+        for m in found.blocks
+    ]
+    wire = fit_wires(wired)
+    parts: dict[int, MacroCalibration] = {}
+    finals, scores, checks = {}, [], []
+    for done, m in enumerate(macros):
+        watch.step(done, len(macros), f"fitting macro {m}")
+        columns = Columns.of(spec, found.transfer[m], aged[m].readings_us, noise, aged[m].reads)
+        finals[m] = columns.final(wire)
         stuck_us = np.where(np.isin(states[m], STUCK), aged[m].readings_us, np.nan).astype(np.float32)
-        parts[m] = final.calibration(m, states[m], stuck_us, gain_known(spec))
-        fits.append((final, c.held_out_r2(final, predicted)))
-    about = driver.description
+        parts[m] = finals[m].calibration(m, states[m], stuck_us, gain_known(spec))
+        scores.append(columns.held_out_r2(finals[m], wire))
+        checks.append(NetworkCheck.of(spec, found.network[m], aged[m].readings_us, noise, finals[m], wire))
+    thermal: Thermal | None = None
+    thermal_goodness: dict[str, float] = {}
+    if found.hot is not None:
+        thermal, thermal_goodness = fit_thermal(found, found.hot, cells, law, noise, spec, finals, wire)
+    written = np.concatenate([good_targets(found, m) for m in macros])
     return CalibrationRecord(
         chip_name=about.name,
         revision=about.revision,
@@ -96,185 +130,137 @@ def calibrate(
         firmware=about.firmware,
         kind=about.kind,
         spec_digest=driver.spec.digest,
-        temperature_c=temperature_c,
+        temperature_c=found.temperature_c,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        method=f"hil.calibrate 1.0, effort {effort}",
+        method=f"{METHOD}, budget {budget.value}",
         seed=seed,
-        age_s=ages[1],
+        age_s=cells.ages_s[-1],
         macros=parts,
         programming=law,
         read_noise=noise,
         wire=wire,
         goodness={
-            "programming_ks": distance,
-            "columns_r2": float(np.mean([r2 for _, r2 in fits])),
-            "columns_residual_codes": float(np.mean([f.residual_codes for f, _ in fits])),
-            "read_variance_ratio": float(np.mean([f.read_scale for f, _ in fits])),
+            "programming_ks": distances[-1],
+            **{f"programming_ks_{age:.3g}s": d for age, d in zip(cells.ages_s, distances, strict=True)},
+            "columns_r2": float(np.mean(scores)),
+            "columns_residual_codes": float(np.mean([f.residual_codes for f in finals.values()])),
+            "read_variance_ratio": float(np.mean([f.read_scale for f in finals.values()])),
+            "network_r2": float(np.mean([c.r2 for c in checks])),
+            "network_slope": float(np.mean([c.slope for c in checks])),
+            "network_residual_over_expected": float(np.mean([c.residual_codes / c.expected_codes for c in checks])),
+            "idle_codes_off": idle_disagreement(spec, found, finals),
+            **{f"precision_{p.step.replace(' ', '_')}": p.reached for p in found.precision},
+            **{f"target_{p.step.replace(' ', '_')}": p.target for p in found.precision},
+            **thermal_goodness,
         },
-        pulses=sum(pattern[m].pulses + stuck[m].pulses for m in macros),
+        pulses=sum(found.pattern[m].pulses for m in macros) + found.stuck_pulses,
+        thermal=thermal,
+        writes=write_statistics(
+            written,
+            np.concatenate([found.pattern[m].reached.ravel() for m in macros]),
+            np.concatenate([found.pattern[m].cell_pulses.ravel() for m in macros]),
+            levels,
+        ),
     )
-
-
-STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """Cells of all macros, flattened: targets (n,), mean readings (ages, n), single reads (2, n), states (n,)."""
+    """Cells of all macros, flattened: targets and states (n,), mean readings (ages, n), reads and ages (ages,)."""
 
     targets_us: NDArray[np.float32]
-    readings_us: NDArray[np.float32]
-    pairs_us: NDArray[np.float32]
     states: NDArray[np.int8]
+    readings_us: NDArray[np.float32]
+    reads: tuple[int, ...]
+    ages_s: tuple[float, ...]
+
+    @classmethod
+    def of(cls, found: Measured, states: dict[int, NDArray[np.int8]], macros: Sequence[int], early_reads: int) -> Cells:
+        pattern = found.pattern
+        first = np.concatenate([pattern[m].early_us.ravel() for m in macros])
+        later = [np.concatenate([reading[m].readings_us.ravel() for m in macros]) for reading in found.aged]
+        ages = [float(np.mean([pattern[m].early_s for m in macros]))]
+        ages += [float(np.mean([reading[m].time_s - pattern[m].time_s for m in macros])) for reading in found.aged]
+        one = macros[0]
+        reads = (early_reads, *(reading[one].reads for reading in found.aged))
+        return cls(
+            np.concatenate([pattern[m].targets_us.ravel() for m in macros]),
+            np.concatenate([states[m].ravel() for m in macros]),
+            np.stack([first, *later]),
+            reads,
+            tuple(ages),
+        )
 
 
-def cell_states(spec: MacroSpec, stuck: Stuck, pattern: Pattern) -> NDArray[np.int8]:
-    """``CellState`` of every cell of a macro, (rows, columns).
-
-    Stuck low: a third of the window or less both after SET and after RESET. Stuck high: two
-    thirds or more in both. Not reached: the test pattern's target was missed, not stuck.
-    """
-    low, high = spec.levels_us[0], spec.levels_us[-1]
-    third = (high - low) / 3
-    states = np.where(pattern.reached | ~np.isfinite(pattern.targets_us), CellState.GOOD, CellState.NOT_REACHED)
-    states[(stuck.high_us < low + third) & (stuck.low_us < low + third)] = CellState.STUCK_LOW
-    states[(stuck.high_us > high - third) & (stuck.low_us > high - third)] = CellState.STUCK_HIGH
-    return states.astype(np.int8)
-
-
-def fit_law(
-    cells: Cells, noise: ReadNoise, ages: tuple[float, ...], reads: tuple[int, ...], levels: NDArray[np.float64]
-) -> tuple[ProgrammingLaw, float]:
-    """The programming law, and its distance (KS) from cells that the fit has not seen."""
+def fit_law(cells: Cells, noise: ReadNoise, levels_us: NDArray[np.float64]) -> tuple[ProgrammingLaw, list[float]]:
+    """The programming law, and its distance (KS) at each age from cells that the fit has not seen."""
     test = np.arange(len(cells.targets_us)) % HELD_OUT == 0
     law = fit.fit_programming(
         cells.targets_us[~test],
         cells.readings_us[:, ~test],
         cells.states[~test],
-        ages_s=ages,
-        reads=reads,
-        levels_us=levels,
+        ages_s=cells.ages_s,
+        reads=cells.reads,
+        levels_us=levels_us,
         read_noise=noise,
     )
     held = test & (cells.states == CellState.GOOD) & np.isfinite(cells.targets_us)
-    distance = fit.programming_distance(
-        law, cells.targets_us[held], cells.readings_us[-1, held], age_s=ages[-1], reads=reads[-1], read_noise=noise
-    )
-    return law, distance
+    targets = cells.targets_us[held]
+    return law, [
+        fit.programming_distance(law, targets, readings[held], age_s=age, reads=reads, read_noise=noise)
+        for readings, age, reads in zip(cells.readings_us, cells.ages_s, cells.reads, strict=True)
+    ]
 
 
-def fit_wire(
-    spec: MacroSpec, measured: list[tuple[Products, NDArray[np.float32]]], noise: ReadNoise, reads: int
-) -> Wire:
-    """Wire resistance from some macros, and the end of the array by which the columns leave: the one that fits.
-
-    The fast law chooses the end and starts the fit; the exact solution of the lines ends it.
-    """
-    chosen = measured[:: max(1, len(measured) // WIRE_MACROS)][:WIRE_MACROS]
-    found = []
-    for end in WireEnd:
-        columns = [Columns.of(spec, products, readings_us, noise, reads, end) for products, readings_us in chosen]
-        ohm, _ = fit.combine(*zip(*[c.quick_wire() for c in columns], strict=True))
-        residual = float(np.mean([c.solved(c.believed_us(ohm)).residual_codes for c in columns]))
-        found.append((residual, ohm, columns))
-    _, guess, columns = min(found, key=lambda f: f[0])
-    ohm, ohm_se = fit.combine(*zip(*[c.wire(guess) for c in columns], strict=True))
-    return Wire(ohm, ohm_se, columns[0].end)
+def with_flicker(noise: ReadNoise, found: Measured) -> ReadNoise:
+    """Read noise with its growth over the separation of two reads, where three times were read."""
+    if min(len(r.times_s) for r in found.repeats.values()) < 4:
+        return noise
+    times = np.mean([r.times_s - r.times_s[0] for r in found.repeats.values()], axis=0)
+    readings = np.concatenate([r.readings_us.reshape(len(times), -1) for r in found.repeats.values()], axis=1)
+    return fit_flicker(noise, times, readings, np.concatenate([good_targets(found, m) for m in found.repeats]))
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """What the column fits of one macro start from; arrays (vectors, conversions), halves (2, rows, outputs)."""
-
-    spec: MacroSpec
-    halves_us: NDArray[np.float32]
-    units: NDArray[np.integer]
-    end: WireEnd
-    variance_us2: NDArray[np.float64]
-    codes: NDArray[np.int32]
-    setup: fit.Converters
-    readings: fit.CellReadings
-
-    @classmethod
-    def of(
-        cls,
-        spec: MacroSpec,
-        products: Products,
-        readings_us: NDArray[np.float32],
-        noise: ReadNoise,
-        reads: int,
-        end: WireEnd,
-    ) -> Columns:
-        halves = tile_halves_us(np.nan_to_num(readings_us), spec, 0, spec.logical_rows, 0, spec.outputs)
-        units = products.inputs
-        adc = np.arange(conversions(spec, spec.outputs)) // spec.adc.shared_by
-        return cls(
-            spec,
-            halves,
-            units,
-            end,
-            fit.predicted_variance_us2(spec, halves, units, noise),
-            products.codes,
-            fit.Converters(spec.lsb_us(products.range_code), code_limits(spec.adc.bits, spec.adc_signed), adc),
-            fit.CellReadings.of(spec, halves, units, noise, reads),
-        )
-
-    @property
-    def fitted(self) -> NDArray[np.bool_]:
-        return np.asarray(np.arange(len(self.codes)) % HELD_OUT != 0)
-
-    def believed_us(self, ohm: float) -> NDArray[np.float64]:
-        """Converted sums by the simulator's law."""
-        return converted_sums_us(self.spec, 0, self.halves_us, self.units, Wire(ohm, 0.0, self.end))
-
-    def exact_us(self, ohm: float) -> NDArray[np.float64]:
-        """The same from the exact solution of the lines: test patterns are more uneven than networks."""
-        if self.spec.word_line is WordLine.ROW:
-            return self.believed_us(ohm)
-        return gated_sums_us(self.spec, 0, self.halves_us, self.units, Wire(ohm, 0.0, self.end))
-
-    def quick_wire(self) -> tuple[float, float]:
-        """Wire resistance by the law, ohm, and its error."""
-        at = self.fitted
-        return wire_fit.fit_wire(
-            lambda ohm: self.believed_us(ohm)[at],
-            self.codes[at],
-            self.variance_us2[at],
-            self.setup,
-            self.solved(self.believed_us(0.0), with_readings=False),
-        )
-
-    def wire(self, guess_ohm: float) -> tuple[float, float]:
-        """Wire resistance seen by this macro, ohm, and its error."""
-        at = self.fitted
-        return wire_fit.fit_wire(
-            lambda ohm: self.exact_us(ohm)[at],
-            self.codes[at],
-            self.variance_us2[at],
-            self.setup,
-            self.solved(self.exact_us(guess_ohm), with_readings=False),
-            guess_ohm,
-        )
-
-    def solved(self, predicted_us: NDArray[np.float64], with_readings: bool = True) -> fit.ColumnFit:
-        """Column fits of the vectors kept for it; predicted sums of all vectors."""
-        at = self.fitted
-        readings = fit.CellReadings(self.readings.units[at], self.readings.variance_us2) if with_readings else None
-        return fit.fit_columns(predicted_us[at], self.codes[at], self.variance_us2[at], self.setup, readings)
-
-    def held_out_r2(self, final: fit.ColumnFit, predicted_us: NDArray[np.float64]) -> float:
-        """R² of the vectors that the fit has not seen, unsaturated codes only."""
-        at = ~self.fitted
-        low, high = self.setup.limits
-        expected = final.expected_codes(predicted_us[at], self.setup)
-        codes = self.codes[at]
-        inside = (codes < high) & ((codes > low) | (low == 0)) & (expected < high) & (expected > low - 1)
-        rest = (codes - expected)[inside]
-        return float(1.0 - np.square(rest).mean() / codes[inside].var())
+def idle_disagreement(spec: MacroSpec, found: Measured, finals: dict[int, fit.ColumnFit]) -> float:
+    """Mean distance in codes between what idle products show and what the record says; a rounding is no distance."""
+    far = []
+    for macro, final in finals.items():
+        limits = code_limits(spec.adc.bits, spec.adc_signed)
+        expected = final.expected_codes(np.zeros((1, len(final.gain))), fit.Converters(1.0, limits, final.adc))[0]
+        gap = np.abs(found.idle[macro].mean_codes - np.clip(expected, *limits))
+        far.append(np.maximum(gap - 0.5, 0.0))
+    return float(np.mean(far))
 
 
-def gain_known(spec: MacroSpec) -> GainKnown:
-    return GainKnown.SENSE if spec.read_path is ReadPath.SENSE else GainKnown.PRODUCT
+def fit_thermal(
+    found: Measured,
+    hot: Hot,
+    cells: Cells,
+    law: ProgrammingLaw,
+    noise: ReadNoise,
+    spec: MacroSpec,
+    finals: dict[int, fit.ColumnFit],
+    wire: Wire,
+) -> tuple[Thermal, dict[str, float]]:
+    """Temperature coefficients of cells, and how column gains changed with temperature."""
+    macros, kelvin = tuple(hot.hot), hot.hot_c - hot.cold_c
+    written = {m: found.pattern[m].time_s for m in macros}
+    ages = [float(np.mean([r[m].time_s - written[m] for m in macros])) for r in (hot.cold, hot.hot)]
+    good = (cells.states == CellState.GOOD) & np.isfinite(cells.targets_us)
+    targets = cells.targets_us[good]
+    drift = law_at(law, targets, ages[1]).loc_us - law_at(law, targets, ages[0]).loc_us
+    cold, warm = (np.concatenate([r[m].readings_us.ravel() for m in macros])[good] for r in (hot.cold, hot.hot))
+    per_k, per_k_se = fit_conductance_per_k(cold, warm, drift, kelvin)
+    variance_k, variance_k_se = fit_variance_per_k(noise, read_noise(spec.levels_us, found, hot.repeats), kelvin)
+    changes, errors = [], []
+    for m in macros:
+        reading = hot.hot[m]
+        again = Columns.of(spec, hot.products[m], reading.readings_us, noise, reading.reads).final(wire)
+        changes.append((again.gain / finals[m].gain - 1.0) / kelvin)
+        errors.append(np.hypot(again.gain_se, finals[m].gain_se) / kelvin)
+    change, error = fit.combine(np.concatenate(changes).tolist(), np.concatenate(errors).tolist())
+    thermal = Thermal(hot.cold_c, per_k, per_k_se, variance_k, variance_k_se)
+    return thermal, {"gain_per_k": change, "gain_per_k_se": error}
 
 
 def check_record(record: CalibrationRecord, driver: ChipDriver, macros: tuple[int, ...]) -> None:
