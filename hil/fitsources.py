@@ -68,7 +68,7 @@ def fit_source(
         return TraceResult.of(*read_traces(data))
     if public == BENCH:
         return BenchResult.of(read_bench(data))
-    cells = in_siemens(_cells(str(public) if public else table, data), us_per_level)
+    cells = in_siemens(read_cells(public, data) if public else read_table(str(table)), us_per_level)
     if record_wanted and cells.unit != "µS":
         raise UsageError(
             f"{cells.name} is in {cells.unit}: a record needs µS",
@@ -82,13 +82,13 @@ def fit_source(
         temperature_c=temperature_c,
         ages_to_s=ages_to_s,
         base=load_record(base) if base else None,
-        other=in_siemens(_cells(test_on, data), us_per_level) if test_on else None,
+        other=in_siemens(_other(test_on, data), us_per_level) if test_on else None,
         watch=watch,
     )
 
 
-def _cells(name: str | Path | None, data: Path | None) -> CellTable:
-    return read_cells(name, data) if isinstance(name, str) and name in SETS else read_table(str(name))
+def _other(name: str, data: Path | None) -> CellTable:
+    return read_cells(name, data) if name in SETS else read_table(name)
 
 
 def in_siemens(table: CellTable, us_per_level: float | None) -> CellTable:

@@ -12,9 +12,12 @@ from scipy.special import ndtr
 
 from cim.fit_cells import MIN_CELLS, nearest_level
 from cim.programming_law import Law, ProgrammingLaw, law_at
+from cim.published import published_model
 from cim.read_noise import ReadNoise
 from hil.readings import GAP, Readings, level_knots
 
+PUBLISHED_NAME = "wan-2022"
+LEAST_SIGMA_US = 1e-3
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 Floats = NDArray[np.float64]
@@ -49,7 +52,7 @@ def judge(
             beyond their last age it is carried on in log time as the law is.
         siemens: whether the readings are µS, so that the published polynomial may be asked.
     """
-    gauss = Gaussian.of(fitted)
+    gauss, top = Gaussian.of(fitted), float(np.quantile(fitted.targets_us, 0.995))
     rows = []
     for a, age in enumerate(map(float, test.ages_s)):
         known = np.isfinite(test.readings_us[a])
@@ -57,7 +60,7 @@ def judge(
             continue
         targets, errors = test.targets_us[known], test.readings_us[a, known] - test.targets_us[known]
         sigma = np.sqrt(noise.at(targets) / max(1, int(np.median(test.counts[a, known]))))
-        here, open_law = law_at(law, targets, age), published_sigma(targets, age) if siemens else None
+        here, open_law = law_at(law, targets, age), published_sigma(targets, age, top) if siemens else None
         rng = np.random.default_rng(0)  # the same words for the same data
         drawn = [here.draw(targets.shape, rng) + sigma * rng.standard_normal(targets.shape) for _ in range(DRAWS)]
         rows.append(
@@ -148,9 +151,16 @@ def _line(x: Floats, at: float) -> Floats:
     return weights
 
 
-def published_sigma(targets_us: Floats, age_s: float) -> Floats | None:
-    """Standard deviation of the errors by the published polynomial, µS; None where no published time is near."""
-    return None
+def published_sigma(targets_us: Floats, age_s: float, full_scale_us: float) -> Floats | None:
+    """Standard deviation of the errors by the published polynomial, µS; None where no published time is near.
+
+    The polynomial of 40 µS cells is stretched to the highest level of the table, and asked within
+    a factor 2 of its times: 1 s, 1 day and 2 days.
+    """
+    model = published_model(PUBLISHED_NAME, full_scale_us).model
+    if min(abs(np.log(age_s / t)) for t in model.ages_s) > np.log(2.0):
+        return None
+    return np.maximum(model.error(targets_us, age_s)[1], LEAST_SIGMA_US)
 
 
 def _normal_below(sigma: Floats, errors: Floats) -> Floats:

@@ -7,9 +7,7 @@ after the other, so that a thousand take the memory of a few. Chip n has the sam
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,13 +18,13 @@ from cim.calibration import CalibrationRecord, CellState, MacroCalibration, nomi
 from cim.spec import ChipSpec
 from hil.agreement import correct_answers
 from hil.calibrate import check_macros
-from hil.corrections import training_inputs
+from hil.corrections import LayerInputs, training_inputs
 from hil.data import Dataset
 from hil.errors import MismatchError, UsageError
 from hil.job import DeployOptions
 from hil.looks import plan_images
 from hil.report_tables import duration
-from hil.simulate import VirtualChips
+from hil.simulate import VirtualChips, in_threads
 from hil.watch import Watch
 from hil.yields import BETWEEN_CHIPS, QUANTILES, Distribution, Yield, histogram
 from mapping.execute import IdealMultiply, run
@@ -258,13 +256,10 @@ class VirtualRow:
 
         def chip(number: int) -> NDArray[np.int32]:
             record = self._record_of(number)
-            logits = [self._chips(record, number, age, inputs).run(images, 0, Watch())[0] for age in self.ages_s]
-            return np.stack(logits)
+            chips = [self._chips(record, age, inputs).chip(number) for age in self.ages_s]
+            return np.stack([run(self.program, images, c) for c in chips])
 
-        cores = os.cpu_count() or 1
-        with ThreadPoolExecutor(max_workers=cores) as pool:
-            for start in range(0, self.options.virtual_chips, cores):
-                yield from pool.map(chip, range(start, min(start + cores, self.options.virtual_chips)))
+        yield from in_threads(chip, range(self.options.virtual_chips))
 
     def _record_of(self, number: int) -> CalibrationRecord:
         if not self.filled:
@@ -273,15 +268,16 @@ class VirtualRow:
         parts = {m: with_stuck_cells(self.record.macros[m], self.record, self.program.spec, rng) for m in self.filled}
         return replace(self.record, macros={**self.record.macros, **parts})
 
-    def _chips(self, record: CalibrationRecord, number: int, age_s: float, inputs: Any) -> VirtualChips:
+    def _chips(self, record: CalibrationRecord, age_s: float, inputs: LayerInputs) -> VirtualChips:
         return VirtualChips(
             self.program,
             record,
             age_s,
-            1,
+            self.options.virtual_chips,
             self.options.seed,
             self.options.read_back_reads,
             inputs=inputs,
             device=self.options.device,
-            first=number,
+            engine=self.engine,
+            temperature_c=self.temperature_c,
         )
