@@ -2,19 +2,22 @@
 
 Each virtual chip is drawn from a record alone: of a chip (``hil calibrate``), of tables of its
 cells (``hil fit``), or of the models that the chip file names. Chips are drawn, run and let go one
-after the other, so that a thousand take the memory of a few. Chip n has the same seeds at every age.
+after the other, so that a thousand take the memory of a few.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
+from cim.device import draw_columns
+from cim.history import CellHistory
+from cim.programming_law import ProgrammingLaw, redraw_law
+from cim.published import NoModels, nominal_record
 from cim.spec import ChipSpec
 from hil.agreement import correct_answers
 from hil.calibrate import check_macros
@@ -23,106 +26,18 @@ from hil.data import Dataset
 from hil.errors import MismatchError, UsageError
 from hil.job import DeployOptions
 from hil.looks import plan_images
-from hil.report_tables import duration
-from hil.simulate import VirtualChips, in_threads
+from hil.prediction import Prediction
+from hil.simulate import Drawn, VirtualChip, VirtualChips, build_chip, in_threads
 from hil.watch import Watch
-from hil.yields import BETWEEN_CHIPS, QUANTILES, Distribution, Yield, histogram
 from mapping.execute import IdealMultiply, run
+from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram
 
 OF_CELLS = ("table", "model")  # kinds of records without a chip behind them
 MOST_CHIPS = 1_000_000
-STUCK = 0x57AC  # purpose tag of the host's seeds: stuck cells of chips that nobody measured
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """Accuracies of virtual chips on the same images, at one age or several; (ages, S) fractions."""
-
-    ideal: float
-    accuracies: NDArray[np.float64]
-    images: int
-    ages_s: tuple[float, ...]
-    temperature_c: float
-    engine: str
-    source: str
-    notes: tuple[str, ...] = ()
-    target: float | None = None
-
-    @property
-    def chips(self) -> NDArray[np.float64]:
-        """Accuracies (S,) at the first age."""
-        first: NDArray[np.float64] = self.accuracies[0]
-        return first
-
-    @property
-    def age_s(self) -> float:
-        return self.ages_s[0]
-
-    def at(self, age: int) -> Distribution:
-        return Distribution(self.accuracies[age], self.images)
-
-    def reached(self, age: int) -> Yield | None:
-        return None if self.target is None else Yield.of(self.accuracies[age], self.target)
-
-    def lines(self) -> list[str]:
-        """The prediction in words."""
-        count = self.accuracies.shape[1]
-        lines = [
-            f"source         {self.source}",
-            *(f"note           {note}" for note in self.notes),
-            f"ideal          {self.ideal:.2%} of {self.images} images",
-            f"chips          {count} virtual chips, each programmed again; {self.engine} simulation at "
-            f"{self.temperature_c:g} °C",
-        ]
-        if len(self.ages_s) > 1:
-            return [*lines, "", *self._table()]
-        one, reached = self.at(0), self.reached(0)
-        low, high = one.one_chip
-        shown = " · ".join(f"{100 * q:g} % {v:.2%}" for q, v in zip(QUANTILES, one.quantiles(), strict=True))
-        lines += [
-            f"simulated      {one.mean:.2%} ± {100 * one.sd:.2f} points (sd between chips), {duration(self.age_s)} "
-            "after programming",
-            f"one chip       {low:.2%} to {high:.2%}, 95 % prediction interval",
-            f"quantiles      {shown}",
-        ]
-        if reached:
-            lines.append(f"yield          {reached.words()}")
-        if count >= BETWEEN_CHIPS:
-            lines += ["", *histogram(self.chips, self.images)]
-        return lines
-
-    def _table(self) -> list[str]:
-        """One line an age."""
-        head = f"{'age':>8}  {'simulated':>9}  {'sd':>5}  {'one chip, 95 %':>18}  {'median':>7}"
-        head += f"  {'yield at ' + format(self.target, '.1%'):>18}" if self.target is not None else ""
-        lines = [head]
-        for k, age in enumerate(self.ages_s):
-            one, reached = self.at(k), self.reached(k)
-            low, high = one.one_chip
-            text = f"{duration(age):>8}  {one.mean:>9.2%}  {100 * one.sd:>5.2f}  {low:>8.2%} {high:>9.2%}"
-            text += f"  {float(np.median(one.chips)):>7.2%}"
-            if reached:
-                share = f"{reached.reached / reached.chips:.0%} ({reached.low:.0%}-{reached.high:.0%})"
-                text += f"  {share:>18}"
-            lines.append(text)
-        return lines
-
-    def to_json(self) -> dict[str, Any]:
-        ages = []
-        for k, age in enumerate(self.ages_s):
-            reached = self.reached(k)
-            ages.append({"age_s": age, **self.at(k).to_json(), "yield": reached.to_json() if reached else None})
-        return {
-            "source": self.source,
-            "notes": list(self.notes),
-            "engine": self.engine,
-            "temperature_c": self.temperature_c,
-            "accuracy": {"ideal": self.ideal, "simulated": self.at(0).to_json()},
-            "images": self.images,
-            "age_s": self.age_s,
-            "ages": ages,
-        }
+LEAST_VARIANCE = 0.05  # no read variance is believed to fall below this share of its value at the reference
+# Purpose tags of the host's seeds: stuck cells of chips that nobody measured; paths over several ages.
+STUCK, PATH = 0x57AC, 0xA6E5
 
 
 def predict(
@@ -164,8 +79,8 @@ def predict(
         )
     order, _ = plan_images(data, program, options)
     images, labels = data.images[order], data.labels[order]
-    filled = tuple(m for m in program.macros if record is None or m not in record.macros)
-    row = VirtualRow(program, known, filled, ages, temperature, options, engine)
+    filled = program.macros if known.kind in OF_CELLS else ()
+    row = VirtualRow(program, at_temperature(known, temperature), filled, ages, temperature, options, engine)
     accuracies = np.empty((len(ages), options.virtual_chips))
     with watch.stage("simulating"):
         for number, logits in enumerate(row.run(images)):
@@ -185,9 +100,12 @@ def believed(
     """
     spec = program.spec
     if record is None:
-        from cim.published import nominal_record
-
-        return with_nominal_macros(nominal_record(spec), spec, program.macros), PUBLISHED.format(spec.name), (ASSUMED,)
+        try:
+            nominal = nominal_record(spec, program.macros)
+        except NoModels as error:
+            raise UsageError(str(error), hint="--calibration RECORD, of hil calibrate or hil fit") from error
+        doi = nominal.method.rpartition("doi ")[2] if "doi " in nominal.method else "the chip file"
+        return nominal, PUBLISHED.format(spec.name, spec.models and spec.models.programming, doi), (ASSUMED,)
     if record.kind not in OF_CELLS:
         if record.spec_digest != spec.digest:
             raise MismatchError(
@@ -215,8 +133,8 @@ def believed(
     )
 
 
-PUBLISHED = "simulated from published models of {}, no chip measured"
-ASSUMED = "columns and wires as the chip file says: no macro was measured, so gain, offset and INL are assumed ideal"
+PUBLISHED = "simulated from published models, no chip measured: {} with cells of {} ({})"
+ASSUMED = "columns as the chip file says: no macro was measured, so gain, offset and INL are taken as ideal"
 
 
 def with_nominal_macros(record: CalibrationRecord, spec: ChipSpec, macros: Sequence[int]) -> CalibrationRecord:
@@ -238,6 +156,17 @@ def with_stuck_cells(
     return replace(part, cells=cells, stuck_us=stuck_us)
 
 
+def at_temperature(record: CalibrationRecord, temperature_c: float) -> CalibrationRecord:
+    """The record with its read noise at this temperature: variances times 1 + coefficient · (T − reference)."""
+    if record.thermal is None:
+        return record
+    warmer = temperature_c - record.thermal.reference_c
+    factor = max(1.0 + record.thermal.read_variance_per_k * warmer, LEAST_VARIANCE)
+    noise = record.read_noise
+    warm = replace(noise, variance_us2=noise.variance_us2 * factor, flicker_us2=noise.flicker_us2 * factor)
+    return replace(record, read_noise=warm)
+
+
 @dataclass(frozen=True)
 class VirtualRow:
     """A row of virtual chips, each at every age, made when it is needed."""
@@ -255,11 +184,56 @@ class VirtualRow:
         inputs = training_inputs(self.program)
 
         def chip(number: int) -> NDArray[np.int32]:
-            record = self._record_of(number)
-            chips = [self._chips(record, age, inputs).chip(number) for age in self.ages_s]
-            return np.stack([run(self.program, images, c) for c in chips])
+            return np.stack([run(self.program, images, c) for c in self.chip(number, inputs)])
 
         yield from in_threads(chip, range(self.options.virtual_chips))
+
+    def chip(self, number: int, inputs: LayerInputs) -> Iterator[VirtualChip]:
+        """One virtual chip at each age. At one age it is drawn as ``hil deploy`` draws such chips.
+
+        At several its cells age along one path (``cim.history``): a cell that is far off early is
+        likelier to be far off late. It is corrected anew at every age, from simulated readings.
+        """
+        record = self._record_of(number)
+        chips = self._chips(record, inputs)
+        if len(self.ages_s) == 1:
+            yield chips.chip(number)
+            return
+        rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, PATH, number]))
+        law = redraw_law(record.programming, rng)
+        targets = {m: macro_targets_us(self.program, m) for m in self.program.macros}
+        cells = {m: self._history(record, m, targets[m], law, rng) for m in targets}
+        columns = {m: draw_columns(record, m, rng) for m in targets}
+        for age_s in self.ages_s:
+            now = {m: np.full(targets[m].shape, np.nan, np.float32) for m in targets}
+            for m, history in cells.items():
+                now[m][np.isfinite(targets[m])] = history.read(age_s)
+            corrections = chips.corrections_of(now, rng)
+            drawn = Drawn(now, columns, corrections)
+            yield build_chip(
+                self.program,
+                record,
+                drawn,
+                seed=chips.noise_seed,
+                number=number,
+                device=self.options.device,
+                engine=self.engine,
+            )
+
+    def _history(
+        self,
+        record: CalibrationRecord,
+        macro: int,
+        targets_us: NDArray[np.floating],
+        law: ProgrammingLaw,
+        rng: np.random.Generator,
+    ) -> CellHistory:
+        used = np.isfinite(targets_us)
+        stuck_us = record.macro(macro).stuck_us[used]
+        cells = CellHistory(targets_us[used], law, None, rng, stuck_us=stuck_us, thermal=record.thermal)
+        if record.thermal is not None:
+            cells.set_temperature(0.0, self.temperature_c)
+        return cells
 
     def _record_of(self, number: int) -> CalibrationRecord:
         if not self.filled:
@@ -268,11 +242,11 @@ class VirtualRow:
         parts = {m: with_stuck_cells(self.record.macros[m], self.record, self.program.spec, rng) for m in self.filled}
         return replace(self.record, macros={**self.record.macros, **parts})
 
-    def _chips(self, record: CalibrationRecord, age_s: float, inputs: LayerInputs) -> VirtualChips:
+    def _chips(self, record: CalibrationRecord, inputs: LayerInputs) -> VirtualChips:
         return VirtualChips(
             self.program,
             record,
-            age_s,
+            self.ages_s[0],
             self.options.virtual_chips,
             self.options.seed,
             self.options.read_back_reads,

@@ -173,7 +173,7 @@ class VirtualChips:
                 read = self.readings_us[macro]
                 cells[macro] = draw_posterior(targets, read, self.reads, self.record, macro, self.age_s, rng, law)
             columns[macro] = draw_columns(self.record, macro, rng)
-        return Drawn(cells, columns, self.corrections or self._corrections(cells, rng))
+        return Drawn(cells, columns, self.corrections or self.corrections_of(cells, rng))
 
     @property
     def _numbers(self) -> range:
@@ -183,7 +183,7 @@ class VirtualChips:
     def _tag(self) -> int:
         return AGAIN if self.readings_us is None else CONDITIONED
 
-    def _corrections(self, cells_us: dict[int, NDArray[np.float32]], rng: np.random.Generator) -> Corrections:
+    def corrections_of(self, cells_us: Mapping[int, NDArray[np.float32]], rng: np.random.Generator) -> Corrections:
         """Corrections from simulated readings of a chip programmed again."""
         readings = {}
         for macro, cells in cells_us.items():
