@@ -35,7 +35,7 @@ STEPS = PulseSteps(
     erase_sigma_ln=0.5,
 )
 EVEN = Spread(unrest=0.0)
-RADAR = Spread(unrest=1.0, stuck_low_share=0.002, bounded_bottom_share=0.1, bounded_bottom_us=(12.5, 20.0))
+RADAR = Spread(unrest=1.0, stuck_low_share=0.002, bounded_bottom_share=0.11, bounded_bottom_us=(12.5, 20.0))
 
 
 def ks(a: np.ndarray, b: np.ndarray) -> float:
@@ -334,14 +334,14 @@ def test_three_bit_windows_pooled_take_pulses_and_fail_within_the_published_rang
         assert low <= value <= high, key
 
 
-def test_three_bit_windows_one_by_one_lie_near_the_published_ranges() -> None:
-    """Medians and means within a fifth of the published ranges; successes between 0.97 and 0.996 (0.972-0.983)."""
+def test_three_bit_windows_one_by_one_lie_near_their_published_counts() -> None:
+    """Median within a quarter, mean within 45 %, success within 0.023 of the same window's published figures."""
     for r in rows("3", 90.0, 230.0):
         out = modelled(float(r["window_G_lo_uS"]), float(r["window_G_hi_uS"]), RAMPS["3"])
-        for key, value in (("pulses_median", np.median(out.pulses)), ("pulses_mean", out.pulses.mean())):
-            low, high = span(rows("3", 90.0, 230.0), key)
-            assert low / 1.25 <= value <= high * 1.25, (r["window_G_lo_uS"], key)
-        assert 0.970 <= out.reached.mean() <= 0.996
+        median, mean = np.median(out.pulses) / float(r["pulses_median"]), out.pulses.mean() / float(r["pulses_mean"])
+        assert 1 / 1.25 <= median <= 1.25, r["window_G_lo_uS"]
+        assert 1 / 1.45 <= mean <= 1.45, r["window_G_lo_uS"]
+        assert out.reached.mean() == pytest.approx(float(r["success_fraction"]), abs=0.023)
 
 
 def test_final_readings_spread_uniformly_over_the_window_as_published() -> None:
@@ -364,11 +364,11 @@ def test_the_top_window_of_two_bits_is_reached_as_published() -> None:
 
 def test_the_bottom_window_is_missed_by_cells_with_a_bounded_bottom_as_published() -> None:
     published = [r for r in radar() if float(r["window_G_lo_uS"]) == 0.0]
-    for bits, cap in (("2", 12), ("3", 500)):
+    for bits, cap in (("2", 10), ("3", 500)):
         some = [r for r in published if r["bits_per_cell"] == bits]
         out = modelled(0.0, 12.5, Ramp(verify_sigma_us=0.3, max_pulses=cap))
         low, high = span(some, "success_fraction")
-        assert low - 0.02 <= out.reached.mean() <= high + 0.02
+        assert low - 0.01 <= out.reached.mean() <= high + 0.01  # sampling error of both: 0.8 %
         assert np.median(out.pulses) <= span(some, "pulses_median")[1]
         low, high = span(some, "pulses_mean")
         assert 0.85 * low <= out.pulses.mean() <= high
