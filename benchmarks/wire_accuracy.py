@@ -199,6 +199,7 @@ def gate_case(spec: MacroSpec, rows: int, ohm: float, density: str, oracle: Orac
         "no_correction": errors(plain, exact, scale),
         "first_order": errors(plain - loss, exact, scale),
         "one_bend": errors(bent, exact, scale),
+        "law_mean_load": errors(wired_sums_us(spec, 0, halves, units, wire, mean_load=True), exact, scale),
         "law": errors(law, exact, scale),
         "law_groups_of_16": errors(wide, exact, scale),
         "setup_s": round(setup_s, 5),

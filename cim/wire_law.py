@@ -143,7 +143,7 @@ class WireTable:
     r / (w_a w_b) from node a to node b: a sum over segments as at first order, only weighted.
 
     ``order``, ``row_keep``, ``row_load``: (rows,), in the order farthest first; the rest of the tables
-    (rows + 1, groups), ``base`` (rows + 1,).
+    (rows + 1, groups), ``base`` (rows + 1,). ``load_us`` (conversions,): mean load of a driven row.
     """
 
     order: NDArray[np.int64]
@@ -154,6 +154,7 @@ class WireTable:
     load_mean: Floats
     drop: Floats
     base: Floats
+    load_us: Floats
     share: float
     own: bool
 
@@ -191,6 +192,7 @@ def wire_table(
         load_mean=load_keep * count * (per_row * line.lines)[:, None],
         drop=np.diff(middle, axis=1),
         base=per_row * w.sum(1),
+        load_us=line.load_us.mean(0),
         share=line.share,
         own=line.own,
     )
@@ -220,11 +222,15 @@ def wired_sums_us(
     units: NDArray[np.integer],
     wire: Wire,
     group: int = GROUP,
+    mean_load: bool = False,
 ) -> Floats:
     """Converted sums of reads with wires by the law, (vectors, conversions) µS times unit.
 
     Args:
         units: input units driven in one read, (vectors, rows).
+        group: rows whose sums are formed at once.
+        mean_load: take for T_g what the n_g driven rows of the group hang on the column on average,
+            ``load_us`` · n_g: needs no sums of loads. Coarser.
     """
     cells = conversion_cells(spec, halves_us)
     u = np.asarray(units, np.float64)
@@ -238,6 +244,12 @@ def wired_sums_us(
     d, t, q = (np.zeros((len(u), cells.shape[1])) for _ in range(3))
     for g in range(table.keep.shape[1]):
         rows = slice(g * group, (g + 1) * group)
+        if mean_load and not table.own:
+            driven = np.abs(u[:, rows]).sum(1)[:, None]
+            t += table.load_keep[n, g, None] * (driven * table.load_us) - table.load_mean[n, g, None]
+            d += table.keep[n, g, None] * (u[:, rows] @ cells[rows])
+            q += table.drop[n, g, None] * d * t
+            continue
         t += table.load_keep[n, g, None] * (np.abs(u[:, rows]) @ load[rows]) - table.load_mean[n, g, None]
         if table.own:
             q += table.drop[n, g, None] * t * t

@@ -231,6 +231,8 @@ def test_the_law_holds_its_promise_at_one_ohm(rows: int, density: float | None) 
     assert rms <= 0.2
     assert largest <= 1.0
     assert errors_percent(plain, exact, plain)[0] > 5.0 * rms  # there was something to take off
+    coarse = errors_percent(wired_sums_us(spec, 0, halves, units, wire, mean_load=True), exact, plain)[0]
+    assert rms < coarse < 0.35
 
 
 CASES = [
