@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from cim.calibration import CalibrationRecord, CellState, GainKnown
 from cim.programming_law import Tail
 from hil.report_tables import duration
-from hil.statistics import wilson
 
 OF_CELLS = {"table": "fitted to a table of cells", "model": "published models"}
 MOST_LEVELS = 16  # rows of a table by level
@@ -151,6 +150,7 @@ def _writes(record: CalibrationRecord) -> list[str]:
     if w is None:
         return []
     lines = ["", "write-verify"]
+    low, high = w.success_interval()
     shown = [int(np.abs(w.pulse_points - q).argmin()) for q in (0.5, 0.9, 0.99)]
     names = " ".join(f"{f'{100 * w.pulse_points[i]:g} %':>7}" for i in shown)
     lines.append(f"  {'level µS':>10} {'cells':>7} {'reached':>8} {'95 % interval':>18}  pulses {names}")
@@ -158,10 +158,9 @@ def _writes(record: CalibrationRecord) -> list[str]:
         cells, reached = int(w.cells[k]), int(w.reached[k])
         if not cells:
             continue
-        low, high = wilson(reached, cells)
         pulses = " ".join(f"{w.pulses[k, i]:>7.0f}" for i in shown)
         lines.append(
-            f"  {w.levels_us[k]:>10.2f} {cells:>7} {reached / cells:>8.2%} {low:>8.2%} to {high:>6.2%}         {pulses}"
+            f"  {w.levels_us[k]:>10.2f} {cells:>7} {reached / cells:>8.2%} {low[k]:>8.2%} to {high[k]:>6.2%}         {pulses}"
         )
     return lines
 
