@@ -29,6 +29,7 @@ BELIEF = (
     "cim.programming_law",
     "cim.read_noise",
     "cim.wire_law",
+    "cim.wires",
 )
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 
