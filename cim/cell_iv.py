@@ -57,19 +57,24 @@ def cell_current_factor(
 
 
 def amplitude_parts(
-    conductance_us: NDArray[np.floating], current: CellCurrent, read_v: float, max_unit: int
+    conductance_us: NDArray[np.floating],
+    current: CellCurrent,
+    drive_v: float,
+    max_unit: int,
+    read_v: float | None = None,
 ) -> tuple[Floats, Floats]:
-    """What an amplitude-coded read sums: Σ G₁ u + Σ G₃ u³ for units u = 0..U at V = V_read · u / U.
+    """What an amplitude-coded read sums: Σ G₁ u + Σ G₃ u³ for units u = 0..U at V = V_drive · u / U.
 
-        G₁ = G / (1 + k V_read²),    G₃ = G k V_read² / (U² (1 + k V_read²))
+        G₁ = G / (1 + k V_read²),    G₃ = G₁ k V_drive² / U²
 
-    Shapes of ``conductance_us``, µS. At u = U both sum to G U: the cell as it was read.
+    Shapes of ``conductance_us``, µS, as read at ``read_v`` (None: at the drive voltage, so that
+    u = U gives the cell as it was read; 0: the conductance at small voltages).
 
-    Example: G = 10 µS, k = 2 V⁻², V_read = 0.2 V, U = 3: 9.259 and 0.0823 µS; at u = 1, 9.342 µS.
+    Example: G = 10 µS, k = 2 V⁻², V = 0.2 V, U = 3: 9.259 and 0.0823 µS; at u = 1, 9.342 µS.
     """
-    share = current.k_at(conductance_us) * read_v**2
-    linear = np.asarray(conductance_us, np.float64) / (1.0 + share)
-    return linear, np.asarray(linear * share / max_unit**2)
+    k = current.k_at(conductance_us)
+    linear = np.asarray(conductance_us, np.float64) / (1.0 + k * (drive_v if read_v is None else read_v) ** 2)
+    return linear, np.asarray(linear * k * drive_v**2 / max_unit**2)
 
 
 def levels_current(levels_us: Sequence[float], k_per_v2: Sequence[float]) -> CellCurrent:

@@ -49,6 +49,12 @@ def test_amplitude_parts_sum_to_the_cell_as_it_was_read_and_to_the_factor_below(
     assert (linear * 3 + cubic * 27) == pytest.approx(3 * g)
 
 
+def test_conductances_at_small_voltages_grow_to_the_full_input() -> None:
+    linear, cubic = amplitude_parts(np.array([10.0]), LAW, 0.2, 3, read_v=0.0)
+    assert linear == pytest.approx([10.0])
+    assert (linear * 3 + cubic * 27) / 3 == pytest.approx([10.8])  # 1 + 2 · 0.2²
+
+
 def test_amplitude_parts_have_their_worked_values() -> None:
     linear, cubic = amplitude_parts(np.array([10.0]), LAW, 0.2, 3)
     assert (float(linear[0]), float(cubic[0])) == pytest.approx((9.2593, 0.082305), rel=1e-4)
