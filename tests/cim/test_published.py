@@ -7,9 +7,12 @@ simulator/devices/custom/RRAM_Milo.py, RRAM_Wan.py, PCM_Joshi.py, run with unit 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from cim.calibration_file import load_record, save_record
 from cim.chipfile import chip_names, load_chip, parse_chip
 from cim.device import draw_programming
 from cim.programming_law import law_at
@@ -188,6 +191,16 @@ def test_the_record_of_lab_128_says_what_its_file_says() -> None:
     assert (record.read_noise.variance_us2 == 1.7).all()
     assert (record.macros[5].conversion_noise_codes == 0.5).all()
     assert "10.1038/s41586-022-04992-8" in record.method
+
+
+def test_a_record_of_models_is_kept_in_a_file(tmp_path: Path) -> None:
+    record = nominal_record(load_chip("yao-2020"), (0,))
+    save_record(record, tmp_path / "models.h5")
+    again = load_record(tmp_path / "models.h5")
+    assert (again.kind, again.method) == ("model", record.method)
+    assert np.array_equal(again.programming.scale_us, record.programming.scale_us)
+    assert np.array_equal(again.read_noise.flicker_us2, record.read_noise.flicker_us2)
+    assert again.read_noise.reference_s == record.read_noise.reference_s
 
 
 def test_coefficients_of_a_chip_file_are_used() -> None:
