@@ -138,12 +138,14 @@ def render_chip(spec: ChipSpec) -> str:
 
 
 def description(spec: ChipSpec) -> dict[str, Any]:
-    """Everything that the digest covers, as plain data: what a chip must have in common with its file."""
+    """Everything that the digest covers, as plain data: what a chip must have in common with its file.
+
+    Neither [sample] (an emulated chip's own) nor [models] (what is believed before a chip is
+    measured): changing a belief makes no board another board.
+    """
     parts = {k: dataclasses.asdict(getattr(spec, k)) for k in ("macro", "write", "limits", "timing")}
     if spec.macro.word_line is WordLine.GATE:  # as in files from before the field, so their digests stand
         del parts["macro"]["word_line"]
-    if spec.models is not None:  # files without keep the digest that they had
-        parts["models"] = dataclasses.asdict(spec.models)
     return {"name": spec.name, "revision": spec.revision, "macros": spec.macros, **parts}
 
 

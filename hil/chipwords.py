@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from cim.chipfile import description
@@ -77,7 +78,7 @@ def _flat(spec: ChipSpec) -> dict[str, Any]:
     for section in ("write", "limits", "timing"):
         facts |= {f"{section}.{k}": v for k, v in content[section].items()}
     facts |= {f"sample.{k}": v for k, v in spec.sample.items()}
-    facts |= {f"models.{k}": v for k, v in content.get("models", {}).items()}
+    facts |= {f"models.{k}": v for k, v in ({} if spec.models is None else asdict(spec.models)).items()}
     return facts | {f"chip.{k}": getattr(spec, k) for k in ("name", "revision", "process", "macros")}
 
 

@@ -151,10 +151,10 @@ def test_a_file_of_version_1_0_loads_and_keeps_its_digest() -> None:
     assert parse_chip(render_chip(old), "again").digest == old.digest
 
 
-def test_models_are_part_of_the_digest() -> None:
+def test_the_digest_ignores_the_models_that_are_believed() -> None:
     changed = LAB.replace('programming = { value = "wan-2022"', 'programming = { value = "cmo-hfox"')
-    assert parse_chip(changed, "x").digest != load_chip("lab-128").digest
-    assert parse_chip(without_models(LAB), "x").digest != load_chip("lab-128").digest
+    assert parse_chip(changed, "x").digest == load_chip("lab-128").digest
+    assert parse_chip(without_models(LAB), "x").digest == load_chip("lab-128").digest
 
 
 def test_a_polynomial_needs_one_row_of_coefficients_an_age() -> None:
