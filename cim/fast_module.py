@@ -27,9 +27,10 @@ from torch.nn import functional
 
 from cim.calibration import CalibrationRecord, CellState
 from cim.converters import input_planes, quantise_adc, split_planes, to_offset
+from cim.fast import row_reach
 from cim.programming_law import law_at
 from cim.spec import MacroSpec, PairSubtraction, SignedInput
-from cim.wire_law import Wire, far_first, max_unit
+from cim.wire_law import LINES, Wire, line_bend, line_gaps, max_unit
 
 WEIGHT_CLIP = 1.4  # weights beyond this many root mean squares of their output are clipped
 FOLLOW = 0.05  # share of a batch in the running largest input
@@ -60,6 +61,7 @@ class ArrayNoise:
     offset_se_codes: float
     conversion_noise_codes: float
     wire: Wire
+    bend: float = 0.0  # second order of the wires (``cim.wire_law.line_bend``)
 
     def __post_init__(self) -> None:
         if not self.spec.paired or self.spec.pair_subtraction is not PairSubtraction.ANALOG:
@@ -95,6 +97,7 @@ def array_noise(spec: MacroSpec, record: CalibrationRecord, age_s: float) -> Arr
         offset_se_codes=square_mean("offset_se"),
         conversion_noise_codes=square_mean("conversion_noise_codes"),
         wire=record.wire,
+        bend=line_bend(spec, np.full((2, spec.logical_rows, 1), levels.mean()), record.wire),
     )
 
 
@@ -241,9 +244,13 @@ class CimLayer(nn.Module):
         rows, left = load_us.shape[2], []
         for start in range(0, rows, self.tile_rows):
             part = load_us[:, :, start : start + self.tile_rows]
-            reach = torch.as_tensor(line_reach(self.spec, 0, part.shape[2], self.noise.wire), device=part.device)
-            per_row = part.mean(2, keepdim=True) * (self.noise.wire.ohm * 1e-6 / max_unit(self.spec))
-            left.append(1.0 - self.strength * activity * per_row * reach.to(part.dtype))
+            order, gaps = line_gaps(self.spec, 0, part.shape[2], self.noise.wire.end)
+            reach = np.empty(len(order))
+            reach[order] = row_reach(gaps)
+            driven = activity / (1.0 + self.noise.bend * activity * len(order))
+            per_row = part.mean(2, keepdim=True) * (LINES * self.noise.wire.ohm * 1e-6 / max_unit(self.spec))
+            along = torch.as_tensor(reach, dtype=part.dtype, device=part.device)
+            left.append(1.0 - self.strength * driven * per_row * along)
         return torch.cat(left, 2)
 
     @torch.no_grad()
@@ -274,22 +281,6 @@ class CimLayer(nn.Module):
         if n % self.chips:
             raise ValueError(f"{n} images do not divide among {self.chips} virtual chips")
         return n // self.chips
-
-
-def line_reach(spec: MacroSpec, row0: int, rows: int, wire: Wire) -> NDArray[np.float64]:
-    """λ of each row, (rows,) cell pitches: what it loses along the line, when all rows drive alike.
-
-    loss = wire · Σ_groups ℓ_g n_g D_g with n_g = (n / rows) · (rows of groups ≤ g) gives each
-    row λ_r = Σ_(g ≥ its group) ℓ_g · (rows of groups ≤ g), and loss = wire · (n / rows) Σ_r λ_r G_r u_r.
-    """
-    from cim.wire_law import GROUP
-
-    order, lengths = far_first(spec, row0, rows, wire.end)
-    seen = np.minimum(np.arange(1, len(lengths) + 1) * GROUP, rows)
-    beyond = np.cumsum((lengths * seen)[::-1])[::-1]
-    reach = np.empty(rows)
-    reach[order] = np.repeat(beyond, GROUP)[:rows]
-    return reach
 
 
 class CimConv2d(nn.Conv2d, CimLayer):
@@ -388,4 +379,4 @@ class CimLinear(nn.Linear, CimLayer):
         return (y + error).flatten(0, 1)
 
 
-__all__ = ["ArrayNoise", "CimConv2d", "CimLayer", "CimLinear", "array_noise", "line_reach", "programmed_us"]
+__all__ = ["ArrayNoise", "CimConv2d", "CimLayer", "CimLinear", "array_noise", "programmed_us"]

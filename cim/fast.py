@@ -1,0 +1,346 @@
+"""The simulator's quick mode: one product for a whole multi-bit input, noise of matched moments.
+
+``cim.simulator`` converts every input plane of a tile on its own. Here the planes of a code
+are taken together. With w_p the weight of plane p, u_pr what row r is driven with in it,
+n_p = Σ_r |u_pr|, and code_r = Σ_p w_p u_pr, the shift-added sum of a column has
+
+    mean      Σ_r cells_r code_r + Σ_p w_p (offset + inl)     planes that drive something
+              + Σ_p w_p E₀                                    planes that drive nothing
+    variance  Σ_r read_r Σ_p w_p² u_pr² + Σ_p w_p² (1/12 + noise² + inl²)
+
+and is drawn as a Gaussian of these, rounded, corrected and added over tiles like the exact
+sum. Rounding gives 1/12 a plane because a sum of many cells falls anywhere between two codes;
+where nothing is driven it does not, and the converter's own mean E₀ and variance V₀ at rest
+stand instead. INL is taken as its regression line over the sums that random inputs of the
+given ``activity`` make, the rest of it as noise. Wires: the static loss of each cell is
+folded into the product, the rest follows from the number of driven rows (``place_terms``).
+
+Not seen: which plane of a sum saturates. ``level_sums`` returns the share of sums whose
+largest plane is expected beyond the scale, at one conversion each; where the exact simulator
+says more than about 0.1 %, ``fast`` is not valid. Errors against ``exact`` are bounded in
+``tests/cim/test_fast.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.converters import split_planes
+from cim.read_noise import ReadNoise
+from cim.simulator import LayerSimulator, NoiseKey, PreparedTile, SimulatedTile, choose_engine
+from cim.spec import MacroSpec
+from cim.windows import Window
+from cim.wire_law import Wire
+
+Floats = NDArray[np.float64]
+ACTIVITY = 0.2  # mean |unit| of a plane that INL lines and static wire losses are taken at
+_POINTS = 401
+
+
+@dataclass(frozen=True, slots=True)
+class TileMoments:
+    """One tile's sums as a function of codes and ``PlaceTerms``; arrays (conversions,), in codes.
+
+        mean     = P (1 − kw · terms.excess) − lean · terms.lean + constant + rest · terms.rest
+        variance = read · terms.squares + floor + rest_variance · terms.rest2
+
+    with P = Σ_r codes_r cells_r, ``cells`` (rows, conversions) in the order of the tile's inputs.
+    """
+
+    tile: SimulatedTile
+    cells: Floats
+    kw: Floats
+    lean: Floats
+    constant: Floats
+    rest: Floats
+    read: Floats
+    floor: Floats
+    rest_variance: Floats
+    bend: float
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceTerms:
+    """What else than its codes decides a sum: one number for each place, float32 (places,).
+
+    ``squares`` Σ_p w_p² Σ_r u_pr²; ``rest``, ``rest2`` Σ w_p and Σ w_p² of planes that drive
+    nothing; ``excess`` driven rows beyond the typical number, planes weighted as they are in
+    a random sum; ``lean`` what an even column loses beyond that; ``peak`` the share of the
+    sum that its largest plane holds; ``driven`` the sum of the codes.
+    """
+
+    squares: NDArray[np.float32]
+    rest: NDArray[np.float32]
+    rest2: NDArray[np.float32]
+    excess: NDArray[np.float32]
+    lean: NDArray[np.float32]
+    peak: NDArray[np.float32]
+    driven: NDArray[np.float32]
+
+
+def place_terms(
+    sums: NDArray[np.floating],
+    driven: NDArray[np.floating],
+    squares: NDArray[np.floating],
+    weights: NDArray[np.floating],
+    *,
+    typical: float,
+    bend: float,
+    even: bool,
+) -> PlaceTerms:
+    """Terms of each place from its planes, (places, planes): Σ u, Σ |u| and Σ u² of the rows.
+
+    Split a plane's sum into an even part μ Σ u and a random rest f_p of variance ∝ Σ u². Given
+    D = Σ w_p D_p, the rest of plane p is w_p s_p / S of the whole rest, S = Σ w_p² s_p. So the
+    activity-weighted sum that wires lose, Σ w_p n_p D_p, is
+
+        n̂ D + μ (A − n̂ B),  n̂ = Σ w_p² s_p n_p / S,  A = Σ w_p n_p Σu_p,  B = Σ w_p Σu_p
+
+    ``bend``: n stands for n / (1 + bend n). ``even``: columns of one sign, whose planes are
+    in proportion to Σ u. ``typical``: driven rows whose loss is folded into the product.
+
+    Example: one plane of 30 driven rows, typical 25: excess 5, lean 0, squares 30.
+    """
+    w, w2 = weights, weights**2
+    count = driven / (1.0 + bend * driven)
+    total = squares @ w2
+    safe = np.maximum(total, 1e-9)
+    mean = (squares * count) @ w2 / safe
+    even_sum = sums @ w
+    resting = (driven == 0).astype(w.dtype)
+    if even:
+        peak = np.abs(sums).max(1) / np.maximum(np.abs(sums) @ np.abs(w), 1e-9)
+    else:
+        peak = (squares * np.abs(w)).max(1) / safe
+    terms = (total, resting @ w, resting @ w2, mean - typical, (sums * count) @ w - mean * even_sum, peak, even_sum)
+    return PlaceTerms(*(np.ascontiguousarray(t, np.float32) for t in terms))
+
+
+def tile_moments(
+    spec: MacroSpec,
+    prepared: PreparedTile,
+    weights: Floats,
+    limits: tuple[int, int],
+    activity: float,
+) -> TileMoments:
+    """The moments of one tile (see the module)."""
+    tile, rows = prepared.tile, len(prepared.order)
+    back = np.argsort(prepared.order)
+    reach = row_reach(prepared.gaps)[back]
+    cells, variance = prepared.cells[back], prepared.mean_variance
+    noise2 = tile.conversion_noise_codes**2
+    middle = tile.offset_codes + activity * cells.sum(0)
+    spread2 = activity * (1.0 - activity) * (cells**2).sum(0) + activity * rows * variance + noise2
+    slope, shift, left2 = inl_line(tile.inl_codes, limits, middle, np.sqrt(spread2))
+    typical = activity * rows / (1.0 + prepared.bend * activity * rows)
+    loss = prepared.wire / rows  # of a cell one pitch from the end, for each driven row
+    kw = loss * reach.mean()
+    scale = 1.0 + slope
+    moves = moving_columns(prepared, cells)
+    rest, rest2 = at_rest(tile, limits)
+    drive_constant = tile.offset_codes * scale + shift
+    each = noise2 * scale**2 + moves / 12.0 + left2
+    w1, w2 = float(weights.sum()), float((weights**2).sum())
+    return TileMoments(
+        tile=tile,
+        cells=cells * (1.0 - loss * typical * reach[:, None]) * scale,
+        kw=kw / (1.0 - np.minimum(kw * typical, 0.5)),
+        lean=kw * cells.mean(0) * scale,
+        constant=drive_constant * w1,
+        rest=rest - drive_constant,
+        read=variance * scale**2,
+        floor=each * w2 - moves / 12.0,  # the sum itself is rounded once more
+        rest_variance=rest2 - each,
+        bend=prepared.bend,
+    )
+
+
+def row_reach(gaps: Floats) -> Floats:
+    """λ of each row, farthest first: what it loses along the line when rows drive alike, in pitches.
+
+    loss = wire · Σ_s gap_s n_s D_s with n_s = (n / rows) · s, s = 1 … rows, is
+    wire · (n / rows) · Σ_r λ_r G_r u_r with λ_r = Σ_(s ≥ r) gap_s s.
+
+    Example: three rows one pitch apart → (6, 5, 3).
+    """
+    return np.asarray(np.cumsum((gaps * np.arange(1.0, len(gaps) + 1.0))[::-1])[::-1])
+
+
+def inl_line(
+    inl_codes: Floats, limits: tuple[int, int], middle: Floats, spread: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Regression of each curve over Gaussian sums: slope, intercept and variance left, (conversions,).
+
+    Example: a curve inl(y) = 0.02 y gives 0.02, 0 and 0.
+    """
+    z = np.linspace(-3.5, 3.5, 71)
+    p = np.exp(-0.5 * z * z)
+    p /= p.sum()
+    y = middle[:, None] + spread[:, None] * z
+    curve = inl_at(inl_codes, limits, y)
+    mean = curve @ p
+    dy = y - (y @ p)[:, None]
+    variance = (dy * dy) @ p
+    slope = ((curve - mean[:, None]) * dy) @ p / np.maximum(variance, 1e-12)
+    left = np.maximum(((curve - mean[:, None]) ** 2) @ p - slope**2 * variance, 0.0)
+    return slope, mean - slope * (y @ p), left
+
+
+def inl_at(inl_codes: Floats, limits: tuple[int, int], y: Floats) -> Floats:
+    """inl(y), linear between the nodes: curves (conversions, nodes) at ``y`` (conversions, points)."""
+    low, high = limits
+    last = inl_codes.shape[1] - 1
+    place = np.clip((y - low) / (high - low), 0.0, 1.0) * last
+    node = np.minimum(place.astype(np.int64), last - 1)
+    left = np.take_along_axis(inl_codes, node, 1)
+    right = np.take_along_axis(inl_codes, node + 1, 1)
+    return np.asarray(left + (right - left) * (place - node))
+
+
+def at_rest(tile: SimulatedTile, limits: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Mean and variance of the code of a conversion with nothing driven, by quadrature over its noise."""
+    z = np.linspace(-5.0, 5.0, _POINTS)
+    p = np.exp(-0.5 * z * z)
+    p /= p.sum()
+    y = tile.offset_codes[:, None] + tile.conversion_noise_codes[:, None] * z
+    code = np.clip(np.floor(y + inl_at(tile.inl_codes, limits, y) + 0.5), *limits)
+    mean = code @ p
+    return mean, ((code - mean[:, None]) ** 2) @ p
+
+
+def moving_columns(prepared: PreparedTile, cells: Floats) -> Floats:
+    """1.0 where sums fall between codes, 0.0 where every sum is a whole code: cells and offset whole, no error."""
+
+    def whole(values: Floats) -> NDArray[np.bool_]:
+        return np.asarray(np.abs(values - np.rint(values)) < 1e-5)
+
+    tile = prepared.tile
+    still = whole(cells).all(0) & whole(tile.offset_codes) & ~tile.inl_codes.any(1)
+    return np.asarray(
+        ~(still & (prepared.mean_variance == 0) & (tile.conversion_noise_codes == 0) & (prepared.wire == 0)), float
+    )
+
+
+def plane_bytes() -> NDArray[np.uint64]:
+    """Byte p of entry v is bit p of v, for v in 0..255: sums of up to 255 entries count the ones of each plane."""
+    shifts = np.arange(8, dtype=np.uint64)
+    bits = np.arange(256, dtype=np.uint64)[:, None] >> shifts & np.uint64(1)
+    return np.asarray((bits << shifts * np.uint64(8)).sum(1, dtype=np.uint64))
+
+
+class Engine(Protocol):
+    """Level sums (n, outputs, positions) of codes under noise keys, and sums expected beyond the scale."""
+
+    def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]: ...
+
+
+class FastLayer(LayerSimulator):
+    """``cim.simulator.LayerSimulator`` with one product a tile; the same arguments and results.
+
+    ``engine``: ``"numba"`` or ``"torch"``, as there. ``activity``: see ``ACTIVITY``.
+    """
+
+    def __init__(
+        self,
+        spec: MacroSpec,
+        tiles: Sequence[SimulatedTile],
+        *,
+        window: Window | None,
+        inputs: int,
+        outputs: int,
+        range_code: int,
+        input_bits: int,
+        input_signed: bool,
+        read_noise: ReadNoise,
+        wire: Wire,
+        device: str = "cpu",
+        engine: str | None = None,
+        activity: float = ACTIVITY,
+    ) -> None:
+        super().__init__(
+            spec,
+            tiles,
+            window=window,
+            inputs=inputs,
+            outputs=outputs,
+            range_code=range_code,
+            input_bits=input_bits,
+            input_signed=input_signed,
+            read_noise=read_noise,
+            wire=wire,
+            device=device,
+            engine=engine or choose_engine(device),
+        )
+        self.activity = activity
+        self.weights = np.array([p.weight for p in self.planes], np.float64)
+        self.moments = [tile_moments(spec, t, self.weights, self.limits, activity) for t in self.tiles]
+        positive, negative = self.weights[self.weights > 0].sum(), self.weights[self.weights < 0].sum()
+        low, high = self.limits
+        self.sum_limits = (low * positive + high * negative, high * positive + low * negative)
+        self._engine: Engine | None = None
+        self.spread = plane_bytes()
+
+    def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]:
+        """As ``LayerSimulator.level_sums``; the share is an estimate (see the module), maps lie channels last."""
+        window = self.window
+        shape = (self.inputs,) if window is None else (window.channels, window.height, window.width)
+        if codes.ndim != 1 + len(shape) or codes.shape[1:] != shape:
+            raise ValueError(f"codes {codes.shape}, expected (n, {', '.join(map(str, shape))})")
+        if self._engine is None:
+            self._engine = self._make_engine()
+        sums, ends = self._engine.layer_sums(codes, key.words(len(codes)))
+        share = ends / max(1, self.conversions(len(codes)))
+        if window is None:
+            return sums.reshape(len(codes), self.outputs), share
+        return sums.reshape(len(codes), self.outputs, window.out_height, window.out_width), share
+
+    def _make_engine(self) -> Engine:
+        if self.engine == "numba":
+            from cim import fast_numba
+
+            return fast_numba.NumbaEngine(self)
+        from cim import fast_torch
+
+        return fast_torch.TorchEngine(self)
+
+    @property
+    def driven_top(self) -> int:
+        """Largest magnitude of a driven code."""
+        return 1 << (self.input_bits - (self.input_signed and not self.offset_inputs))
+
+    def terms(self, rows: NDArray[np.int16], bend: float) -> PlaceTerms:
+        """Terms of driven codes (places, rows), for any input coding."""
+        units = split_planes(rows, self.spec.inputs, self.input_bits, self.input_signed).astype(np.float32)
+        sums, driven, squares = (np.ascontiguousarray(u.sum(2).T) for u in (units, np.abs(units), units**2))
+        return place_terms(
+            sums,
+            driven,
+            squares,
+            self.weights,
+            typical=self.typical(rows.shape[1], bend),
+            bend=bend,
+            even=not self.spec.adc_signed,
+        )
+
+    def terms_of_counts(self, counts: NDArray[np.uint64], rows: int, bend: float) -> PlaceTerms:
+        """Terms of one-bit units from the ones of each plane, a byte each, (places,)."""
+        ones = counts.view(np.uint8).reshape(-1, 8)[:, : len(self.planes)].astype(np.float32)
+        return place_terms(
+            ones,
+            ones,
+            ones,
+            self.weights.astype(np.float32),
+            typical=self.typical(rows, bend),
+            bend=bend,
+            even=not self.spec.adc_signed,
+        )
+
+    def typical(self, rows: int, bend: float) -> float:
+        """Driven rows of a mean plane as the wires see them."""
+        n = self.activity * rows
+        return n / (1.0 + bend * n)

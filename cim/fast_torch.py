@@ -1,0 +1,187 @@
+"""The quick mode on torch alone: any device, any input coding.
+
+A tile is one convolution with its gains folded in (a matrix product where its rows are no
+whole channels); everything else is done in place on a few images at a time, so that sums
+stay in the cache. Noise comes from a pool of 2²⁰ normals whose distribution is exact (evenly
+spaced quantiles in random order), read from a place that the noise key chooses: stretches of
+it return after some 10⁶ draws.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from cim.spec import InputCoding
+from cim.windows import Window, unfold
+
+if TYPE_CHECKING:
+    from cim.fast import FastLayer, TileMoments
+
+CHUNK_VALUES = 1 << 18  # sums of one tile that are made at a time
+POOL = 1 << 20
+STEP = 16  # stretches of the pool start at multiples of this
+SAMPLED = 16  # every so many-th place is looked at for sums beyond the scale
+
+
+@functools.lru_cache(maxsize=4)
+def noise_pool(device: str) -> torch.Tensor:
+    """2²⁰ normals, (POOL,): quantiles of the distribution, shuffled."""
+    shares = (torch.arange(POOL, dtype=torch.float64) + 0.5) / POOL
+    order = torch.randperm(POOL, generator=torch.Generator().manual_seed(0x51B))
+    pool: torch.Tensor = torch.special.ndtri(shares)[order].float().to(device)
+    return pool
+
+
+class TorchEngine:
+    """``cim.fast.Engine`` on torch."""
+
+    def __init__(self, layer: FastLayer) -> None:
+        self.layer = layer
+        self.tiles = [_Tile(layer, moments, number) for number, moments in enumerate(layer.moments)]
+
+    @torch.inference_mode()
+    def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
+        """Level sums (n, outputs, positions), channels last in memory, and sums beyond the scale."""
+        layer, window = self.layer, self.layer.window
+        positions = 1 if window is None else window.positions
+        out = np.empty((len(codes), positions, layer.outputs), np.int32)
+        widest = max(m.cells.shape[1] for m in layer.moments)
+        step, ends = max(1, CHUNK_VALUES // (positions * widest)), 0.0
+        for first in range(0, len(codes), step):
+            part = slice(first, min(first + step, len(codes)))
+            driven = _padded(layer, codes[part])
+            total = torch.zeros(len(driven) * positions, layer.outputs, device=layer.device)
+            for tile in self.tiles:
+                ends += tile.add(driven, keys[part], total)
+            out[part] = total.to("cpu", torch.int32).view(-1, positions, layer.outputs).numpy()
+        return out.transpose(0, 2, 1), int(ends)
+
+
+def _padded(layer: FastLayer, codes: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Driven codes with their padding, channels last: (n, height, width, channels) or (n, features)."""
+    from cim.converters import check_codes
+
+    check_codes(codes, layer.input_bits, layer.input_signed)
+    if layer.window is None:
+        return layer.driven(codes)
+    pad_h, pad_w = layer.window.padding
+    last = codes.transpose(0, 2, 3, 1)
+    return layer.driven(np.pad(last, ((0, 0), (pad_h, pad_h), (pad_w, pad_w), (0, 0))))
+
+
+class _Tile:
+    """One tile's arrays as tensors."""
+
+    def __init__(self, layer: FastLayer, moments: TileMoments, number: int) -> None:
+        self.layer, self.moments, self.number = layer, moments, number
+        tile, window, m = moments.tile, layer.window, moments
+        rows, conversions = m.cells.shape
+        kernel = 1 if window is None else window.kernel[0] * window.kernel[1]
+        one_bit = layer.spec.inputs.coding is not InputCoding.TERNARY and layer.spec.inputs.bits_per_cycle == 1
+        self.direct = one_bit and rows < 256 and tile.inputs.start % kernel == 0 and rows % kernel == 0
+        self.channels = slice(tile.inputs.start // kernel, tile.inputs.stop // kernel)
+        self.wired = bool(m.kw.any())
+        self.subtracts = conversions != len(tile.outputs)
+
+        def tensor(values: NDArray[np.floating]) -> torch.Tensor:
+            return torch.as_tensor(np.ascontiguousarray(values, np.float32), device=layer.device)
+
+        self.cells = tensor(m.cells)
+        if window is not None:
+            shape = (conversions, rows // kernel, *window.kernel)
+            if self.direct:
+                self.filters = tensor(m.cells.T.reshape(shape)).contiguous(memory_format=torch.channels_last)
+        # Mean and variance are products of a place's terms with these: constant, rest, lean; squares, rest2, one.
+        self.means = tensor(np.stack([m.constant, m.rest, -m.lean]))
+        self.variances = tensor(np.stack([m.read, m.rest_variance, m.floor]))
+        self.kw = tensor(m.kw)
+        unit = float(1 << tile.correction.shift)
+        self.gain, self.offset = tensor(tile.correction.gain / unit), tensor(tile.correction.offset / unit)
+        self.input_gain = tensor(tile.correction.input_gain / unit) if tile.correction.input_gain.any() else None
+
+    def add(self, driven: NDArray[np.int16], keys: NDArray[np.uint32], total: torch.Tensor) -> float:
+        """Add this tile's level sums to ``total`` (places, outputs); give the sums expected beyond the scale."""
+        layer, m, tile = self.layer, self.moments, self.moments.tile
+        if self.direct:
+            y, counts = self._convolved(driven)
+            terms = layer.terms_of_counts(counts, len(tile.inputs), m.bend)
+        else:
+            rows = self._rows(driven)
+            y = torch.as_tensor(rows.astype(np.float32), device=layer.device) @ self.cells
+            terms = layer.terms(rows, m.bend)
+
+        def of(*names: NDArray[np.float32]) -> torch.Tensor:
+            return torch.as_tensor(np.stack(names, 1), device=layer.device)
+
+        one = np.ones_like(terms.rest)
+        low, high = layer.limits
+        sample = y[::SAMPLED] * of(terms.peak[::SAMPLED])
+        beyond = float((sample.abs_() >= (high + 0.5 if low < 0 else high)).sum()) * len(y) / len(sample)
+        if self.wired:
+            y.mul_(1.0 - of(terms.excess) * self.kw)
+        y.addmm_(of(one, terms.rest, terms.lean), self.means)
+        spread = (of(terms.squares, terms.rest2, one) @ self.variances).clamp_(min=0.0).sqrt_()
+        y.addcmul_(spread, self._noise(keys, y.shape[0], y.shape[1]))
+        y.clamp_(*layer.sum_limits).round_()
+        if self.subtracts:
+            y = y[:, : len(tile.outputs)] - y[:, len(tile.outputs) :]
+        level = torch.addcmul(self.offset, y, self.gain)
+        if self.input_gain is not None:
+            level.addmm_(of(terms.driven), self.input_gain[None])
+        total[:, tile.outputs.start : tile.outputs.stop].add_(level.round_(), alpha=tile.multiplier)
+        return beyond
+
+    def _convolved(self, driven: NDArray[np.int16]) -> tuple[torch.Tensor, NDArray[np.uint64]]:
+        """Products (places, conversions) and the ones of each plane, a byte each (places,)."""
+        window = self.layer.window
+        mine = driven[..., self.channels]
+        counts = self.layer.spread[mine & 255].sum(-1, dtype=np.uint64)
+        x = torch.as_tensor(mine.astype(np.float32), device=self.layer.device)
+        if window is None:
+            return x @ self.cells, counts
+        y = functional.conv2d(x.permute(0, 3, 1, 2), self.filters, None, window.stride, 0, window.dilation)
+        return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1]), _pooled(counts, window)
+
+    def _rows(self, driven: NDArray[np.int16]) -> NDArray[np.int16]:
+        window, inputs = self.layer.window, self.moments.tile.inputs
+        if window is None:
+            return driven[:, inputs.start : inputs.stop]
+        height, width = driven.shape[1:3]
+        bare = Window(window.channels, height, width, window.kernel, window.stride, (0, 0), window.dilation)
+        vectors = unfold(driven.transpose(0, 3, 1, 2), bare).reshape(-1, window.rows)
+        return vectors[:, inputs.start : inputs.stop].astype(np.int16)
+
+    def _noise(self, keys: NDArray[np.uint32], places: int, conversions: int) -> torch.Tensor:
+        length = places // len(keys) * conversions
+        pool = noise_pool(self.layer.device)
+        if length + STEP > POOL:
+            pool = pool.repeat(-(-(length + STEP) // POOL))
+        stretches = (len(pool) - length) // STEP
+        mixed = (keys[:, 0].astype(np.uint64) << np.uint64(32) | keys[:, 1]) + np.uint64(
+            (self.number + 1) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
+        )
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        chosen = ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(stretches)).astype(np.int64)
+        windows = pool.as_strided((stretches, length), (STEP, 1))
+        picked = windows.index_select(0, torch.as_tensor(chosen, device=pool.device))
+        return picked.view(places, conversions)
+
+
+def _pooled(counts: NDArray[np.uint64], window: Window) -> NDArray[np.uint64]:
+    """Sums of the pixels (n, height, width) under each kernel window, (places,)."""
+    down, across = window.out_height, window.out_width
+    total = np.zeros((len(counts), down, across), np.uint64)
+    for y, x in np.ndindex(window.kernel):
+        top, left = y * window.dilation[0], x * window.dilation[1]
+        total += counts[
+            :,
+            top : top + (down - 1) * window.stride[0] + 1 : window.stride[0],
+            left : left + (across - 1) * window.stride[1] + 1 : window.stride[1],
+        ]
+    return total.ravel()
