@@ -9,9 +9,11 @@ Student's t and both mixtures are tried; the likelihood of held-out cells decide
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
 from cim.calibration import CellState
 from cim.fit_cells import MIN_CELLS, TooFewCells, nearest_level
@@ -22,11 +24,13 @@ from cim.read_noise import ReadNoise
 from cim.tails import Tail
 
 MAX_UNREACHED = 4096
-MAX_KNOTS = 4  # ages of the law; more measured ages than this share knots
-KNOT_DECADES = 1.5
+MAX_KNOTS = 6  # ages of the law; more measured ages than this share knots
+KNOT_FACTOR = 10**0.9
+LEVEL_NODES = 12
 HELD_OUT = 5  # every fifth cell judges between the tails
 
 Floats = NDArray[np.float64]
+_EMPTY = np.zeros((0, 0))
 
 
 def fit_programming(
@@ -55,7 +59,7 @@ def fit_programming(
         levels_us: nodes of the law's tables, ascending.
         read_noise: its variance is taken out; all zeros where it is not known: then the law
             holds one read and ``memory_fresh_share`` is fitted.
-        knots_s: ages of the law's tables; None chooses at most four among ``ages_s``.
+        knots_s: ages of the law's tables; None: ``choose_knots``.
         tail: None lets the likelihood of every fifth cell decide.
         rounding_us: step of the readings where it is not small against the errors: a reading
             then stands for all values that round to it.
@@ -89,16 +93,36 @@ def fit_programming(
 
 
 def choose_knots(ages_s: Sequence[float]) -> list[float]:
-    """At most four of the ages, the first and the last among them, evenly spaced in log time,
-    1.5 decades apart or more (a shorter stretch says little about a slope).
+    """Ages for the law's tables: the first and the last, and of those between the ones that are
+    0.9 decades or more from the one before; at most six, evenly spread.
 
-    Example: 0.1, 1, 10, 100 and 1000 s give 0.1, 10 and 1000 s.
+    Example: 0.01, 0.1, 1, 4 and 10⁵ s give 0.01, 0.1, 1 and 10⁵ s.
     """
     ages = np.unique(np.asarray(ages_s, np.float64))
-    decades = np.log10(ages)
-    knots = int(np.clip(1 + (decades[-1] - decades[0]) / KNOT_DECADES, min(2, len(ages)), MAX_KNOTS))
-    wanted = np.linspace(decades[0], decades[-1], knots)
-    return [float(a) for a in ages[np.unique([int(np.abs(decades - w).argmin()) for w in wanted])]]
+    knots = [float(ages[0])]
+    for age in map(float, ages[1:]):
+        if age >= knots[-1] * KNOT_FACTOR:
+            knots.append(age)
+    if knots[-1] != ages[-1]:
+        knots[max(1, len(knots) - 1) :] = [float(ages[-1])]
+    wanted = np.linspace(0, len(knots) - 1, min(MAX_KNOTS, len(knots)))
+    return [knots[round(float(w))] for w in wanted]
+
+
+def choose_levels(targets_us: NDArray[np.floating], count: int = LEVEL_NODES) -> Floats:
+    """Nodes for targets that lie anywhere: evenly spaced in √G, since cells change fastest near zero.
+
+    From the 0.5 % to the 99.5 % quantile; a node with fewer than 30 cells nearest to it is left out.
+    """
+    targets = np.asarray(targets_us, np.float64)
+    low, high = np.quantile(targets[np.isfinite(targets)], [0.005, 0.995])
+    nodes = np.linspace(np.sqrt(max(low, 0.0)), np.sqrt(max(high, 0.0)), count) ** 2
+    while len(nodes) > 1:
+        cells = np.bincount(nearest_level(targets[np.isfinite(targets)], nodes), minlength=len(nodes))
+        if cells.min() >= MIN_CELLS:
+            break
+        nodes = np.delete(nodes, cells.argmin())
+    return np.unique(nodes)
 
 
 def _chosen(cells: Readings, knots: Floats, levels: Floats) -> Fit:
@@ -146,3 +170,39 @@ def programming_distance(
     places.sort()
     rank = np.arange(len(places) + 1) / len(places)
     return float(max(np.abs(places - rank[1:]).max(), np.abs(places - rank[:-1]).max()))
+
+
+def recalibrate(
+    law: ProgrammingLaw,
+    targets_us: NDArray[np.floating],
+    readings_us: NDArray[np.floating],
+    *,
+    ages_s: Sequence[float],
+    reads: Sequence[int],
+    read_noise: ReadNoise,
+    rounding_us: float = 0.0,
+) -> ProgrammingLaw:
+    """The law of another chip of the same kind, from a few of its cells: three numbers are fitted anew.
+
+        loc' = a + b · loc,    scale' = c · scale
+
+    Shapes, memory and the course over level and time stay. Maximum likelihood.
+
+    Args:
+        targets_us, readings_us: as for ``fit_programming``, of some hundred good cells.
+    """
+    targets, readings = np.asarray(targets_us, np.float64), np.asarray(readings_us, np.float64)
+    noise = np.sqrt(read_noise.at(targets)) / np.sqrt(np.asarray(reads, np.float64))[:, None]
+    cells = Readings(targets, readings - targets, noise, np.asarray(ages_s, np.float64), rounding_us).grouped()
+    fit = Fit.at_law(law)
+
+    def changed(p: Floats) -> ProgrammingLaw:
+        return replace(law, loc_us=p[0] + p[1] * law.loc_us, scale_us=np.exp(p[2]) * law.scale_us, covariance=_EMPTY)
+
+    def loss(p: Floats) -> float:
+        return -fit.at_law(changed(p)).likelihood(cells)
+
+    step = float(np.median(law.scale_us)) / 4.0
+    simplex = np.array([[0.0, 1.0, 0.0], [step, 1.0, 0.0], [0.0, 1.3, 0.0], [0.0, 1.0, 0.2]])
+    best = minimize(loss, simplex[0], method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 1e-3})
+    return changed(np.asarray(best.x, np.float64))

@@ -20,6 +20,7 @@ LEVEL_CELLS = 256  # targets beyond this many are put into so many groups of equ
 BINS = 200  # of errors within a group, where there are more cells than that
 SCATTER_CELLS, CHUNK = 16384, 2048  # cells that tell the errors, and how many at once
 STEPS = 60
+FARTHEST_STEP = 1.5  # of logarithms and logits, in one step
 NORMAL = np.linspace(-4.0, 4.0, 25)  # nodes of the reading's noise, in sigma
 NORMAL_WEIGHTS = np.exp(-0.5 * NORMAL**2) / np.exp(-0.5 * NORMAL**2).sum()
 ROUNDED = (np.arange(25) + 0.5) / 25.0 - 0.5  # nodes of rounding, in steps
@@ -49,12 +50,12 @@ class Readings:
         )
 
     def single(self) -> Groups:
-        """Every reading a group of its own, ages first."""
+        """Every reading a group of its own, ages first; weight 0 where there is none."""
         ages, cells = self.errors_us.shape
         each = np.arange(ages * cells)
         return Groups(
-            self.errors_us.ravel(),
-            np.ones(len(each)),
+            np.nan_to_num(self.errors_us.ravel()),
+            np.isfinite(self.errors_us.ravel()).astype(np.float64),
             each,
             each,
             np.tile(self.targets_us, ages),
@@ -147,12 +148,13 @@ class Fit:
         task = Task.of(cells.grouped(), knots, levels, tail)
         at = task.start() if start is None else start
         loss, slope, curvature = task.loss(at)
-        damping = 1e-3
+        damping, size = 1e-3, len(knots) * len(levels)
         for _ in range(STEPS):
             held = task.held(at, slope)
             step = np.zeros_like(at)
             inner = curvature[np.ix_(~held, ~held)]
             step[~held] = cho_solve(cho_factor(inner + damping * np.diag(np.diag(inner))), -slope[~held])
+            step[size:] = np.clip(step[size:], -FARTHEST_STEP, FARTHEST_STEP)
             there = np.clip(at + step, task.low, task.high)
             new = task.loss(there)
             if new[0] < loss:
@@ -172,6 +174,14 @@ class Fit:
         covariance = np.zeros_like(curvature)
         covariance[np.ix_(free, free)] = bread @ scatter @ bread
         return cls(knots, levels, tail, at, covariance)
+
+    @classmethod
+    def at_law(cls, law: ProgrammingLaw) -> Fit:
+        """A law that is there, to ask how likely cells are under it."""
+        share = np.clip(law.wide_share, 1e-9, 1.0 - 1e-9)
+        tables = [law.loc_us, np.log(law.scale_us), law.skew, np.log(law.df), np.log(share / (1.0 - share))]
+        at = np.append(np.stack(tables).ravel(), np.log(law.wide_ratio))
+        return cls(law.ages_s, law.levels_us, law.tail, at, np.zeros((0, 0)))
 
     def likelihood(self, groups: Groups) -> float:
         """Mean ln density of other cells."""
@@ -338,7 +348,7 @@ def _score_scatter(cells: Readings, knots: Floats, levels: Floats, tail: Tail, a
         which = np.arange(first, min(first + CHUNK * every, len(cells.targets_us)), every)
         single = cells.part(which).single()
         task = Task.of(single, knots, levels, tail)
-        scores = np.nan_to_num(task.densities(at)[1])
+        scores = task.densities(at)[1] * single.weights
         designs = [*task.local(at)[1], np.ones((len(single.starts), 1))]
         by_cell = np.concatenate(
             [

@@ -28,6 +28,7 @@ Floats = NDArray[np.float64]
 
 FARTHEST = 7.0  # sigma; no quantile is asked beyond
 HALVINGS = 40
+FAR = 1e100  # squared distances beyond this count as this
 ROOT = 0.5 * np.log(2.0 * np.pi)
 
 
@@ -185,7 +186,7 @@ def log_density(x: Floats, values: Floats, log_ratio: float, tail: Tail) -> tupl
     side = np.where(x >= loc, 1.0, -1.0)
     width = np.exp(log_scale + side * skew)
     u = (x - loc) / width
-    uu = u * u
+    uu = np.minimum(u * u, FAR)
     ratio2 = 1.0 if tail is Tail.STUDENT else np.exp(2.0 * log_ratio)
     far = uu / ratio2
     if tail is Tail.MIXTURE:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.integrate import quad
 
-from cim.fit_programming import choose_knots, fit_programming, programming_distance
+from cim.fit_programming import choose_knots, fit_programming, programming_distance, recalibrate
 from cim.programming_law import Law, ProgrammingLaw, Tail, law_at, redraw_law, time_weights
 from cim.read_noise import ReadNoise
 from cim.tails import log_density
@@ -211,10 +211,26 @@ def test_a_virtual_chip_moves_means_less_than_loc_and_skew_alone_would() -> None
 
 
 def test_knots_are_few_and_apart() -> None:
-    assert choose_knots([0.1, 1, 10, 100, 1e3]) == [0.1, 10.0, 1e3]
+    assert choose_knots([0.01, 0.1, 1.0, 4.0, 1e5]) == [0.01, 0.1, 1.0, 1e5]
     assert choose_knots([1.0, 3600.0]) == [1.0, 3600.0]
     assert choose_knots([1.0]) == [1.0]
     assert choose_knots([1.0, 2.0, 4.0]) == [1.0, 4.0]
+    assert choose_knots([1.0, 10.0, 20.0]) == [1.0, 20.0]
+    many = choose_knots(np.geomspace(1e-3, 1e6, 10).tolist())
+    assert (len(many), many[0], many[-1]) == (6, 1e-3, 1e6)
+
+
+def test_a_short_recalibration_moves_a_law_to_another_chip() -> None:
+    law = table()
+    other = replace(law, loc_us=0.5 + 1.5 * law.loc_us, scale_us=1.3 * law.scale_us)
+    targets, readings = cells(other, [1.0, 100.0], 1500, 10)
+    moved = recalibrate(law, targets, readings, ages_s=[1.0, 100.0], reads=[1, 1], read_noise=QUIET)
+    new_targets, later = cells(other, [1e4], 8000, 11)
+    before, after = (
+        programming_distance(which, new_targets, later[0], age_s=1e4, reads=1, read_noise=QUIET)
+        for which in (law, moved)
+    )
+    assert after < 0.04 < 0.08 < before
 
 
 def test_a_law_refuses_tables_of_another_shape_and_impossible_memory() -> None:
