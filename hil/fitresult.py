@@ -12,12 +12,12 @@ from hil.errors import FileError
 from hil.fitting import Fitted, fit_cells, record_of
 from hil.goodness import QUANTILES, AgeGoodness, judge
 from hil.measured_tables import CellTable
-from hil.readings import FOURTH, ODD, by_age, split
+from hil.readings import ODD, QUARTER, by_age, split
 from hil.recordwords import plain
 from hil.report_tables import duration
 from hil.watch import Watch
 
-HALVES = {ODD: "odd cell numbers", FOURTH: "every fourth cell"}
+HALVES = {ODD: "odd cell numbers", QUARTER: "a quarter of the cells, by a hash of their number"}
 FEWEST = 1000  # held-out cells below this make a distance coarse
 
 
@@ -76,7 +76,7 @@ class FitResult:
 def fit_table(
     table: CellTable,
     *,
-    held_out: str = FOURTH,
+    held_out: str = QUARTER,
     block: int = 1,
     temperature_c: float = 25.0,
     ages_to_s: float | None = None,
@@ -87,7 +87,7 @@ def fit_table(
     """Fit one part of a table's cells, judge on the rest, and make a record.
 
     Args:
-        held_out: which cells judge, ``odd`` or ``fourth``; in blocks of ``block`` neighbours.
+        held_out: which cells judge, ``odd`` or ``quarter``; in blocks of ``block`` neighbours.
         ages_to_s: fit readings up to this age only; later ages judge the extrapolation.
         base: a record that gives the parts that a table cannot.
         other: another table that the law is judged on, for instance another chip.
@@ -100,7 +100,7 @@ def fit_table(
     readings = by_age(table)
     test = split(readings.cells, held_out, block)
     if not test.any() or test.all():
-        raise FileError("the cells cannot be split into two", where=table.name, hint="--hold-out fourth or odd")
+        raise FileError("the cells cannot be split into two", where=table.name, hint="--hold-out quarter or odd")
     seen = readings.of(~test) if ages_to_s is None else readings.of(~test).until(ages_to_s)
     if not len(seen.ages_s):
         raise FileError(f"no reading up to {ages_to_s:g} s", where=table.name)

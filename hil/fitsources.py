@@ -18,7 +18,7 @@ from hil.errors import FileError, UsageError
 from hil.fitresult import FitResult, fit_table
 from hil.measured_tables import CellTable, read_table
 from hil.public_sets import SETS, Sweeps, read_bench, read_cells, read_traces
-from hil.readings import FOURTH
+from hil.readings import QUARTER
 from hil.recordwords import plain
 from hil.watch import Watch
 
@@ -77,7 +77,7 @@ def fit_source(
     known = SETS.get(public or "")
     return fit_table(
         cells,
-        held_out=hold_out or (known.held_out if known else FOURTH),
+        held_out=hold_out or (known.held_out if known else QUARTER),
         block=known.block if known else 1,
         temperature_c=temperature_c,
         ages_to_s=ages_to_s,

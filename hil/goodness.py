@@ -18,6 +18,7 @@ from hil.readings import GAP, Readings, level_knots
 
 PUBLISHED_NAME = "wan-2022"
 LEAST_SIGMA_US = 1e-3
+FEWEST = 10  # fewer cells at a level and age borrow from the levels beside it
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 Floats = NDArray[np.float64]
@@ -126,9 +127,14 @@ class Gaussian:
     def of(cls, readings: Readings) -> Gaussian:
         levels = level_knots(readings.targets_us)
         near = nearest_level(readings.targets_us, levels)
-        errors = readings.readings_us - readings.targets_us
-        mean = np.array([[np.nanmean(e[near == k]) for k in range(len(levels))] for e in errors])
-        variance = np.array([[np.nanvar(e[near == k], ddof=1) for k in range(len(levels))] for e in errors])
+        mean, variance = np.empty((2, len(readings.ages_s), len(levels)))
+        for a, errors in enumerate(readings.readings_us - readings.targets_us):
+            known = np.isfinite(errors)
+            count = np.bincount(near[known], minlength=len(levels))
+            enough = count >= FEWEST if (count >= FEWEST).any() else count == count.max()
+            found = [errors[known & (near == k)] for k in np.flatnonzero(enough)]
+            mean[a] = np.interp(levels, levels[enough], [f.mean() for f in found])
+            variance[a] = np.interp(levels, levels[enough], [f.var(ddof=min(1, len(f) - 1)) for f in found])
         return cls(readings.ages_s, levels, mean, variance)
 
     def below(self, targets: Floats, age_s: float, errors: Floats) -> Floats:

@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 class PublicSet:
     """Where a set lies, and how its cells are split between fit and test.
 
-    ``held_out`` is ``odd`` (odd cell numbers test) or ``fourth``; cells are split in blocks of
+    ``held_out`` is ``odd`` (odd cell numbers test) or ``quarter``; cells are split in blocks of
     ``block`` neighbours, which share a word or a pair.
     """
 
@@ -44,7 +44,7 @@ class PublicSet:
     words: str
     files: tuple[str, ...]
     folder: str
-    held_out: str = "fourth"
+    held_out: str = "quarter"
     block: int = 1
 
 

@@ -17,7 +17,7 @@ GAP = 10**0.15  # times closer than this factor are one age
 JUST_WRITTEN_S = 1e-3  # age given to readings at time 0
 MOST_LEVELS = 64  # more distinct targets than this are a continuum, and get KNOTS levels
 KNOTS = 16
-ODD, FOURTH = "odd", "fourth"
+ODD, QUARTER = "odd", "quarter"
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -147,13 +147,19 @@ def _pairs(place: NDArray[np.intp], readings: Floats, targets: Floats) -> tuple[
 
 
 def split(cells: NDArray[np.int64], held_out: str, block: int = 1) -> Flags:
-    """Which cells test: odd numbers, or every fourth block of ``block`` neighbouring numbers."""
+    """Which cells test: odd numbers, or a quarter of the blocks of ``block`` neighbouring numbers.
+
+    The quarter is chosen by a hash of the block's number (the finaliser of SplitMix64), so that no
+    pattern of the numbering, such as level = cell modulo 8, puts all cells of a level on one side.
+    """
     if held_out == ODD:
         return np.asarray(cells % 2 == 1)
-    if held_out != FOURTH:
-        raise UsageError(f"--hold-out {held_out}", hint=f"one of {ODD}, {FOURTH}")
-    blocks = np.unique(cells // block, return_inverse=True)[1]
-    return np.asarray(blocks % 4 == 3)
+    if held_out != QUARTER:
+        raise UsageError(f"--hold-out {held_out}", hint=f"one of {ODD}, {QUARTER}")
+    x = (cells // block).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray((x ^ (x >> np.uint64(31))) % np.uint64(4) == 3)
 
 
 def level_knots(targets_us: Floats) -> Floats:

@@ -160,7 +160,8 @@ def _writes(record: CalibrationRecord) -> list[str]:
             continue
         pulses = " ".join(f"{w.pulses[k, i]:>7.0f}" for i in shown)
         lines.append(
-            f"  {w.levels_us[k]:>10.2f} {cells:>7} {reached / cells:>8.2%} {low[k]:>8.2%} to {high[k]:>6.2%}         {pulses}"
+            f"  {w.levels_us[k]:>10.2f} {cells:>7} {reached / cells:>8.2%} {low[k]:>8.2%} to {high[k]:>6.2%}"
+            f"         {pulses}"
         )
     return lines
 

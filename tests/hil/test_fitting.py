@@ -44,7 +44,7 @@ def heavy_tailed(cells: int = 4000, *, seed: int = 0, noise_us: float = 0.0, rea
 
 @pytest.fixture(scope="module")
 def fitted() -> FitResult:
-    return fit_table(heavy_tailed())
+    return fit_table(heavy_tailed(8000))
 
 
 def csv(table: CellTable, path: Path, more: str = "", values: str = "") -> Path:
@@ -98,10 +98,16 @@ def test_too_many_times_ask_for_nominal_ones() -> None:
         by_age(CellTable("t", np.arange(100), many, np.ones(100), np.ones(100), False))
 
 
-def test_cells_are_split_by_parity_or_in_blocks() -> None:
+def test_cells_are_split_by_parity_or_by_a_hash_of_blocks() -> None:
     assert split(np.arange(4), "odd").tolist() == [False, True, False, True]
-    assert split(np.arange(8), "fourth").tolist() == [False, False, False, True] * 2
-    assert split(np.arange(8), "fourth", 2).tolist() == [False] * 6 + [True] * 2
+    cells = np.arange(40_000)
+    quarter = split(cells, "quarter")
+    assert quarter.mean() == pytest.approx(0.25, abs=0.01)
+    for period in (2, 4, 8, 16, 128):
+        shares = np.array([quarter[cells % period == k].mean() for k in range(period)])
+        assert np.abs(shares - 0.25).max() < 0.1, f"level = cell modulo {period} would be torn apart"
+    assert np.array_equal(split(cells, "quarter", 16), split(cells // 16, "quarter"))
+    assert np.array_equal(split(cells[::-1], "quarter"), quarter[::-1]), "a cell's side does not depend on the others"
     with pytest.raises(UsageError):
         split(np.arange(4), "even")
 
@@ -127,12 +133,12 @@ def test_the_law_of_the_cells_is_found(fitted: FitResult) -> None:
 
 
 def test_held_out_cells_are_nearer_to_the_law_than_to_the_baselines(fitted: FitResult) -> None:
-    assert fitted.cells == 3000
-    assert fitted.held_out_cells == 1000
+    assert fitted.cells + fitted.held_out_cells == 8000
+    assert fitted.held_out_cells == pytest.approx(2000, abs=150)
     assert len(fitted.goodness) == len(AGES)
     for row in fitted.goodness:
-        assert row.cells == 1000
-        assert row.law < 0.045 < 2 * row.floor
+        assert row.cells == fitted.held_out_cells
+        assert row.law < 0.04 < 2.1 * row.floor
         assert row.law < row.gaussian
         assert np.abs(row.measured_us - row.law_us)[1:6].max() < 0.5
     one_second = fitted.goodness[1]
@@ -173,7 +179,7 @@ def test_pulses_become_write_statistics(tmp_path: Path) -> None:
     assert result.record is not None
     writes = result.record.writes
     assert writes is not None
-    assert writes.cells.sum() == writes.reached.sum() == 600
+    assert writes.cells.sum() == writes.reached.sum() == result.cells
     assert (writes.pulses == 12).all()
 
 
@@ -250,7 +256,14 @@ def test_the_command_prints_the_goodness_and_writes_a_record(
     table, out = csv(heavy_tailed(2000), tmp_path / "t.csv"), tmp_path / "r.h5"
     assert run(["fit", str(table), "-o", str(out), "--temperature", "40C"]) == 0
     text = capsys.readouterr().out
-    for word in ("1500 fitted, 500 held out", "Gaussian", "published", "quantiles", "floor", f"record         {out}"):
+    for word in (
+        "held out (a quarter of the cells",
+        "Gaussian",
+        "published",
+        "quantiles",
+        "floor",
+        f"record         {out}",
+    ):
         assert word in text, text
     assert load_record(out).temperature_c == 40.0
     assert run(["fit", str(table), "--json"]) == 0
