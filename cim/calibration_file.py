@@ -52,7 +52,7 @@ def save_record(record: CalibrationRecord, path: str | Path) -> None:
     with h5py.File(content, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = f"{VERSION[0]}.{VERSION[1]}"
-        _write(file, record)
+        write_fields(file, record)
     partial = path.with_name(f".{path.name}.part")
     try:
         partial.write_bytes(content.getvalue())
@@ -80,12 +80,12 @@ def load_record(path: str | Path) -> CalibrationRecord:
             version = _text(file.attrs["version"])
             if int(version.split(".")[0]) > VERSION[0]:
                 raise NewerRecord(path, version)
-            return CalibrationRecord(**_read(file, CalibrationRecord))
+            return CalibrationRecord(**read_fields(file, CalibrationRecord))
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise RecordFileError(path, f"not a readable calibration: {error}") from error
 
 
-def _write(group: Any, part: Any) -> None:
+def write_fields(group: Any, part: Any) -> None:
     """Every field of a dataclass."""
     for item in fields(part):
         _put(group, item.name, getattr(part, item.name))
@@ -95,7 +95,7 @@ def _put(group: Any, name: str, value: Any) -> None:
     if value is None:
         return
     if is_dataclass(value):
-        _write(group.create_group(name), value)
+        write_fields(group.create_group(name), value)
     elif isinstance(value, np.ndarray):
         small = value.size < 64
         group.create_dataset(name, data=value, compression=None if small else "gzip", shuffle=not small)
@@ -114,7 +114,7 @@ def _put(group: Any, name: str, value: Any) -> None:
         raise TypeError(f"{name}: a record holds no {type(value).__name__}")
 
 
-def _read(group: Any, kind: type) -> dict[str, Any]:
+def read_fields(group: Any, kind: type) -> dict[str, Any]:
     """The fields that ``kind`` needs; names that a newer minor version added are left alone,
     fields that an older one lacks keep their defaults."""
     hints = get_type_hints(kind)
@@ -133,7 +133,7 @@ def _get(group: Any, name: str, hint: Any) -> Any:
         (hint,) = [h for h in get_args(hint) if h is not NoneType]
     origin, about = get_origin(hint), get_args(hint)
     if isinstance(hint, type) and is_dataclass(hint):
-        return hint(**_read(group[name], hint))
+        return hint(**read_fields(group[name], hint))
     if origin is np.ndarray:
         data = group[name]
         if data.size > MAX_BYTES // 8:

@@ -68,7 +68,6 @@ ROUNDS = 5  # alternations of lines, curves, noise and weights
 QUANTISATION = 1.0 / 12.0  # codes², variance of rounding
 MIN_VECTORS = 16
 MARGIN_SIGMA = 4.0  # vectors expected this close to an end of the scale are left out
-CURVE_SD = 2.0  # codes, widest prior of an INL node; narrowed to the size of the nodes that are seen well
 
 
 class TooFewVectors(ValueError):
@@ -300,40 +299,6 @@ def _reading_errors(x: Floats, w: Floats, readings: CellReadings, per_us: Floats
     on_offset = units @ (w * (1.0 / total - mean_x * dx / square)) * per_us
     variance = readings.variance_us2
     return np.sqrt((variance * on_gain**2).sum(0)), np.sqrt((variance * on_offset**2).sum(0))
-
-
-def _curves(y: Floats, t: Floats, w: Floats, setup: Converters) -> tuple[Floats, Floats]:
-    """One INL curve per converter from residuals t at codes y; no straight part over the codes seen."""
-    n, nodes = int(setup.adc.max()) + 1, setup.nodes
-    left, share = _place(y, nodes, setup.limits)
-    base = np.broadcast_to(setup.adc * nodes, y.shape) + left
-    size = n * nodes
-
-    def total(index: NDArray[np.int64], value: Floats) -> Floats:
-        return np.asarray(np.bincount(index.ravel(), value.ravel(), size), np.float64).reshape(n, nodes)
-
-    diagonal = total(base, w * (1 - share) ** 2) + total(base + 1, w * share**2)
-    beside = total(base, w * share * (1 - share))  # coupling of node k and k + 1
-    right = total(base, w * (1 - share) * t) + total(base + 1, w * share * t)
-    curves, errors = np.zeros((n, nodes)), np.zeros((n, nodes))
-    grid = np.arange(nodes, dtype=np.float64)
-    line = np.stack([np.ones(nodes), grid - grid.mean()], 1)
-    width = CURVE_SD
-    for _ in range(2):
-        for a in range(n):
-            matrix = np.diag(diagonal[a]) + np.diag(beside[a, :-1], 1) + np.diag(beside[a, :-1], -1)
-            inverse = np.linalg.inv(matrix + np.eye(nodes) / width**2)
-            # Least squares under the two conditions lineᵀ · matrix · curve = 0.
-            rule = line.T @ matrix
-            lever = inverse @ rule.T
-            keep = np.eye(nodes) - lever @ np.linalg.pinv(rule @ lever) @ rule
-            covariance = keep @ inverse
-            curves[a] = covariance @ right[a]
-            errors[a] = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-        well = errors < 0.1 * CURVE_SD
-        if well.any():
-            width = float(np.clip(1.5 * np.sqrt(np.mean(curves[well] ** 2)), 0.1, CURVE_SD))
-    return curves, errors
 
 
 def _noise(square: Floats, v: Floats, trusted: NDArray[np.bool_]) -> tuple[Floats, float, float]:

@@ -140,14 +140,18 @@ def _cell_part(
     dc/dδ = cov(c) (Bᵀ W − S A⁻¹ Xᵀ W) U
     """
     left, share = place(y, setup.nodes, setup.limits)
-    vector = np.arange(len(x))
+    vector, nodes = np.arange(len(x)), setup.nodes
+    units = cells.units.astype(np.float32)  # errors need no more digits
     moved = np.zeros_like(spread)
-    for j, adc in enumerate(setup.adc):
-        hats = np.zeros((len(x), setup.nodes))
-        hats[vector, left[:, j]] = 1.0 - share[:, j]
-        hats[vector, left[:, j] + 1] += share[:, j]
-        lines = np.stack([x[:, j], np.ones(len(x))], 1)
-        pull = ((hats - lines @ lever[j]) * w[:, j, None]).T @ cells.units  # (nodes, rows)
-        moved[adc] += (pull * cells.variance[:, j]) @ pull.T
+    for adc in range(len(spread)):
+        mine = np.flatnonzero(setup.adc == adc)
+        free = np.empty((len(x), len(mine), nodes), np.float32)  # (B − X lever) W of all its columns
+        for at, j in enumerate(mine):
+            hats = np.outer(x[:, j], -lever[j, 0]) - lever[j, 1]
+            hats[vector, left[:, j]] += 1.0 - share[:, j]
+            hats[vector, left[:, j] + 1] += share[:, j]
+            free[:, at] = hats * w[:, j, None]
+        pull = (free.reshape(len(x), -1).T @ units).reshape(len(mine), nodes, -1)  # (columns, nodes, rows)
+        moved[adc] = np.einsum("jkr,rj,jlr->kl", pull, cells.variance[:, mine], pull, optimize=True)
     result: Floats = spread @ moved @ spread
     return result

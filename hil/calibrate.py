@@ -3,7 +3,7 @@
 Only what can be told apart through the chip's own read path is reported (``GainKnown``). What is
 measured, and in which order, is in ``hil.calibration_steps``; how much, in ``hil.calibration_plan``;
 the measurements themselves in ``hil.probes``; the estimators in ``cim.fit``, ``cim.fit_wire``,
-``cim.fit_programming``, ``cim.fit_read_noise`` and ``cim.fit_thermal``.
+``cim.fit_programming``, ``cim.fit_read_noise`` and ``cim.fit_temperature``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cim import fit
 from cim.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated
 from cim.converters import code_limits
 from cim.fit_read_noise import fit_flicker
-from cim.fit_thermal import fit_conductance_per_k, fit_variance_per_k
+from cim.fit_temperature import fit_conductance_per_k, fit_variance_per_k
 from cim.programming_law import ProgrammingLaw, law_at
 from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec
@@ -29,14 +29,16 @@ from cim.wire_law import Wire
 from cim.write_verify import write_statistics
 from hil.calibration_fits import STUCK, Columns, NetworkCheck, cell_states, fit_wires, gain_known
 from hil.calibration_plan import PLANS, Budget
-from hil.calibration_steps import Hot, Measured, Steps, good_targets, joined, read_noise
+from hil.calibration_steps import Hot, Measured, Steps, first_of, good_targets, joined, read_noise
 from hil.calibration_store import StepStore
 from hil.driver import ChipDriver
 from hil.errors import Interrupted, MismatchError
 from hil.watch import Watch
 
+WIRE_VECTORS = 640  # of the transfer's that the wires are fitted on too
 METHOD = "hil.calibrate 2.0"
 HELD_OUT = 4  # every fourth cell is kept from the law's fit, for the goodness
+LAW_CELLS = 32768  # more cells than this tell no more about one law for the whole chip
 
 
 def calibrate(
@@ -104,7 +106,13 @@ def make_record(
     law, distances = fit_law(cells, noise, levels)
     aged = found.aged[-1]
     wired = [
-        Columns.of(spec, joined(found.transfer[m], found.blocks[m]), aged[m].readings_us, noise, aged[m].reads)
+        Columns.of(
+            spec,
+            joined(first_of(found.transfer[m], WIRE_VECTORS), found.blocks[m]),
+            aged[m].readings_us,
+            noise,
+            aged[m].reads,
+        )
         for m in found.blocks
     ]
     wire = fit_wires(wired)
@@ -194,11 +202,14 @@ class Cells:
 
 def fit_law(cells: Cells, noise: ReadNoise, levels_us: NDArray[np.float64]) -> tuple[ProgrammingLaw, list[float]]:
     """The programming law, and its distance (KS) at each age from cells that the fit has not seen."""
-    test = np.arange(len(cells.targets_us)) % HELD_OUT == 0
+    number = np.arange(len(cells.targets_us))
+    test = number % HELD_OUT == 0
+    stride = -(-len(number) // LAW_CELLS)
+    fitted = ~test & (number // HELD_OUT % stride == 0)
     law = fit.fit_programming(
-        cells.targets_us[~test],
-        cells.readings_us[:, ~test],
-        cells.states[~test],
+        cells.targets_us[fitted],
+        cells.readings_us[:, fitted],
+        cells.states[fitted],
         ages_s=cells.ages_s,
         reads=cells.reads,
         levels_us=levels_us,

@@ -23,7 +23,7 @@ from hil.agreement import (
     layer_statistics,
     summarise_cells,
 )
-from hil.calibrate import STUCK
+from hil.calibration_fits import STUCK
 from hil.cause_split import CauseSplit
 from hil.causes import Exact
 from hil.data import Dataset

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hil.calibration_plan import PLANS, Budget
 from hil.driver import ChipDriver
 from hil.job import DeployOptions
-from hil.probes import VECTORS
 from hil.transports import is_serial
 from hil.watch import Watch
 from mapping.place import macro_targets_us
@@ -74,7 +74,11 @@ def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: 
     size = macro.rows * macro.columns
     cells = sum(int(np.isfinite(macro_targets_us(program, m)).sum()) for m in program.macros)
     written = (2 + 4) * size + size // 8  # targets out; readings, pulses and outcome back
-    probes = 3 * written + 6 * 2 * size + VECTORS * (macro.logical_rows + 2 * macro.outputs)
+    plan = PLANS[Budget.DEFAULT]
+    readings = 3 + 3 + len(plan.noise_gaps_s) + 1  # after each fill and the pattern; ages; repeats; averaged
+    one_read = macro.logical_rows + 2 * macro.outputs
+    vectors = plan.idle_vectors + 2 * plan.batch + plan.real_vectors * macro.inputs.bits
+    probes = 3 * written + readings * 2 * size + vectors * one_read
     images = min(options.samples, 500)
     reads = sum(positions(step) * len(step.group.tiles) for step in program.matrices)
     planes = macro.inputs.bits / macro.inputs.bits_per_cycle

@@ -78,3 +78,9 @@ class OutputError(HilError):
     """An output cannot be written: disk full, no permission."""
 
     exit_code = ExitCode.CANNOT_WRITE
+
+
+class Interrupted(HilError):
+    """Ctrl-C, and what was done so far can be gone on with."""
+
+    exit_code = ExitCode.INTERRUPTED

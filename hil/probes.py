@@ -2,175 +2,233 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.converters import split_planes
-from cim.encoding import encode_tile
-from cim.spec import MacroSpec
 from firmware_protocols.messages import Returns, TileAddress
 from hil.driver import ChipDriver
 from hil.job import CALIBRATE
+from hil.probe_patterns import (
+    block_vectors,
+    network_vectors,
+    pattern_levels,
+    pattern_targets_us,
+    transfer_vectors,
+    wide_range,
+)
 from hil.watch import Watch
 
-STUCK_READS = 4
-VECTORS = 2048  # random products a macro at effort 1
+BLOCK_READS = 4  # averaged in one repeated read: a mean of low cells does not end at zero as single reads do
+STEP_REQUESTS = 1024  # sample numbers set aside for a step
+
+Floats32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Codes while no row is driven, of each conversion: mean and standard deviation over vectors."""
+
+    mean_codes: NDArray[np.float64]
+    sd_codes: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Stuck:
-    high_us: NDArray[np.float32]  # readings after all cells were SET to the top level
-    low_us: NDArray[np.float32]  # readings after all were RESET to level 0
+    """Readings (rows, columns) after SET to the top level and after RESET to level 0, NaN where left alone."""
+
+    high_us: Floats32
+    low_us: Floats32
     pulses: int
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    levels: NDArray[np.int8]
-    targets_us: NDArray[np.float32]
+    """The test pattern as written, (rows, columns), and cells read once it was ``early_s`` old."""
+
+    targets_us: Floats32
     reached: NDArray[np.bool_]
-    pulses: int
-    time_s: float
+    cell_pulses: NDArray[np.int32]
+    early_us: Floats32
+    early_s: float
+    time_s: float  # chip time after the last pulse
+
+    @property
+    def pulses(self) -> int:
+        return int(self.cell_pulses.sum())
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    readings_us: NDArray[np.float32]
+    """Mean of ``reads`` readings of each cell, (rows, columns)."""
+
+    readings_us: Floats32
     time_s: float
+    reads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Means of ``BLOCK_READS`` reads at several times, (times, rows, columns)."""
+
+    times_s: NDArray[np.float64]
+    readings_us: Floats32
 
 
 @dataclass(frozen=True, slots=True)
 class Products:
+    """Input units of one read (vectors, rows), and codes (vectors, conversions)."""
+
+    inputs: NDArray[np.int16]
+    codes: NDArray[np.int32]
+    range_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkProducts:
+    """Full-width input codes (vectors, rows), and codes (vectors, planes, conversions)."""
+
     inputs: NDArray[np.int16]
     codes: NDArray[np.int32]
     range_code: int
 
 
 class Probes:
-    """The measurements, each over all macros, so that one wait ages them all."""
+    """The measurements of some macros. ``begin`` a step before its measurements: its sample numbers
+    depend on the step alone, so that a calibration that was interrupted goes on with the same ones."""
 
-    def __init__(self, driver: ChipDriver, macros: tuple[int, ...], seed: int, effort: int, watch: Watch) -> None:
-        self.driver, self.macros, self.effort, self.watch = driver, macros, effort, watch
-        self.spec = driver.spec
-        self.seed = seed
-        self._sample = CALIBRATE | (seed & 0xFFFF) << 40
+    def __init__(self, driver: ChipDriver, macros: tuple[int, ...], seed: int, watch: Watch) -> None:
+        self.driver, self.macros, self.watch = driver, macros, watch
+        self.spec, self.seed = driver.spec, seed
+        self._next = 0
+
+    def begin(self, step: int) -> None:
+        self._next = step * STEP_REQUESTS
 
     def sample(self) -> int:
         """A new sample number: no two measurements share noise."""
-        self._sample += 1 << 24
-        return self._sample
+        self._next += 1
+        return CALIBRATE | (self.seed & 0xFFFF) << 40 | self._next << 24
 
     def rng(self, macro: int, what: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([self.seed, 0xCA1B, macro, what]))
 
-    def stuck_cells(self) -> dict[int, Stuck]:
-        """All cells SET and read, then all RESET and read."""
-        found = {}
-        for done, macro in enumerate(self.macros):
-            self.watch.step(done, len(self.macros), f"stuck cells, macro {macro}")
-            high, high_pulses = self._fill(macro, self.spec.macro.levels_us[-1])
-            low, low_pulses = self._fill(macro, self.spec.macro.levels_us[0])
+    @property
+    def now_s(self) -> float:
+        return self.driver.chip_time_ns * 1e-9
+
+    def wait_until(self, time_s: float) -> None:
+        self.driver.wait(max(time_s - self.now_s, 0.0))
+
+    def idle(self, vectors: int) -> dict[int, Idle]:
+        """Products of vectors that drive no row."""
+        spec, found = self.spec.macro, {}
+        nothing = np.zeros((vectors, spec.logical_rows), np.int16)
+        for macro in self._each("offsets", self.macros):
+            codes = self._multiply(macro, nothing, wide_range(spec)).codes
+            found[macro] = Idle(codes.mean(0, dtype=np.float64), codes.std(0, dtype=np.float64))
+        return found
+
+    def stuck_cells(self, reads: int, doubtful: dict[int, NDArray[np.bool_]] | None = None) -> dict[int, Stuck]:
+        """All cells, or the doubtful ones, SET and read, then RESET and read."""
+        spec, found = self.spec.macro, {}
+        for macro in self._each("stuck cells", self.macros):
+            wanted = np.ones((spec.rows, spec.columns), np.bool_) if doubtful is None else doubtful[macro]
+            high, high_pulses = self._fill(macro, spec.levels_us[-1], wanted, reads)
+            low, low_pulses = self._fill(macro, spec.levels_us[0], wanted, reads)
             found[macro] = Stuck(high, low, high_pulses + low_pulses)
         return found
 
-    def _fill(self, macro: int, target_us: float) -> tuple[NDArray[np.float32], int]:
-        targets = np.full((self.spec.macro.rows, self.spec.macro.columns), target_us, np.float32)
+    def _fill(self, macro: int, target_us: float, wanted: NDArray[np.bool_], reads: int) -> tuple[Floats32, int]:
+        targets = np.where(wanted, np.float32(target_us), np.float32(np.nan))
+        if not wanted.any():
+            return targets, 0
         outcome = self.driver.program_cells(macro, targets, sample=self.sample())
-        readings = self.driver.read_cells(macro, reads=STUCK_READS, sample=self.sample())
-        return readings, int(outcome.pulses.sum(dtype=np.int64))
+        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
+        return np.where(wanted, readings, np.float32(np.nan)), int(outcome.pulses.sum(dtype=np.int64))
 
-    def write_pattern(self) -> dict[int, Pattern]:
-        """The test pattern of every macro."""
+    def write_pattern(self, early_reads: int, early_s: float) -> dict[int, Pattern]:
+        """The test pattern of every macro; each is read ``early_s`` after its own last pulse."""
         written = {}
-        for done, macro in enumerate(self.macros):
-            self.watch.step(done, len(self.macros), f"pattern, macro {macro}")
-            levels = pattern_levels(self.spec.macro, self.rng(macro, 0))
-            targets = pattern_targets_us(self.spec.macro, levels)
+        for macro in self._each("pattern", self.macros):
+            targets = pattern_targets_us(self.spec.macro, pattern_levels(self.spec.macro, self.rng(macro, 0)))
             outcome = self.driver.program_cells(macro, targets, sample=self.sample())
+            done_s = self.now_s
+            self.driver.wait(early_s)
+            early = self.driver.read_cells(macro, reads=early_reads, sample=self.sample())
             written[macro] = Pattern(
-                levels,
-                targets,
-                outcome.reached,
-                int(outcome.pulses.sum(dtype=np.int64)),
-                self.driver.chip_time_ns * 1e-9,
+                targets, outcome.reached, outcome.pulses.astype(np.int32), early, self.now_s - done_s, done_s
             )
         return written
 
     def read(self, reads: int, what: str) -> dict[int, Reading]:
         found = {}
-        for done, macro in enumerate(self.macros):
-            self.watch.step(done, len(self.macros), f"{what}, macro {macro}")
-            readings = self.driver.read_cells(macro, reads=min(reads, 255), sample=self.sample())
-            found[macro] = Reading(readings, self.driver.chip_time_ns * 1e-9)
+        for macro in self._each(what, self.macros):
+            readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
+            found[macro] = Reading(readings, self.now_s, reads)
         return found
 
-    def read_pairs(self) -> dict[int, NDArray[np.float32]]:
-        """Two single reads of every cell, one after the other."""
-        first, second = self.read(1, "single reads"), self.read(1, "single reads")
-        return {m: np.stack([first[m].readings_us, second[m].readings_us]) for m in self.macros}
+    def repeat(self, gaps_s: Sequence[float], macros: tuple[int, ...]) -> dict[int, Repeats]:
+        """Reads of the same cells: one, and again after each gap."""
+        times: dict[int, list[float]] = {m: [] for m in macros}
+        readings: dict[int, list[Floats32]] = {m: [] for m in macros}
+        for gap in (0.0, *gaps_s):
+            self.driver.wait(gap)
+            for macro in self._each("repeated reads", macros):
+                readings[macro].append(self.driver.read_cells(macro, reads=BLOCK_READS, sample=self.sample()))
+                times[macro].append(self.now_s)
+        return {m: Repeats(np.array(times[m]), np.stack(readings[m])) for m in macros}
 
-    def multiply(self) -> dict[int, Products]:
-        """Raw codes of random vectors of one read each, from few rows to all, over the whole scale."""
+    def transfer(self, vectors: int, batch: int) -> dict[int, Products]:
+        """Raw codes of ramps and random vectors, one read each, over the whole scale."""
+        spec, found = self.spec.macro, {}
+        for macro in self._each("transfer", self.macros):
+            inputs = transfer_vectors(spec, vectors, self.rng(macro, 16 + batch))
+            found[macro] = self._multiply(macro, inputs, wide_range(spec))
+        return found
+
+    def blocks(self, vectors: int, macros: tuple[int, ...]) -> dict[int, Products]:
+        """Raw codes of rows driven side by side, near and far: what wires lose depends on where."""
+        spec, found = self.spec.macro, {}
+        for macro in self._each("near and far rows", macros):
+            inputs = block_vectors(spec, vectors, self.rng(macro, 2))
+            found[macro] = self._multiply(macro, inputs, wide_range(spec))
+        return found
+
+    def network(self, vectors: int) -> dict[int, NetworkProducts]:
+        """Raw codes of inputs like a network's, all planes."""
+        spec, found = self.spec.macro, {}
+        for macro in self._each("network-like products", self.macros):
+            inputs = network_vectors(spec, vectors, self.rng(macro, 3))
+            codes = self._raw(macro, inputs, wide_range(spec), spec.inputs.bits)
+            found[macro] = NetworkProducts(inputs, codes, wide_range(spec))
+        return found
+
+    def _multiply(self, macro: int, inputs: NDArray[np.int16], range_code: int) -> Products:
         spec = self.spec.macro
-        found = {}
-        for done, macro in enumerate(self.macros):
-            self.watch.step(done, len(self.macros), f"products, macro {macro}")
-            inputs = random_vectors(spec, VECTORS * self.effort, self.rng(macro, 1))
-            range_code = wide_range(spec)
-            result = self.driver.mvm(
-                TileAddress(macro, 0, spec.logical_rows, 0, spec.outputs),
-                inputs,
-                range_code=range_code,
-                input_bits=max(spec.inputs.bits_per_cycle, 1),
-                input_signed=False,
-                sample=self.sample(),
-                vectors_per_sample=len(inputs),
-                returns=Returns.RAW,
-            )
-            units = split_planes(inputs, spec.inputs, max(spec.inputs.bits_per_cycle, 1), False)[0]
-            found[macro] = Products(units, result.values[:, 0, :], range_code)
-        return found
+        bits = max(spec.inputs.bits_per_cycle, 1)
+        codes = self._raw(macro, inputs, range_code, bits)[:, 0, :]
+        return Products(split_planes(inputs, spec.inputs, bits, False)[0], codes, range_code)
 
+    def _raw(self, macro: int, inputs: NDArray[np.int16], range_code: int, bits: int) -> NDArray[np.int32]:
+        spec = self.spec.macro
+        result = self.driver.mvm(
+            TileAddress(macro, 0, spec.logical_rows, 0, spec.outputs),
+            inputs,
+            range_code=range_code,
+            input_bits=bits,
+            input_signed=False,
+            sample=self.sample(),
+            vectors_per_sample=len(inputs),
+            returns=Returns.RAW,
+        )
+        return result.values
 
-def pattern_levels(spec: MacroSpec, rng: np.random.Generator) -> NDArray[np.int8]:
-    """Random levels (logical rows, outputs): mostly positive in even rows, mostly negative in odd ones.
-
-    Driving only even or only odd rows then reaches the ends of a converter's scale.
-    """
-    size = rng.integers(0, spec.max_level + 1, (spec.logical_rows, spec.outputs))
-    sign = np.where(np.arange(spec.logical_rows) % 2 == 0, 1, -1)[:, None]
-    flip = np.where(rng.random(size.shape) < 0.2, -1, 1)
-    return (size * sign * flip).astype(np.int8)
-
-
-def pattern_targets_us(spec: MacroSpec, levels: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Targets (rows, columns) of a pattern that fills the macro; NaN in rows out of service."""
-    targets = np.full((spec.rows, spec.columns), np.nan, np.float32)
-    tile = encode_tile(levels, spec, 0, 0)
-    targets[np.ix_(tile.word_lines, tile.bit_lines)] = tile.targets_us
-    return targets
-
-
-def random_vectors(spec: MacroSpec, count: int, rng: np.random.Generator) -> NDArray[np.int16]:
-    """Input codes of one read, (count, logical rows): a random share of even and of odd rows driven.
-
-    Every other vector drives few rows: there read noise is small and offsets show. None drives
-    no row at all: without noise to blur the rounding, that tells an offset to half a code only.
-    """
-    rows = spec.logical_rows
-    most = np.where(np.arange(count) % 2 == 0, 1.0, 0.2)[:, None]
-    share = (most * rng.random((count, 2)))[:, np.arange(rows) % 2]
-    on = rng.random((count, rows)) < share
-    on[np.arange(count), rng.integers(0, rows, count)] |= ~on.any(1)
-    codes = rng.integers(1, 1 << spec.inputs.bits_per_cycle, (count, rows))
-    return np.where(on, codes, 0).astype(np.int16)
-
-
-def wide_range(spec: MacroSpec) -> int:
-    """The ADC range that half of all cells at the top level just fill."""
-    unit = (1 << spec.inputs.bits_per_cycle) - 1
-    reach = spec.logical_rows / 4 * (spec.levels_us[-1] - spec.levels_us[0]) * unit / 2
-    wide = [i for i, scale in enumerate(spec.adc.full_scales_us) if scale >= reach]
-    return wide[0] if wide else len(spec.adc.full_scales_us) - 1
+    def _each(self, what: str, macros: tuple[int, ...]) -> Iterator[int]:
+        """The macros, each told to the watcher as its turn comes."""
+        for done, macro in enumerate(macros):
+            self.watch.step(done, len(macros), f"{what}, macro {macro}")
+            yield macro

@@ -36,23 +36,44 @@ def calibrate(
     macros: Macros = None,
     only: Annotated[str, typer.Option(help="macros to measure: 0-3,7; default all", show_default=False)] = "",
     age: Annotated[str, typer.Option(help="age at which cells and columns are measured")] = "1h",
-    full: Annotated[bool, typer.Option("--full", help="four times the vectors and reads")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="fewer vectors and reads, larger errors")] = False,
+    full: Annotated[bool, typer.Option("--full", help="more vectors, reads and ages, smaller errors")] = False,
+    second_temperature: Annotated[
+        str | None,
+        typer.Option(help="measure again when the chip says it has this temperature, 60 or 60C", show_default=False),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted calibration")] = False,
     seed: Seed = 0,
     baud: Baud = 921600,
     as_json: Json = False,
 ) -> int:
-    """Measure a chip through the driver: stuck cells, programming spread, read noise, column gain and offset."""
+    """Measure a chip through the driver: stuck cells, writing, relaxation, read noise, columns, wires."""
     from cim.calibration_file import save_record
     from hil.calibrate import calibrate
+    from hil.calibration_plan import Budget
+    from hil.calibration_store import discard_steps, partial_folder
     from hil.open import open_chip
     from hil.recordwords import record_lines
 
+    if quick and full:
+        raise UsageError("--quick and --full exclude each other")
     address = chip_address(port, emulated, chip, macros)
     with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
         chosen = numbers(only, driver.spec.macros) if only else tuple(range(driver.spec.macros))
-        record = calibrate(driver, chosen, seed=seed, age_s=seconds(age), effort=4 if full else 1, watch=watch)
+        record = calibrate(
+            driver,
+            chosen,
+            seed=seed,
+            age_s=seconds(age),
+            budget=Budget.QUICK if quick else Budget.FULL if full else Budget.DEFAULT,
+            second_temperature_c=None if second_temperature is None else celsius(second_temperature),
+            partial=partial_folder(out),
+            resume=resume,
+            watch=watch,
+        )
     with writing(out):
         save_record(record, out)
+    discard_steps(partial_folder(out))
     print_result(record_lines(record), {"record": str(out), "serial": record.serial, "macros": list(chosen)}, as_json)
     return ExitCode.DONE
 
@@ -70,7 +91,7 @@ def fit(
     data: Annotated[Path | None, typer.Option(help="where public sets lie (also HIL_DATA)", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the record to write", show_default=False)] = None,
     hold_out: Annotated[
-        str | None, typer.Option(help="cells that judge the fit: odd or fourth; default fourth", show_default=False)
+        str | None, typer.Option(help="cells that judge the fit: odd or quarter; default quarter", show_default=False)
     ] = None,
     ages_to: Annotated[
         str | None, typer.Option(help="fit up to this age only; later ages judge", show_default=False)
