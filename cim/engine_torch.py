@@ -54,7 +54,7 @@ class _TileOnDevice:
         def tensor(values: NDArray[np.floating]) -> torch.Tensor:
             return torch.as_tensor(np.ascontiguousarray(values, np.float32), device=layer.device)
 
-        self.cells, self.variance = tensor(prepared.cells), tensor(prepared.variance)
+        self.cells, self.variance = tensor(prepared.cells), tensor(prepared.mean_variance)
         self.lengths = tensor(prepared.lengths)
         self.wire = tensor(prepared.wire)
         tile = prepared.tile
@@ -88,10 +88,11 @@ class _TileOnDevice:
             driven = torch.nn.functional.pad(x.abs(), (0, self.groups * GROUP - rows))
             loads = driven.reshape(-1, self.groups, GROUP).sum(2).cumsum(1) * self.lengths
             beyond = loads.flip(1).cumsum(1).flip(1).repeat_interleave(GROUP, 1)[:, :rows]
-            y = y - self.wire * ((x * beyond) @ self.cells)
+            count = driven.sum(1, keepdim=True)
+            y = y - self.wire * ((x * beyond) @ self.cells) / (1.0 + self.prepared.bend * count)
         y = y + self.offset
         if self.noisy:
-            spread = ((x * x) @ self.variance).add_(self.noise2).sqrt_()
+            spread = torch.addcmul(self.noise2, (x * x).sum(1, keepdim=True), self.variance).sqrt_()
             y += spread.mul_(torch.randn(y.shape, generator=generator, device=y.device))
         low, high = self.layer.limits
         place = ((y - low) / (high - low)).clamp(0.0, 1.0) * (self.inl.shape[1] - 1)

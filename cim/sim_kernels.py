@@ -1,11 +1,9 @@
-"""The simulator's fused numba kernels: products, wires, noise, converter, shift-add in one pass.
+"""The simulator's fused numba kernel for any input units: products, wires, noise, converter, shift-add in one pass.
 
-Nothing between input bits and shift-added codes is written to memory. Imports numba and
-compiles at first use (cached on disk): import this module late.
-
-Conversions are taken sixteen at a time (a *block*). One-bit units use tables: for every
-group of eight rows and every pattern of eight bits the sum of those rows, so one lookup
-replaces eight multiplications. Wider or signed units are multiplied row by row.
+Nothing between input units and shift-added codes is written to memory. Conversions are taken
+sixteen at a time (a *block*) in single precision. One-bit units have a faster way
+(``cim.lookup_kernels``) unless their sums need more than 16 bits. Imports numba and compiles
+at first use (cached on disk): import this module late.
 """
 
 from __future__ import annotations
@@ -24,13 +22,11 @@ from cim.simd import (
     and_i,
     as_floats,
     as_ints,
-    count_ones,
     floor,
     fma,
     gather,
     lanes,
     load,
-    load_bytes,
     maximum,
     minimum,
     mul,
@@ -50,14 +46,12 @@ from cim.simd import (
 )
 from cim.wire_law import GROUP
 
-PATTERNS = 1 << GROUP
 # Rows of the per-conversion parameter array.
-OFFSET, NOISE2, WIRE, PARAMETERS = 0, 1, 2, 3
+OFFSET, NOISE2, VARIANCE, WIRE, PARAMETERS = 0, 1, 2, 3, 4
 # Entries of the converter array: lowest and highest code, INL nodes − 1, nodes per code; codes whose
 # distance from the middle is the reach are at an end of the scale (for unsigned codes only the upper one).
 LOW, HIGH, SEGMENTS, PER_CODE, MIDDLE, REACH = 0, 1, 2, 3, 4, 5
-# INL words: value at a node and rise to the next one, 16 bits each, in 1/1024 of a code about 32768.
-WORD_ZERO, WORD_PER_CODE = 32768, 1024
+WORD_ZERO = 32768  # INL words: value at a node and rise to the next one, 16 bits each about this
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _f, _i = np.float32, np.int32
@@ -77,7 +71,7 @@ _Z5, _Z6, _Z7, _Z8, _Z9 = _f(0.262642614), _f(-0.05655562777), _f(0.00781201004)
 _LN2, _TOP = _f(0.6931471805599453), _f(32 * 0.6931471805599453)
 _HALF, _ONE, _ZERO = _f(0.5), _f(1.0), _f(0.0)
 _MANTISSA, _EXPONENT_ONE, _BIAS = _i(0x007FFFFF), _i(0x3F800000), _i(127)
-_HALF_WORD, _WORD_ZERO, _WORD_UNIT = _i(0xFFFF), _f(WORD_ZERO), _f(1.0 / WORD_PER_CODE)
+_HALF_WORD, _WORD_ZERO = _i(0xFFFF), _f(WORD_ZERO)
 _POSITIVE, _SIGN = _i(0x7FFFFFFF), _i(-(1 << 31))
 
 
@@ -101,7 +95,7 @@ def _normals(counter: Any, key0: Any, key1: Any) -> Any:
 
 
 @njit(inline="always", **_options)
-def _codes(y: Any, curve: Any, inl: Any, converter: Any) -> Any:
+def _codes(y: Any, curve: Any, inl: Any, inl_unit: Any, converter: Any) -> Any:
     """ADC codes of sixteen sums in codes: INL between its nodes, ⌊y + ½⌋, clipped."""
     last = splat(converter[SEGMENTS])
     place = mul(sub(y, splat(converter[LOW])), splat(converter[PER_CODE]))
@@ -110,46 +104,21 @@ def _codes(y: Any, curve: Any, inl: Any, converter: Any) -> Any:
     word = gather(inl, add_i(curve, to_ints(node)))
     left = sub(to_floats(and_i(word, splat_i(_HALF_WORD))), splat(_WORD_ZERO))
     rise = sub(to_floats(shift_right(word, _i(16))), splat(_WORD_ZERO))
-    y = fma(fma(rise, sub(place, node), left), splat(_WORD_UNIT), y)
+    y = fma(fma(rise, sub(place, node), left), splat(inl_unit), y)
     return minimum(maximum(floor(add(y, splat(_HALF))), splat(converter[LOW])), splat(converter[HIGH]))
 
 
-def inl_words(inl_codes: NDArray[np.float64]) -> NDArray[np.int32]:
-    """INL curves (conversions, nodes) as words (conversions, nodes − 1): one lookup gives a segment.
+def inl_words(inl_codes: NDArray[np.float64]) -> tuple[NDArray[np.int32], np.float32]:
+    """INL curves (conversions, nodes) as words (conversions, nodes − 1), one lookup a segment; codes of one unit.
 
-    Values are rounded to 1/1024 code.
-
-    Raises:
-        ValueError: a curve leaves ±15 codes, which the words do not hold.
+    Values are rounded to a unit of 1/1024 code, or coarser where a curve or a step of it exceeds 31 codes.
     """
-    largest = float(np.abs(inl_codes).max(initial=0.0))
-    if largest > 15.0:
-        raise ValueError(f"INL of {largest:.1f} codes; this engine holds 15: use engine='torch'")
-    fixed = np.rint(inl_codes * WORD_PER_CODE).astype(np.int64) + WORD_ZERO
-    words = (fixed[:, :-1] & 0xFFFF) | (np.diff(fixed, axis=1) + WORD_ZERO) << 16
-    return words.astype(np.uint32).view(np.int32)
-
-
-@njit(**_options)
-def fill_tables(cells: Any, variance: Any, tables: Any) -> None:
-    """Sums of every bit pattern of every group.
-
-    ``cells``, ``variance`` float32 (groups · 8, blocks · 16); ``tables`` float32 (blocks,
-    groups, 256, 32): sixteen sums of cells, then sixteen of variances.
-    """
-    blocks, groups = tables.shape[0], tables.shape[1]
-    for b in range(blocks):
-        for g in range(groups):
-            for j in range(2 * LANES):
-                tables[b, g, 0, j] = 0.0
-            for bit in range(GROUP):
-                row = g * GROUP + bit
-                for pattern in range(1 << bit):
-                    for j in range(LANES):
-                        column = b * LANES + j
-                        tables[b, g, pattern + (1 << bit), j] = tables[b, g, pattern, j] + cells[row, column]
-                        total = tables[b, g, pattern, LANES + j] + variance[row, column]
-                        tables[b, g, pattern + (1 << bit), LANES + j] = total
+    largest = max(np.abs(inl_codes).max(initial=0.0), np.abs(np.diff(inl_codes, axis=1)).max(initial=0.0))
+    unit = max(1.0 / 1024, float(largest) / 32766)
+    fixed = np.rint(inl_codes / unit).astype(np.int64)
+    rise = np.diff(fixed, axis=1).clip(-WORD_ZERO, WORD_ZERO - 1)
+    words = (fixed[:, :-1] + WORD_ZERO) | (rise + WORD_ZERO) << 16
+    return words.astype(np.uint32).view(np.int32), np.float32(unit)
 
 
 @njit(**_options)
@@ -160,101 +129,28 @@ def unfold_rows(maps: Any, starts: Any, steps: Any, rows: Any) -> None:
             rows[p, r] = maps[starts[p] + steps[r]]
 
 
-@njit(inline="always", **_options)
-def _transpose_bits(x: Any) -> Any:
-    """Eight bytes of eight bits transposed: byte b of the result holds the bits b (Hacker's Delight, 7-3)."""
-    t = (x ^ (x >> np.uint64(7))) & np.uint64(0x00AA00AA00AA00AA)
-    x = x ^ t ^ (t << np.uint64(7))
-    t = (x ^ (x >> np.uint64(14))) & np.uint64(0x0000CCCC0000CCCC)
-    x = x ^ t ^ (t << np.uint64(14))
-    t = (x ^ (x >> np.uint64(28))) & np.uint64(0x00000000F0F0F0F0)
-    return x ^ t ^ (t << np.uint64(28))
-
-
 @njit(**_options)
-def unfold_bits(maps: Any, starts: Any, steps: Any, words: Any) -> None:
-    """The same for one-bit units: words (positions, groups) uint64, byte b holds bit b of eight uint8 codes."""
-    rows = steps.shape[0]
-    whole = rows // GROUP
-    for p in range(starts.shape[0]):
-        start = starts[p]
-        for g in range(whole):
-            x = np.uint64(0)
-            for r in range(GROUP):
-                x |= np.uint64(maps[start + steps[g * GROUP + r]]) << np.uint64(8 * r)
-            words[p, g] = _transpose_bits(x)
-        if whole * GROUP < rows:
-            x = np.uint64(0)
-            for r in range(whole * GROUP, rows):
-                x |= np.uint64(maps[start + steps[r]]) << np.uint64(8 * (r - whole * GROUP))
-            words[p, whole] = _transpose_bits(x)
-
-
-@njit(**_options)
-def convert_bits(
-    patterns: Any, tables: Any, lengths: Any, parameters: Any, curves: Any, inl: Any, converter: Any,
-    weights: Any, keys: Any, loads: Any, sums: Any,
+def convert_units(
+    units: Any, cells: Any, lengths: Any, bend: Any, parameters: Any, curves: Any, inl: Any, inl_unit: Any,
+    converter: Any, weights: Any, keys: Any, sums: Any,
 ) -> float:  # fmt: skip
-    """Shift-added codes of one tile for one-bit units; the places of all images one after the other.
+    """Shift-added codes of one tile; the places of all images one after the other.
 
     Args:
-        patterns: uint8 (places · groups · 8 + 8,), the eight bits of a group for each plane.
-        tables: of ``fill_tables``.
-        lengths: float32 (groups,), see ``cim.wire_law.far_first``.
+        units: float32 (planes, places, groups · 8), driven units.
+        cells: float32 (groups · 8, blocks · 16).
+        lengths: float32 (groups,), of ``cim.simulator.segment_lengths``; ``bend`` as in ``PreparedTile``.
         parameters: float32 (PARAMETERS, blocks · 16).
-        curves: float32 (blocks · 16,) first word of each conversion's curve in ``inl``, int32 (of ``inl_words``).
+        curves: float32 (blocks · 16,) first word of each conversion's curve in ``inl``, int32 (of ``inl_words``,
+            which gives ``inl_unit`` too).
         converter: float32 (6,).
         weights: float32 (planes,).
         keys: int32 (images, 2) noise keys; places divide evenly among images.
-        loads: float32 scratch (groups · 16,).
         sums: float32 (places, blocks · 16), written: Σ planes weight · code.
 
     Returns:
         Conversions that ended on the last code, padding lanes included where they do.
     """
-    blocks, groups = tables.shape[0], tables.shape[1]
-    width = parameters.shape[1]
-    row = PATTERNS * 2 * LANES
-    per_image = sums.shape[0] // keys.shape[0]
-    ends = splat(_ZERO)
-    for b in range(blocks):  # outermost: one block's tables stay in the cache
-        offset = load(parameters, OFFSET * width + b * LANES)
-        noise2 = load(parameters, NOISE2 * width + b * LANES)
-        wire = load(parameters, WIRE * width + b * LANES)
-        curve = to_ints(load(curves, b * LANES))
-        for p in range(sums.shape[0]):
-            key0, key1 = keys[p // per_image, 0], keys[p // per_image, 1]
-            driven = splat(_ZERO)
-            for g in range(groups):
-                ones = count_ones(load_bytes(patterns, (p * groups + g) * GROUP))
-                driven = add(driven, to_floats(ones))  # lanes 0..7 are the planes, the rest is not used
-                store(loads, g * LANES, mul(driven, splat(lengths[g])))
-            total = splat(_ZERO)
-            for plane in range(weights.shape[0]):
-                d, v, loss = splat(_ZERO), splat(_ZERO), splat(_ZERO)
-                at = b * groups * row
-                for g in range(groups):
-                    here = at + np.int64(patterns[(p * groups + g) * GROUP + plane]) * (2 * LANES)
-                    d = add(d, load(tables, here))
-                    v = add(v, load(tables, here + LANES))
-                    loss = fma(d, splat(loads[g * LANES + plane]), loss)
-                    at += row
-                y = sub(add(d, offset), mul(loss, wire))
-                counter = _i(((p % per_image * weights.shape[0] + plane) * blocks + b) * LANES)
-                z = _normals(add_i(lanes(), splat_i(counter)), key0, key1)
-                code = _codes(fma(sqrt(add(v, noise2)), z, y), curve, inl, converter)
-                ends = add(ends, reaches(absolute(sub(code, splat(converter[MIDDLE]))), splat(converter[REACH])))
-                total = fma(code, splat(weights[plane]), total)
-            store(sums, p * width + b * LANES, total)
-    return _lane_sum(ends)  # type: ignore[no-any-return]
-
-
-@njit(**_options)
-def convert_units(
-    units: Any, cells: Any, variance: Any, lengths: Any, parameters: Any, curves: Any, inl: Any, converter: Any,
-    weights: Any, keys: Any, sums: Any,
-) -> float:  # fmt: skip
-    """The same for wider or signed units: float32 (planes, places, groups · 8); cells as in ``fill_tables``."""
     groups = lengths.shape[0]
     width = parameters.shape[1]
     blocks = width // LANES
@@ -265,23 +161,26 @@ def convert_units(
         for b in range(blocks):
             offset = load(parameters, OFFSET * width + b * LANES)
             noise2 = load(parameters, NOISE2 * width + b * LANES)
+            variance = load(parameters, VARIANCE * width + b * LANES)
             wire = load(parameters, WIRE * width + b * LANES)
             curve = to_ints(load(curves, b * LANES))
             total = splat(_ZERO)
             for plane in range(weights.shape[0]):
-                d, v, loss = splat(_ZERO), splat(_ZERO), splat(_ZERO)
-                count = _ZERO
+                d, loss = splat(_ZERO), splat(_ZERO)
+                count, squares = _ZERO, _ZERO
                 for g in range(groups):
                     for r in range(g * GROUP, g * GROUP + GROUP):
                         u = units[plane, p, r]
                         d = fma(load(cells, r * width + b * LANES), splat(u), d)
-                        v = fma(load(variance, r * width + b * LANES), splat(u * u), v)
                         count += abs(u)
+                        squares += u * u
                     loss = fma(d, splat(count * lengths[g]), loss)
+                loss = mul(loss, splat(_ONE / (_ONE + bend * count)))
                 y = sub(add(d, offset), mul(loss, wire))
                 counter = _i(((p % per_image * weights.shape[0] + plane) * blocks + b) * LANES)
                 z = _normals(add_i(lanes(), splat_i(counter)), key0, key1)
-                code = _codes(fma(sqrt(add(v, noise2)), z, y), curve, inl, converter)
+                y = fma(sqrt(fma(variance, splat(squares), noise2)), z, y)
+                code = _codes(y, curve, inl, inl_unit, converter)
                 ends = add(ends, reaches(absolute(sub(code, splat(converter[MIDDLE]))), splat(converter[REACH])))
                 total = fma(code, splat(weights[plane]), total)
             store(sums, p * width + b * LANES, total)
@@ -299,34 +198,9 @@ def _lane_sum(value: Any) -> float:
 
 
 @njit(**_options)
-def add_levels(
-    sums: Any, minus: Any, input_sums: Any, gain: Any, offset: Any, input_gain: Any, shift: Any, multiplier: Any,
-    out: Any,
-) -> None:  # fmt: skip
-    """out[p, j] += multiplier · corrected level sum, in 64-bit integers (``cim.correction``).
-
-    ``minus`` int64 (outputs,) is the conversion subtracted from each output, −1 for none.
-    """
-    half = (np.int64(1) << shift) >> np.int64(1)
-    for p in range(sums.shape[0]):
-        driven = input_sums[p]
-        for j in range(gain.shape[0]):
-            total = np.int64(sums[p, j])
-            if minus[j] >= 0:
-                total -= np.int64(sums[p, minus[j]])
-            total = total * gain[j] + offset[j] + driven * input_gain[j]
-            sign = total >> np.int64(63)  # −1 below zero
-            level = (((total ^ sign) - sign + half) >> shift) * multiplier
-            out[p, j] += _i((level ^ sign) - sign)
-
-
-@njit(**_options)
 def normals(keys: NDArray[np.int32], count: int) -> Any:
     """The first ``count`` (a multiple of 16) normals of a key: for tests of the generator."""
     out = np.empty(count, np.float32)
     for i in range(0, count, LANES):
         store(out, i, _normals(add_i(lanes(), splat_i(_i(i))), keys[0], keys[1]))
     return out
-
-
-__all__ = ["add_levels", "convert_bits", "convert_units", "fill_tables", "normals", "unfold_bits", "unfold_rows"]

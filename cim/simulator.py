@@ -3,12 +3,13 @@
 Every plane of every input is one read. A read of a tile converts, for each column,
 
     y    = gain / lsb · (Σ G u − wire loss) + offset + σ · N(0, 1)
-    σ²   = (gain / lsb)² · Σ u² · read_variance(G) + conversion_noise²
+    σ²   = (gain / lsb)² · v · Σ u² + conversion_noise²,   v the column's mean read variance
     code = clip(⌊y + inl(y) + ½⌋)
 
-with the wire loss of ``cim.wire_law``; read noise of all cells of a column is one Gaussian
-of the summed variance, new in every conversion. Codes are shift-added, pairs subtracted,
-corrected with the record's estimates and added over tiles: the integers that
+with the wire loss of ``cim.wire_law``; read noise of all cells of a column is one Gaussian,
+new in every conversion, of the variance that so many driven cells of the column have on
+average (which cells are driven changes it by a few per cent from read to read). Codes are
+shift-added, pairs subtracted, corrected with the record's estimates and added over tiles: the integers that
 ``mapping.execute`` expects. Conductances and converters of the virtual chip come from
 ``cim.device``; the correction comes from the caller, as the real chip's does.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +31,7 @@ from cim.encoding import tile_halves_us
 from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, PairSubtraction, SignedInput, WordLine
 from cim.windows import Window
-from cim.wire_law import Wire, conversion_cells, conversion_load, far_first, max_unit
+from cim.wire_law import GROUP, Wire, conversion_cells, conversion_load, line_bend, line_gaps, max_unit, segment_lengths
 from cim.wires import row_driven_halves_us
 
 PURPOSE = 0x51B  # first word of every noise key of the simulator
@@ -126,17 +128,30 @@ class PreparedTile:
 
     ``cells`` float64 (rows, conversions), gain / lsb · G, on a binary grid so fine that a
     single-precision sum over rows is exact (then no order of addition changes a bit);
-    ``variance`` float64 (rows, conversions), codes², on a grid of its own; ``order`` (rows,)
-    the unfolded input position of each row; ``lengths`` (groups,) and ``wire``
-    (conversions,): y loses wire · Σ_groups length · D · n.
+    ``variance`` float64 (rows, conversions), codes², of one read of each cell, and
+    ``mean_variance`` of a column's cells: σ² = mean_variance · Σ u² + conversion_noise²;
+    ``order`` (rows,) the unfolded input position of each row; ``gaps`` (rows,) pitches from each
+    row to the next, ``wire`` (conversions,) and ``bend``: y loses
+    wire · Σ_segments length · D · n / (1 + bend · Σ|u|), see ``segment_lengths``.
     """
 
     order: NDArray[np.int64]
-    lengths: NDArray[np.float64]
+    gaps: NDArray[np.float64]
     cells: NDArray[np.float64]
     variance: NDArray[np.float64]
     wire: NDArray[np.float64]
+    bend: float
     tile: SimulatedTile
+
+    @property
+    def mean_variance(self) -> NDArray[np.float64]:
+        """Read variance of a driven unit on average over a column's cells, codes²: (conversions,)."""
+        return np.asarray(self.variance.mean(0))
+
+    @property
+    def lengths(self) -> NDArray[np.float64]:
+        """Lengths of segments of ``GROUP`` rows."""
+        return segment_lengths(self.gaps, GROUP)
 
 
 def _on_grid(values: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
@@ -162,7 +177,7 @@ def prepare_tile(
         plus, minus = plus * fall[0], minus * fall[1]
         tile, wire = replace(tile, halves_us=effective), Wire(0.0, 0.0, wire.end)
     rows = len(tile.inputs)
-    order, lengths = far_first(spec, tile.row0, rows, wire.end)
+    order, gaps = line_gaps(spec, tile.row0, rows, wire.end)
     per_us = tile.gain / spec.lsb_us(range_code)
     unit = max_unit(spec)
     cells = conversion_cells(spec, tile.halves_us)[order] * per_us
@@ -171,10 +186,11 @@ def prepare_tile(
     variance = conversion_cells(spec, np.stack([plus, minus]))[order] * per_us**2
     return PreparedTile(
         order=order + tile.inputs.start,
-        lengths=lengths,
+        gaps=gaps,
         cells=_on_grid(cells, unit),
-        variance=_on_grid(variance, unit * unit),
+        variance=variance,
         wire=conversion_load(spec, tile.halves_us) * (wire.ohm * 1e-6 / unit),
+        bend=line_bend(spec, tile.halves_us, wire, tile.row0),
         tile=tile,
     )
 
@@ -218,6 +234,7 @@ class LayerSimulator:
         self.tiles = [prepare_tile(spec, tile, range_code, read_noise, wire) for tile in tiles]
         self.device = device
         self.engine = engine or choose_engine(device)
+        self.kernel_tiles: list[Any] | None = None  # made by the engine at its first call
 
     def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]:
         """Simulate one layer on a batch.

@@ -113,17 +113,27 @@ def far_first(spec: MacroSpec, row0: int, rows: int, end: WireEnd) -> tuple[NDAr
 
     Returns:
         (rows,) row indices, farthest from the column's end first; (groups,) lengths in cell
-        pitches. Within a group the sum is taken to grow evenly from row to row.
+        pitches.
     """
     order, gaps = line_gaps(spec, row0, rows, end)
-    lengths = np.zeros(-(-rows // GROUP))
-    for i in range(rows):
-        group, first = i // GROUP, i // GROUP * GROUP
-        done = (i - first + 1) / (min(first + GROUP, rows) - first)
-        lengths[group] += done * gaps[i]
-        if group:
-            lengths[group - 1] += (1.0 - done) * gaps[i]
-    return order, lengths
+    return order, segment_lengths(gaps, GROUP)
+
+
+def segment_lengths(gaps: Floats, group: int) -> Floats:
+    """Pitches that the running sum D of each segment of ``group`` rows counts: (segments,).
+
+    Within a segment the sum is taken to grow evenly from row to row, so a gap counts partly for
+    the segment's own sum and partly for the one before.
+
+    Example: four rows one pitch apart in segments of two → (½ + 1 + ½, ½ + 1) = (2, 1.5).
+    """
+    rows = len(gaps)
+    row = np.arange(rows)
+    first = row // group * group
+    done = (row - first + 1) / (np.minimum(first + group, rows) - first)
+    lengths = np.bincount(row // group, done * gaps)
+    lengths[:-1] += np.bincount(row // group, (1.0 - done) * gaps)[1:]
+    return np.asarray(lengths)
 
 
 @dataclass(frozen=True, slots=True)

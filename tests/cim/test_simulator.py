@@ -28,7 +28,7 @@ from cim.spec import (
     SignedInput,
 )
 from cim.windows import Window, unfold
-from cim.wire_law import Wire, WireEnd, wire_loss_us
+from cim.wire_law import Wire, WireEnd, line_bend, wire_loss_us
 
 ENGINES = ("numba", "torch")
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
@@ -255,7 +255,7 @@ def test_read_noise_adds_the_variances_of_the_driven_cells(engine: str) -> None:
         expected = active * np.array([30.0 + 30.0, 90.0 + 30.0]) / LAB.lsb_us(7) ** 2 + 1 / 12
         np.testing.assert_allclose(sums.var(0), expected, rtol=0.08)
         np.testing.assert_allclose(sums.mean(0), active * np.array([0.0, 38.0]) / LAB.lsb_us(7), atol=0.1)
-        assert abs(np.corrcoef(sums.T)[0, 1]) < 0.05  # one Gaussian per column
+        assert abs(np.asarray(np.corrcoef(sums.T))[0, 1]) < 0.05  # one Gaussian per column
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -284,7 +284,9 @@ def test_gain_offset_and_inl_act_on_the_codes(engine: str) -> None:
     y = np.arange(41)[:, None] * (38.0 / LAB.lsb_us(5)) * gain[:3] + offset[:3]
     y = np.clip(y, None, 127)
     y = y + np.interp(y, np.linspace(-128, 127, 17), inl[0])
-    np.testing.assert_array_equal(sums, np.clip(np.floor(y + 0.5), -128, 127))
+    off = sums - np.clip(np.floor(y + 0.5), -128, 127)
+    assert np.abs(off).max() <= 1  # y within 0.02 of a threshold
+    assert np.all(np.abs((y + 0.5) % 1.0 - 0.5)[off != 0] > 0.46)
     assert ends == pytest.approx(np.mean(sums == 127))
 
 
@@ -315,7 +317,9 @@ def test_wires_lose_what_the_law_says_and_more_when_more_rows_are_driven(engine:
             engine=engine,
         )
         results.append(layer.level_sums(units, NoiseKey(0))[0] * fine.lsb_us(0))
-    loss = wire_loss_us(LAB, 7, with_wire.tiles[0].tile.halves_us, units, end) * wire.ohm
+    halves = with_wire.tiles[0].tile.halves_us
+    bend = line_bend(LAB, halves, wire, 7)
+    loss = wire_loss_us(LAB, 7, halves, units, end) * wire.ohm / (1.0 + bend * units.sum(1, keepdims=True))
     np.testing.assert_allclose(results[1] - results[0], loss, atol=1.5)
     assert np.corrcoef(loss.ravel(), results[1].ravel())[0, 1] > 0.8  # the magnitude shrinks
 
@@ -360,15 +364,14 @@ def test_wrong_shapes_and_codes_are_refused() -> None:
     assert share == 0.0
 
 
-def test_a_curve_too_large_for_the_fast_engine_is_refused_not_cut() -> None:
+@pytest.mark.parametrize("size", [1.5, 3.0, 20.0, 400.0])
+def test_an_inl_curve_of_any_size_moves_the_code_by_its_value(size: float) -> None:
     columns = ideal_columns(LAB)
-    columns = replace(columns, inl_codes=columns.inl_codes + 20.0)
+    columns = replace(columns, inl_codes=columns.inl_codes + size)
     codes = np.zeros((1, 8), np.int16)
-    layer = one_vector_layer("numba", np.zeros((8, 3), np.int8), columns=columns)
-    with pytest.raises(ValueError, match=r"INL of 20\.0 codes"):
-        layer.level_sums(codes, NoiseKey(0))
-    sums, _ = one_vector_layer("torch", np.zeros((8, 3), np.int8), columns=columns).level_sums(codes, NoiseKey(0))
-    np.testing.assert_array_equal(sums, 20)
+    for engine in ENGINES:
+        sums, _ = one_vector_layer(engine, np.zeros((8, 3), np.int8), columns=columns).level_sums(codes, NoiseKey(0))
+        np.testing.assert_array_equal(sums, min(127, np.floor(size + 0.5)))
 
 
 def test_threads_do_not_change_a_bit() -> None:
@@ -388,5 +391,5 @@ def test_the_belief_never_reads_the_sample_of_a_chip_file() -> None:
 
     folder = Path(cim.__file__).parent
     belief = ("calibration", "calibration_file", "device", "fit", "fit_cells", "simulator", "wire_law", "simd")
-    for name in (*belief, "engine_numba", "engine_torch", "sim_kernels"):
+    for name in (*belief, "engine_numba", "engine_lookup", "engine_levels", "engine_torch", "sim_kernels"):
         assert ".sample" not in (folder / f"{name}.py").read_text(encoding="utf-8"), name

@@ -1,0 +1,235 @@
+"""The simulator for one-bit reads on one CPU core: brings tiles to 16-bit steps for the look-up kernels.
+
+A tile is eligible when its worst-case sums, counted in steps of 2^−k code with k ≥ 5, fit 16 bits
+and its converter has at most eight bits or so; ``steps_for`` says so, and ``cim.engine_numba``
+takes the others. What rounding to steps does to a noise-free conversion: each of the 16 table
+entries of 128 rows is off by at most half a step, together 0.02 code rms at k = 6. Integer cells
+are exact (the ideal limit has no rounding).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim import lookup_kernels as kernels
+from cim import lookup_tables as tables
+from cim.engine_levels import SPARE, Levels, Maps, Memory, aligned
+from cim.lookup_noise import NORMAL_UNIT
+from cim.simd_integers import WIDTH, has_byte_shuffle
+from cim.spec import InputCoding
+from cim.wire_law import segment_lengths
+
+if TYPE_CHECKING:
+    from cim.simulator import LayerSimulator, PreparedTile
+
+HALF = WIDTH // 2
+LEAST_BITS = 5  # fewest fractional bits of a step
+SEGMENT_WORDS = 2  # words of eight rows in one segment of the wire law
+SEGMENT_ROWS = SEGMENT_WORDS * tables.GROUP
+BYTE_NODES = 16  # INL segments that a byte table holds
+MOST = (1 << 15) - 1
+KERNELS = (kernels.convert_wide, kernels.convert_pairs)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A tile in 16-bit steps of 2^−bits code: a lane for each conversion, in blocks of 32 and one of 16 behind."""
+
+    bits: int
+    lanes: NDArray[np.int64]  # (conversions,)
+    wide: int  # blocks of 32
+    pairs: int  # blocks of 16
+
+    @property
+    def width(self) -> int:
+        return WIDTH * self.wide + HALF * self.pairs
+
+
+def steps_for(layer: LayerSimulator, prepared: PreparedTile) -> Steps | None:
+    """How a tile fits 16 bits, None when it does not."""
+    spec, rows = layer.spec, len(prepared.order)
+    if spec.inputs.coding is InputCoding.TERNARY or spec.inputs.bits_per_cycle != 1 or rows > 255:
+        return None
+    low, high = layer.limits
+    weights = [p.weight for p in layer.planes]
+    if (high - low) * sum(map(abs, weights)) > 2 * MOST + 1 or len(weights) > 8:
+        return None
+    worst = float(np.maximum(prepared.cells.clip(0).sum(0), -prepared.cells.clip(max=0).sum(0)).max(initial=0.0))
+    room = MOST - rows  # rounding of table entries
+    bits = min(14 - (high - low).bit_length(), int(np.floor(np.log2(room / max(worst, 1e-9)))))
+    tile = prepared.tile
+    spread = np.sqrt(prepared.mean_variance * rows + tile.conversion_noise_codes**2).max(initial=0.0)
+    offset = np.abs(tile.offset_codes - low).max(initial=0.0)
+    if bits < LEAST_BITS or max(spread * 65536 / NORMAL_UNIT, offset) * 2.0**bits > MOST:
+        return None
+    if float(prepared.wire.max(initial=0.0)) / _load_scale(prepared) * 2.0**31 > MOST:
+        return None
+    lanes = lanes_of(tile.inl_codes)
+    halves = -(-(int(lanes[-1]) + 1) // HALF)
+    return Steps(bits, lanes, halves // 2, halves % 2)
+
+
+def lanes_of(inl_codes: NDArray[np.float64]) -> NDArray[np.int64]:
+    """A lane for each conversion: one INL curve in each eight lanes where that costs few lanes (byte shuffles)."""
+    straight = np.arange(len(inl_codes))
+    if not inl_codes.any():
+        return straight
+    lanes, lane = np.empty(len(inl_codes), np.int64), 0
+    change = np.any(inl_codes[1:] != inl_codes[:-1], axis=1)
+    for j in range(len(inl_codes)):
+        if j and change[j - 1]:
+            lane = -(-lane // 8) * 8
+        lanes[j] = lane
+        lane += 1
+    return lanes if lane <= max(HALF, 1.5 * len(inl_codes)) else straight
+
+
+def _load_scale(prepared: PreparedTile) -> float:
+    """Load of a segment in 16 bits = this · length · n."""
+    return float(MOST / (segment_lengths(prepared.gaps, SEGMENT_ROWS).max() * len(prepared.order)))
+
+
+class LookupTile:
+    """One tile's small arrays; tables of sums and of σ are made for each call, so they cost no memory between calls."""
+
+    def __init__(self, layer: LayerSimulator, prepared: PreparedTile, steps: Steps, number: int) -> None:
+        self.layer, self.prepared, self.steps, self.number = layer, prepared, steps, number
+        self.levels = Levels(layer.spec, prepared.tile, layer.outputs)
+        low, high = layer.limits
+        self.unit, tile = 2.0**steps.bits, prepared.tile
+        self.rows = len(prepared.order)
+        self.words = -(-self.rows // tables.GROUP)
+        self.offsets = self._spread(np.rint((tile.offset_codes - low) * self.unit), np.int16, fill=-low * self.unit)
+        self.variances = [
+            self._spread(v * (self.unit * 65536 / NORMAL_UNIT) ** 2, np.float32)
+            for v in (prepared.mean_variance, tile.conversion_noise_codes**2)
+        ]
+        self.noisy = any(bool(v.any()) for v in self.variances)
+        self.wired = bool(prepared.wire.any())
+        self.ends = np.array([self.words], np.int64)
+        self.loads: NDArray[np.int32] | None = None
+        if self.wired:
+            self._wires()
+        self.converter = np.zeros(kernels.CONVERTER, np.int64)
+        self._converter(low, high)
+        self.inl: list[Any] = [None, None]
+        self.curves = self._spread(np.zeros(len(steps.lanes)), np.int16)
+        if tile.inl_codes.any():
+            self._inl(tile.inl_codes, high - low)
+        self.converter = self.converter.astype(np.uint16).view(np.int16)
+
+    def _spread(self, values: NDArray[np.floating], dtype: Any, fill: float = 0.0) -> NDArray[Any]:
+        """Values of conversions in their lanes; padding lanes get ``fill``."""
+        result = aligned((self.steps.width,), dtype)
+        result[:] = fill
+        result[self.steps.lanes] = values
+        return result
+
+    def _wires(self) -> None:
+        prepared, scale = self.prepared, _load_scale(self.prepared)
+        lengths = segment_lengths(prepared.gaps, SEGMENT_ROWS)
+        self.ends = np.append(np.arange(SEGMENT_WORDS, self.words, SEGMENT_WORDS), self.words).astype(np.int64)
+        load = np.rint(scale * lengths[:, None] * np.arange(256)).clip(max=MOST).astype(np.int32)
+        self.loads = np.ascontiguousarray(load | load << 16).ravel()
+        # The kernel takes twice the sum of ⌊D · load / 2^16⌋, times this, over 2^16.
+        self.wire = self._spread(prepared.wire * 2.0**31 / scale, np.float32)
+
+    def _converter(self, low: int, high: int) -> None:
+        weights, span = np.array([p.weight for p in self.layer.planes]), high - low
+        self.centre = int((weights * np.where(weights > 0, low, high)).sum()) + MOST + 1  # middle of all sums
+        self.converter[kernels.BITS], self.converter[kernels.SPAN] = self.steps.bits, span
+        self.converter[kernels.CENTRE] = low * int(weights.sum()) - self.centre
+        inner = (1, span - 2) if low < 0 else (0, span - 1)
+        self.converter[kernels.INNER_FIRST], self.converter[kernels.INNER_COUNT] = inner
+        self.converter[kernels.SIGNED] = int(weights[-1] < 0)
+
+    def _inl(self, curves: NDArray[np.float64], span: int) -> None:
+        steps, segments = self.steps, curves.shape[1] - 1
+        reach = span << steps.bits
+        fraction = min(8, int(np.floor(np.log2(reach / segments))))
+        self.converter[kernels.SEGMENT] = (segments << fraction) * 65536 // reach
+        self.converter[kernels.FRACTION] = fraction
+        fixed = np.rint(curves * self.unit)
+        value, rise = fixed[:, :-1], np.diff(fixed, axis=1)
+        largest = max(np.abs(value).max(), np.abs(rise).max())
+        fits = has_byte_shuffle() and segments <= BYTE_NODES and fraction == 8 and largest <= 2 * 127
+        owner = np.full(steps.width, -1)
+        owner[steps.lanes] = np.arange(len(curves))
+        eights = owner.reshape(-1, 8)
+        one = [all(np.array_equal(curves[j], curves[max(o)]) for j in o if j >= 0) for o in eights] if fits else [False]
+        if all(one):
+            shift = 8 if largest <= 127 else 7
+            self.converter[kernels.SHIFT] = shift
+            table = np.zeros((len(eights), 2, BYTE_NODES), np.int8)
+            for eight, owners in enumerate(eights):
+                if max(owners) >= 0:
+                    both = np.stack([value[max(owners)], rise[max(owners)]])
+                    table[eight, :, :segments] = np.rint(both * 2.0 ** (shift - 8)).clip(-127, 127)
+            cut = 4 * steps.wide
+            wide = table[:cut].reshape(-1, 4, 2, BYTE_NODES).transpose(0, 2, 1, 3)
+            pairs = table[cut:].reshape(-1, 2, 2, BYTE_NODES).transpose(0, 2, 1, 3)
+            self.inl = [(_at_line(wide), True), (_at_line(np.concatenate([pairs, pairs], 2)), True)]
+            return
+        distinct, which = np.unique(np.hstack([value, rise]), axis=0, return_inverse=True)
+        words = np.stack([distinct[:, :segments], distinct[:, segments:]], 2).clip(-MOST, MOST).astype(np.int16)
+        self.curves[steps.lanes] = (np.ravel(which) * segments).astype(np.uint16).view(np.int16)
+        self.inl = [(np.append(words.ravel(), np.zeros(2, np.int16)), None)] * 2
+
+    def fill(self, memory: Memory) -> None:
+        """Make the tables that one call needs."""
+        steps, cells = self.steps, self.prepared.cells
+        for name, blocks, lanes, first in self._blocks():
+            table = memory.take(name, (blocks, self.words, tables.PATTERNS, lanes), np.int16)
+            if blocks:
+                tables.fill_tables(cells, self.unit, steps.lanes, first, table)
+        if self.noisy:
+            tables.fill_noise(*self.variances, memory.take("noise", (self.rows + 1, steps.width), np.int16))
+        if self.wired:
+            wire = memory.take("wire", (self.rows + 1, steps.width), np.int16)
+            tables.fill_wires(self.wire, self.prepared.bend, wire)
+
+    def _blocks(self) -> tuple[tuple[str, int, int, int], ...]:
+        steps = self.steps
+        return ("wide tables", steps.wide, WIDTH, 0), ("pair tables", steps.pairs, HALF, WIDTH * steps.wide)
+
+    def add(self, memory: Memory, maps: Maps, part: slice, keys: NDArray[np.uint64], sums: NDArray[np.int32]) -> int:
+        """Add this tile's level sums of some images to ``sums``; give its conversions at an end."""
+        planes, starts, width = self.layer.planes, maps.starts_of(part), self.steps.width
+        places = len(starts) * maps.run
+        words = memory.take("words", (self.words * places + SPARE,), np.int64)
+        tables.unfold_words(maps.bytes, starts, maps.run, maps.steps[self.prepared.order], words)
+        counts = memory.take("counts", (len(self.ends) * (places + 8),), np.int64)
+        tables.count_words(words, places, self.ends, counts)
+        flat = memory.take("totals", (places * width + SPARE,), np.int16)
+        totals = flat[: places * width].reshape(places, width)
+        noise = memory.take("noise", (self.rows + 1, width), np.int16) if self.noisy else None
+        wire = memory.take("wire", (self.rows + 1, width), np.int16) if self.wired else None
+        scratch = memory.take("scratch", (3 * kernels.PAGE,), np.int16)
+        hits = 0
+        for (name, blocks, lanes, first), kernel, inl in zip(self._blocks(), KERNELS, self.inl, strict=True):
+            if blocks:
+                table = memory.take(name, (blocks, self.words, tables.PATTERNS, lanes), np.int16)
+                hits += kernel(
+                    words, counts, table, self.ends, self.loads, wire, self.offsets, noise, inl, self.curves,
+                    self.converter, len(planes), keys, (self.number << 12) + first, first, scratch, totals,
+                )  # fmt: skip
+        at = self.steps.lanes
+        if at[-1] + 1 != len(at):  # spread out for the sake of INL: back to neighbours
+            width = len(at)
+            flat = np.append(totals[:, at].ravel(), np.zeros(SPARE, np.int16))
+        driven = None
+        if self.levels.counts_inputs:
+            last = counts.view(np.uint8)[-8 * (places + 8) :].reshape(-1, 8)[:places, : len(planes)]
+            driven = last @ np.array([p.weight for p in planes])
+        self.levels.add(flat, width, self.centre, driven, sums, places)
+        return int(hits)
+
+
+def _at_line(values: NDArray[np.int8]) -> NDArray[np.int8]:
+    result = aligned((values.size,), np.int8)
+    result[:] = values.ravel()
+    return result
