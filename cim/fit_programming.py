@@ -19,7 +19,7 @@ from cim.calibration import CellState
 from cim.fit_cells import MIN_CELLS, TooFewCells, nearest_level
 from cim.fit_memory import fit_memory
 from cim.law_likelihood import NORMAL, NORMAL_WEIGHTS, ROUNDED, Fit, Readings
-from cim.programming_law import ProgrammingLaw, law_at
+from cim.programming_law import MAX_SKEW, ProgrammingLaw, law_at
 from cim.read_noise import ReadNoise
 from cim.tails import Tail
 
@@ -182,11 +182,12 @@ def recalibrate(
     read_noise: ReadNoise,
     rounding_us: float = 0.0,
 ) -> ProgrammingLaw:
-    """The law of another chip of the same kind, from a few of its cells: three numbers are fitted anew.
+    """The law of another chip of the same kind, from a few of its cells: six numbers are fitted anew.
 
-        loc' = a + b · loc,    scale' = c · scale
+        loc' = a + b · d + c · loc,   scale' = exp(e + f · d) · scale,   skew' = skew + g
 
-    Shapes, memory and the course over level and time stay. Maximum likelihood.
+    with d the decades from the first age of the law. Degrees of freedom, shares, memory and the
+    course over the levels stay. Maximum likelihood with a weak pull towards the law as it was.
 
     Args:
         targets_us, readings_us: as for ``fit_programming``, of some hundred good cells.
@@ -194,15 +195,21 @@ def recalibrate(
     targets, readings = np.asarray(targets_us, np.float64), np.asarray(readings_us, np.float64)
     noise = np.sqrt(read_noise.at(targets)) / np.sqrt(np.asarray(reads, np.float64))[:, None]
     cells = Readings(targets, readings - targets, noise, np.asarray(ages_s, np.float64), rounding_us).grouped()
-    fit = Fit.at_law(law)
+    decades = np.log10(law.ages_s / law.ages_s[0])[:, None]
+    size = float(np.median(law.scale_us))
+    pull = 1.0 / float(cells.weights.sum())  # one cell's worth
 
     def changed(p: Floats) -> ProgrammingLaw:
-        return replace(law, loc_us=p[0] + p[1] * law.loc_us, scale_us=np.exp(p[2]) * law.scale_us, covariance=_EMPTY)
+        return replace(
+            law,
+            loc_us=size * (p[0] + p[1] * decades) + (1.0 + p[2]) * law.loc_us,
+            scale_us=np.exp(p[3] + p[4] * decades) * law.scale_us,
+            skew=np.clip(law.skew + p[5], -MAX_SKEW, MAX_SKEW),
+            covariance=_EMPTY,
+        )
 
     def loss(p: Floats) -> float:
-        return -fit.at_law(changed(p)).likelihood(cells)
+        return -Fit.at_law(changed(p)).likelihood(cells) + pull * float(p @ p)
 
-    step = float(np.median(law.scale_us)) / 4.0
-    simplex = np.array([[0.0, 1.0, 0.0], [step, 1.0, 0.0], [0.0, 1.3, 0.0], [0.0, 1.0, 0.2]])
-    best = minimize(loss, simplex[0], method="Nelder-Mead", options={"initial_simplex": simplex, "xatol": 1e-3})
+    best = minimize(loss, np.zeros(6), method="L-BFGS-B", bounds=[(-3.0, 3.0)] * 6)
     return changed(np.asarray(best.x, np.float64))
