@@ -1,103 +1,234 @@
-"""The simulator on torch alone: any device, any input coding; slower than ``cim.engine_numba``."""
+"""The simulator on torch alone: any device, any input coding; slower than ``cim.engine_numba``.
+
+Products of a chunk of images are convolutions of their input planes, one for each tile. Wires
+need the sums of parts of a line, so tiles with wires are unfolded and multiplied instead.
+
+Noise comes from a pool: the 2^20 quantiles of the normal distribution in a fixed random order.
+Image and tile choose where to start reading, so noise does not depend on the batch. Mean,
+variance and tails are exact; what a pool cannot give is independence: stretches of it come
+back, which is visible in correlations over many images, not in one result. The numba engine
+draws fresh noise.
+"""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
-from cim.converters import shift_add, split_planes
-from cim.correction import apply_correction
-from cim.windows import unfold
+from cim.converters import split_planes
+from cim.spec import Encoding, InputCoding, PairSubtraction
+from cim.windows import Window
 from cim.wire_law import GROUP
 
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile
 
-CHUNK_VALUES = 1 << 21  # most float values of one intermediate tensor
+CHUNK_VALUES = 1 << 18  # conversions of one chunk: its float32 sums stay in the second-level cache
+POOL_BITS = 20
 
 
 def layer_sums(
     layer: LayerSimulator, codes: NDArray[np.int16], keys: NDArray[np.uint32]
 ) -> tuple[NDArray[np.int32], int]:
     """Level sums (n, outputs, positions) and the number of conversions at the end of the scale."""
-    positions = 1 if layer.window is None else layer.window.positions
-    sums = np.zeros((len(codes), layer.outputs, positions), np.int32)
+    window = layer.window or Window(layer.inputs, 1, 1)
+    tiles = [_TileOnDevice(layer, tile, window, number) for number, tile in enumerate(layer.tiles)]
+    width = max((t.conversions for t in tiles), default=1)
+    step = max(1, CHUNK_VALUES // (window.positions * len(layer.planes) * width))
+    sums = np.zeros((len(codes), layer.outputs, window.positions), np.int32)
     ends = 0
-    tiles = [_TileOnDevice(layer, tile) for tile in layer.tiles]
-    for image in range(len(codes)):
-        # One image at a time: its noise must not depend on its neighbours in the batch.
-        one = codes[image : image + 1]
-        vectors = one[:, None, :] if layer.window is None else unfold(one, layer.window)
-        driven = layer.driven(vectors[0].astype(np.int16))
-        generator = torch.Generator(layer.device)
-        generator.manual_seed(int(keys[image, 0]) << 31 | int(keys[image, 1]) >> 1)
-        for tile in tiles:
-            level, hit = tile.level_sums(driven, generator)
-            part = tile.prepared.tile
-            sums[image, part.outputs.start : part.outputs.stop] += part.multiplier * level.T
-            ends += hit
+    with torch.inference_mode():
+        for first in range(0, len(codes), step):
+            part = slice(first, first + step)
+            maps = codes[part].reshape(-1, window.channels, window.height, window.width)
+            units = _units(layer, maps, window)
+            total = torch.zeros((len(maps), window.positions, layer.outputs), dtype=torch.float64, device=layer.device)
+            for tile in tiles:
+                ends += tile.add(units, keys[part], total)
+            sums[part] = total.transpose(1, 2).to("cpu", torch.int32).numpy()
     return sums, ends
+
+
+@functools.lru_cache(maxsize=4)
+def pool(device: str) -> torch.Tensor:
+    """The noise pool, twice in a row so that any start has a full length behind it: (2^21,)."""
+    size = 1 << POOL_BITS
+    generator = torch.Generator().manual_seed(0x51B)
+    order = torch.randperm(size, generator=generator, dtype=torch.int64)
+    normal = torch.special.ndtri((order.to(torch.float64) + 0.5) / size).to(torch.float32)
+    return torch.cat([normal, normal]).to(device)
+
+
+def pool_start(key: int, tile: int, piece: int) -> int:
+    """Where a stretch of noise starts in the pool (splitmix64 of the image's key, the tile and the piece)."""
+    mask = (1 << 64) - 1
+    x = (key + (tile << 16 | piece) * 0x9E3779B97F4A7C15 + 1) & mask
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & mask
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & mask
+    return x >> 64 - POOL_BITS
+
+
+def _units(layer: LayerSimulator, maps: NDArray[np.int16], window: Window) -> torch.Tensor:
+    """Driven units (n · planes, channels, height, width), padded."""
+    pad_h, pad_w = window.padding
+    driven = layer.driven(np.pad(maps, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w))))
+    inputs = layer.spec.inputs
+    if inputs.coding is InputCoding.TERNARY:
+        planes = torch.as_tensor(split_planes(driven, inputs, layer.input_bits, layer.input_signed))
+        units = planes.transpose(0, 1)
+    else:
+        codes = torch.as_tensor(driven).to(layer.device)
+        units = torch.stack([(codes >> p.shift) & ((1 << p.width) - 1) for p in layer.planes], 1)
+    units = units.reshape(-1, *driven.shape[1:]).to(layer.device, torch.float32)
+    return units.contiguous(memory_format=torch.channels_last)
 
 
 class _TileOnDevice:
     """One tile's arrays as tensors."""
 
-    def __init__(self, layer: LayerSimulator, prepared: PreparedTile) -> None:
-        self.layer, self.prepared = layer, prepared
-        self.conversions, self.groups = len(prepared.wire), len(prepared.lengths)
-        self.wired = bool(prepared.wire.any())
-        self.noisy = bool(prepared.variance.any() or prepared.tile.conversion_noise_codes.any())
-
-        def tensor(values: NDArray[np.floating]) -> torch.Tensor:
-            return torch.as_tensor(np.ascontiguousarray(values, np.float32), device=layer.device)
-
-        self.cells, self.variance = tensor(prepared.cells), tensor(prepared.mean_variance)
-        self.lengths = tensor(prepared.lengths)
-        self.wire = tensor(prepared.wire)
+    def __init__(self, layer: LayerSimulator, prepared: PreparedTile, window: Window, number: int) -> None:
+        self.layer, self.prepared, self.window, self.number = layer, prepared, window, number
+        rows, self.conversions = prepared.cells.shape
+        self.groups = -(-rows // GROUP)
         tile = prepared.tile
-        self.offset, self.noise2 = tensor(tile.offset_codes), tensor(tile.conversion_noise_codes**2)
-        self.inl = tensor(tile.inl_codes)
+        self.wired = bool(prepared.wire.any())
+        self.noisy = bool(prepared.variance.any() or tile.conversion_noise_codes.any())
+        self.curved = bool(tile.inl_codes.any())
 
-    def level_sums(self, driven: NDArray[np.int16], generator: torch.Generator) -> tuple[NDArray[np.int32], int]:
-        """Level sums (positions, outputs) of one image's driven codes (positions, inputs)."""
-        layer, mine = self.layer, driven[:, self.prepared.order]
-        step = max(1, CHUNK_VALUES // (len(layer.planes) * max(self.groups * GROUP, self.conversions)))
-        parts, ends = [], 0
-        for start in range(0, len(mine), step):
-            units = split_planes(mine[start : start + step], layer.spec.inputs, layer.input_bits, layer.input_signed)
-            codes = self._convert(
-                torch.as_tensor(np.ascontiguousarray(units.transpose(1, 0, 2), np.float32)), generator
-            )
-            low, high = layer.limits
-            ends += int((codes == high).sum()) + (int((codes == low).sum()) if low < 0 else 0)
-            parts.append(codes.to("cpu", torch.int32).numpy())
-        sums = shift_add(np.concatenate(parts), layer.spec, layer.planes)
-        correction = self.prepared.tile.correction
-        return apply_correction(sums, mine.sum(1, dtype=np.int64), correction), ends
+        def tensor(values: NDArray[np.floating], kind: torch.dtype = torch.float32) -> torch.Tensor:
+            return torch.as_tensor(np.ascontiguousarray(values)).to(layer.device, kind)
 
-    def _convert(self, units: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """ADC codes (positions, planes, conversions), float, of units (positions, planes, rows)."""
-        positions, planes, rows = units.shape
-        x = units.reshape(positions * planes, rows).to(self.layer.device)
-        y = x @ self.cells
-        if self.wired:
-            # Σ_g ℓ_g n_g D_g, regrouped by row: each row's current meets the loads of its own group and all later ones.
-            driven = torch.nn.functional.pad(x.abs(), (0, self.groups * GROUP - rows))
-            loads = driven.reshape(-1, self.groups, GROUP).sum(2).cumsum(1) * self.lengths
-            beyond = loads.flip(1).cumsum(1).flip(1).repeat_interleave(GROUP, 1)[:, :rows]
-            count = driven.sum(1, keepdim=True)
-            y = y - self.wire * ((x * beyond) @ self.cells) / (1.0 + self.prepared.bend * count)
-        y = y + self.offset
+        self.cells = tensor(prepared.cells)
+        self.variance, self.noise2 = tensor(prepared.mean_variance), tensor(tile.conversion_noise_codes**2)
+        self.wire, self.lengths = tensor(prepared.wire), tensor(prepared.lengths)
+        self.offset, self.inl = tensor(tile.offset_codes), tensor(tile.inl_codes)
+        self.steps = torch.arange(self.conversions, device=layer.device) * tile.inl_codes.shape[1]
+        if not self.wired:
+            self._kernel(tensor)
+        self.plane_weights = tensor(np.array([p.weight for p in layer.planes]))
+        correction, unit = tile.correction, 2.0**tile.correction.shift  # doubles hold all of it exactly
+        self.gain, self.start = (
+            tensor(correction.gain / unit, torch.float64),
+            tensor(correction.offset / unit, torch.float64),
+        )
+        self.per_input = tensor(correction.input_gain / unit, torch.float64)
+        self.counts_inputs = bool(correction.input_gain.any())
+
+    def _kernel(self, tensor: object) -> None:
+        """The tile as a convolution over the channels that it touches, and another of ones that counts Σ u."""
+        window, order = self.window, self.prepared.order
+        size = window.kernel[0] * window.kernel[1]
+        first, last = int(order.min()) // size, int(order.max()) // size + 1
+        weights = torch.zeros((self.conversions, (last - first) * size), device=self.layer.device)
+        at = torch.as_tensor(order - first * size, device=self.layer.device)
+        weights[:, at] = self.cells.T
+        ones = torch.zeros((1, (last - first) * size), device=self.layer.device)
+        ones[:, at] = 1.0
+        shape = (-1, last - first, *window.kernel)
+        self.channels = slice(first, last)
+        self.kernel = weights.reshape(shape).contiguous(memory_format=torch.channels_last)
+        self.whole = bool(ones.all())
+        self.ones = ones.reshape(shape).contiguous(memory_format=torch.channels_last)
+
+    def add(self, units: torch.Tensor, keys: NDArray[np.uint32], total: torch.Tensor) -> int:
+        """Add level sums of a chunk to ``total`` (n, positions, layer outputs); give conversions at an end."""
+        layer, tile = self.layer, self.prepared.tile
+        y, squares, driven = self._unfolded(units) if self.wired else self._convolved(units)
         if self.noisy:
-            spread = torch.addcmul(self.noise2, (x * x).sum(1, keepdim=True), self.variance).sqrt_()
-            y += spread.mul_(torch.randn(y.shape, generator=generator, device=y.device))
-        low, high = self.layer.limits
-        place = ((y - low) / (high - low)).clamp(0.0, 1.0) * (self.inl.shape[1] - 1)
-        node = place.floor().clamp(max=self.inl.shape[1] - 2)
-        column = torch.arange(self.conversions, device=y.device)
-        left, right = self.inl[column, node.long()], self.inl[column, node.long() + 1]
-        y = y + left + (right - left) * (place - node)
-        return (y + 0.5).floor().clamp(low, high).reshape(positions, planes, self.conversions)
+            self._add_noise(y, squares, keys)
+        low, high = layer.limits
+        if self.curved:
+            self._add_inl(y, low, high)
+        codes = y.add_(0.5).floor_().clamp_(low, high)
+        least, most = (int(end) for end in torch.aminmax(codes))
+        ends = 0
+        if most == high:
+            ends += int((codes - (high - 1)).clamp_(min=0.0).sum(dtype=torch.float64))  # counting costs ten times this
+        if least == low < 0:
+            ends += int((low + 1 - codes).clamp_(min=0.0).sum(dtype=torch.float64))
+        images = len(keys)
+        sums = (self.plane_weights @ codes.reshape(images, len(layer.planes), -1)).reshape(images, -1, self.conversions)
+        sums = _subtracted(sums, layer).to(torch.float64).mul_(self.gain).add_(self.start)
+        if self.counts_inputs:
+            inputs = self.plane_weights @ driven.reshape(images, len(layer.planes), -1)
+            sums += inputs.to(torch.float64)[..., None] * self.per_input
+        levels = sums.abs().add_(0.5).floor_().copysign_(sums)  # half away from zero
+        total[:, :, tile.outputs.start : tile.outputs.stop].add_(levels, alpha=tile.multiplier)
+        return ends
+
+    def _convolved(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Sums in codes (n · planes · positions, conversions) with their offset, Σ u² and Σ u of each row."""
+        window = self.window
+        part = units[:, self.channels].contiguous(memory_format=torch.channels_last)
+
+        def convolved(x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+            y = functional.conv2d(x, kernel, bias, window.stride, 0, window.dilation)
+            return y.permute(0, 2, 3, 1).reshape(-1, len(kernel))
+
+        y = convolved(part, self.kernel, self.offset)
+        one_bit = (
+            self.layer.spec.inputs.coding is not InputCoding.TERNARY and self.layer.spec.inputs.bits_per_cycle == 1
+        )
+
+        def counted(x: torch.Tensor) -> torch.Tensor:
+            if self.whole:  # every channel of the window counts: add channels first
+                return convolved(x.sum(1, keepdim=True), self.ones[:, :1])
+            return convolved(x, self.ones)
+
+        driven = counted(part) if self.noisy or self.counts_inputs else y[:, :1]
+        squares = driven if one_bit or not self.noisy else counted(part * part)
+        return y, squares, driven
+
+    def _unfolded(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The same with wires, by matrix products."""
+        window, prepared = self.window, self.prepared
+        x = functional.unfold(units, window.kernel, window.dilation, 0, window.stride)
+        order = torch.as_tensor(prepared.order, device=x.device)
+        x = x[:, order].transpose(1, 2).reshape(-1, len(order))
+        y = x @ self.cells
+        # Σ_g ℓ_g n_g D_g, regrouped by row: each row's current meets the loads of its own group and all later ones.
+        driven = functional.pad(x.abs(), (0, self.groups * GROUP - x.shape[1]))
+        loads = driven.reshape(-1, self.groups, GROUP).sum(2).cumsum(1) * self.lengths
+        beyond = loads.flip(1).cumsum(1).flip(1).repeat_interleave(GROUP, 1)[:, : x.shape[1]]
+        bend = 1.0 + prepared.bend * driven.sum(1, keepdim=True)
+        y -= self.wire * ((x * beyond) @ self.cells) / bend
+        y += self.offset
+        return y, (x * x).sum(1, keepdim=True), x.sum(1, keepdim=True)
+
+    def _add_noise(self, y: torch.Tensor, squares: torch.Tensor, keys: NDArray[np.uint32]) -> None:
+        """Add noise of each image from its own place in the pool; an image may need more than the pool holds."""
+        top = int(squares.max())
+        steps = torch.arange(top + 1, device=y.device, dtype=torch.float32)[:, None]
+        spread = torch.addcmul(self.noise2, steps, self.variance).sqrt_().index_select(0, squares[:, 0].to(torch.int64))
+        noise, rows = pool(str(y.device)), len(y) // len(keys)
+        most = (1 << POOL_BITS) // self.conversions  # rows of one stretch of the pool
+        for image, key in enumerate(keys):
+            for piece, first in enumerate(range(0, rows, most)):
+                count = min(most, rows - first)
+                begin = pool_start(int(key[0]) << 32 | int(key[1]), self.number, piece)
+                stretch = noise[begin : begin + count * self.conversions].reshape(count, -1)
+                at = slice(image * rows + first, image * rows + first + count)
+                y[at].addcmul_(spread[at], stretch)
+
+    def _add_inl(self, y: torch.Tensor, low: int, high: int) -> None:
+        last = self.inl.shape[1] - 1
+        place = (y - low).mul_(last / (high - low)).clamp_(0.0, last)
+        node = place.floor().clamp_(max=last - 1)
+        at = node.to(torch.int64).add_(self.steps)
+        left = self.inl.take(at)
+        y += torch.lerp(left, self.inl.take(at.add_(1)), place.sub_(node))
+
+
+def _subtracted(sums: torch.Tensor, layer: LayerSimulator) -> torch.Tensor:
+    """Pairs or the reference subtracted after conversion, along the last axis (``cim.converters.shift_add``)."""
+    if layer.spec.encoding is Encoding.OFFSET_COLUMN:
+        return sums[..., :-1] - sums[..., -1:]
+    if layer.spec.paired and layer.spec.pair_subtraction is PairSubtraction.DIGITAL:
+        half = sums.shape[-1] // 2
+        return sums[..., :half] - sums[..., half:]
+    return sums

@@ -16,7 +16,7 @@ from cim.correction import SHIFT, Correction, nominal_correction
 from cim.device import Columns
 from cim.encoding import encode_tile
 from cim.read_noise import ReadNoise
-from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, prepare_tile, simulated_tile
 from cim.spec import (
     AdcSpec,
     ChipSpec,
@@ -393,3 +393,57 @@ def test_the_belief_never_reads_the_sample_of_a_chip_file() -> None:
     belief = ("calibration", "calibration_file", "device", "fit", "fit_cells", "simulator", "wire_law", "simd")
     for name in (*belief, "engine_numba", "engine_lookup", "engine_levels", "engine_torch", "sim_kernels"):
         assert ".sample" not in (folder / f"{name}.py").read_text(encoding="utf-8"), name
+
+
+def test_variance_from_the_number_of_driven_rows_is_right_on_average() -> None:
+    """Against the sum over the driven cells: unbiased over reads, a few per cent off for one (126 rows, 4 : 1)."""
+    rng = np.random.default_rng(6)
+    levels = random_levels(rng, LAB, 126, 32)
+    noise = ReadNoise(np.array([2.0, 40.0]), np.array([1.0, 4.0]), np.zeros(2))
+    prepared = prepare_tile(LAB, tile_of(LAB, levels, correction=codes_as_sums(32)), 4, noise, NO_WIRE)
+    units = (rng.random((4000, 126)) < rng.uniform(0.1, 0.5, (4000, 1))).astype(np.float64)
+    cells = units @ prepared.variance  # the oracle: each driven cell with its own variance
+    mean = units.sum(1, keepdims=True) * prepared.mean_variance
+    ratio = mean[units.sum(1) > 10] / cells[units.sum(1) > 10]
+    assert np.mean(mean) / np.mean(cells) == pytest.approx(1.0, abs=0.002)
+    assert np.mean(ratio) == pytest.approx(1.0, abs=0.01)
+    assert np.std(np.sqrt(ratio)) < 0.04  # of sigma
+
+
+def test_a_pool_of_noise_starts_elsewhere_for_each_image_and_tile() -> None:
+    from cim.engine_torch import pool, pool_start
+
+    values = pool("cpu")[: 1 << 20].numpy().astype(np.float64)
+    assert abs(values.mean()) < 1e-7
+    assert values.var() == pytest.approx(1.0, abs=2e-5)
+    assert stats.kstest(values, "norm").statistic < 1e-6
+    for lag in (1, 8, 16, 64, 4096):
+        assert abs(np.mean(values[lag:] * values[:-lag])) < 4.5e-3
+    keys = NoiseKey(1).words(200)
+    starts = {pool_start(int(a) << 32 | int(b), tile, 0) for a, b in keys for tile in range(50)}
+    assert len(starts) > 9900  # of 10,000
+
+
+def test_bits_in_look_ups_and_in_single_precision_agree() -> None:
+    """The same tile through both kernels: sums near each other, with wires, INL and offsets, noise off."""
+    pytest.importorskip("numba")
+    from cim import engine_numba
+
+    layer, _ = noisy_layer("numba")
+    tile = layer.tiles[0].tile
+    quiet = replace(tile, conversion_noise_codes=np.zeros_like(tile.conversion_noise_codes))
+    codes = MAPS
+    given = {
+        "window": layer.window, "inputs": 36, "outputs": 20, "range_code": 2, "input_bits": 8, "input_signed": False,
+        "read_noise": QUIET, "wire": Wire(0.5, 0.0), "engine": "numba",
+    }  # fmt: skip
+    bits, single = (LayerSimulator(LAB, [quiet], **given) for _ in range(2))  # type: ignore[arg-type]
+    single.kernel_tiles = [engine_numba.SingleTile(single, single.tiles[0], 0)]
+    a, ends_a = bits.level_sums(codes, NoiseKey(0))
+    assert type(bits.kernel_tiles[0]).__name__ == "LookupTile"  # type: ignore[index]
+    b, ends_b = single.level_sums(codes, NoiseKey(0))
+    # One code of one plane is up to 2^7 code sums; the level sum is gain times that.
+    lsb = LAB.lsb_us(2) / LAB.level_step_us
+    assert np.sqrt(np.mean((a - b) ** 2.0)) < 0.02 * b.std()
+    assert abs(np.mean(a - b)) < 3.0 * lsb
+    assert ends_a == pytest.approx(ends_b, abs=2e-3)
