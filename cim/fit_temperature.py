@@ -8,22 +8,27 @@ from numpy.typing import NDArray
 from cim.read_noise import ReadNoise
 
 OUTLIER = 6.0  # robust sigma: cells that jumped in between say nothing about temperature
+DRIFT_DOUBT = 0.25  # of the drift between the two readings
 
 
 def fit_conductance_per_k(
     cold_us: NDArray[np.floating],
     hot_us: NDArray[np.floating],
     drift_us: NDArray[np.floating],
+    targets_us: NDArray[np.floating],
     kelvin: float,
 ) -> tuple[float, float]:
     """Relative change of conductance per kelvin, and its standard error.
 
         hot − cold − drift = α · ΔT · cold + noise
 
-    Least squares through the origin over cells, outliers left out, error from the scatter.
+    A line through the origin over cells, weighted by their targets instead of their cold readings,
+    whose noise is in both sides; outliers left out. The error holds the scatter and a quarter of
+    what the drift does to the answer: how cells relaxed meanwhile is extrapolated.
 
     Args:
         cold_us, hot_us: mean readings of the same good cells, (n,) µS.
+        targets_us: what they were written to, (n,).
         drift_us: how far cells of their targets relax between the two readings, (n,) µS.
         kelvin: ΔT.
 
@@ -36,14 +41,17 @@ def fit_conductance_per_k(
         raise ValueError("both readings were taken at one temperature")
     x = np.asarray(cold_us, np.float64) * kelvin
     y = np.asarray(hot_us, np.float64) - cold_us - drift_us
+    weight = np.asarray(targets_us, np.float64)
     kept = np.isfinite(x) & np.isfinite(y)
     for _ in range(3):
-        slope = float((x * y)[kept].sum() / (x * x)[kept].sum())
+        power = (weight * x)[kept].sum()
+        slope = float((weight * y)[kept].sum() / power)
         rest = y - slope * x
         spread = 1.4826 * float(np.median(np.abs(rest[kept] - np.median(rest[kept]))))
         kept = np.isfinite(rest) & (np.abs(rest) <= OUTLIER * max(spread, 1e-9))
-    error = float(np.sqrt(((x * rest)[kept] ** 2).sum()) / (x * x)[kept].sum())
-    return slope, error
+    scatter = float(np.sqrt(((weight * rest)[kept] ** 2).sum()) / abs(power))
+    by_drift = float((weight * np.broadcast_to(drift_us, x.shape))[kept].sum() / power)
+    return slope, float(np.hypot(scatter, DRIFT_DOUBT * by_drift))
 
 
 def fit_variance_per_k(cold: ReadNoise, hot: ReadNoise, kelvin: float) -> tuple[float, float]:

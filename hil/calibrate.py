@@ -214,6 +214,7 @@ def fit_law(cells: Cells, noise: ReadNoise, levels_us: NDArray[np.float64]) -> t
         reads=cells.reads,
         levels_us=levels_us,
         read_noise=noise,
+        knots_s=cells.ages_s,  # no line over an age that was measured: relaxation bends in log time
     )
     held = test & (cells.states == CellState.GOOD) & np.isfinite(cells.targets_us)
     targets = cells.targets_us[held]
@@ -256,12 +257,12 @@ def fit_thermal(
     """Temperature coefficients of cells, and how column gains changed with temperature."""
     macros, kelvin = tuple(hot.hot), hot.hot_c - hot.cold_c
     written = {m: found.pattern[m].time_s for m in macros}
-    ages = [float(np.mean([r[m].time_s - written[m] for m in macros])) for r in (hot.cold, hot.hot)]
+    readings = (hot.earlier, hot.cold, hot.hot)
+    ages = [float(np.mean([r[m].time_s - written[m] for m in macros])) for r in readings]
     good = (cells.states == CellState.GOOD) & np.isfinite(cells.targets_us)
-    targets = cells.targets_us[good]
-    drift = law_at(law, targets, ages[1]).loc_us - law_at(law, targets, ages[0]).loc_us
-    cold, warm = (np.concatenate([r[m].readings_us.ravel() for m in macros])[good] for r in (hot.cold, hot.hot))
-    per_k, per_k_se = fit_conductance_per_k(cold, warm, drift, kelvin)
+    earlier, cold, warm = (np.concatenate([r[m].readings_us.ravel() for m in macros])[good] for r in readings)
+    drift = drift_us(law, cells.targets_us[good], cold - earlier, ages)
+    per_k, per_k_se = fit_conductance_per_k(cold, warm, drift, cells.targets_us[good], kelvin)
     variance_k, variance_k_se = fit_variance_per_k(noise, read_noise(spec.levels_us, found, hot.repeats), kelvin)
     changes, errors = [], []
     for m in macros:
@@ -272,6 +273,20 @@ def fit_thermal(
     change, error = fit.combine(np.concatenate(changes).tolist(), np.concatenate(errors).tolist())
     thermal = Thermal(hot.cold_c, per_k, per_k_se, variance_k, variance_k_se)
     return thermal, {"gain_per_k": change, "gain_per_k_se": error}
+
+
+def drift_us(
+    law: ProgrammingLaw, targets_us: NDArray[np.float32], moved_us: NDArray[np.float32], ages_s: list[float]
+) -> NDArray[np.float64]:
+    """How far cells relax from the second age to the third, (cells,): what their level moved on average
+    from the first to the second, in log time; the law where they were read once before heating."""
+    first, second, third = np.log(ages_s)
+    if second - first < 1e-3:
+        return np.asarray(law_at(law, targets_us, ages_s[2]).loc_us - law_at(law, targets_us, ages_s[1]).loc_us)
+    level = fit.nearest_level(targets_us, law.levels_us)
+    count = np.maximum(np.bincount(level, minlength=len(law.levels_us)), 1)
+    mean = np.bincount(level, moved_us, len(law.levels_us)) / count
+    return np.asarray(mean[level] * (third - second) / (second - first))
 
 
 def check_record(record: CalibrationRecord, driver: ChipDriver, macros: tuple[int, ...]) -> None:

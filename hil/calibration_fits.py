@@ -21,6 +21,7 @@ from hil.probes import NetworkProducts, Pattern, Products, Stuck
 
 STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)
 STUCK_MOVES = 0.08  # of the window: a cell that SET and RESET move less is stuck
+WIRE_DOUBT = 0.015  # of the resistance: no array is a perfect ladder of equal segments (assumed)
 HELD_OUT = 4  # every fourth vector is kept from the fits, for the goodness
 
 Floats = NDArray[np.float64]
@@ -163,7 +164,7 @@ def fit_wires(columns: Sequence[Columns]) -> Wire:
         found.append((residual, Wire(ohm, 0.0, end)))
     _, guess = min(found, key=lambda f: f[0])
     ohm, error = fit.combine(*zip(*[c.wire(guess) for c in columns], strict=True))
-    return Wire(ohm, error, guess.end)
+    return Wire(ohm, float(np.hypot(error, WIRE_DOUBT * ohm)), guess.end)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,10 +54,11 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Hot:
-    """The same cells at a second temperature: means just before and after, repeated reads, products."""
+    """The same cells at a second temperature: means twice before and once after, repeated reads, products."""
 
     cold_c: float
     hot_c: float
+    earlier: dict[int, Reading]
     cold: dict[int, Reading]
     hot: dict[int, Reading]
     repeats: dict[int, Repeats]
@@ -120,7 +121,8 @@ class Steps:
             if doubt <= DOUBT:
                 break
         found.states = {m: merge_stuck([c[m] for c in cycles]) for m in self.macros}
-        self._tell(found, Precision("stuck map", doubt, DOUBT, "of the cells in doubt", f"{len(cycles)} cycles"))
+        if len(cycles) > 1:  # one cycle alone says nothing about its own doubt
+            self._tell(found, Precision("stuck map", doubt, DOUBT, "of the cells in doubt", f"{len(cycles)} cycles"))
 
     def _pattern_and_ages(self, found: Measured, age_s: float) -> None:
         plan, probes = self.plan, self.probes
@@ -189,7 +191,10 @@ class Steps:
         written = float(np.mean([p.time_s for p in found.pattern.values()]))
         probes.begin(44)
 
+        earlier = last
+
         def cold_cells() -> dict[int, Reading]:
+            nonlocal earlier
             started, cold = probes.now_s, last
             while abs(self.driver.status().temperature_c - second_c) > CLOSE_C:
                 here_c = self.driver.status().temperature_c
@@ -200,18 +205,19 @@ class Steps:
                     )
                 self.watch.step(0, 1, f"waiting for {second_c:g} °C, now {here_c:.1f} °C")
                 if abs(here_c - found.temperature_c) <= CLOSE_C:
-                    cold = probes.read(reads, "cells before heating")
+                    earlier, cold = cold, probes.read(reads, "cells before heating")
                 self.driver.wait(max(1.0, HEATING_SHARE * (probes.now_s - written)))
             return cold
 
         cold = self.store.step("hot-before", Reading, cold_cells)
+        before = self.store.step("hot-earlier", Reading, lambda: earlier)
         probes.begin(45)
         hot = self.store.step("hot-cells", Reading, lambda: probes.read(reads, "hot cells"))
         climate = self.store.step("hot-climate", Climate, lambda: {0: Climate(self.driver.status().temperature_c)})
         some = tuple(found.repeats)
         repeats = self.store.step("hot-repeat", Repeats, lambda: probes.repeat((0.0,), some))
         products = self.store.step("hot-transfer", Products, lambda: probes.transfer(plan.batch, 15))
-        found.hot = Hot(found.temperature_c, climate[0].temperature_c, cold, hot, repeats, products)
+        found.hot = Hot(found.temperature_c, climate[0].temperature_c, before, cold, hot, repeats, products)
 
     # --- shared -------------------------------------------------------------------------------
 

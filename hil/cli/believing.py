@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +27,7 @@ from hil.cli.words import (
     seconds,
     writing,
 )
-from hil.errors import ExitCode, UsageError
+from hil.errors import ExitCode, Interrupted, UsageError
 
 
 def calibrate(
@@ -60,17 +62,21 @@ def calibrate(
     address = chip_address(port, emulated, chip, macros)
     with screen(quiet=as_json) as watch, open_chip(address, chip=chip, macros=macros, baud=baud) as driver:
         chosen = numbers(only, driver.spec.macros) if only else tuple(range(driver.spec.macros))
-        record = calibrate(
-            driver,
-            chosen,
-            seed=seed,
-            age_s=seconds(age),
-            budget=Budget.QUICK if quick else Budget.FULL if full else Budget.DEFAULT,
-            second_temperature_c=None if second_temperature is None else celsius(second_temperature),
-            partial=partial_folder(out),
-            resume=resume,
-            watch=watch,
-        )
+        try:
+            record = calibrate(
+                driver,
+                chosen,
+                seed=seed,
+                age_s=seconds(age),
+                budget=Budget.QUICK if quick else Budget.FULL if full else Budget.DEFAULT,
+                second_temperature_c=None if second_temperature is None else celsius(second_temperature),
+                partial=partial_folder(out),
+                resume=resume,
+                watch=watch,
+            )
+        except Interrupted as error:
+            again = [a for a in sys.argv[1:] if a != "--resume"]
+            raise Interrupted(error.what, hint=f"hil {shlex.join([*again, '--resume'])}") from None
     with writing(out):
         save_record(record, out)
     discard_steps(partial_folder(out))

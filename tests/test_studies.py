@@ -1,0 +1,78 @@
+"""The committed studies hold their promises, and a few of their rows come out again."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def load_study(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+hidden, power = load_study("hidden_truth"), load_study("verdict_power")
+
+
+def table(path: Path, command: str) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = hidden.read_table(path)
+    if not rows:
+        pytest.skip(f"{path.name} was not measured yet: {command}")
+    return rows
+
+
+def test_every_scalar_of_twenty_chips_lies_in_its_interval_as_often_as_promised() -> None:
+    rows = table(hidden.PARAMETERS, "python benchmarks/hidden_truth.py --parameters")
+    names = {r["parameter"] for r in rows}
+    assert {int(r["seed"]) for r in rows} == set(hidden.SEEDS)
+    for name in names:
+        assert sum(int(r["inside"]) for r in rows if r["parameter"] == name) >= 17, name
+    assert 0.90 <= sum(int(r["inside"]) for r in rows) / len(rows) <= 0.99
+
+
+def test_predictions_cover_what_chips_score() -> None:
+    rows = table(hidden.PREDICTIONS, "python benchmarks/hidden_truth.py --predictions")
+    assert len(rows) == 40
+    assert sum(int(r["inside"]) for r in rows) >= 35
+
+
+def test_the_verdict_has_the_power_that_was_promised_and_few_false_alarms() -> None:
+    counts = power.summary(table(power.TABLE, "python benchmarks/verdict_power.py"))
+    assert counts["with"]["runs"] == counts["without"]["runs"] == len(power.SEEDS)
+    assert counts["with"]["disagree"] >= 0.95 * len(power.SEEDS)
+    assert counts["without"]["disagree"] <= 0.05 * len(power.SEEDS)
+    scale = json.loads(power.SCALE.read_text("utf-8"))
+    assert 0.025 <= scale["mean_loss"] <= 0.035
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_chip_of_the_parameter_table_comes_out_again(seed: int) -> None:
+    rows = table(hidden.PARAMETERS, "python benchmarks/hidden_truth.py --parameters")
+    committed = {r["parameter"]: r for r in rows if int(r["seed"]) == seed}
+    for again in hidden.parameter_rows(seed):
+        row = committed.pop(again["parameter"])
+        assert float(again["truth"]) == pytest.approx(float(row["truth"]), rel=1e-4), row["parameter"]
+        near = 0.2 * float(row["se"])  # floating-point kernels differ between processors
+        assert float(again["estimate"]) == pytest.approx(float(row["estimate"]), abs=near), row["parameter"]
+    assert not committed
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_run_of_the_power_table_comes_out_again(seed: int) -> None:
+    rows = table(power.TABLE, "python benchmarks/verdict_power.py")
+    for row in (r for r in rows if int(r["seed"]) == seed):
+        again = power.deploy_once(seed, float(row["column_crosstalk"]))
+        assert again["verdict"] == row["verdict"]
+        assert again["measured"] == pytest.approx(float(row["measured"]), abs=0.01)
