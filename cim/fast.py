@@ -24,7 +24,7 @@ says more than about 0.1 %, ``fast`` is not valid. Errors against ``exact`` are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -146,8 +146,9 @@ def tile_moments(
     drive_constant = tile.offset_codes * scale + shift
     each = noise2 * scale**2 + moves / 12.0 + left2
     w1, w2 = float(weights.sum()), float((weights**2).sum())
+    bare = replace(tile, halves_us=np.empty((2, 0, 0), np.float32))  # many chips stay in memory: keep no cell twice
     return TileMoments(
-        tile=tile,
+        tile=bare,
         cells=cells * (1.0 - loss * typical * reach[:, None]) * scale,
         kw=kw / (1.0 - np.minimum(kw * typical, 0.5)),
         lean=kw * cells.mean(0) * scale,
@@ -278,12 +279,14 @@ class FastLayer(LayerSimulator):
         )
         self.activity = activity
         self.weights = np.array([p.weight for p in self.planes], np.float64)
-        self.moments = [tile_moments(spec, t, self.weights, self.limits, activity) for t in self.tiles]
         positive, negative = self.weights[self.weights > 0].sum(), self.weights[self.weights < 0].sum()
         low, high = self.limits
         self.sum_limits = (low * positive + high * negative, high * positive + low * negative)
-        self._engine: Engine | None = None
         self.spread = plane_bytes()
+        moments = [tile_moments(spec, t, self.weights, self.limits, activity) for t in self.tiles]
+        self._each = len(self.planes) * sum(len(t.wire) for t in self.tiles)
+        self.tiles = []  # what the engine keeps is enough
+        self._engine = self._make_engine(moments)
 
     def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]:
         """As ``LayerSimulator.level_sums``; the share is an estimate (see the module), maps lie channels last."""
@@ -291,22 +294,24 @@ class FastLayer(LayerSimulator):
         shape = (self.inputs,) if window is None else (window.channels, window.height, window.width)
         if codes.ndim != 1 + len(shape) or codes.shape[1:] != shape:
             raise ValueError(f"codes {codes.shape}, expected (n, {', '.join(map(str, shape))})")
-        if self._engine is None:
-            self._engine = self._make_engine()
         sums, ends = self._engine.layer_sums(codes, key.words(len(codes)))
         share = ends / max(1, self.conversions(len(codes)))
         if window is None:
             return sums.reshape(len(codes), self.outputs), share
         return sums.reshape(len(codes), self.outputs, window.out_height, window.out_width), share
 
-    def _make_engine(self) -> Engine:
+    def _make_engine(self, moments: list[TileMoments]) -> Engine:
         if self.engine == "numba":
             from cim import fast_numba
 
-            return fast_numba.NumbaEngine(self)
+            return fast_numba.NumbaEngine(self, moments)
         from cim import fast_torch
 
-        return fast_torch.TorchEngine(self)
+        return fast_torch.TorchEngine(self, moments)
+
+    def conversions(self, images: int) -> int:
+        """As ``LayerSimulator.conversions``: what the chip would convert, not what is simulated."""
+        return images * (1 if self.window is None else self.window.positions) * self._each
 
     @property
     def driven_top(self) -> int:

@@ -13,21 +13,17 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
+from cim.fast_counts import T_DRIVEN, T_EXCESS, T_LEAN, T_PEAK, T_REST, T_REST2, T_SQUARES, TERMS
+from cim.fast_noise import K_ONE, K_TINY, next_words, seed, two_normals
 from cim.fast_simd import (
     WIDE,
-    add_words,
     dot_pairs,
-    high_words,
     inverse_root,
     load_ints,
     load_pairs,
-    low_words,
     nearest,
     nearest_int,
-    ones_of_planes,
-    shift_left,
     splat_at,
     splat_pair,
     store_ints,
@@ -38,34 +34,21 @@ from cim.simd import (
     absolute,
     add,
     add_i,
-    and_i,
-    as_floats,
-    as_ints,
     fma,
-    lanes,
     load,
     maximum,
     minimum,
     mul,
-    mul_i,
-    or_i,
-    shift_right,
     splat,
     splat_i,
     store,
-    sub,
-    sub_i,
     to_floats,
-    xor_i,
 )
 
 PLACES = 64  # multiplied at a time, a multiple of 8
 HALF = (PLACES + 8) * LANES  # room for the sums of sixteen columns
 # Rows of the parameter array (ROWS, blocks · 16) of a tile: see cim.fast_numba.
 SCALE, KW, LEAN, CONSTANT, REST, READ, FLOOR, REST_VARIANCE, GAIN, OFFSET, INPUT_GAIN, LIVE, ROWS = range(13)
-# Rows of the terms array (places / 16, TERMS, 16), the fields of cim.fast.PlaceTerms and the sum of driven codes.
-T_SQUARES, T_REST, T_REST2, T_EXCESS, T_LEAN, T_PEAK, T_DRIVEN = range(7)
-TERMS = 8
 # Entries of the limits array: lowest and highest sum, the end of a conversion's scale, the tile's
 # multiplier.
 L_LOW, L_HIGH, L_REACH, L_MULTIPLIER, LIMITS = range(5)
@@ -73,238 +56,7 @@ L_LOW, L_HIGH, L_REACH, L_MULTIPLIER, LIMITS = range(5)
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _f, _i = np.float32, np.int32
 
-
-def _signed(word: int) -> int:
-    return word - (1 << 32) if word >= 1 << 31 else word
-
-
-# Finaliser of a 32-bit hash (C. Wellons, "triple32", public domain) seeds the lanes.
-_M1, _M2, _M3 = _i(_signed(0xED5AD4BB)), _i(_signed(0xAC4C1B51)), _i(_signed(0x31848BAB))
-# (ln (1 + m)) / m, sin(½ π v) / v and (cos(½ π v) − 1) / v² on 0..1, the last two in v²: least squares in
-# Chebyshev points, errors below 5e-5, 2e-6 and 1e-6. Read from an array: the compiler loads a constant of
-# its own by two instructions, one of an array by none.
-(
-    _K_L1, _K_L2, _K_L3, _K_L4, _K_L5, _K_S0, _K_S1, _K_S2, _K_S3, _K_C1, _K_C2, _K_C3, _K_C4, _K_LN2, _K_TOP,
-    _K_TINY, _K_HALF, _K_ONE, _K_BITS_MANTISSA, _K_BITS_SIGN, _K_BITS_ONE, _K_BITS_BIAS, _K_BITS_POSITIVE,
-) = range(23)  # fmt: skip
-CONSTANTS = np.array(
-    [
-        0.999944993,
-        -0.497030843,
-        0.3065611,
-        -0.157838377,
-        0.0415511145,
-        1.57079575,
-        -0.645932283,
-        0.0795146891,
-        -0.0043795164,
-        -1.23369835,
-        0.253646104,
-        -0.0207972068,
-        0.000849278418,
-        0.6931471805599453,
-        31 * 0.6931471805599453,
-        1e-12,
-        0.5,
-        1.0,
-    ],
-    np.float32,
-)
-CONSTANTS = np.append(
-    CONSTANTS, np.array([0x007FFFFF, -(1 << 31), 0x3F800000, 127, 0x7FFFFFFF], np.int32).view(np.float32)
-)
-_HALF, _ONE, _ZERO = _f(0.5), _f(1.0), _f(0.0)
-_MANTISSA, _EXPONENT_ONE, _BIAS = _i(0x007FFFFF), _i(0x3F800000), _i(127)
-_POSITIVE, _SIGN = _i(0x7FFFFFFF), _i(-(1 << 31))
-_SEED_STEP = 4 * LANES
-
-
-@njit(inline="always", **_options)
-def _seeded(counter: Any, key0: Any, key1: Any) -> Any:
-    h = add_i(counter, splat_i(key0))
-    h = mul_i(xor_i(h, shift_right(h, _i(17))), splat_i(_M1))
-    h = xor_i(xor_i(h, shift_right(h, _i(11))), splat_i(key1))
-    h = mul_i(h, splat_i(_M2))
-    h = mul_i(xor_i(h, shift_right(h, _i(15))), splat_i(_M3))
-    return xor_i(h, shift_right(h, _i(14)))
-
-
-@njit(inline="always", **_options)
-def _seed(stream: Any, key0: Any, key1: Any) -> Any:
-    """Four state words of sixteen generators, from a key and the number of a stream."""
-    first = add_i(lanes(), splat_i(_i(stream * _SEED_STEP)))
-    return (
-        _seeded(first, key0, key1),
-        _seeded(add_i(first, splat_i(_i(LANES))), key0, key1),
-        _seeded(add_i(first, splat_i(_i(2 * LANES))), key0, key1),
-        or_i(_seeded(add_i(first, splat_i(_i(3 * LANES))), key0, key1), splat_i(_i(1))),  # never all zero
-    )
-
-
-@njit(inline="always", **_options)
-def _next(s0: Any, s1: Any, s2: Any, s3: Any) -> Any:
-    """Random words and the next state (Blackman and Vigna, xoshiro128+, doi:10.1145/3460772)."""
-    word = add_i(s0, s3)
-    t = shift_left(s1, _i(9))
-    s2 = xor_i(s2, s0)
-    s3 = xor_i(s3, s1)
-    s1 = xor_i(s1, s2)
-    s0 = xor_i(s0, s3)
-    s2 = xor_i(s2, t)
-    s3 = or_i(shift_left(s3, _i(11)), shift_right(s3, _i(21)))
-    return word, s0, s1, s2, s3
-
-
-@njit(inline="always", **_options)
-def _normals(first: Any, second: Any, constants: Any) -> Any:
-    """Twice sixteen normals of two words each (Box and Muller, doi:10.1214/aoms/1177706645).
-
-    r = √(−2 ln p) with p the first word; the second gives an angle in a quarter of the circle
-    (its middle bits) and two signs (its top bits).
-    """
-    bits = as_ints(add(to_floats(shift_right(first, _i(1))), splat_at(constants, _K_HALF)))
-    exponent = to_floats(sub_i(shift_right(bits, _i(23)), as_ints(splat_at(constants, _K_BITS_BIAS))))
-    m = sub(
-        as_floats(
-            or_i(and_i(bits, as_ints(splat_at(constants, _K_BITS_MANTISSA))), as_ints(splat_at(constants, _K_BITS_ONE)))
-        ),
-        splat_at(constants, _K_ONE),
-    )
-    ln = fma(
-        fma(
-            fma(fma(splat_at(constants, _K_L5), m, splat_at(constants, _K_L4)), m, splat_at(constants, _K_L3)),
-            m,
-            splat_at(constants, _K_L2),
-        ),
-        m,
-        splat_at(constants, _K_L1),
-    )
-    t = sub(splat_at(constants, _K_TOP), fma(exponent, splat_at(constants, _K_LN2), mul(ln, m)))
-    t = maximum(add(t, t), splat_at(constants, _K_TINY))
-    r = mul(t, inverse_root(t))
-    v = sub(
-        as_floats(
-            or_i(
-                and_i(second, as_ints(splat_at(constants, _K_BITS_MANTISSA))), as_ints(splat_at(constants, _K_BITS_ONE))
-            )
-        ),
-        splat_at(constants, _K_ONE),
-    )
-    v2 = mul(v, v)
-    sine = mul(
-        fma(
-            fma(fma(splat_at(constants, _K_S3), v2, splat_at(constants, _K_S2)), v2, splat_at(constants, _K_S1)),
-            v2,
-            splat_at(constants, _K_S0),
-        ),
-        v,
-    )
-    cosine = fma(
-        fma(
-            fma(fma(splat_at(constants, _K_C4), v2, splat_at(constants, _K_C3)), v2, splat_at(constants, _K_C2)),
-            v2,
-            splat_at(constants, _K_C1),
-        ),
-        v2,
-        splat_at(constants, _K_ONE),
-    )
-    sine = as_floats(xor_i(as_ints(sine), and_i(second, as_ints(splat_at(constants, _K_BITS_SIGN)))))
-    cosine = as_floats(
-        xor_i(as_ints(cosine), and_i(shift_left(second, _i(1)), as_ints(splat_at(constants, _K_BITS_SIGN))))
-    )
-    return mul(r, sine), mul(r, cosine)
-
-
-@njit(**_options)
-def count_pixels(maps: Any, channels: int, first: int, stop: int, masks: Any, counts: Any) -> None:
-    """counts[pixel], byte p: channels of a pixel from ``first`` to ``stop`` whose bit p is set.
-
-    ``maps`` int16 flat, ``channels`` values a pixel, fifteen more readable; ``masks`` for
-    ``ones_of_planes``, 128 bytes for every sixteen channels.
-    """
-    for pixel in range(counts.shape[0]):
-        total = np.uint64(0)
-        for c in range(first, stop, 16):
-            total += ones_of_planes(maps, pixel * channels + c, masks, (c - first) * 8)
-        counts[pixel] = total
-
-
-@njit(**_options)
-def count_places(counts: Any, width: int, pixels: int, runs: Any, steps: Any, size: Any, out: Any) -> None:
-    """out[place] = Σ_runs counts[start + run]; ``size`` and ``steps`` down and across an image's places."""
-    across, step = size[1], steps[1]
-    for row in range(out.shape[0] // across):
-        image, y = row // size[0], row % size[0]
-        start, at = image * pixels + y * steps[0] * width, row * across
-        for x in range(across):
-            out[at + x] = 0
-        for r in range(runs.shape[0]):
-            here, x = start + runs[r], 0
-            if step == 1:
-                while x + 8 <= across:
-                    add_words(counts, here + x, out, at + x)
-                    x += 8
-            while x < across:
-                out[at + x] += counts[here + x * step]
-                x += 1
-
-
-@njit(**_options)
-def terms_of_counts(counts: Any, weights: Any, typical: float, bend: float, even: bool, terms: Any) -> None:
-    """``cim.fast.place_terms`` for one-bit units: counts uint64 (places,), a byte a plane; places a multiple of 16."""
-    typical_, bend_ = splat(_f(typical)), splat(_f(bend))
-    for group in range(terms.shape[0]):
-        p, at = group * LANES, group * TERMS * LANES
-        low, high = low_words(counts, p), high_words(counts, p)
-        squares, rest, rest2, mean = splat(_ZERO), splat(_ZERO), splat(_ZERO), splat(_ZERO)
-        lost, total, size = splat(_ZERO), splat(_ZERO), splat(_ZERO)
-        peak, most = splat(_ZERO), splat(_ZERO)
-        for plane in range(weights.shape[0]):
-            if plane < 4:
-                n_i = and_i(shift_right(low, _i(8 * plane)), splat_i(_i(255)))
-            else:
-                n_i = and_i(shift_right(high, _i(8 * (plane - 4))), splat_i(_i(255)))
-            n = to_floats(n_i)
-            w = splat(weights[plane])
-            idle = sub(splat(_ONE), minimum(n, splat(_ONE)))
-            rest = fma(idle, w, rest)
-            rest2 = fma(idle, mul(w, w), rest2)
-            wn = mul(w, n)
-            if bend != 0.0:
-                bent = mul(n, _inverse(fma(n, bend_, splat(_ONE))))
-            else:
-                bent = n
-            squares = fma(w, wn, squares)
-            mean = fma(mul(w, wn), bent, mean)
-            lost = fma(wn, bent, lost)
-            total = add(total, wn)
-            peak = maximum(peak, absolute(wn))
-            size = add(size, absolute(wn))
-            most = maximum(most, n)
-        inverse = _inverse(maximum(squares, splat(_f(1e-9))))
-        mean = mul(mean, inverse)
-        store(terms, at + T_SQUARES * LANES, squares)
-        store(terms, at + T_REST * LANES, rest)
-        store(terms, at + T_REST2 * LANES, rest2)
-        store(terms, at + T_EXCESS * LANES, sub(mean, typical_))
-        store(terms, at + T_LEAN * LANES, sub(lost, mul(mean, total)))
-        if even:
-            peak = mul(most, _inverse(maximum(size, splat(_f(1e-9)))))
-        else:
-            peak = mul(peak, inverse)
-        store(terms, at + T_PEAK * LANES, peak)
-        store(terms, at + T_DRIVEN * LANES, total)
-
-
-@njit(inline="always", **_options)
-def _inverse(x: Any) -> Any:
-    """1 / x for x > 0, from √: three Newton steps after a guess in the exponent; relative error below 1e-6."""
-    guess = as_floats(sub_i(splat_i(_i(0x7EF311C3)), as_ints(x)))
-    two = splat(_f(2.0))
-    guess = mul(guess, sub(two, mul(x, guess)))
-    guess = mul(guess, sub(two, mul(x, guess)))
-    guess = mul(guess, sub(two, mul(x, guess)))
-    return mul(guess, sub(two, mul(x, guess)))
+_ZERO = _f(0.0)
 
 
 @njit(inline="always", **_options)
@@ -445,12 +197,12 @@ def _convert(
     scale, kw, lean, constant, rest, read, floor_, rest_variance, gain, offset, input_gain, live = column
     at = (p >> 4) * (TERMS * LANES) + (p & 15)
     product = mul(to_floats(load_ints(sums, row)), scale)
-    y = fma(product, fma(kw, splat_at(terms, at + T_EXCESS * LANES), splat_at(constants, _K_ONE)), constant)
+    y = fma(product, fma(kw, splat_at(terms, at + T_EXCESS * LANES), splat_at(constants, K_ONE)), constant)
     y = fma(lean, splat_at(terms, at + T_LEAN * LANES), y)
     y = fma(rest, splat_at(terms, at + T_REST * LANES), y)
     variance = fma(read, splat_at(terms, at + T_SQUARES * LANES), floor_)
     variance = fma(rest_variance, splat_at(terms, at + T_REST2 * LANES), variance)
-    variance = maximum(variance, splat_at(constants, _K_TINY))
+    variance = maximum(variance, splat_at(constants, K_TINY))
     y = fma(mul(variance, inverse_root(variance)), normal, y)
     y = nearest(minimum(maximum(y, low), high))
     largest = absolute(mul(product, splat_at(terms, at + T_PEAK * LANES)))
@@ -510,11 +262,11 @@ def convert_tile(
                         image = p // per_image
                         end = min(stop, (image + 1) * per_image)
                         if p == image * per_image:
-                            s0, s1, s2, s3 = _seed(b + half, keys[image, 0], keys[image, 1])
+                            s0, s1, s2, s3 = seed(b + half, keys[image, 0], keys[image, 1])
                         while p < end:
-                            one, s0, s1, s2, s3 = _next(s0, s1, s2, s3)
-                            two, s0, s1, s2, s3 = _next(s0, s1, s2, s3)
-                            z0, z1 = _normals(one, two, constants)
+                            one, s0, s1, s2, s3 = next_words(s0, s1, s2, s3)
+                            two, s0, s1, s2, s3 = next_words(s0, s1, s2, s3)
+                            z0, z1 = two_normals(one, two, constants)
                             place = p * stride + (b + half) * LANES
                             row = half * HALF + (p - first) * LANES
                             ends = _convert(
@@ -539,17 +291,3 @@ def convert_tile(
     for j in range(LANES):
         total += lane[j]
     return total
-
-
-@njit(**_options)
-def normals(keys: NDArray[np.int32], constants: NDArray[np.float32], count: int) -> Any:
-    """The first ``count`` (a multiple of 32) normals of a key: for tests of the generator."""
-    out = np.empty(count, np.float32)
-    s0, s1, s2, s3 = _seed(0, keys[0], keys[1])
-    for i in range(0, count, 2 * LANES):
-        one, s0, s1, s2, s3 = _next(s0, s1, s2, s3)
-        two, s0, s1, s2, s3 = _next(s0, s1, s2, s3)
-        z0, z1 = _normals(one, two, constants)
-        store(out, i, z0)
-        store(out, i + LANES, z1)
-    return out

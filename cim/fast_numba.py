@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cim import fast_counts as counting
 from cim import fast_kernels as kernels
 from cim.converters import check_codes
 from cim.correction import apply_correction
+from cim.fast_noise import CONSTANTS
 from cim.simd import LANES
 from cim.spec import InputCoding
 from cim.windows import Window
@@ -26,9 +28,9 @@ _TILE_WORD = 0x9E3779B9  # spreads tile numbers over the first key word
 class NumbaEngine:
     """``cim.fast.Engine`` on numba."""
 
-    def __init__(self, layer: FastLayer) -> None:
+    def __init__(self, layer: FastLayer, moments: list[TileMoments]) -> None:
         self.layer = layer
-        self.tiles = [_Tile(layer, moments) for moments in layer.moments]
+        self.tiles = [_Tile(layer, tile) for tile in moments]
 
     def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
         """Level sums (n, outputs, positions), channels last in memory, and sums beyond the scale."""
@@ -94,8 +96,9 @@ class _Tile:
     """One tile's kernel arrays."""
 
     def __init__(self, layer: FastLayer, moments: TileMoments) -> None:
-        self.layer, self.moments, tile = layer, moments, moments.tile
-        rows, conversions = moments.cells.shape
+        self.layer, self.tile, self.bend = layer, moments.tile, moments.bend
+        tile, (rows, conversions) = self.tile, moments.cells.shape
+        self.conversions = conversions
         kernel = 1 if layer.window is None else layer.window.kernel[0] * layer.window.kernel[1]
         one_bit = layer.spec.inputs.coding is not InputCoding.TERNARY and layer.spec.inputs.bits_per_cycle == 1
         # Whole channels of one-bit units are read where they lie; other cuts of the rows are gathered first.
@@ -143,7 +146,7 @@ class _Tile:
 
     def add(self, maps: _Maps, keys: NDArray[np.int32], out: NDArray[np.int32]) -> float:
         """Add this tile's level sums to ``out``, flat from the first place's first output of these images."""
-        layer, tile = self.layer, self.moments.tile
+        layer, tile = self.layer, self.tile
         if self.direct:
             terms = self._counted(maps)
             flat, bases, runs = maps.flat, maps.bases, maps.runs * maps.channels + self.first
@@ -152,12 +155,12 @@ class _Tile:
         first, stride = tile.outputs.start, layer.outputs
         if not self.subtracts:
             return self._convert(flat, bases, runs, maps.places, terms, keys, out[first:], stride)
-        conversions = self.moments.cells.shape[1]
+        conversions = self.conversions
         codes = np.zeros(maps.places * conversions + LANES, np.int32)
         ends = self._convert(flat, bases, runs, maps.places, terms, keys, codes, conversions)
         halves = codes[:-LANES].reshape(maps.places, conversions)
         sums = halves[:, : len(tile.outputs)] - halves[:, len(tile.outputs) :]
-        driven = terms[:, kernels.T_DRIVEN].reshape(-1)[: maps.places]
+        driven = terms[:, counting.T_DRIVEN].reshape(-1)[: maps.places]
         level = apply_correction(sums, np.rint(driven).astype(np.int64), tile.correction)
         target = out[: maps.places * stride].reshape(maps.places, stride)
         target[:, first : tile.outputs.stop] += tile.multiplier * level
@@ -178,7 +181,7 @@ class _Tile:
         return float(
             kernels.convert_tile(
                 flat, bases, places, runs, self.length, self.weights, self.parameters, terms, self.limits, keys,
-                kernels.CONSTANTS, sliced, out, stride,
+                CONSTANTS, sliced, out, stride,
             )
         )  # fmt: skip
 
@@ -186,29 +189,29 @@ class _Tile:
         """Terms of one-bit units, from the ones that each plane drives."""
         layer, many = self.layer, -(-maps.places // LANES) * LANES
         counts = np.empty(maps.images * maps.pixels + 8, np.uint64)
-        kernels.count_pixels(maps.flat, maps.channels, self.first, self.first + self.length, self.masks, counts[:-8])
+        counting.count_pixels(maps.flat, maps.channels, self.first, self.first + self.length, self.masks, counts[:-8])
         sums = np.zeros(many, np.uint64)
-        kernels.count_places(counts, maps.width, maps.pixels, maps.runs, maps.steps, maps.across, sums[: maps.places])
-        terms = np.empty((many // LANES, kernels.TERMS, LANES), np.float32)
-        bend = self.moments.bend
-        typical = layer.typical(len(self.moments.tile.inputs), bend)
-        kernels.terms_of_counts(sums, self.planes, typical, bend, not layer.spec.adc_signed, terms)
+        counting.count_places(counts, maps.width, maps.pixels, maps.runs, maps.steps, maps.across, sums[: maps.places])
+        terms = np.empty((many // LANES, counting.TERMS, LANES), np.float32)
+        bend = self.bend
+        typical = layer.typical(len(self.tile.inputs), bend)
+        counting.terms_of_counts(sums, self.planes, typical, bend, not layer.spec.adc_signed, terms)
         return terms
 
     def _gathered(
         self, maps: _Maps
     ) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """The tile's rows of each place side by side: (flat codes, bases, runs, terms)."""
-        tile, many = self.moments.tile, -(-maps.places // LANES) * LANES
+        tile, many = self.tile, -(-maps.places // LANES) * LANES
         rows = np.arange(tile.inputs.start, tile.inputs.stop)
         offsets = maps.runs[rows % len(maps.runs)] * maps.channels + rows // len(maps.runs)
         mine = maps.flat[maps.bases[: maps.places, None] + offsets]
-        found = self.layer.terms(mine, self.moments.bend)
-        terms = np.zeros((many, kernels.TERMS), np.float32)
+        found = self.layer.terms(mine, self.bend)
+        terms = np.zeros((many, counting.TERMS), np.float32)
         names = (found.squares, found.rest, found.rest2, found.excess, found.lean, found.peak, found.driven)
         terms[: maps.places, : len(names)] = np.stack(names, 1)
         bases = np.zeros(maps.places + 8, np.int64)
         bases[: maps.places] = np.arange(maps.places) * len(rows)
         flat = np.append(mine.ravel(), np.zeros(SPARE, np.int16))
-        packed = np.ascontiguousarray(terms.reshape(-1, LANES, kernels.TERMS).transpose(0, 2, 1))
+        packed = np.ascontiguousarray(terms.reshape(-1, LANES, counting.TERMS).transpose(0, 2, 1))
         return flat, bases, np.zeros(1, np.int64), packed

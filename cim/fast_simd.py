@@ -12,12 +12,13 @@ from typing import Any
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 
 from cim.simd import _I32, _VF, _VI, LANES, _call, _operation, _pointer, _splat, floats, ints
 
 _I16 = ir.IntType(16)
 _SHORTS = ir.VectorType(_I16, 2 * LANES)
+_WORDS = ir.VectorType(ir.IntType(64), 8)
 
 
 def _features() -> frozenset[str]:
@@ -81,6 +82,18 @@ def _inverse_root(builder: Any, value: Any) -> Any:
     return builder.fdiv(ir.Constant(_VF, [1.0] * LANES), _call("sqrt", 1)(builder, value))
 
 
+def _inverse(builder: Any, value: Any) -> Any:
+    one = ir.Constant(_VF, [1.0] * LANES)
+    if "avx512f" not in FEATURES:
+        return builder.fdiv(one, value)
+    mask = ir.IntType(16)
+    kind = ir.FunctionType(_VF, [_VF, _VF, mask])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.rcp14.ps.512")
+    guess = builder.call(function, [value, ir.Constant(_VF, [0.0] * LANES), ir.Constant(mask, -1)])
+    two = ir.Constant(_VF, [2.0] * LANES)
+    return builder.fmul(guess, builder.fsub(two, builder.fmul(value, guess)))  # one Newton step
+
+
 def _nearest_int(builder: Any, value: Any) -> Any:
     kind = ir.FunctionType(_VI, [_VF])
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.lrint.v{LANES}i32.v{LANES}f32")
@@ -91,39 +104,48 @@ def _count_reaching(builder: Any, a: Any, b: Any, unit: Any) -> Any:
     return builder.select(builder.fcmp_ordered(">=", a, b), unit, ir.Constant(_VF, [0.0] * LANES))
 
 
+inverse = _operation(floats, (floats,), _inverse)  # 1 / x for x > 0, relative error ≤ 2^-22
 inverse_root = _operation(floats, (floats,), _inverse_root)  # 1 / √x for x > 0, relative error ≤ 2^-14
 nearest = _operation(floats, (floats,), _call("nearbyint", 1))  # halves to even
 nearest_int = _operation(ints, (floats,), _nearest_int)
 where_reaching = _operation(floats, (floats, floats, floats), _count_reaching)  # the third where a ≥ b, else 0
 
 
-@intrinsic
-def ones_of_planes(typing: Any, codes: Any, index: Any, masks: Any, at: Any) -> Any:
-    """Byte p: how many of sixteen int16 codes, flat ``index`` on, have bit p set.
+def _ones(count: int) -> Any:
+    @intrinsic
+    def ones(typing: Any, codes: Any, index: Any, masks: Any, at: Any) -> Any:
+        return types.uint64(codes, types.int64, masks, types.int64), _ones_code(count)
 
-    ``masks`` uint8: for each code the eight values 1, 2, 4 … 128, or zeros to leave it out.
-    """
+    return ones
 
+
+def _ones_code(count: int) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         byte, word = ir.IntType(8), ir.IntType(64)
-        shorts, bytes16, bytes64 = (ir.VectorType(_I16, 16), ir.VectorType(byte, 16), ir.VectorType(byte, 64))
+        shorts, narrow, bytes64 = ir.VectorType(_I16, count), ir.VectorType(byte, count), ir.VectorType(byte, 64)
         place = _pointer(context, builder, signature.args[0], values[0], values[1], shorts)
-        codes = builder.trunc(builder.load(place, align=2, typ=shorts), bytes16)
+        codes = builder.trunc(builder.load(place, align=2, typ=shorts), narrow)
         masks = context.make_array(signature.args[2])(context, builder, values[2]).data
         total = ir.Constant(bytes64, [0] * 64)
-        for half in (0, 8):
+        for half in range(0, count, 8):
             mask = ir.Constant(ir.VectorType(_I32, 64), [half + lane // 8 for lane in range(64)])
-            spread = builder.shuffle_vector(codes, ir.Constant(bytes16, ir.Undefined), mask)
+            spread = builder.shuffle_vector(codes, ir.Constant(narrow, ir.Undefined), mask)
             there = builder.gep(masks, [builder.add(values[3], ir.Constant(word, 8 * half))])
             bits = builder.load(builder.bitcast(there, bytes64.as_pointer()), align=1, typ=bytes64)
             ones = builder.icmp_unsigned("!=", builder.and_(spread, bits), ir.Constant(bytes64, [0] * 64))
             total = builder.add(total, builder.zext(ones, bytes64))
-        words = ir.VectorType(word, 8)
-        kind = ir.FunctionType(word, [words])
+        kind = ir.FunctionType(word, [_WORDS])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.add.v8i64")
-        return builder.call(function, [builder.bitcast(total, words)])
+        return builder.call(function, [builder.bitcast(total, _WORDS)])
 
-    return types.uint64(codes, types.int64, masks, types.int64), codegen
+    return codegen
+
+
+ones_of_8, ones_of_16 = _ones(8), _ones(16)
+"""(codes, index, masks, at): byte p is how many of so many int16 codes, flat ``index`` on, have bit p set.
+
+``masks`` uint8, flat ``at`` on: for each code the values 1, 2, 4 … 128, or zeros to leave it out.
+"""
 
 
 @intrinsic
@@ -183,21 +205,44 @@ def store_ints(typing: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.int64, ints), codegen
 
 
-_WORDS = ir.VectorType(ir.IntType(64), 8)
+class _Words(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__("Words8")
+
+
+words = _Words()
+
+
+@register_model(_Words)
+class _WordsModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _WORDS)
+
+
+add_words = _operation(words, (words, words), lambda b, x, y: b.add(x, y))
 
 
 @intrinsic
-def add_words(typing: Any, array: Any, index: Any, out: Any, place: Any) -> Any:
-    """out[place + 0 … 7] += array[index + 0 … 7] of contiguous uint64 arrays, flat."""
+def load_words(typing: Any, array: Any, index: Any) -> Any:
+    """Eight neighbours of a contiguous uint64 array, flat ``index`` on."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        here = _pointer(context, builder, signature.args[0], values[0], values[1], _WORDS)
-        there = _pointer(context, builder, signature.args[2], values[2], values[3], _WORDS)
-        total = builder.add(builder.load(here, align=8, typ=_WORDS), builder.load(there, align=8, typ=_WORDS))
-        builder.store(total, there, align=8)
+        place = _pointer(context, builder, signature.args[0], values[0], values[1], _WORDS)
+        return builder.load(place, align=8, typ=_WORDS)
+
+    return words(array, types.int64), codegen
+
+
+@intrinsic
+def store_words(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """Write eight words to a contiguous uint64 array, flat ``index`` on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], values[0], values[1], _WORDS)
+        builder.store(values[2], place, align=8)
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, out, types.int64), codegen
+    return types.void(array, types.int64, words), codegen
 
 
 def _words(first: int) -> Any:

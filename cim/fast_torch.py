@@ -41,9 +41,10 @@ def noise_pool(device: str) -> torch.Tensor:
 class TorchEngine:
     """``cim.fast.Engine`` on torch."""
 
-    def __init__(self, layer: FastLayer) -> None:
+    def __init__(self, layer: FastLayer, moments: list[TileMoments]) -> None:
         self.layer = layer
-        self.tiles = [_Tile(layer, moments, number) for number, moments in enumerate(layer.moments)]
+        self.tiles = [_Tile(layer, tile, number) for number, tile in enumerate(moments)]
+        self.widest = max(m.cells.shape[1] for m in moments)
 
     @torch.inference_mode()
     def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
@@ -51,8 +52,7 @@ class TorchEngine:
         layer, window = self.layer, self.layer.window
         positions = 1 if window is None else window.positions
         out = np.empty((len(codes), positions, layer.outputs), np.int32)
-        widest = max(m.cells.shape[1] for m in layer.moments)
-        step, ends = max(1, CHUNK_VALUES // (positions * widest)), 0.0
+        step, ends = max(1, CHUNK_VALUES // (positions * self.widest)), 0.0
         for first in range(0, len(codes), step):
             part = slice(first, min(first + step, len(codes)))
             driven = _padded(layer, codes[part])
@@ -79,7 +79,7 @@ class _Tile:
     """One tile's arrays as tensors."""
 
     def __init__(self, layer: FastLayer, moments: TileMoments, number: int) -> None:
-        self.layer, self.moments, self.number = layer, moments, number
+        self.layer, self.number, self.tile, self.bend = layer, number, moments.tile, moments.bend
         tile, window, m = moments.tile, layer.window, moments
         rows, conversions = m.cells.shape
         kernel = 1 if window is None else window.kernel[0] * window.kernel[1]
@@ -92,11 +92,11 @@ class _Tile:
         def tensor(values: NDArray[np.floating]) -> torch.Tensor:
             return torch.as_tensor(np.ascontiguousarray(values, np.float32), device=layer.device)
 
-        self.cells = tensor(m.cells)
-        if window is not None:
-            shape = (conversions, rows // kernel, *window.kernel)
-            if self.direct:
-                self.filters = tensor(m.cells.T.reshape(shape)).contiguous(memory_format=torch.channels_last)
+        if window is not None and self.direct:
+            filters = tensor(m.cells.T.reshape(conversions, rows // kernel, *window.kernel))
+            self.cells = filters.contiguous(memory_format=torch.channels_last)
+        else:
+            self.cells = tensor(m.cells)
         # Mean and variance are products of a place's terms with these: constant, rest, lean; squares, rest2, one.
         self.means = tensor(np.stack([m.constant, m.rest, -m.lean]))
         self.variances = tensor(np.stack([m.read, m.rest_variance, m.floor]))
@@ -107,14 +107,14 @@ class _Tile:
 
     def add(self, driven: NDArray[np.int16], keys: NDArray[np.uint32], total: torch.Tensor) -> float:
         """Add this tile's level sums to ``total`` (places, outputs); give the sums expected beyond the scale."""
-        layer, m, tile = self.layer, self.moments, self.moments.tile
+        layer, tile = self.layer, self.tile
         if self.direct:
             y, counts = self._convolved(driven)
-            terms = layer.terms_of_counts(counts, len(tile.inputs), m.bend)
+            terms = layer.terms_of_counts(counts, len(tile.inputs), self.bend)
         else:
             rows = self._rows(driven)
             y = torch.as_tensor(rows.astype(np.float32), device=layer.device) @ self.cells
-            terms = layer.terms(rows, m.bend)
+            terms = layer.terms(rows, self.bend)
 
         def of(*names: NDArray[np.float32]) -> torch.Tensor:
             return torch.as_tensor(np.stack(names, 1), device=layer.device)
@@ -145,11 +145,11 @@ class _Tile:
         x = torch.as_tensor(mine.astype(np.float32), device=self.layer.device)
         if window is None:
             return x @ self.cells, counts
-        y = functional.conv2d(x.permute(0, 3, 1, 2), self.filters, None, window.stride, 0, window.dilation)
+        y = functional.conv2d(x.permute(0, 3, 1, 2), self.cells, None, window.stride, 0, window.dilation)
         return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1]), _pooled(counts, window)
 
     def _rows(self, driven: NDArray[np.int16]) -> NDArray[np.int16]:
-        window, inputs = self.layer.window, self.moments.tile.inputs
+        window, inputs = self.layer.window, self.tile.inputs
         if window is None:
             return driven[:, inputs.start : inputs.stop]
         height, width = driven.shape[1:3]
