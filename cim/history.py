@@ -26,6 +26,8 @@ from cim.temperature import Thermal, accelerated_age, conductance_factor
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+RANK_STEP = 0.01
+RANKS = np.arange(-700, 701) * RANK_STEP
 TOP = 1.1  # no cell is believed above this multiple of the highest level, as in ``cim.device``
 
 
@@ -141,13 +143,29 @@ class CellHistory:
         error = np.empty(z.shape)
         for k, age in enumerate(ages):
             here = which == k
-            error[here] = law_at(self.law, self.targets_us[here], float(age)).quantile(z[here])
+            error[here] = errors_at_rank(self.law, self.targets_us[here], float(age), z[here])
         error = np.where(np.isnan(self._missed), error, self._missed)
         cells = np.clip(self.targets_us + error, 0.0, TOP * float(self.law.levels_us[-1]))
         cells = np.where(np.isnan(self._stuck), cells, self._stuck)
         if self.thermal is not None and self._temperature_c is not None:
             cells = cells * conductance_factor(self._temperature_c, self.thermal)
         return np.asarray(cells)
+
+
+def errors_at_rank(law: ProgrammingLaw, targets_us: Floats, age_s: float, z: Floats) -> Floats:
+    """Errors of cells of rank ``z``, (cells,) µS, as ``law_at(…).quantile(z)`` gives them.
+
+    Many cells that share few targets (a chip's levels) are read off a table of ranks 0.01 apart; the
+    straight line between two is off by less than 0.002 µS within 3.5 sigma.
+    """
+    levels, which = np.unique(targets_us, return_inverse=True)
+    if len(levels) * len(RANKS) >= z.size:
+        return law_at(law, targets_us, age_s).quantile(z)
+    table = law_at(law, levels[:, None], age_s).quantile(RANKS)  # (levels, ranks)
+    place = (np.clip(z, RANKS[0], RANKS[-1]) - RANKS[0]) / RANK_STEP
+    low = np.minimum(place.astype(np.intp), len(RANKS) - 2)
+    share = place - low
+    return np.asarray((1.0 - share) * table[which, low] + share * table[which, low + 1])
 
 
 def worst(errors_us: NDArray[np.floating], share: float) -> Mask:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cim.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
 from cim.device import draw_columns
 from cim.history import CellHistory
-from cim.programming_law import ProgrammingLaw, redraw_law
+from cim.programming_law import redraw_law
 from cim.published import NoModels, nominal_record
 from cim.spec import ChipSpec
 from hil.agreement import correct_answers
@@ -202,12 +202,18 @@ class VirtualRow:
         rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, PATH, number]))
         law = redraw_law(record.programming, rng)
         targets = {m: macro_targets_us(self.program, m) for m in self.program.macros}
-        cells = {m: self._history(record, m, targets[m], law, rng) for m in targets}
+        used = {m: np.isfinite(t) for m, t in targets.items()}
+        stuck_us = np.concatenate([record.macro(m).stuck_us[used[m]] for m in targets])
+        wanted = np.concatenate([targets[m][used[m]] for m in targets])
+        cells = CellHistory(wanted, law, None, rng, stuck_us=stuck_us, thermal=record.thermal)
+        if record.thermal is not None:
+            cells.set_temperature(0.0, self.temperature_c)
         columns = {m: draw_columns(record, m, rng) for m in targets}
+        ends = np.cumsum([int(u.sum()) for u in used.values()])[:-1]
         for age_s in self.ages_s:
-            now = {m: np.full(targets[m].shape, np.nan, np.float32) for m in targets}
-            for m, history in cells.items():
-                now[m][np.isfinite(targets[m])] = history.read(age_s)
+            now = {m: np.full(t.shape, np.nan, np.float32) for m, t in targets.items()}
+            for (m, at), values in zip(used.items(), np.split(cells.read(age_s), ends), strict=True):
+                now[m][at] = values
             corrections = chips.corrections_of(now, rng)
             drawn = Drawn(now, columns, corrections)
             yield build_chip(
@@ -219,21 +225,6 @@ class VirtualRow:
                 device=self.options.device,
                 engine=self.engine,
             )
-
-    def _history(
-        self,
-        record: CalibrationRecord,
-        macro: int,
-        targets_us: NDArray[np.floating],
-        law: ProgrammingLaw,
-        rng: np.random.Generator,
-    ) -> CellHistory:
-        used = np.isfinite(targets_us)
-        stuck_us = record.macro(macro).stuck_us[used]
-        cells = CellHistory(targets_us[used], law, None, rng, stuck_us=stuck_us, thermal=record.thermal)
-        if record.thermal is not None:
-            cells.set_temperature(0.0, self.temperature_c)
-        return cells
 
     def _record_of(self, number: int) -> CalibrationRecord:
         if not self.filled:

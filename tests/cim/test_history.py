@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cim.history import CellHistory, drift_factor, worst
+from cim.history import CellHistory, drift_factor, errors_at_rank, worst
 from cim.programming_law import ProgrammingLaw, law_at
 from cim.read_noise import ReadNoise
 from cim.temperature import Thermal
@@ -174,3 +174,13 @@ def test_time_does_not_run_backwards() -> None:
     cells = CellHistory(TARGETS, law(), QUIET, np.random.default_rng(0), now_s=5.0)
     with pytest.raises(ValueError, match="back"):
         cells.read(4.0)
+
+
+def test_errors_read_off_a_table_of_ranks_are_those_of_each_cell() -> None:
+    rng = np.random.default_rng(8)
+    many = LEVELS[rng.integers(0, 8, 40_000)]
+    z = rng.standard_normal(40_000)
+    table = errors_at_rank(law(), many, 3600.0, z)
+    assert table == pytest.approx(law_at(law(), many, 3600.0).quantile(z), abs=2e-3, rel=1e-3)
+    few = rng.uniform(2.0, 40.0, 50)
+    assert np.array_equal(errors_at_rank(law(), few, 1.0, z[:50]), law_at(law(), few, 1.0).quantile(z[:50]))
