@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from cim.calibration import CalibrationRecord, CellState
 from cim.device import OUTLIER
 from cim.programming_law import law_at
+from cim.tails import Tail
 
 ROUNDS = 6  # of the iteration; the sixth moves no cell by 0.01 µS
 
@@ -22,15 +23,16 @@ def estimate_cells(
 ) -> NDArray[np.float64]:
     """Conductances of this programming, given the mean of ``reads`` readings of each cell, µS.
 
-    Prior of a cell: m + scale · t(df), m = target + loc (``record.programming`` at ``age_s``).
-    Reading R: Gaussian of variance σ² = read variance / reads. The most plausible G solves
+    Prior of a cell: the law (``record.programming`` at ``age_s``), a normal of random width about
+    m = target + loc. Reading R: Gaussian of variance σ² = read variance / reads. The most plausible G
+    solves, with p(G) the expected 1 / width² of a cell at G (``Law.precision``),
 
-        τ = (df + ((G − m) / scale)²) / (df + 1),   λ = scale² τ / (scale² τ + σ²),   G = m + λ (R − m)
+        G = m + λ (R − m),   λ = 1 / (1 + p(G) σ²)
 
-    iterated from G = R. For df → ∞ it is the Gaussian rule of shrinkage. Stuck cells and readings
-    beyond 5 √(scale² + σ²) are believed as read, and so is everything when there is no read noise.
+    iterated from G = R. A Gaussian law gives the rule of shrinkage. Stuck cells and readings beyond
+    5 √(wide scale² + σ²) are believed as read, and so is everything when there is no read noise.
 
-    Example: m = 20 µS, scale 1, σ² = 0.25, df → ∞, R = 22 → λ = 0.8, G = 21.6 µS.
+    Example: m = 20 µS, Gaussian law of 1 µS, σ² = 0.25 µS², R = 22 µS → λ = 0.8, G = 21.6 µS.
 
     Args:
         targets_us, readings_us: (rows, columns) µS, NaN where nothing is programmed (and in the result).
@@ -41,8 +43,9 @@ def estimate_cells(
     noise2 = record.read_noise.at(readings) / reads
     cells = readings
     for _ in range(ROUNDS):
-        spread2 = here.scale_us**2 * (here.df + ((cells - middle) / here.scale_us) ** 2) / (here.df + 1.0)
-        cells = middle + spread2 / (spread2 + noise2) * (readings - middle)
-    off = np.abs(readings - middle) > OUTLIER * np.sqrt(here.scale_us**2 + noise2)
+        precision = here.precision(cells - np.nan_to_num(targets_us))
+        cells = middle + (readings - middle) / (1.0 + precision * noise2)
+    widest = here.scale_us * (1.0 if here.tail is Tail.STUDENT else here.wide_ratio)
+    off = np.abs(readings - middle) > OUTLIER * np.sqrt(widest**2 + noise2)
     stuck = np.isin(record.macro(macro).cells, (CellState.STUCK_LOW, CellState.STUCK_HIGH))
     return np.where(np.isnan(targets_us), np.nan, np.maximum(np.where(off | stuck, readings, cells), 0.0))

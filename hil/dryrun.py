@@ -88,7 +88,7 @@ def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: 
     return Estimate(
         cells=cells,
         program_bytes=macros * written,
-        read_back_bytes=2 * macros * 2 * size,
+        read_back_bytes=(2 + options.causes) * macros * 2 * size,
         calibrate_bytes=macros * probes * calibrate,
         inference_bytes=options.repeats * images * sum(image_bytes(step) for step in program.matrices),
         images=images,

@@ -105,8 +105,8 @@ def causes_line(report: AgreementReport) -> str:
 
 
 def _one(share: float) -> str:
-    """Points with one digit, and no minus before a zero."""
-    return number(round(100 * share, 1) + 0.0, 1)
+    """Points with one digit."""
+    return number(100 * share, 1)
 
 
 def _of_gap(loss: float, split: CauseSplit) -> str:

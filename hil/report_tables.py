@@ -186,16 +186,21 @@ def _line(texts: Sequence[str]) -> str:
 
 
 def percent(share: float | None, digits: int = 2) -> str:
-    return "—" if share is None else f"{100 * share:.{digits}f} %"
+    return "—" if share is None else f"{_signed(100 * share, digits)} %"
 
 
 def points(share: float) -> str:
     """A difference of shares in points, with its sign."""
-    return f"{100 * share:+.2f}".replace("-", "−")
+    return f"{round(100 * share, 2) + 0.0:+.2f}".replace("-", "−")
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    return "—" if value is None else f"{value:.{digits}f}".replace("-", "−")
+    return "—" if value is None else _signed(value, digits)
+
+
+def _signed(value: float, digits: int) -> str:
+    """A true minus, and none before a zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def interval(i: Interval) -> str:
@@ -207,11 +212,11 @@ def span(ends: tuple[float, float]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """3600 -> "1 h"; 90 -> "1.5 min"."""
+    """3600 -> "1 h"; 90 -> "1.5 min"; 0.038 -> "38 ms"."""
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
+    return f"{1e3 * seconds:.3g} ms" if 0 < seconds < 0.9995 else f"{seconds:.3g} s"
 
 
 def _rank_note(j: Judgement) -> str:

@@ -248,7 +248,7 @@ def layer_simulator(
 
 def _layer_type(engine: str) -> Callable[..., SimulatedLayer]:
     if engine == "fast":
-        from cim.fast import FastLayer  # type: ignore[import-not-found]
+        from cim.fast import FastLayer
 
         fast: Callable[..., SimulatedLayer] = FastLayer
         return fast
