@@ -20,7 +20,7 @@ from cim.wire_law import GROUP, segment_lengths
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile
 
-CHUNK_PLACES = 2048  # places (images times positions) that a kernel call takes; fits the second-level cache
+CHUNK_PLACES = 16384  # places (images times positions) that a kernel call takes; fits the second-level cache
 _TILE_WORD = 0x9E3779B9  # spreads tile numbers over the first key word
 
 
