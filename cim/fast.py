@@ -320,30 +320,15 @@ class FastLayer(LayerSimulator):
 
     def terms(self, rows: NDArray[np.int16], bend: float) -> PlaceTerms:
         """Terms of driven codes (places, rows), for any input coding."""
-        units = split_planes(rows, self.spec.inputs, self.input_bits, self.input_signed).astype(np.float32)
-        sums, driven, squares = (np.ascontiguousarray(u.sum(2).T) for u in (units, np.abs(units), units**2))
-        return place_terms(
-            sums,
-            driven,
-            squares,
-            self.weights,
-            typical=self.typical(rows.shape[1], bend),
-            bend=bend,
-            even=not self.spec.adc_signed,
-        )
+        sums, driven, squares = self.plane_sums(rows)
+        typical = self.typical(rows.shape[1], bend)
+        even = not self.spec.adc_signed
+        return place_terms(sums, driven, squares, self.weights, typical=typical, bend=bend, even=even)
 
-    def terms_of_counts(self, counts: NDArray[np.uint64], rows: int, bend: float) -> PlaceTerms:
-        """Terms of one-bit units from the ones of each plane, a byte each, (places,)."""
-        ones = counts.view(np.uint8).reshape(-1, 8)[:, : len(self.planes)].astype(np.float32)
-        return place_terms(
-            ones,
-            ones,
-            ones,
-            self.weights.astype(np.float32),
-            typical=self.typical(rows, bend),
-            bend=bend,
-            even=not self.spec.adc_signed,
-        )
+    def plane_sums(self, rows: NDArray[np.int16]) -> tuple[NDArray[np.float32], ...]:
+        """Σ u, Σ |u| and Σ u² of each plane of driven codes (places, rows): (places, planes) each."""
+        units = split_planes(rows, self.spec.inputs, self.input_bits, self.input_signed).astype(np.float32)
+        return tuple(np.ascontiguousarray(u.sum(2).T) for u in (units, np.abs(units), units**2))
 
     def typical(self, rows: int, bend: float) -> float:
         """Driven rows of a mean plane as the wires see them."""

@@ -10,6 +10,7 @@ it return after some 10⁶ draws.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from cim.converters import check_codes
 from cim.spec import InputCoding
 from cim.windows import Window, unfold
 
@@ -55,24 +57,38 @@ class TorchEngine:
         step, ends = max(1, CHUNK_VALUES // (positions * self.widest)), 0.0
         for first in range(0, len(codes), step):
             part = slice(first, min(first + step, len(codes)))
-            driven = _padded(layer, codes[part])
-            total = torch.zeros(len(driven) * positions, layer.outputs, device=layer.device)
+            maps = _Maps(layer, codes[part])
+            total = torch.zeros(maps.images * positions, layer.outputs, device=layer.device)
             for tile in self.tiles:
-                ends += tile.add(driven, keys[part], total)
+                ends += tile.add(maps, keys[part], total)
             out[part] = total.to("cpu", torch.int32).view(-1, positions, layer.outputs).numpy()
         return out.transpose(0, 2, 1), int(ends)
 
 
-def _padded(layer: FastLayer, codes: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Driven codes with their padding, channels last: (n, height, width, channels) or (n, features)."""
-    from cim.converters import check_codes
+class _Maps:
+    """Driven codes of some images with their padding: int16 (n, height, width, channels), or (n, features).
 
-    check_codes(codes, layer.input_bits, layer.input_signed)
-    if layer.window is None:
-        return layer.driven(codes)
-    pad_h, pad_w = layer.window.padding
-    last = codes.transpose(0, 2, 3, 1)
-    return layer.driven(np.pad(last, ((0, 0), (pad_h, pad_h), (pad_w, pad_w), (0, 0))))
+    ``values`` are the same as floats on the device, channels first in order and last in memory;
+    ``planes`` uint64 (channels, n, …): byte p is plane p of each code.
+    """
+
+    def __init__(self, layer: FastLayer, codes: NDArray[np.int16]) -> None:
+        check_codes(codes, layer.input_bits, layer.input_signed)
+        self.window, self.images = layer.window, len(codes)
+        if layer.window is None:
+            self.driven = layer.driven(codes)
+        else:
+            pad_h, pad_w = layer.window.padding
+            last = codes.transpose(0, 2, 3, 1)
+            self.driven = layer.driven(np.pad(last, ((0, 0), (pad_h, pad_h), (pad_w, pad_w), (0, 0))))
+        values = torch.as_tensor(self.driven).to(layer.device, torch.float32)
+        self.values = values if layer.window is None else values.permute(0, 3, 1, 2)
+        self._spread = layer.spread
+
+    @functools.cached_property
+    def planes(self) -> NDArray[np.uint64]:
+        first = np.ascontiguousarray(np.moveaxis(self.driven, -1, 0).astype(np.uint8))
+        return self._spread.take(first)
 
 
 class _Tile:
@@ -97,59 +113,66 @@ class _Tile:
             self.cells = filters.contiguous(memory_format=torch.channels_last)
         else:
             self.cells = tensor(m.cells)
-        # Mean and variance are products of a place's terms with these: constant, rest, lean; squares, rest2, one.
-        self.means = tensor(np.stack([m.constant, m.rest, -m.lean]))
-        self.variances = tensor(np.stack([m.read, m.rest_variance, m.floor]))
+        # Mean and variance are products of a place's terms with these: rest, lean; squares, rest2.
+        self.constant, self.floor = tensor(m.constant), tensor(m.floor)
+        self.means, self.variances = tensor(np.stack([m.rest, -m.lean])), tensor(np.stack([m.read, m.rest_variance]))
         self.kw = tensor(m.kw)
         unit = float(1 << tile.correction.shift)
         self.gain, self.offset = tensor(tile.correction.gain / unit), tensor(tile.correction.offset / unit)
         self.input_gain = tensor(tile.correction.input_gain / unit) if tile.correction.input_gain.any() else None
+        self.plain = not (self.offset.any() or (self.gain != 1.0).any())
 
-    def add(self, driven: NDArray[np.int16], keys: NDArray[np.uint32], total: torch.Tensor) -> float:
+    def add(self, maps: _Maps, keys: NDArray[np.uint32], total: torch.Tensor) -> float:
         """Add this tile's level sums to ``total`` (places, outputs); give the sums expected beyond the scale."""
         layer, tile = self.layer, self.tile
         if self.direct:
-            y, counts = self._convolved(driven)
-            terms = layer.terms_of_counts(counts, len(tile.inputs), self.bend)
+            y = self._product(maps)
+            ones = self._ones(maps)
+            terms = torch_terms(ones, ones, ones, layer, len(tile.inputs), self.bend, self.wired)
         else:
-            rows = self._rows(driven)
+            rows = self._rows(maps)
             y = torch.as_tensor(rows.astype(np.float32), device=layer.device) @ self.cells
-            terms = layer.terms(rows, self.bend)
-
-        def of(*names: NDArray[np.float32]) -> torch.Tensor:
-            return torch.as_tensor(np.stack(names, 1), device=layer.device)
-
-        one = np.ones_like(terms.rest)
+            sums, driven, squares = (torch.as_tensor(p.T, device=layer.device) for p in layer.plane_sums(rows))
+            terms = torch_terms(sums, driven, squares, layer, len(tile.inputs), self.bend, self.wired)
         low, high = layer.limits
-        sample = y[::SAMPLED] * of(terms.peak[::SAMPLED])
+        sample = y[::SAMPLED] * terms.peak
         beyond = float((sample.abs_() >= (high + 0.5 if low < 0 else high)).sum()) * len(y) / len(sample)
         if self.wired:
-            y.mul_(1.0 - of(terms.excess) * self.kw)
-        y.addmm_(of(one, terms.rest, terms.lean), self.means)
-        spread = (of(terms.squares, terms.rest2, one) @ self.variances).clamp_(min=0.0).sqrt_()
-        y.addcmul_(spread, self._noise(keys, y.shape[0], y.shape[1]))
-        y.clamp_(*layer.sum_limits).round_()
+            y.addcmul_(y, terms.excess * self.kw, value=-1.0)
+        y.add_(self.constant).addmm_(terms.means, self.means)
+        spread = torch.addmm(self.floor, terms.variances, self.variances).clamp_(min=0.0).sqrt_()
+        y.addcmul_(spread, self._noise(keys, y.shape[0], y.shape[1])).clamp_(*layer.sum_limits).round_()
         if self.subtracts:
             y = y[:, : len(tile.outputs)] - y[:, len(tile.outputs) :]
-        level = torch.addcmul(self.offset, y, self.gain)
+        if not self.plain:
+            y = torch.addcmul(self.offset, y, self.gain)
         if self.input_gain is not None:
-            level.addmm_(of(terms.driven), self.input_gain[None])
-        total[:, tile.outputs.start : tile.outputs.stop].add_(level.round_(), alpha=tile.multiplier)
+            y.addmm_(terms.driven, self.input_gain[None])
+        if not self.plain or self.input_gain is not None:
+            y.round_()
+        total[:, tile.outputs.start : tile.outputs.stop].add_(y, alpha=tile.multiplier)
         return beyond
 
-    def _convolved(self, driven: NDArray[np.int16]) -> tuple[torch.Tensor, NDArray[np.uint64]]:
-        """Products (places, conversions) and the ones of each plane, a byte each (places,)."""
+    def _product(self, maps: _Maps) -> torch.Tensor:
+        """Σ cells · code, (places, conversions)."""
         window = self.layer.window
-        mine = driven[..., self.channels]
-        counts = self.layer.spread[mine & 255].sum(-1, dtype=np.uint64)
-        x = torch.as_tensor(mine.astype(np.float32), device=self.layer.device)
+        x = maps.values[:, self.channels]
         if window is None:
-            return x @ self.cells, counts
-        y = functional.conv2d(x.permute(0, 3, 1, 2), self.cells, None, window.stride, 0, window.dilation)
-        return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1]), _pooled(counts, window)
+            return x @ self.cells
+        x = x.contiguous(memory_format=torch.channels_last)
+        y = functional.conv2d(x, self.cells, None, window.stride, 0, window.dilation)
+        return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1])
 
-    def _rows(self, driven: NDArray[np.int16]) -> NDArray[np.int16]:
-        window, inputs = self.layer.window, self.tile.inputs
+    def _ones(self, maps: _Maps) -> torch.Tensor:
+        """Driven rows of each plane, (planes, places)."""
+        counts = maps.planes[self.channels].sum(0, dtype=np.uint64)
+        if self.layer.window is not None:
+            counts = _pooled(counts, self.layer.window)
+        planes = counts.view(np.uint8).reshape(-1, 8).T[: len(self.layer.planes)]
+        return torch.as_tensor(np.ascontiguousarray(planes, np.float32), device=self.layer.device)
+
+    def _rows(self, maps: _Maps) -> NDArray[np.int16]:
+        window, inputs, driven = self.layer.window, self.tile.inputs, maps.driven
         if window is None:
             return driven[:, inputs.start : inputs.stop]
         height, width = driven.shape[1:3]
@@ -163,14 +186,53 @@ class _Tile:
         if length + STEP > POOL:
             pool = pool.repeat(-(-(length + STEP) // POOL))
         stretches = (len(pool) - length) // STEP
-        mixed = (keys[:, 0].astype(np.uint64) << np.uint64(32) | keys[:, 1]) + np.uint64(
-            (self.number + 1) * 0x9E3779B97F4A7C15 & (1 << 64) - 1
-        )
+        mixed = keys[:, 0].astype(np.uint64) << np.uint64(32) | keys[:, 1]
+        mixed = mixed + np.uint64((self.number + 1) * 0x9E3779B97F4A7C15 & (1 << 64) - 1)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         chosen = ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(stretches)).astype(np.int64)
         windows = pool.as_strided((stretches, length), (STEP, 1))
         picked = windows.index_select(0, torch.as_tensor(chosen, device=pool.device))
         return picked.view(places, conversions)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """``cim.fast.PlaceTerms`` as columns: ``means`` (rest, lean), ``variances`` (squares, rest2); peak of a sample."""
+
+    means: torch.Tensor
+    variances: torch.Tensor
+    excess: torch.Tensor
+    driven: torch.Tensor
+    peak: torch.Tensor
+
+
+def torch_terms(
+    sums: torch.Tensor,
+    driven: torch.Tensor,
+    squares: torch.Tensor,
+    layer: FastLayer,
+    rows: int,
+    bend: float,
+    wired: bool,
+) -> Terms:
+    """``cim.fast.place_terms`` of (planes, places) Σ u, Σ |u| and Σ u²; without wires no excess and no lean."""
+    w = torch.as_tensor(layer.weights, dtype=torch.float32, device=sums.device)[None]
+    total, codes = (w * w) @ squares, w @ sums
+    resting = torch.cat([w, w * w]) @ (driven == 0).float()
+    excess = lean = torch.zeros_like(codes)
+    if wired:
+        count = driven / (1.0 + bend * driven) if bend else driven
+        mean = ((w * w) @ (squares * count)) / total.clamp(min=1e-9)
+        excess = mean - layer.typical(rows, bend)
+        lean = w @ (sums * count) - mean * codes
+    some = slice(None, None, SAMPLED)
+    if layer.spec.adc_signed:
+        peak = (squares[:, some] * w.T.abs()).amax(0) / total[0, some].clamp(min=1e-9)
+    else:
+        size = sums[:, some].abs()
+        peak = size.amax(0) / (w.abs() @ size)[0].clamp(min=1e-9)
+    means, variances = torch.cat([resting[:1], lean]).T, torch.cat([total, resting[1:]]).T
+    return Terms(means, variances, excess.T, codes.T, peak[:, None])
 
 
 def _pooled(counts: NDArray[np.uint64], window: Window) -> NDArray[np.uint64]:

@@ -269,14 +269,24 @@ def test_one_plane_has_the_terms_of_its_rows() -> None:
     np.testing.assert_allclose(found, [30.0, 0.0, 5.0, 0.0, 1.0 / 30.0 * 30.0, 30.0])
 
 
-def test_counted_planes_are_the_general_terms() -> None:
-    """One-bit units are counted a byte a plane; the general way splits every code."""
-    layer = noisy_layer("torch")
-    rows = sparse_codes(np.random.default_rng(11), 40, 90)
-    counted = layer.terms_of_counts(plane_bytes()[rows].sum(1, dtype=np.uint64), 90, 0.002)
-    general = layer.terms(rows, 0.002)
-    for name in ("squares", "rest", "rest2", "excess", "lean", "peak", "driven"):
-        np.testing.assert_allclose(getattr(counted, name), getattr(general, name), rtol=1e-4, atol=0.05)
+@pytest.mark.parametrize("bend", [0.0, 0.002])
+def test_counted_planes_are_the_general_terms(bend: float) -> None:
+    """Both engines count one-bit units a byte a plane; the general way splits every code."""
+    counting, fast_torch = pytest.importorskip("cim.fast_counts"), pytest.importorskip("cim.fast_torch")
+    torch = pytest.importorskip("torch")
+    layer, places = noisy_layer("torch"), 48
+    rows = sparse_codes(np.random.default_rng(11), places, 90)
+    counts, general = plane_bytes()[rows].sum(1, dtype=np.uint64), layer.terms(rows, bend)
+    names = ("squares", "rest", "rest2", "excess", "lean", "peak", "driven")
+    expected = np.stack([getattr(general, name) for name in names])
+    kernel = np.empty((places // 16, counting.TERMS, 16), np.float32)
+    weights, typical = layer.weights.astype(np.float32), layer.typical(90, bend)
+    counting.terms_of_counts(counts, weights, typical, bend, False, kernel)
+    np.testing.assert_allclose(kernel.transpose(1, 0, 2).reshape(8, -1)[:7], expected, rtol=1e-3, atol=0.1)
+    ones = torch.as_tensor(counts.view(np.uint8).reshape(-1, 8).T.astype(np.float32))
+    t = fast_torch.torch_terms(ones, ones, ones, layer, 90, bend, True)
+    found = torch.cat([t.variances[:, :1], t.means[:, :1], t.variances[:, 1:], t.excess, t.means[:, 1:], t.driven], 1)
+    np.testing.assert_allclose(found.numpy().T, np.delete(expected, 5, 0), rtol=1e-3, atol=0.1)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
