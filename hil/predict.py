@@ -74,8 +74,8 @@ def predict(
     temperature = known.temperature_c if temperature_c is None else temperature_c
     if abs(temperature - known.temperature_c) > 0.01 and known.thermal is None:
         raise MismatchError(
-            f"the record was measured at {known.temperature_c:g} °C and has no temperature coefficients",
-            hint=f"hil calibrate at {temperature:g} °C, or leave --temperature out",
+            f"the record is of {known.temperature_c:g} °C and holds no temperature coefficients",
+            hint=f"hil calibrate --second-temperature {temperature:g}C, or leave --temperature out",
         )
     order, _ = plan_images(data, program, options)
     images, labels = data.images[order], data.labels[order]
