@@ -28,7 +28,7 @@ from cim.wire_law import GROUP
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile
 
-CHUNK_VALUES = 1 << 18  # conversions of one chunk: its float32 sums stay in the second-level cache
+CHUNK_VALUES = 1 << 19  # conversions of one chunk: its float32 sums stay in the second-level cache
 POOL_BITS = 20
 
 
@@ -46,10 +46,10 @@ def layer_sums(
         for first in range(0, len(codes), step):
             part = slice(first, first + step)
             maps = codes[part].reshape(-1, window.channels, window.height, window.width)
-            units = _units(layer, maps, window)
+            driven = _driven(layer, maps, window)
             total = torch.zeros((len(maps), window.positions, layer.outputs), dtype=torch.float64, device=layer.device)
             for tile in tiles:
-                ends += tile.add(units, keys[part], total)
+                ends += tile.add(driven, keys[part], total)
             sums[part] = total.transpose(1, 2).to("cpu", torch.int32).numpy()
     return sums, ends
 
@@ -73,19 +73,30 @@ def pool_start(key: int, tile: int, piece: int) -> int:
     return x >> 64 - POOL_BITS
 
 
-def _units(layer: LayerSimulator, maps: NDArray[np.int16], window: Window) -> torch.Tensor:
-    """Driven units (n · planes, channels, height, width), padded."""
+def _driven(layer: LayerSimulator, maps: NDArray[np.int16], window: Window) -> torch.Tensor:
+    """Driven codes with their padding, (n, height, width, channels), bytes where bits are cut out of them."""
     pad_h, pad_w = window.padding
     driven = layer.driven(np.pad(maps, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w))))
-    inputs = layer.spec.inputs
-    if inputs.coding is InputCoding.TERNARY:
-        planes = torch.as_tensor(split_planes(driven, inputs, layer.input_bits, layer.input_signed))
-        units = planes.transpose(0, 1)
+    kind = np.int16 if layer.spec.inputs.coding is InputCoding.TERNARY else np.uint8
+    return torch.as_tensor(np.ascontiguousarray(driven.transpose(0, 2, 3, 1), kind)).to(layer.device)
+
+
+def _units(layer: LayerSimulator, driven: torch.Tensor) -> torch.Tensor:
+    """Units of each plane, (n · planes, channels, height, width), channels last in memory."""
+    n, height, width, channels = driven.shape
+    units = torch.empty((n, len(layer.planes), height, width, channels), device=driven.device)
+    if layer.spec.inputs.coding is InputCoding.TERNARY:
+        planes = split_planes(driven.cpu().numpy(), layer.spec.inputs, layer.input_bits, layer.input_signed)
+        units.copy_(torch.as_tensor(planes).transpose(0, 1))
     else:
-        codes = torch.as_tensor(driven).to(layer.device)
-        units = torch.stack([(codes >> p.shift) & ((1 << p.width) - 1) for p in layer.planes], 1)
-    units = units.reshape(-1, *driven.shape[1:]).to(layer.device, torch.float32)
-    return units.contiguous(memory_format=torch.channels_last)
+        for number, plane in enumerate(layer.planes):
+            bits = driven & (((1 << plane.width) - 1) << plane.shift)
+            if plane.width == 1:
+                units[:, number] = bits.clamp_(max=1)
+            else:
+                units[:, number] = bits
+                units[:, number] *= 2.0**-plane.shift
+    return units.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 class _TileOnDevice:
@@ -106,10 +117,13 @@ class _TileOnDevice:
         self.cells = tensor(prepared.cells)
         self.variance, self.noise2 = tensor(prepared.mean_variance), tensor(tile.conversion_noise_codes**2)
         self.wire, self.lengths = tensor(prepared.wire), tensor(prepared.lengths)
-        self.offset, self.inl = tensor(tile.offset_codes), tensor(tile.inl_codes)
+        # On the grid of the cells, sums with their offset are exact whatever the order of addition.
+        grid = 2.0 ** min(-10.0, np.ceil(np.log2(max(np.abs(prepared.cells).sum(0).max(initial=0.0), 1.0))) - 23)
+        self.offset, self.inl = tensor(np.rint(tile.offset_codes / grid) * grid), tensor(tile.inl_codes)
+        self.start_at = self.offset if self.curved else self.offset + 0.5  # ⌊y + ½⌋
         self.steps = torch.arange(self.conversions, device=layer.device) * tile.inl_codes.shape[1]
         if not self.wired:
-            self._kernel(tensor)
+            self._kernel()
         self.plane_weights = tensor(np.array([p.weight for p in layer.planes]))
         correction, unit = tile.correction, 2.0**tile.correction.shift  # doubles hold all of it exactly
         self.gain, self.start = (
@@ -119,7 +133,7 @@ class _TileOnDevice:
         self.per_input = tensor(correction.input_gain / unit, torch.float64)
         self.counts_inputs = bool(correction.input_gain.any())
 
-    def _kernel(self, tensor: object) -> None:
+    def _kernel(self) -> None:
         """The tile as a convolution over the channels that it touches, and another of ones that counts Σ u."""
         window, order = self.window, self.prepared.order
         size = window.kernel[0] * window.kernel[1]
@@ -135,54 +149,75 @@ class _TileOnDevice:
         self.whole = bool(ones.all())
         self.ones = ones.reshape(shape).contiguous(memory_format=torch.channels_last)
 
-    def add(self, units: torch.Tensor, keys: NDArray[np.uint32], total: torch.Tensor) -> int:
+    def add(self, driven: torch.Tensor, keys: NDArray[np.uint32], total: torch.Tensor) -> int:
         """Add level sums of a chunk to ``total`` (n, positions, layer outputs); give conversions at an end."""
         layer, tile = self.layer, self.prepared.tile
-        y, squares, driven = self._unfolded(units) if self.wired else self._convolved(units)
+        if self.wired:
+            y, squares, counts = self._unfolded(_units(layer, driven))
+        else:
+            y, squares, counts = self._convolved(_units(layer, driven[..., self.channels].contiguous()))
         if self.noisy:
             self._add_noise(y, squares, keys)
         low, high = layer.limits
         if self.curved:
             self._add_inl(y, low, high)
-        codes = y.add_(0.5).floor_().clamp_(low, high)
-        least, most = (int(end) for end in torch.aminmax(codes))
+            y += 0.5
+        codes = y.floor_().clamp_(low, high)
+        least, most = int(codes.amin()) if low < 0 else low, int(codes.amax())
         ends = 0
         if most == high:
             ends += int((codes - (high - 1)).clamp_(min=0.0).sum(dtype=torch.float64))  # counting costs ten times this
         if least == low < 0:
             ends += int((low + 1 - codes).clamp_(min=0.0).sum(dtype=torch.float64))
         images = len(keys)
-        sums = (self.plane_weights @ codes.reshape(images, len(layer.planes), -1)).reshape(images, -1, self.conversions)
+        by_plane = codes.reshape(images, len(layer.planes), -1, self.conversions)
+        sums = by_plane[:, 0] * float(layer.planes[0].weight)
+        for number, plane in enumerate(layer.planes[1:], 1):
+            sums.add_(by_plane[:, number], alpha=float(plane.weight))
         sums = _subtracted(sums, layer).to(torch.float64).mul_(self.gain).add_(self.start)
         if self.counts_inputs:
-            inputs = self.plane_weights @ driven.reshape(images, len(layer.planes), -1)
+            inputs = self.plane_weights @ counts.reshape(images, len(layer.planes), -1)
             sums += inputs.to(torch.float64)[..., None] * self.per_input
         levels = sums.abs().add_(0.5).floor_().copysign_(sums)  # half away from zero
         total[:, :, tile.outputs.start : tile.outputs.stop].add_(levels, alpha=tile.multiplier)
         return ends
 
-    def _convolved(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _convolved(self, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Sums in codes (n · planes · positions, conversions) with their offset, Σ u² and Σ u of each row."""
         window = self.window
-        part = units[:, self.channels].contiguous(memory_format=torch.channels_last)
 
         def convolved(x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
             y = functional.conv2d(x, kernel, bias, window.stride, 0, window.dilation)
             return y.permute(0, 2, 3, 1).reshape(-1, len(kernel))
 
-        y = convolved(part, self.kernel, self.offset)
+        y = convolved(part, self.kernel, self.start_at)
         one_bit = (
             self.layer.spec.inputs.coding is not InputCoding.TERNARY and self.layer.spec.inputs.bits_per_cycle == 1
         )
 
         def counted(x: torch.Tensor) -> torch.Tensor:
-            if self.whole:  # every channel of the window counts: add channels first
-                return convolved(x.sum(1, keepdim=True), self.ones[:, :1])
-            return convolved(x, self.ones)
+            return self._boxes(x) if self.whole else convolved(x, self.ones)
 
         driven = counted(part) if self.noisy or self.counts_inputs else y[:, :1]
         squares = driven if one_bit or not self.noisy else counted(part * part)
         return y, squares, driven
+
+    def _boxes(self, x: torch.Tensor) -> torch.Tensor:
+        """Sums of whole windows: over channels, then over kernel rows and columns, (places, 1)."""
+        window = self.window
+        pixels = x.permute(0, 2, 3, 1)
+        total = (pixels @ torch.ones(pixels.shape[3], device=x.device)).reshape(pixels.shape[:3])
+        for axis, count, step, gap, length in (
+            (1, window.kernel[0], window.stride[0], window.dilation[0], window.out_height),
+            (2, window.kernel[1], window.stride[1], window.dilation[1], window.out_width),
+        ):
+            reach = (length - 1) * step + 1
+            parts = [total.narrow(axis, k * gap, reach) for k in range(count)]
+            summed = parts[0].clone() if count == 1 else parts[0] + parts[1]
+            for part in parts[2:]:
+                summed += part
+            total = summed[:, ::step] if axis == 1 else summed[:, :, ::step]
+        return total.reshape(-1, 1)
 
     def _unfolded(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The same with wires, by matrix products."""
@@ -197,14 +232,13 @@ class _TileOnDevice:
         beyond = loads.flip(1).cumsum(1).flip(1).repeat_interleave(GROUP, 1)[:, : x.shape[1]]
         bend = 1.0 + prepared.bend * driven.sum(1, keepdim=True)
         y -= self.wire * ((x * beyond) @ self.cells) / bend
-        y += self.offset
+        y += self.start_at
         return y, (x * x).sum(1, keepdim=True), x.sum(1, keepdim=True)
 
     def _add_noise(self, y: torch.Tensor, squares: torch.Tensor, keys: NDArray[np.uint32]) -> None:
         """Add noise of each image from its own place in the pool; an image may need more than the pool holds."""
-        top = int(squares.max())
-        steps = torch.arange(top + 1, device=y.device, dtype=torch.float32)[:, None]
-        spread = torch.addcmul(self.noise2, steps, self.variance).sqrt_().index_select(0, squares[:, 0].to(torch.int64))
+        with_one = functional.pad(squares, (0, 1), value=1.0)  # a product is faster than broadcasting short rows
+        spread = (with_one @ torch.stack([self.variance, self.noise2])).sqrt_()
         noise, rows = pool(str(y.device)), len(y) // len(keys)
         most = (1 << POOL_BITS) // self.conversions  # rows of one stretch of the pool
         for image, key in enumerate(keys):
