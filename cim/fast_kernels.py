@@ -22,7 +22,6 @@ from cim.fast_simd import (
     inverse_root,
     load_ints,
     load_pairs,
-    nearest,
     nearest_int,
     splat_at,
     splat_pair,
@@ -47,11 +46,11 @@ from cim.simd import (
 
 PLACES = 64  # multiplied at a time, a multiple of 8
 HALF = (PLACES + 8) * LANES  # room for the sums of sixteen columns
-# Rows of the parameter array (ROWS, blocks · 16) of a tile: see cim.fast_numba.
-SCALE, KW, LEAN, CONSTANT, REST, READ, FLOOR, REST_VARIANCE, GAIN, OFFSET, INPUT_GAIN, LIVE, ROWS = range(13)
-# Entries of the limits array: lowest and highest sum, the end of a conversion's scale, the tile's
-# multiplier.
-L_LOW, L_HIGH, L_REACH, L_MULTIPLIER, LIMITS = range(5)
+# Rows of a tile's parameters (tiles, ROWS, blocks · 16), and of those of all tiles together: see cim.fast_numba.
+SCALE, KW, GAIN, LEAN, REST, READ, REST_VARIANCE, INPUT_GAIN, LIVE, ROWS = range(10)
+CONSTANT, FLOOR, COMMON = range(3)
+# Entries of the limits array: lowest and highest sum of codes, the end of a conversion's scale.
+L_LOW, L_HIGH, L_REACH, LIMITS = range(4)
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _f, _i = np.float32, np.int32
@@ -170,76 +169,67 @@ def _multiply_two(
 
 
 @njit(inline="always", **_options)
-def _column(parameters: Any, at: int) -> Any:
-    width = parameters.shape[1]
-    return (
-        load(parameters, SCALE * width + at),
-        load(parameters, KW * width + at),
-        load(parameters, LEAN * width + at),
-        load(parameters, CONSTANT * width + at),
-        load(parameters, REST * width + at),
-        load(parameters, READ * width + at),
-        load(parameters, FLOOR * width + at),
-        load(parameters, REST_VARIANCE * width + at),
-        load(parameters, GAIN * width + at),
-        load(parameters, OFFSET * width + at),
-        load(parameters, INPUT_GAIN * width + at),
-        load(parameters, LIVE * width + at),
-    )
-
-
-@njit(inline="always", **_options)
-def _convert(
-    sums: Any, row: int, normal: Any, column: Any, terms: Any, p: int, low: Any, high: Any, reach: Any, sliced: int,
-    multiplier: Any, constants: Any, out: Any, place: int, ends: Any,
+def _gather(
+    sums: Any, row: int, count: int, first: int, parameters: Any, at: int, width: int, terms: Any, terms_at: int,
+    limits: Any, constants: Any, means: Any, variances: Any, ends: Any,
 ) -> Any:  # fmt: skip
-    """One place's sixteen sums to level sums, added to ``out``; ``column`` holds the parameters of the columns."""
-    scale, kw, lean, constant, rest, read, floor_, rest_variance, gain, offset, input_gain, live = column
-    at = (p >> 4) * (TERMS * LANES) + (p & 15)
-    product = mul(to_floats(load_ints(sums, row)), scale)
-    y = fma(product, fma(kw, splat_at(terms, at + T_EXCESS * LANES), splat_at(constants, K_ONE)), constant)
-    y = fma(lean, splat_at(terms, at + T_LEAN * LANES), y)
-    y = fma(rest, splat_at(terms, at + T_REST * LANES), y)
-    variance = fma(read, splat_at(terms, at + T_SQUARES * LANES), floor_)
-    variance = fma(rest_variance, splat_at(terms, at + T_REST2 * LANES), variance)
-    variance = maximum(variance, splat_at(constants, K_TINY))
-    y = fma(mul(variance, inverse_root(variance)), normal, y)
-    y = nearest(minimum(maximum(y, low), high))
-    largest = absolute(mul(product, splat_at(terms, at + T_PEAK * LANES)))
-    ends = add(ends, where_reaching(largest, reach, live))
-    level = fma(y, gain, fma(input_gain, splat_at(terms, at + T_DRIVEN * LANES), offset))
-    if sliced:
-        level = mul(nearest(level), multiplier)
-    store_ints(out, place, add_i(load_ints(out, place), nearest_int(level)))
+    """Add one tile's sixteen columns to the means and variances of ``count`` places (levels, levels²)."""
+    scale, kw = load(parameters, at + SCALE * width), load(parameters, at + KW * width)
+    gain, lean = load(parameters, at + GAIN * width), load(parameters, at + LEAN * width)
+    rest, read = load(parameters, at + REST * width), load(parameters, at + READ * width)
+    rest_variance = load(parameters, at + REST_VARIANCE * width)
+    input_gain, live = load(parameters, at + INPUT_GAIN * width), load(parameters, at + LIVE * width)
+    low, high, reach = splat(limits[L_LOW]), splat(limits[L_HIGH]), splat(limits[L_REACH])
+    for i in range(count):
+        p, here = first + i, row + i * LANES
+        t = terms_at + (p >> 4) * (TERMS * LANES) + (p & 15)
+        product = mul(to_floats(load_ints(sums, here)), scale)
+        largest = absolute(mul(product, splat_at(terms, t + T_PEAK * LANES)))
+        ends = add(ends, where_reaching(largest, reach, live))
+        y = mul(product, fma(kw, splat_at(terms, t + T_EXCESS * LANES), splat_at(constants, K_ONE)))
+        y = fma(minimum(maximum(y, low), high), gain, load(means, here))
+        y = fma(lean, splat_at(terms, t + T_LEAN * LANES), y)
+        y = fma(rest, splat_at(terms, t + T_REST * LANES), y)
+        store(means, here, fma(input_gain, splat_at(terms, t + T_DRIVEN * LANES), y))
+        variance = fma(read, splat_at(terms, t + T_SQUARES * LANES), load(variances, here))
+        store(variances, here, fma(rest_variance, splat_at(terms, t + T_REST2 * LANES), variance))
     return ends
 
 
+@njit(inline="always", **_options)
+def _draw(means: Any, variances: Any, row: int, normal: Any, constants: Any, out: Any, place: int) -> None:
+    """Add one place's sixteen level sums to ``out``."""
+    variance = maximum(load(variances, row), splat_at(constants, K_TINY))
+    y = fma(mul(variance, inverse_root(variance)), normal, load(means, row))
+    store_ints(out, place, add_i(load_ints(out, place), nearest_int(y)))
+
+
 @njit(**_options)
-def convert_tile(
-    maps: Any, bases: Any, places: int, runs: Any, length: int, weights: Any, parameters: Any, terms: Any,
-    limits: Any, keys: Any, constants: Any, sliced: int, out: Any, stride: int,
+def convert_tiles(
+    maps: Any, bases: Any, places: int, runs: Any, lengths: Any, weights: Any, parameters: Any, common: Any,
+    terms: Any, limits: Any, keys: Any, constants: Any, out: Any, stride: int,
 ) -> float:  # fmt: skip
-    """Add one tile's level sums to ``out``.
+    """Add the level sums of tiles that share their outputs to ``out``.
 
     Args:
         maps: int16, flat; bases int64 (places + 8,) where each place's first run starts in it.
-        runs: int64 (runs,) starts of runs from there; ``length`` values each, with one more readable.
-        weights: int16, flat (blocks, runs, pairs, 16, 2): pairs of rows, two weights a column.
-        parameters: float32 (ROWS, blocks · 16); terms: float32 (≥ places / 16, TERMS, 16); limits: float32 (LIMITS,).
+        runs: int64 (tiles, runs) starts of each tile's runs from there; ``lengths`` int64 (tiles,) values
+            in each of its runs, with one more readable.
+        weights: int16, flat (tiles, blocks, runs, pairs, 16, 2): pairs of rows, two weights a column.
+        parameters: float32 (tiles, ROWS, blocks · 16); common float32 (COMMON, blocks · 16).
+        terms: float32 (tiles, ≥ places / 16, TERMS, 16); limits: float32 (LIMITS,).
         keys: int32 (images, 2); places divide evenly among images.
-        constants: ``CONSTANTS``; sliced: 1 where the tile's multiplier is not 1.
+        constants: ``CONSTANTS``.
         out: int32, flat from the first place's first output on, ``stride`` values a place; sixteen more writable.
 
     Returns:
         Sums whose largest plane is expected at the end of the scale.
     """
-    width = parameters.shape[1]
+    width = common.shape[1]
     per_image = places // keys.shape[0]
     block = per_image if per_image > PLACES else PLACES // per_image * per_image
-    size = runs.shape[0] * ((length + 1) // 2) * 2 * LANES
     sums, states = np.empty(2 * HALF, np.int32), np.empty(2 * 4 * LANES, np.int32)
-    low, high, multiplier = splat(limits[L_LOW]), splat(limits[L_HIGH]), splat(limits[L_MULTIPLIER])
-    reach = splat(limits[L_REACH])
+    means, variances = np.empty(2 * HALF, np.float32), np.empty(2 * HALF, np.float32)
     ends = splat(_ZERO)
     blocks, b = width // LANES, 0
     while b < blocks:
@@ -248,15 +238,32 @@ def convert_tile(
             # Blocks never cut an image at an odd place: normals come in twos.
             for first in range(begin, min(begin + block, places), PLACES if block > PLACES else block):
                 stop = min(first + PLACES if block > PLACES else first + block, begin + block, places)
-                if halves == 2:
-                    _multiply_two(maps, bases, first, stop - first, runs, length, weights, b * size, size, sums)
-                else:
-                    _multiply(maps, bases, first, stop - first, runs, length, weights, b * size, sums)
+                for half in range(halves):
+                    column = (b + half) * LANES
+                    constant, floor_ = load(common, CONSTANT * width + column), load(common, FLOOR * width + column)
+                    for i in range(stop - first):
+                        store(means, half * HALF + i * LANES, constant)
+                        store(variances, half * HALF + i * LANES, floor_)
+                base = 0
+                for t in range(lengths.shape[0]):
+                    size = runs.shape[1] * ((lengths[t] + 1) // 2) * 2 * LANES
+                    if halves == 2:
+                        _multiply_two(
+                            maps, bases, first, stop - first, runs[t], lengths[t], weights, base + b * size, size, sums
+                        )
+                    else:
+                        _multiply(maps, bases, first, stop - first, runs[t], lengths[t], weights, base + b * size, sums)
+                    base += blocks * size
+                    for half in range(halves):
+                        ends = _gather(
+                            sums, half * HALF, stop - first, first, parameters,
+                            t * ROWS * width + (b + half) * LANES, width, terms, t * terms.shape[1] * TERMS * LANES,
+                            limits, constants, means, variances, ends,
+                        )  # fmt: skip
                 for half in range(halves):
                     at = half * 4 * LANES
                     s0, s1 = load_ints(states, at), load_ints(states, at + LANES)
                     s2, s3 = load_ints(states, at + 2 * LANES), load_ints(states, at + 3 * LANES)
-                    column = _column(parameters, (b + half) * LANES)
                     p = first
                     while p < stop:
                         image = p // per_image
@@ -269,15 +276,9 @@ def convert_tile(
                             z0, z1 = two_normals(one, two, constants)
                             place = p * stride + (b + half) * LANES
                             row = half * HALF + (p - first) * LANES
-                            ends = _convert(
-                                sums, row, z0, column, terms, p, low, high, reach, sliced, multiplier, constants, out,
-                                place, ends,
-                            )  # fmt: skip
+                            _draw(means, variances, row, z0, constants, out, place)
                             if p + 1 < end:
-                                ends = _convert(
-                                    sums, row + LANES, z1, column, terms, p + 1, low, high, reach, sliced, multiplier,
-                                    constants, out, place + stride, ends,
-                                )  # fmt: skip
+                                _draw(means, variances, row + LANES, z1, constants, out, place + stride)
                             p += 2
                         p = end
                     store_ints(states, at, s0)

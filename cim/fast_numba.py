@@ -12,9 +12,9 @@ from cim import fast_counts as counting
 from cim import fast_kernels as kernels
 from cim.converters import check_codes
 from cim.correction import apply_correction
+from cim.fast import group_moments
 from cim.fast_noise import CONSTANTS
 from cim.simd import LANES
-from cim.spec import InputCoding
 from cim.windows import Window
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CHUNK_VALUES = 1 << 18  # input values of the images that are taken at a time; fits the second-level cache
 SPARE = 15  # values that kernels may read beyond the last
-_TILE_WORD = 0x9E3779B9  # spreads tile numbers over the first key word
+_GROUP_WORD = 0x9E3779B9  # spreads group numbers over the first key word
 
 
 class NumbaEngine:
@@ -30,7 +30,7 @@ class NumbaEngine:
 
     def __init__(self, layer: FastLayer, moments: list[TileMoments]) -> None:
         self.layer = layer
-        self.tiles = [_Tile(layer, tile) for tile in moments]
+        self.groups = [_Group(layer, group) for group in layer.groups(moments)]
 
     def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
         """Level sums (n, outputs, positions), channels last in memory, and sums beyond the scale."""
@@ -43,9 +43,9 @@ class NumbaEngine:
             maps = _Maps(layer, codes[part])
             check_codes(maps.flat, layer.input_bits, layer.input_signed and not layer.offset_inputs)
             mine = out[first * positions * layer.outputs :]
-            for number, tile in enumerate(self.tiles):
-                words = keys[part] + np.array([number * _TILE_WORD & 0xFFFFFFFF, 0], np.uint32)
-                ends += tile.add(maps, words.view(np.int32), mine)
+            for number, group in enumerate(self.groups):
+                words = keys[part] + np.array([number * _GROUP_WORD & 0xFFFFFFFF, 0], np.uint32)
+                ends += group.add(maps, words.view(np.int32), mine)
         return out[:-LANES].reshape(len(codes), positions, layer.outputs).transpose(0, 2, 1), int(ends)
 
 
@@ -92,78 +92,85 @@ def _geometry(window: Window | None, images: int, channels: int) -> tuple[NDArra
     return across, np.array(window.stride), (down[:, None] * width + right).ravel(), bases
 
 
-class _Tile:
-    """One tile's kernel arrays."""
+class _Group:
+    """Kernel arrays of tiles that add to the same outputs."""
 
-    def __init__(self, layer: FastLayer, moments: TileMoments) -> None:
-        self.layer, self.tile, self.bend = layer, moments.tile, moments.bend
-        tile, (rows, conversions) = self.tile, moments.cells.shape
-        self.conversions = conversions
+    def __init__(self, layer: FastLayer, moments: list[TileMoments]) -> None:
+        self.layer, self.outputs = layer, moments[0].tile.outputs
         kernel = 1 if layer.window is None else layer.window.kernel[0] * layer.window.kernel[1]
-        one_bit = layer.spec.inputs.coding is not InputCoding.TERNARY and layer.spec.inputs.bits_per_cycle == 1
+        self.tiles = [m.tile for m in moments]
+        self.bends = [m.bend for m in moments]
+        self.conversions = conversions = moments[0].cells.shape[1]
         # Whole channels of one-bit units are read where they lie; other cuts of the rows are gathered first.
-        self.direct = one_bit and rows < 256 and tile.inputs.start % kernel == 0 and rows % kernel == 0
-        self.first = tile.inputs.start // kernel
-        self.runs, self.length = (kernel, rows // kernel) if self.direct else (1, rows)
-        pad = -conversions % LANES
-        steps = -(-self.length // 2)
-        largest = np.abs(moments.cells).max(0)
-        bound = np.abs(moments.cells).sum(0) * layer.driven_top / (2**31 - 2**18)
-        self.scale = np.maximum(np.maximum(largest / 32767.0, bound), 1e-12)
-        whole = np.rint(moments.cells / self.scale).astype(np.int16)
-        cells = np.pad(
-            whole.reshape(self.length, self.runs, conversions), ((0, 2 * steps - self.length), (0, 0), (0, pad))
-        )
-        # (length, runs, columns) to (blocks, runs, pairs, columns, 2)
-        cells = cells.reshape(steps, 2, self.runs, -1, LANES).transpose(3, 2, 0, 4, 1)
-        self.weights = np.ascontiguousarray(cells).ravel()
+        self.direct = layer.whole_channels(self.tiles[0])
+        self.firsts = np.array([t.inputs.start // kernel for t in self.tiles])
+        self.runs = kernel if self.direct else 1
+        self.lengths = np.array([len(t.inputs) // self.runs for t in self.tiles])
         # Halves that meet after the converter: the kernel gives sums of codes, the correction comes later.
-        self.subtracts = conversions != len(tile.outputs)
-        unit, plain, none = float(1 << tile.correction.shift), np.ones(conversions), np.zeros(conversions)
-        rows_of = {
-            kernels.SCALE: self.scale,
-            kernels.KW: -moments.kw,
-            kernels.LEAN: -moments.lean,
-            kernels.CONSTANT: moments.constant,
-            kernels.REST: moments.rest,
-            kernels.READ: moments.read,
-            kernels.FLOOR: moments.floor,
-            kernels.REST_VARIANCE: moments.rest_variance,
-            kernels.LIVE: plain,
-            kernels.GAIN: plain if self.subtracts else tile.correction.gain / unit,
-            kernels.OFFSET: none if self.subtracts else tile.correction.offset / unit,
-            kernels.INPUT_GAIN: none if self.subtracts else tile.correction.input_gain / unit,
-        }
-        self.parameters = np.zeros((kernels.ROWS, conversions + pad), np.float32)
-        for row, values in rows_of.items():
-            self.parameters[row, : len(values)] = values
+        self.subtracts = conversions != len(self.outputs)
+        group = group_moments(moments, codes=self.subtracts)
+        width = conversions + -conversions % LANES
+        self.parameters = np.zeros((len(moments), kernels.ROWS, width), np.float32)
+        packed = []
+        for t, m in enumerate(moments):
+            weights, scale = self._packed(m)
+            packed.append(weights)
+            rows_of = {
+                kernels.SCALE: scale,
+                kernels.KW: -m.kw,
+                kernels.GAIN: group.gain[t],
+                kernels.LEAN: -group.lean[t],
+                kernels.REST: group.rest[t],
+                kernels.READ: group.read[t],
+                kernels.REST_VARIANCE: group.rest_variance[t],
+                kernels.INPUT_GAIN: group.input_gain[t],
+                kernels.LIVE: np.ones(conversions),
+            }
+            for row, values in rows_of.items():
+                self.parameters[t, row, :conversions] = values
+        self.weights = np.concatenate(packed)
+        self.common = np.zeros((kernels.COMMON, width), np.float32)
+        self.common[kernels.CONSTANT, :conversions] = group.constant
+        self.common[kernels.FLOOR, :conversions] = group.floor
         low, high = layer.limits
-        reach = high + 0.5 if low < 0 else high
-        self.limits = np.array([*layer.sum_limits, reach, 1 if self.subtracts else tile.multiplier], np.float32)
+        self.limits = np.array([*layer.sum_limits, high + 0.5 if low < 0 else high], np.float32)
         self.planes = layer.weights.astype(np.float32)
-        channels = np.arange(-(-self.length // 16) * 16) < self.length
-        self.masks = (channels[:, None] * (1 << np.arange(8))).astype(np.uint8).ravel()
+        self.masks = [_masks(int(length)) for length in self.lengths]
+
+    def _packed(self, moments: TileMoments) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+        """Weights as the kernel reads them, flat, and the scale of each column."""
+        cells, conversions = moments.cells, self.conversions
+        length = len(cells) // self.runs
+        steps = -(-length // 2)
+        bound = np.abs(cells).sum(0) * self.layer.driven_top / (2**31 - 2**18)
+        scale = np.maximum(np.maximum(np.abs(cells).max(0) / 32767.0, bound), 1e-12)
+        whole = np.rint(cells / scale).astype(np.int16).reshape(length, self.runs, conversions)
+        whole = np.pad(whole, ((0, 2 * steps - length), (0, 0), (0, -conversions % LANES)))
+        # (length, runs, columns) to (blocks, runs, pairs, columns, 2)
+        whole = whole.reshape(steps, 2, self.runs, -1, LANES).transpose(3, 2, 0, 4, 1)
+        return np.ascontiguousarray(whole).ravel(), scale
 
     def add(self, maps: _Maps, keys: NDArray[np.int32], out: NDArray[np.int32]) -> float:
-        """Add this tile's level sums to ``out``, flat from the first place's first output of these images."""
-        layer, tile = self.layer, self.tile
+        """Add these tiles' level sums to ``out``, flat from the first place's first output of these images."""
+        layer = self.layer
         if self.direct:
             terms = self._counted(maps)
-            flat, bases, runs = maps.flat, maps.bases, maps.runs * maps.channels + self.first
+            flat, bases = maps.flat, maps.bases
+            runs = maps.runs * maps.channels + self.firsts[:, None]
         else:
             flat, bases, runs, terms = self._gathered(maps)
-        first, stride = tile.outputs.start, layer.outputs
+        first, stride = self.outputs.start, layer.outputs
         if not self.subtracts:
             return self._convert(flat, bases, runs, maps.places, terms, keys, out[first:], stride)
-        conversions = self.conversions
+        conversions, tile = self.conversions, self.tiles[0]
         codes = np.zeros(maps.places * conversions + LANES, np.int32)
         ends = self._convert(flat, bases, runs, maps.places, terms, keys, codes, conversions)
         halves = codes[:-LANES].reshape(maps.places, conversions)
-        sums = halves[:, : len(tile.outputs)] - halves[:, len(tile.outputs) :]
-        driven = terms[:, counting.T_DRIVEN].reshape(-1)[: maps.places]
+        sums = halves[:, : len(self.outputs)] - halves[:, len(self.outputs) :]
+        driven = terms[0, :, counting.T_DRIVEN].reshape(-1)[: maps.places]
         level = apply_correction(sums, np.rint(driven).astype(np.int64), tile.correction)
         target = out[: maps.places * stride].reshape(maps.places, stride)
-        target[:, first : tile.outputs.stop] += tile.multiplier * level
+        target[:, first : self.outputs.stop] += tile.multiplier * level
         return ends
 
     def _convert(
@@ -177,41 +184,49 @@ class _Tile:
         out: NDArray[np.int32],
         stride: int,
     ) -> float:
-        sliced = int(self.limits[kernels.L_MULTIPLIER] != 1.0)
         return float(
-            kernels.convert_tile(
-                flat, bases, places, runs, self.length, self.weights, self.parameters, terms, self.limits, keys,
-                CONSTANTS, sliced, out, stride,
+            kernels.convert_tiles(
+                flat, bases, places, runs, self.lengths, self.weights, self.parameters, self.common, terms, self.limits,
+                keys, CONSTANTS, out, stride,
             )
         )  # fmt: skip
 
     def _counted(self, maps: _Maps) -> NDArray[np.float32]:
         """Terms of one-bit units, from the ones that each plane drives."""
         layer, many = self.layer, -(-maps.places // LANES) * LANES
-        counts = np.empty(maps.images * maps.pixels + 8, np.uint64)
-        counting.count_pixels(maps.flat, maps.channels, self.first, self.first + self.length, self.masks, counts[:-8])
-        sums = np.zeros(many, np.uint64)
-        counting.count_places(counts, maps.width, maps.pixels, maps.runs, maps.steps, maps.across, sums[: maps.places])
-        terms = np.empty((many // LANES, counting.TERMS, LANES), np.float32)
-        bend = self.bend
-        typical = layer.typical(len(self.tile.inputs), bend)
-        counting.terms_of_counts(sums, self.planes, typical, bend, not layer.spec.adc_signed, terms)
+        terms = np.empty((len(self.tiles), many // LANES, counting.TERMS, LANES), np.float32)
+        counts, sums = np.empty(maps.images * maps.pixels + 8, np.uint64), np.zeros(many, np.uint64)
+        for t, tile in enumerate(self.tiles):
+            first, bend = int(self.firsts[t]), self.bends[t]
+            stop = first + int(self.lengths[t])
+            counting.count_pixels(maps.flat, maps.channels, first, stop, self.masks[t], counts[:-8])
+            counting.count_places(
+                counts, maps.width, maps.pixels, maps.runs, maps.steps, maps.across, sums[: maps.places]
+            )
+            typical = layer.typical(len(tile.inputs), bend)
+            counting.terms_of_counts(sums, self.planes, typical, bend, not layer.spec.adc_signed, terms[t])
         return terms
 
     def _gathered(
         self, maps: _Maps
     ) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """The tile's rows of each place side by side: (flat codes, bases, runs, terms)."""
-        tile, many = self.tile, -(-maps.places // LANES) * LANES
+        tile, many = self.tiles[0], -(-maps.places // LANES) * LANES
         rows = np.arange(tile.inputs.start, tile.inputs.stop)
         offsets = maps.runs[rows % len(maps.runs)] * maps.channels + rows // len(maps.runs)
         mine = maps.flat[maps.bases[: maps.places, None] + offsets]
-        found = self.layer.terms(mine, self.bend)
+        found = self.layer.terms(mine, self.bends[0])
         terms = np.zeros((many, counting.TERMS), np.float32)
         names = (found.squares, found.rest, found.rest2, found.excess, found.lean, found.peak, found.driven)
         terms[: maps.places, : len(names)] = np.stack(names, 1)
         bases = np.zeros(maps.places + 8, np.int64)
         bases[: maps.places] = np.arange(maps.places) * len(rows)
         flat = np.append(mine.ravel(), np.zeros(SPARE, np.int16))
-        packed = np.ascontiguousarray(terms.reshape(-1, LANES, counting.TERMS).transpose(0, 2, 1))
-        return flat, bases, np.zeros(1, np.int64), packed
+        packed = np.ascontiguousarray(terms.reshape(-1, LANES, counting.TERMS).transpose(0, 2, 1))[None]
+        return flat, bases, np.zeros((1, 1), np.int64), packed
+
+
+def _masks(channels: int) -> NDArray[np.uint8]:
+    """1, 2, 4 … 128 for each of so many channels, zeros up to a multiple of sixteen (``ones_of_16``)."""
+    there = np.arange(-(-channels // 16) * 16) < channels
+    return (there[:, None] * (1 << np.arange(8))).astype(np.uint8).ravel()
