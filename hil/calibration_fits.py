@@ -21,7 +21,7 @@ from hil.probes import NetworkProducts, Pattern, Products, Stuck
 
 STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)
 STUCK_MOVES = 0.08  # of the window: a cell that SET and RESET move less is stuck
-WIRE_DOUBT = 0.015  # of the resistance: no array is a perfect ladder of equal segments (assumed)
+WIRE_DOUBT = 0.01  # of the resistance: no array is a perfect ladder of equal segments (assumed)
 HELD_OUT = 4  # every fourth vector is kept from the fits, for the goodness
 
 Floats = NDArray[np.float64]

@@ -11,9 +11,8 @@ from cim.converters import input_planes, split_planes
 from cim.encoding import tile_halves_us
 from cim.spec import CellIv, Encoding, InputCoding, MacroSpec, PairSubtraction, SignedInput
 from firmware_protocols.messages import TileAddress
-from hil.emulator.kernels import ANALOG_PAIR, LINES, PAIR_OF_CODES, PLAIN, REFERENCE_CODE
+from hil.emulator.kernels import ANALOG_PAIR, LINES, PAIR_OF_CODES, PIECES, PLAIN, REFERENCE_CODE
 
-PIECES = 4  # of a bit line
 LANE_BITS = 6  # rows looked up together x bits of each
 
 
@@ -89,9 +88,9 @@ def build_tile(
         [
             1.0 / line_grid,
             1.0 / total_grid,
-            2.0 * wire_ohm * 1e-6 * macro.rows / PIECES / top,
             droop / (macro.rows * macro.columns * middle * top),
             read_variance_us2 * (1.0 + joined),
+            *_wire_pieces(macro, 2.0 * wire_ohm * 1e-6 / top),
         ],
         np.float32,
     )
@@ -127,15 +126,23 @@ def _spread_codes(
 def _row_groups(macro: MacroSpec, tile: TileAddress, a_group: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Tile rows looked up together, (groups, a_group) with −1 for none, and the piece of the line of each group."""
     lines = macro.word_lines[tile.row0 : tile.row0 + tile.rows]
-    piece = np.array([pair[0] * PIECES // macro.rows for pair in lines])
+    count = min(PIECES, macro.rows)
+    piece = np.array([pair[0] * count // macro.rows for pair in lines])
     groups, pieces = [], []
-    for p in range(PIECES):
+    for p in range(count):
         rows = np.flatnonzero(piece == p)
         padded = np.full(-(-len(rows) // a_group) * a_group, -1, np.int32)
         padded[: len(rows)] = rows
         groups.append(padded.reshape(-1, a_group))
         pieces += [p] * len(groups[-1])
     return np.ascontiguousarray(np.concatenate(groups)), np.array(pieces, np.int32)
+
+
+def _wire_pieces(macro: MacroSpec, ohm: float) -> tuple[float, float, float]:
+    """From middle to middle of two pieces, from the first middle to the converter, and what cells
+    spread over a piece lose less; of ``ohm`` per pitch. The converter is one pitch from the first row."""
+    length = macro.rows / min(PIECES, macro.rows)
+    return ohm * length, ohm * (length + 1.0) / 2.0, ohm * (length - 1.0 / length) / 6.0
 
 
 def _contributions_us(

@@ -21,6 +21,7 @@ from hil.emulator.noise import hash_word, word_to_normal
 # How conversions follow from lines, and sums from codes.
 LINES, ANALOG_PAIR = 0, 1
 PLAIN, PAIR_OF_CODES, REFERENCE_CODE = 0, 1, 2
+PIECES = 8  # of a bit line
 
 _0, _1, _HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
 
@@ -65,7 +66,7 @@ def _gather(
 ) -> None:
     """Sums over the rows of each piece of the line, and Σ u² of each plane; tables and parts are flat."""
     mask, shift, width = uint64((1 << lane) - 1), uint64(lane), uint64(pitch)
-    piece_size = uint64(parts.size // 4)
+    piece_size = uint64(parts.size // PIECES)
     parts[:] = 0
     driven[:] = 0
     for g in range(words.size):
@@ -81,47 +82,75 @@ def _gather(
             part += width
 
 
+@njit(inline="always", error_model="numpy")
+def _along(y: Any, steps: Any, spread: Any, rho: Any) -> Any:
+    a = np.float32(steps)
+    y += a * (_1 + spread * a)
+    return y / (_1 + rho * y)
+
+
+@njit(inline="always", error_model="numpy")
+def _along_both(y: Any, j: Any, net: Any, every: Any, spread: Any, rho: Any) -> Any:
+    a = np.float32(every)
+    wide = _1 + spread * a
+    y += a * wide
+    fall = _1 / (_1 + rho * y)
+    return y * fall, (j + np.float32(net) * wide) * fall
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
-def _line_currents(parts: NDArray[np.int32], active: int, unit: Any, wire: Any, current: NDArray[np.float32]) -> None:
-    """Currents at the converter, µS times input unit; parts (4, n + active), current (n,).
+def _line_currents(
+    parts: NDArray[np.int32], active: int, unit: Any, wire: NDArray[np.float32], current: NDArray[np.float32]
+) -> None:
+    """Currents at the converter, µS times input unit; parts (8, n + active), current (n,).
 
-    The line is cut in four pieces of equal length, piece 0 next to the converter. With D_s
-    the net and A_s the unsigned driven conductance of piece s, C_s = Σ_{t≥s} D_t flows
-    through the start of piece s and lifts it on average by
+    The line is a ladder of eight pieces of equal length, piece 0 next to the converter, cells of a
+    piece together at its middle. From the far end on, with D_s the net and A_s the unsigned driven
+    conductance of piece s, all beyond is one conductance Y and one current J:
 
-        φ_s = ρ (Σ_{t<s} (C_t + C_{t+1}) / 2 + (2 C_s + C_{s+1}) / 6)
-        I = Σ_s D_s − A_s φ_s / (1 + |φ_s|)
+        Y ← (Y + A_s (1 + σ A_s)) / (1 + ρ_s Y)        J ← (J + D_s (1 + σ A_s)) / (1 + ρ_s Y)
 
-    ρ (``wire``) being the resistance of a piece, bit and source line, per input unit.
+    ρ_s (``wire[0]``, of piece 0 ``wire[1]``) is the resistance from the middle of the piece to the
+    next middle or to the converter, bit and source line, per input unit. σ (``wire[2]``) gives back what
+    cells spread over a piece of m pitches lose less than cells at one place: two of them share
+    the line from the nearer one on, (m² − 1) / 6m pitches less on average.
     """
-    half, sixth = _HALF * wire, wire / np.float32(6.0)
-    net0, net1, net2, net3 = parts[0], parts[1], parts[2], parts[3]
-    all0, all1, all2, all3 = parts[0, active:], parts[1, active:], parts[2, active:], parts[3, active:]
+    rho, last, spread = wire[0] * unit, wire[1] * unit, wire[2] * unit  # per step of the grid
+    n0, n1, n2, n3, n4, n5, n6, n7 = parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7]
+    if active == 0:  # what is driven is what flows: J = Y
+        for i in range(current.size):
+            y = _along(_0, n7[i], spread, rho)
+            y = _along(y, n6[i], spread, rho)
+            y = _along(y, n5[i], spread, rho)
+            y = _along(y, n4[i], spread, rho)
+            y = _along(y, n3[i], spread, rho)
+            y = _along(y, n2[i], spread, rho)
+            y = _along(y, n1[i], spread, rho)
+            current[i] = _along(y, n0[i], spread, last) * unit
+        return
     for i in range(current.size):
-        d0, d1 = np.float32(net0[i]) * unit, np.float32(net1[i]) * unit
-        d2, d3 = np.float32(net2[i]) * unit, np.float32(net3[i]) * unit
-        a0, a1 = np.float32(all0[i]) * unit, np.float32(all1[i]) * unit
-        a2, a3 = np.float32(all2[i]) * unit, np.float32(all3[i]) * unit
-        c2 = d3 + d2
-        c1 = c2 + d1
-        c0 = c1 + d0
-        end0 = half * (c0 + c1)
-        end1 = end0 + half * (c1 + c2)
-        end2 = end1 + half * (c2 + d3)
-        phi0 = sixth * (c0 + c0 + c1)
-        phi1 = end0 + sixth * (c1 + c1 + c2)
-        phi2 = end1 + sixth * (c2 + c2 + d3)
-        phi3 = end2 + sixth * (d3 + d3)
-        near = a0 * (phi0 / (_1 + abs(phi0))) + a1 * (phi1 / (_1 + abs(phi1)))
-        far = a2 * (phi2 / (_1 + abs(phi2))) + a3 * (phi3 / (_1 + abs(phi3)))
-        current[i] = c0 - (near + far)
+        y, j = _along_both(_0, _0, n7[i], n7[i + active], spread, rho)
+        y, j = _along_both(y, j, n6[i], n6[i + active], spread, rho)
+        y, j = _along_both(y, j, n5[i], n5[i + active], spread, rho)
+        y, j = _along_both(y, j, n4[i], n4[i + active], spread, rho)
+        y, j = _along_both(y, j, n3[i], n3[i + active], spread, rho)
+        y, j = _along_both(y, j, n2[i], n2[i + active], spread, rho)
+        y, j = _along_both(y, j, n1[i], n1[i + active], spread, rho)
+        y, j = _along_both(y, j, n0[i], n0[i + active], spread, last)
+        current[i] = j * unit
+
+
+@njit(inline="always")
+def _whole(parts: Any, i: Any) -> Any:
+    near = parts[0, i] + parts[1, i] + parts[2, i] + parts[3, i]
+    return near + (parts[4, i] + parts[5, i] + parts[6, i] + parts[7, i])
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _total_currents(parts: NDArray[np.int32], unit: Any, current: NDArray[np.float32]) -> None:
     """The same without wires."""
     for i in range(current.size):
-        current[i] = np.float32(parts[0, i] + parts[1, i] + parts[2, i] + parts[3, i]) * unit
+        current[i] = np.float32(_whole(parts, i)) * unit
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -218,14 +247,16 @@ def convert_vectors(
     low_code: int,
     spread: NDArray[np.uint64],  # (input codes,)
     groups: NDArray[np.int32],  # (groups, rows a group), −1 = none
-    pieces: NDArray[np.int32],  # (groups,) piece of the line, 0..3
+    pieces: NDArray[np.int32],  # (groups,) piece of the line that each is on
     lanes: tuple[int, int],  # bits of a plane's lane, bits of a row within it
     weights: NDArray[np.int32],  # (planes,)
     tables: NDArray[np.int32],  # (groups, patterns, pitch)
     squares: NDArray[np.int32],  # (patterns,) Σ u² of a group
     shape: tuple[int, int],  # column where unsigned currents start, column of the total or −1
     modes: tuple[int, int],  # from lines to conversions, from codes to sums
-    units: NDArray[np.float32],  # line unit, total unit, wire, droop, read variance of a conversion
+    units: NDArray[
+        np.float32
+    ],  # line unit, total unit, droop, read variance of a conversion, three of ``_line_currents``
     transfer: NDArray[np.float32],  # (8, planes x conversions)
     table: NDArray[np.float32],
     limits: tuple[int, int],
@@ -237,11 +268,14 @@ def convert_vectors(
     planes, pitch = weights.size, tables.shape[2]
     count, outputs = transfer.shape[1] // planes, sums.shape[1]
     words = np.empty(groups.shape[0], np.uint64)
-    parts = np.zeros((4, planes + 1, pitch), np.int32)  # one plane more, so that columns shifted by ``active`` exist
+    parts = np.zeros(
+        (PIECES, planes + 1, pitch), np.int32
+    )  # one plane more, so that columns shifted by ``active`` exist
     driven = np.empty(planes, np.int32)
-    flat, pieced, looked = parts.reshape(-1), parts.reshape(4, (planes + 1) * pitch), tables.reshape(-1)
+    flat, pieced, looked = parts.reshape(-1), parts.reshape(PIECES, (planes + 1) * pitch), tables.reshape(-1)
     added = sums.reshape(-1)
     line = np.empty(planes * pitch, np.float32)
+    wire = units[4:]
     position = np.zeros(planes * count, np.float32)
     random = np.empty(planes * count, np.uint32)
     found = np.empty(planes * count, np.int32)
@@ -249,18 +283,18 @@ def convert_vectors(
     for v in range(codes.shape[0]):
         _pattern_words(codes[v], low_code, spread, groups, lanes[1], words)
         _gather(words, lanes[0], tables.shape[1], looked, pieces, planes, pitch, flat, squares, driven)
-        if units[2] > _0:
-            _line_currents(pieced, active, units[0], units[2], line)
+        if wire[0] > _0:
+            _line_currents(pieced, active, units[0], wire, line)
         else:
             _total_currents(pieced, units[0], line)
-        if units[4] > _0:
+        if units[3] > _0:
             _hash_words(uint32(keys[v] & uint64(0xFFFFFFFF)), uint32(keys[v] >> uint64(32)), random)
             _normals(random, position)
         for p in range(planes):
-            sigma, keep = np.sqrt(np.float32(driven[p]) * units[4]), _1
+            sigma, keep = np.sqrt(np.float32(driven[p]) * units[3]), _1
             if extra >= 0:
-                total = parts[0, p, extra] + parts[1, p, extra] + parts[2, p, extra] + parts[3, p, extra]
-                keep = _1 / (_1 + units[3] * (np.float32(total) * units[1]))
+                total = _whole(pieced, p * pitch + extra)
+                keep = _1 / (_1 + units[2] * (np.float32(total) * units[1]))
             start, first = uint64(p * count), uint64(p * pitch)
             _read(line, first, position, start, uint64(count), modes[0] == ANALOG_PAIR, sigma, keep)
         _transfer_errors(position, transfer, limits[0], limits[1])

@@ -14,9 +14,13 @@ from cim.converters import input_planes as planes_of
 from cim.encoding import tile_halves_us
 from cim.spec import CellIv, ChipSpec, Encoding, InputCoding, PairSubtraction, SignedInput
 from cim.windows import Window, unfold
+from cim.wire_law import Wire, WireEnd
+from cim.wires import gated_sums_us
 from firmware_protocols import messages
 from firmware_protocols.messages import LayerTile, LoadLayer, Mvm, Returns, Sweep, TileAddress
+from hil.emulator.array import build_tile
 from hil.emulator.chip import EmulatedChip
+from hil.emulator.kernels import convert_vectors
 from hil.emulator.sample import conversion_columns
 
 from .emulated_bench import QUIET, finish, multiply, wait_s, write_levels
@@ -146,16 +150,19 @@ def reference_codes(
         cell = [u[..., None] * h * (1 + kk * volts2[..., None]) for h, kk in zip(halves, k, strict=True)]
     else:
         cell = [u[..., None] * h for h in halves]  # (planes, vectors, rows, outputs)
-    piece = np.array([w[0] * 4 // macro.rows for w in macro.word_lines[tile.row0 : tile.row0 + tile.rows]])
-    rho = 2 * p.wire_ohm * 1e-6 * macro.rows / 4 / top
+    piece = np.array([w[0] * 8 // macro.rows for w in macro.word_lines[tile.row0 : tile.row0 + tile.rows]])
+    ohm, length = 2 * p.wire_ohm * 1e-6 / top, macro.rows / 8
 
     def wire(net: NDArray[np.float64], unsigned: NDArray[np.float64]) -> NDArray[np.float64]:
-        d = np.stack([net[:, :, piece == s].sum(2) for s in range(4)])
-        a = np.stack([unsigned[:, :, piece == s].sum(2) for s in range(4)])
-        through = np.cumsum(d[::-1], 0)[::-1]
-        mean = through - d / 2  # a piece carries less towards its far end
-        phi = rho * (np.cumsum(mean, 0) - mean + through / 2 - d / 6)
-        return (d - a * phi / (1 + np.abs(phi))).sum(0)
+        """Eight lumps, solved as a tridiagonal system of node voltages: voltage sources behind conductances."""
+        a = np.stack([unsigned[:, :, piece == s].sum(2) for s in range(8)], -1)
+        d = np.stack([net[:, :, piece == s].sum(2) for s in range(8)], -1)
+        wide = 1 + ohm * (length - 1 / length) / 6 * a
+        gap = np.array([ohm * (length + 1) / 2] + [ohm * length] * 7)
+        line = np.diag(1 / gap) + np.diag(np.append(1 / gap[1:], 0.0))
+        line -= np.diag(1 / gap[1:], 1) + np.diag(1 / gap[1:], -1)
+        volts = np.linalg.solve(line + np.eye(8) * (a * wide)[..., None], (d * wide)[..., None])[..., 0]
+        return np.asarray(volts[..., 0] / gap[0])
 
     plus, minus = cell
     total = sum(np.abs(c).sum((2, 3)) for c in cell)[..., None]
@@ -298,3 +305,27 @@ def test_padding_of_an_offset_chip_is_the_code_of_zero() -> None:
     vectors = unfold(signed.astype(np.int64), Window(1, 4, 4, (3, 3), (1, 1), (1, 1))).reshape(-1, 9)
     expected = vectors @ levels.astype(np.int64) + 128 * levels.sum(0, dtype=np.int64)
     np.testing.assert_array_equal(swept.values, expected)
+
+
+def test_lines_of_the_emulated_chip_follow_the_exact_ladder() -> None:
+    spec = load_chip("lab-128", macros=1)
+    chip = EmulatedChip(spec, 5, {"read_variance_us2": 0.0, "wire_ohm": 2.0})
+    tile = write_levels(chip, random_levels(chip, 128, 64))
+    cells = chip._cells[0].conductance_us(chip._settled_ns)
+    halves = tile_halves_us(cells, spec.macro, 0, 128, 0, 64)
+    codes = np.random.default_rng(7).integers(0, 2, (200, 128)).astype(np.int16)
+    array = build_tile(spec.macro, cells, tile, 1, False, wire_ohm=2.0, droop=0.0, crosstalk=0.0, read_variance_us2=0.0)
+    fine = np.zeros((8, 64), np.float32)
+    fine[0] = 1000.0  # steps of a thousandth of a microsiemens in place of codes
+    raw, sums = np.zeros((200, 64), np.int32), np.zeros((200, 64), np.int32)
+    convert_vectors(
+        codes, np.zeros(200, np.uint64), array.low_code, array.spread, array.groups, array.pieces, array.lanes,
+        array.weights, array.tables, array.squares, array.shape, array.modes, array.units, fine,
+        np.zeros(0, np.float32), (-(2**23), 2**23 - 1), sums, raw,
+    )  # fmt: skip
+    exact = gated_sums_us(spec.macro, 0, halves, codes, Wire(2.0, 0.0, WireEnd.FIRST))
+    free = gated_sums_us(spec.macro, 0, halves, codes, Wire(0.0, 0.0, WireEnd.FIRST))
+    loss, error = free - exact, raw / 1000.0 - exact
+    assert np.sqrt(np.mean(loss**2)) > 30.0
+    assert np.sqrt(np.mean(error**2)) < 0.08 * np.sqrt(np.mean(loss**2))
+    assert abs((error * loss).sum() / (loss**2).sum()) < 0.01
