@@ -201,8 +201,11 @@ def group_moments(tiles: Sequence[TileMoments], *, codes: bool = False) -> Group
         parts = (correction.gain, correction.offset, correction.input_gain)
         g, o, i = (np.ones(n), np.zeros(n), np.zeros(n)) if codes else (np.asarray(v, float) / unit for v in parts)
         whole = np.all([v == np.rint(v) for v in (g, o, i)], 0)
-        gain.append(many * g), offset.append(many * o), driven.append(many * i)
-        cut.append(many**2 * ~whole / 12.0), moves.append(np.maximum(m.moves, ~whole))
+        gain.append(many * g)
+        offset.append(many * o)
+        driven.append(many * i)
+        cut.append(many**2 * ~whole / 12.0)
+        moves.append(np.maximum(m.moves, ~whole))
     gains = np.stack(gain)
 
     def of(name: str) -> Floats:

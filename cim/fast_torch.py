@@ -1,16 +1,20 @@
 """The quick mode on torch alone: any device, any input coding.
 
-A tile is one convolution with its gains folded in (a matrix product where its rows are no
-whole channels); everything else is done in place on a few images at a time, so that sums
-stay in the cache. Noise comes from a pool of 2²⁰ normals whose distribution is exact (evenly
-spaced quantiles in random order), read from a place that the noise key chooses: stretches of
-it return after some 10⁶ draws.
+The tiles of an output are one convolution with corrections folded into weights and bias
+where no wires are (one for each tile where they are; a matrix product where rows are no
+whole channels); mean and variance get what depends on the place by a small product with its
+terms, and noise is added once, in place, a few images at a time so that sums stay in the
+cache. Noise comes from a pool of 2²⁰ normals whose distribution is exact (evenly spaced
+quantiles in random order), read from a place that the noise key chooses: stretches of it
+return after some 10⁶ draws.
+
+Sums are not clipped at the end of their scale here. The share of sums beyond it is estimated
+from ``SAMPLED`` images of each call.
 """
 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +23,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from cim.converters import check_codes
-from cim.spec import InputCoding
+from cim.fast import group_moments
+from cim.fast_planes import place_counts
 from cim.windows import Window, unfold
 
 if TYPE_CHECKING:
@@ -28,7 +33,9 @@ if TYPE_CHECKING:
 CHUNK_VALUES = 1 << 18  # sums of one tile that are made at a time
 POOL = 1 << 20
 STEP = 16  # stretches of the pool start at multiples of this
-SAMPLED = 16  # every so many-th place is looked at for sums beyond the scale
+SAMPLED = 4  # images of a call that are looked at for sums beyond the scale
+SQUARES, REST, REST2, LEAN, DRIVEN, EXCESS, TERMS = range(7)
+MIXED = EXCESS  # so many of a place's terms enter by a product
 
 
 @functools.lru_cache(maxsize=4)
@@ -45,134 +52,155 @@ class TorchEngine:
 
     def __init__(self, layer: FastLayer, moments: list[TileMoments]) -> None:
         self.layer = layer
-        self.tiles = [_Tile(layer, tile, number) for number, tile in enumerate(moments)]
+        self.groups = [_Group(layer, group, number) for number, group in enumerate(layer.groups(moments))]
         self.widest = max(m.cells.shape[1] for m in moments)
 
     @torch.inference_mode()
     def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
         """Level sums (n, outputs, positions), channels last in memory, and sums beyond the scale."""
         layer, window = self.layer, self.layer.window
+        check_codes(codes, layer.input_bits, layer.input_signed)
         positions = 1 if window is None else window.positions
-        out = np.empty((len(codes), positions, layer.outputs), np.int32)
-        step, ends = max(1, CHUNK_VALUES // (positions * self.widest)), 0.0
+        alone = len(self.groups) == 1 and len(self.groups[0].outputs) == layer.outputs
+        out = (torch.empty if alone else torch.zeros)(len(codes) * positions, layer.outputs, dtype=torch.int32)
+        step = max(1, CHUNK_VALUES // (positions * self.widest))
         for first in range(0, len(codes), step):
             part = slice(first, min(first + step, len(codes)))
-            maps = _Maps(layer, codes[part])
-            total = torch.zeros(maps.images * positions, layer.outputs, device=layer.device)
-            for tile in self.tiles:
-                ends += tile.add(maps, keys[part], total)
-            out[part] = total.to("cpu", torch.int32).view(-1, positions, layer.outputs).numpy()
-        return out.transpose(0, 2, 1), int(ends)
+            maps, mine = _Maps(layer, codes[part]), out[part.start * positions : part.stop * positions]
+            for group in self.groups:
+                sums = group.sums(maps, keys[part])
+                if alone:
+                    mine.copy_(sums)
+                else:
+                    mine[:, group.outputs.start : group.outputs.stop] += sums.to("cpu", torch.int32)
+        few = codes[:: -(-len(codes) // SAMPLED)] if len(codes) else codes
+        maps = _Maps(layer, few)
+        ends = sum(group.beyond(maps) for group in self.groups) * len(codes) / max(1, len(few))
+        return out.numpy().reshape(len(codes), positions, layer.outputs).transpose(0, 2, 1), round(ends)
 
 
 class _Maps:
-    """Driven codes of some images with their padding: int16 (n, height, width, channels), or (n, features).
+    """Driven codes of some images, padded: int16 (n, height, width, channels), or (n, features).
 
-    ``values`` are the same as floats on the device, channels first in order and last in memory;
-    ``planes`` uint64 (channels, n, …): byte p is plane p of each code.
+    ``values`` are the same as floats on the device, channels first in order and last in memory.
     """
 
     def __init__(self, layer: FastLayer, codes: NDArray[np.int16]) -> None:
-        check_codes(codes, layer.input_bits, layer.input_signed)
-        self.window, self.images = layer.window, len(codes)
-        if layer.window is None:
-            self.driven = layer.driven(codes)
-        else:
-            pad_h, pad_w = layer.window.padding
-            last = codes.transpose(0, 2, 3, 1)
-            self.driven = layer.driven(np.pad(last, ((0, 0), (pad_h, pad_h), (pad_w, pad_w), (0, 0))))
-        values = torch.as_tensor(self.driven).to(layer.device, torch.float32)
+        self.window, self.images, driven = layer.window, len(codes), layer.driven(codes)
+        if layer.window is not None:
+            (pad_h, pad_w), last = layer.window.padding, driven.transpose(0, 2, 3, 1)
+            n, height, width, channels = last.shape
+            rest = layer.driven(np.zeros(1, np.int16))[0]  # an offset chip drives something for a zero
+            driven = np.full((n, height + 2 * pad_h, width + 2 * pad_w, channels), rest, np.int16)
+            driven[:, pad_h : pad_h + height, pad_w : pad_w + width] = last
+        self.driven = driven
+        values = torch.as_tensor(driven).to(layer.device, torch.float32)
         self.values = values if layer.window is None else values.permute(0, 3, 1, 2)
-        self._spread = layer.spread
-
-    @functools.cached_property
-    def planes(self) -> NDArray[np.uint64]:
-        first = np.ascontiguousarray(np.moveaxis(self.driven, -1, 0).astype(np.uint8))
-        return self._spread.take(first)
 
 
-class _Tile:
-    """One tile's arrays as tensors."""
+class _Group:
+    """Tensors of tiles that add to the same outputs."""
 
-    def __init__(self, layer: FastLayer, moments: TileMoments, number: int) -> None:
-        self.layer, self.number, self.tile, self.bend = layer, number, moments.tile, moments.bend
-        tile, window, m = moments.tile, layer.window, moments
-        rows, conversions = m.cells.shape
-        kernel = 1 if window is None else window.kernel[0] * window.kernel[1]
-        one_bit = layer.spec.inputs.coding is not InputCoding.TERNARY and layer.spec.inputs.bits_per_cycle == 1
-        self.direct = one_bit and rows < 256 and tile.inputs.start % kernel == 0 and rows % kernel == 0
-        self.channels = slice(tile.inputs.start // kernel, tile.inputs.stop // kernel)
-        self.wired = bool(m.kw.any())
-        self.subtracts = conversions != len(tile.outputs)
+    def __init__(self, layer: FastLayer, moments: list[TileMoments], number: int) -> None:
+        self.layer, self.number = layer, number
+        self.tiles, self.outputs = [m.tile for m in moments], moments[0].tile.outputs
+        self.kernel = 1 if layer.window is None else layer.window.kernel[0] * layer.window.kernel[1]
+        self.direct = layer.whole_channels(self.tiles[0])
+        self.channels = [slice(t.inputs.start // self.kernel, t.inputs.stop // self.kernel) for t in self.tiles]
+        self.wired = any(bool(m.kw.any()) for m in moments)
+        self.subtracts = moments[0].cells.shape[1] != len(self.outputs)
 
-        def tensor(values: NDArray[np.floating]) -> torch.Tensor:
+        def tensor(values: NDArray[np.generic]) -> torch.Tensor:
             return torch.as_tensor(np.ascontiguousarray(values, np.float32), device=layer.device)
 
-        if window is not None and self.direct:
-            filters = tensor(m.cells.T.reshape(conversions, rows // kernel, *window.kernel))
-            self.cells = filters.contiguous(memory_format=torch.channels_last)
+        group = group_moments(moments, codes=self.subtracts)
+        self.cells = [self._filters(tensor(m.cells)) for m in moments]
+        self.bend = tensor(np.array([[m.bend] for m in moments]))
+        self.typical = tensor(np.array([layer.typical(len(m.tile.inputs), m.bend) for m in moments]))
+        self.constant, self.floor = tensor(group.constant), tensor(group.floor)
+        means, variances = np.zeros((2, len(moments), MIXED, moments[0].cells.shape[1]))
+        means[:, REST], means[:, LEAN], means[:, DRIVEN] = group.rest, -group.lean, group.input_gain
+        variances[:, SQUARES], variances[:, REST2] = group.read, group.rest_variance
+        self.means, self.variances = (tensor(v.reshape(-1, v.shape[2])) for v in (means, variances))
+        # What is convolved: all tiles at once, or each one by itself where wires bend its sums.
+        if self.wired or not self.direct:
+            self.parts = list(self.channels)
+            weights = [m.cells * g for m, g in zip(moments, group.gain, strict=True)]
         else:
-            self.cells = tensor(m.cells)
-        # Mean and variance are products of a place's terms with these: rest, lean; squares, rest2.
-        self.constant, self.floor = tensor(m.constant), tensor(m.floor)
-        self.means, self.variances = tensor(np.stack([m.rest, -m.lean])), tensor(np.stack([m.read, m.rest_variance]))
-        self.kw = tensor(m.kw)
-        unit = float(1 << tile.correction.shift)
-        self.gain, self.offset = tensor(tile.correction.gain / unit), tensor(tile.correction.offset / unit)
-        self.input_gain = tensor(tile.correction.input_gain / unit) if tile.correction.input_gain.any() else None
-        self.plain = not (self.offset.any() or (self.gain != 1.0).any())
+            first, stop = min(c.start for c in self.channels), max(c.stop for c in self.channels)
+            self.parts = [slice(first, stop)]
+            weights = [np.zeros(((stop - first) * self.kernel, group.gain.shape[1]))]
+            for m, g, c in zip(moments, group.gain, self.channels, strict=True):
+                weights[0][(c.start - first) * self.kernel : (c.stop - first) * self.kernel] += m.cells * g
+        self.weights = [self._filters(tensor(w)) for w in weights]
+        self.kw = [tensor(-m.kw[None]) for m in moments]
+        correction = self.tiles[0].correction
+        unit, parts = float(1 << correction.shift), (correction.gain, correction.offset, correction.input_gain)
+        self.correction = [tensor(np.asarray(v, float) / unit) for v in parts]
 
-    def add(self, maps: _Maps, keys: NDArray[np.uint32], total: torch.Tensor) -> float:
-        """Add this tile's level sums to ``total`` (places, outputs); give the sums expected beyond the scale."""
-        layer, tile = self.layer, self.tile
-        if self.direct:
-            y = self._product(maps)
-            ones = self._ones(maps)
-            terms = torch_terms(ones, ones, ones, layer, len(tile.inputs), self.bend, self.wired)
-        else:
-            rows = self._rows(maps)
-            y = torch.as_tensor(rows.astype(np.float32), device=layer.device) @ self.cells
-            sums, driven, squares = (torch.as_tensor(p.T, device=layer.device) for p in layer.plane_sums(rows))
-            terms = torch_terms(sums, driven, squares, layer, len(tile.inputs), self.bend, self.wired)
-        low, high = layer.limits
-        sample = y[::SAMPLED] * terms.peak
-        beyond = float((sample.abs_() >= (high + 0.5 if low < 0 else high)).sum()) * len(y) / len(sample)
-        if self.wired:
-            y.addcmul_(y, terms.excess * self.kw, value=-1.0)
-        y.add_(self.constant).addmm_(terms.means, self.means)
-        spread = torch.addmm(self.floor, terms.variances, self.variances).clamp_(min=0.0).sqrt_()
-        y.addcmul_(spread, self._noise(keys, y.shape[0], y.shape[1])).clamp_(*layer.sum_limits).round_()
-        if self.subtracts:
-            y = y[:, : len(tile.outputs)] - y[:, len(tile.outputs) :]
-        if not self.plain:
-            y = torch.addcmul(self.offset, y, self.gain)
-        if self.input_gain is not None:
-            y.addmm_(terms.driven, self.input_gain[None])
-        if not self.plain or self.input_gain is not None:
-            y.round_()
-        total[:, tile.outputs.start : tile.outputs.stop].add_(y, alpha=tile.multiplier)
-        return beyond
+    def _filters(self, rows: torch.Tensor) -> torch.Tensor:
+        """Weights (rows, conversions) as they are multiplied."""
+        if self.layer.window is None or not self.direct:
+            return rows
+        filters = rows.T.reshape(rows.shape[1], -1, *self.layer.window.kernel)
+        return filters.contiguous(memory_format=torch.channels_last)
 
-    def _product(self, maps: _Maps) -> torch.Tensor:
-        """Σ cells · code, (places, conversions)."""
+    def sums(self, maps: _Maps, keys: NDArray[np.uint32]) -> torch.Tensor:
+        """Whole level sums (places, outputs) as floats."""
+        terms = self._terms(maps)[0]
+        y = self._mean(maps, terms)
+        mixed = terms[:, :, :MIXED].flatten(1)
+        y.addmm_(mixed, self.means)
+        spread = torch.addmm(self.floor, mixed, self.variances).clamp_(min=0.0).sqrt_()
+        y.addcmul_(spread, self._noise(keys, y.shape[0], y.shape[1])).round_()
+        if not self.subtracts:
+            return y
+        y = y[:, : len(self.outputs)] - y[:, len(self.outputs) :]
+        gain, offset, input_gain = self.correction
+        y = torch.addcmul(offset, y, gain).addmm_(terms[:, 0, DRIVEN, None], input_gain[None])
+        return y.round_().mul_(self.tiles[0].multiplier)
+
+    def beyond(self, maps: _Maps) -> float:
+        """Sums whose largest plane is expected beyond the scale."""
+        low, high = self.layer.limits
+        peak, found = self._terms(maps)[1], 0
+        for t, (cells, channels) in enumerate(zip(self.cells, self.channels, strict=True)):
+            y = self._product(maps, cells, channels, None) * peak[:, t, None]
+            found += int((y.abs_() >= (high + 0.5 if low < 0 else high)).sum())
+        return float(found)
+
+    def _mean(self, maps: _Maps, terms: torch.Tensor) -> torch.Tensor:
+        if not self.wired:
+            return self._product(maps, self.weights[0], self.parts[0], self.constant)
+        total = self.constant.repeat(terms.shape[0], 1)
+        one = torch.ones((), device=total.device)
+        for t, (weights, channels, kw) in enumerate(zip(self.weights, self.parts, self.kw, strict=True)):
+            left = torch.addmm(one, terms[:, t, EXCESS, None], kw)
+            total.addcmul_(self._product(maps, weights, channels, None), left)
+        return total
+
+    def _product(self, maps: _Maps, weights: torch.Tensor, channels: slice, bias: torch.Tensor | None) -> torch.Tensor:
+        """Σ weights · code + bias, (places, conversions)."""
         window = self.layer.window
-        x = maps.values[:, self.channels]
-        if window is None:
-            return x @ self.cells
-        x = x.contiguous(memory_format=torch.channels_last)
-        y = functional.conv2d(x, self.cells, None, window.stride, 0, window.dilation)
+        if window is None or not self.direct:
+            x = maps.values[:, channels] if self.direct else torch.as_tensor(self._rows(maps)).to(weights)
+            return x @ weights if bias is None else torch.addmm(bias, x, weights)
+        x = maps.values[:, channels].contiguous(memory_format=torch.channels_last)
+        y = functional.conv2d(x, weights, bias, window.stride, 0, window.dilation)
         return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1])
 
-    def _ones(self, maps: _Maps) -> torch.Tensor:
-        """Driven rows of each plane, (planes, places)."""
-        counts = maps.planes[self.channels].sum(0, dtype=np.uint64)
-        if self.layer.window is not None:
-            counts = _pooled(counts, self.layer.window)
-        planes = counts.view(np.uint8).reshape(-1, 8).T[: len(self.layer.planes)]
-        return torch.as_tensor(np.ascontiguousarray(planes, np.float32), device=self.layer.device)
+    def _terms(self, maps: _Maps) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.direct:
+            channels = [(c.start, c.stop) for c in self.channels]
+            counts = place_counts(maps.driven, channels, self.layer.window)[:, :, : len(self.layer.planes)]
+            sums = driven = squares = torch.as_tensor(counts).to(self.layer.device, torch.float32)
+        else:
+            planes = self.layer.plane_sums(self._rows(maps))
+            sums, driven, squares = (torch.as_tensor(p[:, None], device=self.layer.device) for p in planes)
+        return torch_terms(sums, driven, squares, self.layer, self.typical, self.bend, self.wired)
 
     def _rows(self, maps: _Maps) -> NDArray[np.int16]:
-        window, inputs, driven = self.layer.window, self.tile.inputs, maps.driven
+        window, inputs, driven = self.layer.window, self.tiles[0].inputs, maps.driven
         if window is None:
             return driven[:, inputs.start : inputs.stop]
         height, width = driven.shape[1:3]
@@ -195,55 +223,36 @@ class _Tile:
         return picked.view(places, conversions)
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """``cim.fast.PlaceTerms`` as columns: ``means`` (rest, lean), ``variances`` (squares, rest2); peak of a sample."""
-
-    means: torch.Tensor
-    variances: torch.Tensor
-    excess: torch.Tensor
-    driven: torch.Tensor
-    peak: torch.Tensor
-
-
 def torch_terms(
     sums: torch.Tensor,
     driven: torch.Tensor,
     squares: torch.Tensor,
     layer: FastLayer,
-    rows: int,
-    bend: float,
+    typical: torch.Tensor,
+    bend: torch.Tensor,
     wired: bool,
-) -> Terms:
-    """``cim.fast.place_terms`` of (planes, places) Σ u, Σ |u| and Σ u²; without wires no excess and no lean."""
-    w = torch.as_tensor(layer.weights, dtype=torch.float32, device=sums.device)[None]
-    total, codes = (w * w) @ squares, w @ sums
-    resting = torch.cat([w, w * w]) @ (driven == 0).float()
-    excess = lean = torch.zeros_like(codes)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``cim.fast.place_terms`` of Σ u, Σ |u| and Σ u², each (places, tiles, planes).
+
+    Args:
+        typical: (tiles,); ``bend``: (tiles, 1); without ``wired`` no excess and no lean.
+
+    Returns:
+        (places, tiles, TERMS), and the peaks (places, tiles).
+    """
+    w = torch.as_tensor(layer.weights, dtype=torch.float32, device=sums.device)
+    resting = (driven == 0).to(torch.float32)
+    terms = torch.zeros(*sums.shape[:2], TERMS, device=sums.device)
+    total, codes = squares @ (w * w), sums @ w
+    terms[..., SQUARES], terms[..., DRIVEN] = total, codes
+    terms[..., REST : REST2 + 1] = resting @ torch.stack([w, w * w], 1)
     if wired:
-        count = driven / (1.0 + bend * driven) if bend else driven
-        mean = ((w * w) @ (squares * count)) / total.clamp(min=1e-9)
-        excess = mean - layer.typical(rows, bend)
-        lean = w @ (sums * count) - mean * codes
-    some = slice(None, None, SAMPLED)
+        count = driven / (1.0 + bend * driven)
+        mean = ((squares * count) @ (w * w)) / total.clamp(min=1e-9)
+        terms[..., LEAN], terms[..., EXCESS] = (sums * count) @ w - mean * codes, mean - typical
     if layer.spec.adc_signed:
-        peak = (squares[:, some] * w.T.abs()).amax(0) / total[0, some].clamp(min=1e-9)
+        peak = (squares * w.abs()).amax(2) / total.clamp(min=1e-9)
     else:
-        size = sums[:, some].abs()
-        peak = size.amax(0) / (w.abs() @ size)[0].clamp(min=1e-9)
-    means, variances = torch.cat([resting[:1], lean]).T, torch.cat([total, resting[1:]]).T
-    return Terms(means, variances, excess.T, codes.T, peak[:, None])
-
-
-def _pooled(counts: NDArray[np.uint64], window: Window) -> NDArray[np.uint64]:
-    """Sums of the pixels (n, height, width) under each kernel window, (places,)."""
-    down, across = window.out_height, window.out_width
-    total = np.zeros((len(counts), down, across), np.uint64)
-    for y, x in np.ndindex(window.kernel):
-        top, left = y * window.dilation[0], x * window.dilation[1]
-        total += counts[
-            :,
-            top : top + (down - 1) * window.stride[0] + 1 : window.stride[0],
-            left : left + (across - 1) * window.stride[1] + 1 : window.stride[1],
-        ]
-    return total.ravel()
+        size = sums.abs()
+        peak = size.amax(2) / (size @ w.abs()).clamp(min=1e-9)
+    return terms, peak

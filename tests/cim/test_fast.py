@@ -15,6 +15,7 @@ from cim.correction import Correction, nominal_correction
 from cim.device import Columns
 from cim.encoding import encode_tile
 from cim.fast import FastLayer, inl_line, place_terms, plane_bytes, row_reach
+from cim.fast_planes import place_counts
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 from cim.spec import ChipSpec, Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
@@ -283,10 +284,26 @@ def test_counted_planes_are_the_general_terms(bend: float) -> None:
     weights, typical = layer.weights.astype(np.float32), layer.typical(90, bend)
     counting.terms_of_counts(counts, weights, typical, bend, False, kernel)
     np.testing.assert_allclose(kernel.transpose(1, 0, 2).reshape(8, -1)[:7], expected, rtol=1e-3, atol=0.1)
-    ones = torch.as_tensor(counts.view(np.uint8).reshape(-1, 8).T.astype(np.float32))
-    t = fast_torch.torch_terms(ones, ones, ones, layer, 90, bend, True)
-    found = torch.cat([t.variances[:, :1], t.means[:, :1], t.variances[:, 1:], t.excess, t.means[:, 1:], t.driven], 1)
-    np.testing.assert_allclose(found.numpy().T, np.delete(expected, 5, 0), rtol=1e-3, atol=0.1)
+    ones = torch.as_tensor(counts.view(np.uint8).reshape(-1, 1, 8).astype(np.float32))
+    t, peak = fast_torch.torch_terms(ones, ones, ones, layer, torch.tensor([typical]), torch.tensor([[bend]]), True)
+    f = fast_torch
+    found = torch.cat([t[:, 0, [f.SQUARES, f.REST, f.REST2, f.EXCESS, f.LEAN]], peak, t[:, 0, [f.DRIVEN]]], 1)
+    np.testing.assert_allclose(found.numpy().T, expected, rtol=1e-3, atol=0.1)
+
+
+@pytest.mark.parametrize("window", [None, Window(19, 6, 7, (3, 2), (2, 1), (1, 0), (1, 2))])
+def test_counts_of_planes_are_those_of_the_split_codes(window: Window | None) -> None:
+    rng = np.random.default_rng(12)
+    codes = rng.integers(0, 256, (2, 19) if window is None else (2, 8, 7, 19)).astype(np.int16)
+    tiles = [(0, 13), (13, 19), (8, 16)]
+    found = place_counts(codes, tiles, window)
+    bits = (codes[..., None] >> np.arange(8)) & 1
+    for t, (first, stop) in enumerate(tiles):
+        ones = bits[..., first:stop, :].sum(-2)
+        if window is not None:
+            places = [(y, x) for y in range(window.out_height) for x in range(window.out_width)]
+            ones = np.stack([ones[:, 2 * y : 2 * y + 3, x : x + 3 : 2].sum((1, 2)) for y, x in places], 1)
+        np.testing.assert_array_equal(found[:, t], ones.reshape(-1, 8))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
