@@ -11,6 +11,8 @@ from scipy.optimize import least_squares
 from cim.fit_cells import MIN_CELLS
 from cim.programming_law import Law, ProgrammingLaw, law_at
 
+MOST_TARGETS = 256  # targets at which spreads are taken; between them along lines
+
 Floats = NDArray[np.float64]
 
 
@@ -29,7 +31,11 @@ def fit_memory(
     scores, clean = [], []
     for age, errors, noise in zip(ages_s, errors_us, noise_us, strict=True):
         here = law_at(law, targets_us, float(age))
-        spread2 = np.square(here.spread_us())
+        levels, which = np.unique(targets_us, return_inverse=True)
+        if len(levels) > MOST_TARGETS:
+            levels, which = np.asarray(np.linspace(levels[0], levels[-1], MOST_TARGETS)), None
+        spread2 = np.square(law_at(law, levels, float(age)).spread_us())
+        spread2 = spread2[which] if which is not None else np.interp(targets_us, levels, spread2)
         scores.append(_noisy(here, noise).score(errors))
         clean.append(float(np.mean(spread2 / (spread2 + noise**2))))
     pairs, found, cells = [], [], []

@@ -129,7 +129,7 @@ def _chosen(cells: Readings, knots: Floats, levels: Floats) -> Fit:
     """The tail that makes every fifth cell most likely, fitted again to all cells."""
     held = np.arange(len(cells.targets_us)) % HELD_OUT == HELD_OUT - 1
     seen, judge = cells.part(~held), cells.part(held).grouped()
-    tried = [Fit.of(seen, knots, levels, tail) for tail in Tail]
+    tried = [Fit.of(seen, knots, levels, tail, sure=False) for tail in Tail]
     best = max(tried, key=lambda f: f.likelihood(judge))
     return Fit.of(cells, knots, levels, best.tail, best.at)
 
