@@ -9,7 +9,7 @@ quantiles in random order), read from a place that the noise key chooses: stretc
 return after some 10⁶ draws.
 
 Sums are not clipped at the end of their scale here. The share of sums beyond it is estimated
-from ``SAMPLED`` images of each call.
+from some places of every fourth chunk.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from torch.nn import functional
 from cim.converters import check_codes
 from cim.fast import group_moments
 from cim.fast_planes import place_counts
-from cim.windows import Window, unfold
+from cim.windows import Window
 
 if TYPE_CHECKING:
     from cim.fast import FastLayer, TileMoments
+    from cim.simulator import SimulatedTile
 
 CHUNK_VALUES = 1 << 18  # sums of one tile that are made at a time
 POOL = 1 << 20
 STEP = 16  # stretches of the pool start at multiples of this
-SAMPLED = 4  # images of a call that are looked at for sums beyond the scale
-SQUARES, REST, REST2, LEAN, DRIVEN, EXCESS, TERMS = range(7)
-MIXED = EXCESS  # so many of a place's terms enter by a product
+SAMPLED, EVERY = 64, 4  # places that are looked at for sums beyond the scale, in every so many-th chunk
+SQUARES, DRIVEN, REST, REST2, MIXED = range(5)  # terms of a place that enter by a product
 
 
 @functools.lru_cache(maxsize=4)
@@ -64,19 +64,26 @@ class TorchEngine:
         alone = len(self.groups) == 1 and len(self.groups[0].outputs) == layer.outputs
         out = (torch.empty if alone else torch.zeros)(len(codes) * positions, layer.outputs, dtype=torch.int32)
         step = max(1, CHUNK_VALUES // (positions * self.widest))
-        for first in range(0, len(codes), step):
+        found = seen = 0
+        for number, first in enumerate(range(0, len(codes), step)):
             part = slice(first, min(first + step, len(codes)))
             maps, mine = _Maps(layer, codes[part]), out[part.start * positions : part.stop * positions]
+            look = number % EVERY == 0
             for group in self.groups:
-                sums = group.sums(maps, keys[part])
+                sums, beyond = group.sums(maps, keys[part], look)
+                found += beyond
                 if alone:
                     mine.copy_(sums)
                 else:
                     mine[:, group.outputs.start : group.outputs.stop] += sums.to("cpu", torch.int32)
-        few = codes[:: -(-len(codes) // SAMPLED)] if len(codes) else codes
-        maps = _Maps(layer, few)
-        ends = sum(group.beyond(maps) for group in self.groups) * len(codes) / max(1, len(few))
-        return out.numpy().reshape(len(codes), positions, layer.outputs).transpose(0, 2, 1), round(ends)
+            seen += len(_sampled(len(mine))) if look else 0
+        ends = round(found * len(out) / max(1, seen))
+        return out.numpy().reshape(len(codes), positions, layer.outputs).transpose(0, 2, 1), ends
+
+
+def _sampled(places: int) -> range:
+    step = -(-places // SAMPLED)
+    return range((step - 1) // 2, places, step)
 
 
 class _Maps:
@@ -114,14 +121,15 @@ class _Group:
             return torch.as_tensor(np.ascontiguousarray(values, np.float32), device=layer.device)
 
         group = group_moments(moments, codes=self.subtracts)
-        self.cells = [self._filters(tensor(m.cells)) for m in moments]
+        self.cells = [tensor(m.cells) for m in moments]
         self.bend = tensor(np.array([[m.bend] for m in moments]))
         self.typical = tensor(np.array([layer.typical(len(m.tile.inputs), m.bend) for m in moments]))
         self.constant, self.floor = tensor(group.constant), tensor(group.floor)
         means, variances = np.zeros((2, len(moments), MIXED, moments[0].cells.shape[1]))
-        means[:, REST], means[:, LEAN], means[:, DRIVEN] = group.rest, -group.lean, group.input_gain
+        means[:, REST], means[:, DRIVEN] = group.rest, group.input_gain
         variances[:, SQUARES], variances[:, REST2] = group.read, group.rest_variance
         self.means, self.variances = (tensor(v.reshape(-1, v.shape[2])) for v in (means, variances))
+        self.lean = tensor(-group.lean)
         # What is convolved: all tiles at once, or each one by itself where wires bend its sums.
         if self.wired or not self.direct:
             self.parts = list(self.channels)
@@ -145,37 +153,43 @@ class _Group:
         filters = rows.T.reshape(rows.shape[1], -1, *self.layer.window.kernel)
         return filters.contiguous(memory_format=torch.channels_last)
 
-    def sums(self, maps: _Maps, keys: NDArray[np.uint32]) -> torch.Tensor:
-        """Whole level sums (places, outputs) as floats."""
-        terms = self._terms(maps)[0]
-        y = self._mean(maps, terms)
-        mixed = terms[:, :, :MIXED].flatten(1)
-        y.addmm_(mixed, self.means)
-        spread = torch.addmm(self.floor, mixed, self.variances).clamp_(min=0.0).sqrt_()
+    def sums(self, maps: _Maps, keys: NDArray[np.uint32], look: bool) -> tuple[torch.Tensor, int]:
+        """Whole level sums (places, outputs) as floats; if to ``look``, how many sampled sums are beyond the scale."""
+        planes = self._planes(maps)
+        mixed, excess, lean = torch_terms(*planes, self.layer, self.typical, self.bend, self.wired)
+        y = self._mean(maps, excess)
+        if self.wired:
+            y.addmm_(lean, self.lean)
+        beyond = self._beyond(maps, planes) if look else 0
+        flat = mixed.flatten(1)
+        y.addmm_(flat, self.means)
+        spread = torch.addmm(self.floor, flat, self.variances).clamp_(min=0.0).sqrt_()
         y.addcmul_(spread, self._noise(keys, y.shape[0], y.shape[1])).round_()
         if not self.subtracts:
-            return y
+            return y, beyond
         y = y[:, : len(self.outputs)] - y[:, len(self.outputs) :]
         gain, offset, input_gain = self.correction
-        y = torch.addcmul(offset, y, gain).addmm_(terms[:, 0, DRIVEN, None], input_gain[None])
-        return y.round_().mul_(self.tiles[0].multiplier)
+        y = torch.addcmul(offset, y, gain).addmm_(mixed[:, 0, DRIVEN, None], input_gain[None])
+        return y.round_().mul_(self.tiles[0].multiplier), beyond
 
-    def beyond(self, maps: _Maps) -> float:
-        """Sums whose largest plane is expected beyond the scale."""
+    def _beyond(self, maps: _Maps, planes: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> int:
+        """Sampled sums whose largest plane is expected beyond the scale."""
+        places = np.array(_sampled(len(planes[0])))
+        peak = peaks(planes[0][places].float(), planes[2][places].float(), self.layer)
         low, high = self.layer.limits
-        peak, found = self._terms(maps)[1], 0
-        for t, (cells, channels) in enumerate(zip(self.cells, self.channels, strict=True)):
-            y = self._product(maps, cells, channels, None) * peak[:, t, None]
+        found = 0
+        for t, (tile, cells) in enumerate(zip(self.tiles, self.cells, strict=True)):
+            y = torch.as_tensor(self._rows(maps, tile, places)).to(cells) @ cells * peak[:, t, None]
             found += int((y.abs_() >= (high + 0.5 if low < 0 else high)).sum())
-        return float(found)
+        return found
 
-    def _mean(self, maps: _Maps, terms: torch.Tensor) -> torch.Tensor:
+    def _mean(self, maps: _Maps, excess: torch.Tensor) -> torch.Tensor:
         if not self.wired:
             return self._product(maps, self.weights[0], self.parts[0], self.constant)
-        total = self.constant.repeat(terms.shape[0], 1)
+        total = self.constant.repeat(len(excess), 1)
         one = torch.ones((), device=total.device)
         for t, (weights, channels, kw) in enumerate(zip(self.weights, self.parts, self.kw, strict=True)):
-            left = torch.addmm(one, terms[:, t, EXCESS, None], kw)
+            left = torch.addmm(one, excess[:, t, None], kw)
             total.addcmul_(self._product(maps, weights, channels, None), left)
         return total
 
@@ -183,30 +197,38 @@ class _Group:
         """Σ weights · code + bias, (places, conversions)."""
         window = self.layer.window
         if window is None or not self.direct:
-            x = maps.values[:, channels] if self.direct else torch.as_tensor(self._rows(maps)).to(weights)
+            x = (
+                maps.values[:, channels]
+                if self.direct
+                else torch.as_tensor(self._rows(maps, self.tiles[0])).to(weights)
+            )
             return x @ weights if bias is None else torch.addmm(bias, x, weights)
         x = maps.values[:, channels].contiguous(memory_format=torch.channels_last)
         y = functional.conv2d(x, weights, bias, window.stride, 0, window.dilation)
         return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1])
 
-    def _terms(self, maps: _Maps) -> tuple[torch.Tensor, torch.Tensor]:
+    def _planes(self, maps: _Maps) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Σ u, Σ |u| and Σ u² of each plane, (places, tiles, planes)."""
         if self.direct:
             channels = [(c.start, c.stop) for c in self.channels]
             counts = place_counts(maps.driven, channels, self.layer.window)[:, :, : len(self.layer.planes)]
-            sums = driven = squares = torch.as_tensor(counts).to(self.layer.device, torch.float32)
-        else:
-            planes = self.layer.plane_sums(self._rows(maps))
-            sums, driven, squares = (torch.as_tensor(p[:, None], device=self.layer.device) for p in planes)
-        return torch_terms(sums, driven, squares, self.layer, self.typical, self.bend, self.wired)
+            same = torch.as_tensor(counts).to(self.layer.device)
+            return same, same, same
+        sums, driven, squares = self.layer.plane_sums(self._rows(maps, self.tiles[0]))
+        parts = (torch.as_tensor(p[:, None], device=self.layer.device) for p in (sums, driven, squares))
+        return next(parts), next(parts), next(parts)
 
-    def _rows(self, maps: _Maps) -> NDArray[np.int16]:
-        window, inputs, driven = self.layer.window, self.tiles[0].inputs, maps.driven
+    def _rows(self, maps: _Maps, tile: SimulatedTile, places: NDArray[np.int64] | None = None) -> NDArray[np.int16]:
+        """Driven codes (places, rows) of a tile, of all places or some."""
+        window, driven = self.layer.window, maps.driven
         if window is None:
-            return driven[:, inputs.start : inputs.stop]
-        height, width = driven.shape[1:3]
-        bare = Window(window.channels, height, width, window.kernel, window.stride, (0, 0), window.dilation)
-        vectors = unfold(driven.transpose(0, 3, 1, 2), bare).reshape(-1, window.rows)
-        return vectors[:, inputs.start : inputs.stop].astype(np.int16)
+            rows = driven[:, tile.inputs.start : tile.inputs.stop]
+            return rows if places is None else rows[places]
+        starts, steps = _windows(window)
+        per_image, size = len(starts), driven[0].size
+        chosen = np.arange(maps.images * per_image) if places is None else places
+        at = chosen // per_image * size + starts[chosen % per_image]
+        return driven.reshape(-1)[at[:, None] + steps[tile.inputs.start : tile.inputs.stop]]
 
     def _noise(self, keys: NDArray[np.uint32], places: int, conversions: int) -> torch.Tensor:
         length = places // len(keys) * conversions
@@ -223,6 +245,16 @@ class _Group:
         return picked.view(places, conversions)
 
 
+@functools.lru_cache(maxsize=64)
+def _windows(window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Starts of an image's windows and steps from there to its rows, in values of padded maps, channels last."""
+    channels, width = window.channels, window.width + 2 * window.padding[1]
+    down, right = (np.arange(k) * gap for k, gap in zip(window.kernel, window.dilation, strict=True))
+    top, left = np.arange(window.out_height) * window.stride[0], np.arange(window.out_width) * window.stride[1]
+    taps = ((down[:, None] * width + right) * channels).ravel()
+    return ((top[:, None] * width + left) * channels).ravel(), (np.arange(channels)[:, None] + taps).ravel()
+
+
 def torch_terms(
     sums: torch.Tensor,
     driven: torch.Tensor,
@@ -231,28 +263,38 @@ def torch_terms(
     typical: torch.Tensor,
     bend: torch.Tensor,
     wired: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """``cim.fast.place_terms`` of Σ u, Σ |u| and Σ u², each (places, tiles, planes).
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``cim.fast.place_terms`` of Σ u, Σ |u| and Σ u², each (places, tiles, planes), bytes or floats.
 
     Args:
-        typical: (tiles,); ``bend``: (tiles, 1); without ``wired`` no excess and no lean.
+        typical: (tiles,); ``bend``: (tiles, 1).
 
     Returns:
-        (places, tiles, TERMS), and the peaks (places, tiles).
+        (places, tiles, MIXED), and excess and lean (places, tiles), empty without ``wired``.
     """
     w = torch.as_tensor(layer.weights, dtype=torch.float32, device=sums.device)
-    resting = (driven == 0).to(torch.float32)
-    terms = torch.zeros(*sums.shape[:2], TERMS, device=sums.device)
-    total, codes = squares @ (w * w), sums @ w
-    terms[..., SQUARES], terms[..., DRIVEN] = total, codes
-    terms[..., REST : REST2 + 1] = resting @ torch.stack([w, w * w], 1)
-    if wired:
-        count = driven / (1.0 + bend * driven)
-        mean = ((squares * count) @ (w * w)) / total.clamp(min=1e-9)
-        terms[..., LEAN], terms[..., EXCESS] = (sums * count) @ w - mean * codes, mean - typical
+    none = torch.zeros_like(w)
+    by_squares, by_sums = torch.stack([w * w, none, none, none], 1), torch.stack([none, w, none, none], 1)
+    by_driving = torch.stack([none, none, -w, -w * w], 1)  # of planes that drive something
+    resting = torch.stack([none.sum(), none.sum(), w.sum(), (w * w).sum()])
+    same = sums is squares
+    parts = [sums, driven.clamp(max=1)] if same else [squares, sums, driven.clamp(max=1)]
+    by = [by_squares + by_sums, by_driving] if same else [by_squares, by_sums, by_driving]
+    features = torch.cat(parts, 2).to(torch.float32)
+    mixed = torch.addmm(resting, features.flatten(0, 1), torch.cat(by)).view(*sums.shape[:2], MIXED)
+    if not wired:
+        return mixed, sums[:0], sums[:0]
+    n = driven.to(torch.float32)
+    count = n / (1.0 + bend * n)
+    total, codes = mixed[..., SQUARES], mixed[..., DRIVEN]
+    mean = ((squares * count) @ (w * w)) / total.clamp(min=1e-9)
+    return mixed, mean - typical, (sums * count) @ w - mean * codes
+
+
+def peaks(sums: torch.Tensor, squares: torch.Tensor, layer: FastLayer) -> torch.Tensor:
+    """The share of a sum that its largest plane holds, (places, tiles), as ``cim.fast.place_terms`` has it."""
+    w = torch.as_tensor(layer.weights, dtype=torch.float32, device=sums.device)
     if layer.spec.adc_signed:
-        peak = (squares * w.abs()).amax(2) / total.clamp(min=1e-9)
-    else:
-        size = sums.abs()
-        peak = size.amax(2) / (size @ w.abs()).clamp(min=1e-9)
-    return terms, peak
+        return (squares * w.abs()).amax(2) / (squares @ (w * w)).clamp(min=1e-9)
+    size = sums.abs()
+    return size.amax(2) / (size @ w.abs()).clamp(min=1e-9)

@@ -285,9 +285,13 @@ def test_counted_planes_are_the_general_terms(bend: float) -> None:
     counting.terms_of_counts(counts, weights, typical, bend, False, kernel)
     np.testing.assert_allclose(kernel.transpose(1, 0, 2).reshape(8, -1)[:7], expected, rtol=1e-3, atol=0.1)
     ones = torch.as_tensor(counts.view(np.uint8).reshape(-1, 1, 8).astype(np.float32))
-    t, peak = fast_torch.torch_terms(ones, ones, ones, layer, torch.tensor([typical]), torch.tensor([[bend]]), True)
-    f = fast_torch
-    found = torch.cat([t[:, 0, [f.SQUARES, f.REST, f.REST2, f.EXCESS, f.LEAN]], peak, t[:, 0, [f.DRIVEN]]], 1)
+    given = layer, torch.tensor([typical]), torch.tensor([[bend]]), True
+    mixed, excess, lean = fast_torch.torch_terms(ones, ones, ones, *given)
+    apart = fast_torch.torch_terms(ones, ones.clone(), ones.clone(), *given)  # as of units of many bits
+    for one, other in zip((mixed, excess, lean), apart, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=0.01)
+    f, peak = fast_torch, fast_torch.peaks(ones, ones, layer)
+    found = torch.cat([mixed[:, 0, [f.SQUARES, f.REST, f.REST2]], excess, lean, peak, mixed[:, 0, [f.DRIVEN]]], 1)
     np.testing.assert_allclose(found.numpy().T, expected, rtol=1e-3, atol=0.1)
 
 
