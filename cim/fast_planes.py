@@ -66,18 +66,31 @@ def window_sums(counts: Words, window: Window) -> Words:
     return counts
 
 
-def place_counts(
-    driven: NDArray[np.int16], tiles: Sequence[tuple[int, int]], window: Window | None
-) -> NDArray[np.uint8]:
-    """Driven rows of each plane, (places, tiles, 8).
+def place_counts(driven: NDArray[np.int16], tiles: Sequence[tuple[int, int]], window: Window | None) -> Words:
+    """Driven rows of each plane, a byte a plane, (places, tiles).
 
     Args:
         driven: codes with their padding, (n, height, width, channels), or (n, features).
         tiles: first channel of each tile and the one after its last.
     """
-    words = plane_words(driven)
-    found = []
+    words, found = plane_words(driven), []
     for first, stop in tiles:
         counts = count_ones(words, first, stop)
         found.append((counts if window is None else window_sums(counts, window)).ravel())
-    return np.stack(found, 1).view(np.uint8).reshape(-1, len(found), 8)
+    return np.stack(found, 1) if len(found) > 1 else found[0][:, None]
+
+
+def driving_planes(counts: Words) -> Words:
+    """Bit p: byte p is not zero.
+
+    Example: 0x0500000200 (bytes 1 and 4) gives 0b10010.
+    """
+    low = np.uint64(0x7F7F7F7F7F7F7F7F)
+    there = counts & low
+    there += low
+    there |= counts
+    there &= ~low
+    there >>= np.uint64(7)
+    there *= np.uint64(0x0102040810204080)  # bit 0 of byte p goes to bit p of the highest byte
+    there >>= np.uint64(56)
+    return there

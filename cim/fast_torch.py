@@ -15,6 +15,7 @@ from some places of every fourth chunk.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,7 +25,7 @@ from torch.nn import functional
 
 from cim.converters import check_codes
 from cim.fast import group_moments
-from cim.fast_planes import place_counts
+from cim.fast_planes import driving_planes, place_counts
 from cim.windows import Window
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 CHUNK_VALUES = 1 << 18  # sums of one tile that are made at a time
 POOL = 1 << 20
 STEP = 16  # stretches of the pool start at multiples of this
-SAMPLED, EVERY = 64, 4  # places that are looked at for sums beyond the scale, in every so many-th chunk
-SQUARES, DRIVEN, REST, REST2, MIXED = range(5)  # terms of a place that enter by a product
+SAMPLED, EVERY = 32, 4  # places that are looked at for sums beyond the scale, in every so many-th chunk
 
 
 @functools.lru_cache(maxsize=4)
@@ -105,6 +105,20 @@ class _Maps:
         self.values = values if layer.window is None else values.permute(0, 3, 1, 2)
 
 
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """What is driven in each plane: Σ u, Σ |u| and Σ u², (places, tiles, planes), and what planes at rest weigh.
+
+    ``rest``, ``rest2``: Σ w and Σ w² of planes that drive nothing, (places, tiles).
+    """
+
+    sums: torch.Tensor
+    driven: torch.Tensor
+    squares: torch.Tensor
+    rest: torch.Tensor
+    rest2: torch.Tensor
+
+
 class _Group:
     """Tensors of tiles that add to the same outputs."""
 
@@ -125,10 +139,11 @@ class _Group:
         self.bend = tensor(np.array([[m.bend] for m in moments]))
         self.typical = tensor(np.array([layer.typical(len(m.tile.inputs), m.bend) for m in moments]))
         self.constant, self.floor = tensor(group.constant), tensor(group.floor)
-        means, variances = np.zeros((2, len(moments), MIXED, moments[0].cells.shape[1]))
-        means[:, REST], means[:, DRIVEN] = group.rest, group.input_gain
-        variances[:, SQUARES], variances[:, REST2] = group.read, group.rest_variance
-        self.means, self.variances = (tensor(v.reshape(-1, v.shape[2])) for v in (means, variances))
+        # Mean and variance of a sum are products of what is driven in each plane, (tiles · planes, conversions).
+        w = layer.weights[None, :, None]
+        self.read = tensor(np.concatenate(w**2 * group.read[:, None]))
+        self.driven = tensor(np.concatenate(w * group.input_gain[:, None])) if group.input_gain.any() else None
+        self.rest, self.rest_variance = tensor(group.rest), tensor(group.rest_variance)
         self.lean = tensor(-group.lean)
         # What is convolved: all tiles at once, or each one by itself where wires bend its sums.
         if self.wired or not self.direct:
@@ -156,26 +171,25 @@ class _Group:
     def sums(self, maps: _Maps, keys: NDArray[np.uint32], look: bool) -> tuple[torch.Tensor, int]:
         """Whole level sums (places, outputs) as floats; if to ``look``, how many sampled sums are beyond the scale."""
         planes = self._planes(maps)
-        mixed, excess, lean = torch_terms(*planes, self.layer, self.typical, self.bend, self.wired)
-        y = self._mean(maps, excess)
-        if self.wired:
-            y.addmm_(lean, self.lean)
+        y = self._mean(maps, planes)
         beyond = self._beyond(maps, planes) if look else 0
-        flat = mixed.flatten(1)
-        y.addmm_(flat, self.means)
-        spread = torch.addmm(self.floor, flat, self.variances).clamp_(min=0.0).sqrt_()
-        y.addcmul_(spread, self._noise(keys, y.shape[0], y.shape[1])).round_()
+        y.addmm_(planes.rest, self.rest)
+        spread = torch.addmm(self.floor, planes.squares.flatten(1), self.read).addmm_(planes.rest2, self.rest_variance)
+        noise = self._noise(keys, y.shape[0], y.shape[1])
+        y.addcmul_(spread.clamp_(min=0.0).sqrt_(), noise)
         if not self.subtracts:
-            return y, beyond
+            return y.round_(), beyond
+        y.round_()
         y = y[:, : len(self.outputs)] - y[:, len(self.outputs) :]
         gain, offset, input_gain = self.correction
-        y = torch.addcmul(offset, y, gain).addmm_(mixed[:, 0, DRIVEN, None], input_gain[None])
+        codes = planes.sums.flatten(1) @ torch.as_tensor(self.layer.weights).to(planes.sums)
+        y = torch.addcmul(offset, y, gain).addmm_(codes[:, None], input_gain[None])
         return y.round_().mul_(self.tiles[0].multiplier), beyond
 
-    def _beyond(self, maps: _Maps, planes: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> int:
+    def _beyond(self, maps: _Maps, planes: Planes) -> int:
         """Sampled sums whose largest plane is expected beyond the scale."""
-        places = np.array(_sampled(len(planes[0])))
-        peak = peaks(planes[0][places].float(), planes[2][places].float(), self.layer)
+        places = np.array(_sampled(len(planes.sums)))
+        peak = peaks(planes.sums[places], planes.squares[places], self.layer)
         low, high = self.layer.limits
         found = 0
         for t, (tile, cells) in enumerate(zip(self.tiles, self.cells, strict=True)):
@@ -183,15 +197,17 @@ class _Group:
             found += int((y.abs_() >= (high + 0.5 if low < 0 else high)).sum())
         return found
 
-    def _mean(self, maps: _Maps, excess: torch.Tensor) -> torch.Tensor:
+    def _mean(self, maps: _Maps, planes: Planes) -> torch.Tensor:
+        """Expected sums but for planes at rest."""
         if not self.wired:
-            return self._product(maps, self.weights[0], self.parts[0], self.constant)
-        total = self.constant.repeat(len(excess), 1)
-        one = torch.ones((), device=total.device)
-        for t, (weights, channels, kw) in enumerate(zip(self.weights, self.parts, self.kw, strict=True)):
-            left = torch.addmm(one, excess[:, t, None], kw)
-            total.addcmul_(self._product(maps, weights, channels, None), left)
-        return total
+            total = self._product(maps, self.weights[0], self.parts[0], self.constant)
+        else:
+            excess, lean = wire_terms(planes, self.layer, self.typical, self.bend)
+            total, one = torch.addmm(self.constant, lean, self.lean), torch.ones((), device=lean.device)
+            for t, (weights, channels, kw) in enumerate(zip(self.weights, self.parts, self.kw, strict=True)):
+                left = torch.addmm(one, excess[:, t, None], kw)
+                total.addcmul_(self._product(maps, weights, channels, None), left)
+        return total if self.driven is None or self.subtracts else total.addmm_(planes.sums.flatten(1), self.driven)
 
     def _product(self, maps: _Maps, weights: torch.Tensor, channels: slice, bias: torch.Tensor | None) -> torch.Tensor:
         """Σ weights · code + bias, (places, conversions)."""
@@ -207,16 +223,14 @@ class _Group:
         y = functional.conv2d(x, weights, bias, window.stride, 0, window.dilation)
         return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1])
 
-    def _planes(self, maps: _Maps) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Σ u, Σ |u| and Σ u² of each plane, (places, tiles, planes)."""
+    def _planes(self, maps: _Maps) -> Planes:
         if self.direct:
             channels = [(c.start, c.stop) for c in self.channels]
-            counts = place_counts(maps.driven, channels, self.layer.window)[:, :, : len(self.layer.planes)]
-            same = torch.as_tensor(counts).to(self.layer.device)
-            return same, same, same
+            return counted(place_counts(maps.driven, channels, self.layer.window), self.layer)
         sums, driven, squares = self.layer.plane_sums(self._rows(maps, self.tiles[0]))
-        parts = (torch.as_tensor(p[:, None], device=self.layer.device) for p in (sums, driven, squares))
-        return next(parts), next(parts), next(parts)
+        w, resting = self.layer.weights, (driven == 0).astype(np.float64)
+        parts = (sums[:, None], driven[:, None], squares[:, None], resting @ w[:, None], resting @ (w**2)[:, None])
+        return Planes(*(torch.as_tensor(p).to(self.layer.device, torch.float32) for p in parts))
 
     def _rows(self, maps: _Maps, tile: SimulatedTile, places: NDArray[np.int64] | None = None) -> NDArray[np.int16]:
         """Driven codes (places, rows) of a tile, of all places or some."""
@@ -255,40 +269,37 @@ def _windows(window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return ((top[:, None] * width + left) * channels).ravel(), (np.arange(channels)[:, None] + taps).ravel()
 
 
-def torch_terms(
-    sums: torch.Tensor,
-    driven: torch.Tensor,
-    squares: torch.Tensor,
-    layer: FastLayer,
-    typical: torch.Tensor,
-    bend: torch.Tensor,
-    wired: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """``cim.fast.place_terms`` of Σ u, Σ |u| and Σ u², each (places, tiles, planes), bytes or floats.
+def counted(counts: NDArray[np.uint64], layer: FastLayer) -> Planes:
+    """Of one-bit units, from words (places, tiles) whose byte p is the number of rows that plane p drives."""
+    rows = torch.as_tensor(counts.view(np.uint8)).to(layer.device, torch.float32)
+    rows = rows.view(*counts.shape, 8)[:, :, : len(layer.planes)]
+    drives = driving_planes(counts).astype(np.int32).ravel()
+    index = torch.as_tensor(drives, device=layer.device)
+    there = (np.arange(256)[:, None] >> np.arange(len(layer.planes))) & 1
+    found = []
+    for w in (layer.weights, layer.weights**2):
+        table = torch.as_tensor((1 - there) @ w, dtype=torch.float32, device=layer.device)
+        found.append(table.index_select(0, index).view(counts.shape))
+    return Planes(rows, rows, rows, *found)
 
-    Args:
-        typical: (tiles,); ``bend``: (tiles, 1).
 
-    Returns:
-        (places, tiles, MIXED), and excess and lean (places, tiles), empty without ``wired``.
-    """
-    w = torch.as_tensor(layer.weights, dtype=torch.float32, device=sums.device)
-    none = torch.zeros_like(w)
-    by_squares, by_sums = torch.stack([w * w, none, none, none], 1), torch.stack([none, w, none, none], 1)
-    by_driving = torch.stack([none, none, -w, -w * w], 1)  # of planes that drive something
-    resting = torch.stack([none.sum(), none.sum(), w.sum(), (w * w).sum()])
-    same = sums is squares
-    parts = [sums, driven.clamp(max=1)] if same else [squares, sums, driven.clamp(max=1)]
-    by = [by_squares + by_sums, by_driving] if same else [by_squares, by_sums, by_driving]
-    features = torch.cat(parts, 2).to(torch.float32)
-    mixed = torch.addmm(resting, features.flatten(0, 1), torch.cat(by)).view(*sums.shape[:2], MIXED)
-    if not wired:
-        return mixed, sums[:0], sums[:0]
-    n = driven.to(torch.float32)
-    count = n / (1.0 + bend * n)
-    total, codes = mixed[..., SQUARES], mixed[..., DRIVEN]
-    mean = ((squares * count) @ (w * w)) / total.clamp(min=1e-9)
-    return mixed, mean - typical, (sums * count) @ w - mean * codes
+def wire_terms(
+    planes: Planes, layer: FastLayer, typical: torch.Tensor, bend: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``cim.fast.place_terms``' excess and lean, (places, tiles), for ``typical`` (tiles,) and ``bend`` (tiles, 1)."""
+    w = torch.as_tensor(layer.weights, dtype=torch.float32, device=planes.sums.device)
+    both, shape = torch.stack([w * w, w], 1), planes.sums.shape[:2]
+
+    def weighted(values: torch.Tensor) -> torch.Tensor:
+        return (values.flatten(0, 1) @ both).view(*shape, 2)
+
+    n = planes.driven
+    count = n / (1.0 + bend * n) if bool(bend.any()) else n
+    by_sums, lost = weighted(planes.sums), weighted(planes.sums * count)
+    same = planes.sums is planes.squares
+    total = by_sums if same else weighted(planes.squares)
+    mean = (lost if same else weighted(planes.squares * count))[..., 0] / total[..., 0].clamp(min=1e-9)
+    return mean - typical, lost[..., 1] - mean * by_sums[..., 1]
 
 
 def peaks(sums: torch.Tensor, squares: torch.Tensor, layer: FastLayer) -> torch.Tensor:

@@ -15,7 +15,7 @@ from cim.correction import Correction, nominal_correction
 from cim.device import Columns
 from cim.encoding import encode_tile
 from cim.fast import FastLayer, inl_line, place_terms, plane_bytes, row_reach
-from cim.fast_planes import place_counts
+from cim.fast_planes import driving_planes, place_counts
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 from cim.spec import ChipSpec, Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
@@ -284,14 +284,19 @@ def test_counted_planes_are_the_general_terms(bend: float) -> None:
     weights, typical = layer.weights.astype(np.float32), layer.typical(90, bend)
     counting.terms_of_counts(counts, weights, typical, bend, False, kernel)
     np.testing.assert_allclose(kernel.transpose(1, 0, 2).reshape(8, -1)[:7], expected, rtol=1e-3, atol=0.1)
-    ones = torch.as_tensor(counts.view(np.uint8).reshape(-1, 1, 8).astype(np.float32))
-    given = layer, torch.tensor([typical]), torch.tensor([[bend]]), True
-    mixed, excess, lean = fast_torch.torch_terms(ones, ones, ones, *given)
-    apart = fast_torch.torch_terms(ones, ones.clone(), ones.clone(), *given)  # as of units of many bits
-    for one, other in zip((mixed, excess, lean), apart, strict=True):
+    f, w = fast_torch, torch.as_tensor(layer.weights).float()
+    planes = f.counted(counts[:, None], layer)
+    excess, lean = f.wire_terms(planes, layer, torch.tensor([typical]), torch.tensor([[bend]]))
+    apart = f.Planes(
+        planes.sums.clone(), planes.driven, planes.squares, planes.rest, planes.rest2
+    )  # units of many bits
+    for one, other in zip(
+        (excess, lean), f.wire_terms(apart, layer, torch.tensor([typical]), torch.tensor([[bend]])), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=0.01)
-    f, peak = fast_torch, fast_torch.peaks(ones, ones, layer)
-    found = torch.cat([mixed[:, 0, [f.SQUARES, f.REST, f.REST2]], excess, lean, peak, mixed[:, 0, [f.DRIVEN]]], 1)
+    peak = f.peaks(planes.sums, planes.squares, layer)
+    squares, codes = planes.squares @ (w * w), planes.sums @ w
+    found = torch.cat([squares, planes.rest, planes.rest2, excess, lean, peak, codes], 1)
     np.testing.assert_allclose(found.numpy().T, expected, rtol=1e-3, atol=0.1)
 
 
@@ -300,7 +305,9 @@ def test_counts_of_planes_are_those_of_the_split_codes(window: Window | None) ->
     rng = np.random.default_rng(12)
     codes = rng.integers(0, 256, (2, 19) if window is None else (2, 8, 7, 19)).astype(np.int16)
     tiles = [(0, 13), (13, 19), (8, 16)]
-    found = place_counts(codes, tiles, window)
+    counts = place_counts(codes, tiles, window)
+    found = counts.view(np.uint8).reshape(-1, 3, 8)
+    np.testing.assert_array_equal(driving_planes(counts), ((found > 0) << np.arange(8)).sum(2))
     bits = (codes[..., None] >> np.arange(8)) & 1
     for t, (first, stop) in enumerate(tiles):
         ones = bits[..., first:stop, :].sum(-2)
