@@ -28,6 +28,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
+from cim.converters import code_limits
+
 RESULTS = Path(__file__).parent / "results"
 PARAMETERS = RESULTS / "hidden_truth.csv"
 PREDICTIONS = RESULTS / "hidden_truth_predictions.csv"
@@ -118,7 +120,8 @@ def column_rows(seed: int, chip: Any, record: Any) -> Iterator[dict[str, object]
             if name == "column_gain":
                 true, value, error = hidden.gain / hidden.sense_gain, found.gain, found.gain_se
             else:
-                true, value, error = hidden.offset_codes[found.adc], found.offset_codes, found.offset_se
+                true = (hidden.offset_codes + converter_curves(chip, macro, hidden.offset_codes))[found.adc]
+                value, error = found.offset_codes, found.offset_se
             far.append(np.abs(value - true) / error)
             if first is None:
                 low, high = value[0] - 1.96 * error[0], value[0] + 1.96 * error[0]
@@ -184,16 +187,28 @@ def population(seed: int, age_s: float) -> tuple[float, float, float]:
 
 
 def inl_rms(chip: Any, record: Any) -> float:
-    """Rms over the scale of the curves of the calibrated macros, at the resolution of the record's nodes."""
+    """Rms over the scale of the curves of the calibrated macros as a record has them: at the resolution of
+    its nodes, without slope, about their means."""
     curves = []
     for macro, found in record.macros.items():
-        a, b, c, d, e, f = (x.astype(np.float64) for x in chip._sample.macros[macro].inl)
-        t = np.linspace(-1.0, 1.0, 16 * (found.inl_codes.shape[1] - 1) + 1)[:, None]
-        y = a + t * (b + t * (c + t * d)) + e * (t > 0) + f * ((t > 0.5).astype(float) + (t > -0.5))
-        place = np.linspace(0.0, found.inl_codes.shape[1] - 1.0, len(t))
-        hats = np.maximum(1.0 - np.abs(place[:, None] - np.arange(found.inl_codes.shape[1])), 0.0)
-        curves.append(np.linalg.lstsq(hats, y, rcond=None)[0])
+        low, high = code_limits(chip.spec.macro.adc.bits, chip.spec.macro.adc_signed)
+        nodes = found.inl_codes.shape[1]
+        place = np.linspace(0.0, nodes - 1.0, 16 * (nodes - 1) + 1)
+        y = low + place[:, None] / (nodes - 1) * (high - low)
+        hats = np.maximum(1.0 - np.abs(place[:, None] - np.arange(nodes)), 0.0)
+        curve = np.linalg.lstsq(hats, converter_curves(chip, macro, y), rcond=None)[0]
+        k = np.arange(nodes) - (nodes - 1) / 2.0
+        curves.append(curve - curve.mean(0) - k[:, None] * (k @ curve) / (k @ k))
     return float(np.sqrt(np.mean(np.concatenate(curves, axis=1) ** 2)))
+
+
+def converter_curves(chip: Any, macro: int, y: np.ndarray) -> np.ndarray:
+    """What each converter of a macro adds at codes ``y`` (..., adcs)."""
+    low, high = code_limits(chip.spec.macro.adc.bits, chip.spec.macro.adc_signed)
+    a, b, c, d, e, f = (x.astype(np.float64) for x in chip._sample.macros[macro].inl)
+    t = np.clip((y - (low + high + 1) / 2.0) * 2.0 / (high + 1 - low), -1.0, 1.0)
+    steps = e * (t > 0) + f * ((t > 0.5).astype(float) + (t > -0.5))
+    return np.asarray(a + t * (b + t * (c + t * d)) + steps)
 
 
 # --- the second table ------------------------------------------------------------------------

@@ -52,7 +52,9 @@ class MacroCalibration:
         code = clip(⌊y + inl(y) + ½⌋)
 
     with inl linear between ``inl_codes[adc]``, nodes evenly spaced from the lowest to the
-    highest code. ``cells`` int8 (rows, columns), values of ``CellState``; ``stuck_us``
+    highest code. ``offset_codes`` is the mean code of zero input before rounding: the curve is 0
+    there (at the mean of the columns that share the converter). ``gain`` is the slope over the whole
+    scale, all codes alike: the curve has none. ``cells`` int8 (rows, columns), values of ``CellState``; ``stuck_us``
     float32 (rows, columns) is the mean reading of stuck cells in µS, NaN elsewhere.
     """
 

@@ -12,6 +12,7 @@ from cim.programming_law import ProgrammingLaw, law_at, redraw_law
 
 Z95 = 1.959964
 QUARTILE = 0.674490  # standard normal score of the upper quartile
+DENSITY_MIDDLE, DENSITY_QUARTILE = 0.398942, 0.317777  # of the standard normal distribution
 REDRAWS = 200
 
 Floats = NDArray[np.float64]
@@ -78,16 +79,18 @@ def _gain_sigma(record: CalibrationRecord) -> Estimate:
 
 
 def _inl_rms(record: CalibrationRecord) -> Estimate:
-    """√ mean (curve² + error²): curves are posterior means, drawn towards 0 by what their errors say.
+    """Of the curves about their means: what a curve is at zero input depends on the offset's error.
 
-    Nodes of a curve are related over a quarter of the scale, so a converter counts as four.
+    Curves are drawn towards 0 by what is not known of them, and hold errors of the cell readings: their mean
+    square may lack the square of their errors or hold it. That is the standard error, besides the scatter of
+    a sample; nodes of a curve are related over a quarter of the scale, so a converter counts as four.
     """
     curves = np.concatenate([m.inl_codes for m in record.macros.values()])
-    errors = np.concatenate([m.inl_se for m in record.macros.values()])
-    rms = float(np.sqrt(np.mean(curves**2 + errors**2)))
-    mean_error2 = float(np.mean(errors**2))
-    seen = 4 * len(curves)
-    return Estimate.normal(rms, float(np.sqrt(mean_error2 * np.mean(curves**2) / seen)) / max(rms, 1e-9))
+    square = float(np.mean((curves - curves.mean(1, keepdims=True)) ** 2))
+    error2 = float(np.mean(np.concatenate([m.inl_se for m in record.macros.values()]) ** 2))
+    rms = float(np.sqrt(max(square, 1e-12)))
+    scatter = float(np.sqrt(error2 / (4 * len(curves))))
+    return Estimate.normal(rms, float(np.hypot(error2 / (2.0 * rms), scatter)))
 
 
 def _read_variance(record: CalibrationRecord) -> Estimate:
@@ -98,14 +101,22 @@ def _read_variance(record: CalibrationRecord) -> Estimate:
 
 
 def _law(record: CalibrationRecord) -> dict[str, Estimate]:
-    """From the law at its last age; errors from laws redrawn within theirs, always the same ones."""
+    """From the law at its last age; errors from laws redrawn within theirs, always the same ones, and from
+    what is left of the distance to cells that the fit has not seen (KS) beyond its sampling floor:
+    a distribution function that is off by half of it, at each quartile by itself."""
     law = record.programming
+    ks, floor = (record.goodness.get(name, 0.0) for name in ("programming_ks", "programming_ks_floor"))
+    off = float(np.sqrt(max(ks**2 - floor**2, 0.0))) / 2.0
     rng = np.random.default_rng(0)
     middle, half = _quartiles(law)
     drawn = np.array([_quartiles(redraw_law(law, rng)) for _ in range(REDRAWS)])
+    errors = drawn.std(axis=0, ddof=1)
+    sigma = half / QUARTILE  # densities are about those of a normal distribution
+    misfit = np.array([off * sigma / DENSITY_MIDDLE, off * sigma / DENSITY_QUARTILE / np.sqrt(2.0)])
+    errors = np.hypot(errors, misfit)
     return {
-        "shift_us": Estimate.normal(middle, float(drawn[:, 0].std(ddof=1))),
-        "half_iqr_us": Estimate.normal(half, float(drawn[:, 1].std(ddof=1))),
+        "shift_us": Estimate.normal(middle, float(errors[0])),
+        "half_iqr_us": Estimate.normal(half, float(errors[1])),
     }
 
 

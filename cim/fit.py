@@ -41,6 +41,7 @@ from cim.fit_cells import (
     nearest_level,
 )
 from cim.fit_curves import CellErrors, Converters, solve_curves
+from cim.fit_offset import ZeroInput
 from cim.fit_programming import fit_programming, programming_distance
 from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, PairSubtraction
@@ -65,6 +66,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 ROUNDS = 5  # alternations of lines, curves, noise and weights
+HELD_CODES = 1e-3
 QUANTISATION = 1.0 / 12.0  # codes², variance of rounding
 MIN_VECTORS = 16
 MARGIN_SIGMA = 4.0  # vectors expected this close to an end of the scale are left out
@@ -173,13 +175,14 @@ def fit_columns(
     setup: Converters,
     readings: CellReadings | None = None,
     unsure_us: NDArray[np.floating] | None = None,
+    zero: ZeroInput | None = None,
 ) -> ColumnFit:
     """Gain, offset, INL and noise of every conversion, from vectors of known converted sums.
 
         code = gain · x / lsb + offset + inl_adc(y) + N(0, noise² + 1/12 + read_scale · (gain/lsb)² v)
 
-    Weighted least squares per conversion, alternated with one curve per converter (hat
-    functions on the nodes, without its straight part) and with the split of the residual
+    Weighted least squares per conversion, alternated with one curve per converter (hat functions
+    on the nodes, without slope, 0 at the code of zero input) and with the split of the residual
     variance; Huber weights keep outliers from pulling, conversions near an end of the
     scale are left out.
 
@@ -191,12 +194,21 @@ def fit_columns(
             the same in every vector, so no scatter shows them).
         unsure_us: what one standard error of something common to all vectors (the wires) adds to
             x; the line in it goes into the errors of gain and offset.
+        zero: code of zero input where it was measured (``cim.fit_offset``): one more vector, of x = 0.
     """
-    x = np.asarray(predicted_us, np.float64) / setup.lsb_us
-    v = np.asarray(variance_us2, np.float64) / setup.lsb_us**2
-    t = np.asarray(codes, np.float64)
+    zero = zero or ZeroInput(np.zeros(np.shape(codes)[1]), np.full(np.shape(codes)[1], np.inf))
+    nothing = np.zeros((1, np.shape(codes)[1]))
+    x = np.concatenate([np.asarray(predicted_us, np.float64) / setup.lsb_us, nothing])
+    v = np.concatenate([np.asarray(variance_us2, np.float64) / setup.lsb_us**2, nothing])
+    t = np.concatenate([np.asarray(codes, np.float64), zero.codes[None]])
+    still = np.arange(len(t)) == len(t) - 1  # the vector of zero input has an error of its own
+    known = np.isfinite(zero.se)
+    own2 = np.where(known, zero.se, 1e6) ** 2  # what its error does to gain and offset
+    held2 = np.where(known, HELD_CODES**2, own2)  # the line goes through it all the same: that defines the offset
     low, high = setup.limits
     usable = (t > low) & (t < high) if low < 0 else t < high
+    usable[-1] = True
+    offset = zero.codes
     curves = np.zeros((int(setup.adc.max()) + 1, setup.nodes))
     noise2, scale, scale_se = np.full(t.shape[1], 0.25), 1.0, 0.0
     y = x
@@ -204,35 +216,41 @@ def fit_columns(
     gain = np.ones(t.shape[1])
     huber = np.ones_like(t)
     for turn in range(ROUNDS):
-        spread2 = noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v
+        spread2 = np.where(still[:, None], held2, noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v)
         weights = usable * huber / spread2
         if turn:
-            solved = solve_curves(x, y, t, weights, setup)
+            solved = solve_curves(x, y, t, weights, setup, offset)
             curves = solved.curves
             bend = inl_at(y, curves, setup.adc, setup.limits)
-        gain, offset, gain_se, offset_se = _lines(x, t - bend, weights)
+        gain, offset, gain_se, offset_se = _lines(x, t - bend, weights, own2)
         y = gain * x + offset
         residual = t - y - bend
         size = np.abs(residual) / np.sqrt(spread2)
         huber = np.minimum(1.0, 2.5 / np.maximum(size, 1e-9))
-        trusted = usable & (size < 6.0)
+        huber[-1] = 1.0
+        trusted = usable & (size < 6.0) & ~still[:, None]
         noise2, scale, scale_se = _noise(residual**2, gain**2 * v, trusted)
         usable = np.ones_like(usable)
         edge = MARGIN_SIGMA * np.sqrt(noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v) + 1.0
         usable &= y + edge < high
         if low < 0:
             usable &= y - edge > low
+        usable[-1] = True
     if readings is not None:
-        weights = usable * huber / (noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v)
+        spread2 = np.where(still[:, None], held2, noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v)
+        weights = usable * huber / spread2
         per_us = gain / setup.lsb_us
-        extra = _reading_errors(x, weights, readings, per_us)
+        units = np.concatenate([readings.units, np.zeros((1, np.shape(readings.units)[1]))])
+        extra = _reading_errors(x, weights, CellReadings(units, readings.variance_us2), per_us)
         gain_se, offset_se = np.hypot(gain_se, extra[0]), np.hypot(offset_se, extra[1])
-        cells = CellErrors(np.asarray(readings.units, np.float64), readings.variance_us2 * per_us**2)
-        solved = solve_curves(x, y, t, weights, setup, cells)
+        cells = CellErrors(units, readings.variance_us2 * per_us**2)
+        solved = solve_curves(x, y, t, weights, setup, offset, cells)
     gain_se, offset_se = np.hypot(gain_se, solved.line_se[0]), np.hypot(offset_se, solved.line_se[1])
     if unsure_us is not None:
-        slope, shift, _, _ = _lines(x, np.asarray(unsure_us, np.float64) / setup.lsb_us, weights)
+        more = np.concatenate([np.asarray(unsure_us, np.float64) / setup.lsb_us, nothing])
+        slope, shift, _, _ = _lines(x, more, weights, own2)
         gain_se, offset_se = np.hypot(gain_se, gain * slope), np.hypot(offset_se, gain * shift)
+    usable[-1] = False
     total = (usable * (t - (usable * t).sum(0) / usable.sum(0)) ** 2).sum()
     return ColumnFit(
         gain=gain,
@@ -269,8 +287,9 @@ def _place(y: Floats, nodes: int, limits: tuple[int, int]) -> tuple[NDArray[np.i
     return left, place - left
 
 
-def _lines(x: Floats, t: Floats, w: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Weighted least squares t = gain · x + offset per column, with standard errors (sandwich)."""
+def _lines(x: Floats, t: Floats, w: Floats, own2: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Weighted least squares t = gain · x + offset per column, with standard errors: from the scatter
+    (sandwich), and of the last row, which fits itself, from its own variance."""
     count = (w > 0).sum(0)
     if int(count.min()) < MIN_VECTORS:
         column = int(count.argmin())
@@ -282,6 +301,7 @@ def _lines(x: Floats, t: Floats, w: Floats) -> tuple[Floats, Floats, Floats, Flo
     gain = (w * dx * dt).sum(0) / square
     offset = mean_t - gain * mean_x
     score = w * (dt - gain * dx)
+    score[-1] = w[-1] * np.sqrt(own2)
     freedom = np.sqrt(count / (count - 2.0))
     gain_se = np.sqrt(((score * dx) ** 2).sum(0)) / square * freedom
     offset_se = np.sqrt(((score * (1.0 / total - mean_x * dx / square)) ** 2).sum(0)) * freedom

@@ -29,6 +29,11 @@ class Converters:
     adc: NDArray[np.int64]
     nodes: int = 17
 
+    @classmethod
+    def of(cls, lsb_us: float, bits: int, limits: tuple[int, int], adc: NDArray[np.int64]) -> Converters:
+        """With a node every four codes, 17 to 65 of them: a step of one bit is steeper than that."""
+        return cls(lsb_us, limits, adc, min(max((1 << bits) // 4, 16), 64) + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Curves:
@@ -65,7 +70,13 @@ def place(y: Floats, nodes: int, limits: tuple[int, int]) -> tuple[NDArray[np.in
 
 
 def solve_curves(
-    x: Floats, y: Floats, t: Floats, w: Floats, setup: Converters, cells: CellErrors | None = None
+    x: Floats,
+    y: Floats,
+    t: Floats,
+    w: Floats,
+    setup: Converters,
+    zero_codes: Floats,
+    cells: CellErrors | None = None,
 ) -> Curves:
     """Weighted least squares of t = g x + o + Σ_k c_k b_k(y), one (g, o) per column, one c per converter.
 
@@ -74,12 +85,13 @@ def solve_curves(
         A = Xᵀ W X,  S = Bᵀ W X,  N = Σ_columns (Bᵀ W B − S A⁻¹ Sᵀ),  r = Σ_columns (Bᵀ W t − S A⁻¹ Xᵀ W t)
         c = Z (Zᵀ (N + K⁻¹) Z)⁻¹ Zᵀ r,     cov(g, o) = A⁻¹ + A⁻¹ Sᵀ cov(c) S A⁻¹
 
-    Z spans the curves without a straight part over the whole scale, all nodes alike: that is
-    what gain and offset mean. K is the prior, K_kl = σ² exp(−|k − l| / reach): unseen nodes stay
+    Z spans the curves without slope over the whole scale, all nodes alike, that are 0 at zero input:
+    that is what gain and offset mean. K is the prior, K_kl = σ² exp(−|k − l| / reach): unseen nodes stay
     near 0, known within σ. σ starts wide and narrows to the size of what was found.
 
     Args:
         x, y, t, w: (vectors, columns) regressor, codes at which the curves are taken, codes found, weights.
+        zero_codes: (columns,) codes of zero input; a converter's curve is 0 at the mean of its columns.
         cells: adds to the errors what errors of the readings behind x do to the curves.
     """
     nodes, columns = setup.nodes, x.shape[1]
@@ -115,21 +127,36 @@ def solve_curves(
         normal[adc, k[1:], k[:-1]] += beside[j, :-1]
         normal[adc] -= s[j] @ lever[j]
         found[adc] += right[j]
-    line = np.stack([np.ones(nodes), k - k.mean()], 1)
-    z = np.linalg.qr(np.concatenate([line, np.eye(nodes)], 1))[0][:, 2:]
+    z = _free_curves(zero_codes, setup)
     forget = np.exp(-np.abs(k[:, None] - k) / (CURVE_REACH * (nodes - 1)))
     prior = np.linalg.inv(forget)
-    usual = np.mean(np.diag(z @ z.T @ forget @ z @ z.T))  # mean square of such curves for σ = 1
+    whole = z @ z.transpose(0, 2, 1)
+    usual = np.mean((whole @ forget @ whole).diagonal(axis1=1, axis2=2))  # mean square of such curves for σ = 1
     width = CURVE_SD[1]
     for _ in range(8):
-        inner = np.linalg.inv(z.T @ (normal + prior / width**2) @ z)
-        spread = z @ inner @ z.T
+        inner = np.linalg.inv(z.transpose(0, 2, 1) @ (normal + prior / width**2) @ z)
+        spread = z @ inner @ z.transpose(0, 2, 1)
         curves = (spread @ found[:, :, None])[:, :, 0]
         seen = np.mean(curves**2 + spread.diagonal(axis1=1, axis2=2))
         width = float(np.clip(np.sqrt(seen / usual), *CURVE_SD))
     if cells is not None:
         spread = spread + _cell_part(spread, lever, cells, x, y, w, setup)
     return Curves.of(curves, spread, lever, setup.adc)
+
+
+def _free_curves(zero_codes: Floats, setup: Converters) -> Floats:
+    """Bases (adcs, nodes, nodes − 2) of the curves without slope that are 0 at zero input."""
+    k = np.arange(setup.nodes)
+    count = np.bincount(setup.adc)
+    zero = np.bincount(setup.adc, zero_codes) / np.maximum(count, 1)
+    left, share = place(zero, setup.nodes, setup.limits)
+    bases = []
+    for at, part in zip(left, share, strict=True):
+        hat = np.zeros(setup.nodes)
+        hat[at], hat[at + 1] = 1.0 - part, part
+        held = np.stack([k - k.mean(), hat], 1)
+        bases.append(np.linalg.qr(held, mode="complete")[0][:, 2:])
+    return np.stack(bases)
 
 
 def _cell_part(

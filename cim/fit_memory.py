@@ -31,11 +31,10 @@ def fit_memory(
     scores, clean = [], []
     for age, errors, noise in zip(ages_s, errors_us, noise_us, strict=True):
         here = law_at(law, targets_us, float(age))
-        levels, which = np.unique(targets_us, return_inverse=True)
+        levels = np.unique(targets_us)
         if len(levels) > MOST_TARGETS:
-            levels, which = np.asarray(np.linspace(levels[0], levels[-1], MOST_TARGETS)), None
-        spread2 = np.square(law_at(law, levels, float(age)).spread_us())
-        spread2 = spread2[which] if which is not None else np.interp(targets_us, levels, spread2)
+            levels = np.linspace(levels[0], levels[-1], MOST_TARGETS)
+        spread2 = np.interp(targets_us, levels, np.square(law_at(law, levels, float(age)).spread_us()))
         scores.append(_noisy(here, noise).score(errors))
         clean.append(float(np.mean(spread2 / (spread2 + noise**2))))
     pairs, found, cells = [], [], []

@@ -83,6 +83,7 @@ def calibrate(
     store = StepStore(partial, about, resume=resume, watch=watch)
     try:
         measured = Steps(driver, macros, PLANS[budget], seed, store, watch).run(age_s, second_temperature_c)
+        return make_record(driver, macros, measured, seed=seed, budget=budget, watch=watch)
     except KeyboardInterrupt:
         if partial is None or not store.done:
             raise
@@ -90,7 +91,6 @@ def calibrate(
             f"calibration interrupted; {len(store.done)} finished steps are in {partial}",
             hint="the same command with --resume",
         ) from None
-    return make_record(driver, macros, measured, seed=seed, budget=budget, watch=watch)
 
 
 def make_record(
@@ -103,7 +103,7 @@ def make_record(
     levels = np.array(spec.levels_us)
     assert found.noise is not None
     noise = with_flicker(found.noise, found)
-    law, distances = fit_law(cells, noise, levels)
+    law, distances, floor = fit_law(cells, noise, levels)
     aged = found.aged[-1]
     wired = [
         Columns.of(
@@ -121,7 +121,7 @@ def make_record(
     for done, m in enumerate(macros):
         watch.step(done, len(macros), f"fitting macro {m}")
         columns = Columns.of(spec, found.transfer[m], aged[m].readings_us, noise, aged[m].reads)
-        finals[m] = columns.final(wire)
+        finals[m] = columns.final(wire, found.small[m], found.idle[m])
         stuck_us = np.where(np.isin(states[m], STUCK), aged[m].readings_us, np.nan).astype(np.float32)
         parts[m] = finals[m].calibration(m, states[m], stuck_us, gain_known(spec))
         scores.append(columns.held_out_r2(finals[m], wire))
@@ -149,6 +149,7 @@ def make_record(
         wire=wire,
         goodness={
             "programming_ks": distances[-1],
+            "programming_ks_floor": floor,
             **{f"programming_ks_{age:.3g}s": d for age, d in zip(cells.ages_s, distances, strict=True)},
             "columns_r2": float(np.mean(scores)),
             "columns_residual_codes": float(np.mean([f.residual_codes for f in finals.values()])),
@@ -200,8 +201,11 @@ class Cells:
         )
 
 
-def fit_law(cells: Cells, noise: ReadNoise, levels_us: NDArray[np.float64]) -> tuple[ProgrammingLaw, list[float]]:
-    """The programming law, and its distance (KS) at each age from cells that the fit has not seen."""
+def fit_law(
+    cells: Cells, noise: ReadNoise, levels_us: NDArray[np.float64]
+) -> tuple[ProgrammingLaw, list[float], float]:
+    """The programming law, its distance (KS) at each age from cells that the fit has not seen, and the mean
+    distance of so few cells from their own law, 0.87 / √n (Kolmogorov)."""
     number = np.arange(len(cells.targets_us))
     test = number % HELD_OUT == 0
     stride = -(-len(number) // LAW_CELLS)
@@ -218,10 +222,14 @@ def fit_law(cells: Cells, noise: ReadNoise, levels_us: NDArray[np.float64]) -> t
     )
     held = test & (cells.states == CellState.GOOD) & np.isfinite(cells.targets_us)
     targets = cells.targets_us[held]
-    return law, [
-        fit.programming_distance(law, targets, readings[held], age_s=age, reads=reads, read_noise=noise)
-        for readings, age, reads in zip(cells.readings_us, cells.ages_s, cells.reads, strict=True)
-    ]
+    return (
+        law,
+        [
+            fit.programming_distance(law, targets, readings[held], age_s=age, reads=reads, read_noise=noise)
+            for readings, age, reads in zip(cells.readings_us, cells.ages_s, cells.reads, strict=True)
+        ],
+        0.87 / float(np.sqrt(held.sum())),
+    )
 
 
 def with_flicker(noise: ReadNoise, found: Measured) -> ReadNoise:
@@ -278,15 +286,15 @@ def fit_thermal(
 def drift_us(
     law: ProgrammingLaw, targets_us: NDArray[np.float32], moved_us: NDArray[np.float32], ages_s: list[float]
 ) -> NDArray[np.float64]:
-    """How far cells relax from the second age to the third, (cells,): what their level moved on average
-    from the first to the second, in log time; the law where they were read once before heating."""
+    """How far cells relax from the second age to the third, (cells,): what each moved from the first to the
+    second, in log time; the law where they were read once before heating.
+
+    Not the mean of a level: its error would be common to the level's cells, and no scatter would show it.
+    """
     first, second, third = np.log(ages_s)
     if second - first < 1e-3:
         return np.asarray(law_at(law, targets_us, ages_s[2]).loc_us - law_at(law, targets_us, ages_s[1]).loc_us)
-    level = fit.nearest_level(targets_us, law.levels_us)
-    count = np.maximum(np.bincount(level, minlength=len(law.levels_us)), 1)
-    mean = np.bincount(level, moved_us, len(law.levels_us)) / count
-    return np.asarray(mean[level] * (third - second) / (second - first))
+    return np.asarray(np.asarray(moved_us, np.float64) * (third - second) / (second - first))
 
 
 def check_record(record: CalibrationRecord, driver: ChipDriver, macros: tuple[int, ...]) -> None:

@@ -12,12 +12,13 @@ from cim import fit
 from cim.calibration import CellState, GainKnown
 from cim.converters import code_limits, conversions, input_planes, split_planes
 from cim.encoding import tile_halves_us
+from cim.fit_offset import zero_input
 from cim.fit_wire import fit_wire
 from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, ReadPath, WordLine
 from cim.wire_law import Wire, WireEnd
 from cim.wires import converted_sums_us, gated_sums_us
-from hil.probes import NetworkProducts, Pattern, Products, Stuck
+from hil.probes import Idle, NetworkProducts, Pattern, Products, Stuck
 
 STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)
 STUCK_MOVES = 0.08  # of the window: a cell that SET and RESET move less is stuck
@@ -82,7 +83,9 @@ class Columns:
             products.inputs,
             fit.predicted_variance_us2(spec, halves, products.inputs, noise),
             products.codes,
-            fit.Converters(spec.lsb_us(products.range_code), code_limits(spec.adc.bits, spec.adc_signed), adc),
+            fit.Converters.of(
+                spec.lsb_us(products.range_code), spec.adc.bits, code_limits(spec.adc.bits, spec.adc_signed), adc
+            ),
             fit.CellReadings.of(spec, halves, products.inputs, noise, reads),
         )
 
@@ -133,14 +136,23 @@ class Columns:
     def _measured(self) -> tuple[NDArray[np.int32], Floats, fit.Converters]:
         return self.codes, self.variance_us2, self.setup
 
-    def final(self, wire: Wire) -> fit.ColumnFit:
-        """Gain, offset, INL and noise with known wires; their error is part of the errors."""
+    def final(self, wire: Wire, small: Products | None = None, idle: Idle | None = None) -> fit.ColumnFit:
+        """Gain, offset, INL and noise with known wires; their error is part of the errors.
+
+        Offsets are those of ``small`` and ``idle`` reads where there are any.
+        """
         part = self._kept(self.fitted)
         sums = part.sums_us(wire)
+        zero = None
+        if small is not None and idle is not None:
+            first = fit.fit_columns(sums, *part._measured)
+            near = converted_sums_us(self.spec, 0, self.halves_us, small.inputs, wire)
+            found = (idle.mean_codes, idle.sd_codes, int(idle.vectors))
+            zero = zero_input(near, small.codes, first.gain, self.setup, *found)
         unsure = None
         if wire.ohm_se > 0.0:
             unsure = part.sums_us(replace(wire, ohm=wire.ohm + wire.ohm_se)) - sums
-        return fit.fit_columns(sums, part.codes, part.variance_us2, part.setup, part.readings, unsure)
+        return fit.fit_columns(sums, part.codes, part.variance_us2, part.setup, part.readings, unsure, zero)
 
     def held_out_r2(self, final: fit.ColumnFit, wire: Wire) -> float:
         """R² of the vectors that the fit has not seen, unsaturated codes only."""

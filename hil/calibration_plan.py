@@ -30,6 +30,7 @@ class Plan:
     gain_target: float  # error of a column's gain
     batch: int  # vectors of one round
     most_vectors: int
+    zero_vectors: int  # reads of single rows, near zero input
     wire_macros: int  # one resistance for all macros: a few of them tell it
     wire_vectors: int
     wire_target_ohm: float
@@ -41,12 +42,28 @@ class Plan:
 
 
 PLANS = {
-    Budget.QUICK: Plan(32, 1, 8, 8, False, 2, (0.0,), 0.2, 64, 0.005, 1024, 1024, 2, 128, 0.05, 64),
+    Budget.QUICK: Plan(32, 1, 8, 8, False, 2, (0.0,), 0.2, 64, 0.005, 1024, 1024, 256, 2, 128, 0.05, 64),
     Budget.DEFAULT: Plan(
-        128, 3, 16, 8, True, 4, (0.0, 1.0, 10.0, 100.0), 0.12, 255, 0.003, 1024, 4096, 3, 384, 0.02, 128
+        128, 3, 16, 8, True, 4, (0.0, 1.0, 10.0, 100.0), 0.12, 255, 0.003, 1024, 4096, 512, 3, 384, 0.02, 128
     ),
     Budget.FULL: Plan(
-        1024, 3, 32, 16, True, 64, (0.0, 1.0, 10.0, 100.0, 1000.0), 0.08, 255, 0.0015, 2048, 16384, 8, 1024, 0.01, 1024
+        1024,
+        3,
+        32,
+        16,
+        True,
+        64,
+        (0.0, 1.0, 10.0, 100.0, 1000.0),
+        0.08,
+        255,
+        0.0015,
+        2048,
+        16384,
+        2048,
+        8,
+        1024,
+        0.01,
+        1024,
     ),
 }
 

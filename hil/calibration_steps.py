@@ -23,7 +23,17 @@ from hil.errors import DeviceError
 from hil.probes import BLOCK_READS, Idle, NetworkProducts, Pattern, Probes, Products, Reading, Repeats, Stuck
 from hil.watch import Watch
 
-AFTER_WRITING = ("pattern", "age", "repeat", "cells", "transfer", "blocks", "network", "hot")  # need the pattern
+AFTER_WRITING = (
+    "pattern",
+    "age",
+    "repeat",
+    "cells",
+    "transfer",
+    "small",
+    "blocks",
+    "network",
+    "hot",
+)  # need the pattern
 DOUBT = 1e-3  # share of cells on which two SET/RESET cycles may disagree
 CLOSE_C = 1.0  # a temperature is reached when the chip's status is this near
 HEATING_SHARE = 0.02  # of the age, between two looks at the thermometer: cells hardly move meanwhile
@@ -46,6 +56,7 @@ class Measured:
     repeats: dict[int, Repeats] = field(default_factory=dict)
     noise: ReadNoise | None = None
     transfer: dict[int, Products] = field(default_factory=dict)
+    small: dict[int, Products] = field(default_factory=dict)
     blocks: dict[int, Products] = field(default_factory=dict)
     network: dict[int, NetworkProducts] = field(default_factory=dict)
     hot: Hot | None = None
@@ -91,6 +102,8 @@ class Steps:
         self._stuck(found)
         self._pattern_and_ages(found, age_s)
         self._transfer(found)
+        self.probes.begin(38)
+        found.small = self.store.step("small", Products, lambda: self.probes.small(self.plan.zero_vectors))
         self._wires(found)
         self.probes.begin(40)
         vectors = self.plan.real_vectors
@@ -205,7 +218,9 @@ class Steps:
                     )
                 self.watch.step(0, 1, f"waiting for {second_c:g} °C, now {here_c:.1f} °C")
                 if abs(here_c - found.temperature_c) <= CLOSE_C:
-                    earlier, cold = cold, probes.read(reads, "cells before heating")
+                    reading = probes.read(reads, "cells before heating")
+                    if abs(self.driver.status().temperature_c - found.temperature_c) <= CLOSE_C:  # still as cold
+                        earlier, cold = cold, reading
                 self.driver.wait(max(1.0, HEATING_SHARE * (probes.now_s - written)))
             return cold
 

@@ -70,6 +70,16 @@ def block_vectors(spec: MacroSpec, count: int, rng: np.random.Generator) -> NDAr
     return _coded(spec, inside & ((kind == 2) | (place % 2 == kind)), rng)
 
 
+def zero_vectors(spec: MacroSpec, count: int, rng: np.random.Generator) -> NDArray[np.int16]:
+    """Input codes of one read, (count, logical rows): one row at the smallest input, all rows in turn, in random order.
+
+    Conversions whose cells of that row nearly cancel see next to no input, but the read's noise.
+    """
+    rows = spec.logical_rows
+    turn = np.concatenate([rng.permutation(rows) for _ in range(-(-count // rows))])[:count]
+    return np.asarray(np.arange(rows) == turn[:, None], np.int16)
+
+
 def network_vectors(spec: MacroSpec, count: int, rng: np.random.Generator) -> NDArray[np.int16]:
     """Input codes like a network's activations after a rectifier, (count, logical rows).
 

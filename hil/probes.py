@@ -19,6 +19,7 @@ from hil.probe_patterns import (
     pattern_targets_us,
     transfer_vectors,
     wide_range,
+    zero_vectors,
 )
 from hil.watch import Watch
 
@@ -32,6 +33,7 @@ Floats32 = NDArray[np.float32]
 class Idle:
     """Codes while no row is driven, of each conversion: mean and standard deviation over vectors."""
 
+    vectors: int
     mean_codes: NDArray[np.float64]
     sd_codes: NDArray[np.float64]
 
@@ -129,7 +131,7 @@ class Probes:
         nothing = np.zeros((vectors, spec.logical_rows), np.int16)
         for macro in self._each("offsets", self.macros):
             codes = self._multiply(macro, nothing, wide_range(spec)).codes
-            found[macro] = Idle(codes.mean(0, dtype=np.float64), codes.std(0, dtype=np.float64))
+            found[macro] = Idle(vectors, codes.mean(0, dtype=np.float64), codes.std(0, dtype=np.float64))
         return found
 
     def stuck_cells(self, reads: int, doubtful: dict[int, NDArray[np.bool_]] | None = None) -> dict[int, Stuck]:
@@ -196,6 +198,13 @@ class Probes:
         for macro in self._each("near and far rows", macros):
             inputs = block_vectors(spec, vectors, self.rng(macro, 2))
             found[macro] = self._multiply(macro, inputs, wide_range(spec))
+        return found
+
+    def small(self, vectors: int) -> dict[int, Products]:
+        """Raw codes of single rows: many conversions see next to no input."""
+        spec, found = self.spec.macro, {}
+        for macro in self._each("single rows", self.macros):
+            found[macro] = self._multiply(macro, zero_vectors(spec, vectors, self.rng(macro, 4)), wide_range(spec))
         return found
 
     def network(self, vectors: int) -> dict[int, NetworkProducts]:
