@@ -67,7 +67,7 @@ def window_sums(counts: Words, window: Window) -> Words:
 
 
 def place_counts(driven: NDArray[np.int16], tiles: Sequence[tuple[int, int]], window: Window | None) -> Words:
-    """Driven rows of each plane, a byte a plane, (places, tiles).
+    """Driven rows of each plane, a byte a plane, (tiles, places).
 
     Args:
         driven: codes with their padding, (n, height, width, channels), or (n, features).
@@ -77,7 +77,7 @@ def place_counts(driven: NDArray[np.int16], tiles: Sequence[tuple[int, int]], wi
     for first, stop in tiles:
         counts = count_ones(words, first, stop)
         found.append((counts if window is None else window_sums(counts, window)).ravel())
-    return np.stack(found, 1) if len(found) > 1 else found[0][:, None]
+    return np.stack(found)
 
 
 def driving_planes(counts: Words) -> Words:

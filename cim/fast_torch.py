@@ -107,9 +107,9 @@ class _Maps:
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """What is driven in each plane: Σ u, Σ |u| and Σ u², (places, tiles, planes), and what planes at rest weigh.
+    """What is driven in each plane: Σ u, Σ |u| and Σ u², (tiles, places, planes), and what planes at rest weigh.
 
-    ``rest``, ``rest2``: Σ w and Σ w² of planes that drive nothing, (places, tiles).
+    ``rest``, ``rest2``: Σ w and Σ w² of planes that drive nothing, (tiles, places).
     """
 
     sums: torch.Tensor
@@ -136,13 +136,13 @@ class _Group:
 
         group = group_moments(moments, codes=self.subtracts)
         self.cells = [tensor(m.cells) for m in moments]
-        self.bend = tensor(np.array([[m.bend] for m in moments]))
-        self.typical = tensor(np.array([layer.typical(len(m.tile.inputs), m.bend) for m in moments]))
+        self.bends = [m.bend for m in moments]
+        self.typical = [layer.typical(len(m.tile.inputs), m.bend) for m in moments]
         self.constant, self.floor = tensor(group.constant), tensor(group.floor)
-        # Mean and variance of a sum are products of what is driven in each plane, (tiles · planes, conversions).
+        # Mean and variance of a sum are products of what is driven in each plane, (tiles, planes, conversions).
         w = layer.weights[None, :, None]
-        self.read = tensor(np.concatenate(w**2 * group.read[:, None]))
-        self.driven = tensor(np.concatenate(w * group.input_gain[:, None])) if group.input_gain.any() else None
+        self.read = tensor(w**2 * group.read[:, None])
+        self.driven = tensor(w * group.input_gain[:, None]) if group.input_gain.any() else None
         self.rest, self.rest_variance = tensor(group.rest), tensor(group.rest_variance)
         self.lean = tensor(-group.lean)
         # What is convolved: all tiles at once, or each one by itself where wires bend its sums.
@@ -173,8 +173,10 @@ class _Group:
         planes = self._planes(maps)
         y = self._mean(maps, planes)
         beyond = self._beyond(maps, planes) if look else 0
-        y.addmm_(planes.rest, self.rest)
-        spread = torch.addmm(self.floor, planes.squares.flatten(1), self.read).addmm_(planes.rest2, self.rest_variance)
+        y.addmm_(planes.rest.T, self.rest)
+        spread = torch.addmm(self.floor, planes.rest2.T, self.rest_variance)
+        for squares, read in zip(planes.squares, self.read, strict=True):
+            spread.addmm_(squares, read)
         noise = self._noise(keys, y.shape[0], y.shape[1])
         y.addcmul_(spread.clamp_(min=0.0).sqrt_(), noise)
         if not self.subtracts:
@@ -182,18 +184,18 @@ class _Group:
         y.round_()
         y = y[:, : len(self.outputs)] - y[:, len(self.outputs) :]
         gain, offset, input_gain = self.correction
-        codes = planes.sums.flatten(1) @ torch.as_tensor(self.layer.weights).to(planes.sums)
+        codes = planes.sums[0] @ torch.as_tensor(self.layer.weights).to(planes.sums)
         y = torch.addcmul(offset, y, gain).addmm_(codes[:, None], input_gain[None])
         return y.round_().mul_(self.tiles[0].multiplier), beyond
 
     def _beyond(self, maps: _Maps, planes: Planes) -> int:
         """Sampled sums whose largest plane is expected beyond the scale."""
-        places = np.array(_sampled(len(planes.sums)))
-        peak = peaks(planes.sums[places], planes.squares[places], self.layer)
+        places = np.array(_sampled(planes.sums.shape[1]))
+        peak = peaks(planes.sums[:, places], planes.squares[:, places], self.layer)
         low, high = self.layer.limits
         found = 0
         for t, (tile, cells) in enumerate(zip(self.tiles, self.cells, strict=True)):
-            y = torch.as_tensor(self._rows(maps, tile, places)).to(cells) @ cells * peak[:, t, None]
+            y = torch.as_tensor(self._rows(maps, tile, places)).to(cells) @ cells * peak[t, :, None]
             found += int((y.abs_() >= (high + 0.5 if low < 0 else high)).sum())
         return found
 
@@ -202,12 +204,15 @@ class _Group:
         if not self.wired:
             total = self._product(maps, self.weights[0], self.parts[0], self.constant)
         else:
-            excess, lean = wire_terms(planes, self.layer, self.typical, self.bend)
-            total, one = torch.addmm(self.constant, lean, self.lean), torch.ones((), device=lean.device)
+            excess, lean = wire_terms(planes, self.layer, self.typical, self.bends)
+            total, one = torch.addmm(self.constant, lean.T, self.lean), torch.ones((), device=lean.device)
             for t, (weights, channels, kw) in enumerate(zip(self.weights, self.parts, self.kw, strict=True)):
-                left = torch.addmm(one, excess[:, t, None], kw)
+                left = torch.addmm(one, excess[t, :, None], kw)
                 total.addcmul_(self._product(maps, weights, channels, None), left)
-        return total if self.driven is None or self.subtracts else total.addmm_(planes.sums.flatten(1), self.driven)
+        if self.driven is not None:
+            for sums, driven in zip(planes.sums, self.driven, strict=True):
+                total.addmm_(sums, driven)
+        return total
 
     def _product(self, maps: _Maps, weights: torch.Tensor, channels: slice, bias: torch.Tensor | None) -> torch.Tensor:
         """Σ weights · code + bias, (places, conversions)."""
@@ -229,7 +234,7 @@ class _Group:
             return counted(place_counts(maps.driven, channels, self.layer.window), self.layer)
         sums, driven, squares = self.layer.plane_sums(self._rows(maps, self.tiles[0]))
         w, resting = self.layer.weights, (driven == 0).astype(np.float64)
-        parts = (sums[:, None], driven[:, None], squares[:, None], resting @ w[:, None], resting @ (w**2)[:, None])
+        parts = (sums[None], driven[None], squares[None], (resting @ w)[None], (resting @ w**2)[None])
         return Planes(*(torch.as_tensor(p).to(self.layer.device, torch.float32) for p in parts))
 
     def _rows(self, maps: _Maps, tile: SimulatedTile, places: NDArray[np.int64] | None = None) -> NDArray[np.int16]:
@@ -242,7 +247,8 @@ class _Group:
         per_image, size = len(starts), driven[0].size
         chosen = np.arange(maps.images * per_image) if places is None else places
         at = chosen // per_image * size + starts[chosen % per_image]
-        return driven.reshape(-1)[at[:, None] + steps[tile.inputs.start : tile.inputs.stop]]
+        found: NDArray[np.int16] = driven.reshape(-1)[at[:, None] + steps[tile.inputs.start : tile.inputs.stop]]
+        return found
 
     def _noise(self, keys: NDArray[np.uint32], places: int, conversions: int) -> torch.Tensor:
         length = places // len(keys) * conversions
@@ -270,7 +276,7 @@ def _windows(window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def counted(counts: NDArray[np.uint64], layer: FastLayer) -> Planes:
-    """Of one-bit units, from words (places, tiles) whose byte p is the number of rows that plane p drives."""
+    """Of one-bit units, from words (tiles, places) whose byte p is the number of rows that plane p drives."""
     rows = torch.as_tensor(counts.view(np.uint8)).to(layer.device, torch.float32)
     rows = rows.view(*counts.shape, 8)[:, :, : len(layer.planes)]
     drives = driving_planes(counts).astype(np.int32).ravel()
@@ -284,26 +290,26 @@ def counted(counts: NDArray[np.uint64], layer: FastLayer) -> Planes:
 
 
 def wire_terms(
-    planes: Planes, layer: FastLayer, typical: torch.Tensor, bend: torch.Tensor
+    planes: Planes, layer: FastLayer, typical: list[float], bends: list[float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``cim.fast.place_terms``' excess and lean, (places, tiles), for ``typical`` (tiles,) and ``bend`` (tiles, 1)."""
+    """``cim.fast.place_terms``' excess and lean, (tiles, places), for ``typical`` and ``bends`` of each tile."""
     w = torch.as_tensor(layer.weights, dtype=torch.float32, device=planes.sums.device)
-    both, shape = torch.stack([w * w, w], 1), planes.sums.shape[:2]
-
-    def weighted(values: torch.Tensor) -> torch.Tensor:
-        return (values.flatten(0, 1) @ both).view(*shape, 2)
-
-    n = planes.driven
-    count = n / (1.0 + bend * n) if bool(bend.any()) else n
-    by_sums, lost = weighted(planes.sums), weighted(planes.sums * count)
-    same = planes.sums is planes.squares
-    total = by_sums if same else weighted(planes.squares)
-    mean = (lost if same else weighted(planes.squares * count))[..., 0] / total[..., 0].clamp(min=1e-9)
-    return mean - typical, lost[..., 1] - mean * by_sums[..., 1]
+    both, same = torch.stack([w * w, w], 1), planes.sums is planes.squares
+    excess, lean = (torch.empty(planes.sums.shape[:2], device=w.device) for _ in range(2))
+    for t, bend in enumerate(bends):
+        sums, squares, count = planes.sums[t], planes.squares[t], planes.driven[t]
+        if bend:
+            count = count / (count * bend).add_(1.0)
+        by_sums, lost = sums @ both, (sums * count) @ both
+        total = (by_sums if same else squares @ both)[:, 0]
+        mean = (lost if same else (squares * count) @ both)[:, 0] / total.clamp(min=1e-9)
+        torch.sub(mean, typical[t], out=excess[t])
+        torch.sub(lost[:, 1], mean.mul_(by_sums[:, 1]), out=lean[t])
+    return excess, lean
 
 
 def peaks(sums: torch.Tensor, squares: torch.Tensor, layer: FastLayer) -> torch.Tensor:
-    """The share of a sum that its largest plane holds, (places, tiles), as ``cim.fast.place_terms`` has it."""
+    """The share of a sum that its largest plane holds, (tiles, places), as ``cim.fast.place_terms`` has it."""
     w = torch.as_tensor(layer.weights, dtype=torch.float32, device=sums.device)
     if layer.spec.adc_signed:
         return (squares * w.abs()).amax(2) / (squares @ (w * w)).clamp(min=1e-9)

@@ -285,19 +285,17 @@ def test_counted_planes_are_the_general_terms(bend: float) -> None:
     counting.terms_of_counts(counts, weights, typical, bend, False, kernel)
     np.testing.assert_allclose(kernel.transpose(1, 0, 2).reshape(8, -1)[:7], expected, rtol=1e-3, atol=0.1)
     f, w = fast_torch, torch.as_tensor(layer.weights).float()
-    planes = f.counted(counts[:, None], layer)
-    excess, lean = f.wire_terms(planes, layer, torch.tensor([typical]), torch.tensor([[bend]]))
+    planes = f.counted(counts[None], layer)
+    excess, lean = f.wire_terms(planes, layer, [typical], [bend])
     apart = f.Planes(
         planes.sums.clone(), planes.driven, planes.squares, planes.rest, planes.rest2
     )  # units of many bits
-    for one, other in zip(
-        (excess, lean), f.wire_terms(apart, layer, torch.tensor([typical]), torch.tensor([[bend]])), strict=True
-    ):
+    for one, other in zip((excess, lean), f.wire_terms(apart, layer, [typical], [bend]), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=0.01)
     peak = f.peaks(planes.sums, planes.squares, layer)
     squares, codes = planes.squares @ (w * w), planes.sums @ w
-    found = torch.cat([squares, planes.rest, planes.rest2, excess, lean, peak, codes], 1)
-    np.testing.assert_allclose(found.numpy().T, expected, rtol=1e-3, atol=0.1)
+    found = torch.cat([squares, planes.rest, planes.rest2, excess, lean, peak, codes])
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3, atol=0.1)
 
 
 @pytest.mark.parametrize("window", [None, Window(19, 6, 7, (3, 2), (2, 1), (1, 0), (1, 2))])
@@ -306,7 +304,7 @@ def test_counts_of_planes_are_those_of_the_split_codes(window: Window | None) ->
     codes = rng.integers(0, 256, (2, 19) if window is None else (2, 8, 7, 19)).astype(np.int16)
     tiles = [(0, 13), (13, 19), (8, 16)]
     counts = place_counts(codes, tiles, window)
-    found = counts.view(np.uint8).reshape(-1, 3, 8)
+    found = counts.view(np.uint8).reshape(3, -1, 8)
     np.testing.assert_array_equal(driving_planes(counts), ((found > 0) << np.arange(8)).sum(2))
     bits = (codes[..., None] >> np.arange(8)) & 1
     for t, (first, stop) in enumerate(tiles):
@@ -314,7 +312,7 @@ def test_counts_of_planes_are_those_of_the_split_codes(window: Window | None) ->
         if window is not None:
             places = [(y, x) for y in range(window.out_height) for x in range(window.out_width)]
             ones = np.stack([ones[:, 2 * y : 2 * y + 3, x : x + 3 : 2].sum((1, 2)) for y, x in places], 1)
-        np.testing.assert_array_equal(found[:, t], ones.reshape(-1, 8))
+        np.testing.assert_array_equal(found[t], ones.reshape(-1, 8))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
