@@ -224,7 +224,7 @@ def prediction_row(seed: int, network: str) -> dict[str, object]:
 
     options = DeployOptions(samples=IMAGES, virtual_chips=CHIPS, seed=seed, causes=False)
     with tempfile.TemporaryDirectory() as folder:
-        report = deploy(NETWORKS[network], address(seed, 16), out=Path(folder) / "run", options=options)
+        report = deploy(NETWORKS[network], address(seed, 16), macros=16, out=Path(folder) / "run", options=options)
     such = report.such_chips
     assert such is not None
     chips = np.array(such.simulated_chips)

@@ -1,12 +1,13 @@
-"""How often is the verdict right? Two hundred runs with an effect nobody models, and two hundred without.
+"""How often is the verdict right? Two hundred chips that nobody disturbs, and the same with an effect nobody models.
 
-Each row of ``results/verdict_power.csv`` is one whole deployment of the small network of the examples:
-calibration, programming, virtual chips, verdict, through the in-process wire. The unmodelled
-effect is column crosstalk of the emulated chip, scaled on seeds 900-909 (``--scale``) to a mean
+Each chip of the small network of the examples is calibrated through the in-process wire, then runs two whole
+deployments from that record: programming, virtual chips, verdict. In one of them an effect came up since the
+calibration that no simulator here models: column crosstalk, scaled on seeds 900-909 (``--scale``) to a mean
 loss of 3 points before any row was run; seeds 0-199 are fixed. Promised: "disagree" in 95 % of the
-runs with it, and in 5 % at most of the runs without.
+runs with it, and in 5 % at most of the runs without. (A chip that is calibrated *with* crosstalk hides part
+of it in its curves and noise, and loses less.)
 
-    python benchmarks/verdict_power.py --scale 0.15        # mean loss of a crosstalk; writes the scale file
+    python benchmarks/verdict_power.py --scale 0.2         # mean loss of a crosstalk; writes the scale file
     python benchmarks/verdict_power.py                     # complete the table, print the summary
     python benchmarks/verdict_power.py --seeds 0-9 --workers 2
 """
@@ -20,6 +21,10 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hil.agreement import AgreementReport
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -51,20 +56,36 @@ def crosstalk() -> float:
         SystemExit: it was not scaled yet.
     """
     if not SCALE.exists():
-        raise SystemExit("scale the effect first: python benchmarks/verdict_power.py --scale 0.15")
+        raise SystemExit("scale the effect first: python benchmarks/verdict_power.py --scale 0.2")
     return float(json.loads(SCALE.read_text("utf-8"))["column_crosstalk"])
 
 
-def deploy_once(seed: int, effect: float) -> dict[str, object]:
-    """One deployment as a row."""
-    import tempfile
+def runs_of(seed: int, effects: list[float]) -> list[dict[str, object]]:
+    """One chip calibrated as it is, then a deployment for each size of the effect, as rows."""
+    from hil.calibrate import calibrate
+    from hil.data import load_dataset
+    from hil.deployment import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.emulator.address import chip_from_address
+    from hil.open import connect
+    from hil.transports.in_process import InProcessTransport
+    from hil.watch import Watch
 
-    from hil.deployment import DeployOptions, deploy
+    program, graph = program_of(NETWORK, chip="lab-128", macros=MACROS, trust=False, watch=Watch())
+    data, options = load_dataset(BUNDLED_DATA, "test"), DeployOptions(seed=seed, causes=False)
+    address = f"emulated:lab-128?seed={seed}&macros={MACROS}"
+    chip = chip_from_address(address)
+    with connect(InProcessTransport(chip, address), spec=chip.spec) as driver:
+        record = calibrate(driver, program.macros, seed=seed, age_s=options.age_s)
+    rows = []
+    for effect in effects:
+        chip = chip_from_address(f"{address}&column_crosstalk={effect:g}")
+        with connect(InProcessTransport(chip, address), spec=chip.spec) as driver:
+            report, _ = deploy_on(driver, program, data, graph=graph, record=record, options=options)
+        rows.append(row_of(seed, effect, report))
+    return rows
 
-    address = f"emulated:lab-128?seed={seed}&macros={MACROS}&column_crosstalk={effect:g}"
-    with tempfile.TemporaryDirectory() as folder:
-        options = DeployOptions(seed=seed, causes=False)
-        report = deploy(NETWORK, address, macros=MACROS, out=Path(folder) / "run", options=options)
+
+def row_of(seed: int, effect: float, report: AgreementReport) -> dict[str, object]:
     j = report.decisive
     return {
         "seed": seed,
@@ -98,10 +119,10 @@ def append(path: Path, row: dict[str, object]) -> None:
         writer.writerow(row)
 
 
-def run_all(jobs: list[tuple[int, float]], workers: int) -> Iterator[dict[str, object]]:
+def run_all(jobs: dict[int, list[float]], workers: int) -> Iterator[dict[str, object]]:
     with ProcessPoolExecutor(workers) as pool:
-        for done in as_completed([pool.submit(deploy_once, *job) for job in jobs]):
-            yield done.result()
+        for done in as_completed([pool.submit(runs_of, *job) for job in jobs.items()]):
+            yield from done.result()
 
 
 def summary(rows: list[dict[str, str]]) -> dict[str, object]:
@@ -123,7 +144,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     if options.scale is not None:
-        jobs = [(seed, options.scale) for seed in SCALE_SEEDS]
+        jobs = {seed: [options.scale] for seed in SCALE_SEEDS}
         rows = sorted(run_all(jobs, options.workers), key=lambda r: int(str(r["seed"])))
         losses = [-float(str(r["difference"])) for r in rows]
         answer = {
@@ -137,8 +158,9 @@ def main() -> None:
         return
     first, _, last = options.seeds.partition("-")
     there = {(int(r["seed"]), float(r["column_crosstalk"])) for r in read_table(TABLE)}
-    wanted = [(seed, e) for seed in range(int(first), int(last or first) + 1) for e in (0.0, crosstalk())]
-    for row in run_all([job for job in wanted if job not in there], options.workers):
+    effects = (0.0, crosstalk())
+    wanted = {s: [e for e in effects if (s, e) not in there] for s in range(int(first), int(last or first) + 1)}
+    for row in run_all({s: left for s, left in wanted.items() if left}, options.workers):
         append(TABLE, row)
         print(json.dumps(row), flush=True)
     print(json.dumps(summary(read_table(TABLE))))
