@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from cim.chipfile import load_chip
 from cim.spec import AdcSpec, ChipSpec
 from hil.agreement import AgreementReport
+from hil.calibrate import calibrate
 from hil.cause_split import QUANTISATION, UNEXPLAINED
 from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, deploy_on
@@ -48,32 +49,37 @@ class Case:
     cause: str  # the part of the split that it belongs to
     switched_on: Mapping[str, float] = field(default_factory=dict)
     adc_bits: int | None = None
+    full_scale_us: float | None = None  # the one range of such converters
     weight_bits: int | None = None
+    activation_bits: int | None = None
+    lift_us: float = 0.0  # added to all levels: readings are cut at zero, which would hide half of a large noise
+    calibrated_before: bool = False  # the chip was ideal when it was calibrated
 
 
 CASES = (
-    Case("weights of 2 bits", QUANTISATION, weight_bits=2),
+    Case("few bits", QUANTISATION, weight_bits=2, activation_bits=2),
     Case("stuck cells", "programming", {"stuck_low_share": 0.15}),
     Case(
         "false passes of noisy verifies",
         "programming",
         {"pulse_step_us": 6.0, "pulse_sigma": 0.6, "verify_noise_us": 16.0},
     ),
-    Case("relaxation", "relaxation", {"relaxation": 1.3}),
-    Case("read noise", "read noise", {"read_variance_us2": 50.0}),
-    Case("resolution", "ADC", adc_bits=4),
-    Case("INL", "ADC", {"inl_lsb": 6.0}),
-    Case("wires", "IR drop", {"wire_ohm": 10.0}),
-    Case("crosstalk, which no simulator here models", UNEXPLAINED, {"column_crosstalk": 0.15}),
+    Case("relaxation", "relaxation", {"relaxation": 1.7}),
+    Case("read noise", "read noise", {"read_variance_us2": 50.0}, lift_us=24.0),
+    Case("coarse converters", "ADC", adc_bits=6, full_scale_us=4864.0),
+    Case("converters that saturate", "ADC", adc_bits=8, full_scale_us=120.0),
+    Case("wires", "IR drop", {"wire_ohm": 4.0}),
+    Case("crosstalk since the calibration", UNEXPLAINED, {"column_crosstalk": 0.12}, calibrated_before=True),
 )
 
 
 def chip_spec(case: Case) -> ChipSpec:
     """A lab-128 without any non-ideality but its 8-bit converters, or coarser ones where the case asks for them."""
     spec = load_chip("lab-128")
-    macro = spec.macro
-    if case.adc_bits is not None:
-        adc = AdcSpec(case.adc_bits, macro.adc.full_scales_us, macro.adc.shared_by)
+    levels = tuple(level + case.lift_us for level in spec.macro.levels_us)
+    macro = dataclasses.replace(spec.macro, levels_us=levels)
+    if case.adc_bits is not None and case.full_scale_us is not None:
+        adc = AdcSpec(case.adc_bits, (case.full_scale_us,), macro.adc.shared_by)
         macro = dataclasses.replace(macro, adc=adc)
     return dataclasses.replace(spec, macro=macro, sample=dict.fromkeys(spec.sample, 0.0))
 
@@ -82,12 +88,16 @@ def deploy_case(case: Case, images: int = IMAGES) -> AgreementReport:
     """One deployment with one cause."""
     spec = chip_spec(case)
     file = load_network(BUNDLED_NETWORK)
-    program = compile_network(file, spec, weight_bits=case.weight_bits)
+    program = compile_network(file, spec, weight_bits=case.weight_bits, activation_bits=case.activation_bits)
     data = load_dataset(BUNDLED_DATA, "test")
-    chosen = DeployOptions(samples=images, repeats=2, virtual_chips=10)
+    chosen = DeployOptions(samples=images, repeats=2, virtual_chips=10, read_back_reads=255, early_reads=64)
+    record = None
+    if case.calibrated_before:
+        with connect(InProcessTransport(EmulatedChip(spec, SEED), "emulated:ideal"), spec=spec) as driver:
+            record = calibrate(driver, program.macros, age_s=chosen.age_s)
     chip = EmulatedChip(spec, SEED, case.switched_on)
     with connect(InProcessTransport(chip, "emulated:one-cause"), spec=spec) as driver:
-        report, _ = deploy_on(driver, program, data, graph=file.graph, options=chosen)
+        report, _ = deploy_on(driver, program, data, graph=file.graph, record=record, options=chosen)
     return report
 
 
@@ -99,10 +109,15 @@ def row_of(case: Case, report: AgreementReport) -> dict[str, object]:
     part = split.part(case.cause)
     rest = {p.name: round(100 * p.loss, 2) for p in split.parts if p.name != case.cause}
     largest = max(rest, key=lambda name: abs(rest[name]))
-    on = ", ".join(f"{k}={v:g}" for k, v in case.switched_on.items())
+    bits = {"ADC": case.adc_bits, "weight": case.weight_bits, "activation": case.activation_bits}
+    on = [*(f"{k}={v:g}" for k, v in case.switched_on.items()), *(f"{k}_bits={v}" for k, v in bits.items() if v)]
+    if case.full_scale_us:
+        on.append(f"full scale {case.full_scale_us:g} µS")
+    if case.lift_us:
+        on.append(f"levels {case.lift_us:+g} µS")
     return {
         "case": case.name,
-        "switched_on": on or (f"adc_bits={case.adc_bits}" if case.adc_bits else f"weight_bits={case.weight_bits}"),
+        "switched_on": ", ".join(on),
         "cause": case.cause,
         "images": split.images,
         "gap": round(100 * split.gap, 2),

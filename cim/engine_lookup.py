@@ -19,17 +19,16 @@ from cim import lookup_kernels as kernels
 from cim import lookup_tables as tables
 from cim.engine_levels import SPARE, Levels, Maps, Memory, aligned
 from cim.lookup_noise import NORMAL_UNIT
+from cim.lookup_sums import SCRATCH
+from cim.lookup_wires import SEGMENT_WORDS, IntegerWires, integer_wires
 from cim.simd_integers import WIDTH, has_byte_shuffle
 from cim.spec import InputCoding
-from cim.wire_law import segment_lengths
 
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile
 
 HALF = WIDTH // 2
 LEAST_BITS = 5  # fewest fractional bits of a step
-SEGMENT_WORDS = 2  # words of eight rows in one segment of the wire law
-SEGMENT_ROWS = SEGMENT_WORDS * tables.GROUP
 BYTE_NODES = 16  # INL segments that a byte table holds
 MOST = (1 << 15) - 1
 KERNELS = (kernels.convert_wide, kernels.convert_pairs)
@@ -43,6 +42,8 @@ class Steps:
     lanes: NDArray[np.int64]  # (conversions,)
     wide: int  # blocks of 32
     pairs: int  # blocks of 16
+    cells: NDArray[np.float64]  # (rows, conversions) codes
+    wires: IntegerWires | None
 
     @property
     def width(self) -> int:
@@ -58,7 +59,13 @@ def steps_for(layer: LayerSimulator, prepared: PreparedTile) -> Steps | None:
     weights = [p.weight for p in layer.planes]
     if (high - low) * sum(map(abs, weights)) > 2 * MOST + 1 or len(weights) > 8:
         return None
-    worst = float(np.maximum(prepared.cells.clip(0).sum(0), -prepared.cells.clip(max=0).sum(0)).max(initial=0.0))
+    cells, wires = prepared.cells, None
+    if prepared.wire.any():
+        wires = integer_wires(layer, prepared)
+        if wires is None:
+            return None
+        cells = cells * wires.row_keep[:, None]
+    worst = float(np.maximum(cells.clip(0).sum(0), -cells.clip(max=0).sum(0)).max(initial=0.0))
     room = MOST - rows  # rounding of table entries
     bits = min(14 - (high - low).bit_length(), int(np.floor(np.log2(room / max(worst, 1e-9)))))
     tile = prepared.tile
@@ -66,11 +73,9 @@ def steps_for(layer: LayerSimulator, prepared: PreparedTile) -> Steps | None:
     offset = np.abs(tile.offset_codes - low).max(initial=0.0)
     if bits < LEAST_BITS or max(spread * 65536 / NORMAL_UNIT, offset) * 2.0**bits > MOST:
         return None
-    if float(prepared.wire.max(initial=0.0)) / _load_scale(prepared) * 2.0**31 > MOST:
-        return None
     lanes = lanes_of(tile.inl_codes)
     halves = -(-(int(lanes[-1]) + 1) // HALF)
-    return Steps(bits, lanes, halves // 2, halves % 2)
+    return Steps(bits, lanes, halves // 2, halves % 2, cells, wires)
 
 
 def lanes_of(inl_codes: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -86,11 +91,6 @@ def lanes_of(inl_codes: NDArray[np.float64]) -> NDArray[np.int64]:
         lanes[j] = lane
         lane += 1
     return lanes if lane <= max(HALF, 1.5 * len(inl_codes)) else straight
-
-
-def _load_scale(prepared: PreparedTile) -> float:
-    """Load of a segment in 16 bits = this · length · n."""
-    return float(MOST / (segment_lengths(prepared.gaps, SEGMENT_ROWS).max() * len(prepared.order)))
 
 
 class LookupTile:
@@ -109,12 +109,13 @@ class LookupTile:
             for v in (prepared.mean_variance, tile.conversion_noise_codes**2)
         ]
         self.noisy = any(bool(v.any()) for v in self.variances)
-        self.wired = bool(prepared.wire.any())
-        self.ends = np.array([self.words], np.int64)
-        self.loads: NDArray[np.int32] | None = None
-        if self.wired:
-            self._wires()
         self.converter = np.zeros(kernels.CONVERTER, np.int64)
+        self.ends, self.stride, wires = np.array([self.words], np.int64), 1, steps.wires
+        if wires is not None:
+            self.ends = np.append(np.arange(SEGMENT_WORDS, self.words, SEGMENT_WORDS), self.words).astype(np.int64)
+            self.stride = wires.fall.shape[1]
+            self.converter[kernels.BASE] = wires.base
+            self.load_steps = self._spread(wires.step, np.float32)
         self._converter(low, high)
         self.inl: list[Any] = [None, None]
         self.curves = self._spread(np.zeros(len(steps.lanes)), np.int16)
@@ -128,15 +129,6 @@ class LookupTile:
         result[:] = fill
         result[self.steps.lanes] = values
         return result
-
-    def _wires(self) -> None:
-        prepared, scale = self.prepared, _load_scale(self.prepared)
-        lengths = segment_lengths(prepared.gaps, SEGMENT_ROWS)
-        self.ends = np.append(np.arange(SEGMENT_WORDS, self.words, SEGMENT_WORDS), self.words).astype(np.int64)
-        load = np.rint(scale * lengths[:, None] * np.arange(256)).clip(max=MOST).astype(np.int32)
-        self.loads = np.ascontiguousarray(load | load << 16).ravel()
-        # The kernel takes twice the sum of ⌊D · load / 2^16⌋, times this, over 2^16.
-        self.wire = self._spread(prepared.wire * 2.0**31 / scale, np.float32)
 
     def _converter(self, low: int, high: int) -> None:
         weights, span = np.array([p.weight for p in self.layer.planes]), high - low
@@ -181,16 +173,20 @@ class LookupTile:
 
     def fill(self, memory: Memory) -> None:
         """Make the tables that one call needs."""
-        steps, cells = self.steps, self.prepared.cells
+        steps, wires = self.steps, self.steps.wires
         for name, blocks, lanes, first in self._blocks():
             table = memory.take(name, (blocks, self.words, tables.PATTERNS, lanes), np.int16)
             if blocks:
-                tables.fill_tables(cells, self.unit, steps.lanes, first, table)
+                tables.fill_tables(steps.cells, self.unit, steps.lanes, first, table)
         if self.noisy:
             tables.fill_noise(*self.variances, memory.take("noise", (self.rows + 1, steps.width), np.int16))
-        if self.wired:
+        if wires is not None:
+            for name, blocks, lanes, first in self._blocks():
+                if blocks:
+                    table = memory.take("extra " + name, (blocks, self.words, tables.PATTERNS, lanes), np.int8)
+                    tables.fill_tables(wires.extra, 1.0, steps.lanes, first, table)
             wire = memory.take("wire", (self.rows + 1, steps.width), np.int16)
-            tables.fill_wires(self.wire, self.prepared.bend, wire)
+            tables.fill_wires(self.load_steps, wires.swing, wire)
 
     def _blocks(self) -> tuple[tuple[str, int, int, int], ...]:
         steps = self.steps
@@ -202,19 +198,23 @@ class LookupTile:
         places = len(starts) * maps.run
         words = memory.take("words", (self.words * places + SPARE,), np.int64)
         tables.unfold_words(maps.bytes, starts, maps.run, maps.steps[self.prepared.order], words)
-        counts = memory.take("counts", (len(self.ends) * (places + 8),), np.int64)
-        tables.count_words(words, places, self.ends, counts)
+        counts = memory.take("counts", (self.stride * (places + 8),), np.int64)
+        tables.count_words(words, places, self.ends, self.stride, counts)
         flat = memory.take("totals", (places * width + SPARE,), np.int16)
         totals = flat[: places * width].reshape(places, width)
         noise = memory.take("noise", (self.rows + 1, width), np.int16) if self.noisy else None
-        wire = memory.take("wire", (self.rows + 1, width), np.int16) if self.wired else None
-        scratch = memory.take("scratch", (3 * kernels.PAGE,), np.int16)
+        wires, given = self.steps.wires, None
+        wire = memory.take("wire", (self.rows + 1, width), np.int16)
+        scratch = memory.take("scratch", (SCRATCH,), np.int16)
         hits = 0
         for (name, blocks, lanes, first), kernel, inl in zip(self._blocks(), KERNELS, self.inl, strict=True):
             if blocks:
                 table = memory.take(name, (blocks, self.words, tables.PATTERNS, lanes), np.int16)
+                if wires is not None:
+                    extra = memory.take("extra " + name, (blocks, self.words, tables.PATTERNS, lanes), np.int8)
+                    given = (wires.fall, wires.rise, extra.ravel(), wire)
                 hits += kernel(
-                    words, counts, table, self.ends, self.loads, wire, self.offsets, noise, inl, self.curves,
+                    words, counts, table, self.ends, given, self.offsets, noise, inl, self.curves,
                     self.converter, len(planes), keys, (self.number << 12) + first, first, scratch, totals,
                 )  # fmt: skip
         at = self.steps.lanes
@@ -223,7 +223,8 @@ class LookupTile:
             flat = np.append(totals[:, at].ravel(), np.zeros(SPARE, np.int16))
         driven = None
         if self.levels.counts_inputs:
-            last = counts.view(np.uint8)[-8 * (places + 8) :].reshape(-1, 8)[:places, : len(planes)]
+            all_rows = counts.reshape(-1, self.stride)[:places, len(self.ends) - 1]
+            last = np.ascontiguousarray(all_rows).view(np.uint8).reshape(-1, 8)[:, : len(planes)]
             driven = last @ np.array([p.weight for p in planes])
         self.levels.add(flat, width, self.centre, driven, sums, places)
         return int(hits)

@@ -15,7 +15,8 @@ from cim import sim_kernels as kernels
 from cim.converters import split_planes
 from cim.engine_levels import SPARE, Levels, Maps, Memory
 from cim.simd import LANES
-from cim.wire_law import GROUP, segment_lengths
+from cim.wire_law import max_unit
+from cim.wire_segments import SEGMENT_ROWS, segment_law
 
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile
@@ -64,16 +65,14 @@ class SingleTile:
         pad = -conversions % LANES
         tile, (low, high) = prepared.tile, layer.limits
         parameters = np.stack(
-            [tile.offset_codes, tile.conversion_noise_codes**2, prepared.mean_variance, prepared.wire]
-        )  # rows OFFSET, NOISE2, VARIANCE, WIRE
+            [tile.offset_codes, tile.conversion_noise_codes**2, prepared.mean_variance]
+        )  # rows OFFSET, NOISE2, VARIANCE
         nodes = tile.inl_codes.shape[1]
         ends = (-0.5, high + 0.5) if low < 0 else (0.0, high)
         curves = np.pad(np.arange(conversions) * (nodes - 1), (0, pad), mode="edge")
         words, unit = kernels.inl_words(tile.inl_codes)
         # Padding lanes rest at zero: their codes are never at an end of the scale.
         self.arrays = (
-            segment_lengths(prepared.gaps, GROUP).astype(np.float32),
-            np.float32(prepared.bend),
             np.pad(parameters, ((0, 0), (0, pad))).astype(np.float32),
             curves.astype(np.float32),
             words.ravel(),
@@ -84,9 +83,14 @@ class SingleTile:
 
     def fill(self, memory: Memory) -> None:
         """Make what one call needs."""
-        cells = self.prepared.cells
-        pad_rows, pad = -len(cells) % GROUP, -cells.shape[1] % LANES
-        self.cells = np.pad(cells, ((0, pad_rows), (0, pad))).astype(np.float32)
+        layer, cells, self.wires = self.layer, self.prepared.cells, None
+        pad = ((0, -len(cells) % SEGMENT_ROWS), (0, -cells.shape[1] % LANES))
+        if self.prepared.wire.any():
+            law = segment_law(layer.spec, self.prepared.tile.row0, self.prepared.tile.halves_us, layer.wire)
+            cells = cells * law.row_keep[:, None]
+            tables = (v.astype(np.float32) for v in (law.fall, law.rise, law.swing, np.pad(law.extra_us, pad)))
+            self.wires = (*tables, np.float32(1.0 / max_unit(layer.spec)))
+        self.cells = np.pad(cells, pad).astype(np.float32)
 
     def add(self, memory: Memory, maps: Maps, part: slice, keys: NDArray[np.uint64], sums: NDArray[np.int32]) -> int:
         """Add this tile's level sums of some images to ``sums``; give its conversions at an end."""
@@ -99,7 +103,7 @@ class SingleTile:
         units = split_planes(rows, layer.spec.inputs, layer.input_bits, layer.input_signed).astype(np.float32)
         totals = np.empty((places, width), np.float32)
         words = (keys.view(np.uint32).reshape(-1, 2) + self.key).view(np.int32)
-        ends = kernels.convert_units(units, self.cells, *self.arrays, words, totals)
+        ends = kernels.convert_units(units, self.cells, self.wires, *self.arrays, words, totals)
         flat = np.append(totals.astype(np.int32).ravel(), np.zeros(SPARE, np.int32))
         driven = rows.sum(1, dtype=np.int64) if self.levels.counts_inputs else None
         self.levels.add(flat, width, 0, driven, sums, places)

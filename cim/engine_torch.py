@@ -23,7 +23,8 @@ from torch.nn import functional
 from cim.converters import split_planes
 from cim.spec import Encoding, InputCoding, PairSubtraction
 from cim.windows import Window
-from cim.wire_law import GROUP
+from cim.wire_law import max_unit
+from cim.wire_segments import SEGMENT_ROWS, segment_law
 
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile
@@ -104,8 +105,7 @@ class _TileOnDevice:
 
     def __init__(self, layer: LayerSimulator, prepared: PreparedTile, window: Window, number: int) -> None:
         self.layer, self.prepared, self.window, self.number = layer, prepared, window, number
-        rows, self.conversions = prepared.cells.shape
-        self.groups = -(-rows // GROUP)
+        self.conversions = prepared.cells.shape[1]
         tile = prepared.tile
         self.wired = bool(prepared.wire.any())
         self.noisy = bool(prepared.variance.any() or tile.conversion_noise_codes.any())
@@ -116,13 +116,17 @@ class _TileOnDevice:
 
         self.cells = tensor(prepared.cells)
         self.variance, self.noise2 = tensor(prepared.mean_variance), tensor(tile.conversion_noise_codes**2)
-        self.wire, self.lengths = tensor(prepared.wire), tensor(prepared.lengths)
         # On the grid of the cells, sums with their offset are exact whatever the order of addition.
         grid = 2.0 ** min(-10.0, np.ceil(np.log2(max(np.abs(prepared.cells).sum(0).max(initial=0.0), 1.0))) - 23)
         self.offset, self.inl = tensor(np.rint(tile.offset_codes / grid) * grid), tensor(tile.inl_codes)
         self.start_at = self.offset if self.curved else self.offset + 0.5  # ⌊y + ½⌋
         self.steps = torch.arange(self.conversions, device=layer.device) * tile.inl_codes.shape[1]
-        if not self.wired:
+        if self.wired:
+            law = segment_law(layer.spec, tile.row0, tile.halves_us, layer.wire)
+            self.cells = tensor(prepared.cells * law.row_keep[:, None])
+            self.fall, self.rise, self.swing = tensor(law.fall), tensor(law.rise), tensor(law.swing)
+            self.extra = tensor(law.extra_us / max_unit(layer.spec))
+        else:
             self._kernel()
         self.plane_weights = tensor(np.array([p.weight for p in layer.planes]))
         correction, unit = tile.correction, 2.0**tile.correction.shift  # doubles hold all of it exactly
@@ -225,13 +229,15 @@ class _TileOnDevice:
         x = functional.unfold(units, window.kernel, window.dilation, 0, window.stride)
         order = torch.as_tensor(prepared.order, device=x.device)
         x = x[:, order].transpose(1, 2).reshape(-1, len(order))
-        y = x @ self.cells
-        # Σ_g ℓ_g n_g D_g, regrouped by row: each row's current meets the loads of its own group and all later ones.
-        driven = functional.pad(x.abs(), (0, self.groups * GROUP - x.shape[1]))
-        loads = driven.reshape(-1, self.groups, GROUP).sum(2).cumsum(1) * self.lengths
-        beyond = loads.flip(1).cumsum(1).flip(1).repeat_interleave(GROUP, 1)[:, : x.shape[1]]
-        bend = 1.0 + prepared.bend * driven.sum(1, keepdim=True)
-        y -= self.wire * ((x * beyond) @ self.cells) / bend
+        # Σ_g factor_g D_g, regrouped by row: each row's current meets the factors of its segment and all later ones.
+        driven, segments = x.abs(), self.fall.shape[1]
+        padded = functional.pad(driven, (0, segments * SEGMENT_ROWS - x.shape[1]))
+        counts = padded.reshape(-1, segments, SEGMENT_ROWS).sum(2).cumsum_(1).div_(max_unit(self.layer.spec))
+        n = counts[:, -1].round().to(torch.int64)
+        factors = torch.addcmul(self.fall[n], self.rise[n], counts)
+        beyond = factors.flip(1).cumsum(1).flip(1).repeat_interleave(SEGMENT_ROWS, 1)[:, : x.shape[1]]
+        more = (driven @ self.extra).mul_(self.swing[n, None]).add_(1.0)
+        y = torch.addcmul(x @ self.cells, (x * beyond) @ self.cells, more, value=-1.0)
         y += self.start_at
         return y, (x * x).sum(1, keepdim=True), x.sum(1, keepdim=True)
 

@@ -20,6 +20,18 @@ import numpy as np
 from numba import njit
 
 from cim.lookup_noise import LONGS, PLANES, eight_normals, seed_stream, start
+from cim.lookup_sums import (
+    EXTRAS,
+    FACTOR_ROW,
+    FACTORS,
+    HALF,
+    LOSSES,
+    NORMALS,
+    SUMS,
+    factors_of,
+    look_up,
+    look_up_pair,
+)
 from cim.simd_integers import (
     WIDTH,
     above,
@@ -33,15 +45,10 @@ from cim.simd_integers import (
     left,
     load_halves,
     load_shorts,
-    look_halves,
-    look_shorts,
-    look_word_halves,
-    look_word_shorts,
     low_half,
     right,
     right_zero,
     shuffled,
-    splat_halves,
     splat_shorts,
     store_halves,
     store_shorts,
@@ -53,138 +60,17 @@ from cim.simd_integers import (
     vsub,
 )
 
-HALF = WIDTH // 2
 # Entries of the converter array, int16: fractional bits k, highest code counted from the lowest one, what is
 # added to the sum of all planes, the first code and the number of codes after it that are not at an end of
 # the scale, one if the last plane counts negative; INL: factor from steps to segments, its fractional bits,
-# and how far values of the byte table are shifted down.
-BITS, SPAN, CENTRE, INNER_FIRST, INNER_COUNT, SIGNED, SEGMENT, FRACTION, SHIFT, CONVERTER = 0, 1, 2, 3, 4, 5, 6, 7, 8, 9
-# Pages of scratch, each (8 planes, 32): sums, normals, losses.
-PAGE = PLANES * WIDTH
-SUMS, NORMALS, LOSSES = 0, PAGE, 2 * PAGE
+# and how far values of the byte table are shifted down; wires: mean loss of a unit of losses.
+BITS, SPAN, CENTRE, INNER_FIRST, INNER_COUNT, SIGNED, SEGMENT, FRACTION, SHIFT, BASE, CONVERTER = (
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
+)  # fmt: skip
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _ZERO, _ONE, _BYTE = np.int16(0), np.int16(1), np.int64(255)
 _CLEAR = np.int16(128)
-
-
-@njit(inline="always", **_options)
-def _look_up(
-    words: Any, place: Any, places: Any, tables: Any, at: Any, patterns: Any, ends: Any, counts: Any,
-    loads: Any, scratch: Any,
-) -> None:  # fmt: skip
-    """Sums and losses of eight planes of one place and 32 columns, to ``scratch``."""
-    a = b = c = d = e = f = g = h = splat_shorts(_ZERO)
-    la = lb = lc = ld = le = lf = lg = lh = splat_shorts(_ZERO)
-    step = patterns * WIDTH
-    first = 0
-    for s in range(ends.shape[0]):
-        for group in range(first, ends[s]):
-            w = item(words, group * places + place)
-            a = vadd(a, look_shorts(tables, at, w, 0))
-            b = vadd(b, look_shorts(tables, at, w, 1))
-            c = vadd(c, look_shorts(tables, at, w, 2))
-            d = vadd(d, look_shorts(tables, at, w, 3))
-            e = vadd(e, look_shorts(tables, at, w, 4))
-            f = vadd(f, look_shorts(tables, at, w, 5))
-            g = vadd(g, look_shorts(tables, at, w, 6))
-            h = vadd(h, look_shorts(tables, at, w, 7))
-            at += step
-        first = ends[s]
-        if loads is not None:
-            n, base = item(counts, s * (places + LONGS) + place), s * (_BYTE + 1)
-            la = add_saturated(la, high(a, look_word_shorts(loads, base, n, 0)))
-            lb = add_saturated(lb, high(b, look_word_shorts(loads, base, n, 1)))
-            lc = add_saturated(lc, high(c, look_word_shorts(loads, base, n, 2)))
-            ld = add_saturated(ld, high(d, look_word_shorts(loads, base, n, 3)))
-            le = add_saturated(le, high(e, look_word_shorts(loads, base, n, 4)))
-            lf = add_saturated(lf, high(f, look_word_shorts(loads, base, n, 5)))
-            lg = add_saturated(lg, high(g, look_word_shorts(loads, base, n, 6)))
-            lh = add_saturated(lh, high(h, look_word_shorts(loads, base, n, 7)))
-    store_shorts(scratch, SUMS + 0 * WIDTH, a)
-    store_shorts(scratch, SUMS + 1 * WIDTH, b)
-    store_shorts(scratch, SUMS + 2 * WIDTH, c)
-    store_shorts(scratch, SUMS + 3 * WIDTH, d)
-    store_shorts(scratch, SUMS + 4 * WIDTH, e)
-    store_shorts(scratch, SUMS + 5 * WIDTH, f)
-    store_shorts(scratch, SUMS + 6 * WIDTH, g)
-    store_shorts(scratch, SUMS + 7 * WIDTH, h)
-    if loads is not None:
-        store_shorts(scratch, LOSSES + 0 * WIDTH, la)
-        store_shorts(scratch, LOSSES + 1 * WIDTH, lb)
-        store_shorts(scratch, LOSSES + 2 * WIDTH, lc)
-        store_shorts(scratch, LOSSES + 3 * WIDTH, ld)
-        store_shorts(scratch, LOSSES + 4 * WIDTH, le)
-        store_shorts(scratch, LOSSES + 5 * WIDTH, lf)
-        store_shorts(scratch, LOSSES + 6 * WIDTH, lg)
-        store_shorts(scratch, LOSSES + 7 * WIDTH, lh)
-
-
-@njit(inline="always", **_options)
-def _half_sums(
-    words: Any, place: Any, places: Any, tables: Any, at: Any, patterns: Any, ends: Any, counts: Any,
-    loads: Any,
-) -> Any:  # fmt: skip
-    """The same of one place and 16 columns: eight sums, eight losses."""
-    a = b = c = d = e = f = g = h = splat_halves(_ZERO)
-    la = lb = lc = ld = le = lf = lg = lh = splat_halves(_ZERO)
-    step = patterns * HALF
-    first = 0
-    for s in range(ends.shape[0]):
-        for group in range(first, ends[s]):
-            w = item(words, group * places + place)
-            a = vadd(a, look_halves(tables, at, w, 0))
-            b = vadd(b, look_halves(tables, at, w, 1))
-            c = vadd(c, look_halves(tables, at, w, 2))
-            d = vadd(d, look_halves(tables, at, w, 3))
-            e = vadd(e, look_halves(tables, at, w, 4))
-            f = vadd(f, look_halves(tables, at, w, 5))
-            g = vadd(g, look_halves(tables, at, w, 6))
-            h = vadd(h, look_halves(tables, at, w, 7))
-            at += step
-        first = ends[s]
-        if loads is not None:
-            n, base = item(counts, s * (places + LONGS) + place), s * (_BYTE + 1)
-            la = add_saturated(la, high(a, look_word_halves(loads, base, n, 0)))
-            lb = add_saturated(lb, high(b, look_word_halves(loads, base, n, 1)))
-            lc = add_saturated(lc, high(c, look_word_halves(loads, base, n, 2)))
-            ld = add_saturated(ld, high(d, look_word_halves(loads, base, n, 3)))
-            le = add_saturated(le, high(e, look_word_halves(loads, base, n, 4)))
-            lf = add_saturated(lf, high(f, look_word_halves(loads, base, n, 5)))
-            lg = add_saturated(lg, high(g, look_word_halves(loads, base, n, 6)))
-            lh = add_saturated(lh, high(h, look_word_halves(loads, base, n, 7)))
-    return a, b, c, d, e, f, g, h, la, lb, lc, ld, le, lf, lg, lh
-
-
-@njit(inline="always", **_options)
-def _look_up_pair(
-    words: Any, place: Any, other: Any, places: Any, tables: Any, at: Any, patterns: Any, ends: Any,
-    counts: Any, loads: Any, scratch: Any,
-) -> None:  # fmt: skip
-    """Sums and losses of two places and 16 columns, to ``scratch``."""
-    a, b, c, d, e, f, g, h, la, lb, lc, ld, le, lf, lg, lh = _half_sums(
-        words, place, places, tables, at, patterns, ends, counts, loads
-    )
-    A, B, C, D, E, F, G, H, LA, LB, LC, LD, LE, LF, LG, LH = _half_sums(
-        words, other, places, tables, at, patterns, ends, counts, loads
-    )
-    store_shorts(scratch, SUMS + 0 * WIDTH, joined(a, A))
-    store_shorts(scratch, SUMS + 1 * WIDTH, joined(b, B))
-    store_shorts(scratch, SUMS + 2 * WIDTH, joined(c, C))
-    store_shorts(scratch, SUMS + 3 * WIDTH, joined(d, D))
-    store_shorts(scratch, SUMS + 4 * WIDTH, joined(e, E))
-    store_shorts(scratch, SUMS + 5 * WIDTH, joined(f, F))
-    store_shorts(scratch, SUMS + 6 * WIDTH, joined(g, G))
-    store_shorts(scratch, SUMS + 7 * WIDTH, joined(h, H))
-    if loads is not None:
-        store_shorts(scratch, LOSSES + 0 * WIDTH, joined(la, LA))
-        store_shorts(scratch, LOSSES + 1 * WIDTH, joined(lb, LB))
-        store_shorts(scratch, LOSSES + 2 * WIDTH, joined(lc, LC))
-        store_shorts(scratch, LOSSES + 3 * WIDTH, joined(ld, LD))
-        store_shorts(scratch, LOSSES + 4 * WIDTH, joined(le, LE))
-        store_shorts(scratch, LOSSES + 5 * WIDTH, joined(lf, LF))
-        store_shorts(scratch, LOSSES + 6 * WIDTH, joined(lg, LG))
-        store_shorts(scratch, LOSSES + 7 * WIDTH, joined(lh, LH))
 
 
 @njit(inline="always", **_options)
@@ -236,8 +122,8 @@ def _lane_sum(value: Any, lanes: Any, scratch: Any) -> int:
 
 @njit(**_options)
 def convert_wide(
-    words: Any, counts: Any, tables: Any, ends: Any, loads: Any, wire: Any, offsets: Any, noise: Any,
-    inl: Any, curves: Any, converter: Any, planes: Any, keys: Any, stream: Any, column0: Any, scratch: Any, out: Any,
+    words: Any, counts: Any, tables: Any, ends: Any, wires: Any, offsets: Any, noise: Any, inl: Any,
+    curves: Any, converter: Any, planes: Any, keys: Any, stream: Any, column0: Any, scratch: Any, out: Any,
 ) -> int:  # fmt: skip
     """Shift-added codes of one tile's columns in blocks of 32.
 
@@ -245,14 +131,14 @@ def convert_wide(
         words, counts: of ``unfold_words`` and ``count_words``.
         tables: int16 (blocks, groups, patterns, 32) of ``fill_tables``.
         ends: int64 (segments,), words up to the end of each segment of the line.
-        loads: int32 (segments * 256,), length of the segment times n in each half, for n driven rows; ``wire``
-            int16 (rows + 1, width) of ``fill_wires``; None for no wires.
+        wires: (fall, rise, extra, table): of ``cim.lookup_wires``, flat int8 tables like ``tables`` of its extra
+            loads, and int16 (rows + 1, width) of ``fill_wires``; None for no wires.
         offsets: int16 (width,), column offset above the lowest code, steps.
         noise: int16 (rows + 1, width) of ``fill_noise``, in steps times 2^16 / NORMAL_UNIT; None for none.
         inl: (table, bytewise) of ``cim.engine_lookup``; None for none. ``curves`` int16 (width,): first entry of
             each column's curve.
         keys: uint64 (images,); places divide evenly among images. ``stream``: number of the first block's noise.
-        scratch: int16 (3 * PAGE,). It, tables, noise and wire should start on cache lines (64 bytes).
+        scratch: int16 (SCRATCH,). It and all tables should start on cache lines (64 bytes).
         out: int16 (places, width), written: sum over planes of weight * code + converter[CENTRE], modulo 2^16.
 
     Returns:
@@ -262,10 +148,10 @@ def convert_wide(
     flat, sums = tables.reshape(-1), out.reshape(-1)
     places, width = out.shape
     per_image = places // keys.shape[0]
-    rows = (ends.shape[0] - 1) * (places + LONGS)  # counts of whole reads
+    stride, last = counts.shape[0] // (places + LONGS), ends.shape[0] - 1
     bits, span, centre, signed = converter[BITS], converter[SPAN], converter[CENTRE], converter[SIGNED]
     inner_first, inner = converter[INNER_FIRST], converter[INNER_COUNT]
-    segment, fraction, shift = converter[SEGMENT], converter[FRACTION], converter[SHIFT]
+    segment, fraction, shift, mean_loss = converter[SEGMENT], converter[FRACTION], converter[SHIFT], converter[BASE]
     state = np.empty(2 * LONGS, np.uint64)
     hits = 0
     for b in range(blocks):
@@ -276,17 +162,20 @@ def convert_wide(
             seed_stream(keys[image], stream + b, state)
             s0, s1 = start(state)
             for p in range(image * per_image, (image + 1) * per_image):
-                _look_up(words, p, places, flat, b * groups * patterns * WIDTH, patterns, ends, counts, loads, scratch)
-                n = item(counts, rows + p)
+                n = item(counts, p * stride + last)
+                if wires is not None:
+                    factors_of(counts, p * stride, n, wires[0], wires[1], scratch, FACTORS)
+                look_up(words, p, places, flat, wires, b * groups * patterns * WIDTH, patterns, ends, FACTORS, scratch)
                 if noise is not None:
                     s0, s1 = _draw(s0, s1, scratch)
                 total = splat_shorts(_ZERO)
                 for plane in range(planes - 1, -1, -1):
                     y = load_shorts(scratch, SUMS + plane * WIDTH)
                     near = ((n >> (8 * plane)) & _BYTE) * width + column
-                    if loads is not None:
+                    if wires is not None:
+                        more = high(load_shorts(scratch, EXTRAS + plane * WIDTH), load_shorts(wires[3], near))
                         loss = load_shorts(scratch, LOSSES + plane * WIDTH)
-                        y = sub_saturated(y, high(add_saturated(loss, loss), load_shorts(wire, near)))
+                        y = sub_saturated(y, high(loss, add_saturated(more, splat_shorts(mean_loss))))
                     y = add_saturated(y, offset)
                     if noise is not None:
                         z = load_shorts(scratch, NORMALS + plane * WIDTH)
@@ -307,18 +196,18 @@ def convert_wide(
 
 @njit(**_options)
 def convert_pairs(
-    words: Any, counts: Any, tables: Any, ends: Any, loads: Any, wire: Any, offsets: Any, noise: Any,
-    inl: Any, curves: Any, converter: Any, planes: Any, keys: Any, stream: Any, column0: Any, scratch: Any, out: Any,
+    words: Any, counts: Any, tables: Any, ends: Any, wires: Any, offsets: Any, noise: Any, inl: Any,
+    curves: Any, converter: Any, planes: Any, keys: Any, stream: Any, column0: Any, scratch: Any, out: Any,
 ) -> int:  # fmt: skip
     """The same in blocks of 16 columns, two places of an image at a time (see ``convert_wide``)."""
     blocks, groups, patterns = tables.shape[0], tables.shape[1], tables.shape[2]
     flat, sums = tables.reshape(-1), out.reshape(-1)
     places, width = out.shape
     per_image = places // keys.shape[0]
-    rows = (ends.shape[0] - 1) * (places + LONGS)  # counts of whole reads
+    stride, last = counts.shape[0] // (places + LONGS), ends.shape[0] - 1
     bits, span, centre, signed = converter[BITS], converter[SPAN], converter[CENTRE], converter[SIGNED]
     inner_first, inner = converter[INNER_FIRST], converter[INNER_COUNT]
-    segment, fraction, shift = converter[SEGMENT], converter[FRACTION], converter[SHIFT]
+    segment, fraction, shift, mean_loss = converter[SEGMENT], converter[FRACTION], converter[SHIFT], converter[BASE]
     state = np.empty(2 * LONGS, np.uint64)
     hits = 0
     for b in range(blocks):
@@ -335,11 +224,12 @@ def convert_pairs(
                 if q == (image + 1) * per_image:  # the last place has no partner
                     hits += _lane_sum(at_end, lanes, scratch)
                     at_end, lanes, q = splat_shorts(_ZERO), HALF, p
-                _look_up_pair(
-                    words, p, q, places, flat, b * groups * patterns * HALF, patterns, ends, counts, loads,
-                    scratch,
-                )  # fmt: skip
-                n, m = item(counts, rows + p), item(counts, rows + q)
+                n, m = item(counts, p * stride + last), item(counts, q * stride + last)
+                if wires is not None:
+                    factors_of(counts, p * stride, n, wires[0], wires[1], scratch, FACTORS)
+                    factors_of(counts, q * stride, m, wires[0], wires[1], scratch, FACTORS + PLANES * FACTOR_ROW)
+                at = b * groups * patterns * HALF
+                look_up_pair(words, p, q, places, flat, wires, at, patterns, ends, FACTORS, scratch)
                 if noise is not None:
                     s0, s1 = _draw(s0, s1, scratch)
                 total = splat_shorts(_ZERO)
@@ -347,10 +237,11 @@ def convert_pairs(
                     y = load_shorts(scratch, SUMS + plane * WIDTH)
                     near = ((n >> (8 * plane)) & _BYTE) * width + column
                     far = ((m >> (8 * plane)) & _BYTE) * width + column
-                    if loads is not None:
+                    if wires is not None:
+                        factor = joined(load_halves(wires[3], near), load_halves(wires[3], far))
+                        more = high(load_shorts(scratch, EXTRAS + plane * WIDTH), factor)
                         loss = load_shorts(scratch, LOSSES + plane * WIDTH)
-                        factor = joined(load_halves(wire, near), load_halves(wire, far))
-                        y = sub_saturated(y, high(add_saturated(loss, loss), factor))
+                        y = sub_saturated(y, high(loss, add_saturated(more, splat_shorts(mean_loss))))
                     y = add_saturated(y, offset)
                     if noise is not None:
                         z = load_shorts(scratch, NORMALS + plane * WIDTH)

@@ -72,11 +72,14 @@ def unfold_words(maps: Any, starts: Any, run: Any, steps: Any, words: Any) -> No
 
 
 @njit(**_options)
-def count_words(words: Any, places: Any, ends: Any, counts: Any) -> None:
-    """Driven rows up to each segment's end: byte b of counts[s · (places + 8) + place] counts plane b.
+def count_words(words: Any, places: Any, ends: Any, stride: Any, counts: Any) -> None:
+    """Driven rows up to each segment's end: byte b of counts[place · stride + s] counts plane b.
 
-    ``ends`` int64 (segments,): groups up to each segment's end.
+    Args:
+        ends: int64 (segments,), groups up to each segment's end; ``stride`` at least as many.
+        counts: int64 ((places + 8) · stride,), written.
     """
+    eight = np.zeros(LONGS, np.int64)
     for p in range(0, places, LONGS):
         total = splat_longs(np.int64(0))
         g = 0
@@ -84,7 +87,12 @@ def count_words(words: Any, places: Any, ends: Any, counts: Any) -> None:
             while g < ends[s]:
                 total = vadd(total, ones_of_bytes(load_longs(words, g * places + p)))
                 g += 1
-            store_longs(counts, s * (places + LONGS) + p, total)
+            if stride == 1:
+                store_longs(counts, p, total)
+            else:
+                store_longs(eight, 0, total)
+                for i in range(LONGS):
+                    counts[(p + i) * stride + s] = eight[i]
 
 
 @njit(**_options)
@@ -94,7 +102,7 @@ def fill_tables(cells: Any, unit: Any, lanes: Any, first: Any, tables: Any) -> N
     Args:
         cells: (rows, conversions) codes; ``unit``: steps of a code.
         lanes: int64 (conversions,), where each one goes; those from ``first`` on belong to these tables.
-        tables: int16 (blocks, groups, PATTERNS, width), written.
+        tables: integers that hold them, (blocks, groups, PATTERNS, width), written.
     """
     blocks, width = tables.shape[0], tables.shape[3]
     sums = np.zeros((PATTERNS, blocks * width), np.float32)
@@ -114,7 +122,7 @@ def fill_tables(cells: Any, unit: Any, lanes: Any, first: Any, tables: Any) -> N
         for b in range(blocks):
             for pattern in range(PATTERNS):
                 for j in range(width):
-                    tables[b, g, pattern, j] = np.int16(np.rint(sums[pattern, b * width + j]))
+                    tables[b, g, pattern, j] = np.int32(np.rint(sums[pattern, b * width + j]))
 
 
 @njit(**_options)
@@ -126,12 +134,11 @@ def fill_noise(variance: Any, conversion: Any, table: Any) -> None:
 
 
 @njit(**_options)
-def fill_wires(wire: Any, bend: Any, table: Any) -> None:
-    """table[n, j] = wire[j] / (1 + bend · n)."""
+def fill_wires(step: Any, swing: Any, table: Any) -> None:
+    """table[n, j] = step[j] · swing[n], as far as 16 bits reach: where few rows are driven nothing much is lost."""
     for n in range(table.shape[0]):
-        factor = np.float32(1.0 / (1.0 + bend * n))
         for j in range(table.shape[1]):
-            table[n, j] = np.int16(np.rint(factor * wire[j]))
+            table[n, j] = np.int16(min(np.rint(step[j] * swing[n]), np.float32(32767.0)))
 
 
 @njit(**_options)

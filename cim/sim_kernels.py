@@ -44,10 +44,10 @@ from cim.simd import (
     to_ints,
     xor_i,
 )
-from cim.wire_law import GROUP
+from cim.wire_segments import SEGMENT_ROWS
 
 # Rows of the per-conversion parameter array.
-OFFSET, NOISE2, VARIANCE, WIRE, PARAMETERS = 0, 1, 2, 3, 4
+OFFSET, NOISE2, VARIANCE, PARAMETERS = 0, 1, 2, 3
 # Entries of the converter array: lowest and highest code, INL nodes − 1, nodes per code; codes whose
 # distance from the middle is the reach are at an end of the scale (for unsigned codes only the upper one).
 LOW, HIGH, SEGMENTS, PER_CODE, MIDDLE, REACH = 0, 1, 2, 3, 4, 5
@@ -131,15 +131,16 @@ def unfold_rows(maps: Any, starts: Any, steps: Any, rows: Any) -> None:
 
 @njit(**_options)
 def convert_units(
-    units: Any, cells: Any, lengths: Any, bend: Any, parameters: Any, curves: Any, inl: Any, inl_unit: Any,
-    converter: Any, weights: Any, keys: Any, sums: Any,
+    units: Any, cells: Any, wires: Any, parameters: Any, curves: Any, inl: Any, inl_unit: Any, converter: Any,
+    weights: Any, keys: Any, sums: Any,
 ) -> float:  # fmt: skip
     """Shift-added codes of one tile; the places of all images one after the other.
 
     Args:
-        units: float32 (planes, places, groups · 8), driven units.
-        cells: float32 (groups · 8, blocks · 16).
-        lengths: float32 (groups,), of ``cim.simulator.segment_lengths``; ``bend`` as in ``PreparedTile``.
+        units: float32 (planes, places, segments · 16), driven units.
+        cells: float32 (segments · 16, blocks · 16).
+        wires: (fall, rise, swing, extra, 1 / u_max): of ``cim.wire_segments``, float32, extra like ``cells``;
+            None for no wires.
         parameters: float32 (PARAMETERS, blocks · 16).
         curves: float32 (blocks · 16,) first word of each conversion's curve in ``inl``, int32 (of ``inl_words``,
             which gives ``inl_unit`` too).
@@ -151,40 +152,62 @@ def convert_units(
     Returns:
         Conversions that ended on the last code, padding lanes included where they do.
     """
-    groups = lengths.shape[0]
-    width = parameters.shape[1]
-    blocks = width // LANES
+    rows, width, planes = units.shape[2], parameters.shape[1], weights.shape[0]
+    segments, blocks = rows // SEGMENT_ROWS, width // LANES
     ends = splat(_ZERO)
     per_image = sums.shape[0] // keys.shape[0]
+    squares, swings = np.zeros(planes, np.float32), np.zeros(planes, np.float32)
+    factors = np.zeros((planes, segments), np.float32)
     for p in range(units.shape[1]):
         key0, key1 = keys[p // per_image, 0], keys[p // per_image, 1]
+        for plane in range(planes):
+            squares[plane] = _ZERO
+            for r in range(rows):
+                squares[plane] += units[plane, p, r] * units[plane, p, r]
+            if wires is not None:
+                swings[plane] = _factors_of(units[plane, p], wires, factors[plane])
         for b in range(blocks):
             offset = load(parameters, OFFSET * width + b * LANES)
             noise2 = load(parameters, NOISE2 * width + b * LANES)
             variance = load(parameters, VARIANCE * width + b * LANES)
-            wire = load(parameters, WIRE * width + b * LANES)
             curve = to_ints(load(curves, b * LANES))
             total = splat(_ZERO)
-            for plane in range(weights.shape[0]):
-                d, loss = splat(_ZERO), splat(_ZERO)
-                count, squares = _ZERO, _ZERO
-                for g in range(groups):
-                    for r in range(g * GROUP, g * GROUP + GROUP):
+            for plane in range(planes):
+                d, loss, extra = splat(_ZERO), splat(_ZERO), splat(_ZERO)
+                for s in range(segments):
+                    for r in range(s * SEGMENT_ROWS, s * SEGMENT_ROWS + SEGMENT_ROWS):
                         u = units[plane, p, r]
                         d = fma(load(cells, r * width + b * LANES), splat(u), d)
-                        count += abs(u)
-                        squares += u * u
-                    loss = fma(d, splat(count * lengths[g]), loss)
-                loss = mul(loss, splat(_ONE / (_ONE + bend * count)))
-                y = sub(add(d, offset), mul(loss, wire))
-                counter = _i(((p % per_image * weights.shape[0] + plane) * blocks + b) * LANES)
+                        if wires is not None:
+                            extra = fma(load(wires[3], r * width + b * LANES), splat(abs(u)), extra)
+                    if wires is not None:
+                        loss = fma(d, splat(factors[plane, s]), loss)
+                y = add(d, offset)
+                if wires is not None:
+                    y = sub(y, mul(fma(extra, splat(swings[plane]), splat(_ONE)), loss))
+                counter = _i(((p % per_image * planes + plane) * blocks + b) * LANES)
                 z = _normals(add_i(lanes(), splat_i(counter)), key0, key1)
-                y = fma(sqrt(fma(variance, splat(squares), noise2)), z, y)
+                y = fma(sqrt(fma(variance, splat(squares[plane]), noise2)), z, y)
                 code = _codes(y, curve, inl, inl_unit, converter)
                 ends = add(ends, reaches(absolute(sub(code, splat(converter[MIDDLE]))), splat(converter[REACH])))
                 total = fma(code, splat(weights[plane]), total)
             store(sums, p * width + b * LANES, total)
     return _lane_sum(ends)  # type: ignore[no-any-return]
+
+
+@njit(inline="always", **_options)
+def _factors_of(units: Any, wires: Any, factors: Any) -> Any:
+    """Factors of one read's segments, written; the swing of T′ per unit."""
+    fall, rise, swing, per_unit = wires[0], wires[1], wires[2], wires[4]
+    count = _ZERO
+    for s in range(factors.shape[0]):
+        for r in range(s * SEGMENT_ROWS, s * SEGMENT_ROWS + SEGMENT_ROWS):
+            count += abs(units[r]) * per_unit
+        factors[s] = count
+    n = int(np.rint(count))
+    for s in range(factors.shape[0]):
+        factors[s] = fall[n, s] + rise[n, s] * factors[s]
+    return swing[n] * per_unit
 
 
 @njit(inline="always", **_options)

@@ -35,6 +35,7 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
 WIDTH = 32  # lanes of a Shorts vector
 shorts, halves, longs = Vector(16, WIDTH), Vector(16, WIDTH // 2), Vector(64, WIDTH // 4)
+octets, half_octets = Vector(8, WIDTH), Vector(8, WIDTH // 2)
 
 
 def _has(feature: str) -> bool:
@@ -152,6 +153,12 @@ def _cut(first: int) -> Any:
 
 
 as_shorts = _convert(longs, shorts, lambda b, x: b.bitcast(x, shorts.vector))
+raised_shorts = _convert(  # each byte times 2^8
+    octets, shorts, lambda b, x: b.shl(b.zext(x, shorts.vector), ir.Constant(shorts.vector, [8] * WIDTH))
+)
+raised_halves = _convert(
+    half_octets, halves, lambda b, x: b.shl(b.zext(x, halves.vector), ir.Constant(halves.vector, [8] * (WIDTH // 2)))
+)
 as_longs = _convert(shorts, longs, lambda b, x: b.bitcast(x, longs.vector))
 low_half = _convert(shorts, halves, _cut(0))
 high_half = _convert(shorts, halves, _cut(16))
@@ -194,6 +201,8 @@ def _splat(kind: Vector, scalar: Any) -> Any:
 splat_shorts = _splat(shorts, types.int16)
 splat_halves = _splat(halves, types.int16)
 splat_longs = _splat(longs, types.int64)
+splat_octets = _splat(octets, types.int8)
+splat_half_octets = _splat(half_octets, types.int8)
 
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any, vector: Any) -> Any:
@@ -269,40 +278,40 @@ def _row(builder: Any, data: Any, word: Any, plane: Any, row_bits: int) -> Any:
 
 
 def _looker(kind: Vector) -> Any:
-    """The row of an int16 table of rows of lanes, from flat ``at`` on, that byte ``plane`` of ``word`` numbers."""
+    """The row of a table of rows of lanes, from flat ``at`` on, that byte ``plane`` of ``word`` numbers."""
     row_bits = (kind.lanes * kind.bits // 8).bit_length() - 1
 
     def typing(context: Any, table: Any, at: Any, word: Any, plane: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             start = _place(context, builder, signature.args[0], values[0], values[1], ir.IntType(8))
             place = builder.bitcast(_row(builder, start, values[2], values[3], row_bits), kind.vector.as_pointer())
-            return builder.load(place, align=2, typ=kind.vector)
+            return builder.load(place, align=kind.bits // 8, typ=kind.vector)
 
         return kind(table, types.int64, types.int64, types.int64), codegen
 
     return intrinsic(typing)
 
 
-def _word_looker(kind: Vector) -> Any:
-    """The same of an int32 table, each 32-bit word (two equal shorts) in all lanes: one load instruction."""
+def _spreader(kind: Vector) -> Any:
+    """32 bits (two equal shorts) from flat ``index`` on in all lanes of a vector: one load instruction."""
 
-    def typing(context: Any, table: Any, at: Any, word: Any, plane: Any) -> Any:
+    def typing(context: Any, array: Any, index: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             i32 = ir.IntType(32)
-            start = _place(context, builder, signature.args[0], values[0], values[1], ir.IntType(8))
-            place = builder.bitcast(_row(builder, start, values[2], values[3], 2), i32.as_pointer())
+            place = _place(context, builder, signature.args[0], values[0], values[1], i32)
             vector = ir.VectorType(i32, kind.lanes // 2)
             undefined = ir.Constant(vector, ir.Undefined)
             one = builder.insert_element(undefined, builder.load(place, align=4, typ=i32), ir.Constant(i32, 0))
             return builder.bitcast(builder.shuffle_vector(one, undefined, ir.Constant(vector, None)), kind.vector)
 
-        return kind(table, types.int64, types.int64, types.int64), codegen
+        return kind(array, types.int64), codegen
 
     return intrinsic(typing)
 
 
 look_shorts, look_halves = _looker(shorts), _looker(halves)
-look_word_shorts, look_word_halves = _word_looker(shorts), _word_looker(halves)
+look_octets, look_half_octets = _looker(octets), _looker(half_octets)
+spread_shorts, spread_halves = _spreader(shorts), _spreader(halves)
 
 
 @intrinsic

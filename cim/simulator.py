@@ -31,7 +31,7 @@ from cim.encoding import tile_halves_us
 from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, PairSubtraction, SignedInput, WordLine
 from cim.windows import Window
-from cim.wire_law import GROUP, Wire, conversion_cells, conversion_load, line_bend, line_gaps, max_unit, segment_lengths
+from cim.wire_law import Wire, conversion_cells, conversion_load, line_bend, line_gaps, max_unit
 from cim.wires import row_driven_halves_us
 
 PURPOSE = 0x51B  # first word of every noise key of the simulator
@@ -131,8 +131,9 @@ class PreparedTile:
     ``variance`` float64 (rows, conversions), codes², of one read of each cell, and
     ``mean_variance`` of a column's cells: σ² = mean_variance · Σ u² + conversion_noise²;
     ``order`` (rows,) the unfolded input position of each row; ``gaps`` (rows,) pitches from each
-    row to the next, ``wire`` (conversions,) and ``bend``: y loses
-    wire · Σ_segments length · D · n / (1 + bend · Σ|u|), see ``segment_lengths``.
+    row to the next. Of the wires, the coarse law of ``cim.fast``: ``wire`` (conversions,) codes that a
+    code of the converted sum and a driven unit lose per pitch, ``bend`` of ``cim.wire_law.line_bend``.
+    Exact engines take ``cim.wire_segments`` where ``wire`` is not zero.
     """
 
     order: NDArray[np.int64]
@@ -147,11 +148,6 @@ class PreparedTile:
     def mean_variance(self) -> NDArray[np.float64]:
         """Read variance of a driven unit on average over a column's cells, codes²: (conversions,)."""
         return np.asarray(self.variance.mean(0))
-
-    @property
-    def lengths(self) -> NDArray[np.float64]:
-        """Lengths of segments of ``GROUP`` rows."""
-        return segment_lengths(self.gaps, GROUP)
 
 
 def _on_grid(values: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
@@ -228,7 +224,7 @@ class LayerSimulator:
             if tile.inputs.stop > inputs or tile.outputs.stop > outputs:
                 raise ValueError(f"tile {tile.inputs} x {tile.outputs} in a layer of {inputs} x {outputs}")
         self.spec, self.window, self.inputs, self.outputs = spec, window, inputs, outputs
-        self.input_bits, self.input_signed = input_bits, input_signed
+        self.input_bits, self.input_signed, self.wire = input_bits, input_signed, wire
         self.planes = input_planes(spec.inputs, input_bits, input_signed)
         self.limits = code_limits(spec.adc.bits, spec.adc_signed)
         self.tiles = [prepare_tile(spec, tile, range_code, read_noise, wire) for tile in tiles]

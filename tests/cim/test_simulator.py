@@ -28,7 +28,8 @@ from cim.spec import (
     SignedInput,
 )
 from cim.windows import Window, unfold
-from cim.wire_law import Wire, WireEnd, line_bend, wire_loss_us
+from cim.wire_law import Wire, WireEnd, conversion_cells
+from cim.wire_segments import segment_sums_us
 
 ENGINES = ("numba", "torch")
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
@@ -318,9 +319,10 @@ def test_wires_lose_what_the_law_says_and_more_when_more_rows_are_driven(engine:
         )
         results.append(layer.level_sums(units, NoiseKey(0))[0] * fine.lsb_us(0))
     halves = with_wire.tiles[0].tile.halves_us
-    bend = line_bend(LAB, halves, wire, 7)
-    loss = wire_loss_us(LAB, 7, halves, units, end) * wire.ohm / (1.0 + bend * units.sum(1, keepdims=True))
-    np.testing.assert_allclose(results[1] - results[0], loss, atol=1.5)
+    cells = conversion_cells(LAB, halves)
+    expected = segment_sums_us(LAB, 7, halves, cells, units, wire)
+    np.testing.assert_allclose(results[0], expected, atol=0.2)
+    loss = units @ cells - expected
     assert np.corrcoef(loss.ravel(), results[1].ravel())[0, 1] > 0.8  # the magnitude shrinks
 
 

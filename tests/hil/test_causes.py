@@ -80,14 +80,12 @@ def test_cells_take_the_steps_of_the_parts_that_are_on() -> None:
 
 def test_a_chip_without_any_part_is_the_ideal_network(job: Deployment) -> None:
     game = Coalitions(job, 0.01, 1)
-    program, record = with_parts(job.program, job.record, NOTHING)
-    drawn = Drawn(game.cells_us(NOTHING, 0), game.columns(NOTHING, 0), game.corrections(NOTHING))
-    chip = build_chip(program, record, drawn, seed=1, number=0)
+    chip = game.chip(NOTHING, 0, game.corrections(NOTHING))
     for name, (codes, exact) in exact_layers(job, PIXELS[:8]).items():
         sums, share = chip.layer_sample(name, codes)
         assert share == 0
         assert np.abs(sums - exact).max() <= 0.003 * np.abs(exact).max() + 2
-    logits, ideal = run(program, PIXELS, chip), run(job.program, PIXELS, IdealMultiply(job.program))
+    logits, ideal = run(job.program, PIXELS, chip), run(job.program, PIXELS, IdealMultiply(job.program))
     assert (logits.argmax(1) == ideal.argmax(1)).mean() > 0.98
 
 
@@ -98,6 +96,19 @@ def test_a_chip_with_every_part_is_the_virtual_chip_of_the_run(job: Deployment) 
     outcome = game.outcome(EVERYTHING, game.corrections(EVERYTHING), 2, PIXELS, LABELS, {})
     differ = (outcome.right != correct_answers(own, LABELS)).mean()
     assert differ <= 0.01  # cells are added up in another order: a last bit may differ
+
+
+def test_exact_converters_give_the_same_errors_in_either_engine(job: Deployment) -> None:
+    """Without ADC and wires the fast product has the error energy of sixteen times finer conversions."""
+    parts = EVERYTHING & ~(Part.ADC | Part.IR_DROP)
+    game = Coalitions(job, 0.01, 1)
+    corrections = game.corrections(parts)
+    program, record = with_parts(job.program, job.record, parts)
+    drawn = Drawn(game.cells_us(parts, 0), game.columns(parts, 0), corrections)
+    exact, fast = build_chip(program, record, drawn, seed=1, number=0), game.chip(parts, 0, corrections)
+    for name, (codes, sums) in exact_layers(job, PIXELS).items():
+        energies = [np.square(chip.layer_sample(name, codes)[0] - sums).mean() for chip in (exact, fast)]
+        assert energies[1] == pytest.approx(energies[0], rel=0.05)
 
 
 def test_parts_that_the_record_does_not_have_are_not_simulated(job: Deployment) -> None:
