@@ -25,7 +25,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from simulator_speed import CHANNELS_PER_TILE, RANGE, convolutions, plain, shape, tile
+from simulator_speed import CHANNELS_PER_TILE, RANGE, convolutions, gemm_gflops, macs, plain, shape, tile
 
 from cim.chipfile import load_chip
 from cim.fast import FastLayer
@@ -80,22 +80,6 @@ def cpu_s(run: Callable[[], None]) -> float:
     return time.process_time() - start
 
 
-def gemm_macs_per_s(size: int = 768) -> float:
-    """Multiply-adds a second of this machine's single-precision matrix product."""
-    a, b, c = (torch.rand(size, size) for _ in range(3))
-
-    def product() -> None:
-        torch.mm(a, b, out=c)
-
-    product()
-    return float(size**3 / min(cpu_s(product) for _ in range(7)))
-
-
-def macs() -> int:
-    """Multiply-adds of an image."""
-    return 640 + sum(9 * c * o * (size // stride) ** 2 for c, o, size, stride in convolutions())
-
-
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--images", type=int, default=64)
@@ -127,7 +111,7 @@ def main() -> None:
         for name, value in spent.items():
             ratios[name].append(value / base[-1])
     plain_ms = statistics.median(base) * 1e3 / given.images
-    limit = gemm_macs_per_s()
+    limit = gemm_gflops() * 1e9 / 2
     at_limit_ms = macs() / limit * 1e3
     results = chips["fast"][0], sum(layer.conversions(1) for layer in chips["fast"]) // 8
     print(json.dumps({

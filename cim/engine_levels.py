@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ SPARE = 64  # items behind a kernel's array that it may touch
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """An empty array that starts on a cache line: vectors then never straddle two (look-ups are twice as fast)."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.empty(size + 128, np.uint8)
     first = -memory.ctypes.data % 64
     return np.asarray(memory[first : first + size].view(dtype).reshape(shape))
@@ -33,7 +34,7 @@ class Memory:
 
     def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """An array with whatever it held before."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         held = self._held.get(name)
         if held is None or held.size < size:
             held = self._held[name] = aligned((size,), np.uint8)
@@ -52,7 +53,7 @@ class Maps:
         height, narrow = window.height + 2 * pad_h, -(-(window.width + 2 * pad_w) // step_w)
         shape = (len(codes), window.channels, height, narrow * step_w)
         self.positions, self.run = window.positions, window.out_width
-        self.size = int(np.prod(shape[1:]))
+        self.size = math.prod(shape[1:])
         rest = layer.driven(np.zeros(1, np.int16)).astype(np.uint8)[0]
         self.bytes = np.zeros(len(codes) * self.size + SPARE, np.uint8)
         padded = self.bytes[: len(codes) * self.size].reshape(shape)

@@ -19,8 +19,8 @@ from cim import lookup_kernels as kernels
 from cim import lookup_tables as tables
 from cim.engine_levels import SPARE, Levels, Maps, Memory, aligned
 from cim.lookup_noise import NORMAL_UNIT
-from cim.lookup_sums import SCRATCH
-from cim.lookup_wires import SEGMENT_WORDS, IntegerWires, integer_wires
+from cim.lookup_sums import GROUP, SCRATCH, SEGMENT_WORDS, UPPER
+from cim.lookup_wires import IntegerWires, integer_wires
 from cim.simd_integers import WIDTH, has_byte_shuffle
 from cim.spec import InputCoding
 
@@ -102,7 +102,7 @@ class LookupTile:
         low, high = layer.limits
         self.unit, tile = 2.0**steps.bits, prepared.tile
         self.rows = len(prepared.order)
-        self.words = -(-self.rows // tables.GROUP)
+        self.words = -(-self.rows // GROUP)
         self.offsets = self._spread(np.rint((tile.offset_codes - low) * self.unit), np.int16, fill=-low * self.unit)
         self.variances = [
             self._spread(v * (self.unit * 65536 / NORMAL_UNIT) ** 2, np.float32)
@@ -112,7 +112,8 @@ class LookupTile:
         self.converter = np.zeros(kernels.CONVERTER, np.int64)
         self.ends, self.stride, wires = np.array([self.words], np.int64), 1, steps.wires
         if wires is not None:
-            self.ends = np.append(np.arange(SEGMENT_WORDS, self.words, SEGMENT_WORDS), self.words).astype(np.int64)
+            self.words += -self.words % SEGMENT_WORDS  # whole segments; no row drives the rest
+            self.ends = np.arange(SEGMENT_WORDS, self.words + 1, SEGMENT_WORDS, dtype=np.int64)
             self.stride = wires.fall.shape[1]
             self.converter[kernels.BASE] = wires.base
             self.load_steps = self._spread(wires.step, np.float32)
@@ -198,6 +199,7 @@ class LookupTile:
         places = len(starts) * maps.run
         words = memory.take("words", (self.words * places + SPARE,), np.int64)
         tables.unfold_words(maps.bytes, starts, maps.run, maps.steps[self.prepared.order], words)
+        words[-(-self.rows // GROUP) * places : self.words * places] = 0
         counts = memory.take("counts", (self.stride * (places + 8),), np.int64)
         tables.count_words(words, places, self.ends, self.stride, counts)
         flat = memory.take("totals", (places * width + SPARE,), np.int16)
@@ -206,15 +208,16 @@ class LookupTile:
         wires, given = self.steps.wires, None
         wire = memory.take("wire", (self.rows + 1, width), np.int16)
         scratch = memory.take("scratch", (SCRATCH,), np.int16)
+        upper = True if len(planes) > UPPER and wires is not None else None
         hits = 0
         for (name, blocks, lanes, first), kernel, inl in zip(self._blocks(), KERNELS, self.inl, strict=True):
             if blocks:
                 table = memory.take(name, (blocks, self.words, tables.PATTERNS, lanes), np.int16)
                 if wires is not None:
                     extra = memory.take("extra " + name, (blocks, self.words, tables.PATTERNS, lanes), np.int8)
-                    given = (wires.fall, wires.rise, extra.ravel(), wire)
+                    given = (wires.fall, wires.rise, extra.ravel(), wire, wires.even)
                 hits += kernel(
-                    words, counts, table, self.ends, given, self.offsets, noise, inl, self.curves,
+                    words, counts, table, self.ends, given, upper, self.offsets, noise, inl, self.curves,
                     self.converter, len(planes), keys, (self.number << 12) + first, first, scratch, totals,
                 )  # fmt: skip
         at = self.steps.lanes

@@ -25,9 +25,11 @@ from cim.lookup_sums import (
     FACTOR_ROW,
     FACTORS,
     HALF,
+    LOADED,
     LOSSES,
     NORMALS,
     SUMS,
+    UPPER,
     factors_of,
     look_up,
     look_up_pair,
@@ -49,6 +51,7 @@ from cim.simd_integers import (
     right,
     right_zero,
     shuffled,
+    splat_halves,
     splat_shorts,
     store_halves,
     store_shorts,
@@ -69,7 +72,7 @@ BITS, SPAN, CENTRE, INNER_FIRST, INNER_COUNT, SIGNED, SEGMENT, FRACTION, SHIFT, 
 )  # fmt: skip
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-_ZERO, _ONE, _BYTE = np.int16(0), np.int16(1), np.int64(255)
+_ZERO, _ONE, _TWO, _BYTE = np.int16(0), np.int16(1), np.int16(2), np.int64(255)
 _CLEAR = np.int16(128)
 
 
@@ -122,7 +125,7 @@ def _lane_sum(value: Any, lanes: Any, scratch: Any) -> int:
 
 @njit(**_options)
 def convert_wide(
-    words: Any, counts: Any, tables: Any, ends: Any, wires: Any, offsets: Any, noise: Any, inl: Any,
+    words: Any, counts: Any, tables: Any, ends: Any, wires: Any, upper: Any, offsets: Any, noise: Any, inl: Any,
     curves: Any, converter: Any, planes: Any, keys: Any, stream: Any, column0: Any, scratch: Any, out: Any,
 ) -> int:  # fmt: skip
     """Shift-added codes of one tile's columns in blocks of 32.
@@ -131,8 +134,9 @@ def convert_wide(
         words, counts: of ``unfold_words`` and ``count_words``.
         tables: int16 (blocks, groups, patterns, 32) of ``fill_tables``.
         ends: int64 (segments,), words up to the end of each segment of the line.
-        wires: (fall, rise, extra, table): of ``cim.lookup_wires``, flat int8 tables like ``tables`` of its extra
-            loads, and int16 (rows + 1, width) of ``fill_wires``; None for no wires.
+        wires: (fall, rise, extra, table, even): of ``cim.lookup_wires``, flat int8 tables like ``tables`` of its
+            extra loads, and int16 (rows + 1, width) of ``fill_wires``; None for no wires.
+        upper: None where up to UPPER planes are read, else anything.
         offsets: int16 (width,), column offset above the lowest code, steps.
         noise: int16 (rows + 1, width) of ``fill_noise``, in steps times 2^16 / NORMAL_UNIT; None for none.
         inl: (table, bytewise) of ``cim.engine_lookup``; None for none. ``curves`` int16 (width,): first entry of
@@ -152,6 +156,9 @@ def convert_wide(
     bits, span, centre, signed = converter[BITS], converter[SPAN], converter[CENTRE], converter[SIGNED]
     inner_first, inner = converter[INNER_FIRST], converter[INNER_COUNT]
     segment, fraction, shift, mean_loss = converter[SEGMENT], converter[FRACTION], converter[SHIFT], converter[BASE]
+    skip, lowest = (0, 0) if upper is None else (UPPER, PLANES - planes)
+    planes, lift = planes + lowest, np.int64(8 * lowest)
+    loaded = max(planes - LOADED, 0)
     state = np.empty(2 * LONGS, np.uint64)
     hits = 0
     for b in range(blocks):
@@ -162,20 +169,40 @@ def convert_wide(
             seed_stream(keys[image], stream + b, state)
             s0, s1 = start(state)
             for p in range(image * per_image, (image + 1) * per_image):
-                n = item(counts, p * stride + last)
+                n = item(counts, p * stride + last) << lift
                 if wires is not None:
-                    factors_of(counts, p * stride, n, wires[0], wires[1], scratch, FACTORS)
-                look_up(words, p, places, flat, wires, b * groups * patterns * WIDTH, patterns, ends, FACTORS, scratch)
+                    factors_of(counts, p * stride, n, lift, wires[0], wires[1], upper, scratch, FACTORS)
+                look_up(
+                    words,
+                    p,
+                    places,
+                    flat,
+                    wires,
+                    b * groups * patterns * WIDTH,
+                    patterns,
+                    ends,
+                    upper,
+                    loaded,
+                    lift,
+                    FACTORS,
+                    scratch,
+                )
                 if noise is not None:
                     s0, s1 = _draw(s0, s1, scratch)
                 total = splat_shorts(_ZERO)
-                for plane in range(planes - 1, -1, -1):
+                for plane in range(planes - 1, lowest - 1, -1):
                     y = load_shorts(scratch, SUMS + plane * WIDTH)
                     near = ((n >> (8 * plane)) & _BYTE) * width + column
                     if wires is not None:
-                        more = high(load_shorts(scratch, EXTRAS + plane * WIDTH), load_shorts(wires[3], near))
-                        loss = load_shorts(scratch, LOSSES + plane * WIDTH)
-                        y = sub_saturated(y, high(loss, add_saturated(more, splat_shorts(mean_loss))))
+                        unit = splat_shorts(mean_loss)
+                        if plane >= loaded:
+                            extra = load_shorts(scratch, EXTRAS + (plane - loaded) * WIDTH)
+                            unit = add_saturated(high(extra, load_shorts(wires[3], near)), unit)
+                        if plane >= skip:
+                            loss = load_shorts(scratch, LOSSES + (plane - skip) * WIDTH)
+                        else:
+                            loss = left(high(y, splat_shorts(wires[4][(n >> (8 * plane)) & _BYTE])), _TWO)
+                        y = sub_saturated(y, high(loss, unit))
                     y = add_saturated(y, offset)
                     if noise is not None:
                         z = load_shorts(scratch, NORMALS + plane * WIDTH)
@@ -196,7 +223,7 @@ def convert_wide(
 
 @njit(**_options)
 def convert_pairs(
-    words: Any, counts: Any, tables: Any, ends: Any, wires: Any, offsets: Any, noise: Any, inl: Any,
+    words: Any, counts: Any, tables: Any, ends: Any, wires: Any, upper: Any, offsets: Any, noise: Any, inl: Any,
     curves: Any, converter: Any, planes: Any, keys: Any, stream: Any, column0: Any, scratch: Any, out: Any,
 ) -> int:  # fmt: skip
     """The same in blocks of 16 columns, two places of an image at a time (see ``convert_wide``)."""
@@ -208,6 +235,9 @@ def convert_pairs(
     bits, span, centre, signed = converter[BITS], converter[SPAN], converter[CENTRE], converter[SIGNED]
     inner_first, inner = converter[INNER_FIRST], converter[INNER_COUNT]
     segment, fraction, shift, mean_loss = converter[SEGMENT], converter[FRACTION], converter[SHIFT], converter[BASE]
+    skip, lowest = (0, 0) if upper is None else (UPPER, PLANES - planes)
+    planes, lift = planes + lowest, np.int64(8 * lowest)
+    loaded = max(planes - LOADED, 0)
     state = np.empty(2 * LONGS, np.uint64)
     hits = 0
     for b in range(blocks):
@@ -224,24 +254,35 @@ def convert_pairs(
                 if q == (image + 1) * per_image:  # the last place has no partner
                     hits += _lane_sum(at_end, lanes, scratch)
                     at_end, lanes, q = splat_shorts(_ZERO), HALF, p
-                n, m = item(counts, p * stride + last), item(counts, q * stride + last)
+                n, m = item(counts, p * stride + last) << lift, item(counts, q * stride + last) << lift
                 if wires is not None:
-                    factors_of(counts, p * stride, n, wires[0], wires[1], scratch, FACTORS)
-                    factors_of(counts, q * stride, m, wires[0], wires[1], scratch, FACTORS + PLANES * FACTOR_ROW)
-                at = b * groups * patterns * HALF
-                look_up_pair(words, p, q, places, flat, wires, at, patterns, ends, FACTORS, scratch)
+                    factors_of(counts, p * stride, n, lift, wires[0], wires[1], upper, scratch, FACTORS)
+                    factors_of(
+                        counts, q * stride, m, lift, wires[0], wires[1], upper, scratch, FACTORS + UPPER * FACTOR_ROW
+                    )
+                begin = b * groups * patterns * HALF
+                look_up_pair(
+                    words, p, q, places, flat, wires, begin, patterns, ends, upper, loaded, lift, FACTORS, scratch
+                )
                 if noise is not None:
                     s0, s1 = _draw(s0, s1, scratch)
                 total = splat_shorts(_ZERO)
-                for plane in range(planes - 1, -1, -1):
+                for plane in range(planes - 1, lowest - 1, -1):
                     y = load_shorts(scratch, SUMS + plane * WIDTH)
                     near = ((n >> (8 * plane)) & _BYTE) * width + column
                     far = ((m >> (8 * plane)) & _BYTE) * width + column
                     if wires is not None:
-                        factor = joined(load_halves(wires[3], near), load_halves(wires[3], far))
-                        more = high(load_shorts(scratch, EXTRAS + plane * WIDTH), factor)
-                        loss = load_shorts(scratch, LOSSES + plane * WIDTH)
-                        y = sub_saturated(y, high(loss, add_saturated(more, splat_shorts(mean_loss))))
+                        unit = splat_shorts(mean_loss)
+                        if plane >= loaded:
+                            extra = load_shorts(scratch, EXTRAS + (plane - loaded) * WIDTH)
+                            factor = joined(load_halves(wires[3], near), load_halves(wires[3], far))
+                            unit = add_saturated(high(extra, factor), unit)
+                        if plane >= skip:
+                            loss = load_shorts(scratch, LOSSES + (plane - skip) * WIDTH)
+                        else:
+                            even, odd = wires[4][(n >> (8 * plane)) & _BYTE], wires[4][(m >> (8 * plane)) & _BYTE]
+                            loss = left(high(y, joined(splat_halves(even), splat_halves(odd))), _TWO)
+                        y = sub_saturated(y, high(loss, unit))
                     y = add_saturated(y, offset)
                     if noise is not None:
                         z = load_shorts(scratch, NORMALS + plane * WIDTH)

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from cim.lookup_noise import LONGS
+from cim.lookup_sums import GROUP
 from cim.simd_integers import (
     left,
     load_bytes,
@@ -31,7 +32,6 @@ from cim.simd_integers import (
     vxor,
 )
 
-GROUP = 8  # rows of one look-up
 PATTERNS = 1 << GROUP
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}

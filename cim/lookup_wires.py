@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.lookup_sums import FACTOR_BITS
-from cim.lookup_tables import GROUP
+from cim.lookup_sums import FACTOR_BITS, GROUP
 from cim.wire_segments import SEGMENT_ROWS, SegmentLaw, segment_law
 
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile
 
-SEGMENT_WORDS = SEGMENT_ROWS // GROUP
 EIGHTS = 8  # segments whose factors are formed at once
-MOST_BASE = 22000  # leaves a conversion room to lose half as much again as the mean
+MOST_BASE = 26000  # leaves a conversion room to lose a quarter more than the mean
 MOST = (1 << 15) - 1
 
 
@@ -26,12 +24,14 @@ class IntegerWires:
     """Factors of segments count 1 / ``scale``; a sum of factor · D / 2^16 times ``base`` / 2^16 is the loss in steps.
 
     ``fall``, ``rise`` int32 (rows + 1, segments in eights): factor = (fall[n] + rise[n] · N_g) >> FACTOR_BITS.
+    ``even`` int16 (rows + 1,): a quarter of what D times a factor loses where rows are driven evenly.
     ``extra`` (rows, conversions): what each row adds to T′, in steps so coarse that no sum leaves a byte.
     ``step`` (conversions,) · ``swing`` (rows + 1,): what 2^−8 of such a step changes of ``base``.
     """
 
     fall: NDArray[np.int32]
     rise: NDArray[np.int32]
+    even: NDArray[np.int16]
     base: int
     row_keep: NDArray[np.float64]
     extra: NDArray[np.float64]
@@ -55,6 +55,7 @@ def integer_wires(layer: LayerSimulator, prepared: PreparedTile) -> IntegerWires
     return IntegerWires(
         fall=fall,
         rise=rise,
+        even=np.rint(law.even_loss() * scale / 4.0).astype(np.int16),
         base=int(np.rint(base)),
         row_keep=law.row_keep,
         extra=law.extra_us / step,

@@ -36,6 +36,7 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 WIDTH = 32  # lanes of a Shorts vector
 shorts, halves, longs = Vector(16, WIDTH), Vector(16, WIDTH // 2), Vector(64, WIDTH // 4)
 octets, half_octets = Vector(8, WIDTH), Vector(8, WIDTH // 2)
+ints = Vector(32, WIDTH // 2)
 
 
 def _has(feature: str) -> bool:
@@ -201,6 +202,7 @@ def _splat(kind: Vector, scalar: Any) -> Any:
 splat_shorts = _splat(shorts, types.int16)
 splat_halves = _splat(halves, types.int16)
 splat_longs = _splat(longs, types.int64)
+splat_ints = _splat(ints, types.int32)
 splat_octets = _splat(octets, types.int8)
 splat_half_octets = _splat(half_octets, types.int8)
 
@@ -312,6 +314,64 @@ def _spreader(kind: Vector) -> Any:
 look_shorts, look_halves = _looker(shorts), _looker(halves)
 look_octets, look_half_octets = _looker(octets), _looker(half_octets)
 spread_shorts, spread_halves = _spreader(shorts), _spreader(halves)
+
+
+@intrinsic
+def transposed(typing: Any, value: Any) -> Any:
+    """Bytes of eight longs as a matrix turned round: byte j of lane i becomes byte i of lane j."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(8), 64)
+        places = ir.Constant(ir.VectorType(ir.IntType(32), 64), [8 * (k % 8) + k // 8 for k in range(64)])
+        turned = builder.shuffle_vector(builder.bitcast(values[0], vector), ir.Constant(vector, ir.Undefined), places)
+        return builder.bitcast(turned, longs.vector)
+
+    return longs(longs), codegen
+
+
+def _bytes_of_two(first: int) -> Any:
+    """The bytes of longs ``first`` and its neighbour, each in an integer of its own."""
+
+    def emit(builder: Any, value: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(8), 64)
+        places = ir.Constant(ir.VectorType(ir.IntType(32), 16), list(range(8 * first, 8 * first + 16)))
+        part = builder.shuffle_vector(builder.bitcast(value, vector), ir.Constant(vector, ir.Undefined), places)
+        return builder.zext(part, ints.vector)
+
+    return _convert(longs, ints, emit)
+
+
+bytes_01, bytes_23, bytes_45, bytes_67 = (_bytes_of_two(first) for first in (0, 2, 4, 6))
+
+
+@intrinsic
+def load_two_rows(typing: Any, array: Any, first: Any, second: Any) -> Any:
+    """Eight items of an int32 array from flat ``first`` on, and eight from ``second``."""
+    half = ir.VectorType(ir.IntType(32), 8)
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        parts = [
+            builder.load(_place(context, builder, signature.args[0], values[0], at, half), align=4, typ=half)
+            for at in values[1:]
+        ]
+        return builder.shuffle_vector(*parts, ir.Constant(ir.VectorType(ir.IntType(32), 16), list(range(16))))
+
+    return ints(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def store_two_rows(typing: Any, array: Any, first: Any, second: Any, value: Any) -> Any:
+    """The same the other way; ``array`` may be of any type, indices count its items."""
+    half = ir.VectorType(ir.IntType(32), 8)
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        for begin, at in enumerate(values[1:3]):
+            places = ir.Constant(ir.VectorType(ir.IntType(32), 8), list(range(8 * begin, 8 * begin + 8)))
+            part = builder.shuffle_vector(values[3], ir.Constant(ints.vector, ir.Undefined), places)
+            builder.store(part, _place(context, builder, signature.args[0], values[0], at, half), align=2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, ints), codegen
 
 
 @intrinsic

@@ -96,3 +96,31 @@ def test_engines_lose_what_the_exact_ladder_loses(rows: int, engine: str, bits: 
     assert abs(off.mean()) / full < RMS / 2
     # Without the law the error would be ten times as large.
     assert np.sqrt(np.mean((straight - exact)[inside] ** 2)) / full > 10 * rms
+
+
+@pytest.mark.parametrize("input_bits", [3, 4, 6, 8])
+def test_planes_of_little_weight_lose_by_a_coarser_law_that_the_whole_sum_does_not_feel(input_bits: int) -> None:
+    spec, tile, _ = case(128)
+    rng = np.random.default_rng(3)
+    top = (1 << input_bits) - 1
+    values = np.minimum(rng.exponential(top / 3, (300, 128)), top) * (rng.random((300, 128)) < rng.random((300, 1)))
+    inputs, wire = values.astype(np.int16), Wire(1.0, 0.0)
+
+    def level_sums(wire: Wire) -> NDArray[np.float64]:
+        layer = LayerSimulator(
+            spec, [tile], window=None, inputs=128, outputs=OUTPUTS, range_code=0, input_bits=input_bits,
+            input_signed=False, read_noise=QUIET, wire=wire, engine="numba",
+        )  # fmt: skip
+        sums, _ = layer.level_sums(inputs, NoiseKey(0))
+        assert {type(t).__name__ for t in layer.kernel_tiles or ()} == {"LookupTile"}
+        return sums.astype(np.float64)
+
+    planes = [(1 << p, ((inputs >> p) & 1).astype(np.int16)) for p in range(input_bits)]
+    straight = np.asarray(inputs @ conversion_cells(spec, tile.halves_us)) / spec.lsb_us(0)
+    exact = sum(w * gated_sums_us(spec, 0, tile.halves_us, bits, wire) for w, bits in planes) / spec.lsb_us(0)
+    full = np.abs(straight).max()
+    rounding = np.sqrt(np.mean((level_sums(Wire(0.0, 0.0)) - straight) ** 2))
+    off = level_sums(wire) - exact
+    rms = np.sqrt(max(0.0, np.mean(off**2) - rounding**2)) / full
+    assert rms < RMS
+    assert np.sqrt(np.mean((straight - exact) ** 2)) / full > 8 * rms
