@@ -139,11 +139,11 @@ class _Group:
         self.bends = [m.bend for m in moments]
         self.typical = [layer.typical(len(m.tile.inputs), m.bend) for m in moments]
         self.constant, self.floor = tensor(group.constant), tensor(group.floor)
-        # Mean and variance of a sum are products of what is driven in each plane, (tiles, planes, conversions).
-        w = layer.weights[None, :, None]
-        self.read = tensor(w**2 * group.read[:, None])
-        self.driven = tensor(w * group.input_gain[:, None]) if group.input_gain.any() else None
-        self.rest, self.rest_variance = tensor(group.rest), tensor(group.rest_variance)
+        # Mean and variance of a sum are products of what is driven and at rest, (tiles, conversions) each.
+        self.w, self.w2 = tensor(layer.weights), tensor(layer.weights**2)
+        self.read = tensor(np.concatenate([group.rest_variance, group.read]))
+        self.driven = group.input_gain.any()
+        self.rest = tensor(np.concatenate([group.rest, group.input_gain]) if self.driven else group.rest)
         self.lean = tensor(-group.lean)
         # What is convolved: all tiles at once, or each one by itself where wires bend its sums.
         if self.wired or not self.direct:
@@ -173,10 +173,8 @@ class _Group:
         planes = self._planes(maps)
         y = self._mean(maps, planes)
         beyond = self._beyond(maps, planes) if look else 0
-        y.addmm_(planes.rest.T, self.rest)
-        spread = torch.addmm(self.floor, planes.rest2.T, self.rest_variance)
-        for squares, read in zip(planes.squares, self.read, strict=True):
-            spread.addmm_(squares, read)
+        y.addmm_((torch.cat([planes.rest, planes.sums @ self.w]) if self.driven else planes.rest).T, self.rest)
+        spread = torch.addmm(self.floor, torch.cat([planes.rest2, planes.squares @ self.w2]).T, self.read)
         noise = self._noise(keys, y.shape[0], y.shape[1])
         y.addcmul_(spread.clamp_(min=0.0).sqrt_(), noise)
         if not self.subtracts:
@@ -184,7 +182,7 @@ class _Group:
         y.round_()
         y = y[:, : len(self.outputs)] - y[:, len(self.outputs) :]
         gain, offset, input_gain = self.correction
-        codes = planes.sums[0] @ torch.as_tensor(self.layer.weights).to(planes.sums)
+        codes = planes.sums[0] @ self.w
         y = torch.addcmul(offset, y, gain).addmm_(codes[:, None], input_gain[None])
         return y.round_().mul_(self.tiles[0].multiplier), beyond
 
@@ -209,9 +207,6 @@ class _Group:
             for t, (weights, channels, kw) in enumerate(zip(self.weights, self.parts, self.kw, strict=True)):
                 left = torch.addmm(one, excess[t, :, None], kw)
                 total.addcmul_(self._product(maps, weights, channels, None), left)
-        if self.driven is not None:
-            for sums, driven in zip(planes.sums, self.driven, strict=True):
-                total.addmm_(sums, driven)
         return total
 
     def _product(self, maps: _Maps, weights: torch.Tensor, channels: slice, bias: torch.Tensor | None) -> torch.Tensor:
