@@ -99,7 +99,9 @@ def segment_law(
     heavy = tau * np.cumsum(load_keep * count, axis=1) / np.cumsum(count)
     rise = heavy * (keep * drop - steps * later)
     lost = 1.0 - arrives.mean(1)
-    swing = np.gradient(lost, n) / (tau * np.maximum(lost, 1e-12)) if rows > 1 else np.zeros(2)
+    rate = np.gradient(lost, n) if rows > 1 else np.zeros(2)
+    known = np.abs(lost) > 1e-12  # a resistance drawn within its error may be negative, and so is what it loses
+    swing = np.where(known, rate / (tau * np.where(known, lost, 1.0)), 0.0)
     swing[0] = 0.0
     half = rows // 2
     left = place[half, -1] - place[half, :-1]
@@ -109,7 +111,7 @@ def segment_law(
         fall=steps - rise * share * n[:, None],
         rise=rise,
         swing=swing,
-        extra_us=(weight / max(float(weight.mean()), 1e-30))[:, None] * (load - tau),
+        extra_us=(weight / (float(weight.mean()) or 1.0))[:, None] * (load - tau),
         group=group,
     )
 

@@ -124,3 +124,13 @@ def test_planes_of_little_weight_lose_by_a_coarser_law_that_the_whole_sum_does_n
     rms = np.sqrt(max(0.0, np.mean(off**2) - rounding**2)) / full
     assert rms < RMS
     assert np.sqrt(np.mean((straight - exact) ** 2)) / full > 8 * rms
+
+
+@pytest.mark.parametrize("engine", ["numba", "torch"])
+@pytest.mark.parametrize("ohm", [-0.01, -1e-6, 1e-6])
+def test_wires_drawn_about_zero_change_next_to_nothing(ohm: float, engine: str) -> None:
+    """A chip without wires has a resistance of 0 within its error, so virtual chips draw both signs."""
+    spec, tile, units = case(128)
+    _, plain = codes(spec, tile, units, Wire(0.0, 0.0), engine)
+    _, found = codes(spec, tile, units, Wire(ohm, 0.01), engine)
+    assert np.abs(found - plain).max() <= (1 if abs(ohm) > 1e-3 else 0)
