@@ -18,6 +18,7 @@ from hil.cli.words import (
     Emulated,
     Json,
     Macros,
+    Net,
     Port,
     Seed,
     chip_address,
@@ -195,7 +196,7 @@ def plot_record(
 
 
 def simulate(
-    network: Annotated[Path, typer.Argument(help="net.pt or program.h5")],
+    network: Net = None,
     calibration: Annotated[
         Path | None,
         typer.Option(
