@@ -30,9 +30,11 @@ from cim.converters import input_planes, quantise_adc, split_planes, to_offset
 from cim.fast import row_reach
 from cim.programming_law import law_at
 from cim.spec import MacroSpec, PairSubtraction, SignedInput
+from cim.tails import Law
 from cim.wire_law import LINES, Wire, line_bend, line_gaps, max_unit
 
 WEIGHT_CLIP = 1.4  # weights beyond this many root mean squares of their output are clipped
+FARTHEST, POINTS = 5.0, 401  # normal scores of the table of errors; beyond it the last one stands
 FOLLOW = 0.05  # share of a batch in the running largest input
 
 
@@ -40,16 +42,14 @@ FOLLOW = 0.05  # share of a batch in the running largest input
 class ArrayNoise:
     """What a layer in training knows of a chip, taken from its record at one age.
 
-    ``loc_us``, ``scale_us``, ``df``, ``read_variance_us2``: (levels,), the programming error
-    loc + scale · t(df) and the variance of one read of a cell at each level. Shares are of
+    ``errors_us`` (levels, points): quantiles of the programming error at evenly spaced normal
+    scores from −FARTHEST to FARTHEST; ``read_variance_us2`` (levels,): of one read of a cell. Shares are of
     cells; ``unreached_us`` the errors of cells that missed their window, (m,). ``gain_se`` and
     ``offset_se_codes`` are what calibration leaves unknown of a column.
     """
 
     spec: MacroSpec
-    loc_us: NDArray[np.float64]
-    scale_us: NDArray[np.float64]
-    df: NDArray[np.float64]
+    errors_us: NDArray[np.float64]
     read_variance_us2: NDArray[np.float64]
     stuck_low_share: float
     stuck_high_share: float
@@ -83,9 +83,7 @@ def array_noise(spec: MacroSpec, record: CalibrationRecord, age_s: float) -> Arr
 
     return ArrayNoise(
         spec=spec,
-        loc_us=law.loc_us,
-        scale_us=law.scale_us,
-        df=law.df,
+        errors_us=error_quantiles(law),
         read_variance_us2=record.read_noise.at(levels),
         stuck_low_share=record.programming.stuck_low_share,
         stuck_high_share=record.programming.stuck_high_share,
@@ -101,6 +99,12 @@ def array_noise(spec: MacroSpec, record: CalibrationRecord, age_s: float) -> Arr
     )
 
 
+def error_quantiles(law: Law) -> NDArray[np.float64]:
+    """Quantiles of a law of (levels,) at POINTS normal scores, (levels, POINTS)."""
+    scores = np.linspace(-FARTHEST, FARTHEST, POINTS)
+    return np.stack([law.quantile(np.full(np.shape(law.loc_us), z)) for z in scores], axis=-1)
+
+
 def straight_through(smooth: Tensor, hard: Tensor) -> Tensor:
     """``hard`` with the gradient of ``smooth``."""
     return smooth + (hard - smooth).detach()
@@ -109,7 +113,7 @@ def straight_through(smooth: Tensor, hard: Tensor) -> Tensor:
 def programmed_us(levels: Tensor, noise: ArrayNoise, strength: float) -> Tensor:
     """Conductances (any shape) of cells written to ``levels`` (whole numbers ≥ 0), errors times ``strength``.
 
-    Student-t errors after Bailey (doi:10.2307/2153537): √(df (u^(−2/df) − 1)) · cos 2πv.
+    A cell's error is the quantile of its normal score, linear between points.
     """
     index = levels.long()
 
@@ -117,10 +121,12 @@ def programmed_us(levels: Tensor, noise: ArrayNoise, strength: float) -> Tensor:
         return torch.as_tensor(table, dtype=torch.float32, device=levels.device)[index]
 
     target = of(np.array(noise.spec.levels_us))
-    u, v = torch.rand_like(target).clamp_min_(1e-7), torch.rand_like(target)
-    df = of(noise.df)
-    t = (df * (u.pow(-2.0 / df) - 1.0)).sqrt_() * torch.cos(2.0 * math.pi * v)
-    held = target + strength * (of(noise.loc_us) + of(noise.scale_us) * t)
+    points = noise.errors_us.shape[1]
+    place = ((torch.randn_like(target) + FARTHEST) * ((points - 1) / (2.0 * FARTHEST))).clamp_(0.0, points - 1.001)
+    left = place.floor()
+    quantiles = torch.as_tensor(noise.errors_us, dtype=torch.float32, device=levels.device).flatten()
+    at = index * points + left.long()
+    held = target + strength * torch.lerp(quantiles[at], quantiles[at + 1], place - left)
     chance = torch.rand_like(target)
     if noise.unreached_us.size:
         errors = torch.as_tensor(noise.unreached_us, dtype=torch.float32, device=levels.device)

@@ -17,10 +17,11 @@ from cim.correction import nominal_correction  # noqa: E402
 from cim.device import Columns  # noqa: E402
 from cim.encoding import encode_tile  # noqa: E402
 from cim.fast import FastLayer  # noqa: E402
-from cim.fast_module import ArrayNoise, CimConv2d, CimLinear, array_noise, programmed_us  # noqa: E402
+from cim.fast_module import POINTS, ArrayNoise, CimConv2d, CimLinear, array_noise, error_quantiles, programmed_us  # noqa: E402
 from cim.programming_law import ProgrammingLaw  # noqa: E402
 from cim.read_noise import ReadNoise  # noqa: E402
 from cim.simulator import NoiseKey, simulated_tile  # noqa: E402
+from cim.tails import Law, Tail  # noqa: E402
 from cim.windows import Window  # noqa: E402
 from cim.wire_law import Wire, wire_loss_us  # noqa: E402
 
@@ -31,7 +32,7 @@ LEVELS = np.array(LAB.levels_us)
 def noise_of(**changes: object) -> ArrayNoise:
     none = np.zeros(len(LEVELS))
     quiet = ArrayNoise(
-        spec=LAB, loc_us=none, scale_us=none, df=none + 5.0, read_variance_us2=none, stuck_low_share=0.0,
+        spec=LAB, errors_us=np.zeros((len(LEVELS), 2)), read_variance_us2=none, stuck_low_share=0.0,
         stuck_high_share=0.0, stuck_low_us=0.0, stuck_high_us=40.0, unreached_share=0.0, unreached_us=np.empty(0),
         gain_se=0.0, offset_se_codes=0.0, conversion_noise_codes=0.0, wire=Wire(0.0, 0.0),
     )  # fmt: skip
@@ -52,17 +53,24 @@ def record() -> CalibrationRecord:
 
 def test_the_law_comes_from_the_record_at_the_age() -> None:
     noise = array_noise(LAB, record(), 100.0)
-    np.testing.assert_allclose(noise.loc_us, -0.9, rtol=1e-6)
+    np.testing.assert_allclose(noise.errors_us[:, POINTS // 2], -0.9, rtol=1e-6)
     assert noise.read_variance_us2[[0, -1]].tolist() == [1.0, 2.0]
     assert (noise.stuck_low_share, noise.wire.ohm) == (0.02, 1.0)
 
 
-def test_programmed_cells_follow_the_students_law() -> None:
+@pytest.mark.parametrize("tail", list(Tail))
+def test_programmed_cells_follow_the_law_whatever_its_tail_and_skew(tail: Tail) -> None:
     torch.manual_seed(0)
-    noise = noise_of(loc_us=np.full(8, -0.5), scale_us=np.full(8, 0.8), df=np.full(8, 4.0))
-    cells = programmed_us(torch.full((40_000,), 4.0), noise, 1.0).double().numpy()
-    distance = stats.kstest((cells - LEVELS[4] + 0.5) / 0.8, "t", (4.0,)).statistic
+    law = error_law(tail, loc_us=-0.5, scale_us=0.8, skew=0.2)
+    cells = programmed_us(torch.full((40_000,), 4.0), noise_of(errors_us=error_quantiles(law)), 1.0).double().numpy()
+    one = error_law(tail, loc_us=-0.5, scale_us=0.8, skew=0.2, count=1)
+    distance = stats.kstest(cells - LEVELS[4], lambda x: one.cdf(np.asarray(x))).statistic
     assert distance < 1.63 / np.sqrt(len(cells))  # 1 % point
+
+
+def error_law(tail: Tail, loc_us: float, scale_us: float, skew: float = 0.0, df: float = 4.0, count: int = 8) -> Law:
+    one = np.ones(count)
+    return Law(loc_us * one, scale_us * one, df * one, tail, 0.3 * one, 2.5, skew * one)
 
 
 def test_the_gradient_ignores_the_quantisers() -> None:
@@ -83,7 +91,9 @@ def test_the_gradient_ignores_the_quantisers() -> None:
 def test_the_gradient_of_the_weights_is_that_of_the_smooth_product() -> None:
     """With fixed errors the output is linear in the levels: a finite step gives the gradient exactly."""
     torch.manual_seed(2)
-    noise = noise_of(scale_us=np.full(8, 1.0), read_variance_us2=np.full(8, 1.0))
+    noise = noise_of(
+        errors_us=error_quantiles(error_law(Tail.STUDENT, 0.0, 1.0, df=5.0)), read_variance_us2=np.full(8, 1.0)
+    )
     layer = CimConv2d(3, 4, 3, 1, 1, spec=LAB, bias=False, noise=noise).eval()
     x = torch.rand(2, 3, 6, 6)
     size, scale = layer.level_scale(), layer.input_scale(x)
@@ -165,7 +175,7 @@ def test_the_noise_of_a_sum_has_the_promised_variance() -> None:
 
 def test_virtual_chips_of_a_batch_are_different_chips() -> None:
     torch.manual_seed(7)
-    noise = noise_of(scale_us=np.full(8, 2.0), df=np.full(8, 30.0))
+    noise = noise_of(errors_us=error_quantiles(error_law(Tail.STUDENT, 0.0, 2.0, df=30.0)))
     layer = CimConv2d(2, 3, 3, 1, 1, spec=LAB, bias=False, noise=noise)
     layer.chips = 4
     one = torch.rand(1, 2, 5, 5)
