@@ -26,6 +26,7 @@ from cim.chipfile import load_chip
 from cim.spec import AdcSpec, ChipSpec
 from hil.agreement import AgreementReport
 from hil.calibrate import calibrate
+from hil.calibration_plan import Budget
 from hil.cause_split import QUANTISATION, UNEXPLAINED
 from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, deploy_on
@@ -54,6 +55,7 @@ class Case:
     activation_bits: int | None = None
     lift_us: float = 0.0  # added to all levels: readings are cut at zero, which would hide half of a large noise
     calibrated_before: bool = False  # the chip was ideal when it was calibrated
+    budget: Budget = Budget.DEFAULT  # of its calibration
 
 
 CASES = (
@@ -65,11 +67,10 @@ CASES = (
         {"pulse_step_us": 6.0, "pulse_sigma": 0.6, "verify_noise_us": 16.0},
     ),
     Case("relaxation", "relaxation", {"relaxation": 1.7}),
-    Case("read noise", "read noise", {"read_variance_us2": 50.0}, lift_us=24.0),
-    Case("coarse converters", "ADC", adc_bits=6, full_scale_us=4864.0),
-    Case("converters that saturate", "ADC", adc_bits=8, full_scale_us=120.0),
-    Case("wires", "IR drop", {"wire_ohm": 4.0}),
-    Case("crosstalk since the calibration", UNEXPLAINED, {"column_crosstalk": 0.12}, calibrated_before=True),
+    Case("read noise", "read noise", {"read_variance_us2": 50.0}, lift_us=24.0, budget=Budget.FULL),
+    Case("converters that saturate", "ADC", adc_bits=8, full_scale_us=50.0),
+    Case("wires", "IR drop", {"wire_ohm": 12.0}),
+    Case("crosstalk since the calibration", UNEXPLAINED, {"column_crosstalk": 0.2}, calibrated_before=True),
 )
 
 
@@ -91,10 +92,9 @@ def deploy_case(case: Case, images: int = IMAGES) -> AgreementReport:
     program = compile_network(file, spec, weight_bits=case.weight_bits, activation_bits=case.activation_bits)
     data = load_dataset(BUNDLED_DATA, "test")
     chosen = DeployOptions(samples=images, repeats=2, virtual_chips=10, read_back_reads=255, early_reads=64)
-    record = None
-    if case.calibrated_before:
-        with connect(InProcessTransport(EmulatedChip(spec, SEED), "emulated:ideal"), spec=spec) as driver:
-            record = calibrate(driver, program.macros, age_s=chosen.age_s)
+    then = {} if case.calibrated_before else case.switched_on
+    with connect(InProcessTransport(EmulatedChip(spec, SEED, then), "emulated:calibrated"), spec=spec) as driver:
+        record = calibrate(driver, program.macros, age_s=chosen.age_s, budget=case.budget)
     chip = EmulatedChip(spec, SEED, case.switched_on)
     with connect(InProcessTransport(chip, "emulated:one-cause"), spec=spec) as driver:
         report, _ = deploy_on(driver, program, data, graph=file.graph, record=record, options=chosen)

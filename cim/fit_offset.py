@@ -46,6 +46,36 @@ def rounding_variance(sigma: Floats | float) -> Floats:
     return np.asarray(waves.sum(0) + np.where(np.asarray(sigma) < 0.01, rest, 0.0))
 
 
+def idle_noise(idle_sd: NDArray[np.floating], clipped: NDArray[np.bool_]) -> float | None:
+    """Converter noise in codes, before rounding, from the scatter of codes without input; None where all are clipped.
+
+        mean of sd² = σ² + 1/12 − rounding_variance(σ)
+
+    over columns whose true codes lie anywhere between two codes. Example: codes that never change: 0.
+    """
+    if clipped.all():
+        return None
+    sigma = np.append(0.0, np.geomspace(1e-3, 100.0, 2000))
+    expected = sigma**2 + 1.0 / 12.0 - rounding_variance(sigma)
+    return float(np.interp(np.mean(np.square(idle_sd[~clipped])), expected - expected[0], sigma))
+
+
+def without_misfit(noise_codes: NDArray[np.floating], idle: float) -> Floats:
+    """Noise of each conversion from residuals of a fit, (conversions,), brought down to ``idle`` on average.
+
+    What residuals have beyond it is no noise: steps of a curve between its nodes, wires and cells that were taken
+    a little wrong come back with the same input. Example: 0.2 and 0.4 codes, 0.2 idle: 0.13 and 0.25.
+    """
+    rms = float(np.sqrt(np.mean(np.square(noise_codes))))
+    return np.asarray(noise_codes * min(1.0, idle / max(rms, 1e-9)))
+
+
+def idle_clipped(idle_mean: NDArray[np.floating], limits: tuple[int, int]) -> NDArray[np.bool_]:
+    """Conversions whose idle code lies at an end of the scale."""
+    low, high = limits
+    return np.asarray((idle_mean >= high - 1) | (idle_mean <= low + (FLOOR_CODES if low == 0 else 1.0)))
+
+
 def zero_input(
     sums_us: NDArray[np.floating],
     codes: NDArray[np.integer],
@@ -85,8 +115,9 @@ def zero_input(
     value = (weight * mean + idle_mean / idle2) / (weight + 1.0 / idle2)
     still = np.asarray(idle_sd) == 0.0
     value = np.where(still, np.clip(value, idle_mean - 0.5, idle_mean + 0.5), value)
-    clipped = (idle_mean >= high - 1) | (idle_mean <= low + (FLOOR_CODES if low == 0 else 1.0))
-    return ZeroInput(value, np.where(clipped, np.inf, np.sqrt(1.0 / (weight + 1.0 / idle2))))
+    return ZeroInput(
+        value, np.where(idle_clipped(idle_mean, setup.limits), np.inf, np.sqrt(1.0 / (weight + 1.0 / idle2)))
+    )
 
 
 def _uneven2(expected: Floats, rest: Floats, scatter: Floats, adc: NDArray[np.int64]) -> Floats:

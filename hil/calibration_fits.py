@@ -12,7 +12,7 @@ from cim import fit
 from cim.calibration import CellState, GainKnown
 from cim.converters import code_limits, conversions, input_planes, split_planes
 from cim.encoding import tile_halves_us
-from cim.fit_offset import zero_input
+from cim.fit_offset import idle_clipped, idle_noise, without_misfit, zero_input
 from cim.fit_wire import fit_wire
 from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, ReadPath, WordLine
@@ -139,7 +139,7 @@ class Columns:
     def final(self, wire: Wire, small: Products | None = None, idle: Idle | None = None) -> fit.ColumnFit:
         """Gain, offset, INL and noise with known wires; their error is part of the errors.
 
-        Offsets are those of ``small`` and ``idle`` reads where there are any.
+        ``small`` and ``idle`` reads tell the code of zero input and the noise without input where there are any.
         """
         part = self._kept(self.fitted)
         sums = part.sums_us(wire)
@@ -147,12 +147,18 @@ class Columns:
         if small is not None and idle is not None:
             first = fit.fit_columns(sums, *part._measured)
             near = converted_sums_us(self.spec, 0, self.halves_us, small.inputs, wire)
-            found = (idle.mean_codes, idle.sd_codes, int(idle.vectors))
-            zero = zero_input(near, small.codes, first.gain, self.setup, *found)
+            still = (idle.mean_codes, idle.sd_codes, int(idle.vectors))
+            zero = zero_input(near, small.codes, first.gain, self.setup, *still)
         unsure = None
         if wire.ohm_se > 0.0:
             unsure = part.sums_us(replace(wire, ohm=wire.ohm + wire.ohm_se)) - sums
-        return fit.fit_columns(sums, part.codes, part.variance_us2, part.setup, part.readings, unsure, zero)
+        found = fit.fit_columns(sums, part.codes, part.variance_us2, part.setup, part.readings, unsure, zero)
+        quiet = (
+            idle_noise(idle.sd_codes, idle_clipped(idle.mean_codes, self.setup.limits)) if idle is not None else None
+        )
+        if quiet is None:
+            return found
+        return replace(found, conversion_noise_codes=without_misfit(found.conversion_noise_codes, quiet))
 
     def held_out_r2(self, final: fit.ColumnFit, wire: Wire) -> float:
         """R² of the vectors that the fit has not seen, unsaturated codes only."""

@@ -14,7 +14,7 @@ from cim.calibration import CellState, GainKnown
 from cim.chipfile import load_chip
 from cim.converters import code_limits
 from cim.encoding import encode_tile, tile_halves_us
-from cim.fit_offset import zero_input
+from cim.fit_offset import idle_noise, without_misfit, zero_input
 from cim.fit_wire import fit_wire
 from cim.read_noise import ReadNoise
 from cim.wire_law import conversion_cells, wire_loss_us
@@ -134,6 +134,18 @@ def test_the_code_of_zero_input_is_known_from_reads_near_it_and_holds_the_offset
     assert np.median(held.offset_se) == pytest.approx(np.median(zero.se), rel=0.2)
     clipped = zero_input(sums, np.full(sums.shape, 127), b.gain, b.setup, np.full(OUTPUTS, 127.0), idle * 0.0, 128)
     assert np.isinf(clipped.se).all()
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.1, 0.3, 1.0])
+def test_the_noise_of_a_converter_is_known_from_codes_without_input(sigma: float) -> None:
+    rng = np.random.default_rng(50)
+    true = rng.uniform(-20.0, 20.0, 512)  # anywhere between two codes
+    codes = np.floor(true + sigma * rng.standard_normal((128, 512)) + 0.5)
+    nowhere = np.zeros(512, bool)
+    assert idle_noise(codes.std(0), nowhere) == pytest.approx(sigma, rel=0.1, abs=0.002)
+    assert idle_noise(codes.std(0), ~nowhere) is None
+    residual = np.array([0.2, 0.4])
+    assert np.sqrt(np.mean(without_misfit(residual, sigma) ** 2)) == pytest.approx(min(sigma, 0.1**0.5))
 
 
 def test_the_whole_transfer_with_inl_is_recovered_to_a_fraction_of_a_code() -> None:
