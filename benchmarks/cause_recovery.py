@@ -67,7 +67,7 @@ CASES = (
         {"pulse_step_us": 6.0, "pulse_sigma": 0.6, "verify_noise_us": 16.0},
     ),
     Case("relaxation", "relaxation", {"relaxation": 1.7}),
-    Case("read noise", "read noise", {"read_variance_us2": 50.0}, lift_us=24.0, budget=Budget.FULL),
+    Case("read noise", "read noise", {"read_variance_us2": 120.0}, lift_us=24.0, budget=Budget.FULL),
     Case("converters that saturate", "ADC", adc_bits=8, full_scale_us=50.0),
     Case("wires", "IR drop", {"wire_ohm": 12.0}),
     Case("crosstalk since the calibration", UNEXPLAINED, {"column_crosstalk": 0.2}, calibrated_before=True),

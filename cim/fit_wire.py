@@ -77,6 +77,7 @@ def fit_wire(
     margin = MARGIN_SIGMA * np.sqrt(spread2) + 1.0
     usable = (y + margin < high) & ((y - margin > low) | (low >= 0))
     weights = usable / spread2
+    before: tuple[float, float] | None = None  # ohm of the last turn, and its step
     for _ in range(MOST_STEPS):
         up, down = predicted_us(ohm + SLOPE_OHM), predicted_us(ohm - SLOPE_OHM)
         slope = columns.gain * np.asarray(up - down, np.float64) / (2.0 * SLOPE_OHM * setup.lsb_us)
@@ -84,6 +85,11 @@ def fit_wire(
         step = float((weights * z_rest * t_rest).sum() / (weights * z_rest**2).sum())
         off = np.abs(t_rest - step * z_rest) / np.sqrt(spread2)
         weights = usable * np.minimum(1.0, 2.5 / np.maximum(off, 1e-9)) / spread2
+        turn = 1.0  # how the step changes by an ohm: lines of high resistance overshoot, and a secant tells by how much
+        if before is not None and ohm != before[0]:
+            turn = float(np.clip((before[1] - step) / (ohm - before[0]), 0.5, 5.0))
+        before = (ohm, step)
+        step /= turn
         ohm += step
         x = np.asarray(predicted_us(ohm), np.float64) / setup.lsb_us
         if abs(step) < CLOSE_OHM:

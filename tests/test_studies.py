@@ -23,7 +23,7 @@ def load_study(name: str) -> ModuleType:
     return module
 
 
-hidden, power = load_study("hidden_truth"), load_study("verdict_power")
+hidden, power, recovery = (load_study(name) for name in ("hidden_truth", "verdict_power", "cause_recovery"))
 
 
 def table(path: Path, command: str) -> list[dict[str, str]]:
@@ -55,6 +55,12 @@ def test_the_verdict_has_the_power_that_was_promised_and_few_false_alarms() -> N
     assert counts["without"]["disagree"] <= 0.05 * len(power.SEEDS)
     scale = json.loads(power.SCALE.read_text("utf-8"))
     assert 0.025 <= scale["mean_loss"] <= 0.035
+
+
+def test_each_cause_put_in_gets_four_fifths_of_the_gap_that_it_made() -> None:
+    rows = table(recovery.TABLE, "python benchmarks/cause_recovery.py")
+    assert [r["case"] for r in rows] == [case.name for case in recovery.CASES]
+    assert all(float(r["gap"]) >= 3.0 and float(r["share"]) >= 0.8 for r in rows)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
