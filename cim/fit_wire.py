@@ -21,6 +21,7 @@ from cim.fit import ColumnFit, Converters
 Floats = NDArray[np.float64]
 
 MOST_STEPS = 20  # of Gauss-Newton, each with the law at the last ohm
+MOST_OHM = 8.0  # of one step
 CLOSE_OHM = 1e-3
 SLOPE_OHM = 0.05  # half of the distance over which the law's slope is taken
 CURVE_SD = 2.0  # codes, prior of an INL node
@@ -89,7 +90,7 @@ def fit_wire(
         if before is not None and ohm != before[0]:
             turn = float(np.clip((before[1] - step) / (ohm - before[0]), 0.5, 5.0))
         before = (ohm, step)
-        step /= turn
+        step = float(np.clip(step / turn, -MOST_OHM, MOST_OHM))
         ohm += step
         x = np.asarray(predicted_us(ohm), np.float64) / setup.lsb_us
         if abs(step) < CLOSE_OHM:
