@@ -52,8 +52,12 @@ class StepStore:
                 folder.mkdir()
             except OSError as error:
                 raise output_error(folder, error) from error
-            with new_file(folder / "about.json") as part:
-                part.write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+            try:
+                with new_file(folder / "about.json") as part:
+                    part.write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+            except BaseException:
+                discard_steps(folder)
+                raise
             return
         self._check(folder, about)
         self.done = sorted(p.stem for p in folder.glob("*.h5"))
