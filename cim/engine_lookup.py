@@ -206,7 +206,6 @@ class LookupTile:
         totals = flat[: places * width].reshape(places, width)
         noise = memory.take("noise", (self.rows + 1, width), np.int16) if self.noisy else None
         wires, given = self.steps.wires, None
-        wire = memory.take("wire", (self.rows + 1, width), np.int16)
         scratch = memory.take("scratch", (SCRATCH,), np.int16)
         upper = True if len(planes) > UPPER and wires is not None else None
         hits = 0
@@ -215,6 +214,7 @@ class LookupTile:
                 table = memory.take(name, (blocks, self.words, tables.PATTERNS, lanes), np.int16)
                 if wires is not None:
                     extra = memory.take("extra " + name, (blocks, self.words, tables.PATTERNS, lanes), np.int8)
+                    wire = memory.take("wire", (self.rows + 1, self.steps.width), np.int16)
                     given = (wires.fall, wires.rise, extra.ravel(), wire, wires.even)
                 hits += kernel(
                     words, counts, table, self.ends, given, upper, self.offsets, noise, inl, self.curves,

@@ -81,15 +81,16 @@ class SingleTile:
             np.array([p.weight for p in layer.planes], np.float32),
         )
 
+        self.law = segment_law(layer.spec, tile.row0, tile.halves_us, layer.wire) if prepared.wire.any() else None
+
     def fill(self, memory: Memory) -> None:
         """Make what one call needs."""
-        layer, cells, self.wires = self.layer, self.prepared.cells, None
+        cells, law, self.wires = self.prepared.cells, self.law, None
         pad = ((0, -len(cells) % SEGMENT_ROWS), (0, -cells.shape[1] % LANES))
-        if self.prepared.wire.any():
-            law = segment_law(layer.spec, self.prepared.tile.row0, self.prepared.tile.halves_us, layer.wire)
+        if law is not None:
             cells = cells * law.row_keep[:, None]
             tables = (v.astype(np.float32) for v in (law.fall, law.rise, law.swing, np.pad(law.extra_us, pad)))
-            self.wires = (*tables, np.float32(1.0 / max_unit(layer.spec)))
+            self.wires = (*tables, np.float32(1.0 / max_unit(self.layer.spec)))
         self.cells = np.pad(cells, pad).astype(np.float32)
 
     def add(self, memory: Memory, maps: Maps, part: slice, keys: NDArray[np.uint64], sums: NDArray[np.int32]) -> int:

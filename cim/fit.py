@@ -40,7 +40,7 @@ from cim.fit_cells import (
     fit_read_variance,
     nearest_level,
 )
-from cim.fit_curves import CellErrors, Converters, solve_curves
+from cim.fit_curves import CellErrors, Converters, place, solve_curves
 from cim.fit_offset import ZeroInput
 from cim.fit_programming import fit_programming, programming_distance
 from cim.read_noise import ReadNoise
@@ -140,7 +140,7 @@ def predicted_variance_us2(
 
 def inl_at(y: Floats, inl_codes: Floats, adc: NDArray[np.int64], limits: tuple[int, int]) -> Floats:
     """INL of codes ``y`` (..., conversions), linear between nodes evenly spaced over the scale."""
-    left, share = _place(y, inl_codes.shape[1], limits)
+    left, share = place(y, inl_codes.shape[1], limits)
     curve = inl_codes[adc]
     column = np.arange(len(adc))
     return np.asarray(curve[column, left] * (1.0 - share) + curve[column, left + 1] * share)
@@ -278,13 +278,6 @@ def combine(values: Sequence[float], errors: Sequence[float]) -> tuple[float, fl
         return mean, plain
     excess = float((weight * (value - mean) ** 2).sum()) / (len(value) - 1)
     return mean, plain * max(1.0, float(np.sqrt(excess)))
-
-
-def _place(y: Floats, nodes: int, limits: tuple[int, int]) -> tuple[NDArray[np.int64], Floats]:
-    low, high = limits
-    place = np.clip((y - low) / (high - low), 0.0, 1.0) * (nodes - 1)
-    left = np.minimum(place.astype(np.int64), nodes - 2)
-    return left, place - left
 
 
 def _lines(x: Floats, t: Floats, w: Floats, own2: Floats) -> tuple[Floats, Floats, Floats, Floats]:

@@ -172,21 +172,8 @@ def convert_wide(
                 n = item(counts, p * stride + last) << lift
                 if wires is not None:
                     factors_of(counts, p * stride, n, lift, wires[0], wires[1], upper, scratch, FACTORS)
-                look_up(
-                    words,
-                    p,
-                    places,
-                    flat,
-                    wires,
-                    b * groups * patterns * WIDTH,
-                    patterns,
-                    ends,
-                    upper,
-                    loaded,
-                    lift,
-                    FACTORS,
-                    scratch,
-                )
+                begin = b * groups * patterns * WIDTH
+                look_up(words, p, places, flat, wires, begin, patterns, ends, upper, loaded, lift, FACTORS, scratch)
                 if noise is not None:
                     s0, s1 = _draw(s0, s1, scratch)
                 total = splat_shorts(_ZERO)
