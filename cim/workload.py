@@ -1,0 +1,123 @@
+"""A network as the cost models see it: layers, shapes, bits and tiles, no weights and no graph.
+
+``mapping.workload`` makes one from a graph (``tiles`` empty: a model maps it by its own rule)
+or from a compiled program (``tiles`` as placed). Numpy is not needed to hold one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+Shape3 = tuple[int, int, int]
+
+INPUT = "input"
+
+
+class WorkKind(Enum):
+    """What a layer does. ``MOVE`` renames or moves codes (flatten, padding of channels, slices)."""
+
+    CONV = "conv"
+    LINEAR = "linear"
+    MAX_POOL = "max_pool"
+    AVG_POOL = "avg_pool"
+    ADD = "add"
+    CONCAT = "concat"
+    CLAMP = "clamp"
+    MOVE = "move"
+
+    @property
+    def on_cells(self) -> bool:
+        """Whether the layer is a product of weights in cells."""
+        return self in (WorkKind.CONV, WorkKind.LINEAR)
+
+
+@dataclass(frozen=True, slots=True)
+class TileWork:
+    """One tile of a layer on its macro: logical ``rows`` x ``outputs``, a bit slice, a copy of the layer.
+
+    Copy c of n answers every n-th output position from the c-th on.
+    """
+
+    macro: int
+    rows: int
+    outputs: int
+    slice: int = 0
+    copy: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWork:
+    """One layer. Shapes are (channels, height, width), vectors (features, 1, 1).
+
+    ``inputs`` name earlier layers or ``"input"``; ``in_shape`` is that of the first.
+    ``weight_bits`` counts the sign; so does ``input_bits`` of signed inputs.
+    """
+
+    name: str
+    kind: WorkKind
+    inputs: tuple[str, ...]
+    in_shape: Shape3
+    out_shape: Shape3
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    weight_bits: int = 0
+    input_bits: int
+    output_bits: int
+    input_signed: bool = False
+    tiles: tuple[TileWork, ...] = ()
+
+    def __post_init__(self) -> None:
+        if min(*self.in_shape, *self.out_shape, *self.kernel, *self.stride, *self.dilation, self.groups) < 1:
+            raise ValueError(f"{self.name}: shapes, kernel, stride, dilation and groups must be at least 1")
+        if self.kind.on_cells and (self.in_shape[0] % self.groups or self.out_shape[0] % self.groups):
+            raise ValueError(f"{self.name}: {self.in_shape[0]} and {self.out_shape[0]} channels in {self.groups} groups")
+        if self.kind.on_cells and not 1 <= self.weight_bits <= 16:
+            raise ValueError(f"{self.name}: {self.weight_bits}-bit weights; 1 to 16 are possible")
+        if not 1 <= min(self.input_bits, self.output_bits) or max(self.input_bits, self.output_bits) > 32:
+            raise ValueError(f"{self.name}: {self.input_bits}-bit inputs, {self.output_bits}-bit outputs; 1 to 32")
+
+    @property
+    def positions(self) -> int:
+        """Output positions of one image."""
+        return self.out_shape[1] * self.out_shape[2]
+
+    @property
+    def rows(self) -> int:
+        """Inputs of one output: kernel · channels of a group."""
+        return math.prod(self.kernel) * self.in_shape[0] // self.groups
+
+    @property
+    def weights(self) -> int:
+        return self.rows * self.out_shape[0] if self.kind.on_cells else 0
+
+    @property
+    def macs(self) -> int:
+        """Multiplications of one image."""
+        return self.weights * self.positions
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Layers in an order in which each follows its inputs; one image of ``input_shape`` goes through."""
+
+    name: str
+    input_shape: Shape3
+    input_bits: int
+    layers: tuple[LayerWork, ...]
+
+    def __post_init__(self) -> None:
+        known = {INPUT}
+        for layer in self.layers:
+            missing = [name for name in layer.inputs if name not in known]
+            if missing or layer.name in known or not layer.inputs:
+                raise ValueError(f"{layer.name}: inputs {layer.inputs} are not earlier layers, or the name is used twice")
+            known.add(layer.name)
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
