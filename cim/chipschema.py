@@ -87,6 +87,9 @@ def _order(value: Any) -> Any:
 VOLT = _number(0, 20)
 NS = _number(0, 1e9)
 SHARE = _number(0, 1)
+PJ = _number(0, 1e9)
+RATE = _number(1e-6, 1e9)
+UM2 = _number(0, 1e9)
 SECTIONS: Mapping[str, Mapping[str, Check]] = {
     "chip": {"name": _text, "revision": _text, "process": _text, "macros": _count(1, 65535)},
     "macro": {
@@ -160,6 +163,44 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "wire_ohm": _number(0, 1000),
         **dict.fromkeys(("stuck_low_share", "stuck_high_share", "unreached_share"), SHARE),
     },
+    "cost": {
+        "input_activity": SHARE,
+        "mean_cell_us": _number(0, 10_000),
+        **dict.fromkeys(
+            (
+                "row_pj",
+                "read_pj",
+                "sample_hold_pj",
+                "adc_fj_per_step",
+                "shift_add_pj",
+                "accumulate_pj",
+                "activation_pj",
+                "pool_pj",
+            ),
+            PJ,
+        ),
+        "partial_sum_bits": _count(1, 64),
+        "buffer_read_pj_per_bit": PJ,
+        "buffer_write_pj_per_bit": PJ,
+        "buffer_bits_per_ns": RATE,
+        "digital_ops_per_ns": RATE,
+        "hop_pj_per_bit": PJ,
+        "link_bits_per_ns": RATE,
+        "hop_ns": NS,
+        "host_pj_per_bit": PJ,
+        "host_bits_per_ns": RATE,
+        "macro_leakage_uw": PJ,
+        "buffer_leakage_nw_per_bit": PJ,
+        "pulse_pj": PJ,
+        "verify_pj": PJ,
+        "mean_pulses": _number(0, 65535),
+        "endurance_cycles": _number(1, 1e15),
+        **dict.fromkeys(
+            ("cell_um2", "row_um2", "column_um2", "adc_um2_per_bit", "macro_digital_um2", "activation_um2"), UM2
+        ),
+        "router_um2": UM2,
+        "buffer_um2_per_bit": UM2,
+    },
 }
 OPTIONAL: Mapping[str, Any] = {
     "macro.word_line": WordLine.GATE,
@@ -168,7 +209,7 @@ OPTIONAL: Mapping[str, Any] = {
     "models.programming_ages_s": (),
     "models.programming_sigma_us": (),
 }
-OPTIONAL_SECTIONS = ("models",)
+OPTIONAL_SECTIONS = ("models", "cost")
 
 Rule = tuple[bool, str, str]  # holds, field, text of the failure
 

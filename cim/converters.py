@@ -127,3 +127,8 @@ def shift_add(codes: NDArray[np.integer], spec: MacroSpec, planes: tuple[Plane, 
     weights = np.array([p.weight for p in planes], np.int32)
     sums: NDArray[np.int32] = np.einsum("vpo,p->vo", wide, weights).astype(np.int32)
     return sums
+
+
+def input_cycles(inputs: InputSpec, plane: Plane) -> int:
+    """Input cycles of one read: one a pulse of the largest unit where pulses are counted, else one."""
+    return (1 << plane.width) - 1 if inputs.coding is InputCoding.PULSE_COUNT else 1

@@ -239,6 +239,50 @@ class ModelSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CostSpec:
+    """What events cost on chips of this kind (``cim.cost``): energy, rates, leakage, area.
+
+    Times of reads and conversions are in ``Timing``. A conversion takes
+    ``adc_fj_per_step`` · 2^bits.
+    """
+
+    input_activity: float  # mean of input unit / largest unit
+    mean_cell_us: float  # mean conductance of a cell under a tile
+    row_pj: float  # driver and DAC of one word line, per input cycle
+    read_pj: float  # fixed, per read of a macro
+    sample_hold_pj: float  # per conversion
+    adc_fj_per_step: float
+    shift_add_pj: float  # per conversion
+    accumulate_pj: float  # per partial sum added
+    activation_pj: float  # per output code
+    pool_pj: float  # per input of a pool or an addition
+    partial_sum_bits: int
+    buffer_read_pj_per_bit: float
+    buffer_write_pj_per_bit: float
+    buffer_bits_per_ns: float  # of one macro
+    digital_ops_per_ns: float  # of one macro's activation and pooling unit
+    hop_pj_per_bit: float
+    link_bits_per_ns: float
+    hop_ns: float
+    host_pj_per_bit: float
+    host_bits_per_ns: float
+    macro_leakage_uw: float
+    buffer_leakage_nw_per_bit: float
+    pulse_pj: float
+    verify_pj: float
+    mean_pulses: float  # of a cell in one programming
+    endurance_cycles: float  # programmings that a cell survives
+    cell_um2: float
+    row_um2: float  # driver and DAC of one word line
+    column_um2: float  # multiplexer and sample-and-hold of one bit line
+    adc_um2_per_bit: float
+    macro_digital_um2: float  # shift-add, accumulators, control
+    activation_um2: float  # of one macro's activation and pooling unit
+    router_um2: float
+    buffer_um2_per_bit: float
+
+
+@dataclass(frozen=True, slots=True)
 class ChipSpec:
     """Everything one chip file says.
 
@@ -247,7 +291,7 @@ class ChipSpec:
     dotted key to where its value comes from. ``digest`` is the SHA-256 of the canonical
     description, 64 hex digits; the chip sends the same. ``text`` is the file itself.
     ``models`` is what the simulator believes until a chip was measured; the emulated chip
-    never reads it, and a file may leave it out.
+    never reads it, and a file may leave it out. So is ``cost``, what ``cim.cost`` reckons with.
     """
 
     name: str
@@ -264,3 +308,4 @@ class ChipSpec:
     digest: str
     text: str = field(repr=False, default="")
     models: ModelSpec | None = None
+    cost: CostSpec | None = None

@@ -1,7 +1,7 @@
 """A network as the cost models see it: layers, shapes, bits and tiles, no weights and no graph.
 
-``mapping.workload`` makes one from a graph (``tiles`` empty: a model maps it by its own rule)
-or from a compiled program (``tiles`` as placed). Numpy is not needed to hold one.
+``mapping.workload`` makes one from a graph or from a compiled program. ``tiles`` is None for a
+model that maps layers by a rule of its own (``cim.mnsim``).
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 
+import numpy as np
+from numpy.typing import NDArray
+
 Shape3 = tuple[int, int, int]
+Ints = NDArray[np.int64]
 
 INPUT = "input"
 
@@ -33,18 +37,38 @@ class WorkKind(Enum):
         return self in (WorkKind.CONV, WorkKind.LINEAR)
 
 
-@dataclass(frozen=True, slots=True)
-class TileWork:
-    """One tile of a layer on its macro: logical ``rows`` x ``outputs``, a bit slice, a copy of the layer.
+@dataclass(frozen=True, slots=True, eq=False)
+class Tiles:
+    """The tiles of one layer, arrays int64 (tiles,), in order of slice, outputs, inputs, copy after copy.
 
-    Copy c of n answers every n-th output position from the c-th on.
+    A tile is a rectangle of the layer's matrix, inputs ``input0`` to ``input0 + rows`` and
+    outputs ``output0`` to ``output0 + outputs``, on ``macro``. A layer with ``copies`` answers
+    its output positions by all of them, each position by one. ``round`` is when it is written
+    on a chip that is too small for all layers at once.
     """
 
-    macro: int
-    rows: int
-    outputs: int
-    slice: int = 0
-    copy: int = 0
+    macro: Ints
+    input0: Ints
+    rows: Ints
+    output0: Ints
+    outputs: Ints
+    slice: Ints
+    copy: Ints
+    round: Ints
+
+    def __post_init__(self) -> None:
+        sizes = {len(getattr(self, name)) for name in self.__slots__}
+        if sizes != {len(self.macro)} or not len(self.macro):
+            raise ValueError(f"tiles: arrays of {sorted(sizes)} tiles; one size above 0 is needed")
+        if (
+            min(int(getattr(self, name).min()) for name in self.__slots__) < 0
+            or min(self.rows.min(), self.outputs.min()) < 1
+        ):
+            raise ValueError("tiles: a number is negative, or a tile has no rows or outputs")
+
+    @property
+    def copies(self) -> int:
+        return int(self.copy.max()) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +93,18 @@ class LayerWork:
     input_bits: int
     output_bits: int
     input_signed: bool = False
-    tiles: tuple[TileWork, ...] = ()
+    tiles: Tiles | None = None
 
     def __post_init__(self) -> None:
         if min(*self.in_shape, *self.out_shape, *self.kernel, *self.stride, *self.dilation, self.groups) < 1:
             raise ValueError(f"{self.name}: shapes, kernel, stride, dilation and groups must be at least 1")
         if self.kind.on_cells and (self.in_shape[0] % self.groups or self.out_shape[0] % self.groups):
-            raise ValueError(f"{self.name}: {self.in_shape[0]} and {self.out_shape[0]} channels in {self.groups} groups")
+            raise ValueError(
+                f"{self.name}: {self.in_shape[0]} and {self.out_shape[0]} channels in {self.groups} groups"
+            )
         if self.kind.on_cells and not 1 <= self.weight_bits <= 16:
             raise ValueError(f"{self.name}: {self.weight_bits}-bit weights; 1 to 16 are possible")
-        if not 1 <= min(self.input_bits, self.output_bits) or max(self.input_bits, self.output_bits) > 32:
+        if not min(self.input_bits, self.output_bits) >= 1 or max(self.input_bits, self.output_bits) > 32:
             raise ValueError(f"{self.name}: {self.input_bits}-bit inputs, {self.output_bits}-bit outputs; 1 to 32")
 
     @property
@@ -111,13 +137,36 @@ class Workload:
     layers: tuple[LayerWork, ...]
 
     def __post_init__(self) -> None:
+        if not self.layers:
+            raise ValueError(f"{self.name}: no layers")
         known = {INPUT}
         for layer in self.layers:
             missing = [name for name in layer.inputs if name not in known]
             if missing or layer.name in known or not layer.inputs:
-                raise ValueError(f"{layer.name}: inputs {layer.inputs} are not earlier layers, or the name is used twice")
+                raise ValueError(
+                    f"{layer.name}: inputs {layer.inputs} are not earlier layers, or the name is used twice"
+                )
             known.add(layer.name)
 
     @property
     def macs(self) -> int:
         return sum(layer.macs for layer in self.layers)
+
+    @property
+    def tiles(self) -> tuple[Tiles, ...]:
+        """Of every layer that has some."""
+        return tuple(layer.tiles for layer in self.layers if layer.tiles is not None)
+
+    @property
+    def highest_macro(self) -> int:
+        return max((int(t.macro.max()) for t in self.tiles), default=0)
+
+    @property
+    def input_data_bits(self) -> int:
+        """Bits of one image."""
+        return math.prod(self.input_shape) * self.input_bits
+
+    @property
+    def output_data_bits(self) -> int:
+        """Bits of the logits of one image."""
+        return math.prod(self.layers[-1].out_shape) * self.layers[-1].output_bits

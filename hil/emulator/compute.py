@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cim.converters import code_limits, conversions, input_planes
+from cim.converters import code_limits, conversions, input_cycles, input_planes
 from cim.correction import Correction, apply_correction, round_shift
 from cim.spec import ChipSpec
 from firmware_protocols.messages import LoadLayer, TileAddress
@@ -138,8 +138,8 @@ class TileConverter:
         for tile in tiles:
             serial = min(conversions(macro, tile.outputs), macro.adc.shared_by)
             for plane in input_planes(macro.inputs, drive.input_bits, drive.input_signed):
-                cycles = (1 << plane.width) - 1
-                read = timing.row_setup_ns + cycles * timing.input_cycle_ns + serial * timing.conversion_ns
+                cycles = input_cycles(macro.inputs, plane) * timing.input_cycle_ns
+                read = timing.row_setup_ns + cycles + serial * timing.conversion_ns
                 spent[tile.macro] = spent.get(tile.macro, 0.0) + read
         return round(max(spent.values()))
 

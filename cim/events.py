@@ -1,0 +1,143 @@
+"""What a layer asks of a chip for one image, counted: reads, cycles, conversions, sums, bits, nanoseconds.
+
+Counts are exact: a chip that runs the same tiles counts the same reads and conversions. Prices
+are in ``cim.cost``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.converters import conversions, input_cycles, input_planes
+from cim.spec import ChipSpec, Encoding, MacroSpec
+from cim.workload import LayerWork, Tiles, WorkKind
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerEvents:
+    """One layer, one image. ``…_ns`` are busy times of the busiest unit of a kind.
+
+    ``macros``, ``macro_ns``: which macros the tiles use and how long each is busy reading.
+    """
+
+    reads: int = 0  # reads of a tile, one for each input plane
+    row_cycles: int = 0  # word lines driven, times input cycles
+    cell_cycles: int = 0  # cells under driven rows, times input cycles
+    conversions: int = 0
+    partial_sums: int = 0  # sums of tiles added to others
+    cells: int = 0
+    outputs: int = 0  # output codes made
+    pooled: int = 0  # inputs of pools and additions
+    buffer_bits_written: float = 0.0
+    buffer_bits_read: float = 0.0
+    line_bits: float = 0.0  # capacity of the line buffers of all tiles
+    array_ns: float = 0.0
+    adc_ns: float = 0.0
+    buffer_ns: float = 0.0
+    digital_ns: float = 0.0
+    most_positions: int = 1  # of the copy that answers most
+    macros: Ints | None = None
+    macro_ns: Floats | None = None
+
+    @property
+    def read_ns(self) -> float:
+        """Busy time of the busiest macro."""
+        return float(self.macro_ns.max()) if self.macro_ns is not None else 0.0
+
+
+def count_events(layer: LayerWork, chip: ChipSpec, buffer_bits_per_ns: float, ops_per_ns: float) -> LayerEvents:
+    """Count one layer. Layers off the cells work at the macros that hold their inputs (``units`` of them: one)."""
+    if layer.kind.on_cells:
+        if layer.tiles is None:
+            raise ValueError(f"{layer.name}: no tiles; mapping.workload places them")
+        return _on_cells(layer, layer.tiles, chip, buffer_bits_per_ns, ops_per_ns)
+    codes = math.prod(layer.out_shape)
+    if layer.kind is WorkKind.MOVE:
+        return LayerEvents(most_positions=layer.positions)
+    window = math.prod(layer.kernel) if layer.kind in (WorkKind.MAX_POOL, WorkKind.AVG_POOL) else 1
+    inputs = codes * window * (len(layer.inputs) if layer.kind is WorkKind.ADD else 1)
+    written = math.prod(layer.in_shape) * len(layer.inputs) * layer.input_bits
+    read = inputs * layer.input_bits
+    return LayerEvents(
+        outputs=codes if layer.kind is not WorkKind.CONCAT else 0,
+        pooled=inputs if layer.kind in (WorkKind.MAX_POOL, WorkKind.AVG_POOL, WorkKind.ADD) else 0,
+        buffer_bits_written=written,
+        buffer_bits_read=read,
+        line_bits=_line_rows(layer) * layer.in_shape[2] * layer.in_shape[0] * layer.input_bits,
+        buffer_ns=max(written, read) / buffer_bits_per_ns,
+        digital_ns=inputs / ops_per_ns,
+        most_positions=layer.positions,
+    )
+
+
+def band_positions(layer: LayerWork, copies: int) -> Ints:
+    """Output positions that each copy answers: bands of whole output rows, the first ones a row longer."""
+    rows, more = divmod(layer.out_shape[1], copies)
+    return (rows + (np.arange(copies) < more)) * layer.out_shape[2]
+
+
+def tile_conversions(macro: MacroSpec, outputs: Ints) -> Ints:
+    """Conversions of one read of each tile (``cim.converters.conversions`` over an array)."""
+    once, twice = conversions(macro, 1), conversions(macro, 2)
+    return outputs * (twice - once) + (2 * once - twice)
+
+
+def _on_cells(
+    layer: LayerWork, tiles: Tiles, chip: ChipSpec, buffer_bits_per_ns: float, ops_per_ns: float
+) -> LayerEvents:
+    macro, timing = chip.macro, chip.timing
+    planes = input_planes(macro.inputs, layer.input_bits, layer.input_signed)
+    cycles = sum(input_cycles(macro.inputs, plane) for plane in planes)
+    band = band_positions(layer, tiles.copies)
+    answered = band[tiles.copy]  # positions by tile
+    converted = tile_conversions(macro, tiles.outputs)
+    serial = np.minimum(converted, macro.adc.shared_by)
+    array_ns = len(planes) * timing.row_setup_ns + cycles * timing.input_cycle_ns
+    adc_ns = len(planes) * timing.conversion_ns * serial
+    lines = tiles.rows * (2 if macro.encoding is Encoding.ROW_PAIRS else 1)
+    cells = tiles.rows * tiles.outputs * (2 if macro.paired else 1)
+    if macro.encoding is Encoding.OFFSET_COLUMN:
+        cells = cells + tiles.rows
+    kernel = math.prod(layer.kernel)
+    pixels = layer.in_shape[1] * layer.in_shape[2]
+    written = tiles.rows / kernel * layer.input_bits * pixels * answered / layer.positions
+    fresh = min(layer.stride[1], layer.kernel[1]) / layer.kernel[1]  # of a window, when it moves along a row
+    starts = answered / layer.out_shape[2]
+    read = tiles.rows * layer.input_bits * (answered * fresh + starts * (1 - fresh))
+    line = _line_rows(layer) * layer.in_shape[2] * tiles.rows / kernel * layer.input_bits
+    used, where = np.unique(tiles.macro, return_inverse=True)
+    of_copy = tiles.copy == 0
+    groups, sizes = np.unique(tiles.output0[of_copy], return_index=True)
+    outputs = math.prod(layer.out_shape)
+    return LayerEvents(
+        reads=int((answered * len(planes)).sum()),
+        row_cycles=int((answered * lines).sum()) * cycles,
+        cell_cycles=int((answered * cells).sum()) * cycles,
+        conversions=int((answered * converted).sum()) * len(planes),
+        partial_sums=int((answered * tiles.outputs).sum()) - outputs,
+        cells=int(cells.sum()),
+        outputs=outputs,
+        buffer_bits_written=float(written.sum()),
+        buffer_bits_read=float(read.sum()),
+        line_bits=float(line.sum()),
+        array_ns=float(np.bincount(where, answered * array_ns).max()),
+        adc_ns=float(np.bincount(where, answered * adc_ns).max()),
+        buffer_ns=float(np.bincount(where, np.maximum(written, read)).max()) / buffer_bits_per_ns,
+        digital_ns=float(tiles.outputs[of_copy][sizes].max()) * int(band.max()) / ops_per_ns if len(groups) else 0.0,
+        most_positions=int(band.max()),
+        macros=used,
+        macro_ns=np.bincount(where, answered * (array_ns + adc_ns)).astype(np.float64),
+    )
+
+
+def _line_rows(layer: LayerWork) -> int:
+    """Rows of the input that wait in a line buffer: the window's reach and the rows it steps by."""
+    reach = layer.dilation[0] * (layer.kernel[0] - 1) + layer.stride[0]
+    return min(reach, layer.in_shape[1])

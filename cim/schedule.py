@@ -1,0 +1,183 @@
+"""When the layers of one image work, and how soon the next image may follow."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.events import LayerEvents
+from cim.mesh import Traffic
+from cim.spec import CostSpec
+from cim.stream import backlog, serve, window_ready
+from cim.workload import INPUT, LayerWork, WorkKind, Workload
+
+Floats = NDArray[np.float64]
+
+RESOURCES = ("array", "adc", "buffer", "digital", "interconnect")
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Times of one image, ns, lists by layer. ``parts``: of the latency; 0 off the critical path.
+
+    ``host_ns``: image in and logits out. ``waiting_bits``: of inputs that wait for others to be joined.
+    """
+
+    start: list[float]
+    finish: list[float]
+    parts: list[float]
+    host_ns: float
+    latency_ns: float
+    waiting_bits: float
+
+
+def busy_times(
+    event: LayerEvents, moved: Traffic, i: int, price: CostSpec, pipelined: bool
+) -> tuple[float, float, float, float, float]:
+    """Busy time of one image by resource, ns, in the order of RESOURCES.
+
+    Links are shared by all layers that work at once: in a pipeline a layer's transfers last as
+    long as the busiest link on their way is busy with everyone's.
+    """
+    link_bits = float(moved.shared_bits[i] if pipelined else moved.own_bits[i])
+    return event.array_ns, event.adc_ns, event.buffer_ns, event.digital_ns, link_bits / price.link_bits_per_ns
+
+
+def schedule(
+    workload: Workload,
+    events: list[LayerEvents],
+    busy: list[tuple[float, float, float, float, float]],
+    moved: Traffic,
+    price: CostSpec,
+    pipelined: bool,
+) -> Schedule:
+    """When every layer starts and ends, and each one's part of the latency.
+
+    A position of a layer passes reads, buffer, digital unit and links, one behind the other, so the
+    layer serves positions at the pace of its slowest (``serve``) and each takes the sum of all.
+    """
+    _, height, width = workload.input_shape
+    pixel_ns = workload.input_shape[0] * workload.input_bits / price.host_bits_per_ns
+    arrival: Floats = (pixel_ns * np.arange(1.0, height * width + 1)).reshape(height, width)
+    done: dict[str, Floats] = {INPUT: arrival}
+    ends = {INPUT: float(arrival[-1, -1])}
+    starts: list[float] = []
+    cause: dict[str, str] = {}
+    free: dict[int, tuple[float, str]] = {}  # macro -> when the last layer left it
+    waiting_bits = 0.0
+    rounds = [0 if layer.tiles is None else int(layer.tiles.round.min()) for layer in workload.layers]
+    for i, (layer, event) in enumerate(zip(workload.layers, events, strict=True)):
+        after, blocker = 0.0, ""
+        if event.macros is not None:
+            after, blocker = max((free.get(m, (0.0, "")) for m in event.macros.tolist()), default=(0.0, ""))
+        if i and rounds[i] > max(rounds[:i]):
+            late = max(ends, key=lambda name: ends[name])
+            after, blocker = max((after, blocker), (ends[late], late))
+        ready = _ready(layer, done, pipelined)
+        latest = max(layer.inputs, key=lambda name: ends[name])
+        cause[layer.name] = blocker if after > ends[latest] else latest
+        copies = 1 if layer.tiles is None else layer.tiles.copies
+        service = max(event.read_ns, *busy[i][2:]) / event.most_positions
+        fill = (event.read_ns + event.buffer_ns + event.digital_ns) / event.most_positions
+        fill += moved.farthest[i] * price.hop_ns + busy[i][4] / event.most_positions
+        finish = _served(ready, service, fill, after, copies)
+        starts.append(max(float(ready.min()), after))
+        done[layer.name] = finish
+        ends[layer.name] = float(finish.max())
+        if event.macros is not None:
+            for m in event.macros.tolist():
+                free[m] = (ends[layer.name], layer.name)
+        if len(layer.inputs) > 1:
+            waiting_bits += _waiting(layer, done, finish, workload)
+    parts = dict.fromkeys(ends, 0.0)
+    here = workload.layers[-1].name
+    end = ends[here]
+    while here != INPUT:
+        before = cause[here]
+        parts[here] = ends[here] - ends[before]
+        here = before
+    sent = workload.output_data_bits / price.host_bits_per_ns
+    return Schedule(
+        starts,
+        [ends[layer.name] for layer in workload.layers],
+        [parts[layer.name] for layer in workload.layers],
+        ends[INPUT] + sent,
+        end + sent,
+        waiting_bits,
+    )
+
+
+def _ready(layer: LayerWork, done: Mapping[str, Floats], pipelined: bool) -> Floats:
+    """When the inputs of each output position are there, (out height, out width)."""
+    shape = layer.out_shape[1:]
+    if not pipelined:
+        return np.full(shape, max(float(done[name].max()) for name in layer.inputs))
+    ready = None
+    for name in dict.fromkeys(layer.inputs):
+        source = done[name]
+        if layer.kind is WorkKind.LINEAR or shape == (1, 1):
+            one = np.full(shape, float(source.max()))
+        else:
+            one = window_ready(source, shape, layer.kernel, layer.stride, layer.padding, layer.dilation)
+        ready = one if ready is None else np.maximum(ready, one)
+    assert ready is not None
+    return ready
+
+
+def _served(ready: Floats, service: float, fill: float, after: float, copies: int) -> Floats:
+    """Finish times (height, width): each copy serves its band of rows."""
+    lag = fill - service
+    if copies == 1:
+        return serve(ready.ravel() + lag, service, after + lag).reshape(ready.shape)
+    bands = np.array_split(ready, copies)
+    served = [serve(b.ravel() + lag, service, after + lag).reshape(b.shape) for b in bands if b.size]
+    return np.concatenate(served)
+
+
+def _waiting(layer: LayerWork, done: Mapping[str, Floats], finish: Floats, workload: Workload) -> float:
+    """Bits of the inputs of a joining layer that wait for the slowest of them."""
+    times = np.sort(finish, axis=None)
+    channels = {INPUT: workload.input_shape[0], **{other.name: other.out_shape[0] for other in workload.layers}}
+    return float(sum(backlog(done[name].ravel(), times) * channels[name] * layer.input_bits for name in layer.inputs))
+
+
+def interval(
+    layers: tuple[LayerWork, ...],
+    events: list[LayerEvents],
+    busy: list[tuple[float, float, float, float, float]],
+    moved: Traffic,
+    workload: Workload,
+    price: CostSpec,
+    times: Schedule,
+    pipelined: bool,
+) -> tuple[float, str]:
+    """Time between two images, and what sets it: the busiest macro, layer, link or the host's line."""
+    if not pipelined:
+        return times.latency_ns, "latency"
+    on_macro: dict[int, float] = {}
+    for event in events:
+        if event.macros is not None and event.macro_ns is not None:
+            for m, ns in zip(event.macros.tolist(), event.macro_ns.tolist(), strict=True):
+                on_macro[m] = on_macro.get(m, 0.0) + ns
+    limits = [(max(b[2:4]), layer.name) for layer, b in zip(layers, busy, strict=True)]
+    limits += [(event.read_ns, layer.name) for layer, event in zip(layers, events, strict=True)]
+    if on_macro:
+        hottest = max(on_macro, key=lambda m: on_macro[m])
+        limits.append((on_macro[hottest] * (1 + 1e-12), f"macro {hottest}"))
+    limits.append((moved.busiest_bits / price.link_bits_per_ns, "interconnect"))
+    limits.append((max(workload.input_data_bits, workload.output_data_bits) / price.host_bits_per_ns, "host link"))
+    best = max(limits)
+    for ns, name in limits:  # a layer rather than its macro, when it alone works there
+        if ns >= best[0] * (1 - 1e-9):
+            return best[0], name
+    return best
+
+
+def peak_power(start: Iterable[float], finish: Iterable[float], power: Sequence[float]) -> float:
+    """Largest sum of the powers of layers that work at one time."""
+    steps = sorted([*zip(start, power, strict=True), *((f, -p) for f, p in zip(finish, power, strict=True))])
+    return max(itertools.accumulate(p for _, p in steps), default=0.0)

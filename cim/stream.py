@@ -1,0 +1,56 @@
+"""When the output positions of a layer are done, given when their inputs are: queues without loops.
+
+A layer (or a copy of one) serves its positions one after the other, each once its last input
+pixel is there. With service time s and ready times r_i the finish times obey
+
+    f_i = max(f_{i−1}, r_i) + s   ⇒   f_i = s · (i + 1) + max_{j ≤ i} (r_j − s · j)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def serve(ready_ns: Floats, service_ns: float, free_ns: float) -> Floats:
+    """Finish times of positions in order, the server being free from ``free_ns`` on.
+
+    Example: ready at 0, 0, 50, service 10, free at 5: 15, 25, 60.
+    """
+    steps = service_ns * np.arange(len(ready_ns))
+    return np.asarray(np.maximum.accumulate(np.maximum(ready_ns, free_ns) - steps) + steps + service_ns)
+
+
+def window_ready(
+    finish_ns: Floats,
+    out_shape: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+) -> Floats:
+    """When the whole window of each output position is there, (out height, out width).
+
+    Args:
+        finish_ns: (height, width), when each input pixel is done; rising along each row.
+    """
+    height, width = finish_ns.shape
+    reach = (dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1))
+    right = np.clip(np.arange(out_shape[1]) * stride[1] + reach[1] - padding[1], 0, width - 1)
+    if kernel[0] >= height:
+        return np.broadcast_to(finish_ns[:, right].max(0), out_shape)
+    columns = finish_ns[:, right]
+    first = np.arange(out_shape[0]) * stride[0] - padding[0]
+    ready = columns[np.clip(first, 0, height - 1)]
+    for k in range(1, kernel[0]):
+        ready = np.maximum(ready, columns[np.clip(first + k * dilation[0], 0, height - 1)])
+    return ready
+
+
+def backlog(produced_ns: Floats, consumed_ns: Floats) -> int:
+    """Most positions that wait at once between two layers, both times in order of position."""
+    produced = np.searchsorted(np.sort(produced_ns), consumed_ns, side="right")
+    share = len(produced_ns) / len(consumed_ns)
+    return int(np.ceil(np.max(produced - np.arange(len(consumed_ns)) * share, initial=0.0)))

@@ -1,0 +1,221 @@
+"""A network as the cost models take it (``cim.workload``): from a graph, or from a compiled program."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from cim.spec import ChipSpec
+from cim.windows import Window
+from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
+from mapping.compile import lay_out
+from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, Shape, Slice, node_shapes
+from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp, lower
+from mapping.place import Place
+from mapping.program import (
+    AddStep,
+    AvgPoolStep,
+    ConcatStep,
+    ConductanceProgram,
+    FlattenStep,
+    MatrixStep,
+    MaxPoolStep,
+    PadChannelsStep,
+    RescaleStep,
+    SliceStep,
+    Step,
+    Tile,
+    TileGroup,
+)
+from mapping.tile import Piece
+
+LOGIT_BITS = 32
+
+
+def network_workload(
+    graph: NetworkGraph, spec: ChipSpec, *, weight_bits: int, activation_bits: int, name: str = "network"
+) -> Workload:
+    """Give the workload of a graph laid out on a chip, without quantising anything.
+
+    Raises:
+        CannotMap: too few macros.
+    """
+    ops = lower(graph)
+    pieces, places = lay_out([op.shape for op in ops if isinstance(op, MatrixOp)], spec, weight_bits)
+    return _workload(graph, ops, weight_bits, activation_bits, name, pieces, places)
+
+
+def unplaced_workload(
+    graph: NetworkGraph, *, weight_bits: int, activation_bits: int, name: str = "network"
+) -> Workload:
+    """The same for a cost model that maps layers by itself."""
+    return _workload(graph, lower(graph), weight_bits, activation_bits, name, {}, {})
+
+
+def _workload(
+    graph: NetworkGraph,
+    ops: Sequence[Op],
+    weight_bits: int,
+    activation_bits: int,
+    name: str,
+    pieces: Mapping[str, Sequence[Piece]],
+    places: Mapping[str, Sequence[Place]],
+) -> Workload:
+    nodes = node_shapes(graph)
+    shapes: dict[str, Shape] = {INPUT: graph.input_shape}
+    signed = {INPUT: True}
+    layers = []
+    for op in ops:
+        before, after = shapes[op.inputs[0]], nodes[op.output_node]
+        kind, window = _form(op, before)
+        last = op is ops[-1]
+        layers.append(
+            LayerWork(
+                name=op.name,
+                kind=kind,
+                inputs=op.inputs,
+                in_shape=_three(before),
+                out_shape=_three(after),
+                **window,
+                groups=op.weight.shape[0] if isinstance(op, MatrixOp) else 1,
+                weight_bits=weight_bits if isinstance(op, MatrixOp) else 0,
+                input_bits=activation_bits,
+                output_bits=LOGIT_BITS if last else activation_bits,
+                input_signed=signed[op.inputs[0]],
+                tiles=_tiles(pieces[op.name], places[op.name]) if op.name in pieces else None,
+            )
+        )
+        shapes[op.name] = after
+        signed[op.name] = op.low < 0 if not isinstance(op, PassOp) else signed[op.inputs[0]]
+    return Workload(name, graph.input_shape, activation_bits, tuple(layers))
+
+
+def program_workload(program: ConductanceProgram, name: str = "network") -> Workload:
+    """Give the workload of a compiled program: its tiles as placed, bits as quantised."""
+    shapes: dict[str, Shape] = {INPUT: program.input.shape}
+    codes = {INPUT: (program.input.bits, program.input.signed)}
+    layers = []
+    for step in program.steps:
+        sources = [shapes[name] for name in step.inputs]
+        after = step_shape(step, sources)
+        bits, signed = codes[step.inputs[0]]
+        matrix = step if isinstance(step, MatrixStep) else None
+        made = _codes_of(step, codes)
+        kind, window = _form(step, sources[0])
+        layers.append(
+            LayerWork(
+                name=step.name,
+                kind=kind,
+                inputs=step.inputs,
+                in_shape=_three(sources[0]),
+                out_shape=_three(after),
+                **window,
+                groups=_groups(matrix) if matrix else 1,
+                weight_bits=program.weight_bits if matrix else 0,
+                input_bits=bits,
+                output_bits=LOGIT_BITS if step is program.steps[-1] else made[0],
+                input_signed=signed,
+                tiles=_placed(matrix.group.tiles) if matrix else None,
+            )
+        )
+        shapes[step.name], codes[step.name] = after, made
+    return Workload(name, program.input.shape, program.input.bits, tuple(layers))
+
+
+def step_shape(step: Step, inputs: Sequence[Shape]) -> Shape:
+    """Shape of a step's output, without the batch axis."""
+    first = inputs[0]
+    match step:
+        case MatrixStep(group=group):
+            w = group.window
+            return (group.outputs,) if w is None else (group.outputs, w.out_height, w.out_width)
+        case MaxPoolStep() | AvgPoolStep():
+            w = Window(first[0], first[1], first[2], step.kernel, step.stride, step.padding)
+            return (
+                first[:1] if isinstance(step, AvgPoolStep) and step.flatten else (first[0], w.out_height, w.out_width)
+            )
+        case FlattenStep():
+            return (math.prod(first),)
+        case ConcatStep():
+            return (sum(shape[0] for shape in inputs), *first[1:])
+        case PadChannelsStep():
+            return (step.before + first[0] + step.after, *first[1:])
+        case SliceStep():
+            return (step.stop - step.start, -(-first[1] // step.step[0]), -(-first[2] // step.step[1]))
+    return first
+
+
+def _codes_of(step: Step, codes: Mapping[str, tuple[int, bool]]) -> tuple[int, bool]:
+    """Bits and sign of a step's output codes."""
+    rule = getattr(step, "requantise", None)
+    if rule is None:
+        return codes[step.inputs[0]]
+    return max(int(rule.high).bit_length(), int(-rule.low).bit_length() - 1) + (rule.low < 0), rule.low < 0
+
+
+def _groups(step: MatrixStep) -> int:
+    """Blocks on the diagonal of a layer's matrix."""
+    group = step.group
+    first = [t for t in group.tiles if t.outputs.start == 0 and t.multiplier == group.tiles[0].multiplier]
+    used = np.concatenate([np.arange(t.inputs.start, t.inputs.stop)[t.levels[:, 0] != 0] for t in first])
+    return group.inputs // max(len(used), 1)
+
+
+def _placed(tiles: Sequence[Tile]) -> Tiles:
+    place_of = {m: s for s, m in enumerate(sorted({t.multiplier for t in tiles}))}
+    return _columns(
+        (t.macro, t.inputs.start, len(t.inputs), t.outputs.start, len(t.outputs), place_of[t.multiplier], 0, 0)
+        for t in tiles
+    )
+
+
+def _tiles(pieces: Sequence[Piece], places: Sequence[Place]) -> Tiles:
+    return _columns(
+        (place.macro, p.inputs.start, len(p.inputs), p.outputs.start, len(p.outputs), p.slice, 0, 0)
+        for p, place in zip(pieces, places, strict=True)
+    )
+
+
+def _columns(rows: Iterable[tuple[int, ...]]) -> Tiles:
+    return Tiles(*np.array(list(rows), np.int64).T)
+
+
+def _three(shape: Shape) -> Shape3:
+    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
+
+
+def _form(part: Op | Step, before: Shape) -> tuple[WorkKind, dict[str, tuple[int, int]]]:
+    """What an operation or step does, and the window it moves over its input."""
+    if isinstance(part, PassOp):
+        return _form_of_node(part.node, before)
+    match part:
+        case MatrixOp(window=w) | MatrixStep(group=TileGroup(window=w)):
+            if w is None:
+                return WorkKind.LINEAR, {}
+            window = {"kernel": w.kernel, "stride": w.stride, "padding": w.padding, "dilation": w.dilation}
+            return WorkKind.CONV, window
+        case AvgPoolOp() | AvgPoolStep():
+            return WorkKind.AVG_POOL, {"kernel": part.kernel, "stride": part.stride, "padding": part.padding}
+        case AddOp() | AddStep():
+            return WorkKind.ADD, {}
+        case ConcatOp() | ConcatStep():
+            return WorkKind.CONCAT, {}
+        case ClampOp() | RescaleStep():
+            return WorkKind.CLAMP, {}
+    return _form_of_node(part, before)
+
+
+def _form_of_node(node: object, before: Shape) -> tuple[WorkKind, dict[str, tuple[int, int]]]:
+    match node:
+        case MaxPool() | MaxPoolStep():
+            return WorkKind.MAX_POOL, {"kernel": node.kernel, "stride": node.stride, "padding": node.padding}
+        case Slice() | SliceStep():
+            return WorkKind.MOVE, {"stride": node.step}
+        case Flatten() | FlattenStep():
+            size = _three(before)[1:]
+            return WorkKind.MOVE, {"kernel": size, "stride": size}
+        case PadChannels() | PadChannelsStep():
+            return WorkKind.MOVE, {}
+    raise TypeError(f"{type(node).__name__} is no operation")
