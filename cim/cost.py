@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cim.events import LayerEvents, count_events
 from cim.mesh import traffic
-from cim.schedule import RESOURCES, busy_times, interval, peak_power, schedule
+from cim.schedule import RESOURCES, busy_times, peak_power, schedule, shortest_interval
 from cim.spec import ChipSpec, CostSpec, Encoding
 from cim.transfers import transfers
 from cim.workload import Workload
@@ -189,14 +189,16 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
     layers = workload.layers
     events = [count_events(layer, chip, price.buffer_bits_per_ns, price.digital_ops_per_ns) for layer in layers]
     moved = traffic(transfers(workload, price.partial_sum_bits), len(layers), workload.highest_macro + 1)
-    busy = [busy_times(event, moved, i, price, pipelined) for i, event in enumerate(events)]
-    times = schedule(workload, events, busy, moved, price, pipelined)
+    busy = [busy_times(event, moved, i, price) for i, event in enumerate(events)]
+    interval_ns, limit = shortest_interval(workload, events, moved, price)
+    times = schedule(workload, events, moved, price, interval_ns, pipelined)
+    if not pipelined:
+        interval_ns, limit = times.latency_ns, "latency"
     energy = [_energy(event, moved.bit_hops[i], chip, price) for i, event in enumerate(events)]
     macros = np.unique(np.concatenate([e.macros for e in events if e.macros is not None] or [np.zeros(0, np.int64)]))
     cells_in_macro = _cells_of_a_macro(chip)
     waiting = times.waiting_bits
     buffer_bits = math.fsum([*(e.line_bits for e in events), waiting])
-    interval_ns, limit = interval(layers, events, busy, moved, workload, price, times, pipelined)
     leakage_pj = (len(macros) * price.macro_leakage_uw + buffer_bits * price.buffer_leakage_nw_per_bit * 1e-3) * 1e-3
     cells = sum(e.cells for e in events)
     pulse_ns = price.mean_pulses * (chip.timing.pulse_ns + chip.write.verify_reads * chip.timing.verify_ns)

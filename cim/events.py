@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.converters import conversions, input_cycles, input_planes
-from cim.spec import ChipSpec, Encoding, MacroSpec
+from cim.spec import ChipSpec, Encoding
 from cim.workload import LayerWork, Tiles, WorkKind
 
 Floats = NDArray[np.float64]
@@ -83,12 +83,6 @@ def band_positions(layer: LayerWork, copies: int) -> Ints:
     return (rows + (np.arange(copies) < more)) * layer.out_shape[2]
 
 
-def tile_conversions(macro: MacroSpec, outputs: Ints) -> Ints:
-    """Conversions of one read of each tile (``cim.converters.conversions`` over an array)."""
-    once, twice = conversions(macro, 1), conversions(macro, 2)
-    return outputs * (twice - once) + (2 * once - twice)
-
-
 def _on_cells(
     layer: LayerWork, tiles: Tiles, chip: ChipSpec, buffer_bits_per_ns: float, ops_per_ns: float
 ) -> LayerEvents:
@@ -97,43 +91,39 @@ def _on_cells(
     cycles = sum(input_cycles(macro.inputs, plane) for plane in planes)
     band = band_positions(layer, tiles.copies)
     answered = band[tiles.copy]  # positions by tile
-    converted = tile_conversions(macro, tiles.outputs)
-    serial = np.minimum(converted, macro.adc.shared_by)
+    positions, by_output = int(answered.sum()), int(answered @ tiles.outputs)
+    row_positions = answered * tiles.rows
+    by_row, by_cell = int(row_positions.sum()), int(row_positions @ tiles.outputs)
+    extra = int(macro.encoding is Encoding.OFFSET_COLUMN)  # the reference column
+    per_weight = 2 if macro.paired else 1
+    per_output = conversions(macro, 2) - conversions(macro, 1)
+    serial = np.minimum(per_output * tiles.outputs + extra, macro.adc.shared_by)
     array_ns = len(planes) * timing.row_setup_ns + cycles * timing.input_cycle_ns
     adc_ns = len(planes) * timing.conversion_ns * serial
-    lines = tiles.rows * (2 if macro.encoding is Encoding.ROW_PAIRS else 1)
-    cells = tiles.rows * tiles.outputs * (2 if macro.paired else 1)
-    if macro.encoding is Encoding.OFFSET_COLUMN:
-        cells = cells + tiles.rows
-    kernel = math.prod(layer.kernel)
-    pixels = layer.in_shape[1] * layer.in_shape[2]
-    written = tiles.rows / kernel * layer.input_bits * pixels * answered / layer.positions
-    fresh = min(layer.stride[1], layer.kernel[1]) / layer.kernel[1]  # of a window, when it moves along a row
-    starts = answered / layer.out_shape[2]
-    read = tiles.rows * layer.input_bits * (answered * fresh + starts * (1 - fresh))
-    line = _line_rows(layer) * layer.in_shape[2] * tiles.rows / kernel * layer.input_bits
-    used, where = np.unique(tiles.macro, return_inverse=True)
-    of_copy = tiles.copy == 0
-    groups, sizes = np.unique(tiles.output0[of_copy], return_index=True)
+    codes = layer.input_bits / math.prod(layer.kernel)  # bits of a pixel, by row
+    written = codes * layer.in_shape[1] * layer.in_shape[2] / layer.positions
+    fresh = min(layer.stride[1], layer.kernel[1]) / layer.kernel[1]  # of a window that moves along its row
+    read = layer.input_bits * (fresh + (1 - fresh) / layer.out_shape[2])
+    used = np.flatnonzero(np.bincount(tiles.macro))
     outputs = math.prod(layer.out_shape)
     return LayerEvents(
-        reads=int((answered * len(planes)).sum()),
-        row_cycles=int((answered * lines).sum()) * cycles,
-        cell_cycles=int((answered * cells).sum()) * cycles,
-        conversions=int((answered * converted).sum()) * len(planes),
-        partial_sums=int((answered * tiles.outputs).sum()) - outputs,
-        cells=int(cells.sum()),
+        reads=positions * len(planes),
+        row_cycles=by_row * cycles * (2 if macro.encoding is Encoding.ROW_PAIRS else 1),
+        cell_cycles=(by_cell * per_weight + by_row * extra) * cycles,
+        conversions=(by_output * per_output + positions * extra) * len(planes),
+        partial_sums=by_output - outputs,
+        cells=int(tiles.rows @ tiles.outputs) * per_weight + int(tiles.rows.sum()) * extra,
         outputs=outputs,
-        buffer_bits_written=float(written.sum()),
-        buffer_bits_read=float(read.sum()),
-        line_bits=float(line.sum()),
-        array_ns=float(np.bincount(where, answered * array_ns).max()),
-        adc_ns=float(np.bincount(where, answered * adc_ns).max()),
-        buffer_ns=float(np.bincount(where, np.maximum(written, read)).max()) / buffer_bits_per_ns,
-        digital_ns=float(tiles.outputs[of_copy][sizes].max()) * int(band.max()) / ops_per_ns if len(groups) else 0.0,
+        buffer_bits_written=by_row * written,
+        buffer_bits_read=by_row * read,
+        line_bits=int(tiles.rows.sum()) * codes * _line_rows(layer) * layer.in_shape[2],
+        array_ns=float(np.bincount(tiles.macro, answered).max()) * array_ns,
+        adc_ns=float(np.bincount(tiles.macro, answered * adc_ns).max()),
+        buffer_ns=float(np.bincount(tiles.macro, row_positions).max()) * max(written, read) / buffer_bits_per_ns,
+        digital_ns=int(tiles.outputs.max()) * int(band.max()) / ops_per_ns,
         most_positions=int(band.max()),
         macros=used,
-        macro_ns=np.bincount(where, answered * (array_ns + adc_ns)).astype(np.float64),
+        macro_ns=np.bincount(tiles.macro, answered * (array_ns + adc_ns))[used].astype(np.float64),
     )
 
 

@@ -34,16 +34,26 @@ class Traffic:
     """What the transfers of each layer ask of the mesh, arrays (layers,).
 
     ``bits``: moved between macros; ``bit_hops``: Σ bits · hops; ``farthest``: hops of the longest
-    way; ``own_bits``: load of the layer's busiest link by its own transfers; ``shared_bits``: the
-    largest load, by transfers of all layers, of a link that this layer uses.
+    way. ``loads``: bits over each link, (layers, links).
     """
 
     bits: Floats
     bit_hops: Floats
     farthest: Ints
-    own_bits: Floats
-    shared_bits: Floats
-    busiest_bits: float
+    loads: Floats
+
+    def transfer_ns(self, bits_per_ns: float, interval_ns: float) -> Floats:
+        """How long the transfers of each layer last for one image, (layers,).
+
+        A link that others keep busy for a share ρ of every interval leaves 1 − ρ of its rate:
+
+            t = max over links of own / (rate · (1 − ρ)),    ρ = (all − own) / (rate · interval)
+
+        ``interval_ns``: between images; ∞ when nobody else works.
+        """
+        others = (self.loads.sum(0) - self.loads) / (bits_per_ns * interval_ns)
+        left = np.maximum(1.0 - others, 1e-12)
+        return np.asarray(np.where(self.loads > 0, self.loads / left, 0.0).max(1, initial=0.0) / bits_per_ns)
 
 
 def side_of(macros: int) -> int:
@@ -74,14 +84,11 @@ def traffic(transfers: Transfers, layers: int, macros: int) -> Traffic:
         ],
         axis=1,
     )  # (layers, links)
-    total = loads.sum(0)
     return Traffic(
         bits=np.bincount(layer, bits, layers).astype(np.float64),
         bit_hops=np.bincount(layer, bits * hops, layers).astype(np.float64),
         farthest=farthest,
-        own_bits=loads.max(1, initial=0.0),
-        shared_bits=np.where(loads > 0, total, 0.0).max(1, initial=0.0),
-        busiest_bits=float(total.max(initial=0.0)),
+        loads=loads,
     )
 
 

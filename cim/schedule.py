@@ -35,24 +35,18 @@ class Schedule:
     waiting_bits: float
 
 
-def busy_times(
-    event: LayerEvents, moved: Traffic, i: int, price: CostSpec, pipelined: bool
-) -> tuple[float, float, float, float, float]:
-    """Busy time of one image by resource, ns, in the order of RESOURCES.
-
-    Links are shared by all layers that work at once: in a pipeline a layer's transfers last as
-    long as the busiest link on their way is busy with everyone's.
-    """
-    link_bits = float(moved.shared_bits[i] if pipelined else moved.own_bits[i])
-    return event.array_ns, event.adc_ns, event.buffer_ns, event.digital_ns, link_bits / price.link_bits_per_ns
+def busy_times(event: LayerEvents, moved: Traffic, i: int, price: CostSpec) -> tuple[float, float, float, float, float]:
+    """Busy time of one image by resource, ns, in the order of RESOURCES."""
+    link_ns = float(moved.loads[i].max(initial=0.0)) / price.link_bits_per_ns
+    return event.array_ns, event.adc_ns, event.buffer_ns, event.digital_ns, link_ns
 
 
 def schedule(
     workload: Workload,
     events: list[LayerEvents],
-    busy: list[tuple[float, float, float, float, float]],
     moved: Traffic,
     price: CostSpec,
+    interval_ns: float,
     pipelined: bool,
 ) -> Schedule:
     """When every layer starts and ends, and each one's part of the latency.
@@ -62,35 +56,38 @@ def schedule(
     """
     _, height, width = workload.input_shape
     pixel_ns = workload.input_shape[0] * workload.input_bits / price.host_bits_per_ns
+    transfer_ns = moved.transfer_ns(price.link_bits_per_ns, interval_ns if pipelined else np.inf)
     arrival: Floats = (pixel_ns * np.arange(1.0, height * width + 1)).reshape(height, width)
     done: dict[str, Floats] = {INPUT: arrival}
     ends = {INPUT: float(arrival[-1, -1])}
     starts: list[float] = []
     cause: dict[str, str] = {}
-    free: dict[int, tuple[float, str]] = {}  # macro -> when the last layer left it
+    free = np.zeros(workload.highest_macro + 1)  # when the last layer left a macro
+    left_by = np.zeros(workload.highest_macro + 1, np.int64)
     waiting_bits = 0.0
-    rounds = [0 if layer.tiles is None else int(layer.tiles.round.min()) for layer in workload.layers]
+    rounds = _rounds(workload)
     for i, (layer, event) in enumerate(zip(workload.layers, events, strict=True)):
         after, blocker = 0.0, ""
         if event.macros is not None:
-            after, blocker = max((free.get(m, (0.0, "")) for m in event.macros.tolist()), default=(0.0, ""))
-        if i and rounds[i] > max(rounds[:i]):
+            last = event.macros[free[event.macros].argmax()]
+            after, blocker = float(free[last]), workload.layers[left_by[last]].name
+        if i and rounds[i] > rounds[i - 1]:
             late = max(ends, key=lambda name: ends[name])
             after, blocker = max((after, blocker), (ends[late], late))
         ready = _ready(layer, done, pipelined)
+        ready[-1, -1] = max(ready[-1, -1], *(ends[name] for name in layer.inputs))  # it ends with its image
         latest = max(layer.inputs, key=lambda name: ends[name])
         cause[layer.name] = blocker if after > ends[latest] else latest
         copies = 1 if layer.tiles is None else layer.tiles.copies
-        service = max(event.read_ns, *busy[i][2:]) / event.most_positions
-        fill = (event.read_ns + event.buffer_ns + event.digital_ns) / event.most_positions
-        fill += moved.farthest[i] * price.hop_ns + busy[i][4] / event.most_positions
+        service = max(event.read_ns, event.buffer_ns, event.digital_ns, transfer_ns[i]) / event.most_positions
+        fill = (event.read_ns + event.buffer_ns + event.digital_ns + transfer_ns[i]) / event.most_positions
+        fill += moved.farthest[i] * price.hop_ns
         finish = _served(ready, service, fill, after, copies)
         starts.append(max(float(ready.min()), after))
         done[layer.name] = finish
         ends[layer.name] = float(finish.max())
         if event.macros is not None:
-            for m in event.macros.tolist():
-                free[m] = (ends[layer.name], layer.name)
+            free[event.macros], left_by[event.macros] = ends[layer.name], i
         if len(layer.inputs) > 1:
             waiting_bits += _waiting(layer, done, finish, workload)
     parts = dict.fromkeys(ends, 0.0)
@@ -125,7 +122,7 @@ def _ready(layer: LayerWork, done: Mapping[str, Floats], pipelined: bool) -> Flo
             one = window_ready(source, shape, layer.kernel, layer.stride, layer.padding, layer.dilation)
         ready = one if ready is None else np.maximum(ready, one)
     assert ready is not None
-    return ready
+    return np.array(ready)
 
 
 def _served(ready: Floats, service: float, fill: float, after: float, copies: int) -> Floats:
@@ -145,36 +142,44 @@ def _waiting(layer: LayerWork, done: Mapping[str, Floats], finish: Floats, workl
     return float(sum(backlog(done[name].ravel(), times) * channels[name] * layer.input_bits for name in layer.inputs))
 
 
-def interval(
-    layers: tuple[LayerWork, ...],
-    events: list[LayerEvents],
-    busy: list[tuple[float, float, float, float, float]],
-    moved: Traffic,
-    workload: Workload,
-    price: CostSpec,
-    times: Schedule,
-    pipelined: bool,
+def shortest_interval(
+    workload: Workload, events: Sequence[LayerEvents], moved: Traffic, price: CostSpec
 ) -> tuple[float, str]:
-    """Time between two images, and what sets it: the busiest macro, layer, link or the host's line."""
-    if not pipelined:
-        return times.latency_ns, "latency"
-    on_macro: dict[int, float] = {}
-    for event in events:
-        if event.macros is not None and event.macro_ns is not None:
-            for m, ns in zip(event.macros.tolist(), event.macro_ns.tolist(), strict=True):
-                on_macro[m] = on_macro.get(m, 0.0) + ns
-    limits = [(max(b[2:4]), layer.name) for layer, b in zip(layers, busy, strict=True)]
-    limits += [(event.read_ns, layer.name) for layer, event in zip(layers, events, strict=True)]
-    if on_macro:
-        hottest = max(on_macro, key=lambda m: on_macro[m])
-        limits.append((on_macro[hottest] * (1 + 1e-12), f"macro {hottest}"))
-    limits.append((moved.busiest_bits / price.link_bits_per_ns, "interconnect"))
+    """Time between two images in a pipeline, and what sets it: the busiest layer, macro, link or the host's line.
+
+    Rounds come one after the other, so their intervals add up; the busiest of the longest one is named.
+    """
+    rounds = _rounds(workload)
+    found = [_busiest(workload, events, moved, price, [r == now for r in rounds]) for now in range(max(rounds) + 1)]
+    return sum(ns for ns, _ in found), max(found)[1]
+
+
+def _busiest(
+    workload: Workload, events: Sequence[LayerEvents], moved: Traffic, price: CostSpec, here: Sequence[bool]
+) -> tuple[float, str]:
+    """What limits the layers that are ``here``."""
+    on_macro = np.zeros(workload.highest_macro + 1)
+    limits = [(0.0, "nothing")]
+    for layer, event, counts in zip(workload.layers, events, here, strict=True):
+        if counts:
+            limits.append((max(event.read_ns, event.buffer_ns, event.digital_ns), layer.name))
+            if event.macros is not None and event.macro_ns is not None:
+                on_macro[event.macros] += event.macro_ns
+    hottest = int(on_macro.argmax())
+    limits.append((float(on_macro[hottest]), f"macro {hottest}"))
+    limits.append((float(moved.loads[list(here)].sum(0).max(initial=0.0)) / price.link_bits_per_ns, "interconnect"))
     limits.append((max(workload.input_data_bits, workload.output_data_bits) / price.host_bits_per_ns, "host link"))
-    best = max(limits)
-    for ns, name in limits:  # a layer rather than its macro, when it alone works there
-        if ns >= best[0] * (1 - 1e-9):
-            return best[0], name
-    return best
+    best = max(ns for ns, _ in limits)
+    return next((best, name) for ns, name in limits if ns >= best * (1 - 1e-9))
+
+
+def _rounds(workload: Workload) -> list[int]:
+    """When each layer runs on a chip that is written several times; layers off the cells follow those before them."""
+    rounds: list[int] = []
+    for layer in workload.layers:
+        before = rounds[-1] if rounds else 0
+        rounds.append(max(before, 0 if layer.tiles is None else int(layer.tiles.round.min())))
+    return rounds
 
 
 def peak_power(start: Iterable[float], finish: Iterable[float], power: Sequence[float]) -> float:

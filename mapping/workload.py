@@ -112,7 +112,6 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
                 in_shape=_three(sources[0]),
                 out_shape=_three(after),
                 **window,
-                groups=_groups(matrix) if matrix else 1,
                 weight_bits=program.weight_bits if matrix else 0,
                 input_bits=bits,
                 output_bits=LOGIT_BITS if step is program.steps[-1] else made[0],
@@ -153,14 +152,6 @@ def _codes_of(step: Step, codes: Mapping[str, tuple[int, bool]]) -> tuple[int, b
     if rule is None:
         return codes[step.inputs[0]]
     return max(int(rule.high).bit_length(), int(-rule.low).bit_length() - 1) + (rule.low < 0), rule.low < 0
-
-
-def _groups(step: MatrixStep) -> int:
-    """Blocks on the diagonal of a layer's matrix."""
-    group = step.group
-    first = [t for t in group.tiles if t.outputs.start == 0 and t.multiplier == group.tiles[0].multiplier]
-    used = np.concatenate([np.arange(t.inputs.start, t.inputs.stop)[t.levels[:, 0] != 0] for t in first])
-    return group.inputs // max(len(used), 1)
 
 
 def _placed(tiles: Sequence[Tile]) -> Tiles:

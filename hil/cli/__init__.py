@@ -2,7 +2,7 @@
 
 Each command parses, calls one function of a room below, and prints. Nothing here is worth a
 test of its own beyond the words; torch and the rooms are imported inside the commands, so that
-``hil --help`` answers at once. The commands are in ``deploying``, ``believing`` and ``bench``.
+``hil --help`` answers at once. The commands are in ``deploying``, ``believing``, ``estimating`` and ``bench``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import traceback
 
 import typer
 
-from hil.cli import believing, bench, deploying
+from hil.cli import believing, bench, deploying, estimating
 from hil.cli.words import complain
 from hil.errors import ExitCode, HilError
 
@@ -32,6 +32,7 @@ for command in (
     believing.fit,
     deploying.compile,
     believing.simulate,
+    estimating.estimate,
     bench.emulate,
     bench.chips,
     bench.ports,
@@ -54,6 +55,7 @@ EXIT_CODES = {
     "cim.calibration.NotCalibrated": ExitCode.MISMATCH,
     "cim.fit_cells.TooFewCells": ExitCode.DEVICE,
     "cim.fit.TooFewVectors": ExitCode.DEVICE,
+    "cim.cost.NoCostModel": ExitCode.BAD_FILE,
     "mapping.errors.CannotMap": ExitCode.CANNOT_MAP,
     "mapping.errors.NewerVersion": ExitCode.MISMATCH,
     "mapping.errors.ProgramFileError": ExitCode.BAD_FILE,

@@ -125,3 +125,12 @@ def floats(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{text!r} is no list of numbers", hint="write 0.5,0.5,0.5") from None
+
+
+def whole_numbers(text: str | None, what: str) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{text!r} is no {what}", hint="write whole numbers: 3,32,32") from None

@@ -127,8 +127,8 @@ def test_broken_toml_names_the_line() -> None:
 
 def test_a_newer_major_version_is_told_apart() -> None:
     with pytest.raises(NewerChipFile):
-        parse_chip(LAB.replace('version = "1.1"', 'version = "2.0"'), "x")
-    parse_chip(LAB.replace('version = "1.1"', 'version = "1.7"'), "x")
+        parse_chip(LAB.replace('version = "1.2"', 'version = "2.0"'), "x")
+    parse_chip(LAB.replace('version = "1.2"', 'version = "1.7"'), "x")
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
@@ -139,9 +139,9 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
 
 
 def without_models(text: str) -> str:
-    """The text as files of version 1.0 are: no [models]."""
+    """The text as files of version 1.0 are: no [models], no [cost]."""
     start, end = text.index("[models]"), text.index("[sample]")
-    return (text[:start] + text[end:]).replace('version = "1.1"', 'version = "1.0"')
+    return (text[:start] + text[end:]).replace('version = "1.2"', 'version = "1.0"')
 
 
 def test_a_file_of_version_1_0_loads_and_keeps_its_digest() -> None:
@@ -149,6 +149,14 @@ def test_a_file_of_version_1_0_loads_and_keeps_its_digest() -> None:
     assert old.models is None
     assert old.digest == "c43c96b87d7f23a6c32489538e04033109355910ee788df1c95d3134a5dae7d3"
     assert parse_chip(render_chip(old), "again").digest == old.digest
+
+
+def test_a_file_of_version_1_1_loads_without_prices_and_keeps_its_digest() -> None:
+    start, end = LAB.index("[cost]"), LAB.index("[sample]")
+    old = parse_chip((LAB[:start] + LAB[end:]).replace('version = "1.2"', 'version = "1.1"'), "old.toml")
+    assert old.cost is None
+    assert old.models is not None
+    assert old.digest == load_chip("lab-128").digest
 
 
 def test_the_digest_ignores_the_models_that_are_believed() -> None:

@@ -1,0 +1,51 @@
+"""The command that says what a network costs on a chip."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hil.cli.words import Chip, Json, Macros, print_result, whole_numbers
+from hil.errors import ExitCode, UsageError
+
+
+def estimate(
+    network: Annotated[str, typer.Argument(help="program.h5, net.pt, or an architecture: lenet5, vgg8, resnet18 …")],
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    weight_bits: Annotated[
+        int | None, typer.Option(min=2, max=8, help="default: the network file's, else 4", show_default=False)
+    ] = None,
+    activation_bits: Annotated[
+        int | None, typer.Option(min=2, max=8, help="default: the network file's, else 8", show_default=False)
+    ] = None,
+    input_shape: Annotated[
+        str | None, typer.Option("--input", help="channels,height,width of an architecture", show_default=False)
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="images that follow each other")] = 1,
+    no_pipeline: Annotated[
+        bool, typer.Option("--no-pipeline", help="a layer begins when its inputs are complete")
+    ] = False,
+    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
+    as_json: Json = False,
+) -> int:
+    """Estimate latency, energy, power, area and wear of a network on a chip, without a chip."""
+    from hil.costs import cost_json, cost_lines, estimate_network
+
+    shape = whole_numbers(input_shape, "input shape")
+    if shape is not None and len(shape) != 3:
+        raise UsageError(f"{input_shape!r} is no input shape", hint="write channels,height,width: 3,32,32")
+    cost = estimate_network(
+        network,
+        chip,
+        macros=macros,
+        weight_bits=weight_bits,
+        activation_bits=activation_bits,
+        input_shape=(shape[0], shape[1], shape[2]) if shape else None,
+        batch=batch,
+        pipelined=not no_pipeline,
+        trust=trust_model,
+    )
+    print_result(cost_lines(cost), cost_json(cost), as_json)
+    return ExitCode.DONE

@@ -1,0 +1,94 @@
+"""Workloads of graphs and of compiled programs, and what a chip counts when it runs them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cim.chipfile import idealised, load_chip
+from cim.cost import estimate
+from cim.workload import LayerWork, Workload
+from hil.corrections import nominal_corrections
+from hil.emulator.chip import EmulatedChip
+from hil.infer import MeasuredLayers
+from hil.open import connect
+from hil.program import program_chip
+from hil.transports.in_process import InProcessTransport
+from hil.watch import Watch
+from mapping.architectures import build
+from mapping.compile import compile_network
+from mapping.execute import run
+from mapping.graph import NetworkGraph
+from mapping.netfile import NetworkFile
+from mapping.workload import network_workload, program_workload, unplaced_workload
+
+TEN = tuple("0123456789")
+NETWORKS = [
+    ("lenet5", {}),
+    ("cifar_resnet8_a", {}),
+    ("cifar_resnet8_b", {}),
+    ("mobilenet_v2_tiny", {"width": 0.25, "depth": 1}),
+]
+
+
+def graph_of(name: str, options: dict[str, float]) -> NetworkGraph:
+    return build(name, classes=TEN, rng=np.random.default_rng(1), **options)
+
+
+def network_of(graph: NetworkGraph) -> NetworkFile:
+    channels, height, width = graph.input_shape
+    images = np.random.default_rng(2).integers(0, 256, (4, height, width, channels))
+    return NetworkFile(graph, 4, 8, images.astype(np.uint8))
+
+
+def plain(layer: LayerWork) -> dict[str, object]:
+    """Everything but the tiles and what only quantising tells."""
+    hidden = ("tiles", "input_signed", "groups")
+    return {name: getattr(layer, name) for name in LayerWork.__dataclass_fields__ if name not in hidden}
+
+
+def placed(work: Workload) -> list[list[int]]:
+    return [
+        column.tolist() for layer in work.tiles for column in (layer.macro, layer.rows, layer.outputs, layer.input0)
+    ]
+
+
+@pytest.mark.parametrize(("name", "options"), NETWORKS)
+def test_a_graph_and_its_program_are_the_same_work(name: str, options: dict[str, float]) -> None:
+    spec = load_chip("lab-128", macros=200)
+    graph = graph_of(name, options)
+    program = compile_network(network_of(graph), spec)
+    from_graph = network_workload(graph, spec, weight_bits=4, activation_bits=8)
+    from_program = program_workload(program)
+    assert [plain(layer) for layer in from_graph.layers] == [plain(layer) for layer in from_program.layers]
+    assert placed(from_graph) == placed(from_program)
+    unplaced = unplaced_workload(graph, weight_bits=4, activation_bits=8)
+    assert [plain(layer) for layer in unplaced.layers] == [plain(layer) for layer in from_graph.layers]
+    assert unplaced.tiles == ()
+
+
+@pytest.mark.parametrize("chip", ["lab-128", "a111", "neurram-256", "yao-2020"])
+@pytest.mark.parametrize(("name", "options"), [NETWORKS[0], NETWORKS[3]])
+def test_a_chip_counts_the_conversions_and_the_time_that_the_estimate_says(
+    name: str, options: dict[str, float], chip: str
+) -> None:
+    spec = idealised(load_chip(chip, macros=400))
+    program = compile_network(network_of(graph_of(name, options)), spec)
+    cost = estimate(program_workload(program), spec)
+    with connect(InProcessTransport(EmulatedChip(spec, 0), "emulated:ideal"), spec=spec) as driver:
+        program_chip(driver, program, sample=0, watch=Watch())
+        multiply = MeasuredLayers(driver, program, nominal_corrections(program))
+        before = driver.chip_time_ns
+        run(program, program.calibration_images[:1], multiply)
+        assert driver.chip_time_ns - before == cost.chip_time_ns
+        for layer in cost.layers:
+            if layer.macros:
+                assert multiply.conversions[layer.name].total == layer.conversions, layer.name
+
+
+def test_macs_are_those_of_the_layers() -> None:
+    work = unplaced_workload(graph_of("lenet5", {}), weight_bits=4, activation_bits=8)
+    macs = {layer.name: layer.macs for layer in work.layers if layer.macs}
+    assert next(iter(macs.values())) == 28 * 28 * 6 * 25
+    resnet = unplaced_workload(graph_of("cifar_resnet20_a", {}), weight_bits=4, activation_bits=8)
+    assert resnet.macs == 40_551_040
