@@ -77,23 +77,20 @@ def counted_layers(workload: Workload) -> tuple[CountedLayer, ...]:
     """
     if not any(layer.kind.on_cells for layer in workload.layers):
         raise MnsimError(f"{workload.name}: none of its {len(workload.layers)} layers is on cells")
-    place: dict[str, int] = {}
-    sources: dict[str, tuple[int, ...]] = {INPUT: ()}
-    kept: list[LayerWork] = []
+    sources: dict[str, tuple[int, ...]] = {INPUT: ()}  # counted layers that a name stands for
+    kept: list[tuple[LayerWork, tuple[int, ...]]] = []
     readers: list[list[int]] = []
     for layer in workload.layers:
         reads = tuple(sorted({i for name in layer.inputs for i in sources[name]}))
         if layer.kind not in KINDS:
             sources[layer.name] = reads
             continue
-        place[layer.name] = len(kept)
         for i in reads:
             readers[i].append(len(kept))
         sources[layer.name] = (len(kept),)
-        kept.append(layer)
+        kept.append((layer, reads))
         readers.append([])
-    reads_of = [tuple(sorted({i for name in layer.inputs for i in sources[name]})) for layer in kept]
-    return tuple(_counted(layer, reads_of[n], tuple(readers[n])) for n, layer in enumerate(kept))
+    return tuple(_counted(layer, reads, tuple(readers[n])) for n, (layer, reads) in enumerate(kept))
 
 
 def _counted(layer: LayerWork, producers: tuple[int, ...], readers: tuple[int, ...]) -> CountedLayer:
