@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from cim.spec import (
 )
 
 FORMAT = "hil.chip"
+COST_FORMAT = "hil.cost"  # files of the same folder and form that hold a cost model's chip (cim.mnsim)
 VERSION = (1, 2)  # 1.1: [models]; 1.2: [cost]
 MAX_FILE_BYTES = 1 << 20
 SOURCE = re.compile(r"(measured: .+|published: .+|assumed(: .+)?)")
@@ -52,8 +53,10 @@ class NewerChipFile(ChipFileError):
 
 
 def chip_names() -> list[str]:
-    """Names of the chip files that come with the package."""
-    return sorted(p.name[:-5] for p in resources.files("cim").joinpath("chips").iterdir() if p.name.endswith(".toml"))
+    """Names of the chip files that come with the package; those of cost models are not among them."""
+    files = [p for p in resources.files("cim").joinpath("chips").iterdir() if p.name.endswith(".toml")]
+    own = re.compile(f'^format = "{re.escape(FORMAT)}"$', re.MULTILINE)
+    return sorted(p.name[:-5] for p in files if own.search(p.read_text("utf-8")))
 
 
 def load_chip(name_or_path: str | Path, *, macros: int | None = None) -> ChipSpec:
@@ -66,20 +69,30 @@ def load_chip(name_or_path: str | Path, *, macros: int | None = None) -> ChipSpe
     Raises:
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
     """
-    name = str(name_or_path)
+    text, origin = chip_text(str(name_or_path))
+    return parse_chip(text, origin, macros=macros)
+
+
+def chip_text(name: str, known: Callable[[], Sequence[str]] = chip_names) -> tuple[str, str]:
+    """Text of a shipped file (by name) or of a user's (by path), and what to call it in errors.
+
+    ``known`` gives the names that an error lists.
+
+    Raises:
+        ChipFileError: no such name, or a file that cannot be read.
+    """
     if not name.endswith(".toml"):
-        if name not in chip_names():
-            raise ChipFileError(name, 0, "", f"no such chip; there are {', '.join(chip_names())}, or a path to a .toml")
-        text = resources.files("cim").joinpath("chips", f"{name}.toml").read_text("utf-8")
-        return parse_chip(text, f"{name}.toml", macros=macros)
+        file = resources.files("cim").joinpath("chips", f"{name}.toml")
+        if not re.fullmatch(r"[\w-]+", name) or not file.is_file():
+            raise ChipFileError(name, 0, "", f"no such chip; there are {', '.join(known())}, or a path to a .toml")
+        return file.read_text("utf-8"), f"{name}.toml"
     try:
         path = Path(name)
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ChipFileError(name, 0, "", f"larger than {MAX_FILE_BYTES} bytes, so not a chip file")
-        text = path.read_text("utf-8")
+        return path.read_text("utf-8"), name
     except (OSError, UnicodeDecodeError) as error:
         raise ChipFileError(name, 0, "", f"cannot be read ({error})") from error
-    return parse_chip(text, name, macros=macros)
 
 
 def parse_chip(text: str, origin: str, *, macros: int | None = None) -> ChipSpec:
@@ -172,7 +185,7 @@ class _Reader:
 
     def __init__(self, text: str, origin: str) -> None:
         self.text, self.origin = text, origin
-        self.lines = _field_lines(text)
+        self.lines = field_lines(text)
         self.provenance: dict[str, str] = {}
 
     def fail(self, field: str, text: str) -> ChipFileError:
@@ -196,6 +209,9 @@ class _Reader:
         return _with_digest(spec)
 
     def _check_version(self, data: Mapping[str, Any]) -> None:
+        if data.get("format") == COST_FORMAT:
+            model = data.get("model")
+            raise self.fail("format", f"is a cost model ({model}) for `hil estimate`, not a chip to program")
         if data.get("format") != FORMAT:
             raise self.fail("format", f"is {data.get('format')!r}, a chip file says {FORMAT!r}")
         match = re.fullmatch(r"(\d+)\.(\d+)", str(data.get("version")))
@@ -262,7 +278,7 @@ class _Reader:
         )
 
 
-def _field_lines(text: str) -> dict[str, int]:
+def field_lines(text: str) -> dict[str, int]:
     """Line of each section and dotted field."""
     lines: dict[str, int] = {}
     section = ""

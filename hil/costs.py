@@ -15,7 +15,7 @@ from hil.errors import UsageError
 from mapping.program_file import load_program
 from mapping.workload import network_workload, program_workload
 
-FORMAT = "hil.cost/1.0"
+FORMAT = "hil.estimate/1.0"
 CLASSES = 10  # of a named architecture
 
 

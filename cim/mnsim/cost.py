@@ -1,0 +1,157 @@
+"""Latency, area, power and energy of one network on one MNSIM 2.0 configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cim.mnsim.buffers import sram
+from cim.mnsim.components import adder_um2, components
+from cim.mnsim.config import MnsimConfig
+from cim.mnsim.latency import PositionTimes, position_times
+from cim.mnsim.layers import CountedLayer, LayerKind, counted_layers
+from cim.mnsim.mapping import ChipMapping, LayerMapping, map_layers
+from cim.mnsim.parts import Parts, summed
+from cim.mnsim.pipeline import Span, spans
+from cim.mnsim.power import layer_power_w
+from cim.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """One layer. The module sums of ``latency_ns`` are over output positions and take no account of waiting.
+
+    ``latency_ns.buffer_read`` contains the read that ``merge_ns`` contains too; ``busy_ns`` counts it once.
+    """
+
+    layer: CountedLayer
+    mapping: LayerMapping
+    begin_ns: float
+    finish_ns: float
+    latency_ns: Parts
+    intra_tile_ns: float
+    merge_ns: float
+    transfer_ns: float
+    busy_ns: float
+    area_um2: Parts
+    power_w: Parts
+    energy_nj: Parts
+
+    @property
+    def area_total_um2(self) -> float:
+        return self.area_um2.total
+
+    @property
+    def power_total_w(self) -> float:
+        return self.power_w.total
+
+    @property
+    def energy_total_nj(self) -> float:
+        """Quirk: the energy of adders is left out."""
+        return self.energy_nj.total - self.energy_nj.adder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MnsimCost:
+    """One image through the network. Parts are sums over layers and what all layers share.
+
+    Quirk: that share (global buffer, adders of element-wise layers) is in the parts, not in the totals.
+    """
+
+    workload: str
+    layers: tuple[LayerCost, ...]
+    tiles: int
+    input_buffer_kb: float
+    output_buffer_kb: float
+    global_buffer_kb: float
+    latency_ns: float
+    area_um2: Parts
+    power_w: Parts
+    energy_nj: Parts
+    area_total_um2: float
+    power_total_w: float
+    energy_total_nj: float
+
+    @property
+    def edp_mj_ms(self) -> float:
+        """Energy in mJ · latency in ms. Example: 4.45 mJ in 5.15 ms is 22.9."""
+        return self.energy_total_nj * 1e-6 * self.latency_ns * 1e-6
+
+
+def estimate_mnsim(workload: Workload, config: MnsimConfig) -> MnsimCost:
+    """What MNSIM 2.0 says of ``workload`` on ``config``.
+
+    Weight and activation bits are those of the workload's layers (MNSIM's own networks: 9 and 9).
+
+    Raises:
+        MnsimError: a network that MNSIM 2.0 cannot express on this configuration.
+    """
+    layers = counted_layers(workload)
+    mapping = map_layers(layers, config)
+    parts = components(config, mapping)
+    times = tuple(position_times(layer, own, parts, config) for layer, own in zip(layers, mapping.layers, strict=True))
+    found = spans(layers, times, config.chip.pipeline)
+    rows = tuple(
+        _layer_cost(layer, own, t, span, parts.tile_area_um2 * own.tiles, layer_power_w(layer, own, parts, config))
+        for layer, own, t, span in zip(layers, mapping.layers, times, found, strict=True)
+    )
+    shared = _shared(layers, mapping, config)
+    return MnsimCost(
+        workload=workload.name,
+        layers=rows,
+        tiles=mapping.tiles,
+        input_buffer_kb=mapping.input_buffer_kb,
+        output_buffer_kb=mapping.output_buffer_kb,
+        global_buffer_kb=mapping.global_buffer_kb,
+        latency_ns=max(row.finish_ns for row in rows),
+        area_um2=summed((*(row.area_um2 for row in rows), shared.area_um2)),
+        power_w=summed((*(row.power_w for row in rows), shared.power_w)),
+        energy_nj=summed((*(row.energy_nj for row in rows), shared.energy_nj)),
+        area_total_um2=sum(row.area_total_um2 for row in rows),
+        power_total_w=sum(row.power_total_w for row in rows),
+        energy_total_nj=sum(row.energy_total_nj for row in rows),
+    )
+
+
+def _layer_cost(
+    layer: CountedLayer, own: LayerMapping, times: PositionTimes, span: Span, area_um2: Parts, power_w: Parts
+) -> LayerCost:
+    latency_ns, n = times.summed_ns, times.positions
+    intra, merge, transfer = (n * t for t in (times.intra_tile_ns, times.merge_ns, times.transfer_ns))
+    return LayerCost(
+        layer=layer,
+        mapping=own,
+        begin_ns=span.begin_ns,
+        finish_ns=span.finish_ns,
+        latency_ns=latency_ns,
+        intra_tile_ns=intra,
+        merge_ns=merge,
+        transfer_ns=transfer,
+        busy_ns=latency_ns.total - n * times.merge_read_ns + intra + merge + transfer,
+        area_um2=area_um2,
+        power_w=power_w,
+        energy_nj=power_w.times(latency_ns),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    area_um2: Parts
+    power_w: Parts
+    energy_nj: Parts
+
+
+def _shared(layers: tuple[CountedLayer, ...], mapping: ChipMapping, config: MnsimConfig) -> _Shared:
+    """Global buffer and adders of element-wise layers, (operands − 1) · C · bits of adder.
+
+    Quirks: the buffer has no energy; an adder's energy is power / frequency in MHz, once an image and in nJ.
+    """
+    buffer, bits = sram(mapping.global_buffer_kb, config), 0
+    for layer in layers:
+        if layer.kind is LayerKind.ELEMENT_WISE:
+            bits += (layer.operands - 1) * layer.channels_in * layer.input_bits
+    adders_w = config.digital.adder_w_per_bit * bits
+    return _Shared(
+        Parts(buffer=buffer.area_um2, adder=adder_um2(bits, config)),
+        Parts(buffer_read=buffer.read_w, buffer_write=buffer.write_w, adder=adders_w),
+        Parts(adder=adders_w / config.digital.frequency_mhz),
+    )

@@ -1,0 +1,131 @@
+"""How MNSIM 2.0 puts layers on PEs and tiles, and how large its buffers become.
+
+With polarity 2 a weight slice has a positive and a negative array, so the sign needs no slice:
+    slices = weight_bits − (polarity − 1)
+    mx = ⌈slices / groups⌉ · ⌈C_out / columns⌉
+    my = ⌈C_in / ⌊rows / k²⌋⌉ (conv), ⌈F_in / rows⌉ (fc)
+    PEs = mx · my, tiles = ⌈PEs / PEs of a tile⌉
+Quirks: one array holds one weight bit whatever the levels of its cells; every PE is charged
+the rows and columns of the fullest one; grouped convolutions are mapped as if dense; a pooling
+layer takes a whole tile. Example, 5 x 5 convolution 16 -> 120, 9 bits, 256 x 256: mx 8, my 2,
+16 PEs, 4 tiles, 250 rows, 120 columns.
+Source: MNSIM 2.0, Zhu et al., GLSVLSI 2020; numbers of the software of 2024-11-27.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from cim.mnsim.config import MnsimConfig, MnsimError
+from cim.mnsim.grid import Distances, distances
+from cim.mnsim.layers import CountedLayer, LayerKind
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMapping:
+    """Where one layer lies. ``tile_pes``: PEs of the fullest tile; ``rows``, ``columns``, ``groups``: of a PE."""
+
+    mx: int
+    my: int
+    pes: int
+    tiles: int
+    tile_pes: int
+    first_tile: int
+    rows: int
+    columns: int
+    groups: int
+    distances: Distances
+
+
+@dataclass(frozen=True, slots=True)
+class ChipMapping:
+    """All layers, and buffer sizes: of a PE's inputs and a tile's outputs (one size for the chip), the global one."""
+
+    layers: tuple[LayerMapping, ...]
+    tiles: int
+    input_buffer_kb: float
+    output_buffer_kb: float
+    global_buffer_kb: float
+
+
+def map_layers(layers: tuple[CountedLayer, ...], config: MnsimConfig) -> ChipMapping:
+    """Mapping of every layer in order, tiles numbered through.
+
+    Raises:
+        MnsimError: a kernel window larger than the rows, or more tiles than the grid has.
+    """
+    shapes = [_shape(layer, config) for layer in layers]
+    starts, used = [], 0
+    for shape in shapes:
+        starts.append(used)
+        used += math.ceil(shape[0] * shape[1] / config.tile.pes)
+    room = config.chip.tile_rows * config.chip.tile_columns
+    if used > room:
+        raise MnsimError(
+            f"{used} tiles are needed, the grid of {config.chip.tile_rows} x {config.chip.tile_columns} has {room}"
+        )
+    tiles = [b - a for a, b in zip(starts, [*starts[1:], used], strict=True)]
+    apart = distances(layers, starts, tiles, config.chip)
+    placed = tuple(
+        LayerMapping(
+            mx,
+            my,
+            mx * my,
+            count,
+            min(mx * my, config.tile.pes),
+            start,
+            rows,
+            columns,
+            groups,
+            between,
+        )
+        for (mx, my, rows, columns, groups), start, count, between in zip(shapes, starts, tiles, apart, strict=True)
+    )
+    return ChipMapping(placed, used, *_buffer_sizes(layers, placed, config))
+
+
+def _shape(layer: CountedLayer, config: MnsimConfig) -> tuple[int, int, int, int, int]:
+    """mx, my, rows, columns, groups."""
+    if layer.kind is LayerKind.ELEMENT_WISE:
+        return 0, 0, 0, 0, 0
+    if layer.kind is LayerKind.POOLING:
+        return 1, 1, 0, 0, 0
+    array, groups = config.array, config.pe.groups
+    slices = layer.weight_bits - (config.pe.polarity - 1)
+    if slices < 1:
+        raise MnsimError(f"{layer.name}: {layer.weight_bits}-bit weights leave no bit besides the sign")
+    window = layer.kernel**2 if layer.kind is LayerKind.CONV else 1
+    per_array = array.rows // window
+    if per_array == 0:
+        raise MnsimError(f"{layer.name}: a window of {window} inputs of one channel, the array has {array.rows} rows")
+    mx = math.ceil(slices / groups) * math.ceil(layer.channels_out / array.columns)
+    my = math.ceil(layer.channels_in / per_array)
+    rows = min(per_array, layer.channels_in) * window
+    return mx, my, rows, min(layer.channels_out, array.columns), min(slices, groups)
+
+
+def _buffer_sizes(
+    layers: tuple[CountedLayer, ...], placed: tuple[LayerMapping, ...], config: MnsimConfig
+) -> tuple[float, float, float]:
+    """Sizes in kB, powers of two in bytes: k lines of inputs a PE, two sets of outputs a tile, element-wise operands.
+
+    Quirk: no layer ever finds a buffer full; a size that the configuration gives changes nothing but area and power.
+    """
+    inputs, outputs, shared = 0.0, 0.0, 0.0
+    for layer, own in zip(layers, placed, strict=True):
+        if layer.kind.on_cells:
+            lines = layer.width_in * layer.kernel if layer.kind is LayerKind.CONV else 1
+            inputs = max(inputs, _power_of_two(lines * layer.channels_in * layer.input_bits / 8 / own.pes))
+            outputs = max(outputs, _power_of_two(2 * layer.channels_out * layer.output_bits / 8 / own.tiles))
+        elif layer.kind is LayerKind.ELEMENT_WISE:
+            shared += _power_of_two(layer.operands * layer.channels_in * layer.input_bits / 8)
+    return (
+        config.pe.input_buffer_kb or inputs / 1024,
+        config.tile.output_buffer_kb or outputs / 1024,
+        shared / 1024,
+    )
+
+
+def _power_of_two(size_bytes: float) -> float:
+    return 2.0 ** math.ceil(math.log2(size_bytes))
