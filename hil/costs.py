@@ -9,11 +9,10 @@ import numpy as np
 
 from cim.chipfile import load_chip
 from cim.cost import Cost, LayerCost, estimate
-from cim.spec import ChipSpec
 from cim.workload import Workload
 from hil.errors import UsageError
 from mapping.program_file import load_program
-from mapping.workload import network_workload, program_workload
+from mapping.workload import placed, program_workload, unplaced_workload
 
 FORMAT = "hil.estimate/1.0"
 CLASSES = 10  # of a named architecture
@@ -31,34 +30,30 @@ def estimate_network(
     pipelined: bool = True,
     trust: bool = False,
 ) -> Cost:
-    """Cost of a program.h5 (as placed), a net.pt or a named architecture (laid out, not quantised).
-
-    A program brings its own chip; where it lacks [cost], that of ``chip`` is taken.
-    """
+    """Cost of a program.h5 (as placed, on its own chip), a net.pt or a named architecture (laid out, not quantised)."""
     if network.endswith(".h5"):
         program = load_program(Path(network))
         return estimate(program_workload(program, Path(network).stem), program.spec, batch=batch, pipelined=pipelined)
     spec = load_chip(chip, macros=macros)
-    workload = named_workload(network, spec, weight_bits, activation_bits, input_shape, trust=trust)
-    return estimate(workload, spec, batch=batch, pipelined=pipelined)
+    workload = named_workload(network, weight_bits, activation_bits, input_shape, trust=trust)
+    return estimate(placed(workload, spec), spec, batch=batch, pipelined=pipelined)
 
 
 def named_workload(
     network: str,
-    spec: ChipSpec,
     weight_bits: int | None,
     activation_bits: int | None,
     input_shape: tuple[int, int, int] | None,
     *,
     trust: bool = False,
 ) -> Workload:
-    """A net.pt, or an architecture by name with any weights, laid out on ``spec``."""
+    """A net.pt, or an architecture by name with any weights."""
     if Path(network).suffix:
         from mapping.netfile import load_network
 
         file = load_network(Path(network), trust=trust)
         bits = weight_bits or file.weight_bits, activation_bits or file.activation_bits
-        return network_workload(file.graph, spec, weight_bits=bits[0], activation_bits=bits[1], name=Path(network).stem)
+        return unplaced_workload(file.graph, weight_bits=bits[0], activation_bits=bits[1], name=Path(network).stem)
     from mapping.architectures import ARCHITECTURES, build
 
     if network not in ARCHITECTURES:
@@ -67,9 +62,7 @@ def named_workload(
         )
     classes = tuple(str(i) for i in range(CLASSES))
     graph = build(network, classes=classes, input_shape=input_shape, rng=np.random.default_rng(0))
-    return network_workload(
-        graph, spec, weight_bits=weight_bits or 4, activation_bits=activation_bits or 8, name=network
-    )
+    return unplaced_workload(graph, weight_bits=weight_bits or 4, activation_bits=activation_bits or 8, name=network)
 
 
 def cost_lines(cost: Cost) -> list[str]:

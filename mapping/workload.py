@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from cim.windows import Window
 from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.compile import lay_out
 from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, Shape, Slice, node_shapes
-from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp, lower
+from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, PassOp, lower
 from mapping.place import Place
 from mapping.program import (
     AddStep,
@@ -29,7 +31,7 @@ from mapping.program import (
     Tile,
     TileGroup,
 )
-from mapping.tile import Piece
+from mapping.tile import MatrixShape, Piece
 
 LOGIT_BITS = 32
 
@@ -42,49 +44,54 @@ def network_workload(
     Raises:
         CannotMap: too few macros.
     """
-    ops = lower(graph)
-    pieces, places = lay_out([op.shape for op in ops if isinstance(op, MatrixOp)], spec, weight_bits)
-    return _workload(graph, ops, weight_bits, activation_bits, name, pieces, places)
+    return placed(unplaced_workload(graph, weight_bits=weight_bits, activation_bits=activation_bits, name=name), spec)
+
+
+def placed(workload: Workload, spec: ChipSpec) -> Workload:
+    """Lay the layers of a workload out on a chip.
+
+    Raises:
+        CannotMap: too few macros.
+    """
+    cells = [layer for layer in workload.layers if layer.kind.on_cells]
+    shapes = [MatrixShape(w.name, w.rows * w.groups, w.out_shape[0], w.groups, math.prod(w.kernel)) for w in cells]
+    pieces, places = lay_out(shapes, spec, max((layer.weight_bits for layer in cells), default=2))
+    layers = [
+        replace(layer, tiles=_tiles(pieces[layer.name], places[layer.name])) if layer.name in pieces else layer
+        for layer in workload.layers
+    ]
+    return replace(workload, layers=tuple(layers))
 
 
 def unplaced_workload(
     graph: NetworkGraph, *, weight_bits: int, activation_bits: int, name: str = "network"
 ) -> Workload:
-    """The same for a cost model that maps layers by itself."""
-    return _workload(graph, lower(graph), weight_bits, activation_bits, name, {}, {})
-
-
-def _workload(
-    graph: NetworkGraph,
-    ops: Sequence[Op],
-    weight_bits: int,
-    activation_bits: int,
-    name: str,
-    pieces: Mapping[str, Sequence[Piece]],
-    places: Mapping[str, Sequence[Place]],
-) -> Workload:
+    """The workload of a graph without tiles: to be ``placed``, or for a cost model that maps layers by itself."""
+    ops = lower(graph)
     nodes = node_shapes(graph)
     shapes: dict[str, Shape] = {INPUT: graph.input_shape}
     signed = {INPUT: True}
     layers = []
     for op in ops:
         before, after = shapes[op.inputs[0]], nodes[op.output_node]
-        kind, window = _form(op, before)
+        form = _form(op, before)
         last = op is ops[-1]
         layers.append(
             LayerWork(
                 name=op.name,
-                kind=kind,
+                kind=form.kind,
                 inputs=op.inputs,
                 in_shape=_three(before),
                 out_shape=_three(after),
-                **window,
+                kernel=form.kernel,
+                stride=form.stride,
+                padding=form.padding,
+                dilation=form.dilation,
                 groups=op.weight.shape[0] if isinstance(op, MatrixOp) else 1,
                 weight_bits=weight_bits if isinstance(op, MatrixOp) else 0,
                 input_bits=activation_bits,
                 output_bits=LOGIT_BITS if last else activation_bits,
                 input_signed=signed[op.inputs[0]],
-                tiles=_tiles(pieces[op.name], places[op.name]) if op.name in pieces else None,
             )
         )
         shapes[op.name] = after
@@ -103,15 +110,18 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
         bits, signed = codes[step.inputs[0]]
         matrix = step if isinstance(step, MatrixStep) else None
         made = _codes_of(step, codes)
-        kind, window = _form(step, sources[0])
+        form = _form(step, sources[0])
         layers.append(
             LayerWork(
                 name=step.name,
-                kind=kind,
+                kind=form.kind,
                 inputs=step.inputs,
                 in_shape=_three(sources[0]),
                 out_shape=_three(after),
-                **window,
+                kernel=form.kernel,
+                stride=form.stride,
+                padding=form.padding,
+                dilation=form.dilation,
                 weight_bits=program.weight_bits if matrix else 0,
                 input_bits=bits,
                 output_bits=LOGIT_BITS if step is program.steps[-1] else made[0],
@@ -142,7 +152,7 @@ def step_shape(step: Step, inputs: Sequence[Shape]) -> Shape:
         case PadChannelsStep():
             return (step.before + first[0] + step.after, *first[1:])
         case SliceStep():
-            return (step.stop - step.start, -(-first[1] // step.step[0]), -(-first[2] // step.step[1]))
+            return (min(step.stop, first[0]) - step.start, -(-first[1] // step.step[0]), -(-first[2] // step.step[1]))
     return first
 
 
@@ -177,36 +187,39 @@ def _three(shape: Shape) -> Shape3:
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
 
 
-def _form(part: Op | Step, before: Shape) -> tuple[WorkKind, dict[str, tuple[int, int]]]:
-    """What an operation or step does, and the window it moves over its input."""
-    if isinstance(part, PassOp):
-        return _form_of_node(part.node, before)
+class _Form(NamedTuple):
+    """What a layer does, and the window that it moves over its input."""
+
+    kind: WorkKind
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+
+def _form(part: object, before: Shape) -> _Form:
+    """The form of an operation or step whose input has the shape ``before``."""
     match part:
+        case PassOp():
+            return _form(part.node, before)
         case MatrixOp(window=w) | MatrixStep(group=TileGroup(window=w)):
             if w is None:
-                return WorkKind.LINEAR, {}
-            window = {"kernel": w.kernel, "stride": w.stride, "padding": w.padding, "dilation": w.dilation}
-            return WorkKind.CONV, window
-        case AvgPoolOp() | AvgPoolStep():
-            return WorkKind.AVG_POOL, {"kernel": part.kernel, "stride": part.stride, "padding": part.padding}
-        case AddOp() | AddStep():
-            return WorkKind.ADD, {}
-        case ConcatOp() | ConcatStep():
-            return WorkKind.CONCAT, {}
-        case ClampOp() | RescaleStep():
-            return WorkKind.CLAMP, {}
-    return _form_of_node(part, before)
-
-
-def _form_of_node(node: object, before: Shape) -> tuple[WorkKind, dict[str, tuple[int, int]]]:
-    match node:
+                return _Form(WorkKind.LINEAR)
+            return _Form(WorkKind.CONV, w.kernel, w.stride, w.padding, w.dilation)
         case MaxPool() | MaxPoolStep():
-            return WorkKind.MAX_POOL, {"kernel": node.kernel, "stride": node.stride, "padding": node.padding}
+            return _Form(WorkKind.MAX_POOL, part.kernel, part.stride, part.padding)
+        case AvgPoolOp() | AvgPoolStep():
+            return _Form(WorkKind.AVG_POOL, part.kernel, part.stride, part.padding)
+        case AddOp() | AddStep():
+            return _Form(WorkKind.ADD)
+        case ConcatOp() | ConcatStep():
+            return _Form(WorkKind.CONCAT)
+        case ClampOp() | RescaleStep():
+            return _Form(WorkKind.CLAMP)
         case Slice() | SliceStep():
-            return WorkKind.MOVE, {"stride": node.step}
+            return _Form(WorkKind.MOVE, stride=part.step)
         case Flatten() | FlattenStep():
-            size = _three(before)[1:]
-            return WorkKind.MOVE, {"kernel": size, "stride": size}
+            return _Form(WorkKind.MOVE, _three(before)[1:], _three(before)[1:])
         case PadChannels() | PadChannelsStep():
-            return WorkKind.MOVE, {}
-    raise TypeError(f"{type(node).__name__} is no operation")
+            return _Form(WorkKind.MOVE)
+    raise TypeError(f"{type(part).__name__} is no operation")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cim.chipfile import COST_FORMAT, SOURCE, ChipFileError, NewerChipFile, chip_text, field_lines
+from cim.chipfile import COST_FORMAT, SOURCE, ChipFileError, NewerChipFile, chip_names, chip_text, field_lines
 from cim.mnsim.config import MnsimConfig
 from cim.mnsim.options import options_as_fields
 from cim.mnsim.schema import SECTIONS, broken_rules
@@ -32,6 +32,16 @@ def load_mnsim(name_or_path: str | Path = DEFAULT) -> MnsimConfig:
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
     """
     return parse_mnsim(*chip_text(str(name_or_path), lambda: [DEFAULT]))
+
+
+def is_mnsim(name_or_path: str | Path) -> bool:
+    """Whether a file, or a shipped one by name, is a configuration of this model rather than a chip file.
+
+    Raises:
+        ChipFileError: unknown name or unreadable file.
+    """
+    text, _ = chip_text(str(name_or_path), lambda: [*chip_names(), DEFAULT])
+    return re.search(f'^format = "{re.escape(COST_FORMAT)}"$', text, re.MULTILINE) is not None
 
 
 def parse_mnsim(text: str, origin: str) -> MnsimConfig:

@@ -56,6 +56,7 @@ EXIT_CODES = {
     "cim.fit_cells.TooFewCells": ExitCode.DEVICE,
     "cim.fit.TooFewVectors": ExitCode.DEVICE,
     "cim.cost.NoCostModel": ExitCode.BAD_FILE,
+    "cim.mnsim.config.MnsimError": ExitCode.CANNOT_MAP,
     "mapping.errors.CannotMap": ExitCode.CANNOT_MAP,
     "mapping.errors.NewerVersion": ExitCode.MISMATCH,
     "mapping.errors.ProgramFileError": ExitCode.BAD_FILE,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.words import Chip, Json, Macros, print_result, whole_numbers
+from hil.cli.words import Chip, Json, Macros, pairs, print_result, whole_numbers
 from hil.errors import ExitCode, UsageError
 
 
@@ -27,22 +27,44 @@ def estimate(
     no_pipeline: Annotated[
         bool, typer.Option("--no-pipeline", help="a layer begins when its inputs are complete")
     ] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="NAME=VALUE, an option of the MNSIM 2.0 model; may be repeated", show_default=False),
+    ] = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
     """Estimate latency, energy, power, area and wear of a network on a chip, without a chip."""
+    from cim.mnsim.configfile import is_mnsim
     from hil.costs import cost_json, cost_lines, estimate_network
 
     shape = whole_numbers(input_shape, "input shape")
     if shape is not None and len(shape) != 3:
         raise UsageError(f"{input_shape!r} is no input shape", hint="write channels,height,width: 3,32,32")
+    size = (shape[0], shape[1], shape[2]) if shape else None
+    if is_mnsim(chip):
+        from hil.mnsim_costs import estimate_network_mnsim, mnsim_json, mnsim_lines
+
+        found = estimate_network_mnsim(
+            network,
+            chip,
+            pairs(option),
+            weight_bits=weight_bits,
+            activation_bits=activation_bits,
+            input_shape=size,
+            trust=trust_model,
+        )
+        print_result(mnsim_lines(found), mnsim_json(found), as_json)
+        return ExitCode.DONE
+    if option:
+        raise UsageError("--set is for chips of the MNSIM 2.0 model", hint="--chip mnsim-default")
     cost = estimate_network(
         network,
         chip,
         macros=macros,
         weight_bits=weight_bits,
         activation_bits=activation_bits,
-        input_shape=(shape[0], shape[1], shape[2]) if shape else None,
+        input_shape=size,
         batch=batch,
         pipelined=not no_pipeline,
         trust=trust_model,

@@ -134,3 +134,14 @@ def whole_numbers(text: str | None, what: str) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{text!r} is no {what}", hint="write whole numbers: 3,32,32") from None
+
+
+def pairs(texts: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE of each text."""
+    found = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageError(f"{text!r} is no option", hint="write NAME=VALUE")
+        found[name] = value
+    return found
