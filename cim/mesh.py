@@ -21,7 +21,10 @@ HOST = 0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transfers:
-    """Bits from macro to macro for one image; arrays (transfers,), ``layer`` the layer that receives them."""
+    """Bits from macro to macro for one image; arrays (transfers,), ``layer`` the layer that receives them.
+
+    ``bits`` are whole, so that sums over links are exact.
+    """
 
     layer: Ints
     source: Ints
@@ -34,13 +37,14 @@ class Traffic:
     """What the transfers of each layer ask of the mesh, arrays (layers,).
 
     ``bits``: moved between macros; ``bit_hops``: Σ bits · hops; ``farthest``: hops of the longest
-    way. ``loads``: bits over each link, (layers, links).
+    way. ``loads``: bits over each link, (layers, links); ``total``: over all layers, (links,).
     """
 
     bits: Floats
     bit_hops: Floats
     farthest: Ints
     loads: Floats
+    total: Floats
 
     def transfer_ns(self, bits_per_ns: float, interval_ns: float) -> Floats:
         """How long the transfers of each layer last for one image, (layers,).
@@ -49,11 +53,13 @@ class Traffic:
 
             t = max over links of own / (rate · (1 − ρ)),    ρ = (all − own) / (rate · interval)
 
-        ``interval_ns``: between images; ∞ when nobody else works.
+        ``interval_ns``: between images, at least all / rate of the busiest link; ∞ when nobody else works.
         """
-        others = (self.loads.sum(0) - self.loads) / (bits_per_ns * interval_ns)
-        left = np.maximum(1.0 - others, 1e-12)
-        return np.asarray(np.where(self.loads > 0, self.loads / left, 0.0).max(1, initial=0.0) / bits_per_ns)
+        if interval_ns == np.inf:
+            return np.asarray(self.loads.max(1, initial=0.0) / bits_per_ns)
+        room = bits_per_ns * interval_ns
+        left = np.maximum(room - self.total, 1e-6)
+        return np.asarray((self.loads / (self.loads + left)).max(1, initial=0.0) * interval_ns)
 
 
 def side_of(macros: int) -> int:
@@ -75,29 +81,32 @@ def traffic(transfers: Transfers, layers: int, macros: int) -> Traffic:
     hops = np.abs(x1 - x0) + np.abs(y1 - y0)
     farthest = np.zeros(layers, np.int64)
     np.maximum.at(farthest, layer, hops)
-    loads = np.concatenate(
-        [
-            _loads(layer, y0, x0, x1, bits, layers, side),
-            _loads(layer, y0, x1, x0, bits, layers, side),
-            _loads(layer, x1, y0, y1, bits, layers, side),
-            _loads(layer, x1, y1, y0, bits, layers, side),
-        ],
-        axis=1,
-    )  # (layers, links)
+    loads = _loads(layer, (y0, x0), (y1, x1), bits, layers, side)
     return Traffic(
         bits=np.bincount(layer, bits, layers).astype(np.float64),
         bit_hops=np.bincount(layer, bits * hops, layers).astype(np.float64),
         farthest=farthest,
         loads=loads,
+        total=loads.sum(0),
     )
 
 
-def _loads(layer: Ints, line: Ints, start: Ints, stop: Ints, bits: Floats, layers: int, side: int) -> Floats:
-    """Loads of the links of one direction, (layers, side · side): those from ``start`` up to ``stop`` on ``line``."""
-    ahead = stop > start
-    base = (layer[ahead] * side + line[ahead]) * side
-    size = layers * side * side
-    steps = np.bincount(base + start[ahead], bits[ahead], size) - np.bincount(base + stop[ahead], bits[ahead], size)
-    loads = np.cumsum(steps.reshape(layers * side, side), axis=1)
-    loads[np.abs(loads) < 1e-9 * max(1.0, float(bits.max(initial=0.0)))] = 0.0  # what cancelling leaves
-    return np.asarray(loads.reshape(layers, side * side))
+def _loads(
+    layer: Ints, source: tuple[Ints, Ints], target: tuple[Ints, Ints], bits: Floats, layers: int, side: int
+) -> Floats:
+    """Loads by layer, (layers, links): right, left, down, up, each by line and place along it.
+
+    A way adds its bits where it enters a line and takes them off where it leaves; running sums do the rest.
+    """
+    (y0, x0), (y1, x1) = source, target
+    across = ((layer * 4 + (x1 < x0)) * side + y0) * side
+    along = ((layer * 4 + 2 + (y1 < y0)) * side + x1) * side
+    ends = (
+        (across + np.minimum(x0, x1), along + np.minimum(y0, y1)),
+        (across + np.maximum(x0, x1), along + np.maximum(y0, y1)),
+    )
+    steps = np.bincount(
+        np.concatenate(ends[0] + ends[1]), np.concatenate((bits, bits, -bits, -bits)), layers * 4 * side**2
+    )
+    lines: Floats = steps.astype(np.float64, copy=False).reshape(-1, side)
+    return np.cumsum(lines, axis=1, out=lines).reshape(layers, -1)

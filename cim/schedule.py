@@ -167,7 +167,8 @@ def _busiest(
                 on_macro[event.macros] += event.macro_ns
     hottest = int(on_macro.argmax())
     limits.append((float(on_macro[hottest]), f"macro {hottest}"))
-    limits.append((float(moved.loads[list(here)].sum(0).max(initial=0.0)) / price.link_bits_per_ns, "interconnect"))
+    links = moved.total if all(here) else moved.loads[np.array(here)].sum(0)
+    limits.append((float(links.max(initial=0.0)) / price.link_bits_per_ns, "interconnect"))
     limits.append((max(workload.input_data_bits, workload.output_data_bits) / price.host_bits_per_ns, "host link"))
     best = max(ns for ns, _ in limits)
     return next((best, name) for ns, name in limits if ns >= best * (1 - 1e-9))

@@ -30,7 +30,7 @@ def transfers(workload: Workload, partial_sum_bits: int) -> Transfers:
     parts: list[tuple[Ints, Ints, Ints, Floats]] = []
 
     def send(i: int, source: Ints, target: Ints, bits: NDArray[np.floating] | Ints) -> None:
-        parts.append((np.full(len(bits), i), source, target, bits.astype(np.float64)))
+        parts.append((np.full(len(bits), i), source, target, np.ceil(bits).astype(np.float64)))
 
     for i, layer in enumerate(workload.layers):
         if layer.tiles is None:
