@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 
 Floats = NDArray[np.float64]
 
@@ -88,6 +87,8 @@ def _compensated(weight: Floats, covariance: Floats, weight_max: int) -> NDArray
 def _inverse_factor(covariance: Floats) -> Floats:
     """The upper triangle U with H⁻¹ = Uᵀ U: the inverse of the factor of H taken from its last input backwards."""
     lower = np.linalg.cholesky(covariance[::-1, ::-1])
+    from scipy.linalg import lapack  # late: an estimate needs no scipy
+
     factor, info = lapack.dtrtri(lower[::-1, ::-1])
     if info != 0:
         raise ArithmeticError(f"covariance of {len(covariance)} inputs is singular (LAPACK trtri {info})")
