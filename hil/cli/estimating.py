@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,9 @@ def estimate(
     no_pipeline: Annotated[
         bool, typer.Option("--no-pipeline", help="a layer begins when its inputs are complete")
     ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="write a page of energy, limits and schedule by layer", show_default=False)
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option("--set", help="NAME=VALUE, an option of the MNSIM 2.0 model; may be repeated", show_default=False),
@@ -43,6 +47,8 @@ def estimate(
         raise UsageError(f"{input_shape!r} is no input shape", hint="write channels,height,width: 3,32,32")
     size = (shape[0], shape[1], shape[2]) if shape else None
     if is_mnsim(chip):
+        if plot:
+            raise UsageError("--plot draws estimates of hil's own model", hint="--chip lab-128")
         from hil.mnsim_costs import estimate_network_mnsim, mnsim_json, mnsim_lines
 
         found = estimate_network_mnsim(
@@ -69,5 +75,12 @@ def estimate(
         pipelined=not no_pipeline,
         trust=trust_model,
     )
-    print_result(cost_lines(cost), cost_json(cost), as_json)
+    lines, record = cost_lines(cost), cost_json(cost)
+    if plot:
+        from hil.atomic import write_text
+        from hil.cost_page import cost_page
+
+        write_text(plot, cost_page(cost))
+        lines, record = [*lines, f"page     {plot}"], {**record, "page": str(plot)}
+    print_result(lines, record, as_json)
     return ExitCode.DONE

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from .conftest import Small
+from .report.test_report_page import BROWSER, QUIET
 from .test_cli import Cli, cli, python
 
 __all__ = ["cli"]
@@ -47,6 +49,16 @@ def test_the_scale_of_the_field_is_a_chip_by_name(cli: Cli) -> None:
     value = cli.json("estimate", "lenet", "--chip", "mnsim-default", "--set", "ADC_Choice=7")
     assert value["model"] == "mnsim2"
     assert value["latency_ns"] != cli.json("estimate", "lenet", "--chip", "mnsim-default")["latency_ns"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
+def test_a_browser_draws_the_page_of_an_estimate(cli: Cli, tmp_path: Path) -> None:
+    page = tmp_path / "cost.html"
+    assert str(page) in cli("estimate", "mobilenet_v2_tiny", "--macros", "200", "--plot", page)
+    command = [str(BROWSER), *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, timeout=120, check=True, text=True).stdout
+    assert dom.count('data-drawn="yes"') == 3
+    assert "mJ·ms" in dom
 
 
 def test_what_cannot_be_estimated_says_why(cli: Cli, tmp_path: Path) -> None:
