@@ -18,10 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from cim.chipschema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS, Check, broken_rules
-from cim.spec import AdcSpec, CellIv, ChipSpec, InputSpec, Limits, MacroSpec, ModelSpec, Timing, WordLine, WriteRecipe
+from cim.spec import (
+    AdcSpec,
+    CellIv,
+    ChipSpec,
+    InputSpec,
+    Limits,
+    MacroGroups,
+    MacroSpec,
+    ModelSpec,
+    Timing,
+    WordLine,
+    WriteRecipe,
+)
 
 FORMAT = "hil.chip"
-VERSION = (1, 1)  # 1.1: [models]
+VERSION = (1, 2)  # 1.1: [models]; 1.2: [groups]
 MAX_FILE_BYTES = 1 << 20
 SOURCE = re.compile(r"(measured: .+|published: .+|assumed(: .+)?)")
 
@@ -123,6 +135,7 @@ def render_chip(spec: ChipSpec) -> str:
         **{k: dataclasses.asdict(getattr(spec, k)) for k in ("write", "limits", "timing")},
         "sample": spec.sample,
         **({} if spec.models is None else {"models": dataclasses.asdict(spec.models)}),
+        **({} if spec.groups is None else {"groups": dataclasses.asdict(spec.groups)}),
     }
     lines = [f'format = "{FORMAT}"', f'version = "{VERSION[0]}.{VERSION[1]}"']
     for section, fields in sections.items():
@@ -141,7 +154,7 @@ def description(spec: ChipSpec) -> dict[str, Any]:
     """Everything that the digest covers, as plain data: what a chip must have in common with its file.
 
     Neither [sample] (an emulated chip's own) nor [models] (what is believed before a chip is
-    measured): changing a belief makes no board another board.
+    measured) nor [groups] (where layers may lie): changing those makes no board another board.
     """
     parts = {k: dataclasses.asdict(getattr(spec, k)) for k in ("macro", "write", "limits", "timing")}
     if spec.macro.word_line is WordLine.GATE:  # as in files from before the field, so their digests stand
@@ -245,6 +258,7 @@ class _Reader:
             digest="",
             text=self.text,
             models=ModelSpec(**v["models"]) if "models" in v else None,
+            groups=MacroGroups(**v["groups"]) if "groups" in v else None,
         )
 
 

@@ -78,7 +78,7 @@ class LayerWork:
             raise ValueError(f"{self.name}: {self.in_shape[0]} and {self.out_shape[0]} channels in {self.groups} groups")
         if self.kind.on_cells and not 1 <= self.weight_bits <= 16:
             raise ValueError(f"{self.name}: {self.weight_bits}-bit weights; 1 to 16 are possible")
-        if not 1 <= min(self.input_bits, self.output_bits) or max(self.input_bits, self.output_bits) > 32:
+        if not min(self.input_bits, self.output_bits) >= 1 or max(self.input_bits, self.output_bits) > 32:
             raise ValueError(f"{self.name}: {self.input_bits}-bit inputs, {self.output_bits}-bit outputs; 1 to 32")
 
     @property

@@ -65,18 +65,18 @@ def collect(
 ) -> RunData:
     """Everything of the run as arrays, for data.h5."""
     program = job.program
-    written = {m.macro: m for m in job.written.macros} if job.written else {}
+    written = {m.slot: m for m in job.written.macros} if job.written else {}
     macros = {
-        macro: MacroCells(
-            macro_targets_us(program, macro),
-            job.readings_us[macro],
-            cell_layers(program, macro),
-            written[macro].pulses.astype(np.int32) if written else None,
-            written[macro].reached if written else None,
-            after[macro],
-            written[macro].early_us if written else None,
+        slot: MacroCells(
+            macro_targets_us(program, slot),
+            job.readings_us[slot],
+            cell_layers(program, slot),
+            written[slot].pulses.astype(np.int32) if written else None,
+            written[slot].reached if written else None,
+            after[slot],
+            written[slot].early_us if written else None,
         )
-        for macro in program.macros
+        for slot in program.slots
     }
     scored = order[: answers.seen]
     return RunData(
@@ -95,13 +95,13 @@ def collect(
     )
 
 
-def cell_layers(program: ConductanceProgram, macro: int) -> NDArray[np.int16]:
+def cell_layers(program: ConductanceProgram, slot: int) -> NDArray[np.int16]:
     """Position of each cell's layer in ``program.matrices``, −1 where unused; (rows, columns)."""
     spec = program.spec.macro
     layers = np.full((spec.rows, spec.columns), -1, np.int16)
     for number, step in enumerate(program.matrices):
         for t in step.group.tiles:
-            if t.macro == macro:
+            if program.slot(t) == slot:
                 lines = cell_lines(spec, t.row0, len(t.inputs), t.output0, len(t.outputs))
                 layers[np.ix_(*lines)] = number
     return layers
@@ -120,11 +120,11 @@ def report_of(
     """The report of a finished run."""
     program, driver, options, record = job.program, job.driver, job.options, job.record
     about, spec = driver.description, program.spec
-    cells = [arrays.macros[m] for m in program.macros]
+    cells = [arrays.macros[slot] for slot in program.slots]
     targets = np.stack([c.targets_us for c in cells])
     before = np.stack([c.readings_us for c in cells])
     after = np.stack([np.asarray(c.readings_after_us) for c in cells])
-    marked = np.stack([np.isin(record.macro(m).cells, STUCK) for m in program.macros])
+    marked = np.stack([np.isin(record.macro(program.macro_of(slot)).cells, STUCK) for slot in program.slots])
     stuck = int((marked & np.isfinite(targets)).sum())
     right = correct_answers(arrays.measured_logits, arrays.labels)
     floats = None

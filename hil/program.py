@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class MacroReport:
     were written, at ``early_age_s`` on average; None when they were not read.
     """
 
-    macro: int
+    slot: int  # the macro, in its round (``ConductanceProgram.slot``)
     targets_us: NDArray[np.float32]
     readings_us: NDArray[np.float32]
     pulses: NDArray[np.uint16]
@@ -106,16 +106,17 @@ def program_chip(
 ) -> ProgramReport:
     """Write every macro of ``program`` and let the chip hold its digest."""
     reports = []
-    for done, macro in enumerate(program.macros):
-        watch.step(done, len(program.macros), f"macro {macro}")
-        targets = macro_targets_us(program, macro)
+    for done, slot in enumerate(program.slots):
+        macro = program.macro_of(slot)
+        watch.step(done, len(program.slots), f"macro {macro}")
+        targets = macro_targets_us(program, slot)
         if early is None:
             outcome = driver.program_cells(macro, targets, sample=sample)
             report = MacroReport(
-                macro, targets, outcome.readings_us, outcome.pulses, outcome.reached, driver.chip_time_ns * 1e-9
+                slot, targets, outcome.readings_us, outcome.pulses, outcome.reached, driver.chip_time_ns * 1e-9
             )
         else:
-            report = write_and_read(driver, macro, targets, sample, early)
+            report = replace(write_and_read(driver, macro, targets, sample, early), slot=slot)
         reports.append(report)
     driver.hold_program(bytes.fromhex(program.digest))
     return ProgramReport(tuple(reports))
