@@ -29,7 +29,7 @@ from hil.simulate import Drawn, VirtualChip, build_chip, in_threads
 from hil.watch import Watch
 from mapping.execute import IdealMultiply, run
 from mapping.place import macro_targets_us
-from mapping.program import MatrixStep
+from mapping.program import ConductanceProgram, MatrixStep
 
 CHIPS = 2  # virtual chips of a coalition with the calibration error; the others need one
 BUDGET = 4e10  # conversions of all coalitions together: fewer images are taken for large networks
@@ -239,14 +239,14 @@ class Coalitions:
         return {slot: draw_columns(record, program.macro_of(slot), certain) for slot in program.slots}
 
 
-def exact_layers(job: Deployment, images: NDArray[np.uint8]) -> Exact:
+def exact_layers(program: ConductanceProgram, images: NDArray[np.uint8]) -> Exact:
     """Input codes and level sums of every layer, by exact execution."""
     layers: dict[str, tuple[NDArray[np.int16], NDArray[np.int32]]] = {}
 
     def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
         layers[step.name] = (codes, sums)
 
-    run(job.program, images, IdealMultiply(job.program), tap=keep, batch=len(images))
+    run(program, images, IdealMultiply(program), tap=keep, batch=len(images))
     return layers
 
 

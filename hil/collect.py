@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 
 import numpy as np
@@ -27,7 +29,8 @@ from hil.calibration_fits import STUCK
 from hil.cause_split import CauseSplit
 from hil.causes import Exact
 from hil.data import Dataset
-from hil.infer import MeasuredSums
+from hil.driver import ChipDriver
+from hil.infer import Conversions, Corrections, MeasuredSums
 from hil.job import LAYERS, REPEAT, Deployment
 from hil.looks import Answers
 from hil.runfile import MacroCells, RunData
@@ -39,19 +42,48 @@ LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
 LAYER_REPEATS = 2
 
 
-def sample_layers(job: Deployment, exact: Exact, watch: Watch) -> tuple[LayerSample, ...]:
+@dataclass(frozen=True, slots=True)
+class LayerSums:
+    """One layer's level sums on the chip, (repeats, n, outputs, …), and its conversions."""
+
+    sums: NDArray[np.int32]
+    count: Conversions
+
+    def __add__(self, other: LayerSums) -> LayerSums:
+        """Of a layer that goes over several rounds."""
+        total, ends = self.count.total + other.count.total, self.count.saturated + other.count.saturated
+        return LayerSums(self.sums + other.sums, Conversions(total, ends))
+
+
+def measure_layers(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    corrections: Corrections,
+    exact: Exact,
+    watch: Watch,
+    further_sample: int = 0,
+) -> dict[str, LayerSums]:
+    """Level sums of every layer of ``program`` on the chip, for exact input codes."""
+    chip = MeasuredSums(driver, corrections)
+    found = {}
+    for done, step in enumerate(program.matrices):
+        watch.step(done, len(program.matrices), step.name)
+        codes, first = exact[step.name][0], LAYERS + further_sample
+        sums = np.stack([chip.sums(step, codes, first + n * REPEAT) for n in range(LAYER_REPEATS)])
+        found[step.name] = LayerSums(sums, chip.conversions[step.name])
+    return found
+
+
+def sample_layers(job: Deployment, exact: Exact, measured: Mapping[str, LayerSums]) -> tuple[LayerSample, ...]:
     """Level sums of every layer for the same, exact input codes: chip, ideal, virtual chips."""
-    chip = MeasuredSums(job.driver, job.corrections)
     virtual = job.virtual_chips(conditioned=True, chips=LAYER_CHIPS)
     simulated = virtual.layer_sums({name: codes for name, (codes, _) in exact.items()})
     samples = []
-    for done, step in enumerate(job.program.matrices):
-        watch.step(done, len(job.program.matrices), step.name)
-        codes, ideal = exact[step.name]
-        measured = np.stack([chip.sums(step, codes, LAYERS + n * REPEAT) for n in range(LAYER_REPEATS)])
+    for step in job.program.matrices:
         sums, share = simulated[step.name]
-        count = chip.conversions[step.name]
-        samples.append(LayerSample(step.name, measured, ideal, sums, count.saturated / max(count.total, 1), share))
+        chip = measured[step.name]
+        saturated = chip.count.saturated / max(chip.count.total, 1)
+        samples.append(LayerSample(step.name, chip.sums, exact[step.name][1], sums, saturated, share))
     return tuple(samples)
 
 
@@ -205,6 +237,8 @@ def ages(job: Deployment, answers: Answers) -> tuple[float, float]:
     """Youngest and oldest age at which a macro was read, s; the plan's age when the chip held the program already."""
     if job.written is None:
         return job.options.age_s, job.options.age_s
+    if answers.ages_s is not None:
+        return answers.ages_s
     born = [m.programmed_s for m in job.written.macros]
     return answers.times_ns[0] * 1e-9 - max(born), answers.times_ns[-1] * 1e-9 - min(born)
 

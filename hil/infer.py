@@ -13,6 +13,7 @@ from cim.correction import Correction, apply_correction
 from cim.windows import Window
 from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmResult, TileAddress
 from hil.driver import ChipDriver
+from hil.errors import UsageError
 from mapping.copies import Copy, by_copy, copies_of
 from mapping.driven import driven_codes, input_sums, tile_channels
 from mapping.program import ConductanceProgram, MatrixStep, Tile, TileGroup
@@ -109,6 +110,10 @@ class MeasuredLayers:
                 corrections = self.corrections[step.name][copy.tiles.start : copy.tiles.stop]
                 self.driver.load_layer(layer_message(number, copy.of(step), corrections))
 
+    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        """Level sums of a layer of which the chip holds a part (``mapping.rounds``): tiles are added here."""
+        return MeasuredSums(self.driver, self.corrections, self.conversions).sums(step, codes, sample)
+
     def layer(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         return by_copy(step, codes, lambda copy, seen: self._copy(step.name, copy, seen, sample))
 
@@ -131,10 +136,24 @@ class MeasuredLayers:
 def measured_multiply(
     driver: ChipDriver, program: ConductanceProgram, corrections: Corrections
 ) -> MeasuredSums | MeasuredLayers:
-    """The smallest answer that the chip offers: whole layers, else sums of tiles."""
+    """The smallest answer that the chip offers: whole layers, else sums of tiles.
+
+    Raises:
+        UsageError: the program takes several rounds, and the chip holds one at a time.
+    """
+    check_one_round(program)
     if Capability.LAYER in driver.capabilities:
         return MeasuredLayers(driver, program, corrections)
     return MeasuredSums(driver, corrections)
+
+
+def check_one_round(program: ConductanceProgram) -> None:
+    """Refuse a program of which the chip holds a part at a time."""
+    if len({t.round for m in program.matrices for t in m.group.tiles}) > 1:
+        raise UsageError(
+            f"this program takes {program.rounds} rounds, the chip written anew for each",
+            hint="hil deploy runs it; from Python, mapping.rounds.RoundRun and part_of_round",
+        )
 
 
 def address(tile: Tile) -> TileAddress:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.driver import ChipDriver
+from hil.infer import check_one_round
 from hil.watch import Watch
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram
@@ -104,7 +105,11 @@ def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
 def program_chip(
     driver: ChipDriver, program: ConductanceProgram, *, sample: int, watch: Watch, early: EarlyReads | None = None
 ) -> ProgramReport:
-    """Write every macro of ``program`` and let the chip hold its digest."""
+    """Write every macro of ``program`` and let the chip hold its digest.
+
+    Of a program of several rounds this takes one round's part, which is held under no digest.
+    """
+    check_one_round(program)
     reports = []
     for done, slot in enumerate(program.slots):
         macro = program.macro_of(slot)
@@ -118,7 +123,8 @@ def program_chip(
         else:
             report = replace(write_and_read(driver, macro, targets, sample, early), slot=slot)
         reports.append(report)
-    driver.hold_program(bytes.fromhex(program.digest))
+    if program.digest:
+        driver.hold_program(bytes.fromhex(program.digest))
     return ProgramReport(tuple(reports))
 
 

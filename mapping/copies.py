@@ -1,7 +1,7 @@
-"""Copies of a layer: each answers a band of the output map's rows.
+"""Copies of a layer: each answers a block of the output map.
 
 A copy is a layer of its own: same weights on other cells, and a window that steps over the part
-of the padded input map that its band needs. Whoever multiplies (exact product, simulator, chip)
+of the padded input map that its block needs. Whoever multiplies (exact product, simulator, chip)
 sees such layers and nothing of copies.
 """
 
@@ -19,36 +19,40 @@ from numpy.typing import NDArray
 from cim.windows import Window
 from mapping.program import MatrixStep, TileGroup
 
+Block = tuple[range, range]
+"""Rows and columns of a map."""
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
     """One copy of a layer as a layer of its own.
 
     ``group`` holds its tiles as those of an only copy, ``tiles`` their positions in the whole group,
-    ``map_rows`` the rows of the padded input map that it sees (None: the layer has one copy and
-    sees its input as it is).
+    ``block`` the rows and columns of the output map that it answers, ``seen`` those of the padded
+    input map that it sees (None: the layer has one copy and sees its input as it is).
     """
 
     number: int
     group: TileGroup
     tiles: range
-    map_rows: range | None
+    block: Block | None = None
+    seen: Block | None = None
 
     def of(self, step: MatrixStep) -> MatrixStep:
         """The step with this copy's tiles and window."""
-        return step if self.map_rows is None else dataclasses.replace(step, group=self.group)
+        return step if self.seen is None else dataclasses.replace(step, group=self.group)
 
-    def seen(self, codes: NDArray[np.int16], window: Window | None) -> NDArray[np.int16]:
+    def crop(self, codes: NDArray[np.int16], window: Window | None) -> NDArray[np.int16]:
         """What the copy sees of a layer's input maps (n, channels, height, width); padding is code 0."""
-        if self.map_rows is None or window is None:
+        if self.seen is None or window is None:
             return codes
         pad_h, pad_w = window.padding
         padded = np.pad(codes, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)))
-        return np.ascontiguousarray(padded[:, :, self.map_rows.start : self.map_rows.stop])
+        return np.ascontiguousarray(padded[:, :, *_slices(self.seen)])
 
 
 def bands(rows: int, copies: int) -> tuple[range, ...]:
-    """Rows of an output map by copy: runs whose lengths differ by at most one, longer first.
+    """``rows`` things in ``copies`` runs whose lengths differ by at most one, longer first.
 
     Example: 10 rows in 4 bands are 3, 3, 2, 2.
     """
@@ -57,35 +61,66 @@ def bands(rows: int, copies: int) -> tuple[range, ...]:
     return tuple(range(a, b) for a, b in itertools.pairwise(starts))
 
 
+def grid(rows: int, width: int, copies: int) -> tuple[int, int]:
+    """Into how many bands of rows and of columns an output map is cut for so many copies: the smallest largest block.
+
+    Raises:
+        ValueError: no grid of so many blocks fits the map.
+
+    Example: 9 copies of 32 x 32 are 3 x 3 blocks, the largest 11 x 11; 7 are bands of 5 rows.
+    """
+    pairs = [(a, copies // a) for a in range(1, min(rows, copies) + 1) if copies % a == 0 and copies // a <= width]
+    if not pairs:
+        raise ValueError(f"an output map of {rows} x {width} is not cut into {copies} blocks")
+    return min(pairs, key=lambda p: (-(-rows // p[0]) * -(-width // p[1]), p[1]))
+
+
+def blocks(rows: int, width: int, copies: int) -> tuple[Block, ...]:
+    """Rows and columns of the output map by copy, row-major."""
+    down, across = grid(rows, width, copies)
+    return tuple((r, c) for r in bands(rows, down) for c in bands(width, across))
+
+
 def copies_of(group: TileGroup) -> tuple[Copy, ...]:
     """Every copy of a layer, in order."""
     count, window = group.copies, group.window
     if count == 1 or window is None:
-        return (Copy(0, group, range(len(group.tiles)), None),)
+        return (Copy(0, group, range(len(group.tiles))),)
     each = len(group.tiles) // count
     found = []
-    for number, band in enumerate(bands(window.out_height, count)):
+    for number, block in enumerate(blocks(window.out_height, window.out_width, count)):
         at = range(number * each, (number + 1) * each)
-        rows, part = band_window(window, band)
+        seen, part = block_window(window, block)
         tiles = tuple(dataclasses.replace(t, copy=0) for t in group.tiles[at.start : at.stop])
-        own = dataclasses.replace(group, window=part, tiles=tiles)
-        found.append(Copy(number, own, at, rows))
+        found.append(Copy(number, dataclasses.replace(group, window=part, tiles=tiles), at, block, seen))
     return tuple(found)
 
 
-def band_window(window: Window, band: range) -> tuple[range, Window]:
-    """Rows of the padded input map behind a band of output rows, and the window over them (it pads no more)."""
-    (pad_h, pad_w), step, gap = window.padding, window.stride[0], window.dilation[0]
-    reach = gap * (window.kernel[0] - 1) + 1
-    rows = range(band.start * step, (band.stop - 1) * step + reach)
-    assert rows.stop <= window.height + 2 * pad_h
-    part = dataclasses.replace(window, height=len(rows), width=window.width + 2 * pad_w, padding=(0, 0))
-    return rows, part
+def block_window(window: Window, block: Block) -> tuple[Block, Window]:
+    """Rows and columns of the padded input map behind a block of outputs, and the window over them, without padding."""
+    rows, columns = (_reach(window, axis, block[axis]) for axis in (0, 1))
+    return (rows, columns), dataclasses.replace(window, height=len(rows), width=len(columns), padding=(0, 0))
 
 
 def by_copy(
     step: MatrixStep, codes: NDArray[np.int16], answer: Callable[[Copy, NDArray[np.int16]], NDArray[Any]]
 ) -> NDArray[Any]:
-    """Let every copy answer its band, and join the bands: (n, outputs, height, width) or (n, outputs)."""
-    parts = [answer(copy, copy.seen(codes, step.group.window)) for copy in copies_of(step.group)]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    """Let every copy answer its block, and join the blocks: (n, outputs, height, width) or (n, outputs)."""
+    group, copies = step.group, copies_of(step.group)
+    parts = [answer(copy, copy.crop(codes, group.window)) for copy in copies]
+    if group.window is None or len(parts) == 1:
+        return parts[0]
+    joined = np.empty((*parts[0].shape[:2], group.window.out_height, group.window.out_width), parts[0].dtype)
+    for copy, part in zip(copies, parts, strict=True):
+        assert copy.block is not None
+        joined[:, :, *_slices(copy.block)] = part
+    return joined
+
+
+def _reach(window: Window, axis: int, outputs: range) -> range:
+    reach = window.dilation[axis] * (window.kernel[axis] - 1) + 1
+    return range(outputs.start * window.stride[axis], (outputs.stop - 1) * window.stride[axis] + reach)
+
+
+def _slices(block: Block) -> tuple[slice, slice]:
+    return slice(block[0].start, block[0].stop), slice(block[1].start, block[1].stop)

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from cim.chipfile import chip_names, load_chip
 from cim.converters import input_planes
 from cim.spec import ChipSpec
-from mapping.copies import bands
+from mapping.copies import blocks
 from mapping.errors import CannotMap, LayerNeed
 from mapping.place import LayerCopy, Place, Placement, macros_needed, place
-from mapping.replicate import Stage, choose_copies
+from mapping.replicate import Stage, choose_copies, choose_shared_copies
 from mapping.tile import MatrixShape, Piece, cut, slices_needed
 
 
@@ -95,11 +95,17 @@ def _one_round(
 
         def fits(wanted: Mapping[str, int], time: int) -> bool:
             layers = layer_copies(members, pieces, wanted)
+            cells = sum(len(p.inputs) * len(p.outputs) for layer in layers for p in layer.pieces)
+            if cells > spec.macros * len(spec.macro.word_lines) * spec.macro.outputs:
+                return False
             return macros_needed(place(layers, spec, options.placement, most_reads=time)) <= spec.macros
 
         exact = spec.groups is None and options.placement is Placement.SPREAD
         stages = [m.stage if m.whole else m.as_one_row for m in members]
-        chosen = choose_copies(stages, spec.macros, None if exact else fits)
+        if exact:
+            chosen = choose_copies(stages, spec.macros)
+        else:
+            chosen = choose_shared_copies(stages, spec.macros, fits)
         if chosen is not None:
             copies, most_reads = chosen
     layers = layer_copies(members, pieces, copies)
@@ -118,8 +124,8 @@ def layer_copies(
     found = []
     for m in members:
         own = pieces[m.stage.layer][m.pieces.start : m.pieces.stop]
-        for number, band in enumerate(bands(m.stage.rows, copies[m.stage.layer])):
-            found.append(LayerCopy(m.stage.layer, number, own, len(band) * m.stage.width * m.stage.reads))
+        for number, (rows, columns) in enumerate(blocks(m.stage.rows, m.stage.width, copies[m.stage.layer])):
+            found.append(LayerCopy(m.stage.layer, number, own, len(rows) * len(columns) * m.stage.reads))
     return found
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cim.spec import ChipSpec
 from cim.windows import Window
 from mapping import program as steps
+from mapping.copies import grid
 from mapping.digital_ops import INT32_HIGH
 from mapping.execute import largest_sum
 from mapping.program import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile
@@ -171,11 +172,13 @@ def check_program(program: ConductanceProgram) -> None:
 
 def _check_rounds(program: ConductanceProgram) -> None:
     """Rounds count from 0 without a gap, in the order of the steps, and no two tiles share cells in one round."""
-    now = 0
+    now = -1
     taken: dict[int, list[tuple[range, range]]] = {}
     for step in program.matrices:
         for tile in step.group.tiles:
-            _need(now <= tile.round <= now + 1 and tile.copy >= 0, step, f"is in round {tile.round} after round {now}")
+            _need(tile.copy >= 0, step, f"has a copy {tile.copy}")
+            in_order = max(now, 0) <= tile.round <= now + 1
+            _need(in_order, step, f"is in round {tile.round} after {f'round {now}' if now >= 0 else 'none'}")
             now = tile.round
             rows, outputs = tile.levels.shape
             here = (range(tile.row0, tile.row0 + rows), range(tile.output0, tile.output0 + outputs))
@@ -263,12 +266,13 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
 
 
 def _check_copies(step: MatrixStep, window: Window | None) -> None:
-    """Copies hold the same matrix, each in one round, and there is a row of the output map for each."""
+    """Copies hold the same matrix, all in one round, and there is a block of the output map for each."""
     tiles, copies = step.group.tiles, step.group.copies
     if copies == 1:
         return
-    rows = 1 if window is None else window.out_height
-    _need(copies <= rows, step, f"has {copies} copies for {rows} rows of its output map")
+    rows, width = (1, 1) if window is None else (window.out_height, window.out_width)
+    _need(copies <= rows * width, step, f"has {copies} copies for an output map of {rows} x {width}")
+    grid(rows, width, copies)
     _need(len({t.round for t in tiles}) == 1, step, "has copies in different rounds")
     first = step.group.matrix_tiles
     for number in range(copies):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cim.chipfile import load_chip
 from cim.windows import Window, unfold
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
-from mapping.copies import band_window, bands, by_copy, copies_of
+from mapping.copies import bands, block_window, blocks, by_copy, copies_of, grid
 from mapping.counts import busiest_reads, by_layer, by_macro, tile_counts, total
 from mapping.execute import ExactProduct, IdealMultiply, run
 from mapping.place import Placement
@@ -38,7 +38,7 @@ def compiled(
 # --- how many ------------------------------------------------------------------------------
 
 STAGES = st.lists(
-    st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 5), st.integers(1, 3)), min_size=1, max_size=4
+    st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=3
 )
 
 
@@ -52,12 +52,13 @@ def test_no_number_of_copies_within_the_budget_has_a_smaller_bottleneck(
     found = choose_copies(stages, budget)
     assert found is not None
     copies, bound = found
-    slowest = max(s.time(copies[s.layer]) for s in stages)
+    slowest = max(s.time(copies[s.layer]) or 0 for s in stages)
     assert slowest == bound
     assert sum(s.tiles * copies[s.layer] for s in stages) <= budget
+    possible = [[c for c in range(1, s.rows * s.width + 1) if s.time(c) is not None] for s in stages]
     best = min(
-        max(s.time(c) for s, c in zip(stages, tried, strict=True))
-        for tried in itertools.product(*(range(1, s.rows + 1) for s in stages))
+        max(s.time(c) or 0 for s, c in zip(stages, tried, strict=True))
+        for tried in itertools.product(*possible)
         if sum(s.tiles * c for s, c in zip(stages, tried, strict=True)) <= budget
     )
     assert slowest == best
@@ -69,7 +70,7 @@ def test_a_budget_below_one_copy_of_each_layer_gives_none() -> None:
 
 def test_a_fully_connected_layer_keeps_one_copy() -> None:
     found = choose_copies([Stage("conv", 1, 8, 8, 8), Stage("fc", 1, 1, 1, 8)], 9)
-    assert found == ({"conv": 8, "fc": 1}, 64)
+    assert found == ({"conv": 8, "fc": 1}, 64)  # 8 bands of a row
 
 
 # --- what each answers ---------------------------------------------------------------------
@@ -92,7 +93,7 @@ def test_bands_cover_every_row_once_and_differ_by_one_row_at_most(rows: int, cop
     dilation=st.integers(1, 2),
     copies=st.integers(2, 5),
 )
-def test_windows_of_a_band_are_those_of_the_whole_map(
+def test_windows_of_a_block_are_those_of_the_whole_map(
     height: int, width: int, kernel: int, stride: int, padding: int, dilation: int, copies: int
 ) -> None:
     try:
@@ -102,11 +103,34 @@ def test_windows_of_a_band_are_those_of_the_whole_map(
     codes = np.random.default_rng(0).integers(1, 99, (2, 2, height, width)).astype(np.int16)
     whole = unfold(codes, window).reshape(2, window.out_height, window.out_width, -1)
     padded = np.pad(codes, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    for band in bands(window.out_height, min(copies, window.out_height)):
-        rows, part = band_window(window, band)
-        assert (part.out_height, part.out_width) == (len(band), window.out_width)
-        seen = unfold(padded[:, :, rows.start : rows.stop], part)
-        assert np.array_equal(seen.reshape(2, len(band), window.out_width, -1), whole[:, band.start : band.stop])
+    most = window.out_height * window.out_width
+    try:
+        found = blocks(window.out_height, window.out_width, min(copies, most))
+    except ValueError:
+        return
+    covered = np.zeros((window.out_height, window.out_width), np.int64)
+    for out_rows, out_columns in found:
+        (rows, columns), part = block_window(window, (out_rows, out_columns))
+        assert (part.out_height, part.out_width) == (len(out_rows), len(out_columns))
+        seen = unfold(padded[:, :, rows.start : rows.stop, columns.start : columns.stop], part)
+        at = slice(out_rows.start, out_rows.stop), slice(out_columns.start, out_columns.stop)
+        assert np.array_equal(seen.reshape(2, len(out_rows), len(out_columns), -1), whole[:, *at])
+        covered[at] += 1
+    assert (covered == 1).all()
+
+
+@given(rows=st.integers(1, 20), width=st.integers(1, 20), copies=st.integers(1, 40))
+def test_a_grid_has_the_smallest_largest_block_there_is(rows: int, width: int, copies: int) -> None:
+    possible = [
+        -(-rows // a) * -(-width // b) for a in range(1, rows + 1) for b in range(1, width + 1) if a * b == copies
+    ]
+    if not possible:
+        with pytest.raises(ValueError, match="is not cut into"):
+            grid(rows, width, copies)
+        return
+    down, across = grid(rows, width, copies)
+    assert down * across == copies
+    assert max(len(r) * len(c) for r, c in blocks(rows, width, copies)) == min(possible)
 
 
 def test_copies_together_give_the_layer() -> None:
@@ -225,8 +249,8 @@ def test_copies_that_do_not_hold_together_are_no_program() -> None:
     last = step.group.tiles[-1]
     for change, words in (
         ({"levels": -last.levels - 1}, "another matrix in copy"),
-        ({"copy": 900}, "copies for"),
-        ({"copy": -1}, "is in round"),
+        ({"copy": 900}, "copies for an output map"),
+        ({"copy": -1}, "has a copy -1"),
         ({"round": 1}, "round"),
         ({"macro": step.group.tiles[0].macro, "row0": 0, "output0": 0}, "on cells of another tile"),
     ):
