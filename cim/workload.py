@@ -37,7 +37,7 @@ class WorkKind(Enum):
 class TileWork:
     """One tile of a layer on its macro: logical ``rows`` x ``outputs``, a bit slice, a copy of the layer.
 
-    Copy c of n answers every n-th output position from the c-th on.
+    Each copy answers a block of the output positions (``mapping.copies``).
     """
 
     macro: int

@@ -38,6 +38,7 @@ class Estimate:
     chip_s: float  # chip time of inference and of the expected pulses
     typical_pulses: int
     calibrate_pulses: int
+    rounds: int
 
     @property
     def total_bytes(self) -> int:
@@ -61,6 +62,8 @@ class Estimate:
             f"{'pulses':<14} {self.typical_pulses:10d} expected for {self.cells} cells, at most {self.most_pulses} "
             f"({max_pulses} a cell)"
         )
+        if self.rounds > 1:
+            lines.append(f"{'rounds':<14} {self.rounds:10d} times the chip is written and its cells wait for their age")
         if self.calibrate_pulses:
             lines.append(f"{'':<14} {self.calibrate_pulses:10d} expected for the calibration before")
         if self.wire_s(baud) + self.chip_s > LONG_RUN_S:
@@ -98,6 +101,7 @@ def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: 
         most_pulses=cells * spec.write.max_pulses,
         typical_pulses=pulses,
         calibrate_pulses=calibrate_pulses,
+        rounds=program.rounds,
         chip_s=1e-9 * (options.repeats * images * image_ns + (pulses + calibrate_pulses) * pulse_ns),
     )
 
@@ -126,7 +130,7 @@ def say_if_long(driver: ChipDriver, cost: Estimate, baud: int, options: DeployOp
     if is_serial(driver.address):
         parts.append((cost.wire_s(baud), f"on the line at {baud} baud"))
     if driver.description.kind == "silicon":
-        ages = options.age_s * (2 if cost.calibrate_bytes else 1)
+        ages = options.age_s * (cost.rounds + (cost.calibrate_bytes > 0))
         parts.append((cost.chip_s + ages, "on the chip, the wait for the age included"))
     total = sum(seconds for seconds, _ in parts)
     if total > LONG_RUN_S:

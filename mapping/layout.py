@@ -234,7 +234,7 @@ def _too_large(
             *_fewer_bits(shapes, spec, weight_bits, options, macros),
             *_other_chips(shapes, spec, weight_bits, options),
             f"--macros {needed}, for a chip that has them",
-            "--rounds, which writes the chip again for each part of the network",
+            "hil compile --rounds -o program.h5, which writes the chip again for each part of the network",
         ),
     )
 

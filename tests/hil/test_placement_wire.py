@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cim.chipfile import idealised, load_chip, parse_chip, render_chip
-from cim.spec import ChipSpec, Timing
+from cim.spec import ChipSpec, Encoding, PairSubtraction, Timing
 from firmware_protocols.messages import Capability
 from hil.corrections import nominal_corrections
 from hil.driver import ChipDriver
@@ -67,6 +67,19 @@ def test_every_layout_is_exact_on_an_ideal_chip_and_converts_as_often_as_counted
             assert np.array_equal(run(program, images, multiply), wanted)
             assert {name: c.total for name, c in multiply.conversions.items()} == predicted
             assert not sum(c.saturated for c in multiply.conversions.values())
+
+
+@pytest.mark.parametrize("encoding", [Encoding.OFFSET_COLUMN, Encoding.SINGLE_ENDED])
+def test_tiles_share_macros_where_one_cell_holds_a_weight(encoding: Encoding) -> None:
+    lab = load_chip("lab-128", macros=48)
+    macro = dataclasses.replace(lab.macro, encoding=encoding, pair_subtraction=PairSubtraction.DIGITAL)
+    spec = parse_chip(render_chip(idealised(dataclasses.replace(lab, macro=macro))), "ideal.toml", macros=48)
+    program = compiled(spec, LAYOUTS["packed copies"])
+    images = program.calibration_images[:2]
+    with open_ideal(program) as driver:
+        program_chip(driver, program, sample=0, watch=Watch())
+        multiply = measured_multiply(driver, program, nominal_corrections(program))
+        assert np.array_equal(run(program, images, multiply), run(program, images, IdealMultiply(program)))
 
 
 def test_copies_answer_on_a_board_that_neither_sweeps_nor_adds() -> None:

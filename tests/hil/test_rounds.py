@@ -138,7 +138,7 @@ def test_copies_and_rounds_go_together() -> None:
 
 
 def test_a_network_that_is_larger_than_the_chip_is_refused_without_being_asked_for_rounds() -> None:
-    with pytest.raises(CannotMap, match="--rounds, which writes the chip again"):
+    with pytest.raises(CannotMap, match=r"hil compile --rounds -o program\.h5, which writes the chip again"):
         compiled(options=LayoutOptions(Placement.SPREAD))
 
 
@@ -249,6 +249,7 @@ def test_a_dry_run_counts_every_round(program_file: Path, capsys: pytest.Capture
     cost = json.loads(capsys.readouterr().out)
     assert cost["cells"] == 2 * (8 * 9 + 4 * 128)
     assert cost["images"] == 2000
+    assert cost["rounds"] == 2
 
 
 def test_a_damaged_program_of_rounds_is_refused(program_file: Path, tmp_path: Path) -> None:
