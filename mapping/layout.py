@@ -80,9 +80,10 @@ class _Member:
     whole: bool = True
 
     @property
-    def as_one_row(self) -> Stage:
-        """Of a part of a layer: it is not copied."""
-        return replace(self.stage, tiles=len(self.pieces), rows=1, width=self.stage.rows * self.stage.width)
+    def as_one_position(self) -> Stage:
+        """Of a part of a layer: a stage that is not copied."""
+        reads = self.stage.rows * self.stage.width * self.stage.reads
+        return Stage(self.stage.layer, len(self.pieces), 1, 1, reads)
 
 
 def _one_round(
@@ -101,7 +102,7 @@ def _one_round(
             return macros_needed(place(layers, spec, options.placement, most_reads=time)) <= spec.macros
 
         exact = spec.groups is None and options.placement is Placement.SPREAD
-        stages = [m.stage if m.whole else m.as_one_row for m in members]
+        stages = [m.stage if m.whole else m.as_one_position for m in members]
         if exact:
             chosen = choose_copies(stages, spec.macros)
         else:
@@ -242,6 +243,7 @@ def _too_large(
 def _fewer_bits(
     shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, options: LayoutOptions, macros: int
 ) -> list[str]:
+    spec = replace(spec, macros=macros)
     for bits in range(weight_bits - 1, 1, -1):
         needed = needed_macros(shapes, spec, bits, options.placement)
         if needed <= macros:

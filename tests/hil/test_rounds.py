@@ -137,6 +137,14 @@ def test_copies_and_rounds_go_together() -> None:
     assert np.array_equal(logits[0], run(program, program.calibration_images, IdealMultiply(program)))
 
 
+def test_a_layer_that_goes_over_several_rounds_is_not_copied() -> None:
+    program = compiled(macros=2, options=LayoutOptions(Placement.SPREAD, 2, rounds=True))
+    check_program(program)
+    split = [m for m in program.matrices if len(step_rounds(program)[m.name]) > 1]
+    assert split
+    assert all(m.group.copies == 1 for m in split)
+
+
 def test_a_network_that_is_larger_than_the_chip_is_refused_without_being_asked_for_rounds() -> None:
     with pytest.raises(CannotMap, match=r"hil compile --rounds -o program\.h5, which writes the chip again"):
         compiled(options=LayoutOptions(Placement.SPREAD))
