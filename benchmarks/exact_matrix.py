@@ -44,11 +44,10 @@ from mapping.compile import compile_network
 from mapping.digital_ops import finish
 from mapping.execute import IdealMultiply, run
 from mapping.graph import NetworkGraph
+from mapping.layout import needed_macros
 from mapping.lower import MatrixOp, lower
 from mapping.netfile import NetworkFile
-from mapping.place import macros_needed, place
 from mapping.program import ConductanceProgram, MatrixStep
-from mapping.tile import cut, slices_needed
 
 TABLE = Path(__file__).parent / "results" / "exact_matrix.csv"
 WEIGHT_BITS, ACTIVATION_BITS = 4, 8
@@ -115,9 +114,7 @@ def large_enough(network: NetworkFile, name: str) -> int:
     """How many macros of chip ``name`` the network takes, or what the chip file has if that is more."""
     spec = load_chip(name)
     shapes = [op.shape for op in lower(network.graph) if isinstance(op, MatrixOp)]
-    slices = slices_needed((1 << (network.weight_bits - 1)) - 1, spec.macro.max_level)
-    pieces = [piece for shape in shapes for piece in cut(shape, spec.macro, slices)]
-    return max(spec.macros, macros_needed(place(pieces, spec)))
+    return max(spec.macros, needed_macros(shapes, spec, network.weight_bits))
 
 
 def ideal_answers(program: ConductanceProgram, images: NDArray[np.uint8]) -> Answers:

@@ -25,6 +25,7 @@ from cim.spec import (
     CostSpec,
     InputSpec,
     Limits,
+    MacroGroups,
     MacroSpec,
     ModelSpec,
     Timing,
@@ -34,7 +35,7 @@ from cim.spec import (
 
 FORMAT = "hil.chip"
 COST_FORMAT = "hil.cost"  # files of the same folder and form that hold a cost model's chip (cim.mnsim)
-VERSION = (1, 2)  # 1.1: [models]; 1.2: [cost]
+VERSION = (1, 2)  # 1.1: [models]; 1.2: [cost], [groups]
 MAX_FILE_BYTES = 1 << 20
 SOURCE = re.compile(r"(measured: .+|published: .+|assumed(: .+)?)")
 
@@ -149,6 +150,7 @@ def render_chip(spec: ChipSpec) -> str:
         "sample": spec.sample,
         **({} if spec.models is None else {"models": dataclasses.asdict(spec.models)}),
         **({} if spec.cost is None else {"cost": dataclasses.asdict(spec.cost)}),
+        **({} if spec.groups is None else {"groups": dataclasses.asdict(spec.groups)}),
     }
     lines = [f'format = "{FORMAT}"', f'version = "{VERSION[0]}.{VERSION[1]}"']
     for section, fields in sections.items():
@@ -166,8 +168,8 @@ def render_chip(spec: ChipSpec) -> str:
 def description(spec: ChipSpec) -> dict[str, Any]:
     """Everything that the digest covers, as plain data: what a chip must have in common with its file.
 
-    Not [sample] (an emulated chip's own), [models] (what is believed before a chip is measured)
-    or [cost] (what is reckoned with): changing a belief makes no board another board.
+    Not [sample] (an emulated chip's own), [models] (what is believed before a chip is measured),
+    [cost] (what is reckoned with) or [groups] (where layers may lie): none makes a board another board.
     """
     parts = {k: dataclasses.asdict(getattr(spec, k)) for k in ("macro", "write", "limits", "timing")}
     if spec.macro.word_line is WordLine.GATE:  # as in files from before the field, so their digests stand
@@ -275,6 +277,7 @@ class _Reader:
             text=self.text,
             models=ModelSpec(**v["models"]) if "models" in v else None,
             cost=CostSpec(**v["cost"]) if "cost" in v else None,
+            groups=MacroGroups(**v["groups"]) if "groups" in v else None,
         )
 
 

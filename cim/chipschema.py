@@ -201,6 +201,11 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "router_um2": UM2,
         "buffer_um2_per_bit": UM2,
     },
+    "groups": {
+        "size": _count(2, 4096),
+        "modes": _list_of(_list_of(_count(1, 4096))),
+        "joined": _count(1, 4096),
+    },
 }
 OPTIONAL: Mapping[str, Any] = {
     "macro.word_line": WordLine.GATE,
@@ -208,15 +213,16 @@ OPTIONAL: Mapping[str, Any] = {
     "adc.codes": (),
     "models.programming_ages_s": (),
     "models.programming_sigma_us": (),
+    "groups.joined": 1,
 }
-OPTIONAL_SECTIONS = ("models", "cost")
+OPTIONAL_SECTIONS = ("models", "cost", "groups")
 
 Rule = tuple[bool, str, str]  # holds, field, text of the failure
 
 
 def broken_rules(spec: ChipSpec) -> Iterator[tuple[str, str]]:
     """Field and reason of every rule that the whole specification breaks."""
-    for holds, field, text in (*_macro_rules(spec), *_write_rules(spec), *_model_rules(spec)):
+    for holds, field, text in (*_macro_rules(spec), *_write_rules(spec), *_model_rules(spec), *_group_rules(spec)):
         if not holds:
             yield field, text
 
@@ -295,4 +301,16 @@ def _model_rules(spec: ChipSpec) -> tuple[Rule, ...]:
         (len({len(r) for r in rows}) <= 1, "models.programming_sigma_us", "has rows of different lengths"),
         (all(len(r) > 0 for r in rows), "models.programming_sigma_us", "has an empty row"),
         (m.stuck_low_share + m.stuck_high_share < 1, "models.stuck_low_share", "leaves no working cell"),
+    )
+
+
+def _group_rules(spec: ChipSpec) -> tuple[Rule, ...]:
+    g = spec.groups
+    if g is None:
+        return ()
+    return (
+        (bool(g.modes), "groups.modes", "names no mode"),
+        (all(sum(mode) == g.size for mode in g.modes), "groups.modes", f"has a mode that is not {g.size} macros"),
+        (g.size % g.joined == 0, "groups.joined", f"does not divide a group of {g.size}"),
+        (all(n % g.joined == 0 for mode in g.modes for n in mode), "groups.modes", f"cuts {g.joined} joined macros"),
     )

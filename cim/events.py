@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.blocks import blocks
 from cim.converters import conversions, input_cycles, input_planes
 from cim.spec import ChipSpec, Encoding
 from cim.workload import LayerWork, Tiles, WorkKind
@@ -77,10 +78,9 @@ def count_events(layer: LayerWork, chip: ChipSpec, buffer_bits_per_ns: float, op
     )
 
 
-def band_positions(layer: LayerWork, copies: int) -> Ints:
-    """Output positions that each copy answers: bands of whole output rows, the first ones a row longer."""
-    rows, more = divmod(layer.out_shape[1], copies)
-    return (rows + (np.arange(copies) < more)) * layer.out_shape[2]
+def positions_by_copy(layer: LayerWork, copies: int) -> Ints:
+    """Output positions that each copy answers: those of its block of the output map."""
+    return np.array([len(rows) * len(columns) for rows, columns in blocks(*layer.out_shape[1:], copies)], np.int64)
 
 
 def _on_cells(
@@ -89,7 +89,7 @@ def _on_cells(
     macro, timing = chip.macro, chip.timing
     planes = input_planes(macro.inputs, layer.input_bits, layer.input_signed)
     cycles = sum(input_cycles(macro.inputs, plane) for plane in planes)
-    band = band_positions(layer, tiles.copies)
+    band = positions_by_copy(layer, tiles.copies)
     answered = band[tiles.copy]  # positions by tile
     positions, by_output = int(answered.sum()), int(answered @ tiles.outputs)
     row_positions = answered * tiles.rows

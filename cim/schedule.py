@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.blocks import blocks
 from cim.events import LayerEvents
 from cim.mesh import Traffic
 from cim.spec import CostSpec
@@ -126,13 +127,15 @@ def _ready(layer: LayerWork, done: Mapping[str, Floats], pipelined: bool) -> Flo
 
 
 def _served(ready: Floats, service: float, fill: float, after: float, copies: int) -> Floats:
-    """Finish times (height, width): each copy serves its band of rows."""
+    """Finish times (height, width): each copy serves its block of the map."""
     lag = fill - service
     if copies == 1:
         return serve(ready.ravel() + lag, service, after + lag).reshape(ready.shape)
-    bands = np.array_split(ready, copies)
-    served = [serve(b.ravel() + lag, service, after + lag).reshape(b.shape) for b in bands if b.size]
-    return np.concatenate(served)
+    finish = np.empty(ready.shape)
+    for rows, columns in blocks(ready.shape[0], ready.shape[1], copies):
+        part = np.s_[rows.start : rows.stop, columns.start : columns.stop]
+        finish[part] = serve(ready[part].ravel() + lag, service, after + lag).reshape(len(rows), len(columns))
+    return finish
 
 
 def _waiting(layer: LayerWork, done: Mapping[str, Floats], finish: Floats, workload: Workload) -> float:
@@ -179,7 +182,7 @@ def _rounds(workload: Workload) -> list[int]:
     rounds: list[int] = []
     for layer in workload.layers:
         before = rounds[-1] if rounds else 0
-        rounds.append(max(before, 0 if layer.tiles is None else int(layer.tiles.round.min())))
+        rounds.append(max(before, 0 if layer.tiles is None else int(layer.tiles.round.max())))
     return rounds
 
 

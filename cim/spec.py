@@ -206,6 +206,20 @@ class Timing:
     conversion_ns: float  # one ADC conversion
 
 
+@dataclass(frozen=True, slots=True)
+class MacroGroups:
+    """Rules of placement on chips whose macros come in groups (a tile of the A111: eight arrays).
+
+    A group works in one of ``modes``, each a list of parts in macros; each part, a run of
+    neighbouring macros, belongs to one layer, and no layer has two parts of a group. Layers of one group run
+    one after the other. ``joined`` neighbouring macros, counted from a multiple of it, can work as one.
+    """
+
+    size: int  # macros of a group
+    modes: tuple[tuple[int, ...], ...]
+    joined: int = 1
+
+
 class CellModel(enum.StrEnum):
     """Programming and relaxation of cells before a chip was measured: a published model, or one's own."""
 
@@ -291,7 +305,9 @@ class ChipSpec:
     dotted key to where its value comes from. ``digest`` is the SHA-256 of the canonical
     description, 64 hex digits; the chip sends the same. ``text`` is the file itself.
     ``models`` is what the simulator believes until a chip was measured; the emulated chip
-    never reads it, and a file may leave it out. So is ``cost``, what ``cim.cost`` reckons with.
+    never reads it, and a file may leave it out. So may it ``cost``, what ``cim.cost`` reckons with,
+    and ``groups``, rules for placing layers; no board's answer depends on them, so the digest does
+    not cover them.
     """
 
     name: str
@@ -309,3 +325,4 @@ class ChipSpec:
     text: str = field(repr=False, default="")
     models: ModelSpec | None = None
     cost: CostSpec | None = None
+    groups: MacroGroups | None = None

@@ -34,19 +34,24 @@ def window_ready(
     """When the whole window of each output position is there, (out height, out width).
 
     Args:
-        finish_ns: (height, width), when each input pixel is done; rising along each row.
+        finish_ns: (height, width), when each input pixel is done.
     """
-    height, width = finish_ns.shape
-    reach = (dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1))
-    right = np.clip(np.arange(out_shape[1]) * stride[1] + reach[1] - padding[1], 0, width - 1)
-    if kernel[0] >= height:
-        return np.broadcast_to(finish_ns[:, right].max(0), out_shape)
-    columns = finish_ns[:, right]
-    first = np.arange(out_shape[0]) * stride[0] - padding[0]
-    ready = columns[np.clip(first, 0, height - 1)]
-    for k in range(1, kernel[0]):
-        ready = np.maximum(ready, columns[np.clip(first + k * dilation[0], 0, height - 1)])
+    ready = finish_ns
+    for axis in (0, 1):
+        ready = _latest(ready, axis, out_shape[axis], kernel[axis], stride[axis], padding[axis], dilation[axis])
     return ready
+
+
+def _latest(times_ns: Floats, axis: int, steps: int, kernel: int, stride: int, padding: int, dilation: int) -> Floats:
+    """The latest of each window along one axis; padding counts as the nearest pixel."""
+    size = times_ns.shape[axis]
+    if kernel >= size and steps == 1:
+        return np.asarray(times_ns.max(axis, keepdims=True))
+    first = np.arange(steps) * stride - padding
+    latest = np.take(times_ns, np.clip(first, 0, size - 1), axis)
+    for k in range(1, kernel):
+        latest = np.maximum(latest, np.take(times_ns, np.clip(first + k * dilation, 0, size - 1), axis))
+    return latest
 
 
 def backlog(produced_ns: Floats, consumed_ns: Floats) -> int:

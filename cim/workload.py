@@ -44,7 +44,8 @@ class Tiles:
     A tile is a rectangle of the layer's matrix, inputs ``input0`` to ``input0 + rows`` and
     outputs ``output0`` to ``output0 + outputs``, on ``macro``. A layer with ``copies`` answers
     its output positions by all of them, each position by one. ``round`` is when it is written
-    on a chip that is too small for all layers at once.
+    on a chip that is too small for all layers at once. Each copy answers a block of the output
+    positions (``mapping.copies``).
     """
 
     macro: Ints

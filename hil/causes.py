@@ -29,7 +29,7 @@ from hil.simulate import Drawn, VirtualChip, build_chip, in_threads
 from hil.watch import Watch
 from mapping.execute import IdealMultiply, run
 from mapping.place import macro_targets_us
-from mapping.program import MatrixStep
+from mapping.program import ConductanceProgram, MatrixStep
 
 CHIPS = 2  # virtual chips of a coalition with the calibration error; the others need one
 BUDGET = 4e10  # conversions of all coalitions together: fewer images are taken for large networks
@@ -180,7 +180,7 @@ class Coalitions:
         """What a lab would correct the columns of such a chip with: its readings, or its very cells."""
         program, record = with_parts(self.job.program, self.job.record, parts)
         steps = self.read if Part.CALIBRATION in parts else self.estimated
-        cells = {macro: step.with_parts(parts) for macro, step in steps.items()}
+        cells = {slot: step.with_parts(parts) for slot, step in steps.items()}
         return column_corrections(program, record, cells, self.job.inputs)
 
     def outcome(
@@ -222,11 +222,11 @@ class Coalitions:
     def cells_us(self, parts: Part, number: int) -> dict[int, NDArray[np.float64]]:
         """Cells of virtual chip ``number``: with every part, as the run's own virtual chip has them."""
         cells = {}
-        for macro, steps in self.estimated.items():
-            cells[macro] = steps.with_parts(parts)
+        for slot, steps in self.estimated.items():
+            cells[slot] = steps.with_parts(parts)
             if Part.CALIBRATION in parts:
-                cells[macro] = cells[macro] + (self.drawn[number].cells_us[macro] - steps.late_us)
-            cells[macro] = np.maximum(cells[macro], 0.0)
+                cells[slot] = cells[slot] + (self.drawn[number].cells_us[slot] - steps.late_us)
+            cells[slot] = np.maximum(cells[slot], 0.0)
         return cells
 
     def columns(self, parts: Part, number: int) -> Mapping[int, Columns]:
@@ -235,17 +235,18 @@ class Coalitions:
             return self.drawn[number].columns
         _, record = with_parts(self.job.program, self.job.record, parts)
         certain = np.random.default_rng(0)  # errors are zero here: nothing depends on it
-        return {macro: draw_columns(record, macro, certain) for macro in self.job.program.macros}
+        program = self.job.program
+        return {slot: draw_columns(record, program.macro_of(slot), certain) for slot in program.slots}
 
 
-def exact_layers(job: Deployment, images: NDArray[np.uint8]) -> Exact:
+def exact_layers(program: ConductanceProgram, images: NDArray[np.uint8]) -> Exact:
     """Input codes and level sums of every layer, by exact execution."""
     layers: dict[str, tuple[NDArray[np.int16], NDArray[np.int32]]] = {}
 
     def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
         layers[step.name] = (codes, sums)
 
-    run(job.program, images, IdealMultiply(job.program), tap=keep, batch=len(images))
+    run(program, images, IdealMultiply(program), tap=keep, batch=len(images))
     return layers
 
 
@@ -254,21 +255,21 @@ def mean_square(errors: NDArray[np.integer]) -> float:
 
 
 def _cell_steps(job: Deployment, early_age_s: float | None) -> tuple[dict[int, CellSteps], dict[int, CellSteps]]:
-    """Target, early and late of every macro's cells: as they were read, and as they most plausibly were."""
+    """Target, early and late of every slot's cells: as they were read, and as they most plausibly were."""
     read, estimated = {}, {}
-    early = {m.macro: m.early_us for m in job.written.macros} if job.written else {}
-    for macro in job.program.macros:
-        targets = macro_targets_us(job.program, macro)
-        late = job.readings_us[macro]
+    early = {m.slot: m.early_us for m in job.written.macros} if job.written else {}
+    for slot in job.program.slots:
+        targets, macro = macro_targets_us(job.program, slot), job.program.macro_of(slot)
+        late = job.readings_us[slot]
         likely = estimate_cells(targets, late, job.options.read_back_reads, job.record, macro, job.options.age_s)
         first, likely_first = late, likely
-        young = early.get(macro)
+        young = early.get(slot)
         if young is not None and early_age_s is not None:
             first = young
             likely_first = estimate_cells(targets, young, job.options.early_reads, job.record, macro, early_age_s)
         wide = np.asarray(targets, np.float64)
-        read[macro] = CellSteps(wide, first.astype(np.float64), late.astype(np.float64))
-        estimated[macro] = CellSteps(wide, np.asarray(likely_first, np.float64), likely)
+        read[slot] = CellSteps(wide, first.astype(np.float64), late.astype(np.float64))
+        estimated[slot] = CellSteps(wide, np.asarray(likely_first, np.float64), likely)
     return read, estimated
 
 

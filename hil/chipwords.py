@@ -79,6 +79,9 @@ def _flat(spec: ChipSpec) -> dict[str, Any]:
         facts |= {f"{section}.{k}": v for k, v in content[section].items()}
     facts |= {f"sample.{k}": v for k, v in spec.sample.items()}
     facts |= {f"models.{k}": v for k, v in ({} if spec.models is None else asdict(spec.models)).items()}
+    if spec.groups is not None:
+        modes = " or ".join("+".join(map(str, mode)) for mode in spec.groups.modes)
+        facts |= {"groups.size": spec.groups.size, "groups.modes": modes, "groups.joined": spec.groups.joined}
     return facts | {f"chip.{k}": getattr(spec, k) for k in ("name", "revision", "process", "macros")}
 
 

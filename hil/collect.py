@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import metadata
 
 import numpy as np
@@ -27,7 +29,8 @@ from hil.calibration_fits import STUCK
 from hil.cause_split import CauseSplit
 from hil.causes import Exact
 from hil.data import Dataset
-from hil.infer import MeasuredSums
+from hil.driver import ChipDriver
+from hil.infer import Conversions, Corrections, MeasuredSums
 from hil.job import LAYERS, REPEAT, Deployment
 from hil.looks import Answers
 from hil.runfile import MacroCells, RunData
@@ -39,19 +42,48 @@ LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
 LAYER_REPEATS = 2
 
 
-def sample_layers(job: Deployment, exact: Exact, watch: Watch) -> tuple[LayerSample, ...]:
+@dataclass(frozen=True, slots=True)
+class LayerSums:
+    """One layer's level sums on the chip, (repeats, n, outputs, …), and its conversions."""
+
+    sums: NDArray[np.int32]
+    count: Conversions
+
+    def __add__(self, other: LayerSums) -> LayerSums:
+        """Of a layer that goes over several rounds."""
+        total, ends = self.count.total + other.count.total, self.count.saturated + other.count.saturated
+        return LayerSums(self.sums + other.sums, Conversions(total, ends))
+
+
+def measure_layers(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    corrections: Corrections,
+    exact: Exact,
+    watch: Watch,
+    further_sample: int = 0,
+) -> dict[str, LayerSums]:
+    """Level sums of every layer of ``program`` on the chip, for exact input codes."""
+    chip = MeasuredSums(driver, corrections)
+    found = {}
+    for done, step in enumerate(program.matrices):
+        watch.step(done, len(program.matrices), step.name)
+        codes, first = exact[step.name][0], LAYERS + further_sample
+        sums = np.stack([chip.sums(step, codes, first + n * REPEAT) for n in range(LAYER_REPEATS)])
+        found[step.name] = LayerSums(sums, chip.conversions[step.name])
+    return found
+
+
+def sample_layers(job: Deployment, exact: Exact, measured: Mapping[str, LayerSums]) -> tuple[LayerSample, ...]:
     """Level sums of every layer for the same, exact input codes: chip, ideal, virtual chips."""
-    chip = MeasuredSums(job.driver, job.corrections)
     virtual = job.virtual_chips(conditioned=True, chips=LAYER_CHIPS)
     simulated = virtual.layer_sums({name: codes for name, (codes, _) in exact.items()})
     samples = []
-    for done, step in enumerate(job.program.matrices):
-        watch.step(done, len(job.program.matrices), step.name)
-        codes, ideal = exact[step.name]
-        measured = np.stack([chip.sums(step, codes, LAYERS + n * REPEAT) for n in range(LAYER_REPEATS)])
+    for step in job.program.matrices:
         sums, share = simulated[step.name]
-        count = chip.conversions[step.name]
-        samples.append(LayerSample(step.name, measured, ideal, sums, count.saturated / max(count.total, 1), share))
+        chip = measured[step.name]
+        saturated = chip.count.saturated / max(chip.count.total, 1)
+        samples.append(LayerSample(step.name, chip.sums, exact[step.name][1], sums, saturated, share))
     return tuple(samples)
 
 
@@ -65,18 +97,18 @@ def collect(
 ) -> RunData:
     """Everything of the run as arrays, for data.h5."""
     program = job.program
-    written = {m.macro: m for m in job.written.macros} if job.written else {}
+    written = {m.slot: m for m in job.written.macros} if job.written else {}
     macros = {
-        macro: MacroCells(
-            macro_targets_us(program, macro),
-            job.readings_us[macro],
-            cell_layers(program, macro),
-            written[macro].pulses.astype(np.int32) if written else None,
-            written[macro].reached if written else None,
-            after[macro],
-            written[macro].early_us if written else None,
+        slot: MacroCells(
+            macro_targets_us(program, slot),
+            job.readings_us[slot],
+            cell_layers(program, slot),
+            written[slot].pulses.astype(np.int32) if written else None,
+            written[slot].reached if written else None,
+            after[slot],
+            written[slot].early_us if written else None,
         )
-        for macro in program.macros
+        for slot in program.slots
     }
     scored = order[: answers.seen]
     return RunData(
@@ -95,13 +127,13 @@ def collect(
     )
 
 
-def cell_layers(program: ConductanceProgram, macro: int) -> NDArray[np.int16]:
+def cell_layers(program: ConductanceProgram, slot: int) -> NDArray[np.int16]:
     """Position of each cell's layer in ``program.matrices``, −1 where unused; (rows, columns)."""
     spec = program.spec.macro
     layers = np.full((spec.rows, spec.columns), -1, np.int16)
     for number, step in enumerate(program.matrices):
         for t in step.group.tiles:
-            if t.macro == macro:
+            if program.slot(t) == slot:
                 lines = cell_lines(spec, t.row0, len(t.inputs), t.output0, len(t.outputs))
                 layers[np.ix_(*lines)] = number
     return layers
@@ -120,11 +152,11 @@ def report_of(
     """The report of a finished run."""
     program, driver, options, record = job.program, job.driver, job.options, job.record
     about, spec = driver.description, program.spec
-    cells = [arrays.macros[m] for m in program.macros]
+    cells = [arrays.macros[slot] for slot in program.slots]
     targets = np.stack([c.targets_us for c in cells])
     before = np.stack([c.readings_us for c in cells])
     after = np.stack([np.asarray(c.readings_after_us) for c in cells])
-    marked = np.stack([np.isin(record.macro(m).cells, STUCK) for m in program.macros])
+    marked = np.stack([np.isin(record.macro(program.macro_of(slot)).cells, STUCK) for slot in program.slots])
     stuck = int((marked & np.isfinite(targets)).sum())
     right = correct_answers(arrays.measured_logits, arrays.labels)
     floats = None
@@ -205,6 +237,8 @@ def ages(job: Deployment, answers: Answers) -> tuple[float, float]:
     """Youngest and oldest age at which a macro was read, s; the plan's age when the chip held the program already."""
     if job.written is None:
         return job.options.age_s, job.options.age_s
+    if answers.ages_s is not None:
+        return answers.ages_s
     born = [m.programmed_s for m in job.written.macros]
     return answers.times_ns[0] * 1e-9 - max(born), answers.times_ns[-1] * 1e-9 - min(born)
 

@@ -55,10 +55,10 @@ def column_corrections(
     """Corrections for a chip with this record whose cells were read as ``readings_us``.
 
     Args:
-        readings_us: macro -> (rows, columns) µS; cells that are not used do not matter.
+        readings_us: slot -> (rows, columns) µS; cells that are not used do not matter.
         inputs: ``training_inputs`` of the program.
     """
-    cells = {macro: np.nan_to_num(np.asarray(readings_us[macro], np.float64)) for macro in program.macros}
+    cells = {slot: np.nan_to_num(np.asarray(readings_us[slot], np.float64)) for slot in program.slots}
     return {
         step.name: tuple(
             tile_correction(
@@ -66,7 +66,7 @@ def column_corrections(
                 record,
                 step,
                 tile,
-                cells[tile.macro],
+                cells[program.slot(tile)],
                 tile_vectors(inputs[step.name], step.group.window, tile, VECTORS),
             )
             for tile in step.group.tiles

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cim.calibration import CalibrationRecord
 from cim.calibration_file import load_record
 from cim.chipfile import load_chip
 from hil.agreement import AgreementReport
 from hil.calibrate import calibrate, check_record
 from hil.causes import exact_layers, find_causes
-from hil.collect import collect, report_of, sample_layers
+from hil.collect import collect, measure_layers, report_of, sample_layers
 from hil.corrections import column_corrections, training_inputs
 from hil.data import Dataset, load_dataset
 from hil.driver import ChipDriver
@@ -24,8 +27,9 @@ from hil.dryrun import estimate, say_if_long
 from hil.job import PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, Deployment, DeployOptions
 from hil.looks import plan_images, run_looks
 from hil.open import open_chip
-from hil.program import EarlyReads, ensure_programmed, holds, read_back
+from hil.program import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
 from hil.report import write_report
+from hil.rounds import run_rounds
 from hil.runfile import RunData
 from hil.runfolder import new_run_folder
 from hil.watch import Watch
@@ -126,6 +130,8 @@ def deploy_on(
                 watch.note("calibrating overwrites the program that the chip holds; --calibration RECORD keeps it")
             record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, watch=watch)
         check_record(record, driver, program.macros)
+    if program.rounds > 1:
+        return _deploy_rounds(driver, program, data, order, graph, record, options, watch, run, network_name)
     with watch.stage("programming"):
         sample = PROGRAM | (options.seed & 0xFFFF) << 32
         force = options.reprogram or overwritten
@@ -141,8 +147,8 @@ def deploy_on(
     job = Deployment(driver, program, record, corrections, inputs, written, readings, options, network_name)
     answers = run_looks(job, data, order, looks, graph, watch)
     with watch.stage("layers"):
-        exact = exact_layers(job, data.images[order[: options.layer_images]])
-        samples = sample_layers(job, exact, watch)
+        exact = exact_layers(program, data.images[order[: options.layer_images]])
+        samples = sample_layers(job, exact, measure_layers(driver, program, corrections, exact, watch))
     with watch.stage("reading back"):
         after = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_AFTER, watch=watch)
     driver.outputs_off()
@@ -151,6 +157,40 @@ def deploy_on(
         with watch.stage("finding causes"):
             causes = find_causes(job, data, order, answers, samples, exact, watch)
     arrays = collect(job, data, order, answers, samples, after)
+    return report_of(job, data, order, answers, arrays, causes, watch, run), arrays
+
+
+def _deploy_rounds(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    data: Dataset,
+    order: NDArray[np.int64],
+    graph: NetworkGraph | None,
+    record: CalibrationRecord,
+    options: DeployOptions,
+    watch: Watch,
+    run: str,
+    network_name: str,
+) -> tuple[AgreementReport, RunData]:
+    """The part after calibration, of a network larger than the chip: the chip is written for every round."""
+    inputs = training_inputs(program)
+    exact = exact_layers(program, data.images[order[: options.layer_images]])
+    found = run_rounds(driver, program, record, inputs, exact, data.images[order], options, watch)
+    driver.outputs_off()
+    written = ProgramReport(tuple(found.written))
+    job = Deployment(
+        driver, program, record, found.corrections, inputs, written, found.readings_us, options, network_name
+    )
+    answers = run_looks(job, data, order, (len(order),), graph, watch, found.logits)
+    answers.count(found.conversions)
+    answers.times_ns, answers.ages_s = found.times_ns, (min(found.ages_s), max(found.ages_s))
+    with watch.stage("layers"):
+        samples = sample_layers(job, exact, found.layers)
+    causes = None
+    if options.causes:
+        with watch.stage("finding causes"):
+            causes = find_causes(job, data, order, answers, samples, exact, watch)
+    arrays = collect(job, data, order, answers, samples, found.after_us)
     return report_of(job, data, order, answers, arrays, causes, watch, run), arrays
 
 

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cim.spec import ChipSpec
 from hil.calibration_plan import PLANS, Budget
 from hil.driver import ChipDriver
 from hil.job import DeployOptions
 from hil.transports import is_serial
 from hil.watch import Watch
+from mapping.compile import plan
+from mapping.counts import tile_counts, total
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram, MatrixStep
 
@@ -35,6 +38,7 @@ class Estimate:
     chip_s: float  # chip time of inference and of the expected pulses
     typical_pulses: int
     calibrate_pulses: int
+    rounds: int
 
     @property
     def total_bytes(self) -> int:
@@ -58,6 +62,8 @@ class Estimate:
             f"{'pulses':<14} {self.typical_pulses:10d} expected for {self.cells} cells, at most {self.most_pulses} "
             f"({max_pulses} a cell)"
         )
+        if self.rounds > 1:
+            lines.append(f"{'rounds':<14} {self.rounds:10d} times the chip is written and its cells wait for their age")
         if self.calibrate_pulses:
             lines.append(f"{'':<14} {self.calibrate_pulses:10d} expected for the calibration before")
         if self.wire_s(baud) + self.chip_s > LONG_RUN_S:
@@ -70,33 +76,49 @@ class Estimate:
 
 def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: bool = True) -> Estimate:
     """Cost of deploying ``program`` on a chip that runs whole layers; without a record it is calibrated first."""
-    spec, macro, macros = program.spec, program.spec.macro, len(program.macros)
+    spec, macro, macros, slots = program.spec, program.spec.macro, len(program.macros), len(program.slots)
     size = macro.rows * macro.columns
-    cells = sum(int(np.isfinite(macro_targets_us(program, m)).sum()) for m in program.macros)
+    cells = sum(int(np.isfinite(macro_targets_us(program, slot)).sum()) for slot in program.slots)
     written = (2 + 4) * size + size // 8  # targets out; readings, pulses and outcome back
     plan = PLANS[Budget.DEFAULT]
     readings = 3 + 3 + len(plan.noise_gaps_s) + 1  # after each fill and the pattern; ages; repeats; averaged
     one_read = macro.logical_rows + 2 * macro.outputs
     vectors = plan.idle_vectors + 2 * plan.batch + plan.real_vectors * macro.inputs.bits
     probes = 3 * written + readings * 2 * size + vectors * one_read
-    images = min(options.samples, 500)
-    reads = sum(positions(step) * len(step.group.tiles) for step in program.matrices)
-    planes = macro.inputs.bits / macro.inputs.bits_per_cycle
-    read_ns = spec.timing.row_setup_ns + spec.timing.input_cycle_ns + spec.timing.conversion_ns * macro.adc.shared_by
-    pulse_ns = spec.timing.pulse_ns + spec.write.verify_reads * spec.timing.verify_ns
+    images = min(options.samples, 500) if program.rounds == 1 else options.samples  # rounds: one look at all
+    asked, timing = total(tile_counts(program)), spec.timing
+    image_ns = asked.reads * (timing.row_setup_ns + timing.conversion_ns * macro.adc.shared_by)
+    image_ns += asked.input_cycles * timing.input_cycle_ns
+    pulse_ns = one_pulse_ns(spec)
     pulses, calibrate_pulses = round(cells * PULSES_A_CELL), round(macros * size * CALIBRATION_PULSES) * calibrate
     return Estimate(
         cells=cells,
-        program_bytes=macros * written,
-        read_back_bytes=(2 + options.causes) * macros * 2 * size,
+        program_bytes=slots * written,
+        read_back_bytes=(2 + options.causes) * slots * 2 * size,
         calibrate_bytes=macros * probes * calibrate,
         inference_bytes=options.repeats * images * sum(image_bytes(step) for step in program.matrices),
         images=images,
         most_pulses=cells * spec.write.max_pulses,
         typical_pulses=pulses,
         calibrate_pulses=calibrate_pulses,
-        chip_s=1e-9 * (options.repeats * images * reads * planes * read_ns + (pulses + calibrate_pulses) * pulse_ns),
+        rounds=program.rounds,
+        chip_s=1e-9 * (options.repeats * images * image_ns + (pulses + calibrate_pulses) * pulse_ns),
     )
+
+
+def one_pulse_ns(spec: ChipSpec) -> float:
+    """Chip time of a programming pulse and its verify."""
+    return spec.timing.pulse_ns + spec.write.verify_reads * spec.timing.verify_ns
+
+
+def round_costs(program: ConductanceProgram) -> list[dict[str, float]]:
+    """What writing each round is expected to take: cells, pulses (wear), seconds of chip time."""
+    costs = []
+    for r in plan(program).rounds:
+        pulses = round(r.cells * PULSES_A_CELL)
+        time_s = pulses * one_pulse_ns(program.spec) * 1e-9
+        costs.append({"round": r.number, "cells": r.cells, "pulses": pulses, "chip_s": time_s})
+    return costs
 
 
 def say_if_long(driver: ChipDriver, cost: Estimate, baud: int, options: DeployOptions, watch: Watch) -> None:
@@ -108,7 +130,7 @@ def say_if_long(driver: ChipDriver, cost: Estimate, baud: int, options: DeployOp
     if is_serial(driver.address):
         parts.append((cost.wire_s(baud), f"on the line at {baud} baud"))
     if driver.description.kind == "silicon":
-        ages = options.age_s * (2 if cost.calibrate_bytes else 1)
+        ages = options.age_s * (cost.rounds + (cost.calibrate_bytes > 0))
         parts.append((cost.chip_s + ages, "on the chip, the wait for the age included"))
     total = sum(seconds for seconds, _ in parts)
     if total > LONG_RUN_S:

@@ -13,6 +13,8 @@ from cim.correction import Correction, apply_correction
 from cim.windows import Window
 from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmResult, TileAddress
 from hil.driver import ChipDriver
+from hil.errors import UsageError
+from mapping.copies import Copy, by_copy, copies_of
 from mapping.driven import driven_codes, input_sums, tile_channels
 from mapping.program import ConductanceProgram, MatrixStep, Tile, TileGroup
 
@@ -44,12 +46,15 @@ class MeasuredSums:
     conversions: dict[str, Conversions] = field(default_factory=dict)
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        group = step.group
+        return by_copy(step, codes, lambda copy, seen: self._copy_sums(step.name, copy, seen, sample))
+
+    def _copy_sums(self, name: str, copy: Copy, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        group, corrections = copy.group, self.corrections[name][copy.tiles.start : copy.tiles.stop]
         driven, window = driven_codes(group, self.driver.spec.macro, codes)
         positions = 1 if window is None else window.positions
         total = np.zeros((len(codes), positions, group.outputs), np.int32)
-        count = self.conversions.setdefault(step.name, Conversions())
-        for tile, correction in zip(group.tiles, self.corrections[step.name], strict=True):
+        count = self.conversions.setdefault(name, Conversions())
+        for tile, correction in zip(group.tiles, corrections, strict=True):
             result = self._read(group, tile, driven, window, sample)
             count.add(result)
             sums = result.values.reshape(len(codes), positions, len(tile.outputs))
@@ -87,6 +92,8 @@ class MeasuredSums:
 class MeasuredLayers:
     """Whole layers on the chip: it adds tiles, corrects and requantises; activations come back.
 
+    Each copy of a layer is a layer of its own to the chip.
+
     Satisfies ``mapping.execute.RunsLayers``. Layers are sent once, when the object is made.
     """
 
@@ -96,15 +103,25 @@ class MeasuredLayers:
     conversions: dict[str, Conversions] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._numbers = {step.name: n for n, step in enumerate(self.program.matrices)}
+        self._numbers: dict[tuple[str, int], int] = {}  # layer and copy -> the chip's number
         for step in self.program.matrices:
-            self.driver.load_layer(layer_message(self._numbers[step.name], step, self.corrections[step.name]))
+            for copy in copies_of(step.group):
+                number = self._numbers[step.name, copy.number] = len(self._numbers)
+                corrections = self.corrections[step.name][copy.tiles.start : copy.tiles.stop]
+                self.driver.load_layer(layer_message(number, copy.of(step), corrections))
+
+    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        """Level sums of a layer of which the chip holds a part (``mapping.rounds``): tiles are added here."""
+        return MeasuredSums(self.driver, self.corrections, self.conversions).sums(step, codes, sample)
 
     def layer(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        group = step.group
+        return by_copy(step, codes, lambda copy, seen: self._copy(step.name, copy, seen, sample))
+
+    def _copy(self, name: str, copy: Copy, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        group = copy.group
         driven, window = driven_codes(group, self.driver.spec.macro, codes)
         result = self.driver.run_layer(
-            self._numbers[step.name],
+            self._numbers[name, copy.number],
             driven,
             window=window,
             range_code=group.range_code,
@@ -112,17 +129,31 @@ class MeasuredLayers:
             input_signed=group.input_signed,
             sample=sample,
         )
-        self.conversions.setdefault(step.name, Conversions()).add(result)
+        self.conversions.setdefault(name, Conversions()).add(result)
         return as_maps(group, result.values.reshape(len(codes), -1, group.outputs))
 
 
 def measured_multiply(
     driver: ChipDriver, program: ConductanceProgram, corrections: Corrections
 ) -> MeasuredSums | MeasuredLayers:
-    """The smallest answer that the chip offers: whole layers, else sums of tiles."""
+    """The smallest answer that the chip offers: whole layers, else sums of tiles.
+
+    Raises:
+        UsageError: the program takes several rounds, and the chip holds one at a time.
+    """
+    check_one_round(program)
     if Capability.LAYER in driver.capabilities:
         return MeasuredLayers(driver, program, corrections)
     return MeasuredSums(driver, corrections)
+
+
+def check_one_round(program: ConductanceProgram) -> None:
+    """Refuse a program of which the chip holds a part at a time."""
+    if len({t.round for m in program.matrices for t in m.group.tiles}) > 1:
+        raise UsageError(
+            f"this program takes {program.rounds} rounds, the chip written anew for each",
+            hint="hil deploy runs it; from Python, mapping.rounds.RoundRun and part_of_round",
+        )
 
 
 def address(tile: Tile) -> TileAddress:

@@ -20,6 +20,7 @@ from mapping.program import ConductanceProgram
 # What a request's ``sample`` number is for, in its top byte: no two purposes share noise.
 PROGRAM, READ_BEFORE, READ_AFTER, INFER, LAYERS, CALIBRATE, READ_EARLY = (n << 56 for n in range(1, 8))
 REPEAT = 1 << 40  # one pass over the images
+ROUND = 1 << 32  # one round of a network that is larger than the chip
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from hil.agreement import Judgement, Mode, correct_answers, judge, planned_looks
 from hil.data import Dataset, image_digests
 from hil.errors import FileError, UsageError
-from hil.infer import MeasuredLayers, MeasuredSums, measured_multiply
+from hil.infer import Conversions, MeasuredLayers, MeasuredSums, measured_multiply
 from hil.job import INFER, REPEAT, Deployment, DeployOptions
 from hil.watch import Watch
 from mapping.execute import IdealMultiply, run
@@ -36,6 +37,12 @@ class Answers:
     saturated: int = 0
     simulated_saturated_share: float = 0.0
     times_ns: list[int] = field(default_factory=list)  # chip time at the ends of measuring
+    ages_s: tuple[float, float] | None = None  # youngest and oldest macro read, where times do not say it
+
+    def count(self, conversions: Mapping[str, Conversions]) -> None:
+        """Note the chip's conversions, by layer."""
+        self.conversions = sum(c.total for c in conversions.values())
+        self.saturated = sum(c.saturated for c in conversions.values())
 
     @property
     def seen(self) -> int:
@@ -83,11 +90,17 @@ def run_looks(
     looks: tuple[int, ...],
     graph: NetworkGraph | None,
     watch: Watch,
+    measured: NDArray[np.int32] | None = None,
 ) -> Answers:
-    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends."""
+    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends.
+
+    Args:
+        measured: logit codes (repeats, n, classes) of all images, where the chip has run already
+            (``hil.rounds``); conversions and times are then the caller's to fill in.
+    """
     answers = Answers()
     ideal = IdealMultiply(job.program)
-    chip = measured_multiply(job.driver, job.program, job.corrections)
+    chip = None if measured is not None else measured_multiply(job.driver, job.program, job.corrections)
     conditioned, again = job.virtual_chips(conditioned=True), job.virtual_chips(conditioned=False)
     first = 0
     for look, until in enumerate(looks, 1):
@@ -96,10 +109,13 @@ def run_looks(
             answers.ideal.append(run(job.program, images, ideal))
             if graph is not None:
                 answers.floats.append(float_logits(graph, images))
-        with watch.stage("measuring"):
-            answers.times_ns.append(job.driver.chip_time_ns)
-            answers.measured.append(measure(job, chip, images, first, watch))
-            answers.times_ns.append(job.driver.chip_time_ns)
+        if measured is not None:
+            answers.measured.append(measured[:, first:until])
+        elif chip is not None:
+            with watch.stage("measuring"):
+                answers.times_ns.append(job.driver.chip_time_ns)
+                answers.measured.append(measure(job, chip, images, first, watch))
+                answers.times_ns.append(job.driver.chip_time_ns)
         with watch.stage("simulating"):
             answers.simulated.append(conditioned.run(images, first, watch))
             answers.again.append(again.run(images, first, watch))
@@ -109,8 +125,8 @@ def run_looks(
         first = until
         if answers.this_chip.final:
             break
-    answers.conversions = sum(c.total for c in chip.conversions.values())
-    answers.saturated = sum(c.saturated for c in chip.conversions.values())
+    if chip is not None:
+        answers.count(chip.conversions)
     answers.simulated_saturated_share = conditioned.saturated_share
     return answers
 

@@ -201,14 +201,16 @@ class VirtualRow:
             return
         rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, PATH, number]))
         law = redraw_law(record.programming, rng)
-        targets = {m: macro_targets_us(self.program, m) for m in self.program.macros}
-        used = {m: np.isfinite(t) for m, t in targets.items()}
-        stuck_us = np.concatenate([record.macro(m).stuck_us[used[m]] for m in targets])
-        wanted = np.concatenate([targets[m][used[m]] for m in targets])
+        targets = {slot: macro_targets_us(self.program, slot) for slot in self.program.slots}
+        used = {slot: np.isfinite(t) for slot, t in targets.items()}
+        macro_of = self.program.macro_of
+        stuck_us = np.concatenate([record.macro(macro_of(slot)).stuck_us[used[slot]] for slot in targets])
+        wanted = np.concatenate([targets[slot][used[slot]] for slot in targets])
         cells = CellHistory(wanted, law, None, rng, stuck_us=stuck_us, thermal=record.thermal)
         if record.thermal is not None:
             cells.set_temperature(0.0, self.temperature_c)
-        columns = {m: draw_columns(record, m, rng) for m in targets}
+        converters = {m: draw_columns(record, m, rng) for m in self.program.macros}
+        columns = {slot: converters[macro_of(slot)] for slot in targets}
         ends = np.cumsum([int(u.sum()) for u in used.values()])[:-1]
         for age_s in self.ages_s:
             now = {m: np.full(t.shape, np.nan, np.float32) for m, t in targets.items()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hil.driver import ChipDriver
+from hil.infer import check_one_round
 from hil.watch import Watch
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram
@@ -32,7 +33,7 @@ class MacroReport:
     were written, at ``early_age_s`` on average; None when they were not read.
     """
 
-    macro: int
+    slot: int  # the macro, in its round (``ConductanceProgram.slot``)
     targets_us: NDArray[np.float32]
     readings_us: NDArray[np.float32]
     pulses: NDArray[np.uint16]
@@ -104,20 +105,26 @@ def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
 def program_chip(
     driver: ChipDriver, program: ConductanceProgram, *, sample: int, watch: Watch, early: EarlyReads | None = None
 ) -> ProgramReport:
-    """Write every macro of ``program`` and let the chip hold its digest."""
+    """Write every macro of ``program`` and let the chip hold its digest.
+
+    Of a program of several rounds this takes one round's part, which is held under no digest.
+    """
+    check_one_round(program)
     reports = []
-    for done, macro in enumerate(program.macros):
-        watch.step(done, len(program.macros), f"macro {macro}")
-        targets = macro_targets_us(program, macro)
+    for done, slot in enumerate(program.slots):
+        macro = program.macro_of(slot)
+        watch.step(done, len(program.slots), f"macro {macro}")
+        targets = macro_targets_us(program, slot)
         if early is None:
             outcome = driver.program_cells(macro, targets, sample=sample)
             report = MacroReport(
-                macro, targets, outcome.readings_us, outcome.pulses, outcome.reached, driver.chip_time_ns * 1e-9
+                slot, targets, outcome.readings_us, outcome.pulses, outcome.reached, driver.chip_time_ns * 1e-9
             )
         else:
-            report = write_and_read(driver, macro, targets, sample, early)
+            report = replace(write_and_read(driver, macro, targets, sample, early), slot=slot)
         reports.append(report)
-    driver.hold_program(bytes.fromhex(program.digest))
+    if program.digest:
+        driver.hold_program(bytes.fromhex(program.digest))
     return ProgramReport(tuple(reports))
 
 

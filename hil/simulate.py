@@ -23,6 +23,7 @@ from hil.corrections import LayerInputs, column_corrections
 from hil.errors import UsageError
 from hil.infer import Corrections
 from hil.watch import Watch
+from mapping.copies import Copy, by_copy, copies_of
 from mapping.execute import run
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram, MatrixStep
@@ -33,12 +34,13 @@ R = TypeVar("R")
 # Purpose tags of the host's seeds: drawing chips, and their noise.
 CONDITIONED, AGAIN = 0xC04D, 0xA6A1
 ENGINES = ("exact", "fast")
+COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
 LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What one virtual chip is, by macro: cells (rows, columns) µS, converters; and its corrections by layer."""
+    """What one virtual chip is, by slot: cells (rows, columns) µS, converters; and its corrections by layer."""
 
     cells_us: Mapping[int, NDArray[np.floating]]
     columns: Mapping[int, Columns]
@@ -55,33 +57,49 @@ class SimulatedLayer(Protocol):
 
 @dataclass
 class VirtualChip:
-    """One virtual chip; satisfies ``mapping.execute.Multiply``."""
+    """One virtual chip; satisfies ``mapping.execute.Multiply``. Each copy of a layer has cells of its own."""
 
-    layers: dict[str, SimulatedLayer]
+    layers: dict[str, tuple[SimulatedLayer, ...]]  # by copy
+    steps: dict[str, MatrixStep]
     seed: int
     number: int
     ends: float = 0.0  # conversions at the end of the scale
     conversions: int = 0
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        layer = self.layers[step.name]
-        key = NoiseKey(self.seed, self.number, list(self.layers).index(step.name), sample)
-        sums, share = layer.level_sums(codes, key)
-        count = layer.conversions(len(codes))
-        self.ends += share * count
+        sums, ends, count = self._sums(step, codes, list(self.layers).index(step.name), sample)
+        self.ends += ends
         self.conversions += count
         return sums
 
     def layer_sample(self, name: str, codes: NDArray[np.int16]) -> tuple[NDArray[np.int32], float]:
         """Level sums of one layer for given codes, and the saturated share."""
-        return self.layers[name].level_sums(codes, NoiseKey(self.seed, self.number, LAYER_SAMPLES))
+        sums, ends, count = self._sums(self.steps[name], codes, LAYER_SAMPLES, 0)
+        return sums, ends / max(1, count)
+
+    def _sums(
+        self, step: MatrixStep, codes: NDArray[np.int16], layer: int, sample: int
+    ) -> tuple[NDArray[np.int32], float, int]:
+        """Level sums, conversions at the end of the scale, conversions."""
+        counts: list[tuple[float, int]] = []
+
+        def answer(copy: Copy, seen: NDArray[np.int16]) -> NDArray[np.int32]:
+            simulated = self.layers[step.name][copy.number]
+            key = NoiseKey(self.seed, self.number, layer + copy.number * COPY_NOISE, sample)
+            sums, share = simulated.level_sums(seen, key)
+            count = simulated.conversions(len(seen))
+            counts.append((share * count, count))
+            return sums
+
+        sums = by_copy(step, codes, answer)
+        return sums, sum(ends for ends, _ in counts), sum(count for _, count in counts)
 
 
 @dataclass
 class VirtualChips:
     """The virtual chips that one question is judged against.
 
-    With ``readings_us`` (macro -> mean reading of each cell, µS) they are *this chip* as it was
+    With ``readings_us`` (slot -> mean reading of each cell, µS) they are *this chip* as it was
     read back; without, *such chips*: this chip programmed again. Each is drawn from the record
     with a seed of its own. Chips as read back share the real chip's ``corrections``; chips
     programmed again are corrected from simulated readings of their own cells (``inputs``).
@@ -165,14 +183,17 @@ class VirtualChips:
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number]))
         law = redraw_law(self.record.programming, rng)
         cells, columns = {}, {}
-        for macro in self.program.macros:
-            targets = macro_targets_us(self.program, macro)
+        converters: dict[int, Columns] = {}  # of a macro, the same in every round
+        for slot in self.program.slots:
+            targets, macro = macro_targets_us(self.program, slot), self.program.macro_of(slot)
             if self.readings_us is None:
-                cells[macro] = draw_programming(targets, self.record, macro, self.age_s, rng, law, self.temperature_c)
+                cells[slot] = draw_programming(targets, self.record, macro, self.age_s, rng, law, self.temperature_c)
             else:
-                read = self.readings_us[macro]
-                cells[macro] = draw_posterior(targets, read, self.reads, self.record, macro, self.age_s, rng, law)
-            columns[macro] = draw_columns(self.record, macro, rng)
+                read = self.readings_us[slot]
+                cells[slot] = draw_posterior(targets, read, self.reads, self.record, macro, self.age_s, rng, law)
+            if macro not in converters:
+                converters[macro] = draw_columns(self.record, macro, rng)
+            columns[slot] = converters[macro]
         return Drawn(cells, columns, self.corrections or self.corrections_of(cells, rng))
 
     @property
@@ -186,9 +207,9 @@ class VirtualChips:
     def corrections_of(self, cells_us: Mapping[int, NDArray[np.float32]], rng: np.random.Generator) -> Corrections:
         """Corrections from simulated readings of a chip programmed again."""
         readings = {}
-        for macro, cells in cells_us.items():
+        for slot, cells in cells_us.items():
             noise = np.sqrt(self.record.read_noise.at(np.nan_to_num(cells)) / self.reads)
-            readings[macro] = cells + noise * rng.standard_normal(cells.shape)
+            readings[slot] = cells + noise * rng.standard_normal(cells.shape)
         return column_corrections(self.program, self.record, readings, self.inputs or {})
 
 
@@ -203,25 +224,31 @@ def build_chip(
     engine: str = "exact",
 ) -> VirtualChip:
     """A virtual chip with these cells, converters and corrections; noise and wires are the record's."""
-    layers = {step.name: layer_simulator(program, record, step, drawn, device, engine) for step in program.matrices}
-    return VirtualChip(layers, seed, number)
+    layers = {
+        step.name: tuple(
+            layer_simulator(program, record, step.name, copy, drawn, device, engine) for copy in copies_of(step.group)
+        )
+        for step in program.matrices
+    }
+    return VirtualChip(layers, {step.name: step for step in program.matrices}, seed, number)
 
 
 def layer_simulator(
     program: ConductanceProgram,
     record: CalibrationRecord,
-    step: MatrixStep,
+    name: str,
+    copy: Copy,
     drawn: Drawn,
     device: str,
     engine: str,
 ) -> SimulatedLayer:
-    """One layer of a virtual chip."""
-    spec, group = program.spec.macro, step.group
+    """One copy of a layer of a virtual chip."""
+    spec, group = program.spec.macro, copy.group
     tiles = [
         simulated_tile(
             spec,
-            np.nan_to_num(drawn.cells_us[t.macro]),
-            drawn.columns[t.macro],
+            np.nan_to_num(drawn.cells_us[program.slot(t)]),
+            drawn.columns[program.slot(t)],
             correction,
             inputs=t.inputs,
             outputs=t.outputs,
@@ -229,7 +256,7 @@ def layer_simulator(
             row0=t.row0,
             output0=t.output0,
         )
-        for t, correction in zip(group.tiles, drawn.corrections[step.name], strict=True)
+        for t, correction in zip(group.tiles, drawn.corrections[name][copy.tiles.start : copy.tiles.stop], strict=True)
     ]
     return _layer_type(engine)(
         spec,

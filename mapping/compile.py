@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cim.chipfile import chip_names, load_chip
+import numpy as np
+
 from cim.spec import ChipSpec
-from mapping.errors import CannotMap, LayerNeed
+from mapping.counts import busiest_reads, tile_counts
+from mapping.errors import CannotMap
+from mapping.layout import LayoutOptions, lay_out
 from mapping.lower import MatrixOp, Op, PassOp, lower
 from mapping.netfile import NetworkFile
 from mapping.observe import Progress, observe
-from mapping.place import Place, macros_needed, place
+from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram
 from mapping.program_file import program_digest
 from mapping.quantise import Quantiser
-from mapping.tile import MatrixShape, Piece, cut, slices_needed
 
-__all__ = ["CannotMap", "Plan", "compile_network", "plan"]
+__all__ = ["CannotMap", "LayoutOptions", "Plan", "compile_network", "lay_out", "plan"]
 
 CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken
 
@@ -29,12 +32,14 @@ def compile_network(
     *,
     weight_bits: int | None = None,
     activation_bits: int | None = None,
+    options: LayoutOptions | None = None,
     progress: Progress | None = None,
 ) -> ConductanceProgram:
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
 
     Args:
         weight_bits, activation_bits: 2 to 8; default: what the network file says.
+        options: placement, copies and rounds (``mapping.layout``).
         progress: called with (done, total, what).
 
     Raises:
@@ -45,7 +50,7 @@ def compile_network(
     _check_request(network, spec, weight_bits, activation_bits)
     ops = lower(network.graph)
     shapes = [op.shape for op in ops if isinstance(op, MatrixOp)]
-    pieces, places = lay_out(shapes, spec, weight_bits)
+    pieces, places = lay_out(shapes, spec, weight_bits, options, activation_bits=activation_bits)
     images = network.calibration_images[:: -(-len(network.calibration_images) // CALIBRATION_IMAGES)]
     observed = observe(network.graph, ops, images, progress)
     quantiser = Quantiser(spec, weight_bits, activation_bits, observed, _logits_op(ops))
@@ -74,22 +79,6 @@ def compile_network(
     return replace(program, digest=program_digest(program))
 
 
-def lay_out(
-    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int
-) -> tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[Place, ...]]]:
-    """Pieces and places of every layer, by name; raises ``CannotMap`` when there are too few macros."""
-    pieces = _pieces(shapes, spec, weight_bits)
-    places = place([p for layer in pieces.values() for p in layer], spec)
-    needed = macros_needed(places)
-    if needed > spec.macros:
-        raise _too_large(shapes, pieces, spec, weight_bits, needed)
-    by_layer, first = {}, 0
-    for name, layer in pieces.items():
-        by_layer[name] = places[first : first + len(layer)]
-        first += len(layer)
-    return pieces, by_layer
-
-
 @dataclass(frozen=True, slots=True)
 class LayerPlan:
     """One layer on the chip. ``saturated_share``: simulated conversions at the end of the ADC range."""
@@ -102,6 +91,18 @@ class LayerPlan:
     cells: int  # weight positions taken
     range_us: float
     saturated_share: float
+    copies: int
+    rounds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """One round: what is written before it runs."""
+
+    number: int
+    layers: tuple[str, ...]
+    macros: int
+    cells: int  # physical cells written
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,9 @@ class Plan:
     layers: tuple[LayerPlan, ...]
     macros_used: int
     macros_available: int
-    utilisation: float  # weight positions taken, of those in the macros used
+    utilisation: float  # weight positions taken, of those in the macros used (in every round)
+    busiest_reads: int  # reads of one image on the busiest macro
+    rounds: tuple[RoundPlan, ...]
 
     @property
     def tiles(self) -> int:
@@ -121,9 +124,9 @@ class Plan:
     def lines(self) -> list[str]:
         """A table and a summary, one line each."""
         width = max([5, *(len(layer.layer) for layer in self.layers)])
-        head = f"{'layer':<{width}}  {'matrix':>12}  tiles  slices  range µS  saturated"
+        head = f"{'layer':<{width}}  {'matrix':>12}  tiles  slices  copies  range µS  saturated"
         rows = [
-            f"{p.layer:<{width}}  {f'{p.inputs} x {p.outputs}':>12}  {p.tiles:>5}  {p.slices:>6}"
+            f"{p.layer:<{width}}  {f'{p.inputs} x {p.outputs}':>12}  {p.tiles:>5}  {p.slices:>6}  {p.copies:>6}"
             f"  {p.range_us:>8.0f}  {p.saturated_share:>8.3%}"
             for p in self.layers
         ]
@@ -131,7 +134,16 @@ class Plan:
             f"{self.tiles} tiles on {self.macros_used} of {self.macros_available} macros of {self.chip}, "
             f"{self.utilisation:.1%} of their weight positions in use"
         )
-        return [head, *rows, total]
+        busiest = f"busiest macro: {self.busiest_reads} reads an image"
+        return [head, *rows, total, busiest, *(self.round_lines() if len(self.rounds) > 1 else ())]
+
+    def round_lines(self) -> list[str]:
+        """What each round writes; only of a network that takes several."""
+        said = [f"{len(self.rounds)} rounds: the chip is written {len(self.rounds)} times for every run of the network"]
+        for r in self.rounds:
+            layers = r.layers[0] if len(r.layers) == 1 else f"{r.layers[0]} to {r.layers[-1]}"
+            said.append(f"  round {r.number}: {layers}, {r.macros} macros, {r.cells} cells")
+        return said
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -139,6 +151,8 @@ class Plan:
             "tiles": self.tiles,
             "macros": {"used": self.macros_used, "available": self.macros_available},
             "utilisation": self.utilisation,
+            "busiest_reads": self.busiest_reads,
+            "rounds": [dataclasses.asdict(r) for r in self.rounds],
             "layers": [{k: getattr(p, k) for k in LayerPlan.__dataclass_fields__} for p in self.layers],
         }
 
@@ -154,17 +168,34 @@ def plan(program: ConductanceProgram) -> Plan:
         range_us = macro.adc.full_scales_us[group.range_code]
         layers.append(
             LayerPlan(
-                step.name, group.inputs, group.outputs, len(group.tiles), slices, cells, range_us, group.saturated_share
+                layer=step.name,
+                inputs=group.inputs,
+                outputs=group.outputs,
+                tiles=len(group.tiles),
+                slices=slices,
+                cells=cells,
+                range_us=range_us,
+                saturated_share=group.saturated_share,
+                copies=group.copies,
+                rounds=tuple(sorted({t.round for t in group.tiles})),
             )
         )
-    positions = len(program.macros) * len(macro.word_lines) * macro.outputs
-    used = sum(layer.cells for layer in layers) / positions if positions else 0.0
-    return Plan(program.spec.name, tuple(layers), len(program.macros), program.spec.macros, used)
+    positions = len(program.slots) * len(macro.word_lines) * macro.outputs
+    return Plan(
+        chip=program.spec.name,
+        layers=tuple(layers),
+        macros_used=len(program.macros),
+        macros_available=program.spec.macros,
+        utilisation=sum(layer.cells for layer in layers) / positions if positions else 0.0,
+        busiest_reads=busiest_reads(tile_counts(program), program.spec),
+        rounds=tuple(_round_plan(program, layers, number) for number in range(program.rounds)),
+    )
 
 
-def _pieces(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int) -> dict[str, tuple[Piece, ...]]:
-    slices = slices_needed((1 << (weight_bits - 1)) - 1, spec.macro.max_level)
-    return {shape.layer: cut(shape, spec.macro, slices) for shape in shapes}
+def _round_plan(program: ConductanceProgram, layers: Sequence[LayerPlan], number: int) -> RoundPlan:
+    slots = [slot for slot in program.slots if slot // program.spec.macros == number]
+    cells = sum(int(np.isfinite(macro_targets_us(program, slot)).sum()) for slot in slots)
+    return RoundPlan(number, tuple(p.layer for p in layers if number in p.rounds), len(slots), cells)
 
 
 def _logits_op(ops: Sequence[Op]) -> str:
@@ -192,43 +223,3 @@ def _check_request(network: NetworkFile, spec: ChipSpec, weight_bits: int, activ
             chip=spec.name,
             would_fit=("hil import with --calibration and training images",),
         )
-
-
-def _too_large(
-    shapes: Sequence[MatrixShape], pieces: dict[str, tuple[Piece, ...]], spec: ChipSpec, weight_bits: int, needed: int
-) -> CannotMap:
-    needs = [LayerNeed(s.layer, s.inputs, s.outputs, len(pieces[s.layer])) for s in shapes]
-    return CannotMap(
-        f"the network needs {needed} macros at {weight_bits}-bit weights, {spec.name} has {spec.macros}",
-        chip=spec.name,
-        macros_needed=needed,
-        macros_available=spec.macros,
-        largest=tuple(sorted(needs, key=lambda n: -n.tiles)[:3]),
-        would_fit=(
-            *_fewer_bits(shapes, spec, weight_bits),
-            *_other_chips(shapes, spec, weight_bits),
-            f"--macros {needed}, for a chip that has them",
-        ),
-    )
-
-
-def _fewer_bits(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int) -> list[str]:
-    for bits in range(weight_bits - 1, 1, -1):
-        needed = _needed(shapes, spec, bits)
-        if needed <= spec.macros:
-            return [f"--weight-bits {bits} ({needed} macros)"]
-    return []
-
-
-def _other_chips(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int) -> list[str]:
-    found = []
-    for name in chip_names():
-        other = load_chip(name)
-        if name != spec.name and (needed := _needed(shapes, other, weight_bits)) <= other.macros:
-            found.append(f"--chip {name} ({needed} of {other.macros} macros)")
-    return found
-
-
-def _needed(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int) -> int:
-    pieces = _pieces(shapes, spec, weight_bits)
-    return macros_needed(place([p for layer in pieces.values() for p in layer], spec))

@@ -216,7 +216,7 @@ def unfold_columns(codes: NDArray[np.int16], window: Window) -> NDArray[np.float
 def largest_sum(group: TileGroup) -> int:
     """A bound that no level sum of a layer exceeds: Σ |level| · multiplier · largest input code."""
     totals = np.zeros(group.outputs, np.int64)
-    for tile in group.tiles:
+    for tile in group.matrix_tiles:
         totals[tile.outputs.start : tile.outputs.stop] += tile.multiplier * np.abs(tile.levels.astype(np.int64)).sum(0)
     return int(totals.max()) << (group.input_bits - group.input_signed)
 
@@ -227,7 +227,7 @@ def dense_blocks(group: TileGroup) -> tuple[Block, ...]:
     A dense layer is one block; a depthwise layer one block a tile.
     """
     hulls: list[tuple[range, range]] = []
-    for tile in group.tiles:
+    for tile in group.matrix_tiles:
         inputs, outputs = tile.inputs, tile.outputs
         while touching := [h for h in hulls if _overlap(inputs, h[0]) or _overlap(outputs, h[1])]:
             hulls = [h for h in hulls if h not in touching]
@@ -240,7 +240,7 @@ def dense_blocks(group: TileGroup) -> tuple[Block, ...]:
 
 def _block(group: TileGroup, inputs: range, outputs: range, top: int) -> Block:
     matrix = np.zeros((len(outputs), len(inputs)), np.int64)
-    for tile in group.tiles:
+    for tile in group.matrix_tiles:
         if _overlap(tile.outputs, outputs) and _overlap(tile.inputs, inputs):
             rows = slice(tile.outputs.start - outputs.start, tile.outputs.stop - outputs.start)
             columns = slice(tile.inputs.start - inputs.start, tile.inputs.stop - inputs.start)

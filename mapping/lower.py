@@ -70,7 +70,8 @@ class MatrixOp(Op):
     def shape(self) -> MatrixShape:
         groups, outputs, inputs = self.weight.shape
         kernel = math.prod(self.window.kernel) if self.window else 1
-        return MatrixShape(self.name, groups * inputs, groups * outputs, groups, kernel)
+        size = (self.window.out_height, self.window.out_width) if self.window else (1, 1)
+        return MatrixShape(self.name, groups * inputs, groups * outputs, groups, kernel, *size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,100 +2,143 @@
 
 from __future__ import annotations
 
+import enum
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.encoding import encode_tile
-from cim.spec import ChipSpec, MacroSpec
+from cim.spec import ChipSpec
+from mapping.groups import Demand, arrange
+from mapping.pack import Rectangle, Spot, pack
 from mapping.program import ConductanceProgram
 from mapping.tile import Piece
 
 
+class Placement(enum.StrEnum):
+    """How pieces share macros."""
+
+    SPREAD = "spread"  # one piece a macro: no two pieces wait for the same converters
+    PACKED = "packed"  # several a macro, on as few macros as are found
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a piece lies: its first logical row and output on a macro."""
+    """Where a piece lies: macro, first logical row and output; which copy of its layer, and when it is written."""
 
     macro: int
     row0: int
     output0: int
+    copy: int = 0
+    round: int = 0
 
 
-def place(pieces: Sequence[Piece], spec: ChipSpec) -> tuple[Place, ...]:
-    """One piece a macro, in order, while there are macros enough; else several share one.
+@dataclass(frozen=True, slots=True)
+class LayerCopy:
+    """All pieces of one copy of a layer; one image reads each of them ``reads`` times."""
 
-    The result may name more macros than the chip has: ``mapping.compile`` reports that.
+    layer: str
+    number: int
+    pieces: tuple[Piece, ...]
+    reads: int = 0
+
+
+def place(
+    layers: Sequence[LayerCopy],
+    spec: ChipSpec,
+    placement: Placement | None = None,
+    *,
+    most_reads: float = math.inf,
+) -> tuple[tuple[Place, ...], ...]:
+    """Places of every layer copy's pieces, in order; groups of macros (``spec.groups``) are obeyed.
+
+    The result may name more macros than the chip has: ``mapping.layout`` reports that.
+
+    Args:
+        placement: None spreads while macros last, else packs: alone on its macro a piece waits
+            for no other and shares no converter range or defect with it, and cells that are not
+            used cost nothing.
+        most_reads: when packing, no macro (or group) is read more often by one image, unless one
+            layer alone does.
     """
-    if len(pieces) <= spec.macros:
-        return tuple(Place(i, 0, 0) for i in range(len(pieces)))
-    by_rows, by_outputs = _shelves(pieces, spec.macro, along_rows=True), _shelves(pieces, spec.macro, along_rows=False)
-    return min(by_rows, by_outputs, key=macros_needed)
+    if placement is None:
+        spread = place(layers, spec, Placement.SPREAD, most_reads=most_reads)
+        if macros_needed(spread) <= spec.macros:
+            return spread
+        placement = Placement.PACKED
+    if spec.groups is not None:
+        return _in_groups(layers, spec, placement, most_reads)
+    if placement is Placement.SPREAD:
+        spots = [Spot(i, 0, 0) for i in range(sum(len(layer.pieces) for layer in layers))]
+    else:
+        spots = list(_packed(layers, spec, most_reads))
+    found, first = [], 0
+    for layer in layers:
+        own = spots[first : first + len(layer.pieces)]
+        found.append(tuple(Place(s.macro, s.row0, s.output0, layer.number) for s in own))
+        first += len(own)
+    return tuple(found)
 
 
-def macros_needed(places: Sequence[Place]) -> int:
-    return max((p.macro for p in places), default=-1) + 1
+def macros_needed(places: Sequence[Sequence[Place]]) -> int:
+    return max((p.macro for layer in places for p in layer), default=-1) + 1
 
 
-def macro_targets_us(program: ConductanceProgram, macro: int) -> NDArray[np.float32]:
-    """Target conductance of every cell of a macro in µS, float32 (rows, columns); NaN where no tile lies."""
+def macro_targets_us(program: ConductanceProgram, slot: int) -> NDArray[np.float32]:
+    """Target conductance of every cell of a slot (a macro in one round) in µS; NaN where no tile lies.
+
+    Float32 (rows, columns).
+    """
     spec = program.spec.macro
     targets = np.full((spec.rows, spec.columns), np.nan, np.float32)
     for step in program.matrices:
         for tile in step.group.tiles:
-            if tile.macro == macro:
+            if program.slot(tile) == slot:
                 cells = encode_tile(tile.levels, spec, tile.row0, tile.output0)
                 targets[np.ix_(cells.word_lines, cells.bit_lines)] = cells.targets_us
     return targets
 
 
-@dataclass(slots=True)
-class _Shelf:
-    """A strip of a macro, ``size`` thick from ``start``; filled lengthways up to ``used``."""
-
-    macro: int
-    start: int
-    size: int
-    used: int = 0
+def _packed(layers: Sequence[LayerCopy], spec: ChipSpec, most_reads: float) -> tuple[Spot, ...]:
+    rectangles = [Rectangle(len(p.inputs), len(p.outputs), layer.reads) for layer in layers for p in layer.pieces]
+    return pack(rectangles, len(spec.macro.word_lines), spec.macro.outputs, most_reads=most_reads)
 
 
-@dataclass(slots=True)
-class _Packing:
-    depth: int  # where shelves stack
-    length: int  # along a shelf
-    shelves: list[_Shelf] = field(default_factory=list)  # those that are not full
-    open: list[int] = field(default_factory=list)  # macros that are not full
-    filled: list[int] = field(default_factory=list)  # depth in use, by macro
-
-    def put(self, thick: int, long: int) -> tuple[int, int, int]:
-        """Macro, depth offset and length offset of the first shelf with room."""
-        for shelf in self.shelves:
-            if shelf.size >= thick and shelf.used + long <= self.length:
-                break
+def _in_groups(
+    layers: Sequence[LayerCopy], spec: ChipSpec, placement: Placement, most_reads: float
+) -> tuple[tuple[Place, ...], ...]:
+    """Each layer copy on macros of its own, and those in parts of groups."""
+    assert spec.groups is not None
+    own = []
+    for layer in layers:
+        if placement is Placement.SPREAD:
+            order = joined_order(layer.pieces, spec.groups.joined)
+            own.append(tuple(Spot(order.index(i), 0, 0) for i in range(len(order))))
         else:
-            macro = next((m for m in self.open if self.filled[m] + thick <= self.depth), len(self.filled))
-            if macro == len(self.filled):
-                self.filled.append(0)
-                self.open.append(macro)
-            shelf = _Shelf(macro, self.filled[macro], thick)
-            self.filled[macro] += thick
-            self.shelves.append(shelf)
-            if self.filled[macro] == self.depth:
-                self.open.remove(macro)
-        shelf.used += long
-        if shelf.used == self.length:
-            self.shelves.remove(shelf)
-        return shelf.macro, shelf.start, shelf.used - long
+            own.append(_packed([layer], spec, most_reads))
+    demands = []
+    for layer, spots in zip(layers, own, strict=True):
+        used = [s.macro for s in spots]
+        demands.append(Demand(len(set(used)), layer.reads * max(used.count(m) for m in set(used))))
+    macros = arrange(demands, spec.groups, spec.macros, most_reads)
+    return tuple(
+        tuple(Place(at[s.macro], s.row0, s.output0, layer.number) for s in spots)
+        for layer, spots, at in zip(layers, own, macros, strict=True)
+    )
 
 
-def _shelves(pieces: Sequence[Piece], macro: MacroSpec, *, along_rows: bool) -> tuple[Place, ...]:
-    """First-fit decreasing shelves: thickest pieces first, each on the first shelf that has room."""
-    rows, outputs = len(macro.word_lines), macro.outputs
-    packing = _Packing(rows, outputs) if along_rows else _Packing(outputs, rows)
-    sizes = [(len(p.inputs), len(p.outputs)) if along_rows else (len(p.outputs), len(p.inputs)) for p in pieces]
-    places: dict[int, Place] = {}
-    for i in sorted(range(len(pieces)), key=lambda i: (-sizes[i][0], -sizes[i][1], i)):
-        where, depth, length = packing.put(*sizes[i])
-        places[i] = Place(where, depth, length) if along_rows else Place(where, length, depth)
-    return tuple(places[i] for i in range(len(pieces)))
+def joined_order(pieces: Sequence[Piece], joined: int) -> list[int]:
+    """Positions of a layer's pieces so that whole runs of ``joined`` row parts of the same outputs come first.
+
+    Such runs lie on macros that can be joined; their sums are added either way.
+    """
+    runs: dict[tuple[int, int], list[int]] = {}
+    for i, piece in enumerate(pieces):
+        runs.setdefault((piece.slice, piece.outputs.start), []).append(i)
+    whole = {key: len(run) // joined * joined for key, run in runs.items()}
+    return [i for key, run in runs.items() for i in run[: whole[key]]] + [
+        i for key, run in runs.items() for i in run[whole[key] :]
+    ]

@@ -26,7 +26,8 @@ class Tile:
     ``rows`` are logical rows of the macro from ``row0``; ``outputs`` logical columns from
     ``output0``. ``inputs`` are the positions of the layer's unfolded input vector that
     drive those rows. ``multiplier`` is the weight of a bit slice (1 for a single slice).
-    ``levels``: int8 (rows, outputs), each in −k_max..k_max.
+    ``levels``: int8 (rows, outputs), each in −k_max..k_max. ``copy``: which copy of the layer
+    it belongs to (``mapping.copies``); ``round``: when it is written (``mapping.rounds``).
     """
 
     macro: int
@@ -36,11 +37,13 @@ class Tile:
     outputs: range
     multiplier: int
     levels: NDArray[np.int8]
+    copy: int = 0
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TileGroup:
-    """All tiles of one layer: y = W x in integers, W being the tiles added at their places.
+    """All tiles of one layer: y = W x in integers, W being the tiles of one copy added at their places.
 
     ``window`` is None for a vector input. ``range_code`` selects the ADC range of every
     tile; ``saturated_share`` is the share of simulated conversions that hit its end.
@@ -54,7 +57,17 @@ class TileGroup:
     input_signed: bool
     range_code: int
     saturated_share: float
-    tiles: tuple[Tile, ...]
+    tiles: tuple[Tile, ...]  # by copy, then by round
+
+    @property
+    def copies(self) -> int:
+        """How many times the layer's matrix stands on the chip."""
+        return 1 + max(t.copy for t in self.tiles)
+
+    @property
+    def matrix_tiles(self) -> tuple[Tile, ...]:
+        """The tiles of the first copy: the layer's matrix, once."""
+        return tuple(t for t in self.tiles if t.copy == 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,3 +198,20 @@ class ConductanceProgram:
     def macros(self) -> tuple[int, ...]:
         """Macros in use, ascending."""
         return tuple(sorted({t.macro for m in self.matrices for t in m.group.tiles}))
+
+    @property
+    def rounds(self) -> int:
+        """How many times the chip is written to run the network once."""
+        return 1 + max((t.round for m in self.matrices for t in m.group.tiles), default=0)
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Slots in use, ascending."""
+        return tuple(sorted({self.slot(t) for m in self.matrices for t in m.group.tiles}))
+
+    def slot(self, tile: Tile) -> int:
+        """A macro in one round: round · macros of the chip + macro. With one round, the macro's number."""
+        return tile.round * self.spec.macros + tile.macro
+
+    def macro_of(self, slot: int) -> int:
+        return slot % self.spec.macros

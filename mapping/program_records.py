@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.blocks import grid
 from cim.spec import ChipSpec
 from cim.windows import Window
 from mapping import program as steps
@@ -34,6 +35,8 @@ STEP_KINDS: dict[str, type[Step]] = {
 }
 _NAMES = {kind: name for name, kind in STEP_KINDS.items()}
 _DTYPES = {(Tile, "levels"): np.int8, (InputCodes, "table"): np.int16}  # other arrays are int32
+_LATER = {(Tile, "copy"): 0, (Tile, "round"): 0}
+"""Fields that 1.0 did not have, and what they were then; left out when they are that, so old digests stand."""
 MAX_STEPS = 1 << 16
 
 
@@ -98,15 +101,20 @@ def _plain(item: Any, path: str, arrays: Arrays) -> Any:
     if isinstance(item, tuple):
         return [_plain(part, f"{path}/{i}", arrays) for i, part in enumerate(item)]
     if is_dataclass(item):
-        return {f.name: _plain(getattr(item, f.name), f"{path}/{f.name}", arrays) for f in fields(item)}
+        said = [f for f in fields(item) if not _as_before(item, f.name)]
+        return {f.name: _plain(getattr(item, f.name), f"{path}/{f.name}", arrays) for f in said}
     return item
+
+
+def _as_before(item: Any, name: str) -> bool:
+    return (type(item), name) in _LATER and bool(getattr(item, name) == _LATER[type(item), name])
 
 
 def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
     if not isinstance(record, dict):
         raise RecordError(f"{path} is a {type(record).__name__}, not a {cls.__name__}")
     hints = typing.get_type_hints(cls)
-    values = {}
+    values: dict[str, Any] = {}
     for f in fields(cls):
         here = f"{path}/{f.name}"
         if typing.get_origin(hints[f.name]) is np.ndarray:
@@ -115,6 +123,8 @@ def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
             values[f.name] = arrays[here]
         elif f.name in record:
             values[f.name] = _value(hints[f.name], record[f.name], here, arrays)
+        elif (cls, f.name) in _LATER:
+            values[f.name] = _LATER[cls, f.name]
         else:
             raise RecordError(f"{path} has no {f.name!r}")
     return cls(**values)
@@ -151,12 +161,35 @@ def check_program(program: ConductanceProgram) -> None:
         raise RecordError(f"input table {program.input.table.shape} is not ({program.input.shape[0]}, 256)")
     if not program.steps:
         raise RecordError("it has no steps")
+    _check_rounds(program)
     for step in program.steps:
         if step.name in shapes or any(name not in shapes for name in step.inputs):
             raise RecordError(f"step {step.name!r:.80} has a name used twice, or reads a later step")
         shapes[step.name] = _output_shape(step, [shapes[name] for name in step.inputs], program)
     if shapes[program.steps[-1].name] != (len(program.classes),):
         raise RecordError(f"logits {shapes[program.steps[-1].name]} are not one a class ({len(program.classes)})")
+
+
+def _check_rounds(program: ConductanceProgram) -> None:
+    """Rounds count from 0 without a gap, in the order of the steps, and no two tiles share cells in one round."""
+    now = -1
+    taken: dict[int, list[tuple[range, range]]] = {}
+    for step in program.matrices:
+        for tile in step.group.tiles:
+            _need(tile.copy >= 0, step, f"has a copy {tile.copy}")
+            in_order = max(now, 0) <= tile.round <= now + 1
+            _need(in_order, step, f"is in round {tile.round} after {f'round {now}' if now >= 0 else 'none'}")
+            now = tile.round
+            rows, outputs = tile.levels.shape
+            here = (range(tile.row0, tile.row0 + rows), range(tile.output0, tile.output0 + outputs))
+            others = taken.setdefault(program.slot(tile), [])
+            free = not any(_meet(here[0], r) and _meet(here[1], o) for r, o in others)
+            _need(free, step, f"has a tile on cells of another tile of macro {tile.macro}")
+            others.append(here)
+
+
+def _meet(a: range, b: range) -> bool:
+    return a.start < b.stop and b.start < a.stop
 
 
 def _output_shape(step: Step, inputs: list[tuple[int, ...]], program: ConductanceProgram) -> tuple[int, ...]:
@@ -228,7 +261,28 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
         _need(int(np.abs(tile.levels.astype(np.int16)).max()) <= macro.max_level, step, "has a level beyond the cells")
         _need(1 <= tile.multiplier < 1 << 16, step, f"has a slice of weight {tile.multiplier}")
     _need(largest_sum(group) <= INT32_HIGH, step, "has sums beyond 32 bits")
+    _check_copies(step, window)
     return shape
+
+
+def _check_copies(step: MatrixStep, window: Window | None) -> None:
+    """Copies hold the same matrix, all in one round, and there is a block of the output map for each."""
+    tiles, copies = step.group.tiles, step.group.copies
+    if copies == 1:
+        return
+    rows, width = (1, 1) if window is None else (window.out_height, window.out_width)
+    _need(copies <= rows * width, step, f"has {copies} copies for an output map of {rows} x {width}")
+    grid(rows, width, copies)
+    _need(len({t.round for t in tiles}) == 1, step, "has copies in different rounds")
+    first = step.group.matrix_tiles
+    for number in range(copies):
+        own = tiles[number * len(first) : (number + 1) * len(first)]
+        same = len(tiles) == copies * len(first) and all(
+            (a.copy, a.inputs, a.outputs, a.multiplier) == (number, b.inputs, b.outputs, b.multiplier)
+            and np.array_equal(a.levels, b.levels)
+            for a, b in zip(own, first, strict=True)
+        )
+        _need(same, step, f"has another matrix in copy {number} than in copy 0")
 
 
 def _check_rule(step: Step, rule: Requantise, shape: tuple[int, ...]) -> None:

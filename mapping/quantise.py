@@ -135,6 +135,8 @@ class Quantiser:
                 piece.outputs,
                 (top + 1) ** piece.slice,
                 piece_levels(weights, piece, top),
+                at.copy,
+                at.round,
             )
             for piece, at in zip(pieces, places, strict=True)
         )

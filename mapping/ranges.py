@@ -41,7 +41,7 @@ def choose_range(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16]) ->
     driven, window = driven_codes(group, spec, codes)
     weights = np.array([p.weight for p in input_planes(spec.inputs, group.input_bits, group.input_signed)], np.float64)
     low, high = code_limits(spec.adc.bits, spec.adc_signed)
-    for tile in group.tiles:
+    for tile in group.matrix_tiles:
         vectors = tile_vectors(driven, window, tile, VECTORS)
         units = split_planes(vectors, spec.inputs, group.input_bits, group.input_signed).astype(np.float32)
         parts = converted_us(units, tile, spec)

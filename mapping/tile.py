@@ -18,13 +18,16 @@ from cim.spec import MacroSpec
 
 @dataclass(frozen=True, slots=True)
 class MatrixShape:
-    """Size of a layer's matrix; ``kernel`` is the number of rows of one input channel (kernel height x width)."""
+    """Size of a layer's matrix, and of its output map; ``kernel`` is the number of rows of one input channel
+    (kernel height x width)."""
 
     layer: str
     inputs: int
     outputs: int
     groups: int = 1
     kernel: int = 1
+    out_rows: int = 1
+    out_width: int = 1
 
     def __post_init__(self) -> None:
         if self.inputs % self.groups or self.outputs % self.groups or (self.inputs // self.groups) % self.kernel:

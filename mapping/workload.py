@@ -12,8 +12,8 @@ import numpy as np
 from cim.spec import ChipSpec
 from cim.windows import Window
 from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
-from mapping.compile import lay_out
 from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, Shape, Slice, node_shapes
+from mapping.layout import LayoutOptions, lay_out
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, PassOp, lower
 from mapping.place import Place
 from mapping.program import (
@@ -47,15 +47,20 @@ def network_workload(
     return placed(unplaced_workload(graph, weight_bits=weight_bits, activation_bits=activation_bits, name=name), spec)
 
 
-def placed(workload: Workload, spec: ChipSpec) -> Workload:
+def placed(workload: Workload, spec: ChipSpec, options: LayoutOptions | None = None) -> Workload:
     """Lay the layers of a workload out on a chip.
 
     Raises:
         CannotMap: too few macros.
     """
     cells = [layer for layer in workload.layers if layer.kind.on_cells]
-    shapes = [MatrixShape(w.name, w.rows * w.groups, w.out_shape[0], w.groups, math.prod(w.kernel)) for w in cells]
-    pieces, places = lay_out(shapes, spec, max((layer.weight_bits for layer in cells), default=2))
+    shapes = [
+        MatrixShape(w.name, w.rows * w.groups, w.out_shape[0], w.groups, math.prod(w.kernel), *w.out_shape[1:])
+        for w in cells
+    ]
+    weight_bits = max((layer.weight_bits for layer in cells), default=2)
+    input_bits = max((layer.input_bits for layer in cells), default=2)
+    pieces, places = lay_out(shapes, spec, weight_bits, options, activation_bits=input_bits)
     layers = [
         replace(layer, tiles=_tiles(pieces[layer.name], places[layer.name])) if layer.name in pieces else layer
         for layer in workload.layers
@@ -165,18 +170,21 @@ def _codes_of(step: Step, codes: Mapping[str, tuple[int, bool]]) -> tuple[int, b
 
 
 def _placed(tiles: Sequence[Tile]) -> Tiles:
-    place_of = {m: s for s, m in enumerate(sorted({t.multiplier for t in tiles}))}
+    slices = {m: s for s, m in enumerate(sorted({t.multiplier for t in tiles}))}
     return _columns(
-        (t.macro, t.inputs.start, len(t.inputs), t.outputs.start, len(t.outputs), place_of[t.multiplier], 0, 0)
-        for t in tiles
+        (t.macro, *_extent(t.inputs), *_extent(t.outputs), slices[t.multiplier], t.copy, t.round) for t in tiles
     )
 
 
 def _tiles(pieces: Sequence[Piece], places: Sequence[Place]) -> Tiles:
     return _columns(
-        (place.macro, p.inputs.start, len(p.inputs), p.outputs.start, len(p.outputs), p.slice, 0, 0)
-        for p, place in zip(pieces, places, strict=True)
+        (at.macro, *_extent(p.inputs), *_extent(p.outputs), p.slice, at.copy, at.round)
+        for p, at in zip(pieces, places, strict=True)
     )
+
+
+def _extent(part: range) -> tuple[int, int]:
+    return part.start, len(part)
 
 
 def _columns(rows: Iterable[tuple[int, ...]]) -> Tiles:

@@ -84,3 +84,16 @@ def test_a_run_of_the_power_table_comes_out_again(seed: int) -> None:
     ):
         assert again["verdict"] == row["verdict"]
         assert again["measured"] == pytest.approx(float(row["measured"]), abs=0.01)
+
+
+placement = load_study("placement")
+
+
+def test_the_committed_layouts_pass_their_gates_and_some_come_out_again() -> None:
+    kept = json.loads((ROOT / "benchmarks" / "results" / "placement.json").read_text("utf-8"))
+    assert kept["good"]
+    rows = {(r["network"], r["chip"]): r for r in kept["rows"]}
+    shapes = dict(placement.networks())
+    for network, chip in (("lenet5", "lab-128"), ("fashion_small", "a111"), ("mobilenet_fmnist", "neurram-256")):
+        again = placement.asdict(placement.measure(network, shapes[network], chip))
+        assert again == pytest.approx(rows[network, chip])

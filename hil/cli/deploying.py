@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,7 +28,10 @@ from hil.cli.words import (
     seconds,
     writing,
 )
-from hil.errors import ExitCode, FileError
+from hil.errors import ExitCode, FileError, UsageError
+
+if TYPE_CHECKING:
+    from mapping.place import Placement
 
 
 def deploy(
@@ -140,30 +143,80 @@ def compile(
     activation_bits: Annotated[
         int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
     ] = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(
+            help="spread (one tile a macro) or packed (few macros); default: spread while macros last, else packed",
+            show_default=False,
+        ),
+    ] = None,
+    copies_budget: Annotated[
+        str | None,
+        typer.Option(help="macros to use in all, for copies of slow layers: a number or all", show_default=False),
+    ] = None,
+    rounds: Annotated[
+        bool, typer.Option("--rounds", help="write a network larger than the chip part after part")
+    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="say why each tile is where it is")] = False,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
     from cim.chipfile import load_chip
-    from mapping.compile import compile_network, plan
+    from hil.dryrun import round_costs
+    from mapping.compile import LayoutOptions, compile_network, plan
+    from mapping.explain import explain as explain_program
     from mapping.netfile import load_network
     from mapping.program_file import save_program
 
     spec = load_chip(chip, macros=macros)
+    options = LayoutOptions(placement_of(placement), budget_of(copies_budget, spec.macros), rounds)
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(
             load_network(network, trust=trust_model),
             spec,
             weight_bits=weight_bits,
             activation_bits=activation_bits,
+            options=options,
             progress=watch.step,
         )
     if out:
         with writing(out):
             save_program(program, out)
     summary = plan(program)
-    print_result(summary.lines(), {**summary.to_json(), "program": str(out) if out else None}, as_json)
+    lines, found = summary.lines(), {**summary.to_json(), "program": str(out) if out else None}
+    if program.rounds > 1:
+        found["writing"] = round_costs(program)
+        lines += [
+            f"  writing round {c['round']}: about {c['pulses']} pulses, {c['chip_s']:.1f} s of chip time"
+            for c in found["writing"]
+        ]
+    if explain:
+        said = explain_program(program)
+        lines += ["", *said.lines()]
+        found["explanation"] = said.to_json()
+    print_result(lines, found, as_json)
     return ExitCode.DONE
+
+
+def placement_of(text: str | None) -> Placement | None:
+    from mapping.place import Placement
+
+    if text is None:
+        return None
+    try:
+        return Placement(text)
+    except ValueError:
+        raise UsageError(f"no placement {text!r}", hint="--placement spread or --placement packed") from None
+
+
+def budget_of(text: str | None, macros: int) -> int | None:
+    """Macros of ``--copies-budget``: a number, or "all" of the chip's."""
+    if text is None or text == "all":
+        return macros if text else None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"{text!r} is no number of macros", hint="--copies-budget 32 or --copies-budget all")
+    return int(text)
 
 
 def import_(

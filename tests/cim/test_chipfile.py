@@ -27,10 +27,16 @@ def wrong(text: str) -> ChipFileError:
     return caught.value
 
 
-def test_the_four_shipped_chips_load() -> None:
-    assert chip_names() == ["a111", "lab-128", "neurram-256", "yao-2020"]
+def test_the_shipped_chips_load() -> None:
+    assert chip_names() == ["a111", "esserc-2024", "lab-128", "neurram-256", "yao-2020"]
     shapes = {n: (load_chip(n).macro.rows, load_chip(n).macro.columns) for n in chip_names()}
-    assert shapes == {"a111": (640, 128), "lab-128": (128, 128), "neurram-256": (256, 256), "yao-2020": (128, 16)}
+    assert shapes == {
+        "a111": (640, 128),
+        "esserc-2024": (1024, 512),
+        "lab-128": (128, 128),
+        "neurram-256": (256, 256),
+        "yao-2020": (128, 16),
+    }
 
 
 def test_lab_128_is_what_its_description_promises() -> None:

@@ -81,7 +81,7 @@ def test_cells_take_the_steps_of_the_parts_that_are_on() -> None:
 def test_a_chip_without_any_part_is_the_ideal_network(job: Deployment) -> None:
     game = Coalitions(job, 0.01, 1)
     chip = game.chip(NOTHING, 0, game.corrections(NOTHING))
-    for name, (codes, exact) in exact_layers(job, PIXELS[:8]).items():
+    for name, (codes, exact) in exact_layers(job.program, PIXELS[:8]).items():
         sums, share = chip.layer_sample(name, codes)
         assert share == 0
         assert np.abs(sums - exact).max() <= 0.003 * np.abs(exact).max() + 2
@@ -108,7 +108,7 @@ def test_exact_converters_give_the_same_errors_in_either_engine(job: Deployment)
     energies = {
         engine: [
             np.mean([np.square(chip.layer_sample(name, codes)[0] - sums).mean() for chip in chips])
-            for name, (codes, sums) in exact_layers(job, PIXELS).items()
+            for name, (codes, sums) in exact_layers(job.program, PIXELS).items()
         ]
         for engine in ("fast", None)
         for chips in [[build_chip(program, record, drawn, seed=k, number=0, engine=engine) for k in range(8)]]

@@ -205,6 +205,43 @@ def test_compile_prints_the_plan_and_writes_a_program(cli: Cli, small: Small, tm
     assert value["program"] is None
 
 
+def test_compile_lays_out_as_asked(cli: Cli, small: Small, tmp_path: Path) -> None:
+    packed = cli.json("compile", small.net, "--macros=4", "--placement=packed")
+    assert packed["macros"]["used"] == 1
+    assert packed["rounds"] == [{"number": 0, "layers": ["conv", "fc"], "macros": 1, "cells": 2 * 584}]
+    copied = cli.json("compile", small.net, "--macros=4", "--copies-budget=all", "--placement=spread")
+    assert copied["layers"][0]["copies"] > 1
+    assert copied["busiest_reads"] < cli.json("compile", small.net, "--macros=4")["busiest_reads"]
+    rounds = cli("compile", small.net, "--macros=1", "--placement=spread", "--rounds", "-o", tmp_path / "program.h5")
+    for word in ("2 rounds: the chip is written 2 times", "round 0: conv, 1 macros", "writing round 1: about"):
+        assert word in rounds
+    assert load_program(tmp_path / "program.h5").rounds == 2
+
+
+def test_compile_explains_every_tile(cli: Cli, small: Small) -> None:
+    out = cli("compile", small.net, "--macros=4", "--explain")
+    assert "fc piece 1/1: macro 1 rows 0-127 outputs 0-3, 8 reads; alone on its macro" in out
+    told = cli.json("compile", small.net, "--macros=4", "--explain")["explanation"]
+    assert [t["layer"] for t in told] == ["conv", "fc"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--placement=tight"], 2, "no placement 'tight'"),
+        (["--copies-budget=many"], 2, "'many' is no number of macros"),
+        (["--copies-budget=0"], 2, "'0' is no number of macros"),
+        (["--copies-budget=5"], 6, "a budget of 5 macros, but lab-128 has 4"),
+        (["--copies-budget=1", "--placement=spread"], 6, "the budget is 1"),
+    ],
+)
+def test_compile_refuses_layouts_that_make_no_sense(
+    cli: Cli, small: Small, arguments: list[str], code: int, words: str
+) -> None:
+    cli("compile", small.net, "--macros=4", *arguments, code=code)
+    assert words in cli.err
+
+
 def test_import_makes_a_network_that_compiles(cli: Cli, tmp_path: Path) -> None:
     torch.save(module("lenet5", classes=4, input_shape=(1, 28, 28)).state_dict(), tmp_path / "lenet.pth")
     pixels = np.random.default_rng(0).integers(0, 256, (64, 28, 28)).astype(np.uint8)

@@ -29,7 +29,7 @@ def test_every_used_cell_is_written_and_most_reach_their_window(small: Small) ->
         assert 0 < report.unreached < 0.08 * report.cells
         assert report.pulses == driver.status().pulses_total > report.cells
         for part in report.macros:
-            assert np.array_equal(part.used, np.isfinite(macro_targets_us(program, part.macro)))
+            assert np.array_equal(part.used, np.isfinite(macro_targets_us(program, part.slot)))
             error = np.abs(part.readings_us - part.targets_us)[part.used & part.reached]
             assert error.max() <= program.spec.macro.tolerance_us + 0.01
             assert not part.pulses[~part.used].any()
@@ -49,7 +49,7 @@ def test_an_ideal_chip_reaches_every_cell_exactly(small: Small) -> None:
         assert report.unreached == 0
         readings = read_back(driver, program.macros, reads=1, sample=2, watch=Watch())
     for part in report.macros:
-        assert np.abs(readings[part.macro] - part.targets_us)[part.used].max() < 0.01
+        assert np.abs(readings[part.slot] - part.targets_us)[part.used].max() < 0.01
 
 
 def test_the_chip_remembers_the_digest_and_is_then_left_alone(small: Small) -> None:

@@ -116,7 +116,7 @@ def test_the_saturated_share_counts_conversions_of_runs(small: Small) -> None:
     chips.run(PIXELS[:10], 0, Watch())
     assert 0 <= chips.saturated_share < 0.05
     chip = chips.chip(0)
-    per_image = sum(layer.conversions(1) for layer in chip.layers.values())
+    per_image = sum(copy.conversions(1) for copies in chip.layers.values() for copy in copies)
     assert chips.conversions == 3 * 10 * per_image
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cim.chipfile import chip_names, load_chip
 from cim.encoding import tile_halves_us
 from cim.spec import Encoding
-from mapping.place import macros_needed, place
+from mapping.place import LayerCopy, Placement, macros_needed, place
 from mapping.tile import MatrixShape, Piece, cut, digit, piece_levels, slices_needed, stretch
 
 LAB = load_chip("lab-128")
@@ -70,9 +70,10 @@ def test_tiles_reassemble_to_the_weight_matrix(
 )
 def test_no_two_tiles_overlap_and_none_leaves_its_macro(sizes: list[tuple[int, int]], macros: int) -> None:
     spec = dataclasses.replace(LAB, macros=macros)
-    pieces = [Piece(range(rows), range(outputs), 0) for rows, outputs in sizes]
+    pieces = tuple(Piece(range(rows), range(outputs), 0) for rows, outputs in sizes)
     taken = np.zeros((len(pieces), 128, 64), np.int32)
-    for piece, at in zip(pieces, place(pieces, spec), strict=True):
+    (places,) = place([LayerCopy("layer", 0, pieces)], spec)
+    for piece, at in zip(pieces, places, strict=True):
         rows, outputs = len(piece.inputs), len(piece.outputs)
         assert at.row0 + rows <= 128
         assert at.output0 + outputs <= 64
@@ -122,16 +123,20 @@ def test_narrow_weights_are_stretched_over_the_cells() -> None:
 
 
 def test_one_tile_a_macro_while_there_are_enough_else_few_macros() -> None:
-    pieces = [Piece(range(32), range(16), 0)] * 16
-    assert [p.macro for p in place(pieces, dataclasses.replace(LAB, macros=16))] == list(range(16))
-    assert macros_needed(place(pieces, dataclasses.replace(LAB, macros=15))) == 1
+    layer = LayerCopy("layer", 0, (Piece(range(32), range(16), 0),) * 16)
+    (places,) = place([layer], dataclasses.replace(LAB, macros=16))
+    assert [p.macro for p in places] == list(range(16))
+    assert macros_needed(place([layer], dataclasses.replace(LAB, macros=15))) == 1
+    assert macros_needed(place([layer], LAB, Placement.PACKED)) == 1
+    assert macros_needed(place([layer], dataclasses.replace(LAB, macros=15), Placement.SPREAD)) == 16
 
 
 def test_placement_is_the_same_every_time() -> None:
     rng = np.random.default_rng(1)
-    pieces = [Piece(range(int(r)), range(int(o)), 0) for r, o in rng.integers(1, 64, (40, 2))]
-    spec = dataclasses.replace(LAB, macros=3)
-    assert place(pieces, spec) == place(list(pieces), spec)
+    pieces = tuple(Piece(range(int(r)), range(int(o)), 0) for r, o in rng.integers(1, 64, (40, 2)))
+    for name in ("lab-128", "a111"):
+        spec = load_chip(name, macros=3)
+        assert place([LayerCopy("a", 0, pieces)], spec) == place([LayerCopy("a", 0, pieces)], spec)
 
 
 def test_an_offset_column_chip_keeps_its_reference_out_of_tiles() -> None:
