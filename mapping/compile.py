@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from cim.chipfile import chip_names, load_chip
 from cim.spec import ChipSpec
+from mapping.bits import BitWidths, LayerBits
 from mapping.errors import CannotMap, LayerNeed
 from mapping.lower import MatrixOp, Op, PassOp, lower
 from mapping.netfile import NetworkFile
@@ -15,11 +17,12 @@ from mapping.observe import Progress, observe
 from mapping.place import Place, macros_needed, place
 from mapping.program import ConductanceProgram
 from mapping.program_file import program_digest
-from mapping.quantise import Quantiser
+from mapping.quantise import Quantiser, code_widths
 from mapping.tile import MatrixShape, Piece, cut, slices_needed
 
 __all__ = ["CannotMap", "Plan", "compile_network", "plan"]
 
+SAME: Mapping[str, int] = MappingProxyType({})  # no layer differs
 CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken
 
 
@@ -29,26 +32,31 @@ def compile_network(
     *,
     weight_bits: int | None = None,
     activation_bits: int | None = None,
+    layer_bits: Mapping[str, LayerBits] | None = None,
     progress: Progress | None = None,
 ) -> ConductanceProgram:
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
 
     Args:
         weight_bits, activation_bits: 2 to 8; default: what the network file says.
+        layer_bits: layers that have other bits; the others have what the network file says of them.
         progress: called with (done, total, what).
 
     Raises:
         CannotMap: the network does not fit the chip; the message says by how much and what would fit.
     """
-    weight_bits = network.weight_bits if weight_bits is None else weight_bits
-    activation_bits = network.activation_bits if activation_bits is None else activation_bits
-    _check_request(network, spec, weight_bits, activation_bits)
+    bits = BitWidths(
+        network.weight_bits if weight_bits is None else weight_bits,
+        network.activation_bits if activation_bits is None else activation_bits,
+        {**network.layer_bits, **(layer_bits or {})},
+    )
     ops = lower(network.graph)
     shapes = [op.shape for op in ops if isinstance(op, MatrixOp)]
-    pieces, places = lay_out(shapes, spec, weight_bits)
+    _check_request(network, spec, bits, [shape.layer for shape in shapes])
+    pieces, places = lay_out(shapes, spec, bits.weight, bits.different_weights())
     images = network.calibration_images[:: -(-len(network.calibration_images) // CALIBRATION_IMAGES)]
     observed = observe(network.graph, ops, images, progress)
-    quantiser = Quantiser(spec, weight_bits, activation_bits, observed, _logits_op(ops))
+    quantiser = Quantiser(spec, bits, code_widths(ops, bits), observed, _logits_op(ops))
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images)
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}
     for i, op in enumerate(ops):
@@ -63,26 +71,31 @@ def compile_network(
         input=rule,
         steps=tuple(quantiser.steps),
         classes=network.graph.classes,
-        weight_bits=weight_bits,
-        activation_bits=activation_bits,
+        weight_bits=bits.weight,
+        activation_bits=bits.activation,
         scales={name: scale.scale for name, scale in quantiser.scales.items()},
         calibration_images=network.calibration_images,
         calibration_digest=network.calibration_digest,
         network_digest=network.digest,
         digest="",
+        layer_weight_bits=bits.different_weights(),
     )
     return replace(program, digest=program_digest(program))
 
 
 def lay_out(
-    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int
+    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, layers: Mapping[str, int] = SAME
 ) -> tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[Place, ...]]]:
-    """Pieces and places of every layer, by name; raises ``CannotMap`` when there are too few macros."""
-    pieces = _pieces(shapes, spec, weight_bits)
+    """Pieces and places of every layer, by name; raises ``CannotMap`` when there are too few macros.
+
+    Args:
+        layers: weight bits of layers that differ.
+    """
+    pieces = _pieces(shapes, spec, weight_bits, layers)
     places = place([p for layer in pieces.values() for p in layer], spec)
     needed = macros_needed(places)
     if needed > spec.macros:
-        raise _too_large(shapes, pieces, spec, weight_bits, needed)
+        raise _too_large(shapes, pieces, spec, weight_bits, layers, needed)
     by_layer, first = {}, 0
     for name, layer in pieces.items():
         by_layer[name] = places[first : first + len(layer)]
@@ -97,6 +110,8 @@ class LayerPlan:
     layer: str
     inputs: int
     outputs: int
+    weight_bits: int
+    input_bits: int
     tiles: int
     slices: int
     cells: int  # weight positions taken
@@ -121,10 +136,10 @@ class Plan:
     def lines(self) -> list[str]:
         """A table and a summary, one line each."""
         width = max([5, *(len(layer.layer) for layer in self.layers)])
-        head = f"{'layer':<{width}}  {'matrix':>12}  tiles  slices  range µS  saturated"
+        head = f"{'layer':<{width}}  {'matrix':>12}  bits  tiles  slices  range µS  saturated"
         rows = [
-            f"{p.layer:<{width}}  {f'{p.inputs} x {p.outputs}':>12}  {p.tiles:>5}  {p.slices:>6}"
-            f"  {p.range_us:>8.0f}  {p.saturated_share:>8.3%}"
+            f"{p.layer:<{width}}  {f'{p.inputs} x {p.outputs}':>12}  W{p.weight_bits}A{p.input_bits}"
+            f"  {p.tiles:>5}  {p.slices:>6}  {p.range_us:>8.0f}  {p.saturated_share:>8.3%}"
             for p in self.layers
         ]
         total = (
@@ -154,7 +169,16 @@ def plan(program: ConductanceProgram) -> Plan:
         range_us = macro.adc.full_scales_us[group.range_code]
         layers.append(
             LayerPlan(
-                step.name, group.inputs, group.outputs, len(group.tiles), slices, cells, range_us, group.saturated_share
+                step.name,
+                group.inputs,
+                group.outputs,
+                program.weight_bits_of(step.name),
+                group.input_bits,
+                len(group.tiles),
+                slices,
+                cells,
+                range_us,
+                group.saturated_share,
             )
         )
     positions = len(program.macros) * len(macro.word_lines) * macro.outputs
@@ -162,9 +186,14 @@ def plan(program: ConductanceProgram) -> Plan:
     return Plan(program.spec.name, tuple(layers), len(program.macros), program.spec.macros, used)
 
 
-def _pieces(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int) -> dict[str, tuple[Piece, ...]]:
-    slices = slices_needed((1 << (weight_bits - 1)) - 1, spec.macro.max_level)
-    return {shape.layer: cut(shape, spec.macro, slices) for shape in shapes}
+def _pieces(
+    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, layers: Mapping[str, int]
+) -> dict[str, tuple[Piece, ...]]:
+    pieces = {}
+    for shape in shapes:
+        weight_max = (1 << (layers.get(shape.layer, weight_bits) - 1)) - 1
+        pieces[shape.layer] = cut(shape, spec.macro, slices_needed(weight_max, spec.macro.max_level))
+    return pieces
 
 
 def _logits_op(ops: Sequence[Op]) -> str:
@@ -176,16 +205,27 @@ def _logits_op(ops: Sequence[Op]) -> str:
     return op.name
 
 
-def _check_request(network: NetworkFile, spec: ChipSpec, weight_bits: int, activation_bits: int) -> None:
-    for name, bits in (("weight", weight_bits), ("activation", activation_bits)):
-        if not 2 <= bits <= 8:
-            raise CannotMap(f"{name} bits must be 2 to 8, not {bits}", chip=spec.name)
-    if activation_bits > spec.macro.inputs.bits:
+def _check_request(network: NetworkFile, spec: ChipSpec, bits: BitWidths, layers: Sequence[str]) -> None:
+    for name, width in (("weight", bits.weight), ("activation", bits.activation)):
+        if not 2 <= width <= 8:
+            raise CannotMap(f"{name} bits must be 2 to 8, not {width}", chip=spec.name)
+    unknown = [name for name in bits.layers if name not in layers]
+    if unknown:
         raise CannotMap(
-            f"{activation_bits}-bit activations, but {spec.name} drives at most {spec.macro.inputs.bits}-bit inputs",
+            f"bits for {', '.join(unknown)}, but the network has no such layer on cells",
             chip=spec.name,
-            would_fit=(f"--activation-bits {spec.macro.inputs.bits}",),
+            would_fit=(f"one of {', '.join(layers)}",),
         )
+    drives = spec.macro.inputs.bits
+    for layer in layers:
+        if (wanted := bits.inputs_of(layer)) > drives:
+            own = bits.activation <= drives  # then only this layer asks for too many
+            raise CannotMap(
+                f"{wanted}-bit activations{f' of {layer}' if own else ''}, "
+                f"but {spec.name} drives at most {drives}-bit inputs",
+                chip=spec.name,
+                would_fit=(f"--layer-bits {layer}=A{drives}" if own else f"--activation-bits {drives}",),
+            )
     if len(network.calibration_images) == 0:
         raise CannotMap(
             "the network carries no calibration images, so no range can be chosen",
@@ -195,7 +235,12 @@ def _check_request(network: NetworkFile, spec: ChipSpec, weight_bits: int, activ
 
 
 def _too_large(
-    shapes: Sequence[MatrixShape], pieces: dict[str, tuple[Piece, ...]], spec: ChipSpec, weight_bits: int, needed: int
+    shapes: Sequence[MatrixShape],
+    pieces: dict[str, tuple[Piece, ...]],
+    spec: ChipSpec,
+    weight_bits: int,
+    layers: Mapping[str, int],
+    needed: int,
 ) -> CannotMap:
     needs = [LayerNeed(s.layer, s.inputs, s.outputs, len(pieces[s.layer])) for s in shapes]
     return CannotMap(
@@ -205,30 +250,34 @@ def _too_large(
         macros_available=spec.macros,
         largest=tuple(sorted(needs, key=lambda n: -n.tiles)[:3]),
         would_fit=(
-            *_fewer_bits(shapes, spec, weight_bits),
-            *_other_chips(shapes, spec, weight_bits),
+            *_fewer_bits(shapes, spec, weight_bits, layers),
+            *_other_chips(shapes, spec, weight_bits, layers),
             f"--macros {needed}, for a chip that has them",
         ),
     )
 
 
-def _fewer_bits(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int) -> list[str]:
+def _fewer_bits(
+    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, layers: Mapping[str, int]
+) -> list[str]:
     for bits in range(weight_bits - 1, 1, -1):
-        needed = _needed(shapes, spec, bits)
+        needed = _needed(shapes, spec, bits, layers)
         if needed <= spec.macros:
             return [f"--weight-bits {bits} ({needed} macros)"]
     return []
 
 
-def _other_chips(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int) -> list[str]:
+def _other_chips(
+    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, layers: Mapping[str, int]
+) -> list[str]:
     found = []
     for name in chip_names():
         other = load_chip(name)
-        if name != spec.name and (needed := _needed(shapes, other, weight_bits)) <= other.macros:
+        if name != spec.name and (needed := _needed(shapes, other, weight_bits, layers)) <= other.macros:
             found.append(f"--chip {name} ({needed} of {other.macros} macros)")
     return found
 
 
-def _needed(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int) -> int:
-    pieces = _pieces(shapes, spec, weight_bits)
+def _needed(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, layers: Mapping[str, int]) -> int:
+    pieces = _pieces(shapes, spec, weight_bits, layers)
     return macros_needed(place([p for layer in pieces.values() for p in layer], spec))

@@ -8,7 +8,7 @@ needed only for the float column of a report. Writing and reading of the file is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,6 +176,10 @@ class ConductanceProgram:
     calibration_digest: str
     network_digest: str
     digest: str
+    layer_weight_bits: Mapping[str, int] = field(default_factory=dict)  # of layers that differ from ``weight_bits``
+
+    def weight_bits_of(self, layer: str) -> int:
+        return self.layer_weight_bits.get(layer, self.weight_bits)
 
     @property
     def matrices(self) -> tuple[MatrixStep, ...]:

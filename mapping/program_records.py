@@ -58,6 +58,8 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
         "scales": dict(program.scales),
         "calibration_digest": program.calibration_digest,
         "network_digest": program.network_digest,
+        # Left out where there is nothing to say, so digests of programs from before the field stand.
+        **({"layer_weight_bits": dict(program.layer_weight_bits)} if program.layer_weight_bits else {}),
     }, arrays
 
 
@@ -86,6 +88,9 @@ def from_record(
         calibration_digest=_value(str, record["calibration_digest"], "calibration_digest", arrays),
         network_digest=_value(str, record["network_digest"], "network_digest", arrays),
         digest="",
+        layer_weight_bits={
+            str(k): _value(int, v, "layer_weight_bits", arrays) for k, v in record.get("layer_weight_bits", {}).items()
+        },
     )
 
 
@@ -155,6 +160,9 @@ def check_program(program: ConductanceProgram) -> None:
         if step.name in shapes or any(name not in shapes for name in step.inputs):
             raise RecordError(f"step {step.name!r:.80} has a name used twice, or reads a later step")
         shapes[step.name] = _output_shape(step, [shapes[name] for name in step.inputs], program)
+    bits, layers = program.layer_weight_bits, {m.name for m in program.matrices}
+    if not bits.keys() <= layers or not all(2 <= b <= 8 for b in bits.values()):
+        raise RecordError(f"weight bits of layers {dict(bits)!r:.80} are not 2 to 8 of its layers")
     if shapes[program.steps[-1].name] != (len(program.classes),):
         raise RecordError(f"logits {shapes[program.steps[-1].name]} are not one a class ({len(program.classes)})")
 

@@ -15,6 +15,7 @@ from hil.cli.words import (
     Download,
     Emulated,
     Json,
+    LayerBitsAsked,
     Macros,
     Net,
     Port,
@@ -22,6 +23,7 @@ from hil.cli.words import (
     chip_address,
     complain,
     floats,
+    layer_bits,
     print_result,
     say,
     screen,
@@ -140,6 +142,7 @@ def compile(
     activation_bits: Annotated[
         int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
     ] = None,
+    layers: LayerBitsAsked = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
@@ -156,6 +159,7 @@ def compile(
             spec,
             weight_bits=weight_bits,
             activation_bits=activation_bits,
+            layer_bits=layer_bits(layers),
             progress=watch.step,
         )
     if out:
@@ -176,6 +180,7 @@ def import_(
     images: Annotated[int, typer.Option(min=1, help="training images to store for calibration")] = 128,
     weight_bits: Annotated[int, typer.Option(min=2, max=8, help="weight bits, 2 to 8")] = 4,
     activation_bits: Annotated[int, typer.Option(min=2, max=8, help="activation bits, 2 to 8")] = 8,
+    layers: LayerBitsAsked = None,
     mean: Annotated[
         str | None, typer.Option(help="per channel, of pixels in 0…1: 0.5,0.5,0.5", show_default=False)
     ] = None,
@@ -195,6 +200,7 @@ def import_(
             images=images,
             weight_bits=weight_bits,
             activation_bits=activation_bits,
+            layer_bits=layer_bits(layers),
             mean=floats(mean),
             std=floats(std),
             trust=trust_model,
