@@ -191,9 +191,22 @@ def _pieces(
 ) -> dict[str, tuple[Piece, ...]]:
     pieces = {}
     for shape in shapes:
-        weight_max = (1 << (layers.get(shape.layer, weight_bits) - 1)) - 1
-        pieces[shape.layer] = cut(shape, spec.macro, slices_needed(weight_max, spec.macro.max_level))
+        bits = layers.get(shape.layer, weight_bits)
+        slices = slices_needed((1 << (bits - 1)) - 1, spec.macro.max_level)
+        if slices > 1 and not spec.macro.even_levels:
+            raise _no_digits(shape.layer, bits, spec, alone=shape.layer in layers)
+        pieces[shape.layer] = cut(shape, spec.macro, slices)
     return pieces
+
+
+def _no_digits(layer: str, bits: int, spec: ChipSpec, *, alone: bool) -> CannotMap:
+    values, most = spec.macro.values, (spec.macro.max_level + 1).bit_length()
+    return CannotMap(
+        f"{bits}-bit weights of {layer} need bit slices, and slices need evenly spaced levels: those of {spec.name} "
+        f"are {', '.join(map(str, values.values))} of {values.unit_us:.4g} µS",
+        chip=spec.name,
+        would_fit=(f"--layer-bits {layer}=W{most}" if alone else f"--weight-bits {most}",),
+    )
 
 
 def _logits_op(ops: Sequence[Op]) -> str:

@@ -26,7 +26,7 @@ class Tile:
     ``rows`` are logical rows of the macro from ``row0``; ``outputs`` logical columns from
     ``output0``. ``inputs`` are the positions of the layer's unfolded input vector that
     drive those rows. ``multiplier`` is the weight of a bit slice (1 for a single slice).
-    ``levels``: int8 (rows, outputs), each in −k_max..k_max.
+    ``levels``: int8 (rows, outputs), each one of the macro's ``weight_values``.
     """
 
     macro: int

@@ -58,6 +58,7 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
         "scales": dict(program.scales),
         "calibration_digest": program.calibration_digest,
         "network_digest": program.network_digest,
+        **({} if program.spec.macro.even_levels else {"level_values": list(program.spec.macro.values.values)}),
         # Left out where there is nothing to say, so digests of programs from before the field stand.
         **({"layer_weight_bits": dict(program.layer_weight_bits)} if program.layer_weight_bits else {}),
     }, arrays
@@ -67,6 +68,8 @@ def from_record(
     record: Mapping[str, Any], arrays: Arrays, spec: ChipSpec, images: NDArray[np.uint8]
 ) -> ConductanceProgram:
     """The inverse of ``to_record``, with an empty digest. Raises ``RecordError``, ``ValueError`` or ``KeyError``."""
+    if not spec.macro.even_levels and record.get("level_values") != list(spec.macro.values.values):
+        raise RecordError("its levels are not the values of this chip's uneven levels: compile it again")
     listed = record["steps"]
     if not isinstance(listed, list) or len(listed) > MAX_STEPS:
         raise RecordError(f"steps are no list of at most {MAX_STEPS}")
@@ -233,7 +236,11 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
             and rows <= macro.logical_rows
         )
         _need(on_chip, step, f"has a tile outside macro {tile.macro}")
-        _need(int(np.abs(tile.levels.astype(np.int16)).max()) <= macro.max_level, step, "has a level beyond the cells")
+        _need(
+            bool(np.isin(tile.levels, macro.weight_values).all()),
+            step,
+            "has a level beyond the cells, or none of theirs",
+        )
         _need(1 <= tile.multiplier < 1 << 16, step, f"has a slice of weight {tile.multiplier}")
     _need(largest_sum(group) <= INT32_HIGH, step, "has sums beyond 32 bits")
     return shape

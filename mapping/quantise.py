@@ -41,7 +41,7 @@ from mapping.program import (
 from mapping.ranges import choose_range
 from mapping.rounding import round_weights
 from mapping.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
-from mapping.tile import Piece, piece_levels, stretch
+from mapping.tile import Piece, piece_levels, stretch, weight_integers
 
 SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
 SAMPLE_ELEMENTS = 1 << 24  # and of their elements
@@ -116,10 +116,10 @@ class Quantiser:
             raise CannotMap(f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name)
         weight_max = (1 << (self.bits.weights_of(op.name) - 1)) - 1
         sample, mean = input_vectors(codes, op)
-        weights, unit = round_weights(op.weight, sample, weight_max)
+        weights, unit = round_weights(op.weight, sample, weight_integers(weight_max, self.spec.macro))
         wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
         bias = wanted - source.scale * (unit * np.einsum("goi,gi->go", weights.astype(np.float64), mean)).reshape(-1)
-        factor = stretch(weight_max, self.spec.macro.max_level)
+        factor = stretch(weight_max, self.spec.macro.max_level) if self.spec.macro.even_levels else 1
         unit = np.maximum(unit.reshape(-1) / factor, np.abs(bias) / (source.scale * BIAS_ROOM))
         group = self._group(op, (weights * factor).astype(np.int16), pieces, places)
         if largest_sum(group) > INT32_HIGH:
@@ -143,7 +143,7 @@ class Quantiser:
     def _group(
         self, op: MatrixOp, weights: NDArray[np.int16], pieces: tuple[Piece, ...], places: tuple[Place, ...]
     ) -> TileGroup:
-        top = self.spec.macro.max_level
+        top = max(abs(v) for v in self.spec.macro.weight_values)  # max_level, where digits are cut
         tiles = tuple(
             Tile(
                 at.macro,

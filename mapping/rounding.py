@@ -21,23 +21,25 @@ MOST_INPUTS = 2048  # inputs that make up for each other; bounds time and memory
 BLOCK = 64  # inputs whose updates are gathered before the rest of the row is touched
 
 
-def round_weights(weight: Floats, sample: NDArray[np.float32], weight_max: int) -> tuple[NDArray[np.int16], Floats]:
+def round_weights(
+    weight: Floats, sample: NDArray[np.float32], integers: NDArray[np.int64]
+) -> tuple[NDArray[np.int16], Floats]:
     """Give integer weights and the scale of each output.
 
     Args:
         weight: (groups, outputs, inputs) of each group.
         sample: input vectors of each group, (groups, inputs, vectors).
-        weight_max: largest integer, symmetric.
+        integers: those that a weight can be, ascending, 0 among them.
 
     Returns:
-        int16 (groups, outputs, inputs) in ±weight_max, and float64 (groups, outputs): weight
+        int16 (groups, outputs, inputs), each one of ``integers``, and float64 (groups, outputs): weight
         ≈ scale · integer. Outputs whose weights are all zero have scale 1.
     """
     groups, _, inputs = weight.shape
     variance = sample.var(axis=2, dtype=np.float64)
     floor = DAMPING * variance.mean(axis=1, keepdims=True)
     variance += np.where(floor > 0, floor, 1.0)
-    scale = best_weight_scale(weight, variance, weight_max)
+    scale = best_weight_scale(weight, variance, integers)
     levels = np.empty(weight.shape, np.int16)
     for group in range(groups):
         order = np.argsort(-variance[group], kind="stable")  # strongest inputs first
@@ -45,28 +47,28 @@ def round_weights(weight: Floats, sample: NDArray[np.float32], weight_max: int) 
             part = order[start : start + MOST_INPUTS]
             scaled = weight[group][:, part] / scale[group][:, None]
             covariance = _covariance(sample[group, part], variance[group, part])
-            levels[group][:, part] = _compensated(scaled, covariance, weight_max)
+            levels[group][:, part] = _compensated(scaled, covariance, integers)
     return levels, scale
 
 
-def best_weight_scale(weight: Floats, variance: Floats, weight_max: int) -> Floats:
+def best_weight_scale(weight: Floats, variance: Floats, integers: NDArray[np.int64]) -> Floats:
     """Per output, the scale whose nearest rounding has the least error; (groups, outputs).
 
     Each weight counts with the variance of its input, (groups, inputs).
     """
-    largest = np.abs(weight).max(axis=2)
+    largest, weight_max = np.abs(weight).max(axis=2), min(-int(integers[0]), int(integers[-1]))
     safe = np.where(largest > 0, largest, float(weight_max))
     best, least = safe / weight_max, np.full(largest.shape, np.inf)
     for clip in CLIPS[::-1]:
         scale = clip * safe / weight_max
-        error = weight - scale[:, :, None] * _nearest(weight / scale[:, :, None], weight_max)
+        error = weight - scale[:, :, None] * _nearest(weight / scale[:, :, None], integers)
         loss = np.matmul(error**2, variance[:, :, None])[:, :, 0]
         best = np.where(loss < least, scale, best)
         least = np.minimum(loss, least)
     return best
 
 
-def _compensated(weight: Floats, covariance: Floats, weight_max: int) -> NDArray[np.int16]:
+def _compensated(weight: Floats, covariance: Floats, integers: NDArray[np.int64]) -> NDArray[np.int16]:
     """Round ``weight``, (outputs, inputs) in units of its scale, moving each error onto later inputs."""
     factor = _inverse_factor(covariance)
     rest = weight.copy()
@@ -76,7 +78,7 @@ def _compensated(weight: Floats, covariance: Floats, weight_max: int) -> NDArray
         stop = min(start + BLOCK, inputs)
         errors = np.zeros((len(weight), stop - start))
         for i in range(start, stop):
-            level = _nearest(rest[:, i], weight_max)
+            level = _nearest(rest[:, i], integers)
             levels[:, i] = level
             error = (rest[:, i] - level) / factor[i, i]
             rest[:, i:stop] -= np.outer(error, factor[i, i:stop])
@@ -103,6 +105,10 @@ def _covariance(sample: NDArray[np.float32], variance: Floats) -> Floats:
     return covariance
 
 
-def _nearest(weight: Floats, weight_max: int) -> Floats:
-    nearest: Floats = np.clip(np.rint(weight), -weight_max, weight_max)
-    return nearest
+def _nearest(weight: Floats, integers: NDArray[np.int64]) -> Floats:
+    low, high = integers[0], integers[-1]
+    if high - low == len(integers) - 1:  # every integer between them
+        nearest: Floats = np.clip(np.rint(weight), low, high)
+        return nearest
+    middles = (integers[1:] + integers[:-1]) / 2
+    return integers[np.searchsorted(middles, weight)].astype(np.float64)

@@ -75,6 +75,25 @@ def slices_needed(weight_max: int, max_level: int) -> int:
     return slices
 
 
+def weight_integers(weight_max: int, macro: MacroSpec) -> NDArray[np.int64]:
+    """Integers that a weight of up to ±weight_max can be, ascending, before they are stretched.
+
+    Evenly spaced levels hold every integer (wide ones in slices). Others hold only their values:
+    all of them, or, where they are more than weight_max a sign, those nearest to
+    j · max_level / weight_max.
+
+    Example: levels of 0, 1, 3, 7, 15 at 3 bits, weight_max 3: 0, ±3, ±7, ±15.
+    """
+    if macro.even_levels:
+        return np.arange(-weight_max, weight_max + 1)
+    held = np.array(macro.weight_values)
+    if max(np.count_nonzero(held > 0), np.count_nonzero(held < 0)) <= weight_max:
+        return held
+    wanted = np.arange(-weight_max, weight_max + 1) * (macro.max_level / weight_max)
+    distance = np.abs(held[:, None] - wanted) + 1e-6 * np.abs(held)[:, None]  # of two as near, the smaller
+    return np.unique(held[distance.argmin(axis=0)])
+
+
 def stretch(weight_max: int, max_level: int) -> int:
     """Whole factor on weights narrower than the cells: ±1 on seven levels becomes ±7, seven times the signal."""
     return max(1, max_level // weight_max)

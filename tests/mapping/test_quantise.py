@@ -68,7 +68,7 @@ def test_rounding_with_compensation_beats_nearest_rounding_on_correlated_inputs(
     common = rng.normal(size=(4, 2000))
     x = np.repeat(common, 16, axis=0) + 0.3 * rng.normal(size=(64, 2000))
     weight = rng.normal(size=(1, 24, 64))
-    levels, scale = round_weights(weight, x[None].astype(np.float32), 7)
+    levels, scale = round_weights(weight, x[None].astype(np.float32), np.arange(-7, 8))
     assert np.abs(levels).max() <= 7
 
     def error(q: np.ndarray) -> float:
@@ -83,7 +83,7 @@ def test_dead_inputs_and_dead_outputs_do_no_harm() -> None:
     sample[0, :3] = np.random.default_rng(0).integers(0, 255, (3, 10))
     weight = np.random.default_rng(1).normal(size=(2, 3, 5))
     weight[0, 1] = 0.0
-    levels, scale = round_weights(weight, sample, 7)
+    levels, scale = round_weights(weight, sample, np.arange(-7, 8))
     assert not levels[0, 1].any()
     assert scale[0, 1] == 1.0
     assert np.isfinite(scale).all()
