@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from cim.cell_errors import nominal_errors
 from cim.chipfile import chip_names, load_chip
 from cim.spec import ChipSpec
 from mapping.bits import BitWidths, LayerBits
@@ -19,10 +20,12 @@ from mapping.program import ConductanceProgram
 from mapping.program_file import program_digest
 from mapping.quantise import Quantiser, code_widths
 from mapping.tile import MatrixShape, Piece, cut, slices_needed
+from mapping.weight_scales import ScaleRule
 
 __all__ = ["CannotMap", "Plan", "compile_network", "plan"]
 
 SAME: Mapping[str, int] = MappingProxyType({})  # no layer differs
+READ_AGE_S = 3600.0  # age at which programs are run unless someone says otherwise (hil deploy --age)
 CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken
 
 
@@ -33,6 +36,7 @@ def compile_network(
     weight_bits: int | None = None,
     activation_bits: int | None = None,
     layer_bits: Mapping[str, LayerBits] | None = None,
+    scale_rule: ScaleRule = ScaleRule.OUTPUT,
     progress: Progress | None = None,
 ) -> ConductanceProgram:
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
@@ -40,6 +44,7 @@ def compile_network(
     Args:
         weight_bits, activation_bits: 2 to 8; default: what the network file says.
         layer_bits: layers that have other bits; the others have what the network file says of them.
+        scale_rule: how the scale of each output's weights is chosen.
         progress: called with (done, total, what).
 
     Raises:
@@ -56,7 +61,9 @@ def compile_network(
     pieces, places = lay_out(shapes, spec, bits.weight, bits.different_weights())
     images = network.calibration_images[:: -(-len(network.calibration_images) // CALIBRATION_IMAGES)]
     observed = observe(network.graph, ops, images, progress)
-    quantiser = Quantiser(spec, bits, code_widths(ops, bits), observed, _logits_op(ops))
+    quantiser = Quantiser(
+        spec, bits, code_widths(ops, bits), observed, _logits_op(ops), scale_rule, nominal_errors(spec, READ_AGE_S)
+    )
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images)
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}
     for i, op in enumerate(ops):

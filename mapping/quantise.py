@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.cell_errors import CellErrors
 from cim.spec import ChipSpec, SignedInput
 from mapping.bits import BitWidths
 from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
@@ -38,10 +39,17 @@ from mapping.program import (
     Tile,
     TileGroup,
 )
-from mapping.ranges import choose_range
-from mapping.rounding import round_weights
+from mapping.ranges import choose_range, range_errors
+from mapping.rounding import (
+    Floats,
+    input_statistics,
+    largest_scale,
+    round_weights,
+    weighted_scale,
+)
 from mapping.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
 from mapping.tile import Piece, piece_levels, stretch, weight_integers
+from mapping.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
 
 SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
 SAMPLE_ELEMENTS = 1 << 24  # and of their elements
@@ -62,6 +70,8 @@ class Quantiser:
     widths: Mapping[str, int]
     observed: Observations
     logits: str  # the operation whose output is wide: the last that changes scale
+    rule: ScaleRule
+    errors: CellErrors
     codes: dict[str, Codes] = field(default_factory=dict)
     scales: dict[str, CodeScale] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -115,11 +125,12 @@ class Quantiser:
         if source.signed and self.spec.macro.inputs.signed is SignedInput.NONE:
             raise CannotMap(f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name)
         weight_max = (1 << (self.bits.weights_of(op.name) - 1)) - 1
+        factor = stretch(weight_max, self.spec.macro.max_level) if self.spec.macro.even_levels else 1
         sample, mean = input_vectors(codes, op)
-        weights, unit = round_weights(op.weight, sample, weight_integers(weight_max, self.spec.macro))
+        factor = min(factor, self._room(op, weight_max))
+        weights, unit = self._weights(op, pieces, places, codes, sample, weight_max, factor)
         wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
         bias = wanted - source.scale * (unit * np.einsum("goi,gi->go", weights.astype(np.float64), mean)).reshape(-1)
-        factor = stretch(weight_max, self.spec.macro.max_level) if self.spec.macro.even_levels else 1
         unit = np.maximum(unit.reshape(-1) / factor, np.abs(bias) / (source.scale * BIAS_ROOM))
         group = self._group(op, (weights * factor).astype(np.int16), pieces, places)
         if largest_sum(group) > INT32_HIGH:
@@ -136,9 +147,48 @@ class Quantiser:
             bias=np.rint(bias / (unit * source.scale)).astype(np.int32),
             requantise=requantise_by(unit * source.scale / out.scale, out.low, out.high),
         )
-        choice = choose_range(group, self.spec.macro, codes)
+        choice = choose_range(group, self.spec.macro, codes, (unit * source.scale) ** 2, self.errors.conversion_codes)
         group = replace(group, range_code=choice.range_code, saturated_share=choice.saturated_share)
         return replace(step, group=group)
+
+    def _room(self, op: MatrixOp, weight_max: int) -> int:
+        """The largest stretch at which no sum of the layer can leave 32 bits, at least 1."""
+        bits = self.bits.inputs_of(op.name) - self.scales[op.inputs[0]].signed
+        room: int = INT32_HIGH // (weight_max * op.weight.shape[2] << bits)
+        return max(1, room)
+
+    def _weights(
+        self,
+        op: MatrixOp,
+        pieces: tuple[Piece, ...],
+        places: tuple[Place, ...],
+        codes: NDArray[np.int16],
+        sample: NDArray[np.float32],
+        weight_max: int,
+        factor: int,
+    ) -> tuple[NDArray[np.int16], Floats]:
+        """Integer weights before they are stretched by ``factor``, and the scale of each output, by the rule."""
+        macro, inputs = self.spec.macro, input_statistics(sample)
+        integers = weight_integers(weight_max, macro)
+        if self.rule is not ScaleRule.OUTPUT:
+            widest = self.rule is ScaleRule.LARGEST
+            scale = (
+                largest_scale(op.weight, integers) if widest else weighted_scale(op.weight, inputs.variance, integers)
+            )
+            return round_weights(op.weight, inputs, scale, integers), scale
+        bits, signed = self.bits.inputs_of(op.name), self.scales[op.inputs[0]].signed
+        slices = 1 + max(piece.slice for piece in pieces)
+        errors = weight_errors(macro, self.errors, integers, factor, slices)
+
+        def converter(levels: NDArray[np.int16], scale: Floats) -> Floats:
+            group = self._group(op, (levels * factor).astype(np.int16), pieces, places)
+            found = range_errors(group, macro, codes, self.errors.conversion_codes)
+            code = found.best(scale.reshape(-1) ** 2).range_code
+            squared: Floats = found.squared_us2[code].reshape(scale.shape)
+            return squared / (macro.level_step_us * factor) ** 2
+
+        squares = plane_squares(sample, macro, bits, signed)
+        return output_weights(op.weight, inputs, integers, errors, squares, converter)
 
     def _group(
         self, op: MatrixOp, weights: NDArray[np.int16], pieces: tuple[Piece, ...], places: tuple[Place, ...]

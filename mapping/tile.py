@@ -95,8 +95,12 @@ def weight_integers(weight_max: int, macro: MacroSpec) -> NDArray[np.int64]:
 
 
 def stretch(weight_max: int, max_level: int) -> int:
-    """Whole factor on weights narrower than the cells: ±1 on seven levels becomes ±7, seven times the signal."""
-    return max(1, max_level // weight_max)
+    """Whole factor on weights narrower than their cells: ±1 on seven levels becomes ±7, seven times the signal.
+
+    Example: ±127 on three digits of seven levels, which reach ±511, becomes ±508.
+    """
+    reach: int = (max_level + 1) ** slices_needed(weight_max, max_level) - 1
+    return max(1, reach // weight_max)
 
 
 def digit(weights: NDArray[np.int16], piece_slice: int, max_level: int) -> NDArray[np.int8]:

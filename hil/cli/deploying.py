@@ -30,7 +30,7 @@ from hil.cli.words import (
     seconds,
     writing,
 )
-from hil.errors import ExitCode, FileError
+from hil.errors import ExitCode, FileError, UsageError
 
 
 def deploy(
@@ -143,6 +143,9 @@ def compile(
         int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
     ] = None,
     layers: LayerBitsAsked = None,
+    weight_scales: Annotated[
+        str, typer.Option(help="largest, rounding or output: what the scale of the weights is chosen by")
+    ] = "output",
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
@@ -151,7 +154,12 @@ def compile(
     from mapping.compile import compile_network, plan
     from mapping.netfile import load_network
     from mapping.program_file import save_program
+    from mapping.weight_scales import ScaleRule
 
+    rules = [r.value for r in ScaleRule]
+    if weight_scales not in rules:
+        raise UsageError(f"no rule {weight_scales!r} for weight scales", hint=f"one of {', '.join(rules)}")
+    rule = ScaleRule(weight_scales)
     spec = load_chip(chip, macros=macros)
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(
@@ -160,6 +168,7 @@ def compile(
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             layer_bits=layer_bits(layers),
+            scale_rule=rule,
             progress=watch.step,
         )
     if out:

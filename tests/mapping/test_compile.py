@@ -20,6 +20,7 @@ from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram, MatrixStep
 from mapping.ranges import choose_range
 from mapping.tile import MatrixShape
+from mapping.weight_scales import ScaleRule
 
 from .small_networks import every_node, network
 
@@ -174,7 +175,7 @@ def test_a_converter_without_error_chooses_the_finest_range_that_holds_everythin
 
 def correct(graph: NetworkGraph, name: str, weight_bits: int, calibration: np.ndarray, test: tuple) -> int:
     file = NetworkFile(graph, weight_bits, 8, calibration)
-    program = compile_network(file, load_chip("lab-128", macros=200))
+    program = compile_network(file, load_chip("lab-128", macros=200), scale_rule=ScaleRule.ROUNDING)
     images, labels = test
     return int((run(program, images, IdealMultiply(program)).argmax(1) == labels).sum())
 
