@@ -146,6 +146,9 @@ def compile(
     weight_scales: Annotated[
         str, typer.Option(help="largest, rounding or output: what the scale of the weights is chosen by")
     ] = "output",
+    plot: Annotated[
+        Path | None, typer.Option(help="page of macros, tiles and conductances to write", show_default=False)
+    ] = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
@@ -174,6 +177,12 @@ def compile(
     if out:
         with writing(out):
             save_program(program, out)
+    if plot:
+        from hil.atomic import write_text
+        from hil.mapping_figures import mapping_page
+
+        with writing(plot):
+            write_text(plot, mapping_page(program))
     summary = plan(program)
     print_result(summary.lines(), {**summary.to_json(), "program": str(out) if out else None}, as_json)
     return ExitCode.DONE
