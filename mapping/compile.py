@@ -19,7 +19,7 @@ from mapping.place import Place, macros_needed, place
 from mapping.program import ConductanceProgram
 from mapping.program_file import program_digest
 from mapping.quantise import Quantiser, code_widths
-from mapping.tile import MatrixShape, Piece, cut, slices_needed
+from mapping.tile import Bundle, MatrixShape, Piece, SlicePlacement, cut_bundles, slices_needed
 from mapping.weight_scales import ScaleRule
 
 __all__ = ["CannotMap", "Plan", "compile_network", "plan"]
@@ -37,6 +37,7 @@ def compile_network(
     activation_bits: int | None = None,
     layer_bits: Mapping[str, LayerBits] | None = None,
     scale_rule: ScaleRule = ScaleRule.OUTPUT,
+    slices: SlicePlacement = SlicePlacement.MACROS,
     progress: Progress | None = None,
 ) -> ConductanceProgram:
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
@@ -45,6 +46,7 @@ def compile_network(
         weight_bits, activation_bits: 2 to 8; default: what the network file says.
         layer_bits: layers that have other bits; the others have what the network file says of them.
         scale_rule: how the scale of each output's weights is chosen.
+        slices: where the bit slices of one weight lie.
         progress: called with (done, total, what).
 
     Raises:
@@ -58,7 +60,7 @@ def compile_network(
     ops = lower(network.graph)
     shapes = [op.shape for op in ops if isinstance(op, MatrixOp)]
     _check_request(network, spec, bits, [shape.layer for shape in shapes])
-    pieces, places = lay_out(shapes, spec, bits.weight, bits.different_weights())
+    pieces, places = lay_out(shapes, spec, bits.weight, bits.different_weights(), slices)
     images = network.calibration_images[:: -(-len(network.calibration_images) // CALIBRATION_IMAGES)]
     observed = observe(network.graph, ops, images, progress)
     quantiser = Quantiser(
@@ -90,24 +92,68 @@ def compile_network(
     return replace(program, digest=program_digest(program))
 
 
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How weights become pieces: their bits (``layers`` that differ) and where bit slices lie."""
+
+    weight_bits: int
+    layers: Mapping[str, int]
+    slices: SlicePlacement
+
+    def bundles(self, shapes: Sequence[MatrixShape], spec: ChipSpec) -> dict[str, tuple[Bundle, ...]]:
+        """What lies together, by layer."""
+        found = {}
+        for shape in shapes:
+            bits = self.layers.get(shape.layer, self.weight_bits)
+            slices = slices_needed((1 << (bits - 1)) - 1, spec.macro.max_level)
+            if slices > 1 and not spec.macro.even_levels:
+                raise _no_digits(shape.layer, bits, spec, alone=shape.layer in self.layers)
+            if slices > spec.macro.outputs and self.slices is SlicePlacement.COLUMNS:
+                raise CannotMap(
+                    f"{shape.layer}: {slices} slices do not fit side by side on {spec.macro.outputs} outputs",
+                    chip=spec.name,
+                    would_fit=("--slices macros",),
+                )
+            found[shape.layer] = cut_bundles(shape, spec.macro, slices, self.slices)
+        return found
+
+    def needed(self, shapes: Sequence[MatrixShape], spec: ChipSpec) -> int:
+        """Macros of such a chip that the layers take."""
+        return macros_needed(place(_footprints(self.bundles(shapes, spec)), spec))
+
+
 def lay_out(
-    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, layers: Mapping[str, int] = SAME
+    shapes: Sequence[MatrixShape],
+    spec: ChipSpec,
+    weight_bits: int,
+    layers: Mapping[str, int] = SAME,
+    slices: SlicePlacement = SlicePlacement.MACROS,
 ) -> tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[Place, ...]]]:
     """Pieces and places of every layer, by name; raises ``CannotMap`` when there are too few macros.
 
     Args:
         layers: weight bits of layers that differ.
+        slices: whether bit slices of a weight lie on columns of one macro or each where there is room.
     """
-    pieces = _pieces(shapes, spec, weight_bits, layers)
-    places = place([p for layer in pieces.values() for p in layer], spec)
+    cutting = Cutting(weight_bits, layers, slices)
+    bundles = cutting.bundles(shapes, spec)
+    places = place(_footprints(bundles), spec)
     needed = macros_needed(places)
     if needed > spec.macros:
-        raise _too_large(shapes, pieces, spec, weight_bits, layers, needed)
-    by_layer, first = {}, 0
-    for name, layer in pieces.items():
-        by_layer[name] = places[first : first + len(layer)]
-        first += len(layer)
+        raise _too_large(shapes, bundles, spec, cutting, needed)
+    pieces, by_layer, left = {}, {}, iter(places)
+    for name, layer in bundles.items():
+        pieces[name] = tuple(piece for bundle in layer for piece in bundle.pieces)
+        by_layer[name] = tuple(
+            replace(at, output0=bundle.first_output(number, at.output0))
+            for bundle, at in zip(layer, left, strict=False)
+            for number in range(len(bundle.pieces))
+        )
     return pieces, by_layer
+
+
+def _footprints(bundles: Mapping[str, tuple[Bundle, ...]]) -> list[Piece]:
+    return [bundle.footprint for layer in bundles.values() for bundle in layer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,19 +239,6 @@ def plan(program: ConductanceProgram) -> Plan:
     return Plan(program.spec.name, tuple(layers), len(program.macros), program.spec.macros, used)
 
 
-def _pieces(
-    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, layers: Mapping[str, int]
-) -> dict[str, tuple[Piece, ...]]:
-    pieces = {}
-    for shape in shapes:
-        bits = layers.get(shape.layer, weight_bits)
-        slices = slices_needed((1 << (bits - 1)) - 1, spec.macro.max_level)
-        if slices > 1 and not spec.macro.even_levels:
-            raise _no_digits(shape.layer, bits, spec, alone=shape.layer in layers)
-        pieces[shape.layer] = cut(shape, spec.macro, slices)
-    return pieces
-
-
 def _no_digits(layer: str, bits: int, spec: ChipSpec, *, alone: bool) -> CannotMap:
     values, most = spec.macro.values, (spec.macro.max_level + 1).bit_length()
     return CannotMap(
@@ -256,48 +289,39 @@ def _check_request(network: NetworkFile, spec: ChipSpec, bits: BitWidths, layers
 
 def _too_large(
     shapes: Sequence[MatrixShape],
-    pieces: dict[str, tuple[Piece, ...]],
+    bundles: dict[str, tuple[Bundle, ...]],
     spec: ChipSpec,
-    weight_bits: int,
-    layers: Mapping[str, int],
+    cutting: Cutting,
     needed: int,
 ) -> CannotMap:
-    needs = [LayerNeed(s.layer, s.inputs, s.outputs, len(pieces[s.layer])) for s in shapes]
+    tiles = {name: sum(len(bundle.pieces) for bundle in layer) for name, layer in bundles.items()}
+    needs = [LayerNeed(s.layer, s.inputs, s.outputs, tiles[s.layer]) for s in shapes]
     return CannotMap(
-        f"the network needs {needed} macros at {weight_bits}-bit weights, {spec.name} has {spec.macros}",
+        f"the network needs {needed} macros at {cutting.weight_bits}-bit weights, {spec.name} has {spec.macros}",
         chip=spec.name,
         macros_needed=needed,
         macros_available=spec.macros,
         largest=tuple(sorted(needs, key=lambda n: -n.tiles)[:3]),
         would_fit=(
-            *_fewer_bits(shapes, spec, weight_bits, layers),
-            *_other_chips(shapes, spec, weight_bits, layers),
+            *_fewer_bits(shapes, spec, cutting),
+            *_other_chips(shapes, spec, cutting),
             f"--macros {needed}, for a chip that has them",
         ),
     )
 
 
-def _fewer_bits(
-    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, layers: Mapping[str, int]
-) -> list[str]:
-    for bits in range(weight_bits - 1, 1, -1):
-        needed = _needed(shapes, spec, bits, layers)
+def _fewer_bits(shapes: Sequence[MatrixShape], spec: ChipSpec, cutting: Cutting) -> list[str]:
+    for bits in range(cutting.weight_bits - 1, 1, -1):
+        needed = replace(cutting, weight_bits=bits).needed(shapes, spec)
         if needed <= spec.macros:
             return [f"--weight-bits {bits} ({needed} macros)"]
     return []
 
 
-def _other_chips(
-    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, layers: Mapping[str, int]
-) -> list[str]:
+def _other_chips(shapes: Sequence[MatrixShape], spec: ChipSpec, cutting: Cutting) -> list[str]:
     found = []
     for name in chip_names():
         other = load_chip(name)
-        if name != spec.name and (needed := _needed(shapes, other, weight_bits, layers)) <= other.macros:
+        if name != spec.name and (needed := cutting.needed(shapes, other)) <= other.macros:
             found.append(f"--chip {name} ({needed} of {other.macros} macros)")
     return found
-
-
-def _needed(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, layers: Mapping[str, int]) -> int:
-    pieces = _pieces(shapes, spec, weight_bits, layers)
-    return macros_needed(place([p for layer in pieces.values() for p in layer], spec))

@@ -24,13 +24,14 @@ from hil.cli.words import (
     complain,
     floats,
     layer_bits,
+    one_of,
     print_result,
     say,
     screen,
     seconds,
     writing,
 )
-from hil.errors import ExitCode, FileError, UsageError
+from hil.errors import ExitCode, FileError
 
 
 def deploy(
@@ -146,6 +147,9 @@ def compile(
     weight_scales: Annotated[
         str, typer.Option(help="largest, rounding or output: what the scale of the weights is chosen by")
     ] = "output",
+    slices: Annotated[
+        str, typer.Option(help="where bit slices of a weight lie: columns of one macro, or macros apart")
+    ] = "macros",
     plot: Annotated[
         Path | None, typer.Option(help="page of macros, tiles and conductances to write", show_default=False)
     ] = None,
@@ -157,12 +161,10 @@ def compile(
     from mapping.compile import compile_network, plan
     from mapping.netfile import load_network
     from mapping.program_file import save_program
+    from mapping.tile import SlicePlacement
     from mapping.weight_scales import ScaleRule
 
-    rules = [r.value for r in ScaleRule]
-    if weight_scales not in rules:
-        raise UsageError(f"no rule {weight_scales!r} for weight scales", hint=f"one of {', '.join(rules)}")
-    rule = ScaleRule(weight_scales)
+    rule, lying = one_of(ScaleRule, weight_scales, "--weight-scales"), one_of(SlicePlacement, slices, "--slices")
     spec = load_chip(chip, macros=macros)
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(
@@ -172,6 +174,7 @@ def compile(
             activation_bits=activation_bits,
             layer_bits=layer_bits(layers),
             scale_rule=rule,
+            slices=lying,
             progress=watch.step,
         )
     if out:

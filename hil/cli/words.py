@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hil.screen import Screen
     from mapping.bits import LayerBits
 
+Choice = TypeVar("Choice", bound=enum.StrEnum)
 Net = Annotated[Path | None, typer.Argument(help="net.pt, or a compiled program.h5", show_default=False)]
 Port = Annotated[
     str | None,
@@ -111,6 +113,14 @@ def seconds(text: str) -> float:
     if not 0 <= value <= 1e10:
         raise UsageError(f"{text!r} is no duration", hint="write 30s, 5m, 1h or 2d")
     return value
+
+
+def one_of(choices: type[Choice], text: str, option: str) -> Choice:
+    """The member of an enumeration that an option names."""
+    try:
+        return choices(text)
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no choice", hint=f"one of {', '.join(choices)}") from None
 
 
 def layer_bits(text: str | None) -> dict[str, LayerBits]:
