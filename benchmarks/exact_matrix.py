@@ -40,7 +40,9 @@ from hil.program import program_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.architectures import ARCHITECTURES, build
+from mapping.bits import BitWidths
 from mapping.compile import compile_network
+from mapping.cutting import Cutting
 from mapping.digital_ops import finish
 from mapping.execute import IdealMultiply, run
 from mapping.graph import NetworkGraph
@@ -114,7 +116,9 @@ def large_enough(network: NetworkFile, name: str) -> int:
     """How many macros of chip ``name`` the network takes, or what the chip file has if that is more."""
     spec = load_chip(name)
     shapes = [op.shape for op in lower(network.graph) if isinstance(op, MatrixOp)]
-    return max(spec.macros, needed_macros(shapes, spec, network.weight_bits))
+    return max(
+        spec.macros, needed_macros(shapes, spec, Cutting(BitWidths(network.weight_bits, network.activation_bits)))
+    )
 
 
 def ideal_answers(program: ConductanceProgram, images: NDArray[np.uint8]) -> Answers:

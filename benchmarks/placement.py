@@ -31,8 +31,10 @@ from cim.chipfile import chip_names, load_chip
 from cim.converters import input_planes
 from cim.spec import ChipSpec
 from mapping.architectures import ARCHITECTURES, build
+from mapping.bits import BitWidths
 from mapping.counts import TileCount, busiest_reads
-from mapping.layout import Layout, LayoutOptions, cut_all, lay_out, needed_macros
+from mapping.cutting import Cutting
+from mapping.layout import Layout, LayoutOptions, lay_out, needed_macros
 from mapping.lower import MatrixOp, lower
 from mapping.netfile import load_network
 from mapping.place import Placement
@@ -45,7 +47,8 @@ FILES = {
     "mobilenet_fmnist": "examples/networks/mobilenet_fmnist.pt",
 }
 ALIKE = ("cifar_resnet14", "cifar_resnet32", "cifar_resnet44", "cifar_resnet56")  # left out: as 8 and 20, longer
-WEIGHT_BITS, ACTIVATION_BITS = 4, 8
+ACTIVATION_BITS = 8
+CUTTING = Cutting(BitWidths(4, ACTIVATION_BITS))
 SMALL_LAYERS = 0.5  # a network of small layers: one tile a macro leaves more than half of the macros empty
 LEAST_SAVED, LEAST_DEPTHWISE, LEAST_REACHED = 1.5, 4.0, 0.9
 ROOM = 2.0  # "the budget allows": macros for each tile
@@ -86,8 +89,8 @@ def networks() -> Iterator[tuple[str, list[MatrixShape]]]:
 
 def measure(name: str, shapes: Sequence[MatrixShape], chip: str) -> Row:
     spec = load_chip(chip)
-    naive = sum(len(p) for p in cut_all(shapes, spec, WEIGHT_BITS).values())
-    spread = needed_macros(shapes, spec, WEIGHT_BITS, Placement.SPREAD)
+    naive = sum(len(p) for p in CUTTING.bundles(shapes, spec).values())
+    spread = needed_macros(shapes, spec, CUTTING, Placement.SPREAD)
     spec = replace(spec, macros=max(spec.macros, spread))
     plain = laid_out(shapes, spec, LayoutOptions(Placement.SPREAD))
     packed = laid_out(shapes, spec, LayoutOptions(Placement.PACKED))
@@ -117,13 +120,13 @@ def bound(shapes: Sequence[MatrixShape], spec: ChipSpec) -> float:
     size = 1 if spec.groups is None else spec.groups.size
     work = 0
     for shape in shapes:
-        tiles = len(cut_all([shape], spec, WEIGHT_BITS)[shape.layer])
+        tiles = len(CUTTING.bundles([shape], spec)[shape.layer])
         work += shape.out_rows * shape.out_width * planes(spec) * -(-tiles // size)
     return work / -(-spec.macros // size)
 
 
 def laid_out(shapes: Sequence[MatrixShape], spec: ChipSpec, options: LayoutOptions) -> Layout:
-    return lay_out(shapes, spec, WEIGHT_BITS, options, activation_bits=ACTIVATION_BITS)
+    return lay_out(shapes, spec, CUTTING.bits, options)
 
 
 def planes(spec: ChipSpec) -> int:

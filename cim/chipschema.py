@@ -13,6 +13,7 @@ from cim.spec import (
     ChipSpec,
     Encoding,
     InputCoding,
+    MacroSpec,
     PairSubtraction,
     ReadPath,
     SignedInput,
@@ -233,7 +234,7 @@ def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:
     one_bit = m.inputs.coding in (InputCoding.BIT_SERIAL, InputCoding.TERNARY)
     signs_agree = (m.inputs.signed is SignedInput.TERNARY) == (m.inputs.coding is InputCoding.TERNARY)
     rows_exist = all(r < m.rows for r in m.reserved_rows + m.dead_rows)
-    span = m.levels_us[-1] - m.levels_us[0]
+    span, apart = m.levels_us[-1] - m.levels_us[0], _told_apart(m)
     return (
         (1 <= spec.macros <= 65535, "chip.macros", f"{spec.macros} is not from 1 to 65535"),
         (
@@ -244,7 +245,8 @@ def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:
         (rows_exist, "macro.dead_rows", f"a dead or reserved row lies beyond {m.rows - 1}"),
         (m.logical_rows >= 1, "macro.rows_per_read", "no row is left in service"),
         (m.outputs >= 1, "macro.columns", "no output is left"),
-        (m.max_level >= 1, "cell.levels_us", f"{levels} levels hold no signed weight in this encoding"),
+        (apart, "cell.levels_us", "two levels are closer than 1/127 of their span, and levels are not even"),
+        (not apart or m.max_level >= 1, "cell.levels_us", f"{levels} levels hold no signed weight in this encoding"),
         (
             m.cell_iv is CellIv.LINEAR or len(m.cell_iv_k_per_v2) == levels,
             "cell.iv_k_per_v2",
@@ -265,6 +267,14 @@ def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:
         ),
         (span > 2 * m.tolerance_us, "cell.tolerance_us", "is wider than the levels are apart"),
     )
+
+
+def _told_apart(m: MacroSpec) -> bool:
+    """Whether integers can tell the levels apart."""
+    try:
+        return len(m.values.values) == len(m.levels_us)
+    except ValueError:
+        return False
 
 
 def _write_rules(spec: ChipSpec) -> tuple[Rule, ...]:

@@ -70,7 +70,7 @@ def digital_terms(
 
     Offset inputs add 2^(b−1) to every code, so 2^(b−1) · Σ levels leaves each output.
     Single-ended cells rest at the middle level on top of the ground conductance, so
-    (k_max + G₀ / step) leaves for every unit of input.
+    (v_zero + G₀ / step) leaves for every unit of input.
     """
     outputs = levels.shape[1]
     offset = np.zeros(outputs)
@@ -78,7 +78,7 @@ def digital_terms(
         offset = -float(1 << (input_bits - 1)) * levels.sum(0, dtype=np.float64)
     rest = 0.0
     if spec.encoding is Encoding.SINGLE_ENDED:
-        rest = -(spec.max_level + spec.levels_us[0] / spec.level_step_us)
+        rest = -(spec.values.values[spec.zero_level] + spec.levels_us[0] / spec.level_step_us)
     return offset, rest
 
 

@@ -14,7 +14,8 @@ class LevelOutOfRange(ValueError):
     """A level does not fit the macro; holds its row, output, value and the largest magnitude."""
 
     def __init__(self, row: int, output: int, level: int, max_level: int) -> None:
-        super().__init__(f"level {level} at row {row}, output {output} is beyond ±{max_level}")
+        wrong = f"is beyond ±{max_level}" if abs(level) > max_level else "is none that cells hold"
+        super().__init__(f"level {level} at row {row}, output {output} {wrong}")
         self.row, self.output, self.level, self.max_level = row, output, level, max_level
 
 
@@ -69,17 +70,17 @@ def encode_tile(levels: NDArray[np.int8], spec: MacroSpec, row0: int, output0: i
     With pairs, a positive level raises the plus cell, a negative one the minus cell, and the
     other rests at level 0:
 
-        G± = levels_us[max(±k, 0)]
+        G± = levels_us[i],   v_i = max(±k, 0)
 
     With an offset column or single-ended cells the middle level stands for zero:
 
-        G = levels_us[k + k_max]
+        G = levels_us[i],    v_i = k + v_zero
 
-    and the reference column (offset) holds the middle level everywhere.
+    and the reference column (offset) holds the middle level everywhere. Of evenly spaced levels
+    v_i = i; of others only the values that cells hold are possible.
 
     Args:
-        levels: k, int8 (rows, outputs), each in −k_max..k_max.
-        spec: the macro; k_max is ``spec.max_level``.
+        levels: k, int8 (rows, outputs), each one of ``spec.weight_values``.
         row0, output0: the tile's place in logical rows and outputs.
 
     Raises:
@@ -91,16 +92,17 @@ def encode_tile(levels: NDArray[np.int8], spec: MacroSpec, row0: int, output0: i
     rows, outputs = levels.shape
     word_lines, bit_lines = cell_lines(spec, row0, rows, output0, outputs)
     k = levels.astype(np.int64)
-    if np.abs(k).max(initial=0) > spec.max_level:
-        row, output = np.unravel_index(np.abs(k).argmax(), k.shape)
+    held = np.isin(k, spec.weight_values)
+    if not held.all():
+        row, output = np.unravel_index(np.where(held, -1, np.abs(k)).argmax(), k.shape)
         raise LevelOutOfRange(int(row), int(output), int(k[row, output]), spec.max_level)
-    table = np.array(spec.levels_us, np.float32)
+    table, values = np.array(spec.levels_us, np.float32), np.array(spec.values.values)
     if not spec.paired:
-        targets = table[k + spec.max_level]
+        targets = table[np.searchsorted(values, k + values[spec.zero_level])]
         if spec.encoding is Encoding.OFFSET_COLUMN:
-            targets = np.hstack([targets, np.full((rows, 1), table[spec.max_level], np.float32)])
+            targets = np.hstack([targets, np.full((rows, 1), table[spec.zero_level], np.float32)])
         return EncodedTile(word_lines, bit_lines, targets)
-    halves = np.stack([table[np.maximum(k, 0)], table[np.maximum(-k, 0)]])
+    halves = table[np.searchsorted(values, np.maximum([k, -k], 0))]
     axis = 2 if spec.encoding is Encoding.DIFFERENTIAL_COLUMNS else 1
     targets = np.stack([halves[0], halves[1]], axis).reshape(len(word_lines), len(bit_lines))
     return EncodedTile(word_lines, bit_lines, targets)

@@ -110,12 +110,27 @@ def straight_through(smooth: Tensor, hard: Tensor) -> Tensor:
     return smooth + (hard - smooth).detach()
 
 
+def cell_levels(values: Tensor, spec: MacroSpec) -> Tensor:
+    """Number of the level that has each value (whole numbers ≥ 0)."""
+    if spec.even_levels:
+        return values.long()
+    return torch.searchsorted(torch.tensor(spec.values.values, device=values.device), values.long().contiguous())
+
+
+def nearest_values(real: Tensor, spec: MacroSpec) -> Tensor:
+    """The nearest weight that cells hold, as whole floats."""
+    if spec.even_levels:
+        return real.round().clamp(-spec.max_level, spec.max_level)
+    values = torch.tensor(spec.weight_values, dtype=real.dtype, device=real.device)
+    return values[torch.searchsorted((values[1:] + values[:-1]) / 2, real.contiguous())]
+
+
 def programmed_us(levels: Tensor, noise: ArrayNoise, strength: float) -> Tensor:
-    """Conductances (any shape) of cells written to ``levels`` (whole numbers ≥ 0), errors times ``strength``.
+    """Conductances (any shape) of cells written to ``levels`` (values ≥ 0 that cells hold), errors times ``strength``.
 
     A cell's error is the quantile of its normal score, linear between points.
     """
-    index = levels.long()
+    index = cell_levels(levels, noise.spec)
 
     def of(table: NDArray[np.float64]) -> Tensor:
         return torch.as_tensor(table, dtype=torch.float32, device=levels.device)[index]
@@ -198,7 +213,7 @@ class CimLayer(nn.Module):
     def levels(self, scale: Tensor) -> Tensor:
         """Weight levels (outputs, rows) as whole floats; straight-through everywhere."""
         real = self.weight.flatten(1) / scale
-        return straight_through(real, real.round().clamp(-self.spec.max_level, self.spec.max_level))
+        return straight_through(real, nearest_values(real.detach(), self.spec))
 
     # Errors
 
@@ -231,7 +246,8 @@ class CimLayer(nn.Module):
         spread = self.strength * noise.offset_se_codes * lsb * planes * math.sqrt(tiles)
         offset = ((whole - real) * mean_codes).sum(2) + spread * torch.randn_like(gain)
         variances = torch.as_tensor(noise.read_variance_us2, dtype=torch.float32, device=whole.device)
-        pair = variances[whole.clamp_min(0.0).long()] + variances[(-whole).clamp_min(0.0).long()]
+        plus_level, minus_level = (cell_levels(half.clamp_min(0.0), self.spec) for half in (whole, -whole))
+        pair = variances[plus_level] + variances[minus_level]
         return levels + (real - whole), offset, pair.mean(2) / step**2
 
     def noise_variance(self, square_sum: Tensor, read: Tensor, rows: int) -> Tensor:

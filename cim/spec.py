@@ -11,6 +11,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cim.levels import LevelValues, level_values
+
 
 class Encoding(enum.StrEnum):
     """How a signed weight level becomes cells."""
@@ -99,8 +101,10 @@ class MacroSpec:
     """One array with its drivers and converters.
 
     ``levels_us[k]`` is the conductance in µS of level k; the table is the truth, nothing
-    computes it from its ends. Logical rows and outputs are what tiles are placed on; the
-    cells behind them follow from ``encoding``, ``column_order`` and the rows kept out.
+    computes it from its ends. Weights and level sums count in ``level_step_us``: level k is
+    worth ``values.values[k]`` of them (k itself where levels are even). Logical rows and
+    outputs are what tiles are placed on; the cells behind them follow from ``encoding``,
+    ``column_order`` and the rows kept out.
     """
 
     rows: int  # word lines
@@ -126,14 +130,51 @@ class MacroSpec:
         return self.encoding in (Encoding.DIFFERENTIAL_COLUMNS, Encoding.ROW_PAIRS)
 
     @property
+    def values(self) -> LevelValues:
+        """The integer that each level stands for, with its unit and error."""
+        return level_values(self.levels_us, self.tolerance_us)
+
+    @property
+    def even_levels(self) -> bool:
+        """Whether level k is worth k."""
+        return self.values.even
+
+    @property
+    def zero_level(self) -> int:
+        """The level of a cell that holds weight 0: the lowest of a pair, else the one nearest the middle."""
+        if self.paired:
+            return 0
+        v = self.values.values
+        return min(range(len(v)), key=lambda k: (abs(2 * v[k] - v[-1]), k))
+
+    @property
+    def weight_values(self) -> tuple[int, ...]:
+        """Signed values that one weight position can hold, ascending.
+
+        Pairs: ±v_k. Single cells: v_k − v_zero; of an even number of even levels the highest is not used.
+        """
+        v = self.values.values
+        if self.paired:
+            return (*(-x for x in v[:0:-1]), *v)
+        signed = tuple(x - v[self.zero_level] for x in v)
+        return signed[:-1] if self.even_levels and len(v) % 2 == 0 else signed
+
+    @property
     def max_level(self) -> int:
-        """Largest weight magnitude that one weight position holds."""
-        top = len(self.levels_us) - 1
-        return top if self.paired else top // 2
+        """Largest weight magnitude that one weight position holds with either sign."""
+        if self.even_levels:
+            top = len(self.levels_us) - 1
+            return top if self.paired else top // 2
+        return min(-self.weight_values[0], self.weight_values[-1])
 
     @property
     def level_step_us(self) -> float:
-        """Mean distance of two neighbouring levels, µS: the unit of a level sum."""
+        """The unit of weight values and level sums, µS: the distance of neighbouring levels where they are even."""
+        return self.values.unit_us
+
+    @property
+    def level_gap_us(self) -> float:
+        """Mean distance of two neighbouring levels, µS."""
         return (self.levels_us[-1] - self.levels_us[0]) / (len(self.levels_us) - 1)
 
     @property

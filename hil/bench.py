@@ -84,10 +84,10 @@ def first_mvm(
             f"{len(spec.adc.full_scales_us)} ranges; at least 2 reads",
         )
     if level is not None:
-        if abs(level) > spec.max_level:
-            raise UsageError(
-                f"level {level} is not on this chip", likely=f"it has -{spec.max_level} to {spec.max_level}"
-            )
+        if level not in spec.weight_values:
+            reach = f"{spec.weight_values[0]} to {spec.weight_values[-1]}"
+            held = reach if spec.even_levels else ", ".join(map(str, spec.weight_values))
+            raise UsageError(f"level {level} is not on this chip", likely=f"it has {held}")
         tile = encode_tile(np.full((rows, outputs), level, np.int8), spec, 0, 0)
         targets = np.full((spec.rows, spec.columns), np.nan, np.float32)
         targets[np.ix_(tile.word_lines, tile.bit_lines)] = tile.targets_us

@@ -13,7 +13,7 @@ from hil.driver import ChipDriver
 
 def chip_row(spec: ChipSpec) -> str:
     m = spec.macro
-    levels = len(m.levels_us)
+    levels = f"{'' if m.even_levels else 'uneven '}{len(m.levels_us)}"
     return (
         f"{spec.name:<12} {spec.macros:>3} macros of {m.rows} x {m.columns}   {m.encoding}, {levels} levels of "
         f"{m.levels_us[0]:g}-{m.levels_us[-1]:g} µS, {m.inputs.coding} inputs, {m.adc.bits}-bit ADC"
@@ -22,7 +22,11 @@ def chip_row(spec: ChipSpec) -> str:
 
 def chip_lines(spec: ChipSpec) -> list[str]:
     """Every value of a chip file with its source."""
-    lines = [chip_row(spec), f"digest       {spec.digest}", ""]
+    lines = [chip_row(spec), f"digest       {spec.digest}"]
+    if not (v := spec.macro.values).even:
+        values = ", ".join(map(str, v.values))
+        lines.append(f"values       {values} of {v.unit_us:.4g} µS, off by at most {v.error_us:.2g} µS")
+    lines.append("")
     facts = _flat(spec)
     for field, source in spec.provenance.items():
         lines.append(f"{field:<28} {_short(facts.get(field)):<24} {source}")

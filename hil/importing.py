@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from hil.data import load_dataset
 from hil.errors import UsageError
 from hil.watch import Watch
+from mapping.bits import LayerBits
 from mapping.graph import Preprocess
 from mapping.importers import import_graph
 from mapping.netfile import NetworkFile
@@ -24,6 +26,7 @@ def import_network(
     images: int,
     weight_bits: int,
     activation_bits: int,
+    layer_bits: Mapping[str, LayerBits] | None = None,
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     trust: bool = False,
@@ -53,4 +56,8 @@ def import_network(
         except ValueError as error:  # an unknown architecture, or one that the weights or images do not fit
             raise UsageError(str(error), hint="hil import --help; name the architecture with --arch") from error
     chosen = np.linspace(0, len(training) - 1, min(images, len(training))).astype(np.int64)
-    return NetworkFile(graph, weight_bits, activation_bits, training.images[chosen], training.labels[chosen])
+    named = {node.name for node in graph.nodes}
+    if unknown := sorted(set(layer_bits or {}) - named):
+        raise UsageError(f"bits for {', '.join(unknown)}, but the network has no such layer")
+    images_, labels = training.images[chosen], training.labels[chosen]
+    return NetworkFile(graph, weight_bits, activation_bits, images_, labels, layer_bits or {})

@@ -17,10 +17,13 @@ def pattern_levels(spec: MacroSpec, rng: np.random.Generator) -> NDArray[np.int8
 
     Driving only even or only odd rows then reaches the ends of a converter's scale.
     """
-    size = rng.integers(0, spec.max_level + 1, (spec.logical_rows, spec.outputs))
+    values = np.array(spec.weight_values)
+    up, down = values[values >= 0], values[values <= 0][::-1]
+    size = rng.integers(0, max(len(up), len(down)), (spec.logical_rows, spec.outputs))
     sign = np.where(np.arange(spec.logical_rows) % 2 == 0, 1, -1)[:, None]
     flip = np.where(rng.random(size.shape) < 0.2, -1, 1)
-    return (size * sign * flip).astype(np.int8)
+    signed = np.where(sign * flip > 0, up[np.minimum(size, len(up) - 1)], down[np.minimum(size, len(down) - 1)])
+    return signed.astype(np.int8)
 
 
 def pattern_targets_us(spec: MacroSpec, levels: NDArray[np.int8]) -> NDArray[np.float32]:

@@ -160,7 +160,7 @@ def write_and_read(
 def spot_check(driver: ChipDriver, program: ConductanceProgram, *, sample: int) -> bool:
     """Whether cells of the first, middle and last macro lie near their targets.
 
-    The median error must stay below half a level step, and below one step among the cells of
+    The median error must stay below half the mean distance of levels, and below all of it among the cells of
     the upper half of the window: those are few, and an erased macro would pass without them.
     """
     macros, spec = program.macros, program.spec.macro
@@ -169,9 +169,9 @@ def spot_check(driver: ChipDriver, program: ConductanceProgram, *, sample: int) 
         targets = macro_targets_us(program, macro)
         error = np.abs(driver.read_cells(macro, reads=4, sample=sample) - targets)
         upper = error[targets > middle]
-        if float(np.nanmedian(error)) > spec.level_step_us / 2:
+        if float(np.nanmedian(error)) > spec.level_gap_us / 2:
             return False
-        if upper.size and float(np.median(upper)) > spec.level_step_us:
+        if upper.size and float(np.median(upper)) > spec.level_gap_us:
             return False
     return True
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from cim.cell_errors import nominal_errors
 from cim.spec import ChipSpec
+from mapping.bits import BitWidths, LayerBits
 from mapping.counts import busiest_reads, tile_counts
 from mapping.errors import CannotMap
 from mapping.layout import LayoutOptions, lay_out
@@ -19,10 +21,12 @@ from mapping.observe import Progress, observe
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram
 from mapping.program_file import program_digest
-from mapping.quantise import Quantiser
+from mapping.quantise import Quantiser, code_widths
+from mapping.weight_scales import ScaleRule
 
 __all__ = ["CannotMap", "LayoutOptions", "Plan", "compile_network", "lay_out", "plan"]
 
+READ_AGE_S = 3600.0  # age at which programs are run unless someone says otherwise (hil deploy --age)
 CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken
 
 
@@ -33,27 +37,36 @@ def compile_network(
     weight_bits: int | None = None,
     activation_bits: int | None = None,
     options: LayoutOptions | None = None,
+    layer_bits: Mapping[str, LayerBits] | None = None,
+    scale_rule: ScaleRule = ScaleRule.OUTPUT,
     progress: Progress | None = None,
 ) -> ConductanceProgram:
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
 
     Args:
         weight_bits, activation_bits: 2 to 8; default: what the network file says.
-        options: placement, copies and rounds (``mapping.layout``).
+        options: placement, copies, rounds and bit slices (``mapping.layout``).
+        layer_bits: layers that have other bits; the others have what the network file says of them.
+        scale_rule: how the scale of each output's weights is chosen.
         progress: called with (done, total, what).
 
     Raises:
         CannotMap: the network does not fit the chip; the message says by how much and what would fit.
     """
-    weight_bits = network.weight_bits if weight_bits is None else weight_bits
-    activation_bits = network.activation_bits if activation_bits is None else activation_bits
-    _check_request(network, spec, weight_bits, activation_bits)
+    bits = BitWidths(
+        network.weight_bits if weight_bits is None else weight_bits,
+        network.activation_bits if activation_bits is None else activation_bits,
+        {**network.layer_bits, **(layer_bits or {})},
+    )
     ops = lower(network.graph)
     shapes = [op.shape for op in ops if isinstance(op, MatrixOp)]
-    pieces, places = lay_out(shapes, spec, weight_bits, options, activation_bits=activation_bits)
+    _check_request(network, spec, bits, [shape.layer for shape in shapes])
+    pieces, places = lay_out(shapes, spec, bits, options)
     images = network.calibration_images[:: -(-len(network.calibration_images) // CALIBRATION_IMAGES)]
     observed = observe(network.graph, ops, images, progress)
-    quantiser = Quantiser(spec, weight_bits, activation_bits, observed, _logits_op(ops))
+    quantiser = Quantiser(
+        spec, bits, code_widths(ops, bits), observed, _logits_op(ops), scale_rule, nominal_errors(spec, READ_AGE_S)
+    )
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images)
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}
     for i, op in enumerate(ops):
@@ -68,13 +81,14 @@ def compile_network(
         input=rule,
         steps=tuple(quantiser.steps),
         classes=network.graph.classes,
-        weight_bits=weight_bits,
-        activation_bits=activation_bits,
+        weight_bits=bits.weight,
+        activation_bits=bits.activation,
         scales={name: scale.scale for name, scale in quantiser.scales.items()},
         calibration_images=network.calibration_images,
         calibration_digest=network.calibration_digest,
         network_digest=network.digest,
         digest="",
+        layer_weight_bits=bits.different_weights(),
     )
     return replace(program, digest=program_digest(program))
 
@@ -86,6 +100,8 @@ class LayerPlan:
     layer: str
     inputs: int
     outputs: int
+    weight_bits: int
+    input_bits: int
     tiles: int
     slices: int
     cells: int  # weight positions taken
@@ -124,10 +140,10 @@ class Plan:
     def lines(self) -> list[str]:
         """A table and a summary, one line each."""
         width = max([5, *(len(layer.layer) for layer in self.layers)])
-        head = f"{'layer':<{width}}  {'matrix':>12}  tiles  slices  copies  range µS  saturated"
+        head = f"{'layer':<{width}}  {'matrix':>12}  bits  tiles  slices  copies  range µS  saturated"
         rows = [
-            f"{p.layer:<{width}}  {f'{p.inputs} x {p.outputs}':>12}  {p.tiles:>5}  {p.slices:>6}  {p.copies:>6}"
-            f"  {p.range_us:>8.0f}  {p.saturated_share:>8.3%}"
+            f"{p.layer:<{width}}  {f'{p.inputs} x {p.outputs}':>12}  W{p.weight_bits}A{p.input_bits}"
+            f"  {p.tiles:>5}  {p.slices:>6}  {p.copies:>6}  {p.range_us:>8.0f}  {p.saturated_share:>8.3%}"
             for p in self.layers
         ]
         total = (
@@ -171,6 +187,8 @@ def plan(program: ConductanceProgram) -> Plan:
                 layer=step.name,
                 inputs=group.inputs,
                 outputs=group.outputs,
+                weight_bits=program.weight_bits_of(step.name),
+                input_bits=group.input_bits,
                 tiles=len(group.tiles),
                 slices=slices,
                 cells=cells,
@@ -207,16 +225,27 @@ def _logits_op(ops: Sequence[Op]) -> str:
     return op.name
 
 
-def _check_request(network: NetworkFile, spec: ChipSpec, weight_bits: int, activation_bits: int) -> None:
-    for name, bits in (("weight", weight_bits), ("activation", activation_bits)):
-        if not 2 <= bits <= 8:
-            raise CannotMap(f"{name} bits must be 2 to 8, not {bits}", chip=spec.name)
-    if activation_bits > spec.macro.inputs.bits:
+def _check_request(network: NetworkFile, spec: ChipSpec, bits: BitWidths, layers: Sequence[str]) -> None:
+    for name, width in (("weight", bits.weight), ("activation", bits.activation)):
+        if not 2 <= width <= 8:
+            raise CannotMap(f"{name} bits must be 2 to 8, not {width}", chip=spec.name)
+    unknown = [name for name in bits.layers if name not in layers]
+    if unknown:
         raise CannotMap(
-            f"{activation_bits}-bit activations, but {spec.name} drives at most {spec.macro.inputs.bits}-bit inputs",
+            f"bits for {', '.join(unknown)}, but the network has no such layer on cells",
             chip=spec.name,
-            would_fit=(f"--activation-bits {spec.macro.inputs.bits}",),
+            would_fit=(f"one of {', '.join(layers)}",),
         )
+    drives = spec.macro.inputs.bits
+    for layer in layers:
+        if (wanted := bits.inputs_of(layer)) > drives:
+            own = bits.activation <= drives  # then only this layer asks for too many
+            raise CannotMap(
+                f"{wanted}-bit activations{f' of {layer}' if own else ''}, "
+                f"but {spec.name} drives at most {drives}-bit inputs",
+                chip=spec.name,
+                would_fit=(f"--layer-bits {layer}=A{drives}" if own else f"--activation-bits {drives}",),
+            )
     if len(network.calibration_images) == 0:
         raise CannotMap(
             "the network carries no calibration images, so no range can be chosen",

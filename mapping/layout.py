@@ -12,10 +12,12 @@ from cim.blocks import blocks
 from cim.chipfile import chip_names, load_chip
 from cim.converters import input_planes
 from cim.spec import ChipSpec
+from mapping.bits import BitWidths
+from mapping.cutting import Cutting
 from mapping.errors import CannotMap, LayerNeed
 from mapping.place import LayerCopy, Place, Placement, macros_needed, place
 from mapping.replicate import Stage, choose_copies, choose_shared_copies
-from mapping.tile import MatrixShape, Piece, cut, slices_needed
+from mapping.tile import Bundle, MatrixShape, Piece, SlicePlacement
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class LayoutOptions:
     placement: Placement | None = None  # None: spread while macros last, else packed
     copies_budget: int | None = None
     rounds: bool = False
+    slices: SlicePlacement = SlicePlacement.MACROS
 
 
 Layout = tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[Place, ...]]]
@@ -36,38 +39,33 @@ Layout = tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[Place, ...]]]
 
 
 def lay_out(
-    shapes: Sequence[MatrixShape],
-    spec: ChipSpec,
-    weight_bits: int,
-    options: LayoutOptions | None = None,
-    *,
-    activation_bits: int | None = None,
+    shapes: Sequence[MatrixShape], spec: ChipSpec, bits: BitWidths, options: LayoutOptions | None = None
 ) -> Layout:
-    """Pieces and places of every layer, by name; raises ``CannotMap`` when there are too few macros.
-
-    Args:
-        activation_bits: width of every layer's inputs, for the reads that a position takes; None
-            takes the chip's widest.
-    """
+    """Pieces and places of every layer, by name; raises ``CannotMap`` when there are too few macros."""
     options = options or LayoutOptions()
-    pieces = cut_all(shapes, spec, weight_bits)
-    reads = len(input_planes(spec.macro.inputs, activation_bits or spec.macro.inputs.bits, False))
-    stages = [Stage(s.layer, len(pieces[s.layer]), s.out_rows, s.out_width, reads) for s in shapes]
+    cutting = Cutting(bits, options.slices)
+    bundles = cutting.bundles(shapes, spec)
+    reads = {s.layer: len(input_planes(spec.macro.inputs, bits.inputs_of(s.layer), False)) for s in shapes}
+    stages = [Stage(s.layer, len(bundles[s.layer]), s.out_rows, s.out_width, reads[s.layer]) for s in shapes]
     limited = spec
     if options.copies_budget is not None:
         _check_budget(options.copies_budget, spec)
         limited = replace(spec, macros=options.copies_budget)
     try:
-        rounds = _rounds(stages, pieces, limited, options)
+        rounds = _rounds(stages, bundles, limited, options)
     except _Needs as error:
-        raise _too_large(shapes, pieces, spec, weight_bits, options, error.macros, limited.macros) from None
+        raise _too_large(shapes, bundles, spec, cutting, options, error.macros, limited.macros) from None
     found: Layout = ({}, {})
     for number, members in enumerate(rounds):
-        own, places = _one_round(members, pieces, limited, options)
+        own, places = _one_round(members, bundles, limited, options)
         for layer in own:
             before = found[0].get(layer, ()), found[1].get(layer, ())  # of a layer that goes on from the last round
-            found[0][layer] = before[0] + own[layer]
-            found[1][layer] = before[1] + tuple(replace(p, round=number) for p in places[layer])
+            found[0][layer] = before[0] + tuple(p for bundle in own[layer] for p in bundle.pieces)
+            found[1][layer] = before[1] + tuple(
+                replace(at, output0=bundle.first_output(i, at.output0), round=number)
+                for bundle, at in zip(own[layer], places[layer], strict=True)
+                for i in range(len(bundle.pieces))
+            )
     return found
 
 
@@ -87,16 +85,16 @@ class _Member:
 
 
 def _one_round(
-    members: Sequence[_Member], pieces: Mapping[str, tuple[Piece, ...]], spec: ChipSpec, options: LayoutOptions
-) -> Layout:
+    members: Sequence[_Member], bundles: Mapping[str, tuple[Bundle, ...]], spec: ChipSpec, options: LayoutOptions
+) -> tuple[dict[str, tuple[Bundle, ...]], dict[str, tuple[Place, ...]]]:
     """Copies and places of the layers of one round; the caller has made sure that one copy of each fits."""
     copies = {m.stage.layer: 1 for m in members}
     most_reads = float("inf")
     if options.copies_budget is not None:
 
         def fits(wanted: Mapping[str, int], time: int) -> bool:
-            layers = layer_copies(members, pieces, wanted)
-            cells = sum(len(p.inputs) * len(p.outputs) for layer in layers for p in layer.pieces)
+            layers = layer_copies(members, bundles, wanted)
+            cells = sum(len(p.inputs) * len(p.outputs) for layer in layers for p in layer.bundles)
             if cells > spec.macros * len(spec.macro.word_lines) * spec.macro.outputs:
                 return False
             return macros_needed(place(layers, spec, options.placement, most_reads=time)) <= spec.macros
@@ -109,22 +107,22 @@ def _one_round(
             chosen = choose_shared_copies(stages, spec.macros, fits)
         if chosen is not None:
             copies, most_reads = chosen
-    layers = layer_copies(members, pieces, copies)
+    layers = layer_copies(members, bundles, copies)
     places = place(layers, spec, options.placement, most_reads=most_reads)
-    own: dict[str, tuple[Piece, ...]] = {}
+    own: dict[str, tuple[Bundle, ...]] = {}
     where: dict[str, tuple[Place, ...]] = {}
     for layer, spots in zip(layers, places, strict=True):
-        own[layer.layer] = own.get(layer.layer, ()) + layer.pieces
+        own[layer.layer] = own.get(layer.layer, ()) + layer.bundles
         where[layer.layer] = where.get(layer.layer, ()) + spots
     return own, where
 
 
 def layer_copies(
-    members: Sequence[_Member], pieces: Mapping[str, tuple[Piece, ...]], copies: Mapping[str, int]
+    members: Sequence[_Member], bundles: Mapping[str, tuple[Bundle, ...]], copies: Mapping[str, int]
 ) -> list[LayerCopy]:
     found = []
     for m in members:
-        own = pieces[m.stage.layer][m.pieces.start : m.pieces.stop]
+        own = bundles[m.stage.layer][m.pieces.start : m.pieces.stop]
         for number, (rows, columns) in enumerate(blocks(m.stage.rows, m.stage.width, copies[m.stage.layer])):
             found.append(LayerCopy(m.stage.layer, number, own, len(rows) * len(columns) * m.stage.reads))
     return found
@@ -132,7 +130,7 @@ def layer_copies(
 
 def _rounds(
     stages: Sequence[Stage],
-    pieces: Mapping[str, tuple[Piece, ...]],
+    bundles: Mapping[str, tuple[Bundle, ...]],
     spec: ChipSpec,
     options: LayoutOptions,
 ) -> list[list[_Member]]:
@@ -145,7 +143,7 @@ def _rounds(
 
     def needed(members: Sequence[_Member]) -> int:
         once = {m.stage.layer: 1 for m in members}
-        return macros_needed(place(layer_copies(members, pieces, once), spec, options.placement))
+        return macros_needed(place(layer_copies(members, bundles, once), spec, options.placement))
 
     total = needed(every)
     if total <= macros:
@@ -187,18 +185,12 @@ def _parts(member: _Member, needed: Callable[[Sequence[_Member]], int], macros: 
     return found
 
 
-def cut_all(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int) -> dict[str, tuple[Piece, ...]]:
-    """Pieces of every layer's matrix, by name."""
-    slices = slices_needed((1 << (weight_bits - 1)) - 1, spec.macro.max_level)
-    return {shape.layer: cut(shape, spec.macro, slices) for shape in shapes}
-
-
 def needed_macros(
-    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, placement: Placement | None = None
+    shapes: Sequence[MatrixShape], spec: ChipSpec, cutting: Cutting, placement: Placement | None = None
 ) -> int:
     """Macros of a chip of this kind that one copy of every layer takes."""
-    pieces = cut_all(shapes, spec, weight_bits)
-    return macros_needed(place([LayerCopy(name, 0, own) for name, own in pieces.items()], spec, placement))
+    bundles = cutting.bundles(shapes, spec)
+    return macros_needed(place([LayerCopy(name, 0, own) for name, own in bundles.items()], spec, placement))
 
 
 def _check_budget(budget: int, spec: ChipSpec) -> None:
@@ -213,27 +205,28 @@ def _check_budget(budget: int, spec: ChipSpec) -> None:
 
 def _too_large(
     shapes: Sequence[MatrixShape],
-    pieces: Mapping[str, tuple[Piece, ...]],
+    bundles: Mapping[str, tuple[Bundle, ...]],
     spec: ChipSpec,
-    weight_bits: int,
+    cutting: Cutting,
     options: LayoutOptions,
     needed: int,
     macros: int,
 ) -> CannotMap:
-    needs = [LayerNeed(s.layer, s.inputs, s.outputs, len(pieces[s.layer])) for s in shapes]
+    tiles = {name: sum(len(bundle.pieces) for bundle in layer) for name, layer in bundles.items()}
+    needs = [LayerNeed(s.layer, s.inputs, s.outputs, tiles[s.layer]) for s in shapes]
     has = f"{spec.name} has {spec.macros}" if macros == spec.macros else f"the budget is {macros}"
-    packed = needed_macros(shapes, spec, weight_bits, Placement.PACKED)
+    packed = needed_macros(shapes, spec, cutting, Placement.PACKED)
     sharing_helps = options.placement is Placement.SPREAD and packed <= macros
     return CannotMap(
-        f"the network needs {needed} macros at {weight_bits}-bit weights, {has}",
+        f"the network needs {needed} macros at {cutting.bits.weight}-bit weights, {has}",
         chip=spec.name,
         macros_needed=needed,
         macros_available=spec.macros,
         largest=tuple(sorted(needs, key=lambda n: -n.tiles)[:3]),
         would_fit=(
             *([f"--placement packed ({packed} macros)"] if sharing_helps else []),
-            *_fewer_bits(shapes, spec, weight_bits, options, macros),
-            *_other_chips(shapes, spec, weight_bits, options),
+            *_fewer_bits(shapes, spec, cutting, options, macros),
+            *_other_chips(shapes, spec, cutting, options),
             f"--macros {needed}, for a chip that has them",
             "hil compile --rounds -o program.h5, which writes the chip again for each part of the network",
         ),
@@ -241,21 +234,25 @@ def _too_large(
 
 
 def _fewer_bits(
-    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, options: LayoutOptions, macros: int
+    shapes: Sequence[MatrixShape], spec: ChipSpec, cutting: Cutting, options: LayoutOptions, macros: int
 ) -> list[str]:
     spec = replace(spec, macros=macros)
-    for bits in range(weight_bits - 1, 1, -1):
-        needed = needed_macros(shapes, spec, bits, options.placement)
+    for bits in range(cutting.bits.weight - 1, 1, -1):
+        fewer = replace(cutting, bits=replace(cutting.bits, weight=bits))
+        needed = needed_macros(shapes, spec, fewer, options.placement)
         if needed <= macros:
             return [f"--weight-bits {bits} ({needed} macros)"]
     return []
 
 
-def _other_chips(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, options: LayoutOptions) -> list[str]:
+def _other_chips(shapes: Sequence[MatrixShape], spec: ChipSpec, cutting: Cutting, options: LayoutOptions) -> list[str]:
     found = []
     for name in chip_names():
         other = load_chip(name)
-        needed = needed_macros(shapes, other, weight_bits, options.placement)
+        try:
+            needed = needed_macros(shapes, other, cutting, options.placement)
+        except CannotMap:  # slices do not fit side by side there
+            continue
         if name != spec.name and needed <= other.macros:
             found.append(f"--chip {name} ({needed} of {other.macros} macros)")
     return found

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mapping.bits import LayerBits
 from mapping.graph import Array, GraphError, NetworkGraph, Preprocess
 from mapping.graph_records import from_records, shown, to_records
 from mapping.netcheck import NetworkFileError, NewerVersionError, load_plain, read_bytes
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["NetworkFile", "NetworkFileError", "NewerVersionError", "image_digest", "load_network", "save_network"]
 
 FORMAT = "cimnet"
-VERSION = (1, 0)
+VERSION = (1, 1)  # 1.1: bits of single layers
 MOST_ELEMENTS = 2**28
 """Weights and calibration pixels together."""
 
@@ -33,7 +34,8 @@ MOST_ELEMENTS = 2**28
 class NetworkFile:
     """A network ready to compile.
 
-    ``weight_bits`` and ``activation_bits`` are what it was made for, 2 to 8.
+    ``weight_bits`` and ``activation_bits`` are what it was made for, 2 to 8; ``layer_bits``
+    what single layers have instead.
     ``calibration_images`` are uint8 (n, height, width, channels) *training* images, n may be 0;
     ``calibration_labels`` int64 (n,) if known. ``digest`` is the SHA-256 (hex) of the content,
     the same before and after saving.
@@ -44,6 +46,7 @@ class NetworkFile:
     activation_bits: int
     calibration_images: NDArray[np.uint8]
     calibration_labels: NDArray[np.int64] | None = None
+    layer_bits: Mapping[str, LayerBits] = field(default_factory=dict)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,6 +59,9 @@ class NetworkFile:
             raise ValueError(
                 f"calibration images {images.dtype} {images.shape} are not uint8 (n, {height}, {width}, {channels})"
             )
+        layers = {node.name for node in self.graph.nodes}
+        if unknown := [name for name in self.layer_bits if name not in layers]:
+            raise ValueError(f"bits for {shown(unknown[0])}, but the graph has no such layer")
         if labels is not None:
             inside = labels.shape == (len(images),) and labels.dtype == np.int64
             if not inside or (labels.size and not 0 <= labels.min() <= labels.max() < len(self.graph.classes)):
@@ -121,6 +127,8 @@ def _digest(network: NetworkFile) -> str:
     plain = [records, network.weight_bits, network.activation_bits, graph.preprocess.mean, graph.preprocess.std]
     plain += [graph.classes, dict(graph.provenance), network.calibration_digest]
     plain += [None if labels is None else labels.tolist(), [(name, state[name].shape) for name in sorted(state)]]
+    if network.layer_bits:  # digests of files from before the field stand
+        plain.append({name: [b.weight, b.activation] for name, b in network.layer_bits.items()})
     total = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name in sorted(state):
         total.update(np.ascontiguousarray(state[name]).data)
@@ -131,7 +139,7 @@ def _to_content(network: NetworkFile) -> dict[str, Any]:
     import torch
 
     records, state = to_records(network.graph)
-    quantisation = {
+    quantisation: dict[str, Any] = {
         "weight_bits": network.weight_bits,
         "activation_bits": network.activation_bits,
         "calibration_images": torch.tensor(np.ascontiguousarray(network.calibration_images)),
@@ -139,6 +147,10 @@ def _to_content(network: NetworkFile) -> dict[str, Any]:
     }
     if network.calibration_labels is not None:
         quantisation["calibration_labels"] = torch.tensor(network.calibration_labels)
+    if network.layer_bits:
+        quantisation["layers"] = {
+            name: {"weight_bits": b.weight, "activation_bits": b.activation} for name, b in network.layer_bits.items()
+        }
     preprocess = network.graph.preprocess
     return {
         "format": FORMAT,
@@ -190,10 +202,19 @@ def _from_content(content: Mapping[str, Any]) -> NetworkFile:
         quantisation["activation_bits"],
         _array(images, np.uint8, "calibration_images"),
         None if labels is None else _array(labels, np.int64, "calibration_labels"),
+        _layer_bits(_mapping(quantisation, "layers")) if "layers" in quantisation else {},
     )
     if _text(quantisation["calibration_digest"], "digest") != network.calibration_digest:
         raise ValueError("the calibration images are not those of the stated digest")
     return network
+
+
+def _layer_bits(layers: Mapping[str, Any]) -> dict[str, LayerBits]:
+    found = {}
+    for name in layers:
+        bits = _mapping(layers, name)
+        found[_text(name, "layer name")] = LayerBits(bits.get("weight_bits"), bits.get("activation_bits"))
+    return found
 
 
 def _elements(tensor: Tensor) -> int:

@@ -15,7 +15,7 @@ from cim.spec import ChipSpec
 from mapping.groups import Demand, arrange
 from mapping.pack import Rectangle, Spot, pack
 from mapping.program import ConductanceProgram
-from mapping.tile import Piece
+from mapping.tile import Bundle
 
 
 class Placement(enum.StrEnum):
@@ -38,11 +38,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class LayerCopy:
-    """All pieces of one copy of a layer; one image reads each of them ``reads`` times."""
+    """All bundles of one copy of a layer; one image reads each of their pieces ``reads`` times."""
 
     layer: str
     number: int
-    pieces: tuple[Piece, ...]
+    bundles: tuple[Bundle, ...]
     reads: int = 0
 
 
@@ -53,7 +53,7 @@ def place(
     *,
     most_reads: float = math.inf,
 ) -> tuple[tuple[Place, ...], ...]:
-    """Places of every layer copy's pieces, in order; groups of macros (``spec.groups``) are obeyed.
+    """Places of every layer copy's bundles, in order; groups of macros (``spec.groups``) are obeyed.
 
     The result may name more macros than the chip has: ``mapping.layout`` reports that.
 
@@ -72,12 +72,12 @@ def place(
     if spec.groups is not None:
         return _in_groups(layers, spec, placement, most_reads)
     if placement is Placement.SPREAD:
-        spots = [Spot(i, 0, 0) for i in range(sum(len(layer.pieces) for layer in layers))]
+        spots = [Spot(i, 0, 0) for i in range(sum(len(layer.bundles) for layer in layers))]
     else:
         spots = list(_packed(layers, spec, most_reads))
     found, first = [], 0
     for layer in layers:
-        own = spots[first : first + len(layer.pieces)]
+        own = spots[first : first + len(layer.bundles)]
         found.append(tuple(Place(s.macro, s.row0, s.output0, layer.number) for s in own))
         first += len(own)
     return tuple(found)
@@ -103,7 +103,9 @@ def macro_targets_us(program: ConductanceProgram, slot: int) -> NDArray[np.float
 
 
 def _packed(layers: Sequence[LayerCopy], spec: ChipSpec, most_reads: float) -> tuple[Spot, ...]:
-    rectangles = [Rectangle(len(p.inputs), len(p.outputs), layer.reads) for layer in layers for p in layer.pieces]
+    rectangles = [
+        Rectangle(len(b.inputs), len(b.outputs), layer.reads * len(b.pieces)) for layer in layers for b in layer.bundles
+    ]
     return pack(rectangles, len(spec.macro.word_lines), spec.macro.outputs, most_reads=most_reads)
 
 
@@ -115,7 +117,7 @@ def _in_groups(
     own = []
     for layer in layers:
         if placement is Placement.SPREAD:
-            order = joined_order(layer.pieces, spec.groups.joined)
+            order = joined_order(layer.bundles, spec.groups.joined)
             own.append(tuple(Spot(order.index(i), 0, 0) for i in range(len(order))))
         else:
             own.append(_packed([layer], spec, most_reads))
@@ -130,7 +132,7 @@ def _in_groups(
     )
 
 
-def joined_order(pieces: Sequence[Piece], joined: int) -> list[int]:
+def joined_order(pieces: Sequence[Bundle], joined: int) -> list[int]:
     """Positions of a layer's pieces so that whole runs of ``joined`` row parts of the same outputs come first.
 
     Such runs lie on macros that can be joined; their sums are added either way.

@@ -8,7 +8,7 @@ needed only for the float column of a report. Writing and reading of the file is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,8 @@ class Tile:
     ``rows`` are logical rows of the macro from ``row0``; ``outputs`` logical columns from
     ``output0``. ``inputs`` are the positions of the layer's unfolded input vector that
     drive those rows. ``multiplier`` is the weight of a bit slice (1 for a single slice).
-    ``levels``: int8 (rows, outputs), each in −k_max..k_max. ``copy``: which copy of the layer
-    it belongs to (``mapping.copies``); ``round``: when it is written (``mapping.rounds``).
+    ``levels``: int8 (rows, outputs), each one of the macro's ``weight_values``. ``copy``: which copy
+    of the layer it belongs to (``mapping.copies``); ``round``: when it is written (``mapping.rounds``).
     """
 
     macro: int
@@ -189,6 +189,10 @@ class ConductanceProgram:
     calibration_digest: str
     network_digest: str
     digest: str
+    layer_weight_bits: Mapping[str, int] = field(default_factory=dict)  # of layers that differ from ``weight_bits``
+
+    def weight_bits_of(self, layer: str) -> int:
+        return self.layer_weight_bits.get(layer, self.weight_bits)
 
     @property
     def matrices(self) -> tuple[MatrixStep, ...]:

@@ -61,6 +61,9 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
         "scales": dict(program.scales),
         "calibration_digest": program.calibration_digest,
         "network_digest": program.network_digest,
+        **({} if program.spec.macro.even_levels else {"level_values": list(program.spec.macro.values.values)}),
+        # Left out where there is nothing to say, so digests of programs from before the field stand.
+        **({"layer_weight_bits": dict(program.layer_weight_bits)} if program.layer_weight_bits else {}),
     }, arrays
 
 
@@ -68,6 +71,8 @@ def from_record(
     record: Mapping[str, Any], arrays: Arrays, spec: ChipSpec, images: NDArray[np.uint8]
 ) -> ConductanceProgram:
     """The inverse of ``to_record``, with an empty digest. Raises ``RecordError``, ``ValueError`` or ``KeyError``."""
+    if not spec.macro.even_levels and record.get("level_values") != list(spec.macro.values.values):
+        raise RecordError("its levels are not the values of this chip's uneven levels: compile it again")
     listed = record["steps"]
     if not isinstance(listed, list) or len(listed) > MAX_STEPS:
         raise RecordError(f"steps are no list of at most {MAX_STEPS}")
@@ -89,6 +94,9 @@ def from_record(
         calibration_digest=_value(str, record["calibration_digest"], "calibration_digest", arrays),
         network_digest=_value(str, record["network_digest"], "network_digest", arrays),
         digest="",
+        layer_weight_bits={
+            str(k): _value(int, v, "layer_weight_bits", arrays) for k, v in record.get("layer_weight_bits", {}).items()
+        },
     )
 
 
@@ -166,6 +174,9 @@ def check_program(program: ConductanceProgram) -> None:
         if step.name in shapes or any(name not in shapes for name in step.inputs):
             raise RecordError(f"step {step.name!r:.80} has a name used twice, or reads a later step")
         shapes[step.name] = _output_shape(step, [shapes[name] for name in step.inputs], program)
+    bits, layers = program.layer_weight_bits, {m.name for m in program.matrices}
+    if not bits.keys() <= layers or not all(2 <= b <= 8 for b in bits.values()):
+        raise RecordError(f"weight bits of layers {dict(bits)!r:.80} are not 2 to 8 of its layers")
     if shapes[program.steps[-1].name] != (len(program.classes),):
         raise RecordError(f"logits {shapes[program.steps[-1].name]} are not one a class ({len(program.classes)})")
 
@@ -258,7 +269,11 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
             and rows <= macro.logical_rows
         )
         _need(on_chip, step, f"has a tile outside macro {tile.macro}")
-        _need(int(np.abs(tile.levels.astype(np.int16)).max()) <= macro.max_level, step, "has a level beyond the cells")
+        _need(
+            bool(np.isin(tile.levels, macro.weight_values).all()),
+            step,
+            "has a level beyond the cells, or none of theirs",
+        )
         _need(1 <= tile.multiplier < 1 << 16, step, f"has a slice of weight {tile.multiplier}")
     _need(largest_sum(group) <= INT32_HIGH, step, "has sums beyond 32 bits")
     _check_copies(step, window)

@@ -7,12 +7,15 @@ that is left.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.cell_errors import CellErrors
 from cim.spec import ChipSpec, SignedInput
+from mapping.bits import BitWidths
 from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.errors import CannotMap
 from mapping.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, largest_sum, unfold_columns
@@ -36,10 +39,17 @@ from mapping.program import (
     Tile,
     TileGroup,
 )
-from mapping.ranges import choose_range
-from mapping.rounding import round_weights
+from mapping.ranges import choose_range, range_errors
+from mapping.rounding import (
+    Floats,
+    input_statistics,
+    largest_scale,
+    round_weights,
+    weighted_scale,
+)
 from mapping.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
-from mapping.tile import Piece, piece_levels, stretch
+from mapping.tile import Piece, piece_levels, stretch, weight_integers
+from mapping.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
 
 SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
 SAMPLE_ELEMENTS = 1 << 24  # and of their elements
@@ -52,25 +62,29 @@ class Quantiser:
     """Turns operations into steps in order; ``steps`` and ``scales`` grow.
 
     ``codes`` are the integer values of the calibration images, by operation, (n, …).
+    ``widths`` are the bits of each operation's output codes (``code_widths``).
     """
 
     spec: ChipSpec
-    weight_bits: int
-    activation_bits: int
+    bits: BitWidths
+    widths: Mapping[str, int]
     observed: Observations
     logits: str  # the operation whose output is wide: the last that changes scale
+    rule: ScaleRule
+    errors: CellErrors
     codes: dict[str, Codes] = field(default_factory=dict)
     scales: dict[str, CodeScale] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)  # operations that only move codes -> whose codes
 
     def input(self, shape: Shape, preprocess: Preprocess, images: NDArray[np.uint8]) -> InputCodes:
         """Choose the input scale and fill in the table from pixel to code."""
         mean, std = (np.array(v, np.float64)[:, None] for v in (preprocess.mean, preprocess.std))
         values = (np.arange(256) / 255.0 - mean) / std
         signed = bool(values.min() < 0)
-        scale = self._narrow(INPUT, signed)
+        scale = self._narrow(INPUT, signed, self.widths[INPUT])
         table = np.clip(np.rint(values / scale.scale), scale.low, scale.high).astype(np.int16)
-        rule = InputCodes((shape[0], shape[1], shape[2]), self.activation_bits, signed, table)
+        rule = InputCodes((shape[0], shape[1], shape[2]), self.widths[INPUT], signed, table)
         self.scales[INPUT] = scale
         self.codes[INPUT] = input_codes(images, rule)
         return rule
@@ -79,10 +93,11 @@ class Quantiser:
         """Append the step of one operation (with its tiles, for a matrix product)."""
         match op:
             case MatrixOp():
-                step: Step = self._matrix(op, pieces, places)
+                step: Step = self._matrix(self._narrowed(op), pieces, places)
             case PassOp():
                 step = _pass(op)
                 self.scales[op.name] = self.scales[op.inputs[0]]
+                self.origins[op.name] = self.origins.get(op.inputs[0], op.inputs[0])
             case _:
                 step = self._digital(op)
         self.codes[op.name] = apply(step, self.codes, _Exact())
@@ -92,16 +107,30 @@ class Quantiser:
         """Drop the codes of an operation that no later one reads."""
         del self.codes[name]
 
+    def _narrowed(self, op: MatrixOp) -> MatrixOp:
+        """The layer behind a rescaling of its own, when its input has more bits than it takes."""
+        source, bits = op.inputs[0], self.bits.inputs_of(op.name)
+        if self.widths[source] <= bits:
+            return op
+        name, wide = f"{op.name}.input", self.scales[source]
+        scale = self._narrow(self.origins.get(source, source), wide.signed, bits)
+        rule = requantise_by(wide.scale / scale.scale, scale.low, scale.high)
+        step = RescaleStep(name=name, inputs=(source,), requantise=rule)
+        self.scales[name], self.codes[name] = scale, apply(step, self.codes, _Exact())
+        self.steps.append(step)
+        return replace(op, inputs=(name,))
+
     def _matrix(self, op: MatrixOp, pieces: tuple[Piece, ...], places: tuple[Place, ...]) -> MatrixStep:
         source, codes = self.scales[op.inputs[0]], self.codes[op.inputs[0]].astype(np.int16, copy=False)
         if source.signed and self.spec.macro.inputs.signed is SignedInput.NONE:
             raise CannotMap(f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name)
-        weight_max = (1 << (self.weight_bits - 1)) - 1
+        weight_max = (1 << (self.bits.weights_of(op.name) - 1)) - 1
+        factor = stretch(weight_max, self.spec.macro.max_level) if self.spec.macro.even_levels else 1
         sample, mean = input_vectors(codes, op)
-        weights, unit = round_weights(op.weight, sample, weight_max)
+        factor = min(factor, self._room(op, weight_max))
+        weights, unit = self._weights(op, pieces, places, codes, sample, weight_max, factor)
         wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
         bias = wanted - source.scale * (unit * np.einsum("goi,gi->go", weights.astype(np.float64), mean)).reshape(-1)
-        factor = stretch(weight_max, self.spec.macro.max_level)
         unit = np.maximum(unit.reshape(-1) / factor, np.abs(bias) / (source.scale * BIAS_ROOM))
         group = self._group(op, (weights * factor).astype(np.int16), pieces, places)
         if largest_sum(group) > INT32_HIGH:
@@ -118,14 +147,53 @@ class Quantiser:
             bias=np.rint(bias / (unit * source.scale)).astype(np.int32),
             requantise=requantise_by(unit * source.scale / out.scale, out.low, out.high),
         )
-        choice = choose_range(group, self.spec.macro, codes)
+        choice = choose_range(group, self.spec.macro, codes, (unit * source.scale) ** 2, self.errors.conversion_codes)
         group = replace(group, range_code=choice.range_code, saturated_share=choice.saturated_share)
         return replace(step, group=group)
+
+    def _room(self, op: MatrixOp, weight_max: int) -> int:
+        """The largest stretch at which no sum of the layer can leave 32 bits, at least 1."""
+        bits = self.bits.inputs_of(op.name) - self.scales[op.inputs[0]].signed
+        room: int = INT32_HIGH // (weight_max * op.weight.shape[2] << bits)
+        return max(1, room)
+
+    def _weights(
+        self,
+        op: MatrixOp,
+        pieces: tuple[Piece, ...],
+        places: tuple[Place, ...],
+        codes: NDArray[np.int16],
+        sample: NDArray[np.float32],
+        weight_max: int,
+        factor: int,
+    ) -> tuple[NDArray[np.int16], Floats]:
+        """Integer weights before they are stretched by ``factor``, and the scale of each output, by the rule."""
+        macro, inputs = self.spec.macro, input_statistics(sample)
+        integers = weight_integers(weight_max, macro)
+        if self.rule is not ScaleRule.OUTPUT:
+            widest = self.rule is ScaleRule.LARGEST
+            scale = (
+                largest_scale(op.weight, integers) if widest else weighted_scale(op.weight, inputs.variance, integers)
+            )
+            return round_weights(op.weight, inputs, scale, integers), scale
+        bits, signed = self.bits.inputs_of(op.name), self.scales[op.inputs[0]].signed
+        slices = 1 + max(piece.slice for piece in pieces)
+        errors = weight_errors(macro, self.errors, integers, factor, slices)
+
+        def converter(levels: NDArray[np.int16], scale: Floats) -> Floats:
+            group = self._group(op, (levels * factor).astype(np.int16), pieces, places)
+            found = range_errors(group, macro, codes, self.errors.conversion_codes)
+            code = found.best(scale.reshape(-1) ** 2).range_code
+            squared: Floats = found.squared_us2[code].reshape(scale.shape)
+            return squared / (macro.level_step_us * factor) ** 2
+
+        squares = plane_squares(sample, macro, bits, signed)
+        return output_weights(op.weight, inputs, integers, errors, squares, converter)
 
     def _group(
         self, op: MatrixOp, weights: NDArray[np.int16], pieces: tuple[Piece, ...], places: tuple[Place, ...]
     ) -> TileGroup:
-        top = self.spec.macro.max_level
+        top = max(abs(v) for v in self.spec.macro.weight_values)  # max_level, where digits are cut
         tiles = tuple(
             Tile(
                 at.macro,
@@ -140,10 +208,8 @@ class Quantiser:
             )
             for piece, at in zip(pieces, places, strict=True)
         )
-        shape, source = op.shape, self.scales[op.inputs[0]]
-        return TileGroup(
-            op.name, op.window, shape.inputs, shape.outputs, self.activation_bits, source.signed, 0, 0.0, tiles
-        )
+        shape, source, bits = op.shape, self.scales[op.inputs[0]], self.bits.inputs_of(op.name)
+        return TileGroup(op.name, op.window, shape.inputs, shape.outputs, bits, source.signed, 0, 0.0, tiles)
 
     def _digital(self, op: Op) -> Step:
         sources = [self.scales[name] for name in op.inputs]
@@ -183,15 +249,15 @@ class Quantiser:
             unsigned = isinstance(op, AddOp | ConcatOp | AvgPoolOp) and not any(
                 self.scales[name].signed for name in op.inputs
             )
-            scale = self._narrow(op.name, signed=op.low < 0 and not unsigned)
+            scale = self._narrow(op.name, op.low < 0 and not unsigned, self.widths[op.name])
         low = max(float(scale.low), float(np.rint(op.low / scale.scale)))
         high = min(float(scale.high), float(np.rint(op.high / scale.scale)))
         self.scales[op.name] = replace(scale, low=int(min(low, high)), high=int(max(low, high)))
         return self.scales[op.name]
 
-    def _narrow(self, name: str, signed: bool) -> CodeScale:
+    def _narrow(self, name: str, signed: bool, bits: int) -> CodeScale:
         symmetric = self.spec.macro.inputs.signed is SignedInput.TERNARY
-        low, high = code_limits(self.activation_bits, signed, symmetric)
+        low, high = code_limits(bits, signed, symmetric)
         scale = best_scale(self.observed.values[name], self.observed.largest[name], low, high)
         return CodeScale(scale, low, high, signed)
 
@@ -201,6 +267,26 @@ class _Exact:
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         return ExactProduct(step.group)(codes)
+
+
+def code_widths(ops: Sequence[Op], bits: BitWidths) -> dict[str, int]:
+    """Bits of the codes of every operation and of ``"input"``: the most that one of its readers takes.
+
+    Digital operations take the network's width, those that only move codes what their readers take.
+    """
+    widths: dict[str, int] = {}
+    for op in reversed(ops):
+        match op:
+            case MatrixOp():
+                taken = bits.inputs_of(op.name)
+            case PassOp():
+                taken = widths.setdefault(op.name, bits.activation)
+            case _:
+                taken = bits.activation
+        widths.setdefault(op.name, bits.activation)
+        for source in op.inputs:
+            widths[source] = max(widths.get(source, 0), taken)
+    return widths
 
 
 def input_vectors(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -7,6 +7,7 @@ depthwise layer). Pieces are rows x outputs, several whole blocks when they fit.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -46,16 +47,68 @@ class Piece:
     slice: int
 
 
-def cut(shape: MatrixShape, macro: MacroSpec, slices: int) -> tuple[Piece, ...]:
+class SlicePlacement(enum.StrEnum):
+    """Where the bit slices of one weight lie."""
+
+    MACROS = "macros"  # every slice is a piece of its own, on whichever macro has room
+    COLUMNS = "columns"  # side by side on one macro, so that one read of the rows converts all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Pieces that lie side by side: the same inputs and outputs, one piece a slice, lowest first."""
+
+    pieces: tuple[Piece, ...]
+
+    @property
+    def inputs(self) -> range:
+        return self.pieces[0].inputs
+
+    @property
+    def outputs(self) -> range:
+        """As many columns as all pieces take, from the first one's on."""
+        first = self.pieces[0].outputs
+        return range(first.start, first.start + len(first) * len(self.pieces))
+
+    @property
+    def slice(self) -> int:
+        return self.pieces[0].slice
+
+    def first_output(self, number: int, output0: int) -> int:
+        """First logical column of piece ``number``, when the bundle lies at ``output0``."""
+        return output0 + number * len(self.pieces[number].outputs)
+
+
+def cut_bundles(
+    shape: MatrixShape, macro: MacroSpec, slices: int, placement: SlicePlacement = SlicePlacement.MACROS
+) -> tuple[Bundle, ...]:
+    """The pieces of a layer as they must lie together; their order is that of ``cut`` by outputs and inputs.
+
+    Side by side, pieces are cut as if a macro had only 1 / slices of its outputs. A macro with
+    fewer outputs than slices cannot hold a weight: ``ValueError``.
+    """
+    if placement is SlicePlacement.MACROS or slices == 1:
+        return tuple(Bundle((piece,)) for piece in cut(shape, macro, slices))
+    if macro.outputs < slices:
+        raise ValueError(f"{slices} slices do not fit side by side on {macro.outputs} outputs")
+    whole = cut(shape, macro, 1, macro.outputs // slices)
+    return tuple(Bundle(tuple(Piece(p.inputs, p.outputs, s) for s in range(slices))) for p in whole)
+
+
+def cut(shape: MatrixShape, macro: MacroSpec, slices: int, most_outputs: int | None = None) -> tuple[Piece, ...]:
     """Give the pieces of a layer, in order of slice, outputs, inputs.
 
     Whole blocks share a macro when at least one fits; else each block is cut evenly by
     outputs and rows. Rows are cut between channels unless that needs more pieces.
 
+    Args:
+        most_outputs: of one piece; None: as many as the macro has.
+
     Example: 16 channels of 3x3 on 128 rows are two pieces of 8 channels, 72 rows each.
     """
     rows, outputs = shape.inputs // shape.groups, shape.outputs // shape.groups
-    together = min(macro.logical_rows // rows, macro.outputs // outputs)
+    most_outputs = most_outputs or macro.outputs
+    together = min(macro.logical_rows // rows, most_outputs // outputs)
     pieces = []
     for s in range(slices):
         if together:
@@ -63,7 +116,7 @@ def cut(shape: MatrixShape, macro: MacroSpec, slices: int) -> tuple[Piece, ...]:
                 pieces.append(Piece(_times(part, rows), _times(part, outputs), s))
             continue
         for group in range(shape.groups):
-            for out in _even(outputs, -(-outputs // macro.outputs)):
+            for out in _even(outputs, -(-outputs // most_outputs)):
                 for part in _row_parts(rows, shape.kernel, macro.logical_rows):
                     pieces.append(Piece(_shift(part, group * rows), _shift(out, group * outputs), s))
     return tuple(pieces)
@@ -78,9 +131,32 @@ def slices_needed(weight_max: int, max_level: int) -> int:
     return slices
 
 
+def weight_integers(weight_max: int, macro: MacroSpec) -> NDArray[np.int64]:
+    """Integers that a weight of up to ±weight_max can be, ascending, before they are stretched.
+
+    Evenly spaced levels hold every integer (wide ones in slices). Others hold only their values:
+    all of them, or, where they are more than weight_max a sign, those nearest to
+    j · max_level / weight_max.
+
+    Example: levels of 0, 1, 3, 7, 15 at 3 bits, weight_max 3: 0, ±3, ±7, ±15.
+    """
+    if macro.even_levels:
+        return np.arange(-weight_max, weight_max + 1)
+    held = np.array(macro.weight_values)
+    if max(np.count_nonzero(held > 0), np.count_nonzero(held < 0)) <= weight_max:
+        return held
+    wanted = np.arange(-weight_max, weight_max + 1) * (macro.max_level / weight_max)
+    distance = np.abs(held[:, None] - wanted) + 1e-6 * np.abs(held)[:, None]  # of two as near, the smaller
+    return np.unique(held[distance.argmin(axis=0)])
+
+
 def stretch(weight_max: int, max_level: int) -> int:
-    """Whole factor on weights narrower than the cells: ±1 on seven levels becomes ±7, seven times the signal."""
-    return max(1, max_level // weight_max)
+    """Whole factor on weights narrower than their cells: ±1 on seven levels becomes ±7, seven times the signal.
+
+    Example: ±127 on three digits of seven levels, which reach ±511, becomes ±508.
+    """
+    reach: int = (max_level + 1) ** slices_needed(weight_max, max_level) - 1
+    return max(1, reach // weight_max)
 
 
 def digit(weights: NDArray[np.int16], piece_slice: int, max_level: int) -> NDArray[np.int8]:

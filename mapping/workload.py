@@ -12,6 +12,7 @@ import numpy as np
 from cim.spec import ChipSpec
 from cim.windows import Window
 from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
+from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, Shape, Slice, node_shapes
 from mapping.layout import LayoutOptions, lay_out
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, PassOp, lower
@@ -58,9 +59,10 @@ def placed(workload: Workload, spec: ChipSpec, options: LayoutOptions | None = N
         MatrixShape(w.name, w.rows * w.groups, w.out_shape[0], w.groups, math.prod(w.kernel), *w.out_shape[1:])
         for w in cells
     ]
-    weight_bits = max((layer.weight_bits for layer in cells), default=2)
-    input_bits = max((layer.input_bits for layer in cells), default=2)
-    pieces, places = lay_out(shapes, spec, weight_bits, options, activation_bits=input_bits)
+    widths = {w.name: LayerBits(w.weight_bits, w.input_bits) for w in cells}
+    most = max(cells, key=lambda w: w.weight_bits, default=None)
+    bits = BitWidths(most.weight_bits if most else LEAST, most.input_bits if most else LEAST, widths)
+    pieces, places = lay_out(shapes, spec, bits, options)
     layers = [
         replace(layer, tiles=_tiles(pieces[layer.name], places[layer.name])) if layer.name in pieces else layer
         for layer in workload.layers
@@ -127,7 +129,7 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
                 stride=form.stride,
                 padding=form.padding,
                 dilation=form.dilation,
-                weight_bits=program.weight_bits if matrix else 0,
+                weight_bits=program.weight_bits_of(step.name) if matrix else 0,
                 input_bits=bits,
                 output_bits=LOGIT_BITS if step is program.steps[-1] else made[0],
                 input_signed=signed,

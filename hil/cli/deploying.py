@@ -15,6 +15,7 @@ from hil.cli.words import (
     Download,
     Emulated,
     Json,
+    LayerBitsAsked,
     Macros,
     Net,
     Port,
@@ -22,6 +23,8 @@ from hil.cli.words import (
     chip_address,
     complain,
     floats,
+    layer_bits,
+    one_of,
     print_result,
     say,
     screen,
@@ -158,6 +161,16 @@ def compile(
         bool, typer.Option("--rounds", help="write a network larger than the chip part after part")
     ] = False,
     explain: Annotated[bool, typer.Option("--explain", help="say why each tile is where it is")] = False,
+    layers: LayerBitsAsked = None,
+    weight_scales: Annotated[
+        str, typer.Option(help="largest, rounding or output: what the scale of the weights is chosen by")
+    ] = "output",
+    slices: Annotated[
+        str, typer.Option(help="where bit slices of a weight lie: columns of one macro, or macros apart")
+    ] = "macros",
+    plot: Annotated[
+        Path | None, typer.Option(help="page of macros, tiles and conductances to write", show_default=False)
+    ] = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
@@ -168,9 +181,12 @@ def compile(
     from mapping.explain import explain as explain_program
     from mapping.netfile import load_network
     from mapping.program_file import save_program
+    from mapping.tile import SlicePlacement
+    from mapping.weight_scales import ScaleRule
 
+    rule, lying = one_of(ScaleRule, weight_scales, "--weight-scales"), one_of(SlicePlacement, slices, "--slices")
     spec = load_chip(chip, macros=macros)
-    options = LayoutOptions(placement_of(placement), budget_of(copies_budget, spec.macros), rounds)
+    options = LayoutOptions(placement_of(placement), budget_of(copies_budget, spec.macros), rounds, lying)
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(
             load_network(network, trust=trust_model),
@@ -178,11 +194,19 @@ def compile(
             weight_bits=weight_bits,
             activation_bits=activation_bits,
             options=options,
+            layer_bits=layer_bits(layers),
+            scale_rule=rule,
             progress=watch.step,
         )
     if out:
         with writing(out):
             save_program(program, out)
+    if plot:
+        from hil.atomic import write_text
+        from hil.mapping_figures import mapping_page
+
+        with writing(plot):
+            write_text(plot, mapping_page(program))
     summary = plan(program)
     lines, found = summary.lines(), {**summary.to_json(), "program": str(out) if out else None}
     if program.rounds > 1:
@@ -229,6 +253,7 @@ def import_(
     images: Annotated[int, typer.Option(min=1, help="training images to store for calibration")] = 128,
     weight_bits: Annotated[int, typer.Option(min=2, max=8, help="weight bits, 2 to 8")] = 4,
     activation_bits: Annotated[int, typer.Option(min=2, max=8, help="activation bits, 2 to 8")] = 8,
+    layers: LayerBitsAsked = None,
     mean: Annotated[
         str | None, typer.Option(help="per channel, of pixels in 0…1: 0.5,0.5,0.5", show_default=False)
     ] = None,
@@ -248,6 +273,7 @@ def import_(
             images=images,
             weight_bits=weight_bits,
             activation_bits=activation_bits,
+            layer_bits=layer_bits(layers),
             mean=floats(mean),
             std=floats(std),
             trust=trust_model,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -15,7 +16,9 @@ from hil.errors import UsageError
 
 if TYPE_CHECKING:
     from hil.screen import Screen
+    from mapping.bits import LayerBits
 
+Choice = TypeVar("Choice", bound=enum.StrEnum)
 Net = Annotated[Path | None, typer.Argument(help="net.pt, or a compiled program.h5", show_default=False)]
 Port = Annotated[
     str | None,
@@ -29,6 +32,14 @@ Chip = Annotated[str, typer.Option(help="chip file: a name from `hil chips`, or 
 ChipAsked = Annotated[
     str | None,
     typer.Option(help="chip file; default: the one of the name that the chip gives, lab-128 with --emulated"),
+]
+LayerBitsAsked = Annotated[
+    str | None,
+    typer.Option(
+        "--layer-bits",
+        help="layers with bits of their own: conv1=8,fc=W8A6 (a bare number is weight bits)",
+        show_default=False,
+    ),
 ]
 Macros = Annotated[
     int | None, typer.Option(min=1, help="another number of macros than the chip file's", show_default=False)
@@ -102,6 +113,24 @@ def seconds(text: str) -> float:
     if not 0 <= value <= 1e10:
         raise UsageError(f"{text!r} is no duration", hint="write 30s, 5m, 1h or 2d")
     return value
+
+
+def one_of(choices: type[Choice], text: str, option: str) -> Choice:
+    """The member of an enumeration that an option names."""
+    try:
+        return choices(text)
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is no choice", hint=f"one of {', '.join(choices)}") from None
+
+
+def layer_bits(text: str | None) -> dict[str, LayerBits]:
+    """Bits by layer of "conv1=8,fc=W8A6"."""
+    from mapping.bits import parse_layer_bits
+
+    try:
+        return parse_layer_bits(text) if text else {}
+    except ValueError as error:
+        raise UsageError(f"--layer-bits: {error}", hint="write conv1=8,fc=W8A6") from None
 
 
 def numbers(text: str, count: int) -> tuple[int, ...]:

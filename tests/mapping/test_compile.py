@@ -12,6 +12,7 @@ import pytest
 from cim.chipfile import load_chip
 from cim.encoding import tile_halves_us
 from cim.spec import AdcSpec
+from mapping.bits import BitWidths
 from mapping.compile import CannotMap, compile_network, lay_out, plan
 from mapping.execute import IdealMultiply, run
 from mapping.graph import NetworkGraph
@@ -20,6 +21,7 @@ from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram, MatrixStep
 from mapping.ranges import choose_range
 from mapping.tile import MatrixShape
+from mapping.weight_scales import ScaleRule
 
 from .small_networks import every_node, network
 
@@ -45,13 +47,13 @@ def program() -> ConductanceProgram:
 
 
 def test_resnet20_takes_59_macros_of_lab_128() -> None:
-    _, places = lay_out(RESNET20, load_chip("lab-128"), 4)
+    _, places = lay_out(RESNET20, load_chip("lab-128"), BitWidths(4, 8))
     assert [p.macro for layer in places.values() for p in layer] == list(range(59))
 
 
 def test_a_network_too_large_says_by_how_much_and_what_would_fit() -> None:
     with pytest.raises(CannotMap) as caught:
-        lay_out(RESNET20, load_chip("lab-128"), 8)
+        lay_out(RESNET20, load_chip("lab-128"), BitWidths(8, 8))
     error = caught.value
     assert (error.macros_available, error.chip) == (64, "lab-128")
     assert error.macros_needed > 64
@@ -62,12 +64,12 @@ def test_a_network_too_large_says_by_how_much_and_what_would_fit() -> None:
     assert "--weight-bits 4 (59 macros)" in text
     assert f"--macros {error.macros_needed}" in text
     again = load_chip("lab-128", macros=error.macros_needed)
-    assert lay_out(RESNET20, again, 8)
+    assert lay_out(RESNET20, again, BitWidths(8, 8))
 
 
 def test_another_chip_is_named_when_it_would_do() -> None:
     with pytest.raises(CannotMap, match=r"--chip a111 \(\d+ of 48 macros\)"):
-        lay_out(RESNET20, load_chip("yao-2020"), 4)
+        lay_out(RESNET20, load_chip("yao-2020"), BitWidths(4, 8))
 
 
 def test_wishes_that_no_chip_grants_are_refused_before_any_work() -> None:
@@ -174,7 +176,7 @@ def test_a_converter_without_error_chooses_the_finest_range_that_holds_everythin
 
 def correct(graph: NetworkGraph, name: str, weight_bits: int, calibration: np.ndarray, test: tuple) -> int:
     file = NetworkFile(graph, weight_bits, 8, calibration)
-    program = compile_network(file, load_chip("lab-128", macros=200))
+    program = compile_network(file, load_chip("lab-128", macros=200), scale_rule=ScaleRule.ROUNDING)
     images, labels = test
     return int((run(program, images, IdealMultiply(program)).argmax(1) == labels).sum())
 

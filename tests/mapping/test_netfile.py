@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mapping.architectures import build
+from mapping.bits import LayerBits
 from mapping.float_run import float_logits
 from mapping.graph import Add, Conv, Flatten, GraphError, Linear, NetworkGraph, Preprocess, Relu, node_shapes
 from mapping.netfile import NetworkFile, NetworkFileError, NewerVersionError, load_network, save_network
@@ -82,6 +83,12 @@ def test_the_sample_of_version_1_0_is_still_read() -> None:
     expected = [[-0.82122624, -0.5711625, -0.61771333], [-0.7617902, -0.40304828, -0.6936051]]
     np.testing.assert_allclose(float_logits(sample.graph, sample.calibration_images), expected, atol=1e-5)
     assert sample.calibration_images.shape == (2, 8, 8, 2)
+
+
+def test_the_sample_of_1_1_has_bits_of_layers() -> None:
+    sample = load_network(SAMPLE.with_name("net-1.1.pt"))
+    assert sample.digest == "d954a1ee29b78b545b69f830219879033701834fcacea50703e3fa3173fdcd95"
+    assert sample.layer_bits == {"conv1": LayerBits(5, 6)}
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_partial_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,3 +218,11 @@ def test_a_program_of_version_1_0_is_still_read() -> None:
     assert loaded.digest == "fe9a4fc5dadcea6bc8efe8bbae0430b77992b45c7637b6a00b9dc02ad302fe3b"
     assert (loaded.spec.name, loaded.spec.macros, loaded.macros) == ("lab-128", 4, (0, 1))
     assert run(loaded, loaded.calibration_images[:2], IdealMultiply(loaded)).shape == (2, len(loaded.classes))
+
+
+def test_the_sample_of_1_1_has_bits_of_layers_and_values_of_uneven_levels() -> None:
+    loaded = load_program(Path(__file__).parent / "samples" / "program-1.1.h5")
+    assert loaded.digest == "b1a4634ca4d806531792f0feca37ca820833ae65deba9accda8e1e39d0b86b21"
+    assert loaded.spec.macro.values.values == (0, 1, 3, 7, 15)
+    assert loaded.layer_weight_bits == {"conv1": 5}
+    assert run(loaded, loaded.calibration_images[:2], IdealMultiply(loaded)).shape == (2, len(loaded.classes))

@@ -18,8 +18,9 @@ from mapping.execute import IdealMultiply, run
 from mapping.float_run import float_activations, float_logits
 from mapping.lower import AddOp, MatrixOp, PassOp, lower
 from mapping.program import MatrixStep
-from mapping.rounding import _inverse_factor, round_weights
+from mapping.rounding import _inverse_factor, input_statistics, round_weights, weighted_scale
 from mapping.scales import best_scale, code_limits, fixed_point
+from mapping.weight_scales import ScaleRule
 
 from .small_networks import every_node, network, pooled_logits
 
@@ -68,7 +69,9 @@ def test_rounding_with_compensation_beats_nearest_rounding_on_correlated_inputs(
     common = rng.normal(size=(4, 2000))
     x = np.repeat(common, 16, axis=0) + 0.3 * rng.normal(size=(64, 2000))
     weight = rng.normal(size=(1, 24, 64))
-    levels, scale = round_weights(weight, x[None].astype(np.float32), 7)
+    inputs, integers = input_statistics(x[None].astype(np.float32)), np.arange(-7, 8)
+    scale = weighted_scale(weight, inputs.variance, integers)
+    levels = round_weights(weight, inputs, scale, integers)
     assert np.abs(levels).max() <= 7
 
     def error(q: np.ndarray) -> float:
@@ -83,7 +86,9 @@ def test_dead_inputs_and_dead_outputs_do_no_harm() -> None:
     sample[0, :3] = np.random.default_rng(0).integers(0, 255, (3, 10))
     weight = np.random.default_rng(1).normal(size=(2, 3, 5))
     weight[0, 1] = 0.0
-    levels, scale = round_weights(weight, sample, 7)
+    inputs, integers = input_statistics(sample), np.arange(-7, 8)
+    scale = weighted_scale(weight, inputs.variance, integers)
+    levels = round_weights(weight, inputs, scale, integers)
     assert not levels[0, 1].any()
     assert scale[0, 1] == 1.0
     assert np.isfinite(scale).all()
@@ -121,7 +126,7 @@ def test_eight_bits_stay_close_to_the_float_network(chip: str) -> None:
     rng = np.random.default_rng(2)
     for graph in (every_node(rng), pooled_logits(rng)):
         file = network(graph, rng)
-        program = compile_network(file, load_chip(chip, macros=900))
+        program = compile_network(file, load_chip(chip, macros=900), scale_rule=ScaleRule.ROUNDING)
         logits = run(program, file.calibration_images, IdealMultiply(program)) * program.scales[program.steps[-1].name]
         wanted = float_logits(graph, file.calibration_images)
         assert np.sqrt(np.mean((logits - wanted) ** 2)) < 0.04 * wanted.std()

@@ -119,7 +119,8 @@ def test_as_many_slices_as_the_digits_need(weight_max: int, max_level: int, slic
 
 
 def test_narrow_weights_are_stretched_over_the_cells() -> None:
-    assert [stretch(top, 7) for top in (1, 3, 7, 15)] == [7, 2, 1, 1]
+    assert [stretch(top, 7) for top in (1, 3, 7, 15, 127)] == [7, 2, 1, 4, 4]
+    assert [stretch(top, 1) for top in (1, 7, 127)] == [1, 1, 1]
 
 
 def test_one_tile_a_macro_while_there_are_enough_else_few_macros() -> None:
