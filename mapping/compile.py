@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cim.chipfile import chip_names, load_chip
+from cim.encoding import WeightForm
 from cim.spec import ChipSpec
 from mapping.errors import CannotMap, LayerNeed
 from mapping.lower import MatrixOp, Op, PassOp, lower
@@ -29,12 +30,14 @@ def compile_network(
     *,
     weight_bits: int | None = None,
     activation_bits: int | None = None,
+    weight_form: WeightForm = WeightForm.SIGN,
     progress: Progress | None = None,
 ) -> ConductanceProgram:
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
 
     Args:
         weight_bits, activation_bits: 2 to 8; default: what the network file says.
+        weight_form: how a pair of cells holds a signed weight.
         progress: called with (done, total, what).
 
     Raises:
@@ -43,12 +46,14 @@ def compile_network(
     weight_bits = network.weight_bits if weight_bits is None else weight_bits
     activation_bits = network.activation_bits if activation_bits is None else activation_bits
     _check_request(network, spec, weight_bits, activation_bits)
+    if weight_form is not WeightForm.SIGN and not spec.macro.paired:
+        raise CannotMap(f"{weight_form} weights need pairs of cells, and {spec.name} has none", chip=spec.name)
     ops = lower(network.graph)
     shapes = [op.shape for op in ops if isinstance(op, MatrixOp)]
     pieces, places = lay_out(shapes, spec, weight_bits)
     images = network.calibration_images[:: -(-len(network.calibration_images) // CALIBRATION_IMAGES)]
     observed = observe(network.graph, ops, images, progress)
-    quantiser = Quantiser(spec, weight_bits, activation_bits, observed, _logits_op(ops))
+    quantiser = Quantiser(spec, weight_bits, activation_bits, observed, _logits_op(ops), weight_form)
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images)
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}
     for i, op in enumerate(ops):

@@ -26,7 +26,13 @@ class Tile:
     ``rows`` are logical rows of the macro from ``row0``; ``outputs`` logical columns from
     ``output0``. ``inputs`` are the positions of the layer's unfolded input vector that
     drive those rows. ``multiplier`` is the weight of a bit slice (1 for a single slice).
-    ``levels``: int8 (rows, outputs), each in −k_max..k_max.
+    ``levels``: int8 (rows, outputs), each in −k_max..k_max: the weights as intended, which the
+    ideal product multiplies with.
+
+    ``cells``: int8 (2, rows, outputs), the levels that plus and minus cells are written to; None
+    is the sign form of ``levels``. They may differ from ``levels`` where cells are stuck.
+    ``signs``: int8 (outputs,), −1 where plus and minus cells of a column change roles, so that its
+    cells hold −levels and its correction a negative gain; None: +1 everywhere.
     """
 
     macro: int
@@ -36,6 +42,16 @@ class Tile:
     outputs: range
     multiplier: int
     levels: NDArray[np.int8]
+    cells: NDArray[np.int8] | None = None
+    signs: NDArray[np.int8] | None = None
+
+    @property
+    def held(self) -> NDArray[np.int16]:
+        """What the cells hold by their targets, int16 (rows, outputs): plus − minus."""
+        if self.cells is None:
+            return self.levels.astype(np.int16)
+        held: NDArray[np.int16] = self.cells[0].astype(np.int16) - self.cells[1]
+        return held
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +96,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixStep(Step):
-    """acc = group(x) + bias (int32, (outputs,)); output = requantise(acc)."""
+    """acc = group(x[input_order]) + bias (int32, (outputs,)); output[output_order] = requantise(acc).
+
+    Tiles, bias and requantisation are in the order of places: place c of the group's input holds
+    channel (of a vector: feature) ``input_order[c]``, place j of its output is output
+    ``output_order[j]``. None is the identity.
+    """
 
     group: TileGroup
     bias: Ints
     requantise: Requantise
+    input_order: Ints | None = None
+    output_order: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +185,8 @@ class ConductanceProgram:
 
     ``scales`` maps each step (and ``"input"``) to the float value of one code, for reports
     only. ``calibration_images`` are uint8 (n, height, width, channels) training images; the
-    digests are SHA-256 hex.
+    digests are SHA-256 hex. ``adapted_to`` is the serial number of the one chip whose defects the
+    program was adapted to (``mapping.adapt``), None for any chip.
     """
 
     spec: ChipSpec
@@ -176,6 +200,7 @@ class ConductanceProgram:
     calibration_digest: str
     network_digest: str
     digest: str
+    adapted_to: str | None = None
 
     @property
     def matrices(self) -> tuple[MatrixStep, ...]:

@@ -6,12 +6,13 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.encoding import check_cells
 from cim.spec import ChipSpec
 from cim.windows import Window
 from mapping import program as steps
@@ -33,7 +34,9 @@ STEP_KINDS: dict[str, type[Step]] = {
     "slice": steps.SliceStep,
 }
 _NAMES = {kind: name for name, kind in STEP_KINDS.items()}
-_DTYPES = {(Tile, "levels"): np.int8, (InputCodes, "table"): np.int16}  # other arrays are int32
+_INT8 = ((Tile, name) for name in ("levels", "cells", "signs"))
+_DTYPES: dict[tuple[type, str], type] = {**dict.fromkeys(_INT8, np.int8), (InputCodes, "table"): np.int16}
+"""Types of arrays; others are int32."""
 MAX_STEPS = 1 << 16
 
 
@@ -58,6 +61,7 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
         "scales": dict(program.scales),
         "calibration_digest": program.calibration_digest,
         "network_digest": program.network_digest,
+        **({} if program.adapted_to is None else {"adapted_to": program.adapted_to}),
     }, arrays
 
 
@@ -86,6 +90,7 @@ def from_record(
         calibration_digest=_value(str, record["calibration_digest"], "calibration_digest", arrays),
         network_digest=_value(str, record["network_digest"], "network_digest", arrays),
         digest="",
+        adapted_to=_value(str, record["adapted_to"], "adapted_to", arrays) if "adapted_to" in record else None,
     )
 
 
@@ -98,18 +103,27 @@ def _plain(item: Any, path: str, arrays: Arrays) -> Any:
     if isinstance(item, tuple):
         return [_plain(part, f"{path}/{i}", arrays) for i, part in enumerate(item)]
     if is_dataclass(item):
-        return {f.name: _plain(getattr(item, f.name), f"{path}/{f.name}", arrays) for f in fields(item)}
+        return {
+            f.name: _plain(getattr(item, f.name), f"{path}/{f.name}", arrays) for f in fields(item) if _said(item, f)
+        }
     return item
+
+
+def _said(item: Any, field: Field[Any]) -> bool:
+    """Fields of later versions are None at first, and None is not written: digests of old programs stay."""
+    return field.default is not None or getattr(item, field.name) is not None
 
 
 def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
     if not isinstance(record, dict):
         raise RecordError(f"{path} is a {type(record).__name__}, not a {cls.__name__}")
     hints = typing.get_type_hints(cls)
-    values = {}
+    values: dict[str, Any] = {}
     for f in fields(cls):
         here = f"{path}/{f.name}"
-        if typing.get_origin(hints[f.name]) is np.ndarray:
+        if f.default is None and here not in arrays and f.name not in record:
+            values[f.name] = None
+        elif _is_array(hints[f.name]):
             if here not in arrays or arrays[here].dtype != _DTYPES.get((cls, f.name), np.int32):
                 raise RecordError(f"array {here} is missing or of another type")
             values[f.name] = arrays[here]
@@ -118,6 +132,11 @@ def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
         else:
             raise RecordError(f"{path} has no {f.name!r}")
     return cls(**values)
+
+
+def _is_array(hint: Any) -> bool:
+    """Whether a field holds an array, or an array or None."""
+    return np.ndarray in (typing.get_origin(part) for part in (hint, *typing.get_args(hint)))
 
 
 def _value(hint: Any, value: Any, path: str, arrays: Arrays) -> Any:
@@ -212,6 +231,8 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
     _need(0 <= group.range_code < len(macro.adc.full_scales_us), step, f"has no ADC range {group.range_code}")
     _need(2 <= group.input_bits <= macro.inputs.bits, step, f"has {group.input_bits}-bit inputs")
     _check_rule(step, step.requantise, shape)
+    _check_order(step, step.input_order, first[0], "inputs")
+    _check_order(step, step.output_order, group.outputs, "outputs")
     _need(bool(group.tiles), step, "has no tiles")
     for tile in group.tiles:
         rows, outputs = tile.levels.shape
@@ -227,8 +248,18 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
         _need(on_chip, step, f"has a tile outside macro {tile.macro}")
         _need(int(np.abs(tile.levels.astype(np.int16)).max()) <= macro.max_level, step, "has a level beyond the cells")
         _need(1 <= tile.multiplier < 1 << 16, step, f"has a slice of weight {tile.multiplier}")
+        if tile.cells is not None:
+            check_cells(tile.cells, macro, tile.levels.shape)
+        if tile.signs is not None:
+            signed = tile.signs.shape == (outputs,) and bool((np.abs(tile.signs) == 1).all()) and macro.paired
+            _need(signed, step, "has signs of columns that are not −1 or 1, or no pairs")
     _need(largest_sum(group) <= INT32_HIGH, step, "has sums beyond 32 bits")
     return shape
+
+
+def _check_order(step: Step, order: NDArray[np.int32] | None, size: int, what: str) -> None:
+    if order is not None:
+        _need(np.array_equal(np.sort(order), np.arange(size)), step, f"has an order of {what} that is no permutation")
 
 
 def _check_rule(step: Step, rule: Requantise, shape: tuple[int, ...]) -> None:

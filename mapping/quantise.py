@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.encoding import WeightForm, form_cells
 from cim.spec import ChipSpec, SignedInput
 from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.errors import CannotMap
@@ -59,6 +60,7 @@ class Quantiser:
     activation_bits: int
     observed: Observations
     logits: str  # the operation whose output is wide: the last that changes scale
+    weight_form: WeightForm = WeightForm.SIGN
     codes: dict[str, Codes] = field(default_factory=dict)
     scales: dict[str, CodeScale] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -127,14 +129,16 @@ class Quantiser:
     ) -> TileGroup:
         top = self.spec.macro.max_level
         tiles = tuple(
-            Tile(
-                at.macro,
-                at.row0,
-                at.output0,
-                piece.inputs,
-                piece.outputs,
-                (top + 1) ** piece.slice,
-                piece_levels(weights, piece, top),
+            self._formed(
+                Tile(
+                    at.macro,
+                    at.row0,
+                    at.output0,
+                    piece.inputs,
+                    piece.outputs,
+                    (top + 1) ** piece.slice,
+                    piece_levels(weights, piece, top),
+                )
             )
             for piece, at in zip(pieces, places, strict=True)
         )
@@ -142,6 +146,12 @@ class Quantiser:
         return TileGroup(
             op.name, op.window, shape.inputs, shape.outputs, self.activation_bits, source.signed, 0, 0.0, tiles
         )
+
+    def _formed(self, tile: Tile) -> Tile:
+        """A tile with its cells; the sign form stands for itself."""
+        if self.weight_form is WeightForm.SIGN:
+            return tile
+        return replace(tile, cells=form_cells(tile.levels, self.weight_form, self.spec.macro.max_level))
 
     def _digital(self, op: Op) -> Step:
         sources = [self.scales[name] for name in op.inputs]

@@ -28,7 +28,7 @@ from hil.cli.words import (
     seconds,
     writing,
 )
-from hil.errors import ExitCode, FileError
+from hil.errors import ExitCode, FileError, UsageError
 
 
 def deploy(
@@ -140,15 +140,21 @@ def compile(
     activation_bits: Annotated[
         int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
     ] = None,
+    weight_form: Annotated[
+        str, typer.Option(help="pairs with one cell at rest (sign) or both about the middle (balanced)")
+    ] = "sign",
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
     from cim.chipfile import load_chip
+    from cim.encoding import WeightForm
     from mapping.compile import compile_network, plan
     from mapping.netfile import load_network
     from mapping.program_file import save_program
 
+    if weight_form not in list(WeightForm):
+        raise UsageError(f"weight form {weight_form!r}", hint="--weight-form sign or --weight-form balanced")
     spec = load_chip(chip, macros=macros)
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(
@@ -156,6 +162,7 @@ def compile(
             spec,
             weight_bits=weight_bits,
             activation_bits=activation_bits,
+            weight_form=WeightForm(weight_form),
             progress=watch.step,
         )
     if out:
