@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,7 @@ def ensure_programmed(
     force: bool,
     watch: Watch,
     early: EarlyReads | None = None,
+    order: Sequence[int] | None = None,
 ) -> ProgramReport | None:
     """Program the chip, unless it holds this program already and a spot check of its cells agrees (then None).
 
@@ -93,7 +95,7 @@ def ensure_programmed(
             )
             return None
         watch.note("the chip says it holds this program, but its cells do not match: programming again")
-    return program_chip(driver, program, sample=sample, watch=watch, early=early)
+    return program_chip(driver, program, sample=sample, watch=watch, early=early, order=order)
 
 
 def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
@@ -102,11 +104,19 @@ def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
 
 
 def program_chip(
-    driver: ChipDriver, program: ConductanceProgram, *, sample: int, watch: Watch, early: EarlyReads | None = None
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    *,
+    sample: int,
+    watch: Watch,
+    early: EarlyReads | None = None,
+    order: Sequence[int] | None = None,
 ) -> ProgramReport:
-    """Write every macro of ``program`` and let the chip hold its digest."""
+    """Write every macro of ``program``, in ``order`` or by number, and let the chip hold its digest."""
     reports = []
-    for done, macro in enumerate(program.macros):
+    if order is not None and sorted(order) != list(program.macros):
+        raise ValueError(f"an order of macros {tuple(order)} for a program on {program.macros}")
+    for done, macro in enumerate(program.macros if order is None else order):
         watch.step(done, len(program.macros), f"macro {macro}")
         targets = macro_targets_us(program, macro)
         if early is None:

@@ -19,6 +19,7 @@ from hil.cli.words import (
     Net,
     Port,
     Seed,
+    SpareReads,
     chip_address,
     complain,
     floats,
@@ -61,6 +62,10 @@ def deploy(
     no_causes: Annotated[
         bool, typer.Option("--no-causes", help="do not split the gap by cause (less simulation, one read-back less)")
     ] = False,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="go around the stuck cells and poor columns that calibration found")
+    ] = False,
+    spare_reads: SpareReads = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print bytes, time, pulses and wear")] = False,
     device: Annotated[str, typer.Option(help="where the simulator runs: cpu or cuda")] = "cpu",
     baud: Baud = 921600,
@@ -88,6 +93,8 @@ def deploy(
         reprogram=reprogram,
         device=device,
         causes=not no_causes,
+        adapt=adapt,
+        spare_reads=spare_reads / 100,
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:
@@ -143,6 +150,11 @@ def compile(
     weight_form: Annotated[
         str, typer.Option(help="pairs with one cell at rest (sign) or both about the middle (balanced)")
     ] = "sign",
+    record: Annotated[
+        Path | None,
+        typer.Option(help="record of one chip (hil calibrate): adapt the program to that chip", show_default=False),
+    ] = None,
+    spare_reads: SpareReads = 0.0,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
@@ -153,6 +165,8 @@ def compile(
     from mapping.netfile import load_network
     from mapping.program_file import save_program
 
+    if spare_reads and not record:
+        raise UsageError("--spare-reads needs the record of a chip", hint="--record RECORD, of hil calibrate")
     if weight_form not in list(WeightForm):
         raise UsageError(f"weight form {weight_form!r}", hint="--weight-form sign or --weight-form balanced")
     spec = load_chip(chip, macros=macros)
@@ -165,11 +179,23 @@ def compile(
             weight_form=WeightForm(weight_form),
             progress=watch.step,
         )
+    adaptation = None
+    if record:
+        from cim.calibration_file import load_record
+        from hil.adaptation import adapt_to_record
+        from mapping.adapt import AdaptOptions
+
+        with screen(quiet=as_json) as watch, watch.stage("adapting"):
+            adaptation = adapt_to_record(program, load_record(record), AdaptOptions(spare_reads=spare_reads / 100))
+            program = adaptation.program
     if out:
         with writing(out):
             save_program(program, out)
     summary = plan(program)
-    print_result(summary.lines(), {**summary.to_json(), "program": str(out) if out else None}, as_json)
+    lines, found = summary.lines(), {**summary.to_json(), "program": str(out) if out else None}
+    if adaptation:
+        lines, found = [*lines, *adaptation.lines()], {**found, "adaptation": adaptation.to_json()}
+    print_result(lines, found, as_json)
     return ExitCode.DONE
 
 
