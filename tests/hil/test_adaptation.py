@@ -26,6 +26,7 @@ from hil.infer import MeasuredLayers, MeasuredSums
 from hil.open import connect
 from hil.predict import predict
 from hil.program import program_chip, read_back
+from hil.simulate import VirtualChips
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.adapt import Adaptation
@@ -50,12 +51,15 @@ class Bench:
     plain: ConductanceProgram
     adaptation: Adaptation
 
+    def written(self, program: ConductanceProgram) -> dict[int, np.ndarray]:
+        """Write a program; its cells as they read."""
+        program_chip(self.driver, program, sample=1, watch=Watch())
+        return read_back(self.driver, program.macros, reads=1, sample=2, watch=Watch())
+
     def logits(self, program: ConductanceProgram, pixels: np.ndarray, *, layers: bool, fitted: bool) -> np.ndarray:
         """Written, read back, corrected, run."""
-        program_chip(self.driver, program, sample=1, watch=Watch())
-        corrections = nominal_corrections(program)
+        readings, corrections = self.written(program), nominal_corrections(program)
         if fitted:
-            readings = read_back(self.driver, program.macros, reads=1, sample=2, watch=Watch())
             corrections = column_corrections(program, self.record, readings, training_inputs(program))
         if layers:
             return run(program, pixels, MeasuredLayers(self.driver, program, corrections))
@@ -105,7 +109,7 @@ def test_layers_on_the_chip_and_sums_on_the_host_agree_bit_for_bit(bench: Bench,
 
 def test_a_swapped_column_is_corrected_with_a_negative_gain(bench: Bench) -> None:
     program = bench.adaptation.program
-    readings = read_back(bench.driver, program.macros, reads=1, sample=2, watch=Watch())
+    readings = bench.written(program)
     for found in (
         nominal_corrections(program),
         column_corrections(program, bench.record, readings, training_inputs(program)),
@@ -114,6 +118,25 @@ def test_a_swapped_column_is_corrected_with_a_negative_gain(bench: Bench) -> Non
             for tile, correction in zip(step.group.tiles, found[step.name], strict=True):
                 signs = np.ones(len(tile.outputs)) if tile.signs is None else tile.signs
                 assert np.array_equal(np.sign(correction.gain), signs)
+
+
+def test_both_engines_of_the_simulator_take_swapped_columns_and_other_orders(bench: Bench) -> None:
+    """Level sums of the adapted program on the chip that calibration believes in: near the ideal ones, and alike."""
+    program = bench.adaptation.program
+    readings = bench.written(program)
+    inputs = training_inputs(program)
+    corrections = column_corrections(program, bench.record, readings, inputs)
+    ideal = IdealMultiply(program)
+    for step in program.matrices:
+        wanted = ideal.sums(step, inputs[step.name], 0)
+        for engine in ("exact", "fast"):
+            chips = VirtualChips(
+                program, bench.record, 1.0, 1, 0, 1, corrections=corrections, readings_us=readings, engine=engine
+            )
+            sums, _ = chips.layer_sums({step.name: inputs[step.name]})[step.name]
+            rounding = np.sqrt(sum(4.0**bit for bit in range(step.group.input_bits)) / 12)  # one step in every plane
+            error = (sums[0] - wanted).std()
+            assert error < 1.5 * rounding * len(step.group.tiles) ** 0.5 < 0.3 * wanted.std(), (step.name, engine)
 
 
 def test_deploy_adapts_says_so_and_finds_agreement(bench: Bench) -> None:

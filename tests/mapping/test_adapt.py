@@ -10,13 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cim.calibration import CellState, nominal_macro
 from cim.chipfile import load_chip
 from cim.encoding import WeightForm, cell_lines, tile_halves_us
-from cim.spec import Encoding
+from cim.published import nominal_record
+from cim.spec import Encoding, PairSubtraction
 from mapping.adapt import AdaptOptions, adapt
 from mapping.compensation import column_errors, loss_table, pair_choices, rebalanced
 from mapping.compile import CannotMap, compile_network
-from mapping.defects import Defects, MacroDefects, tile_stuck_us
+from mapping.defects import Defects, MacroDefects, record_defects, tile_stuck_us
 from mapping.execute import IdealMultiply, run
 from mapping.orders import PlaceLosses, best_orders
 from mapping.place import macro_targets_us
@@ -298,3 +300,43 @@ def test_an_important_output_gets_the_quiet_column(program: ConductanceProgram) 
     _, outputs = best_orders(step, [losses], np.ones(step.group.inputs), weights)
     assert outputs[3] == 7
     assert np.array_equal(weights[outputs][np.argsort(noise)], weights[::-1])
+
+
+# --- from a record -------------------------------------------------------------------------
+
+
+def test_a_records_stuck_cells_and_converters_become_defects() -> None:
+    part = nominal_macro(SPEC, 4)
+    cells, stuck_us = part.cells.copy(), part.stuck_us.copy()
+    cells[0, 0], cells[1, 1], cells[2, 2], cells[3, 3] = (
+        CellState.STUCK_LOW,
+        CellState.STUCK_HIGH,
+        CellState.NOT_REACHED,
+        CellState.STUCK_HIGH,
+    )
+    stuck_us[0, 0], stuck_us[1, 1] = 1.2, 43.0  # the third was never read
+    noise, gain = np.zeros(SPEC.outputs), np.ones(SPEC.outputs)
+    noise[5], gain[5] = 3.0, 2.0
+    inl = np.zeros_like(part.inl_codes)
+    inl[2] = 0.5  # of converter 2, columns 16 to 23
+    part = dataclasses.replace(
+        part, cells=cells, stuck_us=stuck_us, conversion_noise_codes=noise, gain=gain, inl_codes=inl, inl_se=inl
+    )
+    record = dataclasses.replace(nominal_record(LAB, (4,)), macros={4: part})
+    found = record_defects(record, SPEC)[4]
+    assert found.stuck == 3
+    assert found.stuck_us[[0, 1, 3], [0, 1, 3]].tolist() == pytest.approx([1.2, 43.0, TABLE[-1]])
+    assert found.column_codes2[[0, 5, 16, 23]].tolist() == pytest.approx([0.0, 9.0 / 4.0, 0.25, 0.25])
+
+
+def test_two_conversions_of_a_digital_pair_add_their_noise() -> None:
+    digital = dataclasses.replace(SPEC, pair_subtraction=PairSubtraction.DIGITAL)
+    part = nominal_macro(digital, 0)
+    noise = np.zeros_like(part.gain)
+    noise[3], noise[3 + digital.outputs] = 1.0, 2.0
+    record = dataclasses.replace(
+        nominal_record(LAB, (0,)), macros={0: dataclasses.replace(part, conversion_noise_codes=noise)}
+    )
+    columns = record_defects(record, digital)[0].column_codes2
+    assert columns.shape == (digital.outputs,)
+    assert columns[3] == pytest.approx(5.0)
