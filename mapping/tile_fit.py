@@ -82,7 +82,7 @@ class LayerFit:
 def fit_layer(
     step: MatrixStep, spec: MacroSpec, defects: Defects, codes: NDArray[np.int16], options: AdaptOptions
 ) -> LayerFit:
-    """Choose order, signs and cells of a layer; with ``balance`` never with more expected error than where it lay."""
+    """Choose order, signs and cells of a layer; never with more expected error than where it lay."""
     group = step.group
     stuck = [tile_stuck_us(defects, spec, tile) for tile in group.tiles]
     weights = np.broadcast_to((step.requantise.multiplier / np.exp2(step.requantise.shift)) ** 2, (group.outputs,))
@@ -160,7 +160,7 @@ class _Site:
         if options.balance:
             index = rebalanced(choices, index, wanted, self.moments)
         errors = choices.held_at(index) - wanted
-        if options.balance and (signs > 0).all():  # errors of a column may have cancelled: then it stays as it was
+        if (signs > 0).all():  # errors of a column may have cancelled: then it stays as it was
             blind = choices.held_at(start) - wanted
             worse = column_errors(errors, self.moments) > column_errors(blind, self.moments)
             index = np.where(worse, start, index)
