@@ -64,7 +64,7 @@ def float_correction(
 
 
 def digital_terms(
-    spec: MacroSpec, levels: NDArray[np.int8], input_bits: int, input_signed: bool
+    spec: MacroSpec, levels: NDArray[np.integer], input_bits: int, input_signed: bool
 ) -> tuple[NDArray[np.float64], float]:
     """What no chip measures, in levels: (offset per output (outputs,), input gain).
 
@@ -83,10 +83,20 @@ def digital_terms(
 
 
 def nominal_correction(
-    spec: MacroSpec, range_code: int, levels: NDArray[np.int8], input_bits: int, input_signed: bool
+    spec: MacroSpec,
+    range_code: int,
+    held: NDArray[np.integer],
+    input_bits: int,
+    input_signed: bool,
+    signs: NDArray[np.int8] | None = None,
 ) -> Correction:
-    """The correction of a chip that does what its file says; the identity when lsb equals the level step."""
-    offset, rest = digital_terms(spec, levels, input_bits, input_signed)
+    """The correction of a chip that does what its file says; the identity when lsb equals the level step.
+
+    Args:
+        held: what the cells hold in levels (plus − minus of pairs), (rows, outputs).
+        signs: −1 for outputs whose cells hold the negated weights, (outputs,); None: none.
+    """
+    offset, rest = digital_terms(spec, held, input_bits, input_signed)
     gain = spec.lsb_us(range_code) / spec.level_step_us
-    outputs = levels.shape[1]
-    return float_correction(np.full(outputs, gain), offset, np.full(outputs, rest))
+    turn = np.ones(held.shape[1]) if signs is None else signs.astype(np.float64)
+    return float_correction(gain * turn, offset * turn, np.full(held.shape[1], rest))

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.spec import Encoding, MacroSpec
+
+
+class WeightForm(enum.StrEnum):
+    """Which two cell levels hold a signed weight k of a pair."""
+
+    SIGN = "sign"  # one cell at |k|, the other at 0
+    BALANCED = "balanced"  # both cells about the middle level, k apart
 
 
 class LevelOutOfRange(ValueError):
@@ -64,13 +72,29 @@ def cell_lines(
     return word_lines, bit_lines
 
 
-def encode_tile(levels: NDArray[np.int8], spec: MacroSpec, row0: int, output0: int) -> EncodedTile:
+def form_cells(levels: NDArray[np.integer], form: WeightForm, max_level: int) -> NDArray[np.int8]:
+    """Levels of plus and minus cells, int8 (2, rows, outputs), with plus − minus = k.
+
+        sign        one cell at |k|                       the other at 0
+        balanced    one cell at h = ⌊(k_max + |k|) / 2⌋   the other at h − |k|
+
+    Example: k = 3 and k = −3 at k_max = 7 are balanced (5, 2) and (2, 5); k = 0 is (3, 3).
+    """
+    size = np.abs(levels.astype(np.int64))
+    high = size if form is WeightForm.SIGN else (max_level + size) // 2
+    positive = levels >= 0
+    return np.stack([np.where(positive, high, high - size), np.where(positive, high - size, high)]).astype(np.int8)
+
+
+def encode_tile(
+    levels: NDArray[np.int8], spec: MacroSpec, row0: int, output0: int, cells: NDArray[np.int8] | None = None
+) -> EncodedTile:
     """Give every signed level its cells.
 
     With pairs, a positive level raises the plus cell, a negative one the minus cell, and the
-    other rests at level 0:
+    other rests at level 0, unless ``cells`` says what plus and minus cells hold:
 
-        G± = levels_us[i],   v_i = max(±k, 0)
+        G± = levels_us[i],   v_i = max(±k, 0)    or    G± = levels_us[cells±]
 
     With an offset column or single-ended cells the middle level stands for zero:
 
@@ -82,10 +106,12 @@ def encode_tile(levels: NDArray[np.int8], spec: MacroSpec, row0: int, output0: i
     Args:
         levels: k, int8 (rows, outputs), each one of ``spec.weight_values``.
         row0, output0: the tile's place in logical rows and outputs.
+        cells: levels of plus and minus cells, int8 (2, rows, outputs), each in 0..k_max; pairs only.
 
     Raises:
         LevelOutOfRange: a level does not fit.
         TileOutOfMacro: the place does not fit.
+        ValueError: ``cells`` of another shape, or for an encoding without pairs.
 
     Pairing follows Yao et al., Nature 577, 641 (2020), doi:10.1038/s41586-020-1942-4.
     """
@@ -97,15 +123,30 @@ def encode_tile(levels: NDArray[np.int8], spec: MacroSpec, row0: int, output0: i
         row, output = np.unravel_index(np.where(held, -1, np.abs(k)).argmax(), k.shape)
         raise LevelOutOfRange(int(row), int(output), int(k[row, output]), spec.max_level)
     table, values = np.array(spec.levels_us, np.float32), np.array(spec.values.values)
+    if cells is not None:
+        check_cells(cells, spec, levels.shape)
     if not spec.paired:
         targets = table[np.searchsorted(values, k + values[spec.zero_level])]
         if spec.encoding is Encoding.OFFSET_COLUMN:
             targets = np.hstack([targets, np.full((rows, 1), table[spec.zero_level], np.float32)])
         return EncodedTile(word_lines, bit_lines, targets)
-    halves = table[np.searchsorted(values, np.maximum([k, -k], 0))]
+    halves = table[np.searchsorted(values, np.maximum([k, -k], 0)) if cells is None else cells]
     axis = 2 if spec.encoding is Encoding.DIFFERENTIAL_COLUMNS else 1
     targets = np.stack([halves[0], halves[1]], axis).reshape(len(word_lines), len(bit_lines))
     return EncodedTile(word_lines, bit_lines, targets)
+
+
+def check_cells(cells: NDArray[np.int8], spec: MacroSpec, shape: tuple[int, ...]) -> None:
+    """Refuse cell levels that no tile of ``shape`` (rows, outputs) on this macro can have.
+
+    Raises:
+        LevelOutOfRange, ValueError.
+    """
+    if not spec.paired or cells.shape != (2, *shape):
+        raise ValueError(f"cell levels {cells.shape} for a tile {shape} of {spec.encoding} cells")
+    if int(cells.min(initial=0)) < 0 or int(cells.max(initial=0)) > spec.max_level:
+        half, row, output = np.unravel_index(np.abs(cells.astype(np.int16) * 2 - spec.max_level).argmax(), cells.shape)
+        raise LevelOutOfRange(int(row), int(output), int(cells[half, row, output]), spec.max_level)
 
 
 def tile_halves_us(

@@ -39,7 +39,9 @@ def nominal_corrections(program: ConductanceProgram) -> Corrections:
     spec = program.spec.macro
     return {
         step.name: tuple(
-            nominal_correction(spec, step.group.range_code, t.levels, step.group.input_bits, step.group.input_signed)
+            nominal_correction(
+                spec, step.group.range_code, t.held, step.group.input_bits, step.group.input_signed, t.signs
+            )
             for t in step.group.tiles
         )
         for step in program.matrices
@@ -107,7 +109,7 @@ def tile_correction(
     wanted = vectors.astype(np.float64) @ tile.levels.astype(np.float64)
     wanted -= rest * driven.sum(1, dtype=np.float64)[:, None]
     x, y = expected - expected.mean(0), wanted - wanted.mean(0)
-    nominal = spec.lsb_us(group.range_code) / spec.level_step_us
+    nominal = spec.lsb_us(group.range_code) / spec.level_step_us * (1 if tile.signs is None else tile.signs)
     weight = len(vectors) * float(4**group.input_bits - 1) / 3.0
     gain = ((x * y).sum(0) + weight * nominal) / ((x * x).sum(0) + weight)
     offset = wanted.mean(0) - gain * expected.mean(0)

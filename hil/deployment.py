@@ -1,9 +1,9 @@
 """Deploy: compile, program, calibrate, run on the chip and in the simulator, and judge.
 
 ``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
-Chapters: ``hil.program`` writes, ``hil.calibrate`` measures the chip, ``hil.corrections`` fits
-columns, ``hil.looks`` runs images, ``hil.causes`` says where the gap comes from, ``hil.collect``
-gathers what is left.
+Chapters: ``hil.calibrate`` measures the chip, ``hil.adaptation`` goes around its stuck cells,
+``hil.program`` writes, ``hil.corrections`` fits columns, ``hil.looks`` runs images, ``hil.causes``
+says where the gap comes from, ``hil.collect`` gathers what is left.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cim.calibration import CalibrationRecord
 from cim.calibration_file import load_record
 from cim.chipfile import load_chip
+from hil.adaptation import adapt_to_record, check_adapted, write_order
 from hil.agreement import AgreementReport
 from hil.calibrate import calibrate, check_record
 from hil.causes import exact_layers, find_causes
@@ -33,6 +34,7 @@ from hil.rounds import run_rounds
 from hil.runfile import RunData
 from hil.runfolder import new_run_folder
 from hil.watch import Watch
+from mapping.adapt import AdaptOptions
 from mapping.compile import compile_network
 from mapping.graph import NetworkGraph
 from mapping.netfile import load_network
@@ -119,6 +121,7 @@ def deploy_on(
 
     Raises:
         FileError: scored images are among the calibration images.
+        MismatchError: the record or the program is of another chip.
         hil.errors.HilError: port, link, device or description errors.
     """
     options, watch = options or DeployOptions(), watch or Watch()
@@ -130,13 +133,22 @@ def deploy_on(
                 watch.note("calibrating overwrites the program that the chip holds; --calibration RECORD keeps it")
             record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, watch=watch)
         check_record(record, driver, program.macros)
+    check_adapted(program, driver.description.serial)
     if program.rounds > 1:
         return _deploy_rounds(driver, program, data, order, graph, record, options, watch, run, network_name)
+    macros = None
+    if options.adapt:
+        with watch.stage("adapting"):
+            adaptation = adapt_to_record(program, record, AdaptOptions(spare_reads=options.spare_reads))
+            program = adaptation.program
+            macros = write_order(program, record, options.age_s)
+            for line in adaptation.lines():
+                watch.note(line)
     with watch.stage("programming"):
         sample = PROGRAM | (options.seed & 0xFFFF) << 32
         force = options.reprogram or overwritten
         early = EarlyReads(options.early_reads, READ_EARLY) if options.causes else None
-        written = ensure_programmed(driver, program, sample=sample, force=force, watch=watch, early=early)
+        written = ensure_programmed(driver, program, sample=sample, force=force, watch=watch, early=early, order=macros)
     with watch.stage("waiting"):
         driver.wait(options.age_s)
     with watch.stage("reading back"):

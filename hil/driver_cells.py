@@ -72,16 +72,20 @@ class CellVerbs(OpenChip):
         tile: TileAddress,
         levels: NDArray[np.int8],
         *,
+        cells: NDArray[np.int8] | None = None,
         sample: int = 0,
         progress: CellProgress | None = None,
     ) -> CellOutcome:
-        """Write signed weight levels, (rows, outputs), as the chip's encoding stores them; the rest is left alone."""
+        """Write signed weight levels, (rows, outputs), as the chip's encoding stores them; the rest is left alone.
+
+        ``cells``, (2, rows, outputs), are levels of plus and minus cells instead of the sign form.
+        """
         make.check_macro(self.spec, tile.macro)
         if levels.shape != (tile.rows, tile.outputs):
             raise UsageError(f"levels are {levels.shape}, the tile is {(tile.rows, tile.outputs)} (rows, outputs)")
         macro = self.spec.macro
         try:
-            encoded = encode_tile(levels, macro, tile.row0, tile.output0)
+            encoded = encode_tile(levels, macro, tile.row0, tile.output0, cells)
         except ValueError as error:
             raise UsageError(str(error)) from error
         targets = np.full((macro.rows, macro.columns), np.nan, np.float32)

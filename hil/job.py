@@ -44,6 +44,8 @@ class DeployOptions:
     causes: bool = True  # split the gap by cause; reads cells right after writing, and simulates
     early_reads: int = 8  # averaged in that reading: few, so that cells are read young
     cause_images: int = 500  # most images that the causes are simulated on
+    adapt: bool = False  # around the stuck cells and poor columns that calibration found
+    spare_reads: float = 0.0  # of an adapted program: most extra tile reads for spare columns, as a share
 
     def __post_init__(self) -> None:
         for good, text in (
@@ -55,6 +57,8 @@ class DeployOptions:
             (0 <= self.age_s < math.inf, f"age: {self.age_s} s"),
             (1 <= self.read_back_reads <= 255, f"reads of a read-back: {self.read_back_reads}, not from 1 to 255"),
             (1 <= self.early_reads <= 255, f"reads after writing: {self.early_reads}, not from 1 to 255"),
+            (0.0 <= self.spare_reads <= 1.0, f"spare reads: {100 * self.spare_reads:g} %, not from 0 to 100"),
+            (self.adapt or not self.spare_reads, "spare reads need --adapt"),
             (self.cause_images >= 2, f"images of the causes: {self.cause_images}, at least 2 are needed"),
             (self.layer_images >= 1, f"images of a layer sample: {self.layer_images}, at least 1 is needed"),
         ):

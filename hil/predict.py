@@ -19,6 +19,7 @@ from cim.history import CellHistory
 from cim.programming_law import redraw_law
 from cim.published import NoModels, nominal_record
 from cim.spec import ChipSpec
+from hil.adaptation import check_adapted
 from hil.agreement import correct_answers
 from hil.calibrate import check_macros
 from hil.corrections import LayerInputs, training_inputs
@@ -62,7 +63,7 @@ def predict(
 
     Raises:
         MismatchError: the record is of a chip of another description, lacks a macro in use, or
-            lacks temperature coefficients that are needed.
+            lacks temperature coefficients that are needed; or the program is adapted to another chip.
         UsageError: ages, chips or target that make no sense.
     """
     ages = tuple(sorted(set(ages_s))) or (options.age_s,)
@@ -70,6 +71,7 @@ def predict(
         raise UsageError(f"target accuracy {100 * target:g} %, not between 0 and 100")
     if options.virtual_chips > MOST_CHIPS:
         raise UsageError(f"{options.virtual_chips} virtual chips, over {MOST_CHIPS:,}")
+    check_adapted(program, None if record is None else record.serial)
     known, source, notes = believed(program, record)
     temperature = known.temperature_c if temperature_c is None else temperature_c
     if abs(temperature - known.temperature_c) > 0.01 and known.thermal is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -80,6 +81,7 @@ def ensure_programmed(
     force: bool,
     watch: Watch,
     early: EarlyReads | None = None,
+    order: Sequence[int] | None = None,
 ) -> ProgramReport | None:
     """Program the chip, unless it holds this program already and a spot check of its cells agrees (then None).
 
@@ -94,7 +96,7 @@ def ensure_programmed(
             )
             return None
         watch.note("the chip says it holds this program, but its cells do not match: programming again")
-    return program_chip(driver, program, sample=sample, watch=watch, early=early)
+    return program_chip(driver, program, sample=sample, watch=watch, early=early, order=order)
 
 
 def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
@@ -103,25 +105,33 @@ def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
 
 
 def program_chip(
-    driver: ChipDriver, program: ConductanceProgram, *, sample: int, watch: Watch, early: EarlyReads | None = None
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    *,
+    sample: int,
+    watch: Watch,
+    early: EarlyReads | None = None,
+    order: Sequence[int] | None = None,
 ) -> ProgramReport:
-    """Write every macro of ``program`` and let the chip hold its digest.
+    """Write every macro of ``program``, in ``order`` or by number, and let the chip hold its digest.
 
     Of a program of several rounds this takes one round's part, which is held under no digest.
     """
     check_one_round(program)
     reports = []
-    for done, slot in enumerate(program.slots):
-        macro = program.macro_of(slot)
-        watch.step(done, len(program.slots), f"macro {macro}")
-        targets = macro_targets_us(program, slot)
+    if order is not None and sorted(order) != list(program.macros):
+        raise ValueError(f"an order of macros {tuple(order)} for a program on {program.macros}")
+    slots = {program.macro_of(slot): slot for slot in program.slots}
+    for done, macro in enumerate(slots if order is None else order):
+        watch.step(done, len(slots), f"macro {macro}")
+        targets = macro_targets_us(program, slots[macro])
         if early is None:
             outcome = driver.program_cells(macro, targets, sample=sample)
             report = MacroReport(
-                slot, targets, outcome.readings_us, outcome.pulses, outcome.reached, driver.chip_time_ns * 1e-9
+                slots[macro], targets, outcome.readings_us, outcome.pulses, outcome.reached, driver.chip_time_ns * 1e-9
             )
         else:
-            report = replace(write_and_read(driver, macro, targets, sample, early), slot=slot)
+            report = replace(write_and_read(driver, macro, targets, sample, early), slot=slots[macro])
         reports.append(report)
     if program.digest:
         driver.hold_program(bytes.fromhex(program.digest))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cim.cell_errors import nominal_errors
+from cim.encoding import WeightForm
 from cim.spec import ChipSpec
 from mapping.bits import BitWidths, LayerBits
 from mapping.counts import busiest_reads, tile_counts
@@ -39,6 +40,7 @@ def compile_network(
     options: LayoutOptions | None = None,
     layer_bits: Mapping[str, LayerBits] | None = None,
     scale_rule: ScaleRule = ScaleRule.OUTPUT,
+    weight_form: WeightForm = WeightForm.SIGN,
     progress: Progress | None = None,
 ) -> ConductanceProgram:
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
@@ -48,6 +50,7 @@ def compile_network(
         options: placement, copies, rounds and bit slices (``mapping.layout``).
         layer_bits: layers that have other bits; the others have what the network file says of them.
         scale_rule: how the scale of each output's weights is chosen.
+        weight_form: how a pair of cells holds a signed weight.
         progress: called with (done, total, what).
 
     Raises:
@@ -58,6 +61,7 @@ def compile_network(
         network.activation_bits if activation_bits is None else activation_bits,
         {**network.layer_bits, **(layer_bits or {})},
     )
+    _check_form(weight_form, spec)
     ops = lower(network.graph)
     shapes = [op.shape for op in ops if isinstance(op, MatrixOp)]
     _check_request(network, spec, bits, [shape.layer for shape in shapes])
@@ -65,8 +69,9 @@ def compile_network(
     images = network.calibration_images[:: -(-len(network.calibration_images) // CALIBRATION_IMAGES)]
     observed = observe(network.graph, ops, images, progress)
     quantiser = Quantiser(
-        spec, bits, code_widths(ops, bits), observed, _logits_op(ops), scale_rule, nominal_errors(spec, READ_AGE_S)
-    )
+        spec, bits, code_widths(ops, bits), observed, _logits_op(ops), scale_rule, nominal_errors(spec, READ_AGE_S),
+        weight_form,
+    )  # fmt: skip
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images)
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}
     for i, op in enumerate(ops):
@@ -223,6 +228,15 @@ def _logits_op(ops: Sequence[Op]) -> str:
     while isinstance(op, PassOp) and op.inputs[0] in by_name:
         op = by_name[op.inputs[0]]
     return op.name
+
+
+def _check_form(form: WeightForm, spec: ChipSpec) -> None:
+    if form is WeightForm.SIGN or (spec.macro.paired and spec.macro.even_levels):
+        return
+    lacks = "has none" if not spec.macro.paired else "has uneven ones"
+    raise CannotMap(
+        f"{form} weights need pairs of cells with evenly spaced levels; {spec.name} {lacks}", chip=spec.name
+    )
 
 
 def _check_request(network: NetworkFile, spec: ChipSpec, bits: BitWidths, layers: Sequence[str]) -> None:

@@ -71,8 +71,9 @@ def run(
     Args:
         images: uint8 (n, height, width, channels).
         sample: number of the first image; image i is ``sample + i``.
-        tap: called after each product with the step, its input codes and its level sums
-            (not for layers that ``multiply`` finishes by itself), once a batch.
+        tap: called after each product with the step, its input codes and its level sums, both in
+            the order of the step's places (not for layers that ``multiply`` finishes by itself),
+            once a batch.
         batch: images in flight together; results do not depend on it.
 
     Raises:
@@ -137,12 +138,16 @@ def apply(
 def _matrix(
     step: MatrixStep, codes: NDArray[np.int16], multiply: Multiply | RunsLayers, sample: int, tap: Tap | None
 ) -> Codes:
+    if step.input_order is not None:
+        codes = codes[:, step.input_order]
     if isinstance(multiply, RunsLayers):
-        return multiply.layer(step, codes, sample).astype(digital_ops.code_type(step.requantise))
-    sums = multiply.sums(step, codes, sample)
-    if tap is not None:
-        tap(step, codes, sums)
-    return digital_ops.finish(sums, step.bias, step.requantise)
+        output: Codes = multiply.layer(step, codes, sample).astype(digital_ops.code_type(step.requantise))
+    else:
+        sums = multiply.sums(step, codes, sample)
+        if tap is not None:
+            tap(step, codes, sums)
+        output = digital_ops.finish(sums, step.bias, step.requantise)
+    return output if step.output_order is None else output[:, np.argsort(step.output_order)]
 
 
 class IdealMultiply:

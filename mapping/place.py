@@ -97,7 +97,7 @@ def macro_targets_us(program: ConductanceProgram, slot: int) -> NDArray[np.float
     for step in program.matrices:
         for tile in step.group.tiles:
             if program.slot(tile) == slot:
-                cells = encode_tile(tile.levels, spec, tile.row0, tile.output0)
+                cells = encode_tile(tile.levels, spec, tile.row0, tile.output0, tile.cells)
                 targets[np.ix_(cells.word_lines, cells.bit_lines)] = cells.targets_us
     return targets
 

@@ -26,8 +26,14 @@ class Tile:
     ``rows`` are logical rows of the macro from ``row0``; ``outputs`` logical columns from
     ``output0``. ``inputs`` are the positions of the layer's unfolded input vector that
     drive those rows. ``multiplier`` is the weight of a bit slice (1 for a single slice).
-    ``levels``: int8 (rows, outputs), each one of the macro's ``weight_values``. ``copy``: which copy
-    of the layer it belongs to (``mapping.copies``); ``round``: when it is written (``mapping.rounds``).
+    ``levels``: int8 (rows, outputs), each one of the macro's ``weight_values``: the weights as intended,
+    which the ideal product multiplies with. ``copy``: which copy of the layer it belongs to
+    (``mapping.copies``); ``round``: when it is written (``mapping.rounds``).
+
+    ``cells``: int8 (2, rows, outputs), the levels that plus and minus cells are written to; None
+    is the sign form of ``levels``. They may differ from ``levels`` where cells are stuck.
+    ``signs``: int8 (outputs,), −1 where plus and minus cells of a column change roles, so that its
+    cells hold −levels and its correction a negative gain; None: +1 everywhere.
     """
 
     macro: int
@@ -39,6 +45,16 @@ class Tile:
     levels: NDArray[np.int8]
     copy: int = 0
     round: int = 0
+    cells: NDArray[np.int8] | None = None
+    signs: NDArray[np.int8] | None = None
+
+    @property
+    def held(self) -> NDArray[np.int16]:
+        """What the cells hold by their targets, int16 (rows, outputs): plus − minus."""
+        if self.cells is None:
+            return self.levels.astype(np.int16)
+        held: NDArray[np.int16] = self.cells[0].astype(np.int16) - self.cells[1]
+        return held
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,7 @@ class TileGroup:
     range_code: int
     saturated_share: float
     tiles: tuple[Tile, ...]  # by copy, then by round
+    groups: int = 1  # blocks on the diagonal of the layer's matrix
 
     @property
     def copies(self) -> int:
@@ -93,11 +110,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixStep(Step):
-    """acc = group(x) + bias (int32, (outputs,)); output = requantise(acc)."""
+    """acc = group(x[input_order]) + bias (int32, (outputs,)); output[output_order] = requantise(acc).
+
+    Tiles, bias and requantisation are in the order of places: place c of the group's input holds
+    channel (of a vector: feature) ``input_order[c]``, place j of its output is output
+    ``output_order[j]``. None is the identity.
+    """
 
     group: TileGroup
     bias: Ints
     requantise: Requantise
+    input_order: Ints | None = None
+    output_order: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +199,8 @@ class ConductanceProgram:
 
     ``scales`` maps each step (and ``"input"``) to the float value of one code, for reports
     only. ``calibration_images`` are uint8 (n, height, width, channels) training images; the
-    digests are SHA-256 hex.
+    digests are SHA-256 hex. ``adapted_to`` is the serial number of the one chip whose defects the
+    program was adapted to (``mapping.adapt``), None for any chip.
     """
 
     spec: ChipSpec
@@ -193,6 +218,8 @@ class ConductanceProgram:
 
     def weight_bits_of(self, layer: str) -> int:
         return self.layer_weight_bits.get(layer, self.weight_bits)
+
+    adapted_to: str | None = None
 
     @property
     def matrices(self) -> tuple[MatrixStep, ...]:

@@ -6,19 +6,20 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.blocks import grid
+from cim.encoding import check_cells
 from cim.spec import ChipSpec
 from cim.windows import Window
 from mapping import program as steps
 from mapping.digital_ops import INT32_HIGH
 from mapping.execute import largest_sum
-from mapping.program import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile
+from mapping.program import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile, TileGroup
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -34,9 +35,11 @@ STEP_KINDS: dict[str, type[Step]] = {
     "slice": steps.SliceStep,
 }
 _NAMES = {kind: name for name, kind in STEP_KINDS.items()}
-_DTYPES = {(Tile, "levels"): np.int8, (InputCodes, "table"): np.int16}  # other arrays are int32
-_LATER = {(Tile, "copy"): 0, (Tile, "round"): 0}
-"""Fields that 1.0 did not have, and what they were then; left out when they are that, so old digests stand."""
+_INT8 = ((Tile, name) for name in ("levels", "cells", "signs"))
+_DTYPES: dict[tuple[type, str], type] = {**dict.fromkeys(_INT8, np.int8), (InputCodes, "table"): np.int16}
+"""Types of arrays; others are int32."""
+_LATER = {(Tile, "copy"): 0, (Tile, "round"): 0, (TileGroup, "groups"): 1}
+"""Fields that 1.0 did not have, and what they were then."""
 MAX_STEPS = 1 << 16
 
 
@@ -64,6 +67,7 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
         **({} if program.spec.macro.even_levels else {"level_values": list(program.spec.macro.values.values)}),
         # Left out where there is nothing to say, so digests of programs from before the field stand.
         **({"layer_weight_bits": dict(program.layer_weight_bits)} if program.layer_weight_bits else {}),
+        **({} if program.adapted_to is None else {"adapted_to": program.adapted_to}),
     }, arrays
 
 
@@ -97,6 +101,7 @@ def from_record(
         layer_weight_bits={
             str(k): _value(int, v, "layer_weight_bits", arrays) for k, v in record.get("layer_weight_bits", {}).items()
         },
+        adapted_to=_value(str, record["adapted_to"], "adapted_to", arrays) if "adapted_to" in record else None,
     )
 
 
@@ -109,13 +114,18 @@ def _plain(item: Any, path: str, arrays: Arrays) -> Any:
     if isinstance(item, tuple):
         return [_plain(part, f"{path}/{i}", arrays) for i, part in enumerate(item)]
     if is_dataclass(item):
-        said = [f for f in fields(item) if not _as_before(item, f.name)]
-        return {f.name: _plain(getattr(item, f.name), f"{path}/{f.name}", arrays) for f in said}
+        return {
+            f.name: _plain(getattr(item, f.name), f"{path}/{f.name}", arrays) for f in fields(item) if _said(item, f)
+        }
     return item
 
 
-def _as_before(item: Any, name: str) -> bool:
-    return (type(item), name) in _LATER and bool(getattr(item, name) == _LATER[type(item), name])
+def _said(item: Any, field: Field[Any]) -> bool:
+    """Whether a field is written: those of later versions only if they say something, so old digests stand."""
+    value = getattr(item, field.name)
+    if field.default is None:
+        return value is not None
+    return (type(item), field.name) not in _LATER or value != _LATER[type(item), field.name]
 
 
 def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
@@ -125,7 +135,9 @@ def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
     values: dict[str, Any] = {}
     for f in fields(cls):
         here = f"{path}/{f.name}"
-        if typing.get_origin(hints[f.name]) is np.ndarray:
+        if f.default is None and here not in arrays and f.name not in record:
+            values[f.name] = None
+        elif _is_array(hints[f.name]):
             if here not in arrays or arrays[here].dtype != _DTYPES.get((cls, f.name), np.int32):
                 raise RecordError(f"array {here} is missing or of another type")
             values[f.name] = arrays[here]
@@ -136,6 +148,11 @@ def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
         else:
             raise RecordError(f"{path} has no {f.name!r}")
     return cls(**values)
+
+
+def _is_array(hint: Any) -> bool:
+    """Whether a field holds an array, or an array or None."""
+    return np.ndarray in (typing.get_origin(part) for part in (hint, *typing.get_args(hint)))
 
 
 def _value(hint: Any, value: Any, path: str, arrays: Arrays) -> Any:
@@ -256,6 +273,8 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
     _need(0 <= group.range_code < len(macro.adc.full_scales_us), step, f"has no ADC range {group.range_code}")
     _need(2 <= group.input_bits <= macro.inputs.bits, step, f"has {group.input_bits}-bit inputs")
     _check_rule(step, step.requantise, shape)
+    _check_order(step, step.input_order, first[0], "inputs")
+    _check_order(step, step.output_order, group.outputs, "outputs")
     _need(bool(group.tiles), step, "has no tiles")
     for tile in group.tiles:
         rows, outputs = tile.levels.shape
@@ -275,6 +294,11 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
             "has a level beyond the cells, or none of theirs",
         )
         _need(1 <= tile.multiplier < 1 << 16, step, f"has a slice of weight {tile.multiplier}")
+        if tile.cells is not None:
+            check_cells(tile.cells, macro, tile.levels.shape)
+        if tile.signs is not None:
+            signed = tile.signs.shape == (outputs,) and bool((np.abs(tile.signs) == 1).all()) and macro.paired
+            _need(signed, step, "has signs of columns that are not −1 or 1, or no pairs")
     _need(largest_sum(group) <= INT32_HIGH, step, "has sums beyond 32 bits")
     _check_copies(step, window)
     return shape
@@ -298,6 +322,11 @@ def _check_copies(step: MatrixStep, window: Window | None) -> None:
             for a, b in zip(own, first, strict=True)
         )
         _need(same, step, f"has another matrix in copy {number} than in copy 0")
+
+
+def _check_order(step: Step, order: NDArray[np.int32] | None, size: int, what: str) -> None:
+    if order is not None:
+        _need(np.array_equal(np.sort(order), np.arange(size)), step, f"has an order of {what} that is no permutation")
 
 
 def _check_rule(step: Step, rule: Requantise, shape: tuple[int, ...]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cell_errors import CellErrors
+from cim.encoding import WeightForm, form_cells
 from cim.spec import ChipSpec, SignedInput
 from mapping.bits import BitWidths
 from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
@@ -72,6 +73,7 @@ class Quantiser:
     logits: str  # the operation whose output is wide: the last that changes scale
     rule: ScaleRule
     errors: CellErrors
+    weight_form: WeightForm = WeightForm.SIGN
     codes: dict[str, Codes] = field(default_factory=dict)
     scales: dict[str, CodeScale] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -195,21 +197,31 @@ class Quantiser:
     ) -> TileGroup:
         top = max(abs(v) for v in self.spec.macro.weight_values)  # max_level, where digits are cut
         tiles = tuple(
-            Tile(
-                at.macro,
-                at.row0,
-                at.output0,
-                piece.inputs,
-                piece.outputs,
-                (top + 1) ** piece.slice,
-                piece_levels(weights, piece, top),
-                at.copy,
-                at.round,
+            self._formed(
+                Tile(
+                    at.macro,
+                    at.row0,
+                    at.output0,
+                    piece.inputs,
+                    piece.outputs,
+                    (top + 1) ** piece.slice,
+                    piece_levels(weights, piece, top),
+                    at.copy,
+                    at.round,
+                )
             )
             for piece, at in zip(pieces, places, strict=True)
         )
         shape, source, bits = op.shape, self.scales[op.inputs[0]], self.bits.inputs_of(op.name)
-        return TileGroup(op.name, op.window, shape.inputs, shape.outputs, bits, source.signed, 0, 0.0, tiles)
+        return TileGroup(
+            op.name, op.window, shape.inputs, shape.outputs, bits, source.signed, 0, 0.0, tiles, shape.groups
+        )
+
+    def _formed(self, tile: Tile) -> Tile:
+        """A tile with its cells; the sign form stands for itself."""
+        if self.weight_form is WeightForm.SIGN:
+            return tile
+        return replace(tile, cells=form_cells(tile.levels, self.weight_form, self.spec.macro.max_level))
 
     def _digital(self, op: Op) -> Step:
         sources = [self.scales[name] for name in op.inputs]

@@ -98,7 +98,7 @@ def converted_us(units: NDArray[np.float32], tile: Tile, spec: MacroSpec) -> tup
         units: input units driven in each read, (planes, vectors, rows).
     """
     rows, outputs = tile.levels.shape
-    cells = encode_tile(tile.levels, spec, tile.row0, tile.output0)
+    cells = encode_tile(tile.levels, spec, tile.row0, tile.output0, tile.cells)
     array = np.zeros((spec.rows, spec.columns), np.float32)
     array[np.ix_(cells.word_lines, cells.bit_lines)] = cells.targets_us
     plus, minus = tile_halves_us(array, spec, tile.row0, rows, tile.output0, outputs)

@@ -129,6 +129,7 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
                 stride=form.stride,
                 padding=form.padding,
                 dilation=form.dilation,
+                groups=matrix.group.groups if matrix else 1,
                 weight_bits=program.weight_bits_of(step.name) if matrix else 0,
                 input_bits=bits,
                 output_bits=LOGIT_BITS if step is program.steps[-1] else made[0],

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from cim.chipfile import chip_names, idealised, load_chip, render_chip
+from cim.encoding import WeightForm
 from cim.spec import ChipSpec, Encoding, InputCoding, InputSpec, PairSubtraction, SignedInput
 from firmware_protocols.messages import TileAddress
 from hil.emulator.chip import EmulatedChip
@@ -25,6 +26,7 @@ from mapping.architectures import ARCHITECTURES
 from mapping.compile import compile_network
 from mapping.netfile import NetworkFile
 
+from .mapping.permuted import ordered, swapped
 from .mapping.small_networks import every_node, network, pooled_logits
 
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "exact_matrix.py"
@@ -132,15 +134,52 @@ def test_logits_that_are_a_mean(kind: str, tmp_path: Path) -> None:
     check(network(pooled_logits(rng), rng, images=8), CHIPS[kind], tmp_path)
 
 
-def check(file: NetworkFile, described: ChipSpec, folder: Path) -> None:
+def check(file: NetworkFile, described: ChipSpec, folder: Path, form: WeightForm = WeightForm.SIGN) -> None:
     """Write the chip's file, compile for its ideal, run 3 images in every mode."""
     path = folder / "mine.toml"
     path.write_text(render_chip(described))
     spec = idealised(load_chip(path, macros=described.macros))
-    program = compile_network(file, spec)
+    program = compile_network(file, spec, weight_form=form)
     address = f"emulated:{path}?ideal=1&macros={described.macros}"
     result = exact.compare(program, file.calibration_images[:3], address, raw=True)
     assert result["equal"], result["differs"]
+
+
+# --- other cells for the same weights ------------------------------------------------------
+
+
+def cells_network() -> NetworkFile:
+    return exact.random_network(exact.build("lenet5", classes=("a", "b", "c"), rng=np.random.default_rng(1)), 2)
+
+
+@pytest.mark.parametrize("name", chip_names())
+def test_balanced_weights_are_exact_on_every_chip(name: str) -> None:
+    file = cells_network()
+    macros = exact.large_enough(file, name)
+    spec = idealised(load_chip(name, macros=macros))
+    program = compile_network(file, spec, weight_form=WeightForm.BALANCED)
+    images = file.calibration_images[:1]
+    result = exact.compare(program, images, f"emulated:{name}?ideal=1&macros={macros}", raw=True)
+    assert result["equal"], result["differs"]
+
+
+@pytest.mark.parametrize("name", ["lab-128", "a111"])  # inputs as planes with a sign, and with an offset
+@pytest.mark.parametrize("form", list(WeightForm))
+def test_channels_in_another_order_and_swapped_columns_are_exact(name: str, form: WeightForm) -> None:
+    file, rng = cells_network(), np.random.default_rng(6)
+    macros = exact.large_enough(file, name)
+    plain = compile_network(file, idealised(load_chip(name, macros=macros)))
+    program = swapped(ordered(plain, rng), rng, form)
+    images = file.calibration_images[:2]
+    assert np.array_equal(exact.ideal_answers(program, images).logits, exact.ideal_answers(plain, images).logits)
+    result = exact.compare(program, images, f"emulated:{name}?ideal=1&macros={macros}", raw=True)
+    assert result["equal"], result["differs"]
+
+
+@pytest.mark.parametrize("kind", ["column pairs subtracted digitally", "row pairs, amplitudes"])
+def test_balanced_weights_are_exact_on_chips_of_a_users_own(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    check(network(every_node(rng), rng, 4, images=8), CHIPS[kind], tmp_path, WeightForm.BALANCED)
 
 
 # --- the ends of the scale -----------------------------------------------------------------

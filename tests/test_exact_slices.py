@@ -71,7 +71,7 @@ def test_a_bundle_is_as_wide_as_its_slices_and_covers_the_matrix() -> None:
     bundles = cut_bundles(shape, macro, 3, SlicePlacement.COLUMNS)
     covered = np.zeros((3, 288, 100), int)
     for bundle in bundles:
-        assert len(bundle.footprint.outputs) == 3 * len(bundle.pieces[0].outputs) <= macro.outputs
+        assert len(bundle.outputs) == 3 * len(bundle.pieces[0].outputs) <= macro.outputs
         for piece in bundle.pieces:
             covered[piece.slice, piece.inputs.start : piece.inputs.stop, piece.outputs.start : piece.outputs.stop] += 1
     assert (covered == 1).all()

@@ -20,6 +20,7 @@ from hil.cli.words import (
     Net,
     Port,
     Seed,
+    SpareReads,
     chip_address,
     complain,
     floats,
@@ -67,6 +68,10 @@ def deploy(
     no_causes: Annotated[
         bool, typer.Option("--no-causes", help="do not split the gap by cause (less simulation, one read-back less)")
     ] = False,
+    adapt: Annotated[
+        bool, typer.Option("--adapt", help="go around the stuck cells and poor columns that calibration found")
+    ] = False,
+    spare_reads: SpareReads = 0.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only print bytes, time, pulses and wear")] = False,
     device: Annotated[str, typer.Option(help="where the simulator runs: cpu or cuda")] = "cpu",
     baud: Baud = 921600,
@@ -94,6 +99,8 @@ def deploy(
         reprogram=reprogram,
         device=device,
         causes=not no_causes,
+        adapt=adapt,
+        spare_reads=spare_reads / 100,
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:
@@ -171,11 +178,20 @@ def compile(
     plot: Annotated[
         Path | None, typer.Option(help="page of macros, tiles and conductances to write", show_default=False)
     ] = None,
+    weight_form: Annotated[
+        str, typer.Option(help="pairs with one cell at rest (sign) or both about the middle (balanced)")
+    ] = "sign",
+    record: Annotated[
+        Path | None,
+        typer.Option(help="record of one chip (hil calibrate): adapt the program to that chip", show_default=False),
+    ] = None,
+    spare_reads: SpareReads = 0.0,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
     from cim.chipfile import load_chip
+    from cim.encoding import WeightForm
     from hil.dryrun import round_costs
     from mapping.compile import LayoutOptions, compile_network, plan
     from mapping.explain import explain as explain_program
@@ -185,6 +201,9 @@ def compile(
     from mapping.weight_scales import ScaleRule
 
     rule, lying = one_of(ScaleRule, weight_scales, "--weight-scales"), one_of(SlicePlacement, slices, "--slices")
+    form = one_of(WeightForm, weight_form, "--weight-form")
+    if spare_reads and not record:
+        raise UsageError("--spare-reads needs the record of a chip", hint="--record RECORD, of hil calibrate")
     spec = load_chip(chip, macros=macros)
     options = LayoutOptions(placement_of(placement), budget_of(copies_budget, spec.macros), rounds, lying)
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
@@ -196,8 +215,18 @@ def compile(
             options=options,
             layer_bits=layer_bits(layers),
             scale_rule=rule,
+            weight_form=form,
             progress=watch.step,
         )
+    adaptation = None
+    if record:
+        from cim.calibration_file import load_record
+        from hil.adaptation import adapt_to_record
+        from mapping.adapt import AdaptOptions
+
+        with screen(quiet=as_json) as watch, watch.stage("adapting"):
+            adaptation = adapt_to_record(program, load_record(record), AdaptOptions(spare_reads=spare_reads / 100))
+            program = adaptation.program
     if out:
         with writing(out):
             save_program(program, out)
@@ -209,6 +238,8 @@ def compile(
             write_text(plot, mapping_page(program))
     summary = plan(program)
     lines, found = summary.lines(), {**summary.to_json(), "program": str(out) if out else None}
+    if adaptation:
+        lines, found = [*lines, *adaptation.lines()], {**found, "adaptation": adaptation.to_json()}
     if program.rounds > 1:
         found["writing"] = round_costs(program)
         lines += [

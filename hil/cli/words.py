@@ -46,6 +46,10 @@ Macros = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
 Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
+SpareReads = Annotated[
+    float,
+    typer.Option(min=0.0, max=100.0, help="most extra tile reads for spare columns of an adapted program, percent"),
+]
 DataDir = Annotated[Path | None, typer.Option(help="where data sets lie (also HIL_DATA)", show_default=False)]
 Download = Annotated[bool, typer.Option("--download", help="allow torchvision to fetch a known data set, checked")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
