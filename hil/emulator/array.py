@@ -14,7 +14,7 @@ from firmware_protocols.messages import TileAddress
 from hil.emulator.kernels import ANALOG_PAIR, LINES, PAIR_OF_CODES, PIECES, PLAIN, REFERENCE_CODE
 
 LANE_BITS = 6  # rows looked up together x bits of each
-SQUARE_STEPS = 256  # of Σ u² in one squared unit, where units are no whole numbers
+SQUARE_STEPS = 256  # of Σ u² in one squared unit, at most, where units are no whole numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,8 @@ def build_tile(
     by_row = np.concatenate(columns, axis=2).astype(np.int32)
     lines = net.shape[2]
     middle = macro.levels_us[len(macro.levels_us) // 2]
-    grain = 1 if np.all(units == np.rint(units)) else SQUARE_STEPS  # Σ u² is counted in whole steps
+    room = 2.0**30 / (tile.rows * float(np.max(units**2)))
+    grain = 1 if np.all(units == np.rint(units)) else max(1, min(SQUARE_STEPS, int(room)))  # Σ u² in whole steps
     scalars = np.array(
         [
             1.0 / line_grid,
