@@ -21,7 +21,7 @@ from cim.chipschema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS, Check, broken_
 from cim.spec import AdcSpec, CellIv, ChipSpec, InputSpec, Limits, MacroSpec, ModelSpec, Timing, WordLine, WriteRecipe
 
 FORMAT = "hil.chip"
-VERSION = (1, 1)  # 1.1: [models]
+VERSION = (1, 2)  # 1.1: [models]; 1.2: sample.dac_inl
 MAX_FILE_BYTES = 1 << 20
 SOURCE = re.compile(r"(measured: .+|published: .+|assumed(: .+)?)")
 

@@ -226,7 +226,9 @@ class _Group:
         terms = np.zeros((many, counting.TERMS), np.float32)
         names = (found.squares, found.rest, found.rest2, found.excess, found.lean, found.peak, found.driven)
         terms[: maps.places, : len(names)] = np.stack(names, 1)
-        values = np.rint(self.layer.product_inputs(mine) * np.float32(self.fraction)).astype(np.int16)
+        values = mine
+        if self.layer.tables is not None:
+            values = np.rint(self.layer.product_inputs(mine) * np.float32(self.fraction)).astype(np.int16)
         bases = np.zeros(maps.places + 8, np.int64)
         bases[: maps.places] = np.arange(maps.places) * values.shape[1]
         flat: NDArray[np.int16] = np.append(values.ravel(), np.zeros(SPARE, np.int16))
