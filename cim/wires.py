@@ -263,8 +263,9 @@ def gated_sums_us(
         parts = []
         for first in range(0, len(drive), VECTORS):
             u = drive[first : first + VECTORS].T[:, :, None]
+            up = driven(np.abs(u), load)
             down = None if net is None else driven(u, net)
-            parts.append(ladder_sums(driven(np.abs(u), load), down, gaps, wire.ohm, wire.ohm, lead))
+            parts.append(ladder_sums(up, down, gaps, wire.ohm, wire.ohm, lead))
         return unit * np.concatenate(parts)
 
     if spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG:
