@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.converters import conversions
+from cim.input_drive import InputDrive
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
 from cim.spec import Encoding, MacroSpec, PairSubtraction
@@ -91,7 +92,8 @@ class CalibrationRecord:
     ``goodness`` holds held-out fit figures (KS distance, R², residual sigma ...);
     ``pulses`` how many programming pulses the calibration cost; ``seed`` the host's seed of
     the test patterns; ``age_s`` the age at which columns were measured. ``thermal`` is there
-    when a second temperature was measured, ``writes`` when write-verify was counted.
+    when a second temperature was measured, ``writes`` when write-verify was counted, ``drive`` when
+    inputs of several bits a read were measured.
     """
 
     chip_name: str
@@ -113,6 +115,7 @@ class CalibrationRecord:
     pulses: int = 0
     thermal: Thermal | None = None
     writes: WriteStatistics | None = None
+    drive: InputDrive | None = None
 
     def macro(self, macro: int) -> MacroCalibration:
         """One macro's part.

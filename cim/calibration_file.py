@@ -1,9 +1,9 @@
-"""The calibration record as an HDF5 file (format ``hil.calibration``, version 1.1).
+"""The calibration record as an HDF5 file (format ``hil.calibration``, version 1.2).
 
 A dataclass is a group: arrays are data sets; numbers, texts and enums attributes; a part that is
 a dataclass itself is a group again, a part that was not measured is left out. What a field is
 says its annotation, so a new field with a default needs no line here, and older files load.
-Version 1.1 added ``thermal``, ``writes`` and fields of the laws.
+Version 1.1 added ``thermal``, ``writes`` and fields of the laws; 1.2 added ``drive``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from cim.calibration import CalibrationRecord
 
 FORMAT = "hil.calibration"
-VERSION = (1, 1)
+VERSION = (1, 2)
 MAX_BYTES = 1 << 30  # a record of 64 macros of 128 x 128 takes 3 MB
 
 

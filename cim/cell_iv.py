@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.spec import CellIv, InputCoding, MacroSpec
+
 MIN_CELLS = 20
 
 Floats = NDArray[np.float64]
@@ -81,6 +83,30 @@ def levels_current(levels_us: Sequence[float], k_per_v2: Sequence[float]) -> Cel
     """The law of a chip file: one k for each level (``cell.iv = "cubic"``); no k: a linear cell."""
     k = np.asarray(k_per_v2 if len(k_per_v2) else np.zeros(len(levels_us)), np.float64)
     return CellCurrent(np.asarray(levels_us, np.float64), k, np.zeros(len(k)))
+
+
+def unit_parts(spec: MacroSpec, halves_us: NDArray[np.floating]) -> tuple[Floats, Floats | None]:
+    """What cells add to a read at u units, G₁ u + G₃ u³; shapes of ``halves_us``, µS as the chip reads its cells.
+
+    G₃ is None where every input meets a cell at one voltage: linear cells, pulses, one-bit reads. Elsewhere
+    u = U gives a cell as it was read, at the same voltage.
+    """
+    halves = np.asarray(halves_us, np.float64)
+    inputs = spec.inputs
+    if spec.cell_iv is CellIv.LINEAR or inputs.coding is not InputCoding.AMPLITUDE or inputs.bits_per_cycle == 1:
+        return halves, None
+    current = levels_current(spec.levels_us, spec.cell_iv_k_per_v2)
+    return amplitude_parts(halves, current, spec.v_read_v, (1 << inputs.bits_per_cycle) - 1)
+
+
+def line_halves_us(spec: MacroSpec, halves_us: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Conductances with which cells load their lines, for inputs evenly spread over the scale: G₁ + G₃ U² / 2.
+
+    Σ u³ / Σ u = U² / 2. Where G₃ is None, ``halves_us`` as they are.
+    """
+    linear, cubic = unit_parts(spec, halves_us)
+    top = (1 << spec.inputs.bits_per_cycle) - 1
+    return halves_us if cubic is None else (linear + cubic * (top**2 / 2.0)).astype(halves_us.dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ from cim.spec import (
 
 FORMAT = "hil.chip"
 COST_FORMAT = "hil.cost"  # files of the same folder and form that hold a cost model's chip (cim.mnsim)
-VERSION = (1, 2)  # 1.1: [models]; 1.2: [cost], [groups]
+VERSION = (1, 2)  # 1.1: [models]; 1.2: [cost], [groups], sample.dac_inl
 MAX_FILE_BYTES = 1 << 20
 SOURCE = re.compile(r"(measured: .+|published: .+|assumed(: .+)?)")
 

@@ -154,6 +154,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "pulse_step_us": _number(0, 1e4),
         "pulse_sigma": _number(0, 5),
         "temperature_c": _number(-100, 300),
+        "dac_inl": _number(0, 100),
     },
     "models": {
         "programming": _one_of(CellModel),
@@ -212,6 +213,7 @@ OPTIONAL: Mapping[str, Any] = {
     "macro.word_line": WordLine.GATE,
     "cell.iv_k_per_v2": (),
     "adc.codes": (),
+    "sample.dac_inl": 0.0,
     "models.programming_ages_s": (),
     "models.programming_sigma_us": (),
     "groups.joined": 1,

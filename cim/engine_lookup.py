@@ -55,6 +55,8 @@ def steps_for(layer: LayerSimulator, prepared: PreparedTile) -> Steps | None:
     spec, rows = layer.spec, len(prepared.order)
     if spec.inputs.coding is InputCoding.TERNARY or spec.inputs.bits_per_cycle != 1 or rows > 255:
         return None
+    assert layer.drive is None  # one-bit units are 0 and 1
+    assert prepared.cubic is None  # and meet cells at one voltage
     low, high = layer.limits
     weights = [p.weight for p in layer.planes]
     if (high - low) * sum(map(abs, weights)) > 2 * MOST + 1 or len(weights) > 8:

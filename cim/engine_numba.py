@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from cim import engine_lookup
 from cim import sim_kernels as kernels
-from cim.converters import split_planes
 from cim.engine_levels import SPARE, Levels, Maps, Memory
 from cim.simd import LANES
 from cim.wire_law import max_unit
@@ -85,13 +84,15 @@ class SingleTile:
 
     def fill(self, memory: Memory) -> None:
         """Make what one call needs."""
-        cells, law, self.wires = self.prepared.cells, self.law, None
+        cells, cubic, law, self.wires = self.prepared.cells, self.prepared.cubic, self.law, None
         pad = ((0, -len(cells) % SEGMENT_ROWS), (0, -cells.shape[1] % LANES))
         if law is not None:
             cells = cells * law.row_keep[:, None]
+            cubic = None if cubic is None else cubic * law.row_keep[:, None]
             tables = (v.astype(np.float32) for v in (law.fall, law.rise, law.swing, np.pad(law.extra_us, pad)))
             self.wires = (*tables, np.float32(1.0 / max_unit(self.layer.spec)))
         self.cells = np.pad(cells, pad).astype(np.float32)
+        self.cubic = None if cubic is None else np.pad(cubic, pad).astype(np.float32)
 
     def add(self, memory: Memory, maps: Maps, part: slice, keys: NDArray[np.uint64], sums: NDArray[np.int32]) -> int:
         """Add this tile's level sums of some images to ``sums``; give its conversions at an end."""
@@ -101,10 +102,9 @@ class SingleTile:
         rows = np.zeros((places, groups_rows), np.int16)
         codes = maps.bytes.view(np.int8) if maps.signed else maps.bytes
         kernels.unfold_rows(codes, starts, maps.steps[self.prepared.order], rows)
-        units = split_planes(rows, layer.spec.inputs, layer.input_bits, layer.input_signed).astype(np.float32)
-        totals = np.empty((places, width), np.float32)
+        units, totals = layer.units(rows), np.empty((places, width), np.float32)
         words = (keys.view(np.uint32).reshape(-1, 2) + self.key).view(np.int32)
-        ends = kernels.convert_units(units, self.cells, self.wires, *self.arrays, words, totals)
+        ends = kernels.convert_units(units, self.cells, self.cubic, self.wires, *self.arrays, words, totals)
         flat = np.append(totals.astype(np.int32).ravel(), np.zeros(SPARE, np.int32))
         driven = rows.sum(1, dtype=np.int64) if self.levels.counts_inputs else None
         self.levels.add(flat, width, 0, driven, sums, places)

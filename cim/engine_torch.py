@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 CHUNK_VALUES = 1 << 19  # conversions of one chunk: its float32 sums stay in the second-level cache
 POOL_BITS = 20
+UNIT_GRID = 2.0**16  # steps of a driven unit that is no whole number
 
 
 def layer_sums(
@@ -114,7 +115,13 @@ class _TileOnDevice:
         def tensor(values: NDArray[np.floating], kind: torch.dtype = torch.float32) -> torch.Tensor:
             return torch.as_tensor(np.ascontiguousarray(values)).to(layer.device, kind)
 
-        self.cells = tensor(prepared.cells)
+        # Sums of whole units are exact in single precision; of others, on a grid too, and of cubes in doubles.
+        self.exact = torch.float32 if layer.drive is None and prepared.cubic is None else torch.float64
+        self.table = None
+        if layer.drive is not None:
+            self.table = tensor(np.rint(layer.drive.units * UNIT_GRID) / UNIT_GRID, self.exact)
+        self.cells = tensor(prepared.cells, self.exact)
+        self.cubic = None if prepared.cubic is None else tensor(prepared.cubic, self.exact)
         self.variance, self.noise2 = tensor(prepared.mean_variance), tensor(tile.conversion_noise_codes**2)
         # On the grid of the cells, sums with their offset are exact whatever the order of addition.
         grid = 2.0 ** min(-10.0, np.ceil(np.log2(max(np.abs(prepared.cells).sum(0).max(initial=0.0), 1.0))) - 23)
@@ -123,11 +130,13 @@ class _TileOnDevice:
         self.steps = torch.arange(self.conversions, device=layer.device) * tile.inl_codes.shape[1]
         if self.wired:
             law = segment_law(layer.spec, tile.row0, tile.halves_us, layer.wire)
-            self.cells = tensor(prepared.cells * law.row_keep[:, None])
-            self.fall, self.rise, self.swing = tensor(law.fall), tensor(law.rise), tensor(law.swing)
-            self.extra = tensor(law.extra_us / max_unit(layer.spec))
+            self.cells = tensor(prepared.cells * law.row_keep[:, None], self.exact)
+            if prepared.cubic is not None:
+                self.cubic = tensor(prepared.cubic * law.row_keep[:, None], self.exact)
+            self.fall, self.rise, self.swing = (tensor(v, self.exact) for v in (law.fall, law.rise, law.swing))
+            self.extra = tensor(law.extra_us / max_unit(layer.spec), self.exact)
         else:
-            self._kernel()
+            self._kernels()
         self.plane_weights = tensor(np.array([p.weight for p in layer.planes]))
         correction, unit = tile.correction, 2.0**tile.correction.shift  # doubles hold all of it exactly
         self.gain, self.start = (
@@ -137,29 +146,34 @@ class _TileOnDevice:
         self.per_input = tensor(correction.input_gain / unit, torch.float64)
         self.counts_inputs = bool(correction.input_gain.any())
 
-    def _kernel(self) -> None:
-        """The tile as a convolution over the channels that it touches, and another of ones that counts Σ u."""
-        window, order = self.window, self.prepared.order
+    def _kernels(self) -> None:
+        """The tile as a convolution over the channels that it touches, one for cubes of units where there are
+        any, and another of ones that counts Σ u."""
+        window, order, device = self.window, self.prepared.order, self.layer.device
         size = window.kernel[0] * window.kernel[1]
         first, last = int(order.min()) // size, int(order.max()) // size + 1
-        weights = torch.zeros((self.conversions, (last - first) * size), device=self.layer.device)
-        at = torch.as_tensor(order - first * size, device=self.layer.device)
-        weights[:, at] = self.cells.T
-        ones = torch.zeros((1, (last - first) * size), device=self.layer.device)
-        ones[:, at] = 1.0
-        shape = (-1, last - first, *window.kernel)
+        at = torch.as_tensor(order - first * size, device=device)
+
+        def kernel(rows: torch.Tensor) -> torch.Tensor:
+            weights = torch.zeros((rows.shape[1], (last - first) * size), device=device, dtype=rows.dtype)
+            weights[:, at] = rows.T
+            shaped = weights.reshape(-1, last - first, *window.kernel)
+            return shaped.contiguous(memory_format=torch.channels_last)
+
         self.channels = slice(first, last)
-        self.kernel = weights.reshape(shape).contiguous(memory_format=torch.channels_last)
-        self.whole = bool(ones.all())
-        self.ones = ones.reshape(shape).contiguous(memory_format=torch.channels_last)
+        self.kernel = kernel(self.cells)
+        self.cubic_kernel = None if self.cubic is None else kernel(self.cubic)
+        self.ones = kernel(torch.ones((len(order), 1), device=device, dtype=self.exact))
+        self.whole = bool(self.ones.all())
 
     def add(self, driven: torch.Tensor, keys: NDArray[np.uint32], total: torch.Tensor) -> int:
         """Add level sums of a chunk to ``total`` (n, positions, layer outputs); give conversions at an end."""
         layer, tile = self.layer, self.prepared.tile
         if self.wired:
-            y, squares, counts = self._unfolded(_units(layer, driven))
+            parts = self._unfolded(_units(layer, driven))
         else:
-            y, squares, counts = self._convolved(_units(layer, driven[..., self.channels].contiguous()))
+            parts = self._convolved(_units(layer, driven[..., self.channels].contiguous()))
+        y, squares, counts = (part.to(torch.float32) for part in parts)
         if self.noisy:
             self._add_noise(y, squares, keys)
         low, high = layer.limits
@@ -186,15 +200,21 @@ class _TileOnDevice:
         total[:, :, tile.outputs.start : tile.outputs.stop].add_(levels, alpha=tile.multiplier)
         return ends
 
-    def _convolved(self, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Sums in codes (n · planes · positions, conversions) with their offset, Σ u² and Σ u of each row."""
-        window = self.window
+    def _driven(self, units: torch.Tensor) -> torch.Tensor:
+        """What rows get for whole units."""
+        return units.to(self.exact) if self.table is None else self.table[units.to(torch.int64)]
+
+    def _convolved(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Sums in codes (n · planes · positions, conversions) with their offset, Σ d² driven and Σ u of each row."""
+        window, part = self.window, self._driven(units)
 
         def convolved(x: torch.Tensor, kernel: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
             y = functional.conv2d(x, kernel, bias, window.stride, 0, window.dilation)
             return y.permute(0, 2, 3, 1).reshape(-1, len(kernel))
 
-        y = convolved(part, self.kernel, self.start_at)
+        y = convolved(part, self.kernel, self.start_at.to(self.exact))
+        if self.cubic_kernel is not None:
+            y += convolved(part**3, self.cubic_kernel)
         one_bit = (
             self.layer.spec.inputs.coding is not InputCoding.TERNARY and self.layer.spec.inputs.bits_per_cycle == 1
         )
@@ -202,15 +222,15 @@ class _TileOnDevice:
         def counted(x: torch.Tensor) -> torch.Tensor:
             return self._boxes(x) if self.whole else convolved(x, self.ones)
 
-        driven = counted(part) if self.noisy or self.counts_inputs else y[:, :1]
-        squares = driven if one_bit or not self.noisy else counted(part * part)
-        return y, squares, driven
+        counts = counted(units.to(self.exact)) if self.noisy or self.counts_inputs else y[:, :1]
+        squares = counts if one_bit or not self.noisy else counted(part * part)
+        return y, squares, counts
 
     def _boxes(self, x: torch.Tensor) -> torch.Tensor:
         """Sums of whole windows: over channels, then over kernel rows and columns, (places, 1)."""
         window = self.window
         pixels = x.permute(0, 2, 3, 1)
-        total = (pixels @ torch.ones(pixels.shape[3], device=x.device)).reshape(pixels.shape[:3])
+        total = (pixels @ torch.ones(pixels.shape[3], device=x.device, dtype=x.dtype)).reshape(pixels.shape[:3])
         for axis, count, step, gap, length in (
             (1, window.kernel[0], window.stride[0], window.dilation[0], window.out_height),
             (2, window.kernel[1], window.stride[1], window.dilation[1], window.out_width),
@@ -226,20 +246,26 @@ class _TileOnDevice:
     def _unfolded(self, units: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The same with wires, by matrix products."""
         window, prepared = self.window, self.prepared
-        x = functional.unfold(units, window.kernel, window.dilation, 0, window.stride)
-        order = torch.as_tensor(prepared.order, device=x.device)
-        x = x[:, order].transpose(1, 2).reshape(-1, len(order))
+        whole = functional.unfold(units, window.kernel, window.dilation, 0, window.stride)
+        order = torch.as_tensor(prepared.order, device=whole.device)
+        whole = whole[:, order].transpose(1, 2).reshape(-1, len(order))
+        x = self._driven(whole)
         # Σ_g factor_g D_g, regrouped by row: each row's current meets the factors of its segment and all later ones.
         driven, segments = x.abs(), self.fall.shape[1]
         padded = functional.pad(driven, (0, segments * SEGMENT_ROWS - x.shape[1]))
         counts = padded.reshape(-1, segments, SEGMENT_ROWS).sum(2).cumsum_(1).div_(max_unit(self.layer.spec))
-        n = counts[:, -1].round().to(torch.int64)
+        n = counts[:, -1].round().to(torch.int64).clamp_(max=len(self.fall) - 1)  # a driver may give too much
         factors = torch.addcmul(self.fall[n], self.rise[n], counts)
         beyond = factors.flip(1).cumsum(1).flip(1).repeat_interleave(SEGMENT_ROWS, 1)[:, : x.shape[1]]
         more = (driven @ self.extra).mul_(self.swing[n, None]).add_(1.0)
-        y = torch.addcmul(x @ self.cells, (x * beyond) @ self.cells, more, value=-1.0)
+        sums, lost = x @ self.cells, (x * beyond) @ self.cells
+        if self.cubic is not None:
+            cubes = x**3
+            sums += cubes @ self.cubic
+            lost += (cubes * beyond) @ self.cubic
+        y = torch.addcmul(sums, lost, more, value=-1.0)
         y += self.start_at
-        return y, (x * x).sum(1, keepdim=True), x.sum(1, keepdim=True)
+        return y, (x * x).sum(1, keepdim=True), whole.sum(1, keepdim=True)
 
     def _add_noise(self, y: torch.Tensor, squares: torch.Tensor, keys: NDArray[np.uint32]) -> None:
         """Add noise of each image from its own place in the pool; an image may need more than the pool holds."""

@@ -14,7 +14,9 @@ many cells falls anywhere between two codes; where nothing is driven it does not
 converter's own mean E₀ and variance V₀ at rest stand instead. INL is taken as its regression
 line over the sums that random inputs of the given ``activity`` make, the rest of it as noise.
 Wires: the static loss of each cell is folded into the product, the rest follows from the
-number of driven rows (``place_terms``).
+number of driven rows (``place_terms``). Where row drivers err (``cim.input_drive``) u_pr is what
+a row really gets, so code_r is no whole number (``FastLayer.product_inputs``); cubic cells
+(``cim.cell_iv``) add a second product, of Σ_p w_p u_pr³.
 
 Not seen: which plane of a sum saturates. ``level_sums`` returns the share of sums whose
 largest plane is expected beyond the scale, at one conversion each; where the exact simulator
@@ -31,12 +33,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import split_planes
+from cim.input_drive import InputDrive
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, PreparedTile, SimulatedTile, choose_engine
 from cim.spec import InputCoding, MacroSpec
 from cim.windows import Window
-from cim.wire_law import Wire
+from cim.wire_law import Wire, max_unit
 
 Floats = NDArray[np.float64]
 ACTIVITY = 0.2  # mean |unit| of a plane that INL lines and static wire losses are taken at
@@ -50,7 +52,8 @@ class TileMoments:
         mean     = P (1 − kw · terms.excess) − lean · terms.lean + constant + rest · terms.rest
         variance = read · terms.squares + floor + rest_variance · terms.rest2
 
-    with P = Σ_r codes_r cells_r, ``cells`` (rows, conversions) in the order of the tile's inputs.
+    with P = Σ_r codes_r cells_r, ``cells`` (rows, conversions) in the order of the tile's inputs, of cubic cells
+    (2 · rows, conversions), for ``FastLayer.product_inputs``.
     ``moves``: 1.0 where sums fall between codes (``moving_columns``).
     """
 
@@ -74,7 +77,7 @@ class PlaceTerms:
     ``squares`` Σ_p w_p² Σ_r u_pr²; ``rest``, ``rest2`` Σ w_p and Σ w_p² of planes that drive
     nothing; ``excess`` driven rows beyond the typical number, planes weighted as they are in
     a random sum; ``lean`` what an even column loses beyond that; ``peak`` the share of the
-    sum that its largest plane holds; ``driven`` the sum of the codes.
+    sum that its largest plane holds; ``driven`` the sum of the codes, whole ones always.
     """
 
     squares: NDArray[np.float32]
@@ -130,12 +133,17 @@ def tile_moments(
     weights: Floats,
     limits: tuple[int, int],
     activity: float,
+    whole: bool = True,
 ) -> TileMoments:
-    """The moments of one tile (see the module)."""
+    """The moments of one tile (see the module); ``whole``: rows are driven with whole units."""
     tile, rows = prepared.tile, len(prepared.order)
     back = np.argsort(prepared.order)
     reach = row_reach(prepared.gaps)[back]
     cells, variance = prepared.cells[back], prepared.mean_variance
+    parts = [cells]
+    if prepared.cubic is not None:
+        parts.append(prepared.cubic[back] * max_unit(spec) ** 2)
+        cells = parts[0] + parts[1]  # as they are read, for all but the products
     noise2 = tile.conversion_noise_codes**2
     middle = tile.offset_codes + activity * cells.sum(0)
     spread2 = activity * (1.0 - activity) * (cells**2).sum(0) + activity * rows * variance + noise2
@@ -143,8 +151,9 @@ def tile_moments(
     typical = activity * rows / (1.0 + prepared.bend * activity * rows)
     loss = prepared.wire / rows  # of a cell one pitch from the end, for each driven row
     kw = loss * reach.mean()
+    left = 1.0 - loss * typical * reach[:, None]
     scale = 1.0 + slope
-    moves = moving_columns(prepared, cells)
+    moves = moving_columns(prepared, cells) if whole and prepared.cubic is None else np.ones(cells.shape[1])
     rest, rest2 = at_rest(tile, limits)
     drive_constant = tile.offset_codes * scale + shift
     each = noise2 * scale**2 + moves / 12.0 + left2
@@ -152,7 +161,7 @@ def tile_moments(
     bare = replace(tile, halves_us=np.empty((2, 0, 0), np.float32))  # many chips stay in memory: keep no cell twice
     return TileMoments(
         tile=bare,
-        cells=cells * (1.0 - loss * typical * reach[:, None]) * scale,
+        cells=np.concatenate([part * left for part in parts]) * scale,
         kw=kw / (1.0 - np.minimum(kw * typical, 0.5)),
         lean=kw * cells.mean(0) * scale,
         constant=drive_constant * w1,
@@ -322,6 +331,7 @@ class FastLayer(LayerSimulator):
         input_signed: bool,
         read_noise: ReadNoise,
         wire: Wire,
+        drive: InputDrive | None = None,
         device: str = "cpu",
         engine: str | None = None,
         activity: float = ACTIVITY,
@@ -337,6 +347,7 @@ class FastLayer(LayerSimulator):
             input_signed=input_signed,
             read_noise=read_noise,
             wire=wire,
+            drive=drive,
             device=device,
             engine=engine or choose_engine(device),
         )
@@ -346,7 +357,9 @@ class FastLayer(LayerSimulator):
         low, high = self.limits
         self.sum_limits = (low * positive + high * negative, high * positive + low * negative)
         self.spread = plane_bytes()
-        moments = [tile_moments(spec, t, self.weights, self.limits, activity) for t in self.tiles]
+        self.tables = self._code_tables()
+        whole = self.drive is None
+        moments = [tile_moments(spec, t, self.weights, self.limits, activity, whole) for t in self.tiles]
         self._each = len(self.planes) * sum(len(t.wire) for t in self.tiles)
         self.tiles = []  # what the engine keeps is enough
         self._engine = self._make_engine(moments)
@@ -396,16 +409,38 @@ class FastLayer(LayerSimulator):
         """Largest magnitude of a driven code."""
         return 1 << (self.input_bits - (self.input_signed and not self.offset_inputs))
 
+    def _code_tables(self) -> NDArray[np.float32] | None:
+        """What cells are multiplied with for each driven code from the lowest on, (1 or 2, codes): Σ w u, and
+        Σ w u³ / U² for cubic cells. None where that is the codes alone."""
+        cubic = any(t.cubic is not None for t in self.tiles)
+        if self.drive is None and not cubic:
+            return None
+        below = self.driven_top if self.input_signed and not self.offset_inputs else 0
+        units = self.units(np.arange(-below, self.driven_top, dtype=np.int16)).astype(np.float64)
+        powers = [units, units**3 / max_unit(self.spec) ** 2][: 1 + cubic]
+        return np.stack([self.weights @ power for power in powers]).astype(np.float32)
+
+    def product_inputs(self, rows: NDArray[np.int16]) -> NDArray[np.int16] | NDArray[np.float32]:
+        """What ``TileMoments.cells`` are multiplied with for driven codes (places, rows): (places, len(cells)).
+
+        Example: units 1 and 3 driven as 1.1 and 3, code 13 = 3 · 4 + 1 of two planes of two bits: 13.1.
+        """
+        if self.tables is None:
+            return rows
+        at = rows + (self.tables.shape[1] - self.driven_top)
+        return np.concatenate([table[at] for table in self.tables], axis=1)
+
     def terms(self, rows: NDArray[np.int16], bend: float) -> PlaceTerms:
         """Terms of driven codes (places, rows), for any input coding."""
         sums, driven, squares = self.plane_sums(rows)
         typical = self.typical(rows.shape[1], bend)
         even = not self.spec.adc_signed
-        return place_terms(sums, driven, squares, self.weights, typical=typical, bend=bend, even=even)
+        terms = place_terms(sums, driven, squares, self.weights, typical=typical, bend=bend, even=even)
+        return terms if self.drive is None else replace(terms, driven=rows.sum(1, dtype=np.float32))
 
     def plane_sums(self, rows: NDArray[np.int16]) -> tuple[NDArray[np.float32], ...]:
         """Σ u, Σ |u| and Σ u² of each plane of driven codes (places, rows): (places, planes) each."""
-        units = split_planes(rows, self.spec.inputs, self.input_bits, self.input_signed).astype(np.float32)
+        units = self.units(rows)
         return tuple(np.ascontiguousarray(u.sum(2).T) for u in (units, np.abs(units), units**2))
 
     def typical(self, rows: int, bend: float) -> float:

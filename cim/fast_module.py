@@ -26,8 +26,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cim.calibration import CalibrationRecord, CellState
+from cim.cell_iv import unit_parts
 from cim.converters import input_planes, quantise_adc, split_planes, to_offset
 from cim.fast import row_reach
+from cim.input_drive import InputDrive, check_drive
 from cim.programming_law import law_at
 from cim.spec import MacroSpec, PairSubtraction, SignedInput
 from cim.tails import Law
@@ -62,8 +64,12 @@ class ArrayNoise:
     conversion_noise_codes: float
     wire: Wire
     bend: float = 0.0  # second order of the wires (``cim.wire_law.line_bend``)
+    drive: InputDrive | None = None  # what rows get for the units of a read of several bits
 
     def __post_init__(self) -> None:
+        check_drive(self.spec, self.drive)
+        if unit_parts(self.spec, np.zeros((2, 0, 0)))[1] is not None:
+            raise ValueError("training layers take cells at one voltage: not cubic ones under amplitudes")
         if not self.spec.paired or self.spec.pair_subtraction is not PairSubtraction.ANALOG:
             raise ValueError("training layers hold pairs of cells that are subtracted before the converter")
 
@@ -95,6 +101,7 @@ def array_noise(spec: MacroSpec, record: CalibrationRecord, age_s: float) -> Arr
         offset_se_codes=square_mean("offset_se"),
         conversion_noise_codes=square_mean("conversion_noise_codes"),
         wire=record.wire,
+        drive=record.drive,
         bend=line_bend(spec, np.full((2, spec.logical_rows, 1), levels.mean()), record.wire),
     )
 
@@ -185,7 +192,8 @@ class CimLayer(nn.Module):
         self.tile_rows = per_tile
         codes = np.arange(self.low, self.high + 1, dtype=np.int16)
         driven = to_offset(codes, input_bits) if input_signed and spec.inputs.signed is SignedInput.OFFSET else codes
-        units = split_planes(driven, spec.inputs, input_bits, input_signed).astype(np.float64)
+        self.units = split_planes(driven, spec.inputs, input_bits, input_signed)  # (planes, codes)
+        units = self.units.astype(np.float64)
         weights = np.array([p.weight for p in self.planes], np.float64)[:, None]
         self.register_buffer("squares", torch.as_tensor((weights**2 * units**2).sum(0), dtype=torch.float32), False)
         self.register_buffer("input_top", torch.zeros(()))
@@ -217,13 +225,26 @@ class CimLayer(nn.Module):
 
     # Errors
 
-    def held(self, levels: Tensor, mean_codes: Tensor, activity: float) -> tuple[Tensor, Tensor, Tensor]:
+    def given(self, codes: Tensor) -> Tensor:
+        """Codes as row drivers give them, Σ_p w_p d[u_p], errors times ``strength``; with the gradient of the codes."""
+        assert self.noise is not None
+        if self.noise.drive is None:
+            return codes
+        weights = np.array([p.weight for p in self.planes], np.float64)[:, None]
+        table = torch.as_tensor((weights * self.noise.drive.errors[self.units]).sum(0), dtype=codes.dtype)
+        return codes + self.strength * table.to(codes.device)[codes.detach().long() - self.low]
+
+    def held(
+        self, levels: Tensor, mean_codes: Tensor, activity: float, slope: float = 1.0, mean_extra: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """What ``chips`` virtual chips hold.
 
         Args:
             levels: (outputs, rows).
             mean_codes: (rows,) mean input code of each row, for the offset correction.
             activity: Σ |unit| / rows of a mean read, for the wires.
+            slope, mean_extra: of codes over given ones, and what rows get beyond their codes on average, (rows,):
+                calibration knows both.
 
         Returns:
             weights in levels (chips, outputs, rows), with the gradient of ``levels``; offsets
@@ -240,11 +261,13 @@ class CimLayer(nn.Module):
         gain = torch.where(gain > 0.5, gain.clamp(max=2.0), torch.ones_like(gain))
         gain = gain * (1.0 + self.strength * noise.gain_se * torch.randn_like(gain))
         lines = self._line_loss(plus + minus, activity) if noise.wire.ohm else torch.ones_like(real)
-        real = real * gain.unsqueeze(2) * lines
+        real = real * gain.unsqueeze(2) * lines * slope
         lsb = self.spec.lsb_us(self.range_code or 0) / step
         tiles, planes = self.tiles(whole.shape[2]), sum(p.weight for p in self.planes)
         spread = self.strength * noise.offset_se_codes * lsb * planes * math.sqrt(tiles)
         offset = ((whole - real) * mean_codes).sum(2) + spread * torch.randn_like(gain)
+        if mean_extra is not None:
+            offset = offset - (real * mean_extra).sum(2)
         variances = torch.as_tensor(noise.read_variance_us2, dtype=torch.float32, device=whole.device)
         plus_level, minus_level = (cell_levels(half.clamp_min(0.0), self.spec) for half in (whole, -whole))
         pair = variances[plus_level] + variances[minus_level]
@@ -294,6 +317,13 @@ class CimLayer(nn.Module):
                 error = quantise_adc(sums, lsb, spec.adc.bits, spec.adc_signed) * lsb - sums
                 errors[code] += float(((error**2).mean((1, 2)) * weight2).sum())
         return int(np.argmin(errors))
+
+    def _slope(self, codes: Tensor, given: Tensor) -> float:
+        """Slope of codes over what rows get for them."""
+        if given is codes:
+            return 1.0
+        codes, given = codes.detach(), given.detach()
+        return float((codes * given).sum() / (given * given).sum().clamp_min(1e-9))
 
     def _ready(self, vectors: Tensor, levels: Tensor) -> None:
         if self.range_code is None:
@@ -345,11 +375,15 @@ class CimConv2d(nn.Conv2d, CimLayer):
             windows = functional.unfold(codes[:4].detach(), kernel, 1, self.pad, self.step)
             self._ready(windows.transpose(1, 2).flatten(0, 1)[::7][:512], levels)
         squares = self.squares[codes.detach().long() - self.low]
+        given = self.given(codes)
         mean = codes.detach().mean((0, 2, 3)).repeat_interleave(kernel[0] * kernel[1])
+        extra = None
+        if given is not codes:
+            extra = (given - codes).detach().mean((0, 2, 3)).repeat_interleave(kernel[0] * kernel[1])
         activity = float(squares.mean()) / self.plane_squares
-        held, offset, read = self.held(levels, mean, activity)
+        held, offset, read = self.held(levels, mean, activity, self._slope(codes, given), extra)
         # Virtual chips side by side as groups of one convolution.
-        grouped = codes.view(self.chips, each, channels, *codes.shape[2:]).transpose(0, 1).flatten(1, 2)
+        grouped = given.view(self.chips, each, channels, *codes.shape[2:]).transpose(0, 1).flatten(1, 2)
         weight = held.flatten(0, 1).view(-1, *self.weight.shape[1:])
         y = functional.conv2d(grouped, weight, None, self.step, self.pad, groups=self.chips)
         y = y.view(each, self.chips, self.out_channels, *y.shape[2:]).transpose(0, 1)
@@ -392,8 +426,10 @@ class CimLinear(nn.Linear, CimLayer):
         self._ready(codes.detach()[:512], levels)
         squares = self.squares[codes.detach().long() - self.low]
         activity = float(squares.mean()) / self.plane_squares
-        held, offset, read = self.held(levels, codes.detach().mean(0), activity)
-        y = torch.bmm(codes.view(self.chips, each, -1), held.transpose(1, 2))
+        given = self.given(codes)
+        extra = None if given is codes else (given - codes).detach().mean(0)
+        held, offset, read = self.held(levels, codes.detach().mean(0), activity, self._slope(codes, given), extra)
+        y = torch.bmm(given.view(self.chips, each, -1), held.transpose(1, 2))
         with torch.no_grad():
             square_sum = squares.sum(1).view(self.chips, each, 1)
             variance = self.noise_variance(square_sum, read.unsqueeze(1), levels.shape[1])

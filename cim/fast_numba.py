@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CHUNK_VALUES = 1 << 18  # input values of the images that are taken at a time; fits the second-level cache
 SPARE = 15  # values that kernels may read beyond the last
+FRACTION_BITS = 6  # at most, of codes that are driven as no whole numbers
 _GROUP_WORD = 0x9E3779B9  # spreads group numbers over the first key word
 
 
@@ -105,7 +106,11 @@ class _Group:
         self.direct = layer.whole_channels(self.tiles[0])
         self.firsts = np.array([t.inputs.start // kernel for t in self.tiles])
         self.runs = kernel if self.direct else 1
-        self.lengths = np.array([len(t.inputs) // self.runs for t in self.tiles])
+        self.lengths = np.array([len(m.cells) // self.runs for m in moments])
+        # Steps in a driven code: 1 where codes are whole, else as many as 16 bits and FRACTION_BITS have room for.
+        self.fraction = 1
+        if layer.tables is not None:
+            self.fraction = 1 << min(FRACTION_BITS, int(np.log2(32767.0 / float(np.abs(layer.tables).max()))))
         # Halves that meet after the converter: the kernel gives sums of codes, the correction comes later.
         self.subtracts = conversions != len(self.outputs)
         group = group_moments(moments, codes=self.subtracts)
@@ -139,10 +144,12 @@ class _Group:
 
     def _packed(self, moments: TileMoments) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
         """Weights as the kernel reads them, flat, and the scale of each column."""
-        cells, conversions = moments.cells, self.conversions
+        cells, conversions, top = moments.cells / self.fraction, self.conversions, float(self.layer.driven_top)
+        if self.layer.tables is not None:
+            top = float(np.abs(self.layer.tables).max()) * self.fraction
         length = len(cells) // self.runs
         steps = -(-length // 2)
-        bound = np.abs(cells).sum(0) * self.layer.driven_top / (2**31 - 2**18)
+        bound = np.abs(cells).sum(0) * top / (2**31 - 2**18)
         scale = np.maximum(np.maximum(np.abs(cells).max(0) / 32767.0, bound), 1e-12)
         whole = np.rint(cells / scale).astype(np.int16).reshape(length, self.runs, conversions)
         whole = np.pad(whole, ((0, 2 * steps - length), (0, 0), (0, -conversions % LANES)))
@@ -219,9 +226,12 @@ class _Group:
         terms = np.zeros((many, counting.TERMS), np.float32)
         names = (found.squares, found.rest, found.rest2, found.excess, found.lean, found.peak, found.driven)
         terms[: maps.places, : len(names)] = np.stack(names, 1)
+        values = mine
+        if self.layer.tables is not None:
+            values = np.rint(self.layer.product_inputs(mine) * np.float32(self.fraction)).astype(np.int16)
         bases = np.zeros(maps.places + 8, np.int64)
-        bases[: maps.places] = np.arange(maps.places) * len(rows)
-        flat = np.append(mine.ravel(), np.zeros(SPARE, np.int16))
+        bases[: maps.places] = np.arange(maps.places) * values.shape[1]
+        flat: NDArray[np.int16] = np.append(values.ravel(), np.zeros(SPARE, np.int16))
         packed = np.ascontiguousarray(terms.reshape(-1, LANES, counting.TERMS).transpose(0, 2, 1))[None]
         return flat, bases, np.zeros((1, 1), np.int64), packed
 

@@ -109,7 +109,8 @@ class _Maps:
 class Planes:
     """What is driven in each plane: Σ u, Σ |u| and Σ u², (tiles, places, planes), and what planes at rest weigh.
 
-    ``rest``, ``rest2``: Σ w and Σ w² of planes that drive nothing, (tiles, places).
+    ``rest``, ``rest2``: Σ w and Σ w² of planes that drive nothing, (tiles, places). ``codes``: sums of the codes,
+    (tiles, places), where row drivers make them others than Σ w Σ u; else None.
     """
 
     sums: torch.Tensor
@@ -117,6 +118,10 @@ class Planes:
     squares: torch.Tensor
     rest: torch.Tensor
     rest2: torch.Tensor
+    codes: torch.Tensor | None = None
+
+    def code_sums(self, w: torch.Tensor) -> torch.Tensor:
+        return self.sums @ w if self.codes is None else self.codes
 
 
 class _Group:
@@ -173,7 +178,7 @@ class _Group:
         planes = self._planes(maps)
         y = self._mean(maps, planes)
         beyond = self._beyond(maps, planes) if look else 0
-        y.addmm_((torch.cat([planes.rest, planes.sums @ self.w]) if self.driven else planes.rest).T, self.rest)
+        y.addmm_((torch.cat([planes.rest, planes.code_sums(self.w)]) if self.driven else planes.rest).T, self.rest)
         spread = torch.addmm(self.floor, torch.cat([planes.rest2, planes.squares @ self.w2]).T, self.read)
         noise = self._noise(keys, y.shape[0], y.shape[1])
         y.addcmul_(spread.clamp_(min=0.0).sqrt_(), noise)
@@ -182,7 +187,7 @@ class _Group:
         y.round_()
         y = y[:, : len(self.outputs)] - y[:, len(self.outputs) :]
         gain, offset, input_gain = self.correction
-        codes = planes.sums[0] @ self.w
+        codes = planes.code_sums(self.w)[0]
         y = torch.addcmul(offset, y, gain).addmm_(codes[:, None], input_gain[None])
         return y.round_().mul_(self.tiles[0].multiplier), beyond
 
@@ -193,7 +198,8 @@ class _Group:
         low, high = self.layer.limits
         found = 0
         for t, (tile, cells) in enumerate(zip(self.tiles, self.cells, strict=True)):
-            y = torch.as_tensor(self._rows(maps, tile, places)).to(cells) @ cells * peak[t, :, None]
+            x = torch.as_tensor(self.layer.product_inputs(self._rows(maps, tile, places))).to(cells)
+            y = x @ cells * peak[t, :, None]
             found += int((y.abs_() >= (high + 0.5 if low < 0 else high)).sum())
         return found
 
@@ -213,23 +219,26 @@ class _Group:
         """Σ weights · code + bias, (places, conversions)."""
         window = self.layer.window
         if window is None or not self.direct:
-            x = (
-                maps.values[:, channels]
-                if self.direct
-                else torch.as_tensor(self._rows(maps, self.tiles[0])).to(weights)
-            )
+            x = maps.values[:, channels] if self.direct else self._gathered(maps).to(weights)
             return x @ weights if bias is None else torch.addmm(bias, x, weights)
         x = maps.values[:, channels].contiguous(memory_format=torch.channels_last)
         y = functional.conv2d(x, weights, bias, window.stride, 0, window.dilation)
         return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1])
 
+    def _gathered(self, maps: _Maps) -> torch.Tensor:
+        """What the cells of the tile are multiplied with, of all places."""
+        return torch.as_tensor(self.layer.product_inputs(self._rows(maps, self.tiles[0])))
+
     def _planes(self, maps: _Maps) -> Planes:
         if self.direct:
             channels = [(c.start, c.stop) for c in self.channels]
             return counted(place_counts(maps.driven, channels, self.layer.window), self.layer)
-        sums, driven, squares = self.layer.plane_sums(self._rows(maps, self.tiles[0]))
+        rows = self._rows(maps, self.tiles[0])
+        sums, driven, squares = self.layer.plane_sums(rows)
         w, resting = self.layer.weights, (driven == 0).astype(np.float64)
-        parts = (sums[None], driven[None], squares[None], (resting @ w)[None], (resting @ w**2)[None])
+        parts = [sums[None], driven[None], squares[None], (resting @ w)[None], (resting @ w**2)[None]]
+        if self.layer.drive is not None:
+            parts.append(rows.sum(1, dtype=np.float32)[None])
         return Planes(*(torch.as_tensor(p).to(self.layer.device, torch.float32) for p in parts))
 
     def _rows(self, maps: _Maps, tile: SimulatedTile, places: NDArray[np.int64] | None = None) -> NDArray[np.int16]:

@@ -128,9 +128,9 @@ class ColumnFit:
 
 
 def predicted_variance_us2(
-    spec: MacroSpec, halves_us: NDArray[np.floating], units: NDArray[np.integer], noise: ReadNoise
+    spec: MacroSpec, halves_us: NDArray[np.floating], units: NDArray[np.integer] | Floats, noise: ReadNoise
 ) -> Floats:
-    """Read variance of each conversion, Σ u² · read variance(G), (vectors, conversions)."""
+    """Read variance of each conversion, Σ u² · read variance(G), (vectors, conversions); u as driven."""
     plus, minus = noise.at(halves_us)
     if spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG:
         minus = -minus
@@ -151,7 +151,7 @@ class CellReadings:
     """Where predicted sums come from: units (vectors, rows) and the variance of each mean reading,
     (rows, conversions) µS² (of both cells of a pair subtracted before the converter)."""
 
-    units: NDArray[np.integer]
+    units: NDArray[np.integer] | Floats
     variance_us2: Floats
 
     @classmethod
@@ -159,7 +159,7 @@ class CellReadings:
         cls,
         spec: MacroSpec,
         halves_us: NDArray[np.floating],
-        units: NDArray[np.integer],
+        units: NDArray[np.integer] | Floats,
         noise: ReadNoise,
         reads: int,
     ) -> CellReadings:

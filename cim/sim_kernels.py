@@ -131,14 +131,15 @@ def unfold_rows(maps: Any, starts: Any, steps: Any, rows: Any) -> None:
 
 @njit(**_options)
 def convert_units(
-    units: Any, cells: Any, wires: Any, parameters: Any, curves: Any, inl: Any, inl_unit: Any, converter: Any,
-    weights: Any, keys: Any, sums: Any,
+    units: Any, cells: Any, cubic: Any, wires: Any, parameters: Any, curves: Any, inl: Any, inl_unit: Any,
+    converter: Any, weights: Any, keys: Any, sums: Any,
 ) -> float:  # fmt: skip
     """Shift-added codes of one tile; the places of all images one after the other.
 
     Args:
         units: float32 (planes, places, segments · 16), driven units.
         cells: float32 (segments · 16, blocks · 16).
+        cubic: what u³ is multiplied with, like ``cells``; None for linear cells.
         wires: (fall, rise, swing, extra, 1 / u_max): of ``cim.wire_segments``, float32, extra like ``cells``;
             None for no wires.
         parameters: float32 (PARAMETERS, blocks · 16).
@@ -177,7 +178,10 @@ def convert_units(
                 for s in range(segments):
                     for r in range(s * SEGMENT_ROWS, s * SEGMENT_ROWS + SEGMENT_ROWS):
                         u = units[plane, p, r]
-                        d = fma(load(cells, r * width + b * LANES), splat(u), d)
+                        g = load(cells, r * width + b * LANES)
+                        if cubic is not None:
+                            g = fma(load(cubic, r * width + b * LANES), splat(u * u), g)
+                        d = fma(g, splat(u), d)
                         if wires is not None:
                             extra = fma(load(wires[3], r * width + b * LANES), splat(abs(u)), extra)
                     if wires is not None:
@@ -204,7 +208,7 @@ def _factors_of(units: Any, wires: Any, factors: Any) -> Any:
         for r in range(s * SEGMENT_ROWS, s * SEGMENT_ROWS + SEGMENT_ROWS):
             count += abs(units[r]) * per_unit
         factors[s] = count
-    n = int(np.rint(count))
+    n = min(int(np.rint(count)), fall.shape[0] - 1)  # a row driver may give more than its full drive
     for s in range(factors.shape[0]):
         factors[s] = fall[n, s] + rise[n, s] * factors[s]
     return swing[n] * per_unit

@@ -6,7 +6,8 @@ Every plane of every input is one read. A read of a tile converts, for each colu
     σ²   = (gain / lsb)² · v · Σ u² + conversion_noise²,   v the column's mean read variance
     code = clip(⌊y + inl(y) + ½⌋)
 
-with the wire loss of ``cim.wire_law``; read noise of all cells of a column is one Gaussian,
+with u what a row is driven with (``cim.input_drive``) and G u becoming G₁ u + G₃ u³ for cubic cells whose inputs
+are voltages (``cim.cell_iv``), the wire loss of ``cim.wire_law``; read noise of all cells of a column is one Gaussian,
 new in every conversion, of the variance that so many driven cells of the column have on
 average (which cells are driven changes it by a few per cent from read to read). Codes are
 shift-added, pairs subtracted, corrected with the record's estimates and added over tiles: the integers that
@@ -24,10 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import tile_conversions
-from cim.converters import check_codes, code_limits, input_planes, to_offset
+from cim.cell_iv import line_halves_us, unit_parts
+from cim.converters import check_codes, code_limits, input_planes, split_planes, to_offset
 from cim.correction import Correction
 from cim.device import Columns
 from cim.encoding import tile_halves_us
+from cim.input_drive import InputDrive, check_drive, driven_units
 from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, PairSubtraction, SignedInput, WordLine
 from cim.windows import Window
@@ -127,13 +130,16 @@ class PreparedTile:
     """A tile in units of ADC codes, rows ordered along the line; what the engines take.
 
     ``cells`` float64 (rows, conversions), gain / lsb · G, on a binary grid so fine that a
-    single-precision sum over rows is exact (then no order of addition changes a bit);
+    single-precision sum over rows of whole units is exact (then no order of addition changes a bit);
+    ``cubic`` None, or what u³ is multiplied with (``cim.cell_iv.unit_parts``), like ``cells``, which then
+    are gain / lsb · G₁;
     ``variance`` float64 (rows, conversions), codes², of one read of each cell, and
     ``mean_variance`` of a column's cells: σ² = mean_variance · Σ u² + conversion_noise²;
     ``order`` (rows,) the unfolded input position of each row; ``gaps`` (rows,) pitches from each
     row to the next. Of the wires, the coarse law of ``cim.fast``: ``wire`` (conversions,) codes that a
     code of the converted sum and a driven unit lose per pitch, ``bend`` of ``cim.wire_law.line_bend``.
-    Exact engines take ``cim.wire_segments`` where ``wire`` is not zero.
+    Exact engines take ``cim.wire_segments`` where ``wire`` is not zero. ``tile`` holds the cells as they load the
+    lines: as they were given, but for lines that were taken into them and cubic cells (``line_halves_us``).
     """
 
     order: NDArray[np.int64]
@@ -143,6 +149,7 @@ class PreparedTile:
     wire: NDArray[np.float64]
     bend: float
     tile: SimulatedTile
+    cubic: NDArray[np.float64] | None = None
 
     @property
     def mean_variance(self) -> NDArray[np.float64]:
@@ -167,16 +174,23 @@ def prepare_tile(
     Where word lines drive rows, effective conductances take the place of the cells and no wire is left.
     """
     plus, minus = read_noise.at(tile.halves_us)
+    linear, cubic = unit_parts(spec, tile.halves_us)
     if spec.word_line is WordLine.ROW and wire.ohm != 0.0:
         effective = row_driven_halves_us(spec, tile.row0, tile.output0, tile.halves_us, wire)
-        fall = (effective / np.maximum(tile.halves_us, 1e-9)) ** 2
-        plus, minus = plus * fall[0], minus * fall[1]
+        left = effective / np.maximum(tile.halves_us, 1e-9)
+        plus, minus = plus * left[0] ** 2, minus * left[1] ** 2
+        if cubic is None:
+            linear = np.asarray(effective, np.float64)
+        else:
+            linear, cubic = linear * left, cubic * left
         tile, wire = replace(tile, halves_us=effective), Wire(0.0, 0.0, wire.end)
+    elif cubic is not None:
+        tile = replace(tile, halves_us=line_halves_us(spec, tile.halves_us))
     rows = len(tile.inputs)
     order, gaps = line_gaps(spec, tile.row0, rows, wire.end)
     per_us = tile.gain / spec.lsb_us(range_code)
     unit = max_unit(spec)
-    cells = conversion_cells(spec, tile.halves_us)[order] * per_us
+    cells = conversion_cells(spec, linear)[order] * per_us
     if spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG:
         minus = -minus  # currents are subtracted, variances add
     variance = conversion_cells(spec, np.stack([plus, minus]))[order] * per_us**2
@@ -188,6 +202,7 @@ def prepare_tile(
         wire=conversion_load(spec, tile.halves_us) * (wire.ohm * 1e-6 / unit),
         bend=line_bend(spec, tile.halves_us, wire, tile.row0),
         tile=tile,
+        cubic=None if cubic is None else conversion_cells(spec, cubic)[order] * per_us,
     )
 
 
@@ -196,6 +211,7 @@ class LayerSimulator:
 
     ``engine``: ``"numba"`` (default on the CPU when numba is installed) or ``"torch"``
     (any device). Each repeats its own bits from a key; the noise of the two differs.
+    ``drive`` is what rows get for the units of a read of several bits; None: the units themselves.
 
     Example: an ideal 128-row tile of ones, all inputs 1 → every level sum 128.
     """
@@ -213,9 +229,11 @@ class LayerSimulator:
         input_signed: bool,
         read_noise: ReadNoise,
         wire: Wire,
+        drive: InputDrive | None = None,
         device: str = "cpu",
         engine: str | None = None,
     ) -> None:
+        check_drive(spec, drive)
         if window is not None and window.rows != inputs:
             raise ValueError(f"a window of {window.rows} rows for a layer of {inputs} inputs")
         for tile in tiles:
@@ -225,6 +243,7 @@ class LayerSimulator:
                 raise ValueError(f"tile {tile.inputs} x {tile.outputs} in a layer of {inputs} x {outputs}")
         self.spec, self.window, self.inputs, self.outputs = spec, window, inputs, outputs
         self.input_bits, self.input_signed, self.wire = input_bits, input_signed, wire
+        self.drive = drive if drive is not None and drive.errors.any() else None  # without errors it is none
         self.planes = input_planes(spec.inputs, input_bits, input_signed)
         self.limits = code_limits(spec.adc.bits, spec.adc_signed)
         self.tiles = [prepare_tile(spec, tile, range_code, read_noise, wire) for tile in tiles]
@@ -273,8 +292,13 @@ class LayerSimulator:
         return self.input_signed and self.spec.inputs.signed is SignedInput.OFFSET
 
     def driven(self, codes: NDArray[np.int16]) -> NDArray[np.int16]:
-        """Codes as the word lines get them."""
+        """Codes as the row drivers get them."""
         return to_offset(codes, self.input_bits) if self.offset_inputs else codes
+
+    def units(self, driven: NDArray[np.int16]) -> NDArray[np.float32]:
+        """What rows are driven with in each plane, of driven codes (…, rows): (planes, …, rows)."""
+        units = split_planes(driven, self.spec.inputs, self.input_bits, self.input_signed)
+        return driven_units(units, self.drive).astype(np.float32)
 
 
 def choose_engine(device: str) -> str:

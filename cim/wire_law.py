@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.cell_iv import line_halves_us, unit_parts
 from cim.spec import Encoding, InputCoding, MacroSpec, PairSubtraction
 
 Floats = NDArray[np.float64]
@@ -229,44 +230,56 @@ def wired_sums_us(
     spec: MacroSpec,
     row0: int,
     halves_us: NDArray[np.floating],
-    units: NDArray[np.integer],
+    units: NDArray[np.integer] | Floats,
     wire: Wire,
     group: int = GROUP,
     mean_load: bool = False,
 ) -> Floats:
     """Converted sums of reads with wires by the law, (vectors, conversions) µS times unit.
 
+    Cubic cells (``cim.cell_iv``) load the lines as they do on average.
+
     Args:
-        units: input units driven in one read, (vectors, rows).
+        units: what rows are driven with in one read, (vectors, rows).
         group: rows whose sums are formed at once.
         mean_load: take for T_g what the n_g driven rows of the group hang on the column on average,
             ``load_us`` · n_g: needs no sums of loads. Coarser.
     """
-    cells = conversion_cells(spec, halves_us)
+    linear, cubic = unit_parts(spec, halves_us)
+    cells, bent = conversion_cells(spec, linear), None if cubic is None else conversion_cells(spec, cubic)
     u = np.asarray(units, np.float64)
     if wire.ohm == 0.0:
-        return np.asarray(u @ cells)
-    table = wire_table(spec, row0, halves_us, wire, group)
+        return np.asarray(u @ cells if bent is None else u @ cells + u**3 @ bent)
+    loads_us = line_halves_us(spec, halves_us)
+    table = wire_table(spec, row0, loads_us, wire, group)
     u = u[:, table.order]
-    n = np.rint(np.abs(u).sum(1) / max_unit(spec)).astype(np.int64)
-    load = conversion_line(spec, halves_us).load_us[table.order] * table.row_load[:, None]
+    n = np.minimum(np.rint(np.abs(u).sum(1) / max_unit(spec)).astype(np.int64), u.shape[1])
+    load = conversion_line(spec, loads_us).load_us[table.order] * table.row_load[:, None]
     cells = cells[table.order] * table.row_keep[:, None]
+    own = table.own and bent is None  # the load is the converted sum itself
+
+    def sums(rows: slice) -> Floats:
+        part = u[:, rows] @ cells[rows]
+        if bent is not None:
+            part += u[:, rows] ** 3 @ (bent[table.order[rows]] * table.row_keep[rows, None])
+        return np.asarray(part)
+
     d, t, q = (np.zeros((len(u), cells.shape[1])) for _ in range(3))
     for g in range(table.keep.shape[1]):
         rows = slice(g * group, (g + 1) * group)
-        if mean_load and not table.own:
+        if mean_load and not own:
             driven = np.abs(u[:, rows]).sum(1)[:, None]
             t += table.load_keep[n, g, None] * (driven * table.load_us) - table.load_mean[n, g, None]
-            d += table.keep[n, g, None] * (u[:, rows] @ cells[rows])
+            d += table.keep[n, g, None] * sums(rows)
             q += table.drop[n, g, None] * d * t
             continue
         t += table.load_keep[n, g, None] * (np.abs(u[:, rows]) @ load[rows]) - table.load_mean[n, g, None]
-        if table.own:
+        if own:
             q += table.drop[n, g, None] * t * t
         else:
-            d += table.keep[n, g, None] * (u[:, rows] @ cells[rows])
+            d += table.keep[n, g, None] * sums(rows)
             q += table.drop[n, g, None] * d * t
-    return np.asarray(table.base[n, None] + t - q if table.own else d - table.share * q)
+    return np.asarray(table.base[n, None] + t - q if own else d - table.share * q)
 
 
 def wire_loss_us(

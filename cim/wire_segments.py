@@ -121,20 +121,20 @@ def segment_sums_us(
     row0: int,
     halves_us: NDArray[np.floating],
     cells_us: Floats,
-    units: NDArray[np.integer],
+    units: NDArray[np.integer] | Floats,
     wire: Wire,
     group: int = SEGMENT_ROWS,
 ) -> Floats:
     """Converted sums of reads by the law, (vectors, conversions) µS times unit; what the engines are tested against.
 
     Args:
-        cells_us: ``cim.wire_law.conversion_cells``; ``units`` (vectors, rows) of one read.
+        cells_us: ``cim.wire_law.conversion_cells``; ``units`` (vectors, rows) driven in one read.
     """
     law = segment_law(spec, row0, halves_us, wire, group)
     order, _ = line_gaps(spec, row0, len(cells_us), wire.end)
     u = np.asarray(units, np.float64)[:, order]
     driven = np.abs(u) / max_unit(spec)
-    n = np.rint(driven.sum(1)).astype(np.int64)
+    n = np.minimum(np.rint(driven.sum(1)).astype(np.int64), u.shape[1])
     cells = cells_us[order] * law.row_keep[:, None]
     d, loss, count = np.zeros((len(u), cells.shape[1])), np.zeros((len(u), cells.shape[1])), np.zeros(len(u))
     for g in range(law.segments):

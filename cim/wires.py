@@ -19,10 +19,13 @@ Ohms are per cell pitch. A line's end lies one pitch beyond its last cell.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from cim.cell_iv import unit_parts
 from cim.encoding import cell_lines, tile_halves_us
 from cim.spec import Encoding, MacroSpec, PairSubtraction, WordLine
 from cim.wire_law import Wire, WireEnd, conversion_cells, line_gaps, max_unit, wired_sums_us
@@ -223,43 +226,53 @@ def gated_sums_us(
     spec: MacroSpec,
     row0: int,
     halves_us: NDArray[np.floating],
-    units: NDArray[np.integer],
+    units: NDArray[np.integer] | Floats,
     wire: Wire,
     *,
     source_opposite: bool = False,
 ) -> Floats:
     """Converted sums of reads of a gated tile, exact: (vectors, conversions) µS times unit, raw order.
 
-    A unit is a share |u| / u_max of the time (or of the conductance) that a cell conducts.
+    A unit is a share |u| / u_max of the time (or of the conductance) that a cell conducts; cubic cells
+    (``cim.cell_iv.unit_parts``) conduct, and load, accordingly.
 
     Args:
         halves_us: (2, rows, outputs) µS; the rest of the column is not driven.
         units: (vectors, rows).
         source_opposite: source lines end beyond the other end of the array (the law takes the same end).
     """
-    plus, minus = np.asarray(halves_us, np.float64)
-    order, gaps = line_gaps(spec, row0, len(plus), wire.end)
+    linear, cubic = unit_parts(spec, halves_us)
+    order, gaps = line_gaps(spec, row0, linear.shape[1], wire.end)
     unit = max_unit(spec)
     drive = np.asarray(units, np.float64)[:, order] / unit
     signed = bool((drive < 0).any())
     lead = spec.rows + 1.0 - float(gaps.sum()) if source_opposite else None
 
-    def column(load: Floats, net: Floats | None = None) -> Floats:
-        """Ladders of one line per column of ``load`` (rows, lines), some vectors at a time to stay in the cache."""
+    def driven(u: Floats, cells: Callable[[Floats], Floats]) -> Floats:
+        """Currents of the rows, (vectors, lines, rows): each line's ``cells`` (rows, lines) at u (rows, vectors, 1)."""
+        sums = u * cells(linear)[order, None]
+        if cubic is not None:
+            sums = sums + (unit * unit) * u**3 * cells(cubic)[order, None]
+        return np.moveaxis(sums, 0, -1)
+
+    def column(load: Callable[[Floats], Floats], net: Callable[[Floats], Floats] | None = None) -> Floats:
+        """Ladders of one line per column of ``load`` (rows, lines), some vectors at a time to stay in the cache.
+
+        Load and net drive are taken out of halves (2, rows, outputs)."""
         net = load if net is None and signed else net
         parts = []
         for first in range(0, len(drive), VECTORS):
             u = drive[first : first + VECTORS].T[:, :, None]
-            up = np.moveaxis(np.abs(u) * load[order, None], 0, -1)
-            down = None if net is None else np.moveaxis(u * net[order, None], 0, -1)
+            up = driven(np.abs(u), load)
+            down = None if net is None else driven(u, net)
             parts.append(ladder_sums(up, down, gaps, wire.ohm, wire.ohm, lead))
         return unit * np.concatenate(parts)
 
     if spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG:
         if spec.encoding is Encoding.ROW_PAIRS:  # one line carries the difference
-            return column(plus + minus, plus - minus)
-        return column(plus) - column(minus)
-    return column(conversion_cells(spec, halves_us))
+            return column(lambda halves: halves[0] + halves[1], lambda halves: halves[0] - halves[1])
+        return column(lambda halves: halves[0]) - column(lambda halves: halves[1])
+    return column(lambda halves: conversion_cells(spec, halves))
 
 
 def row_driven_halves_us(
@@ -289,12 +302,17 @@ def converted_sums_us(
     spec: MacroSpec,
     row0: int,
     halves_us: NDArray[np.floating],
-    units: NDArray[np.integer],
+    units: NDArray[np.integer] | Floats,
     wire: Wire,
     output0: int = 0,
 ) -> Floats:
     """What the simulator believes is converted: the law for gated arrays, the exact matrix for row-driven ones."""
     if spec.word_line is WordLine.GATE:
         return wired_sums_us(spec, row0, halves_us, units, wire)
+    u = np.asarray(units, np.float64)
     effective = row_driven_halves_us(spec, row0, output0, halves_us, wire)
-    return np.asarray(np.asarray(units, np.float64) @ conversion_cells(spec, effective))
+    linear, cubic = unit_parts(spec, halves_us)
+    if cubic is None:
+        return np.asarray(u @ conversion_cells(spec, effective))
+    left = effective / np.maximum(halves_us, 1e-9)  # of each cell's current
+    return np.asarray(u @ conversion_cells(spec, linear * left) + u**3 @ conversion_cells(spec, cubic * left))

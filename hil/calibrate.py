@@ -2,7 +2,7 @@
 
 Only what can be told apart through the chip's own read path is reported (``GainKnown``). What is
 measured, and in which order, is in ``hil.calibration_steps``; how much, in ``hil.calibration_plan``;
-the measurements themselves in ``hil.probes``; the estimators in ``cim.fit``, ``cim.fit_wire``,
+the measurements themselves in ``hil.probes``; the estimators in ``cim.fit``, ``cim.fit_wire``, ``cim.fit_drive``,
 ``cim.fit_programming``, ``cim.fit_read_noise`` and ``cim.fit_temperature``.
 """
 
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from cim import fit
 from cim.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated
 from cim.converters import code_limits
+from cim.fit_drive import fit_drive, straight_drive
 from cim.fit_read_noise import fit_flicker
 from cim.fit_temperature import fit_conductance_per_k, fit_variance_per_k
+from cim.input_drive import InputDrive
 from cim.programming_law import ProgrammingLaw, law_at
 from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec
@@ -33,8 +35,10 @@ from hil.calibration_steps import Hot, Measured, Steps, first_of, good_targets, 
 from hil.calibration_store import StepStore
 from hil.driver import ChipDriver
 from hil.errors import Interrupted, MismatchError
+from hil.probes import Products
 from hil.watch import Watch
 
+DRIVE_TURNS = 2  # of wires and row drivers; another one moves a table by a hundredth of its errors
 WIRE_VECTORS = 640  # of the transfer's that the wires are fitted on too
 METHOD = "hil.calibrate 2.0"
 HELD_OUT = 4  # every fourth cell is kept from the law's fit, for the goodness
@@ -105,31 +109,21 @@ def make_record(
     noise = with_flicker(found.noise, found)
     law, distances, floor = fit_law(cells, noise, levels)
     aged = found.aged[-1]
-    wired = [
-        Columns.of(
-            spec,
-            joined(first_of(found.transfer[m], WIRE_VECTORS), found.blocks[m]),
-            aged[m].readings_us,
-            noise,
-            aged[m].reads,
-        )
-        for m in found.blocks
-    ]
-    wire = fit_wires(wired)
+    wire, drive = wires_and_drive(spec, found, noise)
     parts: dict[int, MacroCalibration] = {}
     finals, scores, checks = {}, [], []
     for done, m in enumerate(macros):
         watch.step(done, len(macros), f"fitting macro {m}")
-        columns = Columns.of(spec, found.transfer[m], aged[m].readings_us, noise, aged[m].reads)
+        columns = Columns.of(spec, found.transfer[m], aged[m].readings_us, noise, aged[m].reads, drive)
         finals[m] = columns.final(wire, found.small[m], found.idle[m])
         stuck_us = np.where(np.isin(states[m], STUCK), aged[m].readings_us, np.nan).astype(np.float32)
         parts[m] = finals[m].calibration(m, states[m], stuck_us, gain_known(spec))
         scores.append(columns.held_out_r2(finals[m], wire))
-        checks.append(NetworkCheck.of(spec, found.network[m], aged[m].readings_us, noise, finals[m], wire))
+        checks.append(NetworkCheck.of(spec, found.network[m], aged[m].readings_us, noise, finals[m], wire, drive))
     thermal: Thermal | None = None
     thermal_goodness: dict[str, float] = {}
     if found.hot is not None:
-        thermal, thermal_goodness = fit_thermal(found, found.hot, cells, law, noise, spec, finals, wire)
+        thermal, thermal_goodness = fit_thermal(found, found.hot, cells, law, noise, spec, finals, wire, drive)
     written = np.concatenate([good_targets(found, m) for m in macros])
     return CalibrationRecord(
         chip_name=about.name,
@@ -164,6 +158,7 @@ def make_record(
         },
         pulses=sum(found.pattern[m].pulses for m in macros) + found.stuck_pulses,
         thermal=thermal,
+        drive=drive,
         writes=write_statistics(
             written,
             np.concatenate([found.pattern[m].reached.ravel() for m in macros]),
@@ -171,6 +166,34 @@ def make_record(
             levels,
         ),
     )
+
+
+def wires_and_drive(spec: MacroSpec, found: Measured, noise: ReadNoise) -> tuple[Wire, InputDrive | None]:
+    """Wire resistance, and what row drivers give where a read takes several bits; each fitted with the other known."""
+    aged, macros = found.aged[-1], tuple(found.blocks)
+
+    def columns(products: Products, m: int, drive: InputDrive | None) -> Columns:
+        return Columns.of(spec, products, aged[m].readings_us, noise, aged[m].reads, drive)
+
+    def wired(drive: InputDrive | None) -> list[Columns]:
+        near = {m: joined(first_of(found.transfer[m], WIRE_VECTORS), found.blocks[m]) for m in macros}
+        return [columns(near[m], m, drive) for m in macros]
+
+    wire = fit_wires(wired(None))
+    if not found.steps:
+        return wire, None
+    drive = straight_drive(spec)
+    for turn in range(DRIVE_TURNS):
+        if turn:
+            wire = fit_wires(wired(drive), wire)
+        reads = [
+            columns(found.steps[m], m, drive).step_reads(
+                found.steps[m].inputs, columns(found.transfer[m], m, drive).final(wire), wire
+            )
+            for m in macros
+        ]
+        drive = fit_drive(drive, reads)
+    return wire, drive
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +284,7 @@ def fit_thermal(
     spec: MacroSpec,
     finals: dict[int, fit.ColumnFit],
     wire: Wire,
+    drive: InputDrive | None,
 ) -> tuple[Thermal, dict[str, float]]:
     """Temperature coefficients of cells, and how column gains changed with temperature."""
     macros, kelvin = tuple(hot.hot), hot.hot_c - hot.cold_c
@@ -275,7 +299,7 @@ def fit_thermal(
     changes, errors = [], []
     for m in macros:
         reading = hot.hot[m]
-        again = Columns.of(spec, hot.products[m], reading.readings_us, noise, reading.reads).final(wire)
+        again = Columns.of(spec, hot.products[m], reading.readings_us, noise, reading.reads, drive).final(wire)
         changes.append((again.gain / finals[m].gain - 1.0) / kelvin)
         errors.append(np.hypot(again.gain_se, finals[m].gain_se) / kelvin)
     change, error = fit.combine(np.concatenate(changes).tolist(), np.concatenate(errors).tolist())

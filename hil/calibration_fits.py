@@ -12,8 +12,10 @@ from cim import fit
 from cim.calibration import CellState, GainKnown
 from cim.converters import code_limits, conversions, input_planes, split_planes
 from cim.encoding import tile_halves_us
+from cim.fit_drive import StepReads
 from cim.fit_offset import idle_clipped, idle_noise, without_misfit, zero_input
 from cim.fit_wire import fit_wire
+from cim.input_drive import InputDrive, driven_units
 from cim.read_noise import ReadNoise
 from cim.spec import MacroSpec, ReadPath, WordLine
 from cim.wire_law import Wire, WireEnd
@@ -22,6 +24,7 @@ from hil.probes import Idle, NetworkProducts, Pattern, Products, Stuck
 
 STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)
 STUCK_MOVES = 0.08  # of the window: a cell that SET and RESET move less is stuck
+SLOPE_STEP = 0.1  # half of the distance in units over which a drive's slope is taken
 WIRE_DOUBT = 0.01  # of the resistance: no array is a perfect ladder of equal segments (assumed)
 HELD_OUT = 4  # every fourth vector is kept from the fits, for the goodness
 
@@ -65,7 +68,7 @@ class Columns:
 
     spec: MacroSpec
     halves_us: Floats
-    units: NDArray[np.int16]
+    units: NDArray[np.integer] | Floats  # what rows are driven with
     variance_us2: Floats
     codes: NDArray[np.int32]
     setup: fit.Converters
@@ -73,20 +76,27 @@ class Columns:
 
     @classmethod
     def of(
-        cls, spec: MacroSpec, products: Products, readings_us: NDArray[np.float32], noise: ReadNoise, reads: int
+        cls,
+        spec: MacroSpec,
+        products: Products,
+        readings_us: NDArray[np.float32],
+        noise: ReadNoise,
+        reads: int,
+        drive: InputDrive | None = None,
     ) -> Columns:
         halves = tile_halves_us(np.nan_to_num(readings_us), spec, 0, spec.logical_rows, 0, spec.outputs)
         adc = np.arange(conversions(spec, spec.outputs)) // spec.adc.shared_by
+        units = driven_units(products.inputs, drive)
         return cls(
             spec,
             np.asarray(halves, np.float64),
-            products.inputs,
-            fit.predicted_variance_us2(spec, halves, products.inputs, noise),
+            units,
+            fit.predicted_variance_us2(spec, halves, units, noise),
             products.codes,
             fit.Converters.of(
                 spec.lsb_us(products.range_code), spec.adc.bits, code_limits(spec.adc.bits, spec.adc_signed), adc
             ),
-            fit.CellReadings.of(spec, halves, products.inputs, noise, reads),
+            fit.CellReadings.of(spec, halves, units, noise, reads),
         )
 
     @property
@@ -160,6 +170,28 @@ class Columns:
             return found
         return replace(found, conversion_noise_codes=without_misfit(found.conversion_noise_codes, quiet))
 
+    def step_reads(self, inputs: NDArray[np.int16], final: fit.ColumnFit, wire: Wire) -> StepReads:
+        """What ``cim.fit_drive`` takes, of reads whose driven rows have one unit (``inputs``: the whole units)."""
+        on = inputs > 0
+        per_us, (low, high) = final.gain / self.setup.lsb_us, self.setup.limits
+        sums = self.sums_us(wire)
+        up, down = (replace(self, units=self.units + step * on).sums_us(wire) for step in (SLOPE_STEP, -SLOPE_STEP))
+        expected = final.expected_codes(sums, self.setup)
+        more = replace(wire, ohm=wire.ohm + wire.ohm_se)
+        variance = final.conversion_noise_codes**2 + fit.QUANTISATION
+        variance = variance + final.read_scale * per_us**2 * self.variance_us2
+        margin = fit.MARGIN_SIGMA * np.sqrt(variance) + 1.0
+        inside = (expected + margin < high) & ((expected - margin > low) | (low >= 0))
+        return StepReads(
+            inputs.max(1).astype(np.int64),
+            self.codes,
+            expected,
+            (up - down) * per_us / (2.0 * SLOPE_STEP),
+            final.expected_codes(self.sums_us(more), self.setup) - expected,
+            inside / variance,
+            self.setup.adc,
+        )
+
     def held_out_r2(self, final: fit.ColumnFit, wire: Wire) -> float:
         """R² of the vectors that the fit has not seen, unsaturated codes only."""
         part = self._kept(~self.fitted)
@@ -171,16 +203,18 @@ class Columns:
         return float(1.0 - np.square(rest).mean() / codes[inside].var())
 
 
-def fit_wires(columns: Sequence[Columns]) -> Wire:
+def fit_wires(columns: Sequence[Columns], guess: Wire | None = None) -> Wire:
     """Wire resistance from some macros, and the end of the array by which the columns leave.
 
-    The fast law, on one macro, chooses the end that fits and starts; the exact lines end.
+    The fast law, on one macro, chooses the end that fits and starts; the exact lines end. A ``guess``
+    takes its place.
     """
-    found = []
-    for end in WireEnd:
-        ohm, _, residual = columns[0].quick_wire(end)
-        found.append((residual, Wire(ohm, 0.0, end)))
-    _, guess = min(found, key=lambda f: f[0])
+    if guess is None:
+        found = []
+        for end in WireEnd:
+            ohm, _, residual = columns[0].quick_wire(end)
+            found.append((residual, Wire(ohm, 0.0, end)))
+        _, guess = min(found, key=lambda f: f[0])
     ohm, error = fit.combine(*zip(*[c.wire(guess) for c in columns], strict=True))
     return Wire(ohm, float(np.hypot(error, WIRE_DOUBT * ohm)), guess.end)
 
@@ -204,13 +238,14 @@ class NetworkCheck:
         noise: ReadNoise,
         final: fit.ColumnFit,
         wire: Wire,
+        drive: InputDrive | None = None,
     ) -> NetworkCheck:
         """Sums over planes, Σ weight · code, of each conversion, measured and predicted."""
         halves = np.asarray(
             tile_halves_us(np.nan_to_num(readings_us), spec, 0, spec.logical_rows, 0, spec.outputs), np.float64
         )
         bits = spec.inputs.bits
-        units = split_planes(products.inputs, spec.inputs, bits, False)
+        units = driven_units(split_planes(products.inputs, spec.inputs, bits, False), drive)
         limits = code_limits(spec.adc.bits, spec.adc_signed)
         lsb = spec.lsb_us(products.range_code)
         setup = fit.Converters(lsb, limits, final.adc)

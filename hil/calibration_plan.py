@@ -35,6 +35,7 @@ class Plan:
     wire_vectors: int
     wire_target_ohm: float
     real_vectors: int  # products with inputs like a network's
+    drive_subsets: int  # sets of rows driven alike with every unit, where a read takes several bits
 
     def reads(self, variance_us2: float) -> int:
         """Reads of each cell whose mean is known to ``reading_target_us``, within the budget."""
@@ -42,9 +43,9 @@ class Plan:
 
 
 PLANS = {
-    Budget.QUICK: Plan(32, 1, 8, 8, False, 2, (0.0,), 0.2, 64, 0.005, 1024, 1024, 256, 2, 128, 0.05, 64),
+    Budget.QUICK: Plan(32, 1, 8, 8, False, 2, (0.0,), 0.2, 64, 0.005, 1024, 1024, 256, 2, 128, 0.05, 64, 32),
     Budget.DEFAULT: Plan(
-        128, 3, 16, 8, True, 4, (0.0, 1.0, 10.0, 100.0), 0.12, 255, 0.003, 1024, 4096, 512, 3, 384, 0.02, 128
+        128, 3, 16, 8, True, 4, (0.0, 1.0, 10.0, 100.0), 0.12, 255, 0.003, 1024, 4096, 512, 3, 384, 0.02, 128, 96
     ),
     Budget.FULL: Plan(
         1024,
@@ -64,6 +65,7 @@ PLANS = {
         1024,
         0.01,
         1024,
+        256,
     ),
 }
 

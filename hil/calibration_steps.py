@@ -2,7 +2,8 @@
 
 Offsets with nothing driven; stuck cells; the test pattern and how writing went; its cells at
 log-spaced ages; repeated reads; the cells once more, averaged; ramps and random vectors; near
-and far rows; network-like vectors; and all that matters again at a second temperature.
+and far rows; each unit of a read of several bits; network-like vectors; and all that matters
+again at a second temperature.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from cim.calibration import CellState
 from cim.fit_cells import fit_read_variance
 from cim.read_noise import ReadNoise
+from cim.wire_law import max_unit
 from hil.calibration_fits import STUCK, Columns, merge_stuck, stuck_states
 from hil.calibration_plan import FIRST_AGE_S, Plan, Precision, later_ages
 from hil.calibration_store import StepStore
@@ -31,6 +33,7 @@ AFTER_WRITING = (
     "transfer",
     "small",
     "blocks",
+    "steps",
     "network",
     "hot",
 )  # need the pattern
@@ -58,6 +61,7 @@ class Measured:
     transfer: dict[int, Products] = field(default_factory=dict)
     small: dict[int, Products] = field(default_factory=dict)
     blocks: dict[int, Products] = field(default_factory=dict)
+    steps: dict[int, Products] = field(default_factory=dict)  # where a read takes several bits
     network: dict[int, NetworkProducts] = field(default_factory=dict)
     hot: Hot | None = None
     precision: list[Precision] = field(default_factory=list)
@@ -105,6 +109,7 @@ class Steps:
         self.probes.begin(38)
         found.small = self.store.step("small", Products, lambda: self.probes.small(self.plan.zero_vectors))
         self._wires(found)
+        self._drive(found)
         self.probes.begin(40)
         vectors = self.plan.real_vectors
         found.network = self.store.step("network", NetworkProducts, lambda: self.probes.network(vectors))
@@ -195,6 +200,13 @@ class Steps:
         some = self.macros[:: max(1, len(self.macros) // plan.wire_macros)][: plan.wire_macros]
         self.probes.begin(39)
         found.blocks = self.store.step("blocks", Products, lambda: self.probes.blocks(plan.wire_vectors, some))
+
+    def _drive(self, found: Measured) -> None:
+        """Rows at one unit all, with every unit in turn: only inputs of several bits a read have more than one."""
+        if max_unit(self.spec) > 1:
+            self.probes.begin(42)
+            some = tuple(found.blocks)
+            found.steps = self.store.step("steps", Products, lambda: self.probes.steps(self.plan.drive_subsets, some))
 
     def _hot(self, found: Measured, second_c: float) -> None:
         """Wait for the bench to reach the second temperature, reading cold cells on the way."""

@@ -24,7 +24,7 @@ from hil.data import Dataset
 from hil.infer import Corrections
 from hil.job import Deployment
 from hil.looks import Answers as RunAnswers
-from hil.parts import EVERYTHING, NOTHING, CellSteps, Part, with_parts
+from hil.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err, with_parts
 from hil.simulate import Drawn, VirtualChip, build_chip, in_threads
 from hil.watch import Watch
 from mapping.execute import IdealMultiply, run
@@ -41,8 +41,9 @@ OTHERS = {
     "read noise": Part.READ_NOISE,
     "ADC": Part.ADC,
     "IR drop": Part.IR_DROP,
-    "calibration error": Part.CALIBRATION,
 }
+INPUTS = {"inputs": Part.INPUTS}  # where they err
+LAST = {"calibration error": Part.CALIBRATION}
 
 Exact = Mapping[str, tuple[NDArray[np.int16], NDArray[np.int32]]]
 """Input codes and exact level sums of every layer for the images of the layer samples."""
@@ -73,6 +74,7 @@ def find_causes(
     """
     early_age_s = job.written.early_age_s if job.written else None
     players = {**(TOGETHER if early_age_s is None else PROGRAMMING), **OTHERS}
+    players |= {**(INPUTS if inputs_err(job.program.spec.macro, job.record) else {}), **LAST}
     game = Coalitions(job, early_age_s, min(CHIPS, job.options.virtual_chips))
     wanted = coalitions(list(players.values()))
     n = images_enough(job, answers, len(game.distinct(wanted)))
@@ -137,6 +139,8 @@ class Coalitions:
             absent |= Part.IR_DROP
         if not job.record.read_noise.variance_us2.any():
             absent |= Part.READ_NOISE
+        if not inputs_err(job.program.spec.macro, job.record):
+            absent |= Part.INPUTS
         self.present = EVERYTHING & ~absent
 
     def effective(self, parts: Part) -> Part:

@@ -152,6 +152,7 @@ def expected_sums(
         input_signed=group.input_signed,
         read_noise=ReadNoise(levels, np.zeros_like(levels), np.zeros_like(levels)),
         wire=Wire(record.wire.ohm, 0.0, record.wire.end),
+        drive=record.drive,
     )
     sums, _ = layer.level_sums(vectors, NoiseKey(0))
     return sums.astype(np.float64)

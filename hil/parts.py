@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord, MacroCalibration, nominal_macro
+from cim.cell_iv import unit_parts
 from cim.read_noise import ReadNoise
-from cim.spec import AdcSpec, MacroSpec
+from cim.spec import AdcSpec, CellIv, MacroSpec
 from cim.wire_law import max_unit
 from mapping.program import ConductanceProgram
 
@@ -34,6 +35,7 @@ class Part(enum.Flag):
     READ_NOISE = enum.auto()
     ADC = enum.auto()  # resolution, range, gain, offset, INL and noise of the converters
     IR_DROP = enum.auto()
+    INPUTS = enum.auto()  # inputs of several bits a read: row drivers, and cells at other voltages
     CALIBRATION = enum.auto()  # estimates and read-backs within their errors, instead of as they are
 
 
@@ -62,6 +64,9 @@ def with_parts(
         spec = exact_converters(program.spec.macro)
         program = dataclasses.replace(program, spec=dataclasses.replace(program.spec, macro=spec))
         macros = {m: _plain(spec, part) for m, part in macros.items()}
+    if Part.INPUTS not in parts:
+        macro = dataclasses.replace(program.spec.macro, cell_iv=CellIv.LINEAR, cell_iv_k_per_v2=())
+        program = dataclasses.replace(program, spec=dataclasses.replace(program.spec, macro=macro))
     if Part.CALIBRATION not in parts:
         macros = {m: _certain(part) for m, part in macros.items()}
     noise, wire = record.read_noise, record.wire
@@ -70,7 +75,13 @@ def with_parts(
         noise = ReadNoise(noise.levels_us, nothing, nothing)
     if Part.IR_DROP not in parts:
         wire = dataclasses.replace(wire, ohm=0.0, ohm_se=0.0)
-    return program, dataclasses.replace(record, macros=macros, read_noise=noise, wire=wire)
+    drive = record.drive if Part.INPUTS in parts else None
+    return program, dataclasses.replace(record, macros=macros, read_noise=noise, wire=wire, drive=drive)
+
+
+def inputs_err(spec: MacroSpec, record: CalibrationRecord) -> bool:
+    """Whether inputs have a part in the errors: a table of row drivers, or cells that see several voltages."""
+    return record.drive is not None or unit_parts(spec, np.zeros((2, 0, 0)))[1] is not None
 
 
 def _plain(spec: MacroSpec, part: MacroCalibration) -> MacroCalibration:

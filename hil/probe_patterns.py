@@ -10,6 +10,7 @@ from cim.spec import MacroSpec
 
 RAMP = 4  # every fourth vector belongs to a ramp
 BLOCKS = (8, 16, 32, 64)  # rows driven side by side, to tell wires
+STEP_SHARE = (0.15, 0.6)  # of every second row, driven alike to tell row drivers: full drive ends few scales
 
 
 def pattern_levels(spec: MacroSpec, rng: np.random.Generator) -> NDArray[np.int8]:
@@ -71,6 +72,20 @@ def block_vectors(spec: MacroSpec, count: int, rng: np.random.Generator) -> NDAr
     inside = (place >= first[:, None]) & (place < (first + length)[:, None])
     kind = rng.integers(0, 3, count)[:, None]  # even rows, odd rows, all
     return _coded(spec, inside & ((kind == 2) | (place % 2 == kind)), rng)
+
+
+def step_vectors(spec: MacroSpec, subsets: int, rng: np.random.Generator) -> NDArray[np.int16]:
+    """Input codes of one read, (subsets · largest unit, logical rows): the same rows at each unit from 1 on.
+
+    Every subset is a random share of the even rows or of the odd ones, so that sums reach both ends of the scale.
+    What is wrong about its cells or columns is common to all units.
+    """
+    rows, top = spec.logical_rows, (1 << spec.inputs.bits_per_cycle) - 1
+    parity = np.arange(subsets)[:, None] % 2
+    share = rng.uniform(*STEP_SHARE, (subsets, 1))
+    on = (rng.random((subsets, rows)) < share) & (np.arange(rows) % 2 == parity)
+    on[np.arange(subsets), np.arange(subsets) % 2 % rows] |= ~on.any(1)
+    return np.asarray(on[:, None, :] * np.arange(1, top + 1)[:, None], np.int16).reshape(-1, rows)
 
 
 def zero_vectors(spec: MacroSpec, count: int, rng: np.random.Generator) -> NDArray[np.int16]:

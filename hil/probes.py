@@ -17,6 +17,7 @@ from hil.probe_patterns import (
     network_vectors,
     pattern_levels,
     pattern_targets_us,
+    step_vectors,
     transfer_vectors,
     wide_range,
     zero_vectors,
@@ -198,6 +199,13 @@ class Probes:
         for macro in self._each("near and far rows", macros):
             inputs = block_vectors(spec, vectors, self.rng(macro, 2))
             found[macro] = self._multiply(macro, inputs, wide_range(spec))
+        return found
+
+    def steps(self, subsets: int, macros: tuple[int, ...]) -> dict[int, Products]:
+        """Raw codes of rows that are all driven alike, with every unit in turn."""
+        spec, found = self.spec.macro, {}
+        for macro in self._each("steps of the row drivers", macros):
+            found[macro] = self._multiply(macro, step_vectors(spec, subsets, self.rng(macro, 5)), wide_range(spec))
         return found
 
     def small(self, vectors: int) -> dict[int, Products]:

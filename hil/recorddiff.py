@@ -104,6 +104,7 @@ def diff_records(a: CalibrationRecord, b: CalibrationRecord) -> RecordDiff:
         if before != after and not close:
             facts.append((name.removesuffix("_c").removesuffix("_s").replace("_", " "), _short(before), _short(after)))
     changes = [*_laws(a.programming, b.programming), *_noises(a.read_noise, b.read_noise), *_scalars(a, b)]
+    changes += _drives(a, b)
     notes = []
     common = sorted(set(a.macros) & set(b.macros))
     comparable = [m for m in common if a.macros[m].cells.shape == b.macros[m].cells.shape]
@@ -202,6 +203,14 @@ def _noises(a: ReadNoise, b: ReadNoise) -> Iterator[Change]:
             change = _change(name, values[1] - values[0], errors[0], errors[1], "µS²")
             if change:
                 yield change
+
+
+def _drives(a: CalibrationRecord, b: CalibrationRecord) -> Iterator[Change]:
+    """Row drivers; the ends have no error."""
+    if a.drive and b.drive and a.drive.units.shape == b.drive.units.shape:
+        change = _change("row drivers", b.drive.units - a.drive.units, a.drive.units_se, b.drive.units_se, "steps")
+        if change:
+            yield change
 
 
 def _scalars(a: CalibrationRecord, b: CalibrationRecord) -> Iterator[Change]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord, CellState
+from cim.input_drive import InputDrive
 from cim.programming_law import law_at
 from cim.write_verify import WriteStatistics
 from hil.pageshell import columns, document, section, table
@@ -47,6 +48,9 @@ def record_page(record: CalibrationRecord) -> str:
         ),
         section("Read noise", plot("noise", "By level, with standard errors.", noise_figure(record))),
     ]
+    if record.drive is not None:
+        caption = "What a row gets for each unit of its input, less the line from zero to full drive."
+        sections.append(section("Row drivers", plot("drive", caption, drive_figure(record.drive))))
     if record.writes is not None:
         sections.append(
             section("Write-verify", plot("pulses", "Pulses that a cell took, by level.", pulses_figure(record.writes)))
@@ -164,6 +168,13 @@ def noise_figure(record: CalibrationRecord) -> Figure:
             data.append({**points, "error_y": bars, "name": name})
     y = axis("variance, µS²", rangemode="tozero")
     return figure(data, 280, x=axis("level, µS"), y=y, showlegend=True)
+
+
+def drive_figure(drive: InputDrive) -> Figure:
+    """Errors of the row drivers by unit, with standard errors."""
+    points = dots(range(len(drive.units)), drive.errors, "@measured", "unit %{x}: %{y:+.3f} steps", size=8)
+    bars = {"type": "data", "array": [float(e) for e in drive.units_se], "color": "@measured"}
+    return figure([{**points, "error_y": bars}], 280, x=axis("input unit"), y=axis("error, steps"))
 
 
 def pulses_figure(writes: WriteStatistics) -> Figure:

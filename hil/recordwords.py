@@ -28,6 +28,7 @@ def record_lines(record: CalibrationRecord) -> list[str]:
         f"read noise     {record.read_noise.variance_us2.mean():.2f} µS² a read",
         *_columns(record),
         f"wires          {record.wire.ohm:.2f} ± {record.wire.ohm_se:.2f} Ω a cell",
+        *_drive(record),
         *_fit(record),
         *([f"wear           {record.pulses} pulses"] if record.macros else []),
     ]
@@ -53,7 +54,8 @@ def show_lines(record: CalibrationRecord) -> list[str]:
             f"{100 * t.read_variance_per_k_se:.3f} % a kelvin",
             f"               relaxation {t.activation_ev:.3f} ± {t.activation_ev_se:.3f} eV",
         ]
-    return [*lines, *_law(record), *_noise(record), *_writes(record), *_macros(record), *_goodness(record)]
+    parts = (_law, _noise, _drive_table, _writes, _macros, _goodness)
+    return [*lines, *(line for part in parts for line in part(record))]
 
 
 def _who(record: CalibrationRecord) -> list[str]:
@@ -88,6 +90,16 @@ def _columns(record: CalibrationRecord) -> list[str]:
         f"column gain    {gain.mean():.4f} ± {gain.std():.4f}"
         + ("" if sense else "   (times that of the cell read path: only the product is seen)"),
         f"column offset  {offset.mean():+.2f} ± {offset.std():.2f} codes",
+    ]
+
+
+def _drive(record: CalibrationRecord) -> list[str]:
+    if record.drive is None:
+        return []
+    drive, worst = record.drive, int(np.abs(record.drive.errors).argmax())
+    return [
+        f"row drivers    {drive.errors[worst]:+.3f} ± {drive.units_se[worst]:.3f} steps at unit {worst} of "
+        f"{len(drive.units) - 1}, rms {np.sqrt(np.mean(drive.errors[1:-1] ** 2)):.3f} steps"
     ]
 
 
@@ -142,6 +154,15 @@ def _noise(record: CalibrationRecord) -> list[str]:
             f"{noise.flicker_us2[k]:>9.4f} ± {noise.flicker_se_us2[k]:.4f}"
             f"{noise.telegraph_share[k]:>8.1%} of {noise.telegraph_us[k]:.2f} µS"
         )
+    return lines
+
+
+def _drive_table(record: CalibrationRecord) -> list[str]:
+    if record.drive is None:
+        return []
+    lines = ["", "row drivers: what a row gets for each unit, less the line from zero to full drive, steps"]
+    for unit, (error, se) in enumerate(zip(record.drive.errors, record.drive.units_se, strict=True)):
+        lines.append(f"  {unit:>10} {error:>+8.4f} ± {se:.4f}")
     return lines
 
 
@@ -206,6 +227,7 @@ def record_json(record: CalibrationRecord) -> dict[str, Any]:
         "read_noise": plain(record.read_noise),
         "wire": plain(record.wire),
         "thermal": None if record.thermal is None else plain(record.thermal),
+        "drive": None if record.drive is None else plain(record.drive),
         "writes": None if record.writes is None else plain(record.writes),
         "macros": {
             str(n): {

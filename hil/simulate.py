@@ -223,7 +223,7 @@ def build_chip(
     device: str = "cpu",
     engine: str = "exact",
 ) -> VirtualChip:
-    """A virtual chip with these cells, converters and corrections; noise and wires are the record's."""
+    """A virtual chip with these cells, converters and corrections; noise, wires and row drivers are the record's."""
     layers = {
         step.name: tuple(
             layer_simulator(program, record, step.name, copy, drawn, device, engine) for copy in copies_of(step.group)
@@ -269,6 +269,7 @@ def layer_simulator(
         input_signed=group.input_signed,
         read_noise=record.read_noise,
         wire=record.wire,
+        drive=record.drive,
         device=device,
     )
 

@@ -102,7 +102,8 @@ def adapt(
         serial: of the chip; the program is refused on another.
 
     Raises:
-        CannotMap: the chip holds no pairs or has uneven levels, the program has copies or rounds, or is adapted already.
+        CannotMap: the chip holds no pairs or has uneven levels, or the program has copies or rounds
+            or is adapted already.
     """
     options, spec, chip = options or AdaptOptions(), program.spec.macro, program.spec.name
     if not spec.paired:
@@ -111,7 +112,7 @@ def adapt(
         raise CannotMap(f"{chip} has uneven levels: what a stuck cell lacks is no number of them", chip=chip)
     if program.rounds > 1 or any(m.group.copies > 1 for m in program.matrices):
         raise CannotMap(
-            "a program with copies or rounds is not adapted: one order of places would have to suit several sets of cells",
+            "a program with copies or rounds is not adapted: one order would have to suit several sets of cells",
             chip=chip,
             would_fit=("hil compile without --copies-budget and --rounds",),
         )

@@ -30,7 +30,7 @@ from mapping.program_records import Arrays, RecordError, check_program, from_rec
 
 FORMAT = "hil.program"
 VERSION = (1, 1)
-"""1.1: copies, rounds, cells and signs of tiles; orders and groups of layers; bits of layers; level values; adapted_to."""
+"""1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to."""
 MAX_FILE_BYTES = 1 << 30
 MAX_ELEMENTS = 1 << 28  # of all arrays together
 MAX_TEXT_BYTES = 1 << 24

@@ -14,6 +14,7 @@ from firmware_protocols.messages import TileAddress
 from hil.emulator.kernels import ANALOG_PAIR, LINES, PAIR_OF_CODES, PIECES, PLAIN, REFERENCE_CODE
 
 LANE_BITS = 6  # rows looked up together x bits of each
+SQUARE_STEPS = 256  # of Σ u² in one squared unit, at most, where units are no whole numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,13 @@ def build_tile(
     droop: float,
     crosstalk: float,
     read_variance_us2: float,
+    drive: NDArray[np.float64],
 ) -> TileArray:
     """Tables of one tile for one width of input.
 
     Args:
         cells_us: true conductances of the whole macro, (macro.rows, macro.columns).
+        drive: what a row really gets for each input unit from 0 on; one-bit reads are exact whatever it says.
 
     Raises:
         cim.encoding.TileOutOfMacro, cim.converters.CodeOutOfRange.
@@ -72,7 +75,7 @@ def build_tile(
     lanes = np.uint64(lane) * np.arange(len(weights), dtype=np.uint64)
     packed = np.bitwise_or.reduce(spread << lanes, axis=1)
 
-    units = np.array([0, 1, -1, 0]) if ternary else np.arange(1 << width)
+    units = np.array([0.0, 1.0, -1.0, 0.0]) if ternary else drive
     net, unsigned, modes = _lines(macro, _contributions_us(macro, cells_us, tile, units, crosstalk))
     top = float((1 << macro.inputs.bits_per_cycle) - 1)
     total = unsigned.sum(2, keepdims=True)
@@ -84,12 +87,14 @@ def build_tile(
     by_row = np.concatenate(columns, axis=2).astype(np.int32)
     lines = net.shape[2]
     middle = macro.levels_us[len(macro.levels_us) // 2]
+    room = 2.0**30 / (tile.rows * float(np.max(units**2)))
+    grain = 1 if np.all(units == np.rint(units)) else max(1, min(SQUARE_STEPS, int(room)))  # Σ u² in whole steps
     scalars = np.array(
         [
             1.0 / line_grid,
             1.0 / total_grid,
             droop / (macro.rows * macro.columns * middle * top),
-            read_variance_us2 * (1.0 + joined),
+            read_variance_us2 * (1.0 + joined) / grain,
             *_wire_pieces(macro, 2.0 * wire_ohm * 1e-6 / top),
         ],
         np.float32,
@@ -103,7 +108,7 @@ def build_tile(
         lanes=(lane, width),
         weights=weights,
         tables=_tables(by_row, groups, fields),
-        squares=(units[fields] ** 2).sum(1).astype(np.int32),
+        squares=np.rint((units[fields] ** 2).sum(1) * grain).astype(np.int32),
         shape=(lines if both_ways else 0, lines * (1 + both_ways) if droop > 0.0 else -1),
         modes=modes,
         units=scalars,
@@ -149,22 +154,26 @@ def _contributions_us(
     macro: MacroSpec,
     cells_us: NDArray[np.float32],
     tile: TileAddress,
-    units: NDArray[np.int64],
+    units: NDArray[np.float64],
     crosstalk: float = 0.0,
 ) -> NDArray[np.float64]:
     """What each cell adds for each input unit, µS times unit: (2, rows, units, outputs).
 
-    Linear cells G u; cubic ones G u (1 + k V²) with V = v_read u / u_max, k by conductance. With
-    crosstalk χ a column adds χ of the one before it, as far as the tile reads that too.
+    Cells add G u. Where the unit is a voltage, V = v_read u / u_max, cubic ones add
+
+        G u (1 + k V²) / (1 + k V_read²)
+
+    k by conductance: G is what the chip's own reads and verifies see, at the read voltage. Pulses all have
+    that voltage. With crosstalk χ a column adds χ of the one before it, as far as the tile reads that too.
     """
     g = tile_halves_us(cells_us, macro, tile.row0, tile.rows, tile.output0, tile.outputs).astype(np.float64)
     g[:, :, 1:] += crosstalk * g[:, :, :-1].copy()
-    u = units.astype(np.float64)[None, None, :, None]
-    if macro.cell_iv is CellIv.LINEAR:
+    u = units[None, None, :, None]
+    if macro.cell_iv is CellIv.LINEAR or macro.inputs.coding is not InputCoding.AMPLITUDE:
         return g[:, :, None, :] * u
     k = np.interp(g, macro.levels_us, macro.cell_iv_k_per_v2)[:, :, None, :]
     volts = macro.v_read_v * u / ((1 << macro.inputs.bits_per_cycle) - 1)
-    return g[:, :, None, :] * u * (1.0 + k * volts**2)
+    return g[:, :, None, :] * u * (1.0 + k * volts**2) / (1.0 + k * macro.v_read_v**2)
 
 
 def _lines(

@@ -31,8 +31,8 @@ class UnknownSampleKey(ValueError):
 class SampleParameters:
     """Section [sample] of a chip file: from which distributions a chip's truth is drawn.
 
-    Shares are of all cells. ``pulse_step_us = 0`` stands for a perfect write. The last three
-    need not be in the file: the bench heats a chip only when an address says so.
+    Shares are of all cells. ``pulse_step_us = 0`` stands for a perfect write. Those with a value
+    here need not be in the file: the bench heats a chip only when an address says so.
     """
 
     stuck_low_share: float
@@ -51,6 +51,7 @@ class SampleParameters:
     supply_droop: float  # loss when rows x columns cells of middle level are driven
     column_crosstalk: float  # share of the column beside it that a column picks up when both are read
     temperature_c: float
+    dac_inl: float = 0.0  # largest deviation of the row drivers from their line, steps; inputs of several bits a read
     heat_to_c: float = ROOM_C  # the bench changes to this temperature
     heat_after_s: float = 0.0  # at this chip time; 0 = never
     conductance_per_k: float = 5e-4  # relative change of every conductance, from room temperature (assumed)
@@ -149,13 +150,32 @@ def _draw_inl(largest: float, adcs: int, rng: np.random.Generator) -> NDArray[np
     return coefficients
 
 
+def draw_drive(steps: int, largest: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """What a row gets for each unit from 0 to ``steps``, (steps + 1,), in nominal steps.
+
+    A row driver adds up one element (or pulse) a step, each of its own size: the deviation from the line
+    through zero and full drive is a random walk that comes back to 0, scaled to ``largest``. The line's
+    slope is the read voltage's or the pulse's, and part of every current alike.
+    """
+    line = np.arange(steps + 1.0)
+    if largest == 0.0 or steps < 2:
+        return line
+    walk = np.append(0.0, np.cumsum(rng.standard_normal(steps)))
+    bridge = walk - walk[-1] * line / steps
+    return np.asarray(line + bridge * (largest / np.abs(bridge).max()))
+
+
 @dataclass(frozen=True, slots=True)
 class ChipSample:
-    """One chip's truth: the same for the same description, seed and overrides."""
+    """One chip's truth: the same for the same description, seed and overrides.
+
+    ``drive`` (largest unit + 1,): what a row gets for each unit; one reference serves all rows and macros.
+    """
 
     parameters: SampleParameters
     seed: int
     macros: tuple[MacroSample, ...]
+    drive: NDArray[np.float64]
 
     @classmethod
     def draw(cls, spec: ChipSpec, seed: int, overrides: Mapping[str, float] | None = None) -> ChipSample:
@@ -170,7 +190,10 @@ class ChipSample:
         for number in range(spec.macros):
             rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([tag, seed, number])))
             macros.append(MacroSample.draw(spec.macro, parameters, rng))
-        return cls(parameters, seed, tuple(macros))
+        drivers = int.from_bytes(hashlib.sha256(f"{TAG} row drivers of {spec.name}".encode()).digest()[:8], "little")
+        rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([drivers, seed])))
+        drive = draw_drive((1 << spec.macro.inputs.bits_per_cycle) - 1, parameters.dac_inl, rng)
+        return cls(parameters, seed, tuple(macros), drive)
 
 
 def conversion_columns(macro: MacroSpec, output0: int, outputs: int) -> NDArray[np.intp]:

@@ -12,6 +12,7 @@ import pytest
 from cim.calibration import CalibrationRecord, NotCalibrated, nominal_macro, tile_conversions
 from cim.calibration_file import NewerRecord, RecordFileError, load_record, save_record
 from cim.chipfile import load_chip
+from cim.input_drive import InputDrive
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
 from cim.spec import Encoding, PairSubtraction
@@ -19,7 +20,7 @@ from cim.temperature import Thermal
 from cim.wire_law import Wire, WireEnd
 from cim.write_verify import WriteStatistics
 
-SAMPLE = Path(__file__).parent / "calibration-1.0.h5"
+SAMPLES = {version: Path(__file__).parent / f"calibration-{version}.h5" for version in ("1.0", "1.1")}
 
 
 def small_record() -> CalibrationRecord:
@@ -89,21 +90,29 @@ def test_a_saved_record_comes_back_the_same(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["chip.cal.h5"]
 
 
-def test_the_sample_of_version_1_0_is_still_read() -> None:
-    same(small_record(), load_record(SAMPLE))
-
-
-def test_optional_parts_are_kept_when_there_and_absent_when_not(tmp_path: Path) -> None:
+def record_1_1() -> CalibrationRecord:
+    """All that version 1.1 could hold."""
     levels = np.array([2.0, 40.0])
     writes = WriteStatistics(
         levels, np.array([500, 480]), np.array([499, 470]), np.array([0.5, 0.99]), np.array([[3.0, 40.0], [2.0, 9.0]])
     )
-    full = replace(small_record(), thermal=Thermal(25.0, 5e-4, 1e-5), writes=writes)
+    return replace(small_record(), thermal=Thermal(25.0, 5e-4, 1e-5), writes=writes)
+
+
+def test_samples_of_earlier_versions_are_still_read() -> None:
+    same(small_record(), load_record(SAMPLES["1.0"]))
+    same(record_1_1(), load_record(SAMPLES["1.1"]))
+
+
+def test_optional_parts_are_kept_when_there_and_absent_when_not(tmp_path: Path) -> None:
+    drive = InputDrive(np.array([0.0, 1.1, 1.9, 3.0]), np.array([0.0, 0.01, 0.02, 0.0]))
+    full = replace(record_1_1(), drive=drive)
     save_record(full, tmp_path / "full.h5")
     same(full, load_record(tmp_path / "full.h5"))
     with h5py.File(tmp_path / "full.h5", "r+") as file:
         del file["thermal"]
         del file["writes"]
+        del file["drive"]
     same(small_record(), load_record(tmp_path / "full.h5"))
 
 
@@ -122,7 +131,7 @@ def test_a_newer_major_version_is_refused_with_both_versions(tmp_path: Path) -> 
     save_record(small_record(), path)
     with h5py.File(path, "r+") as file:
         file.attrs["version"] = "2.0"
-    with pytest.raises(NewerRecord, match=r"2\.0.*1\.1"):
+    with pytest.raises(NewerRecord, match=r"2\.0.*1\.2"):
         load_record(path)
 
 

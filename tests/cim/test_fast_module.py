@@ -18,9 +18,11 @@ from cim.device import Columns  # noqa: E402
 from cim.encoding import encode_tile  # noqa: E402
 from cim.fast import FastLayer  # noqa: E402
 from cim.fast_module import POINTS, ArrayNoise, CimConv2d, CimLinear, array_noise, error_quantiles, programmed_us  # noqa: E402
+from cim.input_drive import InputDrive  # noqa: E402
 from cim.programming_law import ProgrammingLaw  # noqa: E402
 from cim.read_noise import ReadNoise  # noqa: E402
 from cim.simulator import NoiseKey, simulated_tile  # noqa: E402
+from cim.spec import CellIv, InputCoding  # noqa: E402
 from cim.tails import Law, Tail  # noqa: E402
 from cim.windows import Window  # noqa: E402
 from cim.wire_law import Wire, wire_loss_us  # noqa: E402
@@ -216,3 +218,36 @@ def test_one_training_step_lowers_the_loss_and_touches_every_weight() -> None:
         optimiser.step()
         losses.append(loss.item())
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def test_row_drivers_that_err_are_in_the_sums_and_their_slope_in_the_correction() -> None:
+    """Σ levels · given, the columns' gains corrected for what rows get on average."""
+    torch.manual_seed(10)
+    spec = idealised(load_chip("a111")).macro
+    rng = np.random.default_rng(2)
+    units = np.arange(16.0) * 1.05
+    units[1:-1] += rng.uniform(-0.3, 0.3, 14)
+    units[-1] = 15.0
+    noise = noise_of(spec=spec, drive=InputDrive(units, np.zeros(16)))
+    layer = CimLinear(60, 5, spec=spec, bias=False, noise=noise)
+    layer.range_code = 0
+    codes = torch.randint(0, 256, (4000, 60)).float().requires_grad_()
+    levels = layer.levels(layer.level_scale())
+    found = layer._noisy(codes, levels)
+    whole = codes.detach().numpy().astype(int)
+    given = units[whole % 16] + 16 * units[whole // 16]
+    slope = (whole * given).sum() / (given * given).sum()
+    exact = (given * slope - (given * slope - whole).mean(0)) @ levels.detach().numpy().T
+    assert np.std(found.detach().numpy() - exact) < 7.0  # rounding of two planes, 4.6 codes
+    assert np.std((codes @ levels.T - found).detach().numpy()) > 20.0
+    found.sum().backward()
+    assert codes.grad is not None
+    np.testing.assert_allclose(codes.grad[0], slope * levels.detach().sum(0), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match="units 0 to 15"):
+        replace(noise, spec=LAB)
+    cubic = replace(
+        spec, cell_iv=CellIv.CUBIC, cell_iv_k_per_v2=(2.0,) * 8,
+        inputs=replace(spec.inputs, coding=InputCoding.AMPLITUDE),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="one voltage"):
+        replace(noise, spec=cubic)

@@ -11,8 +11,10 @@ import pytest
 
 from cim.chipfile import load_chip
 from cim.device import draw_programming
+from cim.input_drive import InputDrive
 from cim.read_back import estimate_cells
 from cim.read_noise import ReadNoise
+from cim.spec import CellIv, InputCoding
 from cim.tails import Tail
 from hil.agreement import AgreementReport, correct_answers
 from hil.calibrate import calibrate
@@ -23,7 +25,7 @@ from hil.deployment import DeployOptions, deploy_on
 from hil.emulator.chip import EmulatedChip
 from hil.job import READ_BEFORE, READ_EARLY, Deployment
 from hil.open import connect, open_chip
-from hil.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, with_parts
+from hil.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err, with_parts
 from hil.program import EarlyReads, program_chip, read_back
 from hil.runfile import read_run
 from hil.simulate import Drawn, build_chip
@@ -120,9 +122,24 @@ def test_parts_that_the_record_does_not_have_are_not_simulated(job: Deployment) 
     record = dataclasses.replace(job.record, wire=dataclasses.replace(job.record.wire, ohm=0.0))
     game = Coalitions(dataclasses.replace(job, record=record), 0.01, 1)
     wanted = coalitions([p for p in Part])
-    assert len(wanted) == 62
+    assert len(wanted) == 126
     assert len(game.distinct(wanted)) == 30
-    assert game.effective(Part.IR_DROP) == NOTHING
+    assert game.effective(Part.IR_DROP | Part.INPUTS) == NOTHING  # one-bit reads
+
+
+def test_inputs_have_a_part_where_they_err(job: Deployment) -> None:
+    """A table of row drivers or cells at several voltages; switched off, both are as the file's ideal."""
+    k = tuple(np.linspace(2.8, 1.0, len(job.program.spec.macro.levels_us)))
+    inputs = dataclasses.replace(job.program.spec.macro.inputs, coding=InputCoding.AMPLITUDE, bits_per_cycle=2)
+    cubic = dataclasses.replace(job.program.spec.macro, cell_iv=CellIv.CUBIC, cell_iv_k_per_v2=k, inputs=inputs)
+    program = dataclasses.replace(job.program, spec=dataclasses.replace(job.program.spec, macro=cubic))
+    record = dataclasses.replace(job.record, drive=InputDrive(np.array([0.0, 1.2, 2.1, 3.0]), np.zeros(4)))
+    assert not inputs_err(job.program.spec.macro, job.record)
+    assert inputs_err(cubic, job.record)
+    assert inputs_err(job.program.spec.macro, record)
+    with_all, without = with_parts(program, record, EVERYTHING), with_parts(program, record, EVERYTHING & ~Part.INPUTS)
+    assert (with_all[0].spec.macro, with_all[1].drive) == (cubic, record.drive)
+    assert not inputs_err(without[0].spec.macro, without[1])
 
 
 def test_readings_are_pulled_towards_what_writing_makes_likely(job: Deployment) -> None:

@@ -142,12 +142,13 @@ def reference_codes(
     macro, truth, p = chip.spec.macro, chip._sample.macros[tile.macro], chip._sample.parameters
     cells = chip._cells[tile.macro].conductance_us(chip._settled_ns)
     halves = tile_halves_us(cells, macro, tile.row0, tile.rows, tile.output0, tile.outputs).astype(np.float64)
-    u = split_planes(codes, macro.inputs, 8, False).astype(np.float64)
+    u = chip._sample.drive[split_planes(codes, macro.inputs, 8, False)]
     top = (1 << macro.inputs.bits_per_cycle) - 1
     if macro.cell_iv is CellIv.CUBIC:
         k = np.interp(halves, macro.levels_us, macro.cell_iv_k_per_v2)
         volts2 = (macro.v_read_v * u / top) ** 2
-        cell = [u[..., None] * h * (1 + kk * volts2[..., None]) for h, kk in zip(halves, k, strict=True)]
+        read = 1 + k * macro.v_read_v**2
+        cell = [u[..., None] * h * (1 + kk * volts2[..., None]) / r for h, kk, r in zip(halves, k, read, strict=True)]
     else:
         cell = [u[..., None] * h for h in halves]  # (planes, vectors, rows, outputs)
     piece = np.array([w[0] * 8 // macro.rows for w in macro.word_lines[tile.row0 : tile.row0 + tile.rows]])
@@ -185,7 +186,10 @@ def reference_codes(
 @pytest.mark.parametrize("name", ["lab-128", "a111"])
 @pytest.mark.parametrize("droop", [0.0, 0.5])
 @pytest.mark.parametrize("cubic", [False, True])
-def test_the_fused_kernel_agrees_with_the_physics_written_out_in_float64(name: str, droop: float, cubic: bool) -> None:
+@pytest.mark.parametrize("dac_inl", [0.0, 0.4])
+def test_the_fused_kernel_agrees_with_the_physics_written_out_in_float64(
+    name: str, droop: float, cubic: bool, dac_inl: float
+) -> None:
     spec = load_chip(name, macros=1)
     if cubic:
         k = tuple(np.linspace(2.0, 0.5, len(spec.macro.levels_us)))
@@ -193,7 +197,7 @@ def test_the_fused_kernel_agrees_with_the_physics_written_out_in_float64(name: s
         spec = dataclasses.replace(
             spec, macro=dataclasses.replace(spec.macro, cell_iv=CellIv.CUBIC, cell_iv_k_per_v2=k, inputs=inputs)
         )
-    chip = EmulatedChip(spec, 5, {"read_variance_us2": 0.0, "supply_droop": droop})
+    chip = EmulatedChip(spec, 5, {"read_variance_us2": 0.0, "supply_droop": droop, "dac_inl": dac_inl})
     tile = write_levels(chip, random_levels(chip, 120, 20), row0=5, output0=7)
     wait_s(chip, 3600.0)
     codes = np.random.default_rng(6).integers(0, 256, (30, 120))
@@ -314,7 +318,8 @@ def test_lines_of_the_emulated_chip_follow_the_exact_ladder() -> None:
     cells = chip._cells[0].conductance_us(chip._settled_ns)
     halves = tile_halves_us(cells, spec.macro, 0, 128, 0, 64)
     codes = np.random.default_rng(7).integers(0, 2, (200, 128)).astype(np.int16)
-    array = build_tile(spec.macro, cells, tile, 1, False, wire_ohm=2.0, droop=0.0, crosstalk=0.0, read_variance_us2=0.0)
+    array = build_tile(spec.macro, cells, tile, 1, False, wire_ohm=2.0, droop=0.0, crosstalk=0.0, read_variance_us2=0.0,
+                       drive=np.arange(2.0))  # fmt: skip
     fine = np.zeros((8, 64), np.float32)
     fine[0] = 1000.0  # steps of a thousandth of a microsiemens in place of codes
     raw, sums = np.zeros((200, 64), np.int32), np.zeros((200, 64), np.int32)

@@ -14,6 +14,7 @@ import pytest
 from cim.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.calibration_file import save_record
 from cim.chipfile import load_chip
+from cim.input_drive import InputDrive
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
 from cim.temperature import Thermal
@@ -92,6 +93,15 @@ def made(seed: int = 0, *, shift_us: float = 0.0, **changes: Any) -> Calibration
     return dataclasses.replace(record, **changes)
 
 
+def drive_of(seed: int, moved: float = 0.0) -> InputDrive:
+    """A table of nibbles, off by its errors; unit 7 moved."""
+    units, se = np.arange(16.0), np.full(16, 0.01)
+    units[1:-1] += 0.01 * np.random.default_rng(seed).standard_normal(14)
+    units[7] += moved
+    se[[0, -1]] = 0.0
+    return InputDrive(units, se)
+
+
 # --- words ------------------------------------------------------------------------------------
 
 
@@ -114,6 +124,30 @@ def test_show_says_every_number_with_its_error_and_where_it_is_from() -> None:
         *("99.40%", "98.70% to 99.72%", "120", "columns_r2", "median se", "1 h after programming"),
     ):
         assert word in text, (word, text)
+
+
+def test_row_drivers_are_said_where_they_were_measured() -> None:
+    record = made(drive=drive_of(1, 0.4))
+    assert re.search(
+        r"row drivers    \+0\.\d\d\d ± 0\.010 steps at unit 7 of 15, rms 0\.1", "\n".join(record_lines(record))
+    )
+    table = [line for line in show_lines(record) if re.fullmatch(r" +\d+ +[+-]0\.\d{4} ± 0\.0\d{3}", line)]
+    assert len(table) == 16
+    assert record_json(record)["drive"]["units"][15] == 15.0
+    assert "plot-drive" in record_page(record)
+    for text in ("\n".join(show_lines(made())), record_page(made())):
+        assert "row drivers" not in text.lower()
+    assert record_json(made())["drive"] is None
+
+
+def test_row_drivers_that_moved_are_a_change() -> None:
+    same = diff_records(made(1, drive=drive_of(1)), made(2, drive=drive_of(2)))
+    moved = diff_records(made(1, drive=drive_of(1)), made(2, drive=drive_of(2, 0.2)))
+    part = {c.part: c for c in same.changes}["row drivers"]
+    assert (part.count, part.changed) == (14, False)
+    part = {c.part: c for c in moved.changes}["row drivers"]
+    assert (part.beyond, part.changed, part.unit) == (1, True, "steps")
+    assert "row drivers" not in {c.part for c in diff_records(made(1), made(2, drive=drive_of(2))).changes}
 
 
 def test_a_record_of_cells_says_that_its_columns_are_nobodys() -> None:

@@ -249,7 +249,7 @@ def test_copies_that_do_not_hold_together_are_no_program() -> None:
     step = next(m for m in program.matrices if m.group.copies > 1)
     last = step.group.tiles[-1]
     for change, words in (
-        ({"levels": -last.levels - 1}, "another matrix in copy"),
+        ({"levels": -last.levels}, "another matrix in copy"),
         ({"copy": 900}, "copies for an output map"),
         ({"copy": -1}, "has a copy -1"),
         ({"round": 1}, "round"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,9 +14,13 @@ from cim.chipfile import chip_names, load_chip
 from cim.encoding import tile_halves_us
 from cim.spec import Encoding
 from mapping.place import LayerCopy, Placement, macros_needed, place
-from mapping.tile import MatrixShape, Piece, cut, digit, piece_levels, slices_needed, stretch
+from mapping.tile import Bundle, MatrixShape, Piece, cut, digit, piece_levels, slices_needed, stretch
 
 LAB = load_chip("lab-128")
+
+
+def alone(pieces: Sequence[Piece]) -> tuple[Bundle, ...]:
+    return tuple(Bundle((piece,)) for piece in pieces)
 
 
 def assembled(shape: MatrixShape, pieces: tuple[Piece, ...], weights: np.ndarray, max_level: int) -> np.ndarray:
@@ -72,7 +77,7 @@ def test_no_two_tiles_overlap_and_none_leaves_its_macro(sizes: list[tuple[int, i
     spec = dataclasses.replace(LAB, macros=macros)
     pieces = tuple(Piece(range(rows), range(outputs), 0) for rows, outputs in sizes)
     taken = np.zeros((len(pieces), 128, 64), np.int32)
-    (places,) = place([LayerCopy("layer", 0, pieces)], spec)
+    (places,) = place([LayerCopy("layer", 0, alone(pieces))], spec)
     for piece, at in zip(pieces, places, strict=True):
         rows, outputs = len(piece.inputs), len(piece.outputs)
         assert at.row0 + rows <= 128
@@ -124,7 +129,7 @@ def test_narrow_weights_are_stretched_over_the_cells() -> None:
 
 
 def test_one_tile_a_macro_while_there_are_enough_else_few_macros() -> None:
-    layer = LayerCopy("layer", 0, (Piece(range(32), range(16), 0),) * 16)
+    layer = LayerCopy("layer", 0, alone((Piece(range(32), range(16), 0),) * 16))
     (places,) = place([layer], dataclasses.replace(LAB, macros=16))
     assert [p.macro for p in places] == list(range(16))
     assert macros_needed(place([layer], dataclasses.replace(LAB, macros=15))) == 1
@@ -137,7 +142,7 @@ def test_placement_is_the_same_every_time() -> None:
     pieces = tuple(Piece(range(int(r)), range(int(o)), 0) for r, o in rng.integers(1, 64, (40, 2)))
     for name in ("lab-128", "a111"):
         spec = load_chip(name, macros=3)
-        assert place([LayerCopy("a", 0, pieces)], spec) == place([LayerCopy("a", 0, pieces)], spec)
+        assert place([LayerCopy("a", 0, alone(pieces))], spec) == place([LayerCopy("a", 0, alone(pieces))], spec)
 
 
 def test_an_offset_column_chip_keeps_its_reference_out_of_tiles() -> None:
