@@ -23,21 +23,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.workload import LayerWork, Workload
-from search.additive import AccuracyModel, fit_accuracy, kendall_tau, regret
+from search.accuracy import AdditiveAccuracy, fit_accuracy
+from search.additive import kendall_tau, regret
 from search.architecture import Architecture
 from search.baselines import evolution, random_search, top_k_search
 from search.candidate import CandidateCost
 from search.front import Front, non_dominated, volume
 from search.hardware import Measure, edp_model, explained
 from search.pareto import Caps, pareto_search
-from search.simulate import costs
+from search.simulate import Simulate, costs
 from search.space import Space
 from search.spacefile import load_space
 from search.target import ArraySize
 
 TABLE = Path("search") / "nas-bench-macro_cifar10.json.gz"
+ARRAY = ArraySize(128, 16)
 FLOOR = 80.0  # percent
-METHODS = ("pareto", "random", "paper", "lift", "ridge", "evolution")
+METHODS = ("pareto", "random", "paper", "frequency", "lift", "ridge", "evolution")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class ReferenceChip:
     macros: int = 1 << 20
     name: str = "reference"
     digest: str = "reference-1"
-    array: ArraySize = ArraySize(128, 16)
+    array: ArraySize = ARRAY
     input_bits: int = 8
     adc_bits: int = 8
     other_adc_bits: tuple[int, ...] = (8,)
@@ -59,7 +61,9 @@ class ReferenceChip:
     def cost(self, work: Workload, adc_bits: int) -> CandidateCost:
         layers = [self._layer(layer) for layer in work.layers if layer.kind.on_cells]
         energy_pj = math.fsum(layer[1] for layer in layers)
-        return CandidateCost(sum(layer[0] for layer in layers), energy_pj, sum(layer[2] for layer in layers), self.macros)
+        return CandidateCost(
+            sum(layer[0] for layer in layers), energy_pj, sum(layer[2] for layer in layers), self.macros
+        )
 
     def _layer(self, layer: LayerWork) -> tuple[float, float, int]:
         """Latency in ns, energy in pJ, arrays."""
@@ -93,18 +97,16 @@ class Tabular:
     def edp(self) -> NDArray[np.float64]:
         return np.array([cost.edp_mj_ms for cost in self.costs])
 
-    def simulate(self, macros: int, asked: list[int] | None = None):  # type: ignore[no-untyped-def]
-        """Costs by looking them up, on a chip of so many macros; ``asked`` collects how many."""
+    def simulate(self, macros: int) -> Simulate:
+        """Costs by looking them up, on a chip of so many macros."""
 
         def look(architectures: Sequence[Architecture]) -> list[CandidateCost]:
-            if asked is not None:
-                asked.append(len(architectures))
             found = [self.costs[self.index[a]] for a in architectures]
             return [CandidateCost(c.latency_ns, c.energy_pj, c.macros, macros) for c in found]
 
         return look
 
-    def model(self, samples: int, seed: int) -> AccuracyModel:
+    def model(self, samples: int, seed: int) -> AdditiveAccuracy:
         chosen = np.random.default_rng([seed, 1]).choice(len(self.genomes), samples, replace=False)
         return fit_accuracy(self.space.choices, self.genomes[chosen], self.accuracy[chosen])
 
@@ -139,7 +141,9 @@ def load_table(data: Path) -> Tabular:
     )
 
 
-def run_method(name: str, table: Tabular, accuracy: AccuracyModel, budget: int, seed: int, macros: int = 1 << 20) -> Front:
+def run_method(
+    name: str, table: Tabular, accuracy: AdditiveAccuracy, budget: int, seed: int, macros: int = 1 << 20
+) -> Front:
     ask = {"budget": budget, "seed": seed, "target": "reference", "caps": Caps(accuracy=FLOOR)}
     simulate = table.simulate(macros)
     match name:
@@ -192,9 +196,7 @@ def main() -> None:
     order = np.random.default_rng(0).permutation(len(table.genomes))
     some, rest = order[:128], order[half:]
     model = edp_model(table.space.choices, table.genomes[some], [table.costs[i] for i in some])
-    fits = {
-        n: round(float(np.mean([c.macros <= n for c in table.costs])), 3) for n in (256, 512, 1024, 2048)
-    }
+    fits = {n: round(float(np.mean([c.macros <= n for c in table.costs])), 3) for n in (256, 512, 1024, 2048)}
     print(json.dumps({
         "samples": given.samples, "budget": given.budget, "networks": given.networks, "seeds": given.seeds,
         "rank": {str(n): ranks(table, n, given.seeds) for n in sorted({16, 32, 64, 128, given.samples})},

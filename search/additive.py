@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from search.significance import Floats, Genomes, Significance, one_hot
 
-RATIOS = np.geomspace(1e-3, 1e2, 51)
+RATIOS = tuple(float(r) for r in np.geomspace(1e-3, 1e2, 51))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,34 +51,35 @@ def fit_additive(choices: Sequence[int], genomes: Genomes, values: Floats) -> Ad
     if len(y) < 2 or not np.isfinite(y).all():
         raise ValueError(f"{len(y)} values; an additive model needs at least 2, all finite")
     hot = one_hot(choices, np.asarray(genomes))
-    n = len(y)
-    gram = hot @ hot.T
-    best = max(RATIOS, key=lambda ratio: _log_evidence(gram, y, float(ratio)))
-    ratio = float(best)
-    kernel = gram / ratio + np.eye(n)  # covariance of y in units of σ²
-    inverse = np.linalg.inv(kernel)
-    ones = np.ones(n)
-    mean = float(ones @ inverse @ y / (ones @ inverse @ ones))
-    noise2 = float((y - mean) @ inverse @ (y - mean)) / max(n - 1, 1)
-    full = np.column_stack([ones, hot])
-    penalty = np.diag([0.0, *[ratio] * hot.shape[1]])
-    precision = np.linalg.inv(full.T @ full + penalty)
-    solved = precision @ full.T @ y
-    return AdditiveModel(
-        tuple(choices), float(solved[0]), solved[1:], noise2 * precision, float(np.sqrt(noise2)), ratio
-    )
+    ratio = max(RATIOS, key=Evidence(hot, y).at)
+    full = np.column_stack([np.ones(len(y)), hot])
+    inverse = np.linalg.inv(full.T @ full + np.diag([0.0, *[ratio] * hot.shape[1]]))
+    solved = inverse @ full.T @ y
+    rest = float((y - solved[0]) @ (y - full @ solved))  # (y − b)ᵀ (K / λ + 1)⁻¹ (y − b)
+    noise2 = max(rest, 0.0) / (len(y) - 1)
+    return AdditiveModel(tuple(choices), float(solved[0]), solved[1:], noise2 * inverse, float(np.sqrt(noise2)), ratio)
 
 
-def _log_evidence(gram: NDArray[np.float64], y: Floats, ratio: float) -> float:
-    """Log likelihood of y for a ratio, without constants; mean and σ² at their best (restricted likelihood)."""
-    n = len(y)
-    kernel = gram / ratio + np.eye(n)
-    _, log_det = np.linalg.slogdet(kernel)
-    inverse = np.linalg.inv(kernel)
-    ones = inverse.sum(0)
-    mean = float(ones @ y / ones.sum())
-    rest = float((y - mean) @ inverse @ (y - mean))
-    return -0.5 * ((n - 1) * np.log(max(rest, 1e-300)) + float(log_det) + np.log(ones.sum()))
+class Evidence:
+    """Log likelihood of y for a ratio, without constants; b and σ² at their best (restricted likelihood).
+
+    With the mean taken out and K = X Xᵀ = U diag(s) Uᵀ:  −½ (n − 1) ln(yᵀ (K / λ + 1)⁻¹ y) − ½ Σ ln(s / λ + 1)
+    """
+
+    def __init__(self, hot: Floats, y: Floats) -> None:
+        centred = hot - hot.mean(0)
+        spread, axes = np.linalg.eigh(centred.T @ centred)
+        good = spread > 1e-9 * max(float(spread.max()), 1e-300)
+        self.spread = spread[good]
+        along = (centred @ axes[:, good]).T @ (y - y.mean())
+        self.along2 = along**2 / self.spread
+        self.total = float(((y - y.mean()) ** 2).sum())
+        self.n = len(y)
+
+    def at(self, ratio: float) -> float:
+        wide = self.spread / ratio + 1
+        rest = max(self.total - float(self.along2.sum()), 0.0) + float((self.along2 / wide).sum())
+        return -0.5 * ((self.n - 1) * float(np.log(max(rest, 1e-300))) + float(np.log(wide).sum()))
 
 
 def kendall_tau(a: Floats, b: Floats) -> float:
@@ -90,49 +90,3 @@ def kendall_tau(a: Floats, b: Floats) -> float:
 def regret(score: Floats, truth: Floats) -> float:
     """Best truth − truth of the best scored, in units of the truth."""
     return float(truth.max() - truth[int(np.argmax(score))])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AccuracyModel:
-    """Accuracy in percent, additive in −ln(ceiling − accuracy): what helps a good network helps it by less.
-
-    ``predict`` gives percent; the lower bound of a network is what ``lower(genomes, kappa)`` says.
-    """
-
-    additive: AdditiveModel
-    ceiling: float
-
-    def predict(self, genomes: Genomes) -> Floats:
-        """Most likely accuracy, percent, (networks,)."""
-        return self.ceiling - np.exp(-self.additive.predict(genomes)[0])
-
-    def lower(self, genomes: Genomes, kappa: float = 1.0) -> Floats:
-        """Accuracy ``kappa`` standard errors lower on the additive scale, percent, (networks,)."""
-        mean, error = self.additive.predict(genomes)
-        return self.ceiling - np.exp(-(mean - kappa * error))
-
-    @property
-    def significance(self) -> Significance:
-        """Task significance, on the additive scale."""
-        return self.additive.significance
-
-
-def fit_accuracy(choices: Sequence[int], genomes: Genomes, accuracies: Floats) -> AccuracyModel:
-    """Fit to the accuracies (percent) of trained networks; at least 4.
-
-    The ceiling lies between the best of them and 100 %, where the accuracies are most likely (the
-    likelihood of the transformed values times Π d(−ln(c − a))/da = Π 1/(c − a), as for Box-Cox).
-    """
-    y = np.asarray(accuracies, np.float64)
-    if len(y) < 4 or not (np.isfinite(y).all() and y.min() >= 0 and y.max() < 100):
-        raise ValueError(f"{len(y)} accuracies; at least 4 are needed, in percent, from 0 to below 100")
-    room = 100.0 - float(y.max())
-    ceilings = float(y.max()) + np.geomspace(min(0.2, room / 2), room, 12)
-    gram = (hot := one_hot(choices, np.asarray(genomes))) @ hot.T
-
-    def likelihood(ceiling: float) -> float:
-        z = -np.log(ceiling - y)
-        return max(_log_evidence(gram, z, float(r)) for r in RATIOS[::5]) + float(z.sum())
-
-    ceiling = float(max(ceilings, key=lambda c: likelihood(float(c))))
-    return AccuracyModel(fit_additive(choices, genomes, -np.log(ceiling - y)), ceiling)

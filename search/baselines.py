@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from search.additive import AccuracyModel
+from search.accuracy import Accuracy
 from search.architecture import Architecture
 from search.front import Front
 from search.hardware import Measure, combinations, draw_candidates, hardware_significance
@@ -19,7 +19,7 @@ POPULATION, PARENTS = 32, 10
 
 
 def random_search(
-    space: Space, accuracy: AccuracyModel, simulate: Simulate, *, budget: int, seed: int, target: str = "",
+    space: Space, accuracy: Accuracy, simulate: Simulate, *, budget: int, seed: int, target: str = "",
     kappa: float = 1.0, caps: Caps = NO_CAPS, progress: Progress | None = None,
 ) -> Front:  # fmt: skip
     """The front of networks drawn at random."""
@@ -29,7 +29,7 @@ def random_search(
 
 
 def top_k_search(
-    space: Space, accuracy: AccuracyModel, simulate: Simulate, *, budget: int, seed: int, target: str = "",
+    space: Space, accuracy: Accuracy, simulate: Simulate, *, budget: int, seed: int, target: str = "",
     kappa: float = 1.0, caps: Caps = NO_CAPS, progress: Progress | None = None,
     measure: Measure = Measure.FREQUENCY, task_share: float = 1.0, by_gene: bool = True,
 ) -> Front:  # fmt: skip
@@ -55,7 +55,7 @@ def top_k_search(
 
 
 def evolution(
-    space: Space, accuracy: AccuracyModel, simulate: Simulate, *, budget: int, seed: int, target: str = "",
+    space: Space, accuracy: Accuracy, simulate: Simulate, *, budget: int, seed: int, target: str = "",
     kappa: float = 1.0, caps: Caps = NO_CAPS, progress: Progress | None = None,
 ) -> Front:  # fmt: skip
     """Evolution of accuracy alone under the macro budget, as NAS4RRAM does under its budget of cells.
@@ -101,6 +101,3 @@ def resnet20(*, weight_bits: int = 4, activation_bits: int = 8, adc_bits: int = 
     chosen = replace(first, weight_bits=weight_bits, activation_bits=activation_bits, adc_bits=adc_bits)
     space.encode(chosen)
     return space, chosen
-
-
-

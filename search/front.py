@@ -81,7 +81,9 @@ class Front:
         return np.asarray((table.max(0) - table) / np.where(np.ptp(table, 0) > 0, np.ptp(table, 0), 1.0))
 
 
-def front_of(members: Sequence[Member], *, target: str, method: str, seed: int, simulations: int, most: int = 64) -> Front:
+def front_of(
+    members: Sequence[Member], *, target: str, method: str, seed: int, simulations: int, most: int = 64
+) -> Front:
     """The members that no other beats in every objective, at most ``most``: those that add hypervolume.
 
     Members that do not fit the chip are left out.

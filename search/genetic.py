@@ -15,7 +15,7 @@ from pymoo.optimize import minimize
 from search.significance import Floats, Genomes
 
 Evaluate = Callable[[Genomes], tuple[Floats, Floats]]
-"""Objectives, all to be small, and constraints, kept where at most 0: (networks, objectives), (networks, constraints)."""
+"""Objectives, all to be small, (networks, objectives); constraints, kept where at most 0, (networks, constraints)."""
 
 
 class _OtherChoice(Mutation):  # type: ignore[misc]

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -61,7 +62,12 @@ def draw_candidates(
 
 
 def hardware_significance(
-    choices: Sequence[int], genomes: Genomes, costs: Sequence[CandidateCost], measure: Measure, *, top: int | None = None
+    choices: Sequence[int],
+    genomes: Genomes,
+    costs: Sequence[CandidateCost],
+    measure: Measure,
+    *,
+    top: int | None = None,
 ) -> Significance:
     """Give it from simulated candidates.
 
@@ -73,14 +79,14 @@ def hardware_significance(
     """
     if measure is Measure.RIDGE:
         return Significance.of(choices, -edp_model(choices, genomes, costs).weights)
-    fits = np.flatnonzero([cost.feasible for cost in costs])
+    fits = np.array([i for i, cost in enumerate(costs) if cost.feasible], np.int64)
     if not len(fits):
         least = min(cost.macros for cost in costs)
         raise SearchError(
             f"none of {len(costs)} candidates fits {costs[0].macros_available} macros; the smallest needs {least}\n"
             "  try     more candidates, a smaller space, or a chip with more macros"
         )
-    edp = np.array([costs[i].edp_mj_ms for i in fits])
+    edp = np.array([cost.edp_mj_ms for cost in costs if cost.feasible])
     k = min(top or max(LEAST_TOP, round(TOP_SHARE * len(fits))), len(fits))
     best = fits[np.argsort(edp, kind="stable")[:k]]
     hot = one_hot(choices, genomes)
@@ -93,14 +99,27 @@ def hardware_significance(
     return Significance.of(choices, lift)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CostModels:
+    """ln latency (ns), ln energy (pJ) and ln macros as sums over choices, fitted to simulated candidates."""
+
+    latency: AdditiveModel
+    energy: AdditiveModel
+    macros: AdditiveModel
+
+    def predict(self, genomes: Genomes) -> Floats:
+        """The three logarithms, (networks, 3)."""
+        return np.column_stack([m.predict(genomes)[0] for m in (self.latency, self.energy, self.macros)])
+
+
+def cost_models(choices: Sequence[int], genomes: Genomes, costs: Sequence[CandidateCost]) -> CostModels:
+    table = np.log([(cost.latency_ns, cost.energy_pj, cost.macros) for cost in costs])
+    return CostModels(*(fit_additive(choices, genomes, column) for column in table.T))
+
+
 def edp_model(choices: Sequence[int], genomes: Genomes, costs: Sequence[CandidateCost]) -> AdditiveModel:
-    """ln EDP as a sum over choices."""
+    """ln EDP (mJ·ms) as a sum over choices."""
     return fit_additive(choices, genomes, np.log([cost.edp_mj_ms for cost in costs]))
-
-
-def macro_model(choices: Sequence[int], genomes: Genomes, costs: Sequence[CandidateCost]) -> AdditiveModel:
-    """ln macros as a sum over choices."""
-    return fit_additive(choices, genomes, np.log([float(cost.macros) for cost in costs]))
 
 
 def explained(model: AdditiveModel, genomes: Genomes, values: Floats) -> float:

@@ -16,18 +16,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.additive import AccuracyModel, AdditiveModel
+from search.accuracy import Accuracy
 from search.candidate import CandidateCost
 from search.errors import SearchError
 from search.front import Front, Member, front_of, non_dominated
 from search.genetic import evolve
-from search.hardware import combinations, draw_candidates, edp_model, macro_model
-from search.significance import Floats, Genomes, Significance
+from search.hardware import CostModels, Measure, combinations, cost_models, draw_candidates, hardware_significance
+from search.significance import Floats, Genomes
 from search.simulate import Progress, Simulate
 from search.space import Genome, Space
 
 ENUMERABLE = 200_000
 POPULATION, GENERATIONS = 64, 40
+PJ_NS_TO_MJ_MS = math.log(1e15)
 ROUNDS = 8  # of the budget, between two fits
 UNKNOWN = (1e9, 1e9, 1e9)  # beyond the budget
 ALPHAS = tuple(np.linspace(0.05, 0.95, 19))
@@ -58,7 +59,7 @@ class Search:
     """What one search has simulated so far."""
 
     def __init__(
-        self, space: Space, accuracy: AccuracyModel, simulate: Simulate, budget: int, kappa: float, caps: Caps,
+        self, space: Space, accuracy: Accuracy, simulate: Simulate, budget: int, kappa: float, caps: Caps,
         progress: Progress | None,
     ) -> None:  # fmt: skip
         self.space, self.accuracy, self.simulate, self.budget = space, accuracy, simulate, budget
@@ -91,6 +92,22 @@ class Search:
     def genomes(self) -> Genomes:
         return np.array(list(self.members), np.int64)
 
+    @property
+    def costs(self) -> list[CandidateCost]:
+        return [m.cost for m in self.members.values()]
+
+    def expected(self, models: CostModels, genomes: Genomes) -> tuple[Floats, Floats]:
+        """Objectives of a member and excess over the caps as the models have them, (networks, 3) and (networks, 4)."""
+        latency, energy, macros = models.predict(genomes).T
+        low = self.accuracy.lower(genomes, self.kappa)
+        room = self.costs[0].macros_available
+        objectives = np.column_stack([-low, latency + energy - PJ_NS_TO_MJ_MS, np.exp(macros)])
+        excess = np.column_stack([
+            np.exp(macros) / room - 1, np.exp(latency) / self.caps.latency_ns - 1,
+            np.exp(energy) / self.caps.energy_pj - 1, (self.caps.accuracy - low) / 100,
+        ])  # fmt: skip
+        return objectives, excess
+
     def kept(self) -> list[Member]:
         """Those within macros and caps."""
         return [m for m in self.members.values() if max(self.caps.excess(m.cost, m.accuracy_low)) <= 0]
@@ -110,7 +127,7 @@ class Search:
 
 def pareto_search(
     space: Space,
-    accuracy: AccuracyModel,
+    accuracy: Accuracy,
     simulate: Simulate,
     *,
     budget: int,
@@ -153,68 +170,49 @@ def _promising(run: Search, every: Genomes | None, count: int, rng: np.random.Ge
 
     Those simulated stand there with what was simulated.
     """
-    members = list(run.members.values())
-    costs, seen, choices = [m.cost for m in members], run.genomes, run.space.choices
-    edp, macros = edp_model(choices, seen, costs), macro_model(choices, seen, costs)
-    room = math.log(costs[0].macros_available)
+    models = cost_models(run.space.choices, run.genomes, run.costs)
     if every is None:
-        every = _model_front(run, edp, macros, rng)
+        every = _model_front(run, models, rng)
     new = every[[_genome(g) not in run.members for g in every]]
-    low = run.accuracy.lower(new, run.kappa)
-    fits = (macros.predict(new)[0] <= room) & (low >= run.caps.accuracy)
-    new, low = new[fits], low[fits]
-    table = np.column_stack([-low, edp.predict(new)[0]])
-    known = np.array([m.objectives[:2] for m in run.kept()]).reshape(-1, 2)
-    both = np.concatenate([table, known])
+    objectives, excess = run.expected(models, new)
+    fits = (excess <= 0).all(1)
+    new, objectives = new[fits], objectives[fits, :2]
+    both = np.concatenate([objectives, np.array([m.objectives[:2] for m in run.kept()]).reshape(-1, 2)])
     left = np.arange(len(both))
     found: list[int] = []
-    while len(left) and len(found) < count and (left < len(new)).any():
+    while len(found) < count and (left < len(new)).any():
         layer = left[non_dominated(both[left])]
         own = layer[layer < len(new)]
         own = own[np.argsort(both[own, 1], kind="stable")]
-        if len(own) > count - len(found):
+        if len(own) > count - len(found):  # evenly along the layer
             own = own[np.linspace(0, len(own) - 1, count - len(found)).round().astype(np.int64)]
         found += own.tolist()
         left = np.setdiff1d(left, layer)
     return new[np.array(found, np.int64)]
 
 
-def _model_front(run: Search, edp: AdditiveModel, macros: AdditiveModel, rng: np.random.Generator) -> Genomes:
+def _model_front(run: Search, models: CostModels, rng: np.random.Generator) -> Genomes:
     """A population near the front of the fitted models."""
-    room = math.log(next(iter(run.members.values())).cost.macros_available)
-
-    def evaluate(genomes: Genomes) -> tuple[Floats, Floats]:
-        low = run.accuracy.lower(genomes, run.kappa)
-        size = macros.predict(genomes)[0]
-        return (
-            np.column_stack([-low, edp.predict(genomes)[0], size]),
-            np.column_stack([size - room, (run.caps.accuracy - low) / 100]),
-        )
-
-    start = _start(run, edp.significance, rng)
     return evolve(
-        run.space.choices, evaluate, start, objectives=3, constraints=2, generations=GENERATIONS,
-        seed=int(rng.integers(1 << 31)),
+        run.space.choices, lambda genomes: run.expected(models, genomes), _start(run, rng),
+        objectives=3, constraints=4, generations=GENERATIONS, seed=int(rng.integers(1 << 31)),
     )  # fmt: skip
 
 
-def _start(run: Search, cost: Significance, rng: np.random.Generator) -> Genomes:
+def _start(run: Search, rng: np.random.Generator) -> Genomes:
     """A first population: combinations of task and hardware significance, the front so far, others at random."""
-    against = Significance(tuple(-v for v in cost.values))
-    found = dict.fromkeys(_genome(g) for g in combinations(run.accuracy.significance, against, ALPHAS))
-    kept = {m.architecture.digest for m in front_of(run.kept(), target="", method="", seed=0, simulations=0).members}
-    found |= dict.fromkeys(g for g, m in run.members.items() if m.architecture.digest in kept)
+    hardware = hardware_significance(run.space.choices, run.genomes, run.costs, Measure.RIDGE)
+    found = dict.fromkeys(_genome(g) for g in combinations(run.accuracy.significance, hardware, ALPHAS))
+    best = front_of(run.kept(), target="", method="", seed=0, simulations=0)
+    found |= dict.fromkeys(run.space.encode(m.architecture) for m in best.members)
     for genome in draw_candidates(run.space, None, POPULATION, rng):
-        if len(found) >= POPULATION:
-            break
         found[_genome(genome)] = None
     return np.array(list(found)[:POPULATION], np.int64)
 
 
 def _evolve(run: Search, rng: np.random.Generator) -> None:
     """Spend what is left of the budget on NSGA-II over simulations, from what was found so far."""
-    costs = [m.cost for m in run.members.values()]
-    start = _start(run, edp_model(run.space.choices, run.genomes, costs).significance, rng)
+    start = _start(run, rng)
 
     def evaluate(genomes: Genomes) -> tuple[Floats, Floats]:
         run.add(genomes)

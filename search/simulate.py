@@ -58,7 +58,10 @@ def workers(scheduler: str | None = None, count: int = 2) -> Iterator[Any]:
         with client:
             yield client
         return
-    with LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with (
+        LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 
@@ -139,9 +142,9 @@ class Simulator:
 
     def _check(self, path: Path, lines: list[str], head: dict[str, str]) -> None:
         try:
-            found = json.loads(lines[0]) if lines else None
+            found = json.loads(lines[0]) if lines else {}
         except ValueError:
-            found = None
+            found = {}
         check_head(found, str(path), FORMAT, VERSION[0])
         for key, what in (("skeleton", f"space {self.space.name}"), ("target", f"target {self.target.name}")):
             if found.get(key) != head[key]:
