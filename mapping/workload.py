@@ -13,8 +13,9 @@ from cim.spec import ChipSpec
 from cim.windows import Window
 from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
+from mapping.cutting import Cutting
 from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, Shape, Slice, node_shapes
-from mapping.layout import LayoutOptions, lay_out
+from mapping.layout import LayoutOptions, lay_out, needed_macros
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, PassOp, lower
 from mapping.place import Place
 from mapping.program import (
@@ -48,12 +49,19 @@ def network_workload(
     return placed(unplaced_workload(graph, weight_bits=weight_bits, activation_bits=activation_bits, name=name), spec)
 
 
-def placed(workload: Workload, spec: ChipSpec, options: LayoutOptions | None = None) -> Workload:
-    """Lay the layers of a workload out on a chip.
+def placed(
+    workload: Workload, spec: ChipSpec, options: LayoutOptions | None = None, *, enlarge: bool = False
+) -> Workload:
+    """Lay the layers of a workload out on a chip, each at its own bits.
+
+    Args:
+        enlarge: lay a network that is too large on as many macros as it needs, as if the chip had
+            them (``highest_macro`` says how many): what would it cost?
 
     Raises:
         CannotMap: too few macros.
     """
+    options = options or LayoutOptions()
     cells = [layer for layer in workload.layers if layer.kind.on_cells]
     shapes = [
         MatrixShape(w.name, w.rows * w.groups, w.out_shape[0], w.groups, math.prod(w.kernel), *w.out_shape[1:])
@@ -62,6 +70,9 @@ def placed(workload: Workload, spec: ChipSpec, options: LayoutOptions | None = N
     widths = {w.name: LayerBits(w.weight_bits, w.input_bits) for w in cells}
     most = max(cells, key=lambda w: w.weight_bits, default=None)
     bits = BitWidths(most.weight_bits if most else LEAST, most.input_bits if most else LEAST, widths)
+    if enlarge:
+        needed = needed_macros(shapes, spec, Cutting(bits, options.slices), options.placement)
+        spec = replace(spec, macros=max(needed, spec.macros))
     pieces, places = lay_out(shapes, spec, bits, options)
     layers = [
         replace(layer, tiles=_tiles(pieces[layer.name], places[layer.name])) if layer.name in pieces else layer
