@@ -15,7 +15,7 @@ from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.compile import lay_out
 from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, Shape, Slice, node_shapes
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, PassOp, lower
-from mapping.place import Place
+from mapping.place import Place, macros_needed, place
 from mapping.program import (
     AddStep,
     AvgPoolStep,
@@ -31,7 +31,7 @@ from mapping.program import (
     Tile,
     TileGroup,
 )
-from mapping.tile import MatrixShape, Piece
+from mapping.tile import MatrixShape, Piece, cut, slices_needed
 
 LOGIT_BITS = 32
 
@@ -47,19 +47,30 @@ def network_workload(
     return placed(unplaced_workload(graph, weight_bits=weight_bits, activation_bits=activation_bits, name=name), spec)
 
 
-def placed(workload: Workload, spec: ChipSpec) -> Workload:
-    """Lay the layers of a workload out on a chip.
+def placed(workload: Workload, spec: ChipSpec, *, enlarge: bool = False) -> Workload:
+    """Lay the layers of a workload out on a chip, each at its own weight bits.
+
+    Args:
+        enlarge: lay a network that is too large on as many macros as it needs, as if the chip had
+            them (``highest_macro`` says how many): what would it cost?
 
     Raises:
         CannotMap: too few macros.
     """
     cells = [layer for layer in workload.layers if layer.kind.on_cells]
     shapes = [MatrixShape(w.name, w.rows * w.groups, w.out_shape[0], w.groups, math.prod(w.kernel)) for w in cells]
-    pieces, places = lay_out(shapes, spec, max((layer.weight_bits for layer in cells), default=2))
-    layers = [
-        replace(layer, tiles=_tiles(pieces[layer.name], places[layer.name])) if layer.name in pieces else layer
-        for layer in workload.layers
+    pieces = [
+        cut(shape, spec.macro, slices_needed((1 << (w.weight_bits - 1)) - 1, spec.macro.max_level))
+        for shape, w in zip(shapes, cells, strict=True)
     ]
+    places = place([p for own in pieces for p in own], spec)
+    if macros_needed(places) > spec.macros and not enlarge:
+        lay_out(shapes, spec, max(w.weight_bits for w in cells))  # raises, and says what would fit
+    found, first = {}, 0
+    for layer, own in zip(cells, pieces, strict=True):
+        found[layer.name] = _tiles(own, places[first : first + len(own)])
+        first += len(own)
+    layers = [replace(layer, tiles=found.get(layer.name)) for layer in workload.layers]
     return replace(workload, layers=tuple(layers))
 
 

@@ -1,0 +1,91 @@
+"""One network of a space as work for a cost model, without weights.
+
+    work = workload(space, architecture)
+    cost = ChipTarget(load_chip("lab-128")).cost(work, architecture.adc_bits)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cim.workload import INPUT, LayerWork, Shape3, WorkKind, Workload
+from search.architecture import Architecture
+from search.operators import Layer
+from search.space import Space
+
+LOGIT_BITS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateCost:
+    """What one network costs on a target, one image. Networks that are too large have a cost too."""
+
+    latency_ns: float
+    energy_pj: float
+    macros: int
+    macros_available: int
+
+    @property
+    def edp_mj_ms(self) -> float:
+        """Energy · latency. Example: 1 mJ (1e9 pJ) in 2 ms (2e6 ns) is 2."""
+        return self.energy_pj * 1e-9 * self.latency_ns * 1e-6
+
+    @property
+    def feasible(self) -> bool:
+        return self.macros <= self.macros_available
+
+    @property
+    def excess_macros(self) -> int:
+        """How many macros are missing."""
+        return max(self.macros - self.macros_available, 0)
+
+
+def workload(space: Space, architecture: Architecture) -> Workload:
+    """The network as layers, shapes and bits; not placed.
+
+    Padding of an even kernel is what stands before (top, left); shapes say the rest.
+    """
+    layers = space.layers(architecture)
+    shapes: dict[str, Shape3] = {INPUT: space.input_shape}
+    signed = {INPUT: True}
+    taken = _input_bits(space, architecture, layers)
+    made = []
+    for layer in layers:
+        before = shapes[layer.inputs[0]]
+        after = (layer.outputs, layer.size(before[1]), layer.size(before[2]))
+        window = before[1:] if layer.kind is WorkKind.AVG_POOL else (layer.kernel, layer.kernel)
+        made.append(
+            LayerWork(
+                name=layer.name,
+                kind=layer.kind,
+                inputs=layer.inputs,
+                in_shape=before,
+                out_shape=after,
+                kernel=window,
+                stride=window if layer.kind is WorkKind.AVG_POOL else (layer.stride, layer.stride),
+                padding=(layer.before, layer.before),
+                groups=layer.groups,
+                weight_bits=_weight_bits(space, architecture, layer),
+                input_bits=taken[layer.inputs[0]],
+                output_bits=LOGIT_BITS if layer is layers[-1] else taken[layer.name],
+                input_signed=signed[layer.inputs[0]],
+            )
+        )
+        shapes[layer.name] = after
+        signed[layer.name] = not layer.relu and (layer.kind is not WorkKind.AVG_POOL or signed[layer.inputs[0]])
+    return Workload(space.name, space.input_shape, taken[INPUT], tuple(made))
+
+
+def _weight_bits(space: Space, architecture: Architecture, layer: Layer) -> int:
+    if not layer.kind.on_cells:
+        return 0
+    edge = INPUT in layer.inputs or layer.kind is WorkKind.LINEAR
+    return space.edges.weight if space.edges and edge else architecture.weight_bits
+
+
+def _input_bits(space: Space, architecture: Architecture, layers: tuple[Layer, ...]) -> dict[str, int]:
+    """Bits of the codes of every tensor: the image and what the classifier takes may have their own."""
+    bits = dict.fromkeys((INPUT, *(layer.name for layer in layers)), architecture.activation_bits)
+    if space.edges:
+        bits[INPUT] = bits[layers[-2].name] = space.edges.activation
+    return bits

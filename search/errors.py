@@ -1,0 +1,39 @@
+"""What can go wrong in a search: our user's files and requests, each with where and what to do."""
+
+from __future__ import annotations
+
+
+class SearchError(Exception):
+    """A search cannot be done as asked."""
+
+
+class FileError(SearchError):
+    """A file of a search is missing or wrong; holds the path, line (0: none), field and reason."""
+
+    def __init__(self, path: str, line: int, field: str, text: str) -> None:
+        where = f"{path}:{line}: " if line else f"{path}: "
+        super().__init__(f"{where}{field}: {text}" if field else where + text)
+        self.path, self.line, self.field, self.text = path, line, field, text
+
+
+class NewerFile(FileError):
+    """The file was written for a newer major version of its format."""
+
+
+class CodeRefused(FileError):
+    """A space file names Python code, and its reader did not allow that."""
+
+
+class SpaceError(SearchError):
+    """A space that holds no network, or an architecture that is none of a space's."""
+
+
+class NothingFits(SpaceError):
+    """A position of a space has no operator left on a chip; ``reasons`` say why each one went."""
+
+    def __init__(self, space: str, target: str, position: str, reasons: tuple[str, ...]) -> None:
+        lines = [f"space {space} on {target}: no operator is left at {position}"]
+        lines += [f"  {reason}" for reason in reasons]
+        lines.append("  try     operators that fill arrays better, other widths, or least_share=0 to keep wasteful ones")
+        super().__init__("\n".join(lines))
+        self.space, self.target, self.position, self.reasons = space, target, position, reasons

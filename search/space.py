@@ -1,0 +1,215 @@
+"""A search space: what stands where, and every network of it as an integer vector.
+
+    space = load_space("cifar10")
+    architecture = space.decode(space.sample(rng))
+    layers = space.layers(architecture)
+
+A genome has one gene for the operator of each position, one for the width of each stage, and
+three for the bits of weights, activations and converters; its numbers are indices of choices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.workload import INPUT, Shape3, WorkKind
+from search.architecture import Architecture
+from search.errors import SpaceError
+from search.operators import SLOT, Layer, Operator, Slot, convolution
+
+Genome = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """The first convolution."""
+
+    channels: int
+    kernel: int
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Global average pool and classifier, after a 1x1 convolution if ``channels`` is above 0."""
+
+    channels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Positions at one width: ``channels`` times one of ``widths``, rounded to the space's ``multiple``."""
+
+    channels: int
+    widths: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """``name`` is "stage.index", both from 1; ``operators`` are names of the space's table."""
+
+    name: str
+    stage: int
+    first: bool
+    stride: int
+    operators: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeBits:
+    """Bits of the stem and the classifier where they differ from the network's."""
+
+    weight: int
+    activation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gene:
+    """One number of a genome and what its values mean."""
+
+    name: str
+    choices: tuple[str | float | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """All networks that a search may give.
+
+    ``skeleton`` is the digest of what they have in common; a space with fewer choices keeps it,
+    so architectures pass between the two.
+    """
+
+    name: str
+    input_shape: Shape3
+    classes: int
+    stem: Stem
+    stages: tuple[Stage, ...]
+    positions: tuple[Position, ...]
+    head: Head
+    multiple: int
+    operators: Mapping[str, Operator]
+    weight_bits: tuple[int, ...]
+    activation_bits: tuple[int, ...]
+    adc_bits: tuple[int, ...]
+    edges: EdgeBits | None
+    skeleton: str
+
+    @property
+    def genes(self) -> tuple[Gene, ...]:
+        return (
+            *(Gene(f"operator {p.name}", p.operators) for p in self.positions),
+            *(Gene(f"width {i}", s.widths) for i, s in enumerate(self.stages, 1)),
+            Gene("weight bits", self.weight_bits),
+            Gene("activation bits", self.activation_bits),
+            Gene("adc bits", self.adc_bits),
+        )
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        """Number of choices of each gene."""
+        return tuple(len(gene.choices) for gene in self.genes)
+
+    def size(self) -> int:
+        """Number of networks."""
+        return math.prod(self.choices)
+
+    def encode(self, architecture: Architecture) -> Genome:
+        """Raises ``SpaceError`` when it is none of this space."""
+        if architecture.skeleton != self.skeleton:
+            raise SpaceError(f"an architecture of space {architecture.space}, whose skeleton is not that of {self.name}")
+        values = (
+            *architecture.operators, *architecture.widths,
+            architecture.weight_bits, architecture.activation_bits, architecture.adc_bits,
+        )  # fmt: skip
+        if len(values) != len(self.genes):
+            raise SpaceError(f"{len(values)} choices; a network of {self.name} has {len(self.genes)}")
+        for gene, value in zip(self.genes, values, strict=True):
+            if value not in gene.choices:
+                raise SpaceError(f"{gene.name} is {value}; space {self.name} has {', '.join(map(str, gene.choices))}")
+        return tuple(gene.choices.index(value) for gene, value in zip(self.genes, values, strict=True))
+
+    def decode(self, genome: Sequence[int] | NDArray[np.integer]) -> Architecture:
+        """Raises ``SpaceError`` for a genome of another length or an index out of range."""
+        genes, numbers = self.genes, [int(i) for i in genome]
+        if len(numbers) != len(genes) or any(
+            not 0 <= i < len(g.choices) for i, g in zip(numbers, genes, strict=True)
+        ):
+            raise SpaceError(f"{numbers} is no genome of {self.name}, whose genes have {self.choices} choices")
+        values = [gene.choices[i] for i, gene in zip(numbers, genes, strict=True)]
+        n, m = len(self.positions), len(self.positions) + len(self.stages)
+        weight, activation, adc = (int(v) for v in values[m:])
+        return Architecture(
+            self.name, self.skeleton, tuple(str(v) for v in values[:n]), tuple(float(v) for v in values[n:m]),
+            weight, activation, adc,
+        )  # fmt: skip
+
+    def sample(self, rng: np.random.Generator) -> Genome:
+        """One genome, every network equally likely."""
+        return tuple(int(i) for i in rng.integers(self.choices))
+
+    def neighbours(self, genome: Sequence[int]) -> Iterator[Genome]:
+        """All genomes that differ in one gene."""
+        for i, count in enumerate(self.choices):
+            for value in range(count):
+                if value != genome[i]:
+                    yield (*genome[:i], value, *genome[i + 1 :])
+
+    def every(self) -> NDArray[np.int64]:
+        """All genomes, int64 (size, genes), the last gene running fastest."""
+        return np.stack(np.unravel_index(np.arange(self.size()), self.choices), 1).astype(np.int64)
+
+    def channels(self, stage: int, width: float) -> int:
+        """Channels of a stage at a width."""
+        steps = round(self.stages[stage].channels * width / self.multiple)
+        return max(steps, 1) * self.multiple
+
+    def slot(self, position: int, widths: Sequence[float]) -> Slot:
+        """Where an operator of that position stands, at a width by stage."""
+        place = self.positions[position]
+        outputs = self.channels(place.stage, widths[place.stage])
+        inputs = outputs
+        if place.first:
+            before = place.stage - 1
+            inputs = self.stem.channels if before < 0 else self.channels(before, widths[before])
+        return Slot(inputs, outputs, place.stride, position % 2)
+
+    def slots(self, position: int) -> tuple[Slot, ...]:
+        """That place at every width that the stages may have."""
+        place = self.positions[position]
+        here = self.stages[place.stage].widths
+        before = self.stages[place.stage - 1].widths if place.first and place.stage else (1.0,)
+        widths = [1.0] * len(self.stages)
+        found = {}
+        for wide in here:
+            for earlier in before:
+                if place.stage:
+                    widths[place.stage - 1] = earlier
+                widths[place.stage] = wide
+                found[self.slot(position, widths)] = None
+        return tuple(found)
+
+    def layers(self, architecture: Architecture) -> tuple[Layer, ...]:
+        """The whole network, in order; names are "stem", "<stage>.<index>.<layer>", "pool", "classifier"."""
+        self.encode(architecture)
+        made = [convolution("stem", INPUT, self.stem.channels, self.stem.kernel, stride=self.stem.stride)]
+        last = "stem"
+        for i, (place, name) in enumerate(zip(self.positions, architecture.operators, strict=True)):
+            own = self.operators[name].layers(self.slot(i, architecture.widths))
+            for layer in own:
+                inputs = tuple(last if source == SLOT else f"{place.name}.{source}" for source in layer.inputs)
+                made.append(replace(layer, name=f"{place.name}.{layer.name}", inputs=inputs))
+            last = made[-1].name if own else last
+        if self.head.channels:
+            made.append(convolution("head", last, self.head.channels))
+            last = "head"
+        wide = made[-1].outputs
+        made.append(Layer(name="pool", kind=WorkKind.AVG_POOL, inputs=(last,), outputs=wide, relu=False))
+        made.append(
+            Layer(name="classifier", kind=WorkKind.LINEAR, inputs=("pool",), outputs=self.classes, relu=False)
+        )
+        return tuple(made)
