@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from cim.chipfile import chip_names, load_chip
 from cim.spec import ChipSpec
 from mapping.errors import CannotMap, LayerNeed
+from mapping.graph import INPUT
 from mapping.lower import MatrixOp, Op, PassOp, lower
-from mapping.netfile import NetworkFile
+from mapping.netfile import LayerBits, NetworkFile
 from mapping.observe import Progress, observe
 from mapping.place import Place, macros_needed, place
 from mapping.program import ConductanceProgram
@@ -34,21 +35,28 @@ def compile_network(
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
 
     Args:
-        weight_bits, activation_bits: 2 to 8; default: what the network file says.
+        weight_bits, activation_bits: 2 to 8, of all layers; default: what the network file says of each.
         progress: called with (done, total, what).
 
     Raises:
         CannotMap: the network does not fit the chip; the message says by how much and what would fit.
     """
+    own = network.layer_bits if weight_bits is None and activation_bits is None else {}
     weight_bits = network.weight_bits if weight_bits is None else weight_bits
     activation_bits = network.activation_bits if activation_bits is None else activation_bits
-    _check_request(network, spec, weight_bits, activation_bits)
+    _check_request(network, spec, weight_bits, activation_bits, own)
     ops = lower(network.graph)
     shapes = [op.shape for op in ops if isinstance(op, MatrixOp)]
-    pieces, places = lay_out(shapes, spec, weight_bits)
+    pieces, places = lay_out(shapes, spec, weight_bits, {name: bits.weight for name, bits in own.items()})
     images = network.calibration_images[:: -(-len(network.calibration_images) // CALIBRATION_IMAGES)]
     observed = observe(network.graph, ops, images, progress)
-    quantiser = Quantiser(spec, weight_bits, activation_bits, observed, _logits_op(ops))
+    quantiser = Quantiser(
+        spec,
+        {shape.layer: own[shape.layer].weight if shape.layer in own else weight_bits for shape in shapes},
+        code_bits(ops, own, activation_bits),
+        observed,
+        _logits_op(ops),
+    )
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images)
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}
     for i, op in enumerate(ops):
@@ -75,10 +83,13 @@ def compile_network(
 
 
 def lay_out(
-    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int
+    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, own: Mapping[str, int] | None = None
 ) -> tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[Place, ...]]]:
-    """Pieces and places of every layer, by name; raises ``CannotMap`` when there are too few macros."""
-    pieces = _pieces(shapes, spec, weight_bits)
+    """Pieces and places of every layer, by name; raises ``CannotMap`` when there are too few macros.
+
+    ``own``: weight bits of layers that have others than ``weight_bits``.
+    """
+    pieces = _pieces(shapes, spec, weight_bits, own or {})
     places = place([p for layer in pieces.values() for p in layer], spec)
     needed = macros_needed(places)
     if needed > spec.macros:
@@ -162,9 +173,23 @@ def plan(program: ConductanceProgram) -> Plan:
     return Plan(program.spec.name, tuple(layers), len(program.macros), program.spec.macros, used)
 
 
-def _pieces(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int) -> dict[str, tuple[Piece, ...]]:
-    slices = slices_needed((1 << (weight_bits - 1)) - 1, spec.macro.max_level)
-    return {shape.layer: cut(shape, spec.macro, slices) for shape in shapes}
+def _pieces(
+    shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int, own: Mapping[str, int]
+) -> dict[str, tuple[Piece, ...]]:
+    def slices(layer: str) -> int:
+        return slices_needed((1 << (own.get(layer, weight_bits) - 1)) - 1, spec.macro.max_level)
+
+    return {shape.layer: cut(shape, spec.macro, slices(shape.layer)) for shape in shapes}
+
+
+def code_bits(ops: Sequence[Op], own: Mapping[str, LayerBits], activation_bits: int) -> dict[str, int]:
+    """Bits of the codes of the input and of every operation: the most that a layer with bits of its own asks for."""
+    asked: dict[str, int] = {}
+    for op in reversed(ops):
+        bits = own[op.name].activation if op.name in own else asked.get(op.name, 0) if isinstance(op, PassOp) else 0
+        for source in op.inputs:
+            asked[source] = max(asked.get(source, 0), bits)
+    return {name: asked.get(name) or activation_bits for name in (INPUT, *(op.name for op in ops))}
 
 
 def _logits_op(ops: Sequence[Op]) -> str:
@@ -176,10 +201,13 @@ def _logits_op(ops: Sequence[Op]) -> str:
     return op.name
 
 
-def _check_request(network: NetworkFile, spec: ChipSpec, weight_bits: int, activation_bits: int) -> None:
+def _check_request(
+    network: NetworkFile, spec: ChipSpec, weight_bits: int, activation_bits: int, own: Mapping[str, LayerBits]
+) -> None:
     for name, bits in (("weight", weight_bits), ("activation", activation_bits)):
         if not 2 <= bits <= 8:
             raise CannotMap(f"{name} bits must be 2 to 8, not {bits}", chip=spec.name)
+    activation_bits = max([activation_bits, *(bits.activation for bits in own.values())])
     if activation_bits > spec.macro.inputs.bits:
         raise CannotMap(
             f"{activation_bits}-bit activations, but {spec.name} drives at most {spec.macro.inputs.bits}-bit inputs",
@@ -230,5 +258,5 @@ def _other_chips(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int
 
 
 def _needed(shapes: Sequence[MatrixShape], spec: ChipSpec, weight_bits: int) -> int:
-    pieces = _pieces(shapes, spec, weight_bits)
+    pieces = _pieces(shapes, spec, weight_bits, {})
     return macros_needed(place([p for layer in pieces.values() for p in layer], spec))

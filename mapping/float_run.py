@@ -24,6 +24,7 @@ from mapping.graph import (
     NetworkGraph,
     Node,
     PadChannels,
+    PadMap,
     Preprocess,
     Relu,
     Relu6,
@@ -137,6 +138,8 @@ def _apply(node: Node, inputs: list[Tensor]) -> Tensor:
         case PadChannels():
             before, after = (x.new_zeros(x.shape[0], n, *x.shape[2:]) for n in (node.before, node.after))
             return torch.cat([before, x, after], 1)
+        case PadMap():
+            return functional.pad(x, (node.left, node.right, node.top, node.bottom))
         case Slice():
             return x[:, node.start : node.stop, :: node.step[0], :: node.step[1]]
     raise GraphError(node.name, f"unknown kind {type(node).__name__}")

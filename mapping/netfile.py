@@ -14,26 +14,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.graph import Array, GraphError, NetworkGraph, Preprocess
+from mapping.graph import Array, Conv, GraphError, Linear, NetworkGraph, Preprocess
 from mapping.graph_records import from_records, shown, to_records
 from mapping.netcheck import NetworkFileError, NewerVersionError, load_plain, read_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["NetworkFile", "NetworkFileError", "NewerVersionError", "image_digest", "load_network", "save_network"]
+__all__ = ["LayerBits", "NetworkFile", "NetworkFileError", "NewerVersionError", "image_digest", "load_network", "save_network"]
 
 FORMAT = "cimnet"
-VERSION = (1, 0)
+VERSION = (1, 1)
 MOST_ELEMENTS = 2**28
 """Weights and calibration pixels together."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerBits:
+    """Bits of one layer where they differ from the network's: of its weights, and of the codes that it takes."""
+
+    weight: int
+    activation: int
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkFile:
     """A network ready to compile.
 
-    ``weight_bits`` and ``activation_bits`` are what it was made for, 2 to 8.
+    ``weight_bits`` and ``activation_bits`` are what it was made for, 2 to 8; ``layer_bits`` names the
+    convolutions and matrices that have others.
     ``calibration_images`` are uint8 (n, height, width, channels) *training* images, n may be 0;
     ``calibration_labels`` int64 (n,) if known. ``digest`` is the SHA-256 (hex) of the content,
     the same before and after saving.
@@ -44,14 +53,18 @@ class NetworkFile:
     activation_bits: int
     calibration_images: NDArray[np.uint8]
     calibration_labels: NDArray[np.int64] | None = None
+    layer_bits: Mapping[str, LayerBits] = field(default_factory=dict)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
         channels, height, width = self.graph.input_shape
         images, labels = self.calibration_images, self.calibration_labels
-        for name, bits in (("weight", self.weight_bits), ("activation", self.activation_bits)):
-            if type(bits) is not int or not 2 <= bits <= 8:
-                raise ValueError(f"{name} bits must be 2 to 8, not {shown(bits)}")
+        _check_bits("", LayerBits(self.weight_bits, self.activation_bits))
+        matrices = {node.name for node in self.graph.nodes if isinstance(node, Conv | Linear)}
+        for layer, own in self.layer_bits.items():
+            if layer not in matrices:
+                raise ValueError(f"{shown(layer)} has bits of its own, but is no convolution or matrix")
+            _check_bits(f"{layer} ", own)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (height, width, channels):
             raise ValueError(
                 f"calibration images {images.dtype} {images.shape} are not uint8 (n, {height}, {width}, {channels})"
@@ -115,28 +128,42 @@ def image_digest(images: NDArray[np.uint8]) -> str:
     return total.hexdigest()
 
 
+def _check_bits(of: str, bits: LayerBits) -> None:
+    for name, value in (("weight", bits.weight), ("activation", bits.activation)):
+        if type(value) is not int or not 2 <= value <= 8:
+            raise ValueError(f"{of}{name} bits must be 2 to 8, not {shown(value)}")
+
+
 def _digest(network: NetworkFile) -> str:
     graph, labels = network.graph, network.calibration_labels
     records, state = to_records(graph)
     plain = [records, network.weight_bits, network.activation_bits, graph.preprocess.mean, graph.preprocess.std]
     plain += [graph.classes, dict(graph.provenance), network.calibration_digest]
     plain += [None if labels is None else labels.tolist(), [(name, state[name].shape) for name in sorted(state)]]
+    if network.layer_bits:
+        plain.append(_plain_bits(network))
     total = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name in sorted(state):
         total.update(np.ascontiguousarray(state[name]).data)
     return total.hexdigest()
 
 
+def _plain_bits(network: NetworkFile) -> dict[str, list[int]]:
+    return {name: [bits.weight, bits.activation] for name, bits in network.layer_bits.items()}
+
+
 def _to_content(network: NetworkFile) -> dict[str, Any]:
     import torch
 
     records, state = to_records(network.graph)
-    quantisation = {
+    quantisation: dict[str, Any] = {
         "weight_bits": network.weight_bits,
         "activation_bits": network.activation_bits,
         "calibration_images": torch.tensor(np.ascontiguousarray(network.calibration_images)),
         "calibration_digest": network.calibration_digest,
     }
+    if network.layer_bits:
+        quantisation["layer_bits"] = _plain_bits(network)
     if network.calibration_labels is not None:
         quantisation["calibration_labels"] = torch.tensor(network.calibration_labels)
     preprocess = network.graph.preprocess
@@ -190,6 +217,10 @@ def _from_content(content: Mapping[str, Any]) -> NetworkFile:
         quantisation["activation_bits"],
         _array(images, np.uint8, "calibration_images"),
         None if labels is None else _array(labels, np.int64, "calibration_labels"),
+        {
+            _text(name, "layer name"): LayerBits(*_pair(value, "layer_bits"))
+            for name, value in _mapping({"layer_bits": {}, **quantisation}, "layer_bits").items()
+        },
     )
     if _text(quantisation["calibration_digest"], "digest") != network.calibration_digest:
         raise ValueError("the calibration images are not those of the stated digest")
@@ -224,6 +255,11 @@ def _list(value: object, name: str) -> list[Any]:
     if not isinstance(value, list) or len(value) > 65536:
         raise TypeError(f"{name!r} is no list, or one of more than 65536 entries")
     return value
+
+
+def _pair(value: object, name: str) -> tuple[int, int]:
+    first, second = _list(value, name)
+    return first, second
 
 
 def _text(value: object, name: str) -> str:

@@ -29,7 +29,7 @@ from mapping.program import ConductanceProgram
 from mapping.program_records import Arrays, RecordError, check_program, from_record, to_record
 
 FORMAT = "hil.program"
-VERSION = (1, 0)
+VERSION = (1, 1)
 MAX_FILE_BYTES = 1 << 30
 MAX_ELEMENTS = 1 << 28  # of all arrays together
 MAX_TEXT_BYTES = 1 << 24

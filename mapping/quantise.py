@@ -7,6 +7,7 @@ that is left.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from cim.spec import ChipSpec, SignedInput
 from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.errors import CannotMap
 from mapping.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, largest_sum, unfold_columns
-from mapping.graph import INPUT, MaxPool, PadChannels, Preprocess, Shape, Slice
+from mapping.graph import INPUT, MaxPool, PadChannels, PadMap, Preprocess, Shape, Slice
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp
 from mapping.observe import Observations
 from mapping.place import Place
@@ -29,6 +30,7 @@ from mapping.program import (
     MatrixStep,
     MaxPoolStep,
     PadChannelsStep,
+    PadMapStep,
     Requantise,
     RescaleStep,
     SliceStep,
@@ -51,12 +53,13 @@ TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
 class Quantiser:
     """Turns operations into steps in order; ``steps`` and ``scales`` grow.
 
-    ``codes`` are the integer values of the calibration images, by operation, (n, …).
+    ``weight_bits`` are those of every matrix product, ``activation_bits`` those of the input's and every
+    operation's codes, by name. ``codes`` are the integer values of the calibration images, by operation, (n, …).
     """
 
     spec: ChipSpec
-    weight_bits: int
-    activation_bits: int
+    weight_bits: Mapping[str, int]
+    activation_bits: Mapping[str, int]
     observed: Observations
     logits: str  # the operation whose output is wide: the last that changes scale
     codes: dict[str, Codes] = field(default_factory=dict)
@@ -70,7 +73,7 @@ class Quantiser:
         signed = bool(values.min() < 0)
         scale = self._narrow(INPUT, signed)
         table = np.clip(np.rint(values / scale.scale), scale.low, scale.high).astype(np.int16)
-        rule = InputCodes((shape[0], shape[1], shape[2]), self.activation_bits, signed, table)
+        rule = InputCodes((shape[0], shape[1], shape[2]), self.activation_bits[INPUT], signed, table)
         self.scales[INPUT] = scale
         self.codes[INPUT] = input_codes(images, rule)
         return rule
@@ -96,7 +99,7 @@ class Quantiser:
         source, codes = self.scales[op.inputs[0]], self.codes[op.inputs[0]].astype(np.int16, copy=False)
         if source.signed and self.spec.macro.inputs.signed is SignedInput.NONE:
             raise CannotMap(f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name)
-        weight_max = (1 << (self.weight_bits - 1)) - 1
+        weight_max = (1 << (self.weight_bits[op.name] - 1)) - 1
         sample, mean = input_vectors(codes, op)
         weights, unit = round_weights(op.weight, sample, weight_max)
         wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
@@ -139,9 +142,8 @@ class Quantiser:
             for piece, at in zip(pieces, places, strict=True)
         )
         shape, source = op.shape, self.scales[op.inputs[0]]
-        return TileGroup(
-            op.name, op.window, shape.inputs, shape.outputs, self.activation_bits, source.signed, 0, 0.0, tiles
-        )
+        bits = self.activation_bits[op.inputs[0]]
+        return TileGroup(op.name, op.window, shape.inputs, shape.outputs, bits, source.signed, 0, 0.0, tiles)
 
     def _digital(self, op: Op) -> Step:
         sources = [self.scales[name] for name in op.inputs]
@@ -189,7 +191,7 @@ class Quantiser:
 
     def _narrow(self, name: str, signed: bool) -> CodeScale:
         symmetric = self.spec.macro.inputs.signed is SignedInput.TERNARY
-        low, high = code_limits(self.activation_bits, signed, symmetric)
+        low, high = code_limits(self.activation_bits[name], signed, symmetric)
         scale = best_scale(self.observed.values[name], self.observed.largest[name], low, high)
         return CodeScale(scale, low, high, signed)
 
@@ -228,6 +230,10 @@ def _pass(op: PassOp) -> Step:
             )
         case PadChannels():
             return PadChannelsStep(name=op.name, inputs=op.inputs, before=node.before, after=node.after)
+        case PadMap():
+            return PadMapStep(
+                name=op.name, inputs=op.inputs, top=node.top, left=node.left, bottom=node.bottom, right=node.right
+            )
         case Slice():
             stop = INT32_HIGH if node.stop is None else node.stop
             return SliceStep(name=op.name, inputs=op.inputs, step=node.step, start=node.start, stop=stop)

@@ -13,7 +13,7 @@ from cim.spec import ChipSpec
 from cim.windows import Window
 from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.compile import lay_out
-from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, Shape, Slice, node_shapes
+from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, PassOp, lower
 from mapping.place import Place, macros_needed, place
 from mapping.program import (
@@ -25,6 +25,7 @@ from mapping.program import (
     MatrixStep,
     MaxPoolStep,
     PadChannelsStep,
+    PadMapStep,
     RescaleStep,
     SliceStep,
     Step,
@@ -162,6 +163,8 @@ def step_shape(step: Step, inputs: Sequence[Shape]) -> Shape:
             return (sum(shape[0] for shape in inputs), *first[1:])
         case PadChannelsStep():
             return (step.before + first[0] + step.after, *first[1:])
+        case PadMapStep():
+            return (first[0], step.top + first[1] + step.bottom, step.left + first[2] + step.right)
         case SliceStep():
             return (min(step.stop, first[0]) - step.start, -(-first[1] // step.step[0]), -(-first[2] // step.step[1]))
     return first
@@ -231,6 +234,6 @@ def _form(part: object, before: Shape) -> _Form:
             return _Form(WorkKind.MOVE, stride=part.step)
         case Flatten() | FlattenStep():
             return _Form(WorkKind.MOVE, _three(before)[1:], _three(before)[1:])
-        case PadChannels() | PadChannelsStep():
+        case PadChannels() | PadChannelsStep() | PadMap() | PadMapStep():
             return _Form(WorkKind.MOVE)
     raise TypeError(f"{type(part).__name__} is no operation")

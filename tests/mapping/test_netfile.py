@@ -13,7 +13,7 @@ import torch
 from mapping.architectures import build
 from mapping.float_run import float_logits
 from mapping.graph import Add, Conv, Flatten, GraphError, Linear, NetworkGraph, Preprocess, Relu, node_shapes
-from mapping.netfile import NetworkFile, NetworkFileError, NewerVersionError, load_network, save_network
+from mapping.netfile import LayerBits, NetworkFile, NetworkFileError, NewerVersionError, load_network, save_network
 
 SAMPLE = Path(__file__).parent / "samples" / "net-1.0.pt"
 CLASSES = tuple("0123456789")
@@ -32,10 +32,11 @@ def respoiled(path: Path, **fields: Any) -> Path:
 
 
 def test_a_saved_network_comes_back_equal(tmp_path: Path) -> None:
-    saved = network()
+    saved = replace(network(), layer_bits={"conv1": LayerBits(8, 7)})
     save_network(saved, tmp_path / "net.pt")
     loaded = load_network(tmp_path / "net.pt")
     assert loaded.digest == saved.digest
+    assert loaded.layer_bits == {"conv1": LayerBits(8, 7)}
     assert [n.name for n in loaded.graph.nodes] == [n.name for n in saved.graph.nodes]
     assert loaded.graph.preprocess == saved.graph.preprocess
     assert loaded.graph.provenance == {"made": "in a test"}
@@ -56,6 +57,7 @@ def test_the_digest_changes_with_every_part() -> None:
         replace(one, activation_bits=7),
         replace(one, calibration_images=one.calibration_images ^ np.uint8(1)),
         replace(one, calibration_labels=None),
+        replace(one, layer_bits={"conv1": LayerBits(8, 8)}),
         replace(one, graph=replace(one.graph, classes=("x", *CLASSES[1:]))),
         replace(one, graph=replace(one.graph, preprocess=Preprocess((0.5,), (0.25,)))),
     ]
@@ -104,6 +106,8 @@ def test_wrong_objects_cannot_be_made() -> None:
     for fault in (
         {"weight_bits": 1},
         {"activation_bits": 9},
+        {"layer_bits": {"conv1": LayerBits(9, 8)}},
+        {"layer_bits": {"relu": LayerBits(8, 8)}},
         {"calibration_images": np.zeros((1, 1, 28, 28), np.uint8)},
         {"calibration_labels": np.array([0, 1, 2, 10])},
     ):
