@@ -48,8 +48,8 @@ def to_json(architecture: Architecture) -> dict[str, Any]:
 
 def from_json(data: Any, origin: str) -> Architecture:
     """Read what ``to_json`` gave; ``origin`` names the file in errors."""
-    wanted = {"space": str, "skeleton": str, "operators": list, "widths": list}
-    wanted |= dict.fromkeys(("weight_bits", "activation_bits", "adc_bits"), int)
+    wanted: dict[str, type] = {"space": str, "skeleton": str, "operators": list, "widths": list}
+    wanted |= {"weight_bits": int, "activation_bits": int, "adc_bits": int}
     if not isinstance(data, dict):
         raise FileError(origin, 0, "", "an architecture is a JSON object")
     for name, kind in wanted.items():

@@ -1,7 +1,7 @@
 """One network of a space as work for a cost model, without weights.
 
-    work = workload(space, architecture)
-    cost = ChipTarget(load_chip("lab-128")).cost(work, architecture.adc_bits)
+work = workload(space, architecture)
+cost = ChipTarget(load_chip("lab-128")).cost(work, architecture.adc_bits)
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ class NothingFits(SpaceError):
     def __init__(self, space: str, target: str, position: str, reasons: tuple[str, ...]) -> None:
         lines = [f"space {space} on {target}: no operator is left at {position}"]
         lines += [f"  {reason}" for reason in reasons]
-        lines.append("  try     operators that fill arrays better, other widths, or least_share=0 to keep wasteful ones")
+        lines.append(
+            "  try     operators that fill arrays better, other widths, or least_share=0 to keep wasteful ones"
+        )
         super().__init__("\n".join(lines))
         self.space, self.target, self.position, self.reasons = space, target, position, reasons

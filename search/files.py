@@ -26,6 +26,7 @@ def read_json(path: Path, form: str, major: int) -> dict[str, Any]:
 
 
 def check_head(data: Any, origin: str, form: str, major: int) -> None:
+    """Raises ``FileError`` unless ``data`` is an object of that format and major version."""
     if not isinstance(data, dict) or data.get("format") != form:
         found = data.get("format") if isinstance(data, dict) else data
         raise FileError(origin, 1, "format", f"is {found!r:.60}, not {form!r}")

@@ -74,7 +74,15 @@ class Operator(Protocol):
 
 
 def convolution(
-    name: str, source: str, outputs: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, side: int = 0, relu: bool = True
+    name: str,
+    source: str,
+    outputs: int,
+    kernel: int = 1,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    side: int = 0,
+    relu: bool = True,
 ) -> Layer:
     """A convolution that keeps the size (over ``stride``).
 

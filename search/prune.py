@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-
 from search.candidate import workload
 from search.errors import NothingFits, SpaceError
 from search.operators import SLOT, Layer, Slot
@@ -57,7 +56,9 @@ def fitted(
         space,
         positions=tuple(positions),
         activation_bits=_some(space, target, "activation", space.activation_bits, range(1, target.input_bits + 1)),
-        adc_bits=_some(space, target, "ADC", space.adc_bits, target.other_adc_bits) if other_adcs else (target.adc_bits,),
+        adc_bits=_some(space, target, "ADC", space.adc_bits, target.other_adc_bits)
+        if other_adcs
+        else (target.adc_bits,),
     )
     _check_edges(made, target)
     _check_smallest(made, target)
@@ -101,7 +102,9 @@ def _matrix(layer: Layer, inputs: int) -> tuple[int, int, int]:
     return layer.kernel**2 * inputs // layer.groups, layer.outputs // layer.groups, layer.groups
 
 
-def _some(space: Space, target: Target, what: str, bits: tuple[int, ...], can: range | tuple[int, ...]) -> tuple[int, ...]:
+def _some(
+    space: Space, target: Target, what: str, bits: tuple[int, ...], can: range | tuple[int, ...]
+) -> tuple[int, ...]:
     left = tuple(b for b in bits if b in can)
     if not left:
         raise SpaceError(f"space {space.name} has {what} bits {bits}; {target.name} can do {min(can)} to {max(can)}")
@@ -111,7 +114,8 @@ def _some(space: Space, target: Target, what: str, bits: tuple[int, ...], can: r
 def _check_edges(space: Space, target: Target) -> None:
     if space.edges and space.edges.activation > target.input_bits:
         raise SpaceError(
-            f"space {space.name} gives its stem {space.edges.activation}-bit inputs; {target.name} takes {target.input_bits}"
+            f"space {space.name} gives its stem {space.edges.activation}-bit inputs; "
+            f"{target.name} takes {target.input_bits} bits"
         )
 
 
@@ -132,6 +136,3 @@ def _check_smallest(space: Space, target: Target) -> None:
             f"there are {cost.macros_available}\n  smallest {smallest}\n"
             "  try     fewer layers, smaller widths, or a chip with more macros"
         )
-
-
-

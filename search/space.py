@@ -121,7 +121,9 @@ class Space:
     def encode(self, architecture: Architecture) -> Genome:
         """Raises ``SpaceError`` when it is none of this space."""
         if architecture.skeleton != self.skeleton:
-            raise SpaceError(f"an architecture of space {architecture.space}, whose skeleton is not that of {self.name}")
+            raise SpaceError(
+                f"an architecture of space {architecture.space}, whose skeleton is not that of {self.name}"
+            )
         values = (
             *architecture.operators, *architecture.widths,
             architecture.weight_bits, architecture.activation_bits, architecture.adc_bits,
@@ -136,9 +138,7 @@ class Space:
     def decode(self, genome: Sequence[int] | NDArray[np.integer]) -> Architecture:
         """Raises ``SpaceError`` for a genome of another length or an index out of range."""
         genes, numbers = self.genes, [int(i) for i in genome]
-        if len(numbers) != len(genes) or any(
-            not 0 <= i < len(g.choices) for i, g in zip(numbers, genes, strict=True)
-        ):
+        if len(numbers) != len(genes) or any(not 0 <= i < len(g.choices) for i, g in zip(numbers, genes, strict=True)):
             raise SpaceError(f"{numbers} is no genome of {self.name}, whose genes have {self.choices} choices")
         values = [gene.choices[i] for i, gene in zip(numbers, genes, strict=True)]
         n, m = len(self.positions), len(self.positions) + len(self.stages)
@@ -184,7 +184,7 @@ class Space:
         here = self.stages[place.stage].widths
         before = self.stages[place.stage - 1].widths if place.first and place.stage else (1.0,)
         widths = [1.0] * len(self.stages)
-        found = {}
+        found: dict[Slot, None] = {}
         for wide in here:
             for earlier in before:
                 if place.stage:
@@ -209,7 +209,5 @@ class Space:
             last = "head"
         wide = made[-1].outputs
         made.append(Layer(name="pool", kind=WorkKind.AVG_POOL, inputs=(last,), outputs=wide, relu=False))
-        made.append(
-            Layer(name="classifier", kind=WorkKind.LINEAR, inputs=("pool",), outputs=self.classes, relu=False)
-        )
+        made.append(Layer(name="classifier", kind=WorkKind.LINEAR, inputs=("pool",), outputs=self.classes, relu=False))
         return tuple(made)

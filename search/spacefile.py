@@ -37,7 +37,9 @@ OPTIONAL = ("multiple", "head", "edge_weight", "edge_activation", "first")
 
 def space_names() -> list[str]:
     """Names of the space files that come with the package."""
-    return sorted(p.name[:-5] for p in resources.files("search").joinpath("spaces").iterdir() if p.name.endswith(".toml"))
+    return sorted(
+        p.name[:-5] for p in resources.files("search").joinpath("spaces").iterdir() if p.name.endswith(".toml")
+    )
 
 
 def load_space(name_or_path: str | Path, *, allow_code: bool = False) -> Space:
@@ -192,7 +194,7 @@ class _Reader:
             if kind not in OPERATORS:
                 raise self.fail(field, f"kind {kind!r:.60} is none of {', '.join(OPERATORS)}")
             make = OPERATORS[kind]
-            for key, number in options.items():
+            for number in options.values():
                 if type(number) is not bool:
                     self.whole(field, number, 1, 64)
         try:
@@ -218,9 +220,7 @@ class _Reader:
         except (ImportError, AttributeError) as error:
             raise self.fail(field, f"{reference} cannot be imported ({error})") from error
 
-    def _stages(
-        self, tables: Any, operators: Mapping[str, Operator]
-    ) -> tuple[tuple[Stage, ...], tuple[Position, ...]]:
+    def _stages(self, tables: Any, operators: Mapping[str, Operator]) -> tuple[tuple[Stage, ...], tuple[Position, ...]]:
         if not isinstance(tables, list) or not tables:
             raise self.fail("stage", "one or more [[stage]] are needed")
         stages, positions = [], []
@@ -228,7 +228,9 @@ class _Reader:
             where = f"stage.{number + 1}"
             self._keys("stage", self.table(where, table), f"{where}.")
             stages.append(
-                Stage(self.whole(f"{where}.channels", table["channels"], 1, 1 << 14), self._widths(where, table["widths"]))
+                Stage(
+                    self.whole(f"{where}.channels", table["channels"], 1, 1 << 14), self._widths(where, table["widths"])
+                )
             )
             stride = self.whole(f"{where}.stride", table["stride"], 1, 8)
             every = self._names(f"{where}.operators", table["operators"], operators)
@@ -286,7 +288,6 @@ class _Reader:
                     if layers and layers[-1].outputs != slot.outputs:
                         text = f"gives {layers[-1].outputs} channels at {place.name}, {slot.outputs} are needed"
                         raise self.fail(f"operators.{name}", text)
-
 
 
 def _skeleton(data: Mapping[str, Any]) -> str:
