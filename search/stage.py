@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -144,22 +144,21 @@ def train_stage(job: StageJob, images: Images, told: Told | None = None) -> Stag
 def _key(job: StageJob, images: Images) -> str:
     teacher = load_network(job.teacher).digest
     before = [hashlib.sha256(path.read_bytes()).hexdigest() for path in job.prefix]
-    noise = "" if job.noise is None else _noise_digest(job.noise)
+    noise = "" if job.noise is None else noise_digest(job.noise)
     space = job.space
     choices = [(p.name, p.operators) for p in space.positions]
     what = (space.skeleton, choices, job.stage, repr(job.settings), teacher, before, noise, images.digest)
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
-def _noise_digest(noise: ArrayNoise) -> str:
-    parts = [repr(noise.spec)]
-    for name, value in sorted(asdict_shallow(noise).items()):
-        parts.append(f"{name} {value.tobytes().hex() if isinstance(value, np.ndarray) else value!r}")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def asdict_shallow(noise: ArrayNoise) -> dict[str, Any]:
-    return {name: getattr(noise, name) for name in noise.__dataclass_fields__ if name != "spec"}
+def noise_digest(noise: ArrayNoise) -> str:
+    """SHA-256 (hex) of all that makes the errors."""
+    total = hashlib.sha256()
+    for field in fields(noise):
+        value = getattr(noise, field.name)
+        total.update(field.name.encode())
+        total.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+    return total.hexdigest()
 
 
 def _train(fabric: Fabric, job: StageJob, images: Images, key: str, told: Told | None) -> StageScores:
