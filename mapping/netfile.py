@@ -21,7 +21,15 @@ from mapping.netcheck import NetworkFileError, NewerVersionError, load_plain, re
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LayerBits", "NetworkFile", "NetworkFileError", "NewerVersionError", "image_digest", "load_network", "save_network"]
+__all__ = [
+    "LayerBits",
+    "NetworkFile",
+    "NetworkFileError",
+    "NewerVersionError",
+    "image_digest",
+    "load_network",
+    "save_network",
+]
 
 FORMAT = "cimnet"
 VERSION = (1, 1)

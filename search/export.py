@@ -99,9 +99,7 @@ def place(root: nn.Module, name: str, module: nn.Module) -> None:
 def _conv(layer: Layer, weight: Tensor) -> nn.Conv2d:
     padding = layer.before if layer.before == layer.after else 0
     inputs = weight.shape[1] * layer.groups
-    conv = nn.Conv2d(
-        inputs, layer.outputs, layer.kernel, layer.stride, padding, groups=layer.groups, bias=False
-    )
+    conv = nn.Conv2d(inputs, layer.outputs, layer.kernel, layer.stride, padding, groups=layer.groups, bias=False)
     conv.weight = nn.Parameter(weight.float(), requires_grad=False)
     return conv
 
@@ -124,5 +122,3 @@ def _padded(layer: Layer, x: Tensor) -> Tensor:
     if layer.kind is not WorkKind.CONV or layer.before == layer.after:
         return x
     return nn.functional.pad(x, (layer.before, layer.after, layer.before, layer.after))
-
-

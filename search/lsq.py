@@ -66,7 +66,8 @@ class LearnedStep(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         codes, step = self.codes(values)
-        return codes * step
+        y: Tensor = codes * step
+        return y
 
 
 def weight_step(weight: Tensor, bits: int) -> LearnedStep:
@@ -117,7 +118,8 @@ class LsqConv2d(nn.Conv2d):
         self.quantiser = weight_step(self.weight, bits)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x, self.quantiser(self.weight), self.bias)
+        y: Tensor = self._conv_forward(x, self.quantiser(self.weight), self.bias)
+        return y
 
 
 class LsqLinear(nn.Linear):

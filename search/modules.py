@@ -1,9 +1,10 @@
 """Torch modules of a search's layers, with the quantisation and the errors of the array that they are for.
 
 Every tensor is quantised once, by a learned step (``search.lsq``), and all its readers see those codes,
-as in a compiled network; weights have a step for each output. A layer on cells multiplies whole codes with whole levels; with
-``noise`` (``cim.fast_module.ArrayNoise``, of a calibration record) it does so with the cells of
-virtual chips, new in every batch, adds the noise of reads and conversions, and ends where the converters do:
+as in a compiled network; weights have a step for each output. A layer on cells multiplies whole codes
+with whole levels; with ``noise`` (``cim.fast_module.ArrayNoise``, of a calibration record) it does so with
+the cells of virtual chips, new in every batch, adds the noise of reads and conversions, and ends where
+the converters do:
 
     y = s_x s_w ( clip( Σ code · Σ_k B^k cell_k / f, ±tiles · Σ_p w_p · full scale ) + o + σ N(0, 1) )
 
@@ -118,7 +119,8 @@ class ArrayLayer(CimLayer):
         """Standard deviation of a sum in levels: ``squares`` Σ_p w_p² u_p² of its rows, ``read`` of a row."""
         converter = self.noise_variance(torch.zeros((), device=read.device), read, self.row_count)
         converter = converter * (sum(self.base ** (2 * k) for k in range(self.slices)) / self.factor**2)
-        return (converter + self.strength**2 * squares * read).sqrt()
+        total: Tensor = converter + self.strength**2 * squares * read
+        return total.sqrt()
 
     def clipped(self, sums: Tensor) -> Tensor:
         """Sums that the converters of all tiles can give, in levels."""
@@ -143,16 +145,23 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
 
     def __init__(self, inputs: int, layer: Layer, bits: LayerBits, signed: bool, noise: ArrayNoise | None) -> None:
         even = layer.before == layer.after
+        pad = layer.before if even else 0
         super().__init__(
-            inputs, layer.outputs, layer.kernel, layer.stride, layer.before if even else 0, groups=layer.groups, bias=False
+            inputs,
+            layer.outputs,
+            layer.kernel,
+            layer.stride,
+            pad,
+            groups=layer.groups,
+            bias=False,
         )
         self.sides = None if even else (layer.before, layer.after, layer.before, layer.after)
-        self.bits = bits
+        self.bits, self.pad = bits, pad
         self.quantiser = row_steps(self.weight, bits.weight, WEIGHT_CLIP)
         kernel = layer.kernel**2
         self.set_noise(noise, inputs // layer.groups * kernel, kernel, signed)
 
-    def forward(self, codes: Tensor, scale: Tensor) -> Tensor:
+    def forward(self, codes: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]  # codes have a step
         """Codes (n, channels, height, width) and their step, to real numbers."""
         levels, size = self.quantiser.codes(self.weight)
         if self.sides is not None:
@@ -163,7 +172,7 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
     def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
         n, channels = codes.shape[:2]
         each, chips, groups = self._share(n), self.chips, self.groups
-        kernel, stride, padding = self.kernel_size, self.stride, self.padding
+        kernel, stride, padding = self.kernel_size, self.stride, self.pad
         flat = levels.flatten(1)
         if self.range_code is None:
             part = codes[:4, : channels // groups].detach()
@@ -198,7 +207,7 @@ class ArrayLinear(nn.Linear, ArrayLayer):
         self.quantiser = row_steps(self.weight, bits.weight, WEIGHT_CLIP)
         self.set_noise(noise, inputs, 1, signed)
 
-    def forward(self, codes: Tensor, scale: Tensor) -> Tensor:
+    def forward(self, codes: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]  # codes have a step
         """Codes (n, features) and their step, to real numbers."""
         levels, size = self.quantiser.codes(self.weight)
         y = functional.linear(codes, levels) if self.exact else self._noisy(codes, levels)
@@ -273,7 +282,7 @@ class LayerNet(nn.Module):
             step.log_step.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        values = {self.source: self._step(self.source).codes(x)}
+        y, values = x, {self.source: self._step(self.source).codes(x)}
         for layer in self.layers:
             y = self.units[key(layer.name)]([values[name] for name in layer.inputs])
             if key(layer.name) in self.steps:

@@ -8,7 +8,7 @@ stand on the chip, so that errors which shift a whole channel count. Imports tor
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +77,7 @@ class RetrainJob:
     folder: Path
     classes: tuple[str, ...]
     data: str  # name of the images, for the provenance
-    machine: Machine = Machine()
+    machine: Machine = field(default_factory=Machine)
 
     @property
     def path(self) -> Path:
@@ -100,9 +100,7 @@ def retrain(job: RetrainJob, images: Images, validation: Images, told: Told | No
     return job.machine.run(_retrain, job, images, validation, told)
 
 
-def _retrain(
-    fabric: Fabric, job: RetrainJob, images: Images, validation: Images, told: Told | None
-) -> Retrained:
+def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images, told: Told | None) -> Retrained:
     settings = job.settings
     torch.manual_seed(settings.schedule.seed)
     net = network(job.space, job.architecture, job.noise)
@@ -128,9 +126,7 @@ def _retrain(
     return found
 
 
-def _file(
-    job: RetrainJob, trained: LayerNet, images: Images, validation: Images, found: Retrained
-) -> NetworkFile:
+def _file(job: RetrainJob, trained: LayerNet, images: Images, validation: Images, found: Retrained) -> NetworkFile:
     count = min(job.settings.calibration_images, len(images))
     few = images.part(np.linspace(0, len(images) - 1, count).astype(np.int64))
     noise = "none" if job.noise is None else noise_digest(job.noise)
@@ -190,7 +186,9 @@ class _Retraining(Task):
 
     def score(self, model: nn.Module) -> float:
         """Percent on virtual chips of the training law, from a part of the validation images."""
-        return self.scores(model, self.validation.part(np.arange(min(len(self.validation), self.settings.scored_images))))[1]
+        return self.scores(
+            model, self.validation.part(np.arange(min(len(self.validation), self.settings.scored_images)))
+        )[1]
 
     def scores(self, model: nn.Module, images: Images | None = None) -> tuple[float, float]:
         """Percent right, exact and on virtual chips (a new one every 500 images)."""

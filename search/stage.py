@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from cim.fast_module import ArrayNoise
 from mapping.netfile import LayerBits, load_network
 from search.errors import SearchError
 from search.losses import noise_to_signal, soft_divergence
-from search.modules import Precision, forget_ranges, set_strength
+from search.modules import Precision, array_layers, forget_ranges, set_strength
 from search.space import Space
 from search.stage_net import StageNet, estimate_statistics, fair_paths, listed_paths, marginals
 from search.stage_scores import StageScores, read_scores, write_scores
@@ -116,11 +116,13 @@ class StageJob:
     noise: ArrayNoise | None
     folder: Path
     prefix: tuple[Path, ...] = ()
-    machine: Machine = Machine()
+    machine: Machine = field(default_factory=Machine)
 
     def __post_init__(self) -> None:
         if len(self.prefix) not in (0, self.stage):
             raise ValueError(f"{len(self.prefix)} stages before stage {self.stage + 1}")
+        if self.machine.devices > 1:
+            raise ValueError("a stage is trained on one device: give each stage its own")
 
     @property
     def name(self) -> str:
@@ -154,9 +156,9 @@ def _key(job: StageJob, images: Images) -> str:
 def noise_digest(noise: ArrayNoise) -> str:
     """SHA-256 (hex) of all that makes the errors."""
     total = hashlib.sha256()
-    for field in fields(noise):
-        value = getattr(noise, field.name)
-        total.update(field.name.encode())
+    for part in fields(noise):
+        value = getattr(noise, part.name)
+        total.update(part.name.encode())
         total.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
     return total.hexdigest()
 
@@ -321,7 +323,8 @@ class Staging(Task):
         if self.mixes:
             return tuple((len(self.paths),) * count for count in self.model.choices)
         return tuple(
-            tuple(int((self.paths[:, i] == o).sum()) for o in range(count)) for i, count in enumerate(self.model.choices)
+            tuple(int((self.paths[:, i] == o).sum()) for o in range(count))
+            for i, count in enumerate(self.model.choices)
         )
 
     def rate(self, images: Images) -> tuple[Any, Any, int]:
@@ -344,9 +347,7 @@ class Staging(Task):
         return one, other, len(paths)
 
     @torch.no_grad()
-    def _ratings(
-        self, images: Images, paths: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _ratings(self, images: Images, paths: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """L of each path on held-out images: exact, and noisy (mean + κ · standard deviation over draws)."""
         settings, size = self.settings, self.settings.schedule.batch
         few = images.part(np.arange(min(len(images), size * settings.statistics_batches)))
@@ -371,6 +372,4 @@ class Staging(Task):
 
     @property
     def _noisy(self) -> bool:
-        from search.modules import array_layers
-
         return any(layer.noise is not None for layer in array_layers(self.model))

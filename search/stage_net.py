@@ -50,7 +50,9 @@ class StageNet(nn.Module):
         for i in self.places:
             slot = space.slot(i, widths)
             layers = [space.operators[name].layers(slot) for name in space.positions[i].operators]
-            made = [LayerNet(each, slot.inputs, bits, noise, signed=signed) if each else nn.Identity() for each in layers]
+            made = [
+                LayerNet(each, slot.inputs, bits, noise, signed=signed) if each else nn.Identity() for each in layers
+            ]
             self.operators.append(nn.ModuleList(made))
             signed = any(not each[-1].relu if each else signed for each in layers)
         first, last = space.slot(self.places[0], widths).inputs, space.slot(self.places[-1], widths).outputs

@@ -61,9 +61,9 @@ def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: boo
     missing = [f"{p.name} {o}" for p in space.positions for o in p.operators if (p.name, o) not in found]
     if missing:
         raise SearchError(f"no task significance for {', '.join(missing[:8])}")
-    values = [np.array([found[p.name, o] for o in p.operators]) for p in space.positions]
-    others = [np.zeros(count) for count in space.choices[len(values) :]]
-    return Significance((*values, *others))
+    rows = [np.array([found[p.name, o] for o in p.operators]) for p in space.positions]
+    others = [np.zeros(count) for count in space.choices[len(rows) :]]
+    return Significance((*rows, *others))
 
 
 def write_scores(path: Path, scores: StageScores) -> None:

@@ -18,13 +18,14 @@ from torch.nn import functional
 from cim.workload import INPUT
 from mapping.capture import capture
 from mapping.float_run import apply
-from mapping.graph import Concat, NetworkGraph, Node, Preprocess, Relu, node_shapes
+from mapping.graph import Array, Concat, NetworkGraph, Node, Preprocess, Relu, node_shapes
 from mapping.netfile import NetworkFile
 from search.errors import SearchError
 from search.space import Space
 from search.training import At, Images, Machine, Schedule, Task, Told, accuracy, fit
 
 CALIBRATION_IMAGES = 128
+ARRAYS = ("weight", "bias", "scale", "shift", "mean", "variance")  # fields of nodes
 
 
 class TeacherError(SearchError):
@@ -37,24 +38,29 @@ class GraphPart(nn.Module):
     def __init__(self, nodes: Sequence[Node], source: str) -> None:
         super().__init__()
         self.nodes, self.source = tuple(nodes), source
-        self.names: dict[int, str] = {}
-        for node in nodes:
-            for field in ("weight", "bias", "scale", "shift", "mean", "variance"):
-                array = getattr(node, field, None)
-                if array is not None:
-                    self.names[id(array)] = f"array{len(self.names)}"
-                    self.register_buffer(self.names[id(array)], torch.tensor(array))
+        for number, node in enumerate(nodes):
+            for field in ARRAYS:
+                if getattr(node, field, None) is not None:
+                    self.register_buffer(f"{field}{number}", torch.tensor(getattr(node, field)))
 
     def forward(self, x: Tensor) -> Tensor:
         values = {self.source: x}
-        for node in self.nodes:
-            x = apply(node, [values[name] for name in node.inputs], lambda a: self.get_buffer(self.names[id(a)]))
+        for number, node in enumerate(self.nodes):
+
+            def held(array: Array, number: int = number, node: Node = node) -> Tensor:
+                field = next(f for f in ARRAYS if getattr(node, f, None) is array)
+                return self.get_buffer(f"{field}{number}")
+
+            x = apply(node, [values[name] for name in node.inputs], held)
             values[node.name] = x
         return x
 
 
 class StagedTeacher(nn.Module):
-    """``parts``: stem, one a stage, head; ``channels`` and ``rectified`` (never negative) of their maps. Pixels come as 0..1. Evaluation mode for good, no gradients of its own."""
+    """``parts``: stem, one a stage, head; ``channels`` and ``rectified`` (never negative) are of their maps.
+
+    Pixels come as 0..1. It stays in evaluation mode and has no gradients of its own.
+    """
 
     mean: Tensor
     std: Tensor
@@ -245,7 +251,7 @@ def _train(
         preprocess=Preprocess((0.0,) * channels, (1.0,) * channels),
         classes=classes,
         provenance={
-            "trained by": f"hil search, dense teacher of growth {growth}, {schedule.epochs} epochs, seed {schedule.seed}",
+            "trained by": f"hil search, dense teacher, growth {growth}, {schedule.epochs} epochs, seed {schedule.seed}",
             "training images": images.digest,
             "validation accuracy": f"{records[-1].score:.2f} % of {len(validation)} training images kept out",
         },

@@ -43,11 +43,9 @@ class Machine:
     precision: Precision = "32-true"
 
     def run(self, function: Callable[..., T], *args: Any) -> T:
-        """``function(fabric, *args)`` on every device; gives the first one's answer. Arguments are pickled when many."""
+        """``function(fabric, *args)`` on every device; the first one's answer. Many devices: arguments are pickled."""
         strategy = "ddp_spawn" if self.devices > 1 else "auto"
-        fabric = Fabric(
-            accelerator=self.accelerator, devices=self.devices, strategy=strategy, precision=self.precision
-        )
+        fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, precision=self.precision)
         result: T = fabric.launch(function, *args)
         return result
 
@@ -207,6 +205,8 @@ def fit(
         model.train()
         task.begin(task.model, At(epoch, epoch * steps, schedule.epochs * steps))
         order = torch.randperm(len(labels))[: steps * schedule.batch]
+        if fabric.global_rank:  # errors and crops of its own
+            torch.manual_seed(epoch_seed(schedule.seed, epoch) + fabric.global_rank)
         for number, index in enumerate(order.split(schedule.batch)):
             at = At(epoch, epoch * steps + number, schedule.epochs * steps)
             own = index[fabric.global_rank :: fabric.world_size].to(fabric.device)

@@ -98,7 +98,10 @@ def test_steps_stay_positive_in_a_thousand_steps_of_adam() -> None:
 
 
 def test_layers_hold_weights_of_their_bits() -> None:
-    for layer, x in ((LsqConv2d(3, 4, 3, 2, 1, bits=2), torch.randn(2, 3, 8, 8)), (LsqLinear(6, 5, bits=2), torch.randn(2, 6))):
+    for layer, x in (
+        (LsqConv2d(3, 4, 3, 2, 1, bits=2), torch.randn(2, 3, 8, 8)),
+        (LsqLinear(6, 5, bits=2), torch.randn(2, 6)),
+    ):
         assert isinstance(layer, nn.Module)
         codes, _ = layer.quantiser.codes(layer.weight)
         assert set(codes.detach().unique().tolist()) <= {-1.0, 0.0, 1.0}

@@ -45,7 +45,9 @@ def settled(net: LayerNet, shape: tuple[int, ...]) -> LayerNet:
     return net.eval()
 
 
-@pytest.mark.parametrize("operator", [Conv(2), Conv(3, groups=2), Residual(), Residual(2), Skip(project=True), MbConv(2)])
+@pytest.mark.parametrize(
+    "operator", [Conv(2), Conv(3, groups=2), Residual(), Residual(2), Skip(project=True), MbConv(2)]
+)
 @pytest.mark.parametrize("slot", [Slot(4, 6, 2, 0), Slot(4, 6, 2, 1), Slot(4, 4, 1, 1)])
 def test_every_operator_gives_the_shape_of_its_slot_with_errors_and_without(operator: Operator, slot: Slot) -> None:
     torch.manual_seed(0)
@@ -95,7 +97,7 @@ def test_errors_in_training_are_those_of_the_training_layers_of_cim() -> None:
     given = noise()
     ours = ArrayConv2d(8, convolution("conv", SLOT, 16, 3), LayerBits(4, 8), False, given)
     theirs = CimConv2d(8, 16, 3, 1, 1, spec=given.spec, bias=False, noise=given)
-    levels, size = ours.quantiser.codes(ours.weight)
+    levels, _ = ours.quantiser.codes(ours.weight)
     codes = torch.randint(0, 256, (16, 8, 8, 8)).float()
     spreads = []
     with torch.no_grad():
@@ -144,7 +146,9 @@ def test_the_captured_network_answers_as_the_module_and_compiles() -> None:
     architecture = tiny_architecture()
     net = settled(network(TINY, architecture, noise()), TINY.input_shape)
     pixels, labels = images(64)
-    file = network_file(net, TINY.input_shape, classes=CLASSES, images=pixels, labels=labels, provenance={"made": "here"})
+    file = network_file(
+        net, TINY.input_shape, classes=CLASSES, images=pixels, labels=labels, provenance={"made": "here"}
+    )
     x = torch.tensor(pixels).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         plain = PlainNet(net)(x).numpy()
