@@ -90,6 +90,7 @@ class Tabular:
     genomes: NDArray[np.int64]
     accuracy: NDArray[np.float64]
     by_seed: NDArray[np.float64]
+    params: NDArray[np.int64]
     costs: tuple[CandidateCost, ...]
     index: dict[Architecture, int]
 
@@ -136,6 +137,7 @@ def load_table(data: Path) -> Tabular:
         genomes,
         np.array([table[k]["mean_acc"] for k in keys]),
         np.array([table[k]["test_acc"] for k in keys]),
+        np.array([table[k]["params"] for k in keys], np.int64),
         tuple(costs(space, ReferenceChip(), networks)),
         {network: i for i, network in enumerate(networks)},
     )

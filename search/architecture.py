@@ -43,7 +43,7 @@ class Architecture:
 
 
 def to_json(architecture: Architecture) -> dict[str, Any]:
-    return asdict(architecture)
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(architecture).items()}
 
 
 def from_json(data: Any, origin: str) -> Architecture:

@@ -48,7 +48,7 @@ def evolve(
     generations: int,
     seed: int,
 ) -> Genomes:
-    """Give the last population, int64 (at most as many as ``start``, genes), those of the front first.
+    """Give the last population, int64 (at most as many as ``start``, genes).
 
     ``start`` is the first of ``generations`` populations. Feasible ones come before others, and among
     others those with less excess; no genome is twice in a population.
@@ -62,6 +62,4 @@ def evolve(
     )
     problem = _Choices(choices, evaluate, objectives, constraints)
     result = minimize(problem, algorithm, ("n_gen", generations), seed=seed, verbose=False)
-    population = result.pop
-    rank = np.array([individual.get("rank") for individual in population])
-    return np.asarray(population.get("X"), np.int64)[np.argsort(rank, kind="stable")]
+    return np.asarray(result.pop.get("X"), np.int64)

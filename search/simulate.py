@@ -40,20 +40,21 @@ def costs(space: Space, target: Target, architectures: Sequence[Architecture]) -
 
 
 @contextmanager
-def workers(scheduler: str | None = None, count: int = 2) -> Iterator[Any]:
+def workers(scheduler: str | None = None, count: int = 2, *, timeout_s: float = 10.0) -> Iterator[Any]:
     """Give a Dask client: of a cluster that is there (``tcp://…``), else of ``count`` processes on this machine.
 
     Raises:
-        SearchError: no scheduler answers at that address.
+        SearchError: no scheduler answers at that address within ``timeout_s``.
     """
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout="10s")
+            client = Client(scheduler, timeout=timeout_s)
         except (OSError, ValueError) as error:
             raise SearchError(
-                f"no Dask scheduler at {scheduler} ({error})\n  try     dask scheduler, and dask worker {scheduler}"
+                f"no Dask scheduler answers at {scheduler} within {timeout_s:g} s ({error})\n"
+                f"  try     dask scheduler, and dask worker {scheduler}"
             ) from error
         with client:
             yield client

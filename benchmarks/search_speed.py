@@ -1,0 +1,65 @@
+"""How fast candidates are simulated, and how much of their cost is a sum over operators; one JSON line a case.
+
+    python benchmarks/search_speed.py [--networks 400] [--workers 2]
+
+``per_second``: whole networks, uncached, on Dask workers of this machine. ``cpu_ms``: of one here. Of ln EDP, an
+additive model is fitted to half of the networks; ``r2`` and ``tau`` are on the other half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import numpy as np
+
+from search.additive import kendall_tau
+from search.hardware import edp_model, explained
+from search.prune import fitted
+from search.simulate import Simulator, costs, workers
+from search.spacefile import load_space
+from search.target import load_target
+
+CASES = (
+    ("fashion-mnist", "lab-128"), ("cifar10", "lab-128"), ("eurosat", "lab-128"),
+    ("fashion-mnist", "mnsim-default"), ("cifar10", "mnsim-default"), ("eurosat", "mnsim-default"),
+)  # fmt: skip
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--networks", type=int, default=400)
+    ask.add_argument("--workers", type=int, default=2)
+    given = ask.parse_args()
+    with workers(count=given.workers) as client:
+        for name, target_name in CASES:
+            target = load_target(target_name)
+            whole = load_space(name)
+            space, dropped = fitted(whole, target)
+            rng = np.random.default_rng(0)
+            genomes = np.array([space.sample(rng) for _ in range(given.networks)])
+            networks = [space.decode(genome) for genome in genomes]
+            Simulator(space, target, client=client)(networks[:50])  # workers import
+            begun = time.perf_counter()
+            found = Simulator(space, target, client=client)(networks)
+            wall_s = time.perf_counter() - begun
+            begun = time.process_time()
+            costs(space, target, networks[:50])
+            cpu_s = time.process_time() - begun
+            half = given.networks // 2
+            model = edp_model(space.choices, genomes[:half], found[:half])
+            rest = np.log([cost.edp_mj_ms for cost in found[half:]])
+            edp = [cost.edp_mj_ms for cost in found]
+            print(json.dumps({
+                "space": name, "target": target_name, "networks": space.size(), "operators_dropped": len(dropped),
+                "per_second": round(given.networks / wall_s), "cpu_ms": round(1e3 * cpu_s / 50, 2),
+                "feasible_share": round(float(np.mean([cost.feasible for cost in found])), 3),
+                "edp_mj_ms": [float(f"{q:.3g}") for q in np.quantile(edp, (0, 0.5, 1))],
+                "r2": round(explained(model, genomes[half:], rest), 3),
+                "tau": round(kendall_tau(model.predict(genomes[half:])[0], rest), 3),
+            }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from search.accuracy import fit_accuracy
+from search.additive import fit_additive, kendall_tau, regret
+from search.candidate import CandidateCost
+from search.errors import SearchError
+from search.hardware import (
+    MODES,
+    Measure,
+    combinations,
+    cost_models,
+    draw_candidates,
+    edp_model,
+    explained,
+    hardware_significance,
+)
+from search.significance import Significance, combined, one_hot
+from search.spacefile import load_space, parse_space
+
+from .small_spaces import SMALL
+
+CHOICES = (3, 2, 4)
+SOME = np.random.default_rng(0).permutation(24)[:14]
+EVERY = np.stack(np.unravel_index(np.arange(24), CHOICES), 1).astype(np.int64)
+TRUTH = np.array([0.0, 1.0, 3.0, 0.0, -1.0, 0.5, 0.0, 2.0, 1.0])
+
+
+def cost(edp_mj_ms: float, macros: int = 1) -> CandidateCost:
+    return CandidateCost(1e6, edp_mj_ms * 1e9, macros, 10)
+
+
+def costs_of(values: np.ndarray, macros: int = 1) -> list[CandidateCost]:
+    return [cost(math.exp(v), macros) for v in values]
+
+
+def test_one_hot_marks_each_choice_once() -> None:
+    hot = one_hot(CHOICES, EVERY)
+    assert hot.shape == (24, 9)
+    assert (hot.sum(1) == 3).all()
+    assert hot[5].nonzero()[0].tolist() == [0, 4, 6]  # genome (0, 1, 1)
+
+
+def test_a_sum_over_choices_without_noise_is_found_exactly() -> None:
+    values = one_hot(CHOICES, EVERY) @ TRUTH + 7
+    model = fit_additive(CHOICES, EVERY[SOME], values[SOME])
+    assert model.predict(EVERY)[0] == pytest.approx(values, abs=0.02)
+    assert model.ratio == pytest.approx(1e-3)
+
+
+def test_values_without_any_order_give_a_flat_model() -> None:
+    values = np.random.default_rng(3).normal(5, 1, 24)
+    model = fit_additive(CHOICES, EVERY, values)
+    assert np.ptp(model.predict(EVERY)[0]) < np.ptp(values)
+    assert model.mean == pytest.approx(5, abs=0.6)
+
+
+def test_standard_errors_cover_what_they_promise() -> None:
+    rng = np.random.default_rng(1)
+    truth = one_hot(CHOICES, EVERY) @ TRUTH
+    inside = []
+    for _ in range(200):
+        rows = rng.integers(0, 24, 18)
+        mean, error = fit_additive(CHOICES, EVERY[rows], truth[rows] + rng.normal(0, 0.5, 18)).predict(EVERY)
+        inside.append(np.abs(mean - truth) < 2 * error)
+    assert 0.90 < np.mean(inside) < 0.99
+
+
+def test_diminishing_returns_are_found_where_there_are_some() -> None:
+    rng = np.random.default_rng(2)
+    accuracy = 93 - np.exp(2.5 - one_hot(CHOICES, EVERY) @ TRUTH)
+    rows = rng.permutation(24)[:14]
+    model = fit_accuracy(CHOICES, EVERY[rows], accuracy[rows] + rng.normal(0, 0.1, 14))
+    straight = fit_additive(CHOICES, EVERY[rows], accuracy[rows]).predict(EVERY)[0]
+    assert kendall_tau(model.predict(EVERY), accuracy) > kendall_tau(straight, accuracy)
+    assert accuracy.max() < model.ceiling <= 100
+    assert (model.lower(EVERY) < model.predict(EVERY)).all()
+    assert (model.lower(EVERY, 2.0) < model.lower(EVERY, 1.0)).all()
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0, 3.0], [50.0, 60.0, 70.0, 101.0], [50.0, 60.0, math.nan, 70.0]])
+def test_accuracies_that_are_too_few_or_none_are_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="accuracies"):
+        fit_accuracy(CHOICES, EVERY[: len(values)], np.array(values))
+
+
+def test_tau_and_regret_of_a_perfect_score() -> None:
+    truth = np.array([1.0, 4.0, 2.0])
+    assert kendall_tau(truth * 3, truth) == pytest.approx(1)
+    assert kendall_tau(-truth, truth) == pytest.approx(-1)
+    assert regret(truth, truth) == 0
+    assert regret(-truth, truth) == 3
+
+
+def test_normalising_keeps_how_much_a_gene_matters_unless_asked_not_to() -> None:
+    significance = Significance((np.array([0.0, 1.0]), np.array([0.0, 10.0])))
+    kept = significance.normalised().values
+    assert np.ptp(kept[1]) == pytest.approx(10 * np.ptp(kept[0]))
+    assert [np.ptp(v) for v in significance.normalised(by_gene=True).values] == [1, 1]
+
+
+def test_the_ends_of_alpha_are_the_task_and_the_hardware() -> None:
+    task = Significance((np.array([1.0, 0.0]), np.array([0.0, 2.0])))
+    hardware = Significance((np.array([0.0, 1.0]), np.array([3.0, 0.0])))
+    assert combined(task, hardware, 1.0).best() == task.best() == (0, 1)
+    assert combined(task, hardware, 0.0).best() == hardware.best() == (1, 0)
+    assert list(MODES) == ["accuracy", "balanced", "efficiency"]
+    assert {tuple(g) for g in combinations(task, hardware, (0.0, 1.0)).tolist()} == {(0, 1), (1, 0)}
+
+
+def test_candidates_are_different_and_half_of_them_follow_the_task() -> None:
+    space = load_space("cifar10")
+    task = Significance(tuple(np.arange(n, dtype=float) for n in space.choices))
+    drawn = draw_candidates(space, task, 200, np.random.default_rng(0))
+    assert len(np.unique(drawn, axis=0)) == 200
+    uniform = draw_candidates(space, None, 200, np.random.default_rng(0))
+    last = space.choices[1] - 1
+    assert (drawn[:100, 1] == last).mean() > 2 * (uniform[:, 1] == last).mean()
+    assert (drawn == draw_candidates(space, task, 200, np.random.default_rng(0))).all()
+
+
+def test_a_small_space_gives_all_its_networks_and_no_more() -> None:
+    space = parse_space(SMALL, "small.toml")
+    fewer = load_space("resnet20")
+    assert len(draw_candidates(fewer, None, 1000, np.random.default_rng(0))) == fewer.size() < space.size()
+
+
+@pytest.mark.parametrize("measure", Measure)
+def test_every_measure_prefers_what_costs_less(measure: Measure) -> None:
+    ln_edp = one_hot(CHOICES, EVERY) @ TRUTH
+    found = hardware_significance(CHOICES, EVERY, costs_of(ln_edp), measure, top=6)
+    assert found.best() == (0, 1, 1)
+
+
+def test_lift_does_not_echo_what_candidates_were_made_of_but_frequency_does() -> None:
+    rng = np.random.default_rng(0)
+    genomes = np.column_stack([rng.choice(2, 400, p=[0.05, 0.95]), rng.integers(0, 2, 400)])
+    ln_edp = 0.2 * genomes[:, 0] + 1.0 * genomes[:, 1] + rng.normal(0, 0.01, 400)  # choice 0 is cheaper, and rare
+    count = hardware_significance((2, 2), genomes, costs_of(ln_edp), Measure.FREQUENCY, top=150)
+    lift = hardware_significance((2, 2), genomes, costs_of(ln_edp), Measure.LIFT, top=150)
+    assert count.best() == (1, 0)
+    assert lift.best() == (0, 0)
+
+
+def test_no_candidate_that_fits_is_an_error_with_numbers() -> None:
+    with pytest.raises(SearchError, match="none of 24 candidates fits 10 macros; the smallest needs 12"):
+        hardware_significance(CHOICES, EVERY, costs_of(np.ones(24), macros=12), Measure.LIFT)
+
+
+def test_how_much_of_a_cost_is_a_sum_is_told_on_networks_that_were_not_fitted() -> None:
+    ln_edp = one_hot(CHOICES, EVERY) @ TRUTH
+    model = edp_model(CHOICES, EVERY[SOME], costs_of(ln_edp[SOME]))
+    assert explained(model, np.delete(EVERY, SOME, 0), np.delete(ln_edp, SOME)) > 0.99
+    models = cost_models(CHOICES, EVERY[SOME], costs_of(ln_edp[SOME]))
+    assert models.predict(EVERY)[:, 1] - math.log(1e9) == pytest.approx(ln_edp, abs=0.05)
