@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import pickle
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -44,10 +46,26 @@ class Machine:
 
     def run(self, function: Callable[..., T], *args: Any) -> T:
         """``function(fabric, *args)`` on every device; the first one's answer. Many devices: arguments are pickled."""
-        strategy = "ddp_spawn" if self.devices > 1 else "auto"
+        many = self.devices > 1
+        strategy = "ddp_spawn" if many else "auto"
         fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, precision=self.precision)
-        result: T = fabric.launch(function, *args)
+        result: T
+        if not many:
+            result = fabric.launch(function, *args)
+            return result
+        with tempfile.TemporaryDirectory() as folder:
+            answer = Path(folder) / "answer"
+            fabric.launch(_in_process, pickle.dumps((function, args)), str(answer))
+            result = pickle.loads(answer.read_bytes())
         return result
+
+
+def _in_process(fabric: Fabric, work: bytes, answer: str) -> None:
+    """Work and answer as bytes: Fabric takes apart what it is given for processes, which frozen dataclasses refuse."""
+    function, args = pickle.loads(work)
+    result = function(fabric, *args)
+    if fabric.global_rank == 0:
+        Path(answer).write_bytes(pickle.dumps(result))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
