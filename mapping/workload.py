@@ -12,9 +12,10 @@ import numpy as np
 from cim.spec import ChipSpec
 from cim.windows import Window
 from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
-from mapping.compile import lay_out
+from mapping.compile import code_bits, lay_out
 from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
-from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, PassOp, lower
+from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp, lower
+from mapping.netfile import LayerBits
 from mapping.place import Place, macros_needed, place
 from mapping.program import (
     AddStep,
@@ -76,10 +77,19 @@ def placed(workload: Workload, spec: ChipSpec, *, enlarge: bool = False) -> Work
 
 
 def unplaced_workload(
-    graph: NetworkGraph, *, weight_bits: int, activation_bits: int, name: str = "network"
+    graph: NetworkGraph,
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    layer_bits: Mapping[str, LayerBits] | None = None,
+    name: str = "network",
 ) -> Workload:
-    """The workload of a graph without tiles: to be ``placed``, or for a cost model that maps layers by itself."""
-    ops = lower(graph)
+    """The workload of a graph without tiles: to be ``placed``, or for a cost model that maps layers by itself.
+
+    ``layer_bits``: of layers that have others (``NetworkFile.layer_bits``).
+    """
+    ops, own = lower(graph), layer_bits or {}
+    codes = code_bits(ops, own, activation_bits)
     nodes = node_shapes(graph)
     shapes: dict[str, Shape] = {INPUT: graph.input_shape}
     signed = {INPUT: True}
@@ -100,15 +110,21 @@ def unplaced_workload(
                 padding=form.padding,
                 dilation=form.dilation,
                 groups=op.weight.shape[0] if isinstance(op, MatrixOp) else 1,
-                weight_bits=weight_bits if isinstance(op, MatrixOp) else 0,
-                input_bits=activation_bits,
-                output_bits=LOGIT_BITS if last else activation_bits,
+                weight_bits=_weight_bits(op, own, weight_bits),
+                input_bits=codes[op.inputs[0]],
+                output_bits=LOGIT_BITS if last else codes[op.name],
                 input_signed=signed[op.inputs[0]],
             )
         )
         shapes[op.name] = after
         signed[op.name] = op.low < 0 if not isinstance(op, PassOp) else signed[op.inputs[0]]
-    return Workload(name, graph.input_shape, activation_bits, tuple(layers))
+    return Workload(name, graph.input_shape, codes[INPUT], tuple(layers))
+
+
+def _weight_bits(op: Op, own: Mapping[str, LayerBits], weight_bits: int) -> int:
+    if not isinstance(op, MatrixOp):
+        return 0
+    return own[op.name].weight if op.name in own else weight_bits
 
 
 def program_workload(program: ConductanceProgram, name: str = "network") -> Workload:

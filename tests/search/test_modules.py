@@ -12,10 +12,13 @@ torch = pytest.importorskip("torch")
 from cim.chipfile import load_chip  # noqa: E402
 from cim.fast_module import ArrayNoise, array_noise  # noqa: E402
 from cim.published import nominal_record  # noqa: E402
+from cim.workload import Workload  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.execute import IdealMultiply, run  # noqa: E402
 from mapping.float_run import float_logits  # noqa: E402
 from mapping.netfile import LayerBits  # noqa: E402
+from mapping.workload import unplaced_workload  # noqa: E402
+from search.candidate import workload  # noqa: E402
 from search.export import PlainNet, network_file  # noqa: E402
 from search.modules import (  # noqa: E402
     ArrayConv2d,
@@ -188,3 +191,22 @@ def test_the_levels_of_the_program_are_those_that_were_trained() -> None:
 def test_layers_of_a_network_are_all_on_arrays() -> None:
     net = network(TINY, tiny_architecture(), None)
     assert len(array_layers(net)) == sum(layer.kind.on_cells for layer in net.layers)
+
+
+def test_the_network_that_is_written_is_the_one_that_was_priced() -> None:
+    """Layers on cells of the captured network have the shapes and bits of the candidate's workload."""
+    torch.manual_seed(0)
+    architecture = tiny_architecture()
+    net = settled(network(TINY, architecture, None), TINY.input_shape)
+    pixels, _ = images(16)
+    file = network_file(net, TINY.input_shape, classes=CLASSES, images=pixels, provenance={})
+    made = unplaced_workload(file.graph, weight_bits=4, activation_bits=8, layer_bits=file.layer_bits)
+
+    def cells(work: Workload) -> list[tuple[object, ...]]:
+        return [
+            (w.name, w.rows, w.groups, w.out_shape, w.weight_bits, w.input_bits, w.stride)
+            for w in work.layers
+            if w.kind.on_cells
+        ]
+
+    assert cells(made) == cells(workload(TINY, architecture))

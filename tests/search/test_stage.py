@@ -199,3 +199,21 @@ def test_later_stages_may_learn_from_the_student_before(teacher: Path, tmp_path:
     assert matrix.values[0].tolist() == list(first.noisy[0])
     with pytest.raises(SearchError, match=r"no task significance for 1\.1"):
         task_significance(TINY, [both])
+
+
+def test_a_job_can_be_sent_to_a_worker(teacher: Path, tmp_path: Path) -> None:
+    import pickle
+
+    one = job(teacher, tmp_path)
+    again = pickle.loads(pickle.dumps(one))
+    assert (again.space.skeleton, again.settings, again.teacher) == (one.space.skeleton, one.settings, one.teacher)
+
+
+def test_torch_is_imported_by_training_alone() -> None:
+    """Spaces, costs and fronts are for every machine; training modules say that they import torch."""
+    import subprocess
+    import sys
+
+    names = ("accuracy", "evaluator", "front", "hardware", "pareto", "space", "spacefile", "stage_scores")
+    code = f"import sys\nfor n in {names}: __import__('search.' + n)\nassert 'torch' not in sys.modules, 'torch'"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
