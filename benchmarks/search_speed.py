@@ -22,8 +22,9 @@ from search.spacefile import load_space
 from search.target import load_target
 
 CASES = (
-    ("fashion-mnist", "lab-128"), ("cifar10", "lab-128"), ("eurosat", "lab-128"),
-    ("fashion-mnist", "mnsim-default"), ("cifar10", "mnsim-default"), ("eurosat", "mnsim-default"),
+    ("fashion-mnist", "lab-128", None), ("cifar10", "lab-128", None), ("eurosat", "lab-128", None),
+    ("cifar10", "lab-128", 2000),
+    ("fashion-mnist", "mnsim-default", None), ("cifar10", "mnsim-default", None), ("eurosat", "mnsim-default", None),
 )  # fmt: skip
 
 
@@ -33,8 +34,8 @@ def main() -> None:
     ask.add_argument("--workers", type=int, default=2)
     given = ask.parse_args()
     with workers(count=given.workers) as client:
-        for name, target_name in CASES:
-            target = load_target(target_name)
+        for name, target_name, macros in CASES:
+            target = load_target(target_name, macros=macros)
             whole = load_space(name)
             space, dropped = fitted(whole, target)
             rng = np.random.default_rng(0)
@@ -52,7 +53,8 @@ def main() -> None:
             rest = np.log([cost.edp_mj_ms for cost in found[half:]])
             edp = [cost.edp_mj_ms for cost in found]
             print(json.dumps({
-                "space": name, "target": target_name, "networks": space.size(), "operators_dropped": len(dropped),
+                "space": name, "target": target_name, "macros": target.macros,
+                "networks": space.size(), "operators_dropped": len(dropped),
                 "per_second": round(given.networks / wall_s), "cpu_ms": round(1e3 * cpu_s / 50, 2),
                 "feasible_share": round(float(np.mean([cost.feasible for cost in found])), 3),
                 "edp_mj_ms": [float(f"{q:.3g}") for q in np.quantile(edp, (0, 0.5, 1))],

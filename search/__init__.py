@@ -1,5 +1,6 @@
-"""Network search (NAS4CIM phases); an independent implementation, not yet started.
+"""Network search after NAS4CIM (doi 10.11999/JEIT250978), from its public abstract only.
 
-The search itself is built on top of ``mapping`` and ``cim`` and receives measured scores
-through an evaluator object, so it never knows ports or opcodes.
+Spaces and architectures, task significance (phase A), costs of whole networks, hardware significance
+(phase B), Pareto fronts and retraining (phase C);
+``docs/explanation/search.md`` says what is the paper's and what is our own. Knows no ports and no opcodes.
 """

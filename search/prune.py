@@ -41,7 +41,7 @@ def fitted(
 
     Raises:
         NothingFits: a position has no operator left.
-        SpaceError: no bits left, or even the network of fewest cells has too many macros.
+        SpaceError: no bits left, or even the smallest network has too many macros.
     """
     positions, dropped = [], []
     for i, place in enumerate(space.positions):
@@ -77,6 +77,12 @@ def last_array_share(rows: int, outputs: int, groups: int, array: ArraySize) -> 
     if together:
         return 1.0 if groups <= together else _last(groups, together)
     return min(_last(rows, array.rows), _last(outputs, array.outputs))
+
+
+def _covered(rows: int, outputs: int, groups: int, array: ArraySize) -> int:
+    """Weight positions under a layer's tiles; blocks on a diagonal cover the zeros beside them too."""
+    together = min(array.rows // rows, array.outputs // outputs, groups)
+    return groups * rows * outputs * max(together, 1)
 
 
 def _last(need: int, holds: int) -> float:
@@ -120,13 +126,13 @@ def _check_edges(space: Space, target: Target) -> None:
 
 
 def _check_smallest(space: Space, target: Target) -> None:
-    """The network of fewest cells must fit."""
+    """The network whose tiles cover the least must fit."""
     narrow = [min(stage.widths) for stage in space.stages]
     names = []
     for i, place in enumerate(space.positions):
         slot = space.slot(i, narrow)
-        cells = {name: sum(r * o * g for r, o, g in _matrices(space, name, slot)) for name in place.operators}
-        names.append(place.operators.index(min(cells, key=lambda name: cells[name])))
+        covered = {n: sum(_covered(*m, target.array) for m in _matrices(space, n, slot)) for n in place.operators}
+        names.append(place.operators.index(min(covered, key=lambda name: covered[name])))
     genome = (*names, *(stage.widths.index(w) for stage, w in zip(space.stages, narrow, strict=True)), 0, 0, 0)
     smallest = space.decode(genome)
     cost = target.cost(workload(space, smallest), smallest.adc_bits)
