@@ -30,23 +30,27 @@ class LearnedStep(nn.Module):
     """Quantises a tensor with one learned step, or one for each of ``shape``.
 
     ``size`` is N of the gradient scale; None: the elements of one image, (n, …) without n.
-    The step starts from the first tensor that it sees (or from ``start``).
+    The step starts from the first tensor that it sees (or from ``start``); ``bounded``: no wider than its
+    largest value needs, where the published start would leave high codes unused.
     """
 
     started: Tensor
 
-    def __init__(self, low: int, high: int, size: int | None = None, shape: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, low: int, high: int, size: int | None = None, shape: tuple[int, ...] = (), *, bounded: bool = False
+    ) -> None:
         super().__init__()
         if not low <= 0 < high:
             raise ValueError(f"codes {low} to {high} do not hold 0 and something above it")
-        self.low, self.high, self.size = low, high, size
+        self.low, self.high, self.size, self.bounded = low, high, size, bounded
         self.log_step = nn.Parameter(torch.zeros(shape))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
 
     @torch.no_grad()
     def start(self, values: Tensor) -> None:
         """Set the step to 2 · mean|v| / √Qp."""
-        self.start_at(2.0 * values.abs().mean() / math.sqrt(self.high))
+        step = 2.0 * values.abs().mean() / math.sqrt(self.high)
+        self.start_at(torch.minimum(step, values.abs().amax() / self.high) if self.bounded else step)
 
     @torch.no_grad()
     def start_at(self, step: Tensor) -> None:
@@ -96,7 +100,7 @@ def activation_step(bits: int, signed: bool) -> LearnedStep:
     """For codes of ``bits``, two's complement when signed."""
     if bits < 1 + signed:
         raise ValueError(f"codes of {bits} bits")
-    return LearnedStep(-(1 << (bits - 1)) if signed else 0, (1 << (bits - signed)) - 1)
+    return LearnedStep(-(1 << (bits - 1)) if signed else 0, (1 << (bits - signed)) - 1, bounded=True)
 
 
 class LsqConv2d(nn.Conv2d):

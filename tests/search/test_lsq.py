@@ -85,6 +85,14 @@ def test_the_step_starts_at_twice_the_mean_over_the_root_of_the_largest_code() -
     assert float(weight_step(weight, 4).log_step.exp().detach()) == pytest.approx(2 * 2 / math.sqrt(7))
 
 
+def test_codes_start_no_wider_than_the_largest_value_needs() -> None:
+    values = torch.rand(4, 1000)
+    for bits, most in ((8, 1.0 / 255), (2, 1.0 / math.sqrt(3))):
+        step = activation_step(bits, False)
+        step(values)
+        assert float(step.log_step.exp().detach()) == pytest.approx(min(most, 1 / (2**bits - 1)), rel=0.02)
+
+
 def test_steps_stay_positive_in_a_thousand_steps_of_adam() -> None:
     layer = LsqLinear(8, 4, bits=3)
     optimiser = torch.optim.Adam(layer.parameters(), 0.05)
