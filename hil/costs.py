@@ -52,8 +52,13 @@ def named_workload(
         from mapping.netfile import load_network
 
         file = load_network(Path(network), trust=trust)
-        bits = weight_bits or file.weight_bits, activation_bits or file.activation_bits
-        return unplaced_workload(file.graph, weight_bits=bits[0], activation_bits=bits[1], name=Path(network).stem)
+        return unplaced_workload(
+            file.graph,
+            weight_bits=weight_bits or file.weight_bits,
+            activation_bits=activation_bits or file.activation_bits,
+            layer_bits=None if weight_bits or activation_bits else file.layer_bits,
+            name=Path(network).stem,
+        )
     from mapping.architectures import ARCHITECTURES, build
 
     if network not in ARCHITECTURES:

@@ -31,6 +31,7 @@ from mapping.graph import (
     NetworkGraph,
     Node,
     PadChannels,
+    PadMap,
     Preprocess,
     Relu,
     Relu6,
@@ -382,7 +383,11 @@ def _pad(t: _Translation, fx: Any, a: dict[str, Any]) -> str:
     pads = [*a["pad"], *[0] * 8][: 2 * len(_shape(fx))]
     zero = a.get("mode", "constant") == "constant" and not a["value"]
     t.need(fx, zero and len(_shape(fx)) == 4, "only zeros on feature maps")
-    t.need(fx, not any(pads[:4] + pads[6:]), "only channels can be padded: give height and width to the convolution")
+    t.need(fx, not any(pads[6:]), "images of a batch cannot be padded")
+    if any(pads[:4]):
+        t.need(fx, not any(pads[4:6]), "either channels or rows and columns in one padding")
+        left, right, top, bottom = pads[:4]
+        return t.add(fx, PadMap, [a["self"]], top=top, left=left, bottom=bottom, right=right)
     return t.add(fx, PadChannels, [a["self"]], before=pads[4], after=pads[5])
 
 

@@ -92,6 +92,11 @@ def pad_channels(codes: Codes, before: int, after: int) -> Codes:
     return np.pad(codes, ((0, 0), (before, after), (0, 0), (0, 0)))
 
 
+def pad_map(codes: Codes, top: int, left: int, bottom: int, right: int) -> Codes:
+    """Rows and columns of zero codes around each map."""
+    return np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right)))
+
+
 def slice_map(codes: Codes, step: tuple[int, int], start: int, stop: int) -> Codes:
     """Channels ``start`` to ``stop``, every ``step``-th row and column."""
     return codes[:, start:stop, :: step[0], :: step[1]]

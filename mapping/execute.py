@@ -26,6 +26,7 @@ from mapping.program import (
     MatrixStep,
     MaxPoolStep,
     PadChannelsStep,
+    PadMapStep,
     RescaleStep,
     SliceStep,
     Step,
@@ -130,6 +131,8 @@ def apply(
             return digital_ops.flatten(codes[0])
         case PadChannelsStep():
             return digital_ops.pad_channels(codes[0], step.before, step.after)
+        case PadMapStep():
+            return digital_ops.pad_map(codes[0], step.top, step.left, step.bottom, step.right)
         case SliceStep():
             return digital_ops.slice_map(codes[0], step.step, step.start, step.stop)
     raise TypeError(f"{step.name}: {type(step).__name__} is no step of a program")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,7 @@ from mapping.graph import (
     NetworkGraph,
     Node,
     PadChannels,
+    PadMap,
     Preprocess,
     Relu,
     Relu6,
@@ -82,7 +83,7 @@ def forward(graph: NetworkGraph, batch: Tensor, *, keep_all: bool = False) -> di
     last_use = {source: node.name for node in graph.nodes for source in node.inputs}
     values = {INPUT: batch}
     for node in graph.nodes:
-        values[node.name] = _apply(node, [values[source] for source in node.inputs])
+        values[node.name] = apply(node, [values[source] for source in node.inputs], stored)
         if not keep_all:
             for source in set(node.inputs):
                 if last_use[source] == node.name:
@@ -98,12 +99,17 @@ def _batches(graph: NetworkGraph, images: NDArray[np.uint8]) -> Iterator[Tensor]
         yield network_input(graph.preprocess, images[start : start + BATCH])
 
 
-def _apply(node: Node, inputs: list[Tensor]) -> Tensor:
+def stored(values: NDArray[np.float32]) -> Tensor:
+    """A node's array as a tensor."""
+    import torch
+
+    return torch.tensor(values)
+
+
+def apply(node: Node, inputs: Sequence[Tensor], tensor: Callable[[NDArray[np.float32]], Tensor]) -> Tensor:
+    """Output of one node; ``tensor`` gives its arrays (on another device, say)."""
     import torch
     from torch.nn import functional
-
-    def tensor(values: NDArray[np.float32]) -> Tensor:
-        return torch.tensor(values)
 
     x = inputs[0]
     match node:
@@ -131,12 +137,14 @@ def _apply(node: Node, inputs: list[Tensor]) -> Tensor:
         case Add():
             return x + inputs[1]
         case Concat():
-            return torch.cat(inputs, 1)
+            return torch.cat(list(inputs), 1)
         case Flatten():
             return x.flatten(1)
         case PadChannels():
             before, after = (x.new_zeros(x.shape[0], n, *x.shape[2:]) for n in (node.before, node.after))
             return torch.cat([before, x, after], 1)
+        case PadMap():
+            return functional.pad(x, (node.left, node.right, node.top, node.bottom))
         case Slice():
             return x[:, node.start : node.stop, :: node.step[0], :: node.step[1]]
     raise GraphError(node.name, f"unknown kind {type(node).__name__}")

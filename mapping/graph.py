@@ -129,6 +129,16 @@ class PadChannels(Node):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PadMap(Node):
+    """Zero rows and columns around a map; for padding that is not the same on both sides (even kernels)."""
+
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    right: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Slice(Node):
     """Every ``step``-th row and column (ResNet option A), and channels ``start`` to ``stop``."""
 
@@ -231,6 +241,9 @@ def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:
         case PadChannels():
             _check(node, min(node.before, node.after) >= 0, "padding must not be negative")
             return (node.before + first[0] + node.after, *first[1:])
+        case PadMap():
+            _check(node, min(node.top, node.left, node.bottom, node.right) >= 0, "padding must not be negative")
+            return (first[0], node.top + first[1] + node.bottom, node.left + first[2] + node.right)
         case Slice():
             stop = first[0] if node.stop is None else node.stop
             _check(node, 0 <= node.start < stop <= first[0], f"channels {node.start} to {stop} of {first[0]}")
@@ -244,7 +257,7 @@ def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:
     raise GraphError(node.name, f"unknown kind {type(node).__name__}")
 
 
-_MAPS_ONLY = (Conv, MaxPool, AvgPool, GlobalAvgPool, PadChannels, Slice)
+_MAPS_ONLY = (Conv, MaxPool, AvgPool, GlobalAvgPool, PadChannels, PadMap, Slice)
 
 
 def _check(node: Node, good: bool, text: str) -> None:

@@ -32,6 +32,7 @@ from mapping.graph import (
     NetworkGraph,
     Node,
     PadChannels,
+    PadMap,
     Preprocess,
     Relu,
     Relu6,
@@ -53,6 +54,7 @@ KINDS: dict[str, type[Node]] = {
     "concat": Concat,
     "flatten": Flatten,
     "pad_channels": PadChannels,
+    "pad_map": PadMap,
     "slice": Slice,
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}

@@ -30,6 +30,7 @@ from mapping.graph import (
     NetworkGraph,
     Node,
     PadChannels,
+    PadMap,
     Relu,
     Relu6,
     Shape,
@@ -101,7 +102,7 @@ class ClampOp(Op):
 class PassOp(Op):
     """Codes move but keep their scale; ``node`` is the graph's own."""
 
-    node: MaxPool | Flatten | PadChannels | Slice
+    node: MaxPool | Flatten | PadChannels | PadMap | Slice
 
 
 def lower(graph: NetworkGraph) -> tuple[Op, ...]:
@@ -136,7 +137,7 @@ def _fused(node: Node, source: str, readers: Counter[str], ops: dict[str, Op]) -
         return None
     low, high = _clamp(node)
     while isinstance(before, PassOp):
-        commutes = not isinstance(before.node, PadChannels) or low <= 0 <= high
+        commutes = not isinstance(before.node, PadChannels | PadMap) or low <= 0 <= high
         if not commutes or readers[before.node.inputs[0]] > 1 or before.inputs[0] not in ops:
             return None
         before = ops[before.inputs[0]]
@@ -195,7 +196,7 @@ def _op(node: Node, sources: tuple[str, ...], inputs: list[Shape]) -> Op:
         case Relu() | Relu6() | HardTanh():
             low, high = _clamp(node)
             return ClampOp(name=name, inputs=sources, output_node=name, low=low, high=high)
-        case MaxPool() | Flatten() | PadChannels() | Slice():
+        case MaxPool() | Flatten() | PadChannels() | PadMap() | Slice():
             return PassOp(name=name, inputs=sources, output_node=name, node=node)
     raise TypeError(f"{name}: {type(node).__name__} is no node of a graph")
 

@@ -174,6 +174,14 @@ class PadChannelsStep(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PadMapStep(Step):
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SliceStep(Step):
     step: tuple[int, int]
     start: int

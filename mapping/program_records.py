@@ -32,6 +32,7 @@ STEP_KINDS: dict[str, type[Step]] = {
     "avg_pool": steps.AvgPoolStep,
     "flatten": steps.FlattenStep,
     "pad_channels": steps.PadChannelsStep,
+    "pad_map": steps.PadMapStep,
     "slice": steps.SliceStep,
 }
 _NAMES = {kind: name for name, kind in STEP_KINDS.items()}
@@ -252,6 +253,10 @@ def _output_shape(step: Step, inputs: list[tuple[int, ...]], program: Conductanc
         case steps.PadChannelsStep():
             _need(len(first) == 3 and 0 <= min(step.before, step.after) <= 1 << 20, step, f"pads {first}")
             return (step.before + first[0] + step.after, *first[1:])
+        case steps.PadMapStep():
+            sides = (step.top, step.left, step.bottom, step.right)
+            _need(len(first) == 3 and 0 <= min(sides) <= max(sides) <= 1 << 10, step, f"pads {first} by {sides}")
+            return (first[0], step.top + first[1] + step.bottom, step.left + first[2] + step.right)
         case steps.SliceStep():
             stop = min(step.stop, first[0]) if first else 0
             _need(len(first) == 3 and 0 <= step.start < stop and min(step.step) >= 1, step, f"slices {first}")

@@ -20,7 +20,7 @@ from mapping.bits import BitWidths
 from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.errors import CannotMap
 from mapping.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, largest_sum, unfold_columns
-from mapping.graph import INPUT, MaxPool, PadChannels, Preprocess, Shape, Slice
+from mapping.graph import INPUT, MaxPool, PadChannels, PadMap, Preprocess, Shape, Slice
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp
 from mapping.observe import Observations
 from mapping.place import Place
@@ -33,6 +33,7 @@ from mapping.program import (
     MatrixStep,
     MaxPoolStep,
     PadChannelsStep,
+    PadMapStep,
     Requantise,
     RescaleStep,
     SliceStep,
@@ -43,6 +44,7 @@ from mapping.program import (
 from mapping.ranges import choose_range, range_errors
 from mapping.rounding import (
     Floats,
+    grid_scale,
     input_statistics,
     largest_scale,
     round_weights,
@@ -169,7 +171,28 @@ class Quantiser:
         weight_max: int,
         factor: int,
     ) -> tuple[NDArray[np.int16], Floats]:
-        """Integer weights before they are stretched by ``factor``, and the scale of each output, by the rule."""
+        """Integer weights before they are stretched by ``factor``, and the scale of each output.
+
+        Outputs whose weights lie on a grid, of trained steps, keep it; the others go by the rule.
+        """
+        grid = grid_scale(op.weight, weight_max) if self.spec.macro.even_levels else np.zeros(op.weight.shape[:2])
+        trained = grid > 0
+        on_grid = np.rint(op.weight / np.where(trained, grid, np.inf)[:, :, None]).astype(np.int16)
+        if trained.all():
+            return on_grid, grid
+        levels, scale = self._ruled_weights(op, pieces, places, codes, sample, weight_max, factor)
+        return np.where(trained[:, :, None], on_grid, levels), np.where(trained, grid, scale)
+
+    def _ruled_weights(
+        self,
+        op: MatrixOp,
+        pieces: tuple[Piece, ...],
+        places: tuple[Place, ...],
+        codes: NDArray[np.int16],
+        sample: NDArray[np.float32],
+        weight_max: int,
+        factor: int,
+    ) -> tuple[NDArray[np.int16], Floats]:
         macro, inputs = self.spec.macro, input_statistics(sample)
         integers = weight_integers(weight_max, macro)
         if self.rule is not ScaleRule.OUTPUT:
@@ -328,6 +351,10 @@ def _pass(op: PassOp) -> Step:
             )
         case PadChannels():
             return PadChannelsStep(name=op.name, inputs=op.inputs, before=node.before, after=node.after)
+        case PadMap():
+            return PadMapStep(
+                name=op.name, inputs=op.inputs, top=node.top, left=node.left, bottom=node.bottom, right=node.right
+            )
         case Slice():
             stop = INT32_HIGH if node.stop is None else node.stop
             return SliceStep(name=op.name, inputs=op.inputs, step=node.step, start=node.start, stop=stop)

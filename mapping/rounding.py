@@ -20,6 +20,7 @@ Integers = NDArray[np.int64]
 CLIPS = np.linspace(0.4, 1.0, 31)  # ends of the weight scale that are tried, as shares of the largest weight
 DAMPING = 0.01  # of the mean variance; keeps inputs that are seldom on from being free
 MOST_INPUTS = 2048  # inputs that make up for each other; bounds time and memory of wide layers
+ON_GRID = 1e-3  # steps; float32 weights after a batch norm was folded in
 BLOCK = 64  # inputs whose updates are gathered before the rest of the row is touched
 
 
@@ -120,6 +121,20 @@ def weighted_scale(weight: Floats, variance: Floats, integers: Integers) -> Floa
         best = np.where(loss < least, scale, best)
         least = np.minimum(loss, least)
     return best
+
+
+def grid_scale(weight: Floats, weight_max: int) -> Floats:
+    """Per output, the step of the grid that the weights already lie on; (groups, outputs), 0 where there is none.
+
+    Trained steps: the largest weight of an output may be any number of steps, and no rounding is better than none.
+    """
+    largest = np.abs(weight).max(axis=2)
+    found = np.zeros(largest.shape)
+    for top in range(weight_max, 0, -1):
+        step = np.where(largest > 0, largest, 1.0) / top
+        steps = weight / step[:, :, None]
+        found = np.where(np.abs(steps - np.rint(steps)).max(axis=2) < ON_GRID, step, found)
+    return np.where(largest > 0, found, 0.0)
 
 
 def _compensated(weight: Floats, factor: Floats, integers: Integers) -> NDArray[np.int16]:

@@ -14,7 +14,7 @@ from cim.windows import Window
 from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.cutting import Cutting
-from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, Shape, Slice, node_shapes
+from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
 from mapping.layout import LayoutOptions, lay_out, needed_macros
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, PassOp, lower
 from mapping.place import Place
@@ -27,12 +27,14 @@ from mapping.program import (
     MatrixStep,
     MaxPoolStep,
     PadChannelsStep,
+    PadMapStep,
     RescaleStep,
     SliceStep,
     Step,
     Tile,
     TileGroup,
 )
+from mapping.quantise import code_widths
 from mapping.tile import MatrixShape, Piece
 
 LOGIT_BITS = 32
@@ -82,10 +84,17 @@ def placed(
 
 
 def unplaced_workload(
-    graph: NetworkGraph, *, weight_bits: int, activation_bits: int, name: str = "network"
+    graph: NetworkGraph,
+    *,
+    weight_bits: int,
+    activation_bits: int,
+    layer_bits: Mapping[str, LayerBits] | None = None,
+    name: str = "network",
 ) -> Workload:
     """The workload of a graph without tiles: to be ``placed``, or for a cost model that maps layers by itself."""
     ops = lower(graph)
+    bits = BitWidths(weight_bits, activation_bits, layer_bits or {})
+    widths = code_widths(ops, bits)
     nodes = node_shapes(graph)
     shapes: dict[str, Shape] = {INPUT: graph.input_shape}
     signed = {INPUT: True}
@@ -106,15 +115,15 @@ def unplaced_workload(
                 padding=form.padding,
                 dilation=form.dilation,
                 groups=op.weight.shape[0] if isinstance(op, MatrixOp) else 1,
-                weight_bits=weight_bits if isinstance(op, MatrixOp) else 0,
-                input_bits=activation_bits,
-                output_bits=LOGIT_BITS if last else activation_bits,
+                weight_bits=bits.weights_of(op.name) if isinstance(op, MatrixOp) else 0,
+                input_bits=bits.inputs_of(op.name) if isinstance(op, MatrixOp) else widths[op.inputs[0]],
+                output_bits=LOGIT_BITS if last else widths[op.name],
                 input_signed=signed[op.inputs[0]],
             )
         )
         shapes[op.name] = after
         signed[op.name] = op.low < 0 if not isinstance(op, PassOp) else signed[op.inputs[0]]
-    return Workload(name, graph.input_shape, activation_bits, tuple(layers))
+    return Workload(name, graph.input_shape, widths[INPUT], tuple(layers))
 
 
 def program_workload(program: ConductanceProgram, name: str = "network") -> Workload:
@@ -127,6 +136,7 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
         after = step_shape(step, sources)
         bits, signed = codes[step.inputs[0]]
         matrix = step if isinstance(step, MatrixStep) else None
+        bits = matrix.group.input_bits if matrix else bits
         made = _codes_of(step, codes)
         form = _form(step, sources[0])
         layers.append(
@@ -170,6 +180,8 @@ def step_shape(step: Step, inputs: Sequence[Shape]) -> Shape:
             return (sum(shape[0] for shape in inputs), *first[1:])
         case PadChannelsStep():
             return (step.before + first[0] + step.after, *first[1:])
+        case PadMapStep():
+            return (first[0], step.top + first[1] + step.bottom, step.left + first[2] + step.right)
         case SliceStep():
             return (min(step.stop, first[0]) - step.start, -(-first[1] // step.step[0]), -(-first[2] // step.step[1]))
     return first
@@ -244,4 +256,6 @@ def _form(part: object, before: Shape) -> _Form:
             return _Form(WorkKind.MOVE, _three(before)[1:], _three(before)[1:])
         case PadChannels() | PadChannelsStep():
             return _Form(WorkKind.MOVE)
+        case PadMap() | PadMapStep():
+            return _Form(WorkKind.MOVE, padding=(part.top, part.left))
     raise TypeError(f"{type(part).__name__} is no operation")

@@ -1,5 +1,6 @@
 """Network search after NAS4CIM (doi 10.11999/JEIT250978), from its public abstract only.
 
-Spaces and architectures, costs of whole networks, hardware significance (phase B) and Pareto fronts;
+Spaces and architectures, task significance (phase A), costs of whole networks, hardware significance
+(phase B), Pareto fronts and retraining (phase C);
 ``docs/explanation/search.md`` says what is the paper's and what is our own. Knows no ports and no opcodes.
 """

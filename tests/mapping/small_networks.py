@@ -21,6 +21,7 @@ from mapping.graph import (
     NetworkGraph,
     Node,
     PadChannels,
+    PadMap,
     Preprocess,
     Relu,
     Relu6,
@@ -36,6 +37,7 @@ from mapping.program import (
     MatrixStep,
     MaxPoolStep,
     PadChannelsStep,
+    PadMapStep,
     Requantise,
     RescaleStep,
     SliceStep,
@@ -80,7 +82,8 @@ def every_node(rng: np.random.Generator) -> NetworkGraph:
         Relu(name="lone_relu", inputs=("lone_bn",)),
         MaxPool(name="max3", inputs=("lone_relu",), kernel=(2, 2), stride=(2, 2)),
         Concat(name="concat", inputs=("pad", "max", "max3")),
-        conv(rng, "conv2", "concat", (9, 24, 1, 1)),
+        PadMap(name="shift", inputs=("concat",), top=1, left=1),
+        conv(rng, "conv2", "shift", (9, 24, 2, 2)),
         MaxPool(name="max2", inputs=("conv2",), kernel=(2, 2), stride=(2, 2)),
         Relu(name="relu2", inputs=("max2",)),
         Flatten(name="flat", inputs=("relu2",)),
@@ -138,6 +141,8 @@ def _slow_step(step: Step, inputs: list[NDArray[Any]]) -> NDArray[Any]:
             return x.reshape(-1)
         case PadChannelsStep():
             return np.pad(x, ((step.before, step.after), (0, 0), (0, 0)))
+        case PadMapStep():
+            return np.pad(x, ((0, 0), (step.top, step.bottom), (step.left, step.right)))
         case SliceStep():
             return x[step.start : step.stop, :: step.step[0], :: step.step[1]]
     raise TypeError(step)

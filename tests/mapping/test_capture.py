@@ -21,6 +21,7 @@ from mapping.graph import (
     MaxPool,
     NetworkGraph,
     PadChannels,
+    PadMap,
     Preprocess,
     Relu,
     Relu6,
@@ -135,6 +136,14 @@ def test_shortcut_a_slices_and_pads_channels() -> None:
     assert node_shapes(graph)[pad.name] == (8, 4, 4)
 
 
+def test_padding_on_one_side_of_a_map() -> None:
+    graph = check_same(Function(lambda x: functional.pad(x, (0, 1, 2, 0))))
+    pad = graph.nodes[1]
+    assert isinstance(pad, PadMap)
+    assert (pad.left, pad.right, pad.top, pad.bottom) == (0, 1, 2, 0)
+    assert node_shapes(graph)[pad.name] == (4, 10, 9)
+
+
 def test_channels_split_and_joined() -> None:
     graph = check_same(Function(lambda x: torch.cat([x[:, 2:], x[:, :3]], 1), 5))
     assert [type(node) for node in graph.nodes[1:4]] == [Slice, Slice, Concat]
@@ -199,7 +208,7 @@ def test_what_does_not_lead_to_the_logits_is_left_out() -> None:
         (functional.silu, ["silu", "ReLU"]),
         (lambda x: x * x, ["mul"]),
         (lambda x: x + 1.0, ["add", "two feature maps"]),
-        (lambda x: functional.pad(x, (1, 1, 1, 1)), ["pad", "convolution"]),
+        (lambda x: functional.pad(x, (1, 1, 1, 1, 1, 1))[:, :4], ["pad", "either channels or rows"]),
         (lambda x: x[:, :, 1:], ["slice", "from the first to the last"]),
         (lambda x: functional.adaptive_avg_pool2d(x, 3), ["different size"]),
         (lambda x: functional.max_pool2d(x, 3, 2, ceil_mode=True), ["ceil_mode"]),

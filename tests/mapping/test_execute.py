@@ -21,6 +21,7 @@ from mapping.program import (
     MatrixStep,
     MaxPoolStep,
     PadChannelsStep,
+    PadMapStep,
     RescaleStep,
     SliceStep,
     Tile,
@@ -45,7 +46,7 @@ def images_of(program: ConductanceProgram, count: int = 3) -> NDArray[np.uint8]:
 def test_the_small_network_holds_every_kind_of_step(program: ConductanceProgram) -> None:
     kinds = {type(step) for step in program.steps}
     assert kinds == {MatrixStep, RescaleStep, AddStep, ConcatStep, MaxPoolStep, AvgPoolStep, FlattenStep,
-                     PadChannelsStep, SliceStep}  # fmt: skip
+                     PadChannelsStep, PadMapStep, SliceStep}  # fmt: skip
 
 
 @pytest.mark.parametrize("chip", ["lab-128", "neurram-256", "a111"])

@@ -33,10 +33,11 @@ def respoiled(path: Path, **fields: Any) -> Path:
 
 
 def test_a_saved_network_comes_back_equal(tmp_path: Path) -> None:
-    saved = network()
+    saved = replace(network(), layer_bits={"conv1": LayerBits(8, 7)})
     save_network(saved, tmp_path / "net.pt")
     loaded = load_network(tmp_path / "net.pt")
     assert loaded.digest == saved.digest
+    assert loaded.layer_bits == {"conv1": LayerBits(8, 7)}
     assert [n.name for n in loaded.graph.nodes] == [n.name for n in saved.graph.nodes]
     assert loaded.graph.preprocess == saved.graph.preprocess
     assert loaded.graph.provenance == {"made": "in a test"}
@@ -57,6 +58,7 @@ def test_the_digest_changes_with_every_part() -> None:
         replace(one, activation_bits=7),
         replace(one, calibration_images=one.calibration_images ^ np.uint8(1)),
         replace(one, calibration_labels=None),
+        replace(one, layer_bits={"conv1": LayerBits(8, 8)}),
         replace(one, graph=replace(one.graph, classes=("x", *CLASSES[1:]))),
         replace(one, graph=replace(one.graph, preprocess=Preprocess((0.5,), (0.25,)))),
     ]
@@ -111,6 +113,7 @@ def test_wrong_objects_cannot_be_made() -> None:
     for fault in (
         {"weight_bits": 1},
         {"activation_bits": 9},
+        {"layer_bits": {"nowhere": LayerBits(8, 8)}},
         {"calibration_images": np.zeros((1, 1, 28, 28), np.uint8)},
         {"calibration_labels": np.array([0, 1, 2, 10])},
     ):

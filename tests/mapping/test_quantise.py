@@ -12,17 +12,20 @@ from hypothesis import strategies as st
 
 from cim.chipfile import load_chip
 from cim.spec import SignedInput
+from mapping.bits import LayerBits
 from mapping.compile import compile_network
 from mapping.errors import CannotMap
 from mapping.execute import IdealMultiply, run
 from mapping.float_run import float_activations, float_logits
+from mapping.graph import Flatten, Linear, NetworkGraph, Preprocess
 from mapping.lower import AddOp, MatrixOp, PassOp, lower
+from mapping.netfile import NetworkFile
 from mapping.program import MatrixStep
-from mapping.rounding import _inverse_factor, input_statistics, round_weights, weighted_scale
+from mapping.rounding import _inverse_factor, grid_scale, input_statistics, round_weights, weighted_scale
 from mapping.scales import best_scale, code_limits, fixed_point
 from mapping.weight_scales import ScaleRule
 
-from .small_networks import every_node, network, pooled_logits
+from .small_networks import every_node, network, pooled_logits, slow_run
 
 LAB = load_chip("lab-128", macros=400)
 
@@ -165,3 +168,40 @@ def test_a_chip_without_inputs_below_zero_says_which_layer_needs_them() -> None:
     spec = dataclasses.replace(LAB, macro=dataclasses.replace(LAB.macro, inputs=inputs))
     with pytest.raises(CannotMap, match="conv1 takes inputs below zero"):
         compile_network(network(every_node(rng), rng), spec)
+
+
+def test_weights_that_lie_on_a_grid_are_taken_as_they_are() -> None:
+    rng = np.random.default_rng(4)
+    levels = rng.integers(-5, 6, (1, 6, 40))  # ends at 5 of 7: the largest weight is not the largest integer
+    steps = rng.uniform(0.1, 2.0, (1, 6))
+    weight = (steps[:, :, None] * levels).astype(np.float32).astype(np.float64)
+    step = grid_scale(weight, 7)
+    np.testing.assert_allclose(np.rint(weight / step[:, :, None]) * step[:, :, None], weight, rtol=1e-6)
+    assert not grid_scale(rng.normal(size=(1, 6, 40)), 7).any()
+
+
+def test_a_network_of_trained_steps_is_compiled_without_rounding() -> None:
+    rng = np.random.default_rng(5)
+    levels = rng.integers(-5, 6, (3, 8))
+    nodes = (
+        Flatten(name="flat", inputs=("input",)),
+        Linear(name="fc", inputs=("flat",), weight=(0.3 * levels).astype(np.float32)),
+    )
+    graph = NetworkGraph((1, 2, 4), nodes, Preprocess((0.0,), (1.0,)), ("a", "b", "c"))
+    images = rng.integers(0, 256, (8, 2, 4, 1)).astype(np.uint8)
+    program = compile_network(NetworkFile(graph, 4, 8, images), LAB)
+    held = program.matrices[0].group.tiles[0].levels.T
+    np.testing.assert_array_equal(held, levels)
+
+
+def test_layers_may_have_bits_of_their_own() -> None:
+    rng = np.random.default_rng(6)
+    own = {"conv1": LayerBits(8, 8), "fc": LayerBits(6, 7)}
+    net = dataclasses.replace(network(every_node(rng), rng, weight_bits=3), activation_bits=4, layer_bits=own)
+    program = compile_network(net, LAB)
+    first, *middle, last = program.matrices
+    assert (first.group.input_bits, last.group.input_bits) == (8, 7)
+    assert {m.group.input_bits for m in middle} == {4}
+    assert [len({t.multiplier for t in m.group.tiles}) for m in (first, *middle, last)] == [3, *[1] * len(middle), 2]
+    images = program.calibration_images[:2]
+    assert run(program, images, IdealMultiply(program)).tolist() == [slow_run(program, image) for image in images]

@@ -1,0 +1,137 @@
+"""Learned step size quantisation (Esser et al., ICLR 2020, arXiv:1902.08153): one step, any bits, its gradient.
+
+    v̂ = round(clip(v / s, −Qn, Qp)) · s
+    ∂v̂/∂s = round(v / s) − v / s inside the clip, −Qn below, Qp above;   ∂v̂/∂v = 1 inside, 0 outside
+    the gradient of s is multiplied by 1 / √(N · Qp);   s starts at 2 · mean|v| / √Qp
+
+s is exp of the trained parameter, so no update can turn it negative; ∂L/∂log s = s · ∂L/∂s.
+Weights use ±(2^(bits − 1) − 1), the integers that a chip can hold. Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def scaled_gradient(x: Tensor, factor: float) -> Tensor:
+    """``x`` with ``factor`` times the gradient."""
+    return x * factor + (x * (1.0 - factor)).detach()
+
+
+def rounded(x: Tensor) -> Tensor:
+    """``x`` to the nearest integer, halves to even; the gradient passes."""
+    return x + (x.round() - x).detach()
+
+
+class LearnedStep(nn.Module):
+    """Quantises a tensor with one learned step, or one for each of ``shape``.
+
+    ``size`` is N of the gradient scale; None: the elements of one image, (n, …) without n.
+    The step starts from the first tensor that it sees (or from ``start``); ``bounded``: no wider than its
+    largest value needs, where the published start would leave high codes unused.
+    """
+
+    started: Tensor
+
+    def __init__(
+        self, low: int, high: int, size: int | None = None, shape: tuple[int, ...] = (), *, bounded: bool = False
+    ) -> None:
+        super().__init__()
+        if not low <= 0 < high:
+            raise ValueError(f"codes {low} to {high} do not hold 0 and something above it")
+        self.low, self.high, self.size, self.bounded = low, high, size, bounded
+        self.log_step = nn.Parameter(torch.zeros(shape))
+        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+
+    @torch.no_grad()
+    def start(self, values: Tensor) -> None:
+        """Set the step to 2 · mean|v| / √Qp."""
+        step = 2.0 * values.abs().mean() / math.sqrt(self.high)
+        self.start_at(torch.minimum(step, values.abs().amax() / self.high) if self.bounded else step)
+
+    @torch.no_grad()
+    def start_at(self, step: Tensor) -> None:
+        self.log_step.copy_(step.clamp_min(1e-8).log())
+        self.started.fill_(True)
+
+    def step(self, size: int) -> Tensor:
+        """The step, its gradient scaled for a tensor of ``size`` elements."""
+        return scaled_gradient(self.log_step.exp(), 1.0 / math.sqrt((self.size or size) * self.high))
+
+    def codes(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Whole numbers in low..high, and the step; their product is v̂ with the gradients above."""
+        if not self.started:
+            self.start(values)
+        step = self.step(values[0].numel())
+        return rounded((values / step).clamp(self.low, self.high)), step
+
+    def forward(self, values: Tensor) -> Tensor:
+        codes, step = self.codes(values)
+        y: Tensor = codes * step
+        return y
+
+
+def weight_step(weight: Tensor, bits: int) -> LearnedStep:
+    """For a weight tensor: symmetric, started from it."""
+    if bits < 2:
+        raise ValueError(f"weights of {bits} bits")
+    top = (1 << (bits - 1)) - 1
+    step = LearnedStep(-top, top, weight.numel())
+    step.start(weight.detach())
+    return step
+
+
+def row_steps(weight: Tensor, bits: int, clip: float) -> LearnedStep:
+    """One step an output, started so that the codes end at ``clip`` root mean squares of its weights.
+
+    Rows of an array are read alone: each needs the whole range of its cells to stand out from their errors.
+    """
+    top = (1 << (bits - 1)) - 1
+    outputs = len(weight)
+    step = LearnedStep(-top, top, weight.numel() // outputs, (outputs, *(1,) * (weight.dim() - 1)))
+    step.start_at(weight.detach().pow(2).mean(tuple(range(1, weight.dim())), keepdim=True).sqrt() * (clip / top))
+    return step
+
+
+def activation_step(bits: int, signed: bool) -> LearnedStep:
+    """For codes of ``bits``, two's complement when signed."""
+    if bits < 1 + signed:
+        raise ValueError(f"codes of {bits} bits")
+    return LearnedStep(-(1 << (bits - 1)) if signed else 0, (1 << (bits - signed)) - 1, bounded=True)
+
+
+class LsqConv2d(nn.Conv2d):
+    """A convolution with quantised weights; quantise its input with an ``activation_step``."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        *,
+        groups: int = 1,
+        bias: bool = True,
+        bits: int,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
+        self.quantiser = weight_step(self.weight, bits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self._conv_forward(x, self.quantiser(self.weight), self.bias)
+        return y
+
+
+class LsqLinear(nn.Linear):
+    """A matrix with quantised weights; quantise its input with an ``activation_step``."""
+
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = True, bits: int) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.quantiser = weight_step(self.weight, bits)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.quantiser(self.weight), self.bias)

@@ -1,0 +1,343 @@
+"""Torch modules of a search's layers, with the quantisation and the errors of the array that they are for.
+
+Every tensor is quantised once, by a learned step (``search.lsq``), and all its readers see those codes,
+as in a compiled network; weights have a step for each output. A layer on cells multiplies whole codes
+with whole levels; with ``noise`` (``cim.fast_module.ArrayNoise``, of a calibration record) it does so with
+the cells of virtual chips, new in every batch, adds the noise of reads and conversions, and ends where
+the converters do:
+
+    y = s_x s_w ( clip( Σ code · Σ_k B^k cell_k / f, ±tiles · Σ_p w_p · full scale ) + o + σ N(0, 1) )
+
+with slices k of base B = levels a cell holds, f the stretch of weights narrower than a cell. The clip is of all
+planes together: which plane of a sum saturates is not seen. Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cim.fast_module import WEIGHT_CLIP, ArrayNoise, CimLayer
+from cim.workload import INPUT, WorkKind
+from mapping.tile import slices_needed, stretch
+from search.architecture import Architecture
+from search.lsq import LearnedStep, activation_step, row_steps
+from search.operators import Layer
+from search.space import Space
+
+READS = 512  # vectors that choose a converter range
+
+
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """Bits of the weights of a layer, and of the codes that it takes."""
+
+    weight: int
+    activation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """Bits of all layers, and of those that read the image or give the logits where they have others."""
+
+    common: Bits
+    edges: Bits | None = None
+
+    def of(self, layer: Layer) -> Bits:
+        """Bits of a layer on cells."""
+        edge = INPUT in layer.inputs or layer.kind is WorkKind.LINEAR
+        return self.edges if self.edges is not None and edge else self.common
+
+    def codes(self, layers: Iterable[Layer]) -> dict[str, int]:
+        """Bits of every tensor: the most that a layer on cells takes from it, else those of all layers."""
+        bits: dict[str, int] = {}
+        every = tuple(layers)
+        for layer in every:
+            for name in layer.inputs if layer.kind.on_cells else ():
+                bits[name] = max(bits.get(name, 0), self.of(layer).activation)
+        names = {name for layer in every for name in (layer.name, *layer.inputs)}
+        return dict.fromkeys(names, self.common.activation) | bits
+
+
+def precision(space: Space, architecture: Architecture) -> Precision:
+    common = Bits(architecture.weight_bits, architecture.activation_bits)
+    return Precision(common, Bits(space.edges.weight, space.edges.activation) if space.edges else None)
+
+
+def with_adc_bits(noise: ArrayNoise, bits: int) -> ArrayNoise:
+    """The same cells under converters of other resolution, their full scales kept; offsets and noise stay in µS."""
+    spec = noise.spec
+    finer = 2.0 ** (bits - spec.adc.bits)
+    return replace(
+        noise,
+        spec=replace(spec, adc=replace(spec.adc, bits=bits)),
+        offset_se_codes=noise.offset_se_codes * finer,
+        conversion_noise_codes=noise.conversion_noise_codes * finer,
+    )
+
+
+class ArrayLayer(CimLayer):
+    """What convolutions and matrices share. ``noise`` None: exact products of codes and levels.
+
+    Training sets ``strength`` (1.0: as the record says), ``chips`` (that share a batch) and
+    ``range_code`` (None: chosen at the next pass).
+    """
+
+    bits: Bits
+    groups: int
+
+    @property
+    def exact(self) -> bool:
+        return self.noise is None or self.strength == 0.0
+
+    def set_noise(self, noise: ArrayNoise | None, rows: int, kernel: int, signed: bool) -> None:
+        """The chip that the layer will stand on; ``rows`` of a group's matrix, ``kernel`` of a channel."""
+        self.noise: ArrayNoise | None = noise
+        if noise is not None:
+            self.row_count = rows
+            self._set_up(noise.spec, self.bits.activation, signed, noise, kernel)
+            top = (1 << (self.bits.weight - 1)) - 1
+            self.factor, self.base = stretch(top, noise.spec.max_level), noise.spec.max_level + 1
+            self.slices = slices_needed(top, noise.spec.max_level)
+
+    def cells(self, levels: Tensor, mean_codes: Tensor, activity: float) -> tuple[Tensor, Tensor, Tensor]:
+        """What ``chips`` virtual chips hold of levels (outputs, rows), in levels.
+
+        Returns weights (chips, outputs, rows) with the gradient of ``levels``, offsets (chips, outputs)
+        and the read variance of a row (chips, outputs).
+        """
+        whole = levels.detach() * self.factor
+        error = torch.zeros_like(whole).expand(self.chips, -1, -1)
+        offset = torch.zeros(self.chips, len(whole), device=whole.device)
+        variance = torch.zeros_like(offset)
+        for k in range(self.slices):
+            digit = whole.sign() * (whole.abs() // self.base**k % self.base)
+            held, shift, read = self.held(digit, mean_codes, activity)
+            error = error + self.base**k * (held.detach() - digit)
+            offset = offset + self.base**k * shift
+            variance = variance + self.base ** (2 * k) * read
+        return levels + error / self.factor, offset / self.factor, variance / self.factor**2
+
+    def spread(self, squares: Tensor, read: Tensor) -> Tensor:
+        """Standard deviation of a sum in levels: ``squares`` Σ_p w_p² u_p² of its rows, ``read`` of a row."""
+        converter = self.noise_variance(torch.zeros((), device=read.device), read, self.row_count)
+        converter = converter * (sum(self.base ** (2 * k) for k in range(self.slices)) / self.factor**2)
+        total: Tensor = converter + self.strength**2 * squares * read
+        return total.sqrt()
+
+    def clipped(self, sums: Tensor) -> Tensor:
+        """Sums that the converters of all tiles can give, in levels."""
+        spec = self.spec
+        scale = spec.adc.full_scales_us[self.range_code or 0] / spec.level_step_us
+        reach = sum(self.base**k for k in range(self.slices)) / self.factor
+        limit = scale * self.tiles(self.row_count) * sum(abs(p.weight) for p in self.planes) * reach
+        return sums.clamp(-limit, limit)
+
+    def find_range(self, vectors: Tensor, levels: Tensor) -> None:
+        """Choose the converter range from input vectors (n, rows), if it is not chosen."""
+        if self.range_code is None:
+            whole = levels.detach() * self.factor
+            self.range_code = self.choose_range(vectors.detach(), whole.sign() * (whole.abs() % self.base))
+
+    def code_squares(self, codes: Tensor) -> Tensor:
+        return self.squares[codes.detach().long().clamp(self.low, self.high) - self.low]
+
+
+class ArrayConv2d(nn.Conv2d, ArrayLayer):
+    """A convolution without bias, dense or in groups; padding may differ between the sides."""
+
+    def __init__(self, inputs: int, layer: Layer, bits: Bits, signed: bool, noise: ArrayNoise | None) -> None:
+        even = layer.before == layer.after
+        pad = layer.before if even else 0
+        super().__init__(
+            inputs,
+            layer.outputs,
+            layer.kernel,
+            layer.stride,
+            pad,
+            groups=layer.groups,
+            bias=False,
+        )
+        self.sides = None if even else (layer.before, layer.after, layer.before, layer.after)
+        self.bits, self.pad = bits, pad
+        self.quantiser = row_steps(self.weight, bits.weight, WEIGHT_CLIP)
+        kernel = layer.kernel**2
+        self.set_noise(noise, inputs // layer.groups * kernel, kernel, signed)
+
+    def forward(self, codes: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]  # codes have a step
+        """Codes (n, channels, height, width) and their step, to real numbers."""
+        levels, size = self.quantiser.codes(self.weight)
+        if self.sides is not None:
+            codes = functional.pad(codes, self.sides)
+        y = self._conv_forward(codes, levels, None) if self.exact else self._noisy(codes, levels)
+        return y * (scale * size.view(1, -1, 1, 1))
+
+    def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
+        n, channels = codes.shape[:2]
+        each, chips, groups = self._share(n), self.chips, self.groups
+        kernel, stride, padding = self.kernel_size, self.stride, self.pad
+        flat = levels.flatten(1)
+        if self.range_code is None:
+            part = codes[:4, : channels // groups].detach()
+            windows = functional.unfold(part, kernel, 1, padding, stride).transpose(1, 2).flatten(0, 1)
+            self.find_range(windows[:: max(len(windows) // READS, 1)][:READS], flat[: len(flat) // groups])
+        squares = self.code_squares(codes)
+        means = codes.detach().mean((0, 2, 3)).view(groups, -1).repeat_interleave(kernel[0] * kernel[1], 1)
+        means = means.repeat_interleave(self.out_channels // groups, 0)
+        held, offset, read = self.cells(flat, means, float(squares.mean()) / self.plane_squares)
+        # Virtual chips side by side as groups of one convolution.
+        grouped = codes.view(chips, each, channels, *codes.shape[2:]).transpose(0, 1).flatten(1, 2)
+        weight = held.reshape(-1, *levels.shape[1:])
+        y = functional.conv2d(grouped, weight, None, stride, padding, groups=chips * groups)
+        y = self.clipped(y.view(each, chips, self.out_channels, *y.shape[2:]).transpose(0, 1))
+        with torch.no_grad():
+            sums = squares.view(n, groups, channels // groups, *codes.shape[2:]).sum(2)
+            box = torch.ones(groups, 1, *kernel, device=codes.device)
+            total = functional.conv2d(sums, box, None, stride, padding, groups=groups)
+            total = total.repeat_interleave(self.out_channels // groups, 1) if groups > 1 else total
+            total = total.view(chips, each, -1, *y.shape[3:])
+            spread = self.spread(total, read.view(chips, 1, -1, 1, 1))
+            error = offset.view(chips, 1, -1, 1, 1) + spread * torch.randn(y.shape, device=y.device)
+        return (y + error).flatten(0, 1)
+
+
+class ArrayLinear(nn.Linear, ArrayLayer):
+    """A matrix with a digital bias."""
+
+    def __init__(self, inputs: int, outputs: int, bits: Bits, signed: bool, noise: ArrayNoise | None) -> None:
+        super().__init__(inputs, outputs)
+        self.bits, self.groups = bits, 1
+        self.quantiser = row_steps(self.weight, bits.weight, WEIGHT_CLIP)
+        self.set_noise(noise, inputs, 1, signed)
+
+    def forward(self, codes: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]  # codes have a step
+        """Codes (n, features) and their step, to real numbers."""
+        levels, size = self.quantiser.codes(self.weight)
+        y = functional.linear(codes, levels) if self.exact else self._noisy(codes, levels)
+        return y * (scale * size.view(1, -1)) + self.bias
+
+    def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
+        each, chips = self._share(len(codes)), self.chips
+        self.find_range(codes[:READS], levels)
+        squares = self.code_squares(codes)
+        activity = float(squares.mean()) / self.plane_squares
+        held, offset, read = self.cells(levels, codes.detach().mean(0).expand_as(levels), activity)
+        y = self.clipped(torch.bmm(codes.view(chips, each, -1), held.transpose(1, 2)))
+        with torch.no_grad():
+            spread = self.spread(squares.sum(1).view(chips, each, 1), read.unsqueeze(1))
+            error = offset.unsqueeze(1) + spread * torch.randn(y.shape, device=y.device)
+        return (y + error).flatten(0, 1)
+
+
+class Unit(nn.Module):
+    """One layer with its batch norm and ReLU; inputs are codes with their steps."""
+
+    def __init__(self, layer: Layer, inputs: int, bits: Bits, signed: bool, noise: ArrayNoise | None) -> None:
+        super().__init__()
+        self.kind, self.relu = layer.kind, layer.relu
+        self.array: ArrayConv2d | ArrayLinear | None = None
+        self.norm: nn.BatchNorm2d | None = None
+        if layer.kind is WorkKind.CONV:
+            self.array = ArrayConv2d(inputs, layer, bits, signed, noise)
+            self.norm = nn.BatchNorm2d(layer.outputs)
+        elif layer.kind is WorkKind.LINEAR:
+            self.array = ArrayLinear(inputs, layer.outputs, bits, signed, noise)
+
+    def forward(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        codes, scale = inputs[0]
+        if self.array is not None:
+            y = self.array(codes, scale)
+        elif self.kind is WorkKind.ADD:
+            y = codes * scale + inputs[1][0] * inputs[1][1]
+        else:
+            y = codes.mean((2, 3)) * scale
+        y = y if self.norm is None else self.norm(y)
+        return functional.relu(y) if self.relu else y
+
+
+class LayerNet(nn.Module):
+    """Layers in order: a network, or an operator in its slot. Every tensor is quantised once, logits are not.
+
+    Args:
+        layers: at least one, from ``Space.layers`` or an operator; the last gives the result.
+        channels: of what comes in; ``signed``: whether it may be negative.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], channels: int, bits: Precision, noise: ArrayNoise | None, *, signed: bool = False
+    ) -> None:
+        super().__init__()
+        self.layers, self.source, self.bits = tuple(layers), layers[0].inputs[0], bits
+        self.units, self.steps = nn.ModuleDict(), nn.ModuleDict()
+        widths, signs, codes = {self.source: channels}, {self.source: signed}, bits.codes(layers)
+        for layer in layers:
+            first = layer.inputs[0]
+            self.units[key(layer.name)] = Unit(layer, widths[first], bits.of(layer), signs[first], noise)
+            widths[layer.name] = layer.outputs
+            signs[layer.name] = not layer.relu and (layer.kind is not WorkKind.AVG_POOL or signs[first])
+        self.channels = widths[layers[-1].name]
+        for name in (self.source, *(layer.name for layer in layers)):
+            if name != layers[-1].name or layers[-1].kind is not WorkKind.LINEAR:
+                self.steps[key(name)] = activation_step(codes[name], signs[name])
+        if self.source == INPUT:  # pixels 0..1: one code a grey level, at 8 bits
+            step = self._step(INPUT)
+            step.start_at(torch.tensor(1.0 / step.high))
+            step.log_step.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, values = x, {self.source: self._step(self.source).codes(x)}
+        for layer in self.layers:
+            y = self.units[key(layer.name)]([values[name] for name in layer.inputs])
+            if key(layer.name) in self.steps:
+                values[layer.name] = self._step(layer.name).codes(y)
+                y = values[layer.name][0] * values[layer.name][1]
+        return y
+
+    def unit(self, layer: Layer) -> Unit:
+        found = self.units[key(layer.name)]
+        assert isinstance(found, Unit)
+        return found
+
+    def _step(self, name: str) -> LearnedStep:
+        found = self.steps[key(name)]
+        assert isinstance(found, LearnedStep)
+        return found
+
+    def ends(self, layer: Layer) -> tuple[float, float] | None:
+        """Least and largest value of a layer's quantised result; None for logits."""
+        if key(layer.name) not in self.steps:
+            return None
+        step = self._step(layer.name)
+        size = float(step.log_step.detach().exp())
+        return step.low * size, step.high * size
+
+
+def key(name: str) -> str:
+    """A layer's name as torch takes it."""
+    return name.replace(".", "/")
+
+
+def network(space: Space, architecture: Architecture, noise: ArrayNoise | None) -> LayerNet:
+    """The whole network, pixels 0..1 (n, channels, height, width) to logits, on the architecture's converters."""
+    own = None if noise is None else with_adc_bits(noise, architecture.adc_bits)
+    return LayerNet(space.layers(architecture), space.input_shape[0], precision(space, architecture), own)
+
+
+def array_layers(model: nn.Module) -> list[ArrayConv2d | ArrayLinear]:
+    return [m for m in model.modules() if isinstance(m, ArrayConv2d | ArrayLinear)]
+
+
+def set_strength(model: nn.Module, strength: float, chips: int = 1) -> None:
+    """Errors as a multiple of the record's (0: exact products), and virtual chips that share a batch."""
+    for layer in array_layers(model):
+        layer.strength, layer.chips = strength, chips
+
+
+def forget_ranges(model: nn.Module) -> None:
+    """Let converter ranges be chosen anew, on the activations of now."""
+    for layer in array_layers(model):
+        layer.range_code = None

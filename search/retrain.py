@@ -1,0 +1,202 @@
+"""Phase C: a chosen network trained from scratch for its chip, and written as ``net.pt``.
+
+Cross-entropy and a teacher's answers (τ 4), learned quantisation steps from the first step on, the
+errors of the chip annealed in, statistics of batch norms fixed towards the end: as they will
+stand on the chip, so that errors which shift a whole channel count. Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from cim.fast_module import ArrayNoise
+from mapping.netfile import NetworkFile, load_network, save_network
+from search.architecture import Architecture
+from search.export import network_file
+from search.losses import distillation
+from search.modules import LayerNet, forget_ranges, network, set_strength
+from search.space import Space
+from search.stage import noise_digest
+from search.teacher import StagedTeacher, split_graph
+from search.training import At, EpochRecord, Images, Machine, Schedule, Task, Told, accuracy, fit, fixed_statistics
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainSettings:
+    """How a network is trained.
+
+    Errors are absent until ``errors_from`` of all steps and as the record says, times ``strength``, from
+    ``errors_full``; statistics are fixed from ``fixed_from``. ``teacher_weight`` of the loss is the
+    teacher's. ``calibration_images`` training images go into the file.
+    """
+
+    schedule: Schedule
+    teacher_weight: float = 0.5
+    temperature: float = 4.0
+    errors_from: float = 0.3
+    errors_full: float = 0.5
+    fixed_from: float = 0.6
+    strength: float = 1.0
+    chips: int = 2
+    calibration_images: int = 128
+    scored_images: int = 2000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.errors_from <= self.errors_full <= 1 or not 0 <= self.fixed_from <= 1:
+            raise ValueError(f"errors rise between two shares of training: {self}")
+        if self.schedule.batch % self.chips:
+            raise ValueError(f"a batch of {self.schedule.batch} does not divide among {self.chips} virtual chips")
+
+    def strength_at(self, progress: float) -> float:
+        """Errors as a multiple of the record's."""
+        if progress < self.errors_from:
+            return 0.0
+        rise = max(self.errors_full - self.errors_from, 1e-9)
+        return self.strength * min(1.0, (progress - self.errors_from) / rise)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RetrainJob:
+    """One network to be trained; picklable. ``teacher``: a ``net.pt``, or None for labels alone.
+
+    ``noise``: errors of the chip, None for an ideal one. ``folder`` takes checkpoint and ``net.pt``.
+    """
+
+    space: Space
+    architecture: Architecture
+    settings: RetrainSettings
+    teacher: Path | None
+    noise: ArrayNoise | None
+    folder: Path
+    classes: tuple[str, ...]
+    data: str  # name of the images, for the provenance
+    machine: Machine = field(default_factory=Machine)
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "net.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """``ideal`` and ``noisy``: percent of validation images right, exact and on the training law's virtual chips."""
+
+    path: Path
+    ideal: float
+    noisy: float
+    epochs: tuple[EpochRecord, ...]
+
+
+def retrain(job: RetrainJob, images: Images, validation: Images, told: Told | None = None) -> Retrained:
+    """Train, write ``net.pt``. Killed, it goes on from the last whole epoch. Never give it test images."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    return job.machine.run(_retrain, job, images, validation, told)
+
+
+def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images, told: Told | None) -> Retrained:
+    settings = job.settings
+    torch.manual_seed(settings.schedule.seed)
+    net = network(job.space, job.architecture, job.noise)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    teacher = None
+    if job.teacher is not None:
+        teacher = split_graph(load_network(job.teacher).graph, job.space).to(fabric.device)
+    task = _Retraining(net, teacher, settings, validation, job.noise is not None, fabric.device)
+    trained, records = fit(
+        fabric,
+        task,
+        images,
+        settings.schedule,
+        checkpoint=job.folder / "retrain.checkpoint",
+        key=_key(job, validation),
+        told=told,
+    )
+    assert isinstance(trained, LayerNet)
+    ideal, noisy = task.scores(trained)
+    found = Retrained(job.path, ideal, noisy, records)
+    if fabric.global_rank == 0:
+        save_network(_file(job, trained, images, validation, found), job.path)
+    return found
+
+
+def _file(job: RetrainJob, trained: LayerNet, images: Images, validation: Images, found: Retrained) -> NetworkFile:
+    count = min(job.settings.calibration_images, len(images))
+    few = images.part(np.linspace(0, len(images) - 1, count).astype(np.int64))
+    noise = "none" if job.noise is None else noise_digest(job.noise)
+    schedule = job.settings.schedule
+    return network_file(
+        trained,
+        job.space.input_shape,
+        classes=job.classes,
+        images=few.pixels,
+        labels=few.labels,
+        provenance={
+            "trained by": f"hil search, phase C, {schedule.epochs} epochs, seed {schedule.seed}",
+            "space": f"{job.space.name} {job.space.skeleton}",
+            "architecture": f"{job.architecture} {job.architecture.digest}",
+            "data": job.data,
+            "training images": images.digest,
+            "teacher": "none" if job.teacher is None else load_network(job.teacher).digest,
+            "errors": noise,
+            "validation accuracy": f"{found.ideal:.2f} % exact, {found.noisy:.2f} % on virtual chips of the training "
+            f"law (simulated), of {len(validation)} training images kept out",
+        },
+    )
+
+
+def _key(job: RetrainJob, validation: Images) -> str:
+    teacher = "" if job.teacher is None else load_network(job.teacher).digest
+    noise = "" if job.noise is None else noise_digest(job.noise)
+    what = (job.space.skeleton, job.architecture.digest, repr(job.settings), teacher, noise, validation.digest)
+    return hashlib.sha256(repr(what).encode()).hexdigest()
+
+
+class _Retraining(Task):
+    def __init__(
+        self,
+        model: LayerNet,
+        teacher: StagedTeacher | None,
+        settings: RetrainSettings,
+        validation: Images,
+        noisy: bool,
+        device: torch.device,
+    ) -> None:
+        self.model: LayerNet = model
+        self.teacher, self.settings, self.validation = teacher, settings, validation
+        self.noisy, self.device = noisy, device
+
+    def begin(self, model: nn.Module, at: At) -> None:
+        forget_ranges(self.model)
+
+    def loss(self, model: nn.Module, pixels: Tensor, labels: Tensor, at: At) -> Tensor:
+        if at.progress >= self.settings.fixed_from:
+            fixed_statistics(self.model)
+        set_strength(self.model, self.settings.strength_at(at.progress), self.settings.chips)
+        wanted = None if self.teacher is None else self.teacher(pixels).float()
+        return distillation(
+            model(pixels).float(), labels, wanted, self.settings.teacher_weight, self.settings.temperature
+        )
+
+    def score(self, model: nn.Module) -> float:
+        """Percent on virtual chips of the training law, from a part of the validation images."""
+        return self.scores(
+            model, self.validation.part(np.arange(min(len(self.validation), self.settings.scored_images)))
+        )[1]
+
+    def scores(self, model: nn.Module, images: Images | None = None) -> tuple[float, float]:
+        """Percent right, exact and on virtual chips (a new one every 500 images)."""
+        some = self.validation if images is None else images
+        set_strength(model, 0.0)
+        ideal = accuracy(model, some, self.device)
+        if not self.noisy:
+            return ideal, ideal
+        forget_ranges(model)
+        set_strength(model, self.settings.strength)
+        return ideal, accuracy(model, some, self.device)

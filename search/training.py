@@ -1,0 +1,344 @@
+"""One training loop for teacher, stages and networks: resumable, the same answer for the same seed.
+
+Devices, their number and mixed precision are Lightning Fabric's (``Machine``); on one CPU it adds nothing to
+plain torch. Every epoch seeds torch anew from (seed, epoch), so a run that was killed and resumed at an epoch's end
+gives the same bits as one that was not. Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import pickle
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from search.errors import SearchError
+
+T = TypeVar("T")
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+EPOCH_SEED = 0x5EA7  # purpose tag of the seeds of epochs
+
+
+class ResumeError(SearchError):
+    """A checkpoint belongs to other settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where training runs. More than one device: data parallel, in processes of their own."""
+
+    accelerator: str = "cpu"  # or "cuda", "auto"
+    devices: int = 1
+    precision: Precision = "32-true"
+
+    def run(self, function: Callable[..., T], *args: Any) -> T:
+        """``function(fabric, *args)`` on every device; the first one's answer. Many devices: arguments are pickled."""
+        many = self.devices > 1
+        strategy = "ddp_spawn" if many else "auto"
+        fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, precision=self.precision)
+        result: T
+        if not many:
+            result = fabric.launch(function, *args)
+            return result
+        with tempfile.TemporaryDirectory() as folder:
+            answer = Path(folder) / "answer"
+            launch: Callable[..., Any] = fabric.launch
+            launch(_in_process, pickle.dumps((function, args)), str(answer))
+            result = pickle.loads(answer.read_bytes())
+        return result
+
+
+def _in_process(fabric: Fabric, work: bytes, answer: str) -> None:
+    """Work and answer as bytes: Fabric takes apart what it is given for processes, which frozen dataclasses refuse."""
+    function, args = pickle.loads(work)
+    result = function(fabric, *args)
+    if fabric.global_rank == 0:
+        Path(answer).write_bytes(pickle.dumps(result))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Images:
+    """``pixels`` uint8 (n, height, width, channels), ``labels`` int64 (n,)."""
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or len(self.pixels) != len(self.labels):
+            raise ValueError(f"images {self.pixels.dtype} {self.pixels.shape} with {len(self.labels)} labels")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def part(self, index: NDArray[np.int64]) -> Images:
+        return Images(self.pixels[index], self.labels[index])
+
+    def split(self, share: float, seed: int) -> tuple[Images, Images]:
+        """The rest, and ``share`` of them kept out."""
+        order = np.random.default_rng(np.random.SeedSequence([seed, 0x59117])).permutation(len(self))
+        kept = round(share * len(self))
+        return self.part(np.sort(order[kept:])), self.part(np.sort(order[:kept]))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of pixels and labels."""
+        total = hashlib.sha256(repr(self.pixels.shape).encode())
+        total.update(np.ascontiguousarray(self.pixels).data)
+        total.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
+        return total.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """AdamW; the rate rises over ``warm`` of all steps, then falls as a cosine to zero.
+
+    ``shift``: images are moved by up to so many pixels; ``mirror``: half of them are mirrored.
+    ``average``: what is scored and kept is the running mean of weights and statistics.
+    """
+
+    epochs: int
+    batch: int = 128
+    rate: float = 0.006
+    decay: float = 0.02
+    warm: float = 0.15
+    clip: float = 2.0
+    shift: int = 1
+    mirror: bool = True
+    average: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch) < 1 or self.rate <= 0 or not 0 <= self.warm < 1:
+            raise ValueError(f"no schedule: {self}")
+
+    def rate_at(self, progress: float) -> float:
+        """Learning rate when ``progress`` (0..1) of the steps are done."""
+        if progress < self.warm:
+            return self.rate * (progress / self.warm * 0.96 + 0.04)
+        return self.rate * 0.5 * (1.0 + math.cos(math.pi * (progress - self.warm) / (1.0 - self.warm)))
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Where training is: ``step`` of ``steps`` in all, in ``epoch``."""
+
+    epoch: int
+    step: int
+    steps: int
+
+    @property
+    def progress(self) -> float:
+        return self.step / self.steps
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    epoch: int
+    loss: float
+    score: float
+    seconds: float
+
+
+Told = Callable[[EpochRecord], None]
+
+
+class Task:
+    """What is trained: a model, its loss on a batch, and a score after each epoch (higher is better)."""
+
+    model: nn.Module
+
+    def begin(self, model: nn.Module, at: At) -> None:
+        """Called before each epoch, with the model in training mode."""
+
+    def loss(self, model: nn.Module, pixels: Tensor, labels: Tensor, at: At) -> Tensor:
+        """``pixels`` float 0..1 (n, channels, height, width), ``labels`` int64."""
+        raise NotImplementedError
+
+    def after(self, model: nn.Module, at: At) -> None:
+        """Called after each step of the weights."""
+
+    def score(self, model: nn.Module) -> float:
+        """Of the model (or its mean), after each epoch."""
+        return math.nan
+
+    def extra(self) -> dict[str, Any]:
+        """What else a checkpoint must hold: tensors and plain data."""
+        return {}
+
+    def restore(self, extra: dict[str, Any]) -> None:
+        """Take back what ``extra`` gave."""
+
+
+def fit(
+    fabric: Fabric,
+    task: Task,
+    images: Images,
+    schedule: Schedule,
+    *,
+    checkpoint: Path | None = None,
+    key: str = "",
+    told: Told | None = None,
+) -> tuple[nn.Module, tuple[EpochRecord, ...]]:
+    """Train; give the model (its running mean, if the schedule wants one) and what each epoch was like.
+
+    Args:
+        checkpoint: written after each epoch, and resumed from when it is there.
+        key: names everything else that the answer depends on.
+
+    Raises ``ResumeError`` when the checkpoint was made with another key, schedule or images.
+    """
+    steps = len(images) // schedule.batch
+    if not steps:
+        raise ValueError(f"{len(images)} images are less than a batch of {schedule.batch}")
+    key = hashlib.sha256(repr((key, asdict(schedule), len(images), images.digest)).encode()).hexdigest()
+    saved = load_checkpoint(checkpoint, key)
+    torch.manual_seed(schedule.seed)
+    mean = copy.deepcopy(task.model).to(fabric.device) if schedule.average else None
+    optimiser = torch.optim.AdamW(groups(task.model, schedule.decay), schedule.rate)
+    model, optimiser = fabric.setup(task.model, optimiser)
+    records: list[EpochRecord] = []
+    if saved is not None:
+        task.model.load_state_dict(saved["model"])
+        if mean is not None:
+            mean.load_state_dict(saved["mean"])
+        optimiser.load_state_dict(saved["optimiser"])
+        task.restore(saved["extra"])
+        records = [EpochRecord(*record) for record in saved["records"]]
+    pixels, labels = on_device(images, fabric.device)
+    for epoch in range(len(records), schedule.epochs):
+        start, total = time.monotonic(), torch.zeros((), device=fabric.device)
+        torch.manual_seed(epoch_seed(schedule.seed, epoch))
+        model.train()
+        task.begin(task.model, At(epoch, epoch * steps, schedule.epochs * steps))
+        order = torch.randperm(len(labels))[: steps * schedule.batch]
+        if fabric.global_rank:  # errors and crops of its own
+            torch.manual_seed(epoch_seed(schedule.seed, epoch) + fabric.global_rank)
+        for number, index in enumerate(order.split(schedule.batch)):
+            at = At(epoch, epoch * steps + number, schedule.epochs * steps)
+            own = index[fabric.global_rank :: fabric.world_size].to(fabric.device)
+            batch = moved(pixels[own], schedule.shift, schedule.mirror)
+            loss = task.loss(model, batch, labels[own], at)
+            for group in optimiser.param_groups:
+                group["lr"] = schedule.rate_at(at.progress)
+            optimiser.zero_grad()
+            fabric.backward(loss)
+            fabric.clip_gradients(model, optimiser, max_norm=schedule.clip, error_if_nonfinite=False)
+            optimiser.step()
+            total += loss.detach()
+            task.after(model, at)
+            if mean is not None:
+                follow(mean, task.model, min(0.998, (at.step + 1) / (at.step + 10)))
+        kept = mean if mean is not None else task.model
+        record = EpochRecord(epoch, float(total) / steps, task.score(kept), time.monotonic() - start)
+        records.append(record)
+        if checkpoint is not None and fabric.global_rank == 0:
+            state = {
+                "key": key,
+                "model": task.model.state_dict(),
+                "mean": mean.state_dict() if mean is not None else {},
+                "optimiser": optimiser.state_dict(),
+                "extra": task.extra(),
+                "records": [[r.epoch, r.loss, r.score, r.seconds] for r in records],
+            }
+            write_tensors(checkpoint, state)
+        if told is not None and fabric.global_rank == 0:
+            told(record)
+    return (mean if mean is not None else task.model), tuple(records)
+
+
+def load_checkpoint(path: Path | None, key: str) -> dict[str, Any] | None:
+    """What was saved under ``key``; None when there is no file. Raises ``ResumeError`` for another key."""
+    if path is None or not path.exists():
+        return None
+    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if saved.get("key") != key:
+        raise ResumeError(f"{path} was made with other settings, images or networks\n  try     another folder")
+    return saved
+
+
+def write_tensors(path: Path, state: dict[str, Any]) -> None:
+    """Write a whole file or none."""
+    part = path.with_name(path.name + ".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+def groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Trained parameters; weights decay, steps, norms and biases do not."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    weights = [p for name, p in trained if p.dim() > 1 and not name.endswith("log_step")]
+    others = [p for name, p in trained if p.dim() <= 1 or name.endswith("log_step")]
+    return [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, EPOCH_SEED, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def on_device(images: Images, device: torch.device) -> tuple[Tensor, Tensor]:
+    """uint8 (n, channels, height, width) and labels."""
+    pixels = torch.tensor(np.ascontiguousarray(images.pixels.transpose(0, 3, 1, 2)))
+    return pixels.to(device), torch.tensor(images.labels).to(device)
+
+
+def batches(images: Images, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """All images in order, pixels as 0..1, channels last in memory."""
+    for i in range(0, len(images), size):
+        part = Images(images.pixels[i : i + size], images.labels[i : i + size])
+        pixels, labels = on_device(part, device)
+        yield moved(pixels, 0, False), labels
+
+
+def moved(pixels: Tensor, shift: int, mirror: bool) -> Tensor:
+    """uint8 (n, channels, height, width) to 0..1, each image moved and mirrored at random; what comes in is black."""
+    if shift:
+        n, _, height, width = pixels.shape
+        padded = functional.pad(pixels, (shift,) * 4)
+        down, right = torch.randint(0, 2 * shift + 1, (2, n, 1), device=pixels.device)
+        rows = torch.arange(height, device=pixels.device) + down
+        columns = torch.arange(width, device=pixels.device) + right
+        image = torch.arange(n, device=pixels.device)[:, None, None]
+        pixels = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if mirror:
+        turned = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < 0.5
+        pixels = torch.where(turned, pixels.flip(3), pixels)
+    return (pixels.float() / 255.0).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def follow(mean: nn.Module, model: nn.Module, keep: float) -> None:
+    """Move the running mean of parameters and statistics towards the model."""
+    for target, value in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
+        if target.is_floating_point():
+            target.lerp_(value, 1.0 - keep)
+        else:
+            target.copy_(value)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Images, device: torch.device, size: int = 500) -> float:
+    """Percent right, in evaluation mode; with errors on, ``size`` images share the virtual chips."""
+    model.eval()
+    right = sum(int((model(x).argmax(1) == y).sum()) for x, y in batches(images, size, device))
+    return 100.0 * right / len(images)
+
+
+@torch.no_grad()
+def fixed_statistics(model: nn.Module) -> None:
+    """Batch norms as they will stand on the chip, so that errors which shift a whole channel count."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()

@@ -1,0 +1,212 @@
+"""Modules of layers: exact without errors, errors of the record with them, captured and compiled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from cim.chipfile import load_chip  # noqa: E402
+from cim.fast_module import ArrayNoise, array_noise  # noqa: E402
+from cim.published import nominal_record  # noqa: E402
+from cim.workload import Workload  # noqa: E402
+from mapping.compile import compile_network  # noqa: E402
+from mapping.execute import IdealMultiply, run  # noqa: E402
+from mapping.float_run import float_logits  # noqa: E402
+from mapping.netfile import LayerBits  # noqa: E402
+from mapping.workload import unplaced_workload  # noqa: E402
+from search.candidate import workload  # noqa: E402
+from search.export import PlainNet, network_file  # noqa: E402
+from search.modules import (  # noqa: E402
+    ArrayConv2d,
+    LayerNet,
+    Precision,
+    array_layers,
+    network,
+    set_strength,
+    with_adc_bits,
+)
+from search.operators import SLOT, Conv, MbConv, Operator, Residual, Skip, Slot, convolution  # noqa: E402
+
+from .tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
+
+LAB = load_chip("lab-128", macros=400)
+W4A8 = Precision(LayerBits(4, 8))
+
+
+def noise() -> ArrayNoise:
+    return array_noise(LAB.macro, nominal_record(LAB, [0]), 3600.0)
+
+
+def settled(net: LayerNet, shape: tuple[int, ...]) -> LayerNet:
+    """With statistics of some passes."""
+    for _ in range(3):
+        net.train()(torch.rand(8, *shape))
+    return net.eval()
+
+
+@pytest.mark.parametrize(
+    "operator", [Conv(2), Conv(3, groups=2), Residual(), Residual(2), Skip(project=True), MbConv(2)]
+)
+@pytest.mark.parametrize("slot", [Slot(4, 6, 2, 0), Slot(4, 6, 2, 1), Slot(4, 4, 1, 1)])
+def test_every_operator_gives_the_shape_of_its_slot_with_errors_and_without(operator: Operator, slot: Slot) -> None:
+    torch.manual_seed(0)
+    x = torch.rand(4, 4, 8, 8)
+    layers = operator.layers(slot)
+    if not layers:
+        pytest.skip("nothing to train")
+    for given in (None, noise()):
+        net = LayerNet(layers, 4, W4A8, given)
+        y = net(x)
+        assert y.shape == (4, slot.outputs, 8 // slot.stride, 8 // slot.stride)
+        y.sum().backward()
+        assert all(p.grad is not None for p in net.parameters())
+
+
+def test_even_kernels_pad_on_the_side_that_the_slot_says() -> None:
+    for side in (0, 1):
+        conv = ArrayConv2d(1, convolution("conv", SLOT, 1, 2, side=side), LayerBits(4, 8), False, None)
+        with torch.no_grad():
+            conv.weight.copy_(torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))  # its top left corner
+        codes = torch.zeros(1, 1, 4, 4)
+        codes[0, 0, 1, 1] = 1.0
+        where = conv(codes, torch.ones(())).detach()[0, 0].nonzero().tolist()
+        assert where == [[1 + side, 1 + side]]
+
+
+def test_strength_zero_is_the_exact_layer_and_more_strength_is_more_error() -> None:
+    torch.manual_seed(0)
+    net = settled(LayerNet(Conv(3).layers(Slot(4, 4, 1)), 4, W4A8, noise()), (4, 8, 8))
+    x = torch.rand(8, 4, 8, 8)
+    errors = []
+    with torch.no_grad():
+        set_strength(net, 0.0)
+        exact = net(x)
+        assert torch.equal(exact, net(x))
+        for strength in (0.3, 1.0):
+            set_strength(net, strength, chips=2)
+            errors.append(float((net(x) - exact).std()))
+    assert 0 < errors[0] < errors[1] < float(exact.std())
+
+
+def test_errors_in_training_are_those_of_the_training_layers_of_cim() -> None:
+    """One layer of the same weights under ``cim.fast_module``: the spread of sums agrees within 10 %."""
+    from cim.fast_module import CimConv2d
+
+    torch.manual_seed(0)
+    given = noise()
+    ours = ArrayConv2d(8, convolution("conv", SLOT, 16, 3), LayerBits(4, 8), False, given)
+    theirs = CimConv2d(8, 16, 3, 1, 1, spec=given.spec, bias=False, noise=given)
+    levels, _ = ours.quantiser.codes(ours.weight)
+    codes = torch.randint(0, 256, (16, 8, 8, 8)).float()
+    spreads = []
+    with torch.no_grad():
+        exact = ours._conv_forward(codes, levels, None)
+        ours.chips = theirs.chips = 4
+        for run_once in (lambda: ours._noisy(codes, levels), lambda: theirs._noisy(codes, levels.flatten(1))):
+            spreads.append(np.mean([float((run_once() - exact).std()) for _ in range(6)]))
+    assert ours.range_code == theirs.range_code
+    assert spreads[0] == pytest.approx(spreads[1], rel=0.1)
+
+
+def test_wider_weights_take_several_cells_and_narrow_ones_are_stretched() -> None:
+    torch.manual_seed(0)
+    relative = {}
+    codes = torch.randint(0, 256, (16, 8, 8, 8)).float()
+    for bits in (2, 4, 8):
+        layer = ArrayConv2d(8, convolution("conv", SLOT, 16, 3), LayerBits(bits, 8), False, noise())
+        levels, _ = layer.quantiser.codes(layer.weight)
+        with torch.no_grad():
+            exact = layer._conv_forward(codes, levels, None)
+            relative[bits] = float((layer._noisy(codes, levels) - exact).std() / exact.std())
+        assert layer.slices == {2: 1, 4: 1, 8: 3}[bits]
+        assert layer.factor == {2: 7, 4: 1, 8: 1}[bits]
+    assert relative[2] < relative[4]
+    assert all(0.001 < r < 0.5 for r in relative.values())
+
+
+def test_sums_end_where_the_converters_do() -> None:
+    spec = replace(LAB.macro, adc=replace(LAB.macro.adc, full_scales_us=(1.0,)))
+    layer = ArrayConv2d(8, convolution("conv", SLOT, 4, 3), LayerBits(4, 8), False, replace(noise(), spec=spec))
+    codes, levels = torch.full((2, 8, 6, 6), 255.0), layer.quantiser.codes(layer.weight)[0]
+    limit = 1.0 / spec.level_step_us * layer.tiles(72) * 255
+    with torch.no_grad():
+        layer.strength = 1e-6
+        seen = layer._noisy(codes, levels)
+    assert float(seen.abs().max()) <= 1.01 * limit + 1.0
+    assert float(layer._conv_forward(codes, levels, None).detach().abs().max()) > 2 * limit
+
+
+def test_converters_of_fewer_bits_make_more_noise() -> None:
+    assert with_adc_bits(noise(), 5).spec.lsb_us(0) == pytest.approx(8 * noise().spec.lsb_us(0), rel=0.05)
+
+
+def test_the_captured_network_answers_as_the_module_and_compiles() -> None:
+    torch.manual_seed(0)
+    architecture = tiny_architecture()
+    net = settled(network(TINY, architecture, noise()), TINY.input_shape)
+    pixels, labels = images(64)
+    file = network_file(
+        net, TINY.input_shape, classes=CLASSES, images=pixels, labels=labels, provenance={"made": "here"}
+    )
+    x = torch.tensor(pixels).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        plain = PlainNet(net)(x).numpy()
+        set_strength(net, 0.0)
+        quantised = net(x).numpy()
+    np.testing.assert_allclose(float_logits(file.graph, pixels), plain, atol=1e-4)
+    program = compile_network(file, LAB)
+    ideal = run(program, pixels, IdealMultiply(program)) * program.scales[program.steps[-1].name]
+    spread = quantised.std()
+    assert np.sqrt(np.mean((plain - quantised) ** 2)) < 0.2 * spread
+    assert np.sqrt(np.mean((ideal - plain) ** 2)) < 0.25 * spread
+    assert {n.name for n in file.graph.nodes} >= {"stem", "1.1.conv", "classifier"}
+
+
+def test_the_levels_of_the_program_are_those_that_were_trained() -> None:
+    torch.manual_seed(0)
+    net = settled(network(TINY, tiny_architecture(), None), TINY.input_shape)
+    pixels, _ = images(32)
+    program = compile_network(network_file(net, TINY.input_shape, classes=CLASSES, images=pixels, provenance={}), LAB)
+    for step in program.matrices:
+        layer = next(layer for layer in net.layers if layer.name == step.name)
+        array = net.unit(layer).array
+        assert array is not None
+        trained = array.quantiser.codes(array.weight)[0].detach().flatten(1).numpy()
+        norm = net.unit(layer).norm
+        if norm is not None:
+            trained = trained * np.sign(norm.weight.detach().numpy())[:, None]
+        held = np.zeros_like(trained.T)
+        if layer.groups == 1:
+            for tile in step.group.tiles:
+                held[np.ix_(tile.inputs, tile.outputs)] += tile.multiplier * tile.levels
+            # the compiler may take a finer grid that holds the same weights
+            ratio = np.abs(held.T).max(1) / np.maximum(np.abs(trained).max(1), 1)
+            np.testing.assert_allclose(held.T, trained * ratio[:, None], atol=1e-6)
+
+
+def test_layers_of_a_network_are_all_on_arrays() -> None:
+    net = network(TINY, tiny_architecture(), None)
+    assert len(array_layers(net)) == sum(layer.kind.on_cells for layer in net.layers)
+
+
+def test_the_network_that_is_written_is_the_one_that_was_priced() -> None:
+    """Layers on cells of the captured network have the shapes and bits of the candidate's workload."""
+    torch.manual_seed(0)
+    architecture = tiny_architecture()
+    net = settled(network(TINY, architecture, None), TINY.input_shape)
+    pixels, _ = images(16)
+    file = network_file(net, TINY.input_shape, classes=CLASSES, images=pixels, provenance={})
+    made = unplaced_workload(file.graph, weight_bits=4, activation_bits=8, layer_bits=file.layer_bits)
+
+    def cells(work: Workload) -> list[tuple[object, ...]]:
+        return [
+            (w.name, w.rows, w.groups, w.out_shape, w.weight_bits, w.input_bits, w.stride)
+            for w in work.layers
+            if w.kind.on_cells
+        ]
+
+    assert cells(made) == cells(workload(TINY, architecture))
