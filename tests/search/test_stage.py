@@ -68,6 +68,18 @@ def test_a_teacher_without_maps_of_the_right_size_is_refused(teacher: Path) -> N
         split_graph(load_network(teacher).graph, strided)
 
 
+def test_a_network_of_others_is_cut_at_the_same_borders() -> None:
+    from mapping.architectures import build
+    from search.spacefile import load_space
+
+    space = load_space("cifar10")
+    graph = build("cifar_resnet20_a", classes=tuple("0123456789"), rng=np.random.default_rng(0))
+    staged = split_graph(graph, space)
+    assert staged.channels == (16, 16, 32, 64)
+    ends = [part.nodes[-1].name for part in staged.parts]  # type: ignore[union-attr,index]
+    assert ends == ["relu", "layer1.2.relu_2", "layer2.2.relu_2", "layer3.2.relu_2", "linear"]
+
+
 def test_paths_are_fair_at_any_time() -> None:
     paths = fair_paths((3, 4, 1), 50, np.random.default_rng(0))
     for steps in range(1, 51):
