@@ -14,9 +14,11 @@ planes together: which plane of a sum saturates is not seen. Imports torch: impo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -71,6 +73,16 @@ def with_adc_bits(noise: ArrayNoise, bits: int) -> ArrayNoise:
         offset_se_codes=noise.offset_se_codes * finer,
         conversion_noise_codes=noise.conversion_noise_codes * finer,
     )
+
+
+def noise_digest(noise: ArrayNoise) -> str:
+    """SHA-256 (hex) of all that makes the errors."""
+    total = hashlib.sha256()
+    for part in fields(noise):
+        value = getattr(noise, part.name)
+        total.update(part.name.encode())
+        total.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+    return total.hexdigest()
 
 
 class ArrayLayer(CimLayer):

@@ -18,8 +18,9 @@ from mapping.execute import IdealMultiply, run  # noqa: E402
 from mapping.float_run import float_logits  # noqa: E402
 from mapping.netfile import LayerBits, load_network  # noqa: E402
 from search.evaluator import Evaluation  # noqa: E402
+from search.images import Images, moved  # noqa: E402
 from search.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
-from search.training import EpochRecord, Images, Machine, Schedule, moved  # noqa: E402
+from search.training import EpochRecord, Machine, Schedule  # noqa: E402
 
 from .tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
 

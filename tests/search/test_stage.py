@@ -15,13 +15,15 @@ from cim.fast_module import array_noise  # noqa: E402
 from cim.published import nominal_record  # noqa: E402
 from mapping.netfile import load_network, save_network  # noqa: E402
 from search.errors import SearchError  # noqa: E402
+from search.images import Images  # noqa: E402
 from search.space import Space  # noqa: E402
 from search.spacefile import parse_space  # noqa: E402
-from search.stage import Estimator, StageJob, StageSettings, train_stage  # noqa: E402
+from search.stage import StageJob, train_stage  # noqa: E402
 from search.stage_net import fair_paths, listed_paths, marginals  # noqa: E402
 from search.stage_scores import read_scores, task_significance  # noqa: E402
+from search.stage_task import Estimator, StageSettings  # noqa: E402
 from search.teacher import TeacherError, split_graph, train_teacher  # noqa: E402
-from search.training import EpochRecord, Images, ResumeError, Schedule  # noqa: E402
+from search.training import EpochRecord, ResumeError, Schedule  # noqa: E402
 
 from .tiny import CLASSES, TEXT, TINY, images  # noqa: E402
 
@@ -156,9 +158,10 @@ def single() -> Space:
 
 def test_one_candidate_a_position_is_ordinary_distillation(teacher: Path, tmp_path: Path) -> None:
     """The losses of both estimators equal, bit for bit, a plain loop without any path or mixture."""
+    from search.images import moved, on_device
     from search.losses import noise_to_signal, soft_divergence
     from search.stage import stage_net
-    from search.training import epoch_seed, groups, moved, on_device
+    from search.training import epoch_seed, groups
 
     space = single()
     losses = {}
