@@ -26,13 +26,13 @@ import torch
 from lightning_fabric import Fabric
 
 from cim.fast_module import ArrayNoise
-from mapping.netfile import LayerBits, load_network
+from mapping.netfile import load_network
 from search.errors import SearchError
 from search.images import Images
-from search.modules import Precision, forget_ranges, noise_digest
+from search.modules import forget_ranges, noise_digest
 from search.space import Space
 from search.stage_net import StageNet
-from search.stage_scores import StageScores, read_scores, write_scores
+from search.stage_scores import BITS, StageScores, read_scores, write_scores
 from search.stage_task import StageSettings, Staging
 from search.teacher import StagedTeacher, split_graph
 from search.training import Machine, Told, fit, write_tensors
@@ -108,8 +108,8 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, told: Told |
     scores = StageScores(
         key=key,
         stage=job.stage,
-        positions=tuple(job.space.positions[i].name for i in net.places),
-        operators=tuple(net.names),
+        positions=(*(job.space.positions[i].name for i in net.places), *BITS),
+        operators=(*net.names, *(tuple(map(str, widths)) for widths in settings.widths)),
         clean=clean,
         noisy=noisy,
         counts=task.counts(),
@@ -125,7 +125,7 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, told: Told |
 def stage_net(job: StageJob, teacher: StagedTeacher, stage: int | None = None) -> StageNet:
     """The supernet of a stage (the job's own, if none is named), untrained."""
     at = job.stage if stage is None else stage
-    bits = Precision(LayerBits(job.settings.weight_bits, job.settings.activation_bits))
+    bits = job.settings.every_bits
     net = StageNet(
         job.space, at, teacher.channels[at], teacher.channels[at + 1], bits, job.noise, plain=teacher.rectified[at]
     )

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mapping.netfile import LayerBits
 from search.images import Images, batches, moved, on_device
 from search.losses import noise_to_signal, soft_divergence
 from search.modules import array_layers, forget_ranges, set_strength
@@ -39,13 +40,14 @@ class StageSettings:
     ``teacher_share``: probability, at the end, of the teacher's own features where there is a student prefix
     (it falls from 1). ``draws`` noisy ratings of a path count as mean + ``kappa`` standard deviations.
     ``most_strength``: errors in training are 0 to so many times the record's. ``rate_images`` held-out images
-    rate a path, after ``statistics_batches`` batches of training images.
+    rate a path, after ``statistics_batches`` batches of training images. Of several bits each step trains
+    one of each kind, in turn, and paths are rated with all of them.
     """
 
     schedule: Schedule
     estimator: Estimator = Estimator.PATH
-    weight_bits: int = 4
-    activation_bits: int = 8
+    weight_bits: tuple[int, ...] = (4,)
+    activation_bits: tuple[int, ...] = (8,)
     held_out: float = 0.2
     feature_weight: float = 1.0
     logit_weight: float = 0.5
@@ -65,8 +67,18 @@ class StageSettings:
             raise ValueError("a supernet has no running mean: statistics belong to a path (average=False)")
         if self.schedule.batch % self.chips:
             raise ValueError(f"a batch of {self.schedule.batch} does not divide among {self.chips} virtual chips")
+        if not self.weight_bits or not self.activation_bits:
+            raise ValueError("bits of weights and of activations: at least one each")
         if not 0 < self.held_out < 1 or not 0 <= self.teacher_share <= 1:
             raise ValueError(f"shares between 0 and 1: {self}")
+
+    @property
+    def widths(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.weight_bits, self.activation_bits
+
+    @property
+    def every_bits(self) -> tuple[LayerBits, ...]:
+        return tuple(LayerBits(w, a) for w in self.weight_bits for a in self.activation_bits)
 
 
 class Staging(Task):
@@ -88,7 +100,8 @@ class Staging(Task):
         self.held, self.device = held, device
         seed, schedule = settings.schedule.seed, settings.schedule
         rng = np.random.default_rng(np.random.SeedSequence([seed, PATHS, stage]))
-        self.paths = fair_paths(model.choices, epoch_steps * schedule.epochs, rng)
+        self.choices = (*model.choices, len(settings.weight_bits), len(settings.activation_bits))
+        self.paths = fair_paths(self.choices, epoch_steps * schedule.epochs, rng)
         self.alphas = [torch.zeros(len(model.learnt(i)), device=device) for i in range(len(model.places))]
         for alpha in self.alphas:
             alpha.requires_grad_(True)
@@ -107,9 +120,16 @@ class Staging(Task):
     def loss(self, model: torch.nn.Module, pixels: Tensor, labels: Tensor, at: At) -> Tensor:
         strength = self.settings.most_strength * float(torch.rand(()))
         set_strength(self.model, strength, self.settings.chips)
+        self.set_bits(self.paths[at.step].tolist())
         if self.mixes:
             return self.distance(model, pixels, at, weights=[w.detach() for w in self.mixture()])
         return self.distance(model, pixels, at, path=self.paths[at.step].tolist())
+
+    def set_bits(self, path: Sequence[int]) -> None:
+        """Of the last two numbers of a path."""
+        weight, activation = path[-2:]
+        settings = self.settings
+        self.model.set_bits(LayerBits(settings.weight_bits[weight], settings.activation_bits[activation]))
 
     def distance(
         self,
@@ -177,10 +197,9 @@ class Staging(Task):
     def counts(self) -> tuple[tuple[int, ...], ...]:
         """How often each operator was trained."""
         if self.mixes:
-            return tuple((len(self.paths),) * count for count in self.model.choices)
+            return tuple((len(self.paths),) * count for count in self.choices)
         return tuple(
-            tuple(int((self.paths[:, i] == o).sum()) for o in range(count))
-            for i, count in enumerate(self.model.choices)
+            tuple(int((self.paths[:, i] == o).sum()) for o in range(count)) for i, count in enumerate(self.choices)
         )
 
     def rate(self, images: Images) -> tuple[Table, Table, int]:
@@ -192,13 +211,14 @@ class Staging(Task):
                 for i, value in zip(self.model.learnt(position), alpha.detach().log_softmax(0).tolist(), strict=True):
                     values[i] = value
                 found.append(tuple(values))
+            found += [(math.nan,) * len(widths) for widths in self.settings.widths]
             return tuple(found), tuple(found), 0
         seed = self.settings.schedule.seed
         rng = np.random.default_rng(np.random.SeedSequence([seed, RATING, self.stage]))
-        paths = listed_paths(self.model.choices, self.settings.most_paths, rng)
+        paths = listed_paths(self.choices, self.settings.most_paths, rng)
         torch.manual_seed(epoch_seed(seed, self.settings.schedule.epochs))
         clean, noisy = self._ratings(images, paths)
-        tables = (marginals(paths, values, self.model.choices) for values in (-clean, -noisy))
+        tables = (marginals(paths, values, self.choices) for values in (-clean, -noisy))
         one, other = (tuple(tuple(row) for row in table) for table in tables)
         return one, other, len(paths)
 
@@ -218,6 +238,7 @@ class Staging(Task):
                 losses = [float(self.loss_of(self.model(before, path), after)) for before, after in cases]
                 return float(np.mean(losses))
 
+            self.set_bits(path)
             set_strength(self.model, 1.0, 1)
             estimate_statistics(self.model, settle, path)
             draws = [value() for _ in range(settings.draws)] if self._noisy else []

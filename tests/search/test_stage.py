@@ -108,8 +108,8 @@ def test_a_stage_gives_a_matrix_and_leaves_the_teacher_alone(
     real = module.split_graph
     monkeypatch.setattr(module, "split_graph", lambda *a: kept.append(real(*a)) or kept[-1])
     scores = train_stage(job(teacher, tmp_path, estimator=estimator), FEW)
-    assert [len(row) for row in scores.noisy] == [3, 4]  # no skip where the shape changes
-    values = [v for row in scores.clean for v in row]
+    assert [len(row) for row in scores.noisy] == [3, 4, 1, 1]  # no skip where the shape changes
+    values = [v for row in scores.clean[:2] for v in row]
     assert np.isfinite(values).sum() == (len(values) if estimator is Estimator.PATH else len(values) - 1)
     assert scores.operators[1][int(np.argmax(np.isnan(scores.clean[1])))] == "skip" or estimator is Estimator.PATH
     fresh = real(load_network(teacher).graph, TINY).state_dict()
@@ -214,6 +214,20 @@ def test_later_stages_may_learn_from_the_student_before(teacher: Path, tmp_path:
     assert matrix.values[0].tolist() == list(first.noisy[0])
     with pytest.raises(SearchError, match=r"no task significance for 1\.1"):
         task_significance(TINY, [both])
+
+
+def test_bits_are_trained_in_turn_and_rated_like_operators(teacher: Path, tmp_path: Path) -> None:
+    space = dataclasses.replace(TINY, weight_bits=(2, 4), activation_bits=(3, 8))
+    bits = {"weight_bits": (2, 4), "activation_bits": (3, 8)}
+    stages = [train_stage(job(teacher, tmp_path, stage=i, space=space, **bits), FEW) for i in (0, 1)]
+    assert all(max(row) - min(row) <= 1 for stage in stages for row in stage.counts)
+    assert stages[1].paths == 3 * 4 * 2 * 2
+    task = task_significance(space, stages)
+    weight, activation = task.values[-3:-1]
+    assert weight[0] < weight[1]
+    assert activation.all()
+    other = dataclasses.replace(TINY, weight_bits=(2, 4, 6))
+    assert not task_significance(other, stages).values[-3].any()  # not measured
 
 
 def test_a_job_can_be_sent_to_a_worker(teacher: Path, tmp_path: Path) -> None:
