@@ -120,3 +120,21 @@ def test_resnet20_is_one_network_with_bits_to_choose() -> None:
     assert len([layer for layer in space.layers(architecture) if layer.kind.on_cells]) == 22
     with pytest.raises(SpaceError, match="weight bits is 5"):
         resnet20(weight_bits=5)
+
+
+def test_a_search_that_was_killed_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    accuracy = made_up_accuracy(LARGE_SPACE)
+    whole = pareto_search(LARGE_SPACE, accuracy, Simulator(LARGE_SPACE, CHIP), budget=96, seed=3)
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done >= 40:
+            raise KeyboardInterrupt
+
+    store = tmp_path / "costs.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        pareto_search(
+            LARGE_SPACE, accuracy, Simulator(LARGE_SPACE, CHIP, store=store), budget=96, seed=3, progress=stop
+        )
+    resumed = Simulator(LARGE_SPACE, CHIP, store=store)
+    assert resumed.simulated >= 40
+    assert pareto_search(LARGE_SPACE, accuracy, resumed, budget=96, seed=3) == whole

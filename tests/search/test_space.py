@@ -249,3 +249,10 @@ def test_a_wrong_architecture_file_is_refused(tmp_path: Path, old: str, new: str
 def test_a_missing_architecture_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read"):
         read_architecture(tmp_path / "none.json")
+
+
+def test_the_first_position_of_a_stage_may_have_operators_of_its_own() -> None:
+    text = SMALL.replace("layers = 2\nstride = 2", 'first = ["conv2"]\nlayers = 2\nstride = 2')
+    space = parse_space(text, "first.toml")
+    assert space.positions[2].operators == ("conv2",)
+    assert "mbconv" in space.positions[3].operators
