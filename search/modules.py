@@ -99,7 +99,7 @@ class ArrayLayer(CimLayer):
     def add_steps(self, widths: Iterable[int]) -> None:
         """Learned steps for the weights at every width that the layer may have."""
         self.ranges: dict[LayerBits, int | None] = {}  # of the converter, for the bits that are not those of now
-        self.quantisers = nn.ModuleDict({str(w): row_steps(self.weight, w, WEIGHT_CLIP) for w in widths})
+        self.quantisers = nn.ModuleDict({str(w): row_steps(self.weight, w, WEIGHT_CLIP) for w in sorted(widths)})
 
     @property
     def quantiser(self) -> LearnedStep:
@@ -129,6 +129,7 @@ class ArrayLayer(CimLayer):
         if noise is not None:
             self.row_count, self.kernel_rows = rows, kernel
             self._set_up(noise.spec, self.bits.activation, signed, noise, kernel)
+            self.squares, self.input_top = self.squares.to(self.weight.device), self.input_top.to(self.weight.device)
             top = (1 << (self.bits.weight - 1)) - 1
             self.factor, self.base = stretch(top, noise.spec.max_level), noise.spec.max_level + 1
             self.slices = slices_needed(top, noise.spec.max_level)
