@@ -130,7 +130,7 @@ def grid_scale(weight: Floats, weight_max: int) -> Floats:
     """
     largest = np.abs(weight).max(axis=2)
     found = np.zeros(largest.shape)
-    for top in range(weight_max, 0, -1):
+    for top in range(1, weight_max + 1):  # the finest grid stands: large integers stand out from a cell's errors
         step = np.where(largest > 0, largest, 1.0) / top
         steps = weight / step[:, :, None]
         found = np.where(np.abs(steps - np.rint(steps)).max(axis=2) < ON_GRID, step, found)

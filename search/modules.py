@@ -14,9 +14,11 @@ planes together: which plane of a sum saturates is not seen. Imports torch: impo
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -80,6 +82,16 @@ def with_adc_bits(noise: ArrayNoise, bits: int) -> ArrayNoise:
     )
 
 
+def noise_digest(noise: ArrayNoise) -> str:
+    """SHA-256 (hex) of all that makes the errors."""
+    total = hashlib.sha256()
+    for part in fields(noise):
+        value = getattr(noise, part.name)
+        total.update(part.name.encode())
+        total.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+    return total.hexdigest()
+
+
 class ArrayLayer(CimLayer):
     """What convolutions and matrices share. ``noise`` None: exact products of codes and levels.
 
@@ -89,6 +101,30 @@ class ArrayLayer(CimLayer):
 
     bits: Bits
     groups: int
+    quantisers: nn.ModuleDict
+
+    def add_steps(self, widths: Iterable[int]) -> None:
+        """Learned steps for the weights at every width that the layer may have."""
+        self.ranges: dict[Bits, int | None] = {}  # of the converter, for the bits that are not those of now
+        self.quantisers = nn.ModuleDict({str(w): row_steps(self.weight, w, WEIGHT_CLIP) for w in sorted(widths)})
+
+    @property
+    def quantiser(self) -> LearnedStep:
+        """That of the bits of now."""
+        found = self.quantisers[str(self.bits.weight)]
+        assert isinstance(found, LearnedStep)
+        return found
+
+    def set_bits(self, bits: Bits) -> None:
+        """Go over to other bits, whose steps the layer has; errors stay as they are set."""
+        if bits == self.bits:
+            return
+        before, self.bits = self.bits, bits
+        if self.noise is not None:
+            self.ranges[before] = self.range_code
+            strength, chips = self.strength, self.chips
+            self.set_noise(self.noise, self.row_count, self.kernel_rows, self.input_signed)
+            self.strength, self.chips, self.range_code = strength, chips, self.ranges.get(bits)
 
     @property
     def exact(self) -> bool:
@@ -98,8 +134,9 @@ class ArrayLayer(CimLayer):
         """The chip that the layer will stand on; ``rows`` of a group's matrix, ``kernel`` of a channel."""
         self.noise: ArrayNoise | None = noise
         if noise is not None:
-            self.row_count = rows
+            self.row_count, self.kernel_rows = rows, kernel
             self._set_up(noise.spec, self.bits.activation, signed, noise, kernel)
+            self.squares, self.input_top = self.squares.to(self.weight.device), self.input_top.to(self.weight.device)
             top = (1 << (self.bits.weight - 1)) - 1
             self.factor, self.base = stretch(top, noise.spec.max_level), noise.spec.max_level + 1
             self.slices = slices_needed(top, noise.spec.max_level)
@@ -150,7 +187,15 @@ class ArrayLayer(CimLayer):
 class ArrayConv2d(nn.Conv2d, ArrayLayer):
     """A convolution without bias, dense or in groups; padding may differ between the sides."""
 
-    def __init__(self, inputs: int, layer: Layer, bits: Bits, signed: bool, noise: ArrayNoise | None) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        layer: Layer,
+        bits: Bits,
+        signed: bool,
+        noise: ArrayNoise | None,
+        widths: Iterable[int] = (),
+    ) -> None:
         even = layer.before == layer.after
         pad = layer.before if even else 0
         super().__init__(
@@ -164,7 +209,7 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
         )
         self.sides = None if even else (layer.before, layer.after, layer.before, layer.after)
         self.bits, self.pad = bits, pad
-        self.quantiser = row_steps(self.weight, bits.weight, WEIGHT_CLIP)
+        self.add_steps({bits.weight, *widths})
         kernel = layer.kernel**2
         self.set_noise(noise, inputs // layer.groups * kernel, kernel, signed)
 
@@ -211,7 +256,7 @@ class ArrayLinear(nn.Linear, ArrayLayer):
     def __init__(self, inputs: int, outputs: int, bits: Bits, signed: bool, noise: ArrayNoise | None) -> None:
         super().__init__(inputs, outputs)
         self.bits, self.groups = bits, 1
-        self.quantiser = row_steps(self.weight, bits.weight, WEIGHT_CLIP)
+        self.add_steps({bits.weight})
         self.set_noise(noise, inputs, 1, signed)
 
     def forward(self, codes: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]  # codes have a step
@@ -236,13 +281,21 @@ class ArrayLinear(nn.Linear, ArrayLayer):
 class Unit(nn.Module):
     """One layer with its batch norm and ReLU; inputs are codes with their steps."""
 
-    def __init__(self, layer: Layer, inputs: int, bits: Bits, signed: bool, noise: ArrayNoise | None) -> None:
+    def __init__(
+        self,
+        layer: Layer,
+        inputs: int,
+        bits: Bits,
+        signed: bool,
+        noise: ArrayNoise | None,
+        widths: Iterable[int] = (),
+    ) -> None:
         super().__init__()
         self.kind, self.relu = layer.kind, layer.relu
         self.array: ArrayConv2d | ArrayLinear | None = None
         self.norm: nn.BatchNorm2d | None = None
         if layer.kind is WorkKind.CONV:
-            self.array = ArrayConv2d(inputs, layer, bits, signed, noise)
+            self.array = ArrayConv2d(inputs, layer, bits, signed, noise, widths)
             self.norm = nn.BatchNorm2d(layer.outputs)
         elif layer.kind is WorkKind.LINEAR:
             self.array = ArrayLinear(inputs, layer.outputs, bits, signed, noise)
@@ -265,24 +318,36 @@ class LayerNet(nn.Module):
     Args:
         layers: at least one, from ``Space.layers`` or an operator; the last gives the result.
         channels: of what comes in; ``signed``: whether it may be negative.
+        others: bits that ``set_bits`` can go over to.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], channels: int, bits: Precision, noise: ArrayNoise | None, *, signed: bool = False
+        self,
+        layers: Sequence[Layer],
+        channels: int,
+        bits: Precision,
+        noise: ArrayNoise | None,
+        *,
+        signed: bool = False,
+        others: Sequence[Bits] = (),
     ) -> None:
         super().__init__()
         self.layers, self.source, self.bits = tuple(layers), layers[0].inputs[0], bits
         self.units, self.steps = nn.ModuleDict(), nn.ModuleDict()
-        widths, signs, codes = {self.source: channels}, {self.source: signed}, bits.codes(layers)
+        widths, signs = {self.source: channels}, {self.source: signed}
+        every = [bits, *(replace(bits, common=other) for other in others)]
+        self.codes = bits.codes(layers)
         for layer in layers:
             first = layer.inputs[0]
-            self.units[key(layer.name)] = Unit(layer, widths[first], bits.of(layer), signs[first], noise)
+            own = [b.of(layer).weight for b in every]
+            self.units[key(layer.name)] = Unit(layer, widths[first], bits.of(layer), signs[first], noise, own)
             widths[layer.name] = layer.outputs
             signs[layer.name] = not layer.relu and (layer.kind is not WorkKind.AVG_POOL or signs[first])
         self.channels = widths[layers[-1].name]
         for name in (self.source, *(layer.name for layer in layers)):
             if name != layers[-1].name or layers[-1].kind is not WorkKind.LINEAR:
-                self.steps[key(name)] = activation_step(codes[name], signs[name])
+                own = sorted({b.codes(layers)[name] for b in every})
+                self.steps[key(name)] = nn.ModuleDict({str(w): activation_step(w, signs[name]) for w in own})
         if self.source == INPUT:  # pixels 0..1: one code a grey level, at 8 bits
             step = self._step(INPUT)
             step.start_at(torch.tensor(1.0 / step.high))
@@ -304,8 +369,18 @@ class LayerNet(nn.Module):
 
     def _step(self, name: str) -> LearnedStep:
         found = self.steps[key(name)]
-        assert isinstance(found, LearnedStep)
-        return found
+        assert isinstance(found, nn.ModuleDict)
+        step = found[str(self.codes[name])]
+        assert isinstance(step, LearnedStep)
+        return step
+
+    def set_bits(self, common: Bits) -> None:
+        """Go over to other bits, with steps of their own."""
+        self.bits = replace(self.bits, common=common)
+        self.codes = self.bits.codes(self.layers)
+        for layer in self.layers:
+            if (array := self.unit(layer).array) is not None:
+                array.set_bits(self.bits.of(layer))
 
     def ends(self, layer: Layer) -> tuple[float, float] | None:
         """Least and largest value of a layer's quantised result; None for logits."""
@@ -341,3 +416,4 @@ def forget_ranges(model: nn.Module) -> None:
     """Let converter ranges be chosen anew, on the activations of now."""
     for layer in array_layers(model):
         layer.range_code = None
+        layer.ranges.clear()

@@ -20,12 +20,12 @@ from cim.fast_module import ArrayNoise
 from mapping.netfile import NetworkFile, load_network, save_network
 from search.architecture import Architecture
 from search.export import network_file
+from search.images import Images
 from search.losses import distillation
-from search.modules import LayerNet, forget_ranges, network, set_strength
+from search.modules import LayerNet, forget_ranges, network, noise_digest, precision, set_strength
 from search.space import Space
-from search.stage import noise_digest
 from search.teacher import StagedTeacher, split_graph
-from search.training import At, EpochRecord, Images, Machine, Schedule, Task, Told, accuracy, fit, fixed_statistics
+from search.training import At, EpochRecord, Machine, Schedule, Task, Told, accuracy, fit, fixed_statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,8 @@ def _file(job: RetrainJob, trained: LayerNet, images: Images, validation: Images
 def _key(job: RetrainJob, validation: Images) -> str:
     teacher = "" if job.teacher is None else load_network(job.teacher).digest
     noise = "" if job.noise is None else noise_digest(job.noise)
-    what = (job.space.skeleton, job.architecture.digest, repr(job.settings), teacher, noise, validation.digest)
+    bits, run = repr(precision(job.space, job.architecture)), (repr(job.settings), job.machine.precision)
+    what = (job.space.skeleton, job.architecture.digest, bits, run, teacher, noise, validation.digest)
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 

@@ -19,86 +19,23 @@ stages before make of them. Imports torch: import this module late.
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from enum import Enum
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
-from torch import Tensor
 
 from cim.fast_module import ArrayNoise
 from mapping.netfile import load_network
 from search.errors import SearchError
-from search.losses import noise_to_signal, soft_divergence
-from search.modules import Bits, Precision, array_layers, forget_ranges, set_strength
+from search.images import Images
+from search.modules import forget_ranges, noise_digest
 from search.space import Space
-from search.stage_net import StageNet, estimate_statistics, fair_paths, listed_paths, marginals
-from search.stage_scores import StageScores, read_scores, write_scores
+from search.stage_net import StageNet
+from search.stage_scores import BITS, StageScores, read_scores, write_scores
+from search.stage_task import StageSettings, Staging
 from search.teacher import StagedTeacher, split_graph
-from search.training import (
-    At,
-    Images,
-    Machine,
-    Schedule,
-    Task,
-    Told,
-    batches,
-    epoch_seed,
-    fit,
-    moved,
-    on_device,
-    write_tensors,
-)
-
-PATHS, RATING, HELD = 0x9A7B, 0x3A7E, 0x4E1D0000  # purpose tags of seeds
-
-
-class Estimator(Enum):
-    PATH = "path"
-    ALPHA = "alpha"
-
-
-@dataclass(frozen=True, slots=True)
-class StageSettings:
-    """How a stage is trained and rated.
-
-    ``teacher_share``: probability, at the end, of the teacher's own features where there is a student prefix
-    (it falls from 1). ``draws`` noisy ratings of a path count as mean + ``kappa`` standard deviations.
-    ``most_strength``: errors in training are 0 to so many times the record's. ``rate_images`` held-out images
-    rate a path, after ``statistics_batches`` batches of training images.
-    """
-
-    schedule: Schedule
-    estimator: Estimator = Estimator.PATH
-    weight_bits: int = 4
-    activation_bits: int = 8
-    held_out: float = 0.2
-    feature_weight: float = 1.0
-    logit_weight: float = 0.5
-    temperature: float = 2.0
-    teacher_share: float = 0.7
-    most_strength: float = 2.0
-    chips: int = 2
-    alpha_rate: float = 0.01
-    most_paths: int = 512
-    rate_images: int = 1024
-    statistics_batches: int = 2
-    draws: int = 4
-    kappa: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.schedule.average:
-            raise ValueError("a supernet has no running mean: statistics belong to a path (average=False)")
-        if self.schedule.batch % self.chips:
-            raise ValueError(f"a batch of {self.schedule.batch} does not divide among {self.chips} virtual chips")
-        if not 0 < self.held_out < 1 or not 0 <= self.teacher_share <= 1:
-            raise ValueError(f"shares between 0 and 1: {self}")
+from search.training import Machine, Told, fit, write_tensors
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,19 +85,10 @@ def _key(job: StageJob, images: Images) -> str:
     before = [hashlib.sha256(path.read_bytes()).hexdigest() for path in job.prefix]
     noise = "" if job.noise is None else noise_digest(job.noise)
     space = job.space
-    choices = [(p.name, p.operators) for p in space.positions]
-    what = (space.skeleton, choices, job.stage, repr(job.settings), teacher, before, noise, images.digest)
+    choices = [(p.name, p.operators) for p in space.positions], [max(stage.widths) for stage in space.stages]
+    run = (job.stage, repr(job.settings), job.machine.precision)
+    what = (space.skeleton, choices, run, teacher, before, noise, images.digest)
     return hashlib.sha256(repr(what).encode()).hexdigest()
-
-
-def noise_digest(noise: ArrayNoise) -> str:
-    """SHA-256 (hex) of all that makes the errors."""
-    total = hashlib.sha256()
-    for part in fields(noise):
-        value = getattr(noise, part.name)
-        total.update(part.name.encode())
-        total.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
-    return total.hexdigest()
 
 
 def _train(fabric: Fabric, job: StageJob, images: Images, key: str, told: Told | None) -> StageScores:
@@ -170,7 +98,7 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, told: Told |
     torch.manual_seed(settings.schedule.seed)
     net = stage_net(job, teacher)
     prefix = [_trained(job, teacher, stage, path).to(fabric.device) for stage, path in enumerate(job.prefix)]
-    task = Staging(net, teacher, prefix, job, held, len(own) // settings.schedule.batch, fabric.device)
+    task = Staging(net, teacher, prefix, job.stage, settings, held, len(own) // settings.schedule.batch, fabric.device)
     _, records = fit(
         fabric, task, own, settings.schedule, checkpoint=job.folder / f"{job.name}.checkpoint", key=key, told=told
     )
@@ -180,8 +108,8 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, told: Told |
     scores = StageScores(
         key=key,
         stage=job.stage,
-        positions=tuple(job.space.positions[i].name for i in net.places),
-        operators=tuple(net.names),
+        positions=(*(job.space.positions[i].name for i in net.places), *BITS),
+        operators=(*net.names, *(tuple(map(str, widths)) for widths in settings.widths)),
         clean=clean,
         noisy=noisy,
         counts=task.counts(),
@@ -197,7 +125,7 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, told: Told |
 def stage_net(job: StageJob, teacher: StagedTeacher, stage: int | None = None) -> StageNet:
     """The supernet of a stage (the job's own, if none is named), untrained."""
     at = job.stage if stage is None else stage
-    bits = Precision(Bits(job.settings.weight_bits, job.settings.activation_bits))
+    bits = job.settings.every_bits
     net = StageNet(
         job.space, at, teacher.channels[at], teacher.channels[at + 1], bits, job.noise, plain=teacher.rectified[at]
     )
@@ -212,164 +140,3 @@ def _trained(job: StageJob, teacher: StagedTeacher, stage: int, path: Path) -> S
         raise SearchError(f"{path} is no trained stage {stage + 1} of {job.space.name}: {error!s:.200}") from error
     net.requires_grad_(False)
     return net.train()  # statistics of the batch: those that run belong to no single path
-
-
-class Staging(Task):
-    """A stage in training."""
-
-    def __init__(
-        self,
-        model: StageNet,
-        teacher: StagedTeacher,
-        prefix: Sequence[StageNet],
-        job: StageJob,
-        held: Images,
-        epoch_steps: int,
-        device: torch.device,
-    ) -> None:
-        self.model: StageNet = model
-        self.teacher, self.prefix, self.stage, self.settings = teacher, prefix, job.stage, job.settings
-        self.held, self.device = held, device
-        seed, schedule = job.settings.schedule.seed, job.settings.schedule
-        rng = np.random.default_rng(np.random.SeedSequence([seed, PATHS, job.stage]))
-        self.paths = fair_paths(model.choices, epoch_steps * schedule.epochs, rng)
-        self.alphas = [torch.zeros(len(model.learnt(i)), device=device) for i in range(len(model.places))]
-        for alpha in self.alphas:
-            alpha.requires_grad_(True)
-        self.alpha_optimiser = torch.optim.Adam(self.alphas, job.settings.alpha_rate, betas=(0.5, 0.999))
-        self.held_pixels, _ = on_device(held, device)
-
-    @property
-    def mixes(self) -> bool:
-        return self.settings.estimator is Estimator.ALPHA
-
-    def begin(self, model: torch.nn.Module, at: At) -> None:
-        forget_ranges(model)
-        # Of its own, so that what the weights see does not depend on the estimator.
-        self.generator = torch.Generator().manual_seed(epoch_seed(self.settings.schedule.seed, HELD + at.epoch))
-
-    def loss(self, model: torch.nn.Module, pixels: Tensor, labels: Tensor, at: At) -> Tensor:
-        strength = self.settings.most_strength * float(torch.rand(()))
-        set_strength(self.model, strength, self.settings.chips)
-        if self.mixes:
-            return self.distance(model, pixels, at, weights=[w.detach() for w in self.mixture()])
-        return self.distance(model, pixels, at, path=self.paths[at.step].tolist())
-
-    def distance(
-        self,
-        model: torch.nn.Module,
-        pixels: Tensor,
-        at: At,
-        path: Sequence[int] | None = None,
-        weights: Sequence[Tensor] | None = None,
-    ) -> Tensor:
-        """L of a batch, from the teacher's features or, by chance, from the student's before this stage."""
-        before, after = self.teacher.features(pixels, self.stage)
-        if self.prefix and float(torch.rand(())) > 1.0 - (1.0 - self.settings.teacher_share) * at.progress:
-            before = self.student_features(pixels)
-        return self.loss_of(model(before, path, weights), after)
-
-    def loss_of(self, student: Tensor, after: Tensor) -> Tensor:
-        settings = self.settings
-        wanted = self.teacher.suffix(self.stage, after)
-        logits = self.teacher.suffix(self.stage, student)
-        return settings.feature_weight * noise_to_signal(student.float(), after.float()) + (
-            settings.logit_weight * soft_divergence(logits.float(), wanted.float(), settings.temperature)
-        )
-
-    @torch.no_grad()
-    def student_features(self, pixels: Tensor) -> Tensor:
-        """The teacher's stem through the stages trained before, a path drawn for each batch."""
-        x, _ = self.teacher.features(pixels, 0)
-        for net in self.prefix:
-            path = [int(torch.randint(count, ())) for count in net.choices]
-            set_strength(net, 1.0, 1)
-            x = net(x, path)
-        return x
-
-    def mixture(self) -> list[Tensor]:
-        """Weights of the operators of each position, those without parameters filled up with 0."""
-        every = []
-        for position, alpha in enumerate(self.alphas):
-            weights = torch.zeros(self.model.choices[position], device=self.device)
-            every.append(weights.index_put((torch.tensor(self.model.learnt(position)),), alpha.softmax(0)))
-        return every
-
-    def after(self, model: torch.nn.Module, at: At) -> None:
-        """Coefficients learn on held-out images, after a third of the steps."""
-        if not self.mixes or 3 * at.step < at.steps:
-            return
-        learnt = [alpha for alpha in self.alphas if len(alpha) > 1]
-        if not learnt:
-            return
-        index = torch.randint(len(self.held_pixels), (self.settings.schedule.batch,), generator=self.generator)
-        pixels = moved(self.held_pixels[index.to(self.device)], 0, False)
-        loss = self.distance(model, pixels, at, weights=self.mixture())
-        for alpha, gradient in zip(learnt, torch.autograd.grad(loss, learnt), strict=True):
-            alpha.grad = gradient
-        self.alpha_optimiser.step()
-
-    def extra(self) -> dict[str, Any]:
-        return {"alphas": [a.detach() for a in self.alphas], "alpha_optimiser": self.alpha_optimiser.state_dict()}
-
-    def restore(self, extra: dict[str, Any]) -> None:
-        with torch.no_grad():
-            for alpha, value in zip(self.alphas, extra["alphas"], strict=True):
-                alpha.copy_(value)
-        self.alpha_optimiser.load_state_dict(extra["alpha_optimiser"])
-
-    def counts(self) -> tuple[tuple[int, ...], ...]:
-        """How often each operator was trained."""
-        if self.mixes:
-            return tuple((len(self.paths),) * count for count in self.model.choices)
-        return tuple(
-            tuple(int((self.paths[:, i] == o).sum()) for o in range(count))
-            for i, count in enumerate(self.model.choices)
-        )
-
-    def rate(self, images: Images) -> tuple[Any, Any, int]:
-        """Task significance without and with errors, (positions, operators), and from how many paths."""
-        if self.mixes:
-            found = []
-            for position, alpha in enumerate(self.alphas):
-                values = [math.nan] * self.model.choices[position]
-                for i, value in zip(self.model.learnt(position), alpha.detach().log_softmax(0).tolist(), strict=True):
-                    values[i] = value
-                found.append(tuple(values))
-            return tuple(found), tuple(found), 0
-        seed = self.settings.schedule.seed
-        rng = np.random.default_rng(np.random.SeedSequence([seed, RATING, self.stage]))
-        paths = listed_paths(self.model.choices, self.settings.most_paths, rng)
-        torch.manual_seed(epoch_seed(seed, self.settings.schedule.epochs))
-        clean, noisy = self._ratings(images, paths)
-        tables = (marginals(paths, values, self.model.choices) for values in (-clean, -noisy))
-        one, other = (tuple(tuple(row) for row in table) for table in tables)
-        return one, other, len(paths)
-
-    @torch.no_grad()
-    def _ratings(self, images: Images, paths: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """L of each path on held-out images: exact, and noisy (mean + κ · standard deviation over draws)."""
-        settings, size = self.settings, self.settings.schedule.batch
-        few = images.part(np.arange(min(len(images), size * settings.statistics_batches)))
-        settle = [self.teacher.features(x, self.stage)[0] for x, _ in batches(few, size, self.device)]
-        kept = min(settings.rate_images, len(self.held)) // size * size or len(self.held)
-        rated = self.held.part(np.arange(kept))
-        cases = [self.teacher.features(x, self.stage) for x, _ in batches(rated, size, self.device)]
-        clean, noisy = np.empty(len(paths)), np.empty(len(paths))
-        for number, path in enumerate(paths.tolist()):
-
-            def value(path: list[int] = path) -> float:
-                losses = [float(self.loss_of(self.model(before, path), after)) for before, after in cases]
-                return float(np.mean(losses))
-
-            set_strength(self.model, 1.0, 1)
-            estimate_statistics(self.model, settle, path)
-            draws = [value() for _ in range(settings.draws)] if self._noisy else []
-            set_strength(self.model, 0.0, 1)
-            clean[number] = value()
-            noisy[number] = np.mean(draws) + settings.kappa * np.std(draws) if draws else clean[number]
-        return clean, noisy
-
-    @property
-    def _noisy(self) -> bool:
-        return any(layer.noise is not None for layer in array_layers(self.model))

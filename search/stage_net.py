@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cim.fast_module import ArrayNoise
-from search.modules import LayerNet, Precision
+from search.modules import Bits, LayerNet, Precision
 from search.space import Space
 
 Path = Sequence[int]
@@ -26,6 +26,7 @@ class StageNet(nn.Module):
 
     Args:
         stage: from 0.
+        bits: that it can have (``set_bits``), to begin with the first.
         inputs, outputs: channels of the teacher's features before and after; ``plain``: those before are
             never negative, so that they need no adapter where the channels agree.
     """
@@ -36,7 +37,7 @@ class StageNet(nn.Module):
         stage: int,
         inputs: int,
         outputs: int,
-        bits: Precision,
+        bits: Sequence[Bits],
         noise: ArrayNoise | None,
         *,
         plain: bool,
@@ -51,7 +52,10 @@ class StageNet(nn.Module):
             slot = space.slot(i, widths)
             layers = [space.operators[name].layers(slot) for name in space.positions[i].operators]
             made = [
-                LayerNet(each, slot.inputs, bits, noise, signed=signed) if each else nn.Identity() for each in layers
+                LayerNet(each, slot.inputs, Precision(bits[0]), noise, signed=signed, others=bits)
+                if each
+                else nn.Identity()
+                for each in layers
             ]
             self.operators.append(nn.ModuleList(made))
             signed = any(not each[-1].relu if each else signed for each in layers)
@@ -64,6 +68,11 @@ class StageNet(nn.Module):
     @property
     def choices(self) -> tuple[int, ...]:
         return tuple(len(names) for names in self.names)
+
+    def set_bits(self, bits: Bits) -> None:
+        for module in self.modules():
+            if isinstance(module, LayerNet):
+                module.set_bits(bits)
 
     def options(self, position: int) -> list[nn.Module]:
         found = self.operators[position]

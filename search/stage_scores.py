@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.errors import FileError, SearchError
 from search.files import read_json, write_text
 from search.significance import Significance
-from search.space import Space
+from search.space import Gene, Space
 
 FORMAT = "hil.stage"
 VERSION = (1, 0)
+
+BITS = ("weight bits", "activation bits")
+"""Rows after those of the positions: bits as if they were operators."""
 
 Table = tuple[tuple[float, ...], ...]
 
@@ -28,6 +32,7 @@ class StageScores:
 
     ``clean`` and ``noisy`` (positions, operators), without and with the errors of the chip; ``counts``
     how often each operator was trained, ``paths`` how many were rated. ``losses`` and ``seconds`` by epoch.
+    The last two positions are ``BITS``.
     ``key`` is the digest of all that the answer depends on.
     """
 
@@ -47,8 +52,9 @@ class StageScores:
 def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: bool = True) -> Significance:
     """The matrix of phase A as one number a choice of every gene.
 
-    Operators that did not compete stand as low as the lowest of their position. Widths and bits are not
-    measured in phase A: 0, all alike. Raises ``SearchError`` where a position or an operator is missing.
+    Operators that did not compete stand as low as the lowest of their position. Bits count with the sum over the
+    stages, if all stages measured all bits of the space, else 0, all alike, as widths and converters
+    always do. Raises ``SearchError`` where a position or an operator is missing.
     """
     found: dict[tuple[str, str], float] = {}
     for stage in stages:
@@ -62,8 +68,19 @@ def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: boo
     if missing:
         raise SearchError(f"no task significance for {', '.join(missing[:8])}")
     rows = [np.array([found[p.name, o] for o in p.operators]) for p in space.positions]
-    others = [np.zeros(count) for count in space.choices[len(rows) :]]
+    others = [_sum_of_stages(gene, stages, noisy) for gene in space.genes[len(rows) :]]
     return Significance((*rows, *others))
+
+
+def _sum_of_stages(gene: Gene, stages: Sequence[StageScores], noisy: bool) -> NDArray[np.float64]:
+    """Scores of a gene's choices, each the sum over stages; 0 where a stage lacks one."""
+    total = np.zeros(len(gene.choices))
+    for stage in stages:
+        table = stage.noisy if noisy else stage.clean
+        row = stage.positions.index(gene.name) if gene.name in stage.positions else -1
+        scores = dict(zip(stage.operators[row], table[row], strict=True)) if row >= 0 else {}
+        total += [scores.get(str(choice), math.nan) for choice in gene.choices]
+    return total if np.isfinite(total).all() else np.zeros(len(total))
 
 
 def write_scores(path: Path, scores: StageScores) -> None:

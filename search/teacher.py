@@ -21,8 +21,9 @@ from mapping.float_run import apply
 from mapping.graph import Array, Concat, NetworkGraph, Node, Preprocess, Relu, node_shapes
 from mapping.netfile import NetworkFile
 from search.errors import SearchError
+from search.images import Images
 from search.space import Space
-from search.training import At, Images, Machine, Schedule, Task, Told, accuracy, fit
+from search.training import At, Machine, Schedule, Task, Told, accuracy, fit
 
 CALIBRATION_IMAGES = 128
 ARRAYS = ("weight", "bias", "scale", "shift", "mean", "variance")  # fields of nodes
@@ -222,8 +223,9 @@ def train_teacher(
     told: Told | None = None,
 ) -> NetworkFile:
     """A dense teacher of our own for a space; its validation accuracy stands in the provenance."""
-    return (machine or Machine()).run(
-        _train, space, images, validation, schedule, tuple(classes), growth, layers, checkpoint, told
+    machine = machine or Machine()
+    return machine.run(
+        _train, space, images, validation, schedule, tuple(classes), growth, layers, checkpoint, told, machine.precision
     )
 
 
@@ -238,11 +240,12 @@ def _train(
     layers: int,
     checkpoint: Path | None,
     told: Told | None,
+    precision: str,
 ) -> NetworkFile:
     torch.manual_seed(schedule.seed)
     model = DenseTeacher(space, growth, layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     task = _Teaching(model, validation, fabric.device)
-    key = f"teacher {space.skeleton} {growth} {layers} {validation.digest}"
+    key = f"teacher {space.skeleton} {growth} {layers} {validation.digest} {precision}"
     trained, records = fit(fabric, task, images, schedule, checkpoint=checkpoint, key=key, told=told)
     channels = space.input_shape[0]
     graph = capture(

@@ -13,7 +13,7 @@ import math
 import pickle
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -21,11 +21,10 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from search.errors import SearchError
+from search.images import Images, batches, moved, on_device
 
 T = TypeVar("T")
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -49,15 +48,13 @@ class Machine:
         many = self.devices > 1
         strategy = "ddp_spawn" if many else "auto"
         fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, precision=self.precision)
-        result: T
+        launch: Callable[..., T] = fabric.launch
         if not many:
-            result = fabric.launch(function, *args)
-            return result
+            return launch(function, *args)
         with tempfile.TemporaryDirectory() as folder:
             answer = Path(folder) / "answer"
-            launch: Callable[..., Any] = fabric.launch
             launch(_in_process, pickle.dumps((function, args)), str(answer))
-            result = pickle.loads(answer.read_bytes())
+            result: T = pickle.loads(answer.read_bytes())
         return result
 
 
@@ -67,38 +64,6 @@ def _in_process(fabric: Fabric, work: bytes, answer: str) -> None:
     result = function(fabric, *args)
     if fabric.global_rank == 0:
         Path(answer).write_bytes(pickle.dumps(result))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Images:
-    """``pixels`` uint8 (n, height, width, channels), ``labels`` int64 (n,)."""
-
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 4 or len(self.pixels) != len(self.labels):
-            raise ValueError(f"images {self.pixels.dtype} {self.pixels.shape} with {len(self.labels)} labels")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def part(self, index: NDArray[np.int64]) -> Images:
-        return Images(self.pixels[index], self.labels[index])
-
-    def split(self, share: float, seed: int) -> tuple[Images, Images]:
-        """The rest, and ``share`` of them kept out."""
-        order = np.random.default_rng(np.random.SeedSequence([seed, 0x59117])).permutation(len(self))
-        kept = round(share * len(self))
-        return self.part(np.sort(order[kept:])), self.part(np.sort(order[:kept]))
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 (hex) of pixels and labels."""
-        total = hashlib.sha256(repr(self.pixels.shape).encode())
-        total.update(np.ascontiguousarray(self.pixels).data)
-        total.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
-        return total.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,36 +251,6 @@ def groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
 
 def epoch_seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, EPOCH_SEED, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def on_device(images: Images, device: torch.device) -> tuple[Tensor, Tensor]:
-    """uint8 (n, channels, height, width) and labels."""
-    pixels = torch.tensor(np.ascontiguousarray(images.pixels.transpose(0, 3, 1, 2)))
-    return pixels.to(device), torch.tensor(images.labels).to(device)
-
-
-def batches(images: Images, size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    """All images in order, pixels as 0..1, channels last in memory."""
-    for i in range(0, len(images), size):
-        part = Images(images.pixels[i : i + size], images.labels[i : i + size])
-        pixels, labels = on_device(part, device)
-        yield moved(pixels, 0, False), labels
-
-
-def moved(pixels: Tensor, shift: int, mirror: bool) -> Tensor:
-    """uint8 (n, channels, height, width) to 0..1, each image moved and mirrored at random; what comes in is black."""
-    if shift:
-        n, _, height, width = pixels.shape
-        padded = functional.pad(pixels, (shift,) * 4)
-        down, right = torch.randint(0, 2 * shift + 1, (2, n, 1), device=pixels.device)
-        rows = torch.arange(height, device=pixels.device) + down
-        columns = torch.arange(width, device=pixels.device) + right
-        image = torch.arange(n, device=pixels.device)[:, None, None]
-        pixels = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    if mirror:
-        turned = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < 0.5
-        pixels = torch.where(turned, pixels.flip(3), pixels)
-    return (pixels.float() / 255.0).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

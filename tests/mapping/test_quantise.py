@@ -194,6 +194,14 @@ def test_a_network_of_trained_steps_is_compiled_without_rounding() -> None:
     np.testing.assert_array_equal(held, levels)
 
 
+def test_signs_alone_use_the_largest_integers() -> None:
+    rng = np.random.default_rng(4)
+    signs = rng.integers(-1, 2, (1, 3, 40)).astype(np.float64)
+    found, scale = round_weights(0.3 * signs, rng.normal(size=(1, 40, 500)).astype(np.float32), 7)
+    np.testing.assert_array_equal(found, 7 * signs)
+    np.testing.assert_allclose(scale, 0.3 / 7)
+
+
 def test_layers_may_have_bits_of_their_own() -> None:
     rng = np.random.default_rng(6)
     own = {"conv1": LayerBits(8, 8), "fc": LayerBits(6, 7)}

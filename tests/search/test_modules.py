@@ -16,12 +16,12 @@ from cim.workload import Workload  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.execute import IdealMultiply, run  # noqa: E402
 from mapping.float_run import float_logits  # noqa: E402
-from mapping.netfile import LayerBits  # noqa: E402
 from mapping.workload import unplaced_workload  # noqa: E402
 from search.candidate import workload  # noqa: E402
 from search.export import PlainNet, network_file  # noqa: E402
 from search.modules import (  # noqa: E402
     ArrayConv2d,
+    Bits,
     LayerNet,
     Precision,
     array_layers,
@@ -34,7 +34,7 @@ from search.operators import SLOT, Conv, MbConv, Operator, Residual, Skip, Slot,
 from .tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
 
 LAB = load_chip("lab-128", macros=400)
-W4A8 = Precision(LayerBits(4, 8))
+W4A8 = Precision(Bits(4, 8))
 
 
 def noise() -> ArrayNoise:
@@ -68,7 +68,7 @@ def test_every_operator_gives_the_shape_of_its_slot_with_errors_and_without(oper
 
 def test_even_kernels_pad_on_the_side_that_the_slot_says() -> None:
     for side in (0, 1):
-        conv = ArrayConv2d(1, convolution("conv", SLOT, 1, 2, side=side), LayerBits(4, 8), False, None)
+        conv = ArrayConv2d(1, convolution("conv", SLOT, 1, 2, side=side), Bits(4, 8), False, None)
         with torch.no_grad():
             conv.weight.copy_(torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))  # its top left corner
         codes = torch.zeros(1, 1, 4, 4)
@@ -98,7 +98,7 @@ def test_errors_in_training_are_those_of_the_training_layers_of_cim() -> None:
 
     torch.manual_seed(0)
     given = noise()
-    ours = ArrayConv2d(8, convolution("conv", SLOT, 16, 3), LayerBits(4, 8), False, given)
+    ours = ArrayConv2d(8, convolution("conv", SLOT, 16, 3), Bits(4, 8), False, given)
     theirs = CimConv2d(8, 16, 3, 1, 1, spec=given.spec, bias=False, noise=given)
     levels, _ = ours.quantiser.codes(ours.weight)
     codes = torch.randint(0, 256, (16, 8, 8, 8)).float()
@@ -117,7 +117,7 @@ def test_wider_weights_take_several_cells_and_narrow_ones_are_stretched() -> Non
     relative = {}
     codes = torch.randint(0, 256, (16, 8, 8, 8)).float()
     for bits in (2, 4, 8):
-        layer = ArrayConv2d(8, convolution("conv", SLOT, 16, 3), LayerBits(bits, 8), False, noise())
+        layer = ArrayConv2d(8, convolution("conv", SLOT, 16, 3), Bits(bits, 8), False, noise())
         levels, _ = layer.quantiser.codes(layer.weight)
         with torch.no_grad():
             exact = layer._conv_forward(codes, levels, None)
@@ -130,7 +130,7 @@ def test_wider_weights_take_several_cells_and_narrow_ones_are_stretched() -> Non
 
 def test_sums_end_where_the_converters_do() -> None:
     spec = replace(LAB.macro, adc=replace(LAB.macro.adc, full_scales_us=(1.0,)))
-    layer = ArrayConv2d(8, convolution("conv", SLOT, 4, 3), LayerBits(4, 8), False, replace(noise(), spec=spec))
+    layer = ArrayConv2d(8, convolution("conv", SLOT, 4, 3), Bits(4, 8), False, replace(noise(), spec=spec))
     codes, levels = torch.full((2, 8, 6, 6), 255.0), layer.quantiser.codes(layer.weight)[0]
     limit = 1.0 / spec.level_step_us * layer.tiles(72) * 255
     with torch.no_grad():
@@ -138,6 +138,21 @@ def test_sums_end_where_the_converters_do() -> None:
         seen = layer._noisy(codes, levels)
     assert float(seen.abs().max()) <= 1.01 * limit + 1.0
     assert float(layer._conv_forward(codes, levels, None).detach().abs().max()) > 2 * limit
+
+
+def test_a_layer_goes_over_to_other_bits_and_back() -> None:
+    torch.manual_seed(0)
+    net = LayerNet(Conv(3).layers(Slot(4, 4, 1)), 4, W4A8, noise(), others=(Bits(2, 4),))
+    settled(net, (4, 8, 8))
+    (layer,) = array_layers(net)
+    set_strength(net, 0.5, 2)
+    first = layer.range_code
+    net.set_bits(Bits(2, 4))
+    net(torch.rand(4, 4, 8, 8))
+    assert (layer.slices, layer.factor, layer.high, layer.strength, layer.chips) == (1, 7, 15, 0.5, 2)
+    assert set(layer.quantiser.codes(layer.weight)[0].detach().unique().tolist()) <= {-1.0, 0.0, 1.0}
+    net.set_bits(W4A8.common)
+    assert (layer.factor, layer.high, layer.range_code) == (1, 255, first)
 
 
 def test_converters_of_fewer_bits_make_more_noise() -> None:

@@ -15,13 +15,15 @@ from cim.fast_module import array_noise  # noqa: E402
 from cim.published import nominal_record  # noqa: E402
 from mapping.netfile import load_network, save_network  # noqa: E402
 from search.errors import SearchError  # noqa: E402
+from search.images import Images  # noqa: E402
 from search.space import Space  # noqa: E402
 from search.spacefile import parse_space  # noqa: E402
-from search.stage import Estimator, StageJob, StageSettings, train_stage  # noqa: E402
+from search.stage import StageJob, train_stage  # noqa: E402
 from search.stage_net import fair_paths, listed_paths, marginals  # noqa: E402
 from search.stage_scores import read_scores, task_significance  # noqa: E402
+from search.stage_task import Estimator, StageSettings  # noqa: E402
 from search.teacher import TeacherError, split_graph, train_teacher  # noqa: E402
-from search.training import EpochRecord, Images, ResumeError, Schedule  # noqa: E402
+from search.training import EpochRecord, ResumeError, Schedule  # noqa: E402
 
 from .tiny import CLASSES, TEXT, TINY, images  # noqa: E402
 
@@ -68,6 +70,18 @@ def test_a_teacher_without_maps_of_the_right_size_is_refused(teacher: Path) -> N
         split_graph(load_network(teacher).graph, strided)
 
 
+def test_a_network_of_others_is_cut_at_the_same_borders() -> None:
+    from mapping.architectures import build
+    from search.spacefile import load_space
+
+    space = load_space("cifar10")
+    graph = build("cifar_resnet20_a", classes=tuple("0123456789"), rng=np.random.default_rng(0))
+    staged = split_graph(graph, space)
+    assert staged.channels == (16, 16, 32, 64)
+    ends = [part.nodes[-1].name for part in staged.parts]  # type: ignore[union-attr,index]
+    assert ends == ["relu", "layer1.2.relu_2", "layer2.2.relu_2", "layer3.2.relu_2", "linear"]
+
+
 def test_paths_are_fair_at_any_time() -> None:
     paths = fair_paths((3, 4, 1), 50, np.random.default_rng(0))
     for steps in range(1, 51):
@@ -94,8 +108,8 @@ def test_a_stage_gives_a_matrix_and_leaves_the_teacher_alone(
     real = module.split_graph
     monkeypatch.setattr(module, "split_graph", lambda *a: kept.append(real(*a)) or kept[-1])
     scores = train_stage(job(teacher, tmp_path, estimator=estimator), FEW)
-    assert [len(row) for row in scores.noisy] == [3, 4]  # no skip where the shape changes
-    values = [v for row in scores.clean for v in row]
+    assert [len(row) for row in scores.noisy] == [3, 4, 1, 1]  # no skip where the shape changes
+    values = [v for row in scores.clean[:2] for v in row]
     assert np.isfinite(values).sum() == (len(values) if estimator is Estimator.PATH else len(values) - 1)
     assert scores.operators[1][int(np.argmax(np.isnan(scores.clean[1])))] == "skip" or estimator is Estimator.PATH
     fresh = real(load_network(teacher).graph, TINY).state_dict()
@@ -144,9 +158,10 @@ def single() -> Space:
 
 def test_one_candidate_a_position_is_ordinary_distillation(teacher: Path, tmp_path: Path) -> None:
     """The losses of both estimators equal, bit for bit, a plain loop without any path or mixture."""
+    from search.images import moved, on_device
     from search.losses import noise_to_signal, soft_divergence
     from search.stage import stage_net
-    from search.training import epoch_seed, groups, moved, on_device
+    from search.training import epoch_seed, groups
 
     space = single()
     losses = {}
@@ -199,6 +214,20 @@ def test_later_stages_may_learn_from_the_student_before(teacher: Path, tmp_path:
     assert matrix.values[0].tolist() == list(first.noisy[0])
     with pytest.raises(SearchError, match=r"no task significance for 1\.1"):
         task_significance(TINY, [both])
+
+
+def test_bits_are_trained_in_turn_and_rated_like_operators(teacher: Path, tmp_path: Path) -> None:
+    space = dataclasses.replace(TINY, weight_bits=(2, 4), activation_bits=(3, 8))
+    bits = {"weight_bits": (2, 4), "activation_bits": (3, 8)}
+    stages = [train_stage(job(teacher, tmp_path, stage=i, space=space, **bits), FEW) for i in (0, 1)]
+    assert all(max(row) - min(row) <= 1 for stage in stages for row in stage.counts)
+    assert stages[1].paths == 3 * 4 * 2 * 2
+    task = task_significance(space, stages)
+    weight, activation = task.values[-3:-1]
+    assert weight[0] < weight[1]
+    assert activation.all()
+    other = dataclasses.replace(TINY, weight_bits=(2, 4, 6))
+    assert not task_significance(other, stages).values[-3].any()  # not measured
 
 
 def test_a_job_can_be_sent_to_a_worker(teacher: Path, tmp_path: Path) -> None:
