@@ -13,13 +13,13 @@ torch = pytest.importorskip("torch")
 from cim.chipfile import load_chip  # noqa: E402
 from cim.fast_module import array_noise  # noqa: E402
 from cim.published import nominal_record  # noqa: E402
+from mapping.bits import LayerBits  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.execute import IdealMultiply, run  # noqa: E402
 from mapping.float_run import float_logits  # noqa: E402
 from mapping.netfile import load_network  # noqa: E402
 from search.evaluator import Evaluation  # noqa: E402
 from search.images import Images, moved  # noqa: E402
-from search.modules import Bits  # noqa: E402
 from search.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
 from search.training import EpochRecord, Machine, Schedule  # noqa: E402
 
@@ -49,7 +49,7 @@ def test_a_network_is_trained_written_and_compiled(trained: tuple[Path, float, f
     assert noisy > 75
     file = load_network(path)
     assert (file.weight_bits, file.activation_bits) == (4, 8)
-    assert file.layer_bits == {"stem": Bits(6, 8), "classifier": Bits(6, 8)}
+    assert file.layer_bits == {"stem": LayerBits(6, 8), "classifier": LayerBits(6, 8)}
     assert file.graph.provenance["data"] == "stripes of a test"
     assert len(file.calibration_images) == 64
     program = compile_network(file, LAB)
