@@ -39,7 +39,7 @@ def compile_network(
     activation_bits: int | None = None,
     options: LayoutOptions | None = None,
     layer_bits: Mapping[str, LayerBits] | None = None,
-    scale_rule: ScaleRule = ScaleRule.OUTPUT,
+    scale_rule: ScaleRule = ScaleRule.ROUNDING,
     weight_form: WeightForm = WeightForm.SIGN,
     progress: Progress | None = None,
 ) -> ConductanceProgram:

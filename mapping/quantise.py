@@ -151,7 +151,11 @@ class Quantiser:
             bias=np.rint(bias / (unit * source.scale)).astype(np.int32),
             requantise=requantise_by(unit * source.scale / out.scale, out.low, out.high),
         )
-        choice = choose_range(group, self.spec.macro, codes, (unit * source.scale) ** 2, self.errors.conversion_codes)
+        if self.rule is ScaleRule.OUTPUT:
+            importance, noise = (unit * source.scale) ** 2, self.errors.conversion_codes
+            choice = choose_range(group, self.spec.macro, codes, importance, noise)
+        else:
+            choice = choose_range(group, self.spec.macro, codes)
         group = replace(group, range_code=choice.range_code, saturated_share=choice.saturated_share)
         return replace(step, group=group)
 

@@ -171,7 +171,7 @@ def compile(
     layers: LayerBitsAsked = None,
     weight_scales: Annotated[
         str, typer.Option(help="largest, rounding or output: what the scale of the weights is chosen by")
-    ] = "output",
+    ] = "rounding",
     slices: Annotated[
         str, typer.Option(help="where bit slices of a weight lie: columns of one macro, or macros apart")
     ] = "macros",
