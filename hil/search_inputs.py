@@ -20,11 +20,13 @@ from hil.data import Dataset, load_dataset
 from hil.errors import FileError, MismatchError, UsageError
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
+from mapping.netfile import load_network
 from search.prune import fitted
 from search.space import Space
 from search.spacefile import load_space
 from search.stage import noise_digest
 from search.target import ChipTarget
+from search.teacher import split_graph
 from search.training import Images
 
 VALIDATION = 0.1  # share of training images that is kept out
@@ -55,6 +57,7 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     Raises:
         UsageError: images, classes or chip that do not go with the space.
         MismatchError: the folder was begun with other inputs.
+        search.teacher.TeacherError: the folder's teacher cannot teach this space.
         search.errors.SpaceError: nothing of the space fits the chip.
     """
     if is_mnsim(settings.chip):
@@ -82,6 +85,8 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     found = SearchInputs(
         chip, target, space, own, kept, test, record, noise, train.source, tuple(str(d) for d in dropped)
     )
+    if folder.teacher.exists():
+        split_graph(load_network(folder.teacher).graph, space)  # raises where it cannot teach
     _check_origins(folder, found)
     return found
 

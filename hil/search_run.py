@@ -23,11 +23,11 @@ from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_table import write_table
 from hil.search_work import SearchRun
 from hil.watch import Watch
-from mapping.netfile import load_network, save_network
+from mapping.netfile import save_network
 from search.significance import Significance
 from search.stage import Estimator, StageJob, StageSettings, train_stage
 from search.stage_scores import task_significance
-from search.teacher import split_graph, train_teacher
+from search.teacher import train_teacher
 
 PROBE = 4  # batches that say how long an epoch takes
 
@@ -68,7 +68,7 @@ def run_search(
 
 
 def _teacher(run: SearchRun) -> None:
-    """Leave a teacher that fits in the folder; one may lie there from the beginning."""
+    """Leave a teacher in the folder; one may lie there from the beginning."""
     path, inputs = run.folder.teacher, run.inputs
     if not path.exists():
         with run.watch.stage("teacher"):
@@ -87,7 +87,6 @@ def _teacher(run: SearchRun) -> None:
         save_network(network, path)
         checkpoint.unlink()
         run.plan.save()
-    split_graph(load_network(path).graph, inputs.space)
 
 
 def _stages(run: SearchRun) -> Significance:
@@ -105,6 +104,7 @@ def _stages(run: SearchRun) -> Significance:
             scores.append(
                 train_stage(job, run.inputs.train, run.told(epochs, f"epochs of stage {stage + 1} of {count}"))
             )
+            (job.folder / f"{job.name}.checkpoint").unlink(missing_ok=True)
     run.plan.save()
     return task_significance(run.inputs.space, scores)
 
@@ -123,7 +123,7 @@ def _stage_epoch_s(run: SearchRun) -> float:
     batch, images = run.settings.batch, run.inputs.train
     few = images.part(np.arange(min(2 * PROBE * batch, len(images))))
     settings = StageSettings(
-        run.schedule(1, average=False), Estimator(run.settings.estimator), most_paths=1, draws=1, rate_images=batch
+        run.schedule(1, average=False), Estimator(run.settings.estimator), most_paths=16, draws=1, rate_images=batch
     )
     with tempfile.TemporaryDirectory() as place:
         job = StageJob(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -148,6 +149,16 @@ def begin_folder(root: Path, settings: SearchSettings, space_text: str, teacher:
         write_bytes(folder.teacher, teacher.read_bytes())
     write_text(folder.settings, json.dumps({"format": FORMAT, "version": VERSION, **asdict(settings)}, indent=1) + "\n")
     return folder
+
+
+def discard_unbegun(folder: SearchFolder) -> None:
+    """Remove the folder of a search whose inputs were refused, so that the corrected command may use its name."""
+    if folder.origins.exists():
+        return
+    for path in (folder.settings, folder.space, folder.teacher):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # something else lies there
+        folder.root.rmdir()
 
 
 def open_folder(root: Path) -> tuple[SearchFolder, SearchSettings]:

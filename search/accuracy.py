@@ -61,7 +61,8 @@ def fit_accuracy(
 
     Args:
         task: significance of phase A. Then z = β T(g) + Σ w, β ≥ 0 by shrunk least squares and w by ridge
-            from the rest: where few networks were trained, operators are told apart by phase A. Standard errors are those of w.
+            from the rest: where few networks were trained, operators are told apart by phase A. Standard
+            errors are those of w.
     """
     y = np.asarray(accuracies, np.float64)
     if len(y) < 4 or not (np.isfinite(y).all() and y.min() >= 0 and y.max() < 100):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.words import Chip, DataDir, Json, Macros, print_result, screen, seconds
-from hil.errors import ExitCode, FileError
+from hil.errors import ExitCode, FileError, Interrupted
 
 Folder = Annotated[Path, typer.Argument(help="folder of a search")]
 Scheduler = Annotated[
@@ -70,8 +70,8 @@ def run_(
 ) -> int:
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
     from hil.search_inputs import space_of_data
-    from hil.search_settings import SearchSettings, begin_folder
-    from search.spacefile import space_names, space_text
+    from hil.search_settings import SearchSettings, begin_folder, discard_unbegun
+    from search.spacefile import load_space, space_names, space_text
 
     for path, what in ((teacher, "teacher"), (calibration, "record")):
         if path is not None and not path.is_file():
@@ -102,9 +102,16 @@ def run_(
         engine=engine,
         device=device,
     )
-    text = space_text(space or space_of_data(data, space_names()))
-    begin_folder(out, settings, text, teacher)
-    return _go_on(out, scheduler, as_json)
+    named = space or space_of_data(data, space_names())
+    load_space(named)  # its errors name the user's file, not the copy in the folder
+    folder = begin_folder(out, settings, space_text(named), teacher)
+    try:
+        return _go_on(out, scheduler, as_json)
+    except Interrupted:
+        raise
+    except Exception:
+        discard_unbegun(folder)
+        raise
 
 
 @search.command("resume")
