@@ -17,7 +17,13 @@ from search.files import read_json
 
 FORMAT = "hil.search-plan"
 # Of the time that is left when a phase begins.
-SHARES = {"teacher epochs": 0.15, "stage epochs": 0.35, "sample networks": 0.5, "trained networks": 1.0}
+SHARES = {
+    "teacher epochs": 0.15,
+    "stage epochs": 0.2,
+    "paths to rate": 0.2,
+    "sample networks": 0.5,
+    "trained networks": 1.0,
+}
 
 
 class Plan:

@@ -8,8 +8,11 @@ Each phase leaves files and is skipped where they are there, so a search that wa
 
 from __future__ import annotations
 
+import functools
+import math
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,22 +94,31 @@ def _teacher(run: SearchRun) -> None:
 
 def _stages(run: SearchRun) -> Significance:
     """Phase A."""
-    count = len(run.inputs.space.stages)
+    space, count = run.inputs.space, len(run.inputs.space.stages)
     with run.watch.stage("stages"):
-        epochs = run.plan.count("stage epochs", run.settings.stage_epochs, 1, lambda: count * _stage_epoch_s(run))
+        probe = functools.cache(lambda: _stage_s(run))
+        epochs = run.plan.count("stage epochs", run.settings.stage_epochs, 1, lambda: count * probe()[0])
+        settings = StageSettings(run.schedule(epochs, average=False), Estimator(run.settings.estimator))
+        if settings.estimator is Estimator.PATH:
+            choices = [[len(p.operators) for p in space.positions if p.stage == stage] for stage in range(count)]
+            most = min(settings.most_paths, max(math.prod(own) for own in choices))
+            least = 2 * max(max(own) for own in choices)
+            settings = replace(
+                settings, most_paths=run.plan.count("paths to rate", most, least, lambda: count * probe()[1])
+            )
         scores = []
         for stage in range(count):
-            settings = StageSettings(run.schedule(epochs, average=False), Estimator(run.settings.estimator))
-            job = StageJob(
-                run.inputs.space, stage, settings, run.folder.teacher, run.inputs.noise, run.folder.stages,
-                machine=run.machine,
-            )  # fmt: skip
-            scores.append(
-                train_stage(job, run.inputs.train, run.told(epochs, f"epochs of stage {stage + 1} of {count}"))
-            )
+            job = _stage_job(run, stage, settings, run.folder.stages)
+            told = run.told(epochs, f"epochs of stage {stage + 1} of {count}")
+            scores.append(train_stage(job, run.inputs.train, told))
             (job.folder / f"{job.name}.checkpoint").unlink(missing_ok=True)
     run.plan.save()
-    return task_significance(run.inputs.space, scores)
+    return task_significance(space, scores)
+
+
+def _stage_job(run: SearchRun, stage: int, settings: StageSettings, folder: Path) -> StageJob:
+    inputs = run.inputs
+    return StageJob(inputs.space, stage, settings, run.folder.teacher, inputs.noise, folder, machine=run.machine)
 
 
 def _teacher_epoch_s(run: SearchRun) -> float:
@@ -118,15 +130,20 @@ def _teacher_epoch_s(run: SearchRun) -> float:
     return (time.monotonic() - start) * len(images) / len(few)
 
 
-def _stage_epoch_s(run: SearchRun) -> float:
-    """Of the first stage, whose maps are the largest, from a few batches."""
+def _stage_s(run: SearchRun) -> tuple[float, float]:
+    """Of the first stage, whose maps are the largest, from a few batches: s an epoch, s a rated path."""
     batch, images = run.settings.batch, run.inputs.train
     few = images.part(np.arange(min(2 * PROBE * batch, len(images))))
+    paths = 2 * max(len(p.operators) for p in run.inputs.space.positions)
     settings = StageSettings(
-        run.schedule(1, average=False), Estimator(run.settings.estimator), most_paths=16, draws=1, rate_images=batch
+        run.schedule(1, average=False), Estimator(run.settings.estimator), most_paths=paths, draws=1, rate_images=batch
     )
+    whole = StageSettings(settings.schedule)
     with tempfile.TemporaryDirectory() as place:
-        job = StageJob(
-            run.inputs.space, 0, settings, run.folder.teacher, run.inputs.noise, Path(place), machine=run.machine
-        )
-        return train_stage(job, few).seconds[0] * len(images) / len(few)
+        start = time.monotonic()
+        scores = train_stage(_stage_job(run, 0, settings, Path(place)), few)
+        rating = time.monotonic() - start - sum(scores.seconds)
+    epoch = scores.seconds[0] * len(images) / len(few)
+    held = max(min(whole.rate_images, whole.held_out * len(images)) // batch, 1)  # batches that rate a path
+    passes = (whole.statistics_batches + (1 + whole.draws) * held) / (whole.statistics_batches + 2)
+    return epoch, rating / max(scores.paths, 1) * passes
