@@ -18,6 +18,7 @@ from cim.spec import ChipSpec
 from hil.atomic import write_text
 from hil.data import Dataset, load_dataset
 from hil.errors import FileError, MismatchError, UsageError
+from hil.job import check_device
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
 from mapping.netfile import load_network
@@ -31,6 +32,7 @@ from search.training import Images
 
 VALIDATION = 0.1  # share of training images that is kept out
 TEST = 0.2  # of a file that has no test images of its own
+LEAST_NETWORKS = 8
 SUBSET = 0x5AB5E7  # purpose tag of a seed
 FORMAT = "hil.search-origins"
 
@@ -65,10 +67,16 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
             f"{settings.chip} is a scale of costs, no chip that a network can be trained for",
             hint=f"--chip lab-128, then hil search show DIR --costs {settings.chip}",
         )
+    check_device(settings.device)
     chip = load_chip(settings.chip, macros=settings.macros or None)
     target = ChipTarget(chip)
     whole = load_space(folder.space)
     space, dropped = fitted(whole, target)
+    if space.size() < LEAST_NETWORKS:
+        raise UsageError(
+            f"space {whole.name} has {space.size()} networks on {chip.name}; a search needs at least {LEAST_NETWORKS}",
+            hint="more operators, widths or bits in the space file",
+        )
     train, test = _images(settings, watch)
     _check_images(whole, train, settings.data)
     own, kept = _part(train, settings).split(VALIDATION, settings.seed)

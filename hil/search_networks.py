@@ -132,7 +132,7 @@ def _evaluate(run: SearchRun, trained: Retrained, place: Path) -> None:
     settings, inputs = run.settings, run.inputs
     options = DeployOptions(
         samples=settings.images, seed=settings.seed, virtual_chips=settings.chips, age_s=settings.age_s,
-        device="cuda" if settings.device == "cuda" else "cpu",
+        device=settings.device,
     )  # fmt: skip
     evaluator = SimulatedEvaluator(inputs.chip, inputs.test, inputs.record, options, settings.engine)
     data: dict[str, object] = {"format": EVALUATION, "version": "1.0"}

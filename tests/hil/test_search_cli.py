@@ -186,8 +186,9 @@ def test_ctrl_c_is_exit_10_and_show_says_what_to_do(
     monkeypatch.setattr("hil.search_run.train_teacher", stop)
     cli(*files.arguments(tmp_path / "run"), code=10)
     assert f"hil search resume {tmp_path / 'run'}" in cli.err
-    cli("search", "show", tmp_path / "run", code=7)
-    assert "has no front yet" in cli.err
+    for command in ("show", "explain", "compare"):
+        cli("search", command, tmp_path / "run", code=7)
+        assert "has no front yet" in cli.err
     cli(*files.arguments(tmp_path / "run"), code=11)
     assert "hil search resume" in cli.err
 
@@ -288,6 +289,14 @@ def test_images_and_classes_that_do_not_go_with_the_space_are_refused(cli: Cli, 
     assert "too few for batches of 20" in cli.err
 
 
+def test_a_space_of_hardly_any_networks_is_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
+    few = SPACE.replace('operators = ["conv2", "conv3", "skip"]', 'operators = ["conv3"]')
+    few = few.replace("[0.5, 1.0]", "[1.0]").replace("weight = [2, 4]", "weight = [4]")
+    (tmp_path / "few.toml").write_text(few, "utf-8")
+    cli(*files.arguments(tmp_path / "run", space=tmp_path / "few.toml"), code=2)
+    assert "has 4 networks on lab-128; a search needs at least 8" in cli.err
+
+
 def test_a_broken_space_is_refused_by_the_line_of_its_own_file(cli: Cli, files: Files, tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(SPACE.replace("kernel = 2", "kernel = -2"), "utf-8")
     cli(*files.arguments(tmp_path / "run", space=tmp_path / "own.toml"), code=7)
@@ -320,6 +329,7 @@ def test_words_that_are_no_choice_are_refused(cli: Cli, files: Files, tmp_path: 
         ({"mode": "best"}, "mode 'best'"),
         ({"estimator": "guess"}, "estimator 'guess'"),
         ({"chip": "mnsim-default"}, "is a scale of costs"),
+        ({"device": "abacus"}, "cannot run on 'abacus'"),
         ({"space": "nowhere"}, "no such space"),
         ({"scheduler": "tcp://127.0.0.1:1"}, "no Dask scheduler answers"),
     ):
