@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from hil.errors import UsageError
-from hil.search_front import Findings, read_findings
+from hil.search_front import Findings, choices_of, read_findings
 from hil.search_networks import network_name
 from hil.search_settings import SearchFolder
 from hil.search_table import front_of_folder
-from search.architecture import Architecture
 from search.front import Front, Member
 
 
@@ -22,7 +21,7 @@ def explain_json(folder: SearchFolder, name: str | None) -> dict[str, Any]:
     """
     front, found = front_of_folder(folder), read_findings(folder)
     member = _named(front, name)
-    chosen = _values(member.architecture)
+    chosen = choices_of(member.architecture)
     genes = [_gene(found, i, value) for i, value in enumerate(chosen)]
     return {"network": network_name(member.architecture), "choices": str(member.architecture),
             "measure": found.measure, "genes": genes}  # fmt: skip
@@ -60,11 +59,6 @@ def _named(front: Front, name: str | None) -> Member:
             f"{name!r} is {len(found) or 'none'} of the front's networks", hint=f"one of {', '.join(names)}"
         )
     return found[0]
-
-
-def _values(a: Architecture) -> tuple[str | float | int, ...]:
-    """Choices in the order of the genes."""
-    return (*a.operators, *a.widths, a.weight_bits, a.activation_bits, a.adc_bits)
 
 
 def _gene(found: Findings, index: int, value: str | float | int) -> dict[str, Any]:

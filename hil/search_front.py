@@ -15,12 +15,13 @@ from hil.errors import LinkError
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_work import SearchRun
 from search.accuracy import Accuracy
+from search.architecture import Architecture
 from search.errors import SearchError
 from search.files import read_json
 from search.front import Front, write_front
 from search.hardware import MODES, Measure, combinations, draw_candidates, hardware_significance
 from search.pareto import NO_CAPS, Search, pareto_search
-from search.significance import Floats, Significance
+from search.significance import Floats, Significance, combined
 from search.simulate import Progress, Simulate, Simulator, workers
 from search.space import Gene, Space
 
@@ -105,6 +106,22 @@ def read_findings(folder: SearchFolder) -> Findings:
         return Significance(tuple(np.array(g[name], np.float64) for g in data["genes"]))
 
     return Findings(genes, column("task"), column("hardware"), column("accuracy"), str(data["measure"]))
+
+
+def choices_of(a: Architecture) -> tuple[str | float | int, ...]:
+    """Choices in the order of the genes."""
+    return (*a.operators, *a.widths, a.weight_bits, a.activation_bits, a.adc_bits)
+
+
+def modes_of(found: Findings, architecture: Architecture) -> list[str]:
+    """The modes of the paper whose network this is."""
+    best = {mode: combined(found.task, found.hardware, a, by_gene=True).best() for mode, a in MODES.items()}
+    own = choices_of(architecture)
+    return [
+        mode
+        for mode, genome in best.items()
+        if tuple(gene.choices[i] for gene, i in zip(found.genes, genome, strict=True)) == own
+    ]
 
 
 def _write_findings(folder: SearchFolder, found: Findings) -> None:

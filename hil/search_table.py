@@ -10,6 +10,7 @@ from typing import Any
 from hil.atomic import write_text
 from hil.errors import FileError
 from hil.search_budget import Plan
+from hil.search_front import modes_of, read_findings
 from hil.search_networks import network_name, read_evaluation
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
@@ -43,7 +44,7 @@ def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | Non
     """
     front = front_of_folder(folder)
     prices = [m.cost for m in front.members] if costs is None else other_costs(folder, front, costs)
-    rows = [_row(folder, member, cost) for member, cost in zip(front.members, prices, strict=True)]
+    rows = [_row(folder, front.method, member, cost) for member, cost in zip(front.members, prices, strict=True)]
     return {
         "format": FORMAT,
         "version": "1.0",
@@ -87,10 +88,11 @@ def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
         predicted = f"{row['predicted']:.1f} (≥ {row['predicted_low']:.1f})"
         mean, worst = (f"{100 * found[k]:.1f}" if found else "–" for k in ("accuracy_mean", "accuracy_worst"))
         macros = f"{row['macros']}" + ("" if row["macros"] <= row["macros_available"] else "!")
+        marks = row["modes"] if table["method"] == "paper" else ["knee"] * (row["name"] == table["knee"])
         lines.append(
             f"{row['name']:<10}{predicted:>16}{mean:>13}{worst:>7}{row['edp_mj_ms']:>12.3g}"
             f"{row['latency_ns'] / 1e3:>12.4g}{row['energy_pj'] / 1e6:>11.3g}{macros:>8}  {row['choices']}"
-            + ("  (knee)" if row["name"] == table["knee"] else "")
+            + (f"  ({', '.join(marks)})" if marks else "")
         )
         if row["failed"]:
             lines.append(f"{'':<10}{row['failed'].splitlines()[0]}")
@@ -99,7 +101,7 @@ def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
     return lines
 
 
-def _row(folder: SearchFolder, member: Member, cost: CandidateCost) -> dict[str, Any]:
+def _row(folder: SearchFolder, method: str, member: Member, cost: CandidateCost) -> dict[str, Any]:
     name = network_name(member.architecture)
     found = read_evaluation(folder.networks / name)
     evaluated = asdict(found) if isinstance(found, Evaluation) else None
@@ -110,6 +112,7 @@ def _row(folder: SearchFolder, member: Member, cost: CandidateCost) -> dict[str,
         "architecture": to_json(member.architecture),
         "predicted": member.accuracy,
         "predicted_low": member.accuracy_low,
+        "modes": modes_of(read_findings(folder), member.architecture) if method == "paper" else [],
         "evaluated": evaluated,
         "failed": found if isinstance(found, str) else None,
         "network": str(file.relative_to(folder.root)) if found is not None else None,

@@ -127,7 +127,9 @@ def test_the_modes_of_the_paper_give_at_most_three_networks(cli: Cli, files: Fil
     for name in (*ANSWERS, "table.json", "candidates.jsonl"):
         (again / name).unlink()
     _change(again, mode="paper", networks=0)
-    cli("search", "resume", again)
+    out = cli("search", "resume", again)
+    assert any(mode in out for mode in ("accuracy)", "balanced)", "efficiency)"))
+    assert all(row["modes"] for row in cli.json("search", "show", again)["networks"])
     front = read_front(again / "front.json")
     assert front.method == "paper"
     assert 1 <= len(front.members) <= 3
