@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -51,11 +51,18 @@ class AdditiveAccuracy:
         return self.additive.significance
 
 
-def fit_accuracy(choices: Sequence[int], genomes: Genomes, accuracies: Floats) -> AdditiveAccuracy:
+def fit_accuracy(
+    choices: Sequence[int], genomes: Genomes, accuracies: Floats, task: Significance | None = None
+) -> AdditiveAccuracy:
     """Fit to the accuracies (percent) of trained networks; at least 4.
 
     The ceiling lies between the best of them and 100 %, where the accuracies are most likely (the
     likelihood of the transformed values times Π d(−ln(c − a))/da = Π 1/(c − a), as for Box-Cox).
+
+    Args:
+        task: significance of phase A. Then z = β T(g) + Σ w, β ≥ 0 by shrunk least squares and w by ridge
+            from the rest: where few networks were trained, operators are told apart by phase A. Standard
+            errors are those of w.
     """
     y = np.asarray(accuracies, np.float64)
     if len(y) < 4 or not (np.isfinite(y).all() and y.min() >= 0 and y.max() < 100):
@@ -63,11 +70,29 @@ def fit_accuracy(choices: Sequence[int], genomes: Genomes, accuracies: Floats) -
     room = 100.0 - float(y.max())
     ceilings = float(y.max()) + np.geomspace(min(0.2, room / 2), room, 12)
     hot = one_hot(choices, np.asarray(genomes))
+    score = np.zeros(len(y)) if task is None else task.score(genomes)
 
     def likelihood(ceiling: float) -> float:
         z = -np.log(ceiling - y)
-        evidence = Evidence(hot, z)
+        evidence = Evidence(hot, z - _slope(score, z) * score)
         return max(evidence.at(ratio) for ratio in RATIOS) + float(z.sum())
 
     ceiling = float(max(ceilings, key=lambda c: likelihood(float(c))))
-    return AdditiveAccuracy(fit_additive(choices, genomes, -np.log(ceiling - y)), ceiling)
+    z = -np.log(ceiling - y)
+    slope = _slope(score, z)
+    model = fit_additive(choices, genomes, z - slope * score)
+    if task is not None:
+        model = replace(model, weights=model.weights + slope * task.flat)
+    return AdditiveAccuracy(model, ceiling)
+
+
+def _slope(score: Floats, z: Floats) -> float:
+    """Least squares b of z on the score, shrunk by 1 − se(b)² / b² and not below 0: none where it may be chance."""
+    centred = score - score.mean()
+    spread = float(centred @ centred)
+    if spread <= 1e-12:
+        return 0.0
+    slope = float(centred @ z) / spread
+    rest = z - z.mean() - slope * centred
+    error2 = float(rest @ rest) / (len(z) - 2) / spread
+    return slope - error2 / slope if slope > 0 and error2 < slope**2 else 0.0

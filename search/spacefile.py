@@ -53,18 +53,24 @@ def load_space(name_or_path: str | Path, *, allow_code: bool = False) -> Space:
         CodeRefused: the file names Python code.
     """
     name = str(name_or_path)
+    own = name.endswith(".toml")
+    return parse_space(space_text(name), name if own else f"{name}.toml", allow_code=own and allow_code)
+
+
+def space_text(name_or_path: str | Path) -> str:
+    """The text of a shipped space or a user's own, unchecked. Raises ``FileError`` when it cannot be read."""
+    name = str(name_or_path)
     if not name.endswith(".toml"):
         file = resources.files("search").joinpath("spaces", f"{name}.toml")
         if not re.fullmatch(r"[\w-]+", name) or not file.is_file():
             raise FileError(name, 0, "", f"no such space; there are {', '.join(space_names())}, or a path to a .toml")
-        return parse_space(file.read_text("utf-8"), f"{name}.toml")
+        return file.read_text("utf-8")
     try:
         if Path(name).stat().st_size > MAX_FILE_BYTES:
             raise FileError(name, 0, "", f"larger than {MAX_FILE_BYTES} bytes, so not a space file")
-        text = Path(name).read_text("utf-8")
+        return Path(name).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(name, 0, "", f"cannot be read ({error})") from error
-    return parse_space(text, name, allow_code=allow_code)
 
 
 def parse_space(text: str, origin: str, *, allow_code: bool = False) -> Space:

@@ -2,7 +2,8 @@
 
 Each command parses, calls one function of a room below, and prints. Nothing here is worth a
 test of its own beyond the words; torch and the rooms are imported inside the commands, so that
-``hil --help`` answers at once. The commands are in ``deploying``, ``believing``, ``estimating`` and ``bench``.
+``hil --help`` answers at once. The commands are in ``deploying``, ``believing``, ``estimating``,
+``searching`` and ``bench``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import traceback
 
 import typer
 
-from hil.cli import believing, bench, deploying, estimating
+from hil.cli import believing, bench, deploying, estimating, searching
 from hil.cli.words import complain
 from hil.errors import ExitCode, HilError
 
@@ -45,6 +46,7 @@ for command in (
     app.command()(command)
 app.command("import")(deploying.import_)
 app.add_typer(believing.calibration, name="calibration")
+app.add_typer(searching.search, name="search")
 
 # Errors of the rooms below that know no exit codes: qualified name -> code.
 EXIT_CODES = {
@@ -65,6 +67,11 @@ EXIT_CODES = {
     "mapping.capture.UnsupportedOperation": ExitCode.CANNOT_MAP,
     "mapping.onnx_import.MissingExtra": ExitCode.USAGE,
     "mapping.graph.GraphError": ExitCode.BAD_FILE,
+    "search.errors.NewerFile": ExitCode.MISMATCH,
+    "search.errors.FileError": ExitCode.BAD_FILE,
+    "search.teacher.TeacherError": ExitCode.MISMATCH,
+    "search.training.ResumeError": ExitCode.MISMATCH,
+    "search.errors.SearchError": ExitCode.CANNOT_MAP,
 }
 
 

@@ -146,6 +146,27 @@ def test_lift_does_not_echo_what_candidates_were_made_of_but_frequency_does() ->
     assert lift.best() == (0, 0)
 
 
+def test_a_task_significance_ranks_networks_that_few_trainings_cannot() -> None:
+    rng = np.random.default_rng(3)
+    choices = (6, 6, 6)
+    every = np.stack(np.unravel_index(np.arange(216), choices), 1)
+    truth = rng.normal(0, 0.3, 18)
+    accuracy = 95 - np.exp(-(one_hot(choices, every) @ truth - 2))
+    rows = rng.permutation(216)[:8]
+    task = Significance.of(choices, 5 * truth + rng.normal(0, 0.5, 18))
+    alone = fit_accuracy(choices, every[rows], accuracy[rows])
+    helped = fit_accuracy(choices, every[rows], accuracy[rows], task)
+    assert kendall_tau(helped.predict(every), accuracy) > kendall_tau(alone.predict(every), accuracy) + 0.1
+
+
+def test_a_task_significance_that_says_the_opposite_is_left_out() -> None:
+    accuracy = 95 - np.exp(-(one_hot(CHOICES, EVERY) @ TRUTH))
+    opposite = Significance.of(CHOICES, -TRUTH)
+    alone = fit_accuracy(CHOICES, EVERY[SOME], accuracy[SOME])
+    other = fit_accuracy(CHOICES, EVERY[SOME], accuracy[SOME], opposite)
+    assert other.predict(EVERY) == pytest.approx(alone.predict(EVERY))
+
+
 def test_no_candidate_that_fits_is_an_error_with_numbers() -> None:
     with pytest.raises(SearchError, match="none of 24 candidates fits 10 macros; the smallest needs 12"):
         hardware_significance(CHOICES, EVERY, costs_of(np.ones(24), macros=12), Measure.LIFT)

@@ -1,0 +1,188 @@
+"""Commands that search for networks that suit a chip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.words import Chip, DataDir, Json, Macros, print_result, screen, seconds
+from hil.errors import ExitCode, FileError, Interrupted
+
+Folder = Annotated[Path, typer.Argument(help="folder of a search")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(help="tcp://host:port of a Dask cluster that simulates the whole networks", show_default=False),
+]
+
+search = typer.Typer(
+    help="Search for networks that suit a chip: run a search, go on with it, look at it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@search.command("run")
+def run_(
+    data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, eurosat, or a path with training images")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the search; new or empty")],
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="a shipped space or a .toml file; default: the one of the data set", show_default=False),
+    ] = None,
+    mode: Annotated[str, typer.Option(help="pareto (a front) or paper (accuracy, balanced, efficiency)")] = "pareto",
+    estimator: Annotated[str, typer.Option(help="of phase A: path (single paths) or alpha (mixtures)")] = "path",
+    budget: Annotated[
+        str | None,
+        typer.Option(help="time for the whole search, 30m or 8h; phases are cut short to keep it", show_default=False),
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="a net.pt that teaches; default: one is trained", show_default=False)
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="record whose errors count; default: the models of the chip file", show_default=False),
+    ] = None,
+    age: Annotated[str, typer.Option(help="age after programming")] = "1h",
+    subset: Annotated[int | None, typer.Option(min=1, help="so many training images only", show_default=False)] = None,
+    teacher_epochs: Annotated[int, typer.Option(min=1, help="epochs of the teacher")] = 15,
+    stage_epochs: Annotated[int, typer.Option(min=1, help="epochs of each stage (phase A)")] = 5,
+    samples: Annotated[int, typer.Option(min=4, help="networks trained briefly, to predict accuracies")] = 32,
+    sample_epochs: Annotated[int, typer.Option(min=1, help="epochs of each of those")] = 3,
+    simulations: Annotated[int, typer.Option(min=8, help="whole networks simulated (phase B)")] = 1024,
+    networks: Annotated[int, typer.Option(min=0, help="networks of the front that are trained (phase C)")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="epochs of each of those")] = 20,
+    batch: Annotated[int, typer.Option(min=2, help="images a training step; even")] = 128,
+    no_mirror: Annotated[
+        bool, typer.Option("--no-mirror", help="left and right are not alike in these images")
+    ] = False,
+    chips: Annotated[int, typer.Option(min=2, help="simulated chips that a trained network is evaluated on")] = 20,
+    images: Annotated[int, typer.Option(min=2, help="test images of that")] = 1000,
+    engine: Annotated[str, typer.Option(help="of that: exact or fast")] = "exact",
+    seed: Annotated[int, typer.Option(min=0, help="everything that is random follows from it")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    data_dir: DataDir = None,
+    scheduler: Scheduler = None,
+    as_json: Json = False,
+) -> int:
+    """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
+    from hil.search_inputs import space_of_data
+    from hil.search_settings import SearchSettings, begin_folder, discard_unbegun
+    from search.spacefile import load_space, space_names, space_text
+
+    for path, what in ((teacher, "teacher"), (calibration, "record")):
+        if path is not None and not path.is_file():
+            raise FileError(f"no {what} {path}", hint="name an existing file")
+    settings = SearchSettings(
+        data=_absolute(data),
+        chip=_absolute(chip),
+        mode=mode,
+        estimator=estimator,
+        macros=macros or 0,
+        calibration=str(calibration.absolute()) if calibration else "",
+        data_dir=str(data_dir.absolute()) if data_dir else "",
+        age_s=seconds(age),
+        subset=subset or 0,
+        budget_s=seconds(budget) if budget else 0.0,
+        seed=seed,
+        batch=batch,
+        mirror=not no_mirror,
+        teacher_epochs=teacher_epochs,
+        stage_epochs=stage_epochs,
+        samples=samples,
+        sample_epochs=sample_epochs,
+        simulations=simulations,
+        networks=networks,
+        epochs=epochs,
+        chips=chips,
+        images=images,
+        engine=engine,
+        device=device,
+    )
+    named = space or space_of_data(data, space_names())
+    load_space(named)  # its errors name the user's file, not the copy in the folder
+    folder = begin_folder(out, settings, space_text(named), teacher)
+    try:
+        return _go_on(out, scheduler, as_json)
+    except Interrupted:
+        raise
+    except Exception:
+        discard_unbegun(folder)
+        raise
+
+
+@search.command("resume")
+def resume(folder: Folder, scheduler: Scheduler = None, as_json: Json = False) -> int:
+    """Go on with a search that was stopped; what is done is kept."""
+    return _go_on(folder, scheduler, as_json)
+
+
+@search.command("show")
+def show(
+    folder: Folder,
+    costs: Annotated[
+        str | None,
+        typer.Option(help="price the networks on another chip, or on a scale: mnsim-default", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """The front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
+    from hil.search_settings import open_folder
+    from hil.search_table import folder_notes, table_json, table_lines
+
+    found, settings = open_folder(folder)
+    table = table_json(found, folder_notes(found), costs)
+    print_result(table_lines(table, settings), table, as_json)
+    return ExitCode.DONE
+
+
+@search.command("explain")
+def explain(
+    folder: Folder,
+    network: Annotated[
+        str | None, typer.Argument(help="name in the front, or its beginning; default: the knee", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Why a network has the operators, widths and bits that it has: significances and ranks by position."""
+    from hil.search_explain import explain_json, explain_lines
+    from hil.search_settings import open_folder
+
+    found = explain_json(open_folder(folder)[0], network)
+    print_result(explain_lines(found), found, as_json)
+    return ExitCode.DONE
+
+
+@search.command("compare")
+def compare(folder: Folder, as_json: Json = False) -> int:
+    """The front beside random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
+    from hil.search_compare import compare_search, comparison_json, comparison_lines
+    from hil.search_settings import open_folder
+
+    opened, settings = open_folder(folder)
+    with screen(quiet=as_json) as watch:
+        found = compare_search(opened, settings, watch)
+    print_result(comparison_lines(found), comparison_json(found), as_json)
+    return ExitCode.DONE
+
+
+def _go_on(root: Path, scheduler: str | None, as_json: bool) -> int:
+    from hil.search_run import run_search
+    from hil.search_settings import open_folder
+    from hil.search_table import folder_notes, table_json, table_lines
+
+    folder, settings = open_folder(root)
+    with screen(quiet=as_json) as watch:
+        run_search(folder, settings, watch, scheduler=scheduler)
+    table = table_json(folder, folder_notes(folder))
+    print_result([*table_lines(table, settings), "", f"folder   {root}"], {"folder": str(root), **table}, as_json)
+    return ExitCode.DONE
+
+
+def _absolute(name_or_path: str) -> str:
+    """A path made absolute, so that the search goes on from anywhere; a name stays."""
+    path = Path(name_or_path).expanduser()
+    return str(path.absolute()) if path.exists() and ("/" in name_or_path or path.suffix) else name_or_path

@@ -1,0 +1,152 @@
+"""Phase B of a search: whole networks simulated, hardware significance, and the front."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hil.atomic import write_text
+from hil.errors import LinkError
+from hil.search_settings import SearchFolder, SearchSettings
+from hil.search_work import SearchRun
+from search.accuracy import Accuracy
+from search.architecture import Architecture
+from search.errors import SearchError
+from search.files import read_json
+from search.front import Front, write_front
+from search.hardware import MODES, Measure, combinations, draw_candidates, hardware_significance
+from search.pareto import NO_CAPS, Search, pareto_search
+from search.significance import Floats, Significance, combined
+from search.simulate import Progress, Simulate, Simulator, workers
+from search.space import Gene, Space
+
+FORMAT = "hil.search-significance"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """Why a front is as it is, one number a choice: task and hardware significance, and the accuracy model's weight.
+
+    ``measure`` says how hardware significance was found; widths and bits have no task significance.
+    """
+
+    genes: tuple[Gene, ...]
+    task: Significance
+    hardware: Significance
+    accuracy: Significance
+    measure: str
+
+
+def find_front(run: SearchRun, task: Significance, accuracy: Accuracy, scheduler: str | None) -> None:
+    """Leave ``front.json`` and ``significance.json``."""
+    if run.folder.front.exists() and run.folder.significance.exists():
+        return
+    settings, inputs, space = run.settings, run.inputs, run.inputs.space
+    budget = simulations(space, settings)
+    with run.watch.stage("front"), _client(scheduler) as client:
+        simulate = Simulator(space, inputs.target, store=run.folder.candidates, client=client)
+        if settings.mode == "paper":
+            front, hardware = paper_search(
+                space, task, accuracy, simulate, budget=budget, seed=settings.seed,
+                target=inputs.target.name, progress=run.watch.step,
+            )  # fmt: skip
+            measure = Measure.FREQUENCY
+        else:
+            front = pareto_search(
+                space, accuracy, simulate, budget=budget, seed=settings.seed,
+                target=inputs.target.name, progress=run.watch.step,
+            )  # fmt: skip
+            measure = Measure.RIDGE
+            rng = np.random.default_rng(settings.seed)  # the first candidates of the search: simulated already
+            genomes = draw_candidates(space, accuracy.significance, max(budget // 4, 2), rng)
+            costs = simulate([space.decode(g) for g in genomes])
+            hardware = hardware_significance(space.choices, genomes, costs, measure)
+    _write_findings(run.folder, Findings(space.genes, task, hardware, accuracy.significance, measure.value))
+    write_front(run.folder.front, front)
+    run.plan.save()
+
+
+def simulations(space: Space, settings: SearchSettings) -> int:
+    """Whole networks to simulate, at most all of the space."""
+    return min(settings.simulations, space.size())
+
+
+def paper_search(
+    space: Space, task: Significance, accuracy: Accuracy, simulate: Simulate, *, budget: int, seed: int,
+    target: str = "", progress: Progress | None = None,
+) -> tuple[Front, Significance]:  # fmt: skip
+    """Our reading of NAS4CIM (doi 10.11999/JEIT250978): candidates combined by the task ranking are simulated,
+    operators counted among those of least EDP, and one network is taken for each of the modes accuracy,
+    balanced and efficiency. The front holds those of the three that fit and that no other of them beats.
+    """
+    run = Search(space, accuracy, simulate, budget, 1.0, NO_CAPS, progress)
+    first = budget - len(MODES)
+    run.add(draw_candidates(space, task, first, np.random.default_rng(seed), task_share=1.0))
+    hardware = hardware_significance(space.choices, run.genomes, run.costs, Measure.FREQUENCY)
+    chosen = combinations(task, hardware, tuple(MODES.values()), by_gene=True)
+    run.add(chosen)
+    simulated = len(run.members)
+    wanted = {tuple(int(i) for i in g) for g in chosen}
+    run.members = {g: m for g, m in run.members.items() if g in wanted}
+    front = run.front("paper", target, seed)
+    return Front(front.target, front.method, front.seed, simulated, front.members), hardware
+
+
+def read_findings(folder: SearchFolder) -> Findings:
+    """Raises ``search.errors.FileError`` for a file that is missing or broken."""
+    data = read_json(folder.significance, FORMAT, 1)
+    genes = tuple(Gene(str(g["gene"]), tuple(g["choices"])) for g in data["genes"])
+
+    def column(name: str) -> Significance:
+        return Significance(tuple(np.array(g[name], np.float64) for g in data["genes"]))
+
+    return Findings(genes, column("task"), column("hardware"), column("accuracy"), str(data["measure"]))
+
+
+def choices_of(a: Architecture) -> tuple[str | float | int, ...]:
+    """Choices in the order of the genes."""
+    return (*a.operators, *a.widths, a.weight_bits, a.activation_bits, a.adc_bits)
+
+
+def modes_of(found: Findings, architecture: Architecture) -> list[str]:
+    """The modes of the paper whose network this is."""
+    best = {mode: combined(found.task, found.hardware, a, by_gene=True).best() for mode, a in MODES.items()}
+    own = choices_of(architecture)
+    return [
+        mode
+        for mode, genome in best.items()
+        if tuple(gene.choices[i] for gene, i in zip(found.genes, genome, strict=True)) == own
+    ]
+
+
+def _write_findings(folder: SearchFolder, found: Findings) -> None:
+    def row(values: Floats) -> list[float]:
+        return [float(v) for v in values]
+
+    rows = [
+        {"gene": gene.name, "choices": list(gene.choices), "task": row(t), "hardware": row(h), "accuracy": row(a)}
+        for gene, t, h, a in zip(
+            found.genes, found.task.values, found.hardware.values, found.accuracy.values, strict=True
+        )
+    ]
+    head = {"format": FORMAT, "version": "1.0", "measure": found.measure, "genes": rows}
+    write_text(folder.significance, json.dumps(head, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def _client(scheduler: str | None) -> Iterator[Any]:
+    """A client of a Dask cluster that is there; None simulates here."""
+    if scheduler is None:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            client = stack.enter_context(workers(scheduler))
+        except SearchError as error:
+            raise LinkError(str(error)) from error
+        yield client

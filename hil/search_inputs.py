@@ -1,0 +1,169 @@
+"""What a search works on: chip, space, images and errors, loaded and checked against each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cim.calibration import CalibrationRecord
+from cim.calibration_file import load_record
+from cim.chipfile import load_chip
+from cim.fast_module import ArrayNoise, array_noise
+from cim.mnsim.configfile import is_mnsim
+from cim.published import NoModels, nominal_record
+from cim.spec import ChipSpec
+from hil.atomic import write_text
+from hil.data import Dataset, load_dataset
+from hil.errors import FileError, MismatchError, UsageError
+from hil.job import check_device
+from hil.search_settings import SearchFolder, SearchSettings
+from hil.watch import Watch
+from mapping.netfile import load_network
+from search.prune import fitted
+from search.space import Space
+from search.spacefile import load_space
+from search.stage import noise_digest
+from search.target import ChipTarget
+from search.teacher import split_graph
+from search.training import Images
+
+VALIDATION = 0.1  # share of training images that is kept out
+TEST = 0.2  # of a file that has no test images of its own
+LEAST_NETWORKS = 8
+SUBSET = 0x5AB5E7  # purpose tag of a seed
+FORMAT = "hil.search-origins"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchInputs:
+    """``space`` is what the chip leaves of it; ``train`` and ``kept`` (validation) are training images."""
+
+    chip: ChipSpec
+    target: ChipTarget
+    space: Space
+    train: Images
+    kept: Images
+    test: Dataset
+    record: CalibrationRecord | None
+    noise: ArrayNoise
+    source: str  # of the images, in words
+    dropped: tuple[str, ...]  # operators that went, and why
+
+
+def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) -> SearchInputs:
+    """Load everything; say what the chip took from the space.
+
+    Raises:
+        UsageError: images, classes or chip that do not go with the space.
+        MismatchError: the folder was begun with other inputs.
+        search.teacher.TeacherError: the folder's teacher cannot teach this space.
+        search.errors.SpaceError: nothing of the space fits the chip.
+    """
+    if is_mnsim(settings.chip):
+        raise UsageError(
+            f"{settings.chip} is a scale of costs, no chip that a network can be trained for",
+            hint=f"--chip lab-128, then hil search show DIR --costs {settings.chip}",
+        )
+    check_device(settings.device)
+    chip = load_chip(settings.chip, macros=settings.macros or None)
+    target = ChipTarget(chip)
+    whole = load_space(folder.space)
+    space, dropped = fitted(whole, target)
+    if space.size() < LEAST_NETWORKS:
+        raise UsageError(
+            f"space {whole.name} has {space.size()} networks on {chip.name}; a search needs at least {LEAST_NETWORKS}",
+            hint="more operators, widths or bits in the space file",
+        )
+    train, test = _images(settings, watch)
+    _check_images(whole, train, settings.data)
+    own, kept = _part(train, settings).split(VALIDATION, settings.seed)
+    if len(own) * 8 // 10 < settings.batch or not len(kept):
+        raise UsageError(
+            f"{len(own)} training images are too few for batches of {settings.batch}: a stage trains on 80 % of them",
+            hint="--batch N, or more images: --subset N",
+        )
+    record = load_record(Path(settings.calibration)) if settings.calibration else None
+    try:
+        noise = array_noise(chip.macro, record or nominal_record(chip, [0]), settings.age_s)
+    except NoModels as error:
+        raise UsageError(str(error), hint="--calibration RECORD, of hil calibrate or hil fit") from error
+    found = SearchInputs(
+        chip, target, space, own, kept, test, record, noise, train.source, tuple(str(d) for d in dropped)
+    )
+    if folder.teacher.exists():
+        split_graph(load_network(folder.teacher).graph, space)  # raises where it cannot teach
+    _check_origins(folder, found)
+    return found
+
+
+def space_of_data(data: str, names: list[str]) -> str:
+    """The shipped space of a known data set."""
+    name = data.removesuffix("-jpeg")
+    if name not in names:
+        raise UsageError(f"no space goes with {data!r} by itself", hint=f"--space {'|'.join(names)}, or a .toml file")
+    return name
+
+
+def _images(settings: SearchSettings, watch: Watch) -> tuple[Dataset, Dataset]:
+    folder = settings.data_dir or None
+    train = load_dataset(settings.data, "train", data_dir=folder)
+    test = load_dataset(settings.data, "test", data_dir=folder)
+    if train.digest != test.digest:
+        return train, test
+    watch.note(f"{settings.data} has one set of images: {TEST:.0%} of them are kept for the test")
+    rest, some = Images(train.images, train.labels.astype(np.int64)).split(TEST, settings.seed)
+    return (
+        Dataset(train.name, rest.pixels, rest.labels, train.classes, train.source, rest.digest),
+        Dataset(train.name, some.pixels, some.labels, train.classes, train.source, some.digest),
+    )
+
+
+def _check_images(space: Space, data: Dataset, name: str) -> None:
+    height, width, channels = data.images.shape[1:]
+    if (channels, height, width) != space.input_shape:
+        size = " x ".join(map(str, space.input_shape))
+        raise UsageError(
+            f"images of {name} are {channels} x {height} x {width}; space {space.name} takes {size}",
+            hint=f"another --space, or a copy of the space file with input = [{channels}, {height}, {width}]",
+        )
+    if len(data.classes) != space.classes:
+        raise UsageError(
+            f"{name} has {len(data.classes)} classes; space {space.name} has {space.classes}",
+            hint=f"another --space, or a copy of the space file with classes = {len(data.classes)}",
+        )
+    present = len(np.unique(data.labels))
+    if present < 2:
+        raise UsageError(f"all training images of {name} are of one class", hint="images of two classes or more")
+
+
+def _part(data: Dataset, settings: SearchSettings) -> Images:
+    images = Images(data.images, data.labels.astype(np.int64))
+    if not settings.subset or settings.subset >= len(images):
+        return images
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, SUBSET]))
+    return images.part(np.sort(rng.choice(len(images), settings.subset, replace=False)))
+
+
+def _check_origins(folder: SearchFolder, found: SearchInputs) -> None:
+    """Write the digests of the inputs, or compare them with those of the folder."""
+    here = {
+        "format": FORMAT, "version": "1.0", "chip": found.target.digest, "images": found.train.digest,
+        "test": found.test.digest, "errors": noise_digest(found.noise),
+    }  # fmt: skip
+    if not folder.origins.exists():
+        write_text(folder.origins, json.dumps(here, indent=1) + "\n")
+        return
+    try:
+        before = json.loads(folder.origins.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot be read: {error}", where=str(folder.origins)) from error
+    for name in ("chip", "images", "test", "errors"):
+        if before.get(name) != here[name]:
+            raise MismatchError(
+                f"the {name} of this search changed since it was begun: {str(before.get(name))[:12]}…, "
+                f"now {here[name][:12]}…",
+                hint="put the old file back, or begin another search",
+            )

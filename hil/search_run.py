@@ -1,0 +1,149 @@
+"""A whole search in one folder: teacher, stages, sample networks, front, trained networks, table.
+
+    folder = begin_folder(Path("runs/search"), SearchSettings("fashion-mnist", "lab-128"), space_text)
+    run_search(folder, settings, watch)
+
+Each phase leaves files and is skipped where they are there, so a search that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hil.errors import Interrupted
+from hil.search_budget import Plan
+from hil.search_front import find_front
+from hil.search_inputs import load_inputs
+from hil.search_networks import accuracy_model, train_networks
+from hil.search_settings import SearchFolder, SearchSettings
+from hil.search_table import write_table
+from hil.search_work import SearchRun
+from hil.watch import Watch
+from mapping.netfile import save_network
+from search.significance import Significance
+from search.stage import Estimator, StageJob, StageSettings, train_stage
+from search.stage_scores import task_significance
+from search.teacher import train_teacher
+
+PROBE = 4  # batches that say how long an epoch takes
+
+
+def run_search(
+    folder: SearchFolder,
+    settings: SearchSettings,
+    watch: Watch,
+    *,
+    scheduler: str | None = None,
+) -> None:
+    """Do what is left to do of a search.
+
+    Args:
+        scheduler: of a Dask cluster, which then simulates the whole networks.
+
+    Raises:
+        Interrupted: Ctrl-C; the folder can be gone on with.
+        search.errors.SearchError: space, teacher or data that do not go together.
+    """
+    try:
+        with watch.stage("loading"):
+            inputs = load_inputs(folder, settings, watch)
+        run = SearchRun(folder, settings, inputs, Plan(folder.plan, settings.budget_s, watch), watch)
+        for text in inputs.dropped:
+            watch.note(f"not on {inputs.chip.name}: {text}")
+        _teacher(run)
+        task = _stages(run)
+        find_front(run, task, accuracy_model(run, task), scheduler)
+        train_networks(run)
+        write_table(folder, run.plan.words())
+        run.plan.save()
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"the search in {folder.root} was interrupted; what is done is kept",
+            hint=f"hil search resume {folder.root}",
+        ) from None
+
+
+def _teacher(run: SearchRun) -> None:
+    """Leave a teacher in the folder; one may lie there from the beginning."""
+    path, inputs = run.folder.teacher, run.inputs
+    if not path.exists():
+        with run.watch.stage("teacher"):
+            epochs = run.plan.count("teacher epochs", run.settings.teacher_epochs, 1, lambda: _teacher_epoch_s(run))
+            checkpoint = run.folder.root / "teacher.checkpoint"
+            network = train_teacher(
+                inputs.space,
+                inputs.train,
+                inputs.kept,
+                run.schedule(epochs),
+                classes=inputs.test.classes,
+                checkpoint=checkpoint,
+                machine=run.machine,
+                told=run.told(epochs, "epochs"),
+            )
+        save_network(network, path)
+        checkpoint.unlink()
+        run.plan.save()
+
+
+def _stages(run: SearchRun) -> Significance:
+    """Phase A."""
+    space, count = run.inputs.space, len(run.inputs.space.stages)
+    with run.watch.stage("stages"):
+        probe = functools.cache(lambda: _stage_s(run))
+        epochs = run.plan.count("stage epochs", run.settings.stage_epochs, 1, lambda: count * probe()[0])
+        settings = StageSettings(run.schedule(epochs, average=False), Estimator(run.settings.estimator))
+        if settings.estimator is Estimator.PATH:
+            choices = [[len(p.operators) for p in space.positions if p.stage == stage] for stage in range(count)]
+            most = min(settings.most_paths, max(math.prod(own) for own in choices))
+            least = 2 * max(max(own) for own in choices)
+            settings = replace(
+                settings, most_paths=run.plan.count("paths to rate", most, least, lambda: count * probe()[1])
+            )
+        scores = []
+        for stage in range(count):
+            job = _stage_job(run, stage, settings, run.folder.stages)
+            told = run.told(epochs, f"epochs of stage {stage + 1} of {count}")
+            scores.append(train_stage(job, run.inputs.train, told))
+            (job.folder / f"{job.name}.checkpoint").unlink(missing_ok=True)
+    run.plan.save()
+    return task_significance(space, scores)
+
+
+def _stage_job(run: SearchRun, stage: int, settings: StageSettings, folder: Path) -> StageJob:
+    inputs = run.inputs
+    return StageJob(inputs.space, stage, settings, run.folder.teacher, inputs.noise, folder, machine=run.machine)
+
+
+def _teacher_epoch_s(run: SearchRun) -> float:
+    """Of all training images, from a few batches."""
+    batch, images = run.settings.batch, run.inputs.train
+    few = images.part(np.arange(min(PROBE * batch, len(images))))
+    start = time.monotonic()
+    train_teacher(run.inputs.space, few, few, run.schedule(1), classes=run.inputs.test.classes, machine=run.machine)
+    return (time.monotonic() - start) * len(images) / len(few)
+
+
+def _stage_s(run: SearchRun) -> tuple[float, float]:
+    """Of the first stage, whose maps are the largest, from a few batches: s an epoch, s a rated path."""
+    batch, images = run.settings.batch, run.inputs.train
+    few = images.part(np.arange(min(2 * PROBE * batch, len(images))))
+    paths = 2 * max(len(p.operators) for p in run.inputs.space.positions)
+    settings = StageSettings(
+        run.schedule(1, average=False), Estimator(run.settings.estimator), most_paths=paths, draws=1, rate_images=batch
+    )
+    whole = StageSettings(settings.schedule)
+    with tempfile.TemporaryDirectory() as place:
+        start = time.monotonic()
+        scores = train_stage(_stage_job(run, 0, settings, Path(place)), few)
+        rating = time.monotonic() - start - sum(scores.seconds)
+    epoch = scores.seconds[0] * len(images) / len(few)
+    held = max(min(whole.rate_images, whole.held_out * len(images)) // batch, 1)  # batches that rate a path
+    passes = (whole.statistics_batches + (1 + whole.draws) * held) / (whole.statistics_batches + 2)
+    return epoch, rating / max(scores.paths, 1) * passes

@@ -1,0 +1,191 @@
+"""What a search was asked for, and the folder that it fills: ``settings.json`` and the names of all other files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hil.atomic import write_bytes, write_text
+from hil.errors import FileError, OutputError, UsageError
+from search.files import read_json
+
+FORMAT = "hil.search"
+VERSION = "1.0"
+MODES = ("pareto", "paper")
+ESTIMATORS = ("path", "alpha")
+ENGINES = ("exact", "fast")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSettings:
+    """All that the answer depends on, besides the files of the folder.
+
+    ``chip``, ``data`` are names or absolute paths; ``calibration`` is a path or "" (the models of the chip file).
+    ``subset`` 0 takes all training images; ``budget_s`` 0 sets no limit. ``samples`` networks are trained
+    for ``sample_epochs`` to learn accuracies; ``networks`` of the front are trained for ``epochs`` and
+    evaluated on ``chips`` simulated chips with ``images`` test images.
+    """
+
+    data: str
+    chip: str
+    mode: str = "pareto"
+    estimator: str = "path"
+    macros: int = 0
+    calibration: str = ""
+    data_dir: str = ""
+    age_s: float = 3600.0
+    subset: int = 0
+    budget_s: float = 0.0
+    seed: int = 0
+    batch: int = 128
+    mirror: bool = True
+    teacher_epochs: int = 15
+    stage_epochs: int = 5
+    samples: int = 32
+    sample_epochs: int = 3
+    simulations: int = 1024
+    networks: int = 8
+    epochs: int = 20
+    chips: int = 20
+    images: int = 1000
+    engine: str = "exact"
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        for good, text in (
+            (self.mode in MODES, f"mode {self.mode!r}, one of {', '.join(MODES)}"),
+            (self.estimator in ESTIMATORS, f"estimator {self.estimator!r}, one of {', '.join(ESTIMATORS)}"),
+            (self.engine in ENGINES, f"engine {self.engine!r}, one of {', '.join(ENGINES)}"),
+            (self.samples >= 4, f"{self.samples} sample networks, at least 4 are needed to learn accuracies"),
+            (self.simulations >= 8, f"{self.simulations} simulations, at least 8 are needed"),
+            (self.batch >= 2 and self.batch % 2 == 0, f"a batch of {self.batch}, not an even number of images"),
+            (
+                min(self.teacher_epochs, self.stage_epochs, self.sample_epochs, self.epochs) >= 1,
+                "a phase of no epochs, at least 1 is needed",
+            ),
+            (self.networks >= 0, f"{self.networks} networks to train"),
+            (self.chips >= 2 and self.images >= 2, f"{self.chips} chips, {self.images} images: at least 2 of each"),
+            (0 <= self.seed < 1 << 31, f"seed {self.seed}, not from 0 to 2^31 - 1"),
+        ):
+            if not good:
+                raise UsageError(text)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFolder:
+    """Where the files of one search lie."""
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "settings.json"
+
+    @property
+    def space(self) -> Path:
+        return self.root / "space.toml"
+
+    @property
+    def origins(self) -> Path:
+        """Digests of chip, images and errors that the folder was begun with."""
+        return self.root / "origins.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def teacher(self) -> Path:
+        return self.root / "teacher.pt"
+
+    @property
+    def stages(self) -> Path:
+        return self.root / "stages"
+
+    @property
+    def samples(self) -> Path:
+        return self.root / "samples"
+
+    @property
+    def candidates(self) -> Path:
+        return self.root / "candidates.jsonl"
+
+    @property
+    def significance(self) -> Path:
+        return self.root / "significance.json"
+
+    @property
+    def front(self) -> Path:
+        return self.root / "front.json"
+
+    @property
+    def networks(self) -> Path:
+        return self.root / "networks"
+
+    @property
+    def table(self) -> Path:
+        return self.root / "table.json"
+
+
+def begin_folder(root: Path, settings: SearchSettings, space_text: str, teacher: Path | None = None) -> SearchFolder:
+    """Make the folder of a new search, with settings, space and teacher (None: the search trains one).
+
+    Raises:
+        OutputError: it exists and is not empty, or cannot be written.
+    """
+    folder = SearchFolder(root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        again = f"hil search resume {root}, or " if folder.settings.exists() else ""
+        raise OutputError(f"{root} exists and is not empty", hint=f"{again}name another folder: --out FOLDER")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {root}: {error.strerror}", hint="choose another place: --out FOLDER") from error
+    write_text(folder.space, space_text)
+    if teacher is not None:
+        write_bytes(folder.teacher, teacher.read_bytes())
+    write_text(folder.settings, json.dumps({"format": FORMAT, "version": VERSION, **asdict(settings)}, indent=1) + "\n")
+    return folder
+
+
+def discard_unbegun(folder: SearchFolder) -> None:
+    """Remove the folder of a search whose inputs were refused, so that the corrected command may use its name."""
+    if folder.origins.exists():
+        return
+    for path in (folder.settings, folder.space, folder.teacher):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # something else lies there
+        folder.root.rmdir()
+
+
+def open_folder(root: Path) -> tuple[SearchFolder, SearchSettings]:
+    """The folder of a search that was begun.
+
+    Raises:
+        FileError: it is none, or its settings are broken.
+    """
+    folder = SearchFolder(root)
+    if not folder.settings.is_file() or not folder.space.is_file():
+        raise FileError(
+            f"{root} is no folder of a search",
+            where=f"no {folder.settings.name} and {folder.space.name} in it" if root.is_dir() else "no such folder",
+            hint="hil search run --data NAME --out FOLDER begins one",
+        )
+    data = read_json(folder.settings, FORMAT, 1)
+    try:
+        return folder, SearchSettings(**{f.name: _typed(data[f.name], f.type) for f in fields(SearchSettings)})
+    except (KeyError, TypeError) as error:
+        raise FileError(f"settings of a search are broken: {error}", where=str(folder.settings)) from error
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """``value``, whose type must be that of the field (annotations are texts here)."""
+    wanted = {"str": str, "int": int, "float": float, "bool": bool}[str(kind)]
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise TypeError(f"{value!r:.60} is no {wanted.__name__}")
+    return value

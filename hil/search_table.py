@@ -1,0 +1,121 @@
+"""What a search found, for people and programs: the table of its front."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from hil.atomic import write_text
+from hil.errors import FileError
+from hil.search_budget import Plan
+from hil.search_front import modes_of, read_findings
+from hil.search_networks import network_name, read_evaluation
+from hil.search_settings import SearchFolder, SearchSettings
+from hil.watch import Watch
+from search.architecture import to_json
+from search.candidate import CandidateCost, workload
+from search.evaluator import Evaluation
+from search.front import Front, Member, read_front
+from search.spacefile import load_space
+from search.target import load_target
+
+FORMAT = "hil.search-table"
+
+
+def front_of_folder(folder: SearchFolder) -> Front:
+    """Raises ``FileError`` for a search that has none yet."""
+    if not folder.front.exists():
+        raise FileError(f"the search in {folder.root} has no front yet", hint=f"hil search resume {folder.root}")
+    return read_front(folder.front)
+
+
+def folder_notes(folder: SearchFolder) -> list[str]:
+    """What was cut short, and whether the search is finished."""
+    notes = Plan(folder.plan, 0.0, Watch()).words()
+    return notes if folder.table.exists() else [*notes, f"not finished: hil search resume {folder.root}"]
+
+
+def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | None = None) -> dict[str, Any]:
+    """The front by rising EDP: accuracy (predicted; on simulated chips where trained), costs, choices.
+
+    ``costs``: another chip, or a configuration of MNSIM 2.0, that prices the same networks.
+    """
+    front = front_of_folder(folder)
+    prices = [m.cost for m in front.members] if costs is None else other_costs(folder, front, costs)
+    rows = [_row(folder, front.method, member, cost) for member, cost in zip(front.members, prices, strict=True)]
+    return {
+        "format": FORMAT,
+        "version": "1.0",
+        "costs": costs or front.target,
+        "method": front.method,
+        "seed": front.seed,
+        "simulations": front.simulations,
+        "knee": network_name(front.knee.architecture),
+        "notes": list(notes),
+        "networks": rows,
+    }
+
+
+def other_costs(folder: SearchFolder, front: Front, name: str) -> list[CandidateCost]:
+    """What the networks of a front cost elsewhere; one that is too large counts with the macros it needs."""
+    space, target = load_space(folder.space), load_target(name)
+    return [target.cost(workload(space, a), target.adc_bits) for a in (m.architecture for m in front.members)]
+
+
+def write_table(folder: SearchFolder, notes: Sequence[str]) -> None:
+    """Leave ``table.json``."""
+    write_text(folder.table, json.dumps(table_json(folder, notes), indent=1) + "\n")
+
+
+def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
+    """For people."""
+    rows, trained = table["networks"], [r for r in table["networks"] if r["evaluated"]]
+    lines = [
+        f"search   {settings.data} on {settings.chip}, {table['method']}, seed {table['seed']}, "
+        f"{table['simulations']} networks simulated whole",
+        f"costs    {table['costs']}, one image",
+    ]
+    if trained:
+        some = trained[0]["evaluated"]
+        lines.append(f"chips    {some['chips']} simulated, {some['images']} test images; {some['source']}")
+    lines += [f"note     {text}" for text in table["notes"]]
+    lines += ["", f"{'network':<10}{'predicted %':>16}{'simulated %':>13}{'worst':>7}{'EDP mJ·ms':>12}"
+              f"{'latency µs':>12}{'energy µJ':>11}{'macros':>8}  choices"]  # fmt: skip
+    for row in rows:
+        found = row["evaluated"]
+        predicted = f"{row['predicted']:.1f} (≥ {row['predicted_low']:.1f})"
+        mean, worst = (f"{100 * found[k]:.1f}" if found else "–" for k in ("accuracy_mean", "accuracy_worst"))
+        macros = f"{row['macros']}" + ("" if row["macros"] <= row["macros_available"] else "!")
+        marks = row["modes"] if table["method"] == "paper" else ["knee"] * (row["name"] == table["knee"])
+        lines.append(
+            f"{row['name']:<10}{predicted:>16}{mean:>13}{worst:>7}{row['edp_mj_ms']:>12.3g}"
+            f"{row['latency_ns'] / 1e3:>12.4g}{row['energy_pj'] / 1e6:>11.3g}{macros:>8}  {row['choices']}"
+            + (f"  ({', '.join(marks)})" if marks else "")
+        )
+        if row["failed"]:
+            lines.append(f"{'':<10}{row['failed'].splitlines()[0]}")
+    if any(row["macros"] > row["macros_available"] for row in rows):
+        lines += ["", "!  more macros than there are"]
+    return lines
+
+
+def _row(folder: SearchFolder, method: str, member: Member, cost: CandidateCost) -> dict[str, Any]:
+    name = network_name(member.architecture)
+    found = read_evaluation(folder.networks / name)
+    evaluated = asdict(found) if isinstance(found, Evaluation) else None
+    file = folder.networks / name / "net.pt"
+    return {
+        "name": name,
+        "choices": str(member.architecture),
+        "architecture": to_json(member.architecture),
+        "predicted": member.accuracy,
+        "predicted_low": member.accuracy_low,
+        "modes": modes_of(read_findings(folder), member.architecture) if method == "paper" else [],
+        "evaluated": evaluated,
+        "failed": found if isinstance(found, str) else None,
+        "network": str(file.relative_to(folder.root)) if found is not None else None,
+        "edp_mj_ms": cost.edp_mj_ms,
+        **asdict(cost),
+    }

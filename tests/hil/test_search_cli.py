@@ -1,0 +1,354 @@
+"""A search by command, in a space of seconds: run, stop and go on, look at it, and what it refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hil.errors import Interrupted  # noqa: E402
+from hil.search_budget import Plan  # noqa: E402
+from hil.search_run import run_search  # noqa: E402
+from hil.search_settings import SearchSettings, begin_folder, open_folder  # noqa: E402
+from hil.watch import Watch  # noqa: E402
+from mapping.netfile import load_network  # noqa: E402
+from search.front import read_front  # noqa: E402
+
+from .search_files import CLASSES, SPACE, images  # noqa: E402
+from .test_cli import Cli  # noqa: E402
+from .test_cli import cli as cli  # noqa: E402
+
+QUICK = {
+    "macros": 64, "batch": 20, "teacher_epochs": 2, "stage_epochs": 2, "samples": 5, "sample_epochs": 1,
+    "simulations": 16, "networks": 1, "epochs": 2, "chips": 2, "images": 20, "engine": "fast", "seed": 1,
+}  # fmt: skip
+ANSWERS = ("front.json", "significance.json")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    data: Path
+    space: Path
+    run: Path
+
+    def arguments(self, out: Path, **changes: object) -> list[str]:
+        named = {"data": self.data, "space": self.space, "out": out, **QUICK, **changes}
+        return ["search", "run", "--no-mirror"] + [
+            str(part) for name, value in named.items() for part in (f"--{name.replace('_', '-')}", value)
+        ]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Images, space, and one finished search."""
+    folder = tmp_path_factory.mktemp("search")
+    pixels, labels = images(160)
+    np.savez(folder / "images.npz", images=pixels, labels=labels, classes=np.array(CLASSES))
+    (folder / "space.toml").write_text(SPACE, "utf-8")
+    settings = SearchSettings(str(folder / "images.npz"), "lab-128", mirror=False, **QUICK)  # type: ignore[arg-type]
+    run_search(begin_folder(folder / "run", settings, SPACE), settings, Watch())
+    return Files(folder / "images.npz", folder / "space.toml", folder / "run")
+
+
+# --- help -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "resume", "show", "explain", "compare"])
+def test_each_command_explains_itself(cli: Cli, command: str) -> None:
+    assert "Usage: hil search" in cli("search", command, "--help")
+
+
+def test_search_alone_prints_its_help(cli: Cli) -> None:
+    out = cli("search", code=2) + cli.err
+    for command in ("run", "resume", "show", "explain", "compare"):
+        assert command in out
+
+
+# --- run and show -----------------------------------------------------------------------------
+
+
+def test_a_search_leaves_a_front_and_trained_networks(files: Files) -> None:
+    front = read_front(files.run / "front.json")
+    assert front.simulations == 16
+    assert [m.cost.edp_mj_ms for m in front.members] == sorted(m.cost.edp_mj_ms for m in front.members)
+    (place,) = (files.run / "networks").iterdir()
+    assert load_network(place / "net.pt").graph.classes == CLASSES
+    found = json.loads((place / "evaluation.json").read_text("utf-8"))["evaluation"]
+    assert (found["chips"], found["images"]) == (2, 20)
+    assert not list(files.run.rglob("*.checkpoint"))
+
+
+def test_show_prints_the_front_with_predicted_and_simulated_accuracy(cli: Cli, files: Files) -> None:
+    out = cli("search", "show", files.run)
+    for word in ("predicted %", "simulated %", "EDP mJ·ms", "latency µs", "energy µJ", "macros", "(knee)"):
+        assert word in out
+    table = cli.json("search", "show", files.run)
+    trained = [row for row in table["networks"] if row["evaluated"]]
+    assert len(trained) == 1
+    assert (files.run / trained[0]["network"]).is_file()
+    assert table["notes"] == []
+
+
+def test_show_prices_the_same_networks_on_the_scale_of_mnsim(cli: Cli, files: Files) -> None:
+    own = cli.json("search", "show", files.run)
+    other = cli.json("search", "show", files.run, "--costs", "mnsim-default")
+    assert other["costs"] == "mnsim-default"
+    assert [r["name"] for r in own["networks"]] == [r["name"] for r in other["networks"]]
+    assert own["networks"][0]["edp_mj_ms"] != other["networks"][0]["edp_mj_ms"]
+
+
+def test_the_same_command_gives_the_same_front(cli: Cli, files: Files, tmp_path: Path) -> None:
+    assert "network" in cli(*files.arguments(tmp_path / "same"))
+    assert "one set of images" in " ".join(cli.err.split())
+    for name in ANSWERS:
+        assert (tmp_path / "same" / name).read_bytes() == (files.run / name).read_bytes()
+    nets = [next((run / "networks").iterdir()) for run in (files.run, tmp_path / "same")]
+    assert load_network(nets[0] / "net.pt").digest == load_network(nets[1] / "net.pt").digest
+
+
+def test_the_modes_of_the_paper_give_at_most_three_networks(cli: Cli, files: Files, tmp_path: Path) -> None:
+    shutil.copytree(files.run, tmp_path / "run")
+    again = tmp_path / "run"
+    for name in (*ANSWERS, "table.json", "candidates.jsonl"):
+        (again / name).unlink()
+    _change(again, mode="paper", networks=0)
+    out = cli("search", "resume", again)
+    assert any(mode in out for mode in ("accuracy)", "balanced)", "efficiency)"))
+    assert all(row["modes"] for row in cli.json("search", "show", again)["networks"])
+    front = read_front(again / "front.json")
+    assert front.method == "paper"
+    assert 1 <= len(front.members) <= 3
+    assert cli.json("search", "explain", again)["measure"] == "frequency"
+
+
+def test_mixtures_estimate_too(cli: Cli, files: Files, tmp_path: Path) -> None:
+    out = cli(*files.arguments(tmp_path / "run", estimator="alpha", networks=0, teacher=files.run / "teacher.pt"))
+    assert "(knee)" in out
+    stage = json.loads((tmp_path / "run" / "stages" / "stage-1.json").read_text("utf-8"))
+    assert stage["estimator"] == "alpha"
+
+
+# --- stop and go on ---------------------------------------------------------------------------
+
+
+class Stopped(Watch):
+    """Presses Ctrl-C in a phase: at a step of it, or at its end."""
+
+    def __init__(self, phase: str, *, at_end: bool) -> None:
+        super().__init__()
+        self.phase, self.at_end, self.now = phase, at_end, ""
+
+    def begin(self, name: str) -> None:
+        self.now = name
+
+    def step(self, done: int, total: int, what: str = "") -> None:
+        if self.now == self.phase and not self.at_end:
+            raise KeyboardInterrupt
+
+    def end(self, name: str) -> None:
+        if name == self.phase and self.at_end:
+            raise KeyboardInterrupt
+
+
+def test_a_search_that_is_stopped_in_every_phase_gives_the_same_front(files: Files, tmp_path: Path) -> None:
+    _, settings = open_folder(files.run)
+    folder = begin_folder(tmp_path / "run", settings, SPACE)
+    stops = [(phase, end) for phase in ("teacher", "stages", "sample networks", "front", "networks") for end in (0, 1)]
+    for phase, end in stops:
+        with pytest.raises(Interrupted, match="what is done is kept") as error:
+            run_search(folder, settings, Stopped(phase, at_end=bool(end)))
+        assert "hil search resume" in str(error.value)
+    run_search(folder, settings, Watch())
+    for name in ANSWERS:
+        assert (tmp_path / "run" / name).read_bytes() == (files.run / name).read_bytes()
+    assert (folder.table).read_bytes() == (files.run / "table.json").read_bytes()
+
+
+def test_ctrl_c_is_exit_10_and_show_says_what_to_do(
+    cli: Cli, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hil.search_run.train_teacher", stop)
+    cli(*files.arguments(tmp_path / "run"), code=10)
+    assert f"hil search resume {tmp_path / 'run'}" in cli.err
+    for command in ("show", "explain", "compare"):
+        cli("search", command, tmp_path / "run", code=7)
+        assert "has no front yet" in cli.err
+    cli(*files.arguments(tmp_path / "run"), code=11)
+    assert "hil search resume" in cli.err
+
+
+def test_a_finished_search_resumes_to_its_table_at_once(cli: Cli, files: Files) -> None:
+    before = {p: p.read_bytes() for p in files.run.rglob("*.json") if p.name != "plan.json"}
+    assert "(knee)" in cli("search", "resume", files.run)
+    assert before == {p: p.read_bytes() for p in files.run.rglob("*.json") if p.name != "plan.json"}
+
+
+# --- budget -----------------------------------------------------------------------------------
+
+
+def test_a_budget_cuts_phases_short_and_says_so(cli: Cli, files: Files, tmp_path: Path) -> None:
+    out = cli(*files.arguments(tmp_path / "run", budget="1s", teacher_epochs=40, stage_epochs=40, samples=6))
+    assert "cut short by --budget: 4 sample networks of 6" in out
+    counts = json.loads((tmp_path / "run" / "plan.json").read_text("utf-8"))["counts"]
+    assert counts["teacher epochs"]["made"] < 40
+    assert counts["stage epochs"]["made"] < 40
+    assert "cut short by --budget" in cli("search", "show", tmp_path / "run")
+
+
+def test_a_count_once_decided_stays(tmp_path: Path) -> None:
+    now = [0.0]
+    plan = Plan(tmp_path / "plan.json", 100.0, Watch(), clock=lambda: now[0])
+    assert plan.count("sample networks", 32, 4, lambda: 5.0) == 10
+    now[0] = 40.0
+    plan.save()
+    again = Plan(tmp_path / "plan.json", 100.0, Watch(), clock=lambda: now[0])
+    assert again.spent_s == 40.0
+    assert again.count("sample networks", 32, 4, lambda: 1e9) == 10
+    assert again.count("trained networks", 8, 1, lambda: 30.0) == 2
+    assert Plan(tmp_path / "none.json", 0.0, Watch()).count("trained networks", 8, 1, lambda: 1e9) == 8
+
+
+# --- explain and compare ----------------------------------------------------------------------
+
+
+def test_explain_ranks_every_choice_of_every_place(cli: Cli, files: Files) -> None:
+    found = cli.json("search", "explain", files.run)
+    for gene in found["genes"]:
+        for key in ("task_rank", "hardware_rank", "accuracy_rank"):
+            assert sorted(c[key] for c in gene["choices"]) == list(range(1, len(gene["choices"]) + 1))
+        assert sum(c["chosen"] for c in gene["choices"]) == 1
+    out = cli("search", "explain", files.run, found["network"][:6])
+    assert out.startswith(f"network  {found['network']}")
+    assert "operator 2.1" in out
+    cli("search", "explain", files.run, "nobody", code=2)
+    assert found["network"] in cli.err
+
+
+def test_compare_sets_the_front_beside_its_baselines(cli: Cli, files: Files) -> None:
+    found = cli.json("search", "compare", files.run)
+    names = [row["method"] for row in found["methods"]]
+    assert names == ["this search (pareto)", "random", "evolution", "top-k frequency"]
+    assert all(0 <= row["hypervolume"] <= 1 for row in found["methods"])
+    assert found["methods"][0]["hypervolume"] > 0
+    assert found["resnet20"] is None
+    out = cli("search", "compare", files.run)
+    assert "volume" in out
+    assert "ResNet-20" in out
+
+
+# --- refusals ---------------------------------------------------------------------------------
+
+
+def test_a_folder_that_is_no_search_is_refused(cli: Cli, tmp_path: Path) -> None:
+    for command in ("resume", "show", "explain", "compare"):
+        cli("search", command, tmp_path, code=7)
+        assert "is no folder of a search" in cli.err
+    (tmp_path / "space.toml").write_text(SPACE, "utf-8")
+    (tmp_path / "settings.json").write_text('{"format": "hil.search", "version": "1.0", "data": 3}', "utf-8")
+    cli("search", "show", tmp_path, code=7)
+    assert "settings of a search are broken" in cli.err
+
+
+def test_a_space_that_fits_no_macro_is_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
+    wide = (
+        SPACE.replace("channels = 8", "channels = 512")
+        .replace(', "skip"', "")
+        .replace('skip = { kind = "skip" }\n', "")
+    )
+    (tmp_path / "space.toml").write_text(wide, "utf-8")
+    cli(*files.arguments(tmp_path / "run", space=tmp_path / "space.toml", macros=1), code=6)
+    assert "no network of space tiny fits lab-128" in cli.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_and_classes_that_do_not_go_with_the_space_are_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
+    pixels, labels = images(60)
+    np.savez(tmp_path / "two.npz", images=pixels, labels=labels % 2, classes=np.array(["a", "b"]))
+    cli(*files.arguments(tmp_path / "a", data=tmp_path / "two.npz"), code=2)
+    assert "has 2 classes; space tiny has 3" in cli.err
+    np.savez(tmp_path / "wide.npz", images=np.repeat(pixels, 2, 2), labels=labels, classes=np.array(CLASSES))
+    cli(*files.arguments(tmp_path / "b", data=tmp_path / "wide.npz"), code=2)
+    assert "are 1 x 8 x 16; space tiny takes 1 x 8 x 8" in cli.err
+    cli(*files.arguments(tmp_path / "c", subset=20), code=2)
+    assert "too few for batches of 20" in cli.err
+
+
+def test_a_space_of_hardly_any_networks_is_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
+    few = SPACE.replace('operators = ["conv2", "conv3", "skip"]', 'operators = ["conv3"]')
+    few = few.replace("[0.5, 1.0]", "[1.0]").replace("weight = [2, 4]", "weight = [4]")
+    (tmp_path / "few.toml").write_text(few, "utf-8")
+    cli(*files.arguments(tmp_path / "run", space=tmp_path / "few.toml"), code=2)
+    assert "has 4 networks on lab-128; a search needs at least 8" in cli.err
+
+
+def test_a_broken_space_is_refused_by_the_line_of_its_own_file(cli: Cli, files: Files, tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(SPACE.replace("kernel = 2", "kernel = -2"), "utf-8")
+    cli(*files.arguments(tmp_path / "run", space=tmp_path / "own.toml"), code=7)
+    assert f"{tmp_path / 'own.toml'}:" in cli.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_teacher_that_does_not_fit_is_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
+    from mapping.netfile import save_network
+
+    from .small_net import small_network
+
+    save_network(small_network(), tmp_path / "teacher.pt")
+    cli(*files.arguments(tmp_path / "run", teacher=tmp_path / "teacher.pt"), code=8)
+    assert "4 classes" in cli.err
+    cli(*files.arguments(tmp_path / "other", teacher=tmp_path / "none.pt"), code=7)
+
+
+def test_other_images_than_those_of_the_beginning_are_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
+    shutil.copytree(files.run, tmp_path / "run")
+    pixels, labels = images(160, 9)
+    np.savez(tmp_path / "others.npz", images=pixels, labels=labels, classes=np.array(CLASSES))
+    _change(tmp_path / "run", data=str(tmp_path / "others.npz"))
+    cli("search", "resume", tmp_path / "run", code=8)
+    assert "the images of this search changed" in cli.err
+
+
+def test_words_that_are_no_choice_are_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
+    for change, words in (
+        ({"mode": "best"}, "mode 'best'"),
+        ({"estimator": "guess"}, "estimator 'guess'"),
+        ({"chip": "mnsim-default"}, "is a scale of costs"),
+        ({"device": "abacus"}, "cannot run on 'abacus'"),
+        ({"space": "nowhere"}, "no such space"),
+        ({"scheduler": "tcp://127.0.0.1:1"}, "no Dask scheduler answers"),
+    ):
+        code = {"space": 7, "scheduler": 4}.get(next(iter(change)), 2)
+        out = tmp_path / next(iter(change))
+        if "scheduler" in change:
+            shutil.copytree(files.run, out)
+            for name in ANSWERS:
+                (out / name).unlink()
+            cli("search", "resume", out, "--scheduler", change["scheduler"], code=code)
+        else:
+            cli(*files.arguments(out, **change), code=code)
+        assert words in cli.err
+    cli("search", "run", "--data", files.data, "--out", tmp_path / "x", code=2)
+    assert "--space" in cli.err
+
+
+def _change(run: Path, **changes: object) -> None:
+    data = json.loads((run / "settings.json").read_text("utf-8"))
+    (run / "settings.json").write_text(json.dumps(data | changes), "utf-8")
