@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
-from cim.programming_law import law_at
-from cim.published import nominal_record
 from cim.spec import ChipSpec
 
 Floats = NDArray[np.float64]
 
-SCORES = norm.ppf((np.arange(400) + 0.5) / 400)
+QUANTILES = (np.arange(400) + 0.5) / 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +27,15 @@ class CellErrors:
 
 def nominal_errors(spec: ChipSpec, age_s: float) -> CellErrors:
     """What the chip file's [models] say of cells at an age; no errors where it has none."""
+    from scipy.special import ndtri  # late: an estimate needs neither scipy nor device laws
+
+    from cim.programming_law import law_at
+    from cim.published import nominal_record
+
     levels = np.array(spec.macro.levels_us)
     if spec.models is None:
         return CellErrors(np.zeros(len(levels)), np.zeros(len(levels)), 0.0)
     record = nominal_record(spec, [])
     law = law_at(record.programming, levels, age_s)
-    errors = np.stack([law.quantile(np.full(len(levels), z)) for z in SCORES])
+    errors = np.stack([law.quantile(np.full(len(levels), z)) for z in ndtri(QUANTILES)])
     return CellErrors(errors.var(axis=0), record.read_noise.at(levels), spec.models.conversion_noise_codes)

@@ -190,7 +190,7 @@ def test_macros_are_written_so_that_cells_that_move_most_come_last(bench: Bench,
     with connect(InProcessTransport(chip, "here"), spec=chip.spec) as driver:
         backwards = tuple(reversed(program.macros))
         report = program_chip(driver, program, sample=1, watch=Watch(), order=backwards)
-        assert tuple(m.macro for m in report.macros) == backwards
+        assert tuple(m.slot for m in report.macros) == backwards
         assert report.macros[0].programmed_s < report.macros[1].programmed_s
         with pytest.raises(ValueError, match="an order of macros"):
             program_chip(driver, program, sample=1, watch=Watch(), order=(0,))
@@ -214,7 +214,7 @@ def test_wishes_that_make_no_sense_are_refused(small: Small, capsys: pytest.Capt
     assert hil_run(["compile", str(small.net), "--spare-reads", "20"]) == 2
     assert "needs the record of a chip" in capsys.readouterr().err
     assert hil_run(["compile", str(small.net), "--weight-form", "odd"]) == 2
-    assert "weight form 'odd'" in capsys.readouterr().err
+    assert "--weight-form 'odd' is no choice" in capsys.readouterr().err
     with pytest.raises(UsageError, match="spare reads need --adapt"):
         DeployOptions(spare_reads=0.1)
 

@@ -18,6 +18,7 @@ from mapping.execute import IdealMultiply, run
 from mapping.netfile import load_network
 from mapping.program import ConductanceProgram, MatrixStep
 from mapping.ranges import choose_range, converted_us
+from mapping.weight_scales import ScaleRule
 
 from .small_networks import every_node, network
 
@@ -27,12 +28,20 @@ WITHIN = 1.1  # of the least error
 def programs() -> Iterator[tuple[str, ConductanceProgram, np.ndarray]]:
     """Compiled networks with images that were not used for it."""
     file = load_network(BUNDLED_NETWORK)
-    yield "bundled", compile_network(file, load_chip("lab-128")), load_dataset(BUNDLED_DATA, "test", limit=24).images
+    yield (
+        "bundled",
+        compile_network(file, load_chip("lab-128"), scale_rule=ScaleRule.OUTPUT),
+        load_dataset(BUNDLED_DATA, "test", limit=24).images,
+    )
     rng = np.random.default_rng(11)
     graph = every_node(rng)
     file = network(graph, rng, weight_bits=4, images=96)
     half = dataclasses.replace(file, calibration_images=file.calibration_images[:48])
-    yield "every node", compile_network(half, load_chip("lab-128", macros=400)), file.calibration_images[48:]
+    yield (
+        "every node",
+        compile_network(half, load_chip("lab-128", macros=400), scale_rule=ScaleRule.OUTPUT),
+        file.calibration_images[48:],
+    )
 
 
 PROGRAMS = {name: (program, images) for name, program, images in programs()}

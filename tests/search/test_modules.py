@@ -48,16 +48,15 @@ def settled(net: LayerNet, shape: tuple[int, ...]) -> LayerNet:
     return net.eval()
 
 
-@pytest.mark.parametrize(
-    "operator", [Conv(2), Conv(3, groups=2), Residual(), Residual(2), Skip(project=True), MbConv(2)]
-)
-@pytest.mark.parametrize("slot", [Slot(4, 6, 2, 0), Slot(4, 6, 2, 1), Slot(4, 4, 1, 1)])
+OPERATORS = [Conv(2), Conv(3, groups=2), Residual(), Residual(2), Skip(project=True), MbConv(2)]
+SLOTS = [Slot(4, 6, 2, 0), Slot(4, 6, 2, 1), Slot(4, 4, 1, 1)]
+
+
+@pytest.mark.parametrize(("operator", "slot"), [(o, s) for o in OPERATORS for s in SLOTS if o.layers(s)])
 def test_every_operator_gives_the_shape_of_its_slot_with_errors_and_without(operator: Operator, slot: Slot) -> None:
     torch.manual_seed(0)
     x = torch.rand(4, 4, 8, 8)
     layers = operator.layers(slot)
-    if not layers:
-        pytest.skip("nothing to train")
     for given in (None, noise()):
         net = LayerNet(layers, 4, W4A8, given)
         y = net(x)
@@ -123,7 +122,7 @@ def test_wider_weights_take_several_cells_and_narrow_ones_are_stretched() -> Non
             exact = layer._conv_forward(codes, levels, None)
             relative[bits] = float((layer._noisy(codes, levels) - exact).std() / exact.std())
         assert layer.slices == {2: 1, 4: 1, 8: 3}[bits]
-        assert layer.factor == {2: 7, 4: 1, 8: 1}[bits]
+        assert layer.factor == {2: 7, 4: 1, 8: 4}[bits]
     assert relative[2] < relative[4]
     assert all(0.001 < r < 0.5 for r in relative.values())
 
