@@ -22,13 +22,13 @@ from hil.job import check_device
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
 from mapping.netfile import load_network
+from search.images import Images
+from search.modules import noise_digest
 from search.prune import fitted
 from search.space import Space
 from search.spacefile import load_space
-from search.stage import noise_digest
 from search.target import ChipTarget
 from search.teacher import split_graph
-from search.training import Images
 
 VALIDATION = 0.1  # share of training images that is kept out
 TEST = 0.2  # of a file that has no test images of its own

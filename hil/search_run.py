@@ -28,8 +28,9 @@ from hil.search_work import SearchRun
 from hil.watch import Watch
 from mapping.netfile import save_network
 from search.significance import Significance
-from search.stage import Estimator, StageJob, StageSettings, train_stage
+from search.stage import StageJob, train_stage
 from search.stage_scores import task_significance
+from search.stage_task import Estimator, StageSettings
 from search.teacher import train_teacher
 
 PROBE = 4  # batches that say how long an epoch takes

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cim.blocks import bands, blocks, grid
 from cim.chipfile import load_chip
+from cim.spec import ChipSpec
 from cim.windows import Window, unfold
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
 from mapping.copies import block_window, by_copy, copies_of
