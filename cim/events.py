@@ -104,7 +104,9 @@ def _on_cells(
     written = codes * layer.in_shape[1] * layer.in_shape[2] / layer.positions
     fresh = min(layer.stride[1], layer.kernel[1]) / layer.kernel[1]  # of a window that moves along its row
     read = layer.input_bits * (fresh + (1 - fresh) / layer.out_shape[2])
-    used = np.flatnonzero(np.bincount(tiles.macro))
+    on_macro = np.bincount(tiles.macro, answered)
+    converting_ns = np.bincount(tiles.macro, answered * adc_ns)
+    used = np.flatnonzero(on_macro)
     outputs = math.prod(layer.out_shape)
     return LayerEvents(
         reads=positions * len(planes),
@@ -117,13 +119,13 @@ def _on_cells(
         buffer_bits_written=by_row * written,
         buffer_bits_read=by_row * read,
         line_bits=int(tiles.rows.sum()) * codes * _line_rows(layer) * layer.in_shape[2],
-        array_ns=float(np.bincount(tiles.macro, answered).max()) * array_ns,
-        adc_ns=float(np.bincount(tiles.macro, answered * adc_ns).max()),
+        array_ns=float(on_macro.max()) * array_ns,
+        adc_ns=float(converting_ns.max()),
         buffer_ns=float(np.bincount(tiles.macro, row_positions).max()) * max(written, read) / buffer_bits_per_ns,
         digital_ns=int(tiles.outputs.max()) * int(band.max()) / ops_per_ns,
         most_positions=int(band.max()),
         macros=used,
-        macro_ns=np.bincount(tiles.macro, answered * (array_ns + adc_ns))[used].astype(np.float64),
+        macro_ns=(on_macro * array_ns + converting_ns)[used].astype(np.float64),
     )
 
 

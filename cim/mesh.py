@@ -59,7 +59,13 @@ class Traffic:
             return np.asarray(self.loads.max(1, initial=0.0) / bits_per_ns)
         room = bits_per_ns * interval_ns
         left = np.maximum(room - self.total, 1e-6)
-        return np.asarray((self.loads / (self.loads + left)).max(1, initial=0.0) * interval_ns)
+        slowest = np.zeros(len(self.loads))
+        for i, loads in enumerate(self.loads):
+            used = np.flatnonzero(loads)
+            if used.size:
+                own = loads[used]
+                slowest[i] = (own / (own + left[used])).max()
+        return np.asarray(slowest * interval_ns)
 
 
 def side_of(macros: int) -> int:

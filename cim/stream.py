@@ -47,10 +47,13 @@ def _latest(times_ns: Floats, axis: int, steps: int, kernel: int, stride: int, p
     size = times_ns.shape[axis]
     if kernel >= size and steps == 1:
         return np.asarray(times_ns.max(axis, keepdims=True))
-    first = np.arange(steps) * stride - padding
-    latest = np.take(times_ns, np.clip(first, 0, size - 1), axis)
-    for k in range(1, kernel):
-        latest = np.maximum(latest, np.take(times_ns, np.clip(first + k * dilation, 0, size - 1), axis))
+    if kernel == stride == 1 and padding == 0:
+        return times_ns
+    seen = np.arange(steps) * stride - padding + dilation * np.arange(kernel)[:, None]
+    seen = np.minimum(np.maximum(seen, 0), size - 1)
+    latest: Floats = times_ns.take(seen[0], axis)
+    for places in seen[1:]:
+        np.maximum(latest, times_ns.take(places, axis), out=latest)
     return latest
 
 
