@@ -17,7 +17,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cim.chipschema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS, Check, broken_rules
+from cim.chipschema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS, broken_rules
+from cim.filechecks import Check
 from cim.spec import (
     AdcSpec,
     CellIv,

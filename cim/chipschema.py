@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cim.filechecks import Check, ascending, count, list_of, number, one_of, text
 from cim.spec import (
     AdcTransfer,
     CellIv,
@@ -20,124 +20,64 @@ from cim.spec import (
     WordLine,
 )
 
-# What every section must hold: field -> check of one value. A check returns the value or raises ValueError.
-Check = Callable[[Any], Any]
-
-
-def _number(low: float, high: float) -> Check:
-    def check(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ValueError(f"{value!r} is not a number from {low:g} to {high:g}")
-        return float(value)
-
-    return check
-
-
-def _count(low: int, high: int) -> Check:
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{value!r} is not a whole number from {low} to {high}")
-        return value
-
-    return check
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= 64:
-        raise ValueError(f"{value!r} is not a text of 1 to 64 characters")
-    return value
-
-
-def _one_of(kind: type[Any]) -> Check:
-    def check(value: Any) -> Any:
-        try:
-            return kind(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is none of {', '.join(str(k) for k in kind)}") from None
-
-    return check
-
-
-def _ascending(low: float, high: float, shortest: int) -> Check:
-    number = _number(low, high)
-
-    def check(value: Any) -> tuple[float, ...]:
-        if not isinstance(value, list) or not shortest <= len(value) <= 4096:
-            raise ValueError(f"is not a list of at least {shortest} numbers")
-        numbers = tuple(number(v) for v in value)
-        if any(b <= a for a, b in itertools.pairwise(numbers)):
-            raise ValueError("does not rise from each number to the next")
-        return numbers
-
-    return check
-
-
-def _list_of(item: Check) -> Check:
-    def check(value: Any) -> tuple[Any, ...]:
-        if not isinstance(value, list) or len(value) > 4096:
-            raise ValueError("is not a list of at most 4096 values")
-        return tuple(item(v) for v in value)
-
-    return check
-
 
 def _order(value: Any) -> Any:
-    return value if value == "linear" else _list_of(_count(0, 4095))(value)
+    return value if value == "linear" else list_of(count(0, 4095))(value)
 
 
-VOLT = _number(0, 20)
-NS = _number(0, 1e9)
-SHARE = _number(0, 1)
-PJ = _number(0, 1e9)
-RATE = _number(1e-6, 1e9)
-UM2 = _number(0, 1e9)
+VOLT = number(0, 20)
+NS = number(0, 1e9)
+SHARE = number(0, 1)
+PJ = number(0, 1e9)
+RATE = number(1e-6, 1e9)
+UM2 = number(0, 1e9)
 SECTIONS: Mapping[str, Mapping[str, Check]] = {
-    "chip": {"name": _text, "revision": _text, "process": _text, "macros": _count(1, 65535)},
+    "chip": {"name": text, "revision": text, "process": text, "macros": count(1, 65535)},
     "macro": {
-        "rows": _count(1, 4096),
-        "columns": _count(1, 4096),
-        "encoding": _one_of(Encoding),
-        "pair_subtraction": _one_of(PairSubtraction),
-        "rows_per_read": _count(1, 4096),
+        "rows": count(1, 4096),
+        "columns": count(1, 4096),
+        "encoding": one_of(Encoding),
+        "pair_subtraction": one_of(PairSubtraction),
+        "rows_per_read": count(1, 4096),
         "column_order": _order,
-        "reserved_rows": _list_of(_count(0, 4095)),
-        "dead_rows": _list_of(_count(0, 4095)),
-        "read_path": _one_of(ReadPath),
-        "v_read_v": _number(0.001, 2),
-        "word_line": _one_of(WordLine),
+        "reserved_rows": list_of(count(0, 4095)),
+        "dead_rows": list_of(count(0, 4095)),
+        "read_path": one_of(ReadPath),
+        "v_read_v": number(0.001, 2),
+        "word_line": one_of(WordLine),
     },
     "cell": {
-        "levels_us": _ascending(0, 10_000, 2),
-        "tolerance_us": _number(0.001, 1000),
-        "iv": _one_of(CellIv),
-        "iv_k_per_v2": _list_of(_number(-10, 100)),
+        "levels_us": ascending(0, 10_000, 2),
+        "tolerance_us": number(0.001, 1000),
+        "iv": one_of(CellIv),
+        "iv_k_per_v2": list_of(number(-10, 100)),
     },
     "input": {
-        "coding": _one_of(InputCoding),
-        "bits": _count(2, 8),
-        "bits_per_cycle": _count(1, 8),
-        "signed": _one_of(SignedInput),
+        "coding": one_of(InputCoding),
+        "bits": count(2, 8),
+        "bits_per_cycle": count(1, 8),
+        "signed": one_of(SignedInput),
     },
     "adc": {
-        "bits": _count(2, 24),
-        "full_scales_us": _ascending(1e-3, 1e12, 1),
-        "shared_by": _count(1, 4096),
-        "transfer": _one_of(AdcTransfer),
-        "codes": _ascending(-(1 << 24), 1 << 24, 2),
+        "bits": count(2, 24),
+        "full_scales_us": ascending(1e-3, 1e12, 1),
+        "shared_by": count(1, 4096),
+        "transfer": one_of(AdcTransfer),
+        "codes": ascending(-(1 << 24), 1 << 24, 2),
     },
     "write": {
         **dict.fromkeys(("set_start_v", "set_step_v", "set_stop_v"), VOLT),
         **dict.fromkeys(("reset_start_v", "reset_step_v", "reset_stop_v"), VOLT),
         "pulse_width_ns": NS,
-        "max_pulses": _count(1, 65535),
-        "verify_reads": _count(1, 255),
+        "max_pulses": count(1, 65535),
+        "verify_reads": count(1, 255),
     },
     "limits": {
         "set_v": VOLT,
         "reset_v": VOLT,
         "read_v": VOLT,
         "pulse_width_ns": NS,
-        "pulses_per_cell": _count(1, 65535),
+        "pulses_per_cell": count(1, 65535),
     },
     "timing": dict.fromkeys(
         ("pulse_ns", "verify_ns", "cell_read_ns", "row_setup_ns", "input_cycle_ns", "conversion_ns"), NS
@@ -145,29 +85,29 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
     "sample": {
         **dict.fromkeys(("stuck_low_share", "stuck_high_share", "unreached_share"), SHARE),
         **dict.fromkeys(("column_gain_sigma", "sense_gain_sigma", "supply_droop", "column_crosstalk"), SHARE),
-        "adc_offset_codes": _number(0, 1000),
-        "inl_lsb": _number(0, 1000),
-        "read_variance_us2": _number(0, 1e6),
-        "relaxation": _number(0, 10),
-        "wire_ohm": _number(0, 1000),
-        "verify_noise_us": _number(0, 1e4),
-        "pulse_step_us": _number(0, 1e4),
-        "pulse_sigma": _number(0, 5),
-        "temperature_c": _number(-100, 300),
-        "dac_inl": _number(0, 100),
+        "adc_offset_codes": number(0, 1000),
+        "inl_lsb": number(0, 1000),
+        "read_variance_us2": number(0, 1e6),
+        "relaxation": number(0, 10),
+        "wire_ohm": number(0, 1000),
+        "verify_noise_us": number(0, 1e4),
+        "pulse_step_us": number(0, 1e4),
+        "pulse_sigma": number(0, 5),
+        "temperature_c": number(-100, 300),
+        "dac_inl": number(0, 100),
     },
     "models": {
-        "programming": _one_of(CellModel),
-        "programming_ages_s": _ascending(1e-9, 1e12, 1),
-        "programming_sigma_us": _list_of(_list_of(_number(-1e6, 1e6))),
-        "read_variance_us2": _number(0, 1e6),
-        "conversion_noise_codes": _number(0, 1000),
-        "wire_ohm": _number(0, 1000),
+        "programming": one_of(CellModel),
+        "programming_ages_s": ascending(1e-9, 1e12, 1),
+        "programming_sigma_us": list_of(list_of(number(-1e6, 1e6))),
+        "read_variance_us2": number(0, 1e6),
+        "conversion_noise_codes": number(0, 1000),
+        "wire_ohm": number(0, 1000),
         **dict.fromkeys(("stuck_low_share", "stuck_high_share", "unreached_share"), SHARE),
     },
     "cost": {
         "input_activity": SHARE,
-        "mean_cell_us": _number(0, 10_000),
+        "mean_cell_us": number(0, 10_000),
         **dict.fromkeys(
             (
                 "row_pj",
@@ -181,7 +121,7 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
             ),
             PJ,
         ),
-        "partial_sum_bits": _count(1, 64),
+        "partial_sum_bits": count(1, 64),
         "buffer_read_pj_per_bit": PJ,
         "buffer_write_pj_per_bit": PJ,
         "buffer_bits_per_ns": RATE,
@@ -195,8 +135,8 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "buffer_leakage_nw_per_bit": PJ,
         "pulse_pj": PJ,
         "verify_pj": PJ,
-        "mean_pulses": _number(0, 65535),
-        "endurance_cycles": _number(1, 1e15),
+        "mean_pulses": number(0, 65535),
+        "endurance_cycles": number(1, 1e15),
         **dict.fromkeys(
             ("cell_um2", "row_um2", "column_um2", "adc_um2_per_bit", "macro_digital_um2", "activation_um2"), UM2
         ),
@@ -204,9 +144,9 @@ SECTIONS: Mapping[str, Mapping[str, Check]] = {
         "buffer_um2_per_bit": UM2,
     },
     "groups": {
-        "size": _count(2, 4096),
-        "modes": _list_of(_list_of(_count(1, 4096))),
-        "joined": _count(1, 4096),
+        "size": count(2, 4096),
+        "modes": list_of(list_of(count(1, 4096))),
+        "joined": count(1, 4096),
     },
 }
 OPTIONAL: Mapping[str, Any] = {
@@ -225,9 +165,9 @@ Rule = tuple[bool, str, str]  # holds, field, text of the failure
 
 def broken_rules(spec: ChipSpec) -> Iterator[tuple[str, str]]:
     """Field and reason of every rule that the whole specification breaks."""
-    for holds, field, text in (*_macro_rules(spec), *_write_rules(spec), *_model_rules(spec), *_group_rules(spec)):
+    for holds, field, reason in (*_macro_rules(spec), *_write_rules(spec), *_model_rules(spec), *_group_rules(spec)):
         if not holds:
-            yield field, text
+            yield field, reason
 
 
 def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:

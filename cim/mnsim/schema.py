@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cim.filechecks import Check, count, number, one_of
 from cim.mnsim.config import (
     ArraySection,
     BufferSection,
@@ -27,42 +28,11 @@ from cim.mnsim.config import (
     TileSection,
 )
 
-# A check returns the value or raises ValueError.
-Check = Callable[[Any], Any]
-
-
-def _number(low: float, high: float) -> Check:
-    def check(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ValueError(f"{value!r} is not a number from {low:g} to {high:g}")
-        return float(value)
-
-    return check
-
-
-def _count(low: int, high: int) -> Check:
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{value!r} is not a whole number from {low} to {high}")
-        return value
-
-    return check
-
 
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{value!r} is neither true nor false")
     return value
-
-
-def _one_of(kind: type[Any]) -> Check:
-    def check(value: Any) -> Any:
-        try:
-            return kind(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is none of {', '.join(str(k) for k in kind)}") from None
-
-    return check
 
 
 def _list_of(item: Check, shortest: int = 1) -> Check:
@@ -79,30 +49,30 @@ def _sram_row(value: Any) -> SramRow:
         return value
     if not isinstance(value, list) or len(value) != 7:
         raise ValueError(f"{value!r} is not a row of seven numbers")
-    node, size, *rest = (_number(0, 1e9)(v) for v in value)
+    node, size, *rest = (number(0, 1e9)(v) for v in value)
     return SramRow(node, size or math.inf, int(rest[0]), *rest[1:])
 
 
-NM = _number(1, 10_000)
-FREE = _number(0, 1e9)
-ABOVE = _number(1e-12, 1e9)
+NM = number(1, 10_000)
+FREE = number(0, 1e9)
+ABOVE = number(1e-12, 1e9)
 _CONVERTER: Mapping[str, Check] = {
-    "choice": _count(-1, 4096),
-    "bits": _list_of(_count(1, 24)),
+    "choice": count(-1, 4096),
+    "bits": _list_of(count(1, 24)),
     "area_um2": _list_of(FREE),
     "power_w": _list_of(FREE),
     "rate_gs": _list_of(ABOVE),
-    "cycles": _list_of(_count(1, 1 << 24)),
-    "own_bits": _count(0, 24),
+    "cycles": _list_of(count(1, 1 << 24)),
+    "own_bits": count(0, 24),
     **dict.fromkeys(("own_area_um2", "own_power_w", "own_rate_gs"), FREE),
 }
 SECTIONS: Mapping[str, tuple[type[Any], Mapping[str, Check]]] = {
     "chip": (
         ChipSection,
         {
-            "tile_rows": _count(1, 4096),
-            "tile_columns": _count(1, 4096),
-            "tile_connection": _one_of(TileConnection),
+            "tile_rows": count(1, 4096),
+            "tile_columns": count(1, 4096),
+            "tile_connection": one_of(TileConnection),
             "inter_tile_gbit_s": ABOVE,
             "pipeline": _flag,
             "element_wise_ns": FREE,
@@ -111,8 +81,8 @@ SECTIONS: Mapping[str, tuple[type[Any], Mapping[str, Check]]] = {
     "tile": (
         TileSection,
         {
-            "pe_rows": _count(1, 256),
-            "pe_columns": _count(1, 256),
+            "pe_rows": count(1, 256),
+            "pe_columns": count(1, 256),
             "intra_tile_gbit_s": ABOVE,
             "output_buffer_kb": FREE,
         },
@@ -120,24 +90,24 @@ SECTIONS: Mapping[str, tuple[type[Any], Mapping[str, Check]]] = {
     "pe": (
         PeSection,
         {
-            "operation": _one_of(Operation),
-            "polarity": _count(1, 2),
-            "sub_position": _count(0, 1),
-            "groups": _count(1, 64),
-            "dacs": _count(1, 65536),
-            "adcs": _count(1, 65536),
+            "operation": one_of(Operation),
+            "polarity": count(1, 2),
+            "sub_position": count(0, 1),
+            "groups": count(1, 64),
+            "dacs": count(1, 65536),
+            "adcs": count(1, 65536),
             "input_buffer_kb": FREE,
         },
     ),
     "array": (
         ArraySection,
         {
-            "rows": _count(1, 65536),
-            "columns": _count(1, 65536),
-            "subarray_rows": _count(1, 65536),
-            "cell": _one_of(Cell),
+            "rows": count(1, 65536),
+            "columns": count(1, 65536),
+            "subarray_rows": count(1, 65536),
+            "cell": one_of(Cell),
             "transistor_nm": NM,
-            "area": _one_of(CellArea),
+            "area": one_of(CellArea),
             "driver_um2_per_row": FREE,
             "digital_driver_um2_per_row": FREE,
             "cell_f2_0t1r": ABOVE,
@@ -149,17 +119,17 @@ SECTIONS: Mapping[str, tuple[type[Any], Mapping[str, Check]]] = {
     "device": (
         DeviceSection,
         {
-            "kind": _one_of(DeviceKind),
+            "kind": one_of(DeviceKind),
             "technology_nm": NM,
             "area_um2": ABOVE,
-            "read_v": _list_of(_number(-20, 20), 2),
+            "read_v": _list_of(number(-20, 20), 2),
             "read_latency_ns": ABOVE,
-            "resistance_ohm": _list_of(_number(1, 1e15), 2),
-            **dict.fromkeys(("input_high_share", "low_resistance_share"), _number(0, 1)),
-            **dict.fromkeys(("unused_column_share", "full_array_low_share"), _number(0, 1)),
+            "resistance_ohm": _list_of(number(1, 1e15), 2),
+            **dict.fromkeys(("input_high_share", "low_resistance_share"), number(0, 1)),
+            **dict.fromkeys(("unused_column_share", "full_array_low_share"), number(0, 1)),
             "sram_area_um2": ABOVE,
             "sram_read_w": FREE,
-            "simulation_level": _count(0, 1),
+            "simulation_level": count(0, 1),
         },
     ),
     "dac": (ConverterSection, _CONVERTER),
@@ -167,7 +137,7 @@ SECTIONS: Mapping[str, tuple[type[Any], Mapping[str, Check]]] = {
     "mux": (
         MuxSection,
         {
-            "transistors": _list_of(_count(1, 1_000_000)),
+            "transistors": _list_of(count(1, 1_000_000)),
             **dict.fromkeys(("f2_per_transistor", "power_w_per_transistor", "demux_level_ns", "mux_level_ns"), FREE),
         },
     ),
@@ -176,7 +146,7 @@ SECTIONS: Mapping[str, tuple[type[Any], Mapping[str, Check]]] = {
         {
             "frequency_mhz": ABOVE,
             "adder_nm": NM,
-            "adder_bits": _count(1, 64),
+            "adder_bits": count(1, 64),
             "adder_f2_per_bit": FREE,
             "adder_w_per_bit": FREE,
             **{
@@ -189,15 +159,15 @@ SECTIONS: Mapping[str, tuple[type[Any], Mapping[str, Check]]] = {
     "pooling": (
         PoolingSection,
         {
-            **dict.fromkeys(("rows", "columns"), _count(1, 256)),
-            "units": _count(1, 65536),
+            **dict.fromkeys(("rows", "columns"), count(1, 256)),
+            "units": count(1, 65536),
             "technology_nm": NM,
             **dict.fromkeys(("area_um2", "power_w", "pass_ns"), FREE),
         },
     ),
     "buffer": (
         BufferSection,
-        {"choice": _count(1, 1), "technology_nm": NM, "bus_bits": _count(1, 512), "word_ns": ABOVE},
+        {"choice": count(1, 1), "technology_nm": NM, "bus_bits": count(1, 512), "word_ns": ABOVE},
     ),
     "sram": (SramSection, {"rows": _list_of(_sram_row)}),
 }
