@@ -16,7 +16,7 @@ from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.cutting import Cutting
 from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
 from mapping.layout import LayoutOptions, lay_out, needed_macros
-from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, PassOp, lower
+from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp, lower
 from mapping.place import Place
 from mapping.program import (
     AddStep,
@@ -97,7 +97,7 @@ def unplaced_workload(
     widths = code_widths(ops, bits)
     nodes = node_shapes(graph)
     shapes: dict[str, Shape] = {INPUT: graph.input_shape}
-    signed = {INPUT: True}
+    signed = {INPUT: any(mean > 0 for mean in graph.preprocess.mean)}
     layers = []
     for op in ops:
         before, after = shapes[op.inputs[0]], nodes[op.output_node]
@@ -122,8 +122,17 @@ def unplaced_workload(
             )
         )
         shapes[op.name] = after
-        signed[op.name] = op.low < 0 if not isinstance(op, PassOp) else signed[op.inputs[0]]
+        signed[op.name] = _may_be_negative(op, [signed[name] for name in op.inputs])
     return Workload(name, graph.input_shape, widths[INPUT], tuple(layers))
+
+
+def _may_be_negative(op: Op, inputs: Sequence[bool]) -> bool:
+    """Whether codes of an operation have a sign, as ``mapping.quantise`` decides it."""
+    if isinstance(op, PassOp):
+        return inputs[0]
+    if isinstance(op, AddOp | ConcatOp | AvgPoolOp) and not any(inputs):
+        return False
+    return op.low < 0
 
 
 def program_workload(program: ConductanceProgram, name: str = "network") -> Workload:

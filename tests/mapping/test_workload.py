@@ -42,9 +42,8 @@ def network_of(graph: NetworkGraph) -> NetworkFile:
 
 
 def plain(layer: LayerWork) -> dict[str, object]:
-    """Everything but the tiles and what only quantising tells."""
-    hidden = ("tiles", "input_signed")
-    return {name: getattr(layer, name) for name in LayerWork.__dataclass_fields__ if name not in hidden}
+    """Everything but the tiles."""
+    return {name: getattr(layer, name) for name in LayerWork.__dataclass_fields__ if name != "tiles"}
 
 
 def placed(work: Workload) -> list[list[int]]:
