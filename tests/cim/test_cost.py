@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cim.blocks import blocks
@@ -144,12 +144,13 @@ def test_a_queue_serves_as_a_loop_would(ready: list[float], service: float, free
     np.testing.assert_allclose(serve(np.array(ready), service, free), expected, rtol=1e-12, atol=1e-9)
 
 
-@settings(max_examples=60)
+@settings(max_examples=200)
+@example(3, 2, 2, 3, 1, 1)  # the only window along a row sees one pixel of two
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2))
 def test_a_window_is_ready_with_its_last_pixel(h: int, w: int, kernel: int, stride: int, pad: int, gap: int) -> None:
     reach = gap * (kernel - 1) + 1
     out = ((h + 2 * pad - reach) // stride + 1, (w + 2 * pad - reach) // stride + 1)
-    if min(out) < 1 or kernel >= h:
+    if min(out) < 1:
         return
     times = np.sort(np.random.default_rng(h * 100 + w).random((h, w)), axis=1)
     got = window_ready(times, out, (kernel, kernel), (stride, stride), (pad, pad), (gap, gap))
