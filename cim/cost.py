@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.converters import conversions
 from cim.events import LayerEvents, count_events
 from cim.mesh import traffic
 from cim.schedule import RESOURCES, busy_times, peak_power, schedule, shortest_interval
@@ -197,17 +198,17 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
     energy = [_energy(event, moved.bit_hops[i], chip, price) for i, event in enumerate(events)]
     macros = np.unique(np.concatenate([e.macros for e in events if e.macros is not None] or [np.zeros(0, np.int64)]))
     cells_in_macro = _cells_of_a_macro(chip)
-    waiting = times.waiting_bits
-    buffer_bits = math.fsum([*(e.line_bits for e in events), waiting])
+    buffer_bits = math.fsum([*(e.line_bits for e in events), times.waiting_bits])
     leakage_pj = (len(macros) * price.macro_leakage_uw + buffer_bits * price.buffer_leakage_nw_per_bit * 1e-3) * 1e-3
     cells = sum(e.cells for e in events)
     pulse_ns = price.mean_pulses * (chip.timing.pulse_ns + chip.write.verify_reads * chip.timing.verify_ns)
     pulse_pj = price.mean_pulses * (price.pulse_pj + chip.write.verify_reads * price.verify_pj)
-    rounds = 1 + max((int(t.round.max()) for t in workload.tiles), default=0)
+    rewritten = any(t.round.any() for t in workload.tiles)
+    rewrite_ns, rewrite_pj = (cells * pulse_ns / batch, cells * pulse_pj / batch) if rewritten else (0.0, 0.0)
     shared = {
         "host_link": (workload.input_data_bits + workload.output_data_bits) * price.host_pj_per_bit,
         "leakage": leakage_pj * (interval_ns if pipelined else times.latency_ns),
-        "programming": cells * pulse_pj / batch if rounds > 1 else 0.0,
+        "programming": rewrite_pj,
     }
     details = tuple(
         LayerCost(
@@ -240,9 +241,9 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
         layers=details,
         shared_pj=shared,
         host_ns=times.host_ns,
-        rewrite_ns=cells * pulse_ns / batch if rounds > 1 else 0.0,
-        interval_ns=interval_ns + (cells * pulse_ns / batch if rounds > 1 else 0.0),
-        limit="programming" if rounds > 1 and cells * pulse_ns / batch > interval_ns else limit,
+        rewrite_ns=rewrite_ns,
+        interval_ns=interval_ns + rewrite_ns,
+        limit="programming" if rewrite_ns > interval_ns else limit,
         peak_power_w=(peak_power(times.start, times.finish, powers) + leakage_pj) * 1e-3,
         area_um2=_areas(len(macros), buffer_bits, chip, price),
         macros=len(macros),
@@ -252,7 +253,7 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
         buffer_bits=buffer_bits,
         programming_ns=cells * pulse_ns,
         programming_pj=cells * pulse_pj,
-        endurance_images=price.endurance_cycles * batch if rounds > 1 else math.inf,
+        endurance_images=price.endurance_cycles * batch if rewritten else math.inf,
     )
 
 
@@ -289,9 +290,7 @@ def _energy(event: LayerEvents, bit_hops: float, chip: ChipSpec, price: CostSpec
 def _areas(macros: int, buffer_bits: float, chip: ChipSpec, price: CostSpec) -> dict[str, float]:
     """Area of the macros in use, µm²: macros · (cells + drivers + columns + converters + digital) + buffers."""
     macro = chip.macro
-    converted = macro.outputs * (2 if macro.paired and macro.pair_subtraction.value == "digital" else 1)
-    converted += macro.encoding is Encoding.OFFSET_COLUMN
-    converters = -(-converted // macro.adc.shared_by)
+    converters = -(-conversions(macro, macro.outputs) // macro.adc.shared_by)
     return {
         "array": macros * macro.rows * macro.columns * price.cell_um2,
         "driver": macros * macro.rows * price.row_um2,

@@ -54,7 +54,7 @@ class LayerEvents:
 
 
 def count_events(layer: LayerWork, chip: ChipSpec, buffer_bits_per_ns: float, ops_per_ns: float) -> LayerEvents:
-    """Count one layer. Layers off the cells work at the macros that hold their inputs (``units`` of them: one)."""
+    """Count one layer. Layers off the cells work in the digital unit of one macro."""
     if layer.kind.on_cells:
         if layer.tiles is None:
             raise ValueError(f"{layer.name}: no tiles; mapping.workload places them")

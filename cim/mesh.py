@@ -36,11 +36,10 @@ class Transfers:
 class Traffic:
     """What the transfers of each layer ask of the mesh, arrays (layers,).
 
-    ``bits``: moved between macros; ``bit_hops``: Σ bits · hops; ``farthest``: hops of the longest
-    way. ``loads``: bits over each link, (layers, links); ``total``: over all layers, (links,).
+    ``bit_hops``: Σ bits · hops; ``farthest``: hops of the longest way. ``loads``: bits over each
+    link, (layers, links); ``total``: over all layers, (links,).
     """
 
-    bits: Floats
     bit_hops: Floats
     farthest: Ints
     loads: Floats
@@ -89,7 +88,6 @@ def traffic(transfers: Transfers, layers: int, macros: int) -> Traffic:
     np.maximum.at(farthest, layer, hops)
     loads = _loads(layer, (y0, x0), (y1, x1), bits, layers, side)
     return Traffic(
-        bits=np.bincount(layer, bits, layers).astype(np.float64),
         bit_hops=np.bincount(layer, bits * hops, layers).astype(np.float64),
         farthest=farthest,
         loads=loads,
