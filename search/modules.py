@@ -29,17 +29,9 @@ from mapping.tile import slices_needed, stretch
 from search.architecture import Architecture
 from search.lsq import LearnedStep, activation_step, row_steps
 from search.operators import Layer
-from search.space import Space
+from search.space import Bits, Space
 
 READS = 512  # vectors that choose a converter range
-
-
-@dataclass(frozen=True, slots=True)
-class Bits:
-    """Bits of the weights of a layer, and of the codes that it takes."""
-
-    weight: int
-    activation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +59,7 @@ class Precision:
 
 def precision(space: Space, architecture: Architecture) -> Precision:
     common = Bits(architecture.weight_bits, architecture.activation_bits)
-    return Precision(common, Bits(space.edges.weight, space.edges.activation) if space.edges else None)
+    return Precision(common, space.edges)
 
 
 def with_adc_bits(noise: ArrayNoise, bits: int) -> ArrayNoise:

@@ -61,8 +61,8 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeBits:
-    """Bits of the stem and the classifier where they differ from the network's."""
+class Bits:
+    """Bits of the weights of a layer, and of the codes that it takes."""
 
     weight: int
     activation: int
@@ -96,7 +96,7 @@ class Space:
     weight_bits: tuple[int, ...]
     activation_bits: tuple[int, ...]
     adc_bits: tuple[int, ...]
-    edges: EdgeBits | None
+    edges: Bits | None
     skeleton: str
 
     @property

@@ -20,7 +20,7 @@ from typing import Any
 
 from search.errors import CodeRefused, FileError, NewerFile
 from search.operators import OPERATORS, Operator
-from search.space import EdgeBits, Head, Position, Space, Stage, Stem
+from search.space import Bits, Head, Position, Space, Stage, Stem
 
 FORMAT = "hil.space"
 VERSION = (1, 0)
@@ -176,13 +176,13 @@ class _Reader:
             raise self.fail(field, "must rise, each value once")
         return found
 
-    def _edges(self, bits: Mapping[str, Any]) -> EdgeBits | None:
+    def _edges(self, bits: Mapping[str, Any]) -> Bits | None:
         given = [key for key in ("edge_weight", "edge_activation") if key in bits]
         if not given:
             return None
         if len(given) == 1:
             raise self.fail(f"bits.{given[0]}", "edge_weight and edge_activation come together")
-        return EdgeBits(*(self.whole(f"bits.{key}", bits[key], 2, 16) for key in given))
+        return Bits(*(self.whole(f"bits.{key}", bits[key], 2, 16) for key in given))
 
     def _operators(self, tables: Mapping[str, Any]) -> dict[str, Operator]:
         if not tables:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cim.fast_module import ArrayNoise
-from search.modules import Bits, LayerNet, Precision
-from search.space import Space
+from search.modules import LayerNet, Precision
+from search.space import Bits, Space
 
 Path = Sequence[int]
 """The operator of each position of a stage, as indices."""

@@ -21,7 +21,6 @@ from search.candidate import workload  # noqa: E402
 from search.export import PlainNet, network_file  # noqa: E402
 from search.modules import (  # noqa: E402
     ArrayConv2d,
-    Bits,
     LayerNet,
     Precision,
     array_layers,
@@ -30,6 +29,7 @@ from search.modules import (  # noqa: E402
     with_adc_bits,
 )
 from search.operators import SLOT, Conv, MbConv, Operator, Residual, Skip, Slot, convolution  # noqa: E402
+from search.space import Bits  # noqa: E402
 
 from .tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
 
