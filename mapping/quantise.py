@@ -179,35 +179,13 @@ class Quantiser:
 
         Outputs whose weights lie on a grid, of trained steps, keep it; the others go by the rule.
         """
-        grid = grid_scale(op.weight, weight_max) if self.spec.macro.even_levels else np.zeros(op.weight.shape[:2])
+        macro, integers = self.spec.macro, weight_integers(weight_max, self.spec.macro)
+        grid = grid_scale(op.weight, weight_max) if macro.even_levels else np.zeros(op.weight.shape[:2])
         trained = grid > 0
         on_grid = np.rint(op.weight / np.where(trained, grid, np.inf)[:, :, None]).astype(np.int16)
         if trained.all():
             return on_grid, grid
-        levels, scale = self._ruled_weights(op, pieces, places, codes, sample, weight_max, factor)
-        return np.where(trained[:, :, None], on_grid, levels), np.where(trained, grid, scale)
-
-    def _ruled_weights(
-        self,
-        op: MatrixOp,
-        pieces: tuple[Piece, ...],
-        places: tuple[Place, ...],
-        codes: NDArray[np.int16],
-        sample: NDArray[np.float32],
-        weight_max: int,
-        factor: int,
-    ) -> tuple[NDArray[np.int16], Floats]:
-        macro, inputs = self.spec.macro, input_statistics(sample)
-        integers = weight_integers(weight_max, macro)
-        if self.rule is not ScaleRule.OUTPUT:
-            widest = self.rule is ScaleRule.LARGEST
-            scale = (
-                largest_scale(op.weight, integers) if widest else weighted_scale(op.weight, inputs.variance, integers)
-            )
-            return round_weights(op.weight, inputs, scale, integers), scale
-        bits, signed = self.bits.inputs_of(op.name), self.scales[op.inputs[0]].signed
-        slices = 1 + max(piece.slice for piece in pieces)
-        errors = weight_errors(macro, self.errors, integers, factor, slices)
+        inputs = input_statistics(sample)
 
         def converter(levels: NDArray[np.int16], scale: Floats) -> Floats:
             group = self._group(op, (levels * factor).astype(np.int16), pieces, places)
@@ -216,8 +194,17 @@ class Quantiser:
             squared: Floats = found.squared_us2[code].reshape(scale.shape)
             return squared / (macro.level_step_us * factor) ** 2
 
-        squares = plane_squares(sample, macro, bits, signed)
-        return output_weights(op.weight, inputs, integers, errors, squares, converter)
+        if self.rule is ScaleRule.OUTPUT:
+            errors = weight_errors(macro, self.errors, integers, factor, 1 + max(piece.slice for piece in pieces))
+            squares = plane_squares(sample, macro, self.bits.inputs_of(op.name), self.scales[op.inputs[0]].signed)
+            levels, scale = output_weights(op.weight, inputs, integers, errors, squares, converter)
+        else:
+            widest = self.rule is ScaleRule.LARGEST
+            scale = (
+                largest_scale(op.weight, integers) if widest else weighted_scale(op.weight, inputs.variance, integers)
+            )
+            levels = round_weights(op.weight, inputs, scale, integers)
+        return np.where(trained[:, :, None], on_grid, levels), np.where(trained, grid, scale)
 
     def _group(
         self, op: MatrixOp, weights: NDArray[np.int16], pieces: tuple[Piece, ...], places: tuple[Place, ...]
