@@ -11,7 +11,7 @@ from typing import Any
 
 from cim.chipfile import load_chip
 from hil.errors import FileError
-from hil.search_front import simulations
+from hil.search_front import caps_of, simulations
 from hil.search_networks import sampled_accuracy
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_table import front_of_folder
@@ -64,17 +64,17 @@ def compare_search(folder: SearchFolder, settings: SearchSettings, watch: Watch)
     """
     own = front_of_folder(folder)
     target = ChipTarget(load_chip(settings.chip, macros=settings.macros or None))
-    space, _ = fitted(load_space(folder.space), target)
+    space, _ = fitted(folder.load_space(), target)
     scores = [read_scores(folder.stages / f"stage-{i + 1}.json") for i in range(len(space.stages))]
     accuracy = sampled_accuracy(space, folder.samples, task_significance(space, scores))
     simulate = Simulator(space, target, store=folder.candidates)
-    budget = simulations(space, settings)
+    budget, caps = simulations(space, settings), caps_of(settings, accuracy)
     methods = [Compared(f"this search ({own.method})", own)]
     with watch.stage("baselines"):
         for name, method in BASELINES.items():
             try:
                 found = method(
-                    space, accuracy, simulate, budget=budget, seed=settings.seed, target=target.name,
+                    space, accuracy, simulate, budget=budget, seed=settings.seed, target=target.name, caps=caps,
                     progress=lambda done, total, _, name=name: watch.step(done, total, name),  # type: ignore[misc]
                 )  # fmt: skip
                 methods.append(Compared(name, found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from search.errors import SearchError
 from search.files import read_json
 from search.front import Front, write_front
 from search.hardware import MODES, Measure, combinations, draw_candidates, hardware_significance
-from search.pareto import NO_CAPS, Search, pareto_search
+from search.pareto import NO_CAPS, Caps, Search, pareto_search
 from search.significance import Floats, Significance, combined
 from search.simulate import Progress, Simulate, Simulator, workers
 from search.space import Gene, Space
@@ -59,7 +60,7 @@ def find_front(run: SearchRun, task: Significance, accuracy: Accuracy, scheduler
         else:
             front = pareto_search(
                 space, accuracy, simulate, budget=budget, seed=settings.seed,
-                target=inputs.target.name, progress=run.watch.step,
+                target=inputs.target.name, caps=caps_of(settings, accuracy), progress=run.watch.step,
             )  # fmt: skip
             measure = Measure.RIDGE
             rng = np.random.default_rng(settings.seed)  # the first candidates of the search: simulated already
@@ -74,6 +75,15 @@ def find_front(run: SearchRun, task: Significance, accuracy: Accuracy, scheduler
 def simulations(space: Space, settings: SearchSettings) -> int:
     """Whole networks to simulate, at most all of the space."""
     return min(settings.simulations, space.size())
+
+
+def caps_of(settings: SearchSettings, accuracy: Accuracy) -> Caps:
+    """What a network of the front must keep besides the chip's macros."""
+    least = 0.0
+    if settings.within:
+        best = np.array([accuracy.significance.best()])
+        least = max(float(accuracy.lower(best)[0]) - settings.within, 0.0)
+    return Caps(1e3 * settings.max_latency_us or math.inf, 1e6 * settings.max_energy_uj or math.inf, least)
 
 
 def paper_search(

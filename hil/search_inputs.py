@@ -26,7 +26,6 @@ from search.images import Images
 from search.modules import noise_digest
 from search.prune import fitted
 from search.space import Space
-from search.spacefile import load_space
 from search.target import ChipTarget
 from search.teacher import split_graph
 
@@ -70,7 +69,7 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     check_device(settings.device)
     chip = load_chip(settings.chip, macros=settings.macros or None)
     target = ChipTarget(chip)
-    whole = load_space(folder.space)
+    whole = folder.load_space()
     space, dropped = fitted(whole, target)
     if space.size() < LEAST_NETWORKS:
         raise UsageError(

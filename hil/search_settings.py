@@ -11,11 +11,14 @@ from typing import Any
 from hil.atomic import write_bytes, write_text
 from hil.errors import FileError, OutputError, UsageError
 from search.files import read_json
+from search.space import Space
+from search.spacefile import load_space
 
 FORMAT = "hil.search"
 VERSION = "1.0"
 MODES = ("pareto", "paper")
 ESTIMATORS = ("path", "alpha")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 ENGINES = ("exact", "fast")
 
 
@@ -24,6 +27,7 @@ class SearchSettings:
     """All that the answer depends on, besides the files of the folder.
 
     ``chip``, ``data`` are names or absolute paths; ``calibration`` is a path or "" (the models of the chip file).
+    Caps of 0 are none; ``within`` are points of predicted accuracy that a network may lie below the best.
     ``subset`` 0 takes all training images; ``budget_s`` 0 sets no limit. ``samples`` networks are trained
     for ``sample_epochs`` to learn accuracies; ``networks`` of the front are trained for ``epochs`` and
     evaluated on ``chips`` simulated chips with ``images`` test images.
@@ -47,24 +51,38 @@ class SearchSettings:
     samples: int = 32
     sample_epochs: int = 3
     simulations: int = 1024
+    max_latency_us: float = 0.0
+    max_energy_uj: float = 0.0
+    within: float = 0.0
     networks: int = 8
     epochs: int = 20
     chips: int = 20
     images: int = 1000
     engine: str = "exact"
     device: str = "cpu"
+    devices: int = 1
+    precision: str = "32-true"
 
     def __post_init__(self) -> None:
         for good, text in (
             (self.mode in MODES, f"mode {self.mode!r}, one of {', '.join(MODES)}"),
             (self.estimator in ESTIMATORS, f"estimator {self.estimator!r}, one of {', '.join(ESTIMATORS)}"),
             (self.engine in ENGINES, f"engine {self.engine!r}, one of {', '.join(ENGINES)}"),
+            (self.precision in PRECISIONS, f"precision {self.precision!r}, one of {', '.join(PRECISIONS)}"),
+            (
+                self.devices >= 1 and self.batch % max(self.devices, 1) == 0,
+                f"a batch of {self.batch} on {self.devices} devices",
+            ),
             (self.samples >= 4, f"{self.samples} sample networks, at least 4 are needed to learn accuracies"),
             (self.simulations >= 8, f"{self.simulations} simulations, at least 8 are needed"),
             (self.batch >= 2 and self.batch % 2 == 0, f"a batch of {self.batch}, not an even number of images"),
             (
                 min(self.teacher_epochs, self.stage_epochs, self.sample_epochs, self.epochs) >= 1,
                 "a phase of no epochs, at least 1 is needed",
+            ),
+            (
+                min(self.max_latency_us, self.max_energy_uj, self.within) >= 0,
+                f"caps of {self.max_latency_us} us, {self.max_energy_uj} uJ, {self.within} points",
             ),
             (self.networks >= 0, f"{self.networks} networks to train"),
             (self.chips >= 2 and self.images >= 2, f"{self.chips} chips, {self.images} images: at least 2 of each"),
@@ -76,9 +94,14 @@ class SearchSettings:
 
 @dataclass(frozen=True, slots=True)
 class SearchFolder:
-    """Where the files of one search lie."""
+    """Where the files of one search lie. ``allow_code``: operators that its space names as Python may run here."""
 
     root: Path
+    allow_code: bool = False
+
+    def load_space(self) -> Space:
+        """The space as it was given, before the chip took from it."""
+        return load_space(self.space, allow_code=self.allow_code)
 
     @property
     def settings(self) -> Path:
@@ -130,13 +153,15 @@ class SearchFolder:
         return self.root / "table.json"
 
 
-def begin_folder(root: Path, settings: SearchSettings, space_text: str, teacher: Path | None = None) -> SearchFolder:
+def begin_folder(
+    root: Path, settings: SearchSettings, space_text: str, teacher: Path | None = None, *, allow_code: bool = False
+) -> SearchFolder:
     """Make the folder of a new search, with settings, space and teacher (None: the search trains one).
 
     Raises:
         OutputError: it exists and is not empty, or cannot be written.
     """
-    folder = SearchFolder(root)
+    folder = SearchFolder(root, allow_code)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         again = f"hil search resume {root}, or " if folder.settings.exists() else ""
         raise OutputError(f"{root} exists and is not empty", hint=f"{again}name another folder: --out FOLDER")
@@ -161,13 +186,13 @@ def discard_unbegun(folder: SearchFolder) -> None:
         folder.root.rmdir()
 
 
-def open_folder(root: Path) -> tuple[SearchFolder, SearchSettings]:
+def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, SearchSettings]:
     """The folder of a search that was begun.
 
     Raises:
         FileError: it is none, or its settings are broken.
     """
-    folder = SearchFolder(root)
+    folder = SearchFolder(root, allow_code)
     if not folder.settings.is_file() or not folder.space.is_file():
         raise FileError(
             f"{root} is no folder of a search",

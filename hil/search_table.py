@@ -18,7 +18,6 @@ from search.architecture import to_json
 from search.candidate import CandidateCost, workload
 from search.evaluator import Evaluation
 from search.front import Front, Member, read_front
-from search.spacefile import load_space
 from search.target import load_target
 
 FORMAT = "hil.search-table"
@@ -60,7 +59,7 @@ def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | Non
 
 def other_costs(folder: SearchFolder, front: Front, name: str) -> list[CandidateCost]:
     """What the networks of a front cost elsewhere; one that is too large counts with the macros it needs."""
-    space, target = load_space(folder.space), load_target(name)
+    space, target = folder.load_space(), load_target(name)
     return [target.cost(workload(space, a), target.adc_bits) for a in (m.architecture for m in front.members)]
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from hil.search_budget import Plan
 from hil.search_inputs import SearchInputs
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
-from search.training import EpochRecord, Machine, Schedule, Told
+from search.training import EpochRecord, Machine, Precision, Schedule, Told
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,7 +24,8 @@ class SearchRun:
 
     @property
     def machine(self) -> Machine:
-        return Machine(self.settings.device)
+        settings = self.settings
+        return Machine(settings.device, settings.devices, cast(Precision, settings.precision))
 
     def schedule(self, epochs: int, **more: Any) -> Schedule:
         settings = self.settings

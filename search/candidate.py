@@ -40,14 +40,15 @@ class CandidateCost:
         return max(self.macros - self.macros_available, 0)
 
 
-def workload(space: Space, architecture: Architecture) -> Workload:
+def workload(space: Space, architecture: Architecture, *, signed_image: bool = False) -> Workload:
     """The network as layers, shapes and bits; not placed.
 
+    Pixels are 0..1, as ``search.export`` writes them; networks of others may take ``signed_image`` codes.
     Padding of an even kernel is what stands before (top, left); shapes say the rest.
     """
     layers = space.layers(architecture)
     shapes: dict[str, Shape3] = {INPUT: space.input_shape}
-    signed = {INPUT: True}
+    signed = {INPUT: signed_image}
     taken = _input_bits(space, architecture, layers)
     made = []
     for layer in layers:

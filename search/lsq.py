@@ -11,6 +11,7 @@ Weights use ±(2^(bits − 1) − 1), the integers that a chip can hold. Imports
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +22,22 @@ def scaled_gradient(x: Tensor, factor: float) -> Tensor:
     return x * factor + (x * (1.0 - factor)).detach()
 
 
-def rounded(x: Tensor) -> Tensor:
-    """``x`` to the nearest integer, halves to even; the gradient passes."""
-    return x + (x.round() - x).detach()
+class _Codes(torch.autograd.Function):
+    """round(clip(v / s, low, high)) with the gradients above, in few passes over the tensor."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+        ratio = values / step
+        ctx.save_for_backward(ratio, step)
+        ctx.ends = low, high
+        return ratio.clamp(low, high).round_()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        ratio, step = ctx.saved_tensors
+        inside = torch.ops.aten.hardtanh_backward(gradient.to(ratio.dtype), ratio, *ctx.ends) / step
+        of_step = (inside * ratio).sum_to_size(step.shape) if step.dim() else (inside * ratio).sum(dtype=step.dtype)
+        return inside, of_step.neg().to(step.dtype), None, None
 
 
 class LearnedStep(nn.Module):
@@ -66,7 +80,8 @@ class LearnedStep(nn.Module):
         if not self.started:
             self.start(values)
         step = self.step(values[0].numel())
-        return rounded((values / step).clamp(self.low, self.high)), step
+        found: Tensor = _Codes.apply(values, step, self.low, self.high)
+        return found, step
 
     def forward(self, values: Tensor) -> Tensor:
         codes, step = self.codes(values)

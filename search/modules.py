@@ -14,6 +14,7 @@ planes together: which plane of a sum saturates is not seen. Imports torch: impo
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -32,6 +33,7 @@ from search.operators import Layer
 from search.space import Bits, Space
 
 READS = 512  # vectors that choose a converter range
+POOL = 1 << 23  # normal draws that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +157,7 @@ class ArrayLayer(CimLayer):
         """Standard deviation of a sum in levels: ``squares`` Σ_p w_p² u_p² of its rows, ``read`` of a row."""
         converter = self.noise_variance(torch.zeros((), device=read.device), read, self.row_count)
         converter = converter * (sum(self.base ** (2 * k) for k in range(self.slices)) / self.factor**2)
-        total: Tensor = converter + self.strength**2 * squares * read
-        return total.sqrt()
+        return torch.addcmul(converter.to(squares.dtype), squares, (self.strength**2 * read).to(squares.dtype)).sqrt_()
 
     def clipped(self, sums: Tensor) -> Tensor:
         """Sums that the converters of all tiles can give, in levels."""
@@ -164,7 +165,7 @@ class ArrayLayer(CimLayer):
         scale = spec.adc.full_scales_us[self.range_code or 0] / spec.level_step_us
         reach = sum(self.base**k for k in range(self.slices)) / self.factor
         limit = scale * self.tiles(self.row_count) * sum(abs(p.weight) for p in self.planes) * reach
-        return sums.clamp(-limit, limit)
+        return functional.hardtanh(sums, -limit, limit)  # as clamp, whose backward pass takes four times as long
 
     def find_range(self, vectors: Tensor, levels: Tensor) -> None:
         """Choose the converter range from input vectors (n, rows), if it is not chosen."""
@@ -173,7 +174,9 @@ class ArrayLayer(CimLayer):
             self.range_code = self.choose_range(vectors.detach(), whole.sign() * (whole.abs() % self.base))
 
     def code_squares(self, codes: Tensor) -> Tensor:
-        return self.squares[codes.detach().long().clamp(self.low, self.high) - self.low]
+        """Σ_p w_p² u_p² of every code, in the type of ``codes``."""
+        index = codes.detach().to(torch.int32)
+        return self.squares.to(codes.dtype)[index - self.low if self.low else index]
 
 
 class ArrayConv2d(nn.Conv2d, ArrayLayer):
@@ -211,7 +214,7 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
         if self.sides is not None:
             codes = functional.pad(codes, self.sides)
         y = self._conv_forward(codes, levels, None) if self.exact else self._noisy(codes, levels)
-        return y * (scale * size.view(1, -1, 1, 1))
+        return y * (scale * size.view(1, -1, 1, 1)).to(y.dtype)
 
     def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
         n, channels = codes.shape[:2]
@@ -226,20 +229,16 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
         means = codes.detach().mean((0, 2, 3)).view(groups, -1).repeat_interleave(kernel[0] * kernel[1], 1)
         means = means.repeat_interleave(self.out_channels // groups, 0)
         held, offset, read = self.cells(flat, means, float(squares.mean()) / self.plane_squares)
-        # Virtual chips side by side as groups of one convolution.
-        grouped = codes.view(chips, each, channels, *codes.shape[2:]).transpose(0, 1).flatten(1, 2)
-        weight = held.reshape(-1, *levels.shape[1:])
-        y = functional.conv2d(grouped, weight, None, stride, padding, groups=chips * groups)
-        y = self.clipped(y.view(each, chips, self.out_channels, *y.shape[2:]).transpose(0, 1))
+        weights = held.view(chips, *levels.shape)
+        parts = zip(codes.split(each), weights, strict=True)
+        y = torch.cat([functional.conv2d(part, own, None, stride, padding, 1, groups) for part, own in parts])
+        y = self.clipped(y)
         with torch.no_grad():
-            sums = squares.view(n, groups, channels // groups, *codes.shape[2:]).sum(2)
-            box = torch.ones(groups, 1, *kernel, device=codes.device)
-            total = functional.conv2d(sums, box, None, stride, padding, groups=groups)
+            sums = squares.unflatten(1, (groups, channels // groups)).sum(2)
+            total = functional.avg_pool2d(sums, kernel, stride, padding, divisor_override=1)
             total = total.repeat_interleave(self.out_channels // groups, 1) if groups > 1 else total
-            total = total.view(chips, each, -1, *y.shape[3:])
-            spread = self.spread(total, read.view(chips, 1, -1, 1, 1))
-            error = offset.view(chips, 1, -1, 1, 1) + spread * torch.randn(y.shape, device=y.device)
-        return (y + error).flatten(0, 1)
+            error = self.spread(total, by_image(read, each)).mul_(draws(y)).add_(by_image(offset, each))
+        return y + error
 
 
 class ArrayLinear(nn.Linear, ArrayLayer):
@@ -266,7 +265,7 @@ class ArrayLinear(nn.Linear, ArrayLayer):
         y = self.clipped(torch.bmm(codes.view(chips, each, -1), held.transpose(1, 2)))
         with torch.no_grad():
             spread = self.spread(squares.sum(1).view(chips, each, 1), read.unsqueeze(1))
-            error = offset.unsqueeze(1) + spread * torch.randn(y.shape, device=y.device)
+            error = spread.mul_(draws(y)).add_(offset.unsqueeze(1))
         return (y + error).flatten(0, 1)
 
 
@@ -351,8 +350,8 @@ class LayerNet(nn.Module):
             y = self.units[key(layer.name)]([values[name] for name in layer.inputs])
             if key(layer.name) in self.steps:
                 values[layer.name] = self._step(layer.name).codes(y)
-                y = values[layer.name][0] * values[layer.name][1]
-        return y
+        last = values.get(self.layers[-1].name)
+        return y if last is None else last[0] * last[1]
 
     def unit(self, layer: Layer) -> Unit:
         found = self.units[key(layer.name)]
@@ -392,6 +391,27 @@ def network(space: Space, architecture: Architecture, noise: ArrayNoise | None) 
     """The whole network, pixels 0..1 (n, channels, height, width) to logits, on the architecture's converters."""
     own = None if noise is None else with_adc_bits(noise, architecture.adc_bits)
     return LayerNet(space.layers(architecture), space.input_shape[0], precision(space, architecture), own)
+
+
+def by_image(values: Tensor, each: int) -> Tensor:
+    """Numbers of chips (chips, outputs) for images that take the chips in turn, ``each`` a chip: (n, outputs, 1, 1)."""
+    return values.repeat_interleave(each, 0)[:, :, None, None]
+
+
+def draws(like: Tensor) -> Tensor:
+    """Normal draws in the shape and type of a tensor: a stretch, found by chance, of a pool that is kept.
+
+    Errors of reads are half of the time of training otherwise. Stretches overlap those of other batches.
+    """
+    if 2 * like.numel() > POOL:
+        return torch.randn_like(like)
+    start = int(torch.randint(POOL - like.numel() + 1, ()))
+    return _pool(like.device, like.dtype).as_strided(like.shape, like.stride(), start)
+
+
+@functools.cache
+def _pool(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.randn(POOL, generator=torch.Generator().manual_seed(POOL)).to(device, dtype)
 
 
 def array_layers(model: nn.Module) -> list[ArrayConv2d | ArrayLinear]:

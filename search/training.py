@@ -195,7 +195,8 @@ def fit(
             at = At(epoch, epoch * steps + number, schedule.epochs * steps)
             own = index[fabric.global_rank :: fabric.world_size].to(fabric.device)
             batch = moved(pixels[own], schedule.shift, schedule.mirror)
-            loss = task.loss(model, batch, labels[own], at)
+            with fabric.autocast():  # of a teacher too
+                loss = task.loss(model, batch, labels[own], at)
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate_at(at.progress)
             optimiser.zero_grad()

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from hil.cli.words import Chip, DataDir, Json, Macros, print_result, screen, seconds
 from hil.errors import ExitCode, FileError, Interrupted
 
+if TYPE_CHECKING:  # torch is imported when a command runs
+    from hil.search_settings import SearchFolder, SearchSettings
+
 Folder = Annotated[Path, typer.Argument(help="folder of a search")]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code", help="run the Python operators that the space names; only of a file you trust")
+]
 Scheduler = Annotated[
     str | None,
     typer.Option(help="tcp://host:port of a Dask cluster that simulates the whole networks", show_default=False),
 ]
 
+
+class RunByDefault(TyperGroup):
+    """``hil search --data …`` is ``hil search run --data …``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = bool(args) and args[0].startswith("-") and args[0] != "--help"
+        return super().parse_args(ctx, ["run", *args] if options else args)
+
+
 search = typer.Typer(
+    cls=RunByDefault,
     help="Search for networks that suit a chip: run a search, go on with it, look at it.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -53,6 +70,18 @@ def run_(
     samples: Annotated[int, typer.Option(min=4, help="networks trained briefly, to predict accuracies")] = 32,
     sample_epochs: Annotated[int, typer.Option(min=1, help="epochs of each of those")] = 3,
     simulations: Annotated[int, typer.Option(min=8, help="whole networks simulated (phase B)")] = 1024,
+    max_latency_us: Annotated[
+        float | None, typer.Option(min=0, help="of one image, for all networks of the front", show_default=False)
+    ] = None,
+    max_energy_uj: Annotated[
+        float | None, typer.Option(min=0, help="of one image, for all networks of the front", show_default=False)
+    ] = None,
+    within: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="points of predicted accuracy that a network may lie below the best", show_default=False
+        ),
+    ] = None,
     networks: Annotated[int, typer.Option(min=0, help="networks of the front that are trained (phase C)")] = 8,
     epochs: Annotated[int, typer.Option(min=1, help="epochs of each of those")] = 20,
     batch: Annotated[int, typer.Option(min=2, help="images a training step; even")] = 128,
@@ -64,8 +93,17 @@ def run_(
     engine: Annotated[str, typer.Option(help="of that: exact or fast")] = "exact",
     seed: Annotated[int, typer.Option(min=0, help="everything that is random follows from it")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    devices: Annotated[int, typer.Option(min=1, help="GPUs that train side by side")] = 1,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="of training: 32-true, bf16-mixed or 16-mixed; default: 32-true, on cuda bf16-mixed",
+            show_default=False,
+        ),
+    ] = None,
     data_dir: DataDir = None,
     scheduler: Scheduler = None,
+    allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
@@ -95,18 +133,23 @@ def run_(
         samples=samples,
         sample_epochs=sample_epochs,
         simulations=simulations,
+        max_latency_us=max_latency_us or 0.0,
+        max_energy_uj=max_energy_uj or 0.0,
+        within=within or 0.0,
         networks=networks,
         epochs=epochs,
         chips=chips,
         images=images,
         engine=engine,
         device=device,
+        devices=devices,
+        precision=precision or ("32-true" if device == "cpu" else "bf16-mixed"),
     )
     named = space or space_of_data(data, space_names())
-    load_space(named)  # its errors name the user's file, not the copy in the folder
-    folder = begin_folder(out, settings, space_text(named), teacher)
+    load_space(named, allow_code=allow_code)  # its errors name the user's file, not the copy in the folder
+    folder = begin_folder(out, settings, space_text(named), teacher, allow_code=allow_code)
     try:
-        return _go_on(out, scheduler, as_json)
+        return _go_on(folder, settings, scheduler, as_json)
     except Interrupted:
         raise
     except Exception:
@@ -115,9 +158,11 @@ def run_(
 
 
 @search.command("resume")
-def resume(folder: Folder, scheduler: Scheduler = None, as_json: Json = False) -> int:
+def resume(folder: Folder, scheduler: Scheduler = None, allow_code: AllowCode = False, as_json: Json = False) -> int:
     """Go on with a search that was stopped; what is done is kept."""
-    return _go_on(folder, scheduler, as_json)
+    from hil.search_settings import open_folder
+
+    return _go_on(*open_folder(folder, allow_code=allow_code), scheduler, as_json)
 
 
 @search.command("show")
@@ -127,13 +172,14 @@ def show(
         str | None,
         typer.Option(help="price the networks on another chip, or on a scale: mnsim-default", show_default=False),
     ] = None,
+    allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
     """The front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
     from hil.search_settings import open_folder
     from hil.search_table import folder_notes, table_json, table_lines
 
-    found, settings = open_folder(folder)
+    found, settings = open_folder(folder, allow_code=allow_code)
     table = table_json(found, folder_notes(found), costs)
     print_result(table_lines(table, settings), table, as_json)
     return ExitCode.DONE
@@ -157,28 +203,27 @@ def explain(
 
 
 @search.command("compare")
-def compare(folder: Folder, as_json: Json = False) -> int:
+def compare(folder: Folder, allow_code: AllowCode = False, as_json: Json = False) -> int:
     """The front beside random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
     from hil.search_compare import compare_search, comparison_json, comparison_lines
     from hil.search_settings import open_folder
 
-    opened, settings = open_folder(folder)
+    opened, settings = open_folder(folder, allow_code=allow_code)
     with screen(quiet=as_json) as watch:
         found = compare_search(opened, settings, watch)
     print_result(comparison_lines(found), comparison_json(found), as_json)
     return ExitCode.DONE
 
 
-def _go_on(root: Path, scheduler: str | None, as_json: bool) -> int:
+def _go_on(folder: SearchFolder, settings: SearchSettings, scheduler: str | None, as_json: bool) -> int:
     from hil.search_run import run_search
-    from hil.search_settings import open_folder
     from hil.search_table import folder_notes, table_json, table_lines
 
-    folder, settings = open_folder(root)
     with screen(quiet=as_json) as watch:
         run_search(folder, settings, watch, scheduler=scheduler)
     table = table_json(folder, folder_notes(folder))
-    print_result([*table_lines(table, settings), "", f"folder   {root}"], {"folder": str(root), **table}, as_json)
+    root = str(folder.root)
+    print_result([*table_lines(table, settings), "", f"folder   {root}"], {"folder": root, **table}, as_json)
     return ExitCode.DONE
 
 
