@@ -1,26 +1,36 @@
 """A search beside its baselines on the same chip: random search, evolution, Top-k frequency, and ResNet-20.
 
 All have the space, accuracy model, seed and number of simulations of the search, so only the choice differs.
-Accuracies are predicted; nothing is trained here.
+Accuracies are predicted. DARTS-like and ProxylessNAS-like search train a supernet here, where epochs are given for it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from cim.chipfile import load_chip
 from hil.errors import FileError
+from hil.search_budget import Plan
 from hil.search_front import caps_of, simulations
+from hil.search_inputs import load_inputs
 from hil.search_networks import sampled_accuracy
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_table import front_of_folder
+from hil.search_work import SearchRun
 from hil.watch import Watch
+from search.accuracy import Accuracy
 from search.baselines import evolution, random_search, resnet20, top_k_search
 from search.candidate import CandidateCost, workload
+from search.differentiable import Relaxation, RelaxedJob, RelaxedSettings, relaxed_search
 from search.errors import SearchError
 from search.front import Front
+from search.hardware import draw_candidates, edp_model
+from search.pareto import Search
 from search.prune import fitted
+from search.significance import Significance
 from search.simulate import Simulator
 from search.space import Space
 from search.spacefile import load_space
@@ -55,8 +65,13 @@ class Comparison:
         return front.hypervolume(self.floor, self.least_edp, self.most_edp)
 
 
-def compare_search(folder: SearchFolder, settings: SearchSettings, watch: Watch) -> Comparison:
+def compare_search(
+    folder: SearchFolder, settings: SearchSettings, watch: Watch, supernet_epochs: int = 0
+) -> Comparison:
     """Run the baselines of a finished search.
+
+    Args:
+        supernet_epochs: of the search by gradients, DARTS-like and ProxylessNAS-like; 0 leaves both out.
 
     Raises:
         FileError: the search has no front yet.
@@ -80,12 +95,41 @@ def compare_search(folder: SearchFolder, settings: SearchSettings, watch: Watch)
                 methods.append(Compared(name, found))
             except SearchError as error:
                 methods.append(Compared(name, None, str(error).splitlines()[0]))
+    if supernet_epochs:
+        methods += _by_gradients(folder, settings, watch, supernet_epochs, accuracy, simulate)
     members = [m for c in methods if c.front for m in c.front.members]
     if not members:
         raise FileError(f"the front of {folder.root} is empty", where=str(folder.front))
     edp = [m.cost.edp_mj_ms for m in members]
     floor = max(min(m.accuracy_low for m in members) - FLOOR_MARGIN, 0.0)
     return Comparison(target.name, tuple(methods), _resnet20(space, target), floor, min(edp), EDP_MARGIN * max(edp))
+
+
+def _by_gradients(
+    folder: SearchFolder, settings: SearchSettings, watch: Watch, epochs: int, accuracy: Accuracy, simulate: Simulator
+) -> list[Compared]:
+    """One network each, priced as the others are; ln EDP of an operator is that of the first candidates."""
+    with watch.stage("loading"):
+        run = SearchRun(folder, settings, load_inputs(folder, settings, watch), Plan(folder.plan, 0.0, watch), watch)
+    space, inputs, found = run.inputs.space, run.inputs, []
+    rng = np.random.default_rng(settings.seed)
+    genomes = draw_candidates(space, accuracy.significance, max(simulations(space, settings) // 4, 2), rng)
+    costs = simulate([space.decode(g) for g in genomes])
+    edp = Significance.of(space.choices, edp_model(space.choices, genomes, costs).weights)
+    for relaxation in Relaxation:
+        relaxed = RelaxedSettings(run.schedule(epochs, average=False), relaxation)
+        checkpoint = folder.root / f"{relaxation.name.lower()}-{epochs}.checkpoint"
+        job = RelaxedJob(space, relaxed, edp, inputs.noise, checkpoint, replace(run.machine, devices=1))
+        with watch.stage(relaxation.value):
+            chosen = relaxed_search(job, inputs.train, run.told(epochs, f"epochs, {relaxation.value}"))
+        alone = Search(space, accuracy, simulate, 1, 1.0, caps_of(settings, accuracy), None)
+        alone.add(np.array([space.encode(chosen)]))
+        name = f"{relaxation.value}, {epochs} epochs"
+        try:
+            found.append(Compared(name, alone.front(relaxation.value, inputs.target.name, settings.seed)))
+        except SearchError as error:
+            found.append(Compared(name, None, str(error).splitlines()[0]))
+    return found
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:

@@ -119,7 +119,8 @@ def _stages(run: SearchRun) -> Significance:
 
 def _stage_job(run: SearchRun, stage: int, settings: StageSettings, folder: Path) -> StageJob:
     inputs = run.inputs
-    return StageJob(inputs.space, stage, settings, run.folder.teacher, inputs.noise, folder, machine=run.machine)
+    one = replace(run.machine, devices=1)
+    return StageJob(inputs.space, stage, settings, run.folder.teacher, inputs.noise, folder, machine=one)
 
 
 def _teacher_epoch_s(run: SearchRun) -> float:

@@ -46,19 +46,7 @@ class StageNet(nn.Module):
         widths = [max(s.widths) for s in space.stages]
         self.places = [i for i, p in enumerate(space.positions) if p.stage == stage]
         self.names = [space.positions[i].operators for i in self.places]
-        self.operators = nn.ModuleList()
-        signed = False
-        for i in self.places:
-            slot = space.slot(i, widths)
-            layers = [space.operators[name].layers(slot) for name in space.positions[i].operators]
-            made = [
-                LayerNet(each, slot.inputs, Precision(bits[0]), noise, signed=signed, others=bits)
-                if each
-                else nn.Identity()
-                for each in layers
-            ]
-            self.operators.append(nn.ModuleList(made))
-            signed = any(not each[-1].relu if each else signed for each in layers)
+        self.operators, _ = operator_nets(space, self.places, bits, noise)
         first, last = space.slot(self.places[0], widths).inputs, space.slot(self.places[-1], widths).outputs
         self.enter: nn.Module = nn.Identity()
         if not plain or inputs != first:
@@ -103,6 +91,29 @@ class StageNet(nn.Module):
         """Operators with parameters; all of them when none has."""
         options = self.options(position)
         return [i for i, o in enumerate(options) if not isinstance(o, nn.Identity)] or list(range(len(options)))
+
+
+def operator_nets(
+    space: Space, places: Sequence[int], bits: Sequence[Bits], noise: ArrayNoise | None
+) -> tuple[nn.ModuleList, bool]:
+    """Every operator of consecutive positions at the largest widths, a ModuleList each; what comes in is not negative.
+
+    Also gives whether what comes out may be negative.
+    """
+    widths = [max(s.widths) for s in space.stages]
+    nets, signed = nn.ModuleList(), False
+    for i in places:
+        slot = space.slot(i, widths)
+        layers = [space.operators[name].layers(slot) for name in space.positions[i].operators]
+        made = [
+            LayerNet(each, slot.inputs, Precision(bits[0]), noise, signed=signed, others=bits)
+            if each
+            else nn.Identity()
+            for each in layers
+        ]
+        nets.append(nn.ModuleList(made))
+        signed = any(not each[-1].relu if each else signed for each in layers)
+    return nets, signed
 
 
 def fair_paths(choices: Sequence[int], steps: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -203,14 +203,21 @@ def explain(
 
 
 @search.command("compare")
-def compare(folder: Folder, allow_code: AllowCode = False, as_json: Json = False) -> int:
+def compare(
+    folder: Folder,
+    supernet_epochs: Annotated[
+        int, typer.Option(min=0, help="of search by gradients, DARTS-like and ProxylessNAS-like; 0 leaves it out")
+    ] = 0,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> int:
     """The front beside random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
     from hil.search_compare import compare_search, comparison_json, comparison_lines
     from hil.search_settings import open_folder
 
     opened, settings = open_folder(folder, allow_code=allow_code)
     with screen(quiet=as_json) as watch:
-        found = compare_search(opened, settings, watch)
+        found = compare_search(opened, settings, watch, supernet_epochs)
     print_result(comparison_lines(found), comparison_json(found), as_json)
     return ExitCode.DONE
 

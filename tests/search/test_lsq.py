@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from search.lsq import LearnedStep, LsqConv2d, LsqLinear, activation_step, rounded, weight_step  # noqa: E402
+from search.lsq import LearnedStep, LsqConv2d, LsqLinear, activation_step, weight_step  # noqa: E402
 
 
 def values(count: int = 200) -> Tensor:
@@ -114,12 +114,3 @@ def test_layers_hold_weights_of_their_bits() -> None:
         codes, _ = layer.quantiser.codes(layer.weight)
         assert set(codes.detach().unique().tolist()) <= {-1.0, 0.0, 1.0}
         assert layer(x).isfinite().all()
-
-
-def test_rounding_lets_the_gradient_pass() -> None:
-    x = torch.tensor([0.3, 1.7], requires_grad=True)
-    y = rounded(x)
-    y.sum().backward()
-    assert y.tolist() == [0.0, 2.0]
-    assert x.grad is not None
-    assert x.grad.tolist() == [1.0, 1.0]
