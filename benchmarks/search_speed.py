@@ -17,9 +17,10 @@ import numpy as np
 from search.additive import kendall_tau
 from search.hardware import edp_model, explained
 from search.prune import fitted
-from search.simulate import Simulator, costs, workers
+from search.simulate import Simulator, costs
 from search.spacefile import load_space
 from search.target import load_target
+from search.workers import workers
 
 CASES = (
     ("fashion-mnist", "lab-128", None), ("cifar10", "lab-128", None), ("eurosat", "lab-128", None),

@@ -1,6 +1,7 @@
-"""What a network of a search is worth on a chip: accuracy on simulated chips, latency and energy.
+"""What a network of a search is worth on a chip: accuracy, latency and energy.
 
-The ``Evaluator`` that ``search`` asks for; it says the same as ``hil simulate`` and ``hil estimate``.
+The two ``Evaluator``s that ``search`` asks for: ``SimulatedEvaluator`` says the same as ``hil simulate`` and
+``hil estimate``, ``DeployedEvaluator`` the same as ``hil deploy``.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from cim.calibration import CalibrationRecord
 from cim.cost import estimate
 from cim.spec import ChipSpec
 from hil.data import Dataset
+from hil.deployment import deploy_on
+from hil.driver import ChipDriver
 from hil.job import DeployOptions
+from hil.open import open_chip
 from hil.predict import predict
+from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.netfile import load_network
@@ -52,3 +57,67 @@ class SimulatedEvaluator:
             energy_pj=cost.energy_pj,
             source=f"simulated ({self.engine}): {found.source}",
         )
+
+
+@dataclass(frozen=True)
+class DeployedEvaluator:
+    """One chip at ``address``, on which each network is deployed: accuracy and chip time come over its wire.
+
+    No chip of ours tells its energy, so that is the cost model's; latency is the cost model's, times the chip
+    time that images took over the chip time that the model expects of them.
+    """
+
+    address: str
+    spec: ChipSpec
+    data: Dataset
+    record: CalibrationRecord | None = None
+    options: DeployOptions = field(default_factory=DeployOptions)
+    baud: int = DEFAULT_BAUD
+    watch: Watch = field(default_factory=Watch)
+
+    def evaluate(self, network: Path) -> Evaluation:
+        """Raises what ``hil.deployment.deploy_on`` raises; outputs of the chip are off on every way out."""
+        file = load_network(network)
+        program = compile_network(file, self.spec)
+        cost = estimate(program_workload(program, network.stem), self.spec)
+        with open_chip(self.address, spec=self.spec, baud=self.baud) as driver:
+            clock = ChipClock(driver, self.watch)
+            report, _ = deploy_on(
+                driver, program, self.data, graph=file.graph, record=self.record, options=self.options, watch=clock,
+                network_name=network.stem,
+            )  # fmt: skip
+        judged = report.decisive
+        taken = clock.measuring_ns / (report.data.images * judged.repeats) / cost.chip_time_ns
+        return Evaluation(
+            accuracy_mean=judged.measured.mean,
+            accuracy_worst=judged.measured.mean,
+            low=judged.measured.low,
+            high=judged.measured.high,
+            chips=1,
+            images=report.data.images,
+            latency_ns=cost.latency_ns * taken,
+            energy_pj=cost.energy_pj,
+            source=f"{report.backend_words}, {report.chip.name} {report.chip.serial}: {judged.verdict.value} with the "
+            f"simulated {100 * judged.simulated.mean:.2f} %; chip time {taken:.3f} times the model's; energy modelled",
+        )
+
+
+class ChipClock(Watch):
+    """Passes progress on, and adds up the chip time of measuring."""
+
+    def __init__(self, driver: ChipDriver, watch: Watch) -> None:
+        super().__init__()
+        self.driver, self.watch, self.measuring_ns, self._since_ns = driver, watch, 0, 0
+
+    def begin(self, name: str) -> None:
+        self._since_ns = self.driver.chip_time_ns
+
+    def end(self, name: str) -> None:
+        if name == "measuring":
+            self.measuring_ns += self.driver.chip_time_ns - self._since_ns
+
+    def step(self, done: int, total: int, what: str = "") -> None:
+        self.watch.step(done, total, what)
+
+    def say(self, text: str) -> None:
+        self.watch.say(text)

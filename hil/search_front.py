@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from hil.atomic import write_text
-from hil.errors import LinkError
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_work import SearchRun
 from search.accuracy import Accuracy
 from search.architecture import Architecture
-from search.errors import SearchError
+from search.feedback import CostFeedback
 from search.files import read_json
 from search.front import Front, write_front
 from search.hardware import MODES, Measure, combinations, draw_candidates, hardware_significance
 from search.pareto import NO_CAPS, Caps, Search, pareto_search
 from search.significance import Floats, Significance, combined
-from search.simulate import Progress, Simulate, Simulator, workers
+from search.simulate import Progress, Simulate, Simulator
 from search.space import Gene, Space
 
 FORMAT = "hil.search-significance"
@@ -43,14 +39,21 @@ class Findings:
     measure: str
 
 
-def find_front(run: SearchRun, task: Significance, accuracy: Accuracy, scheduler: str | None) -> None:
-    """Leave ``front.json`` and ``significance.json``."""
+def find_front(
+    run: SearchRun,
+    task: Significance,
+    accuracy: Accuracy,
+    feedback: CostFeedback | None = None,
+) -> None:
+    """Leave ``front.json`` and ``significance.json``. ``feedback``: of measured costs, if there are any."""
     if run.folder.front.exists() and run.folder.significance.exists():
         return
     settings, inputs, space = run.settings, run.inputs, run.inputs.space
     budget = simulations(space, settings)
-    with run.watch.stage("front"), _client(scheduler) as client:
-        simulate = Simulator(space, inputs.target, store=run.folder.candidates, client=client)
+    with run.watch.stage("front"):
+        simulate: Simulate = Simulator(space, inputs.target, store=run.folder.candidates, client=run.client)
+        if feedback is not None:
+            simulate = feedback.corrected(space, simulate)
         if settings.mode == "paper":
             front, hardware = paper_search(
                 space, task, accuracy, simulate, budget=budget, seed=settings.seed,
@@ -146,17 +149,3 @@ def _write_findings(folder: SearchFolder, found: Findings) -> None:
     ]
     head = {"format": FORMAT, "version": "1.0", "measure": found.measure, "genes": rows}
     write_text(folder.significance, json.dumps(head, indent=1) + "\n")
-
-
-@contextlib.contextmanager
-def _client(scheduler: str | None) -> Iterator[Any]:
-    """A client of a Dask cluster that is there; None simulates here."""
-    if scheduler is None:
-        yield None
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            client = stack.enter_context(workers(scheduler))
-        except SearchError as error:
-            raise LinkError(str(error)) from error
-        yield client

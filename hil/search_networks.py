@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from cim.calibration import CalibrationRecord
+from cim.spec import ChipSpec
 from hil.atomic import write_text
+from hil.data import Dataset
 from hil.evaluator import SimulatedEvaluator
 from hil.job import DeployOptions
 from hil.search_work import SearchRun
@@ -19,12 +22,14 @@ from search.accuracy import AdditiveAccuracy, fit_accuracy
 from search.architecture import Architecture, from_json, to_json, write_architecture
 from search.evaluator import Evaluation
 from search.files import read_json
-from search.front import read_front
+from search.front import Member, read_front
 from search.hardware import draw_candidates
+from search.images import Images
 from search.retrain import Retrained, RetrainJob, RetrainSettings, retrain
-from search.significance import Genomes, Significance
+from search.significance import Floats, Genomes, Significance
 from search.space import Space
 from search.training import Told
+from search.workers import side_by_side
 
 SAMPLE = "hil.search-sample"
 EVALUATION = "hil.search-evaluation"
@@ -41,38 +46,51 @@ def accuracy_model(run: SearchRun, task: Significance) -> AdditiveAccuracy:
     genomes = rng.permutation(draw_candidates(space, task, settings.samples, rng))
     run.folder.samples.mkdir(exist_ok=True)
     with run.watch.stage("sample networks"):
-        took = _sample(run, 0, genomes[0])
-        count = run.plan.count("sample networks", len(genomes), min(4, len(genomes)), lambda: took)
-        for number in range(1, count):
-            run.watch.step(number, count, "sample networks")
-            _sample(run, number, genomes[number])
+        asked, together = len(genomes), min(run.side_by_side, len(genomes))
+        start = time.monotonic()
+        _train_samples(run, genomes, range(together))
+        each = (time.monotonic() - start) / together
+        count = run.plan.count("sample networks", asked, max(min(4, asked), together), lambda: each)
+        _train_samples(run, genomes, range(together, count))
     run.plan.save()
     return sampled_accuracy(space, run.folder.samples, task)
 
 
 def sampled_accuracy(space: Space, samples: Path, task: Significance) -> AdditiveAccuracy:
     """The model of accuracies that the sample networks of a folder give; percent, on simulated chips."""
+    return fit_accuracy(space.choices, *samples_of(space, samples), task)
+
+
+def samples_of(space: Space, samples: Path) -> tuple[Genomes, Floats]:
+    """Genomes of the sample networks and their accuracies, percent."""
     found = [read_json(path, SAMPLE, 1) for path in sorted(samples.glob("*.json"))]
     genomes = [space.encode(from_json(data["architecture"], str(samples))) for data in found]
-    return fit_accuracy(space.choices, np.array(genomes), np.array([float(d["accuracy"]) for d in found]), task)
+    return np.array(genomes), np.array([float(data["accuracy"]) for data in found])
 
 
 def train_networks(run: SearchRun) -> None:
     """Phase C: train networks of the front and evaluate them on simulated chips with test images."""
-    settings, front = run.settings, read_front(run.folder.front)
+    settings = run.settings
     if not settings.networks:
         return
     with run.watch.stage("networks"):
-        asked = min(settings.networks, len(front.members))
-        count = run.plan.count("trained networks", asked, 1, lambda: _network_s(run))
-        for number, member in enumerate(front.shortlist(count), 1):
-            place = run.folder.networks / network_name(member.architecture)
-            what = f"epochs of network {number} of {count}"
-            if not (place / "evaluation.json").exists():
-                trained = _retrain(run, member.architecture, place, settings.epochs, run.told(settings.epochs, what))
-                write_architecture(place / "architecture.json", member.architecture)
-                _evaluate(run, trained, place)
+        places = {member: run.folder.networks / network_name(member.architecture) for member in shortlist(run)}
+        left = {m: place for m, place in places.items() if not (place / "evaluation.json").exists()}
+        evaluate = _evaluator(run)
+        jobs = [NetworkJob(_job(run, m.architecture, place, settings.epochs), evaluate) for m, place in left.items()]
+        told = run.told_of(settings.epochs, "networks", len(jobs))
+        data = run.inputs.train, run.inputs.kept, run.inputs.test
+        found = side_by_side(run.client, train_and_evaluate, jobs, *data, told=told)
+        for text in filter(None, found):
+            run.watch.note(text)
     run.plan.save()
+
+
+def shortlist(run: SearchRun) -> tuple[Member, ...]:
+    """Networks of the front that are trained, as many as time is left for."""
+    front = read_front(run.folder.front)
+    asked = min(run.settings.networks, len(front.members))
+    return front.shortlist(run.plan.count("trained networks", asked, 1, lambda: _network_s(run)))
 
 
 def network_name(architecture: Architecture) -> str:
@@ -89,57 +107,96 @@ def read_evaluation(folder: Path) -> Evaluation | str | None:
     return str(data["failed"]) if "failed" in data else Evaluation(**data["evaluation"])
 
 
-def _sample(run: SearchRun, number: int, genome: Genomes) -> float:
-    """Train a sample network, if it was not; gives the seconds that it took.
+def _train_samples(run: SearchRun, genomes: Genomes, numbers: range) -> None:
+    """Those that were not trained.
 
     ``right`` of n validation images count as (right + ½) / (n + 1), so that no network is perfect.
     """
-    path, place = run.folder.samples / f"{number:03d}.json", run.folder.samples / f"{number:03d}"
-    if not path.exists():
-        start, architecture = time.monotonic(), run.inputs.space.decode(genome)
-        trained = _retrain(run, architecture, place, run.settings.sample_epochs, None)
-        images = len(run.inputs.kept)
+    settings, images = run.settings, len(run.inputs.kept)
+    left = [n for n in numbers if not _sample_file(run, n).exists()]
+    architectures = [run.inputs.space.decode(genomes[n]) for n in left]
+    jobs = [
+        _job(run, architecture, run.folder.samples / f"{n:03d}", settings.sample_epochs)
+        for n, architecture in zip(left, architectures, strict=True)
+    ]
+
+    def done(number: int, trained: Retrained) -> None:
         accuracy = 100 * (trained.noisy * images / 100 + 0.5) / (images + 1)
-        data = {"architecture": to_json(architecture), "accuracy": accuracy, "seconds": time.monotonic() - start}
-        write_text(path, json.dumps({"format": SAMPLE, "version": "1.0", **data}, indent=1) + "\n")
-    shutil.rmtree(place, ignore_errors=True)
-    return float(read_json(path, SAMPLE, 1)["seconds"])
+        seconds = sum(record.seconds for record in trained.epochs)
+        data = {"architecture": to_json(architectures[number]), "accuracy": accuracy, "seconds": seconds}
+        write_text(
+            _sample_file(run, left[number]), json.dumps({"format": SAMPLE, "version": "1.0", **data}, indent=1) + "\n"
+        )
+        shutil.rmtree(jobs[number].folder, ignore_errors=True)
+        run.watch.step(left[number] + 1, len(genomes), "sample networks")
+
+    side_by_side(run.client, retrain, jobs, run.inputs.train, run.inputs.kept, done=done)
+
+
+def _sample_file(run: SearchRun, number: int) -> Path:
+    return run.folder.samples / f"{number:03d}.json"
 
 
 def _network_s(run: SearchRun) -> float:
-    """How long a network of the front will take to train, from the sample networks."""
+    """How long a network of the front will take to train, from the sample networks, as many side by side."""
     seconds = [float(read_json(path, SAMPLE, 1)["seconds"]) for path in run.folder.samples.glob("*.json")]
-    return float(np.mean(seconds)) * run.settings.epochs / run.settings.sample_epochs
+    return float(np.mean(seconds)) * run.settings.epochs / run.settings.sample_epochs / run.side_by_side
 
 
-def _retrain(run: SearchRun, architecture: Architecture, place: Path, epochs: int, told: Told | None) -> Retrained:
+def _job(run: SearchRun, architecture: Architecture, place: Path, epochs: int) -> RetrainJob:
     inputs = run.inputs
-    job = RetrainJob(
+    return RetrainJob(
         inputs.space,
         architecture,
         RetrainSettings(run.schedule(epochs)),
-        run.folder.teacher,
+        run.folder.teacher.absolute(),
         inputs.noise,
-        place,
+        place.absolute(),
         inputs.test.classes,
         f"{inputs.test.name}, {len(inputs.train)} training images",
         run.machine,
     )
-    return retrain(job, inputs.train, inputs.kept, told)
 
 
-def _evaluate(run: SearchRun, trained: Retrained, place: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Evaluating:
+    """What evaluates a network; picklable."""
+
+    chip: ChipSpec
+    record: CalibrationRecord | None
+    options: DeployOptions
+    engine: str
+
+
+def _evaluator(run: SearchRun) -> Evaluating:
     settings, inputs = run.settings, run.inputs
     options = DeployOptions(
         samples=settings.images, seed=settings.seed, virtual_chips=settings.chips, age_s=settings.age_s,
         device=settings.device,
     )  # fmt: skip
-    evaluator = SimulatedEvaluator(inputs.chip, inputs.test, inputs.record, options, settings.engine)
+    return Evaluating(inputs.chip, inputs.record, options, settings.engine)
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkJob:
+    """One network of the front."""
+
+    training: RetrainJob
+    evaluating: Evaluating
+
+
+def train_and_evaluate(job: NetworkJob, images: Images, kept: Images, test: Dataset, told: Told) -> str:
+    """Leave ``net.pt``, ``architecture.json`` and ``evaluation.json``; gives what went wrong, or nothing."""
+    trained, asked, place = retrain(job.training, images, kept, told), job.evaluating, job.training.folder
+    write_architecture(place / "architecture.json", job.training.architecture)
+    evaluator = SimulatedEvaluator(asked.chip, test, asked.record, asked.options, asked.engine)
     data: dict[str, object] = {"format": EVALUATION, "version": "1.0"}
+    failed = ""
     try:
         data["evaluation"] = asdict(evaluator.evaluate(trained.path))
     except CannotMap as error:
         data["failed"] = str(error)
-        run.watch.note(f"network {place.name} cannot be compiled: {str(error).splitlines()[0]}")
+        failed = f"network {place.name} cannot be compiled: {str(error).splitlines()[0]}"
     write_text(place / "evaluation.json", json.dumps(data, indent=1) + "\n")
     (place / "retrain.checkpoint").unlink(missing_ok=True)
+    return failed

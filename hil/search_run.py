@@ -8,30 +8,36 @@ Each phase leaves files and is skipped where they are there, so a search that wa
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from hil.errors import Interrupted
+from hil.errors import Interrupted, LinkError
 from hil.search_budget import Plan
 from hil.search_front import find_front
 from hil.search_inputs import load_inputs
+from hil.search_loop import Loop, run_loop
 from hil.search_networks import accuracy_model, train_networks
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_table import write_table
 from hil.search_work import SearchRun
 from hil.watch import Watch
 from mapping.netfile import save_network
+from search.errors import SearchError
 from search.significance import Significance
 from search.stage import StageJob, train_stage
 from search.stage_scores import task_significance
 from search.stage_task import Estimator, StageSettings
 from search.teacher import train_teacher
+from search.workers import check_shared, side_by_side, workers
 
 PROBE = 4  # batches that say how long an epoch takes
 
@@ -42,11 +48,13 @@ def run_search(
     watch: Watch,
     *,
     scheduler: str | None = None,
+    loop: Loop | None = None,
 ) -> None:
     """Do what is left to do of a search.
 
     Args:
-        scheduler: of a Dask cluster, which then simulates the whole networks.
+        scheduler: of a Dask cluster that does the jobs, instead of workers of this machine.
+        loop: over a chip on which networks are deployed; None: none is asked.
 
     Raises:
         Interrupted: Ctrl-C; the folder can be gone on with.
@@ -55,20 +63,43 @@ def run_search(
     try:
         with watch.stage("loading"):
             inputs = load_inputs(folder, settings, watch)
-        run = SearchRun(folder, settings, inputs, Plan(folder.plan, settings.budget_s, watch), watch)
         for text in inputs.dropped:
             watch.note(f"not on {inputs.chip.name}: {text}")
-        _teacher(run)
-        task = _stages(run)
-        find_front(run, task, accuracy_model(run, task), scheduler)
-        train_networks(run)
-        write_table(folder, run.plan.words())
-        run.plan.save()
+        with _client(folder, settings, scheduler) as client:
+            plan = Plan(folder.plan, settings.budget_s, watch)
+            _search(SearchRun(folder, settings, inputs, plan, watch, client), loop)
     except KeyboardInterrupt:
         raise Interrupted(
             f"the search in {folder.root} was interrupted; what is done is kept",
             hint=f"hil search resume {folder.root}",
         ) from None
+
+
+def _search(run: SearchRun, loop: Loop | None) -> None:
+    _teacher(run)
+    task = _stages(run)
+    find_front(run, task, accuracy_model(run, task))
+    if loop is None:
+        train_networks(run)
+    else:
+        run_loop(run, task, loop)
+    write_table(run.folder, run.plan.words())
+    run.plan.save()
+
+
+@contextlib.contextmanager
+def _client(folder: SearchFolder, settings: SearchSettings, scheduler: str | None) -> Iterator[Any]:
+    """A client of the cluster that is named, else of workers of this machine; None where there are none."""
+    if scheduler is None and not settings.workers:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            client = stack.enter_context(workers(scheduler, settings.workers))
+            check_shared(client, folder.settings)
+        except SearchError as error:
+            raise LinkError(str(error)) from error
+        yield client
 
 
 def _teacher(run: SearchRun) -> None:
@@ -107,11 +138,10 @@ def _stages(run: SearchRun) -> Significance:
             settings = replace(
                 settings, most_paths=run.plan.count("paths to rate", most, least, lambda: count * probe()[1])
             )
-        scores = []
-        for stage in range(count):
-            job = _stage_job(run, stage, settings, run.folder.stages)
-            told = run.told(epochs, f"epochs of stage {stage + 1} of {count}")
-            scores.append(train_stage(job, run.inputs.train, told))
+        jobs = [_stage_job(run, stage, settings, run.folder.stages) for stage in range(count)]
+        told = run.told_of(epochs, "stages", count)
+        scores = side_by_side(run.client, train_stage, jobs, run.inputs.train, told=told)
+        for job in jobs:
             (job.folder / f"{job.name}.checkpoint").unlink(missing_ok=True)
     run.plan.save()
     return task_significance(space, scores)

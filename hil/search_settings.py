@@ -27,6 +27,7 @@ class SearchSettings:
     """All that the answer depends on, besides the files of the folder.
 
     ``chip``, ``data`` are names or absolute paths; ``calibration`` is a path or "" (the models of the chip file).
+    ``workers`` processes do jobs side by side, in one thread each; 0: this one does them in turn.
     Caps of 0 are none; ``within`` are points of predicted accuracy that a network may lie below the best.
     ``subset`` 0 takes all training images; ``budget_s`` 0 sets no limit. ``samples`` networks are trained
     for ``sample_epochs`` to learn accuracies; ``networks`` of the front are trained for ``epochs`` and
@@ -59,6 +60,7 @@ class SearchSettings:
     chips: int = 20
     images: int = 1000
     engine: str = "exact"
+    workers: int = 0
     device: str = "cpu"
     devices: int = 1
     precision: str = "32-true"
@@ -73,6 +75,7 @@ class SearchSettings:
                 self.devices >= 1 and self.batch % max(self.devices, 1) == 0,
                 f"a batch of {self.batch} on {self.devices} devices",
             ),
+            (self.workers >= 0, f"{self.workers} workers"),
             (self.samples >= 4, f"{self.samples} sample networks, at least 4 are needed to learn accuracies"),
             (self.simulations >= 8, f"{self.simulations} simulations, at least 8 are needed"),
             (self.batch >= 2 and self.batch % 2 == 0, f"a batch of {self.batch}, not an even number of images"),

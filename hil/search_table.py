@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from cim.mnsim.configfile import is_mnsim
 from hil.atomic import write_text
 from hil.errors import FileError
 from hil.search_budget import Plan
 from hil.search_front import modes_of, read_findings
+from hil.search_loop import read_measured
 from hil.search_networks import network_name, read_evaluation
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
@@ -18,9 +20,11 @@ from search.architecture import to_json
 from search.candidate import CandidateCost, workload
 from search.evaluator import Evaluation
 from search.front import Front, Member, read_front
+from search.hardware import MODES
 from search.target import load_target
 
 FORMAT = "hil.search-table"
+PUBLISHED_EDP = {"fashion-mnist": 0.16, "cifar10": 0.16}  # of NAS4CIM's abstract
 
 
 def front_of_folder(folder: SearchFolder) -> Front:
@@ -43,7 +47,8 @@ def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | Non
     """
     front = front_of_folder(folder)
     prices = [m.cost for m in front.members] if costs is None else other_costs(folder, front, costs)
-    rows = [_row(folder, front.method, member, cost) for member, cost in zip(front.members, prices, strict=True)]
+    modes = _modes(folder, front)
+    rows = [_row(folder, member, cost, modes) for member, cost in zip(front.members, prices, strict=True)]
     return {
         "format": FORMAT,
         "version": "1.0",
@@ -79,6 +84,11 @@ def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
     if trained:
         some = trained[0]["evaluated"]
         lines.append(f"chips    {some['chips']} simulated, {some['images']} test images; {some['source']}")
+    if is_mnsim(table["costs"]) and settings.data in PUBLISHED_EDP:
+        lines.append(
+            f"paper    EDP {PUBLISHED_EDP[settings.data]:g} in efficiency mode (doi 10.11999/JEIT250978); unit, "
+            "networks and settings are not in its abstract"
+        )
     lines += [f"note     {text}" for text in table["notes"]]
     lines += ["", f"{'network':<10}{'predicted %':>16}{'simulated %':>13}{'worst':>7}{'EDP mJ·ms':>12}"
               f"{'latency µs':>12}{'energy µJ':>11}{'macros':>8}  choices"]  # fmt: skip
@@ -87,12 +97,14 @@ def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
         predicted = f"{row['predicted']:.1f} (≥ {row['predicted_low']:.1f})"
         mean, worst = (f"{100 * found[k]:.1f}" if found else "–" for k in ("accuracy_mean", "accuracy_worst"))
         macros = f"{row['macros']}" + ("" if row["macros"] <= row["macros_available"] else "!")
-        marks = row["modes"] if table["method"] == "paper" else ["knee"] * (row["name"] == table["knee"])
+        marks = row["modes"]
         lines.append(
             f"{row['name']:<10}{predicted:>16}{mean:>13}{worst:>7}{row['edp_mj_ms']:>12.3g}"
             f"{row['latency_ns'] / 1e3:>12.4g}{row['energy_pj'] / 1e6:>11.3g}{macros:>8}  {row['choices']}"
             + (f"  ({', '.join(marks)})" if marks else "")
         )
+        if row["measured"]:
+            lines.append(f"{'':<10}{100 * row['measured']['accuracy_mean']:.1f} % {row['measured']['source']}")
         if row["failed"]:
             lines.append(f"{'':<10}{row['failed'].splitlines()[0]}")
     if any(row["macros"] > row["macros_available"] for row in rows):
@@ -100,9 +112,20 @@ def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
     return lines
 
 
-def _row(folder: SearchFolder, method: str, member: Member, cost: CandidateCost) -> dict[str, Any]:
+def _modes(folder: SearchFolder, front: Front) -> dict[str, list[str]]:
+    """Name of a network -> the modes that it stands for: the paper's, or the ends and the knee of a front."""
+    if front.method == "paper":
+        found = read_findings(folder)
+        return {network_name(m.architecture): modes_of(found, m.architecture) for m in front.members}
+    modes: dict[str, list[str]] = {}
+    for mode, member in zip(MODES, (front.most_accurate, front.knee, front.most_efficient), strict=True):
+        modes.setdefault(network_name(member.architecture), []).append(mode)
+    return modes
+
+
+def _row(folder: SearchFolder, member: Member, cost: CandidateCost, modes: dict[str, list[str]]) -> dict[str, Any]:
     name = network_name(member.architecture)
-    found = read_evaluation(folder.networks / name)
+    found, measured = read_evaluation(folder.networks / name), read_measured(folder, name)
     evaluated = asdict(found) if isinstance(found, Evaluation) else None
     file = folder.networks / name / "net.pt"
     return {
@@ -111,8 +134,9 @@ def _row(folder: SearchFolder, method: str, member: Member, cost: CandidateCost)
         "architecture": to_json(member.architecture),
         "predicted": member.accuracy,
         "predicted_low": member.accuracy_low,
-        "modes": modes_of(read_findings(folder), member.architecture) if method == "paper" else [],
+        "modes": modes.get(name, []),
         "evaluated": evaluated,
+        "measured": None if measured is None else asdict(measured),
         "failed": found if isinstance(found, str) else None,
         "network": str(file.relative_to(folder.root)) if found is not None else None,
         "edp_mj_ms": cost.edp_mj_ms,

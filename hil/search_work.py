@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from hil.search_inputs import SearchInputs
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
 from search.training import EpochRecord, Machine, Precision, Schedule, Told
+from search.workers import worker_count
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +23,11 @@ class SearchRun:
     inputs: SearchInputs
     plan: Plan
     watch: Watch
+    client: Any = None  # of Dask workers that do jobs side by side; None: this process does them in turn
+
+    @property
+    def side_by_side(self) -> int:
+        return worker_count(self.client)
 
     @property
     def machine(self) -> Machine:
@@ -30,6 +37,16 @@ class SearchRun:
     def schedule(self, epochs: int, **more: Any) -> Schedule:
         settings = self.settings
         return Schedule(epochs, batch=settings.batch, mirror=settings.mirror, seed=settings.seed, **more)
+
+    def told_of(self, epochs: int, what: str, jobs: int) -> Callable[[int, EpochRecord], None]:
+        """Progress by epoch of jobs that run side by side."""
+        finished: set[tuple[int, int]] = set()
+
+        def tell(number: int, record: EpochRecord) -> None:
+            finished.add((number, record.epoch))
+            self.watch.step(len(finished), epochs * jobs, f"epochs of {jobs} {what}")
+
+        return tell
 
     def told(self, epochs: int, what: str) -> Told:
         """Progress by epoch."""

@@ -86,6 +86,43 @@ def fit_accuracy(
     return AdditiveAccuracy(model, ceiling)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AccuracyOnChips:
+    """An additive accuracy with one gene more, which says whether a network was measured: predicts that it was."""
+
+    both: AdditiveAccuracy
+
+    def predict(self, genomes: Genomes) -> Floats:
+        return self.both.predict(_marked(genomes, 1))
+
+    def lower(self, genomes: Genomes, kappa: float = 1.0) -> Floats:
+        return self.both.lower(_marked(genomes, 1), kappa)
+
+    @property
+    def significance(self) -> Significance:
+        return Significance(self.both.significance.values[:-1])
+
+
+def fit_measured(
+    choices: Sequence[int],
+    brief: tuple[Genomes, Floats],
+    measured: tuple[Genomes, Floats],
+    task: Significance | None = None,
+) -> AccuracyOnChips:
+    """Fit to networks that were trained briefly and to some that were trained in full and measured on a chip.
+
+    Both are (genomes, accuracies in percent). What training in full and the chip change alike for all is one
+    more weight; the rest moves the weights of the choices, and so the ranking.
+    """
+    genomes = np.concatenate([_marked(brief[0], 0), _marked(measured[0], 1)])
+    extended = None if task is None else Significance((*task.values, np.zeros(2)))
+    return AccuracyOnChips(fit_accuracy((*choices, 2), genomes, np.concatenate([brief[1], measured[1]]), extended))
+
+
+def _marked(genomes: Genomes, mark: int) -> Genomes:
+    return np.column_stack([genomes, np.full(len(genomes), mark)])
+
+
 def _slope(score: Floats, z: Floats) -> float:
     """Least squares b of z on the score, shrunk by 1 − se(b)² / b² and not below 0: none where it may be chance."""
     centred = score - score.mean()

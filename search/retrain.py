@@ -40,10 +40,10 @@ class RetrainSettings:
     schedule: Schedule
     teacher_weight: float = 0.5
     temperature: float = 4.0
-    errors_from: float = 0.3
-    errors_full: float = 0.5
-    fixed_from: float = 0.6
-    strength: float = 1.0
+    errors_from: float = 0.45
+    errors_full: float = 0.6
+    fixed_from: float = 0.7
+    strength: float = 1.2
     chips: int = 2
     calibration_images: int = 128
     scored_images: int = 2000

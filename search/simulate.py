@@ -1,6 +1,6 @@
 """Costs of many candidates: in this process or on Dask workers, each once, in a file that only grows.
 
-    with workers(scheduler=None, count=2) as client:
+    with workers(scheduler=None, count=2) as client:  # search.workers
         simulate = Simulator(space, target, store=Path("costs.jsonl"), client=client)
         costs = simulate(architectures)
 
@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from search.architecture import Architecture
 from search.candidate import CandidateCost, workload
-from search.errors import FileError, SearchError
+from search.errors import FileError
 from search.files import check_head
 from search.space import Space
 from search.target import Target
@@ -37,33 +36,6 @@ Simulate = Callable[[Sequence[Architecture]], Sequence[CandidateCost]]
 def costs(space: Space, target: Target, architectures: Sequence[Architecture]) -> list[CandidateCost]:
     """One after the other, here."""
     return [target.cost(workload(space, a), a.adc_bits) for a in architectures]
-
-
-@contextmanager
-def workers(scheduler: str | None = None, count: int = 2, *, timeout_s: float = 10.0) -> Iterator[Any]:
-    """Give a Dask client: of a cluster that is there (``tcp://…``), else of ``count`` processes on this machine.
-
-    Raises:
-        SearchError: no scheduler answers at that address within ``timeout_s``.
-    """
-    from distributed import Client, LocalCluster
-
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, timeout=timeout_s)
-        except (OSError, ValueError) as error:
-            raise SearchError(
-                f"no Dask scheduler answers at {scheduler} within {timeout_s:g} s ({error})\n"
-                f"  try     dask scheduler, and dask worker {scheduler}"
-            ) from error
-        with client:
-            yield client
-        return
-    with (
-        LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 class Simulator:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from hil.cli.words import Chip, DataDir, Json, Macros, print_result, screen, seconds
-from hil.errors import ExitCode, FileError, Interrupted
+from hil.cli.words import Baud, Chip, DataDir, Emulated, Json, Macros, Port, chip_address, print_result, screen, seconds
+from hil.errors import ExitCode, FileError, Interrupted, UsageError
 
 if TYPE_CHECKING:  # torch is imported when a command runs
+    from hil.search_loop import Loop
     from hil.search_settings import SearchFolder, SearchSettings
 
+InTheLoop = Annotated[
+    bool, typer.Option("--in-the-loop", help="deploy the networks on a chip, --port or --emulated, and rank again")
+]
+Rounds = Annotated[int, typer.Option(min=1, help="of training, measuring and ranking again (--in-the-loop)")]
 Folder = Annotated[Path, typer.Argument(help="folder of a search")]
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="run the Python operators that the space names; only of a file you trust")
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option(help="tcp://host:port of a Dask cluster that simulates the whole networks", show_default=False),
+    typer.Option(
+        help="tcp://host:port of a Dask cluster that trains and simulates, all machines sharing the folder",
+        show_default=False,
+    ),
 ]
 
 
@@ -92,6 +101,12 @@ def run_(
     images: Annotated[int, typer.Option(min=2, help="test images of that")] = 1000,
     engine: Annotated[str, typer.Option(help="of that: exact or fast")] = "exact",
     seed: Annotated[int, typer.Option(min=0, help="everything that is random follows from it")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="jobs side by side, one thread each; default: one a core, on cuda none", show_default=False
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     devices: Annotated[int, typer.Option(min=1, help="GPUs that train side by side")] = 1,
     precision: Annotated[
@@ -103,6 +118,11 @@ def run_(
     ] = None,
     data_dir: DataDir = None,
     scheduler: Scheduler = None,
+    in_the_loop: InTheLoop = False,
+    port: Port = None,
+    emulated: Emulated = False,
+    rounds: Rounds = 3,
+    baud: Baud = 921600,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
@@ -111,6 +131,7 @@ def run_(
     from hil.search_settings import SearchSettings, begin_folder, discard_unbegun
     from search.spacefile import load_space, space_names, space_text
 
+    loop = _loop(in_the_loop, port, emulated, chip, macros, rounds, baud)
     for path, what in ((teacher, "teacher"), (calibration, "record")):
         if path is not None and not path.is_file():
             raise FileError(f"no {what} {path}", hint="name an existing file")
@@ -141,6 +162,7 @@ def run_(
         chips=chips,
         images=images,
         engine=engine,
+        workers=workers if workers is not None else (os.cpu_count() or 1 if device == "cpu" else 0),
         device=device,
         devices=devices,
         precision=precision or ("32-true" if device == "cpu" else "bf16-mixed"),
@@ -149,7 +171,7 @@ def run_(
     load_space(named, allow_code=allow_code)  # its errors name the user's file, not the copy in the folder
     folder = begin_folder(out, settings, space_text(named), teacher, allow_code=allow_code)
     try:
-        return _go_on(folder, settings, scheduler, as_json)
+        return _go_on(folder, settings, scheduler, loop, as_json)
     except Interrupted:
         raise
     except Exception:
@@ -158,11 +180,23 @@ def run_(
 
 
 @search.command("resume")
-def resume(folder: Folder, scheduler: Scheduler = None, allow_code: AllowCode = False, as_json: Json = False) -> int:
+def resume(
+    folder: Folder,
+    scheduler: Scheduler = None,
+    in_the_loop: InTheLoop = False,
+    port: Port = None,
+    emulated: Emulated = False,
+    rounds: Rounds = 3,
+    baud: Baud = 921600,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> int:
     """Go on with a search that was stopped; what is done is kept."""
     from hil.search_settings import open_folder
 
-    return _go_on(*open_folder(folder, allow_code=allow_code), scheduler, as_json)
+    opened, settings = open_folder(folder, allow_code=allow_code)
+    loop = _loop(in_the_loop, port, emulated, settings.chip, settings.macros or None, rounds, baud)
+    return _go_on(opened, settings, scheduler, loop, as_json)
 
 
 @search.command("show")
@@ -222,12 +256,26 @@ def compare(
     return ExitCode.DONE
 
 
-def _go_on(folder: SearchFolder, settings: SearchSettings, scheduler: str | None, as_json: bool) -> int:
+def _loop(
+    asked: bool, port: str | None, emulated: bool, chip: str, macros: int | None, rounds: int, baud: int
+) -> Loop | None:
+    if not asked:
+        if port or emulated:
+            raise UsageError("a chip is named, and nothing to do with it", hint="--in-the-loop asks it")
+        return None
+    from hil.search_loop import Loop
+
+    return Loop(chip_address(port, emulated, chip, macros), rounds, baud)
+
+
+def _go_on(
+    folder: SearchFolder, settings: SearchSettings, scheduler: str | None, loop: Loop | None, as_json: bool
+) -> int:
     from hil.search_run import run_search
     from hil.search_table import folder_notes, table_json, table_lines
 
     with screen(quiet=as_json) as watch:
-        run_search(folder, settings, watch, scheduler=scheduler)
+        run_search(folder, settings, watch, scheduler=scheduler, loop=loop)
     table = table_json(folder, folder_notes(folder))
     root = str(folder.root)
     print_result([*table_lines(table, settings), "", f"folder   {root}"], {"folder": root, **table}, as_json)

@@ -27,7 +27,7 @@ from .test_cli import cli as cli  # noqa: E402
 
 QUICK = {
     "macros": 64, "batch": 20, "teacher_epochs": 2, "stage_epochs": 2, "samples": 5, "sample_epochs": 1,
-    "simulations": 16, "networks": 1, "epochs": 2, "chips": 2, "images": 20, "engine": "fast", "seed": 1,
+    "simulations": 16, "networks": 1, "epochs": 2, "workers": 0, "chips": 2, "images": 20, "engine": "fast", "seed": 1,
 }  # fmt: skip
 ANSWERS = ("front.json", "significance.json")
 
@@ -95,7 +95,7 @@ def test_a_search_leaves_a_front_and_trained_networks(files: Files) -> None:
 
 def test_show_prints_the_front_with_predicted_and_simulated_accuracy(cli: Cli, files: Files) -> None:
     out = cli("search", "show", files.run)
-    for word in ("predicted %", "simulated %", "EDP mJ·ms", "latency µs", "energy µJ", "macros", "(knee)"):
+    for word in ("predicted %", "simulated %", "EDP mJ·ms", "latency µs", "energy µJ", "macros", "balanced"):
         assert word in out
     table = cli.json("search", "show", files.run)
     trained = [row for row in table["networks"] if row["evaluated"]]
@@ -138,7 +138,7 @@ def test_the_modes_of_the_paper_give_at_most_three_networks(cli: Cli, files: Fil
 
 def test_mixtures_estimate_too(cli: Cli, files: Files, tmp_path: Path) -> None:
     out = cli(*files.arguments(tmp_path / "run", estimator="alpha", networks=0, teacher=files.run / "teacher.pt"))
-    assert "(knee)" in out
+    assert "(balanced" in out
     stage = json.loads((tmp_path / "run" / "stages" / "stage-1.json").read_text("utf-8"))
     assert stage["estimator"] == "alpha"
 
@@ -197,7 +197,7 @@ def test_ctrl_c_is_exit_10_and_show_says_what_to_do(
 
 def test_a_finished_search_resumes_to_its_table_at_once(cli: Cli, files: Files) -> None:
     before = {p: p.read_bytes() for p in files.run.rglob("*.json") if p.name != "plan.json"}
-    assert "(knee)" in cli("search", "resume", files.run)
+    assert "balanced" in cli("search", "resume", files.run)
     assert before == {p: p.read_bytes() for p in files.run.rglob("*.json") if p.name != "plan.json"}
 
 
@@ -352,3 +352,43 @@ def test_words_that_are_no_choice_are_refused(cli: Cli, files: Files, tmp_path: 
 def _change(run: Path, **changes: object) -> None:
     data = json.loads((run / "settings.json").read_text("utf-8"))
     (run / "settings.json").write_text(json.dumps(data | changes), "utf-8")
+
+
+def test_workers_side_by_side_give_the_same_answer(cli: Cli, files: Files, tmp_path: Path) -> None:
+    cli(*files.arguments(tmp_path / "run", workers=2))
+    for name in (*ANSWERS, "stages/stage-2.json", "samples/004.json"):
+        ours, theirs = ((root / name).read_text("utf-8") for root in (files.run, tmp_path / "run"))
+        assert _untimed(ours) == _untimed(theirs)
+    nets = [next((run / "networks").iterdir()) for run in (files.run, tmp_path / "run")]
+    assert load_network(nets[0] / "net.pt").digest == load_network(nets[1] / "net.pt").digest
+
+
+def _untimed(text: str) -> Any:
+    data = json.loads(text)
+    data.pop("seconds", None)
+    return data
+
+
+# --- in the loop ------------------------------------------------------------------------------
+
+
+def test_networks_are_deployed_on_a_chip_and_the_front_is_ranked_again(cli: Cli, files: Files, tmp_path: Path) -> None:
+    out = cli(
+        *files.arguments(tmp_path / "run", networks=2, images=16, teacher=files.run / "teacher.pt"),
+        "--in-the-loop", "--emulated", "--rounds", "2",
+    )  # fmt: skip
+    assert "emulated (NOT SILICON), lab-128" in out
+    assert "chip time 1.000 times the model's" in out
+    assert (tmp_path / "run" / "front-1.json").is_file()
+    before, after = (read_front(tmp_path / "run" / name) for name in ("front-1.json", "front.json"))
+    assert [m.accuracy for m in before.members] != [m.accuracy for m in after.members]
+    table = cli.json("search", "show", tmp_path / "run")
+    asked = [row for row in table["networks"] if row["measured"]]
+    assert asked
+    assert all(row["measured"]["chips"] == 1 for row in asked)
+    assert all(row["measured"]["latency_ns"] == pytest.approx(row["latency_ns"], rel=0.05) for row in asked)
+
+
+def test_a_chip_without_the_loop_is_refused(cli: Cli, files: Files) -> None:
+    cli("search", "resume", files.run, "--emulated", code=2)
+    assert "--in-the-loop" in cli.err

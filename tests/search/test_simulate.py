@@ -10,9 +10,10 @@ import pytest
 from cim.chipfile import load_chip
 from search.architecture import Architecture
 from search.errors import FileError, SearchError
-from search.simulate import Simulator, costs, workers
+from search.simulate import Simulator, costs
 from search.spacefile import parse_space
 from search.target import ChipTarget
+from search.workers import workers
 
 from .small_spaces import SMALL
 
