@@ -152,6 +152,10 @@ class SearchFolder:
         return self.root / "networks"
 
     @property
+    def page(self) -> Path:
+        return self.root / "front.html"
+
+    @property
     def table(self) -> Path:
         return self.root / "table.json"
 

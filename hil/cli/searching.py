@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hil.cli.words import Baud, Chip, DataDir, Emulated, Json, Macros, Port, chip_address, print_result, screen, seconds
+from hil.cli.words import (
+    Baud,
+    Chip,
+    DataDir,
+    Emulated,
+    Json,
+    Macros,
+    Port,
+    chip_address,
+    print_result,
+    screen,
+    seconds,
+    writing,
+)
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
 
 if TYPE_CHECKING:  # torch is imported when a command runs
@@ -206,16 +219,25 @@ def show(
         str | None,
         typer.Option(help="price the networks on another chip, or on a scale: mnsim-default", show_default=False),
     ] = None,
+    plot: Annotated[Path | None, typer.Option(help="page with the front to write", show_default=False)] = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
     """The front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
+    from hil.atomic import write_text
+    from hil.search_front import read_findings
+    from hil.search_page import search_page
     from hil.search_settings import open_folder
     from hil.search_table import folder_notes, table_json, table_lines
 
     found, settings = open_folder(folder, allow_code=allow_code)
     table = table_json(found, folder_notes(found), costs)
-    print_result(table_lines(table, settings), table, as_json)
+    lines = table_lines(table, settings)
+    if plot:
+        with writing(plot):
+            write_text(plot, search_page(table, lines, read_findings(found)))
+        lines += ["", f"page     {plot}"]
+    print_result(lines, table, as_json)
     return ExitCode.DONE
 
 
@@ -271,6 +293,9 @@ def _loop(
 def _go_on(
     folder: SearchFolder, settings: SearchSettings, scheduler: str | None, loop: Loop | None, as_json: bool
 ) -> int:
+    from hil.atomic import write_text
+    from hil.search_front import read_findings
+    from hil.search_page import search_page
     from hil.search_run import run_search
     from hil.search_table import folder_notes, table_json, table_lines
 
@@ -278,7 +303,9 @@ def _go_on(
         run_search(folder, settings, watch, scheduler=scheduler, loop=loop)
     table = table_json(folder, folder_notes(folder))
     root = str(folder.root)
-    print_result([*table_lines(table, settings), "", f"folder   {root}"], {"folder": root, **table}, as_json)
+    lines = table_lines(table, settings)
+    write_text(folder.page, search_page(table, lines, read_findings(folder)))
+    print_result([*lines, "", f"folder   {root}", f"page     {folder.page}"], {"folder": root, **table}, as_json)
     return ExitCode.DONE
 
 

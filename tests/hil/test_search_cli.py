@@ -143,6 +143,17 @@ def test_mixtures_estimate_too(cli: Cli, files: Files, tmp_path: Path) -> None:
     assert stage["estimator"] == "alpha"
 
 
+def test_a_search_has_a_page(cli: Cli, files: Files, tmp_path: Path) -> None:
+    place = tmp_path / "front.html"
+    assert str(place) in cli("search", "show", files.run, "--plot", place, "--costs", "mnsim-default")
+    text = place.read_text("utf-8")
+    (row,) = (r for r in cli.json("search", "show", files.run)["networks"] if r["evaluated"])
+    assert row["choices"] in text
+    assert "mnsim-default" in text
+    cli("search", "resume", files.run)
+    assert (files.run / "front.html").is_file()
+
+
 # --- stop and go on ---------------------------------------------------------------------------
 
 

@@ -1,0 +1,228 @@
+"""What each part of a search is worth: one JSON line a part, from a finished search.
+
+    python benchmarks/search_ablations.py runs/search [--parts measure,additive,macros,training,estimator]
+
+measure    Top-k frequency, lift and ridge as hardware significance, and the Pareto search, same simulations: volume
+additive   a search whose costs are sums over choices, its front priced again as a whole: volume, R², rank
+macros     a search that does not know how many macros there are: how much of its front fits
+training   the knee of the front trained again without a teacher, without errors, without both: simulated chips
+estimator  alpha against path, as ranks of networks that were trained (truth.jsonl of benchmarks/search_rank.py)
+
+*Volume* is the share of (lower bound of the accuracy, ln EDP) that a front covers, in the box of ``hil search
+compare``. Accuracies of the first three parts are predicted, by one model for all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from cim.chipfile import load_chip
+from hil.data import Dataset
+from hil.evaluator import SimulatedEvaluator
+from hil.job import DeployOptions
+from hil.search_compare import EDP_MARGIN, FLOOR_MARGIN
+from hil.search_front import simulations
+from hil.search_inputs import SearchInputs, load_inputs
+from hil.search_networks import sampled_accuracy
+from hil.search_settings import SearchFolder, SearchSettings, open_folder
+from hil.watch import Watch
+from search.accuracy import Accuracy
+from search.additive import kendall_tau
+from search.architecture import Architecture
+from search.baselines import top_k_search
+from search.candidate import CandidateCost
+from search.errors import SearchError
+from search.front import Front, front_of, read_front
+from search.hardware import Measure, cost_models, draw_candidates
+from search.pareto import pareto_search
+from search.retrain import RetrainJob, RetrainSettings, retrain
+from search.significance import Significance
+from search.simulate import Simulator
+from search.stage import StageJob, train_stage
+from search.stage_scores import read_scores, task_significance
+from search.stage_task import Estimator, StageSettings
+from search.target import ChipTarget
+from search.training import Machine, Precision, Schedule
+from search.workers import side_by_side, workers
+
+FITTED = 256  # whole networks that additive costs are fitted to
+CHIPS, IMAGES = 20, 2000
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: SearchFolder
+    settings: SearchSettings
+    inputs: SearchInputs
+    task: Significance
+    accuracy: Accuracy
+    epochs: int
+    subset: int
+
+    @property
+    def machine(self) -> Machine:
+        return Machine(self.settings.device, 1, cast(Precision, self.settings.precision))
+
+    @property
+    def budget(self) -> int:
+        return simulations(self.inputs.space, self.settings)
+
+
+def volumes(fronts: dict[str, Front]) -> dict[str, float]:
+    members = [m for front in fronts.values() for m in front.members]
+    floor = max(min(m.accuracy_low for m in members) - FLOOR_MARGIN, 0.0)
+    edp = [m.cost.edp_mj_ms for m in members]
+    return {name: round(f.hypervolume(floor, min(edp), EDP_MARGIN * max(edp)), 3) for name, f in fronts.items()}
+
+
+def measure(run: Run) -> dict[str, Any]:
+    space, simulate = run.inputs.space, Simulator(run.inputs.space, run.inputs.target)
+    asked: dict[str, Any] = {"budget": run.budget, "seed": run.settings.seed}
+    fronts = {"pareto": pareto_search(space, run.accuracy, simulate, **asked)}
+    for kind in Measure:
+        for by_gene in (True, False):
+            name = f"{kind.value}, {'each gene' if by_gene else 'all genes'} scaled"
+            try:
+                fronts[name] = top_k_search(space, run.accuracy, simulate, measure=kind, by_gene=by_gene, **asked)
+            except SearchError:
+                continue  # none of its networks fits
+    return {"simulations": run.budget, "volume": volumes(fronts)}
+
+
+def additive(run: Run) -> dict[str, Any]:
+    space, simulate = run.inputs.space, Simulator(run.inputs.space, run.inputs.target)
+    genomes = draw_candidates(space, None, 2 * FITTED, np.random.default_rng(1))
+    found = simulate([space.decode(g) for g in genomes])
+    half = cost_models(space.choices, genomes[:FITTED], found[:FITTED])
+    room = found[0].macros_available
+    edp = np.log([cost.edp_mj_ms for cost in found[FITTED:]])
+    summed = half.predict(genomes[FITTED:])[:, :2].sum(1)
+
+    def sums(architectures: Sequence[Architecture]) -> list[CandidateCost]:
+        rows = np.exp(half.predict(np.array([space.encode(a) for a in architectures])))
+        return [CandidateCost(float(r[0]), float(r[1]), max(round(float(r[2])), 1), room) for r in rows]
+
+    whole = pareto_search(space, run.accuracy, simulate, budget=run.budget, seed=run.settings.seed)
+    blind = pareto_search(space, run.accuracy, sums, budget=run.budget, seed=run.settings.seed)
+    costs = simulate([m.architecture for m in blind.members])
+    priced = [replace(m, cost=cost) for m, cost in zip(blind.members, costs, strict=True)]
+    again = front_of(priced, target="", method="additive", seed=0, simulations=FITTED)
+    return {
+        "simulations": {"whole": run.budget, "additive": FITTED},
+        "r2": round(explained_sum(edp, summed), 3),
+        "tau": round(kendall_tau(edp, summed), 3),
+        "residual_of_edp": round(float(np.exp(np.std(edp - summed)) - 1), 3),
+        "too_large_for_the_chip": sum(not cost.feasible for cost in costs),
+        "of": len(costs),
+        "volume": volumes({"whole": whole, "additive": again}),
+    }
+
+
+def explained_sum(truth: np.ndarray, found: np.ndarray) -> float:
+    """R² after the shift that a fit on latency and energy apart leaves."""
+    rest = (truth - truth.mean()) - (found - found.mean())
+    return 1.0 - float(rest @ rest) / float(((truth - truth.mean()) ** 2).sum())
+
+
+def macros(run: Run) -> dict[str, Any]:
+    space = run.inputs.space
+    rows = {}
+    for count in (run.inputs.target.macros, run.inputs.target.macros // 4):
+        simulate = Simulator(space, ChipTarget(load_chip(run.settings.chip, macros=count)))
+        free = Simulator(space, ChipTarget(load_chip(run.settings.chip, macros=100 * count)))
+        asked: dict[str, Any] = {"budget": run.budget, "seed": run.settings.seed}
+        blind = pareto_search(space, run.accuracy, free, **asked)
+        costs = simulate([m.architecture for m in blind.members])
+        priced = [replace(m, cost=cost) for m, cost in zip(blind.members, costs, strict=True)]
+        row: dict[str, Any] = {"fits": sum(cost.feasible for cost in costs), "of": len(costs)}
+        known = pareto_search(space, run.accuracy, simulate, **asked)
+        left = front_of(priced, target="", method="blind", seed=0, simulations=run.budget)
+        fronts = {"with": known} | ({"without": left} if left.members else {})
+        rows[str(count)] = row | {"volume": volumes(fronts)}
+    return {"macros": rows}
+
+
+def training(run: Run) -> dict[str, Any]:
+    inputs, chosen = run.inputs, read_front(run.folder.front).knee.architecture
+    images = inputs.train.part(np.arange(min(run.subset, len(inputs.train))))
+    schedule = Schedule(run.epochs, batch=run.settings.batch, mirror=run.settings.mirror, seed=run.settings.seed)
+    kept = Dataset(
+        inputs.test.name, inputs.kept.pixels, inputs.kept.labels, inputs.test.classes, "", inputs.kept.digest
+    )
+    options = DeployOptions(samples=min(IMAGES, len(kept.labels)), virtual_chips=CHIPS, age_s=run.settings.age_s)
+    with tempfile.TemporaryDirectory() as place, workers(count=2) as client:
+        cases = {
+            f"{'teacher' if taught else 'labels alone'}, {'errors' if noisy else 'no errors'}": RetrainJob(
+                inputs.space, chosen, RetrainSettings(schedule), run.folder.teacher.absolute() if taught else None,
+                inputs.noise if noisy else None, Path(place) / f"{taught}{noisy}", inputs.test.classes,
+                inputs.test.name, run.machine,
+            )
+            for taught in (True, False) for noisy in (True, False)
+        }  # fmt: skip
+        found = side_by_side(client, retrain, list(cases.values()), images, inputs.kept)
+        evaluator = SimulatedEvaluator(inputs.chip, kept, inputs.record, options, "fast")
+        rows = {}
+        for name, trained in zip(cases, found, strict=True):
+            on_chips = evaluator.evaluate(trained.path)
+            rows[name] = {"exact": round(trained.ideal, 2), "chips_mean": round(100 * on_chips.accuracy_mean, 2),
+                          "worst": round(100 * on_chips.accuracy_worst, 2)}  # fmt: skip
+    return {"network": str(chosen), "epochs": run.epochs, "images": len(images), "percent": rows}
+
+
+def estimator(run: Run) -> dict[str, Any]:
+    space, store = run.inputs.space, run.folder.root / "truth.jsonl"
+    lines = [json.loads(line) for line in store.read_text("utf-8").splitlines()]
+    genomes, truth = np.array([line["genome"] for line in lines]), np.array([line["accuracy"] for line in lines])
+    images = run.inputs.train.part(np.arange(min(run.subset, len(run.inputs.train))))
+    schedule = Schedule(1, batch=run.settings.batch, mirror=run.settings.mirror, average=False, seed=run.settings.seed)
+    rows = {}
+    for kind in Estimator:
+        settings = StageSettings(schedule, kind)
+        folder = run.folder.root / f"ablation-{kind.value}"
+        jobs = [
+            StageJob(space, i, settings, run.folder.teacher.absolute(), run.inputs.noise, folder.absolute(),
+                     machine=run.machine)
+            for i in range(len(space.stages))
+        ]  # fmt: skip
+        with workers(count=2) as client:
+            scores = side_by_side(client, train_stage, jobs, images)
+        for noisy in (True, False) if kind is Estimator.PATH else (True,):
+            task = task_significance(space, scores, noisy=noisy)
+            name = kind.value + ("" if noisy else ", rated without errors")
+            rows[name] = {"tau": round(kendall_tau(task.score(genomes), truth), 3),
+                          "seconds": round(sum(sum(s.seconds) for s in scores))}  # fmt: skip
+    return {"networks": len(truth), "images": len(images), "epochs": 1, "estimators": rows}
+
+
+PARTS: dict[str, Callable[[Run], dict[str, Any]]] = {
+    "measure": measure, "additive": additive, "macros": macros, "training": training, "estimator": estimator,
+}  # fmt: skip
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("run", type=Path)
+    ask.add_argument("--parts", default=",".join(PARTS))
+    ask.add_argument("--epochs", type=int, default=3)
+    ask.add_argument("--subset", type=int, default=24000)
+    given = ask.parse_args()
+    folder, settings = open_folder(given.run)
+    inputs = load_inputs(folder, settings, Watch())
+    scores = [read_scores(folder.stages / f"stage-{i + 1}.json") for i in range(len(inputs.space.stages))]
+    task = task_significance(inputs.space, scores)
+    accuracy = sampled_accuracy(inputs.space, folder.samples, task)
+    run = Run(folder, settings, inputs, task, accuracy, given.epochs, given.subset)
+    for name in given.parts.split(","):
+        print(json.dumps({"benchmark": "search_ablations", "part": name, **PARTS[name](run)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
