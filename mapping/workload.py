@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -123,7 +123,8 @@ def unplaced_workload(
         )
         shapes[op.name] = after
         signed[op.name] = _may_be_negative(op, [signed[name] for name in op.inputs])
-    return Workload(name, graph.input_shape, widths[INPUT], tuple(layers))
+    pads = {op.name for op in ops if isinstance(op, PassOp) and isinstance(op.node, PadMap)}
+    return Workload(name, graph.input_shape, widths[INPUT], _with_padding(layers, pads))
 
 
 def _may_be_negative(op: Op, inputs: Sequence[bool]) -> bool:
@@ -168,7 +169,23 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
             )
         )
         shapes[step.name], codes[step.name] = after, made
-    return Workload(name, program.input.shape, program.input.bits, tuple(layers))
+    pads = {step.name for step in program.steps if isinstance(step, PadMapStep)}
+    return Workload(name, program.input.shape, program.input.bits, _with_padding(layers, pads))
+
+
+def _with_padding(layers: Sequence[LayerWork], pads: Set[str]) -> tuple[LayerWork, ...]:
+    """Without the paddings that only convolutions read: their windows pad, as all others do, and no zero is moved."""
+    others = {name for layer in layers if layer.kind is not WorkKind.CONV for name in layer.inputs}
+    moved = {layer.name: layer for layer in layers if layer.name in pads and layer.name not in others}
+    kept = []
+    for layer in layers:
+        pad = moved.get(layer.inputs[0])
+        if pad is not None:
+            padding = (layer.padding[0] + pad.padding[0], layer.padding[1] + pad.padding[1])
+            layer = replace(layer, inputs=pad.inputs, in_shape=pad.in_shape, padding=padding)
+        if layer.name not in moved:
+            kept.append(layer)
+    return tuple(kept)
 
 
 def step_shape(step: Step, inputs: Sequence[Shape]) -> Shape:

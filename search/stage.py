@@ -103,7 +103,8 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, told: Told |
         fabric, task, own, settings.schedule, checkpoint=job.folder / f"{job.name}.checkpoint", key=key, told=told
     )
     forget_ranges(net)
-    clean, noisy, paths = task.rate(own)
+    with fabric.autocast():
+        clean, noisy, paths = task.rate(own)
     write_tensors(job.folder / f"{job.name}.pt", {"key": key, "model": net.state_dict()})
     scores = StageScores(
         key=key,

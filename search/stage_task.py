@@ -57,7 +57,7 @@ class StageSettings:
     chips: int = 2
     alpha_rate: float = 0.01
     most_paths: int = 512
-    rate_images: int = 1024
+    rate_images: int = 512
     statistics_batches: int = 2
     draws: int = 4
     kappa: float = 1.0

@@ -51,7 +51,7 @@ def workers(scheduler: str | None = None, count: int = 2, *, timeout_s: float = 
             yield client
         return
     with (
-        LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         yield client
@@ -100,11 +100,11 @@ def side_by_side(
 
     from search.training import EpochRecord
 
-    held = client.scatter(list(data), broadcast=True, hash=False)
+    held = client.scatter(list(data), broadcast=True, hash=False) if data else []
     client.subscribe_topic(TOPIC, lambda event: tell(event[1][0], EpochRecord(*event[1][1])))
     try:
         futures = [
-            client.submit(_one, function, job, number, *held, pure=False, key=f"{TOPIC}-{id(held)}-{number}")
+            client.submit(_one, function, job, number, *held, pure=False)
             for number, job in enumerate(jobs)
         ]
         numbers = {future.key: number for number, future in enumerate(futures)}

@@ -397,7 +397,7 @@ def test_networks_are_deployed_on_a_chip_and_the_front_is_ranked_again(cli: Cli,
     asked = [row for row in table["networks"] if row["measured"]]
     assert asked
     assert all(row["measured"]["chips"] == 1 for row in asked)
-    assert all(row["measured"]["latency_ns"] == pytest.approx(row["latency_ns"], rel=0.05) for row in asked)
+    assert all(row["measured"]["latency_ns"] == pytest.approx(row["latency_ns"], rel=1e-6) for row in asked)
 
 
 def test_a_chip_without_the_loop_is_refused(cli: Cli, files: Files) -> None:

@@ -1,0 +1,78 @@
+"""How long training takes with the errors of a chip, beside the same network without; one JSON line a case.
+
+    python benchmarks/training_speed.py [--images 2560]
+
+One thread, batches of 128 random images of 28 x 28, W4A8, errors of the models of lab-128 an hour after programming.
+``cpu_s`` is of an epoch of 60,000 images; ``over_plain`` is over the same layers in plain torch, neither quantised
+nor with errors, in the same run and precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cim.chipfile import load_chip
+from cim.fast_module import array_noise
+from cim.published import nominal_record
+from search.architecture import Architecture
+from search.export import PlainNet
+from search.images import moved
+from search.modules import network, set_strength
+from search.spacefile import load_space
+
+BATCH, EPOCH = 128, 60_000
+OPERATORS = ("conv3", "residual") * 3
+
+
+def seconds(model: nn.Module, answer: Callable[[Tensor], Tensor], half: bool, steps: int) -> float:
+    """CPU seconds of an epoch."""
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-3)
+    pixels = torch.randint(0, 256, (BATCH, 1, 28, 28), dtype=torch.uint8)
+    labels = torch.randint(0, 10, (BATCH,))
+    start = 0.0
+    for step in range(-3, steps):
+        if step == 0:
+            start = time.process_time()
+        with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
+            loss = functional.cross_entropy(answer(moved(pixels, 1, True)).float(), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return (time.process_time() - start) / steps / BATCH * EPOCH
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--images", type=int, default=2560)
+    steps = ask.parse_args().images // BATCH
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    chip, space = load_chip("lab-128"), load_space("fashion-mnist")
+    noise = array_noise(chip.macro, nominal_record(chip, [0]), 3600.0)
+    chosen = Architecture(space.name, space.skeleton, OPERATORS, (1.0, 1.0, 1.0), 4, 8, 8)
+    for half in (False, True):
+        net = network(space, chosen, noise).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        net(torch.rand(8, 1, 28, 28))
+        plain = PlainNet(net).train().requires_grad_(True)
+        own = seconds(plain, plain, half, steps)
+        rows = {"plain": own}
+        for name, strength in (("quantised", 0.0), ("quantised, with errors", 1.0)):
+            set_strength(net, strength, 2)
+            rows[name] = seconds(net, net, half, steps)
+        for name, found in rows.items():
+            print(json.dumps({
+                "benchmark": "training_speed", "precision": "bf16-mixed" if half else "32-true", "network": name,
+                "cpu_s": round(found, 1), "over_plain": round(found / own, 2),
+            }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
