@@ -38,12 +38,16 @@ FORMAT = "hil.search-origins"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchInputs:
-    """``space`` is what the chip leaves of it; ``train`` and ``kept`` (validation) are training images."""
+    """``space`` is what the chip leaves of it; ``train`` and ``kept`` (validation) are training images.
+
+    Stages and sample networks are trained on ``brief``, some of ``train``.
+    """
 
     chip: ChipSpec
     target: ChipTarget
     space: Space
     train: Images
+    brief: Images
     kept: Images
     test: Dataset
     record: CalibrationRecord | None
@@ -78,11 +82,13 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
         )
     train, test = _images(settings, watch)
     _check_images(whole, train, settings.data)
-    own, kept = _part(train, settings).split(VALIDATION, settings.seed)
-    if len(own) * 8 // 10 < settings.batch or not len(kept):
+    whole_set = Images(train.images, train.labels.astype(np.int64))
+    own, kept = _some(whole_set, settings.subset, settings.seed).split(VALIDATION, settings.seed)
+    brief = _some(own, settings.brief_images, settings.seed)
+    if len(brief) * 8 // 10 < settings.batch or not len(kept):
         raise UsageError(
-            f"{len(own)} training images are too few for batches of {settings.batch}: a stage trains on 80 % of them",
-            hint="--batch N, or more images: --subset N",
+            f"{len(brief)} training images are too few for batches of {settings.batch}: a stage trains on 80 % of them",
+            hint="--batch N, or more images: --subset N, --brief-images N",
         )
     record = load_record(Path(settings.calibration)) if settings.calibration else None
     try:
@@ -90,7 +96,7 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     except NoModels as error:
         raise UsageError(str(error), hint="--calibration RECORD, of hil calibrate or hil fit") from error
     found = SearchInputs(
-        chip, target, space, own, kept, test, record, noise, train.source, tuple(str(d) for d in dropped)
+        chip, target, space, own, brief, kept, test, record, noise, train.source, tuple(str(d) for d in dropped)
     )
     if folder.teacher.exists():
         split_graph(load_network(folder.teacher).graph, space)  # raises where it cannot teach
@@ -138,12 +144,12 @@ def _check_images(space: Space, data: Dataset, name: str) -> None:
         raise UsageError(f"all training images of {name} are of one class", hint="images of two classes or more")
 
 
-def _part(data: Dataset, settings: SearchSettings) -> Images:
-    images = Images(data.images, data.labels.astype(np.int64))
-    if not settings.subset or settings.subset >= len(images):
+def _some(images: Images, count: int, seed: int) -> Images:
+    """So many of them, drawn by the seed; 0: all."""
+    if not count or count >= len(images):
         return images
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, SUBSET]))
-    return images.part(np.sort(rng.choice(len(images), settings.subset, replace=False)))
+    rng = np.random.default_rng(np.random.SeedSequence([seed, SUBSET]))
+    return images.part(np.sort(rng.choice(len(images), count, replace=False)))
 
 
 def _check_origins(folder: SearchFolder, found: SearchInputs) -> None:

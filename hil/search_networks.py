@@ -74,7 +74,8 @@ def train_networks(run: SearchRun) -> None:
     if not settings.networks:
         return
     with run.watch.stage("networks"):
-        places = {member: run.folder.networks / network_name(member.architecture) for member in shortlist(run)}
+        longest_first = reversed(shortlist(run))  # by EDP
+        places = {member: run.folder.networks / network_name(member.architecture) for member in longest_first}
         left = {m: place for m, place in places.items() if not (place / "evaluation.json").exists()}
         evaluate = _evaluator(run)
         jobs = [NetworkJob(_job(run, m.architecture, place, settings.epochs), evaluate) for m, place in left.items()]
@@ -130,7 +131,7 @@ def _train_samples(run: SearchRun, genomes: Genomes, numbers: range) -> None:
         shutil.rmtree(jobs[number].folder, ignore_errors=True)
         run.watch.step(left[number] + 1, len(genomes), "sample networks")
 
-    side_by_side(run.client, retrain, jobs, run.inputs.train, run.inputs.kept, done=done)
+    side_by_side(run.client, retrain, jobs, run.inputs.brief, run.inputs.kept, done=done)
 
 
 def _sample_file(run: SearchRun, number: int) -> Path:
@@ -140,7 +141,8 @@ def _sample_file(run: SearchRun, number: int) -> Path:
 def _network_s(run: SearchRun) -> float:
     """How long a network of the front will take to train, from the sample networks, as many side by side."""
     seconds = [float(read_json(path, SAMPLE, 1)["seconds"]) for path in run.folder.samples.glob("*.json")]
-    return float(np.mean(seconds)) * run.settings.epochs / run.settings.sample_epochs / run.side_by_side
+    more = len(run.inputs.train) / len(run.inputs.brief) * run.settings.epochs / run.settings.sample_epochs
+    return float(np.mean(seconds)) * more / run.side_by_side
 
 
 def _job(run: SearchRun, architecture: Architecture, place: Path, epochs: int) -> RetrainJob:

@@ -140,7 +140,7 @@ def _stages(run: SearchRun) -> Significance:
             )
         jobs = [_stage_job(run, stage, settings, run.folder.stages) for stage in range(count)]
         told = run.told_of(epochs, "stages", count)
-        scores = side_by_side(run.client, train_stage, jobs, run.inputs.train, told=told)
+        scores = side_by_side(run.client, train_stage, jobs, run.inputs.brief, told=told)
         for job in jobs:
             (job.folder / f"{job.name}.checkpoint").unlink(missing_ok=True)
     run.plan.save()
@@ -164,7 +164,7 @@ def _teacher_epoch_s(run: SearchRun) -> float:
 
 def _stage_s(run: SearchRun) -> tuple[float, float]:
     """Of the first stage, whose maps are the largest, from a few batches: s an epoch, s a rated path."""
-    batch, images = run.settings.batch, run.inputs.train
+    batch, images = run.settings.batch, run.inputs.brief
     few = images.part(np.arange(min(2 * PROBE * batch, len(images))))
     paths = 2 * max(len(p.operators) for p in run.inputs.space.positions)
     settings = StageSettings(

@@ -29,9 +29,10 @@ class SearchSettings:
     ``chip``, ``data`` are names or absolute paths; ``calibration`` is a path or "" (the models of the chip file).
     ``workers`` processes do jobs side by side, in one thread each; 0: this one does them in turn.
     Caps of 0 are none; ``within`` are points of predicted accuracy that a network may lie below the best.
-    ``subset`` 0 takes all training images; ``budget_s`` 0 sets no limit. ``samples`` networks are trained
-    for ``sample_epochs`` to learn accuracies; ``networks`` of the front are trained for ``epochs`` and
-    evaluated on ``chips`` simulated chips with ``images`` test images.
+    ``subset`` 0 takes all training images, ``brief_images`` 0 all of those for stages and sample networks;
+    ``budget_s`` 0 sets no limit. ``samples`` networks are trained for ``sample_epochs`` to learn accuracies;
+    ``networks`` of the front are trained for ``epochs`` and evaluated on ``chips`` simulated chips with ``images``
+    test images.
     """
 
     data: str
@@ -43,6 +44,7 @@ class SearchSettings:
     data_dir: str = ""
     age_s: float = 3600.0
     subset: int = 0
+    brief_images: int = 0
     budget_s: float = 0.0
     seed: int = 0
     batch: int = 128
@@ -75,6 +77,7 @@ class SearchSettings:
                 self.devices >= 1 and self.batch % max(self.devices, 1) == 0,
                 f"a batch of {self.batch} on {self.devices} devices",
             ),
+            (self.brief_images >= 0, f"{self.brief_images} images of brief training"),
             (self.workers >= 0, f"{self.workers} workers"),
             (self.samples >= 4, f"{self.samples} sample networks, at least 4 are needed to learn accuracies"),
             (self.simulations >= 8, f"{self.simulations} simulations, at least 8 are needed"),

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 J = TypeVar("J", contravariant=True)
 R = TypeVar("R", covariant=True)
 TOPIC = "hil.search"
+# Dask lets workers give memory back at once, which costs training half of its time in page faults.
+ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": 1 << 30, "MALLOC_MMAP_THRESHOLD_": 1 << 25, "OMP_NUM_THREADS": 1}
 
 
 class Work(Protocol[J, R]):
@@ -50,7 +52,10 @@ def workers(scheduler: str | None = None, count: int = 2, *, timeout_s: float = 
         with client:
             yield client
         return
+    import dask
+
     with (
+        dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in ENVIRONMENT.items()}),
         LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
@@ -103,10 +108,7 @@ def side_by_side(
     held = client.scatter(list(data), broadcast=True, hash=False) if data else []
     client.subscribe_topic(TOPIC, lambda event: tell(event[1][0], EpochRecord(*event[1][1])))
     try:
-        futures = [
-            client.submit(_one, function, job, number, *held, pure=False)
-            for number, job in enumerate(jobs)
-        ]
+        futures = [client.submit(_one, function, job, number, *held, pure=False) for number, job in enumerate(jobs)]
         numbers = {future.key: number for number, future in enumerate(futures)}
         for future in as_completed(futures):
             result = future.result()

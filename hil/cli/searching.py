@@ -87,6 +87,10 @@ def run_(
     ] = None,
     age: Annotated[str, typer.Option(help="age after programming")] = "1h",
     subset: Annotated[int | None, typer.Option(min=1, help="so many training images only", show_default=False)] = None,
+    brief_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="so many of them for stages and sample networks", show_default=False),
+    ] = None,
     teacher_epochs: Annotated[int, typer.Option(min=1, help="epochs of the teacher")] = 15,
     stage_epochs: Annotated[int, typer.Option(min=1, help="epochs of each stage (phase A)")] = 5,
     samples: Annotated[int, typer.Option(min=4, help="networks trained briefly, to predict accuracies")] = 32,
@@ -158,6 +162,7 @@ def run_(
         data_dir=str(data_dir.absolute()) if data_dir else "",
         age_s=seconds(age),
         subset=subset or 0,
+        brief_images=brief_images or 0,
         budget_s=seconds(budget) if budget else 0.0,
         seed=seed,
         batch=batch,

@@ -380,6 +380,18 @@ def _untimed(text: str) -> Any:
     return data
 
 
+def test_stages_and_sample_networks_may_have_fewer_images(cli: Cli, files: Files, tmp_path: Path) -> None:
+    cli(*files.arguments(tmp_path / "run", brief_images=60, networks=1, teacher=files.run / "teacher.pt"))
+    stages = [
+        json.loads((root / "stages" / "stage-1.json").read_text("utf-8")) for root in (files.run, tmp_path / "run")
+    ]
+    assert sum(stages[1]["counts"][0]) < sum(stages[0]["counts"][0])
+    (net,) = (tmp_path / "run" / "networks").glob("*/net.pt")
+    whole = next((files.run / "networks").glob("*/net.pt"))
+    told = [load_network(path).graph.provenance["training images"] for path in (net, whole)]
+    assert told[0] == told[1]
+
+
 # --- in the loop ------------------------------------------------------------------------------
 
 

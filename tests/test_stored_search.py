@@ -1,0 +1,51 @@
+"""The search kept with the examples: its files are whole, its prices those of today, its networks deployable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from cim.chipfile import load_chip
+from hil.cli import run
+from hil.data import load_dataset
+from hil.deployment import BUNDLED_DATA
+from hil.evaluator import SimulatedEvaluator
+from hil.job import DeployOptions
+from search.candidate import workload
+from search.front import read_front
+from search.spacefile import load_space
+from search.target import load_target
+
+KEPT = Path(__file__).parents[1] / "examples" / "searches" / "fashion-mnist"
+NETWORKS = sorted(KEPT.glob("networks/*/net.pt"))
+
+
+def test_prices_of_the_front_are_those_of_the_cost_model() -> None:
+    space, target = load_space(KEPT / "space.toml"), load_target("lab-128")
+    for member in read_front(KEPT / "front.json").members:
+        found = target.cost(workload(space, member.architecture), member.architecture.adc_bits)
+        assert found.edp_mj_ms == pytest.approx(member.cost.edp_mj_ms, rel=1e-12)
+        assert found.macros == member.cost.macros
+
+
+def test_show_reads_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", "show", str(KEPT), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["networks"]
+    trained = [row for row in rows if row["evaluated"]]
+    assert {mode for row in trained for mode in row["modes"]} == {"accuracy", "balanced", "efficiency"}
+    assert len(trained) == len(NETWORKS)
+
+
+@pytest.mark.parametrize("path", NETWORKS, ids=lambda path: path.parent.name)
+def test_networks_run_on_simulated_chips(path: Path) -> None:
+    options = DeployOptions(samples=200, virtual_chips=2)
+    found = SimulatedEvaluator(
+        load_chip("lab-128"), load_dataset(BUNDLED_DATA, "test"), None, options, "fast"
+    ).evaluate(path)
+    stored = json.loads((path.parent / "evaluation.json").read_text("utf-8"))["evaluation"]
+    assert found.edp_mj_ms == pytest.approx(stored["latency_ns"] * stored["energy_pj"] * 1e-15, rel=1e-12)
+    assert found.accuracy_mean > stored["accuracy_mean"] - 0.06  # 200 images: a standard error of 2 points
