@@ -10,13 +10,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from cim.chipfile import load_chip  # noqa: E402
+from cim.cost import estimate  # noqa: E402
 from cim.fast_module import ArrayNoise, array_noise  # noqa: E402
 from cim.published import nominal_record  # noqa: E402
 from cim.workload import Workload  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.execute import IdealMultiply, run  # noqa: E402
 from mapping.float_run import float_logits  # noqa: E402
-from mapping.workload import unplaced_workload  # noqa: E402
+from mapping.workload import program_workload, unplaced_workload  # noqa: E402
 from search.candidate import workload  # noqa: E402
 from search.export import PlainNet, network_file  # noqa: E402
 from search.modules import (  # noqa: E402
@@ -30,6 +31,7 @@ from search.modules import (  # noqa: E402
 )
 from search.operators import SLOT, Conv, MbConv, Operator, Residual, Skip, Slot, convolution  # noqa: E402
 from search.space import Bits  # noqa: E402
+from search.target import ChipTarget  # noqa: E402
 
 from .tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
 
@@ -224,3 +226,19 @@ def test_the_network_that_is_written_is_the_one_that_was_priced() -> None:
         ]
 
     assert cells(made) == cells(workload(TINY, architecture))
+
+
+def test_a_written_network_costs_what_its_candidate_cost() -> None:
+    """Even kernels too: padding on one side is the window's, no padded map is moved."""
+    torch.manual_seed(0)
+    chip = load_chip("lab-128", macros=64)
+    for operators in ((), ("conv2", "skip", "conv3", "conv2")):
+        architecture = tiny_architecture(*operators)
+        net = settled(network(TINY, architecture, None), TINY.input_shape)
+        pixels, _ = images(16)
+        program = compile_network(
+            network_file(net, TINY.input_shape, classes=CLASSES, images=pixels, provenance={}), chip
+        )
+        made = estimate(program_workload(program), chip)
+        priced = ChipTarget(chip).cost(workload(TINY, architecture), 8)
+        assert (made.latency_ns, made.energy_pj) == pytest.approx((priced.latency_ns, priced.energy_pj), rel=1e-12)
