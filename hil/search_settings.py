@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,7 @@ def discard_unbegun(folder: SearchFolder) -> None:
 
 
 def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, SearchSettings]:
-    """The folder of a search that was begun.
+    """The folder of a search that was begun; settings that its version did not know have their defaults.
 
     Raises:
         FileError: it is none, or its settings are broken.
@@ -211,7 +211,8 @@ def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, 
         )
     data = read_json(folder.settings, FORMAT, 1)
     try:
-        return folder, SearchSettings(**{f.name: _typed(data[f.name], f.type) for f in fields(SearchSettings)})
+        known = {f.name: f.type for f in fields(SearchSettings) if f.name in data or f.default is MISSING}
+        return folder, SearchSettings(**{name: _typed(data[name], kind) for name, kind in known.items()})
     except (KeyError, TypeError) as error:
         raise FileError(f"settings of a search are broken: {error}", where=str(folder.settings)) from error
 
