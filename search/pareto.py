@@ -168,7 +168,7 @@ def _genome(row: Sequence[int] | NDArray[np.integer]) -> Genome:
 def _promising(run: Search, every: Genomes | None, count: int, rng: np.random.Generator) -> Genomes:
     """At most ``count`` new genomes that the models expect on the front of all, else on the next one behind, ...
 
-    Those simulated stand there with what was simulated.
+    Those simulated stand there with what was simulated. Where none is expected to keep the caps, those nearest to them.
     """
     models = cost_models(run.space.choices, run.genomes, run.costs)
     if every is None:
@@ -176,6 +176,8 @@ def _promising(run: Search, every: Genomes | None, count: int, rng: np.random.Ge
     new = every[[_genome(g) not in run.members for g in every]]
     objectives, excess = run.expected(models, new)
     fits = (excess <= 0).all(1)
+    if not fits.any():  # those that come nearest, from which the models learn
+        return new[np.argsort(excess.max(1), kind="stable")[:count]]
     new, objectives = new[fits], objectives[fits, :2]
     both = np.concatenate([objectives, np.array([m.objectives[:2] for m in run.kept()]).reshape(-1, 2)])
     left = np.arange(len(both))

@@ -112,6 +112,38 @@ def test_show_prices_the_same_networks_on_the_scale_of_mnsim(cli: Cli, files: Fi
     assert own["networks"][0]["edp_mj_ms"] != other["networks"][0]["edp_mj_ms"]
 
 
+def test_options_without_a_command_are_those_of_run(cli: Cli, files: Files) -> None:
+    cli("search", "--data", files.data, code=2)
+    assert "--out" in cli.err
+
+
+def test_caps_hold_for_every_network_of_the_front(cli: Cli, files: Files, tmp_path: Path) -> None:
+    before = read_front(files.run / "front.json").members
+    middle = before[len(before) // 2].cost
+    again = tmp_path / "run"
+    shutil.copytree(files.run, again)
+    for name in (*ANSWERS, "table.json"):
+        (again / name).unlink()
+    _change(again, networks=0, max_latency_us=1.001e-3 * middle.latency_ns, max_energy_uj=1.001e-6 * middle.energy_pj)
+    cli("search", "resume", again)
+    found = read_front(again / "front.json").members
+    assert all(m.cost.latency_ns <= 1.001 * middle.latency_ns for m in found)
+    assert all(m.cost.energy_pj <= 1.001 * middle.energy_pj for m in found)
+
+
+def test_networks_too_far_below_the_best_are_left_out(cli: Cli, files: Files, tmp_path: Path) -> None:
+    before = read_front(files.run / "front.json").members
+    spread = max(m.accuracy_low for m in before) - min(m.accuracy_low for m in before)
+    again = tmp_path / "run"
+    shutil.copytree(files.run, again)
+    for name in (*ANSWERS, "table.json"):
+        (again / name).unlink()
+    _change(again, networks=0, within=0.5 * spread)
+    cli("search", "resume", again)
+    after = read_front(again / "front.json").members
+    assert max(m.accuracy_low for m in after) - min(m.accuracy_low for m in after) <= 0.5 * spread + 1e-9
+
+
 def test_the_same_command_gives_the_same_front(cli: Cli, files: Files, tmp_path: Path) -> None:
     assert "network" in cli(*files.arguments(tmp_path / "same"))
     assert "one set of images" in " ".join(cli.err.split())
