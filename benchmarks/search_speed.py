@@ -35,7 +35,7 @@ from search.workers import workers
 
 CASES = (
     ("fashion-mnist", "lab-128", None), ("cifar10", "lab-128", None), ("eurosat", "lab-128", None),
-    ("cifar10", "lab-128", 2000),
+    ("cifar10", "lab-128", 16),
     ("fashion-mnist", "mnsim-default", None), ("cifar10", "mnsim-default", None), ("eurosat", "mnsim-default", None),
 )  # fmt: skip
 
