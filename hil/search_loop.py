@@ -17,7 +17,7 @@ from hil.data import Dataset
 from hil.evaluator import DeployedEvaluator
 from hil.job import DeployOptions
 from hil.search_front import find_front
-from hil.search_networks import network_name, samples_of, shortlist, train_networks
+from hil.search_networks import imperfect, network_name, samples_of, shortlist, train_networks
 from hil.search_settings import SearchFolder
 from hil.search_work import SearchRun
 from mapping.errors import CannotMap
@@ -108,13 +108,10 @@ def read_measurements(run: SearchRun) -> Measurements:
 
 
 def measured_accuracy(run: SearchRun, measured: Measurements, task: Significance) -> Accuracy:
-    """The model of accuracies, with those that were measured.
-
-    ``right`` of n images count as (right + ½) / (n + 1), as those of sample networks do.
-    """
+    """The model of accuracies, with those that were measured."""
     space = run.inputs.space
     genomes = np.array([space.encode(a) for a, _ in measured])
-    values = np.array([100 * (e.accuracy_mean * e.images + 0.5) / (e.images + 1) for _, e in measured])
+    values = np.array([imperfect(100 * e.accuracy_mean, e.images) for _, e in measured])
     return fit_measured(space.choices, samples_of(space, run.folder.samples), (genomes, values), task)
 
 

@@ -109,10 +109,7 @@ def read_evaluation(folder: Path) -> Evaluation | str | None:
 
 
 def _train_samples(run: SearchRun, genomes: Genomes, numbers: range) -> None:
-    """Those that were not trained.
-
-    ``right`` of n validation images count as (right + ½) / (n + 1), so that no network is perfect.
-    """
+    """Those that were not trained."""
     settings, images = run.settings, len(run.inputs.kept)
     left = [n for n in numbers if not _sample_file(run, n).exists()]
     architectures = [run.inputs.space.decode(genomes[n]) for n in left]
@@ -122,7 +119,7 @@ def _train_samples(run: SearchRun, genomes: Genomes, numbers: range) -> None:
     ]
 
     def done(number: int, trained: Retrained) -> None:
-        accuracy = 100 * (trained.noisy * images / 100 + 0.5) / (images + 1)
+        accuracy = imperfect(trained.noisy, images)
         seconds = sum(record.seconds for record in trained.epochs)
         data = {"architecture": to_json(architectures[number]), "accuracy": accuracy, "seconds": seconds}
         write_text(
@@ -132,6 +129,11 @@ def _train_samples(run: SearchRun, genomes: Genomes, numbers: range) -> None:
         run.watch.step(left[number] + 1, len(genomes), "sample networks")
 
     side_by_side(run.client, retrain, jobs, run.inputs.brief, run.inputs.kept, done=done)
+
+
+def imperfect(percent: float, images: int) -> float:
+    """Percent right for a model of accuracies: k of n count as (k + ½) / (n + 1), so that no network is perfect."""
+    return 100 * (percent * images / 100 + 0.5) / (images + 1)
 
 
 def _sample_file(run: SearchRun, number: int) -> Path:
