@@ -22,10 +22,10 @@ from torch.nn import functional
 from cim.chipfile import load_chip
 from cim.fast_module import array_noise
 from cim.published import nominal_record
-from search.architecture import Architecture
 from search.export import PlainNet
 from search.images import moved
 from search.modules import network, set_strength
+from search.space import Bits
 from search.spacefile import load_space
 
 BATCH, EPOCH = 128, 60_000
@@ -57,7 +57,7 @@ def main() -> None:
     torch.manual_seed(0)
     chip, space = load_chip("lab-128"), load_space("fashion-mnist")
     noise = array_noise(chip.macro, nominal_record(chip, [0]), 3600.0)
-    chosen = Architecture(space.name, space.skeleton, OPERATORS, (1.0, 1.0, 1.0), 4, 8, 8)
+    chosen = space.uniform(OPERATORS, (1.0, 1.0, 1.0), Bits(4, 8))
     for half in (False, True):
         net = network(space, chosen, noise).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         net(torch.rand(8, 1, 28, 28))

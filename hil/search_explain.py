@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hil.errors import UsageError
-from hil.search_front import Findings, choices_of, read_findings
+from hil.search_front import Findings, read_findings
 from hil.search_networks import network_name
 from hil.search_settings import SearchFolder
 from hil.search_table import front_of_folder
@@ -21,7 +21,7 @@ def explain_json(folder: SearchFolder, name: str | None) -> dict[str, Any]:
     """
     front, found = front_of_folder(folder), read_findings(folder)
     member = _named(front, name)
-    chosen = choices_of(member.architecture)
+    chosen = member.architecture.choices
     genes = [_gene(found, i, value) for i, value in enumerate(chosen)]
     return {"network": network_name(member.architecture), "choices": str(member.architecture),
             "measure": found.measure, "genes": genes}  # fmt: skip

@@ -121,15 +121,10 @@ def read_findings(folder: SearchFolder) -> Findings:
     return Findings(genes, column("task"), column("hardware"), column("accuracy"), str(data["measure"]))
 
 
-def choices_of(a: Architecture) -> tuple[str | float | int, ...]:
-    """Choices in the order of the genes."""
-    return (*a.operators, *a.widths, a.weight_bits, a.activation_bits, a.adc_bits)
-
-
 def modes_of(found: Findings, architecture: Architecture) -> list[str]:
     """The modes of the paper whose network this is."""
     best = {mode: combined(found.task, found.hardware, a, by_gene=True).best() for mode, a in MODES.items()}
-    own = choices_of(architecture)
+    own = architecture.choices
     return [
         mode
         for mode, genome in best.items()

@@ -98,6 +98,6 @@ def resnet20(*, weight_bits: int = 4, activation_bits: int = 8, adc_bits: int = 
     """
     space = load_space("resnet20")
     first = space.decode((0,) * len(space.choices))
-    chosen = replace(first, weight_bits=weight_bits, activation_bits=activation_bits, adc_bits=adc_bits)
+    chosen = replace(first, weight_bits=(weight_bits,), activation_bits=(activation_bits,), adc_bits=adc_bits)
     space.encode(chosen)
     return space, chosen

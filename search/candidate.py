@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cim.workload import INPUT, LayerWork, Shape3, WorkKind, Workload
 from search.architecture import Architecture
-from search.operators import Layer
+from search.precision import precision
 from search.space import Space
 
 LOGIT_BITS = 32
@@ -49,7 +49,8 @@ def workload(space: Space, architecture: Architecture, *, signed_image: bool = F
     layers = space.layers(architecture)
     shapes: dict[str, Shape3] = {INPUT: space.input_shape}
     signed = {INPUT: signed_image}
-    taken = _input_bits(space, architecture, layers)
+    bits = precision(space, architecture)
+    taken = bits.codes(layers)
     made = []
     for layer in layers:
         before = shapes[layer.inputs[0]]
@@ -66,7 +67,7 @@ def workload(space: Space, architecture: Architecture, *, signed_image: bool = F
                 stride=window if layer.kind is WorkKind.AVG_POOL else (layer.stride, layer.stride),
                 padding=(layer.before, layer.before),
                 groups=layer.groups,
-                weight_bits=_weight_bits(space, architecture, layer),
+                weight_bits=bits.of(layer).weight if layer.kind.on_cells else 0,
                 input_bits=taken[layer.inputs[0]],
                 output_bits=LOGIT_BITS if layer is layers[-1] else taken[layer.name],
                 input_signed=signed[layer.inputs[0]],
@@ -75,18 +76,3 @@ def workload(space: Space, architecture: Architecture, *, signed_image: bool = F
         shapes[layer.name] = after
         signed[layer.name] = not layer.relu and (layer.kind is not WorkKind.AVG_POOL or signed[layer.inputs[0]])
     return Workload(space.name, space.input_shape, taken[INPUT], tuple(made))
-
-
-def _weight_bits(space: Space, architecture: Architecture, layer: Layer) -> int:
-    if not layer.kind.on_cells:
-        return 0
-    edge = INPUT in layer.inputs or layer.kind is WorkKind.LINEAR
-    return space.edges.weight if space.edges and edge else architecture.weight_bits
-
-
-def _input_bits(space: Space, architecture: Architecture, layers: tuple[Layer, ...]) -> dict[str, int]:
-    """Bits of the codes of every tensor: the image and what the classifier takes may have their own."""
-    bits = dict.fromkeys((INPUT, *(layer.name for layer in layers)), architecture.activation_bits)
-    if space.edges:
-        bits[INPUT] = bits[layers[-2].name] = space.edges.activation
-    return bits

@@ -24,7 +24,8 @@ from torch.nn import functional
 from cim.fast_module import ArrayNoise
 from search.architecture import Architecture
 from search.images import Images, moved, on_device
-from search.modules import LayerNet, Precision, forget_ranges, set_strength
+from search.modules import LayerNet, forget_ranges, set_strength
+from search.precision import Precision
 from search.significance import Significance
 from search.space import Bits, Space
 from search.stage_net import operator_nets
@@ -74,10 +75,7 @@ class SuperNet(nn.Module):
     def __init__(self, space: Space, bits: Bits, noise: ArrayNoise | None) -> None:
         super().__init__()
         widths = [max(stage.widths) for stage in space.stages]
-        chosen = Architecture(
-            space.name, space.skeleton, tuple(p.operators[0] for p in space.positions), tuple(widths),
-            bits.weight, bits.activation, max(space.adc_bits),
-        )  # fmt: skip
+        chosen = space.uniform([p.operators[0] for p in space.positions], widths, bits)
         layers, both = space.layers(chosen), Precision(bits, space.edges)
         inner = {place.name for place in space.positions}
         ends = [layer for layer in layers if layer.name.rpartition(".")[0] not in inner]
@@ -116,13 +114,10 @@ def _search(fabric: Fabric, job: RelaxedJob, images: Images, told: Told | None) 
     task = _Relaxing(SuperNet(space, bits, job.noise), space, job.settings, job.costs, held, fabric.device)
     key = repr((space.skeleton, [p.operators for p in space.positions], job.settings, held.digest))
     fit(fabric, task, own, schedule, checkpoint=job.checkpoint, key=key, told=told)
-    operators = tuple(
+    operators = [
         place.operators[int(alpha.argmax())] for place, alpha in zip(space.positions, task.alphas, strict=True)
-    )
-    widths = tuple(max(stage.widths) for stage in space.stages)
-    return Architecture(
-        space.name, space.skeleton, operators, widths, bits.weight, bits.activation, max(space.adc_bits)
-    )
+    ]
+    return space.uniform(operators, [max(stage.widths) for stage in space.stages], bits)
 
 
 class _Relaxing(Task):

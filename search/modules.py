@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -30,38 +30,11 @@ from mapping.tile import slices_needed, stretch
 from search.architecture import Architecture
 from search.lsq import LearnedStep, activation_step, row_steps
 from search.operators import Layer
+from search.precision import Precision, precision
 from search.space import Bits, Space
 
 READS = 512  # vectors that choose a converter range
 POOL = 1 << 23  # normal draws that are kept
-
-
-@dataclass(frozen=True, slots=True)
-class Precision:
-    """Bits of all layers, and of those that read the image or give the logits where they have others."""
-
-    common: Bits
-    edges: Bits | None = None
-
-    def of(self, layer: Layer) -> Bits:
-        """Bits of a layer on cells."""
-        edge = INPUT in layer.inputs or layer.kind is WorkKind.LINEAR
-        return self.edges if self.edges is not None and edge else self.common
-
-    def codes(self, layers: Iterable[Layer]) -> dict[str, int]:
-        """Bits of every tensor: the most that a layer on cells takes from it, else those of all layers."""
-        bits: dict[str, int] = {}
-        every = tuple(layers)
-        for layer in every:
-            for name in layer.inputs if layer.kind.on_cells else ():
-                bits[name] = max(bits.get(name, 0), self.of(layer).activation)
-        names = {name for layer in every for name in (layer.name, *layer.inputs)}
-        return dict.fromkeys(names, self.common.activation) | bits
-
-
-def precision(space: Space, architecture: Architecture) -> Precision:
-    common = Bits(architecture.weight_bits, architecture.activation_bits)
-    return Precision(common, space.edges)
 
 
 def with_adc_bits(noise: ArrayNoise, bits: int) -> ArrayNoise:

@@ -133,8 +133,8 @@ def _check_smallest(space: Space, target: Target) -> None:
         slot = space.slot(i, narrow)
         covered = {n: sum(_covered(*m, target.array) for m in _matrices(space, n, slot)) for n in place.operators}
         names.append(place.operators.index(min(covered, key=lambda name: covered[name])))
-    genome = (*names, *(stage.widths.index(w) for stage, w in zip(space.stages, narrow, strict=True)), 0, 0, 0)
-    smallest = space.decode(genome)
+    chosen = (*names, *(stage.widths.index(w) for stage, w in zip(space.stages, narrow, strict=True)))
+    smallest = space.decode((*chosen, *(0,) * (len(space.choices) - len(chosen))))
     cost = target.cost(workload(space, smallest), smallest.adc_bits)
     if not cost.feasible:
         raise SpaceError(

@@ -22,7 +22,8 @@ from search.architecture import Architecture
 from search.export import network_file
 from search.images import Images
 from search.losses import distillation
-from search.modules import LayerNet, forget_ranges, network, noise_digest, precision, set_strength
+from search.modules import LayerNet, forget_ranges, network, noise_digest, set_strength
+from search.precision import precision
 from search.space import Space
 from search.teacher import StagedTeacher, split_graph
 from search.training import At, EpochRecord, Machine, Schedule, Task, Told, accuracy, fit, fixed_statistics

@@ -4,8 +4,9 @@
     architecture = space.decode(space.sample(rng))
     layers = space.layers(architecture)
 
-A genome has one gene for the operator of each position, one for the width of each stage, and
-three for the bits of weights, activations and converters; its numbers are indices of choices.
+A genome has one gene for the operator of each position, one for the width of each stage, one for the bits of weights
+and one for those of activations (of the network, of each stage or of each position), and one for the bits of the
+converters; its numbers are indices of choices.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ from search.errors import SpaceError
 from search.operators import SLOT, Layer, Operator, Slot, convolution
 
 Genome = tuple[int, ...]
+BitsPer = Literal["network", "stage", "position"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Space:
     weight_bits: tuple[int, ...]
     activation_bits: tuple[int, ...]
     adc_bits: tuple[int, ...]
+    bits_per: BitsPer
     edges: Bits | None
     skeleton: str
 
@@ -104,10 +108,29 @@ class Space:
         return (
             *(Gene(f"operator {p.name}", p.operators) for p in self.positions),
             *(Gene(f"width {i}", s.widths) for i, s in enumerate(self.stages, 1)),
-            Gene("weight bits", self.weight_bits),
-            Gene("activation bits", self.activation_bits),
+            *(Gene(f"weight bits {g}".strip(), self.weight_bits) for g in self.bit_groups),
+            *(Gene(f"activation bits {g}".strip(), self.activation_bits) for g in self.bit_groups),
             Gene("adc bits", self.adc_bits),
         )
+
+    @property
+    def bit_groups(self) -> tuple[str, ...]:
+        """What has bits of its own: stages ("2"), positions ("2.1"), or all together ("")."""
+        if self.bits_per == "stage":
+            return tuple(str(i) for i in range(1, len(self.stages) + 1))
+        return tuple(p.name for p in self.positions) if self.bits_per == "position" else ("",)
+
+    def bit_group(self, position: int) -> int:
+        """Index of the group that a position belongs to."""
+        return {"network": 0, "stage": self.positions[position].stage, "position": position}[self.bits_per]
+
+    def uniform(self, operators: Sequence[str], widths: Sequence[float], bits: Bits) -> Architecture:
+        """A network of the same bits everywhere, on the converters of most bits."""
+        many = len(self.bit_groups)
+        return Architecture(
+            self.name, self.skeleton, tuple(operators), tuple(widths),
+            (bits.weight,) * many, (bits.activation,) * many, max(self.adc_bits),
+        )  # fmt: skip
 
     @property
     def choices(self) -> tuple[int, ...]:
@@ -124,10 +147,7 @@ class Space:
             raise SpaceError(
                 f"an architecture of space {architecture.space}, whose skeleton is not that of {self.name}"
             )
-        values = (
-            *architecture.operators, *architecture.widths,
-            architecture.weight_bits, architecture.activation_bits, architecture.adc_bits,
-        )  # fmt: skip
+        values = architecture.choices
         if len(values) != len(self.genes):
             raise SpaceError(f"{len(values)} choices; a network of {self.name} has {len(self.genes)}")
         for gene, value in zip(self.genes, values, strict=True):
@@ -142,10 +162,11 @@ class Space:
             raise SpaceError(f"{numbers} is no genome of {self.name}, whose genes have {self.choices} choices")
         values = [gene.choices[i] for i, gene in zip(numbers, genes, strict=True)]
         n, m = len(self.positions), len(self.positions) + len(self.stages)
-        weight, activation, adc = (int(v) for v in values[m:])
+        *bits, adc = (int(v) for v in values[m:])
+        half = len(bits) // 2
         return Architecture(
             self.name, self.skeleton, tuple(str(v) for v in values[:n]), tuple(float(v) for v in values[n:m]),
-            weight, activation, adc,
+            tuple(bits[:half]), tuple(bits[half:]), adc,
         )  # fmt: skip
 
     def sample(self, rng: np.random.Generator) -> Genome:

@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from search.errors import CodeRefused, FileError, NewerFile
 from search.operators import OPERATORS, Operator
-from search.space import Bits, Head, Position, Space, Stage, Stem
+from search.space import Bits, BitsPer, Head, Position, Space, Stage, Stem
 
 FORMAT = "hil.space"
 VERSION = (1, 0)
@@ -29,10 +29,10 @@ KEYS = {
     "": ("format", "version", "name", "input", "classes", "multiple", "stem", "head", "bits", "operators", "stage"),
     "stem": ("channels", "kernel", "stride"),
     "head": ("channels",),
-    "bits": ("weight", "activation", "adc", "edge_weight", "edge_activation"),
+    "bits": ("weight", "activation", "adc", "per", "edge_weight", "edge_activation"),
     "stage": ("layers", "stride", "channels", "widths", "operators", "first"),
 }
-OPTIONAL = ("multiple", "head", "edge_weight", "edge_activation", "first")
+OPTIONAL = ("multiple", "head", "per", "edge_weight", "edge_activation", "first")
 
 
 def space_names() -> list[str]:
@@ -124,6 +124,7 @@ class _Reader:
             weight_bits=self.bits("bits.weight", bits["weight"], 2, 16),
             activation_bits=self.bits("bits.activation", bits["activation"], 1, 16),
             adc_bits=self.bits("bits.adc", bits["adc"], 1, 16),
+            bits_per=self._bits_per(bits),
             edges=self._edges(bits),
             skeleton=_skeleton(data),
         )
@@ -175,6 +176,15 @@ class _Reader:
         if list(found) != sorted(set(found)):
             raise self.fail(field, "must rise, each value once")
         return found
+
+    def _bits_per(self, bits: Mapping[str, Any]) -> BitsPer:
+        value = bits.get("per", "network")
+        if value not in get_args(BitsPer):
+            raise self.fail("bits.per", f"{value!r:.60} is none of {', '.join(get_args(BitsPer))}")
+        per: BitsPer = value
+        if per != "network" and "edge_weight" not in bits:
+            raise self.fail("bits.per", f"bits of every {per} leave out stem and classifier: give edge_weight too")
+        return per
 
     def _edges(self, bits: Mapping[str, Any]) -> Bits | None:
         given = [key for key in ("edge_weight", "edge_activation") if key in bits]
@@ -303,6 +313,7 @@ def _skeleton(data: Mapping[str, Any]) -> str:
         "multiple": data.get("multiple", 4),
         "edges": [data["bits"].get(k) for k in ("edge_weight", "edge_activation")],
         "stages": [[stage["layers"], stage["stride"], stage["channels"]] for stage in data["stage"]],
+        **({"per": data["bits"]["per"]} if data["bits"].get("per", "network") != "network" else {}),
     }
     return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cim.fast_module import ArrayNoise
-from search.modules import LayerNet, Precision
+from search.modules import LayerNet
+from search.precision import Precision
 from search.space import Bits, Space
 
 Path = Sequence[int]

@@ -53,8 +53,8 @@ def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: boo
     """The matrix of phase A as one number a choice of every gene.
 
     Operators that did not compete stand as low as the lowest of their position. Bits count with the sum over the
-    stages, if all stages measured all bits of the space, else 0, all alike, as widths and converters
-    always do. Raises ``SearchError`` where a position or an operator is missing.
+    stages that they are for, shared by a stage's positions where each has its own; 0, all alike, where a stage
+    lacks some, as widths and converters always do. Raises ``SearchError`` where a position or an operator is missing.
     """
     found: dict[tuple[str, str], float] = {}
     for stage in stages:
@@ -68,18 +68,21 @@ def task_significance(space: Space, stages: Sequence[StageScores], *, noisy: boo
     if missing:
         raise SearchError(f"no task significance for {', '.join(missing[:8])}")
     rows = [np.array([found[p.name, o] for o in p.operators]) for p in space.positions]
-    others = [_sum_of_stages(gene, stages, noisy) for gene in space.genes[len(rows) :]]
+    others = [_of_bits(gene, stages, noisy) for gene in space.genes[len(rows) :]]
     return Significance((*rows, *others))
 
 
-def _sum_of_stages(gene: Gene, stages: Sequence[StageScores], noisy: bool) -> NDArray[np.float64]:
-    """Scores of a gene's choices, each the sum over stages; 0 where a stage lacks one."""
+def _of_bits(gene: Gene, stages: Sequence[StageScores], noisy: bool) -> NDArray[np.float64]:
+    """Scores of the choices of a gene after those of the operators."""
+    kind = next((name for name in BITS if gene.name.startswith(name)), "")
+    number, _, position = gene.name.removeprefix(kind).strip().partition(".")
     total = np.zeros(len(gene.choices))
-    for stage in stages:
-        table = stage.noisy if noisy else stage.clean
-        row = stage.positions.index(gene.name) if gene.name in stage.positions else -1
-        scores = dict(zip(stage.operators[row], table[row], strict=True)) if row >= 0 else {}
-        total += [scores.get(str(choice), math.nan) for choice in gene.choices]
+    for stage in stages if kind else ():
+        if number in ("", str(stage.stage + 1)):
+            table, row = stage.noisy if noisy else stage.clean, stage.positions.index(kind)
+            scores = dict(zip(stage.operators[row], table[row], strict=True))
+            share = len(stage.positions) - len(BITS) if position else 1
+            total += [scores.get(str(choice), math.nan) / share for choice in gene.choices]
     return total if np.isfinite(total).all() else np.zeros(len(total))
 
 

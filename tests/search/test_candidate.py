@@ -40,12 +40,36 @@ def test_resnet20_costs_what_the_graph_of_resnet20_costs(target: Target) -> None
 
 
 def test_stem_and_classifier_have_the_edges_bits_and_the_rest_the_networks() -> None:
-    space = load_space("cifar10")
-    architecture = replace(space.decode((0,) * len(space.choices)), weight_bits=2, activation_bits=6)
+    space = load_space("fashion-mnist")
+    architecture = replace(space.decode((0,) * len(space.choices)), weight_bits=(2,), activation_bits=(4,))
     layers = workload(space, architecture).layers
     cells = [layer for layer in layers if layer.kind.on_cells]
     assert [layer.weight_bits for layer in cells] == [4, *[2] * (len(cells) - 2), 4]
-    assert [layer.input_bits for layer in cells] == [8, *[6] * (len(cells) - 2), 8]
+    assert [layer.input_bits for layer in cells] == [8, *[4] * (len(cells) - 2), 8]
+
+
+def test_each_stage_has_its_own_bits() -> None:
+    space = load_space("cifar10")
+    first = space.decode((0,) * len(space.choices))
+    mixed = replace(first, operators=("residual",) * 9, weight_bits=(4, 3, 2), activation_bits=(8, 6, 4))
+    layers = workload(space, mixed).layers
+    cells = {w.name: (w.weight_bits, w.input_bits) for w in layers if w.kind.on_cells}
+    assert {b for n, b in cells.items() if n.startswith("1.")} == {(4, 8)}
+    assert {b for n, b in cells.items() if n.startswith("2.")} == {(3, 6)}
+    assert {b for n, b in cells.items() if n.startswith("3.")} == {(2, 4)}
+    assert {cells["stem"], cells["classifier"]} == {(4, 8)}
+    outputs = {w.name: w.output_bits for w in layers}
+    into = {name: w.input_bits for w in layers if w.kind.on_cells for name in w.inputs}
+    assert all(outputs[name] == bits for name, bits in into.items() if name in outputs)
+
+
+def test_fewer_input_bits_in_one_stage_take_less_energy() -> None:
+    space = load_space("cifar10")
+    wide = replace(space.decode((0,) * len(space.choices)), operators=("conv3",) * 9, activation_bits=(8, 8, 8))
+    energies = []
+    for bits in ((8, 8, 8), (4, 8, 8), (4, 4, 8), (4, 4, 4)):
+        energies.append(CHIP.cost(workload(space, replace(wide, activation_bits=bits)), 8).energy_pj)
+    assert energies == sorted(energies, reverse=True)
 
 
 def test_a_layer_of_fewer_weight_bits_takes_fewer_slices_than_its_neighbours() -> None:

@@ -23,17 +23,18 @@ from search.export import PlainNet, network_file  # noqa: E402
 from search.modules import (  # noqa: E402
     ArrayConv2d,
     LayerNet,
-    Precision,
     array_layers,
     network,
     set_strength,
     with_adc_bits,
 )
 from search.operators import SLOT, Conv, MbConv, Operator, Residual, Skip, Slot, convolution  # noqa: E402
+from search.precision import Precision  # noqa: E402
 from search.space import Bits  # noqa: E402
+from search.spacefile import parse_space  # noqa: E402
 from search.target import ChipTarget  # noqa: E402
 
-from .tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
+from .tiny import CLASSES, TEXT, TINY, images, tiny_architecture  # noqa: E402
 
 LAB = load_chip("lab-128", macros=400)
 W4A8 = Precision(Bits(4, 8))
@@ -226,6 +227,31 @@ def test_the_network_that_is_written_is_the_one_that_was_priced() -> None:
         ]
 
     assert cells(made) == cells(workload(TINY, architecture))
+
+
+@pytest.mark.parametrize("per", ["stage", "position"])
+def test_layers_of_mixed_bits_are_written_and_compiled_as_they_were_priced(per: str) -> None:
+    """Codes too: what a compiled network computes ideally is what the trained one computes."""
+    torch.manual_seed(0)
+    space = parse_space(TEXT.replace("weight = [4]", f'weight = [3, 4]\nper = "{per}"').replace("[8]", "[4, 8]", 1), "")
+    weights, activations = ((3, 4), (8, 4)) if per == "stage" else ((3, 4, 4, 3), (8, 4, 4, 8))
+    chosen = space.uniform(("conv2", "conv3g2", "residual", "conv2"), (1.0, 1.0), Bits(4, 8))
+    architecture = replace(chosen, weight_bits=weights, activation_bits=activations)
+    net = settled(network(space, architecture, None), space.input_shape)
+    pixels, _ = images(64)
+    file = network_file(net, space.input_shape, classes=CLASSES, images=pixels, provenance={})
+    chip = load_chip("lab-128", macros=64)
+    program = compile_network(file, chip)
+    made, priced = program_workload(program), workload(space, architecture)
+    widths = {w.name: (w.weight_bits, w.input_bits) for w in made.layers if w.kind.on_cells}
+    assert widths == {w.name: (w.weight_bits, w.input_bits) for w in priced.layers if w.kind.on_cells}
+    assert len(set(widths.values())) > 2
+    cost = ChipTarget(chip).cost(priced, 8)
+    assert estimate(made, chip).energy_pj == pytest.approx(cost.energy_pj, rel=1e-12)
+    with torch.no_grad():
+        wanted = net.eval()(torch.tensor(pixels.transpose(0, 3, 1, 2)).float() / 255).numpy()
+    found = run(program, pixels, IdealMultiply(program))
+    assert float(np.corrcoef(wanted.ravel(), found.ravel())[0, 1]) > 0.99
 
 
 def test_a_written_network_costs_what_its_candidate_cost() -> None:

@@ -50,7 +50,7 @@ def test_a_search_repeats_byte_for_byte_from_its_seed(space: Space, tmp_path: Pa
 
 @pytest.mark.parametrize("name", SEARCHES)
 def test_searches_keep_to_their_budget_and_report_only_what_fits(name: str) -> None:
-    small = ChipTarget(replace(CHIP.chip, macros=14))
+    small = ChipTarget(replace(CHIP.chip, macros=26))
     simulate = Simulator(LARGE_SPACE, small)
     found = SEARCHES[name](LARGE_SPACE, made_up_accuracy(LARGE_SPACE), simulate, budget=90, seed=1)
     assert found.members
@@ -116,7 +116,7 @@ def test_nsga2_finds_the_front_of_a_sum_with_a_constraint() -> None:
 
 def test_resnet20_is_one_network_with_bits_to_choose() -> None:
     space, architecture = resnet20(weight_bits=6)
-    assert architecture.weight_bits == 6
+    assert architecture.weight_bits == (6,)
     assert len([layer for layer in space.layers(architecture) if layer.kind.on_cells]) == 22
     with pytest.raises(SpaceError, match="weight bits is 5"):
         resnet20(weight_bits=5)

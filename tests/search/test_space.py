@@ -116,7 +116,7 @@ def test_shipped_spaces_load_and_give_networks(name: str) -> None:
 def test_sizes_of_shipped_spaces_are_those_in_the_documents() -> None:
     sizes = {name: f"{load_space(name).size():.1e}" for name in space_names()}
     assert sizes == {
-        "cifar10": "7.3e+09", "eurosat": "1.0e+09", "fashion-mnist": "1.4e+07",
+        "cifar10": "5.9e+11", "eurosat": "7.6e+11", "fashion-mnist": "2.1e+07",
         "imagenet": "2.1e+15", "resnet20": "6.0e+01",
     }  # fmt: skip
 
@@ -143,7 +143,7 @@ def test_a_genome_out_of_range_is_refused() -> None:
 
 def test_a_choice_that_the_space_lacks_is_named() -> None:
     architecture = SPACE.decode((0,) * len(SPACE.choices))
-    wrong = Architecture(*[getattr(architecture, f) for f in architecture.__slots__[:4]], 3, 4, 6)
+    wrong = Architecture(*[getattr(architecture, f) for f in architecture.__slots__[:4]], (3,), (4,), 6)
     with pytest.raises(SpaceError, match="weight bits is 3; space small has 2, 4"):
         SPACE.encode(wrong)
 
@@ -153,6 +153,8 @@ WRONG = [
     ("channels = 8\nkernel", "chanels = 8\nkernel", 8, "stem.chanels"),
     ("weight = [2, 4]", "weight = [4, 2]", 13, "bits.weight"),
     ("weight = [2, 4]", "weight = [2, 4]\nedge_weight = 8", 14, "bits.edge_weight"),
+    ("weight = [2, 4]", 'weight = [2, 4]\nper = "layer"', 14, "bits.per"),
+    ("weight = [2, 4]", 'weight = [2, 4]\nper = "stage"', 14, "bits.per"),  # of stem and classifier nothing is said
     ("kernel = 1 }", "kernal = 1 }", 18, "operators.conv1"),
     ('kind = "skip"', 'kind = "jump"', 23, "operators.skip"),
     ("widths = [1.0]", "widths = [0]", 36, "stage.2.widths"),
@@ -229,12 +231,31 @@ def test_an_architecture_file_reads_back(tmp_path: Path) -> None:
     assert read_architecture(path) == architecture
 
 
+@pytest.mark.parametrize(("per", "groups"), [("stage", 2), ("position", 4)])
+def test_stages_or_positions_may_have_bits_of_their_own(tmp_path: Path, per: str, groups: int) -> None:
+    own = f'weight = [2, 4]\nper = "{per}"\nedge_weight = 4\nedge_activation = 8'
+    space = parse_space(SMALL.replace("weight = [2, 4]", own), "mine.toml")
+    assert space.skeleton != SPACE.skeleton
+    assert space.size() == SPACE.size() // 2**2 * 2 ** (2 * groups)
+    genome = space.sample(np.random.default_rng(3))
+    architecture = space.decode(genome)
+    assert (len(architecture.weight_bits), len(architecture.activation_bits)) == (groups, groups)
+    assert space.encode(architecture) == genome
+    path = tmp_path / "network.json"
+    write_architecture(path, architecture)
+    assert read_architecture(path) == architecture
+    with pytest.raises(SpaceError, match="skeleton"):
+        SPACE.encode(architecture)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "text"),
     [
         ('"hil.architecture"', '"hil.front"', "format"),
-        ('"version": "1.0"', '"version": "2.0"', "reads 1.x"),
+        ('"version": "1.1"', '"version": "2.0"', "reads 1.x"),
         ('"weight_bits": 2', '"weight_bits": "2"', "weight_bits"),
+        ('"weight_bits": 2', '"weight_bits": []', "weight_bits"),
+        ('"weight_bits": 2', '"weight_bits": [2, true]', "weight_bits"),
         ("{", "", "json"),
     ],
 )

@@ -226,6 +226,11 @@ def test_bits_are_trained_in_turn_and_rated_like_operators(teacher: Path, tmp_pa
     weight, activation = task.values[-3:-1]
     assert weight[0] < weight[1]
     assert activation.all()
+    own = dataclasses.replace(space, bits_per="stage")  # each its own stage's score
+    weights = task_significance(own, stages).values[-5:-3]
+    np.testing.assert_allclose(weights[0] + weights[1], weight)
+    each = task_significance(dataclasses.replace(space, bits_per="position"), stages).values[-9:-5]
+    np.testing.assert_allclose(each, np.repeat(weights, 2, 0) / 2)
     other = dataclasses.replace(TINY, weight_bits=(2, 4, 6))
     assert not task_significance(other, stages).values[-3].any()  # not measured
 

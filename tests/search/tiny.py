@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.architecture import Architecture
-from search.space import Space
+from search.space import Bits, Space
 from search.spacefile import parse_space
 
 TEXT = """
@@ -50,7 +50,7 @@ CLASSES = ("rising", "falling", "flat")
 
 def tiny_architecture(*operators: str) -> Architecture:
     chosen = operators or ("conv2", "conv3g2", "residual", "conv2")
-    return Architecture("tiny", TINY.skeleton, chosen, (1.0, 1.0), 4, 8, 8)
+    return TINY.uniform(chosen, (1.0, 1.0), Bits(4, 8))
 
 
 def images(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
