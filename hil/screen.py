@@ -1,4 +1,4 @@
-"""Progress for people: one line on stderr a stage, a bar while it runs; quiet where nobody watches."""
+"""Progress for people: one line on stderr a stage; on the way a bar, or without a terminal a line a minute."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from hil.watch import Watch
 
+EVERY_S = 60.0
+
 
 class Screen(Watch):
-    """A watcher that draws. Bars need a terminal; without one each stage leaves one line."""
+    """A watcher that draws. Bars need a terminal; without one (a log, CI) a long stage says each minute where it is."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, every_s: float = EVERY_S) -> None:
         super().__init__()
-        self.quiet = quiet
+        self.quiet, self.every_s = quiet, every_s
         self.console = Console(stderr=True, highlight=False)
         self.live = not quiet and sys.stderr.isatty()
         self.bar = Progress(
@@ -31,7 +33,7 @@ class Screen(Watch):
             disable=not self.live,
         )
         self.task: TaskID | None = None
-        self.started = 0.0
+        self.stage_name, self.started, self.told = "", 0.0, 0.0
 
     def __enter__(self) -> Screen:
         self.bar.start()
@@ -43,7 +45,8 @@ class Screen(Watch):
         self.bar.stop()
 
     def begin(self, name: str) -> None:
-        self.started = time.monotonic()
+        self.stage_name, self.started = name, time.monotonic()
+        self.told = self.started
         if self.live:
             self.task = self.bar.add_task(name, total=1, what="")
 
@@ -58,6 +61,11 @@ class Screen(Watch):
     def step(self, done: int, total: int, what: str = "") -> None:
         if self.task is not None:
             self.bar.update(self.task, completed=done, total=max(total, 1), what=what)
+        elif not self.quiet and 0 < done < total and time.monotonic() - self.told >= self.every_s:
+            self.told = time.monotonic()
+            took = self.told - self.started
+            left = f"{took:.0f} s, about {took * (total - done) / done:.0f} s left"
+            self.console.print(f"{self.stage_name:<14} {done}/{total} {what}, {left}", style="dim")
 
     def say(self, text: str) -> None:
         if not self.quiet:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import math
 import pickle
 import tempfile
@@ -46,6 +47,7 @@ class Machine:
     def run(self, function: Callable[..., T], *args: Any) -> T:
         """``function(fabric, *args)`` on every device; the first one's answer. Many devices: arguments are pickled."""
         many = self.devices > 1
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it tells the precision of every job
         strategy = "ddp_spawn" if many else "auto"
         fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, precision=self.precision)
         launch: Callable[..., T] = fabric.launch
