@@ -33,6 +33,7 @@ from hil.search_front import simulations
 from hil.search_inputs import SearchInputs, load_inputs
 from hil.search_networks import sampled_accuracy
 from hil.search_settings import SearchFolder, SearchSettings, open_folder
+from hil.search_work import schedule
 from hil.watch import Watch
 from search.accuracy import Accuracy
 from search.additive import kendall_tau
@@ -50,7 +51,7 @@ from search.stage import StageJob, train_stage
 from search.stage_scores import read_scores, task_significance
 from search.stage_task import Estimator, StageSettings
 from search.target import ChipTarget
-from search.training import Machine, Precision, Schedule
+from search.training import Machine, Precision
 from search.workers import side_by_side, workers
 
 FITTED = 256  # whole networks that additive costs are fitted to
@@ -153,7 +154,7 @@ def macros(run: Run) -> dict[str, Any]:
 def training(run: Run) -> dict[str, Any]:
     inputs, chosen = run.inputs, read_front(run.folder.front).knee.architecture
     images = inputs.train.part(np.arange(min(run.subset, len(inputs.train))))
-    schedule = Schedule(run.epochs, batch=run.settings.batch, mirror=run.settings.mirror, seed=run.settings.seed)
+    asked = schedule(run.settings, run.epochs)
     kept = Dataset(
         inputs.test.name, inputs.kept.pixels, inputs.kept.labels, inputs.test.classes, "", inputs.kept.digest
     )
@@ -161,7 +162,7 @@ def training(run: Run) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place, workers(count=2) as client:
         cases = {
             f"{'teacher' if taught else 'labels alone'}, {'errors' if noisy else 'no errors'}": RetrainJob(
-                inputs.space, chosen, RetrainSettings(schedule), run.folder.teacher.absolute() if taught else None,
+                inputs.space, chosen, RetrainSettings(asked), run.folder.teacher.absolute() if taught else None,
                 inputs.noise if noisy else None, Path(place) / f"{taught}{noisy}", inputs.test.classes,
                 inputs.test.name, run.machine,
             )
@@ -182,10 +183,10 @@ def estimator(run: Run) -> dict[str, Any]:
     lines = [json.loads(line) for line in store.read_text("utf-8").splitlines()]
     genomes, truth = np.array([line["genome"] for line in lines]), np.array([line["accuracy"] for line in lines])
     images = run.inputs.train.part(np.arange(min(run.subset, len(run.inputs.train))))
-    schedule = Schedule(1, batch=run.settings.batch, mirror=run.settings.mirror, average=False, seed=run.settings.seed)
+    asked = schedule(run.settings, 1, average=False)
     rows = {}
     for kind in Estimator:
-        settings = StageSettings(schedule, kind)
+        settings = StageSettings(asked, kind)
         folder = run.folder.root / f"ablation-{kind.value}"
         jobs = [
             StageJob(space, i, settings, run.folder.teacher.absolute(), run.inputs.noise, folder.absolute(),

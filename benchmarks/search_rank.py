@@ -22,6 +22,7 @@ import numpy as np
 from hil.search_inputs import load_inputs
 from hil.search_networks import sampled_accuracy, samples_of
 from hil.search_settings import open_folder
+from hil.search_work import schedule
 from hil.watch import Watch
 from search.additive import kendall_tau
 from search.candidate import workload
@@ -30,7 +31,7 @@ from search.retrain import Retrained, RetrainJob, RetrainSettings, retrain
 from search.significance import Floats, Genomes
 from search.space import Space
 from search.stage_scores import read_scores, task_significance
-from search.training import Machine, Precision, Schedule
+from search.training import Machine, Precision
 from search.workers import side_by_side, workers
 
 BOOTSTRAP = 2000
@@ -73,10 +74,10 @@ def main() -> None:
         if (line["epochs"], line["subset"]) == (given.epochs, given.subset)
     }
     left = [g for g in genomes.tolist() if tuple(g) not in known]
-    schedule = Schedule(given.epochs, batch=settings.batch, mirror=settings.mirror, seed=OTHER_SEED)
+    asked = schedule(settings, given.epochs, seed=OTHER_SEED)
     jobs = [
         RetrainJob(
-            space, space.decode(genome), RetrainSettings(schedule), folder.teacher.absolute(), inputs.noise,
+            space, space.decode(genome), RetrainSettings(asked), folder.teacher.absolute(), inputs.noise,
             (given.run / "truth" / f"{i:03d}").absolute(), inputs.test.classes, inputs.test.name,
             Machine(settings.device, 1, cast(Precision, settings.precision)),
         )

@@ -42,7 +42,7 @@ def seconds(model: nn.Module, answer: Callable[[Tensor], Tensor], half: bool, st
         if step == 0:
             start = time.process_time()
         with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
-            loss = functional.cross_entropy(answer(moved(pixels, 1, True)).float(), labels)
+            loss = functional.cross_entropy(answer(moved(pixels, 1, "mirror")).float(), labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -82,6 +82,12 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
         )
     train, test = _images(settings, watch)
     _check_images(whole, train, settings.data)
+    _, height, width = whole.input_shape
+    if settings.symmetry == "turn" and height != width:
+        raise UsageError(
+            f"images of {settings.data} are {height} x {width}: no square, so no quarter turns",
+            hint="--symmetry mirror, or none",
+        )
     whole_set = Images(train.images, train.labels.astype(np.int64))
     own, kept = _some(whole_set, settings.subset, settings.seed).split(VALIDATION, settings.seed)
     brief = _some(own, settings.brief_images, settings.seed)

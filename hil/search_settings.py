@@ -20,6 +20,7 @@ MODES = ("pareto", "paper")
 ESTIMATORS = ("path", "alpha")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 ENGINES = ("exact", "fast")
+SYMMETRIES = ("none", "mirror", "turn")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class SearchSettings:
     ``chip``, ``data`` are names or absolute paths; ``calibration`` is a path or "" (the models of the chip file).
     ``workers`` processes do jobs side by side, in one thread each; 0: this one does them in turn.
     Caps of 0 are none; ``within`` are points of predicted accuracy that a network may lie below the best.
+    Training images are moved by up to ``shift`` pixels, and mirrored or turned.
     ``subset`` 0 takes all training images, ``brief_images`` 0 all of those for stages and sample networks;
     ``budget_s`` 0 sets no limit. ``samples`` networks are trained for ``sample_epochs`` to learn accuracies;
     ``networks`` of the front are trained for ``epochs`` and evaluated on ``chips`` simulated chips with ``images``
@@ -48,7 +50,8 @@ class SearchSettings:
     budget_s: float = 0.0
     seed: int = 0
     batch: int = 128
-    mirror: bool = True
+    shift: int = 1
+    symmetry: str = "mirror"
     teacher_epochs: int = 15
     stage_epochs: int = 5
     samples: int = 32
@@ -77,6 +80,8 @@ class SearchSettings:
                 self.devices >= 1 and self.batch % max(self.devices, 1) == 0,
                 f"a batch of {self.batch} on {self.devices} devices",
             ),
+            (self.symmetry in SYMMETRIES, f"symmetry {self.symmetry!r}, one of {', '.join(SYMMETRIES)}"),
+            (self.shift >= 0, f"images moved by {self.shift} pixels"),
             (self.brief_images >= 0, f"{self.brief_images} images of brief training"),
             (self.workers >= 0, f"{self.workers} workers"),
             (self.samples >= 4, f"{self.samples} sample networks, at least 4 are needed to learn accuracies"),
@@ -163,6 +168,11 @@ class SearchFolder:
         return self.root / "table.json"
 
 
+def augmentation(data: str) -> tuple[int, str]:
+    """Shift (pixels) and symmetry that suit the training images of a data set."""
+    return {"cifar10": (2, "mirror"), "eurosat": (4, "turn")}.get(data.removesuffix("-jpeg"), (1, "mirror"))
+
+
 def begin_folder(
     root: Path, settings: SearchSettings, space_text: str, teacher: Path | None = None, *, allow_code: bool = False
 ) -> SearchFolder:
@@ -210,6 +220,8 @@ def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, 
             hint="hil search run --data NAME --out FOLDER begins one",
         )
     data = read_json(folder.settings, FORMAT, 1)
+    if data.get("mirror") is False:  # as version 0.4 called it
+        data["symmetry"] = "none"
     try:
         known = {f.name: f.type for f in fields(SearchSettings) if f.name in data or f.default is MISSING}
         return folder, SearchSettings(**{name: _typed(data[name], kind) for name, kind in known.items()})

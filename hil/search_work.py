@@ -35,8 +35,7 @@ class SearchRun:
         return Machine(settings.device, settings.devices, cast(Precision, settings.precision))
 
     def schedule(self, epochs: int, **more: Any) -> Schedule:
-        settings = self.settings
-        return Schedule(epochs, batch=settings.batch, mirror=settings.mirror, seed=settings.seed, **more)
+        return schedule(self.settings, epochs, **more)
 
     def told_of(self, epochs: int, what: str, jobs: int) -> Callable[[int, EpochRecord], None]:
         """Progress by epoch of jobs that run side by side."""
@@ -55,3 +54,14 @@ class SearchRun:
             self.watch.step(record.epoch + 1, epochs, what)
 
         return tell
+
+
+def schedule(settings: SearchSettings, epochs: int, **more: Any) -> Schedule:
+    """How everything in a search is trained."""
+    same: dict[str, Any] = {
+        "batch": settings.batch,
+        "shift": settings.shift,
+        "symmetry": settings.symmetry,
+        "seed": settings.seed,
+    }
+    return Schedule(epochs, **(same | more))

@@ -155,7 +155,7 @@ class _Relaxing(Task):
         if 3 * at.step < at.steps:
             return
         index = torch.randint(len(self.labels), (self.settings.schedule.batch,), generator=self.generator)
-        pixels, labels = moved(self.pixels[index.to(self.device)], 0, False), self.labels[index.to(self.device)]
+        pixels, labels = moved(self.pixels[index.to(self.device)], 0, "none"), self.labels[index.to(self.device)]
         if self.settings.relaxation is Relaxation.MIXTURE:
             gates: Gates = [dict(enumerate(alpha.softmax(0))) for alpha in self.alphas]
             loss = functional.cross_entropy(model(pixels, gates).float(), labels)

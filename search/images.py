@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+
+Symmetry = Literal["none", "mirror", "turn"]
+"""What keeps the meaning of an image: nothing, left for right, or also quarter turns (seen from above)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,11 +60,14 @@ def batches(images: Images, size: int, device: torch.device) -> Iterator[tuple[T
     for i in range(0, len(images), size):
         part = Images(images.pixels[i : i + size], images.labels[i : i + size])
         pixels, labels = on_device(part, device)
-        yield moved(pixels, 0, False), labels
+        yield moved(pixels, 0, "none"), labels
 
 
-def moved(pixels: Tensor, shift: int, mirror: bool) -> Tensor:
-    """uint8 (n, channels, height, width) to 0..1, each image moved and mirrored at random; what comes in is black."""
+def moved(pixels: Tensor, shift: int, symmetry: Symmetry) -> Tensor:
+    """uint8 (n, channels, height, width) to 0..1, each image moved, and mirrored or turned, at random.
+
+    What comes in at the edges is black. ``turn`` is any of the eight symmetries of a square, equally likely.
+    """
     if shift:
         n, _, height, width = pixels.shape
         padded = functional.pad(pixels, (shift,) * 4)
@@ -69,7 +76,14 @@ def moved(pixels: Tensor, shift: int, mirror: bool) -> Tensor:
         columns = torch.arange(width, device=pixels.device) + right
         image = torch.arange(n, device=pixels.device)[:, None, None]
         pixels = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    if mirror:
-        turned = torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < 0.5
-        pixels = torch.where(turned, pixels.flip(3), pixels)
+    if symmetry == "turn":
+        pixels = _some(pixels, pixels.transpose(2, 3))
+        pixels = _some(pixels, pixels.flip(2))
+    if symmetry != "none":
+        pixels = _some(pixels, pixels.flip(3))
     return (pixels.float() / 255.0).contiguous(memory_format=torch.channels_last)
+
+
+def _some(pixels: Tensor, others: Tensor) -> Tensor:
+    """Each image as it is or as in ``others``, by chance."""
+    return torch.where(torch.rand(len(pixels), 1, 1, 1, device=pixels.device) < 0.5, others, pixels)

@@ -179,7 +179,7 @@ class Staging(Task):
         if not learnt:
             return
         index = torch.randint(len(self.held_pixels), (self.settings.schedule.batch,), generator=self.generator)
-        pixels = moved(self.held_pixels[index.to(self.device)], 0, False)
+        pixels = moved(self.held_pixels[index.to(self.device)], 0, "none")
         loss = self.distance(model, pixels, at, weights=self.mixture())
         for alpha, gradient in zip(learnt, torch.autograd.grad(loss, learnt), strict=True):
             alpha.grad = gradient

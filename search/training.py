@@ -25,7 +25,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from search.errors import SearchError
-from search.images import Images, batches, moved, on_device
+from search.images import Images, Symmetry, batches, moved, on_device
 
 T = TypeVar("T")
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -72,7 +72,7 @@ def _in_process(fabric: Fabric, work: bytes, answer: str) -> None:
 class Schedule:
     """AdamW; the rate rises over ``warm`` of all steps, then falls as a cosine to zero.
 
-    ``shift``: images are moved by up to so many pixels; ``mirror``: half of them are mirrored.
+    ``shift``: images are moved by up to so many pixels; ``symmetry``: and mirrored or turned.
     ``average``: what is scored and kept is the running mean of weights and statistics.
     """
 
@@ -83,7 +83,7 @@ class Schedule:
     warm: float = 0.15
     clip: float = 2.0
     shift: int = 1
-    mirror: bool = True
+    symmetry: Symmetry = "mirror"
     average: bool = True
     seed: int = 0
 
@@ -196,7 +196,7 @@ def fit(
         for number, index in enumerate(order.split(schedule.batch)):
             at = At(epoch, epoch * steps + number, schedule.epochs * steps)
             own = index[fabric.global_rank :: fabric.world_size].to(fabric.device)
-            batch = moved(pixels[own], schedule.shift, schedule.mirror)
+            batch = moved(pixels[own], schedule.shift, schedule.symmetry)
             with fabric.autocast():  # of a teacher too
                 loss = task.loss(model, batch, labels[own], at)
             for group in optimiser.param_groups:

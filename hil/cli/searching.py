@@ -111,9 +111,22 @@ def run_(
     networks: Annotated[int, typer.Option(min=0, help="networks of the front that are trained (phase C)")] = 8,
     epochs: Annotated[int, typer.Option(min=1, help="epochs of each of those")] = 20,
     batch: Annotated[int, typer.Option(min=2, help="images a training step; even")] = 128,
-    no_mirror: Annotated[
-        bool, typer.Option("--no-mirror", help="left and right are not alike in these images")
-    ] = False,
+    shift: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="pixels by which training images move; default: cifar10 2, eurosat 4, others 1",
+            show_default=False,
+        ),
+    ] = None,
+    symmetry: Annotated[
+        str | None,
+        typer.Option(
+            help="how training images may turn: none, mirror (left for right) or turn (seen from above); "
+            "default: eurosat turn, others mirror",
+            show_default=False,
+        ),
+    ] = None,
     chips: Annotated[int, typer.Option(min=2, help="simulated chips that a trained network is evaluated on")] = 20,
     images: Annotated[int, typer.Option(min=2, help="test images of that")] = 1000,
     engine: Annotated[str, typer.Option(help="of that: exact or fast")] = "exact",
@@ -145,13 +158,14 @@ def run_(
 ) -> int:
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
     from hil.search_inputs import space_of_data
-    from hil.search_settings import SearchSettings, begin_folder, discard_unbegun
+    from hil.search_settings import SearchSettings, augmentation, begin_folder, discard_unbegun
     from search.spacefile import load_space, space_names, space_text
 
     loop = _loop(in_the_loop, port, emulated, chip, macros, rounds, baud)
     for path, what in ((teacher, "teacher"), (calibration, "record")):
         if path is not None and not path.is_file():
             raise FileError(f"no {what} {path}", hint="name an existing file")
+    usual_shift, usual_symmetry = augmentation(data)
     settings = SearchSettings(
         data=_absolute(data),
         chip=_absolute(chip),
@@ -166,7 +180,8 @@ def run_(
         budget_s=seconds(budget) if budget else 0.0,
         seed=seed,
         batch=batch,
-        mirror=not no_mirror,
+        shift=usual_shift if shift is None else shift,
+        symmetry=symmetry or usual_symmetry,
         teacher_epochs=teacher_epochs,
         stage_epochs=stage_epochs,
         samples=samples,

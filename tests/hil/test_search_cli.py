@@ -48,7 +48,7 @@ class Files:
 
     def arguments(self, out: Path, **changes: object) -> list[str]:
         named = {"data": self.data, "space": self.space, "out": out, **QUICK, **changes}
-        return ["search", "run", "--no-mirror"] + [
+        return ["search", "run", "--symmetry", "none"] + [
             str(part) for name, value in named.items() for part in (f"--{name.replace('_', '-')}", value)
         ]
 
@@ -60,7 +60,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     pixels, labels = images(160)
     np.savez(folder / "images.npz", images=pixels, labels=labels, classes=np.array(CLASSES))
     (folder / "space.toml").write_text(SPACE, "utf-8")
-    settings = SearchSettings(str(folder / "images.npz"), "lab-128", mirror=False, **QUICK)  # type: ignore[arg-type]
+    settings = SearchSettings(str(folder / "images.npz"), "lab-128", symmetry="none", **QUICK)  # type: ignore[arg-type]
     run_search(begin_folder(folder / "run", settings, SPACE), settings, Watch())
     return Files(folder / "images.npz", folder / "space.toml", folder / "run")
 

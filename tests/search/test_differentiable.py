@@ -35,7 +35,7 @@ def job(folder: Path, relaxation: Relaxation, cost: float = 0.1, epochs: int = 6
     for v in values:
         v[-1] = 0.0
     settings = RelaxedSettings(
-        Schedule(epochs, batch=24, rate=0.02, shift=0, mirror=False, average=False),
+        Schedule(epochs, batch=24, rate=0.02, shift=0, symmetry="none", average=False),
         relaxation,
         coefficient_rate=0.1,
         cost_weight=cost,

@@ -19,7 +19,7 @@ from mapping.execute import IdealMultiply, run  # noqa: E402
 from mapping.float_run import float_logits  # noqa: E402
 from mapping.netfile import load_network  # noqa: E402
 from search.evaluator import Evaluation  # noqa: E402
-from search.images import Images, moved  # noqa: E402
+from search.images import Images, Symmetry, moved  # noqa: E402
 from search.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
 from search.training import EpochRecord, Machine, Schedule  # noqa: E402
 
@@ -31,7 +31,7 @@ TRAIN, KEPT = Images(*images(400)), Images(*images(100, 1))
 
 
 def job(folder: Path, **changes: object) -> RetrainJob:
-    schedule = Schedule(10, batch=40, rate=0.02, shift=0, mirror=False, seed=2)
+    schedule = Schedule(10, batch=40, rate=0.02, shift=0, symmetry="none", seed=2)
     settings = RetrainSettings(schedule, calibration_images=64)
     made = RetrainJob(TINY, tiny_architecture(), settings, None, NOISE, folder, CLASSES, "stripes of a test")
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def test_a_killed_training_goes_on_to_the_same_network(tmp_path: Path) -> None:
             raise Killed
 
     short = dataclasses.replace(
-        job(tmp_path).settings, schedule=Schedule(4, batch=40, rate=0.02, shift=1, mirror=True, seed=2)
+        job(tmp_path).settings, schedule=Schedule(4, batch=40, rate=0.02, shift=1, symmetry="mirror", seed=2)
     )
     whole = retrain(job(tmp_path / "whole", settings=short), TRAIN, KEPT)
     cut = job(tmp_path / "cut", settings=short)
@@ -93,15 +93,26 @@ def test_errors_are_annealed_in() -> None:
 def test_images_move_by_whole_pixels_and_keep_their_values() -> None:
     torch.manual_seed(0)
     pixels = torch.arange(1, 65, dtype=torch.uint8).view(1, 1, 8, 8).expand(32, 1, 8, 8)
-    out = moved(pixels, 2, True)
+    out = moved(pixels, 2, "mirror")
     assert out.shape == (32, 1, 8, 8)
     assert {round(float(v) * 255) for v in out.unique()} <= set(range(65))
     assert len({tuple(map(tuple, image[0].tolist())) for image in out}) > 10
-    assert torch.equal(moved(pixels, 0, False), pixels.float() / 255)
+    assert torch.equal(moved(pixels, 0, "none"), pixels.float() / 255)
+
+
+@pytest.mark.parametrize(("symmetry", "count"), [("none", 1), ("mirror", 2), ("turn", 8)])
+def test_images_are_left_mirrored_or_turned_each_way_equally_often(symmetry: Symmetry, count: int) -> None:
+    torch.manual_seed(0)
+    pixels = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4).expand(1600, 1, 4, 4)
+    found = [tuple(image.flatten().tolist()) for image in (moved(pixels, 0, symmetry) * 255).round()]
+    shares = [found.count(one) / len(found) for one in set(found)]
+    assert len(shares) == count
+    assert max(abs(share - 1 / count) for share in shares) < 0.05
+    assert (tuple(pixels[0, 0].flip(1).flatten().tolist()) in found) == (symmetry != "none")
 
 
 def test_half_precision_trains_too(tmp_path: Path) -> None:
-    schedule = Schedule(2, batch=40, rate=0.02, shift=0, mirror=False)
+    schedule = Schedule(2, batch=40, rate=0.02, shift=0, symmetry="none")
     settings = dataclasses.replace(job(tmp_path).settings, schedule=schedule)
     found = retrain(job(tmp_path, settings=settings, machine=Machine(precision="bf16-mixed")), TRAIN, KEPT)
     assert all(np.isfinite(r.loss) for r in found.epochs)

@@ -35,13 +35,13 @@ FEW = Images(*images(240))
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("teacher") / "teacher.pt"
-    schedule = Schedule(16, batch=24, rate=0.02, shift=0, mirror=False)
+    schedule = Schedule(16, batch=24, rate=0.02, shift=0, symmetry="none")
     save_network(train_teacher(TINY, FEW, Images(*images(90, 1)), schedule, classes=CLASSES, growth=4), path)
     return path
 
 
 def job(teacher: Path, folder: Path, stage: int = 1, **changes: object) -> StageJob:
-    schedule = Schedule(2, batch=32, shift=0, mirror=False, average=False, seed=3)
+    schedule = Schedule(2, batch=32, shift=0, symmetry="none", average=False, seed=3)
     settings = dataclasses.replace(
         StageSettings(schedule, rate_images=32, statistics_batches=1, draws=2),
         **{k: v for k, v in changes.items() if k in StageSettings.__dataclass_fields__},  # type: ignore[arg-type]
@@ -184,7 +184,7 @@ def test_one_candidate_a_position_is_ordinary_distillation(teacher: Path, tmp_pa
         net.train()
         total = torch.zeros(())
         for index in torch.randperm(len(own))[: steps * schedule.batch].split(schedule.batch):
-            batch = moved(pixels[index], 0, False)
+            batch = moved(pixels[index], 0, "none")
             torch.rand(())  # the strength of errors, of which there are none
             before, after = staged.features(batch, 1)
             first, second = net.options(0)[0], net.options(1)[0]
