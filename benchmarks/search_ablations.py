@@ -1,15 +1,16 @@
 """What each part of a search is worth: one JSON line a part, from a finished search.
 
-    python benchmarks/search_ablations.py runs/search [--parts measure,additive,macros,training,estimator]
+    python benchmarks/search_ablations.py runs/search [--parts measure,additive,macros,bits,training,estimator]
 
 measure    Top-k frequency, lift and ridge as hardware significance, and the Pareto search, same simulations: volume
 additive   a search whose costs are sums over choices, its front priced again as a whole: volume, R², rank
 macros     a search that does not know how many macros there are: how much of its front fits
+bits       the same bits everywhere, where the space gives each stage or position its own
 training   the knee of the front trained again without a teacher, without errors, without both: simulated chips
 estimator  alpha against path, as ranks of networks that were trained (truth.jsonl of benchmarks/search_rank.py)
 
 *Volume* is the share of (lower bound of the accuracy, ln EDP) that a front covers, in the box of ``hil search
-compare``. Accuracies of the first three parts are predicted, by one model for all.
+compare``. Accuracies of the first four parts are predicted, by one model for all.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from search.front import Front, front_of, read_front
 from search.hardware import Measure, cost_models, draw_candidates
 from search.pareto import pareto_search
 from search.retrain import RetrainJob, RetrainSettings, retrain
-from search.significance import Significance
+from search.significance import Floats, Genomes, Significance
 from search.simulate import Simulator
 from search.stage import StageJob, train_stage
 from search.stage_scores import read_scores, task_significance
@@ -151,6 +152,49 @@ def macros(run: Run) -> dict[str, Any]:
     return {"macros": rows}
 
 
+@dataclass(frozen=True)
+class Alike:
+    """Accuracies of networks whose bits are the same everywhere, which have one gene of weights and one of codes.
+
+    ``first``: place of the first gene of bits; ``groups``: how many there are of each in the whole space.
+    """
+
+    whole: Accuracy
+    first: int
+    groups: int
+
+    def spread(self, genomes: Genomes) -> Genomes:
+        found = np.asarray(genomes)
+        weights, codes = (np.repeat(found[:, [self.first + i]], self.groups, 1) for i in (0, 1))
+        return np.concatenate([found[:, : self.first], weights, codes, found[:, self.first + 2 :]], 1)
+
+    def predict(self, genomes: Genomes) -> Floats:
+        return self.whole.predict(self.spread(genomes))
+
+    def lower(self, genomes: Genomes, kappa: float = 1.0) -> Floats:
+        return self.whole.lower(self.spread(genomes), kappa)
+
+    @property
+    def significance(self) -> Significance:
+        values, a, n = self.whole.significance.values, self.first, self.groups
+        shared = (np.sum(values[a : a + n], 0), np.sum(values[a + n : a + 2 * n], 0))
+        return Significance((*values[:a], *shared, *values[a + 2 * n :]))
+
+
+def bits(run: Run) -> dict[str, Any]:
+    space = run.inputs.space
+    if space.bits_per == "network":
+        return {"bits_per": space.bits_per}  # nothing to compare
+    one = replace(space, bits_per="network")
+    alike = Alike(run.accuracy, len(space.positions) + len(space.stages), len(space.bit_groups))
+    asked: dict[str, Any] = {"budget": run.budget, "seed": run.settings.seed}
+    fronts = {
+        space.bits_per: pareto_search(space, run.accuracy, Simulator(space, run.inputs.target), **asked),
+        "alike everywhere": pareto_search(one, alike, Simulator(one, run.inputs.target), **asked),
+    }
+    return {"bits_per": space.bits_per, "simulations": run.budget, "volume": volumes(fronts)}
+
+
 def training(run: Run) -> dict[str, Any]:
     inputs, chosen = run.inputs, read_front(run.folder.front).knee.architecture
     images = inputs.train.part(np.arange(min(run.subset, len(inputs.train))))
@@ -204,7 +248,7 @@ def estimator(run: Run) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[Run], dict[str, Any]]] = {
-    "measure": measure, "additive": additive, "macros": macros, "training": training, "estimator": estimator,
+    "measure": measure, "additive": additive, "macros": macros, "bits": bits, "training": training, "estimator": estimator,
 }  # fmt: skip
 
 
