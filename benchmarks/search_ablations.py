@@ -248,7 +248,8 @@ def estimator(run: Run) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[Run], dict[str, Any]]] = {
-    "measure": measure, "additive": additive, "macros": macros, "bits": bits, "training": training, "estimator": estimator,
+    "measure": measure, "additive": additive, "macros": macros, "bits": bits,
+    "training": training, "estimator": estimator,
 }  # fmt: skip
 
 
