@@ -65,7 +65,7 @@ def main() -> None:
         own = seconds(plain, plain, half, steps)
         rows = {"plain": own}
         for name, strength in (("quantised", 0.0), ("quantised, with errors", 1.0)):
-            set_strength(net, strength, 2)
+            set_strength(net, strength, 2, 4)
             rows[name] = seconds(net, net, half, steps)
         for name, found in rows.items():
             print(json.dumps({

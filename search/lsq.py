@@ -62,7 +62,8 @@ class LearnedStep(nn.Module):
 
     @torch.no_grad()
     def start(self, values: Tensor) -> None:
-        """Set the step to 2 · mean|v| / √Qp."""
+        """Set the step to 2 · mean|v| / √Qp; of v ≥ 0 where no code is negative."""
+        values = values.clamp_min(0.0) if self.low == 0 else values
         step = 2.0 * values.abs().mean() / math.sqrt(self.high)
         self.start_at(torch.minimum(step, values.abs().amax() / self.high) if self.bounded else step)
 

@@ -3,7 +3,7 @@
 Every tensor is quantised once, by a learned step (``search.lsq``), and all its readers see those codes,
 as in a compiled network; weights have a step for each output. A layer on cells multiplies whole codes
 with whole levels; with ``noise`` (``cim.fast_module.ArrayNoise``, of a calibration record) it does so with
-the cells of virtual chips, new in every batch, adds the noise of reads and conversions, and ends where
+the cells of virtual chips, new in every batch (or every few), adds the noise of reads and conversions, and ends where
 the converters do:
 
     y = s_x s_w ( clip( Σ code · Σ_k B^k cell_k / f, ±tiles · Σ_p w_p · full scale ) + o + σ N(0, 1) )
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields, replace
 
 import numpy as np
@@ -62,9 +62,13 @@ def noise_digest(noise: ArrayNoise) -> str:
 class ArrayLayer(CimLayer):
     """What convolutions and matrices share. ``noise`` None: exact products of codes and levels.
 
-    Training sets ``strength`` (1.0: as the record says), ``chips`` (that share a batch) and
-    ``range_code`` (None: chosen at the next pass).
+    Training sets ``strength`` (1.0: as the record says), ``chips`` (that share a batch), ``chip_batches`` (for
+    which they stay, in training mode) and ``range_code`` (None: chosen at the next pass).
     """
+
+    chip_batches: int = 1
+    standing: tuple[Tensor, Tensor, Tensor] | None = None  # chips that stay
+    passed: int = 0  # batches
 
     bits: Bits
     groups: int
@@ -87,6 +91,7 @@ class ArrayLayer(CimLayer):
         if bits == self.bits:
             return
         before, self.bits = self.bits, bits
+        self.forget_chips()
         if self.noise is not None:
             self.ranges[before] = self.range_code
             strength, chips = self.strength, self.chips
@@ -108,11 +113,25 @@ class ArrayLayer(CimLayer):
             self.factor, self.base = stretch(top, noise.spec.max_level), noise.spec.max_level + 1
             self.slices = slices_needed(top, noise.spec.max_level)
 
+    def chips_of(self, levels: Tensor, means: Callable[[], tuple[Tensor, float]]) -> tuple[Tensor, Tensor, Tensor]:
+        """``cells`` of new chips, or of those that stay: their errors are kept while the weights go on learning."""
+        stay = self.standing is not None and len(self.standing[1]) == self.chips
+        if not stay or not self.training or self.passed >= self.chip_batches:
+            self.standing, self.passed = self.cells(levels, *means()), 0
+        self.passed += 1
+        assert self.standing is not None
+        error, offset, variance = self.standing
+        return levels + error, offset, variance
+
+    def forget_chips(self) -> None:
+        self.standing = None
+
+    @torch.no_grad()
     def cells(self, levels: Tensor, mean_codes: Tensor, activity: float) -> tuple[Tensor, Tensor, Tensor]:
         """What ``chips`` virtual chips hold of levels (outputs, rows), in levels.
 
-        Returns weights (chips, outputs, rows) with the gradient of ``levels``, offsets (chips, outputs)
-        and the read variance of a row (chips, outputs).
+        Returns errors of weights (chips, outputs, rows), offsets (chips, outputs) and the read variance of a
+        row (chips, outputs).
         """
         whole = levels.detach() * self.factor
         error = torch.zeros_like(whole).expand(self.chips, -1, -1)
@@ -124,7 +143,7 @@ class ArrayLayer(CimLayer):
             error = error + self.base**k * (held.detach() - digit)
             offset = offset + self.base**k * shift
             variance = variance + self.base ** (2 * k) * read
-        return levels + error / self.factor, offset / self.factor, variance / self.factor**2
+        return error / self.factor, offset / self.factor, variance / self.factor**2
 
     def spread(self, squares: Tensor, read: Tensor) -> Tensor:
         """Standard deviation of a sum in levels: ``squares`` Σ_p w_p² u_p² of its rows, ``read`` of a row."""
@@ -148,8 +167,9 @@ class ArrayLayer(CimLayer):
 
     def code_squares(self, codes: Tensor) -> Tensor:
         """Σ_p w_p² u_p² of every code, in the type of ``codes``."""
-        index = codes.detach().to(torch.int32)
-        return self.squares.to(codes.dtype)[index - self.low if self.low else index]
+        index = codes.detach().to(torch.int32).movedim(1, -1)  # in the order of memory: a fourth of the time
+        index = index - self.low if self.low else index
+        return self.squares.to(codes.dtype).index_select(0, index.reshape(-1)).view(index.shape).movedim(-1, 1)
 
 
 class ArrayConv2d(nn.Conv2d, ArrayLayer):
@@ -181,13 +201,14 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
         kernel = layer.kernel**2
         self.set_noise(noise, inputs // layer.groups * kernel, kernel, signed)
 
-    def forward(self, codes: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]  # codes have a step
-        """Codes (n, channels, height, width) and their step, to real numbers."""
+    def forward(self, codes: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Sums of codes (n, channels, height, width) times levels, and the weights' steps (outputs,)."""
         levels, size = self.quantiser.codes(self.weight)
         if self.sides is not None:
             codes = functional.pad(codes, self.sides)
         y = self._conv_forward(codes, levels, None) if self.exact else self._noisy(codes, levels)
-        return y * (scale * size.view(1, -1, 1, 1)).to(y.dtype)
+        # one channel, or weights of chips, leave the order in memory open
+        return y.contiguous(memory_format=torch.channels_last), size.flatten()
 
     def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
         n, channels = codes.shape[:2]
@@ -198,20 +219,23 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
             part = codes[:4, : channels // groups].detach()
             windows = functional.unfold(part, kernel, 1, padding, stride).transpose(1, 2).flatten(0, 1)
             self.find_range(windows[:: max(len(windows) // READS, 1)][:READS], flat[: len(flat) // groups])
-        squares = self.code_squares(codes)
-        means = codes.detach().mean((0, 2, 3)).view(groups, -1).repeat_interleave(kernel[0] * kernel[1], 1)
-        means = means.repeat_interleave(self.out_channels // groups, 0)
-        held, offset, read = self.cells(flat, means, float(squares.mean()) / self.plane_squares)
+        sums = self.code_squares(codes).unflatten(1, (groups, channels // groups)).sum(2)
+
+        def means() -> tuple[Tensor, float]:
+            rows = codes.detach().mean((0, 2, 3)).view(groups, -1).repeat_interleave(kernel[0] * kernel[1], 1)
+            activity = float(sums.mean()) * groups / channels / self.plane_squares
+            return rows.repeat_interleave(self.out_channels // groups, 0), activity
+
+        held, offset, read = self.chips_of(flat, means)
         weights = held.view(chips, *levels.shape)
         parts = zip(codes.split(each), weights, strict=True)
         y = torch.cat([functional.conv2d(part, own, None, stride, padding, 1, groups) for part, own in parts])
         y = self.clipped(y)
         with torch.no_grad():
-            sums = squares.unflatten(1, (groups, channels // groups)).sum(2)
             total = functional.avg_pool2d(sums, kernel, stride, padding, divisor_override=1)
             total = total.repeat_interleave(self.out_channels // groups, 1) if groups > 1 else total
-            error = self.spread(total, by_image(read, each)).mul_(draws(y)).add_(by_image(offset, each))
-        return y + error
+            spread = self.spread(total, by_image(read, each)).to(y.dtype)
+        return torch.addcmul(y + by_image(offset, each).to(y.dtype), spread, draws(y))
 
 
 class ArrayLinear(nn.Linear, ArrayLayer):
@@ -233,8 +257,11 @@ class ArrayLinear(nn.Linear, ArrayLayer):
         each, chips = self._share(len(codes)), self.chips
         self.find_range(codes[:READS], levels)
         squares = self.code_squares(codes)
-        activity = float(squares.mean()) / self.plane_squares
-        held, offset, read = self.cells(levels, codes.detach().mean(0).expand_as(levels), activity)
+
+        def means() -> tuple[Tensor, float]:
+            return codes.detach().mean(0).expand_as(levels), float(squares.mean()) / self.plane_squares
+
+        held, offset, read = self.chips_of(levels, means)
         y = self.clipped(torch.bmm(codes.view(chips, each, -1), held.transpose(1, 2)))
         with torch.no_grad():
             spread = self.spread(squares.sum(1).view(chips, each, 1), read.unsqueeze(1))
@@ -243,7 +270,10 @@ class ArrayLinear(nn.Linear, ArrayLayer):
 
 
 class Unit(nn.Module):
-    """One layer with its batch norm and ReLU; inputs are codes with their steps."""
+    """One layer with its batch norm; inputs are codes with their steps.
+
+    Its ReLU is the lower end of the codes that its result is quantised to.
+    """
 
     def __init__(
         self,
@@ -255,7 +285,7 @@ class Unit(nn.Module):
         widths: Iterable[int] = (),
     ) -> None:
         super().__init__()
-        self.kind, self.relu = layer.kind, layer.relu
+        self.kind = layer.kind
         self.array: ArrayConv2d | ArrayLinear | None = None
         self.norm: nn.BatchNorm2d | None = None
         if layer.kind is WorkKind.CONV:
@@ -266,14 +296,41 @@ class Unit(nn.Module):
 
     def forward(self, inputs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         codes, scale = inputs[0]
-        if self.array is not None:
-            y = self.array(codes, scale)
-        elif self.kind is WorkKind.ADD:
-            y = codes * scale + inputs[1][0] * inputs[1][1]
-        else:
-            y = codes.mean((2, 3)) * scale
-        y = y if self.norm is None else self.norm(y)
-        return functional.relu(y) if self.relu else y
+        if isinstance(self.array, ArrayLinear):
+            logits: Tensor = self.array(codes, scale)
+            return logits
+        if self.array is not None and self.norm is not None:
+            sums, size = self.array(codes)
+            return normalised(self.norm, sums, scale * size)
+        return codes * scale + inputs[1][0] * inputs[1][1] if self.kind is WorkKind.ADD else codes.mean((2, 3)) * scale
+
+
+def normalised(norm: nn.BatchNorm2d, sums: Tensor, size: Tensor) -> Tensor:
+    """``norm(sums · size)``, ``size`` (channels,), without a pass over the maps for the product.
+
+    Statistics of a batch do not see the size of what they are of: its gradient is 0 then.
+    """
+    running, spread, count = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    assert running is not None
+    assert spread is not None
+    assert count is not None
+    if not norm.training:
+        factor = norm.weight * (spread + norm.eps).rsqrt()
+        scale, shift = factor * size, norm.bias - factor * running
+        return torch.addcmul(by_channel(shift, sums), sums, by_channel(scale, sums))
+    mean, variance = torch.zeros_like(running), torch.zeros_like(spread)
+    y = functional.batch_norm(sums, mean, variance, norm.weight, norm.bias, True, 1.0, norm.eps)
+    with torch.no_grad():
+        count += 1
+        share = 1.0 / float(count) if norm.momentum is None else norm.momentum
+        running.lerp_(mean * size, share)
+        spread.lerp_(variance * size**2, share)
+    return y
+
+
+def by_channel(values: Tensor, like: Tensor) -> Tensor:
+    """Numbers of channels against maps (n, channels, height, width), in their type."""
+    return values.view(1, -1, 1, 1).to(like.dtype)
 
 
 class LayerNet(nn.Module):
@@ -391,14 +448,15 @@ def array_layers(model: nn.Module) -> list[ArrayConv2d | ArrayLinear]:
     return [m for m in model.modules() if isinstance(m, ArrayConv2d | ArrayLinear)]
 
 
-def set_strength(model: nn.Module, strength: float, chips: int = 1) -> None:
-    """Errors as a multiple of the record's (0: exact products), and virtual chips that share a batch."""
+def set_strength(model: nn.Module, strength: float, chips: int = 1, chip_batches: int = 1) -> None:
+    """Errors as a multiple of the record's (0: exact products), virtual chips that share a batch, and for how many."""
     for layer in array_layers(model):
-        layer.strength, layer.chips = strength, chips
+        layer.strength, layer.chips, layer.chip_batches = strength, chips, chip_batches
 
 
 def forget_ranges(model: nn.Module) -> None:
-    """Let converter ranges be chosen anew, on the activations of now."""
+    """Let converter ranges be chosen anew, on the activations of now, and chips be new ones."""
     for layer in array_layers(model):
         layer.range_code = None
         layer.ranges.clear()
+        layer.forget_chips()

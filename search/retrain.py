@@ -46,6 +46,7 @@ class RetrainSettings:
     fixed_from: float = 0.7
     strength: float = 1.2
     chips: int = 2
+    chip_batches: int = 4
     calibration_images: int = 128
     scored_images: int = 2000
 
@@ -178,13 +179,12 @@ class _Retraining(Task):
         forget_ranges(self.model)
 
     def loss(self, model: nn.Module, pixels: Tensor, labels: Tensor, at: At) -> Tensor:
-        if at.progress >= self.settings.fixed_from:
+        settings = self.settings
+        if at.progress >= settings.fixed_from:
             fixed_statistics(self.model)
-        set_strength(self.model, self.settings.strength_at(at.progress), self.settings.chips)
+        set_strength(self.model, settings.strength_at(at.progress), settings.chips, settings.chip_batches)
         wanted = None if self.teacher is None else self.teacher(pixels).float()
-        return distillation(
-            model(pixels).float(), labels, wanted, self.settings.teacher_weight, self.settings.temperature
-        )
+        return distillation(model(pixels).float(), labels, wanted, settings.teacher_weight, settings.temperature)
 
     def score(self, model: nn.Module) -> float:
         """Percent on virtual chips of the training law, from a part of the validation images."""

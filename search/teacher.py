@@ -7,9 +7,12 @@ teacher built of the candidates would only find itself again. Imports torch: imp
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -18,7 +21,7 @@ from torch.nn import functional
 from cim.workload import INPUT
 from mapping.capture import capture
 from mapping.float_run import apply
-from mapping.graph import Array, Concat, NetworkGraph, Node, Preprocess, Relu, node_shapes
+from mapping.graph import Array, BatchNorm, Concat, Conv, NetworkGraph, Node, Preprocess, Relu, node_shapes
 from mapping.netfile import NetworkFile
 from search.errors import SearchError
 from search.images import Images
@@ -42,7 +45,11 @@ class GraphPart(nn.Module):
         for number, node in enumerate(nodes):
             for field in ARRAYS:
                 if getattr(node, field, None) is not None:
-                    self.register_buffer(f"{field}{number}", torch.tensor(getattr(node, field)))
+                    held = torch.tensor(getattr(node, field))
+                    self.register_buffer(
+                        f"{field}{number}",
+                        held.contiguous(memory_format=torch.channels_last) if held.ndim == 4 else held,
+                    )
 
     def forward(self, x: Tensor) -> Tensor:
         values = {self.source: x}
@@ -53,6 +60,8 @@ class GraphPart(nn.Module):
                 return self.get_buffer(f"{field}{number}")
 
             x = apply(node, [values[name] for name in node.inputs], held)
+            if x.ndim == 4:  # a convolution of one channel leaves it open
+                x = x.contiguous(memory_format=torch.channels_last)
             values[node.name] = x
         return x
 
@@ -112,6 +121,7 @@ def split_graph(graph: NetworkGraph, space: Space) -> StagedTeacher:
             f"a teacher of {graph.input_shape} images and {len(graph.classes)} classes; "
             f"space {space.name} has {space.input_shape} and {space.classes}"
         )
+    graph = replace(graph, nodes=_merged(graph.nodes))
     shapes, sizes = node_shapes(graph), stage_sizes(space)
     places = [i for i in _single_maps(graph) if len(shapes[graph.nodes[i].name]) == 3]
     cuts: list[int] = []
@@ -136,6 +146,22 @@ def split_graph(graph: NetworkGraph, space: Space) -> StagedTeacher:
         parts.append(GraphPart(graph.nodes[start : end + 1], source))
         source, start = graph.nodes[end].name, end + 1
     return StagedTeacher(parts, [shapes[graph.nodes[i].name][0] for i in cuts], graph.preprocess)
+
+
+def _merged(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Batch norms in the convolutions before them, where nothing else reads those: half the passes over the maps."""
+    readers = Counter(name for node in nodes for name in node.inputs)
+    made: dict[str, Node] = {}
+    for node in nodes:
+        before = made.get(node.inputs[0])
+        if isinstance(node, BatchNorm) and isinstance(before, Conv) and readers[before.name] == 1:
+            factor = node.scale / np.sqrt(node.variance.astype(np.float64) + node.eps)
+            bias = node.shift - node.mean * factor + (0.0 if before.bias is None else before.bias * factor)
+            weight = (before.weight * factor[:, None, None, None]).astype(np.float32)
+            del made[before.name]
+            node = replace(before, name=node.name, weight=weight, bias=bias.astype(np.float32))
+        made[node.name] = node
+    return tuple(made.values())
 
 
 def stage_sizes(space: Space) -> list[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +26,7 @@ from search.modules import (  # noqa: E402
     LayerNet,
     array_layers,
     network,
+    normalised,
     set_strength,
     with_adc_bits,
 )
@@ -75,7 +77,7 @@ def test_even_kernels_pad_on_the_side_that_the_slot_says() -> None:
             conv.weight.copy_(torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))  # its top left corner
         codes = torch.zeros(1, 1, 4, 4)
         codes[0, 0, 1, 1] = 1.0
-        where = conv(codes, torch.ones(())).detach()[0, 0].nonzero().tolist()
+        where = conv(codes)[0].detach()[0, 0].nonzero().tolist()
         assert where == [[1 + side, 1 + side]]
 
 
@@ -112,6 +114,53 @@ def test_errors_in_training_are_those_of_the_training_layers_of_cim() -> None:
             spreads.append(np.mean([float((run_once() - exact).std()) for _ in range(6)]))
     assert ours.range_code == theirs.range_code
     assert spreads[0] == pytest.approx(spreads[1], rel=0.1)
+
+
+def test_chips_stay_for_as_many_batches_as_training_says_and_reads_do_not() -> None:
+    torch.manual_seed(0)
+    layer = ArrayConv2d(8, convolution("conv", SLOT, 16, 3), Bits(4, 8), False, noise())
+    codes = torch.randint(0, 256, (64, 8, 8, 8)).float()
+    set_strength(layer, 1.0, chips=2, chip_batches=3)
+
+    def columns() -> torch.Tensor:
+        """What the two chips add to each column, apart from the noise of single reads."""
+        with torch.no_grad():
+            levels = layer.quantiser.codes(layer.weight)[0]
+            error = layer._noisy(codes, levels) - layer._conv_forward(codes, levels, None)
+            return error.view(2, 32, 16, -1).mean((1, 3))
+
+    found = [columns() for _ in range(7)]
+    apart = [float((a - b).abs().mean()) for a, b in itertools.pairwise(found)]
+    assert all(apart)
+    assert max(apart[i] for i in (0, 1, 3, 4)) < 0.2 * min(apart[2], apart[5])
+    layer.eval()
+    assert min(float((columns() - columns()).abs().mean()) for _ in range(3)) > 0.5 * min(apart[2], apart[5])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_norm_of_sums_is_the_norm_of_their_product_with_the_step(training: bool) -> None:
+    torch.manual_seed(0)
+    one, other = torch.nn.BatchNorm2d(5).double(), torch.nn.BatchNorm2d(5).double()
+    for norm in (one, other):
+        with torch.no_grad():
+            norm.weight.copy_(torch.linspace(0.5, 2.0, 5))
+            norm.bias.copy_(torch.linspace(-1.0, 1.0, 5))
+            norm.running_var.fill_(3.0)  # type: ignore[union-attr]
+        norm.train(training)
+    sums, size = 100 * torch.randn(8, 5, 6, 6).double(), torch.rand(5).double() + 0.5
+    grads = []
+    for norm, answer in (
+        (one, lambda x, s: normalised(one, x, s)),
+        (other, lambda x, s: other(x * s.view(1, -1, 1, 1))),
+    ):
+        x, s = sums.clone().requires_grad_(), size.clone().requires_grad_()
+        y = answer(x, s)
+        (y.sin().sum() + s.sum()).backward()
+        grads.append(
+            [y.detach(), x.grad, s.grad, norm.weight.grad, norm.bias.grad, norm.running_mean, norm.running_var]
+        )
+    for ours, theirs in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_wider_weights_take_several_cells_and_narrow_ones_are_stretched() -> None:

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from cim.chipfile import load_chip  # noqa: E402
 from cim.fast_module import array_noise  # noqa: E402
 from cim.published import nominal_record  # noqa: E402
+from mapping.float_run import float_logits  # noqa: E402
 from mapping.netfile import load_network, save_network  # noqa: E402
 from search.errors import SearchError  # noqa: E402
 from search.images import Images  # noqa: E402
@@ -57,6 +58,9 @@ def test_the_teacher_learns_and_is_cut_at_the_stages(teacher: Path) -> None:
     assert staged.channels == (4, 8, 16)
     assert staged.rectified == (True, True, True)
     whole = staged(x)
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
+    given = torch.tensor(pixels.transpose(0, 3, 1, 2)).float() / 255
+    torch.testing.assert_close(staged(given), torch.tensor(float_logits(network.graph, pixels)))
     for stage in (0, 1):
         _, after = staged.features(x, stage)
         assert after.shape[2:] == ((8, 8), (4, 4))[stage]
