@@ -35,6 +35,7 @@ from search.space import Bits, Space
 
 READS = 512  # vectors that choose a converter range
 POOL = 1 << 23  # normal draws that are kept
+NORM_SHARE = 0.02  # of a batch in kept statistics: virtual chips stay for some batches, and those of many count
 
 
 def with_adc_bits(noise: ArrayNoise, bits: int) -> ArrayNoise:
@@ -290,7 +291,7 @@ class Unit(nn.Module):
         self.norm: nn.BatchNorm2d | None = None
         if layer.kind is WorkKind.CONV:
             self.array = ArrayConv2d(inputs, layer, bits, signed, noise, widths)
-            self.norm = nn.BatchNorm2d(layer.outputs)
+            self.norm = nn.BatchNorm2d(layer.outputs, momentum=NORM_SHARE)
         elif layer.kind is WorkKind.LINEAR:
             self.array = ArrayLinear(inputs, layer.outputs, bits, signed, noise)
 
@@ -308,7 +309,8 @@ class Unit(nn.Module):
 def normalised(norm: nn.BatchNorm2d, sums: Tensor, size: Tensor) -> Tensor:
     """``norm(sums · size)``, ``size`` (channels,), without a pass over the maps for the product.
 
-    Statistics of a batch do not see the size of what they are of: its gradient is 0 then.
+    Statistics of a batch do not see the size of what they are of: its gradient is 0 then. Those that are kept are
+    the mean of all batches at first, so that what they start from does not count.
     """
     running, spread, count = norm.running_mean, norm.running_var, norm.num_batches_tracked
     assert running is not None
@@ -322,7 +324,7 @@ def normalised(norm: nn.BatchNorm2d, sums: Tensor, size: Tensor) -> Tensor:
     y = functional.batch_norm(sums, mean, variance, norm.weight, norm.bias, True, 1.0, norm.eps)
     with torch.no_grad():
         count += 1
-        share = 1.0 / float(count) if norm.momentum is None else norm.momentum
+        share = max(norm.momentum or 0.0, 1.0 / float(count))
         running.lerp_(mean * size, share)
         spread.lerp_(variance * size**2, share)
     return y

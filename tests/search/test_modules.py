@@ -140,7 +140,7 @@ def test_chips_stay_for_as_many_batches_as_training_says_and_reads_do_not() -> N
 @pytest.mark.parametrize("training", [True, False])
 def test_a_norm_of_sums_is_the_norm_of_their_product_with_the_step(training: bool) -> None:
     torch.manual_seed(0)
-    one, other = torch.nn.BatchNorm2d(5).double(), torch.nn.BatchNorm2d(5).double()
+    one, other = (torch.nn.BatchNorm2d(5, momentum=None).double() for _ in range(2))
     for norm in (one, other):
         with torch.no_grad():
             norm.weight.copy_(torch.linspace(0.5, 2.0, 5))
@@ -161,6 +161,15 @@ def test_a_norm_of_sums_is_the_norm_of_their_product_with_the_step(training: boo
         )
     for ours, theirs in zip(*grads, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_kept_statistics_are_the_mean_of_the_first_batches_and_then_follow_slowly() -> None:
+    norm = torch.nn.BatchNorm2d(1, momentum=0.25)
+    kept = []
+    for level in (4.0, 8.0, 0.0, 0.0, 8.0, 8.0):
+        normalised(norm, torch.full((2, 1, 2, 2), level), torch.ones(1))
+        kept.append(float(norm.running_mean))  # type: ignore[arg-type]
+    assert kept == pytest.approx([4.0, 6.0, 4.0, 3.0, 4.25, 5.1875])
 
 
 def test_wider_weights_take_several_cells_and_narrow_ones_are_stretched() -> None:
