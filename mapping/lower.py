@@ -157,14 +157,15 @@ def _clamp(node: Node) -> tuple[float, float]:
 
 def _folded(op: MatrixOp, norm: BatchNorm) -> MatrixOp:
     """scale · (W x + b − mean) / √(variance + eps) + shift as one W and b."""
-    gain, shift = _affine(norm)
+    gain, shift = affine(norm)
     weight = op.weight * gain.reshape(op.weight.shape[0], -1, 1)
     return dataclasses.replace(
         op, weight=weight, bias=op.bias * gain + shift, sum_node=norm.name, output_node=norm.name
     )
 
 
-def _affine(norm: BatchNorm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def affine(norm: BatchNorm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A batch norm as gain · x + shift, a number of each a channel."""
     gain = norm.scale.astype(np.float64) / np.sqrt(norm.variance.astype(np.float64) + norm.eps)
     return gain, norm.shift - norm.mean * gain
 
@@ -181,7 +182,7 @@ def _op(node: Node, sources: tuple[str, ...], inputs: list[Shape]) -> Op:
         case Linear():
             return _matrix(node, sources, node.weight[None], node.bias, None)
         case BatchNorm():
-            gain, shift = _affine(node)
+            gain, shift = affine(node)
             point = Window(first[0], first[1], first[2]) if len(first) == 3 else None
             return _matrix(node, sources, gain.reshape(-1, 1, 1), shift, point)
         case Add():

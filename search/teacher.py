@@ -22,6 +22,7 @@ from cim.workload import INPUT
 from mapping.capture import capture
 from mapping.float_run import apply
 from mapping.graph import Array, BatchNorm, Concat, Conv, NetworkGraph, Node, Preprocess, Relu, node_shapes
+from mapping.lower import affine
 from mapping.netfile import NetworkFile
 from search.errors import SearchError
 from search.images import Images
@@ -155,9 +156,9 @@ def _merged(nodes: Sequence[Node]) -> tuple[Node, ...]:
     for node in nodes:
         before = made.get(node.inputs[0])
         if isinstance(node, BatchNorm) and isinstance(before, Conv) and readers[before.name] == 1:
-            factor = node.scale / np.sqrt(node.variance.astype(np.float64) + node.eps)
-            bias = node.shift - node.mean * factor + (0.0 if before.bias is None else before.bias * factor)
-            weight = (before.weight * factor[:, None, None, None]).astype(np.float32)
+            gain, shift = affine(node)
+            bias = shift if before.bias is None else before.bias * gain + shift
+            weight = (before.weight * gain[:, None, None, None]).astype(np.float32)
             del made[before.name]
             node = replace(before, name=node.name, weight=weight, bias=bias.astype(np.float32))
         made[node.name] = node
