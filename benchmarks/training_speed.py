@@ -22,9 +22,10 @@ from torch.nn import functional
 from cim.chipfile import load_chip
 from cim.fast_module import array_noise
 from cim.published import nominal_record
+from search.arrays import set_strength
 from search.export import PlainNet
 from search.images import moved
-from search.modules import network, set_strength
+from search.modules import network
 from search.space import Bits
 from search.spacefile import load_space
 

@@ -22,8 +22,8 @@ from hil.job import check_device
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
 from mapping.netfile import load_network
+from search.arrays import noise_digest
 from search.images import Images
-from search.modules import noise_digest
 from search.prune import fitted
 from search.space import Space
 from search.target import ChipTarget

@@ -23,8 +23,9 @@ from torch.nn import functional
 
 from cim.fast_module import ArrayNoise
 from search.architecture import Architecture
+from search.arrays import forget_ranges, set_strength
 from search.images import Images, moved, on_device
-from search.modules import LayerNet, forget_ranges, set_strength
+from search.modules import LayerNet
 from search.precision import Precision
 from search.significance import Significance
 from search.space import Bits, Space

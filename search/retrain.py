@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from cim.fast_module import ArrayNoise
 from mapping.netfile import NetworkFile, load_network, save_network
 from search.architecture import Architecture
+from search.arrays import forget_ranges, noise_digest, set_strength
 from search.export import network_file
 from search.images import Images
 from search.losses import distillation
-from search.modules import LayerNet, forget_ranges, network, noise_digest, set_strength
+from search.modules import LayerNet, network
 from search.precision import precision
 from search.space import Space
 from search.teacher import StagedTeacher, split_graph

@@ -27,9 +27,9 @@ from lightning_fabric import Fabric
 
 from cim.fast_module import ArrayNoise
 from mapping.netfile import load_network
+from search.arrays import forget_ranges, noise_digest
 from search.errors import SearchError
 from search.images import Images
-from search.modules import forget_ranges, noise_digest
 from search.space import Space
 from search.stage_net import StageNet
 from search.stage_scores import BITS, StageScores, read_scores, write_scores

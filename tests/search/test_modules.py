@@ -19,17 +19,10 @@ from mapping.compile import compile_network  # noqa: E402
 from mapping.execute import IdealMultiply, run  # noqa: E402
 from mapping.float_run import float_logits  # noqa: E402
 from mapping.workload import program_workload, unplaced_workload  # noqa: E402
+from search.arrays import ArrayConv2d, array_layers, set_strength, with_adc_bits  # noqa: E402
 from search.candidate import workload  # noqa: E402
 from search.export import PlainNet, network_file  # noqa: E402
-from search.modules import (  # noqa: E402
-    ArrayConv2d,
-    LayerNet,
-    array_layers,
-    network,
-    normalised,
-    set_strength,
-    with_adc_bits,
-)
+from search.modules import LayerNet, network, normalised  # noqa: E402
 from search.operators import SLOT, Conv, MbConv, Operator, Residual, Skip, Slot, convolution  # noqa: E402
 from search.precision import Precision  # noqa: E402
 from search.space import Bits  # noqa: E402
