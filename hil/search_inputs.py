@@ -104,8 +104,9 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     found = SearchInputs(
         chip, target, space, own, brief, kept, test, record, noise, train.source, tuple(str(d) for d in dropped)
     )
-    if folder.teacher.exists():
-        split_graph(load_network(folder.teacher).graph, space)  # raises where it cannot teach
+    for teacher in (folder.teacher, folder.given_teacher):
+        if teacher.exists():
+            split_graph(load_network(teacher).graph, space)  # raises where it cannot teach
     _check_origins(folder, found)
     return found
 

@@ -30,16 +30,19 @@ from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_table import write_table
 from hil.search_work import SearchRun
 from hil.watch import Watch
-from mapping.netfile import save_network
+from mapping.netfile import NetworkFile, load_network, save_network
 from search.errors import SearchError
+from search.images import Images
 from search.significance import Significance
 from search.stage import StageJob, train_stage
 from search.stage_scores import task_significance
 from search.stage_task import Estimator, StageSettings
-from search.teacher import train_teacher
+from search.teacher import refine_teacher, train_teacher
+from search.training import Told
 from search.workers import check_shared, side_by_side, workers
 
 PROBE = 4  # batches that say how long an epoch takes
+REFINING_RATE = 0.0003  # of a given teacher, which is near a good place
 
 
 def run_search(
@@ -103,25 +106,43 @@ def _client(folder: SearchFolder, settings: SearchSettings, scheduler: str | Non
 
 
 def _teacher(run: SearchRun) -> None:
-    """Leave a teacher in the folder; one may lie there from the beginning."""
-    path, inputs = run.folder.teacher, run.inputs
+    """Leave a teacher in the folder; one may lie there from the beginning, or be given to be trained further."""
+    path = run.folder.teacher
     if not path.exists():
+        checkpoint = run.folder.root / "teacher.checkpoint"
         with run.watch.stage("teacher"):
             epochs = run.plan.count("teacher epochs", run.settings.teacher_epochs, 1, lambda: _teacher_epoch_s(run))
-            checkpoint = run.folder.root / "teacher.checkpoint"
-            network = train_teacher(
-                inputs.space,
-                inputs.train,
-                inputs.kept,
-                run.schedule(epochs),
-                classes=inputs.test.classes,
-                checkpoint=checkpoint,
-                machine=run.machine,
-                told=run.told(epochs, "epochs"),
+            network = _trained_teacher(
+                run, run.inputs.train, run.inputs.kept, epochs, checkpoint, run.told(epochs, "epochs")
             )
         save_network(network, path)
         checkpoint.unlink()
         run.plan.save()
+
+
+def _trained_teacher(
+    run: SearchRun,
+    images: Images,
+    kept: Images,
+    epochs: int,
+    checkpoint: Path | None = None,
+    told: Told | None = None,
+) -> NetworkFile:
+    given, machine = run.folder.given_teacher, run.machine
+    if given.exists():
+        schedule = run.schedule(epochs, rate=REFINING_RATE)
+        network = load_network(given)
+        return refine_teacher(network, images, kept, schedule, checkpoint=checkpoint, machine=machine, told=told)
+    return train_teacher(
+        run.inputs.space,
+        images,
+        kept,
+        run.schedule(epochs),
+        classes=run.inputs.test.classes,
+        checkpoint=checkpoint,
+        machine=machine,
+        told=told,
+    )
 
 
 def _stages(run: SearchRun) -> Significance:
@@ -158,7 +179,7 @@ def _teacher_epoch_s(run: SearchRun) -> float:
     batch, images = run.settings.batch, run.inputs.train
     few = images.part(np.arange(min(PROBE * batch, len(images))))
     start = time.monotonic()
-    train_teacher(run.inputs.space, few, few, run.schedule(1), classes=run.inputs.test.classes, machine=run.machine)
+    _trained_teacher(run, few, few, 1)
     return (time.monotonic() - start) * len(images) / len(few)
 
 

@@ -31,6 +31,7 @@ class SearchSettings:
     ``workers`` processes do jobs side by side, in one thread each; 0: this one does them in turn.
     Caps of 0 are none; ``within`` are points of predicted accuracy that a network may lie below the best.
     Training images are moved by up to ``shift`` pixels, and mirrored or turned.
+    ``teacher_epochs`` 0 leaves a given teacher as it is.
     ``subset`` 0 takes all training images, ``brief_images`` 0 all of those for stages and sample networks;
     ``budget_s`` 0 sets no limit. ``samples`` networks are trained for ``sample_epochs`` to learn accuracies;
     ``networks`` of the front are trained for ``epochs`` and evaluated on ``chips`` simulated chips with ``images``
@@ -88,9 +89,10 @@ class SearchSettings:
             (self.simulations >= 8, f"{self.simulations} simulations, at least 8 are needed"),
             (self.batch >= 2 and self.batch % 2 == 0, f"a batch of {self.batch}, not an even number of images"),
             (
-                min(self.teacher_epochs, self.stage_epochs, self.sample_epochs, self.epochs) >= 1,
+                min(self.stage_epochs, self.sample_epochs, self.epochs) >= 1,
                 "a phase of no epochs, at least 1 is needed",
             ),
+            (self.teacher_epochs >= 0, f"{self.teacher_epochs} epochs of the teacher"),
             (
                 min(self.max_latency_us, self.max_energy_uj, self.within) >= 0,
                 f"caps of {self.max_latency_us} us, {self.max_energy_uj} uJ, {self.within} points",
@@ -136,6 +138,11 @@ class SearchFolder:
         return self.root / "teacher.pt"
 
     @property
+    def given_teacher(self) -> Path:
+        """One that is to be trained further before it teaches."""
+        return self.root / "given.pt"
+
+    @property
     def stages(self) -> Path:
         return self.root / "stages"
 
@@ -179,9 +186,12 @@ def begin_folder(
     """Make the folder of a new search, with settings, space and teacher (None: the search trains one).
 
     Raises:
+        UsageError: no teacher, and no epochs to train one.
         OutputError: it exists and is not empty, or cannot be written.
     """
     folder = SearchFolder(root, allow_code)
+    if teacher is None and not settings.teacher_epochs:
+        raise UsageError("no teacher is given, and none is trained in 0 epochs", hint="--teacher-epochs N")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         again = f"hil search resume {root}, or " if folder.settings.exists() else ""
         raise OutputError(f"{root} exists and is not empty", hint=f"{again}name another folder: --out FOLDER")
@@ -191,7 +201,7 @@ def begin_folder(
         raise OutputError(f"cannot make {root}: {error.strerror}", hint="choose another place: --out FOLDER") from error
     write_text(folder.space, space_text)
     if teacher is not None:
-        write_bytes(folder.teacher, teacher.read_bytes())
+        write_bytes(folder.given_teacher if settings.teacher_epochs else folder.teacher, teacher.read_bytes())
     write_text(folder.settings, json.dumps({"format": FORMAT, "version": VERSION, **asdict(settings)}, indent=1) + "\n")
     return folder
 
@@ -200,7 +210,7 @@ def discard_unbegun(folder: SearchFolder) -> None:
     """Remove the folder of a search whose inputs were refused, so that the corrected command may use its name."""
     if folder.origins.exists():
         return
-    for path in (folder.settings, folder.space, folder.teacher):
+    for path in (folder.settings, folder.space, folder.teacher, folder.given_teacher):
         path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # something else lies there
         folder.root.rmdir()

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,33 +39,52 @@ class TeacherError(SearchError):
 
 
 class GraphPart(nn.Module):
-    """Consecutive nodes of a graph as a module without parameters: the arrays are buffers."""
+    """Consecutive nodes of a graph as a module: the arrays are buffers, or parameters where they are ``trained``.
 
-    def __init__(self, nodes: Sequence[Node], source: str) -> None:
+    Statistics of batch norms are buffers always.
+    """
+
+    def __init__(self, nodes: Sequence[Node], source: str, *, trained: bool = False) -> None:
         super().__init__()
         self.nodes, self.source = tuple(nodes), source
         for number, node in enumerate(nodes):
             for field in ARRAYS:
                 if getattr(node, field, None) is not None:
                     held = torch.tensor(getattr(node, field))
-                    self.register_buffer(
-                        f"{field}{number}",
-                        held.contiguous(memory_format=torch.channels_last) if held.ndim == 4 else held,
-                    )
+                    held = held.contiguous(memory_format=torch.channels_last) if held.ndim == 4 else held
+                    if trained and field not in ("mean", "variance"):
+                        self.register_parameter(f"{field}{number}", nn.Parameter(held))
+                    else:
+                        self.register_buffer(f"{field}{number}", held)
 
     def forward(self, x: Tensor) -> Tensor:
         values = {self.source: x}
         for number, node in enumerate(self.nodes):
 
             def held(array: Array, number: int = number, node: Node = node) -> Tensor:
-                field = next(f for f in ARRAYS if getattr(node, f, None) is array)
-                return self.get_buffer(f"{field}{number}")
+                found: Tensor = getattr(self, _field(node, array) + str(number))
+                return found
 
             x = apply(node, [values[name] for name in node.inputs], held)
             if x.ndim == 4:  # a convolution of one channel leaves it open
                 x = x.contiguous(memory_format=torch.channels_last)
             values[node.name] = x
         return x
+
+    def graph_nodes(self) -> tuple[Node, ...]:
+        """The nodes with the arrays of now."""
+        state: dict[str, Any] = {
+            name: np.asarray(t.detach().cpu().contiguous().float()) for name, t in self.state_dict().items()
+        }
+        return tuple(
+            replace(node, **{field: state[f"{field}{i}"] for field in ARRAYS if f"{field}{i}" in state})
+            for i, node in enumerate(self.nodes)
+        )
+
+
+def _field(node: Node, array: Array) -> str:
+    """Name of the field that holds an array."""
+    return next(field for field in ARRAYS if getattr(node, field, None) is array)
 
 
 class StagedTeacher(nn.Module):
@@ -254,6 +274,77 @@ def train_teacher(
     return machine.run(
         _train, space, images, validation, schedule, tuple(classes), growth, layers, checkpoint, told, machine.precision
     )
+
+
+def refine_teacher(
+    network: NetworkFile,
+    images: Images,
+    validation: Images,
+    schedule: Schedule,
+    *,
+    checkpoint: Path | None = None,
+    machine: Machine | None = None,
+    told: Told | None = None,
+) -> NetworkFile:
+    """Go on training a network that was trained elsewhere, on the images of now; batch norms are merged, then fixed.
+
+    Raises:
+        TeacherError: its input or its classes are others than those of the images.
+    """
+    graph, most = network.graph, int(images.labels.max())
+    height, width, channels = images.pixels.shape[1:]
+    if graph.input_shape != (channels, height, width) or most >= len(graph.classes):
+        raise TeacherError(
+            f"a teacher of {graph.input_shape} images and {len(graph.classes)} classes; "
+            f"the training images are {(channels, height, width)}, with labels up to {most}"
+        )
+    machine = machine or Machine()
+    return machine.run(_refine, network, images, validation, schedule, checkpoint, told, machine.precision)
+
+
+def _refine(
+    fabric: Fabric,
+    network: NetworkFile,
+    images: Images,
+    validation: Images,
+    schedule: Schedule,
+    checkpoint: Path | None,
+    told: Told | None,
+    precision: str,
+) -> NetworkFile:
+    torch.manual_seed(schedule.seed)
+    graph = network.graph
+    model = _Normalised(GraphPart(_merged(graph.nodes), INPUT, trained=True), graph.preprocess)
+    task = _Teaching(model, validation, fabric.device)
+    key = f"given teacher {network.digest} {validation.digest} {precision}"
+    trained, records = fit(fabric, task, images, schedule, checkpoint=checkpoint, key=key, told=told)
+    assert isinstance(trained, _Normalised)
+    provenance = {
+        **graph.provenance,
+        "trained further by": f"hil search, {schedule.epochs} epochs, seed {schedule.seed}",
+        "training images": images.digest,
+        "validation accuracy": f"{records[-1].score:.2f} % of {len(validation)} images kept out of that training",
+    }
+    few = images.pixels[: min(CALIBRATION_IMAGES, len(images))]
+    graph = replace(graph, nodes=trained.part.graph_nodes(), provenance=provenance)
+    return replace(network, graph=graph, calibration_images=few, calibration_labels=images.labels[: len(few)])
+
+
+class _Normalised(nn.Module):
+    """A graph that takes pixels 0..1."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, part: GraphPart, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.part = part
+        self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocess.std).view(1, -1, 1, 1))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.part((pixels - self.mean) / self.std)
+        return logits
 
 
 def _train(

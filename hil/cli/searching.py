@@ -46,6 +46,9 @@ Scheduler = Annotated[
 ]
 
 
+TEACHER_EPOCHS = 15
+
+
 class RunByDefault(TyperGroup):
     """``hil search --data …`` is ``hil search run --data …``."""
 
@@ -91,7 +94,10 @@ def run_(
         int | None,
         typer.Option(min=1, help="so many of them for stages and sample networks", show_default=False),
     ] = None,
-    teacher_epochs: Annotated[int, typer.Option(min=1, help="epochs of the teacher")] = 15,
+    teacher_epochs: Annotated[
+        int | None,
+        typer.Option(min=0, help="epochs of the teacher; default: 15, of a given one none", show_default=False),
+    ] = None,
     stage_epochs: Annotated[int, typer.Option(min=1, help="epochs of each stage (phase A)")] = 5,
     samples: Annotated[int, typer.Option(min=4, help="networks trained briefly, to predict accuracies")] = 32,
     sample_epochs: Annotated[int, typer.Option(min=1, help="epochs of each of those")] = 3,
@@ -182,7 +188,7 @@ def run_(
         batch=batch,
         shift=usual_shift if shift is None else shift,
         symmetry=symmetry or usual_symmetry,
-        teacher_epochs=teacher_epochs,
+        teacher_epochs=teacher_epochs if teacher_epochs is not None else 0 if teacher else TEACHER_EPOCHS,
         stage_epochs=stage_epochs,
         samples=samples,
         sample_epochs=sample_epochs,

@@ -244,6 +244,31 @@ def test_a_finished_search_resumes_to_its_table_at_once(cli: Cli, files: Files) 
     assert before == {p: p.read_bytes() for p in files.run.rglob("*.json") if p.name != "plan.json"}
 
 
+# --- a teacher of one's own -------------------------------------------------------------------
+
+
+def test_a_given_teacher_is_taken_as_it_is(cli: Cli, files: Files, tmp_path: Path) -> None:
+    given = files.run / "teacher.pt"
+    cli(*files.arguments(tmp_path / "run", teacher=given, teacher_epochs=0))
+    assert (tmp_path / "run" / "teacher.pt").read_bytes() == given.read_bytes()
+
+
+def test_a_given_teacher_is_trained_further_for_the_epochs_that_are_named(
+    cli: Cli, files: Files, tmp_path: Path
+) -> None:
+    cli(*files.arguments(tmp_path / "run", teacher=files.run / "teacher.pt", teacher_epochs=1))
+    before, after = (load_network(place / "teacher.pt").graph for place in (files.run, tmp_path / "run"))
+    assert after.provenance["trained further by"] == "hil search, 1 epochs, seed 1"
+    assert after.provenance["trained by"] == before.provenance["trained by"]
+    assert len(after.nodes) < len(before.nodes)  # batch norms are merged
+
+
+def test_no_teacher_and_no_epochs_to_train_one_is_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
+    cli(*files.arguments(tmp_path / "run", teacher_epochs=0), code=2)
+    assert "no teacher is given" in cli.err
+    assert not (tmp_path / "run").exists()
+
+
 # --- budget -----------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 
@@ -23,7 +24,7 @@ from search.stage import StageJob, train_stage  # noqa: E402
 from search.stage_net import fair_paths, listed_paths, marginals  # noqa: E402
 from search.stage_scores import read_scores, task_significance  # noqa: E402
 from search.stage_task import Estimator, StageSettings  # noqa: E402
-from search.teacher import TeacherError, split_graph, train_teacher  # noqa: E402
+from search.teacher import TeacherError, refine_teacher, split_graph, train_teacher  # noqa: E402
 from search.training import EpochRecord, ResumeError, Schedule  # noqa: E402
 
 from .tiny import CLASSES, TEXT, TINY, images  # noqa: E402
@@ -84,6 +85,33 @@ def test_a_network_of_others_is_cut_at_the_same_borders() -> None:
     assert staged.channels == (16, 16, 32, 64)
     ends = [part.nodes[-1].name for part in staged.parts]  # type: ignore[union-attr,index]
     assert ends == ["relu", "layer1.2.relu_2", "layer2.2.relu_2", "layer3.2.relu_2", "linear"]
+
+
+def darker(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """As another camera sees it: what the teacher was not trained for."""
+    return 255 - pixels // 2
+
+
+def test_a_given_teacher_goes_on_training_on_the_images_of_now(teacher: Path) -> None:
+    given, kept = load_network(teacher), Images(*images(90, 1))
+    now, later = (Images(darker(some.pixels), some.labels) for some in (FEW, kept))
+    schedule = Schedule(6, batch=24, rate=0.003, shift=0, symmetry="none")
+    refined = refine_teacher(given, now, later, schedule)
+    before, after = (
+        float((float_logits(n.graph, later.pixels).argmax(1) == later.labels).mean()) for n in (given, refined)
+    )
+    assert after > before + 0.2
+    assert f"{100 * after:.2f} % of 90 images" in refined.graph.provenance["validation accuracy"]
+    assert refined.graph.provenance["trained by"] == given.graph.provenance["trained by"]
+    assert split_graph(refined.graph, TINY).channels == split_graph(given.graph, TINY).channels
+    again = refine_teacher(given, now, later, schedule)
+    assert again.digest == refined.digest
+
+
+def test_a_given_teacher_of_other_images_is_not_trained_further(teacher: Path) -> None:
+    wide = Images(np.zeros((64, 9, 9, 1), np.uint8), np.zeros(64, np.int64))
+    with pytest.raises(TeacherError, match=r"\(1, 9, 9\)"):
+        refine_teacher(load_network(teacher), wide, wide, Schedule(1, batch=16))
 
 
 def test_paths_are_fair_at_any_time() -> None:
