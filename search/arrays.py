@@ -5,7 +5,7 @@ with whole levels; with ``noise`` (``cim.fast_module.ArrayNoise``, of a calibrat
 the cells of virtual chips, new in every batch (or every few), adds the noise of reads and conversions, and ends where
 the converters do:
 
-    y = s_x s_w ( clip( Σ code · Σ_k B^k cell_k / f, ±tiles · Σ_p w_p · full scale ) + o + σ N(0, 1) )
+    y = s_x s_w ( clip( Σ code · Σ_k B^k cell_k / f + o, ±tiles · Σ_p w_p · full scale ) + σ N(0, 1) )
 
 with slices k of base B = levels a cell holds, f the stretch of weights narrower than a cell. The clip is of all
 planes together: which plane of a sum saturates is not seen. Imports torch: import this module late.
@@ -142,10 +142,17 @@ class ArrayLayer(CimLayer):
         return error / self.factor, offset / self.factor, variance / self.factor**2
 
     def spread(self, squares: Tensor, read: Tensor) -> Tensor:
-        """Standard deviation of a sum in levels: ``squares`` Σ_p w_p² u_p² of its rows, ``read`` of a row."""
+        """Standard deviation of sums in levels, (chips, sums, outputs).
+
+        ``squares`` (chips, sums, groups): Σ_p w_p² u_p² of the rows of a group; ``read`` (chips, outputs) of a row.
+        """
         converter = self.noise_variance(torch.zeros((), device=read.device), read, self.row_count)
         converter = converter * (sum(self.base ** (2 * k) for k in range(self.slices)) / self.factor**2)
-        return torch.addcmul(converter.to(squares.dtype), squares, (self.strength**2 * read).to(squares.dtype)).sqrt_()
+        groups = squares.shape[2]
+        own = torch.eye(groups, device=read.device).repeat_interleave(read.shape[1] // groups, 1)
+        of_rows = self.strength**2 * read.unsqueeze(1) * own
+        dtype = squares.dtype
+        return torch.baddbmm(converter.expand_as(read).unsqueeze(1).to(dtype), squares, of_rows.to(dtype)).sqrt_()
 
     def clipped(self, sums: Tensor) -> Tensor:
         """Sums that the converters of all tiles can give, in levels."""
@@ -223,15 +230,14 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
             return rows.repeat_interleave(self.out_channels // groups, 0), activity
 
         held, offset, read = self.chips_of(flat, means)
-        weights = held.view(chips, *levels.shape)
-        parts = zip(codes.split(each), weights, strict=True)
-        y = torch.cat([functional.conv2d(part, own, None, stride, padding, 1, groups) for part, own in parts])
-        y = self.clipped(y)
+        parts = zip(codes.split(each), held.view(chips, *levels.shape), offset, strict=True)
+        y = torch.cat([functional.conv2d(part, own, o, stride, padding, 1, groups) for part, own, o in parts])
+        y = self.clipped(y).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            total = functional.avg_pool2d(sums, kernel, stride, padding, divisor_override=1)
-            total = total.repeat_interleave(self.out_channels // groups, 1) if groups > 1 else total
-            spread = self.spread(total, by_image(read, each)).to(y.dtype)
-        return torch.addcmul(y + by_image(offset, each).to(y.dtype), spread, draws(y))
+            total = functional.avg_pool2d(sums, kernel, stride, padding, divisor_override=1).movedim(1, -1)
+            spread = self.spread(total.reshape(chips, -1, groups), read).to(y.dtype)
+            spread = spread.view(n, *y.shape[2:], -1).movedim(-1, 1)  # in the order of memory
+        return torch.addcmul(y, spread, draws(y))
 
 
 class ArrayLinear(nn.Linear, ArrayLayer):
@@ -258,16 +264,11 @@ class ArrayLinear(nn.Linear, ArrayLayer):
             return codes.detach().mean(0).expand_as(levels), float(squares.mean()) / self.plane_squares
 
         held, offset, read = self.chips_of(levels, means)
-        y = self.clipped(torch.bmm(codes.view(chips, each, -1), held.transpose(1, 2)))
+        sums = torch.bmm(codes.view(chips, each, -1), held.transpose(1, 2))
+        y = self.clipped(sums + offset.unsqueeze(1).to(sums.dtype))
         with torch.no_grad():
-            spread = self.spread(squares.sum(1).view(chips, each, 1), read.unsqueeze(1))
-            error = spread.mul_(draws(y)).add_(offset.unsqueeze(1))
-        return (y + error).flatten(0, 1)
-
-
-def by_image(values: Tensor, each: int) -> Tensor:
-    """Numbers of chips (chips, outputs) for images that take the chips in turn, ``each`` a chip: (n, outputs, 1, 1)."""
-    return values.repeat_interleave(each, 0)[:, :, None, None]
+            spread = self.spread(squares.sum(1).view(chips, each, 1), read).to(y.dtype)
+        return torch.addcmul(y, spread, draws(y)).flatten(0, 1)
 
 
 def draws(like: Tensor) -> Tensor:

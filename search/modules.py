@@ -74,7 +74,8 @@ def normalised(norm: nn.BatchNorm2d, sums: Tensor, size: Tensor) -> Tensor:
     if not norm.training:
         factor = norm.weight * (spread + norm.eps).rsqrt()
         scale, shift = factor * size, norm.bias - factor * running
-        return torch.addcmul(by_channel(shift, sums), sums, by_channel(scale, sums))
+        nothing, one = torch.zeros_like(running), torch.ones_like(spread)
+        return functional.batch_norm(sums, nothing, one, scale, shift, eps=0.0)  # addcmul takes twice as long
     mean, variance = torch.zeros_like(running), torch.zeros_like(spread)
     y = functional.batch_norm(sums, mean, variance, norm.weight, norm.bias, True, 1.0, norm.eps)
     with torch.no_grad():
@@ -83,11 +84,6 @@ def normalised(norm: nn.BatchNorm2d, sums: Tensor, size: Tensor) -> Tensor:
         running.lerp_(mean * size, share)
         spread.lerp_(variance * size**2, share)
     return y
-
-
-def by_channel(values: Tensor, like: Tensor) -> Tensor:
-    """Numbers of channels against maps (n, channels, height, width), in their type."""
-    return values.view(1, -1, 1, 1).to(like.dtype)
 
 
 class LayerNet(nn.Module):
