@@ -77,8 +77,7 @@ def train_networks(run: SearchRun) -> None:
         longest_first = reversed(shortlist(run))  # by EDP
         places = {member: run.folder.networks / network_name(member.architecture) for member in longest_first}
         left = {m: place for m, place in places.items() if not (place / "evaluation.json").exists()}
-        evaluate = _evaluator(run)
-        jobs = [NetworkJob(_job(run, m.architecture, place, settings.epochs), evaluate) for m, place in left.items()]
+        jobs = [network_job(run, run.inputs.space, m.architecture, place) for m, place in left.items()]
         told = run.told_of(settings.epochs, "networks", len(jobs))
         data = run.inputs.train, run.inputs.kept, run.inputs.test
         found = side_by_side(run.client, train_and_evaluate, jobs, *data, told=told)
@@ -114,7 +113,7 @@ def _train_samples(run: SearchRun, genomes: Genomes, numbers: range) -> None:
     left = [n for n in numbers if not _sample_file(run, n).exists()]
     architectures = [run.inputs.space.decode(genomes[n]) for n in left]
     jobs = [
-        _job(run, architecture, run.folder.samples / f"{n:03d}", settings.sample_epochs)
+        _job(run, run.inputs.space, architecture, run.folder.samples / f"{n:03d}", settings.sample_epochs)
         for n, architecture in zip(left, architectures, strict=True)
     ]
 
@@ -147,10 +146,10 @@ def _network_s(run: SearchRun) -> float:
     return float(np.mean(seconds)) * more / run.side_by_side
 
 
-def _job(run: SearchRun, architecture: Architecture, place: Path, epochs: int) -> RetrainJob:
+def _job(run: SearchRun, space: Space, architecture: Architecture, place: Path, epochs: int) -> RetrainJob:
     inputs = run.inputs
     return RetrainJob(
-        inputs.space,
+        space,
         architecture,
         RetrainSettings(run.schedule(epochs)),
         run.folder.teacher.absolute(),
@@ -172,21 +171,23 @@ class Evaluating:
     engine: str
 
 
-def _evaluator(run: SearchRun) -> Evaluating:
+@dataclass(frozen=True, slots=True)
+class NetworkJob:
+    """One network that is trained in full."""
+
+    training: RetrainJob
+    evaluating: Evaluating
+
+
+def network_job(run: SearchRun, space: Space, architecture: Architecture, place: Path) -> NetworkJob:
+    """A network, also of a space that is not the search's, with the teacher and settings of the search."""
     settings, inputs = run.settings, run.inputs
     options = DeployOptions(
         samples=settings.images, seed=settings.seed, virtual_chips=settings.chips, age_s=settings.age_s,
         device=settings.device,
     )  # fmt: skip
-    return Evaluating(inputs.chip, inputs.record, options, settings.engine)
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkJob:
-    """One network of the front."""
-
-    training: RetrainJob
-    evaluating: Evaluating
+    evaluating = Evaluating(inputs.chip, inputs.record, options, settings.engine)
+    return NetworkJob(_job(run, space, architecture, place, settings.epochs), evaluating)
 
 
 def train_and_evaluate(job: NetworkJob, images: Images, kept: Images, test: Dataset, told: Told) -> str:
