@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from hil.errors import UsageError
 from hil.search_front import Findings, read_findings
-from hil.search_networks import network_name
+from hil.search_networks import member_named, network_name
 from hil.search_settings import SearchFolder
 from hil.search_table import front_of_folder
-from search.front import Front, Member
 
 
 def explain_json(folder: SearchFolder, name: str | None) -> dict[str, Any]:
@@ -20,7 +18,7 @@ def explain_json(folder: SearchFolder, name: str | None) -> dict[str, Any]:
     Without a name it is the knee. Raises ``UsageError`` for a name that is none or several of the front's.
     """
     front, found = front_of_folder(folder), read_findings(folder)
-    member = _named(front, name)
+    member = front.knee if name is None else member_named(front, name)
     chosen = member.architecture.choices
     genes = [_gene(found, i, value) for i, value in enumerate(chosen)]
     return {"network": network_name(member.architecture), "choices": str(member.architecture),
@@ -47,18 +45,6 @@ def explain_lines(explained: dict[str, Any]) -> list[str]:
             )
             lines.append(f"  {mark} {choice['choice']!s:<22}{cells}")
     return lines
-
-
-def _named(front: Front, name: str | None) -> Member:
-    if name is None:
-        return front.knee
-    names = [network_name(m.architecture) for m in front.members]
-    found = [m for m, own in zip(front.members, names, strict=True) if name and own.startswith(name)]
-    if len(found) != 1:
-        raise UsageError(
-            f"{name!r} is {len(found) or 'none'} of the front's networks", hint=f"one of {', '.join(names)}"
-        )
-    return found[0]
 
 
 def _gene(found: Findings, index: int, value: str | float | int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,15 +15,17 @@ from cim.calibration import CalibrationRecord
 from cim.spec import ChipSpec
 from hil.atomic import write_text
 from hil.data import Dataset
+from hil.errors import UsageError
 from hil.evaluator import SimulatedEvaluator
 from hil.job import DeployOptions
+from hil.search_settings import SearchFolder
 from hil.search_work import SearchRun
 from mapping.errors import CannotMap
 from search.accuracy import AdditiveAccuracy, fit_accuracy
 from search.architecture import Architecture, from_json, to_json, write_architecture
 from search.evaluator import Evaluation
 from search.files import read_json
-from search.front import Member, read_front
+from search.front import Front, Member, read_front
 from search.hardware import draw_candidates
 from search.images import Images
 from search.retrain import Retrained, RetrainJob, RetrainSettings, retrain
@@ -70,20 +73,24 @@ def samples_of(space: Space, samples: Path) -> tuple[Genomes, Floats]:
 
 def train_networks(run: SearchRun) -> None:
     """Phase C: train networks of the front and evaluate them on simulated chips with test images."""
-    settings = run.settings
-    if not settings.networks:
+    if not run.settings.networks:
         return
     with run.watch.stage("networks"):
-        longest_first = reversed(shortlist(run))  # by EDP
-        places = {member: run.folder.networks / network_name(member.architecture) for member in longest_first}
-        left = {m: place for m, place in places.items() if not (place / "evaluation.json").exists()}
-        jobs = [network_job(run, run.inputs.space, m.architecture, place) for m, place in left.items()]
-        told = run.told_of(settings.epochs, "networks", len(jobs))
-        data = run.inputs.train, run.inputs.kept, run.inputs.test
-        found = side_by_side(run.client, train_and_evaluate, jobs, *data, told=told)
-        for text in filter(None, found):
-            run.watch.note(text)
+        train_members(run, shortlist(run))
     run.plan.save()
+
+
+def train_members(run: SearchRun, members: Sequence[Member]) -> None:
+    """Those of some networks that were not trained."""
+    longest_first = sorted(members, key=lambda m: m.cost.edp_mj_ms, reverse=True)
+    places = {member: network_folder(run.folder, member) for member in longest_first}
+    left = {m: place for m, place in places.items() if not (place / "evaluation.json").exists()}
+    jobs = [network_job(run, run.inputs.space, m.architecture, place) for m, place in left.items()]
+    told = run.told_of(run.settings.epochs, "networks", len(jobs))
+    data = run.inputs.train, run.inputs.kept, run.inputs.test
+    found = side_by_side(run.client, train_and_evaluate, jobs, *data, told=told)
+    for text in filter(None, found):
+        run.watch.note(text)
 
 
 def shortlist(run: SearchRun) -> tuple[Member, ...]:
@@ -96,6 +103,21 @@ def shortlist(run: SearchRun) -> tuple[Member, ...]:
 def network_name(architecture: Architecture) -> str:
     """Folder of a network, and how commands name it."""
     return architecture.digest[:8]
+
+
+def network_folder(folder: SearchFolder, member: Member) -> Path:
+    return folder.networks / network_name(member.architecture)
+
+
+def member_named(front: Front, name: str) -> Member:
+    """By the beginning of its name. Raises ``UsageError`` for a name that is none or several of the front's."""
+    names = [network_name(m.architecture) for m in front.members]
+    found = [m for m, own in zip(front.members, names, strict=True) if name and own.startswith(name)]
+    if len(found) != 1:
+        raise UsageError(
+            f"{name!r} is {len(found) or 'none'} of the front's networks", hint=f"one of {', '.join(names)}"
+        )
+    return found[0]
 
 
 def read_evaluation(folder: Path) -> Evaluation | str | None:

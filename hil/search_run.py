@@ -13,21 +13,21 @@ import functools
 import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hil.errors import Interrupted, LinkError
+from hil.errors import Interrupted, LinkError, UsageError
 from hil.search_budget import Plan
 from hil.search_front import find_front
 from hil.search_inputs import load_inputs
 from hil.search_loop import Loop, run_loop
-from hil.search_networks import accuracy_model, train_networks
+from hil.search_networks import accuracy_model, member_named, network_folder, train_members, train_networks
 from hil.search_settings import SearchFolder, SearchSettings
-from hil.search_table import write_table
+from hil.search_table import front_of_folder, write_table
 from hil.search_work import SearchRun
 from hil.watch import Watch
 from mapping.netfile import NetworkFile, load_network, save_network
@@ -63,19 +63,51 @@ def run_search(
         Interrupted: Ctrl-C; the folder can be gone on with.
         search.errors.SearchError: space, teacher or data that do not go together.
     """
+    with _running(folder, settings, watch, scheduler, f"hil search resume {folder.root}") as run:
+        for text in run.inputs.dropped:
+            watch.note(f"not on {run.inputs.chip.name}: {text}")
+        _search(run, loop)
+
+
+def train_named(
+    folder: SearchFolder,
+    settings: SearchSettings,
+    names: Sequence[str],
+    watch: Watch,
+    *,
+    scheduler: str | None = None,
+) -> None:
+    """Train and evaluate those networks of the front, with the epochs of ``settings``.
+
+    Raises:
+        FileError: the search has no front yet.
+        UsageError: a name is none or several of the front's, or its network was trained before.
+        Interrupted: Ctrl-C; the same call goes on at the last whole epoch.
+    """
+    front = front_of_folder(folder)
+    members = [member_named(front, name) for name in names]
+    for place in (network_folder(folder, member) for member in members):
+        if (place / "evaluation.json").exists():
+            raise UsageError(f"network {place.name} was trained before", hint=f"rm -r {place} forgets it")
+    with _running(folder, settings, watch, scheduler, "the same command goes on") as run:
+        with watch.stage("networks"):
+            train_members(run, members)
+        if folder.table.exists():
+            write_table(folder, run.plan.words())
+
+
+@contextlib.contextmanager
+def _running(
+    folder: SearchFolder, settings: SearchSettings, watch: Watch, scheduler: str | None, again: str
+) -> Iterator[SearchRun]:
+    """Inputs and workers of a search; ``again``: what to do after Ctrl-C."""
     try:
         with watch.stage("loading"):
             inputs = load_inputs(folder, settings, watch)
-        for text in inputs.dropped:
-            watch.note(f"not on {inputs.chip.name}: {text}")
         with _client(folder, settings, scheduler) as client:
-            plan = Plan(folder.plan, settings.budget_s, watch)
-            _search(SearchRun(folder, settings, inputs, plan, watch, client), loop)
+            yield SearchRun(folder, settings, inputs, Plan(folder.plan, settings.budget_s, watch), watch, client)
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"the search in {folder.root} was interrupted; what is done is kept",
-            hint=f"hil search resume {folder.root}",
-        ) from None
+        raise Interrupted(f"the search in {folder.root} was interrupted; what is done is kept", hint=again) from None
 
 
 def _search(run: SearchRun, loop: Loop | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -236,6 +237,31 @@ def resume(
     opened, settings = open_folder(folder, allow_code=allow_code)
     loop = _loop(in_the_loop, port, emulated, settings.chip, settings.macros or None, rounds, baud)
     return _go_on(opened, settings, scheduler, loop, as_json)
+
+
+@search.command("train")
+def train(
+    folder: Folder,
+    networks: Annotated[list[str], typer.Argument(help="names in the front, or their beginnings", show_default=False)],
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="of each; default: those of the search", show_default=False)
+    ] = None,
+    scheduler: Scheduler = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> int:
+    """Train and evaluate networks of the front that you name, for longer if you like."""
+    from hil.search_run import train_named
+    from hil.search_settings import open_folder
+    from hil.search_table import folder_notes, table_json, table_lines
+
+    opened, settings = open_folder(folder, allow_code=allow_code)
+    settings = replace(settings, epochs=epochs or settings.epochs)
+    with screen(quiet=as_json) as watch:
+        train_named(opened, settings, networks, watch, scheduler=scheduler)
+    table = table_json(opened, folder_notes(opened))
+    print_result(table_lines(table, settings), table, as_json)
+    return ExitCode.DONE
 
 
 @search.command("show")

@@ -68,14 +68,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 # --- help -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "show", "explain", "compare"])
+@pytest.mark.parametrize("command", ["run", "resume", "train", "show", "explain", "compare"])
 def test_each_command_explains_itself(cli: Cli, command: str) -> None:
     assert "Usage: hil search" in cli("search", command, "--help")
 
 
 def test_search_alone_prints_its_help(cli: Cli) -> None:
     out = cli("search", code=2) + cli.err
-    for command in ("run", "resume", "show", "explain", "compare"):
+    for command in ("run", "resume", "train", "show", "explain", "compare"):
         assert command in out
 
 
@@ -242,6 +242,31 @@ def test_a_finished_search_resumes_to_its_table_at_once(cli: Cli, files: Files) 
     before = {p: p.read_bytes() for p in files.run.rglob("*.json") if p.name != "plan.json"}
     assert "balanced" in cli("search", "resume", files.run)
     assert before == {p: p.read_bytes() for p in files.run.rglob("*.json") if p.name != "plan.json"}
+
+
+# --- networks that are named ------------------------------------------------------------------
+
+
+def test_a_network_of_the_front_is_trained_by_name_for_the_epochs_that_are_named(
+    cli: Cli, files: Files, tmp_path: Path
+) -> None:
+    run = shutil.copytree(files.run, tmp_path / "run")
+    rows = json.loads(cli("search", "show", run, "--json"))["networks"]
+    name = next(row["name"] for row in rows if not row["evaluated"])
+    again = json.loads(cli("search", "train", run, name[:7], "--epochs", 3, "--json"))
+    before, after = ({r["name"] for r in table if r["evaluated"]} for table in (rows, again["networks"]))
+    assert after == before | {name}
+    trained = load_network(run / "networks" / name / "net.pt").graph.provenance["trained by"]
+    assert trained == "hil search, phase C, 3 epochs, seed 1"
+    assert json.loads((run / "table.json").read_text("utf-8"))["networks"] == again["networks"]
+
+
+def test_a_network_that_was_trained_is_not_trained_over(cli: Cli, files: Files) -> None:
+    (place,) = (files.run / "networks").iterdir()
+    cli("search", "train", files.run, place.name, code=2)
+    assert f"rm -r {place}" in cli.err
+    cli("search", "train", files.run, "xyz", code=2)
+    assert "'xyz' is none of the front's networks" in cli.err
 
 
 # --- a teacher of one's own -------------------------------------------------------------------
