@@ -36,7 +36,7 @@ class _Codes(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         ratio, step = ctx.saved_tensors
         inside = torch.ops.aten.hardtanh_backward(gradient.to(ratio.dtype), ratio, *ctx.ends) / step
-        of_step = (inside * ratio).sum_to_size(step.shape) if step.dim() else (inside * ratio).sum(dtype=step.dtype)
+        of_step = (inside * ratio).sum_to_size(step.shape) if step.dim() else (inside * ratio).sum()
         return inside, of_step.neg().to(step.dtype), None, None
 
 
