@@ -56,7 +56,7 @@ class StageSettings:
     most_strength: float = 2.0
     chips: int = 2
     alpha_rate: float = 0.01
-    most_paths: int = 512
+    most_paths: int = 96
     rate_images: int = 512
     statistics_batches: int = 2
     draws: int = 4
@@ -143,11 +143,11 @@ class Staging(Task):
         before, after = self.teacher.features(pixels, self.stage)
         if self.prefix and float(torch.rand(())) > 1.0 - (1.0 - self.settings.teacher_share) * at.progress:
             before = self.student_features(pixels)
-        return self.loss_of(model(before, path, weights), after)
+        return self.loss_of(model(before, path, weights), after, self.teacher.suffix(self.stage, after))
 
-    def loss_of(self, student: Tensor, after: Tensor) -> Tensor:
+    def loss_of(self, student: Tensor, after: Tensor, wanted: Tensor) -> Tensor:
+        """L of what the stage makes, against the teacher's features and logits."""
         settings = self.settings
-        wanted = self.teacher.suffix(self.stage, after)
         logits = self.teacher.suffix(self.stage, student)
         return settings.feature_weight * noise_to_signal(student.float(), after.float()) + (
             settings.logit_weight * soft_divergence(logits.float(), wanted.float(), settings.temperature)
@@ -230,12 +230,13 @@ class Staging(Task):
         settle = [self.teacher.features(x, self.stage)[0] for x, _ in batches(few, size, self.device)]
         kept = min(settings.rate_images, len(self.held)) // size * size or len(self.held)
         rated = self.held.part(np.arange(kept))
-        cases = [self.teacher.features(x, self.stage) for x, _ in batches(rated, size, self.device)]
+        features = [self.teacher.features(x, self.stage) for x, _ in batches(rated, size, self.device)]
+        cases = [(before, after, self.teacher.suffix(self.stage, after)) for before, after in features]
         clean, noisy = np.empty(len(paths)), np.empty(len(paths))
         for number, path in enumerate(paths.tolist()):
 
             def value(path: list[int] = path) -> float:
-                losses = [float(self.loss_of(self.model(before, path), after)) for before, after in cases]
+                losses = [float(self.loss_of(self.model(before, path), *wanted)) for before, *wanted in cases]
                 return float(np.mean(losses))
 
             self.set_bits(path)
