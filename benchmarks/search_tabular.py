@@ -109,7 +109,8 @@ class Tabular:
 
     def model(self, samples: int, seed: int) -> AdditiveAccuracy:
         chosen = np.random.default_rng([seed, 1]).choice(len(self.genomes), samples, replace=False)
-        return fit_accuracy(self.space.choices, self.genomes[chosen], self.accuracy[chosen])
+        kinds = self.space.kinds
+        return fit_accuracy(self.space.choices, self.genomes[chosen], self.accuracy[chosen], kinds=kinds)
 
     def share(self, networks: Sequence[Architecture], macros: int = 1 << 20) -> float:
         """Volume of networks by their true accuracies, of that of the exhaustive front."""

@@ -112,7 +112,7 @@ def measured_accuracy(run: SearchRun, measured: Measurements, task: Significance
     space = run.inputs.space
     genomes = np.array([space.encode(a) for a, _ in measured])
     values = np.array([imperfect(100 * e.accuracy_mean, e.images) for _, e in measured])
-    return fit_measured(space.choices, samples_of(space, run.folder.samples), (genomes, values), task)
+    return fit_measured(space.choices, samples_of(space, run.folder.samples), (genomes, values), task, space.kinds)
 
 
 def _cost_feedback(run: SearchRun, measured: Measurements) -> CostFeedback:

@@ -61,7 +61,7 @@ def accuracy_model(run: SearchRun, task: Significance) -> AdditiveAccuracy:
 
 def sampled_accuracy(space: Space, samples: Path, task: Significance) -> AdditiveAccuracy:
     """The model of accuracies that the sample networks of a folder give; percent, on simulated chips."""
-    return fit_accuracy(space.choices, *samples_of(space, samples), task)
+    return fit_accuracy(space.choices, *samples_of(space, samples), task, space.kinds)
 
 
 def samples_of(space: Space, samples: Path) -> tuple[Genomes, Floats]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from search.additive import RATIOS, AdditiveModel, Evidence, fit_additive
+from search.additive import AdditiveModel, fit_additive, most_likely
 from search.significance import Floats, Genomes, Significance, one_hot
 
 
@@ -52,7 +52,11 @@ class AdditiveAccuracy:
 
 
 def fit_accuracy(
-    choices: Sequence[int], genomes: Genomes, accuracies: Floats, task: Significance | None = None
+    choices: Sequence[int],
+    genomes: Genomes,
+    accuracies: Floats,
+    task: Significance | None = None,
+    kinds: Floats | None = None,
 ) -> AdditiveAccuracy:
     """Fit to the accuracies (percent) of trained networks; at least 4.
 
@@ -63,6 +67,7 @@ def fit_accuracy(
         task: significance of phase A. Then z = β T(g) + Σ w, β ≥ 0 by shrunk least squares and w by ridge
             from the rest: where few networks were trained, operators are told apart by phase A. Standard
             errors are those of w.
+        kinds: ``Space.kinds``: what is learnt of an operator in one place then holds in part for the others.
     """
     y = np.asarray(accuracies, np.float64)
     if len(y) < 4 or not (np.isfinite(y).all() and y.min() >= 0 and y.max() < 100):
@@ -74,13 +79,12 @@ def fit_accuracy(
 
     def likelihood(ceiling: float) -> float:
         z = -np.log(ceiling - y)
-        evidence = Evidence(hot, z - _slope(score, z) * score)
-        return max(evidence.at(ratio) for ratio in RATIOS) + float(z.sum())
+        return most_likely(hot, z - _slope(score, z) * score, kinds)[0] + float(z.sum())
 
     ceiling = float(max(ceilings, key=lambda c: likelihood(float(c))))
     z = -np.log(ceiling - y)
     slope = _slope(score, z)
-    model = fit_additive(choices, genomes, z - slope * score)
+    model = fit_additive(choices, genomes, z - slope * score, kinds)
     if task is not None:
         model = replace(model, weights=model.weights + slope * task.flat)
     return AdditiveAccuracy(model, ceiling)
@@ -108,6 +112,7 @@ def fit_measured(
     brief: tuple[Genomes, Floats],
     measured: tuple[Genomes, Floats],
     task: Significance | None = None,
+    kinds: Floats | None = None,
 ) -> AccuracyOnChips:
     """Fit to networks that were trained briefly and to some that were trained in full and measured on a chip.
 
@@ -116,7 +121,9 @@ def fit_measured(
     """
     genomes = np.concatenate([_marked(brief[0], 0), _marked(measured[0], 1)])
     extended = None if task is None else Significance((*task.values, np.zeros(2)))
-    return AccuracyOnChips(fit_accuracy((*choices, 2), genomes, np.concatenate([brief[1], measured[1]]), extended))
+    every = None if kinds is None else np.concatenate([kinds, np.zeros((2, kinds.shape[1]))])
+    accuracies = np.concatenate([brief[1], measured[1]])
+    return AccuracyOnChips(fit_accuracy((*choices, 2), genomes, accuracies, extended, every))
 
 
 def _marked(genomes: Genomes, mark: int) -> Genomes:

@@ -1,9 +1,10 @@
 """A value of a network as a sum over its choices, fitted by ridge from some networks that were measured.
 
-    y = b + Σ_genes w[choice] + noise,   w ~ N(0, τ²),  noise ~ N(0, σ²)
+    y = b + Σ_genes w[choice] + noise,   w = u + v[kind],   u ~ N(0, τ²),  v ~ N(0, ρ τ²),  noise ~ N(0, σ²)
 
-The ratio λ = σ²/τ² is the one under which the measured values are most likely. The posterior of w gives
-each prediction its standard error (Bishop, Pattern Recognition and Machine Learning, ch. 3.3).
+Choices of one kind, as an operator that may stand in many places, share v: what is learnt of it in one place holds in
+part for the others. λ = σ²/τ² and ρ are those under which the measured values are most likely; without kinds ρ is 0.
+The posterior of w gives each prediction its standard error (Bishop, Pattern Recognition and Machine Learning, ch. 3.3).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from scipy.stats import kendalltau
 
 from search.significance import Floats, Genomes, Significance, one_hot
 
-RATIOS = tuple(float(r) for r in np.geomspace(1e-3, 1e2, 51))
+RATIOS = tuple(float(r) for r in np.geomspace(1e-3, 1e2, 51))  # λ
+SHARED = (0.0, 1.0, 4.0, 16.0)  # ρ
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +44,13 @@ class AdditiveModel:
         return Significance.of(self.choices, self.weights)
 
 
-def fit_additive(choices: Sequence[int], genomes: Genomes, values: Floats) -> AdditiveModel:
+def fit_additive(
+    choices: Sequence[int], genomes: Genomes, values: Floats, kinds: Floats | None = None
+) -> AdditiveModel:
     """Fit to measured networks; at least 2.
+
+    Args:
+        kinds: which choices are of which kind, 0 or 1, (Σ choices, kinds), as ``Space.kinds``.
 
     Raises ``ValueError`` for fewer, or values that are not finite.
     """
@@ -51,13 +58,28 @@ def fit_additive(choices: Sequence[int], genomes: Genomes, values: Floats) -> Ad
     if len(y) < 2 or not np.isfinite(y).all():
         raise ValueError(f"{len(y)} values; an additive model needs at least 2, all finite")
     hot = one_hot(choices, np.asarray(genomes))
-    ratio = max(RATIOS, key=Evidence(hot, y).at)
-    full = np.column_stack([np.ones(len(y)), hot])
-    inverse = np.linalg.inv(full.T @ full + np.diag([0.0, *[ratio] * hot.shape[1]]))
+    _, ratio, basis = most_likely(hot, y, kinds)
+    full = np.column_stack([np.ones(len(y)), hot @ basis])
+    inverse = np.linalg.inv(full.T @ full + np.diag([0.0, *[ratio] * basis.shape[1]]))
     solved = inverse @ full.T @ y
     rest = float((y - solved[0]) @ (y - full @ solved))  # (y − b)ᵀ (K / λ + 1)⁻¹ (y − b)
     noise2 = max(rest, 0.0) / (len(y) - 1)
-    return AdditiveModel(tuple(choices), float(solved[0]), solved[1:], noise2 * inverse, float(np.sqrt(noise2)), ratio)
+    back = np.zeros((1 + len(basis), 1 + basis.shape[1]))  # from b, u and v to b and w
+    back[0, 0], back[1:, 1:] = 1.0, basis
+    covariance = noise2 * (back @ inverse @ back.T)
+    return AdditiveModel(
+        tuple(choices), float(solved[0]), basis @ solved[1:], covariance, float(np.sqrt(noise2)), ratio
+    )
+
+
+def most_likely(hot: Floats, y: Floats, kinds: Floats | None) -> tuple[float, float, Floats]:
+    """Log likelihood, λ, and the basis (Σ choices, parts) in which all parts of w have the variance τ²."""
+    alone = np.eye(hot.shape[1])
+    shares = (0.0,) if kinds is None else SHARED
+    bases = [alone if share == 0 else np.column_stack([alone, np.sqrt(share) * kinds]) for share in shares]
+    found = [(evidence.at(ratio), ratio, basis) for basis in bases for evidence in [Evidence(hot @ basis, y)]
+             for ratio in RATIOS]  # fmt: skip
+    return max(found, key=lambda one: one[0])
 
 
 class Evidence:

@@ -137,6 +137,20 @@ class Space:
         """Number of choices of each gene."""
         return tuple(len(gene.choices) for gene in self.genes)
 
+    @property
+    def kinds(self) -> NDArray[np.float64]:
+        """Which choices are the same thing in several places, 0 or 1, (Σ choices, kinds).
+
+        An operator, as many bits, or a width as narrow among its stage's, wherever they stand.
+        """
+        labels: list[tuple[object, ...]] = []
+        for gene in self.genes:
+            what = gene.name.rstrip(".0123456789 ")
+            values = np.linspace(0, 1, len(gene.choices)).tolist() if what == "width" else gene.choices
+            labels += [(what, value) for value in values]
+        every = list(dict.fromkeys(labels))
+        return np.array([[float(label == one) for one in every] for label in labels])
+
     def size(self) -> int:
         """Number of networks."""
         return math.prod(self.choices)

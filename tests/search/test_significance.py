@@ -168,6 +168,38 @@ def test_a_task_significance_that_says_the_opposite_is_left_out() -> None:
     assert other.predict(EVERY) == pytest.approx(alone.predict(EVERY))
 
 
+def test_what_is_learnt_of_an_operator_in_one_place_holds_in_part_for_the_others() -> None:
+    rng = np.random.default_rng(5)
+    choices = (4,) * 6
+    kinds = np.tile(np.eye(4), (6, 1))
+    gain, inside = [], []
+    for _ in range(20):
+        truth = kinds @ rng.normal(0, 0.5, 4) + rng.normal(0, 0.1, 24)
+        few, others = rng.integers(0, 4, (10, 6)), rng.integers(0, 4, (300, 6))
+        values = one_hot(choices, few) @ truth + rng.normal(0, 0.1, 10)
+        wanted = one_hot(choices, others) @ truth
+        alone, shared = (fit_additive(choices, few, values, k).predict(others) for k in (None, kinds))
+        gain.append(kendall_tau(shared[0], wanted) - kendall_tau(alone[0], wanted))
+        inside.append(np.abs(shared[0] - wanted) < 2 * shared[1])
+    assert np.mean(gain) > 0.15
+    assert np.mean(inside) > 0.9
+
+
+def test_operators_with_nothing_in_common_between_places_lose_little_by_it() -> None:
+    rng = np.random.default_rng(6)
+    choices = (4,) * 6
+    kinds = np.tile(np.eye(4), (6, 1))
+    loss = []
+    for _ in range(20):
+        truth = rng.normal(0, 0.5, 24)
+        some, others = rng.integers(0, 4, (40, 6)), rng.integers(0, 4, (300, 6))
+        values = one_hot(choices, some) @ truth + rng.normal(0, 0.1, 40)
+        wanted = one_hot(choices, others) @ truth
+        alone, shared = (fit_additive(choices, some, values, k).predict(others)[0] for k in (None, kinds))
+        loss.append(kendall_tau(alone, wanted) - kendall_tau(shared, wanted))
+    assert np.mean(loss) < 0.01
+
+
 def test_no_candidate_that_fits_is_an_error_with_numbers() -> None:
     with pytest.raises(SearchError, match="none of 24 candidates fits 10 macros; the smallest needs 12"):
         hardware_significance(CHOICES, EVERY, costs_of(np.ones(24), macros=12), Measure.LIFT)

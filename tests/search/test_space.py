@@ -67,6 +67,24 @@ def test_samples_are_uniform_over_choices_and_repeat_from_their_seed() -> None:
     assert SPACE.sample(np.random.default_rng(3)) == SPACE.sample(np.random.default_rng(3))
 
 
+def test_choices_of_one_kind_are_the_same_thing_in_several_places() -> None:
+    space = load_space("cifar10")
+    labels = [(gene.name, choice) for gene in space.genes for choice in gene.choices]
+    kinds = space.kinds
+    assert kinds.shape[0] == len(labels)
+    assert (kinds.sum(1) == 1).all()
+
+    def alike(one: tuple[str, object], other: tuple[str, object]) -> bool:
+        return bool(kinds[labels.index(one)] @ kinds[labels.index(other)])
+
+    assert alike(("operator 1.1", "conv3"), ("operator 3.2", "conv3"))
+    assert not alike(("operator 1.1", "conv3"), ("operator 1.1", "conv5"))
+    assert alike(("weight bits 1", 4), ("weight bits 3", 4))
+    assert not alike(("weight bits 1", 4), ("activation bits 1", 4))
+    assert alike(("width 1", 1.0), ("width 3", 0.75))  # the narrower of two
+    assert not alike(("width 1", 1.0), ("width 2", 1.0))
+
+
 def test_a_skip_stands_only_where_shapes_match_at_every_width() -> None:
     assert "skip" not in SPACE.positions[0].operators  # stem 8 channels, stage 4 or 8
     assert "skip" in SPACE.positions[1].operators
