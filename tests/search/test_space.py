@@ -69,7 +69,7 @@ def test_samples_are_uniform_over_choices_and_repeat_from_their_seed() -> None:
 
 def test_choices_of_one_kind_are_the_same_thing_in_several_places() -> None:
     space = load_space("cifar10")
-    labels = [(gene.name, choice) for gene in space.genes for choice in gene.choices]
+    labels: list[tuple[str, object]] = [(gene.name, choice) for gene in space.genes for choice in gene.choices]
     kinds = space.kinds
     assert kinds.shape[0] == len(labels)
     assert (kinds.sum(1) == 1).all()
