@@ -37,6 +37,8 @@ from cim.wire_law import LINES, Wire, line_bend, line_gaps, max_unit
 
 WEIGHT_CLIP = 1.4  # weights beyond this many root mean squares of their output are clipped
 FARTHEST, POINTS = 5.0, 401  # normal scores of the table of errors; beyond it the last one stands
+WINDOWS = 512  # that choose a converter range, and that columns are corrected on
+WINDOW_IMAGES = 16  # that they are taken from
 FOLLOW = 0.05  # share of a batch in the running largest input
 
 
@@ -161,6 +163,17 @@ def programmed_us(levels: Tensor, noise: ArrayNoise, strength: float) -> Tensor:
     return held.clamp_(0.0, 1.1 * noise.spec.levels_us[-1])
 
 
+def some_windows(
+    codes: Tensor, kernel: tuple[int, int], pad: int, stride: int | tuple[int, int], groups: int
+) -> Tensor:
+    """About WINDOWS windows of a few images (n, channels, height, width), (groups, windows, rows)."""
+    few = codes[:: max(len(codes) // WINDOW_IMAGES, 1)][:WINDOW_IMAGES].float()
+    found = functional.unfold(few, kernel, 1, pad, stride)
+    rows = found.unflatten(1, (groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+    picked: Tensor = rows[:, :: max(rows.shape[1] // WINDOWS, 1)]
+    return picked
+
+
 class CimLayer(nn.Module):
     """What convolution and matrix layers share; weights (outputs, inputs, …), a window flattened to rows.
 
@@ -235,16 +248,15 @@ class CimLayer(nn.Module):
         return codes + self.strength * table.to(codes.device)[codes.detach().long() - self.low]
 
     def held(
-        self, levels: Tensor, mean_codes: Tensor, activity: float, slope: float = 1.0, mean_extra: Tensor | None = None
+        self, levels: Tensor, vectors: Tensor, activity: float, given: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """What ``chips`` virtual chips hold.
 
         Args:
             levels: (outputs, rows).
-            mean_codes: (rows,) mean input code of each row, for the offset correction.
+            vectors: some input codes of each group of outputs, (groups, n, rows), that columns are corrected on.
             activity: Σ |unit| / rows of a mean read, for the wires.
-            slope, mean_extra: of codes over given ones, and what rows get beyond their codes on average, (rows,):
-                calibration knows both.
+            given: what rows get for ``vectors``, where that is something else.
 
         Returns:
             weights in levels (chips, outputs, rows), with the gradient of ``levels``; offsets
@@ -256,22 +268,41 @@ class CimLayer(nn.Module):
         plus = programmed_us(whole.clamp_min(0.0), noise, self.strength)
         minus = programmed_us((-whole).clamp_min(0.0), noise, self.strength)
         real = (plus - minus) / step
-        # Calibration knows the cells from their readings: gain and offset of each column are corrected.
-        gain = (real * whole).sum(2) / (real * real).sum(2).clamp_min(1e-6)
-        gain = torch.where(gain > 0.5, gain.clamp(max=2.0), torch.ones_like(gain))
-        gain = gain * (1.0 + self.strength * noise.gain_se * torch.randn_like(gain))
-        lines = self._line_loss(plus + minus, activity) if noise.wire.ohm else torch.ones_like(real)
-        real = real * gain.unsqueeze(2) * lines * slope
+        real = real * self._line_loss(plus + minus, activity) if noise.wire.ohm else real
+        real, offset = self._corrected(real, levels.detach(), vectors, vectors if given is None else given)
         lsb = self.spec.lsb_us(self.range_code or 0) / step
         tiles, planes = self.tiles(whole.shape[2]), sum(p.weight for p in self.planes)
         spread = self.strength * noise.offset_se_codes * lsb * planes * math.sqrt(tiles)
-        offset = ((whole - real) * mean_codes).sum(2) + spread * torch.randn_like(gain)
-        if mean_extra is not None:
-            offset = offset - (real * mean_extra).sum(2)
+        offset = offset + spread * torch.randn_like(offset)
         variances = torch.as_tensor(noise.read_variance_us2, dtype=torch.float32, device=whole.device)
         plus_level, minus_level = (cell_levels(half.clamp_min(0.0), self.spec) for half in (whole, -whole))
         pair = variances[plus_level] + variances[minus_level]
         return levels + (real - whole), offset, pair.mean(2) / step**2
+
+    def _corrected(self, real: Tensor, whole: Tensor, vectors: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Cells (chips, outputs, rows) times the gain of their column, and offsets (chips, outputs), in levels.
+
+        Both are the least-squares line of a column of a tile over input vectors (groups, n, rows), as deployment
+        corrects columns (``hil.corrections``). Inputs of a layer resemble each other, so the line takes away most of
+        the error that a column would have under inputs drawn at random.
+        """
+        assert self.noise is not None
+        chips, outputs, rows = real.shape
+        groups = len(vectors)
+        gains, offset = [], torch.zeros(chips, outputs, device=real.device)
+        for start in range(0, rows, self.tile_rows):
+            part = slice(start, start + self.tile_rows)
+            sums = real[:, :, part].reshape(chips, groups, outputs // groups, -1) @ given[:, :, part].mT.float()
+            wanted = whole[:, part].reshape(groups, outputs // groups, -1).float() @ vectors[:, :, part].mT.float()
+            mean, wanted_mean = sums.mean(3), wanted.mean(2)
+            sums = sums - mean.unsqueeze(3)
+            square = sums.square().mean(3)
+            line = ((sums * wanted).mean(3) / square.clamp_min(1e-6)).clamp(0.5, 2.0)
+            line = torch.where(square > 1e-6, line, torch.ones_like(line))
+            line = line * (1.0 + self.strength * self.noise.gain_se * torch.randn_like(line))
+            offset += (wanted_mean - line * mean).flatten(1)
+            gains.append(line.flatten(1).unsqueeze(2).expand(-1, -1, min(self.tile_rows, rows - start)))
+        return real * torch.cat(gains, 2), offset
 
     def noise_variance(self, square_sum: Tensor, read: Tensor, rows: int) -> Tensor:
         """Variance of a level sum, with Σ_p w_p² u_p² of the rows and the read variance of a row."""
@@ -317,13 +348,6 @@ class CimLayer(nn.Module):
                 error = quantise_adc(sums, lsb, spec.adc.bits, spec.adc_signed) * lsb - sums
                 errors[code] += float(((error**2).mean((1, 2)) * weight2).sum())
         return int(np.argmin(errors))
-
-    def _slope(self, codes: Tensor, given: Tensor) -> float:
-        """Slope of codes over what rows get for them."""
-        if given is codes:
-            return 1.0
-        codes, given = codes.detach(), given.detach()
-        return float((codes * given).sum() / (given * given).sum().clamp_min(1e-9))
 
     def _ready(self, vectors: Tensor, levels: Tensor) -> None:
         if self.range_code is None:
@@ -371,17 +395,12 @@ class CimConv2d(nn.Conv2d, CimLayer):
         n, channels = codes.shape[:2]
         each = self._share(n)
         kernel = (self.kernel_size[0], self.kernel_size[1])
-        if self.range_code is None:
-            windows = functional.unfold(codes[:4].detach(), kernel, 1, self.pad, self.step)
-            self._ready(windows.transpose(1, 2).flatten(0, 1)[::7][:512], levels)
+        windows = self._windows(codes)
+        self._ready(windows[0], levels)
         squares = self.squares[codes.detach().long() - self.low]
         given = self.given(codes)
-        mean = codes.detach().mean((0, 2, 3)).repeat_interleave(kernel[0] * kernel[1])
-        extra = None
-        if given is not codes:
-            extra = (given - codes).detach().mean((0, 2, 3)).repeat_interleave(kernel[0] * kernel[1])
         activity = float(squares.mean()) / self.plane_squares
-        held, offset, read = self.held(levels, mean, activity, self._slope(codes, given), extra)
+        held, offset, read = self.held(levels, windows, activity, None if given is codes else self._windows(given))
         # Virtual chips side by side as groups of one convolution.
         grouped = given.view(self.chips, each, channels, *codes.shape[2:]).transpose(0, 1).flatten(1, 2)
         weight = held.flatten(0, 1).view(-1, *self.weight.shape[1:])
@@ -394,6 +413,10 @@ class CimConv2d(nn.Conv2d, CimLayer):
             variance = self.noise_variance(square_sum, read.view(self.chips, 1, -1, 1, 1), levels.shape[1])
             error = offset.view(self.chips, 1, -1, 1, 1) + variance.sqrt_() * torch.randn(y.shape, device=y.device)
         return (y + error).flatten(0, 1)
+
+    @torch.no_grad()
+    def _windows(self, codes: Tensor) -> Tensor:
+        return some_windows(codes, (self.kernel_size[0], self.kernel_size[1]), self.pad, self.step, 1)
 
 
 class CimLinear(nn.Linear, CimLayer):
@@ -427,8 +450,8 @@ class CimLinear(nn.Linear, CimLayer):
         squares = self.squares[codes.detach().long() - self.low]
         activity = float(squares.mean()) / self.plane_squares
         given = self.given(codes)
-        extra = None if given is codes else (given - codes).detach().mean(0)
-        held, offset, read = self.held(levels, codes.detach().mean(0), activity, self._slope(codes, given), extra)
+        seen = (some.detach().unsqueeze(0) for some in (codes, given))
+        held, offset, read = self.held(levels, next(seen), activity, None if given is codes else next(seen))
         y = torch.bmm(given.view(self.chips, each, -1), held.transpose(1, 2))
         with torch.no_grad():
             square_sum = squares.sum(1).view(self.chips, each, 1)
@@ -437,4 +460,4 @@ class CimLinear(nn.Linear, CimLayer):
         return (y + error).flatten(0, 1)
 
 
-__all__ = ["ArrayNoise", "CimConv2d", "CimLayer", "CimLinear", "array_noise", "programmed_us"]
+__all__ = ["ArrayNoise", "CimConv2d", "CimLayer", "CimLinear", "array_noise", "programmed_us", "some_windows"]

@@ -23,13 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.fast_module import WEIGHT_CLIP, ArrayNoise, CimLayer
+from cim.fast_module import WEIGHT_CLIP, WINDOWS, ArrayNoise, CimLayer, some_windows
 from mapping.tile import slices_needed, stretch
 from search.lsq import LearnedStep, row_steps
 from search.operators import Layer
 from search.space import Bits
 
-READS = 512  # vectors that choose a converter range
 POOL = 1 << 23  # normal draws that are kept
 
 
@@ -109,11 +108,11 @@ class ArrayLayer(CimLayer):
             self.factor, self.base = stretch(top, noise.spec.max_level), noise.spec.max_level + 1
             self.slices = slices_needed(top, noise.spec.max_level)
 
-    def chips_of(self, levels: Tensor, means: Callable[[], tuple[Tensor, float]]) -> tuple[Tensor, Tensor, Tensor]:
+    def chips_of(self, levels: Tensor, seen: Callable[[], tuple[Tensor, float]]) -> tuple[Tensor, Tensor, Tensor]:
         """``cells`` of new chips, or of those that stay: their errors are kept while the weights go on learning."""
         stay = self.standing is not None and len(self.standing[1]) == self.chips
         if not stay or not self.training or self.passed >= self.chip_batches:
-            self.standing, self.passed = self.cells(levels, *means()), 0
+            self.standing, self.passed = self.cells(levels, *seen()), 0
         self.passed += 1
         assert self.standing is not None
         error, offset, variance = self.standing
@@ -123,8 +122,12 @@ class ArrayLayer(CimLayer):
         self.standing = None
 
     @torch.no_grad()
-    def cells(self, levels: Tensor, mean_codes: Tensor, activity: float) -> tuple[Tensor, Tensor, Tensor]:
+    def cells(self, levels: Tensor, vectors: Tensor, activity: float) -> tuple[Tensor, Tensor, Tensor]:
         """What ``chips`` virtual chips hold of levels (outputs, rows), in levels.
+
+        Args:
+            vectors: some inputs of each group, (groups, n, rows), that columns are corrected on.
+            activity: Σ |unit| / rows of a mean read, for the wires.
 
         Returns errors of weights (chips, outputs, rows), offsets (chips, outputs) and the read variance of a
         row (chips, outputs).
@@ -135,7 +138,7 @@ class ArrayLayer(CimLayer):
         variance = torch.zeros_like(offset)
         for k in range(self.slices):
             digit = whole.sign() * (whole.abs() // self.base**k % self.base)
-            held, shift, read = self.held(digit, mean_codes, activity)
+            held, shift, read = self.held(digit, vectors, activity)
             error = error + self.base**k * (held.detach() - digit)
             offset = offset + self.base**k * shift
             variance = variance + self.base ** (2 * k) * read
@@ -219,17 +222,13 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
         kernel, stride, padding = self.kernel_size, self.stride, self.pad
         flat = levels.flatten(1)
         if self.range_code is None:
-            part = codes[:4, : channels // groups].detach()
-            windows = functional.unfold(part, kernel, 1, padding, stride).transpose(1, 2).flatten(0, 1)
-            self.find_range(windows[:: max(len(windows) // READS, 1)][:READS], flat[: len(flat) // groups])
+            self.find_range(self.windows(codes)[0], flat[: len(flat) // groups])
         sums = self.code_squares(codes).unflatten(1, (groups, channels // groups)).sum(2)
 
-        def means() -> tuple[Tensor, float]:
-            rows = codes.detach().mean((0, 2, 3)).view(groups, -1).repeat_interleave(kernel[0] * kernel[1], 1)
-            activity = float(sums.mean()) * groups / channels / self.plane_squares
-            return rows.repeat_interleave(self.out_channels // groups, 0), activity
+        def seen() -> tuple[Tensor, float]:
+            return self.windows(codes), float(sums.mean()) * groups / channels / self.plane_squares
 
-        held, offset, read = self.chips_of(flat, means)
+        held, offset, read = self.chips_of(flat, seen)
         parts = zip(codes.split(each), held.view(chips, *levels.shape), offset, strict=True)
         y = torch.cat([functional.conv2d(part, own, o, stride, padding, 1, groups) for part, own, o in parts])
         y = self.clipped(y).contiguous(memory_format=torch.channels_last)
@@ -238,6 +237,12 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
             spread = self.spread(total.reshape(chips, -1, groups), read).to(y.dtype)
             spread = spread.view(n, *y.shape[2:], -1).movedim(-1, 1)  # in the order of memory
         return torch.addcmul(y, spread, draws(y))
+
+    @torch.no_grad()
+    def windows(self, codes: Tensor) -> Tensor:
+        """Of a few images, (groups, n, rows)."""
+        kernel = (self.kernel_size[0], self.kernel_size[1])
+        return some_windows(codes, kernel, self.pad, (self.stride[0], self.stride[1]), self.groups)
 
 
 class ArrayLinear(nn.Linear, ArrayLayer):
@@ -257,13 +262,13 @@ class ArrayLinear(nn.Linear, ArrayLayer):
 
     def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
         each, chips = self._share(len(codes)), self.chips
-        self.find_range(codes[:READS], levels)
+        self.find_range(codes[:WINDOWS], levels)
         squares = self.code_squares(codes)
 
-        def means() -> tuple[Tensor, float]:
-            return codes.detach().mean(0).expand_as(levels), float(squares.mean()) / self.plane_squares
+        def seen() -> tuple[Tensor, float]:
+            return codes.detach().unsqueeze(0), float(squares.mean()) / self.plane_squares
 
-        held, offset, read = self.chips_of(levels, means)
+        held, offset, read = self.chips_of(levels, seen)
         sums = torch.bmm(codes.view(chips, each, -1), held.transpose(1, 2))
         y = self.clipped(sums + offset.unsqueeze(1).to(sums.dtype))
         with torch.no_grad():

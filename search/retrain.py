@@ -34,9 +34,8 @@ from search.training import At, EpochRecord, Machine, Schedule, Task, Told, accu
 class RetrainSettings:
     """How a network is trained.
 
-    Errors are absent until ``errors_from`` of all steps; from ``errors_full`` on they are 0 to ``strength`` times the
-    record's, drawn anew with the virtual chips every ``chip_batches`` batches: under errors of one size alone a
-    network comes to need them. Statistics are fixed from ``fixed_from``. ``teacher_weight`` of the loss is the
+    Errors are absent until ``errors_from`` of all steps and as the record says, times ``strength``, from
+    ``errors_full``; statistics are fixed from ``fixed_from``. ``teacher_weight`` of the loss is the
     teacher's. ``calibration_images`` training images go into the file.
     """
 
@@ -46,7 +45,7 @@ class RetrainSettings:
     errors_from: float = 0.45
     errors_full: float = 0.6
     fixed_from: float = 0.7
-    strength: float = 1.6
+    strength: float = 1.2
     chips: int = 2
     chip_batches: int = 4
     calibration_images: int = 128
@@ -59,7 +58,7 @@ class RetrainSettings:
             raise ValueError(f"a batch of {self.schedule.batch} does not divide among {self.chips} virtual chips")
 
     def strength_at(self, progress: float) -> float:
-        """The largest errors, as a multiple of the record's."""
+        """Errors as a multiple of the record's."""
         if progress < self.errors_from:
             return 0.0
         rise = max(self.errors_full - self.errors_from, 1e-9)
@@ -179,16 +178,12 @@ class _Retraining(Task):
 
     def begin(self, model: nn.Module, at: At) -> None:
         forget_ranges(self.model)
-        self.first = at.step
 
     def loss(self, model: nn.Module, pixels: Tensor, labels: Tensor, at: At) -> Tensor:
         settings = self.settings
         if at.progress >= settings.fixed_from:
             fixed_statistics(self.model)
-        if (at.step - self.first) % settings.chip_batches == 0:  # when chips are new
-            self.share = float(torch.rand(()))
-        strength = settings.strength_at(at.progress) * self.share
-        set_strength(self.model, strength, settings.chips, settings.chip_batches)
+        set_strength(self.model, settings.strength_at(at.progress), settings.chips, settings.chip_batches)
         wanted = None if self.teacher is None else self.teacher(pixels).float()
         return distillation(model(pixels).float(), labels, wanted, settings.teacher_weight, settings.temperature)
 
