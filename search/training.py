@@ -206,7 +206,8 @@ def fit(
             fabric.clip_gradients(model, optimiser, max_norm=schedule.clip, error_if_nonfinite=False)
             optimiser.step()
             total += loss.detach()
-            task.after(model, at)
+            with fabric.autocast():
+                task.after(task.model, at)  # Fabric's own wants its backward pass
             if mean is not None:
                 follow(mean, task.model, min(0.998, (at.step + 1) / (at.step + 10)))
         kept = mean if mean is not None else task.model

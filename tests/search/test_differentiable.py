@@ -22,7 +22,7 @@ from search.differentiable import (  # noqa: E402
 from search.images import Images  # noqa: E402
 from search.modules import network  # noqa: E402
 from search.significance import Significance  # noqa: E402
-from search.training import Schedule  # noqa: E402
+from search.training import Machine, Schedule  # noqa: E402
 
 from .tiny import TINY, images, tiny_architecture  # noqa: E402
 
@@ -50,6 +50,12 @@ def test_it_gives_a_network_of_the_space_and_the_same_one_again(tmp_path: Path, 
     other = tmp_path / "again"
     other.mkdir()
     assert relaxed_search(job(other, relaxation), FEW) == first
+
+
+@pytest.mark.parametrize("relaxation", Relaxation)
+def test_it_runs_in_mixed_precision(tmp_path: Path, relaxation: Relaxation) -> None:
+    mixed = dataclasses.replace(job(tmp_path, relaxation, epochs=2), machine=Machine(precision="bf16-mixed"))
+    assert TINY.encode(relaxed_search(mixed, FEW))
 
 
 def test_binary_paths_with_a_heavy_cost_take_the_cheapest_operators(tmp_path: Path) -> None:

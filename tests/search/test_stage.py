@@ -25,7 +25,7 @@ from search.stage_net import fair_paths, listed_paths, marginals  # noqa: E402
 from search.stage_scores import read_scores, task_significance  # noqa: E402
 from search.stage_task import Estimator, StageSettings  # noqa: E402
 from search.teacher import TeacherError, refine_teacher, split_graph, train_teacher  # noqa: E402
-from search.training import EpochRecord, ResumeError, Schedule  # noqa: E402
+from search.training import EpochRecord, Machine, ResumeError, Schedule  # noqa: E402
 
 from .tiny import CLASSES, TEXT, TINY, images  # noqa: E402
 
@@ -170,6 +170,12 @@ def test_the_same_seed_gives_the_same_answer_and_a_killed_run_goes_on(teacher: P
     assert seen == [1]
     assert (again.losses, again.clean, again.noisy) == (whole.losses, whole.clean, whole.noisy)
     assert train_stage(cut, FEW, kill) == again  # found, not trained
+
+
+@pytest.mark.parametrize("estimator", Estimator)
+def test_stages_train_in_mixed_precision(teacher: Path, tmp_path: Path, estimator: Estimator) -> None:
+    found = train_stage(job(teacher, tmp_path, estimator=estimator, machine=Machine(precision="bf16-mixed")), FEW)
+    assert np.isfinite(found.losses).all()
 
 
 def test_a_checkpoint_of_other_settings_is_refused(teacher: Path, tmp_path: Path) -> None:
