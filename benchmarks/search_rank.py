@@ -24,6 +24,7 @@ from hil.search_networks import sampled_accuracy, samples_of
 from hil.search_settings import open_folder
 from hil.search_work import schedule
 from hil.watch import Watch
+from search.accuracy import fit_accuracy
 from search.additive import kendall_tau
 from search.candidate import workload
 from search.hardware import draw_candidates
@@ -64,7 +65,8 @@ def main() -> None:
     space = inputs.space
     scores = [read_scores(folder.stages / f"stage-{i + 1}.json") for i in range(len(space.stages))]
     task = task_significance(space, scores)
-    genomes = genomes_of(space, given.networks, samples_of(space, folder.samples)[0])
+    samples = samples_of(space, folder.samples)
+    genomes = genomes_of(space, given.networks, samples[0])
 
     store = given.run / "truth.jsonl"
     lines = [json.loads(line) for line in store.read_text("utf-8").splitlines()] if store.exists() else []
@@ -100,7 +102,11 @@ def main() -> None:
     clean = task_significance(space, scores, noisy=False)
     ranked = {
         "predicted": sampled_accuracy(space, folder.samples, task).predict(genomes),
+        "predicted without multiplications": fit_accuracy(space.choices, *samples, task, space.kinds).predict(genomes),
         "samples alone": sampled_accuracy(space, folder.samples, None).predict(genomes),
+        "samples alone, without multiplications": fit_accuracy(space.choices, *samples, None, space.kinds).predict(
+            genomes
+        ),
         "task significance": task.score(genomes),
         "task significance without errors": clean.score(genomes),
         "multiplications": np.array([float(w.macs) for w in works]),

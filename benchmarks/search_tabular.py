@@ -30,6 +30,7 @@ from search.baselines import evolution, random_search, top_k_search
 from search.candidate import CandidateCost
 from search.front import Front, non_dominated, volume
 from search.hardware import Measure, edp_model, explained
+from search.macs import macs_column
 from search.pareto import Caps, pareto_search
 from search.simulate import Simulate, costs
 from search.space import Space
@@ -109,8 +110,8 @@ class Tabular:
 
     def model(self, samples: int, seed: int) -> AdditiveAccuracy:
         chosen = np.random.default_rng([seed, 1]).choice(len(self.genomes), samples, replace=False)
-        kinds = self.space.kinds
-        return fit_accuracy(self.space.choices, self.genomes[chosen], self.accuracy[chosen], kinds=kinds)
+        known = self.genomes[chosen], self.accuracy[chosen]
+        return fit_accuracy(self.space.choices, *known, kinds=self.space.kinds, macs=macs_column(self.space))
 
     def share(self, networks: Sequence[Architecture], macros: int = 1 << 20) -> float:
         """Volume of networks by their true accuracies, of that of the exhaustive front."""

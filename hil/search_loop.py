@@ -26,6 +26,7 @@ from search.architecture import Architecture, read_architecture
 from search.evaluator import Evaluation, Evaluator
 from search.feedback import CostFeedback, cost_feedback
 from search.files import read_json
+from search.macs import macs_column
 from search.significance import Significance
 from search.simulate import Simulator
 
@@ -112,7 +113,9 @@ def measured_accuracy(run: SearchRun, measured: Measurements, task: Significance
     space = run.inputs.space
     genomes = np.array([space.encode(a) for a, _ in measured])
     values = np.array([imperfect(100 * e.accuracy_mean, e.images) for _, e in measured])
-    return fit_measured(space.choices, samples_of(space, run.folder.samples), (genomes, values), task, space.kinds)
+    return fit_measured(
+        space.choices, samples_of(space, run.folder.samples), (genomes, values), task, space.kinds, macs_column(space)
+    )
 
 
 def _cost_feedback(run: SearchRun, measured: Measurements) -> CostFeedback:

@@ -28,6 +28,7 @@ from search.files import read_json
 from search.front import Front, Member, read_front
 from search.hardware import draw_candidates
 from search.images import Images
+from search.macs import macs_column
 from search.retrain import Retrained, RetrainJob, RetrainSettings, retrain
 from search.significance import Floats, Genomes, Significance
 from search.space import Space
@@ -61,7 +62,7 @@ def accuracy_model(run: SearchRun, task: Significance) -> AdditiveAccuracy:
 
 def sampled_accuracy(space: Space, samples: Path, task: Significance) -> AdditiveAccuracy:
     """The model of accuracies that the sample networks of a folder give; percent, on simulated chips."""
-    return fit_accuracy(space.choices, *samples_of(space, samples), task, space.kinds)
+    return fit_accuracy(space.choices, *samples_of(space, samples), task, space.kinds, macs_column(space))
 
 
 def samples_of(space: Space, samples: Path) -> tuple[Genomes, Floats]:

@@ -229,6 +229,7 @@ def _stage_s(run: SearchRun) -> tuple[float, float]:
         scores = train_stage(_stage_job(run, 0, settings, Path(place)), few)
         rating = time.monotonic() - start - sum(scores.seconds)
     epoch = scores.seconds[0] * len(images) / len(few)
-    held = max(min(whole.rate_images, whole.held_out * len(images)) // batch, 1)  # batches that rate a path
-    passes = (whole.statistics_batches + (1 + whole.draws) * held) / (whole.statistics_batches + 2)
+    size = min(batch, whole.rate_images)
+    held = max(min(whole.rate_images, whole.held_out * len(images)) // size, 1)  # batches that rate a path
+    passes = (whole.statistics_batches + (1 + whole.draws) * held) / (whole.statistics_batches + 2) * size / batch
     return epoch, rating / max(scores.paths, 1) * passes

@@ -57,6 +57,7 @@ def fit_accuracy(
     accuracies: Floats,
     task: Significance | None = None,
     kinds: Floats | None = None,
+    macs: Floats | None = None,
 ) -> AdditiveAccuracy:
     """Fit to the accuracies (percent) of trained networks; at least 4.
 
@@ -64,10 +65,11 @@ def fit_accuracy(
     likelihood of the transformed values times Π d(−ln(c − a))/da = Π 1/(c − a), as for Box-Cox).
 
     Args:
-        task: significance of phase A. Then z = β T(g) + Σ w, β ≥ 0 by shrunk least squares and w by ridge
-            from the rest: where few networks were trained, operators are told apart by phase A. Standard
-            errors are those of w.
+        task: significance of phase A. Then z = β T(g) + Σ w, β ≥ 0 by shrunk least squares beside ``macs``, and w by
+            ridge from the rest: where few networks were trained, operators are told apart by phase A.
+            Standard errors are those of w.
         kinds: ``Space.kinds``: what is learnt of an operator in one place then holds in part for the others.
+        macs: ``macs_column(space)``: what a larger network gains is then learnt from all of them together.
     """
     y = np.asarray(accuracies, np.float64)
     if len(y) < 4 or not (np.isfinite(y).all() and y.min() >= 0 and y.max() < 100):
@@ -76,15 +78,17 @@ def fit_accuracy(
     ceilings = float(y.max()) + np.geomspace(min(0.2, room / 2), room, 12)
     hot = one_hot(choices, np.asarray(genomes))
     score = np.zeros(len(y)) if task is None else task.score(genomes)
+    common = [group for group in (kinds, macs) if group is not None]
+    beside = np.ones((len(y), 1)) if macs is None else np.column_stack([np.ones(len(y)), hot @ macs])
 
     def likelihood(ceiling: float) -> float:
         z = -np.log(ceiling - y)
-        return most_likely(hot, z - _slope(score, z) * score, kinds)[0] + float(z.sum())
+        return most_likely(hot, z - _slope(score, z, beside) * score, common)[0] + float(z.sum())
 
     ceiling = float(max(ceilings, key=lambda c: likelihood(float(c))))
     z = -np.log(ceiling - y)
-    slope = _slope(score, z)
-    model = fit_additive(choices, genomes, z - slope * score, kinds)
+    slope = _slope(score, z, beside)
+    model = fit_additive(choices, genomes, z - slope * score, common)
     if task is not None:
         model = replace(model, weights=model.weights + slope * task.flat)
     return AdditiveAccuracy(model, ceiling)
@@ -113,6 +117,7 @@ def fit_measured(
     measured: tuple[Genomes, Floats],
     task: Significance | None = None,
     kinds: Floats | None = None,
+    macs: Floats | None = None,
 ) -> AccuracyOnChips:
     """Fit to networks that were trained briefly and to some that were trained in full and measured on a chip.
 
@@ -121,22 +126,26 @@ def fit_measured(
     """
     genomes = np.concatenate([_marked(brief[0], 0), _marked(measured[0], 1)])
     extended = None if task is None else Significance((*task.values, np.zeros(2)))
-    every = None if kinds is None else np.concatenate([kinds, np.zeros((2, kinds.shape[1]))])
+    alike, large = (None if g is None else np.concatenate([g, np.zeros((2, g.shape[1]))]) for g in (kinds, macs))
     accuracies = np.concatenate([brief[1], measured[1]])
-    return AccuracyOnChips(fit_accuracy((*choices, 2), genomes, accuracies, extended, every))
+    return AccuracyOnChips(fit_accuracy((*choices, 2), genomes, accuracies, extended, alike, large))
 
 
 def _marked(genomes: Genomes, mark: int) -> Genomes:
     return np.column_stack([genomes, np.full(len(genomes), mark)])
 
 
-def _slope(score: Floats, z: Floats) -> float:
-    """Least squares b of z on the score, shrunk by 1 − se(b)² / b² and not below 0: none where it may be chance."""
-    centred = score - score.mean()
-    spread = float(centred @ centred)
-    if spread <= 1e-12:
+def _slope(score: Floats, z: Floats, beside: Floats) -> float:
+    """Least squares b of z on the score, beside other columns (n, k).
+
+    Shrunk by 1 − se(b)² / b² and not below 0: none where it may be chance.
+    """
+    own, z = (v - beside @ np.linalg.lstsq(beside, v, rcond=None)[0] for v in (score, z))
+    spread = float(own @ own)
+    free = len(z) - beside.shape[1] - 1
+    if spread <= 1e-12 or free < 1:
         return 0.0
-    slope = float(centred @ z) / spread
-    rest = z - z.mean() - slope * centred
-    error2 = float(rest @ rest) / (len(z) - 2) / spread
+    slope = float(own @ z) / spread
+    rest = z - slope * own
+    error2 = float(rest @ rest) / free / spread
     return slope - error2 / slope if slope > 0 and error2 < slope**2 else 0.0

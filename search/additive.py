@@ -1,14 +1,16 @@
 """A value of a network as a sum over its choices, fitted by ridge from some networks that were measured.
 
-    y = b + Σ_genes w[choice] + noise,   w = u + v[kind],   u ~ N(0, τ²),  v ~ N(0, ρ τ²),  noise ~ N(0, σ²)
+    y = b + Σ_genes w[choice] + noise,   w = u + Σ_g D_g v_g,   u ~ N(0, τ²),  v_g ~ N(0, ρ_g τ²),  noise ~ N(0, σ²)
 
-Choices of one kind, as an operator that may stand in many places, share v: what is learnt of it in one place holds in
-part for the others. λ = σ²/τ² and ρ are those under which the measured values are most likely; without kinds ρ is 0.
-The posterior of w gives each prediction its standard error (Bishop, Pattern Recognition and Machine Learning, ch. 3.3).
+The columns of D_g are what choices have in common: choices of one kind, as an operator that may stand in many places,
+or the multiplications of a network. What is learnt of it in one place holds in part for the others. λ = σ²/τ² and
+the ρ_g are those under which the measured values are most likely. The posterior of w gives each prediction its
+standard error (Bishop, Pattern Recognition and Machine Learning, ch. 3.3).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,7 +20,7 @@ from scipy.stats import kendalltau
 from search.significance import Floats, Genomes, Significance, one_hot
 
 RATIOS = tuple(float(r) for r in np.geomspace(1e-3, 1e2, 51))  # λ
-SHARED = (0.0, 1.0, 4.0, 16.0)  # ρ
+SHARED = (0.0, 1.0, 4.0, 16.0)  # ρ of a group of common columns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,12 +47,12 @@ class AdditiveModel:
 
 
 def fit_additive(
-    choices: Sequence[int], genomes: Genomes, values: Floats, kinds: Floats | None = None
+    choices: Sequence[int], genomes: Genomes, values: Floats, common: Sequence[Floats] = ()
 ) -> AdditiveModel:
     """Fit to measured networks; at least 2.
 
     Args:
-        kinds: which choices are of which kind, 0 or 1, (Σ choices, kinds), as ``Space.kinds``.
+        common: what choices have in common, a group of columns each, (Σ choices, columns), as ``Space.kinds``.
 
     Raises ``ValueError`` for fewer, or values that are not finite.
     """
@@ -58,7 +60,7 @@ def fit_additive(
     if len(y) < 2 or not np.isfinite(y).all():
         raise ValueError(f"{len(y)} values; an additive model needs at least 2, all finite")
     hot = one_hot(choices, np.asarray(genomes))
-    _, ratio, basis = most_likely(hot, y, kinds)
+    _, ratio, basis = most_likely(hot, y, common)
     full = np.column_stack([np.ones(len(y)), hot @ basis])
     inverse = np.linalg.inv(full.T @ full + np.diag([0.0, *[ratio] * basis.shape[1]]))
     solved = inverse @ full.T @ y
@@ -72,11 +74,15 @@ def fit_additive(
     )
 
 
-def most_likely(hot: Floats, y: Floats, kinds: Floats | None) -> tuple[float, float, Floats]:
+def most_likely(hot: Floats, y: Floats, common: Sequence[Floats]) -> tuple[float, float, Floats]:
     """Log likelihood, λ, and the basis (Σ choices, parts) in which all parts of w have the variance τ²."""
     alone = np.eye(hot.shape[1])
-    shares = (0.0,) if kinds is None else SHARED
-    bases = [alone if share == 0 else np.column_stack([alone, np.sqrt(share) * kinds]) for share in shares]
+    bases = [
+        np.column_stack(
+            [alone, *(np.sqrt(share) * group for share, group in zip(shares, common, strict=True) if share)]
+        )
+        for shares in itertools.product(SHARED, repeat=len(common))
+    ]
     found = [(evidence.at(ratio), ratio, basis) for basis in bases for evidence in [Evidence(hot @ basis, y)]
              for ratio in RATIOS]  # fmt: skip
     return max(found, key=lambda one: one[0])

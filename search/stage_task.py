@@ -57,7 +57,7 @@ class StageSettings:
     chips: int = 2
     alpha_rate: float = 0.01
     most_paths: int = 96
-    rate_images: int = 512
+    rate_images: int = 128
     statistics_batches: int = 2
     draws: int = 4
     kappa: float = 1.0
@@ -225,7 +225,7 @@ class Staging(Task):
     @torch.no_grad()
     def _ratings(self, images: Images, paths: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """L of each path on held-out images: exact, and noisy (mean + κ · standard deviation over draws)."""
-        settings, size = self.settings, self.settings.schedule.batch
+        settings, size = self.settings, min(self.settings.schedule.batch, self.settings.rate_images)
         few = images.part(np.arange(min(len(images), size * settings.statistics_batches)))
         settle = [self.teacher.features(x, self.stage)[0] for x, _ in batches(few, size, self.device)]
         kept = min(settings.rate_images, len(self.held)) // size * size or len(self.held)

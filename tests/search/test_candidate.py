@@ -17,7 +17,10 @@ from mapping.workload import placed, unplaced_workload
 from search.baselines import resnet20
 from search.candidate import workload
 from search.errors import NothingFits, SpaceError
+from search.hardware import draw_candidates
+from search.macs import macs_column
 from search.prune import fitted, last_array_share
+from search.significance import one_hot
 from search.simulate import costs
 from search.space import Space
 from search.spacefile import load_space, parse_space
@@ -204,3 +207,10 @@ def test_more_than_fifty_networks_of_cifar_size_are_costed_in_a_second_of_one_co
 def test_searching_needs_no_torch() -> None:
     code = "import search.pareto, search.baselines, search.prune, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_multiplications_of_a_network_are_about_a_sum_over_its_choices() -> None:
+    space = load_space("cifar10")
+    genomes = draw_candidates(space, None, 200, np.random.default_rng(9))
+    truth = np.log([float(workload(space, space.decode(genome)).macs) for genome in genomes])
+    assert np.corrcoef((one_hot(space.choices, genomes) @ macs_column(space))[:, 0], truth)[0, 1] > 0.92

@@ -19,6 +19,7 @@ from search.hardware import (
     explained,
     hardware_significance,
 )
+from search.macs import macs_column
 from search.significance import Significance, combined, one_hot
 from search.spacefile import load_space, parse_space
 
@@ -178,7 +179,7 @@ def test_what_is_learnt_of_an_operator_in_one_place_holds_in_part_for_the_others
         few, others = rng.integers(0, 4, (10, 6)), rng.integers(0, 4, (300, 6))
         values = one_hot(choices, few) @ truth + rng.normal(0, 0.1, 10)
         wanted = one_hot(choices, others) @ truth
-        alone, shared = (fit_additive(choices, few, values, k).predict(others) for k in (None, kinds))
+        alone, shared = (fit_additive(choices, few, values, k).predict(others) for k in ((), (kinds,)))
         gain.append(kendall_tau(shared[0], wanted) - kendall_tau(alone[0], wanted))
         inside.append(np.abs(shared[0] - wanted) < 2 * shared[1])
     assert np.mean(gain) > 0.15
@@ -195,9 +196,47 @@ def test_operators_with_nothing_in_common_between_places_lose_little_by_it() -> 
         some, others = rng.integers(0, 4, (40, 6)), rng.integers(0, 4, (300, 6))
         values = one_hot(choices, some) @ truth + rng.normal(0, 0.1, 40)
         wanted = one_hot(choices, others) @ truth
-        alone, shared = (fit_additive(choices, some, values, k).predict(others)[0] for k in (None, kinds))
+        alone, shared = (fit_additive(choices, some, values, k).predict(others)[0] for k in ((), (kinds,)))
         loss.append(kendall_tau(alone, wanted) - kendall_tau(shared, wanted))
     assert np.mean(loss) < 0.01
+
+
+def test_what_larger_networks_gain_is_learnt_from_few_of_them() -> None:
+    space = load_space("fashion-mnist")
+    large = macs_column(space)
+    gain = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        few, others = (draw_candidates(space, None, n, rng) for n in (12, 300))
+        truth = large[:, 0] + rng.normal(0, 0.2, len(large))
+        accuracy = [90 - np.exp(-one_hot(space.choices, g) @ truth) for g in (few, others)]
+        alone, helped = (fit_accuracy(space.choices, few, accuracy[0], macs=s).predict(others) for s in (None, large))
+        gain.append(kendall_tau(helped, accuracy[1]) - kendall_tau(alone, accuracy[1]))
+    assert np.mean(gain) > 0.15
+
+
+def test_multiplications_that_say_nothing_take_little_away() -> None:
+    space = load_space("fashion-mnist")
+    large = macs_column(space)
+    loss = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        some, others = (draw_candidates(space, None, n, rng) for n in (40, 300))
+        truth = rng.normal(0, 0.2, len(large))
+        accuracy = [90 - np.exp(-one_hot(space.choices, g) @ truth) for g in (some, others)]
+        alone, beside = (fit_accuracy(space.choices, some, accuracy[0], macs=s).predict(others) for s in (None, large))
+        loss.append(kendall_tau(alone, accuracy[1]) - kendall_tau(beside, accuracy[1]))
+    assert np.mean(loss) < 0.02
+
+
+def test_a_task_significance_that_repeats_the_multiplications_is_worth_no_more_than_they_are() -> None:
+    space = load_space("fashion-mnist")
+    large = macs_column(space)
+    few, others = (draw_candidates(space, None, n, np.random.default_rng(n)) for n in (16, 300))
+    accuracy = 90 - np.exp(-one_hot(space.choices, few) @ large[:, 0])
+    repeats = Significance.of(space.choices, 3 * large[:, 0])
+    alone, both = (fit_accuracy(space.choices, few, accuracy, task, macs=large) for task in (None, repeats))
+    assert both.predict(others) == pytest.approx(alone.predict(others))
 
 
 def test_no_candidate_that_fits_is_an_error_with_numbers() -> None:
