@@ -57,9 +57,9 @@ class StageSettings:
     chips: int = 2
     alpha_rate: float = 0.01
     most_paths: int = 96
-    rate_images: int = 128
+    rate_images: int = 256
     statistics_batches: int = 2
-    draws: int = 4
+    draws: int = 2
     kappa: float = 1.0
 
     def __post_init__(self) -> None:
