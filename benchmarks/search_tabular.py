@@ -94,6 +94,7 @@ class Tabular:
     params: NDArray[np.int64]
     costs: tuple[CandidateCost, ...]
     index: dict[Architecture, int]
+    macs: NDArray[np.float64]  # of macs_column
 
     @property
     def edp(self) -> NDArray[np.float64]:
@@ -111,7 +112,7 @@ class Tabular:
     def model(self, samples: int, seed: int) -> AdditiveAccuracy:
         chosen = np.random.default_rng([seed, 1]).choice(len(self.genomes), samples, replace=False)
         known = self.genomes[chosen], self.accuracy[chosen]
-        return fit_accuracy(self.space.choices, *known, kinds=self.space.kinds, macs=macs_column(self.space))
+        return fit_accuracy(self.space.choices, *known, kinds=self.space.kinds, macs=self.macs)
 
     def share(self, networks: Sequence[Architecture], macros: int = 1 << 20) -> float:
         """Volume of networks by their true accuracies, of that of the exhaustive front."""
@@ -142,6 +143,7 @@ def load_table(data: Path) -> Tabular:
         np.array([table[k]["params"] for k in keys], np.int64),
         tuple(costs(space, ReferenceChip(), networks)),
         {network: i for i, network in enumerate(networks)},
+        macs_column(space),
     )
 
 

@@ -163,8 +163,9 @@ def programmed_us(levels: Tensor, noise: ArrayNoise, strength: float) -> Tensor:
     return held.clamp_(0.0, 1.1 * noise.spec.levels_us[-1])
 
 
+@torch.no_grad()
 def some_windows(
-    codes: Tensor, kernel: tuple[int, int], pad: int, stride: int | tuple[int, int], groups: int
+    codes: Tensor, kernel: tuple[int, ...], pad: int, stride: int | tuple[int, ...], groups: int = 1
 ) -> Tensor:
     """About WINDOWS windows of a few images (n, channels, height, width), (groups, windows, rows)."""
     few = codes[:: max(len(codes) // WINDOW_IMAGES, 1)][:WINDOW_IMAGES].float()
@@ -395,12 +396,13 @@ class CimConv2d(nn.Conv2d, CimLayer):
         n, channels = codes.shape[:2]
         each = self._share(n)
         kernel = (self.kernel_size[0], self.kernel_size[1])
-        windows = self._windows(codes)
+        windows = some_windows(codes, kernel, self.pad, self.step)
         self._ready(windows[0], levels)
         squares = self.squares[codes.detach().long() - self.low]
         given = self.given(codes)
         activity = float(squares.mean()) / self.plane_squares
-        held, offset, read = self.held(levels, windows, activity, None if given is codes else self._windows(given))
+        got = None if given is codes else some_windows(given, kernel, self.pad, self.step)
+        held, offset, read = self.held(levels, windows, activity, got)
         # Virtual chips side by side as groups of one convolution.
         grouped = given.view(self.chips, each, channels, *codes.shape[2:]).transpose(0, 1).flatten(1, 2)
         weight = held.flatten(0, 1).view(-1, *self.weight.shape[1:])
@@ -413,10 +415,6 @@ class CimConv2d(nn.Conv2d, CimLayer):
             variance = self.noise_variance(square_sum, read.view(self.chips, 1, -1, 1, 1), levels.shape[1])
             error = offset.view(self.chips, 1, -1, 1, 1) + variance.sqrt_() * torch.randn(y.shape, device=y.device)
         return (y + error).flatten(0, 1)
-
-    @torch.no_grad()
-    def _windows(self, codes: Tensor) -> Tensor:
-        return some_windows(codes, (self.kernel_size[0], self.kernel_size[1]), self.pad, self.step, 1)
 
 
 class CimLinear(nn.Linear, CimLayer):
@@ -450,8 +448,8 @@ class CimLinear(nn.Linear, CimLayer):
         squares = self.squares[codes.detach().long() - self.low]
         activity = float(squares.mean()) / self.plane_squares
         given = self.given(codes)
-        seen = (some.detach().unsqueeze(0) for some in (codes, given))
-        held, offset, read = self.held(levels, next(seen), activity, None if given is codes else next(seen))
+        vectors, got = codes.detach().unsqueeze(0), None if given is codes else given.detach().unsqueeze(0)
+        held, offset, read = self.held(levels, vectors, activity, got)
         y = torch.bmm(given.view(self.chips, each, -1), held.transpose(1, 2))
         with torch.no_grad():
             square_sum = squares.sum(1).view(self.chips, each, 1)

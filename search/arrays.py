@@ -221,12 +221,13 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
         each, chips, groups = self._share(n), self.chips, self.groups
         kernel, stride, padding = self.kernel_size, self.stride, self.pad
         flat = levels.flatten(1)
+        windows = functools.partial(some_windows, codes, kernel, padding, stride, groups)
         if self.range_code is None:
-            self.find_range(self.windows(codes)[0], flat[: len(flat) // groups])
+            self.find_range(windows()[0], flat[: len(flat) // groups])
         sums = self.code_squares(codes).unflatten(1, (groups, channels // groups)).sum(2)
 
         def seen() -> tuple[Tensor, float]:
-            return self.windows(codes), float(sums.mean()) * groups / channels / self.plane_squares
+            return windows(), float(sums.mean()) * groups / channels / self.plane_squares
 
         held, offset, read = self.chips_of(flat, seen)
         parts = zip(codes.split(each), held.view(chips, *levels.shape), offset, strict=True)
@@ -237,12 +238,6 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
             spread = self.spread(total.reshape(chips, -1, groups), read).to(y.dtype)
             spread = spread.view(n, *y.shape[2:], -1).movedim(-1, 1)  # in the order of memory
         return torch.addcmul(y, spread, draws(y))
-
-    @torch.no_grad()
-    def windows(self, codes: Tensor) -> Tensor:
-        """Of a few images, (groups, n, rows)."""
-        kernel = (self.kernel_size[0], self.kernel_size[1])
-        return some_windows(codes, kernel, self.pad, (self.stride[0], self.stride[1]), self.groups)
 
 
 class ArrayLinear(nn.Linear, ArrayLayer):
