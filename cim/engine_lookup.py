@@ -119,6 +119,7 @@ class LookupTile:
             self.stride = wires.fall.shape[1]
             self.converter[kernels.BASE] = wires.base
             self.load_steps = self._spread(wires.step, np.float32)
+            self.largest_loads = self._spread(np.abs(wires.extra).max(0), np.float32)
         self._converter(low, high)
         self.inl: list[Any] = [None, None]
         self.curves = self._spread(np.zeros(len(steps.lanes)), np.int16)
@@ -189,7 +190,7 @@ class LookupTile:
                     table = memory.take("extra " + name, (blocks, self.words, tables.PATTERNS, lanes), np.int8)
                     tables.fill_tables(wires.extra, 1.0, steps.lanes, first, table)
             wire = memory.take("wire", (self.rows + 1, steps.width), np.int16)
-            tables.fill_wires(self.load_steps, wires.swing, wire)
+            tables.fill_wires(self.load_steps, wires.swing, self.largest_loads, wire)
 
     def _blocks(self) -> tuple[tuple[str, int, int, int], ...]:
         steps = self.steps

@@ -25,7 +25,7 @@ from cim.lookup_sums import (
     FACTOR_ROW,
     FACTORS,
     HALF,
-    LOADED,
+    LOAD_BITS,
     LOSSES,
     NORMALS,
     SUMS,
@@ -74,6 +74,7 @@ BITS, SPAN, CENTRE, INNER_FIRST, INNER_COUNT, SIGNED, SEGMENT, FRACTION, SHIFT, 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _ZERO, _ONE, _TWO, _BYTE = np.int16(0), np.int16(1), np.int16(2), np.int64(255)
 _CLEAR = np.int16(128)
+_LOAD = np.int16(LOAD_BITS)
 
 
 @njit(inline="always", **_options)
@@ -158,7 +159,6 @@ def convert_wide(
     segment, fraction, shift, mean_loss = converter[SEGMENT], converter[FRACTION], converter[SHIFT], converter[BASE]
     skip, lowest = (0, 0) if upper is None else (UPPER, PLANES - planes)
     planes, lift = planes + lowest, np.int64(8 * lowest)
-    loaded = max(planes - LOADED, 0)
     state = np.empty(2 * LONGS, np.uint64)
     hits = 0
     for b in range(blocks):
@@ -173,22 +173,23 @@ def convert_wide(
                 if wires is not None:
                     factors_of(counts, p * stride, n, lift, wires[0], wires[1], upper, scratch, FACTORS)
                 begin = b * groups * patterns * WIDTH
-                look_up(words, p, places, flat, wires, begin, patterns, ends, upper, loaded, lift, FACTORS, scratch)
+                look_up(words, p, places, flat, wires, begin, patterns, ends, upper, lift, FACTORS, scratch)
                 if noise is not None:
                     s0, s1 = _draw(s0, s1, scratch)
                 total = splat_shorts(_ZERO)
+                unit = splat_shorts(mean_loss)
                 for plane in range(planes - 1, lowest - 1, -1):
                     y = load_shorts(scratch, SUMS + plane * WIDTH)
                     near = ((n >> (8 * plane)) & _BYTE) * width + column
                     if wires is not None:
-                        unit = splat_shorts(mean_loss)
-                        if plane >= loaded:
-                            extra = load_shorts(scratch, EXTRAS + (plane - loaded) * WIDTH)
-                            unit = add_saturated(high(extra, load_shorts(wires[3], near)), unit)
                         if plane >= skip:
                             loss = load_shorts(scratch, LOSSES + (plane - skip) * WIDTH)
+                            extra = load_shorts(scratch, EXTRAS + (plane - skip) * WIDTH)
+                            extra = left(high(extra, load_shorts(wires[3], near)), _LOAD)
+                            unit = add_saturated(extra, splat_shorts(mean_loss))
                         else:
                             loss = left(high(y, splat_shorts(wires[4][(n >> (8 * plane)) & _BYTE])), _TWO)
+                            loss = vadd(loss, splat_shorts(_TWO))  # quarters of products lose ½ each
                         y = sub_saturated(y, high(loss, unit))
                     y = add_saturated(y, offset)
                     if noise is not None:
@@ -224,7 +225,6 @@ def convert_pairs(
     segment, fraction, shift, mean_loss = converter[SEGMENT], converter[FRACTION], converter[SHIFT], converter[BASE]
     skip, lowest = (0, 0) if upper is None else (UPPER, PLANES - planes)
     planes, lift = planes + lowest, np.int64(8 * lowest)
-    loaded = max(planes - LOADED, 0)
     state = np.empty(2 * LONGS, np.uint64)
     hits = 0
     for b in range(blocks):
@@ -248,27 +248,25 @@ def convert_pairs(
                         counts, q * stride, m, lift, wires[0], wires[1], upper, scratch, FACTORS + UPPER * FACTOR_ROW
                     )
                 begin = b * groups * patterns * HALF
-                look_up_pair(
-                    words, p, q, places, flat, wires, begin, patterns, ends, upper, loaded, lift, FACTORS, scratch
-                )
+                look_up_pair(words, p, q, places, flat, wires, begin, patterns, ends, upper, lift, FACTORS, scratch)
                 if noise is not None:
                     s0, s1 = _draw(s0, s1, scratch)
                 total = splat_shorts(_ZERO)
+                unit = splat_shorts(mean_loss)
                 for plane in range(planes - 1, lowest - 1, -1):
                     y = load_shorts(scratch, SUMS + plane * WIDTH)
                     near = ((n >> (8 * plane)) & _BYTE) * width + column
                     far = ((m >> (8 * plane)) & _BYTE) * width + column
                     if wires is not None:
-                        unit = splat_shorts(mean_loss)
-                        if plane >= loaded:
-                            extra = load_shorts(scratch, EXTRAS + (plane - loaded) * WIDTH)
-                            factor = joined(load_halves(wires[3], near), load_halves(wires[3], far))
-                            unit = add_saturated(high(extra, factor), unit)
                         if plane >= skip:
                             loss = load_shorts(scratch, LOSSES + (plane - skip) * WIDTH)
+                            extra = load_shorts(scratch, EXTRAS + (plane - skip) * WIDTH)
+                            factor = joined(load_halves(wires[3], near), load_halves(wires[3], far))
+                            unit = add_saturated(left(high(extra, factor), _LOAD), splat_shorts(mean_loss))
                         else:
                             even, odd = wires[4][(n >> (8 * plane)) & _BYTE], wires[4][(m >> (8 * plane)) & _BYTE]
                             loss = left(high(y, joined(splat_halves(even), splat_halves(odd))), _TWO)
+                            loss = vadd(loss, splat_shorts(_TWO))  # quarters of products lose ½ each
                         y = sub_saturated(y, high(loss, unit))
                     y = add_saturated(y, offset)
                     if noise is not None:

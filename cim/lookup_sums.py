@@ -56,12 +56,13 @@ PAGE = PLANES * WIDTH
 SUMS, NORMALS, LOSSES, EXTRAS, FACTORS = 0, PAGE, 2 * PAGE, 3 * PAGE, 4 * PAGE
 SEGMENTS = 16  # at most
 SEGMENT_WORDS = SEGMENT_ROWS // GROUP
-# Where more planes than this are read, they are lifted to the top of eight, and those below it, of little weight, lose
-# by their sums alone; only so many of most weight lose by their loads too.
-UPPER, LOADED = 4, 2
+# Where more planes than this are read, they are lifted to the top of eight. Those below it, of little weight, lose as
+# evenly driven rows do that hang on the lines like those of the lowest upper plane.
+UPPER = 4
 FACTOR_ROW = 2 * SEGMENTS  # shorts of one plane's factors
 SCRATCH = FACTORS + 2 * UPPER * FACTOR_ROW
 FACTOR_BITS = 12  # fractional bits of the factors' tables
+LOAD_BITS = 3  # what loads beyond the mean change is counted in units of 2^3 of the mean loss: few rows change it much
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _ZERO, _BYTE, _SHORT = np.int16(0), np.int64(255), np.int32(0xFFFF)
@@ -108,11 +109,11 @@ def _two_planes(
 @njit(inline="always", **_options)
 def look_up(
     words: Any, place: Any, places: Any, tables: Any, wires: Any, at: Any, patterns: Any, ends: Any, upper: Any,
-    loaded: Any, lift: Any, factors: Any, scratch: Any,
+    lift: Any, factors: Any, scratch: Any,
 ) -> None:  # fmt: skip
-    """Sums of one place and 32 columns, to ``scratch``; losses of lower or upper planes, loads from ``loaded`` on."""
+    """Sums of one place and 32 columns, to ``scratch``; losses and loads of planes 0 to 3 or of the upper ones."""
     a = b = c = d = e = f = g = h = splat_shorts(_ZERO)
-    ta = tb = splat_octets(_BYTE_ZERO)
+    ta = tb = tc = td = splat_octets(_BYTE_ZERO)
     la = lb = lc = ld = splat_shorts(np.int16(ends.shape[0] >> 1))  # products lose ½ each
     step = patterns * WIDTH
     first = 0
@@ -129,9 +130,11 @@ def look_up(
             g = vadd(g, look_shorts(tables, at, w, 6))
             h = vadd(h, look_shorts(tables, at, w, 7))
             if wires is not None:
-                top = w >> (8 * loaded)
+                top = w if upper is None else w >> (8 * UPPER)
                 ta = vadd(ta, look_octets(wires[2], at, top, 0))
                 tb = vadd(tb, look_octets(wires[2], at, top, 1))
+                tc = vadd(tc, look_octets(wires[2], at, top, 2))
+                td = vadd(td, look_octets(wires[2], at, top, 3))
             at += step
         first = beyond
         if wires is not None:
@@ -161,16 +164,18 @@ def look_up(
         store_shorts(scratch, LOSSES + 3 * WIDTH, ld)
         store_shorts(scratch, EXTRAS + 0 * WIDTH, raised_shorts(ta))
         store_shorts(scratch, EXTRAS + 1 * WIDTH, raised_shorts(tb))
+        store_shorts(scratch, EXTRAS + 2 * WIDTH, raised_shorts(tc))
+        store_shorts(scratch, EXTRAS + 3 * WIDTH, raised_shorts(td))
 
 
 @njit(inline="always", **_options)
 def _half_sums(
     words: Any, place: Any, places: Any, tables: Any, wires: Any, at: Any, patterns: Any, ends: Any, upper: Any,
-    loaded: Any, lift: Any, factors: Any, scratch: Any,
+    lift: Any, factors: Any, scratch: Any,
 ) -> Any:  # fmt: skip
-    """The same of one place and 16 columns: eight sums, four losses, two loads."""
+    """The same of one place and 16 columns: eight sums, four losses, four loads."""
     a = b = c = d = e = f = g = h = splat_halves(_ZERO)
-    ta = tb = splat_half_octets(_BYTE_ZERO)
+    ta = tb = tc = td = splat_half_octets(_BYTE_ZERO)
     la = lb = lc = ld = splat_halves(np.int16(ends.shape[0] >> 1))  # products lose ½ each
     step = patterns * HALF
     first = 0
@@ -187,9 +192,11 @@ def _half_sums(
             g = vadd(g, look_halves(tables, at, w, 6))
             h = vadd(h, look_halves(tables, at, w, 7))
             if wires is not None:
-                top = w >> (8 * loaded)
+                top = w if upper is None else w >> (8 * UPPER)
                 ta = vadd(ta, look_half_octets(wires[2], at, top, 0))
                 tb = vadd(tb, look_half_octets(wires[2], at, top, 1))
+                tc = vadd(tc, look_half_octets(wires[2], at, top, 2))
+                td = vadd(td, look_half_octets(wires[2], at, top, 3))
             at += step
         first = beyond
         if wires is not None:
@@ -207,21 +214,21 @@ def _half_sums(
     return (
         a, b, c, d, e, f, g, h,
         la, lb, lc, ld,
-        raised_halves(ta), raised_halves(tb),
+        raised_halves(ta), raised_halves(tb), raised_halves(tc), raised_halves(td),
     )  # fmt: skip
 
 
 @njit(inline="always", **_options)
 def look_up_pair(
     words: Any, place: Any, other: Any, places: Any, tables: Any, wires: Any, at: Any, patterns: Any, ends: Any,
-    upper: Any, loaded: Any, lift: Any, factors: Any, scratch: Any,
+    upper: Any, lift: Any, factors: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """The same of two places and 16 columns, to ``scratch``."""
-    a, b, c, d, e, f, g, h, la, lb, lc, ld, ta, tb = _half_sums(
-        words, place, places, tables, wires, at, patterns, ends, upper, loaded, lift, factors, scratch
+    a, b, c, d, e, f, g, h, la, lb, lc, ld, ta, tb, tc, td = _half_sums(
+        words, place, places, tables, wires, at, patterns, ends, upper, lift, factors, scratch
     )  # fmt: skip
-    A, B, C, D, E, F, G, H, LA, LB, LC, LD, TA, TB = _half_sums(
-        words, other, places, tables, wires, at, patterns, ends, upper, loaded, lift, factors + UPPER * FACTOR_ROW,
+    A, B, C, D, E, F, G, H, LA, LB, LC, LD, TA, TB, TC, TD = _half_sums(
+        words, other, places, tables, wires, at, patterns, ends, upper, lift, factors + UPPER * FACTOR_ROW,
         scratch
     )  # fmt: skip
     store_shorts(scratch, SUMS + 0 * WIDTH, joined(a, A))
@@ -239,3 +246,5 @@ def look_up_pair(
         store_shorts(scratch, LOSSES + 3 * WIDTH, joined(ld, LD))
         store_shorts(scratch, EXTRAS + 0 * WIDTH, joined(ta, TA))
         store_shorts(scratch, EXTRAS + 1 * WIDTH, joined(tb, TB))
+        store_shorts(scratch, EXTRAS + 2 * WIDTH, joined(tc, TC))
+        store_shorts(scratch, EXTRAS + 3 * WIDTH, joined(td, TD))

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from cim.lookup_noise import LONGS
-from cim.lookup_sums import GROUP
+from cim.lookup_sums import GROUP, LOAD_BITS
 from cim.simd_integers import (
     left,
     load_bytes,
@@ -134,11 +134,16 @@ def fill_noise(variance: Any, conversion: Any, table: Any) -> None:
 
 
 @njit(**_options)
-def fill_wires(step: Any, swing: Any, table: Any) -> None:
-    """table[n, j] = step[j] · swing[n], as far as 16 bits reach: where few rows are driven nothing much is lost."""
+def fill_wires(step: Any, swing: Any, largest: Any, table: Any) -> None:
+    """table[n, j] = step[j] · swing[n] / 2^LOAD_BITS, as far as what n rows change with it fits 16 bits.
+
+    ``largest``: what one row adds to T′ at most, in the steps of ``cim.lookup_wires``.
+    """
     for n in range(table.shape[0]):
         for j in range(table.shape[1]):
-            table[n, j] = np.int16(min(np.rint(step[j] * swing[n]), np.float32(32767.0)))
+            most = min(n * largest[j], np.float32(127.0)) * np.float32(1 << LOAD_BITS) / np.float32(256.0)
+            reach = np.float32(32767.0) / max(most, np.float32(1.0))
+            table[n, j] = np.int16(min(np.rint(step[j] * swing[n] / (1 << LOAD_BITS)), np.floor(reach)))
 
 
 @njit(**_options)

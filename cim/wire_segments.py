@@ -13,10 +13,9 @@ conversion's lines. The terms:
 * a conversion whose driven rows hang T′ more on its lines than the mean loses swing · T′ more. T′ weighs
   each row by how much its load changes the loss; swing is the loss's logarithmic slope in the load.
 
-So sums of loads enter by one number a conversion, which may be coarse. The look-up engine takes it for the two
-planes of most weight only and, of more than four planes, all but the upper four by ``even_loss``: planes that weigh
-1/16 of a sum (``cim.lookup_sums``). Against the exact ladder at 1 Ω
-and segments of 16 rows: rms error 0.09 % of the largest sum at 128 rows and 0.14 % at 256, largest
+So sums of loads enter by one number a conversion, which may be coarse. Of more than four planes the look-up engine
+takes those below the upper four by ``even_loss``, with swing · T′ of the lowest of the four (``cim.lookup_sums``).
+Against the exact ladder at 1 Ω and segments of 16 rows: rms error 0.09 % of the largest sum at 128 rows and 0.14 % at 256, largest
 0.45 and 0.71 % (``tests/cim/test_wire_segments.py``).
 """
 

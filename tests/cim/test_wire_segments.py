@@ -26,12 +26,17 @@ RMS, LARGEST = 0.002, 0.01  # of full scale
 
 
 def case(
-    rows: int, spec: MacroSpec = LAB, bits: int = 8, seed: int = 0
+    rows: int, spec: MacroSpec = LAB, bits: int = 8, seed: int = 0, heavy: NDArray[np.floating] | None = None
 ) -> tuple[MacroSpec, SimulatedTile, NDArray[np.int16]]:
-    """A tile of the whole macro with programming errors, and reads of every density."""
+    """A tile of the whole macro with programming errors, and reads of every density.
+
+    ``heavy`` (rows,): the share of the largest level that each row's levels reach; None: all of it.
+    """
     rng = np.random.default_rng(seed)
     lines = rows * (2 if spec.encoding is Encoding.ROW_PAIRS else 1)
     levels = rng.integers(-spec.max_level, spec.max_level + 1, (rows, OUTPUTS)).astype(np.int8)
+    if heavy is not None:
+        levels = np.rint(levels * heavy[:, None]).astype(np.int8)
     scale = float(rows * spec.levels_us[-1])
     spec = replace(spec, rows=lines, rows_per_read=rows, adc=AdcSpec(bits, (scale / 4,), 8))
     encoded = encode_tile(levels, spec, 0, 0)
@@ -124,6 +129,33 @@ def test_planes_of_little_weight_lose_by_a_coarser_law_that_the_whole_sum_does_n
     rms = np.sqrt(max(0.0, np.mean(off**2) - rounding**2)) / full
     assert rms < RMS
     assert np.sqrt(np.mean((straight - exact) ** 2)) / full > 8 * rms
+
+
+def test_sums_of_few_rows_that_hang_on_the_lines_more_than_the_mean_lose_what_the_exact_ladder_loses() -> None:
+    """As in trained networks: planes of most weight drive few rows, and rows of large weights more often."""
+    rng = np.random.default_rng(5)
+    heavy = rng.uniform(0.1, 1.0, 128)
+    spec, tile, _ = case(128, heavy=heavy)
+    inputs = np.where(rng.random((600, 128)) < 0.6 * heavy, rng.exponential(20.0, (600, 128)), 0.0)
+    codes, wire = inputs.clip(0, 255).astype(np.int16), Wire(1.0, 0.0)
+    planes = [(1 << p, ((codes >> p) & 1).astype(np.int16)) for p in range(8)]
+    carried = np.array([weight * bits.sum() for weight, bits in planes])
+    assert carried[7] < 0.05 * carried.sum()
+    exact = sum(w * gated_sums_us(spec, 0, tile.halves_us, bits, wire) for w, bits in planes) / spec.lsb_us(0)
+    straight = np.asarray(codes @ conversion_cells(spec, tile.halves_us)) / spec.lsb_us(0)
+
+    def share(sums: NDArray[np.float64]) -> float:
+        """Slope on the exact sums."""
+        return float((sums * exact).sum() / (exact * exact).sum())
+
+    layer = LayerSimulator(
+        spec, [tile], window=None, inputs=128, outputs=OUTPUTS, range_code=0, input_bits=8, input_signed=False,
+        read_noise=QUIET, wire=wire, engine="numba",
+    )  # fmt: skip
+    found = layer.level_sums(codes, NoiseKey(0))[0].astype(np.float64)
+    assert {type(t).__name__ for t in layer.kernel_tiles or ()} == {"LookupTile"}
+    assert share(straight) > 1.015
+    assert share(found) == pytest.approx(1.0, abs=0.0015)
 
 
 @pytest.mark.parametrize("engine", ["numba", "torch"])
