@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from search.architecture import Architecture
 from search.candidate import workload
 from search.errors import NothingFits, SpaceError
 from search.operators import SLOT, Layer, Slot
@@ -27,13 +28,26 @@ class Dropped:
         return f"{self.operator} at {self.position}: the last array is {self.last_array_share:.0%} used"
 
 
+@dataclass(frozen=True, slots=True)
+class DroppedBits:
+    """Weight bits that a space lost because wider weights cost the same there."""
+
+    bits: int
+    as_wide: int
+
+    def __str__(self) -> str:
+        return f"{self.bits}-bit weights: {self.as_wide} bits take the same cells, time and energy"
+
+
 def fitted(
     space: Space, target: Target, *, least_share: float = LEAST_SHARE, other_adcs: bool = False
-) -> tuple[Space, tuple[Dropped, ...]]:
-    """Give the part of a space that makes sense on a target, and the operators that it lost.
+) -> tuple[Space, tuple[Dropped | DroppedBits, ...]]:
+    """Give the part of a space that makes sense on a target, and the operators and weight bits that it lost.
 
     An operator goes where at every width some layer of it leaves the last of several arrays less
     than ``least_share`` used (0 keeps all); a layer that fits one array shares it with others.
+    Weight bits go where a network costs the same with more of them: 2 and 3 beside 4 on
+    cells of eight levels.
 
     Args:
         other_adcs: let the search choose among the space's converter bits that could be built
@@ -43,7 +57,8 @@ def fitted(
         NothingFits: a position has no operator left.
         SpaceError: no bits left, or even the smallest network has too many macros.
     """
-    positions, dropped = [], []
+    positions: list[Position] = []
+    dropped: list[Dropped | DroppedBits] = []
     for i, place in enumerate(space.positions):
         shares = {name: _best_share(space, name, space.slots(i), target.array) for name in place.operators}
         lost = [Dropped(place.name, name, share) for name, share in shares.items() if share < least_share]
@@ -62,7 +77,8 @@ def fitted(
     )
     _check_edges(made, target)
     _check_smallest(made, target)
-    return made, tuple(dropped)
+    wide, narrow = _weight_bits(made, target)
+    return replace(made, weight_bits=wide), (*dropped, *narrow)
 
 
 def last_array_share(rows: int, outputs: int, groups: int, array: ArraySize) -> float:
@@ -125,16 +141,30 @@ def _check_edges(space: Space, target: Target) -> None:
         )
 
 
-def _check_smallest(space: Space, target: Target) -> None:
-    """The network whose tiles cover the least must fit."""
+def _weight_bits(space: Space, target: Target) -> tuple[tuple[int, ...], tuple[DroppedBits, ...]]:
+    """Weight bits that cost less than all wider ones, and the others."""
+    network = _narrow(space, target, max)  # one with cells wherever there is a choice
+    every = {b: replace(network, weight_bits=(b,) * len(space.bit_groups)) for b in space.weight_bits}
+    cost = {b: target.cost(workload(space, one), one.adc_bits) for b, one in every.items()}
+    as_wide = {b: max((w for w in cost if w > b and cost[w] == cost[b]), default=b) for b in cost}
+    kept = tuple(b for b, wide in as_wide.items() if wide == b)
+    return kept, tuple(DroppedBits(b, wide) for b, wide in as_wide.items() if wide > b)
+
+
+def _narrow(space: Space, target: Target, most: Callable[..., str]) -> Architecture:
+    """The network of smallest widths whose tiles cover the least (``most`` is ``min``) or the most (``max``)."""
     narrow = [min(stage.widths) for stage in space.stages]
     names = []
     for i, place in enumerate(space.positions):
         slot = space.slot(i, narrow)
         covered = {n: sum(_covered(*m, target.array) for m in _matrices(space, n, slot)) for n in place.operators}
-        names.append(place.operators.index(min(covered, key=lambda name: covered[name])))
+        names.append(place.operators.index(most(covered, key=lambda name: covered[name])))
     chosen = (*names, *(stage.widths.index(w) for stage, w in zip(space.stages, narrow, strict=True)))
-    smallest = space.decode((*chosen, *(0,) * (len(space.choices) - len(chosen))))
+    return space.decode((*chosen, *(0,) * (len(space.choices) - len(chosen))))
+
+
+def _check_smallest(space: Space, target: Target) -> None:
+    smallest = _narrow(space, target, min)
     cost = target.cost(workload(space, smallest), smallest.adc_bits)
     if not cost.feasible:
         raise SpaceError(

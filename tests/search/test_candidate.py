@@ -19,7 +19,7 @@ from search.candidate import workload
 from search.errors import NothingFits, SpaceError
 from search.hardware import draw_candidates
 from search.macs import macs_column
-from search.prune import fitted, last_array_share
+from search.prune import Dropped, fitted, last_array_share
 from search.significance import one_hot
 from search.simulate import costs
 from search.space import Space
@@ -161,7 +161,7 @@ def test_operators_that_waste_arrays_are_dropped_and_named_unless_asked_for() ->
     assert "residual" not in left.positions[1].operators
     assert left.skeleton == space.skeleton
     kept, none = fitted(space, CHIP, least_share=0)
-    assert not none
+    assert not [d for d in none if isinstance(d, Dropped)]
     assert "residual" in kept.positions[1].operators
 
 
@@ -169,6 +169,14 @@ def test_converter_bits_are_the_chips_unless_others_may_be_built() -> None:
     space = one_width()
     assert fitted(space, CHIP)[0].adc_bits == (8,)
     assert fitted(space, CHIP, other_adcs=True)[0].adc_bits == (6, 8)
+
+
+def test_weight_bits_that_cost_as_much_as_more_of_them_are_dropped_and_named() -> None:
+    space = replace(one_width(), weight_bits=(2, 3, 4, 6))
+    left, dropped = fitted(space, CHIP)
+    assert left.weight_bits == (4, 6)  # cells of eight levels hold 4 bits, 6 take a second slice
+    assert "2-bit weights: 4 bits take the same cells, time and energy" in [str(d) for d in dropped]
+    assert fitted(replace(space, weight_bits=(2, 3)), CHIP)[0].weight_bits == (3,)
 
 
 def test_a_position_that_no_operator_fills_well_is_a_clear_error() -> None:
