@@ -18,6 +18,7 @@ from hil import atomic
 from hil.errors import FileError, LinkError, MismatchError, OutputError
 from hil.report import write_report
 from hil.runfile import RunData, read_run, write_run
+from hil.runfolder import new_run_folder
 
 
 def assert_same(a: object, b: object) -> None:
@@ -166,6 +167,17 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic.new_folder(tmp_path / "runs" / "0002"):
         raise KeyboardInterrupt
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["0001"]
+
+
+def test_runs_at_the_same_time_have_numbers_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with new_run_folder(None) as first, new_run_folder(None) as second:
+        assert (first.final, second.final) == (Path("runs/0001"), Path("runs/0002"))
+        with pytest.raises(KeyboardInterrupt), new_run_folder(None):
+            raise KeyboardInterrupt
+    with new_run_folder(None) as third:
+        assert third.final == Path("runs/0003")
+    assert sorted(os.listdir("runs")) == ["0001", "0002", "0003"]
 
 
 def test_a_folder_that_is_not_empty_is_kept(tmp_path):
