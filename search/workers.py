@@ -92,6 +92,9 @@ def side_by_side(
         data: what all jobs read, sent to each worker once.
         told: called with (number of the job, record) as jobs tell of their epochs.
         done: called with (number of the job, result), each as it is ready.
+
+    Raises:
+        SearchError: a job's workers died again and again, or its cluster forgot it; and what jobs raise.
     """
     tell = told or (lambda number, record: None)
     if client is None:
@@ -101,7 +104,9 @@ def side_by_side(
             if done is not None:
                 done(number, results[-1])
         return results
-    from distributed import as_completed
+    from concurrent.futures import CancelledError
+
+    from distributed import KilledWorker, as_completed
 
     from search.training import EpochRecord
 
@@ -115,6 +120,11 @@ def side_by_side(
             if done is not None:
                 done(numbers[future.key], result)
         found: list[R] = client.gather(futures)
+    except (KilledWorker, CancelledError) as error:
+        raise SearchError(
+            "a job was lost: its workers died again and again (too little memory?), or stood still for minutes\n"
+            "  try     hil search resume FOLDER, with fewer --workers; what was checkpointed stays"
+        ) from error
     finally:
         client.unsubscribe_topic(TOPIC)
     return found

@@ -66,6 +66,16 @@ def test_the_job_of_a_dead_worker_is_begun_again(client: Any, tmp_path: Path) ->
     assert side_by_side(client, dies_once, [str(tmp_path / "seen")]) == ["done"]
 
 
+def test_a_job_whose_workers_all_die_is_an_error_that_says_so(client: Any) -> None:
+    def dies(job: int, told: Any) -> int:
+        import os
+
+        os._exit(1)
+
+    with pytest.raises(SearchError, match=r"(?s)a job was lost.*hil search resume"):
+        side_by_side(client, dies, [0])
+
+
 def test_an_error_of_a_job_is_raised_here(client: Any) -> None:
     def fails(job: int, told: Any) -> int:
         raise ValueError(f"job {job} cannot be done")
