@@ -192,7 +192,7 @@ def _stages(run: SearchRun) -> Significance:
                 settings, most_paths=run.plan.count("paths to rate", most, least, lambda: count * probe()[1])
             )
         jobs = [_stage_job(run, stage, settings, run.folder.stages) for stage in range(count)]
-        told = run.told_of(epochs, "stages", count)
+        told = run.told_of(epochs + settings.rated_parts, "stages, their rating among them", count)
         scores = side_by_side(run.client, train_stage, jobs, run.inputs.brief, told=told)
         for job in jobs:
             (job.folder / f"{job.name}.checkpoint").unlink(missing_ok=True)

@@ -38,7 +38,7 @@ class SearchRun:
         return schedule(self.settings, epochs, **more)
 
     def told_of(self, epochs: int, what: str, jobs: int) -> Callable[[int, EpochRecord], None]:
-        """Progress by epoch of jobs that run side by side."""
+        """Progress by epoch of jobs that run side by side; other records count as epochs behind the last one."""
         finished: set[tuple[int, int]] = set()
 
         def tell(number: int, record: EpochRecord) -> None:

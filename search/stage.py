@@ -104,7 +104,7 @@ def _train(fabric: Fabric, job: StageJob, images: Images, key: str, told: Told |
     )
     forget_ranges(net)
     with fabric.autocast():
-        clean, noisy, paths = task.rate(own)
+        clean, noisy, paths = task.rate(own, told)
     write_tensors(job.folder / f"{job.name}.pt", {"key": key, "model": net.state_dict()})
     scores = StageScores(
         key=key,

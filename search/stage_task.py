@@ -6,6 +6,7 @@ Imports torch: import this module late.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -23,9 +24,10 @@ from search.space import Bits
 from search.stage_net import StageNet, estimate_statistics, fair_paths, listed_paths, marginals
 from search.stage_scores import Table
 from search.teacher import StagedTeacher
-from search.training import At, Schedule, Task, epoch_seed
+from search.training import At, EpochRecord, Schedule, Task, Told, epoch_seed
 
 PATHS, RATING, HELD = 0x9A7B, 0x3A7E, 0x4E1D0000  # purpose tags of seeds
+RATED_PARTS = 4
 
 
 class Estimator(Enum):
@@ -71,6 +73,11 @@ class StageSettings:
             raise ValueError("bits of weights and of activations: at least one each")
         if not 0 < self.held_out < 1 or not 0 <= self.teacher_share <= 1:
             raise ValueError(f"shares between 0 and 1: {self}")
+
+    @property
+    def rated_parts(self) -> int:
+        """How often a stage tells of its rating, after its epochs."""
+        return RATED_PARTS if self.estimator is Estimator.PATH else 0
 
     @property
     def widths(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -202,8 +209,11 @@ class Staging(Task):
             tuple(int((self.paths[:, i] == o).sum()) for o in range(count)) for i, count in enumerate(self.choices)
         )
 
-    def rate(self, images: Images) -> tuple[Table, Table, int]:
-        """Task significance without and with errors, (positions, operators), and from how many paths."""
+    def rate(self, images: Images, told: Told | None = None) -> tuple[Table, Table, int]:
+        """Task significance without and with errors, (positions, operators), and from how many paths.
+
+        ``told`` hears of each of ``RATED_PARTS`` parts of the paths, as of an epoch behind the last one.
+        """
         if self.mixes:
             found = []
             for position, alpha in enumerate(self.alphas):
@@ -217,13 +227,15 @@ class Staging(Task):
         rng = np.random.default_rng(np.random.SeedSequence([seed, RATING, self.stage]))
         paths = listed_paths(self.choices, self.settings.most_paths, rng)
         torch.manual_seed(epoch_seed(seed, self.settings.schedule.epochs))
-        clean, noisy = self._ratings(images, paths)
+        clean, noisy = self._ratings(images, paths, told)
         tables = (marginals(paths, values, self.choices) for values in (-clean, -noisy))
         one, other = (tuple(tuple(row) for row in table) for table in tables)
         return one, other, len(paths)
 
     @torch.no_grad()
-    def _ratings(self, images: Images, paths: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _ratings(
+        self, images: Images, paths: NDArray[np.int64], told: Told | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """L of each path on held-out images: exact, and noisy (mean + κ · standard deviation over draws)."""
         settings, size = self.settings, min(self.settings.schedule.batch, self.settings.rate_images)
         few = images.part(np.arange(min(len(images), size * settings.statistics_batches)))
@@ -232,7 +244,7 @@ class Staging(Task):
         rated = self.held.part(np.arange(kept))
         features = [self.teacher.features(x, self.stage) for x, _ in batches(rated, size, self.device)]
         cases = [(before, after, self.teacher.suffix(self.stage, after)) for before, after in features]
-        clean, noisy = np.empty(len(paths)), np.empty(len(paths))
+        clean, noisy, begun = np.empty(len(paths)), np.empty(len(paths)), time.monotonic()
         for number, path in enumerate(paths.tolist()):
 
             def value(path: list[int] = path) -> float:
@@ -246,6 +258,9 @@ class Staging(Task):
             set_strength(self.model, 0.0, 1)
             clean[number] = value()
             noisy[number] = np.mean(draws) + settings.kappa * np.std(draws) if draws else clean[number]
+            for part in range(RATED_PARTS * number // len(paths), RATED_PARTS * (number + 1) // len(paths)):
+                if told is not None:
+                    told(EpochRecord(settings.schedule.epochs + part, math.nan, math.nan, time.monotonic() - begun))
         return clean, noisy
 
     @property

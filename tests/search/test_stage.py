@@ -139,7 +139,10 @@ def test_a_stage_gives_a_matrix_and_leaves_the_teacher_alone(
     kept = []
     real = module.split_graph
     monkeypatch.setattr(module, "split_graph", lambda *a: kept.append(real(*a)) or kept[-1])
-    scores = train_stage(job(teacher, tmp_path, estimator=estimator), FEW)
+    one = job(teacher, tmp_path, estimator=estimator)
+    told: list[int] = []
+    scores = train_stage(one, FEW, lambda record: told.append(record.epoch))
+    assert told == list(range(one.settings.schedule.epochs + one.settings.rated_parts))
     assert [len(row) for row in scores.noisy] == [3, 4, 1, 1]  # no skip where the shape changes
     values = [v for row in scores.clean[:2] for v in row]
     assert np.isfinite(values).sum() == (len(values) if estimator is Estimator.PATH else len(values) - 1)
