@@ -141,8 +141,8 @@ def test_ctrl_c_while_the_report_is_written_leaves_no_run(
 
 
 def test_ctrl_c_during_calibrate_leaves_no_record(tmp_path: Path) -> None:
-    process = begin("calibrate", "--emulated", "--macros=4", "-o", str(tmp_path / "record.h5"))
-    time.sleep(3.0)
+    process = begin("calibrate", "--emulated", "--macros=24", "-o", str(tmp_path / "record.h5"))
+    time.sleep(3.0)  # of some twenty
     code, err = interrupt(process)
     assert not (tmp_path / "record.h5").exists()
     steps = list(tmp_path.iterdir())  # finished steps stay, and the answer says so
