@@ -44,10 +44,10 @@ QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
 ENGINES = {"look-up": (LayerSimulator, "numba"), "torch": (LayerSimulator, "torch"), "fast": (FastLayer, "numba")}
 
 
-def layer_sums(spec: MacroSpec, step: MatrixStep, codes: NDArray[np.int16], seed: int = 0) -> dict[str, Floats]:
-    """Sums of a layer's first tile, (vectors, outputs) µS times code, by every way; ``codes`` of ``driven_codes``."""
+def layer_sums(spec: MacroSpec, step: MatrixStep, vectors: NDArray[np.int16], seed: int = 0) -> dict[str, Floats]:
+    """Sums of a layer's first tile, (vectors, outputs) µS times code, by every way; ``vectors`` of ``tile_vectors``."""
     group, tile = step.group, step.group.matrix_tiles[0]
-    vectors, outputs = codes, len(tile.outputs)
+    outputs = len(tile.outputs)
     encoded = encode_tile(tile.levels, spec, tile.row0, tile.output0)
     cells = np.full((spec.rows, spec.columns), spec.levels_us[0])
     cells[np.ix_(encoded.word_lines, encoded.bit_lines)] = encoded.targets_us

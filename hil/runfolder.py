@@ -56,7 +56,7 @@ def _claim(parent: Path, number: int) -> bool:
     except FileExistsError:
         return False
     except OSError as error:
-        raise output_error(claim, error) from error
+        raise output_error(parent / f"{number:04d}", error) from error
     if (parent / f"{number:04d}").exists():  # its run ended just now
         claim.rmdir()
         return False

@@ -53,7 +53,7 @@ class SearchInputs:
     record: CalibrationRecord | None
     noise: ArrayNoise
     source: str  # of the images, in words
-    dropped: tuple[str, ...]  # operators that went, and why
+    dropped: tuple[str, ...]  # operators and weight bits that went, and why
 
 
 def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) -> SearchInputs:
