@@ -146,7 +146,7 @@ class LookupTile:
     def _inl(self, curves: NDArray[np.float64], span: int) -> None:
         steps, segments = self.steps, curves.shape[1] - 1
         reach = span << steps.bits
-        fraction = min(8, int(np.floor(np.log2(reach / segments))))
+        fraction = min(8, int(np.ceil(np.log2(reach / segments))) - 1)  # their ratio stays below 2^16
         self.converter[kernels.SEGMENT] = (segments << fraction) * 65536 // reach
         self.converter[kernels.FRACTION] = fraction
         fixed = np.rint(curves * self.unit)

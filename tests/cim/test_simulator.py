@@ -292,6 +292,23 @@ def test_gain_offset_and_inl_act_on_the_codes(engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("nodes", [17, 128, 256])
+def test_a_curve_may_have_as_many_nodes_as_the_converter_has_codes(engine: str, nodes: int) -> None:
+    """Two codes more from code 20 on."""
+    part = nominal_macro(LAB, 0)
+    at = np.linspace(-128, 127, nodes)
+    inl = np.where(at >= 20, 2.0, 0.0) * np.ones((len(part.inl_codes), 1))
+    columns = Columns(np.ones(64), np.zeros(64), np.zeros(64), part.adc, inl)
+    layer = one_vector_layer(engine, np.full((40, 3), 7, np.int8), columns=columns)
+    sums, _ = layer.level_sums(np.tril(np.ones((41, 40), np.int16), -1), NoiseKey(0))
+    y = np.clip(np.arange(41)[:, None] * (38.0 / LAB.lsb_us(5)), None, 127)
+    y = y + np.interp(y, at, inl[0])
+    off = sums - np.clip(np.floor(y + 0.5), -128, 127)
+    assert np.abs(off).max() <= 1
+    assert np.all(np.abs((y + 0.5) % 1.0 - 0.5)[np.any(off != 0, axis=1)] > 0.4)  # y near a threshold
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("end", list(WireEnd))
 def test_wires_lose_what_the_law_says_and_more_when_more_rows_are_driven(engine: str, end: WireEnd) -> None:
     rng = np.random.default_rng(5)
