@@ -54,7 +54,7 @@ GROUP = 8  # rows of one look-up
 # Pages of scratch, each (8 planes, 32): sums, normals, losses, loads beyond the mean; then factors of two places.
 PAGE = PLANES * WIDTH
 SUMS, NORMALS, LOSSES, EXTRAS, FACTORS = 0, PAGE, 2 * PAGE, 3 * PAGE, 4 * PAGE
-SEGMENTS = 32  # at most
+SEGMENTS = 16  # at most
 SEGMENT_WORDS = SEGMENT_ROWS // GROUP
 # Where more planes than this are read, they are lifted to the top of eight. Those below it, of little weight, lose as
 # evenly driven rows do that hang on the lines like those of the lowest upper plane.

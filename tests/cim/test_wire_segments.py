@@ -22,7 +22,7 @@ from cim.wires import gated_sums_us
 LAB = load_chip("lab-128").macro
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
 OUTPUTS = 24
-RMS, LARGEST = 0.0015, 0.008  # of full scale
+RMS, LARGEST = 0.002, 0.01  # of full scale
 
 
 def case(
@@ -80,7 +80,7 @@ def codes(
     ],
 )
 def test_engines_lose_what_the_exact_ladder_loses(rows: int, engine: str, bits: int, kind: str) -> None:
-    """1 Ω; rms 0.15 % and largest 0.8 % of the largest sum, rounding to codes of the converter left out."""
+    """1 Ω; rms 0.2 % and largest 1 % of the largest sum, rounding to codes of the converter left out."""
     spec, tile, units = case(rows, bits=bits)
     wire = Wire(1.0, 0.0)
     ran, found = codes(spec, tile, units, wire, engine)
