@@ -222,6 +222,15 @@ def test_read_variance_is_recovered_within_its_error() -> None:
     assert 0.6 < np.std(scores) < 1.5
 
 
+def test_readings_that_end_at_zero_do_not_make_cells_seem_quieter() -> None:
+    rng = np.random.default_rng(0)
+    cells = rng.normal(2.0, 1.2, 20000).clip(0.0)
+    readings = (cells + rng.normal(0.0, np.sqrt(0.425), (2, len(cells)))).clip(0.0)
+    found = fit.fit_read_variance(readings, np.full(len(cells), 2.0), np.array([2.0]))
+    assert abs(found.variance_us2[0] - 0.425) < 2.5 * found.se_us2[0]
+    assert abs(readings.var(0, ddof=1).mean() - 0.425) > 5.0 * found.se_us2[0], "a check that can fail"
+
+
 def test_the_programming_law_is_recovered_with_the_reading_noise_taken_out() -> None:
     scores = []
     for seed in range(5):
