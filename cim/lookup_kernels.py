@@ -50,6 +50,7 @@ from cim.simd_integers import (
     low_half,
     right,
     right_zero,
+    rounded,
     shuffled,
     splat_halves,
     splat_shorts,
@@ -72,7 +73,7 @@ BITS, SPAN, CENTRE, INNER_FIRST, INNER_COUNT, SIGNED, SEGMENT, FRACTION, SHIFT, 
 )  # fmt: skip
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-_ZERO, _ONE, _TWO, _BYTE = np.int16(0), np.int16(1), np.int16(2), np.int64(255)
+_ZERO, _ONE, _BYTE = np.int16(0), np.int16(1), np.int64(255)
 _CLEAR = np.int16(128)
 _LOAD = np.int16(LOAD_BITS)
 
@@ -185,14 +186,13 @@ def convert_wide(
                         if plane >= skip:
                             loss = load_shorts(scratch, LOSSES + (plane - skip) * WIDTH)
                             extra = load_shorts(scratch, EXTRAS + (plane - skip) * WIDTH)
-                            extra = left(high(extra, load_shorts(wires[3], near)), _LOAD)
+                            extra = left(rounded(extra, load_shorts(wires[3], near)), _LOAD)
                             unit = add_saturated(extra, splat_shorts(mean_loss))
                         else:
-                            loss = left(high(y, splat_shorts(wires[4][(n >> (8 * plane)) & _BYTE])), _TWO)
-                            loss = vadd(loss, splat_shorts(_TWO))  # quarters of products lose ½ each
-                        y = sub_saturated(y, high(loss, unit))
+                            loss = left(rounded(y, splat_shorts(wires[4][(n >> (8 * plane)) & _BYTE])), _ONE)
+                        y = sub_saturated(y, rounded(loss, unit))
                     y = add_saturated(y, offset)
-                    if noise is not None:
+                    if noise is not None:  # rounded down, as the converter wants its last summand
                         z = load_shorts(scratch, NORMALS + plane * WIDTH)
                         y = add_saturated(y, high(z, load_shorts(noise, near)))
                     code = _code(y, bits, span, inl, b * 4 * WIDTH, base, segment, fraction, shift)
@@ -262,12 +262,11 @@ def convert_pairs(
                             loss = load_shorts(scratch, LOSSES + (plane - skip) * WIDTH)
                             extra = load_shorts(scratch, EXTRAS + (plane - skip) * WIDTH)
                             factor = joined(load_halves(wires[3], near), load_halves(wires[3], far))
-                            unit = add_saturated(left(high(extra, factor), _LOAD), splat_shorts(mean_loss))
+                            unit = add_saturated(left(rounded(extra, factor), _LOAD), splat_shorts(mean_loss))
                         else:
                             even, odd = wires[4][(n >> (8 * plane)) & _BYTE], wires[4][(m >> (8 * plane)) & _BYTE]
-                            loss = left(high(y, joined(splat_halves(even), splat_halves(odd))), _TWO)
-                            loss = vadd(loss, splat_shorts(_TWO))  # quarters of products lose ½ each
-                        y = sub_saturated(y, high(loss, unit))
+                            loss = left(rounded(y, joined(splat_halves(even), splat_halves(odd))), _ONE)
+                        y = sub_saturated(y, rounded(loss, unit))
                     y = add_saturated(y, offset)
                     if noise is not None:
                         z = load_shorts(scratch, NORMALS + plane * WIDTH)

@@ -19,7 +19,6 @@ from cim.simd_integers import (
     bytes_23,
     bytes_45,
     bytes_67,
-    high,
     item,
     joined,
     left,
@@ -32,6 +31,7 @@ from cim.simd_integers import (
     raised_halves,
     raised_shorts,
     right,
+    rounded,
     splat_half_octets,
     splat_halves,
     splat_ints,
@@ -54,7 +54,7 @@ GROUP = 8  # rows of one look-up
 # Pages of scratch, each (8 planes, 32): sums, normals, losses, loads beyond the mean; then factors of two places.
 PAGE = PLANES * WIDTH
 SUMS, NORMALS, LOSSES, EXTRAS, FACTORS = 0, PAGE, 2 * PAGE, 3 * PAGE, 4 * PAGE
-SEGMENTS = 16  # at most
+SEGMENTS = 32  # at most
 SEGMENT_WORDS = SEGMENT_ROWS // GROUP
 # Where more planes than this are read, they are lifted to the top of eight. Those below it, of little weight, lose as
 # evenly driven rows do that hang on the lines like those of the lowest upper plane.
@@ -62,7 +62,7 @@ UPPER = 4
 FACTOR_ROW = 2 * SEGMENTS  # shorts of one plane's factors
 SCRATCH = FACTORS + 2 * UPPER * FACTOR_ROW
 FACTOR_BITS = 12  # fractional bits of the factors' tables
-LOAD_BITS = 3  # what loads beyond the mean change is counted in units of 2^3 of the mean loss: few rows change it much
+LOAD_BITS = 2  # what loads beyond the mean change is counted in units of 2^2 of the mean loss: few rows change it much
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _ZERO, _BYTE, _SHORT = np.int16(0), np.int64(255), np.int32(0xFFFF)
@@ -114,7 +114,7 @@ def look_up(
     """Sums of one place and 32 columns, to ``scratch``; losses and loads of planes 0 to 3 or of the upper ones."""
     a = b = c = d = e = f = g = h = splat_shorts(_ZERO)
     ta = tb = tc = td = splat_octets(_BYTE_ZERO)
-    la = lb = lc = ld = splat_shorts(np.int16(ends.shape[0] >> 1))  # products lose ½ each
+    la = lb = lc = ld = splat_shorts(_ZERO)
     step = patterns * WIDTH
     first = 0
     for s in range(ends.shape[0]):
@@ -140,15 +140,15 @@ def look_up(
         if wires is not None:
             near = factors + 2 * s
             if upper is None:
-                la = add_saturated(la, high(a, spread_shorts(scratch, near + 0 * FACTOR_ROW)))
-                lb = add_saturated(lb, high(b, spread_shorts(scratch, near + 1 * FACTOR_ROW)))
-                lc = add_saturated(lc, high(c, spread_shorts(scratch, near + 2 * FACTOR_ROW)))
-                ld = add_saturated(ld, high(d, spread_shorts(scratch, near + 3 * FACTOR_ROW)))
+                la = add_saturated(la, rounded(a, spread_shorts(scratch, near + 0 * FACTOR_ROW)))
+                lb = add_saturated(lb, rounded(b, spread_shorts(scratch, near + 1 * FACTOR_ROW)))
+                lc = add_saturated(lc, rounded(c, spread_shorts(scratch, near + 2 * FACTOR_ROW)))
+                ld = add_saturated(ld, rounded(d, spread_shorts(scratch, near + 3 * FACTOR_ROW)))
             else:
-                la = add_saturated(la, high(e, spread_shorts(scratch, near + 0 * FACTOR_ROW)))
-                lb = add_saturated(lb, high(f, spread_shorts(scratch, near + 1 * FACTOR_ROW)))
-                lc = add_saturated(lc, high(g, spread_shorts(scratch, near + 2 * FACTOR_ROW)))
-                ld = add_saturated(ld, high(h, spread_shorts(scratch, near + 3 * FACTOR_ROW)))
+                la = add_saturated(la, rounded(e, spread_shorts(scratch, near + 0 * FACTOR_ROW)))
+                lb = add_saturated(lb, rounded(f, spread_shorts(scratch, near + 1 * FACTOR_ROW)))
+                lc = add_saturated(lc, rounded(g, spread_shorts(scratch, near + 2 * FACTOR_ROW)))
+                ld = add_saturated(ld, rounded(h, spread_shorts(scratch, near + 3 * FACTOR_ROW)))
     store_shorts(scratch, SUMS + 0 * WIDTH, a)
     store_shorts(scratch, SUMS + 1 * WIDTH, b)
     store_shorts(scratch, SUMS + 2 * WIDTH, c)
@@ -176,7 +176,7 @@ def _half_sums(
     """The same of one place and 16 columns: eight sums, four losses, four loads."""
     a = b = c = d = e = f = g = h = splat_halves(_ZERO)
     ta = tb = tc = td = splat_half_octets(_BYTE_ZERO)
-    la = lb = lc = ld = splat_halves(np.int16(ends.shape[0] >> 1))  # products lose ½ each
+    la = lb = lc = ld = splat_halves(_ZERO)
     step = patterns * HALF
     first = 0
     for s in range(ends.shape[0]):
@@ -202,15 +202,15 @@ def _half_sums(
         if wires is not None:
             near = factors + 2 * s
             if upper is None:
-                la = add_saturated(la, high(a, spread_halves(scratch, near + 0 * FACTOR_ROW)))
-                lb = add_saturated(lb, high(b, spread_halves(scratch, near + 1 * FACTOR_ROW)))
-                lc = add_saturated(lc, high(c, spread_halves(scratch, near + 2 * FACTOR_ROW)))
-                ld = add_saturated(ld, high(d, spread_halves(scratch, near + 3 * FACTOR_ROW)))
+                la = add_saturated(la, rounded(a, spread_halves(scratch, near + 0 * FACTOR_ROW)))
+                lb = add_saturated(lb, rounded(b, spread_halves(scratch, near + 1 * FACTOR_ROW)))
+                lc = add_saturated(lc, rounded(c, spread_halves(scratch, near + 2 * FACTOR_ROW)))
+                ld = add_saturated(ld, rounded(d, spread_halves(scratch, near + 3 * FACTOR_ROW)))
             else:
-                la = add_saturated(la, high(e, spread_halves(scratch, near + 0 * FACTOR_ROW)))
-                lb = add_saturated(lb, high(f, spread_halves(scratch, near + 1 * FACTOR_ROW)))
-                lc = add_saturated(lc, high(g, spread_halves(scratch, near + 2 * FACTOR_ROW)))
-                ld = add_saturated(ld, high(h, spread_halves(scratch, near + 3 * FACTOR_ROW)))
+                la = add_saturated(la, rounded(e, spread_halves(scratch, near + 0 * FACTOR_ROW)))
+                lb = add_saturated(lb, rounded(f, spread_halves(scratch, near + 1 * FACTOR_ROW)))
+                lc = add_saturated(lc, rounded(g, spread_halves(scratch, near + 2 * FACTOR_ROW)))
+                ld = add_saturated(ld, rounded(h, spread_halves(scratch, near + 3 * FACTOR_ROW)))
     return (
         a, b, c, d, e, f, g, h,
         la, lb, lc, ld,

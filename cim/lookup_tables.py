@@ -141,7 +141,7 @@ def fill_wires(step: Any, swing: Any, largest: Any, table: Any) -> None:
     """
     for n in range(table.shape[0]):
         for j in range(table.shape[1]):
-            most = min(n * largest[j], np.float32(127.0)) * np.float32(1 << LOAD_BITS) / np.float32(256.0)
+            most = min(n * largest[j], np.float32(127.0)) * np.float32(1 << LOAD_BITS) / np.float32(128.0)
             reach = np.float32(32767.0) / max(most, np.float32(1.0))
             table[n, j] = np.int16(min(np.rint(step[j] * swing[n] / (1 << LOAD_BITS)), np.floor(reach)))
 

@@ -110,6 +110,36 @@ def _high_product(signed: bool) -> Any:
     return emit
 
 
+def _rounded_product(builder: Any, kind: Vector, a: Any, b: Any) -> Any:
+    """By the instruction that x86 has for it and LLVM does not find."""
+    if not _has("avx2"):
+        wide = ir.VectorType(ir.IntType(2 * kind.bits), kind.lanes)
+        half, down = (ir.Constant(wide, [n] * kind.lanes) for n in (1 << (kind.bits - 2), kind.bits - 1))
+        product = builder.mul(builder.sext(a, wide), builder.sext(b, wide))
+        return builder.trunc(builder.ashr(builder.add(product, half), down), kind.vector)
+    if kind.lanes == WIDTH and has_wide_words():
+        return _called(builder, "llvm.x86.avx512.pmul.hr.sw.512", kind.vector, [a, b])
+    part = ir.VectorType(kind.element, WIDTH // 2)
+    parts = [
+        _called(builder, "llvm.x86.avx2.pmul.hr.sw", part, [_lanes(builder, v, first, WIDTH // 2) for v in (a, b)])
+        for first in range(0, kind.lanes, WIDTH // 2)
+    ]
+    return parts[0] if len(parts) == 1 else builder.shuffle_vector(*parts, _places(0, kind.lanes))
+
+
+def _called(builder: Any, name: str, result: Any, values: Any) -> Any:
+    kind = ir.FunctionType(result, [v.type for v in values])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
+
+
+def _places(first: int, count: int) -> Any:
+    return ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(first, first + count)))
+
+
+def _lanes(builder: Any, value: Any, first: int, count: int) -> Any:
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), _places(first, count))
+
+
 vadd = _same(lambda b, k, x, y: b.add(x, y))
 vsub = _same(lambda b, k, x, y: b.sub(x, y))
 vmul = _same(lambda b, k, x, y: b.mul(x, y))
@@ -127,6 +157,7 @@ product = _same(  # of the low 32 bits of longs, signed
     )
 )
 high = _same(_high_product(True))  # ⌊x · y / 2^bits⌋
+rounded = _same(_rounded_product)  # ⌊x · y / 2^(bits − 1) + ½⌋, of shorts and halves
 high_unsigned = _same(_high_product(False))
 left = _shift(lambda b, x, n: b.shl(x, n))
 right = _shift(lambda b, x, n: b.ashr(x, n))  # the sign moves in

@@ -15,8 +15,8 @@ conversion's lines. The terms:
 
 So sums of loads enter by one number a conversion, which may be coarse. Of more than four planes the look-up engine
 takes those below the upper four by ``even_loss``, with swing · T′ of the lowest of the four (``cim.lookup_sums``).
-Against the exact ladder at 1 Ω and segments of 16 rows: rms error 0.10 % of the largest sum at 128 rows and 0.19 %
-at 256, largest 0.53 and 1.0 % (``tests/cim/test_wire_segments.py``).
+Against the exact ladder at 1 Ω and segments of 8 rows: rms error 0.05 % of the largest sum at 128 rows and 0.12 %
+at 256, largest 0.27 and 0.64 % (``tests/cim/test_wire_segments.py``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cim.wire_law import LINES, Wire, conversion_line, line_gaps, max_unit, mean
 
 Floats = NDArray[np.float64]
 
-SEGMENT_ROWS = 16
+SEGMENT_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
