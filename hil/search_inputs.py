@@ -28,6 +28,7 @@ from search.prune import fitted
 from search.space import Space
 from search.target import ChipTarget
 from search.teacher import split_graph
+from search.training import multiplies_bfloat16
 
 VALIDATION = 0.1  # share of training images that is kept out
 TEST = 0.2  # of a file that has no test images of its own
@@ -71,6 +72,11 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
             hint=f"--chip lab-128, then hil search show DIR --costs {settings.chip}",
         )
     check_device(settings.device)
+    if settings.device == "cpu" and settings.precision == "bf16-mixed" and not multiplies_bfloat16():
+        watch.note(
+            "this CPU has no instructions for bfloat16: bf16-mixed takes several times as long as 32-true "
+            "(no --precision; of a search that was begun, precision in its settings.json)"
+        )
     chip = load_chip(settings.chip, macros=settings.macros or None)
     target = ChipTarget(chip)
     whole = folder.load_space()

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from hil.errors import Interrupted  # noqa: E402
 from hil.search_budget import Plan  # noqa: E402
+from hil.search_inputs import load_inputs  # noqa: E402
 from hil.search_run import run_search  # noqa: E402
 from hil.search_settings import SearchSettings, begin_folder, open_folder  # noqa: E402
 from hil.watch import Watch  # noqa: E402
@@ -91,6 +92,17 @@ def test_a_search_leaves_a_front_and_trained_networks(files: Files) -> None:
     found = json.loads((place / "evaluation.json").read_text("utf-8"))["evaluation"]
     assert (found["chips"], found["images"]) == (2, 20)
     assert not list(files.run.rglob("*.checkpoint"))
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bfloat16_on_a_cpu_without_instructions_for_it_is_said(
+    files: Files, monkeypatch: pytest.MonkeyPatch, has: bool
+) -> None:
+    folder, settings = open_folder(files.run)
+    watch = Watch()
+    monkeypatch.setattr("llvmlite.binding.get_host_cpu_features", lambda: {"avx512bf16": has})
+    load_inputs(folder, dataclasses.replace(settings, precision="bf16-mixed"), watch)
+    assert any("bfloat16" in note for note in watch.notes) is not has
 
 
 def test_show_prints_the_front_with_predicted_and_simulated_accuracy(cli: Cli, files: Files) -> None:
