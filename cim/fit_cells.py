@@ -39,9 +39,9 @@ def fit_read_variance(
         variance = mean over cells of the variance over reads (divisor reads − 1)
 
     Readings more than 12 robust sigma from their cell's mean are left out as glitches; the
-    rest counts in full, tails included, since a column sums variances. No reading is below 0, so a
+    rest counts in full, tails included, since a column sums variances. Where readings end at 0, a
     cell near it seems quieter than the current that it adds to a column is: cells within 3 sigma of
-    0 are left out where a level has enough others.
+    0 are left out then, if enough others are left.
 
     Args:
         readings_us: single reads, (reads ≥ 2, cells) µS.
@@ -59,9 +59,9 @@ def fit_read_variance(
         if int(here.sum()) < MIN_CELLS:
             raise TooFewCells(float(levels_us[k]), int(here.sum()))
         sigma = 1.4826 * float(np.median(np.abs(spread[:, here]))) * np.sqrt(len(spread) / (len(spread) - 1.0))
-        clear = here & (readings_us.mean(0) > CLEAR_SIGMA * sigma)
-        if int(clear.sum()) >= MIN_CELLS:
-            here = clear
+        if np.any(readings_us[:, here] == 0.0):
+            clear = here & (readings_us.mean(0) > CLEAR_SIGMA * sigma)
+            here = clear if int(clear.sum()) >= MIN_CELLS else here
         kept = per_cell[here]
         if sigma > 0.0:
             kept = kept[(np.abs(spread[:, here]) <= GLITCH_SIGMA * sigma).all(0)]
