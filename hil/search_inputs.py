@@ -74,7 +74,7 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     check_device(settings.device)
     if settings.device == "cpu" and settings.precision == "bf16-mixed" and not multiplies_bfloat16():
         watch.note(
-            "this CPU has no instructions for bfloat16: bf16-mixed takes several times as long as 32-true "
+            "this CPU has no instructions for bfloat16: bf16-mixed takes more than twice as long as 32-true "
             "(no --precision; of a search that was begun, precision in its settings.json)"
         )
     chip = load_chip(settings.chip, macros=settings.macros or None)

@@ -38,7 +38,7 @@ class ResumeError(SearchError):
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for it; on others bfloat16 is several times as slow as float32."""
+    """Whether this CPU has instructions for it; on others it takes more than twice as long as float32."""
     features = llvmlite.binding.get_host_cpu_features()
     return any(features.get(name, False) for name in ("avx512bf16", "amx-bf16", "bf16"))
 
