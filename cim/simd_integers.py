@@ -55,6 +55,19 @@ def has_byte_shuffle() -> bool:
     return _has("avx2")
 
 
+def _called(builder: Any, name: str, result: Any, values: Any) -> Any:
+    kind = ir.FunctionType(result, [v.type for v in values])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
+
+
+def _places(first: int, count: int) -> Any:
+    return ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(first, first + count)))
+
+
+def _lanes(builder: Any, value: Any, first: int, count: int) -> Any:
+    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), _places(first, count))
+
+
 def _spread(builder: Any, kind: Vector, value: Any) -> Any:
     undefined, zero = ir.Constant(kind.vector, ir.Undefined), ir.Constant(ir.IntType(32), 0)
     one = builder.insert_element(undefined, value, zero)
@@ -92,9 +105,7 @@ def _shift(emit: Any) -> Any:
 
 def _named(name: str) -> Any:
     def emit(builder: Any, kind: Vector, a: Any, b: Any) -> Any:
-        function = ir.FunctionType(kind.vector, [kind.vector] * 2)
-        full = f"llvm.{name}.v{kind.lanes}i{kind.bits}"
-        return builder.call(cgutils.get_or_insert_function(builder.module, function, full), (a, b))
+        return _called(builder, f"llvm.{name}.v{kind.lanes}i{kind.bits}", kind.vector, (a, b))
 
     return emit
 
@@ -125,19 +136,6 @@ def _rounded_product(builder: Any, kind: Vector, a: Any, b: Any) -> Any:
         for first in range(0, kind.lanes, WIDTH // 2)
     ]
     return parts[0] if len(parts) == 1 else builder.shuffle_vector(*parts, _places(0, kind.lanes))
-
-
-def _called(builder: Any, name: str, result: Any, values: Any) -> Any:
-    kind = ir.FunctionType(result, [v.type for v in values])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), values)
-
-
-def _places(first: int, count: int) -> Any:
-    return ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(first, first + count)))
-
-
-def _lanes(builder: Any, value: Any, first: int, count: int) -> Any:
-    return builder.shuffle_vector(value, ir.Constant(value.type, ir.Undefined), _places(first, count))
 
 
 vadd = _same(lambda b, k, x, y: b.add(x, y))
@@ -176,14 +174,6 @@ def _convert(source: Vector, result: Vector, emit: Any) -> Any:
     return intrinsic(typing)
 
 
-def _cut(first: int) -> Any:
-    def emit(builder: Any, value: Any) -> Any:
-        places = ir.Constant(ir.VectorType(ir.IntType(32), 16), list(range(first, first + 16)))
-        return builder.shuffle_vector(value, ir.Constant(shorts.vector, ir.Undefined), places)
-
-    return emit
-
-
 as_shorts = _convert(longs, shorts, lambda b, x: b.bitcast(x, shorts.vector))
 raised_shorts = _convert(  # each byte times 2^8
     octets, shorts, lambda b, x: b.shl(b.zext(x, shorts.vector), ir.Constant(shorts.vector, [8] * WIDTH))
@@ -192,8 +182,8 @@ raised_halves = _convert(
     half_octets, halves, lambda b, x: b.shl(b.zext(x, halves.vector), ir.Constant(halves.vector, [8] * (WIDTH // 2)))
 )
 as_longs = _convert(shorts, longs, lambda b, x: b.bitcast(x, longs.vector))
-low_half = _convert(shorts, halves, _cut(0))
-high_half = _convert(shorts, halves, _cut(16))
+low_half = _convert(shorts, halves, lambda b, x: _lanes(b, x, 0, WIDTH // 2))
+high_half = _convert(shorts, halves, lambda b, x: _lanes(b, x, WIDTH // 2, WIDTH // 2))
 
 
 @intrinsic
@@ -201,8 +191,7 @@ def joined(typing: Any, a: Any, b: Any) -> Any:
     """Two halves as one vector."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        places = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), list(range(WIDTH)))
-        return builder.shuffle_vector(values[0], values[1], places)
+        return builder.shuffle_vector(values[0], values[1], _places(0, WIDTH))
 
     return shorts(halves, halves), codegen
 
@@ -213,9 +202,7 @@ def rotated(typing: Any, a: Any, count: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         n = _spread(builder, longs, values[1])
-        kind = ir.FunctionType(longs.vector, [longs.vector] * 3)
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.fshl.v8i64")
-        return builder.call(function, (values[0], values[0], n))
+        return _called(builder, "llvm.fshl.v8i64", longs.vector, (values[0], values[0], n))
 
     return longs(longs, types.int64), codegen
 
@@ -305,8 +292,8 @@ def _row(builder: Any, data: Any, word: Any, plane: Any, row_bits: int) -> Any:
     """Address of row number byte ``plane`` of ``word`` in rows of 2^row_bits bytes: a rotation and a mask."""
     i64 = ir.IntType(64)
     turn = builder.sub(builder.mul(plane, ir.Constant(i64, 8)), ir.Constant(i64, row_bits))
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(i64, [i64] * 3), "llvm.fshr.i64")
-    offset = builder.and_(builder.call(function, (word, word, turn)), ir.Constant(i64, 255 << row_bits))
+    turned = _called(builder, "llvm.fshr.i64", i64, (word, word, turn))
+    offset = builder.and_(turned, ir.Constant(i64, 255 << row_bits))
     return builder.gep(data, [offset])
 
 
@@ -364,9 +351,7 @@ def _bytes_of_two(first: int) -> Any:
     """The bytes of longs ``first`` and its neighbour, each in an integer of its own."""
 
     def emit(builder: Any, value: Any) -> Any:
-        vector = ir.VectorType(ir.IntType(8), 64)
-        places = ir.Constant(ir.VectorType(ir.IntType(32), 16), list(range(8 * first, 8 * first + 16)))
-        part = builder.shuffle_vector(builder.bitcast(value, vector), ir.Constant(vector, ir.Undefined), places)
+        part = _lanes(builder, builder.bitcast(value, ir.VectorType(ir.IntType(8), 64)), 8 * first, 16)
         return builder.zext(part, ints.vector)
 
     return _convert(longs, ints, emit)
@@ -385,7 +370,7 @@ def load_two_rows(typing: Any, array: Any, first: Any, second: Any) -> Any:
             builder.load(_place(context, builder, signature.args[0], values[0], at, half), align=4, typ=half)
             for at in values[1:]
         ]
-        return builder.shuffle_vector(*parts, ir.Constant(ir.VectorType(ir.IntType(32), 16), list(range(16))))
+        return builder.shuffle_vector(*parts, _places(0, 16))
 
     return ints(array, types.int64, types.int64), codegen
 
@@ -397,8 +382,7 @@ def store_two_rows(typing: Any, array: Any, first: Any, second: Any, value: Any)
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         for begin, at in enumerate(values[1:3]):
-            places = ir.Constant(ir.VectorType(ir.IntType(32), 8), list(range(8 * begin, 8 * begin + 8)))
-            part = builder.shuffle_vector(values[3], ir.Constant(ints.vector, ir.Undefined), places)
+            part = _lanes(builder, values[3], 8 * begin, 8)
             builder.store(part, _place(context, builder, signature.args[0], values[0], at, half), align=2)
         return context.get_dummy_value()
 
@@ -411,8 +395,8 @@ def ones_of_bytes(typing: Any, value: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         vector = ir.VectorType(ir.IntType(8), 64)
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector]), "llvm.ctpop.v64i8")
-        return builder.bitcast(builder.call(function, [builder.bitcast(values[0], vector)]), longs.vector)
+        ones = _called(builder, "llvm.ctpop.v64i8", vector, [builder.bitcast(values[0], vector)])
+        return builder.bitcast(ones, longs.vector)
 
     return longs(longs), codegen
 
@@ -429,18 +413,13 @@ def shuffled(typing: Any, table: Any, base: Any, index: Any) -> Any:
         if not has_wide_words():
             name, lanes = "llvm.x86.avx2.pshuf.b", 32
         part = ir.VectorType(ir.IntType(8), lanes)
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(part, [part, part]), name)
-        whole = ir.VectorType(ir.IntType(8), 64)
-        bytes_, results = builder.bitcast(values[2], whole), []
+        bytes_, results = builder.bitcast(values[2], ir.VectorType(ir.IntType(8), 64)), []
         for first in range(0, 64, lanes):
             at = builder.add(values[1], ir.Constant(ir.IntType(64), first))
             entries = builder.load(_place(context, builder, kind, values[0], at, part), align=1, typ=part)
-            places = ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(first, first + lanes)))
-            cut = builder.shuffle_vector(bytes_, ir.Constant(whole, ir.Undefined), places)
-            results.append(builder.call(function, (entries, cut)))
+            results.append(_called(builder, name, part, (entries, _lanes(builder, bytes_, first, lanes))))
         if len(results) == 2:
-            places = ir.Constant(ir.VectorType(ir.IntType(32), 64), list(range(64)))
-            results = [builder.shuffle_vector(results[0], results[1], places)]
+            results = [builder.shuffle_vector(*results, _places(0, 64))]
         return builder.bitcast(results[0], shorts.vector)
 
     return shorts(table, types.int64, shorts), codegen
@@ -455,9 +434,7 @@ def gathered(typing: Any, table: Any, index: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, values[0]).data
         results = []
         for first in (0, 16):
-            places = ir.Constant(ir.VectorType(i32, 16), list(range(first, first + 16)))
-            part = builder.shuffle_vector(values[1], ir.Constant(shorts.vector, ir.Undefined), places)
-            wide = builder.zext(part, ir.VectorType(i32, 16))
+            wide = builder.zext(_lanes(builder, values[1], first, 16), ir.VectorType(i32, 16))
             pointers, mask = ir.VectorType(i32.as_pointer(), 16), ir.VectorType(ir.IntType(1), 16)
             vector = ir.VectorType(i32, 16)
             undefined = ir.Constant(pointers, ir.Undefined)
@@ -465,12 +442,9 @@ def gathered(typing: Any, table: Any, index: Any) -> Any:
             base = builder.insert_element(undefined, first_pointer, ir.Constant(i32, 0))
             base = builder.shuffle_vector(base, undefined, ir.Constant(vector, None))
             at = builder.gep(base, [wide], source_etype=ir.IntType(16))
-            kind = ir.FunctionType(vector, [pointers, i32, mask, vector])
-            function = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.gather.v16i32.v16p0i32")
-            every = ir.Constant(mask, [1] * 16)
-            word = builder.call(function, [at, ir.Constant(i32, 2), every, ir.Constant(vector, ir.Undefined)])
+            given = at, ir.Constant(i32, 2), ir.Constant(mask, [1] * 16), ir.Constant(vector, ir.Undefined)
+            word = _called(builder, "llvm.masked.gather.v16i32.v16p0i32", vector, given)
             results.append(builder.trunc(word, ir.VectorType(ir.IntType(16), 16)))
-        places = ir.Constant(ir.VectorType(i32, WIDTH), list(range(WIDTH)))
-        return builder.shuffle_vector(results[0], results[1], places)
+        return builder.shuffle_vector(*results, _places(0, WIDTH))
 
     return shorts(table, shorts), codegen
