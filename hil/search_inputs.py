@@ -94,6 +94,11 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
             f"images of {settings.data} are {height} x {width}: no square, so no quarter turns",
             hint="--symmetry mirror, or none",
         )
+    if settings.crop > min(height, width):
+        raise UsageError(
+            f"images of {settings.data} are {height} x {width}: no squares of {settings.crop} in them",
+            hint=f"--crop N, no more than {min(height, width)}",
+        )
     whole_set = Images(train.images, train.labels.astype(np.int64))
     own, kept = _some(whole_set, settings.subset, settings.seed).split(VALIDATION, settings.seed)
     brief = _some(own, settings.brief_images, settings.seed)

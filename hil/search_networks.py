@@ -174,7 +174,7 @@ def _job(run: SearchRun, space: Space, architecture: Architecture, place: Path, 
     return RetrainJob(
         space,
         architecture,
-        RetrainSettings(run.schedule(epochs)),
+        RetrainSettings(run.schedule(epochs, crop=run.settings.crop), asked_once=run.settings.asked_once),
         run.folder.teacher.absolute(),
         inputs.noise,
         place.absolute(),

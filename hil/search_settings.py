@@ -30,7 +30,8 @@ class SearchSettings:
     ``chip``, ``data`` are names or absolute paths; ``calibration`` is a path or "" (the models of the chip file).
     ``workers`` processes do jobs side by side, in one thread each; 0: this one does them in turn.
     Caps of 0 are none; ``within`` are points of predicted accuracy that a network may lie below the best.
-    Training images are moved by up to ``shift`` pixels, and mirrored or turned.
+    Training images are moved by up to ``shift`` pixels, and mirrored or turned. Networks begin on squares of side
+    ``crop`` (0: whole images), and their teacher is asked for every batch, or ``asked_once``.
     ``teacher_epochs`` 0 leaves a given teacher as it is.
     ``subset`` 0 takes all training images, ``brief_images`` 0 all of those for stages and sample networks;
     ``budget_s`` 0 sets no limit. ``samples`` networks are trained for ``sample_epochs`` to learn accuracies;
@@ -53,6 +54,8 @@ class SearchSettings:
     batch: int = 128
     shift: int = 1
     symmetry: str = "mirror"
+    crop: int = 0
+    asked_once: bool = False
     teacher_epochs: int = 15
     stage_epochs: int = 5
     samples: int = 32
@@ -82,6 +85,7 @@ class SearchSettings:
                 f"a batch of {self.batch} on {self.devices} devices",
             ),
             (self.symmetry in SYMMETRIES, f"symmetry {self.symmetry!r}, one of {', '.join(SYMMETRIES)}"),
+            (self.crop >= 0, f"squares of {self.crop} pixels"),
             (self.shift >= 0, f"images moved by {self.shift} pixels"),
             (self.brief_images >= 0, f"{self.brief_images} images of brief training"),
             (self.workers >= 0, f"{self.workers} workers"),

@@ -30,7 +30,7 @@ from search.precision import Precision
 from search.significance import Significance
 from search.space import Bits, Space
 from search.stage_net import operator_nets
-from search.training import At, Machine, Schedule, Task, Told, epoch_seed, fit
+from search.training import At, Batch, Machine, Schedule, Task, Told, epoch_seed, fit
 
 HELD = 0x6A7E0000  # purpose tag of seeds
 Gates = Sequence[Mapping[int, Tensor | None]]
@@ -143,13 +143,13 @@ class _Relaxing(Task):
         forget_ranges(model)
         self.generator = torch.Generator().manual_seed(epoch_seed(self.settings.schedule.seed, HELD + at.epoch))
 
-    def loss(self, model: nn.Module, pixels: Tensor, labels: Tensor, at: At) -> Tensor:
+    def loss(self, model: nn.Module, batch: Batch, at: At) -> Tensor:
         set_strength(self.model, 1.0, self.settings.chips)
         if self.settings.relaxation is Relaxation.MIXTURE:
             gates: Gates = [dict(enumerate(alpha.detach().softmax(0))) for alpha in self.alphas]
         else:
             gates = [{self._draw(alpha, 1)[0]: None} for alpha in self.alphas]
-        return functional.cross_entropy(model(pixels, gates).float(), labels)
+        return functional.cross_entropy(model(batch.pixels, gates).float(), batch.labels)
 
     def after(self, model: nn.Module, at: At) -> None:
         """Coefficients learn on held-out images, after a third of the steps."""

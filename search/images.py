@@ -63,17 +63,22 @@ def batches(images: Images, size: int, device: torch.device) -> Iterator[tuple[T
         yield moved(pixels, 0, "none"), labels
 
 
-def moved(pixels: Tensor, shift: int, symmetry: Symmetry) -> Tensor:
+def moved(pixels: Tensor, shift: int, symmetry: Symmetry, crop: int = 0) -> Tensor:
     """uint8 (n, channels, height, width) to 0..1, each image moved, and mirrored or turned, at random.
 
     What comes in at the edges is black. ``turn`` is any of the eight symmetries of a square, equally likely.
+    With ``crop`` a square of that side is cut out anywhere, instead of moving the whole image.
     """
-    if shift:
-        n, _, height, width = pixels.shape
-        padded = functional.pad(pixels, (shift,) * 4)
-        down, right = torch.randint(0, 2 * shift + 1, (2, n, 1), device=pixels.device)
-        rows = torch.arange(height, device=pixels.device) + down
-        columns = torch.arange(width, device=pixels.device) + right
+    n, _, height, width = pixels.shape
+    if crop > min(height, width):
+        raise ValueError(f"images of {height} x {width} hold no square of {crop}")
+    if shift or crop:
+        padded = functional.pad(pixels, (0 if crop else shift,) * 4)
+        high, wide = crop or height, crop or width
+        down = torch.randint(0, padded.shape[2] - high + 1, (n, 1), device=pixels.device)
+        right = torch.randint(0, padded.shape[3] - wide + 1, (n, 1), device=pixels.device)
+        rows = torch.arange(high, device=pixels.device) + down
+        columns = torch.arange(wide, device=pixels.device) + right
         image = torch.arange(n, device=pixels.device)[:, None, None]
         pixels = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if symmetry == "turn":
@@ -82,6 +87,13 @@ def moved(pixels: Tensor, shift: int, symmetry: Symmetry) -> Tensor:
     if symmetry != "none":
         pixels = _some(pixels, pixels.flip(3))
     return (pixels.float() / 255.0).contiguous(memory_format=torch.channels_last)
+
+
+def symmetric(pixels: Tensor, symmetry: Symmetry) -> Iterator[Tensor]:
+    """The same images in each way that ``symmetry`` may turn them."""
+    for side in (pixels, pixels.transpose(2, 3)) if symmetry == "turn" else (pixels,):
+        for up in (side, side.flip(2)) if symmetry == "turn" else (side,):
+            yield from (up,) if symmetry == "none" else (up, up.flip(3))
 
 
 def _some(pixels: Tensor, others: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ stand on the chip, so that errors which shift a whole channel count. Imports tor
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,8 +27,8 @@ from search.losses import distillation
 from search.modules import LayerNet, network
 from search.precision import precision
 from search.space import Space
-from search.teacher import StagedTeacher, split_graph
-from search.training import At, EpochRecord, Machine, Schedule, Task, Told, accuracy, fit, fixed_statistics
+from search.teacher import StagedTeacher, answers, split_graph
+from search.training import At, Batch, EpochRecord, Machine, Schedule, Task, Told, accuracy, fit, fixed_statistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,14 @@ class RetrainSettings:
 
     Errors are absent until ``errors_from`` of all steps and as the record says, times ``strength``, from
     ``errors_full``; statistics are fixed from ``fixed_from``. ``teacher_weight`` of the loss is the
-    teacher's. ``calibration_images`` training images go into the file.
+    teacher's, which answers for every batch, as its images were moved, or ``asked_once``: for whole images, before
+    training. ``calibration_images`` training images go into the file.
     """
 
     schedule: Schedule
     teacher_weight: float = 0.5
     temperature: float = 4.0
+    asked_once: bool = False
     errors_from: float = 0.45
     errors_full: float = 0.6
     fixed_from: float = 0.7
@@ -111,7 +114,9 @@ def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images
     teacher = None
     if job.teacher is not None:
         teacher = split_graph(load_network(job.teacher).graph, job.space).to(fabric.device)
-    task = _Retraining(net, teacher, settings, validation, job.noise is not None, fabric.device)
+    task = _Retraining(
+        net, _asked(teacher, images, settings, fabric), settings, validation, job.noise is not None, fabric.device
+    )
     trained, records = fit(
         fabric,
         task,
@@ -127,6 +132,19 @@ def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images
     if fabric.global_rank == 0:
         save_network(_file(job, trained, images, validation, found), job.path)
     return found
+
+
+def _asked(
+    teacher: StagedTeacher | None, images: Images, settings: RetrainSettings, fabric: Fabric
+) -> Callable[[Batch], Tensor] | None:
+    """What gives a teacher's logits for a batch."""
+    if teacher is None:
+        return None
+    if not settings.asked_once:
+        return lambda batch: teacher(batch.pixels).float()
+    with fabric.autocast():
+        known = answers(teacher, images, settings.schedule.symmetry, fabric.device).float()
+    return lambda batch: known[batch.index]
 
 
 def _file(job: RetrainJob, trained: LayerNet, images: Images, validation: Images, found: Retrained) -> NetworkFile:
@@ -166,26 +184,27 @@ class _Retraining(Task):
     def __init__(
         self,
         model: LayerNet,
-        teacher: StagedTeacher | None,
+        wanted: Callable[[Batch], Tensor] | None,
         settings: RetrainSettings,
         validation: Images,
         noisy: bool,
         device: torch.device,
     ) -> None:
         self.model: LayerNet = model
-        self.teacher, self.settings, self.validation = teacher, settings, validation
+        self.wanted, self.settings, self.validation = wanted, settings, validation
         self.noisy, self.device = noisy, device
 
     def begin(self, model: nn.Module, at: At) -> None:
         forget_ranges(self.model)
 
-    def loss(self, model: nn.Module, pixels: Tensor, labels: Tensor, at: At) -> Tensor:
+    def loss(self, model: nn.Module, batch: Batch, at: At) -> Tensor:
         settings = self.settings
         if at.progress >= settings.fixed_from:
             fixed_statistics(self.model)
         set_strength(self.model, settings.strength_at(at.progress), settings.chips, settings.chip_batches)
-        wanted = None if self.teacher is None else self.teacher(pixels).float()
-        return distillation(model(pixels).float(), labels, wanted, settings.teacher_weight, settings.temperature)
+        wanted = None if self.wanted is None else self.wanted(batch)
+        found = model(batch.pixels).float()
+        return distillation(found, batch.labels, wanted, settings.teacher_weight, settings.temperature)
 
     def score(self, model: nn.Module) -> float:
         """Percent on virtual chips of the training law, from a part of the validation images."""

@@ -24,7 +24,7 @@ from search.space import Bits
 from search.stage_net import StageNet, estimate_statistics, fair_paths, listed_paths, marginals
 from search.stage_scores import Table
 from search.teacher import StagedTeacher
-from search.training import At, EpochRecord, Schedule, Task, Told, epoch_seed
+from search.training import At, Batch, EpochRecord, Schedule, Task, Told, epoch_seed
 
 PATHS, RATING, HELD = 0x9A7B, 0x3A7E, 0x4E1D0000  # purpose tags of seeds
 RATED_PARTS = 4
@@ -124,13 +124,13 @@ class Staging(Task):
         # Of its own, so that what the weights see does not depend on the estimator.
         self.generator = torch.Generator().manual_seed(epoch_seed(self.settings.schedule.seed, HELD + at.epoch))
 
-    def loss(self, model: torch.nn.Module, pixels: Tensor, labels: Tensor, at: At) -> Tensor:
+    def loss(self, model: torch.nn.Module, batch: Batch, at: At) -> Tensor:
         strength = self.settings.most_strength * float(torch.rand(()))
         set_strength(self.model, strength, self.settings.chips)
         self.set_bits(self.paths[at.step].tolist())
         if self.mixes:
-            return self.distance(model, pixels, at, weights=[w.detach() for w in self.mixture()])
-        return self.distance(model, pixels, at, path=self.paths[at.step].tolist())
+            return self.distance(model, batch.pixels, at, weights=[w.detach() for w in self.mixture()])
+        return self.distance(model, batch.pixels, at, path=self.paths[at.step].tolist())
 
     def set_bits(self, path: Sequence[int]) -> None:
         """Of the last two numbers of a path."""

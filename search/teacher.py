@@ -26,11 +26,12 @@ from mapping.graph import Array, BatchNorm, Concat, Conv, NetworkGraph, Node, Pr
 from mapping.lower import affine
 from mapping.netfile import NetworkFile
 from search.errors import SearchError
-from search.images import Images
+from search.images import Images, Symmetry, batches, symmetric
 from search.space import Space
-from search.training import At, Machine, Schedule, Task, Told, accuracy, fit
+from search.training import At, Batch, Machine, Schedule, Task, Told, accuracy, fit
 
 CALIBRATION_IMAGES = 128
+ANSWERED = 500  # images at a time
 ARRAYS = ("weight", "bias", "scale", "shift", "mean", "variance")  # fields of nodes
 
 
@@ -129,6 +130,15 @@ class StagedTeacher(nn.Module):
             for part in self.parts:
                 x = part(x)
             return x
+
+
+def answers(teacher: StagedTeacher, images: Images, symmetry: Symmetry, device: torch.device) -> Tensor:
+    """Logits (n, classes) of whole images, the mean of all ways that ``symmetry`` may turn each."""
+    found = []
+    for pixels, _ in batches(images, ANSWERED, device):
+        ways = [teacher(x.contiguous(memory_format=torch.channels_last)) for x in symmetric(pixels, symmetry)]
+        found.append(torch.stack(ways).mean(0))
+    return torch.cat(found)
 
 
 def split_graph(graph: NetworkGraph, space: Space) -> StagedTeacher:
@@ -249,8 +259,8 @@ class _Teaching(Task):
     def __init__(self, model: nn.Module, validation: Images, device: torch.device) -> None:
         self.model, self.validation, self.device = model, validation, device
 
-    def loss(self, model: nn.Module, pixels: Tensor, labels: Tensor, at: At) -> Tensor:
-        return functional.cross_entropy(model(pixels), labels, label_smoothing=0.05)
+    def loss(self, model: nn.Module, batch: Batch, at: At) -> Tensor:
+        return functional.cross_entropy(model(batch.pixels), batch.labels, label_smoothing=0.05)
 
     def score(self, model: nn.Module) -> float:
         return accuracy(model, self.validation, self.device)

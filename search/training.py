@@ -80,6 +80,8 @@ class Schedule:
     """AdamW; the rate rises over ``warm`` of all steps, then falls as a cosine to zero.
 
     ``shift``: images are moved by up to so many pixels; ``symmetry``: and mirrored or turned.
+    ``crop``: until ``crop_until`` of all steps the model sees squares of that side instead, cut out anywhere, which
+    take less time; 0: whole images from the first step.
     ``average``: what is scored and kept is the running mean of weights and statistics.
     """
 
@@ -91,11 +93,13 @@ class Schedule:
     clip: float = 2.0
     shift: int = 1
     symmetry: Symmetry = "mirror"
+    crop: int = 0
+    crop_until: float = 0.6
     average: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.epochs, self.batch) < 1 or self.rate <= 0 or not 0 <= self.warm < 1:
+        if min(self.epochs, self.batch) < 1 or self.rate <= 0 or not 0 <= self.warm < 1 or self.crop < 0:
             raise ValueError(f"no schedule: {self}")
 
     def rate_at(self, progress: float) -> float:
@@ -103,6 +107,10 @@ class Schedule:
         if progress < self.warm:
             return self.rate * (progress / self.warm * 0.96 + 0.04)
         return self.rate * 0.5 * (1.0 + math.cos(math.pi * (progress - self.warm) / (1.0 - self.warm)))
+
+    def crop_at(self, progress: float) -> int:
+        """Side of the squares that are cut out; 0: the whole images."""
+        return self.crop if progress < self.crop_until else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,15 @@ class At:
     @property
     def progress(self) -> float:
         return self.step / self.steps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """``pixels`` float 0..1 (n, channels, height, width), ``labels`` int64 (n,), ``index`` (n,) among all images."""
+
+    pixels: Tensor
+    labels: Tensor
+    index: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +154,7 @@ class Task:
     def begin(self, model: nn.Module, at: At) -> None:
         """Called before each epoch, with the model in training mode."""
 
-    def loss(self, model: nn.Module, pixels: Tensor, labels: Tensor, at: At) -> Tensor:
-        """``pixels`` float 0..1 (n, channels, height, width), ``labels`` int64."""
+    def loss(self, model: nn.Module, batch: Batch, at: At) -> Tensor:
         raise NotImplementedError
 
     def after(self, model: nn.Module, at: At) -> None:
@@ -203,9 +219,9 @@ def fit(
         for number, index in enumerate(order.split(schedule.batch)):
             at = At(epoch, epoch * steps + number, schedule.epochs * steps)
             own = index[fabric.global_rank :: fabric.world_size].to(fabric.device)
-            batch = moved(pixels[own], schedule.shift, schedule.symmetry)
+            seen = moved(pixels[own], schedule.shift, schedule.symmetry, schedule.crop_at(at.progress))
             with fabric.autocast():  # of a teacher too
-                loss = task.loss(model, batch, labels[own], at)
+                loss = task.loss(model, Batch(seen, labels[own], own), at)
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate_at(at.progress)
             optimiser.zero_grad()

@@ -134,6 +134,13 @@ def run_(
             show_default=False,
         ),
     ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(min=1, help="networks begin on squares of this side, which take less time", show_default=False),
+    ] = None,
+    ask_once: Annotated[
+        bool, typer.Option("--ask-once", help="ask the teacher for whole images before, not for every batch")
+    ] = False,
     chips: Annotated[int, typer.Option(min=2, help="simulated chips that a trained network is evaluated on")] = 20,
     images: Annotated[int, typer.Option(min=2, help="test images of that")] = 1000,
     engine: Annotated[str, typer.Option(help="of that: exact or fast")] = "exact",
@@ -189,6 +196,8 @@ def run_(
         batch=batch,
         shift=usual_shift if shift is None else shift,
         symmetry=symmetry or usual_symmetry,
+        crop=crop or 0,
+        asked_once=ask_once,
         teacher_epochs=teacher_epochs if teacher_epochs is not None else 0 if teacher else TEACHER_EPOCHS,
         stage_epochs=stage_epochs,
         samples=samples,

@@ -273,6 +273,16 @@ def test_a_network_of_the_front_is_trained_by_name_for_the_epochs_that_are_named
     assert json.loads((run / "table.json").read_text("utf-8"))["networks"] == again["networks"]
 
 
+def test_networks_begin_on_squares_and_their_teacher_is_asked_once(cli: Cli, files: Files, tmp_path: Path) -> None:
+    rows = json.loads(cli(*files.arguments(tmp_path / "run", crop=6), "--ask-once", "--json"))["networks"]
+    assert sum(row["evaluated"] is not None for row in rows) == 1
+    kept = json.loads((tmp_path / "run" / "settings.json").read_text("utf-8"))
+    assert (kept["crop"], kept["asked_once"]) == (6, True)
+    samples = [json.loads(path.read_text("utf-8")) for path in sorted((tmp_path / "run" / "samples").iterdir())]
+    whole = [json.loads(path.read_text("utf-8")) for path in sorted((files.run / "samples").iterdir())]
+    assert [s["accuracy"] for s in samples] != [s["accuracy"] for s in whole]
+
+
 def test_a_network_that_was_trained_is_not_trained_over(cli: Cli, files: Files) -> None:
     (place,) = (files.run / "networks").iterdir()
     cli("search", "train", files.run, place.name, code=2)
@@ -394,6 +404,8 @@ def test_images_and_classes_that_do_not_go_with_the_space_are_refused(cli: Cli, 
     assert "are 1 x 8 x 16; space tiny takes 1 x 8 x 8" in cli.err
     cli(*files.arguments(tmp_path / "c", subset=20), code=2)
     assert "too few for batches of 20" in cli.err
+    cli(*files.arguments(tmp_path / "d", crop=9), code=2)
+    assert "are 8 x 8: no squares of 9 in them" in cli.err
 
 
 def test_a_space_of_hardly_any_networks_is_refused(cli: Cli, files: Files, tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from mapping.bits import LayerBits  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.execute import IdealMultiply, run  # noqa: E402
 from mapping.float_run import float_logits  # noqa: E402
-from mapping.netfile import load_network  # noqa: E402
+from mapping.netfile import load_network, save_network  # noqa: E402
 from search.evaluator import Evaluation  # noqa: E402
-from search.images import Images, Symmetry, moved  # noqa: E402
+from search.images import Images, Symmetry, moved, symmetric  # noqa: E402
 from search.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
+from search.teacher import answers, split_graph, train_teacher  # noqa: E402
 from search.training import EpochRecord, Machine, Schedule  # noqa: E402
 
 from .tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
@@ -41,6 +42,14 @@ def job(folder: Path, **changes: object) -> RetrainJob:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, float]:
     found = retrain(job(tmp_path_factory.mktemp("net")), TRAIN, KEPT)
     return found.path, found.ideal, found.noisy
+
+
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("teacher") / "teacher.pt"
+    schedule = Schedule(6, batch=40, rate=0.02, shift=0, symmetry="none")
+    save_network(train_teacher(TINY, TRAIN, KEPT, schedule, classes=CLASSES, growth=4), path)
+    return path
 
 
 def test_a_network_is_trained_written_and_compiled(trained: tuple[Path, float, float]) -> None:
@@ -109,6 +118,42 @@ def test_images_are_left_mirrored_or_turned_each_way_equally_often(symmetry: Sym
     assert len(shares) == count
     assert max(abs(share - 1 / count) for share in shares) < 0.05
     assert (tuple(pixels[0, 0].flip(1).flatten().tolist()) in found) == (symmetry != "none")
+
+
+def test_squares_are_cut_out_everywhere_and_whole_images_come_back_later() -> None:
+    torch.manual_seed(0)
+    pixels = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(800, 1, 8, 8)
+    found = (moved(pixels, 2, "none", 6) * 255).round()
+    assert found.shape == (800, 1, 6, 6)
+    corners = found[:, 0, 0, 0].long()
+    assert set(corners.tolist()) == {8 * down + right for down in range(3) for right in range(3)}  # none is black
+    assert torch.equal(found[:, 0], corners[:, None, None] + torch.arange(6)[:, None] * 8 + torch.arange(6))
+    with pytest.raises(ValueError, match="8 x 8 hold no square of 9"):
+        moved(pixels, 0, "none", 9)
+    schedule = Schedule(10, crop=6, crop_until=0.5)
+    assert [schedule.crop_at(p) for p in (0.0, 0.49, 0.5, 1.0)] == [6, 6, 0, 0]
+    assert Schedule(10).crop_at(0.0) == 0
+
+
+@pytest.mark.parametrize(("symmetry", "count"), [("none", 1), ("mirror", 2), ("turn", 8)])
+def test_a_teacher_that_is_asked_once_answers_for_all_ways_that_an_image_may_be_turned(
+    symmetry: Symmetry, count: int, teacher_file: Path
+) -> None:
+    pixels = torch.rand(2, 1, 4, 4)
+    ways = {tuple(way[0].flatten().tolist()) for way in symmetric(pixels, symmetry)}
+    assert len(ways) == len(list(symmetric(pixels, symmetry))) == count
+    teacher = split_graph(load_network(teacher_file).graph, TINY)
+    found = answers(teacher, KEPT, symmetry, torch.device("cpu"))
+    whole = torch.tensor(KEPT.pixels.transpose(0, 3, 1, 2)).float() / 255
+    wanted = torch.stack([teacher(way) for way in symmetric(whole, symmetry)]).mean(0)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_network_learns_from_squares_and_a_teacher_that_was_asked_once(tmp_path: Path, teacher_file: Path) -> None:
+    plain = job(tmp_path).settings
+    settings = dataclasses.replace(plain, schedule=dataclasses.replace(plain.schedule, crop=6), asked_once=True)
+    found = retrain(job(tmp_path, teacher=teacher_file, settings=settings), TRAIN, KEPT)
+    assert found.ideal > 75
 
 
 def test_half_precision_trains_too(tmp_path: Path) -> None:
