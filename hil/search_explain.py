@@ -9,16 +9,16 @@ import numpy as np
 from hil.search_front import Findings, read_findings
 from hil.search_networks import member_named, network_name
 from hil.search_settings import SearchFolder
-from hil.search_table import front_of_folder
+from hil.search_table import front_of_folder, members_of
 
 
 def explain_json(folder: SearchFolder, name: str | None) -> dict[str, Any]:
     """Of each position, width and bits of a network: all choices with T, H and A, and their ranks from 1.
 
-    Without a name it is the knee. Raises ``UsageError`` for a name that is none or several of the front's.
+    Without a name it is the knee. Raises ``UsageError`` for a name that is none or several of the search's.
     """
     front, found = front_of_folder(folder), read_findings(folder)
-    member = front.knee if name is None else member_named(front, name)
+    member = front.knee if name is None else member_named(members_of(folder), name)
     chosen = member.architecture.choices
     genes = [_gene(found, i, value) for i, value in enumerate(chosen)]
     return {"network": network_name(member.architecture), "choices": str(member.architecture),

@@ -25,7 +25,7 @@ from search.accuracy import AdditiveAccuracy, fit_accuracy
 from search.architecture import Architecture, from_json, to_json, write_architecture
 from search.evaluator import Evaluation
 from search.files import read_json
-from search.front import Front, Member, read_front
+from search.front import Member, read_front
 from search.hardware import draw_candidates
 from search.images import Images
 from search.macs import macs_column
@@ -110,13 +110,13 @@ def network_folder(folder: SearchFolder, member: Member) -> Path:
     return folder.networks / network_name(member.architecture)
 
 
-def member_named(front: Front, name: str) -> Member:
-    """By the beginning of its name. Raises ``UsageError`` for a name that is none or several of the front's."""
-    names = [network_name(m.architecture) for m in front.members]
-    found = [m for m, own in zip(front.members, names, strict=True) if name and own.startswith(name)]
+def member_named(members: Sequence[Member], name: str) -> Member:
+    """By the beginning of its name. Raises ``UsageError`` for a name that is none or several of theirs."""
+    names = [network_name(m.architecture) for m in members]
+    found = [m for m, own in zip(members, names, strict=True) if name and own.startswith(name)]
     if len(found) != 1:
         raise UsageError(
-            f"{name!r} is {len(found) or 'none'} of the front's networks", hint=f"one of {', '.join(names)}"
+            f"{name!r} is {len(found) or 'none'} of the search's networks", hint=f"one of {', '.join(names)}"
         )
     return found[0]
 

@@ -25,12 +25,14 @@ from hil.search_budget import Plan
 from hil.search_front import find_front
 from hil.search_inputs import load_inputs
 from hil.search_loop import Loop, run_loop
-from hil.search_networks import accuracy_model, member_named, network_folder, train_members, train_networks
+from hil.search_networks import accuracy_model, member_named, network_name, train_members, train_networks
+from hil.search_own import add_own
 from hil.search_settings import SearchFolder, SearchSettings
-from hil.search_table import front_of_folder, write_table
+from hil.search_table import members_of, write_table
 from hil.search_work import SearchRun
 from hil.watch import Watch
 from mapping.netfile import NetworkFile, load_network, save_network
+from search.architecture import read_architecture
 from search.errors import SearchError
 from search.images import Images
 from search.significance import Significance
@@ -77,19 +79,26 @@ def train_named(
     *,
     scheduler: str | None = None,
 ) -> None:
-    """Train and evaluate those networks of the front, with the epochs of ``settings``.
+    """Train and evaluate networks of a search, with the epochs of ``settings``.
+
+    Args:
+        names: the beginnings of names, or architecture files (``.json``) of other networks of its space.
 
     Raises:
-        FileError: the search has no front yet.
-        UsageError: a name is none or several of the front's, or its network was trained before.
+        FileError: the search has no front yet, or an architecture file is broken.
+        SpaceError: the network of a file is not of the space.
+        UsageError: a name is none or several of the search's, a network was trained before, or does not fit the chip.
         Interrupted: Ctrl-C; the same call goes on at the last whole epoch.
     """
-    front = front_of_folder(folder)
-    members = [member_named(front, name) for name in names]
-    for place in (network_folder(folder, member) for member in members):
+    known = members_of(folder)
+    own = {path: read_architecture(path) for path in map(Path, names) if path.suffix == ".json"}
+    members = [member_named(known, name) for name in names if not name.endswith(".json")]
+    for architecture in (*own.values(), *(m.architecture for m in members)):
+        place = folder.networks / network_name(architecture)
         if (place / "evaluation.json").exists():
             raise UsageError(f"network {place.name} was trained before", hint=f"rm -r {place} forgets it")
     with _running(folder, settings, watch, scheduler, "the same command goes on") as run:
+        members += add_own(run, own) if own else []
         with watch.stage("networks"):
             train_members(run, members)
         if folder.table.exists():

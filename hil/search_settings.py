@@ -167,6 +167,11 @@ class SearchFolder:
         return self.root / "front.json"
 
     @property
+    def own(self) -> Path:
+        """Networks that a user named beside the front."""
+        return self.root / "own.json"
+
+    @property
     def networks(self) -> Path:
         return self.root / "networks"
 

@@ -24,6 +24,7 @@ from search.hardware import MODES
 from search.target import load_target
 
 FORMAT = "hil.search-table"
+OWN = "own"  # what stands beside a network that is not the search's
 PUBLISHED_EDP = {"fashion-mnist": 0.16, "cifar10": 0.16}  # of NAS4CIM's abstract
 
 
@@ -34,6 +35,17 @@ def front_of_folder(folder: SearchFolder) -> Front:
     return read_front(folder.front)
 
 
+def own_members(folder: SearchFolder) -> tuple[Member, ...]:
+    """Networks that a user named beside the front."""
+    return read_front(folder.own).members if folder.own.exists() else ()
+
+
+def members_of(folder: SearchFolder) -> list[Member]:
+    """Networks of the front and those that a user named, by rising EDP."""
+    found = {m.architecture: m for m in (*own_members(folder), *front_of_folder(folder).members)}
+    return sorted(found.values(), key=lambda m: m.cost.edp_mj_ms)
+
+
 def folder_notes(folder: SearchFolder) -> list[str]:
     """What was cut short, and whether the search is finished."""
     notes = Plan(folder.plan, 0.0, Watch()).words()
@@ -41,14 +53,14 @@ def folder_notes(folder: SearchFolder) -> list[str]:
 
 
 def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | None = None) -> dict[str, Any]:
-    """The front by rising EDP: accuracy (predicted; on simulated chips where trained), costs, choices.
+    """The front and own networks by rising EDP: accuracy (predicted; simulated where trained), costs, choices.
 
     ``costs``: another chip, or a configuration of MNSIM 2.0, that prices the same networks.
     """
-    front = front_of_folder(folder)
-    prices = [m.cost for m in front.members] if costs is None else other_costs(folder, front, costs)
+    front, members = front_of_folder(folder), members_of(folder)
+    prices = [m.cost for m in members] if costs is None else other_costs(folder, members, costs)
     modes = _modes(folder, front)
-    rows = [_row(folder, member, cost, modes) for member, cost in zip(front.members, prices, strict=True)]
+    rows = [_row(folder, member, cost, modes) for member, cost in zip(members, prices, strict=True)]
     return {
         "format": FORMAT,
         "version": "1.0",
@@ -62,10 +74,10 @@ def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | Non
     }
 
 
-def other_costs(folder: SearchFolder, front: Front, name: str) -> list[CandidateCost]:
-    """What the networks of a front cost elsewhere; one that is too large counts with the macros it needs."""
+def other_costs(folder: SearchFolder, members: Sequence[Member], name: str) -> list[CandidateCost]:
+    """What networks of a search cost elsewhere; one that is too large counts with the macros it needs."""
     space, target = folder.load_space(), load_target(name)
-    return [target.cost(workload(space, a), target.adc_bits) for a in (m.architecture for m in front.members)]
+    return [target.cost(workload(space, a), target.adc_bits) for a in (m.architecture for m in members)]
 
 
 def write_table(folder: SearchFolder, notes: Sequence[str]) -> None:
@@ -113,11 +125,15 @@ def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
 
 
 def _modes(folder: SearchFolder, front: Front) -> dict[str, list[str]]:
-    """Name of a network -> the modes that it stands for: the paper's, or the ends and the knee of a front."""
+    """Name of a network -> the modes that it stands for: the paper's, or the ends and the knee of a front; or "own"."""
+    modes: dict[str, list[str]] = {}
+    on_front = {m.architecture for m in front.members}
+    for member in own_members(folder):
+        if member.architecture not in on_front:
+            modes[network_name(member.architecture)] = [OWN]
     if front.method == "paper":
         found = read_findings(folder)
-        return {network_name(m.architecture): modes_of(found, m.architecture) for m in front.members}
-    modes: dict[str, list[str]] = {}
+        return modes | {network_name(m.architecture): modes_of(found, m.architecture) for m in front.members}
     for mode, member in zip(MODES, (front.most_accurate, front.knee, front.most_efficient), strict=True):
         modes.setdefault(network_name(member.architecture), []).append(mode)
     return modes

@@ -251,7 +251,13 @@ def resume(
 @search.command("train")
 def train(
     folder: Folder,
-    networks: Annotated[list[str], typer.Argument(help="names in the front, or their beginnings", show_default=False)],
+    networks: Annotated[
+        list[str],
+        typer.Argument(
+            help="names in the front, or their beginnings; or .json files of other networks of the space",
+            show_default=False,
+        ),
+    ],
     epochs: Annotated[
         int | None, typer.Option(min=1, help="of each; default: those of the search", show_default=False)
     ] = None,
@@ -259,7 +265,7 @@ def train(
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
-    """Train and evaluate networks of the front that you name, for longer if you like."""
+    """Train and evaluate networks that you name, for longer if you like."""
     from hil.search_run import train_named
     from hil.search_settings import open_folder
     from hil.search_table import folder_notes, table_json, table_lines

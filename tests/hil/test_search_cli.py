@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -16,11 +17,14 @@ torch = pytest.importorskip("torch")
 from hil.errors import Interrupted  # noqa: E402
 from hil.search_budget import Plan  # noqa: E402
 from hil.search_inputs import load_inputs  # noqa: E402
+from hil.search_networks import network_name  # noqa: E402
 from hil.search_run import run_search  # noqa: E402
 from hil.search_settings import SearchSettings, begin_folder, open_folder  # noqa: E402
 from hil.watch import Watch  # noqa: E402
 from mapping.netfile import load_network  # noqa: E402
+from search.architecture import read_architecture  # noqa: E402
 from search.front import read_front  # noqa: E402
+from search.target import ChipTarget  # noqa: E402
 
 from .search_files import CLASSES, SPACE, images  # noqa: E402
 from .test_cli import Cli  # noqa: E402
@@ -283,12 +287,57 @@ def test_networks_begin_on_squares_and_their_teacher_is_asked_once(cli: Cli, fil
     assert [s["accuracy"] for s in samples] != [s["accuracy"] for s in whole]
 
 
+def test_a_network_of_ones_own_choice_is_trained_and_shown_beside_the_front(
+    cli: Cli, files: Files, tmp_path: Path
+) -> None:
+    run = shutil.copytree(files.run, tmp_path / "run")
+    rows = json.loads(cli("search", "show", run, "--json"))["networks"]
+    (trained,) = (run / "networks").iterdir()
+    data = json.loads((trained / "architecture.json").read_text("utf-8"))
+    known, mine = {row["name"] for row in rows}, tmp_path / "mine.json"
+    for data["operators"][2:] in itertools.product(("conv2", "conv3"), repeat=2):
+        mine.write_text(json.dumps(data), "utf-8")
+        if (name := network_name(read_architecture(mine))) not in known:
+            break
+    after = json.loads(cli("search", "train", run, mine, "--epochs", 1, "--json"))
+    assert {row["name"] for row in after["networks"]} == known | {name}
+    (own,) = [row for row in after["networks"] if row["name"] == name]
+    assert own["modes"] == ["own"]
+    assert own["evaluated"]["images"] == 20
+    assert own["predicted"] > own["predicted_low"] > 0
+    assert sorted(row["edp_mj_ms"] for row in after["networks"]) == [row["edp_mj_ms"] for row in after["networks"]]
+    assert "  (own)" in cli("search", "show", run)
+    assert name in cli("search", "explain", run, name[:7])
+    cli("search", "train", run, mine, code=2)
+    assert "was trained before" in cli.err
+    assert after["knee"] == json.loads(cli("search", "show", files.run, "--json"))["knee"]
+
+
+def test_a_network_that_the_space_or_the_chip_does_not_hold_is_not_trained(
+    cli: Cli, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(files.run, tmp_path / "run")
+    data = json.loads((next((run / "networks").iterdir()) / "architecture.json").read_text("utf-8"))
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps(data | {"widths": [3.0, 1.0]}), "utf-8")
+    cli("search", "train", run, mine, code=6)
+    assert f"{mine}: width 1 is 3.0" in cli.err
+    cli("search", "train", run, tmp_path / "none.json", code=7)
+    assert "none.json" in cli.err
+    shutil.rmtree(run / "networks")
+    mine.write_text(json.dumps(data), "utf-8")
+    monkeypatch.setattr(ChipTarget, "macros", property(lambda self: 3))
+    cli("search", "train", run, mine, code=2)
+    assert "macros; lab-128 has 3" in cli.err
+    assert not (run / "own.json").exists()
+
+
 def test_a_network_that_was_trained_is_not_trained_over(cli: Cli, files: Files) -> None:
     (place,) = (files.run / "networks").iterdir()
     cli("search", "train", files.run, place.name, code=2)
     assert f"rm -r {place}" in cli.err
     cli("search", "train", files.run, "xyz", code=2)
-    assert "'xyz' is none of the front's networks" in cli.err
+    assert "'xyz' is none of the search's networks" in cli.err
 
 
 # --- a teacher of one's own -------------------------------------------------------------------
