@@ -1,0 +1,63 @@
+"""One finished search in a space of seconds, for tests to look at, copy and go on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hil.search_run import run_search  # noqa: E402
+from hil.search_settings import SearchSettings, begin_folder  # noqa: E402
+from hil.watch import Watch  # noqa: E402
+
+from .search_files import CLASSES, SPACE, images  # noqa: E402
+
+QUICK = {
+    "macros": 64, "batch": 20, "teacher_epochs": 2, "stage_epochs": 2, "samples": 5, "sample_epochs": 1,
+    "simulations": 16, "networks": 1, "epochs": 2, "workers": 0, "chips": 2, "images": 20, "engine": "fast", "seed": 1,
+}  # fmt: skip
+ANSWERS = ("front.json", "significance.json")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    data: Path
+    space: Path
+    run: Path
+
+    def arguments(self, out: Path, **changes: object) -> list[str]:
+        named = {"data": self.data, "space": self.space, "out": out, **QUICK, **changes}
+        return ["search", "run", "--symmetry", "none"] + [
+            str(part) for name, value in named.items() for part in (f"--{name.replace('_', '-')}", value)
+        ]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    """Images, space, and one finished search."""
+    folder = tmp_path_factory.mktemp("search")
+    pixels, labels = images(160)
+    np.savez(folder / "images.npz", images=pixels, labels=labels, classes=np.array(CLASSES))
+    (folder / "space.toml").write_text(SPACE, "utf-8")
+    settings = SearchSettings(str(folder / "images.npz"), "lab-128", symmetry="none", **QUICK)  # type: ignore[arg-type]
+    run_search(begin_folder(folder / "run", settings, SPACE), settings, Watch())
+    return Files(folder / "images.npz", folder / "space.toml", folder / "run")
+
+
+def change_settings(run: Path, **changes: object) -> None:
+    data = json.loads((run / "settings.json").read_text("utf-8"))
+    (run / "settings.json").write_text(json.dumps(data | changes), "utf-8")
