@@ -84,7 +84,7 @@ def train_networks(run: SearchRun) -> None:
 def train_members(run: SearchRun, members: Sequence[Member]) -> None:
     """Those of some networks that were not trained."""
     longest_first = sorted(members, key=lambda m: m.cost.edp_mj_ms, reverse=True)
-    places = {member: network_folder(run.folder, member) for member in longest_first}
+    places = {member: network_folder(run.folder, member.architecture) for member in longest_first}
     left = {m: place for m, place in places.items() if not (place / "evaluation.json").exists()}
     jobs = [network_job(run, run.inputs.space, m.architecture, place) for m, place in left.items()]
     told = run.told_of(run.settings.epochs, "networks", len(jobs))
@@ -106,8 +106,8 @@ def network_name(architecture: Architecture) -> str:
     return architecture.digest[:8]
 
 
-def network_folder(folder: SearchFolder, member: Member) -> Path:
-    return folder.networks / network_name(member.architecture)
+def network_folder(folder: SearchFolder, architecture: Architecture) -> Path:
+    return folder.networks / network_name(architecture)
 
 
 def member_named(members: Sequence[Member], name: str) -> Member:

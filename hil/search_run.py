@@ -25,7 +25,7 @@ from hil.search_budget import Plan
 from hil.search_front import find_front
 from hil.search_inputs import load_inputs
 from hil.search_loop import Loop, run_loop
-from hil.search_networks import accuracy_model, member_named, network_name, train_members, train_networks
+from hil.search_networks import accuracy_model, member_named, network_folder, train_members, train_networks
 from hil.search_own import add_own
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_table import members_of, write_table
@@ -94,7 +94,7 @@ def train_named(
     own = {path: read_architecture(path) for path in map(Path, names) if path.suffix == ".json"}
     members = [member_named(known, name) for name in names if not name.endswith(".json")]
     for architecture in (*own.values(), *(m.architecture for m in members)):
-        place = folder.networks / network_name(architecture)
+        place = network_folder(folder, architecture)
         if (place / "evaluation.json").exists():
             raise UsageError(f"network {place.name} was trained before", hint=f"rm -r {place} forgets it")
     with _running(folder, settings, watch, scheduler, "the same command goes on") as run:

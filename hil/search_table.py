@@ -126,11 +126,8 @@ def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
 
 def _modes(folder: SearchFolder, front: Front) -> dict[str, list[str]]:
     """Name of a network -> the modes that it stands for: the paper's, or the ends and the knee of a front; or "own"."""
-    modes: dict[str, list[str]] = {}
-    on_front = {m.architecture for m in front.members}
-    for member in own_members(folder):
-        if member.architecture not in on_front:
-            modes[network_name(member.architecture)] = [OWN]
+    of_front = {m.architecture for m in front.members}
+    modes = {network_name(m.architecture): [OWN] for m in own_members(folder) if m.architecture not in of_front}
     if front.method == "paper":
         found = read_findings(folder)
         return modes | {network_name(m.architecture): modes_of(found, m.architecture) for m in front.members}

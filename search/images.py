@@ -89,11 +89,15 @@ def moved(pixels: Tensor, shift: int, symmetry: Symmetry, crop: int = 0) -> Tens
     return (pixels.float() / 255.0).contiguous(memory_format=torch.channels_last)
 
 
-def symmetric(pixels: Tensor, symmetry: Symmetry) -> Iterator[Tensor]:
+def symmetric(pixels: Tensor, symmetry: Symmetry) -> list[Tensor]:
     """The same images in each way that ``symmetry`` may turn them."""
-    for side in (pixels, pixels.transpose(2, 3)) if symmetry == "turn" else (pixels,):
-        for up in (side, side.flip(2)) if symmetry == "turn" else (side,):
-            yield from (up,) if symmetry == "none" else (up, up.flip(3))
+    ways = [pixels]
+    if symmetry == "turn":
+        ways += [pixels.transpose(2, 3)]
+        ways += [way.flip(2) for way in ways]
+    if symmetry != "none":
+        ways += [way.flip(3) for way in ways]
+    return ways
 
 
 def _some(pixels: Tensor, others: Tensor) -> Tensor:

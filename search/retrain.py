@@ -27,7 +27,7 @@ from search.losses import distillation
 from search.modules import LayerNet, network
 from search.precision import precision
 from search.space import Space
-from search.teacher import StagedTeacher, answers, split_graph
+from search.teacher import answers, split_graph
 from search.training import At, Batch, EpochRecord, Machine, Schedule, Task, Told, accuracy, fit, fixed_statistics
 
 
@@ -111,12 +111,8 @@ def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images
     torch.manual_seed(settings.schedule.seed)
     net = network(job.space, job.architecture, job.noise)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    teacher = None
-    if job.teacher is not None:
-        teacher = split_graph(load_network(job.teacher).graph, job.space).to(fabric.device)
-    task = _Retraining(
-        net, _asked(teacher, images, settings, fabric), settings, validation, job.noise is not None, fabric.device
-    )
+    wanted = _teacher(job, images, fabric)
+    task = _Retraining(net, wanted, settings, validation, job.noise is not None, fabric.device)
     trained, records = fit(
         fabric,
         task,
@@ -134,16 +130,15 @@ def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images
     return found
 
 
-def _asked(
-    teacher: StagedTeacher | None, images: Images, settings: RetrainSettings, fabric: Fabric
-) -> Callable[[Batch], Tensor] | None:
-    """What gives a teacher's logits for a batch."""
-    if teacher is None:
+def _teacher(job: RetrainJob, images: Images, fabric: Fabric) -> Callable[[Batch], Tensor] | None:
+    """What gives the teacher's logits for a batch; None: there is no teacher."""
+    if job.teacher is None:
         return None
-    if not settings.asked_once:
+    teacher = split_graph(load_network(job.teacher).graph, job.space).to(fabric.device)
+    if not job.settings.asked_once:
         return lambda batch: teacher(batch.pixels).float()
     with fabric.autocast():
-        known = answers(teacher, images, settings.schedule.symmetry, fabric.device).float()
+        known = answers(teacher, images, job.settings.schedule.symmetry, fabric.device).float()
     return lambda batch: known[batch.index]
 
 
