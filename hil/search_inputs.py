@@ -24,6 +24,7 @@ from hil.watch import Watch
 from mapping.netfile import load_network
 from search.arrays import noise_digest
 from search.images import Images
+from search.inherit import check_heirs
 from search.prune import fitted
 from search.space import Space
 from search.target import ChipTarget
@@ -117,7 +118,10 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     )
     for teacher in (folder.teacher, folder.given_teacher):
         if teacher.exists():
-            split_graph(load_network(teacher).graph, space)  # raises where it cannot teach
+            graph = load_network(teacher).graph
+            split_graph(graph, space)  # raises where it cannot teach
+            if settings.inherited:
+                check_heirs(space, graph)
     _check_origins(folder, found)
     return found
 

@@ -37,6 +37,7 @@ from search.workers import side_by_side
 
 SAMPLE = "hil.search-sample"
 EVALUATION = "hil.search-evaluation"
+INHERITED_RATE = 0.0006  # of networks that begin near a good place, and learn rounding and errors
 SAMPLES = 0x5A3B1E  # purpose tag of a seed
 
 
@@ -170,11 +171,13 @@ def _network_s(run: SearchRun) -> float:
 
 
 def _job(run: SearchRun, space: Space, architecture: Architecture, place: Path, epochs: int) -> RetrainJob:
-    inputs = run.inputs
+    inputs, settings = run.inputs, run.settings
+    rate = {"rate": INHERITED_RATE} if settings.inherited else {}
+    schedule = run.schedule(epochs, crop=settings.crop, **rate)
     return RetrainJob(
         space,
         architecture,
-        RetrainSettings(run.schedule(epochs, crop=run.settings.crop), asked_once=run.settings.asked_once),
+        RetrainSettings(schedule, asked_once=settings.asked_once, inherited=settings.inherited),
         run.folder.teacher.absolute(),
         inputs.noise,
         place.absolute(),

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hil.errors import Interrupted, LinkError, UsageError
+from hil.errors import FileError, Interrupted, LinkError, UsageError
 from hil.search_budget import Plan
 from hil.search_front import find_front
 from hil.search_inputs import load_inputs
@@ -85,12 +85,18 @@ def train_named(
         names: the beginnings of names, or architecture files (``.json``) of other networks of its space.
 
     Raises:
-        FileError: the search has no front yet, or an architecture file is broken.
+        FileError: the search has no front or no teacher, or an architecture file is broken.
         SpaceError: the network of a file is not of the space.
         UsageError: a name is none or several of the search's, a network was trained before, or does not fit the chip.
         Interrupted: Ctrl-C; the same call goes on at the last whole epoch.
     """
     known = members_of(folder)
+    if not folder.teacher.exists():
+        raise FileError(
+            f"{folder.root} does not keep the teacher that its networks learn from",
+            where=f"no {folder.teacher}",
+            hint=f"cp TEACHER {folder.teacher}: the net.pt that the search had as --teacher, or made",
+        )
     own = {path: read_architecture(path) for path in map(Path, names) if path.suffix == ".json"}
     members = [member_named(known, name) for name in names if not name.endswith(".json")]
     for architecture in (*own.values(), *(m.architecture for m in members)):

@@ -31,7 +31,8 @@ class SearchSettings:
     ``workers`` processes do jobs side by side, in one thread each; 0: this one does them in turn.
     Caps of 0 are none; ``within`` are points of predicted accuracy that a network may lie below the best.
     Training images are moved by up to ``shift`` pixels, and mirrored or turned. Networks begin on squares of side
-    ``crop`` (0: whole images), and their teacher is asked for every batch, or ``asked_once``.
+    ``crop`` (0: whole images), and their teacher is asked for every batch, or ``asked_once``; they may begin with the
+    weights of what they have in common with it (``inherited``).
     ``teacher_epochs`` 0 leaves a given teacher as it is.
     ``subset`` 0 takes all training images, ``brief_images`` 0 all of those for stages and sample networks;
     ``budget_s`` 0 sets no limit. ``samples`` networks are trained for ``sample_epochs`` to learn accuracies;
@@ -56,6 +57,7 @@ class SearchSettings:
     symmetry: str = "mirror"
     crop: int = 0
     asked_once: bool = False
+    inherited: bool = False
     teacher_epochs: int = 15
     stage_epochs: int = 5
     samples: int = 32
@@ -195,12 +197,14 @@ def begin_folder(
     """Make the folder of a new search, with settings, space and teacher (None: the search trains one).
 
     Raises:
-        UsageError: no teacher, and no epochs to train one.
+        UsageError: no teacher, and no epochs to train one, or networks should inherit from it.
         OutputError: it exists and is not empty, or cannot be written.
     """
     folder = SearchFolder(root, allow_code)
     if teacher is None and not settings.teacher_epochs:
         raise UsageError("no teacher is given, and none is trained in 0 epochs", hint="--teacher-epochs N")
+    if teacher is None and settings.inherited:
+        raise UsageError("a teacher that a search trains has no block of its space to inherit", hint="--teacher net.pt")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         again = f"hil search resume {root}, or " if folder.settings.exists() else ""
         raise OutputError(f"{root} exists and is not empty", hint=f"{again}name another folder: --out FOLDER")

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from cim.fast_module import WEIGHT_CLIP, WINDOWS, ArrayNoise, CimLayer, some_windows
 from mapping.tile import slices_needed, stretch
-from search.lsq import LearnedStep, row_steps
+from search.lsq import LearnedStep, row_steps, start_rows
 from search.operators import Layer
 from search.space import Bits
 
@@ -73,6 +73,14 @@ class ArrayLayer(CimLayer):
         """Learned steps for the weights at every width that the layer may have."""
         self.ranges: dict[Bits, int | None] = {}  # of the converter, for the bits that are not those of now
         self.quantisers = nn.ModuleDict({str(w): row_steps(self.weight, w, WEIGHT_CLIP) for w in sorted(widths)})
+
+    @torch.no_grad()
+    def begin_with(self, weight: Tensor, clip: float) -> None:
+        """Take weights; codes of an output end at ``clip`` root mean squares of its own."""
+        self.weight.copy_(weight)
+        for step in self.quantisers.values():
+            assert isinstance(step, LearnedStep)
+            start_rows(step, self.weight, clip)
 
     @property
     def quantiser(self) -> LearnedStep:

@@ -1,4 +1,4 @@
-"""Phase C: a chosen network trained from scratch for its chip, and written as ``net.pt``.
+"""Phase C: a chosen network trained for its chip, from scratch or from its teacher's weights, written as ``net.pt``.
 
 Cross-entropy and a teacher's answers (τ 4), learned quantisation steps from the first step on, the
 errors of the chip annealed in, statistics of batch norms fixed towards the end: as they will
@@ -23,6 +23,7 @@ from search.architecture import Architecture
 from search.arrays import forget_ranges, noise_digest, set_strength
 from search.export import network_file
 from search.images import Images
+from search.inherit import inherit
 from search.losses import distillation
 from search.modules import LayerNet, network
 from search.precision import precision
@@ -38,13 +39,15 @@ class RetrainSettings:
     Errors are absent until ``errors_from`` of all steps and as the record says, times ``strength``, from
     ``errors_full``; statistics are fixed from ``fixed_from``. ``teacher_weight`` of the loss is the
     teacher's, which answers for every batch, as its images were moved, or ``asked_once``: for whole images, before
-    training. ``calibration_images`` training images go into the file.
+    training. ``inherited``: what the network has in common with the teacher begins with its weights (``inherit``).
+    ``calibration_images`` training images go into the file.
     """
 
     schedule: Schedule
     teacher_weight: float = 0.5
     temperature: float = 4.0
     asked_once: bool = False
+    inherited: bool = False
     errors_from: float = 0.45
     errors_full: float = 0.6
     fixed_from: float = 0.7
@@ -85,6 +88,10 @@ class RetrainJob:
     data: str  # name of the images, for the provenance
     machine: Machine = field(default_factory=Machine)
 
+    def __post_init__(self) -> None:
+        if self.settings.inherited and self.teacher is None:
+            raise ValueError("a network inherits from a teacher, and there is none")
+
     @property
     def path(self) -> Path:
         return self.folder / "net.pt"
@@ -110,6 +117,9 @@ def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images
     settings = job.settings
     torch.manual_seed(settings.schedule.seed)
     net = network(job.space, job.architecture, job.noise)
+    inherited: tuple[str, ...] = ()
+    if settings.inherited and job.teacher is not None:
+        inherited = inherit(net, job.space, load_network(job.teacher).graph, images)
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     wanted = _teacher(job, images, fabric)
     task = _Retraining(net, wanted, settings, validation, job.noise is not None, fabric.device)
@@ -126,7 +136,7 @@ def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images
     ideal, noisy = task.scores(trained)
     found = Retrained(job.path, ideal, noisy, records)
     if fabric.global_rank == 0:
-        save_network(_file(job, trained, images, validation, found), job.path)
+        save_network(_file(job, trained, images, validation, found, inherited), job.path)
     return found
 
 
@@ -142,11 +152,19 @@ def _teacher(job: RetrainJob, images: Images, fabric: Fabric) -> Callable[[Batch
     return lambda batch: known[batch.index]
 
 
-def _file(job: RetrainJob, trained: LayerNet, images: Images, validation: Images, found: Retrained) -> NetworkFile:
+def _file(
+    job: RetrainJob,
+    trained: LayerNet,
+    images: Images,
+    validation: Images,
+    found: Retrained,
+    inherited: tuple[str, ...],
+) -> NetworkFile:
     count = min(job.settings.calibration_images, len(images))
     few = images.part(np.linspace(0, len(images) - 1, count).astype(np.int64))
     noise = "none" if job.noise is None else noise_digest(job.noise)
     schedule = job.settings.schedule
+    begun = f", {len(inherited)} of {len(trained.layers)} layers begun as the teacher's" if inherited else ""
     return network_file(
         trained,
         job.space.input_shape,
@@ -154,7 +172,7 @@ def _file(job: RetrainJob, trained: LayerNet, images: Images, validation: Images
         images=few.pixels,
         labels=few.labels,
         provenance={
-            "trained by": f"hil search, phase C, {schedule.epochs} epochs, seed {schedule.seed}",
+            "trained by": f"hil search, phase C, {schedule.epochs} epochs, seed {schedule.seed}" + begun,
             "space": f"{job.space.name} {job.space.skeleton}",
             "architecture": f"{job.architecture} {job.architecture.digest}",
             "data": job.data,

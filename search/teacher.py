@@ -152,9 +152,9 @@ def split_graph(graph: NetworkGraph, space: Space) -> StagedTeacher:
             f"a teacher of {graph.input_shape} images and {len(graph.classes)} classes; "
             f"space {space.name} has {space.input_shape} and {space.classes}"
         )
-    graph = replace(graph, nodes=_merged(graph.nodes))
+    graph = replace(graph, nodes=merged(graph.nodes))
     shapes, sizes = node_shapes(graph), stage_sizes(space)
-    places = [i for i in _single_maps(graph) if len(shapes[graph.nodes[i].name]) == 3]
+    places = [i for i in _single_maps(graph.nodes, INPUT) if len(shapes[graph.nodes[i].name]) == 3]
     cuts: list[int] = []
     for size in dict.fromkeys(sizes):
         wanted = sizes.count(size)
@@ -179,7 +179,7 @@ def split_graph(graph: NetworkGraph, space: Space) -> StagedTeacher:
     return StagedTeacher(parts, [shapes[graph.nodes[i].name][0] for i in cuts], graph.preprocess)
 
 
-def _merged(nodes: Sequence[Node]) -> tuple[Node, ...]:
+def merged(nodes: Sequence[Node]) -> tuple[Node, ...]:
     """Batch norms in the convolutions before them, where nothing else reads those: half the passes over the maps."""
     readers = Counter(name for node in nodes for name in node.inputs)
     made: dict[str, Node] = {}
@@ -207,15 +207,23 @@ def stage_sizes(space: Space) -> list[tuple[int, int]]:
     return sizes
 
 
-def _single_maps(graph: NetworkGraph) -> list[int]:
+def _single_maps(nodes: Sequence[Node], source: str) -> list[int]:
     """Indices of nodes after which nothing else is alive."""
-    last = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
-    alive_to, found = last.get(INPUT, -1), []
-    for i, node in enumerate(graph.nodes):
+    last = {name: i for i, node in enumerate(nodes) for name in node.inputs}
+    alive_to, found = last.get(source, -1), []
+    for i, node in enumerate(nodes):
         if alive_to <= i:
             found.append(i)
         alive_to = max(alive_to, last.get(node.name, -1))
     return found
+
+
+def blocks_of(part: GraphPart) -> list[tuple[Node, ...]]:
+    """A part cut after every ReLU where nothing else is alive: residual blocks of a ResNet, single layers elsewhere."""
+    single = _single_maps(part.nodes, part.source)
+    ends = [i + 1 for i in single if isinstance(part.nodes[i], Relu)]
+    ends += [len(part.nodes)] if not ends or ends[-1] < len(part.nodes) else []
+    return [part.nodes[start:end] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 class DenseTeacher(nn.Module):
@@ -324,7 +332,7 @@ def _refine(
 ) -> NetworkFile:
     torch.manual_seed(schedule.seed)
     graph = network.graph
-    model = _Normalised(GraphPart(_merged(graph.nodes), INPUT, trained=True), graph.preprocess)
+    model = _Normalised(GraphPart(merged(graph.nodes), INPUT, trained=True), graph.preprocess)
     task = _Teaching(model, validation, fabric.device)
     key = f"given teacher {network.digest} {validation.digest} {precision}"
     trained, records = fit(fabric, task, images, schedule, checkpoint=checkpoint, key=key, told=told)

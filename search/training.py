@@ -224,10 +224,11 @@ def fit(
                 loss = task.loss(model, Batch(seen, labels[own], own), at)
             for group in optimiser.param_groups:
                 group["lr"] = schedule.rate_at(at.progress)
-            optimiser.zero_grad()
-            fabric.backward(loss)
-            fabric.clip_gradients(model, optimiser, max_norm=schedule.clip, error_if_nonfinite=False)
-            optimiser.step()
+            if loss.requires_grad:  # else it went through skips alone, and nothing learns
+                optimiser.zero_grad()
+                fabric.backward(loss)
+                fabric.clip_gradients(model, optimiser, max_norm=schedule.clip, error_if_nonfinite=False)
+                optimiser.step()
             total += loss.detach()
             with fabric.autocast():
                 task.after(task.model, at)  # Fabric's own wants its backward pass

@@ -141,6 +141,9 @@ def run_(
     ask_once: Annotated[
         bool, typer.Option("--ask-once", help="ask the teacher for whole images before, not for every batch")
     ] = False,
+    inherit: Annotated[
+        bool, typer.Option("--inherit", help="networks begin with the weights of the blocks that their teacher has too")
+    ] = False,
     chips: Annotated[int, typer.Option(min=2, help="simulated chips that a trained network is evaluated on")] = 20,
     images: Annotated[int, typer.Option(min=2, help="test images of that")] = 1000,
     engine: Annotated[str, typer.Option(help="of that: exact or fast")] = "exact",
@@ -198,6 +201,7 @@ def run_(
         symmetry=symmetry or usual_symmetry,
         crop=crop or 0,
         asked_once=ask_once,
+        inherited=inherit,
         teacher_epochs=teacher_epochs if teacher_epochs is not None else 0 if teacher else TEACHER_EPOCHS,
         stage_epochs=stage_epochs,
         samples=samples,

@@ -20,7 +20,9 @@ from hil.search_networks import network_name  # noqa: E402
 from hil.search_run import run_search  # noqa: E402
 from hil.search_settings import begin_folder, open_folder  # noqa: E402
 from hil.watch import Watch  # noqa: E402
-from mapping.netfile import load_network  # noqa: E402
+from mapping.capture import capture  # noqa: E402
+from mapping.graph import Preprocess  # noqa: E402
+from mapping.netfile import NetworkFile, load_network, save_network  # noqa: E402
 from search.architecture import read_architecture  # noqa: E402
 from search.front import read_front  # noqa: E402
 from search.target import ChipTarget  # noqa: E402
@@ -28,7 +30,7 @@ from search.target import ChipTarget  # noqa: E402
 from .finished_search import ANSWERS, Files, change_settings  # noqa: E402
 from .finished_search import files as files  # noqa: E402
 from .finished_search import one_thread as one_thread  # noqa: E402
-from .search_files import CLASSES, SPACE  # noqa: E402
+from .search_files import CLASSES, SPACE, images  # noqa: E402
 from .test_cli import Cli  # noqa: E402
 from .test_cli import cli as cli  # noqa: E402
 
@@ -249,6 +251,21 @@ def test_networks_begin_on_squares_and_their_teacher_is_asked_once(cli: Cli, fil
     samples = [json.loads(path.read_text("utf-8")) for path in sorted((tmp_path / "run" / "samples").iterdir())]
     whole = [json.loads(path.read_text("utf-8")) for path in sorted((files.run / "samples").iterdir())]
     assert [s["accuracy"] for s in samples] != [s["accuracy"] for s in whole]
+
+
+def test_networks_begin_as_the_blocks_of_a_given_teacher(cli: Cli, files: Files, tmp_path: Path) -> None:
+    def block(inputs: int, outputs: int, stride: int = 1) -> list[torch.nn.Module]:
+        return [torch.nn.Conv2d(inputs, outputs, 3, stride, 1), torch.nn.BatchNorm2d(outputs), torch.nn.ReLU()]
+
+    ends = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 3)]
+    plain = torch.nn.Sequential(*block(1, 4), *block(4, 4), *block(4, 8, 2), *block(8, 8), *ends)
+    graph = capture(plain.eval(), torch.zeros(1, 1, 8, 8), preprocess=Preprocess((0.0,), (1.0,)), classes=CLASSES)
+    save_network(NetworkFile(graph, 4, 8, images(20)[0]), tmp_path / "plain.pt")
+    given = files.arguments(tmp_path / "run", teacher=tmp_path / "plain.pt", teacher_epochs=1)
+    cli(*given, "--inherit")
+    (network,) = (tmp_path / "run" / "networks").iterdir()
+    assert "begun as the teacher's" in load_network(network / "net.pt").graph.provenance["trained by"]
+    assert json.loads((tmp_path / "run" / "settings.json").read_text("utf-8"))["inherited"] is True
 
 
 def test_a_network_of_ones_own_choice_is_trained_and_shown_beside_the_front(
