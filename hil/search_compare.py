@@ -79,7 +79,7 @@ def compare_search(
     """
     own = front_of_folder(folder)
     target = ChipTarget(load_chip(settings.chip, macros=settings.macros or None))
-    space, _ = fitted(folder.load_space(), target)
+    space, _ = fitted(folder.load_space(), target, least_share=settings.least_share)
     scores = [read_scores(folder.stages / f"stage-{i + 1}.json") for i in range(len(space.stages))]
     accuracy = sampled_accuracy(space, folder.samples, task_significance(space, scores))
     simulate = Simulator(space, target, store=folder.candidates)

@@ -81,7 +81,7 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     chip = load_chip(settings.chip, macros=settings.macros or None)
     target = ChipTarget(chip)
     whole = folder.load_space()
-    space, dropped = fitted(whole, target)
+    space, dropped = fitted(whole, target, least_share=settings.least_share)
     if space.size() < LEAST_NETWORKS:
         raise UsageError(
             f"space {whole.name} has {space.size()} networks on {chip.name}; a search needs at least {LEAST_NETWORKS}",

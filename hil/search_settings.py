@@ -11,6 +11,7 @@ from typing import Any
 from hil.atomic import write_bytes, write_text
 from hil.errors import FileError, OutputError, UsageError
 from search.files import read_json
+from search.prune import LEAST_SHARE
 from search.space import Space
 from search.spacefile import load_space
 
@@ -28,6 +29,7 @@ class SearchSettings:
     """All that the answer depends on, besides the files of the folder.
 
     ``chip``, ``data`` are names or absolute paths; ``calibration`` is a path or "" (the models of the chip file).
+    Operators whose layers leave the last of several arrays less than ``least_share`` used go from the space.
     ``workers`` processes do jobs side by side, in one thread each; 0: this one does them in turn.
     Caps of 0 are none; ``within`` are points of predicted accuracy that a network may lie below the best.
     Training images are moved by up to ``shift`` pixels, and mirrored or turned. Networks begin on squares of side
@@ -45,6 +47,7 @@ class SearchSettings:
     mode: str = "pareto"
     estimator: str = "path"
     macros: int = 0
+    least_share: float = LEAST_SHARE
     calibration: str = ""
     data_dir: str = ""
     age_s: float = 3600.0
@@ -87,6 +90,7 @@ class SearchSettings:
                 f"a batch of {self.batch} on {self.devices} devices",
             ),
             (self.symmetry in SYMMETRIES, f"symmetry {self.symmetry!r}, one of {', '.join(SYMMETRIES)}"),
+            (0 <= self.least_share <= 1, f"a least share of {self.least_share}, not from 0 to 1"),
             (self.crop >= 0, f"squares of {self.crop} pixels"),
             (self.shift >= 0, f"images moved by {self.shift} pixels"),
             (self.brief_images >= 0, f"{self.brief_images} images of brief training"),

@@ -35,7 +35,7 @@ class NothingFits(SpaceError):
         lines = [f"space {space} on {target}: no operator is left at {position}"]
         lines += [f"  {reason}" for reason in reasons]
         lines.append(
-            "  try     operators that fill arrays better, other widths, or least_share=0 to keep wasteful ones"
+            "  try     operators that fill arrays, or other widths; --least-share 0 keeps those that do not"
         )
         super().__init__("\n".join(lines))
         self.space, self.target, self.position, self.reasons = space, target, position, reasons

@@ -76,6 +76,10 @@ def run_(
         str | None,
         typer.Option(help="a shipped space or a .toml file; default: the one of the data set", show_default=False),
     ] = None,
+    least_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="operators go that leave the last of several arrays less used; 0 keeps all"),
+    ] = 0.5,
     mode: Annotated[str, typer.Option(help="pareto (a front) or paper (accuracy, balanced, efficiency)")] = "pareto",
     estimator: Annotated[str, typer.Option(help="of phase A: path (single paths) or alpha (mixtures)")] = "path",
     budget: Annotated[
@@ -189,6 +193,7 @@ def run_(
         mode=mode,
         estimator=estimator,
         macros=macros or 0,
+        least_share=least_share,
         calibration=str(calibration.absolute()) if calibration else "",
         data_dir=str(data_dir.absolute()) if data_dir else "",
         age_s=seconds(age),

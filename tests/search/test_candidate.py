@@ -184,7 +184,7 @@ def test_a_position_that_no_operator_fills_well_is_a_clear_error() -> None:
     space = parse_space(only.replace("widths = [0.5, 1.0]", "widths = [2.0]"), "only.toml")
     with pytest.raises(NothingFits, match=r"no operator is left at position 1\.1") as error:
         fitted(space, CHIP)
-    assert "least_share=0" in str(error.value)
+    assert "--least-share 0" in str(error.value)
 
 
 def test_a_space_that_fits_no_macros_is_a_clear_error() -> None:
