@@ -34,8 +34,6 @@ class NothingFits(SpaceError):
     def __init__(self, space: str, target: str, position: str, reasons: tuple[str, ...]) -> None:
         lines = [f"space {space} on {target}: no operator is left at {position}"]
         lines += [f"  {reason}" for reason in reasons]
-        lines.append(
-            "  try     operators that fill arrays, or other widths; --least-share 0 keeps those that do not"
-        )
+        lines.append("  try     operators that fill arrays, or other widths; --least-share 0 keeps those that do not")
         super().__init__("\n".join(lines))
         self.space, self.target, self.position, self.reasons = space, target, position, reasons
