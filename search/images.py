@@ -34,6 +34,10 @@ class Images:
     def part(self, index: NDArray[np.int64]) -> Images:
         return Images(self.pixels[index], self.labels[index])
 
+    def spread(self, count: int) -> Images:
+        """So many of them (all, where there are fewer), evenly from the first to the last."""
+        return self.part(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+
     def split(self, share: float, seed: int) -> tuple[Images, Images]:
         """The rest, and ``share`` of them kept out."""
         order = np.random.default_rng(np.random.SeedSequence([seed, 0x59117])).permutation(len(self))

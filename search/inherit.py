@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,9 +45,8 @@ def inherit(
     """
     found = _common(net, space, teacher)
     graph = replace(teacher, nodes=merged(teacher.nodes))
-    few = images.pixels[np.linspace(0, len(images) - 1, min(SEEN, len(images))).astype(np.int64)]
     with torch.no_grad():
-        maps = forward(graph, network_input(graph.preprocess, few), keep_all=True)
+        maps = forward(graph, network_input(graph.preprocess, images.spread(SEEN).pixels), keep_all=True)
         for layer in net.layers:
             if (node := found.get(layer.name)) is not None:
                 _give(net, layer, node, maps[node.name], graph.preprocess, clip)

@@ -117,11 +117,10 @@ def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images
     settings = job.settings
     torch.manual_seed(settings.schedule.seed)
     net = network(job.space, job.architecture, job.noise)
-    inherited: tuple[str, ...] = ()
-    if settings.inherited and job.teacher is not None:
-        inherited = inherit(net, job.space, load_network(job.teacher).graph, images)
+    teacher = None if job.teacher is None else load_network(job.teacher)
+    inherited = inherit(net, job.space, teacher.graph, images) if settings.inherited and teacher else ()
     net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    wanted = _teacher(job, images, fabric)
+    wanted = None if teacher is None else _answering(job, teacher, images, fabric)
     task = _Retraining(net, wanted, settings, validation, job.noise is not None, fabric.device)
     trained, records = fit(
         fabric,
@@ -129,22 +128,21 @@ def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images
         images,
         settings.schedule,
         checkpoint=job.folder / "retrain.checkpoint",
-        key=_key(job, validation),
+        key=_key(job, teacher.digest if teacher else "", validation),
         told=told,
     )
     assert isinstance(trained, LayerNet)
     ideal, noisy = task.scores(trained)
     found = Retrained(job.path, ideal, noisy, records)
     if fabric.global_rank == 0:
-        save_network(_file(job, trained, images, validation, found, inherited), job.path)
+        digest = teacher.digest if teacher else "none"
+        save_network(_file(job, digest, trained, images, validation, found, inherited), job.path)
     return found
 
 
-def _teacher(job: RetrainJob, images: Images, fabric: Fabric) -> Callable[[Batch], Tensor] | None:
-    """What gives the teacher's logits for a batch; None: there is no teacher."""
-    if job.teacher is None:
-        return None
-    teacher = split_graph(load_network(job.teacher).graph, job.space).to(fabric.device)
+def _answering(job: RetrainJob, network: NetworkFile, images: Images, fabric: Fabric) -> Callable[[Batch], Tensor]:
+    """What gives the teacher's logits for a batch."""
+    teacher = split_graph(network.graph, job.space).to(fabric.device)
     if not job.settings.asked_once:
         return lambda batch: teacher(batch.pixels).float()
     with fabric.autocast():
@@ -154,14 +152,14 @@ def _teacher(job: RetrainJob, images: Images, fabric: Fabric) -> Callable[[Batch
 
 def _file(
     job: RetrainJob,
+    teacher: str,
     trained: LayerNet,
     images: Images,
     validation: Images,
     found: Retrained,
     inherited: tuple[str, ...],
 ) -> NetworkFile:
-    count = min(job.settings.calibration_images, len(images))
-    few = images.part(np.linspace(0, len(images) - 1, count).astype(np.int64))
+    few = images.spread(job.settings.calibration_images)
     noise = "none" if job.noise is None else noise_digest(job.noise)
     schedule = job.settings.schedule
     begun = f", {len(inherited)} of {len(trained.layers)} layers begun as the teacher's" if inherited else ""
@@ -177,7 +175,7 @@ def _file(
             "architecture": f"{job.architecture} {job.architecture.digest}",
             "data": job.data,
             "training images": images.digest,
-            "teacher": "none" if job.teacher is None else load_network(job.teacher).digest,
+            "teacher": teacher,
             "errors": noise,
             "validation accuracy": f"{found.ideal:.2f} % exact, {found.noisy:.2f} % on virtual chips of the training "
             f"law (simulated), of {len(validation)} training images kept out",
@@ -185,8 +183,7 @@ def _file(
     )
 
 
-def _key(job: RetrainJob, validation: Images) -> str:
-    teacher = "" if job.teacher is None else load_network(job.teacher).digest
+def _key(job: RetrainJob, teacher: str, validation: Images) -> str:
     noise = "" if job.noise is None else noise_digest(job.noise)
     bits, run = repr(precision(job.space, job.architecture)), (repr(job.settings), job.machine.precision)
     what = (job.space.skeleton, job.architecture.digest, bits, run, teacher, noise, validation.digest)
