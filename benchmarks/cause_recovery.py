@@ -22,8 +22,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from cim.chipfile import load_chip
-from cim.spec import AdcSpec, ChipSpec
+from cim.chip.file import load_chip
+from cim.chip.spec import AdcSpec, ChipSpec
 from hil.agreement import AgreementReport
 from hil.calibrate import calibrate
 from hil.calibration_plan import Budget

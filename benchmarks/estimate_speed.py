@@ -18,7 +18,7 @@ import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from cim.cost import estimate
 from cim.mnsim import NETWORKS, estimate_mnsim, load_mnsim
 from cim.workload import Workload

@@ -28,8 +28,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chipfile import chip_names, idealised, load_chip
-from cim.spec import ChipSpec
+from cim.chip.file import chip_names, idealised, load_chip
+from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability
 from hil.corrections import nominal_corrections
 from hil.driver import ChipDriver

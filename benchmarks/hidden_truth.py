@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from cim.converters import code_limits
+from cim.chip.converters import code_limits
 
 RESULTS = Path(__file__).parent / "results"
 PARAMETERS = RESULTS / "hidden_truth.csv"

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 import hil
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from hil.corrections import nominal_corrections
 from hil.infer import MeasuredLayers
 from hil.program import program_chip

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from cim.cost import estimate
 from cim.mnsim import NETWORKS, MnsimCost, estimate_mnsim, load_mnsim, with_options
 from cim.workload import WorkKind, Workload

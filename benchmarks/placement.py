@@ -26,10 +26,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from cim.blocks import blocks
-from cim.chipfile import chip_names, load_chip
-from cim.converters import input_planes
-from cim.spec import ChipSpec
+from cim.chip.blocks import blocks
+from cim.chip.converters import input_planes
+from cim.chip.file import chip_names, load_chip
+from cim.chip.spec import ChipSpec
 from mapping.architectures import ARCHITECTURES, build
 from mapping.bits import BitWidths
 from mapping.counts import TileCount, busiest_reads

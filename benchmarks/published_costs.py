@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from cim.cost import Cost, estimate
 from cim.workload import INPUT, LayerWork, Tiles, WorkKind, Workload
 from mapping.architectures import build

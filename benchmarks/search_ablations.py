@@ -25,7 +25,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from hil.data import Dataset
 from hil.evaluator import SimulatedEvaluator
 from hil.job import DeployOptions

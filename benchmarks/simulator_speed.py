@@ -29,14 +29,14 @@ import torch
 from numpy.typing import NDArray
 
 from cim.calibration import nominal_macro
-from cim.chipfile import load_chip
-from cim.correction import nominal_correction
+from cim.chip.correction import nominal_correction
+from cim.chip.encoding import encode_tile
+from cim.chip.file import load_chip
+from cim.chip.spec import MacroSpec
+from cim.chip.windows import Window
 from cim.device import Columns
-from cim.encoding import encode_tile
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
-from cim.spec import MacroSpec
-from cim.windows import Window
 from cim.wire_law import Wire
 
 CHANNELS_PER_TILE = 14

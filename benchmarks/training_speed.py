@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from cim.fast_module import array_noise
 from cim.published import nominal_record
 from search.arrays import set_strength

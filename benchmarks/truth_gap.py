@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from hidden_truth import converter_curves
 
-from cim.converters import code_limits
+from cim.chip.converters import code_limits
 from cim.device import Columns
 from hil.calibrate import calibrate
 from hil.corrections import column_corrections, training_inputs

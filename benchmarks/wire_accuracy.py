@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from cim.chipfile import load_chip
-from cim.spec import MacroSpec
+from cim.chip.file import load_chip
+from cim.chip.spec import MacroSpec
 from cim.wire_law import Wire, conversion_cells, conversion_line, line_bend, wire_loss_us, wire_table, wired_sums_us
 from cim.wires import effective_conductances, gated_sums_us, line_product_conductances
 

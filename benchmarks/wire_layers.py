@@ -22,13 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import nominal_macro
-from cim.correction import SHIFT, Correction
+from cim.chip.correction import SHIFT, Correction
+from cim.chip.encoding import encode_tile
+from cim.chip.spec import MacroSpec
 from cim.device import Columns
-from cim.encoding import encode_tile
 from cim.fast import FastLayer
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
-from cim.spec import MacroSpec
 from cim.wire_law import Wire, conversion_cells, wired_sums_us
 from cim.wires import gated_sums_us
 from hil.data import load_dataset

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import conversions
+from cim.chip.converters import conversions
+from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
 from cim.input_drive import InputDrive
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
-from cim.spec import Encoding, MacroSpec, PairSubtraction
 from cim.temperature import Thermal
 from cim.wire_law import Wire
 from cim.write_verify import WriteStatistics
@@ -46,7 +46,7 @@ class MacroCalibration:
     """Converters and cells of one macro.
 
     All ``(conversions,)`` arrays follow the raw order of a read of the whole macro
-    (``cim.converters.conversions``). One conversion of a converted quantity x (µS times
+    (``cim.chip.converters.conversions``). One conversion of a converted quantity x (µS times
     input unit) at ADC step lsb is believed to be
 
         y    = gain · x / lsb + offset_codes + conversion_noise_codes · N(0, 1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import ChipSpec
+from cim.chip.spec import ChipSpec
 
 Floats = NDArray[np.float64]
 

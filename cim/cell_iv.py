@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import CellIv, InputCoding, MacroSpec
+from cim.chip.spec import CellIv, InputCoding, MacroSpec
 
 MIN_CELLS = 20
 

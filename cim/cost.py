@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import conversions
+from cim.chip.converters import conversions
+from cim.chip.spec import ChipSpec, CostSpec, Encoding
 from cim.events import LayerEvents, count_events
 from cim.mesh import traffic
 from cim.schedule import RESOURCES, busy_times, peak_power, schedule, shortest_interval
-from cim.spec import ChipSpec, CostSpec, Encoding
 from cim.transfers import transfers
 from cim.workload import Workload
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
+from cim.chip.windows import Window
 from cim.lookup_tables import add_levels
-from cim.spec import Encoding, MacroSpec, PairSubtraction
-from cim.windows import Window
 
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, SimulatedTile

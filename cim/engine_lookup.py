@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from cim import lookup_kernels as kernels
 from cim import lookup_tables as tables
+from cim.chip.spec import InputCoding
 from cim.engine_levels import SPARE, Levels, Maps, Memory, aligned
 from cim.lookup_noise import NORMAL_UNIT
 from cim.lookup_sums import GROUP, SCRATCH, SEGMENT_WORDS, UPPER
 from cim.lookup_wires import IntegerWires, integer_wires
 from cim.simd_integers import WIDTH, has_byte_shuffle
-from cim.spec import InputCoding
 
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile

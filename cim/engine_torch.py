@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from cim.converters import split_planes
-from cim.spec import Encoding, InputCoding, PairSubtraction
-from cim.windows import Window
+from cim.chip.converters import split_planes
+from cim.chip.spec import Encoding, InputCoding, PairSubtraction
+from cim.chip.windows import Window
 from cim.wire_law import max_unit
 from cim.wire_segments import SEGMENT_ROWS, segment_law
 
@@ -291,7 +291,7 @@ class _TileOnDevice:
 
 
 def _subtracted(sums: torch.Tensor, layer: LayerSimulator) -> torch.Tensor:
-    """Pairs or the reference subtracted after conversion, along the last axis (``cim.converters.shift_add``)."""
+    """Pairs or the reference subtracted after conversion, along the last axis (``cim.chip.converters.shift_add``)."""
     if layer.spec.encoding is Encoding.OFFSET_COLUMN:
         return sums[..., :-1] - sums[..., -1:]
     if layer.spec.paired and layer.spec.pair_subtraction is PairSubtraction.DIGITAL:

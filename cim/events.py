@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.blocks import blocks
-from cim.converters import conversions, input_cycles, input_planes
-from cim.spec import ChipSpec, Encoding
+from cim.chip.blocks import blocks
+from cim.chip.converters import conversions, input_cycles, input_planes
+from cim.chip.spec import ChipSpec, Encoding
 from cim.workload import LayerWork, Tiles, WorkKind
 
 Floats = NDArray[np.float64]

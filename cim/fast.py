@@ -33,11 +33,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.chip.spec import InputCoding, MacroSpec
+from cim.chip.windows import Window
 from cim.input_drive import InputDrive
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, PreparedTile, SimulatedTile, choose_engine
-from cim.spec import InputCoding, MacroSpec
-from cim.windows import Window
 from cim.wire_law import Wire, max_unit
 
 Floats = NDArray[np.float64]

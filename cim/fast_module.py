@@ -27,11 +27,11 @@ from torch.nn import functional
 
 from cim.calibration import CalibrationRecord, CellState
 from cim.cell_iv import unit_parts
-from cim.converters import input_planes, quantise_adc, split_planes, to_offset
+from cim.chip.converters import input_planes, quantise_adc, split_planes, to_offset
+from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput
 from cim.fast import row_reach
 from cim.input_drive import InputDrive, check_drive
 from cim.programming_law import law_at
-from cim.spec import MacroSpec, PairSubtraction, SignedInput
 from cim.tails import Law
 from cim.wire_law import LINES, Wire, line_bend, line_gaps, max_unit
 

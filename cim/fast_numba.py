@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from cim import fast_counts as counting
 from cim import fast_kernels as kernels
-from cim.converters import check_codes
-from cim.correction import apply_correction
+from cim.chip.converters import check_codes
+from cim.chip.correction import apply_correction
+from cim.chip.windows import Window
 from cim.fast import group_moments
 from cim.fast_noise import CONSTANTS
 from cim.simd import LANES
-from cim.windows import Window
 
 if TYPE_CHECKING:
     from cim.fast import FastLayer, TileMoments

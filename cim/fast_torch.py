@@ -23,10 +23,10 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from cim.converters import check_codes
+from cim.chip.converters import check_codes
+from cim.chip.windows import Window
 from cim.fast import group_moments
 from cim.fast_planes import driving_planes, place_counts
-from cim.windows import Window
 
 if TYPE_CHECKING:
     from cim.fast import FastLayer, TileMoments

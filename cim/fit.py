@@ -3,7 +3,7 @@
 The whole flow for one macro, cells and vectors as arrays:
 
     from cim import fit
-    from cim.encoding import tile_halves_us
+    from cim.chip.encoding import tile_halves_us
     from cim.fit_wire import fit_wire
     from cim.wire_law import Wire
     from cim.wires import gated_sums_us
@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import GainKnown, MacroCalibration
+from cim.chip.spec import MacroSpec, PairSubtraction
 from cim.fit_cells import (
     TooFewCells,
     fit_read_variance,
@@ -44,7 +45,6 @@ from cim.fit_curves import CellErrors, Converters, place, solve_curves
 from cim.fit_offset import ZeroInput
 from cim.fit_programming import fit_programming, programming_distance
 from cim.read_noise import ReadNoise
-from cim.spec import MacroSpec, PairSubtraction
 from cim.wire_law import conversion_cells
 
 __all__ = [

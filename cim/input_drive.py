@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import MacroSpec
+from cim.chip.spec import MacroSpec
 from cim.wire_law import max_unit
 
 Floats = NDArray[np.float64]

@@ -151,7 +151,7 @@ def add_levels(
     flat: Any, width: Any, centre: Any, minus: Any, minus_step: Any, driven: Any, gain: Any, offset: Any,
     input_gain: Any, shift: Any, multiplier: Any, out: Any, places: Any, columns: Any, first: Any,
 ) -> None:  # fmt: skip
-    """out[p · columns + first + j] += multiplier · corrected level sum, in 64-bit integers (``cim.correction``).
+    """out[p · columns + first + j] += multiplier · corrected level sum, in 64-bit integers (``cim.chip.correction``).
 
     Args:
         flat: (places · width + 64,), int16 of the look-up kernels or int32; ``centre`` is added to every sum.

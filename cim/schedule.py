@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.blocks import blocks
+from cim.chip.blocks import blocks
+from cim.chip.spec import CostSpec
 from cim.events import LayerEvents
 from cim.mesh import Traffic
-from cim.spec import CostSpec
 from cim.stream import backlog, serve, window_ready
 from cim.workload import INPUT, LayerWork, WorkKind, Workload
 

@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 
 from cim.calibration import tile_conversions
 from cim.cell_iv import line_halves_us, unit_parts
-from cim.converters import check_codes, code_limits, input_planes, split_planes, to_offset
-from cim.correction import Correction
+from cim.chip.converters import check_codes, code_limits, input_planes, split_planes, to_offset
+from cim.chip.correction import Correction
+from cim.chip.encoding import tile_halves_us
+from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput, WordLine
+from cim.chip.windows import Window
 from cim.device import Columns
-from cim.encoding import tile_halves_us
 from cim.input_drive import InputDrive, check_drive, driven_units
 from cim.read_noise import ReadNoise
-from cim.spec import MacroSpec, PairSubtraction, SignedInput, WordLine
-from cim.windows import Window
 from cim.wire_law import Wire, conversion_cells, conversion_load, line_bend, line_gaps, max_unit
 from cim.wires import row_driven_halves_us
 

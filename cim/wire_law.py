@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cell_iv import line_halves_us, unit_parts
-from cim.spec import Encoding, InputCoding, MacroSpec, PairSubtraction
+from cim.chip.spec import Encoding, InputCoding, MacroSpec, PairSubtraction
 
 Floats = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ def conversion_cells(spec: MacroSpec, halves_us: NDArray[np.floating]) -> Floats
     """What each conversion of a read sums: (rows, conversions) µS in raw order.
 
     Args:
-        halves_us: (2, rows, outputs) of ``cim.encoding.tile_halves_us``.
+        halves_us: (2, rows, outputs) of ``cim.chip.encoding.tile_halves_us``.
     """
     plus, minus = np.asarray(halves_us, np.float64)
     if spec.encoding is Encoding.OFFSET_COLUMN:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import MacroSpec
+from cim.chip.spec import MacroSpec
 from cim.wire_law import LINES, Wire, conversion_line, line_gaps, max_unit, mean_voltages
 
 Floats = NDArray[np.float64]

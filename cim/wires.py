@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from cim.cell_iv import unit_parts
-from cim.encoding import cell_lines, tile_halves_us
-from cim.spec import Encoding, MacroSpec, PairSubtraction, WordLine
+from cim.chip.encoding import cell_lines, tile_halves_us
+from cim.chip.spec import Encoding, MacroSpec, PairSubtraction, WordLine
 from cim.wire_law import Wire, WireEnd, conversion_cells, line_gaps, max_unit, wired_sums_us
 
 Floats = NDArray[np.float64]

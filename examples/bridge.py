@@ -13,9 +13,9 @@ import sys
 
 import numpy as np
 
-from cim.chipfile import load_chip
-from cim.converters import quantise_adc, split_planes
-from cim.encoding import cell_lines
+from cim.chip.converters import quantise_adc, split_planes
+from cim.chip.encoding import cell_lines
+from cim.chip.file import load_chip
 from firmware_protocols import messages as wire
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import Capability, ErrorCode, Polarity, Returns

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import hil
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
+from cim.chip.spec import MacroSpec
 from cim.fast_module import ArrayNoise, CimConv2d, CimLayer, CimLinear, array_noise
-from cim.spec import MacroSpec
 from hil.calibrate import calibrate
 from hil.data import load_dataset
 from mapping.capture import capture

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.encoding import encode_tile
-from cim.spec import MacroSpec
+from cim.chip.encoding import encode_tile
+from cim.chip.spec import MacroSpec
 from firmware_protocols.messages import TileAddress
 from hil.atomic import new_file
 from hil.driver import ChipDriver

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from cim.chipfile import description
-from cim.spec import ChipSpec
+from cim.chip.file import description
+from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability, StatusReply
 from hil.driver import ChipDriver
 

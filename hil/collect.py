@@ -12,7 +12,7 @@ from importlib import metadata
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.encoding import cell_lines
+from cim.chip.encoding import cell_lines
 from hil.agreement import (
     AgreementReport,
     ChipIdentity,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from cim.cost import Cost, LayerCost, estimate
 from cim.workload import Workload
 from hil.errors import UsageError

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord
 from cim.calibration_file import load_record
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from hil.adaptation import adapt_to_record, check_adapted, write_order
 from hil.agreement import AgreementReport
 from hil.calibrate import calibrate, check_record

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from cim.spec import ChipSpec
+from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability, Description
 from hil.driver_session import Session
 from hil.errors import DeviceError

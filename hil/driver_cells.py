@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.encoding import encode_tile
+from cim.chip.encoding import encode_tile
 from firmware_protocols.messages import Capability, CellReadings, ProgramTile, Progress, TileAddress, TileProgrammed
 from hil import driver_requests as make
 from hil.driver_base import OpenChip

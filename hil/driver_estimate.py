@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cim.spec import ChipSpec
-from cim.windows import Window
+from cim.chip.spec import ChipSpec
+from cim.chip.windows import Window
 from firmware_protocols.codec import encode
 from firmware_protocols.frames import DEFAULT_PAYLOAD, encoded_size
 from firmware_protocols.messages import Mvm, ProgramTile, ReadCells, Request, Sweep

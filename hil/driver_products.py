@@ -8,8 +8,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import input_planes, shift_add
-from cim.windows import Window, unfold
+from cim.chip.converters import input_planes, shift_add
+from cim.chip.windows import Window, unfold
 from firmware_protocols.messages import Capability, LoadLayer, Mvm, MvmResult, Returns, Sweep, TileAddress
 from hil import driver_requests as make
 from hil.driver_base import OpenChip

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import CodeOutOfRange, check_codes, conversions, input_planes
-from cim.encoding import TileOutOfMacro, cell_lines
-from cim.spec import ChipSpec, MacroSpec, SignedInput
-from cim.windows import Window
+from cim.chip.converters import CodeOutOfRange, check_codes, conversions, input_planes
+from cim.chip.encoding import TileOutOfMacro, cell_lines
+from cim.chip.spec import ChipSpec, MacroSpec, SignedInput
+from cim.chip.windows import Window
 from firmware_protocols import messages as wire
 from firmware_protocols.messages import CellBlock, Mvm, ProgramTile, ReadCells, Returns, Sweep, TileAddress
 from hil.errors import DeviceError, UsageError

@@ -16,7 +16,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import ChipSpec
+from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import CellBlock, CellReadings, Polarity, ProgramTile, Pulse, ReadCells, Reply, Request
 from hil.driver_requests import LEAVE_ALONE
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cim.spec import ChipSpec
+from cim.chip.spec import ChipSpec
 from hil.calibration_plan import PLANS, Budget
 from hil.driver import ChipDriver
 from hil.job import DeployOptions

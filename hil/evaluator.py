@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cim.calibration import CalibrationRecord
+from cim.chip.spec import ChipSpec
 from cim.cost import estimate
-from cim.spec import ChipSpec
 from hil.data import Dataset
 from hil.deployment import deploy_on
 from hil.driver import ChipDriver

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.correction import Correction, apply_correction
-from cim.windows import Window
+from cim.chip.correction import Correction, apply_correction
+from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmResult, TileAddress
 from hil.driver import ChipDriver
 from hil.errors import UsageError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cim.chipfile import ChipFileError, load_chip
-from cim.spec import ChipSpec
+from cim.chip.file import ChipFileError, load_chip
+from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
 from hil.driver import ChipDriver
 from hil.driver_session import Session

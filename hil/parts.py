@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord, MacroCalibration, nominal_macro
 from cim.cell_iv import unit_parts
+from cim.chip.spec import AdcSpec, CellIv, MacroSpec
 from cim.read_noise import ReadNoise
-from cim.spec import AdcSpec, CellIv, MacroSpec
 from cim.wire_law import max_unit
 from mapping.program import ConductanceProgram
 

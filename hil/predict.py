@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
+from cim.chip.spec import ChipSpec
 from cim.device import draw_columns
 from cim.history import CellHistory
 from cim.programming_law import redraw_law
 from cim.published import NoModels, nominal_record
-from cim.spec import ChipSpec
 from hil.adaptation import check_adapted
 from hil.agreement import correct_answers
 from hil.calibrate import check_macros

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.encoding import encode_tile
-from cim.spec import MacroSpec
+from cim.chip.encoding import encode_tile
+from cim.chip.spec import MacroSpec
 
 RAMP = 4  # every fourth vector belongs to a ramp
 BLOCKS = (8, 16, 32, 64)  # rows driven side by side, to tell wires

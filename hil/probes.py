@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import split_planes
+from cim.chip.converters import split_planes
 from firmware_protocols.messages import Returns, TileAddress
 from hil.driver import ChipDriver
 from hil.job import CALIBRATE

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord
-from cim.correction import Correction
+from cim.chip.correction import Correction
 from hil.causes import Exact
 from hil.collect import LayerSums, measure_layers
 from hil.corrections import LayerInputs, column_corrections

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from hil.errors import FileError
 from hil.search_budget import Plan
 from hil.search_front import caps_of, simulations

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from cim.calibration import CalibrationRecord
-from cim.spec import ChipSpec
+from cim.chip.spec import ChipSpec
 from hil.atomic import write_text
 from hil.data import Dataset
 from hil.errors import UsageError

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import MacroSpec
+from cim.chip.spec import MacroSpec
 from mapping.defects import Defects
 from mapping.errors import CannotMap
 from mapping.program import ConductanceProgram, MatrixStep

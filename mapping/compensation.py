@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.encoding import WeightForm, form_cells
-from cim.spec import MacroSpec
+from cim.chip.encoding import WeightForm, form_cells
+from cim.chip.spec import MacroSpec
 
 MOVES = 4  # of each row of a column at most, on average
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from cim.cell_errors import nominal_errors
-from cim.encoding import WeightForm
-from cim.spec import ChipSpec
+from cim.chip.encoding import WeightForm
+from cim.chip.spec import ChipSpec
 from mapping.bits import BitWidths, LayerBits
 from mapping.counts import busiest_reads, tile_counts
 from mapping.errors import CannotMap

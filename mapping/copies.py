@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.blocks import Block, blocks
-from cim.windows import Window
+from cim.chip.blocks import Block, blocks
+from cim.chip.windows import Window
 from mapping.program import MatrixStep, TileGroup
 
 

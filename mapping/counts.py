@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cim.converters import conversions, input_cycles, input_planes
-from cim.spec import ChipSpec
+from cim.chip.converters import conversions, input_cycles, input_planes
+from cim.chip.spec import ChipSpec
 from mapping.copies import copies_of
 from mapping.program import ConductanceProgram
 

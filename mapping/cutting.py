@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cim.spec import ChipSpec
+from cim.chip.spec import ChipSpec
 from mapping.bits import BitWidths
 from mapping.errors import CannotMap
 from mapping.tile import Bundle, MatrixShape, SlicePlacement, cut_bundles, slices_needed

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord, CellState, MacroCalibration
-from cim.encoding import tile_halves_us
-from cim.spec import MacroSpec, PairSubtraction
+from cim.chip.encoding import tile_halves_us
+from cim.chip.spec import MacroSpec, PairSubtraction
 from mapping.program import Tile
 
 

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import to_offset
-from cim.spec import MacroSpec, SignedInput
-from cim.windows import Window, unfold
+from cim.chip.converters import to_offset
+from cim.chip.spec import MacroSpec, SignedInput
+from cim.chip.windows import Window, unfold
 from mapping.program import Tile, TileGroup
 
 

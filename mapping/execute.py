@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.windows import Window
+from cim.chip.windows import Window
 from mapping import digital_ops
 from mapping.digital_ops import Codes
 from mapping.program import (
@@ -203,7 +203,7 @@ class ExactProduct:
 
 
 def unfold_columns(codes: NDArray[np.int16], window: Window) -> NDArray[np.float32]:
-    """Windows as columns: float32 (n, window.rows, window.positions), the transpose of ``cim.windows.unfold``.
+    """Windows as columns: float32 (n, window.rows, window.positions), the transpose of ``cim.chip.windows.unfold``.
 
     Copies run along output rows, several times faster than gathering each window for itself.
     """

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cim.blocks import blocks
+from cim.chip.blocks import blocks
 from mapping.counts import TileCount, tile_counts
 from mapping.program import ConductanceProgram, MatrixStep, Tile
 

@@ -1,7 +1,7 @@
 """Macros that come in groups: which part of which group each layer gets.
 
 A group works in one of a chip's modes; each part of the mode is a run of macros for one layer
-(``cim.spec.MacroGroups``). The largest layers choose first; each part goes to the first group that has
+(``cim.chip.spec.MacroGroups``). The largest layers choose first; each part goes to the first group that has
 a mode for it beside the parts already there.
 """
 
@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cim.spec import MacroGroups
+from cim.chip.spec import MacroGroups
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cim.blocks import blocks
-from cim.chipfile import chip_names, load_chip
-from cim.converters import input_planes
-from cim.spec import ChipSpec
+from cim.chip.blocks import blocks
+from cim.chip.converters import input_planes
+from cim.chip.file import chip_names, load_chip
+from cim.chip.spec import ChipSpec
 from mapping.bits import BitWidths
 from mapping.cutting import Cutting
 from mapping.errors import CannotMap, LayerNeed

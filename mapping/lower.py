@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.windows import Window
+from cim.chip.windows import Window
 from mapping.graph import (
     INPUT,
     Add,

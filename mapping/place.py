@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.encoding import encode_tile
-from cim.spec import ChipSpec
+from cim.chip.encoding import encode_tile
+from cim.chip.spec import ChipSpec
 from mapping.groups import Demand, arrange
 from mapping.pack import Rectangle, Spot, pack
 from mapping.program import ConductanceProgram

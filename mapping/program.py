@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import ChipSpec
-from cim.windows import Window
+from cim.chip.spec import ChipSpec
+from cim.chip.windows import Window
 
 Ints = NDArray[np.int32]
 

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chipfile import ChipFileError, parse_chip
+from cim.chip.file import ChipFileError, parse_chip
 from mapping.errors import NewerVersion, ProgramFileError
 from mapping.netfile import image_digest
 from mapping.program import ConductanceProgram

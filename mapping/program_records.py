@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.blocks import grid
-from cim.encoding import check_cells
-from cim.spec import ChipSpec
-from cim.windows import Window
+from cim.chip.blocks import grid
+from cim.chip.encoding import check_cells
+from cim.chip.spec import ChipSpec
+from cim.chip.windows import Window
 from mapping import program as steps
 from mapping.digital_ops import INT32_HIGH
 from mapping.execute import largest_sum

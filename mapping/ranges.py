@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import code_limits, input_planes, quantise_adc, split_planes
-from cim.encoding import encode_tile, tile_halves_us
-from cim.spec import Encoding, MacroSpec, PairSubtraction
+from cim.chip.converters import code_limits, input_planes, quantise_adc, split_planes
+from cim.chip.encoding import encode_tile, tile_halves_us
+from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
 from mapping.driven import driven_codes, tile_vectors
 from mapping.program import Tile, TileGroup
 

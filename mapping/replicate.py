@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cim.blocks import grid
+from cim.chip.blocks import grid
 
 SCANNED = 64  # times between the bound and what a search by halves found that are tried too
 FINEST = 4  # copies of a layer that a macro's T is cut for

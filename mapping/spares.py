@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.encoding import cell_lines
-from cim.spec import MacroSpec
+from cim.chip.encoding import cell_lines
+from cim.chip.spec import MacroSpec
 from mapping.compensation import column_errors, pair_choices, rebalanced
 from mapping.defects import Defects, tile_stuck_us
 from mapping.program import ConductanceProgram, Tile

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import MacroSpec
+from cim.chip.spec import MacroSpec
 
 
 @dataclass(frozen=True, slots=True)

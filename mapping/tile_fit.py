@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import input_planes
-from cim.encoding import WeightForm
-from cim.spec import MacroSpec
+from cim.chip.converters import input_planes
+from cim.chip.encoding import WeightForm
+from cim.chip.spec import MacroSpec
 from mapping.compensation import Choices, column_errors, loss_table, pair_choices, rebalanced
 from mapping.defects import Defects, tile_stuck_us
 from mapping.driven import tile_vectors

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cell_errors import CellErrors
-from cim.converters import input_planes, split_planes, to_offset
-from cim.spec import Encoding, MacroSpec, SignedInput
+from cim.chip.converters import input_planes, split_planes, to_offset
+from cim.chip.spec import Encoding, MacroSpec, SignedInput
 from mapping.rounding import (
     Floats,
     InputStatistics,

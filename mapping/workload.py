@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cim.spec import ChipSpec
-from cim.windows import Window
+from cim.chip.spec import ChipSpec
+from cim.chip.windows import Window
 from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.cutting import Cutting

@@ -8,11 +8,11 @@ import json
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from cim.chipfile import ChipFileError, description, load_chip
+from cim.chip.file import ChipFileError, description, load_chip
+from cim.chip.spec import ChipSpec
 from cim.cost import NoCostModel, estimate
 from cim.mnsim import MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim
 from cim.mnsim.configfile import is_mnsim
-from cim.spec import ChipSpec
 from cim.workload import Workload
 from mapping.workload import placed
 from search.candidate import CandidateCost

@@ -15,9 +15,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from cim.chipfile import chip_names, idealised, load_chip, render_chip
-from cim.encoding import WeightForm
-from cim.spec import ChipSpec, Encoding, InputCoding, InputSpec, PairSubtraction, SignedInput
+from cim.chip.encoding import WeightForm
+from cim.chip.file import chip_names, idealised, load_chip, render_chip
+from cim.chip.spec import ChipSpec, Encoding, InputCoding, InputSpec, PairSubtraction, SignedInput
 from firmware_protocols.messages import TileAddress
 from hil.emulator.chip import EmulatedChip
 from hil.open import connect, open_chip

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import idealised, load_chip, parse_chip, render_chip
-from cim.converters import input_planes
-from cim.spec import AdcSpec, ChipSpec, Encoding, PairSubtraction
+from cim.chip.converters import input_planes
+from cim.chip.file import idealised, load_chip, parse_chip, render_chip
+from cim.chip.spec import AdcSpec, ChipSpec, Encoding, PairSubtraction
 from firmware_protocols.messages import TileAddress
 from hil.corrections import nominal_corrections
 from hil.driver import ChipDriver

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import idealised, load_chip, render_chip
-from cim.spec import ChipSpec, Encoding
+from cim.chip.file import idealised, load_chip, render_chip
+from cim.chip.spec import ChipSpec, Encoding
 from mapping.bits import BitWidths
 from mapping.compile import CannotMap, LayoutOptions, compile_network, lay_out
 from mapping.execute import IdealMultiply, run

@@ -18,7 +18,14 @@ MAY_IMPORT = {
     "cim": {"cim"},
 }
 # All of cim that truth and belief share: what a chip is, how levels and codes are written, ideal converters.
-SHARED = {"cim.spec", "cim.chipfile", "cim.encoding", "cim.converters", "cim.correction", "cim.windows"}
+SHARED = {
+    "cim.chip.spec",
+    "cim.chip.file",
+    "cim.chip.encoding",
+    "cim.chip.converters",
+    "cim.chip.correction",
+    "cim.chip.windows",
+}
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 
 

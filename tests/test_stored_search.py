@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from hil.cli import run
 from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from hil.corrections import nominal_corrections
 from hil.driver import ChipDriver
 from hil.emulator.chip import EmulatedChip

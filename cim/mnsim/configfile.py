@@ -1,7 +1,7 @@
 """Configuration files of the model, and changes of single options in MNSIM's own names.
 
 ``load_mnsim("mnsim-default")`` gives the shipped default, ``with_options(config, {"Xbar_Size": "128,128"})``
-a changed copy. Files have the form of chip files (``cim.chipfile``) and fail in the same way.
+a changed copy. Files have the form of chip files (``cim.chip.file``) and fail in the same way.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cim.chipfile import COST_FORMAT, SOURCE, ChipFileError, NewerChipFile, chip_names, chip_text, field_lines
+from cim.chip.file import COST_FORMAT, SOURCE, ChipFileError, NewerChipFile, chip_names, chip_text, field_lines
 from cim.mnsim.config import MnsimConfig
 from cim.mnsim.options import options_as_fields
 from cim.mnsim.schema import SECTIONS, broken_rules

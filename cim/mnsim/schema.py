@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cim.filechecks import Check, count, number, one_of
+from cim.chip.field_checks import Check, count, number, one_of
 from cim.mnsim.config import (
     ArraySection,
     BufferSection,

@@ -50,8 +50,8 @@ app.add_typer(searching.search, name="search")
 
 # Errors of the rooms below that know no exit codes: qualified name -> code.
 EXIT_CODES = {
-    "cim.chipfile.NewerChipFile": ExitCode.MISMATCH,
-    "cim.chipfile.ChipFileError": ExitCode.BAD_FILE,
+    "cim.chip.file.NewerChipFile": ExitCode.MISMATCH,
+    "cim.chip.file.ChipFileError": ExitCode.BAD_FILE,
     "cim.calibration_file.NewerRecord": ExitCode.MISMATCH,
     "cim.calibration_file.RecordFileError": ExitCode.BAD_FILE,
     "cim.calibration.NotCalibrated": ExitCode.MISMATCH,

@@ -57,7 +57,7 @@ def chips(
     as_json: Json = False,
 ) -> int:
     """List chip files, or show one: hil chips show lab-128."""
-    from cim.chipfile import chip_names, load_chip
+    from cim.chip.file import chip_names, load_chip
     from hil.chipwords import chip_lines, chip_row
 
     if action is None:
@@ -67,7 +67,7 @@ def chips(
     if action != "show" or name is None:
         raise UsageError(f"hil chips {action or ''} is no command", hint="hil chips show NAME")
     spec = load_chip(name)
-    from cim.chipfile import description
+    from cim.chip.file import description
 
     print_result(chip_lines(spec), {**description(spec), "digest": spec.digest, "provenance": spec.provenance}, as_json)
     return ExitCode.DONE

@@ -190,8 +190,8 @@ def compile(
     as_json: Json = False,
 ) -> int:
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
-    from cim.chipfile import load_chip
-    from cim.encoding import WeightForm
+    from cim.chip.encoding import WeightForm
+    from cim.chip.file import load_chip
     from hil.dryrun import round_costs
     from mapping.compile import LayoutOptions, compile_network, plan
     from mapping.explain import explain as explain_program

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from urllib.parse import parse_qsl
 
-from cim.chipfile import idealised, load_chip
+from cim.chip.file import idealised, load_chip
 from hil.emulator.chip import EmulatedChip
 from hil.emulator.sample import SIGNED, SampleParameters
 from hil.errors import UsageError
@@ -25,7 +25,7 @@ def chip_from_address(address: str) -> EmulatedChip:
 
     Raises:
         UsageError: not such an address, an unknown key or a value that is no number.
-        cim.chipfile.ChipFileError: no such chip, or a broken file.
+        cim.chip.file.ChipFileError: no such chip, or a broken file.
     """
     if not address.startswith(SCHEME):
         raise UsageError(f"{address!r} is no address of an emulated chip", hint=EXAMPLE)

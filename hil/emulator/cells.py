@@ -7,7 +7,7 @@ from collections.abc import Generator
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import ChipSpec, ReadPath
+from cim.chip.spec import ChipSpec, ReadPath
 from firmware_protocols.messages import Progress
 from hil.emulator.noise import PROGRAM, PULSE, READ, TRACE, VERIFY, fold_key, hashed_normals, hashed_uniforms
 from hil.emulator.relaxation import FULL_SCALE_US, choose_traces, load_table, shift_us

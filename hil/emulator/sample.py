@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import conversions
-from cim.spec import ChipSpec, Encoding, MacroSpec
+from cim.chip.converters import conversions
+from cim.chip.spec import ChipSpec, Encoding, MacroSpec
 from hil.emulator.noise import TAG
 
 ROOM_C = 25.0

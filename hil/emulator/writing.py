@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import MacroSpec, WriteRecipe
+from cim.chip.spec import MacroSpec, WriteRecipe
 from firmware_protocols.messages import Progress
 from hil.emulator.sample import MacroSample, SampleParameters
 

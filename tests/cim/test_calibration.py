@@ -11,11 +11,11 @@ import pytest
 
 from cim.calibration import CalibrationRecord, NotCalibrated, nominal_macro, tile_conversions
 from cim.calibration_file import NewerRecord, RecordFileError, load_record, save_record
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
+from cim.chip.spec import Encoding, PairSubtraction
 from cim.input_drive import InputDrive
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
-from cim.spec import Encoding, PairSubtraction
 from cim.temperature import Thermal
 from cim.wire_law import Wire, WireEnd
 from cim.write_verify import WriteStatistics

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cim.chipfile import (
+from cim.chip.file import (
     ChipFileError,
     NewerChipFile,
     chip_names,
@@ -15,8 +15,8 @@ from cim.chipfile import (
     parse_chip,
     render_chip,
 )
-from cim.chipschema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS
-from cim.spec import Encoding, PairSubtraction
+from cim.chip.schema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS
+from cim.chip.spec import Encoding, PairSubtraction
 
 LAB = load_chip("lab-128").text
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from cim.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated, nominal_macro
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from cim.device import draw_columns, draw_posterior, draw_programming
 from cim.programming_law import ProgrammingLaw, law_at, redraw_law
 from cim.read_noise import ReadNoise

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cim.chipfile import idealised, load_chip
-from cim.converters import (
+from cim.chip.converters import (
     CodeOutOfRange,
     conversions,
     input_planes,
@@ -19,9 +18,10 @@ from cim.converters import (
     split_planes,
     to_offset,
 )
-from cim.correction import apply_correction, nominal_correction, round_shift
-from cim.encoding import LevelOutOfRange, TileOutOfMacro, encode_tile, tile_halves_us
-from cim.spec import Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
+from cim.chip.correction import apply_correction, nominal_correction, round_shift
+from cim.chip.encoding import LevelOutOfRange, TileOutOfMacro, encode_tile, tile_halves_us
+from cim.chip.file import idealised, load_chip
+from cim.chip.spec import Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
 
 LAB = load_chip("lab-128").macro
 

@@ -12,19 +12,19 @@ torch = pytest.importorskip("torch")
 from scipy import stats  # noqa: E402
 
 from cim.calibration import CalibrationRecord, nominal_macro  # noqa: E402
-from cim.chipfile import idealised, load_chip  # noqa: E402
-from cim.correction import nominal_correction  # noqa: E402
+from cim.chip.correction import nominal_correction  # noqa: E402
+from cim.chip.encoding import encode_tile  # noqa: E402
+from cim.chip.file import idealised, load_chip  # noqa: E402
+from cim.chip.spec import CellIv, InputCoding  # noqa: E402
+from cim.chip.windows import Window  # noqa: E402
 from cim.device import Columns  # noqa: E402
-from cim.encoding import encode_tile  # noqa: E402
 from cim.fast import FastLayer  # noqa: E402
 from cim.fast_module import POINTS, ArrayNoise, CimConv2d, CimLinear, array_noise, error_quantiles, programmed_us  # noqa: E402
 from cim.input_drive import InputDrive  # noqa: E402
 from cim.programming_law import ProgrammingLaw  # noqa: E402
 from cim.read_noise import ReadNoise  # noqa: E402
 from cim.simulator import NoiseKey, simulated_tile  # noqa: E402
-from cim.spec import CellIv, InputCoding  # noqa: E402
 from cim.tails import Law, Tail  # noqa: E402
-from cim.windows import Window  # noqa: E402
 from cim.wire_law import Wire, wire_loss_us  # noqa: E402
 
 LAB = load_chip("lab-128").macro

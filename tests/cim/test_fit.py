@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cim import fit
 from cim.calibration import CellState, GainKnown
-from cim.chipfile import load_chip
-from cim.converters import code_limits
-from cim.encoding import encode_tile, tile_halves_us
+from cim.chip.converters import code_limits
+from cim.chip.encoding import encode_tile, tile_halves_us
+from cim.chip.file import load_chip
 from cim.fit_offset import idle_noise, without_misfit, zero_input
 from cim.fit_wire import fit_wire
 from cim.read_noise import ReadNoise

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from cim.fit_drive import NoDriveFit, StepReads, fit_drive, straight_drive
 
 NIBBLES = load_chip("a111").macro

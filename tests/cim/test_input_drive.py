@@ -12,18 +12,18 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.calibration import nominal_macro
-from cim.chipfile import idealised, load_chip
-from cim.converters import input_planes, split_planes
-from cim.correction import SHIFT, Correction
+from cim.chip.converters import input_planes, split_planes
+from cim.chip.correction import SHIFT, Correction
+from cim.chip.encoding import encode_tile
+from cim.chip.file import idealised, load_chip
+from cim.chip.spec import CellIv, InputCoding, InputSpec, MacroSpec, SignedInput, WordLine
+from cim.chip.windows import Window, unfold
 from cim.device import Columns
-from cim.encoding import encode_tile
 from cim.engine_numba import SingleTile, kernel_tiles
 from cim.fast import FastLayer
 from cim.input_drive import InputDrive
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
-from cim.spec import CellIv, InputCoding, InputSpec, MacroSpec, SignedInput, WordLine
-from cim.windows import Window, unfold
 from cim.wire_law import Wire, conversion_cells
 from cim.wire_segments import segment_sums_us
 from cim.wires import gated_sums_us

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cim.chipfile import ChipFileError, NewerChipFile, chip_names, load_chip
+from cim.chip.file import ChipFileError, NewerChipFile, chip_names, load_chip
 from cim.mnsim import load_mnsim, with_options
 from cim.mnsim.configfile import DEFAULT, parse_mnsim
 from cim.mnsim.options import ONLY_DEFAULT, OPTIONS, WITHOUT_EFFECT

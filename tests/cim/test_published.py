@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from cim.calibration_file import load_record, save_record
-from cim.chipfile import chip_names, load_chip, parse_chip
+from cim.chip.file import chip_names, load_chip, parse_chip
+from cim.chip.spec import CellModel
 from cim.device import draw_programming
 from cim.programming_law import law_at
 from cim.published import (
@@ -25,7 +26,6 @@ from cim.published import (
     nominal_record,
     published_model,
 )
-from cim.spec import CellModel
 
 DAY = 86400.0
 WAN = [1.0, 5.0, 10.0, 20.0, 30.0, 40.0]

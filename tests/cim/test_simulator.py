@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cim.calibration import nominal_macro
-from cim.chipfile import chip_names, idealised, load_chip
-from cim.converters import conversions
-from cim.correction import SHIFT, Correction, nominal_correction
-from cim.device import Columns
-from cim.encoding import encode_tile
-from cim.read_noise import ReadNoise
-from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, prepare_tile, simulated_tile
-from cim.spec import (
+from cim.chip.converters import conversions
+from cim.chip.correction import SHIFT, Correction, nominal_correction
+from cim.chip.encoding import encode_tile
+from cim.chip.file import chip_names, idealised, load_chip
+from cim.chip.spec import (
     AdcSpec,
     ChipSpec,
     Encoding,
@@ -27,7 +24,10 @@ from cim.spec import (
     PairSubtraction,
     SignedInput,
 )
-from cim.windows import Window, unfold
+from cim.chip.windows import Window, unfold
+from cim.device import Columns
+from cim.read_noise import ReadNoise
+from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, prepare_tile, simulated_tile
 from cim.wire_law import Wire, WireEnd, conversion_cells
 from cim.wire_segments import segment_sums_us
 

@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.calibration import nominal_macro
-from cim.chipfile import load_chip
-from cim.correction import SHIFT, Correction
+from cim.chip.correction import SHIFT, Correction
+from cim.chip.encoding import encode_tile
+from cim.chip.file import load_chip
+from cim.chip.spec import AdcSpec, Encoding, MacroSpec
 from cim.device import Columns
-from cim.encoding import encode_tile
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
-from cim.spec import AdcSpec, Encoding, MacroSpec
 from cim.wire_law import Wire, conversion_cells
 from cim.wire_segments import segment_sums_us
 from cim.wires import gated_sums_us

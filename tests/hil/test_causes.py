@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
+from cim.chip.spec import CellIv, InputCoding
 from cim.device import draw_programming
 from cim.input_drive import InputDrive
 from cim.read_back import estimate_cells
 from cim.read_noise import ReadNoise
-from cim.spec import CellIv, InputCoding
 from cim.tails import Tail
 from hil.agreement import AgreementReport, correct_answers
 from hil.calibrate import calibrate

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from cim.published import nominal_record
 from hil.agreement import AgreementReport, Verdict
 from hil.corrections import training_inputs

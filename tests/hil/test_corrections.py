@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord, CellState
-from cim.chipfile import idealised, load_chip
-from cim.correction import apply_correction
+from cim.chip.correction import apply_correction
+from cim.chip.file import idealised, load_chip
 from hil.corrections import VECTORS, column_corrections, nominal_corrections, training_inputs
 from hil.infer import measured_multiply
 from hil.job import INFER, PROGRAM, READ_BEFORE

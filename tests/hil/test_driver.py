@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
-from cim.correction import nominal_correction
-from cim.windows import Window
+from cim.chip.correction import nominal_correction
+from cim.chip.file import load_chip
+from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, ErrorCode, LayerTile, LoadLayer, Returns, TileAddress
 from hil.driver import ChipDriver
 from hil.driver_estimate import framed_bytes, wire_estimate

@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from cim.encoding import encode_tile
+from cim.chip.encoding import encode_tile
 from firmware_protocols.messages import TileAddress
 from hil.open import open_chip
 from hil.serve import serving

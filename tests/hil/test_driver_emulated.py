@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import idealised, load_chip
-from cim.windows import Window
+from cim.chip.file import idealised, load_chip
+from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, Returns, TileAddress
 from hil.driver import ChipDriver
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cim.chipfile import load_chip
-from cim.spec import ChipSpec
+from cim.chip.file import load_chip
+from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import CellBlock, Polarity, Pulse
 from hil.emulator import noise
 from hil.emulator.chip import EmulatedChip

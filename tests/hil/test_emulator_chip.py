@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from firmware_protocols.handlers import ChipHandlers, Refusal
 from firmware_protocols.messages import (
     Capability,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim.chipfile import chip_names, idealised, load_chip
-from cim.converters import code_limits, quantise_adc, shift_add, split_planes
-from cim.converters import input_planes as planes_of
-from cim.encoding import tile_halves_us
-from cim.spec import CellIv, ChipSpec, Encoding, InputCoding, PairSubtraction, SignedInput
-from cim.windows import Window, unfold
+from cim.chip.converters import code_limits, quantise_adc, shift_add, split_planes
+from cim.chip.converters import input_planes as planes_of
+from cim.chip.encoding import tile_halves_us
+from cim.chip.file import chip_names, idealised, load_chip
+from cim.chip.spec import CellIv, ChipSpec, Encoding, InputCoding, PairSubtraction, SignedInput
+from cim.chip.windows import Window, unfold
 from cim.wire_law import Wire, WireEnd
 from cim.wires import gated_sums_us
 from firmware_protocols import messages

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from hil.data import Dataset
 from hil.evaluator import SimulatedEvaluator
 from hil.job import DeployOptions

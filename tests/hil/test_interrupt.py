@@ -63,7 +63,7 @@ class SlowChip(EmulatedChip):
 
 @contextmanager
 def slow_chip(folder: Path) -> Iterator[tuple[SlowChip, str]]:
-    from cim.chipfile import load_chip
+    from cim.chip.file import load_chip
 
     chip = SlowChip(load_chip("lab-128", macros=4), 3)
 

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cim.chipfile import idealised, load_chip, parse_chip, render_chip
-from cim.spec import ChipSpec, Encoding, PairSubtraction, Timing
+from cim.chip.file import idealised, load_chip, parse_chip, render_chip
+from cim.chip.spec import ChipSpec, Encoding, PairSubtraction, Timing
 from firmware_protocols.messages import Capability
 from hil.corrections import nominal_corrections
 from hil.driver import ChipDriver

@@ -37,7 +37,7 @@ def test_every_used_cell_is_written_and_most_reach_their_window(small: Small) ->
 
 
 def test_an_ideal_chip_reaches_every_cell_exactly(small: Small) -> None:
-    from cim.chipfile import idealised
+    from cim.chip.file import idealised
     from mapping.compile import compile_network
 
     from .small_net import small_network

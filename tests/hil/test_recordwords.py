@@ -13,7 +13,7 @@ import pytest
 
 from cim.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.calibration_file import save_record
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from cim.input_drive import InputDrive
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise

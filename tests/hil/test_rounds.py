@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import idealised, load_chip, parse_chip, render_chip
+from cim.chip.file import idealised, load_chip, parse_chip, render_chip
 from firmware_protocols.messages import Capability
 from hil.agreement import AgreementReport, Verdict
 from hil.cli import run as cli

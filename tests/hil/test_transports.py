@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import serial
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from firmware_protocols.messages import HelloReject, TileAddress
 from hil.errors import LinkError, MismatchError, PortError
 from hil.open import connect, open_chip

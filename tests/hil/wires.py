@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from cim.spec import ChipSpec
+from cim.chip.spec import ChipSpec
 from firmware_protocols.handlers import ChipHandlers
 from hil.driver import ChipDriver
 from hil.open import connect, open_chip

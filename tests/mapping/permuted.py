@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from cim.encoding import WeightForm, form_cells
+from cim.chip.encoding import WeightForm, form_cells
 from mapping.orders import permuted_step, permutes
 from mapping.program import ConductanceProgram, MatrixStep, Tile
 from mapping.program_file import program_digest

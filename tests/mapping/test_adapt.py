@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cim.calibration import CellState, nominal_macro
-from cim.chipfile import load_chip
-from cim.encoding import WeightForm, cell_lines, tile_halves_us
+from cim.chip.encoding import WeightForm, cell_lines, tile_halves_us
+from cim.chip.file import load_chip
+from cim.chip.spec import Encoding, PairSubtraction
 from cim.published import nominal_record
-from cim.spec import Encoding, PairSubtraction
 from mapping.adapt import AdaptOptions, adapt
 from mapping.compensation import column_errors, loss_table, pair_choices, rebalanced
 from mapping.compile import CannotMap, compile_network

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from mapping.bits import BitWidths, LayerBits, parse_layer_bits
 from mapping.compile import CannotMap, compile_network, plan
 from mapping.execute import IdealMultiply, run

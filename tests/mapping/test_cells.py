@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cim.chipfile import load_chip
-from cim.encoding import LevelOutOfRange, WeightForm, encode_tile, form_cells
+from cim.chip.encoding import LevelOutOfRange, WeightForm, encode_tile, form_cells
+from cim.chip.file import load_chip
 from mapping.compile import CannotMap, compile_network
 from mapping.execute import IdealMultiply, run
 from mapping.place import macro_targets_us
@@ -83,7 +83,7 @@ def test_a_balanced_program_means_the_same_and_writes_other_cells(
 
 
 def test_a_chip_without_pairs_has_no_balanced_form() -> None:
-    from cim.spec import Encoding
+    from cim.chip.spec import Encoding
 
     rng = np.random.default_rng(3)
     lone = dataclasses.replace(LAB, macro=dataclasses.replace(LAB.macro, encoding=Encoding.SINGLE_ENDED))

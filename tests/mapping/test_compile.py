@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
-from cim.encoding import tile_halves_us
-from cim.spec import AdcSpec
+from cim.chip.encoding import tile_halves_us
+from cim.chip.file import load_chip
+from cim.chip.spec import AdcSpec
 from mapping.bits import BitWidths
 from mapping.compile import CannotMap, compile_network, lay_out, plan
 from mapping.execute import IdealMultiply, run

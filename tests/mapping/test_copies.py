@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cim.blocks import bands, blocks, grid
-from cim.chipfile import load_chip
-from cim.spec import ChipSpec
-from cim.windows import Window, unfold
+from cim.chip.blocks import bands, blocks, grid
+from cim.chip.file import load_chip
+from cim.chip.spec import ChipSpec
+from cim.chip.windows import Window, unfold
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
 from mapping.copies import block_window, by_copy, copies_of
 from mapping.counts import busiest_reads, by_layer, by_macro, tile_counts, total

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim.chipfile import load_chip
-from cim.windows import Window, unfold
+from cim.chip.file import load_chip
+from cim.chip.windows import Window, unfold
 from mapping.compile import compile_network
 from mapping.execute import ExactProduct, IdealMultiply, dense_blocks, input_codes, run, unfold_columns
 from mapping.program import (

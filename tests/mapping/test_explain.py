@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from mapping.compile import LayoutOptions, compile_network
 from mapping.explain import explain
 from mapping.place import Placement

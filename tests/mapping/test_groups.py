@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cim.chipfile import ChipFileError, load_chip, parse_chip, render_chip
-from cim.spec import MacroGroups
+from cim.chip.file import ChipFileError, load_chip, parse_chip, render_chip
+from cim.chip.spec import MacroGroups
 from mapping.compile import LayoutOptions, compile_network
 from mapping.groups import Demand, arrange
 from mapping.place import Placement, joined_order

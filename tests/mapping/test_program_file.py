@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from cim.chipfile import idealised, load_chip
+from cim.chip.file import idealised, load_chip
 from mapping.compile import compile_network
 from mapping.errors import NewerVersion, ProgramFileError
 from mapping.execute import IdealMultiply, run

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cim.chipfile import load_chip
-from cim.spec import SignedInput
+from cim.chip.file import load_chip
+from cim.chip.spec import SignedInput
 from mapping.bits import LayerBits
 from mapping.compile import compile_network
 from mapping.errors import CannotMap

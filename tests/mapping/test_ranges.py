@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
-from cim.converters import input_planes, quantise_adc, split_planes
-from cim.windows import unfold
+from cim.chip.converters import input_planes, quantise_adc, split_planes
+from cim.chip.file import load_chip
+from cim.chip.windows import unfold
 from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK
 from mapping.compile import compile_network

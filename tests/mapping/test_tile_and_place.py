@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cim.chipfile import chip_names, load_chip
-from cim.encoding import tile_halves_us
-from cim.spec import Encoding
+from cim.chip.encoding import tile_halves_us
+from cim.chip.file import chip_names, load_chip
+from cim.chip.spec import Encoding
 from mapping.place import LayerCopy, Placement, macros_needed, place
 from mapping.tile import Bundle, MatrixShape, Piece, cut, digit, piece_levels, slices_needed, stretch
 

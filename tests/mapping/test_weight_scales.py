@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cim.cell_errors import CellErrors, nominal_errors
-from cim.chipfile import idealised, load_chip
-from cim.converters import input_planes, split_planes, to_offset
-from cim.spec import Encoding, PairSubtraction, SignedInput
+from cim.chip.converters import input_planes, split_planes, to_offset
+from cim.chip.file import idealised, load_chip
+from cim.chip.spec import Encoding, PairSubtraction, SignedInput
 from mapping.compile import compile_network
 from mapping.execute import IdealMultiply, run
 from mapping.float_run import float_logits

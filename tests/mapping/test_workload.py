@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cim.chipfile import idealised, load_chip
+from cim.chip.file import idealised, load_chip
 from cim.cost import estimate
 from cim.workload import LayerWork, Workload
 from hil.corrections import nominal_corrections

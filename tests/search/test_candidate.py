@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from cim.cost import NoCostModel
 from cim.mnsim import MnsimError, load_mnsim
 from mapping.architectures import build

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from search.accuracy import AdditiveAccuracy, fit_accuracy
 from search.baselines import evolution, random_search, resnet20, top_k_search
 from search.candidate import workload

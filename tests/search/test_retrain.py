@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from cim.chipfile import load_chip  # noqa: E402
+from cim.chip.file import load_chip  # noqa: E402
 from cim.fast_module import array_noise  # noqa: E402
 from cim.published import nominal_record  # noqa: E402
 from mapping.bits import LayerBits  # noqa: E402

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from search.architecture import Architecture
 from search.errors import FileError, SearchError
 from search.simulate import Simulator, costs

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 
-from cim.chipfile import load_chip  # noqa: E402
+from cim.chip.file import load_chip  # noqa: E402
 from cim.fast_module import array_noise  # noqa: E402
 from cim.published import nominal_record  # noqa: E402
 from mapping.float_run import float_logits  # noqa: E402

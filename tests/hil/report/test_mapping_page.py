@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from hil.cli import run
 from hil.mapping_figures import macro_figure, macro_usage, mapping_page, occupancy_figure, targets_figure
 from mapping.architectures import build

@@ -2,7 +2,7 @@
 
 A specification is what the maker says of every chip of that name; what one chip really
 does is measured (``cim.calibration``) or, for the emulated chip, hidden (``hil.emulator``).
-Loading and checking of the files is in ``cim.chipfile``.
+Loading and checking of the files is in ``cim.chip.file``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cim.levels import LevelValues, level_values
+from cim.chip.levels import LevelValues, level_values
 
 
 class Encoding(enum.StrEnum):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import Encoding, MacroSpec
+from cim.chip.spec import Encoding, MacroSpec
 
 
 class WeightForm(enum.StrEnum):

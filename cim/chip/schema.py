@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cim.filechecks import Check, ascending, count, list_of, number, one_of, text
-from cim.spec import (
+from cim.chip.field_checks import Check, ascending, count, list_of, number, one_of, text
+from cim.chip.spec import (
     AdcTransfer,
     CellIv,
     CellModel,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
+from cim.chip.spec import Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
 
 
 @dataclass(frozen=True, slots=True)

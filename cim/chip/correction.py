@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import Encoding, MacroSpec, SignedInput
+from cim.chip.spec import Encoding, MacroSpec, SignedInput
 
 SHIFT = 20
 

@@ -17,9 +17,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cim.chipschema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS, broken_rules
-from cim.filechecks import Check
-from cim.spec import (
+from cim.chip.field_checks import Check
+from cim.chip.schema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS, broken_rules
+from cim.chip.spec import (
     AdcSpec,
     CellIv,
     ChipSpec,
