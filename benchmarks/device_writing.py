@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cim.cell_iv import VoltageSweep, current_residual, fit_cell_current, fit_cells, load_voltage_sweep
+from cim.array.cell_iv import VoltageSweep, current_residual, fit_cell_current, fit_cells, load_voltage_sweep
 from cim.fit_read_noise import detect_telegraph, fit_spectrum, fit_trace
 from cim.published import PUBLISHED
 from cim.pulse_steps import PulseSteps, Spread, draw_traits, fit_pulse_steps, load_sweep

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cim.array.wire_law import Wire
 from cim.calibration import nominal_macro
 from cim.chip.correction import nominal_correction
 from cim.chip.encoding import encode_tile
@@ -37,7 +38,6 @@ from cim.chip.windows import Window
 from cim.device import Columns
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
-from cim.wire_law import Wire
 
 CHANNELS_PER_TILE = 14
 RANGE = 4

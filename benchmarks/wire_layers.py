@@ -6,8 +6,8 @@ Trained networks drive their planes unevenly: codes are small, so the planes of 
 that are driven together are not a mean of all rows. For the first tile of every layer this takes the codes that reach
 it from test images, cells of its levels with 1.5 µS of programming errors, and 1 Ω a pitch on ``lab-128``; no noise.
 
-``left``: what wires leave of the sums (slope of the exact ladder, ``cim.wires``, on the sums without wires). For the
-law (``cim.wire_law``) and each engine, ``slope``: of its sums on those of the exact ladder, 1 where it loses what the
+``left``: what wires leave of the sums (slope of the exact ladder, ``cim.array.wires``, on the sums without wires). For the
+law (``cim.array.wire_law``) and each engine, ``slope``: of its sums on those of the exact ladder, 1 where it loses what the
 ladder loses, and ``rms``: its error, % of the largest sum, rounding of the converter and its ends included.
 Prints one JSON line for each layer.
 """
@@ -21,6 +21,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.wire_law import Wire, conversion_cells, wired_sums_us
+from cim.array.wires import gated_sums_us
 from cim.calibration import nominal_macro
 from cim.chip.correction import SHIFT, Correction
 from cim.chip.encoding import encode_tile
@@ -29,8 +31,6 @@ from cim.device import Columns
 from cim.fast import FastLayer
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
-from cim.wire_law import Wire, conversion_cells, wired_sums_us
-from cim.wires import gated_sums_us
 from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, program_of
 from hil.watch import Watch

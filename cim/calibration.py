@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.input_drive import InputDrive
+from cim.array.wire_law import Wire
 from cim.chip.converters import conversions
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
-from cim.input_drive import InputDrive
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
 from cim.temperature import Thermal
-from cim.wire_law import Wire
 from cim.write_verify import WriteStatistics
 
 Floats = NDArray[np.float64]

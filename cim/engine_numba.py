@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from cim import engine_lookup
 from cim import sim_kernels as kernels
+from cim.array.wire_law import max_unit
+from cim.array.wire_segments import SEGMENT_ROWS, segment_law
 from cim.engine_levels import SPARE, Levels, Maps, Memory
 from cim.simd import LANES
-from cim.wire_law import max_unit
-from cim.wire_segments import SEGMENT_ROWS, segment_law
 
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile

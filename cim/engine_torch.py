@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from cim.array.wire_law import max_unit
+from cim.array.wire_segments import SEGMENT_ROWS, segment_law
 from cim.chip.converters import split_planes
 from cim.chip.spec import Encoding, InputCoding, PairSubtraction
 from cim.chip.windows import Window
-from cim.wire_law import max_unit
-from cim.wire_segments import SEGMENT_ROWS, segment_law
 
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile

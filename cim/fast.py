@@ -14,9 +14,9 @@ many cells falls anywhere between two codes; where nothing is driven it does not
 converter's own mean E₀ and variance V₀ at rest stand instead. INL is taken as its regression
 line over the sums that random inputs of the given ``activity`` make, the rest of it as noise.
 Wires: the static loss of each cell is folded into the product, the rest follows from the
-number of driven rows (``place_terms``). Where row drivers err (``cim.input_drive``) u_pr is what
+number of driven rows (``place_terms``). Where row drivers err (``cim.array.input_drive``) u_pr is what
 a row really gets, so code_r is no whole number (``FastLayer.product_inputs``); cubic cells
-(``cim.cell_iv``) add a second product, of Σ_p w_p u_pr³.
+(``cim.array.cell_iv``) add a second product, of Σ_p w_p u_pr³.
 
 Not seen: which plane of a sum saturates. ``level_sums`` returns the share of sums whose
 largest plane is expected beyond the scale, at one conversion each; where the exact simulator
@@ -33,12 +33,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.input_drive import InputDrive
+from cim.array.wire_law import Wire, max_unit
 from cim.chip.spec import InputCoding, MacroSpec
 from cim.chip.windows import Window
-from cim.input_drive import InputDrive
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, PreparedTile, SimulatedTile, choose_engine
-from cim.wire_law import Wire, max_unit
 
 Floats = NDArray[np.float64]
 ACTIVITY = 0.2  # mean |unit| of a plane that INL lines and static wire losses are taken at

@@ -25,15 +25,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cim.array.cell_iv import unit_parts
+from cim.array.input_drive import InputDrive, check_drive
+from cim.array.wire_law import LINES, Wire, line_bend, line_gaps, max_unit
 from cim.calibration import CalibrationRecord, CellState
-from cim.cell_iv import unit_parts
 from cim.chip.converters import input_planes, quantise_adc, split_planes, to_offset
 from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput
 from cim.fast import row_reach
-from cim.input_drive import InputDrive, check_drive
 from cim.programming_law import law_at
 from cim.tails import Law
-from cim.wire_law import LINES, Wire, line_bend, line_gaps, max_unit
 
 WEIGHT_CLIP = 1.4  # weights beyond this many root mean squares of their output are clipped
 FARTHEST, POINTS = 5.0, 401  # normal scores of the table of errors; beyond it the last one stands
@@ -65,7 +65,7 @@ class ArrayNoise:
     offset_se_codes: float
     conversion_noise_codes: float
     wire: Wire
-    bend: float = 0.0  # second order of the wires (``cim.wire_law.line_bend``)
+    bend: float = 0.0  # second order of the wires (``cim.array.wire_law.line_bend``)
     drive: InputDrive | None = None  # what rows get for the units of a read of several bits
 
     def __post_init__(self) -> None:

@@ -5,8 +5,8 @@ The whole flow for one macro, cells and vectors as arrays:
     from cim import fit
     from cim.chip.encoding import tile_halves_us
     from cim.fit_wire import fit_wire
-    from cim.wire_law import Wire
-    from cim.wires import gated_sums_us
+    from cim.array.wire_law import Wire
+    from cim.array.wires import gated_sums_us
 
     # cells (n = rows · columns flattened, several macros concatenated)
     noise = fit.fit_read_variance(single_reads_us, targets_us, levels_us)        # (reads, n), (n,)
@@ -34,6 +34,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.wire_law import conversion_cells
 from cim.calibration import GainKnown, MacroCalibration
 from cim.chip.spec import MacroSpec, PairSubtraction
 from cim.fit_cells import (
@@ -45,7 +46,6 @@ from cim.fit_curves import CellErrors, Converters, place, solve_curves
 from cim.fit_offset import ZeroInput
 from cim.fit_programming import fit_programming, programming_distance
 from cim.read_noise import ReadNoise
-from cim.wire_law import conversion_cells
 
 __all__ = [
     "CellReadings",

@@ -1,7 +1,7 @@
 """Wire resistance from measured products.
 
 from cim.fit_wire import fit_wire
-from cim.wires import converted_sums_us
+from cim.array.wires import converted_sums_us
 
 def predicted_us(ohm): return converted_sums_us(spec, 0, halves, units, Wire(ohm, 0.0, end))
 columns = fit.fit_columns(predicted_us(0.0), codes, variance, setup)       # wires unknown yet
@@ -61,7 +61,7 @@ def fit_wire(
         codes: (vectors, conversions).
         variance_us2: ``cim.fit.predicted_variance_us2``.
         columns: a fit without wires on the same vectors (for gains, noise and usable range).
-        start_ohm: a first guess; saves steps where ``predicted_us`` is dear (``cim.wires.gated_sums_us``).
+        start_ohm: a first guess; saves steps where ``predicted_us`` is dear (``cim.array.wires.gated_sums_us``).
 
     Raises:
         NoWireFit.

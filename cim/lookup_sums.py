@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from cim.array.wire_segments import SEGMENT_ROWS
 from cim.lookup_noise import PLANES
 from cim.simd_integers import (
     WIDTH,
@@ -47,7 +48,6 @@ from cim.simd_integers import (
     vmul,
     vor,
 )
-from cim.wire_segments import SEGMENT_ROWS
 
 HALF = WIDTH // 2
 GROUP = 8  # rows of one look-up

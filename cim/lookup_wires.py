@@ -1,4 +1,4 @@
-"""The wire law of a tile in the integers of the look-up kernels (``cim.wire_segments`` has the law)."""
+"""The wire law of a tile in the integers of the look-up kernels (``cim.array.wire_segments`` has the law)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.wire_segments import SEGMENT_ROWS, SegmentLaw, segment_law
 from cim.lookup_sums import FACTOR_BITS, GROUP
-from cim.wire_segments import SEGMENT_ROWS, SegmentLaw, segment_law
 
 if TYPE_CHECKING:
     from cim.simulator import LayerSimulator, PreparedTile

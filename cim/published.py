@@ -16,11 +16,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.wire_law import Wire
 from cim.calibration import CalibrationRecord, nominal_macro
 from cim.chip.spec import CellModel, ChipSpec, ModelSpec
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
-from cim.wire_law import Wire
 
 GAUSSIAN_DF = 1e6  # t with so many degrees of freedom is normal
 NODES = 40  # of the quadrature over drift exponents

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from cim.array.wire_segments import SEGMENT_ROWS
 from cim.simd import (
     LANES,
     absolute,
@@ -44,7 +45,6 @@ from cim.simd import (
     to_ints,
     xor_i,
 )
-from cim.wire_segments import SEGMENT_ROWS
 
 # Rows of the per-conversion parameter array.
 OFFSET, NOISE2, VARIANCE, PARAMETERS = 0, 1, 2, 3
@@ -140,7 +140,7 @@ def convert_units(
         units: float32 (planes, places, segments · 16), driven units.
         cells: float32 (segments · 16, blocks · 16).
         cubic: what u³ is multiplied with, like ``cells``; None for linear cells.
-        wires: (fall, rise, swing, extra, 1 / u_max): of ``cim.wire_segments``, float32, extra like ``cells``;
+        wires: (fall, rise, swing, extra, 1 / u_max): of ``cim.array.wire_segments``, float32, extra like ``cells``;
             None for no wires.
         parameters: float32 (PARAMETERS, blocks · 16).
         curves: float32 (blocks · 16,) first word of each conversion's curve in ``inl``, int32 (of ``inl_words``,

@@ -6,8 +6,8 @@ Every plane of every input is one read. A read of a tile converts, for each colu
     σ²   = (gain / lsb)² · v · Σ u² + conversion_noise²,   v the column's mean read variance
     code = clip(⌊y + inl(y) + ½⌋)
 
-with u what a row is driven with (``cim.input_drive``) and G u becoming G₁ u + G₃ u³ for cubic cells whose inputs
-are voltages (``cim.cell_iv``), the wire loss of ``cim.wire_law``; read noise of all cells of a column is one Gaussian,
+with u what a row is driven with (``cim.array.input_drive``) and G u becoming G₁ u + G₃ u³ for cubic cells whose inputs
+are voltages (``cim.array.cell_iv``), the wire loss of ``cim.array.wire_law``; read noise of all cells of a column is one Gaussian,
 new in every conversion, of the variance that so many driven cells of the column have on
 average (which cells are driven changes it by a few per cent from read to read). Codes are
 shift-added, pairs subtracted, corrected with the record's estimates and added over tiles: the integers that
@@ -24,18 +24,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.cell_iv import line_halves_us, unit_parts
+from cim.array.input_drive import InputDrive, check_drive, driven_units
+from cim.array.wire_law import Wire, conversion_cells, conversion_load, line_bend, line_gaps, max_unit
+from cim.array.wires import row_driven_halves_us
 from cim.calibration import tile_conversions
-from cim.cell_iv import line_halves_us, unit_parts
 from cim.chip.converters import check_codes, code_limits, input_planes, split_planes, to_offset
 from cim.chip.correction import Correction
 from cim.chip.encoding import tile_halves_us
 from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput, WordLine
 from cim.chip.windows import Window
 from cim.device import Columns
-from cim.input_drive import InputDrive, check_drive, driven_units
 from cim.read_noise import ReadNoise
-from cim.wire_law import Wire, conversion_cells, conversion_load, line_bend, line_gaps, max_unit
-from cim.wires import row_driven_halves_us
 
 PURPOSE = 0x51B  # first word of every noise key of the simulator
 
@@ -131,14 +131,14 @@ class PreparedTile:
 
     ``cells`` float64 (rows, conversions), gain / lsb · G, on a binary grid so fine that a
     single-precision sum over rows of whole units is exact (then no order of addition changes a bit);
-    ``cubic`` None, or what u³ is multiplied with (``cim.cell_iv.unit_parts``), like ``cells``, which then
+    ``cubic`` None, or what u³ is multiplied with (``cim.array.cell_iv.unit_parts``), like ``cells``, which then
     are gain / lsb · G₁;
     ``variance`` float64 (rows, conversions), codes², of one read of each cell, and
     ``mean_variance`` of a column's cells: σ² = mean_variance · Σ u² + conversion_noise²;
     ``order`` (rows,) the unfolded input position of each row; ``gaps`` (rows,) pitches from each
     row to the next. Of the wires, the coarse law of ``cim.fast``: ``wire`` (conversions,) codes that a
-    code of the converted sum and a driven unit lose per pitch, ``bend`` of ``cim.wire_law.line_bend``.
-    Exact engines take ``cim.wire_segments`` where ``wire`` is not zero. ``tile`` holds the cells as they load the
+    code of the converted sum and a driven unit lose per pitch, ``bend`` of ``cim.array.wire_law.line_bend``.
+    Exact engines take ``cim.array.wire_segments`` where ``wire`` is not zero. ``tile`` holds the cells as they load the
     lines: as they were given, but for lines that were taken into them and cubic cells (``line_halves_us``).
     """
 

@@ -17,17 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim import fit
+from cim.array.input_drive import InputDrive
+from cim.array.wire_law import Wire
 from cim.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated
 from cim.chip.converters import code_limits
 from cim.chip.spec import MacroSpec
 from cim.fit_drive import fit_drive, straight_drive
 from cim.fit_read_noise import fit_flicker
 from cim.fit_temperature import fit_conductance_per_k, fit_variance_per_k
-from cim.input_drive import InputDrive
 from cim.programming_law import ProgrammingLaw, law_at
 from cim.read_noise import ReadNoise
 from cim.temperature import Thermal
-from cim.wire_law import Wire
 from cim.write_verify import write_statistics
 from hil.calibration_fits import STUCK, Columns, NetworkCheck, cell_states, fit_wires, gain_known
 from hil.calibration_plan import PLANS, Budget

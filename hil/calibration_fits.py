@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim import fit
+from cim.array.input_drive import InputDrive, driven_units
+from cim.array.wire_law import Wire, WireEnd
+from cim.array.wires import converted_sums_us, gated_sums_us
 from cim.calibration import CellState, GainKnown
 from cim.chip.converters import code_limits, conversions, input_planes, split_planes
 from cim.chip.encoding import tile_halves_us
@@ -16,10 +19,7 @@ from cim.chip.spec import MacroSpec, ReadPath, WordLine
 from cim.fit_drive import StepReads
 from cim.fit_offset import idle_clipped, idle_noise, without_misfit, zero_input
 from cim.fit_wire import fit_wire
-from cim.input_drive import InputDrive, driven_units
 from cim.read_noise import ReadNoise
-from cim.wire_law import Wire, WireEnd
-from cim.wires import converted_sums_us, gated_sums_us
 from hil.probes import Idle, NetworkProducts, Pattern, Products, Stuck
 
 STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.wire_law import Wire
 from cim.calibration import CalibrationRecord
 from cim.chip.converters import to_offset
 from cim.chip.correction import SHIFT, Correction, digital_terms, float_correction, nominal_correction
@@ -21,7 +22,6 @@ from cim.chip.spec import SignedInput
 from cim.device import Columns
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
-from cim.wire_law import Wire
 from hil.infer import Corrections
 from mapping.driven import tile_vectors
 from mapping.execute import IdealMultiply, run

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.cell_iv import CellCurrent, VoltageSweep, fit_cell_current
 from cim.calibration_file import load_record
-from cim.cell_iv import CellCurrent, VoltageSweep, fit_cell_current
 from cim.fit_read_noise import Spectrum, Telegraph, detect_telegraph, fit_spectrum
 from cim.pulse_steps import PulseSteps, Sweep, fit_pulse_steps
 from hil.errors import FileError, UsageError

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.cell_iv import unit_parts
+from cim.array.wire_law import max_unit
 from cim.calibration import CalibrationRecord, MacroCalibration, nominal_macro
-from cim.cell_iv import unit_parts
 from cim.chip.spec import AdcSpec, CellIv, MacroSpec
 from cim.read_noise import ReadNoise
-from cim.wire_law import max_unit
 from mapping.program import ConductanceProgram
 
 Floats = NDArray[np.float64]

@@ -7,8 +7,8 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.input_drive import InputDrive
 from cim.calibration import CalibrationRecord, CellState
-from cim.input_drive import InputDrive
 from cim.programming_law import law_at
 from cim.write_verify import WriteStatistics
 from hil.pageshell import columns, document, section, table

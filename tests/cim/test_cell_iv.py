@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.cell_iv import (
+from cim.array.cell_iv import (
     CellCurrent,
     VoltageSweep,
     amplitude_parts,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cim.array.wire_law import Wire
 from cim.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated, nominal_macro
 from cim.chip.file import load_chip
 from cim.device import draw_columns, draw_posterior, draw_programming
 from cim.programming_law import ProgrammingLaw, law_at, redraw_law
 from cim.read_noise import ReadNoise
-from cim.wire_law import Wire
 
 SPEC = load_chip("lab-128").macro
 LEVELS = np.array(SPEC.levels_us)

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from cim.array.wire_law import Wire
 from cim.calibration import nominal_macro
 from cim.chip.correction import Correction, nominal_correction
 from cim.chip.encoding import encode_tile
@@ -20,7 +21,6 @@ from cim.fast import FastLayer, inl_line, place_terms, plane_bytes, row_reach
 from cim.fast_planes import driving_planes, place_counts
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
-from cim.wire_law import Wire
 
 ENGINES = ("numba", "torch")
 LAB = load_chip("lab-128").macro

@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cim.array.input_drive import InputDrive
+from cim.array.wire_law import Wire, conversion_cells
+from cim.array.wire_segments import segment_sums_us
+from cim.array.wires import gated_sums_us
 from cim.calibration import nominal_macro
 from cim.chip.converters import input_planes, split_planes
 from cim.chip.correction import SHIFT, Correction
@@ -21,12 +25,8 @@ from cim.chip.windows import Window, unfold
 from cim.device import Columns
 from cim.engine_numba import SingleTile, kernel_tiles
 from cim.fast import FastLayer
-from cim.input_drive import InputDrive
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
-from cim.wire_law import Wire, conversion_cells
-from cim.wire_segments import segment_sums_us
-from cim.wires import gated_sums_us
 
 ENGINES = ("numba", "torch")
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))

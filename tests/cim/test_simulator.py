@@ -9,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from cim.array.wire_law import Wire, WireEnd, conversion_cells
+from cim.array.wire_segments import segment_sums_us
 from cim.calibration import nominal_macro
 from cim.chip.converters import conversions
 from cim.chip.correction import SHIFT, Correction, nominal_correction
@@ -28,8 +30,6 @@ from cim.chip.windows import Window, unfold
 from cim.device import Columns
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, prepare_tile, simulated_tile
-from cim.wire_law import Wire, WireEnd, conversion_cells
-from cim.wire_segments import segment_sums_us
 
 ENGINES = ("numba", "torch")
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cim.array.wire_law import Wire, conversion_cells
+from cim.array.wire_segments import segment_sums_us
+from cim.array.wires import gated_sums_us
 from cim.calibration import nominal_macro
 from cim.chip.correction import SHIFT, Correction
 from cim.chip.encoding import encode_tile
@@ -16,9 +19,6 @@ from cim.chip.spec import AdcSpec, Encoding, MacroSpec
 from cim.device import Columns
 from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
-from cim.wire_law import Wire, conversion_cells
-from cim.wire_segments import segment_sums_us
-from cim.wires import gated_sums_us
 
 LAB = load_chip("lab-128").macro
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cim.array.input_drive import InputDrive
 from cim.chip.file import load_chip
 from cim.chip.spec import CellIv, InputCoding
 from cim.device import draw_programming
-from cim.input_drive import InputDrive
 from cim.read_back import estimate_cells
 from cim.read_noise import ReadNoise
 from cim.tails import Tail

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from cim.array.wire_law import Wire, WireEnd
+from cim.array.wires import gated_sums_us
 from cim.chip.converters import code_limits, quantise_adc, shift_add, split_planes
 from cim.chip.converters import input_planes as planes_of
 from cim.chip.encoding import tile_halves_us
 from cim.chip.file import chip_names, idealised, load_chip
 from cim.chip.spec import CellIv, ChipSpec, Encoding, InputCoding, PairSubtraction, SignedInput
 from cim.chip.windows import Window, unfold
-from cim.wire_law import Wire, WireEnd
-from cim.wires import gated_sums_us
 from firmware_protocols import messages
 from firmware_protocols.messages import LayerTile, LoadLayer, Mvm, Returns, Sweep, TileAddress
 from hil.emulator.array import build_tile

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cim.array.input_drive import InputDrive
+from cim.array.wire_law import Wire
 from cim.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.calibration_file import save_record
 from cim.chip.file import load_chip
-from cim.input_drive import InputDrive
 from cim.programming_law import ProgrammingLaw
 from cim.read_noise import ReadNoise
 from cim.temperature import Thermal
-from cim.wire_law import Wire
 from cim.write_verify import WriteStatistics
 from hil.cli import run
 from hil.recorddiff import diff_records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cim.wire_law import WireEnd
+from cim.array.wire_law import WireEnd
 from hil.calibrate import calibrate
 from hil.emulator.address import chip_from_address
 from hil.open import connect

@@ -12,7 +12,7 @@ First order is not enough: at 1 Ω, 128 rows of 2-40 µS lose a fifth. ``WireTab
 the exact ladder with the *mean* load of n driven rows and goes to second order about it: rms error
 0.05 % of the largest sum at 1 Ω and 128 rows, 0.07 % at 256 (``benchmarks/wire_accuracy.py``).
 ``line_bend`` is a coarser form, one number a tile: loss / (1 + bend · n), with T ≈ τ · n.
-``cim.wires`` has the exact solution.
+``cim.array.wires`` has the exact solution.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.cell_iv import line_halves_us, unit_parts
+from cim.array.cell_iv import line_halves_us, unit_parts
 from cim.chip.spec import Encoding, InputCoding, MacroSpec, PairSubtraction
 
 Floats = NDArray[np.float64]
@@ -237,7 +237,7 @@ def wired_sums_us(
 ) -> Floats:
     """Converted sums of reads with wires by the law, (vectors, conversions) µS times unit.
 
-    Cubic cells (``cim.cell_iv``) load the lines as they do on average.
+    Cubic cells (``cim.array.cell_iv``) load the lines as they do on average.
 
     Args:
         units: what rows are driven with in one read, (vectors, rows).

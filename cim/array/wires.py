@@ -12,7 +12,7 @@ conductances says everything:
 
 *Gated* (1T1R, inputs on the gates): a cell that is not driven hangs on nothing, so every input makes
 another network. Each column is a ladder of its own: ``ladder_sums`` solves it for any drive,
-``gated_sums_us`` for the reads of a tile; ``cim.wire_law`` is the fast law.
+``gated_sums_us`` for the reads of a tile; ``cim.array.wire_law`` is the fast law.
 
 Ohms are per cell pitch. A line's end lies one pitch beyond its last cell.
 """
@@ -25,10 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from cim.cell_iv import unit_parts
+from cim.array.cell_iv import unit_parts
+from cim.array.wire_law import Wire, WireEnd, conversion_cells, line_gaps, max_unit, wired_sums_us
 from cim.chip.encoding import cell_lines, tile_halves_us
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction, WordLine
-from cim.wire_law import Wire, WireEnd, conversion_cells, line_gaps, max_unit, wired_sums_us
 
 Floats = NDArray[np.float64]
 MICRO = 1e-6
@@ -234,7 +234,7 @@ def gated_sums_us(
     """Converted sums of reads of a gated tile, exact: (vectors, conversions) µS times unit, raw order.
 
     A unit is a share |u| / u_max of the time (or of the conductance) that a cell conducts; cubic cells
-    (``cim.cell_iv.unit_parts``) conduct, and load, accordingly.
+    (``cim.array.cell_iv.unit_parts``) conduct, and load, accordingly.
 
     Args:
         halves_us: (2, rows, outputs) µS; the rest of the column is not driven.

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.wire_law import max_unit
 from cim.chip.spec import MacroSpec
-from cim.wire_law import max_unit
 
 Floats = NDArray[np.float64]
 

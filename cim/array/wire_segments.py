@@ -26,8 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.array.wire_law import LINES, Wire, conversion_line, line_gaps, max_unit, mean_voltages
 from cim.chip.spec import MacroSpec
-from cim.wire_law import LINES, Wire, conversion_line, line_gaps, max_unit, mean_voltages
 
 Floats = NDArray[np.float64]
 
@@ -127,7 +127,7 @@ def segment_sums_us(
     """Converted sums of reads by the law, (vectors, conversions) µS times unit; what the engines are tested against.
 
     Args:
-        cells_us: ``cim.wire_law.conversion_cells``; ``units`` (vectors, rows) driven in one read.
+        cells_us: ``cim.array.wire_law.conversion_cells``; ``units`` (vectors, rows) driven in one read.
     """
     law = segment_law(spec, row0, halves_us, wire, group)
     order, _ = line_gaps(spec, row0, len(cells_us), wire.end)
