@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from simulator_speed import CHANNELS_PER_TILE, RANGE, convolutions, gemm_gflops, macs, plain, shape, tile
 
 from cim.array.wire_law import Wire
+from cim.cells.read_noise import ReadNoise
 from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
 from cim.fast import FastLayer
-from cim.read_noise import ReadNoise
 from cim.simulator import NoiseKey
 
 

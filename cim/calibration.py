@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from cim.array.input_drive import InputDrive
 from cim.array.wire_law import Wire
+from cim.cells.programming_law import ProgrammingLaw
+from cim.cells.read_noise import ReadNoise
+from cim.cells.temperature import Thermal
+from cim.cells.write_verify import WriteStatistics
 from cim.chip.converters import conversions
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
-from cim.programming_law import ProgrammingLaw
-from cim.read_noise import ReadNoise
-from cim.temperature import Thermal
-from cim.write_verify import WriteStatistics
 
 Floats = NDArray[np.float64]
 

@@ -29,7 +29,7 @@ def nominal_errors(spec: ChipSpec, age_s: float) -> CellErrors:
     """What the chip file's [models] say of cells at an age; no errors where it has none."""
     from scipy.special import ndtri  # late: an estimate needs neither scipy nor device laws
 
-    from cim.programming_law import law_at
+    from cim.cells.programming_law import law_at
     from cim.published import nominal_record
 
     levels = np.array(spec.macro.levels_us)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.special import expit, log_ndtr, ndtri_exp
 
 from cim.calibration import CalibrationRecord, CellState, MacroCalibration
-from cim.programming_law import ProgrammingLaw, law_at, redraw_law
-from cim.tails import Tail
-from cim.temperature import accelerated_age, conductance_factor
+from cim.cells.programming_law import ProgrammingLaw, law_at, redraw_law
+from cim.cells.tails import Tail
+from cim.cells.temperature import accelerated_age, conductance_factor
 
 CLIP = 1.1  # no cell is believed above this multiple of the highest level
 OUTLIER = 5.0  # readings this many sigma off are believed as they are
@@ -47,7 +47,7 @@ def draw_programming(
 
         G = clip(target + error, 0, 1.1 G_max) · (1 + α (T − T_ref))      per cell, once per programming
 
-    with errors of the record's law (``cim.tails``) at the age that counts at temperature T
+    with errors of the record's law (``cim.cells.tails``) at the age that counts at temperature T
     (``accelerated_age``). Cells that the record lists as stuck keep their mean reading; each
     other cell misses its window with ``unreached_share`` and then takes one of the measured
     errors of such cells.

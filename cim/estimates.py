@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord, CellState
-from cim.programming_law import ProgrammingLaw, law_at, redraw_law
+from cim.cells.programming_law import ProgrammingLaw, law_at, redraw_law
 
 Z95 = 1.959964
 QUARTILE = 0.674490  # standard normal score of the upper quartile

@@ -35,9 +35,9 @@ from numpy.typing import NDArray
 
 from cim.array.input_drive import InputDrive
 from cim.array.wire_law import Wire, max_unit
+from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import InputCoding, MacroSpec
 from cim.chip.windows import Window
-from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, PreparedTile, SimulatedTile, choose_engine
 
 Floats = NDArray[np.float64]

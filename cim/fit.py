@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from cim.array.wire_law import conversion_cells
 from cim.calibration import GainKnown, MacroCalibration
+from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import MacroSpec, PairSubtraction
 from cim.fit_cells import (
     TooFewCells,
@@ -45,7 +46,6 @@ from cim.fit_cells import (
 from cim.fit_curves import CellErrors, Converters, place, solve_curves
 from cim.fit_offset import ZeroInput
 from cim.fit_programming import fit_programming, programming_distance
-from cim.read_noise import ReadNoise
 
 __all__ = [
     "CellReadings",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.temperature import BOLTZMANN_EV, KELVIN
+from cim.cells.temperature import BOLTZMANN_EV, KELVIN
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.read_noise import ReadNoise
+from cim.cells.read_noise import ReadNoise
 
 MIN_CELLS = 30  # fewer cells at a level say too little for three parameters
 GLITCH_SIGMA = 12.0  # differences of two readings beyond this are a fault of the reading

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from cim.cells.programming_law import Law, ProgrammingLaw, law_at
 from cim.fit_cells import MIN_CELLS
-from cim.programming_law import Law, ProgrammingLaw, law_at
 
 MOST_TARGETS = 256  # targets at which spreads are taken; between them along lines
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.read_noise import ReadNoise
+from cim.cells.read_noise import ReadNoise
 
 BINS_A_DECADE = 8  # of the spectrum, so that every decade weighs the same in the slope
 ROUNDS = 30  # of expectation and maximisation

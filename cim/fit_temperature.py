@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.read_noise import ReadNoise
+from cim.cells.read_noise import ReadNoise
 
 OUTLIER = 6.0  # robust sigma: cells that jumped in between say nothing about temperature
 DRIFT_DOUBT = 0.25  # of the drift between the two readings

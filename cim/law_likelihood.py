@@ -1,7 +1,7 @@
 """The likelihood of the programming law's tables, its maximum and how sure it is.
 
 Readings are grouped by target and age; the parameters are the values of the law's tables, which
-``cim.programming_law`` interpolates. Scoring steps (the sum of squared scores as curvature)
+``cim.cells.programming_law`` interpolates. Scoring steps (the sum of squared scores as curvature)
 reach the maximum; the covariance comes from the scores summed per cell.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from cim.programming_law import ProgrammingLaw, along_levels, time_weights
-from cim.tails import Tail, log_density
+from cim.cells.programming_law import ProgrammingLaw, along_levels, time_weights
+from cim.cells.tails import Tail, log_density
 
 LEVEL_CELLS = 256  # targets beyond this many are put into so many groups of equal size
 BINS = 200  # of errors within a group, where there are more cells than that

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from cim.array.wire_law import Wire
 from cim.calibration import CalibrationRecord, nominal_macro
+from cim.cells.programming_law import ProgrammingLaw
+from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import CellModel, ChipSpec, ModelSpec
-from cim.programming_law import ProgrammingLaw
-from cim.read_noise import ReadNoise
 
 GAUSSIAN_DF = 1e6  # t with so many degrees of freedom is normal
 NODES = 40  # of the quadrature over drift exponents

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord, CellState
+from cim.cells.programming_law import law_at
+from cim.cells.tails import Tail
 from cim.device import OUTLIER
-from cim.programming_law import law_at
-from cim.tails import Tail
 
 ROUNDS = 6  # of the iteration; the sixth moves no cell by 0.01 µS
 

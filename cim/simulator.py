@@ -29,13 +29,13 @@ from cim.array.input_drive import InputDrive, check_drive, driven_units
 from cim.array.wire_law import Wire, conversion_cells, conversion_load, line_bend, line_gaps, max_unit
 from cim.array.wires import row_driven_halves_us
 from cim.calibration import tile_conversions
+from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import check_codes, code_limits, input_planes, split_planes, to_offset
 from cim.chip.correction import Correction
 from cim.chip.encoding import tile_halves_us
 from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput, WordLine
 from cim.chip.windows import Window
 from cim.device import Columns
-from cim.read_noise import ReadNoise
 
 PURPOSE = 0x51B  # first word of every noise key of the simulator
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cim.calibration import CalibrationRecord
-from cim.programming_law import law_at
+from cim.cells.programming_law import law_at
 from hil.calibrate import check_macros
 from hil.corrections import training_inputs
 from hil.errors import MismatchError

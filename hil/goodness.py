@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from cim.cells.programming_law import Law, ProgrammingLaw, law_at
+from cim.cells.read_noise import ReadNoise
 from cim.fit_cells import MIN_CELLS, nearest_level
-from cim.programming_law import Law, ProgrammingLaw, law_at
 from cim.published import published_model
-from cim.read_noise import ReadNoise
 from hil.readings import GAP, Readings, level_knots
 
 PUBLISHED_NAME = "wan-2022"

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
+from cim.cells.history import CellHistory
+from cim.cells.programming_law import redraw_law
 from cim.chip.spec import ChipSpec
 from cim.device import draw_columns
-from cim.history import CellHistory
-from cim.programming_law import redraw_law
 from cim.published import NoModels, nominal_record
 from hil.adaptation import check_adapted
 from hil.agreement import correct_answers
@@ -193,7 +193,7 @@ class VirtualRow:
     def chip(self, number: int, inputs: LayerInputs) -> Iterator[VirtualChip]:
         """One virtual chip at each age. At one age it is drawn as ``hil deploy`` draws such chips.
 
-        At several its cells age along one path (``cim.history``): a cell that is far off early is
+        At several its cells age along one path (``cim.cells.history``): a cell that is far off early is
         likelier to be far off late. It is corrected anew at every age, from simulated readings.
         """
         record = self._record_of(number)

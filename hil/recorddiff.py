@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from cim.calibration import CalibrationRecord
-from cim.programming_law import ProgrammingLaw, law_at
-from cim.read_noise import ReadNoise
+from cim.cells.programming_law import ProgrammingLaw, law_at
+from cim.cells.read_noise import ReadNoise
 from hil.recordwords import OF_CELLS
 
 CHANCE = 1e-3  # of calling a part changed that is not

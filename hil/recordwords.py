@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.calibration import CalibrationRecord, CellState, GainKnown
-from cim.programming_law import Tail
+from cim.cells.programming_law import Tail
 from hil.report_tables import duration
 
 OF_CELLS = {"table": "fitted to a table of cells", "model": "published models"}

@@ -11,6 +11,7 @@ from scipy import stats
 
 from cim.array.wire_law import Wire
 from cim.calibration import nominal_macro
+from cim.cells.read_noise import ReadNoise
 from cim.chip.correction import Correction, nominal_correction
 from cim.chip.encoding import encode_tile
 from cim.chip.file import chip_names, idealised, load_chip
@@ -19,7 +20,6 @@ from cim.chip.windows import Window, unfold
 from cim.device import Columns
 from cim.fast import FastLayer, inl_line, place_terms, plane_bytes, row_reach
 from cim.fast_planes import driving_planes, place_counts
-from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 
 ENGINES = ("numba", "torch")

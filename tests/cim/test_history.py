@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cim.history import CellHistory, drift_factor, errors_at_rank, worst
-from cim.programming_law import ProgrammingLaw, law_at
-from cim.read_noise import ReadNoise
-from cim.temperature import Thermal
+from cim.cells.history import CellHistory, drift_factor, errors_at_rank, worst
+from cim.cells.programming_law import ProgrammingLaw, law_at
+from cim.cells.read_noise import ReadNoise
+from cim.cells.temperature import Thermal
 
 LEVELS = np.linspace(2.0, 40.0, 8)
 QUIET = ReadNoise(LEVELS, np.zeros(8), np.zeros(8))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.integrate import quad
 
+from cim.cells.programming_law import Law, ProgrammingLaw, Tail, law_at, redraw_law, time_weights
+from cim.cells.read_noise import ReadNoise
+from cim.cells.tails import log_density
 from cim.fit_programming import choose_knots, fit_programming, programming_distance, recalibrate
-from cim.programming_law import Law, ProgrammingLaw, Tail, law_at, redraw_law, time_weights
-from cim.read_noise import ReadNoise
-from cim.tails import log_density
 
 LEVELS = np.array([2.0, 10.0, 20.0, 30.0, 38.0])
 AGES = np.array([1.0, 1e2, 1e4])
@@ -83,7 +83,7 @@ def test_a_law_without_skew_is_plain_student_and_one_with_many_degrees_is_normal
     mixed = 0.7 * stats.norm(0.2, 1.3).cdf(x) + 0.3 * stats.norm(0.2, 5.2).cdf(x)
     np.testing.assert_allclose(one(Tail.MIXTURE, 0.0).cdf(x), mixed, atol=1e-9)
     above = 1.0 - one(Tail.STUDENT, np.log(1.2)).cdf(np.array(0.2))
-    assert above == pytest.approx(1.44 / 2.44)  # the example of cim.tails: 59 %
+    assert above == pytest.approx(1.44 / 2.44)  # the example of cim.cells.tails: 59 %
 
 
 @pytest.mark.parametrize("tail", list(Tail))

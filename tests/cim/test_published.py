@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from cim.calibration_file import load_record, save_record
+from cim.cells.programming_law import law_at
 from cim.chip.file import chip_names, load_chip, parse_chip
 from cim.chip.spec import CellModel
 from cim.device import draw_programming
-from cim.programming_law import law_at
 from cim.published import (
     PUBLISHED,
     CmoHfoxModel,

@@ -12,6 +12,7 @@ from scipy import stats
 from cim.array.wire_law import Wire, WireEnd, conversion_cells
 from cim.array.wire_segments import segment_sums_us
 from cim.calibration import nominal_macro
+from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import conversions
 from cim.chip.correction import SHIFT, Correction, nominal_correction
 from cim.chip.encoding import encode_tile
@@ -28,7 +29,6 @@ from cim.chip.spec import (
 )
 from cim.chip.windows import Window, unfold
 from cim.device import Columns
-from cim.read_noise import ReadNoise
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, prepare_tile, simulated_tile
 
 ENGINES = ("numba", "torch")

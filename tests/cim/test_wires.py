@@ -21,12 +21,12 @@ from cim.array.wires import (
     line_product_conductances,
     row_driven_halves_us,
 )
+from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import code_limits
 from cim.chip.encoding import encode_tile, tile_halves_us
 from cim.chip.file import load_chip, parse_chip, render_chip
 from cim.chip.spec import Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput, WordLine
 from cim.fit_wire import fit_wire
-from cim.read_noise import ReadNoise
 
 LAB = load_chip("lab-128").macro
 TERNARY = InputSpec(InputCoding.TERNARY, 8, 1, SignedInput.TERNARY)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.pulse_steps import CellTraits, PulseSteps, Spread, Sweep, draw_traits, fit_pulse_steps, load_sweep
-from cim.write_verify import (
+from cim.cells.pulse_steps import CellTraits, PulseSteps, Spread, Sweep, draw_traits, fit_pulse_steps, load_sweep
+from cim.cells.write_verify import (
     QuickWrite,
     Ramp,
     WriteOutcome,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from cim.array.input_drive import InputDrive
+from cim.cells.read_noise import ReadNoise
+from cim.cells.tails import Tail
 from cim.chip.file import load_chip
 from cim.chip.spec import CellIv, InputCoding
 from cim.device import draw_programming
 from cim.read_back import estimate_cells
-from cim.read_noise import ReadNoise
-from cim.tails import Tail
 from hil.agreement import AgreementReport, correct_answers
 from hil.calibrate import calibrate
 from hil.causes import Coalitions, coalitions, exact_layers

@@ -13,8 +13,8 @@ import pytest
 
 from cim.calibration import CalibrationRecord, CellState
 from cim.calibration_file import save_record
-from cim.history import CellHistory
-from cim.temperature import Thermal
+from cim.cells.history import CellHistory
+from cim.cells.temperature import Thermal
 from hil.cli import run
 from hil.corrections import training_inputs
 from hil.data import Dataset, load_dataset

@@ -15,11 +15,11 @@ from cim.array.input_drive import InputDrive
 from cim.array.wire_law import Wire
 from cim.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.calibration_file import save_record
+from cim.cells.programming_law import ProgrammingLaw
+from cim.cells.read_noise import ReadNoise
+from cim.cells.temperature import Thermal
+from cim.cells.write_verify import WriteStatistics
 from cim.chip.file import load_chip
-from cim.programming_law import ProgrammingLaw
-from cim.read_noise import ReadNoise
-from cim.temperature import Thermal
-from cim.write_verify import WriteStatistics
 from hil.cli import run
 from hil.recorddiff import diff_records
 from hil.recordpage import record_page

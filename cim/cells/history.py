@@ -19,9 +19,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.programming_law import ProgrammingLaw, law_at
-from cim.read_noise import NoisyCells, ReadNoise
-from cim.temperature import Thermal, accelerated_age, conductance_factor
+from cim.cells.programming_law import ProgrammingLaw, law_at
+from cim.cells.read_noise import NoisyCells, ReadNoise
+from cim.cells.temperature import Thermal, accelerated_age, conductance_factor
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from cim.tails import Law, Tail
+from cim.cells.tails import Law, Tail
 
 __all__ = ["Law", "ProgrammingLaw", "Tail", "along_levels", "law_at", "redraw_law", "time_weights"]
 
@@ -29,7 +29,7 @@ class ProgrammingLaw:
     """How far a programmed cell is from its target, by level and age.
 
     error = conductance(age) − target ~ loc + scale · κ^±1 · |T|, per cell, once per
-    programming, with T by ``tail`` from df, wide_share and wide_ratio (``cim.tails``). Arrays
+    programming, with T by ``tail`` from df, wide_share and wide_ratio (``cim.cells.tails``). Arrays
     (ages, levels) in µS (df, skew and share without unit), ``ages_s`` and ``levels_us``
     ascending. ``*_se`` are standard errors (of ln df for ``ln_df_se``, of the logit for
     ``wide_share_se``). ``unreached_share`` of cells miss their window; their errors are drawn

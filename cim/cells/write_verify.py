@@ -1,7 +1,7 @@
 """Write-verify: pulse by pulse, and a quick form with the same statistics.
 
 ``write_verify`` repeats {read with noise; inside the window? stop; else one pulse} for all
-cells at once, with the step model of ``cim.pulse_steps``. A noisy read lets cells stop outside
+cells at once, with the step model of ``cim.cells.pulse_steps``. A noisy read lets cells stop outside
 their window (false passes) and pulses cells that were inside. ``QuickWrite`` draws the result
 at once: uniform in the window plus the verify noise, a share of failures by level left where
 such cells stay, and pulse counts from their quantiles.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.pulse_steps import CellTraits, PulseSteps
+from cim.cells.pulse_steps import CellTraits, PulseSteps
 
 PULSE_POINTS = (*np.linspace(0.0, 0.95, 20), 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)  # finer in the tail
 FAILED_POINTS = 33  # quantiles kept of where failed cells stay
@@ -115,7 +115,7 @@ def _set(
     width_s: float,
     rng: np.random.Generator,
 ) -> Floats:
-    """g' of one SET pulse each (formula in ``cim.pulse_steps``)."""
+    """g' of one SET pulse each (formula in ``cim.cells.pulse_steps``)."""
     c = steps.cycle_share
     z = np.sqrt(1.0 - c) * traits.offset[cells] + np.sqrt(c) * traits.unrest[cells] * rng.standard_normal(len(cells))
     median = np.interp(volts, steps.wl_v, steps.set_median_us) * (
