@@ -35,12 +35,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.chip.correction import apply_correction
 from cim.chip.encoding import tile_halves_us
 from cim.chip.file import load_chip
 from cim.chip.spec import AdcSpec, ChipSpec
-from cim.published import nominal_record
+from cim.record.calibration import CalibrationRecord, CellState, nominal_macro
+from cim.record.published import nominal_record
 from hil.corrections import column_corrections, nominal_corrections, training_inputs
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
 from hil.infer import Corrections

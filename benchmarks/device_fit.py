@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import gammaln, ndtr, stdtr
 
-from cim.calibration import CellState
 from cim.cells.history import CellHistory
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.fit_activation import fit_activation
 from cim.fit_programming import choose_levels, fit_programming, programming_distance, recalibrate
+from cim.record.calibration import CellState
 from hil.goodness import distance, published_sigma, score
 from hil.public_sets import SETS, read_cells
 from hil.readings import Readings, by_age, split

@@ -22,7 +22,7 @@ from cim.cells.pulse_steps import PulseSteps, Spread, draw_traits, fit_pulse_ste
 from cim.cells.read_noise import NoisyCells
 from cim.cells.write_verify import Ramp, WriteOutcome, quick_form, write_verify
 from cim.fit_read_noise import detect_telegraph, fit_spectrum, fit_trace
-from cim.published import PUBLISHED
+from cim.record.published import PUBLISHED
 
 CELLS = 8192
 SCALE = 1.45  # cells of the published counts saturate at 243 µS, those of the sweep at 167 µS

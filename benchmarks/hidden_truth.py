@@ -86,7 +86,7 @@ def address(seed: int, macros: int, chip_seed: int | None = None, **more: float)
 
 def parameter_rows(seed: int) -> Iterator[dict[str, object]]:
     """One chip calibrated, up to a second temperature; a row for each scalar."""
-    from cim.estimates import scalar_estimates
+    from cim.record.estimates import scalar_estimates
     from hil.calibrate import calibrate
     from hil.emulator.address import chip_from_address
     from hil.open import connect

@@ -29,14 +29,14 @@ import torch
 from numpy.typing import NDArray
 
 from cim.array.wire_law import Wire
-from cim.calibration import nominal_macro
 from cim.cells.read_noise import ReadNoise
 from cim.chip.correction import nominal_correction
 from cim.chip.encoding import encode_tile
 from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
-from cim.device import Columns
+from cim.record.calibration import nominal_macro
+from cim.record.device import Columns
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 
 CHANNELS_PER_TILE = 14

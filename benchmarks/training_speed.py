@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from cim.chip.file import load_chip
 from cim.fast_module import array_noise
-from cim.published import nominal_record
+from cim.record.published import nominal_record
 from search.arrays import set_strength
 from search.export import PlainNet
 from search.images import moved

@@ -26,7 +26,7 @@ import numpy as np
 from hidden_truth import converter_curves
 
 from cim.chip.converters import code_limits
-from cim.device import Columns
+from cim.record.device import Columns
 from hil.calibrate import calibrate
 from hil.corrections import column_corrections, training_inputs
 from hil.data import load_dataset

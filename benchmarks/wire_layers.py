@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 
 from cim.array.wire_law import Wire, conversion_cells, wired_sums_us
 from cim.array.wires import gated_sums_us
-from cim.calibration import nominal_macro
 from cim.cells.read_noise import ReadNoise
 from cim.chip.correction import SHIFT, Correction
 from cim.chip.encoding import encode_tile
 from cim.chip.spec import MacroSpec
-from cim.device import Columns
 from cim.fast import FastLayer
+from cim.record.calibration import nominal_macro
+from cim.record.device import Columns
 from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
 from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, program_of

@@ -28,12 +28,12 @@ from torch.nn import functional
 from cim.array.cell_iv import unit_parts
 from cim.array.input_drive import InputDrive, check_drive
 from cim.array.wire_law import LINES, Wire, line_bend, line_gaps, max_unit
-from cim.calibration import CalibrationRecord, CellState
 from cim.cells.programming_law import law_at
 from cim.cells.tails import Law
 from cim.chip.converters import input_planes, quantise_adc, split_planes, to_offset
 from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput
 from cim.fast import row_reach
+from cim.record.calibration import CalibrationRecord, CellState
 
 WEIGHT_CLIP = 1.4  # weights beyond this many root mean squares of their output are clipped
 FARTHEST, POINTS = 5.0, 401  # normal scores of the table of errors; beyond it the last one stands

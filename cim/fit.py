@@ -35,7 +35,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.wire_law import conversion_cells
-from cim.calibration import GainKnown, MacroCalibration
 from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import MacroSpec, PairSubtraction
 from cim.fit_cells import (
@@ -46,6 +45,7 @@ from cim.fit_cells import (
 from cim.fit_curves import CellErrors, Converters, place, solve_curves
 from cim.fit_offset import ZeroInput
 from cim.fit_programming import fit_programming, programming_distance
+from cim.record.calibration import GainKnown, MacroCalibration
 
 __all__ = [
     "CellReadings",

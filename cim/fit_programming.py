@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from cim.calibration import CellState
 from cim.cells.programming_law import MAX_SKEW, ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
 from cim.cells.tails import Tail
 from cim.fit_cells import MIN_CELLS, TooFewCells, nearest_level
 from cim.fit_memory import fit_memory
 from cim.law_likelihood import NORMAL, NORMAL_WEIGHTS, ROUNDED, Fit, Readings
+from cim.record.calibration import CellState
 
 MAX_UNREACHED = 4096
 MAX_KNOTS = 6  # ages of the law; more measured ages than this share knots

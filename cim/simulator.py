@@ -12,7 +12,7 @@ new in every conversion, of the variance that so many driven cells of the column
 average (which cells are driven changes it by a few per cent from read to read). Codes are
 shift-added, pairs subtracted, corrected with the record's estimates and added over tiles: the integers that
 ``mapping.execute`` expects. Conductances and converters of the virtual chip come from
-``cim.device``; the correction comes from the caller, as the real chip's does.
+``cim.record.device``; the correction comes from the caller, as the real chip's does.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from cim.array.cell_iv import line_halves_us, unit_parts
 from cim.array.input_drive import InputDrive, check_drive, driven_units
 from cim.array.wire_law import Wire, conversion_cells, conversion_load, line_bend, line_gaps, max_unit
 from cim.array.wires import row_driven_halves_us
-from cim.calibration import tile_conversions
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import check_codes, code_limits, input_planes, split_planes, to_offset
 from cim.chip.correction import Correction
 from cim.chip.encoding import tile_halves_us
 from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput, WordLine
 from cim.chip.windows import Window
-from cim.device import Columns
+from cim.record.calibration import tile_conversions
+from cim.record.device import Columns
 
 PURPOSE = 0x51B  # first word of every noise key of the simulator
 
@@ -74,7 +74,7 @@ class SimulatedTile:
     ``inputs`` are positions of the layer's unfolded input vector, ``outputs`` of its
     outputs, ``row0`` and ``output0`` the tile's place on the macro. ``halves_us`` (2, rows,
     outputs) µS. Converter arrays are (conversions,) in raw order, ``inl_codes``
-    (conversions, nodes); meaning as in ``cim.calibration.MacroCalibration``.
+    (conversions, nodes); meaning as in ``cim.record.calibration.MacroCalibration``.
     """
 
     inputs: range
@@ -105,8 +105,8 @@ def simulated_tile(
     """Take one tile out of a virtual macro.
 
     Args:
-        cells_us: the whole macro, (rows, columns) µS (``cim.device.draw_programming``).
-        columns: its converters (``cim.device.draw_columns``).
+        cells_us: the whole macro, (rows, columns) µS (``cim.record.device.draw_programming``).
+        columns: its converters (``cim.record.device.draw_columns``).
         row0, output0: the tile's place, as in ``mapping.program.Tile``.
     """
     at = tile_conversions(spec, output0, len(outputs))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cim.calibration import CalibrationRecord
 from cim.cells.programming_law import law_at
+from cim.record.calibration import CalibrationRecord
 from hil.calibrate import check_macros
 from hil.corrections import training_inputs
 from hil.errors import MismatchError

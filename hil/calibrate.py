@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from cim import fit
 from cim.array.input_drive import InputDrive
 from cim.array.wire_law import Wire
-from cim.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated
 from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
 from cim.cells.temperature import Thermal
@@ -29,6 +28,7 @@ from cim.chip.spec import MacroSpec
 from cim.fit_drive import fit_drive, straight_drive
 from cim.fit_read_noise import fit_flicker
 from cim.fit_temperature import fit_conductance_per_k, fit_variance_per_k
+from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated
 from hil.calibration_fits import STUCK, Columns, NetworkCheck, cell_states, fit_wires, gain_known
 from hil.calibration_plan import PLANS, Budget
 from hil.calibration_steps import Hot, Measured, Steps, first_of, good_targets, joined, read_noise

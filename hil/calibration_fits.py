@@ -12,7 +12,6 @@ from cim import fit
 from cim.array.input_drive import InputDrive, driven_units
 from cim.array.wire_law import Wire, WireEnd
 from cim.array.wires import converted_sums_us, gated_sums_us
-from cim.calibration import CellState, GainKnown
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import code_limits, conversions, input_planes, split_planes
 from cim.chip.encoding import tile_halves_us
@@ -20,6 +19,7 @@ from cim.chip.spec import MacroSpec, ReadPath, WordLine
 from cim.fit_drive import StepReads
 from cim.fit_offset import idle_clipped, idle_noise, without_misfit, zero_input
 from cim.fit_wire import fit_wire
+from cim.record.calibration import CellState, GainKnown
 from hil.probes import Idle, NetworkProducts, Pattern, Products, Stuck
 
 STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import h5py
 
-from cim.calibration_file import read_fields, write_fields
+from cim.record.file import read_fields, write_fields
 from hil.atomic import new_file, output_error
 from hil.errors import FileError, MismatchError
 from hil.watch import Watch

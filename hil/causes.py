@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.device import Columns, draw_columns
-from cim.read_back import estimate_cells
+from cim.record.device import Columns, draw_columns
+from cim.record.read_back import estimate_cells
 from hil.agreement import LayerSample, correct_answers
 from hil.cause_split import Answers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.corrections import column_corrections

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.wire_law import Wire
-from cim.calibration import CalibrationRecord
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import to_offset
 from cim.chip.correction import SHIFT, Correction, digital_terms, float_correction, nominal_correction
 from cim.chip.spec import SignedInput
-from cim.device import Columns
+from cim.record.calibration import CalibrationRecord
+from cim.record.device import Columns
 from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
 from hil.infer import Corrections
 from mapping.driven import tile_vectors

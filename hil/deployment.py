@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord
-from cim.calibration_file import load_record
 from cim.chip.file import load_chip
+from cim.record.calibration import CalibrationRecord
+from cim.record.file import load_record
 from hil.adaptation import adapt_to_record, check_adapted, write_order
 from hil.agreement import AgreementReport
 from hil.calibrate import calibrate, check_record

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cim.calibration import CalibrationRecord
 from cim.chip.spec import ChipSpec
 from cim.cost import estimate
+from cim.record.calibration import CalibrationRecord
 from hil.data import Dataset
 from hil.deployment import deploy_on
 from hil.driver import ChipDriver

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cim.calibration import CalibrationRecord
+from cim.record.calibration import CalibrationRecord
 from hil.errors import FileError
 from hil.fitting import Fitted, fit_cells, record_of
 from hil.goodness import QUANTILES, AgeGoodness, judge

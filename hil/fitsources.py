@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.cell_iv import CellCurrent, VoltageSweep, fit_cell_current
-from cim.calibration_file import load_record
 from cim.cells.pulse_steps import PulseSteps, Sweep, fit_pulse_steps
 from cim.fit_read_noise import Spectrum, Telegraph, detect_telegraph, fit_spectrum
+from cim.record.file import load_record
 from hil.errors import FileError, UsageError
 from hil.fitresult import FitResult, fit_table
 from hil.measured_tables import CellTable, read_table

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.wire_law import Wire
-from cim.calibration import CalibrationRecord, CellState
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.cells.write_verify import WriteStatistics, write_statistics
 from cim.fit_cells import MIN_CELLS, fit_read_variance, nearest_level
 from cim.fit_programming import fit_programming
+from cim.record.calibration import CalibrationRecord, CellState
 from hil.goodness import AgeGoodness
 from hil.measured_tables import CellTable
 from hil.readings import Readings, level_knots

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from cim.cells.programming_law import Law, ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
 from cim.fit_cells import MIN_CELLS, nearest_level
-from cim.published import published_model
+from cim.record.published import published_model
 from hil.readings import GAP, Readings, level_knots
 
 PUBLISHED_NAME = "wan-2022"

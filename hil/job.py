@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord
+from cim.record.calibration import CalibrationRecord
 from hil.corrections import LayerInputs
 from hil.driver import ChipDriver
 from hil.errors import UsageError

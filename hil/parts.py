@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from cim.array.cell_iv import unit_parts
 from cim.array.wire_law import max_unit
-from cim.calibration import CalibrationRecord, MacroCalibration, nominal_macro
 from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import AdcSpec, CellIv, MacroSpec
+from cim.record.calibration import CalibrationRecord, MacroCalibration, nominal_macro
 from mapping.program import ConductanceProgram
 
 Floats = NDArray[np.float64]

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
 from cim.cells.history import CellHistory
 from cim.cells.programming_law import redraw_law
 from cim.chip.spec import ChipSpec
-from cim.device import draw_columns
-from cim.published import NoModels, nominal_record
+from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
+from cim.record.device import draw_columns
+from cim.record.published import NoModels, nominal_record
 from hil.adaptation import check_adapted
 from hil.agreement import correct_answers
 from hil.calibrate import check_macros

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from cim.calibration import CalibrationRecord
 from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
+from cim.record.calibration import CalibrationRecord
 from hil.recordwords import OF_CELLS
 
 CHANCE = 1e-3  # of calling a part changed that is not

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.input_drive import InputDrive
-from cim.calibration import CalibrationRecord, CellState
 from cim.cells.programming_law import law_at
 from cim.cells.write_verify import WriteStatistics
+from cim.record.calibration import CalibrationRecord, CellState
 from hil.pageshell import columns, document, section, table
 from hil.plotparts import Figure, axis, block_largest, dots, figure, line, mosaic, packed
 from hil.recordwords import OF_CELLS

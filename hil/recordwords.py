@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord, CellState, GainKnown
 from cim.cells.programming_law import Tail
+from cim.record.calibration import CalibrationRecord, CellState, GainKnown
 from hil.report_tables import duration
 
 OF_CELLS = {"table": "fitted to a table of cells", "model": "published models"}

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord
 from cim.chip.correction import Correction
+from cim.record.calibration import CalibrationRecord
 from hil.causes import Exact
 from hil.collect import LayerSums, measure_layers
 from hil.corrections import LayerInputs, column_corrections

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cim.calibration import CalibrationRecord
-from cim.calibration_file import load_record
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
 from cim.fast_module import ArrayNoise, array_noise
 from cim.mnsim.configfile import is_mnsim
-from cim.published import NoModels, nominal_record
+from cim.record.calibration import CalibrationRecord
+from cim.record.file import load_record
+from cim.record.published import NoModels, nominal_record
 from hil.atomic import write_text
 from hil.data import Dataset, load_dataset
 from hil.errors import FileError, MismatchError, UsageError

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cim.calibration import CalibrationRecord
 from cim.chip.spec import ChipSpec
+from cim.record.calibration import CalibrationRecord
 from hil.atomic import write_text
 from hil.data import Dataset
 from hil.errors import UsageError

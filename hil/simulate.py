@@ -15,9 +15,9 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord
 from cim.cells.programming_law import redraw_law
-from cim.device import Columns, draw_columns, draw_posterior, draw_programming
+from cim.record.calibration import CalibrationRecord
+from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
 from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
 from hil.corrections import LayerInputs, column_corrections
 from hil.errors import UsageError

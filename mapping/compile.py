@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cim.cell_errors import nominal_errors
 from cim.chip.encoding import WeightForm
 from cim.chip.spec import ChipSpec
+from cim.record.cell_errors import nominal_errors
 from mapping.bits import BitWidths, LayerBits
 from mapping.counts import busiest_reads, tile_counts
 from mapping.errors import CannotMap

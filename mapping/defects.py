@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord, CellState, MacroCalibration
 from cim.chip.encoding import tile_halves_us
 from cim.chip.spec import MacroSpec, PairSubtraction
+from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration
 from mapping.program import Tile
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.cell_errors import CellErrors
 from cim.chip.encoding import WeightForm, form_cells
 from cim.chip.spec import ChipSpec, SignedInput
+from cim.record.cell_errors import CellErrors
 from mapping.bits import BitWidths
 from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.errors import CannotMap

@@ -24,9 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.cell_errors import CellErrors
 from cim.chip.converters import input_planes, split_planes, to_offset
 from cim.chip.spec import Encoding, MacroSpec, SignedInput
+from cim.record.cell_errors import CellErrors
 from mapping.rounding import (
     Floats,
     InputStatistics,

@@ -28,7 +28,7 @@ Mask = NDArray[np.bool_]
 
 RANK_STEP = 0.01
 RANKS = np.arange(-700, 701) * RANK_STEP
-TOP = 1.1  # no cell is believed above this multiple of the highest level, as in ``cim.device``
+TOP = 1.1  # no cell is believed above this multiple of the highest level, as in ``cim.record.device``
 
 
 class CellHistory:

@@ -1,7 +1,7 @@
 """What a chip promises: the typed form of one chip file (``cim/chips/*.toml``).
 
 A specification is what the maker says of every chip of that name; what one chip really
-does is measured (``cim.calibration``) or, for the emulated chip, hidden (``hil.emulator``).
+does is measured (``cim.record.calibration``) or, for the emulated chip, hidden (``hil.emulator``).
 Loading and checking of the files is in ``cim.chip.file``.
 """
 
@@ -276,7 +276,7 @@ class CellModel(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What is believed of such chips before one was measured (``cim.published.nominal_record``).
+    """What is believed of such chips before one was measured (``cim.record.published.nominal_record``).
 
     ``polynomial``: sigma of conductance − target in µS is Σ c_i (G / G_max)^i at each of
     ``programming_ages_s``, one row of ``programming_sigma_us`` an age, lowest power first.

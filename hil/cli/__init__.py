@@ -52,9 +52,9 @@ app.add_typer(searching.search, name="search")
 EXIT_CODES = {
     "cim.chip.file.NewerChipFile": ExitCode.MISMATCH,
     "cim.chip.file.ChipFileError": ExitCode.BAD_FILE,
-    "cim.calibration_file.NewerRecord": ExitCode.MISMATCH,
-    "cim.calibration_file.RecordFileError": ExitCode.BAD_FILE,
-    "cim.calibration.NotCalibrated": ExitCode.MISMATCH,
+    "cim.record.file.NewerRecord": ExitCode.MISMATCH,
+    "cim.record.file.RecordFileError": ExitCode.BAD_FILE,
+    "cim.record.calibration.NotCalibrated": ExitCode.MISMATCH,
     "cim.fit_cells.TooFewCells": ExitCode.DEVICE,
     "cim.fit.TooFewVectors": ExitCode.DEVICE,
     "cim.cost.NoCostModel": ExitCode.BAD_FILE,

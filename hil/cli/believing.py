@@ -51,7 +51,7 @@ def calibrate(
     as_json: Json = False,
 ) -> int:
     """Measure a chip through the driver: stuck cells, writing, relaxation, read noise, columns, wires."""
-    from cim.calibration_file import save_record
+    from cim.record.file import save_record
     from hil.calibrate import calibrate
     from hil.calibration_plan import Budget
     from hil.calibration_store import discard_steps, partial_folder
@@ -134,7 +134,7 @@ def fit(
         )
     lines, found = result.lines(), {"record": str(out) if out else None, **result.to_json()}
     if out is not None and result.record is not None:
-        from cim.calibration_file import save_record
+        from cim.record.file import save_record
 
         with writing(out):
             save_record(result.record, out)
@@ -153,7 +153,7 @@ def show_record(
     record: Annotated[Path, typer.Argument(help="record.h5 of hil calibrate or hil fit")], as_json: Json = False
 ) -> int:
     """Everything that a record holds, with standard errors and goodness."""
-    from cim.calibration_file import load_record
+    from cim.record.file import load_record
     from hil.recordwords import record_json, show_lines
 
     loaded = load_record(record)
@@ -168,7 +168,7 @@ def diff_records(
     as_json: Json = False,
 ) -> int:
     """What changed from the first record to the second beyond their errors; exit code 1 when something did."""
-    from cim.calibration_file import load_record
+    from cim.record.file import load_record
     from hil.recorddiff import diff_records
 
     found = diff_records(load_record(first), load_record(second))
@@ -185,7 +185,7 @@ def plot_record(
     as_json: Json = False,
 ) -> int:
     """One self-contained page: law by level and age, read noise, columns, INL, stuck cells, pulses."""
-    from cim.calibration_file import load_record
+    from cim.record.file import load_record
     from hil.atomic import write_text
     from hil.recordpage import record_page
 
@@ -227,7 +227,7 @@ def simulate(
     as_json: Json = False,
 ) -> int:
     """Predict accuracy on such chips, programmed again: at any age and temperature, and which share is good enough."""
-    from cim.calibration_file import load_record
+    from cim.record.file import load_record
     from hil.data import load_dataset
     from hil.deployment import BUNDLED_DATA, DeployOptions, program_of
     from hil.predict import predict

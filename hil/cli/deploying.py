@@ -220,7 +220,7 @@ def compile(
         )
     adaptation = None
     if record:
-        from cim.calibration_file import load_record
+        from cim.record.file import load_record
         from hil.adaptation import adapt_to_record
         from mapping.adapt import AdaptOptions
 

@@ -11,14 +11,14 @@ import pytest
 
 from cim.array.input_drive import InputDrive
 from cim.array.wire_law import Wire, WireEnd
-from cim.calibration import CalibrationRecord, NotCalibrated, nominal_macro, tile_conversions
-from cim.calibration_file import NewerRecord, RecordFileError, load_record, save_record
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.cells.temperature import Thermal
 from cim.cells.write_verify import WriteStatistics
 from cim.chip.file import load_chip
 from cim.chip.spec import Encoding, PairSubtraction
+from cim.record.calibration import CalibrationRecord, NotCalibrated, nominal_macro, tile_conversions
+from cim.record.file import NewerRecord, RecordFileError, load_record, save_record
 
 SAMPLES = {version: Path(__file__).parent / f"calibration-{version}.h5" for version in ("1.0", "1.1")}
 

@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 
 from cim.array.wire_law import Wire
-from cim.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated, nominal_macro
 from cim.cells.programming_law import ProgrammingLaw, law_at, redraw_law
 from cim.cells.read_noise import ReadNoise
 from cim.chip.file import load_chip
-from cim.device import draw_columns, draw_posterior, draw_programming
+from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated, nominal_macro
+from cim.record.device import draw_columns, draw_posterior, draw_programming
 
 SPEC = load_chip("lab-128").macro
 LEVELS = np.array(SPEC.levels_us)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cim.cells.read_noise import ReadNoise
-from cim.estimates import Estimate
 from cim.fit_temperature import fit_conductance_per_k, fit_variance_per_k
+from cim.record.estimates import Estimate
 
 
 def test_a_share_has_a_wilson_interval() -> None:

@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from cim.array.wire_law import Wire
-from cim.calibration import nominal_macro
 from cim.cells.read_noise import ReadNoise
 from cim.chip.correction import Correction, nominal_correction
 from cim.chip.encoding import encode_tile
 from cim.chip.file import chip_names, idealised, load_chip
 from cim.chip.spec import ChipSpec, Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
 from cim.chip.windows import Window, unfold
-from cim.device import Columns
 from cim.fast import FastLayer, inl_line, place_terms, plane_bytes, row_reach
 from cim.fast_planes import driving_planes, place_counts
+from cim.record.calibration import nominal_macro
+from cim.record.device import Columns
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 
 ENGINES = ("numba", "torch")

@@ -13,7 +13,6 @@ from scipy import stats  # noqa: E402
 
 from cim.array.input_drive import InputDrive  # noqa: E402
 from cim.array.wire_law import Wire, wire_loss_us  # noqa: E402
-from cim.calibration import CalibrationRecord, nominal_macro  # noqa: E402
 from cim.cells.programming_law import ProgrammingLaw  # noqa: E402
 from cim.cells.read_noise import ReadNoise  # noqa: E402
 from cim.cells.tails import Law, Tail  # noqa: E402
@@ -22,9 +21,10 @@ from cim.chip.encoding import encode_tile  # noqa: E402
 from cim.chip.file import idealised, load_chip  # noqa: E402
 from cim.chip.spec import CellIv, InputCoding  # noqa: E402
 from cim.chip.windows import Window  # noqa: E402
-from cim.device import Columns  # noqa: E402
 from cim.fast import FastLayer  # noqa: E402
 from cim.fast_module import POINTS, ArrayNoise, CimConv2d, CimLinear, array_noise, error_quantiles, programmed_us  # noqa: E402
+from cim.record.calibration import CalibrationRecord, nominal_macro  # noqa: E402
+from cim.record.device import Columns  # noqa: E402
 from cim.simulator import NoiseKey, simulated_tile  # noqa: E402
 
 LAB = load_chip("lab-128").macro

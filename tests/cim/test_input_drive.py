@@ -15,7 +15,6 @@ from cim.array.input_drive import InputDrive
 from cim.array.wire_law import Wire, conversion_cells
 from cim.array.wire_segments import segment_sums_us
 from cim.array.wires import gated_sums_us
-from cim.calibration import nominal_macro
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import input_planes, split_planes
 from cim.chip.correction import SHIFT, Correction
@@ -23,9 +22,10 @@ from cim.chip.encoding import encode_tile
 from cim.chip.file import idealised, load_chip
 from cim.chip.spec import CellIv, InputCoding, InputSpec, MacroSpec, SignedInput, WordLine
 from cim.chip.windows import Window, unfold
-from cim.device import Columns
 from cim.engine_numba import SingleTile, kernel_tiles
 from cim.fast import FastLayer
+from cim.record.calibration import nominal_macro
+from cim.record.device import Columns
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 
 ENGINES = ("numba", "torch")

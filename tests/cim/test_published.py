@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.calibration_file import load_record, save_record
 from cim.cells.programming_law import law_at
 from cim.chip.file import chip_names, load_chip, parse_chip
 from cim.chip.spec import CellModel
-from cim.device import draw_programming
-from cim.published import (
+from cim.record.device import draw_programming
+from cim.record.file import load_record, save_record
+from cim.record.published import (
     PUBLISHED,
     CmoHfoxModel,
     NoModels,

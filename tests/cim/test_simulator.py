@@ -11,7 +11,6 @@ from scipy import stats
 
 from cim.array.wire_law import Wire, WireEnd, conversion_cells
 from cim.array.wire_segments import segment_sums_us
-from cim.calibration import nominal_macro
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import conversions
 from cim.chip.correction import SHIFT, Correction, nominal_correction
@@ -28,7 +27,8 @@ from cim.chip.spec import (
     SignedInput,
 )
 from cim.chip.windows import Window, unfold
-from cim.device import Columns
+from cim.record.calibration import nominal_macro
+from cim.record.device import Columns
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, prepare_tile, simulated_tile
 
 ENGINES = ("numba", "torch")

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from cim.array.wire_law import Wire, conversion_cells
 from cim.array.wire_segments import segment_sums_us
 from cim.array.wires import gated_sums_us
-from cim.calibration import nominal_macro
 from cim.cells.read_noise import ReadNoise
 from cim.chip.correction import SHIFT, Correction
 from cim.chip.encoding import encode_tile
 from cim.chip.file import load_chip
 from cim.chip.spec import AdcSpec, Encoding, MacroSpec
-from cim.device import Columns
+from cim.record.calibration import nominal_macro
+from cim.record.device import Columns
 from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 
 LAB = load_chip("lab-128").macro

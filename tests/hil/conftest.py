@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cim.calibration import CalibrationRecord
-from cim.calibration_file import load_record, save_record
+from cim.record.calibration import CalibrationRecord
+from cim.record.file import load_record, save_record
 from hil.agreement import AgreementReport
 from hil.calibrate import calibrate
 from hil.deployment import DeployOptions, deploy, program_of

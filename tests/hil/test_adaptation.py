@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.calibration import CalibrationRecord, CellState
-from cim.calibration_file import save_record
+from cim.record.calibration import CalibrationRecord, CellState
+from cim.record.file import save_record
 from hil.adaptation import adapt_to_record, check_adapted, write_order
 from hil.calibrate import calibrate
 from hil.calibration_plan import Budget

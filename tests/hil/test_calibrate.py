@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import cim
-from cim.calibration import CalibrationRecord, CellState, GainKnown, MacroCalibration
-from cim.calibration_file import load_record, save_record
 from cim.fit import TooFewCells
+from cim.record.calibration import CalibrationRecord, CellState, GainKnown, MacroCalibration
+from cim.record.file import load_record, save_record
 from hil.calibrate import calibrate, check_record
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip

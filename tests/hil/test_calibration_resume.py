@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.calibration import CalibrationRecord
+from cim.record.calibration import CalibrationRecord
 from hil.calibrate import calibrate
 from hil.calibration_plan import PLANS, Budget, later_ages
 from hil.calibration_store import StepStore, partial_folder

@@ -14,8 +14,8 @@ from cim.cells.read_noise import ReadNoise
 from cim.cells.tails import Tail
 from cim.chip.file import load_chip
 from cim.chip.spec import CellIv, InputCoding
-from cim.device import draw_programming
-from cim.read_back import estimate_cells
+from cim.record.device import draw_programming
+from cim.record.read_back import estimate_cells
 from hil.agreement import AgreementReport, correct_answers
 from hil.calibrate import calibrate
 from hil.causes import Coalitions, coalitions, exact_layers

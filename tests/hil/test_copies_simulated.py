@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
-from cim.published import nominal_record
+from cim.record.published import nominal_record
 from hil.agreement import AgreementReport, Verdict
 from hil.corrections import training_inputs
 from hil.deployment import DeployOptions, deploy

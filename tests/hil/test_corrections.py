@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord, CellState
 from cim.chip.correction import apply_correction
 from cim.chip.file import idealised, load_chip
+from cim.record.calibration import CalibrationRecord, CellState
 from hil.corrections import VECTORS, column_corrections, nominal_corrections, training_inputs
 from hil.infer import measured_multiply
 from hil.job import INFER, PROGRAM, READ_BEFORE

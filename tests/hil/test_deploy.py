@@ -159,7 +159,7 @@ def test_a_record_of_another_chip_is_refused_with_both_serial_numbers(small: Sma
 def test_a_record_without_the_macros_in_use_is_refused(small: Small, tmp_path: Path) -> None:
     import dataclasses
 
-    from cim.calibration_file import save_record
+    from cim.record.file import save_record
 
     part = dataclasses.replace(small.record, macros={0: small.record.macros[0]})
     save_record(part, tmp_path / "part.h5")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim.calibration_file import load_record, save_record
 from cim.cells.programming_law import law_at
 from cim.fit_cells import TooFewCells
+from cim.record.file import load_record, save_record
 from hil.cli import run
 from hil.errors import FileError, UsageError
 from hil.fitresult import FitResult, fit_table

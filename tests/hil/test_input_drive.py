@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from cim.array.cell_iv import unit_parts
 from cim.array.input_drive import InputDrive
 from cim.array.wire_law import Wire
-from cim.calibration import CalibrationRecord
 from cim.cells.read_noise import ReadNoise
 from cim.chip.correction import SHIFT, Correction
 from cim.chip.file import idealised, load_chip
 from cim.chip.spec import CellIv, ChipSpec, InputCoding, MacroSpec
-from cim.device import Columns
+from cim.record.calibration import CalibrationRecord
+from cim.record.device import Columns
 from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
 from firmware_protocols.messages import Returns, TileAddress
 from hil.calibrate import make_record

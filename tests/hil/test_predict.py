@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.calibration import CalibrationRecord, CellState
-from cim.calibration_file import save_record
 from cim.cells.history import CellHistory
 from cim.cells.temperature import Thermal
+from cim.record.calibration import CalibrationRecord, CellState
+from cim.record.file import save_record
 from hil.cli import run
 from hil.corrections import training_inputs
 from hil.data import Dataset, load_dataset

@@ -13,13 +13,13 @@ import pytest
 
 from cim.array.input_drive import InputDrive
 from cim.array.wire_law import Wire
-from cim.calibration import CalibrationRecord, CellState, nominal_macro
-from cim.calibration_file import save_record
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.cells.temperature import Thermal
 from cim.cells.write_verify import WriteStatistics
 from cim.chip.file import load_chip
+from cim.record.calibration import CalibrationRecord, CellState, nominal_macro
+from cim.record.file import save_record
 from hil.cli import run
 from hil.recorddiff import diff_records
 from hil.recordpage import record_page

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim.calibration import CellState
+from cim.record.calibration import CellState
 from hil.corrections import column_corrections, training_inputs
 from hil.data import load_dataset
 from hil.deployment import DeployOptions

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cim.calibration import CellState, nominal_macro
 from cim.chip.encoding import WeightForm, cell_lines, tile_halves_us
 from cim.chip.file import load_chip
 from cim.chip.spec import Encoding, PairSubtraction
-from cim.published import nominal_record
+from cim.record.calibration import CellState, nominal_macro
+from cim.record.published import nominal_record
 from mapping.adapt import AdaptOptions, adapt
 from mapping.compensation import column_errors, loss_table, pair_choices, rebalanced
 from mapping.compile import CannotMap, compile_network

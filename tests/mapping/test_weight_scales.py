@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cim.cell_errors import CellErrors, nominal_errors
 from cim.chip.converters import input_planes, split_planes, to_offset
 from cim.chip.file import idealised, load_chip
 from cim.chip.spec import Encoding, PairSubtraction, SignedInput
+from cim.record.cell_errors import CellErrors, nominal_errors
 from mapping.compile import compile_network
 from mapping.execute import IdealMultiply, run
 from mapping.float_run import float_logits

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord, CellState
 from cim.cells.programming_law import ProgrammingLaw, law_at, redraw_law
+from cim.record.calibration import CalibrationRecord, CellState
 
 Z95 = 1.959964
 QUARTILE = 0.674490  # standard normal score of the upper quartile

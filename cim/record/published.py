@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.wire_law import Wire
-from cim.calibration import CalibrationRecord, nominal_macro
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import CellModel, ChipSpec, ModelSpec
+from cim.record.calibration import CalibrationRecord, nominal_macro
 
 GAUSSIAN_DF = 1e6  # t with so many degrees of freedom is normal
 NODES = 40  # of the quadrature over drift exponents

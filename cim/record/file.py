@@ -21,7 +21,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import h5py
 import numpy as np
 
-from cim.calibration import CalibrationRecord
+from cim.record.calibration import CalibrationRecord
 
 FORMAT = "hil.calibration"
 VERSION = (1, 2)

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_ndtr, ndtri_exp
 
-from cim.calibration import CalibrationRecord, CellState, MacroCalibration
 from cim.cells.programming_law import ProgrammingLaw, law_at, redraw_law
 from cim.cells.tails import Tail
 from cim.cells.temperature import accelerated_age, conductance_factor
+from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration
 
 CLIP = 1.1  # no cell is believed above this multiple of the highest level
 OUTLIER = 5.0  # readings this many sigma off are believed as they are

@@ -30,7 +30,7 @@ def nominal_errors(spec: ChipSpec, age_s: float) -> CellErrors:
     from scipy.special import ndtri  # late: an estimate needs neither scipy nor device laws
 
     from cim.cells.programming_law import law_at
-    from cim.published import nominal_record
+    from cim.record.published import nominal_record
 
     levels = np.array(spec.macro.levels_us)
     if spec.models is None:

@@ -1,14 +1,14 @@
-"""The most plausible conductances of cells, given noisy readings of them: a point, where ``cim.device`` draws."""
+"""The most plausible conductances of cells, given noisy readings of them: a point, where ``cim.record.device`` draws."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord, CellState
 from cim.cells.programming_law import law_at
 from cim.cells.tails import Tail
-from cim.device import OUTLIER
+from cim.record.calibration import CalibrationRecord, CellState
+from cim.record.device import OUTLIER
 
 ROUNDS = 6  # of the iteration; the sixth moves no cell by 0.01 µS
 
