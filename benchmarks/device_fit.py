@@ -34,8 +34,8 @@ from scipy.special import gammaln, ndtr, stdtr
 from cim.cells.history import CellHistory
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
-from cim.fit_activation import fit_activation
-from cim.fit_programming import choose_levels, fit_programming, programming_distance, recalibrate
+from cim.fit.activation import fit_activation
+from cim.fit.programming import choose_levels, fit_programming, programming_distance, recalibrate
 from cim.record.calibration import CellState
 from hil.goodness import distance, published_sigma, score
 from hil.public_sets import SETS, read_cells

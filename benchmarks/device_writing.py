@@ -21,7 +21,7 @@ from cim.array.cell_iv import VoltageSweep, current_residual, fit_cell_current, 
 from cim.cells.pulse_steps import PulseSteps, Spread, draw_traits, fit_pulse_steps, load_sweep
 from cim.cells.read_noise import NoisyCells
 from cim.cells.write_verify import Ramp, WriteOutcome, quick_form, write_verify
-from cim.fit_read_noise import detect_telegraph, fit_spectrum, fit_trace
+from cim.fit.read_noise import detect_telegraph, fit_spectrum, fit_trace
 from cim.record.published import PUBLISHED
 
 CELLS = 8192

@@ -2,8 +2,8 @@
 
 Only what can be told apart through the chip's own read path is reported (``GainKnown``). What is
 measured, and in which order, is in ``hil.calibration_steps``; how much, in ``hil.calibration_plan``;
-the measurements themselves in ``hil.probes``; the estimators in ``cim.fit``, ``cim.fit_wire``, ``cim.fit_drive``,
-``cim.fit_programming``, ``cim.fit_read_noise`` and ``cim.fit_temperature``.
+the measurements themselves in ``hil.probes``; the estimators in ``cim.fit.columns``, ``cim.fit.wire``, ``cim.fit.drive``,
+``cim.fit.programming``, ``cim.fit.read_noise`` and ``cim.fit.temperature``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cim import fit
 from cim.array.input_drive import InputDrive
 from cim.array.wire_law import Wire
 from cim.cells.programming_law import ProgrammingLaw, law_at
@@ -25,9 +24,10 @@ from cim.cells.temperature import Thermal
 from cim.cells.write_verify import write_statistics
 from cim.chip.converters import code_limits
 from cim.chip.spec import MacroSpec
-from cim.fit_drive import fit_drive, straight_drive
-from cim.fit_read_noise import fit_flicker
-from cim.fit_temperature import fit_conductance_per_k, fit_variance_per_k
+from cim.fit import columns as fit
+from cim.fit.drive import fit_drive, straight_drive
+from cim.fit.read_noise import fit_flicker
+from cim.fit.temperature import fit_conductance_per_k, fit_variance_per_k
 from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated
 from hil.calibration_fits import STUCK, Columns, NetworkCheck, cell_states, fit_wires, gain_known
 from hil.calibration_plan import PLANS, Budget
@@ -72,7 +72,7 @@ def calibrate(
     Raises:
         hil.errors.Interrupted: by Ctrl-C, with finished steps in ``partial``.
         hil.errors.DeviceError, hil.errors.LinkError: the chip refused or fell silent.
-        cim.fit.TooFewCells, cim.fit.TooFewVectors: a macro gave too little to fit.
+        cim.fit.columns.TooFewCells, cim.fit.columns.TooFewVectors: a macro gave too little to fit.
     """
     watch = watch or Watch()
     about = {

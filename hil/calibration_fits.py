@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cim import fit
 from cim.array.input_drive import InputDrive, driven_units
 from cim.array.wire_law import Wire, WireEnd
 from cim.array.wires import converted_sums_us, gated_sums_us
@@ -16,9 +15,10 @@ from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import code_limits, conversions, input_planes, split_planes
 from cim.chip.encoding import tile_halves_us
 from cim.chip.spec import MacroSpec, ReadPath, WordLine
-from cim.fit_drive import StepReads
-from cim.fit_offset import idle_clipped, idle_noise, without_misfit, zero_input
-from cim.fit_wire import fit_wire
+from cim.fit import columns as fit
+from cim.fit.drive import StepReads
+from cim.fit.offset import idle_clipped, idle_noise, without_misfit, zero_input
+from cim.fit.wire import fit_wire
 from cim.record.calibration import CellState, GainKnown
 from hil.probes import Idle, NetworkProducts, Pattern, Products, Stuck
 
@@ -171,7 +171,7 @@ class Columns:
         return replace(found, conversion_noise_codes=without_misfit(found.conversion_noise_codes, quiet))
 
     def step_reads(self, inputs: NDArray[np.int16], final: fit.ColumnFit, wire: Wire) -> StepReads:
-        """What ``cim.fit_drive`` takes, of reads whose driven rows have one unit (``inputs``: the whole units)."""
+        """What ``cim.fit.drive`` takes, of reads whose driven rows have one unit (``inputs``: the whole units)."""
         on = inputs > 0
         per_us, (low, high) = final.gain / self.setup.lsb_us, self.setup.limits
         sums = self.sums_us(wire)

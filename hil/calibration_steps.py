@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cim.array.wire_law import max_unit
 from cim.cells.read_noise import ReadNoise
-from cim.fit_cells import fit_read_variance
+from cim.fit.cells import fit_read_variance
 from cim.record.calibration import CellState
 from hil.calibration_fits import STUCK, Columns, merge_stuck, stuck_states
 from hil.calibration_plan import FIRST_AGE_S, Plan, Precision, later_ages

@@ -94,7 +94,7 @@ def fit_table(
 
     Raises:
         FileError: nothing to fit or to judge with.
-        cim.fit_cells.TooFewCells: a level has too few cells.
+        cim.fit.cells.TooFewCells: a level has too few cells.
     """
     watch = watch or Watch()
     readings = by_age(table)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cim.array.cell_iv import CellCurrent, VoltageSweep, fit_cell_current
 from cim.cells.pulse_steps import PulseSteps, Sweep, fit_pulse_steps
-from cim.fit_read_noise import Spectrum, Telegraph, detect_telegraph, fit_spectrum
+from cim.fit.read_noise import Spectrum, Telegraph, detect_telegraph, fit_spectrum
 from cim.record.file import load_record
 from hil.errors import FileError, UsageError
 from hil.fitresult import FitResult, fit_table

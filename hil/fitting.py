@@ -20,8 +20,8 @@ from cim.array.wire_law import Wire
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.cells.write_verify import WriteStatistics, write_statistics
-from cim.fit_cells import MIN_CELLS, fit_read_variance, nearest_level
-from cim.fit_programming import fit_programming
+from cim.fit.cells import MIN_CELLS, fit_read_variance, nearest_level
+from cim.fit.programming import fit_programming
 from cim.record.calibration import CalibrationRecord, CellState
 from hil.goodness import AgeGoodness
 from hil.measured_tables import CellTable
@@ -44,7 +44,7 @@ def fit_cells(readings: Readings) -> Fitted:
     """Programming law, read noise and write statistics of these cells.
 
     Raises:
-        cim.fit_cells.TooFewCells: a level has too few cells.
+        cim.fit.cells.TooFewCells: a level has too few cells.
     """
     levels = level_knots(readings.targets_us)
     notes: list[str] = []

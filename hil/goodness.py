@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from cim.cells.programming_law import Law, ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
-from cim.fit_cells import MIN_CELLS, nearest_level
+from cim.fit.cells import MIN_CELLS, nearest_level
 from cim.record.published import published_model
 from hil.readings import GAP, Readings, level_knots
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.fit_cells import MIN_CELLS
+from cim.fit.cells import MIN_CELLS
 from hil.errors import FileError, UsageError
 from hil.measured_tables import CellTable
 

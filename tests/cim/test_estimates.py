@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cim.cells.read_noise import ReadNoise
-from cim.fit_temperature import fit_conductance_per_k, fit_variance_per_k
+from cim.fit.temperature import fit_conductance_per_k, fit_variance_per_k
 from cim.record.estimates import Estimate
 
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim import fit
 from cim.array.wire_law import conversion_cells, wire_loss_us
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import code_limits
 from cim.chip.encoding import encode_tile, tile_halves_us
 from cim.chip.file import load_chip
-from cim.fit_offset import idle_noise, without_misfit, zero_input
-from cim.fit_wire import fit_wire
+from cim.fit import columns as fit
+from cim.fit.offset import idle_noise, without_misfit, zero_input
+from cim.fit.wire import fit_wire
 from cim.record.calibration import CellState, GainKnown
 
 SPEC = load_chip("lab-128").macro

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
-from cim.fit_drive import NoDriveFit, StepReads, fit_drive, straight_drive
+from cim.fit.drive import NoDriveFit, StepReads, fit_drive, straight_drive
 
 NIBBLES = load_chip("a111").macro
 TRUE = np.arange(16.0) + np.append(0.0, np.append(np.random.default_rng(2).uniform(-0.4, 0.4, 14), 0.0))

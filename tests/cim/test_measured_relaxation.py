@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from cim.cells.history import CellHistory
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
-from cim.fit_programming import choose_levels, fit_programming, programming_distance, recalibrate
+from cim.fit.programming import choose_levels, fit_programming, programming_distance, recalibrate
 from hil.goodness import distance as uneven
 from hil.goodness import score
 from hil.public_sets import read_cells

@@ -13,7 +13,7 @@ from scipy.integrate import quad
 from cim.cells.programming_law import Law, ProgrammingLaw, Tail, law_at, redraw_law, time_weights
 from cim.cells.read_noise import ReadNoise
 from cim.cells.tails import log_density
-from cim.fit_programming import choose_knots, fit_programming, programming_distance, recalibrate
+from cim.fit.programming import choose_knots, fit_programming, programming_distance, recalibrate
 
 LEVELS = np.array([2.0, 10.0, 20.0, 30.0, 38.0])
 AGES = np.array([1.0, 1e2, 1e4])

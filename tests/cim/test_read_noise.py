@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cim.cells.read_noise import NoisyCells, ReadNoise, mean_factor
-from cim.fit_read_noise import detect_telegraph, fit_flicker, fit_spectrum, fit_trace, welch_spectrum, with_telegraph
+from cim.fit.read_noise import detect_telegraph, fit_flicker, fit_spectrum, fit_trace, welch_spectrum, with_telegraph
 
 LEVELS = np.array([2.0, 20.0, 40.0])
 WHITE = ReadNoise(LEVELS, np.full(3, 1.7), np.zeros(3))

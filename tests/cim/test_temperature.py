@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cim.cells.temperature import BOLTZMANN_EV, KELVIN, Thermal, accelerated_age, conductance_factor
-from cim.fit_activation import fit_activation
+from cim.fit.activation import fit_activation
 
 
 def test_a_day_at_85_degrees_counts_as_26_at_25() -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
-from cim import fit
 from cim.array.wire_law import Wire, WireEnd, conversion_cells, line_bend, max_unit, wire_loss_us, wired_sums_us
 from cim.array.wires import (
     converted_sums_us,
@@ -26,7 +25,8 @@ from cim.chip.converters import code_limits
 from cim.chip.encoding import encode_tile, tile_halves_us
 from cim.chip.file import load_chip, parse_chip, render_chip
 from cim.chip.spec import Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput, WordLine
-from cim.fit_wire import fit_wire
+from cim.fit import columns as fit
+from cim.fit.wire import fit_wire
 
 LAB = load_chip("lab-128").macro
 TERNARY = InputSpec(InputCoding.TERNARY, 8, 1, SignedInput.TERNARY)

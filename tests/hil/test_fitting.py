@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.cells.programming_law import law_at
-from cim.fit_cells import TooFewCells
+from cim.fit.cells import TooFewCells
 from cim.record.file import load_record, save_record
 from hil.cli import run
 from hil.errors import FileError, UsageError

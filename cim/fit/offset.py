@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.fit_curves import Converters
+from cim.fit.curves import Converters
 
 NEAR_CODES = 1.0  # reads expected this close to zero input tell its code
 ASIDE_CODES = 0.25  # and those at least so far to one side whether the curve is even there

@@ -1,6 +1,6 @@
 """Wire resistance from measured products.
 
-from cim.fit_wire import fit_wire
+from cim.fit.wire import fit_wire
 from cim.array.wires import converted_sums_us
 
 def predicted_us(ohm): return converted_sums_us(spec, 0, halves, units, Wire(ohm, 0.0, end))
@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.fit import ColumnFit, Converters
+from cim.fit.columns import ColumnFit, Converters
 
 Floats = NDArray[np.float64]
 
@@ -59,7 +59,7 @@ def fit_wire(
     Args:
         predicted_us: converted sums (vectors, conversions) µS times unit for an ohm, below 0 too.
         codes: (vectors, conversions).
-        variance_us2: ``cim.fit.predicted_variance_us2``.
+        variance_us2: ``cim.fit.columns.predicted_variance_us2``.
         columns: a fit without wires on the same vectors (for gains, noise and usable range).
         start_ohm: a first guess; saves steps where ``predicted_us`` is dear (``cim.array.wires.gated_sums_us``).
 

@@ -18,9 +18,9 @@ from scipy.optimize import minimize
 from cim.cells.programming_law import MAX_SKEW, ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
 from cim.cells.tails import Tail
-from cim.fit_cells import MIN_CELLS, TooFewCells, nearest_level
-from cim.fit_memory import fit_memory
-from cim.law_likelihood import NORMAL, NORMAL_WEIGHTS, ROUNDED, Fit, Readings
+from cim.fit.cells import MIN_CELLS, TooFewCells, nearest_level
+from cim.fit.law_likelihood import NORMAL, NORMAL_WEIGHTS, ROUNDED, Fit, Readings
+from cim.fit.memory import fit_memory
 from cim.record.calibration import CellState
 
 MAX_UNREACHED = 4096

@@ -1,4 +1,4 @@
-"""Estimators of cells: read noise, from readings of a test pattern (the law: ``cim.fit_programming``).
+"""Estimators of cells: read noise, from readings of a test pattern (the law: ``cim.fit.programming``).
 
 All take plain arrays over cells; cells of several macros are simply concatenated.
 """

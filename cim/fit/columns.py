@@ -2,9 +2,9 @@
 
 The whole flow for one macro, cells and vectors as arrays:
 
-    from cim import fit
+    from cim.fit import columns as fit
     from cim.chip.encoding import tile_halves_us
-    from cim.fit_wire import fit_wire
+    from cim.fit.wire import fit_wire
     from cim.array.wire_law import Wire
     from cim.array.wires import gated_sums_us
 
@@ -37,14 +37,14 @@ from numpy.typing import NDArray
 from cim.array.wire_law import conversion_cells
 from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import MacroSpec, PairSubtraction
-from cim.fit_cells import (
+from cim.fit.cells import (
     TooFewCells,
     fit_read_variance,
     nearest_level,
 )
-from cim.fit_curves import CellErrors, Converters, place, solve_curves
-from cim.fit_offset import ZeroInput
-from cim.fit_programming import fit_programming, programming_distance
+from cim.fit.curves import CellErrors, Converters, place, solve_curves
+from cim.fit.offset import ZeroInput
+from cim.fit.programming import fit_programming, programming_distance
 from cim.record.calibration import GainKnown, MacroCalibration
 
 __all__ = [
@@ -194,7 +194,7 @@ def fit_columns(
             the same in every vector, so no scatter shows them).
         unsure_us: what one standard error of something common to all vectors (the wires) adds to
             x; the line in it goes into the errors of gain and offset.
-        zero: code of zero input where it was measured (``cim.fit_offset``): one more vector, of x = 0.
+        zero: code of zero input where it was measured (``cim.fit.offset``): one more vector, of x = 0.
     """
     zero = zero or ZeroInput(np.zeros(np.shape(codes)[1]), np.full(np.shape(codes)[1], np.inf))
     nothing = np.zeros((1, np.shape(codes)[1]))

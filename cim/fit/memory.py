@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from cim.cells.programming_law import Law, ProgrammingLaw, law_at
-from cim.fit_cells import MIN_CELLS
+from cim.fit.cells import MIN_CELLS
 
 MOST_TARGETS = 256  # targets at which spreads are taken; between them along lines
 
