@@ -32,8 +32,8 @@ from cim.cells.read_noise import ReadNoise
 from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
-from cim.fast import FastLayer
-from cim.simulator import NoiseKey
+from cim.simulator.fast.layer import FastLayer
+from cim.simulator.simulator import NoiseKey
 
 
 def virtual_chip(spec: MacroSpec, rng: np.random.Generator, engine: str, ohm: float) -> list[FastLayer]:

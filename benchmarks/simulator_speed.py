@@ -37,7 +37,7 @@ from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 
 CHANNELS_PER_TILE = 14
 RANGE = 4

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cim.chip.file import load_chip
-from cim.fast_module import array_noise
 from cim.record.published import nominal_record
+from cim.simulator.training_layers import array_noise
 from search.arrays import set_strength
 from search.export import PlainNet
 from search.images import moved

@@ -27,10 +27,10 @@ from cim.cells.read_noise import ReadNoise
 from cim.chip.correction import SHIFT, Correction
 from cim.chip.encoding import encode_tile
 from cim.chip.spec import MacroSpec
-from cim.fast import FastLayer
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
+from cim.simulator.fast.layer import FastLayer
+from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
 from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, program_of
 from hil.watch import Watch

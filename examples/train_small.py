@@ -4,7 +4,7 @@
     python examples/train_small.py --out examples/networks/fashion_small.pt
 
 For studies that deploy a network hundreds of times: 14 + 56 channels on Fashion-MNIST, four
-macros of ``lab-128``. Its layers are ``cim.fast_module``'s: every batch of the training runs
+macros of ``lab-128``. Its layers are ``cim.simulator.training_layers``'s: every batch of the training runs
 on freshly programmed virtual chips, drawn from the calibration record of an emulated chip,
 an hour after programming. One thread, a few minutes. The seed of the chip is that of no study.
 5,000 training images are kept out and chosen by; the test images are read once, at the end.
@@ -26,7 +26,7 @@ from torch.nn import functional
 import hil
 from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec
-from cim.fast_module import ArrayNoise, CimConv2d, CimLayer, CimLinear, array_noise
+from cim.simulator.training_layers import ArrayNoise, CimConv2d, CimLayer, CimLinear, array_noise
 from hil.calibrate import calibrate
 from hil.data import load_dataset
 from mapping.capture import capture

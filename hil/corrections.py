@@ -21,7 +21,7 @@ from cim.chip.correction import SHIFT, Correction, digital_terms, float_correcti
 from cim.chip.spec import SignedInput
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns
-from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
+from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
 from hil.infer import Corrections
 from mapping.driven import tile_vectors
 from mapping.execute import IdealMultiply, run

@@ -10,11 +10,11 @@ import numpy as np
 
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
-from cim.fast_module import ArrayNoise, array_noise
 from cim.mnsim.configfile import is_mnsim
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from cim.record.published import NoModels, nominal_record
+from cim.simulator.training_layers import ArrayNoise, array_noise
 from hil.atomic import write_text
 from hil.data import Dataset, load_dataset
 from hil.errors import FileError, MismatchError, UsageError

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cim.cells.programming_law import redraw_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
-from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
+from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
 from hil.corrections import LayerInputs, column_corrections
 from hil.errors import UsageError
 from hil.infer import Corrections
@@ -48,7 +48,7 @@ class Drawn:
 
 
 class SimulatedLayer(Protocol):
-    """One layer in either engine (``cim.simulator.LayerSimulator``, ``cim.fast.FastLayer``)."""
+    """One layer in either engine (``cim.simulator.simulator.LayerSimulator``, ``cim.simulator.fast.layer.FastLayer``)."""
 
     def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]: ...
 
@@ -276,7 +276,7 @@ def layer_simulator(
 
 def _layer_type(engine: str) -> Callable[..., SimulatedLayer]:
     if engine == "fast":
-        from cim.fast import FastLayer
+        from cim.simulator.fast.layer import FastLayer
 
         fast: Callable[..., SimulatedLayer] = FastLayer
         return fast

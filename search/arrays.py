@@ -1,7 +1,7 @@
 """Convolutions and matrices on arrays: whole codes times whole levels, with the errors of virtual chips.
 
 Weights have a learned step for each output. A layer on cells multiplies whole codes
-with whole levels; with ``noise`` (``cim.fast_module.ArrayNoise``, of a calibration record) it does so with
+with whole levels; with ``noise`` (``cim.simulator.training_layers.ArrayNoise``, of a calibration record) it does so with
 the cells of virtual chips, new in every batch (or every few), adds the noise of reads and conversions, and ends where
 the converters do:
 
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.fast_module import WEIGHT_CLIP, WINDOWS, ArrayNoise, CimLayer, some_windows
+from cim.simulator.training_layers import WEIGHT_CLIP, WINDOWS, ArrayNoise, CimLayer, some_windows
 from mapping.tile import slices_needed, stretch
 from search.lsq import LearnedStep, row_steps, start_rows
 from search.operators import Layer

@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.fast_module import ArrayNoise
+from cim.simulator.training_layers import ArrayNoise
 from search.architecture import Architecture
 from search.arrays import forget_ranges, set_strength
 from search.images import Images, moved, on_device

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.fast_module import ArrayNoise
+from cim.simulator.training_layers import ArrayNoise
 from cim.workload import INPUT, WorkKind
 from search.architecture import Architecture
 from search.arrays import ArrayConv2d, ArrayLinear, with_adc_bits

@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cim.fast_module import ArrayNoise
+from cim.simulator.training_layers import ArrayNoise
 from mapping.netfile import NetworkFile, load_network, save_network
 from search.architecture import Architecture
 from search.arrays import forget_ranges, noise_digest, set_strength

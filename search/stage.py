@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from cim.fast_module import ArrayNoise
+from cim.simulator.training_layers import ArrayNoise
 from mapping.netfile import load_network
 from search.arrays import forget_ranges, noise_digest
 from search.errors import SearchError

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cim.fast_module import ArrayNoise
+from cim.simulator.training_layers import ArrayNoise
 from search.modules import LayerNet
 from search.precision import Precision
 from search.space import Bits, Space

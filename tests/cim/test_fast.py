@@ -16,11 +16,11 @@ from cim.chip.encoding import encode_tile
 from cim.chip.file import chip_names, idealised, load_chip
 from cim.chip.spec import ChipSpec, Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
 from cim.chip.windows import Window, unfold
-from cim.fast import FastLayer, inl_line, place_terms, plane_bytes, row_reach
-from cim.fast_planes import driving_planes, place_counts
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.fast.layer import FastLayer, inl_line, place_terms, plane_bytes, row_reach
+from cim.simulator.fast.planes import driving_planes, place_counts
+from cim.simulator.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 
 ENGINES = ("numba", "torch")
 LAB = load_chip("lab-128").macro
@@ -222,7 +222,7 @@ def test_other_keys_give_independent_noise(engine: str, other: NoiseKey) -> None
 
 
 def fresh_normals(count: int) -> NDArray[np.float32]:
-    noise = pytest.importorskip("cim.fast_noise")
+    noise = pytest.importorskip("cim.simulator.fast.noise")
     values: NDArray[np.float32] = noise.normals(np.array([12345, -6789], np.int32), noise.CONSTANTS, count)
     return values
 
@@ -249,7 +249,7 @@ def test_the_test_of_normality_refuses_sums_of_bytes() -> None:
 
 
 def test_the_noise_pool_is_normal() -> None:
-    pool = pytest.importorskip("cim.fast_torch").noise_pool("cpu").numpy()
+    pool = pytest.importorskip("cim.simulator.fast.torch_engine").noise_pool("cpu").numpy()
     assert looks_normal(pool.astype(np.float64))
 
 
@@ -273,7 +273,10 @@ def test_one_plane_has_the_terms_of_its_rows() -> None:
 @pytest.mark.parametrize("bend", [0.0, 0.002])
 def test_counted_planes_are_the_general_terms(bend: float) -> None:
     """Both engines count one-bit units a byte a plane; the general way splits every code."""
-    counting, fast_torch = pytest.importorskip("cim.fast_counts"), pytest.importorskip("cim.fast_torch")
+    counting, fast_torch = (
+        pytest.importorskip("cim.simulator.fast.counts"),
+        pytest.importorskip("cim.simulator.fast.torch_engine"),
+    )
     torch = pytest.importorskip("torch")
     layer, places = noisy_layer("torch"), 48
     rows = sparse_codes(np.random.default_rng(11), places, 90)

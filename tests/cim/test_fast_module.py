@@ -21,11 +21,19 @@ from cim.chip.encoding import encode_tile  # noqa: E402
 from cim.chip.file import idealised, load_chip  # noqa: E402
 from cim.chip.spec import CellIv, InputCoding  # noqa: E402
 from cim.chip.windows import Window  # noqa: E402
-from cim.fast import FastLayer  # noqa: E402
-from cim.fast_module import POINTS, ArrayNoise, CimConv2d, CimLinear, array_noise, error_quantiles, programmed_us  # noqa: E402
 from cim.record.calibration import CalibrationRecord, nominal_macro  # noqa: E402
 from cim.record.device import Columns  # noqa: E402
-from cim.simulator import NoiseKey, simulated_tile  # noqa: E402
+from cim.simulator.fast.layer import FastLayer  # noqa: E402
+from cim.simulator.simulator import NoiseKey, simulated_tile  # noqa: E402
+from cim.simulator.training_layers import (  # noqa: E402
+    POINTS,
+    ArrayNoise,
+    CimConv2d,
+    CimLinear,
+    array_noise,
+    error_quantiles,
+    programmed_us,
+)
 
 LAB = load_chip("lab-128").macro
 LEVELS = np.array(LAB.levels_us)

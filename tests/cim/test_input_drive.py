@@ -22,11 +22,11 @@ from cim.chip.encoding import encode_tile
 from cim.chip.file import idealised, load_chip
 from cim.chip.spec import CellIv, InputCoding, InputSpec, MacroSpec, SignedInput, WordLine
 from cim.chip.windows import Window, unfold
-from cim.engine_numba import SingleTile, kernel_tiles
-from cim.fast import FastLayer
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.exact.numba_engine import SingleTile, kernel_tiles
+from cim.simulator.fast.layer import FastLayer
+from cim.simulator.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 
 ENGINES = ("numba", "torch")
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))

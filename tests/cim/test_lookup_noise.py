@@ -9,7 +9,7 @@ from scipy import stats
 
 pytest.importorskip("numba")
 
-from cim.lookup_noise import BASE_UNIT, CUBE, LINE, NORMAL_UNIT, normals
+from cim.simulator.exact.lookup_noise import BASE_UNIT, CUBE, LINE, NORMAL_UNIT, normals
 
 
 def base_values() -> NDArray[np.int64]:

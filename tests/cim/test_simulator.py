@@ -29,7 +29,7 @@ from cim.chip.spec import (
 from cim.chip.windows import Window, unfold
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, prepare_tile, simulated_tile
+from cim.simulator.simulator import LayerSimulator, NoiseKey, SimulatedTile, prepare_tile, simulated_tile
 
 ENGINES = ("numba", "torch")
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
@@ -344,7 +344,7 @@ def test_wires_lose_what_the_law_says_and_more_when_more_rows_are_driven(engine:
 
 
 def test_normals_are_normal_and_independent() -> None:
-    from cim.sim_kernels import normals
+    from cim.simulator.exact.kernels import normals
 
     keys = np.random.SeedSequence(11).generate_state(200, np.uint32).reshape(100, 2).view(np.int32)
     z = np.stack([normals(key, 20_000) for key in keys])
@@ -430,7 +430,7 @@ def test_variance_from_the_number_of_driven_rows_is_right_on_average() -> None:
 
 
 def test_a_pool_of_noise_starts_elsewhere_for_each_image_and_tile() -> None:
-    from cim.engine_torch import pool, pool_start
+    from cim.simulator.exact.torch_engine import pool, pool_start
 
     values = pool("cpu")[: 1 << 20].numpy().astype(np.float64)
     assert abs(values.mean()) < 1e-7
@@ -446,7 +446,7 @@ def test_a_pool_of_noise_starts_elsewhere_for_each_image_and_tile() -> None:
 def test_bits_in_look_ups_and_in_single_precision_agree() -> None:
     """The same tile through both kernels: sums near each other, with wires, INL and offsets, noise off."""
     pytest.importorskip("numba")
-    from cim import engine_numba
+    from cim.simulator.exact import numba_engine as engine_numba
 
     layer, _ = noisy_layer("numba")
     tile = layer.tiles[0].tile

@@ -18,7 +18,7 @@ from cim.chip.file import load_chip
 from cim.chip.spec import AdcSpec, Encoding, MacroSpec
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
 
 LAB = load_chip("lab-128").macro
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))

@@ -20,7 +20,7 @@ from cim.chip.file import idealised, load_chip
 from cim.chip.spec import CellIv, ChipSpec, InputCoding, MacroSpec
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns
-from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
+from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
 from firmware_protocols.messages import Returns, TileAddress
 from hil.calibrate import make_record
 from hil.calibration_plan import PLANS, Budget

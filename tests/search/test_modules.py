@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 
 from cim.chip.file import load_chip  # noqa: E402
 from cim.cost import estimate  # noqa: E402
-from cim.fast_module import ArrayNoise, array_noise  # noqa: E402
 from cim.record.published import nominal_record  # noqa: E402
+from cim.simulator.training_layers import ArrayNoise, array_noise  # noqa: E402
 from cim.workload import Workload  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.execute import IdealMultiply, run  # noqa: E402
@@ -90,8 +90,8 @@ def test_strength_zero_is_the_exact_layer_and_more_strength_is_more_error() -> N
 
 
 def test_errors_in_training_are_those_of_the_training_layers_of_cim() -> None:
-    """One layer of the same weights under ``cim.fast_module``: the spread of sums agrees within 10 %."""
-    from cim.fast_module import CimConv2d
+    """One layer of the same weights under ``cim.simulator.training_layers``: the spread of sums agrees within 10 %."""
+    from cim.simulator.training_layers import CimConv2d
 
     torch.manual_seed(0)
     given = noise()

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 
 from cim.chip.file import load_chip  # noqa: E402
-from cim.fast_module import array_noise  # noqa: E402
 from cim.record.published import nominal_record  # noqa: E402
+from cim.simulator.training_layers import array_noise  # noqa: E402
 from mapping.float_run import float_logits  # noqa: E402
 from mapping.netfile import load_network, save_network  # noqa: E402
 from search.errors import SearchError  # noqa: E402

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from cim.lookup_noise import LONGS
-from cim.lookup_sums import GROUP, LOAD_BITS
-from cim.simd_integers import (
+from cim.simulator.exact.lookup_noise import LONGS
+from cim.simulator.exact.lookup_sums import GROUP, LOAD_BITS
+from cim.simulator.simd.integers import (
     left,
     load_bytes,
     load_integer_longs,
@@ -137,7 +137,7 @@ def fill_noise(variance: Any, conversion: Any, table: Any) -> None:
 def fill_wires(step: Any, swing: Any, largest: Any, table: Any) -> None:
     """table[n, j] = step[j] · swing[n] / 2^LOAD_BITS, as far as what n rows change with it fits 16 bits.
 
-    ``largest``: what one row adds to T′ at most, in the steps of ``cim.lookup_wires``.
+    ``largest``: what one row adds to T′ at most, in the steps of ``cim.simulator.exact.lookup_wires``.
     """
     for n in range(table.shape[0]):
         for j in range(table.shape[1]):

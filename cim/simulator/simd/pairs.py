@@ -1,4 +1,4 @@
-"""More of ``cim.simd`` for ``cim.fast_kernels``: products of pairs of 16-bit integers, words of counts.
+"""More of ``cim.simulator.simd.floats`` for ``cim.simulator.fast.kernels``: products of pairs of 16-bit integers, words of counts.
 
 ``dot_pairs`` is the one operation that machines offer for 16-bit integers: two products and
 their sum into 32 bits (``vpdpwssd``, ``vpmaddwd``; plain multiplications elsewhere). Imports
@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic, models, register_model
 
-from cim.simd import _I32, _VF, _VI, LANES, _call, _operation, _pointer, _splat, floats, ints
+from cim.simulator.simd.floats import _I32, _VF, _VI, LANES, _call, _operation, _pointer, _splat, floats, ints
 
 _I16 = ir.IntType(16)
 _SHORTS = ir.VectorType(_I16, 2 * LANES)

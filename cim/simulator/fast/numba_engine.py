@@ -1,4 +1,4 @@
-"""The quick mode on one CPU core: prepares arrays for ``cim.fast_kernels`` and walks tiles and images."""
+"""The quick mode on one CPU core: prepares arrays for ``cim.simulator.fast.kernels`` and walks tiles and images."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cim import fast_counts as counting
-from cim import fast_kernels as kernels
 from cim.chip.converters import check_codes
 from cim.chip.correction import apply_correction
 from cim.chip.windows import Window
-from cim.fast import group_moments
-from cim.fast_noise import CONSTANTS
-from cim.simd import LANES
+from cim.simulator.fast import counts as counting
+from cim.simulator.fast import kernels
+from cim.simulator.fast.layer import group_moments
+from cim.simulator.fast.noise import CONSTANTS
+from cim.simulator.simd.floats import LANES
 
 if TYPE_CHECKING:
-    from cim.fast import FastLayer, TileMoments
+    from cim.simulator.fast.layer import FastLayer, TileMoments
 
 CHUNK_VALUES = 1 << 18  # input values of the images that are taken at a time; fits the second-level cache
 SPARE = 15  # values that kernels may read beyond the last
@@ -27,7 +27,7 @@ _GROUP_WORD = 0x9E3779B9  # spreads group numbers over the first key word
 
 
 class NumbaEngine:
-    """``cim.fast.Engine`` on numba."""
+    """``cim.simulator.fast.layer.Engine`` on numba."""
 
     def __init__(self, layer: FastLayer, moments: list[TileMoments]) -> None:
         self.layer = layer

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
 from cim.chip.windows import Window
-from cim.lookup_tables import add_levels
+from cim.simulator.exact.lookup_tables import add_levels
 
 if TYPE_CHECKING:
-    from cim.simulator import LayerSimulator, SimulatedTile
+    from cim.simulator.simulator import LayerSimulator, SimulatedTile
 
 SPARE = 64  # items behind a kernel's array that it may touch
 
@@ -103,7 +103,7 @@ class Levels:
         sums: NDArray[np.int32],
         places: int,
     ) -> None:
-        """Add corrected level sums to ``sums`` (places · layer outputs + 8,), see ``cim.lookup_tables.add_levels``."""
+        """Add corrected level sums to ``sums`` (places · layer outputs + 8,), see ``cim.simulator.exact.lookup_tables.add_levels``."""
         add_levels(
             flat, width, np.int64(centre), self.minus, self.step, driven, *self.arrays, self.shift, self.multiplier,
             sums, places, self.columns, self.first,

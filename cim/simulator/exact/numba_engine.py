@@ -1,6 +1,6 @@
 """The simulator on one CPU core: walks tiles and images, and takes any tile in single precision.
 
-Tiles of one-bit reads go to ``cim.engine_lookup`` when their sums fit 16 bits.
+Tiles of one-bit reads go to ``cim.simulator.exact.lookup_engine`` when their sums fit 16 bits.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cim import engine_lookup
-from cim import sim_kernels as kernels
 from cim.array.wire_law import max_unit
 from cim.array.wire_segments import SEGMENT_ROWS, segment_law
-from cim.engine_levels import SPARE, Levels, Maps, Memory
-from cim.simd import LANES
+from cim.simulator.exact import kernels
+from cim.simulator.exact import lookup_engine as engine_lookup
+from cim.simulator.exact.level_sums import SPARE, Levels, Maps, Memory
+from cim.simulator.simd.floats import LANES
 
 if TYPE_CHECKING:
-    from cim.simulator import LayerSimulator, PreparedTile
+    from cim.simulator.simulator import LayerSimulator, PreparedTile
 
 CHUNK_PLACES = 16384  # places (images times positions) that a kernel call takes; fits the second-level cache
 _TILE_WORD = 0x9E3779B9  # spreads tile numbers over the first key word

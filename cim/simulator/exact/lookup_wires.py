@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.wire_segments import SEGMENT_ROWS, SegmentLaw, segment_law
-from cim.lookup_sums import FACTOR_BITS, GROUP
+from cim.simulator.exact.lookup_sums import FACTOR_BITS, GROUP
 
 if TYPE_CHECKING:
-    from cim.simulator import LayerSimulator, PreparedTile
+    from cim.simulator.simulator import LayerSimulator, PreparedTile
 
 EIGHTS = 8  # segments whose factors are formed at once
 MOST_BASE = 13000  # leaves a conversion room to lose a quarter more than the mean

@@ -1,7 +1,7 @@
 """One-bit reads as table look-ups in 16-bit integers: sums, wires, noise, converter, shift-add in one pass.
 
 With inputs of one bit a product is a look-up: a table holds the sum of a group of rows for
-every pattern of their bits. Sums are counted in steps of 2^-k code (``cim.engine_lookup``
+every pattern of their bits. Sums are counted in steps of 2^-k code (``cim.simulator.exact.lookup_engine``
 chooses k so that no sum can leave 16 bits); 32 conversions travel together through every
 instruction. Nothing between input bits and shift-added codes is written to memory but a
 page of scratch. Parts that a chip does not have are passed as None, and numba compiles the
@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from cim.lookup_noise import LONGS, PLANES, eight_normals, seed_stream, start
-from cim.lookup_sums import (
+from cim.simulator.exact.lookup_noise import LONGS, PLANES, eight_normals, seed_stream, start
+from cim.simulator.exact.lookup_sums import (
     EXTRAS,
     FACTOR_ROW,
     FACTORS,
@@ -34,7 +34,7 @@ from cim.lookup_sums import (
     look_up,
     look_up_pair,
 )
-from cim.simd_integers import (
+from cim.simulator.simd.integers import (
     WIDTH,
     above,
     add_saturated,
@@ -136,12 +136,12 @@ def convert_wide(
         words, counts: of ``unfold_words`` and ``count_words``.
         tables: int16 (blocks, groups, patterns, 32) of ``fill_tables``.
         ends: int64 (segments,), words up to the end of each segment of the line.
-        wires: (fall, rise, extra, table, even): of ``cim.lookup_wires``, flat int8 tables like ``tables`` of its
+        wires: (fall, rise, extra, table, even): of ``cim.simulator.exact.lookup_wires``, flat int8 tables like ``tables`` of its
             extra loads, and int16 (rows + 1, width) of ``fill_wires``; None for no wires.
         upper: None where up to UPPER planes are read, else anything.
         offsets: int16 (width,), column offset above the lowest code, steps.
         noise: int16 (rows + 1, width) of ``fill_noise``, in steps times 2^16 / NORMAL_UNIT; None for none.
-        inl: (table, bytewise) of ``cim.engine_lookup``; None for none. ``curves`` int16 (width,): first entry of
+        inl: (table, bytewise) of ``cim.simulator.exact.lookup_engine``; None for none. ``curves`` int16 (width,): first entry of
             each column's curve.
         keys: uint64 (images,); places divide evenly among images. ``stream``: number of the first block's noise.
         scratch: int16 (SCRATCH,). It and all tables should start on cache lines (64 bytes).

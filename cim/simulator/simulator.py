@@ -136,7 +136,7 @@ class PreparedTile:
     ``variance`` float64 (rows, conversions), codes², of one read of each cell, and
     ``mean_variance`` of a column's cells: σ² = mean_variance · Σ u² + conversion_noise²;
     ``order`` (rows,) the unfolded input position of each row; ``gaps`` (rows,) pitches from each
-    row to the next. Of the wires, the coarse law of ``cim.fast``: ``wire`` (conversions,) codes that a
+    row to the next. Of the wires, the coarse law of ``cim.simulator.fast.layer``: ``wire`` (conversions,) codes that a
     code of the converted sum and a driven unit lose per pitch, ``bend`` of ``cim.array.wire_law.line_bend``.
     Exact engines take ``cim.array.wire_segments`` where ``wire`` is not zero. ``tile`` holds the cells as they load the
     lines: as they were given, but for lines that were taken into them and cubic cells (``line_halves_us``).
@@ -269,11 +269,11 @@ class LayerSimulator:
         check_codes(codes, self.input_bits, self.input_signed)
         keys = key.words(len(codes))
         if self.engine == "numba":
-            from cim import engine_numba
+            from cim.simulator.exact import numba_engine as engine_numba
 
             sums, ends = engine_numba.layer_sums(self, codes, keys)
         else:
-            from cim import engine_torch
+            from cim.simulator.exact import torch_engine as engine_torch
 
             sums, ends = engine_torch.layer_sums(self, codes, keys)
         share = ends / max(1, self.conversions(len(codes)))

@@ -1,6 +1,6 @@
 """The simulator's quick mode: one product for a whole multi-bit input, noise of matched moments.
 
-``cim.simulator`` converts every input plane of a tile on its own. Here the planes of a code
+``cim.simulator.simulator`` converts every input plane of a tile on its own. Here the planes of a code
 are taken together. With w_p the weight of plane p, u_pr what row r is driven with in it,
 n_p = Σ_r |u_pr|, and code_r = Σ_p w_p u_pr, the shift-added sum of a column has
 
@@ -38,7 +38,7 @@ from cim.array.wire_law import Wire, max_unit
 from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import InputCoding, MacroSpec
 from cim.chip.windows import Window
-from cim.simulator import LayerSimulator, NoiseKey, PreparedTile, SimulatedTile, choose_engine
+from cim.simulator.simulator import LayerSimulator, NoiseKey, PreparedTile, SimulatedTile, choose_engine
 
 Floats = NDArray[np.float64]
 ACTIVITY = 0.2  # mean |unit| of a plane that INL lines and static wire losses are taken at
@@ -313,7 +313,7 @@ class Engine(Protocol):
 
 
 class FastLayer(LayerSimulator):
-    """``cim.simulator.LayerSimulator`` with one product a tile; the same arguments and results.
+    """``cim.simulator.simulator.LayerSimulator`` with one product a tile; the same arguments and results.
 
     ``engine``: ``"numba"`` or ``"torch"``, as there. ``activity``: see ``ACTIVITY``.
     """
@@ -378,10 +378,10 @@ class FastLayer(LayerSimulator):
 
     def _make_engine(self, moments: list[TileMoments]) -> Engine:
         if self.engine == "numba":
-            from cim import fast_numba
+            from cim.simulator.fast import numba_engine as fast_numba
 
             return fast_numba.NumbaEngine(self, moments)
-        from cim import fast_torch
+        from cim.simulator.fast import torch_engine as fast_torch
 
         return fast_torch.TorchEngine(self, moments)
 

@@ -2,7 +2,7 @@
 
 ``CimConv2d`` and ``CimLinear`` take the place of torch's layers. A forward pass quantises
 activations to codes and weights to levels, programs them into the cells of one or several
-virtual chips, new in every batch, and adds the noise that ``cim.fast`` adds, with the law of
+virtual chips, new in every batch, and adds the noise that ``cim.simulator.fast.layer`` adds, with the law of
 the same calibration record:
 
     output = s_x · s_w · ⌊ g · Σ code · (G⁺ − G⁻) / step + o + σ N(0, 1) ⌉ + bias
@@ -32,8 +32,8 @@ from cim.cells.programming_law import law_at
 from cim.cells.tails import Law
 from cim.chip.converters import input_planes, quantise_adc, split_planes, to_offset
 from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput
-from cim.fast import row_reach
 from cim.record.calibration import CalibrationRecord, CellState
+from cim.simulator.fast.layer import row_reach
 
 WEIGHT_CLIP = 1.4  # weights beyond this many root mean squares of their output are clipped
 FARTHEST, POINTS = 5.0, 401  # normal scores of the table of errors; beyond it the last one stands
@@ -316,7 +316,7 @@ class CimLayer(nn.Module):
         return -(-rows // self.tile_rows)
 
     def _line_loss(self, load_us: Tensor, activity: float) -> Tensor:
-        """What wires leave of each cell, (chips, outputs, rows), at a mean activity (static part of ``cim.fast``)."""
+        """What wires leave of each cell, (chips, outputs, rows), at a mean activity (static part of ``cim.simulator.fast.layer``)."""
         assert self.noise is not None
         rows, left = load_us.shape[2], []
         for start in range(0, rows, self.tile_rows):

@@ -14,21 +14,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from cim.fast_counts import T_DRIVEN, T_EXCESS, T_LEAN, T_PEAK, T_REST, T_REST2, T_SQUARES, TERMS
-from cim.fast_noise import K_ONE, K_TINY, next_words, seed, two_normals
-from cim.fast_simd import (
-    WIDE,
-    dot_pairs,
-    inverse_root,
-    load_ints,
-    load_pairs,
-    nearest_int,
-    splat_at,
-    splat_pair,
-    store_ints,
-    where_reaching,
-)
-from cim.simd import (
+from cim.simulator.fast.counts import T_DRIVEN, T_EXCESS, T_LEAN, T_PEAK, T_REST, T_REST2, T_SQUARES, TERMS
+from cim.simulator.fast.noise import K_ONE, K_TINY, next_words, seed, two_normals
+from cim.simulator.simd.floats import (
     LANES,
     absolute,
     add,
@@ -43,10 +31,22 @@ from cim.simd import (
     store,
     to_floats,
 )
+from cim.simulator.simd.pairs import (
+    WIDE,
+    dot_pairs,
+    inverse_root,
+    load_ints,
+    load_pairs,
+    nearest_int,
+    splat_at,
+    splat_pair,
+    store_ints,
+    where_reaching,
+)
 
 PLACES = 64  # multiplied at a time, a multiple of 8
 HALF = (PLACES + 8) * LANES  # room for the sums of sixteen columns
-# Rows of a tile's parameters (tiles, ROWS, blocks · 16), and of those of all tiles together: see cim.fast_numba.
+# Rows of a tile's parameters (tiles, ROWS, blocks · 16), and of those of all tiles together: see cim.simulator.fast.numba_engine.
 SCALE, KW, GAIN, LEAN, REST, READ, REST_VARIANCE, INPUT_GAIN, LIVE, ROWS = range(10)
 CONSTANT, FLOOR, COMMON = range(3)
 # Entries of the limits array: lowest and highest sum of codes, the end of a conversion's scale.

@@ -1,4 +1,4 @@
-"""The simulator on torch alone: any device, any input coding; slower than ``cim.engine_numba``.
+"""The simulator on torch alone: any device, any input coding; slower than ``cim.simulator.exact.numba_engine``.
 
 Products of a chunk of images are convolutions of their input planes, one for each tile. Wires
 need the sums of parts of a line, so tiles with wires are unfolded and multiplied instead.
@@ -27,7 +27,7 @@ from cim.chip.spec import Encoding, InputCoding, PairSubtraction
 from cim.chip.windows import Window
 
 if TYPE_CHECKING:
-    from cim.simulator import LayerSimulator, PreparedTile
+    from cim.simulator.simulator import LayerSimulator, PreparedTile
 
 CHUNK_VALUES = 1 << 19  # conversions of one chunk: its float32 sums stay in the second-level cache
 POOL_BITS = 20

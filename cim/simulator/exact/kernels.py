@@ -2,7 +2,7 @@
 
 Nothing between input units and shift-added codes is written to memory. Conversions are taken
 sixteen at a time (a *block*) in single precision. One-bit units have a faster way
-(``cim.lookup_kernels``) unless their sums need more than 16 bits. Imports numba and compiles
+(``cim.simulator.exact.lookup_kernels``) unless their sums need more than 16 bits. Imports numba and compiles
 at first use (cached on disk): import this module late.
 """
 
@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cim.array.wire_segments import SEGMENT_ROWS
-from cim.simd import (
+from cim.simulator.simd.floats import (
     LANES,
     absolute,
     add,

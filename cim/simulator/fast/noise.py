@@ -1,4 +1,4 @@
-"""Fresh normal noise for ``cim.fast_kernels``: sixteen generators side by side, in registers.
+"""Fresh normal noise for ``cim.simulator.fast.kernels``: sixteen generators side by side, in registers.
 
 Imports numba: import this module late.
 """
@@ -11,12 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cim.fast_simd import (
-    inverse_root,
-    shift_left,
-    splat_at,
-)
-from cim.simd import (
+from cim.simulator.simd.floats import (
     LANES,
     add,
     add_i,
@@ -36,6 +31,11 @@ from cim.simd import (
     sub_i,
     to_floats,
     xor_i,
+)
+from cim.simulator.simd.pairs import (
+    inverse_root,
+    shift_left,
+    splat_at,
 )
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}

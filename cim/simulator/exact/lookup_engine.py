@@ -1,7 +1,7 @@
 """The simulator for one-bit reads on one CPU core: brings tiles to 16-bit steps for the look-up kernels.
 
 A tile is eligible when its worst-case sums, counted in steps of 2^−k code with k ≥ 5, fit 16 bits
-and its converter has at most eight bits or so; ``steps_for`` says so, and ``cim.engine_numba``
+and its converter has at most eight bits or so; ``steps_for`` says so, and ``cim.simulator.exact.numba_engine``
 takes the others. What rounding to steps does to a noise-free conversion: each of the 16 table
 entries of 128 rows is off by at most half a step, together 0.02 code rms at k = 6. Integer cells
 are exact (the ideal limit has no rounding).
@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim import lookup_kernels as kernels
-from cim import lookup_tables as tables
 from cim.chip.spec import InputCoding
-from cim.engine_levels import SPARE, Levels, Maps, Memory, aligned
-from cim.lookup_noise import NORMAL_UNIT
-from cim.lookup_sums import GROUP, SCRATCH, SEGMENT_WORDS, UPPER
-from cim.lookup_wires import IntegerWires, integer_wires
-from cim.simd_integers import WIDTH, has_byte_shuffle
+from cim.simulator.exact import lookup_kernels as kernels
+from cim.simulator.exact import lookup_tables as tables
+from cim.simulator.exact.level_sums import SPARE, Levels, Maps, Memory, aligned
+from cim.simulator.exact.lookup_noise import NORMAL_UNIT
+from cim.simulator.exact.lookup_sums import GROUP, SCRATCH, SEGMENT_WORDS, UPPER
+from cim.simulator.exact.lookup_wires import IntegerWires, integer_wires
+from cim.simulator.simd.integers import WIDTH, has_byte_shuffle
 
 if TYPE_CHECKING:
-    from cim.simulator import LayerSimulator, PreparedTile
+    from cim.simulator.simulator import LayerSimulator, PreparedTile
 
 HALF = WIDTH // 2
 LEAST_BITS = 5  # fewest fractional bits of a step

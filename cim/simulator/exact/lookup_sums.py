@@ -1,6 +1,6 @@
 """Look-ups of eight planes at a time: sums of a read's driven cells, and with wires what the line loses of them.
 
-Results go to pages of scratch, where ``cim.lookup_kernels`` takes them plane by plane. Accumulators
+Results go to pages of scratch, where ``cim.simulator.exact.lookup_kernels`` takes them plane by plane. Accumulators
 stay in registers. Imports numba: import this module late.
 """
 
@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 
 from cim.array.wire_segments import SEGMENT_ROWS
-from cim.lookup_noise import PLANES
-from cim.simd_integers import (
+from cim.simulator.exact.lookup_noise import PLANES
+from cim.simulator.simd.integers import (
     WIDTH,
     add_saturated,
     bytes_01,
@@ -78,7 +78,7 @@ def factors_of(
     Args:
         counts: of ``count_words``, the place's from ``at`` on; ``n`` its last one, lifted.
         lift: bits by which planes are lifted.
-        fall, rise: int32 (rows + 1, segments in eights) of ``cim.lookup_wires``.
+        fall, rise: int32 (rows + 1, segments in eights) of ``cim.simulator.exact.lookup_wires``.
         upper: None for planes 0 to 3, else planes 4 to 7.
     """
     eights = fall.shape[1]

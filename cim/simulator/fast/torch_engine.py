@@ -25,12 +25,12 @@ from torch.nn import functional
 
 from cim.chip.converters import check_codes
 from cim.chip.windows import Window
-from cim.fast import group_moments
-from cim.fast_planes import driving_planes, place_counts
+from cim.simulator.fast.layer import group_moments
+from cim.simulator.fast.planes import driving_planes, place_counts
 
 if TYPE_CHECKING:
-    from cim.fast import FastLayer, TileMoments
-    from cim.simulator import SimulatedTile
+    from cim.simulator.fast.layer import FastLayer, TileMoments
+    from cim.simulator.simulator import SimulatedTile
 
 CHUNK_VALUES = 1 << 18  # sums of one tile that are made at a time
 POOL = 1 << 20
@@ -48,7 +48,7 @@ def noise_pool(device: str) -> torch.Tensor:
 
 
 class TorchEngine:
-    """``cim.fast.Engine`` on torch."""
+    """``cim.simulator.fast.layer.Engine`` on torch."""
 
     def __init__(self, layer: FastLayer, moments: list[TileMoments]) -> None:
         self.layer = layer
@@ -296,7 +296,7 @@ def counted(counts: NDArray[np.uint64], layer: FastLayer) -> Planes:
 def wire_terms(
     planes: Planes, layer: FastLayer, typical: list[float], bends: list[float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``cim.fast.place_terms``' excess and lean, (tiles, places), for ``typical`` and ``bends`` of each tile."""
+    """``cim.simulator.fast.layer.place_terms``' excess and lean, (tiles, places), for ``typical`` and ``bends`` of each tile."""
     w = torch.as_tensor(layer.weights, dtype=torch.float32, device=planes.sums.device)
     both, same = torch.stack([w * w, w], 1), planes.sums is planes.squares
     excess, lean = (torch.empty(planes.sums.shape[:2], device=w.device) for _ in range(2))
@@ -313,7 +313,7 @@ def wire_terms(
 
 
 def peaks(sums: torch.Tensor, squares: torch.Tensor, layer: FastLayer) -> torch.Tensor:
-    """The share of a sum that its largest plane holds, (tiles, places), as ``cim.fast.place_terms`` has it."""
+    """The share of a sum that its largest plane holds, (tiles, places), as ``cim.simulator.fast.layer.place_terms`` has it."""
     w = torch.as_tensor(layer.weights, dtype=torch.float32, device=sums.device)
     if layer.spec.adc_signed:
         return (squares * w.abs()).amax(2) / (squares @ (w * w)).clamp(min=1e-9)
