@@ -3,7 +3,7 @@
     python benchmarks/estimate_speed.py [--rounds 50]
 
 CPU time of one warm estimate (median, ms) of LeNet, VGG-8 and ResNet-18 at 32 x 32 and of ResNet-18 at 224 x 224,
-one thread, by the MNSIM 2.0 model and by ``cim.cost`` on lab-128 (placing apart); ``peak_mb`` is what the largest
+one thread, by the MNSIM 2.0 model and by ``cim.cost.network_cost`` on lab-128 (placing apart); ``peak_mb`` is what the largest
 estimate allocates, ``process_mb`` the process with its imports.
 """
 
@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from cim.chip.file import load_chip
-from cim.cost import estimate
+from cim.cost.network_cost import estimate
+from cim.cost.workload import Workload
 from cim.mnsim import NETWORKS, estimate_mnsim, load_mnsim
-from cim.workload import Workload
 from mapping.workload import placed
 
 CHIP, MACROS = "lab-128", 8000

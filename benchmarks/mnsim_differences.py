@@ -1,4 +1,4 @@
-"""How much each thing that the cost model of ``cim.cost`` does otherwise than MNSIM 2.0 changes its answers.
+"""How much each thing that the cost model of ``cim.cost.network_cost`` does otherwise than MNSIM 2.0 changes its answers.
 
     python benchmarks/mnsim_differences.py
 
@@ -16,9 +16,9 @@ from dataclasses import replace
 import numpy as np
 
 from cim.chip.file import load_chip
-from cim.cost import estimate
+from cim.cost.network_cost import estimate
+from cim.cost.workload import WorkKind, Workload
 from cim.mnsim import NETWORKS, MnsimCost, estimate_mnsim, load_mnsim, with_options
-from cim.workload import WorkKind, Workload
 from mapping.architectures import build
 from mapping.workload import placed, unplaced_workload
 

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from cim.chip.file import load_chip
-from cim.cost import Cost, estimate
-from cim.workload import INPUT, LayerWork, Tiles, WorkKind, Workload
+from cim.cost.network_cost import Cost, estimate
+from cim.cost.workload import INPUT, LayerWork, Tiles, WorkKind, Workload
 from mapping.architectures import build
 from mapping.workload import network_workload
 

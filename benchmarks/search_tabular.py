@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.workload import LayerWork, Workload
+from cim.cost.workload import LayerWork, Workload
 from search.accuracy import AdditiveAccuracy, fit_accuracy
 from search.additive import kendall_tau, regret
 from search.architecture import Architecture

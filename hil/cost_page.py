@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from cim.cost import Cost, LayerCost
+from cim.cost.network_cost import Cost, LayerCost
 from hil.costs import cost_lines
 from hil.pageshell import document, section
 from hil.plotparts import Figure, axis, figure

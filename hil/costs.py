@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cim.chip.file import load_chip
-from cim.cost import Cost, LayerCost, estimate
-from cim.workload import Workload
+from cim.cost.network_cost import Cost, LayerCost, estimate
+from cim.cost.workload import Workload
 from hil.errors import UsageError
 from mapping.program_file import load_program
 from mapping.workload import placed, program_workload, unplaced_workload

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cim.chip.spec import ChipSpec
-from cim.cost import estimate
+from cim.cost.network_cost import estimate
 from cim.record.calibration import CalibrationRecord
 from hil.data import Dataset
 from hil.deployment import deploy_on

@@ -1,4 +1,4 @@
-"""A network as the cost models take it (``cim.workload``): from a graph, or from a compiled program."""
+"""A network as the cost models take it (``cim.cost.workload``): from a graph, or from a compiled program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
-from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
+from cim.cost.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.cutting import Cutting
 from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cim.workload import INPUT, LayerWork, Shape3, WorkKind, Workload
+from cim.cost.workload import INPUT, LayerWork, Shape3, WorkKind, Workload
 from search.architecture import Architecture
 from search.precision import precision
 from search.space import Space

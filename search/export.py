@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cim.workload import WorkKind
+from cim.cost.workload import WorkKind
 from mapping.bits import LayerBits
 from mapping.capture import capture
 from mapping.graph import Preprocess

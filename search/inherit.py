@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from cim.workload import WorkKind
+from cim.cost.workload import WorkKind
 from mapping.float_run import forward, network_input
 from mapping.graph import Add, Conv, Flatten, GlobalAvgPool, Linear, NetworkGraph, Node, Preprocess, Relu
 from search.arrays import ArrayConv2d, ArrayLinear

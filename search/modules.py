@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cim.cost.workload import INPUT, WorkKind
 from cim.simulator.training_layers import ArrayNoise
-from cim.workload import INPUT, WorkKind
 from search.architecture import Architecture
 from search.arrays import ArrayConv2d, ArrayLinear, with_adc_bits
 from search.lsq import LearnedStep, activation_step

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from cim.workload import WorkKind
+from cim.cost.workload import WorkKind
 
 SLOT = "slot"
 """The name by which an operator's layers call the operator's input."""

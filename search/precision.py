@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cim.workload import INPUT, WorkKind
+from cim.cost.workload import INPUT, WorkKind
 from search.architecture import Architecture
 from search.operators import Layer
 from search.space import Bits, Space

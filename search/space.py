@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.workload import INPUT, Shape3, WorkKind
+from cim.cost.workload import INPUT, Shape3, WorkKind
 from search.architecture import Architecture
 from search.errors import SpaceError
 from search.operators import SLOT, Layer, Operator, Slot, convolution

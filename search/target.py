@@ -10,10 +10,10 @@ from typing import Protocol
 
 from cim.chip.file import ChipFileError, description, load_chip
 from cim.chip.spec import ChipSpec
-from cim.cost import NoCostModel, estimate
+from cim.cost.network_cost import NoCostModel, estimate
+from cim.cost.workload import Workload
 from cim.mnsim import MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim
 from cim.mnsim.configfile import is_mnsim
-from cim.workload import Workload
 from mapping.workload import placed
 from search.candidate import CandidateCost
 
@@ -57,7 +57,7 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ChipTarget:
-    """A chip with a [cost] section, by ``cim.cost``. Macros are its macros.
+    """A chip with a [cost] section, by ``cim.cost.network_cost``. Macros are its macros.
 
     Converters of fewer bits spend 2^bits less; their time stays the chip file's.
     """

@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.workload import INPUT
+from cim.cost.workload import INPUT
 from mapping.capture import capture
 from mapping.float_run import apply
 from mapping.graph import Array, BatchNorm, Concat, Conv, NetworkGraph, Node, Preprocess, Relu, node_shapes

@@ -295,7 +295,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class CostSpec:
-    """What events cost on chips of this kind (``cim.cost``): energy, rates, leakage, area.
+    """What events cost on chips of this kind (``cim.cost.network_cost``): energy, rates, leakage, area.
 
     Times of reads and conversions are in ``Timing``. A conversion takes
     ``adc_fj_per_step`` · 2^bits.
@@ -346,7 +346,7 @@ class ChipSpec:
     dotted key to where its value comes from. ``digest`` is the SHA-256 of the canonical
     description, 64 hex digits; the chip sends the same. ``text`` is the file itself.
     ``models`` is what the simulator believes until a chip was measured; the emulated chip
-    never reads it, and a file may leave it out. So may it ``cost``, what ``cim.cost`` reckons with,
+    never reads it, and a file may leave it out. So may it ``cost``, what ``cim.cost.network_cost`` reckons with,
     and ``groups``, rules for placing layers; no board's answer depends on them, so the digest does
     not cover them.
     """

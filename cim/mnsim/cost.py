@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cim.cost.workload import Workload
 from cim.mnsim.buffers import sram
 from cim.mnsim.components import adder_um2, components
 from cim.mnsim.config import MnsimConfig
@@ -13,7 +14,6 @@ from cim.mnsim.mapping import ChipMapping, LayerMapping, map_layers
 from cim.mnsim.parts import Parts, summed
 from cim.mnsim.pipeline import Span, spans
 from cim.mnsim.power import layer_power_w
-from cim.workload import Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,7 @@ EXIT_CODES = {
     "cim.record.calibration.NotCalibrated": ExitCode.MISMATCH,
     "cim.fit.cells.TooFewCells": ExitCode.DEVICE,
     "cim.fit.columns.TooFewVectors": ExitCode.DEVICE,
-    "cim.cost.NoCostModel": ExitCode.BAD_FILE,
+    "cim.cost.network_cost.NoCostModel": ExitCode.BAD_FILE,
     "cim.mnsim.config.MnsimError": ExitCode.CANNOT_MAP,
     "mapping.errors.CannotMap": ExitCode.CANNOT_MAP,
     "mapping.errors.NewerVersion": ExitCode.MISMATCH,

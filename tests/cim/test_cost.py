@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from cim.chip.blocks import blocks
 from cim.chip.file import load_chip, parse_chip, render_chip
 from cim.chip.spec import ChipSpec, Encoding
-from cim.cost import AREAS, MODULES, Cost, NoCostModel, estimate
-from cim.mesh import Transfers, side_of, traffic
-from cim.stream import backlog, serve, window_ready
-from cim.workload import INPUT, LayerWork, Tiles, WorkKind, Workload
+from cim.cost.mesh import Transfers, side_of, traffic
+from cim.cost.network_cost import AREAS, MODULES, Cost, NoCostModel, estimate
+from cim.cost.stream import backlog, serve, window_ready
+from cim.cost.workload import INPUT, LayerWork, Tiles, WorkKind, Workload
 
 LAB = load_chip("lab-128")
 
@@ -312,7 +312,7 @@ def test_prices_go_through_a_chip_file_and_back() -> None:
 
 
 def test_estimates_need_no_torch() -> None:
-    code = "import sys, cim.cost, cim.chip.file; cim.chip.file.load_chip('lab-128'); print('torch' in sys.modules)"
+    code = "import sys, cim.cost.network_cost, cim.chip.file; cim.chip.file.load_chip('lab-128'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

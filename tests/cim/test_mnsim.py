@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cim.cost.workload import INPUT, LayerWork, WorkKind, Workload
 from cim.mnsim import NETWORKS, LayerCost, MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim, with_options
 from cim.mnsim.components import components
 from cim.mnsim.config import TileConnection
@@ -24,7 +25,6 @@ from cim.mnsim.mapping import map_layers
 from cim.mnsim.networks import resnet18
 from cim.mnsim.parts import NAMES
 from cim.mnsim.pipeline import spans
-from cim.workload import INPUT, LayerWork, WorkKind, Workload
 
 DATA = Path(__file__).parent.parent / "data"
 DEFAULT = load_mnsim()

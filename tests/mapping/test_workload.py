@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cim.chip.file import idealised, load_chip
-from cim.cost import estimate
-from cim.workload import LayerWork, Workload
+from cim.cost.network_cost import estimate
+from cim.cost.workload import LayerWork, Workload
 from hil.corrections import nominal_corrections
 from hil.emulator.chip import EmulatedChip
 from hil.infer import MeasuredLayers

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
-from cim.cost import NoCostModel
+from cim.cost.network_cost import NoCostModel
 from cim.mnsim import MnsimError, load_mnsim
 from mapping.architectures import build
 from mapping.errors import CannotMap

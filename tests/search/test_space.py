@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cim.workload import INPUT, WorkKind
+from cim.cost.workload import INPUT, WorkKind
 from search.architecture import Architecture, from_json, read_architecture, to_json, write_architecture
 from search.errors import CodeRefused, FileError, NewerFile, SpaceError
 from search.operators import SLOT, Layer, MbConv, Residual, Skip, Slot, convolution

@@ -1,7 +1,7 @@
 """What a network costs on a chip before anyone builds or programs it: latency, energy, power, area, wear.
 
-    estimate(workload, chip) = events (``cim.events``) x prices (``[cost]`` and ``[timing]`` of the chip file),
-    in time by queues (``cim.stream``), between macros over a mesh (``cim.mesh``)
+    estimate(workload, chip) = events (``cim.cost.events``) x prices (``[cost]`` and ``[timing]`` of the chip file),
+    in time by queues (``cim.cost.stream``), between macros over a mesh (``cim.cost.mesh``)
 
 Parts add up: every total is the ``math.fsum`` of its parts. Equations stand at the functions;
 what is counted and what not is in ``docs/explanation/cost_model.md``.
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from cim.chip.converters import conversions
 from cim.chip.spec import ChipSpec, CostSpec, Encoding
-from cim.events import LayerEvents, count_events
-from cim.mesh import traffic
-from cim.schedule import RESOURCES, busy_times, peak_power, schedule, shortest_interval
-from cim.transfers import transfers
-from cim.workload import Workload
+from cim.cost.events import LayerEvents, count_events
+from cim.cost.mesh import traffic
+from cim.cost.schedule import RESOURCES, busy_times, peak_power, schedule, shortest_interval
+from cim.cost.transfers import transfers
+from cim.cost.workload import Workload
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

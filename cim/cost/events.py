@@ -1,7 +1,7 @@
 """What a layer asks of a chip for one image, counted: reads, cycles, conversions, sums, bits, nanoseconds.
 
 Counts are exact: a chip that runs the same tiles counts the same reads and conversions. Prices
-are in ``cim.cost``.
+are in ``cim.cost.network_cost``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cim.chip.blocks import blocks
 from cim.chip.converters import conversions, input_cycles, input_planes
 from cim.chip.spec import ChipSpec, Encoding
-from cim.workload import LayerWork, Tiles, WorkKind
+from cim.cost.workload import LayerWork, Tiles, WorkKind
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from cim.chip.blocks import blocks
 from cim.chip.spec import CostSpec
-from cim.events import LayerEvents
-from cim.mesh import Traffic
-from cim.stream import backlog, serve, window_ready
-from cim.workload import INPUT, LayerWork, WorkKind, Workload
+from cim.cost.events import LayerEvents
+from cim.cost.mesh import Traffic
+from cim.cost.stream import backlog, serve, window_ready
+from cim.cost.workload import INPUT, LayerWork, WorkKind, Workload
 
 Floats = NDArray[np.float64]
 

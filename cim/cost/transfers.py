@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.mesh import HOST, Transfers
-from cim.workload import INPUT, LayerWork, WorkKind, Workload
+from cim.cost.mesh import HOST, Transfers
+from cim.cost.workload import INPUT, LayerWork, WorkKind, Workload
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
