@@ -35,7 +35,7 @@ from hil.job import DeployOptions
 from hil.open import connect
 from hil.transports.in_process import InProcessTransport
 from mapping.compile import compile_network
-from mapping.netfile import load_network
+from mapping.network.file import load_network
 
 TABLE = Path(__file__).parent / "results" / "cause_recovery.csv"
 IMAGES = 500

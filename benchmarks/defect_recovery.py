@@ -45,11 +45,11 @@ from hil.corrections import column_corrections, nominal_corrections, training_in
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
 from hil.infer import Corrections
 from mapping.adapt import AdaptOptions, adapt
-from mapping.architectures import build
 from mapping.compile import compile_network
 from mapping.defects import record_defects
 from mapping.execute import IdealMultiply, run, unfold_columns
-from mapping.netfile import NetworkFile
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram, MatrixStep
 

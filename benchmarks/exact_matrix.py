@@ -39,16 +39,16 @@ from hil.open import connect, open_chip
 from hil.program import program_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
-from mapping.architectures import ARCHITECTURES, build
 from mapping.bits import BitWidths
 from mapping.compile import compile_network
 from mapping.cutting import Cutting
 from mapping.digital_ops import finish
 from mapping.execute import IdealMultiply, run
-from mapping.graph import NetworkGraph
 from mapping.layout import needed_macros
 from mapping.lower import MatrixOp, lower
-from mapping.netfile import NetworkFile
+from mapping.network.architectures import ARCHITECTURES, build
+from mapping.network.file import NetworkFile
+from mapping.network.graph import NetworkGraph
 from mapping.program import ConductanceProgram, MatrixStep
 
 TABLE = Path(__file__).parent / "results" / "exact_matrix.csv"

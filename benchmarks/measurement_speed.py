@@ -30,10 +30,10 @@ from hil.corrections import nominal_corrections
 from hil.infer import MeasuredLayers
 from hil.program import program_chip
 from hil.watch import Watch
-from mapping.architectures import build, module
 from mapping.compile import compile_network
 from mapping.execute import run
-from mapping.netfile import NetworkFile
+from mapping.network.architectures import build, module
+from mapping.network.file import NetworkFile
 
 FORWARD_IMAGES = 64
 ROUNDS = 3

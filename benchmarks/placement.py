@@ -30,13 +30,13 @@ from cim.chip.blocks import blocks
 from cim.chip.converters import input_planes
 from cim.chip.file import chip_names, load_chip
 from cim.chip.spec import ChipSpec
-from mapping.architectures import ARCHITECTURES, build
 from mapping.bits import BitWidths
 from mapping.counts import TileCount, busiest_reads
 from mapping.cutting import Cutting
 from mapping.layout import Layout, LayoutOptions, lay_out, needed_macros
 from mapping.lower import MatrixOp, lower
-from mapping.netfile import load_network
+from mapping.network.architectures import ARCHITECTURES, build
+from mapping.network.file import load_network
 from mapping.place import Placement
 from mapping.tile import MatrixShape, cut
 

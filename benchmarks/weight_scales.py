@@ -28,10 +28,10 @@ from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK
 from hil.job import DeployOptions
 from hil.predict import predict
 from hil.watch import Watch
-from mapping.architectures import build
 from mapping.compile import compile_network
 from mapping.execute import IdealMultiply, run
-from mapping.netfile import NetworkFile, load_network
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile, load_network
 from mapping.weight_scales import ScaleRule
 
 MACROS = 200  # of lab-128, so that 8-bit weights fit too

@@ -29,9 +29,9 @@ from cim.chip.spec import MacroSpec
 from cim.simulator.training_layers import ArrayNoise, CimConv2d, CimLayer, CimLinear, array_noise
 from hil.calibrate import calibrate
 from hil.data import load_dataset
-from mapping.capture import capture
-from mapping.graph import Preprocess
-from mapping.netfile import NetworkFile, save_network
+from mapping.network.capture import capture
+from mapping.network.file import NetworkFile, save_network
+from mapping.network.graph import Preprocess
 
 SEED = 11
 CHIP = "emulated:lab-128?seed=90001"

@@ -49,7 +49,7 @@ def named_workload(
 ) -> Workload:
     """A net.pt, or an architecture by name with any weights."""
     if Path(network).suffix:
-        from mapping.netfile import load_network
+        from mapping.network.file import load_network
 
         file = load_network(Path(network), trust=trust)
         return unplaced_workload(
@@ -59,7 +59,7 @@ def named_workload(
             layer_bits=None if weight_bits or activation_bits else file.layer_bits,
             name=Path(network).stem,
         )
-    from mapping.architectures import ARCHITECTURES, build
+    from mapping.network.architectures import ARCHITECTURES, build
 
     if network not in ARCHITECTURES:
         raise UsageError(

@@ -36,8 +36,8 @@ from hil.runfolder import new_run_folder
 from hil.watch import Watch
 from mapping.adapt import AdaptOptions
 from mapping.compile import compile_network
-from mapping.graph import NetworkGraph
-from mapping.netfile import load_network
+from mapping.network.file import load_network
+from mapping.network.graph import NetworkGraph
 from mapping.program import ConductanceProgram
 from mapping.program_file import load_program
 

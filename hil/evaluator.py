@@ -21,7 +21,7 @@ from hil.predict import predict
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.compile import compile_network
-from mapping.netfile import load_network
+from mapping.network.file import load_network
 from mapping.workload import program_workload
 from search.evaluator import Evaluation
 

@@ -11,9 +11,9 @@ from hil.data import load_dataset
 from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import LayerBits
-from mapping.graph import Preprocess
-from mapping.importers import import_graph
-from mapping.netfile import NetworkFile
+from mapping.network.file import NetworkFile
+from mapping.network.graph import Preprocess
+from mapping.network.importers import import_graph
 
 
 def import_network(
@@ -36,7 +36,7 @@ def import_network(
 
     Raises:
         UsageError: mean without std, or images of another shape than the network takes.
-        mapping.netfile.NetworkFileError, hil.errors.FileError: a file is missing, broken or unsafe.
+        mapping.network.file.NetworkFileError, hil.errors.FileError: a file is missing, broken or unsafe.
     """
     watch = watch or Watch()
     if (mean is None) != (std is None):

@@ -15,8 +15,8 @@ from hil.infer import Conversions, MeasuredLayers, MeasuredSums, measured_multip
 from hil.job import INFER, REPEAT, Deployment, DeployOptions
 from hil.watch import Watch
 from mapping.execute import IdealMultiply, run
-from mapping.float_run import float_logits
-from mapping.graph import NetworkGraph
+from mapping.network.float_run import float_logits
+from mapping.network.graph import NetworkGraph
 from mapping.program import ConductanceProgram
 
 IMAGES_IN_FLIGHT = 32

@@ -21,7 +21,7 @@ from hil.errors import FileError, MismatchError, UsageError
 from hil.job import check_device
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
-from mapping.netfile import load_network
+from mapping.network.file import load_network
 from search.arrays import noise_digest
 from search.images import Images
 from search.inherit import check_heirs

@@ -31,7 +31,7 @@ from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_table import members_of, write_table
 from hil.search_work import SearchRun
 from hil.watch import Watch
-from mapping.netfile import NetworkFile, load_network, save_network
+from mapping.network.file import NetworkFile, load_network, save_network
 from search.architecture import read_architecture
 from search.errors import SearchError
 from search.images import Images

@@ -17,7 +17,7 @@ from mapping.counts import busiest_reads, tile_counts
 from mapping.errors import CannotMap
 from mapping.layout import LayoutOptions, lay_out
 from mapping.lower import MatrixOp, Op, PassOp, lower
-from mapping.netfile import NetworkFile
+from mapping.network.file import NetworkFile
 from mapping.observe import Progress, observe
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.windows import Window
-from mapping.graph import (
+from mapping.network.graph import (
     INPUT,
     Add,
     AvgPool,

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from cim.chip.file import ChipFileError, parse_chip
 from mapping.errors import NewerVersion, ProgramFileError
-from mapping.netfile import image_digest
+from mapping.network.file import image_digest
 from mapping.program import ConductanceProgram
 from mapping.program_records import Arrays, RecordError, check_program, from_record, to_record
 

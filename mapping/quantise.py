@@ -20,8 +20,8 @@ from mapping.bits import BitWidths
 from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.errors import CannotMap
 from mapping.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, largest_sum, unfold_columns
-from mapping.graph import INPUT, MaxPool, PadChannels, PadMap, Preprocess, Shape, Slice
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp
+from mapping.network.graph import INPUT, MaxPool, PadChannels, PadMap, Preprocess, Shape, Slice
 from mapping.observe import Observations
 from mapping.place import Place
 from mapping.program import (

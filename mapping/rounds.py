@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mapping import digital_ops
 from mapping.execute import Multiply, RunsLayers, apply, input_codes
-from mapping.graph import INPUT
+from mapping.network.graph import INPUT
 from mapping.program import ConductanceProgram, MatrixStep, Step
 
 MEMORY_BYTES = 1 << 30

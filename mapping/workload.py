@@ -14,9 +14,9 @@ from cim.chip.windows import Window
 from cim.cost.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.cutting import Cutting
-from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
 from mapping.layout import LayoutOptions, lay_out, needed_macros
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp, lower
+from mapping.network.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
 from mapping.place import Place
 from mapping.program import (
     AddStep,

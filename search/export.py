@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from cim.cost.workload import WorkKind
 from mapping.bits import LayerBits
-from mapping.capture import capture
-from mapping.graph import Preprocess
-from mapping.netfile import NetworkFile
+from mapping.network.capture import capture
+from mapping.network.file import NetworkFile
+from mapping.network.graph import Preprocess
 from search.modules import LayerNet
 from search.operators import Layer
 

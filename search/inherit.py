@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from cim.cost.workload import WorkKind
-from mapping.float_run import forward, network_input
-from mapping.graph import Add, Conv, Flatten, GlobalAvgPool, Linear, NetworkGraph, Node, Preprocess, Relu
+from mapping.network.float_run import forward, network_input
+from mapping.network.graph import Add, Conv, Flatten, GlobalAvgPool, Linear, NetworkGraph, Node, Preprocess, Relu
 from search.arrays import ArrayConv2d, ArrayLinear
 from search.images import Images
 from search.modules import LayerNet, network

@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cim.simulator.training_layers import ArrayNoise
-from mapping.netfile import NetworkFile, load_network, save_network
+from mapping.network.file import NetworkFile, load_network, save_network
 from search.architecture import Architecture
 from search.arrays import forget_ranges, noise_digest, set_strength
 from search.export import network_file

@@ -26,7 +26,7 @@ import torch
 from lightning_fabric import Fabric
 
 from cim.simulator.training_layers import ArrayNoise
-from mapping.netfile import load_network
+from mapping.network.file import load_network
 from search.arrays import forget_ranges, noise_digest
 from search.errors import SearchError
 from search.images import Images

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cim.cost.workload import INPUT
-from mapping.capture import capture
-from mapping.float_run import apply
-from mapping.graph import Array, BatchNorm, Concat, Conv, NetworkGraph, Node, Preprocess, Relu, node_shapes
 from mapping.lower import affine
-from mapping.netfile import NetworkFile
+from mapping.network.capture import capture
+from mapping.network.file import NetworkFile
+from mapping.network.float_run import apply
+from mapping.network.graph import Array, BatchNorm, Concat, Conv, NetworkGraph, Node, Preprocess, Relu, node_shapes
 from search.errors import SearchError
 from search.images import Images, Symmetry, batches, symmetric
 from search.space import Space

@@ -22,9 +22,9 @@ from firmware_protocols.messages import TileAddress
 from hil.emulator.chip import EmulatedChip
 from hil.open import connect, open_chip
 from hil.transports.in_process import InProcessTransport
-from mapping.architectures import ARCHITECTURES
 from mapping.compile import compile_network
-from mapping.netfile import NetworkFile
+from mapping.network.architectures import ARCHITECTURES
+from mapping.network.file import NetworkFile
 
 from .mapping.permuted import ordered, swapped
 from .mapping.small_networks import every_node, network, pooled_logits

@@ -195,7 +195,7 @@ def compile(
     from hil.dryrun import round_costs
     from mapping.compile import LayoutOptions, compile_network, plan
     from mapping.explain import explain as explain_program
-    from mapping.netfile import load_network
+    from mapping.network.file import load_network
     from mapping.program_file import save_program
     from mapping.tile import SlicePlacement
     from mapping.weight_scales import ScaleRule
@@ -310,7 +310,7 @@ def import_(
             trust=trust_model,
             watch=watch,
         )
-    from mapping.netfile import save_network
+    from mapping.network.file import save_network
 
     with writing(out):
         save_network(network, out)

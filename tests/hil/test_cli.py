@@ -19,8 +19,8 @@ from hil.cli import app, run
 from hil.emulator.address import chip_from_address
 from hil.open import open_chip
 from hil.serve import serving
-from mapping.architectures import module
-from mapping.netfile import load_network
+from mapping.network.architectures import module
+from mapping.network.file import load_network
 from mapping.program_file import load_program
 
 from .conftest import CHIP, Small

@@ -27,8 +27,8 @@ from hil.cli import run
 from hil.emulator.address import chip_from_address
 from hil.errors import ExitCode
 from hil.serve import serving
-from mapping.architectures import build, module
-from mapping.netfile import NetworkFile, save_network
+from mapping.network.architectures import build, module
+from mapping.network.file import NetworkFile, save_network
 
 from .conftest import CHIP, Small
 from .small_net import NAMES, small_network

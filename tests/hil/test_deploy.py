@@ -21,7 +21,7 @@ from hil.open import open_chip
 from hil.serve import serving
 from hil.watch import Watch
 from hil.wirelog import read_wire_log
-from mapping.netfile import NetworkFile, save_network
+from mapping.network.file import NetworkFile, save_network
 
 from .conftest import CHIP, QUICK, Small
 from .report.test_report import faults

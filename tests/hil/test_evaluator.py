@@ -11,7 +11,7 @@ from cim.chip.file import load_chip
 from hil.data import Dataset
 from hil.evaluator import SimulatedEvaluator
 from hil.job import DeployOptions
-from mapping.netfile import save_network
+from mapping.network.file import save_network
 from search.evaluator import Evaluator
 
 from .small_net import small_network

@@ -20,9 +20,9 @@ from hil.search_networks import network_name  # noqa: E402
 from hil.search_run import run_search  # noqa: E402
 from hil.search_settings import begin_folder, open_folder  # noqa: E402
 from hil.watch import Watch  # noqa: E402
-from mapping.capture import capture  # noqa: E402
-from mapping.graph import Preprocess  # noqa: E402
-from mapping.netfile import NetworkFile, load_network, save_network  # noqa: E402
+from mapping.network.capture import capture  # noqa: E402
+from mapping.network.file import NetworkFile, load_network, save_network  # noqa: E402
+from mapping.network.graph import Preprocess  # noqa: E402
 from search.architecture import read_architecture  # noqa: E402
 from search.front import read_front  # noqa: E402
 from search.target import ChipTarget  # noqa: E402

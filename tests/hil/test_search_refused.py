@@ -70,7 +70,7 @@ def test_a_broken_space_is_refused_by_the_line_of_its_own_file(cli: Cli, files: 
 
 
 def test_a_teacher_that_does_not_fit_is_refused(cli: Cli, files: Files, tmp_path: Path) -> None:
-    from mapping.netfile import save_network
+    from mapping.network.file import save_network
 
     from .small_net import small_network
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mapping.architectures import ARCHITECTURES, build
-from mapping.float_run import float_logits
-from mapping.graph import Add, Conv, NetworkGraph, PadChannels, node_shapes
-from mapping.importers import import_graph
+from mapping.network.architectures import ARCHITECTURES, build
+from mapping.network.float_run import float_logits
+from mapping.network.graph import Add, Conv, NetworkGraph, PadChannels, node_shapes
+from mapping.network.importers import import_graph
 
 CLASSES = tuple("0123456789")
 DATA = Path(os.environ.get("HIL_DATA", ""))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mapping.capture import UnsupportedOperation, capture
-from mapping.float_run import float_activations, float_logits, forward, network_input
-from mapping.graph import (
+from mapping.network.capture import UnsupportedOperation, capture
+from mapping.network.float_run import float_activations, float_logits, forward, network_input
+from mapping.network.graph import (
     Add,
     AvgPool,
     BatchNorm,

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from mapping.capture import UnsupportedOperation
-from mapping.float_run import forward
-from mapping.graph import AvgPool, GlobalAvgPool, NetworkGraph, Preprocess
-from mapping.importers import import_graph
-from mapping.netcheck import NetworkFileError
-from mapping.onnx_import import MissingExtra
+from mapping.network.capture import UnsupportedOperation
+from mapping.network.file_check import NetworkFileError
+from mapping.network.float_run import forward
+from mapping.network.graph import AvgPool, GlobalAvgPool, NetworkGraph, Preprocess
+from mapping.network.importers import import_graph
+from mapping.network.onnx_import import MissingExtra
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402

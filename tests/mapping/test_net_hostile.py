@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mapping import netcheck
-from mapping.netfile import NetworkFileError, load_network
+from mapping.network import file_check as netcheck
+from mapping.network.file import NetworkFileError, load_network
 
 _spec = importlib.util.spec_from_file_location("hostile_corpus", Path(__file__).parent / "hostile" / "corpus.py")
 assert _spec is not None

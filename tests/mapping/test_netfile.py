@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from mapping.architectures import build
 from mapping.bits import LayerBits
-from mapping.float_run import float_logits
-from mapping.graph import Add, Conv, Flatten, GraphError, Linear, NetworkGraph, Preprocess, Relu, node_shapes
-from mapping.netfile import NetworkFile, NetworkFileError, NewerVersionError, load_network, save_network
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile, NetworkFileError, NewerVersionError, load_network, save_network
+from mapping.network.float_run import float_logits
+from mapping.network.graph import Add, Conv, Flatten, GraphError, Linear, NetworkGraph, Preprocess, Relu, node_shapes
 
 SAMPLE = Path(__file__).parent / "samples" / "net-1.0.pt"
 CLASSES = tuple("0123456789")

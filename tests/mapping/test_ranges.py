@@ -15,7 +15,7 @@ from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK
 from mapping.compile import compile_network
 from mapping.execute import IdealMultiply, run
-from mapping.netfile import load_network
+from mapping.network.file import load_network
 from mapping.program import ConductanceProgram, MatrixStep
 from mapping.ranges import choose_range, converted_us
 from mapping.weight_scales import ScaleRule

@@ -11,8 +11,8 @@ import pytest
 from cim.chip.file import load_chip
 from cim.cost.network_cost import NoCostModel
 from cim.mnsim import MnsimError, load_mnsim
-from mapping.architectures import build
 from mapping.errors import CannotMap
+from mapping.network.architectures import build
 from mapping.workload import placed, unplaced_workload
 from search.baselines import resnet20
 from search.candidate import workload

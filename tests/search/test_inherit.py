@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from mapping.architectures import build  # noqa: E402
-from mapping.capture import capture  # noqa: E402
-from mapping.float_run import float_logits  # noqa: E402
-from mapping.graph import NetworkGraph, Preprocess  # noqa: E402
-from mapping.netfile import NetworkFile, load_network, save_network  # noqa: E402
+from mapping.network.architectures import build  # noqa: E402
+from mapping.network.capture import capture  # noqa: E402
+from mapping.network.file import NetworkFile, load_network, save_network  # noqa: E402
+from mapping.network.float_run import float_logits  # noqa: E402
+from mapping.network.graph import NetworkGraph, Preprocess  # noqa: E402
 from search.images import Images  # noqa: E402
 from search.inherit import check_heirs, inherit  # noqa: E402
 from search.modules import LayerNet, network  # noqa: E402

@@ -14,8 +14,8 @@ torch = pytest.importorskip("torch")
 from cim.chip.file import load_chip  # noqa: E402
 from cim.record.published import nominal_record  # noqa: E402
 from cim.simulator.training_layers import array_noise  # noqa: E402
-from mapping.float_run import float_logits  # noqa: E402
-from mapping.netfile import load_network, save_network  # noqa: E402
+from mapping.network.file import load_network, save_network  # noqa: E402
+from mapping.network.float_run import float_logits  # noqa: E402
 from search.errors import SearchError  # noqa: E402
 from search.images import Images  # noqa: E402
 from search.space import Space  # noqa: E402
@@ -76,7 +76,7 @@ def test_a_teacher_without_maps_of_the_right_size_is_refused(teacher: Path) -> N
 
 
 def test_a_network_of_others_is_cut_at_the_same_borders() -> None:
-    from mapping.architectures import build
+    from mapping.network.architectures import build
     from search.spacefile import load_space
 
     space = load_space("cifar10")

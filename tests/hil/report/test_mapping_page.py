@@ -16,9 +16,9 @@ import pytest
 from cim.chip.file import load_chip
 from hil.cli import run
 from hil.mapping_figures import macro_figure, macro_usage, mapping_page, occupancy_figure, targets_figure
-from mapping.architectures import build
 from mapping.compile import compile_network, plan
-from mapping.netfile import NetworkFile, save_network
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile, save_network
 from mapping.place import macro_targets_us
 from mapping.program import ConductanceProgram
 

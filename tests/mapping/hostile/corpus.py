@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mapping.architectures import build
-from mapping.netfile import NetworkFile, save_network
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile, save_network
 
 Builder = Callable[[Path, Path], Path]
 

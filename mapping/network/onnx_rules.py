@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mapping.graph import (
+from mapping.network.graph import (
     Add,
     AvgPool,
     BatchNorm,
@@ -26,7 +26,7 @@ from mapping.graph import (
     Relu6,
     Slice,
 )
-from mapping.onnx_import import OnnxReader
+from mapping.network.onnx_import import OnnxReader
 
 Rule = Callable[[OnnxReader, Any, dict[str, Any]], str]
 

@@ -1,8 +1,8 @@
 """Weights of others to a ``NetworkGraph``: state dict or safetensors with an architecture, ONNX, exported program.
 
 The file says the weights, the architecture says what to do with them: a name of
-``mapping.architectures`` with options (``"mobilenet_v2_tiny:width=0.5,depth=3"``) or the path
-of a JSON graph (``mapping.graph_records``).
+``mapping.network.architectures`` with options (``"mobilenet_v2_tiny:width=0.5,depth=3"``) or the path
+of a JSON graph (``mapping.network.graph_records``).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mapping.graph import GraphError, NetworkGraph, Preprocess
-from mapping.graph_records import array_keys, from_records
-from mapping.netcheck import LARGEST_PICKLE, NetworkFileError, load_plain, read_bytes
+from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, load_plain, read_bytes
+from mapping.network.graph import GraphError, NetworkGraph, Preprocess
+from mapping.network.graph_records import array_keys, from_records
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,7 @@ def import_graph(
     if arch is not None:
         provenance["arch"] = str(arch)
     if path.suffix == ".onnx":
-        from mapping.onnx_import import graph_from_onnx
+        from mapping.network.onnx_import import graph_from_onnx
 
         return graph_from_onnx(data, path, preprocess=_needed(preprocess), classes=classes, provenance=provenance)
     if path.suffix == ".pt2" and trust:
@@ -68,7 +68,7 @@ def import_graph(
     if str(arch).endswith(".json"):
         return _from_json(Path(arch), state, path, preprocess, classes, provenance)
 
-    from mapping.architectures import build
+    from mapping.network.architectures import build
 
     name, options = parse_architecture(str(arch))
     _known(name)
@@ -193,7 +193,7 @@ def _from_exported(
 ) -> NetworkGraph:
     import torch
 
-    from mapping.capture import capture_exported
+    from mapping.network.capture import capture_exported
 
     try:
         program = torch.export.load(io.BytesIO(data))
@@ -209,7 +209,7 @@ def _needed(preprocess: Preprocess | None) -> Preprocess:
 
 
 def _known(name: str) -> None:
-    from mapping.architectures import ARCHITECTURES
+    from mapping.network.architectures import ARCHITECTURES
 
     if name not in ARCHITECTURES:
         raise ValueError(f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}, or the path of a JSON graph")

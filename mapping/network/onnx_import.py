@@ -1,6 +1,6 @@
 """ONNX to a ``NetworkGraph``: protobuf parsing only, weights inside the file only.
 
-This module reads the file; ``mapping.onnx_rules`` says which operation becomes which node.
+This module reads the file; ``mapping.network.onnx_rules`` says which operation becomes which node.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.capture import UnsupportedOperation
 from mapping.errors import MappingError
-from mapping.graph import INPUT, GraphError, NetworkGraph, Node, Preprocess, Shape, output_shape
-from mapping.graph_records import KINDS, MOST_NODES
-from mapping.netcheck import NetworkFileError
+from mapping.network.capture import UnsupportedOperation
+from mapping.network.file_check import NetworkFileError
+from mapping.network.graph import INPUT, GraphError, NetworkGraph, Node, Preprocess, Shape, output_shape
+from mapping.network.graph_records import KINDS, MOST_NODES
 
 MOST_ELEMENTS = 2**28
 OLDEST_OPSET = 7
@@ -79,7 +79,7 @@ class OnnxReader:
     def run(self) -> tuple[tuple[Node, ...], tuple[int, int, int]]:
         from onnx import helper
 
-        from mapping.onnx_rules import RULES
+        from mapping.network.onnx_rules import RULES
 
         self._read_constants()
         inputs = [value for value in self.graph.input if value.name not in self.constants]

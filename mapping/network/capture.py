@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mapping.errors import MappingError
-from mapping.float_run import forward
-from mapping.graph import (
+from mapping.network.float_run import forward
+from mapping.network.graph import (
     INPUT,
     Add,
     Array,
@@ -37,7 +37,7 @@ from mapping.graph import (
     Relu6,
     Slice,
 )
-from mapping.graph_records import KINDS
+from mapping.network.graph_records import KINDS
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mapping.capture import capture
-from mapping.graph import NetworkGraph, Preprocess
+from mapping.network.capture import capture
+from mapping.network.graph import NetworkGraph, Preprocess
 
 CIFAR = Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.graph import (
+from mapping.network.graph import (
     INPUT,
     Add,
     AvgPool,

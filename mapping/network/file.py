@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.bits import LayerBits
-from mapping.graph import Array, GraphError, NetworkGraph, Preprocess
-from mapping.graph_records import from_records, shown, to_records
-from mapping.netcheck import NetworkFileError, NewerVersionError, load_plain, read_bytes
+from mapping.network.file_check import NetworkFileError, NewerVersionError, load_plain, read_bytes
+from mapping.network.graph import Array, GraphError, NetworkGraph, Preprocess
+from mapping.network.graph_records import from_records, shown, to_records
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -3,7 +3,7 @@
 A record is one dict per node: ``{"kind": "conv", "name": "conv1", "inputs": ["input"],
 "stride": [1, 1], ...}``. Arrays lie beside the records under torch's own names
 (``conv1.weight``, ``bn1.running_mean``); ``"arrays": {"weight": "other.key"}`` in a record
-names another key. Options left out have the defaults of ``mapping.graph``.
+names another key. Options left out have the defaults of ``mapping.network.graph``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from mapping.graph import (
+from mapping.network.graph import (
     Add,
     Array,
     AvgPool,
