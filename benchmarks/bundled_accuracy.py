@@ -30,9 +30,9 @@ from hil.infer import measured_multiply
 from hil.job import INFER, PROGRAM, READ_BEFORE, DeployOptions
 from hil.program import program_chip, read_back
 from hil.watch import Watch
-from mapping.execute import IdealMultiply, run
 from mapping.network.float_run import float_logits
-from mapping.program_file import load_program, save_program
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.file import load_program, save_program
 
 FIRST_SEED = 200  # not those of any other study
 

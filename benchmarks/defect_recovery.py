@@ -47,11 +47,11 @@ from hil.infer import Corrections
 from mapping.adapt import AdaptOptions, adapt
 from mapping.compile import compile_network
 from mapping.defects import record_defects
-from mapping.execute import IdealMultiply, run, unfold_columns
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, MatrixStep
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.execute import IdealMultiply, run, unfold_columns
 
 SHARES = {"stuck_low_share": 0.022, "stuck_high_share": 0.002}
 VERSIONS = {
@@ -67,7 +67,7 @@ GATE = 0.70
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
-    """A chip without converters: level sums from conductances, corrected. Satisfies ``mapping.execute.Multiply``."""
+    """A chip without converters: level sums from conductances, corrected. Satisfies ``mapping.program.execute.Multiply``."""
 
     program: ConductanceProgram
     cells_us: dict[int, NDArray[np.float32]]

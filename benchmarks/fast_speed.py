@@ -5,7 +5,7 @@
 The layers of ResNet-20 on 32 x 32 x 3 images (random weights) in tiles of 14 channels on 128-row
 macros of ``lab-128``; 8-bit inputs; read noise, conversion noise, gain, offset and INL on, noise fresh.
 Like ``simulator_speed.py`` it times ``level_sums`` of every layer: integer codes in, integer level sums
-out; bias and requantisation belong to ``mapping.execute``. Feature maps lie channels last, as they leave
+out; bias and requantisation belong to ``mapping.program.execute``. Feature maps lie channels last, as they leave
 ``level_sums``. CPU times of this process, all runs interleaved, medians of the ratios of each round.
 
 One JSON line each: ratios to plain torch (channels last and NCHW) with and without wires, numba and

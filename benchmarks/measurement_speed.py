@@ -31,9 +31,9 @@ from hil.infer import MeasuredLayers
 from hil.program import program_chip
 from hil.watch import Watch
 from mapping.compile import compile_network
-from mapping.execute import run
 from mapping.network.architectures import build, module
 from mapping.network.file import NetworkFile
+from mapping.program.execute import run
 
 FORWARD_IMAGES = 64
 ROUNDS = 3

@@ -41,7 +41,7 @@ from hil.program import ensure_programmed, read_back
 from hil.simulate import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
-from mapping.execute import IdealMultiply, run
+from mapping.program.execute import IdealMultiply, run
 
 REPEATS = 3
 

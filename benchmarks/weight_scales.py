@@ -29,9 +29,9 @@ from hil.job import DeployOptions
 from hil.predict import predict
 from hil.watch import Watch
 from mapping.compile import compile_network
-from mapping.execute import IdealMultiply, run
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, load_network
+from mapping.program.execute import IdealMultiply, run
 from mapping.weight_scales import ScaleRule
 
 MACROS = 200  # of lab-128, so that 8-bit weights fit too

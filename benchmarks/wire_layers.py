@@ -34,9 +34,9 @@ from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
 from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, program_of
 from hil.watch import Watch
-from mapping.driven import tile_vectors
-from mapping.execute import IdealMultiply, run
-from mapping.program import MatrixStep
+from mapping.program.conductance import MatrixStep
+from mapping.program.driven import tile_vectors
+from mapping.program.execute import IdealMultiply, run
 
 Floats = NDArray[np.float64]
 WIRE, PROGRAMMING_US = Wire(1.0, 0.0), 1.5

@@ -27,9 +27,9 @@ from hil.looks import Answers as RunAnswers
 from hil.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err, with_parts
 from hil.simulate import Drawn, VirtualChip, build_chip, in_threads
 from hil.watch import Watch
-from mapping.execute import IdealMultiply, run
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, MatrixStep
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.execute import IdealMultiply, run
 
 CHIPS = 2  # virtual chips of a coalition with the calibration error; the others need one
 BUDGET = 4e10  # conversions of all coalitions together: fewer images are taken for large networks

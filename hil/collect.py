@@ -36,7 +36,7 @@ from hil.looks import Answers
 from hil.runfile import MacroCells, RunData
 from hil.watch import Watch
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
 
 LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
 LAYER_REPEATS = 2

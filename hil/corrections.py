@@ -23,9 +23,9 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns
 from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
 from hil.infer import Corrections
-from mapping.driven import tile_vectors
-from mapping.execute import IdealMultiply, run
-from mapping.program import ConductanceProgram, MatrixStep, Tile
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
+from mapping.program.driven import tile_vectors
+from mapping.program.execute import IdealMultiply, run
 
 IMAGES = 32  # of the stored training images
 VECTORS = 1024  # sampled input vectors of a tile

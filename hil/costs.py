@@ -11,7 +11,7 @@ from cim.chip.file import load_chip
 from cim.cost.network_cost import Cost, LayerCost, estimate
 from cim.cost.workload import Workload
 from hil.errors import UsageError
-from mapping.program_file import load_program
+from mapping.program.file import load_program
 from mapping.workload import placed, program_workload, unplaced_workload
 
 FORMAT = "hil.estimate/1.0"

@@ -38,8 +38,8 @@ from mapping.adapt import AdaptOptions
 from mapping.compile import compile_network
 from mapping.network.file import load_network
 from mapping.network.graph import NetworkGraph
-from mapping.program import ConductanceProgram
-from mapping.program_file import load_program
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import load_program
 
 BUNDLED_NETWORK = Path(__file__).parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"

@@ -37,7 +37,7 @@ class ProductVerbs(OpenChip):
 
         Args:
             codes: (vectors, rows) as the chip drives them: a chip with offset inputs takes signed
-                codes already raised (``mapping.driven``).
+                codes already raised (``mapping.program.driven``).
             range_code: which ADC range.
             input_bits: width of the codes; None takes the chip's widest.
             sample: vector j is observation ``sample + (first_vector + j) // vectors_per_sample``.

@@ -14,9 +14,9 @@ from hil.job import DeployOptions
 from hil.transports import is_serial
 from hil.watch import Watch
 from mapping.compile import plan
-from mapping.counts import tile_counts, total
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, MatrixStep
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.counts import tile_counts, total
 
 FRAME_OVERHEAD = 1.045  # framing, header and checksum of 512-byte payloads
 LONG_RUN_S = 600.0

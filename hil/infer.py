@@ -14,9 +14,9 @@ from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmResult, TileAddress
 from hil.driver import ChipDriver
 from hil.errors import UsageError
-from mapping.copies import Copy, by_copy, copies_of
-from mapping.driven import driven_codes, input_sums, tile_channels
-from mapping.program import ConductanceProgram, MatrixStep, Tile, TileGroup
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
+from mapping.program.copies import Copy, by_copy, copies_of
+from mapping.program.driven import driven_codes, input_sums, tile_channels
 
 Corrections = Mapping[str, tuple[Correction, ...]]
 """For each matrix step one correction per tile of its group, in order."""
@@ -38,7 +38,7 @@ class Conversions:
 class MeasuredSums:
     """Level sums from the chip: each tile is read, corrected on the host, and added.
 
-    Satisfies ``mapping.execute.Multiply``.
+    Satisfies ``mapping.program.execute.Multiply``.
     """
 
     driver: ChipDriver
@@ -94,7 +94,7 @@ class MeasuredLayers:
 
     Each copy of a layer is a layer of its own to the chip.
 
-    Satisfies ``mapping.execute.RunsLayers``. Layers are sent once, when the object is made.
+    Satisfies ``mapping.program.execute.RunsLayers``. Layers are sent once, when the object is made.
     """
 
     driver: ChipDriver
@@ -111,7 +111,7 @@ class MeasuredLayers:
                 self.driver.load_layer(layer_message(number, copy.of(step), corrections))
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        """Level sums of a layer of which the chip holds a part (``mapping.rounds``): tiles are added here."""
+        """Level sums of a layer of which the chip holds a part (``mapping.program.rounds``): tiles are added here."""
         return MeasuredSums(self.driver, self.corrections, self.conversions).sums(step, codes, sample)
 
     def layer(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
@@ -152,7 +152,7 @@ def check_one_round(program: ConductanceProgram) -> None:
     if len({t.round for m in program.matrices for t in m.group.tiles}) > 1:
         raise UsageError(
             f"this program takes {program.rounds} rounds, the chip written anew for each",
-            hint="hil deploy runs it; from Python, mapping.rounds.RoundRun and part_of_round",
+            hint="hil deploy runs it; from Python, mapping.program.rounds.RoundRun and part_of_round",
         )
 
 

@@ -15,7 +15,7 @@ from hil.errors import UsageError
 from hil.infer import Corrections
 from hil.program import ProgramReport
 from hil.simulate import VirtualChips
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
 
 # What a request's ``sample`` number is for, in its top byte: no two purposes share noise.
 PROGRAM, READ_BEFORE, READ_AFTER, INFER, LAYERS, CALIBRATE, READ_EARLY = (n << 56 for n in range(1, 8))

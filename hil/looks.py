@@ -14,10 +14,10 @@ from hil.errors import FileError, UsageError
 from hil.infer import Conversions, MeasuredLayers, MeasuredSums, measured_multiply
 from hil.job import INFER, REPEAT, Deployment, DeployOptions
 from hil.watch import Watch
-from mapping.execute import IdealMultiply, run
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply, run
 
 IMAGES_IN_FLIGHT = 32
 

@@ -12,7 +12,7 @@ from hil.plotparts import Figure, block_mean, figure, mosaic, packed
 from hil.report_tables import Table
 from mapping.compile import Plan, plan
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, Tile
+from mapping.program.conductance import ConductanceProgram, Tile
 
 COLOURS = 12  # of page.css: layer0 … layer11
 BARE = {"showgrid": False, "zeroline": False, "showticklabels": False, "showline": False, "ticks": ""}

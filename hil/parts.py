@@ -19,7 +19,7 @@ from cim.array.wire_law import max_unit
 from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import AdcSpec, CellIv, MacroSpec
 from cim.record.calibration import CalibrationRecord, MacroCalibration, nominal_macro
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
 
 Floats = NDArray[np.float64]
 

@@ -30,9 +30,9 @@ from hil.looks import plan_images
 from hil.prediction import Prediction
 from hil.simulate import Drawn, VirtualChip, VirtualChips, build_chip, in_threads
 from hil.watch import Watch
-from mapping.execute import IdealMultiply, run
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply, run
 
 OF_CELLS = ("table", "model")  # kinds of records without a chip behind them
 MOST_CHIPS = 1_000_000

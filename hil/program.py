@@ -12,7 +12,7 @@ from hil.driver import ChipDriver
 from hil.infer import check_one_round
 from hil.watch import Watch
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
 
 LINES_AT_ONCE = 16  # word lines between two early readings
 

@@ -22,8 +22,8 @@ from hil.job import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT,
 from hil.looks import IMAGES_IN_FLIGHT
 from hil.program import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
 from hil.watch import Watch
-from mapping.program import ConductanceProgram
-from mapping.rounds import RoundRun, part_of_round
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.rounds import RoundRun, part_of_round
 
 ByCell = dict[int, NDArray[np.float32]]
 

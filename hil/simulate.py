@@ -23,10 +23,10 @@ from hil.corrections import LayerInputs, column_corrections
 from hil.errors import UsageError
 from hil.infer import Corrections
 from hil.watch import Watch
-from mapping.copies import Copy, by_copy, copies_of
-from mapping.execute import run
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, MatrixStep
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.copies import Copy, by_copy, copies_of
+from mapping.program.execute import run
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,7 +57,7 @@ class SimulatedLayer(Protocol):
 
 @dataclass
 class VirtualChip:
-    """One virtual chip; satisfies ``mapping.execute.Multiply``. Each copy of a layer has cells of its own."""
+    """One virtual chip; satisfies ``mapping.program.execute.Multiply``. Each copy of a layer has cells of its own."""
 
     layers: dict[str, tuple[SimulatedLayer, ...]]  # by copy
     steps: dict[str, MatrixStep]

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from cim.chip.spec import MacroSpec
 from mapping.defects import Defects
 from mapping.errors import CannotMap
-from mapping.program import ConductanceProgram, MatrixStep
-from mapping.program_file import program_digest
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.file import program_digest
 from mapping.ranges import choose_range
 from mapping.spares import Spare, choose_spares, reads
 from mapping.tile_fit import AdaptOptions, LayerFit, fit_layer, total_cost

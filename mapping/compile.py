@@ -13,15 +13,15 @@ from cim.chip.encoding import WeightForm
 from cim.chip.spec import ChipSpec
 from cim.record.cell_errors import nominal_errors
 from mapping.bits import BitWidths, LayerBits
-from mapping.counts import busiest_reads, tile_counts
 from mapping.errors import CannotMap
 from mapping.layout import LayoutOptions, lay_out
 from mapping.lower import MatrixOp, Op, PassOp, lower
 from mapping.network.file import NetworkFile
 from mapping.observe import Progress, observe
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram
-from mapping.program_file import program_digest
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.counts import busiest_reads, tile_counts
+from mapping.program.file import program_digest
 from mapping.quantise import Quantiser, code_widths
 from mapping.weight_scales import ScaleRule
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cim.chip.encoding import tile_halves_us
 from cim.chip.spec import MacroSpec, PairSubtraction
 from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration
-from mapping.program import Tile
+from mapping.program.conductance import Tile
 
 
 @dataclass(frozen=True, slots=True)

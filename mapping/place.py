@@ -14,7 +14,7 @@ from cim.chip.encoding import encode_tile
 from cim.chip.spec import ChipSpec
 from mapping.groups import Demand, arrange
 from mapping.pack import Rectangle, Spot, pack
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
 from mapping.tile import Bundle
 
 

@@ -17,14 +17,12 @@ from cim.chip.encoding import WeightForm, form_cells
 from cim.chip.spec import ChipSpec, SignedInput
 from cim.record.cell_errors import CellErrors
 from mapping.bits import BitWidths
-from mapping.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.errors import CannotMap
-from mapping.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, largest_sum, unfold_columns
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp
 from mapping.network.graph import INPUT, MaxPool, PadChannels, PadMap, Preprocess, Shape, Slice
 from mapping.observe import Observations
 from mapping.place import Place
-from mapping.program import (
+from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,
     ConcatStep,
@@ -41,6 +39,8 @@ from mapping.program import (
     Tile,
     TileGroup,
 )
+from mapping.program.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
+from mapping.program.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, largest_sum, unfold_columns
 from mapping.ranges import choose_range, range_errors
 from mapping.rounding import (
     Floats,

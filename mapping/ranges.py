@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from cim.chip.converters import code_limits, input_planes, quantise_adc, split_planes
 from cim.chip.encoding import encode_tile, tile_halves_us
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
-from mapping.driven import driven_codes, tile_vectors
-from mapping.program import Tile, TileGroup
+from mapping.program.conductance import Tile, TileGroup
+from mapping.program.driven import driven_codes, tile_vectors
 
 VECTORS = 512  # input vectors of a tile that are multiplied, over images and positions
 

@@ -13,9 +13,9 @@ from cim.chip.encoding import WeightForm
 from cim.chip.spec import MacroSpec
 from mapping.compensation import Choices, column_errors, loss_table, pair_choices, rebalanced
 from mapping.defects import Defects, tile_stuck_us
-from mapping.driven import tile_vectors
 from mapping.orders import PlaceLosses, best_orders, permuted_step, permutes
-from mapping.program import MatrixStep, Tile, TileGroup
+from mapping.program.conductance import MatrixStep, Tile, TileGroup
+from mapping.program.driven import tile_vectors
 
 VECTORS = 4096  # input vectors of a tile that its moments are taken over
 HELD = 0.5  # levels: a weight farther from its cells than this is not held

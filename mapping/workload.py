@@ -18,7 +18,7 @@ from mapping.layout import LayoutOptions, lay_out, needed_macros
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp, lower
 from mapping.network.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
 from mapping.place import Place
-from mapping.program import (
+from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,
     ConcatStep,

@@ -21,10 +21,10 @@ from hil.program import program_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import CannotMap, compile_network
-from mapping.execute import IdealMultiply, run
-from mapping.program import ConductanceProgram
-from mapping.program_file import load_program, save_program
-from mapping.program_records import RecordError, from_record, to_record
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.file import load_program, save_program
+from mapping.program.records import RecordError, from_record, to_record
 
 from .mapping.small_networks import every_node, network, slow_run
 from .test_exact import DIGITAL, check, chip

@@ -21,8 +21,8 @@ from hil.open import open_chip
 from hil.program import program_chip, read_back
 from hil.watch import Watch
 from mapping.compile import compile_network
-from mapping.execute import run
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import run
 
 from .hil.wires import WIRES, messages, over
 from .mapping.small_networks import every_node, network

@@ -45,7 +45,7 @@ class Tiles:
     outputs ``output0`` to ``output0 + outputs``, on ``macro``. A layer with ``copies`` answers
     its output positions by all of them, each position by one. ``round`` is when it is written
     on a chip that is too small for all layers at once. Each copy answers a block of the output
-    positions (``mapping.copies``).
+    positions (``mapping.program.copies``).
     """
 
     macro: Ints

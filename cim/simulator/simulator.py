@@ -11,7 +11,7 @@ are voltages (``cim.array.cell_iv``), the wire loss of ``cim.array.wire_law``; r
 new in every conversion, of the variance that so many driven cells of the column have on
 average (which cells are driven changes it by a few per cent from read to read). Codes are
 shift-added, pairs subtracted, corrected with the record's estimates and added over tiles: the integers that
-``mapping.execute`` expects. Conductances and converters of the virtual chip come from
+``mapping.program.execute`` expects. Conductances and converters of the virtual chip come from
 ``cim.record.device``; the correction comes from the caller, as the real chip's does.
 """
 
@@ -107,7 +107,7 @@ def simulated_tile(
     Args:
         cells_us: the whole macro, (rows, columns) µS (``cim.record.device.draw_programming``).
         columns: its converters (``cim.record.device.draw_columns``).
-        row0, output0: the tile's place, as in ``mapping.program.Tile``.
+        row0, output0: the tile's place, as in ``mapping.program.conductance.Tile``.
     """
     at = tile_conversions(spec, output0, len(outputs))
     return SimulatedTile(

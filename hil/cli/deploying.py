@@ -194,9 +194,9 @@ def compile(
     from cim.chip.file import load_chip
     from hil.dryrun import round_costs
     from mapping.compile import LayoutOptions, compile_network, plan
-    from mapping.explain import explain as explain_program
     from mapping.network.file import load_network
-    from mapping.program_file import save_program
+    from mapping.program.explain import explain as explain_program
+    from mapping.program.file import save_program
     from mapping.tile import SlicePlacement
     from mapping.weight_scales import ScaleRule
 

@@ -14,8 +14,8 @@ from hil.calibrate import calibrate
 from hil.deployment import DeployOptions, deploy, program_of
 from hil.open import open_chip
 from hil.watch import Watch
-from mapping.program import ConductanceProgram
-from mapping.program_file import save_program
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import save_program
 
 from .small_net import write_files
 

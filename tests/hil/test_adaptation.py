@@ -31,9 +31,9 @@ from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.adapt import Adaptation
 from mapping.compile import compile_network
-from mapping.execute import IdealMultiply, run
-from mapping.program import ConductanceProgram
-from mapping.program_file import load_program, save_program
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.file import load_program, save_program
 
 from .conftest import Small
 from .small_net import images, small_network

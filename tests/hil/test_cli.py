@@ -21,7 +21,7 @@ from hil.open import open_chip
 from hil.serve import serving
 from mapping.network.architectures import module
 from mapping.network.file import load_network
-from mapping.program_file import load_program
+from mapping.program.file import load_program
 
 from .conftest import CHIP, Small
 from .report.test_report import faults

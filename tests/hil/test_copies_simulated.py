@@ -15,11 +15,11 @@ from hil.corrections import training_inputs
 from hil.deployment import DeployOptions, deploy
 from hil.simulate import VirtualChips, build_chip
 from mapping.compile import LayoutOptions, compile_network
-from mapping.copies import copies_of
-from mapping.execute import IdealMultiply
 from mapping.place import Placement
-from mapping.program import ConductanceProgram
-from mapping.program_file import save_program
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.copies import copies_of
+from mapping.program.execute import IdealMultiply
+from mapping.program.file import save_program
 
 from .conftest import CHIP, Small
 from .small_net import small_network

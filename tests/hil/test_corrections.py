@@ -18,10 +18,10 @@ from hil.open import open_chip
 from hil.program import ensure_programmed, read_back
 from hil.watch import Watch
 from mapping.compile import compile_network
-from mapping.driven import tile_vectors
-from mapping.execute import IdealMultiply, run
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.driven import tile_vectors
+from mapping.program.execute import IdealMultiply, run
 
 from .conftest import CHIP, Small
 from .small_net import images, small_network

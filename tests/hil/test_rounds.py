@@ -25,14 +25,14 @@ from hil.runfile import read_run
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
-from mapping.counts import by_layer, tile_counts
 from mapping.errors import ProgramFileError
-from mapping.execute import IdealMultiply, run
 from mapping.place import Placement
-from mapping.program import ConductanceProgram, MatrixStep
-from mapping.program_file import load_program, save_program
-from mapping.program_records import RecordError, check_program
-from mapping.rounds import RoundRun, part_of_round, step_rounds
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.counts import by_layer, tile_counts
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.file import load_program, save_program
+from mapping.program.records import RecordError, check_program
+from mapping.program.rounds import RoundRun, part_of_round, step_rounds
 
 from ..mapping.small_networks import every_node, network
 from .conftest import Small
@@ -113,7 +113,7 @@ class IdealParts:
         self.program = program
 
     def sums(self, step: MatrixStep, codes: np.ndarray, sample: int) -> np.ndarray:
-        from mapping.execute import ExactProduct
+        from mapping.program.execute import ExactProduct
 
         return ExactProduct(step.group)(codes)
 

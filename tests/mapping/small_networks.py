@@ -28,7 +28,7 @@ from mapping.network.graph import (
     Relu6,
     Slice,
 )
-from mapping.program import (
+from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,
     ConcatStep,

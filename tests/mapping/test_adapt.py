@@ -19,11 +19,11 @@ from mapping.adapt import AdaptOptions, adapt
 from mapping.compensation import column_errors, loss_table, pair_choices, rebalanced
 from mapping.compile import CannotMap, compile_network
 from mapping.defects import Defects, MacroDefects, record_defects, tile_stuck_us
-from mapping.execute import IdealMultiply, run
 from mapping.orders import PlaceLosses, best_orders
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, MatrixStep
-from mapping.program_records import check_program
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.records import check_program
 
 from .small_networks import every_node, network
 

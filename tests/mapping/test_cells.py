@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from cim.chip.encoding import LevelOutOfRange, WeightForm, encode_tile, form_cells
 from cim.chip.file import load_chip
 from mapping.compile import CannotMap, compile_network
-from mapping.execute import IdealMultiply, run
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, MatrixStep
-from mapping.program_file import load_program, program_digest, save_program
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.file import load_program, program_digest, save_program
 
 from .permuted import ordered, swapped
 from .small_networks import every_node, network
@@ -142,7 +142,7 @@ def test_cells_signs_orders_and_the_chips_serial_number_come_back(plain: Conduct
 
 
 def test_a_program_without_them_has_the_digest_of_version_1_0(plain: ConductanceProgram) -> None:
-    from mapping.program_records import to_record
+    from mapping.program.records import to_record
 
     record, arrays = to_record(plain)
     assert "adapted_to" not in record
@@ -160,7 +160,7 @@ def test_a_program_without_them_has_the_digest_of_version_1_0(plain: Conductance
 def test_an_order_that_is_no_permutation_is_refused(
     plain: ConductanceProgram, change: dict[str, np.ndarray], text: str
 ) -> None:
-    from mapping.program_records import RecordError, check_program
+    from mapping.program.records import RecordError, check_program
 
     first = plain.steps[0]
     assert isinstance(first, MatrixStep)

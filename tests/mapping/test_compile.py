@@ -14,11 +14,11 @@ from cim.chip.file import load_chip
 from cim.chip.spec import AdcSpec
 from mapping.bits import BitWidths
 from mapping.compile import CannotMap, compile_network, lay_out, plan
-from mapping.execute import IdealMultiply, run
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, MatrixStep
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.execute import IdealMultiply, run
 from mapping.ranges import choose_range
 from mapping.tile import MatrixShape
 from mapping.weight_scales import ScaleRule

@@ -15,13 +15,13 @@ from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window, unfold
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
-from mapping.copies import block_window, by_copy, copies_of
-from mapping.counts import busiest_reads, by_layer, by_macro, tile_counts, total
-from mapping.execute import ExactProduct, IdealMultiply, run
 from mapping.place import Placement
-from mapping.program import ConductanceProgram, MatrixStep
-from mapping.program_file import load_program, save_program
-from mapping.program_records import RecordError, check_program
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.copies import block_window, by_copy, copies_of
+from mapping.program.counts import busiest_reads, by_layer, by_macro, tile_counts, total
+from mapping.program.execute import ExactProduct, IdealMultiply, run
+from mapping.program.file import load_program, save_program
+from mapping.program.records import RecordError, check_program
 from mapping.replicate import Stage, choose_copies, total_work
 
 from .small_networks import every_node, network

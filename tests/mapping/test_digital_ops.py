@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mapping import digital_ops
-from mapping.program import Requantise
+from mapping.program import digital_ops
+from mapping.program.conductance import Requantise
 
 GOLDEN: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "digital_ops.json").read_text("utf-8"))
 

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from cim.chip.file import load_chip
 from cim.chip.windows import Window, unfold
 from mapping.compile import compile_network
-from mapping.execute import ExactProduct, IdealMultiply, dense_blocks, input_codes, run, unfold_columns
-from mapping.program import (
+from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,
     ConcatStep,
@@ -27,6 +26,7 @@ from mapping.program import (
     Tile,
     TileGroup,
 )
+from mapping.program.execute import ExactProduct, IdealMultiply, dense_blocks, input_codes, run, unfold_columns
 
 from .small_networks import every_node, network, pooled_logits, slow_run
 
@@ -91,7 +91,7 @@ def test_the_tap_sees_inputs_and_level_sums_of_every_layer(program: ConductanceP
 
 
 def test_a_chip_that_finishes_layers_gives_the_same_logits(program: ConductanceProgram) -> None:
-    from mapping import digital_ops
+    from mapping.program import digital_ops
 
     ideal = IdealMultiply(program)
 

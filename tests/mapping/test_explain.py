@@ -7,9 +7,9 @@ import pytest
 
 from cim.chip.file import load_chip
 from mapping.compile import LayoutOptions, compile_network
-from mapping.explain import explain
 from mapping.place import Placement
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.explain import explain
 
 from .small_networks import every_node, network
 

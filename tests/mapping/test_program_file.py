@@ -14,9 +14,9 @@ import pytest
 from cim.chip.file import idealised, load_chip
 from mapping.compile import compile_network
 from mapping.errors import NewerVersion, ProgramFileError
-from mapping.execute import IdealMultiply, run
-from mapping.program import ConductanceProgram, MatrixStep
-from mapping.program_file import load_program, program_digest, save_program
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.file import load_program, program_digest, save_program
 
 from .small_networks import every_node, network
 
@@ -72,7 +72,7 @@ def test_an_interrupted_write_leaves_the_old_file(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mapping.program_file.os.fsync", stop)
+    monkeypatch.setattr("mapping.program.file.os.fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         save_program(program, path)
     assert [p.name for p in tmp_path.iterdir()] == ["program.h5"]

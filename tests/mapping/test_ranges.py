@@ -14,9 +14,9 @@ from cim.chip.windows import unfold
 from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK
 from mapping.compile import compile_network
-from mapping.execute import IdealMultiply, run
 from mapping.network.file import load_network
-from mapping.program import ConductanceProgram, MatrixStep
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.execute import IdealMultiply, run
 from mapping.ranges import choose_range, converted_us
 from mapping.weight_scales import ScaleRule
 

@@ -12,8 +12,8 @@ from cim.chip.file import idealised, load_chip
 from cim.chip.spec import Encoding, PairSubtraction, SignedInput
 from cim.record.cell_errors import CellErrors, nominal_errors
 from mapping.compile import compile_network
-from mapping.execute import IdealMultiply, run
 from mapping.network.float_run import float_logits
+from mapping.program.execute import IdealMultiply, run
 from mapping.rounding import (
     fitted_scale,
     input_statistics,

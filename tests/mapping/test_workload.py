@@ -16,10 +16,10 @@ from hil.program import program_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import compile_network
-from mapping.execute import run
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
+from mapping.program.execute import run
 from mapping.workload import network_workload, program_workload, unplaced_workload
 
 TEN = tuple("0123456789")

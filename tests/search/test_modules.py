@@ -16,8 +16,8 @@ from cim.cost.workload import Workload  # noqa: E402
 from cim.record.published import nominal_record  # noqa: E402
 from cim.simulator.training_layers import ArrayNoise, array_noise  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
-from mapping.execute import IdealMultiply, run  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
+from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from mapping.workload import program_workload, unplaced_workload  # noqa: E402
 from search.arrays import ArrayConv2d, array_layers, set_strength, with_adc_bits  # noqa: E402
 from search.candidate import workload  # noqa: E402

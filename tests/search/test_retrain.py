@@ -15,9 +15,9 @@ from cim.record.published import nominal_record  # noqa: E402
 from cim.simulator.training_layers import array_noise  # noqa: E402
 from mapping.bits import LayerBits  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
-from mapping.execute import IdealMultiply, run  # noqa: E402
 from mapping.network.file import load_network, save_network  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
+from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from search.evaluator import Evaluation  # noqa: E402
 from search.images import Images, Symmetry, moved, symmetric  # noqa: E402
 from search.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402

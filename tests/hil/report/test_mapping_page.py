@@ -20,7 +20,7 @@ from mapping.compile import compile_network, plan
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, save_network
 from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
 
 BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
 QUIET = (

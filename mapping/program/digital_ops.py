@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.program import Requantise
+from mapping.program.conductance import Requantise
 
 Codes = NDArray[np.signedinteger]
 """Activation codes are int16, logit codes int32."""

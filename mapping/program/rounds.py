@@ -17,10 +17,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping import digital_ops
-from mapping.execute import Multiply, RunsLayers, apply, input_codes
 from mapping.network.graph import INPUT
-from mapping.program import ConductanceProgram, MatrixStep, Step
+from mapping.program import digital_ops
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Step
+from mapping.program.execute import Multiply, RunsLayers, apply, input_codes
 
 MEMORY_BYTES = 1 << 30
 

@@ -16,10 +16,10 @@ from cim.chip.blocks import grid
 from cim.chip.encoding import check_cells
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
-from mapping import program as steps
-from mapping.digital_ops import INT32_HIGH
-from mapping.execute import largest_sum
-from mapping.program import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile, TileGroup
+from mapping.program import conductance as steps
+from mapping.program.conductance import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile, TileGroup
+from mapping.program.digital_ops import INT32_HIGH
+from mapping.program.execute import largest_sum
 
 Arrays = dict[str, NDArray[Any]]
 

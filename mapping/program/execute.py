@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.windows import Window
-from mapping import digital_ops
-from mapping.digital_ops import Codes
-from mapping.program import (
+from mapping.program import digital_ops
+from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,
     ConcatStep,
@@ -32,6 +31,7 @@ from mapping.program import (
     Step,
     TileGroup,
 )
+from mapping.program.digital_ops import Codes
 
 Tap = Callable[[MatrixStep, NDArray[np.int16], NDArray[np.int32]], None]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cim.chip.blocks import Block, blocks
 from cim.chip.windows import Window
-from mapping.program import MatrixStep, TileGroup
+from mapping.program.conductance import MatrixStep, TileGroup
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from cim.chip.converters import conversions, input_cycles, input_planes
 from cim.chip.spec import ChipSpec
-from mapping.copies import copies_of
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.copies import copies_of
 
 
 @dataclass(frozen=True, slots=True)

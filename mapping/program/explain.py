@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cim.chip.blocks import blocks
-from mapping.counts import TileCount, tile_counts
-from mapping.program import ConductanceProgram, MatrixStep, Tile
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
+from mapping.program.counts import TileCount, tile_counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 ``program.h5`` alone is enough to run, simulate and cost a network; the float network is
 needed only for the float column of a report. Writing and reading of the file is in
-``mapping.program_file``.
+``mapping.program.file``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Tile:
     drive those rows. ``multiplier`` is the weight of a bit slice (1 for a single slice).
     ``levels``: int8 (rows, outputs), each one of the macro's ``weight_values``: the weights as intended,
     which the ideal product multiplies with. ``copy``: which copy of the layer it belongs to
-    (``mapping.copies``); ``round``: when it is written (``mapping.rounds``).
+    (``mapping.program.copies``); ``round``: when it is written (``mapping.program.rounds``).
 
     ``cells``: int8 (2, rows, outputs), the levels that plus and minus cells are written to; None
     is the sign form of ``levels``. They may differ from ``levels`` where cells are stuck.

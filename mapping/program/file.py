@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from cim.chip.file import ChipFileError, parse_chip
 from mapping.errors import NewerVersion, ProgramFileError
 from mapping.network.file import image_digest
-from mapping.program import ConductanceProgram
-from mapping.program_records import Arrays, RecordError, check_program, from_record, to_record
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.records import Arrays, RecordError, check_program, from_record, to_record
 
 FORMAT = "hil.program"
 VERSION = (1, 1)
