@@ -47,9 +47,9 @@ from hil.infer import Corrections
 from mapping.adapt import AdaptOptions, adapt
 from mapping.compile import compile_network
 from mapping.defects import record_defects
+from mapping.layout.place import macro_targets_us
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile
-from mapping.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run, unfold_columns
 

@@ -41,8 +41,8 @@ from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.bits import BitWidths
 from mapping.compile import compile_network
-from mapping.cutting import Cutting
-from mapping.layout import needed_macros
+from mapping.layout.cutting import Cutting
+from mapping.layout.lay_out import needed_macros
 from mapping.lower import MatrixOp, lower
 from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.file import NetworkFile

@@ -31,14 +31,14 @@ from cim.chip.converters import input_planes
 from cim.chip.file import chip_names, load_chip
 from cim.chip.spec import ChipSpec
 from mapping.bits import BitWidths
-from mapping.cutting import Cutting
-from mapping.layout import Layout, LayoutOptions, lay_out, needed_macros
+from mapping.layout.cutting import Cutting
+from mapping.layout.lay_out import Layout, LayoutOptions, lay_out, needed_macros
+from mapping.layout.place import Placement
+from mapping.layout.tile import MatrixShape, cut
 from mapping.lower import MatrixOp, lower
 from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.file import load_network
-from mapping.place import Placement
 from mapping.program.counts import TileCount, busiest_reads
-from mapping.tile import MatrixShape, cut
 
 ROOT = Path(__file__).parents[1]
 FILES = {

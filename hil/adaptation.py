@@ -11,7 +11,7 @@ from hil.corrections import training_inputs
 from hil.errors import MismatchError
 from mapping.adapt import Adaptation, AdaptOptions, adapt
 from mapping.defects import record_defects
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 
 OF_A_CHIP = ("silicon", "emulated")  # kinds of records; others know no single cell

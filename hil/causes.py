@@ -27,7 +27,7 @@ from hil.looks import Answers as RunAnswers
 from hil.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err, with_parts
 from hil.simulate import Drawn, VirtualChip, build_chip, in_threads
 from hil.watch import Watch
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 

@@ -35,7 +35,7 @@ from hil.job import LAYERS, REPEAT, Deployment
 from hil.looks import Answers
 from hil.runfile import MacroCells, RunData
 from hil.watch import Watch
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 
 LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with

@@ -14,7 +14,7 @@ from hil.job import DeployOptions
 from hil.transports import is_serial
 from hil.watch import Watch
 from mapping.compile import plan
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.counts import tile_counts, total
 

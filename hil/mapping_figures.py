@@ -11,7 +11,7 @@ from hil.pageshell import document, section, table
 from hil.plotparts import Figure, block_mean, figure, mosaic, packed
 from hil.report_tables import Table
 from mapping.compile import Plan, plan
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, Tile
 
 COLOURS = 12  # of page.css: layer0 … layer11

@@ -30,7 +30,7 @@ from hil.looks import plan_images
 from hil.prediction import Prediction
 from hil.simulate import Drawn, VirtualChip, VirtualChips, build_chip, in_threads
 from hil.watch import Watch
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hil.driver import ChipDriver
 from hil.infer import check_one_round
 from hil.watch import Watch
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 
 LINES_AT_ONCE = 16  # word lines between two early readings

@@ -23,7 +23,7 @@ from hil.corrections import LayerInputs, column_corrections
 from hil.errors import UsageError
 from hil.infer import Corrections
 from hil.watch import Watch
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.copies import Copy, by_copy, copies_of
 from mapping.program.execute import run

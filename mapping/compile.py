@@ -14,11 +14,11 @@ from cim.chip.spec import ChipSpec
 from cim.record.cell_errors import nominal_errors
 from mapping.bits import BitWidths, LayerBits
 from mapping.errors import CannotMap
-from mapping.layout import LayoutOptions, lay_out
+from mapping.layout.lay_out import LayoutOptions, lay_out
+from mapping.layout.place import macro_targets_us
 from mapping.lower import MatrixOp, Op, PassOp, lower
 from mapping.network.file import NetworkFile
 from mapping.observe import Progress, observe
-from mapping.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import busiest_reads, tile_counts
 from mapping.program.file import program_digest
@@ -47,7 +47,7 @@ def compile_network(
 
     Args:
         weight_bits, activation_bits: 2 to 8; default: what the network file says.
-        options: placement, copies, rounds and bit slices (``mapping.layout``).
+        options: placement, copies, rounds and bit slices (``mapping.layout.lay_out``).
         layer_bits: layers that have other bits; the others have what the network file says of them.
         scale_rule: how the scale of each output's weights is chosen.
         weight_form: how a pair of cells holds a signed weight.

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.windows import Window
+from mapping.layout.tile import MatrixShape
 from mapping.network.graph import (
     INPUT,
     Add,
@@ -37,7 +38,6 @@ from mapping.network.graph import (
     Slice,
     node_shapes,
 )
-from mapping.tile import MatrixShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

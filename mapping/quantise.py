@@ -18,10 +18,11 @@ from cim.chip.spec import ChipSpec, SignedInput
 from cim.record.cell_errors import CellErrors
 from mapping.bits import BitWidths
 from mapping.errors import CannotMap
+from mapping.layout.place import Place
+from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp
 from mapping.network.graph import INPUT, MaxPool, PadChannels, PadMap, Preprocess, Shape, Slice
 from mapping.observe import Observations
-from mapping.place import Place
 from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,
@@ -51,7 +52,6 @@ from mapping.rounding import (
     weighted_scale,
 )
 from mapping.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
-from mapping.tile import Piece, piece_levels, stretch, weight_integers
 from mapping.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
 
 SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at

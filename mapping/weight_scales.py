@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from cim.chip.converters import input_planes, split_planes, to_offset
 from cim.chip.spec import Encoding, MacroSpec, SignedInput
 from cim.record.cell_errors import CellErrors
+from mapping.layout.tile import digit
 from mapping.rounding import (
     Floats,
     InputStatistics,
@@ -38,7 +39,6 @@ from mapping.rounding import (
     weighted_scale,
 )
 from mapping.scales import code_limits
-from mapping.tile import digit
 
 CLIPS = np.linspace(1.0, 0.35, 14)  # ends of the scale that are tried, as shares of the largest weight
 

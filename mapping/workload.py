@@ -13,11 +13,12 @@ from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
 from cim.cost.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
-from mapping.cutting import Cutting
-from mapping.layout import LayoutOptions, lay_out, needed_macros
+from mapping.layout.cutting import Cutting
+from mapping.layout.lay_out import LayoutOptions, lay_out, needed_macros
+from mapping.layout.place import Place
+from mapping.layout.tile import MatrixShape, Piece
 from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp, lower
 from mapping.network.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
-from mapping.place import Place
 from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,
@@ -35,7 +36,6 @@ from mapping.program.conductance import (
     TileGroup,
 )
 from mapping.quantise import code_widths
-from mapping.tile import MatrixShape, Piece
 
 LOGIT_BITS = 32
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cim.simulator.training_layers import WEIGHT_CLIP, WINDOWS, ArrayNoise, CimLayer, some_windows
-from mapping.tile import slices_needed, stretch
+from mapping.layout.tile import slices_needed, stretch
 from search.lsq import LearnedStep, row_steps, start_rows
 from search.operators import Layer
 from search.space import Bits

@@ -35,7 +35,7 @@ from hil.cli.words import (
 from hil.errors import ExitCode, FileError, UsageError
 
 if TYPE_CHECKING:
-    from mapping.place import Placement
+    from mapping.layout.place import Placement
 
 
 def deploy(
@@ -194,10 +194,10 @@ def compile(
     from cim.chip.file import load_chip
     from hil.dryrun import round_costs
     from mapping.compile import LayoutOptions, compile_network, plan
+    from mapping.layout.tile import SlicePlacement
     from mapping.network.file import load_network
     from mapping.program.explain import explain as explain_program
     from mapping.program.file import save_program
-    from mapping.tile import SlicePlacement
     from mapping.weight_scales import ScaleRule
 
     rule, lying = one_of(ScaleRule, weight_scales, "--weight-scales"), one_of(SlicePlacement, slices, "--slices")
@@ -255,7 +255,7 @@ def compile(
 
 
 def placement_of(text: str | None) -> Placement | None:
-    from mapping.place import Placement
+    from mapping.layout.place import Placement
 
     if text is None:
         return None

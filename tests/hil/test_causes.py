@@ -32,7 +32,7 @@ from hil.simulate import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import compile_network
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.execute import IdealMultiply, run
 
 from .conftest import CHIP, Small

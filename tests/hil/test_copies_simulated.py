@@ -15,7 +15,7 @@ from hil.corrections import training_inputs
 from hil.deployment import DeployOptions, deploy
 from hil.simulate import VirtualChips, build_chip
 from mapping.compile import LayoutOptions, compile_network
-from mapping.place import Placement
+from mapping.layout.place import Placement
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.copies import copies_of
 from mapping.program.execute import IdealMultiply

@@ -18,7 +18,7 @@ from hil.open import open_chip
 from hil.program import ensure_programmed, read_back
 from hil.watch import Watch
 from mapping.compile import compile_network
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.driven import tile_vectors
 from mapping.program.execute import IdealMultiply, run

@@ -19,7 +19,7 @@ from hil.program import program_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
-from mapping.place import Placement
+from mapping.layout.place import Placement
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import by_layer, tile_counts, total
 from mapping.program.execute import IdealMultiply, run

@@ -12,7 +12,7 @@ from hil.open import connect, open_chip
 from hil.program import ensure_programmed, holds, program_chip, read_back, spot_check
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 
 from .conftest import CHIP, Small
 

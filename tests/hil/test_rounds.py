@@ -26,7 +26,7 @@ from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
 from mapping.errors import ProgramFileError
-from mapping.place import Placement
+from mapping.layout.place import Placement
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.counts import by_layer, tile_counts
 from mapping.program.execute import IdealMultiply, run

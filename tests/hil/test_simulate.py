@@ -18,7 +18,7 @@ from hil.errors import MismatchError, UsageError
 from hil.predict import predict
 from hil.simulate import VirtualChip, VirtualChips
 from hil.watch import Watch
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.execute import IdealMultiply, run
 
 from .conftest import Small

@@ -19,8 +19,8 @@ from mapping.adapt import AdaptOptions, adapt
 from mapping.compensation import column_errors, loss_table, pair_choices, rebalanced
 from mapping.compile import CannotMap, compile_network
 from mapping.defects import Defects, MacroDefects, record_defects, tile_stuck_us
+from mapping.layout.place import macro_targets_us
 from mapping.orders import PlaceLosses, best_orders
-from mapping.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.records import check_program

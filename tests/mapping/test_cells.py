@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cim.chip.encoding import LevelOutOfRange, WeightForm, encode_tile, form_cells
 from cim.chip.file import load_chip
 from mapping.compile import CannotMap, compile_network
-from mapping.place import macro_targets_us
+from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, program_digest, save_program

@@ -14,13 +14,13 @@ from cim.chip.file import load_chip
 from cim.chip.spec import AdcSpec
 from mapping.bits import BitWidths
 from mapping.compile import CannotMap, compile_network, lay_out, plan
+from mapping.layout.place import macro_targets_us
+from mapping.layout.tile import MatrixShape
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
-from mapping.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.ranges import choose_range
-from mapping.tile import MatrixShape
 from mapping.weight_scales import ScaleRule
 
 from .small_networks import every_node, network

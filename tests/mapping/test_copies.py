@@ -15,14 +15,14 @@ from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window, unfold
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
-from mapping.place import Placement
+from mapping.layout.place import Placement
+from mapping.layout.replicate import Stage, choose_copies, total_work
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.copies import block_window, by_copy, copies_of
 from mapping.program.counts import busiest_reads, by_layer, by_macro, tile_counts, total
 from mapping.program.execute import ExactProduct, IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.program.records import RecordError, check_program
-from mapping.replicate import Stage, choose_copies, total_work
 
 from .small_networks import every_node, network
 

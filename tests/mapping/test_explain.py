@@ -7,7 +7,7 @@ import pytest
 
 from cim.chip.file import load_chip
 from mapping.compile import LayoutOptions, compile_network
-from mapping.place import Placement
+from mapping.layout.place import Placement
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.explain import explain
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from cim.chip.file import ChipFileError, load_chip, parse_chip, render_chip
 from cim.chip.spec import MacroGroups
 from mapping.compile import LayoutOptions, compile_network
-from mapping.groups import Demand, arrange
-from mapping.place import Placement, joined_order
-from mapping.tile import MatrixShape, cut
+from mapping.layout.groups import Demand, arrange
+from mapping.layout.place import Placement, joined_order
+from mapping.layout.tile import MatrixShape, cut
 
 from .small_networks import every_node, network
 

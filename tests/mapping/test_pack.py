@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mapping.pack import Rectangle, Spot, pack
+from mapping.layout.pack import Rectangle, Spot, pack
 
 SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 24), st.integers(0, 50)), min_size=1, max_size=50)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from cim.chip.encoding import tile_halves_us
 from cim.chip.file import chip_names, load_chip
 from cim.chip.spec import Encoding
-from mapping.place import LayerCopy, Placement, macros_needed, place
-from mapping.tile import Bundle, MatrixShape, Piece, cut, digit, piece_levels, slices_needed, stretch
+from mapping.layout.place import LayerCopy, Placement, macros_needed, place
+from mapping.layout.tile import Bundle, MatrixShape, Piece, cut, digit, piece_levels, slices_needed, stretch
 
 LAB = load_chip("lab-128")
 

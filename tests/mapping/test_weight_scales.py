@@ -12,6 +12,7 @@ from cim.chip.file import idealised, load_chip
 from cim.chip.spec import Encoding, PairSubtraction, SignedInput
 from cim.record.cell_errors import CellErrors, nominal_errors
 from mapping.compile import compile_network
+from mapping.layout.tile import weight_integers
 from mapping.network.float_run import float_logits
 from mapping.program.execute import IdealMultiply, run
 from mapping.rounding import (
@@ -21,7 +22,6 @@ from mapping.rounding import (
     round_weights,
     rounding_error,
 )
-from mapping.tile import weight_integers
 from mapping.weight_scales import ScaleRule, WeightErrors, output_weights, plane_squares, weight_errors
 
 from .small_networks import every_node, network

@@ -13,11 +13,11 @@ from cim.chip.converters import input_planes
 from cim.chip.file import chip_names, load_chip
 from cim.chip.spec import ChipSpec
 from mapping.bits import BitWidths
-from mapping.cutting import Cutting
 from mapping.errors import CannotMap, LayerNeed
-from mapping.place import LayerCopy, Place, Placement, macros_needed, place
-from mapping.replicate import Stage, choose_copies, choose_shared_copies
-from mapping.tile import Bundle, MatrixShape, Piece, SlicePlacement
+from mapping.layout.cutting import Cutting
+from mapping.layout.place import LayerCopy, Place, Placement, macros_needed, place
+from mapping.layout.replicate import Stage, choose_copies, choose_shared_copies
+from mapping.layout.tile import Bundle, MatrixShape, Piece, SlicePlacement
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cim.chip.spec import ChipSpec
 from mapping.bits import BitWidths
 from mapping.errors import CannotMap
-from mapping.tile import Bundle, MatrixShape, SlicePlacement, cut_bundles, slices_needed
+from mapping.layout.tile import Bundle, MatrixShape, SlicePlacement, cut_bundles, slices_needed
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from cim.chip.encoding import encode_tile
 from cim.chip.spec import ChipSpec
-from mapping.groups import Demand, arrange
-from mapping.pack import Rectangle, Spot, pack
+from mapping.layout.groups import Demand, arrange
+from mapping.layout.pack import Rectangle, Spot, pack
+from mapping.layout.tile import Bundle
 from mapping.program.conductance import ConductanceProgram
-from mapping.tile import Bundle
 
 
 class Placement(enum.StrEnum):
@@ -55,7 +55,7 @@ def place(
 ) -> tuple[tuple[Place, ...], ...]:
     """Places of every layer copy's bundles, in order; groups of macros (``spec.groups``) are obeyed.
 
-    The result may name more macros than the chip has: ``mapping.layout`` reports that.
+    The result may name more macros than the chip has: ``mapping.layout.lay_out`` reports that.
 
     Args:
         placement: None spreads while macros last, else packs: alone on its macro a piece waits

@@ -1,0 +1,1 @@
+"""Where weights lie: tiles, copies, rounds, places on macros."""
