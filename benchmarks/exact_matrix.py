@@ -43,13 +43,13 @@ from mapping.bits import BitWidths
 from mapping.compile import compile_network
 from mapping.layout.cutting import Cutting
 from mapping.layout.lay_out import needed_macros
-from mapping.lower import MatrixOp, lower
 from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.digital_ops import finish
 from mapping.program.execute import IdealMultiply, run
+from mapping.quantise.lower import MatrixOp, lower
 
 TABLE = Path(__file__).parent / "results" / "exact_matrix.csv"
 WEIGHT_BITS, ACTIVATION_BITS = 4, 8

@@ -35,10 +35,10 @@ from mapping.layout.cutting import Cutting
 from mapping.layout.lay_out import Layout, LayoutOptions, lay_out, needed_macros
 from mapping.layout.place import Placement
 from mapping.layout.tile import MatrixShape, cut
-from mapping.lower import MatrixOp, lower
 from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.file import load_network
 from mapping.program.counts import TileCount, busiest_reads
+from mapping.quantise.lower import MatrixOp, lower
 
 ROOT = Path(__file__).parents[1]
 FILES = {

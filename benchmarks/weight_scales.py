@@ -32,7 +32,7 @@ from mapping.compile import compile_network
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, load_network
 from mapping.program.execute import IdealMultiply, run
-from mapping.weight_scales import ScaleRule
+from mapping.quantise.weight_scales import ScaleRule
 
 MACROS = 200  # of lab-128, so that 8-bit weights fit too
 CALIBRATION_IMAGES = 512

@@ -27,7 +27,7 @@ from mapping.defects import Defects
 from mapping.errors import CannotMap
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.file import program_digest
-from mapping.ranges import choose_range
+from mapping.quantise.ranges import choose_range
 from mapping.spares import Spare, choose_spares, reads
 from mapping.tile_fit import AdaptOptions, LayerFit, fit_layer, total_cost
 

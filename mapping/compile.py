@@ -16,14 +16,14 @@ from mapping.bits import BitWidths, LayerBits
 from mapping.errors import CannotMap
 from mapping.layout.lay_out import LayoutOptions, lay_out
 from mapping.layout.place import macro_targets_us
-from mapping.lower import MatrixOp, Op, PassOp, lower
 from mapping.network.file import NetworkFile
-from mapping.observe import Progress, observe
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import busiest_reads, tile_counts
 from mapping.program.file import program_digest
-from mapping.quantise import Quantiser, code_widths
-from mapping.weight_scales import ScaleRule
+from mapping.quantise.lower import MatrixOp, Op, PassOp, lower
+from mapping.quantise.observe import Progress, observe
+from mapping.quantise.quantiser import Quantiser, code_widths
+from mapping.quantise.weight_scales import ScaleRule
 
 __all__ = ["CannotMap", "LayoutOptions", "Plan", "compile_network", "lay_out", "plan"]
 

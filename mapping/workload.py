@@ -17,7 +17,6 @@ from mapping.layout.cutting import Cutting
 from mapping.layout.lay_out import LayoutOptions, lay_out, needed_macros
 from mapping.layout.place import Place
 from mapping.layout.tile import MatrixShape, Piece
-from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp, lower
 from mapping.network.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
 from mapping.program.conductance import (
     AddStep,
@@ -35,7 +34,8 @@ from mapping.program.conductance import (
     Tile,
     TileGroup,
 )
-from mapping.quantise import code_widths
+from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp, lower
+from mapping.quantise.quantiser import code_widths
 
 LOGIT_BITS = 32
 
@@ -128,7 +128,7 @@ def unplaced_workload(
 
 
 def _may_be_negative(op: Op, inputs: Sequence[bool]) -> bool:
-    """Whether codes of an operation have a sign, as ``mapping.quantise`` decides it."""
+    """Whether codes of an operation have a sign, as ``mapping.quantise.quantiser`` decides it."""
     if isinstance(op, PassOp):
         return inputs[0]
     if isinstance(op, AddOp | ConcatOp | AvgPoolOp) and not any(inputs):

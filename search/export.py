@@ -1,7 +1,7 @@
 """A trained network of a search as ``net.pt``: weights on their grid, the ends of its codes as clamps.
 
 The graph is captured from an ordinary torch module (``PlainNet``), so what is written answers as
-that module does. Compilers find the grid of the weights again (``mapping.rounding``) and, with the
+that module does. Compilers find the grid of the weights again (``mapping.quantise.rounding``) and, with the
 ends as clamps, choose the scales of codes. Imports torch: import this module late.
 """
 

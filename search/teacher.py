@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cim.cost.workload import INPUT
-from mapping.lower import affine
 from mapping.network.capture import capture
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import apply
 from mapping.network.graph import Array, BatchNorm, Concat, Conv, NetworkGraph, Node, Preprocess, Relu, node_shapes
+from mapping.quantise.lower import affine
 from search.errors import SearchError
 from search.images import Images, Symmetry, batches, symmetric
 from search.space import Space

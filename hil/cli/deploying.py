@@ -198,7 +198,7 @@ def compile(
     from mapping.network.file import load_network
     from mapping.program.explain import explain as explain_program
     from mapping.program.file import save_program
-    from mapping.weight_scales import ScaleRule
+    from mapping.quantise.weight_scales import ScaleRule
 
     rule, lying = one_of(ScaleRule, weight_scales, "--weight-scales"), one_of(SlicePlacement, slices, "--slices")
     form = one_of(WeightForm, weight_form, "--weight-form")

@@ -11,12 +11,12 @@ import pytest
 from cim.chip.file import load_chip
 from mapping.bits import BitWidths, LayerBits, parse_layer_bits
 from mapping.compile import CannotMap, compile_network, plan
-from mapping.lower import lower
 from mapping.network.file import load_network, save_network
 from mapping.program.conductance import ConductanceProgram, RescaleStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
-from mapping.quantise import code_widths
+from mapping.quantise.lower import lower
+from mapping.quantise.quantiser import code_widths
 
 from .small_networks import every_node, network, slow_run
 

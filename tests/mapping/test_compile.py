@@ -20,8 +20,8 @@ from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
-from mapping.ranges import choose_range
-from mapping.weight_scales import ScaleRule
+from mapping.quantise.ranges import choose_range
+from mapping.quantise.weight_scales import ScaleRule
 
 from .small_networks import every_node, network
 

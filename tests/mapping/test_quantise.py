@@ -15,15 +15,15 @@ from cim.chip.spec import SignedInput
 from mapping.bits import LayerBits
 from mapping.compile import compile_network
 from mapping.errors import CannotMap
-from mapping.lower import AddOp, MatrixOp, PassOp, lower
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_activations, float_logits
 from mapping.network.graph import Flatten, Linear, NetworkGraph, Preprocess
 from mapping.program.conductance import MatrixStep
 from mapping.program.execute import IdealMultiply, run
-from mapping.rounding import _inverse_factor, grid_scale, input_statistics, round_weights, weighted_scale
-from mapping.scales import best_scale, code_limits, fixed_point
-from mapping.weight_scales import ScaleRule
+from mapping.quantise.lower import AddOp, MatrixOp, PassOp, lower
+from mapping.quantise.rounding import _inverse_factor, grid_scale, input_statistics, round_weights, weighted_scale
+from mapping.quantise.scales import best_scale, code_limits, fixed_point
+from mapping.quantise.weight_scales import ScaleRule
 
 from .small_networks import every_node, network, pooled_logits, slow_run
 

@@ -17,8 +17,8 @@ from mapping.compile import compile_network
 from mapping.network.file import load_network
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
-from mapping.ranges import choose_range, converted_us
-from mapping.weight_scales import ScaleRule
+from mapping.quantise.ranges import choose_range, converted_us
+from mapping.quantise.weight_scales import ScaleRule
 
 from .small_networks import every_node, network
 

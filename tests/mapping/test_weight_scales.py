@@ -15,14 +15,14 @@ from mapping.compile import compile_network
 from mapping.layout.tile import weight_integers
 from mapping.network.float_run import float_logits
 from mapping.program.execute import IdealMultiply, run
-from mapping.rounding import (
+from mapping.quantise.rounding import (
     fitted_scale,
     input_statistics,
     largest_scale,
     round_weights,
     rounding_error,
 )
-from mapping.weight_scales import ScaleRule, WeightErrors, output_weights, plane_squares, weight_errors
+from mapping.quantise.weight_scales import ScaleRule, WeightErrors, output_weights, plane_squares, weight_errors
 
 from .small_networks import every_node, network
 

@@ -28,7 +28,7 @@ from cim.chip.converters import input_planes, split_planes, to_offset
 from cim.chip.spec import Encoding, MacroSpec, SignedInput
 from cim.record.cell_errors import CellErrors
 from mapping.layout.tile import digit
-from mapping.rounding import (
+from mapping.quantise.rounding import (
     Floats,
     InputStatistics,
     Integers,
@@ -38,7 +38,7 @@ from mapping.rounding import (
     rounding_error,
     weighted_scale,
 )
-from mapping.scales import code_limits
+from mapping.quantise.scales import code_limits
 
 CLIPS = np.linspace(1.0, 0.35, 14)  # ends of the scale that are tried, as shares of the largest weight
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.lower import MatrixOp, Op, PassOp
 from mapping.network.float_run import float_activations
 from mapping.network.graph import INPUT, NetworkGraph
+from mapping.quantise.lower import MatrixOp, Op, PassOp
 
 Progress = Callable[[int, int, str], None]
 """Called with how many are done, how many there are, and what is being done."""

@@ -20,9 +20,7 @@ from mapping.bits import BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.place import Place
 from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
-from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp
 from mapping.network.graph import INPUT, MaxPool, PadChannels, PadMap, Preprocess, Shape, Slice
-from mapping.observe import Observations
 from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,
@@ -42,8 +40,10 @@ from mapping.program.conductance import (
 )
 from mapping.program.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.program.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, largest_sum, unfold_columns
-from mapping.ranges import choose_range, range_errors
-from mapping.rounding import (
+from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp
+from mapping.quantise.observe import Observations
+from mapping.quantise.ranges import choose_range, range_errors
+from mapping.quantise.rounding import (
     Floats,
     grid_scale,
     input_statistics,
@@ -51,8 +51,8 @@ from mapping.rounding import (
     round_weights,
     weighted_scale,
 )
-from mapping.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
-from mapping.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
+from mapping.quantise.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
+from mapping.quantise.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
 
 SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
 SAMPLE_ELEMENTS = 1 << 24  # and of their elements
