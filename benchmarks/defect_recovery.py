@@ -7,7 +7,7 @@ non-ideality off but stuck cells: 2.2 % low, 0.2 % high, at random. Per chip the
     pairs            each pair as close as its cells allow
     swapped          and columns with exchanged roles
     ordered          and channels and outputs in the best order
-    adapted          and columns balanced: all that mapping.adapt does, without spare columns
+    adapted          and columns balanced: all that mapping.adapt.adaptation does, without spare columns
     spare            and at most 25 % more tile reads for spare columns
 
 with nominal corrections, and ``blind``, ``ordered``, ``adapted`` and ``spare`` once more (``_columns``) with
@@ -44,9 +44,9 @@ from cim.record.published import nominal_record
 from hil.corrections import column_corrections, nominal_corrections, training_inputs
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
 from hil.infer import Corrections
-from mapping.adapt import AdaptOptions, adapt
+from mapping.adapt.adaptation import AdaptOptions, adapt
+from mapping.adapt.defects import record_defects
 from mapping.compile import compile_network
-from mapping.defects import record_defects
 from mapping.layout.place import macro_targets_us
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile

@@ -9,8 +9,8 @@ from cim.record.calibration import CalibrationRecord
 from hil.calibrate import check_macros
 from hil.corrections import training_inputs
 from hil.errors import MismatchError
-from mapping.adapt import Adaptation, AdaptOptions, adapt
-from mapping.defects import record_defects
+from mapping.adapt.adaptation import Adaptation, AdaptOptions, adapt
+from mapping.adapt.defects import record_defects
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 

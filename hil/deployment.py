@@ -34,7 +34,7 @@ from hil.rounds import run_rounds
 from hil.runfile import RunData
 from hil.runfolder import new_run_folder
 from hil.watch import Watch
-from mapping.adapt import AdaptOptions
+from mapping.adapt.adaptation import AdaptOptions
 from mapping.compile import compile_network
 from mapping.network.file import load_network
 from mapping.network.graph import NetworkGraph

@@ -222,7 +222,7 @@ def compile(
     if record:
         from cim.record.file import load_record
         from hil.adaptation import adapt_to_record
-        from mapping.adapt import AdaptOptions
+        from mapping.adapt.adaptation import AdaptOptions
 
         with screen(quiet=as_json) as watch, watch.stage("adapting"):
             adaptation = adapt_to_record(program, load_record(record), AdaptOptions(spare_reads=spare_reads / 100))

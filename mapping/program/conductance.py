@@ -208,7 +208,7 @@ class ConductanceProgram:
     ``scales`` maps each step (and ``"input"``) to the float value of one code, for reports
     only. ``calibration_images`` are uint8 (n, height, width, channels) training images; the
     digests are SHA-256 hex. ``adapted_to`` is the serial number of the one chip whose defects the
-    program was adapted to (``mapping.adapt``), None for any chip.
+    program was adapted to (``mapping.adapt.adaptation``), None for any chip.
     """
 
     spec: ChipSpec

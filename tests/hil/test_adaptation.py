@@ -29,7 +29,7 @@ from hil.program import program_chip, read_back
 from hil.simulate import VirtualChips
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
-from mapping.adapt import Adaptation
+from mapping.adapt.adaptation import Adaptation
 from mapping.compile import compile_network
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run

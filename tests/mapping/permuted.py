@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from cim.chip.encoding import WeightForm, form_cells
-from mapping.orders import permuted_step, permutes
+from mapping.adapt.orders import permuted_step, permutes
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
 from mapping.program.file import program_digest
 

@@ -15,12 +15,12 @@ from cim.chip.file import load_chip
 from cim.chip.spec import Encoding, PairSubtraction
 from cim.record.calibration import CellState, nominal_macro
 from cim.record.published import nominal_record
-from mapping.adapt import AdaptOptions, adapt
-from mapping.compensation import column_errors, loss_table, pair_choices, rebalanced
+from mapping.adapt.adaptation import AdaptOptions, adapt
+from mapping.adapt.compensation import column_errors, loss_table, pair_choices, rebalanced
+from mapping.adapt.defects import Defects, MacroDefects, record_defects, tile_stuck_us
+from mapping.adapt.orders import PlaceLosses, best_orders
 from mapping.compile import CannotMap, compile_network
-from mapping.defects import Defects, MacroDefects, record_defects, tile_stuck_us
 from mapping.layout.place import macro_targets_us
-from mapping.orders import PlaceLosses, best_orders
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.records import check_program

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from cim.chip.converters import input_planes
 from cim.chip.encoding import WeightForm
 from cim.chip.spec import MacroSpec
-from mapping.compensation import Choices, column_errors, loss_table, pair_choices, rebalanced
-from mapping.defects import Defects, tile_stuck_us
-from mapping.orders import PlaceLosses, best_orders, permuted_step, permutes
+from mapping.adapt.compensation import Choices, column_errors, loss_table, pair_choices, rebalanced
+from mapping.adapt.defects import Defects, tile_stuck_us
+from mapping.adapt.orders import PlaceLosses, best_orders, permuted_step, permutes
 from mapping.program.conductance import MatrixStep, Tile, TileGroup
 from mapping.program.driven import tile_vectors
 

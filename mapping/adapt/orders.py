@@ -6,7 +6,7 @@ place (row r, output column j) with a stuck cell costs, for the weight level k t
     w_j · m² · x_r · loss(k)²          in squared output codes
 
 with x_r the mean square of the input code of that row, m the multiplier of the bit slice, w_j the square of
-output codes per level sum, and loss(k) how far the pair stays from k (``mapping.compensation``).
+output codes per level sum, and loss(k) how far the pair stays from k (``mapping.adapt.compensation``).
 An output at column j costs, besides, w · m² times the variance that the column's converter adds.
 """
 

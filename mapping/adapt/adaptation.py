@@ -2,12 +2,12 @@
 
 ``adapt`` takes a compiled program and what calibration found on one chip, and for each layer
 
-1. puts channels and outputs where they lose least (``mapping.orders``): weights that matter, by the
+1. puts channels and outputs where they lose least (``mapping.adapt.orders``): weights that matter, by the
    mean square of their input and the effect of their output, come to good cells and quiet columns;
-2. lets plus and minus cells of a column change roles where that loses less (``mapping.tile_fit``);
-3. chooses cell levels so that each pair, and then each column, comes closest (``mapping.compensation``);
+2. lets plus and minus cells of a column change roles where that loses less (``mapping.adapt.tile_fit``);
+3. chooses cell levels so that each pair, and then each column, comes closest (``mapping.adapt.compensation``);
 4. where the macro has room, and within a budget of reads, gives what a tile still lacks to a tile
-   of few outputs beside it (``mapping.spares``).
+   of few outputs beside it (``mapping.adapt.spares``).
 
 The integers that the program stands for stay the same: ideal execution gives the same logits.
 Fit column corrections afterwards: cells are others, and swapped columns need a negative gain.
@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import MacroSpec
-from mapping.defects import Defects
+from mapping.adapt.defects import Defects
+from mapping.adapt.spares import Spare, choose_spares, reads
+from mapping.adapt.tile_fit import AdaptOptions, LayerFit, fit_layer, total_cost
 from mapping.errors import CannotMap
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.file import program_digest
 from mapping.quantise.ranges import choose_range
-from mapping.spares import Spare, choose_spares, reads
-from mapping.tile_fit import AdaptOptions, LayerFit, fit_layer, total_cost
 
 __all__ = ["AdaptOptions", "Adaptation", "LayerAdaptation", "adapt"]
 

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from cim.chip.encoding import cell_lines
 from cim.chip.spec import MacroSpec
-from mapping.compensation import column_errors, pair_choices, rebalanced
-from mapping.defects import Defects, tile_stuck_us
+from mapping.adapt.compensation import column_errors, pair_choices, rebalanced
+from mapping.adapt.defects import Defects, tile_stuck_us
+from mapping.adapt.tile_fit import LayerFit, TileFit
 from mapping.program.conductance import ConductanceProgram, Tile
-from mapping.tile_fit import LayerFit, TileFit
 
 WORTH = 0.3  # an extra tile must take this share of the error of its outputs, or it is not worth its noise
 
