@@ -38,20 +38,20 @@ from hil.search_work import schedule
 from hil.watch import Watch
 from search.accuracy import Accuracy
 from search.additive import kendall_tau
-from search.architecture import Architecture
 from search.baselines import top_k_search
-from search.candidate import CandidateCost
 from search.errors import SearchError
 from search.front import Front, front_of, read_front
 from search.hardware import Measure, cost_models, draw_candidates
 from search.pareto import pareto_search
 from search.retrain import RetrainJob, RetrainSettings, retrain
-from search.significance import Floats, Genomes, Significance
 from search.simulate import Simulator
+from search.space.architecture import Architecture
+from search.space.candidate import CandidateCost
+from search.space.significance import Floats, Genomes, Significance
+from search.space.target import ChipTarget
 from search.stage import StageJob, train_stage
 from search.stage_scores import read_scores, task_significance
 from search.stage_task import Estimator, StageSettings
-from search.target import ChipTarget
 from search.training import Machine, Precision
 from search.workers import side_by_side, workers
 

@@ -26,11 +26,11 @@ from hil.search_work import schedule
 from hil.watch import Watch
 from search.accuracy import fit_accuracy
 from search.additive import kendall_tau
-from search.candidate import workload
 from search.hardware import draw_candidates
 from search.retrain import Retrained, RetrainJob, RetrainSettings, retrain
-from search.significance import Floats, Genomes
-from search.space import Space
+from search.space.candidate import workload
+from search.space.genes import Space
+from search.space.significance import Floats, Genomes
 from search.stage_scores import read_scores, task_significance
 from search.training import Machine, Precision
 from search.workers import side_by_side, workers

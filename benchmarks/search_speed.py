@@ -27,10 +27,10 @@ import numpy as np
 
 from search.additive import kendall_tau
 from search.hardware import edp_model, explained
-from search.prune import fitted
 from search.simulate import Simulator, costs
-from search.spacefile import load_space
-from search.target import load_target
+from search.space.file import load_space
+from search.space.prune import fitted
+from search.space.target import load_target
 from search.workers import workers
 
 CASES = (

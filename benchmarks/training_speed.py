@@ -26,8 +26,8 @@ from search.arrays import set_strength
 from search.export import PlainNet
 from search.images import moved
 from search.modules import network
-from search.space import Bits
-from search.spacefile import load_space
+from search.space.file import load_space
+from search.space.genes import Bits
 
 BATCH, EPOCH, SQUARE = 128, 60_000, 21
 OPERATORS = ("conv3", "residual") * 3

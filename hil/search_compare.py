@@ -23,19 +23,19 @@ from hil.search_work import SearchRun
 from hil.watch import Watch
 from search.accuracy import Accuracy
 from search.baselines import evolution, random_search, resnet20, top_k_search
-from search.candidate import CandidateCost, workload
 from search.differentiable import Relaxation, RelaxedJob, RelaxedSettings, relaxed_search
 from search.errors import SearchError
 from search.front import Front
 from search.hardware import draw_candidates, edp_model
 from search.pareto import Search
-from search.prune import fitted
-from search.significance import Significance
 from search.simulate import Simulator
-from search.space import Space
-from search.spacefile import load_space
+from search.space.candidate import CandidateCost, workload
+from search.space.file import load_space
+from search.space.genes import Space
+from search.space.prune import fitted
+from search.space.significance import Significance
+from search.space.target import ChipTarget
 from search.stage_scores import read_scores, task_significance
-from search.target import ChipTarget
 
 BASELINES = {"random": random_search, "evolution": evolution, "top-k frequency": top_k_search}
 FLOOR_MARGIN, EDP_MARGIN = 1.0, 1.1  # of the box of the hypervolume: points below the least, times the most

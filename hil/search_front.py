@@ -12,15 +12,15 @@ from hil.atomic import write_text
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_work import SearchRun
 from search.accuracy import Accuracy
-from search.architecture import Architecture
 from search.feedback import CostFeedback
 from search.files import read_json
 from search.front import Front, write_front
 from search.hardware import MODES, Measure, combinations, draw_candidates, hardware_significance
 from search.pareto import NO_CAPS, Caps, Search, pareto_search
-from search.significance import Floats, Significance, combined
 from search.simulate import Progress, Simulate, Simulator
-from search.space import Gene, Space
+from search.space.architecture import Architecture
+from search.space.genes import Gene, Space
+from search.space.significance import Floats, Significance, combined
 
 FORMAT = "hil.search-significance"
 

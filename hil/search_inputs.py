@@ -25,9 +25,9 @@ from mapping.network.file import load_network
 from search.arrays import noise_digest
 from search.images import Images
 from search.inherit import check_heirs
-from search.prune import fitted
-from search.space import Space
-from search.target import ChipTarget
+from search.space.genes import Space
+from search.space.prune import fitted
+from search.space.target import ChipTarget
 from search.teacher import split_graph
 from search.training import multiplies_bfloat16
 

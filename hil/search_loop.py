@@ -22,13 +22,13 @@ from hil.search_settings import SearchFolder
 from hil.search_work import SearchRun
 from mapping.errors import CannotMap
 from search.accuracy import Accuracy, fit_measured
-from search.architecture import Architecture, read_architecture
 from search.evaluator import Evaluation, Evaluator
 from search.feedback import CostFeedback, cost_feedback
 from search.files import read_json
 from search.macs import macs_column
-from search.significance import Significance
 from search.simulate import Simulator
+from search.space.architecture import Architecture, read_architecture
+from search.space.significance import Significance
 
 MEASURED = "hil.search-measured"
 LEAST = 2  # networks that were measured, before the front is ranked again

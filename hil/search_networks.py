@@ -22,7 +22,6 @@ from hil.search_settings import SearchFolder
 from hil.search_work import SearchRun
 from mapping.errors import CannotMap
 from search.accuracy import AdditiveAccuracy, fit_accuracy
-from search.architecture import Architecture, from_json, to_json, write_architecture
 from search.evaluator import Evaluation
 from search.files import read_json
 from search.front import Member, read_front
@@ -30,8 +29,9 @@ from search.hardware import draw_candidates
 from search.images import Images
 from search.macs import macs_column
 from search.retrain import Retrained, RetrainJob, RetrainSettings, retrain
-from search.significance import Floats, Genomes, Significance
-from search.space import Space
+from search.space.architecture import Architecture, from_json, to_json, write_architecture
+from search.space.genes import Space
+from search.space.significance import Floats, Genomes, Significance
 from search.training import Told
 from search.workers import side_by_side
 

@@ -32,10 +32,10 @@ from hil.search_table import members_of, write_table
 from hil.search_work import SearchRun
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network, save_network
-from search.architecture import read_architecture
 from search.errors import SearchError
 from search.images import Images
-from search.significance import Significance
+from search.space.architecture import read_architecture
+from search.space.significance import Significance
 from search.stage import StageJob, train_stage
 from search.stage_scores import task_significance
 from search.stage_task import Estimator, StageSettings

@@ -11,9 +11,9 @@ from typing import Any
 from hil.atomic import write_bytes, write_text
 from hil.errors import FileError, OutputError, UsageError
 from search.files import read_json
-from search.prune import LEAST_SHARE
-from search.space import Space
-from search.spacefile import load_space
+from search.space.file import load_space
+from search.space.genes import Space
+from search.space.prune import LEAST_SHARE
 
 FORMAT = "hil.search"
 VERSION = "1.0"

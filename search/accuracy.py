@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from search.additive import AdditiveModel, fit_additive, most_likely
-from search.significance import Floats, Genomes, Significance, one_hot
+from search.space.significance import Floats, Genomes, Significance, one_hot
 
 
 class Accuracy(Protocol):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kendalltau
 
-from search.significance import Floats, Genomes, Significance, one_hot
+from search.space.significance import Floats, Genomes, Significance, one_hot
 
 RATIOS = tuple(float(r) for r in np.geomspace(1e-3, 1e2, 51))  # λ
 SHARED = (0.0, 1.0, 4.0, 16.0)  # ρ of a group of common columns

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from search.accuracy import Accuracy
-from search.architecture import Architecture
 from search.front import Front
 from search.hardware import Measure, combinations, draw_candidates, hardware_significance
 from search.pareto import ALPHAS, NO_CAPS, Caps, Search
 from search.simulate import Progress, Simulate
-from search.space import Genome, Space
-from search.spacefile import load_space
+from search.space.architecture import Architecture
+from search.space.file import load_space
+from search.space.genes import Genome, Space
 
 POPULATION, PARENTS = 32, 10
 

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cim.simulator.training_layers import ArrayNoise
-from search.architecture import Architecture
 from search.arrays import forget_ranges, set_strength
 from search.images import Images, moved, on_device
 from search.modules import LayerNet
-from search.precision import Precision
-from search.significance import Significance
-from search.space import Bits, Space
+from search.space.architecture import Architecture
+from search.space.genes import Bits, Space
+from search.space.precision import Precision
+from search.space.significance import Significance
 from search.stage_net import operator_nets
 from search.training import At, Batch, Machine, Schedule, Task, Told, epoch_seed, fit
 

@@ -20,7 +20,7 @@ from mapping.network.capture import capture
 from mapping.network.file import NetworkFile
 from mapping.network.graph import Preprocess
 from search.modules import LayerNet
-from search.operators import Layer
+from search.space.operators import Layer
 
 
 class PlainNet(nn.Module):

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from search.additive import AdditiveModel, fit_additive
-from search.architecture import Architecture
-from search.candidate import CandidateCost
 from search.simulate import Simulate
-from search.space import Space
+from search.space.architecture import Architecture
+from search.space.candidate import CandidateCost
+from search.space.genes import Space
 
 
 @dataclass(frozen=True, slots=True, eq=False)

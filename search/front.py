@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from search.architecture import Architecture, from_json, to_json
-from search.candidate import CandidateCost
 from search.errors import FileError
 from search.files import read_json, write_text
+from search.space.architecture import Architecture, from_json, to_json
+from search.space.candidate import CandidateCost
 
 FORMAT = "hil.front"
 VERSION = (1, 0)

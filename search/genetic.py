@@ -12,7 +12,7 @@ from pymoo.core.problem import Problem
 from pymoo.operators.crossover.ux import UniformCrossover
 from pymoo.optimize import minimize
 
-from search.significance import Floats, Genomes
+from search.space.significance import Floats, Genomes
 
 Evaluate = Callable[[Genomes], tuple[Floats, Floats]]
 """Objectives, all to be small, (networks, objectives); constraints, kept where at most 0, (networks, constraints)."""

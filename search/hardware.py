@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.additive import AdditiveModel, fit_additive
-from search.candidate import CandidateCost
 from search.errors import SearchError
-from search.significance import Floats, Genomes, Significance, combined, one_hot
-from search.space import Genome, Space
+from search.space.candidate import CandidateCost
+from search.space.genes import Genome, Space
+from search.space.significance import Floats, Genomes, Significance, combined, one_hot
 
 MODES: Mapping[str, float] = {"accuracy": 0.9, "balanced": 0.5, "efficiency": 0.1}
 """Weight α of the task in S = α T̂ + (1 − α) Ĥ."""

@@ -20,8 +20,8 @@ from mapping.network.graph import Add, Conv, Flatten, GlobalAvgPool, Linear, Net
 from search.arrays import ArrayConv2d, ArrayLinear
 from search.images import Images
 from search.modules import LayerNet, network
-from search.operators import Layer
-from search.space import Space
+from search.space.genes import Space
+from search.space.operators import Layer
 from search.teacher import GraphPart, TeacherError, blocks_of, merged, split_graph
 
 SEEN = 128  # images from which the sizes of maps are known

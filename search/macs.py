@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from search.candidate import workload
 from search.hardware import draw_candidates
-from search.significance import Floats, one_hot
-from search.space import Space
+from search.space.candidate import workload
+from search.space.genes import Space
+from search.space.significance import Floats, one_hot
 
 NETWORKS = 256  # a choice of the shipped spaces is in some 30 of them
 SEED = 0x512E5

@@ -15,12 +15,12 @@ from torch.nn import functional
 
 from cim.cost.workload import INPUT, WorkKind
 from cim.simulator.training_layers import ArrayNoise
-from search.architecture import Architecture
 from search.arrays import ArrayConv2d, ArrayLinear, with_adc_bits
 from search.lsq import LearnedStep, activation_step
-from search.operators import Layer
-from search.precision import Precision, precision
-from search.space import Bits, Space
+from search.space.architecture import Architecture
+from search.space.genes import Bits, Space
+from search.space.operators import Layer
+from search.space.precision import Precision, precision
 
 NORM_SHARE = 0.02  # of a batch in kept statistics: virtual chips stay for some batches, and those of many count
 

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search.accuracy import Accuracy
-from search.candidate import CandidateCost
 from search.errors import SearchError
 from search.front import Front, Member, front_of, non_dominated
 from search.genetic import evolve
 from search.hardware import CostModels, Measure, combinations, cost_models, draw_candidates, hardware_significance
-from search.significance import Floats, Genomes
 from search.simulate import Progress, Simulate
-from search.space import Genome, Space
+from search.space.candidate import CandidateCost
+from search.space.genes import Genome, Space
+from search.space.significance import Floats, Genomes
 
 ENUMERABLE = 200_000
 POPULATION, GENERATIONS = 64, 40

@@ -15,12 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from search.architecture import Architecture
-from search.candidate import CandidateCost, workload
 from search.errors import FileError
 from search.files import check_head
-from search.space import Space
-from search.target import Target
+from search.space.architecture import Architecture
+from search.space.candidate import CandidateCost, workload
+from search.space.genes import Space
+from search.space.target import Target
 
 FORMAT = "hil.candidates"
 VERSION = (1, 0)

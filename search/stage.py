@@ -30,7 +30,7 @@ from mapping.network.file import load_network
 from search.arrays import forget_ranges, noise_digest
 from search.errors import SearchError
 from search.images import Images
-from search.space import Space
+from search.space.genes import Space
 from search.stage_net import StageNet
 from search.stage_scores import BITS, StageScores, read_scores, write_scores
 from search.stage_task import StageSettings, Staging

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from cim.simulator.training_layers import ArrayNoise
 from search.modules import LayerNet
-from search.precision import Precision
-from search.space import Bits, Space
+from search.space.genes import Bits, Space
+from search.space.precision import Precision
 
 Path = Sequence[int]
 """The operator of each position of a stage, as indices."""

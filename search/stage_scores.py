@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from search.errors import FileError, SearchError
 from search.files import read_json, write_text
-from search.significance import Significance
-from search.space import Gene, Space
+from search.space.genes import Gene, Space
+from search.space.significance import Significance
 
 FORMAT = "hil.stage"
 VERSION = (1, 0)

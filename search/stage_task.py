@@ -20,7 +20,7 @@ from torch import Tensor
 from search.arrays import array_layers, forget_ranges, set_strength
 from search.images import Images, batches, moved, on_device
 from search.losses import noise_to_signal, soft_divergence
-from search.space import Bits
+from search.space.genes import Bits
 from search.stage_net import StageNet, estimate_statistics, fair_paths, listed_paths, marginals
 from search.stage_scores import Table
 from search.teacher import StagedTeacher

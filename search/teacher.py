@@ -27,7 +27,7 @@ from mapping.network.graph import Array, BatchNorm, Concat, Conv, NetworkGraph, 
 from mapping.quantise.lower import affine
 from search.errors import SearchError
 from search.images import Images, Symmetry, batches, symmetric
-from search.space import Space
+from search.space.genes import Space
 from search.training import At, Batch, Machine, Schedule, Task, Told, accuracy, fit
 
 CALIBRATION_IMAGES = 128

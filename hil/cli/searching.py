@@ -180,7 +180,7 @@ def run_(
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
     from hil.search_inputs import space_of_data
     from hil.search_settings import SearchSettings, augmentation, begin_folder, discard_unbegun
-    from search.spacefile import load_space, space_names, space_text
+    from search.space.file import load_space, space_names, space_text
 
     loop = _loop(in_the_loop, port, emulated, chip, macros, rounds, baud)
     for path, what in ((teacher, "teacher"), (calibration, "record")):

@@ -15,16 +15,16 @@ from mapping.errors import CannotMap
 from mapping.network.architectures import build
 from mapping.workload import placed, unplaced_workload
 from search.baselines import resnet20
-from search.candidate import workload
 from search.errors import NothingFits, SpaceError
 from search.hardware import draw_candidates
 from search.macs import macs_column
-from search.prune import Dropped, fitted, last_array_share
-from search.significance import one_hot
 from search.simulate import costs
-from search.space import Space
-from search.spacefile import load_space, parse_space
-from search.target import ArraySize, ChipTarget, MnsimTarget, Target, load_target
+from search.space.candidate import workload
+from search.space.file import load_space, parse_space
+from search.space.genes import Space
+from search.space.prune import Dropped, fitted, last_array_share
+from search.space.significance import one_hot
+from search.space.target import ArraySize, ChipTarget, MnsimTarget, Target, load_target
 
 from .small_spaces import SMALL
 
@@ -213,7 +213,7 @@ def test_more_than_fifty_networks_of_cifar_size_are_costed_in_a_second_of_one_co
 
 
 def test_searching_needs_no_torch() -> None:
-    code = "import search.pareto, search.baselines, search.prune, sys; sys.exit('torch' in sys.modules)"
+    code = "import search.pareto, search.baselines, search.space.prune, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -10,7 +10,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from search.architecture import Architecture  # noqa: E402
 from search.differentiable import (  # noqa: E402
     Relaxation,
     RelaxedJob,
@@ -21,7 +20,8 @@ from search.differentiable import (  # noqa: E402
 )
 from search.images import Images  # noqa: E402
 from search.modules import network  # noqa: E402
-from search.significance import Significance  # noqa: E402
+from search.space.architecture import Architecture  # noqa: E402
+from search.space.significance import Significance  # noqa: E402
 from search.training import Machine, Schedule  # noqa: E402
 
 from .tiny import TINY, images, tiny_architecture  # noqa: E402

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.candidate import CandidateCost
 from search.errors import FileError, NewerFile
 from search.front import Front, Member, front_of, non_dominated, read_front, volume, write_front
-from search.spacefile import parse_space
+from search.space.candidate import CandidateCost
+from search.space.file import parse_space
 
 from .small_spaces import SMALL
 

@@ -21,8 +21,8 @@ from search.images import Images  # noqa: E402
 from search.inherit import check_heirs, inherit  # noqa: E402
 from search.modules import LayerNet, network  # noqa: E402
 from search.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
-from search.space import Bits, Space  # noqa: E402
-from search.spacefile import load_space, parse_space  # noqa: E402
+from search.space.file import load_space, parse_space  # noqa: E402
+from search.space.genes import Bits, Space  # noqa: E402
 from search.teacher import TeacherError, refine_teacher  # noqa: E402
 from search.training import Schedule  # noqa: E402
 

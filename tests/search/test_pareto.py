@@ -9,17 +9,17 @@ import pytest
 from cim.chip.file import load_chip
 from search.accuracy import AdditiveAccuracy, fit_accuracy
 from search.baselines import evolution, random_search, resnet20, top_k_search
-from search.candidate import workload
 from search.errors import SearchError, SpaceError
 from search.front import write_front
 from search.genetic import evolve
 from search.hardware import Measure
 from search.pareto import Caps, pareto_search
-from search.prune import fitted
 from search.simulate import Simulator
-from search.space import Space
-from search.spacefile import load_space, parse_space
-from search.target import ChipTarget
+from search.space.candidate import workload
+from search.space.file import load_space, parse_space
+from search.space.genes import Space
+from search.space.prune import fitted
+from search.space.target import ChipTarget
 
 from .small_spaces import SMALL
 

@@ -7,7 +7,6 @@ import pytest
 
 from search.accuracy import fit_accuracy
 from search.additive import fit_additive, kendall_tau, regret
-from search.candidate import CandidateCost
 from search.errors import SearchError
 from search.hardware import (
     MODES,
@@ -20,8 +19,9 @@ from search.hardware import (
     hardware_significance,
 )
 from search.macs import macs_column
-from search.significance import Significance, combined, one_hot
-from search.spacefile import load_space, parse_space
+from search.space.candidate import CandidateCost
+from search.space.file import load_space, parse_space
+from search.space.significance import Significance, combined, one_hot
 
 from .small_spaces import SMALL
 

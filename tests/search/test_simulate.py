@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
-from search.architecture import Architecture
 from search.errors import FileError, SearchError
 from search.simulate import Simulator, costs
-from search.spacefile import parse_space
-from search.target import ChipTarget
+from search.space.architecture import Architecture
+from search.space.file import parse_space
+from search.space.target import ChipTarget
 from search.workers import workers
 
 from .small_spaces import SMALL

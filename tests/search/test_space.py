@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cim.cost.workload import INPUT, WorkKind
-from search.architecture import Architecture, from_json, read_architecture, to_json, write_architecture
 from search.errors import CodeRefused, FileError, NewerFile, SpaceError
-from search.operators import SLOT, Layer, MbConv, Residual, Skip, Slot, convolution
-from search.space import Space
-from search.spacefile import load_space, parse_space, space_names
+from search.space.architecture import Architecture, from_json, read_architecture, to_json, write_architecture
+from search.space.file import load_space, parse_space, space_names
+from search.space.genes import Space
+from search.space.operators import SLOT, Layer, MbConv, Residual, Skip, Slot, convolution
 
 from .small_spaces import SMALL
 

@@ -18,8 +18,8 @@ from mapping.network.file import load_network, save_network  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from search.errors import SearchError  # noqa: E402
 from search.images import Images  # noqa: E402
-from search.space import Space  # noqa: E402
-from search.spacefile import parse_space  # noqa: E402
+from search.space.file import parse_space  # noqa: E402
+from search.space.genes import Space  # noqa: E402
 from search.stage import StageJob, train_stage  # noqa: E402
 from search.stage_net import fair_paths, listed_paths, marginals  # noqa: E402
 from search.stage_scores import read_scores, task_significance  # noqa: E402
@@ -77,7 +77,7 @@ def test_a_teacher_without_maps_of_the_right_size_is_refused(teacher: Path) -> N
 
 def test_a_network_of_others_is_cut_at_the_same_borders() -> None:
     from mapping.network.architectures import build
-    from search.spacefile import load_space
+    from search.space.file import load_space
 
     space = load_space("cifar10")
     graph = build("cifar_resnet20_a", classes=tuple("0123456789"), rng=np.random.default_rng(0))

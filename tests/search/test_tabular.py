@@ -46,7 +46,7 @@ def shares(table: Any) -> dict[str, float]:
 
 def test_the_space_file_of_the_table_counts_the_weights_that_the_table_counts(table: Any) -> None:
     """Parameters of the table hold batch norms (2 a channel) and the classifier's bias besides the weights."""
-    from search.candidate import workload
+    from search.space.candidate import workload
 
     space = table.space
     for index in (0, 1000, 4321, 6560):

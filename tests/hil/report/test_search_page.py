@@ -11,8 +11,8 @@ import pytest
 
 from hil.search_front import Findings
 from hil.search_page import choices_figure, front_figure, search_page
-from search.significance import Significance
-from search.space import Gene
+from search.space.genes import Gene
+from search.space.significance import Significance
 
 from .test_mapping_page import BROWSER, QUIET
 

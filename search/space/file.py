@@ -1,7 +1,7 @@
 """Space files: load, check, and say exactly which line is wrong.
 
 ``load_space`` takes the name of a shipped file (``space_names``) or the path of a user's own TOML.
-An operator's table names a ``kind`` of ``search.operators``, or ``python = "module:object"``: that
+An operator's table names a ``kind`` of ``search.space.operators``, or ``python = "module:object"``: that
 imports and calls a user's code, so it is refused unless the caller allows it.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from search.errors import CodeRefused, FileError, NewerFile
-from search.operators import OPERATORS, Operator
-from search.space import Bits, BitsPer, Head, Position, Space, Stage, Stem
+from search.space.genes import Bits, BitsPer, Head, Position, Space, Stage, Stem
+from search.space.operators import OPERATORS, Operator
 
 FORMAT = "hil.space"
 VERSION = (1, 0)

@@ -1,7 +1,7 @@
 """What may stand at one position of a network, and the layers that it makes there.
 
 An operator is a frozen value with two methods: ``fits`` says whether it can stand in a slot, ``layers``
-gives its layers. Workloads (``search.candidate``) and trainable modules are both made from those layers,
+gives its layers. Workloads (``search.space.candidate``) and trainable modules are both made from those layers,
 so a user's own operator needs nothing else. Every convolution is followed by a batch norm and has no bias.
 """
 

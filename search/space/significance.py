@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.space import Genome
+from search.space.genes import Genome
 
 Floats = NDArray[np.float64]
 Genomes = NDArray[np.int64]

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cim.cost.workload import INPUT, WorkKind
-from search.architecture import Architecture
-from search.operators import Layer
-from search.space import Bits, Space
+from search.space.architecture import Architecture
+from search.space.genes import Bits, Space
+from search.space.operators import Layer
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from cim.cost.workload import Workload
 from cim.mnsim import MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim
 from cim.mnsim.configfile import is_mnsim
 from mapping.workload import placed
-from search.candidate import CandidateCost
+from search.space.candidate import CandidateCost
 
 LARGER_GRIDS = 6  # doublings of the grid for a network that is too large for it
 

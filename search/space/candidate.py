@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cim.cost.workload import INPUT, LayerWork, Shape3, WorkKind, Workload
-from search.architecture import Architecture
-from search.precision import precision
-from search.space import Space
+from search.space.architecture import Architecture
+from search.space.genes import Space
+from search.space.precision import precision
 
 LOGIT_BITS = 32
 

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cost.workload import INPUT, Shape3, WorkKind
-from search.architecture import Architecture
 from search.errors import SpaceError
-from search.operators import SLOT, Layer, Operator, Slot, convolution
+from search.space.architecture import Architecture
+from search.space.operators import SLOT, Layer, Operator, Slot, convolution
 
 Genome = tuple[int, ...]
 BitsPer = Literal["network", "stage", "position"]

@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from search.architecture import Architecture
-from search.candidate import workload
 from search.errors import NothingFits, SpaceError
-from search.operators import SLOT, Layer, Slot
-from search.space import Position, Space
-from search.target import ArraySize, Target
+from search.space.architecture import Architecture
+from search.space.candidate import workload
+from search.space.genes import Position, Space
+from search.space.operators import SLOT, Layer, Slot
+from search.space.target import ArraySize, Target
 
 LEAST_SHARE = 0.5
 
