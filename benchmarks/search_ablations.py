@@ -43,7 +43,6 @@ from search.errors import SearchError
 from search.front import Front, front_of, read_front
 from search.hardware import Measure, cost_models, draw_candidates
 from search.pareto import pareto_search
-from search.retrain import RetrainJob, RetrainSettings, retrain
 from search.simulate import Simulator
 from search.space.architecture import Architecture
 from search.space.candidate import CandidateCost
@@ -52,8 +51,9 @@ from search.space.target import ChipTarget
 from search.stage import StageJob, train_stage
 from search.stage_scores import read_scores, task_significance
 from search.stage_task import Estimator, StageSettings
-from search.training import Machine, Precision
-from search.workers import side_by_side, workers
+from search.train.retrain import RetrainJob, RetrainSettings, retrain
+from search.train.training import Machine, Precision
+from search.train.workers import side_by_side, workers
 
 FITTED = 256  # whole networks that additive costs are fitted to
 CHIPS, IMAGES = 20, 2000

@@ -27,13 +27,13 @@ from hil.watch import Watch
 from search.accuracy import fit_accuracy
 from search.additive import kendall_tau
 from search.hardware import draw_candidates
-from search.retrain import Retrained, RetrainJob, RetrainSettings, retrain
 from search.space.candidate import workload
 from search.space.genes import Space
 from search.space.significance import Floats, Genomes
 from search.stage_scores import read_scores, task_significance
-from search.training import Machine, Precision
-from search.workers import side_by_side, workers
+from search.train.retrain import Retrained, RetrainJob, RetrainSettings, retrain
+from search.train.training import Machine, Precision
+from search.train.workers import side_by_side, workers
 
 BOOTSTRAP = 2000
 OTHER_SEED = 7919

@@ -26,7 +26,7 @@ from hil.search_work import SearchRun
 from hil.watch import Watch
 from search.baselines import resnet20
 from search.evaluator import Evaluation
-from search.training import EpochRecord
+from search.train.training import EpochRecord
 
 
 def row(found: Evaluation) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from search.simulate import Simulator, costs
 from search.space.file import load_space
 from search.space.prune import fitted
 from search.space.target import load_target
-from search.workers import workers
+from search.train.workers import workers
 
 CASES = (
     ("fashion-mnist", "lab-128", None), ("cifar10", "lab-128", None), ("eurosat", "lab-128", None),

@@ -22,14 +22,14 @@ from hil.job import check_device
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
 from mapping.network.file import load_network
-from search.arrays import noise_digest
-from search.images import Images
-from search.inherit import check_heirs
 from search.space.genes import Space
 from search.space.prune import fitted
 from search.space.target import ChipTarget
-from search.teacher import split_graph
-from search.training import multiplies_bfloat16
+from search.train.arrays import noise_digest
+from search.train.images import Images
+from search.train.inherit import check_heirs
+from search.train.teacher import split_graph
+from search.train.training import multiplies_bfloat16
 
 VALIDATION = 0.1  # share of training images that is kept out
 TEST = 0.2  # of a file that has no test images of its own
@@ -64,7 +64,7 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     Raises:
         UsageError: images, classes or chip that do not go with the space.
         MismatchError: the folder was begun with other inputs.
-        search.teacher.TeacherError: the folder's teacher cannot teach this space.
+        search.train.teacher.TeacherError: the folder's teacher cannot teach this space.
         search.errors.SpaceError: nothing of the space fits the chip.
     """
     if is_mnsim(settings.chip):

@@ -26,14 +26,14 @@ from search.evaluator import Evaluation
 from search.files import read_json
 from search.front import Member, read_front
 from search.hardware import draw_candidates
-from search.images import Images
 from search.macs import macs_column
-from search.retrain import Retrained, RetrainJob, RetrainSettings, retrain
 from search.space.architecture import Architecture, from_json, to_json, write_architecture
 from search.space.genes import Space
 from search.space.significance import Floats, Genomes, Significance
-from search.training import Told
-from search.workers import side_by_side
+from search.train.images import Images
+from search.train.retrain import Retrained, RetrainJob, RetrainSettings, retrain
+from search.train.training import Told
+from search.train.workers import side_by_side
 
 SAMPLE = "hil.search-sample"
 EVALUATION = "hil.search-evaluation"

@@ -33,15 +33,15 @@ from hil.search_work import SearchRun
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network, save_network
 from search.errors import SearchError
-from search.images import Images
 from search.space.architecture import read_architecture
 from search.space.significance import Significance
 from search.stage import StageJob, train_stage
 from search.stage_scores import task_significance
 from search.stage_task import Estimator, StageSettings
-from search.teacher import refine_teacher, train_teacher
-from search.training import Told
-from search.workers import check_shared, side_by_side, workers
+from search.train.images import Images
+from search.train.teacher import refine_teacher, train_teacher
+from search.train.training import Told
+from search.train.workers import check_shared, side_by_side, workers
 
 PROBE = 4  # batches that say how long an epoch takes
 REFINING_RATE = 0.0003  # of a given teacher, which is near a good place

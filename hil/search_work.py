@@ -10,8 +10,8 @@ from hil.search_budget import Plan
 from hil.search_inputs import SearchInputs
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
-from search.training import EpochRecord, Machine, Precision, Schedule, Told
-from search.workers import worker_count
+from search.train.training import EpochRecord, Machine, Precision, Schedule, Told
+from search.train.workers import worker_count
 
 
 @dataclass(frozen=True, slots=True, eq=False)

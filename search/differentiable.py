@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cim.simulator.training_layers import ArrayNoise
-from search.arrays import forget_ranges, set_strength
-from search.images import Images, moved, on_device
-from search.modules import LayerNet
 from search.space.architecture import Architecture
 from search.space.genes import Bits, Space
 from search.space.precision import Precision
 from search.space.significance import Significance
 from search.stage_net import operator_nets
-from search.training import At, Batch, Machine, Schedule, Task, Told, epoch_seed, fit
+from search.train.arrays import forget_ranges, set_strength
+from search.train.images import Images, moved, on_device
+from search.train.modules import LayerNet
+from search.train.training import At, Batch, Machine, Schedule, Task, Told, epoch_seed, fit
 
 HELD = 0x6A7E0000  # purpose tag of seeds
 Gates = Sequence[Mapping[int, Tensor | None]]

@@ -27,15 +27,15 @@ from lightning_fabric import Fabric
 
 from cim.simulator.training_layers import ArrayNoise
 from mapping.network.file import load_network
-from search.arrays import forget_ranges, noise_digest
 from search.errors import SearchError
-from search.images import Images
 from search.space.genes import Space
 from search.stage_net import StageNet
 from search.stage_scores import BITS, StageScores, read_scores, write_scores
 from search.stage_task import StageSettings, Staging
-from search.teacher import StagedTeacher, split_graph
-from search.training import Machine, Told, fit, write_tensors
+from search.train.arrays import forget_ranges, noise_digest
+from search.train.images import Images
+from search.train.teacher import StagedTeacher, split_graph
+from search.train.training import Machine, Told, fit, write_tensors
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cim.simulator.training_layers import ArrayNoise
-from search.modules import LayerNet
 from search.space.genes import Bits, Space
 from search.space.precision import Precision
+from search.train.modules import LayerNet
 
 Path = Sequence[int]
 """The operator of each position of a stage, as indices."""

@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from search.arrays import array_layers, forget_ranges, set_strength
-from search.images import Images, batches, moved, on_device
-from search.losses import noise_to_signal, soft_divergence
 from search.space.genes import Bits
 from search.stage_net import StageNet, estimate_statistics, fair_paths, listed_paths, marginals
 from search.stage_scores import Table
-from search.teacher import StagedTeacher
-from search.training import At, Batch, EpochRecord, Schedule, Task, Told, epoch_seed
+from search.train.arrays import array_layers, forget_ranges, set_strength
+from search.train.images import Images, batches, moved, on_device
+from search.train.losses import noise_to_signal, soft_divergence
+from search.train.teacher import StagedTeacher
+from search.train.training import At, Batch, EpochRecord, Schedule, Task, Told, epoch_seed
 
 PATHS, RATING, HELD = 0x9A7B, 0x3A7E, 0x4E1D0000  # purpose tags of seeds
 RATED_PARTS = 4

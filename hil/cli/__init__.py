@@ -69,8 +69,8 @@ EXIT_CODES = {
     "mapping.network.graph.GraphError": ExitCode.BAD_FILE,
     "search.errors.NewerFile": ExitCode.MISMATCH,
     "search.errors.FileError": ExitCode.BAD_FILE,
-    "search.teacher.TeacherError": ExitCode.MISMATCH,
-    "search.training.ResumeError": ExitCode.MISMATCH,
+    "search.train.teacher.TeacherError": ExitCode.MISMATCH,
+    "search.train.training.ResumeError": ExitCode.MISMATCH,
     "search.errors.SearchError": ExitCode.CANNOT_MAP,
 }
 

@@ -43,7 +43,7 @@ class CandidateCost:
 def workload(space: Space, architecture: Architecture, *, signed_image: bool = False) -> Workload:
     """The network as layers, shapes and bits; not placed.
 
-    Pixels are 0..1, as ``search.export`` writes them; networks of others may take ``signed_image`` codes.
+    Pixels are 0..1, as ``search.train.export`` writes them; networks of others may take ``signed_image`` codes.
     Padding of an even kernel is what stands before (top, left); shapes say the rest.
     """
     layers = space.layers(architecture)

@@ -18,11 +18,11 @@ from search.differentiable import (  # noqa: E402
     relaxed_search,
     supernet_bits,
 )
-from search.images import Images  # noqa: E402
-from search.modules import network  # noqa: E402
 from search.space.architecture import Architecture  # noqa: E402
 from search.space.significance import Significance  # noqa: E402
-from search.training import Machine, Schedule  # noqa: E402
+from search.train.images import Images  # noqa: E402
+from search.train.modules import network  # noqa: E402
+from search.train.training import Machine, Schedule  # noqa: E402
 
 from .tiny import TINY, images, tiny_architecture  # noqa: E402
 

@@ -17,14 +17,14 @@ from mapping.network.capture import capture  # noqa: E402
 from mapping.network.file import NetworkFile, load_network, save_network  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from mapping.network.graph import NetworkGraph, Preprocess  # noqa: E402
-from search.images import Images  # noqa: E402
-from search.inherit import check_heirs, inherit  # noqa: E402
-from search.modules import LayerNet, network  # noqa: E402
-from search.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
 from search.space.file import load_space, parse_space  # noqa: E402
 from search.space.genes import Bits, Space  # noqa: E402
-from search.teacher import TeacherError, refine_teacher  # noqa: E402
-from search.training import Schedule  # noqa: E402
+from search.train.images import Images  # noqa: E402
+from search.train.inherit import check_heirs, inherit  # noqa: E402
+from search.train.modules import LayerNet, network  # noqa: E402
+from search.train.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
+from search.train.teacher import TeacherError, refine_teacher  # noqa: E402
+from search.train.training import Schedule  # noqa: E402
 
 from .tiny import CLASSES, TEXT, images  # noqa: E402
 

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 
-from search.lsq import LearnedStep, LsqConv2d, LsqLinear, activation_step, weight_step  # noqa: E402
+from search.train.lsq import LearnedStep, LsqConv2d, LsqLinear, activation_step, weight_step  # noqa: E402
 
 
 def values(count: int = 200) -> Tensor:

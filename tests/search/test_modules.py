@@ -19,15 +19,15 @@ from mapping.compile import compile_network  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from mapping.workload import program_workload, unplaced_workload  # noqa: E402
-from search.arrays import ArrayConv2d, array_layers, set_strength, with_adc_bits  # noqa: E402
-from search.export import PlainNet, network_file  # noqa: E402
-from search.modules import LayerNet, network, normalised  # noqa: E402
 from search.space.candidate import workload  # noqa: E402
 from search.space.file import parse_space  # noqa: E402
 from search.space.genes import Bits  # noqa: E402
 from search.space.operators import SLOT, Conv, MbConv, Operator, Residual, Skip, Slot, convolution  # noqa: E402
 from search.space.precision import Precision  # noqa: E402
 from search.space.target import ChipTarget  # noqa: E402
+from search.train.arrays import ArrayConv2d, array_layers, set_strength, with_adc_bits  # noqa: E402
+from search.train.export import PlainNet, network_file  # noqa: E402
+from search.train.modules import LayerNet, network, normalised  # noqa: E402
 
 from .tiny import CLASSES, TEXT, TINY, images, tiny_architecture  # noqa: E402
 

@@ -19,10 +19,10 @@ from mapping.network.file import load_network, save_network  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from search.evaluator import Evaluation  # noqa: E402
-from search.images import Images, Symmetry, moved, symmetric  # noqa: E402
-from search.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
-from search.teacher import answers, split_graph, train_teacher  # noqa: E402
-from search.training import EpochRecord, Machine, Schedule  # noqa: E402
+from search.train.images import Images, Symmetry, moved, symmetric  # noqa: E402
+from search.train.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
+from search.train.teacher import answers, split_graph, train_teacher  # noqa: E402
+from search.train.training import EpochRecord, Machine, Schedule  # noqa: E402
 
 from .tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
 

@@ -13,7 +13,7 @@ from search.simulate import Simulator, costs
 from search.space.architecture import Architecture
 from search.space.file import parse_space
 from search.space.target import ChipTarget
-from search.workers import workers
+from search.train.workers import workers
 
 from .small_spaces import SMALL
 

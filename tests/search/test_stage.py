@@ -17,15 +17,15 @@ from cim.simulator.training_layers import array_noise  # noqa: E402
 from mapping.network.file import load_network, save_network  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from search.errors import SearchError  # noqa: E402
-from search.images import Images  # noqa: E402
 from search.space.file import parse_space  # noqa: E402
 from search.space.genes import Space  # noqa: E402
 from search.stage import StageJob, train_stage  # noqa: E402
 from search.stage_net import fair_paths, listed_paths, marginals  # noqa: E402
 from search.stage_scores import read_scores, task_significance  # noqa: E402
 from search.stage_task import Estimator, StageSettings  # noqa: E402
-from search.teacher import TeacherError, refine_teacher, split_graph, train_teacher  # noqa: E402
-from search.training import EpochRecord, Machine, ResumeError, Schedule  # noqa: E402
+from search.train.images import Images  # noqa: E402
+from search.train.teacher import TeacherError, refine_teacher, split_graph, train_teacher  # noqa: E402
+from search.train.training import EpochRecord, Machine, ResumeError, Schedule  # noqa: E402
 
 from .tiny import CLASSES, TEXT, TINY, images  # noqa: E402
 
@@ -199,10 +199,10 @@ def single() -> Space:
 
 def test_one_candidate_a_position_is_ordinary_distillation(teacher: Path, tmp_path: Path) -> None:
     """The losses of both estimators equal, bit for bit, a plain loop without any path or mixture."""
-    from search.images import moved, on_device
-    from search.losses import noise_to_signal, soft_divergence
     from search.stage import stage_net
-    from search.training import epoch_seed, groups
+    from search.train.images import moved, on_device
+    from search.train.losses import noise_to_signal, soft_divergence
+    from search.train.training import epoch_seed, groups
 
     space = single()
     losses = {}

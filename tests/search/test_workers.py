@@ -11,8 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from search.errors import SearchError  # noqa: E402
-from search.training import EpochRecord  # noqa: E402
-from search.workers import check_shared, side_by_side, worker_count, workers  # noqa: E402
+from search.train.training import EpochRecord  # noqa: E402
+from search.train.workers import check_shared, side_by_side, worker_count, workers  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -25,9 +25,9 @@ from torch.nn import functional
 
 from cim.simulator.training_layers import WEIGHT_CLIP, WINDOWS, ArrayNoise, CimLayer, some_windows
 from mapping.layout.tile import slices_needed, stretch
-from search.lsq import LearnedStep, row_steps, start_rows
 from search.space.genes import Bits
 from search.space.operators import Layer
+from search.train.lsq import LearnedStep, row_steps, start_rows
 
 POOL = 1 << 23  # normal draws that are kept
 

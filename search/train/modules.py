@@ -1,6 +1,6 @@
-"""Networks of a search as torch modules: layers on arrays (``search.arrays``), their norms, the codes between them.
+"""Networks of a search as torch modules: layers on arrays (``search.train.arrays``), their norms, the codes between them.
 
-Every tensor is quantised once, by a learned step (``search.lsq``), and all its readers see those codes,
+Every tensor is quantised once, by a learned step (``search.train.lsq``), and all its readers see those codes,
 as in a compiled network. Imports torch: import this module late.
 """
 
@@ -15,12 +15,12 @@ from torch.nn import functional
 
 from cim.cost.workload import INPUT, WorkKind
 from cim.simulator.training_layers import ArrayNoise
-from search.arrays import ArrayConv2d, ArrayLinear, with_adc_bits
-from search.lsq import LearnedStep, activation_step
 from search.space.architecture import Architecture
 from search.space.genes import Bits, Space
 from search.space.operators import Layer
 from search.space.precision import Precision, precision
+from search.train.arrays import ArrayConv2d, ArrayLinear, with_adc_bits
+from search.train.lsq import LearnedStep, activation_step
 
 NORM_SHARE = 0.02  # of a batch in kept statistics: virtual chips stay for some batches, and those of many count
 

@@ -19,8 +19,8 @@ from mapping.bits import LayerBits
 from mapping.network.capture import capture
 from mapping.network.file import NetworkFile
 from mapping.network.graph import Preprocess
-from search.modules import LayerNet
 from search.space.operators import Layer
+from search.train.modules import LayerNet
 
 
 class PlainNet(nn.Module):

@@ -26,7 +26,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from search.errors import SearchError
-from search.images import Images, Symmetry, batches, moved, on_device
+from search.train.images import Images, Symmetry, batches, moved, on_device
 
 T = TypeVar("T")
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]

@@ -19,17 +19,17 @@ from torch import Tensor, nn
 
 from cim.simulator.training_layers import ArrayNoise
 from mapping.network.file import NetworkFile, load_network, save_network
-from search.arrays import forget_ranges, noise_digest, set_strength
-from search.export import network_file
-from search.images import Images
-from search.inherit import inherit
-from search.losses import distillation
-from search.modules import LayerNet, network
 from search.space.architecture import Architecture
 from search.space.genes import Space
 from search.space.precision import precision
-from search.teacher import answers, split_graph
-from search.training import At, Batch, EpochRecord, Machine, Schedule, Task, Told, accuracy, fit, fixed_statistics
+from search.train.arrays import forget_ranges, noise_digest, set_strength
+from search.train.export import network_file
+from search.train.images import Images
+from search.train.inherit import inherit
+from search.train.losses import distillation
+from search.train.modules import LayerNet, network
+from search.train.teacher import answers, split_graph
+from search.train.training import At, Batch, EpochRecord, Machine, Schedule, Task, Told, accuracy, fit, fixed_statistics
 
 
 @dataclass(frozen=True, slots=True)

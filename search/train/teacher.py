@@ -26,9 +26,9 @@ from mapping.network.float_run import apply
 from mapping.network.graph import Array, BatchNorm, Concat, Conv, NetworkGraph, Node, Preprocess, Relu, node_shapes
 from mapping.quantise.lower import affine
 from search.errors import SearchError
-from search.images import Images, Symmetry, batches, symmetric
 from search.space.genes import Space
-from search.training import At, Batch, Machine, Schedule, Task, Told, accuracy, fit
+from search.train.images import Images, Symmetry, batches, symmetric
+from search.train.training import At, Batch, Machine, Schedule, Task, Told, accuracy, fit
 
 CALIBRATION_IMAGES = 128
 ANSWERED = 500  # images at a time

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from search.errors import SearchError
 
 if TYPE_CHECKING:
-    from search.training import EpochRecord
+    from search.train.training import EpochRecord
 
 J = TypeVar("J", contravariant=True)
 R = TypeVar("R", covariant=True)
@@ -108,7 +108,7 @@ def side_by_side(
 
     from distributed import KilledWorker, as_completed
 
-    from search.training import EpochRecord
+    from search.train.training import EpochRecord
 
     held = client.scatter(list(data), broadcast=True, hash=False) if data else []
     client.subscribe_topic(TOPIC, lambda event: tell(event[1][0], EpochRecord(*event[1][1])))

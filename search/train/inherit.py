@@ -17,12 +17,12 @@ from torch import Tensor
 from cim.cost.workload import WorkKind
 from mapping.network.float_run import forward, network_input
 from mapping.network.graph import Add, Conv, Flatten, GlobalAvgPool, Linear, NetworkGraph, Node, Preprocess, Relu
-from search.arrays import ArrayConv2d, ArrayLinear
-from search.images import Images
-from search.modules import LayerNet, network
 from search.space.genes import Space
 from search.space.operators import Layer
-from search.teacher import GraphPart, TeacherError, blocks_of, merged, split_graph
+from search.train.arrays import ArrayConv2d, ArrayLinear
+from search.train.images import Images
+from search.train.modules import LayerNet, network
+from search.train.teacher import GraphPart, TeacherError, blocks_of, merged, split_graph
 
 SEEN = 128  # images from which the sizes of maps are known
 CLIP = 2.0  # root mean squares; trained weights have longer tails than new ones
