@@ -48,9 +48,9 @@ from search.space.architecture import Architecture
 from search.space.candidate import CandidateCost
 from search.space.significance import Floats, Genomes, Significance
 from search.space.target import ChipTarget
-from search.stage import StageJob, train_stage
-from search.stage_scores import read_scores, task_significance
-from search.stage_task import Estimator, StageSettings
+from search.stage.rating import StageJob, train_stage
+from search.stage.scores import read_scores, task_significance
+from search.stage.task import Estimator, StageSettings
 from search.train.retrain import RetrainJob, RetrainSettings, retrain
 from search.train.training import Machine, Precision
 from search.train.workers import side_by_side, workers

@@ -30,7 +30,7 @@ from search.hardware import draw_candidates
 from search.space.candidate import workload
 from search.space.genes import Space
 from search.space.significance import Floats, Genomes
-from search.stage_scores import read_scores, task_significance
+from search.stage.scores import read_scores, task_significance
 from search.train.retrain import Retrained, RetrainJob, RetrainSettings, retrain
 from search.train.training import Machine, Precision
 from search.train.workers import side_by_side, workers

@@ -35,7 +35,7 @@ from search.space.genes import Space
 from search.space.prune import fitted
 from search.space.significance import Significance
 from search.space.target import ChipTarget
-from search.stage_scores import read_scores, task_significance
+from search.stage.scores import read_scores, task_significance
 
 BASELINES = {"random": random_search, "evolution": evolution, "top-k frequency": top_k_search}
 FLOOR_MARGIN, EDP_MARGIN = 1.0, 1.1  # of the box of the hypervolume: points below the least, times the most

@@ -35,9 +35,9 @@ from mapping.network.file import NetworkFile, load_network, save_network
 from search.errors import SearchError
 from search.space.architecture import read_architecture
 from search.space.significance import Significance
-from search.stage import StageJob, train_stage
-from search.stage_scores import task_significance
-from search.stage_task import Estimator, StageSettings
+from search.stage.rating import StageJob, train_stage
+from search.stage.scores import task_significance
+from search.stage.task import Estimator, StageSettings
 from search.train.images import Images
 from search.train.teacher import refine_teacher, train_teacher
 from search.train.training import Told

@@ -26,7 +26,7 @@ from search.space.architecture import Architecture
 from search.space.genes import Bits, Space
 from search.space.precision import Precision
 from search.space.significance import Significance
-from search.stage_net import operator_nets
+from search.stage.net import operator_nets
 from search.train.arrays import forget_ranges, set_strength
 from search.train.images import Images, moved, on_device
 from search.train.modules import LayerNet

@@ -19,10 +19,10 @@ from mapping.network.float_run import float_logits  # noqa: E402
 from search.errors import SearchError  # noqa: E402
 from search.space.file import parse_space  # noqa: E402
 from search.space.genes import Space  # noqa: E402
-from search.stage import StageJob, train_stage  # noqa: E402
-from search.stage_net import fair_paths, listed_paths, marginals  # noqa: E402
-from search.stage_scores import read_scores, task_significance  # noqa: E402
-from search.stage_task import Estimator, StageSettings  # noqa: E402
+from search.stage.net import fair_paths, listed_paths, marginals  # noqa: E402
+from search.stage.rating import StageJob, train_stage  # noqa: E402
+from search.stage.scores import read_scores, task_significance  # noqa: E402
+from search.stage.task import Estimator, StageSettings  # noqa: E402
 from search.train.images import Images  # noqa: E402
 from search.train.teacher import TeacherError, refine_teacher, split_graph, train_teacher  # noqa: E402
 from search.train.training import EpochRecord, Machine, ResumeError, Schedule  # noqa: E402
@@ -134,7 +134,7 @@ def test_all_paths_are_rated_or_a_fair_sample() -> None:
 def test_a_stage_gives_a_matrix_and_leaves_the_teacher_alone(
     teacher: Path, tmp_path: Path, estimator: Estimator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from search import stage as module
+    from search.stage import rating as module
 
     kept = []
     real = module.split_graph
@@ -199,7 +199,7 @@ def single() -> Space:
 
 def test_one_candidate_a_position_is_ordinary_distillation(teacher: Path, tmp_path: Path) -> None:
     """The losses of both estimators equal, bit for bit, a plain loop without any path or mixture."""
-    from search.stage import stage_net
+    from search.stage.rating import stage_net
     from search.train.images import moved, on_device
     from search.train.losses import noise_to_signal, soft_divergence
     from search.train.training import epoch_seed, groups

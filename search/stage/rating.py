@@ -29,9 +29,9 @@ from cim.simulator.training_layers import ArrayNoise
 from mapping.network.file import load_network
 from search.errors import SearchError
 from search.space.genes import Space
-from search.stage_net import StageNet
-from search.stage_scores import BITS, StageScores, read_scores, write_scores
-from search.stage_task import StageSettings, Staging
+from search.stage.net import StageNet
+from search.stage.scores import BITS, StageScores, read_scores, write_scores
+from search.stage.task import StageSettings, Staging
 from search.train.arrays import forget_ranges, noise_digest
 from search.train.images import Images
 from search.train.teacher import StagedTeacher, split_graph

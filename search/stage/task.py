@@ -1,4 +1,4 @@
-"""A stage of phase A in training, and how its operators are rated; ``search.stage`` says what it is for.
+"""A stage of phase A in training, and how its operators are rated; ``search.stage.rating`` says what it is for.
 
 Imports torch: import this module late.
 """
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from search.space.genes import Bits
-from search.stage_net import StageNet, estimate_statistics, fair_paths, listed_paths, marginals
-from search.stage_scores import Table
+from search.stage.net import StageNet, estimate_statistics, fair_paths, listed_paths, marginals
+from search.stage.scores import Table
 from search.train.arrays import array_layers, forget_ranges, set_strength
 from search.train.images import Images, batches, moved, on_device
 from search.train.losses import noise_to_signal, soft_divergence
