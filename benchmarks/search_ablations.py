@@ -36,14 +36,14 @@ from hil.search_networks import sampled_accuracy
 from hil.search_settings import SearchFolder, SearchSettings, open_folder
 from hil.search_work import schedule
 from hil.watch import Watch
-from search.accuracy import Accuracy
-from search.additive import kendall_tau
-from search.baselines import top_k_search
+from search.choice.accuracy import Accuracy
+from search.choice.additive import kendall_tau
+from search.choice.baselines import top_k_search
+from search.choice.candidate_costs import Simulator
+from search.choice.front import Front, front_of, read_front
+from search.choice.hardware_significance import Measure, cost_models, draw_candidates
+from search.choice.pareto import pareto_search
 from search.errors import SearchError
-from search.front import Front, front_of, read_front
-from search.hardware import Measure, cost_models, draw_candidates
-from search.pareto import pareto_search
-from search.simulate import Simulator
 from search.space.architecture import Architecture
 from search.space.candidate import CandidateCost
 from search.space.significance import Floats, Genomes, Significance

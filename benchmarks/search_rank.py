@@ -24,9 +24,9 @@ from hil.search_networks import sampled_accuracy, samples_of
 from hil.search_settings import open_folder
 from hil.search_work import schedule
 from hil.watch import Watch
-from search.accuracy import fit_accuracy
-from search.additive import kendall_tau
-from search.hardware import draw_candidates
+from search.choice.accuracy import fit_accuracy
+from search.choice.additive import kendall_tau
+from search.choice.hardware_significance import draw_candidates
 from search.space.candidate import workload
 from search.space.genes import Space
 from search.space.significance import Floats, Genomes

@@ -24,7 +24,7 @@ from hil.search_networks import network_job, read_evaluation, train_and_evaluate
 from hil.search_settings import open_folder
 from hil.search_work import SearchRun
 from hil.watch import Watch
-from search.baselines import resnet20
+from search.choice.baselines import resnet20
 from search.evaluator import Evaluation
 from search.train.training import EpochRecord
 

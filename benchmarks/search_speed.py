@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from search.additive import kendall_tau
-from search.hardware import edp_model, explained
-from search.simulate import Simulator, costs
+from search.choice.additive import kendall_tau
+from search.choice.candidate_costs import Simulator, costs
+from search.choice.hardware_significance import edp_model, explained
 from search.space.file import load_space
 from search.space.prune import fitted
 from search.space.target import load_target

@@ -21,14 +21,14 @@ from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_table import front_of_folder
 from hil.search_work import SearchRun
 from hil.watch import Watch
-from search.accuracy import Accuracy
-from search.baselines import evolution, random_search, resnet20, top_k_search
-from search.differentiable import Relaxation, RelaxedJob, RelaxedSettings, relaxed_search
+from search.choice.accuracy import Accuracy
+from search.choice.baselines import evolution, random_search, resnet20, top_k_search
+from search.choice.candidate_costs import Simulator
+from search.choice.differentiable import Relaxation, RelaxedJob, RelaxedSettings, relaxed_search
+from search.choice.front import Front
+from search.choice.hardware_significance import draw_candidates, edp_model
+from search.choice.pareto import Search
 from search.errors import SearchError
-from search.front import Front
-from search.hardware import draw_candidates, edp_model
-from search.pareto import Search
-from search.simulate import Simulator
 from search.space.candidate import CandidateCost, workload
 from search.space.file import load_space
 from search.space.genes import Space

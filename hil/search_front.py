@@ -11,13 +11,13 @@ import numpy as np
 from hil.atomic import write_text
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.search_work import SearchRun
-from search.accuracy import Accuracy
-from search.feedback import CostFeedback
+from search.choice.accuracy import Accuracy
+from search.choice.candidate_costs import Progress, Simulate, Simulator
+from search.choice.feedback import CostFeedback
+from search.choice.front import Front, write_front
+from search.choice.hardware_significance import MODES, Measure, combinations, draw_candidates, hardware_significance
+from search.choice.pareto import NO_CAPS, Caps, Search, pareto_search
 from search.files import read_json
-from search.front import Front, write_front
-from search.hardware import MODES, Measure, combinations, draw_candidates, hardware_significance
-from search.pareto import NO_CAPS, Caps, Search, pareto_search
-from search.simulate import Progress, Simulate, Simulator
 from search.space.architecture import Architecture
 from search.space.genes import Gene, Space
 from search.space.significance import Floats, Significance, combined

@@ -21,12 +21,12 @@ from hil.search_networks import imperfect, network_name, samples_of, shortlist, 
 from hil.search_settings import SearchFolder
 from hil.search_work import SearchRun
 from mapping.errors import CannotMap
-from search.accuracy import Accuracy, fit_measured
+from search.choice.accuracy import Accuracy, fit_measured
+from search.choice.candidate_costs import Simulator
+from search.choice.feedback import CostFeedback, cost_feedback
+from search.choice.macs import macs_column
 from search.evaluator import Evaluation, Evaluator
-from search.feedback import CostFeedback, cost_feedback
 from search.files import read_json
-from search.macs import macs_column
-from search.simulate import Simulator
 from search.space.architecture import Architecture, read_architecture
 from search.space.significance import Significance
 

@@ -21,12 +21,12 @@ from hil.job import DeployOptions
 from hil.search_settings import SearchFolder
 from hil.search_work import SearchRun
 from mapping.errors import CannotMap
-from search.accuracy import AdditiveAccuracy, fit_accuracy
+from search.choice.accuracy import AdditiveAccuracy, fit_accuracy
+from search.choice.front import Member, read_front
+from search.choice.hardware_significance import draw_candidates
+from search.choice.macs import macs_column
 from search.evaluator import Evaluation
 from search.files import read_json
-from search.front import Member, read_front
-from search.hardware import draw_candidates
-from search.macs import macs_column
 from search.space.architecture import Architecture, from_json, to_json, write_architecture
 from search.space.genes import Space
 from search.space.significance import Floats, Genomes, Significance

@@ -13,8 +13,8 @@ from hil.search_front import read_findings
 from hil.search_networks import network_name, sampled_accuracy
 from hil.search_table import front_of_folder, own_members
 from hil.search_work import SearchRun
+from search.choice.front import Member, write_front
 from search.errors import SpaceError
-from search.front import Member, write_front
 from search.space.architecture import Architecture
 from search.space.candidate import workload
 from search.space.genes import Genome, Space

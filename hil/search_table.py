@@ -16,9 +16,9 @@ from hil.search_loop import read_measured
 from hil.search_networks import network_name, read_evaluation
 from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
+from search.choice.front import Front, Member, read_front
+from search.choice.hardware_significance import MODES
 from search.evaluator import Evaluation
-from search.front import Front, Member, read_front
-from search.hardware import MODES
 from search.space.architecture import to_json
 from search.space.candidate import CandidateCost, workload
 from search.space.target import load_target

@@ -15,7 +15,7 @@ from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA
 from hil.evaluator import SimulatedEvaluator
 from hil.job import DeployOptions
-from search.front import read_front
+from search.choice.front import read_front
 from search.space.candidate import workload
 from search.space.file import load_space
 from search.space.target import load_target

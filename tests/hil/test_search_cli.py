@@ -23,7 +23,7 @@ from hil.watch import Watch  # noqa: E402
 from mapping.network.capture import capture  # noqa: E402
 from mapping.network.file import NetworkFile, load_network, save_network  # noqa: E402
 from mapping.network.graph import Preprocess  # noqa: E402
-from search.front import read_front  # noqa: E402
+from search.choice.front import read_front  # noqa: E402
 from search.space.architecture import read_architecture  # noqa: E402
 from search.space.target import ChipTarget  # noqa: E402
 

@@ -14,11 +14,11 @@ from cim.mnsim import MnsimError, load_mnsim
 from mapping.errors import CannotMap
 from mapping.network.architectures import build
 from mapping.workload import placed, unplaced_workload
-from search.baselines import resnet20
+from search.choice.baselines import resnet20
+from search.choice.candidate_costs import costs
+from search.choice.hardware_significance import draw_candidates
+from search.choice.macs import macs_column
 from search.errors import NothingFits, SpaceError
-from search.hardware import draw_candidates
-from search.macs import macs_column
-from search.simulate import costs
 from search.space.candidate import workload
 from search.space.file import load_space, parse_space
 from search.space.genes import Space
@@ -213,7 +213,7 @@ def test_more_than_fifty_networks_of_cifar_size_are_costed_in_a_second_of_one_co
 
 
 def test_searching_needs_no_torch() -> None:
-    code = "import search.pareto, search.baselines, search.space.prune, sys; sys.exit('torch' in sys.modules)"
+    code = "import search.choice.pareto, search.choice.baselines, search.space.prune, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

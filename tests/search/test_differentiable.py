@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from search.differentiable import (  # noqa: E402
+from search.choice.differentiable import (  # noqa: E402
     Relaxation,
     RelaxedJob,
     RelaxedSettings,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.choice.front import Front, Member, front_of, non_dominated, read_front, volume, write_front
 from search.errors import FileError, NewerFile
-from search.front import Front, Member, front_of, non_dominated, read_front, volume, write_front
 from search.space.candidate import CandidateCost
 from search.space.file import parse_space
 

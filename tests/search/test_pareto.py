@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
-from search.accuracy import AdditiveAccuracy, fit_accuracy
-from search.baselines import evolution, random_search, resnet20, top_k_search
+from search.choice.accuracy import AdditiveAccuracy, fit_accuracy
+from search.choice.baselines import evolution, random_search, resnet20, top_k_search
+from search.choice.candidate_costs import Simulator
+from search.choice.front import write_front
+from search.choice.genetic import evolve
+from search.choice.hardware_significance import Measure
+from search.choice.pareto import Caps, pareto_search
 from search.errors import SearchError, SpaceError
-from search.front import write_front
-from search.genetic import evolve
-from search.hardware import Measure
-from search.pareto import Caps, pareto_search
-from search.simulate import Simulator
 from search.space.candidate import workload
 from search.space.file import load_space, parse_space
 from search.space.genes import Space

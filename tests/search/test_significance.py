@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from search.accuracy import fit_accuracy
-from search.additive import fit_additive, kendall_tau, regret
-from search.errors import SearchError
-from search.hardware import (
+from search.choice.accuracy import fit_accuracy
+from search.choice.additive import fit_additive, kendall_tau, regret
+from search.choice.hardware_significance import (
     MODES,
     Measure,
     combinations,
@@ -18,7 +17,8 @@ from search.hardware import (
     explained,
     hardware_significance,
 )
-from search.macs import macs_column
+from search.choice.macs import macs_column
+from search.errors import SearchError
 from search.space.candidate import CandidateCost
 from search.space.file import load_space, parse_space
 from search.space.significance import Significance, combined, one_hot

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
+from search.choice.candidate_costs import Simulator, costs
 from search.errors import FileError, SearchError
-from search.simulate import Simulator, costs
 from search.space.architecture import Architecture
 from search.space.file import parse_space
 from search.space.target import ChipTarget
@@ -44,7 +44,7 @@ def test_nobody_at_the_address_of_a_scheduler_is_an_error_that_says_what_to_star
 def test_each_network_is_simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     simulate = Simulator(SPACE, CHIP)
     first = simulate(networks(10))
-    monkeypatch.setattr("search.simulate.costs", lambda *_: pytest.fail("simulated again"))
+    monkeypatch.setattr("search.choice.candidate_costs.costs", lambda *_: pytest.fail("simulated again"))
     assert simulate(networks(10)) == first
     assert simulate.simulated == len(set(networks(10)))
 
@@ -54,7 +54,7 @@ def test_a_killed_run_loses_nothing_that_it_simulated(tmp_path: Path, monkeypatc
     whole = Simulator(SPACE, CHIP, store=store)(networks(20))
     text = store.read_text()
     store.write_text(text + text.splitlines()[-1][:30])  # stopped in the middle of a line
-    monkeypatch.setattr("search.simulate.costs", lambda *_: pytest.fail("simulated again"))
+    monkeypatch.setattr("search.choice.candidate_costs.costs", lambda *_: pytest.fail("simulated again"))
     again = Simulator(SPACE, CHIP, store=store)
     assert again(networks(20)) == whole
     assert store.read_text() == text

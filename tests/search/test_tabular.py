@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search.front import write_front
+from search.choice.front import write_front
 
 SEEDS, SAMPLES, BUDGET, NETWORKS = 10, 64, 256, 8
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from search.accuracy import Accuracy
-from search.front import Front
-from search.hardware import Measure, combinations, draw_candidates, hardware_significance
-from search.pareto import ALPHAS, NO_CAPS, Caps, Search
-from search.simulate import Progress, Simulate
+from search.choice.accuracy import Accuracy
+from search.choice.candidate_costs import Progress, Simulate
+from search.choice.front import Front
+from search.choice.hardware_significance import Measure, combinations, draw_candidates, hardware_significance
+from search.choice.pareto import ALPHAS, NO_CAPS, Caps, Search
 from search.space.architecture import Architecture
 from search.space.file import load_space
 from search.space.genes import Genome, Space

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from search.additive import AdditiveModel, fit_additive, most_likely
+from search.choice.additive import AdditiveModel, fit_additive, most_likely
 from search.space.significance import Floats, Genomes, Significance, one_hot
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from search.additive import AdditiveModel, fit_additive
+from search.choice.additive import AdditiveModel, fit_additive
 from search.errors import SearchError
 from search.space.candidate import CandidateCost
 from search.space.genes import Genome, Space

@@ -16,12 +16,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from search.accuracy import Accuracy
+from search.choice.accuracy import Accuracy
+from search.choice.candidate_costs import Progress, Simulate
+from search.choice.front import Front, Member, front_of, non_dominated
+from search.choice.genetic import evolve
+from search.choice.hardware_significance import (
+    CostModels,
+    Measure,
+    combinations,
+    cost_models,
+    draw_candidates,
+    hardware_significance,
+)
 from search.errors import SearchError
-from search.front import Front, Member, front_of, non_dominated
-from search.genetic import evolve
-from search.hardware import CostModels, Measure, combinations, cost_models, draw_candidates, hardware_significance
-from search.simulate import Progress, Simulate
 from search.space.candidate import CandidateCost
 from search.space.genes import Genome, Space
 from search.space.significance import Floats, Genomes

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from search.additive import AdditiveModel, fit_additive
-from search.simulate import Simulate
+from search.choice.additive import AdditiveModel, fit_additive
+from search.choice.candidate_costs import Simulate
 from search.space.architecture import Architecture
 from search.space.candidate import CandidateCost
 from search.space.genes import Space

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from search.hardware import draw_candidates
+from search.choice.hardware_significance import draw_candidates
 from search.space.candidate import workload
 from search.space.genes import Space
 from search.space.significance import Floats, one_hot
