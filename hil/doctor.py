@@ -11,7 +11,7 @@ from importlib import metadata
 
 from hil.data import load_dataset
 from hil.errors import HilError
-from hil.ports import list_ports
+from hil.transports.ports import list_ports
 
 PACKAGES = ("torch", "numpy", "scipy", "h5py", "pyserial", "pyvisa", "pyvisa-py", "numba", "google-crc32c", "cobs")
 SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")

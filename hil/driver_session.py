@@ -21,7 +21,7 @@ from firmware_protocols.messages import ErrorReply, HelloReply, OutputsOff, Prog
 from hil.driver_errors import device_error, link_error, no_answer, no_hello, wrong_answer
 from hil.errors import HilError, OutputError
 from hil.transports.base import CHUNK, Transport
-from hil.wirelog import WireLog
+from hil.transports.wire_log import WireLog
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from hil.driver_session import Session
 from hil.errors import LinkError, MismatchError, UsageError
 from hil.transports import DEFAULT_BAUD, open_transport
 from hil.transports.base import Transport
-from hil.wirelog import WireLog
+from hil.transports.wire_log import WireLog
 
 
 def open_chip(
@@ -35,7 +35,7 @@ def open_chip(
         macros: another macro count than the file's.
         spec: instead of ``chip`` and ``macros``, the specification itself.
         baud: of a serial line.
-        log: where to write the wire log (``hil.wirelog``).
+        log: where to write the wire log (``hil.transports.wire_log``).
 
     Raises:
         PortError, LinkError, MismatchError, DeviceError; UsageError: no chip file of that name.

@@ -75,7 +75,7 @@ def chips(
 
 def ports(as_json: Json = False) -> int:
     """List serial ports, likely boards first."""
-    from hil.ports import list_ports
+    from hil.transports.ports import list_ports
 
     found = list_ports()
     lines = [f"{p.device:<20} {p.description}" for p in found] or [

@@ -37,7 +37,7 @@ from firmware_protocols.messages import (
 )
 from hil.errors import FileError, LinkError
 from hil.transports.in_process import InProcessTransport
-from hil.wirelog import Entry, Recording, read_wire_log
+from hil.transports.wire_log import Entry, Recording, read_wire_log
 
 
 @dataclass

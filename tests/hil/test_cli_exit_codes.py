@@ -392,7 +392,7 @@ def test_a_bug_is_70_and_asks_for_a_report(capsys: pytest.CaptureFixture[str], m
     def broken() -> None:
         raise ZeroDivisionError("twelve")
 
-    monkeypatch.setattr("hil.ports.list_ports", broken)
+    monkeypatch.setattr("hil.transports.ports.list_ports", broken)
     assert run(["ports"]) == ExitCode.BUG
     err = capsys.readouterr().err
     assert "this is a bug of hil: ZeroDivisionError: twelve" in err
@@ -403,7 +403,7 @@ def test_ctrl_c_is_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hil.ports.list_ports", interrupted)
+    monkeypatch.setattr("hil.transports.ports.list_ports", interrupted)
     assert run(["ports"]) == ExitCode.CTRL_C
     assert "interrupted" in capsys.readouterr().err
 

@@ -19,8 +19,8 @@ from hil.emulator.chip import EmulatedChip
 from hil.errors import FileError, MismatchError, OutputError, UsageError
 from hil.open import open_chip
 from hil.serve import serving
+from hil.transports.wire_log import read_wire_log
 from hil.watch import Watch
-from hil.wirelog import read_wire_log
 from mapping.network.file import NetworkFile, save_network
 
 from .conftest import CHIP, QUICK, Small

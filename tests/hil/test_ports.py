@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-import hil.ports
-from hil.ports import list_ports
+import hil.transports.ports
+from hil.transports.ports import list_ports
 
 
 def usb(device: str, description: str, vid: int | None, pid: int = 1, maker: str | None = None) -> SimpleNamespace:
@@ -28,7 +28,7 @@ def test_ports_are_ranked_by_what_usb_says(monkeypatch: pytest.MonkeyPatch) -> N
         usb("/dev/ttyACM0", "RRAM test board", 0x9999),
         usb("/dev/ttyS1", "n/a", None),
     ]
-    monkeypatch.setattr(hil.ports, "comports", lambda: found)
+    monkeypatch.setattr(hil.transports.ports, "comports", lambda: found)
 
     def opened(*_: object) -> int:
         raise AssertionError("a port was opened")

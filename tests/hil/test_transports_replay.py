@@ -17,7 +17,7 @@ from hil.driver import ChipDriver
 from hil.errors import DeviceError, FileError, LinkError, MismatchError, OutputError
 from hil.open import connect, open_chip
 from hil.transports.in_process import InProcessTransport
-from hil.wirelog import WireLog, read_wire_log
+from hil.transports.wire_log import WireLog, read_wire_log
 
 from .fake_chip import ALL, FakeChip, small_spec
 

@@ -12,7 +12,7 @@ from hil.driver import ChipDriver
 from hil.open import connect, open_chip
 from hil.serve import serving
 from hil.transports.in_process import InProcessTransport
-from hil.wirelog import read_wire_log
+from hil.transports.wire_log import read_wire_log
 
 WIRES = ("in process", "pty", "tcp", "unix", "visa socket", "visa serial")
 
