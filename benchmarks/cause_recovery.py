@@ -30,9 +30,9 @@ from hil.calibration_plan import Budget
 from hil.cause_split import QUANTISATION, UNEXPLAINED
 from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, deploy_on
+from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
 from hil.job import DeployOptions
-from hil.open import connect
 from hil.transports.in_process import InProcessTransport
 from mapping.compile import compile_network
 from mapping.network.file import load_network

@@ -88,8 +88,8 @@ def parameter_rows(seed: int) -> Iterator[dict[str, object]]:
     """One chip calibrated, up to a second temperature; a row for each scalar."""
     from cim.record.estimates import scalar_estimates
     from hil.calibrate import calibrate
+    from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
-    from hil.open import connect
     from hil.transports.in_process import InProcessTransport
 
     where = address(seed, MACROS, heat_to_c=HEAT_C, heat_after_s=HEAT_AFTER_S)
@@ -158,9 +158,9 @@ def true_values(seed: int, chip: Any, record: Any) -> dict[str, float]:
 def population(seed: int, age_s: float) -> tuple[float, float, float]:
     """Median shift and half interquartile range at an age, means over levels but the lowest, and the
     share of healthy cells that miss their window, of a chip of other cells."""
+    from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.emulator.sample import STUCK_HIGH, STUCK_LOW
-    from hil.open import connect
     from hil.probe_patterns import pattern_levels, pattern_targets_us
     from hil.transports.in_process import InProcessTransport
 
@@ -225,8 +225,8 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     from hil.calibrate import calibrate
     from hil.data import load_dataset
     from hil.deployment import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
-    from hil.open import connect
     from hil.predict import predict
     from hil.transports.in_process import InProcessTransport
     from hil.watch import Watch

@@ -31,12 +31,12 @@ from hil.calibrate import calibrate
 from hil.corrections import column_corrections, training_inputs
 from hil.data import load_dataset
 from hil.deployment import BUNDLED_DATA, program_of
+from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.fidelity import fidelity
 from hil.infer import MeasuredSums
 from hil.job import INFER, PROGRAM, READ_BEFORE, REPEAT, Deployment, DeployOptions
 from hil.looks import plan_images
-from hil.open import connect
 from hil.program import ensure_programmed, read_back
 from hil.simulate import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport

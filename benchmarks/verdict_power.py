@@ -65,8 +65,8 @@ def runs_of(seed: int, effects: list[float]) -> list[dict[str, object]]:
     from hil.calibrate import calibrate
     from hil.data import load_dataset
     from hil.deployment import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
-    from hil.open import connect
     from hil.transports.in_process import InProcessTransport
     from hil.watch import Watch
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hil.agreement import AgreementReport
     from hil.deployment import deploy
-    from hil.open import open_chip
+    from hil.driver.open_chip import open_chip
 
 __all__ = ["AgreementReport", "deploy", "open_chip"]
 
-_HOMES = {"AgreementReport": "hil.agreement", "deploy": "hil.deployment", "open_chip": "hil.open"}
+_HOMES = {"AgreementReport": "hil.agreement", "deploy": "hil.deployment", "open_chip": "hil.driver.open_chip"}
 
 
 def __getattr__(name: str) -> Any:

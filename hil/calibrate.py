@@ -33,7 +33,7 @@ from hil.calibration_fits import STUCK, Columns, NetworkCheck, cell_states, fit_
 from hil.calibration_plan import PLANS, Budget
 from hil.calibration_steps import Hot, Measured, Steps, first_of, good_targets, joined, read_noise
 from hil.calibration_store import StepStore
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
 from hil.errors import Interrupted, MismatchError
 from hil.probes import Products
 from hil.watch import Watch

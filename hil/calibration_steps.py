@@ -20,7 +20,7 @@ from cim.record.calibration import CellState
 from hil.calibration_fits import STUCK, Columns, merge_stuck, stuck_states
 from hil.calibration_plan import FIRST_AGE_S, Plan, Precision, later_ages
 from hil.calibration_store import StepStore
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
 from hil.errors import DeviceError
 from hil.probes import BLOCK_READS, Idle, NetworkProducts, Pattern, Probes, Products, Reading, Repeats, Stuck
 from hil.watch import Watch

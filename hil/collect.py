@@ -29,7 +29,7 @@ from hil.calibration_fits import STUCK
 from hil.cause_split import CauseSplit
 from hil.causes import Exact
 from hil.data import Dataset
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
 from hil.infer import Conversions, Corrections, MeasuredSums
 from hil.job import LAYERS, REPEAT, Deployment
 from hil.looks import Answers

@@ -23,11 +23,11 @@ from hil.causes import exact_layers, find_causes
 from hil.collect import collect, measure_layers, report_of, sample_layers
 from hil.corrections import column_corrections, training_inputs
 from hil.data import Dataset, load_dataset
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import open_chip
 from hil.dryrun import estimate, say_if_long
 from hil.job import PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, Deployment, DeployOptions
 from hil.looks import plan_images, run_looks
-from hil.open import open_chip
 from hil.program import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
 from hil.report import write_report
 from hil.rounds import run_rounds

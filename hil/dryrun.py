@@ -9,7 +9,7 @@ import numpy as np
 
 from cim.chip.spec import ChipSpec
 from hil.calibration_plan import PLANS, Budget
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
 from hil.job import DeployOptions
 from hil.transports import is_serial
 from hil.watch import Watch

@@ -14,9 +14,9 @@ from cim.cost.network_cost import estimate
 from cim.record.calibration import CalibrationRecord
 from hil.data import Dataset
 from hil.deployment import deploy_on
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import open_chip
 from hil.job import DeployOptions
-from hil.open import open_chip
 from hil.predict import predict
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cim.chip.correction import Correction, apply_correction
 from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmResult, TileAddress
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.copies import Copy, by_copy, copies_of

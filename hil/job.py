@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
 from hil.corrections import LayerInputs
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
 from hil.infer import Corrections
 from hil.program import ProgramReport

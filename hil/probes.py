@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cim.chip.converters import split_planes
 from firmware_protocols.messages import Returns, TileAddress
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
 from hil.job import CALIBRATE
 from hil.probe_patterns import (
     block_vectors,

@@ -16,7 +16,7 @@ from cim.record.calibration import CalibrationRecord
 from hil.causes import Exact
 from hil.collect import LayerSums, measure_layers
 from hil.corrections import LayerInputs, column_corrections
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
 from hil.infer import Conversions, measured_multiply
 from hil.job import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND, DeployOptions
 from hil.looks import IMAGES_IN_FLIGHT

@@ -19,8 +19,8 @@ from cim.chip.encoding import WeightForm
 from cim.chip.file import chip_names, idealised, load_chip, render_chip
 from cim.chip.spec import ChipSpec, Encoding, InputCoding, InputSpec, PairSubtraction, SignedInput
 from firmware_protocols.messages import TileAddress
+from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
-from hil.open import connect, open_chip
 from hil.transports.in_process import InProcessTransport
 from mapping.compile import compile_network
 from mapping.network.architectures import ARCHITECTURES

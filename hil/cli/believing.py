@@ -55,7 +55,7 @@ def calibrate(
     from hil.calibrate import calibrate
     from hil.calibration_plan import Budget
     from hil.calibration_store import discard_steps, partial_folder
-    from hil.open import open_chip
+    from hil.driver.open_chip import open_chip
     from hil.recordwords import record_lines
 
     if quick and full:

@@ -58,7 +58,7 @@ def chips(
 ) -> int:
     """List chip files, or show one: hil chips show lab-128."""
     from cim.chip.file import chip_names, load_chip
-    from hil.chipwords import chip_lines, chip_row
+    from hil.driver.chip_text import chip_lines, chip_row
 
     if action is None:
         specs = [load_chip(n) for n in chip_names()]
@@ -94,8 +94,8 @@ def info(
     as_json: Json = False,
 ) -> int:
     """Ask a chip who it is, what it can do and how it feels."""
-    from hil.chipwords import info_lines, info_record
-    from hil.open import open_chip
+    from hil.driver.chip_text import info_lines, info_record
+    from hil.driver.open_chip import open_chip
 
     with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
         status = driver.status()
@@ -133,8 +133,8 @@ def mvm(
     as_json: Json = False,
 ) -> int:
     """Multiply one vector by one tile, several times: the first measurement on a bench."""
-    from hil.bench import first_mvm
-    from hil.open import open_chip
+    from hil.driver.bench import first_mvm
+    from hil.driver.open_chip import open_chip
 
     with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
         result = first_mvm(
@@ -163,8 +163,8 @@ def cells(
     as_json: Json = False,
 ) -> int:
     """Read every cell of a macro."""
-    from hil.bench import cell_map
-    from hil.open import open_chip
+    from hil.driver.bench import cell_map
+    from hil.driver.open_chip import open_chip
 
     with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
         result = cell_map(driver, macro=macro, reads=reads)

@@ -12,7 +12,7 @@ from cim.record.file import load_record, save_record
 from hil.agreement import AgreementReport
 from hil.calibrate import calibrate
 from hil.deployment import DeployOptions, deploy, program_of
-from hil.open import open_chip
+from hil.driver.open_chip import open_chip
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program

@@ -18,12 +18,12 @@ from hil.cli import run as hil_run
 from hil.corrections import column_corrections, nominal_corrections, training_inputs
 from hil.data import Dataset
 from hil.deployment import DeployOptions, deploy, deploy_on
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
 from hil.errors import MismatchError, UsageError
 from hil.infer import MeasuredLayers, MeasuredSums
-from hil.open import connect
 from hil.predict import predict
 from hil.program import program_chip, read_back
 from hil.simulate import VirtualChips

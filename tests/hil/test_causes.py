@@ -22,9 +22,9 @@ from hil.causes import Coalitions, coalitions, exact_layers
 from hil.corrections import column_corrections, training_inputs
 from hil.data import load_dataset
 from hil.deployment import DeployOptions, deploy_on
+from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.job import READ_BEFORE, READ_EARLY, Deployment
-from hil.open import connect, open_chip
 from hil.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err, with_parts
 from hil.program import EarlyReads, program_chip, read_back
 from hil.runfile import read_run

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from hil.cli import app, run
+from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
-from hil.open import open_chip
 from hil.serve import serving
 from mapping.network.architectures import module
 from mapping.network.file import load_network

@@ -14,10 +14,10 @@ import pytest
 import hil
 from hil.agreement import AgreementReport, Verdict
 from hil.deployment import DeployOptions
+from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.errors import FileError, MismatchError, OutputError, UsageError
-from hil.open import open_chip
 from hil.serve import serving
 from hil.transports.wire_log import read_wire_log
 from hil.watch import Watch

@@ -14,9 +14,9 @@ from cim.chip.correction import nominal_correction
 from cim.chip.file import load_chip
 from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, ErrorCode, LayerTile, LoadLayer, Returns, TileAddress
-from hil.driver import ChipDriver
-from hil.driver_estimate import framed_bytes, wire_estimate
-from hil.driver_requests import (
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import open_chip
+from hil.driver.requests import (
     Reading,
     conductance_unit_ns,
     mvm_requests,
@@ -26,9 +26,9 @@ from hil.driver_requests import (
     to_counts,
     to_microsiemens,
 )
-from hil.driver_session import Session
+from hil.driver.session import Session
+from hil.driver.wire_cost import framed_bytes, wire_estimate
 from hil.errors import DeviceError, LinkError, UsageError
-from hil.open import open_chip
 from hil.serve import serving
 from hil.transports.in_process import InProcessTransport
 

@@ -11,9 +11,9 @@ import pytest
 from cim.chip.file import idealised, load_chip
 from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, Returns, TileAddress
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
-from hil.open import connect, open_chip
 from hil.transports.in_process import InProcessTransport
 
 from .wires import WIRES, messages, over

@@ -26,11 +26,11 @@ from hil.calibrate import make_record
 from hil.calibration_plan import PLANS, Budget
 from hil.calibration_steps import Steps
 from hil.calibration_store import StepStore
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.emulator.sample import draw_drive
-from hil.open import connect
 from hil.probe_patterns import network_vectors, step_vectors, wide_range
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from firmware_protocols.messages import Capability
+from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.errors import ExitCode
-from hil.open import open_chip
 from hil.serve import serving
 
 from .conftest import CHIP, Small

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect, open_chip
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
-from hil.open import connect, open_chip
 from hil.program import ensure_programmed, holds, program_chip, read_back, spot_check
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch

@@ -15,11 +15,11 @@ from hil.agreement import AgreementReport, Verdict
 from hil.cli import run as cli
 from hil.corrections import nominal_corrections
 from hil.deployment import DeployOptions, deploy
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.errors import UsageError
 from hil.infer import MeasuredSums, measured_multiply
-from hil.open import connect
 from hil.program import program_chip
 from hil.runfile import read_run
 from hil.transports.in_process import InProcessTransport

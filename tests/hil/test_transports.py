@@ -21,8 +21,8 @@ import serial
 
 from cim.chip.file import load_chip
 from firmware_protocols.messages import HelloReject, TileAddress
+from hil.driver.open_chip import connect, open_chip
 from hil.errors import LinkError, MismatchError, PortError
-from hil.open import connect, open_chip
 from hil.serve import serve_tcp, serve_unix, serving
 from hil.transports import bad_address, host_and_port, open_transport
 from hil.transports.holders import holders

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from firmware_protocols.messages import Capability, TileAddress
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect, open_chip
 from hil.errors import DeviceError, FileError, LinkError, MismatchError, OutputError
-from hil.open import connect, open_chip
 from hil.transports.in_process import InProcessTransport
 from hil.transports.wire_log import WireLog, read_wire_log
 

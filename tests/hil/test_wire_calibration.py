@@ -6,8 +6,8 @@ import pytest
 
 from cim.array.wire_law import WireEnd
 from hil.calibrate import calibrate
+from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
-from hil.open import connect
 from hil.transports.in_process import InProcessTransport
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cim.chip.spec import ChipSpec
 from firmware_protocols.handlers import ChipHandlers
-from hil.driver import ChipDriver
-from hil.open import connect, open_chip
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect, open_chip
 from hil.serve import serving
 from hil.transports.in_process import InProcessTransport
 from hil.transports.wire_log import read_wire_log

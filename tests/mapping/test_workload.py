@@ -9,9 +9,9 @@ from cim.chip.file import idealised, load_chip
 from cim.cost.network_cost import estimate
 from cim.cost.workload import LayerWork, Workload
 from hil.corrections import nominal_corrections
+from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
 from hil.infer import MeasuredLayers
-from hil.open import connect
 from hil.program import program_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch

@@ -14,7 +14,7 @@ from cim.chip.encoding import encode_tile
 from cim.chip.spec import MacroSpec
 from firmware_protocols.messages import TileAddress
 from hil.atomic import new_file
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import CellBlock, CellReadings, Polarity, ProgramTile, Pulse, ReadCells, Reply, Request
-from hil.driver_requests import LEAVE_ALONE
+from hil.driver.requests import LEAVE_ALONE
 
 _VERIFY = 1 << 63  # verify reads draw their noise from sample numbers that nothing else uses
 

@@ -18,7 +18,7 @@ from itertools import islice
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import ErrorReply, HelloReply, OutputsOff, Progress, Reply, Request
-from hil.driver_errors import device_error, link_error, no_answer, no_hello, wrong_answer
+from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
 from hil.errors import HilError, OutputError
 from hil.transports.base import CHUNK, Transport
 from hil.transports.wire_log import WireLog

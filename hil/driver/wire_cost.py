@@ -10,7 +10,7 @@ from cim.chip.windows import Window
 from firmware_protocols.codec import encode
 from firmware_protocols.frames import DEFAULT_PAYLOAD, encoded_size
 from firmware_protocols.messages import Mvm, ProgramTile, ReadCells, Request, Sweep
-from hil.driver_requests import Reading, answer_bytes
+from hil.driver.requests import Reading, answer_bytes
 
 _SHORT_REPLY = 16
 _BITS_PER_BYTE = 10  # start, eight, stop
@@ -38,7 +38,7 @@ class WireEstimate:
 
 
 def wire_estimate(spec: ChipSpec, requests: Iterable[Request], payload: int = DEFAULT_PAYLOAD) -> WireEstimate:
-    """Bytes of ``requests`` (``hil.driver_requests`` makes them) and of their largest answers."""
+    """Bytes of ``requests`` (``hil.driver.requests`` makes them) and of their largest answers."""
     total = WireEstimate()
     for request in requests:
         out, back = len(encode(request)), _SHORT_REPLY + _answer(spec, request)

@@ -7,8 +7,8 @@ from pathlib import Path
 from cim.chip.file import ChipFileError, load_chip
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
-from hil.driver import ChipDriver
-from hil.driver_session import Session
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.session import Session
 from hil.errors import LinkError, MismatchError, UsageError
 from hil.transports import DEFAULT_BAUD, open_transport
 from hil.transports.base import Transport

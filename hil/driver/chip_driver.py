@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Self, cast
 
 from firmware_protocols.messages import Capability, HoldProgram, OutputsOff, Reset, Status, StatusReply, Wait
-from hil.driver_cells import CellOutcome, CellVerbs
-from hil.driver_products import ProductVerbs
+from hil.driver.cells import CellOutcome, CellVerbs
+from hil.driver.products import ProductVerbs
 from hil.errors import HilError, OutputError, UsageError
 
 __all__ = ["CellOutcome", "ChipDriver"]
@@ -24,8 +24,8 @@ _LONGEST_WAIT_S, _MOST_WAITS = 60.0, 60  # a wait is cut so that a dead board is
 class ChipDriver(CellVerbs, ProductVerbs):
     """One chip, open. Use it as a context manager: its outputs go off however the block ends.
 
-    ``program_cells`` and ``read_cells`` (hil/driver_cells.py) work on conductances in µS,
-    ``mvm``, ``sweep``, ``load_layer`` and ``run_layer`` (hil/driver_products.py) on integer codes.
+    ``program_cells`` and ``read_cells`` (hil/driver/cells.py) work on conductances in µS,
+    ``mvm``, ``sweep``, ``load_layer`` and ``run_layer`` (hil/driver/products.py) on integer codes.
     """
 
     def status(self) -> StatusReply:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from cim.chip.encoding import encode_tile
 from firmware_protocols.messages import Capability, CellReadings, ProgramTile, Progress, TileAddress, TileProgrammed
-from hil import driver_requests as make
-from hil.driver_base import OpenChip
-from hil.driver_write import BlockOutcome, write_verify
+from hil.driver import requests as make
+from hil.driver.base import OpenChip
+from hil.driver.host_write import BlockOutcome, write_verify
 from hil.errors import UsageError
 
 CellProgress = Callable[[int, int, int], None]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from cim.chip.converters import input_planes, shift_add
 from cim.chip.windows import Window, unfold
 from firmware_protocols.messages import Capability, LoadLayer, Mvm, MvmResult, Returns, Sweep, TileAddress
-from hil import driver_requests as make
-from hil.driver_base import OpenChip
-from hil.driver_requests import Reading
+from hil.driver import requests as make
+from hil.driver.base import OpenChip
+from hil.driver.requests import Reading
 from hil.errors import UsageError
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability, Description
-from hil.driver_session import Session
+from hil.driver.session import Session
 from hil.errors import DeviceError
 
 _USEFUL_MESSAGE = 1 << 18  # larger messages gain nothing, but hide that the chip is slow
@@ -19,7 +19,7 @@ class OpenChip:
     Args:
         session: an open session.
         description: what the chip said of itself.
-        spec: what its chip file says; the two must agree (``hil.open`` checks).
+        spec: what its chip file says; the two must agree (``hil.driver.open_chip`` checks).
         sleep: how the host waits when the chip cannot.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 from cim.chip.file import description
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability, StatusReply
-from hil.driver import ChipDriver
+from hil.driver.chip_driver import ChipDriver
 
 
 def chip_row(spec: ChipSpec) -> str:
