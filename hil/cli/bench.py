@@ -32,7 +32,7 @@ def emulate(
 ) -> int:
     """Serve an emulated chip to any client, until Ctrl-C."""
     from hil.emulator.address import chip_from_address
-    from hil.serve import serve_pty, serve_tcp, serve_unix
+    from hil.server.serve import serve_pty, serve_tcp, serve_unix
 
     if sum(map(bool, (pty, tcp, unix))) != 1:
         raise UsageError("name one of --pty, --tcp HOST:PORT, --unix PATH")

@@ -18,7 +18,7 @@ import torch
 from hil.cli import app, run
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
-from hil.serve import serving
+from hil.server.serve import serving
 from mapping.network.architectures import module
 from mapping.network.file import load_network
 from mapping.program.file import load_program

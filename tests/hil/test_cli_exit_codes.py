@@ -26,7 +26,7 @@ from firmware_protocols.messages import CellReadings, ErrorCode
 from hil.cli import run
 from hil.emulator.address import chip_from_address
 from hil.errors import ExitCode
-from hil.serve import serving
+from hil.server.serve import serving
 from mapping.network.architectures import build, module
 from mapping.network.file import NetworkFile, save_network
 

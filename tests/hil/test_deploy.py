@@ -18,7 +18,7 @@ from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.errors import FileError, MismatchError, OutputError, UsageError
-from hil.serve import serving
+from hil.server.serve import serving
 from hil.transports.wire_log import read_wire_log
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, save_network

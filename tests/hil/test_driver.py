@@ -29,7 +29,7 @@ from hil.driver.requests import (
 from hil.driver.session import Session
 from hil.driver.wire_cost import framed_bytes, wire_estimate
 from hil.errors import DeviceError, LinkError, UsageError
-from hil.serve import serving
+from hil.server.serve import serving
 from hil.transports.in_process import InProcessTransport
 
 from .fake_chip import ALL, FakeChip, small_spec

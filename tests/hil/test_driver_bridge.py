@@ -17,7 +17,7 @@ import pytest
 from cim.chip.encoding import encode_tile
 from firmware_protocols.messages import TileAddress
 from hil.driver.open_chip import open_chip
-from hil.serve import serving
+from hil.server.serve import serving
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "bridge.py"
 TILE = TileAddress(0, 4, 8, 3, 6)

@@ -17,7 +17,7 @@ from firmware_protocols.messages import Capability
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.errors import ExitCode
-from hil.serve import serving
+from hil.server.serve import serving
 
 from .conftest import CHIP, Small
 

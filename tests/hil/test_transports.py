@@ -23,7 +23,7 @@ from cim.chip.file import load_chip
 from firmware_protocols.messages import HelloReject, TileAddress
 from hil.driver.open_chip import connect, open_chip
 from hil.errors import LinkError, MismatchError, PortError
-from hil.serve import serve_tcp, serve_unix, serving
+from hil.server.serve import serve_tcp, serve_unix, serving
 from hil.transports import bad_address, host_and_port, open_transport
 from hil.transports.holders import holders
 from hil.transports.in_process import InProcessTransport

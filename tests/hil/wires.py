@@ -10,7 +10,7 @@ from cim.chip.spec import ChipSpec
 from firmware_protocols.handlers import ChipHandlers
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect, open_chip
-from hil.serve import serving
+from hil.server.serve import serving
 from hil.transports.in_process import InProcessTransport
 from hil.transports.wire_log import read_wire_log
 

@@ -23,7 +23,7 @@ from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.handlers import ChipHandlers
 from hil.errors import PortError
-from hil.serve_background import InBackground
+from hil.server.background import InBackground
 from hil.transports import host_and_port
 from hil.transports.base import CHUNK, CLEAN_PAYLOAD
 from hil.transports.in_process import MAX_MESSAGE
