@@ -23,7 +23,7 @@ import numpy as np
 import hil
 from hil.calibrate import calibrate
 from hil.corrections import column_corrections, training_inputs
-from hil.data import Dataset, load_dataset
+from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, program_of
 from hil.errors import FileError
 from hil.infer import measured_multiply

@@ -28,7 +28,7 @@ from hil.agreement import AgreementReport
 from hil.calibrate import calibrate
 from hil.calibration_plan import Budget
 from hil.cause_split import QUANTISATION, UNEXPLAINED
-from hil.data import load_dataset
+from hil.datasets.image_set import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, deploy_on
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip

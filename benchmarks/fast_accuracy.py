@@ -19,7 +19,7 @@ import numpy as np
 import hil
 from hil.calibrate import calibrate
 from hil.corrections import training_inputs
-from hil.data import load_dataset
+from hil.datasets.image_set import load_dataset
 from hil.deployment import BUNDLED_NETWORK, program_of
 from hil.simulate import VirtualChips
 from hil.watch import Watch

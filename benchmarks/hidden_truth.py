@@ -223,7 +223,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     from scipy import stats
 
     from hil.calibrate import calibrate
-    from hil.data import load_dataset
+    from hil.datasets.image_set import load_dataset
     from hil.deployment import BUNDLED_DATA, DeployOptions, deploy_on, program_of
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address

@@ -26,7 +26,7 @@ from typing import Any, cast
 import numpy as np
 
 from cim.chip.file import load_chip
-from hil.data import Dataset
+from hil.datasets.image_set import Dataset
 from hil.evaluator import SimulatedEvaluator
 from hil.job import DeployOptions
 from hil.search_compare import EDP_MARGIN, FLOOR_MARGIN

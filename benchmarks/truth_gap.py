@@ -29,7 +29,7 @@ from cim.chip.converters import code_limits
 from cim.record.device import Columns
 from hil.calibrate import calibrate
 from hil.corrections import column_corrections, training_inputs
-from hil.data import load_dataset
+from hil.datasets.image_set import load_dataset
 from hil.deployment import BUNDLED_DATA, program_of
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address

@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 from cim.chip.file import load_chip
-from hil.data import Dataset, load_dataset
+from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK
 from hil.job import DeployOptions
 from hil.predict import predict

@@ -38,7 +38,7 @@ from noise_aware import Noise, NoisyConv2d, NoisyLinear, plain, set_noise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hil.data import load_dataset
+from hil.datasets.image_set import load_dataset
 from mapping.network.capture import capture
 from mapping.network.file import NetworkFile, save_network
 from mapping.network.graph import Preprocess

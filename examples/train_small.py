@@ -28,7 +28,7 @@ from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec
 from cim.simulator.training_layers import ArrayNoise, CimConv2d, CimLayer, CimLinear, array_noise
 from hil.calibrate import calibrate
-from hil.data import load_dataset
+from hil.datasets.image_set import load_dataset
 from mapping.network.capture import capture
 from mapping.network.file import NetworkFile, save_network
 from mapping.network.graph import Preprocess

@@ -20,7 +20,7 @@ from cim.record.read_back import estimate_cells
 from hil.agreement import LayerSample, correct_answers
 from hil.cause_split import Answers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.corrections import column_corrections
-from hil.data import Dataset
+from hil.datasets.image_set import Dataset
 from hil.infer import Corrections
 from hil.job import Deployment
 from hil.looks import Answers as RunAnswers

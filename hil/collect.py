@@ -28,7 +28,7 @@ from hil.agreement import (
 from hil.calibration_fits import STUCK
 from hil.cause_split import CauseSplit
 from hil.causes import Exact
-from hil.data import Dataset
+from hil.datasets.image_set import Dataset
 from hil.driver.chip_driver import ChipDriver
 from hil.infer import Conversions, Corrections, MeasuredSums
 from hil.job import LAYERS, REPEAT, Deployment

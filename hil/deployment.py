@@ -22,7 +22,7 @@ from hil.calibrate import calibrate, check_record
 from hil.causes import exact_layers, find_causes
 from hil.collect import collect, measure_layers, report_of, sample_layers
 from hil.corrections import column_corrections, training_inputs
-from hil.data import Dataset, load_dataset
+from hil.datasets.image_set import Dataset, load_dataset
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.dryrun import estimate, say_if_long

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
-from hil.data import load_dataset
+from hil.datasets.image_set import load_dataset
 from hil.errors import HilError
 from hil.transports.ports import list_ports
 

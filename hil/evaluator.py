@@ -12,7 +12,7 @@ from pathlib import Path
 from cim.chip.spec import ChipSpec
 from cim.cost.network_cost import estimate
 from cim.record.calibration import CalibrationRecord
-from hil.data import Dataset
+from hil.datasets.image_set import Dataset
 from hil.deployment import deploy_on
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hil.data import load_dataset
+from hil.datasets.image_set import load_dataset
 from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import LayerBits

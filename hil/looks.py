@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.agreement import Judgement, Mode, correct_answers, judge, planned_looks
-from hil.data import Dataset, image_digests
+from hil.datasets.image_set import Dataset, image_digests
 from hil.errors import FileError, UsageError
 from hil.infer import Conversions, MeasuredLayers, MeasuredSums, measured_multiply
 from hil.job import INFER, REPEAT, Deployment, DeployOptions

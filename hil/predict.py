@@ -23,7 +23,7 @@ from hil.adaptation import check_adapted
 from hil.agreement import correct_answers
 from hil.calibrate import check_macros
 from hil.corrections import LayerInputs, training_inputs
-from hil.data import Dataset
+from hil.datasets.image_set import Dataset
 from hil.errors import MismatchError, UsageError
 from hil.job import DeployOptions
 from hil.looks import plan_images

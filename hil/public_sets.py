@@ -23,7 +23,7 @@ from typing import TextIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.data import ENVIRONMENT
+from hil.datasets.image_set import ENVIRONMENT
 from hil.errors import FileError, UsageError
 from hil.measured_tables import CellTable
 

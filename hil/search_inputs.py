@@ -16,7 +16,7 @@ from cim.record.file import load_record
 from cim.record.published import NoModels, nominal_record
 from cim.simulator.training_layers import ArrayNoise, array_noise
 from hil.atomic import write_text
-from hil.data import Dataset, load_dataset
+from hil.datasets.image_set import Dataset, load_dataset
 from hil.errors import FileError, MismatchError, UsageError
 from hil.job import check_device
 from hil.search_settings import SearchFolder, SearchSettings

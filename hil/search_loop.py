@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from hil.atomic import write_text
-from hil.data import Dataset
+from hil.datasets.image_set import Dataset
 from hil.evaluator import DeployedEvaluator
 from hil.job import DeployOptions
 from hil.search_front import find_front

@@ -14,7 +14,7 @@ import numpy as np
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from hil.atomic import write_text
-from hil.data import Dataset
+from hil.datasets.image_set import Dataset
 from hil.errors import UsageError
 from hil.evaluator import SimulatedEvaluator
 from hil.job import DeployOptions

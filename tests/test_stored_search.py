@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 from cim.chip.file import load_chip
 from hil.cli import run
-from hil.data import load_dataset
+from hil.datasets.image_set import load_dataset
 from hil.deployment import BUNDLED_DATA
 from hil.evaluator import SimulatedEvaluator
 from hil.job import DeployOptions

@@ -228,7 +228,7 @@ def simulate(
 ) -> int:
     """Predict accuracy on such chips, programmed again: at any age and temperature, and which share is good enough."""
     from cim.record.file import load_record
-    from hil.data import load_dataset
+    from hil.datasets.image_set import load_dataset
     from hil.deployment import BUNDLED_DATA, DeployOptions, program_of
     from hil.predict import predict
 

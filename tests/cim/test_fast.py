@@ -346,7 +346,7 @@ def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> 
     import hil
     from hil.calibrate import calibrate
     from hil.corrections import training_inputs
-    from hil.data import load_dataset
+    from hil.datasets.image_set import load_dataset
     from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, program_of
     from hil.simulate import VirtualChips
     from hil.watch import Watch

@@ -16,7 +16,7 @@ from hil.calibrate import calibrate
 from hil.calibration_plan import Budget
 from hil.cli import run as hil_run
 from hil.corrections import column_corrections, nominal_corrections, training_inputs
-from hil.data import Dataset
+from hil.datasets.image_set import Dataset
 from hil.deployment import DeployOptions, deploy, deploy_on
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect

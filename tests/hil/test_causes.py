@@ -20,7 +20,7 @@ from hil.agreement import AgreementReport, correct_answers
 from hil.calibrate import calibrate
 from hil.causes import Coalitions, coalitions, exact_layers
 from hil.corrections import column_corrections, training_inputs
-from hil.data import load_dataset
+from hil.datasets.image_set import load_dataset
 from hil.deployment import DeployOptions, deploy_on
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hil import data, data_files
+from hil.datasets import formats as data_files
+from hil.datasets import image_set as data
 from hil.errors import FileError, UsageError
 
 RNG = np.random.default_rng(5)

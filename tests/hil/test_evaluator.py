@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
-from hil.data import Dataset
+from hil.datasets.image_set import Dataset
 from hil.evaluator import SimulatedEvaluator
 from hil.job import DeployOptions
 from mapping.network.file import save_network

@@ -17,7 +17,7 @@ from cim.record.calibration import CalibrationRecord, CellState
 from cim.record.file import save_record
 from hil.cli import run
 from hil.corrections import training_inputs
-from hil.data import Dataset, load_dataset
+from hil.datasets.image_set import Dataset, load_dataset
 from hil.errors import MismatchError, UsageError
 from hil.fitresult import fit_table
 from hil.job import DeployOptions

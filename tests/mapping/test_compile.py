@@ -210,7 +210,7 @@ def test_resnet20_keeps_its_accuracy(weight_bits: int, most_lost: int) -> None:
 )
 @pytest.mark.parametrize(("weight_bits", "most_lost"), [(8, 10), (4, 50)])
 def test_the_fashion_network_keeps_its_accuracy(weight_bits: int, most_lost: int) -> None:
-    from hil.data import load_dataset
+    from hil.datasets.image_set import load_dataset
     from mapping.network.float_run import float_logits
 
     graph = weights_of("fmnist_cnn5x5")

@@ -3,7 +3,7 @@
 ``load_dataset("fashion-mnist", "test")`` searches, in this order: the directory given, the
 directory in ``HIL_DATA``, the directory of the Debian package, and, only when asked, a download
 through torchvision (checked by its MD5). A path is read by what it holds: IDX files, CIFAR-10
-binary batches, HDF5, .npz or a folder of images by class. ``hil.data_files`` has the formats.
+binary batches, HDF5, .npz or a folder of images by class. ``hil.datasets.formats`` has the formats.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hil import data_files
-from hil.data_files import Content
+from hil.datasets import formats as data_files
+from hil.datasets.formats import Content
 from hil.errors import FileError, UsageError
 
 ENVIRONMENT = "HIL_DATA"
