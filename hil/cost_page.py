@@ -6,8 +6,8 @@ from html import escape
 
 from cim.cost.network_cost import Cost, LayerCost
 from hil.costs import cost_lines
-from hil.pageshell import document, section
-from hil.plotparts import Figure, axis, figure
+from hil.pages.figures import Figure, axis, figure
+from hil.pages.shell import document, section
 
 ENERGY_GROUPS = {
     "converters": ("adc", "sample_hold"),

@@ -7,8 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from html import escape
 
-from hil.pageshell import document, section, table
-from hil.plotparts import Figure, block_mean, figure, mosaic, packed
+from hil.pages.figures import Figure, block_mean, figure, mosaic, packed
+from hil.pages.shell import document, section, table
 from hil.report_tables import Table
 from mapping.compile import Plan, plan
 from mapping.layout.place import macro_targets_us

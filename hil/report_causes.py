@@ -6,7 +6,7 @@ import numpy as np
 
 from hil.agreement import AgreementReport
 from hil.cause_split import CauseSplit, LayerCauses
-from hil.plotparts import Figure, axis, dots, figure
+from hil.pages.figures import Figure, axis, dots, figure
 from hil.report_tables import Table, duration, number, percent, points, span
 
 SMALL = 0.0005  # causes below 0.05 points are not named on the screen

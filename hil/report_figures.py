@@ -1,4 +1,4 @@
-"""The figures of the report page as plain Plotly dictionaries (``hil.plotparts``)."""
+"""The figures of the report page as plain Plotly dictionaries (``hil.pages.figures``)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.agreement import AgreementReport, Interval
-from hil.plotparts import MOST_CELLS_DRAWN as MOST_CELLS_DRAWN
-from hil.plotparts import Figure as Figure
-from hil.plotparts import axis as _axis
-from hil.plotparts import block_largest as _largest
-from hil.plotparts import block_mean as _mean
-from hil.plotparts import block_nearest as _nearest
-from hil.plotparts import dots as _dots
-from hil.plotparts import figure as _figure
-from hil.plotparts import line as _line
-from hil.plotparts import mosaic as _mosaic
-from hil.plotparts import packed as _pack
+from hil.pages.figures import MOST_CELLS_DRAWN as MOST_CELLS_DRAWN
+from hil.pages.figures import Figure as Figure
+from hil.pages.figures import axis as _axis
+from hil.pages.figures import block_largest as _largest
+from hil.pages.figures import block_mean as _mean
+from hil.pages.figures import block_nearest as _nearest
+from hil.pages.figures import dots as _dots
+from hil.pages.figures import figure as _figure
+from hil.pages.figures import line as _line
+from hil.pages.figures import mosaic as _mosaic
+from hil.pages.figures import packed as _pack
 from hil.runfile import MacroCells, RunData
 
 

@@ -7,8 +7,8 @@ from html import escape
 
 from hil import report_figures as figures
 from hil.agreement import AgreementReport, Judgement, Verdict
-from hil.pageshell import columns, document, section, table
-from hil.plotparts import Figure
+from hil.pages.figures import Figure
+from hil.pages.shell import columns, document, section, table
 from hil.report_causes import causes_figure, causes_table, layer_causes_figure, layer_causes_table
 from hil.report_tables import QUESTIONS, duration, percent, points, tables
 from hil.runfile import RunData

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hil.pageshell import document, section
-from hil.plotparts import Figure, axis, dots, figure
+from hil.pages.figures import Figure, axis, dots, figure
+from hil.pages.shell import document, section
 from hil.search_front import Findings
 
 Rows = Sequence[Mapping[str, Any]]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib import resources
 
-from hil.plotparts import Figure
+from hil.pages.figures import Figure
 from hil.report_tables import Table
 
 # 'unsafe-inline' is this file itself; nothing else is allowed, so the page works offline and tells nobody.
