@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 
 import hil
-from hil.calibrate import calibrate
+from hil.calibration.procedure import calibrate
 from hil.corrections import column_corrections, training_inputs
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, program_of

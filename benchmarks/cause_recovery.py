@@ -25,8 +25,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from cim.chip.file import load_chip
 from cim.chip.spec import AdcSpec, ChipSpec
 from hil.agreement import AgreementReport
-from hil.calibrate import calibrate
-from hil.calibration_plan import Budget
+from hil.calibration.plan import Budget
+from hil.calibration.procedure import calibrate
 from hil.cause_split import QUANTISATION, UNEXPLAINED
 from hil.datasets.image_set import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, deploy_on

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 import hil
-from hil.calibrate import calibrate
+from hil.calibration.procedure import calibrate
 from hil.corrections import training_inputs
 from hil.datasets.image_set import load_dataset
 from hil.deployment import BUNDLED_NETWORK, program_of

@@ -87,7 +87,7 @@ def address(seed: int, macros: int, chip_seed: int | None = None, **more: float)
 def parameter_rows(seed: int) -> Iterator[dict[str, object]]:
     """One chip calibrated, up to a second temperature; a row for each scalar."""
     from cim.record.estimates import scalar_estimates
-    from hil.calibrate import calibrate
+    from hil.calibration.procedure import calibrate
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.transports.in_process import InProcessTransport
@@ -158,10 +158,10 @@ def true_values(seed: int, chip: Any, record: Any) -> dict[str, float]:
 def population(seed: int, age_s: float) -> tuple[float, float, float]:
     """Median shift and half interquartile range at an age, means over levels but the lowest, and the
     share of healthy cells that miss their window, of a chip of other cells."""
+    from hil.calibration.patterns import pattern_levels, pattern_targets_us
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.emulator.sample import STUCK_HIGH, STUCK_LOW
-    from hil.probe_patterns import pattern_levels, pattern_targets_us
     from hil.transports.in_process import InProcessTransport
 
     where = address(seed, POPULATION, chip_seed=5000 + seed, temperature_c=25.0)
@@ -222,7 +222,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     scores once a network is on it (``hil deploy``), on the same images."""
     from scipy import stats
 
-    from hil.calibrate import calibrate
+    from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
     from hil.deployment import BUNDLED_DATA, DeployOptions, deploy_on, program_of
     from hil.driver.open_chip import connect

@@ -27,7 +27,7 @@ from hidden_truth import converter_curves
 
 from cim.chip.converters import code_limits
 from cim.record.device import Columns
-from hil.calibrate import calibrate
+from hil.calibration.procedure import calibrate
 from hil.corrections import column_corrections, training_inputs
 from hil.datasets.image_set import load_dataset
 from hil.deployment import BUNDLED_DATA, program_of

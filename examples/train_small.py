@@ -27,7 +27,7 @@ import hil
 from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec
 from cim.simulator.training_layers import ArrayNoise, CimConv2d, CimLayer, CimLinear, array_noise
-from hil.calibrate import calibrate
+from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
 from mapping.network.capture import capture
 from mapping.network.file import NetworkFile, save_network

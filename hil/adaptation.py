@@ -6,7 +6,7 @@ import numpy as np
 
 from cim.cells.programming_law import law_at
 from cim.record.calibration import CalibrationRecord
-from hil.calibrate import check_macros
+from hil.calibration.procedure import check_macros
 from hil.corrections import training_inputs
 from hil.errors import MismatchError
 from mapping.adapt.adaptation import Adaptation, AdaptOptions, adapt

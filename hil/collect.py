@@ -25,7 +25,7 @@ from hil.agreement import (
     layer_statistics,
     summarise_cells,
 )
-from hil.calibration_fits import STUCK
+from hil.calibration.fits import STUCK
 from hil.cause_split import CauseSplit
 from hil.causes import Exact
 from hil.datasets.image_set import Dataset

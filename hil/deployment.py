@@ -1,7 +1,7 @@
 """Deploy: compile, program, calibrate, run on the chip and in the simulator, and judge.
 
 ``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
-Chapters: ``hil.calibrate`` measures the chip, ``hil.adaptation`` goes around its stuck cells,
+Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.adaptation`` goes around its stuck cells,
 ``hil.program`` writes, ``hil.corrections`` fits columns, ``hil.looks`` runs images, ``hil.causes``
 says where the gap comes from, ``hil.collect`` gathers what is left.
 """
@@ -18,7 +18,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from hil.adaptation import adapt_to_record, check_adapted, write_order
 from hil.agreement import AgreementReport
-from hil.calibrate import calibrate, check_record
+from hil.calibration.procedure import calibrate, check_record
 from hil.causes import exact_layers, find_causes
 from hil.collect import collect, measure_layers, report_of, sample_layers
 from hil.corrections import column_corrections, training_inputs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cim.chip.spec import ChipSpec
-from hil.calibration_plan import PLANS, Budget
+from hil.calibration.plan import PLANS, Budget
 from hil.driver.chip_driver import ChipDriver
 from hil.job import DeployOptions
 from hil.transports import is_serial

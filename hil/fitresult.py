@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from cim.record.calibration import CalibrationRecord
+from hil.calibration.record_text import plain
 from hil.errors import FileError
 from hil.fitting import Fitted, fit_cells, record_of
 from hil.goodness import QUANTILES, AgeGoodness, judge
 from hil.measured_tables import CellTable
 from hil.readings import ODD, QUARTER, by_age, split
-from hil.recordwords import plain
 from hil.report_tables import duration
 from hil.watch import Watch
 

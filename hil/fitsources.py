@@ -14,12 +14,12 @@ from cim.array.cell_iv import CellCurrent, VoltageSweep, fit_cell_current
 from cim.cells.pulse_steps import PulseSteps, Sweep, fit_pulse_steps
 from cim.fit.read_noise import Spectrum, Telegraph, detect_telegraph, fit_spectrum
 from cim.record.file import load_record
+from hil.calibration.record_text import plain
 from hil.errors import FileError, UsageError
 from hil.fitresult import FitResult, fit_table
 from hil.measured_tables import CellTable, read_table
 from hil.public_sets import SETS, Sweeps, read_bench, read_cells, read_traces
 from hil.readings import QUARTER
-from hil.recordwords import plain
 from hil.watch import Watch
 
 TRACES, BENCH = "levy-tech-a", "bench"

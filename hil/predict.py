@@ -21,7 +21,7 @@ from cim.record.device import draw_columns
 from cim.record.published import NoModels, nominal_record
 from hil.adaptation import check_adapted
 from hil.agreement import correct_answers
-from hil.calibrate import check_macros
+from hil.calibration.procedure import check_macros
 from hil.corrections import LayerInputs, training_inputs
 from hil.datasets.image_set import Dataset
 from hil.errors import MismatchError, UsageError

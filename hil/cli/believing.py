@@ -52,11 +52,11 @@ def calibrate(
 ) -> int:
     """Measure a chip through the driver: stuck cells, writing, relaxation, read noise, columns, wires."""
     from cim.record.file import save_record
-    from hil.calibrate import calibrate
-    from hil.calibration_plan import Budget
-    from hil.calibration_store import discard_steps, partial_folder
+    from hil.calibration.plan import Budget
+    from hil.calibration.procedure import calibrate
+    from hil.calibration.record_text import record_lines
+    from hil.calibration.store import discard_steps, partial_folder
     from hil.driver.open_chip import open_chip
-    from hil.recordwords import record_lines
 
     if quick and full:
         raise UsageError("--quick and --full exclude each other")
@@ -154,7 +154,7 @@ def show_record(
 ) -> int:
     """Everything that a record holds, with standard errors and goodness."""
     from cim.record.file import load_record
-    from hil.recordwords import record_json, show_lines
+    from hil.calibration.record_text import record_json, show_lines
 
     loaded = load_record(record)
     print_result(show_lines(loaded), record_json(loaded), as_json)
@@ -169,7 +169,7 @@ def diff_records(
 ) -> int:
     """What changed from the first record to the second beyond their errors; exit code 1 when something did."""
     from cim.record.file import load_record
-    from hil.recorddiff import diff_records
+    from hil.calibration.record_changes import diff_records
 
     found = diff_records(load_record(first), load_record(second))
     print_result(found.lines(), found.to_json(), as_json)
@@ -187,7 +187,7 @@ def plot_record(
     """One self-contained page: law by level and age, read noise, columns, INL, stuck cells, pulses."""
     from cim.record.file import load_record
     from hil.atomic import write_text
-    from hil.recordpage import record_page
+    from hil.calibration.record_page import record_page
 
     page = out or record.with_suffix(".html")
     write_text(page, record_page(load_record(record)))

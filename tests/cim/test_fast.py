@@ -344,7 +344,7 @@ def test_codes_that_do_not_fit_are_refused(engine: str) -> None:
 def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> None:
     """Mean over virtual chips; ``benchmarks/fast_accuracy.py`` does it with more chips and images."""
     import hil
-    from hil.calibrate import calibrate
+    from hil.calibration.procedure import calibrate
     from hil.corrections import training_inputs
     from hil.datasets.image_set import load_dataset
     from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, program_of

@@ -13,7 +13,7 @@ from cim.chip.file import ChipFileError, chip_names, idealised, load_chip, parse
 from cim.chip.levels import level_values
 from cim.chip.spec import ChipSpec, Encoding, MacroSpec, PairSubtraction
 from cim.simulator.training_layers import cell_levels, nearest_values
-from hil.probe_patterns import pattern_levels
+from hil.calibration.patterns import pattern_levels
 
 DOUBLING = (2.0, 4.0, 8.0, 16.0, 32.0)
 LAB = load_chip("lab-128")

@@ -12,8 +12,8 @@ import pytest
 from cim.record.calibration import CalibrationRecord, CellState
 from cim.record.file import save_record
 from hil.adaptation import adapt_to_record, check_adapted, write_order
-from hil.calibrate import calibrate
-from hil.calibration_plan import Budget
+from hil.calibration.plan import Budget
+from hil.calibration.procedure import calibrate
 from hil.cli import run as hil_run
 from hil.corrections import column_corrections, nominal_corrections, training_inputs
 from hil.datasets.image_set import Dataset

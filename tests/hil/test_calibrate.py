@@ -15,13 +15,13 @@ import cim
 from cim.fit.columns import TooFewCells
 from cim.record.calibration import CalibrationRecord, CellState, GainKnown, MacroCalibration
 from cim.record.file import load_record, save_record
-from hil.calibrate import calibrate, check_record
+from hil.calibration.procedure import calibrate, check_record
+from hil.calibration.record_text import record_lines
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, MacroSample
 from hil.errors import MismatchError
-from hil.recordwords import record_lines
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 

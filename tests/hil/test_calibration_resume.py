@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from cim.record.calibration import CalibrationRecord
-from hil.calibrate import calibrate
-from hil.calibration_plan import PLANS, Budget, later_ages
-from hil.calibration_store import StepStore, partial_folder
+from hil.calibration.measurements import Idle
+from hil.calibration.plan import PLANS, Budget, later_ages
+from hil.calibration.procedure import calibrate
+from hil.calibration.store import StepStore, partial_folder
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.errors import ExitCode, FileError, Interrupted, MismatchError
-from hil.probes import Idle
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 

@@ -17,7 +17,7 @@ from cim.chip.spec import CellIv, InputCoding
 from cim.record.device import draw_programming
 from cim.record.read_back import estimate_cells
 from hil.agreement import AgreementReport, correct_answers
-from hil.calibrate import calibrate
+from hil.calibration.procedure import calibrate
 from hil.causes import Coalitions, coalitions, exact_layers
 from hil.corrections import column_corrections, training_inputs
 from hil.datasets.image_set import load_dataset

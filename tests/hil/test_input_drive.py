@@ -22,16 +22,16 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns
 from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
 from firmware_protocols.messages import Returns, TileAddress
-from hil.calibrate import make_record
-from hil.calibration_plan import PLANS, Budget
-from hil.calibration_steps import Steps
-from hil.calibration_store import StepStore
+from hil.calibration.patterns import network_vectors, step_vectors, wide_range
+from hil.calibration.plan import PLANS, Budget
+from hil.calibration.procedure import make_record
+from hil.calibration.steps import Steps
+from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.emulator.sample import draw_drive
-from hil.probe_patterns import network_vectors, step_vectors, wide_range
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 

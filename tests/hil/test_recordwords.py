@@ -20,10 +20,10 @@ from cim.cells.write_verify import WriteStatistics
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.record.file import save_record
+from hil.calibration.record_changes import diff_records
+from hil.calibration.record_page import record_page
+from hil.calibration.record_text import record_json, record_lines, show_lines
 from hil.cli import run
-from hil.recorddiff import diff_records
-from hil.recordpage import record_page
-from hil.recordwords import record_json, record_lines, show_lines
 
 SPEC = load_chip("lab-128")
 LEVELS = np.array(SPEC.macro.levels_us)

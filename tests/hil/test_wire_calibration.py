@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cim.array.wire_law import WireEnd
-from hil.calibrate import calibrate
+from hil.calibration.procedure import calibrate
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.transports.in_process import InProcessTransport

@@ -11,9 +11,9 @@ from cim.array.input_drive import InputDrive
 from cim.cells.programming_law import law_at
 from cim.cells.write_verify import WriteStatistics
 from cim.record.calibration import CalibrationRecord, CellState
+from hil.calibration.record_text import OF_CELLS
 from hil.pages.figures import Figure, axis, block_largest, dots, figure, line, mosaic, packed
 from hil.pages.shell import columns, document, section, table
-from hil.recordwords import OF_CELLS
 from hil.report_tables import Table, duration
 
 LINES = 48  # of targets along the levels

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 
 from cim.chip.converters import split_planes
 from firmware_protocols.messages import Returns, TileAddress
-from hil.driver.chip_driver import ChipDriver
-from hil.job import CALIBRATE
-from hil.probe_patterns import (
+from hil.calibration.patterns import (
     block_vectors,
     network_vectors,
     pattern_levels,
@@ -22,6 +20,8 @@ from hil.probe_patterns import (
     wide_range,
     zero_vectors,
 )
+from hil.driver.chip_driver import ChipDriver
+from hil.job import CALIBRATE
 from hil.watch import Watch
 
 BLOCK_READS = 4  # averaged in one repeated read: a mean of low cells does not end at zero as single reads do

@@ -17,12 +17,22 @@ from cim.array.wire_law import max_unit
 from cim.cells.read_noise import ReadNoise
 from cim.fit.cells import fit_read_variance
 from cim.record.calibration import CellState
-from hil.calibration_fits import STUCK, Columns, merge_stuck, stuck_states
-from hil.calibration_plan import FIRST_AGE_S, Plan, Precision, later_ages
-from hil.calibration_store import StepStore
+from hil.calibration.fits import STUCK, Columns, merge_stuck, stuck_states
+from hil.calibration.measurements import (
+    BLOCK_READS,
+    Idle,
+    NetworkProducts,
+    Pattern,
+    Probes,
+    Products,
+    Reading,
+    Repeats,
+    Stuck,
+)
+from hil.calibration.plan import FIRST_AGE_S, Plan, Precision, later_ages
+from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import DeviceError
-from hil.probes import BLOCK_READS, Idle, NetworkProducts, Pattern, Probes, Products, Reading, Repeats, Stuck
 from hil.watch import Watch
 
 AFTER_WRITING = (

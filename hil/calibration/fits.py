@@ -20,7 +20,7 @@ from cim.fit.drive import StepReads
 from cim.fit.offset import idle_clipped, idle_noise, without_misfit, zero_input
 from cim.fit.wire import fit_wire
 from cim.record.calibration import CellState, GainKnown
-from hil.probes import Idle, NetworkProducts, Pattern, Products, Stuck
+from hil.calibration.measurements import Idle, NetworkProducts, Pattern, Products, Stuck
 
 STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)
 STUCK_MOVES = 0.08  # of the window: a cell that SET and RESET move less is stuck

@@ -1,8 +1,8 @@
 """Calibration through the driver: the procedure a lab would follow, and the record it leaves.
 
 Only what can be told apart through the chip's own read path is reported (``GainKnown``). What is
-measured, and in which order, is in ``hil.calibration_steps``; how much, in ``hil.calibration_plan``;
-the measurements themselves in ``hil.probes``; the estimators in ``cim.fit.columns``, ``cim.fit.wire``, ``cim.fit.drive``,
+measured, and in which order, is in ``hil.calibration.steps``; how much, in ``hil.calibration.plan``;
+the measurements themselves in ``hil.calibration.measurements``; the estimators in ``cim.fit.columns``, ``cim.fit.wire``, ``cim.fit.drive``,
 ``cim.fit.programming``, ``cim.fit.read_noise`` and ``cim.fit.temperature``.
 """
 
@@ -29,13 +29,13 @@ from cim.fit.drive import fit_drive, straight_drive
 from cim.fit.read_noise import fit_flicker
 from cim.fit.temperature import fit_conductance_per_k, fit_variance_per_k
 from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated
-from hil.calibration_fits import STUCK, Columns, NetworkCheck, cell_states, fit_wires, gain_known
-from hil.calibration_plan import PLANS, Budget
-from hil.calibration_steps import Hot, Measured, Steps, first_of, good_targets, joined, read_noise
-from hil.calibration_store import StepStore
+from hil.calibration.fits import STUCK, Columns, NetworkCheck, cell_states, fit_wires, gain_known
+from hil.calibration.measurements import Products
+from hil.calibration.plan import PLANS, Budget
+from hil.calibration.steps import Hot, Measured, Steps, first_of, good_targets, joined, read_noise
+from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import Interrupted, MismatchError
-from hil.probes import Products
 from hil.watch import Watch
 
 DRIVE_TURNS = 2  # of wires and row drivers; another one moves a table by a hundredth of its errors
@@ -65,7 +65,7 @@ def calibrate(
         budget: how much each step may spend, and how precise it must be to stop earlier.
         second_temperature_c: cells and products are measured once more when the chip's status
             tells this temperature; the bench must bring it there.
-        partial: folder for finished steps (``hil.calibration_store``), to be removed once the
+        partial: folder for finished steps (``hil.calibration.store``), to be removed once the
             record is saved; None keeps none.
         resume: go on with the steps in ``partial``.
 
