@@ -37,9 +37,9 @@ from cim.cells.read_noise import ReadNoise
 from cim.fit.activation import fit_activation
 from cim.fit.programming import choose_levels, fit_programming, programming_distance, recalibrate
 from cim.record.calibration import CellState
-from hil.goodness import distance, published_sigma, score
-from hil.public_sets import SETS, read_cells
-from hil.readings import Readings, by_age, split
+from hil.device_fit.goodness_of_fit import distance, published_sigma, score
+from hil.device_fit.public_sets import SETS, read_cells
+from hil.device_fit.readings import Readings, by_age, split
 
 UNTIL_S = 1.5e3  # the extrapolation has seen readings up to here
 BINS = 16

@@ -116,7 +116,7 @@ def fit(
     as_json: Json = False,
 ) -> int:
     """Fit the device model to tables of cell readings, without a board; say how well it predicts other cells."""
-    from hil.fitsources import fit_source
+    from hil.device_fit.inputs import fit_source
 
     with screen(quiet=as_json) as watch:
         result = fit_source(

@@ -13,12 +13,12 @@ from cim.cells.programming_law import law_at
 from cim.fit.cells import TooFewCells
 from cim.record.file import load_record, save_record
 from hil.cli import run
+from hil.device_fit.goodness_of_fit import Gaussian, distance, published_sigma, score
+from hil.device_fit.inputs import fit_source, voltage_sweep
+from hil.device_fit.measured_tables import CellTable
+from hil.device_fit.readings import by_age, level_knots, split
+from hil.device_fit.result import FitResult, fit_table
 from hil.errors import FileError, UsageError
-from hil.fitresult import FitResult, fit_table
-from hil.fitsources import fit_source, voltage_sweep
-from hil.goodness import Gaussian, distance, published_sigma, score
-from hil.measured_tables import CellTable
-from hil.readings import by_age, level_knots, split
 
 AGES = (0.01, 1.0, 100.0, 10_000.0)
 LEVELS = np.linspace(2.0, 40.0, 8)

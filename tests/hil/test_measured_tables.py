@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from hil import table_columns
 from hil.cli import run
+from hil.device_fit import table_columns
+from hil.device_fit.measured_tables import read_table
 from hil.errors import FileError
-from hil.measured_tables import read_table
 
 GOOD = "cell,time_s,conductance_us,target_us\n1,0,10.5,10\n1,1,10.7,10\n2,0,20.5,20\n2,1.5,20.7,20\n"
 

@@ -18,8 +18,8 @@ from cim.record.file import save_record
 from hil.cli import run
 from hil.corrections import training_inputs
 from hil.datasets.image_set import Dataset, load_dataset
+from hil.device_fit.result import fit_table
 from hil.errors import MismatchError, UsageError
-from hil.fitresult import fit_table
 from hil.job import DeployOptions
 from hil.looks import plan_images
 from hil.predict import VirtualRow, at_temperature, believed, predict, with_stuck_cells

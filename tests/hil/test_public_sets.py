@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hil.device_fit.inputs import BenchResult, TraceResult, fit_source, in_siemens
+from hil.device_fit.public_sets import SETS, find_set, read_bench, read_cells, read_traces
+from hil.device_fit.result import FitResult
 from hil.errors import FileError, UsageError
-from hil.fitresult import FitResult
-from hil.fitsources import BenchResult, TraceResult, fit_source, in_siemens
-from hil.public_sets import SETS, find_set, read_bench, read_cells, read_traces
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +138,7 @@ def test_the_bench_gives_non_linearity_pulse_steps_and_bakes(data: Path) -> None
 
 
 def test_every_set_says_where_it_is_from() -> None:
-    from hil import public_sets
+    from hil.device_fit import public_sets
 
     assert public_sets.__doc__ is not None
     for name in SETS:

@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.datasets.image_set import ENVIRONMENT
+from hil.device_fit.measured_tables import CellTable
 from hil.errors import FileError, UsageError
-from hil.measured_tables import CellTable
 
 MAX_ROWS = 2_000_000
 MAX_SAMPLES = 10_000_000  # of all traces together

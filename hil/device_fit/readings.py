@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.fit.cells import MIN_CELLS
+from hil.device_fit.measured_tables import CellTable
 from hil.errors import FileError, UsageError
-from hil.measured_tables import CellTable
 
 MAX_AGES = 64
 MAX_READINGS = 100_000_000  # ages times cells

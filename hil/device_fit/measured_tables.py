@@ -1,7 +1,7 @@
 """A lab's own table of cell readings: one row a reading, in CSV, TSV (each may end in .gz) or HDF5.
 
 The first line names the columns, with their units; an HDF5 file has one data set a column, at the
-root or in a group ``cells``. Each name of ``hil.table_columns.COLUMNS`` is read, others are noted.
+root or in a group ``cells``. Each name of ``hil.device_fit.table_columns.COLUMNS`` is read, others are noted.
 Needed are ``cell``, ``time_s``, one of ``conductance_us``, ``conductance_s`` and
 ``resistance_ohm``, and one of ``target_us`` and ``initial_us``. Counts, sizes, numbers, ranges and
 units are checked before they are believed; an error says file, row, column, value and what to do.
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.device_fit.table_columns import COLUMNS, READING, TARGET, hdf5_columns, row_of, text_columns
 from hil.errors import FileError
-from hil.table_columns import COLUMNS, READING, TARGET, hdf5_columns, row_of, text_columns
 
 Floats = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """Fit the device model to a table of cell readings, and say how well it predicts cells it has not seen.
 
-Rows become readings by age and cell, cells are split in two (``hil.readings``), one part is
-fitted and the other judged (``hil.goodness``) beside two baselines: a Gaussian of the same cells, and the
+Rows become readings by age and cell, cells are split in two (``hil.device_fit.readings``), one part is
+fitted and the other judged (``hil.device_fit.goodness_of_fit``) beside two baselines: a Gaussian of the same cells, and the
 published polynomial of Wan et al. (doi 10.1038/s41586-022-04992-8). The result is a calibration
 record of kind ``table``: the laws of its cells are measured, its columns are nobody's.
 """
@@ -23,9 +23,9 @@ from cim.cells.write_verify import WriteStatistics, write_statistics
 from cim.fit.cells import MIN_CELLS, fit_read_variance, nearest_level
 from cim.fit.programming import fit_programming
 from cim.record.calibration import CalibrationRecord, CellState
-from hil.goodness import AgeGoodness
-from hil.measured_tables import CellTable
-from hil.readings import Readings, level_knots
+from hil.device_fit.goodness_of_fit import AgeGoodness
+from hil.device_fit.measured_tables import CellTable
+from hil.device_fit.readings import Readings, level_knots
 
 Floats = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from cim.cells.programming_law import Law, ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
 from cim.fit.cells import MIN_CELLS, nearest_level
 from cim.record.published import published_model
-from hil.readings import GAP, Readings, level_knots
+from hil.device_fit.readings import GAP, Readings, level_knots
 
 PUBLISHED_NAME = "wan-2022"
 LEAST_SIGMA_US = 1e-3

@@ -15,11 +15,11 @@ from cim.cells.pulse_steps import PulseSteps, Sweep, fit_pulse_steps
 from cim.fit.read_noise import Spectrum, Telegraph, detect_telegraph, fit_spectrum
 from cim.record.file import load_record
 from hil.calibration.record_text import plain
+from hil.device_fit.measured_tables import CellTable, read_table
+from hil.device_fit.public_sets import SETS, Sweeps, read_bench, read_cells, read_traces
+from hil.device_fit.readings import QUARTER
+from hil.device_fit.result import FitResult, fit_table
 from hil.errors import FileError, UsageError
-from hil.fitresult import FitResult, fit_table
-from hil.measured_tables import CellTable, read_table
-from hil.public_sets import SETS, Sweeps, read_bench, read_cells, read_traces
-from hil.readings import QUARTER
 from hil.watch import Watch
 
 TRACES, BENCH = "levy-tech-a", "bench"

@@ -9,11 +9,11 @@ import numpy as np
 
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.record_text import plain
+from hil.device_fit.fitting import Fitted, fit_cells, record_of
+from hil.device_fit.goodness_of_fit import QUANTILES, AgeGoodness, judge
+from hil.device_fit.measured_tables import CellTable
+from hil.device_fit.readings import ODD, QUARTER, by_age, split
 from hil.errors import FileError
-from hil.fitting import Fitted, fit_cells, record_of
-from hil.goodness import QUANTILES, AgeGoodness, judge
-from hil.measured_tables import CellTable
-from hil.readings import ODD, QUARTER, by_age, split
 from hil.report_tables import duration
 from hil.watch import Watch
 
