@@ -18,10 +18,10 @@ import numpy as np
 
 import hil
 from hil.calibration.procedure import calibrate
-from hil.corrections import training_inputs
 from hil.datasets.image_set import load_dataset
 from hil.deployment import BUNDLED_NETWORK, program_of
-from hil.simulate import VirtualChips
+from hil.simulation.corrections import training_inputs
+from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 
 AGE_S, SEED, CHIP_SEED = 3600.0, 7, 301

@@ -26,9 +26,9 @@ import torch
 
 import hil
 from cim.chip.file import load_chip
-from hil.corrections import nominal_corrections
 from hil.infer import MeasuredLayers
 from hil.program import program_chip
+from hil.simulation.corrections import nominal_corrections
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.architectures import build, module

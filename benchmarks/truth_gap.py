@@ -28,7 +28,6 @@ from hidden_truth import converter_curves
 from cim.chip.converters import code_limits
 from cim.record.device import Columns
 from hil.calibration.procedure import calibrate
-from hil.corrections import column_corrections, training_inputs
 from hil.datasets.image_set import load_dataset
 from hil.deployment import BUNDLED_DATA, program_of
 from hil.driver.open_chip import connect
@@ -38,7 +37,8 @@ from hil.infer import MeasuredSums
 from hil.job import INFER, PROGRAM, READ_BEFORE, REPEAT, Deployment, DeployOptions
 from hil.looks import plan_images
 from hil.program import ensure_programmed, read_back
-from hil.simulate import Drawn, build_chip
+from hil.simulation.corrections import column_corrections, training_inputs
+from hil.simulation.virtual_chips import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.program.execute import IdealMultiply, run

@@ -7,8 +7,8 @@ import numpy as np
 from cim.cells.programming_law import law_at
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.procedure import check_macros
-from hil.corrections import training_inputs
 from hil.errors import MismatchError
+from hil.simulation.corrections import training_inputs
 from mapping.adapt.adaptation import Adaptation, AdaptOptions, adapt
 from mapping.adapt.defects import record_defects
 from mapping.layout.place import macro_targets_us

@@ -2,7 +2,7 @@
 
 ``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
 Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.adaptation`` goes around its stuck cells,
-``hil.program`` writes, ``hil.corrections`` fits columns, ``hil.looks`` runs images, ``hil.causes``
+``hil.program`` writes, ``hil.simulation.corrections`` fits columns, ``hil.looks`` runs images, ``hil.causes``
 says where the gap comes from, ``hil.collect`` gathers what is left.
 """
 
@@ -21,7 +21,6 @@ from hil.agreement import AgreementReport
 from hil.calibration.procedure import calibrate, check_record
 from hil.causes import exact_layers, find_causes
 from hil.collect import collect, measure_layers, report_of, sample_layers
-from hil.corrections import column_corrections, training_inputs
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
@@ -33,6 +32,7 @@ from hil.report import write_report
 from hil.rounds import run_rounds
 from hil.runfile import RunData
 from hil.runfolder import new_run_folder
+from hil.simulation.corrections import column_corrections, training_inputs
 from hil.watch import Watch
 from mapping.adapt.adaptation import AdaptOptions
 from mapping.compile import compile_network

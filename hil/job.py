@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
-from hil.corrections import LayerInputs
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
 from hil.infer import Corrections
 from hil.program import ProgramReport
-from hil.simulate import VirtualChips
+from hil.simulation.corrections import LayerInputs
+from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.conductance import ConductanceProgram
 
 # What a request's ``sample`` number is for, in its top byte: no two purposes share noise.

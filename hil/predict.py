@@ -22,13 +22,13 @@ from cim.record.published import NoModels, nominal_record
 from hil.adaptation import check_adapted
 from hil.agreement import correct_answers
 from hil.calibration.procedure import check_macros
-from hil.corrections import LayerInputs, training_inputs
 from hil.datasets.image_set import Dataset
 from hil.errors import MismatchError, UsageError
 from hil.job import DeployOptions
 from hil.looks import plan_images
 from hil.prediction import Prediction
-from hil.simulate import Drawn, VirtualChip, VirtualChips, build_chip, in_threads
+from hil.simulation.corrections import LayerInputs, training_inputs
+from hil.simulation.virtual_chips import Drawn, VirtualChip, VirtualChips, build_chip, in_threads
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram

@@ -15,12 +15,12 @@ from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
 from hil.causes import Exact
 from hil.collect import LayerSums, measure_layers
-from hil.corrections import LayerInputs, column_corrections
 from hil.driver.chip_driver import ChipDriver
 from hil.infer import Conversions, measured_multiply
 from hil.job import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND, DeployOptions
 from hil.looks import IMAGES_IN_FLIGHT
 from hil.program import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
+from hil.simulation.corrections import LayerInputs, column_corrections
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.rounds import RoundRun, part_of_round

@@ -15,7 +15,6 @@ from hil.adaptation import adapt_to_record, check_adapted, write_order
 from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
 from hil.cli import run as hil_run
-from hil.corrections import column_corrections, nominal_corrections, training_inputs
 from hil.datasets.image_set import Dataset
 from hil.deployment import DeployOptions, deploy, deploy_on
 from hil.driver.chip_driver import ChipDriver
@@ -26,7 +25,8 @@ from hil.errors import MismatchError, UsageError
 from hil.infer import MeasuredLayers, MeasuredSums
 from hil.predict import predict
 from hil.program import program_chip, read_back
-from hil.simulate import VirtualChips
+from hil.simulation.corrections import column_corrections, nominal_corrections, training_inputs
+from hil.simulation.virtual_chips import VirtualChips
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.adapt.adaptation import Adaptation

@@ -19,16 +19,16 @@ from cim.record.read_back import estimate_cells
 from hil.agreement import AgreementReport, correct_answers
 from hil.calibration.procedure import calibrate
 from hil.causes import Coalitions, coalitions, exact_layers
-from hil.corrections import column_corrections, training_inputs
 from hil.datasets.image_set import load_dataset
 from hil.deployment import DeployOptions, deploy_on
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.job import READ_BEFORE, READ_EARLY, Deployment
-from hil.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err, with_parts
 from hil.program import EarlyReads, program_chip, read_back
 from hil.runfile import read_run
-from hil.simulate import Drawn, build_chip
+from hil.simulation.corrections import column_corrections, training_inputs
+from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err, with_parts
+from hil.simulation.virtual_chips import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import compile_network

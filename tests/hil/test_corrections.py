@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from cim.chip.correction import apply_correction
 from cim.chip.file import idealised, load_chip
 from cim.record.calibration import CalibrationRecord, CellState
-from hil.corrections import VECTORS, column_corrections, nominal_corrections, training_inputs
 from hil.driver.open_chip import open_chip
 from hil.infer import measured_multiply
 from hil.job import INFER, PROGRAM, READ_BEFORE
 from hil.program import ensure_programmed, read_back
+from hil.simulation.corrections import VECTORS, column_corrections, nominal_corrections, training_inputs
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.layout.place import macro_targets_us

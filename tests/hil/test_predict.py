@@ -16,7 +16,6 @@ from cim.cells.temperature import Thermal
 from cim.record.calibration import CalibrationRecord, CellState
 from cim.record.file import save_record
 from hil.cli import run
-from hil.corrections import training_inputs
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.device_fit.result import fit_table
 from hil.errors import MismatchError, UsageError
@@ -24,7 +23,8 @@ from hil.job import DeployOptions
 from hil.looks import plan_images
 from hil.predict import VirtualRow, at_temperature, believed, predict, with_stuck_cells
 from hil.prediction import Prediction
-from hil.simulate import VirtualChip, VirtualChips
+from hil.simulation.corrections import training_inputs
+from hil.simulation.virtual_chips import VirtualChip, VirtualChips
 from hil.watch import Watch
 from hil.yields import Distribution, Yield, histogram
 

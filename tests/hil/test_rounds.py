@@ -13,7 +13,6 @@ from cim.chip.file import idealised, load_chip, parse_chip, render_chip
 from firmware_protocols.messages import Capability
 from hil.agreement import AgreementReport, Verdict
 from hil.cli import run as cli
-from hil.corrections import nominal_corrections
 from hil.deployment import DeployOptions, deploy
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
@@ -22,6 +21,7 @@ from hil.errors import UsageError
 from hil.infer import MeasuredSums, measured_multiply
 from hil.program import program_chip
 from hil.runfile import read_run
+from hil.simulation.corrections import nominal_corrections
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan

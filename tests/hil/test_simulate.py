@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.record.calibration import CellState
-from hil.corrections import column_corrections, training_inputs
 from hil.datasets.image_set import load_dataset
 from hil.deployment import DeployOptions
 from hil.errors import MismatchError, UsageError
 from hil.predict import predict
-from hil.simulate import VirtualChip, VirtualChips
+from hil.simulation.corrections import column_corrections, training_inputs
+from hil.simulation.virtual_chips import VirtualChip, VirtualChips
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.execute import IdealMultiply, run
