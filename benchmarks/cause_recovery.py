@@ -24,16 +24,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from cim.chip.file import load_chip
 from cim.chip.spec import AdcSpec, ChipSpec
-from hil.agreement import AgreementReport
 from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
-from hil.cause_split import QUANTISATION, UNEXPLAINED
 from hil.datasets.image_set import load_dataset
 from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, deploy_on
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
 from hil.job import DeployOptions
 from hil.transports.in_process import InProcessTransport
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.cause_split import QUANTISATION, UNEXPLAINED
 from mapping.compile import compile_network
 from mapping.network.file import load_network
 

@@ -9,7 +9,7 @@ calibration. Corrections, wires and read noise are the record's in all four.
 
 ``accuracy``: percent of the images, mean over virtual chips, ``error`` of it, beside ``emulated``, the mean of three
 repeats on the chip. ``explained``: share of the logits' departure from the exact ones that is simulated, as in a report
-(``hil.fidelity``); ``explained_virtual`` the same for each virtual chip of the record against the others, on average.
+(``hil.verdict.fidelity``); ``explained_virtual`` the same for each virtual chip of the record against the others, on average.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment import BUNDLED_DATA, program_of
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
-from hil.fidelity import fidelity
 from hil.infer import MeasuredSums
 from hil.job import INFER, PROGRAM, READ_BEFORE, REPEAT, Deployment, DeployOptions
 from hil.looks import plan_images
@@ -40,6 +39,7 @@ from hil.program import ensure_programmed, read_back
 from hil.simulation.corrections import column_corrections, training_inputs
 from hil.simulation.virtual_chips import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
+from hil.verdict.fidelity import fidelity
 from hil.watch import Watch
 from mapping.program.execute import IdealMultiply, run
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hil.agreement import AgreementReport
+    from hil.verdict.agreement import AgreementReport
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

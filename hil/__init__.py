@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hil.agreement import AgreementReport
     from hil.deployment import deploy
     from hil.driver.open_chip import open_chip
+    from hil.verdict.agreement import AgreementReport
 
 __all__ = ["AgreementReport", "deploy", "open_chip"]
 
-_HOMES = {"AgreementReport": "hil.agreement", "deploy": "hil.deployment", "open_chip": "hil.driver.open_chip"}
+_HOMES = {"AgreementReport": "hil.verdict.agreement", "deploy": "hil.deployment", "open_chip": "hil.driver.open_chip"}
 
 
 def __getattr__(name: str) -> Any:

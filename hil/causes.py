@@ -1,6 +1,6 @@
 """Where the gap comes from: the run's images simulated with every combination of a chip's parts.
 
-The game of ``hil.cause_split``: a coalition is a set of ``hil.simulation.parts.Part``, its value the accuracy
+The game of ``hil.verdict.cause_split``: a coalition is a set of ``hil.simulation.parts.Part``, its value the accuracy
 (and each layer's error energy) of virtual chips that have these parts and no others. Parts are
 *measured* ones: cells as read back, converters and wires as the record has them. Columns are
 corrected anew for every coalition, as a lab would with such a chip; noise is common to all
@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from cim.record.device import Columns, draw_columns
 from cim.record.read_back import estimate_cells
-from hil.agreement import LayerSample, correct_answers
-from hil.cause_split import Answers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.datasets.image_set import Dataset
 from hil.infer import Corrections
 from hil.job import Deployment
@@ -26,6 +24,8 @@ from hil.looks import Answers as RunAnswers
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err, with_parts
 from hil.simulation.virtual_chips import Drawn, VirtualChip, build_chip, in_threads
+from hil.verdict.agreement import LayerSample, correct_answers
+from hil.verdict.cause_split import Answers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
@@ -108,7 +108,7 @@ def find_causes(
 
 
 def coalitions(players: Sequence[Part]) -> list[Part]:
-    """Every coalition but the empty and the full one, in the order of ``hil.cause_split.shapley``."""
+    """Every coalition but the empty and the full one, in the order of ``hil.verdict.cause_split.shapley``."""
     found = []
     for number in range(1, (1 << len(players)) - 1):
         parts = NOTHING

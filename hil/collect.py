@@ -13,7 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.encoding import cell_lines
-from hil.agreement import (
+from hil.calibration.fits import STUCK
+from hil.causes import Exact
+from hil.datasets.image_set import Dataset
+from hil.driver.chip_driver import ChipDriver
+from hil.infer import Conversions, Corrections, MeasuredSums
+from hil.job import LAYERS, REPEAT, Deployment
+from hil.looks import Answers
+from hil.runfile import MacroCells, RunData
+from hil.verdict.agreement import (
     AgreementReport,
     ChipIdentity,
     DataUse,
@@ -25,15 +33,7 @@ from hil.agreement import (
     layer_statistics,
     summarise_cells,
 )
-from hil.calibration.fits import STUCK
-from hil.cause_split import CauseSplit
-from hil.causes import Exact
-from hil.datasets.image_set import Dataset
-from hil.driver.chip_driver import ChipDriver
-from hil.infer import Conversions, Corrections, MeasuredSums
-from hil.job import LAYERS, REPEAT, Deployment
-from hil.looks import Answers
-from hil.runfile import MacroCells, RunData
+from hil.verdict.cause_split import CauseSplit
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram

@@ -17,7 +17,6 @@ from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from hil.adaptation import adapt_to_record, check_adapted, write_order
-from hil.agreement import AgreementReport
 from hil.calibration.procedure import calibrate, check_record
 from hil.causes import exact_layers, find_causes
 from hil.collect import collect, measure_layers, report_of, sample_layers
@@ -33,6 +32,7 @@ from hil.rounds import run_rounds
 from hil.runfile import RunData
 from hil.runfolder import new_run_folder
 from hil.simulation.corrections import column_corrections, training_inputs
+from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch
 from mapping.adapt.adaptation import AdaptOptions
 from mapping.compile import compile_network

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
-from hil.agreement import AgreementReport, Judgement, Verdict
 from hil.atomic import write_text
-from hil.baseline import BaselineChange
 from hil.report import summary_lines
 from hil.report_tables import QUESTIONS
+from hil.verdict.agreement import AgreementReport, Judgement, Verdict
+from hil.verdict.baseline import BaselineChange
 
 
 def write_junit(path: str | Path, report: AgreementReport, change: BaselineChange | None = None) -> None:

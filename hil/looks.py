@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.agreement import Judgement, Mode, correct_answers, judge, planned_looks
 from hil.datasets.image_set import Dataset, image_digests
 from hil.errors import FileError, UsageError
 from hil.infer import Conversions, MeasuredLayers, MeasuredSums, measured_multiply
 from hil.job import INFER, REPEAT, Deployment, DeployOptions
+from hil.verdict.agreement import Judgement, Mode, correct_answers, judge, planned_looks
 from hil.watch import Watch
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph

@@ -20,7 +20,6 @@ from cim.record.calibration import CalibrationRecord, CellState, MacroCalibratio
 from cim.record.device import draw_columns
 from cim.record.published import NoModels, nominal_record
 from hil.adaptation import check_adapted
-from hil.agreement import correct_answers
 from hil.calibration.procedure import check_macros
 from hil.datasets.image_set import Dataset
 from hil.errors import MismatchError, UsageError
@@ -29,6 +28,7 @@ from hil.looks import plan_images
 from hil.prediction import Prediction
 from hil.simulation.corrections import LayerInputs, training_inputs
 from hil.simulation.virtual_chips import Drawn, VirtualChip, VirtualChips, build_chip, in_threads
+from hil.verdict.agreement import correct_answers
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.report_tables import duration
-from hil.yields import BETWEEN_CHIPS, QUANTILES, Distribution, Yield, histogram
+from hil.verdict.yields import BETWEEN_CHIPS, QUANTILES, Distribution, Yield, histogram
 
 
 @dataclass(frozen=True, slots=True)

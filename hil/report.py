@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hil.agreement import AgreementReport
 from hil.atomic import write_text
 from hil.report_causes import causes_line, causes_table, layer_causes_table
 from hil.report_page import page
 from hil.report_tables import duration, interval, markdown, percent, points, span, tables
 from hil.runfile import RunData, write_run
+from hil.verdict.agreement import AgreementReport
 
 
 def write_report(folder: str | Path, report: AgreementReport, data: RunData) -> None:

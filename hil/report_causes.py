@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hil.agreement import AgreementReport
-from hil.cause_split import CauseSplit, LayerCauses
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.report_tables import Table, duration, number, percent, points, span
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.cause_split import CauseSplit, LayerCauses
 
 SMALL = 0.0005  # causes below 0.05 points are not named on the screen
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.agreement import AgreementReport, Interval
 from hil.pages.figures import MOST_CELLS_DRAWN as MOST_CELLS_DRAWN
 from hil.pages.figures import Figure as Figure
 from hil.pages.figures import axis as _axis
@@ -20,6 +19,7 @@ from hil.pages.figures import line as _line
 from hil.pages.figures import mosaic as _mosaic
 from hil.pages.figures import packed as _pack
 from hil.runfile import MacroCells, RunData
+from hil.verdict.agreement import AgreementReport, Interval
 
 
 def accuracy_figure(report: AgreementReport) -> Figure:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hil.agreement import AgreementReport, Judgement
-from hil.judgement import Interval
+from hil.verdict.agreement import AgreementReport, Judgement
+from hil.verdict.judgement import Interval
 
 QUESTIONS = {"this_chip": "this chip", "such_chips": "such chips"}
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hil.atomic import write_bytes
 from hil.errors import FileError, MismatchError
-from hil.layers import LayerSample
+from hil.verdict.layers import LayerSample
 
 FORMAT, VERSION = "hil.run", "1.1"
 

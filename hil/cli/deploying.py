@@ -84,10 +84,10 @@ def deploy(
     as_json: Json = False,
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
-    from hil.baseline import compare_reports, read_baseline
     from hil.deployment import DeployOptions, deploy, program_of
     from hil.dryrun import estimate
     from hil.report import summary_lines
+    from hil.verdict.baseline import compare_reports, read_baseline
 
     address = chip_address(port, emulated, chip, macros)
     options = DeployOptions(
@@ -322,8 +322,8 @@ def show(
     run_folder: Annotated[Path, typer.Argument(help="run folder, or its report.json")], as_json: Json = False
 ) -> int:
     """Print the report of an earlier run."""
-    from hil.agreement import AgreementReport
     from hil.report import summary_lines
+    from hil.verdict.agreement import AgreementReport
 
     path = run_folder / "report.json" if run_folder.is_dir() else run_folder
     try:

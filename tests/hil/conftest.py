@@ -9,10 +9,10 @@ import pytest
 
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record, save_record
-from hil.agreement import AgreementReport
 from hil.calibration.procedure import calibrate
 from hil.deployment import DeployOptions, deploy, program_of
 from hil.driver.open_chip import open_chip
+from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program

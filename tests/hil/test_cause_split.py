@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hil.cause_split import Answers, shapley, split_energy, split_losses
+from hil.verdict.cause_split import Answers, shapley, split_energy, split_losses
 
 PLAYERS = ("programming", "read noise", "calibration error")
 

@@ -16,7 +16,6 @@ from cim.chip.file import load_chip
 from cim.chip.spec import CellIv, InputCoding
 from cim.record.device import draw_programming
 from cim.record.read_back import estimate_cells
-from hil.agreement import AgreementReport, correct_answers
 from hil.calibration.procedure import calibrate
 from hil.causes import Coalitions, coalitions, exact_layers
 from hil.datasets.image_set import load_dataset
@@ -30,6 +29,7 @@ from hil.simulation.corrections import column_corrections, training_inputs
 from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err, with_parts
 from hil.simulation.virtual_chips import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
+from hil.verdict.agreement import AgreementReport, correct_answers
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.layout.place import macro_targets_us

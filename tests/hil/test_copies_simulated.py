@@ -10,10 +10,10 @@ import pytest
 
 from cim.chip.file import load_chip
 from cim.record.published import nominal_record
-from hil.agreement import AgreementReport, Verdict
 from hil.deployment import DeployOptions, deploy
 from hil.simulation.corrections import training_inputs
 from hil.simulation.virtual_chips import VirtualChips, build_chip
+from hil.verdict.agreement import AgreementReport, Verdict
 from mapping.compile import LayoutOptions, compile_network
 from mapping.layout.place import Placement
 from mapping.program.conductance import ConductanceProgram

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import hil
-from hil.agreement import AgreementReport, Verdict
 from hil.deployment import DeployOptions
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
@@ -20,6 +19,7 @@ from hil.emulator.chip import EmulatedChip
 from hil.errors import FileError, MismatchError, OutputError, UsageError
 from hil.server.serve import serving
 from hil.transports.wire_log import read_wire_log
+from hil.verdict.agreement import AgreementReport, Verdict
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, save_network
 

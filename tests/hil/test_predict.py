@@ -25,8 +25,8 @@ from hil.predict import VirtualRow, at_temperature, believed, predict, with_stuc
 from hil.prediction import Prediction
 from hil.simulation.corrections import training_inputs
 from hil.simulation.virtual_chips import VirtualChip, VirtualChips
+from hil.verdict.yields import Distribution, Yield, histogram
 from hil.watch import Watch
-from hil.yields import Distribution, Yield, histogram
 
 from .conftest import Small
 from .test_fitting import heavy_tailed

@@ -11,7 +11,6 @@ import pytest
 
 from cim.chip.file import idealised, load_chip, parse_chip, render_chip
 from firmware_protocols.messages import Capability
-from hil.agreement import AgreementReport, Verdict
 from hil.cli import run as cli
 from hil.deployment import DeployOptions, deploy
 from hil.driver.chip_driver import ChipDriver
@@ -23,6 +22,7 @@ from hil.program import program_chip
 from hil.runfile import read_run
 from hil.simulation.corrections import nominal_corrections
 from hil.transports.in_process import InProcessTransport
+from hil.verdict.agreement import AgreementReport, Verdict
 from hil.watch import Watch
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
 from mapping.errors import ProgramFileError

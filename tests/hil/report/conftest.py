@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hil.agreement import (
+from hil.runfile import MacroCells, RunData
+from hil.verdict.agreement import (
     AgreementReport,
     ChipIdentity,
     DataUse,
@@ -21,8 +22,7 @@ from hil.agreement import (
     layer_statistics,
     summarise_cells,
 )
-from hil.cause_split import Cause, CauseSplit, LayerCauses
-from hil.runfile import MacroCells, RunData
+from hil.verdict.cause_split import Cause, CauseSplit, LayerCauses
 
 CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "fc")

@@ -7,10 +7,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from hil.agreement import Mode, Verdict, compare_readbacks, judge
-from hil.fidelity import fidelity
-from hil.judgement import decide
-from hil.statistics import Equivalence, Prediction
+from hil.verdict.agreement import Mode, Verdict, compare_readbacks, judge
+from hil.verdict.fidelity import fidelity
+from hil.verdict.judgement import decide
+from hil.verdict.statistics import Equivalence, Prediction
 
 PLAN = (500, 1000, 2000)
 

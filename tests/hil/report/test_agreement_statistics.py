@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hil import statistics as st
+from hil.verdict import statistics as st
 
 LOOKS = {1: (500,), 2: (500, 1000), 3: (500, 1000, 2000), 4: (500, 1000, 2000, 4000), 5: (500, 1000, 2000, 4000, 8000)}
 # z of E, z₂ and t (S = 20) of P: the specification's table, whose third decimals carry simulation error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hil.layers import LayerSample, layer_statistics
+from hil.verdict.layers import LayerSample, layer_statistics
 
 SHAPE = (6, 16, 8, 8)  # images, outputs, positions
 

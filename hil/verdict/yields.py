@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hil.statistics import wilson
+from hil.verdict.statistics import wilson
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BARS = 12  # most lines of a histogram

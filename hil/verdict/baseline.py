@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from hil.agreement import AgreementReport
 from hil.errors import FileError
-from hil.statistics import image_variance
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.statistics import image_variance
 
 
 @dataclass(frozen=True, slots=True)

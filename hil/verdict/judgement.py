@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hil import statistics as st
-from hil.fidelity import Fidelity, Logits, fidelity
+from hil.verdict import statistics as st
+from hil.verdict.fidelity import Fidelity, Logits, fidelity
 
 
 class Verdict(enum.StrEnum):

@@ -1,6 +1,6 @@
 """The whole answer of a run, as `report.json` holds it: four accuracies, two questions, and where they come from.
 
-The statistics are in ``hil.statistics``, one question is judged in ``hil.judgement``; here their
+The statistics are in ``hil.verdict.statistics``, one question is judged in ``hil.verdict.judgement``; here their
 answers meet the identity of the chip, the digests, ages, cells, link counters and seeds.
 """
 
@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.cause_split import CauseSplit
 from hil.errors import ExitCode, FileError, MismatchError
-from hil.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
 from hil.jsonrecord import RecordError, decode, encode
-from hil.judgement import Interval, Judgement, Mode, Verdict, judge
-from hil.layers import LayerSample, LayerStatistics, layer_statistics
-from hil.statistics import planned_looks, wilson
+from hil.verdict.cause_split import CauseSplit
+from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
+from hil.verdict.judgement import Interval, Judgement, Mode, Verdict, judge
+from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
+from hil.verdict.statistics import planned_looks, wilson
 
 __all__ = [
     "AgreementReport",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.fidelity import explained_share
+from hil.verdict.fidelity import explained_share
 
 Sums = NDArray[Any]
 Floats = NDArray[np.float64]
