@@ -20,7 +20,7 @@ from hil.driver.chip_driver import ChipDriver
 from hil.infer import Conversions, Corrections, MeasuredSums
 from hil.job import LAYERS, REPEAT, Deployment
 from hil.looks import Answers
-from hil.runfile import MacroCells, RunData
+from hil.report.run_data import MacroCells, RunData
 from hil.verdict.agreement import (
     AgreementReport,
     ChipIdentity,

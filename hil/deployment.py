@@ -27,10 +27,10 @@ from hil.dryrun import estimate, say_if_long
 from hil.job import PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, Deployment, DeployOptions
 from hil.looks import plan_images, run_looks
 from hil.program import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
-from hil.report import write_report
+from hil.report.files import write_report
+from hil.report.run_data import RunData
+from hil.report.run_folder import new_run_folder
 from hil.rounds import run_rounds
-from hil.runfile import RunData
-from hil.runfolder import new_run_folder
 from hil.simulation.corrections import column_corrections, training_inputs
 from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch

@@ -86,7 +86,7 @@ def deploy(
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
     from hil.deployment import DeployOptions, deploy, program_of
     from hil.dryrun import estimate
-    from hil.report import summary_lines
+    from hil.report.files import summary_lines
     from hil.verdict.baseline import compare_reports, read_baseline
 
     address = chip_address(port, emulated, chip, macros)
@@ -136,7 +136,7 @@ def deploy(
         complain(change.text)
         code = code or (ExitCode.OUTSIDE_TOLERANCE if change.regressed else ExitCode.DONE)
     if junit:
-        from hil.junit import write_junit
+        from hil.report.junit import write_junit
 
         write_junit(junit, report, change)
     return code
@@ -232,7 +232,7 @@ def compile(
             save_program(program, out)
     if plot:
         from hil.atomic import write_text
-        from hil.mapping_figures import mapping_page
+        from hil.report.mapping_page import mapping_page
 
         with writing(plot):
             write_text(plot, mapping_page(program))
@@ -322,7 +322,7 @@ def show(
     run_folder: Annotated[Path, typer.Argument(help="run folder, or its report.json")], as_json: Json = False
 ) -> int:
     """Print the report of an earlier run."""
-    from hil.report import summary_lines
+    from hil.report.files import summary_lines
     from hil.verdict.agreement import AgreementReport
 
     path = run_folder / "report.json" if run_folder.is_dir() else run_folder

@@ -24,7 +24,7 @@ from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.job import READ_BEFORE, READ_EARLY, Deployment
 from hil.program import EarlyReads, program_chip, read_back
-from hil.runfile import read_run
+from hil.report.run_data import read_run
 from hil.simulation.corrections import column_corrections, training_inputs
 from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err, with_parts
 from hil.simulation.virtual_chips import Drawn, build_chip

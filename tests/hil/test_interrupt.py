@@ -135,7 +135,7 @@ def test_ctrl_c_while_the_report_is_written_leaves_no_run(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"hil.report.{moment}", interrupted)
+    monkeypatch.setattr(f"hil.report.files.{moment}", interrupted)
     assert run(small.arguments("--port", CHIP, "--out", str(tmp_path / "run"))) == ExitCode.CTRL_C
     assert list(tmp_path.iterdir()) == []
 

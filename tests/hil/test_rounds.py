@@ -19,7 +19,7 @@ from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.errors import UsageError
 from hil.infer import MeasuredSums, measured_multiply
 from hil.program import program_chip
-from hil.runfile import read_run
+from hil.report.run_data import read_run
 from hil.simulation.corrections import nominal_corrections
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, Verdict

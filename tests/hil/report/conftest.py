@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hil.runfile import MacroCells, RunData
+from hil.report.run_data import MacroCells, RunData
 from hil.verdict.agreement import (
     AgreementReport,
     ChipIdentity,

@@ -15,7 +15,7 @@ import pytest
 
 from cim.chip.file import load_chip
 from hil.cli import run
-from hil.mapping_figures import macro_figure, macro_usage, mapping_page, occupancy_figure, targets_figure
+from hil.report.mapping_page import macro_figure, macro_usage, mapping_page, occupancy_figure, targets_figure
 from mapping.compile import compile_network, plan
 from mapping.layout.place import macro_targets_us
 from mapping.network.architectures import build

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hil.errors import ExitCode, FileError, MismatchError
-from hil.report import report_markdown, report_text, summary_lines, write_report
+from hil.report.files import report_markdown, report_text, summary_lines, write_report
 from hil.verdict.agreement import AgreementReport
 
 SCHEMA = json.loads(resources.files("hil").joinpath("report_schema.json").read_text("utf-8"))

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 from hil.atomic import write_text
-from hil.report_causes import causes_line, causes_table, layer_causes_table
-from hil.report_page import page
-from hil.report_tables import duration, interval, markdown, percent, points, span, tables
-from hil.runfile import RunData, write_run
+from hil.report.causes import causes_line, causes_table, layer_causes_table
+from hil.report.page import page
+from hil.report.run_data import RunData, write_run
+from hil.report.tables import duration, interval, markdown, percent, points, span, tables
 from hil.verdict.agreement import AgreementReport
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from xml.etree import ElementTree as xml
 
 from hil.atomic import write_text
-from hil.report import summary_lines
-from hil.report_tables import QUESTIONS
+from hil.report.files import summary_lines
+from hil.report.tables import QUESTIONS
 from hil.verdict.agreement import AgreementReport, Judgement, Verdict
 from hil.verdict.baseline import BaselineChange
 

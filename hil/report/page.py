@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from html import escape
 
-from hil import report_figures as figures
 from hil.pages.figures import Figure
 from hil.pages.shell import columns, document, section, table
-from hil.report_causes import causes_figure, causes_table, layer_causes_figure, layer_causes_table
-from hil.report_tables import QUESTIONS, duration, percent, points, tables
-from hil.runfile import RunData
+from hil.report import figures
+from hil.report.causes import causes_figure, causes_table, layer_causes_figure, layer_causes_table
+from hil.report.run_data import RunData
+from hil.report.tables import QUESTIONS, duration, percent, points, tables
 from hil.verdict.agreement import AgreementReport, Judgement, Verdict
 
 WORDS = {

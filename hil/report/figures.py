@@ -18,7 +18,7 @@ from hil.pages.figures import figure as _figure
 from hil.pages.figures import line as _line
 from hil.pages.figures import mosaic as _mosaic
 from hil.pages.figures import packed as _pack
-from hil.runfile import MacroCells, RunData
+from hil.report.run_data import MacroCells, RunData
 from hil.verdict.agreement import AgreementReport, Interval
 
 
