@@ -23,11 +23,11 @@ import numpy as np
 import hil
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, program_of
+from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, program_of
+from hil.deployment.inference import measured_multiply
+from hil.deployment.programming import program_chip, read_back
+from hil.deployment.session import INFER, PROGRAM, READ_BEFORE, DeployOptions
 from hil.errors import FileError
-from hil.infer import measured_multiply
-from hil.job import INFER, PROGRAM, READ_BEFORE, DeployOptions
-from hil.program import program_chip, read_back
 from hil.simulation.corrections import column_corrections, training_inputs
 from hil.watch import Watch
 from mapping.network.float_run import float_logits

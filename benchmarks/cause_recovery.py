@@ -27,10 +27,10 @@ from cim.chip.spec import AdcSpec, ChipSpec
 from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
-from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, deploy_on
+from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, deploy_on
+from hil.deployment.session import DeployOptions
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
-from hil.job import DeployOptions
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import QUANTISATION, UNEXPLAINED

@@ -41,8 +41,8 @@ from cim.chip.file import load_chip
 from cim.chip.spec import AdcSpec, ChipSpec
 from cim.record.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.record.published import nominal_record
+from hil.deployment.inference import Corrections
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
-from hil.infer import Corrections
 from hil.simulation.corrections import column_corrections, nominal_corrections, training_inputs
 from mapping.adapt.adaptation import AdaptOptions, adapt
 from mapping.adapt.defects import record_defects

@@ -19,7 +19,7 @@ import numpy as np
 import hil
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
-from hil.deployment import BUNDLED_NETWORK, program_of
+from hil.deployment.deploy import BUNDLED_NETWORK, program_of
 from hil.simulation.corrections import training_inputs
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch

@@ -224,7 +224,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
 
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
-    from hil.deployment import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on, program_of
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.predict import predict

@@ -26,8 +26,8 @@ import torch
 
 import hil
 from cim.chip.file import load_chip
-from hil.infer import MeasuredLayers
-from hil.program import program_chip
+from hil.deployment.inference import MeasuredLayers
+from hil.deployment.programming import program_chip
 from hil.simulation.corrections import nominal_corrections
 from hil.watch import Watch
 from mapping.compile import compile_network

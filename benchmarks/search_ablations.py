@@ -27,8 +27,8 @@ import numpy as np
 
 from cim.chip.file import load_chip
 from hil.datasets.image_set import Dataset
+from hil.deployment.session import DeployOptions
 from hil.evaluator import SimulatedEvaluator
-from hil.job import DeployOptions
 from hil.search_compare import EDP_MARGIN, FLOOR_MARGIN
 from hil.search_front import simulations
 from hil.search_inputs import SearchInputs, load_inputs

@@ -29,13 +29,13 @@ from cim.chip.converters import code_limits
 from cim.record.device import Columns
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
-from hil.deployment import BUNDLED_DATA, program_of
+from hil.deployment.deploy import BUNDLED_DATA, program_of
+from hil.deployment.inference import MeasuredSums
+from hil.deployment.interim_looks import plan_images
+from hil.deployment.programming import ensure_programmed, read_back
+from hil.deployment.session import INFER, PROGRAM, READ_BEFORE, REPEAT, Deployment, DeployOptions
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
-from hil.infer import MeasuredSums
-from hil.job import INFER, PROGRAM, READ_BEFORE, REPEAT, Deployment, DeployOptions
-from hil.looks import plan_images
-from hil.program import ensure_programmed, read_back
 from hil.simulation.corrections import column_corrections, training_inputs
 from hil.simulation.virtual_chips import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport

@@ -64,7 +64,7 @@ def runs_of(seed: int, effects: list[float]) -> list[dict[str, object]]:
     """One chip calibrated as it is, then a deployment for each size of the effect, as rows."""
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
-    from hil.deployment import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on, program_of
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.transports.in_process import InProcessTransport

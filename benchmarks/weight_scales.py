@@ -24,8 +24,8 @@ import numpy as np
 
 from cim.chip.file import load_chip
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK
-from hil.job import DeployOptions
+from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK
+from hil.deployment.session import DeployOptions
 from hil.predict import predict
 from hil.watch import Watch
 from mapping.compile import compile_network

@@ -32,7 +32,7 @@ from cim.record.device import Columns
 from cim.simulator.fast.layer import FastLayer
 from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
 from hil.datasets.image_set import load_dataset
-from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, program_of
+from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, program_of
 from hil.watch import Watch
 from mapping.program.conductance import MatrixStep
 from mapping.program.driven import tile_vectors

@@ -6,13 +6,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hil.deployment import deploy
+    from hil.deployment.deploy import deploy
     from hil.driver.open_chip import open_chip
     from hil.verdict.agreement import AgreementReport
 
 __all__ = ["AgreementReport", "deploy", "open_chip"]
 
-_HOMES = {"AgreementReport": "hil.verdict.agreement", "deploy": "hil.deployment", "open_chip": "hil.driver.open_chip"}
+_HOMES = {
+    "AgreementReport": "hil.verdict.agreement",
+    "deploy": "hil.deployment.deploy",
+    "open_chip": "hil.driver.open_chip",
+}
 
 
 def __getattr__(name: str) -> Any:

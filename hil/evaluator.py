@@ -13,10 +13,10 @@ from cim.chip.spec import ChipSpec
 from cim.cost.network_cost import estimate
 from cim.record.calibration import CalibrationRecord
 from hil.datasets.image_set import Dataset
-from hil.deployment import deploy_on
+from hil.deployment.deploy import deploy_on
+from hil.deployment.session import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
-from hil.job import DeployOptions
 from hil.predict import predict
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
@@ -76,7 +76,7 @@ class DeployedEvaluator:
     watch: Watch = field(default_factory=Watch)
 
     def evaluate(self, network: Path) -> Evaluation:
-        """Raises what ``hil.deployment.deploy_on`` raises; outputs of the chip are off on every way out."""
+        """Raises what ``hil.deployment.deploy.deploy_on`` raises; outputs of the chip are off on every way out."""
         file = load_network(network)
         program = compile_network(file, self.spec)
         cost = estimate(program_workload(program, network.stem), self.spec)

@@ -19,12 +19,12 @@ from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
 from cim.record.device import draw_columns
 from cim.record.published import NoModels, nominal_record
-from hil.adaptation import check_adapted
 from hil.calibration.procedure import check_macros
 from hil.datasets.image_set import Dataset
+from hil.deployment.adaptation import check_adapted
+from hil.deployment.interim_looks import plan_images
+from hil.deployment.session import DeployOptions
 from hil.errors import MismatchError, UsageError
-from hil.job import DeployOptions
-from hil.looks import plan_images
 from hil.prediction import Prediction
 from hil.simulation.corrections import LayerInputs, training_inputs
 from hil.simulation.virtual_chips import Drawn, VirtualChip, VirtualChips, build_chip, in_threads

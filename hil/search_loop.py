@@ -14,8 +14,8 @@ import numpy as np
 
 from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
+from hil.deployment.session import DeployOptions
 from hil.evaluator import DeployedEvaluator
-from hil.job import DeployOptions
 from hil.search_front import find_front
 from hil.search_networks import imperfect, network_name, samples_of, shortlist, train_networks
 from hil.search_settings import SearchFolder

@@ -15,9 +15,9 @@ from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
+from hil.deployment.session import DeployOptions
 from hil.errors import UsageError
 from hil.evaluator import SimulatedEvaluator
-from hil.job import DeployOptions
 from hil.search_settings import SearchFolder
 from hil.search_work import SearchRun
 from mapping.errors import CannotMap

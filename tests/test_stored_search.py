@@ -12,9 +12,9 @@ pytest.importorskip("torch")
 from cim.chip.file import load_chip
 from hil.cli import run
 from hil.datasets.image_set import load_dataset
-from hil.deployment import BUNDLED_DATA
+from hil.deployment.deploy import BUNDLED_DATA
+from hil.deployment.session import DeployOptions
 from hil.evaluator import SimulatedEvaluator
-from hil.job import DeployOptions
 from search.choice.front import read_front
 from search.space.candidate import workload
 from search.space.file import load_space

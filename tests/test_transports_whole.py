@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
+from hil.deployment.inference import MeasuredLayers, MeasuredSums
+from hil.deployment.programming import program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
-from hil.infer import MeasuredLayers, MeasuredSums
-from hil.program import program_chip, read_back
 from hil.simulation.corrections import nominal_corrections
 from hil.watch import Watch
 from mapping.compile import compile_network

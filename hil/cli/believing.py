@@ -229,7 +229,7 @@ def simulate(
     """Predict accuracy on such chips, programmed again: at any age and temperature, and which share is good enough."""
     from cim.record.file import load_record
     from hil.datasets.image_set import load_dataset
-    from hil.deployment import BUNDLED_DATA, DeployOptions, program_of
+    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
     from hil.predict import predict
 
     ages = tuple(seconds(part) for part in age.split(","))

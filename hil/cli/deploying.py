@@ -84,8 +84,8 @@ def deploy(
     as_json: Json = False,
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
-    from hil.deployment import DeployOptions, deploy, program_of
-    from hil.dryrun import estimate
+    from hil.deployment.deploy import DeployOptions, deploy, program_of
+    from hil.deployment.dry_run import estimate
     from hil.report.files import summary_lines
     from hil.verdict.baseline import compare_reports, read_baseline
 
@@ -192,7 +192,7 @@ def compile(
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
     from cim.chip.encoding import WeightForm
     from cim.chip.file import load_chip
-    from hil.dryrun import round_costs
+    from hil.deployment.dry_run import round_costs
     from mapping.compile import LayoutOptions, compile_network, plan
     from mapping.layout.tile import SlicePlacement
     from mapping.network.file import load_network
@@ -221,7 +221,7 @@ def compile(
     adaptation = None
     if record:
         from cim.record.file import load_record
-        from hil.adaptation import adapt_to_record
+        from hil.deployment.adaptation import adapt_to_record
         from mapping.adapt.adaptation import AdaptOptions
 
         with screen(quiet=as_json) as watch, watch.stage("adapting"):
@@ -292,7 +292,7 @@ def import_(
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
 ) -> int:
     """Make a net.pt from weights of others."""
-    from hil.importing import import_network
+    from hil.deployment.import_weights import import_network
 
     with screen(quiet=False) as watch:
         network = import_network(

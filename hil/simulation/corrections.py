@@ -22,7 +22,7 @@ from cim.chip.spec import SignedInput
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns
 from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
-from hil.infer import Corrections
+from hil.deployment.inference import Corrections
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
 from mapping.program.driven import tile_vectors
 from mapping.program.execute import IdealMultiply, run

@@ -19,8 +19,8 @@ from cim.cells.programming_law import redraw_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
 from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
+from hil.deployment.inference import Corrections
 from hil.errors import UsageError
-from hil.infer import Corrections
 from hil.simulation.corrections import LayerInputs, column_corrections
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us

@@ -11,20 +11,20 @@ import pytest
 
 from cim.record.calibration import CalibrationRecord, CellState
 from cim.record.file import save_record
-from hil.adaptation import adapt_to_record, check_adapted, write_order
 from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
 from hil.cli import run as hil_run
 from hil.datasets.image_set import Dataset
-from hil.deployment import DeployOptions, deploy, deploy_on
+from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
+from hil.deployment.deploy import DeployOptions, deploy, deploy_on
+from hil.deployment.inference import MeasuredLayers, MeasuredSums
+from hil.deployment.programming import program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
 from hil.errors import MismatchError, UsageError
-from hil.infer import MeasuredLayers, MeasuredSums
 from hil.predict import predict
-from hil.program import program_chip, read_back
 from hil.simulation.corrections import column_corrections, nominal_corrections, training_inputs
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports.in_process import InProcessTransport

@@ -17,13 +17,13 @@ from cim.chip.spec import CellIv, InputCoding
 from cim.record.device import draw_programming
 from cim.record.read_back import estimate_cells
 from hil.calibration.procedure import calibrate
-from hil.causes import Coalitions, coalitions, exact_layers
 from hil.datasets.image_set import load_dataset
-from hil.deployment import DeployOptions, deploy_on
+from hil.deployment.causes import Coalitions, coalitions, exact_layers
+from hil.deployment.deploy import DeployOptions, deploy_on
+from hil.deployment.programming import EarlyReads, program_chip, read_back
+from hil.deployment.session import READ_BEFORE, READ_EARLY, Deployment
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
-from hil.job import READ_BEFORE, READ_EARLY, Deployment
-from hil.program import EarlyReads, program_chip, read_back
 from hil.report.run_data import read_run
 from hil.simulation.corrections import column_corrections, training_inputs
 from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err, with_parts

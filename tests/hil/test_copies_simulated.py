@@ -10,7 +10,7 @@ import pytest
 
 from cim.chip.file import load_chip
 from cim.record.published import nominal_record
-from hil.deployment import DeployOptions, deploy
+from hil.deployment.deploy import DeployOptions, deploy
 from hil.simulation.corrections import training_inputs
 from hil.simulation.virtual_chips import VirtualChips, build_chip
 from hil.verdict.agreement import AgreementReport, Verdict

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from cim.chip.correction import apply_correction
 from cim.chip.file import idealised, load_chip
 from cim.record.calibration import CalibrationRecord, CellState
+from hil.deployment.inference import measured_multiply
+from hil.deployment.programming import ensure_programmed, read_back
+from hil.deployment.session import INFER, PROGRAM, READ_BEFORE
 from hil.driver.open_chip import open_chip
-from hil.infer import measured_multiply
-from hil.job import INFER, PROGRAM, READ_BEFORE
-from hil.program import ensure_programmed, read_back
 from hil.simulation.corrections import VECTORS, column_corrections, nominal_corrections, training_inputs
 from hil.watch import Watch
 from mapping.compile import compile_network
@@ -136,7 +136,7 @@ def sums(small: Small) -> dict[str, dict[str, NDArray[np.float64]]]:
             taken[name], found[name]["exact"] = codes, exact.astype(np.float64)
 
         run(program, pixels, IdealMultiply(program), tap=keep)
-        from hil.infer import MeasuredSums
+        from hil.deployment.inference import MeasuredSums
 
         for word, corrections in (("nominal", nominal_corrections(program)), ("fitted", fitted)):
             chip = MeasuredSums(driver, corrections)

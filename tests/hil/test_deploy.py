@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import hil
-from hil.deployment import DeployOptions
+from hil.deployment.deploy import DeployOptions
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hil.cli import run
-from hil.deployment import DeployOptions
-from hil.dryrun import FRAME_OVERHEAD, estimate
+from hil.deployment.deploy import DeployOptions
+from hil.deployment.dry_run import FRAME_OVERHEAD, estimate
 from hil.transports import is_serial
 
 from .conftest import CHIP, QUICK, Small

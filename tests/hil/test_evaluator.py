@@ -9,8 +9,8 @@ import pytest
 
 from cim.chip.file import load_chip
 from hil.datasets.image_set import Dataset
+from hil.deployment.session import DeployOptions
 from hil.evaluator import SimulatedEvaluator
-from hil.job import DeployOptions
 from mapping.network.file import save_network
 from search.evaluator import Evaluator
 

@@ -10,11 +10,11 @@ import pytest
 from cim.chip.file import idealised, load_chip, parse_chip, render_chip
 from cim.chip.spec import ChipSpec, Encoding, PairSubtraction, Timing
 from firmware_protocols.messages import Capability
+from hil.deployment.inference import MeasuredLayers, MeasuredSums, measured_multiply
+from hil.deployment.programming import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
-from hil.infer import MeasuredLayers, MeasuredSums, measured_multiply
-from hil.program import program_chip
 from hil.simulation.corrections import nominal_corrections
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch

@@ -17,10 +17,10 @@ from cim.record.calibration import CalibrationRecord, CellState
 from cim.record.file import save_record
 from hil.cli import run
 from hil.datasets.image_set import Dataset, load_dataset
+from hil.deployment.interim_looks import plan_images
+from hil.deployment.session import DeployOptions
 from hil.device_fit.result import fit_table
 from hil.errors import MismatchError, UsageError
-from hil.job import DeployOptions
-from hil.looks import plan_images
 from hil.predict import VirtualRow, at_temperature, believed, predict, with_stuck_cells
 from hil.prediction import Prediction
 from hil.simulation.corrections import training_inputs

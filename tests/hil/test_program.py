@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hil.deployment.programming import ensure_programmed, holds, program_chip, read_back, spot_check
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
-from hil.program import ensure_programmed, holds, program_chip, read_back, spot_check
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us

@@ -12,13 +12,13 @@ import pytest
 from cim.chip.file import idealised, load_chip, parse_chip, render_chip
 from firmware_protocols.messages import Capability
 from hil.cli import run as cli
-from hil.deployment import DeployOptions, deploy
+from hil.deployment.deploy import DeployOptions, deploy
+from hil.deployment.inference import MeasuredSums, measured_multiply
+from hil.deployment.programming import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.errors import UsageError
-from hil.infer import MeasuredSums, measured_multiply
-from hil.program import program_chip
 from hil.report.run_data import read_run
 from hil.simulation.corrections import nominal_corrections
 from hil.transports.in_process import InProcessTransport

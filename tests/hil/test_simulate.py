@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cim.record.calibration import CellState
 from hil.datasets.image_set import load_dataset
-from hil.deployment import DeployOptions
+from hil.deployment.deploy import DeployOptions
 from hil.errors import MismatchError, UsageError
 from hil.predict import predict
 from hil.simulation.corrections import column_corrections, training_inputs

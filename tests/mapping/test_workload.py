@@ -8,10 +8,10 @@ import pytest
 from cim.chip.file import idealised, load_chip
 from cim.cost.network_cost import estimate
 from cim.cost.workload import LayerWork, Workload
+from hil.deployment.inference import MeasuredLayers
+from hil.deployment.programming import program_chip
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
-from hil.infer import MeasuredLayers
-from hil.program import program_chip
 from hil.simulation.corrections import nominal_corrections
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
+from hil.deployment.inference import Corrections
+from hil.deployment.programming import ProgramReport
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
-from hil.infer import Corrections
-from hil.program import ProgramReport
 from hil.simulation.corrections import LayerInputs
 from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.conductance import ConductanceProgram

@@ -1,9 +1,9 @@
 """Deploy: compile, program, calibrate, run on the chip and in the simulator, and judge.
 
 ``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
-Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.adaptation`` goes around its stuck cells,
-``hil.program`` writes, ``hil.simulation.corrections`` fits columns, ``hil.looks`` runs images, ``hil.causes``
-says where the gap comes from, ``hil.collect`` gathers what is left.
+Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.deployment.adaptation`` goes around its stuck cells,
+``hil.deployment.programming`` writes, ``hil.simulation.corrections`` fits columns, ``hil.deployment.interim_looks`` runs images, ``hil.deployment.causes``
+says where the gap comes from, ``hil.deployment.build_report`` gathers what is left.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
-from hil.adaptation import adapt_to_record, check_adapted, write_order
 from hil.calibration.procedure import calibrate, check_record
-from hil.causes import exact_layers, find_causes
-from hil.collect import collect, measure_layers, report_of, sample_layers
 from hil.datasets.image_set import Dataset, load_dataset
+from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
+from hil.deployment.build_report import collect, measure_layers, report_of, sample_layers
+from hil.deployment.causes import exact_layers, find_causes
+from hil.deployment.dry_run import estimate, say_if_long
+from hil.deployment.interim_looks import plan_images, run_looks
+from hil.deployment.programming import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
+from hil.deployment.rounds import run_rounds
+from hil.deployment.session import PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, Deployment, DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
-from hil.dryrun import estimate, say_if_long
-from hil.job import PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, Deployment, DeployOptions
-from hil.looks import plan_images, run_looks
-from hil.program import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
 from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import new_run_folder
-from hil.rounds import run_rounds
 from hil.simulation.corrections import column_corrections, training_inputs
 from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
-from hil.causes import Exact
-from hil.collect import LayerSums, measure_layers
+from hil.deployment.build_report import LayerSums, measure_layers
+from hil.deployment.causes import Exact
+from hil.deployment.inference import Conversions, measured_multiply
+from hil.deployment.interim_looks import IMAGES_IN_FLIGHT
+from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
+from hil.deployment.session import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND, DeployOptions
 from hil.driver.chip_driver import ChipDriver
-from hil.infer import Conversions, measured_multiply
-from hil.job import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND, DeployOptions
-from hil.looks import IMAGES_IN_FLIGHT
-from hil.program import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
 from hil.simulation.corrections import LayerInputs, column_corrections
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram

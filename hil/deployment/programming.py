@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.deployment.inference import check_one_round
 from hil.driver.chip_driver import ChipDriver
-from hil.infer import check_one_round
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram

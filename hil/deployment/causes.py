@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from cim.record.device import Columns, draw_columns
 from cim.record.read_back import estimate_cells
 from hil.datasets.image_set import Dataset
-from hil.infer import Corrections
-from hil.job import Deployment
-from hil.looks import Answers as RunAnswers
+from hil.deployment.inference import Corrections
+from hil.deployment.interim_looks import Answers as RunAnswers
+from hil.deployment.session import Deployment
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err, with_parts
 from hil.simulation.virtual_chips import Drawn, VirtualChip, build_chip, in_threads

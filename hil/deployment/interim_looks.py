@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.datasets.image_set import Dataset, image_digests
+from hil.deployment.inference import Conversions, MeasuredLayers, MeasuredSums, measured_multiply
+from hil.deployment.session import INFER, REPEAT, Deployment, DeployOptions
 from hil.errors import FileError, UsageError
-from hil.infer import Conversions, MeasuredLayers, MeasuredSums, measured_multiply
-from hil.job import INFER, REPEAT, Deployment, DeployOptions
 from hil.verdict.agreement import Judgement, Mode, correct_answers, judge, planned_looks
 from hil.watch import Watch
 from mapping.network.float_run import float_logits
@@ -96,7 +96,7 @@ def run_looks(
 
     Args:
         measured: logit codes (repeats, n, classes) of all images, where the chip has run already
-            (``hil.rounds``); conversions and times are then the caller's to fill in.
+            (``hil.deployment.rounds``); conversions and times are then the caller's to fill in.
     """
     answers = Answers()
     ideal = IdealMultiply(job.program)

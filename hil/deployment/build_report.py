@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from cim.chip.encoding import cell_lines
 from hil.calibration.fits import STUCK
-from hil.causes import Exact
 from hil.datasets.image_set import Dataset
+from hil.deployment.causes import Exact
+from hil.deployment.inference import Conversions, Corrections, MeasuredSums
+from hil.deployment.interim_looks import Answers
+from hil.deployment.session import LAYERS, REPEAT, Deployment
 from hil.driver.chip_driver import ChipDriver
-from hil.infer import Conversions, Corrections, MeasuredSums
-from hil.job import LAYERS, REPEAT, Deployment
-from hil.looks import Answers
 from hil.report.run_data import MacroCells, RunData
 from hil.verdict.agreement import (
     AgreementReport,
