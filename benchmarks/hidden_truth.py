@@ -227,7 +227,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on, program_of
     from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
-    from hil.predict import predict
+    from hil.prediction.predict import predict
     from hil.transports.in_process import InProcessTransport
     from hil.watch import Watch
 

@@ -17,7 +17,7 @@ from hil.deployment.deploy import deploy_on
 from hil.deployment.session import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
-from hil.predict import predict
+from hil.prediction.predict import predict
 from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.compile import compile_network

@@ -230,7 +230,7 @@ def simulate(
     from cim.record.file import load_record
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
-    from hil.predict import predict
+    from hil.prediction.predict import predict
 
     ages = tuple(seconds(part) for part in age.split(","))
     if engine not in ("exact", "fast"):

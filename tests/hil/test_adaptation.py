@@ -24,7 +24,7 @@ from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
 from hil.errors import MismatchError, UsageError
-from hil.predict import predict
+from hil.prediction.predict import predict
 from hil.simulation.corrections import column_corrections, nominal_corrections, training_inputs
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports.in_process import InProcessTransport

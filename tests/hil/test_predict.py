@@ -21,8 +21,8 @@ from hil.deployment.interim_looks import plan_images
 from hil.deployment.session import DeployOptions
 from hil.device_fit.result import fit_table
 from hil.errors import MismatchError, UsageError
-from hil.predict import VirtualRow, at_temperature, believed, predict, with_stuck_cells
-from hil.prediction import Prediction
+from hil.prediction.predict import VirtualRow, at_temperature, believed, predict, with_stuck_cells
+from hil.prediction.text import Prediction
 from hil.simulation.corrections import training_inputs
 from hil.simulation.virtual_chips import VirtualChip, VirtualChips
 from hil.verdict.yields import Distribution, Yield, histogram

@@ -14,7 +14,7 @@ from cim.record.calibration import CellState
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions
 from hil.errors import MismatchError, UsageError
-from hil.predict import predict
+from hil.prediction.predict import predict
 from hil.simulation.corrections import column_corrections, training_inputs
 from hil.simulation.virtual_chips import VirtualChip, VirtualChips
 from hil.watch import Watch

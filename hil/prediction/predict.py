@@ -25,7 +25,7 @@ from hil.deployment.adaptation import check_adapted
 from hil.deployment.interim_looks import plan_images
 from hil.deployment.session import DeployOptions
 from hil.errors import MismatchError, UsageError
-from hil.prediction import Prediction
+from hil.prediction.text import Prediction
 from hil.simulation.corrections import LayerInputs, training_inputs
 from hil.simulation.virtual_chips import Drawn, VirtualChip, VirtualChips, build_chip, in_threads
 from hil.verdict.agreement import correct_answers
