@@ -40,7 +40,7 @@ def estimate(
 ) -> int:
     """Estimate latency, energy, power, area and wear of a network on a chip, without a chip."""
     from cim.mnsim.configfile import is_mnsim
-    from hil.costs import cost_json, cost_lines, estimate_network
+    from hil.cost.estimate import cost_json, cost_lines, estimate_network
 
     shape = whole_numbers(input_shape, "input shape")
     if shape is not None and len(shape) != 3:
@@ -49,7 +49,7 @@ def estimate(
     if is_mnsim(chip):
         if plot:
             raise UsageError("--plot draws estimates of hil's own model", hint="--chip lab-128")
-        from hil.mnsim_costs import estimate_network_mnsim, mnsim_json, mnsim_lines
+        from hil.cost.mnsim import estimate_network_mnsim, mnsim_json, mnsim_lines
 
         found = estimate_network_mnsim(
             network,
@@ -78,7 +78,7 @@ def estimate(
     lines, record = cost_lines(cost), cost_json(cost)
     if plot:
         from hil.atomic import write_text
-        from hil.cost_page import cost_page
+        from hil.cost.page import cost_page
 
         write_text(plot, cost_page(cost))
         lines, record = [*lines, f"page     {plot}"], {**record, "page": str(plot)}

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cim.mnsim import NETWORKS, MnsimCost, estimate_mnsim, load_mnsim, with_options
-from hil.costs import named_workload
+from hil.cost.estimate import named_workload
 
 FORMAT = "hil.mnsim-estimate/1.0"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from cim.cost.network_cost import Cost, LayerCost
-from hil.costs import cost_lines
+from hil.cost.estimate import cost_lines
 from hil.pages.figures import Figure, axis, figure
 from hil.pages.shell import document, section
 
