@@ -26,15 +26,15 @@ from typing import Any, cast
 import numpy as np
 
 from cim.chip.file import load_chip
+from hil.campaign.compare import EDP_MARGIN, FLOOR_MARGIN
+from hil.campaign.evaluator import SimulatedEvaluator
+from hil.campaign.front import simulations
+from hil.campaign.inputs import SearchInputs, load_inputs
+from hil.campaign.networks import sampled_accuracy
+from hil.campaign.settings import SearchFolder, SearchSettings, open_folder
+from hil.campaign.work import schedule
 from hil.datasets.image_set import Dataset
 from hil.deployment.session import DeployOptions
-from hil.evaluator import SimulatedEvaluator
-from hil.search_compare import EDP_MARGIN, FLOOR_MARGIN
-from hil.search_front import simulations
-from hil.search_inputs import SearchInputs, load_inputs
-from hil.search_networks import sampled_accuracy
-from hil.search_settings import SearchFolder, SearchSettings, open_folder
-from hil.search_work import schedule
 from hil.watch import Watch
 from search.choice.accuracy import Accuracy
 from search.choice.additive import kendall_tau

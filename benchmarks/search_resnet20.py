@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hil.search_budget import Plan
-from hil.search_inputs import load_inputs
-from hil.search_networks import network_job, read_evaluation, train_and_evaluate
-from hil.search_settings import open_folder
-from hil.search_work import SearchRun
+from hil.campaign.budget import Plan
+from hil.campaign.inputs import load_inputs
+from hil.campaign.networks import network_job, read_evaluation, train_and_evaluate
+from hil.campaign.settings import open_folder
+from hil.campaign.work import SearchRun
 from hil.watch import Watch
 from search.choice.baselines import resnet20
 from search.evaluator import Evaluation

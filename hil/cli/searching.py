@@ -27,8 +27,8 @@ from hil.cli.words import (
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
 
 if TYPE_CHECKING:  # torch is imported when a command runs
-    from hil.search_loop import Loop
-    from hil.search_settings import SearchFolder, SearchSettings
+    from hil.campaign.loop import Loop
+    from hil.campaign.settings import SearchFolder, SearchSettings
 
 InTheLoop = Annotated[
     bool, typer.Option("--in-the-loop", help="deploy the networks on a chip, --port or --emulated, and rank again")
@@ -178,8 +178,8 @@ def run_(
     as_json: Json = False,
 ) -> int:
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
-    from hil.search_inputs import space_of_data
-    from hil.search_settings import SearchSettings, augmentation, begin_folder, discard_unbegun
+    from hil.campaign.inputs import space_of_data
+    from hil.campaign.settings import SearchSettings, augmentation, begin_folder, discard_unbegun
     from search.space.file import load_space, space_names, space_text
 
     loop = _loop(in_the_loop, port, emulated, chip, macros, rounds, baud)
@@ -250,7 +250,7 @@ def resume(
     as_json: Json = False,
 ) -> int:
     """Go on with a search that was stopped; what is done is kept."""
-    from hil.search_settings import open_folder
+    from hil.campaign.settings import open_folder
 
     opened, settings = open_folder(folder, allow_code=allow_code)
     loop = _loop(in_the_loop, port, emulated, settings.chip, settings.macros or None, rounds, baud)
@@ -275,9 +275,9 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train and evaluate networks that you name, for longer if you like."""
-    from hil.search_run import train_named
-    from hil.search_settings import open_folder
-    from hil.search_table import folder_notes, table_json, table_lines
+    from hil.campaign.run import train_named
+    from hil.campaign.settings import open_folder
+    from hil.campaign.table import folder_notes, table_json, table_lines
 
     opened, settings = open_folder(folder, allow_code=allow_code)
     settings = replace(settings, epochs=epochs or settings.epochs)
@@ -301,10 +301,10 @@ def show(
 ) -> int:
     """The front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
     from hil.atomic import write_text
-    from hil.search_front import read_findings
-    from hil.search_page import search_page
-    from hil.search_settings import open_folder
-    from hil.search_table import folder_notes, table_json, table_lines
+    from hil.campaign.front import read_findings
+    from hil.campaign.page import search_page
+    from hil.campaign.settings import open_folder
+    from hil.campaign.table import folder_notes, table_json, table_lines
 
     found, settings = open_folder(folder, allow_code=allow_code)
     table = table_json(found, folder_notes(found), costs)
@@ -326,8 +326,8 @@ def explain(
     as_json: Json = False,
 ) -> int:
     """Why a network has the operators, widths and bits that it has: significances and ranks by position."""
-    from hil.search_explain import explain_json, explain_lines
-    from hil.search_settings import open_folder
+    from hil.campaign.explain import explain_json, explain_lines
+    from hil.campaign.settings import open_folder
 
     found = explain_json(open_folder(folder)[0], network)
     print_result(explain_lines(found), found, as_json)
@@ -344,8 +344,8 @@ def compare(
     as_json: Json = False,
 ) -> int:
     """The front beside random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
-    from hil.search_compare import compare_search, comparison_json, comparison_lines
-    from hil.search_settings import open_folder
+    from hil.campaign.compare import compare_search, comparison_json, comparison_lines
+    from hil.campaign.settings import open_folder
 
     opened, settings = open_folder(folder, allow_code=allow_code)
     with screen(quiet=as_json) as watch:
@@ -361,7 +361,7 @@ def _loop(
         if port or emulated:
             raise UsageError("a chip is named, and nothing to do with it", hint="--in-the-loop asks it")
         return None
-    from hil.search_loop import Loop
+    from hil.campaign.loop import Loop
 
     return Loop(chip_address(port, emulated, chip, macros), rounds, baud)
 
@@ -370,10 +370,10 @@ def _go_on(
     folder: SearchFolder, settings: SearchSettings, scheduler: str | None, loop: Loop | None, as_json: bool
 ) -> int:
     from hil.atomic import write_text
-    from hil.search_front import read_findings
-    from hil.search_page import search_page
-    from hil.search_run import run_search
-    from hil.search_table import folder_notes, table_json, table_lines
+    from hil.campaign.front import read_findings
+    from hil.campaign.page import search_page
+    from hil.campaign.run import run_search
+    from hil.campaign.table import folder_notes, table_json, table_lines
 
     with screen(quiet=as_json) as watch:
         run_search(folder, settings, watch, scheduler=scheduler, loop=loop)

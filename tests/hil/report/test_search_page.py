@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hil.search_front import Findings
-from hil.search_page import choices_figure, front_figure, search_page
+from hil.campaign.front import Findings
+from hil.campaign.page import choices_figure, front_figure, search_page
 from search.space.genes import Gene
 from search.space.significance import Significance
 

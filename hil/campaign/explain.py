@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from hil.search_front import Findings, read_findings
-from hil.search_networks import member_named, network_name
-from hil.search_settings import SearchFolder
-from hil.search_table import front_of_folder, members_of
+from hil.campaign.front import Findings, read_findings
+from hil.campaign.networks import member_named, network_name
+from hil.campaign.settings import SearchFolder
+from hil.campaign.table import front_of_folder, members_of
 
 
 def explain_json(folder: SearchFolder, name: str | None) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any
 
 from cim.mnsim.configfile import is_mnsim
 from hil.atomic import write_text
+from hil.campaign.budget import Plan
+from hil.campaign.front import modes_of, read_findings
+from hil.campaign.loop import read_measured
+from hil.campaign.networks import network_name, read_evaluation
+from hil.campaign.settings import SearchFolder, SearchSettings
 from hil.errors import FileError
-from hil.search_budget import Plan
-from hil.search_front import modes_of, read_findings
-from hil.search_loop import read_measured
-from hil.search_networks import network_name, read_evaluation
-from hil.search_settings import SearchFolder, SearchSettings
 from hil.watch import Watch
 from search.choice.front import Front, Member, read_front
 from search.choice.hardware_significance import MODES

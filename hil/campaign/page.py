@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from hil.campaign.front import Findings
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import document, section
-from hil.search_front import Findings
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def search_page(table: Mapping[str, Any], lines: Sequence[str], found: Findings) -> str:
-    """One self-contained page, of a table (``hil.search_table``), its lines, and the significances."""
+    """One self-contained page, of a table (``hil.campaign.table``), its lines, and the significances."""
     drawn: dict[str, Figure] = {}
 
     def plot(name: str, caption: str, drawing: Figure) -> str:

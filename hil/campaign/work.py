@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from hil.search_budget import Plan
-from hil.search_inputs import SearchInputs
-from hil.search_settings import SearchFolder, SearchSettings
+from hil.campaign.budget import Plan
+from hil.campaign.inputs import SearchInputs
+from hil.campaign.settings import SearchFolder, SearchSettings
 from hil.watch import Watch
 from search.train.training import EpochRecord, Machine, Precision, Schedule, Told
 from search.train.workers import worker_count

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from cim.chip.file import load_chip
+from hil.campaign.budget import Plan
+from hil.campaign.front import caps_of, simulations
+from hil.campaign.inputs import load_inputs
+from hil.campaign.networks import sampled_accuracy
+from hil.campaign.settings import SearchFolder, SearchSettings
+from hil.campaign.table import front_of_folder
+from hil.campaign.work import SearchRun
 from hil.errors import FileError
-from hil.search_budget import Plan
-from hil.search_front import caps_of, simulations
-from hil.search_inputs import load_inputs
-from hil.search_networks import sampled_accuracy
-from hil.search_settings import SearchFolder, SearchSettings
-from hil.search_table import front_of_folder
-from hil.search_work import SearchRun
 from hil.watch import Watch
 from search.choice.accuracy import Accuracy
 from search.choice.baselines import evolution, random_search, resnet20, top_k_search

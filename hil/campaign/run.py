@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
+from hil.campaign.budget import Plan
+from hil.campaign.front import find_front
+from hil.campaign.inputs import load_inputs
+from hil.campaign.loop import Loop, run_loop
+from hil.campaign.networks import accuracy_model, member_named, network_folder, train_members, train_networks
+from hil.campaign.own import add_own
+from hil.campaign.settings import SearchFolder, SearchSettings
+from hil.campaign.table import members_of, write_table
+from hil.campaign.work import SearchRun
 from hil.errors import FileError, Interrupted, LinkError, UsageError
-from hil.search_budget import Plan
-from hil.search_front import find_front
-from hil.search_inputs import load_inputs
-from hil.search_loop import Loop, run_loop
-from hil.search_networks import accuracy_model, member_named, network_folder, train_members, train_networks
-from hil.search_own import add_own
-from hil.search_settings import SearchFolder, SearchSettings
-from hil.search_table import members_of, write_table
-from hil.search_work import SearchRun
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network, save_network
 from search.errors import SearchError
