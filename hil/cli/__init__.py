@@ -15,8 +15,12 @@ import traceback
 
 import typer
 
-from hil.cli import believing, bench, deploying, estimating, searching
-from hil.cli.words import complain
+from hil.cli import bench
+from hil.cli import calibrate as believing
+from hil.cli import deploy as deploying
+from hil.cli import estimate as estimating
+from hil.cli import search as searching
+from hil.cli.options import complain
 from hil.errors import ExitCode, HilError
 
 app = typer.Typer(

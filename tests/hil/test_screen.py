@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hil.screen import Screen
+from hil.cli.screen import Screen
 
 
 def steps(screen: Screen) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hil.cli.words import (
+from hil.cli.options import (
     Baud,
     Chip,
     DataDir,

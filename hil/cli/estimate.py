@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.words import Chip, Json, Macros, pairs, print_result, whole_numbers
+from hil.cli.options import Chip, Json, Macros, pairs, print_result, whole_numbers
 from hil.errors import ExitCode, UsageError
 
 

@@ -15,7 +15,7 @@ import typer
 from hil.errors import UsageError
 
 if TYPE_CHECKING:
-    from hil.screen import Screen
+    from hil.cli.screen import Screen
     from mapping.bits import LayerBits
 
 Choice = TypeVar("Choice", bound=enum.StrEnum)
@@ -66,7 +66,7 @@ def say(text: str = "") -> None:
 @contextmanager
 def screen(quiet: bool) -> Iterator[Screen]:
     """Progress on stderr while a command runs."""
-    from hil.screen import Screen
+    from hil.cli.screen import Screen
 
     with Screen(quiet=quiet) as shown:
         yield shown

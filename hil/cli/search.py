@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hil.cli.words import (
+from hil.cli.options import (
     Baud,
     Chip,
     DataDir,

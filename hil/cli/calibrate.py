@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.words import (
+from hil.cli.options import (
     Baud,
     Chip,
     ChipAsked,
