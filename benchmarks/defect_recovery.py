@@ -67,7 +67,7 @@ GATE = 0.70
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
-    """A chip without converters: level sums from conductances, corrected. Satisfies ``mapping.program.execute.Multiply``."""
+    """A chip without converters: level sums from conductances, corrected (a ``mapping.program.execute.Multiply``)."""
 
     program: ConductanceProgram
     cells_us: dict[int, NDArray[np.float32]]

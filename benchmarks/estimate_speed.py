@@ -3,7 +3,7 @@
     python benchmarks/estimate_speed.py [--rounds 50]
 
 CPU time of one warm estimate (median, ms) of LeNet, VGG-8 and ResNet-18 at 32 x 32 and of ResNet-18 at 224 x 224,
-one thread, by the MNSIM 2.0 model and by ``cim.cost.network_cost`` on lab-128 (placing apart); ``peak_mb`` is what the largest
+one thread, by the MNSIM 2.0 model and by ``cim.cost`` on lab-128 (placing apart); ``peak_mb`` is what the largest
 estimate allocates, ``process_mb`` the process with its imports.
 """
 

@@ -1,4 +1,4 @@
-"""How much each thing that the cost model of ``cim.cost.network_cost`` does otherwise than MNSIM 2.0 changes its answers.
+"""How much each thing that the cost model of ``cim.cost`` does otherwise than MNSIM 2.0 changes its answers.
 
     python benchmarks/mnsim_differences.py
 

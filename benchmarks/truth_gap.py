@@ -9,7 +9,8 @@ calibration. Corrections, wires and read noise are the record's in all four.
 
 ``accuracy``: percent of the images, mean over virtual chips, ``error`` of it, beside ``emulated``, the mean of three
 repeats on the chip. ``explained``: share of the logits' departure from the exact ones that is simulated, as in a report
-(``hil.verdict.fidelity``); ``explained_virtual`` the same for each virtual chip of the record against the others, on average.
+(``hil.verdict.fidelity``); ``explained_virtual`` the same for each virtual chip against the others,
+on average.
 """
 
 from __future__ import annotations

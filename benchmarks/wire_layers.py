@@ -6,9 +6,10 @@ Trained networks drive their planes unevenly: codes are small, so the planes of 
 that are driven together are not a mean of all rows. For the first tile of every layer this takes the codes that reach
 it from test images, cells of its levels with 1.5 µS of programming errors, and 1 Ω a pitch on ``lab-128``; no noise.
 
-``left``: what wires leave of the sums (slope of the exact ladder, ``cim.array.wires``, on the sums without wires). For the
-law (``cim.array.wire_law``) and each engine, ``slope``: of its sums on those of the exact ladder, 1 where it loses what the
-ladder loses, and ``rms``: its error, % of the largest sum, rounding of the converter and its ends included.
+``left``: what wires leave of the sums (slope of the exact ladder, ``cim.array.wires``, on the sums without wires).
+For the law (``cim.array.wire_law``) and each engine, ``slope``: of its sums on those of the exact ladder, 1 where it
+loses what the ladder loses, and ``rms``: its error, % of the largest sum, rounding of the
+converter and its ends included.
 Prints one JSON line for each layer.
 """
 

@@ -1,4 +1,4 @@
-"""The most plausible conductances of cells, given noisy readings of them: a point, where ``cim.record.device`` draws."""
+"""The most plausible conductances of cells, from noisy readings of them: a point, where ``cim.record.device`` draws."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ Every plane of every input is one read. A read of a tile converts, for each colu
     code = clip(⌊y + inl(y) + ½⌋)
 
 with u what a row is driven with (``cim.array.input_drive``) and G u becoming G₁ u + G₃ u³ for cubic cells whose inputs
-are voltages (``cim.array.cell_iv``), the wire loss of ``cim.array.wire_law``; read noise of all cells of a column is one Gaussian,
-new in every conversion, of the variance that so many driven cells of the column have on
+are voltages (``cim.array.cell_iv``), the wire loss of ``cim.array.wire_law``; read noise of all cells of a column is
+one Gaussian, new in every conversion, of the variance that so many driven cells of the column have on
 average (which cells are driven changes it by a few per cent from read to read). Codes are
 shift-added, pairs subtracted, corrected with the record's estimates and added over tiles: the integers that
 ``mapping.program.execute`` expects. Conductances and converters of the virtual chip come from

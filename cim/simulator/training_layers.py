@@ -284,8 +284,8 @@ class CimLayer(nn.Module):
         """Cells (chips, outputs, rows) times the gain of their column, and offsets (chips, outputs), in levels.
 
         Both are the least-squares line of a column of a tile over input vectors (groups, n, rows), as deployment
-        corrects columns (``hil.simulation.corrections``). Inputs of a layer resemble each other, so the line takes away most of
-        the error that a column would have under inputs drawn at random.
+        corrects columns (``hil.simulation.corrections``). Inputs of a layer resemble each other, so the line takes
+        away most of the error that a column would have under inputs drawn at random.
         """
         assert self.noise is not None
         chips, outputs, rows = real.shape
@@ -316,7 +316,7 @@ class CimLayer(nn.Module):
         return -(-rows // self.tile_rows)
 
     def _line_loss(self, load_us: Tensor, activity: float) -> Tensor:
-        """What wires leave of each cell, (chips, outputs, rows), at a mean activity (static part of ``cim.simulator.fast.layer``)."""
+        """What wires leave of each cell, (chips, outputs, rows), at a mean activity (static part of fast mode)."""
         assert self.noise is not None
         rows, left = load_us.shape[2], []
         for start in range(0, rows, self.tile_rows):

@@ -2,8 +2,7 @@
 
 Only what can be told apart through the chip's own read path is reported (``GainKnown``). What is
 measured, and in which order, is in ``hil.calibration.steps``; how much, in ``hil.calibration.plan``;
-the measurements themselves in ``hil.calibration.measurements``; the estimators in ``cim.fit.columns``, ``cim.fit.wire``, ``cim.fit.drive``,
-``cim.fit.programming``, ``cim.fit.read_noise`` and ``cim.fit.temperature``.
+the measurements themselves in ``hil.calibration.measurements``; the estimators in ``cim.fit``.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from hil.errors import FileError, UsageError
 
 ENVIRONMENT = "HIL_DATA"
 DEBIAN = Path("/usr/share/datasets")
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED = Path(__file__).parent.parent / "bundled"
 
 _FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 _EUROSAT = (

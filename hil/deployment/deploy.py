@@ -2,8 +2,9 @@
 
 ``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
 Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.deployment.adaptation`` goes around its stuck cells,
-``hil.deployment.programming`` writes, ``hil.simulation.corrections`` fits columns, ``hil.deployment.interim_looks`` runs images, ``hil.deployment.causes``
-says where the gap comes from, ``hil.deployment.build_report`` gathers what is left.
+``hil.deployment.programming`` writes, ``hil.simulation.corrections`` fits columns, ``hil.deployment.interim_looks``
+runs images, ``hil.deployment.causes`` says where the gap comes from, ``hil.deployment.build_report`` gathers what
+is left.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import load_program
 
-BUNDLED_NETWORK = Path(__file__).parent / "bundled" / "fashion_mnist.pt"
+BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"
 
 __all__ = ["DeployOptions", "deploy", "deploy_on"]

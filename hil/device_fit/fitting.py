@@ -1,8 +1,8 @@
 """Fit the device model to a table of cell readings, and say how well it predicts cells it has not seen.
 
 Rows become readings by age and cell, cells are split in two (``hil.device_fit.readings``), one part is
-fitted and the other judged (``hil.device_fit.goodness_of_fit``) beside two baselines: a Gaussian of the same cells, and the
-published polynomial of Wan et al. (doi 10.1038/s41586-022-04992-8). The result is a calibration
+fitted and the other judged (``hil.device_fit.goodness_of_fit``) beside two baselines: a Gaussian of the same cells,
+and the published polynomial of Wan et al. (doi 10.1038/s41586-022-04992-8). The result is a calibration
 record of kind ``table``: the laws of its cells are measured, its columns are nobody's.
 """
 

@@ -60,4 +60,4 @@ def _plotly() -> str:
 
 
 def _asset(name: str) -> str:
-    return resources.files("hil").joinpath(f"page/{name}").read_text("utf-8")
+    return resources.files("hil.pages").joinpath(name).read_text("utf-8")

@@ -48,7 +48,7 @@ class Drawn:
 
 
 class SimulatedLayer(Protocol):
-    """One layer in either engine (``cim.simulator.simulator.LayerSimulator``, ``cim.simulator.fast.layer.FastLayer``)."""
+    """One layer in either mode (``LayerSimulator``, ``FastLayer``)."""
 
     def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]: ...
 

@@ -1,7 +1,7 @@
 """Convolutions and matrices on arrays: whole codes times whole levels, with the errors of virtual chips.
 
 Weights have a learned step for each output. A layer on cells multiplies whole codes
-with whole levels; with ``noise`` (``cim.simulator.training_layers.ArrayNoise``, of a calibration record) it does so with
+with whole levels; with ``noise`` (``training_layers.ArrayNoise``, of a calibration record) it does so with
 the cells of virtual chips, new in every batch (or every few), adds the noise of reads and conversions, and ends where
 the converters do:
 

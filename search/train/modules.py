@@ -1,4 +1,4 @@
-"""Networks of a search as torch modules: layers on arrays (``search.train.arrays``), their norms, the codes between them.
+"""Networks of a search as torch modules: layers on arrays (``search.train.arrays``), norms, codes between them.
 
 Every tensor is quantised once, by a learned step (``search.train.lsq``), and all its readers see those codes,
 as in a compiled network. Imports torch: import this module late.

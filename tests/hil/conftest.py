@@ -17,6 +17,8 @@ from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 
+from .invented_run import make_run as make_run
+from .invented_run import run as run
 from .small_net import write_files
 
 CHIP = "emulated:lab-128?seed=3&macros=4"

@@ -103,7 +103,7 @@ class Levels:
         sums: NDArray[np.int32],
         places: int,
     ) -> None:
-        """Add corrected level sums to ``sums`` (places · layer outputs + 8,), see ``cim.simulator.exact.lookup_tables.add_levels``."""
+        """Add corrected level sums to ``sums`` (places · layer outputs + 8,), see ``lookup_tables.add_levels``."""
         add_levels(
             flat, width, np.int64(centre), self.minus, self.step, driven, *self.arrays, self.shift, self.multiplier,
             sums, places, self.columns, self.first,

@@ -136,13 +136,13 @@ def convert_wide(
         words, counts: of ``unfold_words`` and ``count_words``.
         tables: int16 (blocks, groups, patterns, 32) of ``fill_tables``.
         ends: int64 (segments,), words up to the end of each segment of the line.
-        wires: (fall, rise, extra, table, even): of ``cim.simulator.exact.lookup_wires``, flat int8 tables like ``tables`` of its
-            extra loads, and int16 (rows + 1, width) of ``fill_wires``; None for no wires.
+        wires: (fall, rise, extra, table, even): of ``lookup_wires``, flat int8 tables like ``tables`` of its extra
+            loads, and int16 (rows + 1, width) of ``fill_wires``; None for no wires.
         upper: None where up to UPPER planes are read, else anything.
         offsets: int16 (width,), column offset above the lowest code, steps.
         noise: int16 (rows + 1, width) of ``fill_noise``, in steps times 2^16 / NORMAL_UNIT; None for none.
-        inl: (table, bytewise) of ``cim.simulator.exact.lookup_engine``; None for none. ``curves`` int16 (width,): first entry of
-            each column's curve.
+        inl: (table, bytewise) of ``lookup_engine``; None for none. ``curves`` int16 (width,): first entry of each
+            column's curve.
         keys: uint64 (images,); places divide evenly among images. ``stream``: number of the first block's noise.
         scratch: int16 (SCRATCH,). It and all tables should start on cache lines (64 bytes).
         out: int16 (places, width), written: sum over planes of weight * code + converter[CENTRE], modulo 2^16.

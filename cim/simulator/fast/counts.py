@@ -38,7 +38,7 @@ from cim.simulator.simd.pairs import (
     store_words,
 )
 
-# Rows of the terms array (places / 16, TERMS, 16), the fields of cim.simulator.fast.layer.PlaceTerms and the sum of driven codes.
+# Rows of the terms array (places / 16, TERMS, 16), the fields of PlaceTerms and the sum of driven codes.
 T_SQUARES, T_REST, T_REST2, T_EXCESS, T_LEAN, T_PEAK, T_DRIVEN = range(7)
 TERMS = 8
 
@@ -90,7 +90,7 @@ def count_places(counts: Any, width: int, pixels: int, runs: Any, steps: Any, si
 
 @njit(**_options)
 def terms_of_counts(counts: Any, weights: Any, typical: float, bend: float, even: bool, terms: Any) -> None:
-    """``cim.simulator.fast.layer.place_terms`` for one-bit units: counts uint64 (places,), a byte a plane; places a multiple of 16."""
+    """``place_terms`` for one-bit units: counts uint64 (places,), a byte a plane; places a multiple of 16."""
     typical_, bend_ = splat(_f(typical)), splat(_f(bend))
     for group in range(terms.shape[0]):
         p, at = group * LANES, group * TERMS * LANES

@@ -46,7 +46,7 @@ from cim.simulator.simd.pairs import (
 
 PLACES = 64  # multiplied at a time, a multiple of 8
 HALF = (PLACES + 8) * LANES  # room for the sums of sixteen columns
-# Rows of a tile's parameters (tiles, ROWS, blocks · 16), and of those of all tiles together: see cim.simulator.fast.numba_engine.
+# Rows of a tile's parameters (tiles, ROWS, blocks · 16), and of those of all tiles together: see numba_engine.
 SCALE, KW, GAIN, LEAN, REST, READ, REST_VARIANCE, INPUT_GAIN, LIVE, ROWS = range(10)
 CONSTANT, FLOOR, COMMON = range(3)
 # Entries of the limits array: lowest and highest sum of codes, the end of a conversion's scale.

@@ -296,7 +296,7 @@ def counted(counts: NDArray[np.uint64], layer: FastLayer) -> Planes:
 def wire_terms(
     planes: Planes, layer: FastLayer, typical: list[float], bends: list[float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``cim.simulator.fast.layer.place_terms``' excess and lean, (tiles, places), for ``typical`` and ``bends`` of each tile."""
+    """``place_terms``' excess and lean, (tiles, places), for ``typical`` and ``bends`` of each tile."""
     w = torch.as_tensor(layer.weights, dtype=torch.float32, device=planes.sums.device)
     both, same = torch.stack([w * w, w], 1), planes.sums is planes.squares
     excess, lean = (torch.empty(planes.sums.shape[:2], device=w.device) for _ in range(2))
@@ -313,7 +313,7 @@ def wire_terms(
 
 
 def peaks(sums: torch.Tensor, squares: torch.Tensor, layer: FastLayer) -> torch.Tensor:
-    """The share of a sum that its largest plane holds, (tiles, places), as ``cim.simulator.fast.layer.place_terms`` has it."""
+    """The share of a sum that its largest plane holds, (tiles, places), as ``place_terms`` has it."""
     w = torch.as_tensor(layer.weights, dtype=torch.float32, device=sums.device)
     if layer.spec.adc_signed:
         return (squares * w.abs()).amax(2) / (squares @ (w * w)).clamp(min=1e-9)

@@ -1,4 +1,4 @@
-"""More of ``cim.simulator.simd.floats`` for ``cim.simulator.fast.kernels``: products of pairs of 16-bit integers, words of counts.
+"""Products of pairs of 16-bit integers and words of counts, for ``cim.simulator.fast.kernels``.
 
 ``dot_pairs`` is the one operation that machines offer for 16-bit integers: two products and
 their sum into 32 bits (``vpdpwssd``, ``vpmaddwd``; plain multiplications elsewhere). Imports

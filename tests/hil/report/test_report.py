@@ -15,7 +15,7 @@ from hil.errors import ExitCode, FileError, MismatchError
 from hil.report.files import report_markdown, report_text, summary_lines, write_report
 from hil.verdict.agreement import AgreementReport
 
-SCHEMA = json.loads(resources.files("hil").joinpath("report_schema.json").read_text("utf-8"))
+SCHEMA = json.loads(resources.files("hil.report").joinpath("schema.json").read_text("utf-8"))
 
 
 def faults(value: Any, schema: dict[str, Any], path: str = "$") -> list[str]:
