@@ -51,7 +51,7 @@ def test_the_emulated_chip_imports_nothing_of_belief_and_no_driver() -> None:
         for name in imports_of(path):
             room, _, rest = name.partition(".")
             if room == "cim" and rest:
-                assert name.startswith(f"{SHARED}."), f"{path} imports {name}"
+                assert f"{name}.".startswith(f"{SHARED}."), f"{path} imports {name}"
             assert not name.startswith(("mapping", "search")), f"{path} imports {name}"
             if room == "hil" and rest:
                 assert name.startswith(("hil.emulator", "hil.errors")), f"{path} imports {name}"

@@ -27,12 +27,12 @@ from search.choice.front import read_front  # noqa: E402
 from search.space.architecture import read_architecture  # noqa: E402
 from search.space.target import ChipTarget  # noqa: E402
 
+from ..cli.test_cli import Cli  # noqa: E402
+from ..cli.test_cli import cli as cli  # noqa: E402
 from ..finished_search import ANSWERS, Files, change_settings  # noqa: E402
 from ..finished_search import files as files  # noqa: E402
 from ..finished_search import one_thread as one_thread  # noqa: E402
 from ..search_files import CLASSES, SPACE, images  # noqa: E402
-from ..cli.test_cli import Cli  # noqa: E402
-from ..cli.test_cli import cli as cli  # noqa: E402
 
 # --- help -------------------------------------------------------------------------------------
 

@@ -10,12 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from ..cli.test_cli import Cli  # noqa: E402
+from ..cli.test_cli import cli as cli  # noqa: E402
 from ..finished_search import ANSWERS, Files, change_settings  # noqa: E402
 from ..finished_search import files as files  # noqa: E402
 from ..finished_search import one_thread as one_thread  # noqa: E402
 from ..search_files import CLASSES, SPACE, images  # noqa: E402
-from ..cli.test_cli import Cli  # noqa: E402
-from ..cli.test_cli import cli as cli  # noqa: E402
 
 
 def test_a_folder_that_is_no_search_is_refused(cli: Cli, tmp_path: Path) -> None:

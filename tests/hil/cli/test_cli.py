@@ -24,9 +24,9 @@ from mapping.network.file import load_network
 from mapping.program.file import load_program
 
 from ..conftest import CHIP, Small
-from ..small_net import NAMES
 from ..deployment.test_deploy import SCHEMA
 from ..report.test_report import faults
+from ..small_net import NAMES
 
 COMMANDS = [command.name or command.callback.__name__.rstrip("_") for command in app.registered_commands]  # type: ignore[union-attr]
 

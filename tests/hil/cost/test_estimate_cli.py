@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Small
 from ..cli.test_cli import Cli, cli, python
+from ..conftest import Small
 from ..report.test_report_page import BROWSER, QUIET
 
 __all__ = ["cli"]

@@ -24,8 +24,8 @@ from hil.watch import Watch
 from mapping.network.file import NetworkFile, save_network
 
 from ..conftest import CHIP, QUICK, Small
-from ..small_net import images, small_network
 from ..report.test_report import faults
+from ..small_net import images, small_network
 
 SCHEMA = Path(hil.__file__).parent / "report" / "schema.json"
 

@@ -34,8 +34,8 @@ from mapping.program.file import load_program, save_program
 from mapping.program.records import RecordError, check_program
 from mapping.program.rounds import RoundRun, part_of_round, step_rounds
 
-from ..conftest import Small
 from ...mapping.small_networks import every_node, network
+from ..conftest import Small
 from ..small_net import small_network
 
 ROUNDS = LayoutOptions(Placement.SPREAD, rounds=True)
