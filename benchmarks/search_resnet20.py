@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hil.campaign.budget import Plan
+from hil.campaign.budget import SearchPlan
 from hil.campaign.inputs import load_inputs
 from hil.campaign.networks import network_job, read_evaluation, train_and_evaluate
 from hil.campaign.settings import open_folder
@@ -50,7 +50,7 @@ def main() -> None:
     settings = replace(settings, epochs=given.epochs or settings.epochs)
     watch = Watch()
     inputs = load_inputs(folder, settings, watch)
-    run = SearchRun(folder, settings, inputs, Plan(folder.plan, 0.0, watch), watch)
+    run = SearchRun(folder, settings, inputs, SearchPlan(folder.plan, 0.0, watch), watch)
     place = given.run / "resnet20"
     if not (place / "evaluation.json").exists():
         job = network_job(run, *resnet20(), place)

@@ -55,7 +55,7 @@ class ErrorCode(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class KernelWindow:
     """Kernel geometry of a sweep; row order of a vector is (channel, kernel row, kernel column)."""
 
     channels: int
@@ -182,7 +182,7 @@ class Sweep:
     range_code: int
     input_bits: int
     input_signed: bool
-    window: Window
+    window: KernelWindow
     row_skip: int
     sample: int
     codes: NDArray[np.int16]

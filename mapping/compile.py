@@ -20,12 +20,12 @@ from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import busiest_reads, tile_counts
 from mapping.program.file import program_digest
-from mapping.quantise.lower import MatrixOp, Op, PassOp, lower
+from mapping.quantise.lower import FusedOp, MatrixOp, PassOp, lower
 from mapping.quantise.observe import Progress, observe
 from mapping.quantise.quantiser import Quantiser, code_widths
 from mapping.quantise.weight_scales import ScaleRule
 
-__all__ = ["CannotMap", "LayoutOptions", "Plan", "compile_network", "lay_out", "plan"]
+__all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
 READ_AGE_S = 3600.0  # age at which programs are run unless someone says otherwise (hil deploy --age)
 CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken
@@ -127,7 +127,7 @@ class RoundPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MappingPlan:
     """What a program asks of its chip, for people and for ``--json``."""
 
     chip: str
@@ -178,7 +178,7 @@ class Plan:
         }
 
 
-def plan(program: ConductanceProgram) -> Plan:
+def plan(program: ConductanceProgram) -> MappingPlan:
     """Sum up a program: layers, tiles, macros, utilisation."""
     macro = program.spec.macro
     layers = []
@@ -204,7 +204,7 @@ def plan(program: ConductanceProgram) -> Plan:
             )
         )
     positions = len(program.slots) * len(macro.word_lines) * macro.outputs
-    return Plan(
+    return MappingPlan(
         chip=program.spec.name,
         layers=tuple(layers),
         macros_used=len(program.macros),
@@ -221,7 +221,7 @@ def _round_plan(program: ConductanceProgram, layers: Sequence[LayerPlan], number
     return RoundPlan(number, tuple(p.layer for p in layers if number in p.rounds), len(slots), cells)
 
 
-def _logits_op(ops: Sequence[Op]) -> str:
+def _logits_op(ops: Sequence[FusedOp]) -> str:
     """The operation that gives the logits their scale: the last one before operations that only move codes."""
     by_name = {op.name: op for op in ops}
     op = ops[-1]

@@ -34,7 +34,7 @@ from mapping.program.conductance import (
     Tile,
     TileGroup,
 )
-from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp, lower
+from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp, PassOp, lower
 from mapping.quantise.quantiser import code_widths
 
 LOGIT_BITS = 32
@@ -127,7 +127,7 @@ def unplaced_workload(
     return Workload(name, graph.input_shape, widths[INPUT], _with_padding(layers, pads))
 
 
-def _may_be_negative(op: Op, inputs: Sequence[bool]) -> bool:
+def _may_be_negative(op: FusedOp, inputs: Sequence[bool]) -> bool:
     """Whether codes of an operation have a sign, as ``mapping.quantise.quantiser`` decides it."""
     if isinstance(op, PassOp):
         return inputs[0]

@@ -7,7 +7,7 @@ class SearchError(Exception):
     """A search cannot be done as asked."""
 
 
-class FileError(SearchError):
+class SearchFileError(SearchError):
     """A file of a search is missing or wrong; holds the path, line (0: none), field and reason."""
 
     def __init__(self, path: str, line: int, field: str, text: str) -> None:
@@ -16,11 +16,11 @@ class FileError(SearchError):
         self.path, self.line, self.field, self.text = path, line, field, text
 
 
-class NewerFile(FileError):
+class NewerFile(SearchFileError):
     """The file was written for a newer major version of its format."""
 
 
-class CodeRefused(FileError):
+class CodeRefused(SearchFileError):
     """A space file names Python code, and its reader did not allow that."""
 
 

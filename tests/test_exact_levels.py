@@ -24,7 +24,7 @@ from mapping.compile import CannotMap, compile_network
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
-from mapping.program.records import RecordError, from_record, to_record
+from mapping.program.records import ProgramRecordError, from_record, to_record
 
 from .mapping.small_networks import every_node, network, slow_run
 from .test_exact import DIGITAL, check, chip
@@ -83,7 +83,7 @@ def test_a_program_from_before_values_is_refused_on_such_a_chip(tmp_path: Path) 
     assert load_program(tmp_path / "program.h5").digest == program.digest
     record, arrays = to_record(program)
     assert record.pop("level_values") == [0, 1, 3, 7, 15]
-    with pytest.raises(RecordError, match="compile it again"):
+    with pytest.raises(ProgramRecordError, match="compile it again"):
         from_record(record, arrays, program.spec, program.calibration_images)
 
 

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class PulseSweep:
     """Single pulses on fresh cells: arrays (pulses,)."""
 
     width_s: Floats
@@ -41,12 +41,12 @@ class Sweep:
     after_us: Floats
 
 
-def load_sweep(path: str | Path) -> Sweep:
+def load_sweep(path: str | Path) -> PulseSweep:
     """A sweep from a table of address, width (s), word line (V), line (V), ohm before, ohm after."""
     table = np.loadtxt(path)
     if table.ndim != 2 or table.shape[1] != 6 or np.any(table[:, 4:] <= 0.0):
         raise ValueError(f"{path}: {table.shape}, expected six columns with positive resistances")
-    return Sweep(table[:, 1], table[:, 2], table[:, 3], 1e6 / table[:, 4], 1e6 / table[:, 5])
+    return PulseSweep(table[:, 1], table[:, 2], table[:, 3], 1e6 / table[:, 4], 1e6 / table[:, 5])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class PulseSteps:
         return np.asarray(np.interp(conductance_us, rising, self.wl_v))
 
 
-def fit_pulse_steps(set_sweep: Sweep, reset_sweep: Sweep, *, reset_width_s: float = 2e-6) -> PulseSteps:
+def fit_pulse_steps(set_sweep: PulseSweep, reset_sweep: PulseSweep, *, reset_width_s: float = 2e-6) -> PulseSteps:
     """The step model from two sweeps of fresh cells.
 
     SET: median and robust sigma per word-line voltage where the bit line saturates (2.5 V and
@@ -142,7 +142,7 @@ def _running_mean(values: Floats, width: int) -> Floats:
     return np.asarray(np.convolve(padded, np.ones(width) / width, mode="valid"))
 
 
-def _width_effect(sweep: Sweep, driven: NDArray[np.bool_], wl: Floats, median: Floats) -> float:
+def _width_effect(sweep: PulseSweep, driven: NDArray[np.bool_], wl: Floats, median: Floats) -> float:
     """κ: slope of after / median(wl) over log10 width, medians per width."""
     relative = sweep.after_us / np.interp(sweep.wl_v, wl, median)
     used = driven & (sweep.wl_v >= wl[len(wl) // 6])  # below, a pulse hardly sets at all

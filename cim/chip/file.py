@@ -99,7 +99,7 @@ def chip_text(name: str, known: Callable[[], Sequence[str]] = chip_names) -> tup
 
 def parse_chip(text: str, origin: str, *, macros: int | None = None) -> ChipSpec:
     """Check the text of a chip file and give its specification; ``origin`` names it in errors."""
-    return _Reader(text, origin).chip(macros)
+    return _ChipReader(text, origin).chip(macros)
 
 
 def idealised(spec: ChipSpec, adc_bits: int | None = None) -> ChipSpec:
@@ -184,7 +184,7 @@ def _with_digest(spec: ChipSpec) -> ChipSpec:
     return dataclasses.replace(spec, digest=hashlib.sha256(canonical.encode()).hexdigest())
 
 
-class _Reader:
+class _ChipReader:
     """Turns one text into a ``ChipSpec``; knows on which line each field stands."""
 
     def __init__(self, text: str, origin: str) -> None:

@@ -22,7 +22,7 @@ RESOURCES = ("array", "adc", "buffer", "digital", "interconnect")
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class ImageSchedule:
     """Times of one image, ns, lists by layer. ``parts``: of the latency; 0 off the critical path.
 
     ``host_ns``: image in and logits out. ``waiting_bits``: of inputs that wait for others to be joined.
@@ -49,7 +49,7 @@ def schedule(
     price: CostSpec,
     interval_ns: float,
     pipelined: bool,
-) -> Schedule:
+) -> ImageSchedule:
     """When every layer starts and ends, and each one's part of the latency.
 
     A position of a layer passes reads, buffer, digital unit and links, one behind the other, so the
@@ -99,7 +99,7 @@ def schedule(
         parts[here] = ends[here] - ends[before]
         here = before
     sent = workload.output_data_bits / price.host_bits_per_ns
-    return Schedule(
+    return ImageSchedule(
         starts,
         [ends[layer.name] for layer in workload.layers],
         [parts[layer.name] for layer in workload.layers],

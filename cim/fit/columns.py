@@ -42,15 +42,15 @@ from cim.fit.cells import (
     fit_read_variance,
     nearest_level,
 )
-from cim.fit.curves import CellErrors, Converters, place, solve_curves
+from cim.fit.curves import Converters, ReadingErrors, place, solve_curves
 from cim.fit.offset import ZeroInput
 from cim.fit.programming import fit_programming, programming_distance
 from cim.record.calibration import GainKnown, MacroCalibration
 
 __all__ = [
-    "CellReadings",
     "ColumnFit",
     "Converters",
+    "MeanReadings",
     "TooFewCells",
     "TooFewVectors",
     "combine",
@@ -147,7 +147,7 @@ def inl_at(y: Floats, inl_codes: Floats, adc: NDArray[np.int64], limits: tuple[i
 
 
 @dataclass(frozen=True, slots=True)
-class CellReadings:
+class MeanReadings:
     """Where predicted sums come from: units (vectors, rows) and the variance of each mean reading,
     (rows, conversions) µS² (of both cells of a pair subtracted before the converter)."""
 
@@ -162,7 +162,7 @@ class CellReadings:
         units: NDArray[np.integer] | Floats,
         noise: ReadNoise,
         reads: int,
-    ) -> CellReadings:
+    ) -> MeanReadings:
         """For cells whose readings are means of ``reads`` single reads."""
         rows = np.eye(halves_us.shape[1], dtype=np.int64)
         return cls(units, predicted_variance_us2(spec, halves_us, rows, noise) / reads)
@@ -173,7 +173,7 @@ def fit_columns(
     codes: NDArray[np.integer],
     variance_us2: NDArray[np.floating],
     setup: Converters,
-    readings: CellReadings | None = None,
+    readings: MeanReadings | None = None,
     unsure_us: NDArray[np.floating] | None = None,
     zero: ZeroInput | None = None,
 ) -> ColumnFit:
@@ -241,9 +241,9 @@ def fit_columns(
         weights = usable * huber / spread2
         per_us = gain / setup.lsb_us
         units = np.concatenate([readings.units, np.zeros((1, np.shape(readings.units)[1]))])
-        extra = _reading_errors(x, weights, CellReadings(units, readings.variance_us2), per_us)
+        extra = _reading_errors(x, weights, MeanReadings(units, readings.variance_us2), per_us)
         gain_se, offset_se = np.hypot(gain_se, extra[0]), np.hypot(offset_se, extra[1])
-        cells = CellErrors(units, readings.variance_us2 * per_us**2)
+        cells = ReadingErrors(units, readings.variance_us2 * per_us**2)
         solved = solve_curves(x, y, t, weights, setup, offset, cells)
     gain_se, offset_se = np.hypot(gain_se, solved.line_se[0]), np.hypot(offset_se, solved.line_se[1])
     if unsure_us is not None:
@@ -301,7 +301,7 @@ def _lines(x: Floats, t: Floats, w: Floats, own2: Floats) -> tuple[Floats, Float
     return gain, offset, gain_se, offset_se
 
 
-def _reading_errors(x: Floats, w: Floats, readings: CellReadings, per_us: Floats) -> tuple[Floats, Floats]:
+def _reading_errors(x: Floats, w: Floats, readings: MeanReadings, per_us: Floats) -> tuple[Floats, Floats]:
     """Errors of gain and offset from readings that are off by the same amount in every vector."""
     total = w.sum(0)
     mean_x = (w * x).sum(0) / total

@@ -53,7 +53,7 @@ class Curves:
 
 
 @dataclass(frozen=True, slots=True)
-class CellErrors:
+class ReadingErrors:
     """What errors of the cell readings do: units (vectors, rows) as driven, variance (rows, columns)
     of what one unit on a cell adds to t, codes². The same error comes back in every vector."""
 
@@ -76,7 +76,7 @@ def solve_curves(
     w: Floats,
     setup: Converters,
     zero_codes: Floats,
-    cells: CellErrors | None = None,
+    cells: ReadingErrors | None = None,
 ) -> Curves:
     """Weighted least squares of t = g x + o + Σ_k c_k b_k(y), one (g, o) per column, one c per converter.
 
@@ -160,7 +160,7 @@ def _free_curves(zero_codes: Floats, setup: Converters) -> Floats:
 
 
 def _cell_part(
-    spread: Floats, lever: Floats, cells: CellErrors, x: Floats, y: Floats, w: Floats, setup: Converters
+    spread: Floats, lever: Floats, cells: ReadingErrors, x: Floats, y: Floats, w: Floats, setup: Converters
 ) -> Floats:
     """Covariance of the nodes (adcs, nodes, nodes) from errors δ of the cells, with U the units:
 

@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
+class LawReadings:
     """Targets (cells,), errors (ages, cells; NaN where not read) and reading noise (ages, cells), µS."""
 
     targets_us: Floats
@@ -44,8 +44,8 @@ class Readings:
     ages_s: Floats
     rounding_us: float
 
-    def part(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Readings:
-        return Readings(
+    def part(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> LawReadings:
+        return LawReadings(
             self.targets_us[which], self.errors_us[:, which], self.noise_us[:, which], self.ages_s, self.rounding_us
         )
 
@@ -146,7 +146,7 @@ class Fit:
     @classmethod
     def of(
         cls,
-        cells: Readings,
+        cells: LawReadings,
         knots: Floats,
         levels: Floats,
         tail: Tail,
@@ -155,7 +155,7 @@ class Fit:
         sure: bool = True,
     ) -> Fit:
         """The maximum from ``start``; ``sure`` False leaves the covariance out."""
-        task = Task.of(cells.grouped(), knots, levels, tail)
+        task = LawLikelihood.of(cells.grouped(), knots, levels, tail)
         at = task.start() if start is None else start
         loss, slope, curvature = task.loss(at)
         damping, size = 1e-3, len(knots) * len(levels)
@@ -197,7 +197,7 @@ class Fit:
 
     def likelihood(self, groups: Groups) -> float:
         """Mean ln density of other cells."""
-        task = Task.of(groups, self.knots_s, self.levels_us, self.tail)
+        task = LawLikelihood.of(groups, self.knots_s, self.levels_us, self.tail)
         return float(groups.weights @ task.densities(self.at)[0] / groups.weights.sum())
 
     def law(self, low: float, high: float, unreached: float, unreached_us: Floats) -> ProgrammingLaw:
@@ -229,7 +229,7 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class LawLikelihood:
     """Minus ln likelihood of grouped errors, its slope and curvature by all table values."""
 
     groups: Groups
@@ -240,7 +240,7 @@ class Task:
     high: Floats
 
     @classmethod
-    def of(cls, groups: Groups, knots: Floats, levels: Floats, tail: Tail) -> Task:
+    def of(cls, groups: Groups, knots: Floats, levels: Floats, tail: Tail) -> LawLikelihood:
         targets = np.clip(groups.targets_us, levels[0], levels[-1])
         times, back = np.unique(groups.ages_s, return_inverse=True)
         by_time = np.stack([time_weights(knots, float(t)) for t in times])[back]
@@ -348,7 +348,7 @@ class Task:
         return middle, firmness
 
 
-def _score_scatter(cells: Readings, knots: Floats, levels: Floats, tail: Tail, at: Floats) -> Floats:
+def _score_scatter(cells: LawReadings, knots: Floats, levels: Floats, tail: Tail, at: Floats) -> Floats:
     """Sum over cells of the square of each cell's score, its ages added up first.
 
     Readings of one cell at several ages hang together; curvature alone would take them for
@@ -359,7 +359,7 @@ def _score_scatter(cells: Readings, knots: Floats, levels: Floats, tail: Tail, a
     for first in range(0, len(cells.targets_us), CHUNK * every):
         which = np.arange(first, min(first + CHUNK * every, len(cells.targets_us)), every)
         single = cells.part(which).single()
-        task = Task.of(single, knots, levels, tail)
+        task = LawLikelihood.of(single, knots, levels, tail)
         scores = task.densities(at)[1] * single.weights
         designs = [*task.local(at)[1], np.ones((len(single.starts), 1))]
         by_cell = np.concatenate(

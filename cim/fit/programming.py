@@ -19,7 +19,7 @@ from cim.cells.programming_law import MAX_SKEW, ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
 from cim.cells.tails import Tail
 from cim.fit.cells import MIN_CELLS, TooFewCells, nearest_level
-from cim.fit.law_likelihood import NORMAL, NORMAL_WEIGHTS, ROUNDED, Fit, Readings
+from cim.fit.law_likelihood import NORMAL, NORMAL_WEIGHTS, ROUNDED, Fit, LawReadings
 from cim.fit.memory import fit_memory
 from cim.record.calibration import CellState
 
@@ -77,7 +77,7 @@ def fit_programming(
     knots = np.asarray(choose_knots(ages_s) if knots_s is None else knots_s, np.float64)
     noise = np.sqrt(read_noise.at(targets[good])) / np.sqrt(np.asarray(reads, np.float64))[:, None]
     ages = np.asarray(ages_s, np.float64)
-    cells = Readings(targets[good], readings[:, good] - targets[good], noise, ages, rounding_us)
+    cells = LawReadings(targets[good], readings[:, good] - targets[good], noise, ages, rounding_us)
     fit = _chosen(cells, knots, levels) if tail is None else Fit.of(cells, knots, levels, tail)
     missed = used & (states == CellState.NOT_REACHED)
     total, healthy = max(1, int(used.sum())), max(1, int((good | missed).sum()))
@@ -125,7 +125,7 @@ def choose_levels(targets_us: NDArray[np.floating], count: int = LEVEL_NODES) ->
     return np.unique(nodes)
 
 
-def _chosen(cells: Readings, knots: Floats, levels: Floats) -> Fit:
+def _chosen(cells: LawReadings, knots: Floats, levels: Floats) -> Fit:
     """The tail that makes every fifth cell most likely, fitted again to all cells."""
     held = np.arange(len(cells.targets_us)) % HELD_OUT == HELD_OUT - 1
     seen, judge = cells.part(~held), cells.part(held).grouped()
@@ -194,7 +194,7 @@ def recalibrate(
     """
     targets, readings = np.asarray(targets_us, np.float64), np.asarray(readings_us, np.float64)
     noise = np.sqrt(read_noise.at(targets)) / np.sqrt(np.asarray(reads, np.float64))[:, None]
-    cells = Readings(targets, readings - targets, noise, np.asarray(ages_s, np.float64), rounding_us).grouped()
+    cells = LawReadings(targets, readings - targets, noise, np.asarray(ages_s, np.float64), rounding_us).grouped()
     decades = np.log10(law.ages_s / law.ages_s[0])[:, None]
     size = float(np.median(law.scale_us))
     pull = 1.0 / float(cells.weights.sum())  # one cell's worth

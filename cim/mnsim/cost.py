@@ -17,7 +17,7 @@ from cim.mnsim.power import layer_power_w
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerCost:
+class MnsimLayerCost:
     """One layer. The module sums of ``latency_ns`` are over output positions and take no account of waiting.
 
     ``latency_ns.buffer_read`` contains the read that ``merge_ns`` contains too; ``busy_ns`` counts it once.
@@ -58,7 +58,7 @@ class MnsimCost:
     """
 
     workload: str
-    layers: tuple[LayerCost, ...]
+    layers: tuple[MnsimLayerCost, ...]
     tiles: int
     input_buffer_kb: float
     output_buffer_kb: float
@@ -114,10 +114,10 @@ def estimate_mnsim(workload: Workload, config: MnsimConfig) -> MnsimCost:
 
 def _layer_cost(
     layer: CountedLayer, own: LayerMapping, times: PositionTimes, span: Span, area_um2: Parts, power_w: Parts
-) -> LayerCost:
+) -> MnsimLayerCost:
     latency_ns, n = times.summed_ns, times.positions
     intra, merge, transfer = (n * t for t in (times.intra_tile_ns, times.merge_ns, times.transfer_ns))
-    return LayerCost(
+    return MnsimLayerCost(
         layer=layer,
         mapping=own,
         begin_ns=span.begin_ns,

@@ -63,7 +63,7 @@ def cell_states(stuck: NDArray[np.int8], pattern: Pattern) -> NDArray[np.int8]:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ColumnProducts:
     """What the column fits of one macro start from; arrays (vectors, conversions)."""
 
     spec: MacroSpec
@@ -72,7 +72,7 @@ class Columns:
     variance_us2: Floats
     codes: NDArray[np.int32]
     setup: fit.Converters
-    readings: fit.CellReadings
+    readings: fit.MeanReadings
 
     @classmethod
     def of(
@@ -83,7 +83,7 @@ class Columns:
         noise: ReadNoise,
         reads: int,
         drive: InputDrive | None = None,
-    ) -> Columns:
+    ) -> ColumnProducts:
         halves = tile_halves_us(np.nan_to_num(readings_us), spec, 0, spec.logical_rows, 0, spec.outputs)
         adc = np.arange(conversions(spec, spec.outputs)) // spec.adc.shared_by
         units = driven_units(products.inputs, drive)
@@ -96,14 +96,14 @@ class Columns:
             fit.Converters.of(
                 spec.lsb_us(products.range_code), spec.adc.bits, code_limits(spec.adc.bits, spec.adc_signed), adc
             ),
-            fit.CellReadings.of(spec, halves, units, noise, reads),
+            fit.MeanReadings.of(spec, halves, units, noise, reads),
         )
 
     @property
     def fitted(self) -> NDArray[np.bool_]:
         return np.asarray(np.arange(len(self.codes)) % HELD_OUT != 0)
 
-    def _kept(self, at: NDArray[np.bool_]) -> Columns:
+    def _kept(self, at: NDArray[np.bool_]) -> ColumnProducts:
         """Some of the vectors."""
         return replace(
             self,
@@ -203,7 +203,7 @@ class Columns:
         return float(1.0 - np.square(rest).mean() / codes[inside].var())
 
 
-def fit_wires(columns: Sequence[Columns], guess: Wire | None = None) -> Wire:
+def fit_wires(columns: Sequence[ColumnProducts], guess: Wire | None = None) -> Wire:
     """Wire resistance from some macros, and the end of the array by which the columns leave.
 
     The fast law, on one macro, chooses the end that fits and starts; the exact lines end. A ``guess``

@@ -65,7 +65,7 @@ class Pattern:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class MeanReading:
     """Mean of ``reads`` readings of each cell, (rows, columns)."""
 
     readings_us: Floats32
@@ -167,11 +167,11 @@ class Probes:
             )
         return written
 
-    def read(self, reads: int, what: str) -> dict[int, Reading]:
+    def read(self, reads: int, what: str) -> dict[int, MeanReading]:
         found = {}
         for macro in self._each(what, self.macros):
             readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
-            found[macro] = Reading(readings, self.now_s, reads)
+            found[macro] = MeanReading(readings, self.now_s, reads)
         return found
 
     def repeat(self, gaps_s: Sequence[float], macros: tuple[int, ...]) -> dict[int, Repeats]:

@@ -15,7 +15,7 @@ class Budget(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CalibrationPlan:
     """Budget and targets of one calibration. Targets are standard errors."""
 
     idle_vectors: int  # products with no row driven
@@ -43,11 +43,11 @@ class Plan:
 
 
 PLANS = {
-    Budget.QUICK: Plan(32, 1, 8, 8, False, 2, (0.0,), 0.2, 64, 0.005, 1024, 1024, 256, 2, 128, 0.05, 64, 32),
-    Budget.DEFAULT: Plan(
+    Budget.QUICK: CalibrationPlan(32, 1, 8, 8, False, 2, (0.0,), 0.2, 64, 0.005, 1024, 1024, 256, 2, 128, 0.05, 64, 32),
+    Budget.DEFAULT: CalibrationPlan(
         128, 3, 16, 8, True, 4, (0.0, 1.0, 10.0, 100.0), 0.12, 255, 0.003, 1024, 4096, 512, 3, 384, 0.02, 128, 96
     ),
-    Budget.FULL: Plan(
+    Budget.FULL: CalibrationPlan(
         1024,
         3,
         32,
@@ -73,7 +73,7 @@ FIRST_AGE_S = 1.0  # each macro is read this long after its last pulse
 CLEAR = 5.0  # an age is worth reading when it is so many times longer than writing all macros took
 
 
-def later_ages(last_s: float, writing_s: float, plan: Plan) -> tuple[float, ...]:
+def later_ages(last_s: float, writing_s: float, plan: CalibrationPlan) -> tuple[float, ...]:
     """Ages after the first at which all cells are read, the last included.
 
     Decades from 10 s on, as far as macros written one after the other (over ``writing_s``) are of
@@ -86,7 +86,7 @@ def later_ages(last_s: float, writing_s: float, plan: Plan) -> tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Precision:
+class StepPrecision:
     """What a step reached: a standard error, its target, and whether the budget ended it."""
 
     step: str

@@ -28,10 +28,10 @@ from cim.fit.drive import fit_drive, straight_drive
 from cim.fit.read_noise import fit_flicker
 from cim.fit.temperature import fit_conductance_per_k, fit_variance_per_k
 from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, NotCalibrated
-from hil.calibration.fits import STUCK, Columns, NetworkCheck, cell_states, fit_wires, gain_known
+from hil.calibration.fits import STUCK, ColumnProducts, NetworkCheck, cell_states, fit_wires, gain_known
 from hil.calibration.measurements import Products
 from hil.calibration.plan import PLANS, Budget
-from hil.calibration.steps import Hot, Measured, Steps, first_of, good_targets, joined, read_noise
+from hil.calibration.steps import CalibrationSteps, Hot, Measured, first_of, good_targets, joined, read_noise
 from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import Interrupted, MismatchError
@@ -85,7 +85,7 @@ def calibrate(
     }
     store = StepStore(partial, about, resume=resume, watch=watch)
     try:
-        measured = Steps(driver, macros, PLANS[budget], seed, store, watch).run(age_s, second_temperature_c)
+        measured = CalibrationSteps(driver, macros, PLANS[budget], seed, store, watch).run(age_s, second_temperature_c)
         return make_record(driver, macros, measured, seed=seed, budget=budget, watch=watch)
     except KeyboardInterrupt:
         if partial is None or not store.done:
@@ -113,7 +113,7 @@ def make_record(
     finals, scores, checks = {}, [], []
     for done, m in enumerate(macros):
         watch.step(done, len(macros), f"fitting macro {m}")
-        columns = Columns.of(spec, found.transfer[m], aged[m].readings_us, noise, aged[m].reads, drive)
+        columns = ColumnProducts.of(spec, found.transfer[m], aged[m].readings_us, noise, aged[m].reads, drive)
         finals[m] = columns.final(wire, found.small[m], found.idle[m])
         stuck_us = np.where(np.isin(states[m], STUCK), aged[m].readings_us, np.nan).astype(np.float32)
         parts[m] = finals[m].calibration(m, states[m], stuck_us, gain_known(spec))
@@ -171,10 +171,10 @@ def wires_and_drive(spec: MacroSpec, found: Measured, noise: ReadNoise) -> tuple
     """Wire resistance, and what row drivers give where a read takes several bits; each fitted with the other known."""
     aged, macros = found.aged[-1], tuple(found.blocks)
 
-    def columns(products: Products, m: int, drive: InputDrive | None) -> Columns:
-        return Columns.of(spec, products, aged[m].readings_us, noise, aged[m].reads, drive)
+    def columns(products: Products, m: int, drive: InputDrive | None) -> ColumnProducts:
+        return ColumnProducts.of(spec, products, aged[m].readings_us, noise, aged[m].reads, drive)
 
-    def wired(drive: InputDrive | None) -> list[Columns]:
+    def wired(drive: InputDrive | None) -> list[ColumnProducts]:
         near = {m: joined(first_of(found.transfer[m], WIRE_VECTORS), found.blocks[m]) for m in macros}
         return [columns(near[m], m, drive) for m in macros]
 
@@ -298,7 +298,7 @@ def fit_thermal(
     changes, errors = [], []
     for m in macros:
         reading = hot.hot[m]
-        again = Columns.of(spec, hot.products[m], reading.readings_us, noise, reading.reads, drive).final(wire)
+        again = ColumnProducts.of(spec, hot.products[m], reading.readings_us, noise, reading.reads, drive).final(wire)
         changes.append((again.gain / finals[m].gain - 1.0) / kelvin)
         errors.append(np.hypot(again.gain_se, finals[m].gain_se) / kelvin)
     change, error = fit.combine(np.concatenate(changes).tolist(), np.concatenate(errors).tolist())

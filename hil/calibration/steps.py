@@ -17,19 +17,19 @@ from cim.array.wire_law import max_unit
 from cim.cells.read_noise import ReadNoise
 from cim.fit.cells import fit_read_variance
 from cim.record.calibration import CellState
-from hil.calibration.fits import STUCK, Columns, merge_stuck, stuck_states
+from hil.calibration.fits import STUCK, ColumnProducts, merge_stuck, stuck_states
 from hil.calibration.measurements import (
     BLOCK_READS,
     Idle,
+    MeanReading,
     NetworkProducts,
     Pattern,
     Probes,
     Products,
-    Reading,
     Repeats,
     Stuck,
 )
-from hil.calibration.plan import FIRST_AGE_S, Plan, Precision, later_ages
+from hil.calibration.plan import FIRST_AGE_S, CalibrationPlan, StepPrecision, later_ages
 from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import DeviceError
@@ -65,7 +65,7 @@ class Measured:
     states: dict[int, NDArray[np.int8]] = field(default_factory=dict)  # stuck or not, by the SET/RESET cycles
     stuck_pulses: int = 0
     pattern: dict[int, Pattern] = field(default_factory=dict)
-    aged: list[dict[int, Reading]] = field(default_factory=list)  # at the ages after the first, the last included
+    aged: list[dict[int, MeanReading]] = field(default_factory=list)  # at the ages after the first, the last included
     repeats: dict[int, Repeats] = field(default_factory=dict)
     noise: ReadNoise | None = None
     transfer: dict[int, Products] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Measured:
     steps: dict[int, Products] = field(default_factory=dict)  # where a read takes several bits
     network: dict[int, NetworkProducts] = field(default_factory=dict)
     hot: Hot | None = None
-    precision: list[Precision] = field(default_factory=list)
+    precision: list[StepPrecision] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,9 @@ class Hot:
 
     cold_c: float
     hot_c: float
-    earlier: dict[int, Reading]
-    cold: dict[int, Reading]
-    hot: dict[int, Reading]
+    earlier: dict[int, MeanReading]
+    cold: dict[int, MeanReading]
+    hot: dict[int, MeanReading]
     repeats: dict[int, Repeats]
     products: dict[int, Products]
 
@@ -97,11 +97,17 @@ class Climate:
     temperature_c: float
 
 
-class Steps:
+class CalibrationSteps:
     """Measures, or reads back what was measured before an interruption."""
 
     def __init__(
-        self, driver: ChipDriver, macros: tuple[int, ...], plan: Plan, seed: int, store: StepStore, watch: Watch
+        self,
+        driver: ChipDriver,
+        macros: tuple[int, ...],
+        plan: CalibrationPlan,
+        seed: int,
+        store: StepStore,
+        watch: Watch,
     ) -> None:
         self.driver, self.macros, self.plan, self.store, self.watch = driver, macros, plan, store, watch
         self.probes = Probes(driver, macros, seed, watch)
@@ -150,7 +156,9 @@ class Steps:
                 break
         found.states = {m: merge_stuck([c[m] for c in cycles]) for m in self.macros}
         if len(cycles) > 1:  # one cycle alone says nothing about its own doubt
-            self._tell(found, Precision("stuck map", doubt, DOUBT, "of the cells in doubt", f"{len(cycles)} cycles"))
+            self._tell(
+                found, StepPrecision("stuck map", doubt, DOUBT, "of the cells in doubt", f"{len(cycles)} cycles")
+            )
 
     def _pattern_and_ages(self, found: Measured, age_s: float) -> None:
         plan, probes = self.plan, self.probes
@@ -161,7 +169,7 @@ class Steps:
         middle = float(np.mean(written))
         for number, age in enumerate(ages[:-1]):
             probes.begin(9 + number)
-            found.aged.append(self.store.step(f"age-{number + 1}", Reading, lambda a=age: self._at(middle + a)))  # type: ignore[misc]
+            found.aged.append(self.store.step(f"age-{number + 1}", MeanReading, lambda a=age: self._at(middle + a)))  # type: ignore[misc]
         probes.begin(20)
         some = self.macros[:: max(1, len(self.macros) // plan.noise_macros)][: plan.noise_macros]
         gaps = tuple(g for g in plan.noise_gaps_s if g <= age_s / 30.0)
@@ -171,11 +179,11 @@ class Steps:
         reads = plan.reads(worst)
         probes.begin(21)
         found.noise = noise
-        found.aged.append(self.store.step("cells", Reading, lambda: probes.read(reads, "aged cells")))
+        found.aged.append(self.store.step("cells", MeanReading, lambda: probes.read(reads, "aged cells")))
         reached = float(np.sqrt(worst / found.aged[-1][self.macros[0]].reads))
-        self._tell(found, Precision("cell readings", reached, plan.reading_target_us, "µS", f"{reads} reads"))
+        self._tell(found, StepPrecision("cell readings", reached, plan.reading_target_us, "µS", f"{reads} reads"))
 
-    def _at(self, time_s: float) -> dict[int, Reading]:
+    def _at(self, time_s: float) -> dict[int, MeanReading]:
         self.probes.wait_until(time_s)
         return self.probes.read(self.plan.early_reads, "cells")
 
@@ -199,11 +207,11 @@ class Steps:
             found.transfer = {m: joined(found.transfer.get(m), p) for m, p in parts.items()}
             assert found.noise is not None
             aged = found.aged[-1][first]
-            columns = Columns.of(self.spec, found.transfer[first], aged.readings_us, found.noise, aged.reads)
+            columns = ColumnProducts.of(self.spec, found.transfer[first], aged.readings_us, found.noise, aged.reads)
             error = float(np.median(columns.quick().gain_se))
             batch += 1
         spent = f"{batch * plan.batch:,} vectors a macro"
-        self._tell(found, Precision("column gain", error, plan.gain_target, "", spent))
+        self._tell(found, StepPrecision("column gain", error, plan.gain_target, "", spent))
 
     def _wires(self, found: Measured) -> None:
         plan = self.plan
@@ -228,7 +236,7 @@ class Steps:
 
         earlier = last
 
-        def cold_cells() -> dict[int, Reading]:
+        def cold_cells() -> dict[int, MeanReading]:
             nonlocal earlier
             started, cold = probes.now_s, last
             while abs(self.driver.status().temperature_c - second_c) > CLOSE_C:
@@ -246,10 +254,10 @@ class Steps:
                 self.driver.wait(max(1.0, HEATING_SHARE * (probes.now_s - written)))
             return cold
 
-        cold = self.store.step("hot-before", Reading, cold_cells)
-        before = self.store.step("hot-earlier", Reading, lambda: earlier)
+        cold = self.store.step("hot-before", MeanReading, cold_cells)
+        before = self.store.step("hot-earlier", MeanReading, lambda: earlier)
         probes.begin(45)
-        hot = self.store.step("hot-cells", Reading, lambda: probes.read(reads, "hot cells"))
+        hot = self.store.step("hot-cells", MeanReading, lambda: probes.read(reads, "hot cells"))
         climate = self.store.step("hot-climate", Climate, lambda: {0: Climate(self.driver.status().temperature_c)})
         some = tuple(found.repeats)
         repeats = self.store.step("hot-repeat", Repeats, lambda: probes.repeat((0.0,), some))
@@ -275,7 +283,7 @@ class Steps:
         self.watch.note("the chip does not hold the test pattern any more: it is written again, later steps are redone")
         self.store.forget(AFTER_WRITING)
 
-    def _tell(self, found: Measured, precision: Precision) -> None:
+    def _tell(self, found: Measured, precision: StepPrecision) -> None:
         found.precision.append(precision)
         self.watch.say(precision.words())
 

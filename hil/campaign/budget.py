@@ -26,7 +26,7 @@ SHARES = {
 }
 
 
-class Plan:
+class SearchPlan:
     """Counts by phase. ``budget_s`` 0 leaves all as asked."""
 
     def __init__(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cim.chip.file import load_chip
-from hil.campaign.budget import Plan
+from hil.campaign.budget import SearchPlan
 from hil.campaign.front import caps_of, simulations
 from hil.campaign.inputs import load_inputs
 from hil.campaign.networks import sampled_accuracy
@@ -51,7 +51,7 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class SearchComparison:
     """``fixed`` is ResNet-20 as the chip prices it, None where the space is not of its images."""
 
     target: str
@@ -67,7 +67,7 @@ class Comparison:
 
 def compare_search(
     folder: SearchFolder, settings: SearchSettings, watch: Watch, supernet_epochs: int = 0
-) -> Comparison:
+) -> SearchComparison:
     """Run the baselines of a finished search.
 
     Args:
@@ -102,7 +102,9 @@ def compare_search(
         raise FileError(f"the front of {folder.root} is empty", where=str(folder.front))
     edp = [m.cost.edp_mj_ms for m in members]
     floor = max(min(m.accuracy_low for m in members) - FLOOR_MARGIN, 0.0)
-    return Comparison(target.name, tuple(methods), _resnet20(space, target), floor, min(edp), EDP_MARGIN * max(edp))
+    return SearchComparison(
+        target.name, tuple(methods), _resnet20(space, target), floor, min(edp), EDP_MARGIN * max(edp)
+    )
 
 
 def _by_gradients(
@@ -110,7 +112,9 @@ def _by_gradients(
 ) -> list[Compared]:
     """One network each, priced as the others are; ln EDP of an operator is that of the first candidates."""
     with watch.stage("loading"):
-        run = SearchRun(folder, settings, load_inputs(folder, settings, watch), Plan(folder.plan, 0.0, watch), watch)
+        run = SearchRun(
+            folder, settings, load_inputs(folder, settings, watch), SearchPlan(folder.plan, 0.0, watch), watch
+        )
     space, inputs, found = run.inputs.space, run.inputs, []
     rng = np.random.default_rng(settings.seed)
     genomes = draw_candidates(space, accuracy.significance, max(simulations(space, settings) // 4, 2), rng)
@@ -132,7 +136,7 @@ def _by_gradients(
     return found
 
 
-def comparison_json(found: Comparison) -> dict[str, Any]:
+def comparison_json(found: SearchComparison) -> dict[str, Any]:
     rows = []
     for compared in found.methods:
         row: dict[str, Any] = {"method": compared.method, "failed": compared.failed or None}
@@ -157,7 +161,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
     return {"target": found.target, "methods": rows, "resnet20": fixed, "box": box}
 
 
-def comparison_lines(found: Comparison) -> list[str]:
+def comparison_lines(found: SearchComparison) -> list[str]:
     lines = [
         f"compare  on {found.target}; accuracies are predicted, costs simulated, one image",
         f"volume   of (lower bound of the accuracy, ln EDP) from {found.floor:.1f} to 100 % and "

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from hil.campaign.budget import Plan
+from hil.campaign.budget import SearchPlan
 from hil.campaign.front import find_front
 from hil.campaign.inputs import load_inputs
 from hil.campaign.loop import Loop, run_loop
@@ -120,7 +120,7 @@ def _running(
         with watch.stage("loading"):
             inputs = load_inputs(folder, settings, watch)
         with _client(folder, settings, scheduler) as client:
-            yield SearchRun(folder, settings, inputs, Plan(folder.plan, settings.budget_s, watch), watch, client)
+            yield SearchRun(folder, settings, inputs, SearchPlan(folder.plan, settings.budget_s, watch), watch, client)
     except KeyboardInterrupt:
         raise Interrupted(f"the search in {folder.root} was interrupted; what is done is kept", hint=again) from None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cim.mnsim.configfile import is_mnsim
 from hil.atomic import write_text
-from hil.campaign.budget import Plan
+from hil.campaign.budget import SearchPlan
 from hil.campaign.front import modes_of, read_findings
 from hil.campaign.loop import read_measured
 from hil.campaign.networks import network_name, read_evaluation
@@ -48,7 +48,7 @@ def members_of(folder: SearchFolder) -> list[Member]:
 
 def folder_notes(folder: SearchFolder) -> list[str]:
     """What was cut short, and whether the search is finished."""
-    notes = Plan(folder.plan, 0.0, Watch()).words()
+    notes = SearchPlan(folder.plan, 0.0, Watch()).words()
     return notes if folder.table.exists() else [*notes, f"not finished: hil search resume {folder.root}"]
 
 

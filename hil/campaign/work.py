@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from hil.campaign.budget import Plan
+from hil.campaign.budget import SearchPlan
 from hil.campaign.inputs import SearchInputs
 from hil.campaign.settings import SearchFolder, SearchSettings
 from hil.watch import Watch
-from search.train.training import EpochRecord, Machine, Precision, Schedule, Told
+from search.train.training import EpochRecord, Machine, Precision, Told, TrainingSchedule
 from search.train.workers import worker_count
 
 
@@ -21,7 +21,7 @@ class SearchRun:
     folder: SearchFolder
     settings: SearchSettings
     inputs: SearchInputs
-    plan: Plan
+    plan: SearchPlan
     watch: Watch
     client: Any = None  # of Dask workers that do jobs side by side; None: this process does them in turn
 
@@ -34,7 +34,7 @@ class SearchRun:
         settings = self.settings
         return Machine(settings.device, settings.devices, cast(Precision, settings.precision))
 
-    def schedule(self, epochs: int, **more: Any) -> Schedule:
+    def schedule(self, epochs: int, **more: Any) -> TrainingSchedule:
         return schedule(self.settings, epochs, **more)
 
     def told_of(self, epochs: int, what: str, jobs: int) -> Callable[[int, EpochRecord], None]:
@@ -56,7 +56,7 @@ class SearchRun:
         return tell
 
 
-def schedule(settings: SearchSettings, epochs: int, **more: Any) -> Schedule:
+def schedule(settings: SearchSettings, epochs: int, **more: Any) -> TrainingSchedule:
     """How everything in a search is trained."""
     same: dict[str, Any] = {
         "batch": settings.batch,
@@ -64,4 +64,4 @@ def schedule(settings: SearchSettings, epochs: int, **more: Any) -> Schedule:
         "symmetry": settings.symmetry,
         "seed": settings.seed,
     }
-    return Schedule(epochs, **(same | more))
+    return TrainingSchedule(epochs, **(same | more))

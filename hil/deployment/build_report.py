@@ -17,10 +17,10 @@ from hil.calibration.fits import STUCK
 from hil.datasets.image_set import Dataset
 from hil.deployment.causes import Exact
 from hil.deployment.inference import Conversions, Corrections, MeasuredSums
-from hil.deployment.interim_looks import Answers
+from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.session import LAYERS, REPEAT, Deployment
 from hil.driver.chip_driver import ChipDriver
-from hil.report.run_data import MacroCells, RunData
+from hil.report.run_data import MacroReadings, RunData
 from hil.verdict.agreement import (
     AgreementReport,
     ChipIdentity,
@@ -91,7 +91,7 @@ def collect(
     job: Deployment,
     data: Dataset,
     order: NDArray[np.int64],
-    answers: Answers,
+    answers: RunAnswers,
     samples: tuple[LayerSample, ...],
     after: dict[int, NDArray[np.float32]],
 ) -> RunData:
@@ -99,7 +99,7 @@ def collect(
     program = job.program
     written = {m.slot: m for m in job.written.macros} if job.written else {}
     macros = {
-        slot: MacroCells(
+        slot: MacroReadings(
             macro_targets_us(program, slot),
             job.readings_us[slot],
             cell_layers(program, slot),
@@ -143,7 +143,7 @@ def report_of(
     job: Deployment,
     data: Dataset,
     order: NDArray[np.int64],
-    answers: Answers,
+    answers: RunAnswers,
     arrays: RunData,
     causes: CauseSplit | None,
     watch: Watch,
@@ -233,7 +233,7 @@ def report_of(
     )
 
 
-def ages(job: Deployment, answers: Answers) -> tuple[float, float]:
+def ages(job: Deployment, answers: RunAnswers) -> tuple[float, float]:
     """Youngest and oldest age at which a macro was read, s; the plan's age when the chip held the program already."""
     if job.written is None:
         return job.options.age_s, job.options.age_s

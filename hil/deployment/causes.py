@@ -19,13 +19,13 @@ from cim.record.device import Columns, draw_columns
 from cim.record.read_back import estimate_cells
 from hil.datasets.image_set import Dataset
 from hil.deployment.inference import Corrections
-from hil.deployment.interim_looks import Answers as RunAnswers
+from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.session import Deployment
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err, with_parts
 from hil.simulation.virtual_chips import Drawn, VirtualChip, build_chip, in_threads
 from hil.verdict.agreement import LayerSample, correct_answers
-from hil.verdict.cause_split import Answers, CauseSplit, LayerCauses, split_energy, split_losses
+from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
@@ -89,7 +89,7 @@ def find_causes(
         start = correct_answers(np.concatenate(answers.floats)[:n], data.labels[seen])
     measured = correct_answers(np.concatenate(answers.measured, axis=1)[:, :n], data.labels[seen])
     gap, parts = split_losses(
-        Answers(start, ideal, measured, simulated, [r.right for r in rows]), list(players), job.options.seed
+        CauseAnswers(start, ideal, measured, simulated, [r.right for r in rows]), list(players), job.options.seed
     )
     return CauseSplit(
         start="float" if answers.floats else "ideal",

@@ -25,7 +25,7 @@ CALIBRATION_PULSES = 32.0  # a cell of every macro in use: hil calibrate --emula
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class DeploymentCost:
     """Cost of one deployment; bytes are both directions together, ``cells`` those written."""
 
     cells: int
@@ -74,7 +74,7 @@ class Estimate:
         return {**dataclasses.asdict(self), "total_bytes": self.total_bytes, "baud": baud, "wire_s": self.wire_s(baud)}
 
 
-def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: bool = True) -> Estimate:
+def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: bool = True) -> DeploymentCost:
     """Cost of deploying ``program`` on a chip that runs whole layers; without a record it is calibrated first."""
     spec, macro, macros, slots = program.spec, program.spec.macro, len(program.macros), len(program.slots)
     size = macro.rows * macro.columns
@@ -91,7 +91,7 @@ def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: 
     image_ns += asked.input_cycles * timing.input_cycle_ns
     pulse_ns = one_pulse_ns(spec)
     pulses, calibrate_pulses = round(cells * PULSES_A_CELL), round(macros * size * CALIBRATION_PULSES) * calibrate
-    return Estimate(
+    return DeploymentCost(
         cells=cells,
         program_bytes=slots * written,
         read_back_bytes=(2 + options.causes) * slots * 2 * size,
@@ -121,7 +121,7 @@ def round_costs(program: ConductanceProgram) -> list[dict[str, float]]:
     return costs
 
 
-def say_if_long(driver: ChipDriver, cost: Estimate, baud: int, options: DeployOptions, watch: Watch) -> None:
+def say_if_long(driver: ChipDriver, cost: DeploymentCost, baud: int, options: DeployOptions, watch: Watch) -> None:
     """Note, before anything is written, that a run will take more than ten minutes, and where they go.
 
     A serial line carries the bytes; real silicon is waited for until its cells have the age.

@@ -23,7 +23,7 @@ IMAGES_IN_FLIGHT = 32
 
 
 @dataclass
-class Answers:
+class RunAnswers:
     """Logit codes of the images seen so far, in run order, and what was judged of them."""
 
     ideal: list[NDArray[np.int32]] = field(default_factory=list)
@@ -91,14 +91,14 @@ def run_looks(
     graph: NetworkGraph | None,
     watch: Watch,
     measured: NDArray[np.int32] | None = None,
-) -> Answers:
+) -> RunAnswers:
     """Run look after look until *this chip* is judged to agree or disagree, or the plan ends.
 
     Args:
         measured: logit codes (repeats, n, classes) of all images, where the chip has run already
             (``hil.deployment.rounds``); conversions and times are then the caller's to fill in.
     """
-    answers = Answers()
+    answers = RunAnswers()
     ideal = IdealMultiply(job.program)
     chip = None if measured is not None else measured_multiply(job.driver, job.program, job.corrections)
     conditioned, again = job.virtual_chips(conditioned=True), job.virtual_chips(conditioned=False)
@@ -150,7 +150,7 @@ def measure(
 
 def judged(
     mode: Mode,
-    answers: Answers,
+    answers: RunAnswers,
     simulated: list[NDArray[np.int32]],
     labels: NDArray[np.int64],
     look: int,

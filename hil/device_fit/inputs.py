@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.cell_iv import CellCurrent, VoltageSweep, fit_cell_current
-from cim.cells.pulse_steps import PulseSteps, Sweep, fit_pulse_steps
+from cim.cells.pulse_steps import PulseSteps, PulseSweep, fit_pulse_steps
 from cim.fit.read_noise import Spectrum, Telegraph, detect_telegraph, fit_spectrum
 from cim.record.file import load_record
 from hil.calibration.record_text import plain
@@ -164,8 +164,8 @@ class BenchResult:
 
     @classmethod
     def of(cls, sweeps: Sweeps) -> BenchResult:
-        def sweep(rows: Floats) -> Sweep:
-            return Sweep(rows[:, 1], rows[:, 2], rows[:, 3], 1e6 / rows[:, 4], 1e6 / rows[:, 5])
+        def sweep(rows: Floats) -> PulseSweep:
+            return PulseSweep(rows[:, 1], rows[:, 2], rows[:, 3], 1e6 / rows[:, 4], 1e6 / rows[:, 5])
 
         return cls(
             fit_cell_current(voltage_sweep(sweeps.iv)),

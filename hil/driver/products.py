@@ -13,7 +13,7 @@ from cim.chip.windows import Window, unfold
 from firmware_protocols.messages import Capability, LoadLayer, Mvm, MvmResult, Returns, Sweep, TileAddress
 from hil.driver import requests as make
 from hil.driver.base import OpenChip
-from hil.driver.requests import Reading
+from hil.driver.requests import ReadMode
 from hil.errors import UsageError
 
 
@@ -165,18 +165,18 @@ class ProductVerbs(OpenChip):
 
     # --- shared ---------------------------------------------------------------------------
 
-    def _reading(self, range_code: int, bits: int | None, signed: bool, sample: int, returns: Returns) -> Reading:
-        return Reading(range_code, self.spec.macro.inputs.bits if bits is None else bits, signed, sample, returns)
+    def _reading(self, range_code: int, bits: int | None, signed: bool, sample: int, returns: Returns) -> ReadMode:
+        return ReadMode(range_code, self.spec.macro.inputs.bits if bits is None else bits, signed, sample, returns)
 
     def _checked(
-        self, tile: TileAddress | None, codes: NDArray[np.integer], reading: Reading, columns: int | None
+        self, tile: TileAddress | None, codes: NDArray[np.integer], reading: ReadMode, columns: int | None
     ) -> NDArray[np.int16]:
         if codes.ndim != 2 or codes.size == 0 or codes.shape[1] != (columns or codes.shape[1]):
             raise UsageError(f"codes are {codes.shape}, needed are (vectors, {columns or 'inputs'}), at least one")
         return self._drivable(tile, codes, reading)
 
     def _checked_maps(
-        self, tile: TileAddress | None, maps: NDArray[np.integer], window: Window, reading: Reading, last: int
+        self, tile: TileAddress | None, maps: NDArray[np.integer], window: Window, reading: ReadMode, last: int
     ) -> NDArray[np.int16]:
         wanted = (window.channels, window.height, window.width)
         if maps.ndim != 4 or maps.size == 0 or maps.shape[1:] != wanted:
@@ -185,13 +185,13 @@ class ProductVerbs(OpenChip):
             raise UsageError(f"rows up to {last} of unfolded vectors of {window.rows}")
         return self._drivable(tile, maps, reading)
 
-    def _drivable(self, tile: TileAddress | None, codes: NDArray[np.integer], reading: Reading) -> NDArray[np.int16]:
+    def _drivable(self, tile: TileAddress | None, codes: NDArray[np.integer], reading: ReadMode) -> NDArray[np.int16]:
         if tile is not None:
             make.check_macro(self.spec, tile.macro)
         make.check_reading(self.spec.macro, tile, codes, reading)
         return np.ascontiguousarray(codes, np.int16)
 
-    def _sweeps(self, maps: NDArray[np.int16], window: Window, reading: Reading, outputs: int) -> bool:
+    def _sweeps(self, maps: NDArray[np.int16], window: Window, reading: ReadMode, outputs: int) -> bool:
         """Whether the chip can step this window itself; if not, that is noted."""
         if Capability.SWEEP not in self.capabilities:
             self._fall_back("sweep: kernel windows unfolded by the host (the chip has no SWEEP)")
@@ -201,7 +201,9 @@ class ProductVerbs(OpenChip):
             return False
         return True
 
-    def _computed(self, reading: Reading, requests: Callable[[Reading], Iterator[Mvm] | Iterator[Sweep]]) -> MvmResult:
+    def _computed(
+        self, reading: ReadMode, requests: Callable[[ReadMode], Iterator[Mvm] | Iterator[Sweep]]
+    ) -> MvmResult:
         """Ask for what the chip can give; sums are made here from raw codes if need be."""
         asked = self._asked(reading)
         result = self._joined(requests(asked), asked.returns)
@@ -212,7 +214,7 @@ class ProductVerbs(OpenChip):
         planes = input_planes(macro.inputs, reading.input_bits, reading.input_signed)
         return MvmResult(Returns.SUMS, result.saturated, result.conversions, shift_add(result.values, macro, planes))
 
-    def _asked(self, reading: Reading) -> Reading:
+    def _asked(self, reading: ReadMode) -> ReadMode:
         """What the chip is asked for: RAW codes where it cannot give the sums that are wanted."""
         if reading.returns is Returns.LAYER:
             raise UsageError("a tile gives RAW or SUMS; run_layer gives LAYER")

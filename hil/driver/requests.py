@@ -27,7 +27,7 @@ _MAX_TIMES_TOP = 1.6  # a count reaches this many times the highest level, so th
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ReadMode:
     """How a product is driven and converted: the part that all compute requests share."""
 
     range_code: int
@@ -36,7 +36,7 @@ class Reading:
     sample: int
     returns: Returns
 
-    def returning(self, returns: Returns) -> Reading:
+    def returning(self, returns: Returns) -> ReadMode:
         return dataclasses.replace(self, returns=returns)
 
 
@@ -128,7 +128,7 @@ def mvm_requests(
     spec: ChipSpec,
     tile: TileAddress | None,
     codes: NDArray[np.int16],
-    reading: Reading,
+    reading: ReadMode,
     *,
     layer: int = 0,
     outputs: int,
@@ -161,7 +161,7 @@ def sweep_requests(
     tile: TileAddress | None,
     maps: NDArray[np.int16],
     window: Window,
-    reading: Reading,
+    reading: ReadMode,
     *,
     layer: int = 0,
     row_skip: int = 0,
@@ -180,7 +180,7 @@ def sweep_requests(
             range_code=reading.range_code,
             input_bits=reading.input_bits,
             input_signed=reading.input_signed,
-            window=wire.Window(**dataclasses.asdict(window)),
+            window=wire.KernelWindow(**dataclasses.asdict(window)),
             row_skip=row_skip,
             sample=reading.sample + start,
             codes=maps[start : start + per_message],
@@ -188,7 +188,7 @@ def sweep_requests(
 
 
 def sweep_fits(
-    spec: ChipSpec, maps: NDArray[np.int16], window: Window, reading: Reading, outputs: int, most: int
+    spec: ChipSpec, maps: NDArray[np.int16], window: Window, reading: ReadMode, outputs: int, most: int
 ) -> bool:
     """Whether one feature map and its answer fit one message."""
     question = item_bytes(maps) * window.channels * window.height * window.width
@@ -201,7 +201,7 @@ def item_bytes(codes: NDArray[np.int16]) -> int:
     return 1 if (low >= 0 and high <= 255) or (low >= -128 and high <= 127) else 2
 
 
-def answer_bytes(spec: MacroSpec, reading: Reading, outputs: int) -> int:
+def answer_bytes(spec: MacroSpec, reading: ReadMode, outputs: int) -> int:
     """Most bytes of the answer to one vector."""
     if reading.returns is Returns.RAW:
         planes = len(input_planes(spec.inputs, reading.input_bits, reading.input_signed))
@@ -259,7 +259,7 @@ def check_recipe(spec: ChipSpec) -> None:
             )
 
 
-def check_reading(spec: MacroSpec, tile: TileAddress | None, codes: NDArray[np.integer], reading: Reading) -> None:
+def check_reading(spec: MacroSpec, tile: TileAddress | None, codes: NDArray[np.integer], reading: ReadMode) -> None:
     """Refuse what cannot be driven or converted."""
     if not 0 <= reading.range_code < len(spec.adc.full_scales_us):
         raise UsageError(f"ADC range {reading.range_code}; this chip has 0 to {len(spec.adc.full_scales_us) - 1}")

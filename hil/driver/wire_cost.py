@@ -10,7 +10,7 @@ from cim.chip.windows import Window
 from firmware_protocols.codec import encode
 from firmware_protocols.frames import DEFAULT_PAYLOAD, encoded_size
 from firmware_protocols.messages import Mvm, ProgramTile, ReadCells, Request, Sweep
-from hil.driver.requests import Reading, answer_bytes
+from hil.driver.requests import ReadMode, answer_bytes
 
 _SHORT_REPLY = 16
 _BITS_PER_BYTE = 10  # start, eight, stop
@@ -69,5 +69,5 @@ def _answer(spec: ChipSpec, request: Request) -> int:
             return 0
 
 
-def _reading(request: Mvm | Sweep) -> Reading:
-    return Reading(request.range_code, request.input_bits, request.input_signed, request.sample, request.returns)
+def _reading(request: Mvm | Sweep) -> ReadMode:
+    return ReadMode(request.range_code, request.input_bits, request.input_signed, request.sample, request.returns)

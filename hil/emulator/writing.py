@@ -42,7 +42,7 @@ class WriteOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class WriteOutcome:
+class WrittenCells:
     """Per cell of the block: last verify reading in µS, pulses, whether it ended in the window; and the time taken."""
 
     readings_us: Floats

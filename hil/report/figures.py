@@ -18,7 +18,7 @@ from hil.pages.figures import figure as _figure
 from hil.pages.figures import line as _line
 from hil.pages.figures import mosaic as _mosaic
 from hil.pages.figures import packed as _pack
-from hil.report.run_data import MacroCells, RunData
+from hil.report.run_data import MacroReadings, RunData
 from hil.verdict.agreement import AgreementReport, Interval
 
 
@@ -90,7 +90,7 @@ def layer_figure(report: AgreementReport) -> Figure:
     return _figure(data, 300, x={"type": "category"}, y=y, showlegend=True)
 
 
-def error_figure(macros: Mapping[int, MacroCells]) -> Figure:
+def error_figure(macros: Mapping[int, MacroReadings]) -> Figure:
     """Histogram of read-back minus target of all cells written, before and after the run."""
     before = cell_errors(macros, lambda c: c.readings_us)
     after = cell_errors(macros, lambda c: c.readings_after_us)
@@ -110,7 +110,7 @@ def error_figure(macros: Mapping[int, MacroCells]) -> Figure:
 
 
 def cell_errors(
-    macros: Mapping[int, MacroCells], readings: Callable[[MacroCells], NDArray[np.float32] | None]
+    macros: Mapping[int, MacroReadings], readings: Callable[[MacroReadings], NDArray[np.float32] | None]
 ) -> NDArray[np.float64]:
     """Read-back minus target of every cell that was written and read, µS."""
     parts = [

@@ -10,7 +10,7 @@ from html import escape
 from hil.pages.figures import Figure, block_mean, figure, mosaic, packed
 from hil.pages.shell import document, section, table
 from hil.report.tables import Table
-from mapping.compile import Plan, plan
+from mapping.compile import MappingPlan, plan
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, Tile
 
@@ -51,7 +51,7 @@ def mapping_page(program: ConductanceProgram) -> str:
     return document(f"{summary.chip}: {summary.tiles} tiles on {summary.macros_used} macros", sections, drawn)
 
 
-def _header(program: ConductanceProgram, summary: Plan) -> str:
+def _header(program: ConductanceProgram, summary: MappingPlan) -> str:
     bits = f"W{program.weight_bits}A{program.activation_bits}"
     return (
         f"<header><h1>{len(summary.layers)} layers <span>on</span> {escape(summary.chip)}</h1>"
@@ -157,7 +157,7 @@ def macro_figure(program: ConductanceProgram, macro: int) -> Figure:
     return figure([heat], height, x=x, y={**y, "constrain": "domain"})
 
 
-def layer_table(summary: Plan) -> Table:
+def layer_table(summary: MappingPlan) -> Table:
     rows = tuple(
         (
             p.layer,

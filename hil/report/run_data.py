@@ -19,7 +19,7 @@ FORMAT, VERSION = "hil.run", "1.1"
 
 
 @dataclass(frozen=True, slots=True)
-class MacroCells:
+class MacroReadings:
     """One macro in use, arrays (word lines, bit lines); NaN where nothing was written or read.
 
     ``layer`` is the position of each cell's layer in ``RunData.layers``, −1 where unused.
@@ -54,7 +54,7 @@ class RunData:
     ages_s: NDArray[np.float64] | None = None
     temperatures_c: NDArray[np.float64] | None = None
     layers: tuple[str, ...] = ()
-    macros: Mapping[int, MacroCells] = field(default_factory=dict)
+    macros: Mapping[int, MacroReadings] = field(default_factory=dict)
     samples: tuple[LayerSample, ...] = ()
     link: Mapping[str, float] = field(default_factory=dict)
 
@@ -134,7 +134,7 @@ def _read(file: Any) -> RunData:
     macros = {}
     for key in sorted(file.get("macros", ()), key=int):
         group = file[f"macros/{key}"]
-        macros[int(key)] = MacroCells(**{name: group[name][()] for name in _CELLS if name in group})
+        macros[int(key)] = MacroReadings(**{name: group[name][()] for name in _CELLS if name in group})
     samples = []
     for key in sorted(file.get("samples", ()), key=int):
         group = file[f"samples/{key}"]

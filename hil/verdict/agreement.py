@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.errors import ExitCode, FileError, MismatchError
-from hil.jsonrecord import RecordError, decode, encode
+from hil.jsonrecord import JsonRecordError, decode, encode
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
 from hil.verdict.judgement import Interval, Judgement, Mode, Verdict, judge
@@ -210,7 +210,7 @@ class AgreementReport:
             questions, accuracy = value["questions"], value["accuracy"]
             flat = {**value, **questions, "float_accuracy": accuracy["float"]}
             return decode(cls, flat)
-        except (RecordError, KeyError, TypeError, ValueError) as error:
+        except (JsonRecordError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"{origin} is damaged: {error}", hint="run hil deploy again") from error
 
     @classmethod

@@ -98,7 +98,7 @@ def shapley(values: NDArray[Any]) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class CauseAnswers:
     """Right or wrong of each image, n images: what the split of an accuracy gap is made from.
 
     ``coalitions`` (2^p − 2 of them) hold (chips, n) for every coalition but the empty one, which is
@@ -113,7 +113,7 @@ class Answers:
     coalitions: Sequence[NDArray[np.bool_]]
 
 
-def split_losses(answers: Answers, players: Sequence[str], seed: int) -> tuple[Cause, tuple[Cause, ...]]:
+def split_losses(answers: CauseAnswers, players: Sequence[str], seed: int) -> tuple[Cause, tuple[Cause, ...]]:
     """The gap itself, and its parts: quantisation, each player, unexplained; they sum to the gap.
 
     The loss with everything on is that of all S virtual chips. Coalitions are run on the first few of
@@ -148,7 +148,7 @@ def split_energy(
 
     Args:
         measured: mean square error of the chip's sums; ``simulated`` (S,) of each virtual chip's.
-        coalitions: (chips,) each, in the order of ``Answers.coalitions``.
+        coalitions: (chips,) each, in the order of ``CauseAnswers.coalitions``.
     """
     few = max((len(c) for c in coalitions), default=len(simulated))
     worth = np.array([0.0, *(float(c.mean()) for c in coalitions), float(simulated[:few].mean())])

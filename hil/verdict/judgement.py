@@ -39,7 +39,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Components:
+class VarianceComponents:
     """Variance components of the accuracies, as standard deviations in points."""
 
     image: float  # s_d / √n
@@ -91,9 +91,9 @@ class Judgement:
     difference: float  # measured − simulated
     interval90: tuple[float, float]  # simultaneous over the looks
     interval95: tuple[float, float]
-    prediction: st.Prediction
+    prediction: st.PredictionTest
     equivalence: st.Equivalence
-    components: Components
+    components: VarianceComponents
     discordance: Discordance
     power: Power
     loss: Interval  # measured − ideal, 90 %
@@ -173,7 +173,7 @@ def judge(
         interval95=(c.difference - wide, c.difference + wide),
         prediction=p,
         equivalence=e,
-        components=Components(
+        components=VarianceComponents(
             100 * (c.image_variance / c.n) ** 0.5,
             None if c.read_variance is None else 100 * c.read_variance**0.5,
             100 * c.persistent_variance**0.5,
@@ -187,7 +187,7 @@ def judge(
     )
 
 
-def decide(p: st.Prediction, e: st.Equivalence, *, refused: bool = False) -> Verdict:
+def decide(p: st.PredictionTest, e: st.Equivalence, *, refused: bool = False) -> Verdict:
     """The table: E holds, else P rejects, else inconclusive; ``refused`` bars agreement only."""
     if e.holds:
         return Verdict.INCONCLUSIVE if refused else Verdict.AGREE
@@ -197,7 +197,7 @@ def decide(p: st.Prediction, e: st.Equivalence, *, refused: bool = False) -> Ver
 def verdict_text(
     verdict: Verdict,
     c: st.Comparison,
-    p: st.Prediction,
+    p: st.PredictionTest,
     e: st.Equivalence,
     tolerance: float,
     power: Power,
@@ -218,7 +218,7 @@ def verdict_text(
     return f"not decided: difference {d}, {interval}, tolerance {delta}; {power.advice}"
 
 
-def _power(c: st.Comparison, tolerance: float, limits: st.Limits, e: st.Equivalence) -> Power:
+def _power(c: st.Comparison, tolerance: float, limits: st.CriticalValues, e: st.Equivalence) -> Power:
     chance = float(st.chance_to_agree(c, tolerance, limits.z_equivalence, images=c.n))
     enough = st.images_enough(c, tolerance, limits.z_equivalence)
     if enough is None:
@@ -239,7 +239,7 @@ def _refusals(c: st.Comparison) -> tuple[str, ...]:
 
 
 def _flags(
-    c: st.Comparison, p: st.Prediction, e: st.Equivalence, trend: st.Trend | None, verdict: Verdict
+    c: st.Comparison, p: st.PredictionTest, e: st.Equivalence, trend: st.Trend | None, verdict: Verdict
 ) -> tuple[str, ...]:
     """What a reader must know beside the word."""
     flags = []

@@ -38,7 +38,7 @@ def wilson(right: float, n: int, confidence: float = 0.95) -> tuple[float, float
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CriticalValues:
     """Critical values that hold over all planned looks at once."""
 
     z_equivalence: float  # α_E per side
@@ -54,11 +54,11 @@ def planned_looks(images: int, *, first: int = 500, most: int = 5) -> tuple[int,
     return tuple(looks)
 
 
-def look_limits(looks: Sequence[int], chips: int, *, alpha_e: float = 0.05, alpha_p: float = 0.05) -> Limits:
+def look_limits(looks: Sequence[int], chips: int, *, alpha_e: float = 0.05, alpha_p: float = 0.05) -> CriticalValues:
     """Critical values for planned image counts ``looks`` (ascending) and ``chips`` virtual chips."""
     shares = tuple(n / looks[-1] for n in looks)
     z_e, z_p = simultaneous_quantile(shares, 2 * alpha_e), simultaneous_quantile(shares, alpha_p)
-    return Limits(z_e, z_p, float(stats.t.ppf(stats.norm.cdf(z_p), chips - 1)))
+    return CriticalValues(z_e, z_p, float(stats.t.ppf(stats.norm.cdf(z_p), chips - 1)))
 
 
 @functools.cache
@@ -158,7 +158,7 @@ def image_variance(d: Floats) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class PredictionTest:
     """Test P: is the chip's accuracy a plausible draw among the virtual chips? Images are fixed."""
 
     statistic: float  # T
@@ -168,11 +168,11 @@ class Prediction:
     rejects: bool
 
 
-def prediction_test(c: Comparison, accuracies: Floats, limits: Limits) -> Prediction:
+def prediction_test(c: Comparison, accuracies: Floats, limits: CriticalValues) -> PredictionTest:
     """T = |D| / √(v1 (1 + 1/S)) against the t limit; ``accuracies`` (S,) of the virtual chips for the rank."""
     statistic = abs(c.difference) / c.prediction_error
     below, above = int((accuracies <= c.chip).sum()), int((accuracies >= c.chip).sum())
-    return Prediction(
+    return PredictionTest(
         statistic=statistic,
         limit=limits.t_prediction,
         p_value=float(2 * stats.t.sf(statistic, c.chips - 1)),
@@ -220,7 +220,7 @@ def images_enough(c: Comparison, tolerance: float, z: float, power: float = 0.9)
     return int(n[enough[0]]) if enough.size else None
 
 
-def smallest_gap(c: Comparison, limits: Limits) -> float:
+def smallest_gap(c: Comparison, limits: CriticalValues) -> float:
     """Difference that test P sees with 95 %, as a fraction (on the safe side)."""
     return (limits.t_prediction + float(stats.norm.ppf(0.95))) * c.prediction_error
 

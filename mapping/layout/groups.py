@@ -29,7 +29,7 @@ class _Part:
 
 
 @dataclass(slots=True)
-class _Group:
+class _MacroGroup:
     capacities: tuple[tuple[int, ...], ...]  # of each part of each mode, macros that exist
     parts: list[_Part] = field(default_factory=list)
     reads: int = 0
@@ -60,7 +60,7 @@ def arrange(
         most_reads: layers share a group only while their reads add up to no more (they run one
             after the other).
     """
-    opened: list[_Group] = []
+    opened: list[_MacroGroup] = []
     homes: list[list[tuple[int, int]]] = [[] for _ in demands]  # (group, position in its parts)
     order = sorted(range(len(demands)), key=lambda i: (-demands[i].macros, i))
     for owner in order:
@@ -68,7 +68,7 @@ def arrange(
             part = _Part(owner, wanted)
             for number in range(len(opened) + macros // groups.size + 2):
                 if number == len(opened):
-                    opened.append(_Group(_capacities(groups, number, macros)))
+                    opened.append(_MacroGroup(_capacities(groups, number, macros)))
                 group = opened[number]
                 if any(p.owner == owner for p in group.parts):
                     continue
@@ -84,7 +84,7 @@ def arrange(
     return tuple(_macros_of(home, opened, groups) for home in homes)
 
 
-def _macros_of(home: Sequence[tuple[int, int]], opened: Sequence[_Group], groups: MacroGroups) -> tuple[int, ...]:
+def _macros_of(home: Sequence[tuple[int, int]], opened: Sequence[_MacroGroup], groups: MacroGroups) -> tuple[int, ...]:
     found: list[int] = []
     for number, position in home:
         fitted = opened[number].fit(opened[number].parts)

@@ -16,7 +16,7 @@ from mapping.bits import BitWidths
 from mapping.errors import CannotMap, LayerNeed
 from mapping.layout.cutting import Cutting
 from mapping.layout.place import LayerCopy, Place, Placement, macros_needed, place
-from mapping.layout.replicate import Stage, choose_copies, choose_shared_copies
+from mapping.layout.replicate import LayerReads, choose_copies, choose_shared_copies
 from mapping.layout.tile import Bundle, MatrixShape, Piece, SlicePlacement
 
 
@@ -46,7 +46,7 @@ def lay_out(
     cutting = Cutting(bits, options.slices)
     bundles = cutting.bundles(shapes, spec)
     reads = {s.layer: len(input_planes(spec.macro.inputs, bits.inputs_of(s.layer), False)) for s in shapes}
-    stages = [Stage(s.layer, len(bundles[s.layer]), s.out_rows, s.out_width, reads[s.layer]) for s in shapes]
+    stages = [LayerReads(s.layer, len(bundles[s.layer]), s.out_rows, s.out_width, reads[s.layer]) for s in shapes]
     limited = spec
     if options.copies_budget is not None:
         _check_budget(options.copies_budget, spec)
@@ -73,15 +73,15 @@ def lay_out(
 class _Member:
     """A layer, or as many of its pieces as a round holds."""
 
-    stage: Stage
+    stage: LayerReads
     pieces: range
     whole: bool = True
 
     @property
-    def as_one_position(self) -> Stage:
+    def as_one_position(self) -> LayerReads:
         """Of a part of a layer: a stage that is not copied."""
         reads = self.stage.rows * self.stage.width * self.stage.reads
-        return Stage(self.stage.layer, len(self.pieces), 1, 1, reads)
+        return LayerReads(self.stage.layer, len(self.pieces), 1, 1, reads)
 
 
 def _one_round(
@@ -129,7 +129,7 @@ def layer_copies(
 
 
 def _rounds(
-    stages: Sequence[Stage],
+    stages: Sequence[LayerReads],
     bundles: Mapping[str, tuple[Bundle, ...]],
     spec: ChipSpec,
     options: LayoutOptions,

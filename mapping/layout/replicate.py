@@ -21,7 +21,7 @@ FINEST = 4  # copies of a layer that a macro's T is cut for
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class LayerReads:
     """One layer: an output map of ``rows`` x ``width`` positions (1 x 1 of a vector), ``reads`` a position.
 
     A vector has one position, so a fully connected layer never has a second copy.
@@ -58,7 +58,7 @@ class Stage:
         return None
 
 
-def choose_copies(stages: Sequence[Stage], budget: int) -> tuple[dict[str, int], int] | None:
+def choose_copies(stages: Sequence[LayerReads], budget: int) -> tuple[dict[str, int], int] | None:
     """Copies by layer and the bottleneck T in reads when every tile takes a macro: the smallest T there is.
 
     None when ``budget`` macros do not hold one copy of each.
@@ -72,7 +72,7 @@ def choose_copies(stages: Sequence[Stage], budget: int) -> tuple[dict[str, int],
 
 
 def choose_shared_copies(
-    stages: Sequence[Stage], budget: int, fits: Callable[[Mapping[str, int], int], bool]
+    stages: Sequence[LayerReads], budget: int, fits: Callable[[Mapping[str, int], int], bool]
 ) -> tuple[dict[str, int], int] | None:
     """The same on macros that layers may share: the smallest T that was found, no proven optimum.
 
@@ -120,7 +120,7 @@ def _smallest(
     return found
 
 
-def fewest_copies(stages: Sequence[Stage], time: int, most: int) -> dict[str, int] | None:
+def fewest_copies(stages: Sequence[LayerReads], time: int, most: int) -> dict[str, int] | None:
     """For each layer the fewest copies that take no longer than ``time``."""
     found = {}
     for stage in stages:
@@ -131,7 +131,7 @@ def fewest_copies(stages: Sequence[Stage], time: int, most: int) -> dict[str, in
     return found
 
 
-def even_copies(stages: Sequence[Stage], time: int, most: int) -> dict[str, int] | None:
+def even_copies(stages: Sequence[LayerReads], time: int, most: int) -> dict[str, int] | None:
     """For each layer copies of which 1 to ``FINEST`` fill a macro's ``time``: those that waste least of it."""
     found = {}
     for stage in stages:
@@ -143,6 +143,6 @@ def even_copies(stages: Sequence[Stage], time: int, most: int) -> dict[str, int]
     return found
 
 
-def total_work(stages: Sequence[Stage]) -> int:
+def total_work(stages: Sequence[LayerReads]) -> int:
     """Reads of all tiles together: divided by the macros, no bottleneck is smaller."""
     return sum(s.tiles * s.rows * s.width * s.reads for s in stages)

@@ -26,7 +26,7 @@ from cim.chip.file import ChipFileError, parse_chip
 from mapping.errors import NewerVersion, ProgramFileError
 from mapping.network.file import image_digest
 from mapping.program.conductance import ConductanceProgram
-from mapping.program.records import Arrays, RecordError, check_program, from_record, to_record
+from mapping.program.records import Arrays, ProgramRecordError, check_program, from_record, to_record
 
 FORMAT = "hil.program"
 VERSION = (1, 1)
@@ -89,7 +89,7 @@ def load_program(path: str | Path) -> ConductanceProgram:
             return _read(file, name)
     except (OSError, KeyError, RuntimeError) as error:  # what h5py raises on broken files
         raise ProgramFileError(name, f"cannot be read: {str(error).strip()[:200]}") from error
-    except (RecordError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
+    except (ProgramRecordError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
         raise ProgramFileError(name, f"is no valid program: {str(error)[:400]}") from error
 
 
@@ -118,10 +118,10 @@ def _chip(text: str, record: Mapping[str, Any]) -> Any:
     try:
         spec = parse_chip(text, "program.h5", macros=int(record["macros"]))
     except ChipFileError as error:
-        raise RecordError(f"its chip file: {error}") from error
+        raise ProgramRecordError(f"its chip file: {error}") from error
     if spec.digest != record["spec_digest"]:
         stated = str(record["spec_digest"])
-        raise RecordError(f"its chip file has digest {spec.digest[:12]}…, {stated[:12]}… was stated")
+        raise ProgramRecordError(f"its chip file has digest {spec.digest[:12]}…, {stated[:12]}… was stated")
     return spec
 
 
@@ -131,16 +131,16 @@ def _read_arrays(file: h5py.File) -> Arrays:
     group.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     total = sum(int(np.prod(group[name].shape, dtype=np.float64)) for name in names)
     if total > MAX_ELEMENTS:
-        raise RecordError(f"{total} numbers are more than {MAX_ELEMENTS}")
+        raise ProgramRecordError(f"{total} numbers are more than {MAX_ELEMENTS}")
     return {name: _read_array(group, name) for name in names}
 
 
 def _read_array(group: h5py.Group, name: str) -> NDArray[Any]:
     item = group[name]
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iu" or item.is_virtual or item.external:
-        raise RecordError(f"{name!r} is no plain array of integers")
+        raise ProgramRecordError(f"{name!r} is no plain array of integers")
     if np.prod(item.shape, dtype=np.float64) > MAX_ELEMENTS:
-        raise RecordError(f"{name!r} has shape {item.shape}, more than {MAX_ELEMENTS} numbers")
+        raise ProgramRecordError(f"{name!r} has shape {item.shape}, more than {MAX_ELEMENTS} numbers")
     values: NDArray[Any] = item[()]
     return values
 
@@ -152,5 +152,5 @@ def _write_text(file: h5py.File, name: str, text: str) -> None:
 def _read_text(file: h5py.File, name: str) -> str:
     item = file[name]
     if not isinstance(item, h5py.Dataset) or item.dtype != np.uint8 or item.ndim != 1 or item.size > MAX_TEXT_BYTES:
-        raise RecordError(f"{name!r} is no text of at most {MAX_TEXT_BYTES} bytes")
+        raise ProgramRecordError(f"{name!r} is no text of at most {MAX_TEXT_BYTES} bytes")
     return bytes(_read_array(file, name)).decode()

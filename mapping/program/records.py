@@ -44,7 +44,7 @@ _LATER = {(Tile, "copy"): 0, (Tile, "round"): 0, (TileGroup, "groups"): 1}
 MAX_STEPS = 1 << 16
 
 
-class RecordError(ValueError):
+class ProgramRecordError(ValueError):
     """Plain data that is not a program."""
 
 
@@ -75,17 +75,17 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
 def from_record(
     record: Mapping[str, Any], arrays: Arrays, spec: ChipSpec, images: NDArray[np.uint8]
 ) -> ConductanceProgram:
-    """The inverse of ``to_record``, with an empty digest. Raises ``RecordError``, ``ValueError`` or ``KeyError``."""
+    """The inverse of ``to_record``, with an empty digest; ``ProgramRecordError``, ``ValueError`` or ``KeyError``."""
     if not spec.macro.even_levels and record.get("level_values") != list(spec.macro.values.values):
-        raise RecordError("its levels are not the values of this chip's uneven levels: compile it again")
+        raise ProgramRecordError("its levels are not the values of this chip's uneven levels: compile it again")
     listed = record["steps"]
     if not isinstance(listed, list) or len(listed) > MAX_STEPS:
-        raise RecordError(f"steps are no list of at most {MAX_STEPS}")
+        raise ProgramRecordError(f"steps are no list of at most {MAX_STEPS}")
     built = []
     for i, entry in enumerate(listed):
         kind = entry.get("kind") if isinstance(entry, dict) else None
         if kind not in STEP_KINDS:
-            raise RecordError(f"step {i} is of unknown kind {kind!r:.40}")
+            raise ProgramRecordError(f"step {i} is of unknown kind {kind!r:.40}")
         built.append(_object(STEP_KINDS[kind], entry, f"steps/{i}", arrays))
     return ConductanceProgram(
         spec=spec,
@@ -131,7 +131,7 @@ def _said(item: Any, field: Field[Any]) -> bool:
 
 def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
     if not isinstance(record, dict):
-        raise RecordError(f"{path} is a {type(record).__name__}, not a {cls.__name__}")
+        raise ProgramRecordError(f"{path} is a {type(record).__name__}, not a {cls.__name__}")
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for f in fields(cls):
@@ -140,14 +140,14 @@ def _object(cls: type[Any], record: Any, path: str, arrays: Arrays) -> Any:
             values[f.name] = None
         elif _is_array(hints[f.name]):
             if here not in arrays or arrays[here].dtype != _DTYPES.get((cls, f.name), np.int32):
-                raise RecordError(f"array {here} is missing or of another type")
+                raise ProgramRecordError(f"array {here} is missing or of another type")
             values[f.name] = arrays[here]
         elif f.name in record:
             values[f.name] = _value(hints[f.name], record[f.name], here, arrays)
         elif (cls, f.name) in _LATER:
             values[f.name] = _LATER[cls, f.name]
         else:
-            raise RecordError(f"{path} has no {f.name!r}")
+            raise ProgramRecordError(f"{path} has no {f.name!r}")
     return cls(**values)
 
 
@@ -177,26 +177,28 @@ def _value(hint: Any, value: Any, path: str, arrays: Arrays) -> Any:
         return float(value)
     if hint in (int, bool, str) and type(value) is hint and (hint is not int or -(1 << 31) <= value < 1 << 31):
         return value
-    raise RecordError(f"{path} is {value!r:.60}, not {getattr(hint, '__name__', hint)}")
+    raise ProgramRecordError(f"{path} is {value!r:.60}, not {getattr(hint, '__name__', hint)}")
 
 
 def check_program(program: ConductanceProgram) -> None:
-    """Raise ``RecordError`` unless shapes, places and ranges of all steps fit each other and the chip."""
+    """Raise ``ProgramRecordError`` unless shapes, places and ranges of all steps fit each other and the chip."""
     shapes: dict[str, tuple[int, ...]] = {"input": program.input.shape}
     if program.input.table.shape != (program.input.shape[0], 256):
-        raise RecordError(f"input table {program.input.table.shape} is not ({program.input.shape[0]}, 256)")
+        raise ProgramRecordError(f"input table {program.input.table.shape} is not ({program.input.shape[0]}, 256)")
     if not program.steps:
-        raise RecordError("it has no steps")
+        raise ProgramRecordError("it has no steps")
     _check_rounds(program)
     for step in program.steps:
         if step.name in shapes or any(name not in shapes for name in step.inputs):
-            raise RecordError(f"step {step.name!r:.80} has a name used twice, or reads a later step")
+            raise ProgramRecordError(f"step {step.name!r:.80} has a name used twice, or reads a later step")
         shapes[step.name] = _output_shape(step, [shapes[name] for name in step.inputs], program)
     bits, layers = program.layer_weight_bits, {m.name for m in program.matrices}
     if not bits.keys() <= layers or not all(2 <= b <= 8 for b in bits.values()):
-        raise RecordError(f"weight bits of layers {dict(bits)!r:.80} are not 2 to 8 of its layers")
+        raise ProgramRecordError(f"weight bits of layers {dict(bits)!r:.80} are not 2 to 8 of its layers")
     if shapes[program.steps[-1].name] != (len(program.classes),):
-        raise RecordError(f"logits {shapes[program.steps[-1].name]} are not one a class ({len(program.classes)})")
+        raise ProgramRecordError(
+            f"logits {shapes[program.steps[-1].name]} are not one a class ({len(program.classes)})"
+        )
 
 
 def _check_rounds(program: ConductanceProgram) -> None:
@@ -261,7 +263,7 @@ def _output_shape(step: Step, inputs: list[tuple[int, ...]], program: Conductanc
             stop = min(step.stop, first[0]) if first else 0
             _need(len(first) == 3 and 0 <= step.start < stop and min(step.step) >= 1, step, f"slices {first}")
             return (stop - step.start, -(-first[1] // step.step[0]), -(-first[2] // step.step[1]))
-    raise RecordError(f"{step.name}: unknown step")
+    raise ProgramRecordError(f"{step.name}: unknown step")
 
 
 def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: ConductanceProgram) -> tuple[int, ...]:
@@ -343,4 +345,4 @@ def _check_rule(step: Step, rule: Requantise, shape: tuple[int, ...]) -> None:
 
 def _need(good: bool, step: Step, text: str) -> None:
     if not good:
-        raise RecordError(f"step {step.name!r:.80} {text}")
+        raise ProgramRecordError(f"step {step.name!r:.80} {text}")

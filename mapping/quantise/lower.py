@@ -41,7 +41,7 @@ from mapping.network.graph import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Op:
+class FusedOp:
     """One step to be. ``inputs`` name earlier operations or ``"input"``.
 
     ``output_node`` is the graph node with the same float values; the output lies between
@@ -56,7 +56,7 @@ class Op:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MatrixOp(Op):
+class MatrixOp(FusedOp):
     """y = W x + bias; ``weight`` float64 (groups, outputs / groups, inputs / groups), ``bias`` (outputs,).
 
     ``sum_node`` is the graph node with the values of y before any clamp.
@@ -76,17 +76,17 @@ class MatrixOp(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddOp(Op):
+class AddOp(FusedOp):
     pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConcatOp(Op):
+class ConcatOp(FusedOp):
     pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AvgPoolOp(Op):
+class AvgPoolOp(FusedOp):
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
@@ -94,18 +94,18 @@ class AvgPoolOp(Op):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClampOp(Op):
+class ClampOp(FusedOp):
     """A lone activation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PassOp(Op):
+class PassOp(FusedOp):
     """Codes move but keep their scale; ``node`` is the graph's own."""
 
     node: MaxPool | Flatten | PadChannels | PadMap | Slice
 
 
-def lower(graph: NetworkGraph) -> tuple[Op, ...]:
+def lower(graph: NetworkGraph) -> tuple[FusedOp, ...]:
     """Give the operations of a graph in order; the last one gives the logits.
 
     A batch norm joins the matrix product before it; one that follows anything else becomes
@@ -114,7 +114,7 @@ def lower(graph: NetworkGraph) -> tuple[Op, ...]:
     """
     shapes = node_shapes(graph)
     readers = Counter(source for node in graph.nodes for source in node.inputs)
-    ops: dict[str, Op] = {}  # by name, in order
+    ops: dict[str, FusedOp] = {}  # by name, in order
     made_by = {INPUT: INPUT}  # graph node -> operation that gives its values
     for node in graph.nodes:
         sources = tuple(made_by[source] for source in node.inputs)
@@ -126,7 +126,7 @@ def lower(graph: NetworkGraph) -> tuple[Op, ...]:
     return tuple(ops.values())
 
 
-def _fused(node: Node, source: str, readers: Counter[str], ops: dict[str, Op]) -> Op | None:
+def _fused(node: Node, source: str, readers: Counter[str], ops: dict[str, FusedOp]) -> FusedOp | None:
     """The operation before ``node``, changed so that it includes ``node``; None when they cannot join."""
     before = ops.get(source)
     if before is None or readers[node.inputs[0]] > 1:
@@ -170,7 +170,7 @@ def affine(norm: BatchNorm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return gain, norm.shift - norm.mean * gain
 
 
-def _op(node: Node, sources: tuple[str, ...], inputs: list[Shape]) -> Op:
+def _op(node: Node, sources: tuple[str, ...], inputs: list[Shape]) -> FusedOp:
     """A node as an operation of its own."""
     name, first = node.name, inputs[0]
     match node:

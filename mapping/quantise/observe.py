@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mapping.network.float_run import float_activations
 from mapping.network.graph import INPUT, NetworkGraph
-from mapping.quantise.lower import MatrixOp, Op, PassOp
+from mapping.quantise.lower import FusedOp, MatrixOp, PassOp
 
 Progress = Callable[[int, int, str], None]
 """Called with how many are done, how many there are, and what is being done."""
@@ -34,7 +34,7 @@ class Observations:
 
 
 def observe(
-    graph: NetworkGraph, ops: tuple[Op, ...], images: NDArray[np.uint8], progress: Progress | None = None
+    graph: NetworkGraph, ops: tuple[FusedOp, ...], images: NDArray[np.uint8], progress: Progress | None = None
 ) -> Observations:
     """Run the float network on ``images``, uint8 (n, height, width, channels), and note what it does."""
     nodes = {INPUT: INPUT} | {op.name: op.output_node for op in ops if not isinstance(op, PassOp)}

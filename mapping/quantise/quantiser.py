@@ -40,7 +40,7 @@ from mapping.program.conductance import (
 )
 from mapping.program.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.program.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, largest_sum, unfold_columns
-from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp
+from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp, PassOp
 from mapping.quantise.observe import Observations
 from mapping.quantise.ranges import choose_range, range_errors
 from mapping.quantise.rounding import (
@@ -93,7 +93,7 @@ class Quantiser:
         self.codes[INPUT] = input_codes(images, rule)
         return rule
 
-    def add(self, op: Op, pieces: tuple[Piece, ...], places: tuple[Place, ...]) -> None:
+    def add(self, op: FusedOp, pieces: tuple[Piece, ...], places: tuple[Place, ...]) -> None:
         """Append the step of one operation (with its tiles, for a matrix product)."""
         match op:
             case MatrixOp():
@@ -237,7 +237,7 @@ class Quantiser:
             return tile
         return replace(tile, cells=form_cells(tile.levels, self.weight_form, self.spec.macro.max_level))
 
-    def _digital(self, op: Op) -> Step:
+    def _digital(self, op: FusedOp) -> Step:
         sources = [self.scales[name] for name in op.inputs]
         out = self._output(op)
         ratios = [s.scale / out.scale for s in sources]
@@ -267,7 +267,7 @@ class Quantiser:
                 )
         raise TypeError(f"{op.name}: {type(op).__name__} has no digital step")
 
-    def _output(self, op: Op) -> CodeScale:
+    def _output(self, op: FusedOp) -> CodeScale:
         """Choose and note the scale of an operation's output; its clamp becomes the lowest and highest code."""
         if op.name == self.logits:
             scale = wide_scale(self.observed.largest[op.name])
@@ -295,7 +295,7 @@ class _Exact:
         return ExactProduct(step.group)(codes)
 
 
-def code_widths(ops: Sequence[Op], bits: BitWidths) -> dict[str, int]:
+def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
     """Bits of the codes of every operation and of ``"input"``: the most that one of its readers takes.
 
     Digital operations take the network's width, those that only move codes what their readers take.

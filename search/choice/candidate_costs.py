@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from search.errors import FileError
+from search.errors import SearchFileError
 from search.files import check_head
 from search.space.architecture import Architecture
 from search.space.candidate import CandidateCost, workload
@@ -104,7 +104,7 @@ class Simulator:
         try:
             text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise FileError(str(path), 0, "", f"cannot be read ({error})") from error
+            raise SearchFileError(str(path), 0, "", f"cannot be read ({error})") from error
         lines = text.splitlines(keepends=True)
         self._check(path, lines, head)
         for number, line in enumerate(lines[1:], 2):
@@ -121,7 +121,7 @@ class Simulator:
         check_head(found, str(path), FORMAT, VERSION[0])
         for key, what in (("skeleton", f"space {self.space.name}"), ("target", f"target {self.target.name}")):
             if found.get(key) != head[key]:
-                raise FileError(str(path), 1, key, f"costs of something else than {what}; take another file")
+                raise SearchFileError(str(path), 1, key, f"costs of something else than {what}; take another file")
 
     def _line(self, path: Path, number: int, line: str) -> None:
         try:
@@ -129,7 +129,7 @@ class Simulator:
             cost = CandidateCost(**{name: kind(data[name]) for name, kind in FIELDS.items()})
             self.known[str(data["architecture"])] = cost
         except (ValueError, KeyError, TypeError) as error:
-            raise FileError(str(path), number, "", f"is no candidate ({error!r:.80})") from error
+            raise SearchFileError(str(path), number, "", f"is no candidate ({error!r:.80})") from error
 
 
 def _batch(space: Space, target: Target, part: list[tuple[str, Architecture]]) -> dict[str, CandidateCost]:

@@ -30,7 +30,7 @@ from search.stage.net import operator_nets
 from search.train.arrays import forget_ranges, set_strength
 from search.train.images import Images, moved, on_device
 from search.train.modules import LayerNet
-from search.train.training import At, Batch, Machine, Schedule, Task, Told, epoch_seed, fit
+from search.train.training import At, Batch, Machine, Told, TrainingSchedule, TrainingTask, epoch_seed, fit
 
 HELD = 0x6A7E0000  # purpose tag of seeds
 Gates = Sequence[Mapping[int, Tensor | None]]
@@ -46,7 +46,7 @@ class Relaxation(Enum):
 class RelaxedSettings:
     """``cost_weight``: of the expected ln EDP in the loss of the coefficients (PATHS)."""
 
-    schedule: Schedule
+    schedule: TrainingSchedule
     relaxation: Relaxation
     held_out: float = 0.2
     coefficient_rate: float = 0.01
@@ -121,7 +121,7 @@ def _search(fabric: Fabric, job: RelaxedJob, images: Images, told: Told | None) 
     return space.uniform(operators, [max(stage.widths) for stage in space.stages], bits)
 
 
-class _Relaxing(Task):
+class _Relaxing(TrainingTask):
     def __init__(
         self,
         model: SuperNet,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from search.errors import FileError
+from search.errors import SearchFileError
 from search.files import read_json, write_text
 from search.space.architecture import Architecture, from_json, to_json
 from search.space.candidate import CandidateCost
@@ -158,7 +158,7 @@ def write_front(path: Path, front: Front) -> None:
 
 
 def read_front(path: Path) -> Front:
-    """Raises ``FileError`` for a file that is missing, wrong or of a later major version."""
+    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version."""
     data = read_json(path, FORMAT, VERSION[0])
     try:
         return Front(
@@ -166,7 +166,7 @@ def read_front(path: Path) -> Front:
             tuple(_member(m, f"{path}: member {i}") for i, m in enumerate(data["members"], 1)),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
-        raise FileError(str(path), 0, "", f"is no front ({error!r:.80})") from error
+        raise SearchFileError(str(path), 0, "", f"is no front ({error!r:.80})") from error
 
 
 def _member(data: dict[str, dict[str, float]], origin: str) -> Member:

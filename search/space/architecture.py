@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from search.errors import FileError
+from search.errors import SearchFileError
 from search.files import read_json, write_text
 
 FORMAT = "hil.architecture"
@@ -60,18 +60,18 @@ def from_json(data: Any, origin: str) -> Architecture:
     wanted: dict[str, type] = {"space": str, "skeleton": str, "operators": list, "widths": list}
     wanted |= {"adc_bits": int} | dict.fromkeys(BITS, list)
     if not isinstance(data, dict):
-        raise FileError(origin, 0, "", "an architecture is a JSON object")
+        raise SearchFileError(origin, 0, "", "an architecture is a JSON object")
     data = data | {k: [data[k]] for k in BITS if type(data.get(k)) is int}
     for name, kind in wanted.items():
         if type(data.get(name)) is not kind:
-            raise FileError(origin, 0, name, f"must be a {kind.__name__}, not {data.get(name)!r:.60}")
+            raise SearchFileError(origin, 0, name, f"must be a {kind.__name__}, not {data.get(name)!r:.60}")
     if not all(isinstance(o, str) for o in data["operators"]):
-        raise FileError(origin, 0, "operators", "must be names")
+        raise SearchFileError(origin, 0, "operators", "must be names")
     if not all(isinstance(w, (int, float)) and not isinstance(w, bool) for w in data["widths"]):
-        raise FileError(origin, 0, "widths", "must be numbers")
+        raise SearchFileError(origin, 0, "widths", "must be numbers")
     for name in BITS:
         if not data[name] or not all(type(bits) is int for bits in data[name]):
-            raise FileError(origin, 0, name, "must be whole numbers")
+            raise SearchFileError(origin, 0, name, "must be whole numbers")
     return Architecture(
         data["space"], data["skeleton"], tuple(data["operators"]), tuple(float(w) for w in data["widths"]),
         tuple(data["weight_bits"]), tuple(data["activation_bits"]), data["adc_bits"],
@@ -84,5 +84,5 @@ def write_architecture(path: Path, architecture: Architecture) -> None:
 
 
 def read_architecture(path: Path) -> Architecture:
-    """Raises ``FileError`` for a file that is missing, wrong or of a later major version."""
+    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version."""
     return from_json(read_json(path, FORMAT, VERSION[0]), str(path))

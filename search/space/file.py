@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from search.errors import CodeRefused, FileError, NewerFile
+from search.errors import CodeRefused, NewerFile, SearchFileError
 from search.space.genes import Bits, BitsPer, Head, Position, Space, Stage, Stem
 from search.space.operators import OPERATORS, Operator
 
@@ -58,35 +58,37 @@ def load_space(name_or_path: str | Path, *, allow_code: bool = False) -> Space:
 
 
 def space_text(name_or_path: str | Path) -> str:
-    """The text of a shipped space or a user's own, unchecked. Raises ``FileError`` when it cannot be read."""
+    """The text of a shipped space or a user's own, unchecked. Raises ``SearchFileError`` when it cannot be read."""
     name = str(name_or_path)
     if not name.endswith(".toml"):
         file = resources.files("search").joinpath("spaces", f"{name}.toml")
         if not re.fullmatch(r"[\w-]+", name) or not file.is_file():
-            raise FileError(name, 0, "", f"no such space; there are {', '.join(space_names())}, or a path to a .toml")
+            raise SearchFileError(
+                name, 0, "", f"no such space; there are {', '.join(space_names())}, or a path to a .toml"
+            )
         return file.read_text("utf-8")
     try:
         if Path(name).stat().st_size > MAX_FILE_BYTES:
-            raise FileError(name, 0, "", f"larger than {MAX_FILE_BYTES} bytes, so not a space file")
+            raise SearchFileError(name, 0, "", f"larger than {MAX_FILE_BYTES} bytes, so not a space file")
         return Path(name).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise FileError(name, 0, "", f"cannot be read ({error})") from error
+        raise SearchFileError(name, 0, "", f"cannot be read ({error})") from error
 
 
 def parse_space(text: str, origin: str, *, allow_code: bool = False) -> Space:
     """Check the text of a space file and give its space; ``origin`` names it in errors."""
-    return _Reader(text, origin, allow_code).space()
+    return _SpaceReader(text, origin, allow_code).space()
 
 
-class _Reader:
+class _SpaceReader:
     """Turns one text into a ``Space``; knows on which line each field stands."""
 
     def __init__(self, text: str, origin: str, allow_code: bool) -> None:
         self.text, self.origin, self.allow_code = text, origin, allow_code
         self.lines = _lines(text)
 
-    def fail(self, field: str, text: str) -> FileError:
-        return FileError(self.origin, self._line(field), field, text)
+    def fail(self, field: str, text: str) -> SearchFileError:
+        return SearchFileError(self.origin, self._line(field), field, text)
 
     def _line(self, field: str) -> int:
         while field and field not in self.lines:
@@ -98,7 +100,7 @@ class _Reader:
             data = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:
             line = re.search(r"line (\d+)", str(error))
-            raise FileError(self.origin, int(line[1]) if line else 1, "toml", str(error)) from error
+            raise SearchFileError(self.origin, int(line[1]) if line else 1, "toml", str(error)) from error
         self._head(data)
         self._keys("", data, "")
         name = data["name"]

@@ -101,7 +101,7 @@ def addition(name: str, sources: tuple[str, ...], outputs: int, *, relu: bool = 
 
 
 @dataclass(frozen=True, slots=True)
-class Conv:
+class ConvOperator:
     """One convolution, dense or in groups."""
 
     kernel: int
@@ -175,7 +175,7 @@ class MbConv:
 
 
 OPERATORS: Mapping[str, Callable[..., Operator]] = {
-    "conv": Conv,
+    "conv": ConvOperator,
     "residual": Residual,
     "skip": Skip,
     "mbconv": MbConv,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.errors import FileError, SearchError
+from search.errors import SearchError, SearchFileError
 from search.files import read_json, write_text
 from search.space.genes import Gene, Space
 from search.space.significance import Significance
@@ -93,7 +93,7 @@ def write_scores(path: Path, scores: StageScores) -> None:
 
 
 def read_scores(path: Path) -> StageScores:
-    """Raises ``FileError`` for a file that is missing, wrong or of a later major version."""
+    """Raises ``SearchFileError`` for a file that is missing, wrong or of a later major version."""
     data = read_json(path, FORMAT, VERSION[0])
     try:
         return StageScores(
@@ -110,7 +110,7 @@ def read_scores(path: Path) -> StageScores:
             seconds=tuple(map(float, data["seconds"])),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise FileError(str(path), 0, "", f"is no result of a stage ({error})") from error
+        raise SearchFileError(str(path), 0, "", f"is no result of a stage ({error})") from error
 
 
 def _table(rows: Any) -> Table:

@@ -24,7 +24,7 @@ from search.train.arrays import array_layers, forget_ranges, set_strength
 from search.train.images import Images, batches, moved, on_device
 from search.train.losses import noise_to_signal, soft_divergence
 from search.train.teacher import StagedTeacher
-from search.train.training import At, Batch, EpochRecord, Schedule, Task, Told, epoch_seed
+from search.train.training import At, Batch, EpochRecord, Told, TrainingSchedule, TrainingTask, epoch_seed
 
 PATHS, RATING, HELD = 0x9A7B, 0x3A7E, 0x4E1D0000  # purpose tags of seeds
 RATED_PARTS = 4
@@ -46,7 +46,7 @@ class StageSettings:
     one of each kind, in turn, and paths are rated with all of them.
     """
 
-    schedule: Schedule
+    schedule: TrainingSchedule
     estimator: Estimator = Estimator.PATH
     weight_bits: tuple[int, ...] = (4,)
     activation_bits: tuple[int, ...] = (8,)
@@ -88,7 +88,7 @@ class StageSettings:
         return tuple(Bits(w, a) for w in self.weight_bits for a in self.activation_bits)
 
 
-class Staging(Task):
+class Staging(TrainingTask):
     """A stage in training."""
 
     def __init__(

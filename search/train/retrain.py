@@ -29,7 +29,18 @@ from search.train.inherit import inherit
 from search.train.losses import distillation
 from search.train.modules import LayerNet, network
 from search.train.teacher import answers, split_graph
-from search.train.training import At, Batch, EpochRecord, Machine, Schedule, Task, Told, accuracy, fit, fixed_statistics
+from search.train.training import (
+    At,
+    Batch,
+    EpochRecord,
+    Machine,
+    Told,
+    TrainingSchedule,
+    TrainingTask,
+    accuracy,
+    fit,
+    fixed_statistics,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +54,7 @@ class RetrainSettings:
     ``calibration_images`` training images go into the file.
     """
 
-    schedule: Schedule
+    schedule: TrainingSchedule
     teacher_weight: float = 0.5
     temperature: float = 4.0
     asked_once: bool = False
@@ -190,7 +201,7 @@ def _key(job: RetrainJob, teacher: str, validation: Images) -> str:
     return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
-class _Retraining(Task):
+class _Retraining(TrainingTask):
     def __init__(
         self,
         model: LayerNet,

@@ -28,7 +28,7 @@ from mapping.quantise.lower import affine
 from search.errors import SearchError
 from search.space.genes import Space
 from search.train.images import Images, Symmetry, batches, symmetric
-from search.train.training import At, Batch, Machine, Schedule, Task, Told, accuracy, fit
+from search.train.training import At, Batch, Machine, Told, TrainingSchedule, TrainingTask, accuracy, fit
 
 CALIBRATION_IMAGES = 128
 ANSWERED = 500  # images at a time
@@ -263,7 +263,7 @@ def _block(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequen
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-class _Teaching(Task):
+class _Teaching(TrainingTask):
     def __init__(self, model: nn.Module, validation: Images, device: torch.device) -> None:
         self.model, self.validation, self.device = model, validation, device
 
@@ -278,7 +278,7 @@ def train_teacher(
     space: Space,
     images: Images,
     validation: Images,
-    schedule: Schedule,
+    schedule: TrainingSchedule,
     *,
     classes: Sequence[str],
     growth: int = 16,
@@ -298,7 +298,7 @@ def refine_teacher(
     network: NetworkFile,
     images: Images,
     validation: Images,
-    schedule: Schedule,
+    schedule: TrainingSchedule,
     *,
     checkpoint: Path | None = None,
     machine: Machine | None = None,
@@ -325,7 +325,7 @@ def _refine(
     network: NetworkFile,
     images: Images,
     validation: Images,
-    schedule: Schedule,
+    schedule: TrainingSchedule,
     checkpoint: Path | None,
     told: Told | None,
     precision: str,
@@ -370,7 +370,7 @@ def _train(
     space: Space,
     images: Images,
     validation: Images,
-    schedule: Schedule,
+    schedule: TrainingSchedule,
     classes: tuple[str, ...],
     growth: int,
     layers: int,

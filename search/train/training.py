@@ -76,7 +76,7 @@ def _in_process(fabric: Fabric, work: bytes, answer: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class TrainingSchedule:
     """AdamW; the rate rises over ``warm`` of all steps, then falls as a cosine to zero.
 
     ``shift``: images are moved by up to so many pixels; ``symmetry``: and mirrored or turned.
@@ -146,7 +146,7 @@ class EpochRecord:
 Told = Callable[[EpochRecord], None]
 
 
-class Task:
+class TrainingTask:
     """What is trained: a model, its loss on a batch, and a score after each epoch (higher is better)."""
 
     model: nn.Module
@@ -174,9 +174,9 @@ class Task:
 
 def fit(
     fabric: Fabric,
-    task: Task,
+    task: TrainingTask,
     images: Images,
-    schedule: Schedule,
+    schedule: TrainingSchedule,
     *,
     checkpoint: Path | None = None,
     key: str = "",

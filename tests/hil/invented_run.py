@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from hil.report.run_data import MacroCells, RunData
+from hil.report.run_data import MacroReadings, RunData
 from hil.verdict.agreement import (
     AgreementReport,
     ChipIdentity,
@@ -67,7 +67,7 @@ def synthetic_run(
     return report_of(data, kind), data
 
 
-def cells_of_macro(layer: int, rng: np.random.Generator) -> MacroCells:
+def cells_of_macro(layer: int, rng: np.random.Generator) -> MacroReadings:
     rows, columns = 128, 128 - 16 * (layer % 3)
     levels = np.clip(np.rint(rng.normal(0, 2.6, (rows, columns // 2))), -7, 7)
     halves = np.stack([np.maximum(levels, 0), np.maximum(-levels, 0)], -1).reshape(rows, columns)
@@ -80,7 +80,7 @@ def cells_of_macro(layer: int, rng: np.random.Generator) -> MacroCells:
     after = (readings + rng.normal(0, 0.33, readings.shape)).astype(np.float32)
     pulses = rng.poisson(7, (128, 128)).astype(np.int32)
     owner = np.where(np.isfinite(targets), layer, -1).astype(np.int16)
-    return MacroCells(targets, readings, owner, pulses, ~stuck, after)
+    return MacroReadings(targets, readings, owner, pulses, ~stuck, after)
 
 
 def layer_sample(name: str, rng: np.random.Generator) -> LayerSample:

@@ -35,7 +35,7 @@ KERNELS = (kernels.convert_wide, kernels.convert_pairs)
 
 
 @dataclass(frozen=True)
-class Steps:
+class TileSteps:
     """A tile in 16-bit steps of 2^−bits code: a lane for each conversion, in blocks of 32 and one of 16 behind."""
 
     bits: int
@@ -50,7 +50,7 @@ class Steps:
         return WIDTH * self.wide + HALF * self.pairs
 
 
-def steps_for(layer: LayerSimulator, prepared: PreparedTile) -> Steps | None:
+def steps_for(layer: LayerSimulator, prepared: PreparedTile) -> TileSteps | None:
     """How a tile fits 16 bits, None when it does not."""
     spec, rows = layer.spec, len(prepared.order)
     if spec.inputs.coding is InputCoding.TERNARY or spec.inputs.bits_per_cycle != 1 or rows > 255:
@@ -77,7 +77,7 @@ def steps_for(layer: LayerSimulator, prepared: PreparedTile) -> Steps | None:
         return None
     lanes = lanes_of(tile.inl_codes)
     halves = -(-(int(lanes[-1]) + 1) // HALF)
-    return Steps(bits, lanes, halves // 2, halves % 2, cells, wires)
+    return TileSteps(bits, lanes, halves // 2, halves % 2, cells, wires)
 
 
 def lanes_of(inl_codes: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -98,7 +98,7 @@ def lanes_of(inl_codes: NDArray[np.float64]) -> NDArray[np.int64]:
 class LookupTile:
     """One tile's small arrays; tables of sums and of σ are made for each call, so they cost no memory between calls."""
 
-    def __init__(self, layer: LayerSimulator, prepared: PreparedTile, steps: Steps, number: int) -> None:
+    def __init__(self, layer: LayerSimulator, prepared: PreparedTile, steps: TileSteps, number: int) -> None:
         self.layer, self.prepared, self.steps, self.number = layer, prepared, steps, number
         self.levels = Levels(layer.spec, prepared.tile, layer.outputs)
         low, high = layer.limits

@@ -52,7 +52,7 @@ class TorchEngine:
 
     def __init__(self, layer: FastLayer, moments: list[TileMoments]) -> None:
         self.layer = layer
-        self.groups = [_Group(layer, group, number) for number, group in enumerate(layer.groups(moments))]
+        self.groups = [_TensorGroup(layer, group, number) for number, group in enumerate(layer.groups(moments))]
         self.widest = max(m.cells.shape[1] for m in moments)
 
     @torch.inference_mode()
@@ -67,7 +67,7 @@ class TorchEngine:
         found = seen = 0
         for number, first in enumerate(range(0, len(codes), step)):
             part = slice(first, min(first + step, len(codes)))
-            maps, mine = _Maps(layer, codes[part]), out[part.start * positions : part.stop * positions]
+            maps, mine = _TensorMaps(layer, codes[part]), out[part.start * positions : part.stop * positions]
             look = number % EVERY == 0
             for group in self.groups:
                 sums, beyond = group.sums(maps, keys[part], look)
@@ -86,7 +86,7 @@ def _sampled(places: int) -> range:
     return range((step - 1) // 2, places, step)
 
 
-class _Maps:
+class _TensorMaps:
     """Driven codes of some images, padded: int16 (n, height, width, channels), or (n, features).
 
     ``values`` are the same as floats on the device, channels first in order and last in memory.
@@ -124,7 +124,7 @@ class Planes:
         return self.sums @ w if self.codes is None else self.codes
 
 
-class _Group:
+class _TensorGroup:
     """Tensors of tiles that add to the same outputs."""
 
     def __init__(self, layer: FastLayer, moments: list[TileMoments], number: int) -> None:
@@ -173,7 +173,7 @@ class _Group:
         filters = rows.T.reshape(rows.shape[1], -1, *self.layer.window.kernel)
         return filters.contiguous(memory_format=torch.channels_last)
 
-    def sums(self, maps: _Maps, keys: NDArray[np.uint32], look: bool) -> tuple[torch.Tensor, int]:
+    def sums(self, maps: _TensorMaps, keys: NDArray[np.uint32], look: bool) -> tuple[torch.Tensor, int]:
         """Whole level sums (places, outputs) as floats; if to ``look``, how many sampled sums are beyond the scale."""
         planes = self._planes(maps)
         y = self._mean(maps, planes)
@@ -191,7 +191,7 @@ class _Group:
         y = torch.addcmul(offset, y, gain).addmm_(codes[:, None], input_gain[None])
         return y.round_().mul_(self.tiles[0].multiplier), beyond
 
-    def _beyond(self, maps: _Maps, planes: Planes) -> int:
+    def _beyond(self, maps: _TensorMaps, planes: Planes) -> int:
         """Sampled sums whose largest plane is expected beyond the scale."""
         places = np.array(_sampled(planes.sums.shape[1]))
         peak = peaks(planes.sums[:, places], planes.squares[:, places], self.layer)
@@ -203,7 +203,7 @@ class _Group:
             found += int((y.abs_() >= (high + 0.5 if low < 0 else high)).sum())
         return found
 
-    def _mean(self, maps: _Maps, planes: Planes) -> torch.Tensor:
+    def _mean(self, maps: _TensorMaps, planes: Planes) -> torch.Tensor:
         """Expected sums but for planes at rest."""
         if not self.wired:
             total = self._product(maps, self.weights[0], self.parts[0], self.constant)
@@ -215,7 +215,9 @@ class _Group:
                 total.addcmul_(self._product(maps, weights, channels, None), left)
         return total
 
-    def _product(self, maps: _Maps, weights: torch.Tensor, channels: slice, bias: torch.Tensor | None) -> torch.Tensor:
+    def _product(
+        self, maps: _TensorMaps, weights: torch.Tensor, channels: slice, bias: torch.Tensor | None
+    ) -> torch.Tensor:
         """Σ weights · code + bias, (places, conversions)."""
         window = self.layer.window
         if window is None or not self.direct:
@@ -225,11 +227,11 @@ class _Group:
         y = functional.conv2d(x, weights, bias, window.stride, 0, window.dilation)
         return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1])
 
-    def _gathered(self, maps: _Maps) -> torch.Tensor:
+    def _gathered(self, maps: _TensorMaps) -> torch.Tensor:
         """What the cells of the tile are multiplied with, of all places."""
         return torch.as_tensor(self.layer.product_inputs(self._rows(maps, self.tiles[0])))
 
-    def _planes(self, maps: _Maps) -> Planes:
+    def _planes(self, maps: _TensorMaps) -> Planes:
         if self.direct:
             channels = [(c.start, c.stop) for c in self.channels]
             return counted(place_counts(maps.driven, channels, self.layer.window), self.layer)
@@ -241,7 +243,9 @@ class _Group:
             parts.append(rows.sum(1, dtype=np.float32)[None])
         return Planes(*(torch.as_tensor(p).to(self.layer.device, torch.float32) for p in parts))
 
-    def _rows(self, maps: _Maps, tile: SimulatedTile, places: NDArray[np.int64] | None = None) -> NDArray[np.int16]:
+    def _rows(
+        self, maps: _TensorMaps, tile: SimulatedTile, places: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int16]:
         """Driven codes (places, rows) of a tile, of all places or some."""
         window, driven = self.layer.window, maps.driven
         if window is None:

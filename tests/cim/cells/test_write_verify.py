@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.cells.pulse_steps import CellTraits, PulseSteps, Spread, Sweep, draw_traits, fit_pulse_steps, load_sweep
+from cim.cells.pulse_steps import CellTraits, PulseSteps, PulseSweep, Spread, draw_traits, fit_pulse_steps, load_sweep
 from cim.cells.write_verify import (
     QuickWrite,
     Ramp,
@@ -281,7 +281,7 @@ def test_the_step_model_predicts_pulses_that_it_has_not_seen() -> None:
     """Fit on every other round of settings, medians of the rest within their sampling error."""
     full = load_sweep(data("ni_rram_python", "set_sweep.tsv.gz"))
     odd = np.arange(len(full.wl_v)) // 180 % 2 == 1  # the 180 settings of a width come in turn
-    half = [Sweep(*(getattr(full, f)[part] for f in Sweep.__slots__)) for part in (~odd, odd)]
+    half = [PulseSweep(*(getattr(full, f)[part] for f in PulseSweep.__slots__)) for part in (~odd, odd)]
     reset = load_sweep(data("ni_rram_python", "reset_sweep.tsv.gz"))
     steps, seen = fit_pulse_steps(half[0], reset), half[1]
     off = []

@@ -37,7 +37,7 @@ class Bench:
     gain: NDArray[np.float64]
     offset: NDArray[np.float64]
     inl: NDArray[np.float64]
-    readings: fit.CellReadings
+    readings: fit.MeanReadings
 
 
 def bench(seed: int, ohm: float = 0.0, noise: float = 0.3, inl_codes: float = 0.8, outliers: float = 0.0) -> Bench:
@@ -75,7 +75,7 @@ def bench(seed: int, ohm: float = 0.0, noise: float = 0.3, inl_codes: float = 0.
         gain,
         offset,
         inl,
-        fit.CellReadings.of(SPEC, read, units, law, 16),
+        fit.MeanReadings.of(SPEC, read, units, law, 16),
     )
 
 

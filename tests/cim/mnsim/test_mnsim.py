@@ -15,7 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cim.cost.workload import INPUT, LayerWork, WorkKind, Workload
-from cim.mnsim import NETWORKS, LayerCost, MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim, with_options
+from cim.mnsim import (
+    NETWORKS,
+    MnsimConfig,
+    MnsimCost,
+    MnsimError,
+    MnsimLayerCost,
+    estimate_mnsim,
+    load_mnsim,
+    with_options,
+)
 from cim.mnsim.components import components
 from cim.mnsim.config import TileConnection
 from cim.mnsim.grid import curve
@@ -87,7 +96,7 @@ def test_mapping_and_times_of_every_layer_agree(case: str) -> None:
         assert layer_numbers(layer) == pytest.approx(numbers, rel=CLOSE), want["layer"]
 
 
-def layer_numbers(layer: LayerCost) -> dict[str, float]:
+def layer_numbers(layer: MnsimLayerCost) -> dict[str, float]:
     own, time_ns = layer.mapping, layer.latency_ns
     counts = ("mx", "my", "pes", "tiles", "tile_pes", "first_tile", "rows", "columns")
     return {

@@ -25,7 +25,7 @@ from firmware_protocols.messages import Returns, TileAddress
 from hil.calibration.patterns import network_vectors, step_vectors, wide_range
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.procedure import make_record
-from hil.calibration.steps import Steps
+from hil.calibration.steps import CalibrationSteps
 from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
@@ -69,7 +69,7 @@ def calibrated() -> Calibrated:
     with connect(InProcessTransport(chip, address), spec=chip.spec) as driver:
         watch = Watch()
         store = StepStore(None, {}, resume=False, watch=watch)
-        found = Steps(driver, (0,), PLANS[Budget.QUICK], 0, store, watch).run(3600.0, None)
+        found = CalibrationSteps(driver, (0,), PLANS[Budget.QUICK], 0, store, watch).run(3600.0, None)
         record = make_record(driver, (0,), found, seed=0, budget=Budget.QUICK, watch=watch)
         found.steps = {}
         blind = make_record(driver, (0,), found, seed=0, budget=Budget.QUICK, watch=watch)
@@ -147,7 +147,7 @@ def test_chips_of_one_bit_reads_are_not_asked() -> None:
     np.testing.assert_array_equal(chip._sample.drive, [0.0, 1.0])
     with connect(InProcessTransport(chip, "x"), spec=chip.spec) as driver:
         store = StepStore(None, {}, resume=False, watch=Watch())
-        steps = Steps(driver, (0,), PLANS[Budget.QUICK], 0, store, Watch())
+        steps = CalibrationSteps(driver, (0,), PLANS[Budget.QUICK], 0, store, Watch())
         steps.run(60.0, None)
     assert "steps" not in store.done
     assert "network" in store.done

@@ -13,7 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hil.campaign.budget import Plan  # noqa: E402
+from hil.campaign.budget import SearchPlan  # noqa: E402
 from hil.campaign.inputs import load_inputs  # noqa: E402
 from hil.campaign.networks import network_name  # noqa: E402
 from hil.campaign.run import run_search  # noqa: E402
@@ -360,15 +360,15 @@ def test_a_budget_cuts_phases_short_and_says_so(cli: Cli, files: Files, tmp_path
 
 def test_a_count_once_decided_stays(tmp_path: Path) -> None:
     now = [0.0]
-    plan = Plan(tmp_path / "plan.json", 100.0, Watch(), clock=lambda: now[0])
+    plan = SearchPlan(tmp_path / "plan.json", 100.0, Watch(), clock=lambda: now[0])
     assert plan.count("sample networks", 32, 4, lambda: 5.0) == 10
     now[0] = 40.0
     plan.save()
-    again = Plan(tmp_path / "plan.json", 100.0, Watch(), clock=lambda: now[0])
+    again = SearchPlan(tmp_path / "plan.json", 100.0, Watch(), clock=lambda: now[0])
     assert again.spent_s == 40.0
     assert again.count("sample networks", 32, 4, lambda: 1e9) == 10
     assert again.count("trained networks", 8, 1, lambda: 30.0) == 2
-    assert Plan(tmp_path / "none.json", 0.0, Watch()).count("trained networks", 8, 1, lambda: 1e9) == 8
+    assert SearchPlan(tmp_path / "none.json", 0.0, Watch()).count("trained networks", 8, 1, lambda: 1e9) == 8
 
 
 # --- explain and compare ----------------------------------------------------------------------

@@ -31,7 +31,7 @@ from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.counts import by_layer, tile_counts
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
-from mapping.program.records import RecordError, check_program
+from mapping.program.records import ProgramRecordError, check_program
 from mapping.program.rounds import RoundRun, part_of_round, step_rounds
 
 from ...mapping.small_networks import every_node, network
@@ -177,7 +177,7 @@ def test_rounds_with_a_gap_or_out_of_order_are_no_program() -> None:
         assert isinstance(step, MatrixStep)
         tiles = tuple(dataclasses.replace(t, round=number) for t in step.group.tiles)
         steps[-1] = dataclasses.replace(step, group=dataclasses.replace(step.group, tiles=tiles))
-        with pytest.raises(RecordError, match="is in round"):
+        with pytest.raises(ProgramRecordError, match="is in round"):
             check_program(dataclasses.replace(program, steps=tuple(steps)))
 
 

@@ -17,7 +17,7 @@ from firmware_protocols.messages import Capability, ErrorCode, LayerTile, LoadLa
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.driver.requests import (
-    Reading,
+    ReadMode,
     conductance_unit_ns,
     mvm_requests,
     program_requests,
@@ -109,7 +109,7 @@ def test_products_are_exact() -> None:
 
 def test_requests_are_split_to_what_the_chip_takes() -> None:
     codes = np.ones((100, TILE.rows), np.int16)
-    reading = Reading(0, 8, False, 7, Returns.SUMS)
+    reading = ReadMode(0, 8, False, 7, Returns.SUMS)
     parts = list(
         mvm_requests(SPEC, TILE, codes, reading, outputs=5, vectors_per_sample=4, first_vector=2, max_message=512)
     )

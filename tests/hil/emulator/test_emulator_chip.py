@@ -14,6 +14,7 @@ from firmware_protocols.messages import (
     CellBlock,
     ErrorCode,
     HoldProgram,
+    KernelWindow,
     LayerTile,
     LoadLayer,
     Mvm,
@@ -24,7 +25,6 @@ from firmware_protocols.messages import (
     Sweep,
     TileAddress,
     Wait,
-    Window,
 )
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
@@ -130,7 +130,7 @@ def test_a_layer_that_does_not_fit_together_is_refused(chip: EmulatedChip) -> No
 
 
 def test_a_window_that_does_not_fit_its_map_is_refused(chip: EmulatedChip) -> None:
-    window = Window(1, 2, 2, (3, 3), (1, 1), (0, 0), (1, 1))
+    window = KernelWindow(1, 2, 2, (3, 3), (1, 1), (0, 0), (1, 1))
     request = Sweep(
         Returns.SUMS, TileAddress(0, 0, 9, 0, 1), 0, 0, 8, False, window, 0, 0, np.zeros((1, 1, 2, 2), np.int16)
     )

@@ -10,7 +10,7 @@ import pytest
 from hil.verdict.agreement import Mode, Verdict, compare_readbacks, judge
 from hil.verdict.fidelity import fidelity
 from hil.verdict.judgement import decide
-from hil.verdict.statistics import Equivalence, Prediction
+from hil.verdict.statistics import Equivalence, PredictionTest
 
 PLAN = (500, 1000, 2000)
 
@@ -68,7 +68,7 @@ def test_a_loss_of_three_points_disagrees_nearly_always_and_never_agrees():
     ],
 )
 def test_the_verdict_table(holds, rejects, refused, verdict):
-    p = Prediction(statistic=1, limit=2, p_value=0.1, p_rank=0.1, rejects=rejects)
+    p = PredictionTest(statistic=1, limit=2, p_value=0.1, p_rank=0.1, rejects=rejects)
     e = Equivalence(standard_error=0.001, low=0, high=0, holds=holds, beyond=False)
     assert decide(p, e, refused=refused) is verdict
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hil.verdict.cause_split import Answers, shapley, split_energy, split_losses
+from hil.verdict.cause_split import CauseAnswers, shapley, split_energy, split_losses
 
 PLAYERS = ("programming", "read noise", "calibration error")
 
@@ -72,7 +72,7 @@ def wrong(*images: range) -> NDArray[np.bool_]:
     return right
 
 
-def answers(*, unexplained: int = 0, chips: int = 4) -> Answers:
+def answers(*, unexplained: int = 0, chips: int = 4) -> CauseAnswers:
     """Programming loses images 0–39, read noise 20–79 (the first half of 20–39 in both), calibration nothing."""
     programming, noise = range(40), range(20, 80)
     both = wrong(programming, noise)
@@ -91,7 +91,7 @@ def answers(*, unexplained: int = 0, chips: int = 4) -> Answers:
     for row in (*rows, measured):
         row[..., 399] = False
     simulated = np.stack([both & ideal] * chips)
-    return Answers(start, ideal, measured, simulated, rows)
+    return CauseAnswers(start, ideal, measured, simulated, rows)
 
 
 def test_the_parts_of_a_gap_sum_to_it_exactly() -> None:
@@ -134,7 +134,7 @@ def test_virtual_chips_that_were_not_in_the_coalitions_count_as_calibration_erro
     simulated = base.simulated.copy()
     simulated[2:, 200:240] = False
     gap, parts = split_losses(
-        Answers(base.start, base.ideal, base.measured, simulated, base.coalitions), PLAYERS, seed=0
+        CauseAnswers(base.start, base.ideal, base.measured, simulated, base.coalitions), PLAYERS, seed=0
     )
     loss = {p.name: p.loss * N for p in parts}
     assert loss["calibration error"] == pytest.approx(20)

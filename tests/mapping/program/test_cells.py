@@ -160,10 +160,10 @@ def test_a_program_without_them_has_the_digest_of_version_1_0(plain: Conductance
 def test_an_order_that_is_no_permutation_is_refused(
     plain: ConductanceProgram, change: dict[str, np.ndarray], text: str
 ) -> None:
-    from mapping.program.records import RecordError, check_program
+    from mapping.program.records import ProgramRecordError, check_program
 
     first = plain.steps[0]
     assert isinstance(first, MatrixStep)
     broken = dataclasses.replace(plain, steps=(dataclasses.replace(first, **change), *plain.steps[1:]))
-    with pytest.raises(RecordError, match=text):
+    with pytest.raises(ProgramRecordError, match=text):
         check_program(broken)

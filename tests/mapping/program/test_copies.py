@@ -16,13 +16,13 @@ from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window, unfold
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
 from mapping.layout.place import Placement
-from mapping.layout.replicate import Stage, choose_copies, total_work
+from mapping.layout.replicate import LayerReads, choose_copies, total_work
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.copies import block_window, by_copy, copies_of
 from mapping.program.counts import busiest_reads, by_layer, by_macro, tile_counts, total
 from mapping.program.execute import ExactProduct, IdealMultiply, run
 from mapping.program.file import load_program, save_program
-from mapping.program.records import RecordError, check_program
+from mapping.program.records import ProgramRecordError, check_program
 
 from ..small_networks import every_node, network
 
@@ -54,7 +54,7 @@ STAGES = st.lists(
 def test_no_number_of_copies_within_the_budget_has_a_smaller_bottleneck(
     sizes: list[tuple[int, int, int, int]], spare: int
 ) -> None:
-    stages = [Stage(f"s{i}", *size) for i, size in enumerate(sizes)]
+    stages = [LayerReads(f"s{i}", *size) for i, size in enumerate(sizes)]
     budget = sum(s.tiles for s in stages) + spare
     found = choose_copies(stages, budget)
     assert found is not None
@@ -72,11 +72,11 @@ def test_no_number_of_copies_within_the_budget_has_a_smaller_bottleneck(
 
 
 def test_a_budget_below_one_copy_of_each_layer_gives_none() -> None:
-    assert choose_copies([Stage("a", 3, 8, 8, 8), Stage("b", 2, 1, 1, 8)], 4) is None
+    assert choose_copies([LayerReads("a", 3, 8, 8, 8), LayerReads("b", 2, 1, 1, 8)], 4) is None
 
 
 def test_a_fully_connected_layer_keeps_one_copy() -> None:
-    found = choose_copies([Stage("conv", 1, 8, 8, 8), Stage("fc", 1, 1, 1, 8)], 9)
+    found = choose_copies([LayerReads("conv", 1, 8, 8, 8), LayerReads("fc", 1, 1, 1, 8)], 9)
     assert found == ({"conv": 8, "fc": 1}, 64)  # 8 bands of a row
 
 
@@ -212,7 +212,7 @@ def test_total_work_is_that_of_the_compiled_program() -> None:
     program = compiled()
     counts = tile_counts(program)
     stages = [
-        Stage(
+        LayerReads(
             m.name,
             len(m.group.tiles),
             1 if m.group.window is None else m.group.window.out_height,
@@ -261,5 +261,5 @@ def test_copies_that_do_not_hold_together_are_no_program() -> None:
         ({"round": 1}, "round"),
         ({"macro": step.group.tiles[0].macro, "row0": 0, "output0": 0}, "on cells of another tile"),
     ):
-        with pytest.raises(RecordError, match=words):
+        with pytest.raises(ProgramRecordError, match=words):
             check_program(changed(program, **change))

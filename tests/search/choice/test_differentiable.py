@@ -22,7 +22,7 @@ from search.space.architecture import Architecture  # noqa: E402
 from search.space.significance import Significance  # noqa: E402
 from search.train.images import Images  # noqa: E402
 from search.train.modules import network  # noqa: E402
-from search.train.training import Machine, Schedule  # noqa: E402
+from search.train.training import Machine, TrainingSchedule  # noqa: E402
 
 from ..tiny import TINY, images, tiny_architecture  # noqa: E402
 
@@ -35,7 +35,7 @@ def job(folder: Path, relaxation: Relaxation, cost: float = 0.1, epochs: int = 6
     for v in values:
         v[-1] = 0.0
     settings = RelaxedSettings(
-        Schedule(epochs, batch=24, rate=0.02, shift=0, symmetry="none", average=False),
+        TrainingSchedule(epochs, batch=24, rate=0.02, shift=0, symmetry="none", average=False),
         relaxation,
         coefficient_rate=0.1,
         cost_weight=cost,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.choice.front import Front, Member, front_of, non_dominated, read_front, volume, write_front
-from search.errors import FileError, NewerFile
+from search.errors import NewerFile, SearchFileError
 from search.space.candidate import CandidateCost
 from search.space.file import parse_space
 
@@ -95,7 +95,7 @@ def test_wrong_front_files_are_refused(tmp_path: Path) -> None:
         ([], "format"),
     ):
         path.write_text(json.dumps(wrong))
-        with pytest.raises(FileError, match=text):
+        with pytest.raises(SearchFileError, match=text):
             read_front(path)
     path.write_text(json.dumps(good | {"version": "2.0"}))
     with pytest.raises(NewerFile):

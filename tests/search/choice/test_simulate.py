@@ -9,7 +9,7 @@ import pytest
 
 from cim.chip.file import load_chip
 from search.choice.candidate_costs import Simulator, costs
-from search.errors import FileError, SearchError
+from search.errors import SearchError, SearchFileError
 from search.space.architecture import Architecture
 from search.space.file import parse_space
 from search.space.target import ChipTarget
@@ -72,10 +72,10 @@ def test_a_resumed_run_simulates_only_what_is_missing(tmp_path: Path) -> None:
 def test_costs_of_another_chip_or_space_are_refused(tmp_path: Path) -> None:
     store = tmp_path / "costs.jsonl"
     Simulator(SPACE, CHIP, store=store)(networks(2))
-    with pytest.raises(FileError, match="target lab-128"):
+    with pytest.raises(SearchFileError, match="target lab-128"):
         Simulator(SPACE, ChipTarget(replace(CHIP.chip, macros=5)), store=store)
     other = parse_space(SMALL.replace("classes = 4", "classes = 5"), "other.toml")
-    with pytest.raises(FileError, match="space small"):
+    with pytest.raises(SearchFileError, match="space small"):
         Simulator(other, CHIP, store=store)
 
 
@@ -83,7 +83,7 @@ def test_costs_of_another_chip_or_space_are_refused(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_costs_is_refused_and_not_touched(tmp_path: Path, text: str) -> None:
     store = tmp_path / "costs.jsonl"
     store.write_text(text)
-    with pytest.raises(FileError):
+    with pytest.raises(SearchFileError):
         Simulator(SPACE, CHIP, store=store)
     assert store.read_text() == text
 
@@ -94,5 +94,5 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
     lines = store.read_text().splitlines()
     lines[2] = json.dumps({"architecture": "x"})
     store.write_text("\n".join(lines) + "\n")
-    with pytest.raises(FileError, match=r"costs.jsonl:3: is no candidate"):
+    with pytest.raises(SearchFileError, match=r"costs.jsonl:3: is no candidate"):
         Simulator(SPACE, CHIP, store=store)

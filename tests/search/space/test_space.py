@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cim.cost.workload import INPUT, WorkKind
-from search.errors import CodeRefused, FileError, NewerFile, SpaceError
+from search.errors import CodeRefused, NewerFile, SearchFileError, SpaceError
 from search.space.architecture import Architecture, from_json, read_architecture, to_json, write_architecture
 from search.space.file import load_space, parse_space, space_names
 from search.space.genes import Space
@@ -187,7 +187,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("old", "new", "line", "field"), WRONG)
 def test_a_wrong_space_file_is_refused_with_its_line(old: str, new: str, line: int, field: str) -> None:
-    with pytest.raises(FileError) as error:
+    with pytest.raises(SearchFileError) as error:
         parse_space(SMALL.replace(old, new, 1), "mine.toml")
     assert (error.value.line, error.value.field) == (line, field), error.value
     assert str(error.value).startswith(f"mine.toml:{line}: {field}: ")
@@ -200,7 +200,7 @@ def test_a_newer_space_file_is_told_apart() -> None:
 
 
 def test_an_unknown_space_lists_those_that_there_are() -> None:
-    with pytest.raises(FileError, match="cifar10, eurosat, fashion-mnist"):
+    with pytest.raises(SearchFileError, match="cifar10, eurosat, fashion-mnist"):
         load_space("cifar-10")
 
 
@@ -238,7 +238,7 @@ def test_python_in_a_space_file_is_refused_unless_allowed(with_code: str, tmp_pa
 
 def test_an_operator_that_gives_the_wrong_channels_is_refused(with_code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Twice, "layers", lambda self, slot: (convolution("c", SLOT, 3),))
-    with pytest.raises(FileError, match=r"gives 3 channels at 1\.1"):
+    with pytest.raises(SearchFileError, match=r"gives 3 channels at 1\.1"):
         parse_space(with_code, "mine.toml", allow_code=True)
 
 
@@ -281,12 +281,12 @@ def test_a_wrong_architecture_file_is_refused(tmp_path: Path, old: str, new: str
     path = tmp_path / "network.json"
     write_architecture(path, SPACE.decode((0,) * len(SPACE.choices)))
     path.write_text(path.read_text().replace(old, new, 1))
-    with pytest.raises(FileError, match=text):
+    with pytest.raises(SearchFileError, match=text):
         read_architecture(path)
 
 
 def test_a_missing_architecture_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="cannot be read"):
+    with pytest.raises(SearchFileError, match="cannot be read"):
         read_architecture(tmp_path / "none.json")
 
 

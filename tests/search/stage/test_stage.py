@@ -25,7 +25,7 @@ from search.stage.scores import read_scores, task_significance  # noqa: E402
 from search.stage.task import Estimator, StageSettings  # noqa: E402
 from search.train.images import Images  # noqa: E402
 from search.train.teacher import TeacherError, refine_teacher, split_graph, train_teacher  # noqa: E402
-from search.train.training import EpochRecord, Machine, ResumeError, Schedule  # noqa: E402
+from search.train.training import EpochRecord, Machine, ResumeError, TrainingSchedule  # noqa: E402
 
 from ..tiny import CLASSES, TEXT, TINY, images  # noqa: E402
 
@@ -37,13 +37,13 @@ FEW = Images(*images(240))
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("teacher") / "teacher.pt"
-    schedule = Schedule(16, batch=24, rate=0.02, shift=0, symmetry="none")
+    schedule = TrainingSchedule(16, batch=24, rate=0.02, shift=0, symmetry="none")
     save_network(train_teacher(TINY, FEW, Images(*images(90, 1)), schedule, classes=CLASSES, growth=4), path)
     return path
 
 
 def job(teacher: Path, folder: Path, stage: int = 1, **changes: object) -> StageJob:
-    schedule = Schedule(2, batch=32, shift=0, symmetry="none", average=False, seed=3)
+    schedule = TrainingSchedule(2, batch=32, shift=0, symmetry="none", average=False, seed=3)
     settings = dataclasses.replace(
         StageSettings(schedule, rate_images=32, statistics_batches=1, draws=2),
         **{k: v for k, v in changes.items() if k in StageSettings.__dataclass_fields__},  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ def darker(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def test_a_given_teacher_goes_on_training_on_the_images_of_now(teacher: Path) -> None:
     given, kept = load_network(teacher), Images(*images(90, 1))
     now, later = (Images(darker(some.pixels), some.labels) for some in (FEW, kept))
-    schedule = Schedule(6, batch=24, rate=0.003, shift=0, symmetry="none")
+    schedule = TrainingSchedule(6, batch=24, rate=0.003, shift=0, symmetry="none")
     refined = refine_teacher(given, now, later, schedule)
     before, after = (
         float((float_logits(n.graph, later.pixels).argmax(1) == later.labels).mean()) for n in (given, refined)
@@ -111,7 +111,7 @@ def test_a_given_teacher_goes_on_training_on_the_images_of_now(teacher: Path) ->
 def test_a_given_teacher_of_other_images_is_not_trained_further(teacher: Path) -> None:
     wide = Images(np.zeros((64, 9, 9, 1), np.uint8), np.zeros(64, np.int64))
     with pytest.raises(TeacherError, match=r"\(1, 9, 9\)"):
-        refine_teacher(load_network(teacher), wide, wide, Schedule(1, batch=16))
+        refine_teacher(load_network(teacher), wide, wide, TrainingSchedule(1, batch=16))
 
 
 def test_paths_are_fair_at_any_time() -> None:

@@ -24,7 +24,7 @@ from search.train.inherit import check_heirs, inherit  # noqa: E402
 from search.train.modules import LayerNet, network  # noqa: E402
 from search.train.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
 from search.train.teacher import TeacherError, refine_teacher  # noqa: E402
-from search.train.training import Schedule  # noqa: E402
+from search.train.training import TrainingSchedule  # noqa: E402
 
 from ..tiny import CLASSES, TEXT, images  # noqa: E402
 
@@ -154,7 +154,7 @@ def test_a_teacher_with_nothing_in_common_is_refused() -> None:
 
 
 def test_a_network_that_inherits_learns_sooner_and_says_so(tmp_path: Path) -> None:
-    schedule = Schedule(8, batch=32, rate=0.02, shift=0, symmetry="none", seed=2)
+    schedule = TrainingSchedule(8, batch=32, rate=0.02, shift=0, symmetry="none", seed=2)
     given = NetworkFile(teacher(), 8, 8, SOME.pixels, SOME.labels)
     save_network(refine_teacher(given, SOME, OTHERS, schedule), tmp_path / "teacher.pt")
     settings = RetrainSettings(dataclasses.replace(schedule, epochs=1, rate=0.002), inherited=True)

@@ -22,7 +22,7 @@ from mapping.workload import program_workload, unplaced_workload  # noqa: E402
 from search.space.candidate import workload  # noqa: E402
 from search.space.file import parse_space  # noqa: E402
 from search.space.genes import Bits  # noqa: E402
-from search.space.operators import SLOT, Conv, MbConv, Operator, Residual, Skip, Slot, convolution  # noqa: E402
+from search.space.operators import SLOT, ConvOperator, MbConv, Operator, Residual, Skip, Slot, convolution  # noqa: E402
 from search.space.precision import Precision  # noqa: E402
 from search.space.target import ChipTarget  # noqa: E402
 from search.train.arrays import ArrayConv2d, array_layers, set_strength, with_adc_bits  # noqa: E402
@@ -46,7 +46,7 @@ def settled(net: LayerNet, shape: tuple[int, ...]) -> LayerNet:
     return net.eval()
 
 
-OPERATORS = [Conv(2), Conv(3, groups=2), Residual(), Residual(2), Skip(project=True), MbConv(2)]
+OPERATORS = [ConvOperator(2), ConvOperator(3, groups=2), Residual(), Residual(2), Skip(project=True), MbConv(2)]
 SLOTS = [Slot(4, 6, 2, 0), Slot(4, 6, 2, 1), Slot(4, 4, 1, 1)]
 
 
@@ -76,7 +76,7 @@ def test_even_kernels_pad_on_the_side_that_the_slot_says() -> None:
 
 def test_strength_zero_is_the_exact_layer_and_more_strength_is_more_error() -> None:
     torch.manual_seed(0)
-    net = settled(LayerNet(Conv(3).layers(Slot(4, 4, 1)), 4, W4A8, noise()), (4, 8, 8))
+    net = settled(LayerNet(ConvOperator(3).layers(Slot(4, 4, 1)), 4, W4A8, noise()), (4, 8, 8))
     x = torch.rand(8, 4, 8, 8)
     errors = []
     with torch.no_grad():
@@ -195,7 +195,7 @@ def test_sums_end_where_the_converters_do() -> None:
 
 def test_a_layer_goes_over_to_other_bits_and_back() -> None:
     torch.manual_seed(0)
-    net = LayerNet(Conv(3).layers(Slot(4, 4, 1)), 4, W4A8, noise(), others=(Bits(2, 4),))
+    net = LayerNet(ConvOperator(3).layers(Slot(4, 4, 1)), 4, W4A8, noise(), others=(Bits(2, 4),))
     settled(net, (4, 8, 8))
     (layer,) = array_layers(net)
     set_strength(net, 0.5, 2)

@@ -22,7 +22,7 @@ from search.evaluator import Evaluation  # noqa: E402
 from search.train.images import Images, Symmetry, moved, symmetric  # noqa: E402
 from search.train.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
 from search.train.teacher import answers, split_graph, train_teacher  # noqa: E402
-from search.train.training import EpochRecord, Machine, Schedule  # noqa: E402
+from search.train.training import EpochRecord, Machine, TrainingSchedule  # noqa: E402
 
 from ..tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
 
@@ -32,7 +32,7 @@ TRAIN, KEPT = Images(*images(400)), Images(*images(100, 1))
 
 
 def job(folder: Path, **changes: object) -> RetrainJob:
-    schedule = Schedule(10, batch=40, rate=0.02, shift=0, symmetry="none", seed=2)
+    schedule = TrainingSchedule(10, batch=40, rate=0.02, shift=0, symmetry="none", seed=2)
     settings = RetrainSettings(schedule, calibration_images=64)
     made = RetrainJob(TINY, tiny_architecture(), settings, None, NOISE, folder, CLASSES, "stripes of a test")
     return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float, floa
 @pytest.fixture(scope="module")
 def teacher_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("teacher") / "teacher.pt"
-    schedule = Schedule(6, batch=40, rate=0.02, shift=0, symmetry="none")
+    schedule = TrainingSchedule(6, batch=40, rate=0.02, shift=0, symmetry="none")
     save_network(train_teacher(TINY, TRAIN, KEPT, schedule, classes=CLASSES, growth=4), path)
     return path
 
@@ -83,7 +83,7 @@ def test_a_killed_training_goes_on_to_the_same_network(tmp_path: Path) -> None:
             raise Killed
 
     short = dataclasses.replace(
-        job(tmp_path).settings, schedule=Schedule(4, batch=40, rate=0.02, shift=1, symmetry="mirror", seed=2)
+        job(tmp_path).settings, schedule=TrainingSchedule(4, batch=40, rate=0.02, shift=1, symmetry="mirror", seed=2)
     )
     whole = retrain(job(tmp_path / "whole", settings=short), TRAIN, KEPT)
     cut = job(tmp_path / "cut", settings=short)
@@ -94,7 +94,7 @@ def test_a_killed_training_goes_on_to_the_same_network(tmp_path: Path) -> None:
 
 
 def test_errors_are_annealed_in() -> None:
-    settings = RetrainSettings(Schedule(1), errors_from=0.4, errors_full=0.8, strength=2.0)
+    settings = RetrainSettings(TrainingSchedule(1), errors_from=0.4, errors_full=0.8, strength=2.0)
     assert [settings.strength_at(p) for p in (0.0, 0.4, 0.8, 1.0)] == [0.0, 0.0, 2.0, 2.0]
     assert settings.strength_at(0.6) == pytest.approx(1.0)
 
@@ -130,9 +130,9 @@ def test_squares_are_cut_out_everywhere_and_whole_images_come_back_later() -> No
     assert torch.equal(found[:, 0], corners[:, None, None] + torch.arange(6)[:, None] * 8 + torch.arange(6))
     with pytest.raises(ValueError, match="8 x 8 hold no square of 9"):
         moved(pixels, 0, "none", 9)
-    schedule = Schedule(10, crop=6, crop_until=0.5)
+    schedule = TrainingSchedule(10, crop=6, crop_until=0.5)
     assert [schedule.crop_at(p) for p in (0.0, 0.49, 0.5, 1.0)] == [6, 6, 0, 0]
-    assert Schedule(10).crop_at(0.0) == 0
+    assert TrainingSchedule(10).crop_at(0.0) == 0
 
 
 @pytest.mark.parametrize(("symmetry", "count"), [("none", 1), ("mirror", 2), ("turn", 8)])
@@ -157,7 +157,7 @@ def test_a_network_learns_from_squares_and_a_teacher_that_was_asked_once(tmp_pat
 
 
 def test_half_precision_trains_too(tmp_path: Path) -> None:
-    schedule = Schedule(2, batch=40, rate=0.02, shift=0, symmetry="none")
+    schedule = TrainingSchedule(2, batch=40, rate=0.02, shift=0, symmetry="none")
     settings = dataclasses.replace(job(tmp_path).settings, schedule=schedule)
     found = retrain(job(tmp_path, settings=settings, machine=Machine(precision="bf16-mixed")), TRAIN, KEPT)
     assert all(np.isfinite(r.loss) for r in found.epochs)
