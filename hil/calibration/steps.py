@@ -8,27 +8,30 @@ again at a second temperature.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.wire_law import max_unit
 from cim.cells.read_noise import ReadNoise
-from cim.fit.cells import fit_read_variance
-from cim.record.calibration import CellState
-from hil.calibration.fits import STUCK, ColumnProducts, merge_stuck, stuck_states
-from hil.calibration.measurements import (
+from cim.fit.column_products import ColumnProducts
+from cim.fit.measured import (
     BLOCK_READS,
     Idle,
     MeanReading,
     NetworkProducts,
     Pattern,
-    Probes,
     Products,
     Repeats,
     Stuck,
+    joined,
 )
+from cim.fit.pattern_cells import good_targets, read_noise
+from cim.fit.stuck_cells import merge_stuck, stuck_states
+from cim.record.calibration import CellState
+from hil.calibration.measurements import Probes
 from hil.calibration.plan import FIRST_AGE_S, CalibrationPlan, StepPrecision, later_ages
 from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
@@ -75,6 +78,10 @@ class Measured:
     network: dict[int, NetworkProducts] = field(default_factory=dict)
     hot: Hot | None = None
     precision: list[StepPrecision] = field(default_factory=list)
+
+    def good_targets(self, macros: Iterable[int]) -> dict[int, NDArray[np.float32]]:
+        """Targets of the cells of each macro, flat; NaN for cells that are stuck or unused."""
+        return {m: good_targets(self.pattern[m], self.states[m]) for m in macros}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +181,7 @@ class CalibrationSteps:
         some = self.macros[:: max(1, len(self.macros) // plan.noise_macros)][: plan.noise_macros]
         gaps = tuple(g for g in plan.noise_gaps_s if g <= age_s / 30.0)
         found.repeats = self.store.step("repeat", Repeats, lambda: self._repeat(middle + age_s, gaps, some))
-        noise = read_noise(self.spec.levels_us, found)
+        noise = read_noise(np.array(self.spec.levels_us), found.repeats, found.good_targets(some))
         worst = float(noise.variance_us2.max())
         reads = plan.reads(worst)
         probes.begin(21)
@@ -286,29 +293,3 @@ class CalibrationSteps:
     def _tell(self, found: Measured, precision: StepPrecision) -> None:
         found.precision.append(precision)
         self.watch.say(precision.words())
-
-
-def read_noise(levels_us: tuple[float, ...], found: Measured, hot: dict[int, Repeats] | None = None) -> ReadNoise:
-    """Read variance by level, from the first two repeated reads of each good cell."""
-    parts = found.repeats if hot is None else hot
-    pairs = [parts[m].readings_us[:2].reshape(2, -1) for m in parts]
-    targets = np.concatenate([good_targets(found, m) for m in parts])
-    noise = fit_read_variance(np.concatenate(pairs, axis=1), targets, np.array(levels_us))
-    return replace(noise, variance_us2=noise.variance_us2 * BLOCK_READS, se_us2=noise.se_us2 * BLOCK_READS)
-
-
-def good_targets(found: Measured, macro: int) -> NDArray[np.float32]:
-    """Targets of the cells of a macro, flat; NaN for cells that are stuck or unused."""
-    stuck = np.isin(found.states[macro], STUCK)
-    return np.where(stuck, np.float32(np.nan), found.pattern[macro].targets_us).ravel()
-
-
-def joined(first: Products | None, second: Products) -> Products:
-    if first is None:
-        return second
-    inputs = np.concatenate([first.inputs, second.inputs])
-    return Products(inputs, np.concatenate([first.codes, second.codes]), first.range_code)
-
-
-def first_of(products: Products, vectors: int) -> Products:
-    return Products(products.inputs[:vectors], products.codes[:vectors], products.range_code)

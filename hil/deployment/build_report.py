@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.encoding import cell_lines
-from hil.calibration.fits import STUCK
+from cim.record.calibration import STUCK
 from hil.datasets.image_set import Dataset
 from hil.deployment.causes import Exact
 from hil.deployment.deployment import Deployment
