@@ -1,6 +1,6 @@
 """Where the gap comes from: the run's images simulated with every combination of a chip's parts.
 
-The game of ``hil.verdict.cause_split``: a coalition is a set of ``hil.simulation.parts.Part``, its value the accuracy
+The game of ``hil.verdict.cause_split``: a coalition is a set of ``cim.record.parts.Part``, its value the accuracy
 (and each layer's error energy) of virtual chips that have these parts and no others. Parts are
 *measured* ones: cells as read back, converters and wires as the record has them. Columns are
 corrected anew for every coalition, as a lab would with such a chip; noise is common to all
@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.device import Columns, draw_columns
+from cim.record.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err
 from cim.record.read_back import estimate_cells
 from hil.datasets.image_set import Dataset
 from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
 from hil.simulation.corrections import column_corrections
-from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err, with_parts
+from hil.simulation.parts import with_parts
 from hil.simulation.virtual_chips import Drawn, VirtualChip, build_chip, in_threads
 from hil.verdict.agreement import LayerSample, correct_answers
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses

@@ -15,6 +15,7 @@ from cim.cells.tails import Tail
 from cim.chip.file import load_chip
 from cim.chip.spec import CellIv, InputCoding
 from cim.record.device import draw_programming
+from cim.record.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err
 from cim.record.read_back import estimate_cells
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
@@ -27,7 +28,7 @@ from hil.emulator.chip import EmulatedChip
 from hil.report.run_data import read_run
 from hil.samples import READ_BEFORE, READ_EARLY
 from hil.simulation.corrections import column_corrections
-from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err, with_parts
+from hil.simulation.parts import with_parts
 from hil.simulation.virtual_chips import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, correct_answers
