@@ -21,6 +21,7 @@ from cim.record.read_back import estimate_cells
 from hil.datasets.image_set import Dataset
 from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
+from hil.deployment.layer_sums import Exact
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import with_parts
 from hil.simulation.virtual_chips import Drawn, VirtualChip, build_chip, in_threads
@@ -28,7 +29,6 @@ from hil.verdict.agreement import LayerSample, correct_answers
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
-from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
 
@@ -45,9 +45,6 @@ OTHERS = {
 }
 INPUTS = {"inputs": Part.INPUTS}  # where they err
 LAST = {"calibration error": Part.CALIBRATION}
-
-Exact = Mapping[str, tuple[NDArray[np.int16], NDArray[np.int32]]]
-"""Input codes and exact level sums of every layer for the images of the layer samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,17 +239,6 @@ class Coalitions:
         certain = np.random.default_rng(0)  # errors are zero here: nothing depends on it
         program = self.job.program
         return {slot: draw_columns(record, program.macro_of(slot), certain) for slot in program.slots}
-
-
-def exact_layers(program: ConductanceProgram, images: NDArray[np.uint8]) -> Exact:
-    """Input codes and level sums of every layer, by exact execution."""
-    layers: dict[str, tuple[NDArray[np.int16], NDArray[np.int32]]] = {}
-
-    def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
-        layers[step.name] = (codes, sums)
-
-    run(program, images, IdealMultiply(program), tap=keep, batch=len(images))
-    return layers
 
 
 def mean_square(errors: NDArray[np.integer]) -> float:

@@ -19,9 +19,10 @@ from cim.record.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_convert
 from cim.record.read_back import estimate_cells
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
-from hil.deployment.causes import Coalitions, coalitions, exact_layers
+from hil.deployment.causes import Coalitions, coalitions
 from hil.deployment.deploy import DeployOptions, deploy_on
 from hil.deployment.deployment import Deployment
+from hil.deployment.layer_sums import exact_layers
 from hil.deployment.programming import EarlyReads, program_chip, read_back
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
