@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator
-from typing import NamedTuple, cast, get_args
+from typing import Any, NamedTuple
 
 from firmware_protocols.codec import HEADER, decode, encode
 from firmware_protocols.connection import VERSION, Connection, LinkLimits, Role, State
@@ -63,7 +63,7 @@ _RETURNS = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS, Returns.
 
 class _Job(NamedTuple):
     request_id: int
-    request: Request
+    request: Request[Any]
     size: int  # bytes of the request
 
 
@@ -195,10 +195,10 @@ class ChipServer:
         except MalformedMessage as error:
             self._refuse(request_id, ErrorCode.MALFORMED, error.text)
             return
-        if isinstance(message, Hello) or not isinstance(message, get_args(Request)):
+        if not isinstance(message, Request):
             self._refuse(request_id, ErrorCode.UNSUPPORTED, f"{type(message).__name__} is not a request")
             return
-        job = _Job(request_id, cast(Request, message), len(data))
+        job = _Job(request_id, message, len(data))
         missing = self._missing(job.request)
         if missing:
             self._refuse(request_id, ErrorCode.UNSUPPORTED, f"this chip has no {missing.name}")
@@ -214,7 +214,7 @@ class ChipServer:
             self._queue.append(job)
             self._queued_bytes += job.size
 
-    def _missing(self, request: Request) -> Capability:
+    def _missing(self, request: Request[Any]) -> Capability:
         needs = _NEEDS.get(type(request), Capability(0))
         if isinstance(request, Mvm | Sweep):
             needs |= _RETURNS[request.returns]
@@ -263,7 +263,7 @@ class ChipServer:
             off = self._outputs_off()
             self._refuse(job.request_id, ErrorCode.FAULT, f"{type(error).__name__}: {error}"[:500] + off)
 
-    def _call(self, request: Request) -> Answer[Reply]:
+    def _call(self, request: Request[Any]) -> Answer[Reply]:
         on = self.handlers
         match request:
             case Describe():
@@ -295,6 +295,9 @@ class ChipServer:
     # --- answers --------------------------------------------------------------------------
 
     def _finish(self, job: _Job, reply: Reply) -> None:
+        if not isinstance(reply, job.request.reply_class):
+            wanted = job.request.reply_class.__name__
+            raise TypeError(f"the handler of {type(job.request).__name__} gave {type(reply).__name__}, not {wanted}")
         data = encode(reply, job.request_id, self.handlers.chip_time_ns)
         if len(data) > MAX_REPLY:
             raise Refusal(ErrorCode.LIMIT, "the reply is too long; ask for less", len(data), MAX_REPLY)

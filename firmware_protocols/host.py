@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any
 
 from firmware_protocols.codec import decode, encode
 from firmware_protocols.connection import VERSION, Connection, LinkLimits, Role, State
 from firmware_protocols.errors import LinkCounters, LocalProtocolError, ProtocolError, RemoteProtocolError
-from firmware_protocols.messages import Hello, HelloReply, OutputsOff, Progress, Reply, Request, Reset
+from firmware_protocols.messages import HelloReply, OutputsOff, Progress, Reply, Request, Reset
 from firmware_protocols.receiving import Received
 from firmware_protocols.sending import BULK, CONTROL
 
@@ -90,7 +90,7 @@ class HostLink:
         """When the last good frame came; None before the first."""
         return self.connection.last_heard_s
 
-    def request(self, message: Request) -> int:
+    def request(self, message: Request[Any]) -> int:
         """Queue a request and give its id; replies with this id come out of ``poll``.
 
         Raises:
@@ -99,10 +99,10 @@ class HostLink:
         """
         self.check()
         hello = self.hello
-        if hello is None or isinstance(message, Hello):
-            raise LocalProtocolError("requests wait until the chip has answered hello, which the link itself sends")
-        if not isinstance(message, get_args(Request)):
-            raise LocalProtocolError(f"{type(message).__name__} is not a request")
+        if not isinstance(message, Request):
+            raise LocalProtocolError(f"{type(message).__name__} is not a request (hello is said by the link itself)")
+        if hello is None:
+            raise LocalProtocolError("requests wait until the chip has answered hello")
         request_id = self._new_id()
         data = encode(message, request_id)
         if len(data) > hello.max_message:
@@ -185,7 +185,7 @@ class HostLink:
             if received.too_long:
                 raise RemoteProtocolError(f"a reply of {received.too_long} bytes is longer than this host takes")
             message, request_id, chip_time_ns = decode(received.data)
-            if not isinstance(message, get_args(Reply)):
+            if not isinstance(message, Reply):
                 raise RemoteProtocolError(f"the chip sent a request, {type(message).__name__}")
         except RemoteProtocolError as error:
             self._failure = self._failure or error
