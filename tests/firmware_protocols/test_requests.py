@@ -10,7 +10,7 @@ import pytest
 
 from firmware_protocols import messages
 from firmware_protocols.codec import Op, decode, encode
-from firmware_protocols.connection import Connection, LinkLimits, Role
+from firmware_protocols.connection import Connection, LinkLimits
 from firmware_protocols.errors import LocalProtocolError
 from firmware_protocols.messages import (
     Describe,
@@ -24,6 +24,7 @@ from firmware_protocols.messages import (
     Status,
 )
 from firmware_protocols.sending import RESULTS
+from firmware_protocols.states import Role
 from hil.driver.session import Session
 from hil.errors import LinkError
 
