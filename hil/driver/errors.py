@@ -18,7 +18,7 @@ from firmware_protocols.messages import (
     Sweep,
     Wait,
 )
-from hil.errors import DeviceError, ExitCode, HilError, LinkError, MismatchError
+from hil.errors import DeviceError, HilError, LinkError, MismatchError, NotAuthorised
 
 _CAUSES = {
     ErrorCode.UNSUPPORTED: "the firmware lacks this operation",
@@ -36,14 +36,12 @@ _CAUSES = {
 def device_error(address: str, request: Request[Any], reply: ErrorReply) -> DeviceError:
     """The chip answered a request with an error."""
     numbers = f" (asked {reply.value:g}, limit {reply.limit:g})" if reply.limit else ""
-    error = DeviceError(
+    kind = NotAuthorised if reply.code is ErrorCode.NOT_AUTHORISED else DeviceError
+    return kind(
         f"the chip refused {describe_request(request)}: {reply.code.name.lower()}, {reply.text}{numbers}",
         where=address,
         likely=_CAUSES.get(reply.code, ""),
     )
-    if reply.code is ErrorCode.NOT_AUTHORISED:
-        error.exit_code = ExitCode.NOT_AUTHORISED
-    return error
 
 
 def wrong_answer(address: str, request: Request[Any], reply: Reply) -> LinkError:
