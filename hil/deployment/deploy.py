@@ -2,9 +2,9 @@
 
 ``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
 Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.deployment.adaptation`` goes around its stuck cells,
-``hil.deployment.programming`` writes, ``hil.simulation.corrections`` fits columns, ``hil.deployment.interim_looks``
-runs images, ``hil.deployment.causes`` says where the gap comes from, ``hil.deployment.build_report`` gathers what
-is left.
+``hil.deployment.programming`` writes, ``hil.simulation.corrections`` fits columns, ``hil.deployment.inference`` and
+``hil.simulation.virtual_chips`` run images, ``hil.deployment.interim_looks`` plans and judges them,
+``hil.deployment.causes`` says where the gap comes from, ``hil.deployment.build_report`` gathers what is left.
 """
 
 from __future__ import annotations
@@ -23,23 +23,35 @@ from hil.deployment.adaptation import adapt_to_record, check_adapted, write_orde
 from hil.deployment.build_report import collect, measure_layers, report_of, sample_layers
 from hil.deployment.causes import exact_layers, find_causes
 from hil.deployment.dry_run import estimate, say_if_long
-from hil.deployment.interim_looks import plan_images, run_looks
+from hil.deployment.inference import measure, measured_multiply
+from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.programming import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
 from hil.deployment.rounds import run_rounds
-from hil.deployment.session import PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, Deployment, DeployOptions
+from hil.deployment.session import (
+    INFER,
+    PROGRAM,
+    READ_AFTER,
+    READ_BEFORE,
+    READ_EARLY,
+    REPEAT,
+    Deployment,
+    DeployOptions,
+)
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import new_run_folder
 from hil.simulation.corrections import column_corrections, training_inputs
-from hil.verdict.agreement import AgreementReport
+from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import Watch
 from mapping.adapt.adaptation import AdaptOptions
 from mapping.compile import compile_network
 from mapping.network.file import load_network
+from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
@@ -205,6 +217,55 @@ def _deploy_rounds(
             causes = find_causes(job, data, order, answers, samples, exact, watch)
     arrays = collect(job, data, order, answers, samples, found.after_us)
     return report_of(job, data, order, answers, arrays, causes, watch, run), arrays
+
+
+def run_looks(
+    job: Deployment,
+    data: Dataset,
+    order: NDArray[np.int64],
+    looks: tuple[int, ...],
+    graph: NetworkGraph | None,
+    watch: Watch,
+    measured: NDArray[np.int32] | None = None,
+) -> RunAnswers:
+    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends.
+
+    Args:
+        measured: logit codes (repeats, n, classes) of all images, where the chip has run already
+            (``hil.deployment.rounds``); conversions and times are then the caller's to fill in.
+    """
+    answers = RunAnswers()
+    ideal = IdealMultiply(job.program)
+    chip = None if measured is not None else measured_multiply(job.driver, job.program, job.corrections)
+    conditioned, again = job.virtual_chips(conditioned=True), job.virtual_chips(conditioned=False)
+    first = 0
+    for look, until in enumerate(looks, 1):
+        images = data.images[order[first:until]]
+        with watch.stage("ideal"):
+            answers.ideal.append(run(job.program, images, ideal))
+            if graph is not None:
+                answers.floats.append(float_logits(graph, images))
+        if measured is not None:
+            answers.measured.append(measured[:, first:until])
+        elif chip is not None:
+            with watch.stage("measuring"):
+                answers.times_ns.append(job.driver.chip_time_ns)
+                samples = [INFER + repeat * REPEAT + first for repeat in range(job.options.repeats)]
+                answers.measured.append(measure(job.program, chip, images, samples=samples, watch=watch))
+                answers.times_ns.append(job.driver.chip_time_ns)
+        with watch.stage("simulating"):
+            answers.simulated.append(conditioned.run(images, first, watch))
+            answers.again.append(again.run(images, first, watch))
+        labels = data.labels[order[:until]]
+        answers.this_chip = judged(Mode.CONDITIONED, answers, answers.simulated, labels, look, looks, job.options)
+        answers.such_chips = judged(Mode.UNCONDITIONAL, answers, answers.again, labels, look, looks, job.options)
+        first = until
+        if answers.this_chip.final:
+            break
+    if chip is not None:
+        answers.count(chip.conversions)
+    answers.simulated_saturated_share = conditioned.saturated_share
+    return answers
 
 
 def program_of(

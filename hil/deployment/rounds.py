@@ -7,6 +7,7 @@ look at the images and no early stop.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,7 @@ from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
 from hil.deployment.build_report import LayerSums, measure_layers
 from hil.deployment.causes import Exact
-from hil.deployment.inference import Conversions, measured_multiply
-from hil.deployment.interim_looks import IMAGES_IN_FLIGHT
+from hil.deployment.inference import IMAGES_IN_FLIGHT, Conversions, measured_multiply
 from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
 from hil.deployment.session import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND, DeployOptions
 from hil.driver.chip_driver import ChipDriver
@@ -80,7 +80,7 @@ def run_rounds(
                     number,
                     chip,
                     further_sample=number * ROUND,
-                    progress=lambda done, total, what=what: watch.step(done, total, what),  # type: ignore[misc]
+                    progress=partial(watch.step, what=what),
                 )
                 found.times_ns += [start_ns, driver.chip_time_ns]
                 born = [m.programmed_s for m in found.written if m.slot // program.spec.macros == number]
