@@ -38,11 +38,15 @@ class Returns(enum.IntEnum):
 
 
 class Polarity(enum.IntEnum):
+    """Direction of a pulse: SET raises a conductance, RESET lowers it."""
+
     SET = 0
     RESET = 1
 
 
 class ErrorCode(enum.IntEnum):
+    """Reason of an ``ErrorReply``."""
+
     UNSUPPORTED = 1  # unknown operation or missing capability
     MALFORMED = 2  # body cannot be read
     OUT_OF_RANGE = 3  # address, count or size beyond the chip
@@ -94,6 +98,8 @@ class CellBlock:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
+    """First message of a session: versions and sizes that the host takes."""
+
     version_min: int  # major << 8 | minor
     version_max: int
     max_payload: int  # largest frame payload the sender takes, bytes
@@ -103,7 +109,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Describe:
-    pass
+    """Ask for the ``Description`` of the chip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,22 +237,24 @@ class HoldProgram:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    pass
+    """Ask for a ``StatusReply``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
+    """Let chip time pass: an emulated chip advances its clock, a board waits."""
+
     duration_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class OutputsOff:
-    pass
+    """Switch all outputs off and stop what is under way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    pass
+    """Restart the chip; what it holds in its cells stays."""
 
 
 # --- replies, chip to host --------------------------------------------------------------
@@ -254,6 +262,8 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class HelloReply:
+    """Accepted: version in use, sizes that the chip takes, and its capabilities."""
+
     version: int
     boot_id: int  # u32, new at each start
     reset_cause: int
@@ -273,6 +283,8 @@ class HelloReject:
 
 @dataclass(frozen=True, slots=True)
 class Description:
+    """Identity of the chip: kind, serial number, geometry, and digests of its chip file and held program."""
+
     name: str
     revision: str
     serial: str  # which chip of that kind
@@ -306,6 +318,8 @@ class TileProgrammed:
 
 @dataclass(frozen=True, slots=True)
 class CellReadings:
+    """Mean readings of a cell block: uint16 counts of ``unit_ns``, (rows, columns)."""
+
     unit_ns: int
     readings: NDArray[np.uint16]
 
@@ -322,6 +336,8 @@ class MvmResult:
 
 @dataclass(frozen=True, slots=True)
 class StatusReply:
+    """State of the chip: temperature, outputs, cells programmed and pulses given since it was made."""
+
     temperature_c: float
     outputs_on: bool
     programmed_cells: int
@@ -335,6 +351,8 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply:
+    """Refused or failed; ``value`` was asked for and ``limit`` is allowed, where there are such numbers."""
+
     code: ErrorCode
     text: str
     value: float = 0.0

@@ -10,6 +10,8 @@ import enum
 
 
 class ExitCode(enum.IntEnum):
+    """Exit codes of the command line; each error class has one."""
+
     DONE = 0
     OUTSIDE_TOLERANCE = 1
     USAGE = 2
@@ -41,6 +43,8 @@ class HilError(Exception):
 
 
 class UsageError(HilError):
+    """A command or a call that asks for something that is not possible."""
+
     exit_code = ExitCode.USAGE
 
 

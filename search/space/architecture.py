@@ -79,6 +79,7 @@ def from_json(data: Any, origin: str) -> Architecture:
 
 
 def write_architecture(path: Path, architecture: Architecture) -> None:
+    """Write ``architecture.json``, whole or not at all."""
     head = {"format": FORMAT, "version": f"{VERSION[0]}.{VERSION[1]}"}
     write_text(path, json.dumps(head | to_json(architecture), indent=1) + "\n")
 
