@@ -111,7 +111,7 @@ def paper_search(
 
 
 def read_findings(folder: SearchFolder) -> Findings:
-    """Raises ``search.errors.FileError`` for a file that is missing or broken."""
+    """Raises ``search.errors.SearchFileError`` for a file that is missing or broken."""
     data = read_json(folder.significance, FORMAT, 1)
     genes = tuple(Gene(str(g["gene"]), tuple(g["choices"])) for g in data["genes"])
 

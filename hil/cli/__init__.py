@@ -72,7 +72,7 @@ EXIT_CODES = {
     "mapping.network.onnx_import.MissingExtra": ExitCode.USAGE,
     "mapping.network.graph.GraphError": ExitCode.BAD_FILE,
     "search.errors.NewerFile": ExitCode.MISMATCH,
-    "search.errors.FileError": ExitCode.BAD_FILE,
+    "search.errors.SearchFileError": ExitCode.BAD_FILE,
     "search.train.teacher.TeacherError": ExitCode.MISMATCH,
     "search.train.training.ResumeError": ExitCode.MISMATCH,
     "search.errors.SearchError": ExitCode.CANNOT_MAP,

@@ -1,7 +1,7 @@
 """How many copies each layer gets: the smallest bottleneck that a budget of macros allows.
 
 Layers are stages of a pipeline. A stage of H x W output positions, t reads a position and c
-copies, each with a block of a grid of a x b = c blocks (``mapping.program.copies.grid``), takes
+copies, each with a block of a grid of a x b = c blocks (``cim.chip.blocks.grid``), takes
 
     T(c) = ⌈H / a⌉ · ⌈W / b⌉ · t      reads an image, on c · tiles macros
 
