@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint unit
+.PHONY: demo test lint unit docs
 
 demo: $(READY)
 	$(BIN)/hil deploy --emulated
@@ -18,6 +18,9 @@ lint: $(READY)
 
 unit: $(READY)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -rs
+
+docs: $(READY)
+	$(BIN)/python -m sphinx -W -q -b html docs site
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
