@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The CPU build of torch, where its index answers: the default wheel for Linux brings gigabytes of CUDA.
+TORCH_CPU := https://download.pytorch.org/whl/cpu
 
 .PHONY: demo test lint unit docs
 
@@ -24,5 +26,7 @@ docs: $(READY)
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import torch" 2>/dev/null || \
+	    $(BIN)/python -m pip install --quiet --retries 0 --timeout 20 'torch>=2.6' --index-url $(TORCH_CPU) || true
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(READY)

@@ -54,7 +54,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def imports() -> Graph:
-    """What each package imports directly; lists of public names (``__init__`` of a room) are no imports."""
+    """What each package imports directly; lists of public names (``__init__`` of a room) are not imports."""
     graph: Graph = {}
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*.py")):

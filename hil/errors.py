@@ -1,4 +1,4 @@
-"""What can go wrong, as the user meets it: one base class, one exit code per kind.
+"""Errors as the user meets them: one base class, one exit code per kind.
 
 A message says what failed; ``where``, ``likely`` and ``hint`` follow on lines of their own.
 Other packages raise their own errors; ``hil.cli`` maps those to exit codes in one table.

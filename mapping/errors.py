@@ -1,4 +1,4 @@
-"""What can go wrong between a network and a conductance program."""
+"""Errors between a network and a conductance program."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class MappingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LayerNeed:
-    """What one layer asks of a chip."""
+    """Macros that one layer needs."""
 
     layer: str
     rows: int
@@ -20,7 +20,7 @@ class LayerNeed:
 
 
 class CannotMap(MappingError):
-    """A network does not fit a chip; says by how much, and what would fit."""
+    """A network does not fit a chip; holds by how much, and what would fit."""
 
     def __init__(
         self,

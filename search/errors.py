@@ -1,4 +1,4 @@
-"""What can go wrong in a search: our user's files and requests, each with where and what to do."""
+"""Errors of a search: files and requests of a user, each with its place and a way out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SpaceError(SearchError):
 
 
 class NothingFits(SpaceError):
-    """A position of a space has no operator left on a chip; ``reasons`` say why each one went."""
+    """A position of a space has no operator left on a chip; ``reasons`` holds why each one was dropped."""
 
     def __init__(self, space: str, target: str, position: str, reasons: tuple[str, ...]) -> None:
         lines = [f"space {space} on {target}: no operator is left at {position}"]

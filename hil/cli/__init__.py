@@ -2,8 +2,8 @@
 
 Each command parses, calls one function of a room below, and prints. Nothing here is worth a
 test of its own beyond the words; torch and the rooms are imported inside the commands, so that
-``hil --help`` answers at once. The commands are in ``deploying``, ``believing``, ``estimating``,
-``searching`` and ``bench``.
+``hil --help`` answers at once. Each group of commands is a module: ``deploy``, ``calibrate``, ``estimate``,
+``search`` and ``bench``.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ BITS = ("weight_bits", "activation_bits")
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The choices that make one network; ``search.space.genes.Space`` says what they mean.
+    """The choices that make one network of a ``search.space.genes.Space``.
 
     ``skeleton`` is the digest of what all networks of the space have in common, so that a
     choice is never read with another space's channels. Bits of weights and activations are one number for the
