@@ -1,4 +1,4 @@
-"""Chip files: load, check, and say exactly which line is wrong.
+"""Chip files: load, check, and name the exact line that is wrong.
 
 A chip file is TOML; every value is ``key = { value = …, source = "…" }`` and every source
 begins with ``measured:``, ``published:`` or ``assumed``. ``load_chip`` takes the name of a
