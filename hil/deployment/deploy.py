@@ -22,27 +22,20 @@ from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
 from hil.deployment.build_report import collect, measure_layers, report_of, sample_layers
 from hil.deployment.causes import exact_layers, find_causes
+from hil.deployment.deployment import Deployment
 from hil.deployment.dry_run import estimate, say_if_long
 from hil.deployment.inference import measure, measured_multiply
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
+from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
 from hil.deployment.rounds import run_rounds
-from hil.deployment.session import (
-    INFER,
-    PROGRAM,
-    READ_AFTER,
-    READ_BEFORE,
-    READ_EARLY,
-    REPEAT,
-    Deployment,
-    DeployOptions,
-)
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import new_run_folder
-from hil.simulation.corrections import column_corrections, training_inputs
+from hil.samples import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT
+from hil.simulation.corrections import column_corrections
 from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import Watch
 from mapping.adapt.adaptation import AdaptOptions
@@ -53,6 +46,7 @@ from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program
+from mapping.program.training_inputs import training_inputs
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,13 +17,11 @@ from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.copies import Copy, by_copy, copies_of, joined
+from mapping.program.corrections import Corrections
 from mapping.program.driven import driven_codes, input_sums, tile_channels
 from mapping.program.execute import run
 
 IMAGES_IN_FLIGHT = 32
-
-Corrections = Mapping[str, tuple[Correction, ...]]
-"""For each matrix step one correction per tile of its group, in order."""
 
 
 @dataclass

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hil.datasets.image_set import Dataset, image_digests
 from hil.deployment.inference import Conversions
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.errors import FileError, UsageError
 from hil.verdict.agreement import Judgement, Mode, correct_answers, judge, planned_looks
 from mapping.program.conductance import ConductanceProgram
