@@ -14,8 +14,6 @@ from hil.deployment.programming import ProgramReport
 from hil.watch import Watch
 from mapping.program.corrections import Corrections
 
-IMAGES_IN_FLIGHT = 32
-
 Readings = Mapping[int, NDArray[np.float32]]
 """Mean readings of the cells by slot, (rows, columns) µS."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,10 +14,14 @@ from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmResult, TileAddress
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
+from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
-from mapping.program.copies import Copy, by_copy, copies_of
+from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.driven import driven_codes, input_sums, tile_channels
+from mapping.program.execute import run
+
+IMAGES_IN_FLIGHT = 32
 
 
 @dataclass
@@ -43,7 +48,8 @@ class MeasuredSums:
     conversions: dict[str, Conversions] = field(default_factory=dict)
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        return by_copy(step, codes, lambda copy, seen: self._copy_sums(step.name, copy, seen, sample))
+        parts = [self._copy_sums(step.name, copy, seen, sample) for copy, seen in by_copy(step.group, codes)]
+        return joined(step.group, parts)
 
     def _copy_sums(self, name: str, copy: Copy, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         group, corrections = copy.group, self.corrections[name][copy.tiles.start : copy.tiles.stop]
@@ -112,7 +118,8 @@ class MeasuredLayers:
         return MeasuredSums(self.driver, self.corrections, self.conversions).sums(step, codes, sample)
 
     def layer(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        return by_copy(step, codes, lambda copy, seen: self._copy(step.name, copy, seen, sample))
+        parts = [self._copy(step.name, copy, seen, sample) for copy, seen in by_copy(step.group, codes)]
+        return joined(step.group, parts)
 
     def _copy(self, name: str, copy: Copy, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         group = copy.group
@@ -142,6 +149,30 @@ def measured_multiply(
     if Capability.LAYER in driver.capabilities:
         return MeasuredLayers(driver, program, corrections)
     return MeasuredSums(driver, corrections)
+
+
+def measure(
+    program: ConductanceProgram,
+    chip: MeasuredSums | MeasuredLayers,
+    images: NDArray[np.uint8],
+    *,
+    samples: Sequence[int],
+    watch: Watch,
+) -> NDArray[np.int32]:
+    """Logit codes of the chip, (repeats, n, classes).
+
+    Args:
+        samples: number of the first image in each pass over the images.
+    """
+    passes = []
+    batch, total = IMAGES_IN_FLIGHT, len(samples) * len(images)
+    for repeat, sample in enumerate(samples):
+        parts = []
+        for at in range(0, len(images), batch):
+            watch.step(repeat * len(images) + at, total, f"repeat {repeat + 1} of {len(samples)}")
+            parts.append(run(program, images[at : at + batch], chip, sample=sample + at, batch=batch))
+        passes.append(np.concatenate(parts))
+    return np.stack(passes)
 
 
 def check_one_round(program: ConductanceProgram) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.errors import MappingError
+from mapping.errors import MappingUsageError
 from mapping.network.capture import UnsupportedOperation
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph import INPUT, GraphError, NetworkGraph, Node, Preprocess, Shape, output_shape
@@ -24,7 +24,7 @@ OLDEST_OPSET = 7
 _KIND_NAMES = {kind: name for name, kind in KINDS.items()}
 
 
-class MissingExtra(MappingError):
+class MissingExtra(MappingUsageError):
     """An optional package is not installed; the message names the extra."""
 
 
@@ -54,12 +54,12 @@ def graph_from_onnx(
     if len(model.graph.node) > MOST_NODES:
         raise NetworkFileError(path, f"holds {len(model.graph.node)} nodes, more than {MOST_NODES}")
     if not model.graph.node:
-        raise NetworkFileError(path, "is no ONNX file, or an empty graph")
+        raise NetworkFileError(path, "is not an ONNX file, or an empty graph")
     try:
         nodes, shape = OnnxReader(model.graph, path).run()
         return NetworkGraph(shape, nodes, preprocess, tuple(classes), dict(provenance or {}))
     except (GraphError, LookupError, TypeError, ValueError, OverflowError) as error:  # options missing or mistyped
-        raise NetworkFileError(path, f"is no valid network: {error!s:.300}") from error
+        raise NetworkFileError(path, f"is not a valid network: {error!s:.300}") from error
 
 
 class OnnxReader:
@@ -147,7 +147,7 @@ class OnnxReader:
 
     def source(self, op: Any, value: str) -> str:
         if value not in self.names:
-            raise self.refusal(op, f"its input {value!r:.80} is no feature map of this network")
+            raise self.refusal(op, f"its input {value!r:.80} is not a feature map of this network")
         return self.names[value]
 
     def weights(self, op: Any, index: int) -> NDArray[np.float32] | None:
