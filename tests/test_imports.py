@@ -44,8 +44,8 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("choice",),
     ),
     "hil": (
-        ("errors", "samples", "watch", "jsonrecord", "pages"),
-        ("atomic", "emulator", "verdict", "simulation", "cost"),
+        ("errors", "samples", "watch", "pages"),
+        ("atomic", "jsonrecord", "emulator", "verdict", "simulation", "cost"),
         ("datasets", "report", "transports"),
         ("driver", "server", "doctor"),
         ("calibration",),
