@@ -45,8 +45,9 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "hil": (
         ("errors", "samples", "watch", "pages"),
-        ("atomic", "jsonrecord", "emulator", "verdict", "simulation", "cost"),
-        ("datasets", "report", "transports"),
+        ("atomic", "jsonrecord", "emulator", "simulation", "cost"),
+        ("datasets", "transports", "verdict"),
+        ("report",),
         ("driver", "server", "doctor"),
         ("calibration",),
         ("deployment", "device_fit"),
