@@ -21,7 +21,8 @@ from cim.chip.correction import SHIFT, Correction, digital_terms, float_correcti
 from cim.chip.spec import SignedInput
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns
-from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
+from cim.simulator.layer import NoiseKey, simulated_tile
+from cim.simulator.simulator import LayerSimulator
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
 from mapping.program.corrections import Corrections
 from mapping.program.driven import tile_vectors
