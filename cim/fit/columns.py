@@ -45,10 +45,11 @@ from cim.fit.cells import (
     fit_read_variance,
     nearest_level,
 )
-from cim.fit.curves import Converters, ReadingErrors, place, solve_curves
+from cim.fit.curves import Converters, ReadingErrors, solve_curves
 from cim.fit.offset import ZeroInput
 from cim.fit.programming import fit_programming, programming_distance
 from cim.record.calibration import GainKnown, MacroCalibration
+from cim.record.inl import inl_at
 
 __all__ = [
     "ColumnFit",
@@ -60,7 +61,6 @@ __all__ = [
     "fit_columns",
     "fit_programming",
     "fit_read_variance",
-    "inl_at",
     "nearest_level",
     "predicted_variance_us2",
     "programming_distance",
@@ -139,14 +139,6 @@ def predicted_variance_us2(
         minus = -minus
     squares = np.asarray(units, np.float64) ** 2
     return np.asarray(squares @ conversion_cells(spec, np.stack([plus, minus])))
-
-
-def inl_at(y: Floats, inl_codes: Floats, adc: NDArray[np.int64], limits: tuple[int, int]) -> Floats:
-    """INL of codes ``y`` (..., conversions), linear between nodes evenly spaced over the scale."""
-    left, share = place(y, inl_codes.shape[1], limits)
-    curve = inl_codes[adc]
-    column = np.arange(len(adc))
-    return np.asarray(curve[column, left] * (1.0 - share) + curve[column, left + 1] * share)
 
 
 @dataclass(frozen=True, slots=True)

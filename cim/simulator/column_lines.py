@@ -19,7 +19,8 @@ from cim.chip.correction import SHIFT, Correction, digital_terms, float_correcti
 from cim.chip.spec import MacroSpec, SignedInput
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns
-from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
+from cim.simulator.layer import NoiseKey, simulated_tile
+from cim.simulator.simulator import LayerSimulator
 
 
 @dataclass(frozen=True, slots=True)

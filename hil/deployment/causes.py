@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cim.record.device import Columns, draw_columns
 from cim.record.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err
 from cim.record.read_back import estimate_cells
+from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
@@ -218,7 +219,7 @@ class Coalitions:
             seed=self.virtual.noise_seed,
             number=number,
             device=self.virtual.device,
-            engine=self.virtual.engine if parts & (Part.ADC | Part.IR_DROP) else "fast",
+            mode=self.virtual.mode if parts & (Part.ADC | Part.IR_DROP) else SimulationMode.FAST,
         )
 
     def cells_us(self, parts: Part, number: int) -> dict[int, NDArray[np.float64]]:

@@ -116,10 +116,10 @@ def test_exact_converters_give_the_same_errors_in_either_engine(job: Deployment)
             np.mean([np.square(chip.layer_sample(name, codes)[0] - sums).mean() for chip in chips])
             for name, (codes, sums) in exact_layers(job.program, PIXELS).items()
         ]
-        for engine in ("fast", None)
-        for chips in [[build_chip(program, record, drawn, seed=k, number=0, engine=engine) for k in range(8)]]
+        for engine in ("fast", "exact")
+        for chips in [[build_chip(program, record, drawn, seed=k, number=0, mode=engine) for k in range(8)]]
     }
-    np.testing.assert_allclose(energies["fast"], energies[None], rtol=0.05)
+    np.testing.assert_allclose(energies["fast"], energies["exact"], rtol=0.05)
 
 
 def test_parts_that_the_record_does_not_have_are_not_simulated(job: Deployment) -> None:
