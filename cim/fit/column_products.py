@@ -19,12 +19,12 @@ from cim.fit.columns import (
     MARGIN_SIGMA,
     QUANTISATION,
     ColumnFit,
-    Converters,
     MeanReadings,
     combine,
     fit_columns,
     predicted_variance_us2,
 )
+from cim.fit.curves import Converters
 from cim.fit.drive import StepReads, fit_drive, straight_drive
 from cim.fit.measured import Idle, MeanReading, Products, first_of, joined
 from cim.fit.offset import idle_clipped, idle_noise, without_misfit, zero_input
