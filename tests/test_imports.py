@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -44,10 +45,10 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("choice",),
     ),
     "hil": (
-        ("errors",),
-        ("samples", "watch", "pages", "atomic", "jsonrecord"),
-        ("datasets", "emulator", "verdict", "simulation", "cost"),
-        ("report", "transports"),
+        ("errors", "samples", "watch", "pages"),
+        ("atomic", "jsonrecord", "emulator", "simulation", "cost"),
+        ("datasets", "transports", "verdict"),
+        ("report",),
         ("driver", "server", "doctor"),
         ("calibration",),
         ("deployment", "device_fit"),
@@ -132,6 +133,22 @@ def trail(asked: dict[str, str], module: str) -> str:
     while asked[steps[-1]]:
         steps.append(asked[steps[-1]])
     return " <- ".join(steps)
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Files of ours that each file imports, inside functions too, by dotted name."""
+    names = {path: ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in FILES}
+    homes, found = set(names.values()), {}
+    for path, name in names.items():
+        wanted = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                wanted.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                modules = [f"{node.module}.{alias.name}" for alias in node.names]
+                wanted.update(module if module in homes else node.module for module in modules)
+        found[name] = wanted & homes - {name}
+    return found
 
 
 def names_in(path: Path) -> set[str]:
@@ -251,3 +268,10 @@ def test_a_class_name_means_one_thing_in_the_whole_project() -> None:
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     assert not {name: places for name, places in homes.items() if len(places) > 1}
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    try:
+        graphlib.TopologicalSorter(import_graph()).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail("a circle of imports: " + " <- ".join(error.args[1]))
