@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli import bench, calibrate, compile, deploy, estimate, fit, search
+from hil.cli import bench, calibrate, compile, deploy, estimate, fit, search, simulate
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
@@ -52,7 +52,7 @@ for command in (
     calibrate.calibrate,
     fit.fit,
     compile.compile,
-    calibrate.simulate,
+    simulate.simulate,
     estimate.estimate,
     bench.emulate,
     bench.chips,
