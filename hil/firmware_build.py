@@ -46,7 +46,7 @@ _FLAGS: dict[Target, tuple[str, ...]] = {
     Target.QEMU: ("-O2", *_BARE),
 }
 _LARGE = {"LINK_PAYLOAD": 4096, "LINK_WINDOW": 32, "MAX_MESSAGE": 1 << 20, "LAYER_BYTES": 1 << 23, "LAYER_OUTPUTS": 4096}
-_LIMITS: dict[Target, dict[str, int]] = {Target.NATIVE: _LARGE, Target.SANITIZED: _LARGE, Target.QEMU: {}}
+_LIMITS: dict[Target, dict[str, int]] = {Target.NATIVE: _LARGE, Target.SANITIZED: _LARGE, Target.QEMU: {"MAX_MESSAGE": 1 << 14}}
 
 
 @dataclass(frozen=True, slots=True)
