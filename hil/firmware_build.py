@@ -13,12 +13,12 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import firmware_protocols
-from cim.spec import ChipSpec, Encoding, InputCoding, MacroSpec, PairSubtraction, ReadPath, SignedInput
+from cim.spec import ChipSpec, Encoding, InputCoding, PairSubtraction, ReadPath, SignedInput
 from hil.errors import UsageError
 
 SOURCES = Path(firmware_protocols.__file__).parent / "reference_firmware"
@@ -45,8 +45,14 @@ _FLAGS: dict[Target, tuple[str, ...]] = {
     Target.SANITIZED: ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-math-errno"),
     Target.QEMU: ("-O2", *_BARE),
 }
-_LARGE = {"LINK_PAYLOAD": 4096, "LINK_WINDOW": 32, "MAX_MESSAGE": 1 << 20, "LAYER_BYTES": 1 << 23, "LAYER_OUTPUTS": 4096}
-_LIMITS: dict[Target, dict[str, int]] = {Target.NATIVE: _LARGE, Target.SANITIZED: _LARGE, Target.QEMU: {"MAX_MESSAGE": 1 << 14}}
+_LARGE = {
+    "LINK_PAYLOAD": 4096, "LINK_WINDOW": 32, "MAX_MESSAGE": 1 << 20, "LAYER_BYTES": 1 << 23, "LAYER_OUTPUTS": 4096,
+}  # fmt: skip
+_LIMITS: dict[Target, dict[str, int]] = {
+    Target.NATIVE: _LARGE,
+    Target.SANITIZED: _LARGE,
+    Target.QEMU: {"MAX_MESSAGE": 1 << 14},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ def check_spec(spec: ChipSpec) -> None:
         )
 
 
-def config_header(spec: ChipSpec, seed: int, settings: Mapping[str, float]) -> str:
+def config_header(spec: ChipSpec, seed: int, settings: Mapping[str, float], serial: str) -> str:
     """``chip_config.h``: the facts of a chip file that the firmware needs, and the seed and settings of its die."""
     check_spec(spec)
     macro, timing, limits = spec.macro, spec.timing, spec.limits
@@ -129,7 +135,6 @@ def config_header(spec: ChipSpec, seed: int, settings: Mapping[str, float]) -> s
         "INPUT_CYCLE_NS": f"{round(timing.input_cycle_ns)}u",
         "CONVERSION_NS": f"{round(timing.conversion_ns)}u",
     }
-    serial = hashlib.sha256(f"reference die {spec.name} {seed}".encode()).hexdigest()[:12]
     rows = [
         f"/* Generated from the chip file of {spec.name}. Do not edit. */",
         "#ifndef CHIP_CONFIG_H",
@@ -149,8 +154,8 @@ def _text(text: str) -> str:
     return f'"{text}"'
 
 
-def _list(values: Sequence[str] | map[str] | object) -> str:
-    return "{" + ", ".join(values) + "}"  # type: ignore[arg-type]
+def _list(values: Iterable[str]) -> str:
+    return "{" + ", ".join(values) + "}"
 
 
 def _float(value: float) -> str:
@@ -232,6 +237,7 @@ def _run(command: list[str], folder: Path) -> str:
         raise UsageError(
             f"the firmware does not build: {Path(command[0]).name} ended with {done.returncode}",
             likely=done.stderr.strip()[:2000],
+            hint="fewer macros, when a region overflowed: --macros 1" if "overflowed" in done.stderr else "",
         )
     return done.stdout
 
