@@ -186,6 +186,7 @@ def build(
     config: str,
     *,
     board: Path | None = None,
+    die: bool = True,
     limits: Mapping[str, int] | None = None,
     cache: Path | None = None,
 ) -> Path:
@@ -193,12 +194,13 @@ def build(
 
     Args:
         board: the board's source; None takes the one of the target.
+        die: with the die model; False for a board that drives macros of its own (``core/macro.h``).
         limits: sizes of ``core/limits.h`` in place of the target's.
         cache: where builds are kept; None takes the user's cache folder.
     """
     board = board or SOURCES / "boards" / ("mps2.c" if target is Target.QEMU else "posix.c")
     sizes = {**_LIMITS[target], **(limits or {})}
-    sources = [*sorted((SOURCES / "core").glob("*.c")), *sorted((SOURCES / "die").glob("*.c")), board]
+    sources = [*sorted((SOURCES / "core").glob("*.c")), *(sorted((SOURCES / "die").glob("*.c")) if die else []), board]
     if target is not Target.QEMU:
         sources.remove(SOURCES / "core" / "bytes.c")  # this machine's C library has them
     script = SOURCES / "boards" / "mps2.ld"
@@ -206,7 +208,7 @@ def build(
     flags += ["-ffreestanding", "-fno-builtin", "-fno-tree-loop-distribute-patterns"] if target is Target.QEMU else []
     tail = ["-T", str(script), "-lgcc"] if target is Target.QEMU else []
     program = compiler(target)
-    digest = hashlib.sha256("\0".join([program, *flags, config]).encode())
+    digest = hashlib.sha256("\0".join([program, *flags, str(die), config]).encode())
     for path in (*sorted(SOURCES.rglob("*.[chl]*")), board):
         digest.update(path.read_bytes())
     folder = (cache or _cache()) / f"{target}-{digest.hexdigest()[:16]}"

@@ -16,7 +16,7 @@ from firmware_protocols.messages import TileAddress
 from hil.agreement import AgreementReport, Verdict
 from hil.deployment import DeployOptions, deploy
 from hil.errors import UsageError
-from hil.firmware_build import Target, build, config_header, sizes
+from hil.firmware_build import SOURCES, Target, build, config_header, sizes
 from hil.firmware_launch import die_serial, read_settings, running_firmware
 from hil.open import open_chip
 from mapping.compile import compile_network
@@ -137,3 +137,9 @@ def test_what_the_firmware_cannot_be_is_refused_before_it_is_built() -> None:
         config_header(load_chip("yao-2020"), 0, {}, "x")
     with pytest.raises(UsageError, match="NAME=NUMBER"):
         read_settings(["line_ohm"])
+
+
+@needs_gcc
+def test_the_board_of_stubs_builds(tmp_path: Path) -> None:
+    board = SOURCES / "boards" / "template.c"
+    assert build(Target.NATIVE, config_header(SPEC, 0, {}, "x"), board=board, die=False, cache=tmp_path).exists()
