@@ -175,7 +175,7 @@ def test_everything_that_is_asked_on_the_way_exists() -> None:
     ("name", "doors"),
     [
         (WEIGHT, [("add", "compile_network"), (ProgramTile.__name__, "program_chip")]),
-        (MEASURED, [(Mvm.__name__, "measure"), (Sweep.__name__, "measure")]),
+        (MEASURED, [(Mvm.__name__, "WholeRun.measure"), (Sweep.__name__, "WholeRun.measure")]),
         (ESTIMATE, [(Mvm.__name__, "CalibrationSteps._transfer")]),
     ],
 )

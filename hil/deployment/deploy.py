@@ -2,16 +2,15 @@
 
 ``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
 Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.deployment.adaptation`` goes around its stuck cells,
-``hil.deployment.programming`` writes, ``hil.simulation.corrections`` fits columns, ``hil.deployment.inference`` and
-``hil.simulation.virtual_chips`` run images (``hil.deployment.rounds`` where the network is larger than the chip),
-``hil.deployment.interim_looks`` plans and judges them,
-``hil.deployment.causes`` says where the gap comes from, ``hil.deployment.build_report`` gathers what is left.
+``hil.deployment.programming`` writes and reads back (``hil.deployment.rounds`` where the network is larger than the
+chip), ``hil.deployment.inference`` and ``hil.simulation.virtual_chips`` run images, ``hil.deployment.interim_looks``
+plans and judges them, ``hil.deployment.causes`` says where the gap comes from, ``hil.deployment.build_report`` gathers
+what is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +27,18 @@ from hil.deployment.causes import find_causes
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
 from hil.deployment.dry_run import estimate, say_if_long
-from hil.deployment.inference import Conversions, measure, measured_multiply
+from hil.deployment.inference import WholeRun
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
-from hil.deployment.layer_sums import Exact, LayerSums, exact_layers, measure_layers
+from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
-from hil.deployment.programming import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
+from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
 from hil.deployment.rounds import run_rounds
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import new_run_folder
-from hil.samples import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT
+from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
 from hil.simulation.corrections import column_corrections
 from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import Watch
@@ -49,7 +48,6 @@ from mapping.network.file import load_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
-from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program
 from mapping.program.training_inputs import LayerInputs, training_inputs
@@ -208,46 +206,6 @@ def write_whole(
     with watch.stage("correcting"):
         corrections = column_corrections(program, record, readings, inputs)
     return WholeRun(driver, program, options, written, readings, corrections)
-
-
-@dataclass
-class WholeRun:
-    """A program that the chip holds as a whole (``ChipRun``); readings by slot, which is the macro here."""
-
-    driver: ChipDriver
-    program: ConductanceProgram
-    options: DeployOptions
-    written: ProgramReport | None
-    readings_us: dict[int, NDArray[np.float32]]
-    corrections: Corrections
-    times_ns: list[int] = field(default_factory=list)
-    ages_s: None = None
-    layers: dict[str, LayerSums] = field(default_factory=dict)
-    after_us: dict[int, NDArray[np.float32]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._chip = measured_multiply(self.driver, self.program, self.corrections)
-
-    @property
-    def conversions(self) -> Mapping[str, Conversions]:
-        return self._chip.conversions
-
-    def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
-        """Logit codes (repeats, n, classes); repeats are whole passes."""
-        with watch.stage("measuring"):
-            self.times_ns.append(self.driver.chip_time_ns)
-            samples = [INFER + repeat * REPEAT + first for repeat in range(self.options.repeats)]
-            logits = measure(self.program, self._chip, images, samples=samples, watch=watch)
-            self.times_ns.append(self.driver.chip_time_ns)
-        return logits
-
-    def finish(self, exact: Exact, watch: Watch) -> None:
-        with watch.stage("layers"):
-            self.layers = measure_layers(self.driver, self.program, self.corrections, exact, watch)
-        with watch.stage("reading back"):
-            reads = self.options.read_back_reads
-            self.after_us = read_back(self.driver, self.program.macros, reads=reads, sample=READ_AFTER, watch=watch)
-        self.driver.outputs_off()
 
 
 def run_looks(

@@ -1,9 +1,9 @@
-"""Measured inference: a compiled network whose products come from the chip on the wire."""
+"""Measured inference: a compiled network whose products come from the chip on the wire, layer by layer or whole."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from cim.chip.correction import Correction, apply_correction
 from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmResult, TileAddress
+from hil.deployment.layer_sums import Exact
+from hil.deployment.options import DeployOptions
+from hil.deployment.programming import ProgramReport, check_one_round, read_back
 from hil.driver.chip_driver import ChipDriver
-from hil.errors import UsageError
+from hil.samples import INFER, LAYERS, READ_AFTER, REPEAT
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.copies import Copy, by_copy, copies_of, joined
@@ -22,6 +25,7 @@ from mapping.program.driven import driven_codes, input_sums, tile_channels
 from mapping.program.execute import run
 
 IMAGES_IN_FLIGHT = 32
+LAYER_REPEATS = 2
 
 
 @dataclass
@@ -151,37 +155,86 @@ def measured_multiply(
     return MeasuredSums(driver, corrections)
 
 
-def measure(
+@dataclass(frozen=True, slots=True)
+class LayerSums:
+    """One layer's level sums on the chip, (repeats, n, outputs, …), and its conversions."""
+
+    sums: NDArray[np.int32]
+    count: Conversions
+
+    def __add__(self, other: LayerSums) -> LayerSums:
+        """Of a layer that goes over several rounds."""
+        total, ends = self.count.total + other.count.total, self.count.saturated + other.count.saturated
+        return LayerSums(self.sums + other.sums, Conversions(total, ends))
+
+
+def measure_layers(
+    driver: ChipDriver,
     program: ConductanceProgram,
-    chip: MeasuredSums | MeasuredLayers,
-    images: NDArray[np.uint8],
-    *,
-    samples: Sequence[int],
+    corrections: Corrections,
+    exact: Exact,
     watch: Watch,
-) -> NDArray[np.int32]:
-    """Logit codes of the chip, (repeats, n, classes).
+    further_sample: int = 0,
+) -> dict[str, LayerSums]:
+    """Level sums of every layer of ``program`` on the chip, for exact input codes."""
+    chip = MeasuredSums(driver, corrections)
+    found = {}
+    for done, step in enumerate(program.matrices):
+        watch.step(done, len(program.matrices), step.name)
+        codes, first = exact[step.name][0], LAYERS + further_sample
+        sums = np.stack([chip.sums(step, codes, first + n * REPEAT) for n in range(LAYER_REPEATS)])
+        found[step.name] = LayerSums(sums, chip.conversions[step.name])
+    return found
 
-    Args:
-        samples: number of the first image in each pass over the images.
+
+@dataclass
+class WholeRun:
+    """A program that the chip holds as a whole: written once, it answers images look after look.
+
+    Satisfies ``hil.deployment.chip_run.ChipRun``; readings by slot, which is the macro here.
     """
-    passes = []
-    batch, total = IMAGES_IN_FLIGHT, len(samples) * len(images)
-    for repeat, sample in enumerate(samples):
-        parts = []
+
+    driver: ChipDriver
+    program: ConductanceProgram
+    options: DeployOptions
+    written: ProgramReport | None
+    readings_us: dict[int, NDArray[np.float32]]
+    corrections: Corrections
+    times_ns: list[int] = field(default_factory=list)
+    ages_s: None = None
+    layers: dict[str, LayerSums] = field(default_factory=dict)
+    after_us: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._chip = measured_multiply(self.driver, self.program, self.corrections)
+
+    @property
+    def conversions(self) -> Mapping[str, Conversions]:
+        return self._chip.conversions
+
+    def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
+        """Logit codes (repeats, n, classes); repeats are whole passes."""
+        with watch.stage("measuring"):
+            self.times_ns.append(self.driver.chip_time_ns)
+            passes = [self._pass(images, first, repeat, watch) for repeat in range(self.options.repeats)]
+            self.times_ns.append(self.driver.chip_time_ns)
+        return np.stack(passes)
+
+    def _pass(self, images: NDArray[np.uint8], first: int, repeat: int, watch: Watch) -> NDArray[np.int32]:
+        parts, repeats, batch = [], self.options.repeats, IMAGES_IN_FLIGHT
         for at in range(0, len(images), batch):
-            watch.step(repeat * len(images) + at, total, f"repeat {repeat + 1} of {len(samples)}")
-            parts.append(run(program, images[at : at + batch], chip, sample=sample + at, batch=batch))
-        passes.append(np.concatenate(parts))
-    return np.stack(passes)
+            watch.step(repeat * len(images) + at, repeats * len(images), f"repeat {repeat + 1} of {repeats}")
+            sample = INFER + repeat * REPEAT + first + at
+            parts.append(run(self.program, images[at : at + batch], self._chip, sample=sample, batch=batch))
+        return np.concatenate(parts)
 
-
-def check_one_round(program: ConductanceProgram) -> None:
-    """Refuse a program of which the chip holds a part at a time."""
-    if len({t.round for m in program.matrices for t in m.group.tiles}) > 1:
-        raise UsageError(
-            f"this program takes {program.rounds} rounds, the chip written anew for each",
-            hint="hil deploy runs it; from Python, mapping.program.rounds.RoundRun and part_of_round",
-        )
+    def finish(self, exact: Exact, watch: Watch) -> None:
+        with watch.stage("layers"):
+            self.layers = measure_layers(self.driver, self.program, self.corrections, exact, watch)
+        with watch.stage("reading back"):
+            reads = self.options.read_back_reads
+            self.after_us = read_back(self.driver, self.program.macros, reads=reads, sample=READ_AFTER, watch=watch)
+        self.driver.outputs_off()
 
 
 def address(tile: Tile) -> TileAddress:

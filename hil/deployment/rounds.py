@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.inference import IMAGES_IN_FLIGHT, Conversions, measured_multiply
-from hil.deployment.layer_sums import Exact, LayerSums, measure_layers
+from hil.deployment.inference import IMAGES_IN_FLIGHT, Conversions, LayerSums, measure_layers, measured_multiply
+from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
