@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +28,7 @@ def partial_folder(record: Path) -> Path:
 
 
 class StepStore:
-    """Runs steps once: what an earlier, interrupted calibration measured is read back.
+    """Keeps what steps measured: what an earlier, interrupted calibration measured is read back.
 
     Without a folder nothing is kept.
 
@@ -74,24 +74,24 @@ class StepStore:
                     hint="calibrate without --resume, or as it was begun",
                 )
 
-    def step(self, name: str, kind: type[T], measure: Callable[[], dict[int, T]]) -> dict[int, T]:
-        """What ``measure`` gives, by macro; from the folder when it was measured before."""
-        if self.folder is not None and name in self.done:
-            return self._load(self.folder / f"{name}.h5", kind)
-        parts = measure()
-        if self.folder is not None:
-            with new_file(self.folder / f"{name}.h5") as path, h5py.File(path, "w") as file:
-                for macro, part in parts.items():
-                    write_fields(file.create_group(str(macro)), part)
-        self.done.append(name)
-        return parts
-
-    def _load(self, path: Path, kind: type[T]) -> dict[int, T]:
+    def load(self, name: str, kind: type[T]) -> dict[int, T] | None:
+        """What an earlier calibration measured in this step, by macro; None when it did not finish it."""
+        if self.folder is None or name not in self.done:
+            return None
+        path = self.folder / f"{name}.h5"
         try:
             with h5py.File(path, "r") as file:
                 return {int(macro): kind(**read_fields(file[macro], kind)) for macro in sorted(file, key=int)}
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise FileError(f"{path} is damaged: {error}", hint="calibrate without --resume") from error
+
+    def keep(self, name: str, parts: Mapping[int, object]) -> None:
+        """Keep what a step measured, by macro."""
+        if self.folder is not None:
+            with new_file(self.folder / f"{name}.h5") as path, h5py.File(path, "w") as file:
+                for macro, part in parts.items():
+                    write_fields(file.create_group(str(macro)), part)
+        self.done.append(name)
 
     def forget(self, names: tuple[str, ...]) -> None:
         """Drop steps that no longer hold, those whose name begins so."""

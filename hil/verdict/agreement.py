@@ -1,6 +1,6 @@
 """The whole answer of a run, as `report.json` holds it: four accuracies, two questions, and where they come from.
 
-The statistics are in ``hil.verdict.statistics``, one question is judged in ``hil.verdict.judgement``; here their
+The statistics are in ``hil.verdict.statistics``, one question is judged in ``hil.verdict.verdict``; here their
 answers meet the identity of the chip, the digests, ages, cells, link counters and seeds.
 """
 
@@ -18,9 +18,9 @@ from hil.errors import ExitCode, FileError, MismatchError
 from hil.jsonrecord import JsonRecordError, decode, encode
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
-from hil.verdict.judgement import Interval, Judgement, Mode, Verdict, judge
 from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
 from hil.verdict.statistics import planned_looks, wilson
+from hil.verdict.verdict import Interval, Judgement, Mode, Verdict, judge
 
 __all__ = [
     "AgreementReport",
