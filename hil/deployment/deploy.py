@@ -22,7 +22,7 @@ from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
 from hil.deployment.build_report import collect, measure_layers, report_of, sample_layers
 from hil.deployment.causes import exact_layers, find_causes
-from hil.deployment.dry_run import estimate, say_if_long
+from hil.deployment.dry_run import say_if_long
 from hil.deployment.interim_looks import plan_images, run_looks
 from hil.deployment.programming import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
 from hil.deployment.rounds import run_rounds
@@ -85,7 +85,7 @@ def deploy(
         record = load_record(calibration) if calibration else None
     with new_run_folder(out) as folder:
         with open_chip(address, spec=program.spec, baud=baud, log=folder.part / "wire.log") as driver:
-            say_if_long(driver, estimate(program, options, calibrate=record is None), baud, options, watch)
+            say_if_long(driver, program, baud, options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,
                 program,
