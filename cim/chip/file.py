@@ -1,4 +1,4 @@
-"""Chip files: load, check, and say exactly which line is wrong.
+"""Chip files: load, check, and name the exact line that is wrong.
 
 A chip file is TOML; every value is ``key = { value = …, source = "…" }`` and every source
 begins with ``measured:``, ``published:`` or ``assumed``. ``load_chip`` takes the name of a
@@ -32,6 +32,7 @@ from cim.chip.spec import (
     WordLine,
     WriteRecipe,
 )
+from cim.errors import CimFileError, CimMismatch
 from cim.files import read_text
 from cim.toml_file import MOST_BYTES, TomlError, TomlFile, major_version, parse_toml
 
@@ -40,7 +41,7 @@ COST_FORMAT = "hil.cost"  # files of the same folder and form that hold a cost m
 VERSION = (1, 2)  # 1.1: [models]; 1.2: [cost], [groups], sample.dac_inl
 
 
-class ChipFileError(Exception):
+class ChipFileError(CimFileError):
     """A chip file is missing or wrong; holds the path, line, field and reason."""
 
     def __init__(self, path: str, line: int, field: str, text: str) -> None:
@@ -49,7 +50,7 @@ class ChipFileError(Exception):
         self.path, self.line, self.field, self.text = path, line, field, text
 
 
-class NewerChipFile(ChipFileError):
+class NewerChipFile(ChipFileError, CimMismatch):
     """The file was written for a newer major version of the format."""
 
 

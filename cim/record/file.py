@@ -20,6 +20,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import h5py
 import numpy as np
 
+from cim.errors import CimFileError, CimMismatch
 from cim.files import write_bytes
 from cim.hdf5_file import open_hdf5
 from cim.json_text import parse_json
@@ -32,7 +33,7 @@ MAY_BE_NAN = ("stuck_us", "goodness")  # cells that are not stuck; figures that 
 MAX_UNPACKED = 1 << 27  # bytes of all arrays; 64 macros of 256 x 256 take 21 MB
 
 
-class RecordFileError(Exception):
+class RecordFileError(CimFileError):
     """A calibration file is missing, broken or no calibration; fields ``path`` and ``text``."""
 
     def __init__(self, path: str | Path, text: str) -> None:
@@ -40,7 +41,7 @@ class RecordFileError(Exception):
         self.path, self.text = str(path), text
 
 
-class NewerRecord(RecordFileError):
+class NewerRecord(RecordFileError, CimMismatch):
     """The file was written by a newer major version; fields ``found`` and ``known``."""
 
     def __init__(self, path: str | Path, found: str) -> None:

@@ -1,4 +1,4 @@
-"""What a search works on: chip, space, images and errors, loaded and checked against each other."""
+"""Inputs of a search: chip, space, images and errors, loaded and checked against each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cim.simulator.training_layers import ArrayNoise, array_noise
 from hil.atomic import write_text
 from hil.campaign.settings import SearchFolder, SearchSettings
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.session import check_device
+from hil.deployment.options import check_device
 from hil.errors import FileError, MismatchError, UsageError
 from hil.watch import Watch
 from mapping.network.file import load_network
@@ -62,7 +62,7 @@ class SearchInputs:
 
 
 def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) -> SearchInputs:
-    """Load everything; say what the chip took from the space.
+    """Load everything; report what the chip removed from the space.
 
     Raises:
         UsageError: images, classes or chip that do not go with the space.

@@ -16,20 +16,19 @@ from firmware_protocols.frames import DEFAULT_PAYLOAD
 from firmware_protocols.messages import Capability
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.rehearsal import rehearse
-from hil.deployment.build_report import measure_layers
-from hil.deployment.causes import exact_layers
+from hil.deployment.chip_run import IMAGES_IN_FLIGHT
 from hil.deployment.inference import measured_multiply
-from hil.deployment.interim_looks import IMAGES_IN_FLIGHT
+from hil.deployment.layer_sums import exact_layers, measure_layers
+from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, program_chip, read_back
-from hil.deployment.session import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.wire_cost import EVERYTHING, CountingChip, WireEstimate
-from hil.simulation.corrections import nominal_corrections
 from hil.transports import is_serial
 from hil.watch import Watch
 from mapping.compile import plan
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import nominal_corrections
 from mapping.program.counts import tile_counts, total
 from mapping.program.rounds import RoundRun, part_of_round
 

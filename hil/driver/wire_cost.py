@@ -78,7 +78,7 @@ class WireEstimate:
         return max(self.bytes_out, self.bytes_in) * _BITS_PER_BYTE / baud
 
 
-def wire_estimate(spec: ChipSpec, requests: Iterable[Request], payload: int = DEFAULT_PAYLOAD) -> WireEstimate:
+def wire_estimate(spec: ChipSpec, requests: Iterable[Request[Any]], payload: int = DEFAULT_PAYLOAD) -> WireEstimate:
     """Bytes of ``requests`` (``hil.driver.requests`` makes them) and of answers of the usual size."""
     layers: Layers = {}
     return sum((_cost(request, _answer(spec, request, layers), payload) for request in requests), WireEstimate())
@@ -120,7 +120,7 @@ class CountingChip:
             after.requests - before.requests, after.bytes_out - before.bytes_out, after.bytes_in - before.bytes_in
         )
 
-    def _ask(self, request: Request) -> Reply:
+    def _ask(self, request: Request[Any]) -> Reply:
         answer = _answer(self.spec, request, self._layers)
         self.spent += _cost(request, answer, self.payload)
         if isinstance(answer, MvmResult):  # counted at its size, but nothing was multiplied
@@ -140,23 +140,25 @@ class _PaperSession:
     """The part of ``hil.driver.session.Session`` that the driver's verbs use."""
 
     hello: HelloReply
-    ask_one: Callable[[Request], Reply]
+    ask_one: Callable[[Request[Any]], Reply]
     chip_time_ns: int = 0
     closed: bool = False
     counters: dict[str, int] = field(default_factory=dict)
 
-    def ask(self, request: Request, *, allow_s: float = 0.0) -> Reply:
+    def ask(self, request: Request[Any], *, allow_s: float = 0.0) -> Reply:
         return self.ask_one(request)
 
-    def ask_all(self, requests: Iterable[Request], watch: Callable[[Progress], None] | None = None) -> Iterator[Reply]:
+    def ask_all(
+        self, requests: Iterable[Request[Any]], watch: Callable[[Progress], None] | None = None
+    ) -> Iterator[Reply]:
         return (self.ask_one(request) for request in requests)
 
 
-def _cost(request: Request, answer: Reply, payload: int) -> WireEstimate:
+def _cost(request: Request[Any], answer: Reply, payload: int) -> WireEstimate:
     return WireEstimate(1, framed_bytes(len(encode(request)), payload), framed_bytes(len(encode(answer)), payload))
 
 
-def _answer(spec: ChipSpec, request: Request, layers: Layers) -> Reply:
+def _answer(spec: ChipSpec, request: Request[Any], layers: Layers) -> Reply:
     """An answer of the usual size: its integers lie at the ends of their scale."""
     match request:
         case Hello():

@@ -105,7 +105,7 @@ def load_network(path: str | Path, trust: bool = False) -> NetworkFile:
         return _from_content(content)
     except (ValueError, TypeError, KeyError, OverflowError, RuntimeError) as error:
         text = f"has no {error}" if isinstance(error, KeyError) else str(error)
-        raise NetworkFileError(path, f"is no valid network: {text:.400}") from error
+        raise NetworkFileError(path, f"is not a valid network: {text:.400}") from error
 
 
 def save_network(network: NetworkFile, path: str | Path) -> None:
@@ -246,18 +246,18 @@ def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _list(value: object, name: str) -> list[Any]:
     if not isinstance(value, list) or len(value) > 65536:
-        raise TypeError(f"{name!r} is no list, or one of more than 65536 entries")
+        raise TypeError(f"{name!r} is not a list, or one of more than 65536 entries")
     return value
 
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or len(value) > 4096:
-        raise TypeError(f"a {name} is no text, or one above 4096 characters")
+        raise TypeError(f"a {name} is not a text, or one above 4096 characters")
     return value
 
 
 def _numbers(value: object, name: str) -> tuple[float, ...]:
     numbers = _list(value, name)
     if not all(type(number) in (int, float) for number in numbers):
-        raise TypeError(f"{name!r} holds something that is no number")
+        raise TypeError(f"{name!r} holds something that is not a number")
     return tuple(map(float, numbers))

@@ -50,7 +50,7 @@ class Tile:
 
     @property
     def held(self) -> NDArray[np.int16]:
-        """What the cells hold by their targets, int16 (rows, outputs): plus − minus."""
+        """Levels of the cells by their targets, int16 (rows, outputs): plus − minus."""
         if self.cells is None:
             return self.levels.astype(np.int16)
         held: NDArray[np.int16] = self.cells[0].astype(np.int16) - self.cells[1]
@@ -78,7 +78,7 @@ class TileGroup:
 
     @property
     def copies(self) -> int:
-        """How many times the layer's matrix stands on the chip."""
+        """Number of times that the layer's matrix stands on the chip."""
         return 1 + max(t.copy for t in self.tiles)
 
     @property
@@ -240,7 +240,7 @@ class ConductanceProgram:
 
     @property
     def rounds(self) -> int:
-        """How many times the chip is written to run the network once."""
+        """Number of times that the chip is written to run the network once."""
         return 1 + max((t.round for m in self.matrices for t in m.group.tiles), default=0)
 
     @property

@@ -1,4 +1,4 @@
-"""What one image asks of the chip, counted from the program: reads, input cycles, conversions by tile.
+"""Work of one image, counted from the program: reads, input cycles, conversions by tile.
 
 The count itself is ``cim.cost.tile_reads``. Vectors of a tile are the output positions that its copy answers.
 """

@@ -81,12 +81,12 @@ def load_program(path: str | Path) -> ConductanceProgram:
     except (OSError, KeyError, RuntimeError) as error:  # what h5py raises on broken files
         raise ProgramFileError(name, f"cannot be read: {str(error).strip()[:200]}") from error
     except (ProgramRecordError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
-        raise ProgramFileError(name, f"is no valid program: {str(error)[:400]}") from error
+        raise ProgramFileError(name, f"is not a valid program: {str(error)[:400]}") from error
 
 
 def _read(file: h5py.File, name: str) -> ConductanceProgram:
     if file.attrs.get("format") != FORMAT:
-        raise ProgramFileError(name, f"is no compiled program (no format {FORMAT!r}); try     hil compile net.pt")
+        raise ProgramFileError(name, f"is not a compiled program (no format {FORMAT!r}); try     hil compile net.pt")
     version = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", str(file.attrs.get("version")))
     if version is None:
         raise ProgramFileError(name, f"version {str(file.attrs.get('version'))[:40]!r} is not 'major.minor'")
@@ -129,7 +129,7 @@ def _read_arrays(file: h5py.File) -> Arrays:
 def _read_array(group: h5py.Group, name: str) -> NDArray[Any]:
     item = group[name]
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iu" or item.is_virtual or item.external:
-        raise ProgramRecordError(f"{name!r} is no plain array of integers")
+        raise ProgramRecordError(f"{name!r} is not a plain array of integers")
     if np.prod(item.shape, dtype=np.float64) > MAX_ELEMENTS:
         raise ProgramRecordError(f"{name!r} has shape {item.shape}, more than {MAX_ELEMENTS} numbers")
     values: NDArray[Any] = item[()]
@@ -143,5 +143,5 @@ def _write_text(file: h5py.File, name: str, text: str) -> None:
 def _read_text(file: h5py.File, name: str) -> str:
     item = file[name]
     if not isinstance(item, h5py.Dataset) or item.dtype != np.uint8 or item.ndim != 1 or item.size > MAX_TEXT_BYTES:
-        raise ProgramRecordError(f"{name!r} is no text of at most {MAX_TEXT_BYTES} bytes")
+        raise ProgramRecordError(f"{name!r} is not a text of at most {MAX_TEXT_BYTES} bytes")
     return bytes(_read_array(file, name)).decode()

@@ -16,6 +16,7 @@ from cim.chip.blocks import grid
 from cim.chip.encoding import check_cells
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
+from mapping.errors import MappingFileError
 from mapping.program import conductance as steps
 from mapping.program.conductance import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile, TileGroup
 from mapping.program.digital_ops import INT32_HIGH
@@ -45,7 +46,7 @@ _LATER = {(Tile, "copy"): 0, (Tile, "round"): 0, (TileGroup, "groups"): 1}
 MAX_STEPS = 1 << 16
 
 
-class ProgramRecordError(ValueError):
+class ProgramRecordError(MappingFileError, ValueError):
     """Plain data that is not a program."""
 
 
@@ -81,7 +82,7 @@ def from_record(
         raise ProgramRecordError("its levels are not the values of this chip's uneven levels: compile it again")
     listed = record["steps"]
     if not isinstance(listed, list) or len(listed) > MAX_STEPS:
-        raise ProgramRecordError(f"steps are no list of at most {MAX_STEPS}")
+        raise ProgramRecordError(f"steps are not a list of at most {MAX_STEPS}")
     built = []
     for i, entry in enumerate(listed):
         kind = entry.get("kind") if isinstance(entry, dict) else None
@@ -325,7 +326,8 @@ def _check_copies(step: MatrixStep, window: Window | None) -> None:
 
 def _check_order(step: Step, order: NDArray[np.int32] | None, size: int, what: str) -> None:
     if order is not None:
-        _need(np.array_equal(np.sort(order), np.arange(size)), step, f"has an order of {what} that is no permutation")
+        whole = np.array_equal(np.sort(order), np.arange(size))
+        _need(whole, step, f"has an order of {what} that is not a permutation")
 
 
 def _check_rule(step: Step, rule: Requantise, shape: tuple[int, ...]) -> None:

@@ -131,7 +131,7 @@ class Simulator:
             cost = CandidateCost(**{name: kind(data[name]) for name, kind in FIELDS.items()})
             self.known[str(data["architecture"])] = cost
         except (ValueError, KeyError, TypeError) as error:
-            raise SearchFileError(str(path), number, "", f"is no candidate ({error!r:.80})") from error
+            raise SearchFileError(str(path), number, "", f"is not a candidate ({error!r:.80})") from error
 
 
 def _batch(space: Space, target: Target, part: list[tuple[str, Architecture]]) -> dict[str, CandidateCost]:

@@ -1,4 +1,4 @@
-"""Space files: load, check, and say exactly which line is wrong.
+"""Space files: load, check, and name the exact line that is wrong.
 
 ``load_space`` takes the name of a shipped file (``space_names``) or the path of a user's own TOML.
 An operator's table names a ``kind`` of ``search.space.operators``, or ``python = "module:object"``: that
@@ -212,7 +212,7 @@ class _SpaceReader:
         except (TypeError, ValueError) as error:
             raise self.fail(field, str(error)) from error
         if not (callable(getattr(made, "fits", None)) and callable(getattr(made, "layers", None))):
-            raise self.fail(field, "is no operator: it needs fits(slot) and layers(slot)")
+            raise self.fail(field, "is not an operator: it needs fits(slot) and layers(slot)")
         operator: Operator = made
         return operator
 
