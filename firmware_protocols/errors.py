@@ -50,6 +50,10 @@ class RemoteProtocolError(ProtocolError):
     """The far side sent something that it must not send."""
 
 
+class ChipProblem(ProtocolError):
+    """The chip itself refused, or could not go on."""
+
+
 class UnknownOperation(RemoteProtocolError):
     """An operation code that this version does not know."""
 
@@ -74,7 +78,7 @@ class VersionMismatch(RemoteProtocolError):
         self.ours, self.theirs = ours, theirs
 
 
-class ChipRestarted(RemoteProtocolError):
+class ChipRestarted(RemoteProtocolError, ChipProblem):
     """The boot id changed: what the chip had not finished is lost, its outputs are off."""
 
     def __init__(self, old_boot_id: int, new_boot_id: int, reset_cause: int) -> None:

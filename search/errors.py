@@ -1,4 +1,8 @@
-"""Errors of a search: files and requests of a user, each with its place and a way out."""
+"""Errors of a search: files and requests of a user, each with its place and a way out.
+
+One base; ``SearchFileError`` and ``SearchMismatch`` are the kinds that a caller tells apart from it
+(``hil.cli.exit_codes``).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,11 @@ class SearchFileError(SearchError):
         self.path, self.line, self.field, self.text = path, line, field, text
 
 
-class NewerFile(SearchFileError):
+class SearchMismatch(SearchError):
+    """Files or networks that belong to other settings, or to a newer major version."""
+
+
+class NewerFile(SearchFileError, SearchMismatch):
     """The file was written for a newer major version of its format."""
 
 
@@ -29,7 +37,7 @@ class SpaceError(SearchError):
 
 
 class NothingFits(SpaceError):
-    """A position of a space has no operator left on a chip; ``reasons`` holds why each one was dropped."""
+    """A position of a space has no operator left on a chip; ``reasons`` say why each one went."""
 
     def __init__(self, space: str, target: str, position: str, reasons: tuple[str, ...]) -> None:
         lines = [f"space {space} on {target}: no operator is left at {position}"]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import enum
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import h5py
 import numpy as np
 
+from cim.errors import CimFileError, CimMismatch
+from cim.files import write_bytes
 from cim.record.calibration import CalibrationRecord
 
 FORMAT = "hil.calibration"
@@ -28,7 +29,7 @@ VERSION = (1, 2)
 MAX_BYTES = 1 << 30  # a record of 64 macros of 128 x 128 takes 3 MB
 
 
-class RecordFileError(Exception):
+class RecordFileError(CimFileError):
     """A calibration file is missing, broken or no calibration; fields ``path`` and ``text``."""
 
     def __init__(self, path: str | Path, text: str) -> None:
@@ -36,7 +37,7 @@ class RecordFileError(Exception):
         self.path, self.text = str(path), text
 
 
-class NewerRecord(RecordFileError):
+class NewerRecord(RecordFileError, CimMismatch):
     """The file was written by a newer major version; fields ``found`` and ``known``."""
 
     def __init__(self, path: str | Path, found: str) -> None:
@@ -46,19 +47,13 @@ class NewerRecord(RecordFileError):
 
 
 def save_record(record: CalibrationRecord, path: str | Path) -> None:
-    """Write a record; the file appears under its name only when it is complete."""
-    path = Path(path)
+    """Write a record; the file appears under its name only when it is complete. Raises ``OSError``."""
     content = io.BytesIO()  # in memory first: HDF5 itself does not survive a full disk
     with h5py.File(content, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = f"{VERSION[0]}.{VERSION[1]}"
         write_fields(file, record)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_bytes(content.getvalue())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(path, content.getbuffer())
 
 
 def load_record(path: str | Path) -> CalibrationRecord:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.files import new_file
 from mapping.bits import LayerBits
 from mapping.network.file_check import NetworkFileError, NewerVersionError, load_plain, read_bytes
 from mapping.network.graph import Array, GraphError, NetworkGraph, Preprocess
@@ -102,16 +102,9 @@ def save_network(network: NetworkFile, path: str | Path) -> None:
     """Write ``net.pt``; the name appears only when the file is whole. Raises ``OSError``."""
     import torch
 
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save(_to_content(network), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = _to_content(network)
+    with new_file(path) as part, part.open("wb") as file:
+        torch.save(content, file)
 
 
 def image_digest(images: NDArray[np.uint8]) -> str:

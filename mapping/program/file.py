@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.file import ChipFileError, parse_chip
+from cim.files import write_bytes
 from mapping.errors import NewerVersion, ProgramFileError
 from mapping.network.file import image_digest
 from mapping.program.conductance import ConductanceProgram
@@ -49,7 +48,6 @@ def program_digest(program: ConductanceProgram) -> str:
 
 def save_program(program: ConductanceProgram, path: str | Path) -> None:
     """Write a program; the name appears only when the file is whole. Raises ``OSError``."""
-    path = Path(path)
     record, arrays = to_record(program)
     content = io.BytesIO()  # in memory first: HDF5 itself does not survive a full disk
     with h5py.File(content, "w") as file:
@@ -62,14 +60,7 @@ def save_program(program: ConductanceProgram, path: str | Path) -> None:
         for name, array in arrays.items():
             # Zero-length data sets cannot be chunked, hence not compressed.
             file.create_dataset(f"arrays/{name}", data=array, compression="gzip" if array.size > 1024 else None)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_bytes(content.getvalue())
-        with part.open("rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_bytes(path, content.getbuffer())
 
 
 def load_program(path: str | Path) -> ConductanceProgram:

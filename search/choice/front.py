@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.files import write_text
 from search.errors import SearchFileError
-from search.files import read_json, write_text
+from search.files import read_json
 from search.space.architecture import Architecture, from_json, to_json
 from search.space.candidate import CandidateCost
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cim.files import write_text
 from search.errors import SearchFileError
-from search.files import read_json, write_text
+from search.files import read_json
 
 FORMAT = "hil.architecture"
 VERSION = (1, 1)

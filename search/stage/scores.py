@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.files import write_text
 from search.errors import SearchError, SearchFileError
-from search.files import read_json, write_text
+from search.files import read_json
 from search.space.genes import Gene, Space
 from search.space.significance import Significance
 

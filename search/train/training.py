@@ -25,7 +25,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from search.errors import SearchError
+from cim.files import new_file
+from search.errors import SearchMismatch
 from search.train.images import Images, Symmetry, batches, moved, on_device
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 EPOCH_SEED = 0x5EA7  # purpose tag of the seeds of epochs
 
 
-class ResumeError(SearchError):
+class ResumeError(SearchMismatch):
     """A checkpoint belongs to other settings."""
 
 
@@ -264,9 +265,8 @@ def load_checkpoint(path: Path | None, key: str) -> dict[str, Any] | None:
 
 def write_tensors(path: Path, state: dict[str, Any]) -> None:
     """Write a whole file or none."""
-    part = path.with_name(path.name + ".part")
-    torch.save(state, part)
-    part.replace(path)
+    with new_file(path) as part, part.open("wb") as file:
+        torch.save(state, file)
 
 
 def groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:

@@ -25,15 +25,17 @@ from hil.emulator.address import chip_from_address
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
 from hil.errors import MismatchError, UsageError
 from hil.prediction.predict import predict
-from hil.simulation.corrections import column_corrections, nominal_corrections, training_inputs
+from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.adapt.adaptation import Adaptation
 from mapping.compile import compile_network
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
+from mapping.program.training_inputs import training_inputs
 
 from ..conftest import Small
 from ..small_net import images, small_network
@@ -129,14 +131,14 @@ def test_both_engines_of_the_simulator_take_swapped_columns_and_other_orders(ben
     ideal = IdealMultiply(program)
     for step in program.matrices:
         wanted = ideal.sums(step, inputs[step.name], 0)
-        for engine in ("exact", "fast"):
+        for mode in ("exact", "fast"):
             chips = VirtualChips(
-                program, bench.record, 1.0, 1, 0, 1, corrections=corrections, readings_us=readings, engine=engine
+                program, bench.record, 1.0, 1, 0, 1, corrections=corrections, readings_us=readings, mode=mode
             )
             sums, _ = chips.layer_sums({step.name: inputs[step.name]})[step.name]
             rounding = np.sqrt(sum(4.0**bit for bit in range(step.group.input_bits)) / 12)  # one step in every plane
             error = (sums[0] - wanted).std()
-            assert error < 1.5 * rounding * len(step.group.tiles) ** 0.5 < 0.3 * wanted.std(), (step.name, engine)
+            assert error < 1.5 * rounding * len(step.group.tiles) ** 0.5 < 0.3 * wanted.std(), (step.name, mode)
 
 
 def test_deploy_adapts_says_so_and_finds_agreement(bench: Bench) -> None:

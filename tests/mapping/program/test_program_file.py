@@ -72,7 +72,7 @@ def test_an_interrupted_write_leaves_the_old_file(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mapping.program.file.os.fsync", stop)
+    monkeypatch.setattr("cim.files.os.fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         save_program(program, path)
     assert [p.name for p in tmp_path.iterdir()] == ["program.h5"]
