@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 import hil
@@ -53,3 +54,4 @@ def name_outer_files(app: Sphinx, page: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", leave_properties, priority=400)
     app.connect("source-read", name_outer_files)
+    app.add_lexer("mermaid", TextLexer)  # diagrams that a forge draws stand as text on the site, which works offline

@@ -149,7 +149,7 @@ class ColumnProducts:
         return replace(found, conversion_noise_codes=without_misfit(found.conversion_noise_codes, quiet))
 
     def step_reads(self, inputs: NDArray[np.int16], final: ColumnFit, wire: Wire) -> StepReads:
-        """What ``cim.drive`` takes, of reads whose driven rows have one unit (``inputs``: the whole units)."""
+        """What ``cim.fit.drive`` takes, of reads whose driven rows have one unit (``inputs``: the whole units)."""
         on = inputs > 0
         per_us, (low, high) = final.gain / self.setup.lsb_us, self.setup.limits
         sums = self.sums_us(wire)
