@@ -29,6 +29,12 @@ def emulate(
     pty: Annotated[bool, typer.Option("--pty", help="serve on a new pseudo-terminal")] = False,
     tcp: Annotated[str | None, typer.Option(help="serve on HOST:PORT", show_default=False)] = None,
     unix: Annotated[Path | None, typer.Option(help="serve on a socket file", show_default=False)] = None,
+    firmware: Annotated[
+        str | None, typer.Option(help="run the C reference firmware instead: native or qemu", show_default=False)
+    ] = None,
+    die: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of the firmware's die", show_default=False)
+    ] = None,
 ) -> int:
     """Serve an emulated chip to any client, until Ctrl-C."""
     from hil.emulator.address import chip_from_address
@@ -36,6 +42,8 @@ def emulate(
 
     if sum(map(bool, (pty, tcp, unix))) != 1:
         raise UsageError("name one of --pty, --tcp HOST:PORT, --unix PATH")
+    if firmware:
+        return _emulate_firmware(firmware, chip, macros, chip_seed, None if unix else tcp or "pty", die or [])
     served = chip_from_address(f"emulated:{chip}?seed={chip_seed}" + (f"&macros={macros}" if macros else ""))
 
     def ready(where: str) -> None:
@@ -48,6 +56,24 @@ def emulate(
         serve_tcp(served, tcp, ready)
     elif unix:
         serve_unix(served, str(unix), ready)
+    return ExitCode.DONE
+
+
+def _emulate_firmware(
+    firmware: str, chip: str, macros: int | None, seed: int, where: str | None, settings: list[str]
+) -> int:
+    from cim.chip.file import load_chip
+    from hil.server.firmware_build import FirmwareTarget
+    from hil.server.firmware_launch import serve_firmware
+
+    if firmware not in ("native", "qemu") or where is None:
+        raise UsageError("--firmware is native or qemu, with --pty or --tcp")
+
+    def ready(address: str) -> None:
+        print(address, flush=True)
+        complain(f"{firmware} firmware as {chip} (NOT SILICON) serves {address}; Ctrl-C ends it")
+
+    serve_firmware(FirmwareTarget(firmware), load_chip(chip, macros=macros), where, ready, seed=seed, settings=settings)
     return ExitCode.DONE
 
 
