@@ -16,9 +16,8 @@ from firmware_protocols.frames import DEFAULT_PAYLOAD
 from firmware_protocols.messages import Capability
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.rehearsal import rehearse
-from hil.deployment.chip_run import IMAGES_IN_FLIGHT
-from hil.deployment.inference import measured_multiply
-from hil.deployment.layer_sums import exact_layers, measure_layers
+from hil.deployment.inference import IMAGES_IN_FLIGHT, measure_layers, measured_multiply
+from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, program_chip, read_back
 from hil.driver.chip_driver import ChipDriver

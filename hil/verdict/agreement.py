@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ class CellSummary:
     error_p99_us: float | None = None  # 99 % of |error| below
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class AgreementReport:
     """One run. At least one of the two questions was judged; *this chip* decides when there is a read-back."""
 
@@ -138,6 +139,25 @@ class AgreementReport:
     def __post_init__(self) -> None:
         if self.this_chip is None and self.such_chips is None:
             raise ValueError("a report needs a judgement of at least one question")
+
+    def __repr__(self) -> str:
+        return f"<AgreementReport {self.run}: {self.verdict.value}; {self.decisive.text}>"
+
+    def _repr_html_(self) -> str:
+        """The short answer as a table, for notebooks."""
+        j = self.decisive
+        rows = [
+            ("float", self.float_accuracy, ""),
+            ("ideal", j.ideal.mean, ""),
+            ("simulated", j.simulated.mean, f"one chip is expected in {j.simulated.low:.2%} … {j.simulated.high:.2%}"),
+            (self.backend_words, j.measured.mean, f"95 % over images {j.measured.low:.2%} … {j.measured.high:.2%}"),
+        ]
+        body = "".join(
+            f"<tr><th>{escape(name)}</th><td>{'–' if value is None else f'{value:.2%}'}</td><td>{more}</td></tr>"
+            for name, value, more in rows
+        )
+        title = f"{self.verdict.value}: {j.text}"
+        return f"<table><caption>{escape(title)}</caption>{body}</table><p>{escape(self.run)}</p>"
 
     @property
     def backend(self) -> str:
