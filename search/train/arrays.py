@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cim.chip.windows import Window
 from cim.simulator.training_layers import WEIGHT_CLIP, WINDOWS, ArrayNoise, CimLayer, some_windows
 from mapping.layout.tile import slices_needed, stretch
 from search.space.genes import Bits
@@ -189,6 +190,9 @@ class ArrayLayer(CimLayer):
 class ArrayConv2d(nn.Conv2d, ArrayLayer):
     """A convolution without bias, dense or in groups; padding may differ between the sides."""
 
+    pad: int | tuple[int, int]
+    sides: tuple[int, int, int, int] | None  # left, right, top, bottom: padded before, where torch's own does not do
+
     def __init__(
         self,
         inputs: int,
@@ -229,7 +233,8 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
         each, chips, groups = self._share(n), self.chips, self.groups
         kernel, stride, padding = self.kernel_size, self.stride, self.pad
         flat = levels.flatten(1)
-        windows = functools.partial(some_windows, codes, kernel, padding, stride, groups)
+        gap = (self.dilation[0], self.dilation[1])
+        windows = functools.partial(some_windows, codes, kernel, padding, stride, groups, gap)
         if self.range_code is None:
             self.find_range(windows()[0], flat[: len(flat) // groups])
         sums = self.code_squares(codes).unflatten(1, (groups, channels // groups)).sum(2)
@@ -239,13 +244,48 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
 
         held, offset, read = self.chips_of(flat, seen)
         parts = zip(codes.split(each), held.view(chips, *levels.shape), offset, strict=True)
-        y = torch.cat([functional.conv2d(part, own, o, stride, padding, 1, groups) for part, own, o in parts])
+        y = torch.cat([functional.conv2d(part, own, o, stride, padding, gap, groups) for part, own, o in parts])
         y = self.clipped(y).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            total = functional.avg_pool2d(sums, kernel, stride, padding, divisor_override=1).movedim(1, -1)
+            total = self._window_sums(sums).movedim(1, -1)
             spread = self.spread(total.reshape(chips, -1, groups), read).to(y.dtype)
             spread = spread.view(n, *y.shape[2:], -1).movedim(-1, 1)  # in the order of memory
         return torch.addcmul(y, spread, draws(y))
+
+    def _window_sums(self, maps: Tensor) -> Tensor:
+        """Sums over the kernel's places, of maps (n, groups, height, width)."""
+        kernel, stride = self.kernel_size, self.stride
+        if self.dilation == (1, 1):
+            return functional.avg_pool2d(maps, kernel, stride, self.pad, divisor_override=1)
+        box = torch.ones(maps.shape[1], 1, *kernel, dtype=maps.dtype, device=maps.device)
+        return functional.conv2d(maps, box, None, stride, self.pad, self.dilation, maps.shape[1])
+
+
+class WindowConv2d(ArrayConv2d):
+    """The same with the geometry that a graph may have: kernel, stride, padding and dilation by axis."""
+
+    def __init__(
+        self, outputs: int, window: Window, groups: int, bits: Bits, signed: bool, noise: ArrayNoise | None
+    ) -> None:
+        own = all(2 * p <= k for p, k in zip(window.padding, window.kernel, strict=True)) and window.dilation == (1, 1)
+        pad = window.padding if own else (0, 0)
+        nn.Conv2d.__init__(
+            self,
+            window.channels,
+            outputs,
+            window.kernel,
+            window.stride,
+            pad,
+            window.dilation,
+            groups,
+            bias=False,
+        )
+        (top, left) = window.padding
+        self.sides = None if own else (left, left, top, top)
+        self.bits, self.pad = bits, pad
+        self.add_steps({bits.weight})
+        kernel = window.kernel[0] * window.kernel[1]
+        self.set_noise(noise, window.channels // groups * kernel, kernel, signed)
 
 
 class ArrayLinear(nn.Linear, ArrayLayer):
