@@ -1,18 +1,19 @@
 """Any network graph as a torch module that trains under the errors of its chip, and back.
 
-    net = graph_net(network, noise)      # layers on arrays, every tensor quantised once
-    tuned = net.graph()                  # weights on their grid, ends of codes as clamps
+    net = graph_net(network, program, noise)     # layers on arrays, every tensor quantised once
+    nodes = net.nodes()                          # weights on their grid, ends of codes as clamps
 
 Batch norms are folded (``mapping.quantise.lower``). A layer on cells is y = s_x s_w g Σ code · level + b: s_x and
 s_w are learned steps, of the input and of each output's weights, g and b a gain and a bias of each output, which
-requantisation holds on the chip. Without errors and with bits enough the module answers as its graph does.
+requantisation holds on the chip. It begins as a compiled program of the network: its integers, steps and biases.
+Without errors and with bits enough the module answers as its graph does.
 Imports torch: import this module late.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,20 +26,19 @@ from cim.chip.windows import Window
 from cim.simulator.training_layers import ArrayNoise
 from mapping.bits import BitWidths, LayerBits
 from mapping.compile import logits_op
+from mapping.layout.tile import stretch
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import apply, stored
 from mapping.network.graph import INPUT, NetworkGraph, Node, Preprocess
+from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.quantise.lower import AddOp, AvgPoolOp, ConcatOp, FusedOp, MatrixOp, PassOp, lower
-from mapping.quantise.observe import Observations, observe
 from mapping.quantise.quantiser import code_widths
-from mapping.quantise.scales import best_scale
 from search.space.genes import Bits
 from search.train.arrays import ArrayLinear, WindowConv2d
 from search.train.graph_nodes import Ends, nodes_of
 from search.train.lsq import LearnedStep, activation_step
 
-CLIP = 2.0  # root mean squares of its weights at which the codes of an output end at first
-RANGE_IMAGES = 512  # most of them that steps start from, as a compiler takes them
+NEAR = 0.499  # codes from which a weight may start, on either side of its own
 Codes = tuple[Tensor, Tensor]
 
 
@@ -61,29 +61,35 @@ class MatrixUnit(nn.Module):
             self.array = ArrayLinear(inputs, outputs, bits, signed, noise)
             nn.init.zeros_(self.array.bias)
             self.array.bias.requires_grad_(False)
-            shape: tuple[int, ...] = (outputs, inputs)
         else:
             window = op.window or Window(groups, 1, 1)  # a norm of a vector: one weight a channel
             self.array = WindowConv2d(outputs, window, groups, bits, signed, noise)
-            shape = (outputs, window.channels // groups, *window.kernel)
-        weight = torch.tensor(op.weight, dtype=torch.float64).view(shape)
-        rms = weight.flatten(1).square().mean(1).sqrt()
-        size = torch.where(rms > 0, rms * math.sqrt(3 * inputs), 1.0)
-        self.register_buffer("size", size.float())
-        self.register_buffer("bias0", torch.tensor(op.bias, dtype=torch.float32))
+        self.register_buffer("size", torch.ones(outputs))
+        self.register_buffer("bias0", torch.zeros(outputs))
         self.log_gain = nn.Parameter(torch.zeros(outputs))
         self.shift = nn.Parameter(torch.zeros(outputs))
         self.usual = usual
-        scaled = (weight / size.view(-1, *(1,) * (weight.dim() - 1))).float()
-        self.array.begin_with(scaled, CLIP)
-        self._unclipped()
 
     @torch.no_grad()
-    def _unclipped(self) -> None:
-        """No step wider than the largest weight needs: then every code is in use."""
-        step = self.array.quantiser
-        largest = self.array.weight.flatten(1).abs().amax(1).view_as(step.log_step) / step.high
-        step.start_at(torch.where(largest > 0, torch.minimum(step.log_step.exp(), largest), 1.0))
+    def start(
+        self, weight: NDArray[np.float64], levels: NDArray[np.float64], step: NDArray[np.float64],
+        bias: NDArray[np.float64],
+    ) -> None:  # fmt: skip
+        """Begin with integers of a compiler: their levels, and weights as near to the own ones as these allow.
+
+        Args:
+            weight: of the network, (outputs, rows); levels: the integers, (outputs, rows).
+            step: what one level stands for, (outputs,); bias: (outputs,).
+        """
+        inside = levels + np.clip(weight / step[:, None] - levels, -NEAR, NEAR)
+        real = torch.tensor(inside * step[:, None])
+        rms = real.square().mean(1).sqrt()
+        size = torch.where(rms > 0, rms * math.sqrt(3 * real.shape[1]), 1.0)
+        self.size.copy_(size)
+        self.bias0.copy_(torch.tensor(bias))
+        self.array.weight.copy_((real / size[:, None]).view_as(self.array.weight))
+        quantiser = self.array.quantiser
+        quantiser.start_at((torch.tensor(step) / size).float().view_as(quantiser.log_step))
 
     @property
     def gain(self) -> Tensor:
@@ -119,7 +125,7 @@ class GraphNet(nn.Module):
     std: Tensor
 
     def __init__(
-        self, ops: Sequence[FusedOp], preprocess: Preprocess, bits: BitWidths, seen: Observations,
+        self, ops: Sequence[FusedOp], preprocess: Preprocess, bits: BitWidths, program: ConductanceProgram,
         noise: ArrayNoise | None,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -127,25 +133,29 @@ class GraphNet(nn.Module):
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(preprocess.std).view(1, -1, 1, 1))
         self.units, self.steps = nn.ModuleDict(), nn.ModuleDict()
-        widths, origin = code_widths(ops, bits), {INPUT: INPUT}
-        self.signed = {INPUT: any(m > 0 for m in preprocess.mean)}
-        self._add_step(INPUT, widths[INPUT], seen, INPUT, trained=False)
+        widths, scales = code_widths(ops, bits), program.scales
+        made = {step.name: step for step in program.matrices}
+        self.signed = {INPUT: program.input.signed}
+        self._add_step(INPUT, widths[INPUT], scales, trained=False)
         for op in self.ops:
-            origin[op.name] = origin[op.inputs[0]] if isinstance(op, PassOp) else op.name
+            if isinstance(op, PassOp):
+                self.signed[op.name] = self.signed[op.inputs[0]]
+                continue
             never = isinstance(op, AddOp | ConcatOp | AvgPoolOp) and not any(self.signed[i] for i in op.inputs)
-            self.signed[op.name] = (
-                self.signed[op.inputs[0]] if isinstance(op, PassOp) else op.low < 0 and not never
-            )
+            self.signed[op.name] = op.low < 0 and not never
             if isinstance(op, MatrixOp):
-                own = Bits(bits.weights_of(op.name), bits.inputs_of(op.name))
-                source = origin[op.inputs[0]]
-                if widths[op.inputs[0]] > own.activation:  # a rescaling of its own, as the compiler makes it
-                    self.signed[_narrow(op.name)] = self.signed[op.inputs[0]]
-                    self._add_step(_narrow(op.name), own.activation, seen, source, trained=False)
-                usual = float(np.std(seen.values[op.name])) or 1.0
-                self.units[_key(op.name)] = MatrixUnit(op, own, self.signed[op.inputs[0]], noise, usual)
-            if not isinstance(op, PassOp) and op.name != self.logits:
-                self._add_step(op.name, widths[op.name], seen, op.name, trained=True)
+                own, source = Bits(bits.weights_of(op.name), bits.inputs_of(op.name)), op.inputs[0]
+                signed = self.signed[source]
+                if widths[source] > own.activation:  # a rescaling of its own, as the compiler makes it
+                    source = _narrow(op.name)
+                    self.signed[source] = signed
+                    self._add_step(source, own.activation, scales, trained=False)
+                top = 1 << 20 if op.name == self.logits else (1 << widths[op.name]) - 1
+                unit = MatrixUnit(op, own, signed, noise, scales[op.name] * top / 8)
+                _begin(unit, op, made[op.name], scales[source], scales[op.name], program.spec.macro.max_level)
+                self.units[_key(op.name)] = unit
+            if op.name != self.logits:
+                self._add_step(op.name, widths[op.name], scales, trained=True)
 
     def forward(self, pixels: Tensor) -> Tensor:
         values: dict[str, Codes] = {INPUT: self._step(INPUT).codes((pixels - self.mean) / self.std)}
@@ -207,27 +217,39 @@ class GraphNet(nn.Module):
         assert isinstance(found, LearnedStep)
         return found
 
-    def _add_step(self, name: str, bits: int, seen: Observations, origin: str, *, trained: bool) -> None:
-        """A step that starts where a compiler would choose it; untrained ones it will choose again."""
+    def _add_step(self, name: str, bits: int, scales: Mapping[str, float], *, trained: bool) -> None:
+        """A step that starts where the compiler put it; untrained ones it will choose again."""
         step = activation_step(bits, self.signed[name])
-        step.start_at(torch.tensor(best_scale(seen.values[origin], seen.largest[origin], step.low, step.high)))
+        step.start_at(torch.tensor(scales[name]))
         step.log_step.requires_grad_(trained)
         self.steps[_key(name)] = step
 
 
-def graph_net(network: NetworkFile, noise: ArrayNoise | None, images: NDArray[np.uint8] | None = None) -> GraphNet:
-    """The module of a network at its own bits.
-
-    Args:
-        images: uint8 (n, height, width, channels), training images from which steps start; None: those that the
-            file calibrates with, of which there must be some.
-    """
-    ops = lower(network.graph)
-    some = network.calibration_images if images is None else images
-    seen = observe(network.graph, ops, some[:: -(-len(some) // RANGE_IMAGES)])
+def graph_net(network: NetworkFile, program: ConductanceProgram, noise: ArrayNoise | None) -> GraphNet:
+    """The module of a network, beginning as a program of it that was compiled at its own bits."""
     bits = BitWidths(network.weight_bits, network.activation_bits, network.layer_bits)
-    net = GraphNet(ops, network.graph.preprocess, bits, seen, noise)
+    net = GraphNet(lower(network.graph), network.graph.preprocess, bits, program, noise)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _begin(
+    unit: MatrixUnit, op: MatrixOp, step: MatrixStep, input_scale: float, output_scale: float, max_level: int
+) -> None:
+    """The integers, steps and biases of a compiled layer."""
+    group, weight = step.group, op.weight
+    held = np.zeros((group.inputs, group.outputs))
+    for tile in group.matrix_tiles:
+        held[tile.inputs.start : tile.inputs.stop, tile.outputs.start : tile.outputs.stop] += (
+            float(tile.multiplier) * tile.levels
+        )
+    groups, outputs, inputs = weight.shape
+    blocks = held.reshape(groups, inputs, groups, outputs)
+    levels = np.stack([blocks[g, :, g].T for g in range(groups)]).reshape(groups * outputs, inputs)
+    wide = stretch(unit.array.quantiser.high, max_level)  # narrow weights stand stretched in their cells
+    factor = math.gcd(wide, int(np.gcd.reduce(levels.astype(np.int64), axis=None)))
+    real = step.requantise.multiplier / 2.0**step.requantise.shift * output_scale / input_scale
+    real = np.broadcast_to(real, len(levels))
+    unit.start(weight.reshape(levels.shape), levels / factor, real * factor, step.bias * real * input_scale)
 
 
 def tuned_file(
@@ -243,9 +265,7 @@ def tuned_file(
     graph = NetworkGraph(old.input_shape, net.nodes(), old.preprocess, old.classes, {**old.provenance, **provenance})
     on_cells = {op.name for op in net.ops if isinstance(op, MatrixOp)}
     bits: dict[str, LayerBits] = {name: b for name, b in network.layer_bits.items() if name in on_cells}
-    return replace(
-        network, graph=graph, calibration_images=images, calibration_labels=labels, layer_bits=bits
-    )
+    return replace(network, graph=graph, calibration_images=images, calibration_labels=labels, layer_bits=bits)
 
 
 def _narrow(name: str) -> str:
