@@ -16,6 +16,7 @@ from cim.chip.blocks import grid
 from cim.chip.encoding import check_cells
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
+from mapping.errors import MappingFileError
 from mapping.program import conductance as steps
 from mapping.program.conductance import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile, TileGroup
 from mapping.program.digital_ops import INT32_HIGH
@@ -44,7 +45,7 @@ _LATER = {(Tile, "copy"): 0, (Tile, "round"): 0, (TileGroup, "groups"): 1}
 MAX_STEPS = 1 << 16
 
 
-class ProgramRecordError(ValueError):
+class ProgramRecordError(MappingFileError, ValueError):
     """Plain data that is not a program."""
 
 
