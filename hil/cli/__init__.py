@@ -15,7 +15,7 @@ import traceback
 
 import typer
 
-from hil.cli import bench, calibrate, deploy, estimate, search
+from hil.cli import bench, calibrate, deploy, estimate, finetune, search
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain
 from hil.errors import ExitCode
@@ -35,6 +35,7 @@ for command in (
     deploy.compile,
     calibrate.simulate,
     estimate.estimate,
+    finetune.finetune,
     bench.emulate,
     bench.chips,
     bench.ports,

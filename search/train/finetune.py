@@ -7,7 +7,9 @@ as a cosine. All training images and few epochs: a few thousand images overfit. 
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -106,6 +108,7 @@ class Finetuned:
     ideal: float
     noisy: float
     epochs: tuple[EpochRecord, ...]
+    digest: str = ""
 
 
 def finetune_network(job: FinetuneJob, images: Images, validation: Images, told: Told | None = None) -> Finetuned:
@@ -113,33 +116,37 @@ def finetune_network(job: FinetuneJob, images: Images, validation: Images, told:
     return job.machine.run(_finetune, job, images, validation, told)
 
 
-def step_seconds(job: FinetuneJob, images: Images) -> tuple[float, float]:
-    """Seconds of a training step on cut-out squares and on whole images, on the machine as it is now."""
-    return job.machine.run(_step_seconds, job, images)
+@dataclass(frozen=True, slots=True)
+class TrainingSpeed:
+    """Seconds, on the machine as it is now: of a step on cut-out squares and on whole images, of a score after an
+    epoch, and of what comes before the first step."""
+
+    crop_s: float
+    whole_s: float
+    score_s: float
+    start_s: float
 
 
-def _step_seconds(fabric: Fabric, job: FinetuneJob, images: Images) -> tuple[float, float]:
-    schedule, found = job.recipe.schedule, []
-    network = load_network(job.network)
-    rng = np.random.default_rng(0)
-    few = images.part(np.sort(rng.choice(len(images), min(len(images), TIMED * schedule.batch), replace=False)))
-    for crop in (schedule.crop, 0):
-        if crop == 0 and found and not schedule.crop:
-            found.append(found[0])
-            continue
-        task = _Finetuning(network, job, few, fabric.device, full=True)
-        short = TrainingSchedule(
-            2,
-            schedule.batch,
-            schedule.rate,
-            shift=schedule.shift,
-            symmetry=schedule.symmetry,
-            crop=crop,
-            crop_until=1.0,
-        )
-        _, records = fit(fabric, task, few, short)
-        found.append(records[-1].seconds / (len(few) // schedule.batch))
-    return found[0], found[1]
+def step_seconds(job: FinetuneJob, images: Images, validation: Images) -> TrainingSpeed:
+    """Train a few steps and score once, to know how long they take."""
+    return job.machine.run(_step_seconds, job, images, validation)
+
+
+def _step_seconds(fabric: Fabric, job: FinetuneJob, images: Images, validation: Images) -> TrainingSpeed:
+    schedule, steps = job.recipe.schedule, []
+    few = images.spread(TIMED * schedule.batch)
+    start = time.monotonic()
+    task = _Finetuning(load_network(job.network), job, validation, fabric.device, full=True)
+    begun = time.monotonic() - start
+    for crop in dict.fromkeys((schedule.crop, 0)):
+        short = replace(schedule, epochs=2, crop=crop, crop_until=1.0)
+        again = copy.deepcopy(task)
+        _, records = fit(fabric, again, few, short)
+        steps.append(records[-1].seconds / (len(few) // schedule.batch))
+    start = time.monotonic()
+    task.full = False
+    task.score(task.model)
+    return TrainingSpeed(steps[0], steps[-1], time.monotonic() - start, begun)
 
 
 def _finetune(fabric: Fabric, job: FinetuneJob, images: Images, validation: Images, told: Told | None) -> Finetuned:
@@ -148,14 +155,14 @@ def _finetune(fabric: Fabric, job: FinetuneJob, images: Images, validation: Imag
     key = hashlib.sha256(
         repr((network.digest, repr(recipe), job.machine.precision, noise_digest(job.noise), validation.digest)).encode()
     ).hexdigest()
-    before = task.before
+    before = task.before()
     trained, records = fit(fabric, task, images, recipe.schedule, checkpoint=job.checkpoint, key=key, told=told)
     assert isinstance(trained, GraphNet)
-    ideal, noisy = task.scores(trained, validation)
-    found = Finetuned(job.out, *before, ideal, noisy, records)
+    found = Finetuned(job.out, *before, task.exact(trained), task.noisy(trained, validation), records)
+    file = _file(job, network, trained.cpu(), images, validation, found)
     if fabric.global_rank == 0:
-        save_network(_file(job, network, trained.cpu(), images, validation, found), job.out)
-    return found
+        save_network(file, job.out)
+    return replace(found, digest=file.digest)
 
 
 def _file(
@@ -195,12 +202,11 @@ class _Finetuning(TrainingTask):
         self.teacher.to(device).eval().requires_grad_(False)
         self.recipe, self.validation, self.device, self.full = recipe, validation, device, full
 
-    @property
     def before(self) -> tuple[float, float]:
-        """Percent right of the float network, and of it on virtual chips."""
+        """Percent right of the float network, and of the compiled one on virtual chips."""
         with torch.no_grad():
             exact = accuracy(self.teacher, self.validation, self.device)
-        return exact, self.scores(self.model, self.validation)[1]
+        return exact, self.noisy(self.model, self.validation)
 
     def begin(self, model: nn.Module, at: At) -> None:
         forget_ranges(self.model)
@@ -219,12 +225,15 @@ class _Finetuning(TrainingTask):
         if self.full:
             return 0.0
         some = min(len(self.validation), self.recipe.scored_images)
-        return self.scores(model, self.validation.part(np.arange(some)))[1]
+        return self.noisy(model, self.validation.part(np.arange(some)))
 
-    def scores(self, model: nn.Module, images: Images) -> tuple[float, float]:
-        """Percent right, exact and on virtual chips (new ones every 100 images)."""
+    def exact(self, model: nn.Module) -> float:
+        """Percent of all images kept out, without errors."""
         set_strength(model, 0.0)
-        ideal = accuracy(model, images, self.device)
+        return accuracy(model, self.validation, self.device)
+
+    def noisy(self, model: nn.Module, images: Images) -> float:
+        """Percent right on virtual chips, new ones every 100 images."""
         forget_ranges(model)
         set_strength(model, 1.0)
-        return ideal, accuracy(model, images, self.device, 100)
+        return accuracy(model, images, self.device, 100)
