@@ -94,6 +94,7 @@ def compile_network(
         network_digest=network.digest,
         digest="",
         layer_weight_bits=bits.different_weights(),
+        trained_on=network.trained_on,
     )
     return replace(program, digest=program_digest(program))
 
@@ -128,7 +129,7 @@ class RoundPlan:
 
 @dataclass(frozen=True, slots=True)
 class MappingPlan:
-    """What a program asks of its chip, for people and for ``--json``."""
+    """Demands of a program on its chip, for people and for ``--json``."""
 
     chip: str
     layers: tuple[LayerPlan, ...]
@@ -159,7 +160,7 @@ class MappingPlan:
         return [head, *rows, total, busiest, *(self.round_lines() if len(self.rounds) > 1 else ())]
 
     def round_lines(self) -> list[str]:
-        """What each round writes; only of a network that takes several."""
+        """Writes of each round; only of a network that takes several."""
         said = [f"{len(self.rounds)} rounds: the chip is written {len(self.rounds)} times for every run of the network"]
         for r in self.rounds:
             layers = r.layers[0] if len(r.layers) == 1 else f"{r.layers[0]} to {r.layers[-1]}"

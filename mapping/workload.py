@@ -248,7 +248,7 @@ def _three(shape: Shape) -> Shape3:
 
 
 class _Form(NamedTuple):
-    """What a layer does, and the window that it moves over its input."""
+    """Kind of a layer, and the window that it moves over its input."""
 
     kind: WorkKind
     kernel: tuple[int, int] = (1, 1)
@@ -284,4 +284,4 @@ def _form(part: object, before: Shape) -> _Form:
             return _Form(WorkKind.MOVE)
         case PadMap() | PadMapStep():
             return _Form(WorkKind.MOVE, padding=(part.top, part.left))
-    raise TypeError(f"{type(part).__name__} is no operation")
+    raise TypeError(f"{type(part).__name__} is not an operation")

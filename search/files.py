@@ -1,4 +1,4 @@
-"""JSON files of a search: read with their format and version checked, written whole or not at all."""
+"""JSON files of a search, read with their format and version checked."""
 
 from __future__ import annotations
 
@@ -35,10 +35,3 @@ def check_head(data: Any, origin: str, form: str, major: int) -> None:
         raise SearchFileError(origin, 1, "version", f"{data.get('version')!r:.60} is not major.minor")
     if int(number) > major:
         raise NewerFile(origin, 1, "version", f"{data['version']}; this program reads {major}.x")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8")
-    part.replace(path)

@@ -1,4 +1,4 @@
-"""What a layer asks of a chip for one image, counted: reads, cycles, conversions, sums, bits, nanoseconds.
+"""Events of a layer for one image, counted: reads, cycles, conversions, sums, bits, nanoseconds.
 
 Counts are exact: a chip that runs the same tiles counts the same reads and conversions. Prices
 are in ``cim.cost.network_cost``.

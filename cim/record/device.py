@@ -20,7 +20,7 @@ from cim.record.calibration import CalibrationRecord, CellState, MacroCalibratio
 
 CLIP = 1.1  # no cell is believed above this multiple of the highest level
 OUTLIER = 5.0  # readings this many sigma off are believed as they are
-SWEEPS = 3  # Gibbs sweeps of the posterior; more change nothing (tests/cim/test_device.py)
+SWEEPS = 3  # Gibbs sweeps of the posterior; more change nothing (tests/cim/record/test_device.py)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import enum
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import h5py
 import numpy as np
 
 from cim.errors import CimFileError, CimMismatch
+from cim.files import write_bytes
 from cim.record.calibration import CalibrationRecord
 
 FORMAT = "hil.calibration"
@@ -47,19 +47,13 @@ class NewerRecord(RecordFileError, CimMismatch):
 
 
 def save_record(record: CalibrationRecord, path: str | Path) -> None:
-    """Write a record; the file appears under its name only when it is complete."""
-    path = Path(path)
+    """Write a record; the file appears under its name only when it is complete. Raises ``OSError``."""
     content = io.BytesIO()  # in memory first: HDF5 itself does not survive a full disk
     with h5py.File(content, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = f"{VERSION[0]}.{VERSION[1]}"
         write_fields(file, record)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_bytes(content.getvalue())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(path, content.getbuffer())
 
 
 def load_record(path: str | Path) -> CalibrationRecord:

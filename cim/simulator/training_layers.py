@@ -261,7 +261,7 @@ class CimLayer(nn.Module):
         Args:
             levels: (outputs, rows).
             vectors: some input codes of each group of outputs, (groups, n, rows), that columns are corrected on.
-            activity: Σ |unit| / rows of a mean read, for the wires.
+            activity: ``Σ |unit| / rows`` of a mean read, for the wires.
             given: what rows get for ``vectors``, where that is something else.
 
         Returns:

@@ -1,4 +1,4 @@
-"""What a network of a search is worth on a chip: accuracy, latency and energy.
+"""Evaluation of the networks of a search on chips: accuracy, latency and energy.
 
 The two ``Evaluator``s that ``search`` asks for: ``SimulatedEvaluator`` says the same as ``hil simulate`` and
 ``hil estimate``, ``DeployedEvaluator`` the same as ``hil deploy``.

@@ -1,4 +1,4 @@
-"""What a search works on: chip, space, images and errors, loaded and checked against each other."""
+"""Inputs of a search: chip, space, images and errors, loaded and checked against each other."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SearchInputs:
 
 
 def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) -> SearchInputs:
-    """Load everything; say what the chip took from the space.
+    """Load everything; report what the chip removed from the space.
 
     Raises:
         UsageError: images, classes or chip that do not go with the space.

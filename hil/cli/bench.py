@@ -65,7 +65,7 @@ def chips(
         print_result([chip_row(s) for s in specs], {"chips": [s.name for s in specs]}, as_json)
         return ExitCode.DONE
     if action != "show" or name is None:
-        raise UsageError(f"hil chips {action or ''} is no command", hint="hil chips show NAME")
+        raise UsageError(f"hil chips {action or ''} is not a command", hint="hil chips show NAME")
     spec = load_chip(name)
     from cim.chip.file import description
 
@@ -93,7 +93,7 @@ def info(
     baud: Baud = 921600,
     as_json: Json = False,
 ) -> int:
-    """Ask a chip who it is, what it can do and how it feels."""
+    """Show a chip's identity, capabilities and state."""
     from hil.driver.chip_text import info_lines, info_record
     from hil.driver.open_chip import open_chip
 
@@ -118,7 +118,7 @@ def mvm(
     emulated: Emulated = False,
     chip: ChipAsked = None,
     macros: Macros = None,
-    macro: Annotated[int, typer.Option(help="which macro")] = 0,
+    macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     rows: Annotated[int, typer.Option(help="logical rows driven, from row 0")] = 16,
     outputs: Annotated[int, typer.Option(help="outputs read, from output 0")] = 8,
     level: Annotated[int | None, typer.Option(help="program this level everywhere first", show_default=False)] = None,
@@ -156,8 +156,8 @@ def cells(
     emulated: Emulated = False,
     chip: ChipAsked = None,
     macros: Macros = None,
-    macro: Annotated[int, typer.Option(help="which macro")] = 0,
-    reads: Annotated[int, typer.Option(help="reads averaged")] = 4,
+    macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
+    reads: Annotated[int, typer.Option(help="reads to average")] = 4,
     out: Annotated[Path | None, typer.Option(help="write all readings as CSV, µS", show_default=False)] = None,
     baud: Baud = 921600,
     as_json: Json = False,

@@ -1,4 +1,4 @@
-"""Commands of the belief: calibrate a chip, predict from its record."""
+"""Commands of calibration and prediction: calibrate, fit, simulate, calibration records."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def calibrate(
     full: Annotated[bool, typer.Option("--full", help="more vectors, reads and ages, smaller errors")] = False,
     second_temperature: Annotated[
         str | None,
-        typer.Option(help="measure again when the chip says it has this temperature, 60 or 60C", show_default=False),
+        typer.Option(help="measure a second time when the chip has this temperature: 60 or 60C", show_default=False),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted calibration")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted calibration")] = False,
     seed: Seed = 0,
     baud: Baud = 921600,
     as_json: Json = False,
@@ -95,19 +95,20 @@ def fit(
             "--set", help="levy-tech-a, -b, -c, ember-1, ember-2 or bench, instead of a table", show_default=False
         ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="where public sets lie (also HIL_DATA)", show_default=False)] = None,
+    data: Annotated[Path | None, typer.Option(help="folder of public sets (also HIL_DATA)", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the record to write", show_default=False)] = None,
     hold_out: Annotated[
-        str | None, typer.Option(help="cells that judge the fit: odd or quarter; default quarter", show_default=False)
+        str | None,
+        typer.Option(help="cells held out to test the fit: odd or quarter; default quarter", show_default=False),
     ] = None,
     ages_to: Annotated[
-        str | None, typer.Option(help="fit up to this age only; later ages judge", show_default=False)
+        str | None, typer.Option(help="fit up to this age only, and test on later ages", show_default=False)
     ] = None,
     test_on: Annotated[
-        str | None, typer.Option(help="another table or set that the law is judged on", show_default=False)
+        str | None, typer.Option(help="another table or set to test the law on", show_default=False)
     ] = None,
     base: Annotated[
-        Path | None, typer.Option(help="record that gives the parts that a table cannot tell", show_default=False)
+        Path | None, typer.Option(help="record for the parts that a table does not determine", show_default=False)
     ] = None,
     us_per_level: Annotated[
         float | None, typer.Option(help="µS of one level, where a set has levels only", show_default=False)
@@ -115,7 +116,7 @@ def fit(
     temperature: Annotated[str, typer.Option(help="temperature of the readings")] = "25C",
     as_json: Json = False,
 ) -> int:
-    """Fit the device model to tables of cell readings, without a board; say how well it predicts other cells."""
+    """Fit the device model to tables of cell readings, without a board, and test it on other cells."""
     from hil.device_fit.inputs import fit_source
 
     with screen(quiet=as_json) as watch:
@@ -144,7 +145,7 @@ def fit(
 
 
 calibration = typer.Typer(
-    help="Look at calibration records: show one, compare two, draw one.", no_args_is_help=True, rich_markup_mode=None
+    help="Calibration records: show one, compare two, plot one.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
@@ -152,7 +153,7 @@ calibration = typer.Typer(
 def show_record(
     record: Annotated[Path, typer.Argument(help="record.h5 of hil calibrate or hil fit")], as_json: Json = False
 ) -> int:
-    """Everything that a record holds, with standard errors and goodness."""
+    """Show the content of a record, with standard errors and goodness of fit."""
     from cim.record.file import load_record
     from hil.calibration.record_text import record_json, show_lines
 
@@ -167,7 +168,7 @@ def diff_records(
     second: Annotated[Path, typer.Argument(help="record.h5")],
     as_json: Json = False,
 ) -> int:
-    """What changed from the first record to the second beyond their errors; exit code 1 when something did."""
+    """Compare two records: changes beyond their errors end in exit code 1."""
     from cim.record.file import load_record
     from hil.calibration.record_changes import diff_records
 
@@ -184,7 +185,7 @@ def plot_record(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """One self-contained page: law by level and age, read noise, columns, INL, stuck cells, pulses."""
+    """Write a self-contained page: law by level and age, read noise, columns, INL, stuck cells, pulses."""
     from cim.record.file import load_record
     from hil.atomic import write_text
     from hil.calibration.record_page import record_page
@@ -210,13 +211,14 @@ def simulate(
     data_dir: DataDir = None,
     download: Download = False,
     samples: Annotated[int, typer.Option(help="images")] = 1000,
-    chips: Annotated[int, typer.Option(help="virtual chips; they are drawn and run one after the other")] = 20,
+    chips: Annotated[int, typer.Option(help="number of virtual chips, drawn and run one after the other")] = 20,
     age: Annotated[str, typer.Option(help="age after programming; several give a table: 1h,1d,30d")] = "1h",
     temperature: Annotated[
         str | None, typer.Option(help="temperature of the reads, 60 or 60C; default: the record's", show_default=False)
     ] = None,
     target_accuracy: Annotated[
-        float | None, typer.Option(help="percent; says which share of chips reaches it", show_default=False)
+        float | None,
+        typer.Option(help="accuracy in percent; gives the share of chips that reach it", show_default=False),
     ] = None,
     engine: Annotated[
         str, typer.Option(help="exact (every conversion) or fast (one product, matched noise)")
@@ -226,7 +228,7 @@ def simulate(
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
-    """Predict accuracy on such chips, programmed again: at any age and temperature, and which share is good enough."""
+    """Predict the accuracy of such chips, programmed again, at any age and temperature, and the yield at a target."""
     from cim.record.file import load_record
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
@@ -263,5 +265,5 @@ def celsius(text: str) -> float:
     except ValueError:
         value = -1e9
     if not -273.15 <= value <= 500.0:
-        raise UsageError(f"{text!r} is no temperature", hint="write 60 or 60C, in degrees Celsius")
+        raise UsageError(f"{text!r} is not a temperature", hint="write 60 or 60C, in degrees Celsius")
     return value

@@ -52,7 +52,7 @@ def deploy(
     ] = None,
     data_dir: DataDir = None,
     download: Download = False,
-    samples: Annotated[int, typer.Option(help="most images to run; looks at 500, 1,000, 2,000 below it")] = 2000,
+    samples: Annotated[int, typer.Option(help="most images to run; interim analyses at 500, 1,000, 2,000")] = 2000,
     seed: Seed = 0,
     repeat: Annotated[int, typer.Option(help="passes over the images on the chip")] = 3,
     tolerance: Annotated[float, typer.Option(help="tolerance of the verdict, in points of accuracy")] = 1.0,
@@ -64,21 +64,23 @@ def deploy(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="run folder; default runs/NNNN", show_default=False)] = None,
-    reprogram: Annotated[bool, typer.Option("--reprogram", help="write even if the chip holds this program")] = False,
+    reprogram: Annotated[bool, typer.Option("--reprogram", help="write even when the chip holds this program")] = False,
     no_causes: Annotated[
-        bool, typer.Option("--no-causes", help="do not split the gap by cause (less simulation, one read-back less)")
+        bool, typer.Option("--no-causes", help="skip the causes of the gap (less simulation, one read-back less)")
     ] = False,
     adapt: Annotated[
-        bool, typer.Option("--adapt", help="go around the stuck cells and poor columns that calibration found")
+        bool, typer.Option("--adapt", help="avoid the stuck cells and poor columns that calibration found")
     ] = False,
     spare_reads: SpareReads = 0.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="only print bytes, time, pulses and wear")] = False,
-    device: Annotated[str, typer.Option(help="where the simulator runs: cpu or cuda")] = "cpu",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
+    device: Annotated[str, typer.Option(help="device of the simulator: cpu or cuda")] = "cpu",
     baud: Baud = 921600,
     junit: Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)] = None,
     baseline: Annotated[
         Path | None,
-        typer.Option(help="earlier report.json; a loss beyond its interval is exit 1", show_default=False),
+        typer.Option(
+            help="report.json of an earlier run; a loss of accuracy since then ends in exit code 1", show_default=False
+        ),
     ] = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
@@ -162,24 +164,25 @@ def compile(
     ] = None,
     copies_budget: Annotated[
         str | None,
-        typer.Option(help="macros to use in all, for copies of slow layers: a number or all", show_default=False),
+        typer.Option(help="macros to use in all, with copies of slow layers: a number, or all", show_default=False),
     ] = None,
     rounds: Annotated[
-        bool, typer.Option("--rounds", help="write a network larger than the chip part after part")
+        bool, typer.Option("--rounds", help="split a network that is larger than the chip into rounds of writing")
     ] = False,
-    explain: Annotated[bool, typer.Option("--explain", help="say why each tile is where it is")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="print the reason for the place of each tile")] = False,
     layers: LayerBitsAsked = None,
     weight_scales: Annotated[
-        str, typer.Option(help="largest, rounding or output: what the scale of the weights is chosen by")
+        str, typer.Option(help="rule for the scale of the weights: largest, rounding or output")
     ] = "rounding",
     slices: Annotated[
-        str, typer.Option(help="where bit slices of a weight lie: columns of one macro, or macros apart")
+        str, typer.Option(help="place of the bit slices of a weight: columns (of one macro) or macros (apart)")
     ] = "macros",
     plot: Annotated[
         Path | None, typer.Option(help="page of macros, tiles and conductances to write", show_default=False)
     ] = None,
     weight_form: Annotated[
-        str, typer.Option(help="pairs with one cell at rest (sign) or both about the middle (balanced)")
+        str,
+        typer.Option(help="form of differential pairs: sign (one cell at rest) or balanced (both about the middle)"),
     ] = "sign",
     record: Annotated[
         Path | None,
@@ -270,7 +273,7 @@ def budget_of(text: str | None, macros: int) -> int | None:
     if text is None or text == "all":
         return macros if text else None
     if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"{text!r} is no number of macros", hint="--copies-budget 32 or --copies-budget all")
+        raise UsageError(f"{text!r} is not a number of macros", hint="--copies-budget 32 or --copies-budget all")
     return int(text)
 
 
@@ -291,7 +294,7 @@ def import_(
     std: Annotated[str | None, typer.Option(help="per channel", show_default=False)] = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
 ) -> int:
-    """Make a net.pt from weights of others."""
+    """Make a net.pt from pretrained weights."""
     from hil.deployment.import_weights import import_network
 
     with screen(quiet=False) as watch:

@@ -32,7 +32,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a file or folder held; ``classes`` is empty when it names none."""
+    """Content of a file or folder; ``classes`` is empty when it names none."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]

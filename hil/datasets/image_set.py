@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.atomic import new_file
 from hil.datasets import formats as data_files
 from hil.datasets.formats import Content
 from hil.errors import FileError, UsageError
@@ -176,7 +177,8 @@ def _download(name: str, known: _Known, split: str, target: Path) -> Path:
         raise FileError(f"{name}: the download is not what was expected: {error}", where=str(target)) from error
     if known.torchvision == "CIFAR10":  # its files are pickles: keep the arrays that torchvision checked
         kept = target / f"cifar10_{split}.npz"
-        np.savez_compressed(kept, images=np.asarray(fetched.data), labels=np.asarray(fetched.targets))
+        with new_file(kept) as part, part.open("wb") as file:
+            np.savez_compressed(file, images=np.asarray(fetched.data), labels=np.asarray(fetched.targets))
         return kept
     for place in known.places:
         if data_files.holds_split(target / place, split, folders=known.test_every > 0):

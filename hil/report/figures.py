@@ -66,7 +66,7 @@ def difference_figure(report: AgreementReport) -> Figure:
 
 
 def components_figure(report: AgreementReport) -> Figure:
-    """Where the uncertainty comes from, one standard deviation each."""
+    """Components of the uncertainty, one standard deviation each."""
     names = ["images, paired", "one read", "chip or read-back"]
     data: list[Figure] = []
     asked = (("this chip", report.this_chip, "@measured"), ("such chips", report.such_chips, "@simulated"))
@@ -122,7 +122,7 @@ def cell_errors(
 
 
 def occupancy_figure(data: RunData) -> Figure:
-    """Which layer holds which cells."""
+    """Layer of every cell."""
     maps = {m: np.where(c.layer < 0, np.nan, c.layer).astype(np.float32) for m, c in data.macros.items()}
     count = max(len(data.layers), 1)
     steps = [[i / count, f"@layer{k % 12}"] for k in range(count) for i in (k, k + 1)]

@@ -36,7 +36,7 @@ class MacroReadings:
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """What was asked and answered. Logits are integer codes, except the float network's.
+    """Requests and answers of one run. Logits are integer codes, except the float network's.
 
     Arrays have n images in run order, m repeats, S virtual chips. ``simulated_logits`` are
     those of the decisive question; ``such_logits`` of the other one, when it was judged.
@@ -118,7 +118,7 @@ def read_run(path: str | Path) -> RunData:
     try:
         with h5py.File(path, "r") as file:
             if _text(file.attrs.get("format")) != FORMAT:
-                raise FileError(f"{path.name} is no run of hil", where=str(path), hint=hint)
+                raise FileError(f"{path.name} is not a run of hil", where=str(path), hint=hint)
             version = _text(file.attrs.get("version"))
             if version.partition(".")[0] != VERSION.partition(".")[0]:
                 raise MismatchError(f"{path.name} has version {version}, this hil reads {VERSION}", where=str(path))

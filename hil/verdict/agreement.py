@@ -51,7 +51,7 @@ SCHEMA = "hil.report/1.1"
 
 @dataclass(frozen=True, slots=True)
 class ChipIdentity:
-    """Which chip answered; ``kind`` is the chip's own word, "silicon" or "emulated"."""
+    """The chip that answered; ``kind`` is the chip's own word, "silicon" or "emulated"."""
 
     kind: str
     name: str
@@ -81,7 +81,7 @@ class NetworkIdentity:
 
 @dataclass(frozen=True, slots=True)
 class DataUse:
-    """Which images were scored. ``answers``: for each image, in run order, how many repeats were right (base 36)."""
+    """Images that were scored. ``answers``: number of right repeats of each image, in run order (base 36)."""
 
     name: str
     split: str
@@ -144,7 +144,7 @@ class AgreementReport:
 
     @property
     def backend_words(self) -> str:
-        """How screen, file and page title the measured column."""
+        """Title of the measured column on screen, in files and on the page."""
         return "measured" if self.chip.silicon else f"{self.chip.kind} (NOT SILICON)"
 
     @property
@@ -198,10 +198,10 @@ class AgreementReport:
         """The report of an object that ``to_json`` wrote, this or an earlier version."""
         hint = "hil deploy --json writes such a file"
         if not isinstance(value, dict) or not isinstance(value.get("schema"), str):
-            raise FileError(f"{origin} is no report of hil: it has no schema", hint=hint)
+            raise FileError(f"{origin} is not a report of hil: it has no schema", hint=hint)
         name, _, version = value["schema"].partition("/")
         if name != "hil.report":
-            raise FileError(f"{origin} is no report of hil: its schema is {value['schema']}", hint=hint)
+            raise FileError(f"{origin} is not a report of hil: its schema is {value['schema']}", hint=hint)
         if version.partition(".")[0] != "1":
             raise MismatchError(
                 f"{origin} has schema {value['schema']}, this version reads {SCHEMA}", hint="update hil"
@@ -218,7 +218,7 @@ class AgreementReport:
         try:
             value = json.loads(text)
         except ValueError as error:
-            raise FileError(f"{origin} is no JSON: {error}", hint="run hil deploy again") from error
+            raise FileError(f"{origin} is not JSON: {error}", hint="run hil deploy again") from error
         return cls.from_json(value, origin)
 
 

@@ -25,7 +25,7 @@ class Verdict(enum.StrEnum):
 
 
 class Mode(enum.StrEnum):
-    """What the virtual chips know of the real one."""
+    """Knowledge of the virtual chips about the real one."""
 
     CONDITIONED = "conditioned"  # record and read-back of this programming: *this chip*
     UNCONDITIONAL = "unconditional"  # record only, programmed again: *such chips*
@@ -66,7 +66,7 @@ class Power:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Everything that one verdict rests on. Fractions, unless a name says points."""
+    """Basis of one verdict. Fractions, unless a name has ``points`` in it."""
 
     verdict: Verdict
     text: str
@@ -241,7 +241,7 @@ def _refusals(c: st.Comparison) -> tuple[str, ...]:
 def _flags(
     c: st.Comparison, p: st.PredictionTest, e: st.Equivalence, trend: st.Trend | None, verdict: Verdict
 ) -> tuple[str, ...]:
-    """What a reader must know beside the word."""
+    """Reservations that a reader must know beside the verdict."""
     flags = []
     if verdict is Verdict.AGREE and p.rejects:
         flags.append(f"a real difference of about {_signed(c.difference)} points exists, smaller than the tolerance")

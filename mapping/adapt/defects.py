@@ -1,4 +1,4 @@
-"""What a calibration record says against single places of one chip: stuck cells and poor columns."""
+"""Defects of one chip, from its calibration record: stuck cells and poor columns."""
 
 from __future__ import annotations
 

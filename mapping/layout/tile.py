@@ -48,7 +48,7 @@ class Piece:
 
 
 class SlicePlacement(enum.StrEnum):
-    """Where the bit slices of one weight lie."""
+    """Place of the bit slices of one weight."""
 
     MACROS = "macros"  # every slice is a piece of its own, on whichever macro has room
     COLUMNS = "columns"  # side by side on one macro, so that one read of the rows converts all of them

@@ -1,4 +1,4 @@
-"""Look into a file from a stranger before torch does: archive, pickle opcodes, then a weights-only load.
+"""Checks of an untrusted file before torch reads it: archive, pickle opcodes, then a weights-only load.
 
 A ``.pt`` file is a zip archive with a pickle, and a pickle is a program. The pickle of plain
 data and tensors calls only a handful of functions, so everything else is refused by name
@@ -55,7 +55,7 @@ def read_bytes(path: str | Path) -> bytes:
     """Give the whole file, at most ``LARGEST_FILE`` bytes of it, or raise ``NetworkFileError``."""
     try:
         if not Path(path).is_file():
-            raise NetworkFileError(path, "is no file" if Path(path).exists() else "does not exist")
+            raise NetworkFileError(path, "is not a file" if Path(path).exists() else "does not exist")
         with open(path, "rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Weights of others to a ``NetworkGraph``: state dict or safetensors with an architecture, ONNX, exported program.
+"""Pretrained weights to a ``NetworkGraph``: state dict or safetensors with an architecture, ONNX, exported program.
 
 The file says the weights, the architecture says what to do with them: a name of
 ``mapping.network.architectures`` with options (``"mobilenet_v2_tiny:width=0.5,depth=3"``) or the path
@@ -123,12 +123,12 @@ def read_safetensors(data: bytes, path: str | Path) -> tuple[dict[str, Tensor], 
         metadata = header.get("__metadata__", {})
         state = load(data)
     except (ValueError, AttributeError, KeyError, RecursionError, SafetensorError) as error:
-        raise NetworkFileError(path, f"is no valid safetensors file: {error!s:.200}") from error
+        raise NetworkFileError(path, f"is not a valid safetensors file: {error!s:.200}") from error
     return _checked(state, path), {str(key)[:256]: str(value)[:4096] for key, value in metadata.items()}
 
 
 def _checked(state: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Float32 tensors of ``state``; counters are dropped, anything that is no dense finite tensor is refused."""
+    """Float32 tensors of ``state``; counters are dropped, anything that is not a dense finite tensor is refused."""
     import torch
 
     checked: dict[str, Tensor] = {}
@@ -163,7 +163,7 @@ def _from_json(
     try:
         records = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise NetworkFileError(graph_path, f"is no JSON: {error!s:.200}") from error
+        raise NetworkFileError(graph_path, f"is not JSON: {error!s:.200}") from error
     try:
         arrays = {name: np.array(tensor.numpy(), np.float32) for name, tensor in state.items()}
         graph = from_records(records, arrays, preprocess=_needed(preprocess), classes=classes, provenance=provenance)
@@ -175,7 +175,7 @@ def _from_json(
 
 
 def _trusted(data: bytes, path: str | Path) -> Any:
-    """What a trusted torch file holds; a whole module or TorchScript gives its state dict."""
+    """Content of a trusted torch file; a whole module or TorchScript gives its state dict."""
     import torch
 
     try:

@@ -54,12 +54,12 @@ def graph_from_onnx(
     if len(model.graph.node) > MOST_NODES:
         raise NetworkFileError(path, f"holds {len(model.graph.node)} nodes, more than {MOST_NODES}")
     if not model.graph.node:
-        raise NetworkFileError(path, "is no ONNX file, or an empty graph")
+        raise NetworkFileError(path, "is not an ONNX file, or an empty graph")
     try:
         nodes, shape = OnnxReader(model.graph, path).run()
         return NetworkGraph(shape, nodes, preprocess, tuple(classes), dict(provenance or {}))
     except (GraphError, LookupError, TypeError, ValueError, OverflowError) as error:  # options missing or mistyped
-        raise NetworkFileError(path, f"is no valid network: {error!s:.300}") from error
+        raise NetworkFileError(path, f"is not a valid network: {error!s:.300}") from error
 
 
 class OnnxReader:
@@ -147,7 +147,7 @@ class OnnxReader:
 
     def source(self, op: Any, value: str) -> str:
         if value not in self.names:
-            raise self.refusal(op, f"its input {value!r:.80} is no feature map of this network")
+            raise self.refusal(op, f"its input {value!r:.80} is not a feature map of this network")
         return self.names[value]
 
     def weights(self, op: Any, index: int) -> NDArray[np.float32] | None:

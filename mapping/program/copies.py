@@ -40,7 +40,7 @@ class Copy:
         return step if self.seen is None else dataclasses.replace(step, group=self.group)
 
     def crop(self, codes: NDArray[np.int16], window: Window | None) -> NDArray[np.int16]:
-        """What the copy sees of a layer's input maps (n, channels, height, width); padding is code 0."""
+        """Part of a layer's input maps that the copy reads (n, channels, height, width); padding is code 0."""
         if self.seen is None or window is None:
             return codes
         pad_h, pad_w = window.padding

@@ -1,4 +1,4 @@
-"""What one image asks of the chip, counted from the program: reads, input cycles, conversions by tile.
+"""Work of one image, counted from the program: reads, input cycles, conversions by tile.
 
 A read drives one input plane through one tile; its input cycles are 2^width − 1 where pulses are
 counted, else one. Vectors of a tile are the output positions that its copy

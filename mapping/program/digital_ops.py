@@ -43,7 +43,7 @@ def code_type(rule: Requantise) -> type[np.int16] | type[np.int32]:
 
 
 def finish(sums: NDArray[np.int32], bias: NDArray[np.int32], rule: Requantise) -> Codes:
-    """What follows a matrix product: sums + bias per channel, saturating at the ends of int32, then requantised."""
+    """End of a matrix product: sums + bias per channel, saturating at the ends of int32, then requantised."""
     out = np.empty(sums.shape, code_type(rule))
     wide_bias = bias.astype(np.int64).reshape(_across(sums))
     for part in _blocks(sums):

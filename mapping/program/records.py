@@ -55,6 +55,8 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
     listed = [
         {"kind": _NAMES[type(step)], **_plain(step, f"steps/{i}", arrays)} for i, step in enumerate(program.steps)
     ]
+    if program.trained_on.size:
+        arrays["trained_on"] = program.trained_on
     return {
         "spec_digest": program.spec.digest,
         "macros": program.spec.macros,
@@ -81,7 +83,7 @@ def from_record(
         raise ProgramRecordError("its levels are not the values of this chip's uneven levels: compile it again")
     listed = record["steps"]
     if not isinstance(listed, list) or len(listed) > MAX_STEPS:
-        raise ProgramRecordError(f"steps are no list of at most {MAX_STEPS}")
+        raise ProgramRecordError(f"steps are not a list of at most {MAX_STEPS}")
     built = []
     for i, entry in enumerate(listed):
         kind = entry.get("kind") if isinstance(entry, dict) else None
@@ -100,11 +102,19 @@ def from_record(
         calibration_digest=_value(str, record["calibration_digest"], "calibration_digest", arrays),
         network_digest=_value(str, record["network_digest"], "network_digest", arrays),
         digest="",
+        trained_on=_keys(arrays),
         layer_weight_bits={
             str(k): _value(int, v, "layer_weight_bits", arrays) for k, v in record.get("layer_weight_bits", {}).items()
         },
         adapted_to=_value(str, record["adapted_to"], "adapted_to", arrays) if "adapted_to" in record else None,
     )
+
+
+def _keys(arrays: Arrays) -> NDArray[np.int64]:
+    keys = arrays.get("trained_on", np.zeros(0, np.int64))
+    if keys.dtype != np.int64 or keys.ndim != 1:
+        raise ProgramRecordError(f"keys of training images are {keys.dtype} {keys.shape}, not int64 (m,)")
+    return keys
 
 
 def _plain(item: Any, path: str, arrays: Arrays) -> Any:
@@ -334,7 +344,8 @@ def _check_copies(step: MatrixStep, window: Window | None) -> None:
 
 def _check_order(step: Step, order: NDArray[np.int32] | None, size: int, what: str) -> None:
     if order is not None:
-        _need(np.array_equal(np.sort(order), np.arange(size)), step, f"has an order of {what} that is no permutation")
+        whole = np.array_equal(np.sort(order), np.arange(size))
+        _need(whole, step, f"has an order of {what} that is not a permutation")
 
 
 def _check_rule(step: Step, rule: Requantise, shape: tuple[int, ...]) -> None:

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cim.files import write_text
 from search.errors import SearchFileError
 from search.files import check_head
 from search.space.architecture import Architecture
@@ -99,7 +100,7 @@ class Simulator:
         head = {"format": FORMAT, "version": f"{VERSION[0]}.{VERSION[1]}"}
         head |= {"skeleton": self.space.skeleton, "target": self.target.digest}
         if not path.exists():
-            path.write_text(json.dumps(head) + "\n", "utf-8")
+            write_text(path, json.dumps(head) + "\n")
             return
         try:
             text = path.read_text("utf-8")
@@ -109,7 +110,7 @@ class Simulator:
         self._check(path, lines, head)
         for number, line in enumerate(lines[1:], 2):
             if not line.endswith("\n"):  # the run that wrote it was stopped here
-                path.write_text("".join(lines[:-1]), "utf-8")
+                write_text(path, "".join(lines[:-1]))
                 break
             self._line(path, number, line)
 
@@ -129,7 +130,7 @@ class Simulator:
             cost = CandidateCost(**{name: kind(data[name]) for name, kind in FIELDS.items()})
             self.known[str(data["architecture"])] = cost
         except (ValueError, KeyError, TypeError) as error:
-            raise SearchFileError(str(path), number, "", f"is no candidate ({error!r:.80})") from error
+            raise SearchFileError(str(path), number, "", f"is not a candidate ({error!r:.80})") from error
 
 
 def _batch(space: Space, target: Target, part: list[tuple[str, Architecture]]) -> dict[str, CandidateCost]:

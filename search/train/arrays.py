@@ -56,7 +56,7 @@ def noise_digest(noise: ArrayNoise) -> str:
 
 
 class ArrayLayer(CimLayer):
-    """What convolutions and matrices share. ``noise`` None: exact products of codes and levels.
+    """Base of convolutions and matrices on arrays. ``noise`` None: exact products of codes and levels.
 
     Training sets ``strength`` (1.0: as the record says), ``chips`` (that share a batch), ``chip_batches`` (for
     which they stay, in training mode) and ``range_code`` (None: chosen at the next pass).
@@ -132,7 +132,7 @@ class ArrayLayer(CimLayer):
 
     @torch.no_grad()
     def cells(self, levels: Tensor, vectors: Tensor, activity: float) -> tuple[Tensor, Tensor, Tensor]:
-        """What ``chips`` virtual chips hold of levels (outputs, rows), in levels.
+        """Levels (outputs, rows) as ``chips`` virtual chips hold them, in levels.
 
         Args:
             vectors: some inputs of each group, (groups, n, rows), that columns are corrected on.

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from cim.chip.spec import ChipSpec
 from cim.simulator.training_layers import ArrayNoise
 from mapping.compile import compile_network
-from mapping.network.file import NetworkFile, load_network, save_network
+from mapping.network.file import NetworkFile, image_keys, load_network, save_network
 from mapping.network.graph import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.quantise.weight_scales import ScaleRule
@@ -182,7 +182,15 @@ def _file(
         f"{found.noisy:.2f} % on virtual chips of the training law (simulated; {found.noisy_before:.2f} % before), of "
         f"{len(validation)} training images",
     }
-    return tuned_file(trained, network, images=pixels, labels=labels, provenance={**more, **job.provenance})
+    keys = [network.trained_on, image_keys(images.pixels), image_keys(validation.pixels)]
+    return tuned_file(
+        trained,
+        network,
+        images=pixels,
+        labels=labels,
+        provenance={**more, **job.provenance},
+        trained_on=np.unique(np.concatenate(keys)),
+    )
 
 
 def beginning(network: NetworkFile, chip: ChipSpec) -> ConductanceProgram:

@@ -259,13 +259,22 @@ def tuned_file(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64] | None,
     provenance: dict[str, str],
+    trained_on: NDArray[np.int64],
 ) -> NetworkFile:
-    """What was trained, as a file; ``images`` are training images that a compiler calibrates with."""
+    """What was trained, as a file; ``images`` are training images that a compiler calibrates with, ``trained_on``
+    keys of all that it learned from."""
     old = network.graph
     graph = NetworkGraph(old.input_shape, net.nodes(), old.preprocess, old.classes, {**old.provenance, **provenance})
     on_cells = {op.name for op in net.ops if isinstance(op, MatrixOp)}
     bits: dict[str, LayerBits] = {name: b for name, b in network.layer_bits.items() if name in on_cells}
-    return replace(network, graph=graph, calibration_images=images, calibration_labels=labels, layer_bits=bits)
+    return replace(
+        network,
+        graph=graph,
+        calibration_images=images,
+        calibration_labels=labels,
+        layer_bits=bits,
+        trained_on=trained_on,
+    )
 
 
 def _narrow(name: str) -> str:

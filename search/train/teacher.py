@@ -110,7 +110,7 @@ class StagedTeacher(nn.Module):
         return self
 
     def features(self, pixels: Tensor, stage: int) -> tuple[Tensor, Tensor]:
-        """What goes into a stage (from 0) and what comes out of it."""
+        """Features that enter a stage (from 0) and features that leave it."""
         with torch.no_grad():
             x = (pixels - self.mean) / self.std
             for part in self.parts[: stage + 1]:

@@ -21,7 +21,7 @@ a row really gets, so code_r is no whole number (``FastLayer.product_inputs``); 
 Not seen: which plane of a sum saturates. ``level_sums`` returns the share of sums whose
 largest plane is expected beyond the scale, at one conversion each; where the exact simulator
 says more than about 0.1 %, ``fast`` is not valid. Errors against ``exact`` are bounded in
-``tests/cim/test_fast.py``.
+``tests/cim/simulator/test_fast.py``.
 """
 
 from __future__ import annotations

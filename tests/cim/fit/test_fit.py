@@ -59,7 +59,7 @@ def bench(seed: int, ohm: float = 0.0, noise: float = 0.3, inl_codes: float = 0.
     offset = np.repeat(rng.uniform(-2.0, 2.0, 8), 8)
     grid = np.linspace(-1.0, 1.0, 17)
     inl = inl_codes * np.stack([np.sin(np.pi * grid * rng.uniform(1.5, 2.5) + rng.uniform(0, 6)) for _ in range(8)])
-    inl -= np.stack([np.polyval(np.polyfit(grid, curve, 1), grid) for curve in inl])  # a straight part is no INL
+    inl -= np.stack([np.polyval(np.polyfit(grid, curve, 1), grid) for curve in inl])  # a straight part is not INL
     law = ReadNoise(LEVELS, np.full(8, 1.7), np.zeros(8))
     x = units @ conversion_cells(SPEC, true) - ohm * wire_loss_us(SPEC, 0, true, units)
     spread2 = noise**2 + fit.predicted_variance_us2(SPEC, true, units, law) * (gain / setup.lsb_us) ** 2

@@ -229,8 +229,8 @@ def test_compile_explains_every_tile(cli: Cli, small: Small) -> None:
     ("arguments", "code", "words"),
     [
         (["--placement=tight"], 2, "no placement 'tight'"),
-        (["--copies-budget=many"], 2, "'many' is no number of macros"),
-        (["--copies-budget=0"], 2, "'0' is no number of macros"),
+        (["--copies-budget=many"], 2, "'many' is not a number of macros"),
+        (["--copies-budget=0"], 2, "'0' is not a number of macros"),
         (["--copies-budget=5"], 6, "a budget of 5 macros, but lab-128 has 4"),
         (["--copies-budget=1", "--placement=spread"], 6, "the budget is 1"),
     ],

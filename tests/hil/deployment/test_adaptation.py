@@ -216,7 +216,7 @@ def test_wishes_that_make_no_sense_are_refused(small: Small, capsys: pytest.Capt
     assert hil_run(["compile", str(small.net), "--spare-reads", "20"]) == 2
     assert "needs the record of a chip" in capsys.readouterr().err
     assert hil_run(["compile", str(small.net), "--weight-form", "odd"]) == 2
-    assert "--weight-form 'odd' is no choice" in capsys.readouterr().err
+    assert "--weight-form 'odd' is not a choice" in capsys.readouterr().err
     with pytest.raises(UsageError, match="spare reads need --adapt"):
         DeployOptions(spare_reads=0.1)
 
