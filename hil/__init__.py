@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hil.deployment.adaptation import adapt_to_record
     from hil.deployment.deploy import deploy, deploy_on
     from hil.deployment.import_weights import import_network
-    from hil.deployment.session import DeployOptions
+    from hil.deployment.options import DeployOptions
     from hil.device_fit.inputs import fit_source
     from hil.driver.bench import CellMap, MvmReading, cell_map, first_mvm
     from hil.driver.chip_driver import ChipDriver
@@ -109,7 +109,7 @@ _HOMES = {
     "hil.deployment.adaptation": ("adapt_to_record",),
     "hil.deployment.deploy": ("deploy", "deploy_on"),
     "hil.deployment.import_weights": ("import_network",),
-    "hil.deployment.session": ("DeployOptions",),
+    "hil.deployment.options": ("DeployOptions",),
     "hil.device_fit.inputs": ("fit_source",),
     "hil.driver.bench": ("CellMap", "MvmReading", "cell_map", "first_mvm"),
     "hil.driver.chip_driver": ("ChipDriver",),

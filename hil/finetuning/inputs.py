@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from hil.finetuning.settings import FinetuneSettings
 from hil.prediction.predict import OF_CELLS
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network
+from mapping.network.graph import GraphError, NetworkGraph
 from search.train.images import Images
 
 FEW = 5000
@@ -104,8 +105,23 @@ def _check_images(data: Dataset, network: NetworkFile, settings: FinetuneSetting
         raise UsageError(f"{len(data)} training images are less than a batch of {settings.batch}", hint="--batch N")
     if settings.crop > min(height, width):
         raise UsageError(f"images of {height} x {width} hold no square of {settings.crop}", hint="a smaller --crop")
+    if settings.crop and not _takes(network.graph, settings.crop):
+        raise UsageError(
+            f"the network takes images of {height} x {width} only, no squares of {settings.crop}",
+            likely="a layer reads every place of a map, not their mean",
+            hint="leave --crop out",
+        )
     if settings.symmetry == "turn" and height != width:
         raise UsageError(f"images of {height} x {width} have no quarter turns", hint="--symmetry mirror, or none")
+
+
+def _takes(graph: NetworkGraph, side: int) -> bool:
+    """Whether a network answers for squares of that side, too."""
+    try:
+        replace(graph, input_shape=(graph.input_shape[0], side, side))
+    except GraphError:
+        return False
+    return True
 
 
 def _check_no_test_images(train: Dataset, data: str, data_dir: Path | None) -> None:
