@@ -2,7 +2,7 @@
 
 ``CimConv2d`` and ``CimLinear`` take the place of torch's layers. A forward pass quantises
 activations to codes and weights to levels, programs them into the cells of one or several
-virtual chips, new in every batch, and adds the noise that ``cim.simulator.fast.layer`` adds, with the law of
+virtual chips, new in every batch, and adds the noise that ``cim.simulator.fast.moments`` has, with the law of
 the same calibration record:
 
     output = s_x · s_w · ⌊ g · Σ code · (G⁺ − G⁻) / step + o + σ N(0, 1) ⌉ + bias
@@ -33,7 +33,7 @@ from cim.cells.tails import Law
 from cim.chip.converters import input_planes, quantise_adc, split_planes, to_offset
 from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput
 from cim.record.calibration import CalibrationRecord, CellState
-from cim.simulator.fast.layer import row_reach
+from cim.simulator.fast.moments import row_reach
 
 WEIGHT_CLIP = 1.4  # weights beyond this many root mean squares of their output are clipped
 FARTHEST, POINTS = 5.0, 401  # normal scores of the table of errors; beyond it the last one stands

@@ -8,27 +8,30 @@ again at a second temperature.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.wire_law import max_unit
 from cim.cells.read_noise import ReadNoise
-from cim.fit.cells import fit_read_variance
-from cim.record.calibration import CellState
-from hil.calibration.fits import STUCK, ColumnProducts, merge_stuck, stuck_states
-from hil.calibration.measurements import (
+from cim.fit.column_products import ColumnProducts
+from cim.fit.measured import (
     BLOCK_READS,
     Idle,
     MeanReading,
     NetworkProducts,
     Pattern,
-    Probes,
     Products,
     Repeats,
     Stuck,
+    joined,
 )
+from cim.fit.pattern_cells import good_targets, read_noise
+from cim.fit.stuck_cells import merge_stuck, stuck_states
+from cim.record.calibration import CellState
+from hil.calibration.measurements import Probes
 from hil.calibration.plan import FIRST_AGE_S, CalibrationPlan, StepPrecision, later_ages
 from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
@@ -76,6 +79,10 @@ class Measured:
     hot: Hot | None = None
     precision: list[StepPrecision] = field(default_factory=list)
 
+    def good_targets(self, macros: Iterable[int]) -> dict[int, NDArray[np.float32]]:
+        """Targets of the cells of each macro, flat; NaN for cells that are stuck or unused."""
+        return {m: good_targets(self.pattern[m], self.states[m]) for m in macros}
+
 
 @dataclass(frozen=True, slots=True)
 class Hot:
@@ -117,16 +124,16 @@ class CalibrationSteps:
         self._check_pattern()
         climate = self.store.step("climate", Climate, lambda: {0: Climate(self.driver.status().temperature_c)})
         found = Measured(climate[0].temperature_c)
-        self.probes.begin(1)
+        self.probes.begin("idle")
         found.idle = self.store.step("idle", Idle, lambda: self.probes.idle(self.plan.idle_vectors))
         self._stuck(found)
         self._pattern_and_ages(found, age_s)
         self._transfer(found)
-        self.probes.begin(38)
+        self.probes.begin("small")
         found.small = self.store.step("small", Products, lambda: self.probes.small(self.plan.zero_vectors))
         self._wires(found)
         self._drive(found)
-        self.probes.begin(40)
+        self.probes.begin("network")
         vectors = self.plan.real_vectors
         found.network = self.store.step("network", NetworkProducts, lambda: self.probes.network(vectors))
         if second_c is not None:
@@ -141,7 +148,7 @@ class CalibrationSteps:
         doubtful: dict[int, Flags] = {}
         doubt, cells = 0.0, self.spec.rows * self.spec.columns * len(self.macros)
         for cycle in range(self.plan.stuck_cycles):
-            self.probes.begin(2 + cycle)
+            self.probes.begin("stuck", cycle)
             asked = doubtful if cycle else None
             name = f"stuck-{cycle + 1}"
             parts = self.store.step(name, Stuck, lambda a=asked: self.probes.stuck_cells(self.plan.stuck_reads, a))  # type: ignore[misc]
@@ -162,22 +169,22 @@ class CalibrationSteps:
 
     def _pattern_and_ages(self, found: Measured, age_s: float) -> None:
         plan, probes = self.plan, self.probes
-        probes.begin(8)
+        probes.begin("pattern")
         found.pattern = self.store.step("pattern", Pattern, lambda: probes.write_pattern(plan.early_reads, FIRST_AGE_S))
         written = [p.time_s for p in found.pattern.values()]
         ages = later_ages(age_s, max(written) - min(written), plan)
         middle = float(np.mean(written))
         for number, age in enumerate(ages[:-1]):
-            probes.begin(9 + number)
+            probes.begin("age", number)
             found.aged.append(self.store.step(f"age-{number + 1}", MeanReading, lambda a=age: self._at(middle + a)))  # type: ignore[misc]
-        probes.begin(20)
+        probes.begin("repeat")
         some = self.macros[:: max(1, len(self.macros) // plan.noise_macros)][: plan.noise_macros]
         gaps = tuple(g for g in plan.noise_gaps_s if g <= age_s / 30.0)
         found.repeats = self.store.step("repeat", Repeats, lambda: self._repeat(middle + age_s, gaps, some))
-        noise = read_noise(self.spec.levels_us, found)
+        noise = read_noise(np.array(self.spec.levels_us), found.repeats, found.good_targets(some))
         worst = float(noise.variance_us2.max())
         reads = plan.reads(worst)
-        probes.begin(21)
+        probes.begin("cells")
         found.noise = noise
         found.aged.append(self.store.step("cells", MeanReading, lambda: probes.read(reads, "aged cells")))
         reached = float(np.sqrt(worst / found.aged[-1][self.macros[0]].reads))
@@ -197,7 +204,7 @@ class CalibrationSteps:
         plan, first = self.plan, self.macros[0]
         batch, error = 0, np.inf
         while error > plan.gain_target and (batch + 1) * plan.batch <= plan.most_vectors:
-            self.probes.begin(24 + batch)
+            self.probes.begin("transfer", batch)
             number = batch
             parts = self.store.step(
                 f"transfer-{batch + 1}",
@@ -216,13 +223,13 @@ class CalibrationSteps:
     def _wires(self, found: Measured) -> None:
         plan = self.plan
         some = self.macros[:: max(1, len(self.macros) // plan.wire_macros)][: plan.wire_macros]
-        self.probes.begin(39)
+        self.probes.begin("blocks")
         found.blocks = self.store.step("blocks", Products, lambda: self.probes.blocks(plan.wire_vectors, some))
 
     def _drive(self, found: Measured) -> None:
         """Rows at one unit all, with every unit in turn: only inputs of several bits a read have more than one."""
         if max_unit(self.spec) > 1:
-            self.probes.begin(42)
+            self.probes.begin("steps")
             some = tuple(found.blocks)
             found.steps = self.store.step("steps", Products, lambda: self.probes.steps(self.plan.drive_subsets, some))
 
@@ -232,7 +239,7 @@ class CalibrationSteps:
         last = found.aged[-1]
         reads = last[self.macros[0]].reads
         written = float(np.mean([p.time_s for p in found.pattern.values()]))
-        probes.begin(44)
+        probes.begin("before heating")
 
         earlier = last
 
@@ -256,12 +263,12 @@ class CalibrationSteps:
 
         cold = self.store.step("hot-before", MeanReading, cold_cells)
         before = self.store.step("hot-earlier", MeanReading, lambda: earlier)
-        probes.begin(45)
+        probes.begin("hot")
         hot = self.store.step("hot-cells", MeanReading, lambda: probes.read(reads, "hot cells"))
         climate = self.store.step("hot-climate", Climate, lambda: {0: Climate(self.driver.status().temperature_c)})
         some = tuple(found.repeats)
         repeats = self.store.step("hot-repeat", Repeats, lambda: probes.repeat((0.0,), some))
-        products = self.store.step("hot-transfer", Products, lambda: probes.transfer(plan.batch, 15))
+        products = self.store.step("hot-transfer", Products, lambda: probes.hot_transfer(plan.batch))
         found.hot = Hot(found.temperature_c, climate[0].temperature_c, before, cold, hot, repeats, products)
 
     # --- shared -------------------------------------------------------------------------------
@@ -272,7 +279,7 @@ class CalibrationSteps:
             return
         pattern = self.store.step("pattern", Pattern, dict)
         macro = self.macros[0]
-        self.probes.begin(60)
+        self.probes.begin("check")
         self.driver.status()
         readings = self.driver.read_cells(macro, reads=BLOCK_READS, sample=self.probes.sample())
         part = pattern[macro]
@@ -286,29 +293,3 @@ class CalibrationSteps:
     def _tell(self, found: Measured, precision: StepPrecision) -> None:
         found.precision.append(precision)
         self.watch.say(precision.words())
-
-
-def read_noise(levels_us: tuple[float, ...], found: Measured, hot: dict[int, Repeats] | None = None) -> ReadNoise:
-    """Read variance by level, from the first two repeated reads of each good cell."""
-    parts = found.repeats if hot is None else hot
-    pairs = [parts[m].readings_us[:2].reshape(2, -1) for m in parts]
-    targets = np.concatenate([good_targets(found, m) for m in parts])
-    noise = fit_read_variance(np.concatenate(pairs, axis=1), targets, np.array(levels_us))
-    return replace(noise, variance_us2=noise.variance_us2 * BLOCK_READS, se_us2=noise.se_us2 * BLOCK_READS)
-
-
-def good_targets(found: Measured, macro: int) -> NDArray[np.float32]:
-    """Targets of the cells of a macro, flat; NaN for cells that are stuck or unused."""
-    stuck = np.isin(found.states[macro], STUCK)
-    return np.where(stuck, np.float32(np.nan), found.pattern[macro].targets_us).ravel()
-
-
-def joined(first: Products | None, second: Products) -> Products:
-    if first is None:
-        return second
-    inputs = np.concatenate([first.inputs, second.inputs])
-    return Products(inputs, np.concatenate([first.codes, second.codes]), first.range_code)
-
-
-def first_of(products: Products, vectors: int) -> Products:
-    return Products(products.inputs[:vectors], products.codes[:vectors], products.range_code)

@@ -194,7 +194,7 @@ class Evaluating:
     chip: ChipSpec
     record: CalibrationRecord | None
     options: DeployOptions
-    engine: str
+    mode: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ def train_and_evaluate(job: NetworkJob, images: Images, kept: Images, test: Data
     """Leave ``net.pt``, ``architecture.json`` and ``evaluation.json``; gives what went wrong, or nothing."""
     trained, asked, place = retrain(job.training, images, kept, told), job.evaluating, job.training.folder
     write_architecture(place / "architecture.json", job.training.architecture)
-    evaluator = SimulatedEvaluator(asked.chip, test, asked.record, asked.options, asked.engine)
+    evaluator = SimulatedEvaluator(asked.chip, test, asked.record, asked.options, asked.mode)
     data: dict[str, object] = {"format": EVALUATION, "version": "1.0"}
     failed = ""
     try:

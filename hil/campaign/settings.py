@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from cim.simulator.modes import SimulationMode
 from hil.atomic import write_bytes, write_text
 from hil.errors import FileError, OutputError, UsageError
 from search.files import read_json
@@ -20,7 +21,6 @@ VERSION = "1.0"
 MODES = ("pareto", "paper")
 ESTIMATORS = ("path", "alpha")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-ENGINES = ("exact", "fast")
 SYMMETRIES = ("none", "mirror", "turn")
 
 
@@ -73,7 +73,7 @@ class SearchSettings:
     epochs: int = 20
     chips: int = 20
     images: int = 1000
-    engine: str = "exact"
+    engine: str = SimulationMode.EXACT.value  # mode of the simulator
     workers: int = 0
     device: str = "cpu"
     devices: int = 1
@@ -83,7 +83,7 @@ class SearchSettings:
         for good, text in (
             (self.mode in MODES, f"mode {self.mode!r}, one of {', '.join(MODES)}"),
             (self.estimator in ESTIMATORS, f"estimator {self.estimator!r}, one of {', '.join(ESTIMATORS)}"),
-            (self.engine in ENGINES, f"engine {self.engine!r}, one of {', '.join(ENGINES)}"),
+            (self.engine in tuple(SimulationMode), f"engine {self.engine!r}, one of {', '.join(SimulationMode)}"),
             (self.precision in PRECISIONS, f"precision {self.precision!r}, one of {', '.join(PRECISIONS)}"),
             (
                 self.devices >= 1 and self.batch % max(self.devices, 1) == 0,

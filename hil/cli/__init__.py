@@ -12,21 +12,40 @@ import errno
 import signal
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
 from hil.cli import bench, calibrate, deploy, estimate, finetune, search
 from hil.cli.exit_codes import code_of
-from hil.cli.options import complain
+from hil.cli.options import complain, say
 from hil.errors import ExitCode
 
 app = typer.Typer(
     help="Deploy neural networks on RRAM compute-in-memory chips, and compare measured with simulated accuracy.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def print_version(asked: bool) -> None:
+    if asked:
+        import hil
+
+        say(f"hil {hil.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and stop", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
+    """Options of ``hil`` itself."""
+
 
 for command in (
     deploy.deploy,

@@ -64,8 +64,10 @@ def chips(
         specs = [load_chip(n) for n in chip_names()]
         print_result([chip_row(s) for s in specs], {"chips": [s.name for s in specs]}, as_json)
         return ExitCode.DONE
-    if action != "show" or name is None:
-        raise UsageError(f"hil chips {action or ''} is not a command", hint="hil chips show NAME")
+    if action != "show":
+        raise UsageError(f"hil chips {action} is not a command", hint="hil chips, or hil chips show NAME")
+    if name is None:
+        raise UsageError("hil chips show needs the name or path of a chip file", hint="hil chips lists the names")
     spec = load_chip(name)
     from cim.chip.file import description
 

@@ -230,13 +230,14 @@ def simulate(
 ) -> int:
     """Predict the accuracy of such chips, programmed again, at any age and temperature, and the yield at a target."""
     from cim.record.file import load_record
+    from cim.simulator.modes import SimulationMode
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
     from hil.prediction.predict import predict
 
     ages = tuple(seconds(part) for part in age.split(","))
-    if engine not in ("exact", "fast"):
-        raise UsageError(f"engine {engine!r}", hint="--engine exact or --engine fast")
+    if engine not in tuple(SimulationMode):
+        raise UsageError(f"engine {engine!r}", hint=" or ".join(f"--engine {mode}" for mode in SimulationMode))
     options = DeployOptions(samples=samples, seed=seed, virtual_chips=chips, age_s=ages[0], device=device)
     with screen(quiet=as_json) as watch:
         with watch.stage("compiling"):
@@ -251,7 +252,7 @@ def simulate(
             ages_s=ages,
             temperature_c=None if temperature is None else celsius(temperature),
             target=None if target_accuracy is None else target_accuracy / 100.0,
-            engine=engine,
+            mode=engine,
         )
     print_result(result.lines(), result.to_json(), as_json)
     return ExitCode.DONE

@@ -55,7 +55,7 @@ class RunByDefault(TyperGroup):
     """``hil search --data …`` is ``hil search run --data …``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        options = bool(args) and args[0].startswith("-") and args[0] != "--help"
+        options = bool(args) and args[0].startswith("-") and args[0] not in ("-h", "--help")
         return super().parse_args(ctx, ["run", *args] if options else args)
 
 

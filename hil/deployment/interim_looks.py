@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.datasets.image_set import Dataset, image_digests
+from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
-from hil.deployment.inference import Conversions, MeasuredLayers, MeasuredSums, measured_multiply
+from hil.deployment.inference import Conversions
 from hil.deployment.options import DeployOptions
 from hil.errors import FileError, UsageError
-from hil.samples import INFER, REPEAT
 from hil.verdict.agreement import Judgement, Mode, correct_answers, judge, planned_looks
 from hil.watch import Watch
 from mapping.network.file import image_keys
@@ -21,8 +21,6 @@ from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
-
-IMAGES_IN_FLIGHT = 32
 
 
 @dataclass
@@ -95,22 +93,16 @@ def plan_images(
 
 def run_looks(
     job: Deployment,
+    chip: ChipRun,
     data: Dataset,
     order: NDArray[np.int64],
     looks: tuple[int, ...],
     graph: NetworkGraph | None,
     watch: Watch,
-    measured: NDArray[np.int32] | None = None,
 ) -> RunAnswers:
-    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends.
-
-    Args:
-        measured: logit codes (repeats, n, classes) of all images, where the chip has run already
-            (``hil.deployment.rounds``); conversions and times are then the caller's to fill in.
-    """
+    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends."""
     answers = RunAnswers()
     ideal = IdealMultiply(job.program)
-    chip = None if measured is not None else measured_multiply(job.driver, job.program, job.corrections)
     conditioned, again = job.virtual_chips(conditioned=True), job.virtual_chips(conditioned=False)
     first = 0
     for look, until in enumerate(looks, 1):
@@ -119,13 +111,7 @@ def run_looks(
             answers.ideal.append(run(job.program, images, ideal))
             if graph is not None:
                 answers.floats.append(float_logits(graph, images))
-        if measured is not None:
-            answers.measured.append(measured[:, first:until])
-        elif chip is not None:
-            with watch.stage("measuring"):
-                answers.times_ns.append(job.driver.chip_time_ns)
-                answers.measured.append(measure(job, chip, images, first, watch))
-                answers.times_ns.append(job.driver.chip_time_ns)
+        answers.measured.append(chip.measure(images, first, watch))
         with watch.stage("simulating"):
             answers.simulated.append(conditioned.run(images, first, watch))
             answers.again.append(again.run(images, first, watch))
@@ -135,27 +121,10 @@ def run_looks(
         first = until
         if answers.this_chip.final:
             break
-    if chip is not None:
-        answers.count(chip.conversions)
+    answers.count(chip.conversions)
+    answers.times_ns, answers.ages_s = chip.times_ns, chip.ages_s
     answers.simulated_saturated_share = conditioned.saturated_share
     return answers
-
-
-def measure(
-    job: Deployment, chip: MeasuredSums | MeasuredLayers, images: NDArray[np.uint8], first: int, watch: Watch
-) -> NDArray[np.int32]:
-    """Logit codes of the chip, (repeats, n, classes); repeats are whole passes."""
-    passes = []
-    batch = IMAGES_IN_FLIGHT
-    total = job.options.repeats * len(images)
-    for repeat in range(job.options.repeats):
-        parts = []
-        for at in range(0, len(images), batch):
-            watch.step(repeat * len(images) + at, total, f"repeat {repeat + 1} of {job.options.repeats}")
-            sample = INFER + repeat * REPEAT + first + at
-            parts.append(run(job.program, images[at : at + batch], chip, sample=sample, batch=batch))
-        passes.append(np.concatenate(parts))
-    return np.stack(passes)
 
 
 def judged(

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.build_report import LayerSums, measure_layers
-from hil.deployment.causes import Exact
+from hil.deployment.chip_run import IMAGES_IN_FLIGHT
 from hil.deployment.inference import Conversions, measured_multiply
-from hil.deployment.interim_looks import IMAGES_IN_FLIGHT
+from hil.deployment.layer_sums import Exact, LayerSums, measure_layers
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
@@ -32,17 +31,32 @@ ByCell = dict[int, NDArray[np.float32]]
 
 @dataclass
 class RoundsRun:
-    """What all rounds left. Readings by slot, µS; ``logits`` (repeats, n, classes)."""
+    """All rounds, as a ``hil.deployment.chip_run.ChipRun``; ``logits`` (repeats, n, classes) of all images."""
 
-    written: list[MacroReport] = field(default_factory=list)
+    macros: list[MacroReport] = field(default_factory=list)
     readings_us: ByCell = field(default_factory=dict)
     after_us: ByCell = field(default_factory=dict)
     corrections: dict[str, tuple[Correction, ...]] = field(default_factory=dict)
     conversions: dict[str, Conversions] = field(default_factory=dict)
     layers: dict[str, LayerSums] = field(default_factory=dict)
     times_ns: list[int] = field(default_factory=list)  # chip time at the ends of measuring
-    ages_s: list[float] = field(default_factory=list)  # of macros at the ends of measuring: youngest, oldest
+    measured_at_s: list[float] = field(default_factory=list)  # ages at the ends of measuring: youngest, oldest
     logits: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int32))
+
+    @property
+    def written(self) -> ProgramReport:
+        return ProgramReport(tuple(self.macros))
+
+    @property
+    def ages_s(self) -> tuple[float, float]:
+        return min(self.measured_at_s), max(self.measured_at_s)
+
+    def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
+        """Logit codes of images that have been through all rounds already."""
+        return self.logits[:, first : first + len(images)]
+
+    def finish(self, exact: Exact, watch: Watch) -> None:
+        """Every round took its layer samples and read its macros again before the next was written."""
 
 
 def run_rounds(
@@ -67,7 +81,7 @@ def run_rounds(
         for number in range(program.rounds):
             part = part_of_round(program, number)
             with watch.stage("programming"):
-                found.written += write_round(driver, part, number, program.rounds, options, watch).macros
+                found.macros += write_round(driver, part, number, program.rounds, options, watch).macros
             with watch.stage("waiting"):
                 driver.wait(options.age_s)
             with watch.stage("reading back"):
@@ -85,8 +99,8 @@ def run_rounds(
                     progress=lambda done, total, what=what: watch.step(done, total, what),  # type: ignore[misc]
                 )
                 found.times_ns += [start_ns, driver.chip_time_ns]
-                born = [m.programmed_s for m in found.written if m.slot // program.spec.macros == number]
-                found.ages_s += [start_ns * 1e-9 - max(born), driver.chip_time_ns * 1e-9 - min(born)]
+                born = [m.programmed_s for m in found.macros if m.slot // program.spec.macros == number]
+                found.measured_at_s += [start_ns * 1e-9 - max(born), driver.chip_time_ns * 1e-9 - min(born)]
             with watch.stage("layers"):
                 sums = measure_layers(driver, part, corrections, exact, watch, number * ROUND)
             with watch.stage("reading back"):
@@ -100,6 +114,7 @@ def run_rounds(
         found.logits = run.logits
         if run.spilled_bytes:
             watch.note(f"{run.spilled_bytes / 1e6:.0f} MB of activations waited on disk between rounds")
+    driver.outputs_off()
     return found
 
 

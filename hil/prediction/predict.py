@@ -19,6 +19,7 @@ from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
 from cim.record.device import draw_columns
 from cim.record.published import NoModels, nominal_record
+from cim.simulator.modes import SimulationMode
 from hil.calibration.procedure import check_macros
 from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import check_adapted
@@ -51,7 +52,7 @@ def predict(
     ages_s: Sequence[float] = (),
     temperature_c: float | None = None,
     target: float | None = None,
-    engine: str = "exact",
+    mode: SimulationMode | str = SimulationMode.EXACT,
 ) -> Prediction:
     """Run virtual chips drawn from ``record`` alone.
 
@@ -82,14 +83,14 @@ def predict(
     order, _ = plan_images(data, program, options)
     images, labels = data.images[order], data.labels[order]
     filled = program.macros if known.kind in OF_CELLS else ()
-    row = VirtualRow(program, at_temperature(known, temperature), filled, ages, temperature, options, engine)
+    row = VirtualRow(program, at_temperature(known, temperature), filled, ages, temperature, options, mode)
     accuracies = np.empty((len(ages), options.virtual_chips))
     with watch.stage("simulating"):
         for number, logits in enumerate(row.run(images)):
             accuracies[:, number] = correct_answers(logits, labels).mean(axis=1)
             watch.step(number + 1, options.virtual_chips, f"virtual chip {number + 1} of {options.virtual_chips}")
     ideal = float(correct_answers(run(program, images, IdealMultiply(program)), labels).mean())
-    return Prediction(ideal, accuracies, len(order), ages, temperature, engine, source, notes, target)
+    return Prediction(ideal, accuracies, len(order), ages, temperature, mode, source, notes, target)
 
 
 def believed(
@@ -179,7 +180,7 @@ class VirtualRow:
     ages_s: tuple[float, ...]
     temperature_c: float
     options: DeployOptions
-    engine: str
+    mode: SimulationMode | str
 
     def run(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.int32]]:
         """Logit codes (ages, n, classes), chip after chip; as many at a time as there are cores."""
@@ -227,7 +228,7 @@ class VirtualRow:
                 seed=chips.noise_seed,
                 number=number,
                 device=self.options.device,
-                engine=self.engine,
+                mode=self.mode,
             )
 
     def _record_of(self, number: int) -> CalibrationRecord:
@@ -247,6 +248,6 @@ class VirtualRow:
             self.options.read_back_reads,
             inputs=inputs,
             device=self.options.device,
-            engine=self.engine,
+            mode=self.mode,
             temperature_c=self.temperature_c,
         )

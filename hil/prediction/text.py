@@ -21,7 +21,7 @@ class Prediction:
     images: int
     ages_s: tuple[float, ...]
     temperature_c: float
-    engine: str
+    mode: str  # exact or fast
     source: str
     notes: tuple[str, ...] = ()
     target: float | None = None
@@ -49,7 +49,7 @@ class Prediction:
             f"source         {self.source}",
             *(f"note           {note}" for note in self.notes),
             f"ideal          {self.ideal:.2%} of {self.images} images",
-            f"chips          {count} virtual chips, each programmed again; {self.engine} simulation at "
+            f"chips          {count} virtual chips, each programmed again; {self.mode} simulation at "
             f"{self.temperature_c:g} °C",
         ]
         if len(self.ages_s) > 1:
@@ -93,7 +93,7 @@ class Prediction:
         return {
             "source": self.source,
             "notes": list(self.notes),
-            "engine": self.engine,
+            "engine": str(self.mode),
             "temperature_c": self.temperature_c,
             "accuracy": {"ideal": self.ideal, "simulated": self.at(0).to_json()},
             "images": self.images,

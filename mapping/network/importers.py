@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, load_plain, read_bytes
 from mapping.network.graph import GraphError, NetworkGraph, Preprocess
 from mapping.network.graph_records import array_keys, from_records
@@ -102,6 +103,8 @@ def parse_architecture(text: str) -> tuple[str, dict[str, Any]]:
 def read_state(data: bytes, path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
     """Give the state dict of a torch file's bytes, unwrapped from a checkpoint and from ``module.`` prefixes."""
     content = _trusted(data, path) if trust else load_plain(data, path)
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        raise NetworkFileError(path, "is a net.pt already: nothing to import", f"hil deploy {path} --emulated")
     if isinstance(content, dict):
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not content:

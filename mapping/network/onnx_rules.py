@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,9 +25,7 @@ from mapping.network.graph import (
     Relu6,
     Slice,
 )
-from mapping.network.onnx_import import OnnxReader
-
-Rule = Callable[[OnnxReader, Any, dict[str, Any]], str]
+from mapping.network.onnx_reader import OnnxReader, Rule
 
 
 def conv(r: OnnxReader, op: Any, a: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from cim.fit import columns as fit
 from cim.fit.offset import idle_noise, without_misfit, zero_input
 from cim.fit.wire import fit_wire
 from cim.record.calibration import CellState, GainKnown
+from cim.record.inl import inl_at
 
 SPEC = load_chip("lab-128").macro
 LEVELS = np.array(SPEC.levels_us)
@@ -64,7 +65,7 @@ def bench(seed: int, ohm: float = 0.0, noise: float = 0.3, inl_codes: float = 0.
     x = units @ conversion_cells(SPEC, true) - ohm * wire_loss_us(SPEC, 0, true, units)
     spread2 = noise**2 + fit.predicted_variance_us2(SPEC, true, units, law) * (gain / setup.lsb_us) ** 2
     y = x * gain / setup.lsb_us + offset + rng.standard_normal(x.shape) * np.sqrt(spread2)
-    codes = np.clip(np.floor(y + fit.inl_at(y, inl, adc, setup.limits) + 0.5), *setup.limits).astype(np.int64)
+    codes = np.clip(np.floor(y + inl_at(y, inl, adc, setup.limits) + 0.5), *setup.limits).astype(np.int64)
     codes[rng.random(codes.shape) < outliers] = 100
     return Bench(
         units @ conversion_cells(SPEC, read),
@@ -105,7 +106,7 @@ def test_gain_offset_and_curve_share_their_errors_honestly_where_converters_bend
         b = bench(seed, inl_codes=0.8)
         found = columns(b)
         gains.append((found.gain - b.gain) / found.gain_se)
-        at_zero = fit.inl_at(b.offset[None], b.inl, b.setup.adc, b.setup.limits)[0]
+        at_zero = inl_at(b.offset[None], b.inl, b.setup.adc, b.setup.limits)[0]
         offsets.append((found.offset_codes - b.offset - at_zero) / found.offset_se)
         pinned = b.inl - at_zero[:: SPEC.adc.shared_by, None]
         reached = [4, 5, 6, 7, 9, 10, 11, 12]  # by vectors; node 8 lies where the curve is held
@@ -120,10 +121,10 @@ def test_the_code_of_zero_input_is_known_from_reads_near_it_and_holds_the_offset
     """Reads of single rows see through rounding by their noise; idle codes without noise leave half a code."""
     b = bench(40, inl_codes=0.8)
     rng = np.random.default_rng(41)
-    at_zero = b.offset + fit.inl_at(b.offset[None], b.inl, b.setup.adc, b.setup.limits)[0]
+    at_zero = b.offset + inl_at(b.offset[None], b.inl, b.setup.adc, b.setup.limits)[0]
     sums = rng.normal(0.0, 2.0 * b.setup.lsb_us, (512, OUTPUTS))
     y = sums * b.gain / b.setup.lsb_us + b.offset
-    seen = y + fit.inl_at(y, b.inl, b.setup.adc, b.setup.limits) + rng.normal(0.0, 0.4, y.shape)
+    seen = y + inl_at(y, b.inl, b.setup.adc, b.setup.limits) + rng.normal(0.0, 0.4, y.shape)
     idle = np.floor(at_zero + 0.5)
     zero = zero_input(sums, np.floor(seen + 0.5).astype(np.int64), b.gain, b.setup, idle, np.zeros(OUTPUTS), 128)
     assert 0.5 < np.sqrt(np.mean(np.square((zero.codes - at_zero) / zero.se))) < 1.2
@@ -152,7 +153,7 @@ def test_the_whole_transfer_with_inl_is_recovered_to_a_fraction_of_a_code() -> N
     b = bench(5)
     found = columns(b)
     y = np.linspace(-60.0, 60.0, 121)[:, None] * np.ones(OUTPUTS)  # the codes that vectors reach
-    truth = y + fit.inl_at(y, b.inl, b.setup.adc, b.setup.limits)
+    truth = y + inl_at(y, b.inl, b.setup.adc, b.setup.limits)
     error = found.expected_codes((y - b.offset) / b.gain * b.setup.lsb_us, b.setup) - truth
     assert np.sqrt(np.mean(error**2)) < 0.2
     without = found.gain * (y - b.offset) / b.gain + found.offset_codes - truth

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cim.fit.measured import Idle
 from cim.record.calibration import CalibrationRecord
-from hil.calibration.measurements import Idle
 from hil.calibration.plan import PLANS, Budget, later_ages
 from hil.calibration.procedure import calibrate
 from hil.calibration.store import StepStore, partial_folder
