@@ -20,6 +20,7 @@ from hil.prediction.predict import OF_CELLS
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network
 from mapping.network.graph import GraphError, NetworkGraph
+from search.train.arrays import aimed
 from search.train.images import Images
 
 FEW = 5000
@@ -60,7 +61,7 @@ def load_finetune_inputs(
     if is_mnsim(chip):
         raise UsageError(f"{chip} is a scale of costs, no chip to train for", hint="--chip lab-128")
     spec, net = load_chip(chip), load_network(network)
-    noise, record = _errors(spec, calibration, settings.age_s)
+    noise, record = _errors(spec, calibration, settings)
     train = load_dataset(data, "train", data_dir=data_dir, download=download)
     _check_images(train, net, settings)
     _check_no_test_images(train, data, data_dir)
@@ -71,7 +72,7 @@ def load_finetune_inputs(
     return FinetuneInputs(net, spec, noise, record, own, kept, f"{train.name}, {len(own)} training images")
 
 
-def _errors(chip: ChipSpec, calibration: Path | None, age_s: float) -> tuple[ArrayNoise, str]:
+def _errors(chip: ChipSpec, calibration: Path | None, settings: FinetuneSettings) -> tuple[ArrayNoise, str]:
     """The errors of virtual chips, and where they come from."""
     record = nominal_record(chip, [0]) if calibration is None else load_record(calibration)
     if calibration is not None and record.kind not in OF_CELLS and record.spec_digest != chip.digest:
@@ -83,11 +84,13 @@ def _errors(chip: ChipSpec, calibration: Path | None, age_s: float) -> tuple[Arr
     if not chip.macro.even_levels:
         raise UsageError(f"networks are trained for evenly spaced levels, and {chip.name} has others")
     try:
-        noise = array_noise(chip.macro, record, age_s)
+        noise = array_noise(chip.macro, record, settings.age_s)
     except ValueError as error:
         raise UsageError(f"no network is trained for {chip.name}: {error}") from error
     words = "models of the chip file" if calibration is None else f"record of {record.chip_name} {record.serial}"
-    return noise, f"{words}, {age_s:g} s after programming"
+    if not settings.aimed:
+        return noise, f"{words}, {settings.age_s:g} s after programming"
+    return aimed(noise), f"{words}, aimed for {settings.age_s:g} s after programming"
 
 
 def _check_images(data: Dataset, network: NetworkFile, settings: FinetuneSettings) -> None:

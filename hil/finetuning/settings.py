@@ -21,12 +21,14 @@ class FinetuneSettings:
     ``epochs`` 0 and ``minutes`` 0: the usual number of epochs. ``shift`` None and ``symmetry`` "": what suits the data
     set. Training begins on squares of side ``crop`` (0: whole images) for ``crop_until`` of its steps.
     ``teacher_weight`` of the loss is that of the float network's answers, the rest that of the labels. ``precision``
-    "": bfloat16 where the processor multiplies it.
+    "": bfloat16 where the processor multiplies it. ``aimed``: the chip writes cells beside their levels, so that the
+    mean cell stands on its level at ``age_s``; else the mean drift counts as an error, too.
     """
 
     epochs: int = 0
     minutes: float = 0.0
     age_s: float = 3600.0
+    aimed: bool = False
     rate: float = 0.0015
     batch: int = 128
     shift: int | None = None

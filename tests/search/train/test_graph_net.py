@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,15 +11,17 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 
 from cim.chip.file import load_chip  # noqa: E402
+from cim.chip.windows import Window  # noqa: E402
 from cim.record.published import nominal_record  # noqa: E402
-from cim.simulator.training_layers import array_noise  # noqa: E402
+from cim.simulator.training_layers import array_noise, programmed_us  # noqa: E402
 from mapping.bits import LayerBits  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.network.file import NetworkFile  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from mapping.network.graph import BatchNorm, GlobalAvgPool, Linear, NetworkGraph, Preprocess, Relu  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
-from search.train.arrays import array_layers, set_strength  # noqa: E402
+from search.space.genes import Bits  # noqa: E402
+from search.train.arrays import WindowConv2d, aimed, array_layers, set_strength  # noqa: E402
 from search.train.graph_net import GraphNet, graph_net, tuned_file  # noqa: E402
 
 from ...mapping.small_networks import conv, every_node, network, norm, pooled_logits  # noqa: E402
@@ -152,3 +156,36 @@ def test_a_written_network_can_be_tuned_again() -> None:
     assert {n.name for n in twice.graph.nodes} == {n.name for n in once.graph.nodes}
     assert isinstance(next(n for n in twice.graph.nodes if n.name == "vector_norm"), BatchNorm)
     assert apart(ideal(twice), ideal(once)) < 0.03
+
+
+def test_groups_on_one_macro_disturb_each_other_through_cells_of_weight_zero() -> None:
+    """A depthwise layer has the errors of the dense layer whose zeros are written out, not of its own cells alone."""
+    torch.manual_seed(0)
+    window, bits = Window(8, 8, 8, (3, 3), (1, 1), (1, 1)), Bits(4, 8)
+    depthwise = WindowConv2d(8, window, 8, bits, False, NOISE)
+    dense = WindowConv2d(8, window, 1, bits, False, NOISE)
+    assert (depthwise.together, depthwise.groups) == (8, 1)
+    levels = depthwise.quantiser.codes(depthwise.weight)[0].detach()
+    wide = depthwise.matrix(levels)
+    codes = torch.randint(0, 256, (16, 8, 8, 8)).float()
+    with torch.no_grad():
+        exact = torch.nn.functional.conv2d(codes, levels, None, 1, 1, 1, 8)
+        torch.testing.assert_close(torch.nn.functional.conv2d(codes, wide, None, 1, 1), exact)
+        depthwise.chips = dense.chips = 4
+        spread = [float((layer._noisy(codes, wide) - exact).std()) for layer in (depthwise, dense) for _ in range(4)]
+        alone = WindowConv2d(1, Window(1, 8, 8, (3, 3), (1, 1), (1, 1)), 1, bits, False, NOISE)
+        alone.chips = 4
+        own = [alone._noisy(codes[:, i : i + 1], levels[i : i + 1]) - exact[:, i : i + 1] for i in range(8)]
+    assert np.mean(spread[:4]) == pytest.approx(np.mean(spread[4:]), rel=0.15)
+    assert np.mean(spread[:4]) > 1.3 * float(torch.cat(own, 1).std())
+
+
+def test_cells_that_are_aimed_stand_on_their_levels_on_average() -> None:
+    drifted = replace(NOISE, errors_us=NOISE.errors_us + np.linspace(1.0, -2.0, len(NOISE.errors_us))[:, None])
+    torch.manual_seed(0)
+    levels = torch.arange(8.0).repeat(4000)
+    target = torch.tensor(np.array(NOISE.spec.levels_us)).float().repeat(4000)
+    clean = replace(drifted, stuck_low_share=0.0, stuck_high_share=0.0, unreached_share=0.0)
+    off = [(programmed_us(levels, n, 1.0) - target).view(-1, 8)[:, 2:].mean(0) for n in (clean, aimed(clean))]
+    assert float(off[0][-1]) < -1.5
+    assert float(off[1].abs().max()) < 0.25
