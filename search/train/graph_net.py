@@ -159,7 +159,6 @@ class GraphNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         values: dict[str, Codes] = {INPUT: self._step(INPUT).codes((pixels - self.mean) / self.std)}
-        last = self.ops[-1].name
         for op in self.ops:
             inputs = [values[name] for name in op.inputs]
             if isinstance(op, PassOp):
@@ -167,12 +166,20 @@ class GraphNet(nn.Module):
                 values[op.name] = _in_order(apply(op.node, [codes], stored)), step
                 continue
             y = self._real(op, inputs)
-            if not (math.isinf(op.low) and math.isinf(op.high)):
-                y = y.clamp(None if math.isinf(op.low) else op.low, None if math.isinf(op.high) else op.high)
+            last = op.name == self.logits
+            low, high = self._clamp(op)
+            if low is not None or high is not None:
+                y = y.clamp(low, high)
             y = _in_order(y)
-            values[op.name] = (y, y.new_ones(())) if op.name == self.logits else self._step(op.name).codes(y)
-        codes, step = values[last]
+            values[op.name] = (y, y.new_ones(())) if last else self._step(op.name).codes(y)
+        codes, step = values[self.ops[-1].name]
         return codes * step
+
+    def _clamp(self, op: FusedOp) -> tuple[float | None, float | None]:
+        """Where a result ends before its codes do; None: nowhere."""
+        ends_itself = op.name != self.logits and self._step(op.name).low == 0  # no code is below zero
+        low = None if math.isinf(op.low) or (ends_itself and op.low <= 0) else op.low
+        return low, None if math.isinf(op.high) else op.high
 
     def _real(self, op: FusedOp, inputs: Sequence[Codes]) -> Tensor:
         codes, step = inputs[0]
