@@ -54,7 +54,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("calibration",),
         ("deployment", "device_fit"),
         ("prediction",),
-        ("campaign",),
+        ("campaign", "finetuning"),
         ("cli",),
     ),
 }

@@ -56,6 +56,8 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
     listed = [
         {"kind": _NAMES[type(step)], **_plain(step, f"steps/{i}", arrays)} for i, step in enumerate(program.steps)
     ]
+    if program.trained_on.size:
+        arrays["trained_on"] = program.trained_on
     return {
         "spec_digest": program.spec.digest,
         "macros": program.spec.macros,
@@ -101,11 +103,19 @@ def from_record(
         calibration_digest=_value(str, record["calibration_digest"], "calibration_digest", arrays),
         network_digest=_value(str, record["network_digest"], "network_digest", arrays),
         digest="",
+        trained_on=_keys(arrays),
         layer_weight_bits={
             str(k): _value(int, v, "layer_weight_bits", arrays) for k, v in record.get("layer_weight_bits", {}).items()
         },
         adapted_to=_value(str, record["adapted_to"], "adapted_to", arrays) if "adapted_to" in record else None,
     )
+
+
+def _keys(arrays: Arrays) -> NDArray[np.int64]:
+    keys = arrays.get("trained_on", np.zeros(0, np.int64))
+    if keys.dtype != np.int64 or keys.ndim != 1:
+        raise ProgramRecordError(f"keys of training images are {keys.dtype} {keys.shape}, not int64 (m,)")
+    return keys
 
 
 def _plain(item: Any, path: str, arrays: Arrays) -> Any:
