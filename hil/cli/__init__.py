@@ -16,11 +16,7 @@ from typing import Annotated
 
 import typer
 
-<<<<<<< HEAD
-from hil.cli import bench, calibrate, compile, deploy, estimate, fit, search, simulate
-=======
-from hil.cli import bench, calibrate, deploy, estimate, finetune, search
->>>>>>> finetune
+from hil.cli import bench, calibrate, compile, deploy, estimate, finetune, fit, search, simulate
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
 from hil.errors import ExitCode

@@ -13,13 +13,7 @@ from hil.deployment.inference import Conversions
 from hil.deployment.options import DeployOptions
 from hil.errors import FileError, UsageError
 from hil.verdict.agreement import Judgement, Mode, correct_answers, judge, planned_looks
-<<<<<<< HEAD
-=======
-from hil.watch import Watch
 from mapping.network.file import image_keys
-from mapping.network.float_run import float_logits
-from mapping.network.graph import NetworkGraph
->>>>>>> finetune
 from mapping.program.conductance import ConductanceProgram
 
 

@@ -33,12 +33,8 @@ __all__ = [
 ]
 
 FORMAT = "cimnet"
-<<<<<<< HEAD
-VERSION = (1, 1)  # 1.1: bits of single layers
-LARGEST_VALUE = 1e9  # of weights and of pixels after preprocessing: products of larger ones leave float32
-=======
 VERSION = (1, 2)  # 1.1: bits of single layers; 1.2: the images that it was trained on
->>>>>>> finetune
+LARGEST_VALUE = 1e9  # of weights and of pixels after preprocessing: products of larger ones leave float32
 MOST_ELEMENTS = 2**28
 """Weights and calibration pixels together."""
 
