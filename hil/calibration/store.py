@@ -14,10 +14,16 @@ from typing import TypeVar
 
 import h5py
 
+from cim.files import read_text
+from cim.hdf5_file import open_hdf5
+from cim.json_text import parse_json
 from cim.record.file import read_fields, write_fields
 from hil.atomic import new_file, output_error
 from hil.errors import FileError, MismatchError
 from hil.watch import Watch
+
+MAX_STEP_BYTES = 1 << 31
+MAX_ABOUT_BYTES = 1 << 20
 
 T = TypeVar("T")
 
@@ -64,8 +70,8 @@ class StepStore:
 
     def _check(self, folder: Path, about: Mapping[str, object]) -> None:
         try:
-            found = json.loads((folder / "about.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            found = dict(parse_json(read_text(folder / "about.json", MAX_ABOUT_BYTES)))
+        except (OSError, ValueError, TypeError) as error:
             raise FileError(f"{folder} is damaged: {error}", hint="calibrate without --resume") from error
         for name, wanted in json.loads(json.dumps(about)).items():
             if found.get(name) != wanted:
@@ -80,7 +86,7 @@ class StepStore:
             return None
         path = self.folder / f"{name}.h5"
         try:
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path, MAX_STEP_BYTES) as file:
                 return {int(macro): kind(**read_fields(file[macro], kind)) for macro in sorted(file, key=int)}
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             raise FileError(f"{path} is damaged: {error}", hint="calibrate without --resume") from error

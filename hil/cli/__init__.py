@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli import bench, calibrate, compile, deploy, estimate, fit, search, simulate
+from hil.cli import bench, calibrate, compile, deploy, estimate, finetune, fit, search, simulate
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
@@ -54,6 +54,7 @@ for command in (
     compile.compile,
     simulate.simulate,
     estimate.estimate,
+    finetune.finetune,
     bench.emulate,
     bench.chips,
     bench.ports,

@@ -140,12 +140,13 @@ def show(
     run_folder: Annotated[Path, typer.Argument(help="run folder, or its report.json")], as_json: Json = False
 ) -> int:
     """Print the report of an earlier run."""
+    from cim.files import read_text
     from hil.report.files import summary_lines
-    from hil.verdict.agreement import AgreementReport
+    from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
 
     path = run_folder / "report.json" if run_folder.is_dir() else run_folder
     try:
-        text = path.read_text("utf-8")
+        text = read_text(path, MAX_REPORT_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"no report at {path}", likely=str(error), hint="hil show runs/0001") from error
     report = AgreementReport.from_text(text, str(path))

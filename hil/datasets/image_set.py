@@ -198,6 +198,9 @@ def _dataset(
     if shape is not None and images.shape[1:] != shape:
         size = " x ".join(map(str, images.shape[1:]))
         raise FileError(f"images of {size}, but {name} has {' x '.join(map(str, shape))}", where=content.source)
+    if int(labels.max()) >= formats.MAX_CLASSES:
+        what = f"label {int(labels.max())}; a set has at most {formats.MAX_CLASSES} classes"
+        raise FileError(what, where=content.source)
     names = tuple(classes) or content.classes or tuple(str(k) for k in range(int(labels.max()) + 1))
     if labels.min() < 0 or labels.max() >= len(names):
         worst = int(labels.min()) if labels.min() < 0 else int(labels.max())

@@ -26,7 +26,7 @@ from hil.deployment.build_report import collect, report_of, sample_layers
 from hil.deployment.causes import find_causes
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
-from hil.deployment.dry_run import estimate, say_if_long
+from hil.deployment.dry_run import say_if_long
 from hil.deployment.inference import WholeRun
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.layer_sums import exact_layers
@@ -95,7 +95,7 @@ def deploy(
         record = load_record(calibration) if calibration else None
     with new_run_folder(out) as folder:
         with open_chip(address, spec=program.spec, baud=baud, log=folder.part / "wire.log") as driver:
-            say_if_long(driver, estimate(program, options, calibrate=record is None), baud, options, watch)
+            say_if_long(driver, program, baud, options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,
                 program,

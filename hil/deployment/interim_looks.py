@@ -13,6 +13,7 @@ from hil.deployment.inference import Conversions
 from hil.deployment.options import DeployOptions
 from hil.errors import FileError, UsageError
 from hil.verdict.agreement import Judgement, Mode, correct_answers, judge, planned_looks
+from mapping.network.file import image_keys
 from mapping.program.conductance import ConductanceProgram
 
 
@@ -49,7 +50,7 @@ def plan_images(
     """Order of the images (fixed by the seed before the first one) and the planned looks.
 
     Raises:
-        FileError: an image to be scored served calibration (decision 0008).
+        FileError: an image to be scored served calibration or fine-tuning (decision 0008).
         UsageError: no images, or of another shape than the network takes.
     """
     channels, height, width = program.input.shape
@@ -73,6 +74,13 @@ def plan_images(
             f"{len(overlap)} of the images to be scored calibrated the network (first: number {overlap[0]})",
             likely="the training split was named, or the network was imported with test images",
             hint="score the test split, or import the network again with training images",
+        )
+    seen = int(np.isin(image_keys(data.images[order]), program.trained_on).sum()) if program.trained_on.size else 0
+    if seen:
+        raise FileError(
+            f"{seen} of the images to be scored are among those that the network was fine-tuned on",
+            likely="the training split was named, or a file that serves as both",
+            hint="score images that hil finetune has not seen",
         )
     return order, planned_looks(most)
 

@@ -93,7 +93,7 @@ class Judgement:
 
     verdict: Verdict
     text: str
-    final: bool  # False: another planned look follows
+    final: bool  # False: another planned interim analysis follows
     flags: tuple[str, ...]
     mode: Mode
     claim: str
@@ -112,7 +112,7 @@ class Judgement:
     simulated: Interval  # prediction band for one chip on these images
     simulated_chips: tuple[float, ...]
     difference: float  # measured − simulated
-    interval90: tuple[float, float]  # simultaneous over the looks
+    interval90: tuple[float, float]  # simultaneous over the interim analyses
     interval95: tuple[float, float]
     prediction: PredictionTest
     equivalence: Equivalence
@@ -303,6 +303,6 @@ def _check(
     if not 0 < tolerance < 1:
         raise ValueError(f"the tolerance is a fraction between 0 and 1, got {tolerance}")
     if not 1 <= look <= len(looks) or looks[look - 1] != n:
-        raise ValueError(f"look {look} of the plan {looks} does not have {n} images; no look outside the plan")
+        raise ValueError(f"analysis {look} of the plan {looks} does not have {n} images; none is made outside the plan")
     if population is not None and population < n:
         raise ValueError(f"a fixed set of {population} images cannot give {n} drawn without replacement")

@@ -133,7 +133,7 @@ def test_a_fixed_set_gives_a_narrower_interval_and_says_so():
 
 def test_no_look_outside_the_plan():
     y, v, q = answers(np.random.default_rng(13), n=700)
-    with pytest.raises(ValueError, match="no look outside the plan"):
+    with pytest.raises(ValueError, match="none is made outside the plan"):
         judge(y, v, q, mode=Mode.CONDITIONED, look=1, looks=PLAN)
 
 
