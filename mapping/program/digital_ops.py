@@ -62,19 +62,16 @@ def finish(sums: Codes, bias: NDArray[np.int32] | None, rule: Requantise) -> Cod
                 wide = _int32(wide + bias.astype(np.int64).reshape(_across(wide)))
             result[part] = _requantised(wide, rule)
         return result
-    size, channels = max(1, sums[:1].size), sums.shape[1]
+    channels = sums.shape[1]
     if bias is None and len(rule.multiplier) == 1:
-        rows, length, step, parameters = 1, sums.size, 0, _parameters(rule, None, 1)
+        parameters = np.repeat(_parameters(rule, None, 1), kernels.LANES, 1)
+        kernels.finish_first(flat, max(1, sums.size), parameters, rule.low, rule.high, out)
     elif last:
-        rows, length, step, parameters = len(sums) * (size // channels), channels, 1, _parameters(rule, bias, channels)
+        kernels.finish_last(flat, channels, _parameters(rule, bias, channels), rule.low, rule.high, out)
     else:
-        rows, length, step = len(sums) * channels, size // channels, 0
-        parameters = _parameters(rule, bias, channels)
-    starts = np.zeros(1, np.int64)
-    if step == 0:
-        parameters = np.repeat(parameters, kernels.LANES, 1)
-        starts = np.arange(0, parameters.shape[1], kernels.LANES)
-    kernels.finish_rows(flat, rows, length, parameters, starts, step, rule.low, rule.high, out)
+        parameters = np.repeat(_parameters(rule, bias, channels), kernels.LANES, 1)
+        length = max(1, sums.size // max(1, len(sums) * channels))
+        kernels.finish_first(flat, length, parameters, rule.low, rule.high, out)
     return _unflat(out, sums.shape, last)
 
 

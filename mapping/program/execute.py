@@ -7,7 +7,7 @@ differs: exact integers (``IdealMultiply``), the simulator, or a chip behind its
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,10 +139,11 @@ def _matrix(
 ) -> Codes:
     if step.input_order is not None:
         codes = codes[:, step.input_order]
-    if isinstance(multiply, RunsLayers):
-        output: Codes = multiply.layer(step, codes, sample).astype(digital_ops.code_type(step.requantise))
+    finish = getattr(multiply, "layer", None)  # as isinstance says of ``RunsLayers``, without its cost at every layer
+    if finish is not None:
+        output: Codes = finish(step, codes, sample).astype(digital_ops.code_type(step.requantise))
     else:
-        sums = multiply.sums(step, codes, sample)
+        sums = cast("Multiply", multiply).sums(step, codes, sample)
         if tap is not None:
             tap(step, codes, sums)
         output = digital_ops.finish(sums, step.bias, step.requantise)
