@@ -1,4 +1,4 @@
-"""Is this machine fit? Versions, ports and permissions, data sets, room for results."""
+"""Checks of this machine: versions, ports and permissions, data sets, room for results."""
 
 from __future__ import annotations
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from hil.errors import FileError
+
 T = TypeVar("T")
 
 
-class JsonRecordError(ValueError):
+class JsonRecordError(FileError, ValueError):
     """A JSON value does not fit the type; the text names the path to it."""
 
 
@@ -66,6 +69,7 @@ def _decode(kind: Any, value: Any, path: str) -> Any:
         return kind(value)
     if kind is float:
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), "a number", value, path)
+        _expect(abs(value) <= sys.float_info.max, "a finite number", value, path)  # NaN is never below
         return float(value)
     if kind is int:
         _expect(isinstance(value, int) and not isinstance(value, bool), "an integer", value, path)

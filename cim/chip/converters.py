@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
+from cim.errors import CimUsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Plane:
     weight: int
 
 
-class CodeOutOfRange(ValueError):
+class CodeOutOfRange(CimUsageError, ValueError):
     """Input codes do not fit their width, or the chip takes no such codes."""
 
 
@@ -61,7 +62,7 @@ def check_codes(codes: NDArray[np.integer], bits: int, signed: bool) -> None:
 
 
 def split_planes(codes: NDArray[np.integer], inputs: InputSpec, bits: int, signed: bool) -> NDArray[np.int16]:
-    """What is driven in each read.
+    """Input plane of one read.
 
     Args:
         codes: (..., rows), signed or unsigned ``bits``-bit codes; for an offset chip already

@@ -9,16 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import Encoding, MacroSpec
+from cim.errors import CimUsageError
 
 
 class WeightForm(enum.StrEnum):
-    """Which two cell levels hold a signed weight k of a pair."""
+    """The two cell levels that hold a signed weight k of a pair."""
 
     SIGN = "sign"  # one cell at |k|, the other at 0
     BALANCED = "balanced"  # both cells about the middle level, k apart
 
 
-class LevelOutOfRange(ValueError):
+class LevelOutOfRange(CimUsageError, ValueError):
     """A level does not fit the macro; holds its row, output, value and the largest magnitude."""
 
     def __init__(self, row: int, output: int, level: int, max_level: int) -> None:
@@ -27,7 +28,7 @@ class LevelOutOfRange(ValueError):
         self.row, self.output, self.level, self.max_level = row, output, level, max_level
 
 
-class TileOutOfMacro(ValueError):
+class TileOutOfMacro(CimUsageError, ValueError):
     """A tile does not fit its macro at that place."""
 
 

@@ -1,4 +1,4 @@
-"""What a network costs on a chip before anyone builds or programs it: latency, energy, power, area, wear.
+"""Cost of a network on a chip before it is built or programmed: latency, energy, power, area, wear.
 
     estimate(workload, chip) = events (``cim.cost.events``) x prices (``[cost]`` and ``[timing]`` of the chip file),
     in time by queues (``cim.cost.stream``), between macros over a mesh (``cim.cost.mesh``)
@@ -23,6 +23,7 @@ from cim.cost.mesh import traffic
 from cim.cost.schedule import RESOURCES, busy_times, peak_power, schedule, shortest_interval
 from cim.cost.transfers import transfers
 from cim.cost.workload import Workload
+from cim.errors import CimFileError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,7 +35,7 @@ MODULES = (
 AREAS = ("array", "driver", "column", "adc", "digital", "activation", "router", "buffer")
 
 
-class NoCostModel(ValueError):
+class NoCostModel(CimFileError, ValueError):
     """The chip file has no [cost] section."""
 
     def __init__(self, chip: str) -> None:
@@ -83,7 +84,7 @@ class LayerCost:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A network on a chip. Energies and times are of one image unless they say batch.
+    """Cost of a network on a chip. Energies and times are of one image unless a name has ``batch`` in it.
 
     ``shared_pj``: energy of no layer (host link, leakage, programming when the chip is written anew
     for every batch). ``host_ns``: the parts of latency before the first and after the last layer.

@@ -2,27 +2,30 @@
 
 The whole flow for one macro, cells and vectors as arrays:
 
-    from cim.fit import columns as fit
-    from cim.chip.encoding import tile_halves_us
-    from cim.fit.wire import fit_wire
     from cim.array.wire_law import Wire
     from cim.array.wires import gated_sums_us
+    from cim.chip.encoding import tile_halves_us
+    from cim.fit.cells import fit_read_variance
+    from cim.fit.columns import MeanReadings, combine, fit_columns, predicted_variance_us2
+    from cim.fit.curves import Converters
+    from cim.fit.programming import fit_programming
+    from cim.fit.wire import fit_wire
 
     # cells (n = rows · columns flattened, several macros concatenated)
-    noise = fit.fit_read_variance(single_reads_us, targets_us, levels_us)        # (reads, n), (n,)
-    law = fit.fit_programming(targets_us, readings_us, states, ages_s=(1.0, 3600.0),
-                              reads=(8, 16), levels_us=levels_us, read_noise=noise)
+    noise = fit_read_variance(single_reads_us, targets_us, levels_us)            # (reads, n), (n,)
+    law = fit_programming(targets_us, readings_us, states, ages_s=(1.0, 3600.0),
+                          reads=(8, 16), levels_us=levels_us, read_noise=noise)
 
     # columns: units (vectors, rows) driven in one read each, codes (vectors, conversions)
     halves = tile_halves_us(mean_readings_us, spec, 0, rows, 0, outputs)
     def predicted(ohm): return gated_sums_us(spec, 0, halves, units, Wire(ohm, 0.0))
-    variance = fit.predicted_variance_us2(spec, halves, units, noise)
-    readings = fit.CellReadings.of(spec, halves, units, noise, reads=16)
-    setup = fit.Converters(spec.lsb_us(range_code), code_limits(spec.adc.bits, spec.adc_signed), adc)
-    columns = fit.fit_columns(predicted(0.0), codes, variance, setup)            # wires unknown yet
+    variance = predicted_variance_us2(spec, halves, units, noise)
+    readings = MeanReadings.of(spec, halves, units, noise, reads=16)
+    setup = Converters(spec.lsb_us(range_code), code_limits(spec.adc.bits, spec.adc_signed), adc)
+    columns = fit_columns(predicted(0.0), codes, variance, setup)                # wires unknown yet
     ohm, ohm_se = fit_wire(predicted, codes, variance, setup, columns)           # combine macros:
-    ohm, ohm_se = fit.combine([ohm, ...], [ohm_se, ...])
-    columns = fit.fit_columns(predicted(ohm), codes, variance, setup, readings)
+    ohm, ohm_se = combine([ohm, ...], [ohm_se, ...])
+    columns = fit_columns(predicted(ohm), codes, variance, setup, readings)
     part = columns.calibration(macro, cells, stuck_us, gain_known)               # MacroCalibration
 """
 
@@ -37,31 +40,11 @@ from numpy.typing import NDArray
 from cim.array.wire_law import conversion_cells
 from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import MacroSpec, PairSubtraction
-from cim.fit.cells import (
-    TooFewCells,
-    fit_read_variance,
-    nearest_level,
-)
+from cim.errors import CimMeasurementError
 from cim.fit.curves import Converters, ReadingErrors, solve_curves
 from cim.fit.offset import ZeroInput
-from cim.fit.programming import fit_programming, programming_distance
 from cim.record.calibration import GainKnown, MacroCalibration
 from cim.record.inl import inl_at
-
-__all__ = [
-    "ColumnFit",
-    "Converters",
-    "MeanReadings",
-    "TooFewCells",
-    "TooFewVectors",
-    "combine",
-    "fit_columns",
-    "fit_programming",
-    "fit_read_variance",
-    "nearest_level",
-    "predicted_variance_us2",
-    "programming_distance",
-]
 
 Floats = NDArray[np.float64]
 
@@ -72,7 +55,7 @@ MIN_VECTORS = 16
 MARGIN_SIGMA = 4.0  # vectors expected this close to an end of the scale are left out
 
 
-class TooFewVectors(ValueError):
+class TooFewVectors(CimMeasurementError, ValueError):
     """A column has too few usable conversions; fields ``column``, ``found``, ``needed``."""
 
     def __init__(self, column: int, found: int) -> None:

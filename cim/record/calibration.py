@@ -21,6 +21,7 @@ from cim.cells.temperature import Thermal
 from cim.cells.write_verify import WriteStatistics
 from cim.chip.converters import conversions
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
+from cim.errors import CimMismatch
 
 Floats = NDArray[np.float64]
 
@@ -39,6 +40,9 @@ class CellState(enum.IntEnum):
     STUCK_LOW = 1
     STUCK_HIGH = 2
     NOT_REACHED = 3  # missed its window in the calibration; another programming may reach it
+
+
+STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ class CalibrationRecord:
         return self.macros[macro]
 
 
-class NotCalibrated(LookupError):
+class NotCalibrated(CimMismatch, LookupError):
     """A macro is needed that the record does not hold; fields ``macro`` and ``known``."""
 
     def __init__(self, macro: int, known: tuple[int, ...]) -> None:

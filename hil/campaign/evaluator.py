@@ -1,4 +1,4 @@
-"""What a network of a search is worth on a chip: accuracy, latency and energy.
+"""Evaluation of the networks of a search on chips: accuracy, latency and energy.
 
 The two ``Evaluator``s that ``search`` asks for: ``SimulatedEvaluator`` says the same as ``hil simulate`` and
 ``hil estimate``, ``DeployedEvaluator`` the same as ``hil deploy``.
@@ -15,7 +15,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.deploy import deploy_on
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.prediction.predict import predict

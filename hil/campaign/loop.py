@@ -19,7 +19,7 @@ from hil.campaign.networks import imperfect, network_name, samples_of, shortlist
 from hil.campaign.settings import SearchFolder
 from hil.campaign.work import SearchRun
 from hil.datasets.image_set import Dataset
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from mapping.errors import CannotMap
 from search.choice.accuracy import Accuracy, fit_measured
 from search.choice.candidate_costs import Simulator
@@ -94,7 +94,7 @@ def measure_networks(run: SearchRun, asked: Evaluator) -> None:
 
 
 def read_measured(folder: SearchFolder, name: str) -> Evaluation | None:
-    """What a chip said of a trained network; None where it was not asked, or could not run it."""
+    """Measurement of a trained network; None where the chip was not asked, or could not run it."""
     path = folder.networks / name / "measured.json"
     data = read_json(path, MEASURED, 1) if path.exists() else {}
     return Evaluation(**data["evaluation"]) if "evaluation" in data else None

@@ -1,4 +1,4 @@
-"""What a search was asked for, and the folder that it fills: ``settings.json`` and the names of all other files."""
+"""Settings of a search, and the folder that it fills: ``settings.json`` and the names of all other files."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class SearchSettings:
 
 @dataclass(frozen=True, slots=True)
 class SearchFolder:
-    """Where the files of one search lie. ``allow_code``: operators that its space names as Python may run here."""
+    """Folder of one search. ``allow_code``: operators that its space names as Python may run here."""
 
     root: Path
     allow_code: bool = False
@@ -190,11 +190,6 @@ class SearchFolder:
         return self.root / "table.json"
 
 
-def augmentation(data: str) -> tuple[int, str]:
-    """Shift (pixels) and symmetry that suit the training images of a data set."""
-    return {"cifar10": (2, "mirror"), "eurosat": (4, "turn")}.get(data.removesuffix("-jpeg"), (1, "mirror"))
-
-
 def begin_folder(
     root: Path, settings: SearchSettings, space_text: str, teacher: Path | None = None, *, allow_code: bool = False
 ) -> SearchFolder:
@@ -242,7 +237,7 @@ def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, 
     folder = SearchFolder(root, allow_code)
     if not folder.settings.is_file() or not folder.space.is_file():
         raise FileError(
-            f"{root} is no folder of a search",
+            f"{root} is not a folder of a search",
             where=f"no {folder.settings.name} and {folder.space.name} in it" if root.is_dir() else "no such folder",
             hint="hil search run --data NAME --out FOLDER begins one",
         )

@@ -7,40 +7,56 @@ look at the images and no early stop.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.build_report import LayerSums, measure_layers
-from hil.deployment.causes import Exact
-from hil.deployment.inference import Conversions, measured_multiply
-from hil.deployment.interim_looks import IMAGES_IN_FLIGHT
+from hil.deployment.inference import IMAGES_IN_FLIGHT, Conversions, LayerSums, measure_layers, measured_multiply
+from hil.deployment.layer_sums import Exact
+from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
-from hil.deployment.session import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND, DeployOptions
 from hil.driver.chip_driver import ChipDriver
-from hil.simulation.corrections import LayerInputs, column_corrections
+from hil.samples import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND
+from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.rounds import RoundRun, part_of_round
+from mapping.program.training_inputs import LayerInputs
 
 ByCell = dict[int, NDArray[np.float32]]
 
 
 @dataclass
 class RoundsRun:
-    """What all rounds left. Readings by slot, µS; ``logits`` (repeats, n, classes)."""
+    """All rounds, as a ``hil.deployment.chip_run.ChipRun``; ``logits`` (repeats, n, classes) of all images."""
 
-    written: list[MacroReport] = field(default_factory=list)
+    macros: list[MacroReport] = field(default_factory=list)
     readings_us: ByCell = field(default_factory=dict)
     after_us: ByCell = field(default_factory=dict)
     corrections: dict[str, tuple[Correction, ...]] = field(default_factory=dict)
     conversions: dict[str, Conversions] = field(default_factory=dict)
     layers: dict[str, LayerSums] = field(default_factory=dict)
     times_ns: list[int] = field(default_factory=list)  # chip time at the ends of measuring
-    ages_s: list[float] = field(default_factory=list)  # of macros at the ends of measuring: youngest, oldest
+    measured_at_s: list[float] = field(default_factory=list)  # ages at the ends of measuring: youngest, oldest
     logits: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int32))
+
+    @property
+    def written(self) -> ProgramReport:
+        return ProgramReport(tuple(self.macros))
+
+    @property
+    def ages_s(self) -> tuple[float, float]:
+        return min(self.measured_at_s), max(self.measured_at_s)
+
+    def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
+        """Logit codes of images that have been through all rounds already."""
+        return self.logits[:, first : first + len(images)]
+
+    def finish(self, exact: Exact, watch: Watch) -> None:
+        """Every round took its layer samples and read its macros again before the next was written."""
 
 
 def run_rounds(
@@ -65,7 +81,7 @@ def run_rounds(
         for number in range(program.rounds):
             part = part_of_round(program, number)
             with watch.stage("programming"):
-                found.written += write_round(driver, part, number, program.rounds, options, watch).macros
+                found.macros += write_round(driver, part, number, program.rounds, options, watch).macros
             with watch.stage("waiting"):
                 driver.wait(options.age_s)
             with watch.stage("reading back"):
@@ -80,11 +96,11 @@ def run_rounds(
                     number,
                     chip,
                     further_sample=number * ROUND,
-                    progress=lambda done, total, what=what: watch.step(done, total, what),  # type: ignore[misc]
+                    progress=partial(watch.step, what=what),
                 )
                 found.times_ns += [start_ns, driver.chip_time_ns]
-                born = [m.programmed_s for m in found.written if m.slot // program.spec.macros == number]
-                found.ages_s += [start_ns * 1e-9 - max(born), driver.chip_time_ns * 1e-9 - min(born)]
+                born = [m.programmed_s for m in found.macros if m.slot // program.spec.macros == number]
+                found.measured_at_s += [start_ns * 1e-9 - max(born), driver.chip_time_ns * 1e-9 - min(born)]
             with watch.stage("layers"):
                 sums = measure_layers(driver, part, corrections, exact, watch, number * ROUND)
             with watch.stage("reading back"):
@@ -98,6 +114,7 @@ def run_rounds(
         found.logits = run.logits
         if run.spilled_bytes:
             watch.note(f"{run.spilled_bytes / 1e6:.0f} MB of activations waited on disk between rounds")
+    driver.outputs_off()
     return found
 
 

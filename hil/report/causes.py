@@ -1,11 +1,11 @@
-"""Where the gap comes from, as tables, figures and one line for the screen."""
+"""Causes of the gap, as tables, figures and one line for the screen."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from hil.pages.figures import Figure, axis, dots, figure
-from hil.report.tables import Table, duration, number, percent, points, span
+from hil.pages.tables import Table, duration, number, percent, points, span
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import CauseSplit, LayerCauses
 
@@ -75,7 +75,7 @@ def causes_figure(split: CauseSplit) -> Figure:
 
 
 def _reaches(split: CauseSplit) -> list[tuple[float, float]]:
-    """How far each interval reaches below and above its cause, in accuracy."""
+    """Reach of each interval below and above its cause, in accuracy."""
     ends = [(p.high - p.loss, p.loss - p.low) for p in split.parts]
     return [*ends, (split.high - split.gap, split.gap - split.low)]
 

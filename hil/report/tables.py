@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
+from hil.pages.tables import Table, duration, number, percent, points, span
 from hil.verdict.agreement import AgreementReport, Judgement
-from hil.verdict.judgement import Interval
+from hil.verdict.verdict import Interval
 
 QUESTIONS = {"this_chip": "this chip", "such_chips": "such chips"}
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
 
 
 def tables(report: AgreementReport) -> tuple[Table, ...]:
@@ -54,12 +46,12 @@ def questions(report: AgreementReport) -> Table:
         ("claim", lambda j: f"for {j.claim}"),
         ("virtual chips", lambda j: f"{j.chips}, {j.mode.value}, {j.simulator_reads} read(s) of each image"),
         ("images, repeats", lambda j: f"{j.n:,} × {j.repeats}"),
-        ("look", lambda j: f"{j.look} of {len(j.looks)} planned ({', '.join(f'{n:,}' for n in j.looks)})"),
+        ("interim analysis", lambda j: f"{j.look} of {len(j.looks)} planned ({', '.join(f'{n:,}' for n in j.looks)})"),
         ("tolerance", lambda j: f"± {100 * j.tolerance:g} points"),
         ("accuracy of each repeat", lambda j: ", ".join(percent(a) for a in j.measured_repeats)),
         ("measured − simulated", lambda j: f"{points(j.difference)} points"),
-        ("90 % interval (all looks)", lambda j: span(j.interval90)),
-        ("95 % interval (all looks)", lambda j: span(j.interval95)),
+        ("90 % interval (all analyses)", lambda j: span(j.interval90)),
+        ("95 % interval (all analyses)", lambda j: span(j.interval95)),
         ("prediction test T, limit", lambda j: f"{j.prediction.statistic:.2f}, {j.prediction.limit:.2f}"),
         ("p of T, p of rank", lambda j: f"{j.prediction.p_value:.3f}, {j.prediction.p_rank:.3f}{_rank_note(j)}"),
         ("loss, measured − ideal", lambda j: f"{points(j.loss.mean)} points ({span((j.loss.low, j.loss.high))})"),
@@ -172,51 +164,8 @@ def provenance(report: AgreementReport) -> Table:
     return Table("Provenance", ("", ""), rows)
 
 
-def markdown(table: Table) -> str:
-    """A table in Markdown, pipes escaped."""
-    lines = [f"## {table.title}", "", _line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]
-    return "\n".join([*lines, *(["", table.note] if table.note else []), ""])
-
-
-def _line(texts: Sequence[str]) -> str:
-    return "| " + " | ".join(t.replace("|", "\\|").replace("\n", " ") for t in texts) + " |"
-
-
-# --- numbers as words -------------------------------------------------------------------
-
-
-def percent(share: float | None, digits: int = 2) -> str:
-    return "—" if share is None else f"{_signed(100 * share, digits)} %"
-
-
-def points(share: float) -> str:
-    """A difference of shares in points, with its sign."""
-    return f"{round(100 * share, 2) + 0.0:+.2f}".replace("-", "−")
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    return "—" if value is None else _signed(value, digits)
-
-
-def _signed(value: float, digits: int) -> str:
-    """A true minus, and none before a zero."""
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
-
-
 def interval(i: Interval) -> str:
     return f"{100 * i.low:.2f} … {100 * i.high:.2f} %"
-
-
-def span(ends: tuple[float, float]) -> str:
-    return f"{points(ends[0])} … {points(ends[1])}"
-
-
-def duration(seconds: float) -> str:
-    """3600 -> "1 h"; 90 -> "1.5 min"; 0.038 -> "38 ms"."""
-    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{1e3 * seconds:.3g} ms" if 0 < seconds < 0.9995 else f"{seconds:.3g} s"
 
 
 def _rank_note(j: Judgement) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mapping.errors import MappingError
+from mapping.errors import MappingUsageError
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph import GraphError, NetworkGraph, Preprocess
 from mapping.network.graph_records import MOST_NODES
@@ -18,7 +18,7 @@ from mapping.network.onnx_rules import RULES
 OLDEST_OPSET = 7
 
 
-class MissingExtra(MappingError):
+class MissingExtra(MappingUsageError):
     """An optional package is not installed; the message names the extra."""
 
 
@@ -48,9 +48,9 @@ def graph_from_onnx(
     if len(model.graph.node) > MOST_NODES:
         raise NetworkFileError(path, f"holds {len(model.graph.node)} nodes, more than {MOST_NODES}")
     if not model.graph.node:
-        raise NetworkFileError(path, "is no ONNX file, or an empty graph")
+        raise NetworkFileError(path, "is not an ONNX file, or an empty graph")
     try:
         nodes, shape = OnnxReader(model.graph, path).run(RULES)
         return NetworkGraph(shape, nodes, preprocess, tuple(classes), dict(provenance or {}))
     except (GraphError, LookupError, TypeError, ValueError, OverflowError) as error:  # options missing or mistyped
-        raise NetworkFileError(path, f"is no valid network: {error!s:.300}") from error
+        raise NetworkFileError(path, f"is not a valid network: {error!s:.300}") from error

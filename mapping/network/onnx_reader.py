@@ -106,7 +106,7 @@ class OnnxReader:
 
     def source(self, op: Any, value: str) -> str:
         if value not in self.names:
-            raise self.refusal(op, f"its input {value!r:.80} is no feature map of this network")
+            raise self.refusal(op, f"its input {value!r:.80} is not a feature map of this network")
         return self.names[value]
 
     def weights(self, op: Any, index: int) -> NDArray[np.float32] | None:

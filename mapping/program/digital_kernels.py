@@ -16,12 +16,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 from numpy.typing import NDArray
 
-from cim.simulator.simd.floats import LANES, ints
-
+LANES = 16
 BIAS, MULTIPLIER, HALF, HALF_BELOW, SHIFT = range(5)  # rows of a rule's parameters
 ROWS = 256  # places that share loaded parameters; their sums stay in the first-level cache
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _WIDE, _SUMS = ir.VectorType(_I64, LANES), ir.VectorType(_I32, LANES)
+
+
+class _Narrow(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__("Narrow16")
 
 
 class _Wides(types.Type):  # type: ignore[misc]
@@ -29,7 +33,13 @@ class _Wides(types.Type):  # type: ignore[misc]
         super().__init__("Wides16")
 
 
-wides = _Wides()
+ints, wides = _Narrow(), _Wides()
+
+
+@register_model(_Narrow)
+class _NarrowModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _SUMS)
 
 
 @register_model(_Wides)

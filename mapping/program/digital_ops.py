@@ -7,7 +7,6 @@ Golden vectors for each function are in ``tests/mapping/golden``.
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.util
 from collections.abc import Iterator
 from types import ModuleType
@@ -44,7 +43,7 @@ def code_type(rule: Requantise) -> type[np.int16] | type[np.int32]:
 
 
 def finish(sums: Codes, bias: NDArray[np.int32] | None, rule: Requantise) -> Codes:
-    """What follows a matrix product: sums + bias per channel, saturating at the ends of int32, then requantised.
+    """End of a matrix product: sums + bias per channel, saturating at the ends of int32, then requantised.
 
     Args:
         sums: int32 range, (n, channels, …).
@@ -150,7 +149,9 @@ def _kernels() -> ModuleType | None:
     """The fused kernels where numba is installed; numpy gives the same bits."""
     if importlib.util.find_spec("numba") is None:
         return None
-    return importlib.import_module("mapping.program.digital_kernels")
+    from mapping.program import digital_kernels
+
+    return digital_kernels
 
 
 def _flat(values: Codes) -> tuple[Codes, bool]:

@@ -131,7 +131,7 @@ def apply(
             return digital_ops.pad_map(codes[0], step.top, step.left, step.bottom, step.right)
         case SliceStep():
             return digital_ops.slice_map(codes[0], step.step, step.start, step.stop)
-    raise TypeError(f"{step.name}: {type(step).__name__} is no step of a program")
+    raise TypeError(f"{step.name}: {type(step).__name__} is not a step of a program")
 
 
 def _matrix(

@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from cim.cells.programming_law import Law, ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
+from cim.fit.aged_readings import GAP, Floats, Readings, level_knots
 from cim.fit.cells import MIN_CELLS, nearest_level
 from cim.record.published import published_model
-from hil.device_fit.readings import GAP, Readings, level_knots
 
 PUBLISHED_NAME = "wan-2022"
 LEAST_SIGMA_US = 1e-3
 FEWEST = 10  # fewer cells at a level and age borrow from the levels beside it
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +40,7 @@ class AgeGoodness:
     law_us: Floats
 
 
-def judge(
+def judge_law(
     law: ProgrammingLaw, noise: ReadNoise, fitted: Readings, test: Readings, *, siemens: bool
 ) -> tuple[AgeGoodness, ...]:
     """How well the law says the errors of cells it has not seen, age by age.
