@@ -72,7 +72,7 @@ def test_the_tuned_network_compiles_to_what_training_promised(place: Path, tuned
     data = load_dataset(place / "test.npz", "test")
     program = compile_network(load_network(tuned.path), load_chip("lab-128"))
     options = DeployOptions(samples=300, virtual_chips=4)
-    found = hil.predict(program, data, None, options, Watch(), engine="fast").accuracies.mean()
+    found = hil.predict(program, data, None, options, Watch(), mode="fast").accuracies.mean()
     assert found == pytest.approx(tuned.noisy / 100, abs=0.1)
 
 
