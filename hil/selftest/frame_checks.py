@@ -91,10 +91,10 @@ def garbage_is_dropped(bench: Bench) -> str:
         broken = bytearray(encode_frame(Frame(Flag.LAST, BULK, session, 0, 0, 0, encode(Describe(), 1))))
         broken[10] ^= 0x40
         line.send_bytes(b"\0" + rng.bytes(6000) + b"\0" + b"\x01" * 9000 + b"\0" + bytes(broken))
-        answers = line.receive(1, 1.0)
+        answers = line.receive(1, 1.0, session=session)
         expect(not answers, f"{len(answers)} frames came back")
         line.send(Frame(Flag.LAST, BULK, session, 0, 0, 0, encode(Describe(), 1)))
-        expect(any(f.channel == RESULTS for f in line.receive(2, 5.0)), "silent after garbage")
+        expect(any(f.channel == RESULTS for f in line.receive(2, 5.0, session=session)), "silent after garbage")
     return "15 KB of it"
 
 
@@ -104,7 +104,7 @@ def a_probe_is_acknowledged(bench: Bench) -> str:
         session, _, _ = _hello(line)
         for sequence, channel in ((0, CONTROL), (0, CONTROL), (1, 9)):
             line.send(Frame(0, channel, session, sequence, 0, 0, b""))
-            acks = [f for f in line.receive(1, 3.0) if f.session == session]
+            acks = line.receive(1, 5.0, session=session)
             expect(bool(acks), f"frame {sequence} on channel {channel} got no acknowledgement")
             expect(acks[0].ack == sequence + 1, f"acknowledged up to {acks[0].ack}, not {sequence + 1}")
     return "3 of 3"
@@ -119,10 +119,10 @@ def frames_out_of_order(bench: Bench) -> str:
         for sequence in (2, 1, 0):
             line.send(Frame(Flag.LAST if sequence == 2 else 0, BULK, session, sequence, 0, 0, parts[sequence]))
             if sequence == 1:
-                held = [f for f in line.receive(2, 0.5) if f.session == session]
+                held = line.receive(2, 1.0, session=session)
                 expect(bool(held) and held[-1].ack == 0, "early frames were acknowledged as if in order")
                 expect(held[-1].selective & 3 == 3, f"selective {held[-1].selective:#x}, not bits 0 and 1")
-        frames = [f for f in line.receive(3, 5.0) if f.session == session and f.channel == RESULTS]
+        frames = [f for f in line.receive(3, 5.0, session=session) if f.channel == RESULTS]
     expect(bool(frames), "no reply to a message that came in pieces")
     return "3 pieces, last first"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from firmware_protocols.codec import Decoded, decode
 from firmware_protocols.connection import Connection, LinkLimits, Role, State
-from firmware_protocols.frames import Frame, FrameReader, encode_frame
+from firmware_protocols.frames import Flag, Frame, FrameReader, encode_frame
 from firmware_protocols.messages import Progress
 from firmware_protocols.sending import BULK
 from hil.transports.base import CHUNK, Transport
@@ -41,11 +41,13 @@ class FrameLine:
     def send_bytes(self, data: bytes) -> None:
         self._transport.write(data)
 
-    def receive(self, count: int = 1, within_s: float = 3.0) -> list[Frame]:
-        """Frames that come within a time, at most ``count``."""
+    def receive(self, count: int = 1, within_s: float = 3.0, *, session: int | None = None) -> list[Frame]:
+        """Frames that come within a time, at most ``count``; with ``session`` only its numbered and ACK frames."""
         give_up_s, found = time.monotonic() + within_s, list[Frame]()
         while len(found) < count and time.monotonic() < give_up_s:
-            found += self._reader.feed(self._transport.read(CHUNK, 0.1))
+            for frame in self._reader.feed(self._transport.read(CHUNK, 0.1)):
+                if session is None or (frame.session == session and not frame.flags & Flag.RESET):
+                    found.append(frame)
         return found
 
 
