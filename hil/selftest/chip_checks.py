@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,8 +98,10 @@ def codes_beyond_their_bits(bench: Bench) -> str:
     """An input code that does not fit its bits is OUT_OF_RANGE."""
     tile = _tile(bench)
     codes = np.full((1, tile.rows), 4, np.int16)
+    with bench.driver() as driver:
+        returns = Returns.SUMS if Capability.SUMS in driver.capabilities else Returns.RAW
     with bench.messages() as line:
-        reply = line.answer(encode(Mvm(Returns.SUMS, tile, 0, 0, 2, False, 0, 1, 0, codes), 1)).message
+        reply = line.answer(encode(Mvm(returns, tile, 0, 0, 2, False, 0, 1, 0, codes), 1)).message
     expect(isinstance(reply, ErrorReply) and reply.code is ErrorCode.OUT_OF_RANGE, f"answered {reply}"[:200])
     return "code 4 in 2 bits"
 
@@ -233,12 +236,15 @@ def outputs_go_off(bench: Bench) -> str:
     with bench.driver() as driver:
         driver.read_cells(0, lines=range(1))
         driver.outputs_off()
-        off = not driver.status().outputs_on
+        status = driver.status()
+        if math.isnan(status.temperature_c) and not status.programmed_cells + status.pulses_total:
+            raise CheckSkipped("its STATUS knows nothing")
+        off = not status.outputs_on
     expect(off, "STATUS says that the outputs are on")
     with bench.messages() as line:
         line.ask(encode(OutputsOff(), 1), channel=0)
-        status = line.answer(encode(Status(), 2)).message
-    expect(isinstance(status, StatusReply) and not status.outputs_on, f"{status}"[:200])
+        again = line.answer(encode(Status(), 2)).message
+    expect(isinstance(again, StatusReply) and not again.outputs_on, f"{again}"[:200])
     return "twice"
 
 
