@@ -22,20 +22,20 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from cim.chipfile import load_chip
-from cim.spec import AdcSpec, ChipSpec
-from hil.agreement import AgreementReport
-from hil.calibrate import calibrate
-from hil.calibration_plan import Budget
-from hil.cause_split import QUANTISATION, UNEXPLAINED
-from hil.data import load_dataset
-from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, deploy_on
+from cim.chip.file import load_chip
+from cim.chip.spec import AdcSpec, ChipSpec
+from hil.calibration.plan import Budget
+from hil.calibration.procedure import calibrate
+from hil.datasets.image_set import load_dataset
+from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, deploy_on
+from hil.deployment.options import DeployOptions
+from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
-from hil.job import DeployOptions
-from hil.open import connect
 from hil.transports.in_process import InProcessTransport
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.cause_split import QUANTISATION, UNEXPLAINED
 from mapping.compile import compile_network
-from mapping.netfile import load_network
+from mapping.network.file import load_network
 
 TABLE = Path(__file__).parent / "results" / "cause_recovery.csv"
 IMAGES = 500

@@ -7,7 +7,7 @@ non-ideality off but stuck cells: 2.2 % low, 0.2 % high, at random. Per chip the
     pairs            each pair as close as its cells allow
     swapped          and columns with exchanged roles
     ordered          and channels and outputs in the best order
-    adapted          and columns balanced: all that mapping.adapt does, without spare columns
+    adapted          and columns balanced: all that mapping.adapt.adaptation does, without spare columns
     spare            and at most 25 % more tile reads for spare columns
 
 with nominal corrections, and ``blind``, ``ordered``, ``adapted`` and ``spare`` once more (``_columns``) with
@@ -35,23 +35,24 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import CalibrationRecord, CellState, nominal_macro
-from cim.chipfile import load_chip
-from cim.correction import apply_correction
-from cim.encoding import tile_halves_us
-from cim.published import nominal_record
-from cim.spec import AdcSpec, ChipSpec
-from hil.corrections import column_corrections, nominal_corrections, training_inputs
+from cim.chip.correction import apply_correction
+from cim.chip.encoding import tile_halves_us
+from cim.chip.file import load_chip
+from cim.chip.spec import AdcSpec, ChipSpec
+from cim.record.calibration import CalibrationRecord, CellState, nominal_macro
+from cim.record.published import nominal_record
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
-from hil.infer import Corrections
-from mapping.adapt import AdaptOptions, adapt
-from mapping.architectures import build
+from hil.simulation.corrections import column_corrections
+from mapping.adapt.adaptation import AdaptOptions, adapt
+from mapping.adapt.defects import record_defects
 from mapping.compile import compile_network
-from mapping.defects import record_defects
-from mapping.execute import IdealMultiply, run, unfold_columns
-from mapping.netfile import NetworkFile
-from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, MatrixStep
+from mapping.layout.place import macro_targets_us
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.corrections import Corrections, nominal_corrections
+from mapping.program.execute import IdealMultiply, run, unfold_columns
+from mapping.program.training_inputs import training_inputs
 
 SHARES = {"stuck_low_share": 0.022, "stuck_high_share": 0.002}
 VERSIONS = {
@@ -67,7 +68,7 @@ GATE = 0.70
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
-    """A chip without converters: level sums from conductances, corrected. Satisfies ``mapping.execute.Multiply``."""
+    """A chip without converters: level sums from conductances, corrected (a ``mapping.program.execute.Multiply``)."""
 
     program: ConductanceProgram
     cells_us: dict[int, NDArray[np.float32]]

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cim.cell_iv import VoltageSweep, current_residual, fit_cell_current, fit_cells, load_voltage_sweep
-from cim.fit_read_noise import detect_telegraph, fit_spectrum, fit_trace
-from cim.published import PUBLISHED
-from cim.pulse_steps import PulseSteps, Spread, draw_traits, fit_pulse_steps, load_sweep
-from cim.read_noise import NoisyCells
-from cim.write_verify import Ramp, WriteOutcome, quick_form, write_verify
+from cim.array.cell_iv import VoltageSweep, current_residual, fit_cell_current, fit_cells, load_voltage_sweep
+from cim.cells.pulse_steps import PulseSteps, Spread, draw_traits, fit_pulse_steps, load_sweep
+from cim.cells.read_noise import NoisyCells
+from cim.cells.write_verify import Ramp, WriteOutcome, quick_form, write_verify
+from cim.fit.read_noise import detect_telegraph, fit_spectrum, fit_trace
+from cim.record.published import PUBLISHED
 
 CELLS = 8192
 SCALE = 1.45  # cells of the published counts saturate at 243 µS, those of the sweep at 167 µS

@@ -18,10 +18,10 @@ import tracemalloc
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from cim.chipfile import load_chip
-from cim.cost import estimate
+from cim.chip.file import load_chip
+from cim.cost.network_cost import estimate
+from cim.cost.workload import Workload
 from cim.mnsim import NETWORKS, estimate_mnsim, load_mnsim
-from cim.workload import Workload
 from mapping.workload import placed
 
 CHIP, MACROS = "lab-128", 8000

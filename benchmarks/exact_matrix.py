@@ -28,28 +28,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chipfile import chip_names, idealised, load_chip
-from cim.spec import ChipSpec
+from cim.chip.file import chip_names, idealised, load_chip
+from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Capability
-from hil.corrections import nominal_corrections
-from hil.driver import ChipDriver
+from hil.deployment.inference import MeasuredLayers, MeasuredSums
+from hil.deployment.programming import program_chip
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
-from hil.infer import MeasuredLayers, MeasuredSums
-from hil.open import connect, open_chip
-from hil.program import program_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
-from mapping.architectures import ARCHITECTURES, build
 from mapping.bits import BitWidths
 from mapping.compile import compile_network
-from mapping.cutting import Cutting
-from mapping.digital_ops import finish
-from mapping.execute import IdealMultiply, run
-from mapping.graph import NetworkGraph
-from mapping.layout import needed_macros
-from mapping.lower import MatrixOp, lower
-from mapping.netfile import NetworkFile
-from mapping.program import ConductanceProgram, MatrixStep
+from mapping.layout.cutting import Cutting
+from mapping.layout.lay_out import needed_macros
+from mapping.network.architectures import ARCHITECTURES, build
+from mapping.network.file import NetworkFile
+from mapping.network.graph import NetworkGraph
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.corrections import nominal_corrections
+from mapping.program.digital_ops import finish
+from mapping.program.execute import IdealMultiply, run
+from mapping.quantise.lower import MatrixOp, lower
 
 TABLE = Path(__file__).parent / "results" / "exact_matrix.csv"
 WEIGHT_BITS, ACTIVATION_BITS = 4, 8

@@ -5,7 +5,7 @@
 The layers of ResNet-20 on 32 x 32 x 3 images (random weights) in tiles of 14 channels on 128-row
 macros of ``lab-128``; 8-bit inputs; read noise, conversion noise, gain, offset and INL on, noise fresh.
 Like ``simulator_speed.py`` it times ``level_sums`` of every layer: integer codes in, integer level sums
-out; bias and requantisation belong to ``mapping.execute``. Feature maps lie channels last, as they leave
+out; bias and requantisation belong to ``mapping.program.execute``. Feature maps lie channels last, as they leave
 ``level_sums``. CPU times of this process, all runs interleaved, medians of the ratios of each round.
 
 One JSON line each: ratios to plain torch (channels last and NCHW) with and without wires, numba and
@@ -27,16 +27,16 @@ import torch
 from numpy.typing import NDArray
 from simulator_speed import CHANNELS_PER_TILE, RANGE, convolutions, gemm_gflops, macs, plain, shape, tile
 
-from cim.chipfile import load_chip
-from cim.fast import FastLayer
-from cim.read_noise import ReadNoise
-from cim.simulator import NoiseKey
-from cim.spec import MacroSpec
-from cim.windows import Window
-from cim.wire_law import Wire
+from cim.array.wire_law import Wire
+from cim.cells.read_noise import ReadNoise
+from cim.chip.file import load_chip
+from cim.chip.spec import MacroSpec
+from cim.chip.windows import Window
+from cim.simulator.layer import NoiseKey
+from cim.simulator.simulator import LayerSimulator
 
 
-def virtual_chip(spec: MacroSpec, rng: np.random.Generator, engine: str, ohm: float) -> list[FastLayer]:
+def virtual_chip(spec: MacroSpec, rng: np.random.Generator, engine: str, ohm: float) -> list[LayerSimulator]:
     made = []
     for channels, outputs, size, stride in [*convolutions(), (64, 10, 0, 0)]:
         window = Window(channels, size, size, (3, 3), (stride, stride), (1, 1)) if size else None
@@ -44,16 +44,16 @@ def virtual_chip(spec: MacroSpec, rng: np.random.Generator, engine: str, ohm: fl
         step = CHANNELS_PER_TILE * 9 if window else rows
         tiles = [tile(spec, range(s, min(s + step, rows)), range(outputs), rng) for s in range(0, rows, step)]
         made.append(
-            FastLayer(
+            LayerSimulator(
                 spec, tiles, window=window, inputs=rows, outputs=outputs, range_code=RANGE, input_bits=8,
                 input_signed=False, read_noise=ReadNoise(np.array([2.0, 40.0]), np.array([1.0, 2.0]), np.zeros(2)),
-                wire=Wire(ohm, 0.0), engine=engine,
+                wire=Wire(ohm, 0.0), mode="fast", engine=engine,
             )
         )  # fmt: skip
     return made
 
 
-def activations(chip: list[FastLayer], images: int, rng: np.random.Generator) -> list[NDArray[np.int16]]:
+def activations(chip: list[LayerSimulator], images: int, rng: np.random.Generator) -> list[NDArray[np.int16]]:
     """Codes of every layer's input: two fifths zero, the rest exponential, channels last in memory."""
     maps = []
     for layer in chip:
@@ -66,7 +66,7 @@ def activations(chip: list[FastLayer], images: int, rng: np.random.Generator) ->
     return maps
 
 
-def forward(chip: list[FastLayer], maps: list[NDArray[np.int16]], number: int = 0) -> Callable[[], None]:
+def forward(chip: list[LayerSimulator], maps: list[NDArray[np.int16]], number: int = 0) -> Callable[[], None]:
     def run() -> None:
         for at, (layer, codes) in enumerate(zip(chip, maps, strict=True)):
             layer.level_sums(codes, NoiseKey(1, number, at))

@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from cim.converters import code_limits
+from cim.chip.converters import code_limits
 
 RESULTS = Path(__file__).parent / "results"
 PARAMETERS = RESULTS / "hidden_truth.csv"
@@ -41,7 +41,7 @@ HEAT_C, HEAT_AFTER_S = 60.0, 20000.0
 CHIPS = 100  # virtual chips of a prediction
 IMAGES = 500  # one look: a run of more images may end earlier
 PREDICTED_MACROS = 16
-ENGINE = "fast"
+MODE = "fast"
 FIRST_FIELDS = ("seed", "parameter", "truth", "estimate", "se", "low", "high", "inside", "pooled", "pooled_inside")
 SECOND_FIELDS = ("seed", "network", "images", "ideal", "measured", "low", "high", "mean", "inside")
 NETWORKS = {"bundled": None, "fashion_small": Path(__file__).parent.parent / "examples/networks/fashion_small.pt"}
@@ -86,10 +86,10 @@ def address(seed: int, macros: int, chip_seed: int | None = None, **more: float)
 
 def parameter_rows(seed: int) -> Iterator[dict[str, object]]:
     """One chip calibrated, up to a second temperature; a row for each scalar."""
-    from cim.estimates import scalar_estimates
-    from hil.calibrate import calibrate
+    from cim.record.estimates import scalar_estimates
+    from hil.calibration.procedure import calibrate
+    from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
-    from hil.open import connect
     from hil.transports.in_process import InProcessTransport
 
     where = address(seed, MACROS, heat_to_c=HEAT_C, heat_after_s=HEAT_AFTER_S)
@@ -158,10 +158,10 @@ def true_values(seed: int, chip: Any, record: Any) -> dict[str, float]:
 def population(seed: int, age_s: float) -> tuple[float, float, float]:
     """Median shift and half interquartile range at an age, means over levels but the lowest, and the
     share of healthy cells that miss their window, of a chip of other cells."""
+    from hil.calibration.patterns import pattern_levels, pattern_targets_us
+    from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
     from hil.emulator.sample import STUCK_HIGH, STUCK_LOW
-    from hil.open import connect
-    from hil.probe_patterns import pattern_levels, pattern_targets_us
     from hil.transports.in_process import InProcessTransport
 
     where = address(seed, POPULATION, chip_seed=5000 + seed, temperature_c=25.0)
@@ -222,12 +222,12 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     scores once a network is on it (``hil deploy``), on the same images."""
     from scipy import stats
 
-    from hil.calibrate import calibrate
-    from hil.data import load_dataset
-    from hil.deployment import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.calibration.procedure import calibrate
+    from hil.datasets.image_set import load_dataset
+    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
-    from hil.open import connect
-    from hil.predict import predict
+    from hil.prediction.predict import predict
     from hil.transports.in_process import InProcessTransport
     from hil.watch import Watch
 
@@ -241,7 +241,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
         record = calibrate(driver, tuple(used), seed=seed, age_s=options.age_s)
     for network, (program, graph) in chosen.items():
         many = dataclasses.replace(options, virtual_chips=CHIPS)
-        found = predict(program, data, record, many, Watch(), engine=ENGINE)
+        found = predict(program, data, record, many, Watch(), mode=MODE)
         chips = found.accuracies[0]
         half = stats.t.ppf(0.975, CHIPS - 1) * chips.std(ddof=1) * np.sqrt(1.0 + 1.0 / CHIPS)
         low, high = float(chips.mean() - half), float(chips.mean() + half)

@@ -25,15 +25,15 @@ import numpy as np
 import torch
 
 import hil
-from cim.chipfile import load_chip
-from hil.corrections import nominal_corrections
-from hil.infer import MeasuredLayers
-from hil.program import program_chip
+from cim.chip.file import load_chip
+from hil.deployment.inference import MeasuredLayers
+from hil.deployment.programming import program_chip
 from hil.watch import Watch
-from mapping.architectures import build, module
 from mapping.compile import compile_network
-from mapping.execute import run
-from mapping.netfile import NetworkFile
+from mapping.network.architectures import build, module
+from mapping.network.file import NetworkFile
+from mapping.program.corrections import nominal_corrections
+from mapping.program.execute import run
 
 FORWARD_IMAGES = 64
 ROUNDS = 3

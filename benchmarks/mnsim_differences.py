@@ -15,11 +15,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from cim.chipfile import load_chip
-from cim.cost import estimate
+from cim.chip.file import load_chip
+from cim.cost.network_cost import estimate
+from cim.cost.workload import WorkKind, Workload
 from cim.mnsim import NETWORKS, MnsimCost, estimate_mnsim, load_mnsim, with_options
-from cim.workload import WorkKind, Workload
-from mapping.architectures import build
+from mapping.network.architectures import build
 from mapping.workload import placed, unplaced_workload
 
 MACROS = 8000

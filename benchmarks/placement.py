@@ -26,19 +26,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from cim.blocks import blocks
-from cim.chipfile import chip_names, load_chip
-from cim.converters import input_planes
-from cim.spec import ChipSpec
-from mapping.architectures import ARCHITECTURES, build
+from cim.chip.blocks import blocks
+from cim.chip.converters import input_planes
+from cim.chip.file import chip_names, load_chip
+from cim.chip.spec import ChipSpec
 from mapping.bits import BitWidths
-from mapping.counts import TileCount, busiest_reads
-from mapping.cutting import Cutting
-from mapping.layout import Layout, LayoutOptions, lay_out, needed_macros
-from mapping.lower import MatrixOp, lower
-from mapping.netfile import load_network
-from mapping.place import Placement
-from mapping.tile import MatrixShape, cut
+from mapping.layout.cutting import Cutting
+from mapping.layout.lay_out import Layout, LayoutOptions, lay_out, needed_macros
+from mapping.layout.place import Placement
+from mapping.layout.tile import MatrixShape, cut
+from mapping.network.architectures import ARCHITECTURES, build
+from mapping.network.file import load_network
+from mapping.program.counts import TileCount, busiest_reads
+from mapping.quantise.lower import MatrixOp, lower
 
 ROOT = Path(__file__).parents[1]
 FILES = {

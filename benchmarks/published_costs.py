@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from cim.chipfile import load_chip
-from cim.cost import Cost, estimate
-from cim.workload import INPUT, LayerWork, Tiles, WorkKind, Workload
-from mapping.architectures import build
+from cim.chip.file import load_chip
+from cim.cost.network_cost import Cost, estimate
+from cim.cost.workload import INPUT, LayerWork, Tiles, WorkKind, Workload
+from mapping.network.architectures import build
 from mapping.workload import network_workload
 
 ESSERC_MW = {128: 77.05, 256: 88.93, 384: 100.23, 512: 111.43}

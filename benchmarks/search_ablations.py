@@ -25,35 +25,35 @@ from typing import Any, cast
 
 import numpy as np
 
-from cim.chipfile import load_chip
-from hil.data import Dataset
-from hil.evaluator import SimulatedEvaluator
-from hil.job import DeployOptions
-from hil.search_compare import EDP_MARGIN, FLOOR_MARGIN
-from hil.search_front import simulations
-from hil.search_inputs import SearchInputs, load_inputs
-from hil.search_networks import sampled_accuracy
-from hil.search_settings import SearchFolder, SearchSettings, open_folder
-from hil.search_work import schedule
+from cim.chip.file import load_chip
+from hil.campaign.compare import EDP_MARGIN, FLOOR_MARGIN
+from hil.campaign.evaluator import SimulatedEvaluator
+from hil.campaign.front import simulations
+from hil.campaign.inputs import SearchInputs, load_inputs
+from hil.campaign.networks import sampled_accuracy
+from hil.campaign.settings import SearchFolder, SearchSettings, open_folder
+from hil.campaign.work import schedule
+from hil.datasets.image_set import Dataset
+from hil.deployment.options import DeployOptions
 from hil.watch import Watch
-from search.accuracy import Accuracy
-from search.additive import kendall_tau
-from search.architecture import Architecture
-from search.baselines import top_k_search
-from search.candidate import CandidateCost
+from search.choice.accuracy import Accuracy
+from search.choice.additive import kendall_tau
+from search.choice.baselines import top_k_search
+from search.choice.candidate_costs import Simulator
+from search.choice.front import Front, front_of, read_front
+from search.choice.hardware_significance import Measure, cost_models, draw_candidates
+from search.choice.pareto import pareto_search
 from search.errors import SearchError
-from search.front import Front, front_of, read_front
-from search.hardware import Measure, cost_models, draw_candidates
-from search.pareto import pareto_search
-from search.retrain import RetrainJob, RetrainSettings, retrain
-from search.significance import Floats, Genomes, Significance
-from search.simulate import Simulator
-from search.stage import StageJob, train_stage
-from search.stage_scores import read_scores, task_significance
-from search.stage_task import Estimator, StageSettings
-from search.target import ChipTarget
-from search.training import Machine, Precision
-from search.workers import side_by_side, workers
+from search.space.architecture import Architecture
+from search.space.candidate import CandidateCost
+from search.space.significance import Floats, Genomes, Significance
+from search.space.target import ChipTarget
+from search.stage.rating import StageJob, train_stage
+from search.stage.scores import read_scores, task_significance
+from search.stage.task import Estimator, StageSettings
+from search.train.retrain import RetrainJob, RetrainSettings, retrain
+from search.train.training import Machine, Precision
+from search.train.workers import side_by_side, workers
 
 FITTED = 256  # whole networks that additive costs are fitted to
 CHIPS, IMAGES = 20, 2000

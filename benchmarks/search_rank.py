@@ -19,21 +19,21 @@ from typing import cast
 
 import numpy as np
 
-from hil.search_inputs import load_inputs
-from hil.search_networks import sampled_accuracy, samples_of
-from hil.search_settings import open_folder
-from hil.search_work import schedule
+from hil.campaign.inputs import load_inputs
+from hil.campaign.networks import sampled_accuracy, samples_of
+from hil.campaign.settings import open_folder
+from hil.campaign.work import schedule
 from hil.watch import Watch
-from search.accuracy import fit_accuracy
-from search.additive import kendall_tau
-from search.candidate import workload
-from search.hardware import draw_candidates
-from search.retrain import Retrained, RetrainJob, RetrainSettings, retrain
-from search.significance import Floats, Genomes
-from search.space import Space
-from search.stage_scores import read_scores, task_significance
-from search.training import Machine, Precision
-from search.workers import side_by_side, workers
+from search.choice.accuracy import fit_accuracy
+from search.choice.additive import kendall_tau
+from search.choice.hardware_significance import draw_candidates
+from search.space.candidate import workload
+from search.space.genes import Space
+from search.space.significance import Floats, Genomes
+from search.stage.scores import read_scores, task_significance
+from search.train.retrain import Retrained, RetrainJob, RetrainSettings, retrain
+from search.train.training import Machine, Precision
+from search.train.workers import side_by_side, workers
 
 BOOTSTRAP = 2000
 OTHER_SEED = 7919

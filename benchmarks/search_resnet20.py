@@ -18,15 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hil.search_budget import Plan
-from hil.search_inputs import load_inputs
-from hil.search_networks import network_job, read_evaluation, train_and_evaluate
-from hil.search_settings import open_folder
-from hil.search_work import SearchRun
+from hil.campaign.budget import SearchPlan
+from hil.campaign.inputs import load_inputs
+from hil.campaign.networks import network_job, read_evaluation, train_and_evaluate
+from hil.campaign.settings import open_folder
+from hil.campaign.work import SearchRun
 from hil.watch import Watch
-from search.baselines import resnet20
+from search.choice.baselines import resnet20
 from search.evaluator import Evaluation
-from search.training import EpochRecord
+from search.train.training import EpochRecord
 
 
 def row(found: Evaluation) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def main() -> None:
     settings = replace(settings, epochs=given.epochs or settings.epochs)
     watch = Watch()
     inputs = load_inputs(folder, settings, watch)
-    run = SearchRun(folder, settings, inputs, Plan(folder.plan, 0.0, watch), watch)
+    run = SearchRun(folder, settings, inputs, SearchPlan(folder.plan, 0.0, watch), watch)
     place = given.run / "resnet20"
     if not (place / "evaluation.json").exists():
         job = network_job(run, *resnet20(), place)

@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from search.additive import kendall_tau
-from search.hardware import edp_model, explained
-from search.prune import fitted
-from search.simulate import Simulator, costs
-from search.spacefile import load_space
-from search.target import load_target
-from search.workers import workers
+from search.choice.additive import kendall_tau
+from search.choice.candidate_costs import Simulator, costs
+from search.choice.hardware_significance import edp_model, explained
+from search.space.file import load_space
+from search.space.prune import fitted
+from search.space.target import load_target
+from search.train.workers import workers
 
 CASES = (
     ("fashion-mnist", "lab-128", None), ("cifar10", "lab-128", None), ("eurosat", "lab-128", None),

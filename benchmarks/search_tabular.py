@@ -22,20 +22,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.workload import LayerWork, Workload
-from search.accuracy import AdditiveAccuracy, fit_accuracy
-from search.additive import kendall_tau, regret
-from search.architecture import Architecture
-from search.baselines import evolution, random_search, top_k_search
-from search.candidate import CandidateCost
-from search.front import Front, non_dominated, volume
-from search.hardware import Measure, edp_model, explained
-from search.macs import macs_column
-from search.pareto import Caps, pareto_search
-from search.simulate import Simulate, costs
-from search.space import Space
-from search.spacefile import load_space
-from search.target import ArraySize
+from cim.cost.workload import LayerWork, Workload
+from search.choice.accuracy import AdditiveAccuracy, fit_accuracy
+from search.choice.additive import kendall_tau, regret
+from search.choice.baselines import evolution, random_search, top_k_search
+from search.choice.candidate_costs import Simulate, costs
+from search.choice.front import Front, non_dominated, volume
+from search.choice.hardware_significance import Measure, edp_model, explained
+from search.choice.macs import macs_column
+from search.choice.pareto import Caps, pareto_search
+from search.space.architecture import Architecture
+from search.space.candidate import CandidateCost
+from search.space.file import load_space
+from search.space.genes import Space
+from search.space.target import ArraySize
 
 TABLE = Path("search") / "nas-bench-macro_cifar10.json.gz"
 ARRAY = ArraySize(128, 16)

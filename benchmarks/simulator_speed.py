@@ -28,16 +28,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cim.calibration import nominal_macro
-from cim.chipfile import load_chip
-from cim.correction import nominal_correction
-from cim.device import Columns
-from cim.encoding import encode_tile
-from cim.read_noise import ReadNoise
-from cim.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
-from cim.spec import MacroSpec
-from cim.windows import Window
-from cim.wire_law import Wire
+from cim.array.wire_law import Wire
+from cim.cells.read_noise import ReadNoise
+from cim.chip.correction import nominal_correction
+from cim.chip.encoding import encode_tile
+from cim.chip.file import load_chip
+from cim.chip.spec import MacroSpec
+from cim.chip.windows import Window
+from cim.record.calibration import nominal_macro
+from cim.record.device import Columns
+from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.simulator import LayerSimulator
 
 CHANNELS_PER_TILE = 14
 RANGE = 4
@@ -260,8 +261,7 @@ def main() -> None:
 
 
 def shape(layer: LayerSimulator) -> tuple[int, ...]:
-    window = layer.window
-    return (layer.inputs,) if window is None else (window.channels, window.height, window.width)
+    return layer.layer.codes_shape
 
 
 if __name__ == "__main__":

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.chipfile import load_chip
-from cim.fast_module import array_noise
-from cim.published import nominal_record
-from search.arrays import set_strength
-from search.export import PlainNet
-from search.images import moved
-from search.modules import network
-from search.space import Bits
-from search.spacefile import load_space
+from cim.chip.file import load_chip
+from cim.record.published import nominal_record
+from cim.simulator.training_layers import array_noise
+from search.space.file import load_space
+from search.space.genes import Bits
+from search.train.arrays import set_strength
+from search.train.export import PlainNet
+from search.train.images import moved
+from search.train.modules import network
 
 BATCH, EPOCH, SQUARE = 128, 60_000, 21
 OPERATORS = ("conv3", "residual") * 3

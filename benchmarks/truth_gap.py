@@ -9,7 +9,8 @@ calibration. Corrections, wires and read noise are the record's in all four.
 
 ``accuracy``: percent of the images, mean over virtual chips, ``error`` of it, beside ``emulated``, the mean of three
 repeats on the chip. ``explained``: share of the logits' departure from the exact ones that is simulated, as in a report
-(``hil.fidelity``); ``explained_virtual`` the same for each virtual chip of the record against the others, on average.
+(``hil.verdict.fidelity``); ``explained_virtual`` the same for each virtual chip against the others,
+on average.
 """
 
 from __future__ import annotations
@@ -25,23 +26,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from hidden_truth import converter_curves
 
-from cim.converters import code_limits
-from cim.device import Columns
-from hil.calibrate import calibrate
-from hil.corrections import column_corrections, training_inputs
-from hil.data import load_dataset
-from hil.deployment import BUNDLED_DATA, program_of
+from cim.chip.converters import code_limits
+from cim.record.device import Columns
+from hil.calibration.procedure import calibrate
+from hil.datasets.image_set import load_dataset
+from hil.deployment.deploy import BUNDLED_DATA, program_of
+from hil.deployment.deployment import Deployment
+from hil.deployment.inference import MeasuredSums
+from hil.deployment.interim_looks import plan_images
+from hil.deployment.options import DeployOptions
+from hil.deployment.programming import ensure_programmed, read_back
+from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
-from hil.fidelity import fidelity
-from hil.infer import MeasuredSums
-from hil.job import INFER, PROGRAM, READ_BEFORE, REPEAT, Deployment, DeployOptions
-from hil.looks import plan_images
-from hil.open import connect
-from hil.program import ensure_programmed, read_back
-from hil.simulate import Drawn, build_chip
+from hil.samples import INFER, PROGRAM, READ_BEFORE, REPEAT
+from hil.simulation.corrections import column_corrections
+from hil.simulation.virtual_chips import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
+from hil.verdict.fidelity import fidelity
 from hil.watch import Watch
-from mapping.execute import IdealMultiply, run
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.training_inputs import training_inputs
 
 REPEATS = 3
 

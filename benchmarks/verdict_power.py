@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hil.agreement import AgreementReport
+    from hil.verdict.agreement import AgreementReport
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -62,11 +62,11 @@ def crosstalk() -> float:
 
 def runs_of(seed: int, effects: list[float]) -> list[dict[str, object]]:
     """One chip calibrated as it is, then a deployment for each size of the effect, as rows."""
-    from hil.calibrate import calibrate
-    from hil.data import load_dataset
-    from hil.deployment import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.calibration.procedure import calibrate
+    from hil.datasets.image_set import load_dataset
+    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, deploy_on, program_of
+    from hil.driver.open_chip import connect
     from hil.emulator.address import chip_from_address
-    from hil.open import connect
     from hil.transports.in_process import InProcessTransport
     from hil.watch import Watch
 

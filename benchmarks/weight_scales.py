@@ -22,17 +22,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from cim.chipfile import load_chip
-from hil.data import Dataset, load_dataset
-from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK
-from hil.job import DeployOptions
-from hil.predict import predict
+from cim.chip.file import load_chip
+from hil.datasets.image_set import Dataset, load_dataset
+from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK
+from hil.deployment.options import DeployOptions
+from hil.prediction.predict import predict
 from hil.watch import Watch
-from mapping.architectures import build
 from mapping.compile import compile_network
-from mapping.execute import IdealMultiply, run
-from mapping.netfile import NetworkFile, load_network
-from mapping.weight_scales import ScaleRule
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile, load_network
+from mapping.program.execute import IdealMultiply, run
+from mapping.quantise.weight_scales import ScaleRule
 
 MACROS = 200  # of lab-128, so that 8-bit weights fit too
 CALIBRATION_IMAGES = 512
@@ -64,7 +64,7 @@ def measure(network: NetworkFile, data: Dataset, rule: ScaleRule, bits: int, chi
     seconds = time.monotonic() - start
     ideal = run(program, data.images[:images], IdealMultiply(program)).argmax(1) == data.labels[:images]
     options = DeployOptions(samples=images, virtual_chips=chips, age_s=3600.0)
-    found = predict(program, data, None, options, Watch(), engine="fast").accuracies[0]
+    found = predict(program, data, None, options, Watch(), mode="fast").accuracies[0]
     return {
         "ideal": round(float(ideal.mean()), 4),
         "simulated": round(float(found.mean()), 4),

@@ -3,9 +3,9 @@
     python benchmarks/wire_accuracy.py [--oracle-python /path/to/venv/bin/python] [--rows 128 256] [--ohms 1 2 5]
 
 ``row`` cases: square arrays with inputs on the word lines, ohm per pitch of word and bit lines. Our
-exact matrix (``cim.wires.effective_conductances``) and the product of lone lines against a sparse nodal
+exact matrix (``cim.array.wires.effective_conductances``) and the product of lone lines against a sparse nodal
 solution of every node. ``gate`` cases: 1T1R, ohm per pitch of bit and of source line; the law
-(``cim.wire_law``) and the exact ladders against a nodal solution of columns with both lines.
+(``cim.array.wire_law``) and the exact ladders against a nodal solution of columns with both lines.
 
 The oracle is badcrossbar 1.x (Joksas and Mehonic, doi:10.1016/j.softx.2020.100617) run by
 ``--oracle-python``, else a nodal solver of our own, below. A gated column with both ends on one side is a
@@ -32,10 +32,18 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from cim.chipfile import load_chip
-from cim.spec import MacroSpec
-from cim.wire_law import Wire, conversion_cells, conversion_line, line_bend, wire_loss_us, wire_table, wired_sums_us
-from cim.wires import effective_conductances, gated_sums_us, line_product_conductances
+from cim.array.wire_law import (
+    Wire,
+    conversion_cells,
+    conversion_line,
+    line_bend,
+    wire_loss_us,
+    wire_table,
+    wired_sums_us,
+)
+from cim.array.wires import effective_conductances, gated_sums_us, line_product_conductances
+from cim.chip.file import load_chip
+from cim.chip.spec import MacroSpec
 
 Floats = NDArray[np.float64]
 OPEN_OHM = 1e18  # a cell that is not driven

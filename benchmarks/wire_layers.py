@@ -6,9 +6,10 @@ Trained networks drive their planes unevenly: codes are small, so the planes of 
 that are driven together are not a mean of all rows. For the first tile of every layer this takes the codes that reach
 it from test images, cells of its levels with 1.5 µS of programming errors, and 1 Ω a pitch on ``lab-128``; no noise.
 
-``left``: what wires leave of the sums (slope of the exact ladder, ``cim.wires``, on the sums without wires). For the
-law (``cim.wire_law``) and each engine, ``slope``: of its sums on those of the exact ladder, 1 where it loses what the
-ladder loses, and ``rms``: its error, % of the largest sum, rounding of the converter and its ends included.
+``left``: what wires leave of the sums (slope of the exact ladder, ``cim.array.wires``, on the sums without wires).
+For the law (``cim.array.wire_law``) and each engine, ``slope``: of its sums on those of the exact ladder, 1 where it
+loses what the ladder loses, and ``rms``: its error, % of the largest sum, rounding of the
+converter and its ends included.
 Prints one JSON line for each layer.
 """
 
@@ -21,27 +22,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.calibration import nominal_macro
-from cim.correction import SHIFT, Correction
-from cim.device import Columns
-from cim.encoding import encode_tile
-from cim.fast import FastLayer
-from cim.read_noise import ReadNoise
-from cim.simulator import LayerSimulator, NoiseKey, simulated_tile
-from cim.spec import MacroSpec
-from cim.wire_law import Wire, conversion_cells, wired_sums_us
-from cim.wires import gated_sums_us
-from hil.data import load_dataset
-from hil.deployment import BUNDLED_DATA, BUNDLED_NETWORK, program_of
+from cim.array.wire_law import Wire, conversion_cells, wired_sums_us
+from cim.array.wires import gated_sums_us
+from cim.cells.read_noise import ReadNoise
+from cim.chip.correction import SHIFT, Correction
+from cim.chip.encoding import encode_tile
+from cim.chip.spec import MacroSpec
+from cim.record.calibration import nominal_macro
+from cim.record.device import Columns
+from cim.simulator.layer import NoiseKey, simulated_tile
+from cim.simulator.simulator import LayerSimulator
+from hil.datasets.image_set import load_dataset
+from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, program_of
 from hil.watch import Watch
-from mapping.driven import tile_vectors
-from mapping.execute import IdealMultiply, run
-from mapping.program import MatrixStep
+from mapping.program.conductance import MatrixStep
+from mapping.program.driven import tile_vectors
+from mapping.program.execute import IdealMultiply, run
 
 Floats = NDArray[np.float64]
 WIRE, PROGRAMMING_US = Wire(1.0, 0.0), 1.5
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
-ENGINES = {"look-up": (LayerSimulator, "numba"), "torch": (LayerSimulator, "torch"), "fast": (FastLayer, "numba")}
+ENGINES = {"look-up": ("exact", "numba"), "torch": ("exact", "torch"), "fast": ("fast", "numba")}
 
 
 def layer_sums(spec: MacroSpec, step: MatrixStep, vectors: NDArray[np.int16], seed: int = 0) -> dict[str, Floats]:
@@ -68,10 +69,11 @@ def layer_sums(spec: MacroSpec, step: MatrixStep, vectors: NDArray[np.int16], se
         "ladder": np.sum([w * gated_sums_us(spec, tile.row0, halves, u, WIRE) for w, u in planes], 0),
         "law": np.sum([w * wired_sums_us(spec, tile.row0, halves, u, WIRE) for w, u in planes], 0),
     }
-    for name, (kind, engine) in ENGINES.items():
-        layer = kind(
+    for name, (mode, engine) in ENGINES.items():
+        layer = LayerSimulator(
             spec, [simulated], window=None, inputs=len(tile.inputs), outputs=outputs, range_code=group.range_code,
-            input_bits=group.input_bits, input_signed=False, read_noise=QUIET, wire=WIRE, engine=engine,
+            input_bits=group.input_bits, input_signed=False, read_noise=QUIET, wire=WIRE,
+            mode=mode, engine=engine,
         )  # fmt: skip
         sums[name] = layer.level_sums(vectors, NoiseKey(seed))[0] * spec.lsb_us(group.range_code)
     return sums

@@ -13,14 +13,14 @@ import sys
 
 import numpy as np
 
-from cim.chipfile import load_chip
-from cim.converters import quantise_adc, split_planes
-from cim.encoding import cell_lines
+from cim.chip.converters import quantise_adc, split_planes
+from cim.chip.encoding import cell_lines
+from cim.chip.file import load_chip
 from firmware_protocols import messages as wire
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import Capability, ErrorCode, Polarity, Returns
-from hil.serve import serve_tcp
-from hil.serve_board import Board
+from hil.server.board import Board
+from hil.server.serve import serve_tcp
 
 SPEC = load_chip("lab-128", macros=1)  # describe your chip in a file of its own: hil chips show lab-128
 

@@ -17,7 +17,7 @@ from noise_aware import Noise, set_noise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hil.data import load_dataset
+from hil.datasets.image_set import load_dataset
 
 BATCH = 128
 VALIDATION = 5000  # training images kept for choosing

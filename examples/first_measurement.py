@@ -12,8 +12,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 import hil
-from cim.correction import apply_correction, nominal_correction
-from cim.encoding import encode_tile
+from cim.chip.correction import apply_correction, nominal_correction
+from cim.chip.encoding import encode_tile
 from firmware_protocols.messages import TileAddress
 
 

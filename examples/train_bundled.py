@@ -38,10 +38,10 @@ from noise_aware import Noise, NoisyConv2d, NoisyLinear, plain, set_noise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hil.data import load_dataset
-from mapping.capture import capture
-from mapping.graph import Preprocess
-from mapping.netfile import NetworkFile, save_network
+from hil.datasets.image_set import load_dataset
+from mapping.network.capture import capture
+from mapping.network.file import NetworkFile, save_network
+from mapping.network.graph import Preprocess
 
 SEED = 3
 # Epochs, peak rate, errors in units of those expected after an hour, mirrored images too.

@@ -4,7 +4,7 @@
     python examples/train_small.py --out examples/networks/fashion_small.pt
 
 For studies that deploy a network hundreds of times: 14 + 56 channels on Fashion-MNIST, four
-macros of ``lab-128``. Its layers are ``cim.fast_module``'s: every batch of the training runs
+macros of ``lab-128``. Its layers are ``cim.simulator.training_layers``'s: every batch of the training runs
 on freshly programmed virtual chips, drawn from the calibration record of an emulated chip,
 an hour after programming. One thread, a few minutes. The seed of the chip is that of no study.
 5,000 training images are kept out and chosen by; the test images are read once, at the end.
@@ -24,14 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import hil
-from cim.chipfile import load_chip
-from cim.fast_module import ArrayNoise, CimConv2d, CimLayer, CimLinear, array_noise
-from cim.spec import MacroSpec
-from hil.calibrate import calibrate
-from hil.data import load_dataset
-from mapping.capture import capture
-from mapping.graph import Preprocess
-from mapping.netfile import NetworkFile, save_network
+from cim.chip.file import load_chip
+from cim.chip.spec import MacroSpec
+from cim.simulator.training_layers import ArrayNoise, CimConv2d, CimLayer, CimLinear, array_noise
+from hil.calibration.procedure import calibrate
+from hil.datasets.image_set import load_dataset
+from mapping.network.capture import capture
+from mapping.network.file import NetworkFile, save_network
+from mapping.network.graph import Preprocess
 
 SEED = 11
 CHIP = "emulated:lab-128?seed=90001"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,11 +39,15 @@ class Returns(enum.IntEnum):
 
 
 class Polarity(enum.IntEnum):
+    """Direction of a pulse: SET raises a conductance, RESET lowers it."""
+
     SET = 0
     RESET = 1
 
 
 class ErrorCode(enum.IntEnum):
+    """Reason of an ``ErrorReply``."""
+
     UNSUPPORTED = 1  # unknown operation or missing capability
     MALFORMED = 2  # body cannot be read
     OUT_OF_RANGE = 3  # address, count or size beyond the chip
@@ -55,7 +60,7 @@ class ErrorCode(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class KernelWindow:
     """Kernel geometry of a sweep; row order of a vector is (channel, kernel row, kernel column)."""
 
     channels: int
@@ -89,11 +94,135 @@ class CellBlock:
     columns: int
 
 
+# --- replies, chip to host --------------------------------------------------------------
+
+
+class Reply:
+    """A message of the chip."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HelloReply(Reply):
+    """Accepted: version in use, sizes that the chip takes, and its capabilities."""
+
+    version: int
+    boot_id: int  # u32, new at each start
+    reset_cause: int
+    max_payload: int
+    window: int
+    max_message: int  # largest message body the chip takes, bytes
+    capabilities: Capability
+
+
+@dataclass(frozen=True, slots=True)
+class HelloReject(Reply):
+    """No common major version; the range that the chip speaks."""
+
+    version_min: int
+    version_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Description(Reply):
+    """Identity of the chip: kind, serial number, geometry, and digests of its chip file and held program."""
+
+    name: str
+    revision: str
+    serial: str  # which chip of that kind
+    firmware: str
+    kind: str  # "silicon" or "emulated"
+    macros: int
+    rows: int
+    columns: int
+    spec_digest: bytes  # 32 bytes
+    program_digest: bytes  # 32 bytes of the held program, zeros when none
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Reply):
+    """Not an answer: a long request is still running."""
+
+    done: int
+    total: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileProgrammed(Reply):
+    """Last verify reading, pulses and outcome of each cell, (rows, columns)."""
+
+    unit_ns: int
+    readings: NDArray[np.uint16]
+    pulses: NDArray[np.uint16]
+    reached: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class CellReadings(Reply):
+    """Mean readings of a cell block: uint16 counts of ``unit_ns``, (rows, columns)."""
+
+    unit_ns: int
+    readings: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class MvmResult(Reply):
+    """``values``: int32, shape as ``returns`` says; RAW (vectors, planes, conversions), else (vectors, outputs)."""
+
+    returns: Returns
+    saturated: int  # conversions at the end of the scale
+    conversions: int  # conversions made
+    values: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReply(Reply):
+    """State of the chip: temperature, outputs, cells programmed and pulses given since it was made."""
+
+    temperature_c: float
+    outputs_on: bool
+    programmed_cells: int
+    pulses_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Reply):
+    """Accepted and finished, nothing to report."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply(Reply):
+    """Refused or failed; ``value`` was asked for and ``limit`` is allowed, where there are such numbers."""
+
+    code: ErrorCode
+    text: str
+    value: float = 0.0
+    limit: float = 0.0
+
+
 # --- requests, host to chip -------------------------------------------------------------
+
+
+R_co = TypeVar("R_co", bound=Reply, covariant=True)
+
+
+class Request(Generic[R_co]):
+    """A message of the host that the chip answers with one reply of class ``R_co``, or with ``ErrorReply``.
+
+    ``reply_class`` is that class: what gives a request back (``hil.driver.session.Session.ask``) has
+    the right type, and an answer of another class is recognised, by this one statement.
+    """
+
+    __slots__ = ()
+    reply_class: type[R_co]
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
+    """First message of a session: versions and sizes that the host takes."""
+
     version_min: int  # major << 8 | minor
     version_max: int
     max_payload: int  # largest frame payload the sender takes, bytes
@@ -102,13 +231,17 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Describe:
-    pass
+class Describe(Request[Description]):
+    """Ask for the ``Description`` of the chip."""
+
+    reply_class = Description
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramTile:
+class ProgramTile(Request[TileProgrammed]):
     """Write-verify these cells. ``targets``: uint16 counts (rows, columns); 0xFFFF leaves a cell alone."""
+
+    reply_class = TileProgrammed
 
     cells: CellBlock
     unit_ns: int
@@ -127,8 +260,10 @@ class ProgramTile:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(Request[Done]):
     """One pulse on each selected cell. ``millivolts``: uint16 (rows, columns), 0 = none."""
+
+    reply_class = Done
 
     cells: CellBlock
     polarity: Polarity
@@ -138,8 +273,10 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadCells:
+class ReadCells(Request[CellReadings]):
     """Read each cell ``reads`` times through the chip's read path; the reply is the mean."""
+
+    reply_class = CellReadings
 
     cells: CellBlock
     unit_ns: int
@@ -148,12 +285,14 @@ class ReadCells:
 
 
 @dataclass(frozen=True, slots=True)
-class Mvm:
+class Mvm(Request[MvmResult]):
     """Multiply input vectors by one tile (or by a loaded layer when ``returns`` is LAYER).
 
     ``codes``: int16 (vectors, rows). Vector j belongs to sample ``sample + (first_vector + j)
     // vectors_per_sample`` and is its position ``(first_vector + j) % vectors_per_sample``.
     """
+
+    reply_class = MvmResult
 
     returns: Returns
     tile: TileAddress | None
@@ -168,7 +307,7 @@ class Mvm:
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(Request[MvmResult]):
     """Step a window over feature maps and multiply each unfolded vector.
 
     ``codes``: int16 (images, channels, height, width). With a tile, ``row_skip`` leading
@@ -176,13 +315,15 @@ class Sweep:
     Image i is sample ``sample + i``; its positions count row by row.
     """
 
+    reply_class = MvmResult
+
     returns: Returns
     tile: TileAddress | None
     layer: int
     range_code: int
     input_bits: int
     input_signed: bool
-    window: Window
+    window: KernelWindow
     row_skip: int
     sample: int
     codes: NDArray[np.int16]
@@ -208,8 +349,10 @@ class LayerTile:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadLayer:
+class LoadLayer(Request[Done]):
     """Give the chip a layer: tiles, bias and requantisation (docs/digital_ops.md)."""
+
+    reply_class = Done
 
     layer: int
     inputs: int
@@ -223,149 +366,42 @@ class LoadLayer:
 
 
 @dataclass(frozen=True, slots=True)
-class HoldProgram:
+class HoldProgram(Request[Done]):
     """All tiles of this program are written; remember its SHA-256 (32 bytes). Any write forgets it."""
+
+    reply_class = Done
 
     digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    pass
+class Status(Request[StatusReply]):
+    """Ask for a ``StatusReply``."""
+
+    reply_class = StatusReply
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Request[Done]):
+    """Let chip time pass: an emulated chip advances its clock, a board waits."""
+
+    reply_class = Done
+
     duration_ns: int
 
 
 @dataclass(frozen=True, slots=True)
-class OutputsOff:
-    pass
+class OutputsOff(Request[Done]):
+    """Switch all outputs off and stop what is under way."""
+
+    reply_class = Done
 
 
 @dataclass(frozen=True, slots=True)
-class Reset:
-    pass
+class Reset(Request[Done]):
+    """Restart the chip; what it holds in its cells stays."""
+
+    reply_class = Done
 
 
-# --- replies, chip to host --------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HelloReply:
-    version: int
-    boot_id: int  # u32, new at each start
-    reset_cause: int
-    max_payload: int
-    window: int
-    max_message: int  # largest message body the chip takes, bytes
-    capabilities: Capability
-
-
-@dataclass(frozen=True, slots=True)
-class HelloReject:
-    """No common major version; the range that the chip speaks."""
-
-    version_min: int
-    version_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    name: str
-    revision: str
-    serial: str  # which chip of that kind
-    firmware: str
-    kind: str  # "silicon" or "emulated"
-    macros: int
-    rows: int
-    columns: int
-    spec_digest: bytes  # 32 bytes
-    program_digest: bytes  # 32 bytes of the held program, zeros when none
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Not an answer: a long request is still running."""
-
-    done: int
-    total: int
-    failed: int
-
-
-@dataclass(frozen=True, slots=True)
-class TileProgrammed:
-    """Last verify reading, pulses and outcome of each cell, (rows, columns)."""
-
-    unit_ns: int
-    readings: NDArray[np.uint16]
-    pulses: NDArray[np.uint16]
-    reached: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class CellReadings:
-    unit_ns: int
-    readings: NDArray[np.uint16]
-
-
-@dataclass(frozen=True, slots=True)
-class MvmResult:
-    """``values``: int32, shape as ``returns`` says; RAW (vectors, planes, conversions), else (vectors, outputs)."""
-
-    returns: Returns
-    saturated: int  # conversions at the end of the scale
-    conversions: int  # conversions made
-    values: NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class StatusReply:
-    temperature_c: float
-    outputs_on: bool
-    programmed_cells: int
-    pulses_total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Accepted and finished, nothing to report."""
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorReply:
-    code: ErrorCode
-    text: str
-    value: float = 0.0
-    limit: float = 0.0
-
-
-Request = (
-    Hello
-    | Describe
-    | ProgramTile
-    | Pulse
-    | ReadCells
-    | Mvm
-    | Sweep
-    | LoadLayer
-    | HoldProgram
-    | Status
-    | Wait
-    | OutputsOff
-    | Reset
-)
-Reply = (
-    HelloReply
-    | HelloReject
-    | Description
-    | Progress
-    | TileProgrammed
-    | CellReadings
-    | MvmResult
-    | StatusReply
-    | Done
-    | ErrorReply
-)
-Message = Request | Reply
+Message = Hello | Request[Any] | Reply

@@ -11,6 +11,7 @@ from firmware_protocols.layouts import layout
 from firmware_protocols.messages import (
     CellBlock,
     Hello,
+    KernelWindow,
     LayerTile,
     LoadLayer,
     Mvm,
@@ -21,7 +22,6 @@ from firmware_protocols.messages import (
     Returns,
     Sweep,
     TileAddress,
-    Window,
 )
 from firmware_protocols.packing import BodyReader, BodyWriter
 
@@ -143,7 +143,7 @@ def read_mvm(r: BodyReader) -> Mvm:
     return Mvm(**common, vectors_per_sample=per_sample, first_vector=first, codes=codes)
 
 
-def unfolded_codes(images: int, window: Window) -> int:
+def unfolded_codes(images: int, window: KernelWindow) -> int:
     """Input codes of a whole sweep, padded or unfolded, whichever is more."""
     (kh, kw), (sh, sw), (dh, dw) = window.kernel, window.stride, window.dilation
     height, width = window.height + 2 * window.padding[0], window.width + 2 * window.padding[1]
@@ -170,7 +170,7 @@ def read_sweep(r: BodyReader) -> Sweep:
         raise MalformedMessage("kernel, stride and dilation of a window must be at least 1")
     if dh * (kh - 1) + 1 > height + 2 * ph or dw * (kw - 1) + 1 > width + 2 * pw:
         raise MalformedMessage(f"kernel {kh} x {kw} does not fit the padded map of {height} x {width}")
-    window = Window(channels, height, width, (kh, kw), (sh, sw), (ph, pw), (dh, dw))
+    window = KernelWindow(channels, height, width, (kh, kw), (sh, sw), (ph, pw), (dh, dw))
     size = unfolded_codes(images, window)
     if size > MAX_UNFOLDED:
         raise MalformedMessage(f"the sweep unfolds to {size} input codes, at most {MAX_UNFOLDED} are allowed")

@@ -1,4 +1,4 @@
-"""Is this machine fit? Versions, ports and permissions, data sets, room for results."""
+"""Checks of this machine: versions, ports and permissions, data sets, room for results."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 
-from hil.data import load_dataset
+from hil.datasets.image_set import load_dataset
 from hil.errors import HilError
-from hil.ports import list_ports
+from hil.transports.ports import list_ports
 
 PACKAGES = ("torch", "numpy", "scipy", "h5py", "pyserial", "pyvisa", "pyvisa-py", "numba", "google-crc32c", "cobs")
 SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")

@@ -10,10 +10,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from hil.errors import FileError
+
 T = TypeVar("T")
 
 
-class RecordError(ValueError):
+class JsonRecordError(FileError, ValueError):
     """A JSON value does not fit the type; the text names the path to it."""
 
 
@@ -28,10 +30,10 @@ def encode(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return [encode(v) for v in value]
     if isinstance(value, float) and not math.isfinite(value):
-        raise RecordError(f"{value} has no place in JSON")
+        raise JsonRecordError(f"{value} has no place in JSON")
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
-    raise RecordError(f"{type(value).__name__} has no JSON form here")
+    raise JsonRecordError(f"{type(value).__name__} has no JSON form here")
 
 
 def decode(kind: type[T], value: Any, path: str = "$") -> T:
@@ -81,4 +83,4 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 def _expect(good: bool, wanted: str, value: Any, path: str) -> None:
     if not good:
         shown = repr(value)
-        raise RecordError(f"{path}: expected {wanted}, found {shown if len(shown) <= 60 else shown[:57] + '...'}")
+        raise JsonRecordError(f"{path}: expected {wanted}, found {shown if len(shown) <= 60 else shown[:57] + '...'}")

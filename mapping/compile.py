@@ -9,23 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from cim.cell_errors import nominal_errors
-from cim.encoding import WeightForm
-from cim.spec import ChipSpec
+from cim.chip.encoding import WeightForm
+from cim.chip.spec import ChipSpec
+from cim.record.cell_errors import nominal_errors
 from mapping.bits import BitWidths, LayerBits
-from mapping.counts import busiest_reads, tile_counts
 from mapping.errors import CannotMap
-from mapping.layout import LayoutOptions, lay_out
-from mapping.lower import MatrixOp, Op, PassOp, lower
-from mapping.netfile import NetworkFile
-from mapping.observe import Progress, observe
-from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram
-from mapping.program_file import program_digest
-from mapping.quantise import Quantiser, code_widths
-from mapping.weight_scales import ScaleRule
+from mapping.layout.lay_out import LayoutOptions, lay_out
+from mapping.layout.place import macro_targets_us
+from mapping.network.file import NetworkFile
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.counts import busiest_reads, tile_counts
+from mapping.program.file import program_digest
+from mapping.quantise.lower import FusedOp, MatrixOp, PassOp, lower
+from mapping.quantise.observe import Progress, observe
+from mapping.quantise.quantiser import Quantiser, code_widths
+from mapping.quantise.weight_scales import ScaleRule
 
-__all__ = ["CannotMap", "LayoutOptions", "Plan", "compile_network", "lay_out", "plan"]
+__all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
 READ_AGE_S = 3600.0  # age at which programs are run unless someone says otherwise (hil deploy --age)
 CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken
@@ -47,7 +47,7 @@ def compile_network(
 
     Args:
         weight_bits, activation_bits: 2 to 8; default: what the network file says.
-        options: placement, copies, rounds and bit slices (``mapping.layout``).
+        options: placement, copies, rounds and bit slices (``mapping.layout.lay_out``).
         layer_bits: layers that have other bits; the others have what the network file says of them.
         scale_rule: how the scale of each output's weights is chosen.
         weight_form: how a pair of cells holds a signed weight.
@@ -127,8 +127,8 @@ class RoundPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What a program asks of its chip, for people and for ``--json``."""
+class MappingPlan:
+    """Demands of a program on its chip, for people and for ``--json``."""
 
     chip: str
     layers: tuple[LayerPlan, ...]
@@ -159,7 +159,7 @@ class Plan:
         return [head, *rows, total, busiest, *(self.round_lines() if len(self.rounds) > 1 else ())]
 
     def round_lines(self) -> list[str]:
-        """What each round writes; only of a network that takes several."""
+        """Writes of each round; only of a network that takes several."""
         said = [f"{len(self.rounds)} rounds: the chip is written {len(self.rounds)} times for every run of the network"]
         for r in self.rounds:
             layers = r.layers[0] if len(r.layers) == 1 else f"{r.layers[0]} to {r.layers[-1]}"
@@ -178,7 +178,7 @@ class Plan:
         }
 
 
-def plan(program: ConductanceProgram) -> Plan:
+def plan(program: ConductanceProgram) -> MappingPlan:
     """Sum up a program: layers, tiles, macros, utilisation."""
     macro = program.spec.macro
     layers = []
@@ -204,7 +204,7 @@ def plan(program: ConductanceProgram) -> Plan:
             )
         )
     positions = len(program.slots) * len(macro.word_lines) * macro.outputs
-    return Plan(
+    return MappingPlan(
         chip=program.spec.name,
         layers=tuple(layers),
         macros_used=len(program.macros),
@@ -221,7 +221,7 @@ def _round_plan(program: ConductanceProgram, layers: Sequence[LayerPlan], number
     return RoundPlan(number, tuple(p.layer for p in layers if number in p.rounds), len(slots), cells)
 
 
-def _logits_op(ops: Sequence[Op]) -> str:
+def _logits_op(ops: Sequence[FusedOp]) -> str:
     """The operation that gives the logits their scale: the last one before operations that only move codes."""
     by_name = {op.name: op for op in ops}
     op = ops[-1]

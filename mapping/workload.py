@@ -1,4 +1,4 @@
-"""A network as the cost models take it (``cim.workload``): from a graph, or from a compiled program."""
+"""A network as the cost models take it (``cim.cost.workload``): from a graph, or from a compiled program."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cim.spec import ChipSpec
-from cim.windows import Window
-from cim.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
+from cim.chip.spec import ChipSpec
+from cim.chip.windows import Window
+from cim.cost.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
-from mapping.cutting import Cutting
-from mapping.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
-from mapping.layout import LayoutOptions, lay_out, needed_macros
-from mapping.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, MatrixOp, Op, PassOp, lower
-from mapping.place import Place
-from mapping.program import (
+from mapping.layout.cutting import Cutting
+from mapping.layout.lay_out import LayoutOptions, lay_out, needed_macros
+from mapping.layout.place import Place
+from mapping.layout.tile import MatrixShape, Piece
+from mapping.network.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
+from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,
     ConcatStep,
@@ -34,8 +34,8 @@ from mapping.program import (
     Tile,
     TileGroup,
 )
-from mapping.quantise import code_widths
-from mapping.tile import MatrixShape, Piece
+from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp, PassOp, lower
+from mapping.quantise.quantiser import code_widths
 
 LOGIT_BITS = 32
 
@@ -127,8 +127,8 @@ def unplaced_workload(
     return Workload(name, graph.input_shape, widths[INPUT], _with_padding(layers, pads))
 
 
-def _may_be_negative(op: Op, inputs: Sequence[bool]) -> bool:
-    """Whether codes of an operation have a sign, as ``mapping.quantise`` decides it."""
+def _may_be_negative(op: FusedOp, inputs: Sequence[bool]) -> bool:
+    """Whether codes of an operation have a sign, as ``mapping.quantise.quantiser`` decides it."""
     if isinstance(op, PassOp):
         return inputs[0]
     if isinstance(op, AddOp | ConcatOp | AvgPoolOp) and not any(inputs):
@@ -248,7 +248,7 @@ def _three(shape: Shape) -> Shape3:
 
 
 class _Form(NamedTuple):
-    """What a layer does, and the window that it moves over its input."""
+    """Kind of a layer, and the window that it moves over its input."""
 
     kind: WorkKind
     kernel: tuple[int, int] = (1, 1)
@@ -284,4 +284,4 @@ def _form(part: object, before: Shape) -> _Form:
             return _Form(WorkKind.MOVE)
         case PadMap() | PadMapStep():
             return _Form(WorkKind.MOVE, padding=(part.top, part.left))
-    raise TypeError(f"{type(part).__name__} is no operation")
+    raise TypeError(f"{type(part).__name__} is not an operation")

@@ -1,4 +1,8 @@
-"""What can go wrong in a search: our user's files and requests, each with where and what to do."""
+"""Errors of a search: files and requests of a user, each with its place and a way out.
+
+One base; ``SearchFileError`` and ``SearchMismatch`` are the kinds that a caller tells apart from it
+(``hil.cli.exit_codes``).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ class SearchError(Exception):
     """A search cannot be done as asked."""
 
 
-class FileError(SearchError):
+class SearchFileError(SearchError):
     """A file of a search is missing or wrong; holds the path, line (0: none), field and reason."""
 
     def __init__(self, path: str, line: int, field: str, text: str) -> None:
@@ -16,11 +20,15 @@ class FileError(SearchError):
         self.path, self.line, self.field, self.text = path, line, field, text
 
 
-class NewerFile(FileError):
+class SearchMismatch(SearchError):
+    """Files or networks that belong to other settings, or to a newer major version."""
+
+
+class NewerFile(SearchFileError, SearchMismatch):
     """The file was written for a newer major version of its format."""
 
 
-class CodeRefused(FileError):
+class CodeRefused(SearchFileError):
     """A space file names Python code, and its reader did not allow that."""
 
 

@@ -1,4 +1,4 @@
-"""JSON files of a search: read with their format and version checked, written whole or not at all."""
+"""JSON files of a search, read with their format and version checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from search.errors import FileError, NewerFile
+from search.errors import NewerFile, SearchFileError
 
 MAX_FILE_BYTES = 1 << 26
 
@@ -15,30 +15,23 @@ def read_json(path: Path, form: str, major: int) -> dict[str, Any]:
     """A JSON object with ``format`` and ``version``, both checked."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise FileError(str(path), 0, "", f"larger than {MAX_FILE_BYTES} bytes")
+            raise SearchFileError(str(path), 0, "", f"larger than {MAX_FILE_BYTES} bytes")
         data = json.loads(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise FileError(str(path), 0, "", f"cannot be read ({error})") from error
+        raise SearchFileError(str(path), 0, "", f"cannot be read ({error})") from error
     except ValueError as error:
-        raise FileError(str(path), getattr(error, "lineno", 0), "json", str(error)) from error
+        raise SearchFileError(str(path), getattr(error, "lineno", 0), "json", str(error)) from error
     check_head(data, str(path), form, major)
     return dict(data)
 
 
 def check_head(data: Any, origin: str, form: str, major: int) -> None:
-    """Raises ``FileError`` unless ``data`` is an object of that format and major version."""
+    """Raises ``SearchFileError`` unless ``data`` is an object of that format and major version."""
     if not isinstance(data, dict) or data.get("format") != form:
         found = data.get("format") if isinstance(data, dict) else data
-        raise FileError(origin, 1, "format", f"is {found!r:.60}, not {form!r}")
+        raise SearchFileError(origin, 1, "format", f"is {found!r:.60}, not {form!r}")
     number, dot, minor = str(data.get("version")).partition(".")
     if not (number.isdigit() and dot and minor.isdigit()):
-        raise FileError(origin, 1, "version", f"{data.get('version')!r:.60} is not major.minor")
+        raise SearchFileError(origin, 1, "version", f"{data.get('version')!r:.60} is not major.minor")
     if int(number) > major:
         raise NewerFile(origin, 1, "version", f"{data['version']}; this program reads {major}.x")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8")
-    part.replace(path)

@@ -15,16 +15,16 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from cim.chipfile import chip_names, idealised, load_chip, render_chip
-from cim.encoding import WeightForm
-from cim.spec import ChipSpec, Encoding, InputCoding, InputSpec, PairSubtraction, SignedInput
+from cim.chip.encoding import WeightForm
+from cim.chip.file import chip_names, idealised, load_chip, render_chip
+from cim.chip.spec import ChipSpec, Encoding, InputCoding, InputSpec, PairSubtraction, SignedInput
 from firmware_protocols.messages import TileAddress
+from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
-from hil.open import connect, open_chip
 from hil.transports.in_process import InProcessTransport
-from mapping.architectures import ARCHITECTURES
 from mapping.compile import compile_network
-from mapping.netfile import NetworkFile
+from mapping.network.architectures import ARCHITECTURES
+from mapping.network.file import NetworkFile
 
 from .mapping.permuted import ordered, swapped
 from .mapping.small_networks import every_node, network, pooled_logits

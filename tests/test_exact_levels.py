@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import idealised, load_chip, parse_chip, render_chip
-from cim.converters import input_planes
-from cim.spec import AdcSpec, ChipSpec, Encoding, PairSubtraction
+from cim.chip.converters import input_planes
+from cim.chip.file import idealised, load_chip, parse_chip, render_chip
+from cim.chip.spec import AdcSpec, ChipSpec, Encoding, PairSubtraction
 from firmware_protocols.messages import TileAddress
-from hil.corrections import nominal_corrections
-from hil.driver import ChipDriver
+from hil.deployment.inference import MeasuredSums
+from hil.deployment.programming import program_chip
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
-from hil.infer import MeasuredSums
-from hil.open import connect
-from hil.program import program_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import CannotMap, compile_network
-from mapping.execute import IdealMultiply, run
-from mapping.program import ConductanceProgram
-from mapping.program_file import load_program, save_program
-from mapping.program_records import RecordError, from_record, to_record
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import nominal_corrections
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.file import load_program, save_program
+from mapping.program.records import ProgramRecordError, from_record, to_record
 
 from .mapping.small_networks import every_node, network, slow_run
 from .test_exact import DIGITAL, check, chip
@@ -83,7 +83,7 @@ def test_a_program_from_before_values_is_refused_on_such_a_chip(tmp_path: Path) 
     assert load_program(tmp_path / "program.h5").digest == program.digest
     record, arrays = to_record(program)
     assert record.pop("level_values") == [0, 1, 3, 7, 15]
-    with pytest.raises(RecordError, match="compile it again"):
+    with pytest.raises(ProgramRecordError, match="compile it again"):
         from_record(record, arrays, program.spec, program.calibration_images)
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import idealised, load_chip, render_chip
-from cim.spec import ChipSpec, Encoding
+from cim.chip.file import idealised, load_chip, render_chip
+from cim.chip.spec import ChipSpec, Encoding
 from mapping.bits import BitWidths
 from mapping.compile import CannotMap, LayoutOptions, compile_network, lay_out
-from mapping.execute import IdealMultiply, run
-from mapping.program import ConductanceProgram
-from mapping.tile import MatrixShape, SlicePlacement, cut, cut_bundles
+from mapping.layout.tile import MatrixShape, SlicePlacement, cut, cut_bundles
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply, run
 
 from .mapping.small_networks import every_node, network
 from .test_exact import DIGITAL, chip, exact

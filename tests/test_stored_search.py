@@ -9,16 +9,16 @@ import pytest
 
 pytest.importorskip("torch")
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
+from hil.campaign.evaluator import SimulatedEvaluator
 from hil.cli import run
-from hil.data import load_dataset
-from hil.deployment import BUNDLED_DATA
-from hil.evaluator import SimulatedEvaluator
-from hil.job import DeployOptions
-from search.candidate import workload
-from search.front import read_front
-from search.spacefile import load_space
-from search.target import load_target
+from hil.datasets.image_set import load_dataset
+from hil.deployment.deploy import BUNDLED_DATA
+from hil.deployment.options import DeployOptions
+from search.choice.front import read_front
+from search.space.candidate import workload
+from search.space.file import load_space
+from search.space.target import load_target
 
 KEPT = Path(__file__).parents[1] / "examples" / "searches" / "fashion-mnist"
 NETWORKS = sorted(KEPT.glob("networks/*/net.pt"))

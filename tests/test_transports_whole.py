@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim.chipfile import load_chip
-from hil.corrections import nominal_corrections
-from hil.driver import ChipDriver
+from cim.chip.file import load_chip
+from hil.deployment.inference import MeasuredLayers, MeasuredSums
+from hil.deployment.programming import program_chip, read_back
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
-from hil.infer import MeasuredLayers, MeasuredSums
-from hil.open import open_chip
-from hil.program import program_chip, read_back
 from hil.watch import Watch
 from mapping.compile import compile_network
-from mapping.execute import run
-from mapping.program import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import nominal_corrections
+from mapping.program.execute import run
 
 from .hil.wires import WIRES, messages, over
 from .mapping.small_networks import every_node, network

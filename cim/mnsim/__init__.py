@@ -9,16 +9,16 @@ its software of 2024-11-27 gives; slips of the original are kept and called quir
 
 from cim.mnsim.config import MnsimConfig, MnsimError
 from cim.mnsim.configfile import load_mnsim, with_options
-from cim.mnsim.cost import LayerCost, MnsimCost, estimate_mnsim
+from cim.mnsim.cost import MnsimCost, MnsimLayerCost, estimate_mnsim
 from cim.mnsim.networks import NETWORKS
 from cim.mnsim.parts import Parts
 
 __all__ = [
     "NETWORKS",
-    "LayerCost",
     "MnsimConfig",
     "MnsimCost",
     "MnsimError",
+    "MnsimLayerCost",
     "Parts",
     "estimate_mnsim",
     "load_mnsim",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cim.cost.workload import Workload
 from cim.mnsim.buffers import sram
 from cim.mnsim.components import adder_um2, components
 from cim.mnsim.config import MnsimConfig
@@ -13,11 +14,10 @@ from cim.mnsim.mapping import ChipMapping, LayerMapping, map_layers
 from cim.mnsim.parts import Parts, summed
 from cim.mnsim.pipeline import Span, spans
 from cim.mnsim.power import layer_power_w
-from cim.workload import Workload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerCost:
+class MnsimLayerCost:
     """One layer. The module sums of ``latency_ns`` are over output positions and take no account of waiting.
 
     ``latency_ns.buffer_read`` contains the read that ``merge_ns`` contains too; ``busy_ns`` counts it once.
@@ -58,7 +58,7 @@ class MnsimCost:
     """
 
     workload: str
-    layers: tuple[LayerCost, ...]
+    layers: tuple[MnsimLayerCost, ...]
     tiles: int
     input_buffer_kb: float
     output_buffer_kb: float
@@ -78,7 +78,7 @@ class MnsimCost:
 
 
 def estimate_mnsim(workload: Workload, config: MnsimConfig) -> MnsimCost:
-    """What MNSIM 2.0 says of ``workload`` on ``config``.
+    """Cost of ``workload`` on ``config`` by MNSIM 2.0.
 
     Weight and activation bits are those of the workload's layers (MNSIM's own networks: 9 and 9).
 
@@ -114,10 +114,10 @@ def estimate_mnsim(workload: Workload, config: MnsimConfig) -> MnsimCost:
 
 def _layer_cost(
     layer: CountedLayer, own: LayerMapping, times: PositionTimes, span: Span, area_um2: Parts, power_w: Parts
-) -> LayerCost:
+) -> MnsimLayerCost:
     latency_ns, n = times.summed_ns, times.positions
     intra, merge, transfer = (n * t for t in (times.intra_tile_ns, times.merge_ns, times.transfer_ns))
-    return LayerCost(
+    return MnsimLayerCost(
         layer=layer,
         mapping=own,
         begin_ns=span.begin_ns,

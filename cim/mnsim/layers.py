@@ -9,8 +9,8 @@ import enum
 import math
 from dataclasses import dataclass
 
+from cim.cost.workload import INPUT, LayerWork, WorkKind, Workload
 from cim.mnsim.config import MnsimError
-from cim.workload import INPUT, LayerWork, WorkKind, Workload
 
 
 class LayerKind(enum.StrEnum):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cim.workload import INPUT, LayerWork, Shape3, WorkKind, Workload
+from cim.cost.workload import INPUT, LayerWork, Shape3, WorkKind, Workload
 
 
 class _Chain:

@@ -1,4 +1,4 @@
-"""What a configuration must hold: the check of each field, and the rules that join several."""
+"""Schema of a configuration: the check of each field, and the rules that join several."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cim.filechecks import Check, count, number, one_of
+from cim.chip.field_checks import Check, count, number, one_of
 from cim.mnsim.config import (
     ArraySection,
     BufferSection,

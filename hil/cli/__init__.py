@@ -2,8 +2,8 @@
 
 Each command parses, calls one function of a room below, and prints. Nothing here is worth a
 test of its own beyond the words; torch and the rooms are imported inside the commands, so that
-``hil --help`` answers at once. The commands are in ``deploying``, ``believing``, ``estimating``,
-``searching`` and ``bench``.
+``hil --help`` answers at once. The commands are in ``deploy``, ``calibrate``, ``estimate``,
+``search`` and ``bench``; what errors mean to a machine in ``exit_codes``.
 """
 
 from __future__ import annotations
@@ -12,28 +12,48 @@ import errno
 import signal
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
-from hil.cli import believing, bench, deploying, estimating, searching
-from hil.cli.words import complain
-from hil.errors import ExitCode, HilError
+from hil.cli import bench, calibrate, deploy, estimate, search
+from hil.cli.exit_codes import code_of
+from hil.cli.options import complain, say
+from hil.errors import ExitCode
 
 app = typer.Typer(
     help="Deploy neural networks on RRAM compute-in-memory chips, and compare measured with simulated accuracy.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
+
+def print_version(asked: bool) -> None:
+    if asked:
+        import hil
+
+        say(f"hil {hil.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and stop", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
+    """Options of ``hil`` itself."""
+
+
 for command in (
-    deploying.deploy,
-    believing.calibrate,
-    believing.fit,
-    deploying.compile,
-    believing.simulate,
-    estimating.estimate,
+    deploy.deploy,
+    calibrate.calibrate,
+    calibrate.fit,
+    deploy.compile,
+    calibrate.simulate,
+    estimate.estimate,
     bench.emulate,
     bench.chips,
     bench.ports,
@@ -42,38 +62,12 @@ for command in (
     bench.doctor,
     bench.mvm,
     bench.cells,
-    deploying.show,
+    deploy.show,
 ):
     app.command()(command)
-app.command("import")(deploying.import_)
-app.add_typer(believing.calibration, name="calibration")
-app.add_typer(searching.search, name="search")
-
-# Errors of the rooms below that know no exit codes: qualified name -> code.
-EXIT_CODES = {
-    "cim.chipfile.NewerChipFile": ExitCode.MISMATCH,
-    "cim.chipfile.ChipFileError": ExitCode.BAD_FILE,
-    "cim.calibration_file.NewerRecord": ExitCode.MISMATCH,
-    "cim.calibration_file.RecordFileError": ExitCode.BAD_FILE,
-    "cim.calibration.NotCalibrated": ExitCode.MISMATCH,
-    "cim.fit_cells.TooFewCells": ExitCode.DEVICE,
-    "cim.fit.TooFewVectors": ExitCode.DEVICE,
-    "cim.cost.NoCostModel": ExitCode.BAD_FILE,
-    "cim.mnsim.config.MnsimError": ExitCode.CANNOT_MAP,
-    "mapping.errors.CannotMap": ExitCode.CANNOT_MAP,
-    "mapping.errors.NewerVersion": ExitCode.MISMATCH,
-    "mapping.errors.ProgramFileError": ExitCode.BAD_FILE,
-    "mapping.netcheck.NewerVersionError": ExitCode.MISMATCH,
-    "mapping.netcheck.NetworkFileError": ExitCode.BAD_FILE,
-    "mapping.capture.UnsupportedOperation": ExitCode.CANNOT_MAP,
-    "mapping.onnx_import.MissingExtra": ExitCode.USAGE,
-    "mapping.graph.GraphError": ExitCode.BAD_FILE,
-    "search.errors.NewerFile": ExitCode.MISMATCH,
-    "search.errors.FileError": ExitCode.BAD_FILE,
-    "search.teacher.TeacherError": ExitCode.MISMATCH,
-    "search.training.ResumeError": ExitCode.MISMATCH,
-    "search.errors.SearchError": ExitCode.CANNOT_MAP,
-}
+app.command("import")(deploy.import_)
+app.add_typer(calibrate.calibration, name="calibration")
+app.add_typer(search.search, name="search")
 
 
 def main() -> None:
@@ -93,9 +87,6 @@ def run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         complain("interrupted; nothing half-written was left")
         return ExitCode.CTRL_C
-    except HilError as error:
-        complain(f"error: {error}")
-        return error.exit_code
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             complain(f"error: cannot write: {error.strerror}\n  where   {error.filename}\n  try     free some space")
@@ -110,14 +101,6 @@ def run(arguments: list[str]) -> int:
             return bug(error)
         complain(f"error: {error}")
         return known
-
-
-def code_of(error: Exception) -> ExitCode | None:
-    for kind in type(error).__mro__:
-        code = EXIT_CODES.get(f"{kind.__module__}.{kind.__qualname__}")
-        if code is not None:
-            return code
-    return None
 
 
 def bug(error: Exception) -> int:

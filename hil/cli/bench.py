@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.words import (
+from hil.cli.options import (
     Baud,
     Chip,
     ChipAsked,
@@ -38,7 +38,7 @@ def emulate(
 ) -> int:
     """Serve an emulated chip to any client, until Ctrl-C."""
     from hil.emulator.address import chip_from_address
-    from hil.serve import serve_pty, serve_tcp, serve_unix
+    from hil.server.serve import serve_pty, serve_tcp, serve_unix
 
     if sum(map(bool, (pty, tcp, unix))) != 1:
         raise UsageError("name one of --pty, --tcp HOST:PORT, --unix PATH")
@@ -62,9 +62,9 @@ def emulate(
 def _emulate_firmware(
     firmware: str, chip: str, macros: int | None, seed: int, where: str | None, settings: list[str]
 ) -> int:
-    from cim.chipfile import load_chip
-    from hil.firmware_build import Target
-    from hil.firmware_launch import serve_firmware
+    from cim.chip.file import load_chip
+    from hil.server.firmware_launch import serve_firmware
+    from hil.server.firmware_build import FirmwareTarget
 
     if firmware not in ("native", "qemu") or where is None:
         raise UsageError("--firmware is native or qemu, with --pty or --tcp")
@@ -73,7 +73,7 @@ def _emulate_firmware(
         print(address, flush=True)
         complain(f"{firmware} firmware as {chip} (NOT SILICON) serves {address}; Ctrl-C ends it")
 
-    serve_firmware(Target(firmware), load_chip(chip, macros=macros), where, ready, seed=seed, settings=settings)
+    serve_firmware(FirmwareTarget(firmware), load_chip(chip, macros=macros), where, ready, seed=seed, settings=settings)
     return ExitCode.DONE
 
 
@@ -83,17 +83,19 @@ def chips(
     as_json: Json = False,
 ) -> int:
     """List chip files, or show one: hil chips show lab-128."""
-    from cim.chipfile import chip_names, load_chip
-    from hil.chipwords import chip_lines, chip_row
+    from cim.chip.file import chip_names, load_chip
+    from hil.driver.chip_text import chip_lines, chip_row
 
     if action is None:
         specs = [load_chip(n) for n in chip_names()]
         print_result([chip_row(s) for s in specs], {"chips": [s.name for s in specs]}, as_json)
         return ExitCode.DONE
-    if action != "show" or name is None:
-        raise UsageError(f"hil chips {action or ''} is no command", hint="hil chips show NAME")
+    if action != "show":
+        raise UsageError(f"hil chips {action} is not a command", hint="hil chips, or hil chips show NAME")
+    if name is None:
+        raise UsageError("hil chips show needs the name or path of a chip file", hint="hil chips lists the names")
     spec = load_chip(name)
-    from cim.chipfile import description
+    from cim.chip.file import description
 
     print_result(chip_lines(spec), {**description(spec), "digest": spec.digest, "provenance": spec.provenance}, as_json)
     return ExitCode.DONE
@@ -101,7 +103,7 @@ def chips(
 
 def ports(as_json: Json = False) -> int:
     """List serial ports, likely boards first."""
-    from hil.ports import list_ports
+    from hil.transports.ports import list_ports
 
     found = list_ports()
     lines = [f"{p.device:<20} {p.description}" for p in found] or [
@@ -119,9 +121,9 @@ def info(
     baud: Baud = 921600,
     as_json: Json = False,
 ) -> int:
-    """Ask a chip who it is, what it can do and how it feels."""
-    from hil.chipwords import info_lines, info_record
-    from hil.open import open_chip
+    """Show a chip's identity, capabilities and state."""
+    from hil.driver.chip_text import info_lines, info_record
+    from hil.driver.open_chip import open_chip
 
     with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
         status = driver.status()
@@ -141,8 +143,8 @@ def selftest(
     as_json: Json = False,
 ) -> int:
     """Check that a chip keeps the wire protocol; cells of macro 0 are overwritten."""
-    from cim.chipfile import load_chip
-    from hil.selftest.suite import GROUPS, run_suite
+    from cim.chip.file import load_chip
+    from hil.driver.selftest.suite import GROUPS, run_suite
 
     groups = only.split(",") if only else list(GROUPS)
     if not set(groups) <= set(GROUPS):
@@ -168,7 +170,7 @@ def mvm(
     emulated: Emulated = False,
     chip: ChipAsked = None,
     macros: Macros = None,
-    macro: Annotated[int, typer.Option(help="which macro")] = 0,
+    macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     rows: Annotated[int, typer.Option(help="logical rows driven, from row 0")] = 16,
     outputs: Annotated[int, typer.Option(help="outputs read, from output 0")] = 8,
     level: Annotated[int | None, typer.Option(help="program this level everywhere first", show_default=False)] = None,
@@ -183,8 +185,8 @@ def mvm(
     as_json: Json = False,
 ) -> int:
     """Multiply one vector by one tile, several times: the first measurement on a bench."""
-    from hil.bench import first_mvm
-    from hil.open import open_chip
+    from hil.driver.bench import first_mvm
+    from hil.driver.open_chip import open_chip
 
     with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
         result = first_mvm(
@@ -206,15 +208,15 @@ def cells(
     emulated: Emulated = False,
     chip: ChipAsked = None,
     macros: Macros = None,
-    macro: Annotated[int, typer.Option(help="which macro")] = 0,
-    reads: Annotated[int, typer.Option(help="reads averaged")] = 4,
+    macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
+    reads: Annotated[int, typer.Option(help="reads to average")] = 4,
     out: Annotated[Path | None, typer.Option(help="write all readings as CSV, µS", show_default=False)] = None,
     baud: Baud = 921600,
     as_json: Json = False,
 ) -> int:
     """Read every cell of a macro."""
-    from hil.bench import cell_map
-    from hil.open import open_chip
+    from hil.driver.bench import cell_map
+    from hil.driver.open_chip import open_chip
 
     with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
         result = cell_map(driver, macro=macro, reads=reads)

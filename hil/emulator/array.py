@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import input_planes, split_planes
-from cim.encoding import tile_halves_us
-from cim.spec import CellIv, Encoding, InputCoding, MacroSpec, PairSubtraction, SignedInput
+from cim.chip.converters import input_planes, split_planes
+from cim.chip.encoding import tile_halves_us
+from cim.chip.spec import CellIv, Encoding, InputCoding, MacroSpec, PairSubtraction, SignedInput
 from firmware_protocols.messages import TileAddress
 from hil.emulator.kernels import ANALOG_PAIR, LINES, PAIR_OF_CODES, PIECES, PLAIN, REFERENCE_CODE
 
 LANE_BITS = 6  # rows looked up together x bits of each
-SQUARE_STEPS = 256  # of Σ u² in one squared unit, at most, where units are no whole numbers
+SQUARE_STEPS = 256  # of Σ u² in one squared unit, at most, where units are not whole numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def build_tile(
         drive: what a row really gets for each input unit from 0 on; one-bit reads are exact whatever it says.
 
     Raises:
-        cim.encoding.TileOutOfMacro, cim.converters.CodeOutOfRange.
+        cim.chip.encoding.TileOutOfMacro, cim.chip.converters.CodeOutOfRange.
     """
     ternary = macro.inputs.coding is InputCoding.TERNARY
     width = 2 if ternary else macro.inputs.bits_per_cycle

@@ -7,12 +7,12 @@ from collections.abc import Generator
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import ChipSpec, ReadPath
+from cim.chip.spec import ChipSpec, ReadPath
 from firmware_protocols.messages import Progress
 from hil.emulator.noise import PROGRAM, PULSE, READ, TRACE, VERIFY, fold_key, hashed_normals, hashed_uniforms
 from hil.emulator.relaxation import FULL_SCALE_US, choose_traces, load_table, shift_us
 from hil.emulator.sample import ROOM_C, STUCK_HIGH, STUCK_LOW, ChipSample, line_gains
-from hil.emulator.writing import PulseLaw, WriteOrder, WriteOutcome, WriteVerify
+from hil.emulator.writing import PulseLaw, WriteOrder, WriteVerify, WrittenCells
 
 MOST_PULSES = 65536  # pulses of one write that have a noise number of their own
 
@@ -82,7 +82,7 @@ class MacroCells:
         when = np.full(g.shape, now_ns, np.int64)
         self._settle(numbers, g / self._warmth(now_ns), when, np.ones(g.shape, np.int64), sample)
 
-    def write(self, now_ns: int, order: WriteOrder) -> Generator[Progress, None, WriteOutcome]:
+    def write(self, now_ns: int, order: WriteOrder) -> Generator[Progress, None, WrittenCells]:
         """Write-verify, telling its progress. Cells are written one after the other on
         the chip's clock, row by row, so a block cut in two gives what the whole would."""
         rows, columns = order.targets_us.shape
@@ -107,7 +107,7 @@ class MacroCells:
             lasted = np.append(0, np.cumsum(np.rint(spent).astype(np.int64)))
             cold = state.g_us[moved] / self._warmth(now_ns)
             self._settle(numbers[moved], cold, now_ns + lasted[1:][moved], state.pulses[moved], order.sample)
-        outcome = WriteOutcome(
+        outcome = WrittenCells(
             np.zeros((rows, columns), np.float32),
             np.zeros((rows, columns), np.int64),
             np.zeros((rows, columns), np.bool_),

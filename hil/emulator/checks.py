@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from cim import windows
-from cim.converters import CodeOutOfRange, check_codes, conversions, input_planes
-from cim.encoding import TileOutOfMacro, cell_lines
-from cim.spec import ChipSpec, Limits, SignedInput
+from cim.chip import windows
+from cim.chip.converters import CodeOutOfRange, check_codes, conversions, input_planes
+from cim.chip.encoding import TileOutOfMacro, cell_lines
+from cim.chip.spec import ChipSpec, Limits, SignedInput
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import (
     Capability,

@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import ChipSpec
+from cim.chip.spec import ChipSpec
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import (
     Capability,
@@ -64,7 +64,7 @@ class EmulatedChip:
         hil.emulator.sample.UnknownSampleKey: an override that no chip has.
 
     Example:
-        >>> from cim.chipfile import load_chip
+        >>> from cim.chip.file import load_chip
         >>> EmulatedChip(load_chip("yao-2020", macros=1), seed=7).describe().kind
         'emulated'
     """

@@ -11,9 +11,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cim.converters import code_limits, conversions, input_cycles, input_planes
-from cim.correction import Correction, apply_correction, round_shift
-from cim.spec import ChipSpec
+from cim.chip.converters import code_limits, conversions, input_cycles, input_planes
+from cim.chip.correction import Correction, apply_correction, round_shift
+from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import LoadLayer, TileAddress
 from hil.emulator.array import TileArray, build_tile
 from hil.emulator.cells import MacroCells

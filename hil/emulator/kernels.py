@@ -215,7 +215,7 @@ def _nominal_transfer(position: NDArray[np.float32], table: NDArray[np.float32],
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _round_codes(position: NDArray[np.float32], low: int, high: int, codes: NDArray[np.int32]) -> int:
-    """clip(⌊q + ½⌋), as ``cim.converters.quantise_adc``; gives how many lie at the end of the scale."""
+    """clip(⌊q + ½⌋), as ``cim.chip.converters.quantise_adc``; gives how many lie at the end of the scale."""
     bottom, top, full = np.float32(low), np.float32(high), 0
     last = np.int32(low if low < 0 else -1)
     for i in range(codes.size):

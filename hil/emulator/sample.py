@@ -14,16 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.converters import conversions
-from cim.spec import ChipSpec, Encoding, MacroSpec
+from cim.chip.converters import conversions
+from cim.chip.spec import ChipSpec, Encoding, MacroSpec
 from hil.emulator.noise import TAG
+from hil.errors import UsageError
 
 ROOM_C = 25.0
 SIGNED = ("temperature_c", "heat_to_c", "conductance_per_k")  # parameters that may be below 0
 GOOD, STUCK_LOW, STUCK_HIGH, BOUNDED = range(4)
 
 
-class UnknownSampleKey(ValueError):
+class UnknownSampleKey(UsageError, ValueError):
     """A sample parameter that no chip has, or one that this chip's file lacks."""
 
 

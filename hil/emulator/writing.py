@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.spec import MacroSpec, WriteRecipe
+from cim.chip.spec import MacroSpec, WriteRecipe
 from firmware_protocols.messages import Progress
 from hil.emulator.sample import MacroSample, SampleParameters
 
@@ -42,7 +42,7 @@ class WriteOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class WriteOutcome:
+class WrittenCells:
     """Per cell of the block: last verify reading in µS, pulses, whether it ended in the window; and the time taken."""
 
     readings_us: Floats

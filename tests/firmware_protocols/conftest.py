@@ -27,6 +27,7 @@ from firmware_protocols.messages import (
     HelloReject,
     HelloReply,
     HoldProgram,
+    KernelWindow,
     LayerTile,
     LoadLayer,
     Mvm,
@@ -45,7 +46,6 @@ from firmware_protocols.messages import (
     TileAddress,
     TileProgrammed,
     Wait,
-    Window,
 )
 
 
@@ -245,7 +245,7 @@ SAMPLES = {
     "mvm_i16": Mvm(Returns.LAYER, None, 5, 0, 8, True, 2, 1, 0, ints([[-300, 299, 32767]], np.int16)),
     "sweep": Sweep(
         Returns.SUMS, TileAddress(0, 0, 9, 0, 16), 0, 2, 8, False,
-        Window(1, 3, 4, (3, 2), (1, 2), (1, 0), (1, 1)), 18, 11,
+        KernelWindow(1, 3, 4, (3, 2), (1, 2), (1, 0), (1, 1)), 18, 11,
         ints([[[[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 255]]]], np.int16),
     ),
     "load_layer": LoadLayer(

@@ -6,8 +6,8 @@ import struct
 import subprocess
 from pathlib import Path
 
-from cim.chipfile import load_chip
-from hil.firmware_build import Target, build, config_header
+from cim.chip.file import load_chip
+from hil.server.firmware_build import FirmwareTarget, build, config_header
 
 _HEAD = struct.Struct("<BQI")
 SOURCE = Path(__file__).with_name("firmware_bench.c")
@@ -19,7 +19,7 @@ class FirmwareBench:
 
     def __init__(self, seed: int = 0, settings: dict[str, float] | None = None, macros: int = 2) -> None:
         config = config_header(load_chip("lab-128", macros=macros), 0, {}, "bench")
-        program = build(Target.SANITIZED, config, board=SOURCE, limits=LIMITS)
+        program = build(FirmwareTarget.SANITIZED, config, board=SOURCE, limits=LIMITS)
         words = [str(program), str(seed), *(w for n, v in (settings or {}).items() for w in (n, repr(v)))]
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=-1

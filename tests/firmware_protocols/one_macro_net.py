@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.graph import Conv, Flatten, Linear, NetworkGraph, Node, Preprocess, Relu
-from mapping.netfile import NetworkFile, save_network
+from mapping.network.file import NetworkFile, save_network
+from mapping.network.graph import Conv, Flatten, Linear, NetworkGraph, Node, Preprocess, Relu
 
 SIDE, PATCH, CLASSES, FILTERS = 8, 4, 4, 8
 NAMES = ("a", "b", "c", "d")

@@ -19,7 +19,7 @@ from firmware_protocols.codec import Op, decode, encode
 from firmware_protocols.errors import LocalProtocolError, MalformedMessage, RemoteProtocolError
 from firmware_protocols.frames import Flag, Frame, FrameReader, encode_frame, encoded_size
 from firmware_protocols.host import HostLink
-from firmware_protocols.messages import CellReadings, Mvm, MvmResult, Returns, Sweep, TileAddress, Window
+from firmware_protocols.messages import CellReadings, KernelWindow, Mvm, MvmResult, Returns, Sweep, TileAddress
 
 FRAME = Frame(Flag.LAST, 1, 7, 3, 2, 0, b"payload" * 20)
 LOOSE = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -111,7 +111,7 @@ def test_sizes_are_checked_before_memory_is_taken() -> None:
 
 
 def test_a_sweep_that_would_unfold_without_end_is_refused() -> None:
-    window = Window(1, 2, 2, (1, 1), (1, 1), (60000, 60000), (1, 1))
+    window = KernelWindow(1, 2, 2, (1, 1), (1, 1), (60000, 60000), (1, 1))
     sweep = Sweep(
         Returns.SUMS, TileAddress(0, 0, 1, 0, 1), 0, 0, 8, False, window, 0, 0, np.ones((1, 1, 2, 2), np.int16)
     )

@@ -151,7 +151,7 @@ def test_pooling_equals_the_golden_vectors(bench: FirmwareBench, kind: str) -> N
 
 
 def test_column_corrections_equal_the_python_ones(bench: FirmwareBench) -> None:
-    from cim.correction import Correction, apply_correction
+    from cim.chip.correction import Correction, apply_correction
 
     rng = np.random.default_rng(3)
     for _ in range(200):

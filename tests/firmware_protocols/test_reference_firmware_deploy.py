@@ -11,17 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from firmware_protocols.messages import TileAddress
-from hil.agreement import AgreementReport, Verdict
-from hil.calibrate import calibrate
-from hil.deployment import DeployOptions, deploy
+from hil.calibration.procedure import calibrate
+from hil.deployment.deploy import deploy
+from hil.deployment.options import DeployOptions
+from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
-from hil.firmware_build import SOURCES, Target, build, config_header, sizes
-from hil.firmware_launch import die_serial, read_settings, running_firmware
-from hil.open import open_chip
+from hil.server.firmware_launch import die_serial, read_settings, running_firmware
+from hil.server.firmware_build import SOURCES, FirmwareTarget, build, config_header, sizes
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.judgement import Verdict
 from mapping.compile import compile_network
-from mapping.execute import IdealMultiply, run
+from mapping.program.execute import IdealMultiply, run
 
 from .one_macro_net import READS_AN_IMAGE, images, one_macro_network, write_files
 
@@ -52,7 +54,7 @@ def ideal_accuracy(count: int) -> float:
 
 @needs_gcc
 def test_a_network_on_the_native_firmware_agrees_with_its_simulation(tmp_path: Path) -> None:
-    with running_firmware(Target.NATIVE, SPEC, seed=3, where="127.0.0.1:0") as address:
+    with running_firmware(FirmwareTarget.NATIVE, SPEC, seed=3, where="127.0.0.1:0") as address:
         report = deployed(address, tmp_path, 300, repeats=3)
     judged = report.decisive
     assert report.verdict is Verdict.AGREE, judged.text
@@ -65,7 +67,7 @@ def test_a_network_on_the_native_firmware_agrees_with_its_simulation(tmp_path: P
 @needs_gcc
 def test_an_effect_that_no_simulator_models_flips_the_verdict(tmp_path: Path) -> None:
     settings = {"residue": 0.35}  # a converter remembers the sample before
-    with running_firmware(Target.NATIVE, SPEC, seed=3, settings=settings) as address:
+    with running_firmware(FirmwareTarget.NATIVE, SPEC, seed=3, settings=settings) as address:
         report = deployed(address, tmp_path, 300, repeats=2)
     assert report.verdict is Verdict.DISAGREE, report.decisive.text
 
@@ -74,7 +76,7 @@ def test_an_effect_that_no_simulator_models_flips_the_verdict(tmp_path: Path) ->
 def test_calibration_finds_the_read_noise_that_was_set() -> None:
     settings = {"read_noise_us": 2.0, "telegraph_us": 0.0}
     with (
-        running_firmware(Target.NATIVE, SPEC, seed=4, settings=settings) as address,
+        running_firmware(FirmwareTarget.NATIVE, SPEC, seed=4, settings=settings) as address,
         open_chip(address, spec=SPEC) as chip,
     ):
         found = calibrate(chip, (0,)).read_noise
@@ -88,7 +90,7 @@ def test_native_and_bare_metal_firmware_are_one_chip_to_the_bit() -> None:
     targets = np.full((128, 128), np.nan, np.float32)
     targets[:8, :64] = np.random.default_rng(1).choice(SPEC.macro.levels_us, (8, 64))
     seen = []
-    for target in (Target.NATIVE, Target.QEMU):
+    for target in (FirmwareTarget.NATIVE, FirmwareTarget.QEMU):
         with (
             running_firmware(target, SPEC, seed=5, settings={"line_ohm": 1.0}) as address,
             open_chip(address, spec=SPEC) as chip,
@@ -103,7 +105,7 @@ def test_native_and_bare_metal_firmware_are_one_chip_to_the_bit() -> None:
 @needs_qemu
 def test_a_network_runs_on_bare_metal_within_its_memory(tmp_path: Path) -> None:
     monitor = tmp_path / "qmp"
-    with running_firmware(Target.QEMU, SPEC, seed=3, monitor=monitor) as address:
+    with running_firmware(FirmwareTarget.QEMU, SPEC, seed=3, monitor=monitor) as address:
         report = deployed(address, tmp_path, 100, repeats=2)
         stack = deepest_stack(monitor, firmware())
     judged = report.decisive
@@ -119,7 +121,7 @@ def test_a_network_runs_on_bare_metal_within_its_memory(tmp_path: Path) -> None:
 
 
 def firmware() -> Path:
-    return build(Target.QEMU, config_header(SPEC, 3, {}, die_serial(SPEC, 3)))
+    return build(FirmwareTarget.QEMU, config_header(SPEC, 3, {}, die_serial(SPEC, 3)))
 
 
 def deepest_stack(monitor: Path, program: Path) -> int:
@@ -155,4 +157,6 @@ def test_what_the_firmware_cannot_be_is_refused_before_it_is_built() -> None:
 @needs_gcc
 def test_the_board_of_stubs_builds(tmp_path: Path) -> None:
     board = SOURCES / "boards" / "template.c"
-    assert build(Target.NATIVE, config_header(SPEC, 0, {}, "x"), board=board, die=False, cache=tmp_path).exists()
+    assert build(
+        FirmwareTarget.NATIVE, config_header(SPEC, 0, {}, "x"), board=board, die=False, cache=tmp_path
+    ).exists()

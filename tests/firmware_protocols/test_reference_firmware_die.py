@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cim.chipfile import load_chip
-from cim.converters import input_planes as planes_of
-from cim.converters import quantise_adc, shift_add, split_planes
-from cim.correction import Correction, apply_correction, round_shift
+from cim.chip.converters import input_planes as planes_of
+from cim.chip.converters import quantise_adc, shift_add, split_planes
+from cim.chip.correction import Correction, apply_correction, round_shift
+from cim.chip.file import load_chip
 from firmware_protocols.codec import decode, encode
 from firmware_protocols.frames import Flag, Frame, FrameReader, encode_frame
 from firmware_protocols.messages import (

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from cim.calibration import CalibrationRecord
-from cim.calibration_file import load_record, save_record
-from hil.agreement import AgreementReport
-from hil.calibrate import calibrate
-from hil.deployment import DeployOptions, deploy, program_of
-from hil.open import open_chip
+from cim.record.calibration import CalibrationRecord
+from cim.record.file import load_record, save_record
+from hil.calibration.procedure import calibrate
+from hil.deployment.deploy import DeployOptions, deploy, program_of
+from hil.driver.open_chip import open_chip
+from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch
-from mapping.program import ConductanceProgram
-from mapping.program_file import save_program
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import save_program
 
+from .invented_run import make_run as make_run
+from .invented_run import run as run
 from .small_net import write_files
 
 CHIP = "emulated:lab-128?seed=3&macros=4"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.encoding import encode_tile
+from cim.chip.encoding import encode_tile
 from firmware_protocols.messages import (
     CellBlock,
     Mvm,

@@ -13,12 +13,12 @@ from collections.abc import Generator
 
 import numpy as np
 
-from cim.chipfile import idealised, load_chip
-from cim.converters import conversions, input_planes, quantise_adc, shift_add, split_planes
-from cim.correction import Correction, apply_correction
-from cim.encoding import tile_halves_us
-from cim.spec import ChipSpec, Encoding, PairSubtraction
-from cim.windows import Window, unfold
+from cim.chip.converters import conversions, input_planes, quantise_adc, shift_add, split_planes
+from cim.chip.correction import Correction, apply_correction
+from cim.chip.encoding import tile_halves_us
+from cim.chip.file import idealised, load_chip
+from cim.chip.spec import ChipSpec, Encoding, PairSubtraction
+from cim.chip.windows import Window, unfold
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import (
     Capability,

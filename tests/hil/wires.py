@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from cim.spec import ChipSpec
+from cim.chip.spec import ChipSpec
 from firmware_protocols.handlers import ChipHandlers
-from hil.driver import ChipDriver
-from hil.open import connect, open_chip
-from hil.serve import serving
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect, open_chip
+from hil.server.serve import serving
 from hil.transports.in_process import InProcessTransport
-from hil.wirelog import read_wire_log
+from hil.transports.wire_log import read_wire_log
 
 WIRES = ("in process", "pty", "tcp", "unix", "visa socket", "visa serial")
 

@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from cim.encoding import WeightForm, form_cells
-from mapping.orders import permuted_step, permutes
-from mapping.program import ConductanceProgram, MatrixStep, Tile
-from mapping.program_file import program_digest
+from cim.chip.encoding import WeightForm, form_cells
+from mapping.adapt.orders import permuted_step, permutes
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
+from mapping.program.file import program_digest
 
 
 def ordered(program: ConductanceProgram, rng: np.random.Generator) -> ConductanceProgram:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.graph import (
+from mapping.network.file import NetworkFile
+from mapping.network.graph import (
     Add,
     AvgPool,
     BatchNorm,
@@ -27,8 +28,7 @@ from mapping.graph import (
     Relu6,
     Slice,
 )
-from mapping.netfile import NetworkFile
-from mapping.program import (
+from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,
     ConcatStep,

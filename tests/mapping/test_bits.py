@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from mapping.bits import BitWidths, LayerBits, parse_layer_bits
 from mapping.compile import CannotMap, compile_network, plan
-from mapping.execute import IdealMultiply, run
-from mapping.lower import lower
-from mapping.netfile import load_network, save_network
-from mapping.program import ConductanceProgram, RescaleStep
-from mapping.program_file import load_program, save_program
-from mapping.quantise import code_widths
+from mapping.network.file import load_network, save_network
+from mapping.program.conductance import ConductanceProgram, RescaleStep
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.file import load_program, save_program
+from mapping.quantise.lower import lower
+from mapping.quantise.quantiser import code_widths
 
 from .small_networks import every_node, network, slow_run
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
-from cim.encoding import tile_halves_us
-from cim.spec import AdcSpec
+from cim.chip.encoding import tile_halves_us
+from cim.chip.file import load_chip
+from cim.chip.spec import AdcSpec
 from mapping.bits import BitWidths
 from mapping.compile import CannotMap, compile_network, lay_out, plan
-from mapping.execute import IdealMultiply, run
-from mapping.graph import NetworkGraph
-from mapping.netfile import NetworkFile
-from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram, MatrixStep
-from mapping.ranges import choose_range
-from mapping.tile import MatrixShape
-from mapping.weight_scales import ScaleRule
+from mapping.layout.place import macro_targets_us
+from mapping.layout.tile import MatrixShape
+from mapping.network.file import NetworkFile
+from mapping.network.graph import NetworkGraph
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.execute import IdealMultiply, run
+from mapping.quantise.ranges import choose_range
+from mapping.quantise.weight_scales import ScaleRule
 
 from .small_networks import every_node, network
 
@@ -183,7 +183,7 @@ def correct(graph: NetworkGraph, name: str, weight_bits: int, calibration: np.nd
 
 def weights_of(name: str) -> NetworkGraph:
     torch_file = pytest.importorskip("safetensors.torch")
-    from mapping.architectures import build
+    from mapping.network.architectures import build
 
     state = torch_file.load_file(DATA / "models" / f"{name}.safetensors")
     return build(name if name.startswith("fmnist") else "cifar_resnet20_a", classes=tuple("0123456789"), state=state)
@@ -210,8 +210,8 @@ def test_resnet20_keeps_its_accuracy(weight_bits: int, most_lost: int) -> None:
 )
 @pytest.mark.parametrize(("weight_bits", "most_lost"), [(8, 10), (4, 50)])
 def test_the_fashion_network_keeps_its_accuracy(weight_bits: int, most_lost: int) -> None:
-    from hil.data import load_dataset
-    from mapping.float_run import float_logits
+    from hil.datasets.image_set import load_dataset
+    from mapping.network.float_run import float_logits
 
     graph = weights_of("fmnist_cnn5x5")
     train, test = load_dataset("fashion-mnist", "train", limit=512), load_dataset("fashion-mnist", "test", limit=2000)

@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cim.chipfile import idealised, load_chip
-from cim.cost import estimate
-from cim.workload import LayerWork, Workload
-from hil.corrections import nominal_corrections
+from cim.chip.file import idealised, load_chip
+from cim.cost.network_cost import estimate
+from cim.cost.workload import LayerWork, Workload
+from hil.deployment.inference import MeasuredLayers
+from hil.deployment.programming import program_chip
+from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
-from hil.infer import MeasuredLayers
-from hil.open import connect
-from hil.program import program_chip
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
-from mapping.architectures import build
 from mapping.compile import compile_network
-from mapping.execute import run
-from mapping.graph import NetworkGraph
-from mapping.netfile import NetworkFile
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile
+from mapping.network.graph import NetworkGraph
+from mapping.program.corrections import nominal_corrections
+from mapping.program.execute import run
 from mapping.workload import network_workload, program_workload, unplaced_workload
 
 TEN = tuple("0123456789")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from search.architecture import Architecture
-from search.space import Bits, Space
-from search.spacefile import parse_space
+from search.space.architecture import Architecture
+from search.space.file import parse_space
+from search.space.genes import Bits, Space
 
 TEXT = """
 format = "hil.space"

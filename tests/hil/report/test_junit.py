@@ -7,10 +7,10 @@ from xml.etree import ElementTree as xml
 
 import pytest
 
-from hil.baseline import compare_reports, compare_with_baseline
 from hil.errors import FileError
-from hil.junit import junit_xml, write_junit
-from hil.report import write_report
+from hil.report.files import write_report
+from hil.report.junit import junit_xml, write_junit
+from hil.verdict.baseline import compare_reports, compare_with_baseline
 
 
 def outcome(report, change=None) -> dict[str, str]:

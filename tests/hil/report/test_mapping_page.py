@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cim.chipfile import load_chip
+from cim.chip.file import load_chip
 from hil.cli import run
-from hil.mapping_figures import macro_figure, macro_usage, mapping_page, occupancy_figure, targets_figure
-from mapping.architectures import build
+from hil.report.mapping_page import macro_figure, macro_usage, mapping_page, occupancy_figure, targets_figure
 from mapping.compile import compile_network, plan
-from mapping.netfile import NetworkFile, save_network
-from mapping.place import macro_targets_us
-from mapping.program import ConductanceProgram
+from mapping.layout.place import macro_targets_us
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile, save_network
+from mapping.program.conductance import ConductanceProgram
 
 BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
 QUIET = (

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from hil.agreement import AgreementReport
 from hil.errors import ExitCode, FileError, MismatchError
-from hil.report import report_markdown, report_text, summary_lines, write_report
+from hil.report.files import report_markdown, report_text, summary_lines, write_report
+from hil.verdict.agreement import AgreementReport
 
-SCHEMA = json.loads(resources.files("hil").joinpath("report_schema.json").read_text("utf-8"))
+SCHEMA = json.loads(resources.files("hil.report").joinpath("schema.json").read_text("utf-8"))
 
 
 def faults(value: Any, schema: dict[str, Any], path: str = "$") -> list[str]:
@@ -118,7 +118,7 @@ def test_a_newer_major_version_is_a_mismatch(run):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 3}', '{"schema": "other/1.0"}'])
 def test_other_files_are_no_reports(text):
-    with pytest.raises(FileError, match=r"no JSON|no report"):
+    with pytest.raises(FileError, match=r"not JSON|not a report"):
         AgreementReport.from_text(text)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hil import report_figures as figures
-from hil.report_page import page
+from hil.report import figures
+from hil.report.page import page
 
 BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
 QUIET = (

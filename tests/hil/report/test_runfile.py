@@ -16,9 +16,9 @@ import pytest
 
 from hil import atomic
 from hil.errors import FileError, LinkError, MismatchError, OutputError
-from hil.report import write_report
-from hil.runfile import RunData, read_run, write_run
-from hil.runfolder import new_run_folder
+from hil.report.files import write_report
+from hil.report.run_data import RunData, read_run, write_run
+from hil.report.run_folder import new_run_folder
 
 
 def assert_same(a: object, b: object) -> None:
@@ -123,7 +123,7 @@ def test_an_old_file_survives_a_failed_write(tmp_path, monkeypatch):
 
 LIMITED = """
 import resource, signal, sys, numpy as np
-from hil.runfile import RunData, write_run
+from hil.report.run_data import RunData, write_run
 from hil.errors import OutputError
 n = 4000
 rng = np.random.default_rng(0)

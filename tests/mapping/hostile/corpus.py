@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mapping.architectures import build
-from mapping.netfile import NetworkFile, save_network
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile, save_network
 
 Builder = Callable[[Path, Path], Path]
 
@@ -353,5 +353,5 @@ CORPUS: dict[str, Builder] = {
     "images of another size": changed(quantisation(calibration_images=torch.zeros(2, 5, 5, 1, dtype=torch.uint8))),
     "images in floating point": changed(quantisation(calibration_images=torch.zeros(2, 28, 28, 1))),
     "images not those of the digest": changed(quantisation(calibration_digest="0" * 64)),
-    "labels that are no classes": changed(quantisation(calibration_labels=torch.tensor([3, 10]))),
+    "labels that are not classes": changed(quantisation(calibration_labels=torch.tensor([3, 10]))),
 }

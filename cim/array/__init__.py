@@ -1,0 +1,1 @@
+"""Physics of an array beyond its cells: wires, currents at other voltages, row drivers."""

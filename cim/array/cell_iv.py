@@ -1,0 +1,182 @@
+"""The current of a cell at other voltages than the one it is read at: I = G V (1 + k V²).
+
+k falls with the conductance, so a chip whose inputs are voltages (amplitude coding) sees a
+cell of low conductance grow with its input. One-amplitude inputs do not: there the factor is
+part of the conductance, which is read at the same voltage.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.spec import CellIv, InputCoding, MacroSpec
+
+MIN_CELLS = 20
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class CellCurrent:
+    """k by conductance, arrays (points,): ``conductance_us`` ascending, ``k_per_v2`` in V⁻²."""
+
+    conductance_us: Floats
+    k_per_v2: Floats
+    se_per_v2: Floats
+
+    def __post_init__(self) -> None:
+        if not len(self.conductance_us) or np.any(np.diff(self.conductance_us) <= 0):
+            raise ValueError("cell current: conductances must ascend")
+        if self.k_per_v2.shape != self.conductance_us.shape or self.se_per_v2.shape != self.conductance_us.shape:
+            raise ValueError(f"cell current: k {self.k_per_v2.shape}, conductances {self.conductance_us.shape}")
+
+    def k_at(self, conductance_us: NDArray[np.floating]) -> Floats:
+        """k at any conductance, linear in its logarithm between points, constant outside; V⁻²."""
+        x = np.log(np.maximum(conductance_us, 1e-6))
+        return np.asarray(np.interp(x, np.log(np.maximum(self.conductance_us, 1e-6)), self.k_per_v2))
+
+
+def cell_current_factor(
+    conductance_us: NDArray[np.floating],
+    volts: NDArray[np.floating],
+    current: CellCurrent,
+    read_v: float,
+) -> Floats:
+    """Ratio of a cell's conductance at ``volts`` to that at ``read_v``, where G was read.
+
+        factor = (1 + k V²) / (1 + k V_read²)
+
+    Example: k = 1.9 V⁻², V = 0.2 V against a read at 0.1 V: 1.076 / 1.019 = 1.056.
+    """
+    k = current.k_at(conductance_us)
+    return np.asarray((1.0 + k * np.square(volts)) / (1.0 + k * read_v**2))
+
+
+def amplitude_parts(
+    conductance_us: NDArray[np.floating],
+    current: CellCurrent,
+    drive_v: float,
+    max_unit: int,
+    read_v: float | None = None,
+) -> tuple[Floats, Floats]:
+    """Parts of an amplitude-coded read: Σ G₁ u + Σ G₃ u³ for units u = 0..U at V = V_drive · u / U.
+
+        G₁ = G / (1 + k V_read²),    G₃ = G₁ k V_drive² / U²
+
+    Shapes of ``conductance_us``, µS, as read at ``read_v`` (None: at the drive voltage, so that
+    u = U gives the cell as it was read; 0: the conductance at small voltages).
+
+    Example: G = 10 µS, k = 2 V⁻², V = 0.2 V, U = 3: 9.259 and 0.0823 µS; at u = 1, 9.342 µS.
+    """
+    k = current.k_at(conductance_us)
+    linear = np.asarray(conductance_us, np.float64) / (1.0 + k * (drive_v if read_v is None else read_v) ** 2)
+    return linear, np.asarray(linear * k * drive_v**2 / max_unit**2)
+
+
+def levels_current(levels_us: Sequence[float], k_per_v2: Sequence[float]) -> CellCurrent:
+    """The law of a chip file: one k for each level (``cell.iv = "cubic"``); no k: a linear cell."""
+    k = np.asarray(k_per_v2 if len(k_per_v2) else np.zeros(len(levels_us)), np.float64)
+    return CellCurrent(np.asarray(levels_us, np.float64), k, np.zeros(len(k)))
+
+
+def unit_parts(spec: MacroSpec, halves_us: NDArray[np.floating]) -> tuple[Floats, Floats | None]:
+    """Cells' part of a read at u units, G₁ u + G₃ u³; shapes of ``halves_us``, µS as the chip reads its cells.
+
+    G₃ is None where every input meets a cell at one voltage: linear cells, pulses, one-bit reads. Elsewhere
+    u = U gives a cell as it was read, at the same voltage.
+    """
+    halves = np.asarray(halves_us, np.float64)
+    inputs = spec.inputs
+    if spec.cell_iv is CellIv.LINEAR or inputs.coding is not InputCoding.AMPLITUDE or inputs.bits_per_cycle == 1:
+        return halves, None
+    current = levels_current(spec.levels_us, spec.cell_iv_k_per_v2)
+    return amplitude_parts(halves, current, spec.v_read_v, (1 << inputs.bits_per_cycle) - 1)
+
+
+def line_halves_us(spec: MacroSpec, halves_us: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Conductances with which cells load their lines, for inputs evenly spread over the scale: G₁ + G₃ U² / 2.
+
+    Σ u³ / Σ u = U² / 2. Where G₃ is None, ``halves_us`` as they are.
+    """
+    linear, cubic = unit_parts(spec, halves_us)
+    top = (1 << spec.inputs.bits_per_cycle) - 1
+    return halves_us if cubic is None else (linear + cubic * (top**2 / 2.0)).astype(halves_us.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class VoltageSweep:
+    """Currents of cells over voltages: ``volts`` (steps,), ``amps`` (cells, steps), ``addresses`` (cells,)."""
+
+    volts: Floats
+    amps: Floats
+    addresses: NDArray[np.int64]
+
+
+def load_voltage_sweep(path: str | Path) -> VoltageSweep:
+    """A table of address, V, I (A), every cell at the same voltages in the same order."""
+    table = np.loadtxt(path)
+    _, first = np.unique(table[:, 0], return_index=True)
+    cells = len(first)
+    if table.shape[1] != 3 or len(table) % cells:
+        raise ValueError(f"{path}: {table.shape}, not three columns with all voltages of each cell")
+    table = table[np.argsort(table[:, 0], kind="stable")].reshape(cells, -1, 3)
+    if np.any(table[:, :, 1] != table[0, :, 1]):
+        raise ValueError(f"{path}: cells are swept over different voltages")
+    return VoltageSweep(table[0, :, 1], table[:, :, 2], table[:, 0, 0].astype(np.int64))
+
+
+def fit_cells(volts: Floats, amps: Floats) -> tuple[Floats, Floats]:
+    """G (µS) and G k (µS/V²) of each cell, by least squares of I = I₀ + G V + G k V³.
+
+    I₀ is the instrument's offset, one a cell.
+
+    Example: I = 10 µS · V (1 + 1.9 V²) + 1 µA → 10.0 µS, 19.0 µS/V².
+    """
+    basis = np.stack([np.ones_like(volts), volts, volts**3], axis=1)
+    found = np.linalg.lstsq(basis, amps.T, rcond=None)[0] * 1e6
+    return np.asarray(found[1]), np.asarray(found[2])
+
+
+def fit_cell_current(sweep: VoltageSweep, edges_us: Sequence[float] = (5, 20, 40, 60, 100, 200)) -> CellCurrent:
+    """k by conductance: in each class of cells Σ G k over Σ G.
+
+    A ratio of sums, since the k of one cell of low conductance drowns in the noise of its
+    currents. The standard error is that of the ratio over cells.
+    """
+    g, gk = fit_cells(sweep.volts, sweep.amps)
+    middle, k, error = [], [], []
+    for low, high in itertools.pairwise(edges_us):
+        here = (g >= low) & (g < high)
+        n = int(here.sum())
+        if n < MIN_CELLS:
+            raise ValueError(f"{n} cells from {low} to {high} µS; a class needs {MIN_CELLS}")
+        ratio = float(gk[here].sum() / g[here].sum())
+        middle.append(float(g[here].mean()))
+        k.append(ratio)
+        error.append(float(np.std(gk[here] - ratio * g[here], ddof=1) / np.sqrt(n) / g[here].mean()))
+    return CellCurrent(np.array(middle), np.array(k), np.array(error))
+
+
+def current_residual(sweep: VoltageSweep, current: CellCurrent | None) -> Floats:
+    """Residual of the law at the highest voltages, (cells,), relative to the current there.
+
+    Each cell's I₀ and G come from its lower half of voltages; the mean of the measured
+    currents over the top quarter is compared with the law's. None: a straight line.
+    """
+    v = sweep.volts
+    low, top = v <= v.max() / 2.0, v >= 0.75 * v.max()
+    k = np.zeros(len(sweep.amps))
+    for _ in range(2):  # k depends on G, and G a little on k
+        shape = v + k[:, None] * v**3  # (cells, steps)
+        centred = shape[:, low] - shape[:, low].mean(1, keepdims=True)
+        g = (centred * sweep.amps[:, low]).sum(1) / (centred**2).sum(1)
+        offset = sweep.amps[:, low].mean(1) - g * shape[:, low].mean(1)
+        k = current.k_at(g * 1e6) if current is not None else k
+    predicted = (g[:, None] * (v + k[:, None] * v**3))[:, top].mean(1)
+    return np.asarray(((sweep.amps[:, top].mean(1) - offset) - predicted) / predicted)

@@ -1,0 +1,1 @@
+"""Laws of cells: programming, relaxation, read noise, temperature, write-verify."""

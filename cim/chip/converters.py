@@ -1,0 +1,135 @@
+"""Input planes and output codes: the ideal converters that compiler, simulator and chip share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.spec import Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
+from cim.errors import CimUsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One read of a multi-bit input: ``width`` bits from bit ``shift``; its result counts ``weight`` times."""
+
+    shift: int
+    width: int
+    weight: int
+
+
+class CodeOutOfRange(CimUsageError, ValueError):
+    """Input codes do not fit their width, or the chip takes no such codes."""
+
+
+def input_planes(inputs: InputSpec, bits: int, signed: bool) -> tuple[Plane, ...]:
+    """The reads that one input code takes, lowest bits first.
+
+    Unsigned codes are cut into pieces of ``bits_per_cycle``. Signed codes depend on the chip:
+    ``plane`` adds a last read of the sign bit with weight −2^(bits−1); ``ternary`` sends the
+    magnitude with its sign; ``offset`` is sent as unsigned (see ``to_offset``).
+
+    Example:
+        >>> spec = InputSpec(InputCoding.BIT_SERIAL, 8, 1, SignedInput.PLANE)
+        >>> [p.weight for p in input_planes(spec, 4, True)]
+        [1, 2, 4, -8]
+    """
+    if not 1 <= bits <= inputs.bits:
+        raise CodeOutOfRange(f"{bits}-bit inputs; this chip takes 1 to {inputs.bits} bits")
+    if signed and inputs.signed is SignedInput.NONE:
+        raise CodeOutOfRange("signed inputs; this chip takes none")
+    in_sign = signed and inputs.signed is not SignedInput.OFFSET
+    magnitude = bits - 1 if in_sign else bits
+    step = inputs.bits_per_cycle
+    planes = [Plane(s, min(step, magnitude - s), 1 << s) for s in range(0, magnitude, step)]
+    if in_sign and inputs.signed is SignedInput.PLANE:
+        planes.append(Plane(bits - 1, 1, -(1 << (bits - 1))))
+    return tuple(planes)
+
+
+def to_offset(codes: NDArray[np.int16], bits: int) -> NDArray[np.int16]:
+    """Signed codes as the unsigned ones that an offset chip takes: code + 2^(bits−1)."""
+    return (codes + (1 << (bits - 1))).astype(np.int16)
+
+
+def check_codes(codes: NDArray[np.integer], bits: int, signed: bool) -> None:
+    """Raise ``CodeOutOfRange`` when a code does not fit ``bits``."""
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    if codes.size and (int(codes.min()) < low or int(codes.max()) > high):
+        raise CodeOutOfRange(f"codes {codes.min()}..{codes.max()} do not fit {low}..{high}")
+
+
+def split_planes(codes: NDArray[np.integer], inputs: InputSpec, bits: int, signed: bool) -> NDArray[np.int16]:
+    """Input plane of one read.
+
+    Args:
+        codes: (..., rows), signed or unsigned ``bits``-bit codes; for an offset chip already
+            unsigned (``to_offset``).
+
+    Returns:
+        int16 (planes, ..., rows), input units: 0..2^width − 1, or −1..1 when ternary.
+    """
+    offset = inputs.signed is SignedInput.OFFSET
+    check_codes(codes, bits, signed and not offset)
+    wide = codes.astype(np.int32)
+    planes = input_planes(inputs, bits, signed)
+    if inputs.coding is InputCoding.TERNARY:
+        size, sign = np.abs(wide), np.sign(wide)
+        return np.stack([(sign * ((size >> p.shift) & 1)).astype(np.int16) for p in planes])
+    return np.stack([((wide >> p.shift) & ((1 << p.width) - 1)).astype(np.int16) for p in planes])
+
+
+def quantise_adc(sums_us: NDArray[np.floating], lsb_us: float, bits: int, signed: bool) -> NDArray[np.int32]:
+    """The ideal converter: clip(⌊x / lsb + ½⌋).
+
+    Rounding is the floor of x + ½, not to even, so that two converted halves of a pair keep
+    their exact difference. Signed codes run from −2^(bits−1) to 2^(bits−1) − 1.
+    """
+    low, high = code_limits(bits, signed)
+    codes: NDArray[np.int32] = np.clip(np.floor(sums_us / lsb_us + 0.5), low, high).astype(np.int32)
+    return codes
+
+
+def code_limits(bits: int, signed: bool) -> tuple[int, int]:
+    """Lowest and highest ADC code."""
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def conversions(spec: MacroSpec, outputs: int) -> int:
+    """Conversions in one read of ``outputs`` outputs.
+
+    Order within a read: analog pairs and single-ended cells, the outputs; digital pairs, all
+    plus halves then all minus halves; offset column, the outputs then the reference.
+    """
+    if spec.encoding is Encoding.OFFSET_COLUMN:
+        return outputs + 1
+    if spec.paired and spec.pair_subtraction is PairSubtraction.DIGITAL:
+        return 2 * outputs
+    return outputs
+
+
+def shift_add(codes: NDArray[np.integer], spec: MacroSpec, planes: tuple[Plane, ...]) -> NDArray[np.int32]:
+    """Sums from raw codes: subtract pairs or the reference, then Σ weight · code over planes.
+
+    Args:
+        codes: (vectors, planes, conversions), order as in ``conversions``.
+
+    Returns:
+        int32 (vectors, outputs).
+    """
+    wide = codes.astype(np.int32)
+    if spec.encoding is Encoding.OFFSET_COLUMN:
+        wide = wide[..., :-1] - wide[..., -1:]
+    elif spec.paired and spec.pair_subtraction is PairSubtraction.DIGITAL:
+        half = wide.shape[-1] // 2
+        wide = wide[..., :half] - wide[..., half:]
+    weights = np.array([p.weight for p in planes], np.int32)
+    sums: NDArray[np.int32] = np.einsum("vpo,p->vo", wide, weights).astype(np.int32)
+    return sums
+
+
+def input_cycles(inputs: InputSpec, plane: Plane) -> int:
+    """Input cycles of one read: one a pulse of the largest unit where pulses are counted, else one."""
+    return (1 << plane.width) - 1 if inputs.coding is InputCoding.PULSE_COUNT else 1

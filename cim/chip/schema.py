@@ -1,0 +1,268 @@
+"""Schema of a chip file: the check of each field, and the rules that join several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cim.chip.field_checks import Check, ascending, count, list_of, number, one_of, text
+from cim.chip.spec import (
+    AdcTransfer,
+    CellIv,
+    CellModel,
+    ChipSpec,
+    Encoding,
+    InputCoding,
+    MacroSpec,
+    PairSubtraction,
+    ReadPath,
+    SignedInput,
+    WordLine,
+)
+
+
+def _order(value: Any) -> Any:
+    return value if value == "linear" else list_of(count(0, 4095))(value)
+
+
+VOLT = number(0, 20)
+NS = number(0, 1e9)
+SHARE = number(0, 1)
+PJ = number(0, 1e9)
+RATE = number(1e-6, 1e9)
+UM2 = number(0, 1e9)
+SECTIONS: Mapping[str, Mapping[str, Check]] = {
+    "chip": {"name": text, "revision": text, "process": text, "macros": count(1, 65535)},
+    "macro": {
+        "rows": count(1, 4096),
+        "columns": count(1, 4096),
+        "encoding": one_of(Encoding),
+        "pair_subtraction": one_of(PairSubtraction),
+        "rows_per_read": count(1, 4096),
+        "column_order": _order,
+        "reserved_rows": list_of(count(0, 4095)),
+        "dead_rows": list_of(count(0, 4095)),
+        "read_path": one_of(ReadPath),
+        "v_read_v": number(0.001, 2),
+        "word_line": one_of(WordLine),
+    },
+    "cell": {
+        "levels_us": ascending(0, 10_000, 2),
+        "tolerance_us": number(0.001, 1000),
+        "iv": one_of(CellIv),
+        "iv_k_per_v2": list_of(number(-10, 100)),
+    },
+    "input": {
+        "coding": one_of(InputCoding),
+        "bits": count(2, 8),
+        "bits_per_cycle": count(1, 8),
+        "signed": one_of(SignedInput),
+    },
+    "adc": {
+        "bits": count(2, 24),
+        "full_scales_us": ascending(1e-3, 1e12, 1),
+        "shared_by": count(1, 4096),
+        "transfer": one_of(AdcTransfer),
+        "codes": ascending(-(1 << 24), 1 << 24, 2),
+    },
+    "write": {
+        **dict.fromkeys(("set_start_v", "set_step_v", "set_stop_v"), VOLT),
+        **dict.fromkeys(("reset_start_v", "reset_step_v", "reset_stop_v"), VOLT),
+        "pulse_width_ns": NS,
+        "max_pulses": count(1, 65535),
+        "verify_reads": count(1, 255),
+    },
+    "limits": {
+        "set_v": VOLT,
+        "reset_v": VOLT,
+        "read_v": VOLT,
+        "pulse_width_ns": NS,
+        "pulses_per_cell": count(1, 65535),
+    },
+    "timing": dict.fromkeys(
+        ("pulse_ns", "verify_ns", "cell_read_ns", "row_setup_ns", "input_cycle_ns", "conversion_ns"), NS
+    ),
+    "sample": {
+        **dict.fromkeys(("stuck_low_share", "stuck_high_share", "unreached_share"), SHARE),
+        **dict.fromkeys(("column_gain_sigma", "sense_gain_sigma", "supply_droop", "column_crosstalk"), SHARE),
+        "adc_offset_codes": number(0, 1000),
+        "inl_lsb": number(0, 1000),
+        "read_variance_us2": number(0, 1e6),
+        "relaxation": number(0, 10),
+        "wire_ohm": number(0, 1000),
+        "verify_noise_us": number(0, 1e4),
+        "pulse_step_us": number(0, 1e4),
+        "pulse_sigma": number(0, 5),
+        "temperature_c": number(-100, 300),
+        "dac_inl": number(0, 100),
+    },
+    "models": {
+        "programming": one_of(CellModel),
+        "programming_ages_s": ascending(1e-9, 1e12, 1),
+        "programming_sigma_us": list_of(list_of(number(-1e6, 1e6))),
+        "read_variance_us2": number(0, 1e6),
+        "conversion_noise_codes": number(0, 1000),
+        "wire_ohm": number(0, 1000),
+        **dict.fromkeys(("stuck_low_share", "stuck_high_share", "unreached_share"), SHARE),
+    },
+    "cost": {
+        "input_activity": SHARE,
+        "mean_cell_us": number(0, 10_000),
+        **dict.fromkeys(
+            (
+                "row_pj",
+                "read_pj",
+                "sample_hold_pj",
+                "adc_fj_per_step",
+                "shift_add_pj",
+                "accumulate_pj",
+                "activation_pj",
+                "pool_pj",
+            ),
+            PJ,
+        ),
+        "partial_sum_bits": count(1, 64),
+        "buffer_read_pj_per_bit": PJ,
+        "buffer_write_pj_per_bit": PJ,
+        "buffer_bits_per_ns": RATE,
+        "digital_ops_per_ns": RATE,
+        "hop_pj_per_bit": PJ,
+        "link_bits_per_ns": RATE,
+        "hop_ns": NS,
+        "host_pj_per_bit": PJ,
+        "host_bits_per_ns": RATE,
+        "macro_leakage_uw": PJ,
+        "buffer_leakage_nw_per_bit": PJ,
+        "pulse_pj": PJ,
+        "verify_pj": PJ,
+        "mean_pulses": number(0, 65535),
+        "endurance_cycles": number(1, 1e15),
+        **dict.fromkeys(
+            ("cell_um2", "row_um2", "column_um2", "adc_um2_per_bit", "macro_digital_um2", "activation_um2"), UM2
+        ),
+        "router_um2": UM2,
+        "buffer_um2_per_bit": UM2,
+    },
+    "groups": {
+        "size": count(2, 4096),
+        "modes": list_of(list_of(count(1, 4096))),
+        "joined": count(1, 4096),
+    },
+}
+OPTIONAL: Mapping[str, Any] = {
+    "macro.word_line": WordLine.GATE,
+    "cell.iv_k_per_v2": (),
+    "adc.codes": (),
+    "sample.dac_inl": 0.0,
+    "models.programming_ages_s": (),
+    "models.programming_sigma_us": (),
+    "groups.joined": 1,
+}
+OPTIONAL_SECTIONS = ("models", "cost", "groups")
+
+Rule = tuple[bool, str, str]  # holds, field, text of the failure
+
+
+def broken_rules(spec: ChipSpec) -> Iterator[tuple[str, str]]:
+    """Field and reason of every rule that the whole specification breaks."""
+    for holds, field, reason in (*_macro_rules(spec), *_write_rules(spec), *_model_rules(spec), *_group_rules(spec)):
+        if not holds:
+            yield field, reason
+
+
+def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:
+    m = spec.macro
+    levels = len(m.levels_us)
+    one_bit = m.inputs.coding in (InputCoding.BIT_SERIAL, InputCoding.TERNARY)
+    signs_agree = (m.inputs.signed is SignedInput.TERNARY) == (m.inputs.coding is InputCoding.TERNARY)
+    rows_exist = all(r < m.rows for r in m.reserved_rows + m.dead_rows)
+    span, apart = m.levels_us[-1] - m.levels_us[0], _told_apart(m)
+    return (
+        (1 <= spec.macros <= 65535, "chip.macros", f"{spec.macros} is not from 1 to 65535"),
+        (
+            sorted(m.column_order) == list(range(m.columns)),
+            "macro.column_order",
+            f"must name each of the {m.columns} bit lines once",
+        ),
+        (rows_exist, "macro.dead_rows", f"a dead or reserved row lies beyond {m.rows - 1}"),
+        (m.logical_rows >= 1, "macro.rows_per_read", "no row is left in service"),
+        (m.outputs >= 1, "macro.columns", "no output is left"),
+        (apart, "cell.levels_us", "two levels are closer than 1/127 of their span, and levels are not even"),
+        (not apart or m.max_level >= 1, "cell.levels_us", f"{levels} levels hold no signed weight in this encoding"),
+        (
+            m.cell_iv is CellIv.LINEAR or len(m.cell_iv_k_per_v2) == levels,
+            "cell.iv_k_per_v2",
+            f"a cubic cell needs one k for each of {levels} levels",
+        ),
+        (
+            (m.adc.transfer is AdcTransfer.TABLE) == bool(m.adc.codes),
+            "adc.codes",
+            "a table transfer has codes, a linear one has none",
+        ),
+        (m.inputs.bits_per_cycle <= m.inputs.bits, "input.bits_per_cycle", "is more than input.bits"),
+        (not one_bit or m.inputs.bits_per_cycle == 1, "input.bits_per_cycle", f"is 1 for {m.inputs.coding}"),
+        (signs_agree, "input.signed", "ternary signs and ternary coding go together"),
+        (
+            m.paired or m.pair_subtraction is PairSubtraction.DIGITAL,
+            "macro.pair_subtraction",
+            f"{m.encoding} subtracts digitally",
+        ),
+        (span > 2 * m.tolerance_us, "cell.tolerance_us", "is wider than the levels are apart"),
+    )
+
+
+def _told_apart(m: MacroSpec) -> bool:
+    """Whether integers can distinguish the levels."""
+    try:
+        return len(m.values.values) == len(m.levels_us)
+    except ValueError:
+        return False
+
+
+def _write_rules(spec: ChipSpec) -> tuple[Rule, ...]:
+    w, limits = spec.write, spec.limits
+    return (
+        (
+            w.set_start_v <= w.set_stop_v <= limits.set_v,
+            "write.set_stop_v",
+            f"must lie between its start and the limit {limits.set_v} V",
+        ),
+        (
+            w.reset_start_v <= w.reset_stop_v <= limits.reset_v,
+            "write.reset_stop_v",
+            f"must lie between its start and the limit {limits.reset_v} V",
+        ),
+        (w.set_step_v > 0, "write.set_step_v", "must be above zero"),
+        (w.reset_step_v > 0, "write.reset_step_v", "must be above zero"),
+        (w.pulse_width_ns <= limits.pulse_width_ns, "write.pulse_width_ns", f"is above {limits.pulse_width_ns} ns"),
+        (w.max_pulses <= limits.pulses_per_cell, "write.max_pulses", f"is above {limits.pulses_per_cell}"),
+        (spec.macro.v_read_v <= limits.read_v, "macro.v_read_v", f"is above the limit {limits.read_v} V"),
+    )
+
+
+def _model_rules(spec: ChipSpec) -> tuple[Rule, ...]:
+    m = spec.models
+    if m is None:
+        return ()
+    own = m.programming is CellModel.POLYNOMIAL
+    ages, rows = len(m.programming_ages_s), m.programming_sigma_us
+    return (
+        (own == bool(ages), "models.programming_ages_s", "a polynomial has ages, a published model its own"),
+        (own == bool(rows), "models.programming_sigma_us", "a polynomial has coefficients, a published model its own"),
+        (len(rows) == ages, "models.programming_sigma_us", f"has {len(rows)} rows of coefficients for {ages} ages"),
+        (len({len(r) for r in rows}) <= 1, "models.programming_sigma_us", "has rows of different lengths"),
+        (all(len(r) > 0 for r in rows), "models.programming_sigma_us", "has an empty row"),
+        (m.stuck_low_share + m.stuck_high_share < 1, "models.stuck_low_share", "leaves no working cell"),
+    )
+
+
+def _group_rules(spec: ChipSpec) -> tuple[Rule, ...]:
+    g = spec.groups
+    if g is None:
+        return ()
+    return (
+        (bool(g.modes), "groups.modes", "names no mode"),
+        (all(sum(mode) == g.size for mode in g.modes), "groups.modes", f"has a mode that is not {g.size} macros"),
+        (g.size % g.joined == 0, "groups.joined", f"does not divide a group of {g.size}"),
+        (all(n % g.joined == 0 for mode in g.modes for n in mode), "groups.modes", f"cuts {g.joined} joined macros"),
+    )

@@ -1,0 +1,1 @@
+"""Latency, energy, power, area and wear of a workload on a chip."""

@@ -1,0 +1,311 @@
+"""Cost of a network on a chip before it is built or programmed: latency, energy, power, area, wear.
+
+    estimate(workload, chip) = events (``cim.cost.events``) x prices (``[cost]`` and ``[timing]`` of the chip file),
+    in time by queues (``cim.cost.stream``), between macros over a mesh (``cim.cost.mesh``)
+
+Parts add up: every total is the ``math.fsum`` of its parts. Equations stand at the functions;
+what is counted and what not is in ``docs/explanation/cost_model.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.converters import conversions
+from cim.chip.spec import ChipSpec, CostSpec, Encoding
+from cim.cost.events import LayerEvents, count_events
+from cim.cost.mesh import traffic
+from cim.cost.schedule import RESOURCES, busy_times, peak_power, schedule, shortest_interval
+from cim.cost.transfers import transfers
+from cim.cost.workload import Workload
+from cim.errors import CimFileError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+MODULES = (
+    "array", "driver", "control", "sample_hold", "adc", "shift_add", "accumulator", "buffer",
+    "activation", "pooling", "interconnect", "host_link", "leakage", "programming",
+)  # fmt: skip
+AREAS = ("array", "driver", "column", "adc", "digital", "activation", "router", "buffer")
+
+
+class NoCostModel(CimFileError, ValueError):
+    """The chip file has no [cost] section."""
+
+    def __init__(self, chip: str) -> None:
+        super().__init__(
+            f"{chip} has no [cost] section, so nothing is known of its energy and area\n"
+            "  try     hil chips show lab-128, and give the file a [cost] section like it"
+        )
+        self.chip = chip
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCost:
+    """One layer, one image.
+
+    ``busy_ns``: by resource, how long the busiest unit of it works for an image; ``bound`` names the
+    largest. ``latency_ns`` is the layer's part of the image's latency: 0 off the critical path.
+    ``chip_time_ns`` is what reads alone last when layers run one after the other, as a driver runs them.
+    """
+
+    name: str
+    kind: str
+    macs: int
+    macros: int
+    tiles: int
+    copies: int
+    rounds: tuple[int, ...]
+    cells: int
+    utilisation: float  # cells used, of the macros that the layer uses
+    reads: int
+    conversions: int
+    start_ns: float
+    finish_ns: float
+    latency_ns: float
+    chip_time_ns: float
+    busy_ns: Mapping[str, float]
+    energy_pj: Mapping[str, float]
+
+    @property
+    def bound(self) -> str:
+        return max(self.busy_ns, key=lambda name: self.busy_ns[name])
+
+    @property
+    def total_pj(self) -> float:
+        return math.fsum(self.energy_pj.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Cost of a network on a chip. Energies and times are of one image unless a name has ``batch`` in it.
+
+    ``shared_pj``: energy of no layer (host link, leakage, programming when the chip is written anew
+    for every batch). ``host_ns``: the parts of latency before the first and after the last layer.
+    ``interval_ns``: between two images when they follow each other, set by the busiest ``limit``.
+    """
+
+    network: str
+    chip: str
+    pipelined: bool
+    batch: int
+    layers: tuple[LayerCost, ...]
+    shared_pj: Mapping[str, float]
+    host_ns: float
+    rewrite_ns: float
+    interval_ns: float
+    limit: str
+    peak_power_w: float
+    area_um2: Mapping[str, float]
+    macros: int
+    macros_on_chip: int
+    cells: int
+    cells_in_macros: int
+    buffer_bits: float
+    programming_ns: float
+    programming_pj: float
+    endurance_images: float
+
+    @property
+    def latency_ns(self) -> float:
+        """Of one image: Σ of the layers' parts, the host link, and rewriting."""
+        return math.fsum([*(layer.latency_ns for layer in self.layers), self.host_ns, self.rewrite_ns])
+
+    @property
+    def batch_latency_ns(self) -> float:
+        return self.latency_ns + (self.batch - 1) * self.interval_ns
+
+    @property
+    def energy_pj(self) -> float:
+        return math.fsum([*(e for layer in self.layers for e in layer.energy_pj.values()), *self.shared_pj.values()])
+
+    @property
+    def energy_by_module_pj(self) -> dict[str, float]:
+        return {
+            m: math.fsum([*(layer.energy_pj.get(m, 0.0) for layer in self.layers), self.shared_pj.get(m, 0.0)])
+            for m in MODULES
+        }
+
+    @property
+    def edp_mj_ms(self) -> float:
+        """Energy · latency, mJ·ms."""
+        return self.energy_pj * 1e-9 * self.latency_ns * 1e-6
+
+    @property
+    def average_power_w(self) -> float:
+        """While images follow each other: energy of one over the interval of two."""
+        return self.energy_pj * 1e-3 / self.interval_ns
+
+    @property
+    def images_per_s(self) -> float:
+        return 1e9 / self.interval_ns
+
+    @property
+    def area_mm2(self) -> float:
+        return math.fsum(self.area_um2.values()) * 1e-6
+
+    @property
+    def utilisation(self) -> float:
+        return self.cells / self.cells_in_macros if self.cells_in_macros else 0.0
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def tops_per_w(self) -> float:
+        """Two operations a multiplication, over all the energy of an image."""
+        return 2 * self.macs / self.energy_pj
+
+    @property
+    def chip_time_ns(self) -> float:
+        """Reads of one image, layer after layer: what a chip counts that a driver runs layer by layer."""
+        return math.fsum(layer.chip_time_ns for layer in self.layers)
+
+
+def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: bool = True) -> Cost:
+    """Give the cost of a placed network on a chip.
+
+    Args:
+        batch: images that follow each other.
+        pipelined: a layer begins when its first window is there; else when its inputs are complete.
+
+    Raises:
+        NoCostModel: the chip file has no [cost] section.
+        ValueError: a layer on cells has no tiles.
+
+    Macros that several layers share work for one of them at a time: the later layer begins when
+    the earlier is done with the image.
+    """
+    price = chip.cost
+    if price is None:
+        raise NoCostModel(chip.name)
+    if batch < 1:
+        raise ValueError(f"a batch of {batch} images")
+    layers = workload.layers
+    events = [count_events(layer, chip, price.buffer_bits_per_ns, price.digital_ops_per_ns) for layer in layers]
+    moved = traffic(transfers(workload, price.partial_sum_bits), len(layers), workload.highest_macro + 1)
+    busy = [busy_times(event, moved, i, price) for i, event in enumerate(events)]
+    interval_ns, limit = shortest_interval(workload, events, moved, price)
+    times = schedule(workload, events, moved, price, interval_ns, pipelined)
+    if not pipelined:
+        interval_ns, limit = times.latency_ns, "latency"
+    energy = [_energy(event, moved.bit_hops[i], chip, price) for i, event in enumerate(events)]
+    macros = np.unique(np.concatenate([e.macros for e in events if e.macros is not None] or [np.zeros(0, np.int64)]))
+    cells_in_macro = _cells_of_a_macro(chip)
+    buffer_bits = math.fsum([*(e.line_bits for e in events), times.waiting_bits])
+    leakage_pj = (len(macros) * price.macro_leakage_uw + buffer_bits * price.buffer_leakage_nw_per_bit * 1e-3) * 1e-3
+    cells = sum(e.cells for e in events)
+    pulse_ns = price.mean_pulses * (chip.timing.pulse_ns + chip.write.verify_reads * chip.timing.verify_ns)
+    pulse_pj = price.mean_pulses * (price.pulse_pj + chip.write.verify_reads * price.verify_pj)
+    rewritten = any(t.round.any() for t in workload.tiles)
+    rewrite_ns, rewrite_pj = (cells * pulse_ns / batch, cells * pulse_pj / batch) if rewritten else (0.0, 0.0)
+    shared = {
+        "host_link": (workload.input_data_bits + workload.output_data_bits) * price.host_pj_per_bit,
+        "leakage": leakage_pj * (interval_ns if pipelined else times.latency_ns),
+        "programming": rewrite_pj,
+    }
+    details = tuple(
+        LayerCost(
+            name=layer.name,
+            kind=layer.kind.value,
+            macs=layer.macs,
+            macros=0 if event.macros is None else len(event.macros),
+            tiles=0 if layer.tiles is None else len(layer.tiles.macro),
+            copies=1 if layer.tiles is None else layer.tiles.copies,
+            rounds=() if layer.tiles is None else tuple(sorted(set(layer.tiles.round.tolist()))),
+            cells=event.cells,
+            utilisation=event.cells / (len(event.macros) * cells_in_macro) if event.macros is not None else 0.0,
+            reads=event.reads,
+            conversions=event.conversions,
+            start_ns=times.start[i],
+            finish_ns=times.finish[i],
+            latency_ns=times.parts[i],
+            chip_time_ns=event.read_ns,
+            busy_ns=dict(zip(RESOURCES, busy[i], strict=True)),
+            energy_pj=energy[i],
+        )
+        for i, (layer, event) in enumerate(zip(layers, events, strict=True))
+    )
+    powers = [layer.total_pj / max(layer.finish_ns - layer.start_ns, 1e-3) for layer in details]
+    return Cost(
+        network=workload.name,
+        chip=chip.name,
+        pipelined=pipelined,
+        batch=batch,
+        layers=details,
+        shared_pj=shared,
+        host_ns=times.host_ns,
+        rewrite_ns=rewrite_ns,
+        interval_ns=interval_ns + rewrite_ns,
+        limit="programming" if rewrite_ns > interval_ns else limit,
+        peak_power_w=(peak_power(times.start, times.finish, powers) + leakage_pj) * 1e-3,
+        area_um2=_areas(len(macros), buffer_bits, chip, price),
+        macros=len(macros),
+        macros_on_chip=chip.macros,
+        cells=cells,
+        cells_in_macros=len(macros) * cells_in_macro,
+        buffer_bits=buffer_bits,
+        programming_ns=cells * pulse_ns,
+        programming_pj=cells * pulse_pj,
+        endurance_images=price.endurance_cycles * batch if rewritten else math.inf,
+    )
+
+
+def _energy(event: LayerEvents, bit_hops: float, chip: ChipSpec, price: CostSpec) -> dict[str, float]:
+    """Energy of one layer and image by module, pJ.
+
+    array        Σ cells · cycles · a · Ḡ V² t_cycle           (Joule's law; a mean drive, Ḡ mean conductance)
+    driver       word lines · cycles · e_row
+    control      reads · e_read
+    sample_hold, shift_add   conversions · e
+    adc          conversions · e_step · 2^bits                 (Walden, doi 10.1109/49.761034)
+    accumulator, activation, pooling   operations · e
+    buffer       bits written · e_write + bits read · e_read
+    interconnect Σ bits · hops · e_hop
+    """
+    cell_pj = price.input_activity * price.mean_cell_us * chip.macro.v_read_v**2 * chip.timing.input_cycle_ns * 1e-3
+    made = {
+        "array": event.cell_cycles * cell_pj,
+        "driver": event.row_cycles * price.row_pj,
+        "control": event.reads * price.read_pj,
+        "sample_hold": event.conversions * price.sample_hold_pj,
+        "adc": event.conversions * price.adc_fj_per_step * 2.0**chip.macro.adc.bits * 1e-3,
+        "shift_add": event.conversions * price.shift_add_pj,
+        "accumulator": event.partial_sums * price.accumulate_pj,
+        "buffer": event.buffer_bits_written * price.buffer_write_pj_per_bit
+        + event.buffer_bits_read * price.buffer_read_pj_per_bit,
+        "activation": event.outputs * price.activation_pj,
+        "pooling": event.pooled * price.pool_pj,
+        "interconnect": bit_hops * price.hop_pj_per_bit,
+    }
+    return {name: float(value) for name, value in made.items()}
+
+
+def _areas(macros: int, buffer_bits: float, chip: ChipSpec, price: CostSpec) -> dict[str, float]:
+    """Area of the macros in use, µm²: macros · (cells + drivers + columns + converters + digital) + buffers."""
+    macro = chip.macro
+    converters = -(-conversions(macro, macro.outputs) // macro.adc.shared_by)
+    return {
+        "array": macros * macro.rows * macro.columns * price.cell_um2,
+        "driver": macros * macro.rows * price.row_um2,
+        "column": macros * macro.columns * price.column_um2,
+        "adc": macros * converters * macro.adc.bits * price.adc_um2_per_bit,
+        "digital": macros * price.macro_digital_um2,
+        "activation": macros * price.activation_um2,
+        "router": macros * price.router_um2,
+        "buffer": buffer_bits * price.buffer_um2_per_bit,
+    }
+
+
+def _cells_of_a_macro(chip: ChipSpec) -> int:
+    macro = chip.macro
+    columns = macro.columns if macro.encoding is not Encoding.DIFFERENTIAL_COLUMNS else 2 * macro.outputs
+    lines = len(macro.word_lines) * (2 if macro.encoding is Encoding.ROW_PAIRS else 1)
+    return lines * columns

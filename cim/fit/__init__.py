@@ -1,0 +1,1 @@
+"""Estimators: from plain arrays of measurements to the numbers of a calibration record."""

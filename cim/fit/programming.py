@@ -1,0 +1,215 @@
+"""The programming law from readings of cells at several ages: one fit over all levels and ages.
+
+    law = fit_programming(targets_us, readings_us, states, ages_s=ages, reads=reads,
+                          levels_us=levels, read_noise=noise)
+
+Student's t and both mixtures are tried; the likelihood of held-out cells decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from cim.cells.programming_law import MAX_SKEW, ProgrammingLaw, law_at
+from cim.cells.read_noise import ReadNoise
+from cim.cells.tails import Tail
+from cim.fit.cells import MIN_CELLS, TooFewCells, nearest_level
+from cim.fit.law_likelihood import NORMAL, NORMAL_WEIGHTS, ROUNDED, Fit, LawReadings
+from cim.fit.memory import fit_memory
+from cim.record.calibration import CellState
+
+MAX_UNREACHED = 4096
+MAX_KNOTS = 6  # ages of the law; more measured ages than this share knots
+KNOT_FACTOR = 10**0.9
+LEVEL_NODES = 12
+HELD_OUT = 5  # every fifth cell judges between the tails
+
+Floats = NDArray[np.float64]
+_EMPTY = np.zeros((0, 0))
+
+
+def fit_programming(
+    targets_us: NDArray[np.floating],
+    readings_us: NDArray[np.floating],
+    states: NDArray[np.integer],
+    *,
+    ages_s: Sequence[float],
+    reads: Sequence[int],
+    levels_us: NDArray[np.floating],
+    read_noise: ReadNoise,
+    knots_s: Sequence[float] | None = None,
+    tail: Tail | None = None,
+    rounding_us: float = 0.0,
+) -> ProgrammingLaw:
+    """The programming law by level and age, with the noise of the readings taken out.
+
+    reading − target = law(level, age) + N(0, read variance / reads)
+
+    Args:
+        targets_us: (cells,) µS, at the levels or anywhere between.
+        readings_us: mean of ``reads[a]`` readings at ``ages_s[a]``, (ages, cells) µS; NaN where
+            a cell was not read.
+        states: ``CellState`` of each cell; stuck cells count in the shares, unreached ones
+            give ``unreached_us``, good ones the law.
+        levels_us: nodes of the law's tables, ascending.
+        read_noise: its variance is taken out; all zeros where it is not known: then the law
+            holds one read and ``memory_fresh_share`` is fitted.
+        knots_s: ages of the law's tables; None: ``choose_knots``.
+        tail: None lets the likelihood of every fifth cell decide.
+        rounding_us: step of the readings where it is not small against the errors: a reading
+            then stands for all values that round to it.
+
+    Raises:
+        TooFewCells: a level has fewer than 30 good cells.
+    """
+    levels = np.asarray(levels_us, np.float64)
+    targets, readings = np.asarray(targets_us, np.float64), np.asarray(readings_us, np.float64)
+    used = np.isfinite(targets) & np.isfinite(readings).any(0)
+    good = used & (states == CellState.GOOD)
+    counts = np.bincount(nearest_level(targets[good], levels), minlength=len(levels))
+    if counts.min() < MIN_CELLS:
+        raise TooFewCells(float(levels[counts.argmin()]), int(counts.min()))
+    knots = np.asarray(choose_knots(ages_s) if knots_s is None else knots_s, np.float64)
+    noise = np.sqrt(read_noise.at(targets[good])) / np.sqrt(np.asarray(reads, np.float64))[:, None]
+    ages = np.asarray(ages_s, np.float64)
+    cells = LawReadings(targets[good], readings[:, good] - targets[good], noise, ages, rounding_us)
+    fit = _chosen(cells, knots, levels) if tail is None else Fit.of(cells, knots, levels, tail)
+    missed = used & (states == CellState.NOT_REACHED)
+    total, healthy = max(1, int(used.sum())), max(1, int((good | missed).sum()))
+    last = np.isfinite(readings[-1])
+    law = fit.law(
+        int((used & (states == CellState.STUCK_LOW)).sum()) / total,
+        int((used & (states == CellState.STUCK_HIGH)).sum()) / total,
+        int(missed.sum()) / healthy,
+        (readings[-1] - targets)[missed & last][:MAX_UNREACHED],
+    )
+    spread = np.hypot(cells.noise_us, rounding_us / np.sqrt(12.0)) if noise.any() else cells.noise_us
+    return fit_memory(law, cells.targets_us, cells.errors_us, spread, cells.ages_s)
+
+
+def choose_knots(ages_s: Sequence[float]) -> list[float]:
+    """Ages for the law's tables: the first and the last, and of those between the ones that are
+    0.9 decades or more from the one before; at most six, evenly spread.
+
+    Example: 0.01, 0.1, 1, 4 and 10⁵ s give 0.01, 0.1, 1 and 10⁵ s.
+    """
+    ages = np.unique(np.asarray(ages_s, np.float64))
+    knots = [float(ages[0])]
+    for age in map(float, ages[1:]):
+        if age >= knots[-1] * KNOT_FACTOR:
+            knots.append(age)
+    if knots[-1] != ages[-1]:
+        knots[max(1, len(knots) - 1) :] = [float(ages[-1])]
+    wanted = np.linspace(0, len(knots) - 1, min(MAX_KNOTS, len(knots)))
+    return [knots[round(float(w))] for w in wanted]
+
+
+def choose_levels(targets_us: NDArray[np.floating], count: int = LEVEL_NODES) -> Floats:
+    """Nodes for targets that lie anywhere: evenly spaced in √G, since cells change fastest near zero.
+
+    From the 0.5 % to the 99.5 % quantile; a node with fewer than 30 cells nearest to it is left out.
+    """
+    targets = np.asarray(targets_us, np.float64)
+    low, high = np.quantile(targets[np.isfinite(targets)], [0.005, 0.995])
+    nodes = np.linspace(np.sqrt(max(low, 0.0)), np.sqrt(max(high, 0.0)), count) ** 2
+    while len(nodes) > 1:
+        cells = np.bincount(nearest_level(targets[np.isfinite(targets)], nodes), minlength=len(nodes))
+        if cells.min() >= MIN_CELLS:
+            break
+        nodes = np.delete(nodes, cells.argmin())
+    return np.unique(nodes)
+
+
+def _chosen(cells: LawReadings, knots: Floats, levels: Floats) -> Fit:
+    """The tail that makes every fifth cell most likely, fitted again to all cells."""
+    held = np.arange(len(cells.targets_us)) % HELD_OUT == HELD_OUT - 1
+    seen, judge = cells.part(~held), cells.part(held).grouped()
+    tried = [Fit.of(seen, knots, levels, tail, sure=False) for tail in Tail]
+    best = max(tried, key=lambda f: f.likelihood(judge))
+    return Fit.of(cells, knots, levels, best.tail, best.at)
+
+
+def programming_distance(
+    law: ProgrammingLaw,
+    targets_us: NDArray[np.floating],
+    readings_us: NDArray[np.floating],
+    *,
+    age_s: float,
+    reads: int,
+    read_noise: ReadNoise,
+    rounding_us: float = 0.0,
+) -> float:
+    """Kolmogorov-Smirnov distance between readings of held-out good cells and the law; 0 is perfect.
+
+    Each reading is put at its probability under the law of its own target and the reading's
+    noise; a rounded reading is spread over the probabilities that round to it. The distance is
+    that of all these places from evenly spread ones.
+
+    Args:
+        targets_us, readings_us: (cells,) µS, cells that the fit has not seen.
+    """
+    here = law_at(law, targets_us, age_s)
+    noise = np.sqrt(read_noise.at(targets_us) / reads)
+    errors = np.asarray(readings_us, np.float64) - targets_us
+    nodes, weights = (NORMAL, NORMAL_WEIGHTS) if noise.any() else (np.zeros(1), np.ones(1))
+
+    def place(values: Floats) -> Floats:
+        terms = (w * here.cdf(values - node * noise) for node, w in zip(nodes, weights, strict=True))
+        return np.asarray(sum(terms, np.zeros(len(values))))
+
+    if rounding_us > 0.0:
+        low, high = place(errors - rounding_us / 2.0), place(errors + rounding_us / 2.0)
+        places = np.concatenate([low + share * (high - low) for share in ROUNDED + 0.5])
+    else:
+        places = place(errors)
+    places.sort()
+    rank = np.arange(len(places) + 1) / len(places)
+    return float(max(np.abs(places - rank[1:]).max(), np.abs(places - rank[:-1]).max()))
+
+
+def recalibrate(
+    law: ProgrammingLaw,
+    targets_us: NDArray[np.floating],
+    readings_us: NDArray[np.floating],
+    *,
+    ages_s: Sequence[float],
+    reads: Sequence[int],
+    read_noise: ReadNoise,
+    rounding_us: float = 0.0,
+) -> ProgrammingLaw:
+    """The law of another chip of the same kind, from a few of its cells: six numbers are fitted anew.
+
+        loc' = a + b · d + c · loc,   scale' = exp(e + f · d) · scale,   skew' = skew + g
+
+    with d the decades from the first age of the law. Degrees of freedom, shares, memory and the
+    course over the levels stay. Maximum likelihood with a weak pull towards the law as it was.
+
+    Args:
+        targets_us, readings_us: as for ``fit_programming``, of some hundred good cells.
+    """
+    targets, readings = np.asarray(targets_us, np.float64), np.asarray(readings_us, np.float64)
+    noise = np.sqrt(read_noise.at(targets)) / np.sqrt(np.asarray(reads, np.float64))[:, None]
+    cells = LawReadings(targets, readings - targets, noise, np.asarray(ages_s, np.float64), rounding_us).grouped()
+    decades = np.log10(law.ages_s / law.ages_s[0])[:, None]
+    size = float(np.median(law.scale_us))
+    pull = 1.0 / float(cells.weights.sum())  # one cell's worth
+
+    def changed(p: Floats) -> ProgrammingLaw:
+        return replace(
+            law,
+            loc_us=size * (p[0] + p[1] * decades) + (1.0 + p[2]) * law.loc_us,
+            scale_us=np.exp(p[3] + p[4] * decades) * law.scale_us,
+            skew=np.clip(law.skew + p[5], -MAX_SKEW, MAX_SKEW),
+            covariance=_EMPTY,
+        )
+
+    def loss(p: Floats) -> float:
+        return -Fit.at_law(changed(p)).likelihood(cells) + pull * float(p @ p)
+
+    best = minimize(loss, np.zeros(6), method="L-BFGS-B", bounds=[(-3.0, 3.0)] * 6)
+    return changed(np.asarray(best.x, np.float64))

@@ -1,0 +1,178 @@
+"""Virtual chips: cells and columns drawn from a calibration record.
+
+Two kinds of draw. *Programmed again*: what this chip may become when the same targets are
+written once more (``draw_programming``). *Read back*: what this chip's cells are now, given
+noisy readings of them (``draw_posterior``). Both use only the record and the readings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, log_ndtr, ndtri_exp
+
+from cim.cells.programming_law import ProgrammingLaw, law_at, redraw_law
+from cim.cells.tails import Tail
+from cim.cells.temperature import accelerated_age, conductance_factor
+from cim.record.calibration import STUCK, CalibrationRecord, MacroCalibration
+
+CLIP = 1.1  # no cell is believed above this multiple of the highest level
+OUTLIER = 5.0  # readings this many sigma off are believed as they are
+SWEEPS = 3  # Gibbs sweeps of the posterior; more change nothing (tests/cim/record/test_device.py)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Converters of one virtual macro, fields as in ``MacroCalibration``."""
+
+    gain: NDArray[np.float64]
+    offset_codes: NDArray[np.float64]
+    conversion_noise_codes: NDArray[np.float64]
+    adc: NDArray[np.int64]
+    inl_codes: NDArray[np.float64]
+
+
+def draw_programming(
+    targets_us: NDArray[np.floating],
+    record: CalibrationRecord,
+    macro: int,
+    age_s: float,
+    rng: np.random.Generator,
+    law: ProgrammingLaw | None = None,
+    temperature_c: float | None = None,
+) -> NDArray[np.float32]:
+    """Conductances of one macro programmed again, at ``age_s`` after programming.
+
+        G = clip(target + error, 0, 1.1 G_max) · (1 + α (T − T_ref))      per cell, once per programming
+
+    with errors of the record's law (``cim.cells.tails``) at the age that counts at temperature T
+    (``accelerated_age``). Cells that the record lists as stuck keep their mean reading; each
+    other cell misses its window with ``unreached_share`` and then takes one of the measured
+    errors of such cells.
+
+    Args:
+        targets_us: (rows, columns) µS; NaN where nothing is programmed, NaN in the result.
+        law: a law drawn once for the whole virtual chip (``redraw_law``); None draws one.
+        temperature_c: at which the cells waited and are read; None, or a record without
+            ``thermal``: that of the calibration.
+
+    Returns:
+        float32, the shape of ``targets_us``.
+    """
+    part = record.macro(macro)
+    law = redraw_law(record.programming, rng) if law is None else law
+    age_s, warm = _at_temperature(record, age_s, temperature_c)
+    here = law_at(law, np.nan_to_num(targets_us), age_s)
+    error = here.draw(targets_us.shape, rng)
+    missed = rng.random(targets_us.shape) < law.unreached_share
+    if law.unreached_us.size:
+        error = np.where(missed, rng.choice(law.unreached_us, targets_us.shape), error)
+    cells = np.clip(targets_us + error, 0.0, CLIP * float(law.levels_us[-1])) * warm
+    return _with_stuck(cells, targets_us, part)
+
+
+def draw_posterior(
+    targets_us: NDArray[np.floating],
+    readings_us: NDArray[np.floating],
+    reads: int,
+    record: CalibrationRecord,
+    macro: int,
+    age_s: float,
+    rng: np.random.Generator,
+    law: ProgrammingLaw | None = None,
+    temperature_c: float | None = None,
+) -> NDArray[np.float32]:
+    """Conductances of this programming, given the mean of ``reads`` readings of each cell.
+
+    Prior: the law, that is a normal of random width w about m = target + loc, stretched by κ
+    above m and 1/κ below. Reading: Gaussian of variance σ_rb² = read variance / reads. With w
+    known and κ = 1
+
+        λ = w² / (w² + σ_rb²),   G = m + λ (R − m) + √λ σ_rb N(0, 1)
+
+    (for κ ≠ 1 one such draw on each side of m, the side by its probability), and with G known
+    w is drawn from its own posterior (``Law.widths``); a few alternations draw from the joint
+    posterior. A Gaussian law gives the rule of shrinkage by λ. Stuck cells and readings beyond
+    5 √(wide scale² + σ_rb²) are believed as read, without shrinkage or noise.
+
+    Args:
+        targets_us, readings_us: (rows, columns) µS, NaN where nothing is programmed.
+        temperature_c: of the readings; None: that of the calibration.
+
+    Returns:
+        float32, the shape of ``targets_us``.
+    """
+    law = redraw_law(record.programming, rng) if law is None else law
+    age_s, warm = _at_temperature(record, age_s, temperature_c)
+    here = law_at(law, np.nan_to_num(targets_us), age_s)
+    middle = np.nan_to_num(targets_us) + here.loc_us
+    readings = np.where(np.isnan(readings_us), middle, readings_us / warm)
+    noise2 = record.read_noise.at(readings) / reads
+    widest = here.scale_us * (1.0 if here.tail is Tail.STUDENT else here.wide_ratio)
+    off = np.abs(readings - middle) > OUTLIER * np.sqrt(widest**2 + noise2)
+    cells = readings
+    for _ in range(SWEEPS):
+        widths = here.widths(cells - np.nan_to_num(targets_us), rng)
+        cells = middle + _given_width(readings - middle, widths, here.skew, noise2, rng)
+    cells = np.clip(np.where(off, readings, cells), 0.0, CLIP * float(law.levels_us[-1]))
+    stuck = np.isin(record.macro(macro).cells, STUCK)
+    cells = np.where(stuck, np.maximum(readings, 0.0), cells) * warm
+    return np.where(np.isnan(targets_us), np.nan, cells).astype(np.float32)
+
+
+def _given_width(
+    read: NDArray[np.float64],
+    width: NDArray[np.float64],
+    skew: NDArray[np.float64],
+    noise2: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Distance from the middle given that read, under a normal of ``width``, stretched on each side by κ."""
+    if not np.any(skew):
+        shrink = width**2 / (width**2 + noise2)
+        return np.asarray(shrink * read + np.sqrt(shrink * noise2) * rng.standard_normal(read.shape))
+    noise2 = np.maximum(noise2, 1e-12)
+    draw, log_mass = [], []
+    uniform = 1.0 - rng.random(read.shape)  # never 0
+    for side in (1.0, -1.0):
+        prior2 = (width * np.exp(side * skew)) ** 2
+        shrink = prior2 / (prior2 + noise2)
+        mean, sd = side * shrink * read, np.sqrt(shrink * noise2)  # on the half line of this side
+        draw.append(side * np.maximum(mean - sd * ndtri_exp(log_ndtr(mean / sd) + np.log(uniform)), 0.0))
+        log_mass.append(
+            side * skew - 0.5 * read**2 / (prior2 + noise2) - 0.5 * np.log(prior2 + noise2) + log_ndtr(mean / sd)
+        )
+    above = rng.random(read.shape) < expit(log_mass[0] - log_mass[1])
+    return np.asarray(np.where(above, draw[0], draw[1]))
+
+
+def _at_temperature(record: CalibrationRecord, age_s: float, temperature_c: float | None) -> tuple[float, float]:
+    """The age that counts, and the factor of all conductances."""
+    if record.thermal is None or temperature_c is None:
+        return age_s, 1.0
+    return accelerated_age(age_s, temperature_c, record.thermal), conductance_factor(temperature_c, record.thermal)
+
+
+def draw_columns(record: CalibrationRecord, macro: int, rng: np.random.Generator) -> Columns:
+    """Converters of one macro, each estimate moved within its standard error."""
+    part = record.macro(macro)
+
+    def within(value: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.float64]:
+        return value + error * rng.standard_normal(value.shape)
+
+    return Columns(
+        gain=within(part.gain, part.gain_se),
+        offset_codes=within(part.offset_codes, part.offset_se),
+        conversion_noise_codes=part.conversion_noise_codes,
+        adc=part.adc,
+        inl_codes=within(part.inl_codes, part.inl_se),
+    )
+
+
+def _with_stuck(
+    cells: NDArray[np.float64], targets_us: NDArray[np.floating], part: MacroCalibration
+) -> NDArray[np.float32]:
+    stuck = ~np.isnan(part.stuck_us) & ~np.isnan(targets_us)
+    return np.where(stuck, part.stuck_us, cells).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Exact mode: every conversion of every input plane, by numba or torch."""

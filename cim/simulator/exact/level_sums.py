@@ -1,0 +1,79 @@
+"""What the CPU kernels share: aligned memory, and the way from sums of codes to level sums."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
+from cim.simulator.exact.lookup_tables import add_levels
+from cim.simulator.layer import SimulatedTile
+
+SPARE = 64  # items behind a kernel's array that it may touch
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """An empty array that starts on a cache line: vectors then never straddle two (look-ups are twice as fast)."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + 128, np.uint8)
+    first = -memory.ctypes.data % 64
+    return np.asarray(memory[first : first + size].view(dtype).reshape(shape))
+
+
+class Memory:
+    """Arrays of one call by name, handed out again and again: fresh pages cost more than what they hold."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, NDArray[np.uint8]] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """An array with whatever it held before."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        held = self._held.get(name)
+        if held is None or held.size < size:
+            held = self._held[name] = aligned((size,), np.uint8)
+        return np.asarray(held[:size].view(dtype).reshape(shape))
+
+
+class Levels:
+    """How one tile's sums of codes become level sums; arrays padded to eights for the kernel."""
+
+    def __init__(self, spec: MacroSpec, tile: SimulatedTile, layer_outputs: int) -> None:
+        self.outputs, correction = len(tile.outputs), tile.correction
+        if correction.shift < 1:
+            raise ValueError("a correction needs at least one fractional bit")
+        pad = (0, -self.outputs % 8)
+        self.minus, self.step = subtracted(spec, self.outputs)
+        self.arrays = tuple(
+            np.pad(a.astype(np.int64), pad) for a in (correction.gain, correction.offset, correction.input_gain)
+        )
+        self.counts_inputs = bool(correction.input_gain.any())
+        self.shift, self.multiplier = np.int64(correction.shift), np.int64(tile.multiplier)
+        self.columns, self.first = layer_outputs, tile.outputs.start
+
+    def add(
+        self,
+        flat: NDArray[np.integer],
+        width: int,
+        centre: int,
+        driven: NDArray[np.int64] | None,
+        sums: NDArray[np.int32],
+        places: int,
+    ) -> None:
+        """Add corrected level sums to ``sums`` (places · layer outputs + 8,), see ``lookup_tables.add_levels``."""
+        add_levels(
+            flat, width, np.int64(centre), self.minus, self.step, driven, *self.arrays, self.shift, self.multiplier,
+            sums, places, self.columns, self.first,
+        )  # fmt: skip
+
+
+def subtracted(spec: MacroSpec, outputs: int) -> tuple[int, int]:
+    """First conversion that is subtracted digitally from an output, −1 for none; 1 when each output has its own."""
+    if spec.encoding is Encoding.OFFSET_COLUMN:
+        return outputs, 0
+    if spec.paired and spec.pair_subtraction is PairSubtraction.DIGITAL:
+        return outputs, 1
+    return -1, 0

@@ -1,0 +1,98 @@
+"""What both fast engines take of a layer: its moments, groups of tiles, and what codes and places give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.array.wire_law import max_unit
+from cim.chip.spec import InputCoding
+from cim.simulator.fast.moments import PlaceTerms, TileMoments, place_terms, tile_moments
+from cim.simulator.layer import PreparedTile, SimulatedLayer, SimulatedTile
+
+ACTIVITY = 0.2  # mean |unit| of a plane that INL lines and static wire losses are taken at
+
+
+class FastLayer:
+    """A layer in the fast mode, below its engines, which hold its cells (``groups``); ``layer`` is without them.
+
+    ``weights`` of the planes, ``sum_limits`` of shift-added sums; ``tables`` see ``product_inputs``. ``activity``: see
+    ``ACTIVITY``.
+    """
+
+    def __init__(self, layer: SimulatedLayer, activity: float = ACTIVITY) -> None:
+        self.layer, self.activity = layer.without_tiles(), activity
+        self.weights = np.array([p.weight for p in layer.planes], np.float64)
+        positive, negative = self.weights[self.weights > 0].sum(), self.weights[self.weights < 0].sum()
+        low, high = layer.limits
+        self.sum_limits = (low * positive + high * negative, high * positive + low * negative)
+        self.tables = self._code_tables(any(t.cubic is not None for t in layer.tiles))
+
+    def whole_channels(self, tile: SimulatedTile) -> bool:
+        """Whether a tile's rows are whole channels of one-bit units, which engines read where they lie."""
+        kernel = self.kernel_size
+        inputs, rows = self.layer.spec.inputs, len(tile.inputs)
+        one_bit = inputs.coding is not InputCoding.TERNARY and inputs.bits_per_cycle == 1
+        return one_bit and rows < 256 and tile.inputs.start % kernel == 0 and rows % kernel == 0
+
+    def groups(self, tiles: Sequence[PreparedTile]) -> list[list[TileMoments]]:
+        """Moments of tiles: those of whole channels that share their outputs together, every other one alone."""
+        together: dict[object, list[TileMoments]] = {}
+        for number, tile in enumerate(tiles):
+            m = tile_moments(self.layer, tile, self.weights, self.activity)
+            alone = m.cells.shape[1] != len(m.tile.outputs) or not self.whole_channels(m.tile)
+            together.setdefault(number if alone else m.tile.outputs, []).append(m)
+        return list(together.values())
+
+    @property
+    def kernel_size(self) -> int:
+        """Rows of one channel."""
+        down, across = self.layer.map_window.kernel
+        return down * across
+
+    @property
+    def driven_top(self) -> int:
+        """Largest magnitude of a driven code."""
+        return 1 << (self.layer.input_bits - self.layer.driven_signed)
+
+    def _code_tables(self, cubic: bool) -> NDArray[np.float32] | None:
+        """What cells are multiplied with for each driven code from the lowest on, (1 or 2, codes): Σ w u, and
+        Σ w u³ / U² for cubic cells. None where that is the codes alone."""
+        layer = self.layer
+        if layer.drive is None and not cubic:
+            return None
+        below = self.driven_top if layer.driven_signed else 0
+        units = layer.units(np.arange(-below, self.driven_top, dtype=np.int16)).astype(np.float64)
+        powers = [units, units**3 / max_unit(layer.spec) ** 2][: 1 + cubic]
+        return np.stack([self.weights @ power for power in powers]).astype(np.float32)
+
+    def product_inputs(self, rows: NDArray[np.int16]) -> NDArray[np.int16] | NDArray[np.float32]:
+        """What ``TileMoments.cells`` are multiplied with for driven codes (places, rows): (places, len(cells)).
+
+        Example: units 1 and 3 driven as 1.1 and 3, code 13 = 3 · 4 + 1 of two planes of two bits: 13.1.
+        """
+        if self.tables is None:
+            return rows
+        at = rows + (self.tables.shape[1] - self.driven_top)
+        return np.concatenate([table[at] for table in self.tables], axis=1)
+
+    def terms(self, rows: NDArray[np.int16], bend: float) -> PlaceTerms:
+        """Terms of driven codes (places, rows), for any input coding."""
+        sums, driven, squares = self.plane_sums(rows)
+        typical = self.typical(rows.shape[1], bend)
+        even = not self.layer.spec.adc_signed
+        terms = place_terms(sums, driven, squares, self.weights, typical=typical, bend=bend, even=even)
+        return terms if self.layer.drive is None else replace(terms, driven=rows.sum(1, dtype=np.float32))
+
+    def plane_sums(self, rows: NDArray[np.int16]) -> tuple[NDArray[np.float32], ...]:
+        """Σ u, Σ |u| and Σ u² of each plane of driven codes (places, rows): (places, planes) each."""
+        units = self.layer.units(rows)
+        return tuple(np.ascontiguousarray(u.sum(2).T) for u in (units, np.abs(units), units**2))
+
+    def typical(self, rows: int, bend: float) -> float:
+        """Driven rows of a mean plane as the wires see them."""
+        n = self.activity * rows
+        return n / (1.0 + bend * n)

@@ -1,0 +1,461 @@
+"""Layers for training that make the errors of the array they will be deployed to.
+
+``CimConv2d`` and ``CimLinear`` take the place of torch's layers. A forward pass quantises
+activations to codes and weights to levels, programs them into the cells of one or several
+virtual chips, new in every batch, and adds the noise that ``cim.simulator.fast.moments`` has, with the law of
+the same calibration record:
+
+    output = s_x · s_w · ⌊ g · Σ code · (G⁺ − G⁻) / step + o + σ N(0, 1) ⌉ + bias
+    σ² = (lsb / step)² · tiles · (Σ_p w_p² − 1) / 12 + …   (see ``CimLayer.noise_variance``)
+
+Quantisers are straight-through: the gradient passes them as if they were not there and stops
+where they clip. Errors and noise are constants of a pass. Batches are shared evenly among
+``chips`` virtual chips, which run as groups of one convolution, on any torch device.
+Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cim.array.cell_iv import unit_parts
+from cim.array.input_drive import InputDrive, check_drive
+from cim.array.wire_law import LINES, Wire, line_bend, line_gaps, max_unit
+from cim.cells.programming_law import law_at
+from cim.cells.tails import Law
+from cim.chip.converters import input_planes, quantise_adc, split_planes, to_offset
+from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput
+from cim.record.calibration import CalibrationRecord, CellState
+from cim.simulator.fast.moments import row_reach
+
+WEIGHT_CLIP = 1.4  # weights beyond this many root mean squares of their output are clipped
+FARTHEST, POINTS = 5.0, 401  # normal scores of the table of errors; beyond it the last one stands
+WINDOWS = 512  # that choose a converter range, and that columns are corrected on
+WINDOW_IMAGES = 16  # that they are taken from
+FOLLOW = 0.05  # share of a batch in the running largest input
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayNoise:
+    """What a layer in training knows of a chip, taken from its record at one age.
+
+    ``errors_us`` (levels, points): quantiles of the programming error at evenly spaced normal
+    scores from −FARTHEST to FARTHEST; ``read_variance_us2`` (levels,): of one read of a cell. Shares are of
+    cells; ``unreached_us`` the errors of cells that missed their window, (m,). ``gain_se`` and
+    ``offset_se_codes`` are what calibration leaves unknown of a column.
+    """
+
+    spec: MacroSpec
+    errors_us: NDArray[np.float64]
+    read_variance_us2: NDArray[np.float64]
+    stuck_low_share: float
+    stuck_high_share: float
+    stuck_low_us: float
+    stuck_high_us: float
+    unreached_share: float
+    unreached_us: NDArray[np.float64]
+    gain_se: float
+    offset_se_codes: float
+    conversion_noise_codes: float
+    wire: Wire
+    bend: float = 0.0  # second order of the wires (``cim.array.wire_law.line_bend``)
+    drive: InputDrive | None = None  # what rows get for the units of a read of several bits
+
+    def __post_init__(self) -> None:
+        check_drive(self.spec, self.drive)
+        if unit_parts(self.spec, np.zeros((2, 0, 0)))[1] is not None:
+            raise ValueError("training layers take cells at one voltage: not cubic ones under amplitudes")
+        if not self.spec.paired or self.spec.pair_subtraction is not PairSubtraction.ANALOG:
+            raise ValueError("training layers hold pairs of cells that are subtracted before the converter")
+
+
+def array_noise(spec: MacroSpec, record: CalibrationRecord, age_s: float) -> ArrayNoise:
+    """The errors of chips such as the record's, ``age_s`` after they were programmed."""
+    levels = np.array(spec.levels_us)
+    law = law_at(record.programming, levels, age_s)
+    macros = list(record.macros.values())
+
+    def stuck(state: CellState, otherwise: float) -> float:
+        values = np.concatenate([m.stuck_us[m.cells == state] for m in macros])
+        return float(np.nanmedian(values)) if np.isfinite(values).any() else otherwise
+
+    def square_mean(name: str) -> float:
+        return float(np.sqrt(np.mean(np.concatenate([getattr(m, name) for m in macros]) ** 2)))
+
+    return ArrayNoise(
+        spec=spec,
+        errors_us=error_quantiles(law),
+        read_variance_us2=record.read_noise.at(levels),
+        stuck_low_share=record.programming.stuck_low_share,
+        stuck_high_share=record.programming.stuck_high_share,
+        stuck_low_us=stuck(CellState.STUCK_LOW, 0.0),
+        stuck_high_us=stuck(CellState.STUCK_HIGH, float(levels[-1])),
+        unreached_share=record.programming.unreached_share,
+        unreached_us=record.programming.unreached_us,
+        gain_se=square_mean("gain_se"),
+        offset_se_codes=square_mean("offset_se"),
+        conversion_noise_codes=square_mean("conversion_noise_codes"),
+        wire=record.wire,
+        drive=record.drive,
+        bend=line_bend(spec, np.full((2, spec.logical_rows, 1), levels.mean()), record.wire),
+    )
+
+
+def error_quantiles(law: Law) -> NDArray[np.float64]:
+    """Quantiles of a law of (levels,) at POINTS normal scores, (levels, POINTS)."""
+    scores = np.linspace(-FARTHEST, FARTHEST, POINTS)
+    return np.stack([law.quantile(np.full(np.shape(law.loc_us), z)) for z in scores], axis=-1)
+
+
+def straight_through(smooth: Tensor, hard: Tensor) -> Tensor:
+    """``hard`` with the gradient of ``smooth``."""
+    return smooth + (hard - smooth).detach()
+
+
+def cell_levels(values: Tensor, spec: MacroSpec) -> Tensor:
+    """Number of the level that has each value (whole numbers ≥ 0)."""
+    if spec.even_levels:
+        return values.long()
+    return torch.searchsorted(torch.tensor(spec.values.values, device=values.device), values.long().contiguous())
+
+
+def nearest_values(real: Tensor, spec: MacroSpec) -> Tensor:
+    """The nearest weight that cells hold, as whole floats."""
+    if spec.even_levels:
+        return real.round().clamp(-spec.max_level, spec.max_level)
+    values = torch.tensor(spec.weight_values, dtype=real.dtype, device=real.device)
+    return values[torch.searchsorted((values[1:] + values[:-1]) / 2, real.contiguous())]
+
+
+def programmed_us(levels: Tensor, noise: ArrayNoise, strength: float) -> Tensor:
+    """Conductances (any shape) of cells written to ``levels`` (values ≥ 0 that cells hold), errors times ``strength``.
+
+    A cell's error is the quantile of its normal score, linear between points.
+    """
+    index = cell_levels(levels, noise.spec)
+
+    def of(table: NDArray[np.float64]) -> Tensor:
+        return torch.as_tensor(table, dtype=torch.float32, device=levels.device)[index]
+
+    target = of(np.array(noise.spec.levels_us))
+    points = noise.errors_us.shape[1]
+    place = ((torch.randn_like(target) + FARTHEST) * ((points - 1) / (2.0 * FARTHEST))).clamp_(0.0, points - 1.001)
+    left = place.floor()
+    quantiles = torch.as_tensor(noise.errors_us, dtype=torch.float32, device=levels.device).flatten()
+    at = index * points + left.long()
+    held = target + strength * torch.lerp(quantiles[at], quantiles[at + 1], place - left)
+    chance = torch.rand_like(target)
+    if noise.unreached_us.size:
+        errors = torch.as_tensor(noise.unreached_us, dtype=torch.float32, device=levels.device)
+        missed = target + errors[torch.randint(len(errors), target.shape, device=levels.device)]
+        held = torch.where(chance > 1.0 - strength * noise.unreached_share, missed, held)
+    low = strength * noise.stuck_low_share
+    held = torch.where(chance < low, torch.full_like(held, noise.stuck_low_us), held)
+    high = (chance >= low) & (chance < low + strength * noise.stuck_high_share)
+    held = torch.where(high, torch.full_like(held, noise.stuck_high_us), held)
+    return held.clamp_(0.0, 1.1 * noise.spec.levels_us[-1])
+
+
+@torch.no_grad()
+def some_windows(
+    codes: Tensor, kernel: tuple[int, ...], pad: int, stride: int | tuple[int, ...], groups: int = 1
+) -> Tensor:
+    """About WINDOWS windows of a few images (n, channels, height, width), (groups, windows, rows)."""
+    few = codes[:: max(len(codes) // WINDOW_IMAGES, 1)][:WINDOW_IMAGES].float()
+    found = functional.unfold(few, kernel, 1, pad, stride)
+    rows = found.unflatten(1, (groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+    picked: Tensor = rows[:, :: max(rows.shape[1] // WINDOWS, 1)]
+    return picked
+
+
+class CimLayer(nn.Module):
+    """What convolution and matrix layers share; weights (outputs, inputs, …), a window flattened to rows.
+
+    Args of the subclasses:
+        spec: the macro the layer will be tiled on.
+        input_bits, input_signed: its input codes.
+        noise: errors of the chips, or None for the exact network of levels and codes.
+
+    Attributes that training sets: ``noise``; ``strength`` (1.0: as the record says);
+    ``chips`` (virtual chips that share a batch, image i goes to chip i // (n / chips));
+    ``range_code`` of the converter (``choose_range``; chosen at the first forward pass).
+    """
+
+    weight: Tensor
+    input_top: Tensor
+    squares: Tensor
+
+    def _set_up(
+        self, spec: MacroSpec, input_bits: int, input_signed: bool, noise: ArrayNoise | None, kernel: int
+    ) -> None:
+        self.spec, self.noise, self.strength, self.chips = spec, noise, 1.0, 1
+        self.input_bits, self.input_signed = input_bits, input_signed
+        self.range_code: int | None = None
+        self.low = -(1 << (input_bits - 1)) if input_signed else 0
+        self.high = (1 << (input_bits - input_signed)) - 1
+        self.planes = input_planes(spec.inputs, input_bits, input_signed)
+        self.plane_squares = sum(p.weight**2 for p in self.planes)
+        per_tile = max(spec.logical_rows // kernel, 1) * kernel if kernel <= spec.logical_rows else spec.logical_rows
+        self.tile_rows = per_tile
+        codes = np.arange(self.low, self.high + 1, dtype=np.int16)
+        driven = to_offset(codes, input_bits) if input_signed and spec.inputs.signed is SignedInput.OFFSET else codes
+        self.units = split_planes(driven, spec.inputs, input_bits, input_signed)  # (planes, codes)
+        units = self.units.astype(np.float64)
+        weights = np.array([p.weight for p in self.planes], np.float64)[:, None]
+        self.register_buffer("squares", torch.as_tensor((weights**2 * units**2).sum(0), dtype=torch.float32), False)
+        self.register_buffer("input_top", torch.zeros(()))
+
+    # Quantisers
+
+    def input_scale(self, x: Tensor) -> Tensor:
+        """Size of one input code; in training it follows the largest input of the batches."""
+        top = x.detach().abs().amax()
+        if self.training or not bool(self.input_top > 0):
+            old = self.input_top
+            self.input_top = torch.where(old > 0, old + FOLLOW * (top - old), top)
+        return (self.input_top / self.high).clamp_min(1e-12)
+
+    def codes(self, x: Tensor, scale: Tensor) -> Tensor:
+        """Input codes as whole floats; straight-through inside their range."""
+        inside = (x / scale).clamp(self.low, self.high)
+        return straight_through(inside, inside.round())
+
+    def level_scale(self) -> Tensor:
+        """Size of one level of each output, (outputs, 1)."""
+        rms = self.weight.detach().flatten(1).pow(2).mean(1, keepdim=True).sqrt()
+        return (WEIGHT_CLIP / self.spec.max_level) * rms.clamp_min(1e-8)
+
+    def levels(self, scale: Tensor) -> Tensor:
+        """Weight levels (outputs, rows) as whole floats; straight-through everywhere."""
+        real = self.weight.flatten(1) / scale
+        return straight_through(real, nearest_values(real.detach(), self.spec))
+
+    # Errors
+
+    def given(self, codes: Tensor) -> Tensor:
+        """Codes as row drivers give them, Σ_p w_p d[u_p], errors times ``strength``; with the gradient of the codes."""
+        assert self.noise is not None
+        if self.noise.drive is None:
+            return codes
+        weights = np.array([p.weight for p in self.planes], np.float64)[:, None]
+        table = torch.as_tensor((weights * self.noise.drive.errors[self.units]).sum(0), dtype=codes.dtype)
+        return codes + self.strength * table.to(codes.device)[codes.detach().long() - self.low]
+
+    def held(
+        self, levels: Tensor, vectors: Tensor, activity: float, given: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What ``chips`` virtual chips hold.
+
+        Args:
+            levels: (outputs, rows).
+            vectors: some input codes of each group of outputs, (groups, n, rows), that columns are corrected on.
+            activity: ``Σ |unit| / rows`` of a mean read, for the wires.
+            given: what rows get for ``vectors``, where that is something else.
+
+        Returns:
+            weights in levels (chips, outputs, rows), with the gradient of ``levels``; offsets
+            in levels (chips, outputs); read variance of a row, levels², (chips, outputs).
+        """
+        noise, step = self.noise, self.spec.level_step_us
+        assert noise is not None
+        whole = levels.detach().expand(self.chips, -1, -1)
+        plus = programmed_us(whole.clamp_min(0.0), noise, self.strength)
+        minus = programmed_us((-whole).clamp_min(0.0), noise, self.strength)
+        real = (plus - minus) / step
+        real = real * self._line_loss(plus + minus, activity) if noise.wire.ohm else real
+        real, offset = self._corrected(real, levels.detach(), vectors, vectors if given is None else given)
+        lsb = self.spec.lsb_us(self.range_code or 0) / step
+        tiles, planes = self.tiles(whole.shape[2]), sum(p.weight for p in self.planes)
+        spread = self.strength * noise.offset_se_codes * lsb * planes * math.sqrt(tiles)
+        offset = offset + spread * torch.randn_like(offset)
+        variances = torch.as_tensor(noise.read_variance_us2, dtype=torch.float32, device=whole.device)
+        plus_level, minus_level = (cell_levels(half.clamp_min(0.0), self.spec) for half in (whole, -whole))
+        pair = variances[plus_level] + variances[minus_level]
+        return levels + (real - whole), offset, pair.mean(2) / step**2
+
+    def _corrected(self, real: Tensor, whole: Tensor, vectors: Tensor, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Cells (chips, outputs, rows) times the gain of their column, and offsets (chips, outputs), in levels.
+
+        Both are the least-squares line of a column of a tile over input vectors (groups, n, rows), as deployment
+        corrects columns (``hil.simulation.corrections``). Inputs of a layer resemble each other, so the line takes
+        away most of the error that a column would have under inputs drawn at random.
+        """
+        assert self.noise is not None
+        chips, outputs, rows = real.shape
+        groups = len(vectors)
+        gains, offset = [], torch.zeros(chips, outputs, device=real.device)
+        for start in range(0, rows, self.tile_rows):
+            part = slice(start, start + self.tile_rows)
+            sums = real[:, :, part].reshape(chips, groups, outputs // groups, -1) @ given[:, :, part].mT.float()
+            wanted = whole[:, part].reshape(groups, outputs // groups, -1).float() @ vectors[:, :, part].mT.float()
+            mean, wanted_mean = sums.mean(3), wanted.mean(2)
+            sums = sums - mean.unsqueeze(3)
+            square = sums.square().mean(3)
+            line = ((sums * wanted).mean(3) / square.clamp_min(1e-6)).clamp(0.5, 2.0)
+            line = torch.where(square > 1e-6, line, torch.ones_like(line))
+            line = line * (1.0 + self.strength * self.noise.gain_se * torch.randn_like(line))
+            offset += (wanted_mean - line * mean).flatten(1)
+            gains.append(line.flatten(1).unsqueeze(2).expand(-1, -1, min(self.tile_rows, rows - start)))
+        return real * torch.cat(gains, 2), offset
+
+    def noise_variance(self, square_sum: Tensor, read: Tensor, rows: int) -> Tensor:
+        """Variance of a level sum, with Σ_p w_p² u_p² of the rows and the read variance of a row."""
+        assert self.noise is not None
+        lsb = self.spec.lsb_us(self.range_code or 0) / self.spec.level_step_us
+        converter = self.plane_squares * (1.0 / 12.0 + self.noise.conversion_noise_codes**2) - 1.0 / 12.0
+        return self.strength**2 * (square_sum * read + self.tiles(rows) * lsb**2 * converter)
+
+    def tiles(self, rows: int) -> int:
+        return -(-rows // self.tile_rows)
+
+    def _line_loss(self, load_us: Tensor, activity: float) -> Tensor:
+        """What wires leave of each cell, (chips, outputs, rows), at a mean activity (static part of fast mode)."""
+        assert self.noise is not None
+        rows, left = load_us.shape[2], []
+        for start in range(0, rows, self.tile_rows):
+            part = load_us[:, :, start : start + self.tile_rows]
+            order, gaps = line_gaps(self.spec, 0, part.shape[2], self.noise.wire.end)
+            reach = np.empty(len(order))
+            reach[order] = row_reach(gaps)
+            driven = activity / (1.0 + self.noise.bend * activity * len(order))
+            per_row = part.mean(2, keepdim=True) * (LINES * self.noise.wire.ohm * 1e-6 / max_unit(self.spec))
+            along = torch.as_tensor(reach, dtype=part.dtype, device=part.device)
+            left.append(1.0 - self.strength * driven * per_row * along)
+        return torch.cat(left, 2)
+
+    @torch.no_grad()
+    def choose_range(self, codes: Tensor, levels: Tensor) -> int:
+        """The converter range of least mean squared error on exact plane sums of ``codes`` (vectors, rows)."""
+        spec = self.spec
+        lsbs = [spec.lsb_us(code) for code in range(len(spec.adc.full_scales_us))]
+        errors = np.zeros(len(lsbs))
+        weight2 = np.array([p.weight**2 for p in self.planes], np.float64)
+        driven = codes.to("cpu", torch.int32).numpy().astype(np.int16)
+        if self.input_signed and spec.inputs.signed is SignedInput.OFFSET:
+            driven = to_offset(driven, self.input_bits)
+        cells = levels.detach().cpu().numpy().T * spec.level_step_us
+        for start in range(0, driven.shape[1], self.tile_rows):
+            part = slice(start, start + self.tile_rows)
+            units = split_planes(driven[:, part], spec.inputs, self.input_bits, self.input_signed).astype(np.float32)
+            sums = units @ cells[part].astype(np.float32)
+            for code, lsb in enumerate(lsbs):
+                error = quantise_adc(sums, lsb, spec.adc.bits, spec.adc_signed) * lsb - sums
+                errors[code] += float(((error**2).mean((1, 2)) * weight2).sum())
+        return int(np.argmin(errors))
+
+    def _ready(self, vectors: Tensor, levels: Tensor) -> None:
+        if self.range_code is None:
+            self.range_code = self.choose_range(vectors, levels)
+
+    def _share(self, n: int) -> int:
+        if n % self.chips:
+            raise ValueError(f"{n} images do not divide among {self.chips} virtual chips")
+        return n // self.chips
+
+
+class CimConv2d(nn.Conv2d, CimLayer):
+    """A convolution (groups = 1) on an array; see ``CimLayer``."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        *,
+        spec: MacroSpec,
+        bias: bool = True,
+        input_bits: int = 8,
+        input_signed: bool = False,
+        noise: ArrayNoise | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, bias=bias)
+        self.step, self.pad = stride, padding
+        self._set_up(spec, input_bits, input_signed, noise, kernel_size * kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, channels, height, width) to (n, outputs, out height, out width)."""
+        scale, size = self.input_scale(x), self.level_scale()
+        codes, levels = self.codes(x, scale), self.levels(size)
+        if self.noise is None:
+            y = functional.conv2d(codes, levels.view_as(self.weight), None, self.step, self.pad)
+        else:
+            y = self._noisy(codes, levels)
+        y = straight_through(y, y.round()) * (scale * size.view(1, -1, 1, 1))
+        return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
+
+    def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
+        n, channels = codes.shape[:2]
+        each = self._share(n)
+        kernel = (self.kernel_size[0], self.kernel_size[1])
+        windows = some_windows(codes, kernel, self.pad, self.step)
+        self._ready(windows[0], levels)
+        squares = self.squares[codes.detach().long() - self.low]
+        given = self.given(codes)
+        activity = float(squares.mean()) / self.plane_squares
+        got = None if given is codes else some_windows(given, kernel, self.pad, self.step)
+        held, offset, read = self.held(levels, windows, activity, got)
+        # Virtual chips side by side as groups of one convolution.
+        grouped = given.view(self.chips, each, channels, *codes.shape[2:]).transpose(0, 1).flatten(1, 2)
+        weight = held.flatten(0, 1).view(-1, *self.weight.shape[1:])
+        y = functional.conv2d(grouped, weight, None, self.step, self.pad, groups=self.chips)
+        y = y.view(each, self.chips, self.out_channels, *y.shape[2:]).transpose(0, 1)
+        with torch.no_grad():
+            box = torch.ones(1, 1, *kernel, device=codes.device)
+            square_sum = functional.conv2d(squares.sum(1, keepdim=True), box, None, self.step, self.pad)
+            square_sum = square_sum.view(self.chips, each, 1, *y.shape[3:])
+            variance = self.noise_variance(square_sum, read.view(self.chips, 1, -1, 1, 1), levels.shape[1])
+            error = offset.view(self.chips, 1, -1, 1, 1) + variance.sqrt_() * torch.randn(y.shape, device=y.device)
+        return (y + error).flatten(0, 1)
+
+
+class CimLinear(nn.Linear, CimLayer):
+    """A matrix on an array; see ``CimLayer``."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        spec: MacroSpec,
+        bias: bool = True,
+        input_bits: int = 8,
+        input_signed: bool = False,
+        noise: ArrayNoise | None = None,
+    ) -> None:
+        super().__init__(in_features, out_features, bias)
+        self._set_up(spec, input_bits, input_signed, noise, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, features) to (n, outputs)."""
+        scale, size = self.input_scale(x), self.level_scale()
+        codes, levels = self.codes(x, scale), self.levels(size)
+        y = functional.linear(codes, levels) if self.noise is None else self._noisy(codes, levels)
+        y = straight_through(y, y.round()) * (scale * size.view(1, -1))
+        return y if self.bias is None else y + self.bias
+
+    def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
+        each = self._share(len(codes))
+        self._ready(codes.detach()[:512], levels)
+        squares = self.squares[codes.detach().long() - self.low]
+        activity = float(squares.mean()) / self.plane_squares
+        given = self.given(codes)
+        vectors, got = codes.detach().unsqueeze(0), None if given is codes else given.detach().unsqueeze(0)
+        held, offset, read = self.held(levels, vectors, activity, got)
+        y = torch.bmm(given.view(self.chips, each, -1), held.transpose(1, 2))
+        with torch.no_grad():
+            square_sum = squares.sum(1).view(self.chips, each, 1)
+            variance = self.noise_variance(square_sum, read.unsqueeze(1), levels.shape[1])
+            error = offset.unsqueeze(1) + variance.sqrt_() * torch.randn(y.shape, device=y.device)
+        return (y + error).flatten(0, 1)
+
+
+__all__ = ["ArrayNoise", "CimConv2d", "CimLayer", "CimLinear", "array_noise", "programmed_us", "some_windows"]

@@ -1,0 +1,1 @@
+"""Calibration of one chip through the driver, and its record in words and as a page."""

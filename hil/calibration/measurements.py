@@ -1,0 +1,203 @@
+"""The measurements of a calibration, each over all macros, so that one wait ages them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.converters import split_planes
+from cim.fit.measured import (
+    BLOCK_READS,
+    Floats32,
+    Idle,
+    MeanReading,
+    NetworkProducts,
+    Pattern,
+    Products,
+    Repeats,
+    Stuck,
+)
+from firmware_protocols.messages import Returns, TileAddress
+from hil.calibration.patterns import (
+    block_vectors,
+    network_vectors,
+    pattern_levels,
+    pattern_targets_us,
+    step_vectors,
+    transfer_vectors,
+    wide_range,
+    zero_vectors,
+)
+from hil.calibration.step_numbers import STEP_REQUESTS, STEPS, VECTORS
+from hil.driver.chip_driver import ChipDriver
+from hil.samples import CALIBRATE
+from hil.watch import Watch
+
+VECTOR_SEEDS = 0xCA1B  # of the host's random targets and vectors
+
+
+class Probes:
+    """The measurements of some macros. ``begin`` a step before its measurements: its sample numbers
+    depend on the step alone, so that a calibration that was interrupted goes on with the same ones."""
+
+    def __init__(self, driver: ChipDriver, macros: tuple[int, ...], seed: int, watch: Watch) -> None:
+        self.driver, self.macros, self.watch = driver, macros, watch
+        self.spec, self.seed = driver.spec, seed
+        self._next = 0
+
+    def begin(self, step: str, turn: int = 0) -> None:
+        """Begin a step of ``hil.calibration.step_numbers.STEPS``."""
+        self._next = STEPS.number(step, turn) * STEP_REQUESTS
+
+    def sample(self) -> int:
+        """A new sample number: no two measurements share noise."""
+        self._next += 1
+        return CALIBRATE | (self.seed & 0xFFFF) << 40 | self._next << 24
+
+    def rng(self, macro: int, vectors: str, turn: int = 0) -> np.random.Generator:
+        number = VECTORS.number(vectors, turn)
+        return np.random.default_rng(np.random.SeedSequence([self.seed, VECTOR_SEEDS, macro, number]))
+
+    @property
+    def now_s(self) -> float:
+        return self.driver.chip_time_ns * 1e-9
+
+    def wait_until(self, time_s: float) -> None:
+        self.driver.wait(max(time_s - self.now_s, 0.0))
+
+    def idle(self, vectors: int) -> dict[int, Idle]:
+        """Products of vectors that drive no row."""
+        spec, found = self.spec.macro, {}
+        nothing = np.zeros((vectors, spec.logical_rows), np.int16)
+        for macro in self._each("offsets", self.macros):
+            codes = self._multiply(macro, nothing, wide_range(spec)).codes
+            found[macro] = Idle(vectors, codes.mean(0, dtype=np.float64), codes.std(0, dtype=np.float64))
+        return found
+
+    def stuck_cells(self, reads: int, doubtful: dict[int, NDArray[np.bool_]] | None = None) -> dict[int, Stuck]:
+        """All cells, or the doubtful ones, SET and read, then RESET and read."""
+        spec, found = self.spec.macro, {}
+        for macro in self._each("stuck cells", self.macros):
+            wanted = np.ones((spec.rows, spec.columns), np.bool_) if doubtful is None else doubtful[macro]
+            high, high_pulses = self._fill(macro, spec.levels_us[-1], wanted, reads)
+            low, low_pulses = self._fill(macro, spec.levels_us[0], wanted, reads)
+            found[macro] = Stuck(high, low, high_pulses + low_pulses)
+        return found
+
+    def _fill(self, macro: int, target_us: float, wanted: NDArray[np.bool_], reads: int) -> tuple[Floats32, int]:
+        targets = np.where(wanted, np.float32(target_us), np.float32(np.nan))
+        if not wanted.any():
+            return targets, 0
+        outcome = self.driver.program_cells(macro, targets, sample=self.sample())
+        readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
+        return np.where(wanted, readings, np.float32(np.nan)), int(outcome.pulses.sum(dtype=np.int64))
+
+    def write_pattern(self, early_reads: int, early_s: float) -> dict[int, Pattern]:
+        """The test pattern of every macro; each is read ``early_s`` after its own last pulse."""
+        written = {}
+        for macro in self._each("pattern", self.macros):
+            targets = pattern_targets_us(self.spec.macro, pattern_levels(self.spec.macro, self.rng(macro, "pattern")))
+            outcome = self.driver.program_cells(macro, targets, sample=self.sample())
+            done_s = self.now_s
+            self.driver.wait(early_s)
+            early = self.driver.read_cells(macro, reads=early_reads, sample=self.sample())
+            written[macro] = Pattern(
+                targets, outcome.reached, outcome.pulses.astype(np.int32), early, self.now_s - done_s, done_s
+            )
+        return written
+
+    def read(self, reads: int, what: str) -> dict[int, MeanReading]:
+        found = {}
+        for macro in self._each(what, self.macros):
+            readings = self.driver.read_cells(macro, reads=reads, sample=self.sample())
+            found[macro] = MeanReading(readings, self.now_s, reads)
+        return found
+
+    def repeat(self, gaps_s: Sequence[float], macros: tuple[int, ...]) -> dict[int, Repeats]:
+        """Reads of the same cells: one, and again after each gap."""
+        times: dict[int, list[float]] = {m: [] for m in macros}
+        readings: dict[int, list[Floats32]] = {m: [] for m in macros}
+        for gap in (0.0, *gaps_s):
+            self.driver.wait(gap)
+            for macro in self._each("repeated reads", macros):
+                readings[macro].append(self.driver.read_cells(macro, reads=BLOCK_READS, sample=self.sample()))
+                times[macro].append(self.now_s)
+        return {m: Repeats(np.array(times[m]), np.stack(readings[m])) for m in macros}
+
+    def transfer(self, vectors: int, batch: int) -> dict[int, Products]:
+        """Raw codes of ramps and random vectors, one read each, over the whole scale."""
+        return self._transfer(vectors, "transfer", batch)
+
+    def hot_transfer(self, vectors: int) -> dict[int, Products]:
+        """The same with vectors of its own, at a second temperature."""
+        return self._transfer(vectors, "hot transfer", 0)
+
+    def _transfer(self, vectors: int, name: str, batch: int) -> dict[int, Products]:
+        spec, found = self.spec.macro, {}
+        for macro in self._each("transfer", self.macros):
+            inputs = transfer_vectors(spec, vectors, self.rng(macro, name, batch))
+            found[macro] = self._multiply(macro, inputs, wide_range(spec))
+        return found
+
+    def blocks(self, vectors: int, macros: tuple[int, ...]) -> dict[int, Products]:
+        """Raw codes of rows driven side by side, near and far: what wires lose depends on where."""
+        spec, found = self.spec.macro, {}
+        for macro in self._each("near and far rows", macros):
+            inputs = block_vectors(spec, vectors, self.rng(macro, "blocks"))
+            found[macro] = self._multiply(macro, inputs, wide_range(spec))
+        return found
+
+    def steps(self, subsets: int, macros: tuple[int, ...]) -> dict[int, Products]:
+        """Raw codes of rows that are all driven alike, with every unit in turn."""
+        spec, found = self.spec.macro, {}
+        for macro in self._each("steps of the row drivers", macros):
+            found[macro] = self._multiply(
+                macro, step_vectors(spec, subsets, self.rng(macro, "steps")), wide_range(spec)
+            )
+        return found
+
+    def small(self, vectors: int) -> dict[int, Products]:
+        """Raw codes of single rows: many conversions see next to no input."""
+        spec, found = self.spec.macro, {}
+        for macro in self._each("single rows", self.macros):
+            found[macro] = self._multiply(
+                macro, zero_vectors(spec, vectors, self.rng(macro, "small")), wide_range(spec)
+            )
+        return found
+
+    def network(self, vectors: int) -> dict[int, NetworkProducts]:
+        """Raw codes of inputs like a network's, all planes."""
+        spec, found = self.spec.macro, {}
+        for macro in self._each("network-like products", self.macros):
+            inputs = network_vectors(spec, vectors, self.rng(macro, "network"))
+            codes = self._raw(macro, inputs, wide_range(spec), spec.inputs.bits)
+            found[macro] = NetworkProducts(inputs, codes, wide_range(spec))
+        return found
+
+    def _multiply(self, macro: int, inputs: NDArray[np.int16], range_code: int) -> Products:
+        spec = self.spec.macro
+        bits = max(spec.inputs.bits_per_cycle, 1)
+        codes = self._raw(macro, inputs, range_code, bits)[:, 0, :]
+        return Products(split_planes(inputs, spec.inputs, bits, False)[0], codes, range_code)
+
+    def _raw(self, macro: int, inputs: NDArray[np.int16], range_code: int, bits: int) -> NDArray[np.int32]:
+        spec = self.spec.macro
+        result = self.driver.mvm(
+            TileAddress(macro, 0, spec.logical_rows, 0, spec.outputs),
+            inputs,
+            range_code=range_code,
+            input_bits=bits,
+            input_signed=False,
+            sample=self.sample(),
+            vectors_per_sample=len(inputs),
+            returns=Returns.RAW,
+        )
+        return result.values
+
+    def _each(self, what: str, macros: tuple[int, ...]) -> Iterator[int]:
+        """The macros, each told to the watcher as its turn comes."""
+        for done, macro in enumerate(macros):
+            self.watch.step(done, len(macros), f"{what}, macro {macro}")
+            yield macro

@@ -1,0 +1,226 @@
+"""Calibration through the driver: the procedure a lab would follow, and the record it leaves.
+
+Only what can be told apart through the chip's own read path is reported (``GainKnown``). What is
+measured, and in which order, is in ``hil.calibration.steps``; how much, in ``hil.calibration.plan``;
+the measurements themselves in ``hil.calibration.measurements``; the estimators in ``cim.fit``.
+"""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import numpy as np
+
+from cim.array.input_drive import InputDrive
+from cim.array.wire_law import Wire
+from cim.cells.programming_law import ProgrammingLaw
+from cim.cells.read_noise import ReadNoise
+from cim.cells.temperature import Thermal
+from cim.cells.write_verify import write_statistics
+from cim.chip.spec import MacroSpec
+from cim.fit.column_checks import NetworkCheck, idle_disagreement
+from cim.fit.column_products import ColumnProducts, fit_wires_and_drive, gain_known
+from cim.fit.columns import ColumnFit, combine
+from cim.fit.pattern_cells import PatternCells, fit_law, read_noise, with_flicker
+from cim.fit.stuck_cells import cell_states
+from cim.fit.temperature import expected_drift_us, fit_conductance_per_k, fit_variance_per_k
+from cim.record.calibration import STUCK, CalibrationRecord, CellState, MacroCalibration, NotCalibrated
+from hil.calibration.plan import PLANS, Budget
+from hil.calibration.steps import CalibrationSteps, Hot, Measured
+from hil.calibration.store import StepStore
+from hil.driver.chip_driver import ChipDriver
+from hil.errors import Interrupted, MismatchError
+from hil.watch import Watch
+
+METHOD = "hil.calibrate 2.0"
+
+
+def calibrate(
+    driver: ChipDriver,
+    macros: tuple[int, ...],
+    *,
+    seed: int = 0,
+    age_s: float = 3600.0,
+    budget: Budget = Budget.DEFAULT,
+    second_temperature_c: float | None = None,
+    partial: Path | None = None,
+    resume: bool = False,
+    watch: Watch | None = None,
+) -> CalibrationRecord:
+    """Measure ``macros`` of the chip behind ``driver`` and give their record.
+
+    Args:
+        seed: of the test patterns and vectors; the chip's noise is its own.
+        age_s: chip time after programming at which cells and columns are measured.
+        budget: how much each step may spend, and how precise it must be to stop earlier.
+        second_temperature_c: cells and products are measured once more when the chip's status
+            tells this temperature; the bench must bring it there.
+        partial: folder for finished steps (``hil.calibration.store``), to be removed once the
+            record is saved; None keeps none.
+        resume: go on with the steps in ``partial``.
+
+    Raises:
+        hil.errors.Interrupted: by Ctrl-C, with finished steps in ``partial``.
+        hil.errors.DeviceError, hil.errors.LinkError: the chip refused or fell silent.
+        cim.fit.columns.TooFewCells, cim.fit.columns.TooFewVectors: a macro gave too little to fit.
+    """
+    watch = watch or Watch()
+    about = {
+        "format": "hil.calibration.partial 1.0",
+        "serial number": driver.description.serial,
+        "chip description": driver.spec.digest,
+        "macros": list(macros),
+        "seed": seed,
+        "age": age_s,
+        "budget": budget.value,
+    }
+    store = StepStore(partial, about, resume=resume, watch=watch)
+    try:
+        measured = CalibrationSteps(driver, macros, PLANS[budget], seed, store, watch).run(age_s, second_temperature_c)
+        return make_record(driver, macros, measured, seed=seed, budget=budget, watch=watch)
+    except KeyboardInterrupt:
+        if partial is None or not store.done:
+            raise
+        raise Interrupted(
+            f"calibration interrupted; {len(store.done)} finished steps are in {partial}",
+            hint="the same command with --resume",
+        ) from None
+
+
+def make_record(
+    driver: ChipDriver, macros: tuple[int, ...], found: Measured, *, seed: int, budget: Budget, watch: Watch
+) -> CalibrationRecord:
+    """All estimators, on what was measured."""
+    spec, about = driver.spec.macro, driver.description
+    states = {m: cell_states(found.states[m], found.pattern[m]) for m in macros}
+    cells = PatternCells.of(found.pattern, PLANS[budget].early_reads, found.aged, states, macros)
+    levels = np.array(spec.levels_us)
+    assert found.noise is not None
+    noise = with_flicker(found.noise, found.repeats, found.good_targets(found.repeats))
+    law, distances, floor = fit_law(cells, noise, levels)
+    aged = found.aged[-1]
+    wire, drive = fit_wires_and_drive(spec, found.transfer, found.blocks, found.steps, aged, noise)
+    parts: dict[int, MacroCalibration] = {}
+    finals, scores, checks = {}, [], []
+    for done, m in enumerate(macros):
+        watch.step(done, len(macros), f"fitting macro {m}")
+        columns = ColumnProducts.of(spec, found.transfer[m], aged[m].readings_us, noise, aged[m].reads, drive)
+        finals[m] = columns.final(wire, found.small[m], found.idle[m])
+        stuck_us = np.where(np.isin(states[m], STUCK), aged[m].readings_us, np.nan).astype(np.float32)
+        parts[m] = finals[m].calibration(m, states[m], stuck_us, gain_known(spec))
+        scores.append(columns.held_out_r2(finals[m], wire))
+        checks.append(NetworkCheck.of(spec, found.network[m], aged[m].readings_us, noise, finals[m], wire, drive))
+    thermal: Thermal | None = None
+    thermal_goodness: dict[str, float] = {}
+    if found.hot is not None:
+        thermal, thermal_goodness = fit_thermal(found, found.hot, cells, law, noise, spec, finals, wire, drive)
+    written = np.concatenate(list(found.good_targets(macros).values()))
+    return CalibrationRecord(
+        chip_name=about.name,
+        revision=about.revision,
+        serial=about.serial,
+        firmware=about.firmware,
+        kind=about.kind,
+        spec_digest=driver.spec.digest,
+        temperature_c=found.temperature_c,
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        method=f"{METHOD}, budget {budget.value}",
+        seed=seed,
+        age_s=cells.ages_s[-1],
+        macros=parts,
+        programming=law,
+        read_noise=noise,
+        wire=wire,
+        goodness={
+            "programming_ks": distances[-1],
+            "programming_ks_floor": floor,
+            **{f"programming_ks_{age:.3g}s": d for age, d in zip(cells.ages_s, distances, strict=True)},
+            "columns_r2": float(np.mean(scores)),
+            "columns_residual_codes": float(np.mean([f.residual_codes for f in finals.values()])),
+            "read_variance_ratio": float(np.mean([f.read_scale for f in finals.values()])),
+            "network_r2": float(np.mean([c.r2 for c in checks])),
+            "network_slope": float(np.mean([c.slope for c in checks])),
+            "network_residual_over_expected": float(np.mean([c.residual_codes / c.expected_codes for c in checks])),
+            "idle_codes_off": idle_disagreement(spec, found.idle, finals),
+            **{f"precision_{p.step.replace(' ', '_')}": p.reached for p in found.precision},
+            **{f"target_{p.step.replace(' ', '_')}": p.target for p in found.precision},
+            **thermal_goodness,
+        },
+        pulses=sum(found.pattern[m].pulses for m in macros) + found.stuck_pulses,
+        thermal=thermal,
+        drive=drive,
+        writes=write_statistics(
+            written,
+            np.concatenate([found.pattern[m].reached.ravel() for m in macros]),
+            np.concatenate([found.pattern[m].cell_pulses.ravel() for m in macros]),
+            levels,
+        ),
+    )
+
+
+def fit_thermal(
+    found: Measured,
+    hot: Hot,
+    cells: PatternCells,
+    law: ProgrammingLaw,
+    noise: ReadNoise,
+    spec: MacroSpec,
+    finals: dict[int, ColumnFit],
+    wire: Wire,
+    drive: InputDrive | None,
+) -> tuple[Thermal, dict[str, float]]:
+    """Temperature coefficients of cells, and how column gains changed with temperature."""
+    macros, kelvin = tuple(hot.hot), hot.hot_c - hot.cold_c
+    written = {m: found.pattern[m].time_s for m in macros}
+    readings = (hot.earlier, hot.cold, hot.hot)
+    ages = [float(np.mean([r[m].time_s - written[m] for m in macros])) for r in readings]
+    good = (cells.states == CellState.GOOD) & np.isfinite(cells.targets_us)
+    earlier, cold, warm = (np.concatenate([r[m].readings_us.ravel() for m in macros])[good] for r in readings)
+    drift = expected_drift_us(law, cells.targets_us[good], cold - earlier, ages)
+    per_k, per_k_se = fit_conductance_per_k(cold, warm, drift, cells.targets_us[good], kelvin)
+    hot_noise = read_noise(np.array(spec.levels_us), hot.repeats, found.good_targets(hot.repeats))
+    variance_k, variance_k_se = fit_variance_per_k(noise, hot_noise, kelvin)
+    changes, errors = [], []
+    for m in macros:
+        reading = hot.hot[m]
+        again = ColumnProducts.of(spec, hot.products[m], reading.readings_us, noise, reading.reads, drive).final(wire)
+        changes.append((again.gain / finals[m].gain - 1.0) / kelvin)
+        errors.append(np.hypot(again.gain_se, finals[m].gain_se) / kelvin)
+    change, error = combine(np.concatenate(changes).tolist(), np.concatenate(errors).tolist())
+    thermal = Thermal(hot.cold_c, per_k, per_k_se, variance_k, variance_k_se)
+    return thermal, {"gain_per_k": change, "gain_per_k_se": error}
+
+
+def check_record(record: CalibrationRecord, driver: ChipDriver, macros: tuple[int, ...]) -> None:
+    """Refuse a record of another chip, description or set of macros.
+
+    Raises:
+        MismatchError: with both values.
+    """
+    about, spec = driver.description, driver.spec
+    pairs = (
+        ("chip", record.chip_name, about.name),
+        ("serial number", record.serial, about.serial),
+        ("chip description", record.spec_digest, spec.digest),
+    )
+    for what, has, wanted in pairs:
+        if has != wanted:
+            raise MismatchError(
+                f"the calibration record is of another {what}: {has!r}, this chip says {wanted!r}",
+                hint="hil calibrate -o record.h5 for this chip, or leave --calibration out",
+            )
+    check_macros(record, macros)
+
+
+def check_macros(record: CalibrationRecord, macros: tuple[int, ...]) -> None:
+    """Refuse a record that lacks one of these macros.
+
+    Raises:
+        MismatchError: with the missing one and those that it has.
+    """
+    try:
+        for macro in macros:
+            record.macro(macro)
+    except NotCalibrated as error:
+        raise MismatchError(str(error), hint="hil calibrate without --only measures all macros") from error

@@ -1,0 +1,106 @@
+"""Finished steps of a calibration, kept beside the record until it is complete.
+
+A folder ``NAME.partial`` holds ``about.json`` (chip, macros, seed, budget, ages) and one HDF5
+file a step. Each appears whole or not at all, so an interruption costs the step it met.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import h5py
+
+from cim.record.file import read_fields, write_fields
+from hil.atomic import new_file, output_error
+from hil.errors import FileError, MismatchError
+from hil.watch import Watch
+
+T = TypeVar("T")
+
+
+def partial_folder(record: Path) -> Path:
+    """Where the steps of a record that is being measured lie: ``chip.h5`` -> ``chip.h5.partial``."""
+    return record.with_name(record.name + ".partial")
+
+
+class StepStore:
+    """Runs steps once: what an earlier, interrupted calibration measured is read back.
+
+    Without a folder nothing is kept.
+
+    Raises:
+        MismatchError: the folder is of another chip, plan or seed.
+        FileError: it is damaged. OutputError: it cannot be written.
+    """
+
+    def __init__(self, folder: Path | None, about: Mapping[str, object], *, resume: bool, watch: Watch) -> None:
+        self.folder, self._watch = folder, watch
+        self.done: list[str] = []
+        if folder is None:
+            return
+        if folder.exists() and not resume:
+            watch.note(f"{folder} of an interrupted calibration is begun anew (--resume goes on with it)")
+            shutil.rmtree(folder)
+        if not folder.exists():
+            if resume:
+                watch.note(f"nothing to resume: {folder} does not exist")
+            try:
+                folder.mkdir()
+            except OSError as error:
+                raise output_error(folder, error) from error
+            try:
+                with new_file(folder / "about.json") as part:
+                    part.write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+            except BaseException:
+                discard_steps(folder)
+                raise
+            return
+        self._check(folder, about)
+        self.done = sorted(p.stem for p in folder.glob("*.h5"))
+
+    def _check(self, folder: Path, about: Mapping[str, object]) -> None:
+        try:
+            found = json.loads((folder / "about.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise FileError(f"{folder} is damaged: {error}", hint="calibrate without --resume") from error
+        for name, wanted in json.loads(json.dumps(about)).items():
+            if found.get(name) != wanted:
+                raise MismatchError(
+                    f"{folder} was begun with another {name}: {found.get(name)!r}, now {wanted!r}",
+                    hint="calibrate without --resume, or as it was begun",
+                )
+
+    def step(self, name: str, kind: type[T], measure: Callable[[], dict[int, T]]) -> dict[int, T]:
+        """What ``measure`` gives, by macro; from the folder when it was measured before."""
+        if self.folder is not None and name in self.done:
+            return self._load(self.folder / f"{name}.h5", kind)
+        parts = measure()
+        if self.folder is not None:
+            with new_file(self.folder / f"{name}.h5") as path, h5py.File(path, "w") as file:
+                for macro, part in parts.items():
+                    write_fields(file.create_group(str(macro)), part)
+        self.done.append(name)
+        return parts
+
+    def _load(self, path: Path, kind: type[T]) -> dict[int, T]:
+        try:
+            with h5py.File(path, "r") as file:
+                return {int(macro): kind(**read_fields(file[macro], kind)) for macro in sorted(file, key=int)}
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise FileError(f"{path} is damaged: {error}", hint="calibrate without --resume") from error
+
+    def forget(self, names: tuple[str, ...]) -> None:
+        """Drop steps that no longer hold, those whose name begins so."""
+        for name in [n for n in self.done if n.startswith(names)]:
+            self.done.remove(name)
+            if self.folder is not None:
+                (self.folder / f"{name}.h5").unlink(missing_ok=True)
+
+
+def discard_steps(folder: Path) -> None:
+    """The record is written: its steps are not needed any more."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""``hil search``: a whole search in one folder."""

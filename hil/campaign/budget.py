@@ -1,0 +1,71 @@
+"""Budget of a search: epochs and networks of each phase, so that it ends in time; kept in ``plan.json``.
+
+Counts that were decided once stay: a search that goes on has the same answer as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hil.atomic import write_text
+from hil.watch import Watch
+from search.files import read_json
+
+FORMAT = "hil.search-plan"
+# Of the time that is left when a phase begins.
+SHARES = {
+    "teacher epochs": 0.15,
+    "stage epochs": 0.2,
+    "paths to rate": 0.2,
+    "sample networks": 0.5,
+    "trained networks": 1.0,
+}
+
+
+class SearchPlan:
+    """Counts by phase. ``budget_s`` 0 leaves all as asked."""
+
+    def __init__(
+        self, path: Path, budget_s: float, watch: Watch, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.path, self.budget_s, self.watch, self.clock = path, budget_s, watch, clock
+        self.before_s, self.started = 0.0, clock()
+        self.counts: dict[str, dict[str, int]] = {}
+        if path.exists():
+            data: dict[str, Any] = read_json(path, FORMAT, 1)
+            self.before_s, self.counts = float(data["spent_s"]), dict(data["counts"])
+
+    @property
+    def spent_s(self) -> float:
+        """Of all runs of this search."""
+        return self.before_s + self.clock() - self.started
+
+    def count(self, name: str, asked: int, least: int, each_s: Callable[[], float]) -> int:
+        """Number of ``asked`` that may be made; ``each_s`` gives the time of one, and is called only under a budget."""
+        if name not in self.counts:
+            made = asked
+            if self.budget_s and asked > least:
+                room = max(self.budget_s - self.spent_s, 0.0) * SHARES[name]
+                made = max(least, min(asked, int(room / max(each_s(), 1e-6))))
+            self.counts[name] = {"asked": asked, "made": made}
+            self.save()
+        found = self.counts[name]
+        if found["made"] < found["asked"]:
+            self.watch.note(f"cut short by --budget: {found['made']} {name} of {found['asked']}")
+        return found["made"]
+
+    def save(self) -> None:
+        head = {"format": FORMAT, "version": "1.0", "spent_s": round(self.spent_s, 1), "counts": self.counts}
+        write_text(self.path, json.dumps(head, indent=1) + "\n")
+
+    def words(self) -> list[str]:
+        """A line for each phase that was cut short."""
+        return [
+            f"cut short by --budget: {count['made']} {name} of {count['asked']}"
+            for name, count in self.counts.items()
+            if count["made"] < count["asked"]
+        ]

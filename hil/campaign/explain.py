@@ -1,0 +1,62 @@
+"""Explanation of a network of a search: significance of each choice, beside the choices that it did not take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hil.campaign.front import Findings, read_findings
+from hil.campaign.networks import member_named, network_name
+from hil.campaign.settings import SearchFolder
+from hil.campaign.table import front_of_folder, members_of
+
+
+def explain_json(folder: SearchFolder, name: str | None) -> dict[str, Any]:
+    """Of each position, width and bits of a network: all choices with T, H and A, and their ranks from 1.
+
+    Without a name it is the knee. Raises ``UsageError`` for a name that is none or several of the search's.
+    """
+    front, found = front_of_folder(folder), read_findings(folder)
+    member = front.knee if name is None else member_named(members_of(folder), name)
+    chosen = member.architecture.choices
+    genes = [_gene(found, i, value) for i, value in enumerate(chosen)]
+    return {"network": network_name(member.architecture), "choices": str(member.architecture),
+            "measure": found.measure, "genes": genes}  # fmt: skip
+
+
+def explain_lines(explained: dict[str, Any]) -> list[str]:
+    lines = [
+        f"network  {explained['network']}: {explained['choices']}",
+        "T        task significance (phase A): minus the loss of the stage under the errors of the chip",
+        f"H        hardware significance (phase B), measure {explained['measure']}; higher is cheaper",
+        "A        weight in the predicted accuracy, from phase A and the sample networks; higher is better",
+        "         ranks are from 1, the best, among the choices of one place; * is this network's;",
+        "         places without a choice are left out",
+    ]
+    for gene in explained["genes"]:
+        if len(gene["choices"]) == 1:
+            continue
+        lines += ["", f"{gene['gene']:<26}{'T':>12}{'rank':>5}{'H':>12}{'rank':>5}{'A':>12}{'rank':>5}"]
+        for choice in gene["choices"]:
+            mark = "*" if choice["chosen"] else " "
+            cells = "".join(
+                f"{choice[k] + 0.0:>12.3g}{choice[k + '_rank']:>5}" for k in ("task", "hardware", "accuracy")
+            )
+            lines.append(f"  {mark} {choice['choice']!s:<22}{cells}")
+    return lines
+
+
+def _gene(found: Findings, index: int, value: str | float | int) -> dict[str, Any]:
+    gene = found.genes[index]
+    columns = {name: getattr(found, name).values[index] for name in ("task", "hardware", "accuracy")}
+    ranks = {
+        name: np.argsort(np.argsort(-column, kind="stable"), kind="stable") + 1 for name, column in columns.items()
+    }
+    rows = []
+    for i, choice in enumerate(gene.choices):
+        row: dict[str, Any] = {"choice": choice, "chosen": choice == value}
+        for name, column in columns.items():
+            row |= {name: float(column[i]), f"{name}_rank": int(ranks[name][i])}
+        rows.append(row)
+    return {"gene": gene.name, "choices": rows}

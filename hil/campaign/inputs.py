@@ -1,0 +1,196 @@
+"""Inputs of a search: chip, space, images and errors, loaded and checked against each other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cim.chip.file import load_chip
+from cim.chip.spec import ChipSpec
+from cim.mnsim.configfile import is_mnsim
+from cim.record.calibration import CalibrationRecord
+from cim.record.file import load_record
+from cim.record.published import NoModels, nominal_record
+from cim.simulator.training_layers import ArrayNoise, array_noise
+from hil.atomic import write_text
+from hil.campaign.settings import SearchFolder, SearchSettings
+from hil.datasets.image_set import Dataset, load_dataset
+from hil.deployment.options import check_device
+from hil.errors import FileError, MismatchError, UsageError
+from hil.watch import Watch
+from mapping.network.file import load_network
+from search.space.genes import Space
+from search.space.prune import fitted
+from search.space.target import ChipTarget
+from search.train.arrays import noise_digest
+from search.train.images import Images
+from search.train.inherit import check_heirs
+from search.train.teacher import split_graph
+from search.train.training import multiplies_bfloat16
+
+VALIDATION = 0.1  # share of training images that is kept out
+TEST = 0.2  # of a file that has no test images of its own
+LEAST_NETWORKS = 8
+SUBSET = 0x5AB5E7  # purpose tag of a seed
+FORMAT = "hil.search-origins"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SearchInputs:
+    """``space`` is what the chip leaves of it; ``train`` and ``kept`` (validation) are training images.
+
+    Stages and sample networks are trained on ``brief``, some of ``train``.
+    """
+
+    chip: ChipSpec
+    target: ChipTarget
+    space: Space
+    train: Images
+    brief: Images
+    kept: Images
+    test: Dataset
+    record: CalibrationRecord | None
+    noise: ArrayNoise
+    source: str  # of the images, in words
+    dropped: tuple[str, ...]  # operators and weight bits that went, and why
+
+
+def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) -> SearchInputs:
+    """Load everything; report what the chip removed from the space.
+
+    Raises:
+        UsageError: images, classes or chip that do not go with the space.
+        MismatchError: the folder was begun with other inputs.
+        search.train.teacher.TeacherError: the folder's teacher cannot teach this space.
+        search.errors.SpaceError: nothing of the space fits the chip.
+    """
+    if is_mnsim(settings.chip):
+        raise UsageError(
+            f"{settings.chip} is a scale of costs, no chip that a network can be trained for",
+            hint=f"--chip lab-128, then hil search show DIR --costs {settings.chip}",
+        )
+    check_device(settings.device)
+    if settings.device == "cpu" and settings.precision == "bf16-mixed" and not multiplies_bfloat16():
+        watch.note(
+            "this CPU has no instructions for bfloat16: bf16-mixed takes more than twice as long as 32-true "
+            "(no --precision; of a search that was begun, precision in its settings.json)"
+        )
+    chip = load_chip(settings.chip, macros=settings.macros or None)
+    target = ChipTarget(chip)
+    whole = folder.load_space()
+    space, dropped = fitted(whole, target, least_share=settings.least_share)
+    if space.size() < LEAST_NETWORKS:
+        raise UsageError(
+            f"space {whole.name} has {space.size()} networks on {chip.name}; a search needs at least {LEAST_NETWORKS}",
+            hint="more operators, widths or bits in the space file",
+        )
+    train, test = _images(settings, watch)
+    _check_images(whole, train, settings.data)
+    _, height, width = whole.input_shape
+    if settings.symmetry == "turn" and height != width:
+        raise UsageError(
+            f"images of {settings.data} are {height} x {width}: no square, so no quarter turns",
+            hint="--symmetry mirror, or none",
+        )
+    if settings.crop > min(height, width):
+        raise UsageError(
+            f"images of {settings.data} are {height} x {width}: no squares of {settings.crop} in them",
+            hint=f"--crop N, no more than {min(height, width)}",
+        )
+    whole_set = Images(train.images, train.labels.astype(np.int64))
+    own, kept = _some(whole_set, settings.subset, settings.seed).split(VALIDATION, settings.seed)
+    brief = _some(own, settings.brief_images, settings.seed)
+    if len(brief) * 8 // 10 < settings.batch or not len(kept):
+        raise UsageError(
+            f"{len(brief)} training images are too few for batches of {settings.batch}: a stage trains on 80 % of them",
+            hint="--batch N, or more images: --subset N, --brief-images N",
+        )
+    record = load_record(Path(settings.calibration)) if settings.calibration else None
+    try:
+        noise = array_noise(chip.macro, record or nominal_record(chip, [0]), settings.age_s)
+    except NoModels as error:
+        raise UsageError(str(error), hint="--calibration RECORD, of hil calibrate or hil fit") from error
+    found = SearchInputs(
+        chip, target, space, own, brief, kept, test, record, noise, train.source, tuple(str(d) for d in dropped)
+    )
+    for teacher in (folder.teacher, folder.given_teacher):
+        if teacher.exists():
+            graph = load_network(teacher).graph
+            split_graph(graph, space)  # raises where it cannot teach
+            if settings.inherited:
+                check_heirs(space, graph)
+    _check_origins(folder, found)
+    return found
+
+
+def space_of_data(data: str, names: list[str]) -> str:
+    """The shipped space of a known data set."""
+    name = data.removesuffix("-jpeg")
+    if name not in names:
+        raise UsageError(f"no space goes with {data!r} by itself", hint=f"--space {'|'.join(names)}, or a .toml file")
+    return name
+
+
+def _images(settings: SearchSettings, watch: Watch) -> tuple[Dataset, Dataset]:
+    folder = settings.data_dir or None
+    train = load_dataset(settings.data, "train", data_dir=folder)
+    test = load_dataset(settings.data, "test", data_dir=folder)
+    if train.digest != test.digest:
+        return train, test
+    watch.note(f"{settings.data} has one set of images: {TEST:.0%} of them are kept for the test")
+    rest, some = Images(train.images, train.labels.astype(np.int64)).split(TEST, settings.seed)
+    return (
+        Dataset(train.name, rest.pixels, rest.labels, train.classes, train.source, rest.digest),
+        Dataset(train.name, some.pixels, some.labels, train.classes, train.source, some.digest),
+    )
+
+
+def _check_images(space: Space, data: Dataset, name: str) -> None:
+    height, width, channels = data.images.shape[1:]
+    if (channels, height, width) != space.input_shape:
+        size = " x ".join(map(str, space.input_shape))
+        raise UsageError(
+            f"images of {name} are {channels} x {height} x {width}; space {space.name} takes {size}",
+            hint=f"another --space, or a copy of the space file with input = [{channels}, {height}, {width}]",
+        )
+    if len(data.classes) != space.classes:
+        raise UsageError(
+            f"{name} has {len(data.classes)} classes; space {space.name} has {space.classes}",
+            hint=f"another --space, or a copy of the space file with classes = {len(data.classes)}",
+        )
+    present = len(np.unique(data.labels))
+    if present < 2:
+        raise UsageError(f"all training images of {name} are of one class", hint="images of two classes or more")
+
+
+def _some(images: Images, count: int, seed: int) -> Images:
+    """So many of them, drawn by the seed; 0: all."""
+    if not count or count >= len(images):
+        return images
+    rng = np.random.default_rng(np.random.SeedSequence([seed, SUBSET]))
+    return images.part(np.sort(rng.choice(len(images), count, replace=False)))
+
+
+def _check_origins(folder: SearchFolder, found: SearchInputs) -> None:
+    """Write the digests of the inputs, or compare them with those of the folder."""
+    here = {
+        "format": FORMAT, "version": "1.0", "chip": found.target.digest, "images": found.train.digest,
+        "test": found.test.digest, "errors": noise_digest(found.noise),
+    }  # fmt: skip
+    if not folder.origins.exists():
+        write_text(folder.origins, json.dumps(here, indent=1) + "\n")
+        return
+    try:
+        before = json.loads(folder.origins.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileError(f"cannot be read: {error}", where=str(folder.origins)) from error
+    for name in ("chip", "images", "test", "errors"):
+        if before.get(name) != here[name]:
+            raise MismatchError(
+                f"the {name} of this search changed since it was begun: {str(before.get(name))[:12]}…, "
+                f"now {here[name][:12]}…",
+                hint="put the old file back, or begin another search",
+            )

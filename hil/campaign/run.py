@@ -1,0 +1,250 @@
+"""A whole search in one folder: teacher, stages, sample networks, front, trained networks, table.
+
+    folder = begin_folder(Path("runs/search"), SearchSettings("fashion-mnist", "lab-128"), space_text)
+    run_search(folder, settings, watch)
+
+Each phase leaves files and is skipped where they are there, so a search that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hil.campaign.budget import SearchPlan
+from hil.campaign.front import find_front
+from hil.campaign.inputs import load_inputs
+from hil.campaign.loop import Loop, run_loop
+from hil.campaign.networks import accuracy_model, member_named, network_folder, train_members, train_networks
+from hil.campaign.own import add_own
+from hil.campaign.settings import SearchFolder, SearchSettings
+from hil.campaign.table import members_of, write_table
+from hil.campaign.work import SearchRun
+from hil.errors import FileError, Interrupted, LinkError, UsageError
+from hil.watch import Watch
+from mapping.network.file import NetworkFile, load_network, save_network
+from search.errors import SearchError
+from search.space.architecture import read_architecture
+from search.space.significance import Significance
+from search.stage.rating import StageJob, train_stage
+from search.stage.scores import task_significance
+from search.stage.task import Estimator, StageSettings
+from search.train.images import Images
+from search.train.teacher import refine_teacher, train_teacher
+from search.train.training import Told
+from search.train.workers import check_shared, side_by_side, workers
+
+PROBE = 4  # batches that say how long an epoch takes
+REFINING_RATE = 0.0003  # of a given teacher, which is near a good place
+
+
+def run_search(
+    folder: SearchFolder,
+    settings: SearchSettings,
+    watch: Watch,
+    *,
+    scheduler: str | None = None,
+    loop: Loop | None = None,
+) -> None:
+    """Run the phases of a search that are not done yet.
+
+    Args:
+        scheduler: of a Dask cluster that does the jobs, instead of workers of this machine.
+        loop: over a chip on which networks are deployed; None: none is asked.
+
+    Raises:
+        Interrupted: Ctrl-C; the folder can be gone on with.
+        search.errors.SearchError: space, teacher or data that do not go together.
+    """
+    with _running(folder, settings, watch, scheduler, f"hil search resume {folder.root}") as run:
+        for text in run.inputs.dropped:
+            watch.note(f"not on {run.inputs.chip.name}: {text}")
+        _search(run, loop)
+
+
+def train_named(
+    folder: SearchFolder,
+    settings: SearchSettings,
+    names: Sequence[str],
+    watch: Watch,
+    *,
+    scheduler: str | None = None,
+) -> None:
+    """Train and evaluate networks of a search, with the epochs of ``settings``.
+
+    Args:
+        names: the beginnings of names, or architecture files (``.json``) of other networks of its space.
+
+    Raises:
+        FileError: the search has no front or no teacher, or an architecture file is broken.
+        SpaceError: the network of a file is not of the space.
+        UsageError: a name is none or several of the search's, a network was trained before, or does not fit the chip.
+        Interrupted: Ctrl-C; the same call goes on at the last whole epoch.
+    """
+    known = members_of(folder)
+    if not folder.teacher.exists():
+        raise FileError(
+            f"{folder.root} does not keep the teacher that its networks learn from",
+            where=f"no {folder.teacher}",
+            hint=f"cp TEACHER {folder.teacher}: the net.pt that the search had as --teacher, or made",
+        )
+    own = {path: read_architecture(path) for path in map(Path, names) if path.suffix == ".json"}
+    members = [member_named(known, name) for name in names if not name.endswith(".json")]
+    for architecture in (*own.values(), *(m.architecture for m in members)):
+        place = network_folder(folder, architecture)
+        if (place / "evaluation.json").exists():
+            raise UsageError(f"network {place.name} was trained before", hint=f"rm -r {place} forgets it")
+    with _running(folder, settings, watch, scheduler, "the same command goes on") as run:
+        members += add_own(run, own) if own else []
+        with watch.stage("networks"):
+            train_members(run, members)
+        if folder.table.exists():
+            write_table(folder, run.plan.words())
+
+
+@contextlib.contextmanager
+def _running(
+    folder: SearchFolder, settings: SearchSettings, watch: Watch, scheduler: str | None, again: str
+) -> Iterator[SearchRun]:
+    """Inputs and workers of a search; ``again``: what to do after Ctrl-C."""
+    try:
+        with watch.stage("loading"):
+            inputs = load_inputs(folder, settings, watch)
+        with _client(folder, settings, scheduler) as client:
+            yield SearchRun(folder, settings, inputs, SearchPlan(folder.plan, settings.budget_s, watch), watch, client)
+    except KeyboardInterrupt:
+        raise Interrupted(f"the search in {folder.root} was interrupted; what is done is kept", hint=again) from None
+
+
+def _search(run: SearchRun, loop: Loop | None) -> None:
+    _teacher(run)
+    task = _stages(run)
+    find_front(run, task, accuracy_model(run, task))
+    if loop is None:
+        train_networks(run)
+    else:
+        run_loop(run, task, loop)
+    write_table(run.folder, run.plan.words())
+    run.plan.save()
+
+
+@contextlib.contextmanager
+def _client(folder: SearchFolder, settings: SearchSettings, scheduler: str | None) -> Iterator[Any]:
+    """A client of the cluster that is named, else of workers of this machine; None where there are none."""
+    if scheduler is None and not settings.workers:
+        yield None
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            client = stack.enter_context(workers(scheduler, settings.workers))
+            check_shared(client, folder.settings)
+        except SearchError as error:
+            raise LinkError(str(error)) from error
+        yield client
+
+
+def _teacher(run: SearchRun) -> None:
+    """Leave a teacher in the folder; one may lie there from the beginning, or be given to be trained further."""
+    path = run.folder.teacher
+    if not path.exists():
+        checkpoint = run.folder.root / "teacher.checkpoint"
+        with run.watch.stage("teacher"):
+            epochs = run.plan.count("teacher epochs", run.settings.teacher_epochs, 1, lambda: _teacher_epoch_s(run))
+            network = _trained_teacher(
+                run, run.inputs.train, run.inputs.kept, epochs, checkpoint, run.told(epochs, "epochs")
+            )
+        save_network(network, path)
+        checkpoint.unlink()
+        run.plan.save()
+
+
+def _trained_teacher(
+    run: SearchRun,
+    images: Images,
+    kept: Images,
+    epochs: int,
+    checkpoint: Path | None = None,
+    told: Told | None = None,
+) -> NetworkFile:
+    given, machine = run.folder.given_teacher, run.machine
+    if given.exists():
+        schedule = run.schedule(epochs, rate=REFINING_RATE)
+        network = load_network(given)
+        return refine_teacher(network, images, kept, schedule, checkpoint=checkpoint, machine=machine, told=told)
+    return train_teacher(
+        run.inputs.space,
+        images,
+        kept,
+        run.schedule(epochs),
+        classes=run.inputs.test.classes,
+        checkpoint=checkpoint,
+        machine=machine,
+        told=told,
+    )
+
+
+def _stages(run: SearchRun) -> Significance:
+    """Phase A."""
+    space, count = run.inputs.space, len(run.inputs.space.stages)
+    with run.watch.stage("stages"):
+        probe = functools.cache(lambda: _stage_s(run))
+        epochs = run.plan.count("stage epochs", run.settings.stage_epochs, 1, lambda: count * probe()[0])
+        settings = StageSettings(run.schedule(epochs, average=False), Estimator(run.settings.estimator))
+        if settings.estimator is Estimator.PATH:
+            choices = [[len(p.operators) for p in space.positions if p.stage == stage] for stage in range(count)]
+            most = min(settings.most_paths, max(math.prod(own) for own in choices))
+            least = 2 * max(max(own) for own in choices)
+            settings = replace(
+                settings, most_paths=run.plan.count("paths to rate", most, least, lambda: count * probe()[1])
+            )
+        jobs = [_stage_job(run, stage, settings, run.folder.stages) for stage in range(count)]
+        told = run.told_of(epochs + settings.rated_parts, "stages, their rating among them", count)
+        scores = side_by_side(run.client, train_stage, jobs, run.inputs.brief, told=told)
+        for job in jobs:
+            (job.folder / f"{job.name}.checkpoint").unlink(missing_ok=True)
+    run.plan.save()
+    return task_significance(space, scores)
+
+
+def _stage_job(run: SearchRun, stage: int, settings: StageSettings, folder: Path) -> StageJob:
+    inputs = run.inputs
+    one = replace(run.machine, devices=1)
+    return StageJob(inputs.space, stage, settings, run.folder.teacher, inputs.noise, folder, machine=one)
+
+
+def _teacher_epoch_s(run: SearchRun) -> float:
+    """Of all training images, from a few batches."""
+    batch, images = run.settings.batch, run.inputs.train
+    few = images.part(np.arange(min(PROBE * batch, len(images))))
+    start = time.monotonic()
+    _trained_teacher(run, few, few, 1)
+    return (time.monotonic() - start) * len(images) / len(few)
+
+
+def _stage_s(run: SearchRun) -> tuple[float, float]:
+    """Of the first stage, whose maps are the largest, from a few batches: s an epoch, s a rated path."""
+    batch, images = run.settings.batch, run.inputs.brief
+    few = images.part(np.arange(min(2 * PROBE * batch, len(images))))
+    paths = 2 * max(len(p.operators) for p in run.inputs.space.positions)
+    settings = StageSettings(
+        run.schedule(1, average=False), Estimator(run.settings.estimator), most_paths=paths, draws=1, rate_images=batch
+    )
+    whole = StageSettings(settings.schedule)
+    with tempfile.TemporaryDirectory() as place:
+        start = time.monotonic()
+        scores = train_stage(_stage_job(run, 0, settings, Path(place)), few)
+        rating = time.monotonic() - start - sum(scores.seconds)
+    epoch = scores.seconds[0] * len(images) / len(few)
+    size = min(batch, whole.rate_images)
+    held = max(min(whole.rate_images, whole.held_out * len(images)) // size, 1)  # batches that rate a path
+    passes = (whole.statistics_batches + (1 + whole.draws) * held) / (whole.statistics_batches + 2) * size / batch
+    return epoch, rating / max(scores.paths, 1) * passes

@@ -1,0 +1,157 @@
+"""Result of a search, for people and programs: the table of its front."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from cim.mnsim.configfile import is_mnsim
+from hil.atomic import write_text
+from hil.campaign.budget import SearchPlan
+from hil.campaign.front import modes_of, read_findings
+from hil.campaign.loop import read_measured
+from hil.campaign.networks import network_name, read_evaluation
+from hil.campaign.settings import SearchFolder, SearchSettings
+from hil.errors import FileError
+from hil.watch import Watch
+from search.choice.front import Front, Member, read_front
+from search.choice.hardware_significance import MODES
+from search.evaluator import Evaluation
+from search.space.architecture import to_json
+from search.space.candidate import CandidateCost, workload
+from search.space.target import load_target
+
+FORMAT = "hil.search-table"
+OWN = "own"  # what stands beside a network that is not the search's
+PUBLISHED_EDP = {"fashion-mnist": 0.16, "cifar10": 0.16}  # of NAS4CIM's abstract
+
+
+def front_of_folder(folder: SearchFolder) -> Front:
+    """Raises ``FileError`` for a search that has none yet."""
+    if not folder.front.exists():
+        raise FileError(f"the search in {folder.root} has no front yet", hint=f"hil search resume {folder.root}")
+    return read_front(folder.front)
+
+
+def own_members(folder: SearchFolder) -> tuple[Member, ...]:
+    """Networks that a user named beside the front."""
+    return read_front(folder.own).members if folder.own.exists() else ()
+
+
+def members_of(folder: SearchFolder) -> list[Member]:
+    """Networks of the front and those that a user named, by rising EDP."""
+    found = {m.architecture: m for m in (*own_members(folder), *front_of_folder(folder).members)}
+    return sorted(found.values(), key=lambda m: m.cost.edp_mj_ms)
+
+
+def folder_notes(folder: SearchFolder) -> list[str]:
+    """Notes on what was cut short, and whether the search is finished."""
+    notes = SearchPlan(folder.plan, 0.0, Watch()).words()
+    return notes if folder.table.exists() else [*notes, f"not finished: hil search resume {folder.root}"]
+
+
+def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | None = None) -> dict[str, Any]:
+    """The front and own networks by rising EDP: accuracy (predicted; simulated where trained), costs, choices.
+
+    ``costs``: another chip, or a configuration of MNSIM 2.0, that prices the same networks.
+    """
+    front, members = front_of_folder(folder), members_of(folder)
+    prices = [m.cost for m in members] if costs is None else other_costs(folder, members, costs)
+    modes = _modes(folder, front)
+    rows = [_row(folder, member, cost, modes) for member, cost in zip(members, prices, strict=True)]
+    return {
+        "format": FORMAT,
+        "version": "1.0",
+        "costs": costs or front.target,
+        "method": front.method,
+        "seed": front.seed,
+        "simulations": front.simulations,
+        "knee": network_name(front.knee.architecture),
+        "notes": list(notes),
+        "networks": rows,
+    }
+
+
+def other_costs(folder: SearchFolder, members: Sequence[Member], name: str) -> list[CandidateCost]:
+    """Costs of the networks of a search on another target; one that is too large counts with the macros it needs."""
+    space, target = folder.load_space(), load_target(name)
+    return [target.cost(workload(space, a), target.adc_bits) for a in (m.architecture for m in members)]
+
+
+def write_table(folder: SearchFolder, notes: Sequence[str]) -> None:
+    """Leave ``table.json``."""
+    write_text(folder.table, json.dumps(table_json(folder, notes), indent=1) + "\n")
+
+
+def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
+    """For people."""
+    rows, trained = table["networks"], [r for r in table["networks"] if r["evaluated"]]
+    lines = [
+        f"search   {settings.data} on {settings.chip}, {table['method']}, seed {table['seed']}, "
+        f"{table['simulations']} networks simulated whole",
+        f"costs    {table['costs']}, one image",
+    ]
+    if trained:
+        some = trained[0]["evaluated"]
+        lines.append(f"chips    {some['chips']} simulated, {some['images']} test images; {some['source']}")
+    if is_mnsim(table["costs"]) and settings.data in PUBLISHED_EDP:
+        lines.append(
+            f"paper    EDP {PUBLISHED_EDP[settings.data]:g} in efficiency mode (doi 10.11999/JEIT250978); unit, "
+            "networks and settings are not in its abstract"
+        )
+    lines += [f"note     {text}" for text in table["notes"]]
+    lines += ["", f"{'network':<10}{'predicted %':>16}{'simulated %':>13}{'worst':>7}{'EDP mJ·ms':>12}"
+              f"{'latency µs':>12}{'energy µJ':>11}{'macros':>8}  choices"]  # fmt: skip
+    for row in rows:
+        found = row["evaluated"]
+        predicted = f"{row['predicted']:.1f} (≥ {row['predicted_low']:.1f})"
+        mean, worst = (f"{100 * found[k]:.1f}" if found else "–" for k in ("accuracy_mean", "accuracy_worst"))
+        macros = f"{row['macros']}" + ("" if row["macros"] <= row["macros_available"] else "!")
+        marks = row["modes"]
+        lines.append(
+            f"{row['name']:<10}{predicted:>16}{mean:>13}{worst:>7}{row['edp_mj_ms']:>12.3g}"
+            f"{row['latency_ns'] / 1e3:>12.4g}{row['energy_pj'] / 1e6:>11.3g}{macros:>8}  {row['choices']}"
+            + (f"  ({', '.join(marks)})" if marks else "")
+        )
+        if row["measured"]:
+            lines.append(f"{'':<10}{100 * row['measured']['accuracy_mean']:.1f} % {row['measured']['source']}")
+        if row["failed"]:
+            lines.append(f"{'':<10}{row['failed'].splitlines()[0]}")
+    if any(row["macros"] > row["macros_available"] for row in rows):
+        lines += ["", "!  more macros than there are"]
+    return lines
+
+
+def _modes(folder: SearchFolder, front: Front) -> dict[str, list[str]]:
+    """Name of a network -> the modes that it stands for: the paper's, or the ends and the knee of a front; or "own"."""
+    of_front = {m.architecture for m in front.members}
+    modes = {network_name(m.architecture): [OWN] for m in own_members(folder) if m.architecture not in of_front}
+    if front.method == "paper":
+        found = read_findings(folder)
+        return modes | {network_name(m.architecture): modes_of(found, m.architecture) for m in front.members}
+    for mode, member in zip(MODES, (front.most_accurate, front.knee, front.most_efficient), strict=True):
+        modes.setdefault(network_name(member.architecture), []).append(mode)
+    return modes
+
+
+def _row(folder: SearchFolder, member: Member, cost: CandidateCost, modes: dict[str, list[str]]) -> dict[str, Any]:
+    name = network_name(member.architecture)
+    found, measured = read_evaluation(folder.networks / name), read_measured(folder, name)
+    evaluated = asdict(found) if isinstance(found, Evaluation) else None
+    file = folder.networks / name / "net.pt"
+    return {
+        "name": name,
+        "choices": str(member.architecture),
+        "architecture": to_json(member.architecture),
+        "predicted": member.accuracy,
+        "predicted_low": member.accuracy_low,
+        "modes": modes.get(name, []),
+        "evaluated": evaluated,
+        "measured": None if measured is None else asdict(measured),
+        "failed": found if isinstance(found, str) else None,
+        "network": str(file.relative_to(folder.root)) if found is not None else None,
+        "edp_mj_ms": cost.edp_mj_ms,
+        **asdict(cost),
+    }

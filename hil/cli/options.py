@@ -1,0 +1,180 @@
+"""Common parts of the commands: options, printing, reading of durations and lists."""
+
+from __future__ import annotations
+
+import enum
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from hil.errors import UsageError
+
+if TYPE_CHECKING:
+    from hil.cli.screen import Screen
+    from mapping.bits import LayerBits
+
+Choice = TypeVar("Choice", bound=enum.StrEnum)
+Net = Annotated[Path | None, typer.Argument(help="net.pt, or a compiled program.h5", show_default=False)]
+Port = Annotated[
+    str | None,
+    typer.Option(
+        help="/dev/ttyUSB0, COM5, tcp://host:port, unix:path, visa:RESOURCE, emulated:CHIP?seed=7, replay:LOG",
+        show_default=False,
+    ),
+]
+Emulated = Annotated[bool, typer.Option("--emulated", help="use an emulated chip (NOT SILICON); --chip names its kind")]
+Chip = Annotated[str, typer.Option(help="chip file: a name from `hil chips`, or a path to a .toml")]
+ChipAsked = Annotated[
+    str | None,
+    typer.Option(help="chip file; default: the one that the chip names, lab-128 with --emulated"),
+]
+LayerBitsAsked = Annotated[
+    str | None,
+    typer.Option(
+        "--layer-bits",
+        help="bits of single layers: conv1=8,fc=W8A6 (a bare number is weight bits)",
+        show_default=False,
+    ),
+]
+Macros = Annotated[
+    int | None, typer.Option(min=1, help="number of macros; default: the chip file's", show_default=False)
+]
+Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
+Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
+SpareReads = Annotated[
+    float,
+    typer.Option(min=0.0, max=100.0, help="most extra tile reads for spare columns of an adapted program, percent"),
+]
+DataDir = Annotated[Path | None, typer.Option(help="folder of data sets (also HIL_DATA)", show_default=False)]
+Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a known data set, with its checksum")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
+
+
+def complain(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def say(text: str = "") -> None:
+    print(text)
+
+
+@contextmanager
+def screen(quiet: bool) -> Iterator[Screen]:
+    """Progress on stderr while a command runs."""
+    from hil.cli.screen import Screen
+
+    with Screen(quiet=quiet) as shown:
+        yield shown
+
+
+def chip_address(port: str | None, emulated: bool, chip: str | None, macros: int | None) -> str:
+    """The address named by --port or --emulated; exactly one of them, never a silent choice."""
+    if bool(port) == emulated:
+        raise UsageError(
+            "name the chip: either --port ADDRESS or --emulated"
+            if not port
+            else "--port and --emulated exclude each other",
+            hint="hil ports lists serial ports; hil deploy --emulated needs no chip",
+        )
+    if port:
+        return port
+    return f"emulated:{chip or 'lab-128'}?seed=0" + (f"&macros={macros}" if macros else "")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the system while one output is written: disk full, no permission, no such folder."""
+    from hil.atomic import output_error
+
+    try:
+        yield
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+def print_result(lines: list[str], record: dict[str, Any], as_json: bool) -> None:
+    """Words for people, or one versioned JSON object."""
+    if as_json:
+        say(json.dumps({"schema": "hil.answer/1.0", **record}, default=str))
+        return
+    for line in lines:
+        say(line)
+
+
+def seconds(text: str) -> float:
+    """Seconds of "30s", "5m", "1h", "2d" or a plain number."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        value = float(number) * unit
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e10:
+        raise UsageError(f"{text!r} is not a duration", hint="write 30s, 5m, 1h or 2d")
+    return value
+
+
+def one_of(choices: type[Choice], text: str, option: str) -> Choice:
+    """The member of an enumeration that an option names."""
+    try:
+        return choices(text)
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is not a choice", hint=f"one of {', '.join(choices)}") from None
+
+
+def layer_bits(text: str | None) -> dict[str, LayerBits]:
+    """Bits by layer of "conv1=8,fc=W8A6"."""
+    from mapping.bits import parse_layer_bits
+
+    try:
+        return parse_layer_bits(text) if text else {}
+    except ValueError as error:
+        raise UsageError(f"--layer-bits: {error}", hint="write conv1=8,fc=W8A6") from None
+
+
+def numbers(text: str, count: int) -> tuple[int, ...]:
+    """Macro numbers of "0-3,7", each below ``count``."""
+    chosen: set[int] = set()
+    try:
+        for part in text.split(","):
+            low, _, high = part.partition("-")
+            chosen.update(range(int(low), int(high or low) + 1) if int(high or low) < count else [count])
+    except ValueError:
+        chosen = {count}
+    if not chosen or max(chosen) >= count:
+        raise UsageError(f"{text!r} names no macros of 0 to {count - 1}", hint="write 0-3,7")
+    return tuple(sorted(chosen))
+
+
+def floats(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{text!r} is not a list of numbers", hint="write 0.5,0.5,0.5") from None
+
+
+def whole_numbers(text: str | None, what: str) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{text!r} is no {what}", hint="write whole numbers: 3,32,32") from None
+
+
+def pairs(texts: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE of each text."""
+    found = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise UsageError(f"{text!r} is not an option", hint="write NAME=VALUE")
+        found[name] = value
+    return found

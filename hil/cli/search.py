@@ -1,0 +1,399 @@
+"""Commands that search for networks that suit a chip."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from hil.cli.options import (
+    Baud,
+    Chip,
+    DataDir,
+    Emulated,
+    Json,
+    Macros,
+    Port,
+    chip_address,
+    print_result,
+    screen,
+    seconds,
+    writing,
+)
+from hil.errors import ExitCode, FileError, Interrupted, UsageError
+
+if TYPE_CHECKING:  # torch is imported when a command runs
+    from hil.campaign.loop import Loop
+    from hil.campaign.settings import SearchFolder, SearchSettings
+
+InTheLoop = Annotated[
+    bool, typer.Option("--in-the-loop", help="deploy trained networks on a chip (--port or --emulated) and rank again")
+]
+Rounds = Annotated[int, typer.Option(min=1, help="rounds of training, measuring and ranking again (--in-the-loop)")]
+Folder = Annotated[Path, typer.Argument(help="folder of a search")]
+AllowCode = Annotated[
+    bool,
+    typer.Option("--allow-code", help="run the Python operators that the space names; only for a file that you trust"),
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="tcp://host:port of a Dask cluster that trains and simulates; its machines share the folder",
+        show_default=False,
+    ),
+]
+
+
+TEACHER_EPOCHS = 15
+
+
+class RunByDefault(TyperGroup):
+    """``hil search --data …`` is ``hil search run --data …``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = bool(args) and args[0].startswith("-") and args[0] not in ("-h", "--help")
+        return super().parse_args(ctx, ["run", *args] if options else args)
+
+
+search = typer.Typer(
+    cls=RunByDefault,
+    help="Search for networks that suit a chip: run, resume, show, explain, train, compare.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@search.command("run")
+def run_(
+    data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, eurosat, or a path with training images")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the search; new or empty")],
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="a shipped space or a .toml file; default: the one of the data set", show_default=False),
+    ] = None,
+    least_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="drop operators that use less of the last of several arrays; 0 keeps all"),
+    ] = 0.5,
+    mode: Annotated[str, typer.Option(help="pareto (a front) or paper (accuracy, balanced, efficiency)")] = "pareto",
+    estimator: Annotated[
+        str, typer.Option(help="estimator of phase A: path (single paths) or alpha (mixtures)")
+    ] = "path",
+    budget: Annotated[
+        str | None,
+        typer.Option(help="time for the whole search, 30m or 8h; phases are cut short to keep it", show_default=False),
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="net.pt of the teacher; default: one is trained", show_default=False)
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="record whose errors are trained with; default: the models of the chip file", show_default=False
+        ),
+    ] = None,
+    age: Annotated[str, typer.Option(help="age after programming")] = "1h",
+    subset: Annotated[
+        int | None, typer.Option(min=1, help="number of training images; default: all", show_default=False)
+    ] = None,
+    brief_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="number of those for stages and sample networks; default: all", show_default=False),
+    ] = None,
+    teacher_epochs: Annotated[
+        int | None,
+        typer.Option(min=0, help="epochs of the teacher; default: 15, and 0 with --teacher", show_default=False),
+    ] = None,
+    stage_epochs: Annotated[int, typer.Option(min=1, help="epochs of each stage (phase A)")] = 5,
+    samples: Annotated[int, typer.Option(min=4, help="sample networks, trained briefly to predict accuracies")] = 32,
+    sample_epochs: Annotated[int, typer.Option(min=1, help="epochs of each of them")] = 3,
+    simulations: Annotated[int, typer.Option(min=8, help="whole networks simulated (phase B)")] = 1024,
+    max_latency_us: Annotated[
+        float | None, typer.Option(min=0, help="limit for one image, for all networks of the front", show_default=False)
+    ] = None,
+    max_energy_uj: Annotated[
+        float | None, typer.Option(min=0, help="limit for one image, for all networks of the front", show_default=False)
+    ] = None,
+    within: Annotated[
+        float | None,
+        typer.Option(min=0, help="most points of predicted accuracy below the best network", show_default=False),
+    ] = None,
+    networks: Annotated[int, typer.Option(min=0, help="networks of the front that are trained (phase C)")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="epochs of each of them")] = 20,
+    batch: Annotated[int, typer.Option(min=2, help="images a training step; even")] = 128,
+    shift: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="most pixels that training images are shifted; default: cifar10 2, eurosat 4, others 1",
+            show_default=False,
+        ),
+    ] = None,
+    symmetry: Annotated[
+        str | None,
+        typer.Option(
+            help="symmetry of training images: none, mirror (left for right) or turn (seen from above); "
+            "default: eurosat turn, others mirror",
+            show_default=False,
+        ),
+    ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="side of the random squares that training begins on, which take less time", show_default=False
+        ),
+    ] = None,
+    ask_once: Annotated[
+        bool, typer.Option("--ask-once", help="ask the teacher once for each whole image, not for every batch")
+    ] = False,
+    inherit: Annotated[
+        bool, typer.Option("--inherit", help="begin networks with the weights of the blocks that their teacher has too")
+    ] = False,
+    chips: Annotated[int, typer.Option(min=2, help="virtual chips that a trained network is evaluated on")] = 20,
+    images: Annotated[int, typer.Option(min=2, help="test images of that evaluation")] = 1000,
+    engine: Annotated[str, typer.Option(help="engine of that evaluation: exact or fast")] = "exact",
+    seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="jobs side by side, one thread each; default: one a core, on cuda none", show_default=False
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    devices: Annotated[int, typer.Option(min=1, help="GPUs that train side by side")] = 1,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="precision of training: 32-true, bf16-mixed or 16-mixed; default: 32-true, on cuda bf16-mixed",
+            show_default=False,
+        ),
+    ] = None,
+    data_dir: DataDir = None,
+    scheduler: Scheduler = None,
+    in_the_loop: InTheLoop = False,
+    port: Port = None,
+    emulated: Emulated = False,
+    rounds: Rounds = 3,
+    baud: Baud = 921600,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> int:
+    """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
+    from hil.campaign.inputs import space_of_data
+    from hil.campaign.settings import SearchSettings, augmentation, begin_folder, discard_unbegun
+    from search.space.file import load_space, space_names, space_text
+
+    loop = _loop(in_the_loop, port, emulated, chip, macros, rounds, baud)
+    for path, what in ((teacher, "teacher"), (calibration, "record")):
+        if path is not None and not path.is_file():
+            raise FileError(f"no {what} {path}", hint="name an existing file")
+    usual_shift, usual_symmetry = augmentation(data)
+    settings = SearchSettings(
+        data=_absolute(data),
+        chip=_absolute(chip),
+        mode=mode,
+        estimator=estimator,
+        macros=macros or 0,
+        least_share=least_share,
+        calibration=str(calibration.absolute()) if calibration else "",
+        data_dir=str(data_dir.absolute()) if data_dir else "",
+        age_s=seconds(age),
+        subset=subset or 0,
+        brief_images=brief_images or 0,
+        budget_s=seconds(budget) if budget else 0.0,
+        seed=seed,
+        batch=batch,
+        shift=usual_shift if shift is None else shift,
+        symmetry=symmetry or usual_symmetry,
+        crop=crop or 0,
+        asked_once=ask_once,
+        inherited=inherit,
+        teacher_epochs=teacher_epochs if teacher_epochs is not None else 0 if teacher else TEACHER_EPOCHS,
+        stage_epochs=stage_epochs,
+        samples=samples,
+        sample_epochs=sample_epochs,
+        simulations=simulations,
+        max_latency_us=max_latency_us or 0.0,
+        max_energy_uj=max_energy_uj or 0.0,
+        within=within or 0.0,
+        networks=networks,
+        epochs=epochs,
+        chips=chips,
+        images=images,
+        engine=engine,
+        workers=workers if workers is not None else (os.cpu_count() or 1 if device == "cpu" else 0),
+        device=device,
+        devices=devices,
+        precision=precision or ("32-true" if device == "cpu" else "bf16-mixed"),
+    )
+    named = space or space_of_data(data, space_names())
+    load_space(named, allow_code=allow_code)  # its errors name the user's file, not the copy in the folder
+    folder = begin_folder(out, settings, space_text(named), teacher, allow_code=allow_code)
+    try:
+        return _go_on(folder, settings, scheduler, loop, as_json)
+    except Interrupted:
+        raise
+    except Exception:
+        discard_unbegun(folder)
+        raise
+
+
+@search.command("resume")
+def resume(
+    folder: Folder,
+    scheduler: Scheduler = None,
+    in_the_loop: InTheLoop = False,
+    port: Port = None,
+    emulated: Emulated = False,
+    rounds: Rounds = 3,
+    baud: Baud = 921600,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> int:
+    """Resume a search that was stopped; finished work is kept."""
+    from hil.campaign.settings import open_folder
+
+    opened, settings = open_folder(folder, allow_code=allow_code)
+    loop = _loop(in_the_loop, port, emulated, settings.chip, settings.macros or None, rounds, baud)
+    return _go_on(opened, settings, scheduler, loop, as_json)
+
+
+@search.command("train")
+def train(
+    folder: Folder,
+    networks: Annotated[
+        list[str],
+        typer.Argument(
+            help="names on the front, or their beginnings; or .json files of other networks of the space",
+            show_default=False,
+        ),
+    ],
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="epochs of each; default: those of the search", show_default=False)
+    ] = None,
+    scheduler: Scheduler = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> int:
+    """Train and evaluate named networks, for longer if asked."""
+    from hil.campaign.run import train_named
+    from hil.campaign.settings import open_folder
+    from hil.campaign.table import folder_notes, table_json, table_lines
+
+    opened, settings = open_folder(folder, allow_code=allow_code)
+    settings = replace(settings, epochs=epochs or settings.epochs)
+    with screen(quiet=as_json) as watch:
+        train_named(opened, settings, networks, watch, scheduler=scheduler)
+    table = table_json(opened, folder_notes(opened))
+    print_result(table_lines(table, settings), table, as_json)
+    return ExitCode.DONE
+
+
+@search.command("show")
+def show(
+    folder: Folder,
+    costs: Annotated[
+        str | None,
+        typer.Option(help="price the networks on another chip, or on a scale: mnsim-default", show_default=False),
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="page with the front to write", show_default=False)] = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> int:
+    """Show the front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
+    from hil.atomic import write_text
+    from hil.campaign.front import read_findings
+    from hil.campaign.page import search_page
+    from hil.campaign.settings import open_folder
+    from hil.campaign.table import folder_notes, table_json, table_lines
+
+    found, settings = open_folder(folder, allow_code=allow_code)
+    table = table_json(found, folder_notes(found), costs)
+    lines = table_lines(table, settings)
+    if plot:
+        with writing(plot):
+            write_text(plot, search_page(table, lines, read_findings(found)))
+        lines += ["", f"page     {plot}"]
+    print_result(lines, table, as_json)
+    return ExitCode.DONE
+
+
+@search.command("explain")
+def explain(
+    folder: Folder,
+    network: Annotated[
+        str | None, typer.Argument(help="name on the front, or its beginning; default: the knee", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Explain the operators, widths and bits of a network: significances and ranks by position."""
+    from hil.campaign.explain import explain_json, explain_lines
+    from hil.campaign.settings import open_folder
+
+    found = explain_json(open_folder(folder)[0], network)
+    print_result(explain_lines(found), found, as_json)
+    return ExitCode.DONE
+
+
+@search.command("compare")
+def compare(
+    folder: Folder,
+    supernet_epochs: Annotated[
+        int,
+        typer.Option(min=0, help="epochs of search by gradients, DARTS-like and ProxylessNAS-like; 0 leaves it out"),
+    ] = 0,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> int:
+    """Compare the front with random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
+    from hil.campaign.compare import compare_search, comparison_json, comparison_lines
+    from hil.campaign.settings import open_folder
+
+    opened, settings = open_folder(folder, allow_code=allow_code)
+    with screen(quiet=as_json) as watch:
+        found = compare_search(opened, settings, watch, supernet_epochs)
+    print_result(comparison_lines(found), comparison_json(found), as_json)
+    return ExitCode.DONE
+
+
+def _loop(
+    asked: bool, port: str | None, emulated: bool, chip: str, macros: int | None, rounds: int, baud: int
+) -> Loop | None:
+    if not asked:
+        if port or emulated:
+            raise UsageError("a chip is named, and nothing to do with it", hint="--in-the-loop asks it")
+        return None
+    from hil.campaign.loop import Loop
+
+    return Loop(chip_address(port, emulated, chip, macros), rounds, baud)
+
+
+def _go_on(
+    folder: SearchFolder, settings: SearchSettings, scheduler: str | None, loop: Loop | None, as_json: bool
+) -> int:
+    from hil.atomic import write_text
+    from hil.campaign.front import read_findings
+    from hil.campaign.page import search_page
+    from hil.campaign.run import run_search
+    from hil.campaign.table import folder_notes, table_json, table_lines
+
+    with screen(quiet=as_json) as watch:
+        run_search(folder, settings, watch, scheduler=scheduler, loop=loop)
+    table = table_json(folder, folder_notes(folder))
+    root = str(folder.root)
+    lines = table_lines(table, settings)
+    write_text(folder.page, search_page(table, lines, read_findings(folder)))
+    print_result([*lines, "", f"folder   {root}", f"page     {folder.page}"], {"folder": root, **table}, as_json)
+    return ExitCode.DONE
+
+
+def _absolute(name_or_path: str) -> str:
+    """A path made absolute, so that the search goes on from anywhere; a name stays."""
+    path = Path(name_or_path).expanduser()
+    return str(path.absolute()) if path.exists() and ("/" in name_or_path or path.suffix) else name_or_path

@@ -1,0 +1,169 @@
+"""Words and JSON of ``hil estimate``: what a network costs on a chip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cim.chip.file import load_chip
+from cim.cost.network_cost import Cost, LayerCost, estimate
+from cim.cost.workload import Workload
+from hil.errors import UsageError
+from mapping.program.file import load_program
+from mapping.workload import placed, program_workload, unplaced_workload
+
+FORMAT = "hil.estimate/1.0"
+CLASSES = 10  # of a named architecture
+
+
+def estimate_network(
+    network: str,
+    chip: str,
+    *,
+    macros: int | None = None,
+    weight_bits: int | None = None,
+    activation_bits: int | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    batch: int = 1,
+    pipelined: bool = True,
+    trust: bool = False,
+) -> Cost:
+    """Cost of a program.h5 (as placed, on its own chip), a net.pt or a named architecture (laid out, not quantised)."""
+    if network.endswith(".h5"):
+        program = load_program(Path(network))
+        return estimate(program_workload(program, Path(network).stem), program.spec, batch=batch, pipelined=pipelined)
+    spec = load_chip(chip, macros=macros)
+    workload = named_workload(network, weight_bits, activation_bits, input_shape, trust=trust)
+    return estimate(placed(workload, spec), spec, batch=batch, pipelined=pipelined)
+
+
+def named_workload(
+    network: str,
+    weight_bits: int | None,
+    activation_bits: int | None,
+    input_shape: tuple[int, int, int] | None,
+    *,
+    trust: bool = False,
+) -> Workload:
+    """A net.pt, or an architecture by name with any weights."""
+    if Path(network).suffix:
+        from mapping.network.file import load_network
+
+        file = load_network(Path(network), trust=trust)
+        return unplaced_workload(
+            file.graph,
+            weight_bits=weight_bits or file.weight_bits,
+            activation_bits=activation_bits or file.activation_bits,
+            layer_bits=None if weight_bits or activation_bits else file.layer_bits,
+            name=Path(network).stem,
+        )
+    from mapping.network.architectures import ARCHITECTURES, build
+
+    if network not in ARCHITECTURES:
+        raise UsageError(
+            f"{network!r} is neither a file nor an architecture", hint=f"one of {', '.join(ARCHITECTURES)}, or net.pt"
+        )
+    classes = tuple(str(i) for i in range(CLASSES))
+    graph = build(network, classes=classes, input_shape=input_shape, rng=np.random.default_rng(0))
+    return unplaced_workload(graph, weight_bits=weight_bits or 4, activation_bits=activation_bits or 8, name=network)
+
+
+def cost_lines(cost: Cost) -> list[str]:
+    """A table of layers, the modules, and the totals."""
+    width = max(5, *(len(layer.name) for layer in cost.layers))
+    head = (
+        f"{'layer':<{width}}  {'macros':>6} {'copies':>6} {'MACs':>8} {'energy nJ':>10} {'latency us':>10}"
+        f" {'busy us':>9} {'used':>6}  set by"
+    )
+    return [head, *(_layer_line(layer, width) for layer in cost.layers), "", *_modules(cost), "", *_totals(cost)]
+
+
+def _layer_line(layer: LayerCost, width: int) -> str:
+    on_cells = layer.macros > 0
+    copies, macs, used = (layer.copies, _short(layer.macs), f"{layer.utilisation:.0%}") if on_cells else ("", "", "")
+    busy = max(layer.busy_ns.values())
+    return (
+        f"{layer.name:<{width}}  {layer.macros or '':>6} {copies:>6} {macs:>8} {layer.total_pj * 1e-3:>10.2f}"
+        f" {layer.latency_ns * 1e-3:>10.2f} {busy * 1e-3:>9.2f} {used:>6}  {layer.bound if busy else ''}"
+    ).rstrip()
+
+
+def _modules(cost: Cost) -> list[str]:
+    total, area = cost.energy_pj, cost.area_mm2
+    shares = sorted(cost.energy_by_module_pj.items(), key=lambda item: -item[1])
+    spaces = sorted(cost.area_um2.items(), key=lambda item: -item[1])
+    return [
+        "energy   " + ", ".join(f"{name} {pj / total:.1%}" for name, pj in shares if pj >= total * 5e-4),
+        "area     " + ", ".join(f"{name} {um2 * 1e-6 / area:.1%}" for name, um2 in spaces if um2 * 1e-6 >= area * 5e-4),
+    ]
+
+
+def _totals(cost: Cost) -> list[str]:
+    lines = [
+        f"latency  {cost.latency_ns * 1e-6:.4g} ms an image",
+        f"rate     {cost.images_per_s:.4g} images/s in a row, set by {cost.limit}",
+        f"energy   {cost.energy_pj * 1e-6:.4g} uJ an image, {cost.tops_per_w:.3g} TOPS/W",
+        f"EDP      {cost.edp_mj_ms:.4g} mJ·ms",
+        f"power    {cost.average_power_w * 1e3:.4g} mW on average, {cost.peak_power_w * 1e3:.4g} mW at most",
+        f"area     {cost.area_mm2:.4g} mm2, {cost.macros} of {cost.macros_on_chip} macros of {cost.chip},"
+        f" {cost.utilisation:.1%} of their cells in use",
+        f"writing  {cost.cells:,} cells, {cost.programming_ns * 1e-9:.3g} s, {cost.programming_pj * 1e-6:.3g} uJ",
+    ]
+    if cost.batch > 1:
+        lines.insert(2, f"batch    {cost.batch} images in {cost.batch_latency_ns * 1e-6:.4g} ms")
+    if np.isfinite(cost.endurance_images):
+        lines.append(
+            f"wear     the chip is written anew for every batch: {cost.endurance_images:,.0f} images to the end"
+        )
+    return lines
+
+
+def cost_json(cost: Cost) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "network": cost.network,
+        "chip": cost.chip,
+        "pipelined": cost.pipelined,
+        "batch": cost.batch,
+        "latency_ns": cost.latency_ns,
+        "batch_latency_ns": cost.batch_latency_ns,
+        "interval_ns": cost.interval_ns,
+        "interval_set_by": cost.limit,
+        "images_per_s": cost.images_per_s,
+        "energy_pj": cost.energy_pj,
+        "energy_by_module_pj": cost.energy_by_module_pj,
+        "edp_mj_ms": cost.edp_mj_ms,
+        "average_power_w": cost.average_power_w,
+        "peak_power_w": cost.peak_power_w,
+        "tops_per_w": cost.tops_per_w,
+        "area_um2": dict(cost.area_um2),
+        "area_mm2": cost.area_mm2,
+        "macros": {"used": cost.macros, "available": cost.macros_on_chip},
+        "utilisation": cost.utilisation,
+        "cells": cost.cells,
+        "programming_ns": cost.programming_ns,
+        "programming_pj": cost.programming_pj,
+        "endurance_images": cost.endurance_images if np.isfinite(cost.endurance_images) else None,
+        "host_ns": cost.host_ns,
+        "rewrite_ns": cost.rewrite_ns,
+        "shared_pj": dict(cost.shared_pj),
+        "layers": [
+            {
+                **{name: getattr(layer, name) for name in LayerCost.__slots__ if name not in ("busy_ns", "energy_pj")},
+                "rounds": list(layer.rounds),
+                "set_by": layer.bound,
+                "busy_ns": dict(layer.busy_ns),
+                "energy_pj": dict(layer.energy_pj),
+            }
+            for layer in cost.layers
+        ],
+    }
+
+
+def _short(number: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:g}"

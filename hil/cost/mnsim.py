@@ -1,0 +1,63 @@
+"""Words and JSON of ``hil estimate`` for chips of the MNSIM 2.0 model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from cim.mnsim import NETWORKS, MnsimCost, estimate_mnsim, load_mnsim, with_options
+from hil.cost.estimate import named_workload
+
+FORMAT = "hil.mnsim-estimate/1.0"
+
+
+def estimate_network_mnsim(
+    network: str,
+    chip: str,
+    options: Mapping[str, str],
+    *,
+    weight_bits: int | None = None,
+    activation_bits: int | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    trust: bool = False,
+) -> MnsimCost:
+    """What MNSIM 2.0 says of one of its own networks (lenet, vgg8, resnet18), a net.pt or an architecture.
+
+    Its own networks have 9-bit weights and activations (sign and 8 bits), others those of ``hil estimate``.
+    """
+    config = with_options(load_mnsim(chip), options)
+    if network in NETWORKS and weight_bits is None and activation_bits is None:
+        size = 32 if input_shape is None else input_shape[1]
+        return estimate_mnsim(NETWORKS[network](size), config)
+    return estimate_mnsim(named_workload(network, weight_bits, activation_bits, input_shape, trust=trust), config)
+
+
+def mnsim_lines(cost: MnsimCost) -> list[str]:
+    """A table of layers, the modules, and the totals."""
+    width = max(5, *(len(row.layer.name) for row in cost.layers))
+    head = f"{'PEs':>5} {'tiles':>5} {'busy us':>10} {'finish us':>10} {'area mm2':>9} {'energy uJ':>10}"
+    lines = [f"{'layer':<{width}}  {head}"]
+    for row in cost.layers:
+        where = f"{row.mapping.pes or '':>5} {row.mapping.tiles or '':>5}"
+        times = f"{row.busy_ns * 1e-3:>10.2f} {row.finish_ns * 1e-3:>10.2f}"
+        spent = f"{row.area_total_um2 * 1e-6:>9.2f} {row.energy_total_nj * 1e-3:>10.3f}"
+        lines.append(f"{row.layer.name:<{width}}  {where} {times} {spent}")
+    parts = sorted(asdict(cost.energy_nj).items(), key=lambda item: -item[1])
+    total = cost.energy_nj.total
+    return [
+        *lines,
+        "",
+        "energy   " + ", ".join(f"{name} {nj / total:.1%}" for name, nj in parts if nj >= total * 5e-4),
+        "",
+        f"latency  {cost.latency_ns * 1e-6:.6g} ms an image",
+        f"energy   {cost.energy_total_nj * 1e-6:.6g} mJ an image",
+        f"EDP      {cost.edp_mj_ms:.6g} mJ·ms",
+        f"power    {cost.power_total_w:.6g} W, as if all layers worked at once",
+        f"area     {cost.area_total_um2 * 1e-6:.6g} mm2, {cost.tiles} tiles",
+        "model    MNSIM 2.0 restated, with its quirks (docs/explanation/cost_model.md)",
+    ]
+
+
+def mnsim_json(cost: MnsimCost) -> dict[str, Any]:
+    return {"format": FORMAT, "model": "mnsim2", **asdict(cost), "edp_mj_ms": cost.edp_mj_ms}

@@ -1,0 +1,1 @@
+"""Image sets by name or path, checked before they take memory."""

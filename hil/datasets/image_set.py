@@ -1,0 +1,208 @@
+"""Image sets: found by name or by path, checked before they take memory, kept as uint8.
+
+``load_dataset("fashion-mnist", "test")`` searches, in this order: the directory given, the
+directory in ``HIL_DATA``, the directory of the Debian package, and, only when asked, a download
+through torchvision (checked by its MD5). A path is read by what it holds: IDX files, CIFAR-10
+binary batches, HDF5, .npz or a folder of images by class. ``hil.datasets.formats`` has the formats.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.atomic import new_file
+from hil.datasets import formats as data_files
+from hil.datasets.formats import Content
+from hil.errors import FileError, UsageError
+
+ENVIRONMENT = "HIL_DATA"
+DEBIAN = Path("/usr/share/datasets")
+BUNDLED = Path(__file__).parent.parent / "bundled"
+
+_FASHION = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+_EUROSAT = (
+    *("AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial"),
+    *("Pasture", "PermanentCrop", "Residential", "River", "SeaLake"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Labelled images.
+
+    ``images`` uint8 (n, H, W, C), ``labels`` int64 (n,) into ``classes``; ``source`` is where they
+    were read; ``digest`` is the SHA-256 of shape, pixels and labels.
+    """
+
+    name: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    source: str
+    digest: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A set known by name: the places inside a data directory, and what its files must hold."""
+
+    places: tuple[str, ...]  # below a data directory; {split} is filled in
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]  # H, W, C
+    group: str = ""  # of an HDF5 file: "" takes lossless where there is one
+    torchvision: str = ""  # class of torchvision.datasets
+    test_every: int = 0  # test images are those whose file number it divides (EuroSAT)
+
+
+_CIFAR_PLACES = ("cifar10_{split}.h5", "cifar-10-batches-bin", "cifar10/cifar-10-batches-bin", "cifar10_{split}.npz")
+_KNOWN = {
+    "fashion-mnist": _Known(("fashion-mnist", "FashionMNIST/raw", "."), _FASHION, (28, 28, 1), "", "FashionMNIST"),
+    "cifar10": _Known(_CIFAR_PLACES, data_files.CIFAR_CLASSES, (32, 32, 3), "", "CIFAR10"),
+    "cifar10-jpeg": _Known(_CIFAR_PLACES[:1], data_files.CIFAR_CLASSES, (32, 32, 3), "jpeg"),
+    "eurosat": _Known(
+        ("eurosat_rgb_{split}.h5", "eurosat/2750", "EuroSAT_RGB"), _EUROSAT, (64, 64, 3), "", "EuroSAT", test_every=5
+    ),
+}
+_BUNDLED_NAME, _BUNDLED_FILE = "fashion-mnist-bundled", "fashion_mnist_test2000.npz"
+_SPLITS = ("train", "test")
+
+
+def load_dataset(
+    name_or_path: str | Path,
+    split: str = "test",
+    *,
+    data_dir: str | Path | None = None,
+    limit: int | None = None,
+    download: bool = False,
+) -> Dataset:
+    """The images of a known set or of a path; the first ``limit`` of them when it is given.
+
+    Known names: ``fashion-mnist``, ``fashion-mnist-bundled`` (its first 2,000 test images, part of
+    this package), ``cifar10`` (bit-exact images where the file has them), ``cifar10-jpeg``, ``eurosat``.
+    ``download`` allows torchvision to fetch a known set into ``data_dir``, ``HIL_DATA`` or the user's cache.
+    Raises ``FileError`` when nothing is found or a file is broken.
+    """
+    name = str(name_or_path)
+    if split not in _SPLITS:
+        raise UsageError(f"unknown split {split!r}", hint=f"one of {', '.join(_SPLITS)}")
+    if limit is not None and limit < 1:
+        raise UsageError(f"at least one image is needed, not {limit}")
+    if name == _BUNDLED_NAME:
+        if split != "test":
+            raise UsageError(f"{name} has test images only", hint="fashion-mnist has the training images")
+        return _dataset(name, data_files.read_path(BUNDLED / _BUNDLED_FILE, split, limit), _FASHION)
+    known = _KNOWN.get(name)
+    if known is not None:
+        found = _find(name, known, split, data_dir, download)
+        return _dataset(name, _read_known(known, found, split, limit), known.classes, known.shape)
+    path = Path(name_or_path).expanduser()
+    if not path.exists():
+        raise FileError(
+            f"no data set {name!r}",
+            likely="neither a known name nor an existing file or folder",
+            hint=f"one of {', '.join([*_KNOWN, _BUNDLED_NAME])}, or a path",
+        )
+    return _dataset(path.name, data_files.read_path(path, split, limit))
+
+
+def image_digests(images: NDArray[np.uint8]) -> list[str]:
+    """SHA-256 of the pixels of each image of (n, H, W, C): equal images have equal digests."""
+    return [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in images]
+
+
+def _read_known(known: _Known, path: Path, split: str, limit: int | None) -> Content:
+    if known.test_every and path.is_dir():
+
+        def chosen(file: Path) -> bool:
+            number = file.stem.rpartition("_")[2]
+            return number.isdecimal() and (int(number) % known.test_every == 0) == (split == "test")
+
+        return data_files.read_folder(path, limit, chosen)
+    return data_files.read_path(path, split, limit, group=known.group)
+
+
+def _find(name: str, known: _Known, split: str, data_dir: str | Path | None, download: bool) -> Path:
+    """The file or folder of a known set; the error says all four ways to have it."""
+    environment = os.environ.get(ENVIRONMENT)
+    roots = [Path(root).expanduser() for root in (data_dir, environment, DEBIAN) if root]
+    if data_dir is not None and not roots[0].is_dir():
+        raise FileError(f"no data directory {data_dir}", where="--data-dir", hint="name an existing directory")
+    places = [root / place.format(split=split) for root in roots for place in known.places]
+    for place in places:
+        if place.is_file() or data_files.holds_split(place, split, folders=known.test_every > 0):
+            return place
+    if download and known.torchvision:
+        target = roots[0] if data_dir or environment else Path.home() / ".cache" / "hil"
+        return _download(name, known, split, target)
+    package = "apt-get install dataset-fashion-mnist" if name == "fashion-mnist" else f"the same files below {DEBIAN}"
+    fetch = f"--download (needs pip install 'rram-hil[data]', torchvision checks its {known.torchvision} by MD5)"
+    raise FileError(
+        f"data set {name!r} ({split}) is not on this machine",
+        where="looked for " + ", ".join(str(place) for place in places),
+        hint="\n          ".join(
+            [
+                f"--data-dir DIR, DIR holding {' or '.join(p.format(split=split) for p in known.places)}",
+                f"export {ENVIRONMENT}=DIR, the same",
+                package,
+                fetch if known.torchvision else "no download is known for this copy",
+            ]
+        ),
+    )
+
+
+def _download(name: str, known: _Known, split: str, target: Path) -> Path:
+    """Fetch through torchvision, which checks the MD5; returns what ``_read_known`` can read."""
+    try:
+        from torchvision import datasets
+    except ImportError as error:
+        raise FileError(f"{name}: torchvision is not installed", hint="pip install 'rram-hil[data]'") from error
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        make = getattr(datasets, known.torchvision)
+        options = {} if known.test_every else {"train": split == "train"}
+        fetched = make(target, download=True, **options)
+    except OSError as error:
+        raise FileError(f"{name} could not be fetched into {target}: {error}") from error
+    except RuntimeError as error:  # torchvision: wrong checksum
+        raise FileError(f"{name}: the download is not what was expected: {error}", where=str(target)) from error
+    if known.torchvision == "CIFAR10":  # its files are pickles: keep the arrays that torchvision checked
+        kept = target / f"cifar10_{split}.npz"
+        with new_file(kept) as part, part.open("wb") as file:
+            np.savez_compressed(file, images=np.asarray(fetched.data), labels=np.asarray(fetched.targets))
+        return kept
+    for place in known.places:
+        if data_files.holds_split(target / place, split, folders=known.test_every > 0):
+            return target / place
+    raise FileError(f"{name}: torchvision left nothing readable in {target}")
+
+
+def _dataset(
+    name: str, content: Content, classes: Sequence[str] = (), shape: tuple[int, int, int] | None = None
+) -> Dataset:
+    """Check what a file held and name its classes."""
+    images, labels = content.images, content.labels
+    if len(images) != len(labels):
+        raise FileError(f"{len(images)} images but {len(labels)} labels", where=content.source)
+    if not len(images):
+        raise FileError("no image", where=content.source)
+    if shape is not None and images.shape[1:] != shape:
+        size = " x ".join(map(str, images.shape[1:]))
+        raise FileError(f"images of {size}, but {name} has {' x '.join(map(str, shape))}", where=content.source)
+    names = tuple(classes) or content.classes or tuple(str(k) for k in range(int(labels.max()) + 1))
+    if labels.min() < 0 or labels.max() >= len(names):
+        worst = int(labels.min()) if labels.min() < 0 else int(labels.max())
+        raise FileError(f"label {worst} with {len(names)} classes", where=content.source)
+    digest = hashlib.sha256(repr(images.shape).encode())
+    digest.update(np.ascontiguousarray(images).data)
+    digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    return Dataset(name, images, labels, names, content.source, digest.hexdigest())

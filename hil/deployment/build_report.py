@@ -1,0 +1,214 @@
+"""What a run leaves: layer samples, arrays for data.h5, and the report."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.encoding import cell_lines
+from cim.record.calibration import STUCK
+from hil.datasets.image_set import Dataset
+from hil.deployment.deployment import Deployment
+from hil.deployment.interim_looks import RunAnswers
+from hil.deployment.layer_sums import Exact, LayerSums
+from hil.report.run_data import MacroReadings, RunData
+from hil.verdict.agreement import (
+    AgreementReport,
+    ChipIdentity,
+    DataUse,
+    LayerSample,
+    NetworkIdentity,
+    compare_readbacks,
+    correct_answers,
+    count_answers,
+    layer_statistics,
+    summarise_cells,
+)
+from hil.verdict.cause_split import CauseSplit
+from hil.watch import Watch
+from mapping.layout.place import macro_targets_us
+from mapping.program.conductance import ConductanceProgram
+
+LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
+
+
+def sample_layers(job: Deployment, exact: Exact, measured: Mapping[str, LayerSums]) -> tuple[LayerSample, ...]:
+    """Level sums of every layer for the same, exact input codes: chip, ideal, virtual chips."""
+    virtual = job.virtual_chips(conditioned=True, chips=LAYER_CHIPS)
+    simulated = virtual.layer_sums({name: codes for name, (codes, _) in exact.items()})
+    samples = []
+    for step in job.program.matrices:
+        sums, share = simulated[step.name]
+        chip = measured[step.name]
+        saturated = chip.count.saturated / max(chip.count.total, 1)
+        samples.append(LayerSample(step.name, chip.sums, exact[step.name][1], sums, saturated, share))
+    return tuple(samples)
+
+
+def collect(
+    job: Deployment,
+    data: Dataset,
+    order: NDArray[np.int64],
+    answers: RunAnswers,
+    samples: tuple[LayerSample, ...],
+    after: dict[int, NDArray[np.float32]],
+) -> RunData:
+    """Everything of the run as arrays, for data.h5."""
+    program = job.program
+    written = {m.slot: m for m in job.written.macros} if job.written else {}
+    macros = {
+        slot: MacroReadings(
+            macro_targets_us(program, slot),
+            job.readings_us[slot],
+            cell_layers(program, slot),
+            written[slot].pulses.astype(np.int32) if written else None,
+            written[slot].reached if written else None,
+            after[slot],
+            written[slot].early_us if written else None,
+        )
+        for slot in program.slots
+    }
+    scored = order[: answers.seen]
+    return RunData(
+        indices=scored,
+        labels=data.labels[scored],
+        classes=program.classes,
+        ideal_logits=np.concatenate(answers.ideal),
+        measured_logits=np.concatenate(answers.measured, axis=1),
+        simulated_logits=np.concatenate(answers.simulated, axis=1),
+        float_logits=np.concatenate(answers.floats) if answers.floats else None,
+        such_logits=np.concatenate(answers.again, axis=1),
+        layers=tuple(s.name for s in program.matrices),
+        macros=macros,
+        samples=samples,
+        link=job.driver.counters,
+    )
+
+
+def cell_layers(program: ConductanceProgram, slot: int) -> NDArray[np.int16]:
+    """Position of each cell's layer in ``program.matrices``, −1 where unused; (rows, columns)."""
+    spec = program.spec.macro
+    layers = np.full((spec.rows, spec.columns), -1, np.int16)
+    for number, step in enumerate(program.matrices):
+        for t in step.group.tiles:
+            if program.slot(t) == slot:
+                lines = cell_lines(spec, t.row0, len(t.inputs), t.output0, len(t.outputs))
+                layers[np.ix_(*lines)] = number
+    return layers
+
+
+def report_of(
+    job: Deployment,
+    data: Dataset,
+    order: NDArray[np.int64],
+    answers: RunAnswers,
+    arrays: RunData,
+    causes: CauseSplit | None,
+    watch: Watch,
+    name: str,
+) -> AgreementReport:
+    """The report of a finished run."""
+    program, driver, options, record = job.program, job.driver, job.options, job.record
+    about, spec = driver.description, program.spec
+    cells = [arrays.macros[slot] for slot in program.slots]
+    targets = np.stack([c.targets_us for c in cells])
+    before = np.stack([c.readings_us for c in cells])
+    after = np.stack([np.asarray(c.readings_after_us) for c in cells])
+    marked = np.stack([np.isin(record.macro(program.macro_of(slot)).cells, STUCK) for slot in program.slots])
+    stuck = int((marked & np.isfinite(targets)).sum())
+    right = correct_answers(arrays.measured_logits, arrays.labels)
+    floats = None
+    if arrays.float_logits is not None:
+        floats = float(correct_answers(arrays.float_logits, arrays.labels).mean())
+    return AgreementReport(
+        chip=ChipIdentity(
+            kind=about.kind,
+            name=about.name,
+            revision=about.revision,
+            serial=about.serial,
+            firmware=about.firmware,
+            address=driver.address,
+            macros=about.macros,
+            macros_used=len(program.macros),
+            rows=about.rows,
+            columns=about.columns,
+            temperature_c=record.temperature_c,
+        ),
+        network=NetworkIdentity(
+            name=job.network_name,
+            layers=len(program.matrices),
+            weights=sum(t.levels.size for m in program.matrices for t in m.group.tiles),
+            weight_bits=program.weight_bits,
+            activation_bits=program.activation_bits,
+        ),
+        data=DataUse(
+            name=data.name,
+            split="test",
+            images=answers.seen,
+            available=len(data),
+            classes=len(program.classes),
+            order_digest=hashlib.sha256(order.tobytes() + data.labels[order].tobytes()).hexdigest(),
+            answers=count_answers(right),
+        ),
+        float_accuracy=floats,
+        this_chip=answers.this_chip,
+        such_chips=answers.such_chips,
+        layers=tuple(layer_statistics(s) for s in arrays.samples),
+        cells=summarise_cells(
+            targets,
+            before,
+            unreached=job.written.unreached if job.written else 0,
+            stuck=stuck,
+            pulses=job.written.pulses if job.written else 0,
+        ),
+        link=driver.counters,
+        digests={
+            "network": program.network_digest,
+            "program": program.digest,
+            "chip": spec.digest,
+            "calibration_images": program.calibration_digest,
+            "data": data.digest,
+        },
+        seeds={"host": options.seed, "calibration": record.seed},
+        saturated_share=answers.saturated / max(answers.conversions, 1),
+        simulated_saturated_share=answers.simulated_saturated_share,
+        age_s=options.age_s,
+        age_range_s=ages(job, answers),
+        readback=compare_readbacks(
+            before,
+            after,
+            read_variance_us2=record.read_noise.at(before),
+            reads_before=options.read_back_reads,
+            reads_after=options.read_back_reads,
+        ),
+        readback_reads=options.read_back_reads,
+        causes=causes,
+        timing_s={k: round(v, 3) for k, v in watch.timing_s.items()},
+        environment=environment(),
+        notes=(*watch.notes, *driver.fallbacks),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        run=name,
+    )
+
+
+def ages(job: Deployment, answers: RunAnswers) -> tuple[float, float]:
+    """Youngest and oldest age at which a macro was read, s; the plan's age when the chip held the program already."""
+    if job.written is None:
+        return job.options.age_s, job.options.age_s
+    if answers.ages_s is not None:
+        return answers.ages_s
+    born = [m.programmed_s for m in job.written.macros]
+    return answers.times_ns[0] * 1e-9 - max(born), answers.times_ns[-1] * 1e-9 - min(born)
+
+
+def environment() -> dict[str, str]:
+    """Versions that a result may depend on."""
+    packages = ("rram-hil", "torch", "numpy", "scipy", "numba")
+    versions = {name: metadata.version(name) for name in packages}
+    return {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", **versions}

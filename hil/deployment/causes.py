@@ -1,0 +1,282 @@
+"""Where the gap comes from: the run's images simulated with every combination of a chip's parts.
+
+The game of ``hil.verdict.cause_split``: a coalition is a set of ``cim.record.parts.Part``, its value the accuracy
+(and each layer's error energy) of virtual chips that have these parts and no others. Parts are
+*measured* ones: cells as read back, converters and wires as the record has them. Columns are
+corrected anew for every coalition, as a lab would with such a chip; noise is common to all
+coalitions (same keys), so that what differs is the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.device import Columns, draw_columns
+from cim.record.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err
+from cim.record.read_back import estimate_cells
+from cim.simulator.modes import SimulationMode
+from hil.datasets.image_set import Dataset
+from hil.deployment.deployment import Deployment
+from hil.deployment.interim_looks import RunAnswers
+from hil.deployment.layer_sums import Exact
+from hil.simulation.corrections import column_corrections
+from hil.simulation.parts import with_parts
+from hil.simulation.virtual_chips import Drawn, VirtualChip, build_chip, in_threads
+from hil.verdict.agreement import LayerSample, correct_answers
+from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
+from hil.watch import Watch
+from mapping.layout.place import macro_targets_us
+from mapping.program.corrections import Corrections
+from mapping.program.execute import IdealMultiply, run
+
+CHIPS = 2  # virtual chips of a coalition with the calibration error; the others need one
+BUDGET = 4e10  # conversions of all coalitions together: fewer images are taken for large networks
+LEAST_IMAGES = 200  # but not fewer than these
+
+PROGRAMMING = {"programming": Part.PROGRAMMING, "relaxation": Part.RELAXATION}
+TOGETHER = {"programming and relaxation": Part.PROGRAMMING | Part.RELAXATION}
+OTHERS = {
+    "read noise": Part.READ_NOISE,
+    "ADC": Part.ADC,
+    "IR drop": Part.IR_DROP,
+}
+INPUTS = {"inputs": Part.INPUTS}  # where they err
+LAST = {"calibration error": Part.CALIBRATION}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one coalition does: right answers (chips, n), and each layer's mean square error (chips,)."""
+
+    right: NDArray[np.bool_]
+    energy: Mapping[str, NDArray[np.float64]]
+
+
+def find_causes(
+    job: Deployment,
+    data: Dataset,
+    order: NDArray[np.int64],
+    answers: RunAnswers,
+    samples: tuple[LayerSample, ...],
+    exact: Exact,
+    watch: Watch,
+) -> CauseSplit:
+    """Split the gap of a finished run, and each layer's error energy.
+
+    Args:
+        order: positions of the images in run order.
+        samples: layer samples of the run, for the codes of ``exact``.
+    """
+    early_age_s = job.written.early_age_s if job.written else None
+    players = {**(TOGETHER if early_age_s is None else PROGRAMMING), **OTHERS}
+    players |= {**(INPUTS if inputs_err(job.program.spec.macro, job.record) else {}), **LAST}
+    game = Coalitions(job, early_age_s, min(CHIPS, job.options.virtual_chips))
+    wanted = coalitions(list(players.values()))
+    n = images_enough(job, answers, len(game.distinct(wanted)))
+    seen = order[:n]
+    found = game.play(wanted, data.images[seen], data.labels[seen], exact, watch)
+    simulated = correct_answers(np.concatenate(answers.simulated, axis=1)[:, :n], data.labels[seen])
+    found[game.effective(EVERYTHING)] = Outcome(simulated[: game.chips], _energies(samples, game.chips))
+    rows = [found[game.effective(parts)] for parts in wanted]
+    ideal = correct_answers(np.concatenate(answers.ideal)[:n], data.labels[seen])
+    start = ideal
+    if answers.floats:
+        start = correct_answers(np.concatenate(answers.floats)[:n], data.labels[seen])
+    measured = correct_answers(np.concatenate(answers.measured, axis=1)[:, :n], data.labels[seen])
+    gap, parts = split_losses(
+        CauseAnswers(start, ideal, measured, simulated, [r.right for r in rows]), list(players), job.options.seed
+    )
+    return CauseSplit(
+        start="float" if answers.floats else "ideal",
+        gap=gap.loss,
+        low=gap.low,
+        high=gap.high,
+        images=n,
+        repeats=len(measured),
+        chips=len(simulated),
+        chips_per_coalition=game.chips,
+        coalitions=len(wanted) + 2,
+        early_age_s=early_age_s,
+        parts=parts if answers.floats else parts[1:],
+        layers=tuple(_layer(sample, rows, list(players)) for sample in samples),
+    )
+
+
+def coalitions(players: Sequence[Part]) -> list[Part]:
+    """Every coalition but the empty and the full one, in the order of ``hil.verdict.cause_split.shapley``."""
+    found = []
+    for number in range(1, (1 << len(players)) - 1):
+        parts = NOTHING
+        for i, player in enumerate(players):
+            if number >> i & 1:
+                parts |= player
+        found.append(parts)
+    return found
+
+
+def images_enough(job: Deployment, answers: RunAnswers, runs: int) -> int:
+    """How many of the run's images the coalitions are run on: all up to ``cause_images``, fewer for large networks."""
+    most = min(answers.seen, job.options.cause_images)
+    conversions = answers.conversions / (job.options.repeats * answers.seen)
+    return min(most, max(LEAST_IMAGES, int(BUDGET / max(1.0, conversions * runs))))
+
+
+class Coalitions:
+    """Virtual chips of one deployment with any set of parts."""
+
+    def __init__(self, job: Deployment, early_age_s: float | None, chips: int) -> None:
+        self.job, self.chips = job, chips
+        self.virtual = job.virtual_chips(conditioned=True)
+        self.drawn = [self.virtual.draw(number) for number in range(chips)]
+        self.read, self.estimated = _cell_steps(job, early_age_s)
+        absent = NOTHING
+        if job.record.wire.ohm == 0.0:
+            absent |= Part.IR_DROP
+        if not job.record.read_noise.variance_us2.any():
+            absent |= Part.READ_NOISE
+        if not inputs_err(job.program.spec.macro, job.record):
+            absent |= Part.INPUTS
+        self.present = EVERYTHING & ~absent
+
+    def effective(self, parts: Part) -> Part:
+        """The same chip by the parts that the record has at all."""
+        return parts & self.present
+
+    def distinct(self, wanted: Sequence[Part]) -> dict[Part, int]:
+        """Coalitions that have to be simulated, and with how many chips: the full one was, the empty one is ideal."""
+        done = (NOTHING, self.effective(EVERYTHING))
+        parts = dict.fromkeys(p for w in wanted if (p := self.effective(w)) not in done)
+        return {p: self.chips if Part.CALIBRATION in p else 1 for p in parts}
+
+    def play(
+        self,
+        wanted: Sequence[Part],
+        images: NDArray[np.uint8],
+        labels: NDArray[np.integer],
+        exact: Exact,
+        watch: Watch,
+    ) -> dict[Part, Outcome]:
+        """Simulate every coalition; the empty one is exact."""
+        runs = self.distinct(wanted)
+        alike: dict[Part, list[Part]] = {}  # read noise has no part in the corrections: one fit for both
+        for parts in runs:
+            alike.setdefault(parts & ~Part.READ_NOISE, []).append(parts)
+
+        def outcomes(group: list[Part]) -> list[Outcome]:
+            corrections = self.corrections(group[0])
+            return [self.outcome(p, corrections, runs[p], images, labels, exact) for p in group]
+
+        none = {name: np.zeros(1) for name in exact}
+        ideal = correct_answers(run(self.job.program, images, IdealMultiply(self.job.program)), labels)
+        found = {NOTHING: Outcome(ideal[None], none)}
+        groups = list(alike.values())
+        for group, results in zip(groups, in_threads(outcomes, groups), strict=True):
+            found.update(zip(group, results, strict=True))
+            watch.step(len(found) - 1, len(runs), f"coalition {len(found) - 1} of {len(runs)}")
+        return found
+
+    def corrections(self, parts: Part) -> Corrections:
+        """What a lab would correct the columns of such a chip with: its readings, or its very cells."""
+        program, record = with_parts(self.job.program, self.job.record, parts)
+        steps = self.read if Part.CALIBRATION in parts else self.estimated
+        cells = {slot: step.with_parts(parts) for slot, step in steps.items()}
+        return column_corrections(program, record, cells, self.job.inputs)
+
+    def outcome(
+        self,
+        parts: Part,
+        corrections: Corrections,
+        chips: int,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.integer],
+        exact: Exact,
+    ) -> Outcome:
+        """One coalition, on the run's images and on each layer's exact codes."""
+        right, energy = [], []
+        for number in range(chips):
+            chip = self.chip(parts, number, corrections)
+            right.append(correct_answers(run(self.job.program, images, chip), labels))
+            energy.append(
+                [mean_square(chip.layer_sample(name, codes)[0] - sums) for name, (codes, sums) in exact.items()]
+            )
+        return Outcome(np.stack(right), dict(zip(exact, np.array(energy).T, strict=True)))
+
+    def chip(self, parts: Part, number: int, corrections: Corrections) -> VirtualChip:
+        """Virtual chip ``number`` with these parts.
+
+        Without the converters' part nothing is rounded on the way. Then, unless wires bend the sums, one product
+        and noise of the right variance are as exact as every conversion by itself, and faster.
+        """
+        program, record = with_parts(self.job.program, self.job.record, parts)
+        return build_chip(
+            program,
+            record,
+            Drawn(self.cells_us(parts, number), self.columns(parts, number), corrections),
+            seed=self.virtual.noise_seed,
+            number=number,
+            device=self.virtual.device,
+            mode=self.virtual.mode if parts & (Part.ADC | Part.IR_DROP) else SimulationMode.FAST,
+        )
+
+    def cells_us(self, parts: Part, number: int) -> dict[int, NDArray[np.float64]]:
+        """Cells of virtual chip ``number``: with every part, as the run's own virtual chip has them."""
+        cells = {}
+        for slot, steps in self.estimated.items():
+            cells[slot] = steps.with_parts(parts)
+            if Part.CALIBRATION in parts:
+                cells[slot] = cells[slot] + (self.drawn[number].cells_us[slot] - steps.late_us)
+            cells[slot] = np.maximum(cells[slot], 0.0)
+        return cells
+
+    def columns(self, parts: Part, number: int) -> Mapping[int, Columns]:
+        """Converters of virtual chip ``number``."""
+        if Part.ADC in parts and Part.CALIBRATION in parts:
+            return self.drawn[number].columns
+        _, record = with_parts(self.job.program, self.job.record, parts)
+        certain = np.random.default_rng(0)  # errors are zero here: nothing depends on it
+        program = self.job.program
+        return {slot: draw_columns(record, program.macro_of(slot), certain) for slot in program.slots}
+
+
+def mean_square(errors: NDArray[np.integer]) -> float:
+    return float(np.square(errors, dtype=np.float64).mean())
+
+
+def _cell_steps(job: Deployment, early_age_s: float | None) -> tuple[dict[int, CellSteps], dict[int, CellSteps]]:
+    """Target, early and late of every slot's cells: as they were read, and as they most plausibly were."""
+    read, estimated = {}, {}
+    early = {m.slot: m.early_us for m in job.written.macros} if job.written else {}
+    for slot in job.program.slots:
+        targets, macro = macro_targets_us(job.program, slot), job.program.macro_of(slot)
+        late = job.readings_us[slot]
+        likely = estimate_cells(targets, late, job.options.read_back_reads, job.record, macro, job.options.age_s)
+        first, likely_first = late, likely
+        young = early.get(slot)
+        if young is not None and early_age_s is not None:
+            first = young
+            likely_first = estimate_cells(targets, young, job.options.early_reads, job.record, macro, early_age_s)
+        wide = np.asarray(targets, np.float64)
+        read[slot] = CellSteps(wide, first.astype(np.float64), late.astype(np.float64))
+        estimated[slot] = CellSteps(wide, np.asarray(likely_first, np.float64), likely)
+    return read, estimated
+
+
+def _energies(samples: tuple[LayerSample, ...], chips: int | None = None) -> dict[str, NDArray[np.float64]]:
+    """Mean square errors of the samples' own virtual chips, (chips,) a layer."""
+    return {
+        s.layer: np.array([mean_square(chip - s.ideal) for chip in s.simulated[:chips]])
+        for s in samples
+        if s.simulated is not None
+    }
+
+
+def _layer(sample: LayerSample, rows: Sequence[Outcome], players: Sequence[str]) -> LayerCauses:
+    measured = mean_square(sample.measured - sample.ideal)
+    simulated = _energies((sample,))[sample.layer]
+    return split_energy(
+        sample.layer, mean_square(sample.ideal), measured, simulated, [r.energy[sample.layer] for r in rows], players
+    )

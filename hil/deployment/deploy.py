@@ -1,0 +1,179 @@
+"""Deploy: compile, program, calibrate, run on the chip and in the simulator, and judge.
+
+``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
+Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.deployment.adaptation`` goes around its stuck cells,
+``hil.deployment.whole_run`` writes, reads back and corrects it (``hil.deployment.rounds`` where the network is larger
+than the chip), ``hil.deployment.interim_looks`` runs images, ``hil.deployment.causes`` says where the gap comes from,
+``hil.deployment.build_report`` gathers what is left.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cim.chip.file import load_chip
+from cim.record.calibration import CalibrationRecord
+from cim.record.file import load_record
+from hil.calibration.procedure import calibrate, check_record
+from hil.datasets.image_set import Dataset, load_dataset
+from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
+from hil.deployment.build_report import collect, report_of, sample_layers
+from hil.deployment.causes import find_causes
+from hil.deployment.chip_run import ChipRun
+from hil.deployment.deployment import Deployment
+from hil.deployment.dry_run import estimate, say_if_long
+from hil.deployment.interim_looks import plan_images, run_looks
+from hil.deployment.layer_sums import exact_layers
+from hil.deployment.options import DeployOptions
+from hil.deployment.programming import holds
+from hil.deployment.rounds import run_rounds
+from hil.deployment.whole_run import write_whole
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import open_chip
+from hil.report.files import write_report
+from hil.report.run_data import RunData
+from hil.report.run_folder import new_run_folder
+from hil.verdict.agreement import AgreementReport
+from hil.watch import Watch
+from mapping.adapt.adaptation import AdaptOptions
+from mapping.compile import compile_network
+from mapping.network.file import load_network
+from mapping.network.graph import NetworkGraph
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import load_program
+from mapping.program.training_inputs import training_inputs
+
+BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
+BUNDLED_DATA = "fashion-mnist-bundled"
+
+__all__ = ["DeployOptions", "deploy", "deploy_on"]
+
+
+def deploy(
+    network: str | Path | None,
+    address: str,
+    *,
+    chip: str = "lab-128",
+    macros: int | None = None,
+    data: str | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    calibration: Path | None = None,
+    out: Path | None = None,
+    options: DeployOptions | None = None,
+    baud: int = 921600,
+    trust: bool = False,
+    watch: Watch | None = None,
+) -> AgreementReport:
+    """Deploy a network file on the chip at ``address`` and write a run folder.
+
+    The folder (``report.run``) holds report.json, report.md, report.html, data.h5 and wire.log.
+
+    Args:
+        network: net.pt or program.h5; None takes the bundled Fashion-MNIST network.
+        address: where the chip is (``hil.transports.open_transport``).
+        data: name or path of a data set; None takes the bundled images.
+        calibration: a record of this chip; None calibrates the macros in use first.
+        out: run folder; None makes runs/NNNN.
+
+    Raises:
+        hil.errors.HilError, mapping.errors.CannotMap and the file errors of the rooms below.
+    """
+    options, watch = options or DeployOptions(), watch or Watch()
+    with watch.stage("compiling"):
+        program, graph = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch)
+        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
+        record = load_record(calibration) if calibration else None
+    with new_run_folder(out) as folder:
+        with open_chip(address, spec=program.spec, baud=baud, log=folder.part / "wire.log") as driver:
+            say_if_long(driver, estimate(program, options, calibrate=record is None), baud, options, watch)
+            report, run = deploy_on(
+                driver,
+                program,
+                images,
+                graph=graph,
+                record=record,
+                options=options,
+                watch=watch,
+                run=str(folder.final),
+                network_name=Path(network).stem if network else BUNDLED_NETWORK.stem,
+            )
+        with watch.stage("reporting"):
+            write_report(folder.part, report, run)
+    return report
+
+
+def deploy_on(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    data: Dataset,
+    *,
+    graph: NetworkGraph | None = None,
+    record: CalibrationRecord | None = None,
+    options: DeployOptions | None = None,
+    watch: Watch | None = None,
+    run: str = "",
+    network_name: str = "",
+) -> tuple[AgreementReport, RunData]:
+    """Program the chip behind ``driver``, run ``data`` on it, and judge measured against simulated.
+
+    Args:
+        graph: the float network, for the float column; None leaves it out.
+        record: a calibration record of this chip; None calibrates first (macros in use only).
+
+    Raises:
+        FileError: scored images are among the calibration images.
+        MismatchError: the record or the program is of another chip.
+        hil.errors.HilError: port, link, device or description errors.
+    """
+    options, watch = options or DeployOptions(), watch or Watch()
+    order, looks = plan_images(data, program, options)
+    overwritten = record is None
+    with watch.stage("calibrating"):
+        if record is None:
+            if holds(driver, program):
+                watch.note("calibrating overwrites the program that the chip holds; --calibration RECORD keeps it")
+            record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, watch=watch)
+        check_record(record, driver, program.macros)
+    check_adapted(program, driver.description.serial)
+    macros = None
+    if options.adapt and program.rounds == 1:
+        with watch.stage("adapting"):
+            adaptation = adapt_to_record(program, record, AdaptOptions(spare_reads=options.spare_reads))
+            program = adaptation.program
+            macros = write_order(program, record, options.age_s)
+            for line in adaptation.lines():
+                watch.note(line)
+    inputs = training_inputs(program)
+    exact = exact_layers(program, data.images[order[: options.layer_images]])
+    chip: ChipRun
+    if program.rounds > 1:
+        looks = (len(order),)  # every round runs for all images before the chip is written again
+        chip = run_rounds(driver, program, record, inputs, exact, data.images[order], options, watch)
+    else:
+        force = options.reprogram or overwritten
+        chip = write_whole(driver, program, record, inputs, options, watch, force=force, order=macros)
+    job = Deployment(
+        driver, program, record, chip.corrections, inputs, chip.written, chip.readings_us, options, network_name
+    )
+    answers = run_looks(job, chip, data, order, looks, graph, watch)
+    chip.finish(exact, watch)
+    with watch.stage("layers"):
+        samples = sample_layers(job, exact, chip.layers)
+    causes = None
+    if options.causes:
+        with watch.stage("finding causes"):
+            causes = find_causes(job, data, order, answers, samples, exact, watch)
+    arrays = collect(job, data, order, answers, samples, chip.after_us)
+    return report_of(job, data, order, answers, arrays, causes, watch, run), arrays
+
+
+def program_of(
+    network: str | Path | None, *, chip: str, macros: int | None, trust: bool, watch: Watch
+) -> tuple[ConductanceProgram, NetworkGraph | None]:
+    """The compiled program of a network file, and its float graph (None for a program file)."""
+    path = Path(network) if network else BUNDLED_NETWORK
+    if path.suffix == ".h5":
+        return load_program(path), None
+    file = load_network(path, trust=trust)
+    return compile_network(file, load_chip(chip, macros=macros), progress=watch.step), file.graph

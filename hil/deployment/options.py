@@ -1,0 +1,70 @@
+"""Options of a deployment, checked when they are made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from hil.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class DeployOptions:
+    """How a run is made; the defaults are those of ``hil deploy``.
+
+    ``samples`` is the largest number of images; looks are planned below it. ``age_s`` is chip
+    time between programming and reading.
+    """
+
+    samples: int = 2000
+    seed: int = 0
+    repeats: int = 3
+    virtual_chips: int = 20
+    tolerance: float = 0.01
+    age_s: float = 3600.0
+    read_back_reads: int = 32
+    layer_images: int = 16
+    reprogram: bool = False
+    device: str = "cpu"
+    causes: bool = True  # split the gap by cause; reads cells right after writing, and simulates
+    early_reads: int = 8  # averaged in that reading: few, so that cells are read young
+    cause_images: int = 500  # most images that the causes are simulated on
+    adapt: bool = False  # around the stuck cells and poor columns that calibration found
+    spare_reads: float = 0.0  # of an adapted program: most extra tile reads for spare columns, as a share
+
+    def __post_init__(self) -> None:
+        for good, text in (
+            (self.samples >= 2, f"samples: {self.samples}, at least 2 images are needed"),
+            (self.repeats >= 1, f"repeats: {self.repeats}, at least 1 pass is needed"),
+            (self.virtual_chips >= 2, f"virtual chips: {self.virtual_chips}, at least 2 are needed"),
+            (0 < self.tolerance < 1, f"tolerance: {100 * self.tolerance:g} points, not between 0 and 100"),
+            (0 <= self.seed < 1 << 63, f"seed: {self.seed}, not from 0 to 2^63 - 1"),
+            (0 <= self.age_s < math.inf, f"age: {self.age_s} s"),
+            (1 <= self.read_back_reads <= 255, f"reads of a read-back: {self.read_back_reads}, not from 1 to 255"),
+            (1 <= self.early_reads <= 255, f"reads after writing: {self.early_reads}, not from 1 to 255"),
+            (0.0 <= self.spare_reads <= 1.0, f"spare reads: {100 * self.spare_reads:g} %, not from 0 to 100"),
+            (self.adapt or not self.spare_reads, "spare reads need --adapt"),
+            (self.cause_images >= 2, f"images of the causes: {self.cause_images}, at least 2 are needed"),
+            (self.layer_images >= 1, f"images of a layer sample: {self.layer_images}, at least 1 is needed"),
+        ):
+            if not good:
+                raise UsageError(text)
+        check_device(self.device)
+
+
+def check_device(device: str) -> None:
+    """Refuse a torch device that this machine does not have, before hours are spent on the chip.
+
+    Raises:
+        UsageError: unknown, or no such accelerator here.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"the simulator cannot run on {device!r}: {str(error).splitlines()[0]}", hint="--device cpu"
+        ) from error

@@ -1,0 +1,197 @@
+"""Programming: every macro of a compiled network written and verified, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.deployment.inference import check_one_round
+from hil.driver.chip_driver import ChipDriver
+from hil.watch import Watch
+from mapping.layout.place import macro_targets_us
+from mapping.program.conductance import ConductanceProgram
+
+LINES_AT_ONCE = 16  # word lines between two early readings
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyReads:
+    """How cells are read right after they were written: reads to average, and the requests' sample number."""
+
+    reads: int
+    sample: int
+
+
+@dataclass(frozen=True, slots=True)
+class MacroReport:
+    """Outcome of one macro: arrays (rows, columns); targets are NaN where no cell is used.
+
+    ``readings_us`` are the last verify readings in µS, ``programmed_s`` the chip time in
+    seconds at which the macro was finished. ``early_us`` is what the cells read right after they
+    were written, at ``early_age_s`` on average; None when they were not read.
+    """
+
+    slot: int  # the macro, in its round (``ConductanceProgram.slot``)
+    targets_us: NDArray[np.float32]
+    readings_us: NDArray[np.float32]
+    pulses: NDArray[np.uint16]
+    reached: NDArray[np.bool_]
+    programmed_s: float
+    early_us: NDArray[np.float32] | None = None
+    early_age_s: float | None = None
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        return np.isfinite(self.targets_us)
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramReport:
+    """Outcome of programming a network."""
+
+    macros: tuple[MacroReport, ...]
+
+    @property
+    def cells(self) -> int:
+        return sum(int(m.used.sum()) for m in self.macros)
+
+    @property
+    def unreached(self) -> int:
+        return sum(int((m.used & ~m.reached).sum()) for m in self.macros)
+
+    @property
+    def pulses(self) -> int:
+        return sum(int(m.pulses[m.used].sum(dtype=np.int64)) for m in self.macros)
+
+    @property
+    def early_age_s(self) -> float | None:
+        """Mean age of the readings right after writing; None without them."""
+        ages = [m.early_age_s for m in self.macros if m.early_age_s is not None]
+        return sum(ages) / len(ages) if ages else None
+
+
+def ensure_programmed(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    *,
+    sample: int,
+    force: bool,
+    watch: Watch,
+    early: EarlyReads | None = None,
+    order: Sequence[int] | None = None,
+) -> ProgramReport | None:
+    """Program the chip, unless it holds this program already and a spot check of its cells agrees (then None).
+
+    Raises:
+        hil.errors.DeviceError, hil.errors.LinkError: the chip refused or fell silent.
+    """
+    if holds(driver, program) and not force:
+        if spot_check(driver, program, sample=sample):
+            watch.note(
+                "the chip already held this program: checked, not rewritten (--reprogram forces); "
+                "its cells are older than the age says"
+            )
+            return None
+        watch.note("the chip says it holds this program, but its cells do not match: programming again")
+    return program_chip(driver, program, sample=sample, watch=watch, early=early, order=order)
+
+
+def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
+    """Whether the chip said, when it was opened, that it holds this program."""
+    return driver.held_program() == bytes.fromhex(program.digest)
+
+
+def program_chip(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    *,
+    sample: int,
+    watch: Watch,
+    early: EarlyReads | None = None,
+    order: Sequence[int] | None = None,
+) -> ProgramReport:
+    """Write every macro of ``program``, in ``order`` or by number, and let the chip hold its digest.
+
+    Of a program of several rounds this takes one round's part, which is held under no digest.
+    """
+    check_one_round(program)
+    reports = []
+    if order is not None and sorted(order) != list(program.macros):
+        raise ValueError(f"an order of macros {tuple(order)} for a program on {program.macros}")
+    slots = {program.macro_of(slot): slot for slot in program.slots}
+    for done, macro in enumerate(slots if order is None else order):
+        watch.step(done, len(slots), f"macro {macro}")
+        targets = macro_targets_us(program, slots[macro])
+        if early is None:
+            outcome = driver.program_cells(macro, targets, sample=sample)
+            report = MacroReport(
+                slots[macro], targets, outcome.readings_us, outcome.pulses, outcome.reached, driver.chip_time_ns * 1e-9
+            )
+        else:
+            report = replace(write_and_read(driver, macro, targets, sample, early), slot=slots[macro])
+        reports.append(report)
+    if program.digest:
+        driver.hold_program(bytes.fromhex(program.digest))
+    return ProgramReport(tuple(reports))
+
+
+def write_and_read(
+    driver: ChipDriver, macro: int, targets_us: NDArray[np.float32], sample: int, early: EarlyReads
+) -> MacroReport:
+    """Write a macro some word lines at a time and read each lot at once, before its cells relax.
+
+    Cells of a lot are written and read in the same order, so that their mean age is half the time
+    from the first pulse to the last reading.
+    """
+    rows = len(targets_us)
+    readings, early_us = np.full((2, *targets_us.shape), np.nan, np.float32)
+    pulses, reached = np.zeros(targets_us.shape, np.uint16), np.ones(targets_us.shape, np.bool_)
+    ages = []
+    for first in range(0, rows, LINES_AT_ONCE):
+        lines = range(first, min(first + LINES_AT_ONCE, rows))
+        lot = np.full_like(targets_us, np.nan)
+        at = slice(lines.start, lines.stop)
+        lot[at] = targets_us[at]
+        if not np.isfinite(lot).any():
+            continue
+        start_ns = driver.chip_time_ns
+        outcome = driver.program_cells(macro, lot, sample=sample)
+        early_us[at] = driver.read_cells(macro, reads=early.reads, sample=early.sample, lines=lines)[at]
+        ages.append((driver.chip_time_ns - start_ns) * 0.5e-9)
+        readings[at], pulses[at], reached[at] = (a[at] for a in (outcome.readings_us, outcome.pulses, outcome.reached))
+    time_s = driver.chip_time_ns * 1e-9
+    age_s = sum(ages) / len(ages) if ages else None
+    return MacroReport(macro, targets_us, readings, pulses, reached, time_s, early_us, age_s)
+
+
+def spot_check(driver: ChipDriver, program: ConductanceProgram, *, sample: int) -> bool:
+    """Whether cells of the first, middle and last macro lie near their targets.
+
+    The median error must stay below half the mean distance of levels, and below all of it among the cells of
+    the upper half of the window: those are few, and an erased macro would pass without them.
+    """
+    macros, spec = program.macros, program.spec.macro
+    middle = (spec.levels_us[0] + spec.levels_us[-1]) / 2
+    for macro in sorted({macros[0], macros[len(macros) // 2], macros[-1]}):
+        targets = macro_targets_us(program, macro)
+        error = np.abs(driver.read_cells(macro, reads=4, sample=sample) - targets)
+        upper = error[targets > middle]
+        if float(np.nanmedian(error)) > spec.level_gap_us / 2:
+            return False
+        if upper.size and float(np.median(upper)) > spec.level_gap_us:
+            return False
+    return True
+
+
+def read_back(
+    driver: ChipDriver, macros: tuple[int, ...], *, reads: int, sample: int, watch: Watch
+) -> dict[int, NDArray[np.float32]]:
+    """Mean of ``reads`` readings of every cell of each macro, µS, (rows, columns)."""
+    readings = {}
+    for done, macro in enumerate(macros):
+        watch.step(done, len(macros), f"macro {macro}")
+        readings[macro] = driver.read_cells(macro, reads=reads, sample=sample)
+    return readings

@@ -1,0 +1,165 @@
+"""``hil fit`` from a table to a record: fit on one part of the cells, judged on the other, in words.
+
+Rows become readings by age and cell, cells are split in two (``hil.device_fit.readings``), one part is
+fitted (``cim.fit.cell_laws``) and the other judged (``cim.fit.goodness_of_fit``) beside two baselines: a
+Gaussian of the same cells, and the published polynomial of Wan et al. (doi 10.1038/s41586-022-04992-8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cim.fit.cell_laws import CellLaws, fit_cells
+from cim.fit.goodness_of_fit import QUANTILES, AgeGoodness, judge_law
+from cim.record.calibration import CalibrationRecord
+from hil.calibration.record_text import plain
+from hil.device_fit.measured_tables import CellTable
+from hil.device_fit.readings import ODD, QUARTER, by_age, split
+from hil.device_fit.table_record import record_of
+from hil.errors import FileError
+from hil.pages.tables import duration
+from hil.watch import Watch
+
+HALVES = {ODD: "odd cell numbers", QUARTER: "a quarter of the cells, by a hash of their number"}
+FEWEST = 1000  # held-out cells below this make a distance coarse
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """A fitted record, its goodness by age, and that on another table where one was named."""
+
+    record: CalibrationRecord
+    fitted: CellLaws
+    goodness: tuple[AgeGoodness, ...]
+    cells: int
+    held_out_cells: int
+    held_out: str
+    unit: str
+    notes: tuple[str, ...]
+    other: str = ""
+    other_goodness: tuple[AgeGoodness, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The fit in words."""
+        law = self.record.programming
+        lines = [
+            f"cells          {self.cells} fitted, {self.held_out_cells} held out ({HALVES[self.held_out]})",
+            f"law            {law.tail.value} tail, {len(law.levels_us)} levels {law.levels_us[0]:.3g} to "
+            f"{law.levels_us[-1]:.3g} {self.unit}, ages to {duration(float(law.ages_s[-1]))}",
+            *(f"note           {note}" for note in self.notes),
+        ]
+        if len(law.ages_s) > 1:
+            first, last = float(law.ages_s[0]), float(law.ages_s[-1])
+            lines.append(
+                f"memory         correlation of a cell's error from {duration(first)} to {duration(last)} "
+                f"{law.correlation(first, last):.2f}, {law.memory_fresh_share:.0%} new at every read"
+            )
+        lines += ["", "held-out cells: Kolmogorov-Smirnov distance (0 is perfect; floor: a perfect law)"]
+        lines += _distances(self.goodness)
+        lines += ["", f"quantiles of the error, {self.unit}: measured (held out) above, law below", *_quantiles(self)]
+        if self.other:
+            lines += ["", f"the same law on {self.other}", *_distances(self.other_goodness)]
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "cells": self.cells,
+            "held_out_cells": self.held_out_cells,
+            "held_out": self.held_out,
+            "unit": self.unit,
+            "notes": list(self.notes),
+            "tail": self.record.programming.tail.value,
+            "quantiles": list(QUANTILES),
+            "goodness": [plain(row) for row in self.goodness],
+            "other": self.other or None,
+            "other_goodness": [plain(row) for row in self.other_goodness],
+        }
+
+
+def fit_table(
+    table: CellTable,
+    *,
+    held_out: str = QUARTER,
+    block: int = 1,
+    temperature_c: float = 25.0,
+    ages_to_s: float | None = None,
+    base: CalibrationRecord | None = None,
+    other: CellTable | None = None,
+    watch: Watch | None = None,
+) -> FitResult:
+    """Fit one part of a table's cells, judge on the rest, and make a record.
+
+    Args:
+        held_out: which cells judge, ``odd`` or ``quarter``; in blocks of ``block`` neighbours.
+        ages_to_s: fit readings up to this age only; later ages judge the extrapolation.
+        base: a record that gives the parts that a table cannot.
+        other: another table that the law is judged on, for instance another chip.
+
+    Raises:
+        FileError: nothing to fit or to judge with.
+        cim.fit.cells.TooFewCells: a level has too few cells.
+    """
+    watch = watch or Watch()
+    readings = by_age(table)
+    test = split(readings.cells, held_out, block)
+    if not test.any() or test.all():
+        raise FileError("the cells cannot be split into two", where=table.name, hint="--hold-out quarter or odd")
+    seen = readings.of(~test) if ages_to_s is None else readings.of(~test).until(ages_to_s)
+    if not len(seen.ages_s):
+        raise FileError(f"no reading up to {ages_to_s:g} s", where=table.name)
+    with watch.stage("fitting"):
+        fitted = fit_cells(seen)
+    siemens = table.unit == "µS"
+    goodness = judge_law(fitted.programming, fitted.read_noise, seen, readings.of(test), siemens=siemens)
+    notes = [*table.notes, *fitted.notes]
+    if int(test.sum()) < FEWEST:
+        notes.append(f"{int(test.sum())} held-out cells tell a distance to about {0.87 / np.sqrt(test.sum()):.3f} only")
+    others: tuple[AgeGoodness, ...] = ()
+    if other is not None:
+        if other.unit != table.unit:
+            raise FileError(f"{other.name} is in {other.unit}, {table.name} in {table.unit}", where=other.name)
+        others = judge_law(fitted.programming, fitted.read_noise, seen, by_age(other), siemens=siemens)
+    until = "" if ages_to_s is None else f", ages to {ages_to_s:g} s"
+    record = record_of(
+        table,
+        fitted,
+        goodness,
+        temperature_c=temperature_c,
+        method=f"hil.fit 1.0, {HALVES[held_out]} held out{until}",
+        base=base,
+    )
+    return FitResult(
+        record,
+        fitted,
+        goodness,
+        int((~test).sum()),
+        int(test.sum()),
+        held_out,
+        table.unit,
+        tuple(notes),
+        other.name if other else "",
+        others,
+    )
+
+
+def _distances(rows: tuple[AgeGoodness, ...]) -> list[str]:
+    lines = [f"  {'age':>9} {'cells':>7} {'law':>7} {'Gaussian':>9} {'published':>10} {'floor':>7}"]
+    for row in rows:
+        published = "–" if row.published is None else f"{row.published:.3f}"
+        word = "  extrapolated" if row.extrapolated else ""
+        lines.append(
+            f"  {duration(row.age_s):>9} {row.cells:>7} {row.law:>7.3f} {row.gaussian:>9.3f} {published:>10} "
+            f"{row.floor:>7.3f}{word}"
+        )
+    return lines
+
+
+def _quantiles(result: FitResult) -> list[str]:
+    lines = [f"  {'age':>9} " + " ".join(f"{f'{100 * q:g} %':>8}" for q in QUANTILES)]
+    for row in result.goodness:
+        for name, values in ((duration(row.age_s), row.measured_us), ("law", row.law_us)):
+            lines.append(f"  {name:>9} " + " ".join(f"{v:>+8.2f}" for v in values))
+    return lines

@@ -1,0 +1,130 @@
+"""Verbs on single cells: program them to a conductance, read them back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.encoding import encode_tile
+from firmware_protocols.messages import Capability, ProgramTile, Progress, TileAddress, TileProgrammed
+from hil.driver import requests as make
+from hil.driver.base import OpenChip
+from hil.driver.host_write import BlockOutcome, write_verify
+from hil.errors import UsageError
+
+CellProgress = Callable[[int, int, int], None]
+"""Called with (cells done, cells in all, cells failed so far)."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellOutcome:
+    """What programming did; arrays (rows, columns) of the whole macro.
+
+    ``readings_us``: last verify readings in µS, NaN where the cell was left alone;
+    ``pulses``: uint16; ``reached``: inside the window at the last verify (true where left alone).
+    """
+
+    readings_us: NDArray[np.float32]
+    pulses: NDArray[np.uint16]
+    reached: NDArray[np.bool_]
+
+
+class CellVerbs(OpenChip):
+    """Programming and reading of cells."""
+
+    def program_cells(
+        self,
+        macro: int,
+        targets_us: NDArray[np.floating],
+        *,
+        sample: int = 0,
+        progress: CellProgress | None = None,
+    ) -> CellOutcome:
+        """Bring cells to their targets by write-verify, on the chip or, pulse by pulse, from here.
+
+        Args:
+            targets_us: conductances in µS, (rows, columns) of the macro; NaN leaves a cell alone.
+            sample: number of this programming; an emulated chip keys its noise with it.
+
+        Raises:
+            UsageError: targets outside the chip's levels; DeviceError: above an absolute limit, or
+            refused; LinkError: silent or lost.
+        """
+        requests = make.program_requests(self.spec, macro, targets_us, sample, self._most)
+        readings = np.full(targets_us.shape, np.nan, np.float32)
+        pulses = np.zeros(targets_us.shape, np.uint16)
+        reached = np.ones(targets_us.shape, np.bool_)
+        for request, outcome in zip(requests, self._programmed(requests, progress), strict=True):
+            at = make.block_slices(request.cells)
+            used = request.targets != make.LEAVE_ALONE
+            unit_ns = outcome.unit_ns if isinstance(outcome, TileProgrammed) else request.unit_ns
+            readings[at] = np.where(used, make.to_microsiemens(outcome.readings, unit_ns), np.nan)
+            pulses[at] = np.where(used, outcome.pulses, 0)
+            reached[at] = outcome.reached | ~used
+        return CellOutcome(readings, pulses, reached)
+
+    def program_tile(
+        self,
+        tile: TileAddress,
+        levels: NDArray[np.int8],
+        *,
+        cells: NDArray[np.int8] | None = None,
+        sample: int = 0,
+        progress: CellProgress | None = None,
+    ) -> CellOutcome:
+        """Write signed weight levels, (rows, outputs), as the chip's encoding stores them; the rest is left alone.
+
+        ``cells``, (2, rows, outputs), are levels of plus and minus cells instead of the sign form.
+        """
+        make.check_macro(self.spec, tile.macro)
+        if levels.shape != (tile.rows, tile.outputs):
+            raise UsageError(f"levels are {levels.shape}, the tile is {(tile.rows, tile.outputs)} (rows, outputs)")
+        macro = self.spec.macro
+        try:
+            encoded = encode_tile(levels, macro, tile.row0, tile.output0, cells)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        targets = np.full((macro.rows, macro.columns), np.nan, np.float32)
+        targets[np.ix_(encoded.word_lines, encoded.bit_lines)] = encoded.targets_us
+        return self.program_cells(tile.macro, targets, sample=sample, progress=progress)
+
+    def _programmed(
+        self, requests: list[ProgramTile], progress: CellProgress | None
+    ) -> Sequence[TileProgrammed | BlockOutcome]:
+        sizes = [int((r.targets != make.LEAVE_ALONE).sum()) for r in requests]
+        outcomes: list[TileProgrammed | BlockOutcome] = []
+
+        def report(done: int, _: int, failed: int) -> None:
+            if progress is not None:
+                before = sum(sizes[: len(outcomes)])
+                missed = sum(int((~o.reached).sum()) for o in outcomes)
+                progress(before + done, sum(sizes), missed + failed)
+
+        if Capability.PROGRAM_TILE in self.capabilities:
+            watch: Callable[[Progress], None] = lambda p: report(p.done, p.total, p.failed)  # noqa: E731
+            for reply in self._session.ask_all(requests, watch):
+                outcomes.append(reply)
+                report(0, 0, 0)
+        elif Capability.PULSE in self.capabilities:
+            self._fall_back("write-verify: pulses chosen by the host (the chip has no PROGRAM_TILE)")
+            for request in requests:
+                outcomes.append(write_verify(request, self.spec, self._session.ask, report))
+        else:
+            raise self._unable("programming", "neither PROGRAM_TILE nor PULSE")
+        return outcomes
+
+    def read_cells(
+        self, macro: int, *, reads: int = 1, sample: int = 0, lines: range | None = None
+    ) -> NDArray[np.float32]:
+        """Mean of ``reads`` readings of every cell of a macro through its read path, µS, (rows, columns).
+
+        With ``lines`` only those word lines are read; the rest is NaN.
+        """
+        requests = make.read_requests(self.spec, macro, reads, sample, self._most, lines)
+        cells = np.full((self.spec.macro.rows, self.spec.macro.columns), np.nan, np.float32)
+        for request, reply in zip(requests, self._session.ask_all(requests), strict=True):
+            cells[make.block_slices(request.cells)] = make.to_microsiemens(reply.readings, reply.unit_ns)
+        return cells

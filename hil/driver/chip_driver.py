@@ -1,0 +1,97 @@
+"""The chip as a Python object: program cells, read them, multiply.
+
+The driver does not know what kind of chip is behind its address. It checks every limit before
+it sends, cuts requests to what the chip takes, and does on the host what the chip cannot do;
+``fallbacks`` names those things.
+"""
+
+from __future__ import annotations
+
+import math
+from types import TracebackType
+from typing import Self
+
+from firmware_protocols.messages import Capability, HoldProgram, OutputsOff, Reset, Status, StatusReply, Wait
+from hil.driver.cells import CellOutcome, CellVerbs
+from hil.driver.products import ProductVerbs
+from hil.errors import HilError, OutputError, UsageError
+
+__all__ = ["CellOutcome", "ChipDriver"]
+
+_LONGEST_WAIT_S, _MOST_WAITS = 60.0, 60  # a wait is cut so that a dead board is noticed
+
+
+class ChipDriver(CellVerbs, ProductVerbs):
+    """One chip, open. Use it as a context manager: its outputs go off however the block ends.
+
+    ``program_cells`` and ``read_cells`` (hil/driver/cells.py) work on conductances in µS,
+    ``mvm``, ``sweep``, ``load_layer`` and ``run_layer`` (hil/driver/products.py) on integer codes.
+    """
+
+    def status(self) -> StatusReply:
+        return self._session.ask(Status())
+
+    def hold_program(self, digest: bytes) -> None:
+        """Let the chip remember the 32-byte digest of the program it holds, if it can."""
+        if Capability.HELD_PROGRAM in self.capabilities:
+            self._session.ask(HoldProgram(digest))
+
+    def held_program(self) -> bytes | None:
+        """Digest of the program that the chip held when it was opened; None when none."""
+        digest = self.description.program_digest
+        return digest if any(digest) else None
+
+    def wait(self, seconds: float) -> None:
+        """Let so much chip time pass; a chip without WAIT is waited for here."""
+        if not 0 <= seconds < math.inf:
+            raise UsageError(f"cannot wait {seconds} s")
+        if Capability.WAIT not in self.capabilities:
+            self._fall_back("wait: the host sleeps (the chip has no WAIT)")
+            self._sleep(seconds)
+            return
+        left_ns = round(seconds * 1e9)
+        longest_ns = round(max(_LONGEST_WAIT_S, seconds / _MOST_WAITS) * 1e9)
+        while left_ns > 0:
+            part_ns = min(left_ns, longest_ns)
+            self._session.ask(Wait(part_ns), allow_s=part_ns * 1e-9)
+            left_ns -= part_ns
+
+    def reset(self) -> None:
+        if Capability.RESET not in self.capabilities:
+            raise self._unable("reset", "no RESET")
+        self._session.ask(Reset())
+
+    def outputs_off(self) -> None:
+        """Take every voltage off the array."""
+        self._session.ask(OutputsOff())
+
+    def close(self) -> None:
+        """Outputs off, then close. May be called twice; raises what went wrong on the way."""
+        self._leave(None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave(error)
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Switch off and close; an error that is already on its way is not hidden by another."""
+        if self._session.closed:
+            return
+        failed: HilError | None = None
+        try:
+            failed = self._session.outputs_off()
+        finally:
+            try:
+                self._session.close(ending="" if error is None else f"{type(error).__name__}: {error}"[:500])
+            except OutputError as full:
+                failed = failed or full
+        if failed is None:
+            return
+        if error is None:
+            raise failed
+        state = "" if isinstance(failed, OutputError) else "the outputs may still be on: "
+        error.add_note(state + failed.what)

@@ -1,0 +1,96 @@
+"""Chips in words: the rows of `hil chips`, the page of `hil chips show`, the answer of `hil info`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from cim.chip.file import description
+from cim.chip.spec import ChipSpec
+from firmware_protocols.messages import Capability, StatusReply
+from hil.driver.chip_driver import ChipDriver
+
+
+def chip_row(spec: ChipSpec) -> str:
+    m = spec.macro
+    levels = f"{'' if m.even_levels else 'uneven '}{len(m.levels_us)}"
+    return (
+        f"{spec.name:<12} {spec.macros:>3} macros of {m.rows} x {m.columns}   {m.encoding}, {levels} levels of "
+        f"{m.levels_us[0]:g}-{m.levels_us[-1]:g} µS, {m.inputs.coding} inputs, {m.adc.bits}-bit ADC"
+    )
+
+
+def chip_lines(spec: ChipSpec) -> list[str]:
+    """Every value of a chip file with its source."""
+    lines = [chip_row(spec), f"digest       {spec.digest}"]
+    if not (v := spec.macro.values).even:
+        values = ", ".join(map(str, v.values))
+        lines.append(f"values       {values} of {v.unit_us:.4g} µS, off by at most {v.error_us:.2g} µS")
+    lines.append("")
+    facts = _flat(spec)
+    for field, source in spec.provenance.items():
+        lines.append(f"{field:<28} {_short(facts.get(field)):<24} {source}")
+    return lines
+
+
+def info_lines(driver: ChipDriver, status: StatusReply) -> list[str]:
+    d = driver.description
+    silicon = "" if d.kind == "silicon" else "      NOT SILICON"
+    held = d.program_digest.hex()
+    names = [c.name.lower() for c in Capability if c.name and c in driver.capabilities]
+    return [
+        f"chip         {d.kind} {d.name} revision {d.revision}, serial {d.serial}{silicon}",
+        f"firmware     {d.firmware}",
+        f"geometry     {d.macros} macros of {d.rows} x {d.columns} cells",
+        f"description  {d.spec_digest.hex()[:16]}… (equal to {driver.spec.source})",
+        f"program      {held[:16] + '…' if any(d.program_digest) else 'none held'}",
+        f"can          {', '.join(names)}",
+        f"temperature  {status.temperature_c:.1f} °C, outputs {'ON' if status.outputs_on else 'off'}",
+        f"wear         {status.pulses_total} pulses, {status.programmed_cells} cells programmed",
+        f"chip time    {driver.chip_time_ns * 1e-9:.6f} s",
+    ]
+
+
+def info_record(driver: ChipDriver, status: StatusReply) -> dict[str, Any]:
+    d = driver.description
+    return {
+        "kind": d.kind,
+        "name": d.name,
+        "revision": d.revision,
+        "serial": d.serial,
+        "firmware": d.firmware,
+        "macros": d.macros,
+        "rows": d.rows,
+        "columns": d.columns,
+        "spec_digest": d.spec_digest.hex(),
+        "program_digest": d.program_digest.hex(),
+        "capabilities": [c.name.lower() for c in Capability if c.name and c in driver.capabilities],
+        "temperature_c": status.temperature_c,
+        "outputs_on": status.outputs_on,
+        "pulses_total": status.pulses_total,
+    }
+
+
+def _flat(spec: ChipSpec) -> dict[str, Any]:
+    """Value of each dotted field as the chip file names it."""
+    content = description(spec)
+    macro = content.pop("macro")
+    facts = {f"input.{k}": v for k, v in macro.pop("inputs").items()}
+    facts |= {f"adc.{k}": v for k, v in macro.pop("adc").items()}
+    facts |= {f"macro.{k}": v for k, v in macro.items()} | {f"cell.{k}": v for k, v in macro.items()}
+    facts |= {"cell.iv": macro["cell_iv"], "cell.iv_k_per_v2": macro["cell_iv_k_per_v2"]}
+    for section in ("write", "limits", "timing"):
+        facts |= {f"{section}.{k}": v for k, v in content[section].items()}
+    facts |= {f"sample.{k}": v for k, v in spec.sample.items()}
+    facts |= {f"models.{k}": v for k, v in ({} if spec.models is None else asdict(spec.models)).items()}
+    if spec.groups is not None:
+        modes = " or ".join("+".join(map(str, mode)) for mode in spec.groups.modes)
+        facts |= {"groups.size": spec.groups.size, "groups.modes": modes, "groups.joined": spec.groups.joined}
+    return facts | {f"chip.{k}": getattr(spec, k) for k in ("name", "revision", "process", "macros")}
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        shown = ", ".join(f"{v:g}" for v in value[:3])
+        return f"[{shown}, … {value[-1]:g}] ({len(value)})" if len(value) > 4 else f"[{', '.join(map(str, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,125 @@
+"""What went wrong between driver and chip, in the words of ``hil.errors``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from firmware_protocols.errors import ChipRestarted, LinkFailed, ProtocolError, VersionMismatch
+from firmware_protocols.messages import (
+    ErrorCode,
+    ErrorReply,
+    LoadLayer,
+    Mvm,
+    ProgramTile,
+    Pulse,
+    ReadCells,
+    Reply,
+    Request,
+    Sweep,
+    Wait,
+)
+from hil.errors import DeviceError, HilError, LinkError, MismatchError, NotAuthorised
+
+_CAUSES = {
+    ErrorCode.UNSUPPORTED: "the firmware lacks this operation",
+    ErrorCode.MALFORMED: "driver and firmware disagree about a message: different versions",
+    ErrorCode.OUT_OF_RANGE: "the chip is smaller than its description",
+    ErrorCode.LIMIT: "an absolute limit of the chip, see hil chips show",
+    ErrorCode.BUSY: "another program talks to the chip",
+    ErrorCode.FAULT: "the chip failed; its outputs are off",
+    ErrorCode.NOT_AUTHORISED: "the chip wants a key for this operation",
+    ErrorCode.NO_SUCH_LAYER: "the chip restarted and forgot its layers",
+    ErrorCode.STOPPED: "its outputs were switched off while it worked",
+}
+
+
+def device_error(address: str, request: Request[Any], reply: ErrorReply) -> DeviceError:
+    """The chip answered a request with an error."""
+    numbers = f" (asked {reply.value:g}, limit {reply.limit:g})" if reply.limit else ""
+    kind = NotAuthorised if reply.code is ErrorCode.NOT_AUTHORISED else DeviceError
+    return kind(
+        f"the chip refused {describe_request(request)}: {reply.code.name.lower()}, {reply.text}{numbers}",
+        where=address,
+        likely=_CAUSES.get(reply.code, ""),
+    )
+
+
+def wrong_answer(address: str, request: Request[Any], reply: Reply) -> LinkError:
+    """The chip answered with a reply of another class than the request's."""
+    return LinkError(
+        f"the chip answered {describe_request(request)} with {type(reply).__name__}",
+        where=address,
+        likely="its firmware is broken or speaks another version",
+    )
+
+
+def no_answer(address: str, request: Request[Any], seconds: float) -> LinkError:
+    """The link lives, but the answer does not come."""
+    return LinkError(
+        f"no answer to {describe_request(request)} and no progress within {seconds:.1f} s",
+        where=address,
+        likely="the board's program hangs, though its serial line still acknowledges",
+        hint=f"reset the board, then: hil info --port {address}",
+    )
+
+
+def no_hello(address: str, sent: bytes, received: bytes, seconds: float) -> LinkError:
+    """Nobody said hello: silent, an echo, or a stranger."""
+    if not received:
+        return LinkError(
+            f"no answer from {address} within {seconds:.1f} s: not a single byte",
+            where=address,
+            likely="supply off, cable loose, wrong port, or a board without this firmware: the port is open but silent",
+            hint="hil ports",
+        )
+    if sent and sent[:16] in received:
+        return LinkError(
+            f"{address} returns our own bytes",
+            where=address,
+            likely="receive and transmit are joined (loop-back plug), or the device echoes",
+            hint="check the wiring",
+        )
+    return LinkError(
+        f"{address} answers, but not in this protocol: {len(received)} bytes or more, first {received[:16].hex(' ')}",
+        where=address,
+        likely="another device, or another baud rate",
+        hint="hil ports; --baud RATE",
+    )
+
+
+def link_error(
+    address: str, failure: ProtocolError, sent: bytes, received: bytes, waiting: Request[Any] | None
+) -> HilError:
+    """What the host role of the protocol gave up with."""
+    if isinstance(failure, VersionMismatch):
+        return MismatchError(
+            f"protocol version: {failure}", where=address, hint="update the firmware of the board, or this program"
+        )
+    if isinstance(failure, ChipRestarted):
+        return DeviceError(
+            str(failure), where=address, likely="supply dipped, watchdog, or someone pressed reset", hint="run it again"
+        )
+    if isinstance(failure, LinkFailed) and not failure.heard:
+        return no_hello(address, sent, received, 10.0)
+    during = f" during {describe_request(waiting)}" if waiting is not None else ""
+    likely = "supply off or cable loose: the port is open but silent" if isinstance(failure, LinkFailed) else ""
+    return LinkError(f"link failed{during}: {failure}", where=address, likely=likely, hint=f"hil info --port {address}")
+
+
+def describe_request(request: Request[Any]) -> str:
+    """The request in a user's words: "Mvm on macro 3"."""
+    name = type(request).__name__
+    match request:
+        case ProgramTile() | Pulse() | ReadCells():
+            last = request.cells.row0 + request.cells.rows - 1
+            return f"{name} on macro {request.cells.macro}, rows {request.cells.row0} to {last}"
+        case Mvm() | Sweep():
+            return (
+                f"{name} on layer {request.layer}" if request.tile is None else f"{name} on macro {request.tile.macro}"
+            )
+        case LoadLayer():
+            return f"{name} {request.layer}"
+        case Wait():
+            return f"{name} of {request.duration_ns * 1e-9:g} s"
+        case _:
+            return name

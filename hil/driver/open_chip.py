@@ -1,0 +1,117 @@
+"""From an address to an open chip that is what its file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cim.chip.file import ChipFileError, load_chip
+from cim.chip.spec import ChipSpec
+from firmware_protocols.messages import Describe, Description
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.session import Session
+from hil.errors import MismatchError, UsageError
+from hil.transports import DEFAULT_BAUD, open_transport
+from hil.transports.base import Transport
+from hil.transports.wire_log import WireLog
+
+
+def open_chip(
+    address: str,
+    *,
+    chip: str | Path | ChipSpec | None = None,
+    macros: int | None = None,
+    spec: ChipSpec | None = None,
+    baud: int = DEFAULT_BAUD,
+    log: str | Path | None = None,
+    hello_s: float = 10.0,
+    silence_s: float = 2.0,
+) -> ChipDriver:
+    """Open the chip at ``address``.
+
+    Args:
+        address: ``/dev/ttyUSB0``, ``COM5``, ``tcp://host:port``, ``unix:path``,
+            ``visa:TCPIP0::host::port::SOCKET``, ``emulated:lab-128?seed=7``, ``replay:wire.log``.
+        chip: its chip file by name or path; None takes the file of the name that the chip gives.
+        macros: another macro count than the file's.
+        spec: instead of ``chip`` and ``macros``, the specification itself.
+        baud: of a serial line.
+        log: where to write the wire log (``hil.transports.wire_log``).
+
+    Raises:
+        PortError, LinkError, MismatchError, DeviceError; UsageError: no chip file of that name.
+
+    Example:
+        >>> with open_chip("emulated:lab-128?seed=7") as chip:    # doctest: +SKIP
+        ...     chip.read_cells(0).shape
+        (128, 128)
+    """
+    transport = open_transport(address, baud=baud, timeout_s=hello_s)
+    return connect(transport, chip=chip, macros=macros, spec=spec, log=log, hello_s=hello_s, silence_s=silence_s)
+
+
+def connect(
+    transport: Transport,
+    *,
+    chip: str | Path | ChipSpec | None = None,
+    macros: int | None = None,
+    spec: ChipSpec | None = None,
+    log: str | Path | None = None,
+    hello_s: float = 10.0,
+    silence_s: float = 2.0,
+) -> ChipDriver:
+    """Say hello over an open transport and check that the chip is what its file says; closes it on any error."""
+    session = Session(transport, wire_log=_log(transport, log), hello_s=hello_s, silence_s=silence_s)
+    try:
+        session.open()
+        description = session.ask(Describe())
+        found = spec or (chip if isinstance(chip, ChipSpec) else _chip_file(chip, macros, description))
+        check_description(transport.address, description, found)
+    except BaseException as error:
+        session.close(ending=f"{type(error).__name__}: {error}"[:500])
+        raise
+    return ChipDriver(session, description, found)
+
+
+def check_description(address: str, description: Description, spec: ChipSpec) -> None:
+    """Raise ``MismatchError`` when the chip is not what its file says; each difference with both values."""
+    pairs = (
+        ("name", description.name, spec.name),
+        ("revision", description.revision, spec.revision),
+        ("macros", description.macros, spec.macros),
+        ("rows", description.rows, spec.macro.rows),
+        ("columns", description.columns, spec.macro.columns),
+        ("description digest", description.spec_digest.hex(), spec.digest),
+    )
+    different = [
+        f"{what}: the chip says {theirs}, the file says {ours}" for what, theirs, ours in pairs if theirs != ours
+    ]
+    if different:
+        raise MismatchError(
+            f"the chip at {address} is not what its file says: " + "; ".join(different),
+            where=f"chip {description.name} {description.revision} serial {description.serial}, file {spec.source}",
+            likely="another chip, an edited chip file, or another macro count",
+            hint="name the right file with --chip, or --macros N",
+        )
+
+
+def _chip_file(chip: str | Path | None, macros: int | None, description: Description) -> ChipSpec:
+    if chip is not None:
+        return load_chip(chip, macros=macros)
+    try:
+        return load_chip(description.name, macros=description.macros if macros is None else macros)
+    except ChipFileError as error:
+        raise UsageError(
+            f"the chip calls itself {description.name!r}, and there is no chip file of that name",
+            likely=str(error),
+            hint="give its file with --chip FILE.toml",
+        ) from error
+
+
+def _log(transport: Transport, path: str | Path | None) -> WireLog | None:
+    if path is None:
+        return None
+    try:
+        return WireLog(path, transport.address)
+    except BaseException:
+        transport.close()
+        raise

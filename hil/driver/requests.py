@@ -1,0 +1,287 @@
+"""Wishes as messages: each split so that request and answer fit what the chip takes, limits checked first.
+
+Pure functions of the specification, so a dry run counts the same messages that a real run sends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.converters import CodeOutOfRange, check_codes, conversions, input_planes
+from cim.chip.encoding import TileOutOfMacro, cell_lines
+from cim.chip.spec import ChipSpec, MacroSpec, SignedInput
+from cim.chip.windows import Window
+from firmware_protocols import messages as wire
+from firmware_protocols.messages import CellBlock, Mvm, ProgramTile, ReadCells, Returns, Sweep, TileAddress
+from hil.errors import DeviceError, UsageError
+
+LEAVE_ALONE = 0xFFFF  # count that leaves a cell as it is
+_FIXED = 128  # more bytes than the fixed part of any message
+_MAX_TIMES_TOP = 1.6  # a count reaches this many times the highest level, so that outliers are not cut
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMode:
+    """How a product is driven and converted: the part that all compute requests share."""
+
+    range_code: int
+    input_bits: int
+    input_signed: bool
+    sample: int
+    returns: Returns
+
+    def returning(self, returns: Returns) -> ReadMode:
+        return dataclasses.replace(self, returns=returns)
+
+
+# --- conductance ---------------------------------------------------------------------------
+
+
+def conductance_unit_ns(spec: MacroSpec) -> int:
+    """Nanosiemens of one count: the smallest whole unit in which 16 bits hold 1.6 times the highest level."""
+    return max(1, math.ceil(_MAX_TIMES_TOP * spec.levels_us[-1] * 1000 / (LEAVE_ALONE - 1)))
+
+
+def to_counts(values_us: NDArray[np.floating], unit_ns: int) -> NDArray[np.uint16]:
+    """Conductances in µS as counts; NaN becomes ``LEAVE_ALONE``."""
+    counts = np.rint(np.nan_to_num(values_us.astype(np.float64), nan=0.0) * (1000 / unit_ns))
+    return np.where(np.isnan(values_us), LEAVE_ALONE, np.clip(counts, 0, LEAVE_ALONE - 1)).astype(np.uint16)
+
+
+def to_microsiemens(counts: NDArray[np.uint16], unit_ns: int) -> NDArray[np.float32]:
+    return (counts * (unit_ns / 1000.0)).astype(np.float32)
+
+
+# --- cells ---------------------------------------------------------------------------------
+
+
+def program_requests(
+    spec: ChipSpec, macro: int, targets_us: NDArray[np.floating], sample: int, max_message: int
+) -> list[ProgramTile]:
+    """Write-verify requests, a block of rows each, over the rectangle that holds all targets."""
+    check_targets(spec, macro, targets_us)
+    check_recipe(spec)
+    unit_ns, write = conductance_unit_ns(spec.macro), spec.write
+    counts = to_counts(targets_us, unit_ns)
+    return [
+        ProgramTile(
+            cells=block,
+            unit_ns=unit_ns,
+            tolerance=round(spec.macro.tolerance_us * 1000 / unit_ns),
+            max_pulses=min(write.max_pulses, spec.limits.pulses_per_cell),
+            verify_reads=write.verify_reads,
+            set_start_mv=_mv(write.set_start_v),
+            set_step_mv=_mv(write.set_step_v),
+            set_stop_mv=_mv(write.set_stop_v),
+            reset_start_mv=_mv(write.reset_start_v),
+            reset_step_mv=_mv(write.reset_step_v),
+            reset_stop_mv=_mv(write.reset_stop_v),
+            pulse_width_ns=round(write.pulse_width_ns),
+            sample=sample,
+            targets=counts[block_slices(block)],
+        )
+        for block in blocks(macro, np.isfinite(targets_us), max_message, bytes_per_cell=5)
+    ]
+
+
+def read_requests(
+    spec: ChipSpec, macro: int, reads: int, sample: int, max_message: int, lines: range | None = None
+) -> list[ReadCells]:
+    """Requests that read every cell of a macro, or of some word lines of it."""
+    check_macro(spec, macro)
+    if not 1 <= reads <= 0xFFFF:
+        raise UsageError(f"{reads} reads of each cell; 1 to 65535 can be asked for")
+    wanted = np.zeros((spec.macro.rows, spec.macro.columns), np.bool_)
+    wanted[slice(None) if lines is None else slice(lines.start, lines.stop)] = True
+    unit_ns = conductance_unit_ns(spec.macro)
+    return [ReadCells(b, unit_ns, reads, sample) for b in blocks(macro, wanted, max_message, bytes_per_cell=2)]
+
+
+def blocks(macro: int, wanted: NDArray[np.bool_], max_message: int, bytes_per_cell: int) -> Iterator[CellBlock]:
+    """Cut the smallest rectangle around ``wanted`` into blocks of whole rows; (rows, columns)."""
+    rows, columns = np.flatnonzero(wanted.any(1)), np.flatnonzero(wanted.any(0))
+    if not len(rows):
+        return
+    column0, width = int(columns[0]), int(columns[-1] - columns[0] + 1)
+    height = (max_message - _FIXED) // (bytes_per_cell * width)
+    if height < 1:
+        raise too_large(f"one row of {width} cells", bytes_per_cell * width + _FIXED, max_message)
+    end = int(rows[-1]) + 1
+    for row0 in range(int(rows[0]), end, height):
+        yield CellBlock(macro, row0, min(height, end - row0), column0, width)
+
+
+def block_slices(block: CellBlock) -> tuple[slice, slice]:
+    return slice(block.row0, block.row0 + block.rows), slice(block.column0, block.column0 + block.columns)
+
+
+# --- products ------------------------------------------------------------------------------
+
+
+def mvm_requests(
+    spec: ChipSpec,
+    tile: TileAddress | None,
+    codes: NDArray[np.int16],
+    reading: ReadMode,
+    *,
+    layer: int = 0,
+    outputs: int,
+    vectors_per_sample: int = 1,
+    first_vector: int = 0,
+    max_message: int,
+) -> Iterator[Mvm]:
+    """Multiply ``codes`` (vectors, rows), as many vectors a message as fit."""
+    answer = answer_bytes(spec.macro, reading, outputs)
+    per_message = _units(
+        f"one vector of {codes.shape[1]} codes", item_bytes(codes) * codes.shape[1], answer, max_message
+    )
+    for start in range(0, len(codes), per_message):
+        yield Mvm(
+            returns=reading.returns,
+            tile=tile,
+            layer=layer,
+            range_code=reading.range_code,
+            input_bits=reading.input_bits,
+            input_signed=reading.input_signed,
+            sample=reading.sample,
+            vectors_per_sample=vectors_per_sample,
+            first_vector=first_vector + start,
+            codes=codes[start : start + per_message],
+        )
+
+
+def sweep_requests(
+    spec: ChipSpec,
+    tile: TileAddress | None,
+    maps: NDArray[np.int16],
+    window: Window,
+    reading: ReadMode,
+    *,
+    layer: int = 0,
+    row_skip: int = 0,
+    outputs: int,
+    max_message: int,
+) -> Iterator[Sweep]:
+    """Sweep ``maps`` (images, channels, height, width), as many images a message as fit."""
+    answer = answer_bytes(spec.macro, reading, outputs) * window.positions
+    question = item_bytes(maps) * window.channels * window.height * window.width
+    per_message = _units("one feature map", question, answer, max_message)
+    for start in range(0, len(maps), per_message):
+        yield Sweep(
+            returns=reading.returns,
+            tile=tile,
+            layer=layer,
+            range_code=reading.range_code,
+            input_bits=reading.input_bits,
+            input_signed=reading.input_signed,
+            window=wire.KernelWindow(**dataclasses.asdict(window)),
+            row_skip=row_skip,
+            sample=reading.sample + start,
+            codes=maps[start : start + per_message],
+        )
+
+
+def sweep_fits(
+    spec: ChipSpec, maps: NDArray[np.int16], window: Window, reading: ReadMode, outputs: int, most: int
+) -> bool:
+    """Whether one feature map and its answer fit one message."""
+    question = item_bytes(maps) * window.channels * window.height * window.width
+    return max(question, answer_bytes(spec.macro, reading, outputs) * window.positions) + _FIXED <= most
+
+
+def item_bytes(codes: NDArray[np.int16]) -> int:
+    """Bytes of one code on the wire."""
+    low, high = int(codes.min()), int(codes.max())
+    return 1 if (low >= 0 and high <= 255) or (low >= -128 and high <= 127) else 2
+
+
+def answer_bytes(spec: MacroSpec, reading: ReadMode, outputs: int) -> int:
+    """Most bytes of the answer to one vector."""
+    if reading.returns is Returns.RAW:
+        planes = len(input_planes(spec.inputs, reading.input_bits, reading.input_signed))
+        code = 1 if spec.adc.bits <= 8 else 2 if spec.adc.bits <= 16 else 4
+        return planes * conversions(spec, outputs) * code
+    return 4 * outputs
+
+
+def _units(what: str, question: int, answer: int, max_message: int) -> int:
+    """How many units of so many bytes fit a message and its answer."""
+    largest = max(question, answer)
+    fitting = (max_message - _FIXED) // largest
+    if fitting < 1:
+        raise too_large(what, largest + _FIXED, max_message)
+    return fitting
+
+
+# --- checks, before anything is sent -------------------------------------------------------
+
+
+def check_macro(spec: ChipSpec, macro: int) -> None:
+    if not 0 <= macro < spec.macros:
+        raise UsageError(f"macro {macro} is not on {spec.name}, which has {spec.macros}")
+
+
+def check_targets(spec: ChipSpec, macro: int, targets_us: NDArray[np.floating]) -> None:
+    check_macro(spec, macro)
+    shape = (spec.macro.rows, spec.macro.columns)
+    if targets_us.shape != shape:
+        raise UsageError(f"targets are {targets_us.shape}, a macro of {spec.name} is {shape} (rows, columns)")
+    used = targets_us[~np.isnan(targets_us)]
+    low, high = spec.macro.levels_us[0], spec.macro.levels_us[-1]
+    margin = spec.macro.tolerance_us
+    if used.size and not (low - margin <= used.min() and used.max() <= high + margin):
+        raise UsageError(
+            f"targets of {used.min():g} to {used.max():g} µS on macro {macro}",
+            likely=f"cells of {spec.name} are written from {low:g} to {high:g} µS",
+        )
+
+
+def check_recipe(spec: ChipSpec) -> None:
+    """Refuse a write recipe above an absolute limit; the chip would refuse it too."""
+    write, limits = spec.write, spec.limits
+    for what, value, limit, unit in (
+        ("SET voltage", max(write.set_start_v, write.set_stop_v), limits.set_v, "V"),
+        ("RESET voltage", max(write.reset_start_v, write.reset_stop_v), limits.reset_v, "V"),
+        ("pulse width", write.pulse_width_ns, limits.pulse_width_ns, "ns"),
+        ("read voltage", spec.macro.v_read_v, limits.read_v, "V"),
+    ):
+        if value > limit:
+            raise DeviceError(
+                f"{what} of {value:g} {unit} is above the absolute limit of {limit:g} {unit}; nothing was sent",
+                where=spec.source,
+                hint=f"hil chips show {spec.name}",
+            )
+
+
+def check_reading(spec: MacroSpec, tile: TileAddress | None, codes: NDArray[np.integer], reading: ReadMode) -> None:
+    """Refuse what cannot be driven or converted."""
+    if not 0 <= reading.range_code < len(spec.adc.full_scales_us):
+        raise UsageError(f"ADC range {reading.range_code}; this chip has 0 to {len(spec.adc.full_scales_us) - 1}")
+    if not 0 <= reading.sample < 1 << 64:
+        raise UsageError(f"sample {reading.sample} is not a 64-bit number")
+    try:
+        if tile is not None:
+            cell_lines(spec, tile.row0, tile.rows, tile.output0, tile.outputs)
+        input_planes(spec.inputs, reading.input_bits, reading.input_signed)
+        raised = spec.inputs.signed is SignedInput.OFFSET  # such chips take codes that are already unsigned
+        check_codes(codes, reading.input_bits, reading.input_signed and not raised)
+    except (TileOutOfMacro, CodeOutOfRange) as error:
+        raise UsageError(str(error)) from error
+
+
+def too_large(what: str, needed: int, max_message: int) -> DeviceError:
+    return DeviceError(
+        f"{what} takes {needed:,} bytes, the chip takes messages of {max_message:,}; nothing was sent",
+        likely="the board's firmware has little memory",
+        hint="build the firmware with a larger max_message",
+    )
+
+
+def _mv(volts: float) -> int:
+    return round(volts * 1000)

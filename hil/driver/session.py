@@ -1,0 +1,242 @@
+"""Requests and replies over an open transport, with a deadline on everything.
+
+One ``Session`` is one hello and what follows. It moves bytes between the transport and the
+host role of the protocol, keeps several requests in flight, writes the wire log, and turns
+what goes wrong into the errors of ``hil.errors``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from firmware_protocols.connection import LinkLimits
+from firmware_protocols.host import HostLink
+from firmware_protocols.messages import ErrorReply, HelloReply, OutputsOff, Progress, Reply, Request
+from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
+from hil.errors import HilError, OutputError
+from hil.transports.base import CHUNK, Transport
+from hil.transports.wire_log import WireLog
+
+log = logging.getLogger(__name__)
+
+Watcher = Callable[[Progress], None]
+R = TypeVar("R", bound=Reply)
+
+_IN_FLIGHT = 8  # requests sent ahead of the answer that is waited for
+_SLICE_S = 0.1  # longest single read
+_KEPT = 512  # first bytes each way, to tell an echo from another device
+_STRANGER_S = 4.0  # bytes but no frame for so long: this is not our protocol
+
+
+class Session:
+    """An open link to one chip.
+
+    Args:
+        transport: the stream; closed by ``close``.
+        wire_log: where messages are recorded; closed by ``close``.
+        hello_s: longest time for the chip to answer hello, at most 10 s.
+        silence_s: longest time without a good frame while one is due.
+        answer_s: longest time without a reply or a sign of progress while the link itself is alive.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        wire_log: WireLog | None = None,
+        hello_s: float = 10.0,
+        silence_s: float = 2.0,
+        answer_s: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.transport, self._log, self._clock = transport, wire_log, clock
+        self._hello_s, self._silence_s, self._answer_s = hello_s, silence_s, answer_s
+        limits = LinkLimits(max_payload=transport.max_payload, window=32, silence_s=silence_s)
+        self._link = HostLink(nonce=secrets.randbits(32), limits=limits)
+        self._asked: dict[int, tuple[Request[Any], Watcher | None]] = {}
+        self._answers: dict[int, Reply] = {}
+        self._first_sent = self._first_received = b""
+        self._requests = self._replies = 0
+        self._heard_s = 0.0  # last reply or progress
+        self._closed = False
+        self.chip_time_ns = 0
+
+    @property
+    def hello(self) -> HelloReply:
+        """What the chip said of itself; the session must be open."""
+        reply = self._link.hello
+        if reply is None:
+            raise no_hello(self.transport.address, self._first_sent, self._first_received, 0.0)
+        return reply
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Bytes, frames, retransmissions and so on, and the requests and replies that they carried."""
+        return {
+            "requests": self._requests,
+            "replies": self._replies,
+            **dataclasses.asdict(self._link.counters),
+        }
+
+    # --- talking --------------------------------------------------------------------------
+
+    def open(self) -> HelloReply:
+        """Say hello until the chip answers.
+
+        Raises:
+            LinkError: silent, lost, or not speaking the protocol.
+            MismatchError: no common protocol version.
+        """
+        start_s = self._clock()
+        self._link.open(start_s)
+        while not self._link.up:
+            self._pump(start_s + self._hello_s)
+            waited_s = self._clock() - start_s
+            stranger = bool(self._first_received) and self._link.last_heard_s is None and waited_s > _STRANGER_S
+            if not self._link.up and (waited_s >= self._hello_s or stranger):
+                raise no_hello(self.transport.address, self._first_sent, self._first_received, waited_s)
+        if self._log is not None:
+            self._log.received(self.hello, 0, 0)
+        return self.hello
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def ask(self, request: Request[R], *, allow_s: float = 0.0) -> R:
+        """Send one request and wait for its answer; ``allow_s``: how long it is meant to take."""
+        usual, self._answer_s = self._answer_s, self._answer_s + allow_s
+        try:
+            (reply,) = self.ask_all((request,))
+        finally:
+            self._answer_s = usual
+        return reply
+
+    def ask_all(self, requests: Iterable[Request[R]], watch: Watcher | None = None) -> Iterator[R]:
+        """Send requests, several ahead, and give their answers in order.
+
+        ``watch`` is called with each ``Progress``, in the order of the requests.
+
+        Raises:
+            DeviceError: the chip refused or failed one.
+            LinkError: the chip fell silent or was lost.
+        """
+        rest = iter(requests)
+        waiting: deque[tuple[int, Request[R]]] = deque()
+        try:
+            while True:
+                waiting.extend((self._send(r, watch), r) for r in islice(rest, _IN_FLIGHT - len(waiting)))
+                if not waiting:
+                    return
+                yield self._await(*waiting[0])
+                waiting.popleft()
+        finally:
+            for request_id, _ in waiting:  # after an error their answers interest nobody
+                self._asked.pop(request_id, None)
+                self._answers.pop(request_id, None)
+
+    def close(self, ending: str = "") -> None:
+        """Close stream and log; ``ending`` is the error that ended the session. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self.transport.close()
+        finally:
+            if self._log is not None:
+                self._log.close(self.counters, ending)
+
+    # --- one request ----------------------------------------------------------------------
+
+    def _send(self, request: Request[Any], watch: Watcher | None) -> int:
+        give_up_s = self._clock() + self._hello_s
+        while not self._link.up:  # a session is being opened anew
+            self._pump(give_up_s)
+            if self._clock() >= give_up_s and not self._link.up:
+                raise no_hello(self.transport.address, self._first_sent, self._first_received, self._hello_s)
+        if not self._asked:
+            self._heard_s = self._clock()
+        request_id = self._link.request(request)
+        self._asked[request_id] = (request, watch)
+        self._requests += 1
+        log.debug("> %d %s", request_id, type(request).__name__)
+        if self._log is not None:
+            self._log.sent(request, request_id)
+        return request_id
+
+    def _await(self, request_id: int, request: Request[R]) -> R:
+        while request_id not in self._answers:
+            self._pump(self._heard_s + self._answer_s)
+            if request_id not in self._answers and self._clock() - self._heard_s > self._answer_s:
+                raise no_answer(self.transport.address, request, self._answer_s)
+        del self._asked[request_id]
+        reply = self._answers.pop(request_id)
+        if isinstance(reply, ErrorReply):
+            raise device_error(self.transport.address, request, reply)
+        if not isinstance(reply, request.reply_class):
+            raise wrong_answer(self.transport.address, request, reply)
+        return reply
+
+    def _pump(self, until_s: float) -> None:
+        """Move bytes both ways once; wait for some until ``until_s``, or until the link wants its turn."""
+        now_s = self._clock()
+        out = self._link.data_to_send(now_s)
+        if out:
+            self._first_sent = self._first_sent or out[:_KEPT]
+            self.transport.write(out)
+        due_s = self._link.next_deadline(now_s)
+        wait_s = min(until_s, now_s + _SLICE_S if due_s is None else min(due_s, now_s + _SLICE_S)) - now_s
+        data = self.transport.read(CHUNK, max(0.0, wait_s))
+        if data:
+            if len(self._first_received) < _KEPT:
+                self._first_received += data[:_KEPT]
+            self._link.receive(data, self._clock())
+            self._take_replies()
+        if self._link.failure is not None:
+            address = self.transport.address
+            raise link_error(address, self._link.failure, self._first_sent, self._first_received, self._waiting())
+
+    def _take_replies(self) -> None:
+        for request_id, reply, chip_time_ns in self._link.poll():
+            self._heard_s, self.chip_time_ns = self._clock(), chip_time_ns
+            log.debug("< %d %s", request_id, type(reply).__name__)
+            if self._log is not None:
+                self._log.received(reply, request_id, chip_time_ns)
+            asked = self._asked.get(request_id)
+            if isinstance(reply, Progress):
+                if asked is not None and asked[1] is not None:
+                    asked[1](reply)
+                continue
+            self._replies += 1
+            if asked is not None:
+                self._answers[request_id] = reply
+
+    def _waiting(self) -> Request[Any] | None:
+        """The oldest unanswered request."""
+        return next((request for i, (request, _) in self._asked.items() if i not in self._answers), None)
+
+    # --- leaving --------------------------------------------------------------------------
+
+    def outputs_off(self, within_s: float = 2.0) -> HilError | None:
+        """Ask, on the way out, for the outputs to go off; gives the error instead of raising it."""
+        usual, self._answer_s = self._answer_s, within_s
+        failed: HilError | None = None
+        try:
+            for _ in range(2):  # a full disk under the wire log must not keep the request from being sent
+                try:
+                    self.ask(OutputsOff())
+                    break
+                except OutputError as error:
+                    failed = error
+        except HilError as error:
+            failed = error
+        finally:
+            self._answer_s = usual
+        return failed

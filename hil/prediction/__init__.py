@@ -1,0 +1,1 @@
+"""Prediction without a chip on the wire."""

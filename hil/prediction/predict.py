@@ -1,0 +1,253 @@
+"""Prediction without a chip on the wire: what such a chip, programmed again, will score.
+
+Each virtual chip is drawn from a record alone: of a chip (``hil calibrate``), of tables of its
+cells (``hil fit``), or of the models that the chip file names. Chips are drawn, run and let go one
+after the other, so that a thousand take the memory of a few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.cells.history import CellHistory
+from cim.cells.programming_law import redraw_law
+from cim.chip.spec import ChipSpec
+from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
+from cim.record.device import draw_columns
+from cim.record.published import NoModels, nominal_record
+from cim.simulator.modes import SimulationMode
+from hil.calibration.procedure import check_macros
+from hil.datasets.image_set import Dataset
+from hil.deployment.adaptation import check_adapted
+from hil.deployment.interim_looks import plan_images
+from hil.deployment.options import DeployOptions
+from hil.errors import MismatchError, UsageError
+from hil.prediction.text import Prediction
+from hil.simulation.virtual_chips import Drawn, VirtualChip, VirtualChips, build_chip, in_threads
+from hil.verdict.agreement import correct_answers
+from hil.watch import Watch
+from mapping.layout.place import macro_targets_us
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.training_inputs import LayerInputs, training_inputs
+
+OF_CELLS = ("table", "model")  # kinds of records without a chip behind them
+MOST_CHIPS = 1_000_000
+LEAST_VARIANCE = 0.05  # no read variance is believed to fall below this share of its value at the reference
+# Purpose tags of the host's seeds: stuck cells of chips that nobody measured; paths over several ages.
+STUCK, PATH = 0x57AC, 0xA6E5
+
+
+def predict(
+    program: ConductanceProgram,
+    data: Dataset,
+    record: CalibrationRecord | None,
+    options: DeployOptions,
+    watch: Watch,
+    *,
+    ages_s: Sequence[float] = (),
+    temperature_c: float | None = None,
+    target: float | None = None,
+    mode: SimulationMode | str = SimulationMode.EXACT,
+) -> Prediction:
+    """Run virtual chips drawn from ``record`` alone.
+
+    Args:
+        record: None takes the models that the chip file names.
+        ages_s: times after programming; empty takes ``options.age_s``.
+        temperature_c: of the reads; None takes that of the record.
+        target: accuracy (fraction) for the yield.
+
+    Raises:
+        MismatchError: the record is of a chip of another description, lacks a macro in use, or
+            lacks temperature coefficients that are needed; or the program is adapted to another chip.
+        UsageError: ages, chips or target that make no sense.
+    """
+    ages = tuple(sorted(set(ages_s))) or (options.age_s,)
+    if target is not None and not 0 < target <= 1:
+        raise UsageError(f"target accuracy {100 * target:g} %, not between 0 and 100")
+    if options.virtual_chips > MOST_CHIPS:
+        raise UsageError(f"{options.virtual_chips} virtual chips, over {MOST_CHIPS:,}")
+    check_adapted(program, None if record is None else record.serial)
+    known, source, notes = believed(program, record)
+    temperature = known.temperature_c if temperature_c is None else temperature_c
+    if abs(temperature - known.temperature_c) > 0.01 and known.thermal is None:
+        raise MismatchError(
+            f"the record is of {known.temperature_c:g} °C and holds no temperature coefficients",
+            hint=f"hil calibrate --second-temperature {temperature:g}C, or leave --temperature out",
+        )
+    order, _ = plan_images(data, program, options)
+    images, labels = data.images[order], data.labels[order]
+    filled = program.macros if known.kind in OF_CELLS else ()
+    row = VirtualRow(program, at_temperature(known, temperature), filled, ages, temperature, options, mode)
+    accuracies = np.empty((len(ages), options.virtual_chips))
+    with watch.stage("simulating"):
+        for number, logits in enumerate(row.run(images)):
+            accuracies[:, number] = correct_answers(logits, labels).mean(axis=1)
+            watch.step(number + 1, options.virtual_chips, f"virtual chip {number + 1} of {options.virtual_chips}")
+    ideal = float(correct_answers(run(program, images, IdealMultiply(program)), labels).mean())
+    return Prediction(ideal, accuracies, len(order), ages, temperature, mode, source, notes, target)
+
+
+def believed(
+    program: ConductanceProgram, record: CalibrationRecord | None
+) -> tuple[CalibrationRecord, str, tuple[str, ...]]:
+    """The record to draw from, whole for this program, where it comes from, and what was assumed.
+
+    Raises:
+        MismatchError: a measured chip's record that does not fit the program.
+    """
+    spec = program.spec
+    if record is None:
+        try:
+            nominal = nominal_record(spec, program.macros)
+        except NoModels as error:
+            raise UsageError(str(error), hint="--calibration RECORD, of hil calibrate or hil fit") from error
+        doi = nominal.method.rpartition("doi ")[2] if "doi " in nominal.method else "the chip file"
+        return nominal, PUBLISHED.format(spec.name, spec.models and spec.models.programming, doi), (ASSUMED,)
+    if record.kind not in OF_CELLS:
+        if record.spec_digest != spec.digest:
+            raise MismatchError(
+                f"the record is of chip description {record.spec_digest[:16]}…, the program of {spec.digest[:16]}…",
+                hint="compile for the chip that the record measured",
+            )
+        check_macros(record, program.macros)
+        return record, f"calibration of {record.kind} {record.chip_name}, serial {record.serial}, {record.date}", ()
+    notes = []
+    missing = [m for m in program.macros if m not in record.macros]
+    if missing:
+        notes.append(ASSUMED)
+    low, high = record.programming.levels_us[[0, -1]]
+    bottom, top = spec.macro.levels_us[0], spec.macro.levels_us[-1]
+    step = (top - bottom) / max(len(spec.macro.levels_us) - 1, 1)
+    if bottom < low - step / 2 or top > high + step / 2:
+        notes.append(
+            f"levels of the chip file are {bottom:g} to {top:g} µS, those of the cells {low:.3g} to {high:.3g} µS: "
+            "beyond them the nearest level stands"
+        )
+    return (
+        with_nominal_macros(record, spec, program.macros),
+        f"cells of {record.chip_name} ({record.method})",
+        tuple(notes),
+    )
+
+
+PUBLISHED = "simulated from published models, no chip measured: {} with cells of {} ({})"
+ASSUMED = "columns as the chip file says: no macro was measured, so gain, offset and INL are taken as ideal"
+
+
+def with_nominal_macros(record: CalibrationRecord, spec: ChipSpec, macros: Sequence[int]) -> CalibrationRecord:
+    """A record of cells alone, with columns as the chip file says for the macros that it lacks."""
+    missing = {m: nominal_macro(spec.macro, m) for m in macros if m not in record.macros}
+    return replace(record, macros={**missing, **record.macros}) if missing else record
+
+
+def with_stuck_cells(
+    part: MacroCalibration, record: CalibrationRecord, spec: ChipSpec, rng: np.random.Generator
+) -> MacroCalibration:
+    """A macro that nobody measured, with cells stuck at the lowest or highest level in the record's shares."""
+    law, levels = record.programming, spec.macro.levels_us
+    chance = rng.random(part.cells.shape)
+    low = chance < law.stuck_low_share
+    high = ~low & (chance < law.stuck_low_share + law.stuck_high_share)
+    cells = np.where(low, CellState.STUCK_LOW, np.where(high, CellState.STUCK_HIGH, part.cells)).astype(np.int8)
+    stuck_us = np.where(low, levels[0], np.where(high, levels[-1], part.stuck_us)).astype(np.float32)
+    return replace(part, cells=cells, stuck_us=stuck_us)
+
+
+def at_temperature(record: CalibrationRecord, temperature_c: float) -> CalibrationRecord:
+    """The record with its read noise at this temperature: variances times 1 + coefficient · (T − reference)."""
+    if record.thermal is None:
+        return record
+    warmer = temperature_c - record.thermal.reference_c
+    factor = max(1.0 + record.thermal.read_variance_per_k * warmer, LEAST_VARIANCE)
+    noise = record.read_noise
+    warm = replace(noise, variance_us2=noise.variance_us2 * factor, flicker_us2=noise.flicker_us2 * factor)
+    return replace(record, read_noise=warm)
+
+
+@dataclass(frozen=True)
+class VirtualRow:
+    """A row of virtual chips, each at every age, made when it is needed."""
+
+    program: ConductanceProgram
+    record: CalibrationRecord
+    filled: tuple[int, ...]  # macros that nobody measured: each chip draws its own stuck cells
+    ages_s: tuple[float, ...]
+    temperature_c: float
+    options: DeployOptions
+    mode: SimulationMode | str
+
+    def run(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.int32]]:
+        """Logit codes (ages, n, classes), chip after chip; as many at a time as there are cores."""
+        inputs = training_inputs(self.program)
+
+        def chip(number: int) -> NDArray[np.int32]:
+            return np.stack([run(self.program, images, c) for c in self.chip(number, inputs)])
+
+        yield from in_threads(chip, range(self.options.virtual_chips))
+
+    def chip(self, number: int, inputs: LayerInputs) -> Iterator[VirtualChip]:
+        """One virtual chip at each age. At one age it is drawn as ``hil deploy`` draws such chips.
+
+        At several its cells age along one path (``cim.cells.history``): a cell that is far off early is
+        likelier to be far off late. It is corrected anew at every age, from simulated readings.
+        """
+        record = self._record_of(number)
+        chips = self._chips(record, inputs)
+        if len(self.ages_s) == 1:
+            yield chips.chip(number)
+            return
+        rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, PATH, number]))
+        law = redraw_law(record.programming, rng)
+        targets = {slot: macro_targets_us(self.program, slot) for slot in self.program.slots}
+        used = {slot: np.isfinite(t) for slot, t in targets.items()}
+        macro_of = self.program.macro_of
+        stuck_us = np.concatenate([record.macro(macro_of(slot)).stuck_us[used[slot]] for slot in targets])
+        wanted = np.concatenate([targets[slot][used[slot]] for slot in targets])
+        cells = CellHistory(wanted, law, None, rng, stuck_us=stuck_us, thermal=record.thermal)
+        if record.thermal is not None:
+            cells.set_temperature(0.0, self.temperature_c)
+        converters = {m: draw_columns(record, m, rng) for m in self.program.macros}
+        columns = {slot: converters[macro_of(slot)] for slot in targets}
+        ends = np.cumsum([int(u.sum()) for u in used.values()])[:-1]
+        for age_s in self.ages_s:
+            now = {m: np.full(t.shape, np.nan, np.float32) for m, t in targets.items()}
+            for (m, at), values in zip(used.items(), np.split(cells.read(age_s), ends), strict=True):
+                now[m][at] = values
+            corrections = chips.corrections_of(now, rng)
+            drawn = Drawn(now, columns, corrections)
+            yield build_chip(
+                self.program,
+                record,
+                drawn,
+                seed=chips.noise_seed,
+                number=number,
+                device=self.options.device,
+                mode=self.mode,
+            )
+
+    def _record_of(self, number: int) -> CalibrationRecord:
+        if not self.filled:
+            return self.record
+        rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, STUCK, number]))
+        parts = {m: with_stuck_cells(self.record.macros[m], self.record, self.program.spec, rng) for m in self.filled}
+        return replace(self.record, macros={**self.record.macros, **parts})
+
+    def _chips(self, record: CalibrationRecord, inputs: LayerInputs) -> VirtualChips:
+        return VirtualChips(
+            self.program,
+            record,
+            self.ages_s[0],
+            self.options.virtual_chips,
+            self.options.seed,
+            self.options.read_back_reads,
+            inputs=inputs,
+            device=self.options.device,
+            mode=self.mode,
+            temperature_c=self.temperature_c,
+        )

@@ -1,0 +1,1 @@
+"""A run written down: folder, data, tables, figures, page."""

@@ -1,0 +1,126 @@
+"""Causes of the gap, as tables, figures and one line for the screen."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hil.pages.figures import Figure, axis, dots, figure
+from hil.pages.tables import Table, duration, number, percent, points, span
+from hil.verdict.agreement import AgreementReport
+from hil.verdict.cause_split import CauseSplit, LayerCauses
+
+SMALL = 0.0005  # causes below 0.05 points are not named on the screen
+
+
+def causes_table(split: CauseSplit) -> Table:
+    """Every cause with its points and interval, and their sum."""
+    rows = [(p.name, points(-p.loss), span((-p.high, -p.low)), _of_gap(p.loss, split)) for p in split.parts]
+    rows.append(("sum", points(-split.gap), span((-split.high, -split.low)), _of_gap(split.gap, split)))
+    early = (
+        "the chip held the program already, so that nothing tells programming from relaxation"
+        if split.early_age_s is None
+        else f"programming: cells as read {duration(split.early_age_s)} after they were written, on average"
+    )
+    note = (
+        f"From {split.start} to measured, on the first {split.images:,} images of the run, {split.repeats} repeats. "
+        f"Shapley shares of {split.coalitions} combinations of simulated parts; intervals 95 %, over images and "
+        f"virtual chips; {early}. Unexplained is measured − simulated."
+    )
+    return Table("Where the gap comes from", ("cause", "points", "95 % interval", "of the gap"), tuple(rows), note)
+
+
+def layer_causes_table(split: CauseSplit) -> Table:
+    """Error energy of each layer, and the share of each cause in it."""
+    names = _layer_names(split)
+    rows = tuple(
+        (layer.layer, f"{np.sqrt(layer.energy):,.1f}", _relative(layer), *(_share(layer, name) for name in names))
+        for layer in split.layers
+    )
+    note = (
+        "Level sums for the exact input codes of each layer, so that no error of an earlier layer counts: "
+        "rms error in levels, relative to the rms of the exact sums, and shares of its square."
+    )
+    return Table("Causes by layer", ("layer", "rms error", "relative", *names), rows, note)
+
+
+def causes_figure(split: CauseSplit) -> Figure:
+    """A waterfall from the start to the measured accuracy: points lost to each cause, with 95 % intervals."""
+    names = [*(p.name for p in split.parts), "measured"]
+    lost = [-100 * p.loss for p in split.parts]
+    bars: Figure = {
+        "type": "waterfall",
+        "x": names,
+        "y": [*lost, 0.0],
+        "measure": [*["relative"] * len(lost), "total"],
+        "increasing": {"marker": {"color": "@low"}},
+        "decreasing": {"marker": {"color": "@high"}},
+        "totals": {"marker": {"color": "@ideal"}},
+        "connector": {"line": {"color": "@line", "width": 1}},
+        "hovertemplate": "%{x}: %{delta:.2f} points<extra></extra>",
+    }
+    ends = np.cumsum(lost)
+    marks = dots(names, [*ends.tolist(), -100 * split.gap], "@ink", "%{x}: %{y:.2f} points in all", size=5)
+    low, high = ([100 * x for x in xs] for xs in zip(*_reaches(split), strict=True))
+    marks["error_y"] = {
+        "type": "data",
+        "symmetric": False,
+        "array": high,
+        "arrayminus": low,
+        "color": "@ink",
+        "thickness": 1.2,
+        "width": 5,
+    }
+    y = axis(f"accuracy − {split.start}, points")
+    return figure([bars, marks], 340, x={"type": "category"}, y=y)
+
+
+def _reaches(split: CauseSplit) -> list[tuple[float, float]]:
+    """Reach of each interval below and above its cause, in accuracy."""
+    ends = [(p.high - p.loss, p.loss - p.low) for p in split.parts]
+    return [*ends, (split.high - split.gap, split.gap - split.low)]
+
+
+def layer_causes_figure(split: CauseSplit) -> Figure:
+    """Shares of each layer's error energy, stacked; what is below zero cancels against other parts."""
+    layers = [layer.layer for layer in split.layers]
+    data: list[Figure] = []
+    for i, name in enumerate(_layer_names(split)):
+        shares = [100 * layer.parts[name] / layer.energy if layer.energy else 0.0 for layer in split.layers]
+        bar: Figure = {"type": "bar", "name": name, "x": layers, "y": shares, "marker": {"color": f"@layer{i}"}}
+        data.append({**bar, "hovertemplate": f"{name}: %{{y:.1f}} %<extra></extra>"})
+    y = axis("share of error energy, %")
+    return figure(data, 340, x={"type": "category"}, y=y, barmode="relative", showlegend=True)
+
+
+def causes_line(report: AgreementReport) -> str:
+    """The largest causes first: "of 1.9 points below float: relaxation 0.9, ADC 0.6, unexplained 0.1"."""
+    split = report.causes
+    if split is None:
+        return ""
+    named = sorted(split.parts[:-1], key=lambda p: -p.loss)
+    words = [f"{p.name} {_one(p.loss)}" for p in named if abs(p.loss) >= SMALL]
+    words.append(f"unexplained {_one(split.parts[-1].loss)}")
+    some = "" if split.images == report.data.images else f" on the first {split.images:,} images"
+    return f"{_one(split.gap)} points from {split.start} to {report.backend_words.split()[0]}{some}: {', '.join(words)}"
+
+
+def _one(share: float) -> str:
+    """Points with one digit."""
+    return number(100 * share, 1)
+
+
+def _of_gap(loss: float, split: CauseSplit) -> str:
+    """Share of the gap, where the gap is certain enough to share out."""
+    return percent(loss / split.gap, 0) if split.low > 0 else "—"
+
+
+def _relative(layer: LayerCauses) -> str:
+    return percent(float(np.sqrt(layer.energy / layer.signal)) if layer.signal else None, 1)
+
+
+def _share(layer: LayerCauses, name: str) -> str:
+    return percent(layer.parts[name] / layer.energy, 1) if layer.energy else "—"
+
+
+def _layer_names(split: CauseSplit) -> tuple[str, ...]:
+    return tuple(split.layers[0].parts) if split.layers else ()

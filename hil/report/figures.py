@@ -1,0 +1,185 @@
+"""The figures of the report page as plain Plotly dictionaries (``hil.pages.figures``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.pages.figures import MOST_CELLS_DRAWN as MOST_CELLS_DRAWN
+from hil.pages.figures import Figure as Figure
+from hil.pages.figures import axis as _axis
+from hil.pages.figures import block_largest as _largest
+from hil.pages.figures import block_mean as _mean
+from hil.pages.figures import block_nearest as _nearest
+from hil.pages.figures import dots as _dots
+from hil.pages.figures import figure as _figure
+from hil.pages.figures import line as _line
+from hil.pages.figures import mosaic as _mosaic
+from hil.pages.figures import packed as _pack
+from hil.report.run_data import MacroReadings, RunData
+from hil.verdict.agreement import AgreementReport, Interval
+
+
+def accuracy_figure(report: AgreementReport) -> Figure:
+    """Four accuracies with their intervals; small dots are single repeats and single virtual chips."""
+    j, words = report.decisive, report.backend_words
+    data = [
+        *_accuracy(words, j.measured, j.measured_repeats, "@measured"),
+        *_accuracy("simulated", j.simulated, j.simulated_chips, "@simulated"),
+        *_accuracy("ideal", j.ideal, (), "@ideal"),
+    ]
+    if report.float_accuracy is not None:
+        data.append(_dots([100 * report.float_accuracy], ["float"], "@ideal", "%{x:.2f} %", symbol="diamond"))
+    return _figure(data, 250, x=_axis("accuracy, %"), y={"type": "category"}, left=160)
+
+
+def _accuracy(name: str, i: Interval, singles: tuple[float, ...], colour: str) -> list[Figure]:
+    mean = _dots([100 * i.mean], [name], colour, "%{x:.2f} %")
+    ends = {"array": [100 * (i.high - i.mean)], "arrayminus": [100 * (i.mean - i.low)]}
+    mean["error_x"] = {"type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 7, **ends}
+    if not singles:
+        return [mean]
+    faint = _dots([100 * a for a in singles], [name] * len(singles), colour, "%{x:.2f} %", size=6, opacity=0.4)
+    return [mean, faint]
+
+
+def difference_figure(report: AgreementReport) -> Figure:
+    """Measured minus simulated of both questions against the tolerance."""
+    data: list[Figure] = []
+    reach = tolerance = 100 * report.decisive.tolerance
+    for name, j in (("such chips", report.such_chips), ("this chip", report.this_chip)):
+        if j is None:
+            continue
+        for width, ends in ((2, j.interval95), (6, j.interval90)):
+            x = [100 * end for end in ends]
+            reach = max(reach, *map(abs, x))
+            data.append(_line(x, [name, name], "@measured", "%{x:.2f} points", width=width))
+        data.append(_dots([100 * j.difference], [name], "@measured", "%{x:.2f} points"))
+    tall = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+    zone = {"type": "rect", "x0": -tolerance, "x1": tolerance, "fillcolor": "@zone", "line": {"width": 0}, **tall}
+    zero = {"type": "line", "x0": 0, "x1": 0, "line": {"color": "@ideal", "width": 1, "dash": "dot"}, **tall}
+    x_axis = _axis("measured − simulated, points", range=[-1.15 * reach, 1.15 * reach])
+    rows = {"type": "category", "range": [-0.6, len(data) / 3 - 0.4]}
+    return _figure(data, 250, x=x_axis, y=rows, left=90, shapes=[zone, zero])
+
+
+def components_figure(report: AgreementReport) -> Figure:
+    """Components of the uncertainty, one standard deviation each."""
+    names = ["images, paired", "one read", "chip or read-back"]
+    data: list[Figure] = []
+    asked = (("this chip", report.this_chip, "@measured"), ("such chips", report.such_chips, "@simulated"))
+    for name, j, colour in asked:
+        if j is not None:
+            values = [j.components.image, j.components.read or 0.0, j.components.chip]
+            bar = {"type": "bar", "orientation": "h", "name": name, "x": values, "y": names}
+            data.append({**bar, "marker": {"color": colour}, "hovertemplate": "%{x:.2f} points<extra></extra>"})
+    x = _axis("standard deviation, points")
+    return _figure(data, 220, x=x, left=130, barmode="group", showlegend=len(data) > 1)
+
+
+def layer_figure(report: AgreementReport) -> Figure:
+    """Residual sigma of each layer, measured beside simulated."""
+    names = [s.layer for s in report.layers]
+    measured = _dots(names, [s.residual_sigma for s in report.layers], "@measured", "%{y:.2f}")
+    sigmas = [s.simulated_residual_sigma for s in report.layers]
+    simulated = _dots(names, sigmas, "@simulated", "%{y:.2f}", symbol="line-ew-open", line={"width": 3})
+    data = [{**measured, "name": report.backend_words}, {**simulated, "name": "simulated"}]
+    y = _axis("residual σ, levels", rangemode="tozero")
+    return _figure(data, 300, x={"type": "category"}, y=y, showlegend=True)
+
+
+def error_figure(macros: Mapping[int, MacroReadings]) -> Figure:
+    """Histogram of read-back minus target of all cells written, before and after the run."""
+    before = cell_errors(macros, lambda c: c.readings_us)
+    after = cell_errors(macros, lambda c: c.readings_after_us)
+    reach = max(float(np.quantile(np.abs(before), 0.999)), 1e-3) if before.size else 1.0
+    edges = np.linspace(-reach, reach, 82)
+    middles = _pack((edges[1:] + edges[:-1]) / 2)
+    data: list[Figure] = []
+    for name, errors, colour in (("before the run", before, "@measured"), ("after the run", after, "@simulated")):
+        if errors.size:
+            counts = np.histogram(np.clip(errors, -reach, reach), edges)[0]
+            line = _line(
+                middles, _pack(np.where(counts, counts, np.nan)), colour, "%{x:.2f} µS: %{y} cells", shape="hvh"
+            )
+            data.append({**line, "name": name})
+    x, y = _axis("read-back − target, µS (ends collect the rest)"), _axis("cells", type="log")
+    return _figure(data, 320, x=x, y=y, showlegend=len(data) > 1)
+
+
+def cell_errors(
+    macros: Mapping[int, MacroReadings], readings: Callable[[MacroReadings], NDArray[np.float32] | None]
+) -> NDArray[np.float64]:
+    """Read-back minus target of every cell that was written and read, µS."""
+    parts = [
+        (got - cells.targets_us)[np.isfinite(cells.targets_us) & np.isfinite(got)]
+        for cells in macros.values()
+        if (got := readings(cells)) is not None
+    ]
+    return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
+
+
+def occupancy_figure(data: RunData) -> Figure:
+    """Layer of every cell."""
+    maps = {m: np.where(c.layer < 0, np.nan, c.layer).astype(np.float32) for m, c in data.macros.items()}
+    count = max(len(data.layers), 1)
+    steps = [[i / count, f"@layer{k % 12}"] for k in range(count) for i in (k, k + 1)]
+    bar: Figure = {"title": {"text": "layer"}}
+    if count <= 16:
+        bar = {"tickvals": list(range(count)), "ticktext": list(data.layers)}
+    return _mosaic(maps, _nearest, colorscale=steps, colorbar=bar, hover="layer %{z}", zmin=-0.5, zmax=count - 0.5)
+
+
+def conductance_figure(data: RunData) -> Figure:
+    """Read-back conductance of the cells in use."""
+    maps = {m: np.where(np.isfinite(c.targets_us), c.readings_us, np.nan) for m, c in data.macros.items()}
+    return _mosaic(maps, _mean, colorscale="Viridis", colorbar={"title": {"text": "µS"}}, hover="%{z:.1f} µS")
+
+
+def error_map_figure(data: RunData) -> Figure:
+    """Read-back minus target, the largest of a block where the map is reduced."""
+    maps = {m: c.readings_us - c.targets_us for m, c in data.macros.items()}
+    errors = cell_errors(data.macros, lambda c: c.readings_us)
+    reach = max(float(np.quantile(np.abs(errors), 0.99)), 1e-3) if errors.size else 1.0
+    scale = [[0, "@low"], [0.5, "@middle"], [1, "@high"]]
+    bar = {"title": {"text": "µS"}}
+    return _mosaic(maps, _largest, colorscale=scale, colorbar=bar, hover="%{z:.2f} µS", zmin=-reach, zmax=reach)
+
+
+def confusion_figure(data: RunData) -> Figure:
+    """Answers of the chip (rows) against answers of the virtual chips (columns), share of each row."""
+    share = confusion(data)
+    names, count = list(data.classes), len(data.classes)
+    heat: Figure = {
+        "type": "heatmap",
+        "z": _pack(np.sqrt(share)),  # so that rare confusions are seen
+        "x": names,
+        "y": names,
+        "colorscale": [[0, "@surface"], [1, "@simulated"]],
+        "zmin": 0,
+        "zmax": 1,
+        "showscale": False,
+        "hovertemplate": "chip: %{y}<br>simulator: %{x}<extra></extra>",
+    }
+    if count <= 20:
+        heat["text"] = [[f"{100 * x:.1f}" if x >= 0.0005 else "" for x in row] for row in share]
+        heat["texttemplate"] = "%{text}"
+    side = {"type": "category", "showgrid": False}
+    x = _axis("simulated answer (numbers: % of a row)", **side)
+    y = _axis("measured answer", autorange="reversed", **side)
+    return _figure([heat], 140 + 34 * min(count, 20), x=x, y=y, left=120)
+
+
+def confusion(data: RunData) -> NDArray[np.float64]:
+    """Share of the virtual chips' answers given the chip's answer, (classes, classes); rows sum to 1 or are 0."""
+    measured, simulated = data.measured_logits.argmax(-1), data.simulated_logits.argmax(-1)
+    count = len(data.classes)
+    pairs = np.zeros(count * count)
+    for chip in simulated:
+        for repeat in measured:
+            pairs += np.bincount(repeat * count + chip, minlength=count * count)
+    table = pairs.reshape(count, count)
+    share: NDArray[np.float64] = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    return share

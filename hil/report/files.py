@@ -1,0 +1,82 @@
+"""A run written down: report.json, report.md, report.html and data.h5, and its short form for the screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hil.atomic import write_text
+from hil.pages.tables import duration, markdown, percent, points, span
+from hil.report.causes import causes_line, causes_table, layer_causes_table
+from hil.report.page import page
+from hil.report.run_data import RunData, write_run
+from hil.report.tables import interval, tables
+from hil.verdict.agreement import AgreementReport
+
+
+def write_report(folder: str | Path, report: AgreementReport, data: RunData) -> None:
+    """Write the four files of a run into ``folder``; each appears whole or not at all.
+
+    Raises:
+        OutputError: disk full, no permission.
+    """
+    folder = Path(folder)
+    write_run(folder / "data.h5", data)
+    write_text(folder / "report.md", report_markdown(report))
+    write_text(folder / "report.html", page(report, data))
+    write_text(folder / "report.json", report_text(report))
+
+
+def report_text(report: AgreementReport) -> str:
+    return json.dumps(report.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def report_markdown(report: AgreementReport) -> str:
+    j = report.decisive
+    lines = [f"# {report.network.name} on {report.chip.name} {report.chip.serial}", ""]
+    if not report.chip.silicon:
+        lines += [f"> **NOT SILICON**: an {report.chip.kind} chip answered; nothing here was measured on hardware.", ""]
+    lines += [f"**{j.verdict.value}**: {j.text}.", ""]
+    lines += [f"* {note}" for note in (*j.flags, *report.notes)]
+    every = list(tables(report))
+    if report.causes is not None:
+        every[2:2] = [causes_table(report.causes), layer_causes_table(report.causes)]
+    return "\n".join([*lines, "", *(markdown(table) for table in every)])
+
+
+def summary_lines(report: AgreementReport) -> list[str]:
+    """Lines that ``hil deploy`` and ``hil show`` print."""
+    chip, net, c, j = report.chip, report.network, report.cells, report.decisive
+    words = report.backend_words
+    place = f"{chip.kind} {chip.name} rev {chip.revision}, serial {chip.serial}, firmware {chip.firmware}"
+    temperature = "" if chip.temperature_c is None else f", {chip.temperature_c:.1f} °C"
+    size = f"{net.layers} layers, {net.weights:,} weights, W{net.weight_bits}A{net.activation_bits}"
+    macros = f"{chip.macros_used} of {chip.macros} macros of {chip.rows} × {chip.columns}"
+    missed = f"{c.unreached:,} not reached ({percent(c.unreached / max(c.total, 1))})"
+    answers = (
+        ("float", percent(report.float_accuracy), ""),
+        ("ideal", percent(j.ideal.mean), ""),
+        ("simulated", percent(j.simulated.mean), f"one chip is expected in {interval(j.simulated)}"),
+        (words, percent(j.measured.mean), f"95 % interval over images {interval(j.measured)}"),
+        ("difference", f"{points(j.difference)} points", f"90 % interval {span(j.interval90)}"),
+    )
+    lines = [
+        ("chip", f"{place}{temperature}{'' if chip.silicon else '      NOT SILICON'}"),
+        ("network", f"{net.name}   {size}"),
+        ("mapping", f"{macros}, {percent(c.used_share, 0)} of their cells used"),
+        ("programming", f"{c.total:,} cells   {missed}   {c.pulses:,} pulses"),
+        ("inference", f"{j.n:,} images × {j.repeats} repeats, {duration(report.age_s)} after programming"),
+        *(("", f"{name:<{len(words)}}  {value}   {more}".rstrip()) for name, value, more in answers),
+    ]
+    if j.fidelity is not None:
+        lines.append(("", f"same answer on {percent(j.fidelity.same_answers, 1)} of images"))
+    if report.causes is not None:
+        lines.append(("causes", causes_line(report)))
+    if report.readback is not None and report.readback.drifted:
+        lines.append(("drift", report.readback.text))
+    if report.this_chip is not None and report.such_chips is not None:
+        lines.append(("such chips", f"{report.such_chips.verdict.value}: {report.such_chips.text}"))
+    question = "this chip" if report.this_chip is not None else "such chips"
+    lines.append(("verdict", f"{j.verdict.value.upper()} ({question}): {j.text}"))
+    lines += [("note", note) for note in (*j.flags, *report.notes)]
+    return [f"{name:<12} {text}" for name, text in lines]

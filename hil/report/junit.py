@@ -1,0 +1,46 @@
+"""The verdicts of a run as JUnit XML, so that a CI server shows them as tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree as xml
+
+from hil.atomic import write_text
+from hil.report.files import summary_lines
+from hil.report.tables import QUESTIONS
+from hil.verdict.agreement import AgreementReport, Judgement, Verdict
+from hil.verdict.baseline import BaselineChange
+
+
+def write_junit(path: str | Path, report: AgreementReport, change: BaselineChange | None = None) -> None:
+    """Write one test a question (and one for the baseline). Only *agree* passes.
+
+    The question that does not decide the run is marked skipped unless it agrees, so that the
+    XML fails exactly when the exit code is not 0.
+    """
+    write_text(path, junit_xml(report, change))
+
+
+def junit_xml(report: AgreementReport, change: BaselineChange | None = None) -> str:
+    suite = xml.Element("testsuite", name="hil deploy", timestamp=report.created)
+    for name, words in QUESTIONS.items():
+        judged: Judgement | None = getattr(report, name)
+        if judged is not None:
+            case = xml.SubElement(
+                suite, "testcase", classname=f"hil.{report.network.name}", name=f"agreement of {words}"
+            )
+            if judged.verdict is not Verdict.AGREE:
+                kind = "failure" if judged is report.decisive else "skipped"
+                xml.SubElement(case, kind, message=f"{judged.verdict.value}: {judged.text}", type=judged.verdict.value)
+    if change is not None:
+        case = xml.SubElement(
+            suite, "testcase", classname=f"hil.{report.network.name}", name="no loss against the baseline"
+        )
+        if change.regressed:
+            xml.SubElement(case, "failure", message=change.text, type="regression")
+    for kind, count in (("tests", "testcase"), ("failures", "testcase/failure"), ("skipped", "testcase/skipped")):
+        suite.set(kind, str(len(suite.findall(count))))
+    suite.set("errors", "0")
+    xml.SubElement(suite, "system-out").text = "\n".join(summary_lines(report))
+    xml.indent(suite)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(suite, encoding="unicode") + "\n"

@@ -1,0 +1,158 @@
+"""data.h5: every answer and reading of one run, enough to draw the report again and to test it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.atomic import write_bytes
+from hil.errors import FileError, MismatchError
+from hil.verdict.layers import LayerSample
+
+FORMAT, VERSION = "hil.run", "1.1"
+
+
+@dataclass(frozen=True, slots=True)
+class MacroReadings:
+    """One macro in use, arrays (word lines, bit lines); NaN where nothing was written or read.
+
+    ``layer`` is the position of each cell's layer in ``RunData.layers``, −1 where unused.
+    """
+
+    targets_us: NDArray[np.float32]
+    readings_us: NDArray[np.float32]
+    layer: NDArray[np.int16]
+    pulses: NDArray[np.int32] | None = None
+    reached: NDArray[np.bool_] | None = None
+    readings_after_us: NDArray[np.float32] | None = None  # after the run
+    early_us: NDArray[np.float32] | None = None  # right after writing
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """Requests and answers of one run. Logits are integer codes, except the float network's.
+
+    Arrays have n images in run order, m repeats, S virtual chips. ``simulated_logits`` are
+    those of the decisive question; ``such_logits`` of the other one, when it was judged.
+    ``ages_s`` (m, n) is chip time since programming; ``temperatures_c`` one value a repeat.
+    """
+
+    indices: NDArray[np.int64]  # (n,) positions in the data set
+    labels: NDArray[np.int64]  # (n,)
+    classes: tuple[str, ...]
+    ideal_logits: NDArray[np.int32]  # (n, classes)
+    measured_logits: NDArray[np.int32]  # (m, n, classes)
+    simulated_logits: NDArray[np.int32]  # (S, n, classes)
+    float_logits: NDArray[np.float32] | None = None
+    such_logits: NDArray[np.int32] | None = None
+    ages_s: NDArray[np.float64] | None = None
+    temperatures_c: NDArray[np.float64] | None = None
+    layers: tuple[str, ...] = ()
+    macros: Mapping[int, MacroReadings] = field(default_factory=dict)
+    samples: tuple[LayerSample, ...] = ()
+    link: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n, c = len(self.labels), len(self.classes)
+        for name, shape in (
+            ("indices", (n,)),
+            ("ideal_logits", (n, c)),
+            ("measured_logits", (len(self.measured_logits), n, c)),
+            ("simulated_logits", (len(self.simulated_logits), n, c)),
+        ):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
+
+
+_ARRAYS = (
+    "indices", "labels", "ideal_logits", "measured_logits", "simulated_logits", "float_logits", "such_logits",
+    "ages_s", "temperatures_c",
+)  # fmt: skip
+_CELLS = ("targets_us", "readings_us", "layer", "pulses", "reached", "readings_after_us", "early_us")
+
+
+def write_run(path: str | Path, data: RunData) -> None:
+    """Write data.h5 whole or not at all; the ``complete`` attribute comes last.
+
+    The file is built in memory: HDF5 itself crashes when it cannot flush to a full disk.
+    """
+    with h5py.File(Path(path).name, "w", driver="core", backing_store=False) as file:
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+        file.attrs["classes"], file.attrs["layers"] = list(data.classes), list(data.layers)
+        for name in _ARRAYS:
+            _put(file, name, getattr(data, name))
+        for macro, cells in data.macros.items():
+            group = file.create_group(f"macros/{macro}")
+            for name in _CELLS:
+                _put(group, name, getattr(cells, name))
+        for number, sample in enumerate(data.samples):
+            group = file.create_group(f"samples/{number}")
+            group.attrs["layer"] = sample.layer
+            for name in ("saturated_share", "simulated_saturated_share"):
+                value = getattr(sample, name)
+                if value is not None:
+                    group.attrs[name] = value
+            for name in ("measured", "ideal", "simulated"):
+                _put(group, name, getattr(sample, name))
+        link = file.create_group("link")
+        for name, value in data.link.items():
+            link.attrs[name] = value
+        file.attrs["complete"] = True
+        file.flush()
+        image = file.id.get_file_image()
+    write_bytes(path, image)
+
+
+def read_run(path: str | Path) -> RunData:
+    """Read what ``write_run`` wrote; a broken or unfinished file is a ``FileError``, a newer major a mismatch."""
+    path = Path(path)
+    hint = "run hil deploy again; report.json beside it holds the results"
+    if not path.is_file():
+        raise FileError(f"there is no {path.name}", where=str(path.parent), hint="hil show RUN takes a run folder")
+    try:
+        with h5py.File(path, "r") as file:
+            if _text(file.attrs.get("format")) != FORMAT:
+                raise FileError(f"{path.name} is not a run of hil", where=str(path), hint=hint)
+            version = _text(file.attrs.get("version"))
+            if version.partition(".")[0] != VERSION.partition(".")[0]:
+                raise MismatchError(f"{path.name} has version {version}, this hil reads {VERSION}", where=str(path))
+            if not file.attrs.get("complete", False):
+                raise FileError(f"{path.name} was not finished", where=str(path), hint=hint)
+            return _read(file)
+    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise FileError(f"{path.name} is damaged: {error}", where=str(path), hint=hint) from error
+
+
+def _read(file: Any) -> RunData:
+    arrays = {name: file[name][()] for name in _ARRAYS if name in file}
+    macros = {}
+    for key in sorted(file.get("macros", ()), key=int):
+        group = file[f"macros/{key}"]
+        macros[int(key)] = MacroReadings(**{name: group[name][()] for name in _CELLS if name in group})
+    samples = []
+    for key in sorted(file.get("samples", ()), key=int):
+        group = file[f"samples/{key}"]
+        content: dict[str, Any] = {
+            k: float(group.attrs[k]) for k in ("saturated_share", "simulated_saturated_share") if k in group.attrs
+        }
+        content |= {name: group[name][()] for name in ("measured", "ideal", "simulated") if name in group}
+        samples.append(LayerSample(layer=_text(group.attrs["layer"]), **content))
+    link = {k: float(v) for k, v in file["link"].attrs.items()}
+    classes, layers = (tuple(_text(v) for v in file.attrs[key]) for key in ("classes", "layers"))
+    return RunData(**arrays, classes=classes, layers=layers, macros=macros, samples=tuple(samples), link=link)
+
+
+def _put(group: Any, name: str, value: NDArray[Any] | None) -> None:
+    if value is not None:
+        compress = {"compression": "gzip", "compression_opts": 1, "shuffle": True} if value.size > 1024 else {}
+        group.create_dataset(name, data=value, **compress)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,201 @@
+"""The report as tables of words and numbers; Markdown, page and screen show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hil.pages.tables import Table, duration, number, percent, points, span
+from hil.verdict.agreement import AgreementReport, Judgement
+from hil.verdict.judgement import Interval
+
+QUESTIONS = {"this_chip": "this chip", "such_chips": "such chips"}
+
+
+def tables(report: AgreementReport) -> tuple[Table, ...]:
+    """Every table of a report, in reading order."""
+    return (accuracies(report), questions(report), layers(report), cells(report), link(report), provenance(report))
+
+
+def accuracies(report: AgreementReport) -> Table:
+    """The four columns: float, ideal, simulated, measured."""
+    j = report.decisive
+    return Table(
+        "Accuracy",
+        ("", "accuracy", "interval", "what the interval is"),
+        (
+            ("float", percent(report.float_accuracy), "", ""),
+            ("ideal", percent(j.ideal.mean), interval(j.ideal), "Wilson 95 % over images"),
+            (
+                "simulated",
+                percent(j.simulated.mean),
+                interval(j.simulated),
+                "prediction band of one chip, these images",
+            ),
+            (report.backend_words, percent(j.measured.mean), interval(j.measured), "Wilson 95 % over images"),
+        ),
+        f"{j.n:,} images of {report.data.name}, {j.repeats} repeats on the chip, {j.chips} virtual chips, "
+        f"{duration(report.age_s)} after programming.",
+    )
+
+
+def questions(report: AgreementReport) -> Table:
+    """Both questions side by side, with every number that a verdict rests on."""
+    asked = {name: j for name, j in ((k, getattr(report, k)) for k in QUESTIONS) if j is not None}
+    rows: list[tuple[str, Callable[[Judgement], str]]] = [
+        ("verdict", lambda j: f"{j.verdict.value}: {j.text}"),
+        ("claim", lambda j: f"for {j.claim}"),
+        ("virtual chips", lambda j: f"{j.chips}, {j.mode.value}, {j.simulator_reads} read(s) of each image"),
+        ("images, repeats", lambda j: f"{j.n:,} × {j.repeats}"),
+        ("look", lambda j: f"{j.look} of {len(j.looks)} planned ({', '.join(f'{n:,}' for n in j.looks)})"),
+        ("tolerance", lambda j: f"± {100 * j.tolerance:g} points"),
+        ("accuracy of each repeat", lambda j: ", ".join(percent(a) for a in j.measured_repeats)),
+        ("measured − simulated", lambda j: f"{points(j.difference)} points"),
+        ("90 % interval (all looks)", lambda j: span(j.interval90)),
+        ("95 % interval (all looks)", lambda j: span(j.interval95)),
+        ("prediction test T, limit", lambda j: f"{j.prediction.statistic:.2f}, {j.prediction.limit:.2f}"),
+        ("p of T, p of rank", lambda j: f"{j.prediction.p_value:.3f}, {j.prediction.p_rank:.3f}{_rank_note(j)}"),
+        ("loss, measured − ideal", lambda j: f"{points(j.loss.mean)} points ({span((j.loss.low, j.loss.high))})"),
+        ("spread: images", lambda j: f"{j.components.image:.2f} points"),
+        ("spread: one read", lambda j: f"{number(j.components.read)} points"),
+        ("spread: chip or read-back", lambda j: f"{j.components.chip:.2f} points"),
+        ("discordance chip–simulator", lambda j: percent(j.discordance.chip_simulator)),
+        ("discordance chip–ideal", lambda j: percent(j.discordance.chip_ideal)),
+        ("discordance repeat–repeat", lambda j: percent(j.discordance.repeat_repeat)),
+        ("P(agree) if nothing differs", lambda j: percent(j.power.agree_if_equal)),
+        ("smallest gap seen with 95 %", lambda j: f"{100 * j.power.smallest_gap:.2f} points"),
+        ("images that are enough", _enough),
+        ("explained share η", _explained),
+        ("distance rank", _distance_rank),
+        ("McNemar, descriptive", _mcnemar),
+        ("trend over repeats", _trend),
+        ("flags", lambda j: "; ".join(j.flags) or "none"),
+    ]
+    return Table(
+        "The two questions",
+        ("", *(QUESTIONS[name] for name in asked)),
+        tuple((label, *(show(j) for j in asked.values())) for label, show in rows),
+        "The verdict of the run is that of this chip. McNemar, fidelity and trend describe; they decide nothing.",
+    )
+
+
+def layers(report: AgreementReport) -> Table:
+    header = (
+        "layer",
+        "gain",
+        "offset",
+        "residual σ",
+        "simulated σ",
+        "z",
+        "SNR dB",
+        "R²",
+        "rel. rms",
+        "η",
+        "saturated",
+        "worst columns",
+    )
+    rows = tuple(
+        (
+            s.layer,
+            number(s.gain, 4),
+            number(s.offset, 2),
+            number(s.residual_sigma, 2),
+            number(s.simulated_residual_sigma, 2),
+            number(s.residual_z, 1),
+            "exact" if s.exact else number(s.snr_db, 1),
+            number(s.r2, 4),
+            percent(s.relative_rms),
+            number(s.explained, 2),
+            percent(s.saturated_share, 3),
+            ", ".join(f"{c.column} ({c.rms_error:.1f})" for c in s.worst_columns),
+        )
+        for s in report.layers
+    )
+    note = (
+        "Level sums of sampled images for the exact input codes of each layer: measured = gain · ideal + offset + "
+        "residual, unit one level. z: residual σ in standard deviations of the virtual chips. "
+        "Worst columns: output (rms error)."
+    )
+    return Table("Layers", header, rows, note)
+
+
+def cells(report: AgreementReport) -> Table:
+    c, total, ages = report.cells, max(report.cells.total, 1), report.age_range_s
+    mean, sigma, most = (number(x) for x in (c.error_mean_us, c.error_sigma_us, c.error_p99_us))
+    saturated = percent(report.saturated_share, 3), percent(report.simulated_saturated_share, 3)
+    rows = (
+        ("cells written", f"{c.total:,}, {percent(c.used_share, 1)} of the {report.chip.macros_used} macros in use"),
+        ("not reached", f"{c.unreached:,} ({percent(c.unreached / total)})"),
+        ("stuck, by calibration", f"{c.stuck:,} ({percent(c.stuck / total)})"),
+        ("pulses", f"{c.pulses:,} ({c.pulses / total:.1f} a cell)"),
+        ("read-back − target", f"mean {mean} µS, σ {sigma} µS, 99 % within {most} µS"),
+        ("read-back after the run", "not taken" if report.readback is None else report.readback.text),
+        ("saturated conversions", f"{saturated[0]} measured, {saturated[1]} simulated"),
+        ("age when read", f"planned {duration(report.age_s)}, measured {duration(ages[0])} … {duration(ages[1])}"),
+    )
+    return Table("Cells", ("", ""), rows)
+
+
+def link(report: AgreementReport) -> Table:
+    counters = tuple(
+        (name.replace("_", " "), f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}")
+        for name, value in report.link.items()
+    )
+    timing = tuple((f"time: {name}", f"{seconds:,.1f} s") for name, seconds in report.timing_s.items())
+    return Table("Link and time", ("", ""), counters + timing)
+
+
+def provenance(report: AgreementReport) -> Table:
+    chip, net, data = report.chip, report.network, report.data
+    temperature = "" if chip.temperature_c is None else f", {chip.temperature_c:.1f} °C"
+    unit = f"{chip.name} revision {chip.revision}, serial {chip.serial}, firmware {chip.firmware}"
+    size = f"{net.layers} layers, {net.weights:,} weights, W{net.weight_bits}A{net.activation_bits}"
+    rows = (
+        ("chip", f"{unit}, {chip.kind}{temperature}"),
+        ("address", chip.address),
+        ("network", f"{net.name}, {size}"),
+        ("data", f"{data.name}, {data.split}: {data.images:,} of {data.available:,} images"),
+        *((f"digest: {name}", value) for name, value in report.digests.items()),
+        ("digest: image order", data.order_digest),
+        *((f"seed: {name}", str(value)) for name, value in report.seeds.items()),
+        *report.environment.items(),
+        *(("note", text) for text in report.notes),
+        ("made", f"{report.created} {report.run}".strip()),
+    )
+    return Table("Provenance", ("", ""), rows)
+
+
+def interval(i: Interval) -> str:
+    return f"{100 * i.low:.2f} … {100 * i.high:.2f} %"
+
+
+def _rank_note(j: Judgement) -> str:
+    return "" if j.chips >= 39 else " (the rank cannot reject below 39 virtual chips)"
+
+
+def _explained(j: Judgement) -> str:
+    f = j.fidelity
+    if f is None or f.explained is None:
+        return "—"
+    if f.explained_virtual_mean is None or f.explained_virtual_sd is None:
+        return f"{f.explained:.2f}"
+    return f"{f.explained:.2f} (a virtual chip: {f.explained_virtual_mean:.2f} ± {f.explained_virtual_sd:.2f})"
+
+
+def _enough(j: Judgement) -> str:
+    return "none up to 100,000" if j.power.images_enough is None else f"{j.power.images_enough:,}"
+
+
+def _distance_rank(j: Judgement) -> str:
+    f = j.fidelity
+    return "—" if f is None else f"{f.distance_rank} of {j.chips + 1} (p {f.distance_p:.3f})"
+
+
+def _mcnemar(j: Judgement) -> str:
+    t = j.mcnemar
+    return f"only the chip right {t.chip_only}, only the simulator {t.simulator_only}, p {t.p_value:.3f}"
+
+
+def _trend(j: Judgement) -> str:
+    if j.trend is None:
+        return "—"
+    return f"{points(j.trend.per_repeat)} points a repeat (p {j.trend.p_value:.3f})"

@@ -1,0 +1,1 @@
+"""A chip served to other programs: an emulated one, or a board of one's own."""

@@ -1,0 +1,1 @@
+"""Virtual chips of one deployment."""

@@ -1,0 +1,67 @@
+"""Column corrections of every tile, from what calibration measured and from cells as they were read back.
+
+The correction of a column is the least-squares line from the ADC sums that record and
+readings make us expect to the level sums that are wanted, over the stored training images. It
+holds column gain and offset, the mean loss along the wires, and what the cells of the column
+became. A virtual chip that was programmed again is corrected from simulated readings of its
+own cells, as the real one is; nobody is corrected with the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.calibration import CalibrationRecord
+from cim.simulator.column_lines import TileReads, tile_correction
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
+from mapping.program.corrections import Corrections
+from mapping.program.driven import tile_vectors
+from mapping.program.training_inputs import LayerInputs
+
+VECTORS = 1024  # sampled input vectors of a tile
+
+
+def column_corrections(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    readings_us: Mapping[int, NDArray[np.floating]],
+    inputs: LayerInputs,
+) -> Corrections:
+    """Corrections for a chip with this record whose cells were read as ``readings_us``.
+
+    Args:
+        readings_us: slot -> (rows, columns) µS; cells that are not used do not matter.
+        inputs: ``training_inputs`` of the program.
+    """
+    cells = {slot: np.nan_to_num(np.asarray(readings_us[slot], np.float64)) for slot in program.slots}
+    return {
+        step.name: tuple(
+            tile_correction(
+                program.spec.macro,
+                record,
+                tile_reads(step, tile),
+                cells[program.slot(tile)],
+                tile_vectors(inputs[step.name], step.group.window, tile, VECTORS),
+            )
+            for tile in step.group.tiles
+        )
+        for step in program.matrices
+    }
+
+
+def tile_reads(step: MatrixStep, tile: Tile) -> TileReads:
+    """A tile of a program as the simulator takes it."""
+    group = step.group
+    return TileReads(
+        tile.macro,
+        tile.row0,
+        tile.output0,
+        tile.levels,
+        tile.signs,
+        group.range_code,
+        group.input_bits,
+        group.input_signed,
+    )

@@ -1,0 +1,278 @@
+"""Virtual chips of one deployment: networks whose products come from the calibrated simulator.
+
+Chips are drawn one after the other, run over all images and let go, so that a hundred cost the
+memory of as many as run at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.cells.programming_law import redraw_law
+from cim.record.calibration import CalibrationRecord
+from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
+from cim.simulator.layer import NoiseKey, simulated_tile
+from cim.simulator.modes import SimulationMode
+from cim.simulator.simulator import LayerSimulator
+from hil.errors import UsageError
+from hil.simulation.corrections import column_corrections
+from hil.watch import Watch
+from mapping.layout.place import macro_targets_us
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.copies import Copy, by_copy, copies_of
+from mapping.program.corrections import Corrections
+from mapping.program.execute import run
+from mapping.program.training_inputs import LayerInputs
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Purpose tags of the host's seeds: drawing chips, and their noise.
+CONDITIONED, AGAIN = 0xC04D, 0xA6A1
+COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
+LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What one virtual chip is, by slot: cells (rows, columns) µS, converters; and its corrections by layer."""
+
+    cells_us: Mapping[int, NDArray[np.floating]]
+    columns: Mapping[int, Columns]
+    corrections: Corrections
+
+
+@dataclass
+class VirtualChip:
+    """One virtual chip; satisfies ``mapping.program.execute.Multiply``. Each copy of a layer has cells of its own."""
+
+    layers: dict[str, tuple[LayerSimulator, ...]]  # by copy
+    steps: dict[str, MatrixStep]
+    seed: int
+    number: int
+    ends: float = 0.0  # conversions at the end of the scale
+    conversions: int = 0
+
+    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        sums, ends, count = self._sums(step, codes, list(self.layers).index(step.name), sample)
+        self.ends += ends
+        self.conversions += count
+        return sums
+
+    def layer_sample(self, name: str, codes: NDArray[np.int16]) -> tuple[NDArray[np.int32], float]:
+        """Level sums of one layer for given codes, and the saturated share."""
+        sums, ends, count = self._sums(self.steps[name], codes, LAYER_SAMPLES, 0)
+        return sums, ends / max(1, count)
+
+    def _sums(
+        self, step: MatrixStep, codes: NDArray[np.int16], layer: int, sample: int
+    ) -> tuple[NDArray[np.int32], float, int]:
+        """Level sums, conversions at the end of the scale, conversions."""
+        counts: list[tuple[float, int]] = []
+
+        def answer(copy: Copy, seen: NDArray[np.int16]) -> NDArray[np.int32]:
+            simulated = self.layers[step.name][copy.number]
+            key = NoiseKey(self.seed, self.number, layer + copy.number * COPY_NOISE, sample)
+            sums, share = simulated.level_sums(seen, key)
+            count = simulated.conversions(len(seen))
+            counts.append((share * count, count))
+            return sums
+
+        sums = by_copy(step, codes, answer)
+        return sums, sum(ends for ends, _ in counts), sum(count for _, count in counts)
+
+
+@dataclass
+class VirtualChips:
+    """The virtual chips that one question is judged against.
+
+    With ``readings_us`` (slot -> mean reading of each cell, µS) they are *this chip* as it was
+    read back; without, *such chips*: this chip programmed again. Each is drawn from the record
+    with a seed of its own. Chips as read back share the real chip's ``corrections``; chips
+    programmed again are corrected from simulated readings of their own cells (``inputs``).
+    ``mode``: ``cim.simulator.modes.SimulationMode`` or its word.
+    """
+
+    program: ConductanceProgram
+    record: CalibrationRecord
+    age_s: float
+    chips: int
+    seed: int
+    reads: int  # averaged in a read-back
+    corrections: Corrections | None = None
+    inputs: LayerInputs | None = None
+    readings_us: dict[int, NDArray[np.float32]] | None = None
+    device: str = "cpu"
+    first: int = 0  # number of the first chip: parts of a long row of chips are drawn apart
+    mode: SimulationMode | str = SimulationMode.EXACT
+    temperature_c: float | None = None  # of waiting and reading; None: that of the record
+    ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
+    conversions: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        if (self.readings_us is None) != (self.corrections is None) or (self.corrections is None and not self.inputs):
+            raise ValueError("chips as read back need corrections, chips programmed again need layer inputs")
+        if self.mode not in tuple(SimulationMode):
+            raise UsageError(f"no simulation mode {self.mode!r}", hint=f"modes are {', '.join(SimulationMode)}")
+
+    def run(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
+        """Logit codes (chips, n, classes); image i has noise of its own, number ``first`` + i."""
+
+        def answers(number: int) -> tuple[NDArray[np.int32], float, int]:
+            chip = self.chip(number)
+            return run(self.program, images, chip, sample=first), chip.ends, chip.conversions
+
+        logits = np.empty((self.chips, len(images), len(self.program.classes)), np.int32)
+        for done, (part, ends, conversions) in enumerate(in_threads(answers, self._numbers)):
+            watch.step(done + 1, self.chips, f"virtual chip {done + 1} of {self.chips}")
+            logits[done] = part
+            self.ends += ends
+            self.conversions += conversions
+        return logits
+
+    def layer_sums(self, codes: LayerInputs) -> dict[str, tuple[NDArray[np.int32], float]]:
+        """For each layer's own codes: level sums (chips, n, outputs, …), and the saturated share."""
+
+        def sums(number: int) -> dict[str, tuple[NDArray[np.int32], float]]:
+            chip = self.chip(number)
+            return {name: chip.layer_sample(name, part) for name, part in codes.items()}
+
+        every = list(in_threads(sums, self._numbers))
+        return {
+            name: (np.stack([chip[name][0] for chip in every]), float(np.mean([chip[name][1] for chip in every])))
+            for name in codes
+        }
+
+    @property
+    def saturated_share(self) -> float:
+        """Of the conversions of all runs so far."""
+        return self.ends / max(1, self.conversions)
+
+    @property
+    def noise_seed(self) -> int:
+        """First word of the noise keys of these chips."""
+        return int(np.random.SeedSequence([self.seed, self._tag]).generate_state(1)[0])
+
+    def chip(self, number: int) -> VirtualChip:
+        """One of them, ready to run; the same whenever it is asked for."""
+        return build_chip(
+            self.program,
+            self.record,
+            self.draw(number),
+            seed=self.noise_seed,
+            number=number,
+            device=self.device,
+            mode=self.mode,
+        )
+
+    def draw(self, number: int) -> Drawn:
+        """What chip ``number`` is."""
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number]))
+        law = redraw_law(self.record.programming, rng)
+        cells, columns = {}, {}
+        converters: dict[int, Columns] = {}  # of a macro, the same in every round
+        for slot in self.program.slots:
+            targets, macro = macro_targets_us(self.program, slot), self.program.macro_of(slot)
+            if self.readings_us is None:
+                cells[slot] = draw_programming(targets, self.record, macro, self.age_s, rng, law, self.temperature_c)
+            else:
+                read = self.readings_us[slot]
+                cells[slot] = draw_posterior(targets, read, self.reads, self.record, macro, self.age_s, rng, law)
+            if macro not in converters:
+                converters[macro] = draw_columns(self.record, macro, rng)
+            columns[slot] = converters[macro]
+        return Drawn(cells, columns, self.corrections or self.corrections_of(cells, rng))
+
+    @property
+    def _numbers(self) -> range:
+        return range(self.first, self.first + self.chips)
+
+    @property
+    def _tag(self) -> int:
+        return AGAIN if self.readings_us is None else CONDITIONED
+
+    def corrections_of(self, cells_us: Mapping[int, NDArray[np.float32]], rng: np.random.Generator) -> Corrections:
+        """Corrections from simulated readings of a chip programmed again."""
+        readings = {}
+        for slot, cells in cells_us.items():
+            noise = np.sqrt(self.record.read_noise.at(np.nan_to_num(cells)) / self.reads)
+            readings[slot] = cells + noise * rng.standard_normal(cells.shape)
+        return column_corrections(self.program, self.record, readings, self.inputs or {})
+
+
+def build_chip(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    drawn: Drawn,
+    *,
+    seed: int,
+    number: int,
+    device: str = "cpu",
+    mode: SimulationMode | str = SimulationMode.EXACT,
+) -> VirtualChip:
+    """A virtual chip with these cells, converters and corrections; noise, wires and row drivers are the record's."""
+    layers = {
+        step.name: tuple(
+            layer_simulator(program, record, step.name, copy, drawn, device, mode) for copy in copies_of(step.group)
+        )
+        for step in program.matrices
+    }
+    return VirtualChip(layers, {step.name: step for step in program.matrices}, seed, number)
+
+
+def layer_simulator(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    name: str,
+    copy: Copy,
+    drawn: Drawn,
+    device: str,
+    mode: SimulationMode | str,
+) -> LayerSimulator:
+    """One copy of a layer of a virtual chip."""
+    spec, group = program.spec.macro, copy.group
+    tiles = [
+        simulated_tile(
+            spec,
+            np.nan_to_num(drawn.cells_us[program.slot(t)]),
+            drawn.columns[program.slot(t)],
+            correction,
+            inputs=t.inputs,
+            outputs=t.outputs,
+            multiplier=t.multiplier,
+            row0=t.row0,
+            output0=t.output0,
+        )
+        for t, correction in zip(group.tiles, drawn.corrections[name][copy.tiles.start : copy.tiles.stop], strict=True)
+    ]
+    return LayerSimulator(
+        spec,
+        tiles,
+        window=group.window,
+        inputs=group.inputs,
+        outputs=group.outputs,
+        range_code=group.range_code,
+        input_bits=group.input_bits,
+        input_signed=group.input_signed,
+        read_noise=record.read_noise,
+        wire=record.wire,
+        drive=record.drive,
+        device=device,
+        mode=mode,
+    )
+
+
+def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Results in order, as many at a time as there are cores (the kernels release the interpreter).
+
+    Work on an item starts when a thread is free; no result waits for one that comes later in order.
+    """
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        yield from pool.map(work, items)

@@ -1,0 +1,1 @@
+"""Statistics of measured against simulated: tests, intervals, causes of a gap, the verdict."""

@@ -1,0 +1,254 @@
+"""The whole answer of a run, as `report.json` holds it: four accuracies, two questions, and where they come from.
+
+The statistics are in ``hil.verdict.statistics``, one question is judged in ``hil.verdict.judgement``; here their
+answers meet the identity of the chip, the digests, ages, cells, link counters and seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.errors import ExitCode, FileError, MismatchError
+from hil.jsonrecord import JsonRecordError, decode, encode
+from hil.verdict.cause_split import CauseSplit
+from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
+from hil.verdict.judgement import Interval, Judgement, Mode, Verdict, judge
+from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
+from hil.verdict.statistics import planned_looks, wilson
+
+__all__ = [
+    "AgreementReport",
+    "CellSummary",
+    "ChipIdentity",
+    "DataUse",
+    "Fidelity",
+    "Interval",
+    "Judgement",
+    "LayerSample",
+    "LayerStatistics",
+    "Mode",
+    "NetworkIdentity",
+    "ReadbackShift",
+    "Verdict",
+    "compare_readbacks",
+    "correct_answers",
+    "fidelity",
+    "judge",
+    "layer_statistics",
+    "planned_looks",
+    "summarise_cells",
+    "wilson",
+]
+
+SCHEMA = "hil.report/1.1"
+
+
+@dataclass(frozen=True, slots=True)
+class ChipIdentity:
+    """The chip that answered; ``kind`` is the chip's own word, "silicon" or "emulated"."""
+
+    kind: str
+    name: str
+    revision: str
+    serial: str
+    firmware: str
+    address: str
+    macros: int
+    macros_used: int
+    rows: int
+    columns: int
+    temperature_c: float | None = None
+
+    @property
+    def silicon(self) -> bool:
+        return self.kind == "silicon"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkIdentity:
+    name: str
+    layers: int  # with weights
+    weights: int
+    weight_bits: int
+    activation_bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataUse:
+    """Images that were scored. ``answers``: number of right repeats of each image, in run order (base 36)."""
+
+    name: str
+    split: str
+    images: int  # scored
+    available: int  # in the set that they were drawn from
+    classes: int
+    order_digest: str  # SHA-256 of the permuted image numbers and labels of the whole plan
+    answers: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CellSummary:
+    """Cells written for this program; errors are last read-back minus target, µS."""
+
+    total: int
+    unreached: int
+    stuck: int  # listed by the calibration
+    pulses: int
+    used_share: float  # of the cells of the macros in use
+    error_mean_us: float | None = None
+    error_sigma_us: float | None = None
+    error_p99_us: float | None = None  # 99 % of |error| below
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementReport:
+    """One run. At least one of the two questions was judged; *this chip* decides when there is a read-back."""
+
+    chip: ChipIdentity
+    network: NetworkIdentity
+    data: DataUse
+    float_accuracy: float | None  # None when only program.h5 was given
+    this_chip: Judgement | None
+    such_chips: Judgement | None
+    layers: tuple[LayerStatistics, ...]
+    cells: CellSummary
+    link: Mapping[str, float]  # frames, bytes, retransmissions, …
+    digests: Mapping[str, str]  # network, program, chip description, calibration, data files
+    seeds: Mapping[str, int]
+    saturated_share: float  # conversions of the chip at the end of the scale
+    simulated_saturated_share: float | None
+    age_s: float  # planned time from programming to inference
+    age_range_s: tuple[float, float]  # of the tiles, as measured by chip time
+    readback: ReadbackShift | None = None  # before against after the run
+    causes: CauseSplit | None = None  # where the gap comes from; None when it was not asked for
+    readback_reads: int = 0  # reads averaged in the read-back that conditions the virtual chips
+    timing_s: Mapping[str, float] = field(default_factory=dict)  # wall time of each part
+    environment: Mapping[str, str] = field(default_factory=dict)  # versions, platform, command
+    notes: tuple[str, ...] = ()  # fall-backs taken, UNVERIFIED, warnings
+    created: str = ""  # ISO 8601, UTC
+    run: str = ""  # name of the run folder
+
+    def __post_init__(self) -> None:
+        if self.this_chip is None and self.such_chips is None:
+            raise ValueError("a report needs a judgement of at least one question")
+
+    @property
+    def backend(self) -> str:
+        return self.chip.kind
+
+    @property
+    def backend_words(self) -> str:
+        """Title of the measured column on screen, in files and on the page."""
+        return "measured" if self.chip.silicon else f"{self.chip.kind} (NOT SILICON)"
+
+    @property
+    def decisive(self) -> Judgement:
+        """The judgement whose verdict is the run's."""
+        judged = self.this_chip or self.such_chips
+        if judged is None:
+            raise ValueError("a report needs a judgement of at least one question")
+        return judged
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.decisive.verdict
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return ExitCode.DONE if self.verdict is Verdict.AGREE else ExitCode.OUTSIDE_TOLERANCE
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of report.json: the short answer first, then every field of the report."""
+        j = self.decisive
+        content = {f.name: encode(getattr(self, f.name)) for f in fields(self)}
+        questions = {"this_chip": content.pop("this_chip"), "such_chips": content.pop("such_chips")}
+        answer = {
+            "schema": SCHEMA,
+            "backend": self.backend,
+            "silicon": self.chip.silicon,
+            "verdict": j.verdict.value,
+            "verdict_text": j.text,
+            "tolerance": j.tolerance,
+            "accuracy": {
+                "float": content.pop("float_accuracy"),
+                "ideal": j.ideal.mean,
+                "simulated": {**encode(j.simulated), "interval": "prediction of one chip on these images"},
+                "measured": {**encode(j.measured), "interval": "Wilson 95 % over images"},
+            },
+            "difference": {
+                "mean": j.difference,
+                "low": j.interval90[0],
+                "high": j.interval90[1],
+                "low95": j.interval95[0],
+                "high95": j.interval95[1],
+                "same_answers": None if j.fidelity is None else j.fidelity.same_answers,
+            },
+            "questions": questions,
+        }
+        return {**answer, **content}
+
+    @classmethod
+    def from_json(cls, value: Any, origin: str = "report.json") -> AgreementReport:
+        """The report of an object that ``to_json`` wrote, this or an earlier version."""
+        hint = "hil deploy --json writes such a file"
+        if not isinstance(value, dict) or not isinstance(value.get("schema"), str):
+            raise FileError(f"{origin} is not a report of hil: it has no schema", hint=hint)
+        name, _, version = value["schema"].partition("/")
+        if name != "hil.report":
+            raise FileError(f"{origin} is not a report of hil: its schema is {value['schema']}", hint=hint)
+        if version.partition(".")[0] != "1":
+            raise MismatchError(
+                f"{origin} has schema {value['schema']}, this version reads {SCHEMA}", hint="update hil"
+            )
+        try:
+            questions, accuracy = value["questions"], value["accuracy"]
+            flat = {**value, **questions, "float_accuracy": accuracy["float"]}
+            return decode(cls, flat)
+        except (JsonRecordError, KeyError, TypeError, ValueError) as error:
+            raise FileError(f"{origin} is damaged: {error}", hint="run hil deploy again") from error
+
+    @classmethod
+    def from_text(cls, text: str, origin: str = "report.json") -> AgreementReport:
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise FileError(f"{origin} is not JSON: {error}", hint="run hil deploy again") from error
+        return cls.from_json(value, origin)
+
+
+def correct_answers(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether the largest logit is the label: (…, n, classes) and (n,) -> (…, n); the first of equals wins."""
+    right: NDArray[np.bool_] = logits.argmax(axis=-1) == labels
+    return right
+
+
+def count_answers(measured_correct: NDArray[np.bool_]) -> str:
+    """Right repeats of each image, one base-36 digit an image (m, n) -> n characters; "" above 35 repeats."""
+    if len(measured_correct) > 35:
+        return ""
+    return "".join(np.base_repr(int(k), 36).lower() for k in measured_correct.sum(axis=0))
+
+
+def summarise_cells(
+    targets_us: NDArray[Any], readings_us: NDArray[Any], *, unreached: int, stuck: int, pulses: int
+) -> CellSummary:
+    """Counts and read-back errors of all macros in use, (macros, rows, columns), NaN where nothing is written."""
+    written = np.isfinite(targets_us)
+    error = (np.asarray(readings_us, np.float64) - targets_us)[written & np.isfinite(readings_us)]
+    known = error.size > 0
+    return CellSummary(
+        total=int(written.sum()),
+        unreached=unreached,
+        stuck=stuck,
+        pulses=pulses,
+        used_share=float(written.mean()),
+        error_mean_us=float(error.mean()) if known else None,
+        error_sigma_us=float(error.std()) if known else None,
+        error_p99_us=float(np.quantile(np.abs(error), 0.99)) if known else None,
+    )

@@ -1,0 +1,1 @@
+"""A program adapted to one chip: around stuck cells and poor columns."""

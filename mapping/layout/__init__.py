@@ -1,0 +1,1 @@
+"""Layout of weights on a chip: tiles, copies, rounds, places on macros."""

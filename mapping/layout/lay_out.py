@@ -1,0 +1,258 @@
+"""Lay a network out on a chip: pieces, copies, rounds and places, before any slow work.
+
+What does not fit is ``CannotMap``, with the numbers and what would fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cim.chip.blocks import blocks
+from cim.chip.converters import input_planes
+from cim.chip.file import chip_names, load_chip
+from cim.chip.spec import ChipSpec
+from mapping.bits import BitWidths
+from mapping.errors import CannotMap, LayerNeed
+from mapping.layout.cutting import Cutting
+from mapping.layout.place import LayerCopy, Place, Placement, macros_needed, place
+from mapping.layout.replicate import LayerReads, choose_copies, choose_shared_copies
+from mapping.layout.tile import Bundle, MatrixShape, Piece, SlicePlacement
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutOptions:
+    """Options of a layout.
+
+    ``copies_budget``: macros that may be used in all, copies of slow layers included; None makes
+    no copies. ``rounds``: a network larger than the chip is written part after part.
+    """
+
+    placement: Placement | None = None  # None: spread while macros last, else packed
+    copies_budget: int | None = None
+    rounds: bool = False
+    slices: SlicePlacement = SlicePlacement.MACROS
+
+
+Layout = tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[Place, ...]]]
+"""Pieces and places of every tile of every layer, by name; a layer's copies follow each other."""
+
+
+def lay_out(
+    shapes: Sequence[MatrixShape], spec: ChipSpec, bits: BitWidths, options: LayoutOptions | None = None
+) -> Layout:
+    """Pieces and places of every layer, by name; raises ``CannotMap`` when there are too few macros."""
+    options = options or LayoutOptions()
+    cutting = Cutting(bits, options.slices)
+    bundles = cutting.bundles(shapes, spec)
+    reads = {s.layer: len(input_planes(spec.macro.inputs, bits.inputs_of(s.layer), False)) for s in shapes}
+    stages = [LayerReads(s.layer, len(bundles[s.layer]), s.out_rows, s.out_width, reads[s.layer]) for s in shapes]
+    limited = spec
+    if options.copies_budget is not None:
+        _check_budget(options.copies_budget, spec)
+        limited = replace(spec, macros=options.copies_budget)
+    try:
+        rounds = _rounds(stages, bundles, limited, options)
+    except _Needs as error:
+        raise _too_large(shapes, bundles, spec, cutting, options, error.macros, limited.macros) from None
+    found: Layout = ({}, {})
+    for number, members in enumerate(rounds):
+        own, places = _one_round(members, bundles, limited, options)
+        for layer in own:
+            before = found[0].get(layer, ()), found[1].get(layer, ())  # of a layer that goes on from the last round
+            found[0][layer] = before[0] + tuple(p for bundle in own[layer] for p in bundle.pieces)
+            found[1][layer] = before[1] + tuple(
+                replace(at, output0=bundle.first_output(i, at.output0), round=number)
+                for bundle, at in zip(own[layer], places[layer], strict=True)
+                for i in range(len(bundle.pieces))
+            )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A layer, or as many of its pieces as a round holds."""
+
+    stage: LayerReads
+    pieces: range
+    whole: bool = True
+
+    @property
+    def as_one_position(self) -> LayerReads:
+        """Of a part of a layer: a stage that is not copied."""
+        reads = self.stage.rows * self.stage.width * self.stage.reads
+        return LayerReads(self.stage.layer, len(self.pieces), 1, 1, reads)
+
+
+def _one_round(
+    members: Sequence[_Member], bundles: Mapping[str, tuple[Bundle, ...]], spec: ChipSpec, options: LayoutOptions
+) -> tuple[dict[str, tuple[Bundle, ...]], dict[str, tuple[Place, ...]]]:
+    """Copies and places of the layers of one round; the caller has made sure that one copy of each fits."""
+    copies = {m.stage.layer: 1 for m in members}
+    most_reads = float("inf")
+    if options.copies_budget is not None:
+
+        def fits(wanted: Mapping[str, int], time: int) -> bool:
+            layers = layer_copies(members, bundles, wanted)
+            cells = sum(len(p.inputs) * len(p.outputs) for layer in layers for p in layer.bundles)
+            if cells > spec.macros * len(spec.macro.word_lines) * spec.macro.outputs:
+                return False
+            return macros_needed(place(layers, spec, options.placement, most_reads=time)) <= spec.macros
+
+        exact = spec.groups is None and options.placement is Placement.SPREAD
+        stages = [m.stage if m.whole else m.as_one_position for m in members]
+        if exact:
+            chosen = choose_copies(stages, spec.macros)
+        else:
+            chosen = choose_shared_copies(stages, spec.macros, fits)
+        if chosen is not None:
+            copies, most_reads = chosen
+    layers = layer_copies(members, bundles, copies)
+    places = place(layers, spec, options.placement, most_reads=most_reads)
+    own: dict[str, tuple[Bundle, ...]] = {}
+    where: dict[str, tuple[Place, ...]] = {}
+    for layer, spots in zip(layers, places, strict=True):
+        own[layer.layer] = own.get(layer.layer, ()) + layer.bundles
+        where[layer.layer] = where.get(layer.layer, ()) + spots
+    return own, where
+
+
+def layer_copies(
+    members: Sequence[_Member], bundles: Mapping[str, tuple[Bundle, ...]], copies: Mapping[str, int]
+) -> list[LayerCopy]:
+    found = []
+    for m in members:
+        own = bundles[m.stage.layer][m.pieces.start : m.pieces.stop]
+        for number, (rows, columns) in enumerate(blocks(m.stage.rows, m.stage.width, copies[m.stage.layer])):
+            found.append(LayerCopy(m.stage.layer, number, own, len(rows) * len(columns) * m.stage.reads))
+    return found
+
+
+def _rounds(
+    stages: Sequence[LayerReads],
+    bundles: Mapping[str, tuple[Bundle, ...]],
+    spec: ChipSpec,
+    options: LayoutOptions,
+) -> list[list[_Member]]:
+    """Layers of each round, in order: as many as fit, which makes the fewest rounds.
+
+    A layer that alone is larger than the chip starts a round and goes on in the next ones.
+    """
+    macros = spec.macros
+    every = [_Member(s, range(s.tiles)) for s in stages]
+
+    def needed(members: Sequence[_Member]) -> int:
+        once = {m.stage.layer: 1 for m in members}
+        return macros_needed(place(layer_copies(members, bundles, once), spec, options.placement))
+
+    total = needed(every)
+    if total <= macros:
+        return [every]
+    if not options.rounds:
+        raise _Needs(total)
+    found: list[list[_Member]] = []
+    for member in every:
+        if found and needed([*found[-1], member]) <= macros:
+            found[-1].append(member)
+        elif needed([member]) <= macros:
+            found.append([member])
+        else:
+            found += [[part] for part in _parts(member, needed, macros)]
+    return found
+
+
+class _Needs(Exception):
+    """One round does not hold the network: it needs so many macros."""
+
+    def __init__(self, macros: int) -> None:
+        super().__init__(str(macros))
+        self.macros = macros
+
+
+def _parts(member: _Member, needed: Callable[[Sequence[_Member]], int], macros: int) -> list[_Member]:
+    """A layer larger than the chip in parts that fill it."""
+    found, start, tiles = [], 0, member.stage.tiles
+    while start < tiles:
+        low, high = start + 1, tiles  # largest stop that fits, by halves
+        while low < high:
+            middle = (low + high + 1) // 2
+            if needed([_Member(member.stage, range(start, middle), False)]) <= macros:
+                low = middle
+            else:
+                high = middle - 1
+        found.append(_Member(member.stage, range(start, low), False))
+        start = low
+    return found
+
+
+def needed_macros(
+    shapes: Sequence[MatrixShape], spec: ChipSpec, cutting: Cutting, placement: Placement | None = None
+) -> int:
+    """Macros of a chip of this kind that one copy of every layer takes."""
+    bundles = cutting.bundles(shapes, spec)
+    return macros_needed(place([LayerCopy(name, 0, own) for name, own in bundles.items()], spec, placement))
+
+
+def _check_budget(budget: int, spec: ChipSpec) -> None:
+    if not 1 <= budget <= spec.macros:
+        raise CannotMap(
+            f"a budget of {budget} macros, but {spec.name} has {spec.macros}",
+            chip=spec.name,
+            macros_available=spec.macros,
+            would_fit=("--copies-budget all",),
+        )
+
+
+def _too_large(
+    shapes: Sequence[MatrixShape],
+    bundles: Mapping[str, tuple[Bundle, ...]],
+    spec: ChipSpec,
+    cutting: Cutting,
+    options: LayoutOptions,
+    needed: int,
+    macros: int,
+) -> CannotMap:
+    tiles = {name: sum(len(bundle.pieces) for bundle in layer) for name, layer in bundles.items()}
+    needs = [LayerNeed(s.layer, s.inputs, s.outputs, tiles[s.layer]) for s in shapes]
+    has = f"{spec.name} has {spec.macros}" if macros == spec.macros else f"the budget is {macros}"
+    packed = needed_macros(shapes, spec, cutting, Placement.PACKED)
+    sharing_helps = options.placement is Placement.SPREAD and packed <= macros
+    return CannotMap(
+        f"the network needs {needed} macros at {cutting.bits.weight}-bit weights, {has}",
+        chip=spec.name,
+        macros_needed=needed,
+        macros_available=spec.macros,
+        largest=tuple(sorted(needs, key=lambda n: -n.tiles)[:3]),
+        would_fit=(
+            *([f"--placement packed ({packed} macros)"] if sharing_helps else []),
+            *_fewer_bits(shapes, spec, cutting, options, macros),
+            *_other_chips(shapes, spec, cutting, options),
+            f"--macros {needed}, for a chip that has them",
+            "hil compile --rounds -o program.h5, which writes the chip again for each part of the network",
+        ),
+    )
+
+
+def _fewer_bits(
+    shapes: Sequence[MatrixShape], spec: ChipSpec, cutting: Cutting, options: LayoutOptions, macros: int
+) -> list[str]:
+    spec = replace(spec, macros=macros)
+    for bits in range(cutting.bits.weight - 1, 1, -1):
+        fewer = replace(cutting, bits=replace(cutting.bits, weight=bits))
+        needed = needed_macros(shapes, spec, fewer, options.placement)
+        if needed <= macros:
+            return [f"--weight-bits {bits} ({needed} macros)"]
+    return []
+
+
+def _other_chips(shapes: Sequence[MatrixShape], spec: ChipSpec, cutting: Cutting, options: LayoutOptions) -> list[str]:
+    found = []
+    for name in chip_names():
+        other = load_chip(name)
+        try:
+            needed = needed_macros(shapes, other, cutting, options.placement)
+        except CannotMap:  # slices do not fit side by side there
+            continue
+        if name != spec.name and needed <= other.macros:
+            found.append(f"--chip {name} ({needed} of {other.macros} macros)")
+    return found

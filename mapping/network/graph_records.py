@@ -1,0 +1,192 @@
+"""A graph as plain records and named arrays: what ``net.pt`` and a JSON graph hold.
+
+A record is one dict per node: ``{"kind": "conv", "name": "conv1", "inputs": ["input"],
+"stride": [1, 1], ...}``. Arrays lie beside the records under torch's own names
+(``conv1.weight``, ``bn1.running_mean``); ``"arrays": {"weight": "other.key"}`` in a record
+names another key. Options left out have the defaults of ``mapping.network.graph``.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from typing import Any
+
+import numpy as np
+
+from mapping.network.graph import (
+    Add,
+    Array,
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Conv,
+    Flatten,
+    GlobalAvgPool,
+    GraphError,
+    HardTanh,
+    Linear,
+    MaxPool,
+    NetworkGraph,
+    Node,
+    PadChannels,
+    PadMap,
+    Preprocess,
+    Relu,
+    Relu6,
+    Slice,
+    node_shapes,
+)
+
+KINDS: dict[str, type[Node]] = {
+    "conv": Conv,
+    "linear": Linear,
+    "batch_norm": BatchNorm,
+    "relu": Relu,
+    "relu6": Relu6,
+    "hard_tanh": HardTanh,
+    "max_pool": MaxPool,
+    "avg_pool": AvgPool,
+    "global_avg_pool": GlobalAvgPool,
+    "add": Add,
+    "concat": Concat,
+    "flatten": Flatten,
+    "pad_channels": PadChannels,
+    "pad_map": PadMap,
+    "slice": Slice,
+}
+_NAMES = {kind: name for name, kind in KINDS.items()}
+_ARRAYS: dict[type[Node], dict[str, str]] = {
+    Conv: {"weight": "weight", "bias": "bias"},
+    Linear: {"weight": "weight", "bias": "bias"},
+    BatchNorm: {"scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"},
+}
+"""Field of a node -> last part of its name in a torch state dict."""
+
+MOST_NODES = 4096
+
+
+def to_records(graph: NetworkGraph) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Give (``{"input_shape", "nodes", "shapes"}`` of plain data, arrays by torch-style name)."""
+    state: dict[str, Array] = {}
+    records = []
+    for node in graph.nodes:
+        record: dict[str, Any] = {"kind": _NAMES[type(node)], "name": node.name, "inputs": list(node.inputs)}
+        arrays = _ARRAYS.get(type(node), {})
+        for field in fields(node):
+            value = getattr(node, field.name)
+            if field.name in arrays:
+                if value is not None:
+                    state[f"{node.name}.{arrays[field.name]}"] = value
+            elif field.name not in ("name", "inputs"):
+                record[field.name] = np.array(value).tolist() if value is not None else None  # no numpy scalars
+        records.append(record)
+    shapes = {name: list(shape) for name, shape in node_shapes(graph).items()}
+    return {"input_shape": list(graph.input_shape), "nodes": records, "shapes": shapes}, state
+
+
+def from_records(
+    graph: object,
+    state: Mapping[str, Array],
+    *,
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    provenance: Mapping[str, str] | None = None,
+) -> NetworkGraph:
+    """Build the graph from plain data of unknown origin; the inverse of ``to_records``.
+
+    Every field's type is checked, shapes are derived again and, where ``graph`` states
+    ``"shapes"``, compared. Raises ``GraphError``.
+    """
+    if not isinstance(graph, Mapping) or not isinstance(graph.get("nodes"), list):
+        raise GraphError("", 'a graph is a dict with "input_shape" and a list of "nodes"')
+    records = graph["nodes"]
+    if len(records) > MOST_NODES:
+        raise GraphError("", f"{len(records)} nodes are more than {MOST_NODES}")
+    shape = _typed("", "input_shape", graph.get("input_shape"), tuple[int, int, int])
+    nodes = tuple(_node(record, state) for record in records)
+    built = NetworkGraph(shape, nodes, preprocess, tuple(classes), dict(provenance or {}))
+    stated = graph.get("shapes")
+    if stated is not None and _lists(stated) != {name: list(shape) for name, shape in node_shapes(built).items()}:
+        raise GraphError("", "the stated shapes are not those that the nodes give")
+    return built
+
+
+def array_keys(graph: Mapping[str, Any]) -> set[str]:
+    """Give the state keys that the records of ``graph`` may read."""
+    keys: set[str] = set()
+    for record in graph["nodes"]:
+        for field, last in _ARRAYS.get(KINDS[record["kind"]], {}).items():
+            keys.add(record.get("arrays", {}).get(field, f"{record['name']}.{last}"))
+    return keys
+
+
+def shown(value: object) -> str:
+    """A short text for a value of unknown origin; containers, whose text may be endless, by type only."""
+    if isinstance(value, str | float | bool | None) or (isinstance(value, int) and abs(value) < 2**63):
+        return f"{value!r:.80}"
+    return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"a {type(value).__name__}"
+
+
+def _node(record: object, state: Mapping[str, Array]) -> Node:
+    if not isinstance(record, Mapping):
+        raise GraphError("", f"a node record is a {type(record).__name__}, not a dict")
+    name, kind = record.get("name"), record.get("kind")
+    if not isinstance(name, str) or len(name) > 256:
+        raise GraphError("", f"a node of kind {shown(kind)} has no name, or one above 256 characters")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise GraphError(name, f"unknown kind {shown(kind)}; known are {', '.join(KINDS)}")
+    cls = KINDS[kind]
+    keys = record.get("arrays", {})
+    if not isinstance(keys, Mapping):
+        raise GraphError(name, "'arrays' must map a field to a key of the state")
+    hints = typing.get_type_hints(cls)
+    arrays = _ARRAYS.get(cls, {})
+    values: dict[str, Any] = {}
+    for field in fields(cls):
+        required = field.default is MISSING
+        if field.name in arrays:
+            key = keys.get(field.name, f"{name}.{arrays[field.name]}")
+            if not isinstance(key, str):
+                raise GraphError(name, f"'arrays' names {shown(key)}, which is not a key")
+            if key in state:
+                values[field.name] = np.ascontiguousarray(state[key], dtype=np.float32)
+            elif required or field.name in keys:
+                raise GraphError(name, f"the state has no {key!r}")
+        elif field.name in record:
+            values[field.name] = _typed(name, field.name, record[field.name], hints[field.name])
+        elif required:
+            raise GraphError(name, f"{kind} needs {field.name!r}")
+    return cls(**values)
+
+
+def _lists(shapes: object) -> object:
+    """``shapes`` if it is a dict of lists of integers, else None; nothing else is safe to compare."""
+    good = isinstance(shapes, Mapping) and all(
+        isinstance(v, list) and all(type(i) is int for i in v) for v in shapes.values()
+    )
+    return shapes if good else None
+
+
+def _typed(node: str, field: str, value: object, hint: Any) -> Any:
+    """Give ``value`` as the type that the node class asks for, or raise ``GraphError``."""
+    if isinstance(hint, types.UnionType):  # int | None
+        return None if value is None else _typed(node, field, value, typing.get_args(hint)[0])
+    if typing.get_origin(hint) is tuple:
+        parts = typing.get_args(hint)
+        if isinstance(value, list | tuple):
+            if parts[-1] is Ellipsis:
+                return tuple(_typed(node, field, part, parts[0]) for part in value)
+            if len(value) == len(parts):
+                return tuple(_typed(node, field, part, kind) for part, kind in zip(value, parts, strict=True))
+    elif isinstance(value, str):
+        if hint is str:
+            return value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        if hint is float and np.isfinite(value):
+            return float(value)
+        if hint is int and isinstance(value, int) and abs(value) < 2**31:
+            return value
+    raise GraphError(node, f"{field!r} must be {hint if typing.get_args(hint) else hint.__name__}, not {shown(value)}")

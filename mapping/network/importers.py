@@ -1,0 +1,224 @@
+"""Pretrained weights to a ``NetworkGraph``: state dict or safetensors with an architecture, ONNX, exported program.
+
+The file says the weights, the architecture says what to do with them: a name of
+``mapping.network.architectures`` with options (``"mobilenet_v2_tiny:width=0.5,depth=3"``) or the path
+of a JSON graph (``mapping.network.graph_records``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mapping.network.file import FORMAT
+from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, load_plain, read_bytes
+from mapping.network.graph import GraphError, NetworkGraph, Preprocess
+from mapping.network.graph_records import array_keys, from_records
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MOST_ELEMENTS = 2**28
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+"""Keys under which training scripts bury the state dict."""
+
+
+def import_graph(
+    path: str | Path,
+    *,
+    classes: Sequence[str],
+    arch: str | Path | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    preprocess: Preprocess | None = None,
+    trust: bool = False,
+) -> NetworkGraph:
+    """Give the graph in ``path`` (``.safetensors``, ``.onnx``, else a torch file).
+
+    ``arch`` is needed for weights alone; ``input_shape`` and ``preprocess`` default to the
+    architecture's. With ``trust`` a torch file **may run code**: legacy pickles, TorchScript
+    (its weights) and ``.pt2`` (captured whole) are then taken too.
+
+    Raises ``NetworkFileError`` (the file, or its weights do not fit), ``ValueError`` (unknown
+    architecture or what is missing), ``UnsupportedOperation``.
+    """
+    path = Path(path)
+    data = read_bytes(path)
+    provenance = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
+    if arch is not None:
+        provenance["arch"] = str(arch)
+    if path.suffix == ".onnx":
+        from mapping.network.onnx_import import graph_from_onnx
+
+        return graph_from_onnx(data, path, preprocess=_needed(preprocess), classes=classes, provenance=provenance)
+    if path.suffix == ".pt2" and trust:
+        return _from_exported(data, path, _needed(preprocess), classes, provenance | {"trusted": "true"})
+    if path.suffix == ".safetensors":
+        state, metadata = read_safetensors(data, path)
+        provenance = {**metadata, **provenance}
+    else:
+        state = read_state(data, path, trust=trust)
+        provenance |= {"trusted": "true"} if trust else {}
+    if arch is None:
+        raise ValueError(f"{path} holds weights only: name the architecture (--arch NAME or a JSON graph)")
+    if str(arch).endswith(".json"):
+        return _from_json(Path(arch), state, path, preprocess, classes, provenance)
+
+    from mapping.network.architectures import build
+
+    name, options = parse_architecture(str(arch))
+    _known(name)
+    try:
+        return build(
+            name,
+            classes=classes,
+            input_shape=input_shape,
+            preprocess=preprocess,
+            state=state,
+            provenance=provenance,
+            **options,
+        )
+    except ValueError as error:
+        raise NetworkFileError(path, str(error)) from error
+
+
+def parse_architecture(text: str) -> tuple[str, dict[str, Any]]:
+    """Give ``("mobilenet_v2_tiny", {"width": 0.5})`` for ``"mobilenet_v2_tiny:width=0.5"``."""
+    name, _, tail = text.partition(":")
+    options: dict[str, Any] = {}
+    for part in filter(None, tail.split(",")):
+        key, _, value = part.partition("=")
+        try:
+            options[key.strip()] = float(value) if "." in value else int(value)
+        except ValueError:
+            raise ValueError(f"architecture option {part!r} is not NAME=NUMBER") from None
+    return name, options
+
+
+def read_state(data: bytes, path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
+    """Give the state dict of a torch file's bytes, unwrapped from a checkpoint and from ``module.`` prefixes."""
+    content = _trusted(data, path) if trust else load_plain(data, path)
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        raise NetworkFileError(path, "is a net.pt already: nothing to import", f"hil deploy {path} --emulated")
+    if isinstance(content, dict):
+        content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
+    if not isinstance(content, dict) or not content:
+        raise NetworkFileError(path, f"holds a {type(content).__name__}, not a state dict")
+    prefix = "module." if all(str(key).startswith("module.") for key in content) else ""
+    return _checked({str(key).removeprefix(prefix): value for key, value in content.items()}, path)
+
+
+def read_safetensors(data: bytes, path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Give (tensors, metadata) of a safetensors file's bytes."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 10 or not 2 <= size <= min(len(data) - 8, LARGEST_PICKLE):
+        raise NetworkFileError(path, "is cut short or no safetensors file")
+    try:
+        header = json.loads(data[8 : 8 + size])
+        metadata = header.get("__metadata__", {})
+        state = load(data)
+    except (ValueError, AttributeError, KeyError, RecursionError, SafetensorError) as error:
+        raise NetworkFileError(path, f"is not a valid safetensors file: {error!s:.200}") from error
+    return _checked(state, path), {str(key)[:256]: str(value)[:4096] for key, value in metadata.items()}
+
+
+def _checked(state: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
+    """Float32 tensors of ``state``; counters are dropped, anything that is not a dense finite tensor is refused."""
+    import torch
+
+    checked: dict[str, Tensor] = {}
+    elements = 0
+    for name, tensor in state.items():
+        if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout != torch.strided:
+            raise NetworkFileError(path, f"{name!r:.80} is a {type(tensor).__name__}, not a dense tensor")
+        if name.endswith("num_batches_tracked"):
+            continue
+        elements += tensor.numel()
+        if elements > MOST_ELEMENTS:
+            raise NetworkFileError(path, f"holds more than {MOST_ELEMENTS} numbers")
+        if not tensor.is_floating_point():
+            raise NetworkFileError(path, f"{name!r:.80} is {tensor.dtype}, not floating point")
+        checked[name] = tensor.detach().to(torch.float32).contiguous()
+        if not bool(torch.isfinite(checked[name]).all()):
+            raise NetworkFileError(path, f"{name!r:.80} holds values that are not finite")
+    return checked
+
+
+def _from_json(
+    graph_path: Path,
+    state: Mapping[str, Tensor],
+    path: Path,
+    preprocess: Preprocess | None,
+    classes: Sequence[str],
+    provenance: Mapping[str, str],
+) -> NetworkGraph:
+    text = read_bytes(graph_path)
+    if len(text) > LARGEST_PICKLE:
+        raise NetworkFileError(graph_path, f"is larger than {LARGEST_PICKLE // 2**20} MiB")
+    try:
+        records = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NetworkFileError(graph_path, f"is not JSON: {error!s:.200}") from error
+    try:
+        arrays = {name: np.array(tensor.numpy(), np.float32) for name, tensor in state.items()}
+        graph = from_records(records, arrays, preprocess=_needed(preprocess), classes=classes, provenance=provenance)
+    except GraphError as error:
+        raise NetworkFileError(graph_path, f"does not fit {path.name}: {error}") from error
+    if unread := sorted(set(arrays) - array_keys(records)):
+        raise NetworkFileError(graph_path, f"reads not all of {path.name}: {', '.join(unread[:6])} left over")
+    return graph
+
+
+def _trusted(data: bytes, path: str | Path) -> Any:
+    """Content of a trusted torch file; a whole module or TorchScript gives its state dict."""
+    import torch
+
+    try:
+        content = load_plain(data, path, trust=True)
+    except NetworkFileError:
+        try:
+            content = torch.jit.load(io.BytesIO(data), map_location="cpu")
+        except RuntimeError as error:
+            raise NetworkFileError(path, f"is neither a torch file nor TorchScript: {error!s:.120}") from error
+    return dict(content.state_dict()) if isinstance(content, torch.nn.Module) else content
+
+
+def _from_exported(
+    data: bytes, path: Path, preprocess: Preprocess, classes: Sequence[str], provenance: Mapping[str, str]
+) -> NetworkGraph:
+    import torch
+
+    from mapping.network.capture import capture_exported
+
+    try:
+        program = torch.export.load(io.BytesIO(data))
+    except Exception as error:  # torch raises many kinds on broken archives
+        raise NetworkFileError(path, f"torch.export cannot load it: {error!s:.200}") from error
+    return capture_exported(program, preprocess=preprocess, classes=classes, provenance=provenance)
+
+
+def _needed(preprocess: Preprocess | None) -> Preprocess:
+    if preprocess is None:
+        raise ValueError("this kind of file does not say how pixels become inputs: give mean and std")
+    return preprocess
+
+
+def _known(name: str) -> None:
+    from mapping.network.architectures import ARCHITECTURES
+
+    if name not in ARCHITECTURES:
+        raise ValueError(f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}, or the path of a JSON graph")
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()

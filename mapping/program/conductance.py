@@ -1,0 +1,256 @@
+"""A compiled network: integer levels on macros, digital steps between them, and digests.
+
+``program.h5`` alone is enough to run, simulate and cost a network; the float network is
+needed only for the float column of a report. Writing and reading of the file is in
+``mapping.program.file``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.spec import ChipSpec
+from cim.chip.windows import Window
+
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One slice of a layer's weight matrix placed on one macro.
+
+    ``rows`` are logical rows of the macro from ``row0``; ``outputs`` logical columns from
+    ``output0``. ``inputs`` are the positions of the layer's unfolded input vector that
+    drive those rows. ``multiplier`` is the weight of a bit slice (1 for a single slice).
+    ``levels``: int8 (rows, outputs), each one of the macro's ``weight_values``: the weights as intended,
+    which the ideal product multiplies with. ``copy``: which copy of the layer it belongs to
+    (``mapping.program.copies``); ``round``: when it is written (``mapping.program.rounds``).
+
+    ``cells``: int8 (2, rows, outputs), the levels that plus and minus cells are written to; None
+    is the sign form of ``levels``. They may differ from ``levels`` where cells are stuck.
+    ``signs``: int8 (outputs,), −1 where plus and minus cells of a column change roles, so that its
+    cells hold −levels and its correction a negative gain; None: +1 everywhere.
+    """
+
+    macro: int
+    row0: int
+    output0: int
+    inputs: range
+    outputs: range
+    multiplier: int
+    levels: NDArray[np.int8]
+    copy: int = 0
+    round: int = 0
+    cells: NDArray[np.int8] | None = None
+    signs: NDArray[np.int8] | None = None
+
+    @property
+    def held(self) -> NDArray[np.int16]:
+        """Levels of the cells by their targets, int16 (rows, outputs): plus − minus."""
+        if self.cells is None:
+            return self.levels.astype(np.int16)
+        held: NDArray[np.int16] = self.cells[0].astype(np.int16) - self.cells[1]
+        return held
+
+
+@dataclass(frozen=True, slots=True)
+class TileGroup:
+    """All tiles of one layer: y = W x in integers, W being the tiles of one copy added at their places.
+
+    ``window`` is None for a vector input. ``range_code`` selects the ADC range of every
+    tile; ``saturated_share`` is the share of simulated conversions that hit its end.
+    """
+
+    layer: str
+    window: Window | None
+    inputs: int
+    outputs: int
+    input_bits: int
+    input_signed: bool
+    range_code: int
+    saturated_share: float
+    tiles: tuple[Tile, ...]  # by copy, then by round
+    groups: int = 1  # blocks on the diagonal of the layer's matrix
+
+    @property
+    def copies(self) -> int:
+        """Number of times that the layer's matrix stands on the chip."""
+        return 1 + max(t.copy for t in self.tiles)
+
+    @property
+    def matrix_tiles(self) -> tuple[Tile, ...]:
+        """The tiles of the first copy: the layer's matrix, once."""
+        return tuple(t for t in self.tiles if t.copy == 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Requantise:
+    """q = clamp(round(acc · multiplier / 2^shift), low, high); round half away from zero.
+
+    ``multiplier`` int32 and ``shift`` int32 per channel, (channels,) or (1,).
+    """
+
+    multiplier: Ints
+    shift: Ints
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One integer operation; ``name`` and ``inputs`` as in the graph."""
+
+    name: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixStep(Step):
+    """acc = group(x[input_order]) + bias (int32, (outputs,)); output[output_order] = requantise(acc).
+
+    Tiles, bias and requantisation are in the order of places: place c of the group's input holds
+    channel (of a vector: feature) ``input_order[c]``, place j of its output is output
+    ``output_order[j]``. None is the identity.
+    """
+
+    group: TileGroup
+    bias: Ints
+    requantise: Requantise
+    input_order: Ints | None = None
+    output_order: Ints | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescaleStep(Step):
+    """A lone activation: requantise(x) between scales."""
+
+    requantise: Requantise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddStep(Step):
+    """Both inputs rescaled to the output scale in int32, added, then clamped (see docs/digital_ops.md)."""
+
+    rescale: tuple[Requantise, Requantise]
+    requantise: Requantise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConcatStep(Step):
+    rescale: tuple[Requantise, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxPoolStep(Step):
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvgPoolStep(Step):
+    """Integer sum over each window, then requantise (its multiplier holds 1 / window size)."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    flatten: bool  # global pooling gives a vector
+    requantise: Requantise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlattenStep(Step):
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PadChannelsStep(Step):
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PadMapStep(Step):
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceStep(Step):
+    step: tuple[int, int]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class InputCodes:
+    """Pixels to input codes: code = clamp(round(((pixel / 255 − mean) / std) / scale)), a table per channel.
+
+    ``table``: int16 (channels, 256), so no float stands between pixels and logits.
+    """
+
+    shape: tuple[int, int, int]
+    bits: int
+    signed: bool
+    table: NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class ConductanceProgram:
+    """Everything needed to run one network on one kind of chip.
+
+    ``scales`` maps each step (and ``"input"``) to the float value of one code, for reports
+    only. ``calibration_images`` are uint8 (n, height, width, channels) training images; the
+    digests are SHA-256 hex. ``adapted_to`` is the serial number of the one chip whose defects the
+    program was adapted to (``mapping.adapt.adaptation``), None for any chip.
+    """
+
+    spec: ChipSpec
+    input: InputCodes
+    steps: tuple[Step, ...]
+    classes: tuple[str, ...]
+    weight_bits: int
+    activation_bits: int
+    scales: Mapping[str, float]
+    calibration_images: NDArray[np.uint8]
+    calibration_digest: str
+    network_digest: str
+    digest: str
+    layer_weight_bits: Mapping[str, int] = field(default_factory=dict)  # of layers that differ from ``weight_bits``
+
+    def weight_bits_of(self, layer: str) -> int:
+        return self.layer_weight_bits.get(layer, self.weight_bits)
+
+    adapted_to: str | None = None
+
+    @property
+    def matrices(self) -> tuple[MatrixStep, ...]:
+        return tuple(s for s in self.steps if isinstance(s, MatrixStep))
+
+    @property
+    def macros(self) -> tuple[int, ...]:
+        """Macros in use, ascending."""
+        return tuple(sorted({t.macro for m in self.matrices for t in m.group.tiles}))
+
+    @property
+    def rounds(self) -> int:
+        """Number of times that the chip is written to run the network once."""
+        return 1 + max((t.round for m in self.matrices for t in m.group.tiles), default=0)
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Slots in use, ascending."""
+        return tuple(sorted({self.slot(t) for m in self.matrices for t in m.group.tiles}))
+
+    def slot(self, tile: Tile) -> int:
+        """A macro in one round: round · macros of the chip + macro. With one round, the macro's number."""
+        return tile.round * self.spec.macros + tile.macro
+
+    def macro_of(self, slot: int) -> int:
+        return slot % self.spec.macros

@@ -1,0 +1,111 @@
+"""Work of one image, counted from the program: reads, input cycles, conversions by tile.
+
+A read drives one input plane through one tile; its input cycles are 2^width − 1 where pulses are
+counted, else one. Vectors of a tile are the output positions that its copy
+answers. The counts are those of the emulated chip, exactly (tests compare).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cim.chip.converters import conversions, input_cycles, input_planes
+from cim.chip.spec import ChipSpec
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.copies import copies_of
+
+
+@dataclass(frozen=True, slots=True)
+class TileCount:
+    """One tile, one image: ``reads`` = vectors · planes, ``conversions`` of all its columns."""
+
+    layer: str
+    copy: int
+    round: int
+    macro: int
+    vectors: int
+    reads: int
+    input_cycles: int
+    conversions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """Sums over tiles."""
+
+    reads: int
+    input_cycles: int
+    conversions: int
+
+
+def tile_counts(program: ConductanceProgram) -> tuple[TileCount, ...]:
+    """Every tile of a program, in the order of its layers and groups."""
+    spec, found = program.spec.macro, []
+    for step in program.matrices:
+        group = step.group
+        planes = input_planes(spec.inputs, group.input_bits, group.input_signed)
+        cycles = sum(input_cycles(spec.inputs, p) for p in planes)
+        for copy in copies_of(group):
+            vectors = 1 if copy.group.window is None else copy.group.window.positions
+            for tile in copy.group.tiles:
+                found.append(
+                    TileCount(
+                        step.name,
+                        copy.number,
+                        tile.round,
+                        tile.macro,
+                        vectors,
+                        vectors * len(planes),
+                        vectors * cycles,
+                        vectors * len(planes) * conversions(spec, len(tile.outputs)),
+                    )
+                )
+    return tuple(found)
+
+
+def total(counts: Iterable[TileCount]) -> Count:
+    reads = cycles = converted = 0
+    for c in counts:
+        reads, cycles, converted = reads + c.reads, cycles + c.input_cycles, converted + c.conversions
+    return Count(reads, cycles, converted)
+
+
+def by_layer(counts: Iterable[TileCount]) -> dict[str, Count]:
+    """Sums by layer, in order."""
+    kept: dict[str, list[TileCount]] = {}
+    for c in counts:
+        kept.setdefault(c.layer, []).append(c)
+    return {layer: total(some) for layer, some in kept.items()}
+
+
+def by_macro(counts: Iterable[TileCount], round_: int = 0) -> dict[int, Count]:
+    """Sums by macro in one round, ascending."""
+    kept: dict[int, list[TileCount]] = {}
+    for c in counts:
+        if c.round == round_:
+            kept.setdefault(c.macro, []).append(c)
+    return {macro: total(kept[macro]) for macro in sorted(kept)}
+
+
+def busiest_reads(counts: Iterable[TileCount], spec: ChipSpec) -> int:
+    """Reads of one image on the busiest macro, summed over rounds: what limits images a second of a chip that
+    works on many at once.
+
+    Tiles of a macro are read one after the other, macros side by side; where macros come in
+    groups (``ChipSpec.groups``), layers of one group run one after the other too.
+    """
+    work: dict[tuple[int, int], dict[tuple[str, int], int]] = {}  # round, macro -> layer copy -> reads
+    for c in counts:
+        own = work.setdefault((c.round, c.macro), {})
+        own[c.layer, c.copy] = own.get((c.layer, c.copy), 0) + c.reads
+    size = spec.groups.size if spec.groups else 1
+    parts: dict[tuple[int, int], dict[tuple[str, int], int]] = {}
+    for (round_, macro), own in work.items():
+        together = parts.setdefault((round_, macro // size), {})
+        for key, reads in own.items():
+            together[key] = max(together.get(key, 0), reads)
+    busiest: dict[int, int] = {}
+    for (round_, _), together in parts.items():
+        busiest[round_] = max(busiest.get(round_, 0), sum(together.values()))
+    return sum(busiest.values())

@@ -1,0 +1,352 @@
+"""Post-training quantisation: float operations become integer steps, one after the other.
+
+Every layer is rounded for the inputs it will really get: codes that the layers before it,
+already integer, make of the calibration images. Its bias then makes up for the mean error
+that is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.encoding import WeightForm, form_cells
+from cim.chip.spec import ChipSpec, SignedInput
+from cim.record.cell_errors import CellErrors
+from mapping.bits import BitWidths
+from mapping.errors import CannotMap
+from mapping.layout.place import Place
+from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
+from mapping.network.graph import INPUT, MaxPool, PadChannels, PadMap, Preprocess, Shape, Slice
+from mapping.program.conductance import (
+    AddStep,
+    AvgPoolStep,
+    ConcatStep,
+    FlattenStep,
+    InputCodes,
+    MatrixStep,
+    MaxPoolStep,
+    PadChannelsStep,
+    PadMapStep,
+    Requantise,
+    RescaleStep,
+    SliceStep,
+    Step,
+    Tile,
+    TileGroup,
+)
+from mapping.program.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
+from mapping.program.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, largest_sum, unfold_columns
+from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp, PassOp
+from mapping.quantise.observe import Observations
+from mapping.quantise.ranges import choose_range, range_errors
+from mapping.quantise.rounding import (
+    Floats,
+    grid_scale,
+    input_statistics,
+    largest_scale,
+    round_weights,
+    weighted_scale,
+)
+from mapping.quantise.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
+from mapping.quantise.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
+
+SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
+SAMPLE_ELEMENTS = 1 << 24  # and of their elements
+BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
+TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
+
+
+@dataclass(slots=True)
+class Quantiser:
+    """Turns operations into steps in order; ``steps`` and ``scales`` grow.
+
+    ``codes`` are the integer values of the calibration images, by operation, (n, …).
+    ``widths`` are the bits of each operation's output codes (``code_widths``).
+    """
+
+    spec: ChipSpec
+    bits: BitWidths
+    widths: Mapping[str, int]
+    observed: Observations
+    logits: str  # the operation whose output is wide: the last that changes scale
+    rule: ScaleRule
+    errors: CellErrors
+    weight_form: WeightForm = WeightForm.SIGN
+    codes: dict[str, Codes] = field(default_factory=dict)
+    scales: dict[str, CodeScale] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)  # operations that only move codes -> whose codes
+
+    def input(self, shape: Shape, preprocess: Preprocess, images: NDArray[np.uint8]) -> InputCodes:
+        """Choose the input scale and fill in the table from pixel to code."""
+        mean, std = (np.array(v, np.float64)[:, None] for v in (preprocess.mean, preprocess.std))
+        values = (np.arange(256) / 255.0 - mean) / std
+        signed = bool(values.min() < 0)
+        scale = self._narrow(INPUT, signed, self.widths[INPUT])
+        table = np.clip(np.rint(values / scale.scale), scale.low, scale.high).astype(np.int16)
+        rule = InputCodes((shape[0], shape[1], shape[2]), self.widths[INPUT], signed, table)
+        self.scales[INPUT] = scale
+        self.codes[INPUT] = input_codes(images, rule)
+        return rule
+
+    def add(self, op: FusedOp, pieces: tuple[Piece, ...], places: tuple[Place, ...]) -> None:
+        """Append the step of one operation (with its tiles, for a matrix product)."""
+        match op:
+            case MatrixOp():
+                step: Step = self._matrix(self._narrowed(op), pieces, places)
+            case PassOp():
+                step = _pass(op)
+                self.scales[op.name] = self.scales[op.inputs[0]]
+                self.origins[op.name] = self.origins.get(op.inputs[0], op.inputs[0])
+            case _:
+                step = self._digital(op)
+        self.codes[op.name] = apply(step, self.codes, _Exact())
+        self.steps.append(step)
+
+    def forget(self, name: str) -> None:
+        """Drop the codes of an operation that no later one reads."""
+        del self.codes[name]
+
+    def _narrowed(self, op: MatrixOp) -> MatrixOp:
+        """The layer behind a rescaling of its own, when its input has more bits than it takes."""
+        source, bits = op.inputs[0], self.bits.inputs_of(op.name)
+        if self.widths[source] <= bits:
+            return op
+        name, wide = f"{op.name}.input", self.scales[source]
+        scale = self._narrow(self.origins.get(source, source), wide.signed, bits)
+        rule = requantise_by(wide.scale / scale.scale, scale.low, scale.high)
+        step = RescaleStep(name=name, inputs=(source,), requantise=rule)
+        self.scales[name], self.codes[name] = scale, apply(step, self.codes, _Exact())
+        self.steps.append(step)
+        return replace(op, inputs=(name,))
+
+    def _matrix(self, op: MatrixOp, pieces: tuple[Piece, ...], places: tuple[Place, ...]) -> MatrixStep:
+        source, codes = self.scales[op.inputs[0]], self.codes[op.inputs[0]].astype(np.int16, copy=False)
+        if source.signed and self.spec.macro.inputs.signed is SignedInput.NONE:
+            raise CannotMap(f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name)
+        weight_max = (1 << (self.bits.weights_of(op.name) - 1)) - 1
+        factor = stretch(weight_max, self.spec.macro.max_level) if self.spec.macro.even_levels else 1
+        sample, mean = input_vectors(codes, op)
+        factor = min(factor, self._room(op, weight_max))
+        weights, unit = self._weights(op, pieces, places, codes, sample, weight_max, factor)
+        wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
+        bias = wanted - source.scale * (unit * np.einsum("goi,gi->go", weights.astype(np.float64), mean)).reshape(-1)
+        unit = np.maximum(unit.reshape(-1) / factor, np.abs(bias) / (source.scale * BIAS_ROOM))
+        group = self._group(op, (weights * factor).astype(np.int16), pieces, places)
+        if largest_sum(group) > INT32_HIGH:
+            raise CannotMap(
+                f"{op.name}: sums of {group.inputs} inputs could leave 32 bits",
+                chip=self.spec.name,
+                would_fit=("fewer --weight-bits or --activation-bits",),
+            )
+        out = self._output(op)
+        step = MatrixStep(
+            name=op.name,
+            inputs=op.inputs,
+            group=group,
+            bias=np.rint(bias / (unit * source.scale)).astype(np.int32),
+            requantise=requantise_by(unit * source.scale / out.scale, out.low, out.high),
+        )
+        if self.rule is ScaleRule.OUTPUT:
+            importance, noise = (unit * source.scale) ** 2, self.errors.conversion_codes
+            choice = choose_range(group, self.spec.macro, codes, importance, noise)
+        else:
+            choice = choose_range(group, self.spec.macro, codes)
+        group = replace(group, range_code=choice.range_code, saturated_share=choice.saturated_share)
+        return replace(step, group=group)
+
+    def _room(self, op: MatrixOp, weight_max: int) -> int:
+        """The largest stretch at which no sum of the layer can leave 32 bits, at least 1."""
+        bits = self.bits.inputs_of(op.name) - self.scales[op.inputs[0]].signed
+        room: int = INT32_HIGH // (weight_max * op.weight.shape[2] << bits)
+        return max(1, room)
+
+    def _weights(
+        self,
+        op: MatrixOp,
+        pieces: tuple[Piece, ...],
+        places: tuple[Place, ...],
+        codes: NDArray[np.int16],
+        sample: NDArray[np.float32],
+        weight_max: int,
+        factor: int,
+    ) -> tuple[NDArray[np.int16], Floats]:
+        """Integer weights before they are stretched by ``factor``, and the scale of each output.
+
+        Outputs whose weights lie on a grid, of trained steps, keep it; the others go by the rule.
+        """
+        macro, integers = self.spec.macro, weight_integers(weight_max, self.spec.macro)
+        grid = grid_scale(op.weight, weight_max) if macro.even_levels else np.zeros(op.weight.shape[:2])
+        trained = grid > 0
+        on_grid = np.rint(op.weight / np.where(trained, grid, np.inf)[:, :, None]).astype(np.int16)
+        if trained.all():
+            return on_grid, grid
+        inputs = input_statistics(sample)
+
+        def converter(levels: NDArray[np.int16], scale: Floats) -> Floats:
+            group = self._group(op, (levels * factor).astype(np.int16), pieces, places)
+            found = range_errors(group, macro, codes, self.errors.conversion_codes)
+            code = found.best(scale.reshape(-1) ** 2).range_code
+            squared: Floats = found.squared_us2[code].reshape(scale.shape)
+            return squared / (macro.level_step_us * factor) ** 2
+
+        if self.rule is ScaleRule.OUTPUT:
+            errors = weight_errors(macro, self.errors, integers, factor, 1 + max(piece.slice for piece in pieces))
+            squares = plane_squares(sample, macro, self.bits.inputs_of(op.name), self.scales[op.inputs[0]].signed)
+            levels, scale = output_weights(op.weight, inputs, integers, errors, squares, converter)
+        else:
+            widest = self.rule is ScaleRule.LARGEST
+            scale = (
+                largest_scale(op.weight, integers) if widest else weighted_scale(op.weight, inputs.variance, integers)
+            )
+            levels = round_weights(op.weight, inputs, scale, integers)
+        return np.where(trained[:, :, None], on_grid, levels), np.where(trained, grid, scale)
+
+    def _group(
+        self, op: MatrixOp, weights: NDArray[np.int16], pieces: tuple[Piece, ...], places: tuple[Place, ...]
+    ) -> TileGroup:
+        top = max(abs(v) for v in self.spec.macro.weight_values)  # max_level, where digits are cut
+        tiles = tuple(
+            self._formed(
+                Tile(
+                    at.macro,
+                    at.row0,
+                    at.output0,
+                    piece.inputs,
+                    piece.outputs,
+                    (top + 1) ** piece.slice,
+                    piece_levels(weights, piece, top),
+                    at.copy,
+                    at.round,
+                )
+            )
+            for piece, at in zip(pieces, places, strict=True)
+        )
+        shape, source, bits = op.shape, self.scales[op.inputs[0]], self.bits.inputs_of(op.name)
+        return TileGroup(
+            op.name, op.window, shape.inputs, shape.outputs, bits, source.signed, 0, 0.0, tiles, shape.groups
+        )
+
+    def _formed(self, tile: Tile) -> Tile:
+        """A tile with its cells; the sign form stands for itself."""
+        if self.weight_form is WeightForm.SIGN:
+            return tile
+        return replace(tile, cells=form_cells(tile.levels, self.weight_form, self.spec.macro.max_level))
+
+    def _digital(self, op: FusedOp) -> Step:
+        sources = [self.scales[name] for name in op.inputs]
+        out = self._output(op)
+        ratios = [s.scale / out.scale for s in sources]
+        match op:
+            case AddOp():
+                bits = 0 if op.name == self.logits else ADD_FRACTION_BITS
+                first, second = (requantise_by(r * float(1 << bits), -TERM_LIMIT, TERM_LIMIT) for r in ratios)
+                total = Requantise(np.ones(1, np.int32), np.full(1, bits, np.int32), out.low, out.high)
+                return AddStep(name=op.name, inputs=op.inputs, rescale=(first, second), requantise=total)
+            case ConcatOp():
+                rules = tuple(requantise_by(r, out.low, out.high) for r in ratios)
+                return ConcatStep(name=op.name, inputs=op.inputs, rescale=rules)
+            case AvgPoolOp():
+                size = op.kernel[0] * op.kernel[1]
+                return AvgPoolStep(
+                    name=op.name,
+                    inputs=op.inputs,
+                    kernel=op.kernel,
+                    stride=op.stride,
+                    padding=op.padding,
+                    flatten=op.flatten,
+                    requantise=requantise_by(ratios[0] / size, out.low, out.high),
+                )
+            case ClampOp():
+                return RescaleStep(
+                    name=op.name, inputs=op.inputs, requantise=requantise_by(ratios[0], out.low, out.high)
+                )
+        raise TypeError(f"{op.name}: {type(op).__name__} has no digital step")
+
+    def _output(self, op: FusedOp) -> CodeScale:
+        """Choose and note the scale of an operation's output; its clamp becomes the lowest and highest code."""
+        if op.name == self.logits:
+            scale = wide_scale(self.observed.largest[op.name])
+        else:
+            unsigned = isinstance(op, AddOp | ConcatOp | AvgPoolOp) and not any(
+                self.scales[name].signed for name in op.inputs
+            )
+            scale = self._narrow(op.name, op.low < 0 and not unsigned, self.widths[op.name])
+        low = max(float(scale.low), float(np.rint(op.low / scale.scale)))
+        high = min(float(scale.high), float(np.rint(op.high / scale.scale)))
+        self.scales[op.name] = replace(scale, low=int(min(low, high)), high=int(max(low, high)))
+        return self.scales[op.name]
+
+    def _narrow(self, name: str, signed: bool, bits: int) -> CodeScale:
+        symmetric = self.spec.macro.inputs.signed is SignedInput.TERNARY
+        low, high = code_limits(bits, signed, symmetric)
+        scale = best_scale(self.observed.values[name], self.observed.largest[name], low, high)
+        return CodeScale(scale, low, high, signed)
+
+
+class _Exact:
+    """Exact products of layers as they are made."""
+
+    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        return ExactProduct(step.group)(codes)
+
+
+def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
+    """Bits of the codes of every operation and of ``"input"``: the most that one of its readers takes.
+
+    Digital operations take the network's width, those that only move codes what their readers take.
+    """
+    widths: dict[str, int] = {}
+    for op in reversed(ops):
+        match op:
+            case MatrixOp():
+                taken = bits.inputs_of(op.name)
+            case PassOp():
+                taken = widths.setdefault(op.name, bits.activation)
+            case _:
+                taken = bits.activation
+        widths.setdefault(op.name, bits.activation)
+        for source in op.inputs:
+            widths[source] = max(widths.get(source, 0), taken)
+    return widths
+
+
+def input_vectors(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """An even sample of a layer's input vectors, (groups, inputs, vectors), and the mean of all, (groups, inputs)."""
+    groups, _, inputs = op.weight.shape
+    if op.window is None:
+        columns = codes.T.astype(np.float32)
+        return columns.reshape(groups, inputs, -1), columns.mean(1, dtype=np.float64).reshape(groups, inputs)
+    most = max(1, min(SAMPLE_VECTORS, SAMPLE_ELEMENTS // op.window.rows))
+    take = -(-len(codes) * op.window.positions // most) | 1  # odd, so that every column of the map has its turn
+    total, kept, seen = np.zeros(op.window.rows), [], 0
+    images = max(1, UNFOLD_BYTES // (4 * op.window.rows * op.window.positions))
+    for i in range(0, len(codes), images):
+        part = unfold_columns(codes[i : i + images], op.window).transpose(1, 0, 2).reshape(op.window.rows, -1)
+        total += part.sum(1, dtype=np.float64)
+        kept.append(part[:, (-seen) % take :: take].copy())
+        seen += part.shape[1]
+    return np.concatenate(kept, axis=1).reshape(groups, inputs, -1), (total / seen).reshape(groups, inputs)
+
+
+def _pass(op: PassOp) -> Step:
+    node = op.node
+    match node:
+        case MaxPool():
+            return MaxPoolStep(
+                name=op.name, inputs=op.inputs, kernel=node.kernel, stride=node.stride, padding=node.padding
+            )
+        case PadChannels():
+            return PadChannelsStep(name=op.name, inputs=op.inputs, before=node.before, after=node.after)
+        case PadMap():
+            return PadMapStep(
+                name=op.name, inputs=op.inputs, top=node.top, left=node.left, bottom=node.bottom, right=node.right
+            )
+        case Slice():
+            stop = INT32_HIGH if node.stop is None else node.stop
+            return SliceStep(name=op.name, inputs=op.inputs, step=node.step, start=node.start, stop=stop)
+    return FlattenStep(name=op.name, inputs=op.inputs)

@@ -1,0 +1,109 @@
+"""Choice of the converter range of a layer: the least error on the network's own partial sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.converters import code_limits, input_planes, quantise_adc, split_planes
+from cim.chip.encoding import encode_tile, tile_halves_us
+from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
+from mapping.program.conductance import Tile, TileGroup
+from mapping.program.driven import driven_codes, tile_vectors
+
+VECTORS = 512  # input vectors of a tile that are multiplied, over images and positions
+
+
+@dataclass(frozen=True, slots=True)
+class RangeErrors:
+    """Errors of a layer under each range of the converter.
+
+    ``squared_us2``: (ranges, outputs) mean square error of a sum over tiles and planes, in µS²
+    of plane and slice weight 1; ``ends``: (ranges,) share of conversions at an end of the scale.
+    """
+
+    squared_us2: NDArray[np.float64]
+    ends: NDArray[np.float64]
+
+    def best(self, importance: NDArray[np.float64] | None = None) -> RangeChoice:
+        """The range of least error over all outputs, each counting ``importance`` times, (outputs,)."""
+        shares = np.ones(self.squared_us2.shape[1]) if importance is None else importance / importance.mean()
+        code = int(np.argmin(self.squared_us2 @ shares))
+        return RangeChoice(code, float(self.squared_us2[code].mean()), float(self.ends[code]))
+
+
+@dataclass(frozen=True, slots=True)
+class RangeChoice:
+    """A range, its mean squared error per output in µS² (of weighted sums), and the share at its ends."""
+
+    range_code: int
+    error_us2: float
+    saturated_share: float
+
+
+def choose_range(
+    group: TileGroup,
+    spec: MacroSpec,
+    codes: NDArray[np.int16],
+    importance: NDArray[np.float64] | None = None,
+    noise_codes: float = 0.0,
+) -> RangeChoice:
+    """Try every range of the converter on a layer's partial sums and give the best; arguments as below."""
+    return range_errors(group, spec, codes, noise_codes).best(importance)
+
+
+def range_errors(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], noise_codes: float = 0.0) -> RangeErrors:
+    """Errors of a layer's partial sums under every range of the converter.
+
+    Each tile and input plane is multiplied with target conductances; what the converter makes
+    of each column (each half of it, where pairs meet after the converter) is compared with
+    what it was given. Errors count with plane weight and slice multiplier, as they do in the
+    layer's sum; every conversion adds (``noise_codes`` · lsb)².
+
+    Args:
+        codes: input codes of calibration images, (n, C, H, W) or (n, features).
+    """
+    ranges = range(len(spec.adc.full_scales_us))
+    squared, ends, count = np.zeros((len(ranges), group.outputs)), np.zeros(len(ranges)), 0
+    driven, window = driven_codes(group, spec, codes)
+    weights = np.array([p.weight for p in input_planes(spec.inputs, group.input_bits, group.input_signed)], np.float64)
+    low, high = code_limits(spec.adc.bits, spec.adc_signed)
+    for tile in group.matrix_tiles:
+        vectors = tile_vectors(driven, window, tile, VECTORS)
+        units = split_planes(vectors, spec.inputs, group.input_bits, group.input_signed).astype(np.float32)
+        parts = converted_us(units, tile, spec)
+        count += sum(part.size for part in parts)
+        counts = weights * tile.multiplier
+        for code in ranges:
+            lsb_us = spec.lsb_us(code)
+            error = np.zeros(parts[0].shape)
+            for sign, part in zip((1, -1), parts, strict=False):
+                got = quantise_adc(part, lsb_us, spec.adc.bits, spec.adc_signed)
+                error += sign * (got * lsb_us - part)
+                ends[code] += np.count_nonzero(got >= high)
+                ends[code] += np.count_nonzero(got <= low) if spec.adc_signed else 0
+            scaled = error * counts[:, None, None]
+            mean = np.einsum("pvo,pvo->o", scaled, scaled) / len(vectors)
+            noise = len(parts) * (noise_codes * lsb_us) ** 2 * float(counts @ counts)
+            squared[code, tile.outputs.start : tile.outputs.stop] += mean + noise
+    return RangeErrors(squared, ends / count)
+
+
+def converted_us(units: NDArray[np.float32], tile: Tile, spec: MacroSpec) -> tuple[NDArray[np.float32], ...]:
+    """Input of the converter, Σ_rows G · u in µS: one array (planes, vectors, outputs), or one for each half.
+
+    Args:
+        units: input units driven in each read, (planes, vectors, rows).
+    """
+    rows, outputs = tile.levels.shape
+    cells = encode_tile(tile.levels, spec, tile.row0, tile.output0, tile.cells)
+    array = np.zeros((spec.rows, spec.columns), np.float32)
+    array[np.ix_(cells.word_lines, cells.bit_lines)] = cells.targets_us
+    plus, minus = tile_halves_us(array, spec, tile.row0, rows, tile.output0, outputs)
+    if spec.encoding is Encoding.SINGLE_ENDED:
+        return (units @ plus,)
+    if spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG:
+        return (units @ (plus - minus),)
+    return units @ plus, units @ minus

@@ -1,0 +1,184 @@
+"""Integer weights of least output error, from the layer's own input statistics.
+
+Rounding one weight makes an error that the weights not yet rounded can partly take over.
+With the covariance H of the layer's inputs, the error variance of an output with weights w,
+rounded to q, is (w − q) H (w − q)ᵀ (the mean error is left to the bias). Going through the
+inputs one by one, the best update of the rest follows from the Cholesky factor of H⁻¹
+(Frantar et al., GPTQ, arXiv:2210.17323).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+CLIPS = np.linspace(0.4, 1.0, 31)  # ends of the weight scale that are tried, as shares of the largest weight
+DAMPING = 0.01  # of the mean variance; keeps inputs that are seldom on from being free
+MOST_INPUTS = 2048  # inputs that make up for each other; bounds time and memory of wide layers
+ON_GRID = 1e-3  # steps; float32 weights after a batch norm was folded in
+BLOCK = 64  # inputs whose updates are gathered before the rest of the row is touched
+
+
+@dataclass(frozen=True, slots=True)
+class Correlated:
+    """Inputs of one group that make up for each other, strongest first.
+
+    ``covariance`` H, damped on its diagonal, and the upper ``factor`` U with H⁻¹ = Uᵀ U.
+    """
+
+    group: int
+    inputs: NDArray[np.intp]
+    covariance: Floats
+    factor: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class InputStatistics:
+    """Statistics of a layer's inputs: damped ``variance`` (groups, inputs), and ``parts`` that cover all of them."""
+
+    variance: Floats
+    parts: tuple[Correlated, ...]
+
+
+def input_statistics(sample: NDArray[np.float32]) -> InputStatistics:
+    """From input vectors of each group, (groups, inputs, vectors)."""
+    groups, inputs, _ = sample.shape
+    variance = sample.var(axis=2, dtype=np.float64)
+    floor = DAMPING * variance.mean(axis=1, keepdims=True)
+    variance += np.where(floor > 0, floor, 1.0)
+    parts = []
+    for group in range(groups):
+        order = np.argsort(-variance[group], kind="stable")  # strongest inputs first
+        for start in range(0, inputs, MOST_INPUTS):
+            part = order[start : start + MOST_INPUTS]
+            covariance = _covariance(sample[group, part], variance[group, part])
+            parts.append(Correlated(group, part, covariance, _inverse_factor(covariance)))
+    return InputStatistics(variance, tuple(parts))
+
+
+def round_weights(weight: Floats, inputs: InputStatistics, scale: Floats, integers: Integers) -> NDArray[np.int16]:
+    """Give integer weights, (groups, outputs, inputs): weight ≈ scale · integer, later ones making up for earlier.
+
+    Args:
+        weight: (groups, outputs, inputs) of each group.
+        scale: (groups, outputs).
+        integers: those that a weight can be, ascending, 0 among them.
+    """
+    levels = np.empty(weight.shape, np.int16)
+    for part in inputs.parts:
+        scaled = weight[part.group][:, part.inputs] / scale[part.group][:, None]
+        levels[part.group][:, part.inputs] = _compensated(scaled, part.factor, integers)
+    return levels
+
+
+def rounding_error(weight: Floats, levels: NDArray[np.int16], scale: Floats, inputs: InputStatistics) -> Floats:
+    """Mean square error of each output that rounding leaves, its mean taken out: (w − s q) H (w − s q)ᵀ."""
+    total = np.zeros(scale.shape)
+    for part in inputs.parts:
+        error = weight[part.group][:, part.inputs] - scale[part.group][:, None] * levels[part.group][:, part.inputs]
+        total[part.group] += np.einsum("oi,oi->o", error @ part.covariance, error)
+    return total
+
+
+def fitted_scale(weight: Floats, levels: NDArray[np.int16], inputs: InputStatistics, otherwise: Floats) -> Floats:
+    """Per output, what one of its integers should stand for: the s of least (w − s q) H (w − s q)ᵀ, w H q / q H q.
+
+    Clipped weights are too small on the whole; the fitted scale gives the output its size back.
+    ``otherwise`` stands where that is not above zero.
+    """
+    along, square = np.zeros(otherwise.shape), np.zeros(otherwise.shape)
+    for part in inputs.parts:
+        q = levels[part.group][:, part.inputs].astype(np.float64)
+        seen = q @ part.covariance
+        along[part.group] += np.einsum("oi,oi->o", seen, weight[part.group][:, part.inputs])
+        square[part.group] += np.einsum("oi,oi->o", seen, q)
+    good = (square > 0) & (along > 0)
+    return np.where(good, along / np.where(square > 0, square, 1.0), otherwise)
+
+
+def largest_scale(weight: Floats, integers: Integers) -> Floats:
+    """Per output, the scale at which the largest weight is the largest integer, (groups, outputs); 1 for all zeros."""
+    largest, top = np.abs(weight).max(axis=2), min(-int(integers[0]), int(integers[-1]))
+    return np.where(largest > 0, largest, float(top)) / top
+
+
+def weighted_scale(weight: Floats, variance: Floats, integers: Integers) -> Floats:
+    """Per output, the scale whose nearest rounding has the least error; (groups, outputs).
+
+    Each weight counts with the variance of its input, (groups, inputs).
+    """
+    widest = largest_scale(weight, integers)
+    best, least = widest, np.full(widest.shape, np.inf)
+    for clip in CLIPS[::-1]:
+        scale = clip * widest
+        error = weight - scale[:, :, None] * _nearest(weight / scale[:, :, None], integers)
+        loss = np.matmul(error**2, variance[:, :, None])[:, :, 0]
+        best = np.where(loss < least, scale, best)
+        least = np.minimum(loss, least)
+    return best
+
+
+def grid_scale(weight: Floats, weight_max: int) -> Floats:
+    """Per output, the step of the grid that the weights already lie on; (groups, outputs), 0 where there is none.
+
+    Trained steps: the largest weight of an output may be any number of steps, and no rounding is better than none.
+    """
+    largest = np.abs(weight).max(axis=2)
+    found = np.zeros(largest.shape)
+    for top in range(1, weight_max + 1):  # the finest grid stands: large integers stand out from a cell's errors
+        step = np.where(largest > 0, largest, 1.0) / top
+        steps = weight / step[:, :, None]
+        found = np.where(np.abs(steps - np.rint(steps)).max(axis=2) < ON_GRID, step, found)
+    return np.where(largest > 0, found, 0.0)
+
+
+def _compensated(weight: Floats, factor: Floats, integers: Integers) -> NDArray[np.int16]:
+    """Round ``weight``, (outputs, inputs) in units of its scale, moving each error onto later inputs."""
+    rest = weight.copy()
+    levels = np.zeros(weight.shape, np.int16)
+    inputs = weight.shape[1]
+    for start in range(0, inputs, BLOCK):
+        stop = min(start + BLOCK, inputs)
+        errors = np.zeros((len(weight), stop - start))
+        for i in range(start, stop):
+            level = _nearest(rest[:, i], integers)
+            levels[:, i] = level
+            error = (rest[:, i] - level) / factor[i, i]
+            rest[:, i:stop] -= np.outer(error, factor[i, i:stop])
+            errors[:, i - start] = error
+        rest[:, stop:] -= errors @ factor[start:stop, stop:]
+    return levels
+
+
+def _inverse_factor(covariance: Floats) -> Floats:
+    """The upper triangle U with H⁻¹ = Uᵀ U: the inverse of the factor of H taken from its last input backwards."""
+    lower = np.linalg.cholesky(covariance[::-1, ::-1])
+    from scipy.linalg import lapack  # late: an estimate needs no scipy
+
+    factor, info = lapack.dtrtri(lower[::-1, ::-1])
+    if info != 0:
+        raise ArithmeticError(f"covariance of {len(covariance)} inputs is singular (LAPACK trtri {info})")
+    upper: Floats = np.triu(factor)
+    return upper
+
+
+def _covariance(sample: NDArray[np.float32], variance: Floats) -> Floats:
+    """H of (inputs, vectors), with the damped ``variance`` on its diagonal."""
+    centred = sample - sample.mean(axis=1, keepdims=True)
+    covariance: Floats = (centred @ centred.T).astype(np.float64) / sample.shape[1]
+    np.fill_diagonal(covariance, variance)
+    return covariance
+
+
+def _nearest(weight: Floats, integers: Integers) -> Floats:
+    low, high = integers[0], integers[-1]
+    if high - low == len(integers) - 1:  # every integer between them
+        nearest: Floats = np.clip(np.rint(weight), low, high)
+        return nearest
+    middles = (integers[1:] + integers[:-1]) / 2
+    return integers[np.searchsorted(middles, weight)].astype(np.float64)

@@ -1,0 +1,150 @@
+"""The scale of a layer's integer weights: what one level stands for, output by output.
+
+A small scale spreads the weights over the cells and clips the largest; a large one clips nothing and
+leaves most weights near zero. What counts is the error of the output, for output o with scale s and
+integers q (mean errors are left to the bias and to the column correction):
+
+    J(s) = (w − s q) H (w − s q)ᵀ  +  s² · (N(q) + A)
+
+    H   covariance of the layer's inputs on the calibration images
+    N   variance that cells add to the integer sum, Σ_i [ var(x_i) · W(q_i) + S_i · R(q_i) ]:
+        W of what a cell became since it was written, R of one read, S_i = Σ_p w_p² mean(u_p²)
+    A   mean square error of the converter at the layer's range
+
+W, R and A are in squared integers, so a smaller scale makes all of them smaller in the output. Clipping
+shrinks an output as a whole; s is therefore fitted again to the integers, s = w H q / q H q.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.converters import input_planes, split_planes, to_offset
+from cim.chip.spec import Encoding, MacroSpec, SignedInput
+from cim.record.cell_errors import CellErrors
+from mapping.layout.tile import digit
+from mapping.quantise.rounding import (
+    Floats,
+    InputStatistics,
+    Integers,
+    fitted_scale,
+    largest_scale,
+    round_weights,
+    rounding_error,
+    weighted_scale,
+)
+from mapping.quantise.scales import code_limits
+
+CLIPS = np.linspace(1.0, 0.35, 14)  # ends of the scale that are tried, as shares of the largest weight
+
+
+class ScaleRule(enum.StrEnum):
+    """Rule by which the scale of each output is chosen."""
+
+    LARGEST = "largest"  # nothing is clipped
+    ROUNDING = "rounding"  # least error of nearest rounding, weights counting with the variance of their input
+    OUTPUT = "output"  # least error of the output on a chip: rounding, cells and converter
+
+
+@dataclass(frozen=True, slots=True)
+class WeightErrors:
+    """Variance of a weight by integer (those of ``integers``, in their order), in squared integers.
+
+    ``written`` stays from read to read, ``read`` is new at every plane.
+    """
+
+    integers: Integers
+    written: Floats
+    read: Floats
+
+    def of(self, levels: NDArray[np.int16], variance: Floats, squares: Floats) -> Floats:
+        """N of each output, (groups, outputs).
+
+        Args:
+            levels: (groups, outputs, inputs).
+            variance: of each input code; squares: Σ_p w_p² mean(u_p²) of each; (groups, inputs).
+        """
+        at = np.searchsorted(self.integers, levels)
+        total: Floats = np.matmul(self.written[at], variance[:, :, None])[:, :, 0]
+        total += np.matmul(self.read[at], squares[:, :, None])[:, :, 0]
+        return total
+
+
+def weight_errors(spec: MacroSpec, cells: CellErrors, integers: Integers, factor: int, slices: int) -> WeightErrors:
+    """Errors of cells on each integer weight, stretched by ``factor`` and cut into ``slices`` digits."""
+    values, top = np.array(spec.values.values), max(abs(v) for v in spec.weight_values)
+    unit = (spec.level_step_us * factor) ** 2
+    written, read = np.zeros(len(integers)), np.zeros(len(integers))
+    for s in range(slices):
+        held = digit((integers * factor).astype(np.int16), s, top).astype(np.int64)
+        if spec.paired:
+            at = [np.searchsorted(values, np.maximum(half, 0)) for half in (held, -held)]
+        else:
+            at = [np.searchsorted(values, held + values[spec.zero_level])]
+            if spec.encoding is Encoding.OFFSET_COLUMN:
+                at.append(np.full(len(held), spec.zero_level))
+        weight = float(top + 1) ** (2 * s) / unit
+        written += weight * sum(cells.written_us2[cell] for cell in at)
+        read += weight * sum(cells.read_us2[cell] for cell in at)
+    return WeightErrors(integers, written, read)
+
+
+def plane_squares(sample: NDArray[np.float32], spec: MacroSpec, bits: int, signed: bool) -> Floats:
+    """Σ_p w_p² mean(u_p²) of each input, (groups, inputs), from codes (groups, inputs, vectors)."""
+    low, high = code_limits(bits, signed, spec.inputs.signed is SignedInput.TERNARY)
+    codes = np.arange(low, high + 1, dtype=np.int16)
+    offset = signed and spec.inputs.signed is SignedInput.OFFSET
+    units = split_planes(to_offset(codes, bits) if offset else codes, spec.inputs, bits, signed).astype(np.float64)
+    weights = np.array([p.weight for p in input_planes(spec.inputs, bits, signed)], np.float64)
+    table = (weights[:, None] ** 2 * units**2).sum(0)
+    return np.asarray(table[sample.astype(np.int64) - low].mean(axis=2))
+
+
+def output_weights(
+    weight: Floats,
+    inputs: InputStatistics,
+    integers: Integers,
+    errors: WeightErrors,
+    squares: Floats,
+    converter: Callable[[NDArray[np.int16], Floats], Floats],
+) -> tuple[NDArray[np.int16], Floats]:
+    """Integers and scales of least J, output by output; J of the whole layer is never above that of the largest scale.
+
+    Every scale tried is fitted again once the integers are known (``fitted_scale``).
+
+    Args:
+        weight: (groups, outputs, inputs).
+        squares: ``plane_squares`` of the inputs, (groups, inputs).
+        converter: gives A, (groups, outputs), of integers and scales at their best range.
+
+    Returns:
+        int16 (groups, outputs, inputs), and float64 (groups, outputs).
+    """
+    widest = largest_scale(weight, integers)
+
+    def rounded(scale: Floats) -> tuple[NDArray[np.int16], Floats, Floats]:
+        """Integers, fitted scale, and J of each output without its converter."""
+        levels = round_weights(weight, inputs, scale, integers)
+        fitted = fitted_scale(weight, levels, inputs, scale)
+        cells = errors.of(levels, inputs.variance, squares)
+        return levels, fitted, rounding_error(weight, levels, fitted, inputs) + fitted**2 * cells
+
+    first, fitted, _ = rounded(weighted_scale(weight, inputs.variance, integers))
+    guess = converter(first, fitted)
+    best, least = widest, np.full(widest.shape, np.inf)
+    for clip in CLIPS:
+        _, fitted, loss = rounded(clip * widest)
+        loss += fitted**2 * guess
+        best = np.where(loss < least, clip * widest, best)
+        least = np.minimum(loss, least)
+    found = []
+    for scale in (best, widest):
+        levels, fitted, loss = rounded(scale)
+        found.append((float((loss + fitted**2 * converter(levels, fitted)).sum()), levels, fitted))
+    _, levels, fitted = min(found, key=lambda f: f[0])
+    return levels, fitted

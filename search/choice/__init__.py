@@ -1,0 +1,1 @@
+"""Phase B: costs, accuracies, significances, fronts, and what they are compared with."""

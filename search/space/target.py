@@ -1,0 +1,175 @@
+"""Targets of a search: a chip file, or the field's scale (MNSIM 2.0)."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from cim.chip.file import ChipFileError, description, load_chip
+from cim.chip.spec import ChipSpec
+from cim.cost.network_cost import NoCostModel, estimate
+from cim.cost.workload import Workload
+from cim.mnsim import MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim
+from cim.mnsim.configfile import is_mnsim
+from mapping.workload import placed
+from search.space.candidate import CandidateCost
+
+LARGER_GRIDS = 6  # doublings of the grid for a network that is too large for it
+
+
+@dataclass(frozen=True, slots=True)
+class ArraySize:
+    """Size of the part of a weight matrix that one array holds."""
+
+    rows: int
+    outputs: int
+
+
+class Target(Protocol):
+    """Frozen and picklable; ``digest`` changes when any cost may."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def macros(self) -> int: ...
+    @property
+    def array(self) -> ArraySize: ...
+    @property
+    def input_bits(self) -> int:
+        """Widest codes that word lines take."""
+
+    @property
+    def adc_bits(self) -> int:
+        """Of its converters as they are."""
+
+    @property
+    def other_adc_bits(self) -> tuple[int, ...]:
+        """Of converters that could be built in their place, these among them."""
+
+    def cost(self, work: Workload, adc_bits: int) -> CandidateCost:
+        """Cost of one image, also of a network with too many macros."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChipTarget:
+    """A chip with a [cost] section, by ``cim.cost.network_cost``. Macros are its macros.
+
+    Converters of fewer bits spend 2^bits less; their time stays the chip file's.
+    """
+
+    chip: ChipSpec
+
+    def __post_init__(self) -> None:
+        if self.chip.cost is None:
+            raise NoCostModel(self.chip.name)
+
+    @property
+    def name(self) -> str:
+        return self.chip.name
+
+    @property
+    def digest(self) -> str:
+        assert self.chip.cost is not None
+        what = description(self.chip) | {"cost": dataclasses.asdict(self.chip.cost)}
+        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def macros(self) -> int:
+        return self.chip.macros
+
+    @property
+    def array(self) -> ArraySize:
+        return ArraySize(self.chip.macro.logical_rows, self.chip.macro.outputs)
+
+    @property
+    def input_bits(self) -> int:
+        return self.chip.macro.inputs.bits
+
+    @property
+    def adc_bits(self) -> int:
+        return self.chip.macro.adc.bits
+
+    @property
+    def other_adc_bits(self) -> tuple[int, ...]:
+        return tuple(range(1, self.adc_bits + 1))
+
+    def cost(self, work: Workload, adc_bits: int) -> CandidateCost:
+        macro = replace(self.chip.macro, adc=replace(self.chip.macro.adc, bits=adc_bits))
+        lying = placed(work, replace(self.chip, macro=macro), enlarge=True)
+        chip = replace(self.chip, macro=macro, macros=max(self.macros, lying.highest_macro + 1))
+        found = estimate(lying, chip)
+        return CandidateCost(found.latency_ns, found.energy_pj, lying.highest_macro + 1, self.macros)
+
+
+@dataclass(frozen=True, slots=True)
+class MnsimTarget:
+    """A configuration of MNSIM 2.0, on whose scale the field states its EDP. Macros are its tiles."""
+
+    config: MnsimConfig
+
+    @property
+    def name(self) -> str:
+        return self.config.source.removesuffix(".toml")
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(repr(replace(self.config, source="")).encode()).hexdigest()
+
+    @property
+    def macros(self) -> int:
+        return self.config.chip.tile_rows * self.config.chip.tile_columns
+
+    @property
+    def array(self) -> ArraySize:
+        return ArraySize(self.config.array.rows, self.config.array.columns)
+
+    @property
+    def input_bits(self) -> int:
+        return 16
+
+    @property
+    def adc_bits(self) -> int:
+        return self.config.adc.chosen.bits
+
+    @property
+    def other_adc_bits(self) -> tuple[int, ...]:
+        return tuple(sorted({self.adc_bits, *self.config.adc.bits}))
+
+    def cost(self, work: Workload, adc_bits: int) -> CandidateCost:
+        config = self.config
+        if adc_bits != self.adc_bits:
+            if adc_bits not in config.adc.bits:
+                raise MnsimError(f"no {adc_bits}-bit ADC in the table of {self.name}: {config.adc.bits}")
+            config = replace(config, adc=replace(config.adc, choice=config.adc.bits.index(adc_bits) + 1))
+        found = self._estimate(work, config)
+        return CandidateCost(found.latency_ns, found.energy_total_nj * 1e3, found.tiles, self.macros)
+
+    def _estimate(self, work: Workload, config: MnsimConfig) -> MnsimCost:
+        for _ in range(LARGER_GRIDS):
+            try:
+                return estimate_mnsim(work, config)
+            except MnsimError:
+                config = replace(config, chip=replace(config.chip, tile_rows=2 * config.chip.tile_rows))
+        return estimate_mnsim(work, config)
+
+
+def load_target(name_or_path: str, *, macros: int | None = None) -> Target:
+    """A chip file or an MNSIM configuration, shipped (by name) or a user's (a path ending in ``.toml``).
+
+    Args:
+        macros: another macro count than the chip file's; an MNSIM configuration takes none.
+
+    Raises:
+        ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
+        NoCostModel: a chip file without [cost].
+    """
+    if not is_mnsim(name_or_path):
+        return ChipTarget(load_chip(name_or_path, macros=macros))
+    if macros is not None:
+        raise ChipFileError(name_or_path, 0, "", "is a configuration of MNSIM 2.0; its tiles are set in the file")
+    return MnsimTarget(load_mnsim(name_or_path))

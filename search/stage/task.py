@@ -1,0 +1,268 @@
+"""Training of a stage of phase A, and the rating of its operators (for ``search.stage.rating``).
+
+Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from search.space.genes import Bits
+from search.stage.net import StageNet, estimate_statistics, fair_paths, listed_paths, marginals
+from search.stage.scores import Table
+from search.train.arrays import array_layers, forget_ranges, set_strength
+from search.train.images import Images, batches, moved, on_device
+from search.train.losses import noise_to_signal, soft_divergence
+from search.train.teacher import StagedTeacher
+from search.train.training import At, Batch, EpochRecord, Told, TrainingSchedule, TrainingTask, epoch_seed
+
+PATHS, RATING, HELD = 0x9A7B, 0x3A7E, 0x4E1D0000  # purpose tags of seeds
+RATED_PARTS = 4
+
+
+class Estimator(Enum):
+    PATH = "path"
+    ALPHA = "alpha"
+
+
+@dataclass(frozen=True, slots=True)
+class StageSettings:
+    """Settings of training and rating of a stage.
+
+    ``teacher_share``: probability, at the end, of the teacher's own features where there is a student prefix
+    (it falls from 1). ``draws`` noisy ratings of a path count as mean + ``kappa`` standard deviations.
+    ``most_strength``: errors in training are 0 to so many times the record's. ``rate_images`` held-out images
+    rate a path, after ``statistics_batches`` batches of training images. Of several bits each step trains
+    one of each kind, in turn, and paths are rated with all of them.
+    """
+
+    schedule: TrainingSchedule
+    estimator: Estimator = Estimator.PATH
+    weight_bits: tuple[int, ...] = (4,)
+    activation_bits: tuple[int, ...] = (8,)
+    held_out: float = 0.2
+    feature_weight: float = 1.0
+    logit_weight: float = 0.5
+    temperature: float = 2.0
+    teacher_share: float = 0.7
+    most_strength: float = 2.0
+    chips: int = 2
+    alpha_rate: float = 0.01
+    most_paths: int = 96
+    rate_images: int = 256
+    statistics_batches: int = 2
+    draws: int = 2
+    kappa: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.schedule.average:
+            raise ValueError("a supernet has no running mean: statistics belong to a path (average=False)")
+        if self.schedule.batch % self.chips:
+            raise ValueError(f"a batch of {self.schedule.batch} does not divide among {self.chips} virtual chips")
+        if not self.weight_bits or not self.activation_bits:
+            raise ValueError("bits of weights and of activations: at least one each")
+        if not 0 < self.held_out < 1 or not 0 <= self.teacher_share <= 1:
+            raise ValueError(f"shares between 0 and 1: {self}")
+
+    @property
+    def rated_parts(self) -> int:
+        """Number of progress notes of the rating of a stage, after its epochs."""
+        return RATED_PARTS if self.estimator is Estimator.PATH else 0
+
+    @property
+    def widths(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return self.weight_bits, self.activation_bits
+
+    @property
+    def every_bits(self) -> tuple[Bits, ...]:
+        return tuple(Bits(w, a) for w in self.weight_bits for a in self.activation_bits)
+
+
+class Staging(TrainingTask):
+    """A stage in training."""
+
+    def __init__(
+        self,
+        model: StageNet,
+        teacher: StagedTeacher,
+        prefix: Sequence[StageNet],
+        stage: int,
+        settings: StageSettings,
+        held: Images,
+        epoch_steps: int,
+        device: torch.device,
+    ) -> None:
+        self.model: StageNet = model
+        self.teacher, self.prefix, self.stage, self.settings = teacher, prefix, stage, settings
+        self.held, self.device = held, device
+        seed, schedule = settings.schedule.seed, settings.schedule
+        rng = np.random.default_rng(np.random.SeedSequence([seed, PATHS, stage]))
+        self.choices = (*model.choices, len(settings.weight_bits), len(settings.activation_bits))
+        self.paths = fair_paths(self.choices, epoch_steps * schedule.epochs, rng)
+        self.alphas = [torch.zeros(len(model.learnt(i)), device=device) for i in range(len(model.places))]
+        for alpha in self.alphas:
+            alpha.requires_grad_(True)
+        self.alpha_optimiser = torch.optim.Adam(self.alphas, settings.alpha_rate, betas=(0.5, 0.999))
+        self.held_pixels, _ = on_device(held, device)
+
+    @property
+    def mixes(self) -> bool:
+        return self.settings.estimator is Estimator.ALPHA
+
+    def begin(self, model: torch.nn.Module, at: At) -> None:
+        forget_ranges(model)
+        # Of its own, so that what the weights see does not depend on the estimator.
+        self.generator = torch.Generator().manual_seed(epoch_seed(self.settings.schedule.seed, HELD + at.epoch))
+
+    def loss(self, model: torch.nn.Module, batch: Batch, at: At) -> Tensor:
+        strength = self.settings.most_strength * float(torch.rand(()))
+        set_strength(self.model, strength, self.settings.chips)
+        self.set_bits(self.paths[at.step].tolist())
+        if self.mixes:
+            return self.distance(model, batch.pixels, at, weights=[w.detach() for w in self.mixture()])
+        return self.distance(model, batch.pixels, at, path=self.paths[at.step].tolist())
+
+    def set_bits(self, path: Sequence[int]) -> None:
+        """Of the last two numbers of a path."""
+        weight, activation = path[-2:]
+        settings = self.settings
+        self.model.set_bits(Bits(settings.weight_bits[weight], settings.activation_bits[activation]))
+
+    def distance(
+        self,
+        model: torch.nn.Module,
+        pixels: Tensor,
+        at: At,
+        path: Sequence[int] | None = None,
+        weights: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """L of a batch, from the teacher's features or, by chance, from the student's before this stage."""
+        before, after = self.teacher.features(pixels, self.stage)
+        if self.prefix and float(torch.rand(())) > 1.0 - (1.0 - self.settings.teacher_share) * at.progress:
+            before = self.student_features(pixels)
+        return self.loss_of(model(before, path, weights), after, self.teacher.suffix(self.stage, after))
+
+    def loss_of(self, student: Tensor, after: Tensor, wanted: Tensor) -> Tensor:
+        """L of what the stage makes, against the teacher's features and logits."""
+        settings = self.settings
+        logits = self.teacher.suffix(self.stage, student)
+        return settings.feature_weight * noise_to_signal(student.float(), after.float()) + (
+            settings.logit_weight * soft_divergence(logits.float(), wanted.float(), settings.temperature)
+        )
+
+    @torch.no_grad()
+    def student_features(self, pixels: Tensor) -> Tensor:
+        """The teacher's stem through the stages trained before, a path drawn for each batch."""
+        x, _ = self.teacher.features(pixels, 0)
+        for net in self.prefix:
+            path = [int(torch.randint(count, ())) for count in net.choices]
+            set_strength(net, 1.0, 1)
+            x = net(x, path)
+        return x
+
+    def mixture(self) -> list[Tensor]:
+        """Weights of the operators of each position, those without parameters filled up with 0."""
+        every = []
+        for position, alpha in enumerate(self.alphas):
+            weights = torch.zeros(self.model.choices[position], device=self.device)
+            every.append(weights.index_put((torch.tensor(self.model.learnt(position)),), alpha.softmax(0)))
+        return every
+
+    def after(self, model: torch.nn.Module, at: At) -> None:
+        """Coefficients learn on held-out images, after a third of the steps."""
+        if not self.mixes or 3 * at.step < at.steps:
+            return
+        learnt = [alpha for alpha in self.alphas if len(alpha) > 1]
+        if not learnt:
+            return
+        index = torch.randint(len(self.held_pixels), (self.settings.schedule.batch,), generator=self.generator)
+        pixels = moved(self.held_pixels[index.to(self.device)], 0, "none")
+        loss = self.distance(model, pixels, at, weights=self.mixture())
+        for alpha, gradient in zip(learnt, torch.autograd.grad(loss, learnt), strict=True):
+            alpha.grad = gradient
+        self.alpha_optimiser.step()
+
+    def extra(self) -> dict[str, Any]:
+        return {"alphas": [a.detach() for a in self.alphas], "alpha_optimiser": self.alpha_optimiser.state_dict()}
+
+    def restore(self, extra: dict[str, Any]) -> None:
+        with torch.no_grad():
+            for alpha, value in zip(self.alphas, extra["alphas"], strict=True):
+                alpha.copy_(value)
+        self.alpha_optimiser.load_state_dict(extra["alpha_optimiser"])
+
+    def counts(self) -> tuple[tuple[int, ...], ...]:
+        """Number of training steps of each operator."""
+        if self.mixes:
+            return tuple((len(self.paths),) * count for count in self.choices)
+        return tuple(
+            tuple(int((self.paths[:, i] == o).sum()) for o in range(count)) for i, count in enumerate(self.choices)
+        )
+
+    def rate(self, images: Images, told: Told | None = None) -> tuple[Table, Table, int]:
+        """Task significance without and with errors, (positions, operators), and from how many paths.
+
+        ``told`` hears of each of ``RATED_PARTS`` parts of the paths, as of an epoch behind the last one.
+        """
+        if self.mixes:
+            found = []
+            for position, alpha in enumerate(self.alphas):
+                values = [math.nan] * self.model.choices[position]
+                for i, value in zip(self.model.learnt(position), alpha.detach().log_softmax(0).tolist(), strict=True):
+                    values[i] = value
+                found.append(tuple(values))
+            found += [(math.nan,) * len(widths) for widths in self.settings.widths]
+            return tuple(found), tuple(found), 0
+        seed = self.settings.schedule.seed
+        rng = np.random.default_rng(np.random.SeedSequence([seed, RATING, self.stage]))
+        paths = listed_paths(self.choices, self.settings.most_paths, rng)
+        torch.manual_seed(epoch_seed(seed, self.settings.schedule.epochs))
+        clean, noisy = self._ratings(images, paths, told)
+        tables = (marginals(paths, values, self.choices) for values in (-clean, -noisy))
+        one, other = (tuple(tuple(row) for row in table) for table in tables)
+        return one, other, len(paths)
+
+    @torch.no_grad()
+    def _ratings(
+        self, images: Images, paths: NDArray[np.int64], told: Told | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """L of each path on held-out images: exact, and noisy (mean + κ · standard deviation over draws)."""
+        settings, size = self.settings, min(self.settings.schedule.batch, self.settings.rate_images)
+        few = images.part(np.arange(min(len(images), size * settings.statistics_batches)))
+        settle = [self.teacher.features(x, self.stage)[0] for x, _ in batches(few, size, self.device)]
+        kept = min(settings.rate_images, len(self.held)) // size * size or len(self.held)
+        rated = self.held.part(np.arange(kept))
+        features = [self.teacher.features(x, self.stage) for x, _ in batches(rated, size, self.device)]
+        cases = [(before, after, self.teacher.suffix(self.stage, after)) for before, after in features]
+        clean, noisy, begun = np.empty(len(paths)), np.empty(len(paths)), time.monotonic()
+        for number, path in enumerate(paths.tolist()):
+
+            def value(path: list[int] = path) -> float:
+                losses = [float(self.loss_of(self.model(before, path), *wanted)) for before, *wanted in cases]
+                return float(np.mean(losses))
+
+            self.set_bits(path)
+            set_strength(self.model, 1.0, 1)
+            estimate_statistics(self.model, settle, path)
+            draws = [value() for _ in range(settings.draws)] if self._noisy else []
+            set_strength(self.model, 0.0, 1)
+            clean[number] = value()
+            noisy[number] = np.mean(draws) + settings.kappa * np.std(draws) if draws else clean[number]
+            for part in range(RATED_PARTS * number // len(paths), RATED_PARTS * (number + 1) // len(paths)):
+                if told is not None:
+                    told(EpochRecord(settings.schedule.epochs + part, math.nan, math.nan, time.monotonic() - begun))
+        return clean, noisy
+
+    @property
+    def _noisy(self) -> bool:
+        return any(layer.noise is not None for layer in array_layers(self.model))

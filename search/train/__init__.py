@@ -1,0 +1,1 @@
+"""Training of teachers, samples and chosen networks under the errors of a chip."""

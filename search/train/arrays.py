@@ -1,0 +1,313 @@
+"""Convolutions and matrices on arrays: whole codes times whole levels, with the errors of virtual chips.
+
+Weights have a learned step for each output. A layer on cells multiplies whole codes
+with whole levels; with ``noise`` (``training_layers.ArrayNoise``, of a calibration record) it does so with
+the cells of virtual chips, new in every batch (or every few), adds the noise of reads and conversions, and ends where
+the converters do:
+
+    y = s_x s_w ( clip( Σ code · Σ_k B^k cell_k / f + o, ±tiles · Σ_p w_p · full scale ) + σ N(0, 1) )
+
+with slices k of base B = levels a cell holds, f the stretch of weights narrower than a cell. The clip is of all
+planes together: which plane of a sum saturates is not seen. Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cim.simulator.training_layers import WEIGHT_CLIP, WINDOWS, ArrayNoise, CimLayer, some_windows
+from mapping.layout.tile import slices_needed, stretch
+from search.space.genes import Bits
+from search.space.operators import Layer
+from search.train.lsq import LearnedStep, row_steps, start_rows
+
+POOL = 1 << 23  # normal draws that are kept
+
+
+def with_adc_bits(noise: ArrayNoise, bits: int) -> ArrayNoise:
+    """The same cells under converters of other resolution, their full scales kept; offsets and noise stay in µS."""
+    spec = noise.spec
+    finer = 2.0 ** (bits - spec.adc.bits)
+    return replace(
+        noise,
+        spec=replace(spec, adc=replace(spec.adc, bits=bits)),
+        offset_se_codes=noise.offset_se_codes * finer,
+        conversion_noise_codes=noise.conversion_noise_codes * finer,
+    )
+
+
+def noise_digest(noise: ArrayNoise) -> str:
+    """SHA-256 (hex) of all that makes the errors."""
+    total = hashlib.sha256()
+    for part in fields(noise):
+        value = getattr(noise, part.name)
+        total.update(part.name.encode())
+        total.update(value.tobytes() if isinstance(value, np.ndarray) else repr(value).encode())
+    return total.hexdigest()
+
+
+class ArrayLayer(CimLayer):
+    """Base of convolutions and matrices on arrays. ``noise`` None: exact products of codes and levels.
+
+    Training sets ``strength`` (1.0: as the record says), ``chips`` (that share a batch), ``chip_batches`` (for
+    which they stay, in training mode) and ``range_code`` (None: chosen at the next pass).
+    """
+
+    chip_batches: int = 1
+    standing: tuple[Tensor, Tensor, Tensor] | None = None  # chips that stay
+    passed: int = 0  # batches
+
+    bits: Bits
+    groups: int
+    quantisers: nn.ModuleDict
+
+    def add_steps(self, widths: Iterable[int]) -> None:
+        """Learned steps for the weights at every width that the layer may have."""
+        self.ranges: dict[Bits, int | None] = {}  # of the converter, for the bits that are not those of now
+        self.quantisers = nn.ModuleDict({str(w): row_steps(self.weight, w, WEIGHT_CLIP) for w in sorted(widths)})
+
+    @torch.no_grad()
+    def begin_with(self, weight: Tensor, clip: float) -> None:
+        """Take weights; codes of an output end at ``clip`` root mean squares of its own."""
+        self.weight.copy_(weight)
+        for step in self.quantisers.values():
+            assert isinstance(step, LearnedStep)
+            start_rows(step, self.weight, clip)
+
+    @property
+    def quantiser(self) -> LearnedStep:
+        """That of the bits of now."""
+        found = self.quantisers[str(self.bits.weight)]
+        assert isinstance(found, LearnedStep)
+        return found
+
+    def set_bits(self, bits: Bits) -> None:
+        """Go over to other bits, whose steps the layer has; errors stay as they are set."""
+        if bits == self.bits:
+            return
+        before, self.bits = self.bits, bits
+        self.forget_chips()
+        if self.noise is not None:
+            self.ranges[before] = self.range_code
+            strength, chips = self.strength, self.chips
+            self.set_noise(self.noise, self.row_count, self.kernel_rows, self.input_signed)
+            self.strength, self.chips, self.range_code = strength, chips, self.ranges.get(bits)
+
+    @property
+    def exact(self) -> bool:
+        return self.noise is None or self.strength == 0.0
+
+    def set_noise(self, noise: ArrayNoise | None, rows: int, kernel: int, signed: bool) -> None:
+        """The chip that the layer will stand on; ``rows`` of a group's matrix, ``kernel`` of a channel."""
+        self.noise: ArrayNoise | None = noise
+        if noise is not None:
+            self.row_count, self.kernel_rows = rows, kernel
+            self._set_up(noise.spec, self.bits.activation, signed, noise, kernel)
+            self.squares, self.input_top = self.squares.to(self.weight.device), self.input_top.to(self.weight.device)
+            top = (1 << (self.bits.weight - 1)) - 1
+            self.factor, self.base = stretch(top, noise.spec.max_level), noise.spec.max_level + 1
+            self.slices = slices_needed(top, noise.spec.max_level)
+
+    def chips_of(self, levels: Tensor, seen: Callable[[], tuple[Tensor, float]]) -> tuple[Tensor, Tensor, Tensor]:
+        """``cells`` of new chips, or of those that stay: their errors are kept while the weights go on learning."""
+        stay = self.standing is not None and len(self.standing[1]) == self.chips
+        if not stay or not self.training or self.passed >= self.chip_batches:
+            self.standing, self.passed = self.cells(levels, *seen()), 0
+        self.passed += 1
+        assert self.standing is not None
+        error, offset, variance = self.standing
+        return levels + error, offset, variance
+
+    def forget_chips(self) -> None:
+        self.standing = None
+
+    @torch.no_grad()
+    def cells(self, levels: Tensor, vectors: Tensor, activity: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Levels (outputs, rows) as ``chips`` virtual chips hold them, in levels.
+
+        Args:
+            vectors: some inputs of each group, (groups, n, rows), that columns are corrected on.
+            activity: Σ |unit| / rows of a mean read, for the wires.
+
+        Returns errors of weights (chips, outputs, rows), offsets (chips, outputs) and the read variance of a
+        row (chips, outputs).
+        """
+        whole = levels.detach() * self.factor
+        error = torch.zeros_like(whole).expand(self.chips, -1, -1)
+        offset = torch.zeros(self.chips, len(whole), device=whole.device)
+        variance = torch.zeros_like(offset)
+        for k in range(self.slices):
+            digit = whole.sign() * (whole.abs() // self.base**k % self.base)
+            held, shift, read = self.held(digit, vectors, activity)
+            error = error + self.base**k * (held.detach() - digit)
+            offset = offset + self.base**k * shift
+            variance = variance + self.base ** (2 * k) * read
+        return error / self.factor, offset / self.factor, variance / self.factor**2
+
+    def spread(self, squares: Tensor, read: Tensor) -> Tensor:
+        """Standard deviation of sums in levels, (chips, sums, outputs).
+
+        ``squares`` (chips, sums, groups): Σ_p w_p² u_p² of the rows of a group; ``read`` (chips, outputs) of a row.
+        """
+        converter = self.noise_variance(torch.zeros((), device=read.device), read, self.row_count)
+        converter = converter * (sum(self.base ** (2 * k) for k in range(self.slices)) / self.factor**2)
+        groups = squares.shape[2]
+        own = torch.eye(groups, device=read.device).repeat_interleave(read.shape[1] // groups, 1)
+        of_rows = self.strength**2 * read.unsqueeze(1) * own
+        dtype = squares.dtype
+        return torch.baddbmm(converter.expand_as(read).unsqueeze(1).to(dtype), squares, of_rows.to(dtype)).sqrt_()
+
+    def clipped(self, sums: Tensor) -> Tensor:
+        """Sums that the converters of all tiles can give, in levels."""
+        spec = self.spec
+        scale = spec.adc.full_scales_us[self.range_code or 0] / spec.level_step_us
+        reach = sum(self.base**k for k in range(self.slices)) / self.factor
+        limit = scale * self.tiles(self.row_count) * sum(abs(p.weight) for p in self.planes) * reach
+        return functional.hardtanh(sums, -limit, limit)  # as clamp, whose backward pass takes four times as long
+
+    def find_range(self, vectors: Tensor, levels: Tensor) -> None:
+        """Choose the converter range from input vectors (n, rows), if it is not chosen."""
+        if self.range_code is None:
+            whole = levels.detach() * self.factor
+            self.range_code = self.choose_range(vectors.detach(), whole.sign() * (whole.abs() % self.base))
+
+    def code_squares(self, codes: Tensor) -> Tensor:
+        """Σ_p w_p² u_p² of every code, in the type of ``codes``."""
+        index = codes.detach().to(torch.int32).movedim(1, -1)  # in the order of memory: a fourth of the time
+        index = index - self.low if self.low else index
+        return self.squares.to(codes.dtype).index_select(0, index.reshape(-1)).view(index.shape).movedim(-1, 1)
+
+
+class ArrayConv2d(nn.Conv2d, ArrayLayer):
+    """A convolution without bias, dense or in groups; padding may differ between the sides."""
+
+    def __init__(
+        self,
+        inputs: int,
+        layer: Layer,
+        bits: Bits,
+        signed: bool,
+        noise: ArrayNoise | None,
+        widths: Iterable[int] = (),
+    ) -> None:
+        even = layer.before == layer.after
+        pad = layer.before if even else 0
+        super().__init__(
+            inputs,
+            layer.outputs,
+            layer.kernel,
+            layer.stride,
+            pad,
+            groups=layer.groups,
+            bias=False,
+        )
+        self.sides = None if even else (layer.before, layer.after, layer.before, layer.after)
+        self.bits, self.pad = bits, pad
+        self.add_steps({bits.weight, *widths})
+        kernel = layer.kernel**2
+        self.set_noise(noise, inputs // layer.groups * kernel, kernel, signed)
+
+    def forward(self, codes: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Sums of codes (n, channels, height, width) times levels, and the weights' steps (outputs,)."""
+        levels, size = self.quantiser.codes(self.weight)
+        if self.sides is not None:
+            codes = functional.pad(codes, self.sides)
+        y = self._conv_forward(codes, levels, None) if self.exact else self._noisy(codes, levels)
+        # one channel, or weights of chips, leave the order in memory open
+        return y.contiguous(memory_format=torch.channels_last), size.flatten()
+
+    def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
+        n, channels = codes.shape[:2]
+        each, chips, groups = self._share(n), self.chips, self.groups
+        kernel, stride, padding = self.kernel_size, self.stride, self.pad
+        flat = levels.flatten(1)
+        windows = functools.partial(some_windows, codes, kernel, padding, stride, groups)
+        if self.range_code is None:
+            self.find_range(windows()[0], flat[: len(flat) // groups])
+        sums = self.code_squares(codes).unflatten(1, (groups, channels // groups)).sum(2)
+
+        def seen() -> tuple[Tensor, float]:
+            return windows(), float(sums.mean()) * groups / channels / self.plane_squares
+
+        held, offset, read = self.chips_of(flat, seen)
+        parts = zip(codes.split(each), held.view(chips, *levels.shape), offset, strict=True)
+        y = torch.cat([functional.conv2d(part, own, o, stride, padding, 1, groups) for part, own, o in parts])
+        y = self.clipped(y).contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            total = functional.avg_pool2d(sums, kernel, stride, padding, divisor_override=1).movedim(1, -1)
+            spread = self.spread(total.reshape(chips, -1, groups), read).to(y.dtype)
+            spread = spread.view(n, *y.shape[2:], -1).movedim(-1, 1)  # in the order of memory
+        return torch.addcmul(y, spread, draws(y))
+
+
+class ArrayLinear(nn.Linear, ArrayLayer):
+    """A matrix with a digital bias."""
+
+    def __init__(self, inputs: int, outputs: int, bits: Bits, signed: bool, noise: ArrayNoise | None) -> None:
+        super().__init__(inputs, outputs)
+        self.bits, self.groups = bits, 1
+        self.add_steps({bits.weight})
+        self.set_noise(noise, inputs, 1, signed)
+
+    def forward(self, codes: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]  # codes have a step
+        """Codes (n, features) and their step, to real numbers."""
+        levels, size = self.quantiser.codes(self.weight)
+        y = functional.linear(codes, levels) if self.exact else self._noisy(codes, levels)
+        return y * (scale * size.view(1, -1)) + self.bias
+
+    def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
+        each, chips = self._share(len(codes)), self.chips
+        self.find_range(codes[:WINDOWS], levels)
+        squares = self.code_squares(codes)
+
+        def seen() -> tuple[Tensor, float]:
+            return codes.detach().unsqueeze(0), float(squares.mean()) / self.plane_squares
+
+        held, offset, read = self.chips_of(levels, seen)
+        sums = torch.bmm(codes.view(chips, each, -1), held.transpose(1, 2))
+        y = self.clipped(sums + offset.unsqueeze(1).to(sums.dtype))
+        with torch.no_grad():
+            spread = self.spread(squares.sum(1).view(chips, each, 1), read).to(y.dtype)
+        return torch.addcmul(y, spread, draws(y)).flatten(0, 1)
+
+
+def draws(like: Tensor) -> Tensor:
+    """Normal draws in the shape and type of a tensor: a stretch, found by chance, of a pool that is kept.
+
+    Errors of reads are half of the time of training otherwise. Stretches overlap those of other batches.
+    """
+    if 2 * like.numel() > POOL:
+        return torch.randn_like(like)
+    start = int(torch.randint(POOL - like.numel() + 1, ()))
+    return _pool(like.device, like.dtype).as_strided(like.shape, like.stride(), start)
+
+
+@functools.cache
+def _pool(device: torch.device, dtype: torch.dtype) -> Tensor:
+    return torch.randn(POOL, generator=torch.Generator().manual_seed(POOL)).to(device, dtype)
+
+
+def array_layers(model: nn.Module) -> list[ArrayConv2d | ArrayLinear]:
+    return [m for m in model.modules() if isinstance(m, ArrayConv2d | ArrayLinear)]
+
+
+def set_strength(model: nn.Module, strength: float, chips: int = 1, chip_batches: int = 1) -> None:
+    """Errors as a multiple of the record's (0: exact products), virtual chips that share a batch, and for how many."""
+    for layer in array_layers(model):
+        layer.strength, layer.chips, layer.chip_batches = strength, chips, chip_batches
+
+
+def forget_ranges(model: nn.Module) -> None:
+    """Let converter ranges be chosen anew, on the activations of now, and chips be new ones."""
+    for layer in array_layers(model):
+        layer.range_code = None
+        layer.ranges.clear()
+        layer.forget_chips()

@@ -1,0 +1,245 @@
+"""Phase C: a chosen network trained for its chip, from scratch or from its teacher's weights, written as ``net.pt``.
+
+Cross-entropy and a teacher's answers (τ 4), learned quantisation steps from the first step on, the
+errors of the chip annealed in, statistics of batch norms fixed towards the end: as they will
+stand on the chip, so that errors which shift a whole channel count. Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from cim.simulator.training_layers import ArrayNoise
+from mapping.network.file import NetworkFile, load_network, save_network
+from search.space.architecture import Architecture
+from search.space.genes import Space
+from search.space.precision import precision
+from search.train.arrays import forget_ranges, noise_digest, set_strength
+from search.train.export import network_file
+from search.train.images import Images
+from search.train.inherit import inherit
+from search.train.losses import distillation
+from search.train.modules import LayerNet, network
+from search.train.teacher import answers, split_graph
+from search.train.training import (
+    At,
+    Batch,
+    EpochRecord,
+    Machine,
+    Told,
+    TrainingSchedule,
+    TrainingTask,
+    accuracy,
+    fit,
+    fixed_statistics,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainSettings:
+    """Settings of the training of a network.
+
+    Errors are absent until ``errors_from`` of all steps and as the record says, times ``strength``, from
+    ``errors_full``; statistics are fixed from ``fixed_from``. ``teacher_weight`` of the loss is the
+    teacher's, which answers for every batch, as its images were moved, or ``asked_once``: for whole images, before
+    training. ``inherited``: what the network has in common with the teacher begins with its weights (``inherit``).
+    ``calibration_images`` training images go into the file.
+    """
+
+    schedule: TrainingSchedule
+    teacher_weight: float = 0.5
+    temperature: float = 4.0
+    asked_once: bool = False
+    inherited: bool = False
+    errors_from: float = 0.45
+    errors_full: float = 0.6
+    fixed_from: float = 0.7
+    strength: float = 1.2
+    chips: int = 2
+    chip_batches: int = 4
+    calibration_images: int = 128
+    scored_images: int = 2000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.errors_from <= self.errors_full <= 1 or not 0 <= self.fixed_from <= 1:
+            raise ValueError(f"errors rise between two shares of training: {self}")
+        if self.schedule.batch % self.chips:
+            raise ValueError(f"a batch of {self.schedule.batch} does not divide among {self.chips} virtual chips")
+
+    def strength_at(self, progress: float) -> float:
+        """Errors as a multiple of the record's."""
+        if progress < self.errors_from:
+            return 0.0
+        rise = max(self.errors_full - self.errors_from, 1e-9)
+        return self.strength * min(1.0, (progress - self.errors_from) / rise)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RetrainJob:
+    """One network to be trained; picklable. ``teacher``: a ``net.pt``, or None for labels alone.
+
+    ``noise``: errors of the chip, None for an ideal one. ``folder`` takes checkpoint and ``net.pt``.
+    """
+
+    space: Space
+    architecture: Architecture
+    settings: RetrainSettings
+    teacher: Path | None
+    noise: ArrayNoise | None
+    folder: Path
+    classes: tuple[str, ...]
+    data: str  # name of the images, for the provenance
+    machine: Machine = field(default_factory=Machine)
+
+    def __post_init__(self) -> None:
+        if self.settings.inherited and self.teacher is None:
+            raise ValueError("a network inherits from a teacher, and there is none")
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "net.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Retrained:
+    """``ideal`` and ``noisy``: percent of validation images right, exact and on the training law's virtual chips."""
+
+    path: Path
+    ideal: float
+    noisy: float
+    epochs: tuple[EpochRecord, ...]
+
+
+def retrain(job: RetrainJob, images: Images, validation: Images, told: Told | None = None) -> Retrained:
+    """Train, write ``net.pt``. Killed, it goes on from the last whole epoch. Never give it test images."""
+    job.folder.mkdir(parents=True, exist_ok=True)
+    return job.machine.run(_retrain, job, images, validation, told)
+
+
+def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images, told: Told | None) -> Retrained:
+    settings = job.settings
+    torch.manual_seed(settings.schedule.seed)
+    net = network(job.space, job.architecture, job.noise)
+    teacher = None if job.teacher is None else load_network(job.teacher)
+    inherited = inherit(net, job.space, teacher.graph, images) if settings.inherited and teacher else ()
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    wanted = None if teacher is None else _answering(job, teacher, images, fabric)
+    task = _Retraining(net, wanted, settings, validation, job.noise is not None, fabric.device)
+    trained, records = fit(
+        fabric,
+        task,
+        images,
+        settings.schedule,
+        checkpoint=job.folder / "retrain.checkpoint",
+        key=_key(job, teacher.digest if teacher else "", validation),
+        told=told,
+    )
+    assert isinstance(trained, LayerNet)
+    ideal, noisy = task.scores(trained)
+    found = Retrained(job.path, ideal, noisy, records)
+    if fabric.global_rank == 0:
+        digest = teacher.digest if teacher else "none"
+        save_network(_file(job, digest, trained, images, validation, found, inherited), job.path)
+    return found
+
+
+def _answering(job: RetrainJob, network: NetworkFile, images: Images, fabric: Fabric) -> Callable[[Batch], Tensor]:
+    """Source of the teacher's logits for a batch."""
+    teacher = split_graph(network.graph, job.space).to(fabric.device)
+    if not job.settings.asked_once:
+        return lambda batch: teacher(batch.pixels).float()
+    with fabric.autocast():
+        known = answers(teacher, images, job.settings.schedule.symmetry, fabric.device).float()
+    return lambda batch: known[batch.index]
+
+
+def _file(
+    job: RetrainJob,
+    teacher: str,
+    trained: LayerNet,
+    images: Images,
+    validation: Images,
+    found: Retrained,
+    inherited: tuple[str, ...],
+) -> NetworkFile:
+    few = images.spread(job.settings.calibration_images)
+    noise = "none" if job.noise is None else noise_digest(job.noise)
+    schedule = job.settings.schedule
+    begun = f", {len(inherited)} of {len(trained.layers)} layers begun as the teacher's" if inherited else ""
+    return network_file(
+        trained,
+        job.space.input_shape,
+        classes=job.classes,
+        images=few.pixels,
+        labels=few.labels,
+        provenance={
+            "trained by": f"hil search, phase C, {schedule.epochs} epochs, seed {schedule.seed}" + begun,
+            "space": f"{job.space.name} {job.space.skeleton}",
+            "architecture": f"{job.architecture} {job.architecture.digest}",
+            "data": job.data,
+            "training images": images.digest,
+            "teacher": teacher,
+            "errors": noise,
+            "validation accuracy": f"{found.ideal:.2f} % exact, {found.noisy:.2f} % on virtual chips of the training "
+            f"law (simulated), of {len(validation)} training images kept out",
+        },
+    )
+
+
+def _key(job: RetrainJob, teacher: str, validation: Images) -> str:
+    noise = "" if job.noise is None else noise_digest(job.noise)
+    bits, run = repr(precision(job.space, job.architecture)), (repr(job.settings), job.machine.precision)
+    what = (job.space.skeleton, job.architecture.digest, bits, run, teacher, noise, validation.digest)
+    return hashlib.sha256(repr(what).encode()).hexdigest()
+
+
+class _Retraining(TrainingTask):
+    def __init__(
+        self,
+        model: LayerNet,
+        wanted: Callable[[Batch], Tensor] | None,
+        settings: RetrainSettings,
+        validation: Images,
+        noisy: bool,
+        device: torch.device,
+    ) -> None:
+        self.model: LayerNet = model
+        self.wanted, self.settings, self.validation = wanted, settings, validation
+        self.noisy, self.device = noisy, device
+
+    def begin(self, model: nn.Module, at: At) -> None:
+        forget_ranges(self.model)
+
+    def loss(self, model: nn.Module, batch: Batch, at: At) -> Tensor:
+        settings = self.settings
+        if at.progress >= settings.fixed_from:
+            fixed_statistics(self.model)
+        set_strength(self.model, settings.strength_at(at.progress), settings.chips, settings.chip_batches)
+        wanted = None if self.wanted is None else self.wanted(batch)
+        found = model(batch.pixels).float()
+        return distillation(found, batch.labels, wanted, settings.teacher_weight, settings.temperature)
+
+    def score(self, model: nn.Module) -> float:
+        """Percent on virtual chips of the training law, from a part of the validation images."""
+        return self.scores(
+            model, self.validation.part(np.arange(min(len(self.validation), self.settings.scored_images)))
+        )[1]
+
+    def scores(self, model: nn.Module, images: Images | None = None) -> tuple[float, float]:
+        """Percent right, exact and on virtual chips (a new one every 500 images)."""
+        some = self.validation if images is None else images
+        set_strength(model, 0.0)
+        ideal = accuracy(model, some, self.device)
+        if not self.noisy:
+            return ideal, ideal
+        forget_ranges(model)
+        set_strength(model, 1.0)
+        return ideal, accuracy(model, some, self.device)

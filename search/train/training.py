@@ -1,0 +1,307 @@
+"""One training loop for teacher, stages and networks: resumable, the same answer for the same seed.
+
+Devices, their number and mixed precision are Lightning Fabric's (``Machine``); on one CPU it adds nothing to
+plain torch. Every epoch seeds torch anew from (seed, epoch), so a run that was killed and resumed at an epoch's end
+gives the same bits as one that was not. Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import math
+import pickle
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import llvmlite.binding
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from cim.files import new_file
+from search.errors import SearchMismatch
+from search.train.images import Images, Symmetry, batches, moved, on_device
+
+T = TypeVar("T")
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+EPOCH_SEED = 0x5EA7  # purpose tag of the seeds of epochs
+
+
+class ResumeError(SearchMismatch):
+    """A checkpoint belongs to other settings."""
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for it; on others it takes more than twice as long as float32."""
+    features = llvmlite.binding.get_host_cpu_features()
+    return any(features.get(name, False) for name in ("avx512bf16", "amx-bf16", "bf16"))
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Machine that trains. More than one device: data parallel, in processes of their own."""
+
+    accelerator: str = "cpu"  # or "cuda", "auto"
+    devices: int = 1
+    precision: Precision = "32-true"
+
+    def run(self, function: Callable[..., T], *args: Any) -> T:
+        """``function(fabric, *args)`` on every device; the first one's answer. Many devices: arguments are pickled."""
+        many = self.devices > 1
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it tells the precision of every job
+        strategy = "ddp_spawn" if many else "auto"
+        fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, precision=self.precision)
+        launch: Callable[..., T] = fabric.launch
+        if not many:
+            return launch(function, *args)
+        with tempfile.TemporaryDirectory() as folder:
+            answer = Path(folder) / "answer"
+            launch(_in_process, pickle.dumps((function, args)), str(answer))
+            result: T = pickle.loads(answer.read_bytes())
+        return result
+
+
+def _in_process(fabric: Fabric, work: bytes, answer: str) -> None:
+    """Work and answer as bytes: Fabric takes apart what it is given for processes, which frozen dataclasses refuse."""
+    function, args = pickle.loads(work)
+    result = function(fabric, *args)
+    if fabric.global_rank == 0:
+        Path(answer).write_bytes(pickle.dumps(result))
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSchedule:
+    """AdamW; the rate rises over ``warm`` of all steps, then falls as a cosine to zero.
+
+    ``shift``: images are moved by up to so many pixels; ``symmetry``: and mirrored or turned.
+    ``crop``: until ``crop_until`` of all steps the model sees squares of that side instead, cut out anywhere, which
+    take less time; 0: whole images from the first step.
+    ``average``: what is scored and kept is the running mean of weights and statistics.
+    """
+
+    epochs: int
+    batch: int = 128
+    rate: float = 0.006
+    decay: float = 0.02
+    warm: float = 0.15
+    clip: float = 2.0
+    shift: int = 1
+    symmetry: Symmetry = "mirror"
+    crop: int = 0
+    crop_until: float = 0.6
+    average: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch) < 1 or self.rate <= 0 or not 0 <= self.warm < 1 or self.crop < 0:
+            raise ValueError(f"no schedule: {self}")
+
+    def rate_at(self, progress: float) -> float:
+        """Learning rate when ``progress`` (0..1) of the steps are done."""
+        if progress < self.warm:
+            return self.rate * (progress / self.warm * 0.96 + 0.04)
+        return self.rate * 0.5 * (1.0 + math.cos(math.pi * (progress - self.warm) / (1.0 - self.warm)))
+
+    def crop_at(self, progress: float) -> int:
+        """Side of the squares that are cut out; 0: the whole images."""
+        return self.crop if progress < self.crop_until else 0
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """Position in training: ``step`` of ``steps`` in all, in ``epoch``."""
+
+    epoch: int
+    step: int
+    steps: int
+
+    @property
+    def progress(self) -> float:
+        return self.step / self.steps
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """``pixels`` float 0..1 (n, channels, height, width), ``labels`` int64 (n,), ``index`` (n,) among all images."""
+
+    pixels: Tensor
+    labels: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    epoch: int
+    loss: float
+    score: float
+    seconds: float
+
+
+Told = Callable[[EpochRecord], None]
+
+
+class TrainingTask:
+    """A model, its loss on a batch, and its score after each epoch (higher is better)."""
+
+    model: nn.Module
+
+    def begin(self, model: nn.Module, at: At) -> None:
+        """Called before each epoch, with the model in training mode."""
+
+    def loss(self, model: nn.Module, batch: Batch, at: At) -> Tensor:
+        raise NotImplementedError
+
+    def after(self, model: nn.Module, at: At) -> None:
+        """Called after each step of the weights."""
+
+    def score(self, model: nn.Module) -> float:
+        """Of the model (or its mean), after each epoch."""
+        return math.nan
+
+    def extra(self) -> dict[str, Any]:
+        """Further content of a checkpoint: tensors and plain data."""
+        return {}
+
+    def restore(self, extra: dict[str, Any]) -> None:
+        """Take back what ``extra`` gave."""
+
+
+def fit(
+    fabric: Fabric,
+    task: TrainingTask,
+    images: Images,
+    schedule: TrainingSchedule,
+    *,
+    checkpoint: Path | None = None,
+    key: str = "",
+    told: Told | None = None,
+) -> tuple[nn.Module, tuple[EpochRecord, ...]]:
+    """Train; give the model (its running mean, if the schedule wants one) and what each epoch was like.
+
+    Args:
+        checkpoint: written after each epoch, and resumed from when it is there.
+        key: names everything else that the answer depends on.
+
+    Raises ``ResumeError`` when the checkpoint was made with another key, schedule or images.
+    """
+    steps = len(images) // schedule.batch
+    if not steps:
+        raise ValueError(f"{len(images)} images are less than a batch of {schedule.batch}")
+    key = hashlib.sha256(repr((key, asdict(schedule), len(images), images.digest)).encode()).hexdigest()
+    saved = load_checkpoint(checkpoint, key)
+    torch.manual_seed(schedule.seed)
+    mean = copy.deepcopy(task.model).to(fabric.device) if schedule.average else None
+    optimiser = torch.optim.AdamW(groups(task.model, schedule.decay), schedule.rate)
+    model, optimiser = fabric.setup(task.model, optimiser)
+    records: list[EpochRecord] = []
+    if saved is not None:
+        task.model.load_state_dict(saved["model"])
+        if mean is not None:
+            mean.load_state_dict(saved["mean"])
+        optimiser.load_state_dict(saved["optimiser"])
+        task.restore(saved["extra"])
+        records = [EpochRecord(*record) for record in saved["records"]]
+    pixels, labels = on_device(images, fabric.device)
+    for epoch in range(len(records), schedule.epochs):
+        start, total = time.monotonic(), torch.zeros((), device=fabric.device)
+        torch.manual_seed(epoch_seed(schedule.seed, epoch))
+        model.train()
+        task.begin(task.model, At(epoch, epoch * steps, schedule.epochs * steps))
+        order = torch.randperm(len(labels))[: steps * schedule.batch]
+        if fabric.global_rank:  # errors and crops of its own
+            torch.manual_seed(epoch_seed(schedule.seed, epoch) + fabric.global_rank)
+        for number, index in enumerate(order.split(schedule.batch)):
+            at = At(epoch, epoch * steps + number, schedule.epochs * steps)
+            own = index[fabric.global_rank :: fabric.world_size].to(fabric.device)
+            seen = moved(pixels[own], schedule.shift, schedule.symmetry, schedule.crop_at(at.progress))
+            with fabric.autocast():  # of a teacher too
+                loss = task.loss(model, Batch(seen, labels[own], own), at)
+            for group in optimiser.param_groups:
+                group["lr"] = schedule.rate_at(at.progress)
+            if loss.requires_grad:  # else it went through skips alone, and nothing learns
+                optimiser.zero_grad()
+                fabric.backward(loss)
+                fabric.clip_gradients(model, optimiser, max_norm=schedule.clip, error_if_nonfinite=False)
+                optimiser.step()
+            total += loss.detach()
+            with fabric.autocast():
+                task.after(task.model, at)  # Fabric's own wants its backward pass
+            if mean is not None:
+                follow(mean, task.model, min(0.998, (at.step + 1) / (at.step + 10)))
+        kept = mean if mean is not None else task.model
+        record = EpochRecord(epoch, float(total) / steps, task.score(kept), time.monotonic() - start)
+        records.append(record)
+        if checkpoint is not None and fabric.global_rank == 0:
+            state = {
+                "key": key,
+                "model": task.model.state_dict(),
+                "mean": mean.state_dict() if mean is not None else {},
+                "optimiser": optimiser.state_dict(),
+                "extra": task.extra(),
+                "records": [[r.epoch, r.loss, r.score, r.seconds] for r in records],
+            }
+            write_tensors(checkpoint, state)
+        if told is not None and fabric.global_rank == 0:
+            told(record)
+    return (mean if mean is not None else task.model), tuple(records)
+
+
+def load_checkpoint(path: Path | None, key: str) -> dict[str, Any] | None:
+    """Checkpoint saved under ``key``; None when there is no file. Raises ``ResumeError`` for another key."""
+    if path is None or not path.exists():
+        return None
+    saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    if saved.get("key") != key:
+        raise ResumeError(f"{path} was made with other settings, images or networks\n  try     another folder")
+    return saved
+
+
+def write_tensors(path: Path, state: dict[str, Any]) -> None:
+    """Write a whole file or none."""
+    with new_file(path) as part, part.open("wb") as file:
+        torch.save(state, file)
+
+
+def groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Trained parameters; weights decay, steps, norms and biases do not."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    weights = [p for name, p in trained if p.dim() > 1 and not name.endswith("log_step")]
+    others = [p for name, p in trained if p.dim() <= 1 or name.endswith("log_step")]
+    return [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, EPOCH_SEED, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@torch.no_grad()
+def follow(mean: nn.Module, model: nn.Module, keep: float) -> None:
+    """Move the running mean of parameters and statistics towards the model."""
+    for target, value in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
+        if target.is_floating_point():
+            target.lerp_(value, 1.0 - keep)
+        else:
+            target.copy_(value)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Images, device: torch.device, size: int = 500) -> float:
+    """Percent right, in evaluation mode; with errors on, ``size`` images share the virtual chips."""
+    model.eval()
+    right = sum(int((model(x).argmax(1) == y).sum()) for x, y in batches(images, size, device))
+    return 100.0 * right / len(images)
+
+
+@torch.no_grad()
+def fixed_statistics(model: nn.Module) -> None:
+    """Batch norms as they will stand on the chip, so that errors which shift a whole channel count."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()

@@ -1,0 +1,191 @@
+"""Chip files: each value has a source, and a wrong one is named with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cim.chip.file import (
+    ChipFileError,
+    NewerChipFile,
+    chip_names,
+    idealised,
+    load_chip,
+    parse_chip,
+    render_chip,
+)
+from cim.chip.schema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS
+from cim.chip.spec import Encoding, PairSubtraction
+
+LAB = load_chip("lab-128").text
+
+
+def wrong(text: str) -> ChipFileError:
+    with pytest.raises(ChipFileError) as caught:
+        parse_chip(text, "my.toml")
+    return caught.value
+
+
+def test_the_shipped_chips_load() -> None:
+    assert chip_names() == ["a111", "esserc-2024", "lab-128", "neurram-256", "yao-2020"]
+    shapes = {n: (load_chip(n).macro.rows, load_chip(n).macro.columns) for n in chip_names()}
+    assert shapes == {
+        "a111": (640, 128),
+        "esserc-2024": (1024, 512),
+        "lab-128": (128, 128),
+        "neurram-256": (256, 256),
+        "yao-2020": (128, 16),
+    }
+
+
+def test_lab_128_is_what_its_description_promises() -> None:
+    spec = load_chip("lab-128")
+    assert spec.macros == 64
+    assert spec.macro.encoding is Encoding.DIFFERENTIAL_COLUMNS
+    assert spec.macro.pair_subtraction is PairSubtraction.ANALOG
+    assert (spec.macro.logical_rows, spec.macro.outputs, spec.macro.max_level) == (128, 64, 7)
+    assert (spec.macro.adc.bits, spec.macro.adc.shared_by, spec.macro.inputs.bits) == (8, 8, 8)
+
+
+def test_a111_keeps_its_bias_rows_and_interleaves_its_columns() -> None:
+    macro = load_chip("a111").macro
+    assert macro.word_lines[0] == (16, 17)
+    assert macro.column_order[:3] == (0, 4, 8)
+    assert sorted(macro.column_order) == list(range(128))
+
+
+@pytest.mark.parametrize("name", chip_names())
+def test_every_value_of_every_chip_has_a_source(name: str) -> None:
+    spec = load_chip(name)
+    held = [s for s in SECTIONS if s not in OPTIONAL_SECTIONS or getattr(spec, s) is not None]
+    fields = {f"{s}.{k}" for s in held for k in SECTIONS[s]} - set(OPTIONAL)
+    assert fields <= set(spec.provenance)
+
+
+@pytest.mark.parametrize("name", chip_names())
+def test_a_rendered_chip_reads_back_the_same(name: str) -> None:
+    spec = load_chip(name)
+    again = parse_chip(render_chip(spec), "again")
+    assert again.digest == spec.digest
+    assert dict(again.sample) == dict(spec.sample)
+
+
+@pytest.mark.parametrize("name", chip_names())
+def test_an_idealised_chip_reads_back_and_counts_in_level_steps(name: str) -> None:
+    ideal = idealised(load_chip(name))
+    assert parse_chip(ideal.text, "ideal").digest == ideal.digest
+    assert ideal.macro.lsb_us(0) == ideal.macro.level_step_us
+    assert not any(ideal.sample.values())
+
+
+def test_the_macro_count_can_be_changed_and_changes_the_digest() -> None:
+    assert load_chip("lab-128", macros=8).macros == 8
+    assert load_chip("lab-128", macros=8).digest != load_chip("lab-128").digest
+
+
+def test_the_digest_ignores_the_sample_and_comments() -> None:
+    changed = LAB.replace("column_gain_sigma = { value = 0.05", "column_gain_sigma = { value = 0.1") + "# a remark\n"
+    assert "column_gain_sigma = { value = 0.1" in changed
+    assert parse_chip(changed, "x").digest == load_chip("lab-128").digest
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "words"),
+    [
+        ("rows = { value = 128", "rows = { value = 0", "macro.rows", "whole number"),
+        ('coding = { value = "bit_serial"', 'coding = { value = "morse"', "input.coding", "none of"),
+        ("macros = { value = 64", "macros = { worth = 64", "chip.macros", "must be"),
+        ('source = "assumed: first revision"', 'source = "I think"', "chip.revision", "must begin with"),
+        ("set_stop_v = { value = 3.3", "set_stop_v = { value = 5.0", "write.set_stop_v", "limit 4.0 V"),
+        ("bits_per_cycle = { value = 1", "bits_per_cycle = { value = 2", "input.bits_per_cycle", "bit_serial"),
+        ("value = [2.0, 7.428571", "value = [2.0, 1.0", "cell.levels_us", "rise"),
+        ("dead_rows = { value = []", "dead_rows = { value = [128]", "macro.dead_rows", "beyond 127"),
+        ("max_pulses = { value = 200", "max_pulses = { value = 2000", "write.max_pulses", "1000"),
+        ('transfer = { value = "linear"', 'transfer = { value = "table"', "adc.codes", "codes"),
+        ('programming = { value = "wan-2022"', 'programming = { value = "wan"', "models.programming", "none of"),
+        (
+            "conversion_noise_codes = { value = 0.5",
+            "conversion_noise_codes = { value = -1",
+            "models.conversion_noise_codes",
+            "number",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_line(old: str, new: str, field: str, words: str) -> None:
+    assert old in LAB
+    error = wrong(LAB.replace(old, new, 1))
+    key = field.split(".")[1] + " ="
+    line = next(n for n, text in enumerate(LAB.splitlines(), 1) if text.startswith(key) or old in text)
+    assert (error.path, error.field) == ("my.toml", field)
+    assert words in error.text
+    assert error.line == line or field == "adc.codes"  # a missing field has no line of its own
+
+
+def test_a_missing_field_and_an_unknown_one_are_refused() -> None:
+    without = "\n".join(x for x in LAB.splitlines() if not x.startswith("v_read_v"))
+    assert wrong(without).field == "macro.v_read_v"
+    assert wrong(LAB.replace("[cell]", '[cell]\ncolour = { value = 1, source = "assumed" }')).field == "cell.colour"
+
+
+def test_broken_toml_names_the_line() -> None:
+    assert wrong('format = "hil.chip"\nversion = \n').line == 2
+
+
+def test_a_newer_major_version_is_told_apart() -> None:
+    with pytest.raises(NewerChipFile):
+        parse_chip(LAB.replace('version = "1.2"', 'version = "2.0"'), "x")
+    parse_chip(LAB.replace('version = "1.2"', 'version = "1.7"'), "x")
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ChipFileError, match="lab-128"):
+        load_chip("lab-129")
+    with pytest.raises(ChipFileError, match="cannot be read"):
+        load_chip(tmp_path / "none.toml")
+
+
+def without_models(text: str) -> str:
+    """The text as files of version 1.0 are: no [models], no [cost]."""
+    start, end = text.index("[models]"), text.index("[sample]")
+    return (text[:start] + text[end:]).replace('version = "1.2"', 'version = "1.0"')
+
+
+def test_a_file_of_version_1_0_loads_and_keeps_its_digest() -> None:
+    old = parse_chip(without_models(LAB), "old.toml")
+    assert old.models is None
+    assert old.digest == "c43c96b87d7f23a6c32489538e04033109355910ee788df1c95d3134a5dae7d3"
+    assert parse_chip(render_chip(old), "again").digest == old.digest
+
+
+def test_a_file_of_version_1_1_loads_without_prices_and_keeps_its_digest() -> None:
+    start, end = LAB.index("[cost]"), LAB.index("[sample]")
+    old = parse_chip((LAB[:start] + LAB[end:]).replace('version = "1.2"', 'version = "1.1"'), "old.toml")
+    assert old.cost is None
+    assert old.models is not None
+    assert old.digest == load_chip("lab-128").digest
+
+
+def test_the_digest_ignores_the_models_that_are_believed() -> None:
+    changed = LAB.replace('programming = { value = "wan-2022"', 'programming = { value = "cmo-hfox"')
+    assert parse_chip(changed, "x").digest == load_chip("lab-128").digest
+    assert parse_chip(without_models(LAB), "x").digest == load_chip("lab-128").digest
+
+
+def test_a_polynomial_needs_one_row_of_coefficients_an_age() -> None:
+    own = LAB.replace('programming = { value = "wan-2022"', 'programming = { value = "polynomial"')
+    assert wrong(own).field == "models.programming_ages_s"
+    ages = own.replace("[models]", '[models]\nprogramming_ages_s = { value = [1.0, 10.0], source = "assumed" }')
+    assert wrong(ages).field == "models.programming_sigma_us"
+    rows = ages.replace("[models]", '[models]\nprogramming_sigma_us = { value = [[1.0]], source = "assumed" }')
+    assert "1 rows of coefficients for 2 ages" in wrong(rows).text
+    whole = rows.replace("[[1.0]]", "[[1.0], [2.0]]")
+    models = parse_chip(whole, "x").models
+    assert models is not None
+    assert models.programming_sigma_us == ((1.0,), (2.0,))
+    assert parse_chip(render_chip(parse_chip(whole, "x")), "y").models == models
+
+
+def test_a_published_model_takes_no_coefficients_from_the_file() -> None:
+    more = LAB.replace("[models]", '[models]\nprogramming_ages_s = { value = [1.0], source = "assumed" }')
+    assert wrong(more).field == "models.programming_ages_s"

@@ -1,0 +1,366 @@
+"""The quick mode: the integer product in the ideal limit, and how far it is from the exact simulator."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from cim.array.wire_law import Wire
+from cim.cells.read_noise import ReadNoise
+from cim.chip.correction import Correction, nominal_correction
+from cim.chip.encoding import encode_tile
+from cim.chip.file import chip_names, idealised, load_chip
+from cim.chip.spec import ChipSpec, Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
+from cim.chip.windows import Window, unfold
+from cim.record.calibration import nominal_macro
+from cim.record.device import Columns
+from cim.simulator.fast.layer import FastLayer
+from cim.simulator.fast.moments import inl_line, place_terms, row_reach
+from cim.simulator.fast.planes import driving_planes, place_counts
+from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.modes import SimulationMode
+from cim.simulator.simulator import LayerSimulator
+
+ENGINES = ("numba", "torch")
+LAB = load_chip("lab-128").macro
+QUIET, NOISY = (ReadNoise(np.array([2.0, 40.0]), np.array([v, 2 * v]), np.zeros(2)) for v in (0.0, 1.0))
+NO_WIRE = Wire(0.0, 0.0)
+
+
+def columns_of(spec: MacroSpec, rng: np.random.Generator | None = None, inl: float = 0.3) -> Columns:
+    """Ideal converters, or with every error switched on."""
+    part = nominal_macro(spec, 0)
+    if rng is None:
+        return Columns(part.gain, part.offset_codes, part.conversion_noise_codes, part.adc, part.inl_codes)
+    n = len(part.gain)
+    curve = inl * rng.standard_normal(part.inl_codes.shape)
+    return Columns(1.0 + 0.05 * rng.standard_normal(n), rng.uniform(-2, 2, n), np.full(n, 0.3), part.adc, curve)
+
+
+def tile_of(
+    spec: MacroSpec,
+    levels: NDArray[np.int8],
+    correction: Correction,
+    *,
+    columns: Columns | None = None,
+    inputs: range | None = None,
+    outputs: range | None = None,
+    multiplier: int = 1,
+    row0: int = 0,
+    spread_us: NDArray[np.float32] | float = 0.0,
+) -> SimulatedTile:
+    cells = np.zeros((spec.rows, spec.columns), np.float32)
+    encoded = encode_tile(levels, spec, row0, 0)
+    cells[np.ix_(encoded.word_lines, encoded.bit_lines)] = encoded.targets_us
+    return simulated_tile(
+        spec, cells + spread_us, columns or columns_of(spec), correction, inputs=inputs or range(levels.shape[0]),
+        outputs=outputs or range(levels.shape[1]), multiplier=multiplier, row0=row0, output0=0,
+    )  # fmt: skip
+
+
+def random_levels(rng: np.random.Generator, spec: MacroSpec, rows: int, outputs: int) -> NDArray[np.int8]:
+    return rng.integers(-spec.max_level, spec.max_level + 1, (rows, outputs)).astype(np.int8)
+
+
+def variants() -> dict[str, ChipSpec]:
+    """Every chip file, and made-up ones for the encodings that none has."""
+    lab = load_chip("lab-128")
+    one_read = InputSpec(InputCoding.BIT_SERIAL, 8, 1, SignedInput.OFFSET)
+    wide = InputSpec(InputCoding.AMPLITUDE, 8, 3, SignedInput.PLANE)
+    pairs, digital = Encoding.ROW_PAIRS, PairSubtraction.DIGITAL
+    made = {
+        "digital pairs": replace(lab.macro, pair_subtraction=digital),
+        "digital row pairs": replace(lab.macro, encoding=pairs, pair_subtraction=digital, inputs=wide),
+        "offset column": replace(lab.macro, encoding=Encoding.OFFSET_COLUMN, inputs=one_read),
+        "single ended": replace(lab.macro, encoding=Encoding.SINGLE_ENDED, inputs=one_read),
+    }
+    return {**{n: load_chip(n) for n in chip_names()}, **{n: replace(lab, macro=m) for n, m in made.items()}}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("name", list(variants()))
+def test_without_errors_it_is_the_integer_product(name: str, signed: bool, engine: str) -> None:
+    """Tiles of whole channels, tiles cut inside a channel, and a second slice."""
+    spec = idealised(variants()[name]).macro
+    rng = np.random.default_rng(1)
+    window, outputs = Window(3, 7, 6, (3, 3), (2, 1), (1, 1)), min(7, spec.outputs)
+    low, high = (-127, 128) if signed else (0, 256)
+    codes = rng.integers(low, high, (3, 3, 7, 6)).astype(np.int16)
+    expected, tiles = np.zeros((27, outputs), np.int64), []
+    for inputs, across, multiplier in ((range(18), range(outputs), 1), (range(18, 22), range(outputs), 1),
+                                       (range(22, 27), range(outputs), 1), (range(9), range(2), 8)):  # fmt: skip
+        mine = random_levels(rng, spec, len(inputs), len(across))
+        expected[inputs.start : inputs.stop, across.start : across.stop] += multiplier * mine.astype(np.int64)
+        correction = nominal_correction(spec, 0, mine, 8, signed)
+        tiles.append(tile_of(spec, mine, correction, inputs=inputs, outputs=across, multiplier=multiplier, row0=2))
+    layer = LayerSimulator(
+        spec, tiles, window=window, inputs=27, outputs=outputs, range_code=0, input_bits=8, input_signed=signed,
+        read_noise=QUIET, wire=NO_WIRE, mode="fast", engine=engine,
+    )  # fmt: skip
+    sums, share = layer.level_sums(codes, NoiseKey(1))
+    exact = unfold(codes, window).astype(np.int64) @ expected
+    # 16-bit weights are off by up to 2⁻¹⁶ of a column's largest; rounding takes it out but for large products.
+    np.testing.assert_allclose(sums, exact.transpose(0, 2, 1).reshape(sums.shape), atol=2 if engine == "numba" else 1)
+    assert share == 0.0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_matrix_layer_without_errors_is_the_integer_product(engine: str) -> None:
+    spec, rng = idealised(load_chip("lab-128")).macro, np.random.default_rng(2)
+    levels, codes = random_levels(rng, spec, 200, 40), rng.integers(0, 256, (5, 200)).astype(np.int16)
+    tiles = [
+        tile_of(spec, levels[a:b], nominal_correction(spec, 0, levels[a:b], 8, False), inputs=range(a, b))
+        for a, b in ((0, 128), (128, 200))
+    ]
+    layer = LayerSimulator(
+        spec, tiles, window=None, inputs=200, outputs=40, range_code=0, input_bits=8, input_signed=False,
+        read_noise=QUIET, wire=NO_WIRE, mode="fast", engine=engine,
+    )  # fmt: skip
+    sums, _ = layer.level_sums(codes, NoiseKey(1))
+    np.testing.assert_allclose(sums, codes.astype(np.int64) @ levels.astype(np.int64), atol=2)
+
+
+def sparse_codes(rng: np.random.Generator, *shape: int) -> NDArray[np.int16]:
+    """Activations as after ReLU: two fifths zero, the others exponential."""
+    return (np.minimum(rng.exponential(40.0, shape), 255) * (rng.random(shape) < 0.6)).astype(np.int16)
+
+
+def both(engine: str, wire: Wire, codes: NDArray[np.int16], bits: int = 8) -> dict[str, NDArray[np.float64]]:
+    """Mean and deviation of every sum of one tile of 126 rows over images of the same codes, by mode."""
+    rng = np.random.default_rng(3)
+    levels = random_levels(rng, LAB, 126, 16)
+    spread = rng.normal(0.0, 2.0, (LAB.rows, LAB.columns)).astype(np.float32)
+    correction = nominal_correction(LAB, 4, levels, bits, False)
+    tile = tile_of(LAB, levels, correction, columns=columns_of(LAB, rng), spread_us=spread)
+    given = {
+        "window": Window(14, 6, 6, (3, 3), (1, 1), (1, 1)), "inputs": 126, "outputs": 16, "range_code": 4,
+        "input_bits": bits, "input_signed": False, "read_noise": NOISY, "wire": wire, "engine": engine,
+    }  # fmt: skip
+    found = {}
+    for name in SimulationMode:
+        sums, _ = LayerSimulator(LAB, [tile], mode=name, **given).level_sums(codes, NoiseKey(5))  # type: ignore[arg-type]
+        found[name] = np.stack([sums.mean(0), sums.std(0)])
+    return found
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("ohm", "mean_bound", "sigma_bound"), [(0.0, 0.03, 0.08), (1.0, 0.05, 0.10)])
+def test_mean_and_sigma_are_near_the_exact_simulator(
+    engine: str, ohm: float, mean_bound: float, sigma_bound: float
+) -> None:
+    """Bounds: rms error of the mean as a share of the sums' own spread, and of sigma.
+
+    Rounding and INL repeat for one input; the quick mode draws them anew, so its sigma is the larger one.
+    """
+    codes = sparse_codes(np.random.default_rng(4), 1, 14, 6, 6)
+    found = both(engine, Wire(ohm, 0.0), np.repeat(codes, 300, 0))
+    exact, fast = found["exact"], found["fast"]
+    error = np.sqrt(np.mean((fast[0] - exact[0]) ** 2))
+    noise = np.sqrt(2 / 300) * exact[1].mean()  # of both means
+    assert np.sqrt(max(error**2 - noise**2, 0.0)) <= mean_bound * exact[0].std()
+    assert abs(fast[1].mean() / exact[1].mean() - 1.0) <= sigma_bound
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nothing_driven_gives_what_the_exact_simulator_gives(engine: str) -> None:
+    found = both(engine, Wire(1.0, 0.0), np.zeros((400, 14, 6, 6), np.int16))
+    columns = {name: values.mean((2, 3)) for name, values in found.items()}
+    twentieth = 0.05 * 255 * LAB.lsb_us(4) / LAB.level_step_us  # of a code in every plane, in levels
+    assert np.abs(columns["fast"][0] - columns["exact"][0]).max() < twentieth
+    np.testing.assert_allclose(columns["fast"][1], columns["exact"][1], rtol=0.05)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_inputs_of_one_bit_are_near_the_exact_simulator(engine: str) -> None:
+    codes = (np.random.default_rng(6).random((1, 14, 6, 6)) < 0.3).astype(np.int16)
+    found = both(engine, NO_WIRE, np.repeat(codes, 300, 0), bits=1)
+    error = found["fast"][0] - found["exact"][0]
+    assert np.sqrt(np.mean(error**2)) <= 0.05 * found["exact"][0].std()
+    assert abs(found["fast"][1].mean() / found["exact"][1].mean() - 1.0) <= 0.08
+
+
+def test_sigma_notices_noise_that_is_wrong() -> None:
+    """Control of the bounds above: a tenth more read noise, of twice the variance of the rest, is seen."""
+    codes = np.repeat(sparse_codes(np.random.default_rng(4), 1, 14, 6, 6), 300, 0)
+    found = both("numba", NO_WIRE, codes)
+    assert abs(1.1 * found["fast"][1].mean() / found["exact"][1].mean() - 1.0) > 0.08
+
+
+def noisy_layer(engine: str) -> LayerSimulator:
+    rng = np.random.default_rng(7)
+    tiles = []
+    for a, b in ((0, 90), (90, 144)):
+        levels = random_levels(rng, LAB, b - a, 20)
+        correction = nominal_correction(LAB, 4, levels, 8, False)
+        tiles.append(tile_of(LAB, levels, correction, columns=columns_of(LAB, rng), inputs=range(a, b)))
+    return LayerSimulator(
+        LAB, tiles, window=Window(16, 7, 7, (3, 3), (1, 1), (1, 1)), inputs=144, outputs=20, range_code=4, input_bits=8,
+        input_signed=False, read_noise=NOISY, wire=Wire(1.0, 0.0), mode="fast", engine=engine,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_noise_belongs_to_the_image_not_to_the_batch(engine: str) -> None:
+    layer, codes = noisy_layer(engine), sparse_codes(np.random.default_rng(8), 5, 16, 7, 7)
+    together, _ = layer.level_sums(codes, NoiseKey(1, 2, 3, 10))
+    apart = [layer.level_sums(codes[i : i + 1], NoiseKey(1, 2, 3, 10 + i))[0] for i in range(5)]
+    # torch's convolutions may add in another order: a rounding may fall to the other side.
+    np.testing.assert_allclose(together, np.concatenate(apart), atol=0 if engine == "numba" else 1)
+    again, _ = layer.level_sums(codes, NoiseKey(1, 2, 3, 10))
+    np.testing.assert_array_equal(together, again)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("other", [NoiseKey(2), NoiseKey(1, 1), NoiseKey(1, 0, 1), NoiseKey(1, 0, 0, 50)])
+def test_other_keys_give_independent_noise(engine: str, other: NoiseKey) -> None:
+    layer, codes = noisy_layer(engine), np.repeat(sparse_codes(np.random.default_rng(9), 1, 16, 7, 7), 40, 0)
+    one, two = (layer.level_sums(codes, key)[0].astype(float) for key in (NoiseKey(1), other))
+    one, two = ((s - s.mean(0)).ravel() for s in (one, two))
+    assert abs(np.corrcoef(one, two)[0, 1]) < 5 / np.sqrt(one.size)
+
+
+def fresh_normals(count: int) -> NDArray[np.float32]:
+    noise = pytest.importorskip("cim.simulator.fast.noise")
+    values: NDArray[np.float32] = noise.normals(np.array([12345, -6789], np.int32), noise.CONSTANTS, count)
+    return values
+
+
+def looks_normal(z: NDArray[np.floating]) -> bool:
+    """Moments, tails at 3 and 4 sigma, lags and the Kolmogorov-Smirnov distance within their sampling error."""
+    n = len(z)
+    checks = [abs(z.mean()) < 4 / np.sqrt(n), abs(z.var() - 1) < 4 * np.sqrt(2 / n)]
+    checks += [abs(stats.kurtosis(z)) < 5 * np.sqrt(24 / n), stats.kstest(z, "norm").statistic < 2.0 / np.sqrt(n)]
+    for edge in (3.0, 4.0):
+        expected = 2 * n * stats.norm.sf(edge)
+        checks.append(abs(np.count_nonzero(np.abs(z) > edge) - expected) < 5 * np.sqrt(expected))
+    checks += [abs(np.mean(z[lag:] * z[:-lag])) < 5 / np.sqrt(n) for lag in (1, 16, 32, 64)]
+    return bool(np.all(checks))
+
+
+def test_fresh_noise_is_normal() -> None:
+    assert looks_normal(fresh_normals(1 << 20).astype(np.float64))
+
+
+def test_the_test_of_normality_refuses_sums_of_bytes() -> None:
+    bytes_ = np.random.default_rng(10).integers(0, 256, (1 << 20, 4)).sum(1) - 510.0
+    assert not looks_normal(bytes_ / bytes_.std())
+
+
+def test_the_noise_pool_is_normal() -> None:
+    pool = pytest.importorskip("cim.simulator.fast.torch_engine").noise_pool("cpu").numpy()
+    assert looks_normal(pool.astype(np.float64))
+
+
+def test_a_straight_inl_curve_is_all_slope() -> None:
+    nodes = np.linspace(-128, 127, 17)
+    slope, shift, left = inl_line(0.02 * nodes[None], (-128, 127), np.array([3.0]), np.array([10.0]))
+    np.testing.assert_allclose((slope[0], shift[0], left[0]), (0.02, 0.0, 0.0), atol=1e-9)
+
+
+def test_rows_far_from_the_end_lose_more() -> None:
+    np.testing.assert_array_equal(row_reach(np.ones(3)), [6.0, 5.0, 3.0])
+
+
+def test_one_plane_has_the_terms_of_its_rows() -> None:
+    thirty = np.array([[30.0]])
+    terms = place_terms(thirty, thirty, thirty, np.ones(1), typical=25.0, bend=0.0, even=False)
+    found = [float(v[0]) for v in (terms.squares, terms.rest, terms.excess, terms.lean, terms.peak, terms.driven)]
+    np.testing.assert_allclose(found, [30.0, 0.0, 5.0, 0.0, 1.0 / 30.0 * 30.0, 30.0])
+
+
+@pytest.mark.parametrize("bend", [0.0, 0.002])
+def test_counted_planes_are_the_general_terms(bend: float) -> None:
+    """Both engines count one-bit units a byte a plane; the general way splits every code."""
+    counting, fast_torch = (
+        pytest.importorskip("cim.simulator.fast.counts"),
+        pytest.importorskip("cim.simulator.fast.torch_engine"),
+    )
+    torch = pytest.importorskip("torch")
+    layer, places = FastLayer(noisy_layer("torch").layer), 48
+    rows = sparse_codes(np.random.default_rng(11), places, 90)
+    counts, general = place_counts(rows, [(0, 90)], None)[0], layer.terms(rows, bend)
+    names = ("squares", "rest", "rest2", "excess", "lean", "peak", "driven")
+    expected = np.stack([getattr(general, name) for name in names])
+    kernel = np.empty((places // 16, counting.TERMS, 16), np.float32)
+    weights, typical = layer.weights.astype(np.float32), layer.typical(90, bend)
+    counting.terms_of_counts(counts, weights, typical, bend, False, kernel)
+    np.testing.assert_allclose(kernel.transpose(1, 0, 2).reshape(8, -1)[:7], expected, rtol=1e-3, atol=0.1)
+    f, w = fast_torch, torch.as_tensor(layer.weights).float()
+    planes = f.counted(counts[None], layer)
+    excess, lean = f.wire_terms(planes, layer, [typical], [bend])
+    apart = f.Planes(
+        planes.sums.clone(), planes.driven, planes.squares, planes.rest, planes.rest2
+    )  # units of many bits
+    for one, other in zip((excess, lean), f.wire_terms(apart, layer, [typical], [bend]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=0.01)
+    peak = f.peaks(planes.sums, planes.squares, layer)
+    squares, codes = planes.squares @ (w * w), planes.sums @ w
+    found = torch.cat([squares, planes.rest, planes.rest2, excess, lean, peak, codes])
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3, atol=0.1)
+
+
+@pytest.mark.parametrize("window", [None, Window(19, 6, 7, (3, 2), (2, 1), (1, 0), (1, 2))])
+def test_counts_of_planes_are_those_of_the_split_codes(window: Window | None) -> None:
+    rng = np.random.default_rng(12)
+    codes = rng.integers(0, 256, (2, 19) if window is None else (2, 8, 7, 19)).astype(np.int16)
+    tiles = [(0, 13), (13, 19), (8, 16)]
+    counts = place_counts(codes, tiles, window)
+    found = counts.view(np.uint8).reshape(3, -1, 8)
+    np.testing.assert_array_equal(driving_planes(counts), ((found > 0) << np.arange(8)).sum(2))
+    bits = (codes[..., None] >> np.arange(8)) & 1
+    for t, (first, stop) in enumerate(tiles):
+        ones = bits[..., first:stop, :].sum(-2)
+        if window is not None:
+            places = [(y, x) for y in range(window.out_height) for x in range(window.out_width)]
+            ones = np.stack([ones[:, 2 * y : 2 * y + 3, x : x + 3 : 2].sum((1, 2)) for y, x in places], 1)
+        np.testing.assert_array_equal(found[t], ones.reshape(-1, 8))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sums_beyond_the_scale_are_noticed(engine: str) -> None:
+    levels = np.full((128, 4), LAB.max_level, np.int8)
+    tile = tile_of(LAB, levels, nominal_correction(LAB, 0, levels, 8, False))
+    layer = LayerSimulator(
+        LAB, [tile], window=None, inputs=128, outputs=4, range_code=0, input_bits=8, input_signed=False,
+        read_noise=NOISY, wire=NO_WIRE, mode="fast", engine=engine,
+    )  # fmt: skip
+    _, share = layer.level_sums(np.full((10, 128), 255, np.int16), NoiseKey(1))
+    assert share == pytest.approx(1 / 8)  # one conversion of each sum's eight
+    _, share = layer.level_sums(np.zeros((10, 128), np.int16), NoiseKey(1))
+    assert share == 0.0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_codes_that_do_not_fit_are_refused(engine: str) -> None:
+    layer = noisy_layer(engine)
+    with pytest.raises(ValueError, match="do not fit"):
+        layer.level_sums(np.full((1, 16, 7, 7), 256, np.int16), NoiseKey(1))
+    with pytest.raises(ValueError, match="expected"):
+        layer.level_sums(np.zeros((1, 15, 7, 7), np.int16), NoiseKey(1))
+
+
+def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> None:
+    """Mean over virtual chips; ``benchmarks/fast_accuracy.py`` does it with more chips and images."""
+    import hil
+    from hil.calibration.procedure import calibrate
+    from hil.datasets.image_set import load_dataset
+    from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, program_of
+    from hil.simulation.virtual_chips import VirtualChips
+    from hil.watch import Watch
+    from mapping.program.training_inputs import training_inputs
+
+    watch = Watch()
+    program, _ = program_of(BUNDLED_NETWORK, chip="lab-128", macros=None, trust=False, watch=watch)
+    data = load_dataset(BUNDLED_DATA, "test", limit=500)
+    with hil.open_chip("emulated:lab-128?seed=301", spec=program.spec) as chip:
+        record = calibrate(chip, program.macros, age_s=3600.0)
+    inputs, right = training_inputs(program), {}
+    for mode in ("exact", "fast"):
+        chips = VirtualChips(program, record, 3600.0, 4, 7, 16, inputs=inputs, mode=mode)
+        right[mode] = 100.0 * (chips.run(data.images, 0, watch).argmax(2) == data.labels).mean()
+    assert abs(right["fast"] - right["exact"]) <= 1.0

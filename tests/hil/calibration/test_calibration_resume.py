@@ -1,0 +1,99 @@
+"""A calibration that was interrupted goes on with what it has, if the chip still holds the pattern."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cim.fit.measured import Idle
+from cim.record.calibration import CalibrationRecord
+from hil.calibration.plan import PLANS, Budget, later_ages
+from hil.calibration.procedure import calibrate
+from hil.calibration.store import StepStore, partial_folder
+from hil.driver.open_chip import connect
+from hil.emulator.address import chip_from_address
+from hil.emulator.chip import EmulatedChip
+from hil.errors import ExitCode, FileError, Interrupted, MismatchError
+from hil.transports.in_process import InProcessTransport
+from hil.watch import Watch
+
+ADDRESS = "emulated:yao-2020?macros=1&seed=4"
+
+
+class CtrlC(Watch):
+    """Interrupts when a measurement of this kind begins."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self.at = at
+
+    def step(self, done: int, total: int, what: str = "") -> None:
+        if self.at and what.startswith(self.at):
+            raise KeyboardInterrupt
+
+
+def run(chip: EmulatedChip, folder: Path, at: str = "", resume: bool = False) -> tuple[CalibrationRecord, Watch]:
+    watch = CtrlC(at)
+    with connect(InProcessTransport(chip, ADDRESS), spec=chip.spec) as driver:
+        record = calibrate(driver, (0,), budget=Budget.QUICK, partial=folder, resume=resume, watch=watch)
+    return record, watch
+
+
+def test_what_was_measured_is_kept_and_the_rest_is_measured(tmp_path: Path) -> None:
+    chip, folder = chip_from_address(ADDRESS), partial_folder(tmp_path / "chip.h5")
+    with pytest.raises(Interrupted, match="finished steps") as caught:
+        run(chip, folder, at="transfer")
+    assert caught.value.exit_code is ExitCode.INTERRUPTED
+    assert "--resume" in caught.value.hint
+    pulses = chip.status().pulses_total
+    record, watch = run(chip, folder, resume=True)
+    assert chip.status().pulses_total == pulses, "nothing is written again"
+    assert not watch.notes
+    whole, _ = run(chip_from_address(ADDRESS), tmp_path / "other.partial")
+    assert record.pulses == whole.pulses
+    np.testing.assert_array_equal(record.macros[0].cells, whole.macros[0].cells)
+    np.testing.assert_allclose(record.programming.loc_us[0], whole.programming.loc_us[0])
+
+
+def test_a_chip_that_lost_the_pattern_is_written_again(tmp_path: Path) -> None:
+    folder = tmp_path / "chip.partial"
+    with pytest.raises(Interrupted):
+        run(chip_from_address(ADDRESS), folder, at="transfer")
+    fresh = chip_from_address(ADDRESS)  # the same chip after a power cut that cost it its cells
+    _, watch = run(fresh, folder, resume=True)
+    assert any("written again" in note for note in watch.notes)
+    assert fresh.status().pulses_total > 0
+
+
+def test_steps_of_another_seed_or_chip_are_refused(tmp_path: Path) -> None:
+    about = {"serial number": "a", "seed": 1}
+    StepStore(tmp_path / "p", about, resume=False, watch=Watch())
+    with pytest.raises(MismatchError, match="another seed: 1, now 2"):
+        StepStore(tmp_path / "p", {**about, "seed": 2}, resume=True, watch=Watch())
+
+
+def test_a_damaged_step_is_one_typed_error(tmp_path: Path) -> None:
+    store = StepStore(tmp_path / "p", {"seed": 1}, resume=False, watch=Watch())
+    store.step("idle", Idle, lambda: {0: Idle(8, np.zeros(2), np.zeros(2))})
+    (tmp_path / "p" / "idle.h5").write_bytes(b"no hdf5")
+    again = StepStore(tmp_path / "p", {"seed": 1}, resume=True, watch=Watch())
+    with pytest.raises(FileError, match="damaged"):
+        again.step("idle", Idle, dict)
+
+
+def test_without_resume_a_new_calibration_begins(tmp_path: Path) -> None:
+    store = StepStore(tmp_path / "p", {"seed": 1}, resume=False, watch=Watch())
+    store.step("idle", Idle, lambda: {0: Idle(8, np.zeros(2), np.zeros(2))})
+    watch = Watch()
+    assert StepStore(tmp_path / "p", {"seed": 2}, resume=False, watch=watch).done == []
+    assert any("begun anew" in note for note in watch.notes)
+
+
+def test_ages_are_decades_that_all_macros_share() -> None:
+    plan = PLANS[Budget.DEFAULT]
+    assert later_ages(3600.0, 25.0, plan) == (1000.0, 3600.0)
+    assert later_ages(3600.0, 1.0, plan) == (10.0, 100.0, 1000.0, 3600.0)
+    assert later_ages(60.0, 0.0, plan) == (10.0, 60.0)
+    assert later_ages(3600.0, 1.0, PLANS[Budget.QUICK]) == (3600.0,)

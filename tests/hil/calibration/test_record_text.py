@@ -1,0 +1,326 @@
+"""A record in words, two records compared, a record drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cim.array.input_drive import InputDrive
+from cim.array.wire_law import Wire
+from cim.cells.programming_law import ProgrammingLaw
+from cim.cells.read_noise import ReadNoise
+from cim.cells.temperature import Thermal
+from cim.cells.write_verify import WriteStatistics
+from cim.chip.file import load_chip
+from cim.record.calibration import CalibrationRecord, CellState, nominal_macro
+from cim.record.file import save_record
+from hil.calibration.record_changes import diff_records
+from hil.calibration.record_page import record_page
+from hil.calibration.record_text import record_json, record_lines, show_lines
+from hil.cli import run
+
+SPEC = load_chip("lab-128")
+LEVELS = np.array(SPEC.macro.levels_us)
+
+
+def made(seed: int = 0, *, shift_us: float = 0.0, **changes: Any) -> CalibrationRecord:
+    """A record whose every number is off by its standard error times a normal draw of ``seed``."""
+    rng = np.random.default_rng(seed)
+
+    def around(value: float, error: float, *shape: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return value + error * rng.standard_normal(shape)
+
+    def full(value: float, *shape: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.full(shape, value)
+
+    law = ProgrammingLaw(
+        ages_s=np.array([1.0, 3600.0]),
+        levels_us=LEVELS,
+        loc_us=around(-0.5 + shift_us, 0.05, 2, 8),
+        scale_us=around(1.5, 0.04, 2, 8),
+        df=full(4.0, 2, 8),
+        loc_se_us=full(0.05, 2, 8),
+        scale_se_us=full(0.04, 2, 8),
+        ln_df_se=full(0.2, 2, 8),
+        stuck_low_share=0.02,
+        stuck_high_share=0.002,
+        unreached_share=0.003,
+        unreached_us=np.zeros(0),
+    )
+    plain = nominal_macro(SPEC.macro, 0)
+    n, curves = len(plain.gain), plain.inl_codes.shape
+    cells = plain.cells.copy()
+    cells[3, :5] = CellState.STUCK_LOW
+    macro = dataclasses.replace(
+        plain,
+        gain=around(1.0, 0.003, n),
+        gain_se=full(0.003, n),
+        offset_codes=around(0.0, 0.1, n),
+        offset_se=full(0.1, n),
+        inl_codes=around(0.0, 0.1, *curves),
+        inl_se=full(0.1, *curves),
+        cells=cells,
+    )
+    record = CalibrationRecord(
+        chip_name="lab-128",
+        revision="A",
+        serial="feed",
+        firmware="fw 2",
+        kind="silicon",
+        spec_digest=SPEC.digest,
+        temperature_c=25.0,
+        date="2026-01-02T03:04:05+00:00",
+        method="hil.calibrate 1.1",
+        seed=seed,
+        age_s=3600.0,
+        macros={0: macro},
+        programming=law,
+        read_noise=ReadNoise(LEVELS, around(1.7, 0.05, 8), full(0.05, 8), around(0.4, 0.03, 8), full(0.03, 8)),
+        wire=Wire(float(around(1.0, 0.02)), 0.02),
+        goodness={"programming_ks": 0.012, "columns_r2": 0.9987, "columns_residual_codes": 0.8},
+        thermal=Thermal(25.0, -0.0008, 0.0001, 0.002, 0.001, 0.5, 0.05),
+        writes=WriteStatistics(
+            LEVELS, np.full(8, 1000), np.full(8, 994), np.array([0.5, 0.9, 0.99]), np.tile([8.0, 30.0, 120.0], (8, 1))
+        ),
+        pulses=12345,
+    )
+    return dataclasses.replace(record, **changes)
+
+
+def drive_of(seed: int, moved: float = 0.0) -> InputDrive:
+    """A table of nibbles, off by its errors; unit 7 moved."""
+    units, se = np.arange(16.0), np.full(16, 0.01)
+    units[1:-1] += 0.01 * np.random.default_rng(seed).standard_normal(14)
+    units[7] += moved
+    se[[0, -1]] = 0.0
+    return InputDrive(units, se)
+
+
+# --- words ------------------------------------------------------------------------------------
+
+
+def test_a_record_in_a_dozen_lines_says_chip_cells_columns_wires_and_wear() -> None:
+    text = "\n".join(record_lines(made()))
+    for word in (
+        *("silicon lab-128, serial feed", "1 measured at 3600 s and 25 °C", "stuck low 0.03%", "KS 0.012"),
+        *("µS² a read", "column gain    1.000", "Ω a cell", "R² 0.99870, residual 0.80 codes", "12345 pulses"),
+    ):
+        assert word in text, text
+    assert "NOT SILICON" not in text
+    assert "NOT SILICON" in "\n".join(record_lines(made(kind="emulated")))
+
+
+def test_show_says_every_number_with_its_error_and_where_it_is_from() -> None:
+    text = "\n".join(show_lines(made()))
+    for word in (
+        *("fw 2", "2026-01-02", "hil.calibrate 1.1, seed 0", SPEC.digest, "± 0.050", "± 0.040", "memory:"),
+        *("-0.0800 ± 0.0100 % a kelvin", "0.500 ± 0.050 eV", "± 0.0500", "± 0.0300", "write-verify"),
+        *("99.40%", "98.70% to 99.72%", "120", "columns_r2", "median se", "1 h after programming"),
+    ):
+        assert word in text, (word, text)
+
+
+def test_row_drivers_are_said_where_they_were_measured() -> None:
+    record = made(drive=drive_of(1, 0.4))
+    assert re.search(
+        r"row drivers    \+0\.\d\d\d ± 0\.010 steps at unit 7 of 15, rms 0\.1", "\n".join(record_lines(record))
+    )
+    table = [line for line in show_lines(record) if re.fullmatch(r" +\d+ +[+-]0\.\d{4} ± 0\.0\d{3}", line)]
+    assert len(table) == 16
+    assert record_json(record)["drive"]["units"][15] == 15.0
+    assert "plot-drive" in record_page(record)
+    for text in ("\n".join(show_lines(made())), record_page(made())):
+        assert "row drivers" not in text.lower()
+    assert record_json(made())["drive"] is None
+
+
+def test_row_drivers_that_moved_are_a_change() -> None:
+    same = diff_records(made(1, drive=drive_of(1)), made(2, drive=drive_of(2)))
+    moved = diff_records(made(1, drive=drive_of(1)), made(2, drive=drive_of(2, 0.2)))
+    part = {c.part: c for c in same.changes}["row drivers"]
+    assert (part.count, part.changed) == (14, False)
+    part = {c.part: c for c in moved.changes}["row drivers"]
+    assert (part.beyond, part.changed, part.unit) == (1, True, "steps")
+    assert "row drivers" not in {c.part for c in diff_records(made(1), made(2, drive=drive_of(2))).changes}
+
+
+def test_a_record_of_cells_says_that_its_columns_are_nobodys() -> None:
+    cells = made(kind="table", macros={}, chip_name="lab.csv", goodness={"programming_ks": 0.02})
+    text = "\n".join(show_lines(cells))
+    assert "cells of       lab.csv (fitted to a table of cells" in text
+    assert "none measured: columns are taken as a chip file says" in text
+    assert "column gain" not in text
+    assert "wear" not in text
+
+
+def test_a_record_without_optional_parts_is_shown_too() -> None:
+    text = "\n".join(show_lines(made(thermal=None, writes=None, goodness={})))
+    assert "kelvin" not in text
+    assert "write-verify" not in text
+
+
+def test_the_record_as_plain_data_is_json_with_states_counted() -> None:
+    value = json.loads(json.dumps(record_json(made()), allow_nan=False))
+    assert value["wire"]["end"] == "last"
+    assert value["macros"]["0"]["states"]["stuck_low"] == 5
+    assert len(value["programming"]["loc_us"]) == 2
+    assert "stuck_us" not in value["macros"]["0"]
+
+
+# --- differences ------------------------------------------------------------------------------
+
+
+def test_a_record_does_not_differ_from_itself() -> None:
+    found = diff_records(made(), made())
+    assert found.same_chip
+    assert not found.changed
+    assert found.facts == ()
+    assert all(c.z == 0 for c in found.changes)
+
+
+def test_two_measurements_of_one_chip_seldom_differ() -> None:
+    """A thousandth per part; of 40 pairs times ten parts a few at most."""
+    changed = sum(diff_records(made(n), made(n + 1)).changed for n in range(0, 80, 2))
+    assert changed <= 3
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("programming shift", {"shift_us": 0.5}),
+        ("wire", {"wire": Wire(1.5, 0.02)}),
+        ("read variance", {"read_noise": ReadNoise(LEVELS, np.full(8, 2.5), np.full(8, 0.05))}),
+        ("activation ev", {"thermal": Thermal(25.0, -0.0008, 0.0001, 0.002, 0.001, 1.2, 0.05)}),
+    ],
+)
+def test_a_part_that_changed_beyond_its_error_is_named_and_no_other(part: str, changes: dict[str, Any]) -> None:
+    found = diff_records(made(2), made(3, **changes))
+    assert [c.part for c in found.changes if c.changed] == [part]
+    assert f"{part}" in "\n".join(line for line in found.lines() if "CHANGED (" in line)
+
+
+def test_one_column_that_moved_is_found_among_its_like() -> None:
+    a, b = made(4), made(4)
+    gain = b.macros[0].gain.copy()
+    gain[17] += 0.05
+    found = diff_records(a, dataclasses.replace(b, macros={0: dataclasses.replace(b.macros[0], gain=gain)}))
+    change = next(c for c in found.changes if c.changed)
+    assert (change.part, change.beyond, change.count) == ("column gain", 1, len(gain))
+    assert change.largest == pytest.approx(0.05)
+    assert change.z == pytest.approx(0.05 / (0.003 * np.sqrt(2)))
+
+
+def test_another_chip_other_macros_and_other_states_are_said_plainly() -> None:
+    a = made()
+    cells = a.macros[0].cells.copy()
+    cells[9, :7] = CellState.STUCK_HIGH
+    moved = dataclasses.replace(a.macros[0], cells=cells)
+    b = made(serial="dead", temperature_c=60.0, firmware="fw 3", macros={0: moved, 4: a.macros[0]})
+    found = diff_records(a, b)
+    text = "\n".join(found.lines())
+    assert not found.same_chip
+    for word in (
+        *("ANOTHER chip: silicon lab-128, serial feed → silicon lab-128, serial dead", "temperature    25 → 60"),
+        *("fw 2 → fw 3", "macros 4 are in the second record only", "cells of macro 0: 7 of 16384"),
+    ):
+        assert word in text, text
+
+
+def test_laws_of_other_ages_and_levels_are_compared_where_both_reach() -> None:
+    a = made(5)
+    b = made(6)
+    law = b.programming
+    fewer = dataclasses.replace(
+        law,
+        levels_us=law.levels_us[1:6],
+        **{
+            name: getattr(law, name)[:, 1:6]
+            for name in (
+                *("loc_us", "scale_us", "df", "loc_se_us", "scale_se_us", "ln_df_se"),
+                *("skew", "skew_se", "wide_share", "wide_share_se"),
+            )
+        },
+    )
+    found = diff_records(a, dataclasses.replace(b, programming=fewer))
+    shift = next(c for c in found.changes if c.part == "programming shift")
+    assert shift.count == 10
+    later = dataclasses.replace(law, ages_s=law.ages_s * 1e6)
+    assert not [
+        c for c in diff_records(a, dataclasses.replace(b, programming=later)).changes if "programming" in c.part
+    ]
+
+
+# --- page -------------------------------------------------------------------------------------
+
+
+def figures_of(page: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="figures">(.*?)</script>', page)
+    assert found
+    value = json.loads(found.group(1).replace("\\u003c", "<"))
+    assert isinstance(value, dict)
+    return value
+
+
+def test_the_page_holds_every_figure_and_loads_nothing() -> None:
+    page = record_page(made())
+    assert "default-src 'none'" in page
+    assert not re.search(r'<(script|link|img)[^>]+(src|href)="', page)
+    figures = figures_of(page)
+    assert set(figures) == {"shift", "spread", "time", "noise", "pulses", "gain", "offset", "inl", "stuck"}
+    for name in figures:
+        assert f'id="plot-{name}"' in page
+
+
+def test_the_figures_are_figures_to_plotly() -> None:
+    import plotly.graph_objects as go
+
+    for figure in figures_of(record_page(made())).values():
+        text = re.sub(r'"@\w+"', '"#123456"', json.dumps(figure))
+        go.Figure(json.loads(text))
+
+
+def test_a_record_of_cells_has_no_figures_of_columns() -> None:
+    page = record_page(made(kind="table", macros={}, writes=None))
+    assert set(figures_of(page)) == {"shift", "spread", "time", "noise"}
+    assert "columns are taken as a chip file says" in page
+
+
+def test_names_of_chips_are_no_markup() -> None:
+    page = record_page(made(chip_name="<script>alert(1)</script>", method="<b>"))
+    assert "<script>alert" not in page
+    assert "<b>" not in page
+
+
+# --- commands ---------------------------------------------------------------------------------
+
+
+def test_the_commands_show_compare_and_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b, c = (tmp_path / f"{n}.h5" for n in "abc")
+    save_record(made(0), a)
+    save_record(made(1), b)
+    save_record(made(2, wire=Wire(3.0, 0.02), serial="dead"), c)
+    assert run(["calibration", "show", str(a)]) == 0
+    assert "serial feed" in capsys.readouterr().out
+    assert run(["calibration", "show", str(a), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["serial"] == "feed"
+    assert run(["calibration", "diff", str(a), str(b)]) == 0
+    assert "no change beyond the errors" in capsys.readouterr().out
+    assert run(["calibration", "diff", str(a), str(c), "--json"]) == 1
+    value = json.loads(capsys.readouterr().out)
+    assert value["same_chip"] is False
+    assert [x["part"] for x in value["changes"] if x["changed"]] == ["wire"]
+    assert run(["calibration", "plot", str(a)]) == 0
+    assert (tmp_path / "a.html").stat().st_size > 1e6
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.h5", "a.html", "b.h5", "c.h5"]
+
+
+def test_a_missing_record_is_exit_7_and_a_folder_that_cannot_be_written_exit_11(tmp_path: Path) -> None:
+    assert run(["calibration", "show", str(tmp_path / "none.h5")]) == 7
+    save_record(made(), tmp_path / "a.h5")
+    assert run(["calibration", "plot", str(tmp_path / "a.h5"), "-o", str(tmp_path / "no" / "a.html")]) == 11

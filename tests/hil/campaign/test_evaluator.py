@@ -1,0 +1,38 @@
+"""A network of a search on simulated chips, in one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cim.chip.file import load_chip
+from hil.campaign.evaluator import SimulatedEvaluator
+from hil.datasets.image_set import Dataset
+from hil.deployment.options import DeployOptions
+from mapping.network.file import save_network
+from search.evaluator import Evaluator
+
+from ..small_net import small_network
+
+
+def test_a_network_file_is_compiled_simulated_and_priced(tmp_path: Path) -> None:
+    network = small_network()
+    save_network(network, tmp_path / "net.pt")
+    rng = np.random.default_rng(9)
+    images = rng.integers(0, 256, (40, *network.calibration_images.shape[1:]), dtype=np.uint8)
+    classes = network.graph.classes
+    data = Dataset("noise", images, rng.integers(0, len(classes), 40), classes, "here", "0")
+    evaluator: Evaluator = SimulatedEvaluator(
+        load_chip("lab-128"), data, options=DeployOptions(samples=40, virtual_chips=20), mode="fast"
+    )
+    found = evaluator.evaluate(tmp_path / "net.pt")
+    assert found.chips == 20
+    assert found.images == 40
+    assert found.low <= found.accuracy_mean <= found.high
+    assert found.latency_ns > 0
+    assert found.energy_pj > 0
+    assert "simulated" in found.source
+    assert found == evaluator.evaluate(tmp_path / "net.pt")
+    assert pytest.approx(found.edp_mj_ms) == found.energy_pj * found.latency_ns * 1e-15

@@ -1,0 +1,62 @@
+"""The page of a search: what is known of each network, told apart, and drawn by a real browser where there is one."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hil.campaign.front import Findings
+from hil.campaign.page import choices_figure, front_figure, search_page
+from search.space.genes import Gene
+from search.space.significance import Significance
+
+from ..report.test_mapping_page import BROWSER, QUIET
+
+
+def row(name: str, edp: float, accuracy: float, **known: Any) -> dict[str, Any]:
+    return {
+        "name": name, "modes": [], "choices": "conv3 skip W4A8", "predicted": accuracy, "predicted_low": accuracy - 2,
+        "edp_mj_ms": edp, "latency_ns": 1e5, "energy_pj": 1e6, "macros": 5,
+        "evaluated": None, "measured": None, **known,
+    }  # fmt: skip
+
+
+ROWS = [
+    row("aa", 0.001, 80.0),
+    row("bb", 0.004, 85.0, modes=["balanced"], evaluated={"accuracy_mean": 0.9, "accuracy_worst": 0.88}),
+    row("cc", 0.02, 86.0, evaluated={"accuracy_mean": 0.92, "accuracy_worst": 0.91},
+        measured={"accuracy_mean": 0.915, "low": 0.9}),
+]  # fmt: skip
+GENES = (Gene("operator 1.1", ("conv3", "skip")), Gene("width 1", (1.0,)), Gene("weight bits", (2, 4)))
+ONE = Significance((np.array([1.0, 0.0]), np.array([0.0]), np.array([-0.5, 0.5])))
+FOUND = Findings(GENES, ONE, ONE, ONE, "ridge")
+
+
+def test_predicted_simulated_and_measured_accuracies_are_never_one_trace() -> None:
+    drawn = front_figure(ROWS, "lab-128")
+    known = {trace["name"]: trace for trace in drawn["data"]}
+    assert list(known) == ["predicted", "simulated", "on a chip"]
+    assert known["predicted"]["y"] == [80.0, 85.0, 86.0]
+    assert known["simulated"]["y"] == [90.0, 92.0]
+    assert known["simulated"]["error_y"]["arrayminus"] == pytest.approx([2.0, 1.0])
+    assert known["on a chip"]["x"] == [0.02]
+    assert "balanced" in known["simulated"]["text"][0]
+
+
+def test_choices_without_an_alternative_are_not_drawn() -> None:
+    bars = choices_figure(FOUND)["data"][0]
+    assert bars["y"] == ["operator 1.1: conv3", "operator 1.1: skip", "weight bits: 2", "weight bits: 4"]
+    assert np.mean(bars["x"]) == pytest.approx(0)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
+def test_a_browser_draws_both_plots(tmp_path: Path) -> None:
+    place = tmp_path / "front.html"
+    place.write_text(search_page({"costs": "lab-128", "networks": ROWS}, ["a line"], FOUND), "utf-8")
+    command = [str(BROWSER), *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", place.as_uri()]
+    dom = subprocess.run(command, capture_output=True, timeout=120, check=True, text=True).stdout
+    assert dom.count('data-drawn="yes"') == 2

@@ -1,0 +1,335 @@
+"""What the commands print, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as xml
+
+import numpy as np
+import pytest
+import torch
+
+from hil.cli import app, run
+from hil.driver.open_chip import open_chip
+from hil.emulator.address import chip_from_address
+from hil.server.serve import serving
+from mapping.network.architectures import module
+from mapping.network.file import load_network
+from mapping.program.file import load_program
+
+from ..conftest import CHIP, Small
+from ..deployment.test_deploy import SCHEMA
+from ..report.test_report import faults
+from ..small_net import NAMES
+
+COMMANDS = [command.name or command.callback.__name__.rstrip("_") for command in app.registered_commands]  # type: ignore[union-attr]
+
+
+class Cli:
+    """Runs commands in this process; keeps what they printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.err = ""
+
+    def __call__(self, *arguments: str | Path, code: int = 0) -> str:
+        got = run([str(a) for a in arguments])
+        out, self.err = self._capsys.readouterr()
+        assert got == code, out + self.err
+        return out
+
+    def json(self, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
+        """The one JSON object on stdout, and nothing else there."""
+        out = self(*arguments, "--json", code=code)
+        assert out.count("\n") == 1
+        value = json.loads(out)
+        assert isinstance(value, dict)
+        assert value["schema"].startswith("hil.")
+        return value
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    return Cli(capsys)
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+# --- help -------------------------------------------------------------------------------------
+
+
+def test_help_answers_within_half_a_second() -> None:
+    took = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert python("-m", "hil.cli", "--help").returncode == 0
+        took.append(time.perf_counter() - start)
+    assert min(took) < 0.5, took
+
+
+def test_help_does_not_import_torch_or_other_heavy_packages() -> None:
+    code = (
+        "import sys; from hil.cli import run\n"
+        "assert run(['--help']) == 0\n"
+        "print([m for m in ('torch', 'numpy', 'scipy', 'h5py', 'numba', 'plotly', 'serial') if m in sys.modules])"
+    )
+    done = python("-c", code)
+    assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(cli: Cli, command: str) -> None:
+    out = cli(command, "--help")
+    assert "Usage: hil" in out
+    assert "Options:" in out
+
+
+def test_every_command_of_the_design_is_there() -> None:
+    wanted = "deploy calibrate fit compile simulate estimate import emulate chips ports info doctor mvm cells show"
+    assert set(wanted.split()) == set(COMMANDS)
+
+
+def test_hil_alone_prints_its_help(cli: Cli) -> None:
+    assert "Commands:" in cli(code=2) + cli.err
+
+
+# --- deploy -----------------------------------------------------------------------------------
+
+
+def test_deploy_prints_the_four_accuracies_and_a_verdict(cli: Cli, small: Small, tmp_path: Path) -> None:
+    out = cli(*small.arguments("--port", CHIP, "--out", str(tmp_path / "run")))
+    for word in ("float", "ideal", "simulated", "emulated (NOT SILICON)", "AGREE (this chip)", "pulses"):
+        assert word in out
+    assert f"{tmp_path / 'run'}/report.html" in out
+    assert "AGREE (this chip)" in cli("show", tmp_path / "run")
+    assert cli.json("show", tmp_path / "run" / "report.json")["verdict"] == "agree"
+
+
+def test_deploy_json_is_one_object_with_the_keys_that_others_rely_on(cli: Cli, small: Small, tmp_path: Path) -> None:
+    value = cli.json(*small.arguments("--port", CHIP, "--out", str(tmp_path / "run")))
+    assert faults(value, json.loads(SCHEMA.read_text("utf-8"))) == []
+    assert value["backend"] == "emulated"
+    assert set(value["accuracy"]) == {"float", "ideal", "simulated", "measured"}
+    for name in ("simulated", "measured"):
+        assert value["accuracy"][name]["low"] <= value["accuracy"][name]["mean"] <= value["accuracy"][name]["high"]
+    assert value["verdict"] == "agree"
+    assert [layer["layer"] for layer in value["layers"]] == ["conv", "fc"]
+    assert value["cells"]["total"] == 1168
+    assert value["cells"]["unreached"] >= 0
+    assert value["link"]["bytes_sent"] > 0
+    assert "mean" in value["difference"]
+    assert value == json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))
+
+
+def test_a_disagreement_is_exit_1_for_deploy_show_and_junit(cli: Cli, small: Small, tmp_path: Path) -> None:
+    junit, folder = tmp_path / "hil.xml", tmp_path / "run"
+    noisy = small.arguments("--port", f"{CHIP}&read_variance_us2=40", "--out", str(folder), "--junit", str(junit))
+    assert "DISAGREE (this chip)" in cli(*noisy, code=1)
+    assert "DISAGREE (this chip)" in cli("show", folder, code=1)
+    suite = xml.parse(junit).getroot()
+    assert suite.get("failures") == "1"
+    assert suite.find("testcase/failure") is not None
+
+
+def test_a_loss_against_the_baseline_is_exit_1(cli: Cli, small: Small, finished_run: Path, tmp_path: Path) -> None:
+    same = small.arguments("--port", CHIP, "--out", str(tmp_path / "a"), "--baseline", str(finished_run))
+    cli(*same)
+    assert "no loss beyond the tolerance" in cli.err
+    noisy = f"{CHIP}&read_variance_us2=40"
+    worse = small.arguments("--port", noisy, "--out", str(tmp_path / "b"), "--baseline", str(finished_run))
+    cli(*worse, code=1)
+    assert "REGRESSED" in cli.err
+
+
+def test_a_missing_baseline_is_said_before_the_chip_is_touched(cli: Cli, small: Small, tmp_path: Path) -> None:
+    chip = chip_from_address(CHIP)
+    with serving(chip, f"unix:{tmp_path / 'chip'}") as where:
+        arguments = small.arguments("--port", where, "--out", str(tmp_path / "a"), "--baseline", str(tmp_path / "no"))
+        cli(*arguments, code=7)
+    assert "cannot read the baseline" in cli.err
+    assert chip.status().pulses_total == 0
+    assert not (tmp_path / "a").exists()
+
+
+def test_runs_without_a_name_are_numbered(
+    cli: Cli, small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        cli(*small.arguments("--port", CHIP))
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["0001", "0002"]
+
+
+def test_emulated_takes_the_named_chip_and_macros(cli: Cli, small: Small, tmp_path: Path) -> None:
+    arguments = [small.net, "--data", small.data, "--samples=64", "--repeat=1", "--tolerance=20"]
+    value = cli.json("deploy", *arguments, "--emulated", "--macros=4", "--out", tmp_path / "run", code=1)
+    assert value["chip"]["address"] == "emulated:lab-128?seed=0&macros=4"
+    assert value["chip"]["macros"] == 4
+    assert value["verdict"] == "inconclusive"
+    assert "agreement needs at least 300 images, this run has 64" in value["verdict_text"]
+
+
+# --- other commands ---------------------------------------------------------------------------
+
+
+def test_calibrate_writes_a_record_and_says_what_it_found(cli: Cli, tmp_path: Path) -> None:
+    out = cli("calibrate", "--emulated", "--macros=4", "--only=2", "-o", tmp_path / "record.h5")
+    for word in ("NOT SILICON", "1 measured", "stuck low", "read noise", "column gain", "Ω a cell", "pulses"):
+        assert word in out
+    assert (tmp_path / "record.h5").stat().st_size > 0
+
+
+def test_simulate_predicts_from_a_record_alone(cli: Cli, small: Small) -> None:
+    arguments = [small.net, "--calibration", small.record_file, "--macros=4", "--data", small.data]
+    value = cli.json("simulate", *arguments, "--samples=200", "--chips=4")
+    assert value["images"] == 200
+    assert len(value["accuracy"]["simulated"]["chips"]) == 4
+    assert 0.85 < value["accuracy"]["simulated"]["mean"] <= value["accuracy"]["ideal"]
+    assert "4 virtual chips" in cli("simulate", *arguments, "--samples=200", "--chips=4")
+
+
+def test_compile_prints_the_plan_and_writes_a_program(cli: Cli, small: Small, tmp_path: Path) -> None:
+    out = cli("compile", small.net, "--macros=4", "-o", tmp_path / "program.h5")
+    for word in ("conv", "fc", "2 of 4 macros"):
+        assert word in out
+    assert load_program(tmp_path / "program.h5").digest == small.program.digest
+    value = cli.json("compile", small.net, "--macros=4")
+    assert value["program"] is None
+
+
+def test_compile_lays_out_as_asked(cli: Cli, small: Small, tmp_path: Path) -> None:
+    packed = cli.json("compile", small.net, "--macros=4", "--placement=packed")
+    assert packed["macros"]["used"] == 1
+    assert packed["rounds"] == [{"number": 0, "layers": ["conv", "fc"], "macros": 1, "cells": 2 * 584}]
+    copied = cli.json("compile", small.net, "--macros=4", "--copies-budget=all", "--placement=spread")
+    assert copied["layers"][0]["copies"] > 1
+    assert copied["busiest_reads"] < cli.json("compile", small.net, "--macros=4")["busiest_reads"]
+    rounds = cli("compile", small.net, "--macros=1", "--placement=spread", "--rounds", "-o", tmp_path / "program.h5")
+    for word in ("2 rounds: the chip is written 2 times", "round 0: conv, 1 macros", "writing round 1: about"):
+        assert word in rounds
+    assert load_program(tmp_path / "program.h5").rounds == 2
+
+
+def test_compile_explains_every_tile(cli: Cli, small: Small) -> None:
+    out = cli("compile", small.net, "--macros=4", "--explain")
+    assert "fc piece 1/1: macro 1 rows 0-127 outputs 0-3, 8 reads; alone on its macro" in out
+    told = cli.json("compile", small.net, "--macros=4", "--explain")["explanation"]
+    assert [t["layer"] for t in told] == ["conv", "fc"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--placement=tight"], 2, "no placement 'tight'"),
+        (["--copies-budget=many"], 2, "'many' is not a number of macros"),
+        (["--copies-budget=0"], 2, "'0' is not a number of macros"),
+        (["--copies-budget=5"], 6, "a budget of 5 macros, but lab-128 has 4"),
+        (["--copies-budget=1", "--placement=spread"], 6, "the budget is 1"),
+    ],
+)
+def test_compile_refuses_layouts_that_make_no_sense(
+    cli: Cli, small: Small, arguments: list[str], code: int, words: str
+) -> None:
+    cli("compile", small.net, "--macros=4", *arguments, code=code)
+    assert words in cli.err
+
+
+def test_import_makes_a_network_that_compiles(cli: Cli, tmp_path: Path) -> None:
+    torch.save(module("lenet5", classes=4, input_shape=(1, 28, 28)).state_dict(), tmp_path / "lenet.pth")
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 28, 28)).astype(np.uint8)
+    np.savez(tmp_path / "train.npz", images=pixels, labels=np.arange(64) % 4, classes=np.array(NAMES))
+    arguments = [tmp_path / "lenet.pth", "--arch=lenet5", "--data", tmp_path / "train.npz", "--images=16"]
+    out = cli("import", *arguments, "-o", tmp_path / "net.pt")
+    assert "W4A8, 16 calibration images" in out
+    assert len(load_network(tmp_path / "net.pt").calibration_images) == 16
+    assert "macros" in cli("compile", tmp_path / "net.pt")
+
+
+def test_chips_lists_and_shows_every_chip(cli: Cli, tmp_path: Path) -> None:
+    out = cli("chips")
+    for name in ("lab-128", "neurram-256", "a111", "yao-2020"):
+        assert name in out
+        shown = cli("chips", "show", name)
+        assert "assumed: " in shown
+        assert "levels_us" in shown
+    value = cli.json("chips", "show", "lab-128")
+    assert value["macros"] == 64
+    assert cli.json("chips")["chips"]
+    cli("chips", "shwo", code=2)
+
+
+def test_info_says_who_the_chip_is(cli: Cli) -> None:
+    out = cli("info", "--port", CHIP, "--macros=4")
+    for word in ("lab-128", "NOT SILICON", "4 macros of 128 x 128", "none held", "outputs off", "program_tile"):
+        assert word in out
+    value = cli.json("info", "--port", CHIP, "--macros=4")
+    assert value["kind"] == "emulated"
+    assert value["outputs_on"] is False
+
+
+def test_a_chip_of_another_kind_is_known_by_its_own_name(cli: Cli) -> None:
+    assert cli.json("info", "--port", "emulated:neurram-256?macros=2")["name"] == "neurram-256"
+
+
+def test_doctor_checks_packages_ports_and_data(cli: Cli) -> None:
+    out = cli("doctor")
+    for word in ("python", "torch", "serial ports", "fashion-mnist-bundled", "GB free"):
+        assert word in out
+    assert cli.json("doctor")["python"]["ok"] is True
+
+
+def test_ports_always_answers(cli: Cli) -> None:
+    assert cli("ports")
+    assert isinstance(cli.json("ports")["ports"], list)
+
+
+@pytest.mark.parametrize("chip", ["lab-128", "neurram-256", "a111", "yao-2020"])
+def test_mvm_reads_a_tile_that_it_wrote(cli: Cli, chip: str) -> None:
+    arguments = ["mvm", "--port", f"emulated:{chip}?macros=1&seed=2", "--level=2", "--rows=16", "--outputs=4"]
+    value = cli.json(*arguments)
+    levels = np.array(value["sums"]).mean(0) * value["lsb_levels"]
+    assert levels.shape == (4,)
+    assert value["ideal_levels"] == 2 * 16 * value["code"]
+    assert np.median(np.abs(levels / value["ideal_levels"] - 1)) < 0.5
+    assert value["saturated"] < value["conversions"] / 4
+    assert f"input code   {value['code']} on every row" in cli(*arguments)
+
+
+def test_mvm_takes_a_code_and_a_range(cli: Cli) -> None:
+    value = cli.json("mvm", "--emulated", "--macros=1", "--code=3", "--range-code=2", "--repeat=2")
+    assert (value["code"], value["range_code"], value["ideal_levels"]) == (3, 2, None)
+    assert np.array(value["sums"]).shape == (2, 8)
+
+
+def test_cells_reads_a_macro_and_writes_a_table(cli: Cli, tmp_path: Path) -> None:
+    out = cli("cells", "--emulated", "--macros=1", "--out", tmp_path / "cells.csv")
+    assert "16384 cells" in out
+    assert np.loadtxt(tmp_path / "cells.csv", delimiter=",").shape == (128, 128)
+    assert np.array(cli.json("cells", "--emulated", "--macros=1")["readings_us"]).shape == (128, 128)
+
+
+def test_emulate_serves_a_chip_until_ctrl_c(tmp_path: Path) -> None:
+    socket = tmp_path / "chip"
+    command = [sys.executable, "-m", "hil.cli", "emulate", "--macros=1", "--chip-seed=5", "--unix", str(socket)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline().strip() == f"unix:{socket}"
+        with open_chip(f"unix:{socket}", macros=1) as chip:
+            assert chip.description.kind == "emulated"
+            assert chip.read_cells(0).shape == (128, 128)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=10) == 130
+    assert not socket.exists()
+
+
+def test_emulate_wants_one_place(cli: Cli) -> None:
+    cli("emulate", code=2)
+    cli("emulate", "--pty", "--tcp=127.0.0.1:0", code=2)

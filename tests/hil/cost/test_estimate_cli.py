@@ -1,0 +1,92 @@
+"""``hil estimate``: what it prints, what it counts, what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ..cli.test_cli import Cli, cli, python
+from ..conftest import Small
+from ..report.test_report_page import BROWSER, QUIET
+
+__all__ = ["cli"]
+
+
+def test_estimate_prints_layers_modules_and_totals(cli: Cli) -> None:
+    out = cli("estimate", "lenet5")
+    for word in ("conv1", "latency", "images/s in a row", "TOPS/W", "mJ·ms", "mm2", "of 64 macros of lab-128", "adc"):
+        assert word in out
+    assert "written anew" not in out
+
+
+def test_its_json_adds_up(cli: Cli) -> None:
+    value = cli.json("estimate", "lenet5", "--batch", "10")
+    assert value["format"] == "hil.estimate/1.0"
+    energy = sum(e for layer in value["layers"] for e in layer["energy_pj"].values()) + sum(value["shared_pj"].values())
+    assert energy == pytest.approx(value["energy_pj"], rel=1e-12)
+    latency = sum(layer["latency_ns"] for layer in value["layers"]) + value["host_ns"] + value["rewrite_ns"]
+    assert latency == pytest.approx(value["latency_ns"], rel=1e-12)
+    assert value["edp_mj_ms"] == pytest.approx(value["energy_pj"] * 1e-9 * value["latency_ns"] * 1e-6)
+    assert value["batch_latency_ns"] == pytest.approx(value["latency_ns"] + 9 * value["interval_ns"])
+    assert value["area_mm2"] == pytest.approx(sum(value["area_um2"].values()) * 1e-6)
+
+
+def test_a_network_and_its_program_cost_the_same(cli: Cli, small: Small, tmp_path: Path) -> None:
+    program = tmp_path / "program.h5"
+    cli("compile", small.net, "-o", program)
+    a, b = cli.json("estimate", small.net), cli.json("estimate", program)
+    assert a["network"] == small.net.stem
+    for key in ("energy_pj", "latency_ns", "interval_ns", "area_mm2", "cells"):
+        assert a[key] == b[key], key
+
+
+def test_the_scale_of_the_field_is_a_chip_by_name(cli: Cli) -> None:
+    out = cli("estimate", "vgg8", "--chip", "mnsim-default")
+    assert "EDP      22.9198 mJ·ms" in out
+    assert "MNSIM 2.0" in out
+    value = cli.json("estimate", "lenet", "--chip", "mnsim-default", "--set", "ADC_Choice=7")
+    assert value["model"] == "mnsim2"
+    assert value["latency_ns"] != cli.json("estimate", "lenet", "--chip", "mnsim-default")["latency_ns"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
+def test_a_browser_draws_the_page_of_an_estimate(cli: Cli, tmp_path: Path) -> None:
+    page = tmp_path / "cost.html"
+    assert str(page) in cli("estimate", "mobilenet_v2_tiny", "--macros", "200", "--plot", page)
+    command = [str(BROWSER), *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, timeout=120, check=True, text=True).stdout
+    assert dom.count('data-drawn="yes"') == 3
+    assert "mJ·ms" in dom
+
+
+def test_what_cannot_be_estimated_says_why(cli: Cli, tmp_path: Path) -> None:
+    assert "neither a file nor an architecture" in cli("estimate", "resnet19", code=2) + cli.err
+    assert "macros" in cli("estimate", "resnet18", code=6) + cli.err
+    assert "--set is for chips" in cli("estimate", "lenet5", "--set", "ADC_Choice=7", code=2) + cli.err
+    assert "no such chip" in cli("estimate", "lenet5", "--chip", "lab-129", code=7) + cli.err
+    assert "NAME=VALUE" in cli("estimate", "lenet", "--chip", "mnsim-default", "--set", "x", code=2) + cli.err
+    assert (
+        "ADC_Chance" in cli("estimate", "lenet", "--chip", "mnsim-default", "--set", "ADC_Chance=1", code=7) + cli.err
+    )
+    assert "whole numbers" in cli("estimate", "lenet5", "--input", "1,a,3", code=2) + cli.err
+    bare = tmp_path / "bare.toml"
+    text = Path("cim/chips/lab-128.toml").read_text("utf-8")
+    bare.write_text(text[: text.index("[cost]")] + text[text.index("[sample]") :], "utf-8")
+    assert "no [cost] section" in cli("estimate", "lenet5", "--chip", bare, code=7) + cli.err
+
+
+def test_an_estimate_of_a_program_needs_no_torch_and_little_memory(cli: Cli, small: Small, tmp_path: Path) -> None:
+    program = tmp_path / "program.h5"
+    cli("compile", small.net, "-o", program)
+    code = (
+        "import sys; from hil.cli import run\n"
+        f"assert run(['estimate', {str(program)!r}]) == 0\n"
+        "peak = [line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')]\n"
+        "print('torch' in sys.modules, *peak)"
+    )
+    done = python("-c", code)
+    torch, kilobytes = done.stdout.split()[-2:]
+    assert torch == "False", done.stderr
+    assert int(kilobytes) < 100_000

@@ -1,0 +1,257 @@
+"""Deployments of a small network: what they leave, what they find, what they refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import hil
+from hil.deployment.deploy import DeployOptions
+from hil.driver.open_chip import open_chip
+from hil.emulator.address import chip_from_address
+from hil.emulator.chip import EmulatedChip
+from hil.errors import FileError, MismatchError, OutputError, UsageError
+from hil.server.serve import serving
+from hil.transports.wire_log import read_wire_log
+from hil.verdict.agreement import AgreementReport, Verdict
+from hil.watch import Watch
+from mapping.network.file import NetworkFile, save_network
+
+from ..conftest import CHIP, QUICK, Small
+from ..report.test_report import faults
+from ..small_net import images, small_network
+
+SCHEMA = Path(hil.__file__).parent / "report" / "schema.json"
+
+
+@contextmanager
+def served(folder: Path, address: str = CHIP) -> Iterator[tuple[EmulatedChip, str]]:
+    chip = chip_from_address(address)
+    with serving(chip, f"unix:{folder / 'chip'}") as where:
+        yield chip, where
+
+
+def test_a_run_folder_is_complete_and_its_report_fits_the_schema(finished_run: Path) -> None:
+    assert sorted(p.name for p in finished_run.iterdir()) == [
+        *("data.h5", "report.html", "report.json", "report.md", "wire.log")
+    ]
+    report = json.loads((finished_run / "report.json").read_text("utf-8"))
+    assert faults(report, json.loads(SCHEMA.read_text("utf-8"))) == []
+    assert report["run"] == str(finished_run)
+    assert "NOT SILICON" in (finished_run / "report.md").read_text("utf-8")
+    page = (finished_run / "report.html").read_text("utf-8")
+    assert "NOT SILICON" in page
+    assert "<script src" not in page
+    with h5py.File(finished_run / "data.h5") as file:
+        assert len(file) > 0
+    assert any(e.sent for e in read_wire_log(finished_run / "wire.log").entries)
+    assert not list(finished_run.parent.glob("*.part"))
+
+
+def test_the_report_counts_what_was_programmed_and_run(finished_run: Path, small: Small) -> None:
+    report = AgreementReport.from_text((finished_run / "report.json").read_text("utf-8"))
+    assert report.chip.macros_used == len(small.program.macros) == 2
+    assert report.network.weights == 8 * 9 + 4 * 128
+    assert report.cells.total == 2 * report.network.weights
+    assert report.cells.pulses > report.cells.total
+    assert 0 < report.cells.stuck + report.cells.unreached < 0.2 * report.cells.total
+    assert report.data.images == 300
+    assert report.digests["program"] == small.program.digest
+    low, high = report.age_range_s
+    assert 3600 <= low <= high < 3700
+    assert {"calibrating", "programming", "measuring", "simulating"} <= set(report.timing_s)
+
+
+def test_a_modelled_chip_agrees_with_its_simulation(small: Small, tmp_path: Path) -> None:
+    report = small.deploy(CHIP, tmp_path / "run")
+    assert report.verdict is Verdict.AGREE
+    assert report.exit_code == 0
+    judged = report.decisive
+    assert judged.ideal.mean > judged.measured.mean > 0.9
+    assert abs(judged.difference) < 0.02
+
+
+@pytest.mark.parametrize("effect", ["supply_droop=500", "read_variance_us2=40"])
+def test_an_effect_that_the_record_does_not_know_is_a_disagreement(small: Small, tmp_path: Path, effect: str) -> None:
+    report = small.deploy(f"{CHIP}&{effect}", tmp_path / "run")
+    assert report.verdict is Verdict.DISAGREE
+    assert report.exit_code == 1
+    assert report.decisive.difference < -0.03
+
+
+def test_the_same_run_twice_gives_the_same_answers(small: Small, tmp_path: Path) -> None:
+    first, second = (small.deploy(CHIP, tmp_path / name) for name in "ab")
+    assert first.data.answers == second.data.answers
+    assert first.decisive == second.decisive
+    assert first.cells == second.cells
+
+
+def test_a_compiled_program_runs_without_its_network_and_has_no_float_column(small: Small, tmp_path: Path) -> None:
+    report = hil.deploy(
+        small.program_file,
+        CHIP,
+        data=str(small.data),
+        calibration=small.record_file,
+        options=QUICK,
+        out=tmp_path / "run",
+    )
+    assert report.float_accuracy is None
+    assert report.verdict is Verdict.AGREE
+
+
+def test_a_program_that_the_chip_holds_is_checked_and_not_rewritten(small: Small, tmp_path: Path) -> None:
+    with served(tmp_path) as (chip, where):
+        first = small.deploy(where, tmp_path / "first")
+        pulses = chip.status().pulses_total
+        assert first.cells.pulses == pulses > 0
+        second = small.deploy(where, tmp_path / "second")
+        assert chip.status().pulses_total == pulses
+        assert second.cells.pulses == 0
+        assert any("not rewritten" in note for note in second.notes)
+        third = small.deploy(where, tmp_path / "third", options=DeployOptions(samples=64, repeats=2, reprogram=True))
+        assert chip.status().pulses_total > pulses
+        assert third.cells.pulses > 0
+
+
+def test_a_held_program_whose_cells_were_overwritten_is_written_again(small: Small, tmp_path: Path) -> None:
+    with served(tmp_path) as (_, where):
+        small.deploy(where, tmp_path / "first")
+        with open_chip(where, macros=4) as driver:
+            digest = driver.held_program()
+            assert digest is not None
+            assert digest.hex() == small.program.digest
+            driver.program_cells(0, np.full((128, 128), 20.0, np.float32), sample=5)
+            driver.hold_program(digest)
+        again = small.deploy(where, tmp_path / "again")
+        assert again.cells.pulses > 0
+        assert any("do not match" in note for note in again.notes)
+        assert again.verdict is Verdict.AGREE
+
+
+def test_calibrating_a_chip_that_holds_the_program_writes_it_again_and_says_why(small: Small, tmp_path: Path) -> None:
+    with served(tmp_path) as (_, where):
+        small.deploy(where, tmp_path / "first")
+        again = small.deploy(where, tmp_path / "again", record=False)
+        assert again.cells.pulses > 0
+        assert any("--calibration" in note for note in again.notes)
+        assert not any("do not match" in note for note in again.notes)
+
+
+def test_outputs_are_off_after_a_run(small: Small, tmp_path: Path) -> None:
+    with served(tmp_path) as (chip, where):
+        small.deploy(where, tmp_path / "run")
+        assert not chip.status().outputs_on
+
+
+def test_a_record_of_another_chip_is_refused_with_both_serial_numbers(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(MismatchError, match="another serial number") as caught:
+        small.deploy(CHIP.replace("seed=3", "seed=4"), tmp_path / "run")
+    assert small.record.serial in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_record_without_the_macros_in_use_is_refused(small: Small, tmp_path: Path) -> None:
+    import dataclasses
+
+    from cim.record.file import save_record
+
+    part = dataclasses.replace(small.record, macros={0: small.record.macros[0]})
+    save_record(part, tmp_path / "part.h5")
+    with pytest.raises(MismatchError, match="macro 1 is not in the calibration record"):
+        small.deploy(CHIP, tmp_path / "run", calibration=tmp_path / "part.h5")
+
+
+def test_images_that_calibrated_the_network_are_not_scored(small: Small, tmp_path: Path) -> None:
+    network = small_network()
+    pixels, labels = images(100, seed=3)
+    pixels[17] = network.calibration_images[5]
+    np.savez(tmp_path / "leaky.npz", images=pixels, labels=labels)
+    with pytest.raises(FileError, match="1 of the images to be scored calibrated the network"):
+        hil.deploy(small.net, CHIP, macros=4, data=str(tmp_path / "leaky.npz"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_of_another_shape_are_a_usage_error_with_both_shapes(small: Small, tmp_path: Path) -> None:
+    np.savez(tmp_path / "wide.npz", images=np.zeros((10, 9, 8, 1), np.uint8), labels=np.zeros(10, np.int64))
+    with pytest.raises(UsageError, match=r"\(9, 8, 1\).*\(8, 8, 1\)"):
+        hil.deploy(small.net, CHIP, macros=4, data=str(tmp_path / "wide.npz"), out=tmp_path / "run")
+
+
+def test_labels_that_the_network_does_not_know_are_a_usage_error(small: Small, tmp_path: Path) -> None:
+    pixels, labels = images(20, seed=3)
+    labels[0] = 7
+    np.savez(tmp_path / "data.npz", images=pixels, labels=labels)
+    with pytest.raises(UsageError, match="labels up to 7, the network 4 classes"):
+        hil.deploy(small.net, CHIP, macros=4, data=str(tmp_path / "data.npz"), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"samples": 0}, "samples"),
+        ({"repeats": 0}, "repeat"),
+        ({"virtual_chips": 0}, "virtual"),
+        ({"tolerance": -0.01}, "tolerance"),
+    ],
+)
+def test_options_that_make_no_run_are_refused_before_anything_is_written(
+    small: Small, tmp_path: Path, options: dict[str, float], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        small.deploy(CHIP, tmp_path / "run", options=DeployOptions(**options))  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_that_is_not_empty_is_left_alone(small: Small, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("keep")
+    with pytest.raises(OutputError, match="not empty"):
+        small.deploy(CHIP, tmp_path / "run")
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["mine.txt"]
+
+
+class Recorder(Watch):
+    """Keeps notes and stages in the order they came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.story: list[str] = []
+
+    def begin(self, name: str) -> None:
+        self.story.append(name)
+
+    def say(self, text: str) -> None:
+        self.story.append(text)
+
+
+def test_a_long_run_over_a_slow_line_says_so_before_it_starts(small: Small, tmp_path: Path) -> None:
+    watch = Recorder()
+    options = DeployOptions(samples=2000, repeats=3)
+    chip = chip_from_address(CHIP)
+    with serving(chip, "pty") as where:
+        small.deploy(where, tmp_path / "run", options=options, baud=1200, watch=watch)
+    said = [i for i, text in enumerate(watch.story) if "minutes" in text and "1200 baud" in text]
+    assert said, watch.story
+    assert said[0] < watch.story.index("programming")
+
+
+def test_a_short_run_makes_no_such_note(small: Small, tmp_path: Path) -> None:
+    watch = Recorder()
+    with serving(chip_from_address(CHIP), "pty") as where:
+        small.deploy(where, tmp_path / "run", watch=watch)
+    assert not any("minutes" in text for text in watch.story)
+
+
+def test_a_network_imported_with_scored_images_in_its_calibration_set_is_refused(small: Small, tmp_path: Path) -> None:
+    own = small_network()
+    pixels, labels = images(300, seed=3)
+    leaky = NetworkFile(own.graph, 4, 8, pixels[:32], labels[:32])
+    save_network(leaky, tmp_path / "leaky.pt")
+    with pytest.raises(FileError, match="32 of the images to be scored calibrated the network"):
+        hil.deploy(tmp_path / "leaky.pt", CHIP, macros=4, data=str(small.data), out=tmp_path / "run")

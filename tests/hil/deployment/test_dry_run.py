@@ -1,0 +1,91 @@
+"""The dry run: what a deployment will cost, before anything is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hil.cli import run
+from hil.deployment.deploy import DeployOptions
+from hil.deployment.dry_run import FRAME_OVERHEAD, estimate
+from hil.transports import is_serial
+
+from ..conftest import CHIP, QUICK, Small
+
+
+def test_the_estimate_is_near_what_goes_over_the_wire(small: Small, finished_run: Path, tmp_path: Path) -> None:
+    with_calibration = json.loads((finished_run / "report.json").read_text("utf-8"))["link"]
+    small.deploy(CHIP, tmp_path / "run")
+    without = json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))["link"]
+    for link, calibrate in ((with_calibration, True), (without, False)):
+        expected = estimate(small.program, QUICK, calibrate=calibrate).total_bytes * FRAME_OVERHEAD
+        assert expected == pytest.approx(link["bytes_sent"] + link["bytes_received"], rel=0.5)
+
+
+def test_the_expected_pulses_are_near_those_that_a_chip_needs(small: Small, finished_run: Path) -> None:
+    cells = json.loads((finished_run / "report.json").read_text("utf-8"))["cells"]
+    cost = estimate(small.program, QUICK)
+    assert cost.cells == cells["total"]
+    assert cost.typical_pulses == pytest.approx(cells["pulses"], rel=0.4)
+    assert cost.calibrate_pulses == pytest.approx(small.record.pulses, rel=0.4)
+    assert cells["pulses"] < cost.most_pulses
+
+
+def test_a_dry_run_prints_bytes_time_and_pulses_and_touches_no_chip(
+    small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["deploy", str(small.net), "--macros=4", "--port", "/dev/nothing-there", "--dry-run"]
+    assert run([*command, "--baud=115200"]) == 0
+    out = capsys.readouterr().out
+    for word in ("calibrate", "program", "read back", "500 images", "MB", "at 115200 baud", "pulses", "at most"):
+        assert word in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_says_when_the_run_takes_more_than_ten_minutes(
+    small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["deploy", str(small.net), "--macros=4", "--emulated", "--dry-run"]
+    assert run([*command, "--baud=9600"]) == 0
+    assert "more than 10 minutes" in capsys.readouterr().out
+    assert run([*command, "--baud=921600"]) == 0
+    assert "more than 10 minutes" not in capsys.readouterr().out
+
+
+def test_a_record_spares_the_bytes_and_the_wear_of_calibration(
+    small: Small, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["deploy", str(small.net), "--macros=4", "--emulated", "--dry-run", "--json"]
+    assert run(command) == 0
+    full = json.loads(capsys.readouterr().out)
+    assert run([*command, "--calibration", str(small.record_file)]) == 0
+    less = json.loads(capsys.readouterr().out)
+    assert full["schema"].startswith("hil.")
+    assert full["calibrate_bytes"] > full["program_bytes"]
+    assert less["calibrate_bytes"] == less["calibrate_pulses"] == 0
+    assert less["wire_s"] < full["wire_s"]
+
+
+def test_more_images_and_repeats_cost_more_bytes(small: Small) -> None:
+    few, many = (estimate(small.program, DeployOptions(samples=100, repeats=n)) for n in (1, 4))
+    assert many.inference_bytes == 4 * few.inference_bytes
+    assert many.program_bytes == few.program_bytes
+
+
+@pytest.mark.parametrize(
+    ("address", "serial"),
+    [
+        ("/dev/ttyUSB0", True),
+        ("COM5", True),
+        ("visa:ASRL/dev/ttyS0::INSTR", True),
+        ("visa:TCPIP0::host::5025::SOCKET", False),
+        ("tcp://host:1", False),
+        ("unix:/tmp/chip", False),
+        ("emulated:lab-128", False),
+    ],
+)
+def test_only_serial_lines_carry_bytes_at_a_baud_rate(address: str, serial: bool) -> None:
+    assert is_serial(address) is serial

@@ -1,0 +1,203 @@
+"""The verdict as a whole: its table, its refusals, and how often it is right on answers whose truth is known."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from hil.verdict.agreement import Mode, Verdict, compare_readbacks, judge
+from hil.verdict.fidelity import fidelity
+from hil.verdict.judgement import decide
+from hil.verdict.statistics import Equivalence, PredictionTest
+
+PLAN = (500, 1000, 2000)
+
+
+def answers(rng: np.random.Generator, n: int = 2000, *, loss: float = 0.0, chips: int = 20, repeats: int = 3):
+    """Right answers of a chip, conditioned virtual chips and the ideal network, spread as in the study.
+
+    Most images are sure; some hang on read noise, fewer on what the read-back leaves open. ``loss``
+    is a share of images that the chip alone has wrong, unknown to the simulator.
+    """
+    margin = np.where(rng.random(n) < 0.92, 6.0, 0) + rng.normal(0, 1.5, n)  # in units of read noise
+    own = rng.normal(0, 0.5, n)
+    lost = rng.random(n) < loss
+    y = (margin + own + rng.normal(0, 1, (repeats, n)) > 0) & ~lost
+    v = margin + own + rng.normal(0, 0.3, (chips, n)) + rng.normal(0, 1, (chips, n)) > 0
+    return y, v, margin > 0
+
+
+def sequential(y, v, q):
+    """Look after look as ``hil deploy`` does."""
+    for look, n in enumerate(PLAN, 1):
+        found = judge(y[:, :n], v[:, :n], q[:n], mode=Mode.CONDITIONED, look=look, looks=PLAN)
+        if found.final:
+            break
+    return found
+
+
+def verdicts(*, seed: int, loss: float, runs: int = 100) -> Counter[Verdict]:
+    rng = np.random.default_rng(seed)
+    return Counter(sequential(*answers(rng, loss=loss)).verdict for _ in range(runs))
+
+
+def test_a_right_simulator_agrees_nearly_always_and_is_hardly_ever_called_wrong():
+    found = verdicts(seed=1, loss=0.0)
+    assert found[Verdict.AGREE] >= 90
+    assert found[Verdict.DISAGREE] <= 5
+
+
+def test_a_loss_of_three_points_disagrees_nearly_always_and_never_agrees():
+    found = verdicts(seed=2, loss=0.03)
+    assert found[Verdict.DISAGREE] >= 95
+    assert found[Verdict.AGREE] == 0
+
+
+@pytest.mark.parametrize(
+    ("holds", "rejects", "refused", "verdict"),
+    [
+        (True, False, False, Verdict.AGREE),
+        (True, True, False, Verdict.AGREE),
+        (False, True, False, Verdict.DISAGREE),
+        (False, False, False, Verdict.INCONCLUSIVE),
+        (True, False, True, Verdict.INCONCLUSIVE),
+        (True, True, True, Verdict.INCONCLUSIVE),
+        (False, True, True, Verdict.DISAGREE),
+    ],
+)
+def test_the_verdict_table(holds, rejects, refused, verdict):
+    p = PredictionTest(statistic=1, limit=2, p_value=0.1, p_rank=0.1, rejects=rejects)
+    e = Equivalence(standard_error=0.001, low=0, high=0, holds=holds, beyond=False)
+    assert decide(p, e, refused=refused) is verdict
+
+
+@pytest.mark.parametrize(("n", "repeats", "chips", "named"), [(299, 3, 20, "299"), (400, 1, 20, "1"), (400, 3, 9, "9")])
+def test_agreement_is_refused_on_too_little(n, repeats, chips, named):
+    everything_right = np.ones((repeats, n)), np.ones((chips, n)), np.ones(n)
+    found = judge(*everything_right, mode=Mode.CONDITIONED, tolerance=0.05)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert f"this run has {named}" in found.text
+
+
+def test_a_real_but_small_difference_agrees_with_a_flag():
+    rng = np.random.default_rng(5)
+    y, v, q = answers(rng)
+    wrong = np.zeros(2000, bool)
+    wrong[rng.choice(2000, 14, replace=False)] = True  # 0.7 points, surely there
+    found = judge(v[:3] & ~wrong, np.repeat(v[:1], 20, 0), q, mode=Mode.CONDITIONED, tolerance=0.03)
+    assert found.verdict is Verdict.AGREE
+    assert found.prediction.rejects
+    assert any("real difference" in flag for flag in found.flags)
+    assert y.shape == (3, 2000)
+
+
+def test_beyond_and_not_resolved_are_told_apart():
+    rng = np.random.default_rng(6)
+    y, v, q = answers(rng, loss=0.06)
+    assert "beyond 1 point" in judge(y, v, q, mode=Mode.CONDITIONED).text
+    y, v, q = answers(np.random.default_rng(9), n=500, loss=0.022)
+    unresolved = judge(y, v, q, mode=Mode.CONDITIONED)
+    assert unresolved.verdict is Verdict.DISAGREE
+    assert "size not yet resolved" in unresolved.text
+
+
+def test_an_inconclusive_run_says_how_many_images_would_be_enough():
+    y, v, q = answers(np.random.default_rng(8), n=300)
+    found = judge(y, v, q, mode=Mode.CONDITIONED, tolerance=0.01)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.power.images_enough is not None
+    assert f"{found.power.images_enough:,} images would be enough" in found.text
+
+
+def test_repeats_without_read_noise_are_flagged():
+    y, v, q = answers(np.random.default_rng(10))
+    found = judge(np.repeat(y[:1], 3, 0), v, q, mode=Mode.CONDITIONED)
+    assert any("no read noise" in flag for flag in found.flags)
+
+
+def test_intervals_count_images_and_not_images_times_repeats():
+    y, v, q = answers(np.random.default_rng(11))
+    once, thrice = (judge(np.repeat(y[:1], m, 0), v, q, mode=Mode.CONDITIONED) for m in (1, 3))
+    assert once.measured == thrice.measured
+
+
+def test_a_fixed_set_gives_a_narrower_interval_and_says_so():
+    y, v, q = answers(np.random.default_rng(12))
+    new, fixed = (judge(y, v, q, mode=Mode.CONDITIONED, population=p) for p in (None, 2000))
+    assert fixed.equivalence.standard_error < new.equivalence.standard_error
+    assert "2,000" in fixed.claim
+    assert "new images" in new.claim
+
+
+def test_no_look_outside_the_plan():
+    y, v, q = answers(np.random.default_rng(13), n=700)
+    with pytest.raises(ValueError, match="no look outside the plan"):
+        judge(y, v, q, mode=Mode.CONDITIONED, look=1, looks=PLAN)
+
+
+def test_later_looks_use_stricter_limits_and_only_the_last_is_final():
+    y, v, q = answers(np.random.default_rng(14), n=500)
+    early = judge(y, v, q, mode=Mode.CONDITIONED, look=1, looks=PLAN, tolerance=0.002)
+    alone = judge(y, v, q, mode=Mode.CONDITIONED, tolerance=0.002)
+    assert early.prediction.limit > alone.prediction.limit
+    assert not early.final
+    assert alone.final
+
+
+@pytest.mark.parametrize("bad", [{"tolerance": 0.0}, {"tolerance": 1.0}, {"population": 10}, {"looks": (499,)}])
+def test_impossible_questions_are_refused(bad):
+    y, v, q = answers(np.random.default_rng(15), n=500)
+    with pytest.raises(ValueError, match=r"tolerance|fixed set|plan"):
+        judge(y, v, q, mode=Mode.CONDITIONED, **bad)
+
+
+def logits_of_a_chip(rng: np.random.Generator, *, excess: float = 0.0, scale: float = 1.0):
+    """Ideal logits; a chip with errors of its own; virtual chips that know them up to a little."""
+    ideal = rng.normal(0, 100, (300, 10))
+    own = rng.normal(0, 20, ideal.shape)
+    chip = scale * ideal + own + rng.normal(0, 10 + excess, (3, *ideal.shape))
+    virtual = ideal + own + rng.normal(0, 4, (20, *ideal.shape)) + rng.normal(0, 10, (20, *ideal.shape))
+    return chip, virtual, ideal
+
+
+def test_fidelity_of_a_right_simulator_is_near_one_and_its_rank_is_nothing_special():
+    f = fidelity(*logits_of_a_chip(np.random.default_rng(1)), conditioned=True)
+    assert f.explained == pytest.approx(0.96, abs=0.05)
+    assert f.explained_virtual_mean == pytest.approx(f.explained, abs=0.1)
+    ranks = [fidelity(*logits_of_a_chip(np.random.default_rng(s)), conditioned=True).distance_rank for s in range(40)]
+    assert sum(r == 1 for r in ranks) <= 6
+
+
+@pytest.mark.parametrize("unmodelled", [{"excess": 5.0}, {"scale": 0.9}])
+def test_fidelity_sees_effects_that_accuracy_does_not(unmodelled):
+    f = fidelity(*logits_of_a_chip(np.random.default_rng(2), **unmodelled), conditioned=True)
+    assert f.distance_rank == 1
+    assert f.distance_p == pytest.approx(1 / 21)
+
+
+def test_explained_share_is_not_given_for_chips_programmed_again():
+    assert fidelity(*logits_of_a_chip(np.random.default_rng(3)), conditioned=False).explained is None
+
+
+def test_readbacks_that_differ_by_read_noise_alone_show_no_drift():
+    rng = np.random.default_rng(4)
+    truth = rng.normal(20, 8, (4, 128, 128))
+    before, after = (truth + rng.normal(0, 0.4, truth.shape) for _ in range(2))
+    found = compare_readbacks(before, after, read_variance_us2=16 * 0.4**2, reads_before=16, reads_after=16)
+    assert not found.drifted
+    assert found.expected_spread_us == pytest.approx(0.4 * 2**0.5)
+
+
+@pytest.mark.parametrize(("shift", "spread"), [(-0.2, 0.0), (0.0, 0.5)])
+def test_drift_between_readbacks_is_named(shift, spread):
+    rng = np.random.default_rng(5)
+    truth = rng.normal(20, 8, (128, 128))
+    before = truth + rng.normal(0, 0.4, truth.shape)
+    after = truth + shift + rng.normal(0, spread, truth.shape) + rng.normal(0, 0.4, truth.shape)
+    before[0] = np.nan
+    found = compare_readbacks(before, after, read_variance_us2=16 * 0.4**2, reads_before=16, reads_after=16)
+    assert found.drifted
+    assert found.cells == 127 * 128
+    assert "moved" in found.text

@@ -1,0 +1,247 @@
+"""ONNX files: every operation gives what ONNX's own reference gives; the rest is refused by name."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mapping.network.capture import UnsupportedOperation
+from mapping.network.file_check import NetworkFileError
+from mapping.network.float_run import forward
+from mapping.network.graph import AvgPool, GlobalAvgPool, NetworkGraph, Preprocess
+from mapping.network.importers import import_graph
+from mapping.network.onnx_import import MissingExtra
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+from onnx.reference import ReferenceEvaluator  # noqa: E402
+
+CLASSES = ("a", "b", "c")
+SHAPE = (4, 8, 8)
+RNG = np.random.default_rng(0)
+
+
+def array(*shape: int) -> np.ndarray[Any, Any]:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def model(ops: list[Any], constants: dict[str, Any], opset: int = 18) -> Any:
+    tensors = [numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()]
+    graph = helper.make_graph(
+        ops,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *SHAPE])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+        tensors,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+
+
+def ending(source: str, channels: int) -> tuple[list[Any], dict[str, Any]]:
+    ops = [
+        helper.make_node("GlobalAveragePool", [source], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "fc.weight", "fc.bias"], ["y"], transB=1),
+    ]
+    return ops, {"fc.weight": array(3, channels), "fc.bias": array(3)}
+
+
+def read(made: Any, folder: Path) -> NetworkGraph:
+    path = folder / "net.onnx"
+    path.write_bytes(made.SerializeToString())
+    return import_graph(path, classes=CLASSES, preprocess=Preprocess((0.0,) * 4, (1.0,) * 4))
+
+
+def check(ops: list[Any], constants: dict[str, Any], folder: Path, opset: int = 18) -> NetworkGraph:
+    made = model(ops, constants, opset)
+    graph = read(made, folder)
+    x = array(2, *SHAPE)
+    expected = ReferenceEvaluator(made).run(None, {"x": x})[0]
+    seen = forward(graph, torch.from_numpy(x))[graph.nodes[-1].name]
+    np.testing.assert_allclose(seen.numpy(), expected, atol=1e-4)
+    return graph
+
+
+INT = np.int64
+SINGLE: dict[str, tuple[list[Any], dict[str, Any], int]] = {
+    "conv": (
+        [
+            helper.make_node(
+                "Conv", ["x", "w", "b"], ["z"], strides=[2, 1], pads=[1, 0, 1, 0], group=2, dilations=[1, 2]
+            )
+        ],
+        {"w": array(6, 2, 3, 3), "b": array(6)},
+        6,
+    ),
+    "batch norm": (
+        [helper.make_node("BatchNormalization", ["x", "s", "h", "m", "v"], ["z"], epsilon=1e-3)],
+        {"s": array(4), "h": array(4), "m": array(4), "v": np.abs(array(4)) + 0.5},
+        4,
+    ),
+    "relu": ([helper.make_node("Relu", ["x"], ["z"])], {}, 4),
+    "relu6": (
+        [helper.make_node("Clip", ["x", "low", "high"], ["z"])],
+        {"low": np.float32(0), "high": np.float32(6)},
+        4,
+    ),
+    "hard tanh": (
+        [helper.make_node("Clip", ["x", "low", "high"], ["z"])],
+        {"low": np.float32(-0.5), "high": np.float32(0.75)},
+        4,
+    ),
+    "max pool": ([helper.make_node("MaxPool", ["x"], ["z"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)], {}, 4),
+    "average pool": ([helper.make_node("AveragePool", ["x"], ["z"], kernel_shape=[2, 2], strides=[2, 2])], {}, 4),
+    "add": ([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Add", ["x", "r"], ["z"])], {}, 4),
+    "concat": ([helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Concat", ["x", "r"], ["z"], axis=1)], {}, 8),
+    "pad channels": (
+        [helper.make_node("Pad", ["x", "pads"], ["z"])],
+        {"pads": np.array([0, 1, 0, 0, 0, 2, 0, 0], INT)},
+        7,
+    ),
+    "slice": (
+        [helper.make_node("Slice", ["x", "from", "to", "axes", "steps"], ["z"])],
+        {
+            "from": np.zeros(2, INT),
+            "to": np.full(2, 2**63 - 1, INT),
+            "axes": np.array([2, 3], INT),
+            "steps": np.array([2, 2], INT),
+        },
+        4,
+    ),
+    "channel slice": (
+        [helper.make_node("Slice", ["x", "from", "to", "axes"], ["z"])],
+        {"from": np.array([1], INT), "to": np.array([3], INT), "axes": np.array([1], INT)},
+        2,
+    ),
+    "dropout and identity": (
+        [helper.make_node("Dropout", ["x"], ["d"]), helper.make_node("Identity", ["d"], ["z"])],
+        {},
+        4,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_each_operation_gives_what_onnx_gives(name: str, tmp_path: Path) -> None:
+    ops, constants, channels = SINGLE[name]
+    tail, more = ending("z", channels)
+    check([*ops, *tail], {**constants, **more}, tmp_path)
+
+
+def test_names_come_from_the_weights(tmp_path: Path) -> None:
+    tail, more = ending("z", 5)
+    ops = [helper.make_node("Conv", ["x", "layer1.0.conv.weight"], ["z"], name="/layer1/Conv"), *tail]
+    graph = check(ops, {"layer1.0.conv.weight": array(5, 4, 1, 1), **more}, tmp_path)
+    assert [node.name for node in graph.nodes] == ["layer1.0.conv", "global_avg_pool", "fc"]
+
+
+def test_product_and_bias_in_two_operations_become_one_linear_layer(tmp_path: Path) -> None:
+    ops = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["m"], keepdims=0),
+        helper.make_node("MatMul", ["m", "w"], ["p"]),
+        helper.make_node("Add", ["p", "b"], ["y"]),
+    ]
+    graph = check(ops, {"axes": np.array([2, 3], INT), "w": array(4, 3), "b": array(3)}, tmp_path)
+    assert len(graph.nodes) == 2
+
+
+def test_reshape_with_a_constant_node_flattens_maps(tmp_path: Path) -> None:
+    ops = [
+        helper.make_node("Constant", [], ["to"], value=numpy_helper.from_array(np.array([-1, 256], INT))),
+        helper.make_node("Reshape", ["x", "to"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"]),
+    ]
+    assert [node.name for node in check(ops, {"w": array(256, 3)}, tmp_path).nodes] == ["flatten", "linear"]
+
+
+def test_a_pooled_map_that_is_convolved_again_stays_a_map(tmp_path: Path) -> None:
+    tail, more = ending("z", 5)
+    ops = [
+        helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+        helper.make_node("Conv", ["p", "w"], ["z"]),
+        *tail,
+    ]
+    graph = check(ops, {"w": array(5, 4, 1, 1), **more}, tmp_path)
+    assert [type(node) for node in graph.nodes[::2]] == [AvgPool, GlobalAvgPool]
+
+
+@pytest.mark.parametrize(
+    ("op", "words"),
+    [
+        (helper.make_node("Sigmoid", ["x"], ["z"], name="gate"), r"Sigmoid in gate"),
+        (helper.make_node("Relu", ["x"], ["z"], domain="com.example"), "Relu"),
+        (helper.make_node("Transpose", ["x"], ["z"], perm=[0, 1, 3, 2]), "Transpose"),
+        (helper.make_node("MaxPool", ["x"], ["z"], kernel_shape=[2, 2], auto_pad="SAME_UPPER"), "automatic padding"),
+        (helper.make_node("MaxPool", ["x"], ["z"], kernel_shape=[2, 2], pads=[0, 0, 1, 1]), "both sides"),
+        (helper.make_node("Conv", ["x", "x"], ["z"]), "computed"),
+        (helper.make_node("Relu", ["nowhere"], ["z"]), "nowhere"),
+    ],
+)
+def test_unsupported_operations_are_named(op: Any, words: str, tmp_path: Path) -> None:
+    tail, more = ending("z", 4)
+    with pytest.raises(UnsupportedOperation, match=words):
+        read(model([op, *tail], more), tmp_path)
+
+
+def external() -> Any:
+    tail, more = ending("x", 4)
+    made = model(tail, more)
+    tensor = made.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+    return made
+
+
+def spoiled(change: Any) -> Any:
+    tail, more = ending("x", 4)
+    made = model(tail, more)
+    change(made.graph)
+    return made
+
+
+HOSTILE: dict[str, tuple[Any, str]] = {
+    "weights in another file": (external, "another file"),
+    "huge dimensions": (lambda: spoiled(lambda g: g.initializer[0].dims.extend([2**40])), "too large"),
+    "negative dimensions": (lambda: spoiled(lambda g: g.initializer[0].dims.append(-1)), "negative"),
+    "data cut short": (lambda: spoiled(lambda g: setattr(g.initializer[0], "raw_data", b"123")), "cannot be read"),
+    "NaN weights": (
+        lambda: spoiled(lambda g: setattr(g.initializer[0], "raw_data", np.full((3, 4), np.nan, "<f4").tobytes())),
+        "not finite",
+    ),
+    "two inputs": (lambda: spoiled(lambda g: g.input.append(helper.make_tensor_value_info("q", 1, [1]))), "2 inputs"),
+    "no nodes": (lambda: spoiled(lambda g: g.ClearField("node")), "empty graph"),
+    "too many nodes": (lambda: spoiled(lambda g: g.node.extend(list(g.node[:1]) * 5000)), "more than 4096"),
+    "node without inputs": (lambda: spoiled(lambda g: g.node[0].ClearField("input")), "not a valid network"),
+    "node without outputs": (lambda: spoiled(lambda g: g.node[0].ClearField("output")), "not a valid network"),
+    "weight of another shape": (
+        lambda: spoiled(lambda g: g.initializer[0].CopyFrom(numpy_helper.from_array(array(3, 9), "fc.weight"))),
+        "not a valid network",
+    ),
+    "old opset": (lambda: model(*ending("x", 4), opset=6), "opset 6"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_onnx_files_are_refused(name: str, tmp_path: Path) -> None:
+    make, words = HOSTILE[name]
+    with pytest.raises(NetworkFileError, match=words):
+        read(make(), tmp_path)
+
+
+def test_bytes_that_are_no_onnx_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"\xff\xfe no protobuf")
+    with pytest.raises(NetworkFileError):
+        import_graph(tmp_path / "net.onnx", classes=CLASSES, preprocess=Preprocess((0.0,), (1.0,)))
+
+
+def test_without_the_package_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    (tmp_path / "net.onnx").write_bytes(b"anything")
+    with pytest.raises(MissingExtra, match=r"rram-hil\[onnx\]"):
+        import_graph(tmp_path / "net.onnx", classes=CLASSES, preprocess=Preprocess((0.0,), (1.0,)))

@@ -1,0 +1,148 @@
+"""``net.pt``: what is saved comes back, versions are kept apart, and no half file appears."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mapping.bits import LayerBits
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile, NetworkFileError, NewerVersionError, load_network, save_network
+from mapping.network.float_run import float_logits
+from mapping.network.graph import Add, Conv, Flatten, GraphError, Linear, NetworkGraph, Preprocess, Relu, node_shapes
+
+SAMPLE = Path(__file__).parent.parent / "samples" / "net-1.0.pt"
+CLASSES = tuple("0123456789")
+
+
+def network(seed: int = 0) -> NetworkFile:
+    rng = np.random.default_rng(seed)
+    graph = build("fmnist_cnn5x5", classes=CLASSES, rng=rng, provenance={"made": "in a test"})
+    images = rng.integers(0, 256, (4, 28, 28, 1), dtype=np.uint8)
+    return NetworkFile(graph, 4, 8, images, np.array([1, 2, 3, 9]))
+
+
+def respoiled(path: Path, **fields: Any) -> Path:
+    torch.save({**torch.load(path, weights_only=True), **fields}, path)
+    return path
+
+
+def test_a_saved_network_comes_back_equal(tmp_path: Path) -> None:
+    saved = replace(network(), layer_bits={"conv1": LayerBits(8, 7)})
+    save_network(saved, tmp_path / "net.pt")
+    loaded = load_network(tmp_path / "net.pt")
+    assert loaded.digest == saved.digest
+    assert loaded.layer_bits == {"conv1": LayerBits(8, 7)}
+    assert [n.name for n in loaded.graph.nodes] == [n.name for n in saved.graph.nodes]
+    assert loaded.graph.preprocess == saved.graph.preprocess
+    assert loaded.graph.provenance == {"made": "in a test"}
+    assert (loaded.weight_bits, loaded.activation_bits, loaded.graph.classes) == (4, 8, CLASSES)
+    np.testing.assert_array_equal(loaded.calibration_images, saved.calibration_images)
+    np.testing.assert_array_equal(loaded.calibration_labels, saved.calibration_labels)
+    for ours, theirs in zip(loaded.graph.nodes, saved.graph.nodes, strict=True):
+        assert type(ours) is type(theirs)
+        if isinstance(ours, Conv | Linear) and isinstance(theirs, Conv | Linear):
+            np.testing.assert_array_equal(ours.weight, theirs.weight)
+
+
+def test_the_digest_changes_with_every_part() -> None:
+    one = network()
+    others = [
+        network(seed=1),
+        replace(one, weight_bits=5),
+        replace(one, activation_bits=7),
+        replace(one, calibration_images=one.calibration_images ^ np.uint8(1)),
+        replace(one, calibration_labels=None),
+        replace(one, layer_bits={"conv1": LayerBits(8, 8)}),
+        replace(one, graph=replace(one.graph, classes=("x", *CLASSES[1:]))),
+        replace(one, graph=replace(one.graph, preprocess=Preprocess((0.5,), (0.25,)))),
+    ]
+    assert len({one.digest, *(other.digest for other in others)}) == 1 + len(others)
+
+
+def test_a_newer_minor_version_is_read_and_its_additions_ignored(tmp_path: Path) -> None:
+    save_network(network(), tmp_path / "net.pt")
+    loaded = load_network(respoiled(tmp_path / "net.pt", version="1.7", colour="blue"))
+    assert loaded.digest == network().digest
+
+
+def test_a_newer_major_version_is_an_error_of_its_own(tmp_path: Path) -> None:
+    save_network(network(), tmp_path / "net.pt")
+    with pytest.raises(NewerVersionError, match=r"version 2\.0.*reads up to 1\.x") as caught:
+        load_network(respoiled(tmp_path / "net.pt", version="2.0", graph="of another kind"))
+    assert not isinstance(caught.value, NetworkFileError)
+
+
+def test_the_sample_of_version_1_0_is_still_read() -> None:
+    sample = load_network(SAMPLE)
+    assert sample.digest == "d97d958de32f4bad4a7a1cf363dd612732296cc70bf2f8ea86e5916a461e3a47"
+    assert len({type(node) for node in sample.graph.nodes}) == 13
+    expected = [[-0.82122624, -0.5711625, -0.61771333], [-0.7617902, -0.40304828, -0.6936051]]
+    np.testing.assert_allclose(float_logits(sample.graph, sample.calibration_images), expected, atol=1e-5)
+    assert sample.calibration_images.shape == (2, 8, 8, 2)
+
+
+def test_the_sample_of_1_1_has_bits_of_layers() -> None:
+    sample = load_network(SAMPLE.with_name("net-1.1.pt"))
+    assert sample.digest == "d954a1ee29b78b545b69f830219879033701834fcacea50703e3fa3173fdcd95"
+    assert sample.layer_bits == {"conv1": LayerBits(5, 6)}
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_partial_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_network(network(), tmp_path / "net.pt")
+    before = (tmp_path / "net.pt").read_bytes()
+
+    def full_disk(content: object, file: Any) -> None:
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save_network(network(seed=1), tmp_path / "net.pt")
+    assert (tmp_path / "net.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pt"]
+
+
+def test_wrong_objects_cannot_be_made() -> None:
+    good = network()
+    for fault in (
+        {"weight_bits": 1},
+        {"activation_bits": 9},
+        {"layer_bits": {"nowhere": LayerBits(8, 8)}},
+        {"calibration_images": np.zeros((1, 1, 28, 28), np.uint8)},
+        {"calibration_labels": np.array([0, 1, 2, 10])},
+    ):
+        with pytest.raises(ValueError, match=r"bits|images|labels"):
+            replace(good, **fault)
+
+
+def test_shapes_follow_stride_padding_dilation_and_groups() -> None:
+    conv = Conv(
+        name="conv",
+        inputs=("input",),
+        weight=np.zeros((8, 2, 3, 5), np.float32),
+        stride=(2, 1),
+        padding=(1, 2),
+        dilation=(2, 1),
+        groups=2,
+    )
+    flat = Flatten(name="flat", inputs=("conv",))
+    last = Linear(name="last", inputs=("flat",), weight=np.zeros((2, 8 * 4 * 9), np.float32))
+    graph = NetworkGraph((4, 10, 9), (conv, flat, last), Preprocess((0.0,) * 4, (1.0,) * 4), ("a", "b"))
+    expected = torch.nn.functional.conv2d(
+        torch.zeros(1, 4, 10, 9), torch.zeros(8, 2, 3, 5), None, (2, 1), (1, 2), (2, 1), 2
+    )
+    assert node_shapes(graph)["conv"] == tuple(expected.shape[1:]) == (8, 4, 9)
+
+
+def test_a_graph_that_cannot_run_names_the_node_at_fault() -> None:
+    relu = Relu(name="relu", inputs=("input",))
+    add = Add(name="sum", inputs=("relu", "late"))
+    with pytest.raises(GraphError, match="'late' is not an earlier node") as caught:
+        NetworkGraph((1, 2, 2), (relu, add), Preprocess((0.0,), (1.0,)), ("a",))
+    assert caught.value.node == "sum"
