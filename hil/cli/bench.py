@@ -63,8 +63,8 @@ def _emulate_firmware(
     firmware: str, chip: str, macros: int | None, seed: int, where: str | None, settings: list[str]
 ) -> int:
     from cim.chip.file import load_chip
-    from hil.server.firmware_launch import serve_firmware
     from hil.server.firmware_build import FirmwareTarget
+    from hil.server.firmware_launch import serve_firmware
 
     if firmware not in ("native", "qemu") or where is None:
         raise UsageError("--firmware is native or qemu, with --pty or --tcp")

@@ -18,8 +18,8 @@ from hil.deployment.deploy import deploy
 from hil.deployment.options import DeployOptions
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
-from hil.server.firmware_launch import die_serial, read_settings, running_firmware
 from hil.server.firmware_build import SOURCES, FirmwareTarget, build, config_header, sizes
+from hil.server.firmware_launch import die_serial, read_settings, running_firmware
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.judgement import Verdict
 from mapping.compile import compile_network

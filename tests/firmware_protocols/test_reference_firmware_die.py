@@ -18,6 +18,7 @@ from firmware_protocols.frames import Flag, Frame, FrameReader, encode_frame
 from firmware_protocols.messages import (
     CellBlock,
     Hello,
+    KernelWindow,
     LayerTile,
     LoadLayer,
     Mvm,
@@ -28,7 +29,6 @@ from firmware_protocols.messages import (
     Sweep,
     TileAddress,
     Wait,
-    Window,
 )
 
 from .firmware_bench import FirmwareBench
@@ -149,7 +149,7 @@ def test_a_sweep_is_the_products_of_its_windows() -> None:
     die = Die(**SILENT)
     die.write(targets(18, 16))
     maps = codes(2, 2 * 5 * 4, 3).reshape(2, 2, 5, 4)
-    window = Window(2, 5, 4, (3, 3), (2, 1), (1, 1), (1, 1))
+    window = KernelWindow(2, 5, 4, (3, 3), (2, 1), (1, 1), (1, 1))
     swept = die.ask(Sweep(Returns.SUMS, TileAddress(0, 0, 18, 0, 8), 0, 4, 8, True, window, 0, 0, maps))
     padded = np.pad(maps, ((0, 0), (0, 0), (1, 1), (1, 1)))
     view = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))[:, :, ::2]

@@ -15,8 +15,8 @@ from hil.cli import run
 from hil.driver.selftest.suite import GROUPS, CheckOutcome, run_suite
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
-from hil.server.firmware_launch import running_firmware
 from hil.server.firmware_build import FirmwareTarget
+from hil.server.firmware_launch import running_firmware
 from hil.server.serve import serving
 
 EMULATED = "emulated:lab-128?seed=2&macros=1"
