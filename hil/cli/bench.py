@@ -157,7 +157,7 @@ def selftest(
 
 def doctor(as_json: Json = False) -> int:
     """Check this machine: versions, ports and permissions, data sets, room for results."""
-    from hil.doctor import checks
+    from hil.cli.doctor import checks
 
     found = checks()
     lines = [f"{'ok' if c.ok else 'MISSING':<8} {c.name:<22} {c.text}" for c in found]

@@ -178,3 +178,15 @@ def pairs(texts: list[str] | None) -> dict[str, str]:
             raise UsageError(f"{text!r} is not an option", hint="write NAME=VALUE")
         found[name] = value
     return found
+
+
+def celsius(text: str) -> float:
+    """Degrees of "60", "60C" or "60 °C"; from absolute zero to 500 °C."""
+    number = text.strip().removesuffix("C").removesuffix("c").removesuffix("°").strip()
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1e9
+    if not -273.15 <= value <= 500.0:
+        raise UsageError(f"{text!r} is not a temperature", hint="write 60 or 60C, in degrees Celsius")
+    return value

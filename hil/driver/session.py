@@ -2,7 +2,8 @@
 
 One ``Session`` is one hello and what follows. It moves bytes between the transport and the
 host role of the protocol, keeps several requests in flight, writes the wire log, and turns
-what goes wrong into the errors of ``hil.errors``.
+what goes wrong into the errors of ``hil.errors``. ``OpenChip`` is a session with a chip whose
+description has been checked: what the verbs of cells and products have in common.
 """
 
 from __future__ import annotations
@@ -16,11 +17,21 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
+from cim.chip.spec import ChipSpec
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.host import HostLink
-from firmware_protocols.messages import ErrorReply, HelloReply, OutputsOff, Progress, Reply, Request
+from firmware_protocols.messages import (
+    Capability,
+    Description,
+    ErrorReply,
+    HelloReply,
+    OutputsOff,
+    Progress,
+    Reply,
+    Request,
+)
 from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
-from hil.errors import HilError, OutputError
+from hil.errors import DeviceError, HilError, OutputError
 from hil.transports.base import CHUNK, Transport
 from hil.transports.wire_log import WireLog
 
@@ -33,6 +44,7 @@ _IN_FLIGHT = 8  # requests sent ahead of the answer that is waited for
 _SLICE_S = 0.1  # longest single read
 _KEPT = 512  # first bytes each way, to tell an echo from another device
 _STRANGER_S = 4.0  # bytes but no frame for so long: this is not our protocol
+_USEFUL_MESSAGE = 1 << 18  # larger messages gain nothing, but hide that the chip is slow
 
 
 class Session:
@@ -240,3 +252,62 @@ class Session:
         finally:
             self._answer_s = usual
         return failed
+
+
+class OpenChip:
+    """An open session with a chip that is what its file says.
+
+    Args:
+        session: an open session.
+        description: what the chip said of itself.
+        spec: what its chip file says; the two must agree (``hil.driver.open_chip`` checks).
+        sleep: how the host waits when the chip cannot.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        description: Description,
+        spec: ChipSpec,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._session, self._sleep = session, sleep
+        self.description, self.spec = description, spec
+        self.fallbacks: list[str] = []
+        self._layer_outputs: dict[int, int] = {}
+        self._most = min(session.hello.max_message, _USEFUL_MESSAGE)
+
+    @property
+    def address(self) -> str:
+        return self._session.transport.address
+
+    @property
+    def capabilities(self) -> Capability:
+        return self._session.hello.capabilities
+
+    @property
+    def max_message(self) -> int:
+        """Longest message that is sent, bytes."""
+        return self._most
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Bytes, frames, retransmissions, requests and so on since the chip was opened."""
+        return self._session.counters
+
+    @property
+    def chip_time_ns(self) -> int:
+        """The chip's own clock at its last reply, ns."""
+        return self._session.chip_time_ns
+
+    def _fall_back(self, text: str) -> None:
+        if text not in self.fallbacks:
+            self.fallbacks.append(text)
+
+    def _unable(self, what: str, why: str) -> DeviceError:
+        return DeviceError(
+            f"this chip cannot do {what}: {why}",
+            where=self.address,
+            likely=f"its firmware {self.description.firmware} offers {self.capabilities!r}",
+        )

@@ -25,8 +25,6 @@ SOURCES = Path(firmware_protocols.__file__).parent / "reference_firmware"
 MOST_ROWS = 256  # a driven row is one byte in the firmware
 _STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror")
 _SAME_BITS = ("-ffp-contract=off",)  # a fused product would round otherwise on one of the machines
-_SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-_NO_LIBRARY = ("-ffreestanding", "-fno-builtin", "-fno-tree-loop-distribute-patterns")
 _BARE = (
     "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-nostdlib", "-fno-math-errno",
     "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-fstack-usage",
@@ -56,6 +54,7 @@ _FLAGS: dict[FirmwareTarget, tuple[str, ...]] = {
 _LARGE = {
     "LINK_PAYLOAD": 4096, "LINK_WINDOW": 32, "MAX_MESSAGE": 1 << 20, "LAYER_BYTES": 1 << 23, "LAYER_OUTPUTS": 4096,
 }  # fmt: skip
+_FREESTANDING = ("-ffreestanding", "-fno-builtin", "-fno-tree-loop-distribute-patterns")
 _LIMITS: dict[FirmwareTarget, dict[str, int]] = {
     FirmwareTarget.NATIVE: _LARGE,
     FirmwareTarget.SANITIZED: _LARGE,

@@ -14,14 +14,12 @@ import pytest
 from cim.chip.file import load_chip
 from firmware_protocols.messages import TileAddress
 from hil.calibration.procedure import calibrate
-from hil.deployment.deploy import deploy
-from hil.deployment.options import DeployOptions
+from hil.deployment.deploy import DeployOptions, deploy
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
 from hil.server.firmware_build import SOURCES, FirmwareTarget, build, config_header, sizes
 from hil.server.firmware_launch import die_serial, read_settings, running_firmware
-from hil.verdict.agreement import AgreementReport
-from hil.verdict.judgement import Verdict
+from hil.verdict.agreement import AgreementReport, Verdict
 from mapping.compile import compile_network
 from mapping.program.execute import IdealMultiply, run
 
