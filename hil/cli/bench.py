@@ -210,7 +210,9 @@ def cells(
     macros: Macros = None,
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     reads: Annotated[int, typer.Option(help="reads to average")] = 4,
-    out: Annotated[Path | None, typer.Option(help="write all readings as CSV, µS", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False)
+    ] = None,
     baud: Baud = 921600,
     as_json: Json = False,
 ) -> int:
