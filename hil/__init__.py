@@ -36,6 +36,8 @@ if TYPE_CHECKING:
         PortError,
         UsageError,
     )
+    from hil.finetuning.run import FinetuneResult, finetune
+    from hil.finetuning.settings import FinetuneSettings
     from hil.prediction.predict import predict
     from hil.prediction.text import Prediction
     from hil.report.run_data import RunData, read_run
@@ -57,6 +59,8 @@ __all__ = [
     "DeviceError",
     "ExitCode",
     "FileError",
+    "FinetuneResult",
+    "FinetuneSettings",
     "HilError",
     "Interrupted",
     "LinkError",
@@ -80,6 +84,7 @@ __all__ = [
     "deploy",
     "deploy_on",
     "estimate_network",
+    "finetune",
     "first_mvm",
     "fit_source",
     "import_network",
@@ -121,6 +126,8 @@ _HOMES = {
         "PortError",
         "UsageError",
     ),
+    "hil.finetuning.run": ("FinetuneResult", "finetune"),
+    "hil.finetuning.settings": ("FinetuneSettings",),
     "hil.prediction.predict": ("predict",),
     "hil.prediction.text": ("Prediction",),
     "hil.report.run_data": ("RunData", "read_run"),

@@ -165,11 +165,16 @@ def programmed_us(levels: Tensor, noise: ArrayNoise, strength: float) -> Tensor:
 
 @torch.no_grad()
 def some_windows(
-    codes: Tensor, kernel: tuple[int, ...], pad: int, stride: int | tuple[int, ...], groups: int = 1
+    codes: Tensor,
+    kernel: tuple[int, ...],
+    pad: int | tuple[int, ...],
+    stride: int | tuple[int, ...],
+    groups: int = 1,
+    dilation: int | tuple[int, ...] = 1,
 ) -> Tensor:
     """About WINDOWS windows of a few images (n, channels, height, width), (groups, windows, rows)."""
     few = codes[:: max(len(codes) // WINDOW_IMAGES, 1)][:WINDOW_IMAGES].float()
-    found = functional.unfold(few, kernel, 1, pad, stride)
+    found = functional.unfold(few, kernel, dilation, pad, stride)
     rows = found.unflatten(1, (groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
     picked: Tensor = rows[:, :: max(rows.shape[1] // WINDOWS, 1)]
     return picked

@@ -190,11 +190,6 @@ class SearchFolder:
         return self.root / "table.json"
 
 
-def augmentation(data: str) -> tuple[int, str]:
-    """Shift (pixels) and symmetry that suit the training images of a data set."""
-    return {"cifar10": (2, "mirror"), "eurosat": (4, "turn")}.get(data.removesuffix("-jpeg"), (1, "mirror"))
-
-
 def begin_folder(
     root: Path, settings: SearchSettings, space_text: str, teacher: Path | None = None, *, allow_code: bool = False
 ) -> SearchFolder:

@@ -186,7 +186,8 @@ def run_(
 ) -> int:
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
     from hil.campaign.inputs import space_of_data
-    from hil.campaign.settings import SearchSettings, augmentation, begin_folder, discard_unbegun
+    from hil.campaign.settings import SearchSettings, begin_folder, discard_unbegun
+    from hil.datasets.augmentation import augmentation
     from search.space.file import load_space, space_names, space_text
 
     loop = _loop(in_the_loop, port, emulated, chip, macros, rounds, baud)

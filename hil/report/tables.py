@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from hil.pages.tables import Table, duration, number, percent, points, span
 from hil.verdict.agreement import AgreementReport, Judgement
-from hil.verdict.judgement import Interval
+from hil.verdict.verdict import Interval
 
 QUESTIONS = {"this_chip": "this chip", "such_chips": "such chips"}
 

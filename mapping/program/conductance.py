@@ -208,7 +208,8 @@ class ConductanceProgram:
     ``scales`` maps each step (and ``"input"``) to the float value of one code, for reports
     only. ``calibration_images`` are uint8 (n, height, width, channels) training images; the
     digests are SHA-256 hex. ``adapted_to`` is the serial number of the one chip whose defects the
-    program was adapted to (``mapping.adapt.adaptation``), None for any chip.
+    program was adapted to (``mapping.adapt.adaptation``), None for any chip. ``trained_on`` are keys of images that
+    the network was fine-tuned on (``mapping.network.file.image_keys``).
     """
 
     spec: ChipSpec
@@ -228,6 +229,7 @@ class ConductanceProgram:
         return self.layer_weight_bits.get(layer, self.weight_bits)
 
     adapted_to: str | None = None
+    trained_on: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def matrices(self) -> tuple[MatrixStep, ...]:

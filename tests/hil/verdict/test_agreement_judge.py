@@ -9,8 +9,8 @@ import pytest
 
 from hil.verdict.agreement import Mode, Verdict, compare_readbacks, judge
 from hil.verdict.fidelity import fidelity
-from hil.verdict.judgement import decide
 from hil.verdict.statistics import Equivalence, PredictionTest
+from hil.verdict.verdict import decide
 
 PLAN = (500, 1000, 2000)
 
