@@ -59,6 +59,7 @@ for command in (
     bench.chips,
     bench.ports,
     bench.info,
+    bench.selftest,
     bench.doctor,
     bench.mvm,
     bench.cells,

@@ -67,7 +67,7 @@ def finetune(
     out: str | Path,
     *,
     chip: str = "lab-128",
-    calibration: Path | None = None,
+    calibration: str | Path | None = None,
     data_dir: Path | None = None,
     download: bool = False,
     settings: FinetuneSettings | None = None,
@@ -94,7 +94,7 @@ def finetune(
     with watch.stage("loading"):
         inputs = load_finetune_inputs(
             Path(network), data, settings, watch,
-            chip=chip, calibration=calibration, data_dir=data_dir, download=download,
+            chip=chip, calibration=None if calibration is None else Path(calibration), data_dir=data_dir, download=download,
         )  # fmt: skip
     _begin(folder)
     try:
