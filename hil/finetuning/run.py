@@ -88,13 +88,14 @@ def finetune(
         hil.errors.HilError, mapping.errors and the file errors of the rooms below.
     """
     began, settings, watch, out = time.monotonic(), settings or FinetuneSettings(), watch or Watch(), Path(out)
+    record = None if calibration is None else Path(calibration)
     folder = working_folder(out)
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
     with watch.stage("loading"):
         inputs = load_finetune_inputs(
             Path(network), data, settings, watch,
-            chip=chip, calibration=None if calibration is None else Path(calibration), data_dir=data_dir, download=download,
+            chip=chip, calibration=record, data_dir=data_dir, download=download,
         )  # fmt: skip
     _begin(folder)
     try:
