@@ -216,9 +216,10 @@ def draw(graph: Graph) -> str:
     ends = {room: panel(room, left, across, 10, graph, far)[1] for room, (left, across) in PANELS.items()}
     low = max(end for room, end in ends.items() if room != "hil")
     under, left, across = UNDER
-    end = max(ends["hil"], panel(under, left, across, low + 8, graph, far)[1])
+    foot = panel(under, left, across, low + 8, graph, far)[1]
+    end = max(ends["hil"], foot)
     places = [(room, left, across, 10.0, end if room == "hil" else low) for room, (left, across) in PANELS.items()]
-    places.append((under, left, across, low + 8, end))
+    places.append((under, left, across, low + 8, foot))
     for room, x, width, top, bottom in places:
         boxes, _ = panel(room, x, width, top, graph, far)
         body.append(

@@ -5,11 +5,13 @@ python -m sphinx -W -b html docs site
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from pygments.lexers.special import TextLexer
 from sphinx.application import Sphinx
 
 import hil
@@ -34,13 +36,22 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_numpy_docstring = False
+napoleon_use_rtype = False
 
 
 def leave_properties(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Napoleon takes "levels: as written" in a property for a type and its text, unless a first line is empty."""
+    """Napoleon takes "levels: as written" in a property for a type and its text; an empty comment before it helps."""
     if what in ("property", "attribute"):
-        lines.insert(0, "")
+        lines[:0] = ["..", ""]
+
+
+def name_outer_files(app: Sphinx, page: str, source: list[str]) -> None:
+    """Links to files beside docs/ work in a checkout; the site, which does not hold them, names the file."""
+    outside = re.compile(r"\[([^\]]+)\]\((?:\.\./)+(examples/[^)#]+)[^)]*\)")
+    source[0] = outside.sub(r"\1 (`\2`)", source[0])
 
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", leave_properties, priority=400)
+    app.connect("source-read", name_outer_files)
+    app.add_lexer("mermaid", TextLexer)  # diagrams that a forge draws stand as text on the site, which works offline

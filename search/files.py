@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from cim.files import read_text
+from cim.json_text import parse_json
 from search.errors import NewerFile, SearchFileError
 
 MAX_FILE_BYTES = 1 << 26
@@ -14,9 +15,7 @@ MAX_FILE_BYTES = 1 << 26
 def read_json(path: Path, form: str, major: int) -> dict[str, Any]:
     """A JSON object with ``format`` and ``version``, both checked."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise SearchFileError(str(path), 0, "", f"larger than {MAX_FILE_BYTES} bytes")
-        data = json.loads(path.read_text("utf-8"))
+        data = parse_json(read_text(path, MAX_FILE_BYTES))
     except (OSError, UnicodeDecodeError) as error:
         raise SearchFileError(str(path), 0, "", f"cannot be read ({error})") from error
     except ValueError as error:

@@ -34,6 +34,12 @@ def call(*command: str | Path, cwd: Path, codes: tuple[int, ...] = (0,)) -> str:
     return done.stdout
 
 
+def docker_steps() -> list[str]:
+    """The commands that ``examples/ci/Dockerfile`` runs, in order."""
+    lines = (ROOT / "examples" / "ci" / "Dockerfile").read_text("utf-8").splitlines()
+    return [line.removeprefix("RUN ") for line in lines if line.startswith("RUN ")]
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of a copy of the source, so that the checkout gets no build folder."""
@@ -55,7 +61,10 @@ def python(wheel: Path) -> Path:
     call(sys.executable, "-m", "venv", "--without-pip", "fresh", cwd=wheel.parent)
     fresh = wheel.parent / "fresh"
     python = fresh / "bin" / "python"
-    call(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", wheel, cwd=wheel.parent)
+    install, *_ = docker_steps()
+    words = install.replace("/wheels", str(wheel.parent)).split()
+    assert words[:3] == ["python", "-m", "pip"]
+    call(sys.executable, *words[1:3], "--python", python, *words[3:], "--no-deps", cwd=wheel.parent)
     own = call(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=wheel.parent).strip()
     # One line names a folder: editable installs that lie in it are not followed.
     (Path(own) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
@@ -98,4 +107,11 @@ def test_the_installed_wheel_deploys_on_an_emulated_chip_outside_the_checkout(py
     )
     page = (tmp_path / "runs" / "0001" / "report.html").read_text("utf-8")
     assert "NOT SILICON" in page
-    assert "lab-128" in call(script, "chips", cwd=tmp_path)
+
+
+def test_the_steps_of_the_docker_file_work_in_an_empty_environment(python: Path, tmp_path: Path) -> None:
+    _, *checks = docker_steps()
+    assert checks
+    for step in checks:
+        said = call("bash", "-e", "-c", step.replace("hil ", f"{python.parent}/hil "), cwd=tmp_path)
+        assert "lab-128" in said

@@ -15,7 +15,8 @@ from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import code_limits, input_planes, split_planes
 from cim.chip.encoding import tile_halves_us
 from cim.chip.spec import MacroSpec
-from cim.fit.columns import QUANTISATION, ColumnFit, Converters, predicted_variance_us2
+from cim.fit.columns import QUANTISATION, ColumnFit, predicted_variance_us2
+from cim.fit.curves import Converters
 from cim.fit.measured import Idle, NetworkProducts
 
 

@@ -19,12 +19,12 @@ from cim.fit.columns import (
     MARGIN_SIGMA,
     QUANTISATION,
     ColumnFit,
-    Converters,
     MeanReadings,
     combine,
     fit_columns,
     predicted_variance_us2,
 )
+from cim.fit.curves import Converters
 from cim.fit.drive import StepReads, fit_drive, straight_drive
 from cim.fit.measured import Idle, MeanReading, Products, first_of, joined
 from cim.fit.offset import idle_clipped, idle_noise, without_misfit, zero_input
@@ -110,7 +110,11 @@ class ColumnProducts:
         """Wire resistance by the law if columns leave at that end: ohm, its error, residual in codes."""
         part = self._kept(self.fitted)
         first = fit_columns(part.law_us(Wire(0.0, 0.0)), part.codes, part.variance_us2, part.setup)
-        ohm, error = fit_wire(lambda r: part.law_us(Wire(r, 0.0, end)), *part._measured, first)
+
+        def predicted_us(ohm: float) -> Floats:
+            return part.law_us(Wire(ohm, 0.0, end))
+
+        ohm, error = fit_wire(predicted_us, *part._measured, first)
         after = fit_columns(part.law_us(Wire(ohm, 0.0, end)), *part._measured)
         return ohm, error, after.residual_codes
 
@@ -118,7 +122,11 @@ class ColumnProducts:
         """Wire resistance seen by this macro by the exact lines, ohm, and its error."""
         part = self._kept(self.fitted)
         first = fit_columns(part.sums_us(guess), *part._measured)
-        return fit_wire(lambda r: part.sums_us(replace(guess, ohm=r)), *part._measured, first, guess.ohm)
+
+        def predicted_us(ohm: float) -> Floats:
+            return part.sums_us(replace(guess, ohm=ohm))
+
+        return fit_wire(predicted_us, *part._measured, first, guess.ohm)
 
     @property
     def _measured(self) -> tuple[NDArray[np.int32], Floats, Converters]:
@@ -149,7 +157,7 @@ class ColumnProducts:
         return replace(found, conversion_noise_codes=without_misfit(found.conversion_noise_codes, quiet))
 
     def step_reads(self, inputs: NDArray[np.int16], final: ColumnFit, wire: Wire) -> StepReads:
-        """What ``cim.drive`` takes, of reads whose driven rows have one unit (``inputs``: the whole units)."""
+        """What ``cim.fit.drive`` takes, of reads whose driven rows have one unit (``inputs``: the whole units)."""
         on = inputs > 0
         per_us, (low, high) = final.gain / self.setup.lsb_us, self.setup.limits
         sums = self.sums_us(wire)

@@ -6,7 +6,8 @@ The whole flow for one macro, cells and vectors as arrays:
     from cim.array.wires import gated_sums_us
     from cim.chip.encoding import tile_halves_us
     from cim.fit.cells import fit_read_variance
-    from cim.fit.columns import Converters, MeanReadings, combine, fit_columns, predicted_variance_us2
+    from cim.fit.columns import MeanReadings, combine, fit_columns, predicted_variance_us2
+    from cim.fit.curves import Converters
     from cim.fit.programming import fit_programming
     from cim.fit.wire import fit_wire
 
@@ -40,31 +41,10 @@ from cim.array.wire_law import conversion_cells
 from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import MacroSpec, PairSubtraction
 from cim.errors import CimMeasurementError
-from cim.fit.cells import (
-    TooFewCells,
-    fit_read_variance,
-    nearest_level,
-)
 from cim.fit.curves import Converters, ReadingErrors, solve_curves
 from cim.fit.offset import ZeroInput
-from cim.fit.programming import fit_programming, programming_distance
 from cim.record.calibration import GainKnown, MacroCalibration
 from cim.record.inl import inl_at
-
-__all__ = [
-    "ColumnFit",
-    "Converters",
-    "MeanReadings",
-    "TooFewCells",
-    "TooFewVectors",
-    "combine",
-    "fit_columns",
-    "fit_programming",
-    "fit_read_variance",
-    "nearest_level",
-    "predicted_variance_us2",
-    "programming_distance",
-]
 
 Floats = NDArray[np.float64]
 

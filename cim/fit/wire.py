@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.errors import CimMeasurementError
-from cim.fit.columns import ColumnFit, Converters
+from cim.fit.columns import ColumnFit
+from cim.fit.curves import Converters
 
 Floats = NDArray[np.float64]
 

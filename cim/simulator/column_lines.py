@@ -24,7 +24,7 @@ from cim.simulator.simulator import LayerSimulator
 
 
 @dataclass(frozen=True, slots=True)
-class TileReads:
+class ColumnReads:
     """Where a tile lies on its macro, the levels that it stands for (rows, outputs), and how it is read.
 
     ``signs``: −1 for outputs whose cells hold the negated weights, (outputs,); None: none.
@@ -43,7 +43,7 @@ class TileReads:
 def tile_correction(
     spec: MacroSpec,
     record: CalibrationRecord,
-    tile: TileReads,
+    tile: ColumnReads,
     cells_us: NDArray[np.float64],
     vectors: NDArray[np.int16],
 ) -> Correction:
@@ -73,7 +73,7 @@ def tile_correction(
 def expected_sums(
     spec: MacroSpec,
     record: CalibrationRecord,
-    tile: TileReads,
+    tile: ColumnReads,
     cells_us: NDArray[np.float64],
     vectors: NDArray[np.int16],
 ) -> NDArray[np.float64]:

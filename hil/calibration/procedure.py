@@ -63,7 +63,7 @@ def calibrate(
     Raises:
         hil.errors.Interrupted: by Ctrl-C, with finished steps in ``partial``.
         hil.errors.DeviceError, hil.errors.LinkError: the chip refused or fell silent.
-        cim.fit.columns.TooFewCells, cim.fit.columns.TooFewVectors: a macro gave too little to fit.
+        cim.fit.cells.TooFewCells, cim.fit.columns.TooFewVectors: a macro gave too little to fit.
     """
     watch = watch or Watch()
     about = {

@@ -2,8 +2,8 @@
 
 Each command parses, calls one function of a room below, and prints. Nothing here is worth a
 test of its own beyond the words; torch and the rooms are imported inside the commands, so that
-``hil --help`` answers at once. The commands are in ``deploy``, ``calibrate``, ``estimate``,
-``search`` and ``bench``; what errors mean to a machine in ``exit_codes``.
+``hil --help`` answers at once. A command is in the file of its name (those of the bench
+in ``bench``); what errors mean to a machine is in ``exit_codes``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli import bench, calibrate, deploy, estimate, finetune, search
+from hil.cli import bench, calibrate, compile, deploy, estimate, finetune, fit, search, simulate
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
@@ -50,22 +50,23 @@ def root(
 for command in (
     deploy.deploy,
     calibrate.calibrate,
-    calibrate.fit,
-    deploy.compile,
-    calibrate.simulate,
+    fit.fit,
+    compile.compile,
+    simulate.simulate,
     estimate.estimate,
     finetune.finetune,
     bench.emulate,
     bench.chips,
     bench.ports,
     bench.info,
+    bench.selftest,
     bench.doctor,
     bench.mvm,
     bench.cells,
     deploy.show,
 ):
     app.command()(command)
-app.command("import")(deploy.import_)
+app.command("import")(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 

@@ -1,4 +1,4 @@
-"""Commands of calibration and prediction: calibrate, fit, simulate, calibration records."""
+"""Commands of calibration: calibrate, and those that show, compare and draw its records."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ import typer
 
 from hil.cli.options import (
     Baud,
-    Chip,
     ChipAsked,
-    DataDir,
-    Download,
     Emulated,
     Json,
     Macros,
-    Net,
     Port,
     Seed,
+    celsius,
     chip_address,
     numbers,
     print_result,
@@ -85,65 +82,6 @@ def calibrate(
     return ExitCode.DONE
 
 
-def fit(
-    table: Annotated[
-        Path | None, typer.Argument(help="table of cell readings: .csv, .tsv (.gz) or .h5", show_default=False)
-    ] = None,
-    public: Annotated[
-        str | None,
-        typer.Option(
-            "--set", help="levy-tech-a, -b, -c, ember-1, ember-2 or bench, instead of a table", show_default=False
-        ),
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="folder of public sets (also HIL_DATA)", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="the record to write", show_default=False)] = None,
-    hold_out: Annotated[
-        str | None,
-        typer.Option(help="cells held out to test the fit: odd or quarter; default quarter", show_default=False),
-    ] = None,
-    ages_to: Annotated[
-        str | None, typer.Option(help="fit up to this age only, and test on later ages", show_default=False)
-    ] = None,
-    test_on: Annotated[
-        str | None, typer.Option(help="another table or set to test the law on", show_default=False)
-    ] = None,
-    base: Annotated[
-        Path | None, typer.Option(help="record for the parts that a table does not determine", show_default=False)
-    ] = None,
-    us_per_level: Annotated[
-        float | None, typer.Option(help="µS of one level, where a set has levels only", show_default=False)
-    ] = None,
-    temperature: Annotated[str, typer.Option(help="temperature of the readings")] = "25C",
-    as_json: Json = False,
-) -> int:
-    """Fit the device model to tables of cell readings, without a board, and test it on other cells."""
-    from hil.device_fit.inputs import fit_source
-
-    with screen(quiet=as_json) as watch:
-        result = fit_source(
-            table,
-            public,
-            data,
-            hold_out=hold_out,
-            ages_to_s=None if ages_to is None else seconds(ages_to),
-            test_on=test_on,
-            base=base,
-            us_per_level=us_per_level,
-            temperature_c=celsius(temperature),
-            record_wanted=out is not None,
-            watch=watch,
-        )
-    lines, found = result.lines(), {"record": str(out) if out else None, **result.to_json()}
-    if out is not None and result.record is not None:
-        from cim.record.file import save_record
-
-        with writing(out):
-            save_record(result.record, out)
-        lines += ["", f"record         {out}"]
-    print_result(lines, found, as_json)
-    return ExitCode.DONE
-
-
 calibration = typer.Typer(
     help="Calibration records: show one, compare two, plot one.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -194,77 +132,3 @@ def plot_record(
     write_text(page, record_page(load_record(record)))
     print_result([f"page           {page}"], {"page": str(page)}, as_json)
     return ExitCode.DONE
-
-
-def simulate(
-    network: Net = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            help="record of a chip (hil calibrate) or of cells (hil fit); default: the models of the chip file",
-            show_default=False,
-        ),
-    ] = None,
-    chip: Chip = "lab-128",
-    macros: Macros = None,
-    data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
-    data_dir: DataDir = None,
-    download: Download = False,
-    samples: Annotated[int, typer.Option(help="images")] = 1000,
-    chips: Annotated[int, typer.Option(help="number of virtual chips, drawn and run one after the other")] = 20,
-    age: Annotated[str, typer.Option(help="age after programming; several give a table: 1h,1d,30d")] = "1h",
-    temperature: Annotated[
-        str | None, typer.Option(help="temperature of the reads, 60 or 60C; default: the record's", show_default=False)
-    ] = None,
-    target_accuracy: Annotated[
-        float | None,
-        typer.Option(help="accuracy in percent; gives the share of chips that reach it", show_default=False),
-    ] = None,
-    engine: Annotated[
-        str, typer.Option(help="exact (every conversion) or fast (one product, matched noise)")
-    ] = "exact",
-    seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
-    as_json: Json = False,
-) -> int:
-    """Predict the accuracy of such chips, programmed again, at any age and temperature, and the yield at a target."""
-    from cim.record.file import load_record
-    from cim.simulator.modes import SimulationMode
-    from hil.datasets.image_set import load_dataset
-    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
-    from hil.prediction.predict import predict
-
-    ages = tuple(seconds(part) for part in age.split(","))
-    if engine not in tuple(SimulationMode):
-        raise UsageError(f"engine {engine!r}", hint=" or ".join(f"--engine {mode}" for mode in SimulationMode))
-    options = DeployOptions(samples=samples, seed=seed, virtual_chips=chips, age_s=ages[0], device=device)
-    with screen(quiet=as_json) as watch:
-        with watch.stage("compiling"):
-            program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
-        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
-        result = predict(
-            program,
-            images,
-            load_record(calibration) if calibration else None,
-            options,
-            watch,
-            ages_s=ages,
-            temperature_c=None if temperature is None else celsius(temperature),
-            target=None if target_accuracy is None else target_accuracy / 100.0,
-            mode=engine,
-        )
-    print_result(result.lines(), result.to_json(), as_json)
-    return ExitCode.DONE
-
-
-def celsius(text: str) -> float:
-    """Degrees of "60", "60C" or "60 °C"; from absolute zero to 500 °C."""
-    number = text.strip().removesuffix("C").removesuffix("c").removesuffix("°").strip()
-    try:
-        value = float(number)
-    except ValueError:
-        value = -1e9
-    if not -273.15 <= value <= 500.0:
-        raise UsageError(f"{text!r} is not a temperature", hint="write 60 or 60C, in degrees Celsius")
-    return value

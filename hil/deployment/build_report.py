@@ -15,8 +15,9 @@ from cim.chip.encoding import cell_lines
 from cim.record.calibration import STUCK
 from hil.datasets.image_set import Dataset
 from hil.deployment.deployment import Deployment
+from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
-from hil.deployment.layer_sums import Exact, LayerSums
+from hil.deployment.layer_sums import Exact
 from hil.report.run_data import MacroReadings, RunData
 from hil.verdict.agreement import (
     AgreementReport,

@@ -8,13 +8,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.deployment.inference import Conversions
-from hil.deployment.layer_sums import Exact, LayerSums
+from hil.deployment.inference import Conversions, LayerSums
+from hil.deployment.layer_sums import Exact
 from hil.deployment.programming import ProgramReport
 from hil.watch import Watch
 from mapping.program.corrections import Corrections
-
-IMAGES_IN_FLIGHT = 32
 
 Readings = Mapping[int, NDArray[np.float32]]
 """Mean readings of the cells by slot, (rows, columns) µS."""

@@ -2,14 +2,19 @@
 
 ``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
 Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.deployment.adaptation`` goes around its stuck cells,
-``hil.deployment.whole_run`` writes, reads back and corrects it (``hil.deployment.rounds`` where the network is larger
-than the chip), ``hil.deployment.interim_looks`` runs images, ``hil.deployment.causes`` says where the gap comes from,
-``hil.deployment.build_report`` gathers what is left.
+``hil.deployment.programming`` writes and reads back (``hil.deployment.rounds`` where the network is larger than the
+chip), ``hil.deployment.inference`` and ``hil.simulation.virtual_chips`` run images, ``hil.deployment.interim_looks``
+plans and judges them, ``hil.deployment.causes`` says where the gap comes from, ``hil.deployment.build_report`` gathers
+what is left.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
@@ -21,27 +26,31 @@ from hil.deployment.build_report import collect, report_of, sample_layers
 from hil.deployment.causes import find_causes
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
-from hil.deployment.dry_run import estimate, say_if_long
-from hil.deployment.interim_looks import plan_images, run_looks
+from hil.deployment.dry_run import say_if_long
+from hil.deployment.inference import WholeRun
+from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
-from hil.deployment.programming import holds
+from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
 from hil.deployment.rounds import run_rounds
-from hil.deployment.whole_run import write_whole
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import new_run_folder
-from hil.verdict.agreement import AgreementReport
+from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
+from hil.simulation.corrections import column_corrections
+from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import Watch
 from mapping.adapt.adaptation import AdaptOptions
 from mapping.compile import compile_network
 from mapping.network.file import load_network
+from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program
-from mapping.program.training_inputs import training_inputs
+from mapping.program.training_inputs import LayerInputs, training_inputs
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"
@@ -86,7 +95,7 @@ def deploy(
         record = load_record(calibration) if calibration else None
     with new_run_folder(out) as folder:
         with open_chip(address, spec=program.spec, baud=baud, log=folder.part / "wire.log") as driver:
-            say_if_long(driver, estimate(program, options, calibrate=record is None), baud, options, watch)
+            say_if_long(driver, program, baud, options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,
                 program,
@@ -166,6 +175,73 @@ def deploy_on(
             causes = find_causes(job, data, order, answers, samples, exact, watch)
     arrays = collect(job, data, order, answers, samples, chip.after_us)
     return report_of(job, data, order, answers, arrays, causes, watch, run), arrays
+
+
+def write_whole(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    inputs: LayerInputs,
+    options: DeployOptions,
+    watch: Watch,
+    *,
+    force: bool,
+    order: Sequence[int] | None,
+) -> WholeRun:
+    """Write the program, wait until it has the planned age, read it back and correct its columns.
+
+    Args:
+        inputs: input codes of every layer for training images, for the corrections.
+        force: write it although the chip holds it.
+        order: of the macros; None: by number.
+    """
+    with watch.stage("programming"):
+        sample = PROGRAM | (options.seed & 0xFFFF) << 32
+        early = EarlyReads(options.early_reads, READ_EARLY) if options.causes else None
+        written = ensure_programmed(driver, program, sample=sample, force=force, watch=watch, early=early, order=order)
+    with watch.stage("waiting"):
+        driver.wait(options.age_s)
+    with watch.stage("reading back"):
+        readings = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_BEFORE, watch=watch)
+    with watch.stage("correcting"):
+        corrections = column_corrections(program, record, readings, inputs)
+    return WholeRun(driver, program, options, written, readings, corrections)
+
+
+def run_looks(
+    job: Deployment,
+    chip: ChipRun,
+    data: Dataset,
+    order: NDArray[np.int64],
+    looks: tuple[int, ...],
+    graph: NetworkGraph | None,
+    watch: Watch,
+) -> RunAnswers:
+    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends."""
+    answers = RunAnswers()
+    ideal = IdealMultiply(job.program)
+    conditioned, again = job.virtual_chips(conditioned=True), job.virtual_chips(conditioned=False)
+    first = 0
+    for look, until in enumerate(looks, 1):
+        images = data.images[order[first:until]]
+        with watch.stage("ideal"):
+            answers.ideal.append(run(job.program, images, ideal))
+            if graph is not None:
+                answers.floats.append(float_logits(graph, images))
+        answers.measured.append(chip.measure(images, first, watch))
+        with watch.stage("simulating"):
+            answers.simulated.append(conditioned.run(images, first, watch))
+            answers.again.append(again.run(images, first, watch))
+        labels = data.labels[order[:until]]
+        answers.this_chip = judged(Mode.CONDITIONED, answers, answers.simulated, labels, look, looks, job.options)
+        answers.such_chips = judged(Mode.UNCONDITIONAL, answers, answers.again, labels, look, looks, job.options)
+        first = until
+        if answers.this_chip.final:
+            break
+    answers.count(chip.conversions)
+    answers.times_ns, answers.ages_s = chip.times_ns, chip.ages_s
+    answers.simulated_saturated_share = conditioned.saturated_share
+    return answers
 
 
 def program_of(

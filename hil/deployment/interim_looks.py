@@ -1,4 +1,4 @@
-"""Look after look: images on the chip and in the virtual chips, until the verdict stands."""
+"""Interim looks: which images are run in which order, what was seen of them, and how it is judged so far."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.datasets.image_set import Dataset, image_digests
-from hil.deployment.chip_run import ChipRun
-from hil.deployment.deployment import Deployment
 from hil.deployment.inference import Conversions
 from hil.deployment.options import DeployOptions
 from hil.errors import FileError, UsageError
 from hil.verdict.agreement import Judgement, Mode, correct_answers, judge, planned_looks
-from hil.watch import Watch
 from mapping.network.file import image_keys
-from mapping.network.float_run import float_logits
-from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
-from mapping.program.execute import IdealMultiply, run
 
 
 @dataclass
@@ -89,42 +83,6 @@ def plan_images(
             hint="score images that hil finetune has not seen",
         )
     return order, planned_looks(most)
-
-
-def run_looks(
-    job: Deployment,
-    chip: ChipRun,
-    data: Dataset,
-    order: NDArray[np.int64],
-    looks: tuple[int, ...],
-    graph: NetworkGraph | None,
-    watch: Watch,
-) -> RunAnswers:
-    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends."""
-    answers = RunAnswers()
-    ideal = IdealMultiply(job.program)
-    conditioned, again = job.virtual_chips(conditioned=True), job.virtual_chips(conditioned=False)
-    first = 0
-    for look, until in enumerate(looks, 1):
-        images = data.images[order[first:until]]
-        with watch.stage("ideal"):
-            answers.ideal.append(run(job.program, images, ideal))
-            if graph is not None:
-                answers.floats.append(float_logits(graph, images))
-        answers.measured.append(chip.measure(images, first, watch))
-        with watch.stage("simulating"):
-            answers.simulated.append(conditioned.run(images, first, watch))
-            answers.again.append(again.run(images, first, watch))
-        labels = data.labels[order[:until]]
-        answers.this_chip = judged(Mode.CONDITIONED, answers, answers.simulated, labels, look, looks, job.options)
-        answers.such_chips = judged(Mode.UNCONDITIONAL, answers, answers.again, labels, look, looks, job.options)
-        first = until
-        if answers.this_chip.final:
-            break
-    answers.count(chip.conversions)
-    answers.times_ns, answers.ages_s = chip.times_ns, chip.ages_s
-    answers.simulated_saturated_share = conditioned.saturated_share
-    return answers
 
 
 def judged(

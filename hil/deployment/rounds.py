@@ -7,15 +7,15 @@ look at the images and no early stop.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.chip_run import IMAGES_IN_FLIGHT
-from hil.deployment.inference import Conversions, measured_multiply
-from hil.deployment.layer_sums import Exact, LayerSums, measure_layers
+from hil.deployment.inference import IMAGES_IN_FLIGHT, Conversions, LayerSums, measure_layers, measured_multiply
+from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
@@ -96,7 +96,7 @@ def run_rounds(
                     number,
                     chip,
                     further_sample=number * ROUND,
-                    progress=lambda done, total, what=what: watch.step(done, total, what),  # type: ignore[misc]
+                    progress=partial(watch.step, what=what),
                 )
                 found.times_ns += [start_ns, driver.chip_time_ns]
                 born = [m.programmed_s for m in found.macros if m.slot // program.spec.macros == number]

@@ -94,9 +94,15 @@ def finetune(
         shutil.rmtree(folder, ignore_errors=True)
     with watch.stage("loading"):
         inputs = load_finetune_inputs(
-            Path(network), data, settings, watch,
-            chip=chip, calibration=record, data_dir=data_dir, download=download,
-        )  # fmt: skip
+            Path(network),
+            data,
+            settings,
+            watch,
+            chip=chip,
+            calibration=record,
+            data_dir=data_dir,
+            download=download,
+        )
     _begin(folder)
     try:
         plan = read_plan(folder, asked_for(settings))

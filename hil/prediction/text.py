@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hil.pages.tables import duration
 from hil.verdict.yields import BETWEEN_CHIPS, QUANTILES, Distribution, Yield, histogram
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Prediction:
     """Accuracies of virtual chips on the same images, at one age or several; (ages, S) fractions."""
 
@@ -25,6 +26,16 @@ class Prediction:
     source: str
     notes: tuple[str, ...] = ()
     target: float | None = None
+
+    def __repr__(self) -> str:
+        one = self.at(0)
+        return (
+            f"<Prediction {one.mean:.2%} ± {100 * one.sd:.2f} points on {len(self.chips)} virtual chips; {self.source}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The lines of ``hil simulate``, for notebooks."""
+        return f"<pre>{escape(chr(10).join(self.lines()))}</pre>"
 
     @property
     def chips(self) -> NDArray[np.float64]:

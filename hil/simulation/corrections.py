@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
-from cim.simulator.column_lines import TileReads, tile_correction
+from cim.simulator.column_lines import ColumnReads, tile_correction
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
 from mapping.program.corrections import Corrections
 from mapping.program.driven import tile_vectors
@@ -52,10 +52,10 @@ def column_corrections(
     }
 
 
-def tile_reads(step: MatrixStep, tile: Tile) -> TileReads:
+def tile_reads(step: MatrixStep, tile: Tile) -> ColumnReads:
     """A tile of a program as the simulator takes it."""
     group = step.group
-    return TileReads(
+    return ColumnReads(
         tile.macro,
         tile.row0,
         tile.output0,

@@ -26,7 +26,7 @@ from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
-from mapping.program.copies import Copy, by_copy, copies_of
+from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
 from mapping.program.training_inputs import LayerInputs
@@ -75,18 +75,16 @@ class VirtualChip:
         self, step: MatrixStep, codes: NDArray[np.int16], layer: int, sample: int
     ) -> tuple[NDArray[np.int32], float, int]:
         """Level sums, conversions at the end of the scale, conversions."""
-        counts: list[tuple[float, int]] = []
-
-        def answer(copy: Copy, seen: NDArray[np.int16]) -> NDArray[np.int32]:
+        parts: list[NDArray[np.int32]] = []
+        ends, conversions = 0.0, 0
+        for copy, seen in by_copy(step.group, codes):
             simulated = self.layers[step.name][copy.number]
             key = NoiseKey(self.seed, self.number, layer + copy.number * COPY_NOISE, sample)
             sums, share = simulated.level_sums(seen, key)
             count = simulated.conversions(len(seen))
-            counts.append((share * count, count))
-            return sums
-
-        sums = by_copy(step, codes, answer)
-        return sums, sum(ends for ends, _ in counts), sum(count for _, count in counts)
+            parts.append(sums)
+            ends, conversions = ends + share * count, conversions + count
+        return joined(step.group, parts), ends, conversions
 
 
 @dataclass

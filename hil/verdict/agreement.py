@@ -1,26 +1,27 @@
 """The whole answer of a run, as `report.json` holds it: four accuracies, two questions, and where they come from.
 
-The statistics are in ``hil.verdict.statistics``, one question is judged in ``hil.verdict.judgement``; here their
+The statistics are in ``hil.verdict.statistics``, one question is judged in ``hil.verdict.verdict``; here their
 answers meet the identity of the chip, the digests, ages, cells, link counters and seeds.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.json_text import parse_json
 from hil.errors import ExitCode, FileError, MismatchError
-from hil.jsonrecord import JsonRecordError, decode, encode
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
-from hil.verdict.judgement import Interval, Judgement, Mode, Verdict, judge
+from hil.verdict.json_record import JsonRecordError, decode, encode
 from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
 from hil.verdict.statistics import planned_looks, wilson
+from hil.verdict.verdict import Interval, Judgement, Mode, Verdict, judge
 
 __all__ = [
     "AgreementReport",
@@ -47,6 +48,7 @@ __all__ = [
 ]
 
 SCHEMA = "hil.report/1.1"
+MAX_REPORT_BYTES = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class CellSummary:
     error_p99_us: float | None = None  # 99 % of |error| below
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class AgreementReport:
     """One run. At least one of the two questions was judged; *this chip* decides when there is a read-back."""
 
@@ -137,6 +139,25 @@ class AgreementReport:
     def __post_init__(self) -> None:
         if self.this_chip is None and self.such_chips is None:
             raise ValueError("a report needs a judgement of at least one question")
+
+    def __repr__(self) -> str:
+        return f"<AgreementReport {self.run}: {self.verdict.value}; {self.decisive.text}>"
+
+    def _repr_html_(self) -> str:
+        """The short answer as a table, for notebooks."""
+        j = self.decisive
+        rows = [
+            ("float", self.float_accuracy, ""),
+            ("ideal", j.ideal.mean, ""),
+            ("simulated", j.simulated.mean, f"one chip is expected in {j.simulated.low:.2%} … {j.simulated.high:.2%}"),
+            (self.backend_words, j.measured.mean, f"95 % over images {j.measured.low:.2%} … {j.measured.high:.2%}"),
+        ]
+        body = "".join(
+            f"<tr><th>{escape(name)}</th><td>{'–' if value is None else f'{value:.2%}'}</td><td>{more}</td></tr>"
+            for name, value, more in rows
+        )
+        title = f"{self.verdict.value}: {j.text}"
+        return f"<table><caption>{escape(title)}</caption>{body}</table><p>{escape(self.run)}</p>"
 
     @property
     def backend(self) -> str:
@@ -209,17 +230,30 @@ class AgreementReport:
         try:
             questions, accuracy = value["questions"], value["accuracy"]
             flat = {**value, **questions, "float_accuracy": accuracy["float"]}
-            return decode(cls, flat)
+            return _sensible(decode(cls, flat))
         except (JsonRecordError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"{origin} is damaged: {error}", hint="run hil deploy again") from error
 
     @classmethod
     def from_text(cls, text: str, origin: str = "report.json") -> AgreementReport:
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except ValueError as error:
             raise FileError(f"{origin} is not JSON: {error}", hint="run hil deploy again") from error
         return cls.from_json(value, origin)
+
+
+def _sensible(report: AgreementReport) -> AgreementReport:
+    """The report, unless its counts cannot be."""
+    for judgement in filter(None, (report.this_chip, report.such_chips)):
+        if judgement.repeats < 1 or judgement.n < 1:
+            raise ValueError(f"{judgement.n} images in {judgement.repeats} repeats")
+    if len(report.data.answers) > report.data.images:
+        raise ValueError(f"{len(report.data.answers)} answers for {report.data.images} images")
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"[: min(report.decisive.repeats, 35) + 1]
+    if not set(report.data.answers) <= set(digits):
+        raise ValueError("answers are not counts of repeats")
+    return report
 
 
 def correct_answers(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:

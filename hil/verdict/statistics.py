@@ -34,7 +34,7 @@ def wilson(right: float, n: int, confidence: float = 0.95) -> tuple[float, float
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-# --- looks ------------------------------------------------------------------------------
+# --- interim analyses -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ def look_limits(looks: Sequence[int], chips: int, *, alpha_e: float = 0.05, alph
 def simultaneous_quantile(shares: tuple[float, ...], alpha: float) -> float:
     """The z for which max |Z_k| over all interim analyses stays below z with probability 1 − α.
 
-    Z_k = W(t_k) / √t_k, W a Brownian motion, t_k the share of the images seen at look k
+    Z_k = W(t_k) / √t_k, W a Brownian motion, t_k the share of the images seen at analysis k
     (Armitage, McPherson and Rowe 1969): the density of W that has not crossed yet is carried
-    from look to look on a grid.
+    from one analysis to the next on a grid.
     """
     if any(b <= a for a, b in itertools.pairwise((0.0, *shares))):
         raise ValueError(f"looks must ascend, got shares {tuple(shares)}")

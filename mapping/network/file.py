@@ -34,6 +34,7 @@ __all__ = [
 
 FORMAT = "cimnet"
 VERSION = (1, 2)  # 1.1: bits of single layers; 1.2: the images that it was trained on
+LARGEST_VALUE = 1e9  # of weights and of pixels after preprocessing: products of larger ones leave float32
 MOST_ELEMENTS = 2**28
 """Weights and calibration pixels together."""
 
@@ -82,6 +83,15 @@ class NetworkFile:
         for name, values in state.items():
             if values.dtype != np.float32 or not np.isfinite(values).all():
                 raise GraphError(name.rpartition(".")[0], f"{name!r} must be float32 and finite")
+            if values.size and float(np.abs(values).max()) > LARGEST_VALUE:
+                raise GraphError(name.rpartition(".")[0], f"{name!r} holds values above {LARGEST_VALUE:g}")
+        preprocess = self.graph.preprocess
+        if max(map(abs, (*preprocess.mean, *preprocess.std)), default=0.0) > LARGEST_VALUE:
+            raise ValueError(
+                f"preprocessing by {shown([*preprocess.mean, *preprocess.std])} is beyond {LARGEST_VALUE:g}"
+            )
+        if min(preprocess.std, default=1.0) < 1 / LARGEST_VALUE:
+            raise ValueError(f"preprocessing divides by {min(preprocess.std):g}")
         object.__setattr__(self, "digest", _digest(self))
 
     @property

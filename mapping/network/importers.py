@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cim.json_text import parse_json
 from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, load_plain, read_bytes
 from mapping.network.graph import GraphError, NetworkGraph, Preprocess
@@ -122,7 +122,7 @@ def read_safetensors(data: bytes, path: str | Path) -> tuple[dict[str, Tensor], 
     if len(data) < 10 or not 2 <= size <= min(len(data) - 8, LARGEST_PICKLE):
         raise NetworkFileError(path, "is cut short or no safetensors file")
     try:
-        header = json.loads(data[8 : 8 + size])
+        header = parse_json(data[8 : 8 + size])
         metadata = header.get("__metadata__", {})
         state = load(data)
     except (ValueError, AttributeError, KeyError, RecursionError, SafetensorError) as error:
@@ -164,7 +164,7 @@ def _from_json(
     if len(text) > LARGEST_PICKLE:
         raise NetworkFileError(graph_path, f"is larger than {LARGEST_PICKLE // 2**20} MiB")
     try:
-        records = json.loads(text)
+        records = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise NetworkFileError(graph_path, f"is not JSON: {error!s:.200}") from error
     try:

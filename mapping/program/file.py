@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from cim.chip.file import ChipFileError, parse_chip
 from cim.files import write_bytes
+from cim.hdf5_file import open_hdf5
+from cim.json_text import parse_json
 from mapping.errors import NewerVersion, ProgramFileError
 from mapping.network.file import image_digest
 from mapping.program.conductance import ConductanceProgram
@@ -73,11 +75,9 @@ def load_program(path: str | Path) -> ConductanceProgram:
     """
     name = str(path)
     try:
-        if not Path(path).is_file():
-            raise ProgramFileError(name, "is not a file" if Path(path).exists() else "does not exist")
-        if Path(path).stat().st_size > MAX_FILE_BYTES:
-            raise ProgramFileError(name, f"is larger than {MAX_FILE_BYTES >> 20} MiB")
-        with h5py.File(path, "r") as file:
+        if not Path(path).exists():
+            raise ProgramFileError(name, "does not exist")
+        with open_hdf5(path, MAX_FILE_BYTES) as file:
             return _read(file, name)
     except (OSError, KeyError, RuntimeError) as error:  # what h5py raises on broken files
         raise ProgramFileError(name, f"cannot be read: {str(error).strip()[:200]}") from error
@@ -93,7 +93,7 @@ def _read(file: h5py.File, name: str) -> ConductanceProgram:
         raise ProgramFileError(name, f"version {str(file.attrs.get('version'))[:40]!r} is not 'major.minor'")
     if int(version[1]) > VERSION[0]:
         raise NewerVersion(name, f"file version {version[0]}, this program reads {VERSION[0]}.x; try     a newer hil")
-    record = json.loads(_read_text(file, "description"))
+    record = parse_json(_read_text(file, "description"))
     arrays = _read_arrays(file)
     images = _read_array(file, "calibration_images")
     program = from_record(record, arrays, _chip(_read_text(file, "chip"), record), images)
@@ -119,7 +119,7 @@ def _chip(text: str, record: Mapping[str, Any]) -> Any:
 
 def _read_arrays(file: h5py.File) -> Arrays:
     names: list[str] = []
-    group = file["arrays"]  # visititems follows no links, so none leads out of the file
+    group = file["arrays"]
     group.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     total = sum(int(np.prod(group[name].shape, dtype=np.float64)) for name in names)
     if total > MAX_ELEMENTS:

@@ -15,9 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cim.files import write_text
+from cim.files import read_text, write_text
+from cim.json_text import parse_json
 from search.errors import SearchFileError
-from search.files import check_head
+from search.files import MAX_FILE_BYTES, check_head
 from search.space.architecture import Architecture
 from search.space.candidate import CandidateCost, workload
 from search.space.genes import Space
@@ -103,7 +104,7 @@ class Simulator:
             write_text(path, json.dumps(head) + "\n")
             return
         try:
-            text = path.read_text("utf-8")
+            text = read_text(path, MAX_FILE_BYTES)
         except (OSError, UnicodeDecodeError) as error:
             raise SearchFileError(str(path), 0, "", f"cannot be read ({error})") from error
         lines = text.splitlines(keepends=True)
@@ -116,7 +117,7 @@ class Simulator:
 
     def _check(self, path: Path, lines: list[str], head: dict[str, str]) -> None:
         try:
-            found = json.loads(lines[0]) if lines else {}
+            found = parse_json(lines[0]) if lines else {}
         except ValueError:
             found = {}
         check_head(found, str(path), FORMAT, VERSION[0])
@@ -126,7 +127,7 @@ class Simulator:
 
     def _line(self, path: Path, number: int, line: str) -> None:
         try:
-            data = json.loads(line)
+            data = parse_json(line)
             cost = CandidateCost(**{name: kind(data[name]) for name, kind in FIELDS.items()})
             self.known[str(data["architecture"])] = cost
         except (ValueError, KeyError, TypeError) as error:

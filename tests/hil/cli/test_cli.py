@@ -97,6 +97,14 @@ def test_every_command_of_the_design_is_there() -> None:
     assert set(wanted.split()) == set(COMMANDS)
 
 
+def test_a_command_stands_in_the_file_of_its_name() -> None:
+    bench = dict.fromkeys(("emulate", "chips", "ports", "info", "doctor", "mvm", "cells"), "bench")
+    elsewhere = {**bench, "import": "compile", "show": "deploy"}
+    for name, command in zip(COMMANDS, app.registered_commands, strict=True):
+        assert command.callback is not None
+        assert command.callback.__module__ == f"hil.cli.{elsewhere.get(name, name)}"
+
+
 def test_hil_alone_prints_its_help(cli: Cli) -> None:
     assert "Commands:" in cli(code=2) + cli.err
 

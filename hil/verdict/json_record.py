@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -68,6 +69,7 @@ def _decode(kind: Any, value: Any, path: str) -> Any:
         return kind(value)
     if kind is float:
         _expect(isinstance(value, (int, float)) and not isinstance(value, bool), "a number", value, path)
+        _expect(abs(value) <= sys.float_info.max, "a finite number", value, path)  # NaN is never below
         return float(value)
     if kind is int:
         _expect(isinstance(value, int) and not isinstance(value, bool), "an integer", value, path)

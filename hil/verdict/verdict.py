@@ -14,8 +14,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.verdict import statistics as st
 from hil.verdict.fidelity import Fidelity, Logits, fidelity
+from hil.verdict.statistics import (
+    FEWEST_CHIPS,
+    FEWEST_IMAGES,
+    FEWEST_REPEATS,
+    Comparison,
+    CriticalValues,
+    Equivalence,
+    McNemar,
+    PredictionTest,
+    Trend,
+    chance_to_agree,
+    compare,
+    discordance,
+    equivalence_test,
+    image_variance,
+    images_enough,
+    look_limits,
+    mcnemar,
+    prediction_test,
+    repeat_discordance,
+    repeat_trend,
+    smallest_gap,
+    wilson,
+)
 
 
 class Verdict(enum.StrEnum):
@@ -70,7 +93,7 @@ class Judgement:
 
     verdict: Verdict
     text: str
-    final: bool  # False: another planned look follows
+    final: bool  # False: another planned interim analysis follows
     flags: tuple[str, ...]
     mode: Mode
     claim: str
@@ -89,16 +112,16 @@ class Judgement:
     simulated: Interval  # prediction band for one chip on these images
     simulated_chips: tuple[float, ...]
     difference: float  # measured − simulated
-    interval90: tuple[float, float]  # simultaneous over the looks
+    interval90: tuple[float, float]  # simultaneous over the interim analyses
     interval95: tuple[float, float]
-    prediction: st.PredictionTest
-    equivalence: st.Equivalence
+    prediction: PredictionTest
+    equivalence: Equivalence
     components: VarianceComponents
     discordance: Discordance
     power: Power
     loss: Interval  # measured − ideal, 90 %
-    mcnemar: st.McNemar
-    trend: st.Trend | None
+    mcnemar: McNemar
+    trend: Trend | None
     fidelity: Fidelity | None
 
 
@@ -129,20 +152,20 @@ def judge(
     y, v, q = (np.asarray(a, np.float64) for a in (measured_correct, simulated_correct, ideal_correct))
     plan = (q.shape[-1],) if looks is None else tuple(looks)
     _check(y, v, q, tolerance, look, plan, population)
-    c = st.compare(y, v)
-    limits = st.look_limits(plan, c.chips, alpha_e=alpha_e, alpha_p=alpha_p)
+    c = compare(y, v)
+    limits = look_limits(plan, c.chips, alpha_e=alpha_e, alpha_p=alpha_p)
     accuracies = v.mean(axis=1)
-    p = st.prediction_test(c, accuracies, limits)
-    e = st.equivalence_test(c, tolerance, limits.z_equivalence, population)
+    p = prediction_test(c, accuracies, limits)
+    e = equivalence_test(c, tolerance, limits.z_equivalence, population)
     refusals = _refusals(c)
     verdict = decide(p, e, refused=bool(refusals))
     power = _power(c, tolerance, limits, e)
-    trend = st.repeat_trend(y)
+    trend = repeat_trend(y)
     band = limits.t_prediction * c.prediction_error
     wide = limits.z_prediction * e.standard_error
     against_ideal = y.mean(axis=0) - q
     loss = float(against_ideal.mean())
-    loss_half = limits.z_equivalence * (st.image_variance(against_ideal) / c.n) ** 0.5
+    loss_half = limits.z_equivalence * (image_variance(against_ideal) / c.n) ** 0.5
     z_chip, z_sim, z_ideal = measured_logits, simulated_logits, ideal_logits
     logits = None
     if z_chip is not None and z_sim is not None and z_ideal is not None:
@@ -163,8 +186,8 @@ def judge(
         looks=plan,
         alpha_prediction=alpha_p,
         alpha_equivalence=alpha_e,
-        ideal=Interval(float(q.mean()), *st.wilson(float(q.sum()), c.n)),
-        measured=Interval(c.chip, *st.wilson(c.chip * c.n, c.n)),
+        ideal=Interval(float(q.mean()), *wilson(float(q.sum()), c.n)),
+        measured=Interval(c.chip, *wilson(c.chip * c.n, c.n)),
         measured_repeats=tuple(float(a) for a in y.mean(axis=1)),
         simulated=Interval(c.simulated, max(0.0, c.simulated - band), min(1.0, c.simulated + band)),
         simulated_chips=tuple(float(a) for a in accuracies),
@@ -178,16 +201,16 @@ def judge(
             None if c.read_variance is None else 100 * c.read_variance**0.5,
             100 * c.persistent_variance**0.5,
         ),
-        discordance=Discordance(st.discordance(y, v), st.discordance(y, q), st.repeat_discordance(y)),
+        discordance=Discordance(discordance(y, v), discordance(y, q), repeat_discordance(y)),
         power=power,
         loss=Interval(loss, loss - loss_half, loss + loss_half),
-        mcnemar=st.mcnemar(y, v),
+        mcnemar=mcnemar(y, v),
         trend=trend,
         fidelity=logits,
     )
 
 
-def decide(p: st.PredictionTest, e: st.Equivalence, *, refused: bool = False) -> Verdict:
+def decide(p: PredictionTest, e: Equivalence, *, refused: bool = False) -> Verdict:
     """The table: E holds, else P rejects, else inconclusive; ``refused`` bars agreement only."""
     if e.holds:
         return Verdict.INCONCLUSIVE if refused else Verdict.AGREE
@@ -196,9 +219,9 @@ def decide(p: st.PredictionTest, e: st.Equivalence, *, refused: bool = False) ->
 
 def verdict_text(
     verdict: Verdict,
-    c: st.Comparison,
-    p: st.PredictionTest,
-    e: st.Equivalence,
+    c: Comparison,
+    p: PredictionTest,
+    e: Equivalence,
     tolerance: float,
     power: Power,
     refusals: Sequence[str] = (),
@@ -218,28 +241,32 @@ def verdict_text(
     return f"not decided: difference {d}, {interval}, tolerance {delta}; {power.advice}"
 
 
-def _power(c: st.Comparison, tolerance: float, limits: st.CriticalValues, e: st.Equivalence) -> Power:
-    chance = float(st.chance_to_agree(c, tolerance, limits.z_equivalence, images=c.n))
-    enough = st.images_enough(c, tolerance, limits.z_equivalence)
+def _power(c: Comparison, tolerance: float, limits: CriticalValues, e: Equivalence) -> Power:
+    chance = float(chance_to_agree(c, tolerance, limits.z_equivalence, images=c.n))
+    enough = images_enough(c, tolerance, limits.z_equivalence)
     if enough is None:
         advice = "no number of images is enough: average more read-backs or raise the tolerance"
     elif enough <= c.n:
         advice = f"{enough:,} images are enough for a simulator that is right; the difference itself is near the limit"
     else:
         advice = f"{enough:,} images would be enough if the simulator is right"
-    return Power(chance, st.smallest_gap(c, limits), enough, advice)
+    return Power(chance, smallest_gap(c, limits), enough, advice)
 
 
-def _refusals(c: st.Comparison) -> tuple[str, ...]:
-    minima = ((c.n, st.FEWEST_IMAGES, "images"), (c.repeats, st.FEWEST_REPEATS, "repeats of the chip"))
-    needs = (*minima, (c.chips, st.FEWEST_CHIPS, "virtual chips"))
+def _refusals(c: Comparison) -> tuple[str, ...]:
+    minima = ((c.n, FEWEST_IMAGES, "images"), (c.repeats, FEWEST_REPEATS, "repeats of the chip"))
+    needs = (*minima, (c.chips, FEWEST_CHIPS, "virtual chips"))
     return tuple(
         f"agreement needs at least {least} {what}, this run has {has}" for has, least, what in needs if has < least
     )
 
 
 def _flags(
-    c: st.Comparison, p: st.PredictionTest, e: st.Equivalence, trend: st.Trend | None, verdict: Verdict
+    c: Comparison,
+    p: PredictionTest,
+    e: Equivalence,
+    trend: Trend | None,
+    verdict: Verdict,
 ) -> tuple[str, ...]:
     """Reservations that a reader must know beside the verdict."""
     flags = []
@@ -276,6 +303,6 @@ def _check(
     if not 0 < tolerance < 1:
         raise ValueError(f"the tolerance is a fraction between 0 and 1, got {tolerance}")
     if not 1 <= look <= len(looks) or looks[look - 1] != n:
-        raise ValueError(f"look {look} of the plan {looks} does not have {n} images; no look outside the plan")
+        raise ValueError(f"analysis {look} of the plan {looks} does not have {n} images; none is made outside the plan")
     if population is not None and population < n:
         raise ValueError(f"a fixed set of {population} images cannot give {n} drawn without replacement")
