@@ -20,7 +20,7 @@ from mapping.errors import MappingFileError
 from mapping.program import conductance as steps
 from mapping.program.conductance import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile, TileGroup
 from mapping.program.digital_ops import INT32_HIGH
-from mapping.program.execute import largest_sum
+from mapping.program.exact_product import largest_sum
 from mapping.program.shapes import step_shape
 
 Arrays = dict[str, NDArray[Any]]

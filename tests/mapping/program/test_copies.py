@@ -20,7 +20,8 @@ from mapping.layout.replicate import LayerReads, choose_copies, total_work
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.copies import block_window, by_copy, copies_of, joined
 from mapping.program.counts import busiest_reads, by_layer, by_macro, tile_counts, total
-from mapping.program.execute import ExactProduct, IdealMultiply, run
+from mapping.program.exact_product import ExactProduct
+from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.program.records import ProgramRecordError, check_program
 
