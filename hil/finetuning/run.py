@@ -94,7 +94,8 @@ def finetune(
     with watch.stage("loading"):
         inputs = load_finetune_inputs(
             Path(network), data, settings, watch,
-            chip=chip, calibration=None if calibration is None else Path(calibration), data_dir=data_dir, download=download,
+            chip=chip, calibration=None if calibration is None else Path(calibration),
+            data_dir=data_dir, download=download,
         )  # fmt: skip
     _begin(folder)
     try:
