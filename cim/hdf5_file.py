@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cim.errors import CimFileError
 from cim.files import check_regular
 
 SMALL_BYTES = 1 << 28  # of all data sets, unpacked: what any file may hold
@@ -26,7 +27,7 @@ MOST_ATTRIBUTES = 1 << 10
 _PLAIN = "iufbS"
 
 
-class UnsafeHdf5(OSError):
+class UnsafeHdf5(CimFileError, OSError):
     """A file that leads outside itself, or promises more than it should; field ``reason``."""
 
     def __init__(self, path: str | Path, reason: str) -> None:
@@ -61,13 +62,14 @@ def open_hdf5(path: str | Path, most_bytes: int, most_unpacked: int | None = Non
 def _check(file: Any, most_unpacked: int | None) -> None:
     sizes = {"objects": 0, "unpacked": 0, "stored": 0}
 
-    def link(name: bytes | str, found: Any) -> None:
+    def link(name: bytes | str, found: Any) -> str | None:  # h5py takes no exception here; a text ends the visit
         sizes["objects"] += 1
         if sizes["objects"] > MOST_OBJECTS:
-            raise UnsafeHdf5(file.filename, f"holds more than {MOST_OBJECTS} objects")
-        if not isinstance(found, h5py.HardLink):
-            kind = type(found).__name__.removesuffix("Link").lower()
-            raise UnsafeHdf5(file.filename, f"{_shown(name)} is a link of kind {kind}, which may lead anywhere")
+            return f"holds more than {MOST_OBJECTS} objects"
+        if isinstance(found, h5py.HardLink):
+            return None
+        kind = type(found).__name__.removesuffix("Link").lower()
+        return f"{_shown(name)} is a link of kind {kind}, which may lead anywhere"
 
     def item(name: str, found: Any) -> None:
         _check_attributes(file, name, found)
@@ -78,7 +80,8 @@ def _check(file: Any, most_unpacked: int | None) -> None:
         elif not isinstance(found, h5py.Group):
             raise UnsafeHdf5(file.filename, f"{_shown(name)} is no group and no data set")
 
-    file.visititems_links(link)  # follows none
+    if (wrong := file.visititems_links(link)) is not None:  # follows none
+        raise UnsafeHdf5(file.filename, wrong)
     _check_attributes(file, "/", file)
     file.visititems(item)
     most = max(SMALL_BYTES, MOST_RATIO * sizes["stored"]) if most_unpacked is None else most_unpacked

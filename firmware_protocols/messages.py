@@ -58,6 +58,15 @@ class ErrorCode(enum.IntEnum):
     NO_SUCH_LAYER = 8
     STOPPED = 9  # ended before it finished: outputs off, or another host took over
 
+    @classmethod
+    def _missing_(cls, value: object) -> ErrorCode | None:
+        """A code of a later version is a refusal all the same, named by its number."""
+        if not isinstance(value, int) or not 0 <= value <= 0xFFFF:
+            return None
+        code = int.__new__(cls, value)
+        code._name_, code._value_ = f"CODE_{value}", value
+        return code
+
 
 @dataclass(frozen=True, slots=True)
 class KernelWindow:

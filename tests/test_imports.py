@@ -22,7 +22,8 @@ MAY_IMPORT = {
 # The packages of each room, lowest first. A package imports what stands before its own line, nothing beside or after.
 LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cim": (
-        ("errors", "files"),
+        ("errors",),
+        ("files", "json_text"),
         ("toml_file", "hdf5_file"),
         ("chip", "cells"),
         ("array", "cost"),
@@ -47,10 +48,10 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "hil": (
         ("errors", "samples", "watch", "pages"),
-        ("atomic", "jsonrecord", "emulator", "simulation", "cost"),
+        ("atomic", "emulator", "simulation", "cost"),
         ("datasets", "transports", "verdict"),
         ("report",),
-        ("driver", "server", "doctor"),
+        ("driver", "server"),
         ("calibration",),
         ("deployment", "device_fit"),
         ("prediction",),

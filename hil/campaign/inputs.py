@@ -122,9 +122,10 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     for teacher in (folder.teacher, folder.given_teacher):
         if teacher.exists():
             graph = load_network(teacher).graph
-            split_graph(graph, space)  # raises where it cannot teach
             if settings.inherited:
                 check_heirs(space, graph)
+            else:
+                split_graph(graph, space)  # raises where it cannot teach
     _check_origins(folder, found)
     return found
 

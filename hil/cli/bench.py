@@ -131,9 +131,33 @@ def info(
     return ExitCode.DONE
 
 
+def selftest(
+    port: Port = None,
+    emulated: Emulated = False,
+    chip: ChipAsked = None,
+    macros: Macros = None,
+    only: Annotated[
+        str | None, typer.Option(help="groups: frames,messages,limits,digital,physics", show_default=False)
+    ] = None,
+    baud: Baud = 921600,
+    as_json: Json = False,
+) -> int:
+    """Check that a chip keeps the wire protocol; cells of macro 0 are overwritten."""
+    from cim.chip.file import load_chip
+    from hil.driver.selftest.suite import GROUPS, run_suite
+
+    groups = only.split(",") if only else list(GROUPS)
+    if not set(groups) <= set(GROUPS):
+        raise UsageError(f"--only {only!r} names no groups", hint=f"some of {','.join(GROUPS)}")
+    spec = load_chip(chip, macros=macros) if chip else None
+    found = run_suite(chip_address(port, emulated, chip, macros), spec, groups=groups, baud=baud)
+    print_result(found.lines(), found.to_json(), as_json)
+    return ExitCode.DONE if found.passed else ExitCode.OUTSIDE_TOLERANCE
+
+
 def doctor(as_json: Json = False) -> int:
     """Check this machine: versions, ports and permissions, data sets, room for results."""
-    from hil.doctor import checks
+    from hil.cli.doctor import checks
 
     found = checks()
     lines = [f"{'ok' if c.ok else 'MISSING':<8} {c.name:<22} {c.text}" for c in found]
@@ -186,7 +210,9 @@ def cells(
     macros: Macros = None,
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     reads: Annotated[int, typer.Option(help="reads to average")] = 4,
-    out: Annotated[Path | None, typer.Option(help="write all readings as CSV, µS", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False)
+    ] = None,
     baud: Baud = 921600,
     as_json: Json = False,
 ) -> int:

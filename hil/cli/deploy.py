@@ -55,7 +55,9 @@ def deploy(
             help="record of this chip (hil calibrate); default: calibrate the macros in use", show_default=False
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="run folder; default runs/NNNN", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="run folder; default runs/NNNN", show_default=False)
+    ] = None,
     reprogram: Annotated[bool, typer.Option("--reprogram", help="write even when the chip holds this program")] = False,
     no_causes: Annotated[
         bool, typer.Option("--no-causes", help="skip the causes of the gap (less simulation, one read-back less)")

@@ -28,7 +28,10 @@ def fit(
             "--set", help="levy-tech-a, -b, -c, ember-1, ember-2 or bench, instead of a table", show_default=False
         ),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="folder of public sets (also HIL_DATA)", show_default=False)] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data-dir", "--data", help="folder of public sets (also HIL_DATA)", show_default=False),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="the record to write", show_default=False)] = None,
     hold_out: Annotated[
         str | None,

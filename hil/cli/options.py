@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hil.cli.screen import Screen
     from mapping.bits import LayerBits
 
+MOST_COMPLAINT = 8000  # characters of an error
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # all but tab and new line
 Choice = TypeVar("Choice", bound=enum.StrEnum)
 Net = Annotated[Path | None, typer.Argument(help="net.pt, or a compiled program.h5", show_default=False)]
 Port = Annotated[
@@ -56,11 +59,16 @@ Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; w
 
 
 def complain(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text[:MOST_COMPLAINT]), file=sys.stderr)
 
 
 def say(text: str = "") -> None:
-    print(text)
+    print(printable(text))
+
+
+def printable(text: str) -> str:
+    """Text from files and chips as a terminal may show it: control characters are written out."""
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from firmware_protocols.messages import (
     Request,
 )
 from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
+from hil.driver.reply_checks import ReplyChecks
 from hil.errors import DeviceError, HilError, OutputError
 from hil.transports.base import CHUNK, Transport
 from hil.transports.wire_log import WireLog
@@ -77,6 +78,7 @@ class Session:
         self._first_sent = self._first_received = b""
         self._requests = self._replies = 0
         self._heard_s = 0.0  # last reply or progress
+        self.checks = ReplyChecks(transport.address)
         self._closed = False
         self.chip_time_ns = 0
 
@@ -116,6 +118,7 @@ class Session:
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, waited_s)
         if self._log is not None:
             self._log.received(self.hello, 0, 0)
+        self.checks.hello(self.hello)
         return self.hello
 
     @property
@@ -189,11 +192,13 @@ class Session:
             if request_id not in self._answers and self._clock() - self._heard_s > self._answer_s:
                 raise no_answer(self.transport.address, request, self._answer_s)
         del self._asked[request_id]
+        self.checks.answered(request_id)
         reply = self._answers.pop(request_id)
         if isinstance(reply, ErrorReply):
             raise device_error(self.transport.address, request, reply)
         if not isinstance(reply, request.reply_class):
             raise wrong_answer(self.transport.address, request, reply)
+        self.checks.reply(request, reply)
         return reply
 
     def _pump(self, until_s: float) -> None:
@@ -217,7 +222,9 @@ class Session:
 
     def _take_replies(self) -> None:
         for request_id, reply, chip_time_ns in self._link.poll():
-            self._heard_s, self.chip_time_ns = self._clock(), chip_time_ns
+            self.chip_time_ns = chip_time_ns
+            if not isinstance(reply, Progress) or self.checks.progress(request_id, reply):
+                self._heard_s = self._clock()
             log.debug("< %d %s", request_id, type(reply).__name__)
             if self._log is not None:
                 self._log.received(reply, request_id, chip_time_ns)

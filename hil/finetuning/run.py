@@ -67,7 +67,7 @@ def finetune(
     out: str | Path,
     *,
     chip: str = "lab-128",
-    calibration: Path | None = None,
+    calibration: str | Path | None = None,
     data_dir: Path | None = None,
     download: bool = False,
     settings: FinetuneSettings | None = None,
@@ -88,14 +88,21 @@ def finetune(
         hil.errors.HilError, mapping.errors and the file errors of the rooms below.
     """
     began, settings, watch, out = time.monotonic(), settings or FinetuneSettings(), watch or Watch(), Path(out)
+    record = None if calibration is None else Path(calibration)
     folder = working_folder(out)
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
     with watch.stage("loading"):
         inputs = load_finetune_inputs(
-            Path(network), data, settings, watch,
-            chip=chip, calibration=calibration, data_dir=data_dir, download=download,
-        )  # fmt: skip
+            Path(network),
+            data,
+            settings,
+            watch,
+            chip=chip,
+            calibration=record,
+            data_dir=data_dir,
+            download=download,
+        )
     _begin(folder)
     try:
         plan = read_plan(folder, asked_for(settings))

@@ -152,6 +152,8 @@ def read_wire_log(path: str | Path) -> Recording:
         for line in lines:
             if "end" in line:
                 end = line
+                if next(lines, None) is not None:  # reading on to the end of the file checks its sum, too
+                    raise ValueError("lines after its end")
                 break
             entries.append(_entry(line))
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from cim.json_text import parse_json
 from hil.errors import ExitCode, FileError, MismatchError
-from hil.jsonrecord import JsonRecordError, decode, encode
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
+from hil.verdict.json_record import JsonRecordError, decode, encode
 from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
 from hil.verdict.statistics import planned_looks, wilson
 from hil.verdict.verdict import Interval, Judgement, Mode, Verdict, judge

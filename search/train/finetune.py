@@ -136,7 +136,7 @@ def _step_seconds(fabric: Fabric, job: FinetuneJob, images: Images, validation: 
     schedule, steps = job.recipe.schedule, []
     few = images.spread(TIMED * schedule.batch)
     start = time.monotonic()
-    task = _Finetuning(load_network(job.network), job, validation, fabric.device, full=True)
+    task = _Finetuning(_ranged(load_network(job.network), images), job, validation, fabric.device, full=True)
     begun = time.monotonic() - start
     for crop in dict.fromkeys((schedule.crop, 0)):
         short = replace(schedule, epochs=2, crop=crop, crop_until=1.0)
@@ -151,7 +151,7 @@ def _step_seconds(fabric: Fabric, job: FinetuneJob, images: Images, validation: 
 
 def _finetune(fabric: Fabric, job: FinetuneJob, images: Images, validation: Images, told: Told | None) -> Finetuned:
     network, recipe = load_network(job.network), job.recipe
-    task = _Finetuning(network, job, validation, fabric.device)
+    task = _Finetuning(_ranged(network, images), job, validation, fabric.device)
     key = hashlib.sha256(
         repr((network.digest, repr(recipe), job.machine.precision, noise_digest(job.noise), validation.digest)).encode()
     ).hexdigest()
@@ -168,10 +168,7 @@ def _finetune(fabric: Fabric, job: FinetuneJob, images: Images, validation: Imag
 def _file(
     job: FinetuneJob, network: NetworkFile, trained: GraphNet, images: Images, validation: Images, found: Finetuned
 ) -> NetworkFile:
-    pixels, labels = network.calibration_images, network.calibration_labels
-    if len(pixels) < FEW:
-        few = images.spread(STORED)
-        pixels, labels = few.pixels, few.labels
+    ranged = _ranged(network, images)
     schedule = job.recipe.schedule
     more = {
         "fine-tuned by": f"hil finetune, {schedule.epochs} epochs of {len(images)} images, seed {schedule.seed}",
@@ -186,11 +183,19 @@ def _file(
     return tuned_file(
         trained,
         network,
-        images=pixels,
-        labels=labels,
+        images=ranged.calibration_images,
+        labels=ranged.calibration_labels,
         provenance={**more, **job.provenance},
         trained_on=np.unique(np.concatenate(keys)),
     )
+
+
+def _ranged(network: NetworkFile, images: Images) -> NetworkFile:
+    """The network with images enough to calibrate with: its own, or, where they are few, training images."""
+    if len(network.calibration_images) >= FEW:
+        return network
+    few = images.spread(STORED)
+    return replace(network, calibration_images=few.pixels, calibration_labels=few.labels)
 
 
 def beginning(network: NetworkFile, chip: ChipSpec) -> ConductanceProgram:

@@ -252,6 +252,50 @@ static void encode_frame(const uint8_t *data, uint32_t size) {
     out_size = frame_encode(&f, out);
 }
 
+/* --- fuzz: `count` damaged copies of a message through the parser, every array touched ------------------------- */
+
+static uint32_t touched;
+
+static void touch(const struct wire_ints *ints) {
+    if (ints->count) touched += (uint32_t)(ints_get(ints, 0) + ints_get(ints, ints->count - 1));
+}
+
+static void touch_request(const struct request *r) {
+    struct body body = r->layer_tiles;
+    struct layer_tile tile;
+    touch(&r->values);
+    touch(&r->bias);
+    touch(&r->multiplier);
+    touch(&r->shift);
+    for (uint32_t i = 0; i < r->layer.tiles; i++) {
+        layer_tile_read(&body, &tile);
+        touch(&tile.gain);
+        touch(&tile.offset);
+        touch(&tile.input_gain);
+    }
+    for (uint32_t i = 0; r->digest && i < DIGEST_BYTES; i++) touched += r->digest[i];
+}
+
+static void fuzz(uint64_t count, const uint8_t *message, uint32_t size) {
+    const struct chance all = chance_root(size);
+    uint32_t outcomes[3] = {0};
+    for (uint64_t n = 0; n < count; n++) {
+        const struct chance now = chance_at(all, (uint32_t)n);
+        const uint32_t length = (uint32_t)(chance_uniform(now, 0) * 1.2f * (float)(size + 4));
+        uint8_t *copy = malloc(length ? length : 1); /* of its own, so that a byte too far is seen */
+        for (uint32_t i = 0; i < length; i++) copy[i] = i < size ? message[i] : (uint8_t)(chance_uniform(now, i) * 256.0f);
+        for (uint32_t i = 1; i <= (uint32_t)(chance_uniform(now, 1) * 4.0f) && length; i++) {
+            copy[(uint32_t)(chance_uniform(now, 10 * i) * (float)length) % length] = (uint8_t)(chance_uniform(now, 11 * i) * 256.0f);
+        }
+        struct request request;
+        const enum read_outcome outcome = request_read(copy, length, &request);
+        if (outcome == READ_WELL) touch_request(&request);
+        outcomes[outcome]++;
+        free(copy);
+    }
+    say("%u %u %u", outcomes[READ_WELL], outcomes[READ_MALFORMED], outcomes[READ_UNKNOWN]);
+}
+
 /* --- digital operations: a name and numbers in, numbers out ---------------------------------------------------- */
 
 static char *numbers;
@@ -348,6 +392,7 @@ int main(int count, char **words) {
         case 'F': say_frames(in, size); break;
         case 'E': encode_frame(in, size); break;
         case 'O': operate((char *)in); break;
+        case 'Z': fuzz(now_us, in, size); break;
         default: return 2;
         }
         uint8_t length[4];

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,18 @@ def test_cut_and_longer_requests_are_malformed_or_read_never_worse(bench: Firmwa
                 damaged[rng.integers(len(damaged))] = rng.integers(256)
             bench.ask("M", bytes(damaged) + rng.bytes(int(rng.integers(0, 4))))
     assert b"malformed" in seen
+
+
+def test_damaged_requests_never_reach_beyond_their_bytes(bench: FirmwareBench) -> None:
+    """20,000 of each; HIL_FUZZ=10000000 makes it as many in all."""
+    count = int(os.environ.get("HIL_FUZZ", 20_000 * len(REQUESTS))) // len(REQUESTS)
+    well = malformed = 0
+    for name in REQUESTS:
+        words = bench.ask("Z", golden(name)[1], count * 1e-6).split()
+        assert sum(map(int, words)) == count
+        well, malformed = well + int(words[0]), malformed + int(words[1])
+    assert well > 0.05 * count
+    assert malformed > count
 
 
 def flat_rule(rule: dict[str, Any], channel: int = 0) -> list[int]:

@@ -13,6 +13,7 @@ import pytest
 
 from cim.chip.file import load_chip
 from firmware_protocols.messages import TileAddress
+from hil.calibration.procedure import calibrate
 from hil.deployment.deploy import DeployOptions, deploy
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
@@ -67,6 +68,18 @@ def test_an_effect_that_no_simulator_models_flips_the_verdict(tmp_path: Path) ->
     with running_firmware(FirmwareTarget.NATIVE, SPEC, seed=3, settings=settings) as address:
         report = deployed(address, tmp_path, 300, repeats=2)
     assert report.verdict is Verdict.DISAGREE, report.decisive.text
+
+
+@needs_gcc
+def test_calibration_finds_the_read_noise_that_was_set() -> None:
+    settings = {"read_noise_us": 2.0, "telegraph_us": 0.0}
+    with (
+        running_firmware(FirmwareTarget.NATIVE, SPEC, seed=4, settings=settings) as address,
+        open_chip(address, spec=SPEC) as chip,
+    ):
+        found = calibrate(chip, (0,)).read_noise
+    assert np.all(np.abs(found.variance_us2 - 4.0) <= 3.0 * found.se_us2)
+    assert np.all(found.se_us2 < 0.3)
 
 
 @needs_qemu

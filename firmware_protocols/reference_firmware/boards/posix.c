@@ -129,9 +129,9 @@ static void serve(void) {
         };
         if (poll(watched, 3, wait_ms()) < 0 && errno != EINTR) die_with("poll");
         if (watched[2].revents) return;
-        if (watched[1].revents) take_client();
         if (watched[0].revents & POLLOUT) write_line();
-        if (watched[0].revents & ~POLLOUT) read_line();
+        if (watched[0].revents & ~POLLOUT && board.line >= 0) read_line();
+        if (watched[1].revents) take_client(); /* last: the one before may just have left */
     }
 }
 

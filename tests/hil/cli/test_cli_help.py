@@ -53,3 +53,19 @@ def test_importing_a_net_pt_says_that_it_is_one(tmp_path: Path) -> None:
     with pytest.raises(NetworkFileError, match=r"is a net\.pt already") as refused:
         import_graph(path, classes=NAMES, arch="lenet5")
     assert refused.value.hint == f"hil deploy {path} --emulated"
+
+
+def test_doctor_says_how_to_get_a_data_set_that_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HIL_DATA", str(tmp_path))
+    assert run(["doctor"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "data eurosat" in line]
+    assert line.startswith("MISSING")
+    assert "--data-dir DIR" in line
+
+
+@pytest.mark.parametrize("command", ["deploy", "calibrate", "fit", "compile", "import", "cells"])
+def test_o_names_the_output_everywhere(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "-h"]) == 0
+    assert "-o, --out" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -166,6 +167,17 @@ def test_images_of_another_shape_are_refused(tmp_path: Path, place: Path) -> Non
     np.savez(tmp_path / "other.npz", images=np.zeros((200, 9, 9, 1), np.uint8), labels=np.arange(200) % 4)
     command = ["finetune", str(place / "net.pt"), "--data", str(tmp_path / "other.npz"), "-o", str(tmp_path / "o.pt")]
     assert hil_command(command) == ExitCode.USAGE
+
+
+def test_a_network_without_calibration_images_gets_training_images(place: Path, tmp_path: Path) -> None:
+    nothing = np.zeros((0, 8, 8, 1), np.uint8)
+    bare = dataclasses.replace(small_network(), calibration_images=nothing, calibration_labels=None)
+    save_network(bare, tmp_path / "bare.pt")
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    found = finetune(tmp_path / "bare.pt", str(place / "train.npz"), tmp_path / "out.pt", settings=settings)
+    file = load_network(found.path)
+    assert len(file.calibration_images) == 256
+    assert set(image_keys(file.calibration_images)) <= set(file.trained_on)
 
 
 def test_a_network_file_of_the_first_version_can_be_tuned(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding; ``ok`` False needs a hand, and ``text`` says which."""
+    """One finding; where ``ok`` is False, ``text`` says how to mend it."""
 
     name: str
     ok: bool
@@ -57,7 +57,13 @@ def _crc() -> Check:
     import google_crc32c
 
     fast = google_crc32c.implementation == "c"
-    return Check("CRC-32C in C", fast, "yes" if fast else "google-crc32c runs in Python: links will be slow")
+    return Check(
+        "CRC-32C in C",
+        fast,
+        "yes"
+        if fast
+        else "google-crc32c runs in Python, so links are slow: pip install --force-reinstall google-crc32c",
+    )
 
 
 def _data(name: str) -> Check:
@@ -65,10 +71,16 @@ def _data(name: str) -> Check:
     try:
         look(name, "test", limit=1)
     except HilError as error:
-        return Check(f"data {name}", False, error.what.splitlines()[0])
+        return Check(f"data {name}", False, f"{error.what.splitlines()[0]}; {error.hint.splitlines()[0]}")
     return Check(f"data {name}", True, "found")
 
 
 def _room() -> Check:
     free = shutil.disk_usage(".").free / 1e9
-    return Check("room here", free > 1.0, f"{free:.1f} GB free")
+    return Check(
+        "room here",
+        free > 1.0,
+        f"{free:.1f} GB free"
+        if free > 1.0
+        else f"{free:.1f} GB free: free some space, or name another folder by --out",
+    )
