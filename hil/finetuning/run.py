@@ -88,6 +88,7 @@ def finetune(
         hil.errors.HilError, mapping.errors and the file errors of the rooms below.
     """
     began, settings, watch, out = time.monotonic(), settings or FinetuneSettings(), watch or Watch(), Path(out)
+    record = None if calibration is None else Path(calibration)
     folder = working_folder(out)
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
@@ -98,7 +99,7 @@ def finetune(
             settings,
             watch,
             chip=chip,
-            calibration=None if calibration is None else Path(calibration),
+            calibration=record,
             data_dir=data_dir,
             download=download,
         )
