@@ -122,7 +122,7 @@ def _check_attributes(file: Any, name: str, owner: Any) -> None:
         raise UnsafeHdf5(file.filename, f"{_shown(name)} has {len(owner.attrs)} attributes")
     for key in owner.attrs:
         about = owner.attrs.get_id(key)
-        size = max(int(about.get_storage_size()), about.dtype.itemsize * int(np.prod(about.shape, dtype=np.float64)))
+        size = about.dtype.itemsize * int(np.prod(about.shape or (0,), dtype=np.float64))
         if size > MOST_ATTRIBUTE_BYTES or about.dtype.kind not in "iufbSO":
             text = f"attribute {_shown(key)} of {_shown(name)} is {size:,} bytes of {about.dtype!s:.60}"
             raise UnsafeHdf5(file.filename, text)
