@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from cim.errors import CimFileError
 
-class NotRegularFile(OSError):
+
+class NotRegularFile(CimFileError, OSError):
     """A folder, FIFO, socket or device stands where a file belongs; field ``kind``."""
 
     def __init__(self, path: str | Path, kind: str) -> None:
@@ -28,11 +30,11 @@ class NotRegularFile(OSError):
         self.kind = kind
 
 
-class FileTooLarge(OSError):
+class FileTooLarge(CimFileError, OSError):
     """A file is larger than its reader takes; field ``most_bytes``."""
 
     def __init__(self, path: str | Path, most_bytes: int) -> None:
-        super().__init__(errno.EFBIG, f"is larger than {most_bytes} bytes", str(path))
+        super().__init__(errno.EINVAL, f"is larger than {most_bytes} bytes", str(path))
         self.most_bytes = most_bytes
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from cim.errors import CimFileError
 from cim.files import check_regular
 
 SMALL_BYTES = 1 << 28  # of all data sets, unpacked: what any file may hold
@@ -26,7 +27,7 @@ MOST_ATTRIBUTES = 1 << 10
 _PLAIN = "iufbS"
 
 
-class UnsafeHdf5(OSError):
+class UnsafeHdf5(CimFileError, OSError):
     """A file that leads outside itself, or promises more than it should; field ``reason``."""
 
     def __init__(self, path: str | Path, reason: str) -> None:

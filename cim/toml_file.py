@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cim.errors import CimFileError
+
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 32  # arrays and tables within each other, and parts of a dotted key
 MOST_DIGITS = 400  # of one number: the largest double has 309
@@ -30,7 +32,7 @@ _OPAQUE = re.compile(  # strings and comments; an open end is the parser's to co
 _TOKEN = re.compile(rf"[\[{{\]}}\n]|[0-9](?:_?[0-9]){{{MOST_DIGITS},}}|[\w-]+(?:[ \t]*\.[ \t]*[\w-]+){{{MOST_DEPTH},}}")
 
 
-class TomlError(ValueError):
+class TomlError(CimFileError, ValueError):
     """A text is no TOML, or beyond the limits; fields ``line`` and ``text``."""
 
     def __init__(self, line: int, text: str) -> None:

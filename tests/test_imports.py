@@ -22,7 +22,8 @@ MAY_IMPORT = {
 # The packages of each room, lowest first. A package imports what stands before its own line, nothing beside or after.
 LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
     "cim": (
-        ("errors", "files", "json_text"),
+        ("errors",),
+        ("files", "json_text"),
         ("toml_file", "hdf5_file"),
         ("chip", "cells"),
         ("array", "cost"),

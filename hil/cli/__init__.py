@@ -92,7 +92,11 @@ def run(arguments: list[str]) -> int:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             complain(f"error: cannot write: {error.strerror}\n  where   {error.filename}\n  try     free some space")
             return ExitCode.CANNOT_WRITE
-        return bug(error)
+        known = code_of(error)  # a file that a room refuses, and that is an error of the system too
+        if known is None:
+            return bug(error)
+        complain(f"error: {error}")
+        return known
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "format_message"):  # a usage error of the parser
             error.show()
