@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +56,15 @@ def test_the_version_is_that_of_the_project() -> None:
     import hil
 
     assert hil.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+
+
+def test_python_in_documents_and_notebooks_takes_public_names_only() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    sources = {page: re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL) for page in pages}
+    sources |= {path: [path.read_text("utf-8")] for path in (ROOT / "examples" / "notebooks").glob("*.py")}
+    for path, blocks in sources.items():
+        for node in (n for block in blocks for n in ast.walk(ast.parse(block))):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
+                assert node.module in (*PACKAGES, "cim.mnsim"), f"{path}: from {node.module} import …"
+                public = importlib.import_module(node.module).__all__
+                assert {alias.name for alias in node.names} <= set(public), path

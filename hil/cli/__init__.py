@@ -70,6 +70,8 @@ app.command("import")(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cannot write
+
 
 def main() -> None:
     """Entry point of the ``hil`` script: runs a command and leaves with its exit code."""
@@ -88,24 +90,23 @@ def run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         complain("interrupted; nothing half-written was left")
         return ExitCode.CTRL_C
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
-            complain(f"error: cannot write: {error.strerror}\n  where   {error.filename}\n  try     free some space")
-            return ExitCode.CANNOT_WRITE
-        known = code_of(error)  # a file that a room refuses, and that is an error of the system too
-        if known is None:
-            return bug(error)
-        complain(f"error: {error}")
-        return known
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "format_message"):  # a usage error of the parser
-            error.show()
-            return ExitCode.USAGE
-        known = code_of(error)
-        if known is None:
-            return bug(error)
+        return failed(error)
+
+
+def failed(error: Exception) -> int:
+    """Say an error in words and give its exit code."""
+    if hasattr(error, "show") and hasattr(error, "format_message"):  # a usage error of the parser
+        error.show()
+        return ExitCode.USAGE
+    known = code_of(error)
+    if known is not None:
         complain(f"error: {error}")
         return known
+    if isinstance(error, OSError) and error.errno in FULL:
+        complain(f"error: cannot write: {error.strerror}\n  where   {error.filename}\n  try     free some space")
+        return ExitCode.CANNOT_WRITE
+    return bug(error)
 
 
 def bug(error: Exception) -> int:

@@ -88,14 +88,21 @@ def finetune(
         hil.errors.HilError, mapping.errors and the file errors of the rooms below.
     """
     began, settings, watch, out = time.monotonic(), settings or FinetuneSettings(), watch or Watch(), Path(out)
+    record = None if calibration is None else Path(calibration)
     folder = working_folder(out)
     if restart:
         shutil.rmtree(folder, ignore_errors=True)
     with watch.stage("loading"):
         inputs = load_finetune_inputs(
-            Path(network), data, settings, watch,
-            chip=chip, calibration=None if calibration is None else Path(calibration), data_dir=data_dir, download=download,
-        )  # fmt: skip
+            Path(network),
+            data,
+            settings,
+            watch,
+            chip=chip,
+            calibration=record,
+            data_dir=data_dir,
+            download=download,
+        )
     _begin(folder)
     try:
         plan = read_plan(folder, asked_for(settings))

@@ -30,8 +30,9 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.records import Arrays, ProgramRecordError, check_program, from_record, to_record
 
 FORMAT = "hil.program"
-VERSION = (1, 1)
-"""1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to."""
+VERSION = (1, 2)
+"""1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to.
+1.2: trained_on."""
 MAX_FILE_BYTES = 1 << 30
 MAX_OBJECTS = 1 << 16  # three a tile
 MAX_ELEMENTS = 1 << 28  # of all arrays together
