@@ -27,7 +27,7 @@ from hil.simulation.virtual_chips import Drawn, VirtualChip, build_chip, in_thre
 from hil.verdict.agreement import LayerSample, correct_answers
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
-from mapping.layout.place import macro_targets_us
+from mapping.layout.place import macro_levels_us, macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 
@@ -271,7 +271,7 @@ def _cell_steps(job: Deployment, early_age_s: float | None) -> tuple[dict[int, C
         if young is not None and early_age_s is not None:
             first = young
             likely_first = estimate_cells(targets, young, job.options.early_reads, job.record, macro, early_age_s)
-        wide = np.asarray(targets, np.float64)
+        wide = np.asarray(macro_levels_us(job.program, slot), np.float64)
         read[slot] = CellSteps(wide, first.astype(np.float64), late.astype(np.float64))
         estimated[slot] = CellSteps(wide, np.asarray(likely_first, np.float64), likely)
     return read, estimated

@@ -101,7 +101,7 @@ def ensure_programmed(
 
 def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
     """Whether the chip said, when it was opened, that it holds this program."""
-    return driver.held_program() == bytes.fromhex(program.digest)
+    return driver.held_program() == bytes.fromhex(program.held_digest)
 
 
 def program_chip(
@@ -134,7 +134,7 @@ def program_chip(
             report = replace(write_and_read(driver, macro, targets, sample, early), slot=slots[macro])
         reports.append(report)
     if program.digest:
-        driver.hold_program(bytes.fromhex(program.digest))
+        driver.hold_program(bytes.fromhex(program.held_digest))
     return ProgramReport(tuple(reports))
 
 

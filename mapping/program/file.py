@@ -29,8 +29,9 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.records import Arrays, ProgramRecordError, check_program, from_record, to_record
 
 FORMAT = "hil.program"
-VERSION = (1, 1)
-"""1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to."""
+VERSION = (1, 2)
+"""1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to.
+1.2: aims, tuned_to, held_as."""
 MAX_FILE_BYTES = 1 << 30
 MAX_ELEMENTS = 1 << 28  # of all arrays together
 MAX_TEXT_BYTES = 1 << 24
@@ -45,6 +46,11 @@ def program_digest(program: ConductanceProgram) -> str:
         total.update(f"{name} {array.dtype.newbyteorder('<').str} {array.shape}".encode())
         total.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return total.hexdigest()
+
+
+def held_digest_at(digest: str, age_s: float) -> str:
+    """The digest under which a chip holds a program whose cells are aimed for an age: that of program and age."""
+    return hashlib.sha256(f"{digest} aimed for {age_s:g} s".encode()).hexdigest()
 
 
 def save_program(program: ConductanceProgram, path: str | Path) -> None:

@@ -1,0 +1,71 @@
+"""Targets beside the levels: where a cell must be written so that it stands on its level at the planned age.
+
+With μ(t, age) the mean error of cells that were written to t (a programming law),
+
+    t_k + μ(t_k, age) = g_k + r
+
+g_k being the levels, r zero unless the lowest cells cannot be written lower: a cell of level 0 keeps g_0 as
+its target when it relaxes upwards, and where cells come in pairs all levels then move by the same r, which the
+difference of two cells takes out again.
+
+Example: cells of 40 µS lose 0.5 µS in an hour: they are written to 40.5 µS.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from cim.cells.programming_law import ProgrammingLaw, law_at
+from cim.chip.spec import MacroSpec
+from mapping.program.conductance import Aims, ConductanceProgram
+from mapping.program.file import held_digest_at, program_digest
+from mapping.program.records import AIM_ROOM
+
+Floats = NDArray[np.float64]
+
+RANKS = ndtri((np.arange(400) + 0.5) / 400)
+ROUNDS = 30  # of the fixed point; each takes the error down by the slope of the drift, a few per cent
+DECIMALS = 4  # of a target, µS
+LEAST_GAP = 0.1  # of the distance of two levels: targets never come closer
+
+
+def mean_error_us(law: ProgrammingLaw, targets_us: Floats, age_s: float) -> Floats:
+    """Mean of conductance − target at an age, for each target: tails and skew are in it."""
+    errors = [law_at(law, targets_us, age_s).quantile(np.full(len(targets_us), z)) for z in RANKS]
+    return np.asarray(np.mean(errors, axis=0))
+
+
+def aims_of(law: ProgrammingLaw, spec: MacroSpec, age_s: float, source: str) -> Aims:
+    """Targets of every level for cells that follow ``law``, to be right at ``age_s``."""
+    levels = np.array(spec.levels_us)
+    first = levels[:1]
+    for _ in range(ROUNDS):
+        first = np.maximum(levels[:1] - mean_error_us(law, first, age_s), levels[0])
+    left = float((first + mean_error_us(law, first, age_s) - levels[:1])[0]) if spec.paired else 0.0
+    targets = levels.copy()
+    for _ in range(ROUNDS):
+        targets = np.clip(levels + left - mean_error_us(law, targets, age_s), levels[0], AIM_ROOM * levels[-1])
+    targets[0] = first[0]
+    gap = LEAST_GAP * float(np.diff(levels).min())
+    for k in range(1, len(targets)):
+        targets[k] = max(targets[k], targets[k - 1] + gap)
+    targets = np.minimum(targets, AIM_ROOM * levels[-1] - gap * np.arange(len(levels))[::-1])
+    return Aims(tuple(float(t) for t in np.round(targets, DECIMALS)), age_s, source)
+
+
+def aimed(program: ConductanceProgram, aims: Aims | None) -> ConductanceProgram:
+    """The program with these targets; a chip holds its cells under a digest of program and age, whoever's law it was.
+
+    Example: a program that was aimed for 1 h from an old record is held by a chip; the same program aimed for 1 h from
+    a newer record is the same to that chip.
+    """
+    plain = replace(program, aims=None, held_as=None)
+    plain = replace(plain, digest=program_digest(plain))
+    if aims is None:
+        return plain
+    found = replace(plain, aims=aims, held_as=held_digest_at(plain.digest, aims.age_s), digest="")
+    return replace(found, digest=program_digest(found))
