@@ -25,14 +25,16 @@ from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, program_of
 from hil.deployment.inference import measured_multiply
+from hil.deployment.options import DeployOptions
 from hil.deployment.programming import program_chip, read_back
-from hil.deployment.session import INFER, PROGRAM, READ_BEFORE, DeployOptions
 from hil.errors import FileError
-from hil.simulation.corrections import column_corrections, training_inputs
+from hil.samples import INFER, PROGRAM, READ_BEFORE
+from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.network.float_run import float_logits
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
+from mapping.program.training_inputs import training_inputs
 
 FIRST_SEED = 200  # not those of any other study
 

@@ -28,7 +28,7 @@ from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, deploy_on
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
 from hil.transports.in_process import InProcessTransport

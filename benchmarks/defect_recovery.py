@@ -41,9 +41,8 @@ from cim.chip.file import load_chip
 from cim.chip.spec import AdcSpec, ChipSpec
 from cim.record.calibration import CalibrationRecord, CellState, nominal_macro
 from cim.record.published import nominal_record
-from hil.deployment.inference import Corrections
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
-from hil.simulation.corrections import column_corrections, nominal_corrections, training_inputs
+from hil.simulation.corrections import column_corrections
 from mapping.adapt.adaptation import AdaptOptions, adapt
 from mapping.adapt.defects import record_defects
 from mapping.compile import compile_network
@@ -51,7 +50,9 @@ from mapping.layout.place import macro_targets_us
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.corrections import Corrections, nominal_corrections
 from mapping.program.execute import IdealMultiply, run, unfold_columns
+from mapping.program.training_inputs import training_inputs
 
 SHARES = {"stuck_low_share": 0.022, "stuck_high_share": 0.002}
 VERSIONS = {

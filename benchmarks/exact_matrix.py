@@ -36,7 +36,6 @@ from hil.deployment.programming import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
-from hil.simulation.corrections import nominal_corrections
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.bits import BitWidths
@@ -47,6 +46,7 @@ from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.corrections import nominal_corrections
 from mapping.program.digital_ops import finish
 from mapping.program.execute import IdealMultiply, run
 from mapping.quantise.lower import MatrixOp, lower

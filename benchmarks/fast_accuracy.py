@@ -20,9 +20,9 @@ import hil
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import BUNDLED_NETWORK, program_of
-from hil.simulation.corrections import training_inputs
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
+from mapping.program.training_inputs import training_inputs
 
 AGE_S, SEED, CHIP_SEED = 3600.0, 7, 301
 

@@ -28,11 +28,11 @@ import hil
 from cim.chip.file import load_chip
 from hil.deployment.inference import MeasuredLayers
 from hil.deployment.programming import program_chip
-from hil.simulation.corrections import nominal_corrections
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.architectures import build, module
 from mapping.network.file import NetworkFile
+from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import run
 
 FORWARD_IMAGES = 64

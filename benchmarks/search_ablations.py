@@ -34,7 +34,7 @@ from hil.campaign.networks import sampled_accuracy
 from hil.campaign.settings import SearchFolder, SearchSettings, open_folder
 from hil.campaign.work import schedule
 from hil.datasets.image_set import Dataset
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.watch import Watch
 from search.choice.accuracy import Accuracy
 from search.choice.additive import kendall_tau

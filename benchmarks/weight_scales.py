@@ -25,7 +25,7 @@ import numpy as np
 from cim.chip.file import load_chip
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.prediction.predict import predict
 from hil.watch import Watch
 from mapping.compile import compile_network

@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator
-from typing import NamedTuple, cast, get_args
+from typing import Any, NamedTuple
 
 from firmware_protocols.codec import HEADER, decode, encode
-from firmware_protocols.connection import VERSION, Connection, LinkLimits, Role, State
+from firmware_protocols.connection import VERSION, Connection, LinkLimits
 from firmware_protocols.errors import LinkCounters, LocalProtocolError, MalformedMessage, UnknownOperation
 from firmware_protocols.handlers import Answer, ChipHandlers, Refusal
 from firmware_protocols.messages import (
@@ -42,6 +42,7 @@ from firmware_protocols.messages import (
 )
 from firmware_protocols.receiving import Received
 from firmware_protocols.sending import EVENTS, RESULTS
+from firmware_protocols.states import JOBS, JobEvent, JobState, Role, State, moved
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ _RETURNS = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS, Returns.
 
 class _Job(NamedTuple):
     request_id: int
-    request: Request
+    request: Request[Any]
     size: int  # bytes of the request
 
 
@@ -93,8 +94,8 @@ class ChipServer:
         self._queue: deque[_Job] = deque()
         self._queued_bytes = 0
         self._running: tuple[_Job, Generator[Progress | None, None, Reply]] | None = None
-        self._open: set[int] = set()  # requests accepted and not answered
-        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._states: dict[int, JobState] = {}  # of requests that are not UNKNOWN
+        self._kept: OrderedDict[int, bytes] = OrderedDict()  # replies of the ANSWERED ones, oldest first
         self._restart_due = self._off_due = False
 
     @property
@@ -105,6 +106,11 @@ class ChipServer:
     def busy(self) -> bool:
         """Whether a request waits or runs."""
         return bool(self._queue) or self._running is not None
+
+    @property
+    def unanswered(self) -> frozenset[int]:
+        """Requests that wait or run."""
+        return frozenset(i for i, state in self._states.items() if state is not JobState.ANSWERED)
 
     def receive(self, data: bytes, now_s: float) -> None:
         """Take bytes from the line, any bytes. Never raises."""
@@ -143,7 +149,7 @@ class ChipServer:
             if self._host is not None:
                 self._stop_all("another host took over")
                 self._outputs_off()
-            self._kept.clear()
+            self._forget(len(self._kept))
             self._host = hello.nonce
         self._off_due = False
         limits = self._limits
@@ -160,9 +166,7 @@ class ChipServer:
 
     def _lose_host(self) -> None:
         """The link failed: forget what waits (a host that comes back repeats it), finish what runs, outputs off."""
-        self._open.difference_update(job.request_id for job in self._queue)
-        self._queue.clear()
-        self._queued_bytes = 0
+        self._forget_queue()
         self._off_due = True
 
     def _restart(self) -> None:
@@ -172,17 +176,17 @@ class ChipServer:
         self.boot_id = (self.boot_id + 1) & 0xFFFFFFFF
         self.reset_cause = COMMANDED_RESET
         self._host = None
-        self._kept.clear()
+        self._forget_queue()
+        self._forget(len(self._kept))
 
     # --- requests -------------------------------------------------------------------------
 
     def _accept(self, received: Received) -> None:
         data = received.data
         request_id = HEADER.unpack_from(data)[2] if len(data) >= HEADER.size else 0
-        if request_id in self._kept:
-            self._say(self._kept[request_id], RESULTS)
-            return
-        if request_id in self._open:
+        if request_id in self._states:
+            if self._move(request_id, JobEvent.REPEAT) is JobState.ANSWERED:
+                self._say(self._kept[request_id], RESULTS)
             return
         if received.too_long:
             self._refuse(request_id, ErrorCode.LIMIT, "the message is too long", received.too_long)
@@ -195,26 +199,25 @@ class ChipServer:
         except MalformedMessage as error:
             self._refuse(request_id, ErrorCode.MALFORMED, error.text)
             return
-        if isinstance(message, Hello) or not isinstance(message, get_args(Request)):
+        if not isinstance(message, Request):
             self._refuse(request_id, ErrorCode.UNSUPPORTED, f"{type(message).__name__} is not a request")
             return
-        job = _Job(request_id, cast(Request, message), len(data))
+        job = _Job(request_id, message, len(data))
         missing = self._missing(job.request)
         if missing:
             self._refuse(request_id, ErrorCode.UNSUPPORTED, f"this chip has no {missing.name}")
         elif isinstance(message, OutputsOff | Reset):
             self._stop_all("the outputs were switched off")
-            self._open.add(request_id)
             self._start(job)
             self._restart_due = isinstance(message, Reset)
         elif self._queued_bytes + job.size > 2 * self._limits.max_message:
             self._refuse(request_id, ErrorCode.BUSY, "too much is queued", self._queued_bytes + job.size)
         else:
-            self._open.add(request_id)
+            self._move(request_id, JobEvent.QUEUE)
             self._queue.append(job)
             self._queued_bytes += job.size
 
-    def _missing(self, request: Request) -> Capability:
+    def _missing(self, request: Request[Any]) -> Capability:
         needs = _NEEDS.get(type(request), Capability(0))
         if isinstance(request, Mvm | Sweep):
             needs |= _RETURNS[request.returns]
@@ -231,6 +234,8 @@ class ChipServer:
             self._guard(job, lambda: self._step(job, steps))
 
     def _start(self, job: _Job) -> None:
+        self._move(job.request_id, JobEvent.START)
+
         def begin() -> None:
             answer = self._call(job.request)
             if isinstance(answer, Generator):
@@ -263,7 +268,7 @@ class ChipServer:
             off = self._outputs_off()
             self._refuse(job.request_id, ErrorCode.FAULT, f"{type(error).__name__}: {error}"[:500] + off)
 
-    def _call(self, request: Request) -> Answer[Reply]:
+    def _call(self, request: Request[Any]) -> Answer[Reply]:
         on = self.handlers
         match request:
             case Describe():
@@ -295,6 +300,9 @@ class ChipServer:
     # --- answers --------------------------------------------------------------------------
 
     def _finish(self, job: _Job, reply: Reply) -> None:
+        if not isinstance(reply, job.request.reply_class):
+            wanted = job.request.reply_class.__name__
+            raise TypeError(f"the handler of {type(job.request).__name__} gave {type(reply).__name__}, not {wanted}")
         data = encode(reply, job.request_id, self.handlers.chip_time_ns)
         if len(data) > MAX_REPLY:
             raise Refusal(ErrorCode.LIMIT, "the reply is too long; ask for less", len(data), MAX_REPLY)
@@ -306,12 +314,34 @@ class ChipServer:
         self._keep(request_id, encode(ErrorReply(code, text, value, limit), request_id, self.handlers.chip_time_ns))
 
     def _keep(self, request_id: int, data: bytes) -> None:
-        self._open.discard(request_id)
-        if request_id:  # 0 belongs to messages too short to carry an id
-            self._kept[request_id] = data
-        while len(self._kept) > KEPT_REPLIES:
-            self._kept.popitem(last=False)
+        self._move(request_id, JobEvent.ANSWER)
+        self._kept[request_id] = data
+        if request_id == 0:  # of messages too short to carry an id
+            self._kept.move_to_end(0, last=False)
+            self._forget(1)
+        self._forget(len(self._kept) - KEPT_REPLIES)
         self._say(data, RESULTS)
+
+    def _forget_queue(self) -> None:
+        """Drop the requests that wait."""
+        for job in self._queue:
+            self._move(job.request_id, JobEvent.FORGET)
+        self._queue.clear()
+        self._queued_bytes = 0
+
+    def _forget(self, oldest: int) -> None:
+        """Drop so many kept replies."""
+        for _ in range(oldest):
+            request_id, _ = self._kept.popitem(last=False)
+            self._move(request_id, JobEvent.FORGET)
+
+    def _move(self, request_id: int, event: JobEvent) -> JobState:
+        state = moved(JOBS, self._states.get(request_id, JobState.UNKNOWN), event)
+        if state is JobState.UNKNOWN:
+            del self._states[request_id]
+        else:
+            self._states[request_id] = state
+        return state
 
     def _say(self, data: bytes, channel: int) -> None:
         if self.connection.state is State.UP:

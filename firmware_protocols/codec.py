@@ -130,17 +130,58 @@ def _nothing(w: BodyWriter, m: object) -> None:
     """Write the body of a message without fields."""
 
 
+def _empty(kind: Callable[[], Message]) -> _Reader:
+    """The reader of a message without fields."""
+
+    def read(_: BodyReader) -> Message:
+        return kind()
+
+    return read
+
+
+def _write_wait(w: BodyWriter, m: Wait) -> None:
+    w.fields(_WAIT, m.duration_ns)
+
+
+def _read_wait(r: BodyReader) -> Wait:
+    return Wait(*r.fields(_WAIT))
+
+
+def _write_hold_program(w: BodyWriter, m: HoldProgram) -> None:
+    w.digest(m.digest)
+
+
+def _read_hold_program(r: BodyReader) -> HoldProgram:
+    return HoldProgram(r.digest())
+
+
+def _write_hello_reject(w: BodyWriter, m: HelloReject) -> None:
+    w.fields(_RANGE, m.version_min, m.version_max)
+
+
+def _read_hello_reject(r: BodyReader) -> HelloReject:
+    return HelloReject(*r.fields(_RANGE))
+
+
+def _write_progress(w: BodyWriter, m: Progress) -> None:
+    w.fields(_PROGRESS, m.done, m.total, m.failed)
+
+
+def _read_progress(r: BodyReader) -> Progress:
+    return Progress(*r.fields(_PROGRESS))
+
+
 _Writer = Callable[[BodyWriter, Any], object]
 _Reader = Callable[[BodyReader], Message]
 
 _TABLE: tuple[tuple[Op, type[Any], _Writer, _Reader], ...] = (
     (Op.HELLO, Hello, request_bodies.write_hello, request_bodies.read_hello),
-    (Op.DESCRIBE, Describe, _nothing, lambda r: Describe()),
-    (Op.STATUS, Status, _nothing, lambda r: Status()),
-    (Op.WAIT, Wait, lambda w, m: w.fields(_WAIT, m.duration_ns), lambda r: Wait(*r.fields(_WAIT))),
-    (Op.OUTPUTS_OFF, OutputsOff, _nothing, lambda r: OutputsOff()),
-    (Op.RESET, Reset, _nothing, lambda r: Reset()),
-    (Op.HOLD_PROGRAM, HoldProgram, lambda w, m: w.digest(m.digest), lambda r: HoldProgram(r.digest())),
+    (Op.DESCRIBE, Describe, _nothing, _empty(Describe)),
+    (Op.STATUS, Status, _nothing, _empty(Status)),
+    (Op.WAIT, Wait, _write_wait, _read_wait),
+    (Op.OUTPUTS_OFF, OutputsOff, _nothing, _empty(OutputsOff)),
+    (Op.RESET, Reset, _nothing, _empty(Reset)),
+    (Op.HOLD_PROGRAM, HoldProgram, _write_hold_program, _read_hold_program),
     (Op.PROGRAM_TILE, ProgramTile, request_bodies.write_program, request_bodies.read_program),
     (Op.PULSE, Pulse, request_bodies.write_pulse, request_bodies.read_pulse),
     (Op.READ_CELLS, ReadCells, request_bodies.write_read_cells, request_bodies.read_read_cells),
@@ -148,24 +189,14 @@ _TABLE: tuple[tuple[Op, type[Any], _Writer, _Reader], ...] = (
     (Op.SWEEP, Sweep, request_bodies.write_sweep, request_bodies.read_sweep),
     (Op.LOAD_LAYER, LoadLayer, request_bodies.write_load_layer, request_bodies.read_load_layer),
     (Op.HELLO_REPLY, HelloReply, reply_bodies.write_hello_reply, reply_bodies.read_hello_reply),
-    (
-        Op.HELLO_REJECT,
-        HelloReject,
-        lambda w, m: w.fields(_RANGE, m.version_min, m.version_max),
-        lambda r: HelloReject(*r.fields(_RANGE)),
-    ),
+    (Op.HELLO_REJECT, HelloReject, _write_hello_reject, _read_hello_reject),
     (Op.DESCRIPTION, Description, reply_bodies.write_description, reply_bodies.read_description),
-    (
-        Op.PROGRESS,
-        Progress,
-        lambda w, m: w.fields(_PROGRESS, m.done, m.total, m.failed),
-        lambda r: Progress(*r.fields(_PROGRESS)),
-    ),
+    (Op.PROGRESS, Progress, _write_progress, _read_progress),
     (Op.TILE_PROGRAMMED, TileProgrammed, reply_bodies.write_tile_programmed, reply_bodies.read_tile_programmed),
     (Op.CELL_READINGS, CellReadings, reply_bodies.write_readings, reply_bodies.read_cell_readings),
     (Op.MVM_RESULT, MvmResult, reply_bodies.write_mvm_result, reply_bodies.read_mvm_result),
     (Op.STATUS_REPLY, StatusReply, reply_bodies.write_status, reply_bodies.read_status),
-    (Op.DONE, Done, _nothing, lambda r: Done()),
+    (Op.DONE, Done, _nothing, _empty(Done)),
     (Op.ERROR, ErrorReply, reply_bodies.write_error, reply_bodies.read_error),
 )
 _WRITERS: dict[type, tuple[Op, _Writer]] = {kind: (op, write) for op, kind, write, _ in _TABLE}

@@ -10,7 +10,6 @@ next. It never reads, waits or sleeps: ``now_s`` is any clock that does not run 
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,24 +28,13 @@ from firmware_protocols.frames import DEFAULT_PAYLOAD, MAX_PAYLOAD, MIN_PAYLOAD,
 from firmware_protocols.messages import Hello, HelloReject, HelloReply
 from firmware_protocols.receiving import Received, ReceiveWindow
 from firmware_protocols.sending import CONTROL, MAX_TRIES, MAX_WINDOW, SendWindow
+from firmware_protocols.states import LINK, LinkEvent, Role, State, moved, takes
 
 VERSION = 0x0100  # major << 8 | minor
 HELLO_TRIES, HELLO_EVERY_S, HELLO_SLOWEST_S, HELLO_TOTAL_S = 20, 0.1, 1.6, 10.0
 HINT_EVERY_S = 0.1  # at most one "I do not know this session" in this time
 PROBE_AFTER_S = 1.0  # of silence while something is expected
 MAX_RESYNCS, RESYNC_SPAN_S = 3, 30.0
-
-
-class Role(enum.Enum):
-    HOST = "host"
-    CHIP = "chip"
-
-
-class State(enum.Enum):
-    CLOSED = "closed"
-    OPENING = "opening"
-    UP = "up"
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +105,14 @@ class Connection:
 
     def open(self, now_s: float) -> None:
         """Host: start a new session; what was queued in the old one is gone."""
-        if self.role is not Role.HOST:
+        if not self._takes(LinkEvent.OPEN):
             raise LocalProtocolError("the host opens the link, a chip answers")
+        self._greet_chip(LinkEvent.OPEN, now_s)
+
+    def _greet_chip(self, event: LinkEvent, now_s: float) -> None:
+        self._move(event)
         self.session = (self.session + 1 if self.session else self._nonce) & 0xFFFF or 1
-        self.state, self.failure, self.reply = State.OPENING, None, None
+        self.failure, self.reply = None, None
         self.hello = Hello(*self.versions, self.limits.max_payload, self.limits.window, self._nonce)
         self._opened_s, self._hello_s, self._hello_wait_s, self._tries = now_s, now_s, 0.0, 0
         self._inbox.clear()
@@ -128,10 +120,7 @@ class Connection:
 
     def close(self) -> None:
         """Forget the session; a chip then waits for the next hello."""
-        if self.role is Role.CHIP and self.hello is not None:
-            self._retired.append((self.session, self.hello.nonce))
-        self.state, self.hello = State.CLOSED, None
-        self._urgent.clear()
+        self._forget(LinkEvent.CLOSE)
 
     def send(self, message: bytes, channel: int) -> None:
         """Queue a message; raises ``LocalProtocolError`` when the link is not up."""
@@ -244,13 +233,29 @@ class Connection:
 
     def _fail(self, text: str) -> None:
         if self.role is Role.CHIP:
-            self.close()  # the next hello starts anew
+            self._forget(LinkEvent.BROKEN)  # the next hello starts anew
         else:
-            self._stop(LinkFailed(text, self.counters, heard=self.last_heard_s is not None))
+            self._stop(LinkEvent.BROKEN, LinkFailed(text, self.counters, heard=self.last_heard_s is not None))
 
-    def _stop(self, failure: ProtocolError) -> None:
-        self.state, self.failure = State.FAILED, failure
+    def _stop(self, event: LinkEvent, failure: ProtocolError) -> None:
+        self._move(event)
+        self.failure = failure
         self._urgent.clear()
+
+    def _forget(self, event: LinkEvent) -> None:
+        self._move(event)
+        if self.role is Role.CHIP and self.hello is not None:
+            self._retired.append((self.session, self.hello.nonce))
+        self.hello = None
+        self._urgent.clear()
+
+    # --- states ---------------------------------------------------------------------------
+
+    def _takes(self, event: LinkEvent) -> bool:
+        return takes(LINK[self.role], self.state, event)
+
+    def _move(self, event: LinkEvent) -> None:
+        self.state = moved(LINK[self.role], self.state, event)
 
     # --- hello ----------------------------------------------------------------------------
 
@@ -265,7 +270,7 @@ class Connection:
 
     def _take_reset(self, frame: Frame, now_s: float) -> None:
         if frame.flags & Flag.ACK:
-            if self.role is Role.HOST and self.state is State.UP and frame.session == self.session:
+            if self._takes(LinkEvent.SESSION_UNKNOWN) and frame.session == self.session:
                 self._resync(now_s)
             return
         try:
@@ -274,14 +279,15 @@ class Connection:
             self.counters.bad_length += 1
             return
         if isinstance(message, Hello):
-            if self.role is Role.CHIP:
+            if self._takes(LinkEvent.HELLO):
                 self._take_hello(message, frame.session, now_s)
             else:
                 self._echo = True
-        elif self.role is Role.HOST and self.state is State.OPENING and frame.session == self.session:
+        elif self._takes(LinkEvent.HELLO_REPLY) and frame.session == self.session:
             self.last_heard_s = now_s
             if isinstance(message, HelloReject):
-                self._stop(VersionMismatch(self.versions, (message.version_min, message.version_max)))
+                theirs = (message.version_min, message.version_max)
+                self._stop(LinkEvent.REFUSED, VersionMismatch(self.versions, theirs))
             elif isinstance(message, HelloReply):
                 self._take_reply(message)
 
@@ -292,18 +298,20 @@ class Connection:
             return
         self._resyncs.append(now_s)
         self.counters.resyncs += 1
-        self.open(now_s)
+        self._greet_chip(LinkEvent.SESSION_UNKNOWN, now_s)
 
     def _take_hello(self, hello: Hello, session: int, now_s: float) -> None:
         if self._greet is None or session == 0 or hello.max_payload < MIN_PAYLOAD or hello.window < 1:
             return
-        if self.state is State.UP and (session, hello) == (self.session, self.hello):
+        if self._takes(LinkEvent.HELLO_COPY) and (session, hello) == (self.session, self.hello):
+            self._move(LinkEvent.HELLO_COPY)
             self._urgent.append(self._reply_frame)  # our answer was lost
             return
         if (session, hello.nonce) in self._retired:
             return  # a late copy
         version = min(hello.version_max, self.versions[1])
         if version >> 8 < max(hello.version_min, self.versions[0]) >> 8:
+            self._move(LinkEvent.HELLO_REJECTED)
             self._urgent.append(self._reset_frame(encode(HelloReject(*self.versions)), session))
             return
         if self.state is State.UP and self.hello is not None:
@@ -313,23 +321,24 @@ class Connection:
         self.counters.hellos += 1
         self._reply_frame = self._reset_frame(encode(reply, chip_time_ns=chip_time_ns), session)
         self._urgent = [self._reply_frame]
-        self._start(reply.window, reply.max_payload)
+        self._start(LinkEvent.HELLO, reply)
 
     def _take_reply(self, reply: HelloReply) -> None:
         limits = self.limits
         fits = MIN_PAYLOAD <= reply.max_payload <= limits.max_payload and 1 <= reply.window <= limits.window
         if not fits or not self.versions[0] <= reply.version <= self.versions[1]:
-            self._stop(RemoteProtocolError(f"the chip answered hello with values that were not offered: {reply}"))
+            error = RemoteProtocolError(f"the chip answered hello with values that were not offered: {reply}")
+            self._stop(LinkEvent.REFUSED, error)
             return
         if self._boot_id not in (None, reply.boot_id):
             old, self._boot_id = self._boot_id, reply.boot_id
-            self._stop(ChipRestarted(old or 0, reply.boot_id, reply.reset_cause))
+            self._stop(LinkEvent.REFUSED, ChipRestarted(old or 0, reply.boot_id, reply.reset_cause))
             return
         self._boot_id, self.reply = reply.boot_id, reply
-        self._start(reply.window, reply.max_payload)
+        self._start(LinkEvent.HELLO_REPLY, reply)
 
-    def _start(self, window: int, max_payload: int) -> None:
-        self.state = State.UP
+    def _start(self, event: LinkEvent, reply: HelloReply) -> None:
+        self._move(event)
         self._inbox.clear()
-        self._send = SendWindow(window, max_payload, self.counters)
+        self._send = SendWindow(reply.window, reply.max_payload, self.counters)
         self._receive = ReceiveWindow(self.limits.max_message, self.counters)

@@ -50,6 +50,10 @@ class RemoteProtocolError(ProtocolError):
     """The far side sent something that it must not send."""
 
 
+class ChipProblem(ProtocolError):
+    """The chip itself refused, or could not go on."""
+
+
 class UnknownOperation(RemoteProtocolError):
     def __init__(self, op: int, request_id: int) -> None:
         super().__init__(f"operation 0x{op:02X} is not known to this version (request {request_id})")
@@ -72,7 +76,7 @@ class VersionMismatch(RemoteProtocolError):
         self.ours, self.theirs = ours, theirs
 
 
-class ChipRestarted(RemoteProtocolError):
+class ChipRestarted(RemoteProtocolError, ChipProblem):
     """The boot id changed: what the chip had not finished is lost, its outputs are off."""
 
     def __init__(self, old_boot_id: int, new_boot_id: int, reset_cause: int) -> None:

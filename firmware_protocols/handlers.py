@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
+from firmware_protocols.errors import ChipProblem
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
@@ -41,7 +42,7 @@ Answer: TypeAlias = T | Generator[Progress | None, None, T]
 """A reply, or a generator that ends with it."""
 
 
-class Refusal(Exception):
+class Refusal(ChipProblem):
     """The chip will not do it; becomes an ``ErrorReply``.
 
     ``value`` and ``limit`` are the number asked for and the number allowed, 0 where none apply.

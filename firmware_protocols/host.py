@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any
 
 from firmware_protocols.codec import decode, encode
-from firmware_protocols.connection import VERSION, Connection, LinkLimits, Role, State
+from firmware_protocols.connection import VERSION, Connection, LinkLimits
 from firmware_protocols.errors import LinkCounters, LocalProtocolError, ProtocolError, RemoteProtocolError
-from firmware_protocols.messages import Hello, HelloReply, OutputsOff, Progress, Reply, Request, Reset
+from firmware_protocols.messages import HelloReply, OutputsOff, Progress, Reply, Request, Reset
 from firmware_protocols.receiving import Received
 from firmware_protocols.sending import BULK, CONTROL
+from firmware_protocols.states import ASKS, AskEvent, AskState, Role, State, moved
 
 CREDIT = 15  # requests unanswered at a time; the chip remembers 16 replies, one place is for outputs off
 
@@ -31,7 +32,10 @@ class _Pending:
 
     data: bytes
     channel: int
-    sent: bool = False
+    state: AskState = AskState.QUEUED
+
+    def move(self, event: AskEvent) -> None:
+        self.state = moved(ASKS, self.state, event)
 
 
 class HostLink:
@@ -90,7 +94,7 @@ class HostLink:
         """When the last good frame came; None before the first."""
         return self.connection.last_heard_s
 
-    def request(self, message: Request) -> int:
+    def request(self, message: Request[Any]) -> int:
         """Queue a request and give its id; replies with this id come out of ``poll``.
 
         Raises:
@@ -99,10 +103,10 @@ class HostLink:
         """
         self.check()
         hello = self.hello
-        if hello is None or isinstance(message, Hello):
-            raise LocalProtocolError("requests wait until the chip has answered hello, which the link itself sends")
-        if not isinstance(message, get_args(Request)):
-            raise LocalProtocolError(f"{type(message).__name__} is not a request")
+        if not isinstance(message, Request):
+            raise LocalProtocolError(f"{type(message).__name__} is not a request (hello is said by the link itself)")
+        if hello is None:
+            raise LocalProtocolError("requests wait until the chip has answered hello")
         request_id = self._new_id()
         data = encode(message, request_id)
         if len(data) > hello.max_message:
@@ -168,7 +172,7 @@ class HostLink:
             if full and pending.channel != CONTROL:
                 return
             self._unsent.popleft()
-            pending.sent = True
+            pending.move(AskEvent.SEND)
             self._in_flight += 1
             self._in_flight_bytes += len(pending.data)
             self.connection.send(pending.data, pending.channel)
@@ -178,14 +182,14 @@ class HostLink:
         self._unsent = deque(self._pending)
         self._in_flight = self._in_flight_bytes = 0
         for pending in self._pending.values():
-            pending.sent = False
+            pending.move(AskEvent.NEW_SESSION)
 
     def _take(self, received: Received) -> None:
         try:
             if received.too_long:
                 raise RemoteProtocolError(f"a reply of {received.too_long} bytes is longer than this host takes")
             message, request_id, chip_time_ns = decode(received.data)
-            if not isinstance(message, get_args(Reply)):
+            if not isinstance(message, Reply):
                 raise RemoteProtocolError(f"the chip sent a request, {type(message).__name__}")
         except RemoteProtocolError as error:
             self._failure = self._failure or error
@@ -193,9 +197,11 @@ class HostLink:
         pending = self._pending.get(request_id)
         if pending is None:
             return  # answered before, in an earlier session
-        if not isinstance(message, Progress):
+        was = pending.state
+        pending.move(AskEvent.PROGRESS if isinstance(message, Progress) else AskEvent.REPLY)
+        if pending.state is AskState.ANSWERED:
             del self._pending[request_id]
-            if pending.sent:
+            if was is AskState.SENT:
                 self._in_flight -= 1
                 self._in_flight_bytes -= len(pending.data)
             else:

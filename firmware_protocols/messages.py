@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +90,119 @@ class CellBlock:
     columns: int
 
 
+# --- replies, chip to host --------------------------------------------------------------
+
+
+class Reply:
+    """A message of the chip."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HelloReply(Reply):
+    version: int
+    boot_id: int  # u32, new at each start
+    reset_cause: int
+    max_payload: int
+    window: int
+    max_message: int  # largest message body the chip takes, bytes
+    capabilities: Capability
+
+
+@dataclass(frozen=True, slots=True)
+class HelloReject(Reply):
+    """No common major version; the range that the chip speaks."""
+
+    version_min: int
+    version_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Description(Reply):
+    name: str
+    revision: str
+    serial: str  # which chip of that kind
+    firmware: str
+    kind: str  # "silicon" or "emulated"
+    macros: int
+    rows: int
+    columns: int
+    spec_digest: bytes  # 32 bytes
+    program_digest: bytes  # 32 bytes of the held program, zeros when none
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Reply):
+    """Not an answer: a long request is still running."""
+
+    done: int
+    total: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TileProgrammed(Reply):
+    """Last verify reading, pulses and outcome of each cell, (rows, columns)."""
+
+    unit_ns: int
+    readings: NDArray[np.uint16]
+    pulses: NDArray[np.uint16]
+    reached: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class CellReadings(Reply):
+    unit_ns: int
+    readings: NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class MvmResult(Reply):
+    """``values``: int32, shape as ``returns`` says; RAW (vectors, planes, conversions), else (vectors, outputs)."""
+
+    returns: Returns
+    saturated: int  # conversions at the end of the scale
+    conversions: int  # conversions made
+    values: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReply(Reply):
+    temperature_c: float
+    outputs_on: bool
+    programmed_cells: int
+    pulses_total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Reply):
+    """Accepted and finished, nothing to report."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReply(Reply):
+    code: ErrorCode
+    text: str
+    value: float = 0.0
+    limit: float = 0.0
+
+
 # --- requests, host to chip -------------------------------------------------------------
+
+
+R_co = TypeVar("R_co", bound=Reply, covariant=True)
+
+
+class Request(Generic[R_co]):
+    """A message of the host that the chip answers with one reply of class ``R_co``, or with ``ErrorReply``.
+
+    ``reply_class`` is that class: what gives a request back (``hil.driver.session.Session.ask``) has
+    the right type, and an answer of another class is recognised, by this one statement.
+    """
+
+    __slots__ = ()
+    reply_class: type[R_co]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +215,15 @@ class Hello:
 
 
 @dataclass(frozen=True, slots=True)
-class Describe:
-    pass
+class Describe(Request[Description]):
+    reply_class = Description
 
 
 @dataclass(frozen=True, slots=True)
-class ProgramTile:
+class ProgramTile(Request[TileProgrammed]):
     """Write-verify these cells. ``targets``: uint16 counts (rows, columns); 0xFFFF leaves a cell alone."""
+
+    reply_class = TileProgrammed
 
     cells: CellBlock
     unit_ns: int
@@ -127,8 +242,10 @@ class ProgramTile:
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class Pulse(Request[Done]):
     """One pulse on each selected cell. ``millivolts``: uint16 (rows, columns), 0 = none."""
+
+    reply_class = Done
 
     cells: CellBlock
     polarity: Polarity
@@ -138,8 +255,10 @@ class Pulse:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadCells:
+class ReadCells(Request[CellReadings]):
     """Read each cell ``reads`` times through the chip's read path; the reply is the mean."""
+
+    reply_class = CellReadings
 
     cells: CellBlock
     unit_ns: int
@@ -148,12 +267,14 @@ class ReadCells:
 
 
 @dataclass(frozen=True, slots=True)
-class Mvm:
+class Mvm(Request[MvmResult]):
     """Multiply input vectors by one tile (or by a loaded layer when ``returns`` is LAYER).
 
     ``codes``: int16 (vectors, rows). Vector j belongs to sample ``sample + (first_vector + j)
     // vectors_per_sample`` and is its position ``(first_vector + j) % vectors_per_sample``.
     """
+
+    reply_class = MvmResult
 
     returns: Returns
     tile: TileAddress | None
@@ -168,13 +289,15 @@ class Mvm:
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(Request[MvmResult]):
     """Step a window over feature maps and multiply each unfolded vector.
 
     ``codes``: int16 (images, channels, height, width). With a tile, ``row_skip`` leading
     entries of each unfolded vector are dropped and the next ``tile.rows`` drive its rows.
     Image i is sample ``sample + i``; its positions count row by row.
     """
+
+    reply_class = MvmResult
 
     returns: Returns
     tile: TileAddress | None
@@ -208,8 +331,10 @@ class LayerTile:
 
 
 @dataclass(frozen=True, slots=True)
-class LoadLayer:
+class LoadLayer(Request[Done]):
     """Give the chip a layer: tiles, bias and requantisation (docs/digital_ops.md)."""
+
+    reply_class = Done
 
     layer: int
     inputs: int
@@ -223,149 +348,34 @@ class LoadLayer:
 
 
 @dataclass(frozen=True, slots=True)
-class HoldProgram:
+class HoldProgram(Request[Done]):
     """All tiles of this program are written; remember its SHA-256 (32 bytes). Any write forgets it."""
+
+    reply_class = Done
 
     digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Status:
-    pass
+class Status(Request[StatusReply]):
+    reply_class = StatusReply
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Request[Done]):
+    reply_class = Done
+
     duration_ns: int
 
 
 @dataclass(frozen=True, slots=True)
-class OutputsOff:
-    pass
+class OutputsOff(Request[Done]):
+    reply_class = Done
 
 
 @dataclass(frozen=True, slots=True)
-class Reset:
-    pass
+class Reset(Request[Done]):
+    reply_class = Done
 
 
-# --- replies, chip to host --------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class HelloReply:
-    version: int
-    boot_id: int  # u32, new at each start
-    reset_cause: int
-    max_payload: int
-    window: int
-    max_message: int  # largest message body the chip takes, bytes
-    capabilities: Capability
-
-
-@dataclass(frozen=True, slots=True)
-class HelloReject:
-    """No common major version; the range that the chip speaks."""
-
-    version_min: int
-    version_max: int
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    name: str
-    revision: str
-    serial: str  # which chip of that kind
-    firmware: str
-    kind: str  # "silicon" or "emulated"
-    macros: int
-    rows: int
-    columns: int
-    spec_digest: bytes  # 32 bytes
-    program_digest: bytes  # 32 bytes of the held program, zeros when none
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Not an answer: a long request is still running."""
-
-    done: int
-    total: int
-    failed: int
-
-
-@dataclass(frozen=True, slots=True)
-class TileProgrammed:
-    """Last verify reading, pulses and outcome of each cell, (rows, columns)."""
-
-    unit_ns: int
-    readings: NDArray[np.uint16]
-    pulses: NDArray[np.uint16]
-    reached: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class CellReadings:
-    unit_ns: int
-    readings: NDArray[np.uint16]
-
-
-@dataclass(frozen=True, slots=True)
-class MvmResult:
-    """``values``: int32, shape as ``returns`` says; RAW (vectors, planes, conversions), else (vectors, outputs)."""
-
-    returns: Returns
-    saturated: int  # conversions at the end of the scale
-    conversions: int  # conversions made
-    values: NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class StatusReply:
-    temperature_c: float
-    outputs_on: bool
-    programmed_cells: int
-    pulses_total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Accepted and finished, nothing to report."""
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorReply:
-    code: ErrorCode
-    text: str
-    value: float = 0.0
-    limit: float = 0.0
-
-
-Request = (
-    Hello
-    | Describe
-    | ProgramTile
-    | Pulse
-    | ReadCells
-    | Mvm
-    | Sweep
-    | LoadLayer
-    | HoldProgram
-    | Status
-    | Wait
-    | OutputsOff
-    | Reset
-)
-Reply = (
-    HelloReply
-    | HelloReject
-    | Description
-    | Progress
-    | TileProgrammed
-    | CellReadings
-    | MvmResult
-    | StatusReply
-    | Done
-    | ErrorReply
-)
-Message = Request | Reply
+Message = Hello | Request[Any] | Reply

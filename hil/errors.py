@@ -1,7 +1,7 @@
 """What can go wrong, as the user meets it: one base class, one exit code per kind.
 
 A message says what failed; ``where``, ``likely`` and ``hint`` follow on lines of their own.
-Other packages raise their own errors; ``hil.cli`` maps those to exit codes in one table.
+The rooms below raise their own errors; ``hil.cli.exit_codes`` maps their kinds to exit codes.
 """
 
 from __future__ import annotations
@@ -60,6 +60,12 @@ class DeviceError(HilError):
     """The chip refused or failed a request."""
 
     exit_code = ExitCode.DEVICE
+
+
+class NotAuthorised(DeviceError):
+    """The chip wants a key for this operation."""
+
+    exit_code = ExitCode.NOT_AUTHORISED
 
 
 class FileError(HilError):

@@ -10,10 +10,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from hil.errors import FileError
+
 T = TypeVar("T")
 
 
-class JsonRecordError(ValueError):
+class JsonRecordError(FileError, ValueError):
     """A JSON value does not fit the type; the text names the path to it."""
 
 

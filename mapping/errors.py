@@ -1,4 +1,8 @@
-"""What can go wrong between a network and a conductance program."""
+"""What can go wrong between a network and a conductance program: one base, and the kinds that a caller tells apart.
+
+Each error class of the room is one of these kinds (``hil.cli.exit_codes``) and stands beside the code
+that raises it; ``CannotMap`` and the errors of program files, raised in many places, stand here.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,23 @@ from dataclasses import dataclass
 
 
 class MappingError(Exception):
-    """A network cannot become, or a file is not, a program."""
+    """Base of everything that ``mapping`` raises on purpose."""
+
+
+class MappingFileError(MappingError):
+    """A network or program file is missing, broken, unsafe, or its content does not hold together."""
+
+
+class MappingMismatch(MappingError):
+    """A file of a newer major version."""
+
+
+class MappingUsageError(MappingError):
+    """Asked for something that this installation does not have."""
+
+
+class NotMappable(MappingError):
+    """A network that no program carries out: an operation without a node, or more than the chip has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +39,7 @@ class LayerNeed:
     tiles: int
 
 
-class CannotMap(MappingError):
+class CannotMap(NotMappable):
     """A network does not fit a chip; says by how much, and what would fit."""
 
     def __init__(
@@ -43,7 +63,7 @@ class CannotMap(MappingError):
         self.macros_needed, self.macros_available = macros_needed, macros_available
 
 
-class ProgramFileError(MappingError):
+class ProgramFileError(MappingFileError):
     """A program file is broken, or does not hold together; holds the path and the reason."""
 
     def __init__(self, path: str, text: str) -> None:
@@ -51,5 +71,5 @@ class ProgramFileError(MappingError):
         self.path, self.text = path, text
 
 
-class NewerVersion(ProgramFileError):
+class NewerVersion(ProgramFileError, MappingMismatch):
     """The file was written for a newer major version of the format."""

@@ -1,4 +1,8 @@
-"""What can go wrong in a search: our user's files and requests, each with where and what to do."""
+"""What can go wrong in a search: our user's files and requests, each with where and what to do.
+
+One base; ``SearchFileError`` and ``SearchMismatch`` are the kinds that a caller tells apart from it
+(``hil.cli.exit_codes``).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,11 @@ class SearchFileError(SearchError):
         self.path, self.line, self.field, self.text = path, line, field, text
 
 
-class NewerFile(SearchFileError):
+class SearchMismatch(SearchError):
+    """Files or networks that belong to other settings, or to a newer major version."""
+
+
+class NewerFile(SearchFileError, SearchMismatch):
     """The file was written for a newer major version of its format."""
 
 

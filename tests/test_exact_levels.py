@@ -17,11 +17,11 @@ from hil.deployment.programming import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
-from hil.simulation.corrections import nominal_corrections
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import CannotMap, compile_network
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.program.records import ProgramRecordError, from_record, to_record

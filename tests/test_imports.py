@@ -1,9 +1,10 @@
-"""The rooms and their arrows (docs/decisions): imports run one way, and truth never meets belief."""
+"""The rooms, their packages and their arrows (docs/decisions): imports run one way, and truth never meets belief."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,19 +18,118 @@ MAY_IMPORT = {
     "firmware_protocols": {"firmware_protocols"},
     "cim": {"cim"},
 }
+# The packages of each room, lowest first. A package imports what stands before its own line, nothing beside or after.
+LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "cim": (
+        ("chip", "cells"),
+        ("array", "cost"),
+        ("record", "mnsim"),
+        ("fit", "simulator"),
+    ),
+    "mapping": (
+        ("errors", "bits"),
+        ("network",),
+        ("program",),
+        ("layout",),
+        ("quantise",),
+        ("adapt", "compile", "workload"),
+    ),
+    "search": (
+        ("errors", "evaluator"),
+        ("files",),
+        ("space",),
+        ("train",),
+        ("stage",),
+        ("choice",),
+    ),
+    "hil": (
+        ("errors", "samples", "watch", "jsonrecord", "pages"),
+        ("atomic", "datasets", "emulator", "verdict", "simulation", "cost"),
+        ("report", "transports"),
+        ("driver", "server", "doctor"),
+        ("calibration",),
+        ("deployment", "device_fit"),
+        ("prediction",),
+        ("campaign",),
+        ("cli",),
+    ),
+}
 # All of cim that truth and belief share: what a chip is, how levels and codes are written, ideal converters.
 SHARED = "cim.chip"
+MOST_LAYERS = 10  # of hil
+MOST_NAMES = 25  # in a folder
 FILES = sorted(p for room in ROOMS for p in (ROOT / room).rglob("*.py"))
 
 
-def imports_of(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+def module_of(path: Path) -> str:
+    """``cim/chip/spec.py`` -> cim.chip.spec; ``cim/chip/__init__.py`` -> cim.chip."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def package_of(module: str) -> str:
+    """Room and package, or the room and a file on its own: cim.simulator.exact.kernels -> cim.simulator."""
+    return ".".join(module.split(".")[:2])
+
+
+def running(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes of code that runs, functions included; what only a type checker reads is left out."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield other
+                yield from running(other)
+            continue
+        yield node
+        yield from running(node)
+
+
+def named_imports(path: Path, nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """All names that a file imports, those for type checkers included."""
+    return named_imports(path, ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
+@cache
+def run_imports(module: str) -> frozenset[str]:
+    """Modules of ours that importing or running a module brings in itself, the packages around them included."""
+    found = set()
+    for name in named_imports(MODULES[module], running(ast.parse(MODULES[module].read_text("utf-8")))):
+        parts = name.split(".")
+        found |= {".".join(parts[:n]) for n in range(1, len(parts) + 1)} & MODULES.keys()
+    return frozenset(found - {module})
+
+
+def brought_in(package: str) -> dict[str, str]:
+    """Every module that a package brings in, also through others -> the one that asked for it; its own: nobody."""
+    asked = {m: "" for m in MODULES if f"{m}.".startswith(f"{package}.")}
+    waiting = list(asked)
+    while waiting:
+        asking = waiting.pop()
+        for module in sorted(run_imports(asking) - asked.keys()):
+            asked[module] = asking
+            waiting.append(module)
+    return asked
+
+
+def trail(asked: dict[str, str], module: str) -> str:
+    """How a module was reached: "a <- b <- c"."""
+    steps = [module]
+    while asked[steps[-1]]:
+        steps.append(asked[steps[-1]])
+    return " <- ".join(steps)
 
 
 def names_in(path: Path) -> set[str]:
@@ -46,15 +146,59 @@ def test_arrows_between_rooms_go_down_only(path: Path) -> None:
             assert target in MAY_IMPORT[room], f"{path} imports {name}"
 
 
-def test_the_emulated_chip_imports_nothing_of_belief_and_no_driver() -> None:
-    for path in (ROOT / "hil" / "emulator").rglob("*.py"):
-        for name in imports_of(path):
-            room, _, rest = name.partition(".")
-            if room == "cim" and rest:
-                assert f"{name}.".startswith(f"{SHARED}."), f"{path} imports {name}"
-            assert not name.startswith(("mapping", "search")), f"{path} imports {name}"
-            if room == "hil" and rest:
-                assert name.startswith(("hil.emulator", "hil.errors")), f"{path} imports {name}"
+@pytest.mark.parametrize("room", LAYERS)
+def test_packages_inside_a_room_import_lower_layers_only(room: str) -> None:
+    height = {name: number for number, names in enumerate(LAYERS[room]) for name in names}
+    assert sum(map(len, LAYERS[room])) == len(height), "a package stands in one layer"
+    for module in MODULES:
+        if module.split(".")[0] != room or module == room:
+            continue
+        package = module.split(".")[1]
+        assert package in height, f"{room}.{package} stands in no layer: give it a place in LAYERS"
+        for target in run_imports(module):
+            inside, _, rest = target.partition(".")
+            lower = rest.split(".")[0]
+            if inside == room and rest and lower != package:
+                assert height[lower] < height[package], f"{module} imports {target}, which stands no lower"
+
+
+def test_packages_import_each_other_in_no_circle() -> None:
+    arrows: dict[str, set[str]] = {}
+    for module in MODULES:
+        own = package_of(module)
+        arrows.setdefault(own, set()).update(p for p in map(package_of, run_imports(module)) if "." in p and p != own)
+    left = dict(arrows)
+    while free := [package for package, targets in left.items() if not targets & left.keys()]:
+        for package in free:
+            del left[package]
+    assert not left, f"in circles, or above one: {sorted(left)}"
+
+
+def test_the_shape_of_the_rooms_can_be_taken_in_at_a_glance() -> None:
+    assert len(LAYERS["hil"]) <= MOST_LAYERS
+    for top in (*ROOMS, "docs", "examples", "changelog"):
+        for folder in (ROOT / top, *(p for p in (ROOT / top).rglob("*") if p.is_dir() and p.name != "__pycache__")):
+            held = [p for p in folder.iterdir() if p.name != "__pycache__" and not p.name.startswith(".")]
+            names = sorted(p.name for p in held if p.is_file() or folder == ROOT / "hil")
+            assert len(names) <= MOST_NAMES, f"{folder} holds {len(names)}: {names}"
+
+
+def test_the_emulated_chip_brings_in_nothing_of_belief_and_no_driver_also_through_others() -> None:
+    may = {"cim": (SHARED,), "hil": ("hil.emulator", "hil.errors"), "firmware_protocols": ("firmware_protocols",)}
+    asked = brought_in("hil.emulator")
+    for path in (ROOT / "hil" / "emulator").rglob("*.py"):  # not even for a type checker
+        asked |= {name: module_of(path) for name in imports_of(path) if name not in asked}
+    for module in asked:
+        room, _, rest = module.partition(".")
+        if room in ROOMS and rest:
+            assert f"{module}.".startswith(tuple(f"{m}." for m in may.get(room, ()))), trail(asked, module)
+
+
+@pytest.mark.parametrize("package", ["hil.driver", "hil.calibration"])
+def test_measuring_brings_in_no_simulator_also_through_others(package: str) -> None:
+    asked = brought_in(package)
+    for module in asked:
+        assert package_of(module) != "cim.simulator", trail(asked, module)
 
 
 def test_nobody_but_the_emulated_chip_and_the_words_about_files_reads_the_sample_of_a_chip_file() -> None:
@@ -74,13 +218,10 @@ def test_the_emulated_chip_never_reads_the_models_of_a_chip_file() -> None:
 
 
 def test_belief_never_imports_the_emulator() -> None:
-    for path in FILES:
-        parts = path.relative_to(ROOT).parts
-        if parts[:2] == ("hil", "emulator"):
-            continue
-        for name in imports_of(path):
-            if name.startswith("hil.emulator"):
-                assert parts[-1] in ("emulated.py", "bench.py"), f"{path} imports {name}"
+    may = ("hil.emulator", "hil.transports", "hil.cli")  # one transport opens it, the command line serves it
+    for module, path in MODULES.items():
+        if package_of(module) not in may:
+            assert "hil.emulator" not in map(package_of, imports_of(path)), f"{path} imports the emulated chip"
 
 
 def test_the_protocol_opens_no_port_and_sleeps_never() -> None:

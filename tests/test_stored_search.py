@@ -14,7 +14,7 @@ from hil.campaign.evaluator import SimulatedEvaluator
 from hil.cli import run
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import BUNDLED_DATA
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from search.choice.front import read_front
 from search.space.candidate import workload
 from search.space.file import load_space

@@ -18,10 +18,10 @@ from hil.deployment.programming import program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.emulator.chip import EmulatedChip
-from hil.simulation.corrections import nominal_corrections
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import run
 
 from .hil.wires import WIRES, messages, over

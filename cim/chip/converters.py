@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput
+from cim.errors import CimUsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,7 @@ class Plane:
     weight: int
 
 
-class CodeOutOfRange(ValueError):
+class CodeOutOfRange(CimUsageError, ValueError):
     """Input codes do not fit their width, or the chip takes no such codes."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import Encoding, MacroSpec
+from cim.errors import CimUsageError
 
 
 class WeightForm(enum.StrEnum):
@@ -19,7 +20,7 @@ class WeightForm(enum.StrEnum):
     BALANCED = "balanced"  # both cells about the middle level, k apart
 
 
-class LevelOutOfRange(ValueError):
+class LevelOutOfRange(CimUsageError, ValueError):
     """A level does not fit the macro; holds its row, output, value and the largest magnitude."""
 
     def __init__(self, row: int, output: int, level: int, max_level: int) -> None:
@@ -28,7 +29,7 @@ class LevelOutOfRange(ValueError):
         self.row, self.output, self.level, self.max_level = row, output, level, max_level
 
 
-class TileOutOfMacro(ValueError):
+class TileOutOfMacro(CimUsageError, ValueError):
     """A tile does not fit its macro at that place."""
 
 

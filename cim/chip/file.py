@@ -33,6 +33,7 @@ from cim.chip.spec import (
     WordLine,
     WriteRecipe,
 )
+from cim.errors import CimFileError, CimMismatch
 
 FORMAT = "hil.chip"
 COST_FORMAT = "hil.cost"  # files of the same folder and form that hold a cost model's chip (cim.mnsim)
@@ -41,7 +42,7 @@ MAX_FILE_BYTES = 1 << 20
 SOURCE = re.compile(r"(measured: .+|published: .+|assumed(: .+)?)")
 
 
-class ChipFileError(Exception):
+class ChipFileError(CimFileError):
     """A chip file is missing or wrong; holds the path, line, field and reason."""
 
     def __init__(self, path: str, line: int, field: str, text: str) -> None:
@@ -50,7 +51,7 @@ class ChipFileError(Exception):
         self.path, self.line, self.field, self.text = path, line, field, text
 
 
-class NewerChipFile(ChipFileError):
+class NewerChipFile(ChipFileError, CimMismatch):
     """The file was written for a newer major version of the format."""
 
 

@@ -23,6 +23,7 @@ from cim.cost.mesh import traffic
 from cim.cost.schedule import RESOURCES, busy_times, peak_power, schedule, shortest_interval
 from cim.cost.transfers import transfers
 from cim.cost.workload import Workload
+from cim.errors import CimFileError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,7 +35,7 @@ MODULES = (
 AREAS = ("array", "driver", "column", "adc", "digital", "activation", "router", "buffer")
 
 
-class NoCostModel(ValueError):
+class NoCostModel(CimFileError, ValueError):
     """The chip file has no [cost] section."""
 
     def __init__(self, chip: str) -> None:

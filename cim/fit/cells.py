@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cells.read_noise import ReadNoise
+from cim.errors import CimMeasurementError
 
 MIN_CELLS = 30  # fewer cells at a level say too little for three parameters
 GLITCH_SIGMA = 12.0  # differences of two readings beyond this are a fault of the reading
@@ -17,7 +18,7 @@ CLEAR_SIGMA = 3.0  # mean readings lower than this are of cells whose readings e
 Floats = NDArray[np.float64]
 
 
-class TooFewCells(ValueError):
+class TooFewCells(CimMeasurementError, ValueError):
     """A level has too few good cells to fit; fields ``level_us``, ``found``, ``needed``."""
 
     def __init__(self, level_us: float, found: int) -> None:

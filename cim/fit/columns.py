@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from cim.array.wire_law import conversion_cells
 from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import MacroSpec, PairSubtraction
+from cim.errors import CimMeasurementError
 from cim.fit.cells import (
     TooFewCells,
     fit_read_variance,
@@ -72,7 +73,7 @@ MIN_VECTORS = 16
 MARGIN_SIGMA = 4.0  # vectors expected this close to an end of the scale are left out
 
 
-class TooFewVectors(ValueError):
+class TooFewVectors(CimMeasurementError, ValueError):
     """A column has too few usable conversions; fields ``column``, ``found``, ``needed``."""
 
     def __init__(self, column: int, found: int) -> None:

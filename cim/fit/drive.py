@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from cim.array.input_drive import InputDrive
 from cim.array.wire_law import max_unit
 from cim.chip.spec import MacroSpec
+from cim.errors import CimMeasurementError
 
 Floats = NDArray[np.float64]
 
 
-class NoDriveFit(ValueError):
+class NoDriveFit(CimMeasurementError, ValueError):
     """Reads that tell nothing of a unit; field ``unit``."""
 
     def __init__(self, unit: int) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.errors import CimMeasurementError
 from cim.fit.columns import ColumnFit, Converters
 
 Floats = NDArray[np.float64]
@@ -29,7 +30,7 @@ QUANTISATION = 1.0 / 12.0  # codes², variance of rounding
 MARGIN_SIGMA = 4.0  # conversions expected this close to an end of the scale are left out
 
 
-class NoWireFit(ValueError):
+class NoWireFit(CimMeasurementError, ValueError):
     """The steps do not settle; field ``ohm`` is where they stood."""
 
     def __init__(self, ohm: float) -> None:

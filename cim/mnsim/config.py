@@ -9,8 +9,10 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cim.errors import CannotExpress
 
-class MnsimError(Exception):
+
+class MnsimError(CannotExpress):
     """MNSIM 2.0 cannot express this network on this configuration; the text holds the numbers."""
 
 

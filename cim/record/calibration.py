@@ -21,6 +21,7 @@ from cim.cells.temperature import Thermal
 from cim.cells.write_verify import WriteStatistics
 from cim.chip.converters import conversions
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
+from cim.errors import CimMismatch
 
 Floats = NDArray[np.float64]
 
@@ -128,7 +129,7 @@ class CalibrationRecord:
         return self.macros[macro]
 
 
-class NotCalibrated(LookupError):
+class NotCalibrated(CimMismatch, LookupError):
     """A macro is needed that the record does not hold; fields ``macro`` and ``known``."""
 
     def __init__(self, macro: int, known: tuple[int, ...]) -> None:

@@ -21,6 +21,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import h5py
 import numpy as np
 
+from cim.errors import CimFileError, CimMismatch
 from cim.record.calibration import CalibrationRecord
 
 FORMAT = "hil.calibration"
@@ -28,7 +29,7 @@ VERSION = (1, 2)
 MAX_BYTES = 1 << 30  # a record of 64 macros of 128 x 128 takes 3 MB
 
 
-class RecordFileError(Exception):
+class RecordFileError(CimFileError):
     """A calibration file is missing, broken or no calibration; fields ``path`` and ``text``."""
 
     def __init__(self, path: str | Path, text: str) -> None:
@@ -36,7 +37,7 @@ class RecordFileError(Exception):
         self.path, self.text = str(path), text
 
 
-class NewerRecord(RecordFileError):
+class NewerRecord(RecordFileError, CimMismatch):
     """The file was written by a newer major version; fields ``found`` and ``known``."""
 
     def __init__(self, path: str | Path, found: str) -> None:

@@ -20,6 +20,7 @@ from cim.array.wire_law import Wire
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import CellModel, ChipSpec, ModelSpec
+from cim.errors import CimFileError, CimUsageError
 from cim.record.calibration import CalibrationRecord, nominal_macro
 
 GAUSSIAN_DF = 1e6  # t with so many degrees of freedom is normal
@@ -29,7 +30,7 @@ LEAST_SIGMA_US = 1e-6  # a law needs a positive scale
 Floats = NDArray[np.float64]
 
 
-class UnknownModel(KeyError):
+class UnknownModel(CimUsageError, KeyError):
     """No published model has that name; fields ``name`` and ``known``."""
 
     def __init__(self, name: str) -> None:
@@ -228,7 +229,7 @@ def published_model(name: str, full_scale_us: float | None = None) -> Published:
     return found if full_scale_us is None else replace(found, model=found.model.at_full_scale(full_scale_us))
 
 
-class NoModels(LookupError):
+class NoModels(CimFileError, LookupError):
     """A chip file has no [models] section; fields ``chip`` and ``source``."""
 
     def __init__(self, chip: str, source: str) -> None:

@@ -20,8 +20,8 @@ from hil.calibration.patterns import (
     wide_range,
     zero_vectors,
 )
-from hil.deployment.session import CALIBRATE
 from hil.driver.chip_driver import ChipDriver
+from hil.samples import CALIBRATE
 from hil.watch import Watch
 
 BLOCK_READS = 4  # averaged in one repeated read: a mean of low cells does not end at zero as single reads do

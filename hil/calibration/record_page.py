@@ -14,7 +14,7 @@ from cim.record.calibration import CalibrationRecord, CellState
 from hil.calibration.record_text import OF_CELLS
 from hil.pages.figures import Figure, axis, block_largest, dots, figure, line, mosaic, packed
 from hil.pages.shell import columns, document, section, table
-from hil.report.tables import Table, duration
+from hil.pages.tables import Table, duration
 
 LINES = 48  # of targets along the levels
 MOST_CURVES = 96  # INL curves drawn

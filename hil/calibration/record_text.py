@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cim.cells.programming_law import Tail
 from cim.record.calibration import CalibrationRecord, CellState, GainKnown
-from hil.report.tables import duration
+from hil.pages.tables import duration
 
 OF_CELLS = {"table": "fitted to a table of cells", "model": "published models"}
 MOST_LEVELS = 16  # rows of a table by level

@@ -14,7 +14,7 @@ from cim.cost.network_cost import estimate
 from cim.record.calibration import CalibrationRecord
 from hil.datasets.image_set import Dataset
 from hil.deployment.deploy import deploy_on
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.prediction.predict import predict

@@ -18,7 +18,7 @@ from cim.simulator.training_layers import ArrayNoise, array_noise
 from hil.atomic import write_text
 from hil.campaign.settings import SearchFolder, SearchSettings
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.session import check_device
+from hil.deployment.options import check_device
 from hil.errors import FileError, MismatchError, UsageError
 from hil.watch import Watch
 from mapping.network.file import load_network

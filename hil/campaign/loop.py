@@ -19,7 +19,7 @@ from hil.campaign.networks import imperfect, network_name, samples_of, shortlist
 from hil.campaign.settings import SearchFolder
 from hil.campaign.work import SearchRun
 from hil.datasets.image_set import Dataset
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from mapping.errors import CannotMap
 from search.choice.accuracy import Accuracy, fit_measured
 from search.choice.candidate_costs import Simulator

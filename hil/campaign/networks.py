@@ -18,7 +18,7 @@ from hil.campaign.evaluator import SimulatedEvaluator
 from hil.campaign.settings import SearchFolder
 from hil.campaign.work import SearchRun
 from hil.datasets.image_set import Dataset
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.errors import UsageError
 from mapping.errors import CannotMap
 from search.choice.accuracy import AdditiveAccuracy, fit_accuracy

@@ -2,8 +2,8 @@
 
 Each command parses, calls one function of a room below, and prints. Nothing here is worth a
 test of its own beyond the words; torch and the rooms are imported inside the commands, so that
-``hil --help`` answers at once. The commands are in ``deploying``, ``believing``, ``estimating``,
-``searching`` and ``bench``.
+``hil --help`` answers at once. The commands are in ``deploy``, ``calibrate``, ``estimate``,
+``search`` and ``bench``; what errors mean to a machine in ``exit_codes``.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ import traceback
 
 import typer
 
-from hil.cli import bench
-from hil.cli import calibrate as believing
-from hil.cli import deploy as deploying
-from hil.cli import estimate as estimating
-from hil.cli import search as searching
+from hil.cli import bench, calibrate, deploy, estimate, search
+from hil.cli.exit_codes import code_of
 from hil.cli.options import complain
-from hil.errors import ExitCode, HilError
+from hil.errors import ExitCode
 
 app = typer.Typer(
     help="Deploy neural networks on RRAM compute-in-memory chips, and compare measured with simulated accuracy.",
@@ -32,12 +29,12 @@ app = typer.Typer(
 )
 
 for command in (
-    deploying.deploy,
-    believing.calibrate,
-    believing.fit,
-    deploying.compile,
-    believing.simulate,
-    estimating.estimate,
+    deploy.deploy,
+    calibrate.calibrate,
+    calibrate.fit,
+    deploy.compile,
+    calibrate.simulate,
+    estimate.estimate,
     bench.emulate,
     bench.chips,
     bench.ports,
@@ -45,38 +42,12 @@ for command in (
     bench.doctor,
     bench.mvm,
     bench.cells,
-    deploying.show,
+    deploy.show,
 ):
     app.command()(command)
-app.command("import")(deploying.import_)
-app.add_typer(believing.calibration, name="calibration")
-app.add_typer(searching.search, name="search")
-
-# Errors of the rooms below that know no exit codes: qualified name -> code.
-EXIT_CODES = {
-    "cim.chip.file.NewerChipFile": ExitCode.MISMATCH,
-    "cim.chip.file.ChipFileError": ExitCode.BAD_FILE,
-    "cim.record.file.NewerRecord": ExitCode.MISMATCH,
-    "cim.record.file.RecordFileError": ExitCode.BAD_FILE,
-    "cim.record.calibration.NotCalibrated": ExitCode.MISMATCH,
-    "cim.fit.cells.TooFewCells": ExitCode.DEVICE,
-    "cim.fit.columns.TooFewVectors": ExitCode.DEVICE,
-    "cim.cost.network_cost.NoCostModel": ExitCode.BAD_FILE,
-    "cim.mnsim.config.MnsimError": ExitCode.CANNOT_MAP,
-    "mapping.errors.CannotMap": ExitCode.CANNOT_MAP,
-    "mapping.errors.NewerVersion": ExitCode.MISMATCH,
-    "mapping.errors.ProgramFileError": ExitCode.BAD_FILE,
-    "mapping.network.file_check.NewerVersionError": ExitCode.MISMATCH,
-    "mapping.network.file_check.NetworkFileError": ExitCode.BAD_FILE,
-    "mapping.network.capture.UnsupportedOperation": ExitCode.CANNOT_MAP,
-    "mapping.network.onnx_import.MissingExtra": ExitCode.USAGE,
-    "mapping.network.graph.GraphError": ExitCode.BAD_FILE,
-    "search.errors.NewerFile": ExitCode.MISMATCH,
-    "search.errors.FileError": ExitCode.BAD_FILE,
-    "search.train.teacher.TeacherError": ExitCode.MISMATCH,
-    "search.train.training.ResumeError": ExitCode.MISMATCH,
-    "search.errors.SearchError": ExitCode.CANNOT_MAP,
-}
+app.command("import")(deploy.import_)
+app.add_typer(calibrate.calibration, name="calibration")
+app.add_typer(search.search, name="search")
 
 
 def main() -> None:
@@ -96,9 +67,6 @@ def run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         complain("interrupted; nothing half-written was left")
         return ExitCode.CTRL_C
-    except HilError as error:
-        complain(f"error: {error}")
-        return error.exit_code
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
             complain(f"error: cannot write: {error.strerror}\n  where   {error.filename}\n  try     free some space")
@@ -113,14 +81,6 @@ def run(arguments: list[str]) -> int:
             return bug(error)
         complain(f"error: {error}")
         return known
-
-
-def code_of(error: Exception) -> ExitCode | None:
-    for kind in type(error).__mro__:
-        code = EXIT_CODES.get(f"{kind.__module__}.{kind.__qualname__}")
-        if code is not None:
-            return code
-    return None
 
 
 def bug(error: Exception) -> int:

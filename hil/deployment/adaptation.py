@@ -8,11 +8,11 @@ from cim.cells.programming_law import law_at
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.procedure import check_macros
 from hil.errors import MismatchError
-from hil.simulation.corrections import training_inputs
 from mapping.adapt.adaptation import Adaptation, AdaptOptions, adapt
 from mapping.adapt.defects import record_defects
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.training_inputs import training_inputs
 
 OF_A_CHIP = ("silicon", "emulated")  # kinds of records; others know no single cell
 

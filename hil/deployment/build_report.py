@@ -16,11 +16,12 @@ from cim.chip.encoding import cell_lines
 from hil.calibration.fits import STUCK
 from hil.datasets.image_set import Dataset
 from hil.deployment.causes import Exact
-from hil.deployment.inference import Conversions, Corrections, MeasuredSums
+from hil.deployment.deployment import Deployment
+from hil.deployment.inference import Conversions, MeasuredSums
 from hil.deployment.interim_looks import RunAnswers
-from hil.deployment.session import LAYERS, REPEAT, Deployment
 from hil.driver.chip_driver import ChipDriver
 from hil.report.run_data import MacroReadings, RunData
+from hil.samples import LAYERS, REPEAT
 from hil.verdict.agreement import (
     AgreementReport,
     ChipIdentity,
@@ -37,6 +38,7 @@ from hil.verdict.cause_split import CauseSplit
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import Corrections
 
 LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
 LAYER_REPEATS = 2

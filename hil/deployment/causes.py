@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from cim.record.device import Columns, draw_columns
 from cim.record.read_back import estimate_cells
 from hil.datasets.image_set import Dataset
-from hil.deployment.inference import Corrections
+from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
-from hil.deployment.session import Deployment
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err, with_parts
 from hil.simulation.virtual_chips import Drawn, VirtualChip, build_chip, in_threads
@@ -29,6 +28,7 @@ from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split
 from hil.watch import Watch
 from mapping.layout.place import macro_levels_us, macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
 
 CHIPS = 2  # virtual chips of a coalition with the calibration error; the others need one

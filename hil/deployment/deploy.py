@@ -22,17 +22,19 @@ from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
 from hil.deployment.build_report import collect, measure_layers, report_of, sample_layers
 from hil.deployment.causes import exact_layers, find_causes
+from hil.deployment.deployment import Deployment
 from hil.deployment.dry_run import estimate, say_if_long
 from hil.deployment.interim_looks import plan_images, run_looks
+from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
 from hil.deployment.rounds import run_rounds
-from hil.deployment.session import PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, Deployment, DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import new_run_folder
-from hil.simulation.corrections import column_corrections, training_inputs
+from hil.samples import PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY
+from hil.simulation.corrections import column_corrections
 from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch
 from mapping.adapt.adaptation import AdaptOptions
@@ -41,6 +43,7 @@ from mapping.network.file import load_network
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import load_program
+from mapping.program.training_inputs import training_inputs
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"

@@ -9,7 +9,7 @@ import numpy as np
 
 from cim.chip.spec import ChipSpec
 from hil.calibration.plan import PLANS, Budget
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.transports import is_serial
 from hil.watch import Watch

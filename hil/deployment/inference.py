@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,10 +15,8 @@ from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.copies import Copy, by_copy, copies_of
+from mapping.program.corrections import Corrections
 from mapping.program.driven import driven_codes, input_sums, tile_channels
-
-Corrections = Mapping[str, tuple[Correction, ...]]
-"""For each matrix step one correction per tile of its group, in order."""
 
 
 @dataclass

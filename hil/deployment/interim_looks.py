@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.datasets.image_set import Dataset, image_digests
+from hil.deployment.deployment import Deployment
 from hil.deployment.inference import Conversions, MeasuredLayers, MeasuredSums, measured_multiply
-from hil.deployment.session import INFER, REPEAT, Deployment, DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.errors import FileError, UsageError
+from hil.samples import INFER, REPEAT
 from hil.verdict.agreement import Judgement, Mode, correct_answers, judge, planned_looks
 from hil.watch import Watch
 from mapping.network.float_run import float_logits

@@ -17,13 +17,15 @@ from hil.deployment.build_report import LayerSums, measure_layers
 from hil.deployment.causes import Exact
 from hil.deployment.inference import Conversions, measured_multiply
 from hil.deployment.interim_looks import IMAGES_IN_FLIGHT
+from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
-from hil.deployment.session import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND, DeployOptions
 from hil.driver.chip_driver import ChipDriver
-from hil.simulation.corrections import LayerInputs, column_corrections
+from hil.samples import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND
+from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.rounds import RoundRun, part_of_round
+from mapping.program.training_inputs import LayerInputs
 
 ByCell = dict[int, NDArray[np.float32]]
 

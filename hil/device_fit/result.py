@@ -14,7 +14,7 @@ from hil.device_fit.goodness_of_fit import QUANTILES, AgeGoodness, judge
 from hil.device_fit.measured_tables import CellTable
 from hil.device_fit.readings import ODD, QUARTER, by_age, split
 from hil.errors import FileError
-from hil.report.tables import duration
+from hil.pages.tables import duration
 from hil.watch import Watch
 
 HALVES = {ODD: "odd cell numbers", QUARTER: "a quarter of the cells, by a hash of their number"}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.encoding import encode_tile
-from firmware_protocols.messages import Capability, CellReadings, ProgramTile, Progress, TileAddress, TileProgrammed
+from firmware_protocols.messages import Capability, ProgramTile, Progress, TileAddress, TileProgrammed
 from hil.driver import requests as make
 from hil.driver.base import OpenChip
 from hil.driver.host_write import BlockOutcome, write_verify
@@ -107,7 +106,7 @@ class CellVerbs(OpenChip):
         if Capability.PROGRAM_TILE in self.capabilities:
             watch: Callable[[Progress], None] = lambda p: report(p.done, p.total, p.failed)  # noqa: E731
             for reply in self._session.ask_all(requests, watch):
-                outcomes.append(cast(TileProgrammed, reply))
+                outcomes.append(reply)
                 report(0, 0, 0)
         elif Capability.PULSE in self.capabilities:
             self._fall_back("write-verify: pulses chosen by the host (the chip has no PROGRAM_TILE)")
@@ -127,6 +126,5 @@ class CellVerbs(OpenChip):
         requests = make.read_requests(self.spec, macro, reads, sample, self._most, lines)
         cells = np.full((self.spec.macro.rows, self.spec.macro.columns), np.nan, np.float32)
         for request, reply in zip(requests, self._session.ask_all(requests), strict=True):
-            answer = cast(CellReadings, reply)
-            cells[make.block_slices(request.cells)] = make.to_microsiemens(answer.readings, answer.unit_ns)
+            cells[make.block_slices(request.cells)] = make.to_microsiemens(reply.readings, reply.unit_ns)
         return cells

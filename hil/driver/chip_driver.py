@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from types import TracebackType
-from typing import Self, cast
+from typing import Self
 
 from firmware_protocols.messages import Capability, HoldProgram, OutputsOff, Reset, Status, StatusReply, Wait
 from hil.driver.cells import CellOutcome, CellVerbs
@@ -29,7 +29,7 @@ class ChipDriver(CellVerbs, ProductVerbs):
     """
 
     def status(self) -> StatusReply:
-        return cast(StatusReply, self._session.ask(Status()))
+        return self._session.ask(Status())
 
     def hold_program(self, digest: bytes) -> None:
         """Let the chip remember the 32-byte digest of the program it holds, if it can."""

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from firmware_protocols.errors import ChipRestarted, LinkFailed, ProtocolError, VersionMismatch
 from firmware_protocols.messages import (
-    CellReadings,
-    Describe,
-    Description,
-    Done,
     ErrorCode,
     ErrorReply,
-    HoldProgram,
     LoadLayer,
     Mvm,
-    MvmResult,
-    OutputsOff,
     ProgramTile,
     Pulse,
     ReadCells,
     Reply,
     Request,
-    Reset,
-    Status,
-    StatusReply,
     Sweep,
-    TileProgrammed,
     Wait,
 )
-from hil.errors import DeviceError, ExitCode, HilError, LinkError, MismatchError
+from hil.errors import DeviceError, HilError, LinkError, MismatchError, NotAuthorised
 
-_ANSWERS: dict[type, type] = {
-    Describe: Description,
-    ProgramTile: TileProgrammed,
-    Pulse: Done,
-    ReadCells: CellReadings,
-    Mvm: MvmResult,
-    Sweep: MvmResult,
-    LoadLayer: Done,
-    HoldProgram: Done,
-    Status: StatusReply,
-    Wait: Done,
-    OutputsOff: Done,
-    Reset: Done,
-}
 _CAUSES = {
     ErrorCode.UNSUPPORTED: "the firmware lacks this operation",
     ErrorCode.MALFORMED: "driver and firmware disagree about a message: different versions",
@@ -56,23 +33,19 @@ _CAUSES = {
 }
 
 
-def device_error(address: str, request: Request, reply: ErrorReply) -> DeviceError:
+def device_error(address: str, request: Request[Any], reply: ErrorReply) -> DeviceError:
     """The chip answered a request with an error."""
     numbers = f" (asked {reply.value:g}, limit {reply.limit:g})" if reply.limit else ""
-    error = DeviceError(
+    kind = NotAuthorised if reply.code is ErrorCode.NOT_AUTHORISED else DeviceError
+    return kind(
         f"the chip refused {describe_request(request)}: {reply.code.name.lower()}, {reply.text}{numbers}",
         where=address,
         likely=_CAUSES.get(reply.code, ""),
     )
-    if reply.code is ErrorCode.NOT_AUTHORISED:
-        error.exit_code = ExitCode.NOT_AUTHORISED
-    return error
 
 
-def wrong_answer(address: str, request: Request, reply: Reply) -> LinkError | None:
-    """An error if ``reply`` is no answer to ``request``."""
-    if isinstance(reply, _ANSWERS[type(request)]):
-        return None
+def wrong_answer(address: str, request: Request[Any], reply: Reply) -> LinkError:
+    """The chip answered with a reply of another class than the request's."""
     return LinkError(
         f"the chip answered {describe_request(request)} with {type(reply).__name__}",
         where=address,
@@ -80,7 +53,7 @@ def wrong_answer(address: str, request: Request, reply: Reply) -> LinkError | No
     )
 
 
-def no_answer(address: str, request: Request, seconds: float) -> LinkError:
+def no_answer(address: str, request: Request[Any], seconds: float) -> LinkError:
     """The link lives, but the answer does not come."""
     return LinkError(
         f"no answer to {describe_request(request)} and no progress within {seconds:.1f} s",
@@ -114,7 +87,9 @@ def no_hello(address: str, sent: bytes, received: bytes, seconds: float) -> Link
     )
 
 
-def link_error(address: str, failure: ProtocolError, sent: bytes, received: bytes, waiting: Request | None) -> HilError:
+def link_error(
+    address: str, failure: ProtocolError, sent: bytes, received: bytes, waiting: Request[Any] | None
+) -> HilError:
     """What the host role of the protocol gave up with."""
     if isinstance(failure, VersionMismatch):
         return MismatchError(
@@ -131,7 +106,7 @@ def link_error(address: str, failure: ProtocolError, sent: bytes, received: byte
     return LinkError(f"link failed{during}: {failure}", where=address, likely=likely, hint=f"hil info --port {address}")
 
 
-def describe_request(request: Request) -> str:
+def describe_request(request: Request[Any]) -> str:
     """The request in a user's words: "Mvm on macro 3"."""
     name = type(request).__name__
     match request:

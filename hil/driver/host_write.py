@@ -11,18 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
-from firmware_protocols.messages import CellBlock, CellReadings, Polarity, ProgramTile, Pulse, ReadCells, Reply, Request
+from firmware_protocols.messages import CellBlock, Polarity, ProgramTile, Pulse, ReadCells, Reply, Request
 from hil.driver.requests import LEAVE_ALONE
 
 _VERIFY = 1 << 63  # verify reads draw their noise from sample numbers that nothing else uses
 
-Ask = Callable[[Request], Reply]
+R = TypeVar("R", bound=Reply)
+
+
+class Ask(Protocol):
+    """Sends one request and gives its answer (``Session.ask``)."""
+
+    def __call__(self, request: Request[R]) -> R: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,7 @@ def write_verify(
             break
         block, at = _around(recipe.cells, still)
         sample = _sample(recipe, turn)
-        answer = cast(CellReadings, ask(ReadCells(block, recipe.unit_ns, recipe.verify_reads, sample)))
+        answer = ask(ReadCells(block, recipe.unit_ns, recipe.verify_reads, sample))
         readings[at] = np.where(still[at], answer.readings, readings[at])
         error = readings.astype(np.int32) - targets
         still &= np.abs(error) > recipe.tolerance

@@ -9,7 +9,7 @@ from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.session import Session
-from hil.errors import LinkError, MismatchError, UsageError
+from hil.errors import MismatchError, UsageError
 from hil.transports import DEFAULT_BAUD, open_transport
 from hil.transports.base import Transport
 from hil.transports.wire_log import WireLog
@@ -64,8 +64,6 @@ def connect(
     try:
         session.open()
         description = session.ask(Describe())
-        if not isinstance(description, Description):
-            raise LinkError("the chip does not describe itself", where=transport.address)
         found = spec or (chip if isinstance(chip, ChipSpec) else _chip_file(chip, macros, description))
         check_description(transport.address, description, found)
     except BaseException as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -226,7 +225,7 @@ class ProductVerbs(OpenChip):
         return reading.returning(Returns.RAW)
 
     def _joined(self, requests: Iterator[Mvm] | Iterator[Sweep], returns: Returns) -> MvmResult:
-        parts = [cast(MvmResult, reply) for reply in self._session.ask_all(requests)]
+        parts = list(self._session.ask_all(requests))
         for part in parts:
             if part.returns is not returns:
                 raise self._unable(f"{returns.name} results", f"it answered {part.returns.name}")

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import Any, TypeVar
 
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.host import HostLink
@@ -26,6 +27,7 @@ from hil.transports.wire_log import WireLog
 log = logging.getLogger(__name__)
 
 Watcher = Callable[[Progress], None]
+R = TypeVar("R", bound=Reply)
 
 _IN_FLIGHT = 8  # requests sent ahead of the answer that is waited for
 _SLICE_S = 0.1  # longest single read
@@ -58,7 +60,7 @@ class Session:
         self._hello_s, self._silence_s, self._answer_s = hello_s, silence_s, answer_s
         limits = LinkLimits(max_payload=transport.max_payload, window=32, silence_s=silence_s)
         self._link = HostLink(nonce=secrets.randbits(32), limits=limits)
-        self._asked: dict[int, tuple[Request, Watcher | None]] = {}
+        self._asked: dict[int, tuple[Request[Any], Watcher | None]] = {}
         self._answers: dict[int, Reply] = {}
         self._first_sent = self._first_received = b""
         self._requests = self._replies = 0
@@ -108,7 +110,7 @@ class Session:
     def closed(self) -> bool:
         return self._closed
 
-    def ask(self, request: Request, *, allow_s: float = 0.0) -> Reply:
+    def ask(self, request: Request[R], *, allow_s: float = 0.0) -> R:
         """Send one request and wait for its answer; ``allow_s``: how long it is meant to take."""
         usual, self._answer_s = self._answer_s, self._answer_s + allow_s
         try:
@@ -117,7 +119,7 @@ class Session:
             self._answer_s = usual
         return reply
 
-    def ask_all(self, requests: Iterable[Request], watch: Watcher | None = None) -> Iterator[Reply]:
+    def ask_all(self, requests: Iterable[Request[R]], watch: Watcher | None = None) -> Iterator[R]:
         """Send requests, several ahead, and give their answers in order.
 
         ``watch`` is called with each ``Progress``, in the order of the requests.
@@ -127,16 +129,16 @@ class Session:
             LinkError: the chip fell silent or was lost.
         """
         rest = iter(requests)
-        waiting: deque[int] = deque()
+        waiting: deque[tuple[int, Request[R]]] = deque()
         try:
             while True:
-                waiting.extend(self._send(r, watch) for r in islice(rest, _IN_FLIGHT - len(waiting)))
+                waiting.extend((self._send(r, watch), r) for r in islice(rest, _IN_FLIGHT - len(waiting)))
                 if not waiting:
                     return
-                yield self._await(waiting[0])
+                yield self._await(*waiting[0])
                 waiting.popleft()
         finally:
-            for request_id in waiting:  # after an error their answers interest nobody
+            for request_id, _ in waiting:  # after an error their answers interest nobody
                 self._asked.pop(request_id, None)
                 self._answers.pop(request_id, None)
 
@@ -153,7 +155,7 @@ class Session:
 
     # --- one request ----------------------------------------------------------------------
 
-    def _send(self, request: Request, watch: Watcher | None) -> int:
+    def _send(self, request: Request[Any], watch: Watcher | None) -> int:
         give_up_s = self._clock() + self._hello_s
         while not self._link.up:  # a session is being opened anew
             self._pump(give_up_s)
@@ -169,18 +171,17 @@ class Session:
             self._log.sent(request, request_id)
         return request_id
 
-    def _await(self, request_id: int) -> Reply:
+    def _await(self, request_id: int, request: Request[R]) -> R:
         while request_id not in self._answers:
             self._pump(self._heard_s + self._answer_s)
             if request_id not in self._answers and self._clock() - self._heard_s > self._answer_s:
-                raise no_answer(self.transport.address, self._asked[request_id][0], self._answer_s)
-        request, _ = self._asked.pop(request_id)
+                raise no_answer(self.transport.address, request, self._answer_s)
+        del self._asked[request_id]
         reply = self._answers.pop(request_id)
         if isinstance(reply, ErrorReply):
             raise device_error(self.transport.address, request, reply)
-        wrong = wrong_answer(self.transport.address, request, reply)
-        if wrong is not None:
-            raise wrong
+        if not isinstance(reply, request.reply_class):
+            raise wrong_answer(self.transport.address, request, reply)
         return reply
 
     def _pump(self, until_s: float) -> None:
@@ -217,7 +218,7 @@ class Session:
             if asked is not None:
                 self._answers[request_id] = reply
 
-    def _waiting(self) -> Request | None:
+    def _waiting(self) -> Request[Any] | None:
         """The oldest unanswered request."""
         return next((request for i, (request, _) in self._asked.items() if i not in self._answers), None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
@@ -37,7 +38,7 @@ class WireEstimate:
         return max(self.bytes_out, self.bytes_in) * _BITS_PER_BYTE / baud
 
 
-def wire_estimate(spec: ChipSpec, requests: Iterable[Request], payload: int = DEFAULT_PAYLOAD) -> WireEstimate:
+def wire_estimate(spec: ChipSpec, requests: Iterable[Request[Any]], payload: int = DEFAULT_PAYLOAD) -> WireEstimate:
     """Bytes of ``requests`` (``hil.driver.requests`` makes them) and of their largest answers."""
     total = WireEstimate()
     for request in requests:
@@ -52,7 +53,7 @@ def framed_bytes(message: int, payload: int = DEFAULT_PAYLOAD) -> int:
     return whole * encoded_size(payload) + (encoded_size(rest) if rest else 0)
 
 
-def _answer(spec: ChipSpec, request: Request) -> int:
+def _answer(spec: ChipSpec, request: Request[Any]) -> int:
     match request:
         case ProgramTile():
             return 5 * request.cells.rows * request.cells.columns

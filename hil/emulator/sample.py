@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from cim.chip.converters import conversions
 from cim.chip.spec import ChipSpec, Encoding, MacroSpec
 from hil.emulator.noise import TAG
+from hil.errors import UsageError
 
 ROOM_C = 25.0
 SIGNED = ("temperature_c", "heat_to_c", "conductance_per_k")  # parameters that may be below 0
 GOOD, STUCK_LOW, STUCK_HIGH, BOUNDED = range(4)
 
 
-class UnknownSampleKey(ValueError):
+class UnknownSampleKey(UsageError, ValueError):
     """A sample parameter that no chip has, or one that this chip's file lacks."""
 
 

@@ -9,7 +9,7 @@ from html import escape
 from importlib import resources
 
 from hil.pages.figures import Figure
-from hil.report.tables import Table
+from hil.pages.tables import Table
 
 # 'unsafe-inline' is this file itself; nothing else is allowed, so the page works offline and tells nobody.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"

@@ -23,16 +23,16 @@ from hil.calibration.procedure import check_macros
 from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import check_adapted
 from hil.deployment.interim_looks import plan_images
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.errors import MismatchError, UsageError
 from hil.prediction.text import Prediction
-from hil.simulation.corrections import LayerInputs, training_inputs
 from hil.simulation.virtual_chips import Drawn, VirtualChip, VirtualChips, build_chip, in_threads
 from hil.verdict.agreement import correct_answers
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
+from mapping.program.training_inputs import LayerInputs, training_inputs
 
 OF_CELLS = ("table", "model")  # kinds of records without a chip behind them
 MOST_CHIPS = 1_000_000

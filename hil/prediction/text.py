@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.report.tables import duration
+from hil.pages.tables import duration
 from hil.verdict.yields import BETWEEN_CHIPS, QUANTILES, Distribution, Yield, histogram
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hil.pages.figures import Figure, axis, dots, figure
-from hil.report.tables import Table, duration, number, percent, points, span
+from hil.pages.tables import Table, duration, number, percent, points, span
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import CauseSplit, LayerCauses
 

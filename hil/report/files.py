@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 from hil.atomic import write_text
+from hil.pages.tables import duration, markdown, percent, points, span
 from hil.report.causes import causes_line, causes_table, layer_causes_table
 from hil.report.page import page
 from hil.report.run_data import RunData, write_run
-from hil.report.tables import duration, interval, markdown, percent, points, span, tables
+from hil.report.tables import interval, tables
 from hil.verdict.agreement import AgreementReport
 
 

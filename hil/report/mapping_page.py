@@ -9,7 +9,7 @@ from html import escape
 
 from hil.pages.figures import Figure, block_mean, figure, mosaic, packed
 from hil.pages.shell import document, section, table
-from hil.report.tables import Table
+from hil.pages.tables import Table
 from mapping.compile import MappingPlan, plan
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, Tile

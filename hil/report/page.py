@@ -7,10 +7,11 @@ from html import escape
 
 from hil.pages.figures import Figure
 from hil.pages.shell import columns, document, section, table
+from hil.pages.tables import duration, percent, points
 from hil.report import figures
 from hil.report.causes import causes_figure, causes_table, layer_causes_figure, layer_causes_table
 from hil.report.run_data import RunData
-from hil.report.tables import QUESTIONS, duration, percent, points, tables
+from hil.report.tables import QUESTIONS, tables
 from hil.verdict.agreement import AgreementReport, Judgement, Verdict
 
 WORDS = {

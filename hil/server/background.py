@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import Generic, Self, TypeVar
 
 from firmware_protocols.handlers import Answer, ChipHandlers
 from firmware_protocols.messages import (
@@ -106,22 +106,22 @@ class InBackground:
             return answer
         try:
             while True:
-                progress = yield from _until_done(self._thread.submit(_next, answer))
+                progress: Progress | _Last[T] | None = yield from _until_done(self._thread.submit(_next, answer))
                 if isinstance(progress, _Last):
-                    return cast(T, progress.value)
+                    return progress.value
                 yield progress
         finally:
             self._thread.submit(answer.close).result()
 
 
-class _Last:
+class _Last(Generic[T]):
     """The return value of a generator; StopIteration itself cannot pass through a future."""
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: T) -> None:
         self.value = value
 
 
-def _next(steps: Generator[Progress | None, None, T]) -> Progress | _Last | None:
+def _next(steps: Generator[Progress | None, None, T]) -> Progress | _Last[T] | None:
     try:
         return next(steps)
     except StopIteration as end:

@@ -17,35 +17,17 @@ from numpy.typing import NDArray
 from cim.array.wire_law import Wire
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import to_offset
-from cim.chip.correction import SHIFT, Correction, digital_terms, float_correction, nominal_correction
+from cim.chip.correction import SHIFT, Correction, digital_terms, float_correction
 from cim.chip.spec import SignedInput
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns
 from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
-from hil.deployment.inference import Corrections
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
+from mapping.program.corrections import Corrections
 from mapping.program.driven import tile_vectors
-from mapping.program.execute import IdealMultiply, run
+from mapping.program.training_inputs import LayerInputs
 
-IMAGES = 32  # of the stored training images
 VECTORS = 1024  # sampled input vectors of a tile
-
-LayerInputs = Mapping[str, NDArray[np.int16]]
-"""Input codes of every layer for some images."""
-
-
-def nominal_corrections(program: ConductanceProgram) -> Corrections:
-    """Corrections of a chip that does exactly what its file says."""
-    spec = program.spec.macro
-    return {
-        step.name: tuple(
-            nominal_correction(
-                spec, step.group.range_code, t.held, step.group.input_bits, step.group.input_signed, t.signs
-            )
-            for t in step.group.tiles
-        )
-        for step in program.matrices
-    }
 
 
 def column_corrections(
@@ -75,17 +57,6 @@ def column_corrections(
         )
         for step in program.matrices
     }
-
-
-def training_inputs(program: ConductanceProgram) -> LayerInputs:
-    """Input codes of every layer for the stored training images, exact execution."""
-    inputs: dict[str, list[NDArray[np.int16]]] = {}
-
-    def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
-        inputs.setdefault(step.name, []).append(codes)
-
-    run(program, program.calibration_images[:IMAGES], IdealMultiply(program), tap=keep)
-    return {name: np.concatenate(parts) for name, parts in inputs.items()}
 
 
 def tile_correction(

@@ -19,14 +19,15 @@ from cim.cells.programming_law import redraw_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
 from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
-from hil.deployment.inference import Corrections
 from hil.errors import UsageError
-from hil.simulation.corrections import LayerInputs, column_corrections
+from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.copies import Copy, by_copy, copies_of
+from mapping.program.corrections import Corrections
 from mapping.program.execute import run
+from mapping.program.training_inputs import LayerInputs
 
 T = TypeVar("T")
 R = TypeVar("R")

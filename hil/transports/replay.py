@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeVar
 
 from firmware_protocols import codec
 from firmware_protocols.errors import ProtocolError
@@ -27,6 +27,7 @@ from firmware_protocols.messages import (
     Progress,
     Pulse,
     ReadCells,
+    Reply,
     Request,
     Reset,
     Status,
@@ -38,6 +39,8 @@ from firmware_protocols.messages import (
 from hil.errors import FileError, LinkError
 from hil.transports.in_process import InProcessTransport
 from hil.transports.wire_log import Entry, Recording, read_wire_log
+
+R = TypeVar("R", bound=Reply)
 
 
 @dataclass
@@ -95,7 +98,7 @@ class RecordedChip:
         return self._hello.capabilities
 
     def describe(self) -> Description:
-        return cast(Description, self._last(Describe()))
+        return self._last(Describe())
 
     def program_tile(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
         return self._answers(request)
@@ -113,13 +116,13 @@ class RecordedChip:
         return self._answers(request)
 
     def load_layer(self, request: LoadLayer) -> Done:
-        return cast(Done, self._last(request))
+        return self._last(request)
 
     def hold_program(self, request: HoldProgram) -> Done:
-        return cast(Done, self._last(request))
+        return self._last(request)
 
     def status(self) -> StatusReply:
-        return cast(StatusReply, self._last(Status()))
+        return self._last(Status())
 
     def wait(self, request: Wait) -> Generator[Progress | None, None, Done]:
         return self._answers(request)
@@ -127,20 +130,21 @@ class RecordedChip:
     def outputs_off(self) -> Done:
         if self.difference is not None:
             return Done()  # the chip role's own, after the fault
-        return cast(Done, self._last(OutputsOff()))
+        return self._last(OutputsOff())
 
     def reset(self) -> Done:
-        return cast(Done, self._last(Reset()))
+        return self._last(Reset())
 
-    def _last(self, request: Request) -> object:
+    def _last(self, request: Request[R]) -> R:
         run = self._answers(request)
         while True:
             try:
                 next(run)
             except StopIteration as end:
-                return end.value
+                answer: R = end.value
+                return answer
 
-    def _answers(self, request: Request) -> Generator[Progress | None, None, Any]:
+    def _answers(self, request: Request[R]) -> Generator[Progress | None, None, R]:
         exchange = self._next(request)
         for answer in exchange.answers:
             self.chip_time_ns = answer.chip_time_ns
@@ -149,11 +153,13 @@ class RecordedChip:
             elif isinstance(answer.message, ErrorReply):
                 error = answer.message
                 raise Refusal(error.code, error.text, error.value, error.limit)
-            else:
+            elif isinstance(answer.message, request.reply_class):
                 return answer.message
+            else:
+                raise self._differs(f"request {exchange.number} was answered with {type(answer.message).__name__}")
         raise self._differs(f"the recording ends before request {exchange.number} is answered")
 
-    def _next(self, request: Request) -> Exchange:
+    def _next(self, request: Request[Any]) -> Exchange:
         number = next(self._asked)
         exchange = next(self._rest, None)
         name = type(request).__name__
@@ -211,5 +217,5 @@ def _recorded(entry: Entry) -> str:
     return f"{type(codec.decode(entry.data).message).__name__} of {entry.size} bytes"
 
 
-def _size(request: Request) -> str:
+def _size(request: Request[Any]) -> str:
     return f"of {len(codec.encode(request))} bytes"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mapping.errors import MappingError
+from mapping.errors import NotMappable
 from mapping.network.float_run import forward
 from mapping.network.graph import (
     INPUT,
@@ -47,7 +47,7 @@ BATCH = 2
 """Images in the exported pass: with more than one, mixing of images shows in the shapes."""
 
 
-class UnsupportedOperation(MappingError):
+class UnsupportedOperation(NotMappable):
     """The network does something that has no node: ``operation``, ``where`` in the module, ``reason``."""
 
     def __init__(self, operation: str, where: str, reason: str, hint: str = "") -> None:

@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from mapping.errors import MappingError
+from mapping.errors import MappingFileError, MappingMismatch
 
 LARGEST_FILE = 512 * 2**20
 MOST_MEMBERS = 4096
@@ -35,7 +35,7 @@ _GLOBALS = {
 _LEGACY = (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
-class NetworkFileError(MappingError):
+class NetworkFileError(MappingFileError):
     """A network file is missing, broken, unsafe or not what it says (exit code 7)."""
 
     def __init__(self, path: str | Path, what: str, hint: str = "") -> None:
@@ -43,7 +43,7 @@ class NetworkFileError(MappingError):
         self.path, self.what, self.hint = str(path), what, hint
 
 
-class NewerVersionError(MappingError):
+class NewerVersionError(MappingMismatch):
     """A file of a later major version than this program reads (exit code 8)."""
 
     def __init__(self, path: str | Path, found: str, known: str) -> None:

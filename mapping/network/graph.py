@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mapping.errors import MappingFileError
+
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
 
@@ -21,7 +23,7 @@ LARGEST_MAP = 2**26
 """Elements of the largest feature map that a graph may have, per image."""
 
 
-class GraphError(ValueError):
+class GraphError(MappingFileError, ValueError):
     """A graph that cannot run; ``node`` is the name of the node at fault, or ``""``."""
 
     def __init__(self, node: str, text: str) -> None:

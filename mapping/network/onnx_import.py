@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.errors import MappingError
+from mapping.errors import MappingUsageError
 from mapping.network.capture import UnsupportedOperation
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph import INPUT, GraphError, NetworkGraph, Node, Preprocess, Shape, output_shape
@@ -24,7 +24,7 @@ OLDEST_OPSET = 7
 _KIND_NAMES = {kind: name for name, kind in KINDS.items()}
 
 
-class MissingExtra(MappingError):
+class MissingExtra(MappingUsageError):
     """An optional package is not installed; the message names the extra."""
 
 

@@ -18,6 +18,7 @@ from cim.chip.blocks import grid
 from cim.chip.encoding import check_cells
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
+from mapping.errors import MappingFileError
 from mapping.program import conductance as steps
 from mapping.program.conductance import (
     Aims,
@@ -58,7 +59,7 @@ MAX_STEPS = 1 << 16
 AIM_ROOM = 1.1  # targets beside the levels stay below this multiple of the highest one
 
 
-class ProgramRecordError(ValueError):
+class ProgramRecordError(MappingFileError, ValueError):
     """Plain data that is not a program."""
 
 

@@ -25,7 +25,7 @@ from mapping.network.file import NetworkFile
 from mapping.network.float_run import apply
 from mapping.network.graph import Array, BatchNorm, Concat, Conv, NetworkGraph, Node, Preprocess, Relu, node_shapes
 from mapping.quantise.lower import affine
-from search.errors import SearchError
+from search.errors import SearchMismatch
 from search.space.genes import Space
 from search.train.images import Images, Symmetry, batches, symmetric
 from search.train.training import At, Batch, Machine, Told, TrainingSchedule, TrainingTask, accuracy, fit
@@ -35,7 +35,7 @@ ANSWERED = 500  # images at a time
 ARRAYS = ("weight", "bias", "scale", "shift", "mean", "variance")  # fields of nodes
 
 
-class TeacherError(SearchError):
+class TeacherError(SearchMismatch):
     """A network cannot teach the stages of a space."""
 
 

@@ -25,7 +25,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from search.errors import SearchError
+from search.errors import SearchMismatch
 from search.train.images import Images, Symmetry, batches, moved, on_device
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 EPOCH_SEED = 0x5EA7  # purpose tag of the seeds of epochs
 
 
-class ResumeError(SearchError):
+class ResumeError(SearchMismatch):
     """A checkpoint belongs to other settings."""
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from firmware_protocols.chip import KEPT_REPLIES, ChipServer
 from firmware_protocols.codec import decode, encode
-from firmware_protocols.connection import Connection, LinkLimits, Role
+from firmware_protocols.connection import Connection, LinkLimits
 from firmware_protocols.errors import ChipRestarted
 from firmware_protocols.handlers import ChipHandlers
 from firmware_protocols.messages import (
@@ -34,6 +34,7 @@ from firmware_protocols.messages import (
     TileProgrammed,
 )
 from firmware_protocols.sending import BULK
+from firmware_protocols.states import Role
 
 MakeLine = Callable[..., Any]
 TARGETS = np.full((4, 4), 300, np.uint16)

@@ -318,7 +318,7 @@ def test_the_host_never_has_more_unanswered_than_the_chip_can_hold(make_line: Ma
     def watch() -> bool:
         nonlocal most
         most = max(most, line.chip._queued_bytes)
-        assert len(line.chip._open) <= CREDIT
+        assert len(line.chip.unanswered) <= CREDIT
         return not line.host.waiting
 
     assert line.run(watch, 60.0)

@@ -12,13 +12,13 @@ from hil.deployment.inference import MeasuredLayers
 from hil.deployment.programming import program_chip
 from hil.driver.open_chip import connect
 from hil.emulator.chip import EmulatedChip
-from hil.simulation.corrections import nominal_corrections
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph
+from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import run
 from mapping.workload import network_workload, program_workload, unplaced_workload
 

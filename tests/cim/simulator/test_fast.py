@@ -347,9 +347,9 @@ def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> 
     from hil.calibration.procedure import calibrate
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, program_of
-    from hil.simulation.corrections import training_inputs
     from hil.simulation.virtual_chips import VirtualChips
     from hil.watch import Watch
+    from mapping.program.training_inputs import training_inputs
 
     watch = Watch()
     program, _ = program_of(BUNDLED_NETWORK, chip="lab-128", macros=None, trust=False, watch=watch)

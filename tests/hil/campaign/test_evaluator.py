@@ -10,7 +10,7 @@ import pytest
 from cim.chip.file import load_chip
 from hil.campaign.evaluator import SimulatedEvaluator
 from hil.datasets.image_set import Dataset
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from mapping.network.file import save_network
 from search.evaluator import Evaluator
 

@@ -25,15 +25,17 @@ from hil.emulator.address import chip_from_address
 from hil.emulator.sample import STUCK_HIGH, STUCK_LOW, ChipSample
 from hil.errors import MismatchError, UsageError
 from hil.prediction.predict import predict
-from hil.simulation.corrections import column_corrections, nominal_corrections, training_inputs
+from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.adapt.adaptation import Adaptation
 from mapping.compile import compile_network
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
+from mapping.program.training_inputs import training_inputs
 
 from ..conftest import Small
 from ..small_net import images, small_network

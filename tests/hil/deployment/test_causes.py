@@ -20,12 +20,13 @@ from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
 from hil.deployment.causes import Coalitions, coalitions, exact_layers
 from hil.deployment.deploy import DeployOptions, deploy_on
+from hil.deployment.deployment import Deployment
 from hil.deployment.programming import EarlyReads, program_chip, read_back
-from hil.deployment.session import READ_BEFORE, READ_EARLY, Deployment
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.report.run_data import read_run
-from hil.simulation.corrections import column_corrections, training_inputs
+from hil.samples import READ_BEFORE, READ_EARLY
+from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err, with_parts
 from hil.simulation.virtual_chips import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
@@ -34,6 +35,7 @@ from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.layout.place import macro_targets_us
 from mapping.program.execute import IdealMultiply, run
+from mapping.program.training_inputs import training_inputs
 
 from ..conftest import CHIP, Small
 from ..small_net import images, small_network

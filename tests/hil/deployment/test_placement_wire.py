@@ -15,12 +15,12 @@ from hil.deployment.programming import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
-from hil.simulation.corrections import nominal_corrections
 from hil.transports.in_process import InProcessTransport
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
 from mapping.layout.place import Placement
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import nominal_corrections
 from mapping.program.counts import by_layer, tile_counts, total
 from mapping.program.execute import IdealMultiply, run
 

@@ -20,7 +20,6 @@ from hil.driver.open_chip import connect
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
 from hil.errors import UsageError
 from hil.report.run_data import read_run
-from hil.simulation.corrections import nominal_corrections
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, Verdict
 from hil.watch import Watch
@@ -28,6 +27,7 @@ from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
 from mapping.errors import ProgramFileError
 from mapping.layout.place import Placement
 from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.corrections import nominal_corrections
 from mapping.program.counts import by_layer, tile_counts
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program

@@ -18,15 +18,15 @@ from cim.record.file import save_record
 from hil.cli import run
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.interim_looks import plan_images
-from hil.deployment.session import DeployOptions
+from hil.deployment.options import DeployOptions
 from hil.device_fit.result import fit_table
 from hil.errors import MismatchError, UsageError
 from hil.prediction.predict import VirtualRow, at_temperature, believed, predict, with_stuck_cells
 from hil.prediction.text import Prediction
-from hil.simulation.corrections import training_inputs
 from hil.simulation.virtual_chips import VirtualChip, VirtualChips
 from hil.verdict.yields import Distribution, Yield, histogram
 from hil.watch import Watch
+from mapping.program.training_inputs import training_inputs
 
 from ..conftest import Small
 from ..device_fit.test_fitting import heavy_tailed

@@ -11,7 +11,6 @@ import pytest
 from cim.chip.file import load_chip
 from cim.record.published import nominal_record
 from hil.deployment.deploy import DeployOptions, deploy
-from hil.simulation.corrections import training_inputs
 from hil.simulation.virtual_chips import VirtualChips, build_chip
 from hil.verdict.agreement import AgreementReport, Verdict
 from mapping.compile import LayoutOptions, compile_network
@@ -20,6 +19,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.copies import copies_of
 from mapping.program.execute import IdealMultiply
 from mapping.program.file import save_program
+from mapping.program.training_inputs import training_inputs
 
 from ..conftest import CHIP, Small
 from ..small_net import small_network

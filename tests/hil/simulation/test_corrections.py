@@ -13,15 +13,17 @@ from cim.chip.file import idealised, load_chip
 from cim.record.calibration import CalibrationRecord, CellState
 from hil.deployment.inference import measured_multiply
 from hil.deployment.programming import ensure_programmed, read_back
-from hil.deployment.session import INFER, PROGRAM, READ_BEFORE
 from hil.driver.open_chip import open_chip
-from hil.simulation.corrections import VECTORS, column_corrections, nominal_corrections, training_inputs
+from hil.samples import INFER, PROGRAM, READ_BEFORE
+from hil.simulation.corrections import VECTORS, column_corrections
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import nominal_corrections
 from mapping.program.driven import tile_vectors
 from mapping.program.execute import IdealMultiply, run
+from mapping.program.training_inputs import training_inputs
 
 from ..conftest import CHIP, Small
 from ..small_net import images, small_network

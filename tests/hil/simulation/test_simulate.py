@@ -15,11 +15,12 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions
 from hil.errors import MismatchError, UsageError
 from hil.prediction.predict import predict
-from hil.simulation.corrections import column_corrections, training_inputs
+from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chips import VirtualChip, VirtualChips
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.execute import IdealMultiply, run
+from mapping.program.training_inputs import training_inputs
 
 from ..conftest import Small
 from ..small_net import images

@@ -1,26 +1,11 @@
-"""A deployment under way: its options, and all that the chapters of one run share."""
+"""Options of a deployment, checked when they are made."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cim.record.calibration import CalibrationRecord
-from hil.deployment.inference import Corrections
-from hil.deployment.programming import ProgramReport
-from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
-from hil.simulation.corrections import LayerInputs
-from hil.simulation.virtual_chips import VirtualChips
-from mapping.program.conductance import ConductanceProgram
-
-# What a request's ``sample`` number is for, in its top byte: no two purposes share noise.
-PROGRAM, READ_BEFORE, READ_AFTER, INFER, LAYERS, CALIBRATE, READ_EARLY = (n << 56 for n in range(1, 8))
-REPEAT = 1 << 40  # one pass over the images
-ROUND = 1 << 32  # one round of a network that is larger than the chip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,36 +50,6 @@ class DeployOptions:
             if not good:
                 raise UsageError(text)
         check_device(self.device)
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """All that a run needs once the chip is open and programmed."""
-
-    driver: ChipDriver
-    program: ConductanceProgram
-    record: CalibrationRecord
-    corrections: Corrections
-    inputs: LayerInputs
-    written: ProgramReport | None  # None: the chip already held the program
-    readings_us: dict[int, NDArray[np.float32]]
-    options: DeployOptions
-    network_name: str = ""
-
-    def virtual_chips(self, *, conditioned: bool, chips: int | None = None) -> VirtualChips:
-        """Virtual chips of this deployment: as read back, or programmed again."""
-        return VirtualChips(
-            self.program,
-            self.record,
-            self.options.age_s,
-            chips or self.options.virtual_chips,
-            self.options.seed,
-            self.options.read_back_reads,
-            corrections=self.corrections if conditioned else None,
-            inputs=None if conditioned else self.inputs,
-            readings_us=self.readings_us if conditioned else None,
-            device=self.options.device,
-        )
 
 
 def check_device(device: str) -> None:

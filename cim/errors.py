@@ -1,0 +1,31 @@
+"""What can go wrong in ``cim``: one base, and the kinds that a caller tells apart (``hil.cli.exit_codes``).
+
+Each error class of the room is one of these kinds and stands beside the code that raises it. A kind
+that Python has a word for (``ValueError``, ``LookupError``) is that too.
+"""
+
+from __future__ import annotations
+
+
+class CimError(Exception):
+    """Base of everything that ``cim`` raises on purpose."""
+
+
+class CimFileError(CimError):
+    """A chip file, a record or a configuration is missing, broken, or lacks a part that is needed."""
+
+
+class CimMismatch(CimError):
+    """A file of a newer major version, or a record of other macros than those in use."""
+
+
+class CimUsageError(CimError):
+    """Asked for something that the chip or the library does not have."""
+
+
+class CannotExpress(CimError):
+    """A cost model has no equation for this network on this configuration."""
+
+
+class CimMeasurementError(CimError):
+    """What was measured is too little for a fit, or contradicts itself."""

@@ -1,0 +1,47 @@
+"""A deployment under way: all that the chapters of one run share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.calibration import CalibrationRecord
+from hil.deployment.options import DeployOptions
+from hil.deployment.programming import ProgramReport
+from hil.driver.chip_driver import ChipDriver
+from hil.simulation.virtual_chips import VirtualChips
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import Corrections
+from mapping.program.training_inputs import LayerInputs
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """All that a run needs once the chip is open and programmed."""
+
+    driver: ChipDriver
+    program: ConductanceProgram
+    record: CalibrationRecord
+    corrections: Corrections
+    inputs: LayerInputs
+    written: ProgramReport | None  # None: the chip already held the program
+    readings_us: dict[int, NDArray[np.float32]]
+    options: DeployOptions
+    network_name: str = ""
+
+    def virtual_chips(self, *, conditioned: bool, chips: int | None = None) -> VirtualChips:
+        """Virtual chips of this deployment: as read back, or programmed again."""
+        return VirtualChips(
+            self.program,
+            self.record,
+            self.options.age_s,
+            chips or self.options.virtual_chips,
+            self.options.seed,
+            self.options.read_back_reads,
+            corrections=self.corrections if conditioned else None,
+            inputs=None if conditioned else self.inputs,
+            readings_us=self.readings_us if conditioned else None,
+            device=self.options.device,
+        )

@@ -1,0 +1,54 @@
+"""Tables of words, and numbers as words: a true minus, a dash for nothing, times in the unit that reads best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def markdown(table: Table) -> str:
+    """A table in Markdown, pipes escaped."""
+    lines = [f"## {table.title}", "", _line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]
+    return "\n".join([*lines, *(["", table.note] if table.note else []), ""])
+
+
+def _line(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(t.replace("|", "\\|").replace("\n", " ") for t in texts) + " |"
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    return "—" if share is None else f"{_signed(100 * share, digits)} %"
+
+
+def points(share: float) -> str:
+    """A difference of shares in points, with its sign."""
+    return f"{round(100 * share, 2) + 0.0:+.2f}".replace("-", "−")
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    return "—" if value is None else _signed(value, digits)
+
+
+def _signed(value: float, digits: int) -> str:
+    """A true minus, and none before a zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def span(ends: tuple[float, float]) -> str:
+    return f"{points(ends[0])} … {points(ends[1])}"
+
+
+def duration(seconds: float) -> str:
+    """3600 -> "1 h"; 90 -> "1.5 min"; 0.038 -> "38 ms"."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{1e3 * seconds:.3g} ms" if 0 < seconds < 0.9995 else f"{seconds:.3g} s"
