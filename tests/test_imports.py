@@ -32,7 +32,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("program",),
         ("layout",),
         ("quantise",),
-        ("adapt", "compile", "workload"),
+        ("adapt", "compile", "tune", "workload"),
     ),
     "search": (
         ("errors", "evaluator"),
@@ -50,7 +50,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("calibration",),
         ("deployment", "device_fit"),
         ("prediction",),
-        ("campaign",),
+        ("campaign", "improvement"),
         ("cli",),
     ),
 }

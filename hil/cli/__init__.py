@@ -15,7 +15,7 @@ import traceback
 
 import typer
 
-from hil.cli import bench, calibrate, deploy, estimate, search
+from hil.cli import bench, calibrate, deploy, estimate, search, tune
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain
 from hil.errors import ExitCode
@@ -33,6 +33,7 @@ for command in (
     calibrate.calibrate,
     calibrate.fit,
     deploy.compile,
+    tune.tune,
     calibrate.simulate,
     estimate.estimate,
     bench.emulate,

@@ -221,6 +221,9 @@ def simulate(
     engine: Annotated[
         str, typer.Option(help="exact (every conversion) or fast (one product, matched noise)")
     ] = "exact",
+    tune_at: Annotated[
+        str, typer.Option(help="when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h")
+    ] = "each",
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
@@ -230,7 +233,7 @@ def simulate(
     from cim.record.file import load_record
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
-    from hil.prediction.predict import predict
+    from hil.prediction.predict import Tuning, predict
 
     ages = tuple(seconds(part) for part in age.split(","))
     if engine not in ("exact", "fast"):
@@ -250,6 +253,7 @@ def simulate(
             temperature_c=None if temperature is None else celsius(temperature),
             target=None if target_accuracy is None else target_accuracy / 100.0,
             engine=engine,
+            tune_at=Tuning(tune_at) if tune_at in tuple(Tuning) else seconds(tune_at),
         )
     print_result(result.lines(), result.to_json(), as_json)
     return ExitCode.DONE

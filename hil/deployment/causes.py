@@ -22,7 +22,7 @@ from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err, with_parts
-from hil.simulation.virtual_chips import Drawn, VirtualChip, build_chip, in_threads
+from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, build_chip, in_threads
 from hil.verdict.agreement import LayerSample, correct_answers
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
@@ -30,6 +30,7 @@ from mapping.layout.place import macro_levels_us, macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
+from mapping.tune.channel_affine import tune_channels
 
 CHIPS = 2  # virtual chips of a coalition with the calibration error; the others need one
 BUDGET = 4e10  # conversions of all coalitions together: fewer images are taken for large networks
@@ -200,10 +201,16 @@ class Coalitions:
         right, energy = [], []
         for number in range(chips):
             chip = self.chip(parts, number, corrections)
-            right.append(correct_answers(run(self.job.program, images, chip), labels))
-            energy.append(
-                [mean_square(chip.layer_sample(name, codes)[0] - sums) for name, (codes, sums) in exact.items()]
+            program, lined = (
+                self.job.program,
+                {name: chip.layer_sample(name, codes)[0] for name, (codes, _) in exact.items()},
             )
+            if self.job.targets is not None:  # as the chip was, to its own answers
+                tuned = tune_channels(program, self.job.targets, chip, sample=TUNE_IMAGES)
+                program = tuned.program
+                lined = {fit.layer: fit.applied(lined[fit.layer]) for fit in tuned.fits if fit.layer in lined}
+            right.append(correct_answers(run(program, images, chip), labels))
+            energy.append([mean_square(lined[name] - sums) for name, (_, sums) in exact.items()])
         return Outcome(np.stack(right), dict(zip(exact, np.array(energy).T, strict=True)))
 
     def chip(self, parts: Part, number: int, corrections: Corrections) -> VirtualChip:

@@ -9,6 +9,7 @@ is left.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from hil.deployment.interim_looks import plan_images, run_looks
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
 from hil.deployment.rounds import run_rounds
+from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_chip, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
@@ -130,10 +132,11 @@ def deploy_on(
     """
     options, watch = options or DeployOptions(), watch or Watch()
     order, looks = plan_images(data, program, options)
+    check_untuned(program)
     overwritten = record is None
     with watch.stage("calibrating"):
         if record is None:
-            if holds(driver, program):
+            if holds(driver, program, options.age_s):
                 watch.note("calibrating overwrites the program that the chip holds; --calibration RECORD keeps it")
             record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, watch=watch)
         check_record(record, driver, program.macros)
@@ -148,6 +151,7 @@ def deploy_on(
             macros = write_order(program, record, options.age_s)
             for line in adaptation.lines():
                 watch.note(line)
+    source, program = program.digest, with_aims(program, record, options, watch)
     with watch.stage("programming"):
         sample = PROGRAM | (options.seed & 0xFFFF) << 32
         force = options.reprogram or overwritten
@@ -160,7 +164,16 @@ def deploy_on(
     with watch.stage("correcting"):
         inputs = training_inputs(program)
         corrections = column_corrections(program, record, readings, inputs)
-    job = Deployment(driver, program, record, corrections, inputs, written, readings, options, network_name)
+    job = Deployment(
+        driver, program, record, corrections, inputs, written, readings, options, network_name, source_digest=source
+    )
+    with watch.stage("tuning"):
+        targets = targets_for(program, options, watch)
+        if targets is not None:
+            tuned = tune_chip(driver, program, corrections, targets, watch)
+            job = replace(job, targets=targets, tuned=tuned)
+    with watch.stage("without the tune"):
+        untuned = judge_untuned(job, data, order, watch)
     answers = run_looks(job, data, order, looks, graph, watch)
     with watch.stage("layers"):
         exact = exact_layers(program, data.images[order[: options.layer_images]])
@@ -173,7 +186,7 @@ def deploy_on(
         with watch.stage("finding causes"):
             causes = find_causes(job, data, order, answers, samples, exact, watch)
     arrays = collect(job, data, order, answers, samples, after)
-    return report_of(job, data, order, answers, arrays, causes, watch, run), arrays
+    return report_of(job, data, order, answers, arrays, causes, watch, run, untuned, tune_summary(job)), arrays
 
 
 def _deploy_rounds(
@@ -189,14 +202,29 @@ def _deploy_rounds(
     network_name: str,
 ) -> tuple[AgreementReport, RunData]:
     """The part after calibration, of a network larger than the chip: the chip is written for every round."""
+    source, program = program.digest, with_aims(program, record, options, watch)
     inputs = training_inputs(program)
     exact = exact_layers(program, data.images[order[: options.layer_images]])
-    found = run_rounds(driver, program, record, inputs, exact, data.images[order], options, watch)
+    targets = targets_for(program, options, watch)
+    found = run_rounds(driver, program, record, inputs, exact, data.images[order], options, watch, targets)
     driver.outputs_off()
     written = ProgramReport(tuple(found.written))
     job = Deployment(
-        driver, program, record, found.corrections, inputs, written, found.readings_us, options, network_name
+        driver,
+        program,
+        record,
+        found.corrections,
+        inputs,
+        written,
+        found.readings_us,
+        options,
+        network_name,
+        targets=targets,
+        tuned=found.tuned,
+        source_digest=source,
     )
+    with watch.stage("without the tune"):
+        untuned = judge_untuned(job, data, order, watch, found.untuned)
     answers = run_looks(job, data, order, (len(order),), graph, watch, found.logits)
     answers.count(found.conversions)
     answers.times_ns, answers.ages_s = found.times_ns, (min(found.ages_s), max(found.ages_s))
@@ -207,7 +235,7 @@ def _deploy_rounds(
         with watch.stage("finding causes"):
             causes = find_causes(job, data, order, answers, samples, exact, watch)
     arrays = collect(job, data, order, answers, samples, found.after_us)
-    return report_of(job, data, order, answers, arrays, causes, watch, run), arrays
+    return report_of(job, data, order, answers, arrays, causes, watch, run, untuned, tune_summary(job)), arrays
 
 
 def program_of(

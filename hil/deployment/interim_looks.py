@@ -102,7 +102,7 @@ def run_looks(
     """
     answers = RunAnswers()
     ideal = IdealMultiply(job.program)
-    chip = None if measured is not None else measured_multiply(job.driver, job.program, job.corrections)
+    chip = None if measured is not None else measured_multiply(job.driver, job.running, job.corrections)
     conditioned, again = job.virtual_chips(conditioned=True), job.virtual_chips(conditioned=False)
     first = 0
     for look, until in enumerate(looks, 1):
@@ -145,7 +145,7 @@ def measure(
         for at in range(0, len(images), batch):
             watch.step(repeat * len(images) + at, total, f"repeat {repeat + 1} of {job.options.repeats}")
             sample = INFER + repeat * REPEAT + first + at
-            parts.append(run(job.program, images[at : at + batch], chip, sample=sample, batch=batch))
+            parts.append(run(job.running, images[at : at + batch], chip, sample=sample, batch=batch))
         passes.append(np.concatenate(parts))
     return np.stack(passes)
 

@@ -31,6 +31,10 @@ class DeployOptions:
     cause_images: int = 500  # most images that the causes are simulated on
     adapt: bool = False  # around the stuck cells and poor columns that calibration found
     spare_reads: float = 0.0  # of an adapted program: most extra tile reads for spare columns, as a share
+    tune: bool = True  # gains and biases to the chip's answers to stored training images
+    tune_images: int = 128  # most stored training images that it is tuned with
+    untuned_images: int = 500  # most images that are also run without the tune, once
+    aim: bool = True  # write beside the levels, so that cells stand right at ``age_s``
 
     def __post_init__(self) -> None:
         for good, text in (
@@ -45,6 +49,8 @@ class DeployOptions:
             (0.0 <= self.spare_reads <= 1.0, f"spare reads: {100 * self.spare_reads:g} %, not from 0 to 100"),
             (self.adapt or not self.spare_reads, "spare reads need --adapt"),
             (self.cause_images >= 2, f"images of the causes: {self.cause_images}, at least 2 are needed"),
+            (self.tune_images >= 2, f"images of the tune: {self.tune_images}, at least 2 are needed"),
+            (self.untuned_images >= 2, f"images without the tune: {self.untuned_images}, at least 2 are needed"),
             (self.layer_images >= 1, f"images of a layer sample: {self.layer_images}, at least 1 is needed"),
         ):
             if not good:

@@ -28,6 +28,7 @@ from mapping.program.copies import Copy, by_copy, copies_of
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
 from mapping.program.training_inputs import LayerInputs
+from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,6 +37,7 @@ R = TypeVar("R")
 CONDITIONED, AGAIN = 0xC04D, 0xA6A1
 ENGINES = ("exact", "fast")
 COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
+TUNE_IMAGES = 1 << 40  # number of the noise of the first image that a chip is tuned with, beyond all that are scored
 LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
 
 
@@ -105,6 +107,7 @@ class VirtualChips:
     with a seed of its own. Chips as read back share the real chip's ``corrections``; chips
     programmed again are corrected from simulated readings of their own cells (``inputs``).
     ``engine`` is "exact" (every conversion) or "fast" (one product, noise of matching moments).
+    With ``targets`` each is tuned to its own answers, as the real chip is to its own.
     """
 
     program: ConductanceProgram
@@ -120,6 +123,8 @@ class VirtualChips:
     first: int = 0  # number of the first chip: parts of a long row of chips are drawn apart
     engine: str = "exact"
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
+    targets: TuneTargets | None = None
+    tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
     ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
     conversions: int = field(init=False, default=0)
 
@@ -134,7 +139,9 @@ class VirtualChips:
 
         def answers(number: int) -> tuple[NDArray[np.int32], float, int]:
             chip = self.chip(number)
-            return run(self.program, images, chip, sample=first), chip.ends, chip.conversions
+            program = self.running(number, chip)
+            chip.ends, chip.conversions = 0.0, 0
+            return run(program, images, chip, sample=first), chip.ends, chip.conversions
 
         logits = np.empty((self.chips, len(images), len(self.program.classes)), np.int32)
         for done, (part, ends, conversions) in enumerate(in_threads(answers, self._numbers)):
@@ -149,13 +156,33 @@ class VirtualChips:
 
         def sums(number: int) -> dict[str, tuple[NDArray[np.int32], float]]:
             chip = self.chip(number)
-            return {name: chip.layer_sample(name, part) for name, part in codes.items()}
+            found = {name: chip.layer_sample(name, part) for name, part in codes.items()}
+            if self.targets is None:
+                return found
+            fits = {fit.layer: fit for fit in self.tune(number, chip).fits}
+            return {name: (fits[name].applied(sums), share) for name, (sums, share) in found.items()}
 
         every = list(in_threads(sums, self._numbers))
         return {
             name: (np.stack([chip[name][0] for chip in every]), float(np.mean([chip[name][1] for chip in every])))
             for name in codes
         }
+
+    def running(self, number: int, chip: VirtualChip) -> ConductanceProgram:
+        """The program that virtual chip ``number`` runs."""
+        return self.program if self.targets is None else self.tune(number, chip).program
+
+    def tune(self, number: int, chip: VirtualChip) -> Tuned:
+        """Virtual chip ``number`` tuned to its own answers; kept, so that it is done once.
+
+        Raises:
+            ValueError: these chips have nothing to be tuned towards.
+        """
+        if self.targets is None:
+            raise ValueError("these virtual chips are not tuned")
+        if number not in self.tunes:
+            self.tunes[number] = tune_channels(self.program, self.targets, chip, sample=TUNE_IMAGES)
+        return self.tunes[number]
 
     @property
     def saturated_share(self) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cim.chip.blocks import grid
 from cim.chip.encoding import check_cells
-from cim.chip.spec import ChipSpec
+from cim.chip.spec import ChipSpec, MacroSpec
 from cim.chip.windows import Window
 from mapping.errors import MappingFileError
 from mapping.program import conductance as steps
@@ -56,7 +56,6 @@ _LATER = {(Tile, "copy"): 0, (Tile, "round"): 0, (TileGroup, "groups"): 1}
 TEXTS = ("adapted_to", "tuned_to", "held_as")
 """Fields of a program that are left out where there is nothing to say."""
 MAX_STEPS = 1 << 16
-AIM_ROOM = 1.1  # targets beside the levels stay below this multiple of the highest one
 
 
 class ProgramRecordError(MappingFileError, ValueError):
@@ -237,6 +236,11 @@ def _check_rounds(program: ConductanceProgram) -> None:
             others.append(here)
 
 
+def highest_aim_us(spec: MacroSpec) -> float:
+    """The highest target that cells are written to: one write-verify window above the highest level."""
+    return spec.levels_us[-1] + spec.tolerance_us
+
+
 def _check_aims(program: ConductanceProgram) -> None:
     """One target a level, ascending, inside the window of the cells; a digest where cells are held under another."""
     aims, levels = program.aims, program.spec.macro.levels_us
@@ -245,7 +249,7 @@ def _check_aims(program: ConductanceProgram) -> None:
     if aims is None:
         return
     rising = all(a < b for a, b in itertools.pairwise(aims.targets_us))
-    inside = all(levels[0] <= t <= AIM_ROOM * levels[-1] for t in aims.targets_us)
+    inside = all(levels[0] <= t <= highest_aim_us(program.spec.macro) + 1e-3 for t in aims.targets_us)
     if len(aims.targets_us) != len(levels) or not rising or not inside or aims.age_s < 0:
         raise ProgramRecordError(f"its aims {aims.targets_us!r:.120} are not {len(levels)} rising targets of its cells")
 

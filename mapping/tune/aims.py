@@ -1,12 +1,13 @@
-"""Targets beside the levels: where a cell must be written so that it stands on its level at the planned age.
+"""Targets beside the levels: where a cell must be written so that it stands right at the planned age.
 
 With μ(t, age) the mean error of cells that were written to t (a programming law),
 
-    t_k + μ(t_k, age) = g_k + r
+    t_k + μ(t_k, age) = g_0 + r + s (g_k − g_0)
 
-g_k being the levels, r zero unless the lowest cells cannot be written lower: a cell of level 0 keeps g_0 as
+g_k being the levels. r and s are 0 and 1 unless cells cannot be written far enough: a cell of level 0 keeps g_0 as
 its target when it relaxes upwards, and where cells come in pairs all levels then move by the same r, which the
-difference of two cells takes out again.
+difference of two cells takes out; no target lies above the highest level by more than the write-verify window, and
+where that is not enough all levels shrink by the same s, which the column correction takes out.
 
 Example: cells of 40 µS lose 0.5 µS in an hour: they are written to 40.5 µS.
 """
@@ -23,7 +24,7 @@ from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.chip.spec import MacroSpec
 from mapping.program.conductance import Aims, ConductanceProgram
 from mapping.program.file import held_digest_at, program_digest
-from mapping.program.records import AIM_ROOM
+from mapping.program.records import highest_aim_us
 
 Floats = NDArray[np.float64]
 
@@ -41,20 +42,27 @@ def mean_error_us(law: ProgrammingLaw, targets_us: Floats, age_s: float) -> Floa
 
 def aims_of(law: ProgrammingLaw, spec: MacroSpec, age_s: float, source: str) -> Aims:
     """Targets of every level for cells that follow ``law``, to be right at ``age_s``."""
-    levels = np.array(spec.levels_us)
-    first = levels[:1]
-    for _ in range(ROUNDS):
-        first = np.maximum(levels[:1] - mean_error_us(law, first, age_s), levels[0])
-    left = float((first + mean_error_us(law, first, age_s) - levels[:1])[0]) if spec.paired else 0.0
-    targets = levels.copy()
-    for _ in range(ROUNDS):
-        targets = np.clip(levels + left - mean_error_us(law, targets, age_s), levels[0], AIM_ROOM * levels[-1])
-    targets[0] = first[0]
+    levels, top = np.array(spec.levels_us), highest_aim_us(spec)
+    lowest = _written_for(law, levels[:1], age_s, levels[0], top)
+    left = float((lowest + mean_error_us(law, lowest, age_s) - levels[:1])[0]) if spec.paired else 0.0
+    reach = top + float(mean_error_us(law, np.array([top]), age_s)[0]) - levels[0] - left
+    shrunk = min(1.0, reach / (levels[-1] - levels[0]))
+    wanted = levels[0] + left + max(shrunk, LEAST_GAP) * (levels - levels[0])
+    targets = _written_for(law, wanted, age_s, levels[0], top)
     gap = LEAST_GAP * float(np.diff(levels).min())
+    targets[0] = lowest[0]
     for k in range(1, len(targets)):
         targets[k] = max(targets[k], targets[k - 1] + gap)
-    targets = np.minimum(targets, AIM_ROOM * levels[-1] - gap * np.arange(len(levels))[::-1])
+    targets = np.minimum(targets, top - gap * np.arange(len(levels))[::-1])
     return Aims(tuple(float(t) for t in np.round(targets, DECIMALS)), age_s, source)
+
+
+def _written_for(law: ProgrammingLaw, wanted_us: Floats, age_s: float, low_us: float, high_us: float) -> Floats:
+    """Targets whose cells stand at ``wanted_us`` at that age, within limits: t = wanted − μ(t), again and again."""
+    targets = wanted_us.copy()
+    for _ in range(ROUNDS):
+        targets = np.clip(wanted_us - mean_error_us(law, targets, age_s), low_us, high_us)
+    return targets
 
 
 def aimed(program: ConductanceProgram, aims: Aims | None) -> ConductanceProgram:

@@ -78,6 +78,11 @@ class Tuned:
     program: ConductanceProgram
     fits: tuple[ChannelFit, ...]
 
+    def of_chip(self, serial: str) -> Tuned:
+        """The same with the serial number of the chip in the program."""
+        named = replace(self.program, tuned_to=serial, digest="")
+        return replace(self, program=replace(named, digest=program_digest(named)))
+
 
 @dataclass(frozen=True, slots=True)
 class TuneTargets:

@@ -42,7 +42,7 @@ def program() -> ConductanceProgram:
 
 
 def test_cells_stand_on_their_levels_at_the_planned_age() -> None:
-    found = law([0.0, -1.0, -2.0], [2.0, 20.0, 40.0])
+    found = law([0.0, -0.5, -0.9], [2.0, 20.0, 40.0])
     aims = aims_of(found, SPEC.macro, 3600.0, "a record")
     targets = np.array(aims.targets_us)
     np.testing.assert_allclose(targets + mean_error_us(found, targets, 3600.0), LEVELS, atol=1e-3)
@@ -59,7 +59,15 @@ def test_targets_rise_and_stay_within_the_window() -> None:
     aims = aims_of(law([3.0, -20.0, -20.0], [2.0, 20.0, 40.0]), SPEC.macro, 3600.0, "odd")
     assert all(np.diff(aims.targets_us) > 0)
     assert aims.targets_us[0] == 2.0
-    assert aims.targets_us[-1] == pytest.approx(44.0)
+    assert aims.targets_us[-1] == pytest.approx(41.0)
+
+
+def test_levels_shrink_together_where_the_highest_cannot_be_written_high_enough() -> None:
+    found = law([0.0, -1.0, -2.0], [2.0, 20.0, 40.0])
+    targets = np.array(aims_of(found, SPEC.macro, 3600.0, "a record").targets_us)
+    stand = targets + mean_error_us(found, targets, 3600.0)
+    assert targets[-1] == pytest.approx(41.0)
+    np.testing.assert_allclose(stand - 2.0, (LEVELS - 2.0) * 37.0 / 38.0, atol=2e-3)
 
 
 def test_aims_move_targets_and_nothing_else(program: ConductanceProgram, tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""Commands that make a network keep its accuracy: tune, improve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.options import (
+    Baud,
+    Chip,
+    Emulated,
+    Json,
+    Macros,
+    Port,
+    chip_address,
+    print_result,
+    screen,
+    seconds,
+    writing,
+)
+from hil.errors import ExitCode
+
+
+def tune(
+    network: Annotated[Path, typer.Argument(help="net.pt or program.h5 that the chip holds")],
+    calibration: Annotated[Path, typer.Option(help="record of this chip (hil calibrate)")],
+    port: Port = None,
+    emulated: Emulated = False,
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    images: Annotated[int, typer.Option(min=2, help="most stored training images to tune with")] = 128,
+    age: Annotated[str, typer.Option(help="age that the cells were written for (hil deploy --age)")] = "1h",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="tuned program to write (.h5)", show_default=False)
+    ] = None,
+    baud: Baud = 921600,
+    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
+    as_json: Json = False,
+) -> int:
+    """Fit gains and biases of a chip that holds a program to its answers now: no labels, no cell written."""
+    from cim.record.file import load_record
+    from hil.deployment.deploy import program_of
+    from hil.driver.open_chip import open_chip
+    from hil.improvement.retune import retune
+    from mapping.program.file import save_program
+
+    address = chip_address(port, emulated, chip, macros)
+    with screen(quiet=False) as watch:
+        program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        record = load_record(calibration)
+        with open_chip(address, spec=program.spec, baud=baud) as driver:
+            tuned, report = retune(driver, program, record, images=images, age_s=seconds(age), watch=watch)
+            driver.outputs_off()
+    lines = report.lines()
+    if out is not None:
+        with writing(out):
+            save_program(tuned.program, out)
+        lines.append(f"program        {out}: gains and biases of this chip in it")
+    print_result(lines, {**report.to_json(), "program": None if out is None else str(out)}, as_json)
+    return ExitCode.DONE
