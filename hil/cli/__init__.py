@@ -34,6 +34,7 @@ for command in (
     calibrate.fit,
     deploy.compile,
     tune.tune,
+    tune.improve,
     calibrate.simulate,
     estimate.estimate,
     bench.emulate,
