@@ -74,7 +74,7 @@ def record_of(seed: int, folder: Path) -> CalibrationRecord:
     path = folder / f"lab-128-{seed}.h5"
     if not path.exists():
         with open_chip(f"emulated:lab-128?seed={seed}") as driver:
-            save_record(calibrate(driver, range(driver.description.macros), age_s=AGE_S), path)
+            save_record(calibrate(driver, tuple(range(driver.description.macros)), age_s=AGE_S), path)
     return load_record(path)
 
 

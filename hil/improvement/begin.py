@@ -27,7 +27,7 @@ def measured_record(address: str, folder: Path, *, age_s: float, seed: int, baud
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with open_chip(address, baud=baud) as driver, watch.stage("calibrating"):
-            macros = range(driver.description.macros)
+            macros = tuple(range(driver.description.macros))
             save_record(calibrate(driver, macros, seed=seed, age_s=age_s, watch=watch), path)
     return path
 

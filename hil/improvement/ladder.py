@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cim.cost.network_cost import NoCostModel, estimate
 from hil.atomic import new_file, write_text
@@ -208,11 +209,13 @@ def check_apart(bench: Bench, test: Dataset) -> None:
         )
 
 
-def held_out(training: Dataset, network_images: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def held_out(
+    training: Dataset, network_images: NDArray[np.uint8], count: int, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """``count`` training images, with labels, that the network does not store."""
     stored = set(image_digests(network_images))
     order = np.random.default_rng(np.random.SeedSequence([seed, 0x1ADD])).permutation(len(training))
-    chosen = []
+    chosen: list[int] = []
     for i in order:
         if len(chosen) == count:
             break
