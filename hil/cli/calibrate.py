@@ -224,6 +224,10 @@ def simulate(
     tune_at: Annotated[
         str, typer.Option(help="when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h")
     ] = "each",
+    rewrite: Annotated[
+        int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
+    ] = 0,
+    rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
@@ -238,7 +242,15 @@ def simulate(
     ages = tuple(seconds(part) for part in age.split(","))
     if engine not in ("exact", "fast"):
         raise UsageError(f"engine {engine!r}", hint="--engine exact or --engine fast")
-    options = DeployOptions(samples=samples, seed=seed, virtual_chips=chips, age_s=ages[0], device=device)
+    options = DeployOptions(
+        samples=samples,
+        seed=seed,
+        virtual_chips=chips,
+        age_s=ages[0],
+        device=device,
+        rewrite=rewrite,
+        rewrite_after_s=seconds(rewrite_after),
+    )
     with screen(quiet=as_json) as watch:
         with watch.stage("compiling"):
             program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)

@@ -76,6 +76,10 @@ def deploy(
         bool, typer.Option("--no-tune", help="leave gains and biases as compiled (chip and virtual chips alike)")
     ] = False,
     tune_images: Annotated[int, typer.Option(help="most stored training images that the chip is tuned with")] = 128,
+    rewrite: Annotated[
+        int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
+    ] = 0,
+    rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
     no_aims: Annotated[
         bool, typer.Option("--no-aims", help="write cells to their levels, not beside them for the planned age")
     ] = False,
@@ -111,6 +115,8 @@ def deploy(
         tune=not no_tune,
         tune_images=tune_images,
         aim=not no_aims,
+        rewrite=rewrite,
+        rewrite_after_s=seconds(rewrite_after),
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:

@@ -135,6 +135,7 @@ def improve(
             minutes=minutes,
             resume=resume,
         )
-    lines = [*found.lines(), f"program        {out}/program.h5   (hil deploy {out}/program.h5)"]
+    again = f" --rewrite {found.recipe['rewrite']}" if found.recipe.get("rewrite") else ""
+    lines = [*found.lines(), f"program        {out}/program.h5   (hil deploy {out}/program.h5{again})"]
     print_result(lines, {**found.to_json(), "program": f"{out}/program.h5"}, as_json)
     return ExitCode.DONE

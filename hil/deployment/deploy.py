@@ -28,6 +28,7 @@ from hil.deployment.dry_run import estimate, say_if_long
 from hil.deployment.interim_looks import plan_images, run_looks
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
+from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.rounds import run_rounds
 from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_chip, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
@@ -157,6 +158,11 @@ def deploy_on(
         force = options.reprogram or overwritten
         early = EarlyReads(options.early_reads, READ_EARLY) if options.causes else None
         written = ensure_programmed(driver, program, sample=sample, force=force, watch=watch, early=early, order=macros)
+    if options.rewriting is not None and written is not None:
+        with watch.stage("rewriting"):
+            written = rewrite_cells(
+                driver, program, record, written, options.rewriting, sample=sample, watch=watch
+            )  # fmt: skip
     with watch.stage("waiting"):
         driver.wait(options.age_s)
     with watch.stage("reading back"):

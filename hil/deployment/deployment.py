@@ -55,5 +55,6 @@ class Deployment:
             readings_us=self.readings_us if conditioned else None,
             device=self.options.device,
             targets=self.targets if tuned else None,
+            rewrite=None if conditioned else self.options.rewriting,
             tunes=self.tunes if conditioned else {},
         )

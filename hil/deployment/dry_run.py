@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cim.chip.spec import ChipSpec
+from cim.record.published import nominal_record
+from cim.record.rewriting import rewritten_share
 from hil.calibration.plan import PLANS, Budget
 from hil.deployment.options import DeployOptions
 from hil.driver.chip_driver import ChipDriver
@@ -39,10 +41,14 @@ class DeploymentCost:
     typical_pulses: int
     calibrate_pulses: int
     rounds: int
+    rewrite_pulses: int = 0  # expected, of cells that left their window
+    rewrite_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
-        return self.program_bytes + self.read_back_bytes + self.calibrate_bytes + self.inference_bytes
+        return (
+            self.rewrite_bytes + self.program_bytes + self.read_back_bytes + self.calibrate_bytes + self.inference_bytes
+        )
 
     def wire_s(self, baud: int) -> float:
         """Seconds on a serial line, 10 bits a byte."""
@@ -64,6 +70,8 @@ class DeploymentCost:
         )
         if self.rounds > 1:
             lines.append(f"{'rounds':<14} {self.rounds:10d} times the chip is written and its cells wait for their age")
+        if self.rewrite_pulses:
+            lines.append(f"{'':<14} {self.rewrite_pulses:10d} expected for cells that are written again")
         if self.calibrate_pulses:
             lines.append(f"{'':<14} {self.calibrate_pulses:10d} expected for the calibration before")
         if self.wire_s(baud) + self.chip_s > LONG_RUN_S:
@@ -91,6 +99,7 @@ def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: 
     image_ns += asked.input_cycles * timing.input_cycle_ns
     pulse_ns = one_pulse_ns(spec)
     pulses, calibrate_pulses = round(cells * PULSES_A_CELL), round(macros * size * CALIBRATION_PULSES) * calibrate
+    again, again_s = _rewriting(program, options, cells)
     return DeploymentCost(
         cells=cells,
         program_bytes=slots * written,
@@ -102,8 +111,24 @@ def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: 
         typical_pulses=pulses,
         calibrate_pulses=calibrate_pulses,
         rounds=program.rounds,
-        chip_s=1e-9 * (options.repeats * images * image_ns + (pulses + calibrate_pulses) * pulse_ns),
+        chip_s=1e-9 * (options.repeats * images * image_ns + (pulses + again + calibrate_pulses) * pulse_ns) + again_s,
+        rewrite_pulses=again,
+        rewrite_bytes=options.rewrite * slots * (written + 2 * size),
     )
+
+
+def _rewriting(program: ConductanceProgram, options: DeployOptions, cells: int) -> tuple[int, float]:
+    """Expected pulses of all rewrites by the models of the chip file, and seconds of waiting and reading."""
+    rewrite, spec = options.rewriting, program.spec
+    if rewrite is None:
+        return 0, 0.0
+    share = 1.0  # without models: as if all were written again
+    if spec.models is not None:
+        law, levels = nominal_record(spec, []).programming, np.array(spec.macro.levels_us)
+        share = float(rewritten_share(law, levels, rewrite.after_s, spec.macro.tolerance_us).mean())
+    reads_s = rewrite.reads * spec.macro.rows * spec.macro.columns * spec.timing.cell_read_ns * 1e-9
+    chip_s = rewrite.times * (rewrite.after_s + len(program.slots) * reads_s)
+    return round(cells * share * rewrite.times * PULSES_A_CELL), chip_s
 
 
 def one_pulse_ns(spec: ChipSpec) -> float:

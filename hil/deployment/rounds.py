@@ -19,6 +19,7 @@ from hil.deployment.inference import Conversions, MeasuredSums, measured_multipl
 from hil.deployment.interim_looks import IMAGES_IN_FLIGHT
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
+from hil.deployment.rewriting import rewrite_cells
 from hil.driver.chip_driver import ChipDriver
 from hil.samples import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND, TUNE, UNTUNED
 from hil.simulation.corrections import column_corrections
@@ -74,7 +75,13 @@ def run_rounds(
         for number in range(program.rounds):
             part = part_of_round(program, number)
             with watch.stage("programming"):
-                found.written += write_round(driver, part, number, program.rounds, options, watch).macros
+                written = write_round(driver, part, number, program.rounds, options, watch)
+                if options.rewriting is not None:
+                    own = PROGRAM + number
+                    written = rewrite_cells(
+                        driver, part, record, written, options.rewriting, sample=own, watch=watch
+                    )  # fmt: skip
+                found.written += written.macros
             with watch.stage("waiting"):
                 driver.wait(options.age_s)
             with watch.stage("reading back"):

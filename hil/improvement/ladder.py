@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cost.network_cost import NoCostModel, estimate
+from cim.record.rewriting import Rewrite, rewritten_share
 from hil.atomic import new_file, write_text
 from hil.datasets.image_set import Dataset, image_digests
 from hil.deployment.dry_run import PULSES_A_CELL, one_pulse_ns
@@ -242,6 +243,10 @@ def _rung(
     gain, error = score.gain_over(before) if score is not before else (0.0, 0.0)
     cells = sum(r.cells for r in plan(program).rounds)
     pulses = round(cells * PULSES_A_CELL)
+    if recipe.rewrite:
+        law, macro = bench.record.programming, bench.spec.macro
+        share = rewritten_share(law, np.array(macro.levels_us), Rewrite(recipe.rewrite).after_s, macro.tolerance_us)
+        pulses += round(cells * PULSES_A_CELL * float(share.mean()) * recipe.rewrite)
     energy, latency = None, None
     try:
         cost = estimate(program_workload(program), program.spec)

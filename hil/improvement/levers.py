@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
+from cim.record.rewriting import Rewrite
 from hil.simulation.virtual_chips import VirtualChip, VirtualChips, in_threads
 from hil.watch import Watch
 from mapping.compile import compile_network
@@ -26,8 +27,9 @@ from mapping.program.training_inputs import training_inputs
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.tune.aims import aimed, aims_of
 from mapping.tune.averaged import averaged, choose_averages, free_macros
-from mapping.tune.channel_affine import tune_channels, tune_targets
+from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
 
+REWRITES = 3  # of the lever; more give little (doi 10.1038/s41586-022-04992-8 took three)
 SENSED_IMAGES = 32  # stored training images that a layer's share of the error is taken on
 
 
@@ -38,10 +40,17 @@ class Recipe:
     tune: bool = False
     scales: str = ScaleRule.ROUNDING.value
     aim: bool = False
+    rewrite: int = 0
     copies: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        return {"tune": self.tune, "scales": self.scales, "aim": self.aim, "copies": dict(self.copies)}
+        return {
+            "tune": self.tune,
+            "scales": self.scales,
+            "aim": self.aim,
+            "rewrite": self.rewrite,
+            "copies": dict(self.copies),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +111,7 @@ class Bench:
         program = self.program(recipe)
         x, y = (self.images, self.labels) if images is None or labels is None else (images, labels)
         targets = tune_targets(program, program.calibration_images[: self.tune_images]) if recipe.tune else None
-        virtual = replace_targets(self._chips(program), targets)
+        virtual = self._chips(program, recipe, targets)
 
         def accuracy(number: int) -> float:
             chip = virtual.chip(number)
@@ -119,7 +128,7 @@ class Bench:
         program = self.program(recipe)
         images = program.calibration_images[:SENSED_IMAGES]
         ideal = run(program, images, IdealMultiply(program)).astype(np.float64)
-        chip, found = self._chips(program).chip(0), {}
+        chip, found = self._chips(program, recipe, None).chip(0), {}
         targets = tune_targets(program, images) if recipe.tune else None
         for done, step in enumerate(program.matrices):
             self.watch.step(done, len(program.matrices), f"sensitivity of {step.name}")
@@ -128,16 +137,19 @@ class Bench:
             found[step.name] = float(((run(running, images, only) - ideal) ** 2).mean())
         return found
 
-    def _chips(self, program: ConductanceProgram) -> VirtualChips:
-        inputs = training_inputs(program)
+    def _chips(self, program: ConductanceProgram, recipe: Recipe, targets: TuneTargets | None) -> VirtualChips:
         return VirtualChips(
-            program, self.record, self.age_s, self.chips, self.seed, 32, inputs=inputs, engine="fast"
-        )  # fmt: skip
-
-
-def replace_targets(virtual: VirtualChips, targets: Any) -> VirtualChips:
-    virtual.targets = targets
-    return virtual
+            program,
+            self.record,
+            self.age_s,
+            self.chips,
+            self.seed,
+            32,
+            inputs=training_inputs(program),
+            engine="fast",
+            targets=targets,
+            rewrite=Rewrite(recipe.rewrite) if recipe.rewrite else None,
+        )
 
 
 class OneLayer:
@@ -177,6 +189,10 @@ def _aims(bench: Bench, recipe: Recipe) -> Recipe | str:
     return replace(recipe, aim=True)
 
 
+def _rewrite(bench: Bench, recipe: Recipe) -> Recipe | str:
+    return replace(recipe, rewrite=REWRITES)
+
+
 def _copies(bench: Bench, recipe: Recipe) -> Recipe | str:
     program = bench.program(recipe)
     if program.rounds > 1 or not free_macros(program) or bench.macros <= len(program.macros):
@@ -192,7 +208,8 @@ LEVERS: tuple[Lever, ...] = (
     Lever("tune", "gains and biases tuned on each chip with stored training images", _tune),
     Lever("scales", "weight scales by the error of the output on a chip", _scales),
     Lever("aims", "cells written beside their levels, right at the planned age", _aims),
+    Lever("rewrite", f"cells that left their window written again, {REWRITES} times (--rewrite)", _rewrite),
     Lever("copies", "copies of layers averaged, where they help most", _copies),
 )
-"""From cheap to dear: none writes a cell more, then cells by the macro. Fine-tuning is the next rung: a lever whose
-recipe names another network (``hil.improvement.ladder.FINE_TUNE``)."""
+"""From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro. Fine-tuning is the
+next rung: a lever whose recipe names another network (``hil.improvement.ladder.FINE_TUNE``)."""

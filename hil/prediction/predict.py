@@ -20,6 +20,7 @@ from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
 from cim.record.device import draw_columns
 from cim.record.published import NoModels, nominal_record
+from cim.record.rewriting import rewrite_history
 from hil.calibration.procedure import check_macros
 from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import check_adapted
@@ -259,9 +260,13 @@ class VirtualRow:
         converters = {m: draw_columns(record, m, rng) for m in self.program.macros}
         columns = {slot: converters[macro_of(slot)] for slot in targets}
         ends = np.cumsum([int(u.sum()) for u in used.values()])[:-1]
+        rewriting, born_s = self.options.rewriting, 0.0
+        if rewriting is not None:
+            window = self.program.spec.macro.tolerance_us
+            born_s = rewrite_history(cells, record, law, rewriting, window, rng)
         for age_s in self.ages_s:
             now = {m: np.full(t.shape, np.nan, np.float32) for m, t in targets.items()}
-            for (m, at), values in zip(used.items(), np.split(cells.read(age_s), ends), strict=True):
+            for (m, at), values in zip(used.items(), np.split(cells.read(born_s + age_s), ends), strict=True):
                 now[m][at] = values
             corrections = chips.corrections_of(now, rng)
             drawn = Drawn(now, columns, corrections)
@@ -294,4 +299,5 @@ class VirtualRow:
             device=self.options.device,
             engine=self.engine,
             temperature_c=self.temperature_c,
+            rewrite=self.options.rewriting,
         )

@@ -15,9 +15,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.cells.programming_law import redraw_law
+from cim.cells.programming_law import ProgrammingLaw, redraw_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
+from cim.record.rewriting import Rewrite, draw_rewritten
 from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
 from hil.errors import UsageError
 from hil.simulation.corrections import column_corrections
@@ -124,6 +125,7 @@ class VirtualChips:
     engine: str = "exact"
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
     targets: TuneTargets | None = None
+    rewrite: Rewrite | None = None  # of chips programmed again: as the real one was
     tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
     ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
     conversions: int = field(init=False, default=0)
@@ -215,7 +217,7 @@ class VirtualChips:
         for slot in self.program.slots:
             targets, macro = macro_targets_us(self.program, slot), self.program.macro_of(slot)
             if self.readings_us is None:
-                cells[slot] = draw_programming(targets, self.record, macro, self.age_s, rng, law, self.temperature_c)
+                cells[slot] = self._written(targets, macro, rng, law)
             else:
                 read = self.readings_us[slot]
                 cells[slot] = draw_posterior(targets, read, self.reads, self.record, macro, self.age_s, rng, law)
@@ -223,6 +225,16 @@ class VirtualChips:
                 converters[macro] = draw_columns(self.record, macro, rng)
             columns[slot] = converters[macro]
         return Drawn(cells, columns, self.corrections or self.corrections_of(cells, rng))
+
+    def _written(
+        self, targets: NDArray[np.float32], macro: int, rng: np.random.Generator, law: ProgrammingLaw
+    ) -> NDArray[np.float32]:
+        if self.rewrite is None:
+            return draw_programming(targets, self.record, macro, self.age_s, rng, law, self.temperature_c)
+        window = self.program.spec.macro.tolerance_us
+        return draw_rewritten(
+            targets, self.record, macro, self.age_s, self.rewrite, window, rng, law, self.temperature_c
+        )
 
     @property
     def _numbers(self) -> range:
