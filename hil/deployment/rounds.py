@@ -77,9 +77,8 @@ def run_rounds(
             with watch.stage("programming"):
                 written = write_round(driver, part, number, program.rounds, options, watch)
                 if options.rewriting is not None:
-                    own = PROGRAM + number
                     written = rewrite_cells(
-                        driver, part, record, written, options.rewriting, sample=own, watch=watch
+                        driver, part, record, written, options.rewriting, sample=PROGRAM + number, watch=watch
                     )  # fmt: skip
                 found.written += written.macros
             with watch.stage("waiting"):
