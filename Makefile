@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# The CPU build of torch, where its index answers: the default wheel for Linux brings gigabytes of CUDA.
+TORCH_CPU := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test lint unit
+.PHONY: demo test lint unit docs
 
 demo: $(READY)
 	$(BIN)/hil deploy --emulated
@@ -19,7 +21,12 @@ lint: $(READY)
 unit: $(READY)
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -rs
 
+docs: $(READY)
+	$(BIN)/python -m sphinx -W -q -b html docs site
+
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c "import torch" 2>/dev/null || \
+	    $(BIN)/python -m pip install --quiet --retries 0 --timeout 20 'torch>=2.6' --index-url $(TORCH_CPU) || true
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(READY)

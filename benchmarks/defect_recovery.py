@@ -51,7 +51,8 @@ from mapping.network.architectures import build
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.corrections import Corrections, nominal_corrections
-from mapping.program.execute import IdealMultiply, run, unfold_columns
+from mapping.program.exact_product import unfold_columns
+from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
 
 SHARES = {"stuck_low_share": 0.022, "stuck_high_share": 0.002}

@@ -35,11 +35,12 @@ from cim.cells.history import CellHistory
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
 from cim.fit.activation import fit_activation
+from cim.fit.aged_readings import Readings
+from cim.fit.goodness_of_fit import distance, published_sigma, score
 from cim.fit.programming import choose_levels, fit_programming, programming_distance, recalibrate
 from cim.record.calibration import CellState
-from hil.device_fit.goodness_of_fit import distance, published_sigma, score
 from hil.device_fit.public_sets import SETS, read_cells
-from hil.device_fit.readings import Readings, by_age, split
+from hil.device_fit.readings import by_age, split
 
 UNTIL_S = 1.5e3  # the extrapolation has seen readings up to here
 BINS = 16

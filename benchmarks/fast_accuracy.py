@@ -40,12 +40,12 @@ def main() -> None:
         record = calibrate(chip, program.macros, age_s=AGE_S)
     inputs = training_inputs(program)
     right, seconds = {}, {}
-    for engine in ("exact", "fast"):
-        chips = VirtualChips(program, record, AGE_S, given.chips, SEED, 16, inputs=inputs, engine=engine)
+    for mode in ("exact", "fast"):
+        chips = VirtualChips(program, record, AGE_S, given.chips, SEED, 16, inputs=inputs, mode=mode)
         start = time.process_time()
         logits = chips.run(data.images, 0, watch)
-        seconds[engine] = time.process_time() - start
-        right[engine] = 100.0 * (logits.argmax(2) == data.labels).mean(1)
+        seconds[mode] = time.process_time() - start
+        right[mode] = 100.0 * (logits.argmax(2) == data.labels).mean(1)
     difference = right["fast"] - right["exact"]
     print(json.dumps({
         "network": given.net.name, "chips": given.chips, "images": given.images,

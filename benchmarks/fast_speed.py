@@ -32,11 +32,11 @@ from cim.cells.read_noise import ReadNoise
 from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
-from cim.simulator.fast.layer import FastLayer
-from cim.simulator.simulator import NoiseKey
+from cim.simulator.layer import NoiseKey
+from cim.simulator.simulator import LayerSimulator
 
 
-def virtual_chip(spec: MacroSpec, rng: np.random.Generator, engine: str, ohm: float) -> list[FastLayer]:
+def virtual_chip(spec: MacroSpec, rng: np.random.Generator, engine: str, ohm: float) -> list[LayerSimulator]:
     made = []
     for channels, outputs, size, stride in [*convolutions(), (64, 10, 0, 0)]:
         window = Window(channels, size, size, (3, 3), (stride, stride), (1, 1)) if size else None
@@ -44,16 +44,16 @@ def virtual_chip(spec: MacroSpec, rng: np.random.Generator, engine: str, ohm: fl
         step = CHANNELS_PER_TILE * 9 if window else rows
         tiles = [tile(spec, range(s, min(s + step, rows)), range(outputs), rng) for s in range(0, rows, step)]
         made.append(
-            FastLayer(
+            LayerSimulator(
                 spec, tiles, window=window, inputs=rows, outputs=outputs, range_code=RANGE, input_bits=8,
                 input_signed=False, read_noise=ReadNoise(np.array([2.0, 40.0]), np.array([1.0, 2.0]), np.zeros(2)),
-                wire=Wire(ohm, 0.0), engine=engine,
+                wire=Wire(ohm, 0.0), mode="fast", engine=engine,
             )
         )  # fmt: skip
     return made
 
 
-def activations(chip: list[FastLayer], images: int, rng: np.random.Generator) -> list[NDArray[np.int16]]:
+def activations(chip: list[LayerSimulator], images: int, rng: np.random.Generator) -> list[NDArray[np.int16]]:
     """Codes of every layer's input: two fifths zero, the rest exponential, channels last in memory."""
     maps = []
     for layer in chip:
@@ -66,7 +66,7 @@ def activations(chip: list[FastLayer], images: int, rng: np.random.Generator) ->
     return maps
 
 
-def forward(chip: list[FastLayer], maps: list[NDArray[np.int16]], number: int = 0) -> Callable[[], None]:
+def forward(chip: list[LayerSimulator], maps: list[NDArray[np.int16]], number: int = 0) -> Callable[[], None]:
     def run() -> None:
         for at, (layer, codes) in enumerate(zip(chip, maps, strict=True)):
             layer.level_sums(codes, NoiseKey(1, number, at))

@@ -108,7 +108,7 @@ def simulated(
     found: dict[str, Any] = {}
     first = Dataset(data.name, data.images[:images], data.labels[:images], data.classes, data.source, data.digest)
     for name, when in (("untuned", Tuning.NEVER), ("tuned", Tuning.EACH)):
-        row = predict(program, first, record, options, Watch(), engine="fast", tune_at=when).accuracies[0]
+        row = predict(program, first, record, options, Watch(), mode="fast", tune_at=when).accuracies[0]
         found[name], found[f"{name}_sd"] = float(row.mean()), float(row.std(ddof=1))
     return found
 

@@ -41,7 +41,7 @@ HEAT_C, HEAT_AFTER_S = 60.0, 20000.0
 CHIPS = 100  # virtual chips of a prediction
 IMAGES = 500  # one look: a run of more images may end earlier
 PREDICTED_MACROS = 16
-ENGINE = "fast"
+MODE = "fast"
 FIRST_FIELDS = ("seed", "parameter", "truth", "estimate", "se", "low", "high", "inside", "pooled", "pooled_inside")
 SECOND_FIELDS = ("seed", "network", "images", "ideal", "measured", "low", "high", "mean", "inside")
 NETWORKS = {"bundled": None, "fashion_small": Path(__file__).parent.parent / "examples/networks/fashion_small.pt"}
@@ -241,7 +241,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
         record = calibrate(driver, tuple(used), seed=seed, age_s=options.age_s)
     for network, (program, graph) in chosen.items():
         many = dataclasses.replace(options, virtual_chips=CHIPS)
-        found = predict(program, data, record, many, Watch(), engine=ENGINE)
+        found = predict(program, data, record, many, Watch(), mode=MODE)
         chips = found.accuracies[0]
         half = stats.t.ppf(0.975, CHIPS - 1) * chips.std(ddof=1) * np.sqrt(1.0 + 1.0 / CHIPS)
         low, high = float(chips.mean() - half), float(chips.mean() + half)

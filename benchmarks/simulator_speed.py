@@ -37,7 +37,8 @@ from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.simulator import LayerSimulator
 
 CHANNELS_PER_TILE = 14
 RANGE = 4
@@ -260,8 +261,7 @@ def main() -> None:
 
 
 def shape(layer: LayerSimulator) -> tuple[int, ...]:
-    window = layer.window
-    return (layer.inputs,) if window is None else (window.channels, window.height, window.width)
+    return layer.layer.codes_shape
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def measure(network: NetworkFile, data: Dataset, rule: ScaleRule, bits: int, chi
     seconds = time.monotonic() - start
     ideal = run(program, data.images[:images], IdealMultiply(program)).argmax(1) == data.labels[:images]
     options = DeployOptions(samples=images, virtual_chips=chips, age_s=3600.0)
-    found = predict(program, data, None, options, Watch(), engine="fast").accuracies[0]
+    found = predict(program, data, None, options, Watch(), mode="fast").accuracies[0]
     return {
         "ideal": round(float(ideal.mean()), 4),
         "simulated": round(float(found.mean()), 4),

@@ -30,8 +30,8 @@ from cim.chip.encoding import encode_tile
 from cim.chip.spec import MacroSpec
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator.fast.layer import FastLayer
-from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
+from cim.simulator.layer import NoiseKey, simulated_tile
+from cim.simulator.simulator import LayerSimulator
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, program_of
 from hil.watch import Watch
@@ -42,7 +42,7 @@ from mapping.program.execute import IdealMultiply, run
 Floats = NDArray[np.float64]
 WIRE, PROGRAMMING_US = Wire(1.0, 0.0), 1.5
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
-ENGINES = {"look-up": (LayerSimulator, "numba"), "torch": (LayerSimulator, "torch"), "fast": (FastLayer, "numba")}
+ENGINES = {"look-up": ("exact", "numba"), "torch": ("exact", "torch"), "fast": ("fast", "numba")}
 
 
 def layer_sums(spec: MacroSpec, step: MatrixStep, vectors: NDArray[np.int16], seed: int = 0) -> dict[str, Floats]:
@@ -69,10 +69,11 @@ def layer_sums(spec: MacroSpec, step: MatrixStep, vectors: NDArray[np.int16], se
         "ladder": np.sum([w * gated_sums_us(spec, tile.row0, halves, u, WIRE) for w, u in planes], 0),
         "law": np.sum([w * wired_sums_us(spec, tile.row0, halves, u, WIRE) for w, u in planes], 0),
     }
-    for name, (kind, engine) in ENGINES.items():
-        layer = kind(
+    for name, (mode, engine) in ENGINES.items():
+        layer = LayerSimulator(
             spec, [simulated], window=None, inputs=len(tile.inputs), outputs=outputs, range_code=group.range_code,
-            input_bits=group.input_bits, input_signed=False, read_noise=QUIET, wire=WIRE, engine=engine,
+            input_bits=group.input_bits, input_signed=False, read_noise=QUIET, wire=WIRE,
+            mode=mode, engine=engine,
         )  # fmt: skip
         sums[name] = layer.level_sums(vectors, NoiseKey(seed))[0] * spec.lsb_us(group.range_code)
     return sums

@@ -12,9 +12,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 import hil
-from cim.chip.correction import apply_correction, nominal_correction
-from cim.chip.encoding import encode_tile
-from firmware_protocols.messages import TileAddress
+from cim import apply_correction, encode_tile, nominal_correction
+from firmware_protocols import TileAddress
 
 
 def main(address: str = "emulated:lab-128?seed=7", page: str = "first_measurement.html") -> float:

@@ -8,9 +8,10 @@ while True:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from firmware_protocols.codec import HEADER, decode, encode
@@ -231,19 +232,17 @@ class ChipServer:
             self._start(job)
         else:
             job, steps = self._running
-            self._guard(job, lambda: self._step(job, steps))
+            with self._guarded(job):
+                self._step(job, steps)
 
     def _start(self, job: _Job) -> None:
         self._move(job.request_id, JobEvent.START)
-
-        def begin() -> None:
+        with self._guarded(job):
             answer = self._call(job.request)
             if isinstance(answer, Generator):
                 self._running = (job, answer)
             else:
                 self._finish(job, answer)
-
-        self._guard(job, begin)
 
     def _step(self, job: _Job, steps: Generator[Progress | None, None, Reply]) -> None:
         try:
@@ -255,10 +254,11 @@ class ChipServer:
         if progress is not None:
             self._say(encode(progress, job.request_id, self.handlers.chip_time_ns), EVENTS)
 
-    def _guard(self, job: _Job, work: Callable[[], None]) -> None:
-        """Turn what a handler raises into a reply."""
+    @contextlib.contextmanager
+    def _guarded(self, job: _Job) -> Iterator[None]:
+        """Turns what a handler raises into a reply."""
         try:
-            work()
+            yield
         except Refusal as refusal:
             self._running = None
             self._refuse(job.request_id, refusal.code, refusal.text, refusal.value, refusal.limit)

@@ -10,12 +10,12 @@ then the body. Everything is little-endian.
 from __future__ import annotations
 
 import enum
-import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from firmware_protocols import reply_bodies, request_bodies
 from firmware_protocols.errors import LocalProtocolError, MalformedMessage, UnknownOperation
+from firmware_protocols.layouts import layout
 from firmware_protocols.messages import (
     CellReadings,
     Describe,
@@ -79,11 +79,11 @@ class Decoded(NamedTuple):
     chip_time_ns: int  # 0 on requests
 
 
-HEADER = struct.Struct("<BBH")
-_TIME = struct.Struct("<Q")
-_RANGE = struct.Struct("<HH")
-_WAIT = struct.Struct("<Q")
-_PROGRESS = struct.Struct("<III")
+HEADER = layout("message")
+_TIME = layout("chip_time")
+_RANGE = layout("hello_reject")
+_WAIT = layout("wait")
+_PROGRESS = layout("progress")
 
 
 def encode(message: Message, request_id: int = 0, chip_time_ns: int = 0) -> bytes:

@@ -35,6 +35,7 @@ HELLO_TRIES, HELLO_EVERY_S, HELLO_SLOWEST_S, HELLO_TOTAL_S = 20, 0.1, 1.6, 10.0
 HINT_EVERY_S = 0.1  # at most one "I do not know this session" in this time
 PROBE_AFTER_S = 1.0  # of silence while something is expected
 MAX_RESYNCS, RESYNC_SPAN_S = 3, 30.0
+RETIRED_SESSIONS = 8  # that a late copy of a hello cannot open again
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Connection:
         self._reader = FrameReader(MAX_PAYLOAD, self.counters)
         self._urgent: list[bytes] = []  # encoded frames that are not numbered
         self._inbox: list[Received] = []
-        self._retired: deque[tuple[int, int]] = deque(maxlen=8)
+        self._retired: deque[tuple[int, int]] = deque(maxlen=RETIRED_SESSIONS)
         self._resyncs: deque[float] = deque(maxlen=MAX_RESYNCS)
         self._hint_s = self._opened_s = self._hello_s = float("-inf")
         self._hello_wait_s = HELLO_EVERY_S

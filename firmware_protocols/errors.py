@@ -55,6 +55,8 @@ class ChipProblem(ProtocolError):
 
 
 class UnknownOperation(RemoteProtocolError):
+    """An operation code that this version does not know."""
+
     def __init__(self, op: int, request_id: int) -> None:
         super().__init__(f"operation 0x{op:02X} is not known to this version (request {request_id})")
         self.op, self.request_id = op, request_id

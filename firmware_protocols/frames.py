@@ -16,9 +16,10 @@ import google_crc32c
 from cobs import cobs
 
 from firmware_protocols.errors import LinkCounters
+from firmware_protocols.layouts import layout
 
 FRAME_MAJOR = 1  # of this header layout
-HEADER = struct.Struct("<BBHHHI")
+HEADER = layout("frame")
 CRC = struct.Struct("<I")
 OVERHEAD = HEADER.size + CRC.size
 MIN_PAYLOAD, DEFAULT_PAYLOAD, MAX_PAYLOAD = 64, 512, 4096  # limits and default of the negotiated size, bytes

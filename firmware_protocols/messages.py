@@ -39,11 +39,15 @@ class Returns(enum.IntEnum):
 
 
 class Polarity(enum.IntEnum):
+    """Direction of a pulse: SET raises a conductance, RESET lowers it."""
+
     SET = 0
     RESET = 1
 
 
 class ErrorCode(enum.IntEnum):
+    """Reason of an ``ErrorReply``."""
+
     UNSUPPORTED = 1  # unknown operation or missing capability
     MALFORMED = 2  # body cannot be read
     OUT_OF_RANGE = 3  # address, count or size beyond the chip
@@ -53,6 +57,15 @@ class ErrorCode(enum.IntEnum):
     NOT_AUTHORISED = 7
     NO_SUCH_LAYER = 8
     STOPPED = 9  # ended before it finished: outputs off, or another host took over
+
+    @classmethod
+    def _missing_(cls, value: object) -> ErrorCode | None:
+        """A code of a later version is a refusal all the same, named by its number."""
+        if not isinstance(value, int) or not 0 <= value <= 0xFFFF:
+            return None
+        code = int.__new__(cls, value)
+        code._name_, code._value_ = f"CODE_{value}", value
+        return code
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +114,8 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class HelloReply(Reply):
+    """Accepted: version in use, sizes that the chip takes, and its capabilities."""
+
     version: int
     boot_id: int  # u32, new at each start
     reset_cause: int
@@ -120,6 +135,8 @@ class HelloReject(Reply):
 
 @dataclass(frozen=True, slots=True)
 class Description(Reply):
+    """Identity of the chip: kind, serial number, geometry, and digests of its chip file and held program."""
+
     name: str
     revision: str
     serial: str  # which chip of that kind
@@ -153,6 +170,8 @@ class TileProgrammed(Reply):
 
 @dataclass(frozen=True, slots=True)
 class CellReadings(Reply):
+    """Mean readings of a cell block: uint16 counts of ``unit_ns``, (rows, columns)."""
+
     unit_ns: int
     readings: NDArray[np.uint16]
 
@@ -169,6 +188,8 @@ class MvmResult(Reply):
 
 @dataclass(frozen=True, slots=True)
 class StatusReply(Reply):
+    """State of the chip: temperature, outputs, cells programmed and pulses given since it was made."""
+
     temperature_c: float
     outputs_on: bool
     programmed_cells: int
@@ -182,6 +203,8 @@ class Done(Reply):
 
 @dataclass(frozen=True, slots=True)
 class ErrorReply(Reply):
+    """Refused or failed; ``value`` was asked for and ``limit`` is allowed, where there are such numbers."""
+
     code: ErrorCode
     text: str
     value: float = 0.0
@@ -207,6 +230,8 @@ class Request(Generic[R_co]):
 
 @dataclass(frozen=True, slots=True)
 class Hello:
+    """First message of a session: versions and sizes that the host takes."""
+
     version_min: int  # major << 8 | minor
     version_max: int
     max_payload: int  # largest frame payload the sender takes, bytes
@@ -216,6 +241,8 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Describe(Request[Description]):
+    """Ask for the ``Description`` of the chip."""
+
     reply_class = Description
 
 
@@ -358,11 +385,15 @@ class HoldProgram(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class Status(Request[StatusReply]):
+    """Ask for a ``StatusReply``."""
+
     reply_class = StatusReply
 
 
 @dataclass(frozen=True, slots=True)
 class Wait(Request[Done]):
+    """Let chip time pass: an emulated chip advances its clock, a board waits."""
+
     reply_class = Done
 
     duration_ns: int
@@ -370,11 +401,15 @@ class Wait(Request[Done]):
 
 @dataclass(frozen=True, slots=True)
 class OutputsOff(Request[Done]):
+    """Switch all outputs off and stop what is under way."""
+
     reply_class = Done
 
 
 @dataclass(frozen=True, slots=True)
 class Reset(Request[Done]):
+    """Restart the chip; what it holds in its cells stays."""
+
     reply_class = Done
 
 

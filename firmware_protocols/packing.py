@@ -18,7 +18,7 @@ from firmware_protocols.errors import LocalProtocolError, MalformedMessage
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-_SIGNED = 0x80
+SIGNED = 0x80
 _ITEMS = {1: "<u1", 2: "<u2", 4: "<u4", 0x81: "<i1", 0x82: "<i2", 0x84: "<i4", 0x88: "<i8"}
 _BY_NEED = tuple((item, np.iinfo(_ITEMS[item])) for item in (1, 0x81, 2, 0x82, 4, 0x84, 0x88))
 _OPTION = struct.Struct("<BH")

@@ -8,7 +8,7 @@ from firmware_protocols.errors import LinkCounters
 from firmware_protocols.frames import Flag, Frame
 from firmware_protocols.sending import CHANNELS, MAX_WINDOW
 
-_HEAD = 16  # bytes kept of a message that is too long: enough for its header
+HEAD = 16  # bytes kept of a message that is too long: enough for its header
 
 
 class Received(NamedTuple):
@@ -69,11 +69,11 @@ class ReceiveWindow:
         if size <= self._max_message or not parts:
             parts.append(bytes(frame.payload))
         else:
-            parts[:] = [b"".join(parts)[:_HEAD]]
+            parts[:] = [b"".join(parts)[:HEAD]]
         if frame.flags & Flag.LAST:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             too_long = size if size > self._max_message else 0
-            messages.append(Received(channel, data[:_HEAD] if too_long else data, too_long))
+            messages.append(Received(channel, data[:HEAD] if too_long else data, too_long))
             self._counters.messages_received += 1
             parts.clear()
             self._sizes[channel] = 0

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 
 from firmware_protocols.errors import LocalProtocolError, MalformedMessage
+from firmware_protocols.layouts import layout
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
@@ -21,13 +20,13 @@ from firmware_protocols.messages import (
 )
 from firmware_protocols.packing import BodyReader, BodyWriter
 
-_HELLO_REPLY = struct.Struct("<HHIIIBB")
-_DESCRIPTION = struct.Struct("<HHH")
-_READINGS = struct.Struct("<IHH")
-_RESULT = struct.Struct("<BBxxII")
-_LENGTH = struct.Struct("<I")
-_STATUS = struct.Struct("<dBxxxII")
-_ERROR = struct.Struct("<Hdd")
+_HELLO_REPLY = layout("hello_reply")
+_DESCRIPTION = layout("description")
+_READINGS = layout("readings")
+_RESULT = layout("mvm_result")
+_LENGTH = layout("length")
+_STATUS = layout("status")
+_ERROR = layout("error")
 
 
 def write_hello_reply(w: BodyWriter, m: HelloReply) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
 
 from firmware_protocols.errors import LocalProtocolError, MalformedMessage
+from firmware_protocols.layouts import layout
 from firmware_protocols.messages import (
     CellBlock,
     Hello,
@@ -25,19 +25,19 @@ from firmware_protocols.messages import (
 )
 from firmware_protocols.packing import BodyReader, BodyWriter
 
-_HELLO = struct.Struct("<HHHBxI")
-_CELLS = struct.Struct("<5H")  # of a block of cells or of a tile
-_PROGRAM = struct.Struct("<I9HIQ")
-_PULSE = struct.Struct("<BxHIQ")
-_READ = struct.Struct("<IHxxQ")
-_COMPUTE = struct.Struct("<BBBBHxxQ")
-_MVM = struct.Struct("<IIII")
-_SWEEP = struct.Struct("<IIIHH8H")
-_LAYER = struct.Struct("<HHIIii")
-_LAYER_TILE = struct.Struct("<IIiBxxx")
+_HELLO = layout("hello")
+_CELLS = layout("cells")  # of a block of cells or of a tile
+_PROGRAM = layout("program")
+_PULSE = layout("pulse")
+_READ = layout("read_cells")
+_COMPUTE = layout("compute")
+_MVM = layout("mvm")
+_SWEEP = layout("sweep")
+_LAYER = layout("load_layer")
+_LAYER_TILE = layout("layer_tile")
 
 MAX_UNFOLDED = 1 << 28  # input codes of one sweep: the chip may refuse less, never needs to take more
-_SIGNED, _HAS_TILE = 1, 2  # flags of a compute request
+SIGNED, HAS_TILE = 1, 2  # flags of a compute request
 
 
 def write_block(w: BodyWriter, cells: CellBlock) -> tuple[int, int]:
@@ -58,7 +58,7 @@ def write_tile(w: BodyWriter, tile: TileAddress | None) -> None:
 
 
 def write_compute(w: BodyWriter, m: Mvm | Sweep) -> None:
-    flags = (_SIGNED if m.input_signed else 0) | (_HAS_TILE if m.tile is not None else 0)
+    flags = (SIGNED if m.input_signed else 0) | (HAS_TILE if m.tile is not None else 0)
     w.fields(_COMPUTE, m.returns, flags, m.range_code, m.input_bits, m.layer, m.sample)
     write_tile(w, m.tile)
 
@@ -66,17 +66,17 @@ def write_compute(w: BodyWriter, m: Mvm | Sweep) -> None:
 def read_compute(r: BodyReader) -> dict[str, Any]:
     returns, flags, range_code, input_bits, layer, sample = r.fields(_COMPUTE)
     tile = TileAddress(*r.fields(_CELLS))
-    if flags & _HAS_TILE and not (tile.rows and tile.outputs):
+    if flags & HAS_TILE and not (tile.rows and tile.outputs):
         raise MalformedMessage(f"a tile of {tile.rows} x {tile.outputs} holds nothing")
-    if not flags & _HAS_TILE and Returns(returns) is not Returns.LAYER:
+    if not flags & HAS_TILE and Returns(returns) is not Returns.LAYER:
         raise MalformedMessage("a tile address is needed unless a loaded layer is run")
     return {
         "returns": Returns(returns),
-        "tile": tile if flags & _HAS_TILE else None,
+        "tile": tile if flags & HAS_TILE else None,
         "layer": layer,
         "range_code": range_code,
         "input_bits": input_bits,
-        "input_signed": bool(flags & _SIGNED),
+        "input_signed": bool(flags & SIGNED),
         "sample": sample,
     }
 

@@ -24,8 +24,8 @@ _PRIORITY = (CONTROL, EVENTS, RESULTS, BULK)  # a later channel waits for the on
 
 MAX_WINDOW = 32
 MAX_TRIES = 8
-_LATER_MEANS_LOST = 3
-_SAMPLES_TO_TRUST = 8  # before that, a slow line looks like a lossy one
+LATER_MEANS_LOST = 3
+SAMPLES_TO_TRUST = 8  # before that, a slow line looks like a lossy one
 
 
 @dataclass(slots=True, eq=False)
@@ -106,7 +106,7 @@ class SendWindow:
             self._counters.retransmissions += 1
             for flight in self._flight.values():
                 trip = self._trip(flight)
-                overdue = trip.samples >= _SAMPLES_TO_TRUST and now_s - flight.sent_s >= trip.rto_s
+                overdue = trip.samples >= SAMPLES_TO_TRUST and now_s - flight.sent_s >= trip.rto_s
                 if (overdue or flight is oldest) and flight not in self._lost:
                     self._lost.append(flight)
         due = self._lost
@@ -192,7 +192,7 @@ class SendWindow:
             for other in self._flight.values():
                 if other.order < flight.order:
                     clearly = flight.sent_s - other.sent_s > trip.srtt_s / 4
-                    other.later += _LATER_MEANS_LOST if clearly else 1
-        lost = [flight for flight in self._flight.values() if flight.later >= _LATER_MEANS_LOST]
+                    other.later += LATER_MEANS_LOST if clearly else 1
+        lost = [flight for flight in self._flight.values() if flight.later >= LATER_MEANS_LOST]
         self._counters.fast_retransmissions += len(lost) - len([f for f in self._lost if f in lost])
         self._lost = lost

@@ -1,4 +1,8 @@
-"""Hardware in the loop: ports, driver, emulated chip, measurement and verdict."""
+"""Hardware in the loop: deploy a network on a chip, calibrate, predict, measure and judge.
+
+The names below are the public ones of this package; everything else is internal and may change
+without notice. ``import hil`` is fast: each name is imported when it is first used.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +10,156 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hil.deployment.deploy import deploy
+    from hil.calibration.procedure import calibrate
+    from hil.campaign.evaluator import DeployedEvaluator, SimulatedEvaluator
+    from hil.campaign.run import run_search
+    from hil.campaign.settings import SearchFolder, SearchSettings, begin_folder, open_folder
+    from hil.cost.estimate import estimate_network
+    from hil.datasets.image_set import Dataset, load_dataset
+    from hil.deployment.adaptation import adapt_to_record
+    from hil.deployment.deploy import deploy, deploy_on
+    from hil.deployment.import_weights import import_network
+    from hil.deployment.options import DeployOptions
+    from hil.device_fit.inputs import fit_source
+    from hil.driver.bench import CellMap, MvmReading, cell_map, first_mvm
+    from hil.driver.chip_driver import ChipDriver
     from hil.driver.open_chip import open_chip
-    from hil.improvement.retune import retune as tune
+    from hil.errors import (
+        DeviceError,
+        ExitCode,
+        FileError,
+        HilError,
+        Interrupted,
+        LinkError,
+        MismatchError,
+        OutputError,
+        PortError,
+        UsageError,
+    )
+    from hil.finetuning.run import FinetuneResult, finetune
+    from hil.finetuning.settings import FinetuneSettings
+    from hil.improvement.retune import retune
+    from hil.prediction.predict import predict
+    from hil.prediction.text import Prediction
+    from hil.report.run_data import RunData, read_run
+    from hil.server.board import Board
+    from hil.server.serve import serve_tcp, serve_unix
     from hil.verdict.agreement import AgreementReport
+    from hil.verdict.baseline import BaselineChange, compare_reports, read_baseline
+    from hil.watch import Watch
 
-__all__ = ["AgreementReport", "deploy", "open_chip", "tune"]
+__all__ = [
+    "AgreementReport",
+    "BaselineChange",
+    "Board",
+    "CellMap",
+    "ChipDriver",
+    "Dataset",
+    "DeployOptions",
+    "DeployedEvaluator",
+    "DeviceError",
+    "ExitCode",
+    "FileError",
+    "FinetuneResult",
+    "FinetuneSettings",
+    "HilError",
+    "Interrupted",
+    "LinkError",
+    "MismatchError",
+    "MvmReading",
+    "OutputError",
+    "PortError",
+    "Prediction",
+    "RunData",
+    "SearchFolder",
+    "SearchSettings",
+    "SimulatedEvaluator",
+    "UsageError",
+    "Watch",
+    "__version__",
+    "adapt_to_record",
+    "begin_folder",
+    "calibrate",
+    "cell_map",
+    "compare_reports",
+    "deploy",
+    "deploy_on",
+    "estimate_network",
+    "finetune",
+    "first_mvm",
+    "fit_source",
+    "import_network",
+    "load_dataset",
+    "open_chip",
+    "open_folder",
+    "predict",
+    "read_baseline",
+    "read_run",
+    "retune",
+    "run_search",
+    "serve_tcp",
+    "serve_unix",
+]
 
 _HOMES = {
-    "AgreementReport": ("hil.verdict.agreement", "AgreementReport"),
-    "deploy": ("hil.deployment.deploy", "deploy"),
-    "open_chip": ("hil.driver.open_chip", "open_chip"),
-    "tune": ("hil.improvement.retune", "retune"),
+    "hil.calibration.procedure": ("calibrate",),
+    "hil.campaign.evaluator": ("DeployedEvaluator", "SimulatedEvaluator"),
+    "hil.campaign.run": ("run_search",),
+    "hil.campaign.settings": ("SearchFolder", "SearchSettings", "begin_folder", "open_folder"),
+    "hil.cost.estimate": ("estimate_network",),
+    "hil.datasets.image_set": ("Dataset", "load_dataset"),
+    "hil.deployment.adaptation": ("adapt_to_record",),
+    "hil.deployment.deploy": ("deploy", "deploy_on"),
+    "hil.deployment.import_weights": ("import_network",),
+    "hil.deployment.options": ("DeployOptions",),
+    "hil.device_fit.inputs": ("fit_source",),
+    "hil.driver.bench": ("CellMap", "MvmReading", "cell_map", "first_mvm"),
+    "hil.driver.chip_driver": ("ChipDriver",),
+    "hil.driver.open_chip": ("open_chip",),
+    "hil.errors": (
+        "DeviceError",
+        "ExitCode",
+        "FileError",
+        "HilError",
+        "Interrupted",
+        "LinkError",
+        "MismatchError",
+        "OutputError",
+        "PortError",
+        "UsageError",
+    ),
+    "hil.finetuning.run": ("FinetuneResult", "finetune"),
+    "hil.finetuning.settings": ("FinetuneSettings",),
+    "hil.improvement.retune": ("retune",),
+    "hil.prediction.predict": ("predict",),
+    "hil.prediction.text": ("Prediction",),
+    "hil.report.run_data": ("RunData", "read_run"),
+    "hil.server.board": ("Board",),
+    "hil.server.serve": ("serve_tcp", "serve_unix"),
+    "hil.verdict.agreement": ("AgreementReport",),
+    "hil.verdict.baseline": ("BaselineChange", "compare_reports", "read_baseline"),
+    "hil.watch": ("Watch",),
 }
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Import these names on first use: ``import hil`` stays fast and free of torch (PEP 562)."""
-    if name not in _HOMES:
+    """Import a public name on first use (PEP 562)."""
+    if name == "__version__":
+        return _version()
+    if name not in _MODULES:
         raise AttributeError(f"module 'hil' has no attribute {name!r}")
-    module, own = _HOMES[name]
-    return getattr(importlib.import_module(module), own)
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("rram-hil")
+    except PackageNotFoundError:  # the folder alone, not installed
+        return "unknown"

@@ -1,15 +1,13 @@
-"""Files that appear whole or not at all: written under a temporary name, then renamed."""
+"""Files that appear whole or not at all (``cim.files``); what stands in the way is an ``OutputError``."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
-import secrets
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from cim import files
 from hil.errors import OutputError
 
 _CAUSES = {
@@ -36,31 +34,16 @@ def new_file(path: str | Path) -> Iterator[Path]:
     An operating system error while writing (disk full, no permission) becomes ``OutputError``.
     """
     final = Path(path).absolute()
-    part = _part_of(final)
-    with _output_errors(final):
-        try:
-            part.touch(exist_ok=False)
-            yield part
-            with part.open("rb+") as written:
-                os.fsync(written.fileno())
-            os.replace(part, final)
-        finally:
-            part.unlink(missing_ok=True)
+    with _output_errors(final), files.new_file(final) as part:
+        yield part
 
 
 @contextlib.contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """The same for a folder, which must not exist yet (or be empty); parents are made."""
     final = Path(path).absolute()
-    part = _part_of(final)
-    with _output_errors(final):
-        try:
-            final.parent.mkdir(parents=True, exist_ok=True)
-            part.mkdir()
-            yield part
-            os.replace(part, final)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    with _output_errors(final), files.new_folder(final) as part:
+        yield part
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -90,7 +73,3 @@ def _output_errors(final: Path) -> Iterator[None]:
         if error.errno in _NO_ROOM or str(final.parent) in str(error):
             raise output_error(final, error) from error
         raise
-
-
-def _part_of(final: Path) -> Path:
-    return final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")

@@ -1,4 +1,4 @@
-"""What can go wrong, as the user meets it: one base class, one exit code per kind.
+"""Errors as the user meets them: one base class, one exit code per kind.
 
 A message says what failed; ``where``, ``likely`` and ``hint`` follow on lines of their own.
 The rooms below raise their own errors; ``hil.cli.exit_codes`` maps their kinds to exit codes.
@@ -10,6 +10,8 @@ import enum
 
 
 class ExitCode(enum.IntEnum):
+    """Exit codes of the command line; each error class has one."""
+
     DONE = 0
     OUTSIDE_TOLERANCE = 1
     USAGE = 2
@@ -41,6 +43,8 @@ class HilError(Exception):
 
 
 class UsageError(HilError):
+    """A command or a call that asks for something that is not possible."""
+
     exit_code = ExitCode.USAGE
 
 

@@ -1,4 +1,4 @@
-"""Someone who watches a long job: stages, progress, notes. The silent one is the default."""
+"""Observer of a long job: stages, progress, notes; the silent one is the default."""
 
 from __future__ import annotations
 

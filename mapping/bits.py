@@ -11,7 +11,7 @@ LEAST, MOST = 2, 8
 
 @dataclass(frozen=True, slots=True)
 class LayerBits:
-    """What one layer has for itself; None leaves it what the network has.
+    """Bit widths of one layer; None takes those of the network.
 
     ``activation`` is the width of the codes that the layer takes.
     """

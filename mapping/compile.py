@@ -69,7 +69,7 @@ def compile_network(
     images = network.calibration_images[:: -(-len(network.calibration_images) // CALIBRATION_IMAGES)]
     observed = observe(network.graph, ops, images, progress)
     quantiser = Quantiser(
-        spec, bits, code_widths(ops, bits), observed, _logits_op(ops), scale_rule, nominal_errors(spec, READ_AGE_S),
+        spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule, nominal_errors(spec, READ_AGE_S),
         weight_form,
     )  # fmt: skip
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images)
@@ -94,6 +94,7 @@ def compile_network(
         network_digest=network.digest,
         digest="",
         layer_weight_bits=bits.different_weights(),
+        trained_on=network.trained_on,
     )
     return replace(program, digest=program_digest(program))
 
@@ -128,7 +129,7 @@ class RoundPlan:
 
 @dataclass(frozen=True, slots=True)
 class MappingPlan:
-    """What a program asks of its chip, for people and for ``--json``."""
+    """Demands of a program on its chip, for people and for ``--json``."""
 
     chip: str
     layers: tuple[LayerPlan, ...]
@@ -159,7 +160,7 @@ class MappingPlan:
         return [head, *rows, total, busiest, *(self.round_lines() if len(self.rounds) > 1 else ())]
 
     def round_lines(self) -> list[str]:
-        """What each round writes; only of a network that takes several."""
+        """Writes of each round; only of a network that takes several."""
         said = [f"{len(self.rounds)} rounds: the chip is written {len(self.rounds)} times for every run of the network"]
         for r in self.rounds:
             layers = r.layers[0] if len(r.layers) == 1 else f"{r.layers[0]} to {r.layers[-1]}"
@@ -221,8 +222,8 @@ def _round_plan(program: ConductanceProgram, layers: Sequence[LayerPlan], number
     return RoundPlan(number, tuple(p.layer for p in layers if number in p.rounds), len(slots), cells)
 
 
-def _logits_op(ops: Sequence[FusedOp]) -> str:
-    """The operation that gives the logits their scale: the last one before operations that only move codes."""
+def logits_op(ops: Sequence[FusedOp]) -> str:
+    """Name of the operation that gives the logits their scale: the last one before operations that only move codes."""
     by_name = {op.name: op for op in ops}
     op = ops[-1]
     while isinstance(op, PassOp) and op.inputs[0] in by_name:

@@ -1,4 +1,4 @@
-"""What can go wrong between a network and a conductance program: one base, and the kinds that a caller tells apart.
+"""Errors between a network and a conductance program: one base, and the kinds that a caller tells apart.
 
 Each error class of the room is one of these kinds (``hil.cli.exit_codes``) and stands beside the code
 that raises it; ``CannotMap`` and the errors of program files, raised in many places, stand here.

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 
 from cim.chip.spec import ChipSpec
-from cim.chip.windows import Window
 from cim.cost.workload import INPUT, LayerWork, Shape3, Tiles, WorkKind, Workload
 from mapping.bits import LEAST, BitWidths, LayerBits
 from mapping.layout.cutting import Cutting
@@ -34,6 +33,7 @@ from mapping.program.conductance import (
     Tile,
     TileGroup,
 )
+from mapping.program.shapes import step_shape
 from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp, PassOp, lower
 from mapping.quantise.quantiser import code_widths
 
@@ -188,31 +188,6 @@ def _with_padding(layers: Sequence[LayerWork], pads: Set[str]) -> tuple[LayerWor
     return tuple(kept)
 
 
-def step_shape(step: Step, inputs: Sequence[Shape]) -> Shape:
-    """Shape of a step's output, without the batch axis."""
-    first = inputs[0]
-    match step:
-        case MatrixStep(group=group):
-            w = group.window
-            return (group.outputs,) if w is None else (group.outputs, w.out_height, w.out_width)
-        case MaxPoolStep() | AvgPoolStep():
-            w = Window(first[0], first[1], first[2], step.kernel, step.stride, step.padding)
-            return (
-                first[:1] if isinstance(step, AvgPoolStep) and step.flatten else (first[0], w.out_height, w.out_width)
-            )
-        case FlattenStep():
-            return (math.prod(first),)
-        case ConcatStep():
-            return (sum(shape[0] for shape in inputs), *first[1:])
-        case PadChannelsStep():
-            return (step.before + first[0] + step.after, *first[1:])
-        case PadMapStep():
-            return (first[0], step.top + first[1] + step.bottom, step.left + first[2] + step.right)
-        case SliceStep():
-            return (min(step.stop, first[0]) - step.start, -(-first[1] // step.step[0]), -(-first[2] // step.step[1]))
-    return first
-
-
 def _codes_of(step: Step, codes: Mapping[str, tuple[int, bool]]) -> tuple[int, bool]:
     """Bits and sign of a step's output codes."""
     rule = getattr(step, "requantise", None)
@@ -248,7 +223,7 @@ def _three(shape: Shape) -> Shape3:
 
 
 class _Form(NamedTuple):
-    """What a layer does, and the window that it moves over its input."""
+    """Kind of a layer, and the window that it moves over its input."""
 
     kind: WorkKind
     kernel: tuple[int, int] = (1, 1)
@@ -284,4 +259,4 @@ def _form(part: object, before: Shape) -> _Form:
             return _Form(WorkKind.MOVE)
         case PadMap() | PadMapStep():
             return _Form(WorkKind.MOVE, padding=(part.top, part.left))
-    raise TypeError(f"{type(part).__name__} is no operation")
+    raise TypeError(f"{type(part).__name__} is not an operation")

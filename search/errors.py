@@ -1,4 +1,4 @@
-"""What can go wrong in a search: our user's files and requests, each with where and what to do.
+"""Errors of a search: files and requests of a user, each with its place and a way out.
 
 One base; ``SearchFileError`` and ``SearchMismatch`` are the kinds that a caller tells apart from it
 (``hil.cli.exit_codes``).

@@ -1,4 +1,4 @@
-"""How good a trained network is on chips: asked here, answered by whoever has chips (simulated or measured)."""
+"""Evaluation of a trained network on chips: the interface, implemented where chips are (simulated or measured)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What a network file does on ``chips`` chips; accuracies are fractions of the same ``images`` images.
+    """Result of a network file on ``chips`` chips; accuracies are fractions of the same ``images`` images.
 
     ``low`` and ``high`` are a 95 % prediction interval of the next chip's accuracy. Latency and energy
     are of one image. ``source`` says how it was found: "simulated from …" or "measured on …".

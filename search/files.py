@@ -1,11 +1,12 @@
-"""JSON files of a search: read with their format and version checked, written whole or not at all."""
+"""JSON files of a search, read with their format and version checked."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from cim.files import read_text
+from cim.json_text import parse_json
 from search.errors import NewerFile, SearchFileError
 
 MAX_FILE_BYTES = 1 << 26
@@ -14,9 +15,7 @@ MAX_FILE_BYTES = 1 << 26
 def read_json(path: Path, form: str, major: int) -> dict[str, Any]:
     """A JSON object with ``format`` and ``version``, both checked."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise SearchFileError(str(path), 0, "", f"larger than {MAX_FILE_BYTES} bytes")
-        data = json.loads(path.read_text("utf-8"))
+        data = parse_json(read_text(path, MAX_FILE_BYTES))
     except (OSError, UnicodeDecodeError) as error:
         raise SearchFileError(str(path), 0, "", f"cannot be read ({error})") from error
     except ValueError as error:
@@ -35,10 +34,3 @@ def check_head(data: Any, origin: str, form: str, major: int) -> None:
         raise SearchFileError(origin, 1, "version", f"{data.get('version')!r:.60} is not major.minor")
     if int(number) > major:
         raise NewerFile(origin, 1, "version", f"{data['version']}; this program reads {major}.x")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a whole file or none."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8")
-    part.replace(path)

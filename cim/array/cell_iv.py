@@ -48,7 +48,7 @@ def cell_current_factor(
     current: CellCurrent,
     read_v: float,
 ) -> Floats:
-    """How a cell's conductance at ``volts`` compares with that at ``read_v``, where G was read.
+    """Ratio of a cell's conductance at ``volts`` to that at ``read_v``, where G was read.
 
         factor = (1 + k V²) / (1 + k V_read²)
 
@@ -65,7 +65,7 @@ def amplitude_parts(
     max_unit: int,
     read_v: float | None = None,
 ) -> tuple[Floats, Floats]:
-    """What an amplitude-coded read sums: Σ G₁ u + Σ G₃ u³ for units u = 0..U at V = V_drive · u / U.
+    """Parts of an amplitude-coded read: Σ G₁ u + Σ G₃ u³ for units u = 0..U at V = V_drive · u / U.
 
         G₁ = G / (1 + k V_read²),    G₃ = G₁ k V_drive² / U²
 
@@ -86,7 +86,7 @@ def levels_current(levels_us: Sequence[float], k_per_v2: Sequence[float]) -> Cel
 
 
 def unit_parts(spec: MacroSpec, halves_us: NDArray[np.floating]) -> tuple[Floats, Floats | None]:
-    """What cells add to a read at u units, G₁ u + G₃ u³; shapes of ``halves_us``, µS as the chip reads its cells.
+    """Cells' part of a read at u units, G₁ u + G₃ u³; shapes of ``halves_us``, µS as the chip reads its cells.
 
     G₃ is None where every input meets a cell at one voltage: linear cells, pulses, one-bit reads. Elsewhere
     u = U gives a cell as it was read, at the same voltage.
@@ -164,7 +164,7 @@ def fit_cell_current(sweep: VoltageSweep, edges_us: Sequence[float] = (5, 20, 40
 
 
 def current_residual(sweep: VoltageSweep, current: CellCurrent | None) -> Floats:
-    """What the law leaves at the highest voltages, (cells,), relative to the current there.
+    """Residual of the law at the highest voltages, (cells,), relative to the current there.
 
     Each cell's I₀ and G come from its lower half of voltages; the mean of the measured
     currents over the top quarter is compared with the law's. None: a straight line.

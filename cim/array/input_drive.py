@@ -1,4 +1,4 @@
-"""What a row is driven with for each input unit of a read, where a read takes several bits.
+"""Drive of a row for each input unit of a read, where a read takes several bits.
 
     y = Σ_r G_r · d[u_r]        d[0] = 0, d[U] = U
 
@@ -61,5 +61,5 @@ def check_drive(spec: MacroSpec, drive: InputDrive | None) -> None:
 
 
 def driven_units(units: NDArray[np.integer], drive: InputDrive | None) -> NDArray[np.integer] | Floats:
-    """What rows get for whole units; the units themselves without a table."""
+    """Drive of rows for whole units; the units themselves without a table."""
     return units if drive is None else drive.of(units)

@@ -50,7 +50,7 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """How a conversion hangs on lines: what the law needs to know of encoding and input coding.
+    """Connection of a conversion to its lines: the part of encoding and input coding that the law needs.
 
     ``load_us`` (rows, conversions): conductance that a driven row hangs on the conversion's lines.
     ``lines``: lines that share it. ``own``: the load is the converted sum itself. ``power``: 2 where
@@ -67,7 +67,7 @@ class Line:
 
 
 def conversion_cells(spec: MacroSpec, halves_us: NDArray[np.floating]) -> Floats:
-    """What each conversion of a read sums: (rows, conversions) µS in raw order.
+    """Cells that each conversion of a read sums: (rows, conversions) µS in raw order.
 
     Args:
         halves_us: (2, rows, outputs) of ``cim.chip.encoding.tile_halves_us``.

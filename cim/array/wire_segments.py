@@ -17,7 +17,7 @@ So sums of loads enter by one number a conversion, which may be coarse. Of more 
 takes those below the upper four by ``even_loss``, with swing · T′ of the lowest of the four
 (``cim.simulator.exact.lookup_sums``).
 Against the exact ladder at 1 Ω and segments of 8 rows: rms error 0.05 % of the largest sum at 128 rows and 0.12 %
-at 256, largest 0.27 and 0.64 % (``tests/cim/test_wire_segments.py``).
+at 256, largest 0.27 and 0.64 % (``tests/cim/array/test_wire_segments.py``).
 """
 
 from __future__ import annotations

@@ -168,7 +168,7 @@ def ladder_sums(
     source_ohm: float,
     source_lead: float | None = None,
 ) -> Floats:
-    """What leaves the bit line of a gated column, exact; cells along the last axis, farthest first.
+    """Exact output of the bit line of a gated column; cells along the last axis, farthest first.
 
     Cell i between its bit and source line has the conductance ``load`` and would drive ``net`` (its
     load times its drive in volts) through a short. Taken node by node towards the converter, all
@@ -306,7 +306,7 @@ def converted_sums_us(
     wire: Wire,
     output0: int = 0,
 ) -> Floats:
-    """What the simulator believes is converted: the law for gated arrays, the exact matrix for row-driven ones."""
+    """Converted sums as the simulator believes them: the law for gated arrays, the exact matrix for row-driven ones."""
     if spec.word_line is WordLine.GATE:
         return wired_sums_us(spec, row0, halves_us, units, wire)
     u = np.asarray(units, np.float64)

@@ -175,7 +175,7 @@ def worst(errors_us: NDArray[np.floating], share: float) -> Mask:
 
 
 def drift_factor(then: NDArray[np.floating], now: NDArray[np.floating], *, per_column: bool = False) -> Floats:
-    """How much outputs have shrunk: mean |output| now over mean |output| at programming.
+    """Drift factor: mean |output| now over mean |output| at programming.
 
         compensated = output / drift_factor
 

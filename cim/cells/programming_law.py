@@ -1,4 +1,4 @@
-"""How far a programmed cell is from its target, by level and age."""
+"""Programming law: error of a programmed cell against its target, by level and age."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _none() -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class ProgrammingLaw:
-    """How far a programmed cell is from its target, by level and age.
+    """Programming law: error of a programmed cell against its target, by level and age.
 
     error = conductance(age) − target ~ loc + scale · κ^±1 · |T|, per cell, once per
     programming, with T by ``tail`` from df, wide_share and wide_ratio (``cim.cells.tails``). Arrays

@@ -1,4 +1,4 @@
-"""What one programming pulse does to a cell, fitted to sweeps of a bench.
+"""Effect of one programming pulse on a cell, fitted to sweeps of a bench.
 
 SET: the word-line voltage limits the current, and the limit decides where the cell ends; a
 pulse never lowers it. Cell i at word-line voltage V
@@ -153,7 +153,7 @@ def _width_effect(sweep: PulseSweep, driven: NDArray[np.bool_], wl: Floats, medi
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How cells of one chip differ in being written; shares of cells, conductances in µS.
+    """Spread between the cells of one chip in being written; shares of cells, conductances in µS.
 
     ``unrest`` is the sigma of ln h: cells whose pulses scatter more take more of them, so
     pulse counts are geometric with a rate that differs from cell to cell: heavy-tailed.

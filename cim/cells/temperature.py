@@ -1,4 +1,4 @@
-"""What temperature does to cells: conductance, read noise, and the pace of relaxation."""
+"""Effect of temperature on cells: conductance, read noise, and the pace of relaxation."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """How the word-line voltage is led: below the aim first, up while too low, back after too high."""
+    """Ramp of the word-line voltage: below the aim first, up while too low, back after too high."""
 
     start_below_v: float = 0.3
     step_v: float = 0.04
@@ -142,7 +142,7 @@ def _reset(
 
 
 def _erased(steps: PulseSteps, offset: Floats, z: Floats) -> Floats:
-    """Where a full RESET lands, µS; offset and z as in a SET pulse."""
+    """Conductance after a full RESET, µS; offset and z as in a SET pulse."""
     c = steps.cycle_share
     mixed = np.sqrt(1.0 - c) * offset + np.sqrt(c) * z
     return np.asarray(steps.erase_median_us * np.exp(steps.erase_sigma_ln * mixed))
@@ -150,7 +150,7 @@ def _erased(steps: PulseSteps, offset: Floats, z: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class WriteStatistics:
-    """How writing went, by level: what a chip's or a model's outcomes say.
+    """Statistics of writing by level, from the outcomes of a chip or a model.
 
     ``levels_us`` (levels,); ``cells`` and ``reached`` (levels,) counts; ``pulses`` (levels,
     points) quantiles of the pulses of all cells at the probabilities ``pulse_points``.

@@ -1,1 +1,1 @@
-"""What a chip is: its file, its levels and codes, its ideal converters; all that truth and belief share."""
+"""Description of a chip: its file, levels, codes and ideal converters; all that truth and belief share."""

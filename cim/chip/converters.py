@@ -62,7 +62,7 @@ def check_codes(codes: NDArray[np.integer], bits: int, signed: bool) -> None:
 
 
 def split_planes(codes: NDArray[np.integer], inputs: InputSpec, bits: int, signed: bool) -> NDArray[np.int16]:
-    """What is driven in each read.
+    """Input plane of one read.
 
     Args:
         codes: (..., rows), signed or unsigned ``bits``-bit codes; for an offset chip already

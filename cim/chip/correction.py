@@ -66,7 +66,7 @@ def float_correction(
 def digital_terms(
     spec: MacroSpec, levels: NDArray[np.integer], input_bits: int, input_signed: bool
 ) -> tuple[NDArray[np.float64], float]:
-    """What no chip measures, in levels: (offset per output (outputs,), input gain).
+    """Digital terms that no chip measures, in levels: (offset per output (outputs,), input gain).
 
     Offset inputs add 2^(b−1) to every code, so 2^(b−1) · Σ levels leaves each output.
     Single-ended cells rest at the middle level on top of the ground conductance, so
@@ -90,7 +90,7 @@ def nominal_correction(
     input_signed: bool,
     signs: NDArray[np.int8] | None = None,
 ) -> Correction:
-    """The correction of a chip that does what its file says; the identity when lsb equals the level step.
+    """The correction of a chip without errors; the identity when lsb equals the level step.
 
     Args:
         held: what the cells hold in levels (plus − minus of pairs), (rows, outputs).

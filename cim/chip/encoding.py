@@ -14,7 +14,7 @@ from cim.errors import CimUsageError
 
 
 class WeightForm(enum.StrEnum):
-    """Which two cell levels hold a signed weight k of a pair."""
+    """The two cell levels that hold a signed weight k of a pair."""
 
     SIGN = "sign"  # one cell at |k|, the other at 0
     BALANCED = "balanced"  # both cells about the middle level, k apart

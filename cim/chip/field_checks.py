@@ -12,7 +12,7 @@ Check = Callable[[Any], Any]
 def number(low: float, high: float) -> Check:
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ValueError(f"{value!r} is not a number from {low:g} to {high:g}")
+            raise ValueError(f"{value!r:.60} is not a number from {low:g} to {high:g}")
         return float(value)
 
     return check
@@ -21,7 +21,7 @@ def number(low: float, high: float) -> Check:
 def count(low: int, high: int) -> Check:
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError(f"{value!r} is not a whole number from {low} to {high}")
+            raise ValueError(f"{value!r:.60} is not a whole number from {low} to {high}")
         return value
 
     return check
@@ -29,7 +29,7 @@ def count(low: int, high: int) -> Check:
 
 def text(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 64:
-        raise ValueError(f"{value!r} is not a text of 1 to 64 characters")
+        raise ValueError(f"{value!r:.60} is not a text of 1 to 64 characters")
     return value
 
 
@@ -38,7 +38,7 @@ def one_of(kind: type[Any]) -> Check:
         try:
             return kind(value)
         except ValueError:
-            raise ValueError(f"{value!r} is none of {', '.join(str(k) for k in kind)}") from None
+            raise ValueError(f"{value!r:.60} is none of {', '.join(str(k) for k in kind)}") from None
 
     return check
 

@@ -1,4 +1,4 @@
-"""Chip files: load, check, and say exactly which line is wrong.
+"""Chip files: load, check, and name the exact line that is wrong.
 
 A chip file is TOML; every value is ``key = { value = …, source = "…" }`` and every source
 begins with ``measured:``, ``published:`` or ``assumed``. ``load_chip`` takes the name of a
@@ -11,14 +11,13 @@ import dataclasses
 import hashlib
 import json
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from cim.chip.field_checks import Check
 from cim.chip.schema import OPTIONAL, OPTIONAL_SECTIONS, SECTIONS, broken_rules
+from cim.chip.sourced_values import read_section
 from cim.chip.spec import (
     AdcSpec,
     CellIv,
@@ -34,12 +33,12 @@ from cim.chip.spec import (
     WriteRecipe,
 )
 from cim.errors import CimFileError, CimMismatch
+from cim.files import read_text
+from cim.toml_file import MOST_BYTES, TomlError, TomlFile, major_version, parse_toml
 
 FORMAT = "hil.chip"
 COST_FORMAT = "hil.cost"  # files of the same folder and form that hold a cost model's chip (cim.mnsim)
 VERSION = (1, 2)  # 1.1: [models]; 1.2: [cost], [groups], sample.dac_inl
-MAX_FILE_BYTES = 1 << 20
-SOURCE = re.compile(r"(measured: .+|published: .+|assumed(: .+)?)")
 
 
 class ChipFileError(CimFileError):
@@ -90,10 +89,7 @@ def chip_text(name: str, known: Callable[[], Sequence[str]] = chip_names) -> tup
             raise ChipFileError(name, 0, "", f"no such chip; there are {', '.join(known())}, or a path to a .toml")
         return file.read_text("utf-8"), f"{name}.toml"
     try:
-        path = Path(name)
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ChipFileError(name, 0, "", f"larger than {MAX_FILE_BYTES} bytes, so not a chip file")
-        return path.read_text("utf-8"), name
+        return read_text(name, MOST_BYTES), name
     except (OSError, UnicodeDecodeError) as error:
         raise ChipFileError(name, 0, "", f"cannot be read ({error})") from error
 
@@ -185,29 +181,35 @@ def _with_digest(spec: ChipSpec) -> ChipSpec:
     return dataclasses.replace(spec, digest=hashlib.sha256(canonical.encode()).hexdigest())
 
 
+def _toml(text: str, origin: str) -> TomlFile:
+    try:
+        return parse_toml(text)
+    except TomlError as error:
+        raise ChipFileError(origin, error.line, "toml", error.text) from error
+
+
 class _ChipReader:
     """Turns one text into a ``ChipSpec``; knows on which line each field stands."""
 
     def __init__(self, text: str, origin: str) -> None:
         self.text, self.origin = text, origin
-        self.lines = field_lines(text)
+        self.file = _toml(text, origin)
         self.provenance: dict[str, str] = {}
 
     def fail(self, field: str, text: str) -> ChipFileError:
-        return ChipFileError(self.origin, self.lines.get(field, self.lines.get(field.split(".")[0], 1)), field, text)
+        return ChipFileError(self.origin, self.file.line(field), field, text)
 
     def chip(self, macros: int | None) -> ChipSpec:
-        try:
-            data = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
-            line = re.search(r"line (\d+)", str(error))
-            raise ChipFileError(self.origin, int(line[1]) if line else 1, "toml", str(error)) from error
+        data = self.file.data
         self._check_version(data)
         for name in data:
             if name not in SECTIONS and name not in ("format", "version"):
                 raise self.fail(name, f"unknown section; there are {', '.join(SECTIONS)}")
         here = [name for name in SECTIONS if name in data or name not in OPTIONAL_SECTIONS]
-        values = {name: self._section(name, data.get(name)) for name in here}
+        values = {
+            name: read_section(name, data.get(name), SECTIONS[name], self.provenance, self.fail, OPTIONAL)
+            for name in here
+        }
         spec = self._spec(values, macros)
         for field, text in broken_rules(spec):
             raise self.fail(field, text)
@@ -216,41 +218,12 @@ class _ChipReader:
     def _check_version(self, data: Mapping[str, Any]) -> None:
         if data.get("format") == COST_FORMAT:
             model = data.get("model")
-            raise self.fail("format", f"is a cost model ({model}) for `hil estimate`, not a chip to program")
+            raise self.fail("format", f"is a cost model ({model!s:.60}) for `hil estimate`, not a chip to program")
         if data.get("format") != FORMAT:
-            raise self.fail("format", f"is {data.get('format')!r}, a chip file says {FORMAT!r}")
-        match = re.fullmatch(r"(\d+)\.(\d+)", str(data.get("version")))
-        if match is None:
-            raise self.fail("version", f"{data.get('version')!r} is not major.minor")
-        if int(match[1]) > VERSION[0]:
-            raise NewerChipFile(
-                self.origin, self.lines.get("version", 1), "version", f"{match[0]}; this program reads {VERSION[0]}.x"
-            )
-
-    def _section(self, name: str, table: Any) -> dict[str, Any]:
-        if not isinstance(table, dict):
-            raise self.fail(name, "section is missing")
-        checks = SECTIONS[name]
-        for key in table:
-            if key not in checks:
-                raise self.fail(f"{name}.{key}", f"unknown field; [{name}] has {', '.join(checks)}")
-        return {key: self._value(f"{name}.{key}", table.get(key), check) for key, check in checks.items()}
-
-    def _value(self, field: str, entry: Any, check: Check) -> Any:
-        if entry is None:
-            if field in OPTIONAL:
-                return OPTIONAL[field]
-            raise self.fail(field, "is missing")
-        if not isinstance(entry, dict) or set(entry) != {"value", "source"}:
-            raise self.fail(field, 'must be { value = …, source = "…" }')
-        if not isinstance(entry["source"], str) or not SOURCE.fullmatch(entry["source"]):
-            raise self.fail(field, f"source {entry['source']!r} must begin with measured:, published: or assumed")
-        try:
-            value = check(entry["value"])
-        except ValueError as error:
-            raise self.fail(field, str(error)) from None
-        self.provenance[field] = entry["source"]
-        return value
+            raise self.fail("format", f"is {data.get('format')!r:.60}, a chip file says {FORMAT!r}")
+        if major_version(data.get("version"), self.fail) > VERSION[0]:
+            text = f"{data['version']}; this program reads {VERSION[0]}.x"
+            raise NewerChipFile(self.origin, self.file.line("version"), "version", text)
 
     def _spec(self, v: Mapping[str, dict[str, Any]], macros: int | None) -> ChipSpec:
         macro, cell, adc = v["macro"], v["cell"], v["adc"]
@@ -282,16 +255,3 @@ class _ChipReader:
             cost=CostSpec(**v["cost"]) if "cost" in v else None,
             groups=MacroGroups(**v["groups"]) if "groups" in v else None,
         )
-
-
-def field_lines(text: str) -> dict[str, int]:
-    """Line of each section and dotted field."""
-    lines: dict[str, int] = {}
-    section = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
-            section = header[1]
-            lines.setdefault(section, number)
-        elif key := re.match(r"\s*([\w-]+)\s*=", line):
-            lines.setdefault(f"{section}.{key[1]}" if section else key[1], number)
-    return lines

@@ -31,7 +31,7 @@ class LevelValues:
 
 @functools.cache
 def level_values(levels_us: tuple[float, ...], tolerance_us: float) -> LevelValues:
-    """The smallest integers that say every level to within a quarter of the write-verify window.
+    """The smallest integers that give every level to within a quarter of the write-verify window.
 
     The highest level is exact: unit = (g_n − g_0) / v_n. Where no v_n up to 127 is close enough,
     the one of the least error is taken.

@@ -1,4 +1,4 @@
-"""What a chip file must hold: the check of each field, and the rules that join several."""
+"""Schema of a chip file: the check of each field, and the rules that join several."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def _macro_rules(spec: ChipSpec) -> tuple[Rule, ...]:
 
 
 def _told_apart(m: MacroSpec) -> bool:
-    """Whether integers can tell the levels apart."""
+    """Whether integers can distinguish the levels."""
     try:
         return len(m.values.values) == len(m.levels_us)
     except ValueError:

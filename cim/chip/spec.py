@@ -1,4 +1,4 @@
-"""What a chip promises: the typed form of one chip file (``cim/chips/*.toml``).
+"""Chip specification: the typed form of one chip file (``cim/chips/*.toml``).
 
 A specification is what the maker says of every chip of that name; what one chip really
 does is measured (``cim.record.calibration``) or, for the emulated chip, hidden (``hil.emulator``).
@@ -15,7 +15,7 @@ from cim.chip.levels import LevelValues, level_values
 
 
 class Encoding(enum.StrEnum):
-    """How a signed weight level becomes cells."""
+    """Encoding of a signed weight level by cells."""
 
     DIFFERENTIAL_COLUMNS = "differential_columns"  # bit lines 2j (+) and 2j+1 (−) of one row
     ROW_PAIRS = "row_pairs"  # word lines 2r (+) and 2r+1 (−) of one bit line (2T2R)
@@ -24,14 +24,14 @@ class Encoding(enum.StrEnum):
 
 
 class PairSubtraction(enum.StrEnum):
-    """Where the two halves of a pair meet: before the converter or after it."""
+    """Subtraction of the two halves of a pair: before the converter or after it."""
 
     ANALOG = "analog"
     DIGITAL = "digital"
 
 
 class InputCoding(enum.StrEnum):
-    """How an input code reaches the word lines."""
+    """Coding of an input on the word lines."""
 
     BIT_SERIAL = "bit_serial"  # one bit a read, 0 or v_read
     PULSE_COUNT = "pulse_count"  # bits_per_cycle bits a read, as that many equal pulses
@@ -40,7 +40,7 @@ class InputCoding(enum.StrEnum):
 
 
 class SignedInput(enum.StrEnum):
-    """How a chip takes inputs below zero."""
+    """Form of inputs below zero."""
 
     PLANE = "plane"  # two's complement, the sign plane is one more read of weight −2^(b−1)
     OFFSET = "offset"  # 2^(b−1) is added to each code, the correction is digital
@@ -49,7 +49,7 @@ class SignedInput(enum.StrEnum):
 
 
 class WordLine(enum.StrEnum):
-    """What a word line does to its cells."""
+    """Effect of a word line on its cells."""
 
     GATE = "gate"  # opens their transistors (1T1R): an undriven cell hangs on nothing
     ROW = "row"  # drives a voltage through them: the network is the same for every input
@@ -66,7 +66,7 @@ class AdcTransfer(enum.StrEnum):
 
 
 class ReadPath(enum.StrEnum):
-    """Which circuit verifies and reads single cells."""
+    """Circuit that verifies and reads single cells."""
 
     SENSE = "sense"  # a sense amplifier of its own: cell readings are free of column errors
     COLUMN_ADC = "column_adc"  # the column's converter: only cell times column gain is seen
@@ -237,7 +237,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long each operation takes on the chip."""
+    """Duration of each operation on the chip."""
 
     pulse_ns: float  # one programming pulse with its set-up
     verify_ns: float  # one read in a verify
@@ -276,7 +276,7 @@ class CellModel(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """What is believed of such chips before one was measured (``cim.record.published.nominal_record``).
+    """Belief about such chips before one was measured (``cim.record.published.nominal_record``).
 
     ``polynomial``: sigma of conductance − target in µS is Σ c_i (G / G_max)^i at each of
     ``programming_ages_s``, one row of ``programming_sigma_us`` an age, lowest power first.
@@ -295,7 +295,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class CostSpec:
-    """What events cost on chips of this kind (``cim.cost.network_cost``): energy, rates, leakage, area.
+    """Costs of events on chips of this kind (``cim.cost.network_cost``): energy, rates, leakage, area.
 
     Times of reads and conversions are in ``Timing``. A conversion takes
     ``adc_fj_per_step`` · 2^bits.
@@ -339,7 +339,7 @@ class CostSpec:
 
 @dataclass(frozen=True, slots=True)
 class ChipSpec:
-    """Everything one chip file says.
+    """Content of one chip file.
 
     ``sample`` holds the parameters from which the emulated chip draws its truth; the
     simulator and the calibration never read it (a test checks). ``provenance`` maps each

@@ -1,4 +1,4 @@
-"""How a convolution walks over a feature map: one geometry for compiler, simulator and chip."""
+"""Windows of a convolution over a feature map: one geometry for compiler, simulator and chip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a layer asks of a chip for one image, counted: reads, cycles, conversions, sums, bits, nanoseconds.
+"""Events of a layer for one image, counted: reads, cycles, conversions, sums, bits, nanoseconds.
 
 Counts are exact: a chip that runs the same tiles counts the same reads and conversions. Prices
 are in ``cim.cost.network_cost``.
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.blocks import blocks
-from cim.chip.converters import conversions, input_cycles, input_planes
+from cim.chip.converters import conversions
 from cim.chip.spec import ChipSpec, Encoding
+from cim.cost.tile_reads import tile_reads
 from cim.cost.workload import LayerWork, Tiles, WorkKind
 
 Floats = NDArray[np.float64]
@@ -87,19 +88,19 @@ def _on_cells(
     layer: LayerWork, tiles: Tiles, chip: ChipSpec, buffer_bits_per_ns: float, ops_per_ns: float
 ) -> LayerEvents:
     macro, timing = chip.macro, chip.timing
-    planes = input_planes(macro.inputs, layer.input_bits, layer.input_signed)
-    cycles = sum(input_cycles(macro.inputs, plane) for plane in planes)
     band = positions_by_copy(layer, tiles.copies)
     answered = band[tiles.copy]  # positions by tile
-    positions, by_output = int(answered.sum()), int(answered @ tiles.outputs)
+    asked = tile_reads(macro, layer.input_bits, layer.input_signed, answered, tiles.outputs)
+    planes, cycles = asked.planes, asked.cycles
+    by_output = int(answered @ tiles.outputs)
     row_positions = answered * tiles.rows
     by_row, by_cell = int(row_positions.sum()), int(row_positions @ tiles.outputs)
     extra = int(macro.encoding is Encoding.OFFSET_COLUMN)  # the reference column
     per_weight = 2 if macro.paired else 1
     per_output = conversions(macro, 2) - conversions(macro, 1)
     serial = np.minimum(per_output * tiles.outputs + extra, macro.adc.shared_by)
-    array_ns = len(planes) * timing.row_setup_ns + cycles * timing.input_cycle_ns
-    adc_ns = len(planes) * timing.conversion_ns * serial
+    array_ns = planes * timing.row_setup_ns + cycles * timing.input_cycle_ns
+    adc_ns = planes * timing.conversion_ns * serial
     codes = layer.input_bits / math.prod(layer.kernel)  # bits of a pixel, by row
     written = codes * layer.in_shape[1] * layer.in_shape[2] / layer.positions
     fresh = min(layer.stride[1], layer.kernel[1]) / layer.kernel[1]  # of a window that moves along its row
@@ -109,10 +110,10 @@ def _on_cells(
     used = np.flatnonzero(on_macro)
     outputs = math.prod(layer.out_shape)
     return LayerEvents(
-        reads=positions * len(planes),
+        reads=int(asked.reads.sum()),
         row_cycles=by_row * cycles * (2 if macro.encoding is Encoding.ROW_PAIRS else 1),
         cell_cycles=(by_cell * per_weight + by_row * extra) * cycles,
-        conversions=(by_output * per_output + positions * extra) * len(planes),
+        conversions=int(asked.conversions.sum()),
         partial_sums=by_output - outputs,
         cells=int(tiles.rows @ tiles.outputs) * per_weight + int(tiles.rows.sum()) * extra,
         outputs=outputs,

@@ -34,7 +34,7 @@ class Transfers:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Traffic:
-    """What the transfers of each layer ask of the mesh, arrays (layers,).
+    """Load of the transfers of each layer on the mesh, arrays (layers,).
 
     ``bit_hops``: Σ bits · hops; ``farthest``: hops of the longest way. ``loads``: bits over each
     link, (layers, links); ``total``: over all layers, (links,).
@@ -46,7 +46,7 @@ class Traffic:
     total: Floats
 
     def transfer_ns(self, bits_per_ns: float, interval_ns: float) -> Floats:
-        """How long the transfers of each layer last for one image, (layers,).
+        """Duration of the transfers of each layer for one image, (layers,).
 
         A link that others keep busy for a share ρ of every interval leaves 1 − ρ of its rate:
 

@@ -1,4 +1,4 @@
-"""What a network costs on a chip before anyone builds or programs it: latency, energy, power, area, wear.
+"""Cost of a network on a chip before it is built or programmed: latency, energy, power, area, wear.
 
     estimate(workload, chip) = events (``cim.cost.events``) x prices (``[cost]`` and ``[timing]`` of the chip file),
     in time by queues (``cim.cost.stream``), between macros over a mesh (``cim.cost.mesh``)
@@ -84,7 +84,7 @@ class LayerCost:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """A network on a chip. Energies and times are of one image unless they say batch.
+    """Cost of a network on a chip. Energies and times are of one image unless a name has ``batch`` in it.
 
     ``shared_pj``: energy of no layer (host link, leakage, programming when the chip is written anew
     for every batch). ``host_ns``: the parts of latency before the first and after the last layer.

@@ -1,4 +1,4 @@
-"""When the layers of one image work, and how soon the next image may follow."""
+"""Schedule of the layers of one image, and the interval to the next image."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def schedule(
     interval_ns: float,
     pipelined: bool,
 ) -> ImageSchedule:
-    """When every layer starts and ends, and each one's part of the latency.
+    """Start and end of every layer, and its part of the latency.
 
     A position of a layer passes reads, buffer, digital unit and links, one behind the other, so the
     layer serves positions at the pace of its slowest (``serve``) and each takes the sum of all.
@@ -110,7 +110,7 @@ def schedule(
 
 
 def _ready(layer: LayerWork, done: Mapping[str, Floats], pipelined: bool) -> Floats:
-    """When the inputs of each output position are there, (out height, out width)."""
+    """Time at which the inputs of each output position are there, (out height, out width)."""
     shape = layer.out_shape[1:]
     if not pipelined:
         return np.full(shape, max(float(done[name].max()) for name in layer.inputs))
@@ -160,7 +160,7 @@ def shortest_interval(
 def _busiest(
     workload: Workload, events: Sequence[LayerEvents], moved: Traffic, price: CostSpec, here: Sequence[bool]
 ) -> tuple[float, str]:
-    """What limits the layers that are ``here``."""
+    """Resource that limits the layers that are ``here``."""
     on_macro = np.zeros(workload.highest_macro + 1)
     limits = [(0.0, "nothing")]
     for layer, event, counts in zip(workload.layers, events, here, strict=True):
@@ -178,7 +178,7 @@ def _busiest(
 
 
 def _rounds(workload: Workload) -> list[int]:
-    """When each layer runs on a chip that is written several times; layers off the cells follow those before them."""
+    """Round of each layer on a chip that is written several times; layers off the cells follow those before them."""
     rounds: list[int] = []
     for layer in workload.layers:
         before = rounds[-1] if rounds else 0

@@ -1,4 +1,4 @@
-"""When the output positions of a layer are done, given when their inputs are: queues without loops.
+"""Completion times of output positions, from those of their inputs: queues without loops.
 
 A layer (or a copy of one) serves its positions one after the other, each once its last input
 pixel is there. With service time s and ready times r_i the finish times obey
@@ -31,7 +31,7 @@ def window_ready(
     padding: tuple[int, int],
     dilation: tuple[int, int],
 ) -> Floats:
-    """When the whole window of each output position is there, (out height, out width).
+    """Time at which the whole window of each output position is there, (out height, out width).
 
     Args:
         finish_ns: (height, width), when each input pixel is done.

@@ -1,4 +1,4 @@
-"""Which bits travel between macros when a placed network runs."""
+"""Bits that travel between macros when a placed network runs."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def transfers(workload: Workload, partial_sum_bits: int) -> Transfers:
 
 
 def _joined(layer: LayerWork, homes: Mapping[str, Home], shapes: Mapping[str, tuple[int, int, int]]) -> Home:
-    """Where the outputs of a layer off the cells are: where its (first) input was."""
+    """Place of the outputs of a layer off the cells: that of its (first) input."""
     if layer.kind is WorkKind.CONCAT:
         offset, columns = 0, []
         for name in layer.inputs:

@@ -20,7 +20,7 @@ INPUT = "input"
 
 
 class WorkKind(Enum):
-    """What a layer does. ``MOVE`` renames or moves codes (flatten, padding of channels, slices)."""
+    """Kind of a layer. ``MOVE`` renames or moves codes (flatten, padding of channels, slices)."""
 
     CONV = "conv"
     LINEAR = "linear"

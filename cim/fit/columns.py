@@ -2,27 +2,30 @@
 
 The whole flow for one macro, cells and vectors as arrays:
 
-    from cim.fit import columns as fit
-    from cim.chip.encoding import tile_halves_us
-    from cim.fit.wire import fit_wire
     from cim.array.wire_law import Wire
     from cim.array.wires import gated_sums_us
+    from cim.chip.encoding import tile_halves_us
+    from cim.fit.cells import fit_read_variance
+    from cim.fit.columns import MeanReadings, combine, fit_columns, predicted_variance_us2
+    from cim.fit.curves import Converters
+    from cim.fit.programming import fit_programming
+    from cim.fit.wire import fit_wire
 
     # cells (n = rows · columns flattened, several macros concatenated)
-    noise = fit.fit_read_variance(single_reads_us, targets_us, levels_us)        # (reads, n), (n,)
-    law = fit.fit_programming(targets_us, readings_us, states, ages_s=(1.0, 3600.0),
-                              reads=(8, 16), levels_us=levels_us, read_noise=noise)
+    noise = fit_read_variance(single_reads_us, targets_us, levels_us)            # (reads, n), (n,)
+    law = fit_programming(targets_us, readings_us, states, ages_s=(1.0, 3600.0),
+                          reads=(8, 16), levels_us=levels_us, read_noise=noise)
 
     # columns: units (vectors, rows) driven in one read each, codes (vectors, conversions)
     halves = tile_halves_us(mean_readings_us, spec, 0, rows, 0, outputs)
     def predicted(ohm): return gated_sums_us(spec, 0, halves, units, Wire(ohm, 0.0))
-    variance = fit.predicted_variance_us2(spec, halves, units, noise)
-    readings = fit.CellReadings.of(spec, halves, units, noise, reads=16)
-    setup = fit.Converters(spec.lsb_us(range_code), code_limits(spec.adc.bits, spec.adc_signed), adc)
-    columns = fit.fit_columns(predicted(0.0), codes, variance, setup)            # wires unknown yet
+    variance = predicted_variance_us2(spec, halves, units, noise)
+    readings = MeanReadings.of(spec, halves, units, noise, reads=16)
+    setup = Converters(spec.lsb_us(range_code), code_limits(spec.adc.bits, spec.adc_signed), adc)
+    columns = fit_columns(predicted(0.0), codes, variance, setup)                # wires unknown yet
     ohm, ohm_se = fit_wire(predicted, codes, variance, setup, columns)           # combine macros:
-    ohm, ohm_se = fit.combine([ohm, ...], [ohm_se, ...])
-    columns = fit.fit_columns(predicted(ohm), codes, variance, setup, readings)
+    ohm, ohm_se = combine([ohm, ...], [ohm_se, ...])
+    columns = fit_columns(predicted(ohm), codes, variance, setup, readings)
     part = columns.calibration(macro, cells, stuck_us, gain_known)               # MacroCalibration
 """
 
@@ -38,31 +41,10 @@ from cim.array.wire_law import conversion_cells
 from cim.cells.read_noise import ReadNoise
 from cim.chip.spec import MacroSpec, PairSubtraction
 from cim.errors import CimMeasurementError
-from cim.fit.cells import (
-    TooFewCells,
-    fit_read_variance,
-    nearest_level,
-)
-from cim.fit.curves import Converters, ReadingErrors, place, solve_curves
+from cim.fit.curves import Converters, ReadingErrors, solve_curves
 from cim.fit.offset import ZeroInput
-from cim.fit.programming import fit_programming, programming_distance
 from cim.record.calibration import GainKnown, MacroCalibration
-
-__all__ = [
-    "ColumnFit",
-    "Converters",
-    "MeanReadings",
-    "TooFewCells",
-    "TooFewVectors",
-    "combine",
-    "fit_columns",
-    "fit_programming",
-    "fit_read_variance",
-    "inl_at",
-    "nearest_level",
-    "predicted_variance_us2",
-    "programming_distance",
-]
+from cim.record.inl import inl_at
 
 Floats = NDArray[np.float64]
 
@@ -137,14 +119,6 @@ def predicted_variance_us2(
         minus = -minus
     squares = np.asarray(units, np.float64) ** 2
     return np.asarray(squares @ conversion_cells(spec, np.stack([plus, minus])))
-
-
-def inl_at(y: Floats, inl_codes: Floats, adc: NDArray[np.int64], limits: tuple[int, int]) -> Floats:
-    """INL of codes ``y`` (..., conversions), linear between nodes evenly spaced over the scale."""
-    left, share = place(y, inl_codes.shape[1], limits)
-    curve = inl_codes[adc]
-    column = np.arange(len(adc))
-    return np.asarray(curve[column, left] * (1.0 - share) + curve[column, left + 1] * share)
 
 
 @dataclass(frozen=True, slots=True)

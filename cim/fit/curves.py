@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.record.inl import inl_nodes
+
 Floats = NDArray[np.float64]
 
 CURVE_SD = (0.05, 2.0)  # codes, narrowest and widest prior of an INL node
@@ -61,14 +63,6 @@ class ReadingErrors:
     variance: Floats
 
 
-def place(y: Floats, nodes: int, limits: tuple[int, int]) -> tuple[NDArray[np.int64], Floats]:
-    """Node left of each code, and the share of the way to the next one."""
-    low, high = limits
-    at = np.clip((y - low) / (high - low), 0.0, 1.0) * (nodes - 1)
-    left = np.minimum(at.astype(np.int64), nodes - 2)
-    return left, at - left
-
-
 def solve_curves(
     x: Floats,
     y: Floats,
@@ -95,7 +89,7 @@ def solve_curves(
         cells: adds to the errors what errors of the readings behind x do to the curves.
     """
     nodes, columns = setup.nodes, x.shape[1]
-    left, share = place(y, nodes, setup.limits)
+    left, share = inl_nodes(y, nodes, setup.limits)
     slot = np.arange(columns) * nodes + left
 
     def total(value: Floats) -> Floats:
@@ -149,7 +143,7 @@ def _free_curves(zero_codes: Floats, setup: Converters) -> Floats:
     k = np.arange(setup.nodes)
     count = np.bincount(setup.adc)
     zero = np.bincount(setup.adc, zero_codes) / np.maximum(count, 1)
-    left, share = place(zero, setup.nodes, setup.limits)
+    left, share = inl_nodes(zero, setup.nodes, setup.limits)
     bases = []
     for at, part in zip(left, share, strict=True):
         hat = np.zeros(setup.nodes)
@@ -166,7 +160,7 @@ def _cell_part(
 
     dc/dδ = cov(c) (Bᵀ W − S A⁻¹ Xᵀ W) U
     """
-    left, share = place(y, setup.nodes, setup.limits)
+    left, share = inl_nodes(y, setup.nodes, setup.limits)
     vector, nodes = np.arange(len(x)), setup.nodes
     units = cells.units.astype(np.float32)  # errors need no more digits
     moved = np.zeros_like(spread)

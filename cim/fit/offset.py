@@ -63,7 +63,7 @@ def idle_noise(idle_sd: NDArray[np.floating], clipped: NDArray[np.bool_]) -> flo
 def without_misfit(noise_codes: NDArray[np.floating], idle: float) -> Floats:
     """Noise of each conversion from residuals of a fit, (conversions,), brought down to ``idle`` on average.
 
-    What residuals have beyond it is no noise: steps of a curve between its nodes, wires and cells that were taken
+    What residuals have beyond it is not noise: steps of a curve between its nodes, wires and cells that were taken
     a little wrong come back with the same input. Example: 0.2 and 0.4 codes, 0.2 idle: 0.13 and 0.25.
     """
     rms = float(np.sqrt(np.mean(np.square(noise_codes))))

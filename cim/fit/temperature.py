@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.cells.read_noise import ReadNoise
 
 OUTLIER = 6.0  # robust sigma: cells that jumped in between say nothing about temperature
@@ -64,3 +65,17 @@ def fit_variance_per_k(cold: ReadNoise, hot: ReadNoise, kelvin: float) -> tuple[
     error = np.hypot(hot.se_us2, hot.variance_us2 * cold.se_us2 / base) / base
     weight = 1.0 / np.maximum(error, 1e-9) ** 2
     return float((weight * ratio).sum() / weight.sum() / kelvin), float(1.0 / np.sqrt(weight.sum()) / abs(kelvin))
+
+
+def expected_drift_us(
+    law: ProgrammingLaw, targets_us: NDArray[np.float32], moved_us: NDArray[np.float32], ages_s: list[float]
+) -> NDArray[np.float64]:
+    """How far cells relax from the second age to the third, (cells,): what each moved from the first to the
+    second, in log time; the law where they were read once before heating.
+
+    Not the mean of a level: its error would be common to the level's cells, and no scatter would show it.
+    """
+    first, second, third = np.log(ages_s)
+    if second - first < 1e-3:
+        return np.asarray(law_at(law, targets_us, ages_s[2]).loc_us - law_at(law, targets_us, ages_s[1]).loc_us)
+    return np.asarray(np.asarray(moved_us, np.float64) * (third - second) / (second - first))

@@ -1,12 +1,13 @@
 """Wire resistance from measured products.
 
-from cim.fit.wire import fit_wire
 from cim.array.wires import converted_sums_us
+from cim.fit.columns import combine, fit_columns
+from cim.fit.wire import fit_wire
 
 def predicted_us(ohm): return converted_sums_us(spec, 0, halves, units, Wire(ohm, 0.0, end))
-columns = fit.fit_columns(predicted_us(0.0), codes, variance, setup)       # wires unknown yet
+columns = fit_columns(predicted_us(0.0), codes, variance, setup)           # wires unknown yet
 ohm, ohm_se = fit_wire(predicted_us, codes, variance, setup, columns)      # of one macro; then
-ohm, ohm_se = fit.combine([ohm, ...], [ohm_se, ...])                       # all macros together
+ohm, ohm_se = combine([ohm, ...], [ohm_se, ...])                           # all macros together
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.errors import CimMeasurementError
-from cim.fit.columns import ColumnFit, Converters
+from cim.fit.columns import ColumnFit
+from cim.fit.curves import Converters
 
 Floats = NDArray[np.float64]
 

@@ -18,7 +18,7 @@ from cim.mnsim.parts import Parts, summed
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What every PE and tile of one chip is made of. ``demux``, ``mux``: fans of inputs and outputs."""
+    """Components of every PE and tile of one chip. ``demux``, ``mux``: fans of inputs and outputs."""
 
     dac: Converter
     adc: Converter

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cim.chip.file import COST_FORMAT, SOURCE, ChipFileError, NewerChipFile, chip_names, chip_text, field_lines
+from cim.chip.file import COST_FORMAT, ChipFileError, NewerChipFile, chip_names, chip_text
+from cim.chip.sourced_values import read_section
 from cim.mnsim.config import MnsimConfig
 from cim.mnsim.options import options_as_fields
 from cim.mnsim.schema import SECTIONS, broken_rules
+from cim.toml_file import Fail, TomlError, TomlFile, major_version, parse_toml
 
 MODEL = "mnsim2"
 DEFAULT = "mnsim-default"
 VERSION = (1, 0)
-
-Fail = Callable[[str, str], ChipFileError]
 
 
 def load_mnsim(name_or_path: str | Path = DEFAULT) -> MnsimConfig:
@@ -46,22 +45,21 @@ def is_mnsim(name_or_path: str | Path) -> bool:
 
 def parse_mnsim(text: str, origin: str) -> MnsimConfig:
     """Check the text of a configuration file; ``origin`` names it in errors."""
-    lines = field_lines(text)
+    try:
+        file = parse_toml(text)
+    except TomlError as error:
+        raise ChipFileError(origin, error.line, "toml", error.text) from error
 
     def fail(name: str, reason: str) -> ChipFileError:
-        return ChipFileError(origin, lines.get(name, lines.get(name.split(".")[0], 1)), name, reason)
+        return ChipFileError(origin, file.line(name), name, reason)
 
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"line (\d+)", str(error))
-        raise ChipFileError(origin, int(line[1]) if line else 1, "toml", str(error)) from error
-    _check_header(data, origin, lines, fail)
+    data = file.data
+    _check_header(file, origin, fail)
     for name in data:
         if name not in SECTIONS and name not in ("format", "version", "model"):
             raise fail(name, f"unknown section; there are {', '.join(SECTIONS)}")
     provenance: dict[str, str] = {}
-    values = {name: _section(name, data.get(name), provenance, fail) for name in SECTIONS}
+    values = {name: read_section(name, data.get(name), SECTIONS[name][1], provenance, fail) for name in SECTIONS}
     return _checked(values, origin, provenance, fail)
 
 
@@ -96,41 +94,15 @@ def with_options(config: MnsimConfig, options: Mapping[str, Any]) -> MnsimConfig
     return _checked(values, config.source, provenance, fail)
 
 
-def _check_header(data: Mapping[str, Any], origin: str, lines: Mapping[str, int], fail: Fail) -> None:
+def _check_header(file: TomlFile, origin: str, fail: Fail) -> None:
+    data = file.data
     if data.get("format") != COST_FORMAT:
-        raise fail("format", f"is {data.get('format')!r}, the file of a cost model says {COST_FORMAT!r}")
+        raise fail("format", f"is {data.get('format')!r:.60}, the file of a cost model says {COST_FORMAT!r}")
     if data.get("model") != MODEL:
-        raise fail("model", f"is {data.get('model')!r}; this model is {MODEL!r}")
-    match = re.fullmatch(r"(\d+)\.(\d+)", str(data.get("version")))
-    if match is None:
-        raise fail("version", f"{data.get('version')!r} is not major.minor")
-    if int(match[1]) > VERSION[0]:
-        line = lines.get("version", 1)
-        raise NewerChipFile(origin, line, "version", f"{match[0]}; this program reads {VERSION[0]}.x")
-
-
-def _section(name: str, table: Any, provenance: dict[str, str], fail: Fail) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        raise fail(name, "section is missing")
-    _, checks = SECTIONS[name]
-    for key in table:
-        if key not in checks:
-            raise fail(f"{name}.{key}", f"unknown field; [{name}] has {', '.join(checks)}")
-    values = {}
-    for key, check in checks.items():
-        field, entry = f"{name}.{key}", table.get(key)
-        if entry is None:
-            raise fail(field, "is missing")
-        if not isinstance(entry, dict) or set(entry) != {"value", "source"}:
-            raise fail(field, 'must be { value = …, source = "…" }')
-        if not isinstance(entry["source"], str) or not SOURCE.fullmatch(entry["source"]):
-            raise fail(field, f"source {entry['source']!r} must begin with measured:, published: or assumed")
-        try:
-            values[key] = check(entry["value"])
-        except ValueError as error:
-            raise fail(field, str(error)) from None
-        provenance[field] = entry["source"]
-    return values
+        raise fail("model", f"is {data.get('model')!r:.60}; this model is {MODEL!r}")
+    if major_version(data.get("version"), fail) > VERSION[0]:
+        text = f"{data['version']}; this program reads {VERSION[0]}.x"
+        raise NewerChipFile(origin, file.line("version"), "version", text)
 
 
 def _checked(

@@ -78,7 +78,7 @@ class MnsimCost:
 
 
 def estimate_mnsim(workload: Workload, config: MnsimConfig) -> MnsimCost:
-    """What MNSIM 2.0 says of ``workload`` on ``config``.
+    """Cost of ``workload`` on ``config`` by MNSIM 2.0.
 
     Weight and activation bits are those of the workload's layers (MNSIM's own networks: 9 and 9).
 

@@ -1,4 +1,4 @@
-"""How long one output position of a layer takes, module by module.
+"""Duration of one output position of a layer, module by module.
 
 Symbols: T digital period; B = input bits / DAC bits, rounded up; a = ⌈rows / DACs⌉,
 b = ⌈columns / ADCs⌉; **M = B a b** reads of the array; n PEs of the fullest tile; m = ⌈log2 n⌉.

@@ -1,4 +1,4 @@
-"""How MNSIM 2.0 puts layers on PEs and tiles, and how large its buffers become.
+"""Mapping of layers to PEs and tiles by MNSIM 2.0, and the sizes of its buffers.
 
 With polarity 2 a weight slice has a positive and a negative array, so the sign needs no slice:
     slices = weight_bits − (polarity − 1)
@@ -24,7 +24,7 @@ from cim.mnsim.layers import CountedLayer, LayerKind
 
 @dataclass(frozen=True, slots=True)
 class LayerMapping:
-    """Where one layer lies. ``tile_pes``: PEs of the fullest tile; ``rows``, ``columns``, ``groups``: of a PE."""
+    """Place of one layer. ``tile_pes``: PEs of the fullest tile; ``rows``, ``columns``, ``groups``: of a PE."""
 
     mx: int
     my: int

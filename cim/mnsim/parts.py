@@ -9,7 +9,7 @@ from operator import attrgetter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """A quantity by module: ns, um2, W or nJ, as the name of the holder says."""
+    """A quantity by module: ns, um2, W or nJ, by the name of the field that holds it."""
 
     array: float = 0.0
     dac: float = 0.0

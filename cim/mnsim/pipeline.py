@@ -1,4 +1,4 @@
-"""When each output position of each layer is done.
+"""Completion time of each output position of each layer.
 
 A layer is a serial server over its output positions in raster order:
     begin_n = max(finish_{n−1}, ready_n), finish_n = begin_n + t_n
@@ -46,7 +46,7 @@ def spans(layers: tuple[CountedLayer, ...], times: tuple[PositionTimes, ...], pi
 
 
 def _ready(layer: CountedLayer, layers: tuple[CountedLayer, ...], finished: list[Times], pipeline: bool) -> Times:
-    """When the inputs of every position are there, shape (positions,)."""
+    """Time at which the inputs of every position are there, shape (positions,)."""
     ready = np.zeros(layer.positions)
     for i in layer.producers:
         done, (height, width) = finished[i], (layers[i].height_out, layers[i].width_out)

@@ -1,4 +1,4 @@
-"""What a configuration must hold: the check of each field, and the rules that join several."""
+"""Schema of a configuration: the check of each field, and the rules that join several."""
 
 from __future__ import annotations
 

@@ -42,6 +42,9 @@ class CellState(enum.IntEnum):
     NOT_REACHED = 3  # missed its window in the calibration; another programming may reach it
 
 
+STUCK = (CellState.STUCK_LOW, CellState.STUCK_HIGH)
+
+
 @dataclass(frozen=True, slots=True)
 class MacroCalibration:
     """Converters and cells of one macro.

@@ -16,11 +16,11 @@ from scipy.special import expit, log_ndtr, ndtri_exp
 from cim.cells.programming_law import ProgrammingLaw, law_at, redraw_law
 from cim.cells.tails import Tail
 from cim.cells.temperature import accelerated_age, conductance_factor
-from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration
+from cim.record.calibration import STUCK, CalibrationRecord, MacroCalibration
 
 CLIP = 1.1  # no cell is believed above this multiple of the highest level
 OUTLIER = 5.0  # readings this many sigma off are believed as they are
-SWEEPS = 3  # Gibbs sweeps of the posterior; more change nothing (tests/cim/test_device.py)
+SWEEPS = 3  # Gibbs sweeps of the posterior; more change nothing (tests/cim/record/test_device.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def draw_posterior(
         widths = here.widths(cells - np.nan_to_num(targets_us), rng)
         cells = middle + _given_width(readings - middle, widths, here.skew, noise2, rng)
     cells = np.clip(np.where(off, readings, cells), 0.0, CLIP * float(law.levels_us[-1]))
-    stuck = np.isin(record.macro(macro).cells, (CellState.STUCK_LOW, CellState.STUCK_HIGH))
+    stuck = np.isin(record.macro(macro).cells, STUCK)
     cells = np.where(stuck, np.maximum(readings, 0.0), cells) * warm
     return np.where(np.isnan(targets_us), np.nan, cells).astype(np.float32)
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 import enum
 import io
 import json
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -22,11 +21,16 @@ import h5py
 import numpy as np
 
 from cim.errors import CimFileError, CimMismatch
+from cim.files import write_bytes
+from cim.hdf5_file import open_hdf5
+from cim.json_text import parse_json
 from cim.record.calibration import CalibrationRecord
 
 FORMAT = "hil.calibration"
 VERSION = (1, 2)
 MAX_BYTES = 1 << 30  # a record of 64 macros of 128 x 128 takes 3 MB
+MAY_BE_NAN = ("stuck_us", "goodness")  # cells that are not stuck; figures that too few cells gave
+MAX_UNPACKED = 1 << 27  # bytes of all arrays; 64 macros of 256 x 256 take 21 MB
 
 
 class RecordFileError(CimFileError):
@@ -47,19 +51,13 @@ class NewerRecord(RecordFileError, CimMismatch):
 
 
 def save_record(record: CalibrationRecord, path: str | Path) -> None:
-    """Write a record; the file appears under its name only when it is complete."""
-    path = Path(path)
+    """Write a record; the file appears under its name only when it is complete. Raises ``OSError``."""
     content = io.BytesIO()  # in memory first: HDF5 itself does not survive a full disk
     with h5py.File(content, "w") as file:
         file.attrs["format"] = FORMAT
         file.attrs["version"] = f"{VERSION[0]}.{VERSION[1]}"
         write_fields(file, record)
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_bytes(content.getvalue())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(path, content.getbuffer())
 
 
 def load_record(path: str | Path) -> CalibrationRecord:
@@ -70,20 +68,39 @@ def load_record(path: str | Path) -> CalibrationRecord:
         NewerRecord: a newer major version.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise RecordFileError(path, "no such file")
-    if path.stat().st_size > MAX_BYTES:
-        raise RecordFileError(path, f"{path.stat().st_size} bytes; a calibration has at most {MAX_BYTES}")
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, MAX_BYTES, MAX_UNPACKED) as file:
             if _text(file.attrs["format"]) != FORMAT:
                 raise RecordFileError(path, f"format {file.attrs['format']!r}, not {FORMAT!r}")
             version = _text(file.attrs["version"])
             if int(version.split(".")[0]) > VERSION[0]:
                 raise NewerRecord(path, version)
-            return CalibrationRecord(**read_fields(file, CalibrationRecord))
+            return _finite(CalibrationRecord(**read_fields(file, CalibrationRecord)))
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise RecordFileError(path, f"not a readable calibration: {error}") from error
+
+
+def _finite(record: CalibrationRecord) -> CalibrationRecord:
+    """The record, unless one of its numbers is none: whoever believes it would fail far from here."""
+    for place, value in _numbers("", record):
+        if not np.isfinite(value).all():
+            raise ValueError(f"{place} holds numbers that are none (NaN or infinite)")
+    return record
+
+
+def _numbers(place: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Every number and array of numbers that must be finite, with its dotted name."""
+    if is_dataclass(value):
+        for item in fields(value):
+            if item.name not in MAY_BE_NAN:
+                yield from _numbers(f"{place}.{item.name}".lstrip("."), getattr(value, item.name))
+    elif isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _numbers(f"{place}.{key}", part)
+    elif isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f"):
+        yield place, value
 
 
 def write_fields(group: Any, part: Any) -> None:
@@ -137,12 +154,10 @@ def _get(group: Any, name: str, hint: Any) -> Any:
         return hint(**read_fields(group[name], hint))
     if origin is np.ndarray:
         data = group[name]
-        if data.size > MAX_BYTES // 8:
-            raise ValueError(f"{name} declares {data.size} values")
         (dtype,) = get_args(about[1])
         return data[()].astype(dtype)
     if origin is Mapping and name in group.attrs:
-        return {about[0](k): about[1](v) for k, v in json.loads(_text(group.attrs[name])).items()}
+        return {about[0](k): about[1](v) for k, v in parse_json(_text(group.attrs[name])).items()}
     if origin is Mapping:
         parts = group[name]
         return {about[0](key): _get(parts, key, about[1]) for key in parts}

@@ -3,7 +3,7 @@
 Each gives, for levels and ages, the mean and spread of conductance − target as a
 ``ProgrammingLaw`` (Gaussian) with the noise that has gathered until then, and a ``ReadNoise``
 for how two reads differ. Coefficients are those of the named publications as AIHWKit
-(4545f11b) and CrossSim (0a2eb1ed) print them; ``tests/cim/test_published.py`` holds their
+(4545f11b) and CrossSim (0a2eb1ed) print them; ``tests/cim/record/test_published.py`` holds their
 numbers against ours. Conductances in µS, ages in s after programming.
 """
 

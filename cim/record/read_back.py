@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cim.cells.programming_law import law_at
 from cim.cells.tails import Tail
-from cim.record.calibration import CalibrationRecord, CellState
+from cim.record.calibration import STUCK, CalibrationRecord
 from cim.record.device import OUTLIER
 
 ROUNDS = 6  # of the iteration; the sixth moves no cell by 0.01 µS
@@ -47,5 +47,5 @@ def estimate_cells(
         cells = middle + (readings - middle) / (1.0 + precision * noise2)
     widest = here.scale_us * (1.0 if here.tail is Tail.STUDENT else here.wide_ratio)
     off = np.abs(readings - middle) > OUTLIER * np.sqrt(widest**2 + noise2)
-    stuck = np.isin(record.macro(macro).cells, (CellState.STUCK_LOW, CellState.STUCK_HIGH))
+    stuck = np.isin(record.macro(macro).cells, STUCK)
     return np.where(np.isnan(targets_us), np.nan, np.maximum(np.where(off | stuck, readings, cells), 0.0))

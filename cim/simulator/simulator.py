@@ -1,6 +1,6 @@
-"""The calibrated simulator: what one virtual chip answers, conversion by conversion.
+"""The calibrated simulator: what one layer of a virtual chip answers, in either mode, by either engine.
 
-Every plane of every input is one read. A read of a tile converts, for each column,
+Exact: every plane of every input is one read. A read of a tile converts, for each column,
 
     y    = gain / lsb · (Σ G u − wire loss) + offset + σ · N(0, 1)
     σ²   = (gain / lsb)² · v · Σ u² + conversion_noise²,   v the column's mean read variance
@@ -11,207 +11,33 @@ are voltages (``cim.array.cell_iv``), the wire loss of ``cim.array.wire_law``; r
 one Gaussian, new in every conversion, of the variance that so many driven cells of the column have on
 average (which cells are driven changes it by a few per cent from read to read). Codes are
 shift-added, pairs subtracted, corrected with the record's estimates and added over tiles: the integers that
-``mapping.program.execute`` expects. Conductances and converters of the virtual chip come from
-``cim.record.device``; the correction comes from the caller, as the real chip's does.
+``mapping.program.execute`` expects. Fast: the same from one product a tile (``cim.simulator.fast.moments``).
+
+This module only chooses; the layer is ``cim.simulator.layer``'s, the work the engines'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.array.cell_iv import line_halves_us, unit_parts
-from cim.array.input_drive import InputDrive, check_drive, driven_units
-from cim.array.wire_law import Wire, conversion_cells, conversion_load, line_bend, line_gaps, max_unit
-from cim.array.wires import row_driven_halves_us
+from cim.array.input_drive import InputDrive
+from cim.array.wire_law import Wire
 from cim.cells.read_noise import ReadNoise
-from cim.chip.converters import check_codes, code_limits, input_planes, split_planes, to_offset
-from cim.chip.correction import Correction
-from cim.chip.encoding import tile_halves_us
-from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput, WordLine
+from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
-from cim.record.calibration import tile_conversions
-from cim.record.device import Columns
-
-PURPOSE = 0x51B  # first word of every noise key of the simulator
-
-
-@dataclass(frozen=True, slots=True)
-class NoiseKey:
-    """Names one stream of noise; image i of a call uses ``first_image`` + i.
-
-    The same key gives the same noise whatever the batch; another ``seed``, ``chip``
-    (virtual chip), ``layer`` or image gives noise independent of it.
-    """
-
-    seed: int
-    chip: int = 0
-    layer: int = 0
-    first_image: int = 0
-
-    def words(self, images: int) -> NDArray[np.uint32]:
-        """Keys of the images of a call, two 32-bit words each: (images, 2).
-
-        The stream's 64-bit key comes from ``SeedSequence``; images step through splitmix64
-        (Steele, Lea and Flood, doi:10.1145/2660193.2660195).
-        """
-        stream = np.random.SeedSequence((PURPOSE, self.seed, self.chip, self.layer)).generate_state(1, np.uint64)[0]
-        number = np.arange(images, dtype=np.uint64) + np.uint64(self.first_image)
-        x = number * np.uint64(0x9E3779B97F4A7C15) + stream
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return np.ascontiguousarray(x ^ (x >> np.uint64(31)))[:, None].view(np.uint32)
-
-
-@dataclass(frozen=True, slots=True)
-class SimulatedTile:
-    """One tile as one virtual chip holds it.
-
-    ``inputs`` are positions of the layer's unfolded input vector, ``outputs`` of its
-    outputs, ``row0`` and ``output0`` the tile's place on the macro. ``halves_us`` (2, rows,
-    outputs) µS. Converter arrays are (conversions,) in raw order, ``inl_codes``
-    (conversions, nodes); meaning as in ``cim.record.calibration.MacroCalibration``.
-    """
-
-    inputs: range
-    outputs: range
-    multiplier: int
-    row0: int
-    halves_us: NDArray[np.float32]
-    gain: NDArray[np.float64]
-    offset_codes: NDArray[np.float64]
-    conversion_noise_codes: NDArray[np.float64]
-    inl_codes: NDArray[np.float64]
-    correction: Correction
-    output0: int = 0
-
-
-def simulated_tile(
-    spec: MacroSpec,
-    cells_us: NDArray[np.floating],
-    columns: Columns,
-    correction: Correction,
-    *,
-    inputs: range,
-    outputs: range,
-    multiplier: int,
-    row0: int,
-    output0: int,
-) -> SimulatedTile:
-    """Take one tile out of a virtual macro.
-
-    Args:
-        cells_us: the whole macro, (rows, columns) µS (``cim.record.device.draw_programming``).
-        columns: its converters (``cim.record.device.draw_columns``).
-        row0, output0: the tile's place, as in ``mapping.program.conductance.Tile``.
-    """
-    at = tile_conversions(spec, output0, len(outputs))
-    return SimulatedTile(
-        inputs=inputs,
-        outputs=outputs,
-        multiplier=multiplier,
-        row0=row0,
-        halves_us=tile_halves_us(cells_us, spec, row0, len(inputs), output0, len(outputs)),
-        gain=columns.gain[at],
-        offset_codes=columns.offset_codes[at],
-        conversion_noise_codes=columns.conversion_noise_codes[at],
-        inl_codes=columns.inl_codes[columns.adc[at]],
-        correction=correction,
-        output0=output0,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedTile:
-    """A tile in units of ADC codes, rows ordered along the line; what the engines take.
-
-    ``cells`` float64 (rows, conversions), gain / lsb · G, on a binary grid so fine that a
-    single-precision sum over rows of whole units is exact (then no order of addition changes a bit);
-    ``cubic`` None, or what u³ is multiplied with (``cim.array.cell_iv.unit_parts``), like ``cells``, which then
-    are gain / lsb · G₁;
-    ``variance`` float64 (rows, conversions), codes², of one read of each cell, and
-    ``mean_variance`` of a column's cells: σ² = mean_variance · Σ u² + conversion_noise²;
-    ``order`` (rows,) the unfolded input position of each row; ``gaps`` (rows,) pitches from each
-    row to the next. Of the wires, the coarse law of ``cim.simulator.fast.layer``: ``wire`` (conversions,) codes that a
-    code of the converted sum and a driven unit lose per pitch, ``bend`` of ``cim.array.wire_law.line_bend``.
-    Exact engines take ``cim.array.wire_segments`` where ``wire`` is not zero. ``tile`` holds the cells as they load the
-    lines: as they were given, but for lines that were taken into them and cubic cells (``line_halves_us``).
-    """
-
-    order: NDArray[np.int64]
-    gaps: NDArray[np.float64]
-    cells: NDArray[np.float64]
-    variance: NDArray[np.float64]
-    wire: NDArray[np.float64]
-    bend: float
-    tile: SimulatedTile
-    cubic: NDArray[np.float64] | None = None
-
-    @property
-    def mean_variance(self) -> NDArray[np.float64]:
-        """Read variance of a driven unit on average over a column's cells, codes²: (conversions,)."""
-        return np.asarray(self.variance.mean(0))
-
-
-def _on_grid(values: NDArray[np.float64], unit: int) -> NDArray[np.float64]:
-    """Rounded to a power of two that keeps every sum of ``values`` · unit within 24 bits."""
-    largest = float(np.abs(values).sum(0).max(initial=0.0)) * unit
-    if largest == 0.0:
-        return values
-    step = 2.0 ** (np.ceil(np.log2(largest)) - 23)
-    return np.asarray(np.rint(values / step) * step)
-
-
-def prepare_tile(
-    spec: MacroSpec, tile: SimulatedTile, range_code: int, read_noise: ReadNoise, wire: Wire
-) -> PreparedTile:
-    """Bring one tile to code units (see ``PreparedTile``).
-
-    Where word lines drive rows, effective conductances take the place of the cells and no wire is left.
-    """
-    plus, minus = read_noise.at(tile.halves_us)
-    linear, cubic = unit_parts(spec, tile.halves_us)
-    if spec.word_line is WordLine.ROW and wire.ohm != 0.0:
-        effective = row_driven_halves_us(spec, tile.row0, tile.output0, tile.halves_us, wire)
-        left = effective / np.maximum(tile.halves_us, 1e-9)
-        plus, minus = plus * left[0] ** 2, minus * left[1] ** 2
-        if cubic is None:
-            linear = np.asarray(effective, np.float64)
-        else:
-            linear, cubic = linear * left, cubic * left
-        tile, wire = replace(tile, halves_us=effective), Wire(0.0, 0.0, wire.end)
-    elif cubic is not None:
-        tile = replace(tile, halves_us=line_halves_us(spec, tile.halves_us))
-    rows = len(tile.inputs)
-    order, gaps = line_gaps(spec, tile.row0, rows, wire.end)
-    per_us = tile.gain / spec.lsb_us(range_code)
-    unit = max_unit(spec)
-    cells = conversion_cells(spec, linear)[order] * per_us
-    if spec.paired and spec.pair_subtraction is PairSubtraction.ANALOG:
-        minus = -minus  # currents are subtracted, variances add
-    variance = conversion_cells(spec, np.stack([plus, minus]))[order] * per_us**2
-    return PreparedTile(
-        order=order + tile.inputs.start,
-        gaps=gaps,
-        cells=_on_grid(cells, unit),
-        variance=variance,
-        wire=conversion_load(spec, tile.halves_us) * (wire.ohm * 1e-6 / unit),
-        bend=line_bend(spec, tile.halves_us, wire, tile.row0),
-        tile=tile,
-        cubic=None if cubic is None else conversion_cells(spec, cubic)[order] * per_us,
-    )
+from cim.simulator.layer import LayerEngine, NoiseKey, SimulatedLayer, SimulatedTile, prepare_layer
+from cim.simulator.modes import SimulationEngine, SimulationMode, choose_engine
 
 
 class LayerSimulator:
     """One layer of one virtual chip; ``level_sums`` is its ``Multiply.sums``.
 
-    ``engine``: ``"numba"`` (default on the CPU when numba is installed) or ``"torch"``
-    (any device). Each repeats its own bits from a key; the noise of the two differs.
-    ``drive`` is what rows get for the units of a read of several bits; None: the units themselves.
+    Arguments as in ``cim.simulator.layer.prepare_layer``, and ``mode`` and ``engine`` (None: numba on a CPU that
+    has it, else torch), enums or their values. Raises what ``prepare_layer`` raises, and ValueError for a
+    word that is neither mode nor engine.
 
     Example: an ideal 128-row tile of ones, all inputs 1 → every level sum 128.
     """
@@ -231,82 +57,70 @@ class LayerSimulator:
         wire: Wire,
         drive: InputDrive | None = None,
         device: str = "cpu",
-        engine: str | None = None,
+        mode: SimulationMode | str = SimulationMode.EXACT,
+        engine: SimulationEngine | str | None = None,
     ) -> None:
-        check_drive(spec, drive)
-        if window is not None and window.rows != inputs:
-            raise ValueError(f"a window of {window.rows} rows for a layer of {inputs} inputs")
-        for tile in tiles:
-            if tile.halves_us.shape != (2, len(tile.inputs), len(tile.outputs)):
-                raise ValueError(f"cells {tile.halves_us.shape} for a tile {len(tile.inputs)} x {len(tile.outputs)}")
-            if tile.inputs.stop > inputs or tile.outputs.stop > outputs:
-                raise ValueError(f"tile {tile.inputs} x {tile.outputs} in a layer of {inputs} x {outputs}")
-        self.spec, self.window, self.inputs, self.outputs = spec, window, inputs, outputs
-        self.input_bits, self.input_signed, self.wire = input_bits, input_signed, wire
-        self.drive = drive if drive is not None and drive.errors.any() else None  # without errors it is none
-        self.planes = input_planes(spec.inputs, input_bits, input_signed)
-        self.limits = code_limits(spec.adc.bits, spec.adc_signed)
-        self.tiles = [prepare_tile(spec, tile, range_code, read_noise, wire) for tile in tiles]
-        self.device = device
-        self.engine = engine or choose_engine(device)
-        self.kernel_tiles: list[Any] | None = None  # made by the engine at its first call
+        self.mode = SimulationMode(mode)
+        self.engine = SimulationEngine(engine) if engine else choose_engine(device)
+        layer = prepare_layer(
+            spec,
+            tiles,
+            window=window,
+            inputs=inputs,
+            outputs=outputs,
+            range_code=range_code,
+            input_bits=input_bits,
+            input_signed=input_signed,
+            read_noise=read_noise,
+            wire=wire,
+            drive=drive,
+            device=device,
+        )
+        self.layer = layer if self.mode is SimulationMode.EXACT else layer.without_tiles()
+        self._engine = _engine_of(layer, self.mode, self.engine)
 
     def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]:
-        """Simulate one layer on a batch.
+        """Simulate the layer on a batch.
 
         Args:
             codes: (n, channels, height, width) with a window, (n, features) without.
 
         Returns:
-            int32 level sums (n, outputs, out height, out width) or (n, outputs), without
-            bias; the share of conversions that ended on the last code of the scale.
+            int32 level sums (n, outputs, out height, out width), in fast mode channels last in memory, or
+            (n, outputs), without bias; the share of conversions that ended on the last code of the scale, in
+            fast mode an estimate (``cim.simulator.fast.moments``).
+
+        Raises:
+            ValueError: codes of another shape, or that do not fit their bits (``CodeOutOfRange``).
         """
-        shape: tuple[int, ...] = (self.inputs,)
-        if self.window is not None:
-            shape = (self.window.channels, self.window.height, self.window.width)
+        layer, shape = self.layer, self.layer.codes_shape
         if codes.ndim != 1 + len(shape) or codes.shape[1:] != shape:
             raise ValueError(f"codes {codes.shape}, expected (n, {', '.join(map(str, shape))})")
-        check_codes(codes, self.input_bits, self.input_signed)
-        keys = key.words(len(codes))
-        if self.engine == "numba":
-            from cim.simulator.exact import numba_engine as engine_numba
-
-            sums, ends = engine_numba.layer_sums(self, codes, keys)
-        else:
-            from cim.simulator.exact import torch_engine as engine_torch
-
-            sums, ends = engine_torch.layer_sums(self, codes, keys)
+        sums, ends = self._engine.layer_sums(codes, key.words(len(codes)))
         share = ends / max(1, self.conversions(len(codes)))
-        if self.window is None:
-            return sums.reshape(len(codes), self.outputs), share
-        return sums.reshape(len(codes), self.outputs, self.window.out_height, self.window.out_width), share
+        if layer.window is None:
+            return sums.reshape(len(codes), layer.outputs), share
+        return sums.reshape(len(codes), layer.outputs, layer.window.out_height, layer.window.out_width), share
 
     def conversions(self, images: int) -> int:
-        """ADC conversions that ``images`` images take in this layer."""
-        positions = 1 if self.window is None else self.window.positions
-        return images * positions * len(self.planes) * sum(len(t.wire) for t in self.tiles)
-
-    @property
-    def offset_inputs(self) -> bool:
-        """Whether 2^(b−1) is added to every code before it is driven."""
-        return self.input_signed and self.spec.inputs.signed is SignedInput.OFFSET
-
-    def driven(self, codes: NDArray[np.int16]) -> NDArray[np.int16]:
-        """Codes as the row drivers get them."""
-        return to_offset(codes, self.input_bits) if self.offset_inputs else codes
-
-    def units(self, driven: NDArray[np.int16]) -> NDArray[np.float32]:
-        """What rows are driven with in each plane, of driven codes (…, rows): (planes, …, rows)."""
-        units = split_planes(driven, self.spec.inputs, self.input_bits, self.input_signed)
-        return driven_units(units, self.drive).astype(np.float32)
+        """ADC conversions that ``images`` images take in this layer on the chip, whichever mode simulates it."""
+        return self.layer.conversions(images)
 
 
-def choose_engine(device: str) -> str:
-    """``"numba"`` on a CPU that has it, else ``"torch"``."""
-    if device != "cpu":
-        return "torch"
-    try:
-        import numba  # noqa: F401
-    except ImportError:
-        return "torch"
-    return "numba"
+def _engine_of(layer: SimulatedLayer, mode: SimulationMode, engine: SimulationEngine) -> LayerEngine:
+    """Engines are imported late: numba and torch are large."""
+    if mode is SimulationMode.EXACT:
+        if engine is SimulationEngine.NUMBA:
+            from cim.simulator.exact.numba_engine import ExactNumba
+
+            return ExactNumba(layer)
+        from cim.simulator.exact.torch_engine import ExactTorch
+
+        return ExactTorch(layer)
+    if engine is SimulationEngine.NUMBA:
+        from cim.simulator.fast.numba_engine import FastNumba
+
+        return FastNumba(layer)
+    from cim.simulator.fast.torch_engine import FastTorch
+
+    return FastTorch(layer)

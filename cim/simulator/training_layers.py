@@ -2,7 +2,7 @@
 
 ``CimConv2d`` and ``CimLinear`` take the place of torch's layers. A forward pass quantises
 activations to codes and weights to levels, programs them into the cells of one or several
-virtual chips, new in every batch, and adds the noise that ``cim.simulator.fast.layer`` adds, with the law of
+virtual chips, new in every batch, and adds the noise that ``cim.simulator.fast.moments`` has, with the law of
 the same calibration record:
 
     output = s_x · s_w · ⌊ g · Σ code · (G⁺ − G⁻) / step + o + σ N(0, 1) ⌉ + bias
@@ -33,7 +33,7 @@ from cim.cells.tails import Law
 from cim.chip.converters import input_planes, quantise_adc, split_planes, to_offset
 from cim.chip.spec import MacroSpec, PairSubtraction, SignedInput
 from cim.record.calibration import CalibrationRecord, CellState
-from cim.simulator.fast.layer import row_reach
+from cim.simulator.fast.moments import row_reach
 
 WEIGHT_CLIP = 1.4  # weights beyond this many root mean squares of their output are clipped
 FARTHEST, POINTS = 5.0, 401  # normal scores of the table of errors; beyond it the last one stands
@@ -165,11 +165,16 @@ def programmed_us(levels: Tensor, noise: ArrayNoise, strength: float) -> Tensor:
 
 @torch.no_grad()
 def some_windows(
-    codes: Tensor, kernel: tuple[int, ...], pad: int, stride: int | tuple[int, ...], groups: int = 1
+    codes: Tensor,
+    kernel: tuple[int, ...],
+    pad: int | tuple[int, ...],
+    stride: int | tuple[int, ...],
+    groups: int = 1,
+    dilation: int | tuple[int, ...] = 1,
 ) -> Tensor:
     """About WINDOWS windows of a few images (n, channels, height, width), (groups, windows, rows)."""
     few = codes[:: max(len(codes) // WINDOW_IMAGES, 1)][:WINDOW_IMAGES].float()
-    found = functional.unfold(few, kernel, 1, pad, stride)
+    found = functional.unfold(few, kernel, dilation, pad, stride)
     rows = found.unflatten(1, (groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
     picked: Tensor = rows[:, :: max(rows.shape[1] // WINDOWS, 1)]
     return picked
@@ -256,7 +261,7 @@ class CimLayer(nn.Module):
         Args:
             levels: (outputs, rows).
             vectors: some input codes of each group of outputs, (groups, n, rows), that columns are corrected on.
-            activity: Σ |unit| / rows of a mean read, for the wires.
+            activity: ``Σ |unit| / rows`` of a mean read, for the wires.
             given: what rows get for ``vectors``, where that is something else.
 
         Returns:

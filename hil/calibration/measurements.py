@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.converters import split_planes
+from cim.fit.measured import (
+    BLOCK_READS,
+    Floats32,
+    Idle,
+    MeanReading,
+    NetworkProducts,
+    Pattern,
+    Products,
+    Repeats,
+    Stuck,
+)
 from firmware_protocols.messages import Returns, TileAddress
 from hil.calibration.patterns import (
     block_vectors,
@@ -20,83 +30,12 @@ from hil.calibration.patterns import (
     wide_range,
     zero_vectors,
 )
+from hil.calibration.step_numbers import STEP_REQUESTS, STEPS, VECTORS
 from hil.driver.chip_driver import ChipDriver
 from hil.samples import CALIBRATE
 from hil.watch import Watch
 
-BLOCK_READS = 4  # averaged in one repeated read: a mean of low cells does not end at zero as single reads do
-STEP_REQUESTS = 1024  # sample numbers set aside for a step
-
-Floats32 = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Idle:
-    """Codes while no row is driven, of each conversion: mean and standard deviation over vectors."""
-
-    vectors: int
-    mean_codes: NDArray[np.float64]
-    sd_codes: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Stuck:
-    """Readings (rows, columns) after SET to the top level and after RESET to level 0, NaN where left alone."""
-
-    high_us: Floats32
-    low_us: Floats32
-    pulses: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """The test pattern as written, (rows, columns), and cells read once it was ``early_s`` old."""
-
-    targets_us: Floats32
-    reached: NDArray[np.bool_]
-    cell_pulses: NDArray[np.int32]
-    early_us: Floats32
-    early_s: float
-    time_s: float  # chip time after the last pulse
-
-    @property
-    def pulses(self) -> int:
-        return int(self.cell_pulses.sum())
-
-
-@dataclass(frozen=True, slots=True)
-class MeanReading:
-    """Mean of ``reads`` readings of each cell, (rows, columns)."""
-
-    readings_us: Floats32
-    time_s: float
-    reads: int
-
-
-@dataclass(frozen=True, slots=True)
-class Repeats:
-    """Means of ``BLOCK_READS`` reads at several times, (times, rows, columns)."""
-
-    times_s: NDArray[np.float64]
-    readings_us: Floats32
-
-
-@dataclass(frozen=True, slots=True)
-class Products:
-    """Input units of one read (vectors, rows), and codes (vectors, conversions)."""
-
-    inputs: NDArray[np.int16]
-    codes: NDArray[np.int32]
-    range_code: int
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkProducts:
-    """Full-width input codes (vectors, rows), and codes (vectors, planes, conversions)."""
-
-    inputs: NDArray[np.int16]
-    codes: NDArray[np.int32]
-    range_code: int
+VECTOR_SEEDS = 0xCA1B  # of the host's random targets and vectors
 
 
 class Probes:
@@ -108,16 +47,18 @@ class Probes:
         self.spec, self.seed = driver.spec, seed
         self._next = 0
 
-    def begin(self, step: int) -> None:
-        self._next = step * STEP_REQUESTS
+    def begin(self, step: str, turn: int = 0) -> None:
+        """Begin a step of ``hil.calibration.step_numbers.STEPS``."""
+        self._next = STEPS.number(step, turn) * STEP_REQUESTS
 
     def sample(self) -> int:
         """A new sample number: no two measurements share noise."""
         self._next += 1
         return CALIBRATE | (self.seed & 0xFFFF) << 40 | self._next << 24
 
-    def rng(self, macro: int, what: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence([self.seed, 0xCA1B, macro, what]))
+    def rng(self, macro: int, vectors: str, turn: int = 0) -> np.random.Generator:
+        number = VECTORS.number(vectors, turn)
+        return np.random.default_rng(np.random.SeedSequence([self.seed, VECTOR_SEEDS, macro, number]))
 
     @property
     def now_s(self) -> float:
@@ -157,7 +98,7 @@ class Probes:
         """The test pattern of every macro; each is read ``early_s`` after its own last pulse."""
         written = {}
         for macro in self._each("pattern", self.macros):
-            targets = pattern_targets_us(self.spec.macro, pattern_levels(self.spec.macro, self.rng(macro, 0)))
+            targets = pattern_targets_us(self.spec.macro, pattern_levels(self.spec.macro, self.rng(macro, "pattern")))
             outcome = self.driver.program_cells(macro, targets, sample=self.sample())
             done_s = self.now_s
             self.driver.wait(early_s)
@@ -187,9 +128,16 @@ class Probes:
 
     def transfer(self, vectors: int, batch: int) -> dict[int, Products]:
         """Raw codes of ramps and random vectors, one read each, over the whole scale."""
+        return self._transfer(vectors, "transfer", batch)
+
+    def hot_transfer(self, vectors: int) -> dict[int, Products]:
+        """The same with vectors of its own, at a second temperature."""
+        return self._transfer(vectors, "hot transfer", 0)
+
+    def _transfer(self, vectors: int, name: str, batch: int) -> dict[int, Products]:
         spec, found = self.spec.macro, {}
         for macro in self._each("transfer", self.macros):
-            inputs = transfer_vectors(spec, vectors, self.rng(macro, 16 + batch))
+            inputs = transfer_vectors(spec, vectors, self.rng(macro, name, batch))
             found[macro] = self._multiply(macro, inputs, wide_range(spec))
         return found
 
@@ -197,7 +145,7 @@ class Probes:
         """Raw codes of rows driven side by side, near and far: what wires lose depends on where."""
         spec, found = self.spec.macro, {}
         for macro in self._each("near and far rows", macros):
-            inputs = block_vectors(spec, vectors, self.rng(macro, 2))
+            inputs = block_vectors(spec, vectors, self.rng(macro, "blocks"))
             found[macro] = self._multiply(macro, inputs, wide_range(spec))
         return found
 
@@ -205,21 +153,25 @@ class Probes:
         """Raw codes of rows that are all driven alike, with every unit in turn."""
         spec, found = self.spec.macro, {}
         for macro in self._each("steps of the row drivers", macros):
-            found[macro] = self._multiply(macro, step_vectors(spec, subsets, self.rng(macro, 5)), wide_range(spec))
+            found[macro] = self._multiply(
+                macro, step_vectors(spec, subsets, self.rng(macro, "steps")), wide_range(spec)
+            )
         return found
 
     def small(self, vectors: int) -> dict[int, Products]:
         """Raw codes of single rows: many conversions see next to no input."""
         spec, found = self.spec.macro, {}
         for macro in self._each("single rows", self.macros):
-            found[macro] = self._multiply(macro, zero_vectors(spec, vectors, self.rng(macro, 4)), wide_range(spec))
+            found[macro] = self._multiply(
+                macro, zero_vectors(spec, vectors, self.rng(macro, "small")), wide_range(spec)
+            )
         return found
 
     def network(self, vectors: int) -> dict[int, NetworkProducts]:
         """Raw codes of inputs like a network's, all planes."""
         spec, found = self.spec.macro, {}
         for macro in self._each("network-like products", self.macros):
-            inputs = network_vectors(spec, vectors, self.rng(macro, 3))
+            inputs = network_vectors(spec, vectors, self.rng(macro, "network"))
             codes = self._raw(macro, inputs, wide_range(spec), spec.inputs.bits)
             found[macro] = NetworkProducts(inputs, codes, wide_range(spec))
         return found

@@ -11,7 +11,7 @@ from cim.array.input_drive import InputDrive
 from cim.cells.programming_law import law_at
 from cim.cells.write_verify import WriteStatistics
 from cim.record.calibration import CalibrationRecord, CellState
-from hil.calibration.record_text import OF_CELLS
+from hil.calibration.record_text import OF_CELLS, evenly
 from hil.pages.figures import Figure, axis, block_largest, dots, figure, line, mosaic, packed
 from hil.pages.shell import columns, document, section, table
 from hil.pages.tables import Table, duration
@@ -213,9 +213,8 @@ def column_figure(record: CalibrationRecord, name: str) -> Figure:
 def inl_figure(record: CalibrationRecord) -> Figure:
     """INL curves over the scale of the converter; where there are many, evenly chosen ones."""
     curves = [c for _, m in sorted(record.macros.items()) for c in m.inl_codes]
-    chosen = np.unique(np.linspace(0, len(curves) - 1, min(len(curves), MOST_CURVES)).round().astype(int))
     data = []
-    for k in chosen:
+    for k in evenly(len(curves), MOST_CURVES):
         x = np.linspace(0.0, 100.0, len(curves[k]))
         data.append({**line(packed(x), packed(curves[k]), "@simulated", "%{y:.2f} codes"), "opacity": 0.35})
     return figure(data, 280, x=axis("place on the scale, % from the lowest to the highest code"), y=axis("INL, codes"))

@@ -124,7 +124,7 @@ def _law(record: CalibrationRecord) -> list[str]:
         lines.append(
             f"  {'level µS':>10} {'shift':>16} {'scale':>15} {'df':>7}" + (f" {'wide share':>11}" if mixed else "")
         )
-        for k in _chosen(len(law.levels_us)):
+        for k in evenly(len(law.levels_us), MOST_LEVELS):
             row = f"  {law.levels_us[k]:>10.2f} {law.loc_us[a, k]:>+8.3f} ± {law.loc_se_us[a, k]:.3f} "
             row += f"{law.scale_us[a, k]:>8.3f} ± {law.scale_se_us[a, k]:.3f} {law.df[a, k]:>7.2f}"
             lines.append(row + (f" {law.wide_share[a, k]:>11.3f}" if mixed else ""))
@@ -148,7 +148,7 @@ def _noise(record: CalibrationRecord) -> list[str]:
         return ["", "read noise: not told apart from the programming law"]
     lines = ["", f"read noise, µS²; flicker 1/f^{noise.flicker_exponent:.2f}"]
     lines.append(f"  {'level µS':>10} {'one read':>16} {'flicker a decade':>18} {'telegraph':>18}")
-    for k in _chosen(len(noise.levels_us)):
+    for k in evenly(len(noise.levels_us), MOST_LEVELS):
         lines.append(
             f"  {noise.levels_us[k]:>10.2f} {noise.variance_us2[k]:>8.4f} ± {noise.se_us2[k]:.4f} "
             f"{noise.flicker_us2[k]:>9.4f} ± {noise.flicker_se_us2[k]:.4f}"
@@ -210,8 +210,9 @@ def _goodness(record: CalibrationRecord) -> list[str]:
     return ["", "goodness on held-out measurements", *(f"  {k:<{width}}  {v:.5g}" for k, v in record.goodness.items())]
 
 
-def _chosen(count: int) -> NDArray[np.intp]:
-    return np.unique(np.linspace(0, count - 1, min(count, MOST_LEVELS)).round().astype(np.intp))
+def evenly(count: int, most: int) -> NDArray[np.intp]:
+    """At most ``most`` of 0 to ``count`` − 1, evenly, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
 
 
 # --- plain data -------------------------------------------------------------------------------

@@ -8,27 +8,31 @@ again at a second temperature.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.wire_law import max_unit
 from cim.cells.read_noise import ReadNoise
-from cim.fit.cells import fit_read_variance
-from cim.record.calibration import CellState
-from hil.calibration.fits import STUCK, ColumnProducts, merge_stuck, stuck_states
-from hil.calibration.measurements import (
+from cim.fit.column_products import ColumnProducts
+from cim.fit.measured import (
     BLOCK_READS,
     Idle,
     MeanReading,
     NetworkProducts,
     Pattern,
-    Probes,
     Products,
     Repeats,
     Stuck,
+    joined,
 )
+from cim.fit.pattern_cells import good_targets, read_noise
+from cim.fit.stuck_cells import merge_stuck, stuck_states
+from cim.record.calibration import CellState
+from hil.calibration.measurements import Probes
 from hil.calibration.plan import FIRST_AGE_S, CalibrationPlan, StepPrecision, later_ages
 from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
@@ -54,6 +58,8 @@ HEATING_S = 7 * 86400.0  # an oven that takes longer is none
 HELD = 0.7  # correlation of readings and targets of a pattern that is still there
 
 Flags = NDArray[np.bool_]
+T = TypeVar("T")
+Arguments = ParamSpec("Arguments")
 
 
 @dataclass
@@ -75,6 +81,10 @@ class Measured:
     network: dict[int, NetworkProducts] = field(default_factory=dict)
     hot: Hot | None = None
     precision: list[StepPrecision] = field(default_factory=list)
+
+    def good_targets(self, macros: Iterable[int]) -> dict[int, NDArray[np.float32]]:
+        """Targets of the cells of each macro, flat; NaN for cells that are stuck or unused."""
+        return {m: good_targets(self.pattern[m], self.states[m]) for m in macros}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,20 +125,19 @@ class CalibrationSteps:
 
     def run(self, age_s: float, second_c: float | None) -> Measured:
         self._check_pattern()
-        climate = self.store.step("climate", Climate, lambda: {0: Climate(self.driver.status().temperature_c)})
+        climate = self._once("climate", Climate, self._climate)
         found = Measured(climate[0].temperature_c)
-        self.probes.begin(1)
-        found.idle = self.store.step("idle", Idle, lambda: self.probes.idle(self.plan.idle_vectors))
+        self.probes.begin("idle")
+        found.idle = self._once("idle", Idle, self.probes.idle, self.plan.idle_vectors)
         self._stuck(found)
         self._pattern_and_ages(found, age_s)
         self._transfer(found)
-        self.probes.begin(38)
-        found.small = self.store.step("small", Products, lambda: self.probes.small(self.plan.zero_vectors))
+        self.probes.begin("small")
+        found.small = self._once("small", Products, self.probes.small, self.plan.zero_vectors)
         self._wires(found)
         self._drive(found)
-        self.probes.begin(40)
-        vectors = self.plan.real_vectors
-        found.network = self.store.step("network", NetworkProducts, lambda: self.probes.network(vectors))
+        self.probes.begin("network")
+        found.network = self._once("network", NetworkProducts, self.probes.network, self.plan.real_vectors)
         if second_c is not None:
             self._hot(found, second_c)
         return found
@@ -141,10 +150,10 @@ class CalibrationSteps:
         doubtful: dict[int, Flags] = {}
         doubt, cells = 0.0, self.spec.rows * self.spec.columns * len(self.macros)
         for cycle in range(self.plan.stuck_cycles):
-            self.probes.begin(2 + cycle)
+            self.probes.begin("stuck", cycle)
             asked = doubtful if cycle else None
             name = f"stuck-{cycle + 1}"
-            parts = self.store.step(name, Stuck, lambda a=asked: self.probes.stuck_cells(self.plan.stuck_reads, a))  # type: ignore[misc]
+            parts = self._once(name, Stuck, self.probes.stuck_cells, self.plan.stuck_reads, asked)
             found.stuck_pulses += sum(p.pulses for p in parts.values())
             cycles.append({m: stuck_states(self.spec, p) for m, p in parts.items()})
             if cycle == 0:
@@ -162,24 +171,24 @@ class CalibrationSteps:
 
     def _pattern_and_ages(self, found: Measured, age_s: float) -> None:
         plan, probes = self.plan, self.probes
-        probes.begin(8)
-        found.pattern = self.store.step("pattern", Pattern, lambda: probes.write_pattern(plan.early_reads, FIRST_AGE_S))
+        probes.begin("pattern")
+        found.pattern = self._once("pattern", Pattern, probes.write_pattern, plan.early_reads, FIRST_AGE_S)
         written = [p.time_s for p in found.pattern.values()]
         ages = later_ages(age_s, max(written) - min(written), plan)
         middle = float(np.mean(written))
         for number, age in enumerate(ages[:-1]):
-            probes.begin(9 + number)
-            found.aged.append(self.store.step(f"age-{number + 1}", MeanReading, lambda a=age: self._at(middle + a)))  # type: ignore[misc]
-        probes.begin(20)
+            probes.begin("age", number)
+            found.aged.append(self._once(f"age-{number + 1}", MeanReading, self._at, middle + age))
+        probes.begin("repeat")
         some = self.macros[:: max(1, len(self.macros) // plan.noise_macros)][: plan.noise_macros]
         gaps = tuple(g for g in plan.noise_gaps_s if g <= age_s / 30.0)
-        found.repeats = self.store.step("repeat", Repeats, lambda: self._repeat(middle + age_s, gaps, some))
-        noise = read_noise(self.spec.levels_us, found)
+        found.repeats = self._once("repeat", Repeats, self._repeat, middle + age_s, gaps, some)
+        noise = read_noise(np.array(self.spec.levels_us), found.repeats, found.good_targets(some))
         worst = float(noise.variance_us2.max())
         reads = plan.reads(worst)
-        probes.begin(21)
+        probes.begin("cells")
         found.noise = noise
-        found.aged.append(self.store.step("cells", MeanReading, lambda: probes.read(reads, "aged cells")))
+        found.aged.append(self._once("cells", MeanReading, probes.read, reads, "aged cells"))
         reached = float(np.sqrt(worst / found.aged[-1][self.macros[0]].reads))
         self._tell(found, StepPrecision("cell readings", reached, plan.reading_target_us, "µS", f"{reads} reads"))
 
@@ -197,13 +206,8 @@ class CalibrationSteps:
         plan, first = self.plan, self.macros[0]
         batch, error = 0, np.inf
         while error > plan.gain_target and (batch + 1) * plan.batch <= plan.most_vectors:
-            self.probes.begin(24 + batch)
-            number = batch
-            parts = self.store.step(
-                f"transfer-{batch + 1}",
-                Products,
-                lambda n=number: self.probes.transfer(plan.batch, n),  # type: ignore[misc]
-            )
+            self.probes.begin("transfer", batch)
+            parts = self._once(f"transfer-{batch + 1}", Products, self.probes.transfer, plan.batch, batch)
             found.transfer = {m: joined(found.transfer.get(m), p) for m, p in parts.items()}
             assert found.noise is not None
             aged = found.aged[-1][first]
@@ -216,15 +220,15 @@ class CalibrationSteps:
     def _wires(self, found: Measured) -> None:
         plan = self.plan
         some = self.macros[:: max(1, len(self.macros) // plan.wire_macros)][: plan.wire_macros]
-        self.probes.begin(39)
-        found.blocks = self.store.step("blocks", Products, lambda: self.probes.blocks(plan.wire_vectors, some))
+        self.probes.begin("blocks")
+        found.blocks = self._once("blocks", Products, self.probes.blocks, plan.wire_vectors, some)
 
     def _drive(self, found: Measured) -> None:
         """Rows at one unit all, with every unit in turn: only inputs of several bits a read have more than one."""
         if max_unit(self.spec) > 1:
-            self.probes.begin(42)
+            self.probes.begin("steps")
             some = tuple(found.blocks)
-            found.steps = self.store.step("steps", Products, lambda: self.probes.steps(self.plan.drive_subsets, some))
+            found.steps = self._once("steps", Products, self.probes.steps, self.plan.drive_subsets, some)
 
     def _hot(self, found: Measured, second_c: float) -> None:
         """Wait for the bench to reach the second temperature, reading cold cells on the way."""
@@ -232,47 +236,64 @@ class CalibrationSteps:
         last = found.aged[-1]
         reads = last[self.macros[0]].reads
         written = float(np.mean([p.time_s for p in found.pattern.values()]))
-        probes.begin(44)
-
-        earlier = last
-
-        def cold_cells() -> dict[int, MeanReading]:
-            nonlocal earlier
-            started, cold = probes.now_s, last
-            while abs(self.driver.status().temperature_c - second_c) > CLOSE_C:
-                here_c = self.driver.status().temperature_c
-                if probes.now_s - started > HEATING_S:
-                    raise DeviceError(
-                        f"the chip's status says {here_c:.1f} °C; {second_c:g} °C were not reached in a week",
-                        hint="heat the bench, then the same command with --resume",
-                    )
-                self.watch.step(0, 1, f"waiting for {second_c:g} °C, now {here_c:.1f} °C")
-                if abs(here_c - found.temperature_c) <= CLOSE_C:
-                    reading = probes.read(reads, "cells before heating")
-                    if abs(self.driver.status().temperature_c - found.temperature_c) <= CLOSE_C:  # still as cold
-                        earlier, cold = cold, reading
-                self.driver.wait(max(1.0, HEATING_SHARE * (probes.now_s - written)))
-            return cold
-
-        cold = self.store.step("hot-before", MeanReading, cold_cells)
-        before = self.store.step("hot-earlier", MeanReading, lambda: earlier)
-        probes.begin(45)
-        hot = self.store.step("hot-cells", MeanReading, lambda: probes.read(reads, "hot cells"))
-        climate = self.store.step("hot-climate", Climate, lambda: {0: Climate(self.driver.status().temperature_c)})
+        probes.begin("before heating")
+        cold, before = self.store.load("hot-before", MeanReading), self.store.load("hot-earlier", MeanReading)
+        if cold is None:
+            before, cold = self._cold_until(second_c, last, found.temperature_c, written)
+            self.store.keep("hot-earlier", before)
+            self.store.keep("hot-before", cold)
+        probes.begin("hot")
+        hot = self._once("hot-cells", MeanReading, probes.read, reads, "hot cells")
+        climate = self._once("hot-climate", Climate, self._climate)
         some = tuple(found.repeats)
-        repeats = self.store.step("hot-repeat", Repeats, lambda: probes.repeat((0.0,), some))
-        products = self.store.step("hot-transfer", Products, lambda: probes.transfer(plan.batch, 15))
-        found.hot = Hot(found.temperature_c, climate[0].temperature_c, before, cold, hot, repeats, products)
+        repeats = self._once("hot-repeat", Repeats, probes.repeat, (0.0,), some)
+        products = self._once("hot-transfer", Products, probes.hot_transfer, plan.batch)
+        found.hot = Hot(found.temperature_c, climate[0].temperature_c, before or last, cold, hot, repeats, products)
+
+    def _cold_until(
+        self, second_c: float, last: dict[int, MeanReading], first_c: float, written_s: float
+    ) -> tuple[dict[int, MeanReading], dict[int, MeanReading]]:
+        """The last two readings of cold cells before the chip has the second temperature; waits for it."""
+        probes, reads = self.probes, last[self.macros[0]].reads
+        started, earlier, cold = probes.now_s, last, last
+        while abs(self.driver.status().temperature_c - second_c) > CLOSE_C:
+            here_c = self.driver.status().temperature_c
+            if probes.now_s - started > HEATING_S:
+                raise DeviceError(
+                    f"the chip's status says {here_c:.1f} °C; {second_c:g} °C were not reached in a week",
+                    hint="heat the bench, then the same command with --resume",
+                )
+            self.watch.step(0, 1, f"waiting for {second_c:g} °C, now {here_c:.1f} °C")
+            if abs(here_c - first_c) <= CLOSE_C:
+                reading = probes.read(reads, "cells before heating")
+                if abs(self.driver.status().temperature_c - first_c) <= CLOSE_C:  # still as cold
+                    earlier, cold = cold, reading
+            self.driver.wait(max(1.0, HEATING_SHARE * (probes.now_s - written_s)))
+        return earlier, cold
 
     # --- shared -------------------------------------------------------------------------------
+
+    def _once(
+        self, name: str, kind: type[T], measure: Callable[Arguments, dict[int, T]],
+        *about: Arguments.args, **options: Arguments.kwargs,
+    ) -> dict[int, T]:  # fmt: skip
+        """What ``measure`` gives, by macro, unless an interrupted calibration has measured it already."""
+        parts = self.store.load(name, kind)
+        if parts is None:
+            parts = measure(*about, **options)
+            self.store.keep(name, parts)
+        return parts
+
+    def _climate(self) -> dict[int, Climate]:
+        return {0: Climate(self.driver.status().temperature_c)}
 
     def _check_pattern(self) -> None:
         """When going on after an interruption: is the pattern still in the cells, did the chip's clock go on?"""
         if "pattern" not in self.store.done:
             return
-        pattern = self.store.step("pattern", Pattern, dict)
+        pattern = self.store.load("pattern", Pattern) or {}
         macro = self.macros[0]
-        self.probes.begin(60)
+        self.probes.begin("check")
         self.driver.status()
         readings = self.driver.read_cells(macro, reads=BLOCK_READS, sample=self.probes.sample())
         part = pattern[macro]
@@ -286,29 +307,3 @@ class CalibrationSteps:
     def _tell(self, found: Measured, precision: StepPrecision) -> None:
         found.precision.append(precision)
         self.watch.say(precision.words())
-
-
-def read_noise(levels_us: tuple[float, ...], found: Measured, hot: dict[int, Repeats] | None = None) -> ReadNoise:
-    """Read variance by level, from the first two repeated reads of each good cell."""
-    parts = found.repeats if hot is None else hot
-    pairs = [parts[m].readings_us[:2].reshape(2, -1) for m in parts]
-    targets = np.concatenate([good_targets(found, m) for m in parts])
-    noise = fit_read_variance(np.concatenate(pairs, axis=1), targets, np.array(levels_us))
-    return replace(noise, variance_us2=noise.variance_us2 * BLOCK_READS, se_us2=noise.se_us2 * BLOCK_READS)
-
-
-def good_targets(found: Measured, macro: int) -> NDArray[np.float32]:
-    """Targets of the cells of a macro, flat; NaN for cells that are stuck or unused."""
-    stuck = np.isin(found.states[macro], STUCK)
-    return np.where(stuck, np.float32(np.nan), found.pattern[macro].targets_us).ravel()
-
-
-def joined(first: Products | None, second: Products) -> Products:
-    if first is None:
-        return second
-    inputs = np.concatenate([first.inputs, second.inputs])
-    return Products(inputs, np.concatenate([first.codes, second.codes]), first.range_code)
-
-
-def first_of(products: Products, vectors: int) -> Products:
-    return Products(products.inputs[:vectors], products.codes[:vectors], products.range_code)

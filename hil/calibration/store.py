@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import h5py
 
+from cim.files import read_text
+from cim.hdf5_file import open_hdf5
+from cim.json_text import parse_json
 from cim.record.file import read_fields, write_fields
 from hil.atomic import new_file, output_error
 from hil.errors import FileError, MismatchError
 from hil.watch import Watch
+
+MAX_STEP_BYTES = 1 << 31
+MAX_ABOUT_BYTES = 1 << 20
 
 T = TypeVar("T")
 
@@ -28,7 +34,7 @@ def partial_folder(record: Path) -> Path:
 
 
 class StepStore:
-    """Runs steps once: what an earlier, interrupted calibration measured is read back.
+    """Keeps what steps measured: what an earlier, interrupted calibration measured is read back.
 
     Without a folder nothing is kept.
 
@@ -64,8 +70,8 @@ class StepStore:
 
     def _check(self, folder: Path, about: Mapping[str, object]) -> None:
         try:
-            found = json.loads((folder / "about.json").read_text("utf-8"))
-        except (OSError, ValueError) as error:
+            found = dict(parse_json(read_text(folder / "about.json", MAX_ABOUT_BYTES)))
+        except (OSError, ValueError, TypeError) as error:
             raise FileError(f"{folder} is damaged: {error}", hint="calibrate without --resume") from error
         for name, wanted in json.loads(json.dumps(about)).items():
             if found.get(name) != wanted:
@@ -74,24 +80,24 @@ class StepStore:
                     hint="calibrate without --resume, or as it was begun",
                 )
 
-    def step(self, name: str, kind: type[T], measure: Callable[[], dict[int, T]]) -> dict[int, T]:
-        """What ``measure`` gives, by macro; from the folder when it was measured before."""
-        if self.folder is not None and name in self.done:
-            return self._load(self.folder / f"{name}.h5", kind)
-        parts = measure()
+    def load(self, name: str, kind: type[T]) -> dict[int, T] | None:
+        """What an earlier calibration measured in this step, by macro; None when it did not finish it."""
+        if self.folder is None or name not in self.done:
+            return None
+        path = self.folder / f"{name}.h5"
+        try:
+            with open_hdf5(path, MAX_STEP_BYTES) as file:
+                return {int(macro): kind(**read_fields(file[macro], kind)) for macro in sorted(file, key=int)}
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise FileError(f"{path} is damaged: {error}", hint="calibrate without --resume") from error
+
+    def keep(self, name: str, parts: Mapping[int, object]) -> None:
+        """Keep what a step measured, by macro."""
         if self.folder is not None:
             with new_file(self.folder / f"{name}.h5") as path, h5py.File(path, "w") as file:
                 for macro, part in parts.items():
                     write_fields(file.create_group(str(macro)), part)
         self.done.append(name)
-        return parts
-
-    def _load(self, path: Path, kind: type[T]) -> dict[int, T]:
-        try:
-            with h5py.File(path, "r") as file:
-                return {int(macro): kind(**read_fields(file[macro], kind)) for macro in sorted(file, key=int)}
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise FileError(f"{path} is damaged: {error}", hint="calibrate without --resume") from error
 
     def forget(self, names: tuple[str, ...]) -> None:
         """Drop steps that no longer hold, those whose name begins so."""

@@ -1,4 +1,4 @@
-"""How many epochs and networks each phase of a search may have, so that it ends in time; kept in ``plan.json``.
+"""Budget of a search: epochs and networks of each phase, so that it ends in time; kept in ``plan.json``.
 
 Counts that were decided once stay: a search that goes on has the same answer as one that was never stopped.
 """
@@ -45,7 +45,7 @@ class SearchPlan:
         return self.before_s + self.clock() - self.started
 
     def count(self, name: str, asked: int, least: int, each_s: Callable[[], float]) -> int:
-        """How many of ``asked`` may be made; ``each_s`` says how long one takes, and is asked only under a budget."""
+        """Number of ``asked`` that may be made; ``each_s`` gives the time of one, and is called only under a budget."""
         if name not in self.counts:
             made = asked
             if self.budget_s and asked > least:

@@ -75,7 +75,7 @@ def compare_search(
 
     Raises:
         FileError: the search has no front yet.
-        search.errors.FileError: the chip changed since; its costs are of another one.
+        search.errors.SearchFileError: the chip changed since; its costs are of another one.
     """
     own = front_of_folder(folder)
     target = ChipTarget(load_chip(settings.chip, macros=settings.macros or None))

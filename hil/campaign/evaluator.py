@@ -1,4 +1,4 @@
-"""What a network of a search is worth on a chip: accuracy, latency and energy.
+"""Evaluation of the networks of a search on chips: accuracy, latency and energy.
 
 The two ``Evaluator``s that ``search`` asks for: ``SimulatedEvaluator`` says the same as ``hil simulate`` and
 ``hil estimate``, ``DeployedEvaluator`` the same as ``hil deploy``.
@@ -12,6 +12,7 @@ from pathlib import Path
 from cim.chip.spec import ChipSpec
 from cim.cost.network_cost import estimate
 from cim.record.calibration import CalibrationRecord
+from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.deploy import deploy_on
 from hil.deployment.options import DeployOptions
@@ -37,14 +38,14 @@ class SimulatedEvaluator:
     data: Dataset
     record: CalibrationRecord | None = None
     options: DeployOptions = field(default_factory=DeployOptions)
-    engine: str = "exact"
+    mode: SimulationMode | str = SimulationMode.EXACT
     watch: Watch = field(default_factory=Watch)
 
     def evaluate(self, network: Path) -> Evaluation:
         """Raises ``CannotMap`` when it does not fit, ``NoCostModel`` when the chip file has no prices."""
         program = compile_network(load_network(network), self.spec)
         cost = estimate(program_workload(program, network.stem), self.spec)
-        found = predict(program, self.data, self.record, self.options, self.watch, engine=self.engine)
+        found = predict(program, self.data, self.record, self.options, self.watch, mode=self.mode)
         low, high = found.at(0).one_chip
         return Evaluation(
             accuracy_mean=float(found.chips.mean()),
@@ -55,7 +56,7 @@ class SimulatedEvaluator:
             images=found.images,
             latency_ns=cost.latency_ns,
             energy_pj=cost.energy_pj,
-            source=f"simulated ({self.engine}): {found.source}",
+            source=f"simulated ({self.mode}): {found.source}",
         )
 
 

@@ -1,4 +1,4 @@
-"""Why a network of a search is as it is: what each choice counts, beside the choices that it did not take."""
+"""Explanation of a network of a search: significance of each choice, beside the choices that it did not take."""
 
 from __future__ import annotations
 

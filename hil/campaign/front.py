@@ -27,7 +27,7 @@ FORMAT = "hil.search-significance"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
-    """Why a front is as it is, one number a choice: task and hardware significance, and the accuracy model's weight.
+    """Numbers behind a front, one a choice: task and hardware significance, and the accuracy model's weight.
 
     ``measure`` says how hardware significance was found; widths and bits have no task significance.
     """
@@ -81,7 +81,7 @@ def simulations(space: Space, settings: SearchSettings) -> int:
 
 
 def caps_of(settings: SearchSettings, accuracy: Accuracy) -> Caps:
-    """What a network of the front must keep besides the chip's macros."""
+    """Limits of a network of the front besides the chip's macros."""
     least = 0.0
     if settings.within:
         best = np.array([accuracy.significance.best()])
@@ -111,7 +111,7 @@ def paper_search(
 
 
 def read_findings(folder: SearchFolder) -> Findings:
-    """Raises ``search.errors.FileError`` for a file that is missing or broken."""
+    """Raises ``search.errors.SearchFileError`` for a file that is missing or broken."""
     data = read_json(folder.significance, FORMAT, 1)
     genes = tuple(Gene(str(g["gene"]), tuple(g["choices"])) for g in data["genes"])
 

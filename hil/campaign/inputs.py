@@ -1,4 +1,4 @@
-"""What a search works on: chip, space, images and errors, loaded and checked against each other."""
+"""Inputs of a search: chip, space, images and errors, loaded and checked against each other."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from cim.chip.file import load_chip
 from cim.chip.spec import ChipSpec
+from cim.files import read_text
+from cim.json_text import parse_json
 from cim.mnsim.configfile import is_mnsim
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
@@ -22,6 +24,7 @@ from hil.deployment.options import check_device
 from hil.errors import FileError, MismatchError, UsageError
 from hil.watch import Watch
 from mapping.network.file import load_network
+from search.files import MAX_FILE_BYTES
 from search.space.genes import Space
 from search.space.prune import fitted
 from search.space.target import ChipTarget
@@ -59,7 +62,7 @@ class SearchInputs:
 
 
 def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) -> SearchInputs:
-    """Load everything; say what the chip took from the space.
+    """Load everything; report what the chip removed from the space.
 
     Raises:
         UsageError: images, classes or chip that do not go with the space.
@@ -119,9 +122,10 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     for teacher in (folder.teacher, folder.given_teacher):
         if teacher.exists():
             graph = load_network(teacher).graph
-            split_graph(graph, space)  # raises where it cannot teach
             if settings.inherited:
                 check_heirs(space, graph)
+            else:
+                split_graph(graph, space)  # raises where it cannot teach
     _check_origins(folder, found)
     return found
 
@@ -184,7 +188,7 @@ def _check_origins(folder: SearchFolder, found: SearchInputs) -> None:
         write_text(folder.origins, json.dumps(here, indent=1) + "\n")
         return
     try:
-        before = json.loads(folder.origins.read_text("utf-8"))
+        before = parse_json(read_text(folder.origins, MAX_FILE_BYTES))
     except (OSError, ValueError) as error:
         raise FileError(f"cannot be read: {error}", where=str(folder.origins)) from error
     for name in ("chip", "images", "test", "errors"):

@@ -94,7 +94,7 @@ def measure_networks(run: SearchRun, asked: Evaluator) -> None:
 
 
 def read_measured(folder: SearchFolder, name: str) -> Evaluation | None:
-    """What a chip said of a trained network; None where it was not asked, or could not run it."""
+    """Measurement of a trained network; None where the chip was not asked, or could not run it."""
     path = folder.networks / name / "measured.json"
     data = read_json(path, MEASURED, 1) if path.exists() else {}
     return Evaluation(**data["evaluation"]) if "evaluation" in data else None

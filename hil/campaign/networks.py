@@ -123,7 +123,7 @@ def member_named(members: Sequence[Member], name: str) -> Member:
 
 
 def read_evaluation(folder: Path) -> Evaluation | str | None:
-    """What simulated chips said of a trained network, why they could not, or None where it was not trained."""
+    """Evaluation of a trained network on simulated chips, why it failed, or None where it was not trained."""
     path = folder / "evaluation.json"
     if not path.exists():
         return None
@@ -164,7 +164,7 @@ def _sample_file(run: SearchRun, number: int) -> Path:
 
 
 def _network_s(run: SearchRun) -> float:
-    """How long a network of the front will take to train, from the sample networks, as many side by side."""
+    """Expected training time of a network of the front, from the sample networks, as many side by side."""
     seconds = [float(read_json(path, SAMPLE, 1)["seconds"]) for path in run.folder.samples.glob("*.json")]
     more = len(run.inputs.train) / len(run.inputs.brief) * run.settings.epochs / run.settings.sample_epochs
     return float(np.mean(seconds)) * more / run.side_by_side
@@ -189,12 +189,12 @@ def _job(run: SearchRun, space: Space, architecture: Architecture, place: Path, 
 
 @dataclass(frozen=True, slots=True)
 class Evaluating:
-    """What evaluates a network; picklable."""
+    """Evaluation of a network as a job; picklable."""
 
     chip: ChipSpec
     record: CalibrationRecord | None
     options: DeployOptions
-    engine: str
+    mode: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +220,7 @@ def train_and_evaluate(job: NetworkJob, images: Images, kept: Images, test: Data
     """Leave ``net.pt``, ``architecture.json`` and ``evaluation.json``; gives what went wrong, or nothing."""
     trained, asked, place = retrain(job.training, images, kept, told), job.evaluating, job.training.folder
     write_architecture(place / "architecture.json", job.training.architecture)
-    evaluator = SimulatedEvaluator(asked.chip, test, asked.record, asked.options, asked.engine)
+    evaluator = SimulatedEvaluator(asked.chip, test, asked.record, asked.options, asked.mode)
     data: dict[str, object] = {"format": EVALUATION, "version": "1.0"}
     failed = ""
     try:

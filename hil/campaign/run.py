@@ -55,7 +55,7 @@ def run_search(
     scheduler: str | None = None,
     loop: Loop | None = None,
 ) -> None:
-    """Do what is left to do of a search.
+    """Run the phases of a search that are not done yet.
 
     Args:
         scheduler: of a Dask cluster that does the jobs, instead of workers of this machine.

@@ -1,4 +1,4 @@
-"""What a search was asked for, and the folder that it fills: ``settings.json`` and the names of all other files."""
+"""Settings of a search, and the folder that it fills: ``settings.json`` and the names of all other files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from cim.simulator.modes import SimulationMode
 from hil.atomic import write_bytes, write_text
 from hil.errors import FileError, OutputError, UsageError
 from search.files import read_json
@@ -20,7 +21,6 @@ VERSION = "1.0"
 MODES = ("pareto", "paper")
 ESTIMATORS = ("path", "alpha")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-ENGINES = ("exact", "fast")
 SYMMETRIES = ("none", "mirror", "turn")
 
 
@@ -73,7 +73,7 @@ class SearchSettings:
     epochs: int = 20
     chips: int = 20
     images: int = 1000
-    engine: str = "exact"
+    engine: str = SimulationMode.EXACT.value  # mode of the simulator
     workers: int = 0
     device: str = "cpu"
     devices: int = 1
@@ -83,7 +83,7 @@ class SearchSettings:
         for good, text in (
             (self.mode in MODES, f"mode {self.mode!r}, one of {', '.join(MODES)}"),
             (self.estimator in ESTIMATORS, f"estimator {self.estimator!r}, one of {', '.join(ESTIMATORS)}"),
-            (self.engine in ENGINES, f"engine {self.engine!r}, one of {', '.join(ENGINES)}"),
+            (self.engine in tuple(SimulationMode), f"engine {self.engine!r}, one of {', '.join(SimulationMode)}"),
             (self.precision in PRECISIONS, f"precision {self.precision!r}, one of {', '.join(PRECISIONS)}"),
             (
                 self.devices >= 1 and self.batch % max(self.devices, 1) == 0,
@@ -117,7 +117,7 @@ class SearchSettings:
 
 @dataclass(frozen=True, slots=True)
 class SearchFolder:
-    """Where the files of one search lie. ``allow_code``: operators that its space names as Python may run here."""
+    """Folder of one search. ``allow_code``: operators that its space names as Python may run here."""
 
     root: Path
     allow_code: bool = False
@@ -190,11 +190,6 @@ class SearchFolder:
         return self.root / "table.json"
 
 
-def augmentation(data: str) -> tuple[int, str]:
-    """Shift (pixels) and symmetry that suit the training images of a data set."""
-    return {"cifar10": (2, "mirror"), "eurosat": (4, "turn")}.get(data.removesuffix("-jpeg"), (1, "mirror"))
-
-
 def begin_folder(
     root: Path, settings: SearchSettings, space_text: str, teacher: Path | None = None, *, allow_code: bool = False
 ) -> SearchFolder:
@@ -242,7 +237,7 @@ def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, 
     folder = SearchFolder(root, allow_code)
     if not folder.settings.is_file() or not folder.space.is_file():
         raise FileError(
-            f"{root} is no folder of a search",
+            f"{root} is not a folder of a search",
             where=f"no {folder.settings.name} and {folder.space.name} in it" if root.is_dir() else "no such folder",
             hint="hil search run --data NAME --out FOLDER begins one",
         )

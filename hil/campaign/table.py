@@ -1,4 +1,4 @@
-"""What a search found, for people and programs: the table of its front."""
+"""Result of a search, for people and programs: the table of its front."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def members_of(folder: SearchFolder) -> list[Member]:
 
 
 def folder_notes(folder: SearchFolder) -> list[str]:
-    """What was cut short, and whether the search is finished."""
+    """Notes on what was cut short, and whether the search is finished."""
     notes = SearchPlan(folder.plan, 0.0, Watch()).words()
     return notes if folder.table.exists() else [*notes, f"not finished: hil search resume {folder.root}"]
 
@@ -75,7 +75,7 @@ def table_json(folder: SearchFolder, notes: Sequence[str] = (), costs: str | Non
 
 
 def other_costs(folder: SearchFolder, members: Sequence[Member], name: str) -> list[CandidateCost]:
-    """What networks of a search cost elsewhere; one that is too large counts with the macros it needs."""
+    """Costs of the networks of a search on another target; one that is too large counts with the macros it needs."""
     space, target = folder.load_space(), load_target(name)
     return [target.cost(workload(space, a), target.adc_bits) for a in (m.architecture for m in members)]
 

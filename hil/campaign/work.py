@@ -1,4 +1,4 @@
-"""What all phases of one search share."""
+"""State that all phases of one search share."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SearchRun:
 
 
 def schedule(settings: SearchSettings, epochs: int, **more: Any) -> TrainingSchedule:
-    """How everything in a search is trained."""
+    """Training schedule of everything in a search."""
     same: dict[str, Any] = {
         "batch": settings.batch,
         "shift": settings.shift,

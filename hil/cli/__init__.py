@@ -2,8 +2,8 @@
 
 Each command parses, calls one function of a room below, and prints. Nothing here is worth a
 test of its own beyond the words; torch and the rooms are imported inside the commands, so that
-``hil --help`` answers at once. The commands are in ``deploy``, ``calibrate``, ``estimate``,
-``search`` and ``bench``; what errors mean to a machine in ``exit_codes``.
+``hil --help`` answers at once. A command is in the file of its name (those of the bench
+in ``bench``); what errors mean to a machine is in ``exit_codes``.
 """
 
 from __future__ import annotations
@@ -12,44 +12,67 @@ import errno
 import signal
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
-from hil.cli import bench, calibrate, deploy, estimate, search, tune
+from hil.cli import bench, calibrate, compile, deploy, estimate, finetune, fit, search, simulate, tune
 from hil.cli.exit_codes import code_of
-from hil.cli.options import complain
+from hil.cli.options import complain, say
 from hil.errors import ExitCode
 
 app = typer.Typer(
     help="Deploy neural networks on RRAM compute-in-memory chips, and compare measured with simulated accuracy.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
+
+def print_version(asked: bool) -> None:
+    if asked:
+        import hil
+
+        say(f"hil {hil.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and stop", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
+    """Options of ``hil`` itself."""
+
+
 for command in (
     deploy.deploy,
     calibrate.calibrate,
-    calibrate.fit,
-    deploy.compile,
+    fit.fit,
+    compile.compile,
     tune.tune,
     tune.improve,
-    calibrate.simulate,
+    simulate.simulate,
     estimate.estimate,
+    finetune.finetune,
     bench.emulate,
     bench.chips,
     bench.ports,
     bench.info,
+    bench.selftest,
     bench.doctor,
     bench.mvm,
     bench.cells,
     deploy.show,
 ):
     app.command()(command)
-app.command("import")(deploy.import_)
+app.command("import")(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cannot write
 
 
 def main() -> None:
@@ -69,20 +92,23 @@ def run(arguments: list[str]) -> int:
     except (typer.Abort, KeyboardInterrupt):
         complain("interrupted; nothing half-written was left")
         return ExitCode.CTRL_C
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
-            complain(f"error: cannot write: {error.strerror}\n  where   {error.filename}\n  try     free some space")
-            return ExitCode.CANNOT_WRITE
-        return bug(error)
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "format_message"):  # a usage error of the parser
-            error.show()
-            return ExitCode.USAGE
-        known = code_of(error)
-        if known is None:
-            return bug(error)
+        return failed(error)
+
+
+def failed(error: Exception) -> int:
+    """Say an error in words and give its exit code."""
+    if hasattr(error, "show") and hasattr(error, "format_message"):  # a usage error of the parser
+        error.show()
+        return ExitCode.USAGE
+    known = code_of(error)
+    if known is not None:
         complain(f"error: {error}")
         return known
+    if isinstance(error, OSError) and error.errno in FULL:
+        complain(f"error: cannot write: {error.strerror}\n  where   {error.filename}\n  try     free some space")
+        return ExitCode.CANNOT_WRITE
+    return bug(error)
 
 
 def bug(error: Exception) -> int:

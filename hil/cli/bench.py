@@ -29,6 +29,12 @@ def emulate(
     pty: Annotated[bool, typer.Option("--pty", help="serve on a new pseudo-terminal")] = False,
     tcp: Annotated[str | None, typer.Option(help="serve on HOST:PORT", show_default=False)] = None,
     unix: Annotated[Path | None, typer.Option(help="serve on a socket file", show_default=False)] = None,
+    firmware: Annotated[
+        str | None, typer.Option(help="run the C reference firmware instead: native or qemu", show_default=False)
+    ] = None,
+    die: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=VALUE of the firmware's die", show_default=False)
+    ] = None,
 ) -> int:
     """Serve an emulated chip to any client, until Ctrl-C."""
     from hil.emulator.address import chip_from_address
@@ -36,6 +42,8 @@ def emulate(
 
     if sum(map(bool, (pty, tcp, unix))) != 1:
         raise UsageError("name one of --pty, --tcp HOST:PORT, --unix PATH")
+    if firmware:
+        return _emulate_firmware(firmware, chip, macros, chip_seed, None if unix else tcp or "pty", die or [])
     served = chip_from_address(f"emulated:{chip}?seed={chip_seed}" + (f"&macros={macros}" if macros else ""))
 
     def ready(where: str) -> None:
@@ -48,6 +56,24 @@ def emulate(
         serve_tcp(served, tcp, ready)
     elif unix:
         serve_unix(served, str(unix), ready)
+    return ExitCode.DONE
+
+
+def _emulate_firmware(
+    firmware: str, chip: str, macros: int | None, seed: int, where: str | None, settings: list[str]
+) -> int:
+    from cim.chip.file import load_chip
+    from hil.server.firmware_build import FirmwareTarget
+    from hil.server.firmware_launch import serve_firmware
+
+    if firmware not in ("native", "qemu") or where is None:
+        raise UsageError("--firmware is native or qemu, with --pty or --tcp")
+
+    def ready(address: str) -> None:
+        print(address, flush=True)
+        complain(f"{firmware} firmware as {chip} (NOT SILICON) serves {address}; Ctrl-C ends it")
+
+    serve_firmware(FirmwareTarget(firmware), load_chip(chip, macros=macros), where, ready, seed=seed, settings=settings)
     return ExitCode.DONE
 
 
@@ -64,8 +90,10 @@ def chips(
         specs = [load_chip(n) for n in chip_names()]
         print_result([chip_row(s) for s in specs], {"chips": [s.name for s in specs]}, as_json)
         return ExitCode.DONE
-    if action != "show" or name is None:
-        raise UsageError(f"hil chips {action or ''} is no command", hint="hil chips show NAME")
+    if action != "show":
+        raise UsageError(f"hil chips {action} is not a command", hint="hil chips, or hil chips show NAME")
+    if name is None:
+        raise UsageError("hil chips show needs the name or path of a chip file", hint="hil chips lists the names")
     spec = load_chip(name)
     from cim.chip.file import description
 
@@ -93,7 +121,7 @@ def info(
     baud: Baud = 921600,
     as_json: Json = False,
 ) -> int:
-    """Ask a chip who it is, what it can do and how it feels."""
+    """Show a chip's identity, capabilities and state."""
     from hil.driver.chip_text import info_lines, info_record
     from hil.driver.open_chip import open_chip
 
@@ -103,9 +131,33 @@ def info(
     return ExitCode.DONE
 
 
+def selftest(
+    port: Port = None,
+    emulated: Emulated = False,
+    chip: ChipAsked = None,
+    macros: Macros = None,
+    only: Annotated[
+        str | None, typer.Option(help="groups: frames,messages,limits,digital,physics", show_default=False)
+    ] = None,
+    baud: Baud = 921600,
+    as_json: Json = False,
+) -> int:
+    """Check that a chip keeps the wire protocol; cells of macro 0 are overwritten."""
+    from cim.chip.file import load_chip
+    from hil.driver.selftest.suite import GROUPS, run_suite
+
+    groups = only.split(",") if only else list(GROUPS)
+    if not set(groups) <= set(GROUPS):
+        raise UsageError(f"--only {only!r} names no groups", hint=f"some of {','.join(GROUPS)}")
+    spec = load_chip(chip, macros=macros) if chip else None
+    found = run_suite(chip_address(port, emulated, chip, macros), spec, groups=groups, baud=baud)
+    print_result(found.lines(), found.to_json(), as_json)
+    return ExitCode.DONE if found.passed else ExitCode.OUTSIDE_TOLERANCE
+
+
 def doctor(as_json: Json = False) -> int:
     """Check this machine: versions, ports and permissions, data sets, room for results."""
-    from hil.doctor import checks
+    from hil.cli.doctor import checks
 
     found = checks()
     lines = [f"{'ok' if c.ok else 'MISSING':<8} {c.name:<22} {c.text}" for c in found]
@@ -118,7 +170,7 @@ def mvm(
     emulated: Emulated = False,
     chip: ChipAsked = None,
     macros: Macros = None,
-    macro: Annotated[int, typer.Option(help="which macro")] = 0,
+    macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     rows: Annotated[int, typer.Option(help="logical rows driven, from row 0")] = 16,
     outputs: Annotated[int, typer.Option(help="outputs read, from output 0")] = 8,
     level: Annotated[int | None, typer.Option(help="program this level everywhere first", show_default=False)] = None,
@@ -156,9 +208,11 @@ def cells(
     emulated: Emulated = False,
     chip: ChipAsked = None,
     macros: Macros = None,
-    macro: Annotated[int, typer.Option(help="which macro")] = 0,
-    reads: Annotated[int, typer.Option(help="reads averaged")] = 4,
-    out: Annotated[Path | None, typer.Option(help="write all readings as CSV, µS", show_default=False)] = None,
+    macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
+    reads: Annotated[int, typer.Option(help="reads to average")] = 4,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False)
+    ] = None,
     baud: Baud = 921600,
     as_json: Json = False,
 ) -> int:

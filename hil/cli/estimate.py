@@ -1,4 +1,4 @@
-"""The command that says what a network costs on a chip."""
+"""The command for the cost of a network on a chip."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def estimate(
     input_shape: Annotated[
         str | None, typer.Option("--input", help="channels,height,width of an architecture", show_default=False)
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="images that follow each other")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="number of images that follow each other")] = 1,
     no_pipeline: Annotated[
-        bool, typer.Option("--no-pipeline", help="a layer begins when its inputs are complete")
+        bool, typer.Option("--no-pipeline", help="start a layer only when its inputs are complete")
     ] = False,
     plot: Annotated[
         Path | None, typer.Option(help="write a page of energy, limits and schedule by layer", show_default=False)
@@ -44,7 +44,7 @@ def estimate(
 
     shape = whole_numbers(input_shape, "input shape")
     if shape is not None and len(shape) != 3:
-        raise UsageError(f"{input_shape!r} is no input shape", hint="write channels,height,width: 3,32,32")
+        raise UsageError(f"{input_shape!r} is not an input shape", hint="write channels,height,width: 3,32,32")
     size = (shape[0], shape[1], shape[2]) if shape else None
     if is_mnsim(chip):
         if plot:

@@ -1,9 +1,10 @@
-"""What the commands share: options, how they print, how they read durations and lists."""
+"""Common parts of the commands: options, printing, reading of durations and lists."""
 
 from __future__ import annotations
 
 import enum
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hil.cli.screen import Screen
     from mapping.bits import LayerBits
 
+MOST_COMPLAINT = 8000  # characters of an error
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # all but tab and new line
 Choice = TypeVar("Choice", bound=enum.StrEnum)
 Net = Annotated[Path | None, typer.Argument(help="net.pt, or a compiled program.h5", show_default=False)]
 Port = Annotated[
@@ -27,22 +30,22 @@ Port = Annotated[
         show_default=False,
     ),
 ]
-Emulated = Annotated[bool, typer.Option("--emulated", help="use a stand-in chip (NOT SILICON); --chip says which")]
+Emulated = Annotated[bool, typer.Option("--emulated", help="use an emulated chip (NOT SILICON); --chip names its kind")]
 Chip = Annotated[str, typer.Option(help="chip file: a name from `hil chips`, or a path to a .toml")]
 ChipAsked = Annotated[
     str | None,
-    typer.Option(help="chip file; default: the one of the name that the chip gives, lab-128 with --emulated"),
+    typer.Option(help="chip file; default: the one that the chip names, lab-128 with --emulated"),
 ]
 LayerBitsAsked = Annotated[
     str | None,
     typer.Option(
         "--layer-bits",
-        help="layers with bits of their own: conv1=8,fc=W8A6 (a bare number is weight bits)",
+        help="bits of single layers: conv1=8,fc=W8A6 (a bare number is weight bits)",
         show_default=False,
     ),
 ]
 Macros = Annotated[
-    int | None, typer.Option(min=1, help="another number of macros than the chip file's", show_default=False)
+    int | None, typer.Option(min=1, help="number of macros; default: the chip file's", show_default=False)
 ]
 Seed = Annotated[int, typer.Option(help="seed of the host: image order and virtual chips")]
 Baud = Annotated[int, typer.Option(help="baud rate of a serial port")]
@@ -50,17 +53,22 @@ SpareReads = Annotated[
     float,
     typer.Option(min=0.0, max=100.0, help="most extra tile reads for spare columns of an adapted program, percent"),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="where data sets lie (also HIL_DATA)", show_default=False)]
-Download = Annotated[bool, typer.Option("--download", help="allow torchvision to fetch a known data set, checked")]
+DataDir = Annotated[Path | None, typer.Option(help="folder of data sets (also HIL_DATA)", show_default=False)]
+Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a known data set, with its checksum")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
 
 
 def complain(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text[:MOST_COMPLAINT]), file=sys.stderr)
 
 
 def say(text: str = "") -> None:
-    print(text)
+    print(printable(text))
+
+
+def printable(text: str) -> str:
+    """Text from files and chips as a terminal may show it: control characters are written out."""
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 @contextmanager
@@ -115,7 +123,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1e10:
-        raise UsageError(f"{text!r} is no duration", hint="write 30s, 5m, 1h or 2d")
+        raise UsageError(f"{text!r} is not a duration", hint="write 30s, 5m, 1h or 2d")
     return value
 
 
@@ -124,7 +132,7 @@ def one_of(choices: type[Choice], text: str, option: str) -> Choice:
     try:
         return choices(text)
     except ValueError:
-        raise UsageError(f"{option} {text!r} is no choice", hint=f"one of {', '.join(choices)}") from None
+        raise UsageError(f"{option} {text!r} is not a choice", hint=f"one of {', '.join(choices)}") from None
 
 
 def layer_bits(text: str | None) -> dict[str, LayerBits]:
@@ -157,7 +165,7 @@ def floats(text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{text!r} is no list of numbers", hint="write 0.5,0.5,0.5") from None
+        raise UsageError(f"{text!r} is not a list of numbers", hint="write 0.5,0.5,0.5") from None
 
 
 def whole_numbers(text: str | None, what: str) -> tuple[int, ...] | None:
@@ -175,6 +183,18 @@ def pairs(texts: list[str] | None) -> dict[str, str]:
     for text in texts or ():
         name, equals, value = text.partition("=")
         if not (name and equals):
-            raise UsageError(f"{text!r} is no option", hint="write NAME=VALUE")
+            raise UsageError(f"{text!r} is not an option", hint="write NAME=VALUE")
         found[name] = value
     return found
+
+
+def celsius(text: str) -> float:
+    """Degrees of "60", "60C" or "60 °C"; from absolute zero to 500 °C."""
+    number = text.strip().removesuffix("C").removesuffix("c").removesuffix("°").strip()
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1e9
+    if not -273.15 <= value <= 500.0:
+        raise UsageError(f"{text!r} is not a temperature", hint="write 60 or 60C, in degrees Celsius")
+    return value

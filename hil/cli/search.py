@@ -31,17 +31,18 @@ if TYPE_CHECKING:  # torch is imported when a command runs
     from hil.campaign.settings import SearchFolder, SearchSettings
 
 InTheLoop = Annotated[
-    bool, typer.Option("--in-the-loop", help="deploy the networks on a chip, --port or --emulated, and rank again")
+    bool, typer.Option("--in-the-loop", help="deploy trained networks on a chip (--port or --emulated) and rank again")
 ]
-Rounds = Annotated[int, typer.Option(min=1, help="of training, measuring and ranking again (--in-the-loop)")]
+Rounds = Annotated[int, typer.Option(min=1, help="rounds of training, measuring and ranking again (--in-the-loop)")]
 Folder = Annotated[Path, typer.Argument(help="folder of a search")]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="run the Python operators that the space names; only of a file you trust")
+    bool,
+    typer.Option("--allow-code", help="run the Python operators that the space names; only for a file that you trust"),
 ]
 Scheduler = Annotated[
     str | None,
     typer.Option(
-        help="tcp://host:port of a Dask cluster that trains and simulates, all machines sharing the folder",
+        help="tcp://host:port of a Dask cluster that trains and simulates; its machines share the folder",
         show_default=False,
     ),
 ]
@@ -54,13 +55,13 @@ class RunByDefault(TyperGroup):
     """``hil search --data …`` is ``hil search run --data …``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        options = bool(args) and args[0].startswith("-") and args[0] != "--help"
+        options = bool(args) and args[0].startswith("-") and args[0] not in ("-h", "--help")
         return super().parse_args(ctx, ["run", *args] if options else args)
 
 
 search = typer.Typer(
     cls=RunByDefault,
-    help="Search for networks that suit a chip: run a search, go on with it, look at it.",
+    help="Search for networks that suit a chip: run, resume, show, explain, train, compare.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -78,80 +79,86 @@ def run_(
     ] = None,
     least_share: Annotated[
         float,
-        typer.Option(min=0, max=1, help="operators go that leave the last of several arrays less used; 0 keeps all"),
+        typer.Option(min=0, max=1, help="drop operators that use less of the last of several arrays; 0 keeps all"),
     ] = 0.5,
     mode: Annotated[str, typer.Option(help="pareto (a front) or paper (accuracy, balanced, efficiency)")] = "pareto",
-    estimator: Annotated[str, typer.Option(help="of phase A: path (single paths) or alpha (mixtures)")] = "path",
+    estimator: Annotated[
+        str, typer.Option(help="estimator of phase A: path (single paths) or alpha (mixtures)")
+    ] = "path",
     budget: Annotated[
         str | None,
         typer.Option(help="time for the whole search, 30m or 8h; phases are cut short to keep it", show_default=False),
     ] = None,
     teacher: Annotated[
-        Path | None, typer.Option(help="a net.pt that teaches; default: one is trained", show_default=False)
+        Path | None, typer.Option(help="net.pt of the teacher; default: one is trained", show_default=False)
     ] = None,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="record whose errors count; default: the models of the chip file", show_default=False),
+        typer.Option(
+            help="record whose errors are trained with; default: the models of the chip file", show_default=False
+        ),
     ] = None,
     age: Annotated[str, typer.Option(help="age after programming")] = "1h",
-    subset: Annotated[int | None, typer.Option(min=1, help="so many training images only", show_default=False)] = None,
+    subset: Annotated[
+        int | None, typer.Option(min=1, help="number of training images; default: all", show_default=False)
+    ] = None,
     brief_images: Annotated[
         int | None,
-        typer.Option(min=1, help="so many of them for stages and sample networks", show_default=False),
+        typer.Option(min=1, help="number of those for stages and sample networks; default: all", show_default=False),
     ] = None,
     teacher_epochs: Annotated[
         int | None,
-        typer.Option(min=0, help="epochs of the teacher; default: 15, of a given one none", show_default=False),
+        typer.Option(min=0, help="epochs of the teacher; default: 15, and 0 with --teacher", show_default=False),
     ] = None,
     stage_epochs: Annotated[int, typer.Option(min=1, help="epochs of each stage (phase A)")] = 5,
-    samples: Annotated[int, typer.Option(min=4, help="networks trained briefly, to predict accuracies")] = 32,
-    sample_epochs: Annotated[int, typer.Option(min=1, help="epochs of each of those")] = 3,
+    samples: Annotated[int, typer.Option(min=4, help="sample networks, trained briefly to predict accuracies")] = 32,
+    sample_epochs: Annotated[int, typer.Option(min=1, help="epochs of each of them")] = 3,
     simulations: Annotated[int, typer.Option(min=8, help="whole networks simulated (phase B)")] = 1024,
     max_latency_us: Annotated[
-        float | None, typer.Option(min=0, help="of one image, for all networks of the front", show_default=False)
+        float | None, typer.Option(min=0, help="limit for one image, for all networks of the front", show_default=False)
     ] = None,
     max_energy_uj: Annotated[
-        float | None, typer.Option(min=0, help="of one image, for all networks of the front", show_default=False)
+        float | None, typer.Option(min=0, help="limit for one image, for all networks of the front", show_default=False)
     ] = None,
     within: Annotated[
         float | None,
-        typer.Option(
-            min=0, help="points of predicted accuracy that a network may lie below the best", show_default=False
-        ),
+        typer.Option(min=0, help="most points of predicted accuracy below the best network", show_default=False),
     ] = None,
     networks: Annotated[int, typer.Option(min=0, help="networks of the front that are trained (phase C)")] = 8,
-    epochs: Annotated[int, typer.Option(min=1, help="epochs of each of those")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="epochs of each of them")] = 20,
     batch: Annotated[int, typer.Option(min=2, help="images a training step; even")] = 128,
     shift: Annotated[
         int | None,
         typer.Option(
             min=0,
-            help="pixels by which training images move; default: cifar10 2, eurosat 4, others 1",
+            help="most pixels that training images are shifted; default: cifar10 2, eurosat 4, others 1",
             show_default=False,
         ),
     ] = None,
     symmetry: Annotated[
         str | None,
         typer.Option(
-            help="how training images may turn: none, mirror (left for right) or turn (seen from above); "
+            help="symmetry of training images: none, mirror (left for right) or turn (seen from above); "
             "default: eurosat turn, others mirror",
             show_default=False,
         ),
     ] = None,
     crop: Annotated[
         int | None,
-        typer.Option(min=1, help="networks begin on squares of this side, which take less time", show_default=False),
+        typer.Option(
+            min=1, help="side of the random squares that training begins on, which take less time", show_default=False
+        ),
     ] = None,
     ask_once: Annotated[
-        bool, typer.Option("--ask-once", help="ask the teacher for whole images before, not for every batch")
+        bool, typer.Option("--ask-once", help="ask the teacher once for each whole image, not for every batch")
     ] = False,
     inherit: Annotated[
-        bool, typer.Option("--inherit", help="networks begin with the weights of the blocks that their teacher has too")
+        bool, typer.Option("--inherit", help="begin networks with the weights of the blocks that their teacher has too")
     ] = False,
-    chips: Annotated[int, typer.Option(min=2, help="simulated chips that a trained network is evaluated on")] = 20,
-    images: Annotated[int, typer.Option(min=2, help="test images of that")] = 1000,
-    engine: Annotated[str, typer.Option(help="of that: exact or fast")] = "exact",
-    seed: Annotated[int, typer.Option(min=0, help="everything that is random follows from it")] = 0,
+    chips: Annotated[int, typer.Option(min=2, help="virtual chips that a trained network is evaluated on")] = 20,
+    images: Annotated[int, typer.Option(min=2, help="test images of that evaluation")] = 1000,
+    engine: Annotated[str, typer.Option(help="engine of that evaluation: exact or fast")] = "exact",
+    seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = 0,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -163,7 +170,7 @@ def run_(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="of training: 32-true, bf16-mixed or 16-mixed; default: 32-true, on cuda bf16-mixed",
+            help="precision of training: 32-true, bf16-mixed or 16-mixed; default: 32-true, on cuda bf16-mixed",
             show_default=False,
         ),
     ] = None,
@@ -179,7 +186,8 @@ def run_(
 ) -> int:
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
     from hil.campaign.inputs import space_of_data
-    from hil.campaign.settings import SearchSettings, augmentation, begin_folder, discard_unbegun
+    from hil.campaign.settings import SearchSettings, begin_folder, discard_unbegun
+    from hil.datasets.augmentation import augmentation
     from search.space.file import load_space, space_names, space_text
 
     loop = _loop(in_the_loop, port, emulated, chip, macros, rounds, baud)
@@ -249,7 +257,7 @@ def resume(
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
-    """Go on with a search that was stopped; what is done is kept."""
+    """Resume a search that was stopped; finished work is kept."""
     from hil.campaign.settings import open_folder
 
     opened, settings = open_folder(folder, allow_code=allow_code)
@@ -263,18 +271,18 @@ def train(
     networks: Annotated[
         list[str],
         typer.Argument(
-            help="names in the front, or their beginnings; or .json files of other networks of the space",
+            help="names on the front, or their beginnings; or .json files of other networks of the space",
             show_default=False,
         ),
     ],
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="of each; default: those of the search", show_default=False)
+        int | None, typer.Option(min=1, help="epochs of each; default: those of the search", show_default=False)
     ] = None,
     scheduler: Scheduler = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
-    """Train and evaluate networks that you name, for longer if you like."""
+    """Train and evaluate named networks, for longer if asked."""
     from hil.campaign.run import train_named
     from hil.campaign.settings import open_folder
     from hil.campaign.table import folder_notes, table_json, table_lines
@@ -299,7 +307,7 @@ def show(
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
-    """The front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
+    """Show the front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
     from hil.atomic import write_text
     from hil.campaign.front import read_findings
     from hil.campaign.page import search_page
@@ -321,11 +329,11 @@ def show(
 def explain(
     folder: Folder,
     network: Annotated[
-        str | None, typer.Argument(help="name in the front, or its beginning; default: the knee", show_default=False)
+        str | None, typer.Argument(help="name on the front, or its beginning; default: the knee", show_default=False)
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Why a network has the operators, widths and bits that it has: significances and ranks by position."""
+    """Explain the operators, widths and bits of a network: significances and ranks by position."""
     from hil.campaign.explain import explain_json, explain_lines
     from hil.campaign.settings import open_folder
 
@@ -338,12 +346,13 @@ def explain(
 def compare(
     folder: Folder,
     supernet_epochs: Annotated[
-        int, typer.Option(min=0, help="of search by gradients, DARTS-like and ProxylessNAS-like; 0 leaves it out")
+        int,
+        typer.Option(min=0, help="epochs of search by gradients, DARTS-like and ProxylessNAS-like; 0 leaves it out"),
     ] = 0,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
-    """The front beside random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
+    """Compare the front with random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
     from hil.campaign.compare import compare_search, comparison_json, comparison_lines
     from hil.campaign.settings import open_folder
 

@@ -19,9 +19,13 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.hdf5_file import open_hdf5
 from hil.errors import FileError
 
 MAX_BYTES = 4 << 30  # decoded pixels of one set; --samples reads fewer
+MAX_FILE_BYTES = 64 << 30
+SMALL_BYTES = 1 << 28  # what a small file may unpack to
+MOST_RATIO = 64  # unpacked bytes of a larger one by packed byte
 MAX_SIDE = 4096  # pixels
 MAX_CLASSES = 65536
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -32,7 +36,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a file or folder held; ``classes`` is empty when it names none."""
+    """Content of a file or folder; ``classes`` is empty when it names none."""
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -186,10 +190,8 @@ def read_hdf5(path: Path, limit: int | None, group: str = "") -> Content:
     Without ``group`` the bit-exact images are taken where there are any. File attributes
     ``class_names`` and ``image_shape`` are used when present.
     """
-    import h5py
-
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, MAX_FILE_BYTES) as file:
             chosen = group or next((g for g in ("lossless", "images", "jpeg") if g in file), "")
             classes = tuple(str(c.decode() if isinstance(c, bytes) else c) for c in file.attrs.get("class_names", ()))
             if chosen == "images":
@@ -279,12 +281,22 @@ def _npy_header(
     archive: zipfile.ZipFile, member: str, path: Path, dimensions: tuple[int, ...] = (3, 4)
 ) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Shape and type that a member promises, read without its data."""
-    if member not in archive.namelist():
-        raise FileError(f"no array {member.removesuffix('.npy')!r}", where=str(path))
+    if archive.namelist().count(member) != 1:
+        raise FileError(f"no array {member.removesuffix('.npy')!r}, or several", where=str(path))
+    info = archive.getinfo(member)
+    if info.file_size > max(SMALL_BYTES, MOST_RATIO * info.compress_size):
+        what = f"{member} unpacks from {info.compress_size:,} bytes to {info.file_size:,}"
+        raise FileError(what, where=str(path), likely="a file that is made to fill the memory")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
+    promised = dtype.itemsize
+    for length in shape:
+        promised *= length
+    if promised > info.file_size:
+        what = f"{member.removesuffix('.npy')}: shape {shape} of {dtype!s:.40} in {info.file_size:,} bytes"
+        raise FileError(what, where=str(path), likely="a broken header")
     if len(shape) not in dimensions or dtype.hasobject:
         raise FileError(f"{member.removesuffix('.npy')}: shape {shape} of {dtype}", where=str(path))
     return shape, dtype

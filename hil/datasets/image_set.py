@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.datasets import formats as data_files
+from hil.atomic import new_file
+from hil.datasets import formats
 from hil.datasets.formats import Content
 from hil.errors import FileError, UsageError
 
@@ -66,8 +67,8 @@ class _Known:
 _CIFAR_PLACES = ("cifar10_{split}.h5", "cifar-10-batches-bin", "cifar10/cifar-10-batches-bin", "cifar10_{split}.npz")
 _KNOWN = {
     "fashion-mnist": _Known(("fashion-mnist", "FashionMNIST/raw", "."), _FASHION, (28, 28, 1), "", "FashionMNIST"),
-    "cifar10": _Known(_CIFAR_PLACES, data_files.CIFAR_CLASSES, (32, 32, 3), "", "CIFAR10"),
-    "cifar10-jpeg": _Known(_CIFAR_PLACES[:1], data_files.CIFAR_CLASSES, (32, 32, 3), "jpeg"),
+    "cifar10": _Known(_CIFAR_PLACES, formats.CIFAR_CLASSES, (32, 32, 3), "", "CIFAR10"),
+    "cifar10-jpeg": _Known(_CIFAR_PLACES[:1], formats.CIFAR_CLASSES, (32, 32, 3), "jpeg"),
     "eurosat": _Known(
         ("eurosat_rgb_{split}.h5", "eurosat/2750", "EuroSAT_RGB"), _EUROSAT, (64, 64, 3), "", "EuroSAT", test_every=5
     ),
@@ -99,7 +100,7 @@ def load_dataset(
     if name == _BUNDLED_NAME:
         if split != "test":
             raise UsageError(f"{name} has test images only", hint="fashion-mnist has the training images")
-        return _dataset(name, data_files.read_path(BUNDLED / _BUNDLED_FILE, split, limit), _FASHION)
+        return _dataset(name, formats.read_path(BUNDLED / _BUNDLED_FILE, split, limit), _FASHION)
     known = _KNOWN.get(name)
     if known is not None:
         found = _find(name, known, split, data_dir, download)
@@ -111,7 +112,7 @@ def load_dataset(
             likely="neither a known name nor an existing file or folder",
             hint=f"one of {', '.join([*_KNOWN, _BUNDLED_NAME])}, or a path",
         )
-    return _dataset(path.name, data_files.read_path(path, split, limit))
+    return _dataset(path.name, formats.read_path(path, split, limit))
 
 
 def image_digests(images: NDArray[np.uint8]) -> list[str]:
@@ -126,8 +127,8 @@ def _read_known(known: _Known, path: Path, split: str, limit: int | None) -> Con
             number = file.stem.rpartition("_")[2]
             return number.isdecimal() and (int(number) % known.test_every == 0) == (split == "test")
 
-        return data_files.read_folder(path, limit, chosen)
-    return data_files.read_path(path, split, limit, group=known.group)
+        return formats.read_folder(path, limit, chosen)
+    return formats.read_path(path, split, limit, group=known.group)
 
 
 def _find(name: str, known: _Known, split: str, data_dir: str | Path | None, download: bool) -> Path:
@@ -138,7 +139,7 @@ def _find(name: str, known: _Known, split: str, data_dir: str | Path | None, dow
         raise FileError(f"no data directory {data_dir}", where="--data-dir", hint="name an existing directory")
     places = [root / place.format(split=split) for root in roots for place in known.places]
     for place in places:
-        if place.is_file() or data_files.holds_split(place, split, folders=known.test_every > 0):
+        if place.is_file() or formats.holds_split(place, split, folders=known.test_every > 0):
             return place
     if download and known.torchvision:
         target = roots[0] if data_dir or environment else Path.home() / ".cache" / "hil"
@@ -176,10 +177,11 @@ def _download(name: str, known: _Known, split: str, target: Path) -> Path:
         raise FileError(f"{name}: the download is not what was expected: {error}", where=str(target)) from error
     if known.torchvision == "CIFAR10":  # its files are pickles: keep the arrays that torchvision checked
         kept = target / f"cifar10_{split}.npz"
-        np.savez_compressed(kept, images=np.asarray(fetched.data), labels=np.asarray(fetched.targets))
+        with new_file(kept) as part, part.open("wb") as file:
+            np.savez_compressed(file, images=np.asarray(fetched.data), labels=np.asarray(fetched.targets))
         return kept
     for place in known.places:
-        if data_files.holds_split(target / place, split, folders=known.test_every > 0):
+        if formats.holds_split(target / place, split, folders=known.test_every > 0):
             return target / place
     raise FileError(f"{name}: torchvision left nothing readable in {target}")
 
@@ -196,6 +198,9 @@ def _dataset(
     if shape is not None and images.shape[1:] != shape:
         size = " x ".join(map(str, images.shape[1:]))
         raise FileError(f"images of {size}, but {name} has {' x '.join(map(str, shape))}", where=content.source)
+    if int(labels.max()) >= formats.MAX_CLASSES:
+        what = f"label {int(labels.max())}; a set has at most {formats.MAX_CLASSES} classes"
+        raise FileError(what, where=content.source)
     names = tuple(classes) or content.classes or tuple(str(k) for k in range(int(labels.max()) + 1))
     if labels.min() < 0 or labels.max() >= len(names):
         worst = int(labels.min()) if labels.min() < 0 else int(labels.max())

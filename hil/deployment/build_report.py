@@ -6,22 +6,19 @@ import datetime
 import hashlib
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.encoding import cell_lines
-from hil.calibration.fits import STUCK
+from cim.record.calibration import STUCK
 from hil.datasets.image_set import Dataset
-from hil.deployment.causes import Exact
 from hil.deployment.deployment import Deployment
-from hil.deployment.inference import Conversions, MeasuredSums
+from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
-from hil.driver.chip_driver import ChipDriver
+from hil.deployment.layer_sums import Exact
 from hil.report.run_data import MacroReadings, RunData
-from hil.samples import LAYERS, REPEAT
 from hil.verdict.agreement import (
     AgreementReport,
     ChipIdentity,
@@ -35,47 +32,13 @@ from hil.verdict.agreement import (
     summarise_cells,
 )
 from hil.verdict.cause_split import CauseSplit
-from hil.verdict.judgement import Judgement
 from hil.verdict.tuning import TuneSummary
+from hil.verdict.verdict import Judgement
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
-from mapping.program.corrections import Corrections
 
 LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
-LAYER_REPEATS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class LayerSums:
-    """One layer's level sums on the chip, (repeats, n, outputs, …), and its conversions."""
-
-    sums: NDArray[np.int32]
-    count: Conversions
-
-    def __add__(self, other: LayerSums) -> LayerSums:
-        """Of a layer that goes over several rounds."""
-        total, ends = self.count.total + other.count.total, self.count.saturated + other.count.saturated
-        return LayerSums(self.sums + other.sums, Conversions(total, ends))
-
-
-def measure_layers(
-    driver: ChipDriver,
-    program: ConductanceProgram,
-    corrections: Corrections,
-    exact: Exact,
-    watch: Watch,
-    further_sample: int = 0,
-) -> dict[str, LayerSums]:
-    """Level sums of every layer of ``program`` on the chip, for exact input codes."""
-    chip = MeasuredSums(driver, corrections)
-    found = {}
-    for done, step in enumerate(program.matrices):
-        watch.step(done, len(program.matrices), step.name)
-        codes, first = exact[step.name][0], LAYERS + further_sample
-        sums = np.stack([chip.sums(step, codes, first + n * REPEAT) for n in range(LAYER_REPEATS)])
-        found[step.name] = LayerSums(sums, chip.conversions[step.name])
-    return found
 
 
 def sample_layers(job: Deployment, exact: Exact, measured: Mapping[str, LayerSums]) -> tuple[LayerSample, ...]:

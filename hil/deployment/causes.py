@@ -1,6 +1,6 @@
 """Where the gap comes from: the run's images simulated with every combination of a chip's parts.
 
-The game of ``hil.verdict.cause_split``: a coalition is a set of ``hil.simulation.parts.Part``, its value the accuracy
+The game of ``hil.verdict.cause_split``: a coalition is a set of ``cim.record.parts.Part``, its value the accuracy
 (and each layer's error energy) of virtual chips that have these parts and no others. Parts are
 *measured* ones: cells as read back, converters and wires as the record has them. Columns are
 corrected anew for every coalition, as a lab would with such a chip; noise is common to all
@@ -16,18 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.device import Columns, draw_columns
+from cim.record.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err
 from cim.record.read_back import estimate_cells
+from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
+from hil.deployment.layer_sums import Exact
 from hil.simulation.corrections import column_corrections
-from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, inputs_err, with_parts
+from hil.simulation.parts import with_parts
 from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, build_chip, in_threads
 from hil.verdict.agreement import LayerSample, correct_answers
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
 from mapping.layout.place import macro_levels_us, macro_targets_us
-from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.tune.channel_affine import tune_channels
@@ -45,9 +47,6 @@ OTHERS = {
 }
 INPUTS = {"inputs": Part.INPUTS}  # where they err
 LAST = {"calibration error": Part.CALIBRATION}
-
-Exact = Mapping[str, tuple[NDArray[np.int16], NDArray[np.int32]]]
-"""Input codes and exact level sums of every layer for the images of the layer samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +200,8 @@ class Coalitions:
         right, energy = [], []
         for number in range(chips):
             chip = self.chip(parts, number, corrections)
-            program, lined = (
-                self.job.program,
-                {name: chip.layer_sample(name, codes)[0] for name, (codes, _) in exact.items()},
-            )
+            program = self.job.program
+            lined = {name: chip.layer_sample(name, codes)[0] for name, (codes, _) in exact.items()}
             if self.job.targets is not None:  # as the chip was, to its own answers
                 tuned = tune_channels(program, self.job.targets, chip, sample=TUNE_IMAGES)
                 program = tuned.program
@@ -227,7 +224,7 @@ class Coalitions:
             seed=self.virtual.noise_seed,
             number=number,
             device=self.virtual.device,
-            engine=self.virtual.engine if parts & (Part.ADC | Part.IR_DROP) else "fast",
+            mode=self.virtual.mode if parts & (Part.ADC | Part.IR_DROP) else SimulationMode.FAST,
         )
 
     def cells_us(self, parts: Part, number: int) -> dict[int, NDArray[np.float64]]:
@@ -248,17 +245,6 @@ class Coalitions:
         certain = np.random.default_rng(0)  # errors are zero here: nothing depends on it
         program = self.job.program
         return {slot: draw_columns(record, program.macro_of(slot), certain) for slot in program.slots}
-
-
-def exact_layers(program: ConductanceProgram, images: NDArray[np.uint8]) -> Exact:
-    """Input codes and level sums of every layer, by exact execution."""
-    layers: dict[str, tuple[NDArray[np.int16], NDArray[np.int32]]] = {}
-
-    def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
-        layers[step.name] = (codes, sums)
-
-    run(program, images, IdealMultiply(program), tap=keep, batch=len(images))
-    return layers
 
 
 def mean_square(errors: NDArray[np.integer]) -> float:

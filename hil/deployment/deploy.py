@@ -2,14 +2,15 @@
 
 ``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
 Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.deployment.adaptation`` goes around its stuck cells,
-``hil.deployment.programming`` writes, ``hil.simulation.corrections`` fits columns, ``hil.deployment.interim_looks``
-runs images, ``hil.deployment.causes`` says where the gap comes from, ``hil.deployment.build_report`` gathers what
-is left.
+``hil.deployment.programming`` writes and reads back (``hil.deployment.rounds`` where the network is larger than the
+chip), ``hil.deployment.inference`` and ``hil.simulation.virtual_chips`` run images, ``hil.deployment.interim_looks``
+plans and judges them, ``hil.deployment.causes`` says where the gap comes from, ``hil.deployment.build_report`` gathers
+what is left.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,32 +22,37 @@ from cim.record.file import load_record
 from hil.calibration.procedure import calibrate, check_record
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
-from hil.deployment.build_report import collect, measure_layers, report_of, sample_layers
-from hil.deployment.causes import exact_layers, find_causes
+from hil.deployment.build_report import collect, report_of, sample_layers
+from hil.deployment.causes import find_causes
+from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
-from hil.deployment.dry_run import estimate, say_if_long
-from hil.deployment.interim_looks import plan_images, run_looks
+from hil.deployment.dry_run import say_if_long
+from hil.deployment.inference import WholeRun
+from hil.deployment.interim_looks import RunAnswers, judged, plan_images
+from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
-from hil.deployment.programming import EarlyReads, ProgramReport, ensure_programmed, holds, read_back
+from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
 from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.rounds import run_rounds
-from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_chip, tune_summary, with_aims
+from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import new_run_folder
-from hil.samples import PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY
+from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
 from hil.simulation.corrections import column_corrections
-from hil.verdict.agreement import AgreementReport
+from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import Watch
 from mapping.adapt.adaptation import AdaptOptions
 from mapping.compile import compile_network
 from mapping.network.file import load_network
+from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program
-from mapping.program.training_inputs import training_inputs
+from mapping.program.training_inputs import LayerInputs, training_inputs
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"
@@ -91,7 +97,7 @@ def deploy(
         record = load_record(calibration) if calibration else None
     with new_run_folder(out) as folder:
         with open_chip(address, spec=program.spec, baud=baud, log=folder.part / "wire.log") as driver:
-            say_if_long(driver, estimate(program, options, calibrate=record is None), baud, options, watch)
+            say_if_long(driver, program, baud, options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,
                 program,
@@ -142,10 +148,8 @@ def deploy_on(
             record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, watch=watch)
         check_record(record, driver, program.macros)
     check_adapted(program, driver.description.serial)
-    if program.rounds > 1:
-        return _deploy_rounds(driver, program, data, order, graph, record, options, watch, run, network_name)
     macros = None
-    if options.adapt:
+    if options.adapt and program.rounds == 1:
         with watch.stage("adapting"):
             adaptation = adapt_to_record(program, record, AdaptOptions(spare_reads=options.spare_reads))
             program = adaptation.program
@@ -153,95 +157,115 @@ def deploy_on(
             for line in adaptation.lines():
                 watch.note(line)
     source, program = program.digest, with_aims(program, record, options, watch)
+    targets = targets_for(program, options, watch)
+    inputs = training_inputs(program)
+    exact = exact_layers(program, data.images[order[: options.layer_images]])
+    chip: ChipRun
+    if program.rounds > 1:
+        looks = (len(order),)  # every round runs for all images before the chip is written again
+        chip = run_rounds(driver, program, record, inputs, exact, data.images[order], options, watch, targets)
+    else:
+        force = options.reprogram or overwritten
+        whole = write_whole(driver, program, record, inputs, options, watch, force=force, order=macros)
+        if targets is not None:
+            whole.tune(targets, data.images[order[: options.untuned_images]], watch)
+        chip = whole
+    job = Deployment(
+        driver,
+        program,
+        record,
+        chip.corrections,
+        inputs,
+        chip.written,
+        chip.readings_us,
+        options,
+        network_name,
+        targets=targets,
+        tuned=chip.tuned,
+        source_digest=source,
+    )
+    answers = run_looks(job, chip, data, order, looks, graph, watch)
+    chip.finish(exact, watch)
+    with watch.stage("layers"):
+        samples = sample_layers(job, exact, chip.layers)
+    causes = None
+    if options.causes:
+        with watch.stage("finding causes"):
+            causes = find_causes(job, data, order, answers, samples, exact, watch)
+    with watch.stage("without the tune"):
+        untuned = judge_untuned(job, data, order, chip.untuned, watch)
+    arrays = collect(job, data, order, answers, samples, chip.after_us)
+    return report_of(job, data, order, answers, arrays, causes, watch, run, untuned, tune_summary(job)), arrays
+
+
+def write_whole(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    inputs: LayerInputs,
+    options: DeployOptions,
+    watch: Watch,
+    *,
+    force: bool,
+    order: Sequence[int] | None,
+) -> WholeRun:
+    """Write the program, wait until it has the planned age, read it back and correct its columns.
+
+    Args:
+        inputs: input codes of every layer for training images, for the corrections.
+        force: write it although the chip holds it.
+        order: of the macros; None: by number.
+    """
     with watch.stage("programming"):
         sample = PROGRAM | (options.seed & 0xFFFF) << 32
-        force = options.reprogram or overwritten
         early = EarlyReads(options.early_reads, READ_EARLY) if options.causes else None
-        written = ensure_programmed(driver, program, sample=sample, force=force, watch=watch, early=early, order=macros)
+        written = ensure_programmed(driver, program, sample=sample, force=force, watch=watch, early=early, order=order)
     if options.rewriting is not None and written is not None:
         with watch.stage("rewriting"):
-            written = rewrite_cells(
-                driver, program, record, written, options.rewriting, sample=sample, watch=watch
-            )  # fmt: skip
+            written = rewrite_cells(driver, program, record, written, options.rewriting, sample=sample, watch=watch)
     with watch.stage("waiting"):
         driver.wait(options.age_s)
     with watch.stage("reading back"):
         readings = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_BEFORE, watch=watch)
     with watch.stage("correcting"):
-        inputs = training_inputs(program)
         corrections = column_corrections(program, record, readings, inputs)
-    job = Deployment(
-        driver, program, record, corrections, inputs, written, readings, options, network_name, source_digest=source
-    )
-    with watch.stage("tuning"):
-        targets = targets_for(program, options, watch)
-        if targets is not None:
-            tuned = tune_chip(driver, program, corrections, targets, watch)
-            job = replace(job, targets=targets, tuned=tuned)
-    with watch.stage("without the tune"):
-        untuned = judge_untuned(job, data, order, watch)
-    answers = run_looks(job, data, order, looks, graph, watch)
-    with watch.stage("layers"):
-        exact = exact_layers(program, data.images[order[: options.layer_images]])
-        samples = sample_layers(job, exact, measure_layers(driver, program, corrections, exact, watch))
-    with watch.stage("reading back"):
-        after = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_AFTER, watch=watch)
-    driver.outputs_off()
-    causes = None
-    if options.causes:
-        with watch.stage("finding causes"):
-            causes = find_causes(job, data, order, answers, samples, exact, watch)
-    arrays = collect(job, data, order, answers, samples, after)
-    return report_of(job, data, order, answers, arrays, causes, watch, run, untuned, tune_summary(job)), arrays
+    return WholeRun(driver, program, options, written, readings, corrections)
 
 
-def _deploy_rounds(
-    driver: ChipDriver,
-    program: ConductanceProgram,
+def run_looks(
+    job: Deployment,
+    chip: ChipRun,
     data: Dataset,
     order: NDArray[np.int64],
+    looks: tuple[int, ...],
     graph: NetworkGraph | None,
-    record: CalibrationRecord,
-    options: DeployOptions,
     watch: Watch,
-    run: str,
-    network_name: str,
-) -> tuple[AgreementReport, RunData]:
-    """The part after calibration, of a network larger than the chip: the chip is written for every round."""
-    source, program = program.digest, with_aims(program, record, options, watch)
-    inputs = training_inputs(program)
-    exact = exact_layers(program, data.images[order[: options.layer_images]])
-    targets = targets_for(program, options, watch)
-    found = run_rounds(driver, program, record, inputs, exact, data.images[order], options, watch, targets)
-    driver.outputs_off()
-    written = ProgramReport(tuple(found.written))
-    job = Deployment(
-        driver,
-        program,
-        record,
-        found.corrections,
-        inputs,
-        written,
-        found.readings_us,
-        options,
-        network_name,
-        targets=targets,
-        tuned=found.tuned,
-        source_digest=source,
-    )
-    with watch.stage("without the tune"):
-        untuned = judge_untuned(job, data, order, watch, found.untuned)
-    answers = run_looks(job, data, order, (len(order),), graph, watch, found.logits)
-    answers.count(found.conversions)
-    answers.times_ns, answers.ages_s = found.times_ns, (min(found.ages_s), max(found.ages_s))
-    with watch.stage("layers"):
-        samples = sample_layers(job, exact, found.layers)
-    causes = None
-    if options.causes:
-        with watch.stage("finding causes"):
-            causes = find_causes(job, data, order, answers, samples, exact, watch)
-    arrays = collect(job, data, order, answers, samples, found.after_us)
-    return report_of(job, data, order, answers, arrays, causes, watch, run, untuned, tune_summary(job)), arrays
+) -> RunAnswers:
+    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends."""
+    answers = RunAnswers()
+    ideal = IdealMultiply(job.program)
+    conditioned, again = job.virtual_chips(conditioned=True), job.virtual_chips(conditioned=False)
+    first = 0
+    for look, until in enumerate(looks, 1):
+        images = data.images[order[first:until]]
+        with watch.stage("ideal"):
+            answers.ideal.append(run(job.program, images, ideal))
+            if graph is not None:
+                answers.floats.append(float_logits(graph, images))
+        answers.measured.append(chip.measure(images, first, watch))
+        with watch.stage("simulating"):
+            answers.simulated.append(conditioned.run(images, first, watch))
+            answers.again.append(again.run(images, first, watch))
+        labels = data.labels[order[:until]]
+        answers.this_chip = judged(Mode.CONDITIONED, answers, answers.simulated, labels, look, looks, job.options)
+        answers.such_chips = judged(Mode.UNCONDITIONAL, answers, answers.again, labels, look, looks, job.options)
+        first = until
+        if answers.this_chip.final:
+            break
+    answers.count(chip.conversions)
+    answers.times_ns, answers.ages_s = chip.times_ns, chip.ages_s
+    answers.simulated_saturated_share = conditioned.saturated_share
+    return answers
 
 
 def program_of(

@@ -1,4 +1,7 @@
-"""What a deployment would cost, before anything is written: bytes, time at this baud, pulses, wear."""
+"""What a deployment would cost, before anything is written: bytes, time at this baud, pulses, wear.
+
+Bytes are those of the same calls on a chip of paper (``hil.driver.wire_cost``).
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,46 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
 from cim.record.published import nominal_record
 from cim.record.rewriting import rewritten_share
+from firmware_protocols.frames import DEFAULT_PAYLOAD
+from firmware_protocols.messages import Capability
 from hil.calibration.plan import PLANS, Budget
+from hil.calibration.rehearsal import rehearse
+from hil.deployment.inference import IMAGES_IN_FLIGHT, measure_layers, measured_multiply
+from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
+from hil.deployment.programming import EarlyReads, program_chip, read_back
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.wire_cost import EVERYTHING, CountingChip, WireEstimate
 from hil.transports import is_serial
 from hil.watch import Watch
 from mapping.compile import plan
 from mapping.layout.place import macro_targets_us
-from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import nominal_corrections
 from mapping.program.counts import tile_counts, total
+from mapping.program.rounds import RoundRun, part_of_round
 
-FRAME_OVERHEAD = 1.045  # framing, header and checksum of 512-byte payloads
 LONG_RUN_S = 600.0
 PULSES_A_CELL = 9.0  # of an emulated lab-128: hil deploy --emulated --json, cells.pulses / cells.total
-CALIBRATION_PULSES = 32.0  # a cell of every macro in use: hil calibrate --emulated, all SET, all RESET, pattern
+CALIBRATION_PULSES = 37.5  # a cell of every macro in use: hil calibrate --emulated, all SET, all RESET, pattern
+PATTERN_PULSES = 7.4  # of them for the test pattern
 
 
 @dataclass(frozen=True, slots=True)
 class DeploymentCost:
-    """Cost of one deployment; bytes are both directions together, ``cells`` those written."""
+    """Cost of one deployment; ``cells`` are those written."""
 
     cells: int
-    program_bytes: int
-    read_back_bytes: int
-    calibrate_bytes: int
-    inference_bytes: int  # all images of the first look, all repeats
+    calibrate: WireEstimate
+    program: WireEstimate  # cells read right after writing included, where causes are asked for
+    read_back: WireEstimate
+    layers: WireEstimate  # loading them, and their samples
+    inference: WireEstimate  # all images of the first look, all repeats
     images: int
     most_pulses: int
     chip_s: float  # chip time of inference and of the expected pulses
@@ -42,26 +56,26 @@ class DeploymentCost:
     calibrate_pulses: int
     rounds: int
     rewrite_pulses: int = 0  # expected, of cells that left their window
-    rewrite_bytes: int = 0
+
+    @property
+    def parts(self) -> dict[str, WireEstimate]:
+        """By name, in the order of a run."""
+        names = ("calibrate", "program", "read_back", "layers", "inference")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def total_bytes(self) -> int:
-        return (
-            self.rewrite_bytes + self.program_bytes + self.read_back_bytes + self.calibrate_bytes + self.inference_bytes
-        )
+        """Both directions together, framing included."""
+        return sum(part.bytes_both for part in self.parts.values())
 
     def wire_s(self, baud: int) -> float:
-        """Seconds on a serial line, 10 bits a byte."""
-        return self.total_bytes * FRAME_OVERHEAD * 10 / baud
+        """Seconds on a serial line, 10 bits a byte; within a part both directions run at once."""
+        return sum(part.seconds(baud) for part in self.parts.values())
 
     def lines(self, baud: int, max_pulses: int) -> list[str]:
-        parts = (
-            ("calibrate", self.calibrate_bytes),
-            ("program", self.program_bytes),
-            ("read back", self.read_back_bytes),
-            (f"{self.images} images", self.inference_bytes),
-        )
-        lines = [f"{name:<14} {size / 1e6:10.2f} MB" for name, size in parts]
+        named = {name.replace("_", " "): part for name, part in self.parts.items()}
+        named[f"{self.images} images"] = named.pop("inference")
+        lines = [f"{name:<14} {part.bytes_both / 1e6:10.2f} MB" for name, part in named.items()]
         lines.append(f"{'wire':<14} {self.wire_s(baud):10.0f} s at {baud} baud")
         lines.append(f"{'chip time':<14} {self.chip_s:10.1f} s without the wait for the age")
         lines.append(
@@ -79,33 +93,48 @@ class DeploymentCost:
         return lines
 
     def to_json(self, baud: int) -> dict[str, float]:
-        return {**dataclasses.asdict(self), "total_bytes": self.total_bytes, "baud": baud, "wire_s": self.wire_s(baud)}
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in self.parts}
+        sizes = {f"{name}_bytes": part.bytes_both for name, part in self.parts.items()}
+        return {**plain, **sizes, "total_bytes": self.total_bytes, "baud": baud, "wire_s": self.wire_s(baud)}
 
 
-def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: bool = True) -> DeploymentCost:
-    """Cost of deploying ``program`` on a chip that runs whole layers; without a record it is calibrated first."""
-    spec, macro, macros, slots = program.spec, program.spec.macro, len(program.macros), len(program.slots)
-    size = macro.rows * macro.columns
+def estimate(
+    program: ConductanceProgram,
+    options: DeployOptions,
+    *,
+    calibrate: bool = True,
+    capabilities: Capability = EVERYTHING,
+    payload: int = DEFAULT_PAYLOAD,
+) -> DeploymentCost:
+    """Cost of deploying ``program``; without a record the chip is calibrated first.
+
+    Args:
+        capabilities: of the chip; all by default. Pulses that the host gives itself are not counted.
+        payload: of a frame, bytes.
+    """
+    spec, macro, macros = program.spec, program.spec.macro, len(program.macros)
     cells = sum(int(np.isfinite(macro_targets_us(program, slot)).sum()) for slot in program.slots)
-    written = (2 + 4) * size + size // 8  # targets out; readings, pulses and outcome back
-    plan = PLANS[Budget.DEFAULT]
-    readings = 3 + 3 + len(plan.noise_gaps_s) + 1  # after each fill and the pattern; ages; repeats; averaged
-    one_read = macro.logical_rows + 2 * macro.outputs
-    vectors = plan.idle_vectors + 2 * plan.batch + plan.real_vectors * macro.inputs.bits
-    probes = 3 * written + readings * 2 * size + vectors * one_read
     images = min(options.samples, 500) if program.rounds == 1 else options.samples  # rounds: one look at all
     asked, timing = total(tile_counts(program)), spec.timing
     image_ns = asked.reads * (timing.row_setup_ns + timing.conversion_ns * macro.adc.shared_by)
     image_ns += asked.input_cycles * timing.input_cycle_ns
     pulse_ns = one_pulse_ns(spec)
-    pulses, calibrate_pulses = round(cells * PULSES_A_CELL), round(macros * size * CALIBRATION_PULSES) * calibrate
+    pulses = round(cells * PULSES_A_CELL)
+    calibrate_pulses = round(macros * macro.rows * macro.columns * CALIBRATION_PULSES) * calibrate
+    chip, before = CountingChip(spec, capabilities, payload), WireEstimate()
+    if calibrate:
+        pattern_s = 1e-9 * macro.rows * macro.columns * PATTERN_PULSES * pulse_ns
+        default = PLANS[Budget.DEFAULT]
+        before = chip.count(lambda: rehearse(chip.driver, program.macros, default, options.age_s, pattern_s))
+    parts = [program] if program.rounds == 1 else [part_of_round(program, n) for n in range(program.rounds)]
     again, again_s = _rewriting(program, options, cells)
     return DeploymentCost(
         cells=cells,
-        program_bytes=slots * written,
-        read_back_bytes=(2 + options.causes) * slots * 2 * size,
-        calibrate_bytes=macros * probes * calibrate,
-        inference_bytes=options.repeats * images * sum(image_bytes(step) for step in program.matrices),
+        calibrate=before,
+        program=_programming(chip, parts, options) * (1 + options.rewrite),
+        read_back=_reading_back(chip, parts, options) * 2,  # before the images and after
+        layers=_layers(chip, program, parts, options),
+        inference=_inference(chip, program, parts, images, options.repeats),
         images=images,
         most_pulses=cells * spec.write.max_pulses,
         typical_pulses=pulses,
@@ -113,7 +142,6 @@ def estimate(program: ConductanceProgram, options: DeployOptions, *, calibrate: 
         rounds=program.rounds,
         chip_s=1e-9 * (options.repeats * images * image_ns + (pulses + again + calibrate_pulses) * pulse_ns) + again_s,
         rewrite_pulses=again,
-        rewrite_bytes=options.rewrite * slots * (written + 2 * size),
     )
 
 
@@ -131,6 +159,53 @@ def _rewriting(program: ConductanceProgram, options: DeployOptions, cells: int) 
     return round(cells * share * rewrite.times * PULSES_A_CELL), chip_s
 
 
+# --- the calls of hil.deployment.deploy and hil.deployment.rounds that speak to a chip ----------
+
+
+def _programming(chip: CountingChip, parts: list[ConductanceProgram], options: DeployOptions) -> WireEstimate:
+    early = EarlyReads(options.early_reads, 0) if options.causes else None
+    return chip.count(lambda: [program_chip(chip.driver, p, sample=0, watch=Watch(), early=early) for p in parts])
+
+
+def _reading_back(chip: CountingChip, parts: list[ConductanceProgram], options: DeployOptions) -> WireEstimate:
+    reads = options.read_back_reads
+    return chip.count(lambda: [read_back(chip.driver, p.macros, reads=reads, sample=0, watch=Watch()) for p in parts])
+
+
+def _layers(
+    chip: CountingChip, program: ConductanceProgram, parts: list[ConductanceProgram], options: DeployOptions
+) -> WireEstimate:
+    exact = exact_layers(program, _blank(program, options.layer_images))
+
+    def layers() -> None:
+        for part in parts:
+            corrections = nominal_corrections(part)
+            measured_multiply(chip.driver, part, corrections)  # loads them
+            measure_layers(chip.driver, part, corrections, exact, Watch())
+
+    return chip.count(layers)
+
+
+def _inference(
+    chip: CountingChip, program: ConductanceProgram, parts: list[ConductanceProgram], images: int, repeats: int
+) -> WireEstimate:
+    """Batches of one size cost the same, so one of each size is sent."""
+    whole, rest = divmod(images, IMAGES_IN_FLIGHT)
+    cost = WireEstimate()
+    for size, times in ((IMAGES_IN_FLIGHT, whole), (rest, 1)):
+        if size and times:
+            with RoundRun(program, _blank(program, size), [0], batch=size) as batch:
+                for number, part in enumerate(parts):
+                    multiply = measured_multiply(chip.driver, part, nominal_corrections(part))
+                    cost += chip.count(lambda b=batch, n=number, m=multiply: b.run(n, m)) * times  # type: ignore[misc]
+    return cost * repeats
+
+
+def _blank(program: ConductanceProgram, images: int) -> NDArray[np.uint8]:
+    channels, height, width = program.input.shape
+    return np.zeros((images, height, width, channels), np.uint8)
+
+
 def one_pulse_ns(spec: ChipSpec) -> float:
     """Chip time of a programming pulse and its verify."""
     return spec.timing.pulse_ns + spec.write.verify_reads * spec.timing.verify_ns
@@ -146,29 +221,24 @@ def round_costs(program: ConductanceProgram) -> list[dict[str, float]]:
     return costs
 
 
-def say_if_long(driver: ChipDriver, cost: DeploymentCost, baud: int, options: DeployOptions, watch: Watch) -> None:
+def say_if_long(
+    driver: ChipDriver, program: ConductanceProgram, baud: int, options: DeployOptions, watch: Watch, *, calibrate: bool
+) -> None:
     """Note, before anything is written, that a run will take more than ten minutes, and where they go.
 
     A serial line carries the bytes; real silicon is waited for until its cells have the age.
     """
+    serial, silicon = is_serial(driver.address), driver.description.kind == "silicon"
+    if not (serial or silicon):
+        return
+    cost = estimate(program, options, calibrate=calibrate, capabilities=driver.capabilities)
     parts = []
-    if is_serial(driver.address):
+    if serial:
         parts.append((cost.wire_s(baud), f"on the line at {baud} baud"))
-    if driver.description.kind == "silicon":
-        ages = options.age_s * (cost.rounds + (cost.calibrate_bytes > 0))
+    if silicon:
+        ages = options.age_s * (cost.rounds + calibrate)
         parts.append((cost.chip_s + ages, "on the chip, the wait for the age included"))
     total = sum(seconds for seconds, _ in parts)
     if total > LONG_RUN_S:
         words = ", ".join(f"{seconds / 60:.0f} minutes {where}" for seconds, where in parts)
         watch.note(f"this run takes more than {LONG_RUN_S / 60:.0f} minutes: {words} (Ctrl-C ends it at any time)")
-
-
-def positions(step: MatrixStep) -> int:
-    return 1 if step.group.window is None else step.group.window.positions
-
-
-def image_bytes(step: MatrixStep) -> int:
-    """Bytes of one image through one layer: activation codes there and back."""
-    group, window = step.group, step.group.window
-    there = group.inputs if window is None else window.channels * window.height * window.width
-    return there + positions(step) * group.outputs

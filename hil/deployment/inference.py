@@ -1,8 +1,9 @@
-"""Measured inference: a compiled network whose products come from the chip on the wire."""
+"""Measured inference: a compiled network whose products come from the chip on the wire, layer by layer or whole."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,12 +12,21 @@ from numpy.typing import NDArray
 from cim.chip.correction import Correction, apply_correction
 from cim.chip.windows import Window
 from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmResult, TileAddress
+from hil.deployment.layer_sums import Exact
+from hil.deployment.options import DeployOptions
+from hil.deployment.programming import ProgramReport, check_one_round, read_back
 from hil.driver.chip_driver import ChipDriver
-from hil.errors import UsageError
+from hil.samples import INFER, LAYERS, READ_AFTER, REPEAT, TUNE, UNTUNED
+from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
-from mapping.program.copies import Copy, by_copy, copies_of
+from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.driven import driven_codes, input_sums, tile_channels
+from mapping.program.execute import run
+from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
+
+IMAGES_IN_FLIGHT = 32
+LAYER_REPEATS = 2
 
 
 @dataclass
@@ -43,7 +53,8 @@ class MeasuredSums:
     conversions: dict[str, Conversions] = field(default_factory=dict)
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        return by_copy(step, codes, lambda copy, seen: self._copy_sums(step.name, copy, seen, sample))
+        parts = [self._copy_sums(step.name, copy, seen, sample) for copy, seen in by_copy(step.group, codes)]
+        return joined(step.group, parts)
 
     def _copy_sums(self, name: str, copy: Copy, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         group, corrections = copy.group, self.corrections[name][copy.tiles.start : copy.tiles.stop]
@@ -112,7 +123,8 @@ class MeasuredLayers:
         return MeasuredSums(self.driver, self.corrections, self.conversions).sums(step, codes, sample)
 
     def layer(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        return by_copy(step, codes, lambda copy, seen: self._copy(step.name, copy, seen, sample))
+        parts = [self._copy(step.name, copy, seen, sample) for copy, seen in by_copy(step.group, codes)]
+        return joined(step.group, parts)
 
     def _copy(self, name: str, copy: Copy, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         group = copy.group
@@ -144,13 +156,107 @@ def measured_multiply(
     return MeasuredSums(driver, corrections)
 
 
-def check_one_round(program: ConductanceProgram) -> None:
-    """Refuse a program of which the chip holds a part at a time."""
-    if len({t.round for m in program.matrices for t in m.group.tiles}) > 1:
-        raise UsageError(
-            f"this program takes {program.rounds} rounds, the chip written anew for each",
-            hint="hil deploy runs it; from Python, mapping.program.rounds.RoundRun and part_of_round",
-        )
+@dataclass(frozen=True, slots=True)
+class LayerSums:
+    """One layer's level sums on the chip, (repeats, n, outputs, …), and its conversions."""
+
+    sums: NDArray[np.int32]
+    count: Conversions
+
+    def __add__(self, other: LayerSums) -> LayerSums:
+        """Of a layer that goes over several rounds."""
+        total, ends = self.count.total + other.count.total, self.count.saturated + other.count.saturated
+        return LayerSums(self.sums + other.sums, Conversions(total, ends))
+
+
+def measure_layers(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    corrections: Corrections,
+    exact: Exact,
+    watch: Watch,
+    further_sample: int = 0,
+) -> dict[str, LayerSums]:
+    """Level sums of every layer of ``program`` on the chip, for exact input codes."""
+    chip = MeasuredSums(driver, corrections)
+    found = {}
+    for done, step in enumerate(program.matrices):
+        watch.step(done, len(program.matrices), step.name)
+        codes, first = exact[step.name][0], LAYERS + further_sample
+        sums = np.stack([chip.sums(step, codes, first + n * REPEAT) for n in range(LAYER_REPEATS)])
+        found[step.name] = LayerSums(sums, chip.conversions[step.name])
+    return found
+
+
+@dataclass
+class WholeRun:
+    """A program that the chip holds as a whole: written once, it answers images look after look.
+
+    Satisfies ``hil.deployment.chip_run.ChipRun``; readings by slot, which is the macro here.
+    """
+
+    driver: ChipDriver
+    program: ConductanceProgram
+    options: DeployOptions
+    written: ProgramReport | None
+    readings_us: dict[int, NDArray[np.float32]]
+    corrections: Corrections
+    times_ns: list[int] = field(default_factory=list)
+    ages_s: None = None
+    layers: dict[str, LayerSums] = field(default_factory=dict)
+    after_us: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    tuned: Tuned | None = None
+    untuned: NDArray[np.int32] | None = None  # logits of the first images without the tune, (1, n, classes)
+
+    def __post_init__(self) -> None:
+        self._running = self.program
+        self._chip = measured_multiply(self.driver, self.program, self.corrections)
+
+    def tune(self, targets: TuneTargets, images: NDArray[np.uint8], watch: Watch) -> None:
+        """Run ``images`` once as the chip is, then fit gains and biases to its answers to the targets' images."""
+        with watch.stage("without the tune"):
+            self.untuned = self._logits(images, UNTUNED, watch, "without the tune", 0, len(images))[None]
+        with watch.stage("tuning"):
+            chip = MeasuredSums(self.driver, self.corrections)
+            found = tune_channels(self.program, targets, chip, sample=TUNE, progress=watch.step)
+            self.tuned = found.of_chip(self.driver.description.serial)
+        self._running = self.tuned.program
+        self._chip = measured_multiply(self.driver, self._running, self.corrections)
+
+    @property
+    def conversions(self) -> Mapping[str, Conversions]:
+        return self._chip.conversions
+
+    def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
+        """Logit codes (repeats, n, classes); repeats are whole passes."""
+        with watch.stage("measuring"):
+            self.times_ns.append(self.driver.chip_time_ns)
+            passes = [self._pass(images, first, repeat, watch) for repeat in range(self.options.repeats)]
+            self.times_ns.append(self.driver.chip_time_ns)
+        return np.stack(passes)
+
+    def _pass(self, images: NDArray[np.uint8], first: int, repeat: int, watch: Watch) -> NDArray[np.int32]:
+        repeats, done = self.options.repeats, repeat * len(images)
+        what, sample = f"repeat {repeat + 1} of {repeats}", INFER + repeat * REPEAT + first
+        return self._logits(images, sample, watch, what, done, repeats * len(images))
+
+    def _logits(
+        self, images: NDArray[np.uint8], sample: int, watch: Watch, what: str, done: int, total: int
+    ) -> NDArray[np.int32]:
+        parts, batch = [], IMAGES_IN_FLIGHT
+        for at in range(0, len(images), batch):
+            watch.step(done + at, total, what)
+            part = images[at : at + batch]
+            parts.append(run(self._running, part, self._chip, sample=sample + at, batch=batch))
+        return np.concatenate(parts)
+
+    def finish(self, exact: Exact, watch: Watch) -> None:
+        with watch.stage("layers"):
+            self.layers = measure_layers(self.driver, self.program, self.corrections, exact, watch)
+        with watch.stage("reading back"):
+            reads = self.options.read_back_reads
+            self.after_us = read_back(self.driver, self.program.macros, reads=reads, sample=READ_AFTER, watch=watch)
+        self.driver.outputs_off()
 
 
 def address(tile: Tile) -> TileAddress:

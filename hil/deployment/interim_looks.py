@@ -1,4 +1,4 @@
-"""Look after look: images on the chip and in the virtual chips, until the verdict stands."""
+"""Interim looks: which images are run in which order, what was seen of them, and how it is judged so far."""
 
 from __future__ import annotations
 
@@ -9,19 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.datasets.image_set import Dataset, image_digests
-from hil.deployment.deployment import Deployment
-from hil.deployment.inference import Conversions, MeasuredLayers, MeasuredSums, measured_multiply
+from hil.deployment.inference import Conversions
 from hil.deployment.options import DeployOptions
 from hil.errors import FileError, UsageError
-from hil.samples import INFER, REPEAT
 from hil.verdict.agreement import Judgement, Mode, correct_answers, judge, planned_looks
-from hil.watch import Watch
-from mapping.network.float_run import float_logits
-from mapping.network.graph import NetworkGraph
+from mapping.network.file import image_keys
 from mapping.program.conductance import ConductanceProgram
-from mapping.program.execute import IdealMultiply, run
-
-IMAGES_IN_FLIGHT = 32
 
 
 @dataclass
@@ -57,7 +50,7 @@ def plan_images(
     """Order of the images (fixed by the seed before the first one) and the planned looks.
 
     Raises:
-        FileError: an image to be scored served calibration (decision 0008).
+        FileError: an image to be scored served calibration or fine-tuning (decision 0008).
         UsageError: no images, or of another shape than the network takes.
     """
     channels, height, width = program.input.shape
@@ -82,72 +75,14 @@ def plan_images(
             likely="the training split was named, or the network was imported with test images",
             hint="score the test split, or import the network again with training images",
         )
+    seen = int(np.isin(image_keys(data.images[order]), program.trained_on).sum()) if program.trained_on.size else 0
+    if seen:
+        raise FileError(
+            f"{seen} of the images to be scored are among those that the network was fine-tuned on",
+            likely="the training split was named, or a file that serves as both",
+            hint="score images that hil finetune has not seen",
+        )
     return order, planned_looks(most)
-
-
-def run_looks(
-    job: Deployment,
-    data: Dataset,
-    order: NDArray[np.int64],
-    looks: tuple[int, ...],
-    graph: NetworkGraph | None,
-    watch: Watch,
-    measured: NDArray[np.int32] | None = None,
-) -> RunAnswers:
-    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends.
-
-    Args:
-        measured: logit codes (repeats, n, classes) of all images, where the chip has run already
-            (``hil.deployment.rounds``); conversions and times are then the caller's to fill in.
-    """
-    answers = RunAnswers()
-    ideal = IdealMultiply(job.program)
-    chip = None if measured is not None else measured_multiply(job.driver, job.running, job.corrections)
-    conditioned, again = job.virtual_chips(conditioned=True), job.virtual_chips(conditioned=False)
-    first = 0
-    for look, until in enumerate(looks, 1):
-        images = data.images[order[first:until]]
-        with watch.stage("ideal"):
-            answers.ideal.append(run(job.program, images, ideal))
-            if graph is not None:
-                answers.floats.append(float_logits(graph, images))
-        if measured is not None:
-            answers.measured.append(measured[:, first:until])
-        elif chip is not None:
-            with watch.stage("measuring"):
-                answers.times_ns.append(job.driver.chip_time_ns)
-                answers.measured.append(measure(job, chip, images, first, watch))
-                answers.times_ns.append(job.driver.chip_time_ns)
-        with watch.stage("simulating"):
-            answers.simulated.append(conditioned.run(images, first, watch))
-            answers.again.append(again.run(images, first, watch))
-        labels = data.labels[order[:until]]
-        answers.this_chip = judged(Mode.CONDITIONED, answers, answers.simulated, labels, look, looks, job.options)
-        answers.such_chips = judged(Mode.UNCONDITIONAL, answers, answers.again, labels, look, looks, job.options)
-        first = until
-        if answers.this_chip.final:
-            break
-    if chip is not None:
-        answers.count(chip.conversions)
-    answers.simulated_saturated_share = conditioned.saturated_share
-    return answers
-
-
-def measure(
-    job: Deployment, chip: MeasuredSums | MeasuredLayers, images: NDArray[np.uint8], first: int, watch: Watch
-) -> NDArray[np.int32]:
-    """Logit codes of the chip, (repeats, n, classes); repeats are whole passes."""
-    passes = []
-    batch = IMAGES_IN_FLIGHT
-    total = job.options.repeats * len(images)
-    for repeat in range(job.options.repeats):
-        parts = []
-        for at in range(0, len(images), batch):
-            watch.step(repeat * len(images) + at, total, f"repeat {repeat + 1} of {job.options.repeats}")
-            sample = INFER + repeat * REPEAT + first + at
-            parts.append(run(job.running, images[at : at + batch], chip, sample=sample, batch=batch))
-        passes.append(np.concatenate(parts))
-    return np.stack(passes)
 
 
 def judged(

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.deployment.inference import check_one_round
 from hil.driver.chip_driver import ChipDriver
+from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
@@ -140,6 +140,15 @@ def program_chip(
     if program.digest:
         driver.hold_program(bytes.fromhex(program.held_digest))
     return ProgramReport(tuple(reports))
+
+
+def check_one_round(program: ConductanceProgram) -> None:
+    """Refuse a program of which the chip holds a part at a time."""
+    if len({t.round for m in program.matrices for t in m.group.tiles}) > 1:
+        raise UsageError(
+            f"this program takes {program.rounds} rounds, the chip written anew for each",
+            hint="hil deploy runs it; from Python, mapping.program.rounds.RoundRun and part_of_round",
+        )
 
 
 def write_and_read(

@@ -7,16 +7,22 @@ look at the images and no early stop.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.build_report import LayerSums, measure_layers
-from hil.deployment.causes import Exact
-from hil.deployment.inference import Conversions, MeasuredSums, measured_multiply
-from hil.deployment.interim_looks import IMAGES_IN_FLIGHT
+from hil.deployment.inference import (
+    IMAGES_IN_FLIGHT,
+    Conversions,
+    LayerSums,
+    MeasuredSums,
+    measure_layers,
+    measured_multiply,
+)
+from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
 from hil.deployment.rewriting import rewrite_cells
@@ -34,19 +40,34 @@ ByCell = dict[int, NDArray[np.float32]]
 
 @dataclass
 class RoundsRun:
-    """What all rounds left. Readings by slot, µS; ``logits`` (repeats, n, classes)."""
+    """All rounds, as a ``hil.deployment.chip_run.ChipRun``; ``logits`` (repeats, n, classes) of all images."""
 
-    written: list[MacroReport] = field(default_factory=list)
+    macros: list[MacroReport] = field(default_factory=list)
     readings_us: ByCell = field(default_factory=dict)
     after_us: ByCell = field(default_factory=dict)
     corrections: dict[str, tuple[Correction, ...]] = field(default_factory=dict)
     conversions: dict[str, Conversions] = field(default_factory=dict)
     layers: dict[str, LayerSums] = field(default_factory=dict)
     times_ns: list[int] = field(default_factory=list)  # chip time at the ends of measuring
-    ages_s: list[float] = field(default_factory=list)  # of macros at the ends of measuring: youngest, oldest
+    measured_at_s: list[float] = field(default_factory=list)  # ages at the ends of measuring: youngest, oldest
     logits: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int32))
     tuned: Tuned | None = None
-    untuned: NDArray[np.int32] | None = None  # logits of the first images without the tune, (1, n, classes)
+    untuned: NDArray[np.int32] | None = None
+
+    @property
+    def written(self) -> ProgramReport:
+        return ProgramReport(tuple(self.macros))
+
+    @property
+    def ages_s(self) -> tuple[float, float]:
+        return min(self.measured_at_s), max(self.measured_at_s)
+
+    def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
+        """Logit codes of images that have been through all rounds already."""
+        return self.logits[:, first : first + len(images)]
+
+    def finish(self, exact: Exact, watch: Watch) -> None:
+        """Every round took its layer samples and read its macros again before the next was written."""
 
 
 def run_rounds(
@@ -77,10 +98,11 @@ def run_rounds(
             with watch.stage("programming"):
                 written = write_round(driver, part, number, program.rounds, options, watch)
                 if options.rewriting is not None:
+                    sample = PROGRAM + number
                     written = rewrite_cells(
-                        driver, part, record, written, options.rewriting, sample=PROGRAM + number, watch=watch
-                    )  # fmt: skip
-                found.written += written.macros
+                        driver, part, record, written, options.rewriting, sample=sample, watch=watch
+                    )
+                found.macros += written.macros
             with watch.stage("waiting"):
                 driver.wait(options.age_s)
             with watch.stage("reading back"):
@@ -89,17 +111,13 @@ def run_rounds(
                 corrections = column_corrections(part, record, found.readings_us, inputs)
             running = program
             if tune is not None and plain is not None:
-                with watch.stage("tuning"):
-                    tune.run(
-                        MeasuredSums(driver, corrections),
-                        number=number,
-                        sample=TUNE + number * ROUND,
-                        progress=watch.step,
-                    )
-                    found.tuned = tune.tuned.of_chip(driver.description.serial)
-                    running = found.tuned.program
                 with watch.stage("without the tune"):
                     plain.run(number, measured_multiply(driver, part, corrections), further_sample=number * ROUND)
+                with watch.stage("tuning"):
+                    sums_of_tiles = MeasuredSums(driver, corrections)
+                    tune.run(sums_of_tiles, number=number, sample=TUNE + number * ROUND, progress=watch.step)
+                    found.tuned = tune.tuned.of_chip(driver.description.serial)
+                    running = found.tuned.program
             with watch.stage("measuring"):
                 start_ns = driver.chip_time_ns
                 chip = measured_multiply(driver, part_of_round(running, number), corrections)
@@ -108,12 +126,12 @@ def run_rounds(
                     number,
                     chip,
                     further_sample=number * ROUND,
-                    progress=lambda done, total, what=what: watch.step(done, total, what),  # type: ignore[misc]
+                    progress=partial(watch.step, what=what),
                     program=running,
                 )
                 found.times_ns += [start_ns, driver.chip_time_ns]
-                born = [m.programmed_s for m in found.written if m.slot // program.spec.macros == number]
-                found.ages_s += [start_ns * 1e-9 - max(born), driver.chip_time_ns * 1e-9 - min(born)]
+                born = [m.programmed_s for m in found.macros if m.slot // program.spec.macros == number]
+                found.measured_at_s += [start_ns * 1e-9 - max(born), driver.chip_time_ns * 1e-9 - min(born)]
             with watch.stage("layers"):
                 sums = measure_layers(driver, part, corrections, exact, watch, number * ROUND)
             with watch.stage("reading back"):
@@ -130,6 +148,7 @@ def run_rounds(
             plain.close()
         if run.spilled_bytes:
             watch.note(f"{run.spilled_bytes / 1e6:.0f} MB of activations waited on disk between rounds")
+    driver.outputs_off()
     return found
 
 

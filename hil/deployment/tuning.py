@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 from cim.record.calibration import CalibrationRecord
 from hil.datasets.image_set import Dataset
 from hil.deployment.deployment import Deployment
-from hil.deployment.inference import MeasuredSums, measured_multiply
-from hil.deployment.interim_looks import IMAGES_IN_FLIGHT
+from hil.deployment.inference import MeasuredSums
 from hil.deployment.options import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError
-from hil.samples import TUNE, UNTUNED
+from hil.samples import TUNE
 from hil.verdict.agreement import correct_answers
-from hil.verdict.judgement import Judgement, Mode, judge
 from hil.verdict.tuning import Lines, TuneSummary, summarise_tune
+from hil.verdict.verdict import Judgement, Mode, judge
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
@@ -81,33 +80,21 @@ def tune_chip(
 
 
 def judge_untuned(
-    job: Deployment,
-    data: Dataset,
-    order: NDArray[np.int64],
-    watch: Watch,
-    measured: NDArray[np.int32] | None = None,
+    job: Deployment, data: Dataset, order: NDArray[np.int64], measured: NDArray[np.int32] | None, watch: Watch
 ) -> Judgement | None:
-    """The first images on the chip and a few virtual chips without the tune, once: what the tune is compared with.
+    """The first images on the chip and on a few virtual chips without the tune: what the tune is compared with.
 
     Args:
-        measured: logit codes (1, n, classes) of the first images, where the chip has run already.
+        measured: logit codes (1, n, classes) of the first images; None: the chip was not tuned.
     """
-    if job.tuned is None:
-        return None
-    n = min(job.options.untuned_images, len(order)) if measured is None else measured.shape[1]
-    images = data.images[order[:n]]
     if measured is None:
-        chip = measured_multiply(job.driver, job.program, job.corrections)
-        parts = []
-        for at in range(0, n, IMAGES_IN_FLIGHT):
-            watch.step(at, n, "without the tune")
-            batch = images[at : at + IMAGES_IN_FLIGHT]
-            parts.append(run(job.program, batch, chip, sample=UNTUNED + at, batch=len(batch)))
-        measured = np.concatenate(parts)[None]
+        return None
+    n = measured.shape[1]
+    images, labels = data.images[order[:n]], data.labels[order[:n]]
     chips = min(UNTUNED_CHIPS, job.options.virtual_chips)
     virtual = job.virtual_chips(conditioned=True, chips=chips, tuned=False)
     simulated, ideal = virtual.run(images, 0, watch), run(job.program, images, IdealMultiply(job.program))
-    right = [correct_answers(logits, data.labels[order[:n]]) for logits in (measured, simulated, ideal)]
+    right = [correct_answers(logits, labels) for logits in (measured, simulated, ideal)]
     return judge(right[0], right[1], right[2], mode=Mode.CONDITIONED, tolerance=job.options.tolerance)
 
 

@@ -80,7 +80,9 @@ def read_table(path: str | Path) -> CellTable:
     """
     path = Path(path)
     if path.is_dir():
-        raise FileError("a folder, not a table", where=str(path), hint="hil fit --set NAME --data DIR for a public set")
+        raise FileError(
+            "a folder, not a table", where=str(path), hint="hil fit --set NAME --data-dir DIR for a public set"
+        )
     if not path.is_file():
         raise FileError("no such file", where=str(path))
     try:

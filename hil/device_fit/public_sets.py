@@ -138,7 +138,7 @@ def read_traces(data: str | Path | None = None) -> tuple[Floats, float]:
                 raise FileError("traces of different length, or too long", where=f"{path}, line {len(rows) + 1}")
             rows.append(row * 1e6)
     if not rows or not np.isfinite(rows).all():
-        raise FileError("no traces, or readings that are no numbers", where=str(path))
+        raise FileError("no traces, or readings that are not numbers", where=str(path))
     return np.stack(rows), 1.0 / 400.0
 
 
@@ -230,7 +230,7 @@ def _columns(path: Path, split: str, count: int, header: str = "") -> Floats:
         raise FileError(f"{found} columns, not {count}", where=str(path), likely="another version of the set")
     rows = np.concatenate(parts)
     if len(rows) > MAX_ROWS or not np.isfinite(rows).all():
-        raise FileError(f"{len(rows):,} rows, or values that are no numbers", where=str(path))
+        raise FileError(f"{len(rows):,} rows, or values that are not numbers", where=str(path))
     return rows
 
 

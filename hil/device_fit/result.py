@@ -1,4 +1,9 @@
-"""``hil fit`` from a table to a record: fit on one part of the cells, judged on the other, in words."""
+"""``hil fit`` from a table to a record: fit on one part of the cells, judged on the other, in words.
+
+Rows become readings by age and cell, cells are split in two (``hil.device_fit.readings``), one part is
+fitted (``cim.fit.cell_laws``) and the other judged (``cim.fit.goodness_of_fit``) beside two baselines: a
+Gaussian of the same cells, and the published polynomial of Wan et al. (doi 10.1038/s41586-022-04992-8).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from cim.fit.cell_laws import CellLaws, fit_cells
+from cim.fit.goodness_of_fit import QUANTILES, AgeGoodness, judge_law
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.record_text import plain
-from hil.device_fit.fitting import Fitted, fit_cells, record_of
-from hil.device_fit.goodness_of_fit import QUANTILES, AgeGoodness, judge
 from hil.device_fit.measured_tables import CellTable
 from hil.device_fit.readings import ODD, QUARTER, by_age, split
+from hil.device_fit.table_record import record_of
 from hil.errors import FileError
 from hil.pages.tables import duration
 from hil.watch import Watch
@@ -26,7 +32,7 @@ class FitResult:
     """A fitted record, its goodness by age, and that on another table where one was named."""
 
     record: CalibrationRecord
-    fitted: Fitted
+    fitted: CellLaws
     goodness: tuple[AgeGoodness, ...]
     cells: int
     held_out_cells: int
@@ -107,7 +113,7 @@ def fit_table(
     with watch.stage("fitting"):
         fitted = fit_cells(seen)
     siemens = table.unit == "µS"
-    goodness = judge(fitted.programming, fitted.read_noise, seen, readings.of(test), siemens=siemens)
+    goodness = judge_law(fitted.programming, fitted.read_noise, seen, readings.of(test), siemens=siemens)
     notes = [*table.notes, *fitted.notes]
     if int(test.sum()) < FEWEST:
         notes.append(f"{int(test.sum())} held-out cells tell a distance to about {0.87 / np.sqrt(test.sum()):.3f} only")
@@ -115,7 +121,7 @@ def fit_table(
     if other is not None:
         if other.unit != table.unit:
             raise FileError(f"{other.name} is in {other.unit}, {table.name} in {table.unit}", where=other.name)
-        others = judge(fitted.programming, fitted.read_noise, seen, by_age(other), siemens=siemens)
+        others = judge_law(fitted.programming, fitted.read_noise, seen, by_age(other), siemens=siemens)
     until = "" if ages_to_s is None else f", ages to {ages_to_s:g} s"
     record = record_of(
         table,

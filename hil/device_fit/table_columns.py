@@ -11,6 +11,7 @@ from typing import Any, TextIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.hdf5_file import open_hdf5
 from hil.errors import FileError
 
 MAX_ROWS = 10_000_000
@@ -205,7 +206,7 @@ def hdf5_columns(path: Path) -> tuple[dict[str, Floats], list[str]]:
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, MAX_TEXT) as file:
             inside = file.get("cells", getclass=True, getlink=True) is h5py.HardLink
             group = file["cells"] if inside and isinstance(file["cells"], h5py.Group) else file
             names = [str(n) for n in group]

@@ -140,6 +140,11 @@ class CellMap:
 
 
 def cell_map(driver: ChipDriver, *, macro: int, reads: int) -> CellMap:
+    """Mean readings of every cell of a macro.
+
+    Raises:
+        UsageError: the chip has no such macro.
+    """
     if not 0 <= macro < driver.spec.macros:
         raise UsageError(f"macro {macro} is not on this chip", likely=f"it has {driver.spec.macros}")
     return CellMap(macro, driver.read_cells(macro, reads=reads, sample=0))

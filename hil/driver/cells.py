@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cim.chip.encoding import encode_tile
 from firmware_protocols.messages import Capability, ProgramTile, Progress, TileAddress, TileProgrammed
 from hil.driver import requests as make
-from hil.driver.base import OpenChip
 from hil.driver.host_write import BlockOutcome, write_verify
+from hil.driver.session import OpenChip
 from hil.errors import UsageError
 
 CellProgress = Callable[[int, int, int], None]
@@ -104,7 +104,10 @@ class CellVerbs(OpenChip):
                 progress(before + done, sum(sizes), missed + failed)
 
         if Capability.PROGRAM_TILE in self.capabilities:
-            watch: Callable[[Progress], None] = lambda p: report(p.done, p.total, p.failed)  # noqa: E731
+
+            def watch(now: Progress) -> None:
+                report(now.done, now.total, now.failed)
+
             for reply in self._session.ask_all(requests, watch):
                 outcomes.append(reply)
                 report(0, 0, 0)

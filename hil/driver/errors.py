@@ -20,6 +20,8 @@ from firmware_protocols.messages import (
 )
 from hil.errors import DeviceError, HilError, LinkError, MismatchError, NotAuthorised
 
+MOST_SHOWN = 400  # characters of a chip's text
+
 _CAUSES = {
     ErrorCode.UNSUPPORTED: "the firmware lacks this operation",
     ErrorCode.MALFORMED: "driver and firmware disagree about a message: different versions",
@@ -38,7 +40,7 @@ def device_error(address: str, request: Request[Any], reply: ErrorReply) -> Devi
     numbers = f" (asked {reply.value:g}, limit {reply.limit:g})" if reply.limit else ""
     kind = NotAuthorised if reply.code is ErrorCode.NOT_AUTHORISED else DeviceError
     return kind(
-        f"the chip refused {describe_request(request)}: {reply.code.name.lower()}, {reply.text}{numbers}",
+        f"the chip refused {describe_request(request)}: {reply.code.name.lower()}, {shown(reply.text)}{numbers}",
         where=address,
         likely=_CAUSES.get(reply.code, ""),
     )
@@ -104,6 +106,12 @@ def link_error(
     during = f" during {describe_request(waiting)}" if waiting is not None else ""
     likely = "supply off or cable loose: the port is open but silent" if isinstance(failure, LinkFailed) else ""
     return LinkError(f"link failed{during}: {failure}", where=address, likely=likely, hint=f"hil info --port {address}")
+
+
+def shown(text: str, most: int = MOST_SHOWN) -> str:
+    """A chip's text as it may be printed: control characters escaped, cut to ``most`` characters."""
+    plain = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:most])
+    return plain if len(text) <= most else f"{plain} … ({len(text)} characters)"
 
 
 def describe_request(request: Request[Any]) -> str:

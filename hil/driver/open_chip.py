@@ -66,6 +66,7 @@ def connect(
         description = session.ask(Describe())
         found = spec or (chip if isinstance(chip, ChipSpec) else _chip_file(chip, macros, description))
         check_description(transport.address, description, found)
+        session.checks.spec = found
     except BaseException as error:
         session.close(ending=f"{type(error).__name__}: {error}"[:500])
         raise

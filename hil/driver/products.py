@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +11,8 @@ from cim.chip.converters import input_planes, shift_add
 from cim.chip.windows import Window, unfold
 from firmware_protocols.messages import Capability, LoadLayer, Mvm, MvmResult, Returns, Sweep, TileAddress
 from hil.driver import requests as make
-from hil.driver.base import OpenChip
 from hil.driver.requests import ReadMode
+from hil.driver.session import OpenChip
 from hil.errors import UsageError
 
 
@@ -44,19 +44,18 @@ class ProductVerbs(OpenChip):
         """
         reading = self._reading(range_code, input_bits, input_signed, sample, returns)
         vectors = self._checked(tile, codes, reading, columns=tile.rows)
-        return self._computed(
-            reading,
-            lambda asked: make.mvm_requests(
-                self.spec,
-                tile,
-                vectors,
-                asked,
-                outputs=tile.outputs,
-                vectors_per_sample=vectors_per_sample,
-                first_vector=first_vector,
-                max_message=self._most,
-            ),
+        asked = self._asked(reading)
+        requests = make.mvm_requests(
+            self.spec,
+            tile,
+            vectors,
+            asked,
+            outputs=tile.outputs,
+            vectors_per_sample=vectors_per_sample,
+            first_vector=first_vector,
+            max_message=self._most,
         )
+        return self._summed(self._joined(requests, asked.returns), reading)
 
     def sweep(
         self,
@@ -82,7 +81,8 @@ class ProductVerbs(OpenChip):
         """
         reading = self._reading(range_code, input_bits, input_signed, sample, returns)
         checked = self._checked_maps(tile, maps, window, reading, last=row_skip + tile.rows)
-        if not self._sweeps(checked, window, self._asked(reading), tile.outputs):
+        asked = self._asked(reading)
+        if not self._sweeps(checked, window, asked, tile.outputs):
             vectors = unfold(checked, window)[:, :, row_skip : row_skip + tile.rows].reshape(-1, tile.rows)
             return self.mvm(
                 tile,
@@ -94,19 +94,17 @@ class ProductVerbs(OpenChip):
                 vectors_per_sample=window.positions,
                 returns=returns,
             )
-        return self._computed(
-            reading,
-            lambda asked: make.sweep_requests(
-                self.spec,
-                tile,
-                checked,
-                window,
-                asked,
-                row_skip=row_skip,
-                outputs=tile.outputs,
-                max_message=self._most,
-            ),
+        requests = make.sweep_requests(
+            self.spec,
+            tile,
+            checked,
+            window,
+            asked,
+            row_skip=row_skip,
+            outputs=tile.outputs,
+            max_message=self._most,
         )
+        return self._summed(self._joined(requests, asked.returns), reading)
 
     # --- layers ---------------------------------------------------------------------------
 
@@ -200,13 +198,9 @@ class ProductVerbs(OpenChip):
             return False
         return True
 
-    def _computed(
-        self, reading: ReadMode, requests: Callable[[ReadMode], Iterator[Mvm] | Iterator[Sweep]]
-    ) -> MvmResult:
-        """Ask for what the chip can give; sums are made here from raw codes if need be."""
-        asked = self._asked(reading)
-        result = self._joined(requests(asked), asked.returns)
-        if asked.returns is reading.returns:
+    def _summed(self, result: MvmResult, reading: ReadMode) -> MvmResult:
+        """What was wanted, of what the chip could give: sums are made here from raw codes if need be."""
+        if result.returns is reading.returns:
             return result
         self._fall_back("sums: bit planes added by the host (the chip has no SUMS)")
         macro = self.spec.macro

@@ -2,7 +2,8 @@
 
 One ``Session`` is one hello and what follows. It moves bytes between the transport and the
 host role of the protocol, keeps several requests in flight, writes the wire log, and turns
-what goes wrong into the errors of ``hil.errors``.
+what goes wrong into the errors of ``hil.errors``. ``OpenChip`` is a session with a chip whose
+description has been checked: what the verbs of cells and products have in common.
 """
 
 from __future__ import annotations
@@ -16,11 +17,22 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
+from cim.chip.spec import ChipSpec
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.host import HostLink
-from firmware_protocols.messages import ErrorReply, HelloReply, OutputsOff, Progress, Reply, Request
+from firmware_protocols.messages import (
+    Capability,
+    Description,
+    ErrorReply,
+    HelloReply,
+    OutputsOff,
+    Progress,
+    Reply,
+    Request,
+)
 from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
-from hil.errors import HilError, OutputError
+from hil.driver.reply_checks import ReplyChecks
+from hil.errors import DeviceError, HilError, OutputError
 from hil.transports.base import CHUNK, Transport
 from hil.transports.wire_log import WireLog
 
@@ -33,6 +45,7 @@ _IN_FLIGHT = 8  # requests sent ahead of the answer that is waited for
 _SLICE_S = 0.1  # longest single read
 _KEPT = 512  # first bytes each way, to tell an echo from another device
 _STRANGER_S = 4.0  # bytes but no frame for so long: this is not our protocol
+_USEFUL_MESSAGE = 1 << 18  # larger messages gain nothing, but hide that the chip is slow
 
 
 class Session:
@@ -65,6 +78,7 @@ class Session:
         self._first_sent = self._first_received = b""
         self._requests = self._replies = 0
         self._heard_s = 0.0  # last reply or progress
+        self.checks = ReplyChecks(transport.address)
         self._closed = False
         self.chip_time_ns = 0
 
@@ -104,6 +118,7 @@ class Session:
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, waited_s)
         if self._log is not None:
             self._log.received(self.hello, 0, 0)
+        self.checks.hello(self.hello)
         return self.hello
 
     @property
@@ -177,11 +192,13 @@ class Session:
             if request_id not in self._answers and self._clock() - self._heard_s > self._answer_s:
                 raise no_answer(self.transport.address, request, self._answer_s)
         del self._asked[request_id]
+        self.checks.answered(request_id)
         reply = self._answers.pop(request_id)
         if isinstance(reply, ErrorReply):
             raise device_error(self.transport.address, request, reply)
         if not isinstance(reply, request.reply_class):
             raise wrong_answer(self.transport.address, request, reply)
+        self.checks.reply(request, reply)
         return reply
 
     def _pump(self, until_s: float) -> None:
@@ -205,7 +222,9 @@ class Session:
 
     def _take_replies(self) -> None:
         for request_id, reply, chip_time_ns in self._link.poll():
-            self._heard_s, self.chip_time_ns = self._clock(), chip_time_ns
+            self.chip_time_ns = chip_time_ns
+            if not isinstance(reply, Progress) or self.checks.progress(request_id, reply):
+                self._heard_s = self._clock()
             log.debug("< %d %s", request_id, type(reply).__name__)
             if self._log is not None:
                 self._log.received(reply, request_id, chip_time_ns)
@@ -240,3 +259,62 @@ class Session:
         finally:
             self._answer_s = usual
         return failed
+
+
+class OpenChip:
+    """An open session with a chip that is what its file says.
+
+    Args:
+        session: an open session.
+        description: what the chip said of itself.
+        spec: what its chip file says; the two must agree (``hil.driver.open_chip`` checks).
+        sleep: how the host waits when the chip cannot.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        description: Description,
+        spec: ChipSpec,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._session, self._sleep = session, sleep
+        self.description, self.spec = description, spec
+        self.fallbacks: list[str] = []
+        self._layer_outputs: dict[int, int] = {}
+        self._most = min(session.hello.max_message, _USEFUL_MESSAGE)
+
+    @property
+    def address(self) -> str:
+        return self._session.transport.address
+
+    @property
+    def capabilities(self) -> Capability:
+        return self._session.hello.capabilities
+
+    @property
+    def max_message(self) -> int:
+        """Longest message that is sent, bytes."""
+        return self._most
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Bytes, frames, retransmissions, requests and so on since the chip was opened."""
+        return self._session.counters
+
+    @property
+    def chip_time_ns(self) -> int:
+        """The chip's own clock at its last reply, ns."""
+        return self._session.chip_time_ns
+
+    def _fall_back(self, text: str) -> None:
+        if text not in self.fallbacks:
+            self.fallbacks.append(text)
+
+    def _unable(self, what: str, why: str) -> DeviceError:
+        return DeviceError(
+            f"this chip cannot do {what}: {why}",
+            where=self.address,
+            likely=f"its firmware {self.description.firmware} offers {self.capabilities!r}",
+        )

@@ -1,20 +1,56 @@
-"""What messages will cost on the wire, counted before anything is sent."""
+"""What messages will cost on the wire, counted before anything is sent.
+
+``wire_estimate`` counts single requests. ``CountingChip`` stands where an open chip does: the driver's own
+verbs run on it, every request is encoded as it would be, and each answer is made up at its usual
+size. So a plan costs what the same calls will send, framing included; acknowledgements, progress
+and retransmissions come on top (about two bytes in a hundred, on a good line).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.converters import code_limits, conversions, input_planes
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
 from firmware_protocols.codec import encode
 from firmware_protocols.frames import DEFAULT_PAYLOAD, encoded_size
-from firmware_protocols.messages import Mvm, ProgramTile, ReadCells, Request, Sweep
-from hil.driver.requests import ReadMode, answer_bytes
+from firmware_protocols.messages import (
+    Capability,
+    CellReadings,
+    Describe,
+    Description,
+    Done,
+    Hello,
+    HelloReply,
+    LoadLayer,
+    Mvm,
+    MvmResult,
+    ProgramTile,
+    Progress,
+    ReadCells,
+    Reply,
+    Request,
+    Returns,
+    Status,
+    StatusReply,
+    Sweep,
+    TileProgrammed,
+)
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.session import Session
 
-_SHORT_REPLY = 16
 _BITS_PER_BYTE = 10  # start, eight, stop
+_INT32 = (-(1 << 31), (1 << 31) - 1)
+_MAX_MESSAGE = 1 << 24
+EVERYTHING = Capability((1 << 10) - 1)
+
+Layers = dict[int, LoadLayer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +60,10 @@ class WireEstimate:
     requests: int = 0
     bytes_out: int = 0
     bytes_in: int = 0
+
+    @property
+    def bytes_both(self) -> int:
+        return self.bytes_out + self.bytes_in
 
     def __add__(self, other: WireEstimate) -> WireEstimate:
         return WireEstimate(
@@ -39,12 +79,9 @@ class WireEstimate:
 
 
 def wire_estimate(spec: ChipSpec, requests: Iterable[Request[Any]], payload: int = DEFAULT_PAYLOAD) -> WireEstimate:
-    """Bytes of ``requests`` (``hil.driver.requests`` makes them) and of their largest answers."""
-    total = WireEstimate()
-    for request in requests:
-        out, back = len(encode(request)), _SHORT_REPLY + _answer(spec, request)
-        total += WireEstimate(1, framed_bytes(out, payload), framed_bytes(back, payload))
-    return total
+    """Bytes of ``requests`` (``hil.driver.requests`` makes them) and of answers of the usual size."""
+    layers: Layers = {}
+    return sum((_cost(request, _answer(spec, request, layers), payload) for request in requests), WireEstimate())
 
 
 def framed_bytes(message: int, payload: int = DEFAULT_PAYLOAD) -> int:
@@ -53,22 +90,115 @@ def framed_bytes(message: int, payload: int = DEFAULT_PAYLOAD) -> int:
     return whole * encoded_size(payload) + (encoded_size(rest) if rest else 0)
 
 
-def _answer(spec: ChipSpec, request: Request[Any]) -> int:
+@dataclass
+class CountingChip:
+    """A chip on paper: ``driver`` has every verb, ``spent`` what its requests would have cost so far.
+
+    Args:
+        spec: what the chip would be.
+        capabilities: what it could do; one without write-verify of its own is counted as if it had it.
+        payload: of a frame, bytes.
+    """
+
+    spec: ChipSpec
+    capabilities: Capability = EVERYTHING
+    payload: int = DEFAULT_PAYLOAD
+    spent: WireEstimate = field(default_factory=WireEstimate)
+    _layers: Layers = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        can = self.capabilities | Capability.PROGRAM_TILE
+        session = _PaperSession(HelloReply(0x0100, 0, 0, self.payload, 16, _MAX_MESSAGE, can), self._ask)
+        self.driver = ChipDriver(cast(Session, session), _description(self.spec), self.spec, sleep=lambda _: None)
+
+    def count(self, work: Callable[[], Any]) -> WireEstimate:
+        """What the requests of ``work`` cost."""
+        before = self.spent
+        work()
+        after = self.spent
+        return WireEstimate(
+            after.requests - before.requests, after.bytes_out - before.bytes_out, after.bytes_in - before.bytes_in
+        )
+
+    def _ask(self, request: Request[Any]) -> Reply:
+        answer = _answer(self.spec, request, self._layers)
+        self.spent += _cost(request, answer, self.payload)
+        if isinstance(answer, MvmResult):  # counted at its size, but nothing was multiplied
+            return MvmResult(answer.returns, 0, 0, np.zeros_like(answer.values))
+        return answer
+
+
+def _description(spec: ChipSpec) -> Description:
+    macro = spec.macro
+    digest = bytes.fromhex(spec.digest)
+    names = (spec.name, spec.revision, "SN-0000", "0.0", "paper")
+    return Description(*names, spec.macros, macro.rows, macro.columns, digest, bytes(32))
+
+
+@dataclass
+class _PaperSession:
+    """The part of ``hil.driver.session.Session`` that the driver's verbs use."""
+
+    hello: HelloReply
+    ask_one: Callable[[Request[Any]], Reply]
+    chip_time_ns: int = 0
+    closed: bool = False
+    counters: dict[str, int] = field(default_factory=dict)
+
+    def ask(self, request: Request[Any], *, allow_s: float = 0.0) -> Reply:
+        return self.ask_one(request)
+
+    def ask_all(
+        self, requests: Iterable[Request[Any]], watch: Callable[[Progress], None] | None = None
+    ) -> Iterator[Reply]:
+        return (self.ask_one(request) for request in requests)
+
+
+def _cost(request: Request[Any], answer: Reply, payload: int) -> WireEstimate:
+    return WireEstimate(1, framed_bytes(len(encode(request)), payload), framed_bytes(len(encode(answer)), payload))
+
+
+def _answer(spec: ChipSpec, request: Request[Any], layers: Layers) -> Reply:
+    """An answer of the usual size: its integers lie at the ends of their scale."""
     match request:
+        case Hello():
+            return HelloReply(0x0100, 0, 0, DEFAULT_PAYLOAD, 16, _MAX_MESSAGE, EVERYTHING)
+        case Describe():
+            return _description(spec)
+        case Status():
+            return StatusReply(0.0, False, 0, 0)
         case ProgramTile():
-            return 5 * request.cells.rows * request.cells.columns
+            shape = request.targets.shape
+            pulses = np.full(shape, min(request.max_pulses, 255), np.uint16)
+            return TileProgrammed(request.unit_ns, np.zeros(shape, np.uint16), pulses, np.ones(shape, np.bool_))
         case ReadCells():
-            return 2 * request.cells.rows * request.cells.columns
-        case Mvm() if request.tile is not None:
-            return len(request.codes) * answer_bytes(spec.macro, _reading(request), request.tile.outputs)
-        case Sweep() if request.tile is not None:
+            return CellReadings(request.unit_ns, np.zeros((request.cells.rows, request.cells.columns), np.uint16))
+        case Mvm():
+            return _product(spec, request, len(request.codes), layers)
+        case Sweep():
             w = request.window
             window = Window(w.channels, w.height, w.width, w.kernel, w.stride, w.padding, w.dilation)
-            vectors = len(request.codes) * window.positions
-            return vectors * answer_bytes(spec.macro, _reading(request), request.tile.outputs)
+            return _product(spec, request, len(request.codes) * window.positions, layers)
+        case LoadLayer():
+            layers[request.layer] = request
+            return Done()
         case _:
-            return 0
+            return Done()
 
 
-def _reading(request: Mvm | Sweep) -> ReadMode:
-    return ReadMode(request.range_code, request.input_bits, request.input_signed, request.sample, request.returns)
+def _product(spec: ChipSpec, request: Mvm | Sweep, vectors: int, layers: Layers) -> MvmResult:
+    macro = spec.macro
+    low, high = code_limits(macro.adc.bits, macro.adc_signed)
+    shape: tuple[int, ...]
+    if request.tile is None:
+        layer = layers[request.layer]
+        low, high, shape = layer.low, layer.high, (vectors, layer.outputs)
+    elif request.returns is Returns.RAW:
+        planes = input_planes(macro.inputs, request.input_bits, request.input_signed)
+        shape = (vectors, len(planes), conversions(macro, request.tile.outputs))
+    else:  # weights of planes come to 2^bits, and typical sums stay well inside
+        top = 1 << (request.input_bits - 1)
+        low, high, shape = low * top, high * top, (vectors, request.tile.outputs)
+    values: NDArray[np.int32] = np.full(shape, min(high, _INT32[1]), np.int32)
+    values.flat[0] = max(low, _INT32[0])
+    return MvmResult(request.returns, 0, 0, values)

@@ -24,11 +24,11 @@ def chip_from_address(address: str) -> EmulatedChip:
     ``heat_to_c=60&heat_after_s=20000`` is an oven that comes on at that chip time.
 
     Raises:
-        UsageError: not such an address, an unknown key or a value that is no number.
+        UsageError: not such an address, an unknown key or a value that is not a number.
         cim.chip.file.ChipFileError: no such chip, or a broken file.
     """
     if not address.startswith(SCHEME):
-        raise UsageError(f"{address!r} is no address of an emulated chip", hint=EXAMPLE)
+        raise UsageError(f"{address!r} is not an address of an emulated chip", hint=EXAMPLE)
     name, _, query = address[len(SCHEME) :].partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
     known = (*OWN_KEYS, *(f.name for f in dataclasses.fields(SampleParameters)))

@@ -14,7 +14,7 @@ from firmware_protocols.messages import TileAddress
 from hil.emulator.kernels import ANALOG_PAIR, LINES, PAIR_OF_CODES, PIECES, PLAIN, REFERENCE_CODE
 
 LANE_BITS = 6  # rows looked up together x bits of each
-SQUARE_STEPS = 256  # of Σ u² in one squared unit, at most, where units are no whole numbers
+SQUARE_STEPS = 256  # of Σ u² in one squared unit, at most, where units are not whole numbers
 
 
 @dataclass(frozen=True, slots=True)

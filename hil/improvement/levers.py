@@ -146,7 +146,7 @@ class Bench:
             self.seed,
             32,
             inputs=training_inputs(program),
-            engine="fast",
+            mode="fast",
             targets=targets,
             rewrite=Rewrite(recipe.rewrite) if recipe.rewrite else None,
         )

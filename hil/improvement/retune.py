@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.procedure import check_record
 from hil.deployment.adaptation import check_adapted
-from hil.deployment.inference import measured_multiply
-from hil.deployment.interim_looks import IMAGES_IN_FLIGHT
+from hil.deployment.inference import IMAGES_IN_FLIGHT, measured_multiply
 from hil.deployment.programming import holds, read_back
 from hil.deployment.tuning import check_untuned, tune_chip
 from hil.driver.chip_driver import ChipDriver

@@ -21,6 +21,7 @@ from cim.record.calibration import CalibrationRecord, CellState, MacroCalibratio
 from cim.record.device import draw_columns
 from cim.record.published import NoModels, nominal_record
 from cim.record.rewriting import rewrite_history
+from cim.simulator.modes import SimulationMode
 from hil.calibration.procedure import check_macros
 from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import check_adapted
@@ -64,7 +65,7 @@ def predict(
     ages_s: Sequence[float] = (),
     temperature_c: float | None = None,
     target: float | None = None,
-    engine: str = "exact",
+    mode: SimulationMode | str = SimulationMode.EXACT,
     tune_at: float | Tuning = Tuning.EACH,
 ) -> Prediction:
     """Run virtual chips drawn from ``record`` alone.
@@ -110,7 +111,7 @@ def predict(
         ages,
         temperature,
         options,
-        engine,
+        mode,
         None if tune_at is Tuning.NEVER else targets_for(program, options, watch),
         tune_at,
     )
@@ -121,7 +122,7 @@ def predict(
             watch.step(number + 1, options.virtual_chips, f"virtual chip {number + 1} of {options.virtual_chips}")
     ideal = float(correct_answers(run(program, images, IdealMultiply(program)), labels).mean())
     notes = (*notes, tuning_words(row.targets, tune_at), *aim_notes(program))
-    return Prediction(ideal, accuracies, len(order), ages, temperature, engine, source, notes, target)
+    return Prediction(ideal, accuracies, len(order), ages, temperature, mode, source, notes, target)
 
 
 def tuning_words(targets: TuneTargets | None, tune_at: float | Tuning) -> str:
@@ -218,7 +219,7 @@ class VirtualRow:
     ages_s: tuple[float, ...]
     temperature_c: float
     options: DeployOptions
-    engine: str
+    mode: SimulationMode | str
     targets: TuneTargets | None = None
     tune_at: float | Tuning = Tuning.EACH
 
@@ -277,7 +278,7 @@ class VirtualRow:
                 seed=chips.noise_seed,
                 number=number,
                 device=self.options.device,
-                engine=self.engine,
+                mode=self.mode,
             )
 
     def _record_of(self, number: int) -> CalibrationRecord:
@@ -297,7 +298,7 @@ class VirtualRow:
             self.options.read_back_reads,
             inputs=inputs,
             device=self.options.device,
-            engine=self.engine,
+            mode=self.mode,
             temperature_c=self.temperature_c,
             rewrite=self.options.rewriting,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hil.pages.tables import duration
 from hil.verdict.yields import BETWEEN_CHIPS, QUANTILES, Distribution, Yield, histogram
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Prediction:
     """Accuracies of virtual chips on the same images, at one age or several; (ages, S) fractions."""
 
@@ -21,10 +22,20 @@ class Prediction:
     images: int
     ages_s: tuple[float, ...]
     temperature_c: float
-    engine: str
+    mode: str  # exact or fast
     source: str
     notes: tuple[str, ...] = ()
     target: float | None = None
+
+    def __repr__(self) -> str:
+        one = self.at(0)
+        return (
+            f"<Prediction {one.mean:.2%} ± {100 * one.sd:.2f} points on {len(self.chips)} virtual chips; {self.source}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """The lines of ``hil simulate``, for notebooks."""
+        return f"<pre>{escape(chr(10).join(self.lines()))}</pre>"
 
     @property
     def chips(self) -> NDArray[np.float64]:
@@ -49,7 +60,7 @@ class Prediction:
             f"source         {self.source}",
             *(f"note           {note}" for note in self.notes),
             f"ideal          {self.ideal:.2%} of {self.images} images",
-            f"chips          {count} virtual chips, each programmed again; {self.engine} simulation at "
+            f"chips          {count} virtual chips, each programmed again; {self.mode} simulation at "
             f"{self.temperature_c:g} °C",
         ]
         if len(self.ages_s) > 1:
@@ -93,7 +104,7 @@ class Prediction:
         return {
             "source": self.source,
             "notes": list(self.notes),
-            "engine": self.engine,
+            "engine": str(self.mode),
             "temperature_c": self.temperature_c,
             "accuracy": {"ideal": self.ideal, "simulated": self.at(0).to_json()},
             "images": self.images,

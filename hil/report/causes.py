@@ -1,4 +1,4 @@
-"""Where the gap comes from, as tables, figures and one line for the screen."""
+"""Causes of the gap, as tables, figures and one line for the screen."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def causes_figure(split: CauseSplit) -> Figure:
 
 
 def _reaches(split: CauseSplit) -> list[tuple[float, float]]:
-    """How far each interval reaches below and above its cause, in accuracy."""
+    """Reach of each interval below and above its cause, in accuracy."""
     ends = [(p.high - p.loss, p.loss - p.low) for p in split.parts]
     return [*ends, (split.high - split.gap, split.gap - split.low)]
 

@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from hil.pages.figures import MOST_CELLS_DRAWN as MOST_CELLS_DRAWN
-from hil.pages.figures import Figure as Figure
-from hil.pages.figures import axis as _axis
-from hil.pages.figures import block_largest as _largest
-from hil.pages.figures import block_mean as _mean
-from hil.pages.figures import block_nearest as _nearest
-from hil.pages.figures import dots as _dots
-from hil.pages.figures import figure as _figure
-from hil.pages.figures import line as _line
-from hil.pages.figures import mosaic as _mosaic
-from hil.pages.figures import packed as _pack
+from hil.pages.figures import (
+    Figure,
+    axis,
+    block_largest,
+    block_mean,
+    block_nearest,
+    dots,
+    figure,
+    line,
+    mosaic,
+    packed,
+)
 from hil.report.run_data import MacroReadings, RunData
 from hil.verdict.agreement import AgreementReport, Interval
 
@@ -31,17 +32,17 @@ def accuracy_figure(report: AgreementReport) -> Figure:
         *_accuracy("ideal", j.ideal, (), "@ideal"),
     ]
     if report.float_accuracy is not None:
-        data.append(_dots([100 * report.float_accuracy], ["float"], "@ideal", "%{x:.2f} %", symbol="diamond"))
-    return _figure(data, 250, x=_axis("accuracy, %"), y={"type": "category"}, left=160)
+        data.append(dots([100 * report.float_accuracy], ["float"], "@ideal", "%{x:.2f} %", symbol="diamond"))
+    return figure(data, 250, x=axis("accuracy, %"), y={"type": "category"}, left=160)
 
 
 def _accuracy(name: str, i: Interval, singles: tuple[float, ...], colour: str) -> list[Figure]:
-    mean = _dots([100 * i.mean], [name], colour, "%{x:.2f} %")
+    mean = dots([100 * i.mean], [name], colour, "%{x:.2f} %")
     ends = {"array": [100 * (i.high - i.mean)], "arrayminus": [100 * (i.mean - i.low)]}
     mean["error_x"] = {"type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 7, **ends}
     if not singles:
         return [mean]
-    faint = _dots([100 * a for a in singles], [name] * len(singles), colour, "%{x:.2f} %", size=6, opacity=0.4)
+    faint = dots([100 * a for a in singles], [name] * len(singles), colour, "%{x:.2f} %", size=6, opacity=0.4)
     return [mean, faint]
 
 
@@ -55,18 +56,18 @@ def difference_figure(report: AgreementReport) -> Figure:
         for width, ends in ((2, j.interval95), (6, j.interval90)):
             x = [100 * end for end in ends]
             reach = max(reach, *map(abs, x))
-            data.append(_line(x, [name, name], "@measured", "%{x:.2f} points", width=width))
-        data.append(_dots([100 * j.difference], [name], "@measured", "%{x:.2f} points"))
+            data.append(line(x, [name, name], "@measured", "%{x:.2f} points", width=width))
+        data.append(dots([100 * j.difference], [name], "@measured", "%{x:.2f} points"))
     tall = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
     zone = {"type": "rect", "x0": -tolerance, "x1": tolerance, "fillcolor": "@zone", "line": {"width": 0}, **tall}
     zero = {"type": "line", "x0": 0, "x1": 0, "line": {"color": "@ideal", "width": 1, "dash": "dot"}, **tall}
-    x_axis = _axis("measured − simulated, points", range=[-1.15 * reach, 1.15 * reach])
+    x_axis = axis("measured − simulated, points", range=[-1.15 * reach, 1.15 * reach])
     rows = {"type": "category", "range": [-0.6, len(data) / 3 - 0.4]}
-    return _figure(data, 250, x=x_axis, y=rows, left=90, shapes=[zone, zero])
+    return figure(data, 250, x=x_axis, y=rows, left=90, shapes=[zone, zero])
 
 
 def components_figure(report: AgreementReport) -> Figure:
-    """Where the uncertainty comes from, one standard deviation each."""
+    """Components of the uncertainty, one standard deviation each."""
     names = ["images, paired", "one read", "chip or read-back"]
     data: list[Figure] = []
     asked = (("this chip", report.this_chip, "@measured"), ("such chips", report.such_chips, "@simulated"))
@@ -75,19 +76,19 @@ def components_figure(report: AgreementReport) -> Figure:
             values = [j.components.image, j.components.read or 0.0, j.components.chip]
             bar = {"type": "bar", "orientation": "h", "name": name, "x": values, "y": names}
             data.append({**bar, "marker": {"color": colour}, "hovertemplate": "%{x:.2f} points<extra></extra>"})
-    x = _axis("standard deviation, points")
-    return _figure(data, 220, x=x, left=130, barmode="group", showlegend=len(data) > 1)
+    x = axis("standard deviation, points")
+    return figure(data, 220, x=x, left=130, barmode="group", showlegend=len(data) > 1)
 
 
 def layer_figure(report: AgreementReport) -> Figure:
     """Residual sigma of each layer, measured beside simulated."""
     names = [s.layer for s in report.layers]
-    measured = _dots(names, [s.residual_sigma for s in report.layers], "@measured", "%{y:.2f}")
+    measured = dots(names, [s.residual_sigma for s in report.layers], "@measured", "%{y:.2f}")
     sigmas = [s.simulated_residual_sigma for s in report.layers]
-    simulated = _dots(names, sigmas, "@simulated", "%{y:.2f}", symbol="line-ew-open", line={"width": 3})
+    simulated = dots(names, sigmas, "@simulated", "%{y:.2f}", symbol="line-ew-open", line={"width": 3})
     data = [{**measured, "name": report.backend_words}, {**simulated, "name": "simulated"}]
-    y = _axis("residual σ, levels", rangemode="tozero")
-    return _figure(data, 300, x={"type": "category"}, y=y, showlegend=True)
+    y = axis("residual σ, levels", rangemode="tozero")
+    return figure(data, 300, x={"type": "category"}, y=y, showlegend=True)
 
 
 def error_figure(macros: Mapping[int, MacroReadings]) -> Figure:
@@ -96,17 +97,17 @@ def error_figure(macros: Mapping[int, MacroReadings]) -> Figure:
     after = cell_errors(macros, lambda c: c.readings_after_us)
     reach = max(float(np.quantile(np.abs(before), 0.999)), 1e-3) if before.size else 1.0
     edges = np.linspace(-reach, reach, 82)
-    middles = _pack((edges[1:] + edges[:-1]) / 2)
+    middles = packed((edges[1:] + edges[:-1]) / 2)
     data: list[Figure] = []
     for name, errors, colour in (("before the run", before, "@measured"), ("after the run", after, "@simulated")):
         if errors.size:
             counts = np.histogram(np.clip(errors, -reach, reach), edges)[0]
-            line = _line(
-                middles, _pack(np.where(counts, counts, np.nan)), colour, "%{x:.2f} µS: %{y} cells", shape="hvh"
+            curve = line(
+                middles, packed(np.where(counts, counts, np.nan)), colour, "%{x:.2f} µS: %{y} cells", shape="hvh"
             )
-            data.append({**line, "name": name})
-    x, y = _axis("read-back − target, µS (ends collect the rest)"), _axis("cells", type="log")
-    return _figure(data, 320, x=x, y=y, showlegend=len(data) > 1)
+            data.append({**curve, "name": name})
+    x, y = axis("read-back − target, µS (ends collect the rest)"), axis("cells", type="log")
+    return figure(data, 320, x=x, y=y, showlegend=len(data) > 1)
 
 
 def cell_errors(
@@ -122,20 +123,20 @@ def cell_errors(
 
 
 def occupancy_figure(data: RunData) -> Figure:
-    """Which layer holds which cells."""
+    """Layer of every cell."""
     maps = {m: np.where(c.layer < 0, np.nan, c.layer).astype(np.float32) for m, c in data.macros.items()}
     count = max(len(data.layers), 1)
     steps = [[i / count, f"@layer{k % 12}"] for k in range(count) for i in (k, k + 1)]
     bar: Figure = {"title": {"text": "layer"}}
     if count <= 16:
         bar = {"tickvals": list(range(count)), "ticktext": list(data.layers)}
-    return _mosaic(maps, _nearest, colorscale=steps, colorbar=bar, hover="layer %{z}", zmin=-0.5, zmax=count - 0.5)
+    return mosaic(maps, block_nearest, colorscale=steps, colorbar=bar, hover="layer %{z}", zmin=-0.5, zmax=count - 0.5)
 
 
 def conductance_figure(data: RunData) -> Figure:
     """Read-back conductance of the cells in use."""
     maps = {m: np.where(np.isfinite(c.targets_us), c.readings_us, np.nan) for m, c in data.macros.items()}
-    return _mosaic(maps, _mean, colorscale="Viridis", colorbar={"title": {"text": "µS"}}, hover="%{z:.1f} µS")
+    return mosaic(maps, block_mean, colorscale="Viridis", colorbar={"title": {"text": "µS"}}, hover="%{z:.1f} µS")
 
 
 def error_map_figure(data: RunData) -> Figure:
@@ -145,7 +146,7 @@ def error_map_figure(data: RunData) -> Figure:
     reach = max(float(np.quantile(np.abs(errors), 0.99)), 1e-3) if errors.size else 1.0
     scale = [[0, "@low"], [0.5, "@middle"], [1, "@high"]]
     bar = {"title": {"text": "µS"}}
-    return _mosaic(maps, _largest, colorscale=scale, colorbar=bar, hover="%{z:.2f} µS", zmin=-reach, zmax=reach)
+    return mosaic(maps, block_largest, colorscale=scale, colorbar=bar, hover="%{z:.2f} µS", zmin=-reach, zmax=reach)
 
 
 def confusion_figure(data: RunData) -> Figure:
@@ -154,7 +155,7 @@ def confusion_figure(data: RunData) -> Figure:
     names, count = list(data.classes), len(data.classes)
     heat: Figure = {
         "type": "heatmap",
-        "z": _pack(np.sqrt(share)),  # so that rare confusions are seen
+        "z": packed(np.sqrt(share)),  # so that rare confusions are seen
         "x": names,
         "y": names,
         "colorscale": [[0, "@surface"], [1, "@simulated"]],
@@ -167,9 +168,9 @@ def confusion_figure(data: RunData) -> Figure:
         heat["text"] = [[f"{100 * x:.1f}" if x >= 0.0005 else "" for x in row] for row in share]
         heat["texttemplate"] = "%{text}"
     side = {"type": "category", "showgrid": False}
-    x = _axis("simulated answer (numbers: % of a row)", **side)
-    y = _axis("measured answer", autorange="reversed", **side)
-    return _figure([heat], 140 + 34 * min(count, 20), x=x, y=y, left=120)
+    x = axis("simulated answer (numbers: % of a row)", **side)
+    y = axis("measured answer", autorange="reversed", **side)
+    return figure([heat], 140 + 34 * min(count, 20), x=x, y=y, left=120)
 
 
 def confusion(data: RunData) -> NDArray[np.float64]:

@@ -45,7 +45,7 @@ def report_markdown(report: AgreementReport) -> str:
 
 
 def summary_lines(report: AgreementReport) -> list[str]:
-    """What ``hil deploy`` and ``hil show`` print."""
+    """Lines that ``hil deploy`` and ``hil show`` print."""
     chip, net, c, j = report.chip, report.network, report.cells, report.decisive
     words = report.backend_words
     place = f"{chip.kind} {chip.name} rev {chip.revision}, serial {chip.serial}, firmware {chip.firmware}"

@@ -70,7 +70,7 @@ class MacroUse:
 
 
 def macro_usage(program: ConductanceProgram) -> tuple[MacroUse, ...]:
-    """How full every macro in use is, in their order."""
+    """Use of every macro, in their order."""
     spec = program.spec.macro
     held: dict[int, list[tuple[str, int]]] = defaultdict(list)
     for step in program.matrices:
@@ -125,7 +125,7 @@ def occupancy_figure(program: ConductanceProgram) -> Figure:
 
 
 def _words(layer: str, tile: Tile, share: float) -> str:
-    """What a pointer on a tile reads; Plotly takes this for markup, so names are escaped."""
+    """Text at a pointer on a tile; Plotly takes it for markup, so names are escaped."""
     slices = f"<br>slice of weight {tile.multiplier}" if tile.multiplier > 1 else ""
     return (
         f"{escape(layer)}<br>macro {tile.macro}, {share:.0%} of it in use"

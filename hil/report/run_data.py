@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.hdf5_file import open_hdf5
 from hil.atomic import write_bytes
 from hil.errors import FileError, MismatchError
 from hil.verdict.layers import LayerSample
@@ -36,7 +37,7 @@ class MacroReadings:
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """What was asked and answered. Logits are integer codes, except the float network's.
+    """Requests and answers of one run. Logits are integer codes, except the float network's.
 
     Arrays have n images in run order, m repeats, S virtual chips. ``simulated_logits`` are
     those of the decisive question; ``such_logits`` of the other one, when it was judged.
@@ -70,6 +71,7 @@ class RunData:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
 
 
+MAX_BYTES = 1 << 31
 _ARRAYS = (
     "indices", "labels", "ideal_logits", "measured_logits", "simulated_logits", "float_logits", "such_logits",
     "ages_s", "temperatures_c",
@@ -113,19 +115,19 @@ def read_run(path: str | Path) -> RunData:
     """Read what ``write_run`` wrote; a broken or unfinished file is a ``FileError``, a newer major a mismatch."""
     path = Path(path)
     hint = "run hil deploy again; report.json beside it holds the results"
-    if not path.is_file():
+    if not path.exists():
         raise FileError(f"there is no {path.name}", where=str(path.parent), hint="hil show RUN takes a run folder")
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, MAX_BYTES) as file:
             if _text(file.attrs.get("format")) != FORMAT:
-                raise FileError(f"{path.name} is no run of hil", where=str(path), hint=hint)
+                raise FileError(f"{path.name} is not a run of hil", where=str(path), hint=hint)
             version = _text(file.attrs.get("version"))
             if version.partition(".")[0] != VERSION.partition(".")[0]:
                 raise MismatchError(f"{path.name} has version {version}, this hil reads {VERSION}", where=str(path))
             if not file.attrs.get("complete", False):
                 raise FileError(f"{path.name} was not finished", where=str(path), hint=hint)
             return _read(file)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise FileError(f"{path.name} is damaged: {error}", where=str(path), hint=hint) from error
 
 

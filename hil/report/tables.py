@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from hil.pages.tables import Table, duration, number, percent, points, span
 from hil.verdict.agreement import AgreementReport, Judgement
-from hil.verdict.judgement import Interval
 from hil.verdict.tuning import TuneSummary
+from hil.verdict.verdict import Interval
 
 QUESTIONS = {"this_chip": "this chip", "such_chips": "such chips"}
 
@@ -88,12 +88,12 @@ def questions(report: AgreementReport) -> Table:
         ("claim", lambda j: f"for {j.claim}"),
         ("virtual chips", lambda j: f"{j.chips}, {j.mode.value}, {j.simulator_reads} read(s) of each image"),
         ("images, repeats", lambda j: f"{j.n:,} × {j.repeats}"),
-        ("look", lambda j: f"{j.look} of {len(j.looks)} planned ({', '.join(f'{n:,}' for n in j.looks)})"),
+        ("interim analysis", lambda j: f"{j.look} of {len(j.looks)} planned ({', '.join(f'{n:,}' for n in j.looks)})"),
         ("tolerance", lambda j: f"± {100 * j.tolerance:g} points"),
         ("accuracy of each repeat", lambda j: ", ".join(percent(a) for a in j.measured_repeats)),
         ("measured − simulated", lambda j: f"{points(j.difference)} points"),
-        ("90 % interval (all looks)", lambda j: span(j.interval90)),
-        ("95 % interval (all looks)", lambda j: span(j.interval95)),
+        ("90 % interval (all analyses)", lambda j: span(j.interval90)),
+        ("95 % interval (all analyses)", lambda j: span(j.interval95)),
         ("prediction test T, limit", lambda j: f"{j.prediction.statistic:.2f}, {j.prediction.limit:.2f}"),
         ("p of T, p of rank", lambda j: f"{j.prediction.p_value:.3f}, {j.prediction.p_rank:.3f}{_rank_note(j)}"),
         ("loss, measured − ideal", lambda j: f"{points(j.loss.mean)} points ({span((j.loss.low, j.loss.high))})"),

@@ -32,6 +32,7 @@ from firmware_protocols.messages import (
 )
 
 T = TypeVar("T")
+Q = TypeVar("Q")
 
 _TURN_S = 0.005  # how long the link waits for a result before it looks at its own bytes
 
@@ -66,19 +67,19 @@ class InBackground:
         return self._thread.submit(self._handlers.describe).result()
 
     def program_tile(self, request: ProgramTile) -> Generator[Progress | None, None, TileProgrammed]:
-        return self._steps(lambda: self._handlers.program_tile(request))
+        return self._steps(self._handlers.program_tile, request)
 
     def pulse(self, request: Pulse) -> Generator[Progress | None, None, Done]:
-        return self._steps(lambda: self._handlers.pulse(request))
+        return self._steps(self._handlers.pulse, request)
 
     def read_cells(self, request: ReadCells) -> Generator[Progress | None, None, CellReadings]:
-        return self._steps(lambda: self._handlers.read_cells(request))
+        return self._steps(self._handlers.read_cells, request)
 
     def mvm(self, request: Mvm) -> Generator[Progress | None, None, MvmResult]:
-        return self._steps(lambda: self._handlers.mvm(request))
+        return self._steps(self._handlers.mvm, request)
 
     def sweep(self, request: Sweep) -> Generator[Progress | None, None, MvmResult]:
-        return self._steps(lambda: self._handlers.sweep(request))
+        return self._steps(self._handlers.sweep, request)
 
     def load_layer(self, request: LoadLayer) -> Done:
         return self._thread.submit(self._handlers.load_layer, request).result()
@@ -90,7 +91,7 @@ class InBackground:
         return self._thread.submit(self._handlers.status).result()
 
     def wait(self, request: Wait) -> Generator[Progress | None, None, Done]:
-        return self._steps(lambda: self._handlers.wait(request))
+        return self._steps(self._handlers.wait, request)
 
     def outputs_off(self) -> Done:
         return self._thread.submit(self._handlers.outputs_off).result()
@@ -98,9 +99,9 @@ class InBackground:
     def reset(self) -> Done:
         return self._thread.submit(self._handlers.reset).result()
 
-    def _steps(self, begin: Callable[[], Answer[T]]) -> Generator[Progress | None, None, T]:
+    def _steps(self, verb: Callable[[Q], Answer[T]], request: Q) -> Generator[Progress | None, None, T]:
         """Run one verb in the thread; closed early, it waits for the step in hand and ends the verb."""
-        future: Future[Answer[T]] = self._thread.submit(begin)
+        future: Future[Answer[T]] = self._thread.submit(verb, request)
         answer = yield from _until_done(future)
         if not isinstance(answer, Generator):
             return answer

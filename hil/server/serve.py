@@ -218,7 +218,7 @@ def _make_room(path: str) -> None:
     except OSError as error:
         raise PortError(f"cannot listen on {path}: {error}", where=path) from error
     if not stat.S_ISSOCK(mode):
-        raise PortError(f"{path} exists and is no socket", where=path, hint="choose another path")
+        raise PortError(f"{path} exists and is not a socket", where=path, hint="choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         if probe.connect_ex(path) == 0:

@@ -1,124 +1,20 @@
-"""Parts of a chip's error that the simulator can switch off: what is believed of a chip with some of them.
-
-A part that is off is as good as no simulator could be: cells at their targets, converters that add
-nothing, wires without resistance, reads without noise, estimates without error.
-"""
+"""A program on a chip that has only some parts of its error (``cim.record.parts``)."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-import math
-from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cim.array.cell_iv import unit_parts
-from cim.array.wire_law import max_unit
-from cim.cells.read_noise import ReadNoise
-from cim.chip.spec import AdcSpec, CellIv, MacroSpec
-from cim.record.calibration import CalibrationRecord, MacroCalibration, nominal_macro
+from cim.record.calibration import CalibrationRecord
+from cim.record.parts import Part, record_with_parts, spec_with_parts
 from mapping.program.conductance import ConductanceProgram
-
-Floats = NDArray[np.float64]
-
-FINER = 16  # steps of an exact converter in one step of the chip's finest range
-HEADROOM = 1.25  # cells can lie above the highest level by this factor before an exact converter ends
-
-
-class Part(enum.Flag):
-    """One part of a chip's error; a union of them is a chip with these parts and no others."""
-
-    PROGRAMMING = enum.auto()  # cells as read right after writing, instead of their targets
-    RELAXATION = enum.auto()  # what they became until the run
-    READ_NOISE = enum.auto()
-    ADC = enum.auto()  # resolution, range, gain, offset, INL and noise of the converters
-    IR_DROP = enum.auto()
-    INPUTS = enum.auto()  # inputs of several bits a read: row drivers, and cells at other voltages
-    CALIBRATION = enum.auto()  # estimates and read-backs within their errors, instead of as they are
-
-
-NOTHING = Part(0)
-EVERYTHING = ~Part(0)
-
-
-def exact_converters(spec: MacroSpec) -> MacroSpec:
-    """The macro with converters that add nothing: a sixteenth of the finest step, and no sum ends the scale.
-
-    Example: lab-128, 8 bits over ± 304 µS at the finest → 17 bits over ± 6,400 µS, a step of 0.098 µS.
-    """
-    largest = HEADROOM * spec.levels_us[-1] * spec.logical_rows * max_unit(spec)
-    step = min(spec.lsb_us(code) for code in range(len(spec.adc.full_scales_us))) / FINER
-    bits = math.ceil(math.log2(largest / step)) + spec.adc_signed
-    scales = (largest,) * len(spec.adc.full_scales_us)
-    return dataclasses.replace(spec, adc=AdcSpec(bits, scales, spec.adc.shared_by))
 
 
 def with_parts(
     program: ConductanceProgram, record: CalibrationRecord, parts: Part
 ) -> tuple[ConductanceProgram, CalibrationRecord]:
-    """Program and record of a chip that has only these parts; cells are ``CellSteps``' business."""
-    macros = dict(record.macros)
-    if Part.ADC not in parts:
-        spec = exact_converters(program.spec.macro)
-        program = dataclasses.replace(program, spec=dataclasses.replace(program.spec, macro=spec))
-        macros = {m: _plain(spec, part) for m, part in macros.items()}
-    if Part.INPUTS not in parts:
-        macro = dataclasses.replace(program.spec.macro, cell_iv=CellIv.LINEAR, cell_iv_k_per_v2=())
+    """Program and record of a chip that has only these parts; cells are the business of ``CellSteps``."""
+    own = program.spec.macro
+    macro = spec_with_parts(own, parts)
+    if macro is not own:
         program = dataclasses.replace(program, spec=dataclasses.replace(program.spec, macro=macro))
-    if Part.CALIBRATION not in parts:
-        macros = {m: _certain(part) for m, part in macros.items()}
-    noise, wire = record.read_noise, record.wire
-    if Part.READ_NOISE not in parts:
-        nothing = np.zeros_like(noise.levels_us)
-        noise = ReadNoise(noise.levels_us, nothing, nothing)
-    if Part.IR_DROP not in parts:
-        wire = dataclasses.replace(wire, ohm=0.0, ohm_se=0.0)
-    drive = record.drive if Part.INPUTS in parts else None
-    return program, dataclasses.replace(record, macros=macros, read_noise=noise, wire=wire, drive=drive)
-
-
-def inputs_err(spec: MacroSpec, record: CalibrationRecord) -> bool:
-    """Whether inputs have a part in the errors: a table of row drivers, or cells that see several voltages."""
-    return record.drive is not None or unit_parts(spec, np.zeros((2, 0, 0)))[1] is not None
-
-
-def _plain(spec: MacroSpec, part: MacroCalibration) -> MacroCalibration:
-    """Converters that do what their file says; cells as they were found."""
-    plain = nominal_macro(spec, part.macro)
-    return dataclasses.replace(plain, cells=part.cells, stuck_us=part.stuck_us, gain_known=part.gain_known)
-
-
-def _certain(part: MacroCalibration) -> MacroCalibration:
-    """Estimates taken for the truth."""
-    return dataclasses.replace(
-        part,
-        gain_se=np.zeros_like(part.gain_se),
-        offset_se=np.zeros_like(part.offset_se),
-        inl_se=np.zeros_like(part.inl_se),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class CellSteps:
-    """How the cells of one macro came to be what they are, (rows, columns) µS: target, early, late.
-
-    Without an early read-back ``early_us`` is ``late_us``, and programming and relaxation are one part.
-    """
-
-    targets_us: Floats
-    early_us: Floats
-    late_us: Floats
-
-    def with_parts(self, parts: Part) -> Floats:
-        """target + [programming] (early − target) + [relaxation] (late − early).
-
-        Example: 20 → 20.5 → 18 µS with relaxation alone: 20 + (18 − 20.5) = 17.5 µS.
-        """
-        cells = self.targets_us
-        if Part.PROGRAMMING in parts:
-            cells = cells + (self.early_us - self.targets_us)
-        if Part.RELAXATION in parts:
-            cells = cells + (self.late_us - self.early_us)
-        return cells
+    return program, record_with_parts(record, own, parts)

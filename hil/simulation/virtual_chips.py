@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,15 @@ from cim.cells.programming_law import ProgrammingLaw, redraw_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
 from cim.record.rewriting import Rewrite, draw_rewritten
-from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
+from cim.simulator.layer import NoiseKey, simulated_tile
+from cim.simulator.modes import SimulationMode
+from cim.simulator.simulator import LayerSimulator
 from hil.errors import UsageError
 from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep
-from mapping.program.copies import Copy, by_copy, copies_of
+from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
 from mapping.program.training_inputs import LayerInputs
@@ -36,7 +38,6 @@ R = TypeVar("R")
 
 # Purpose tags of the host's seeds: drawing chips, and their noise.
 CONDITIONED, AGAIN = 0xC04D, 0xA6A1
-ENGINES = ("exact", "fast")
 COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
 TUNE_IMAGES = 1 << 40  # number of the noise of the first image that a chip is tuned with, beyond all that are scored
 LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
@@ -51,19 +52,11 @@ class Drawn:
     corrections: Corrections
 
 
-class SimulatedLayer(Protocol):
-    """One layer in either mode (``LayerSimulator``, ``FastLayer``)."""
-
-    def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]: ...
-
-    def conversions(self, images: int) -> int: ...
-
-
 @dataclass
 class VirtualChip:
     """One virtual chip; satisfies ``mapping.program.execute.Multiply``. Each copy of a layer has cells of its own."""
 
-    layers: dict[str, tuple[SimulatedLayer, ...]]  # by copy
+    layers: dict[str, tuple[LayerSimulator, ...]]  # by copy
     steps: dict[str, MatrixStep]
     seed: int
     number: int
@@ -85,18 +78,16 @@ class VirtualChip:
         self, step: MatrixStep, codes: NDArray[np.int16], layer: int, sample: int
     ) -> tuple[NDArray[np.int32], float, int]:
         """Level sums, conversions at the end of the scale, conversions."""
-        counts: list[tuple[float, int]] = []
-
-        def answer(copy: Copy, seen: NDArray[np.int16]) -> NDArray[np.int32]:
+        parts: list[NDArray[np.int32]] = []
+        ends, conversions = 0.0, 0
+        for copy, seen in by_copy(step.group, codes):
             simulated = self.layers[step.name][copy.number]
             key = NoiseKey(self.seed, self.number, layer + copy.number * COPY_NOISE, sample)
             sums, share = simulated.level_sums(seen, key)
             count = simulated.conversions(len(seen))
-            counts.append((share * count, count))
-            return sums
-
-        sums = by_copy(step, codes, answer)
-        return sums, sum(ends for ends, _ in counts), sum(count for _, count in counts)
+            parts.append(sums)
+            ends, conversions = ends + share * count, conversions + count
+        return joined(step.group, parts), ends, conversions
 
 
 @dataclass
@@ -107,8 +98,8 @@ class VirtualChips:
     read back; without, *such chips*: this chip programmed again. Each is drawn from the record
     with a seed of its own. Chips as read back share the real chip's ``corrections``; chips
     programmed again are corrected from simulated readings of their own cells (``inputs``).
-    ``engine`` is "exact" (every conversion) or "fast" (one product, noise of matching moments).
-    With ``targets`` each is tuned to its own answers, as the real chip is to its own.
+    ``mode``: ``cim.simulator.modes.SimulationMode`` or its word. With ``targets`` each is tuned to its own answers,
+    as the real chip is to its own; ``rewrite`` is what was done to the real one after writing.
     """
 
     program: ConductanceProgram
@@ -122,10 +113,10 @@ class VirtualChips:
     readings_us: dict[int, NDArray[np.float32]] | None = None
     device: str = "cpu"
     first: int = 0  # number of the first chip: parts of a long row of chips are drawn apart
-    engine: str = "exact"
+    mode: SimulationMode | str = SimulationMode.EXACT
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
     targets: TuneTargets | None = None
-    rewrite: Rewrite | None = None  # of chips programmed again: as the real one was
+    rewrite: Rewrite | None = None  # of chips programmed again
     tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
     ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
     conversions: int = field(init=False, default=0)
@@ -133,8 +124,8 @@ class VirtualChips:
     def __post_init__(self) -> None:
         if (self.readings_us is None) != (self.corrections is None) or (self.corrections is None and not self.inputs):
             raise ValueError("chips as read back need corrections, chips programmed again need layer inputs")
-        if self.engine not in ENGINES:
-            raise UsageError(f"no simulator engine {self.engine!r}", hint=f"engines are {', '.join(ENGINES)}")
+        if self.mode not in tuple(SimulationMode):
+            raise UsageError(f"no simulation mode {self.mode!r}", hint=f"modes are {', '.join(SimulationMode)}")
 
     def run(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes (chips, n, classes); image i has noise of its own, number ``first`` + i."""
@@ -205,7 +196,7 @@ class VirtualChips:
             seed=self.noise_seed,
             number=number,
             device=self.device,
-            engine=self.engine,
+            mode=self.mode,
         )
 
     def draw(self, number: int) -> Drawn:
@@ -261,12 +252,12 @@ def build_chip(
     seed: int,
     number: int,
     device: str = "cpu",
-    engine: str = "exact",
+    mode: SimulationMode | str = SimulationMode.EXACT,
 ) -> VirtualChip:
     """A virtual chip with these cells, converters and corrections; noise, wires and row drivers are the record's."""
     layers = {
         step.name: tuple(
-            layer_simulator(program, record, step.name, copy, drawn, device, engine) for copy in copies_of(step.group)
+            layer_simulator(program, record, step.name, copy, drawn, device, mode) for copy in copies_of(step.group)
         )
         for step in program.matrices
     }
@@ -280,8 +271,8 @@ def layer_simulator(
     copy: Copy,
     drawn: Drawn,
     device: str,
-    engine: str,
-) -> SimulatedLayer:
+    mode: SimulationMode | str,
+) -> LayerSimulator:
     """One copy of a layer of a virtual chip."""
     spec, group = program.spec.macro, copy.group
     tiles = [
@@ -298,7 +289,7 @@ def layer_simulator(
         )
         for t, correction in zip(group.tiles, drawn.corrections[name][copy.tiles.start : copy.tiles.stop], strict=True)
     ]
-    return _layer_type(engine)(
+    return LayerSimulator(
         spec,
         tiles,
         window=group.window,
@@ -311,16 +302,8 @@ def layer_simulator(
         wire=record.wire,
         drive=record.drive,
         device=device,
+        mode=mode,
     )
-
-
-def _layer_type(engine: str) -> Callable[..., SimulatedLayer]:
-    if engine == "fast":
-        from cim.simulator.fast.layer import FastLayer
-
-        fast: Callable[..., SimulatedLayer] = FastLayer
-        return fast
-    return LayerSimulator
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:

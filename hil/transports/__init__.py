@@ -1,4 +1,4 @@
-"""Where a chip is: one address, one stream of bytes. ``open_transport`` is the only place that chooses."""
+"""Address of a chip and its stream of bytes; ``open_transport`` is the only place that chooses."""
 
 from __future__ import annotations
 
@@ -77,4 +77,5 @@ def host_and_port(address: str, rest: str) -> tuple[str, int]:
 
 
 def bad_address(address: str) -> PortError:
-    return PortError(f"{address!r} is no address of a chip", likely=f"an address is one of {GRAMMAR}", hint="hil ports")
+    what = f"{address!r} is not an address of a chip"
+    return PortError(what, likely=f"an address is one of {GRAMMAR}", hint="hil ports")

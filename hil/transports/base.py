@@ -1,4 +1,4 @@
-"""What every transport offers: bytes out, bytes in, a name, nothing else."""
+"""Interface of every transport: bytes out, bytes in, a name, nothing else."""
 
 from __future__ import annotations
 

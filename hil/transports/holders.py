@@ -1,4 +1,4 @@
-"""Who has a device open, as far as /proc tells."""
+"""Processes that have a device open, as far as /proc shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which serial ports this computer has, the likeliest board first.
+"""Serial ports of this computer, the likeliest board first.
 
 Ports are ranked by what USB says about them; none is opened, because opening a port can
 reset the board behind it.

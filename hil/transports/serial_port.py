@@ -102,7 +102,7 @@ def busy(device: str) -> PortError:
 
 
 def _refuse_other_files(device: str) -> None:
-    """A path that exists and is no character device would only give an odd ioctl error."""
+    """A path that exists and is not a character device would only give an odd ioctl error."""
     try:
         mode = os.stat(device).st_mode
     except OSError:

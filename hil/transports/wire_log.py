@@ -15,11 +15,14 @@ import gzip
 import hashlib
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cim.files import open_regular
+from cim.json_text import parse_json
 from firmware_protocols import codec
 from firmware_protocols.messages import Message
 from hil.atomic import new_file, output_error
@@ -27,8 +30,8 @@ from hil.errors import FileError, MismatchError, OutputError
 
 FORMAT, VERSION = "hil.wirelog", (1, 0)
 _WHOLE_REQUEST = 1024  # longer requests are kept as digests, bytes
-_MAX_LINE = 64 << 20
-_MAX_TOTAL = 1 << 30  # of an unpacked log, bytes
+_MAX_LINE = 32 << 20
+_MAX_TOTAL = 1 << 27  # of an unpacked log, bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +152,11 @@ def read_wire_log(path: str | Path) -> Recording:
         for line in lines:
             if "end" in line:
                 end = line
+                if next(lines, None) is not None:  # reading on to the end of the file checks its sum, too
+                    raise ValueError("lines after its end")
                 break
             entries.append(_entry(line))
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise FileError(f"cannot read the wire log {path}: {error}", where=str(path)) from error
     if end is None:
         raise FileError(f"the wire log {path} has no end", where=str(path), likely="its program was killed")
@@ -160,12 +165,12 @@ def read_wire_log(path: str | Path) -> Recording:
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     total = 0
-    with gzip.open(path, "rb") as file:
+    with open_regular(path) as packed, gzip.GzipFile(fileobj=packed) as file:
         while line := file.readline(_MAX_LINE + 1):
             total += len(line)
             if len(line) > _MAX_LINE or total > _MAX_TOTAL:
                 raise ValueError(f"more than {_MAX_LINE} bytes in a line or {_MAX_TOTAL} in all")
-            yield json.loads(line)
+            yield parse_json(line)
 
 
 def _entry(line: dict[str, Any]) -> Entry:

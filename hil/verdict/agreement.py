@@ -1,27 +1,28 @@
 """The whole answer of a run, as `report.json` holds it: four accuracies, two questions, and where they come from.
 
-The statistics are in ``hil.verdict.statistics``, one question is judged in ``hil.verdict.judgement``; here their
+The statistics are in ``hil.verdict.statistics``, one question is judged in ``hil.verdict.verdict``; here their
 answers meet the identity of the chip, the digests, ages, cells, link counters and seeds.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from html import escape
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.json_text import parse_json
 from hil.errors import ExitCode, FileError, MismatchError
-from hil.jsonrecord import JsonRecordError, decode, encode
 from hil.verdict.cause_split import CauseSplit
 from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
-from hil.verdict.judgement import Interval, Judgement, Mode, Verdict, judge
+from hil.verdict.json_record import JsonRecordError, decode, encode
 from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
 from hil.verdict.statistics import planned_looks, wilson
 from hil.verdict.tuning import TuneSummary
+from hil.verdict.verdict import Interval, Judgement, Mode, Verdict, judge
 
 __all__ = [
     "AgreementReport",
@@ -48,11 +49,12 @@ __all__ = [
 ]
 
 SCHEMA = "hil.report/1.2"
+MAX_REPORT_BYTES = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
 class ChipIdentity:
-    """Which chip answered; ``kind`` is the chip's own word, "silicon" or "emulated"."""
+    """The chip that answered; ``kind`` is the chip's own word, "silicon" or "emulated"."""
 
     kind: str
     name: str
@@ -82,7 +84,7 @@ class NetworkIdentity:
 
 @dataclass(frozen=True, slots=True)
 class DataUse:
-    """Which images were scored. ``answers``: for each image, in run order, how many repeats were right (base 36)."""
+    """Images that were scored. ``answers``: number of right repeats of each image, in run order (base 36)."""
 
     name: str
     split: str
@@ -107,7 +109,7 @@ class CellSummary:
     error_p99_us: float | None = None  # 99 % of |error| below
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class AgreementReport:
     """One run. At least one of the two questions was judged; *this chip* decides when there is a read-back."""
 
@@ -141,13 +143,32 @@ class AgreementReport:
         if self.this_chip is None and self.such_chips is None:
             raise ValueError("a report needs a judgement of at least one question")
 
+    def __repr__(self) -> str:
+        return f"<AgreementReport {self.run}: {self.verdict.value}; {self.decisive.text}>"
+
+    def _repr_html_(self) -> str:
+        """The short answer as a table, for notebooks."""
+        j = self.decisive
+        rows = [
+            ("float", self.float_accuracy, ""),
+            ("ideal", j.ideal.mean, ""),
+            ("simulated", j.simulated.mean, f"one chip is expected in {j.simulated.low:.2%} … {j.simulated.high:.2%}"),
+            (self.backend_words, j.measured.mean, f"95 % over images {j.measured.low:.2%} … {j.measured.high:.2%}"),
+        ]
+        body = "".join(
+            f"<tr><th>{escape(name)}</th><td>{'–' if value is None else f'{value:.2%}'}</td><td>{more}</td></tr>"
+            for name, value, more in rows
+        )
+        title = f"{self.verdict.value}: {j.text}"
+        return f"<table><caption>{escape(title)}</caption>{body}</table><p>{escape(self.run)}</p>"
+
     @property
     def backend(self) -> str:
         return self.chip.kind
 
     @property
     def backend_words(self) -> str:
-        """How screen, file and page title the measured column."""
+        """Title of the measured column on screen, in files and on the page."""
         return "measured" if self.chip.silicon else f"{self.chip.kind} (NOT SILICON)"
 
     @property
@@ -201,10 +222,10 @@ class AgreementReport:
         """The report of an object that ``to_json`` wrote, this or an earlier version."""
         hint = "hil deploy --json writes such a file"
         if not isinstance(value, dict) or not isinstance(value.get("schema"), str):
-            raise FileError(f"{origin} is no report of hil: it has no schema", hint=hint)
+            raise FileError(f"{origin} is not a report of hil: it has no schema", hint=hint)
         name, _, version = value["schema"].partition("/")
         if name != "hil.report":
-            raise FileError(f"{origin} is no report of hil: its schema is {value['schema']}", hint=hint)
+            raise FileError(f"{origin} is not a report of hil: its schema is {value['schema']}", hint=hint)
         if version.partition(".")[0] != "1":
             raise MismatchError(
                 f"{origin} has schema {value['schema']}, this version reads {SCHEMA}", hint="update hil"
@@ -212,17 +233,30 @@ class AgreementReport:
         try:
             questions, accuracy = value["questions"], value["accuracy"]
             flat = {**value, **questions, "float_accuracy": accuracy["float"]}
-            return decode(cls, flat)
+            return _sensible(decode(cls, flat))
         except (JsonRecordError, KeyError, TypeError, ValueError) as error:
             raise FileError(f"{origin} is damaged: {error}", hint="run hil deploy again") from error
 
     @classmethod
     def from_text(cls, text: str, origin: str = "report.json") -> AgreementReport:
         try:
-            value = json.loads(text)
+            value = parse_json(text)
         except ValueError as error:
-            raise FileError(f"{origin} is no JSON: {error}", hint="run hil deploy again") from error
+            raise FileError(f"{origin} is not JSON: {error}", hint="run hil deploy again") from error
         return cls.from_json(value, origin)
+
+
+def _sensible(report: AgreementReport) -> AgreementReport:
+    """The report, unless its counts cannot be."""
+    for judgement in filter(None, (report.this_chip, report.such_chips)):
+        if judgement.repeats < 1 or judgement.n < 1:
+            raise ValueError(f"{judgement.n} images in {judgement.repeats} repeats")
+    if len(report.data.answers) > report.data.images:
+        raise ValueError(f"{len(report.data.answers)} answers for {report.data.images} images")
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"[: min(report.decisive.repeats, 35) + 1]
+    if not set(report.data.answers) <= set(digits):
+        raise ValueError("answers are not counts of repeats")
+    return report
 
 
 def correct_answers(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.bool_]:

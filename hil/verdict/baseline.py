@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from cim.files import read_text
 from hil.errors import FileError
-from hil.verdict.agreement import AgreementReport
+from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
 from hil.verdict.statistics import image_variance
 
 
@@ -45,7 +46,7 @@ def read_baseline(path: str | Path) -> AgreementReport:
     path = Path(path)
     path = path / "report.json" if path.is_dir() else path
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, MAX_REPORT_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(
             f"cannot read the baseline {path}", likely=str(error), hint="--baseline runs/0001/report.json"

@@ -50,7 +50,7 @@ class LayerCauses:
 
 @dataclass(frozen=True, slots=True)
 class CauseSplit:
-    """Where the accuracy went between ``start`` ("float", or "ideal" without a float network) and measured.
+    """Causes of the gap between ``start`` ("float", or "ideal" without a float network) and measured accuracy.
 
     ``parts`` sum to ``gap`` = accuracy at the start − measured accuracy, both on the first ``images``
     of the run; the last part is "unexplained" = simulated − measured. Intervals are 95 %, by
@@ -75,7 +75,7 @@ class CauseSplit:
 
 
 def shapley(values: NDArray[Any]) -> Floats:
-    """Shares of n players from the values of all 2^n coalitions, (2^n, …) -> (n, …).
+    """Shapley values of n players from the values of all 2^n coalitions, (2^n, …) -> (n, …).
 
         φ_i = Σ_(S without i) |S|! (n − |S| − 1)! / n! · (v(S ∪ i) − v(S))
 

@@ -1,4 +1,4 @@
-"""Does the simulator move the logits as the chip does? Far more sensitive than accuracy, and never a verdict.
+"""Fidelity of simulated logits to the chip's: far more sensitive than accuracy, and never a verdict.
 
 Logits are integer codes: measured (m, n, classes), simulated (S, n, classes), ideal (n, classes).
 """
@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """How much of the chip's departure from the ideal logits the simulator explains."""
+    """Share of the chip's departure from the ideal logits that the simulator explains."""
 
     explained: float | None  # η; None where nothing is left to explain or the mode has none
     explained_virtual_mean: float | None  # the same for each virtual chip against the others

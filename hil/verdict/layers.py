@@ -1,4 +1,4 @@
-"""What one layer did on the chip: gain, offset, noise and worst columns of its level sums.
+"""Behaviour of one layer on the chip: gain, offset, noise and worst columns of its level sums.
 
 All arrays of one layer answer the *same input codes*, so that errors of earlier layers are no
 part of them: ``ideal`` is the exact integer product of those codes, ``measured`` the corrected

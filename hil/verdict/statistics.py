@@ -20,7 +20,7 @@ from scipy import optimize, stats
 Floats = NDArray[np.float64]
 
 FEWEST_IMAGES, FEWEST_REPEATS, FEWEST_CHIPS = 300, 2, 10  # below these nothing is called agreement
-MOST_IMAGES = 100_000  # above this "more images" is no advice
+MOST_IMAGES = 100_000  # above this "more images" is not advice
 
 
 def wilson(right: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -34,12 +34,12 @@ def wilson(right: float, n: int, confidence: float = 0.95) -> tuple[float, float
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-# --- looks ------------------------------------------------------------------------------
+# --- interim analyses -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class CriticalValues:
-    """Critical values that hold over all planned looks at once."""
+    """Critical values that hold over all planned interim analyses at once."""
 
     z_equivalence: float  # α_E per side
     z_prediction: float  # α_P two-sided, as a normal quantile
@@ -55,7 +55,7 @@ def planned_looks(images: int, *, first: int = 500, most: int = 5) -> tuple[int,
 
 
 def look_limits(looks: Sequence[int], chips: int, *, alpha_e: float = 0.05, alpha_p: float = 0.05) -> CriticalValues:
-    """Critical values for planned image counts ``looks`` (ascending) and ``chips`` virtual chips."""
+    """Critical values for interim analyses at image counts ``looks`` (ascending) and ``chips`` virtual chips."""
     shares = tuple(n / looks[-1] for n in looks)
     z_e, z_p = simultaneous_quantile(shares, 2 * alpha_e), simultaneous_quantile(shares, alpha_p)
     return CriticalValues(z_e, z_p, float(stats.t.ppf(stats.norm.cdf(z_p), chips - 1)))
@@ -63,11 +63,11 @@ def look_limits(looks: Sequence[int], chips: int, *, alpha_e: float = 0.05, alph
 
 @functools.cache
 def simultaneous_quantile(shares: tuple[float, ...], alpha: float) -> float:
-    """The z for which max over looks of |Z_k| stays below z with probability 1 − α.
+    """The z for which max |Z_k| over all interim analyses stays below z with probability 1 − α.
 
-    Z_k = W(t_k) / √t_k, W a Brownian motion, t_k the share of the images seen at look k
+    Z_k = W(t_k) / √t_k, W a Brownian motion, t_k the share of the images seen at analysis k
     (Armitage, McPherson and Rowe 1969): the density of W that has not crossed yet is carried
-    from look to look on a grid.
+    from one analysis to the next on a grid.
     """
     if any(b <= a for a, b in itertools.pairwise((0.0, *shares))):
         raise ValueError(f"looks must ascend, got shares {tuple(shares)}")
@@ -79,7 +79,7 @@ def simultaneous_quantile(shares: tuple[float, ...], alpha: float) -> float:
 
 
 def _crossing(shares: Sequence[float], z: float, nodes: int = 120) -> float:
-    """Probability that |Z_k| > z at some look."""
+    """Probability that |Z_k| > z at some interim analysis."""
     x, w = np.polynomial.legendre.leggauss(nodes)
     edge = z * math.sqrt(shares[0])
     points, weights = x * edge, w * edge

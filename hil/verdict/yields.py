@@ -1,4 +1,4 @@
-"""What a row of virtual chips says: where one more chip will lie, and how many reach an accuracy."""
+"""Prediction interval of one more chip, and yield, from a row of virtual chips."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Distribution:
 
     @property
     def sd(self) -> float:
-        """Between chips; no smaller than half an image, which is what ``images`` can tell."""
+        """Between chips; at least half an image, the resolution of ``images``."""
         return max(float(self.chips.std(ddof=1)), 0.5 / self.images)
 
     @property

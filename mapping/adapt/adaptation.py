@@ -36,7 +36,7 @@ __all__ = ["AdaptOptions", "Adaptation", "LayerAdaptation", "adapt"]
 
 @dataclass(frozen=True, slots=True)
 class LayerAdaptation:
-    """What was done to one layer.
+    """Changes to one layer.
 
     ``stuck``: stuck cells under its tiles; ``hit``: weights that blind placement would not hold within half a
     level; ``left``: weights that their pair cannot hold now (their column or a spare tile may make
@@ -109,7 +109,7 @@ def adapt(
     if not spec.paired:
         raise CannotMap(f"{chip} holds one cell a weight: a stuck one has no partner to adapt", chip=chip)
     if not spec.even_levels:
-        raise CannotMap(f"{chip} has uneven levels: what a stuck cell lacks is no number of them", chip=chip)
+        raise CannotMap(f"{chip} has uneven levels: what a stuck cell lacks is not a whole number of them", chip=chip)
     if program.rounds > 1 or any(m.group.copies > 1 for m in program.matrices):
         raise CannotMap(
             "a program with copies or rounds is not adapted: one order would have to suit several sets of cells",

@@ -31,7 +31,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What each pair of a tile can hold.
+    """Levels that each pair of a tile can hold.
 
     ``held`` float32 (choices, rows, outputs) in levels, NaN where there are fewer choices;
     ``plus``, ``minus`` int8 of the same shape: the cell levels to write, for a stuck cell the one nearest to it.

@@ -1,4 +1,4 @@
-"""What a calibration record says against single places of one chip: stuck cells and poor columns."""
+"""Defects of one chip, from its calibration record: stuck cells and poor columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cim.chip.encoding import tile_halves_us
 from cim.chip.spec import MacroSpec, PairSubtraction
-from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration
+from cim.record.calibration import STUCK, CalibrationRecord, CellState, MacroCalibration
 from mapping.program.conductance import Tile
 
 
@@ -42,7 +42,7 @@ def record_defects(record: CalibrationRecord, spec: MacroSpec) -> Defects:
 def _macro(part: MacroCalibration, spec: MacroSpec) -> MacroDefects:
     ends = spec.levels_us[0], spec.levels_us[-1]
     usual = np.where(part.cells == CellState.STUCK_HIGH, ends[1], ends[0])
-    stuck = np.isin(part.cells, (CellState.STUCK_LOW, CellState.STUCK_HIGH))
+    stuck = np.isin(part.cells, STUCK)
     read = np.where(np.isfinite(part.stuck_us), part.stuck_us, usual)
     inl2 = np.mean(part.inl_codes**2, axis=1)[part.adc]
     codes2 = (part.conversion_noise_codes**2 + inl2) / np.maximum(part.gain, 1e-3) ** 2

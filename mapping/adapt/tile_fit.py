@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class AdaptOptions:
-    """What may be done to adapt a program.
+    """Measures that may be taken to adapt a program.
 
     ``balance``: good pairs of a column make up for what others cannot hold. ``spare_reads``: most
     extra tile reads, as a share of the reads of the program (0: no spare columns).

@@ -1,1 +1,1 @@
-"""Where weights lie: tiles, copies, rounds, places on macros."""
+"""Layout of weights on a chip: tiles, copies, rounds, places on macros."""

@@ -1,4 +1,4 @@
-"""How the weights of every layer become pieces: bits by layer, and where bit slices lie."""
+"""Cutting of the weights of every layer into pieces: bits by layer, and the place of bit slices."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Cutting:
     slices: SlicePlacement = SlicePlacement.MACROS
 
     def bundles(self, shapes: Sequence[MatrixShape], spec: ChipSpec) -> dict[str, tuple[Bundle, ...]]:
-        """What lies together, by layer."""
+        """Bundles of every layer: pieces that lie together."""
         found = {}
         for shape in shapes:
             bits = self.bits.weights_of(shape.layer)

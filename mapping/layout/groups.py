@@ -16,7 +16,7 @@ from cim.chip.spec import MacroGroups
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one layer wants: so many macros, each read so often by one image."""
+    """Demand of one layer: a number of macros, each read so often by one image."""
 
     macros: int
     reads: int = 0

@@ -22,7 +22,7 @@ from mapping.layout.tile import Bundle, MatrixShape, Piece, SlicePlacement
 
 @dataclass(frozen=True, slots=True)
 class LayoutOptions:
-    """How a network is laid out.
+    """Options of a layout.
 
     ``copies_budget``: macros that may be used in all, copies of slow layers included; None makes
     no copies. ``rounds``: a network larger than the chip is written part after part.

@@ -24,7 +24,7 @@ class Rectangle:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a rectangle lies: number of the macro, first row, first output."""
+    """Place of a rectangle: number of the macro, first row, first output."""
 
     macro: int
     row0: int

@@ -19,7 +19,7 @@ from mapping.program.conductance import ConductanceProgram
 
 
 class Placement(enum.StrEnum):
-    """How pieces share macros."""
+    """Sharing of macros by pieces."""
 
     SPREAD = "spread"  # one piece a macro: no two pieces wait for the same converters
     PACKED = "packed"  # several a macro, on as few macros as are found
@@ -27,7 +27,7 @@ class Placement(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a piece lies: macro, first logical row and output; which copy of its layer, and when it is written."""
+    """Place of a piece: macro, first logical row and output; the copy of its layer, and the round that writes it."""
 
     macro: int
     row0: int

@@ -1,7 +1,7 @@
-"""How many copies each layer gets: the smallest bottleneck that a budget of macros allows.
+"""Copies of each layer: the smallest bottleneck that a budget of macros allows.
 
 Layers are stages of a pipeline. A stage of H x W output positions, t reads a position and c
-copies, each with a block of a grid of a x b = c blocks (``mapping.program.copies.grid``), takes
+copies, each with a block of a grid of a x b = c blocks (``cim.chip.blocks.grid``), takes
 
     T(c) = ⌈H / a⌉ · ⌈W / b⌉ · t      reads an image, on c · tiles macros
 
@@ -97,7 +97,7 @@ def choose_shared_copies(
     found = _smallest(times, attempt)
     lowest = total_work(stages) // budget
     below = [t for t in times if lowest <= t < (found[1] if found else times[-1])]
-    for time in below[:: -(-len(below) // SCANNED) or 1]:  # packing is no monotone function of T
+    for time in below[:: -(-len(below) // SCANNED) or 1]:  # packing is not a monotone function of T
         copies = attempt(time)
         if copies is not None:
             return copies, time

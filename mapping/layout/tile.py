@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.chip.blocks import bands
 from cim.chip.spec import MacroSpec
 
 
@@ -48,7 +49,7 @@ class Piece:
 
 
 class SlicePlacement(enum.StrEnum):
-    """Where the bit slices of one weight lie."""
+    """Place of the bit slices of one weight."""
 
     MACROS = "macros"  # every slice is a piece of its own, on whichever macro has room
     COLUMNS = "columns"  # side by side on one macro, so that one read of the rows converts all of them
@@ -112,11 +113,11 @@ def cut(shape: MatrixShape, macro: MacroSpec, slices: int, most_outputs: int | N
     pieces = []
     for s in range(slices):
         if together:
-            for part in _even(shape.groups, -(-shape.groups // together)):
+            for part in bands(shape.groups, -(-shape.groups // together)):
                 pieces.append(Piece(_times(part, rows), _times(part, outputs), s))
             continue
         for group in range(shape.groups):
-            for out in _even(outputs, -(-outputs // most_outputs)):
+            for out in bands(outputs, -(-outputs // most_outputs)):
                 for part in _row_parts(rows, shape.kernel, macro.logical_rows):
                     pieces.append(Piece(_shift(part, group * rows), _shift(out, group * outputs), s))
     return tuple(pieces)
@@ -198,19 +199,9 @@ def _row_parts(rows: int, kernel: int, limit: int) -> Iterator[range]:
     channels = limit // kernel  # whole channels in one piece
     by_channel = -(-(rows // kernel) // channels) if channels else 0  # 0: not even one fits
     if by_channel == fewest:
-        yield from (_times(part, kernel) for part in _even(rows // kernel, by_channel))
+        yield from (_times(part, kernel) for part in bands(rows // kernel, by_channel))
     else:
-        yield from _even(rows, fewest)
-
-
-def _even(count: int, parts: int) -> Iterator[range]:
-    """``count`` things in ``parts`` runs whose sizes differ by at most one, larger first."""
-    size, longer = divmod(count, parts)
-    start = 0
-    for i in range(parts):
-        stop = start + size + (i < longer)
-        yield range(start, stop)
-        start = stop
+        yield from bands(rows, fewest)
 
 
 def _times(part: range, factor: int) -> range:

@@ -1,1 +1,1 @@
-"""Networks as data: graphs, their files, and how they come from torch, ONNX and weights of others."""
+"""Networks as data: graphs, their files, and import from torch, ONNX and pretrained weights."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.files import new_file
 from mapping.bits import LayerBits
 from mapping.network.file_check import NetworkFileError, NewerVersionError, load_plain, read_bytes
 from mapping.network.graph import Array, GraphError, NetworkGraph, Preprocess
@@ -22,10 +22,19 @@ from mapping.network.graph_records import from_records, shown, to_records
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["NetworkFile", "NetworkFileError", "NewerVersionError", "image_digest", "load_network", "save_network"]
+__all__ = [
+    "NetworkFile",
+    "NetworkFileError",
+    "NewerVersionError",
+    "image_digest",
+    "image_keys",
+    "load_network",
+    "save_network",
+]
 
 FORMAT = "cimnet"
-VERSION = (1, 1)  # 1.1: bits of single layers
+VERSION = (1, 2)  # 1.1: bits of single layers; 1.2: the images that it was trained on
+LARGEST_VALUE = 1e9  # of weights and of pixels after preprocessing: products of larger ones leave float32
 MOST_ELEMENTS = 2**28
 """Weights and calibration pixels together."""
 
@@ -36,6 +45,7 @@ class NetworkFile:
 
     ``weight_bits`` and ``activation_bits`` are what it was made for, 2 to 8; ``layer_bits``
     what single layers have instead.
+    ``trained_on`` are keys (``image_keys``) of images that it was fine-tuned on, which never score, int64 (m,).
     ``calibration_images`` are uint8 (n, height, width, channels) *training* images, n may be 0;
     ``calibration_labels`` int64 (n,) if known. ``digest`` is the SHA-256 (hex) of the content,
     the same before and after saving.
@@ -47,6 +57,7 @@ class NetworkFile:
     calibration_images: NDArray[np.uint8]
     calibration_labels: NDArray[np.int64] | None = None
     layer_bits: Mapping[str, LayerBits] = field(default_factory=dict)
+    trained_on: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,10 +77,21 @@ class NetworkFile:
             inside = labels.shape == (len(images),) and labels.dtype == np.int64
             if not inside or (labels.size and not 0 <= labels.min() <= labels.max() < len(self.graph.classes)):
                 raise ValueError(f"calibration labels are not int64 ({len(images)},) class numbers")
+        if self.trained_on.dtype != np.int64 or self.trained_on.ndim != 1:
+            raise ValueError(f"keys of images {self.trained_on.dtype} {self.trained_on.shape} are not int64 (m,)")
         _, state = to_records(self.graph)
         for name, values in state.items():
             if values.dtype != np.float32 or not np.isfinite(values).all():
                 raise GraphError(name.rpartition(".")[0], f"{name!r} must be float32 and finite")
+            if values.size and float(np.abs(values).max()) > LARGEST_VALUE:
+                raise GraphError(name.rpartition(".")[0], f"{name!r} holds values above {LARGEST_VALUE:g}")
+        preprocess = self.graph.preprocess
+        if max(map(abs, (*preprocess.mean, *preprocess.std)), default=0.0) > LARGEST_VALUE:
+            raise ValueError(
+                f"preprocessing by {shown([*preprocess.mean, *preprocess.std])} is beyond {LARGEST_VALUE:g}"
+            )
+        if min(preprocess.std, default=1.0) < 1 / LARGEST_VALUE:
+            raise ValueError(f"preprocessing divides by {min(preprocess.std):g}")
         object.__setattr__(self, "digest", _digest(self))
 
     @property
@@ -95,23 +117,16 @@ def load_network(path: str | Path, trust: bool = False) -> NetworkFile:
         return _from_content(content)
     except (ValueError, TypeError, KeyError, OverflowError, RuntimeError) as error:
         text = f"has no {error}" if isinstance(error, KeyError) else str(error)
-        raise NetworkFileError(path, f"is no valid network: {text:.400}") from error
+        raise NetworkFileError(path, f"is not a valid network: {text:.400}") from error
 
 
 def save_network(network: NetworkFile, path: str | Path) -> None:
     """Write ``net.pt``; the name appears only when the file is whole. Raises ``OSError``."""
     import torch
 
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as file:
-            torch.save(_to_content(network), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    content = _to_content(network)
+    with new_file(path) as part, part.open("wb") as file:
+        torch.save(content, file)
 
 
 def image_digest(images: NDArray[np.uint8]) -> str:
@@ -119,6 +134,12 @@ def image_digest(images: NDArray[np.uint8]) -> str:
     total = hashlib.sha256(json.dumps(images.shape).encode())
     total.update(np.ascontiguousarray(images).data)
     return total.hexdigest()
+
+
+def image_keys(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """What tells images apart, int64 (n,) ascending: the first 8 bytes of the SHA-256 of each one's pixels."""
+    digests = [hashlib.sha256(np.ascontiguousarray(image).data).digest()[:8] for image in images]
+    return np.sort(np.frombuffer(b"".join(digests), "<i8").astype(np.int64))
 
 
 def _digest(network: NetworkFile) -> str:
@@ -132,6 +153,8 @@ def _digest(network: NetworkFile) -> str:
     total = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     for name in sorted(state):
         total.update(np.ascontiguousarray(state[name]).data)
+    if network.trained_on.size:
+        total.update(np.ascontiguousarray(network.trained_on, "<i8").data)
     return total.hexdigest()
 
 
@@ -147,6 +170,8 @@ def _to_content(network: NetworkFile) -> dict[str, Any]:
     }
     if network.calibration_labels is not None:
         quantisation["calibration_labels"] = torch.tensor(network.calibration_labels)
+    if network.trained_on.size:
+        quantisation["trained_on"] = torch.tensor(network.trained_on)
     if network.layer_bits:
         quantisation["layers"] = {
             name: {"weight_bits": b.weight, "activation_bits": b.activation} for name, b in network.layer_bits.items()
@@ -179,7 +204,8 @@ def _from_content(content: Mapping[str, Any]) -> NetworkFile:
     quantisation = _mapping(content, "quantisation")
     tensors = _mapping(content, "state")
     images, labels = quantisation["calibration_images"], quantisation.get("calibration_labels")
-    given = [*tensors.values(), images] + ([] if labels is None else [labels])
+    trained_on = quantisation.get("trained_on")
+    given = [*tensors.values(), images, *(t for t in (labels, trained_on) if t is not None)]
     elements = sum(_elements(tensor) for tensor in given)
     if elements > MOST_ELEMENTS:
         raise ValueError(f"{elements} numbers are more than {MOST_ELEMENTS}")
@@ -203,6 +229,7 @@ def _from_content(content: Mapping[str, Any]) -> NetworkFile:
         _array(images, np.uint8, "calibration_images"),
         None if labels is None else _array(labels, np.int64, "calibration_labels"),
         _layer_bits(_mapping(quantisation, "layers")) if "layers" in quantisation else {},
+        np.zeros(0, np.int64) if trained_on is None else _array(trained_on, np.int64, "trained_on"),
     )
     if _text(quantisation["calibration_digest"], "digest") != network.calibration_digest:
         raise ValueError("the calibration images are not those of the stated digest")
@@ -243,18 +270,18 @@ def _mapping(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 def _list(value: object, name: str) -> list[Any]:
     if not isinstance(value, list) or len(value) > 65536:
-        raise TypeError(f"{name!r} is no list, or one of more than 65536 entries")
+        raise TypeError(f"{name!r} is not a list, or one of more than 65536 entries")
     return value
 
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or len(value) > 4096:
-        raise TypeError(f"a {name} is no text, or one above 4096 characters")
+        raise TypeError(f"a {name} is not a text, or one above 4096 characters")
     return value
 
 
 def _numbers(value: object, name: str) -> tuple[float, ...]:
     numbers = _list(value, name)
     if not all(type(number) in (int, float) for number in numbers):
-        raise TypeError(f"{name!r} holds something that is no number")
+        raise TypeError(f"{name!r} holds something that is not a number")
     return tuple(map(float, numbers))

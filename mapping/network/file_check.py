@@ -1,4 +1,4 @@
-"""Look into a file from a stranger before torch does: archive, pickle opcodes, then a weights-only load.
+"""Checks of an untrusted file before torch reads it: archive, pickle opcodes, then a weights-only load.
 
 A ``.pt`` file is a zip archive with a pickle, and a pickle is a program. The pickle of plain
 data and tensors calls only a handful of functions, so everything else is refused by name
@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from cim import files
 from mapping.errors import MappingFileError, MappingMismatch
 
 LARGEST_FILE = 512 * 2**20
@@ -54,14 +55,13 @@ class NewerVersionError(MappingMismatch):
 def read_bytes(path: str | Path) -> bytes:
     """Give the whole file, at most ``LARGEST_FILE`` bytes of it, or raise ``NetworkFileError``."""
     try:
-        if not Path(path).is_file():
-            raise NetworkFileError(path, "is no file" if Path(path).exists() else "does not exist")
-        with open(path, "rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+        data = files.read_bytes(path, LARGEST_FILE)
+    except FileNotFoundError as error:
+        raise NetworkFileError(path, "does not exist") from error
+    except (files.NotRegularFile, files.FileTooLarge) as error:
+        raise NetworkFileError(path, str(error.strerror)) from error
     except OSError as error:
         raise NetworkFileError(path, f"cannot be read: {error.strerror}") from error
-    if len(data) > LARGEST_FILE:
-        raise NetworkFileError(path, f"is larger than {LARGEST_FILE // 2**20} MiB")
     if not data:
         raise NetworkFileError(path, "is empty")
     return data

@@ -150,7 +150,7 @@ def _node(record: object, state: Mapping[str, Array]) -> Node:
         if field.name in arrays:
             key = keys.get(field.name, f"{name}.{arrays[field.name]}")
             if not isinstance(key, str):
-                raise GraphError(name, f"'arrays' names {shown(key)}, which is no key")
+                raise GraphError(name, f"'arrays' names {shown(key)}, which is not a key")
             if key in state:
                 values[field.name] = np.ascontiguousarray(state[key], dtype=np.float32)
             elif required or field.name in keys:

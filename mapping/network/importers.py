@@ -1,4 +1,4 @@
-"""Weights of others to a ``NetworkGraph``: state dict or safetensors with an architecture, ONNX, exported program.
+"""Pretrained weights to a ``NetworkGraph``: state dict or safetensors with an architecture, ONNX, exported program.
 
 The file says the weights, the architecture says what to do with them: a name of
 ``mapping.network.architectures`` with options (``"mobilenet_v2_tiny:width=0.5,depth=3"``) or the path
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cim.json_text import parse_json
+from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, load_plain, read_bytes
 from mapping.network.graph import GraphError, NetworkGraph, Preprocess
 from mapping.network.graph_records import array_keys, from_records
@@ -102,6 +103,8 @@ def parse_architecture(text: str) -> tuple[str, dict[str, Any]]:
 def read_state(data: bytes, path: str | Path, *, trust: bool = False) -> dict[str, Tensor]:
     """Give the state dict of a torch file's bytes, unwrapped from a checkpoint and from ``module.`` prefixes."""
     content = _trusted(data, path) if trust else load_plain(data, path)
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        raise NetworkFileError(path, "is a net.pt already: nothing to import", f"hil deploy {path} --emulated")
     if isinstance(content, dict):
         content = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not content:
@@ -119,16 +122,16 @@ def read_safetensors(data: bytes, path: str | Path) -> tuple[dict[str, Tensor], 
     if len(data) < 10 or not 2 <= size <= min(len(data) - 8, LARGEST_PICKLE):
         raise NetworkFileError(path, "is cut short or no safetensors file")
     try:
-        header = json.loads(data[8 : 8 + size])
+        header = parse_json(data[8 : 8 + size])
         metadata = header.get("__metadata__", {})
         state = load(data)
     except (ValueError, AttributeError, KeyError, RecursionError, SafetensorError) as error:
-        raise NetworkFileError(path, f"is no valid safetensors file: {error!s:.200}") from error
+        raise NetworkFileError(path, f"is not a valid safetensors file: {error!s:.200}") from error
     return _checked(state, path), {str(key)[:256]: str(value)[:4096] for key, value in metadata.items()}
 
 
 def _checked(state: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """Float32 tensors of ``state``; counters are dropped, anything that is no dense finite tensor is refused."""
+    """Float32 tensors of ``state``; counters are dropped, anything that is not a dense finite tensor is refused."""
     import torch
 
     checked: dict[str, Tensor] = {}
@@ -161,9 +164,9 @@ def _from_json(
     if len(text) > LARGEST_PICKLE:
         raise NetworkFileError(graph_path, f"is larger than {LARGEST_PICKLE // 2**20} MiB")
     try:
-        records = json.loads(text)
+        records = parse_json(text)
     except (ValueError, RecursionError) as error:
-        raise NetworkFileError(graph_path, f"is no JSON: {error!s:.200}") from error
+        raise NetworkFileError(graph_path, f"is not JSON: {error!s:.200}") from error
     try:
         arrays = {name: np.array(tensor.numpy(), np.float32) for name, tensor in state.items()}
         graph = from_records(records, arrays, preprocess=_needed(preprocess), classes=classes, provenance=provenance)
@@ -175,7 +178,7 @@ def _from_json(
 
 
 def _trusted(data: bytes, path: str | Path) -> Any:
-    """What a trusted torch file holds; a whole module or TorchScript gives its state dict."""
+    """Content of a trusted torch file; a whole module or TorchScript gives its state dict."""
     import torch
 
     try:

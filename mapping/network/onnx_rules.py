@@ -1,9 +1,8 @@
-"""Which ONNX operation becomes which node, and with which options; opsets 7 to current."""
+"""Rules from ONNX operations to nodes and their options; opsets 7 to current."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -26,9 +25,7 @@ from mapping.network.graph import (
     Relu6,
     Slice,
 )
-from mapping.network.onnx_import import OnnxReader
-
-Rule = Callable[[OnnxReader, Any, dict[str, Any]], str]
+from mapping.network.onnx_reader import OnnxReader, Rule
 
 
 def conv(r: OnnxReader, op: Any, a: dict[str, Any]) -> str:
@@ -51,7 +48,7 @@ def gemm(r: OnnxReader, op: Any, a: dict[str, Any]) -> str:
     plain = a.get("alpha", 1.0) == 1.0 and a.get("beta", 1.0) == 1.0 and not a.get("transA", 0)
     r.need(op, plain, "only x · W + b without factors")
     weight, bias = r.needed(op, 1), r.weights(op, 2)
-    r.need(op, weight.ndim == 2, f"weight {weight.shape} is no matrix")
+    r.need(op, weight.ndim == 2, f"weight {weight.shape} is not a matrix")
     weight = weight if a.get("transB", 0) else np.ascontiguousarray(weight.T)
     if bias is not None:
         r.need(op, bias.size in (1, len(weight)), f"bias {bias.shape} does not fit {len(weight)} outputs")
@@ -61,7 +58,7 @@ def gemm(r: OnnxReader, op: Any, a: dict[str, Any]) -> str:
 
 def matmul(r: OnnxReader, op: Any, a: dict[str, Any]) -> str:
     weight = r.needed(op, 1)
-    r.need(op, weight.ndim == 2, f"weight {weight.shape} is no matrix")
+    r.need(op, weight.ndim == 2, f"weight {weight.shape} is not a matrix")
     return r.add(op, Linear, op.input[:1], key=op.input[1], weight=np.ascontiguousarray(weight.T))
 
 
@@ -204,7 +201,7 @@ def _window(r: OnnxReader, op: Any, a: dict[str, Any]) -> tuple[tuple[int, int],
 
 
 def _pair(r: OnnxReader, op: Any, values: Any) -> tuple[int, int]:
-    r.need(op, len(values) == 2 and min(values) >= 1, f"{list(values)} is no pair of numbers above zero")
+    r.need(op, len(values) == 2 and min(values) >= 1, f"{list(values)} is not a pair of numbers above zero")
     return values[0], values[1]
 
 

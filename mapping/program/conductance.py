@@ -50,7 +50,7 @@ class Tile:
 
     @property
     def held(self) -> NDArray[np.int16]:
-        """What the cells hold by their targets, int16 (rows, outputs): plus − minus."""
+        """Levels of the cells by their targets, int16 (rows, outputs): plus − minus."""
         if self.cells is None:
             return self.levels.astype(np.int16)
         held: NDArray[np.int16] = self.cells[0].astype(np.int16) - self.cells[1]
@@ -78,7 +78,7 @@ class TileGroup:
 
     @property
     def copies(self) -> int:
-        """How many times the layer's matrix stands on the chip."""
+        """Number of times that the layer's matrix stands on the chip."""
         return 1 + max(t.copy for t in self.tiles)
 
     @property
@@ -221,7 +221,8 @@ class ConductanceProgram:
     ``scales`` maps each step (and ``"input"``) to the float value of one code, for reports
     only. ``calibration_images`` are uint8 (n, height, width, channels) training images; the
     digests are SHA-256 hex. ``adapted_to`` is the serial number of the one chip whose defects the
-    program was adapted to (``mapping.adapt.adaptation``), None for any chip; ``tuned_to`` that of the chip
+    program was adapted to (``mapping.adapt.adaptation``), None for any chip. ``trained_on`` are keys of images that
+    the network was fine-tuned on (``mapping.network.file.image_keys``). ``tuned_to`` is the serial number of the chip
     whose answers its gains and biases were fitted to (``mapping.tune``). ``aims`` are targets beside the
     levels (``mapping.tune.aims``), None: the levels themselves. ``held_as`` is the digest under which
     a chip holds these cells, where it is not the program's own: tuning changes no cell, and a newer record's
@@ -245,6 +246,7 @@ class ConductanceProgram:
         return self.layer_weight_bits.get(layer, self.weight_bits)
 
     adapted_to: str | None = None
+    trained_on: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     tuned_to: str | None = None
     aims: Aims | None = None
     held_as: str | None = None
@@ -265,7 +267,7 @@ class ConductanceProgram:
 
     @property
     def rounds(self) -> int:
-        """How many times the chip is written to run the network once."""
+        """Number of times that the chip is written to run the network once."""
         return 1 + max((t.round for m in self.matrices for t in m.group.tiles), default=0)
 
     @property

@@ -8,9 +8,9 @@ sees such layers and nothing of copies.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from cim.chip.blocks import Block, blocks
 from cim.chip.windows import Window
 from mapping.program.conductance import MatrixStep, TileGroup
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ class Copy:
         return step if self.seen is None else dataclasses.replace(step, group=self.group)
 
     def crop(self, codes: NDArray[np.int16], window: Window | None) -> NDArray[np.int16]:
-        """What the copy sees of a layer's input maps (n, channels, height, width); padding is code 0."""
+        """Part of a layer's input maps that the copy reads (n, channels, height, width); padding is code 0."""
         if self.seen is None or window is None:
             return codes
         pad_h, pad_w = window.padding
@@ -69,19 +71,21 @@ def block_window(window: Window, block: Block) -> tuple[Block, Window]:
     return (rows, columns), dataclasses.replace(window, height=len(rows), width=len(columns), padding=(0, 0))
 
 
-def by_copy(
-    step: MatrixStep, codes: NDArray[np.int16], answer: Callable[[Copy, NDArray[np.int16]], NDArray[Any]]
-) -> NDArray[Any]:
-    """Let every copy answer its block, and join the blocks: (n, outputs, height, width) or (n, outputs)."""
-    group, copies = step.group, copies_of(step.group)
-    parts = [answer(copy, copy.crop(codes, group.window)) for copy in copies]
+def by_copy(group: TileGroup, codes: NDArray[np.int16]) -> list[tuple[Copy, NDArray[np.int16]]]:
+    """Every copy of a layer with the input codes that it sees; ``joined`` puts the answers together again."""
+    return [(copy, copy.crop(codes, group.window)) for copy in copies_of(group)]
+
+
+def joined(group: TileGroup, parts: Sequence[NDArray[T]]) -> NDArray[T]:
+    """The answers of all copies, in order, as one map (n, outputs, height, width) or vector (n, outputs)."""
+    copies = copies_of(group)
     if group.window is None or len(parts) == 1:
         return parts[0]
-    joined = np.empty((*parts[0].shape[:2], group.window.out_height, group.window.out_width), parts[0].dtype)
+    whole = np.empty((*parts[0].shape[:2], group.window.out_height, group.window.out_width), parts[0].dtype)
     for copy, part in zip(copies, parts, strict=True):
         assert copy.block is not None
-        joined[:, :, *_slices(copy.block)] = part
-    return joined
+        whole[:, :, *_slices(copy.block)] = part
+    return whole
 
 
 def _reach(window: Window, axis: int, outputs: range) -> range:

@@ -1,8 +1,6 @@
-"""What one image asks of the chip, counted from the program: reads, input cycles, conversions by tile.
+"""Work of one image, counted from the program: reads, input cycles, conversions by tile.
 
-A read drives one input plane through one tile; its input cycles are 2^width − 1 where pulses are
-counted, else one. Vectors of a tile are the output positions that its copy
-answers. The counts are those of the emulated chip, exactly (tests compare).
+The count itself is ``cim.cost.tile_reads``. Vectors of a tile are the output positions that its copy answers.
 """
 
 from __future__ import annotations
@@ -10,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cim.chip.converters import conversions, input_cycles, input_planes
+import numpy as np
+
 from cim.chip.spec import ChipSpec
+from cim.cost.tile_reads import tile_reads
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.copies import copies_of
 
@@ -43,24 +43,20 @@ def tile_counts(program: ConductanceProgram) -> tuple[TileCount, ...]:
     """Every tile of a program, in the order of its layers and groups."""
     spec, found = program.spec.macro, []
     for step in program.matrices:
-        group = step.group
-        planes = input_planes(spec.inputs, group.input_bits, group.input_signed)
-        cycles = sum(input_cycles(spec.inputs, p) for p in planes)
-        for copy in copies_of(group):
-            vectors = 1 if copy.group.window is None else copy.group.window.positions
-            for tile in copy.group.tiles:
-                found.append(
-                    TileCount(
-                        step.name,
-                        copy.number,
-                        tile.round,
-                        tile.macro,
-                        vectors,
-                        vectors * len(planes),
-                        vectors * cycles,
-                        vectors * len(planes) * conversions(spec, len(tile.outputs)),
-                    )
-                )
+        for copy in copies_of(step.group):
+            group, tiles = copy.group, copy.group.tiles
+            vectors = 1 if group.window is None else group.window.positions
+            asked = tile_reads(
+                spec,
+                group.input_bits,
+                group.input_signed,
+                np.full(len(tiles), vectors, np.int64),
+                np.array([len(tile.outputs) for tile in tiles], np.int64),
+            )
+            for i, tile in enumerate(tiles):
+                where = (step.name, copy.number, tile.round, tile.macro)
+                counts = (int(asked.reads[i]), int(asked.input_cycles[i]), int(asked.conversions[i]))
+                found.append(TileCount(*where, vectors, *counts))
     return tuple(found)
 
 

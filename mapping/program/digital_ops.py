@@ -6,7 +6,10 @@ Golden vectors for each function are in ``tests/mapping/golden``.
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Iterator
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +32,9 @@ def requantise(values: Codes, rule: Requantise) -> Codes:
         values: int32 range, (n, channels, …); a rule of one channel serves all.
 
     Returns:
-        int16 when ``low`` and ``high`` fit, else int32.
+        int16 when ``low`` and ``high`` fit, else int32; laid out in memory as ``values``.
     """
-    out = np.empty(values.shape, code_type(rule))
-    for part in _blocks(values):
-        out[part] = _requantised(values[part].astype(np.int64), rule)
-    return out
+    return finish(values, None, rule)
 
 
 def code_type(rule: Requantise) -> type[np.int16] | type[np.int32]:
@@ -42,23 +42,57 @@ def code_type(rule: Requantise) -> type[np.int16] | type[np.int32]:
     return np.int16 if rule.low >= -(1 << 15) and rule.high < 1 << 15 else np.int32
 
 
-def finish(sums: NDArray[np.int32], bias: NDArray[np.int32], rule: Requantise) -> Codes:
-    """What follows a matrix product: sums + bias per channel, saturating at the ends of int32, then requantised."""
-    out = np.empty(sums.shape, code_type(rule))
-    wide_bias = bias.astype(np.int64).reshape(_across(sums))
-    for part in _blocks(sums):
-        out[part] = _requantised(_int32(sums[part] + wide_bias), rule)
-    return out
+def finish(sums: Codes, bias: NDArray[np.int32] | None, rule: Requantise) -> Codes:
+    """End of a matrix product: sums + bias per channel, saturating at the ends of int32, then requantised.
+
+    Args:
+        sums: int32 range, (n, channels, …).
+
+    Returns:
+        as ``requantise``.
+    """
+    flat, last = _flat(sums if sums.dtype.itemsize <= 4 else sums.astype(np.int32))
+    out, kernels = np.empty(sums.size, code_type(rule)), _kernels()
+    if kernels is None:
+        given, result = (_unflat(v, sums.shape, last) for v in (flat, out))
+        for part in _blocks(given):
+            wide = given[part].astype(np.int64)
+            if bias is not None:
+                wide = _int32(wide + bias.astype(np.int64).reshape(_across(wide)))
+            result[part] = _requantised(wide, rule)
+        return result
+    channels = sums.shape[1]
+    if bias is None and len(rule.multiplier) == 1:
+        parameters = np.repeat(_parameters(rule, None, 1), kernels.LANES, 1)
+        kernels.finish_first(flat, max(1, sums.size), parameters, rule.low, rule.high, out)
+    elif last:
+        kernels.finish_last(flat, channels, _parameters(rule, bias, channels), rule.low, rule.high, out)
+    else:
+        parameters = np.repeat(_parameters(rule, bias, channels), kernels.LANES, 1)
+        length = max(1, sums.size // max(1, len(sums) * channels))
+        kernels.finish_first(flat, length, parameters, rule.low, rule.high, out)
+    return _unflat(out, sums.shape, last)
 
 
 def add(first: Codes, second: Codes, rescale: tuple[Requantise, Requantise], rule: Requantise) -> Codes:
     """Both terms on the output scale with extra fractional bits, added saturating, then requantised."""
-    out = np.empty(first.shape, code_type(rule))
-    for part in _blocks(first):
-        total = _requantised(first[part].astype(np.int64), rescale[0])
-        total += _requantised(second[part].astype(np.int64), rescale[1])
-        out[part] = _requantised(_int32(total), rule)
-    return out
+    flat, last = _flat(first)
+    other, same = _flat(second)
+    if same != last:  # laid out as the first one
+        other = np.ascontiguousarray(second.transpose(0, 2, 3, 1) if last else second).reshape(-1)
+    out = np.empty(first.size, code_type(rule))
+    kernels, rules = _kernels(), (*rescale, rule)
+    most = {-r.low for r in rescale} | {r.high for r in rescale}
+    if kernels is not None and len(most) == 1 and all(len(r.multiplier) == 1 for r in rules):
+        parameters = np.stack([np.repeat(_parameters(r, None, 1), kernels.LANES, 1) for r in rules])
+        kernels.add_maps(flat, other, parameters, most.pop(), rule.low, rule.high, out)
+        return _unflat(out, first.shape, last)
+    one, two, result = (_unflat(v, first.shape, last) for v in (flat, other, out))
+    for part in _blocks(one):
+        total = _requantised(one[part].astype(np.int64), rescale[0])
+        total += _requantised(two[part].astype(np.int64), rescale[1])
+        result[part] = _requantised(_int32(total), rule)
+    return result
 
 
 def concat(parts: list[Codes], rescale: tuple[Requantise, ...]) -> Codes:
@@ -70,7 +104,7 @@ def max_pool(codes: Codes, kernel: tuple[int, int], stride: tuple[int, int], pad
     """Largest code of each window; padded places never win."""
     lowest = np.iinfo(codes.dtype).min
     first, *places = _window_places(codes, kernel, stride, padding, lowest)
-    largest = first.copy()
+    largest = first.copy(order="K")
     for place in places:
         np.maximum(largest, place, out=largest)
     return largest
@@ -80,21 +114,24 @@ def avg_pool(
     codes: Codes, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], rule: Requantise
 ) -> Codes:
     """Integer sum of each window (padded places are zero), then requantised; 1 / size is in the multiplier."""
-    first, *places = _window_places(codes, kernel, stride, padding, 0)
-    total = first.astype(np.int64)
-    for place in places:
-        total += place
+    if kernel == codes.shape[2:] and not any(padding):
+        total = codes.sum((2, 3), dtype=np.int64, keepdims=True)
+    else:
+        first, *places = _window_places(codes, kernel, stride, padding, 0)
+        total = first.astype(np.int64)
+        for place in places:
+            total += place
     return requantise(_int32(total), rule)
 
 
 def pad_channels(codes: Codes, before: int, after: int) -> Codes:
     """Zero channels before and after."""
-    return np.pad(codes, ((0, 0), (before, after), (0, 0), (0, 0)))
+    return _padded(codes, ((0, 0), (before, after), (0, 0), (0, 0)))
 
 
 def pad_map(codes: Codes, top: int, left: int, bottom: int, right: int) -> Codes:
     """Rows and columns of zero codes around each map."""
-    return np.pad(codes, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    return _padded(codes, ((0, 0), (0, 0), (top, bottom), (left, right)))
 
 
 def slice_map(codes: Codes, step: tuple[int, int], start: int, stop: int) -> Codes:
@@ -105,6 +142,43 @@ def slice_map(codes: Codes, step: tuple[int, int], start: int, stop: int) -> Cod
 def flatten(codes: Codes) -> Codes:
     """(n, channels, height, width) -> (n, features), channel first."""
     return codes.reshape(codes.shape[0], -1)
+
+
+@functools.cache
+def _kernels() -> ModuleType | None:
+    """The fused kernels where numba is installed; numpy gives the same bits."""
+    if importlib.util.find_spec("numba") is None:
+        return None
+    from mapping.program import digital_kernels
+
+    return digital_kernels
+
+
+def _flat(values: Codes) -> tuple[Codes, bool]:
+    """Numbers in the order of memory, and whether channels lie last there (vectors: they do)."""
+    if values.ndim == 4 and (values.shape[2:] == (1, 1) or not values.flags.c_contiguous):
+        across = values.transpose(0, 2, 3, 1)
+        if across.flags.c_contiguous:
+            return across.reshape(-1), True
+    return np.ascontiguousarray(values).reshape(-1), values.ndim == 2
+
+
+def _unflat(flat: Codes, shape: tuple[int, ...], last: bool) -> Codes:
+    """Back to (n, channels, …)."""
+    if not last or len(shape) != 4:
+        return flat.reshape(shape)
+    n, channels, height, width = shape
+    return flat.reshape(n, height, width, channels).transpose(0, 3, 1, 2)
+
+
+def _parameters(rule: Requantise, bias: NDArray[np.int32] | None, channels: int) -> NDArray[np.int64]:
+    """Rows of ``digital_kernels``: bias, multiplier, half, half where a product is below zero, shift; (5, channels)."""
+    parameters = np.zeros((5, channels), np.int64)
+    half = (np.int64(1) << rule.shift.astype(np.int64)) >> 1
+    parameters[1:] = np.stack([rule.multiplier, half, np.maximum(half - 1, 0), rule.shift])
+    if bias is not None:
+        parameters[0] = bias
+    return parameters
 
 
 def _blocks(values: Codes) -> Iterator[slice]:
@@ -136,11 +210,21 @@ def _int32(values: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.clip(values, INT32_LOW, INT32_HIGH, out=values)
 
 
+def _padded(codes: Codes, widths: tuple[tuple[int, int], ...], fill: int = 0) -> Codes:
+    """``np.pad`` with a constant, laid out in memory as the codes are."""
+    if not any(map(any, widths)):
+        return codes
+    if codes.flags.c_contiguous:
+        return np.pad(codes, widths, constant_values=fill)
+    across = np.pad(codes.transpose(0, 2, 3, 1), (widths[0], *widths[2:], widths[1]), constant_values=fill)
+    return across.transpose(0, 3, 1, 2)
+
+
 def _window_places(
     codes: Codes, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], fill: int
 ) -> list[Codes]:
     """One map per kernel place: the code that each window has there."""
     (pad_h, pad_w), (step_h, step_w) = padding, stride
-    padded = np.pad(codes, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)), constant_values=fill)
+    padded = _padded(codes, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)), fill)
     last_h, last_w = padded.shape[2] - kernel[0] + 1, padded.shape[3] - kernel[1] + 1
     return [padded[:, :, y : y + last_h : step_h, x : x + last_w : step_w] for y, x in np.ndindex(kernel)]

@@ -1,4 +1,4 @@
-"""What reaches the word lines: activation codes as a chip takes them, and each tile's share of them."""
+"""Inputs of the word lines: activation codes as a chip takes them, and each tile's share of them."""
 
 from __future__ import annotations
 

@@ -7,13 +7,11 @@ differs: exact integers (``IdealMultiply``), the simulator, or a chip behind its
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.windows import Window
 from mapping.program import digital_ops
 from mapping.program.conductance import (
     AddStep,
@@ -29,13 +27,11 @@ from mapping.program.conductance import (
     RescaleStep,
     SliceStep,
     Step,
-    TileGroup,
 )
 from mapping.program.digital_ops import Codes
+from mapping.program.exact_product import ExactProduct
 
 Tap = Callable[[MatrixStep, NDArray[np.int16], NDArray[np.int32]], None]
-
-UNFOLD_BYTES = 8 << 20  # unfolded windows of one pass of the exact product; fits the cache of a core
 
 
 class Multiply(Protocol):
@@ -135,20 +131,22 @@ def apply(
             return digital_ops.pad_map(codes[0], step.top, step.left, step.bottom, step.right)
         case SliceStep():
             return digital_ops.slice_map(codes[0], step.step, step.start, step.stop)
-    raise TypeError(f"{step.name}: {type(step).__name__} is no step of a program")
+    raise TypeError(f"{step.name}: {type(step).__name__} is not a step of a program")
 
 
 def _matrix(
     step: MatrixStep, codes: NDArray[np.int16], multiply: Multiply | RunsLayers, sample: int, tap: Tap | None
 ) -> Codes:
     codes = in_places(step, codes)
-    if isinstance(multiply, RunsLayers):
-        output: Codes = multiply.layer(step, codes, sample).astype(digital_ops.code_type(step.requantise))
-        return out_of_places(step, output)
-    sums = multiply.sums(step, codes, sample)
-    if tap is not None:
-        tap(step, codes, sums)
-    return out_of_places(step, digital_ops.finish(sums, step.bias, step.requantise))
+    finish = getattr(multiply, "layer", None)  # as isinstance says of ``RunsLayers``, without its cost at every layer
+    if finish is not None:
+        output: Codes = finish(step, codes, sample).astype(digital_ops.code_type(step.requantise))
+    else:
+        sums = cast("Multiply", multiply).sums(step, codes, sample)
+        if tap is not None:
+            tap(step, codes, sums)
+        output = digital_ops.finish(sums, step.bias, step.requantise)
+    return out_of_places(step, output)
 
 
 def in_places(step: MatrixStep, codes: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -169,107 +167,3 @@ class IdealMultiply:
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         return self._products[step.name](codes)
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A dense part of a layer's matrix: ``weights`` (outputs, inputs), a float type that is exact here."""
-
-    inputs: range
-    outputs: range
-    weights: NDArray[np.float32] | NDArray[np.float64]
-
-
-class ExactProduct:
-    """y = W x in integers, done by floating-point BLAS where every partial sum is exact.
-
-    A sum of products is exact in any order while Σ|w|·max|x| stays below 2^24 (float32) or
-    2^53 (float64); the bound of each block chooses the type.
-    """
-
-    def __init__(self, group: TileGroup) -> None:
-        self.group = group
-        self.blocks = dense_blocks(group)
-
-    def __call__(self, codes: NDArray[np.int16]) -> NDArray[np.int32]:
-        window = self.group.window
-        if window is None:
-            return self._multiply(codes[:, :, None])[:, :, 0]
-        size = 4 * window.rows * window.positions
-        step = max(1, UNFOLD_BYTES // size)
-        parts = [self._multiply(unfold_columns(codes[i : i + step], window)) for i in range(0, len(codes), step)]
-        sums = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return sums.reshape(len(codes), self.group.outputs, window.out_height, window.out_width)
-
-    def _multiply(self, columns: NDArray[Any]) -> NDArray[np.int32]:
-        """(n, inputs, positions) -> (n, outputs, positions)."""
-        sums = np.zeros((columns.shape[0], self.group.outputs, columns.shape[2]), np.int32)
-        for block in self.blocks:
-            part = columns[:, block.inputs.start : block.inputs.stop].astype(block.weights.dtype, copy=False)
-            sums[:, block.outputs.start : block.outputs.stop] += np.matmul(block.weights, part).astype(np.int32)
-        return sums
-
-
-def unfold_columns(codes: NDArray[np.int16], window: Window) -> NDArray[np.float32]:
-    """Windows as columns: float32 (n, window.rows, window.positions), the transpose of ``cim.chip.windows.unfold``.
-
-    Copies run along output rows, several times faster than gathering each window for itself.
-    """
-    (pad_h, pad_w), (step_h, step_w), (gap_h, gap_w) = window.padding, window.stride, window.dilation
-    out_h, out_w = window.out_height, window.out_width
-    shape = (len(codes), window.channels, window.height + 2 * pad_h, window.width + 2 * pad_w)
-    padded = np.zeros(shape, np.float32)
-    padded[:, :, pad_h : pad_h + window.height, pad_w : pad_w + window.width] = codes
-    columns = np.empty((len(codes), window.channels, *window.kernel, out_h, out_w), np.float32)
-    for y, x in np.ndindex(window.kernel):
-        top, left = y * gap_h, x * gap_w
-        columns[:, :, y, x] = padded[
-            :, :, top : top + (out_h - 1) * step_h + 1 : step_h, left : left + (out_w - 1) * step_w + 1 : step_w
-        ]
-    return columns.reshape(len(codes), window.rows, window.positions)
-
-
-def largest_sum(group: TileGroup) -> int:
-    """A bound that no level sum of a layer exceeds: Σ |level| · multiplier · largest input code."""
-    totals = np.zeros(group.outputs, np.int64)
-    for tile in group.matrix_tiles:
-        totals[tile.outputs.start : tile.outputs.stop] += tile.multiplier * np.abs(tile.levels.astype(np.int64)).sum(0)
-    return int(totals.max()) << (group.input_bits - group.input_signed)
-
-
-def dense_blocks(group: TileGroup) -> tuple[Block, ...]:
-    """The layer's matrix as few dense blocks: tiles that share inputs or outputs are joined.
-
-    A dense layer is one block; a depthwise layer one block a tile.
-    """
-    hulls: list[tuple[range, range]] = []
-    for tile in group.matrix_tiles:
-        inputs, outputs = tile.inputs, tile.outputs
-        while touching := [h for h in hulls if _overlap(inputs, h[0]) or _overlap(outputs, h[1])]:
-            hulls = [h for h in hulls if h not in touching]
-            for other_in, other_out in touching:
-                inputs, outputs = _hull(inputs, other_in), _hull(outputs, other_out)
-        hulls.append((inputs, outputs))
-    top = 1 << (group.input_bits - group.input_signed)
-    return tuple(_block(group, inputs, outputs, top) for inputs, outputs in sorted(hulls, key=lambda h: h[1].start))
-
-
-def _block(group: TileGroup, inputs: range, outputs: range, top: int) -> Block:
-    matrix = np.zeros((len(outputs), len(inputs)), np.int64)
-    for tile in group.matrix_tiles:
-        if _overlap(tile.outputs, outputs) and _overlap(tile.inputs, inputs):
-            rows = slice(tile.outputs.start - outputs.start, tile.outputs.stop - outputs.start)
-            columns = slice(tile.inputs.start - inputs.start, tile.inputs.stop - inputs.start)
-            matrix[rows, columns] += tile.multiplier * tile.levels.T.astype(np.int64)
-    bound = int(np.abs(matrix).sum(axis=1).max()) * top
-    if bound >= 1 << 31:
-        raise ValueError(f"{group.layer}: sums up to {bound} do not fit 32 bits")
-    return Block(inputs, outputs, matrix.astype(np.float32) if bound < 1 << 24 else matrix.astype(np.float64))
-
-
-def _overlap(a: range, b: range) -> bool:
-    return a.start < b.stop and b.start < a.stop
-
-
-def _hull(a: range, b: range) -> range:
-    return range(min(a.start, b.start), max(a.stop, b.stop))

@@ -1,4 +1,4 @@
-"""Why each tile is where it is, in words; read from the program alone, so any program file can be explained."""
+"""Reasons for the place of each tile, in words; read from the program alone, so any program file can be explained."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _reasons(
 
 
 def _copies(step: MatrixStep, counts: Sequence[TileCount]) -> str:
-    """Why the layer has copies."""
+    """Reason for the copies of a layer."""
     group, window = step.group, step.group.window
     if group.copies == 1 or window is None:
         return ""
@@ -113,7 +113,7 @@ def _copies(step: MatrixStep, counts: Sequence[TileCount]) -> str:
 
 
 def _cut(program: ConductanceProgram, step: MatrixStep, tile: Tile) -> str:
-    """Why the layer has several pieces."""
+    """Reason for the several pieces of a layer."""
     group, macro = step.group, program.spec.macro
     if len(group.matrix_tiles) == 1:
         return ""
@@ -147,7 +147,7 @@ def _sharing(program: ConductanceProgram, step: MatrixStep, tile: Tile, own: Seq
 
 
 def _group(program: ConductanceProgram, tile: Tile, on_slot: Mapping[int, Sequence[tuple[str, Tile]]]) -> str:
-    """What the tile's group of macros holds."""
+    """Content of the tile's group of macros."""
     groups = program.spec.groups
     assert groups is not None
     number = tile.macro // groups.size
@@ -158,7 +158,7 @@ def _group(program: ConductanceProgram, tile: Tile, on_slot: Mapping[int, Sequen
 
 
 def _joined(program: ConductanceProgram, step: MatrixStep, tile: Tile) -> str:
-    """Which macro beside the tile's could be joined with it."""
+    """Macro beside the tile's that could be joined with it."""
     groups = program.spec.groups
     assert groups is not None
     mine = (tile.copy, tile.outputs, tile.multiplier, tile.round)

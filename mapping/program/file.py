@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.file import ChipFileError, parse_chip
+from cim.files import write_bytes
+from cim.hdf5_file import open_hdf5
+from cim.json_text import parse_json
 from mapping.errors import NewerVersion, ProgramFileError
 from mapping.network.file import image_digest
 from mapping.program.conductance import ConductanceProgram
@@ -31,7 +32,7 @@ from mapping.program.records import Arrays, ProgramRecordError, check_program, f
 FORMAT = "hil.program"
 VERSION = (1, 2)
 """1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to.
-1.2: aims, tuned_to, held_as."""
+1.2: trained_on, aims, tuned_to, held_as."""
 MAX_FILE_BYTES = 1 << 30
 MAX_ELEMENTS = 1 << 28  # of all arrays together
 MAX_TEXT_BYTES = 1 << 24
@@ -55,7 +56,6 @@ def held_digest_at(digest: str, age_s: float) -> str:
 
 def save_program(program: ConductanceProgram, path: str | Path) -> None:
     """Write a program; the name appears only when the file is whole. Raises ``OSError``."""
-    path = Path(path)
     record, arrays = to_record(program)
     content = io.BytesIO()  # in memory first: HDF5 itself does not survive a full disk
     with h5py.File(content, "w") as file:
@@ -68,14 +68,7 @@ def save_program(program: ConductanceProgram, path: str | Path) -> None:
         for name, array in arrays.items():
             # Zero-length data sets cannot be chunked, hence not compressed.
             file.create_dataset(f"arrays/{name}", data=array, compression="gzip" if array.size > 1024 else None)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.write_bytes(content.getvalue())
-        with part.open("rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_bytes(path, content.getbuffer())
 
 
 def load_program(path: str | Path) -> ConductanceProgram:
@@ -87,27 +80,25 @@ def load_program(path: str | Path) -> ConductanceProgram:
     """
     name = str(path)
     try:
-        if not Path(path).is_file():
-            raise ProgramFileError(name, "is no file" if Path(path).exists() else "does not exist")
-        if Path(path).stat().st_size > MAX_FILE_BYTES:
-            raise ProgramFileError(name, f"is larger than {MAX_FILE_BYTES >> 20} MiB")
-        with h5py.File(path, "r") as file:
+        if not Path(path).exists():
+            raise ProgramFileError(name, "does not exist")
+        with open_hdf5(path, MAX_FILE_BYTES) as file:
             return _read(file, name)
     except (OSError, KeyError, RuntimeError) as error:  # what h5py raises on broken files
         raise ProgramFileError(name, f"cannot be read: {str(error).strip()[:200]}") from error
     except (ProgramRecordError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
-        raise ProgramFileError(name, f"is no valid program: {str(error)[:400]}") from error
+        raise ProgramFileError(name, f"is not a valid program: {str(error)[:400]}") from error
 
 
 def _read(file: h5py.File, name: str) -> ConductanceProgram:
     if file.attrs.get("format") != FORMAT:
-        raise ProgramFileError(name, f"is no compiled program (no format {FORMAT!r}); try     hil compile net.pt")
+        raise ProgramFileError(name, f"is not a compiled program (no format {FORMAT!r}); try     hil compile net.pt")
     version = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", str(file.attrs.get("version")))
     if version is None:
         raise ProgramFileError(name, f"version {str(file.attrs.get('version'))[:40]!r} is not 'major.minor'")
     if int(version[1]) > VERSION[0]:
         raise NewerVersion(name, f"file version {version[0]}, this program reads {VERSION[0]}.x; try     a newer hil")
-    record = json.loads(_read_text(file, "description"))
+    record = parse_json(_read_text(file, "description"))
     arrays = _read_arrays(file)
     images = _read_array(file, "calibration_images")
     program = from_record(record, arrays, _chip(_read_text(file, "chip"), record), images)
@@ -133,7 +124,7 @@ def _chip(text: str, record: Mapping[str, Any]) -> Any:
 
 def _read_arrays(file: h5py.File) -> Arrays:
     names: list[str] = []
-    group = file["arrays"]  # visititems follows no links, so none leads out of the file
+    group = file["arrays"]
     group.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     total = sum(int(np.prod(group[name].shape, dtype=np.float64)) for name in names)
     if total > MAX_ELEMENTS:
@@ -144,7 +135,7 @@ def _read_arrays(file: h5py.File) -> Arrays:
 def _read_array(group: h5py.Group, name: str) -> NDArray[Any]:
     item = group[name]
     if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "iu" or item.is_virtual or item.external:
-        raise ProgramRecordError(f"{name!r} is no plain array of integers")
+        raise ProgramRecordError(f"{name!r} is not a plain array of integers")
     if np.prod(item.shape, dtype=np.float64) > MAX_ELEMENTS:
         raise ProgramRecordError(f"{name!r} has shape {item.shape}, more than {MAX_ELEMENTS} numbers")
     values: NDArray[Any] = item[()]
@@ -158,5 +149,5 @@ def _write_text(file: h5py.File, name: str, text: str) -> None:
 def _read_text(file: h5py.File, name: str) -> str:
     item = file[name]
     if not isinstance(item, h5py.Dataset) or item.dtype != np.uint8 or item.ndim != 1 or item.size > MAX_TEXT_BYTES:
-        raise ProgramRecordError(f"{name!r} is no text of at most {MAX_TEXT_BYTES} bytes")
+        raise ProgramRecordError(f"{name!r} is not a text of at most {MAX_TEXT_BYTES} bytes")
     return bytes(_read_array(file, name)).decode()

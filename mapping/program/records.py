@@ -31,7 +31,8 @@ from mapping.program.conductance import (
     TileGroup,
 )
 from mapping.program.digital_ops import INT32_HIGH
-from mapping.program.execute import largest_sum
+from mapping.program.exact_product import largest_sum
+from mapping.program.shapes import step_shape
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -68,6 +69,8 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
     listed = [
         {"kind": _NAMES[type(step)], **_plain(step, f"steps/{i}", arrays)} for i, step in enumerate(program.steps)
     ]
+    if program.trained_on.size:
+        arrays["trained_on"] = program.trained_on
     return {
         "spec_digest": program.spec.digest,
         "macros": program.spec.macros,
@@ -95,7 +98,7 @@ def from_record(
         raise ProgramRecordError("its levels are not the values of this chip's uneven levels: compile it again")
     listed = record["steps"]
     if not isinstance(listed, list) or len(listed) > MAX_STEPS:
-        raise ProgramRecordError(f"steps are no list of at most {MAX_STEPS}")
+        raise ProgramRecordError(f"steps are not a list of at most {MAX_STEPS}")
     built = []
     for i, entry in enumerate(listed):
         kind = entry.get("kind") if isinstance(entry, dict) else None
@@ -114,12 +117,20 @@ def from_record(
         calibration_digest=_value(str, record["calibration_digest"], "calibration_digest", arrays),
         network_digest=_value(str, record["network_digest"], "network_digest", arrays),
         digest="",
+        trained_on=_keys(arrays),
         layer_weight_bits={
             str(k): _value(int, v, "layer_weight_bits", arrays) for k, v in record.get("layer_weight_bits", {}).items()
         },
         aims=_object(Aims, record["aims"], "aims", arrays) if "aims" in record else None,
         **{name: _value(str, record[name], name, arrays) for name in TEXTS if name in record},
     )
+
+
+def _keys(arrays: Arrays) -> NDArray[np.int64]:
+    keys = arrays.get("trained_on", np.zeros(0, np.int64))
+    if keys.dtype != np.int64 or keys.ndim != 1:
+        raise ProgramRecordError(f"keys of training images are {keys.dtype} {keys.shape}, not int64 (m,)")
+    return keys
 
 
 def _plain(item: Any, path: str, arrays: Arrays) -> Any:
@@ -259,62 +270,54 @@ def _meet(a: range, b: range) -> bool:
 
 
 def _output_shape(step: Step, inputs: list[tuple[int, ...]], program: ConductanceProgram) -> tuple[int, ...]:
+    """The step's shape (``step_shape``), once its inputs and its own fields were checked."""
     first = inputs[0] if inputs else ()
     match step:
         case MatrixStep():
-            return _check_matrix(step, first, program)
+            _check_matrix(step, first, program)
         case steps.RescaleStep():
             _check_rule(step, step.requantise, first)
-            return first
         case steps.AddStep():
             _need(len(inputs) == 2 and inputs[0] == inputs[1], step, f"adds {inputs}")
             for rule in (*step.rescale, step.requantise):
                 _check_rule(step, rule, first)
-            return first
         case steps.ConcatStep():
             _need(len(inputs) == len(step.rescale) >= 1 and len({s[1:] for s in inputs}) == 1, step, f"joins {inputs}")
             for rule, shape in zip(step.rescale, inputs, strict=True):
                 _check_rule(step, rule, shape)
-            return (sum(s[0] for s in inputs), *first[1:])
         case steps.MaxPoolStep() | steps.AvgPoolStep():
             _need(len(first) == 3, step, f"pools {first}")
             _need(min(step.kernel + step.stride) >= 1 and min(step.padding) >= 0, step, "has a window below one")
-            window = Window(first[0], first[1], first[2], step.kernel, step.stride, step.padding)
-            shape = (first[0], window.out_height, window.out_width)
             if isinstance(step, steps.AvgPoolStep):
                 _check_rule(step, step.requantise, first)
-                return (math.prod(shape),) if step.flatten else shape
-            return shape
         case steps.FlattenStep():
-            return (math.prod(first),)
+            pass
         case steps.PadChannelsStep():
             _need(len(first) == 3 and 0 <= min(step.before, step.after) <= 1 << 20, step, f"pads {first}")
-            return (step.before + first[0] + step.after, *first[1:])
         case steps.PadMapStep():
             sides = (step.top, step.left, step.bottom, step.right)
             _need(len(first) == 3 and 0 <= min(sides) <= max(sides) <= 1 << 10, step, f"pads {first} by {sides}")
-            return (first[0], step.top + first[1] + step.bottom, step.left + first[2] + step.right)
         case steps.SliceStep():
             stop = min(step.stop, first[0]) if first else 0
             _need(len(first) == 3 and 0 <= step.start < stop and min(step.step) >= 1, step, f"slices {first}")
-            return (stop - step.start, -(-first[1] // step.step[0]), -(-first[2] // step.step[1]))
-    raise ProgramRecordError(f"{step.name}: unknown step")
+        case _:
+            raise ProgramRecordError(f"{step.name}: unknown step")
+    _need(len(inputs) >= 1, step, "has no input")
+    return step_shape(step, inputs)
 
 
-def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: ConductanceProgram) -> tuple[int, ...]:
+def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: ConductanceProgram) -> None:
     group, macro = step.group, program.spec.macro
     window = group.window
     if window is None:
-        shape: tuple[int, ...] = (group.outputs,)
         _need(first == (group.inputs,), step, f"takes {group.inputs} inputs, not {first}")
     else:
-        shape = (group.outputs, window.out_height, window.out_width)
         fits = first == (window.channels, window.height, window.width) and group.inputs == window.rows
         _need(fits, step, f"its window does not fit {first}")
     _need(step.bias.shape == (group.outputs,), step, f"has {step.bias.shape} biases for {group.outputs} outputs")
     _need(0 <= group.range_code < len(macro.adc.full_scales_us), step, f"has no ADC range {group.range_code}")
     _need(2 <= group.input_bits <= macro.inputs.bits, step, f"has {group.input_bits}-bit inputs")
-    _check_rule(step, step.requantise, shape)
+    _check_rule(step, step.requantise, (group.outputs,))
     _check_order(step, step.input_order, first[0], "inputs")
     _check_order(step, step.output_order, group.outputs, "outputs")
     _need(bool(group.tiles), step, "has no tiles")
@@ -343,7 +346,6 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
             _need(signed, step, "has signs of columns that are not −1 or 1, or no pairs")
     _need(largest_sum(group) <= INT32_HIGH, step, "has sums beyond 32 bits")
     _check_copies(step, window)
-    return shape
 
 
 def _check_copies(step: MatrixStep, window: Window | None) -> None:
@@ -368,7 +370,8 @@ def _check_copies(step: MatrixStep, window: Window | None) -> None:
 
 def _check_order(step: Step, order: NDArray[np.int32] | None, size: int, what: str) -> None:
     if order is not None:
-        _need(np.array_equal(np.sort(order), np.arange(size)), step, f"has an order of {what} that is no permutation")
+        whole = np.array_equal(np.sort(order), np.arange(size))
+        _need(whole, step, f"has an order of {what} that is not a permutation")
 
 
 def _check_rule(step: Step, rule: Requantise, shape: tuple[int, ...]) -> None:

@@ -199,7 +199,7 @@ def _op(node: Node, sources: tuple[str, ...], inputs: list[Shape]) -> FusedOp:
             return ClampOp(name=name, inputs=sources, output_node=name, low=low, high=high)
         case MaxPool() | Flatten() | PadChannels() | PadMap() | Slice():
             return PassOp(name=name, inputs=sources, output_node=name, node=node)
-    raise TypeError(f"{name}: {type(node).__name__} is no node of a graph")
+    raise TypeError(f"{name}: {type(node).__name__} is not a node of a graph")
 
 
 def _matrix(

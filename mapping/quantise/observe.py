@@ -1,4 +1,4 @@
-"""What the float network does on its calibration images: ranges and means, before anything is rounded."""
+"""Ranges and means of the float network on its calibration images, before anything is rounded."""
 
 from __future__ import annotations
 

@@ -39,7 +39,8 @@ from mapping.program.conductance import (
     TileGroup,
 )
 from mapping.program.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
-from mapping.program.execute import UNFOLD_BYTES, ExactProduct, apply, input_codes, largest_sum, unfold_columns
+from mapping.program.exact_product import UNFOLD_BYTES, ExactProduct, largest_sum, unfold_columns
+from mapping.program.execute import apply, input_codes
 from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp, PassOp
 from mapping.quantise.observe import Observations
 from mapping.quantise.ranges import choose_range, range_errors

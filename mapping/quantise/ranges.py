@@ -1,4 +1,4 @@
-"""Which converter range a layer uses: the one with the least error on the network's own partial sums."""
+"""Choice of the converter range of a layer: the least error on the network's own partial sums."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VECTORS = 512  # input vectors of a tile that are multiplied, over images and po
 
 @dataclass(frozen=True, slots=True)
 class RangeErrors:
-    """What each range of the converter makes of a layer.
+    """Errors of a layer under each range of the converter.
 
     ``squared_us2``: (ranges, outputs) mean square error of a sum over tiles and planes, in µS²
     of plane and slice weight 1; ``ends``: (ranges,) share of conversions at an end of the scale.
@@ -55,7 +55,7 @@ def choose_range(
 
 
 def range_errors(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], noise_codes: float = 0.0) -> RangeErrors:
-    """What every range of the converter makes of a layer's partial sums.
+    """Errors of a layer's partial sums under every range of the converter.
 
     Each tile and input plane is multiplied with target conductances; what the converter makes
     of each column (each half of it, where pairs meet after the converter) is compared with
@@ -92,7 +92,7 @@ def range_errors(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], no
 
 
 def converted_us(units: NDArray[np.float32], tile: Tile, spec: MacroSpec) -> tuple[NDArray[np.float32], ...]:
-    """What the converter sees, Σ_rows G · u in µS: one array (planes, vectors, outputs), or one for each half.
+    """Input of the converter, Σ_rows G · u in µS: one array (planes, vectors, outputs), or one for each half.
 
     Args:
         units: input units driven in each read, (planes, vectors, rows).

@@ -39,7 +39,7 @@ class Correlated:
 
 @dataclass(frozen=True, slots=True)
 class InputStatistics:
-    """What a layer's inputs do: damped ``variance`` (groups, inputs), and ``parts`` that cover all of them."""
+    """Statistics of a layer's inputs: damped ``variance`` (groups, inputs), and ``parts`` that cover all of them."""
 
     variance: Floats
     parts: tuple[Correlated, ...]

@@ -17,7 +17,7 @@ BINS = 4096
 
 @dataclass(frozen=True, slots=True)
 class CodeScale:
-    """How a tensor's codes stand for numbers: value = scale · code, code in low..high."""
+    """Scale of a tensor's codes: value = scale · code, code in low..high."""
 
     scale: float
     low: int

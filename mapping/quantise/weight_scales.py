@@ -44,7 +44,7 @@ CLIPS = np.linspace(1.0, 0.35, 14)  # ends of the scale that are tried, as share
 
 
 class ScaleRule(enum.StrEnum):
-    """How the scale of each output is chosen."""
+    """Rule by which the scale of each output is chosen."""
 
     LARGEST = "largest"  # nothing is clipped
     ROUNDING = "rounding"  # least error of nearest rounding, weights counting with the variance of their input
@@ -76,7 +76,7 @@ class WeightErrors:
 
 
 def weight_errors(spec: MacroSpec, cells: CellErrors, integers: Integers, factor: int, slices: int) -> WeightErrors:
-    """What cells add to each integer weight, stretched by ``factor`` and cut into ``slices`` digits."""
+    """Errors of cells on each integer weight, stretched by ``factor`` and cut into ``slices`` digits."""
     values, top = np.array(spec.values.values), max(abs(v) for v in spec.weight_values)
     unit = (spec.level_step_us * factor) ** 2
     written, read = np.zeros(len(integers)), np.zeros(len(integers))

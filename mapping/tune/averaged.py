@@ -19,7 +19,7 @@ import numpy as np
 from mapping.errors import CannotMap
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.digital_ops import INT32_HIGH
-from mapping.program.execute import largest_sum
+from mapping.program.exact_product import largest_sum
 from mapping.quantise.scales import requantise_by
 from mapping.tune.aims import aimed
 

@@ -1,4 +1,4 @@
-"""How accurate the networks of a space will be, with an error: what Pareto search asks, and a model that answers."""
+"""Predicted accuracy of the networks of a space, with an error: the interface of Pareto search, and a model of it."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def fit_accuracy(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AccuracyOnChips:
-    """An additive accuracy with one gene more, which says whether a network was measured: predicts that it was."""
+    """An additive accuracy with one more gene, whether a network was measured; predictions are for measured ones."""
 
     both: AdditiveAccuracy
 

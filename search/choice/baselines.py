@@ -1,4 +1,4 @@
-"""What a search is compared with, in the same interface: random search, Top-k frequency, evolution, a fixed network."""
+"""Baselines of a search, in the same interface: random search, Top-k frequency, evolution, a fixed network."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def evolution(
 ) -> Front:  # fmt: skip
     """Evolution of accuracy alone under the macro budget, as NAS4RRAM does under its budget of cells.
 
-    Population 32, the best 10 are parents, one mutation a child. Cost is no objective: the front that it
+    Population 32, the best 10 are parents, one mutation a child. Cost is not an objective: the front that it
     gives is of all networks that it met.
     """
     run = Search(space, accuracy, simulate, budget, kappa, caps, progress)

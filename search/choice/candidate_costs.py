@@ -15,8 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cim.files import read_text, write_text
+from cim.json_text import parse_json
 from search.errors import SearchFileError
-from search.files import check_head
+from search.files import MAX_FILE_BYTES, check_head
 from search.space.architecture import Architecture
 from search.space.candidate import CandidateCost, workload
 from search.space.genes import Space
@@ -99,23 +101,23 @@ class Simulator:
         head = {"format": FORMAT, "version": f"{VERSION[0]}.{VERSION[1]}"}
         head |= {"skeleton": self.space.skeleton, "target": self.target.digest}
         if not path.exists():
-            path.write_text(json.dumps(head) + "\n", "utf-8")
+            write_text(path, json.dumps(head) + "\n")
             return
         try:
-            text = path.read_text("utf-8")
+            text = read_text(path, MAX_FILE_BYTES)
         except (OSError, UnicodeDecodeError) as error:
             raise SearchFileError(str(path), 0, "", f"cannot be read ({error})") from error
         lines = text.splitlines(keepends=True)
         self._check(path, lines, head)
         for number, line in enumerate(lines[1:], 2):
             if not line.endswith("\n"):  # the run that wrote it was stopped here
-                path.write_text("".join(lines[:-1]), "utf-8")
+                write_text(path, "".join(lines[:-1]))
                 break
             self._line(path, number, line)
 
     def _check(self, path: Path, lines: list[str], head: dict[str, str]) -> None:
         try:
-            found = json.loads(lines[0]) if lines else {}
+            found = parse_json(lines[0]) if lines else {}
         except ValueError:
             found = {}
         check_head(found, str(path), FORMAT, VERSION[0])
@@ -125,11 +127,11 @@ class Simulator:
 
     def _line(self, path: Path, number: int, line: str) -> None:
         try:
-            data = json.loads(line)
+            data = parse_json(line)
             cost = CandidateCost(**{name: kind(data[name]) for name, kind in FIELDS.items()})
             self.known[str(data["architecture"])] = cost
         except (ValueError, KeyError, TypeError) as error:
-            raise SearchFileError(str(path), number, "", f"is no candidate ({error!r:.80})") from error
+            raise SearchFileError(str(path), number, "", f"is not a candidate ({error!r:.80})") from error
 
 
 def _batch(space: Space, target: Target, part: list[tuple[str, Architecture]]) -> dict[str, CandidateCost]:

@@ -1,4 +1,4 @@
-"""Costs as chips have them: what simulation says, times what measured networks took over it."""
+"""Costs corrected by chips: simulated costs times the ratio that measured networks took."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class CostFeedback:
     energy: AdditiveModel
 
     def corrected(self, space: Space, simulate: Simulate) -> Simulate:
-        """``simulate``, each cost times what these models say."""
+        """``simulate``, each cost times the ratio of these models."""
 
         def costs(architectures: Sequence[Architecture]) -> list[CandidateCost]:
             genomes = np.array([space.encode(a) for a in architectures])

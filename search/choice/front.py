@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.files import write_text
 from search.errors import SearchFileError
-from search.files import read_json, write_text
+from search.files import read_json
 from search.space.architecture import Architecture, from_json, to_json
 from search.space.candidate import CandidateCost
 
@@ -166,7 +167,7 @@ def read_front(path: Path) -> Front:
             tuple(_member(m, f"{path}: member {i}") for i, m in enumerate(data["members"], 1)),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
-        raise SearchFileError(str(path), 0, "", f"is no front ({error!r:.80})") from error
+        raise SearchFileError(str(path), 0, "", f"is not a front ({error!r:.80})") from error
 
 
 def _member(data: dict[str, dict[str, float]], origin: str) -> Member:

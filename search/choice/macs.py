@@ -1,4 +1,4 @@
-"""How many of its multiplications a network owes to each of its choices."""
+"""Multiplications of a network, by the choice that causes them."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ ALPHAS = tuple(np.linspace(0.05, 0.95, 19))
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """What a network must keep besides the chip's macros."""
+    """Limits of a network besides the chip's macros."""
 
     latency_ns: float = math.inf
     energy_pj: float = math.inf
@@ -63,7 +63,7 @@ NO_CAPS = Caps()
 
 
 class Search:
-    """What one search has simulated so far."""
+    """Simulations of one search so far."""
 
     def __init__(
         self, space: Space, accuracy: Accuracy, simulate: Simulate, budget: int, kappa: float, caps: Caps,

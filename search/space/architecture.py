@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cim.files import write_text
 from search.errors import SearchFileError
-from search.files import read_json, write_text
+from search.files import read_json
 
 FORMAT = "hil.architecture"
 VERSION = (1, 1)
@@ -18,7 +19,7 @@ BITS = ("weight_bits", "activation_bits")
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """The choices that make one network; ``search.space.genes.Space`` says what they mean.
+    """The choices that make one network of a ``search.space.genes.Space``.
 
     ``skeleton`` is the digest of what all networks of the space have in common, so that a
     choice is never read with another space's channels. Bits of weights and activations are one number for the
@@ -79,6 +80,7 @@ def from_json(data: Any, origin: str) -> Architecture:
 
 
 def write_architecture(path: Path, architecture: Architecture) -> None:
+    """Write ``architecture.json``, whole or not at all."""
     head = {"format": FORMAT, "version": f"{VERSION[0]}.{VERSION[1]}"}
     write_text(path, json.dumps(head | to_json(architecture), indent=1) + "\n")
 

@@ -18,7 +18,7 @@ LOGIT_BITS = 32
 
 @dataclass(frozen=True, slots=True)
 class CandidateCost:
-    """What one network costs on a target, one image. Networks that are too large have a cost too."""
+    """Cost of one image of a network on a target. Networks that are too large have a cost too."""
 
     latency_ns: float
     energy_pj: float
@@ -36,7 +36,7 @@ class CandidateCost:
 
     @property
     def excess_macros(self) -> int:
-        """How many macros are missing."""
+        """Number of macros that are missing."""
         return max(self.macros - self.macros_available, 0)
 
 

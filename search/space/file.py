@@ -1,4 +1,4 @@
-"""Space files: load, check, and say exactly which line is wrong.
+"""Space files: load, check, and name the exact line that is wrong.
 
 ``load_space`` takes the name of a shipped file (``space_names``) or the path of a user's own TOML.
 An operator's table names a ``kind`` of ``search.space.operators``, or ``python = "module:object"``: that
@@ -11,20 +11,20 @@ import hashlib
 import importlib
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
+from cim.files import read_text
+from cim.toml_file import MOST_BYTES, TomlError, TomlFile, major_version, parse_toml
 from search.errors import CodeRefused, NewerFile, SearchFileError
 from search.space.genes import Bits, BitsPer, Head, Position, Space, Stage, Stem
 from search.space.operators import OPERATORS, Operator
 
 FORMAT = "hil.space"
 VERSION = (1, 0)
-MAX_FILE_BYTES = 1 << 20
 KEYS = {
     "": ("format", "version", "name", "input", "classes", "multiple", "stem", "head", "bits", "operators", "stage"),
     "stem": ("channels", "kernel", "stride"),
@@ -68,9 +68,7 @@ def space_text(name_or_path: str | Path) -> str:
             )
         return file.read_text("utf-8")
     try:
-        if Path(name).stat().st_size > MAX_FILE_BYTES:
-            raise SearchFileError(name, 0, "", f"larger than {MAX_FILE_BYTES} bytes, so not a space file")
-        return Path(name).read_text("utf-8")
+        return read_text(name, MOST_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise SearchFileError(name, 0, "", f"cannot be read ({error})") from error
 
@@ -80,27 +78,25 @@ def parse_space(text: str, origin: str, *, allow_code: bool = False) -> Space:
     return _SpaceReader(text, origin, allow_code).space()
 
 
+def _toml(text: str, origin: str) -> TomlFile:
+    try:
+        return parse_toml(text)
+    except TomlError as error:
+        raise SearchFileError(origin, error.line, "toml", error.text) from error
+
+
 class _SpaceReader:
     """Turns one text into a ``Space``; knows on which line each field stands."""
 
     def __init__(self, text: str, origin: str, allow_code: bool) -> None:
-        self.text, self.origin, self.allow_code = text, origin, allow_code
-        self.lines = _lines(text)
+        self.origin, self.allow_code = origin, allow_code
+        self.file = _toml(text, origin)
 
     def fail(self, field: str, text: str) -> SearchFileError:
-        return SearchFileError(self.origin, self._line(field), field, text)
-
-    def _line(self, field: str) -> int:
-        while field and field not in self.lines:
-            field = field.rpartition(".")[0]
-        return self.lines.get(field, 1)
+        return SearchFileError(self.origin, self.file.line(field), field, text)
 
     def space(self) -> Space:
-        try:
-            data = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
-            line = re.search(r"line (\d+)", str(error))
-            raise SearchFileError(self.origin, int(line[1]) if line else 1, "toml", str(error)) from error
+        data = self.file.data
         self._head(data)
         self._keys("", data, "")
         name = data["name"]
@@ -135,13 +131,9 @@ class _SpaceReader:
     def _head(self, data: Mapping[str, Any]) -> None:
         if data.get("format") != FORMAT:
             raise self.fail("format", f"is {data.get('format')!r:.60}, a space file says {FORMAT!r}")
-        match = re.fullmatch(r"(\d+)\.(\d+)", str(data.get("version")))
-        if match is None:
-            raise self.fail("version", f"{data.get('version')!r:.60} is not major.minor")
-        if int(match[1]) > VERSION[0]:
-            raise NewerFile(
-                self.origin, self._line("version"), "version", f"{match[0]}; this program reads {VERSION[0]}.x"
-            )
+        if major_version(data.get("version"), self.fail) > VERSION[0]:
+            text = f"{data['version']}; this program reads {VERSION[0]}.x"
+            raise NewerFile(self.origin, self.file.line("version"), "version", text)
 
     def _keys(self, kind: str, table: Mapping[str, Any], where: str) -> None:
         for key in table:
@@ -220,7 +212,7 @@ class _SpaceReader:
         except (TypeError, ValueError) as error:
             raise self.fail(field, str(error)) from error
         if not (callable(getattr(made, "fits", None)) and callable(getattr(made, "layers", None))):
-            raise self.fail(field, "is no operator: it needs fits(slot) and layers(slot)")
+            raise self.fail(field, "is not an operator: it needs fits(slot) and layers(slot)")
         operator: Operator = made
         return operator
 
@@ -229,7 +221,7 @@ class _SpaceReader:
             raise self.fail(field, f"python = {reference!r:.60} is not module:object")
         if not self.allow_code:
             raise CodeRefused(
-                self.origin, self._line(field), field,
+                self.origin, self.file.line(field), field,
                 f"names Python code ({reference}), which would run here; allow it only for a file that you trust",
             )  # fmt: skip
         module, _, name = reference.partition(":")
@@ -318,22 +310,3 @@ def _skeleton(data: Mapping[str, Any]) -> str:
         **({"per": data["bits"]["per"]} if data["bits"].get("per", "network") != "network" else {}),
     }
     return hashlib.sha256(json.dumps(common, sort_keys=True).encode()).hexdigest()
-
-
-def _lines(text: str) -> dict[str, int]:
-    """Line of each section and dotted field; the n-th [[stage]] is ``stage.n``."""
-    lines: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    section = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if many := re.match(r"\s*\[\[\s*([\w.-]+)\s*\]\]", line):
-            counts[many[1]] = counts.get(many[1], 0) + 1
-            section = f"{many[1]}.{counts[many[1]]}"
-            lines.setdefault(many[1], number)
-            lines.setdefault(section, number)
-        elif header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
-            section = header[1]
-            lines.setdefault(section, number)
-        elif key := re.match(r"\s*([\w-]+)\s*=", line):
-            lines.setdefault(f"{section}.{key[1]}" if section else key[1], number)
-    return lines

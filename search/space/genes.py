@@ -115,7 +115,7 @@ class Space:
 
     @property
     def bit_groups(self) -> tuple[str, ...]:
-        """What has bits of its own: stages ("2"), positions ("2.1"), or all together ("")."""
+        """Scopes that have bits of their own: stages ("2"), positions ("2.1"), or all together ("")."""
         if self.bits_per == "stage":
             return tuple(str(i) for i in range(1, len(self.stages) + 1))
         return tuple(p.name for p in self.positions) if self.bits_per == "position" else ("",)
@@ -139,7 +139,7 @@ class Space:
 
     @property
     def kinds(self) -> NDArray[np.float64]:
-        """Which choices are the same thing in several places, 0 or 1, (Σ choices, kinds).
+        """Choices that are the same thing in several places, 0 or 1, (Σ choices, kinds).
 
         An operator, as many bits, or a width as narrow among its stage's, wherever they stand.
         """
@@ -173,7 +173,7 @@ class Space:
         """Raises ``SpaceError`` for a genome of another length or an index out of range."""
         genes, numbers = self.genes, [int(i) for i in genome]
         if len(numbers) != len(genes) or any(not 0 <= i < len(g.choices) for i, g in zip(numbers, genes, strict=True)):
-            raise SpaceError(f"{numbers} is no genome of {self.name}, whose genes have {self.choices} choices")
+            raise SpaceError(f"{numbers} is not a genome of {self.name}, whose genes have {self.choices} choices")
         values = [gene.choices[i] for i, gene in zip(numbers, genes, strict=True)]
         n, m = len(self.positions), len(self.positions) + len(self.stages)
         *bits, adc = (int(v) for v in values[m:])
@@ -204,7 +204,7 @@ class Space:
         return max(steps, 1) * self.multiple
 
     def slot(self, position: int, widths: Sequence[float]) -> Slot:
-        """Where an operator of that position stands, at a width by stage."""
+        """Slot of an operator of that position, at a width by stage."""
         place = self.positions[position]
         outputs = self.channels(place.stage, widths[place.stage])
         inputs = outputs

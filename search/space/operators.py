@@ -1,4 +1,4 @@
-"""What may stand at one position of a network, and the layers that it makes there.
+"""Operators that may stand at one position of a network, and the layers that they make there.
 
 An operator is a frozen value with two methods: ``fits`` says whether it can stand in a slot, ``layers``
 gives its layers. Workloads (``search.space.candidate``) and trainable modules are both made from those layers,
@@ -51,7 +51,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where an operator stands. ``side`` (0 or 1) alternates from position to position, for even kernels."""
+    """Place of an operator. ``side`` (0 or 1) alternates from position to position, for even kernels."""
 
     inputs: int
     outputs: int

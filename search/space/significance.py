@@ -1,4 +1,4 @@
-"""How much each choice of each gene counts: one number a choice, and what follows from such numbers."""
+"""Significance: one number for each choice of each gene, and combinations of such numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Genomes = NDArray[np.int64]
 
 
 def one_hot(choices: Sequence[int], genomes: Genomes) -> Floats:
-    """Which choices a network has, 0 or 1, (networks, Σ choices)."""
+    """Choices of each network, 0 or 1, (networks, Σ choices)."""
     starts = np.cumsum([0, *choices[:-1]])
     hot = np.zeros((len(genomes), sum(choices)))
     hot[np.arange(len(genomes))[:, None], starts + genomes] = 1.0

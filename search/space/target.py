@@ -1,4 +1,4 @@
-"""What a search designs for: a chip of ours, or the field's scale (MNSIM 2.0)."""
+"""Targets of a search: a chip file, or the field's scale (MNSIM 2.0)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGER_GRIDS = 6  # doublings of the grid for a network that is too large for it
 
 @dataclass(frozen=True, slots=True)
 class ArraySize:
-    """What one array holds of a weight matrix."""
+    """Size of the part of a weight matrix that one array holds."""
 
     rows: int
     outputs: int

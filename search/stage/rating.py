@@ -138,6 +138,6 @@ def _trained(job: StageJob, teacher: StagedTeacher, stage: int, path: Path) -> S
     try:
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["model"])
     except (RuntimeError, KeyError, OSError) as error:
-        raise SearchError(f"{path} is no trained stage {stage + 1} of {job.space.name}: {error!s:.200}") from error
+        raise SearchError(f"{path} is not a trained stage {stage + 1} of {job.space.name}: {error!s:.200}") from error
     net.requires_grad_(False)
     return net.train()  # statistics of the batch: those that run belong to no single path

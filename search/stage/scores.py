@@ -1,4 +1,4 @@
-"""What phase A finds of one stage, its file, and the task significance of a whole space."""
+"""Scores of one stage from phase A, their file, and the task significance of a whole space."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.files import write_text
 from search.errors import SearchError, SearchFileError
-from search.files import read_json, write_text
+from search.files import read_json
 from search.space.genes import Gene, Space
 from search.space.significance import Significance
 
@@ -110,7 +111,7 @@ def read_scores(path: Path) -> StageScores:
             seconds=tuple(map(float, data["seconds"])),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise SearchFileError(str(path), 0, "", f"is no result of a stage ({error})") from error
+        raise SearchFileError(str(path), 0, "", f"is not a result of a stage ({error})") from error
 
 
 def _table(rows: Any) -> Table:

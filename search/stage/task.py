@@ -1,4 +1,4 @@
-"""A stage of phase A in training, and how its operators are rated; ``search.stage.rating`` says what it is for.
+"""Training of a stage of phase A, and the rating of its operators (for ``search.stage.rating``).
 
 Imports torch: import this module late.
 """
@@ -37,7 +37,7 @@ class Estimator(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StageSettings:
-    """How a stage is trained and rated.
+    """Settings of training and rating of a stage.
 
     ``teacher_share``: probability, at the end, of the teacher's own features where there is a student prefix
     (it falls from 1). ``draws`` noisy ratings of a path count as mean + ``kappa`` standard deviations.
@@ -76,7 +76,7 @@ class StageSettings:
 
     @property
     def rated_parts(self) -> int:
-        """How often a stage tells of its rating, after its epochs."""
+        """Number of progress notes of the rating of a stage, after its epochs."""
         return RATED_PARTS if self.estimator is Estimator.PATH else 0
 
     @property
@@ -202,7 +202,7 @@ class Staging(TrainingTask):
         self.alpha_optimiser.load_state_dict(extra["alpha_optimiser"])
 
     def counts(self) -> tuple[tuple[int, ...], ...]:
-        """How often each operator was trained."""
+        """Number of training steps of each operator."""
         if self.mixes:
             return tuple((len(self.paths),) * count for count in self.choices)
         return tuple(

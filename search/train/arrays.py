@@ -23,7 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.simulator.training_layers import WEIGHT_CLIP, WINDOWS, ArrayNoise, CimLayer, some_windows
+from cim.chip.spec import MacroSpec
+from cim.chip.windows import Window
+from cim.simulator.training_layers import FARTHEST, WEIGHT_CLIP, WINDOWS, ArrayNoise, CimLayer, some_windows
 from mapping.layout.tile import slices_needed, stretch
 from search.space.genes import Bits
 from search.space.operators import Layer
@@ -44,6 +46,13 @@ def with_adc_bits(noise: ArrayNoise, bits: int) -> ArrayNoise:
     )
 
 
+def aimed(noise: ArrayNoise) -> ArrayNoise:
+    """The same cells where each is written beside its level, so that the mean cell stands on the level when read."""
+    share = np.exp(-0.5 * np.linspace(-FARTHEST, FARTHEST, noise.errors_us.shape[1]) ** 2)
+    mean = noise.errors_us @ (share / share.sum())
+    return replace(noise, errors_us=noise.errors_us - mean[:, None])
+
+
 def noise_digest(noise: ArrayNoise) -> str:
     """SHA-256 (hex) of all that makes the errors."""
     total = hashlib.sha256()
@@ -55,7 +64,7 @@ def noise_digest(noise: ArrayNoise) -> str:
 
 
 class ArrayLayer(CimLayer):
-    """What convolutions and matrices share. ``noise`` None: exact products of codes and levels.
+    """Base of convolutions and matrices on arrays. ``noise`` None: exact products of codes and levels.
 
     Training sets ``strength`` (1.0: as the record says), ``chips`` (that share a batch), ``chip_batches`` (for
     which they stay, in training mode) and ``range_code`` (None: chosen at the next pass).
@@ -131,7 +140,7 @@ class ArrayLayer(CimLayer):
 
     @torch.no_grad()
     def cells(self, levels: Tensor, vectors: Tensor, activity: float) -> tuple[Tensor, Tensor, Tensor]:
-        """What ``chips`` virtual chips hold of levels (outputs, rows), in levels.
+        """Levels (outputs, rows) as ``chips`` virtual chips hold them, in levels.
 
         Args:
             vectors: some inputs of each group, (groups, n, rows), that columns are corrected on.
@@ -189,6 +198,9 @@ class ArrayLayer(CimLayer):
 class ArrayConv2d(nn.Conv2d, ArrayLayer):
     """A convolution without bias, dense or in groups; padding may differ between the sides."""
 
+    pad: int | tuple[int, int]
+    sides: tuple[int, int, int, int] | None  # left, right, top, bottom: padded before, where torch's own does not do
+
     def __init__(
         self,
         inputs: int,
@@ -218,18 +230,24 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
     def forward(self, codes: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Sums of codes (n, channels, height, width) times levels, and the weights' steps (outputs,)."""
         levels, size = self.quantiser.codes(self.weight)
+        levels = self.matrix(levels)
         if self.sides is not None:
             codes = functional.pad(codes, self.sides)
         y = self._conv_forward(codes, levels, None) if self.exact else self._noisy(codes, levels)
         # one channel, or weights of chips, leave the order in memory open
         return y.contiguous(memory_format=torch.channels_last), size.flatten()
 
+    def matrix(self, levels: Tensor) -> Tensor:
+        """Levels as they stand on an array, (outputs, channels of a block, kernel height, kernel width)."""
+        return levels
+
     def _noisy(self, codes: Tensor, levels: Tensor) -> Tensor:
         n, channels = codes.shape[:2]
         each, chips, groups = self._share(n), self.chips, self.groups
         kernel, stride, padding = self.kernel_size, self.stride, self.pad
         flat = levels.flatten(1)
-        windows = functools.partial(some_windows, codes, kernel, padding, stride, groups)
+        gap = (self.dilation[0], self.dilation[1])
+        windows = functools.partial(some_windows, codes, kernel, padding, stride, groups, gap)
         if self.range_code is None:
             self.find_range(windows()[0], flat[: len(flat) // groups])
         sums = self.code_squares(codes).unflatten(1, (groups, channels // groups)).sum(2)
@@ -239,13 +257,70 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
 
         held, offset, read = self.chips_of(flat, seen)
         parts = zip(codes.split(each), held.view(chips, *levels.shape), offset, strict=True)
-        y = torch.cat([functional.conv2d(part, own, o, stride, padding, 1, groups) for part, own, o in parts])
+        y = torch.cat([functional.conv2d(part, own, o, stride, padding, gap, groups) for part, own, o in parts])
         y = self.clipped(y).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            total = functional.avg_pool2d(sums, kernel, stride, padding, divisor_override=1).movedim(1, -1)
+            total = self._window_sums(sums).movedim(1, -1)
             spread = self.spread(total.reshape(chips, -1, groups), read).to(y.dtype)
             spread = spread.view(n, *y.shape[2:], -1).movedim(-1, 1)  # in the order of memory
         return torch.addcmul(y, spread, draws(y))
+
+    def _window_sums(self, maps: Tensor) -> Tensor:
+        """Sums over the kernel's places, of maps (n, groups, height, width)."""
+        kernel, stride = self.kernel_size, self.stride
+        if self.dilation == (1, 1):
+            return functional.avg_pool2d(maps, kernel, stride, self.pad, divisor_override=1)
+        box = torch.ones(maps.shape[1], 1, *kernel, dtype=maps.dtype, device=maps.device)
+        return functional.conv2d(maps, box, None, stride, self.pad, self.dilation, maps.shape[1])
+
+
+class WindowConv2d(ArrayConv2d):
+    """The same with the geometry that a graph may have: kernel, stride, padding and dilation by axis.
+
+    Groups that share a macro make one block (``together`` of them): between a group's rows and the columns of
+    the others stand cells of weight 0, whose errors let its inputs through.
+    """
+
+    def __init__(
+        self, outputs: int, window: Window, groups: int, bits: Bits, signed: bool, noise: ArrayNoise | None
+    ) -> None:
+        own = all(2 * p <= k for p, k in zip(window.padding, window.kernel, strict=True)) and window.dilation == (1, 1)
+        pad = window.padding if own else (0, 0)
+        nn.Conv2d.__init__(
+            self,
+            window.channels,
+            outputs,
+            window.kernel,
+            window.stride,
+            pad,
+            window.dilation,
+            groups,
+            bias=False,
+        )
+        self.together = 1 if noise is None else _groups_together(noise.spec, groups, self.weight)
+        self.groups = groups // self.together  # of the convolution that is done: blocks
+        (top, left) = window.padding
+        self.sides = None if own else (left, left, top, top)
+        self.bits, self.pad = bits, pad
+        self.add_steps({bits.weight})
+        kernel = window.kernel[0] * window.kernel[1]
+        self.set_noise(noise, window.channels // self.groups * kernel, kernel, signed)
+
+    def matrix(self, levels: Tensor) -> Tensor:
+        if self.together == 1:
+            return levels
+        outputs, inputs = levels.shape[:2]
+        own = torch.eye(self.together, dtype=levels.dtype, device=levels.device)
+        own = own.repeat_interleave(outputs // (self.groups * self.together), 0).repeat(self.groups, 1)
+        wide = own.view(outputs, self.together, 1, 1, 1) * levels.unsqueeze(1)
+        return wide.reshape(outputs, self.together * inputs, *levels.shape[2:])
+
+
+def _groups_together(spec: MacroSpec, groups: int, weight: Tensor) -> int:
+    """Groups of a convolution in one block, as many as a macro takes and blocks are alike."""
+    rows, outputs = weight[0].numel(), len(weight) // groups
+    most = min(spec.logical_rows // rows, spec.outputs // outputs)
+    return max((n for n in range(1, most + 1) if groups % n == 0), default=1)
 
 
 class ArrayLinear(nn.Linear, ArrayLayer):

@@ -22,7 +22,7 @@ from search.space.operators import Layer
 from search.train.arrays import ArrayConv2d, ArrayLinear
 from search.train.images import Images
 from search.train.modules import LayerNet, network
-from search.train.teacher import GraphPart, TeacherError, blocks_of, merged, split_graph
+from search.train.teacher import GraphPart, TeacherError, blocks_of, split_graph
 
 SEEN = 128  # images from which the sizes of maps are known
 CLIP = 2.0  # root mean squares; trained weights have longer tails than new ones
@@ -43,8 +43,9 @@ def inherit(
     Raises:
         TeacherError: the teacher cannot teach the space.
     """
-    found = _common(net, space, teacher)
-    graph = replace(teacher, nodes=merged(teacher.nodes))
+    parts = _parts(teacher, space)
+    found = _common(net, space, parts)
+    graph = replace(teacher, nodes=tuple(node for part in parts for node in part.nodes))
     with torch.no_grad():
         maps = forward(graph, network_input(graph.preprocess, images.spread(SEEN).pixels), keep_all=True)
         for layer in net.layers:
@@ -54,10 +55,12 @@ def inherit(
 
 
 def check_heirs(space: Space, teacher: NetworkGraph) -> None:
-    """Raises ``TeacherError`` where networks that have one operator everywhere, at one width, inherit nothing."""
+    """Raises ``TeacherError`` where the teacher cannot teach the space, or where networks that have one operator
+    everywhere, at one width, inherit nothing."""
+    parts = _parts(teacher, space)
     for k in range(max(space.choices)):
         genome = [min(k, count - 1) for count in space.choices]
-        if _common(network(space, space.decode(genome), None), space, teacher):
+        if _common(network(space, space.decode(genome), None), space, parts):
             return
     raise TeacherError(
         f"networks of {space.name} have nothing to inherit: no block of the teacher is one of their operators with as "
@@ -65,10 +68,14 @@ def check_heirs(space: Space, teacher: NetworkGraph) -> None:
     )
 
 
-def _common(net: LayerNet, space: Space, teacher: NetworkGraph) -> dict[str, Node]:
+def _parts(teacher: NetworkGraph, space: Space) -> list[GraphPart]:
+    """Stem, stages and head of the teacher; their nodes together are its nodes, batch norms merged."""
+    return [part for part in split_graph(teacher, space).parts if isinstance(part, GraphPart)]
+
+
+def _common(net: LayerNet, space: Space, parts: Sequence[GraphPart]) -> dict[str, Node]:
     """The teacher's node of each layer that it has too."""
-    parts = split_graph(teacher, space).parts
-    stem, *stages, head = (part for part in parts if isinstance(part, GraphPart))
+    stem, *stages, head = parts
     pairs = [(_layers(net, "stem"), stem.nodes)]
     for number, part in enumerate(stages):
         places = [place.name for place in space.positions if place.stage == number]

@@ -1,4 +1,4 @@
-"""What students of a teacher are trained by. Imports torch: import this module late."""
+"""Losses of students of a teacher. Imports torch: import this module late."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ from search.train.training import (
 
 @dataclass(frozen=True, slots=True)
 class RetrainSettings:
-    """How a network is trained.
+    """Settings of the training of a network.
 
     Errors are absent until ``errors_from`` of all steps and as the record says, times ``strength``, from
     ``errors_full``; statistics are fixed from ``fixed_from``. ``teacher_weight`` of the loss is the
@@ -152,7 +152,7 @@ def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images
 
 
 def _answering(job: RetrainJob, network: NetworkFile, images: Images, fabric: Fabric) -> Callable[[Batch], Tensor]:
-    """What gives the teacher's logits for a batch."""
+    """Source of the teacher's logits for a batch."""
     teacher = split_graph(network.graph, job.space).to(fabric.device)
     if not job.settings.asked_once:
         return lambda batch: teacher(batch.pixels).float()

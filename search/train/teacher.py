@@ -110,7 +110,7 @@ class StagedTeacher(nn.Module):
         return self
 
     def features(self, pixels: Tensor, stage: int) -> tuple[Tensor, Tensor]:
-        """What goes into a stage (from 0) and what comes out of it."""
+        """Features that enter a stage (from 0) and features that leave it."""
         with torch.no_grad():
             x = (pixels - self.mean) / self.std
             for part in self.parts[: stage + 1]:
@@ -332,11 +332,11 @@ def _refine(
 ) -> NetworkFile:
     torch.manual_seed(schedule.seed)
     graph = network.graph
-    model = _Normalised(GraphPart(merged(graph.nodes), INPUT, trained=True), graph.preprocess)
+    model = PixelGraph(GraphPart(merged(graph.nodes), INPUT, trained=True), graph.preprocess)
     task = _Teaching(model, validation, fabric.device)
     key = f"given teacher {network.digest} {validation.digest} {precision}"
     trained, records = fit(fabric, task, images, schedule, checkpoint=checkpoint, key=key, told=told)
-    assert isinstance(trained, _Normalised)
+    assert isinstance(trained, PixelGraph)
     provenance = {
         **graph.provenance,
         "trained further by": f"hil search, {schedule.epochs} epochs, seed {schedule.seed}",
@@ -348,7 +348,7 @@ def _refine(
     return replace(network, graph=graph, calibration_images=few, calibration_labels=images.labels[: len(few)])
 
 
-class _Normalised(nn.Module):
+class PixelGraph(nn.Module):
     """A graph that takes pixels 0..1."""
 
     mean: Tensor

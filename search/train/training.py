@@ -25,6 +25,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from cim.files import new_file
 from search.errors import SearchMismatch
 from search.train.images import Images, Symmetry, batches, moved, on_device
 
@@ -45,7 +46,7 @@ def multiplies_bfloat16() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where training runs. More than one device: data parallel, in processes of their own."""
+    """Machine that trains. More than one device: data parallel, in processes of their own."""
 
     accelerator: str = "cpu"  # or "cuda", "auto"
     devices: int = 1
@@ -115,7 +116,7 @@ class TrainingSchedule:
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """Where training is: ``step`` of ``steps`` in all, in ``epoch``."""
+    """Position in training: ``step`` of ``steps`` in all, in ``epoch``."""
 
     epoch: int
     step: int
@@ -147,7 +148,7 @@ Told = Callable[[EpochRecord], None]
 
 
 class TrainingTask:
-    """What is trained: a model, its loss on a batch, and a score after each epoch (higher is better)."""
+    """A model, its loss on a batch, and its score after each epoch (higher is better)."""
 
     model: nn.Module
 
@@ -165,7 +166,7 @@ class TrainingTask:
         return math.nan
 
     def extra(self) -> dict[str, Any]:
-        """What else a checkpoint must hold: tensors and plain data."""
+        """Further content of a checkpoint: tensors and plain data."""
         return {}
 
     def restore(self, extra: dict[str, Any]) -> None:
@@ -253,7 +254,7 @@ def fit(
 
 
 def load_checkpoint(path: Path | None, key: str) -> dict[str, Any] | None:
-    """What was saved under ``key``; None when there is no file. Raises ``ResumeError`` for another key."""
+    """Checkpoint saved under ``key``; None when there is no file. Raises ``ResumeError`` for another key."""
     if path is None or not path.exists():
         return None
     saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
@@ -264,9 +265,8 @@ def load_checkpoint(path: Path | None, key: str) -> dict[str, Any] | None:
 
 def write_tensors(path: Path, state: dict[str, Any]) -> None:
     """Write a whole file or none."""
-    part = path.with_name(path.name + ".part")
-    torch.save(state, part)
-    part.replace(path)
+    with new_file(path) as part, part.open("wb") as file:
+        torch.save(state, file)
 
 
 def groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:

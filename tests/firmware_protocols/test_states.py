@@ -1,4 +1,4 @@
-"""The tables of states: what the code moves by, what the page draws, and that nothing else happens."""
+"""The tables of states: what the code moves by, what the page shows, and that nothing else happens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from firmware_protocols import connection
 from firmware_protocols.connection import Connection, LinkLimits
 from firmware_protocols.errors import LocalProtocolError
 from firmware_protocols.messages import Hello, HelloReply, Status
-from firmware_protocols.state_diagrams import DIAGRAMS, diagram, with_diagrams
+from firmware_protocols.state_tables import TABLES, state_table, with_tables
 from firmware_protocols.states import (
     ASKS,
     JOBS,
@@ -37,21 +37,21 @@ def no_greeting(hello: Hello, version: int) -> tuple[HelloReply, int]:
 
 def test_the_page_shows_the_tables_as_they_are() -> None:
     page = PAGE.read_text("utf-8")
-    for name, table in DIAGRAMS.items():
-        assert f"<!-- states of {name} -->\n```mermaid\n{diagram(table)}\n```" in page, name
-    assert with_diagrams(page) == page, "python -m firmware_protocols.state_diagrams docs/protocol.md"
+    for name, table in TABLES.items():
+        assert f"<!-- states of {name} -->\n\n{state_table(table)}\n" in page, name
+    assert with_tables(page) == page, "python -m firmware_protocols.state_tables docs/protocol.md"
 
 
 def test_a_changed_table_changes_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     page = PAGE.read_text("utf-8")
-    monkeypatch.setitem(DIAGRAMS, "a request at the host", {AskState.QUEUED: {AskEvent.SEND: AskState.QUEUED}})
-    assert "queued --> queued: room at the chip\n" in with_diagrams(page)
-    assert with_diagrams(page) != page
+    monkeypatch.setitem(TABLES, "a request at the host", {AskState.QUEUED: {AskEvent.SEND: AskState.QUEUED}})
+    assert "| **queued** | queued |\n" in with_tables(page)
+    assert with_tables(page) != page
 
 
-@pytest.mark.parametrize("name", DIAGRAMS)
+@pytest.mark.parametrize("name", TABLES)
 def test_every_state_of_a_table_is_reached_and_every_end_is_in_the_table(name: str) -> None:
-    table = DIAGRAMS[name]
+    table = TABLES[name]
     reached = [next(iter(table))]
     for state in reached:
         reached += [following for following in table[state].values() if following not in reached]

@@ -10,7 +10,7 @@ are exact (the ideal limit has no rounding).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from cim.chip.spec import InputCoding
 from cim.simulator.exact import lookup_kernels as kernels
 from cim.simulator.exact import lookup_tables as tables
-from cim.simulator.exact.level_sums import SPARE, Levels, Maps, Memory, aligned
+from cim.simulator.exact.level_sums import SPARE, Levels, Memory, aligned
 from cim.simulator.exact.lookup_noise import NORMAL_UNIT
 from cim.simulator.exact.lookup_sums import GROUP, SCRATCH, SEGMENT_WORDS, UPPER
 from cim.simulator.exact.lookup_wires import IntegerWires, integer_wires
+from cim.simulator.layer import PreparedTile, SimulatedLayer
+from cim.simulator.maps import ByteMaps
 from cim.simulator.simd.integers import WIDTH, has_byte_shuffle
-
-if TYPE_CHECKING:
-    from cim.simulator.simulator import LayerSimulator, PreparedTile
 
 HALF = WIDTH // 2
 LEAST_BITS = 5  # fewest fractional bits of a step
@@ -50,7 +49,7 @@ class TileSteps:
         return WIDTH * self.wide + HALF * self.pairs
 
 
-def steps_for(layer: LayerSimulator, prepared: PreparedTile) -> TileSteps | None:
+def steps_for(layer: SimulatedLayer, prepared: PreparedTile) -> TileSteps | None:
     """How a tile fits 16 bits, None when it does not."""
     spec, rows = layer.spec, len(prepared.order)
     if spec.inputs.coding is InputCoding.TERNARY or spec.inputs.bits_per_cycle != 1 or rows > 255:
@@ -98,7 +97,7 @@ def lanes_of(inl_codes: NDArray[np.float64]) -> NDArray[np.int64]:
 class LookupTile:
     """One tile's small arrays; tables of sums and of σ are made for each call, so they cost no memory between calls."""
 
-    def __init__(self, layer: LayerSimulator, prepared: PreparedTile, steps: TileSteps, number: int) -> None:
+    def __init__(self, layer: SimulatedLayer, prepared: PreparedTile, steps: TileSteps, number: int) -> None:
         self.layer, self.prepared, self.steps, self.number = layer, prepared, steps, number
         self.levels = Levels(layer.spec, prepared.tile, layer.outputs)
         low, high = layer.limits
@@ -196,7 +195,9 @@ class LookupTile:
         steps = self.steps
         return ("wide tables", steps.wide, WIDTH, 0), ("pair tables", steps.pairs, HALF, WIDTH * steps.wide)
 
-    def add(self, memory: Memory, maps: Maps, part: slice, keys: NDArray[np.uint64], sums: NDArray[np.int32]) -> int:
+    def add(
+        self, memory: Memory, maps: ByteMaps, part: slice, keys: NDArray[np.uint64], sums: NDArray[np.int32]
+    ) -> int:
         """Add this tile's level sums of some images to ``sums``; give its conversions at an end."""
         planes, starts, width = self.layer.planes, maps.starts_of(part), self.steps.width
         places = len(starts) * maps.run

@@ -11,7 +11,7 @@ table-Hadamard idea of D. B. Thomas, doi:10.1109/FCCM.2013.53, with a polynomial
 table). Orthogonal transforms keep the eight uncorrelated, and all joint cumulants up to the
 fifth vanish; the sixth of one result is 0.365 / 64. Against the normal distribution: largest
 distance of the distribution function 4e-5, tails beyond 2, 3, 4, 5 σ 0.999, 1.002, 1.008,
-0.97 of true (exact numbers, by convolution: ``tests/cim/test_lookup_noise.py``).
+0.97 of true (exact numbers, by convolution: ``tests/cim/simulator/test_lookup_noise.py``).
 
 One stream belongs to (image key, tile, block of columns) and runs through the positions of
 the image in order. Imports numba: import this module late.

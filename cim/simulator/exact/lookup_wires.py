@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.wire_segments import SEGMENT_ROWS, SegmentLaw, segment_law
 from cim.simulator.exact.lookup_sums import FACTOR_BITS, GROUP
-
-if TYPE_CHECKING:
-    from cim.simulator.simulator import LayerSimulator, PreparedTile
+from cim.simulator.layer import PreparedTile, SimulatedLayer
 
 EIGHTS = 8  # segments whose factors are formed at once
 MOST_BASE = 13000  # leaves a conversion room to lose a quarter more than the mean
@@ -39,7 +36,7 @@ class IntegerWires:
     swing: NDArray[np.float64]
 
 
-def integer_wires(layer: LayerSimulator, prepared: PreparedTile) -> IntegerWires | None:
+def integer_wires(layer: SimulatedLayer, prepared: PreparedTile) -> IntegerWires | None:
     """A tile's law in integers, None where its losses are too large for them."""
     tile = prepared.tile
     law = segment_law(layer.spec, tile.row0, tile.halves_us, layer.wire)

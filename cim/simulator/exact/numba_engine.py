@@ -5,7 +5,7 @@ Tiles of one-bit reads go to ``cim.simulator.exact.lookup_engine`` when their su
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,44 @@ from cim.array.wire_law import max_unit
 from cim.array.wire_segments import SEGMENT_ROWS, segment_law
 from cim.simulator.exact import kernels
 from cim.simulator.exact import lookup_engine as engine_lookup
-from cim.simulator.exact.level_sums import SPARE, Levels, Maps, Memory
+from cim.simulator.exact.level_sums import SPARE, Levels, Memory
+from cim.simulator.layer import PreparedTile, SimulatedLayer
+from cim.simulator.maps import ByteMaps
 from cim.simulator.simd.floats import LANES
-
-if TYPE_CHECKING:
-    from cim.simulator.simulator import LayerSimulator, PreparedTile
 
 CHUNK_PLACES = 16384  # places (images times positions) that a kernel call takes; fits the second-level cache
 _TILE_WORD = 0x9E3779B9  # spreads tile numbers over the first key word
 
 
-def kernel_tiles(layer: LayerSimulator) -> list[engine_lookup.LookupTile | SingleTile]:
+class ExactNumba:
+    """``cim.simulator.layer.LayerEngine`` of the exact mode on numba; it holds each tile as its kernel takes it.
+
+    ``tiles``: others than ``kernel_tiles`` chooses.
+    """
+
+    def __init__(self, layer: SimulatedLayer, tiles: Sequence[KernelTile] | None = None) -> None:
+        self.layer = layer
+        self.tiles = tuple(kernel_tiles(layer) if tiles is None else tiles)
+
+    def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
+        """Level sums (n, outputs, positions) and the number of conversions at the end of the scale."""
+        outputs = self.layer.outputs
+        maps, words, memory = ByteMaps(self.layer, codes), keys.view(np.uint64).ravel(), Memory()
+        images, size = len(codes), maps.positions * outputs
+        flat = np.zeros(images * size + SPARE, np.int32)  # kernels add zeros to a few numbers too many
+        step, ends = max(1, CHUNK_PLACES // maps.positions), 0
+        for tile in self.tiles:
+            tile.fill(memory)
+            for first in range(0, images, step):
+                part = slice(first, min(first + step, images))
+                ends += tile.add(memory, maps, part, words[part], flat[part.start * size :])
+        sums = flat[: images * size].reshape(images, maps.positions, outputs)
+        return np.ascontiguousarray(sums.transpose(0, 2, 1)), ends
+
+
+def kernel_tiles(layer: SimulatedLayer) -> list[KernelTile]:
     """Each tile of a layer as its kernel takes it."""
-    made: list[engine_lookup.LookupTile | SingleTile] = []
+    made: list[KernelTile] = []
     for number, prepared in enumerate(layer.tiles):
         steps = engine_lookup.steps_for(layer, prepared)
         lookup = engine_lookup.LookupTile(layer, prepared, steps, number) if steps else None
@@ -34,29 +59,10 @@ def kernel_tiles(layer: LayerSimulator) -> list[engine_lookup.LookupTile | Singl
     return made
 
 
-def layer_sums(
-    layer: LayerSimulator, codes: NDArray[np.int16], words: NDArray[np.uint32]
-) -> tuple[NDArray[np.int32], int]:
-    """Level sums (n, outputs, positions) and the number of conversions at the end of the scale."""
-    if layer.kernel_tiles is None:
-        layer.kernel_tiles = kernel_tiles(layer)
-    maps, keys, memory = Maps(layer, codes), words.view(np.uint64).ravel(), Memory()
-    images, size = len(codes), maps.positions * layer.outputs
-    flat = np.zeros(images * size + SPARE, np.int32)  # kernels add zeros to a few numbers too many
-    step, ends = max(1, CHUNK_PLACES // maps.positions), 0
-    for tile in layer.kernel_tiles:
-        tile.fill(memory)
-        for first in range(0, images, step):
-            part = slice(first, min(first + step, images))
-            ends += tile.add(memory, maps, part, keys[part], flat[part.start * size :])
-    sums = flat[: images * size].reshape(images, maps.positions, layer.outputs)
-    return np.ascontiguousarray(sums.transpose(0, 2, 1)), ends
-
-
 class SingleTile:
     """One tile's kernel arrays in single precision."""
 
-    def __init__(self, layer: LayerSimulator, prepared: PreparedTile, number: int) -> None:
+    def __init__(self, layer: SimulatedLayer, prepared: PreparedTile, number: int) -> None:
         self.layer, self.prepared = layer, prepared
         self.key = np.array([number * _TILE_WORD & 0xFFFFFFFF, 0], np.uint32)
         self.levels = Levels(layer.spec, prepared.tile, layer.outputs)
@@ -94,7 +100,9 @@ class SingleTile:
         self.cells = np.pad(cells, pad).astype(np.float32)
         self.cubic = None if cubic is None else np.pad(cubic, pad).astype(np.float32)
 
-    def add(self, memory: Memory, maps: Maps, part: slice, keys: NDArray[np.uint64], sums: NDArray[np.int32]) -> int:
+    def add(
+        self, memory: Memory, maps: ByteMaps, part: slice, keys: NDArray[np.uint64], sums: NDArray[np.int32]
+    ) -> int:
         """Add this tile's level sums of some images to ``sums``; give its conversions at an end."""
         layer = self.layer
         starts = (maps.starts_of(part)[:, None] + np.arange(maps.run)).ravel()
@@ -109,3 +117,6 @@ class SingleTile:
         driven = rows.sum(1, dtype=np.int64) if self.levels.counts_inputs else None
         self.levels.add(flat, width, 0, driven, sums, places)
         return int(ends)
+
+
+KernelTile = engine_lookup.LookupTile | SingleTile

@@ -13,7 +13,6 @@ draws fresh noise.
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,36 +23,41 @@ from cim.array.wire_law import max_unit
 from cim.array.wire_segments import SEGMENT_ROWS, segment_law
 from cim.chip.converters import split_planes
 from cim.chip.spec import Encoding, InputCoding, PairSubtraction
-from cim.chip.windows import Window
-
-if TYPE_CHECKING:
-    from cim.simulator.simulator import LayerSimulator, PreparedTile
+from cim.simulator.layer import PreparedTile, SimulatedLayer
+from cim.simulator.maps import PaddedMaps
 
 CHUNK_VALUES = 1 << 19  # conversions of one chunk: its float32 sums stay in the second-level cache
 POOL_BITS = 20
 UNIT_GRID = 2.0**16  # steps of a driven unit that is no whole number
 
 
-def layer_sums(
-    layer: LayerSimulator, codes: NDArray[np.int16], keys: NDArray[np.uint32]
-) -> tuple[NDArray[np.int32], int]:
-    """Level sums (n, outputs, positions) and the number of conversions at the end of the scale."""
-    window = layer.window or Window(layer.inputs, 1, 1)
-    tiles = [_TileOnDevice(layer, tile, window, number) for number, tile in enumerate(layer.tiles)]
-    width = max((t.conversions for t in tiles), default=1)
-    step = max(1, CHUNK_VALUES // (window.positions * len(layer.planes) * width))
-    sums = np.zeros((len(codes), layer.outputs, window.positions), np.int32)
-    ends = 0
-    with torch.inference_mode():
+class ExactTorch:
+    """``cim.simulator.layer.LayerEngine`` of the exact mode on torch.
+
+    Tensors of the tiles are made for each call: many chips take no memory of the device.
+    """
+
+    def __init__(self, layer: SimulatedLayer) -> None:
+        self.layer = layer
+
+    @torch.inference_mode()
+    def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
+        """Level sums (n, outputs, positions) and the number of conversions at the end of the scale."""
+        layer, positions = self.layer, self.layer.map_window.positions
+        tiles = [_TileOnDevice(layer, tile, number) for number, tile in enumerate(layer.tiles)]
+        width = max((t.conversions for t in tiles), default=1)
+        step = max(1, CHUNK_VALUES // (positions * len(layer.planes) * width))
+        sums = np.zeros((len(codes), layer.outputs, positions), np.int32)
+        ends = 0
         for first in range(0, len(codes), step):
-            part = slice(first, first + step)
-            maps = codes[part].reshape(-1, window.channels, window.height, window.width)
-            driven = _driven(layer, maps, window)
-            total = torch.zeros((len(maps), window.positions, layer.outputs), dtype=torch.float64, device=layer.device)
+            part = slice(first, min(first + step, len(codes)))
+            driven = _driven(layer, codes[part])
+            shape = (part.stop - first, positions, layer.outputs)
+            total = torch.zeros(shape, dtype=torch.float64, device=layer.device)
             for tile in tiles:
                 ends += tile.add(driven, keys[part], total)
             sums[part] = total.transpose(1, 2).to("cpu", torch.int32).numpy()
-    return sums, ends
+        return sums, ends
 
 
 @functools.lru_cache(maxsize=4)
@@ -75,15 +79,13 @@ def pool_start(key: int, tile: int, piece: int) -> int:
     return x >> 64 - POOL_BITS
 
 
-def _driven(layer: LayerSimulator, maps: NDArray[np.int16], window: Window) -> torch.Tensor:
+def _driven(layer: SimulatedLayer, codes: NDArray[np.int16]) -> torch.Tensor:
     """Driven codes with their padding, (n, height, width, channels), bytes where bits are cut out of them."""
-    pad_h, pad_w = window.padding
-    driven = layer.driven(np.pad(maps, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w))))
     kind = np.int16 if layer.spec.inputs.coding is InputCoding.TERNARY else np.uint8
-    return torch.as_tensor(np.ascontiguousarray(driven.transpose(0, 2, 3, 1), kind)).to(layer.device)
+    return torch.as_tensor(PaddedMaps(layer, codes, kind).values).to(layer.device)
 
 
-def _units(layer: LayerSimulator, driven: torch.Tensor) -> torch.Tensor:
+def _units(layer: SimulatedLayer, driven: torch.Tensor) -> torch.Tensor:
     """Units of each plane, (n · planes, channels, height, width), channels last in memory."""
     n, height, width, channels = driven.shape
     units = torch.empty((n, len(layer.planes), height, width, channels), device=driven.device)
@@ -104,8 +106,8 @@ def _units(layer: LayerSimulator, driven: torch.Tensor) -> torch.Tensor:
 class _TileOnDevice:
     """One tile's arrays as tensors."""
 
-    def __init__(self, layer: LayerSimulator, prepared: PreparedTile, window: Window, number: int) -> None:
-        self.layer, self.prepared, self.window, self.number = layer, prepared, window, number
+    def __init__(self, layer: SimulatedLayer, prepared: PreparedTile, number: int) -> None:
+        self.layer, self.prepared, self.window, self.number = layer, prepared, layer.map_window, number
         self.conversions = prepared.cells.shape[1]
         tile = prepared.tile
         self.wired = bool(prepared.wire.any())
@@ -290,7 +292,7 @@ class _TileOnDevice:
         y += torch.lerp(left, self.inl.take(at.add_(1)), place.sub_(node))
 
 
-def _subtracted(sums: torch.Tensor, layer: LayerSimulator) -> torch.Tensor:
+def _subtracted(sums: torch.Tensor, layer: SimulatedLayer) -> torch.Tensor:
     """Pairs or the reference subtracted after conversion, along the last axis (``cim.chip.converters.shift_add``)."""
     if layer.spec.encoding is Encoding.OFFSET_COLUMN:
         return sums[..., :-1] - sums[..., -1:]

@@ -1,423 +1,72 @@
-"""The simulator's quick mode: one product for a whole multi-bit input, noise of matched moments.
-
-``cim.simulator.simulator`` converts every input plane of a tile on its own. Here the planes of a code
-are taken together. With w_p the weight of plane p, u_pr what row r is driven with in it,
-n_p = Σ_r |u_pr|, and code_r = Σ_p w_p u_pr, the shift-added sum of a column has
-
-    mean      Σ_r cells_r code_r + Σ_p w_p (offset + inl)     planes that drive something
-              + Σ_p w_p E₀                                    planes that drive nothing
-    variance  Σ_r read_r Σ_p w_p² u_pr² + Σ_p w_p² (1/12 + noise² + inl²)
-
-and is corrected and added over the tiles of an output; the level sum of all is drawn as one
-Gaussian and rounded once (``GroupMoments``). Rounding gives 1/12 a plane because a sum of
-many cells falls anywhere between two codes; where nothing is driven it does not, and the
-converter's own mean E₀ and variance V₀ at rest stand instead. INL is taken as its regression
-line over the sums that random inputs of the given ``activity`` make, the rest of it as noise.
-Wires: the static loss of each cell is folded into the product, the rest follows from the
-number of driven rows (``place_terms``). Where row drivers err (``cim.array.input_drive``) u_pr is what
-a row really gets, so code_r is no whole number (``FastLayer.product_inputs``); cubic cells
-(``cim.array.cell_iv``) add a second product, of Σ_p w_p u_pr³.
-
-Not seen: which plane of a sum saturates. ``level_sums`` returns the share of sums whose
-largest plane is expected beyond the scale, at one conversion each; where the exact simulator
-says more than about 0.1 %, ``fast`` is not valid. Errors against ``exact`` are bounded in
-``tests/cim/test_fast.py``.
-"""
+"""What both fast engines take of a layer: its moments, groups of tiles, and what codes and places give."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.array.input_drive import InputDrive
-from cim.array.wire_law import Wire, max_unit
-from cim.cells.read_noise import ReadNoise
-from cim.chip.spec import InputCoding, MacroSpec
-from cim.chip.windows import Window
-from cim.simulator.simulator import LayerSimulator, NoiseKey, PreparedTile, SimulatedTile, choose_engine
+from cim.array.wire_law import max_unit
+from cim.chip.spec import InputCoding
+from cim.simulator.fast.moments import PlaceTerms, TileMoments, place_terms, tile_moments
+from cim.simulator.layer import PreparedTile, SimulatedLayer, SimulatedTile
 
-Floats = NDArray[np.float64]
 ACTIVITY = 0.2  # mean |unit| of a plane that INL lines and static wire losses are taken at
-_POINTS = 401
 
 
-@dataclass(frozen=True, slots=True)
-class TileMoments:
-    """One tile's sums as a function of codes and ``PlaceTerms``; arrays (conversions,), in codes.
+class FastLayer:
+    """A layer in the fast mode, below its engines, which hold its cells (``groups``); ``layer`` is without them.
 
-        mean     = P (1 − kw · terms.excess) − lean · terms.lean + constant + rest · terms.rest
-        variance = read · terms.squares + floor + rest_variance · terms.rest2
-
-    with P = Σ_r codes_r cells_r, ``cells`` (rows, conversions) in the order of the tile's inputs, of cubic cells
-    (2 · rows, conversions), for ``FastLayer.product_inputs``.
-    ``moves``: 1.0 where sums fall between codes (``moving_columns``).
+    ``weights`` of the planes, ``sum_limits`` of shift-added sums; ``tables`` see ``product_inputs``. ``activity``: see
+    ``ACTIVITY``.
     """
 
-    tile: SimulatedTile
-    cells: Floats
-    kw: Floats
-    lean: Floats
-    constant: Floats
-    rest: Floats
-    read: Floats
-    floor: Floats
-    rest_variance: Floats
-    moves: Floats
-    bend: float
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceTerms:
-    """What else than its codes decides a sum: one number for each place, float32 (places,).
-
-    ``squares`` Σ_p w_p² Σ_r u_pr²; ``rest``, ``rest2`` Σ w_p and Σ w_p² of planes that drive
-    nothing; ``excess`` driven rows beyond the typical number, planes weighted as they are in
-    a random sum; ``lean`` what an even column loses beyond that; ``peak`` the share of the
-    sum that its largest plane holds; ``driven`` the sum of the codes, whole ones always.
-    """
-
-    squares: NDArray[np.float32]
-    rest: NDArray[np.float32]
-    rest2: NDArray[np.float32]
-    excess: NDArray[np.float32]
-    lean: NDArray[np.float32]
-    peak: NDArray[np.float32]
-    driven: NDArray[np.float32]
-
-
-def place_terms(
-    sums: NDArray[np.floating],
-    driven: NDArray[np.floating],
-    squares: NDArray[np.floating],
-    weights: NDArray[np.floating],
-    *,
-    typical: float,
-    bend: float,
-    even: bool,
-) -> PlaceTerms:
-    """Terms of each place from its planes, (places, planes): Σ u, Σ |u| and Σ u² of the rows.
-
-    Split a plane's sum into an even part μ Σ u and a random rest f_p of variance ∝ Σ u². Given
-    D = Σ w_p D_p, the rest of plane p is w_p s_p / S of the whole rest, S = Σ w_p² s_p. So the
-    activity-weighted sum that wires lose, Σ w_p n_p D_p, is
-
-        n̂ D + μ (A − n̂ B),  n̂ = Σ w_p² s_p n_p / S,  A = Σ w_p n_p Σu_p,  B = Σ w_p Σu_p
-
-    ``bend``: n stands for n / (1 + bend n). ``even``: columns of one sign, whose planes are
-    in proportion to Σ u. ``typical``: driven rows whose loss is folded into the product.
-
-    Example: one plane of 30 driven rows, typical 25: excess 5, lean 0, squares 30.
-    """
-    w, w2 = weights, weights**2
-    count = driven / (1.0 + bend * driven)
-    total = squares @ w2
-    safe = np.maximum(total, 1e-9)
-    mean = (squares * count) @ w2 / safe
-    even_sum = sums @ w
-    resting = (driven == 0).astype(w.dtype)
-    if even:
-        peak = np.abs(sums).max(1) / np.maximum(np.abs(sums) @ np.abs(w), 1e-9)
-    else:
-        peak = (squares * np.abs(w)).max(1) / safe
-    terms = (total, resting @ w, resting @ w2, mean - typical, (sums * count) @ w - mean * even_sum, peak, even_sum)
-    return PlaceTerms(*(np.ascontiguousarray(t, np.float32) for t in terms))
-
-
-def tile_moments(
-    spec: MacroSpec,
-    prepared: PreparedTile,
-    weights: Floats,
-    limits: tuple[int, int],
-    activity: float,
-    whole: bool = True,
-) -> TileMoments:
-    """The moments of one tile (see the module); ``whole``: rows are driven with whole units."""
-    tile, rows = prepared.tile, len(prepared.order)
-    back = np.argsort(prepared.order)
-    reach = row_reach(prepared.gaps)[back]
-    cells, variance = prepared.cells[back], prepared.mean_variance
-    parts = [cells]
-    if prepared.cubic is not None:
-        parts.append(prepared.cubic[back] * max_unit(spec) ** 2)
-        cells = parts[0] + parts[1]  # as they are read, for all but the products
-    noise2 = tile.conversion_noise_codes**2
-    middle = tile.offset_codes + activity * cells.sum(0)
-    spread2 = activity * (1.0 - activity) * (cells**2).sum(0) + activity * rows * variance + noise2
-    slope, shift, left2 = inl_line(tile.inl_codes, limits, middle, np.sqrt(spread2))
-    typical = activity * rows / (1.0 + prepared.bend * activity * rows)
-    loss = prepared.wire / rows  # of a cell one pitch from the end, for each driven row
-    kw = loss * reach.mean()
-    left = 1.0 - loss * typical * reach[:, None]
-    scale = 1.0 + slope
-    moves = moving_columns(prepared, cells) if whole and prepared.cubic is None else np.ones(cells.shape[1])
-    rest, rest2 = at_rest(tile, limits)
-    drive_constant = tile.offset_codes * scale + shift
-    each = noise2 * scale**2 + moves / 12.0 + left2
-    w1, w2 = float(weights.sum()), float((weights**2).sum())
-    bare = replace(tile, halves_us=np.empty((2, 0, 0), np.float32))  # many chips stay in memory: keep no cell twice
-    return TileMoments(
-        tile=bare,
-        cells=np.concatenate([part * left for part in parts]) * scale,
-        kw=kw / (1.0 - np.minimum(kw * typical, 0.5)),
-        lean=kw * cells.mean(0) * scale,
-        constant=drive_constant * w1,
-        rest=rest - drive_constant,
-        read=variance * scale**2,
-        floor=each * w2,
-        rest_variance=rest2 - each,
-        moves=moves,
-        bend=prepared.bend,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class GroupMoments:
-    """Tiles that add to the same outputs, in levels; arrays (tiles, outputs) and (outputs,).
-
-        mean     = Σ_tiles gain · P (1 − kw · excess) + rest · terms.rest − lean · terms.lean
-                   + input_gain · terms.driven  + constant
-        variance = Σ_tiles read · terms.squares + rest_variance · terms.rest2  + floor
-
-    with each tile's own P, kw, excess and terms. ``floor`` holds what the rounding of each
-    tile's level sum adds, 1/12 where its correction is not whole, less the 1/12 that the one
-    rounding of the total adds itself.
-    """
-
-    tiles: tuple[TileMoments, ...]
-    gain: Floats
-    rest: Floats
-    lean: Floats
-    input_gain: Floats
-    read: Floats
-    rest_variance: Floats
-    constant: Floats
-    floor: Floats
-
-
-def group_moments(tiles: Sequence[TileMoments], *, codes: bool = False) -> GroupMoments:
-    """The moments of tiles with the same outputs; ``codes``: of their sums of codes, without correction.
-
-    Example: gains 0.37 and 0.41, quiet columns that move: floor 2/12 − 1/12.
-    """
-    gain, offset, driven, cut, moves = [], [], [], [], []
-    for m in tiles:
-        correction, many = m.tile.correction, 1.0 if codes else float(m.tile.multiplier)
-        unit, n = float(1 << correction.shift), m.cells.shape[1]
-        parts = (correction.gain, correction.offset, correction.input_gain)
-        g, o, i = (np.ones(n), np.zeros(n), np.zeros(n)) if codes else (np.asarray(v, float) / unit for v in parts)
-        whole = np.all([v == np.rint(v) for v in (g, o, i)], 0)
-        gain.append(many * g)
-        offset.append(many * o)
-        driven.append(many * i)
-        cut.append(many**2 * ~whole / 12.0)
-        moves.append(np.maximum(m.moves, ~whole))
-    gains = np.stack(gain)
-
-    def of(name: str) -> Floats:
-        return np.stack([getattr(m, name) for m in tiles])
-
-    return GroupMoments(
-        tiles=tuple(tiles),
-        gain=gains,
-        rest=gains * of("rest"),
-        lean=gains * of("lean"),
-        input_gain=np.stack(driven),
-        read=gains**2 * of("read"),
-        rest_variance=gains**2 * of("rest_variance"),
-        constant=(gains * of("constant") + np.stack(offset)).sum(0),
-        floor=(gains**2 * of("floor") + np.stack(cut)).sum(0) - np.max(moves, 0) / 12.0,
-    )
-
-
-def row_reach(gaps: Floats) -> Floats:
-    """λ of each row, farthest first: what it loses along the line when rows drive alike, in pitches.
-
-    loss = wire · Σ_s gap_s n_s D_s with n_s = (n / rows) · s, s = 1 … rows, is
-    wire · (n / rows) · Σ_r λ_r G_r u_r with λ_r = Σ_(s ≥ r) gap_s s.
-
-    Example: three rows one pitch apart → (6, 5, 3).
-    """
-    return np.asarray(np.cumsum((gaps * np.arange(1.0, len(gaps) + 1.0))[::-1])[::-1])
-
-
-def inl_line(
-    inl_codes: Floats, limits: tuple[int, int], middle: Floats, spread: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Regression of each curve over Gaussian sums: slope, intercept and variance left, (conversions,).
-
-    Example: a curve inl(y) = 0.02 y gives 0.02, 0 and 0.
-    """
-    z = np.linspace(-3.5, 3.5, 71)
-    p = np.exp(-0.5 * z * z)
-    p /= p.sum()
-    y = middle[:, None] + spread[:, None] * z
-    curve = inl_at(inl_codes, limits, y)
-    mean = curve @ p
-    dy = y - (y @ p)[:, None]
-    variance = (dy * dy) @ p
-    slope = ((curve - mean[:, None]) * dy) @ p / np.maximum(variance, 1e-12)
-    left = np.maximum(((curve - mean[:, None]) ** 2) @ p - slope**2 * variance, 0.0)
-    return slope, mean - slope * (y @ p), left
-
-
-def inl_at(inl_codes: Floats, limits: tuple[int, int], y: Floats) -> Floats:
-    """inl(y), linear between the nodes: curves (conversions, nodes) at ``y`` (conversions, points)."""
-    low, high = limits
-    last = inl_codes.shape[1] - 1
-    place = np.clip((y - low) / (high - low), 0.0, 1.0) * last
-    node = np.minimum(place.astype(np.int64), last - 1)
-    left = np.take_along_axis(inl_codes, node, 1)
-    right = np.take_along_axis(inl_codes, node + 1, 1)
-    return np.asarray(left + (right - left) * (place - node))
-
-
-def at_rest(tile: SimulatedTile, limits: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Mean and variance of the code of a conversion with nothing driven, by quadrature over its noise."""
-    z = np.linspace(-5.0, 5.0, _POINTS)
-    p = np.exp(-0.5 * z * z)
-    p /= p.sum()
-    y = tile.offset_codes[:, None] + tile.conversion_noise_codes[:, None] * z
-    code = np.clip(np.floor(y + inl_at(tile.inl_codes, limits, y) + 0.5), *limits)
-    mean = code @ p
-    return mean, ((code - mean[:, None]) ** 2) @ p
-
-
-def moving_columns(prepared: PreparedTile, cells: Floats) -> Floats:
-    """1.0 where sums fall between codes, 0.0 where every sum is a whole code: cells and offset whole, no error."""
-
-    def whole(values: Floats) -> NDArray[np.bool_]:
-        return np.asarray(np.abs(values - np.rint(values)) < 1e-5)
-
-    tile = prepared.tile
-    still = whole(cells).all(0) & whole(tile.offset_codes) & ~tile.inl_codes.any(1)
-    return np.asarray(
-        ~(still & (prepared.mean_variance == 0) & (tile.conversion_noise_codes == 0) & (prepared.wire == 0)), float
-    )
-
-
-def plane_bytes() -> NDArray[np.uint64]:
-    """Byte p of entry v is bit p of v, for v in 0..255: sums of up to 255 entries count the ones of each plane."""
-    shifts = np.arange(8, dtype=np.uint64)
-    bits = np.arange(256, dtype=np.uint64)[:, None] >> shifts & np.uint64(1)
-    return np.asarray((bits << shifts * np.uint64(8)).sum(1, dtype=np.uint64))
-
-
-class Engine(Protocol):
-    """Level sums (n, outputs, positions) of codes under noise keys, and sums expected beyond the scale."""
-
-    def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]: ...
-
-
-class FastLayer(LayerSimulator):
-    """``cim.simulator.simulator.LayerSimulator`` with one product a tile; the same arguments and results.
-
-    ``engine``: ``"numba"`` or ``"torch"``, as there. ``activity``: see ``ACTIVITY``.
-    """
-
-    def __init__(
-        self,
-        spec: MacroSpec,
-        tiles: Sequence[SimulatedTile],
-        *,
-        window: Window | None,
-        inputs: int,
-        outputs: int,
-        range_code: int,
-        input_bits: int,
-        input_signed: bool,
-        read_noise: ReadNoise,
-        wire: Wire,
-        drive: InputDrive | None = None,
-        device: str = "cpu",
-        engine: str | None = None,
-        activity: float = ACTIVITY,
-    ) -> None:
-        super().__init__(
-            spec,
-            tiles,
-            window=window,
-            inputs=inputs,
-            outputs=outputs,
-            range_code=range_code,
-            input_bits=input_bits,
-            input_signed=input_signed,
-            read_noise=read_noise,
-            wire=wire,
-            drive=drive,
-            device=device,
-            engine=engine or choose_engine(device),
-        )
-        self.activity = activity
-        self.weights = np.array([p.weight for p in self.planes], np.float64)
+    def __init__(self, layer: SimulatedLayer, activity: float = ACTIVITY) -> None:
+        self.layer, self.activity = layer.without_tiles(), activity
+        self.weights = np.array([p.weight for p in layer.planes], np.float64)
         positive, negative = self.weights[self.weights > 0].sum(), self.weights[self.weights < 0].sum()
-        low, high = self.limits
+        low, high = layer.limits
         self.sum_limits = (low * positive + high * negative, high * positive + low * negative)
-        self.spread = plane_bytes()
-        self.tables = self._code_tables()
-        whole = self.drive is None
-        moments = [tile_moments(spec, t, self.weights, self.limits, activity, whole) for t in self.tiles]
-        self._each = len(self.planes) * sum(len(t.wire) for t in self.tiles)
-        self.tiles = []  # what the engine keeps is enough
-        self._engine = self._make_engine(moments)
-
-    def level_sums(self, codes: NDArray[np.int16], key: NoiseKey) -> tuple[NDArray[np.int32], float]:
-        """As ``LayerSimulator.level_sums``; the share is an estimate (see the module), maps lie channels last."""
-        window = self.window
-        shape = (self.inputs,) if window is None else (window.channels, window.height, window.width)
-        if codes.ndim != 1 + len(shape) or codes.shape[1:] != shape:
-            raise ValueError(f"codes {codes.shape}, expected (n, {', '.join(map(str, shape))})")
-        sums, ends = self._engine.layer_sums(codes, key.words(len(codes)))
-        share = ends / max(1, self.conversions(len(codes)))
-        if window is None:
-            return sums.reshape(len(codes), self.outputs), share
-        return sums.reshape(len(codes), self.outputs, window.out_height, window.out_width), share
-
-    def _make_engine(self, moments: list[TileMoments]) -> Engine:
-        if self.engine == "numba":
-            from cim.simulator.fast import numba_engine as fast_numba
-
-            return fast_numba.NumbaEngine(self, moments)
-        from cim.simulator.fast import torch_engine as fast_torch
-
-        return fast_torch.TorchEngine(self, moments)
+        self.tables = self._code_tables(any(t.cubic is not None for t in layer.tiles))
 
     def whole_channels(self, tile: SimulatedTile) -> bool:
         """Whether a tile's rows are whole channels of one-bit units, which engines read where they lie."""
-        kernel = 1 if self.window is None else self.window.kernel[0] * self.window.kernel[1]
-        inputs, rows = self.spec.inputs, len(tile.inputs)
+        kernel = self.kernel_size
+        inputs, rows = self.layer.spec.inputs, len(tile.inputs)
         one_bit = inputs.coding is not InputCoding.TERNARY and inputs.bits_per_cycle == 1
         return one_bit and rows < 256 and tile.inputs.start % kernel == 0 and rows % kernel == 0
 
-    def groups(self, moments: Sequence[TileMoments]) -> list[list[TileMoments]]:
-        """Tiles of whole channels that share their outputs together, every other one alone."""
+    def groups(self, tiles: Sequence[PreparedTile]) -> list[list[TileMoments]]:
+        """Moments of tiles: those of whole channels that share their outputs together, every other one alone."""
         together: dict[object, list[TileMoments]] = {}
-        for number, m in enumerate(moments):
+        for number, tile in enumerate(tiles):
+            m = tile_moments(self.layer, tile, self.weights, self.activity)
             alone = m.cells.shape[1] != len(m.tile.outputs) or not self.whole_channels(m.tile)
             together.setdefault(number if alone else m.tile.outputs, []).append(m)
         return list(together.values())
 
-    def conversions(self, images: int) -> int:
-        """As ``LayerSimulator.conversions``: what the chip would convert, not what is simulated."""
-        return images * (1 if self.window is None else self.window.positions) * self._each
+    @property
+    def kernel_size(self) -> int:
+        """Rows of one channel."""
+        down, across = self.layer.map_window.kernel
+        return down * across
 
     @property
     def driven_top(self) -> int:
         """Largest magnitude of a driven code."""
-        return 1 << (self.input_bits - (self.input_signed and not self.offset_inputs))
+        return 1 << (self.layer.input_bits - self.layer.driven_signed)
 
-    def _code_tables(self) -> NDArray[np.float32] | None:
+    def _code_tables(self, cubic: bool) -> NDArray[np.float32] | None:
         """What cells are multiplied with for each driven code from the lowest on, (1 or 2, codes): Σ w u, and
         Σ w u³ / U² for cubic cells. None where that is the codes alone."""
-        cubic = any(t.cubic is not None for t in self.tiles)
-        if self.drive is None and not cubic:
+        layer = self.layer
+        if layer.drive is None and not cubic:
             return None
-        below = self.driven_top if self.input_signed and not self.offset_inputs else 0
-        units = self.units(np.arange(-below, self.driven_top, dtype=np.int16)).astype(np.float64)
-        powers = [units, units**3 / max_unit(self.spec) ** 2][: 1 + cubic]
+        below = self.driven_top if layer.driven_signed else 0
+        units = layer.units(np.arange(-below, self.driven_top, dtype=np.int16)).astype(np.float64)
+        powers = [units, units**3 / max_unit(layer.spec) ** 2][: 1 + cubic]
         return np.stack([self.weights @ power for power in powers]).astype(np.float32)
 
     def product_inputs(self, rows: NDArray[np.int16]) -> NDArray[np.int16] | NDArray[np.float32]:
@@ -434,13 +83,13 @@ class FastLayer(LayerSimulator):
         """Terms of driven codes (places, rows), for any input coding."""
         sums, driven, squares = self.plane_sums(rows)
         typical = self.typical(rows.shape[1], bend)
-        even = not self.spec.adc_signed
+        even = not self.layer.spec.adc_signed
         terms = place_terms(sums, driven, squares, self.weights, typical=typical, bend=bend, even=even)
-        return terms if self.drive is None else replace(terms, driven=rows.sum(1, dtype=np.float32))
+        return terms if self.layer.drive is None else replace(terms, driven=rows.sum(1, dtype=np.float32))
 
     def plane_sums(self, rows: NDArray[np.int16]) -> tuple[NDArray[np.float32], ...]:
         """Σ u, Σ |u| and Σ u² of each plane of driven codes (places, rows): (places, planes) each."""
-        units = self.units(rows)
+        units = self.layer.units(rows)
         return tuple(np.ascontiguousarray(u.sum(2).T) for u in (units, np.abs(units), units**2))
 
     def typical(self, rows: int, bend: float) -> float:

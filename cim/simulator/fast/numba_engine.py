@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.converters import check_codes
 from cim.chip.correction import apply_correction
 from cim.chip.windows import Window
 from cim.simulator.fast import counts as counting
 from cim.simulator.fast import kernels
-from cim.simulator.fast.layer import group_moments
+from cim.simulator.fast.layer import ACTIVITY, FastLayer
+from cim.simulator.fast.moments import TileMoments, group_moments
 from cim.simulator.fast.noise import CONSTANTS
+from cim.simulator.layer import SimulatedLayer
+from cim.simulator.maps import PaddedMaps, window_pixels
 from cim.simulator.simd.floats import LANES
-
-if TYPE_CHECKING:
-    from cim.simulator.fast.layer import FastLayer, TileMoments
 
 CHUNK_VALUES = 1 << 18  # input values of the images that are taken at a time; fits the second-level cache
 SPARE = 15  # values that kernels may read beyond the last
@@ -26,23 +24,22 @@ FRACTION_BITS = 6  # at most, of codes that are driven as no whole numbers
 _GROUP_WORD = 0x9E3779B9  # spreads group numbers over the first key word
 
 
-class NumbaEngine:
-    """``cim.simulator.fast.layer.Engine`` on numba."""
+class FastNumba:
+    """``cim.simulator.layer.LayerEngine`` of the fast mode on numba."""
 
-    def __init__(self, layer: FastLayer, moments: list[TileMoments]) -> None:
-        self.layer = layer
-        self.groups = [_Group(layer, group) for group in layer.groups(moments)]
+    def __init__(self, layer: SimulatedLayer, activity: float = ACTIVITY) -> None:
+        fast = FastLayer(layer, activity)
+        self.layer = fast.layer
+        self.groups = [_Group(fast, group) for group in fast.groups(layer.tiles)]
 
     def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
         """Level sums (n, outputs, positions), channels last in memory, and sums beyond the scale."""
-        layer = self.layer
-        positions = 1 if layer.window is None else layer.window.positions
+        layer, positions = self.layer, self.layer.map_window.positions
         out = np.zeros(len(codes) * positions * layer.outputs + LANES, np.int32)
         ends, each = 0.0, max(1, CHUNK_VALUES // max(1, codes[:1].size))
         for first in range(0, len(codes), each):
             part = slice(first, min(first + each, len(codes)))
-            maps = _Maps(layer, codes[part])
-            check_codes(maps.flat, layer.input_bits, layer.input_signed and not layer.offset_inputs)
+            maps = _KernelMaps(layer, codes[part])
             mine = out[first * positions * layer.outputs :]
             for number, group in enumerate(self.groups):
                 words = keys[part] + np.array([number * _GROUP_WORD & 0xFFFFFFFF, 0], np.uint32)
@@ -50,67 +47,45 @@ class NumbaEngine:
         return out[:-LANES].reshape(len(codes), positions, layer.outputs).transpose(0, 2, 1), int(ends)
 
 
-class _Maps:
-    """Driven codes of some images, padded, channels last: ``flat`` int16, ``SPARE`` more values at the end.
+class _KernelMaps(PaddedMaps):
+    """Padded maps of some images, and their geometry as kernels take it.
 
-    The rest is ``_geometry``'s.
+    Places of an image down and across, steps down and across, kernel positions in pixels, starts of windows in values.
     """
 
-    def __init__(self, layer: FastLayer, codes: NDArray[np.int16]) -> None:
-        window, self.images = layer.window, len(codes)
-        self.places = self.images * (1 if window is None else window.positions)
-        driven = layer.driven(codes)
-        if window is None:
-            self.pixels, self.width, self.channels = 1, 1, layer.inputs
-            self.flat = np.zeros(driven.size + SPARE, np.int16)
-            self.flat[:-SPARE] = driven.ravel()
-        else:
-            pad_h, pad_w = window.padding
-            height, self.width = window.height + 2 * pad_h, window.width + 2 * pad_w
-            self.pixels, self.channels = height * self.width, window.channels
-            rest = layer.driven(np.zeros(1, np.int16))[0]  # an offset chip drives something for a zero
-            self.flat = np.full(self.images * self.pixels * self.channels + SPARE, rest, np.int16)
-            padded = self.flat[:-SPARE].reshape(self.images, height, self.width, self.channels)
-            padded[:, pad_h : height - pad_h, pad_w : self.width - pad_w] = driven.transpose(0, 2, 3, 1)
-        self.across, self.steps, self.runs, self.bases = _geometry(window, self.images, self.channels)
+    def __init__(self, layer: SimulatedLayer, codes: NDArray[np.int16]) -> None:
+        super().__init__(layer, codes, spare=SPARE)
+        window, self.runs = self.window, window_pixels(self.window)[1]
+        self.across, self.steps = np.array([window.out_height, window.out_width]), np.array(window.stride)
+        self.bases = _bases(window, self.images, self.pixels)
 
 
 @functools.lru_cache(maxsize=64)
-def _geometry(window: Window | None, images: int, channels: int) -> tuple[NDArray[np.int64], ...]:
-    """Places of an image down and across, steps down and across, kernel positions in pixels, starts of windows."""
-    if window is None:
-        one, bases = np.ones(2, np.int64), np.zeros(images + 8, np.int64)
-        bases[:images] = np.arange(images) * channels
-        return one, one, np.zeros(1, np.int64), bases
-    width = window.width + 2 * window.padding[1]
-    pixels = (window.height + 2 * window.padding[0]) * width
-    down, right = (np.arange(k) * gap for k, gap in zip(window.kernel, window.dilation, strict=True))
-    top, left = np.arange(window.out_height) * window.stride[0], np.arange(window.out_width) * window.stride[1]
-    starts = (top[:, None] * width + left).ravel()
-    bases = np.zeros(images * len(starts) + 8, np.int64)
-    bases[:-8] = ((np.arange(images)[:, None] * pixels + starts) * channels).ravel()
-    across = np.array([window.out_height, window.out_width])
-    return across, np.array(window.stride), (down[:, None] * width + right).ravel(), bases
+def _bases(window: Window, images: int, pixels: int) -> NDArray[np.int64]:
+    """First value of every window of some images; the kernels take eight places more."""
+    bases = np.zeros(images * window.positions + 8, np.int64)
+    bases[:-8] = ((np.arange(images)[:, None] * pixels + window_pixels(window)[0]) * window.channels).ravel()
+    return bases
 
 
 class _Group:
     """Kernel arrays of tiles that add to the same outputs."""
 
-    def __init__(self, layer: FastLayer, moments: list[TileMoments]) -> None:
-        self.layer, self.outputs = layer, moments[0].tile.outputs
-        kernel = 1 if layer.window is None else layer.window.kernel[0] * layer.window.kernel[1]
+    def __init__(self, fast: FastLayer, moments: list[TileMoments]) -> None:
+        self.fast, self.outputs = fast, moments[0].tile.outputs
+        kernel = fast.kernel_size
         self.tiles = [m.tile for m in moments]
         self.bends = [m.bend for m in moments]
         self.conversions = conversions = moments[0].cells.shape[1]
         # Whole channels of one-bit units are read where they lie; other cuts of the rows are gathered first.
-        self.direct = layer.whole_channels(self.tiles[0])
+        self.direct = fast.whole_channels(self.tiles[0])
         self.firsts = np.array([t.inputs.start // kernel for t in self.tiles])
         self.runs = kernel if self.direct else 1
         self.lengths = np.array([len(m.cells) // self.runs for m in moments])
         # Steps in a driven code: 1 where codes are whole, else as many as 16 bits and FRACTION_BITS have room for.
         self.fraction = 1
-        if layer.tables is not None:
-            self.fraction = 1 << min(FRACTION_BITS, int(np.log2(32767.0 / float(np.abs(layer.tables).max()))))
+        if fast.tables is not None:
+            self.fraction = 1 << min(FRACTION_BITS, int(np.log2(32767.0 / float(np.abs(fast.tables).max()))))
         # Halves that meet after the converter: the kernel gives sums of codes, the correction comes later.
         self.subtracts = conversions != len(self.outputs)
         group = group_moments(moments, codes=self.subtracts)
@@ -137,16 +112,16 @@ class _Group:
         self.common = np.zeros((kernels.COMMON, width), np.float32)
         self.common[kernels.CONSTANT, :conversions] = group.constant
         self.common[kernels.FLOOR, :conversions] = group.floor
-        low, high = layer.limits
-        self.limits = np.array([*layer.sum_limits, high + 0.5 if low < 0 else high], np.float32)
-        self.planes = layer.weights.astype(np.float32)
+        low, high = fast.layer.limits
+        self.limits = np.array([*fast.sum_limits, high + 0.5 if low < 0 else high], np.float32)
+        self.planes = fast.weights.astype(np.float32)
         self.masks = [_masks(int(length)) for length in self.lengths]
 
     def _packed(self, moments: TileMoments) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
         """Weights as the kernel reads them, flat, and the scale of each column."""
-        cells, conversions, top = moments.cells / self.fraction, self.conversions, float(self.layer.driven_top)
-        if self.layer.tables is not None:
-            top = float(np.abs(self.layer.tables).max()) * self.fraction
+        cells, conversions, top = moments.cells / self.fraction, self.conversions, float(self.fast.driven_top)
+        if self.fast.tables is not None:
+            top = float(np.abs(self.fast.tables).max()) * self.fraction
         length = len(cells) // self.runs
         steps = -(-length // 2)
         bound = np.abs(cells).sum(0) * top / (2**31 - 2**18)
@@ -157,16 +132,15 @@ class _Group:
         whole = whole.reshape(steps, 2, self.runs, -1, LANES).transpose(3, 2, 0, 4, 1)
         return np.ascontiguousarray(whole).ravel(), scale
 
-    def add(self, maps: _Maps, keys: NDArray[np.int32], out: NDArray[np.int32]) -> float:
+    def add(self, maps: _KernelMaps, keys: NDArray[np.int32], out: NDArray[np.int32]) -> float:
         """Add these tiles' level sums to ``out``, flat from the first place's first output of these images."""
-        layer = self.layer
         if self.direct:
             terms = self._counted(maps)
             flat, bases = maps.flat, maps.bases
             runs = maps.runs * maps.channels + self.firsts[:, None]
         else:
             flat, bases, runs, terms = self._gathered(maps)
-        first, stride = self.outputs.start, layer.outputs
+        first, stride = self.outputs.start, self.fast.layer.outputs
         if not self.subtracts:
             return self._convert(flat, bases, runs, maps.places, terms, keys, out[first:], stride)
         conversions, tile = self.conversions, self.tiles[0]
@@ -198,9 +172,9 @@ class _Group:
             )
         )  # fmt: skip
 
-    def _counted(self, maps: _Maps) -> NDArray[np.float32]:
+    def _counted(self, maps: _KernelMaps) -> NDArray[np.float32]:
         """Terms of one-bit units, from the ones that each plane drives."""
-        layer, many = self.layer, -(-maps.places // LANES) * LANES
+        fast, many = self.fast, -(-maps.places // LANES) * LANES
         terms = np.empty((len(self.tiles), many // LANES, counting.TERMS, LANES), np.float32)
         counts, sums = np.empty(maps.images * maps.pixels + 8, np.uint64), np.zeros(many, np.uint64)
         for t, tile in enumerate(self.tiles):
@@ -210,25 +184,25 @@ class _Group:
             counting.count_places(
                 counts, maps.width, maps.pixels, maps.runs, maps.steps, maps.across, sums[: maps.places]
             )
-            typical = layer.typical(len(tile.inputs), bend)
-            counting.terms_of_counts(sums, self.planes, typical, bend, not layer.spec.adc_signed, terms[t])
+            typical = fast.typical(len(tile.inputs), bend)
+            counting.terms_of_counts(sums, self.planes, typical, bend, not fast.layer.spec.adc_signed, terms[t])
         return terms
 
     def _gathered(
-        self, maps: _Maps
+        self, maps: _KernelMaps
     ) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """The tile's rows of each place side by side: (flat codes, bases, runs, terms)."""
         tile, many = self.tiles[0], -(-maps.places // LANES) * LANES
         rows = np.arange(tile.inputs.start, tile.inputs.stop)
         offsets = maps.runs[rows % len(maps.runs)] * maps.channels + rows // len(maps.runs)
         mine = maps.flat[maps.bases[: maps.places, None] + offsets]
-        found = self.layer.terms(mine, self.bends[0])
+        found = self.fast.terms(mine, self.bends[0])
         terms = np.zeros((many, counting.TERMS), np.float32)
         names = (found.squares, found.rest, found.rest2, found.excess, found.lean, found.peak, found.driven)
         terms[: maps.places, : len(names)] = np.stack(names, 1)
         values = mine
-        if self.layer.tables is not None:
-            values = np.rint(self.layer.product_inputs(mine) * np.float32(self.fraction)).astype(np.int16)
+        if self.fast.tables is not None:
+            values = np.rint(self.fast.product_inputs(mine) * np.float32(self.fraction)).astype(np.int16)
         bases = np.zeros(maps.places + 8, np.int64)
         bases[: maps.places] = np.arange(maps.places) * values.shape[1]
         flat: NDArray[np.int16] = np.append(values.ravel(), np.zeros(SPARE, np.int16))

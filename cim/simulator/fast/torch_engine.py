@@ -16,21 +16,17 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from cim.chip.converters import check_codes
-from cim.chip.windows import Window
-from cim.simulator.fast.layer import group_moments
+from cim.simulator.fast.layer import ACTIVITY, FastLayer
+from cim.simulator.fast.moments import TileMoments, group_moments
 from cim.simulator.fast.planes import driving_planes, place_counts
-
-if TYPE_CHECKING:
-    from cim.simulator.fast.layer import FastLayer, TileMoments
-    from cim.simulator.simulator import SimulatedTile
+from cim.simulator.layer import SimulatedLayer, SimulatedTile
+from cim.simulator.maps import PaddedMaps, window_pixels
 
 CHUNK_VALUES = 1 << 18  # sums of one tile that are made at a time
 POOL = 1 << 20
@@ -47,20 +43,20 @@ def noise_pool(device: str) -> torch.Tensor:
     return pool
 
 
-class TorchEngine:
-    """``cim.simulator.fast.layer.Engine`` on torch."""
+class FastTorch:
+    """``cim.simulator.layer.LayerEngine`` of the fast mode on torch."""
 
-    def __init__(self, layer: FastLayer, moments: list[TileMoments]) -> None:
-        self.layer = layer
-        self.groups = [_TensorGroup(layer, group, number) for number, group in enumerate(layer.groups(moments))]
-        self.widest = max(m.cells.shape[1] for m in moments)
+    def __init__(self, layer: SimulatedLayer, activity: float = ACTIVITY) -> None:
+        fast = FastLayer(layer, activity)
+        groups = fast.groups(layer.tiles)
+        self.layer = fast.layer
+        self.groups = [_TensorGroup(fast, group, number) for number, group in enumerate(groups)]
+        self.widest = max(m.cells.shape[1] for group in groups for m in group)
 
     @torch.inference_mode()
     def layer_sums(self, codes: NDArray[np.int16], keys: NDArray[np.uint32]) -> tuple[NDArray[np.int32], int]:
         """Level sums (n, outputs, positions), channels last in memory, and sums beyond the scale."""
-        layer, window = self.layer, self.layer.window
-        check_codes(codes, layer.input_bits, layer.input_signed)
-        positions = 1 if window is None else window.positions
+        layer, positions = self.layer, self.layer.map_window.positions
         alone = len(self.groups) == 1 and len(self.groups[0].outputs) == layer.outputs
         out = (torch.empty if alone else torch.zeros)(len(codes) * positions, layer.outputs, dtype=torch.int32)
         step = max(1, CHUNK_VALUES // (positions * self.widest))
@@ -86,23 +82,14 @@ def _sampled(places: int) -> range:
     return range((step - 1) // 2, places, step)
 
 
-class _TensorMaps:
-    """Driven codes of some images, padded: int16 (n, height, width, channels), or (n, features).
+class _TensorMaps(PaddedMaps):
+    """Padded maps, and ``tensor``: the same as floats on the device, channels first in order and last in memory, of
+    a matrix (n, features)."""
 
-    ``values`` are the same as floats on the device, channels first in order and last in memory.
-    """
-
-    def __init__(self, layer: FastLayer, codes: NDArray[np.int16]) -> None:
-        self.window, self.images, driven = layer.window, len(codes), layer.driven(codes)
-        if layer.window is not None:
-            (pad_h, pad_w), last = layer.window.padding, driven.transpose(0, 2, 3, 1)
-            n, height, width, channels = last.shape
-            rest = layer.driven(np.zeros(1, np.int16))[0]  # an offset chip drives something for a zero
-            driven = np.full((n, height + 2 * pad_h, width + 2 * pad_w, channels), rest, np.int16)
-            driven[:, pad_h : pad_h + height, pad_w : pad_w + width] = last
-        self.driven = driven
-        values = torch.as_tensor(driven).to(layer.device, torch.float32)
-        self.values = values if layer.window is None else values.permute(0, 3, 1, 2)
+    def __init__(self, layer: SimulatedLayer, codes: NDArray[np.int16]) -> None:
+        super().__init__(layer, codes)
+        values = torch.as_tensor(self.values).to(layer.device, torch.float32)
+        self.tensor = values.reshape(self.images, -1) if layer.window is None else values.permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,25 +114,25 @@ class Planes:
 class _TensorGroup:
     """Tensors of tiles that add to the same outputs."""
 
-    def __init__(self, layer: FastLayer, moments: list[TileMoments], number: int) -> None:
-        self.layer, self.number = layer, number
+    def __init__(self, fast: FastLayer, moments: list[TileMoments], number: int) -> None:
+        self.fast, self.layer, self.number = fast, fast.layer, number
         self.tiles, self.outputs = [m.tile for m in moments], moments[0].tile.outputs
-        self.kernel = 1 if layer.window is None else layer.window.kernel[0] * layer.window.kernel[1]
-        self.direct = layer.whole_channels(self.tiles[0])
+        self.kernel = fast.kernel_size
+        self.direct = fast.whole_channels(self.tiles[0])
         self.channels = [slice(t.inputs.start // self.kernel, t.inputs.stop // self.kernel) for t in self.tiles]
         self.wired = any(bool(m.kw.any()) for m in moments)
         self.subtracts = moments[0].cells.shape[1] != len(self.outputs)
 
         def tensor(values: NDArray[np.generic]) -> torch.Tensor:
-            return torch.as_tensor(np.ascontiguousarray(values, np.float32), device=layer.device)
+            return torch.as_tensor(np.ascontiguousarray(values, np.float32), device=fast.layer.device)
 
         group = group_moments(moments, codes=self.subtracts)
         self.cells = [tensor(m.cells) for m in moments]
         self.bends = [m.bend for m in moments]
-        self.typical = [layer.typical(len(m.tile.inputs), m.bend) for m in moments]
+        self.typical = [fast.typical(len(m.tile.inputs), m.bend) for m in moments]
         self.constant, self.floor = tensor(group.constant), tensor(group.floor)
         # Mean and variance of a sum are products of what is driven and at rest, (tiles, conversions) each.
-        self.w, self.w2 = tensor(layer.weights), tensor(layer.weights**2)
+        self.w, self.w2 = tensor(fast.weights), tensor(fast.weights**2)
         self.read = tensor(np.concatenate([group.rest_variance, group.read]))
         self.driven = group.input_gain.any()
         self.rest = tensor(np.concatenate([group.rest, group.input_gain]) if self.driven else group.rest)
@@ -194,11 +181,11 @@ class _TensorGroup:
     def _beyond(self, maps: _TensorMaps, planes: Planes) -> int:
         """Sampled sums whose largest plane is expected beyond the scale."""
         places = np.array(_sampled(planes.sums.shape[1]))
-        peak = peaks(planes.sums[:, places], planes.squares[:, places], self.layer)
+        peak = peaks(planes.sums[:, places], planes.squares[:, places], self.fast)
         low, high = self.layer.limits
         found = 0
         for t, (tile, cells) in enumerate(zip(self.tiles, self.cells, strict=True)):
-            x = torch.as_tensor(self.layer.product_inputs(self._rows(maps, tile, places))).to(cells)
+            x = torch.as_tensor(self.fast.product_inputs(self._rows(maps, tile, places))).to(cells)
             y = x @ cells * peak[t, :, None]
             found += int((y.abs_() >= (high + 0.5 if low < 0 else high)).sum())
         return found
@@ -208,7 +195,7 @@ class _TensorGroup:
         if not self.wired:
             total = self._product(maps, self.weights[0], self.parts[0], self.constant)
         else:
-            excess, lean = wire_terms(planes, self.layer, self.typical, self.bends)
+            excess, lean = wire_terms(planes, self.fast, self.typical, self.bends)
             total, one = torch.addmm(self.constant, lean.T, self.lean), torch.ones((), device=lean.device)
             for t, (weights, channels, kw) in enumerate(zip(self.weights, self.parts, self.kw, strict=True)):
                 left = torch.addmm(one, excess[t, :, None], kw)
@@ -221,23 +208,23 @@ class _TensorGroup:
         """Σ weights · code + bias, (places, conversions)."""
         window = self.layer.window
         if window is None or not self.direct:
-            x = maps.values[:, channels] if self.direct else self._gathered(maps).to(weights)
+            x = maps.tensor[:, channels] if self.direct else self._gathered(maps).to(weights)
             return x @ weights if bias is None else torch.addmm(bias, x, weights)
-        x = maps.values[:, channels].contiguous(memory_format=torch.channels_last)
+        x = maps.tensor[:, channels].contiguous(memory_format=torch.channels_last)
         y = functional.conv2d(x, weights, bias, window.stride, 0, window.dilation)
         return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1])
 
     def _gathered(self, maps: _TensorMaps) -> torch.Tensor:
         """What the cells of the tile are multiplied with, of all places."""
-        return torch.as_tensor(self.layer.product_inputs(self._rows(maps, self.tiles[0])))
+        return torch.as_tensor(self.fast.product_inputs(self._rows(maps, self.tiles[0])))
 
     def _planes(self, maps: _TensorMaps) -> Planes:
         if self.direct:
             channels = [(c.start, c.stop) for c in self.channels]
-            return counted(place_counts(maps.driven, channels, self.layer.window), self.layer)
+            return counted(place_counts(maps.values, channels, self.layer.map_window), self.fast)
         rows = self._rows(maps, self.tiles[0])
-        sums, driven, squares = self.layer.plane_sums(rows)
-        w, resting = self.layer.weights, (driven == 0).astype(np.float64)
+        sums, driven, squares = self.fast.plane_sums(rows)
+        w, resting = self.fast.weights, (driven == 0).astype(np.float64)
         parts = [sums[None], driven[None], squares[None], (resting @ w)[None], (resting @ w**2)[None]]
         if self.layer.drive is not None:
             parts.append(rows.sum(1, dtype=np.float32)[None])
@@ -247,15 +234,12 @@ class _TensorGroup:
         self, maps: _TensorMaps, tile: SimulatedTile, places: NDArray[np.int64] | None = None
     ) -> NDArray[np.int16]:
         """Driven codes (places, rows) of a tile, of all places or some."""
-        window, driven = self.layer.window, maps.driven
-        if window is None:
-            rows = driven[:, tile.inputs.start : tile.inputs.stop]
-            return rows if places is None else rows[places]
-        starts, steps = _windows(window)
-        per_image, size = len(starts), driven[0].size
-        chosen = np.arange(maps.images * per_image) if places is None else places
-        at = chosen // per_image * size + starts[chosen % per_image]
-        found: NDArray[np.int16] = driven.reshape(-1)[at[:, None] + steps[tile.inputs.start : tile.inputs.stop]]
+        starts, taps = window_pixels(maps.window)
+        at = np.arange(maps.places) if places is None else places
+        at = (at // len(starts) * maps.pixels + starts[at % len(starts)]) * maps.channels
+        rows = np.arange(tile.inputs.start, tile.inputs.stop)
+        steps = taps[rows % len(taps)] * maps.channels + rows // len(taps)
+        found: NDArray[np.int16] = maps.flat[at[:, None] + steps]
         return found
 
     def _noise(self, keys: NDArray[np.uint32], places: int, conversions: int) -> torch.Tensor:
@@ -273,35 +257,26 @@ class _TensorGroup:
         return picked.view(places, conversions)
 
 
-@functools.lru_cache(maxsize=64)
-def _windows(window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Starts of an image's windows and steps from there to its rows, in values of padded maps, channels last."""
-    channels, width = window.channels, window.width + 2 * window.padding[1]
-    down, right = (np.arange(k) * gap for k, gap in zip(window.kernel, window.dilation, strict=True))
-    top, left = np.arange(window.out_height) * window.stride[0], np.arange(window.out_width) * window.stride[1]
-    taps = ((down[:, None] * width + right) * channels).ravel()
-    return ((top[:, None] * width + left) * channels).ravel(), (np.arange(channels)[:, None] + taps).ravel()
-
-
-def counted(counts: NDArray[np.uint64], layer: FastLayer) -> Planes:
+def counted(counts: NDArray[np.uint64], fast: FastLayer) -> Planes:
     """Of one-bit units, from words (tiles, places) whose byte p is the number of rows that plane p drives."""
+    layer = fast.layer
     rows = torch.as_tensor(counts.view(np.uint8)).to(layer.device, torch.float32)
     rows = rows.view(*counts.shape, 8)[:, :, : len(layer.planes)]
     drives = driving_planes(counts).astype(np.int32).ravel()
     index = torch.as_tensor(drives, device=layer.device)
     there = (np.arange(256)[:, None] >> np.arange(len(layer.planes))) & 1
     found = []
-    for w in (layer.weights, layer.weights**2):
+    for w in (fast.weights, fast.weights**2):
         table = torch.as_tensor((1 - there) @ w, dtype=torch.float32, device=layer.device)
         found.append(table.index_select(0, index).view(counts.shape))
     return Planes(rows, rows, rows, *found)
 
 
 def wire_terms(
-    planes: Planes, layer: FastLayer, typical: list[float], bends: list[float]
+    planes: Planes, fast: FastLayer, typical: list[float], bends: list[float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``place_terms``' excess and lean, (tiles, places), for ``typical`` and ``bends`` of each tile."""
-    w = torch.as_tensor(layer.weights, dtype=torch.float32, device=planes.sums.device)
+    w = torch.as_tensor(fast.weights, dtype=torch.float32, device=planes.sums.device)
     both, same = torch.stack([w * w, w], 1), planes.sums is planes.squares
     excess, lean = (torch.empty(planes.sums.shape[:2], device=w.device) for _ in range(2))
     for t, bend in enumerate(bends):
@@ -316,10 +291,10 @@ def wire_terms(
     return excess, lean
 
 
-def peaks(sums: torch.Tensor, squares: torch.Tensor, layer: FastLayer) -> torch.Tensor:
+def peaks(sums: torch.Tensor, squares: torch.Tensor, fast: FastLayer) -> torch.Tensor:
     """The share of a sum that its largest plane holds, (tiles, places), as ``place_terms`` has it."""
-    w = torch.as_tensor(layer.weights, dtype=torch.float32, device=sums.device)
-    if layer.spec.adc_signed:
+    w = torch.as_tensor(fast.weights, dtype=torch.float32, device=sums.device)
+    if fast.layer.spec.adc_signed:
         return (squares * w.abs()).amax(2) / (squares @ (w * w)).clamp(min=1e-9)
     size = sums.abs()
     return size.amax(2) / (size @ w.abs()).clamp(min=1e-9)

@@ -25,10 +25,12 @@ from cim.chip.windows import Window, unfold
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
 from cim.simulator.exact.numba_engine import SingleTile, kernel_tiles
-from cim.simulator.fast.layer import FastLayer
-from cim.simulator.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.modes import SimulationMode
+from cim.simulator.simulator import LayerSimulator
 
 ENGINES = ("numba", "torch")
+EXACT, FAST = SimulationMode
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
 NO_WIRE = Wire(0.0, 0.0)
 NIBBLES = load_chip("a111").macro
@@ -76,7 +78,7 @@ def tile_of(spec: MacroSpec, levels: NDArray[np.int8], inputs: range | None = No
 
 
 def layer_of(
-    kind: type[LayerSimulator],
+    mode: SimulationMode,
     engine: str,
     spec: MacroSpec,
     drive: InputDrive | None,
@@ -88,9 +90,9 @@ def layer_of(
     range_code: int = 0,
 ) -> LayerSimulator:
     levels = levels_of(spec)
-    return kind(
+    return LayerSimulator(
         spec, [tile_of(spec, levels)], window=None, inputs=ROWS, outputs=OUTPUTS, range_code=range_code,
-        input_bits=bits, input_signed=signed, read_noise=noise, wire=wire, drive=drive, engine=engine,
+        input_bits=bits, input_signed=signed, read_noise=noise, wire=wire, drive=drive, mode=mode, engine=engine,
     )  # fmt: skip
 
 
@@ -132,13 +134,13 @@ def sums_of_codes(spec: MacroSpec, us: NDArray[np.float64], signed: bool = False
 def test_exact_engines_sum_what_the_row_drivers_give(engine: str, signed: bool, cubic: bool) -> None:
     spec, drive = amplitude(IDEAL) if cubic else IDEAL, drive_table()
     codes = random_codes(low=-128, high=128) if signed else random_codes()
-    sums, share = layer_of(LayerSimulator, engine, spec, drive, signed=signed).level_sums(codes, NoiseKey(1))
+    sums, share = layer_of(EXACT, engine, spec, drive, signed=signed).level_sums(codes, NoiseKey(1))
     driven = (codes + 128).astype(np.int16) if signed else codes
     expected = sums_of_codes(spec, currents(spec, driven, drive, False))
     assert share == 0.0
     assert (sums != expected).mean() < 0.06  # cells are on a grid: sums within 0.02 codes of a half
     assert np.abs(sums - expected).max() <= 17
-    ideal, _ = layer_of(LayerSimulator, engine, IDEAL, None, signed=signed).level_sums(codes, NoiseKey(1))
+    ideal, _ = layer_of(EXACT, engine, IDEAL, None, signed=signed).level_sums(codes, NoiseKey(1))
     assert np.abs(sums - ideal).max() > 20  # the effects are no rounding
 
 
@@ -148,11 +150,11 @@ def test_the_fast_engines_have_the_same_mean(engine: str, cubic: bool) -> None:
     """Bounds: roundings of two planes, √(1 + 256) · 0.29 codes."""
     spec, drive = amplitude(IDEAL) if cubic else IDEAL, drive_table()
     codes = random_codes(200)
-    sums, _ = layer_of(FastLayer, engine, spec, drive).level_sums(codes, NoiseKey(1))
+    sums, _ = layer_of(FAST, engine, spec, drive).level_sums(codes, NoiseKey(1))
     us = np.einsum("pvo,p->vo", currents(spec, codes, drive, False), [1, 16]) / spec.lsb_us(0)
     assert np.std(sums - us) == pytest.approx(np.sqrt(257 / 12), rel=0.15)
     assert abs(np.mean(sums - us)) < 0.5
-    plain, _ = layer_of(FastLayer, engine, IDEAL, None).level_sums(codes, NoiseKey(1))
+    plain, _ = layer_of(FAST, engine, IDEAL, None).level_sums(codes, NoiseKey(1))
     assert np.std(plain - us) > 20
 
 
@@ -162,28 +164,25 @@ def test_signed_planes_drive_by_the_same_table(cubic: bool) -> None:
     spec = replace(IDEAL, inputs=replace(IDEAL.inputs, signed=SignedInput.PLANE))
     spec = amplitude(IDEAL, signed=SignedInput.PLANE) if cubic else spec
     codes, drive = random_codes(low=-128, high=128), drive_table()
-    found = [
-        layer_of(LayerSimulator, engine, spec, drive, signed=True).level_sums(codes, NoiseKey(1))[0]
-        for engine in ENGINES
-    ]
+    found = [layer_of(EXACT, engine, spec, drive, signed=True).level_sums(codes, NoiseKey(1))[0] for engine in ENGINES]
     expected = sums_of_codes(spec, currents(spec, codes, drive, True), signed=True)
     for sums in found:
         assert (sums != expected).mean() < 0.06
     for engine in ENGINES:
-        sums, _ = layer_of(FastLayer, engine, spec, drive, signed=True).level_sums(codes, NoiseKey(1))
+        sums, _ = layer_of(FAST, engine, spec, drive, signed=True).level_sums(codes, NoiseKey(1))
         weights = np.array([p.weight for p in input_planes(spec.inputs, 8, True)], float)
         spread = np.sqrt((weights**2).sum() / 12)
         assert np.std(sums - expected) < 2.5 * spread
 
 
-@pytest.mark.parametrize("kind", [LayerSimulator, FastLayer])
+@pytest.mark.parametrize("mode", SimulationMode)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_table_without_errors_changes_no_bit(kind: type[LayerSimulator], engine: str) -> None:
+def test_a_table_without_errors_changes_no_bit(mode: SimulationMode, engine: str) -> None:
     straight = InputDrive(np.arange(16.0), np.full(16, 0.01))
     noise = ReadNoise(np.array([2.0, 40.0]), np.ones(2), np.zeros(2))
     codes = random_codes()
     one, other = (
-        layer_of(kind, engine, NIBBLES, d, noise=noise, wire=Wire(1.0, 0.0), range_code=4).level_sums(
+        layer_of(mode, engine, NIBBLES, d, noise=noise, wire=Wire(1.0, 0.0), range_code=4).level_sums(
             codes, NoiseKey(1)
         )
         for d in (None, straight)
@@ -198,7 +197,7 @@ def test_the_two_engines_agree_and_follow_the_lines(cubic: bool, wire: Wire) -> 
     spec, drive = amplitude(NIBBLES) if cubic else NIBBLES, drive_table()
     codes = random_codes(60)
     sums = [
-        layer_of(LayerSimulator, engine, spec, drive, wire=wire, range_code=3).level_sums(codes, NoiseKey(1))[0]
+        layer_of(EXACT, engine, spec, drive, wire=wire, range_code=3).level_sums(codes, NoiseKey(1))[0]
         for engine in ENGINES
     ]
     assert (sums[0] != sums[1]).mean() < 0.005
@@ -207,7 +206,7 @@ def test_the_two_engines_agree_and_follow_the_lines(cubic: bool, wire: Wire) -> 
     exact = np.stack([gated_sums_us(spec, 0, halves, u, wire) for u in units])
     expected = np.einsum("pvo,p->vo", exact, [1, 16]) / spec.lsb_us(3)
     assert np.std(sums[0] - expected) < 1.1 * np.sqrt(257 / 12) + 0.002 * np.abs(expected).max()
-    fast, _ = layer_of(FastLayer, "numba", spec, drive, wire=wire, range_code=3).level_sums(codes, NoiseKey(1))
+    fast, _ = layer_of(FAST, "numba", spec, drive, wire=wire, range_code=3).level_sums(codes, NoiseKey(1))
     assert np.std(fast - expected) < 1.2 * np.sqrt(257 / 12) + 0.02 * np.abs(expected).max()
     if not cubic:
         by_law = np.stack([segment_sums_us(spec, 0, halves, conversion_cells(spec, halves), u, wire) for u in units])
@@ -219,7 +218,7 @@ def test_read_noise_grows_with_what_is_driven(engine: str) -> None:
     drive = InputDrive(np.array([0.0, *np.arange(1.0, 15.0) + 2.0, 15.0]), np.zeros(16))
     noise = ReadNoise(np.array([2.0, 40.0]), np.full(2, 4.0), np.zeros(2))
     codes = np.full((3000, ROWS), 7, np.int16)
-    layer = layer_of(LayerSimulator, engine, IDEAL, drive, noise=noise, bits=4)
+    layer = layer_of(EXACT, engine, IDEAL, drive, noise=noise, bits=4)
     sums, _ = layer.level_sums(codes, NoiseKey(1))
     sigma = np.sqrt(2 * 4.0 * ROWS) * drive.units[7] / IDEAL.lsb_us(0)  # both cells of a pair
     assert sums.std(0).mean() == pytest.approx(sigma, rel=0.03)
@@ -228,24 +227,24 @@ def test_read_noise_grows_with_what_is_driven(engine: str) -> None:
 def test_corrections_count_whole_codes_whatever_rows_get() -> None:
     """The input term of a correction is digital: it knows codes, not what was driven."""
     drive, codes = drive_table(), random_codes(8)
-    for kind in (LayerSimulator, FastLayer):
+    for mode in SimulationMode:
         for engine in ENGINES:
             found = []
             for per_code in (0, 1 << SHIFT):
                 tile = tile_of(IDEAL, levels_of(IDEAL))
                 correction = replace(tile.correction, input_gain=np.full(OUTPUTS, per_code, np.int32))
-                layer = kind(
+                layer = LayerSimulator(
                     IDEAL, [replace(tile, correction=correction)], window=None, inputs=ROWS, outputs=OUTPUTS,
                     range_code=0, input_bits=8, input_signed=False, read_noise=QUIET, wire=NO_WIRE, drive=drive,
-                    engine=engine,
+                    mode=mode, engine=engine,
                 )  # fmt: skip
                 found.append(layer.level_sums(codes, NoiseKey(1))[0])
             more = found[1] - found[0]
             np.testing.assert_array_equal(more, np.repeat(codes.sum(1, dtype=np.int64)[:, None], OUTPUTS, 1))
 
 
-@pytest.mark.parametrize("kind", [LayerSimulator, FastLayer])
-def test_a_convolution_is_the_product_of_its_windows(kind: type[LayerSimulator]) -> None:
+@pytest.mark.parametrize("mode", SimulationMode)
+def test_a_convolution_is_the_product_of_its_windows(mode: SimulationMode) -> None:
     """Tiles cut inside a channel; images in any batch."""
     spec, drive, window = amplitude(IDEAL), drive_table(), Window(3, 6, 5, (3, 3), (1, 1), (1, 1))
     levels = levels_of(spec, 27)
@@ -254,15 +253,15 @@ def test_a_convolution_is_the_product_of_its_windows(kind: type[LayerSimulator])
     for engine in ENGINES:
         given = {
             "outputs": OUTPUTS, "range_code": 0, "input_bits": 8, "input_signed": False, "read_noise": QUIET,
-            "wire": NO_WIRE, "drive": drive, "engine": engine,
+            "wire": NO_WIRE, "drive": drive, "mode": mode, "engine": engine,
         }  # fmt: skip
         tiles = [tile_of(spec, levels[a:b], range(a, b)) for a, b in ((0, 10), (10, 27))]
-        over = kind(spec, tiles, window=window, inputs=27, **given)  # type: ignore[arg-type]
-        plain = kind(spec, tiles, window=None, inputs=27, **given)  # type: ignore[arg-type]
+        over = LayerSimulator(spec, tiles, window=window, inputs=27, **given)  # type: ignore[arg-type]
+        plain = LayerSimulator(spec, tiles, window=None, inputs=27, **given)  # type: ignore[arg-type]
         sums, _ = over.level_sums(maps, NoiseKey(1))
         rows, _ = plain.level_sums(vectors, NoiseKey(1))
         flat = sums.reshape(3, OUTPUTS, -1).transpose(0, 2, 1).reshape(-1, OUTPUTS)
-        if kind is FastLayer:  # its rounding is drawn
+        if mode is FAST:  # its rounding is drawn
             assert np.std(flat - rows) < 1.5 * np.sqrt(2 * 2 * 257 / 12)
             continue
         np.testing.assert_array_equal(flat, rows)
@@ -275,11 +274,11 @@ def test_cubic_cells_of_row_driven_arrays_keep_their_share_of_the_lines() -> Non
     spec = replace(amplitude(IDEAL), word_line=WordLine.ROW)
     codes = np.where(np.random.default_rng(1).random((20, ROWS)) < 0.5, 255, 0).astype(np.int16)
     for engine in ENGINES:
-        bent = layer_of(LayerSimulator, engine, spec, None, wire=Wire(1.0, 0.0)).level_sums(codes, NoiseKey(1))[0]
+        bent = layer_of(EXACT, engine, spec, None, wire=Wire(1.0, 0.0)).level_sums(codes, NoiseKey(1))[0]
         straight = replace(spec, cell_iv=CellIv.LINEAR)
-        same = layer_of(LayerSimulator, engine, straight, None, wire=Wire(1.0, 0.0)).level_sums(codes, NoiseKey(1))[0]
+        same = layer_of(EXACT, engine, straight, None, wire=Wire(1.0, 0.0)).level_sums(codes, NoiseKey(1))[0]
         assert np.abs(bent - same).max() <= 17  # one code of each plane
-        half = layer_of(LayerSimulator, engine, spec, None, wire=Wire(1.0, 0.0)).level_sums(codes // 2, NoiseKey(1))[0]
+        half = layer_of(EXACT, engine, spec, None, wire=Wire(1.0, 0.0)).level_sums(codes // 2, NoiseKey(1))[0]
         assert np.abs(half - same * 127 / 255).max() > 60
 
 
@@ -288,20 +287,20 @@ def test_pulses_and_one_bit_reads_meet_cells_at_one_voltage() -> None:
     for inputs in (NIBBLES.inputs, InputSpec(InputCoding.AMPLITUDE, 8, 1, SignedInput.OFFSET)):
         straight = replace(IDEAL, inputs=inputs)
         bent = replace(amplitude(IDEAL), inputs=inputs)
-        layers = [layer_of(LayerSimulator, "numba", spec, None) for spec in (straight, bent)]
+        layers = [layer_of(EXACT, "numba", spec, None) for spec in (straight, bent)]
         np.testing.assert_array_equal(*(layer.level_sums(codes, NoiseKey(1))[0] for layer in layers))
 
 
 def test_no_engine_that_ignores_a_table_takes_it() -> None:
     """One-bit chips refuse one; chips of several bits never reach the look-up kernels."""
-    layer = layer_of(LayerSimulator, "numba", NIBBLES, drive_table(), range_code=3)
-    assert all(isinstance(tile, SingleTile) for tile in kernel_tiles(layer))
+    layer = layer_of(EXACT, "numba", NIBBLES, drive_table(), range_code=3)
+    assert all(isinstance(tile, SingleTile) for tile in kernel_tiles(layer.layer))
     lab = load_chip("lab-128").macro
-    for kind in (LayerSimulator, FastLayer):
+    for mode in SimulationMode:
         with pytest.raises(ValueError, match=r"units 0 to 15.*drives 0 to 1$"):
-            layer_of(kind, "numba", lab, drive_table())
+            layer_of(mode, "numba", lab, drive_table())
         with pytest.raises(ValueError, match=r"units 0 to 7.*drives 0 to 15$"):
-            layer_of(kind, "numba", NIBBLES, drive_table(8))
+            layer_of(mode, "numba", NIBBLES, drive_table(8))
 
 
 def test_a_table_that_does_not_end_at_full_drive_cannot_exist() -> None:

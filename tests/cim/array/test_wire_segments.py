@@ -18,7 +18,9 @@ from cim.chip.file import load_chip
 from cim.chip.spec import AdcSpec, Encoding, MacroSpec
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.exact.numba_engine import kernel_tiles
+from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.simulator import LayerSimulator
 
 LAB = load_chip("lab-128").macro
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
@@ -70,7 +72,7 @@ def codes(
         input_signed=False, read_noise=read_noise, wire=wire, engine=engine,
     )  # fmt: skip
     sums, _ = layer.level_sums(units, NoiseKey(0))
-    kind = type(layer.kernel_tiles[0]).__name__ if layer.kernel_tiles else "torch"
+    kind = type(kernel_tiles(layer.layer)[0]).__name__ if engine == "numba" else "torch"
     return kind, sums.astype(np.float64)
 
 
@@ -135,7 +137,7 @@ def test_planes_of_little_weight_lose_by_a_coarser_law_that_the_whole_sum_does_n
             input_signed=False, read_noise=QUIET, wire=wire, engine="numba",
         )  # fmt: skip
         sums, _ = layer.level_sums(inputs, NoiseKey(0))
-        assert {type(t).__name__ for t in layer.kernel_tiles or ()} == {"LookupTile"}
+        assert {type(t).__name__ for t in kernel_tiles(layer.layer)} == {"LookupTile"}
         return sums.astype(np.float64)
 
     planes = [(1 << p, ((inputs >> p) & 1).astype(np.int16)) for p in range(input_bits)]
@@ -171,7 +173,7 @@ def test_sums_of_few_rows_that_hang_on_the_lines_more_than_the_mean_lose_what_th
         read_noise=QUIET, wire=wire, engine="numba",
     )  # fmt: skip
     found = layer.level_sums(codes, NoiseKey(0))[0].astype(np.float64)
-    assert {type(t).__name__ for t in layer.kernel_tiles or ()} == {"LookupTile"}
+    assert {type(t).__name__ for t in kernel_tiles(layer.layer)} == {"LookupTile"}
     assert share(straight) > 1.015
     assert share(found) == pytest.approx(1.0, abs=0.0015)
 

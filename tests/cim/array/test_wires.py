@@ -25,7 +25,8 @@ from cim.chip.converters import code_limits
 from cim.chip.encoding import encode_tile, tile_halves_us
 from cim.chip.file import load_chip, parse_chip, render_chip
 from cim.chip.spec import Encoding, InputCoding, InputSpec, MacroSpec, PairSubtraction, SignedInput, WordLine
-from cim.fit import columns as fit
+from cim.fit.columns import fit_columns, predicted_variance_us2
+from cim.fit.curves import Converters
 from cim.fit.wire import fit_wire
 
 LAB = load_chip("lab-128").macro
@@ -306,7 +307,7 @@ def measured(seed: int, ohm: float) -> tuple[Floats, NDArray[np.int64], NDArray[
     units = (rng.random((384, 128)) < (most * rng.random((384, 2)))[:, np.arange(128) % 2]).astype(np.int64)
     law = ReadNoise(np.array(LAB.levels_us), np.full(8, 1.7), np.zeros(8))
     x = gated_sums_us(LAB, 0, true, units, Wire(ohm, 0.0)) / LAB.lsb_us(5)
-    spread = np.sqrt(0.09 + fit.predicted_variance_us2(LAB, true, units, law) / LAB.lsb_us(5) ** 2)
+    spread = np.sqrt(0.09 + predicted_variance_us2(LAB, true, units, law) / LAB.lsb_us(5) ** 2)
     gain, offset = 1.0 + 0.05 * rng.standard_normal(64), np.repeat(rng.uniform(-2.0, 2.0, 8), 8)
     y = gain * x + offset + spread * rng.standard_normal(x.shape)
     y += 0.6 * np.sin(y / 25.0 + np.repeat(rng.uniform(0.0, 6.0, 8), 8))
@@ -316,11 +317,11 @@ def measured(seed: int, ohm: float) -> tuple[Floats, NDArray[np.int64], NDArray[
 @pytest.mark.parametrize("ohm", [0.0, 0.2, 1.0, 3.0])
 def test_a_fit_finds_the_resistance_of_exact_ladders(ohm: float) -> None:
     law = ReadNoise(np.array(LAB.levels_us), np.full(8, 1.7), np.zeros(8))
-    setup = fit.Converters(LAB.lsb_us(5), code_limits(8, True), np.arange(64) // 8)
+    setup = Converters(LAB.lsb_us(5), code_limits(8, True), np.arange(64) // 8)
     read, units, codes = measured(3, ohm)
-    variance = fit.predicted_variance_us2(LAB, read, units, law)
+    variance = predicted_variance_us2(LAB, read, units, law)
     plain = units @ conversion_cells(LAB, read)
-    columns = fit.fit_columns(plain, codes, variance, setup)
+    columns = fit_columns(plain, codes, variance, setup)
     found, error = fit_wire(lambda r: gated_sums_us(LAB, 0, read, units, Wire(r, 0.0)), codes, variance, setup, columns)
     assert found == pytest.approx(ohm, abs=3.5 * error)
     assert error < 0.01 + 0.02 * ohm

@@ -12,11 +12,12 @@ from scipy.special import ndtr
 from cim.cells.history import CellHistory
 from cim.cells.programming_law import ProgrammingLaw
 from cim.cells.read_noise import ReadNoise
+from cim.fit.aged_readings import Readings
+from cim.fit.goodness_of_fit import distance as uneven
+from cim.fit.goodness_of_fit import score
 from cim.fit.programming import choose_levels, fit_programming, programming_distance, recalibrate
-from hil.device_fit.goodness_of_fit import distance as uneven
-from hil.device_fit.goodness_of_fit import score
 from hil.device_fit.public_sets import read_cells
-from hil.device_fit.readings import Readings, by_age
+from hil.device_fit.readings import by_age
 
 BINS = 16
 UNTIL_S = 1.5e3

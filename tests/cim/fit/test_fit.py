@@ -14,10 +14,14 @@ from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import code_limits
 from cim.chip.encoding import encode_tile, tile_halves_us
 from cim.chip.file import load_chip
-from cim.fit import columns as fit
+from cim.fit.cells import TooFewCells, fit_read_variance
+from cim.fit.columns import ColumnFit, MeanReadings, TooFewVectors, combine, fit_columns, predicted_variance_us2
+from cim.fit.curves import Converters
 from cim.fit.offset import idle_noise, without_misfit, zero_input
+from cim.fit.programming import fit_programming, programming_distance
 from cim.fit.wire import fit_wire
 from cim.record.calibration import CellState, GainKnown
+from cim.record.inl import inl_at
 
 SPEC = load_chip("lab-128").macro
 LEVELS = np.array(SPEC.levels_us)
@@ -33,11 +37,11 @@ class Bench:
     loss: NDArray[np.float64]
     variance: NDArray[np.float64]
     codes: NDArray[np.int64]
-    setup: fit.Converters
+    setup: Converters
     gain: NDArray[np.float64]
     offset: NDArray[np.float64]
     inl: NDArray[np.float64]
-    readings: fit.MeanReadings
+    readings: MeanReadings
 
 
 def bench(seed: int, ohm: float = 0.0, noise: float = 0.3, inl_codes: float = 0.8, outliers: float = 0.0) -> Bench:
@@ -54,33 +58,33 @@ def bench(seed: int, ohm: float = 0.0, noise: float = 0.3, inl_codes: float = 0.
     share = np.where(np.arange(128) < 64, active * (1 + np.minimum(lean, 0)), active * (1 - np.maximum(lean, 0)))
     units = (rng.random((VECTORS, 128)) < share).astype(np.int16)
     adc = np.arange(OUTPUTS) // SPEC.adc.shared_by
-    setup = fit.Converters(SPEC.lsb_us(5), code_limits(SPEC.adc.bits, True), adc)
+    setup = Converters(SPEC.lsb_us(5), code_limits(SPEC.adc.bits, True), adc)
     gain = 1.0 + 0.05 * rng.standard_normal(OUTPUTS)
     offset = np.repeat(rng.uniform(-2.0, 2.0, 8), 8)
     grid = np.linspace(-1.0, 1.0, 17)
     inl = inl_codes * np.stack([np.sin(np.pi * grid * rng.uniform(1.5, 2.5) + rng.uniform(0, 6)) for _ in range(8)])
-    inl -= np.stack([np.polyval(np.polyfit(grid, curve, 1), grid) for curve in inl])  # a straight part is no INL
+    inl -= np.stack([np.polyval(np.polyfit(grid, curve, 1), grid) for curve in inl])  # a straight part is not INL
     law = ReadNoise(LEVELS, np.full(8, 1.7), np.zeros(8))
     x = units @ conversion_cells(SPEC, true) - ohm * wire_loss_us(SPEC, 0, true, units)
-    spread2 = noise**2 + fit.predicted_variance_us2(SPEC, true, units, law) * (gain / setup.lsb_us) ** 2
+    spread2 = noise**2 + predicted_variance_us2(SPEC, true, units, law) * (gain / setup.lsb_us) ** 2
     y = x * gain / setup.lsb_us + offset + rng.standard_normal(x.shape) * np.sqrt(spread2)
-    codes = np.clip(np.floor(y + fit.inl_at(y, inl, adc, setup.limits) + 0.5), *setup.limits).astype(np.int64)
+    codes = np.clip(np.floor(y + inl_at(y, inl, adc, setup.limits) + 0.5), *setup.limits).astype(np.int64)
     codes[rng.random(codes.shape) < outliers] = 100
     return Bench(
         units @ conversion_cells(SPEC, read),
         wire_loss_us(SPEC, 0, read, units),
-        fit.predicted_variance_us2(SPEC, read, units, law),
+        predicted_variance_us2(SPEC, read, units, law),
         codes,
         setup,
         gain,
         offset,
         inl,
-        fit.MeanReadings.of(SPEC, read, units, law, 16),
+        MeanReadings.of(SPEC, read, units, law, 16),
     )
 
 
-def columns(b: Bench, ohm: float = 0.0) -> fit.ColumnFit:
-    return fit.fit_columns(b.predicted - ohm * b.loss, b.codes, b.variance, b.setup, b.readings)
+def columns(b: Bench, ohm: float = 0.0) -> ColumnFit:
+    return fit_columns(b.predicted - ohm * b.loss, b.codes, b.variance, b.setup, b.readings)
 
 
 def test_gain_offset_and_noise_are_recovered_within_their_errors() -> None:
@@ -105,7 +109,7 @@ def test_gain_offset_and_curve_share_their_errors_honestly_where_converters_bend
         b = bench(seed, inl_codes=0.8)
         found = columns(b)
         gains.append((found.gain - b.gain) / found.gain_se)
-        at_zero = fit.inl_at(b.offset[None], b.inl, b.setup.adc, b.setup.limits)[0]
+        at_zero = inl_at(b.offset[None], b.inl, b.setup.adc, b.setup.limits)[0]
         offsets.append((found.offset_codes - b.offset - at_zero) / found.offset_se)
         pinned = b.inl - at_zero[:: SPEC.adc.shared_by, None]
         reached = [4, 5, 6, 7, 9, 10, 11, 12]  # by vectors; node 8 lies where the curve is held
@@ -120,16 +124,16 @@ def test_the_code_of_zero_input_is_known_from_reads_near_it_and_holds_the_offset
     """Reads of single rows see through rounding by their noise; idle codes without noise leave half a code."""
     b = bench(40, inl_codes=0.8)
     rng = np.random.default_rng(41)
-    at_zero = b.offset + fit.inl_at(b.offset[None], b.inl, b.setup.adc, b.setup.limits)[0]
+    at_zero = b.offset + inl_at(b.offset[None], b.inl, b.setup.adc, b.setup.limits)[0]
     sums = rng.normal(0.0, 2.0 * b.setup.lsb_us, (512, OUTPUTS))
     y = sums * b.gain / b.setup.lsb_us + b.offset
-    seen = y + fit.inl_at(y, b.inl, b.setup.adc, b.setup.limits) + rng.normal(0.0, 0.4, y.shape)
+    seen = y + inl_at(y, b.inl, b.setup.adc, b.setup.limits) + rng.normal(0.0, 0.4, y.shape)
     idle = np.floor(at_zero + 0.5)
     zero = zero_input(sums, np.floor(seen + 0.5).astype(np.int64), b.gain, b.setup, idle, np.zeros(OUTPUTS), 128)
     assert 0.5 < np.sqrt(np.mean(np.square((zero.codes - at_zero) / zero.se))) < 1.2
     assert zero.se.max() < 0.15
     assert np.abs(zero.codes - idle).max() <= 0.5
-    held = fit.fit_columns(b.predicted, b.codes, b.variance, b.setup, b.readings, zero=zero)
+    held = fit_columns(b.predicted, b.codes, b.variance, b.setup, b.readings, zero=zero)
     assert np.abs(held.offset_codes - zero.codes).max() < 0.01
     assert np.median(held.offset_se) == pytest.approx(np.median(zero.se), rel=0.2)
     clipped = zero_input(sums, np.full(sums.shape, 127), b.gain, b.setup, np.full(OUTPUTS, 127.0), idle * 0.0, 128)
@@ -152,7 +156,7 @@ def test_the_whole_transfer_with_inl_is_recovered_to_a_fraction_of_a_code() -> N
     b = bench(5)
     found = columns(b)
     y = np.linspace(-60.0, 60.0, 121)[:, None] * np.ones(OUTPUTS)  # the codes that vectors reach
-    truth = y + fit.inl_at(y, b.inl, b.setup.adc, b.setup.limits)
+    truth = y + inl_at(y, b.inl, b.setup.adc, b.setup.limits)
     error = found.expected_codes((y - b.offset) / b.gain * b.setup.lsb_us, b.setup) - truth
     assert np.sqrt(np.mean(error**2)) < 0.2
     without = found.gain * (y - b.offset) / b.gain + found.offset_codes - truth
@@ -173,7 +177,7 @@ def test_wire_resistance_is_recovered_beside_gain_and_inl(ohm: float) -> None:
         b = bench(10 + seed, ohm, outliers=0.002)
         linear = functools.partial(lambda b, r: b.predicted - r * b.loss, b)
         found.append(fit_wire(linear, b.codes, b.variance, b.setup, columns(b)))
-    mean, error = fit.combine(*zip(*found, strict=True))
+    mean, error = combine(*zip(*found, strict=True))
     assert mean == pytest.approx(ohm, abs=max(4 * error, 0.01))
     assert error < 0.02
 
@@ -196,7 +200,7 @@ def test_columns_become_a_macro_of_the_record() -> None:
 def test_a_column_without_usable_vectors_is_named() -> None:
     b = bench(8)
     b.codes[:, 3] = b.setup.limits[1]
-    with pytest.raises(fit.TooFewVectors, match="column 3"):
+    with pytest.raises(TooFewVectors, match="column 3"):
         columns(b)
 
 
@@ -216,7 +220,7 @@ def test_read_variance_is_recovered_within_its_error() -> None:
         targets, cells, rng = cells_of(seed, 2000)
         readings = cells + rng.normal(0.0, np.sqrt(1.7), (2, len(cells)))
         readings[0, :2] += 500.0  # a glitch
-        found = fit.fit_read_variance(readings, targets, LEVELS[:2])
+        found = fit_read_variance(readings, targets, LEVELS[:2])
         scores.append((found.variance_us2 - 1.7) / found.se_us2)
     assert abs(np.mean(scores)) < 0.7
     assert 0.6 < np.std(scores) < 1.5
@@ -226,7 +230,7 @@ def test_readings_that_end_at_zero_do_not_make_cells_seem_quieter() -> None:
     rng = np.random.default_rng(0)
     cells = rng.normal(2.0, 1.2, 20000).clip(0.0)
     readings = (cells + rng.normal(0.0, np.sqrt(0.425), (2, len(cells)))).clip(0.0)
-    found = fit.fit_read_variance(readings, np.full(len(cells), 2.0), np.array([2.0]))
+    found = fit_read_variance(readings, np.full(len(cells), 2.0), np.array([2.0]))
     assert abs(found.variance_us2[0] - 0.425) < 2.5 * found.se_us2[0]
     assert abs(readings.var(0, ddof=1).mean() - 0.425) > 5.0 * found.se_us2[0], "a check that can fail"
 
@@ -238,7 +242,7 @@ def test_the_programming_law_is_recovered_with_the_reading_noise_taken_out() -> 
         readings = np.stack([cells + rng.normal(0.0, np.sqrt(1.7 / k), len(cells)) for k in (1, 16)])
         states = np.zeros(len(cells), np.int8)
         states[:80], states[80:160], states[160:184] = CellState.STUCK_LOW, CellState.STUCK_HIGH, CellState.NOT_REACHED
-        law = fit.fit_programming(
+        law = fit_programming(
             targets, readings, states, ages_s=(1.0, 3600.0), reads=(1, 16), levels_us=LEVELS[:2], read_noise=noise()
         )
         scores.append((law.loc_us + 0.3) / law.loc_se_us)
@@ -255,19 +259,19 @@ def test_held_out_distance_is_small_for_the_right_law_and_large_for_a_wrong_one(
     targets, cells, rng = cells_of(3)
     readings = cells + rng.normal(0.0, np.sqrt(1.7 / 8), len(cells))
     states = np.zeros(len(cells), np.int8)
-    law = fit.fit_programming(
+    law = fit_programming(
         targets[::2], readings[None, ::2], states[::2], ages_s=(1.0,), reads=(8,), levels_us=LEVELS[:2],
         read_noise=noise(),
     )  # fmt: skip
-    right = fit.programming_distance(law, targets[1::2], readings[1::2], age_s=1.0, reads=8, read_noise=noise())
-    wrong = fit.programming_distance(law, targets[1::2], readings[1::2] + 0.5, age_s=1.0, reads=8, read_noise=noise())
+    right = programming_distance(law, targets[1::2], readings[1::2], age_s=1.0, reads=8, read_noise=noise())
+    wrong = programming_distance(law, targets[1::2], readings[1::2] + 0.5, age_s=1.0, reads=8, read_noise=noise())
     assert right < 0.03
     assert wrong > 0.1
 
 
 def test_cells_that_never_vary_give_a_law_without_spread() -> None:
     targets = np.repeat(LEVELS[:2], 100)
-    law = fit.fit_programming(
+    law = fit_programming(
         targets, targets[None], np.zeros(200, np.int8), ages_s=(1.0,), reads=(1,), levels_us=LEVELS[:2],
         read_noise=noise(0.0),
     )  # fmt: skip
@@ -276,12 +280,12 @@ def test_cells_that_never_vary_give_a_law_without_spread() -> None:
 
 
 def test_too_few_cells_of_a_level_are_named() -> None:
-    with pytest.raises(fit.TooFewCells, match=r"7\.42857 µS"):
-        fit.fit_read_variance(np.zeros((2, 50)), np.full(50, LEVELS[0]), LEVELS[:2])
+    with pytest.raises(TooFewCells, match=r"7\.42857 µS"):
+        fit_read_variance(np.zeros((2, 50)), np.full(50, LEVELS[0]), LEVELS[:2])
 
 
 def test_combined_estimates_are_no_surer_than_their_scatter() -> None:
-    assert fit.combine([1.0, 1.0], [0.1, 0.1]) == pytest.approx((1.0, 0.1 / np.sqrt(2)))
-    mean, error = fit.combine([0.0, 2.0], [0.1, 0.1])
+    assert combine([1.0, 1.0], [0.1, 0.1]) == pytest.approx((1.0, 0.1 / np.sqrt(2)))
+    mean, error = combine([0.0, 2.0], [0.1, 0.1])
     assert mean == pytest.approx(1.0)
     assert error == pytest.approx(1.0)

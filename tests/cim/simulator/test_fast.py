@@ -18,9 +18,12 @@ from cim.chip.spec import ChipSpec, Encoding, InputCoding, InputSpec, MacroSpec,
 from cim.chip.windows import Window, unfold
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator.fast.layer import FastLayer, inl_line, place_terms, plane_bytes, row_reach
+from cim.simulator.fast.layer import FastLayer
+from cim.simulator.fast.moments import inl_line, place_terms, row_reach
 from cim.simulator.fast.planes import driving_planes, place_counts
-from cim.simulator.simulator import LayerSimulator, NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.modes import SimulationMode
+from cim.simulator.simulator import LayerSimulator
 
 ENGINES = ("numba", "torch")
 LAB = load_chip("lab-128").macro
@@ -95,9 +98,9 @@ def test_without_errors_it_is_the_integer_product(name: str, signed: bool, engin
         expected[inputs.start : inputs.stop, across.start : across.stop] += multiplier * mine.astype(np.int64)
         correction = nominal_correction(spec, 0, mine, 8, signed)
         tiles.append(tile_of(spec, mine, correction, inputs=inputs, outputs=across, multiplier=multiplier, row0=2))
-    layer = FastLayer(
+    layer = LayerSimulator(
         spec, tiles, window=window, inputs=27, outputs=outputs, range_code=0, input_bits=8, input_signed=signed,
-        read_noise=QUIET, wire=NO_WIRE, engine=engine,
+        read_noise=QUIET, wire=NO_WIRE, mode="fast", engine=engine,
     )  # fmt: skip
     sums, share = layer.level_sums(codes, NoiseKey(1))
     exact = unfold(codes, window).astype(np.int64) @ expected
@@ -114,9 +117,9 @@ def test_a_matrix_layer_without_errors_is_the_integer_product(engine: str) -> No
         tile_of(spec, levels[a:b], nominal_correction(spec, 0, levels[a:b], 8, False), inputs=range(a, b))
         for a, b in ((0, 128), (128, 200))
     ]
-    layer = FastLayer(
+    layer = LayerSimulator(
         spec, tiles, window=None, inputs=200, outputs=40, range_code=0, input_bits=8, input_signed=False,
-        read_noise=QUIET, wire=NO_WIRE, engine=engine,
+        read_noise=QUIET, wire=NO_WIRE, mode="fast", engine=engine,
     )  # fmt: skip
     sums, _ = layer.level_sums(codes, NoiseKey(1))
     np.testing.assert_allclose(sums, codes.astype(np.int64) @ levels.astype(np.int64), atol=2)
@@ -139,8 +142,8 @@ def both(engine: str, wire: Wire, codes: NDArray[np.int16], bits: int = 8) -> di
         "input_bits": bits, "input_signed": False, "read_noise": NOISY, "wire": wire, "engine": engine,
     }  # fmt: skip
     found = {}
-    for name, kind in (("exact", LayerSimulator), ("fast", FastLayer)):
-        sums, _ = kind(LAB, [tile], **given).level_sums(codes, NoiseKey(5))  # type: ignore[arg-type]
+    for name in SimulationMode:
+        sums, _ = LayerSimulator(LAB, [tile], mode=name, **given).level_sums(codes, NoiseKey(5))  # type: ignore[arg-type]
         found[name] = np.stack([sums.mean(0), sums.std(0)])
     return found
 
@@ -188,16 +191,16 @@ def test_sigma_notices_noise_that_is_wrong() -> None:
     assert abs(1.1 * found["fast"][1].mean() / found["exact"][1].mean() - 1.0) > 0.08
 
 
-def noisy_layer(engine: str) -> FastLayer:
+def noisy_layer(engine: str) -> LayerSimulator:
     rng = np.random.default_rng(7)
     tiles = []
     for a, b in ((0, 90), (90, 144)):
         levels = random_levels(rng, LAB, b - a, 20)
         correction = nominal_correction(LAB, 4, levels, 8, False)
         tiles.append(tile_of(LAB, levels, correction, columns=columns_of(LAB, rng), inputs=range(a, b)))
-    return FastLayer(
+    return LayerSimulator(
         LAB, tiles, window=Window(16, 7, 7, (3, 3), (1, 1), (1, 1)), inputs=144, outputs=20, range_code=4, input_bits=8,
-        input_signed=False, read_noise=NOISY, wire=Wire(1.0, 0.0), engine=engine,
+        input_signed=False, read_noise=NOISY, wire=Wire(1.0, 0.0), mode="fast", engine=engine,
     )  # fmt: skip
 
 
@@ -278,9 +281,9 @@ def test_counted_planes_are_the_general_terms(bend: float) -> None:
         pytest.importorskip("cim.simulator.fast.torch_engine"),
     )
     torch = pytest.importorskip("torch")
-    layer, places = noisy_layer("torch"), 48
+    layer, places = FastLayer(noisy_layer("torch").layer), 48
     rows = sparse_codes(np.random.default_rng(11), places, 90)
-    counts, general = plane_bytes()[rows].sum(1, dtype=np.uint64), layer.terms(rows, bend)
+    counts, general = place_counts(rows, [(0, 90)], None)[0], layer.terms(rows, bend)
     names = ("squares", "rest", "rest2", "excess", "lean", "peak", "driven")
     expected = np.stack([getattr(general, name) for name in names])
     kernel = np.empty((places // 16, counting.TERMS, 16), np.float32)
@@ -322,9 +325,9 @@ def test_counts_of_planes_are_those_of_the_split_codes(window: Window | None) ->
 def test_sums_beyond_the_scale_are_noticed(engine: str) -> None:
     levels = np.full((128, 4), LAB.max_level, np.int8)
     tile = tile_of(LAB, levels, nominal_correction(LAB, 0, levels, 8, False))
-    layer = FastLayer(
+    layer = LayerSimulator(
         LAB, [tile], window=None, inputs=128, outputs=4, range_code=0, input_bits=8, input_signed=False,
-        read_noise=NOISY, wire=NO_WIRE, engine=engine,
+        read_noise=NOISY, wire=NO_WIRE, mode="fast", engine=engine,
     )  # fmt: skip
     _, share = layer.level_sums(np.full((10, 128), 255, np.int16), NoiseKey(1))
     assert share == pytest.approx(1 / 8)  # one conversion of each sum's eight
@@ -357,7 +360,7 @@ def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> 
     with hil.open_chip("emulated:lab-128?seed=301", spec=program.spec) as chip:
         record = calibrate(chip, program.macros, age_s=3600.0)
     inputs, right = training_inputs(program), {}
-    for engine in ("exact", "fast"):
-        chips = VirtualChips(program, record, 3600.0, 4, 7, 16, inputs=inputs, engine=engine)
-        right[engine] = 100.0 * (chips.run(data.images, 0, watch).argmax(2) == data.labels).mean()
+    for mode in ("exact", "fast"):
+        chips = VirtualChips(program, record, 3600.0, 4, 7, 16, inputs=inputs, mode=mode)
+        right[mode] = 100.0 * (chips.run(data.images, 0, watch).argmax(2) == data.labels).mean()
     assert abs(right["fast"] - right["exact"]) <= 1.0

@@ -29,7 +29,8 @@ from cim.chip.spec import (
 from cim.chip.windows import Window, unfold
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
-from cim.simulator.simulator import LayerSimulator, NoiseKey, SimulatedTile, prepare_tile, simulated_tile
+from cim.simulator.layer import NoiseKey, SimulatedTile, prepare_layer, prepare_tile, simulated_tile
+from cim.simulator.simulator import LayerSimulator
 
 ENGINES = ("numba", "torch")
 QUIET = ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2))
@@ -163,7 +164,9 @@ def test_without_errors_it_is_the_integer_product(name: str, signed: bool, engin
     exact = (unfold(codes, window).astype(np.int64) @ expected).transpose(0, 2, 1).reshape(sums.shape)
     np.testing.assert_array_equal(sums, exact)
     assert ends == 0.0
-    assert layer.conversions(2) == 2 * 24 * len(layer.planes) * (2 * conversions(spec, outputs) + conversions(spec, 2))
+    assert layer.conversions(2) == 2 * 24 * len(layer.layer.planes) * (
+        2 * conversions(spec, outputs) + conversions(spec, 2)
+    )
 
 
 def noisy_layer(engine: str, spec: MacroSpec = LAB, seed: int = 2) -> tuple[LayerSimulator, Window]:
@@ -320,7 +323,7 @@ def test_wires_lose_what_the_law_says_and_more_when_more_rows_are_driven(engine:
     fine = replace(LAB, adc=AdcSpec(24, (8.6e5,), 8))  # fine steps: codes are the converted quantity
     results = []
     for one in (with_wire, without):
-        tile = one.tiles[0].tile
+        tile = one.layer.tiles[0].tile
         layer = LayerSimulator(
             fine,
             [tile],
@@ -335,7 +338,7 @@ def test_wires_lose_what_the_law_says_and_more_when_more_rows_are_driven(engine:
             engine=engine,
         )
         results.append(layer.level_sums(units, NoiseKey(0))[0] * fine.lsb_us(0))
-    halves = with_wire.tiles[0].tile.halves_us
+    halves = with_wire.layer.tiles[0].tile.halves_us
     cells = conversion_cells(LAB, halves)
     expected = segment_sums_us(LAB, 7, halves, cells, units, wire)
     np.testing.assert_allclose(results[0], expected, atol=0.2)
@@ -450,18 +453,20 @@ def test_bits_in_look_ups_and_in_single_precision_agree() -> None:
     from cim.simulator.exact import numba_engine as engine_numba
 
     layer, _ = noisy_layer("numba")
-    tile = layer.tiles[0].tile
+    tile = layer.layer.tiles[0].tile
     quiet = replace(tile, conversion_noise_codes=np.zeros_like(tile.conversion_noise_codes))
     codes = MAPS
     given = {
-        "window": layer.window, "inputs": 36, "outputs": 20, "range_code": 2, "input_bits": 8, "input_signed": False,
-        "read_noise": QUIET, "wire": Wire(0.5, 0.0), "engine": "numba",
+        "window": layer.layer.window, "inputs": 36, "outputs": 20, "range_code": 2, "input_bits": 8,
+        "input_signed": False, "read_noise": QUIET, "wire": Wire(0.5, 0.0),
     }  # fmt: skip
-    bits, single = (LayerSimulator(LAB, [quiet], **given) for _ in range(2))  # type: ignore[arg-type]
-    single.kernel_tiles = [engine_numba.SingleTile(single, single.tiles[0], 0)]
-    a, ends_a = bits.level_sums(codes, NoiseKey(0))
-    assert type(bits.kernel_tiles[0]).__name__ == "LookupTile"  # type: ignore[index]
-    b, ends_b = single.level_sums(codes, NoiseKey(0))
+    quiet_layer = prepare_layer(LAB, [quiet], **given)  # type: ignore[arg-type]
+    bits = engine_numba.ExactNumba(quiet_layer)
+    single = engine_numba.ExactNumba(quiet_layer, [engine_numba.SingleTile(quiet_layer, quiet_layer.tiles[0], 0)])
+    assert type(bits.tiles[0]).__name__ == "LookupTile"
+    keys = NoiseKey(0).words(len(codes))
+    (a, count_a), (b, count_b) = bits.layer_sums(codes, keys), single.layer_sums(codes, keys)
+    ends_a, ends_b = (count / quiet_layer.conversions(len(codes)) for count in (count_a, count_b))
     # One code of one plane is up to 2^7 code sums; the level sum is gain times that.
     lsb = LAB.lsb_us(2) / LAB.level_step_us
     assert np.sqrt(np.mean((a - b) ** 2.0)) < 0.02 * b.std()

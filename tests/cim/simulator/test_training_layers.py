@@ -23,8 +23,8 @@ from cim.chip.spec import CellIv, InputCoding  # noqa: E402
 from cim.chip.windows import Window  # noqa: E402
 from cim.record.calibration import CalibrationRecord, nominal_macro  # noqa: E402
 from cim.record.device import Columns  # noqa: E402
-from cim.simulator.fast.layer import FastLayer  # noqa: E402
-from cim.simulator.simulator import NoiseKey, simulated_tile  # noqa: E402
+from cim.simulator.layer import NoiseKey, simulated_tile  # noqa: E402
+from cim.simulator.simulator import LayerSimulator  # noqa: E402
 from cim.simulator.training_layers import (  # noqa: E402
     POINTS,
     ArrayNoise,
@@ -157,9 +157,10 @@ def test_without_errors_it_is_the_fast_simulator() -> None:
         nominal_correction(spec, 0, levels, 8, False), inputs=range(27), outputs=range(6), multiplier=1,
         row0=0, output0=0,
     )  # fmt: skip
-    fast = FastLayer(
+    fast = LayerSimulator(
         spec, [tile], window=Window(3, 8, 8, (3, 3), (2, 2), (1, 1)), inputs=27, outputs=6, range_code=0, input_bits=8,
         input_signed=False, read_noise=ReadNoise(np.array([2.0, 40.0]), np.zeros(2), np.zeros(2)), wire=Wire(0.0, 0.0),
+        mode="fast",
     )  # fmt: skip
     sums, _ = fast.level_sums(codes.numpy().astype(np.int16), NoiseKey(1))
     mine = out.detach() / (size.detach().view(1, -1, 1, 1) / layer.high)

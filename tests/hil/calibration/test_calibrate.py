@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cim
-from cim.fit.columns import TooFewCells
+from cim.fit.cells import TooFewCells
 from cim.record.calibration import CalibrationRecord, CellState, GainKnown, MacroCalibration
 from cim.record.file import load_record, save_record
 from hil.calibration.procedure import calibrate, check_record

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cim.fit.measured import Idle
 from cim.record.calibration import CalibrationRecord
-from hil.calibration.measurements import Idle
 from hil.calibration.plan import PLANS, Budget, later_ages
 from hil.calibration.procedure import calibrate
 from hil.calibration.store import StepStore, partial_folder
@@ -76,16 +76,16 @@ def test_steps_of_another_seed_or_chip_are_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_step_is_one_typed_error(tmp_path: Path) -> None:
     store = StepStore(tmp_path / "p", {"seed": 1}, resume=False, watch=Watch())
-    store.step("idle", Idle, lambda: {0: Idle(8, np.zeros(2), np.zeros(2))})
+    store.keep("idle", {0: Idle(8, np.zeros(2), np.zeros(2))})
     (tmp_path / "p" / "idle.h5").write_bytes(b"no hdf5")
     again = StepStore(tmp_path / "p", {"seed": 1}, resume=True, watch=Watch())
     with pytest.raises(FileError, match="damaged"):
-        again.step("idle", Idle, dict)
+        again.load("idle", Idle)
 
 
 def test_without_resume_a_new_calibration_begins(tmp_path: Path) -> None:
     store = StepStore(tmp_path / "p", {"seed": 1}, resume=False, watch=Watch())
-    store.step("idle", Idle, lambda: {0: Idle(8, np.zeros(2), np.zeros(2))})
+    store.keep("idle", {0: Idle(8, np.zeros(2), np.zeros(2))})
     watch = Watch()
     assert StepStore(tmp_path / "p", {"seed": 2}, resume=False, watch=watch).done == []
     assert any("begun anew" in note for note in watch.notes)

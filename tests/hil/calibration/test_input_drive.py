@@ -20,7 +20,8 @@ from cim.chip.file import idealised, load_chip
 from cim.chip.spec import CellIv, ChipSpec, InputCoding, MacroSpec
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns
-from cim.simulator.simulator import LayerSimulator, NoiseKey, simulated_tile
+from cim.simulator.layer import NoiseKey, simulated_tile
+from cim.simulator.simulator import LayerSimulator
 from firmware_protocols.messages import Returns, TileAddress
 from hil.calibration.patterns import network_vectors, step_vectors, wide_range
 from hil.calibration.plan import PLANS, Budget

@@ -25,7 +25,7 @@ def test_a_network_file_is_compiled_simulated_and_priced(tmp_path: Path) -> None
     classes = network.graph.classes
     data = Dataset("noise", images, rng.integers(0, len(classes), 40), classes, "here", "0")
     evaluator: Evaluator = SimulatedEvaluator(
-        load_chip("lab-128"), data, options=DeployOptions(samples=40, virtual_chips=20), engine="fast"
+        load_chip("lab-128"), data, options=DeployOptions(samples=40, virtual_chips=20), mode="fast"
     )
     found = evaluator.evaluate(tmp_path / "net.pt")
     assert found.chips == 20

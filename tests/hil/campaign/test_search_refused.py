@@ -21,7 +21,7 @@ from ..search_files import CLASSES, SPACE, images  # noqa: E402
 def test_a_folder_that_is_no_search_is_refused(cli: Cli, tmp_path: Path) -> None:
     for command in ("resume", "show", "explain", "compare"):
         cli("search", command, tmp_path, code=7)
-        assert "is no folder of a search" in cli.err
+        assert "is not a folder of a search" in cli.err
     (tmp_path / "space.toml").write_text(SPACE, "utf-8")
     (tmp_path / "settings.json").write_text('{"format": "hil.search", "version": "1.0", "data": 3}', "utf-8")
     cli("search", "show", tmp_path, code=7)

@@ -97,6 +97,14 @@ def test_every_command_of_the_design_is_there() -> None:
     assert set(wanted.split()) == set(COMMANDS)
 
 
+def test_a_command_stands_in_the_file_of_its_name() -> None:
+    bench = dict.fromkeys(("emulate", "chips", "ports", "info", "doctor", "mvm", "cells"), "bench")
+    elsewhere = {**bench, "import": "compile", "show": "deploy"}
+    for name, command in zip(COMMANDS, app.registered_commands, strict=True):
+        assert command.callback is not None
+        assert command.callback.__module__ == f"hil.cli.{elsewhere.get(name, name)}"
+
+
 def test_hil_alone_prints_its_help(cli: Cli) -> None:
     assert "Commands:" in cli(code=2) + cli.err
 
@@ -229,8 +237,8 @@ def test_compile_explains_every_tile(cli: Cli, small: Small) -> None:
     ("arguments", "code", "words"),
     [
         (["--placement=tight"], 2, "no placement 'tight'"),
-        (["--copies-budget=many"], 2, "'many' is no number of macros"),
-        (["--copies-budget=0"], 2, "'0' is no number of macros"),
+        (["--copies-budget=many"], 2, "'many' is not a number of macros"),
+        (["--copies-budget=0"], 2, "'0' is not a number of macros"),
         (["--copies-budget=5"], 6, "a budget of 5 macros, but lab-128 has 4"),
         (["--copies-budget=1", "--placement=spread"], 6, "the budget is 1"),
     ],

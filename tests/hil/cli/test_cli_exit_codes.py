@@ -85,7 +85,7 @@ def test_unknown_commands_and_options_are_usage_errors(fails: Fails) -> None:
 
 @pytest.mark.parametrize("age", ["soon", "-1h", "1y", "nan", "inf", ""])
 def test_a_duration_that_is_none_is_a_usage_error(fails: Fails, age: str) -> None:
-    assert "is no duration" in fails(ExitCode.USAGE, "deploy", "--emulated", f"--age={age}")
+    assert "is not a duration" in fails(ExitCode.USAGE, "deploy", "--emulated", f"--age={age}")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_wrong_port_is_3(fails: Fails) -> None:
     err = fails(ExitCode.PORT, "info", "--port", "/dev/ttyUSB77")
     assert "there is no port /dev/ttyUSB77" in err
     assert "hil ports" in err
-    assert "is no address of a chip" in fails(ExitCode.PORT, "info", "--port", "telnet:x")
+    assert "is not an address of a chip" in fails(ExitCode.PORT, "info", "--port", "telnet:x")
     assert "not a serial port" in fails(ExitCode.PORT, "info", "--port", __file__)
 
 

@@ -35,7 +35,7 @@ def begin(*arguments: str) -> subprocess.Popen[str]:
 
 
 def interrupt(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Send Ctrl-C; gives exit code and stderr. A process that had already finished is no test of this."""
+    """Send Ctrl-C; gives exit code and stderr. A process that had already finished is not a test of this."""
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     return process.returncode, err

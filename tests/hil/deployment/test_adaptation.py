@@ -131,14 +131,14 @@ def test_both_engines_of_the_simulator_take_swapped_columns_and_other_orders(ben
     ideal = IdealMultiply(program)
     for step in program.matrices:
         wanted = ideal.sums(step, inputs[step.name], 0)
-        for engine in ("exact", "fast"):
+        for mode in ("exact", "fast"):
             chips = VirtualChips(
-                program, bench.record, 1.0, 1, 0, 1, corrections=corrections, readings_us=readings, engine=engine
+                program, bench.record, 1.0, 1, 0, 1, corrections=corrections, readings_us=readings, mode=mode
             )
             sums, _ = chips.layer_sums({step.name: inputs[step.name]})[step.name]
             rounding = np.sqrt(sum(4.0**bit for bit in range(step.group.input_bits)) / 12)  # one step in every plane
             error = (sums[0] - wanted).std()
-            assert error < 1.5 * rounding * len(step.group.tiles) ** 0.5 < 0.3 * wanted.std(), (step.name, engine)
+            assert error < 1.5 * rounding * len(step.group.tiles) ** 0.5 < 0.3 * wanted.std(), (step.name, mode)
 
 
 def test_deploy_adapts_says_so_and_finds_agreement(bench: Bench) -> None:
@@ -216,7 +216,7 @@ def test_wishes_that_make_no_sense_are_refused(small: Small, capsys: pytest.Capt
     assert hil_run(["compile", str(small.net), "--spare-reads", "20"]) == 2
     assert "needs the record of a chip" in capsys.readouterr().err
     assert hil_run(["compile", str(small.net), "--weight-form", "odd"]) == 2
-    assert "--weight-form 'odd' is no choice" in capsys.readouterr().err
+    assert "--weight-form 'odd' is not a choice" in capsys.readouterr().err
     with pytest.raises(UsageError, match="spare reads need --adapt"):
         DeployOptions(spare_reads=0.1)
 

@@ -15,19 +15,21 @@ from cim.cells.tails import Tail
 from cim.chip.file import load_chip
 from cim.chip.spec import CellIv, InputCoding
 from cim.record.device import draw_programming
+from cim.record.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err
 from cim.record.read_back import estimate_cells
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
-from hil.deployment.causes import Coalitions, coalitions, exact_layers
+from hil.deployment.causes import Coalitions, coalitions
 from hil.deployment.deploy import DeployOptions, deploy_on
 from hil.deployment.deployment import Deployment
+from hil.deployment.layer_sums import exact_layers
 from hil.deployment.programming import EarlyReads, program_chip, read_back
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.report.run_data import read_run
 from hil.samples import READ_BEFORE, READ_EARLY
 from hil.simulation.corrections import column_corrections
-from hil.simulation.parts import EVERYTHING, NOTHING, CellSteps, Part, exact_converters, inputs_err, with_parts
+from hil.simulation.parts import with_parts
 from hil.simulation.virtual_chips import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, correct_answers
@@ -114,10 +116,10 @@ def test_exact_converters_give_the_same_errors_in_either_engine(job: Deployment)
             np.mean([np.square(chip.layer_sample(name, codes)[0] - sums).mean() for chip in chips])
             for name, (codes, sums) in exact_layers(job.program, PIXELS).items()
         ]
-        for engine in ("fast", None)
-        for chips in [[build_chip(program, record, drawn, seed=k, number=0, engine=engine) for k in range(8)]]
+        for engine in ("fast", "exact")
+        for chips in [[build_chip(program, record, drawn, seed=k, number=0, mode=engine) for k in range(8)]]
     }
-    np.testing.assert_allclose(energies["fast"], energies[None], rtol=0.05)
+    np.testing.assert_allclose(energies["fast"], energies["exact"], rtol=0.05)
 
 
 def test_parts_that_the_record_does_not_have_are_not_simulated(job: Deployment) -> None:

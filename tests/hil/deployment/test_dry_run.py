@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from firmware_protocols.frames import MAX_PAYLOAD
 from hil.cli import run
 from hil.deployment.deploy import DeployOptions
-from hil.deployment.dry_run import FRAME_OVERHEAD, estimate
+from hil.deployment.dry_run import estimate
 from hil.transports import is_serial
 
 from ..conftest import CHIP, QUICK, Small
@@ -20,8 +21,9 @@ def test_the_estimate_is_near_what_goes_over_the_wire(small: Small, finished_run
     small.deploy(CHIP, tmp_path / "run")
     without = json.loads((tmp_path / "run" / "report.json").read_text("utf-8"))["link"]
     for link, calibrate in ((with_calibration, True), (without, False)):
-        expected = estimate(small.program, QUICK, calibrate=calibrate).total_bytes * FRAME_OVERHEAD
-        assert expected == pytest.approx(link["bytes_sent"] + link["bytes_received"], rel=0.5)
+        parts = estimate(small.program, QUICK, calibrate=calibrate, payload=MAX_PAYLOAD).parts.values()
+        assert sum(p.bytes_out for p in parts) == pytest.approx(link["bytes_sent"], rel=0.04)
+        assert sum(p.bytes_in for p in parts) == pytest.approx(link["bytes_received"], rel=0.04)
 
 
 def test_the_expected_pulses_are_near_those_that_a_chip_needs(small: Small, finished_run: Path) -> None:
@@ -71,8 +73,8 @@ def test_a_record_spares_the_bytes_and_the_wear_of_calibration(
 
 def test_more_images_and_repeats_cost_more_bytes(small: Small) -> None:
     few, many = (estimate(small.program, DeployOptions(samples=100, repeats=n)) for n in (1, 4))
-    assert many.inference_bytes == 4 * few.inference_bytes
-    assert many.program_bytes == few.program_bytes
+    assert many.inference == few.inference * 4
+    assert many.program == few.program
 
 
 @pytest.mark.parametrize(

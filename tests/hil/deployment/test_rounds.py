@@ -113,7 +113,7 @@ class IdealParts:
         self.program = program
 
     def sums(self, step: MatrixStep, codes: np.ndarray, sample: int) -> np.ndarray:
-        from mapping.program.execute import ExactProduct
+        from mapping.program.exact_product import ExactProduct
 
         return ExactProduct(step.group)(codes)
 

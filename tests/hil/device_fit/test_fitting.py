@@ -10,13 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from cim.cells.programming_law import law_at
+from cim.fit.aged_readings import level_knots
 from cim.fit.cells import TooFewCells
+from cim.fit.goodness_of_fit import Gaussian, distance, published_sigma, score
 from cim.record.file import load_record, save_record
 from hil.cli import run
-from hil.device_fit.goodness_of_fit import Gaussian, distance, published_sigma, score
 from hil.device_fit.inputs import fit_source, voltage_sweep
 from hil.device_fit.measured_tables import CellTable
-from hil.device_fit.readings import by_age, level_knots, split
+from hil.device_fit.readings import by_age, split
 from hil.device_fit.result import FitResult, fit_table
 from hil.errors import FileError, UsageError
 

@@ -118,7 +118,7 @@ def test_a_newer_major_version_is_a_mismatch(run):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema": 3}', '{"schema": "other/1.0"}'])
 def test_other_files_are_no_reports(text):
-    with pytest.raises(FileError, match=r"no JSON|no report"):
+    with pytest.raises(FileError, match=r"not JSON|not a report"):
         AgreementReport.from_text(text)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hil.pages.figures import MOST_CELLS_DRAWN, block_largest, block_mean
 from hil.report import figures
 from hil.report.page import page
 
@@ -78,7 +79,7 @@ def test_maps_of_many_macros_are_reduced(make_run):
     for draw in (figures.conductance_figure, figures.occupancy_figure, figures.error_map_figure):
         figure = draw(data)
         rows, columns = (int(n) for n in figure["data"][0]["z"]["shape"].split(", "))
-        assert rows * columns < 2 * figures.MOST_CELLS_DRAWN
+        assert rows * columns < 2 * MOST_CELLS_DRAWN
         assert figure["reduced"] == 3
         assert len(figure["layout"]["annotations"]) == 59
 
@@ -87,10 +88,10 @@ def test_reduction_keeps_means_and_the_largest_errors():
     a = np.arange(36, dtype=np.float32).reshape(6, 6)
     a[0, 0] = np.nan
     a[5, 5] = -90
-    assert figures._mean(a, 3)[1, 0] == pytest.approx(a[3:, :3].mean())
-    assert figures._mean(a, 3)[0, 0] == pytest.approx(np.nanmean(a[:3, :3]))
-    assert figures._largest(a, 3)[1, 1] == -90
-    assert np.isnan(figures._mean(np.full((3, 3), np.nan, np.float32), 3)).all()
+    assert block_mean(a, 3)[1, 0] == pytest.approx(a[3:, :3].mean())
+    assert block_mean(a, 3)[0, 0] == pytest.approx(np.nanmean(a[:3, :3]))
+    assert block_largest(a, 3)[1, 1] == -90
+    assert np.isnan(block_mean(np.full((3, 3), np.nan, np.float32), 3)).all()
 
 
 def test_confusion_rows_are_shares(run):

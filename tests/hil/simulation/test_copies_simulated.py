@@ -34,11 +34,11 @@ def program() -> ConductanceProgram:
     return made
 
 
-@pytest.mark.parametrize("engine", ["exact", "fast"])
-def test_cells_of_one_copy_change_its_block_of_the_map_and_no_other(program: ConductanceProgram, engine: str) -> None:
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_cells_of_one_copy_change_its_block_of_the_map_and_no_other(program: ConductanceProgram, mode: str) -> None:
     record = nominal_record(program.spec, program.macros)
     inputs = training_inputs(program)
-    chips = VirtualChips(program, record, 3600.0, 2, 0, 16, inputs=inputs, engine=engine)
+    chips = VirtualChips(program, record, 3600.0, 2, 0, 16, inputs=inputs, mode=mode)
     drawn = chips.draw(0)
     step, codes = program.matrices[0], inputs["conv"][:4]
     copies = copies_of(step.group)
@@ -46,7 +46,7 @@ def test_cells_of_one_copy_change_its_block_of_the_map_and_no_other(program: Con
     cells = {m: c.copy() for m, c in drawn.cells_us.items()}
     cells[other] = np.where(np.isfinite(cells[other]), 30.0, np.nan)
     answers = [
-        build_chip(program, record, d, seed=1, number=0, engine=engine).sums(step, codes, 0)
+        build_chip(program, record, d, seed=1, number=0, mode=mode).sums(step, codes, 0)
         for d in (drawn, dataclasses.replace(drawn, cells_us=cells))
     ]
     differs = (answers[0] != answers[1]).any((0, 1))

@@ -148,11 +148,9 @@ def test_chips_are_let_go_so_that_many_need_no_more_memory_than_few(small: Small
     assert most <= 2 * (os.cpu_count() or 1)
 
 
-def test_an_unknown_engine_is_refused_with_those_that_there_are(small: Small) -> None:
+def test_an_unknown_mode_is_refused_with_those_that_there_are(small: Small) -> None:
     with pytest.raises(UsageError, match="warp"):
-        VirtualChips(
-            small.program, small.record, 3600.0, 2, 0, 16, inputs=training_inputs(small.program), engine="warp"
-        )
+        VirtualChips(small.program, small.record, 3600.0, 2, 0, 16, inputs=training_inputs(small.program), mode="warp")
 
 
 def test_chips_need_either_readings_or_layer_inputs(small: Small) -> None:
@@ -191,8 +189,8 @@ def test_fast_virtual_chips_are_as_good_as_exact_ones(small: Small) -> None:
     """Same draws, other arithmetic: mean accuracies within two points of each other on 120 images."""
     inputs = training_inputs(small.program)
     scores = []
-    for engine in ("exact", "fast"):
-        chips = VirtualChips(small.program, small.record, 3600.0, 4, 0, 16, inputs=inputs, engine=engine)
+    for mode in ("exact", "fast"):
+        chips = VirtualChips(small.program, small.record, 3600.0, 4, 0, 16, inputs=inputs, mode=mode)
         logits = chips.run(PIXELS, 0, Watch())
         scores.append((logits.argmax(2) == LABELS).mean())
     assert scores[0] == pytest.approx(scores[1], abs=0.02)

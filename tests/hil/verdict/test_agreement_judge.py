@@ -9,8 +9,8 @@ import pytest
 
 from hil.verdict.agreement import Mode, Verdict, compare_readbacks, judge
 from hil.verdict.fidelity import fidelity
-from hil.verdict.judgement import decide
 from hil.verdict.statistics import Equivalence, PredictionTest
+from hil.verdict.verdict import decide
 
 PLAN = (500, 1000, 2000)
 
@@ -133,7 +133,7 @@ def test_a_fixed_set_gives_a_narrower_interval_and_says_so():
 
 def test_no_look_outside_the_plan():
     y, v, q = answers(np.random.default_rng(13), n=700)
-    with pytest.raises(ValueError, match="no look outside the plan"):
+    with pytest.raises(ValueError, match="none is made outside the plan"):
         judge(y, v, q, mode=Mode.CONDITIONED, look=1, looks=PLAN)
 
 

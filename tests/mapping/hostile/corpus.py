@@ -353,5 +353,5 @@ CORPUS: dict[str, Builder] = {
     "images of another size": changed(quantisation(calibration_images=torch.zeros(2, 5, 5, 1, dtype=torch.uint8))),
     "images in floating point": changed(quantisation(calibration_images=torch.zeros(2, 28, 28, 1))),
     "images not those of the digest": changed(quantisation(calibration_digest="0" * 64)),
-    "labels that are no classes": changed(quantisation(calibration_labels=torch.tensor([3, 10]))),
+    "labels that are not classes": changed(quantisation(calibration_labels=torch.tensor([3, 10]))),
 }

@@ -217,11 +217,11 @@ HOSTILE: dict[str, tuple[Any, str]] = {
     "two inputs": (lambda: spoiled(lambda g: g.input.append(helper.make_tensor_value_info("q", 1, [1]))), "2 inputs"),
     "no nodes": (lambda: spoiled(lambda g: g.ClearField("node")), "empty graph"),
     "too many nodes": (lambda: spoiled(lambda g: g.node.extend(list(g.node[:1]) * 5000)), "more than 4096"),
-    "node without inputs": (lambda: spoiled(lambda g: g.node[0].ClearField("input")), "no valid network"),
-    "node without outputs": (lambda: spoiled(lambda g: g.node[0].ClearField("output")), "no valid network"),
+    "node without inputs": (lambda: spoiled(lambda g: g.node[0].ClearField("input")), "not a valid network"),
+    "node without outputs": (lambda: spoiled(lambda g: g.node[0].ClearField("output")), "not a valid network"),
     "weight of another shape": (
         lambda: spoiled(lambda g: g.initializer[0].CopyFrom(numpy_helper.from_array(array(3, 9), "fc.weight"))),
-        "no valid network",
+        "not a valid network",
     ),
     "old opset": (lambda: model(*ending("x", 4), opset=6), "opset 6"),
 }

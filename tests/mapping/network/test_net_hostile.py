@@ -76,7 +76,7 @@ def test_the_file_that_the_corpus_spoils_is_good(tmp_path: Path) -> None:
 
 def test_hooks_of_the_corpus_do_run_when_trusted(tmp_path: Path) -> None:
     path = corpus.with_hook(tmp_path, tmp_path / "marker")
-    with pytest.raises(NetworkFileError):  # provenance is no dict then
+    with pytest.raises(NetworkFileError):  # provenance is not a dict then
         load_network(path, trust=True)
     assert (tmp_path / "marker").exists()
 

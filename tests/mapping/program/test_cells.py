@@ -153,8 +153,8 @@ def test_a_program_without_them_has_the_digest_of_version_1_0(plain: Conductance
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"input_order": np.zeros(3, np.int32)}, "order of inputs that is no permutation"),
-        ({"output_order": np.arange(1, 9, dtype=np.int32)}, "order of outputs that is no permutation"),
+        ({"input_order": np.zeros(3, np.int32)}, "order of inputs that is not a permutation"),
+        ({"output_order": np.arange(1, 9, dtype=np.int32)}, "order of outputs that is not a permutation"),
     ],
 )
 def test_an_order_that_is_no_permutation_is_refused(

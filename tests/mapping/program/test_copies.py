@@ -18,9 +18,10 @@ from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
 from mapping.layout.place import Placement
 from mapping.layout.replicate import LayerReads, choose_copies, total_work
 from mapping.program.conductance import ConductanceProgram, MatrixStep
-from mapping.program.copies import block_window, by_copy, copies_of
+from mapping.program.copies import block_window, by_copy, copies_of, joined
 from mapping.program.counts import busiest_reads, by_layer, by_macro, tile_counts, total
-from mapping.program.execute import ExactProduct, IdealMultiply, run
+from mapping.program.exact_product import ExactProduct
+from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.program.records import ProgramRecordError, check_program
 
@@ -146,8 +147,8 @@ def test_copies_together_give_the_layer() -> None:
 
     def tap(step: MatrixStep, codes: np.ndarray, sums: np.ndarray) -> None:
         nonlocal checked
-        joined = by_copy(step, codes, lambda copy, seen: ExactProduct(copy.group)(seen))
-        assert np.array_equal(joined, sums)
+        parts = [ExactProduct(copy.group)(seen) for copy, seen in by_copy(step.group, codes)]
+        assert np.array_equal(joined(step.group, parts), sums)
         checked += len(copies_of(step.group)) > 1
 
     images = program.calibration_images

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mapping.program import digital_ops
 from mapping.program.conductance import Requantise
@@ -82,3 +83,49 @@ def test_slices_and_padding_move_codes_without_changing_them() -> None:
     assert not padded[:, :1].any()
     assert not padded[:, 5:].any()
     assert np.array_equal(digital_ops.flatten(codes), codes.reshape(2, -1))
+
+
+def laid_out(values: NDArray[Any], last: bool) -> NDArray[Any]:
+    """The same maps, channels last in memory or first."""
+    if not last:
+        return np.ascontiguousarray(values)
+    return np.ascontiguousarray(values.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+
+
+def random_rule(rng: np.random.Generator, channels: int, low: int, high: int) -> Requantise:
+    """Multipliers and shifts of every size, shift 0 among them."""
+    multiplier = rng.integers(0, 1 << 31, channels) >> rng.integers(0, 31, channels)
+    shift = rng.integers(0, 63, channels)
+    shift[0] = 0
+    return Requantise(multiplier.astype(np.int32), shift.astype(np.int32), low, high)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(3, 37, 5, 7), (2, 16, 4, 4), (2, 3, 33, 2), (5, 9, 2, 3), (1, 1, 5, 5), (4, 20, 1, 1)]
+)
+def test_fused_kernels_and_numpy_give_the_same_bits(
+    shape: tuple[int, ...], last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In either order of memory, and for lengths that are no whole vectors."""
+    pytest.importorskip("numba")
+    rng, channels = np.random.default_rng(list(shape)), shape[1]
+    sums = laid_out((rng.integers(-(1 << 31), 1 << 31, shape) >> rng.integers(0, 31, shape)).astype(np.int32), last)
+    bias = (rng.integers(-(1 << 31), 1 << 31, channels) >> rng.integers(0, 31, channels)).astype(np.int32)
+    codes, other = (laid_out(rng.integers(-(1 << 15), 1 << 15, shape).astype(np.int16), last) for _ in range(2))
+    rules = [
+        random_rule(rng, n, *ends) for n in (1, channels) for ends in ((-128, 127), (0, 255), (-(2**31), 2**31 - 1))
+    ]
+    terms = tuple(random_rule(rng, 1, -(1 << 30) + 1, (1 << 30) - 1) for _ in range(2))
+    mixed = laid_out(other, not last)
+
+    def every() -> list[NDArray[Any]]:
+        found = [f for r in rules for f in (digital_ops.finish(sums, bias, r), digital_ops.requantise(codes, r))]
+        return found + [digital_ops.add(codes, o, (terms[0], terms[1]), r) for r in rules[:3] for o in (other, mixed)]
+
+    fused = every()
+    monkeypatch.setattr(digital_ops, "_kernels", lambda: None)
+    for one, two in zip(fused, every(), strict=True):
+        assert one.dtype == two.dtype
+        np.testing.assert_array_equal(one, two)
+    assert fused[0].strides == (laid_out(fused[0], last).strides)

@@ -26,7 +26,8 @@ from mapping.program.conductance import (
     Tile,
     TileGroup,
 )
-from mapping.program.execute import ExactProduct, IdealMultiply, dense_blocks, input_codes, run, unfold_columns
+from mapping.program.exact_product import ExactProduct, dense_blocks, unfold_columns
+from mapping.program.execute import IdealMultiply, input_codes, run
 
 from ..small_networks import every_node, network, pooled_logits, slow_run
 
@@ -142,6 +143,31 @@ def test_products_stay_exact_beyond_24_bits() -> None:
     assert dense_blocks(group)[0].weights.dtype == np.float64
     assert ExactProduct(group)(codes).tolist() == [[255 * (127 * 2000 - 1)] * 2]
     assert dense_blocks(group_of(matrix[:100]))[0].weights.dtype == np.float32
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+@pytest.mark.parametrize(
+    "window", [Window(8, 9, 7, (3, 3), (1, 1), (1, 1)), Window(8, 9, 8, (3, 2), (2, 1), (2, 1), (2, 3))]
+)
+def test_convolved_maps_have_the_integers_of_the_unfolded_ones(window: Window, groups: int) -> None:
+    """Sums close to 2^24, where an addition that is not plain would show."""
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(4)
+    rows, outputs = window.rows // groups, 12 // groups
+    levels = rng.choice([-127, 127], (groups, rows, outputs)).astype(np.int8)
+    multiplier = ((1 << 24) - 1) // (127 * 256 * rows)
+    tiles = tuple(
+        Tile(0, 0, 0, range(g * rows, (g + 1) * rows), range(g * outputs, (g + 1) * outputs), multiplier, levels[g])
+        for g in range(groups)
+    )
+    group = TileGroup("layer", window, window.rows, 12, 8, False, 0, 0.0, tiles, groups)
+    codes = rng.integers(0, 256, (20, 8, window.height, window.width)).astype(np.int16)
+    vectors = unfold(codes, window).astype(np.int64).reshape(20, window.positions, groups, rows)
+    expected = np.einsum("npgr,gro->ngop", vectors, multiplier * levels.astype(np.int64)).reshape(20, 12, -1)
+    assert np.abs(expected).max() > 1 << 20
+    found = ExactProduct(group)(codes)
+    np.testing.assert_array_equal(found.reshape(20, 12, -1), expected)
+    assert found.transpose(0, 2, 3, 1).flags.c_contiguous  # it was a convolution
 
 
 def test_sums_beyond_32_bits_are_refused() -> None:

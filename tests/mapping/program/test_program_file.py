@@ -72,7 +72,7 @@ def test_an_interrupted_write_leaves_the_old_file(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mapping.program.file.os.fsync", stop)
+    monkeypatch.setattr("cim.files.os.fsync", stop)
     with pytest.raises(KeyboardInterrupt):
         save_program(program, path)
     assert [p.name for p in tmp_path.iterdir()] == ["program.h5"]
@@ -125,26 +125,26 @@ def claim_huge(file: h5py.File) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[h5py.File], None], str]] = {
-    "another format": (lambda f: f.attrs.__setitem__("format", "other"), "is no compiled program"),
+    "another format": (lambda f: f.attrs.__setitem__("format", "other"), "is not a compiled program"),
     "no version": (lambda f: f.attrs.__delitem__("version"), "not 'major.minor'"),
     "version text": (lambda f: f.attrs.__setitem__("version", "one"), "not 'major.minor'"),
     "a level changed": (flip_level, "not that of its digest"),
     "digest changed": (lambda f: f.attrs.__setitem__("digest", "0" * 64), "not that of its digest"),
     "pixels changed": (lambda f: f["calibration_images"].write_direct(np.zeros((8, 8, 8, 3), np.uint8)), "calibration"),
     "no description": (lambda f: f.__delitem__("description"), "cannot be read"),
-    "description is no JSON": (replace_array("description", np.frombuffer(b"{]", np.uint8)), "no valid program"),
-    "description is a list": (replace_array("description", np.frombuffer(b"[]", np.uint8)), "no valid program"),
-    "description is floats": (replace_array("description", np.zeros(4)), "is no text"),
+    "description is not JSON": (replace_array("description", np.frombuffer(b"{]", np.uint8)), "not a valid program"),
+    "description is a list": (replace_array("description", np.frombuffer(b"[]", np.uint8)), "not a valid program"),
+    "description is floats": (replace_array("description", np.zeros(4)), "is not a text"),
     "no chip": (lambda f: f.__delitem__("chip"), "cannot be read"),
     "chip is broken": (replace_array("chip", np.frombuffer(b"name = 1", np.uint8)), "its chip file"),
     "another macro count": (edit_record(lambda r: r.update(macros=31)), "its chip file has digest"),
     "macros missing": (edit_record(lambda r: r.pop("macros")), "cannot be read"),
-    "steps are text": (edit_record(lambda r: r.update(steps="all")), "steps are no list"),
+    "steps are text": (edit_record(lambda r: r.update(steps="all")), "steps are not a list"),
     "no steps": (edit_record(lambda r: r.update(steps=[])), "has no steps"),
     "unknown step": (edit_record(lambda r: r["steps"][0].update(kind="exec")), "unknown kind 'exec'"),
     "reads a later step": (edit_record(lambda r: r["steps"][0].update(inputs=["fc"])), "reads a later step"),
     "array missing": (lambda f: f.__delitem__("arrays/steps/0/bias"), "is missing or of another type"),
-    "array of floats": (replace_array("arrays/steps/0/bias", np.zeros(8)), "no plain array of integers"),
+    "array of floats": (replace_array("arrays/steps/0/bias", np.zeros(8)), "not a plain array of integers"),
     "array of another size": (replace_array("arrays/steps/0/bias", np.zeros(7, np.int32)), "7,) biases for 8 outputs"),
     "bad shift": (replace_array("arrays/steps/0/requantise/shift", np.full(8, 63, np.int32)), "shifts by less than 0"),
     "level too large": (
@@ -173,7 +173,7 @@ BROKEN: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     ),
     "stride zero": (
         edit_record(lambda r: r["steps"][0]["group"]["window"].update(stride=[0, 1])),
-        "no valid program",
+        "not a valid program",
     ),
     "number is text": (edit_record(lambda r: r.update(weight_bits="4")), "weight_bits is '4', not int"),
     "number is endless": (edit_record(lambda r: r["scales"].update(input=float("inf"))), "scales is inf"),
@@ -201,7 +201,7 @@ def test_a_truncated_file_is_refused(path: Path, keep: int) -> None:
 def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     with pytest.raises(ProgramFileError, match="does not exist"):
         load_program(tmp_path / "none.h5")
-    with pytest.raises(ProgramFileError, match="is no file"):
+    with pytest.raises(ProgramFileError, match="is not a file"):
         load_program(tmp_path)
 
 

@@ -90,8 +90,8 @@ def test_wrong_front_files_are_refused(tmp_path: Path) -> None:
     good = json.loads(path.read_text())
     for wrong, text in (
         (good | {"format": "x"}, "format"),
-        (good | {"members": [{}]}, "is no front"),
-        (good | {"members": 3}, "is no front"),
+        (good | {"members": [{}]}, "is not a front"),
+        (good | {"members": 3}, "is not a front"),
         ([], "format"),
     ):
         path.write_text(json.dumps(wrong))

@@ -94,5 +94,5 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
     lines = store.read_text().splitlines()
     lines[2] = json.dumps({"architecture": "x"})
     store.write_text("\n".join(lines) + "\n")
-    with pytest.raises(SearchFileError, match=r"costs.jsonl:3: is no candidate"):
+    with pytest.raises(SearchFileError, match=r"costs.jsonl:3: is not a candidate"):
         Simulator(SPACE, CHIP, store=store)

@@ -153,9 +153,9 @@ def test_an_architecture_of_another_skeleton_is_refused() -> None:
 
 
 def test_a_genome_out_of_range_is_refused() -> None:
-    with pytest.raises(SpaceError, match="no genome"):
+    with pytest.raises(SpaceError, match="not a genome"):
         SPACE.decode((99,) * len(SPACE.choices))
-    with pytest.raises(SpaceError, match="no genome"):
+    with pytest.raises(SpaceError, match="not a genome"):
         SPACE.decode((0,))
 
 

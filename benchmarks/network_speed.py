@@ -1,0 +1,142 @@
+"""Speed of whole networks, from pixels to logits, beside a plain torch forward of the same network, one thread.
+
+    python benchmarks/network_speed.py [--images 64] [--rounds 7] [--modes ideal,fast,...]
+
+ResNet-20 (option B, random weights) on 32 x 32 x 3 images, compiled for ``lab-128`` and run by
+``mapping.program.execute.run``: products, requantisation, additions and pooling. ``ideal`` multiplies integers;
+``fast`` and ``exact`` are a virtual chip with read noise, conversion noise, gain, offset and INL of every conversion,
+``…_wires`` with 1 ohm a cell too. Plain torch is the float network, batch normalisation folded into its convolutions,
+channels last. CPU times of this process, all runs interleaved, medians of the ratios of each round;
+``digital_operations`` is the same run with products that are known beforehand. One JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.fx.experimental.optimization import fuse
+
+from cim.array.wire_law import Wire
+from cim.cells.read_noise import ReadNoise
+from cim.chip.file import load_chip
+from cim.record.calibration import CalibrationRecord
+from cim.record.published import nominal_record
+from hil.simulation.corrections import training_inputs
+from hil.simulation.virtual_chips import VirtualChips
+from mapping.compile import compile_network
+from mapping.network import architectures
+from mapping.network.file import NetworkFile
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.execute import IdealMultiply, Multiply, run
+
+NAME, CLASSES, MACROS, SEED = "cifar_resnet20_b", tuple(map(str, range(10))), 80, 1
+MODES = {"ideal": None, "fast": 0.0, "fast_wires": 1.0, "exact": 0.0, "exact_wires": 1.0}
+
+
+class Known:
+    """Products that were worked out before: what is left of a run are its digital operations."""
+
+    def __init__(self, program: ConductanceProgram, images: NDArray[np.uint8]) -> None:
+        self.found: dict[str, NDArray[np.int32]] = {}
+        ideal = IdealMultiply(program)
+
+        def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
+            self.found[step.name] = sums
+
+        run(program, images, ideal, tap=keep, batch=len(images))
+
+    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        return self.found[step.name][: len(codes)]
+
+
+def network(rng: np.random.Generator) -> tuple[ConductanceProgram, torch.nn.Module]:
+    """The compiled network and its float form."""
+    shape = (3, 32, 32)
+    graph = architectures.build(NAME, classes=CLASSES, input_shape=shape, rng=np.random.default_rng(SEED))
+    module = architectures.module(NAME, classes=10, input_shape=shape, rng=np.random.default_rng(SEED)).eval()
+    images = rng.integers(0, 256, (32, 32, 32, 3), np.uint8)
+    program = compile_network(NetworkFile(graph, 4, 8, images), load_chip("lab-128", macros=MACROS))
+    return program, fuse(module).to(memory_format=torch.channels_last)
+
+
+def record_of(program: ConductanceProgram, ohm: float, rng: np.random.Generator) -> CalibrationRecord:
+    """A record with every error switched on."""
+    record = nominal_record(program.spec, program.macros)
+    macros = {
+        number: replace(
+            part,
+            gain=1.0 + 0.05 * rng.standard_normal(len(part.gain)),
+            offset_codes=rng.uniform(-2.0, 2.0, len(part.gain)),
+            conversion_noise_codes=np.full(len(part.gain), 0.3),
+            inl_codes=0.5 * rng.standard_normal(part.inl_codes.shape),
+        )
+        for number, part in record.macros.items()
+    }
+    noise = ReadNoise(np.array([2.0, 40.0]), np.array([1.0, 2.0]), np.zeros(2))
+    return replace(record, macros=macros, read_noise=noise, wire=Wire(ohm, 0.0))
+
+
+def multiplier(program: ConductanceProgram, name: str, ohm: float | None) -> Multiply:
+    if ohm is None:
+        return IdealMultiply(program)
+    record = record_of(program, ohm, np.random.default_rng(2))
+    inputs = training_inputs(program)
+    mode = name.removesuffix("_wires")
+    return VirtualChips(program, record, 3600.0, 1, SEED, 16, inputs=inputs, mode=mode).chip(0)
+
+
+def cpu_s(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def main() -> None:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--images", type=int, default=64)
+    ask.add_argument("--rounds", type=int, default=7)
+    ask.add_argument("--modes", default=",".join(MODES))
+    given = ask.parse_args()
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(3)
+    program, module = network(rng)
+    images = rng.integers(0, 256, (given.images, 32, 32, 3), np.uint8)
+    pixels = torch.rand(given.images, 3, 32, 32).contiguous(memory_format=torch.channels_last)
+
+    def plain() -> None:
+        with torch.inference_mode():
+            module(pixels)
+
+    def forward(multiply: Multiply) -> Callable[[], object]:
+        return lambda: run(program, images, multiply, batch=given.images)
+
+    chosen = {name: multiplier(program, name, MODES[name]) for name in given.modes.split(",")}
+    runs = {name: forward(multiply) for name, multiply in chosen.items()}
+    runs["digital_operations"] = forward(Known(program, images))
+    for work in (plain, *runs.values()):
+        work()
+    ratios: dict[str, list[float]] = {name: [] for name in runs}
+    base: list[float] = []
+    for _ in range(given.rounds):
+        before = cpu_s(plain)
+        spent = {name: cpu_s(work) for name, work in runs.items()}
+        base.append((before + cpu_s(plain)) / 2)
+        for name, value in spent.items():
+            ratios[name].append(value / base[-1])
+    print(json.dumps({
+        "benchmark": "network_speed", "network": f"{NAME}, 32 x 32 x 3", "images": given.images,
+        "plain_channels_last_ms_per_image": round(statistics.median(base) * 1e3 / given.images, 3),
+        "whole_network_times_plain": {name: round(statistics.median(v), 2) for name, v in ratios.items()},
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""All laws of the cells of a table at once: programming, read noise and writing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cim.cells.programming_law import ProgrammingLaw
+from cim.cells.read_noise import ReadNoise
+from cim.cells.write_verify import WriteStatistics, write_statistics
+from cim.fit.aged_readings import Floats, Readings, level_knots
+from cim.fit.cells import MIN_CELLS, fit_read_variance, nearest_level
+from cim.fit.programming import fit_programming
+from cim.record.calibration import CellState
+
+
+@dataclass(frozen=True, slots=True)
+class CellLaws:
+    """The laws of a table's cells, and what could not be told."""
+
+    programming: ProgrammingLaw
+    read_noise: ReadNoise
+    writes: WriteStatistics | None
+    notes: tuple[str, ...]
+
+
+def fit_cells(readings: Readings) -> CellLaws:
+    """Programming law, read noise and write statistics of these cells.
+
+    Raises:
+        cim.fit.cells.TooFewCells: a level has too few cells.
+    """
+    levels = level_knots(readings.targets_us)
+    notes: list[str] = []
+    noise = _read_noise(readings, levels, notes)
+    states = np.where(readings.reached, CellState.GOOD, CellState.NOT_REACHED)
+    law = fit_programming(
+        readings.targets_us,
+        readings.readings_us,
+        states,
+        ages_s=tuple(readings.ages_s.tolist()),
+        reads=tuple(int(np.median(c[c > 0])) for c in readings.counts),
+        levels_us=levels,
+        read_noise=noise,
+    )
+    writes = None
+    if readings.pulses is not None:
+        writes = write_statistics(readings.targets_us, readings.reached, readings.pulses, levels)
+    return CellLaws(law, noise, writes, tuple(notes))
+
+
+def _read_noise(readings: Readings, levels: Floats, notes: list[str]) -> ReadNoise:
+    """From cells that were read twice at one age; zero, and a note, where there are too few."""
+    near = nearest_level(readings.pair_targets_us, levels)
+    if readings.pairs_us.shape[1] and np.bincount(near, minlength=len(levels)).min() >= MIN_CELLS:
+        return fit_read_variance(readings.pairs_us, readings.pair_targets_us, levels)
+    notes.append(
+        "read noise cannot be told apart: too few cells were read twice at one age. It is 0 here, "
+        "and what there is of it stays in the programming law"
+    )
+    return ReadNoise(levels, np.zeros(len(levels)), np.zeros(len(levels)))

@@ -1,0 +1,134 @@
+"""HDF5 of strangers: opened only when everything in it lies in it, is plain, and fits the memory meant for it.
+
+A small file can promise terabytes (fill values, compression), name other files (external and
+virtual data sets, links), and hold types that run long or allocate. ``open_hdf5`` looks at every
+link, data set and attribute before any is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from cim.errors import CimFileError
+from cim.files import check_regular
+
+SMALL_BYTES = 1 << 28  # of all data sets, unpacked: what any file may hold
+MOST_RATIO = 64  # unpacked bytes of a larger file by stored byte
+MOST_CHUNK_BYTES = 1 << 28
+MOST_OBJECTS = 1 << 16
+MOST_ATTRIBUTE_BYTES = 1 << 22
+MOST_ATTRIBUTES = 1 << 10
+_PLAIN = "iufbS"
+
+
+class UnsafeHdf5(CimFileError, OSError):
+    """A file that leads outside itself, or promises more than it should; field ``reason``."""
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
+
+
+@contextlib.contextmanager
+def open_hdf5(path: str | Path, most_bytes: int, most_unpacked: int | None = None) -> Iterator[Any]:
+    """Open a file for reading, once all of it was looked at.
+
+    Args:
+        most_bytes: size of the file.
+        most_unpacked: bytes of all data sets together, unpacked; None: ``SMALL_BYTES``, or
+            ``MOST_RATIO`` times what is stored, whichever is more.
+
+    Raises:
+        UnsafeHdf5: it leads outside itself or promises too much.
+        OSError: missing, not regular, too large, no HDF5.
+    """
+    check_regular(path, most_bytes)
+    with h5py.File(path, "r") as file:
+        try:
+            _check(file, most_unpacked)
+        except UnsafeHdf5:
+            raise
+        except (ValueError, TypeError, RuntimeError, KeyError, AttributeError, OverflowError) as error:
+            raise UnsafeHdf5(path, f"is damaged: {error!s:.200}") from error
+        yield file
+
+
+def _check(file: Any, most_unpacked: int | None) -> None:
+    sizes = {"objects": 0, "unpacked": 0, "stored": 0}
+
+    def link(name: bytes | str, found: Any) -> str | None:  # h5py takes no exception here; a text ends the visit
+        sizes["objects"] += 1
+        if sizes["objects"] > MOST_OBJECTS:
+            return f"holds more than {MOST_OBJECTS} objects"
+        if isinstance(found, h5py.HardLink):
+            return None
+        kind = type(found).__name__.removesuffix("Link").lower()
+        return f"{_shown(name)} is a link of kind {kind}, which may lead anywhere"
+
+    def item(name: str, found: Any) -> None:
+        _check_attributes(file, name, found)
+        if isinstance(found, h5py.Dataset):
+            unpacked, stored = _check_data(file, name, found)
+            sizes["unpacked"] += unpacked
+            sizes["stored"] += stored
+        elif not isinstance(found, h5py.Group):
+            raise UnsafeHdf5(file.filename, f"{_shown(name)} is no group and no data set")
+
+    if (wrong := file.visititems_links(link)) is not None:  # follows none
+        raise UnsafeHdf5(file.filename, wrong)
+    _check_attributes(file, "/", file)
+    file.visititems(item)
+    most = max(SMALL_BYTES, MOST_RATIO * sizes["stored"]) if most_unpacked is None else most_unpacked
+    if sizes["unpacked"] > most:
+        text = f"promises {sizes['unpacked']:,} bytes of data in {sizes['stored']:,} stored ones; {most:,} are read"
+        raise UnsafeHdf5(file.filename, text)
+
+
+def _check_data(file: Any, name: str, data: Any) -> tuple[int, int]:
+    """Bytes unpacked and stored."""
+    kind = data.id.get_type()
+    if data.dtype.kind not in _PLAIN or data.dtype.subdtype is not None or isinstance(kind, h5py.h5t.TypeEnumID):
+        plain_bool = data.dtype == np.bool_  # an enumeration of two to HDF5
+        if not plain_bool:
+            raise UnsafeHdf5(file.filename, f"{_shown(name)} holds {data.dtype!s:.60}, not plain numbers")
+    if data.is_virtual or data.external:
+        raise UnsafeHdf5(file.filename, f"the data of {_shown(name)} lies in another file")
+    if data.shape is None:
+        raise UnsafeHdf5(file.filename, f"{_shown(name)} is empty")
+    item = data.dtype.itemsize
+    unpacked = item
+    for length in data.shape:  # whole numbers of Python: no overflow
+        unpacked *= int(length)
+    chunk = item
+    for length in data.chunks or ():
+        chunk *= int(length)
+    if chunk > MOST_CHUNK_BYTES:
+        raise UnsafeHdf5(file.filename, f"{_shown(name)} is packed in chunks of {chunk:,} bytes")
+    stored = int(data.id.get_storage_size())
+    if unpacked > 1 << 16 and stored == 0:
+        raise UnsafeHdf5(file.filename, f"{_shown(name)} promises {unpacked:,} bytes and stores none")
+    return unpacked, stored
+
+
+def _check_attributes(file: Any, name: str, owner: Any) -> None:
+    if len(owner.attrs) > MOST_ATTRIBUTES:
+        raise UnsafeHdf5(file.filename, f"{_shown(name)} has {len(owner.attrs)} attributes")
+    for key in owner.attrs:
+        about = owner.attrs.get_id(key)
+        size = max(int(about.get_storage_size()), about.dtype.itemsize * int(np.prod(about.shape, dtype=np.float64)))
+        if size > MOST_ATTRIBUTE_BYTES or about.dtype.kind not in "iufbSO":
+            text = f"attribute {_shown(key)} of {_shown(name)} is {size:,} bytes of {about.dtype!s:.60}"
+            raise UnsafeHdf5(file.filename, text)
+        if about.dtype.kind == "O" and h5py.check_string_dtype(about.dtype) is None:
+            raise UnsafeHdf5(file.filename, f"attribute {_shown(key)} of {_shown(name)} holds {about.dtype!s:.60}")
+
+
+def _shown(name: bytes | str) -> str:
+    text = name.decode(errors="replace") if isinstance(name, bytes) else name
+    return repr(text[:80])

@@ -1,0 +1,111 @@
+"""The correction of one tile's columns, from the record of its macro and cells as they were read.
+
+The correction of a column is the least-squares line from the ADC sums that record and readings make us
+expect to the level sums that are wanted. It holds column gain and offset, the mean loss along the wires,
+and what the cells of the column became.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.array.wire_law import Wire
+from cim.cells.read_noise import ReadNoise
+from cim.chip.converters import to_offset
+from cim.chip.correction import SHIFT, Correction, digital_terms, float_correction
+from cim.chip.spec import MacroSpec, SignedInput
+from cim.record.calibration import CalibrationRecord
+from cim.record.device import Columns
+from cim.simulator.layer import NoiseKey, simulated_tile
+from cim.simulator.simulator import LayerSimulator
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnReads:
+    """Where a tile lies on its macro, the levels that it stands for (rows, outputs), and how it is read.
+
+    ``signs``: −1 for outputs whose cells hold the negated weights, (outputs,); None: none.
+    """
+
+    macro: int
+    row0: int
+    output0: int
+    levels: NDArray[np.integer]
+    signs: NDArray[np.int8] | None
+    range_code: int
+    input_bits: int
+    input_signed: bool
+
+
+def tile_correction(
+    spec: MacroSpec,
+    record: CalibrationRecord,
+    tile: ColumnReads,
+    cells_us: NDArray[np.float64],
+    vectors: NDArray[np.int16],
+) -> Correction:
+    """The least-squares line of each column of one tile; where a column hardly varies, the nominal slope stands.
+
+    Minimises Σ (gain · sum + offset − wanted)² + w (gain − nominal)² over the vectors, with
+    wanted the exact level sums, w the square sum of one code in every plane of every vector.
+
+    Args:
+        cells_us: of the whole macro, (rows, columns), without NaN.
+        vectors: input codes, (vectors, rows of the tile).
+    """
+    expected = expected_sums(spec, record, tile, cells_us, vectors)
+    _, rest = digital_terms(spec, tile.levels, tile.input_bits, tile.input_signed)
+    offset_inputs = tile.input_signed and spec.inputs.signed is SignedInput.OFFSET
+    driven = to_offset(vectors, tile.input_bits) if offset_inputs else vectors
+    wanted = vectors.astype(np.float64) @ tile.levels.astype(np.float64)
+    wanted -= rest * driven.sum(1, dtype=np.float64)[:, None]
+    x, y = expected - expected.mean(0), wanted - wanted.mean(0)
+    nominal = spec.lsb_us(tile.range_code) / spec.level_step_us * (1 if tile.signs is None else tile.signs)
+    weight = len(vectors) * float(4**tile.input_bits - 1) / 3.0
+    gain = ((x * y).sum(0) + weight * nominal) / ((x * x).sum(0) + weight)
+    offset = wanted.mean(0) - gain * expected.mean(0)
+    return float_correction(gain, offset, np.full(tile.levels.shape[1], rest))
+
+
+def expected_sums(
+    spec: MacroSpec,
+    record: CalibrationRecord,
+    tile: ColumnReads,
+    cells_us: NDArray[np.float64],
+    vectors: NDArray[np.int16],
+) -> NDArray[np.float64]:
+    """ADC sums (vectors, outputs) of one tile without noise, for input codes (vectors, rows)."""
+    part = record.macro(tile.macro)
+    columns = Columns(part.gain, part.offset_codes, np.zeros_like(part.gain), part.adc, part.inl_codes)
+    inputs, outputs = tile.levels.shape
+    none = np.zeros(outputs, np.int64)
+    simulated = simulated_tile(
+        spec,
+        cells_us,
+        columns,
+        Correction(np.full(outputs, 1 << SHIFT, np.int32), none, none.astype(np.int32), SHIFT),
+        inputs=range(inputs),
+        outputs=range(outputs),
+        multiplier=1,
+        row0=tile.row0,
+        output0=tile.output0,
+    )
+    levels = record.read_noise.levels_us
+    layer = LayerSimulator(
+        spec,
+        [simulated],
+        window=None,
+        inputs=inputs,
+        outputs=outputs,
+        range_code=tile.range_code,
+        input_bits=tile.input_bits,
+        input_signed=tile.input_signed,
+        read_noise=ReadNoise(levels, np.zeros_like(levels), np.zeros_like(levels)),
+        wire=Wire(record.wire.ohm, 0.0, record.wire.end),
+        drive=record.drive,
+    )
+    sums, _ = layer.level_sums(vectors, NoiseKey(0))
+    return sums.astype(np.float64)

@@ -1,0 +1,224 @@
+/* Products: vectors through a tile or through a loaded layer, one input bit a read, shift-added. */
+#include "chip.h"
+#include "digital.h"
+
+/* What follows from a compute request once, and where it stands. */
+static struct {
+    struct request layer; /* with RETURNS_LAYER */
+    uint32_t vectors, width;       /* of each vector, in codes */
+    uint32_t per_sample, first;    /* vector j is number first + j */
+    uint32_t outputs, planes, down, across;
+    uint32_t conversions, saturated;
+    uint32_t skip; /* leading codes of a vector that its tile does not see */
+    uint64_t lasts_ns;
+} now;
+
+static int16_t driven[CHIP_ROWS];      /* codes on the rows of one tile */
+static int32_t sums[CHIP_OUTPUTS];     /* of one tile */
+static int16_t converted[CHIP_CONVERSIONS(CHIP_OUTPUTS)];
+static int64_t totals[LAYER_OUTPUTS];
+
+/* --- checks ---------------------------------------------------------------------------------------- */
+
+static enum work check_drive(struct job *job) {
+    const struct request *r = job->request;
+    const uint32_t bits = r->compute.input_bits;
+    const bool has_sign = r->compute.flags & COMPUTE_SIGNED;
+    if (r->compute.range_code >= CHIP_ADC_RANGES) {
+        return refuse(job, ERROR_OUT_OF_RANGE, "no such ADC range", r->compute.range_code, CHIP_ADC_RANGES - 1);
+    }
+    if (bits < 1 || bits > CHIP_INPUT_BITS) return refuse(job, ERROR_OUT_OF_RANGE, "input bits", bits, CHIP_INPUT_BITS);
+    if (has_sign && !CHIP_SIGNED_PLANE) return refuse(job, ERROR_OUT_OF_RANGE, "this chip takes no signed inputs", 0, 0);
+    const int64_t low = has_sign ? -(1 << (bits - 1)) : 0, high = has_sign ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
+    for (uint32_t i = 0; i < r->values.count; i++) {
+        const int64_t code = ints_get(&r->values, i);
+        if (code < low || code > high) {
+            return refuse(job, ERROR_OUT_OF_RANGE, "an input code does not fit its bits", (double)code, (double)high);
+        }
+    }
+    return WORK_DONE;
+}
+
+/* Chip time of one vector on one tile: planes one after the other, converters side by side. */
+static uint64_t tile_ns(uint32_t outputs) {
+    const uint32_t conversions = CHIP_CONVERSIONS(outputs);
+    const uint32_t serial = conversions < CHIP_ADC_SHARED ? conversions : CHIP_ADC_SHARED;
+    return (uint64_t)now.planes * (CHIP_ROW_SETUP_NS + CHIP_INPUT_CYCLE_NS + serial * CHIP_CONVERSION_NS);
+}
+
+/* Tiles of one macro work one after the other, macros side by side. */
+static uint64_t layer_ns(void) {
+    uint64_t longest = 0;
+    for (uint32_t macro = 0; macro < CHIP_MACROS; macro++) {
+        struct body body = now.layer.layer_tiles;
+        struct layer_tile tile;
+        uint64_t spent = 0;
+        for (uint32_t i = 0; i < now.layer.layer.tiles; i++) {
+            layer_tile_read(&body, &tile);
+            if (tile.address.macro == macro) spent += tile_ns(tile.address.outputs);
+        }
+        if (spent > longest) longest = spent;
+    }
+    return longest;
+}
+
+static enum work begin(struct job *job) {
+    const struct request *r = job->request;
+    const bool sweep = r->op == OP_SWEEP, layer = r->compute.returns == RETURNS_LAYER;
+    memset(&now, 0, sizeof now);
+    if (check_drive(job) != WORK_DONE) return WORK_REFUSED;
+    now.planes = r->compute.input_bits;
+    if (sweep) {
+        const struct wire_sweep *s = &r->sweep;
+        now.down = window_steps(s->height, s->padding_y, s->kernel_y, s->stride_y, s->dilation_y);
+        now.across = window_steps(s->width, s->padding_x, s->kernel_x, s->stride_x, s->dilation_x);
+        now.per_sample = now.down * now.across;
+        now.vectors = s->images * now.per_sample;
+        now.width = s->channels * s->kernel_y * s->kernel_x;
+    } else {
+        now.per_sample = r->mvm.vectors_per_sample;
+        now.first = r->mvm.first_vector;
+        now.vectors = r->mvm.vectors;
+        now.width = r->mvm.rows;
+    }
+    if (layer) {
+        if (!layers_find(r->compute.layer, &now.layer)) {
+            return refuse(job, ERROR_NO_SUCH_LAYER, "the layer is not loaded", r->compute.layer, 0);
+        }
+        if (now.width != now.layer.layer.inputs) {
+            return refuse(job, ERROR_MALFORMED, "codes of a vector for the layer", now.width, now.layer.layer.inputs);
+        }
+        now.outputs = now.layer.layer.outputs;
+        now.lasts_ns = layer_ns();
+    } else {
+        if (check_tile(job, &r->tile) != WORK_DONE) return WORK_REFUSED;
+        now.skip = sweep ? r->sweep.row_skip : 0;
+        if (sweep && (now.skip > now.width || now.width - now.skip < r->tile.rows)) {
+            return refuse(job, ERROR_OUT_OF_RANGE, "rows beyond the window", (double)now.skip + r->tile.rows, now.width);
+        }
+        if (!sweep && now.width != r->tile.rows) {
+            return refuse(job, ERROR_MALFORMED, "codes of a vector for the rows of the tile", now.width, r->tile.rows);
+        }
+        now.outputs = r->tile.outputs;
+        now.lasts_ns = tile_ns(now.outputs);
+    }
+    return WORK_DONE;
+}
+
+static void begin_reply(struct job *job, uint32_t values, uint32_t width) {
+    const struct request *r = job->request;
+    const bool raw = r->compute.returns == RETURNS_RAW;
+    const struct wire_mvm_result fixed = {r->compute.returns, raw ? 3 : 2, 0, 0};
+    reply_begin(job->reply, OP_MVM_RESULT, r->id, 0);
+    uint8_t *at = reply_room(job->reply, WIRE_MVM_RESULT_SIZE + (raw ? 3u : 2u) * WIRE_LENGTH_SIZE);
+    if (at) {
+        wire_put_mvm_result(at, &fixed);
+        put_u32(at + WIRE_MVM_RESULT_SIZE, now.vectors);
+        if (raw) put_u32(at + WIRE_MVM_RESULT_SIZE + 4, now.planes);
+        put_u32(at + WIRE_MVM_RESULT_SIZE + (raw ? 8 : 4), raw ? CHIP_CONVERSIONS(now.outputs) : now.outputs);
+    }
+    reply_ints(job->reply, values, width);
+}
+
+/* --- one tile ---------------------------------------------------------------------------------------- */
+
+/* Code `i` of vector `j`: of the request, or of a window that hangs over its map (padding is code 0). */
+static int16_t code_of(const struct request *r, uint32_t j, uint32_t i) {
+    if (r->op != OP_SWEEP) return (int16_t)ints_get(&r->values, j * now.width + i);
+    const struct wire_sweep *s = &r->sweep;
+    const uint32_t place = j % now.per_sample, kernel = (uint32_t)s->kernel_y * s->kernel_x;
+    const uint32_t channel = i / kernel, a = i % kernel / s->kernel_x, b = i % s->kernel_x;
+    const uint32_t y = place / now.across * s->stride_y + a * s->dilation_y - s->padding_y;
+    const uint32_t x = place % now.across * s->stride_x + b * s->dilation_x - s->padding_x;
+    if (y >= s->height || x >= s->width) return 0; /* below 0 wraps far above */
+    const uint32_t map = j / now.per_sample * s->channels + channel;
+    return (int16_t)ints_get(&r->values, (map * s->height + y) * s->width + x);
+}
+
+/* Drives one tile with codes `from` onwards of vector j; leaves `sums`, and every conversion at `raw` if given. */
+static void run_tile(const struct request *r, const struct wire_tile *tile, uint32_t j, uint32_t from, uint8_t *raw) {
+    uint8_t on[CHIP_ROWS];
+    const uint32_t number = now.first + j, count = CHIP_CONVERSIONS(tile->outputs);
+    for (uint32_t row = 0; row < tile->rows; row++) driven[row] = code_of(r, j, from + row);
+    struct array_read read = {
+        .macro = tile->macro,
+        .row0 = tile->row0,
+        .output0 = tile->output0,
+        .outputs = tile->outputs,
+        .on = on,
+        .range_code = r->compute.range_code,
+        .sample = r->compute.sample + number / now.per_sample,
+        .position = number % now.per_sample,
+    };
+    memset(sums, 0, sizeof sums);
+    for (uint32_t plane = 0; plane < now.planes; plane++) {
+        read.plane = plane;
+        read.on_count = 0;
+        for (uint32_t row = 0; row < tile->rows; row++) {
+            if ((uint16_t)driven[row] >> plane & 1) on[read.on_count++] = (uint8_t)row;
+        }
+        macro_convert(&read, converted);
+        const bool is_sign = r->compute.flags & COMPUTE_SIGNED && plane + 1 == now.planes;
+        const int32_t weight = is_sign ? -(1 << plane) : 1 << plane;
+        for (uint32_t i = 0; i < count; i++) {
+            if (converted[i] == CHIP_ADC_LOW || converted[i] == CHIP_ADC_HIGH) now.saturated++;
+            sums[i % tile->outputs] += i < tile->outputs ? weight * converted[i] : -weight * converted[i];
+            if (raw) put_u16(raw + 2 * (plane * count + i), (uint16_t)converted[i]);
+        }
+    }
+    now.conversions += now.planes * count;
+}
+
+/* --- one vector --------------------------------------------------------------------------------------- */
+
+/* q = requantised(sat(Σ tiles multiplier · level sum + bias)), docs/digital_ops.md. */
+static void run_layer(const struct request *r, uint32_t j, uint8_t *out) {
+    struct body body = now.layer.layer_tiles;
+    struct layer_tile tile;
+    memset(totals, 0, now.outputs * sizeof totals[0]);
+    for (uint32_t t = 0; t < now.layer.layer.tiles; t++) {
+        layer_tile_read(&body, &tile);
+        run_tile(r, &tile.address, j, tile.fixed.first_input, NULL);
+        int64_t inputs = 0;
+        for (uint32_t row = 0; row < tile.address.rows; row++) inputs += driven[row];
+        for (uint32_t o = 0; o < tile.address.outputs; o++) {
+            const int32_t level_sum =
+                digital_correct(sums[o], inputs, (int32_t)ints_get(&tile.gain, o), ints_get(&tile.offset, o),
+                                (int32_t)ints_get(&tile.input_gain, o), tile.fixed.shift);
+            totals[tile.fixed.first_output + o] += (int64_t)level_sum * tile.fixed.multiplier;
+        }
+    }
+    for (uint32_t o = 0; o < now.outputs; o++) {
+        const struct rescale rule = {
+            (int32_t)ints_get(&now.layer.multiplier, o),
+            (int32_t)ints_get(&now.layer.shift, o),
+            now.layer.layer.low,
+            now.layer.layer.high,
+        };
+        put_i32(out + 4 * o, digital_finish(saturate(totals[o]), (int32_t)ints_get(&now.layer.bias, o), &rule));
+    }
+}
+
+enum work chip_compute(struct job *job) {
+    const struct request *r = job->request;
+    const bool raw = r->compute.returns == RETURNS_RAW;
+    if (!job->step && begin(job) != WORK_DONE) return WORK_REFUSED;
+    const uint32_t a_vector = raw ? now.planes * CHIP_CONVERSIONS(now.outputs) : now.outputs, width = raw ? 2 : 4;
+    if (!job->step) begin_reply(job, now.vectors > MAX_MESSAGE ? UINT32_MAX : now.vectors * a_vector, width);
+    if (job->reply->size > job->reply->room) return WORK_DONE; /* the server refuses it */
+    uint8_t *values = job->reply->data + job->reply->size - now.vectors * a_vector * width;
+    uint8_t *out = values + job->step * a_vector * width;
+    if (r->compute.returns == RETURNS_LAYER) {
+        run_layer(r, job->step, out);
+    } else {
+        run_tile(r, &r->tile, job->step, now.skip, raw ? out : NULL);
+        for (uint32_t o = 0; !raw && o < now.outputs; o++) put_i32(out + 4 * o, sums[o]);
+    }
+    macro_spend_ns(now.lasts_ns);
+    if (++job->step < now.vectors) return WORK_MORE;
+    uint8_t *fixed = job->reply->data + WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE;
+    const struct wire_mvm_result result = {r->compute.returns, raw ? 3 : 2, now.saturated, now.conversions};
+    wire_put_mvm_result(fixed, &result);
+    reply_pack_ints(job->reply, now.vectors * a_vector, width);
+    return WORK_DONE;
+}

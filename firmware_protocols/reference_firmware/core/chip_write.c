@@ -1,0 +1,174 @@
+/* Writing and reading cells: write-verify, single pulses, cell reads. */
+#include "chip.h"
+
+#define CELLS_A_SLICE 16u
+#define COUNT_MAX 0xFFFEu /* the one above leaves a cell alone */
+
+static uint8_t pulsed[(CHIP_MACROS * CHIP_ROWS * CHIP_COLUMNS + 7u) / 8u]; /* cells that took a pulse since start */
+static uint8_t reached[(CHIP_ROWS * CHIP_COLUMNS + 7u) / 8u];             /* of the write under way */
+
+static struct cell cell_of(const struct wire_cells *block, uint32_t index) {
+    return (struct cell){
+        block->macro,
+        (uint16_t)(block->row0 + index / block->columns),
+        (uint16_t)(block->column0 + index % block->columns),
+    };
+}
+
+static uint32_t note_pulse(const struct cell *cell) {
+    const uint32_t number = ((uint32_t)cell->macro * CHIP_ROWS + cell->word_line) * CHIP_COLUMNS + cell->bit_line;
+    const uint8_t bit = (uint8_t)(1u << number % 8);
+    const uint32_t first = !(pulsed[number / 8] & bit);
+    pulsed[number / 8] |= bit;
+    return first;
+}
+
+static uint16_t to_counts(float value_us, uint32_t unit_ns) {
+    const float counts = value_us * (1e3f / (float)unit_ns) + 0.5f;
+    return counts < 0.0f ? 0 : counts > (float)COUNT_MAX ? (uint16_t)COUNT_MAX : (uint16_t)counts;
+}
+
+/* --- write-verify ---------------------------------------------------------------------------------- */
+
+static enum work check_limits(struct job *job) {
+    const struct wire_program *p = &job->request->program;
+    const uint32_t set = p->set_start_mv > p->set_stop_mv ? p->set_start_mv : p->set_stop_mv;
+    const uint32_t reset = p->reset_start_mv > p->reset_stop_mv ? p->reset_start_mv : p->reset_stop_mv;
+    if (!p->unit_ns) return refuse(job, ERROR_OUT_OF_RANGE, "the unit must be at least 1", 0, 1);
+    if (!p->verify_reads) return refuse(job, ERROR_OUT_OF_RANGE, "verify reads must be at least 1", 0, 1);
+    if (set > CHIP_LIMIT_SET_MV) return refuse(job, ERROR_LIMIT, "SET voltage in mV", set, CHIP_LIMIT_SET_MV);
+    if (reset > CHIP_LIMIT_RESET_MV) return refuse(job, ERROR_LIMIT, "RESET voltage in mV", reset, CHIP_LIMIT_RESET_MV);
+    if (p->pulse_width_ns > CHIP_LIMIT_WIDTH_NS) {
+        return refuse(job, ERROR_LIMIT, "pulse width in ns", p->pulse_width_ns, CHIP_LIMIT_WIDTH_NS);
+    }
+    if (p->max_pulses > CHIP_LIMIT_PULSES) {
+        return refuse(job, ERROR_LIMIT, "pulses per cell", p->max_pulses, CHIP_LIMIT_PULSES);
+    }
+    return WORK_DONE;
+}
+
+struct written {
+    float reading_us;
+    uint32_t pulses;
+    bool inside;
+};
+
+/* One cell: read, stop inside the window, else one pulse towards it; a change of direction starts the ramp anew. */
+static struct written write_cell(const struct cell *cell, float target_us, const struct wire_program *p) {
+    const float window_us = (float)p->tolerance * (float)p->unit_ns * 1e-3f;
+    struct written w = {0};
+    uint32_t ramp = 0, verifies = 0;
+    bool up = false;
+    for (;;) {
+        w.reading_us = macro_read_us(cell, p->verify_reads, true, p->sample, w.pulses);
+        verifies += p->verify_reads;
+        const float off_us = w.reading_us - target_us;
+        w.inside = off_us <= window_us && -off_us <= window_us;
+        if (w.inside || w.pulses == p->max_pulses) break;
+        const bool higher = off_us < 0.0f;
+        ramp = w.pulses && higher == up ? ramp + 1 : 0;
+        up = higher;
+        const uint32_t start = up ? p->set_start_mv : p->reset_start_mv, step = up ? p->set_step_mv : p->reset_step_mv;
+        const uint32_t stop = up ? p->set_stop_mv : p->reset_stop_mv, ramped = start + step * ramp;
+        macro_pulse(cell, up ? POLARITY_SET : POLARITY_RESET, ramped < stop ? ramped : stop, p->pulse_width_ns,
+                    p->sample, w.pulses);
+        w.pulses++;
+    }
+    macro_spend_ns((uint64_t)w.pulses * CHIP_PULSE_NS + (uint64_t)verifies * CHIP_VERIFY_NS);
+    return w;
+}
+
+enum work chip_program(struct job *job) {
+    const struct request *r = job->request;
+    const uint32_t cells = (uint32_t)r->cells.rows * r->cells.columns;
+    const uint32_t head = WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE + WIRE_READINGS_SIZE;
+    if (!job->step) {
+        if (check_block(job) != WORK_DONE || check_limits(job) != WORK_DONE) return WORK_REFUSED;
+        const struct wire_readings fixed = {r->program.unit_ns, r->cells.rows, r->cells.columns};
+        reply_begin(job->reply, OP_TILE_PROGRAMMED, r->id, 0);
+        uint8_t *at = reply_room(job->reply, WIRE_READINGS_SIZE + 2 * cells);
+        if (!at || !reply_ints(job->reply, cells, 4)) return WORK_DONE; /* too long for a reply: the server refuses */
+        wire_put_readings(at, &fixed);
+        memset(reached, 0, sizeof reached);
+        job->progress = (struct wire_progress){0, cells, 0};
+        chip_wrote(0, 0);
+    }
+    uint8_t *readings = job->reply->data + head, *pulses = readings + 2 * cells + 1;
+    const uint32_t end = job->step + CELLS_A_SLICE < cells ? job->step + CELLS_A_SLICE : cells;
+    for (uint32_t i = job->step; i < end; i++) {
+        const uint32_t target = (uint32_t)ints_get(&r->values, i);
+        struct written w = {0};
+        if (target != LEAVE_ALONE) {
+            const struct cell cell = cell_of(&r->cells, i);
+            w = write_cell(&cell, (float)target * (float)r->program.unit_ns * 1e-3f, &r->program);
+            if (w.pulses) chip_wrote(note_pulse(&cell), w.pulses);
+            if (!w.inside) job->progress.failed++;
+        }
+        put_u16(readings + 2 * i, to_counts(w.reading_us, r->program.unit_ns));
+        put_u32(pulses + 4 * i, w.pulses);
+        if (w.inside) reached[i / 8] |= (uint8_t)(1u << i % 8);
+    }
+    job->step = job->progress.done = end;
+    job->tell_progress = end % 1024 < CELLS_A_SLICE && end < cells;
+    if (end < cells) return WORK_MORE;
+    macro_settle();
+    reply_pack_ints(job->reply, cells, 4);
+    uint8_t *bits = reply_room(job->reply, (cells + 7) / 8);
+    if (bits) memcpy(bits, reached, (cells + 7) / 8);
+    return WORK_DONE;
+}
+
+/* --- pulses and reads -------------------------------------------------------------------------------- */
+
+enum work chip_pulse(struct job *job) {
+    const struct request *r = job->request;
+    const uint32_t cells = (uint32_t)r->cells.rows * r->cells.columns;
+    const bool up = r->pulse.polarity == POLARITY_SET;
+    const uint32_t limit = up ? CHIP_LIMIT_SET_MV : CHIP_LIMIT_RESET_MV;
+    if (check_block(job) != WORK_DONE) return WORK_REFUSED;
+    if (!r->pulse.width_ns) return refuse(job, ERROR_OUT_OF_RANGE, "the pulse width must be at least 1 ns", 0, 1);
+    if (r->pulse.width_ns > CHIP_LIMIT_WIDTH_NS) {
+        return refuse(job, ERROR_LIMIT, "pulse width in ns", r->pulse.width_ns, CHIP_LIMIT_WIDTH_NS);
+    }
+    for (uint32_t i = 0; i < cells; i++) { /* all of them before the first pulse */
+        const uint32_t millivolts = (uint32_t)ints_get(&r->values, i);
+        if (millivolts > limit) {
+            return refuse(job, ERROR_LIMIT, up ? "SET voltage in mV" : "RESET voltage in mV", millivolts, limit);
+        }
+    }
+    chip_wrote(0, 0);
+    for (uint32_t i = 0; i < cells; i++) {
+        const uint32_t millivolts = (uint32_t)ints_get(&r->values, i);
+        if (!millivolts) continue;
+        const struct cell cell = cell_of(&r->cells, i);
+        macro_spend_ns(CHIP_PULSE_NS);
+        macro_pulse(&cell, r->pulse.polarity, millivolts, r->pulse.width_ns, r->pulse.sample, 0);
+        chip_wrote(note_pulse(&cell), 1);
+    }
+    macro_settle();
+    return WORK_DONE;
+}
+
+enum work chip_read_cells(struct job *job) {
+    const struct request *r = job->request;
+    const uint32_t cells = (uint32_t)r->cells.rows * r->cells.columns;
+    if (!job->step) {
+        if (check_block(job) != WORK_DONE) return WORK_REFUSED;
+        if (!r->read.reads) return refuse(job, ERROR_OUT_OF_RANGE, "reads must be at least 1", 0, 1);
+        if (!r->read.unit_ns) return refuse(job, ERROR_OUT_OF_RANGE, "the unit must be at least 1", 0, 1);
+        const struct wire_readings fixed = {r->read.unit_ns, r->cells.rows, r->cells.columns};
+        reply_begin(job->reply, OP_CELL_READINGS, r->id, 0);
+        uint8_t *at = reply_room(job->reply, WIRE_READINGS_SIZE + 2 * cells);
+        if (!at) return WORK_DONE;
+        wire_put_readings(at, &fixed);
+    }
+    uint8_t *readings = job->reply->data + WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE + WIRE_READINGS_SIZE;
+    const uint32_t end = job->step + 4 * CELLS_A_SLICE < cells ? job->step + 4 * CELLS_A_SLICE : cells;
+    for (uint32_t i = job->step; i < end; i++) {
+        const struct cell cell = cell_of(&r->cells, i);
+        put_u16(readings + 2 * i, to_counts(macro_read_us(&cell, r->read.reads, false, r->read.sample, 0), r->read.unit_ns));
+    }
+    macro_spend_ns((uint64_t)(end - job->step) * r->read.reads * CHIP_CELL_READ_NS);
+    job->step = end;
+    return end < cells ? WORK_MORE : WORK_DONE;
+}

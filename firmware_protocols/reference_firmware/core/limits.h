@@ -1,0 +1,36 @@
+/* Sizes that a board chooses at build time (-DMAX_MESSAGE=…); everything is allocated once, from them. */
+#ifndef LIMITS_H
+#define LIMITS_H
+
+#include "../generated/protocol.h"
+
+#ifndef LINK_PAYLOAD /* longest payload of a frame, bytes */
+#define LINK_PAYLOAD 512
+#endif
+#ifndef LINK_WINDOW /* frames held out of order and in flight; a power of two */
+#define LINK_WINDOW 16
+#endif
+#ifndef MAX_MESSAGE /* longest request and longest reply, bytes */
+#define MAX_MESSAGE 32768
+#endif
+#ifndef JOBS_WAITING /* requests that wait; a host of this protocol keeps at most 15 open */
+#define JOBS_WAITING 16
+#endif
+#ifndef LAYER_BYTES /* room for all loaded layers, bytes */
+#define LAYER_BYTES 65536
+#endif
+#ifndef LAYER_OUTPUTS /* most outputs of one loaded layer */
+#define LAYER_OUTPUTS 256
+#endif
+
+/* C99 has no static assertion: an array of length −1 stops the compiler. */
+typedef char payloads_are_64_to_4096_bytes[LINK_PAYLOAD >= PAYLOAD_MIN && LINK_PAYLOAD <= PAYLOAD_MAX ? 1 : -1];
+typedef char windows_are_1_to_32_frames[LINK_WINDOW >= 1 && LINK_WINDOW <= WINDOW_MAX ? 1 : -1];
+typedef char windows_are_powers_of_two[(LINK_WINDOW & (LINK_WINDOW - 1)) == 0 ? 1 : -1]; /* numbers may wrap */
+typedef char messages_are_1_kib_to_16_mib[MAX_MESSAGE >= 1024 && MAX_MESSAGE <= 1 << 24 ? 1 : -1];
+
+/* Bytes of one encoded frame at most, both delimiters included. */
+#define FRAME_RAW (LINK_PAYLOAD + FRAME_OVERHEAD)
+#define FRAME_ENCODED (FRAME_RAW + FRAME_RAW / 254 + 3)
+
+#endif

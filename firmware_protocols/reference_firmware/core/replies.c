@@ -1,0 +1,50 @@
+#include "replies.h"
+
+/* Two places more than replies: one is being written, one serves refusals. Places change roles, bytes never move. */
+static struct {
+    uint8_t bytes[KEPT_REPLIES + 2][REPLY_ROOM];
+    struct { uint8_t place; uint16_t id; uint32_t size; } kept[KEPT_REPLIES]; /* oldest at `first` */
+    uint32_t first;
+    uint8_t building, spare;
+} replies;
+
+void replies_start(void) {
+    for (uint32_t i = 0; i < KEPT_REPLIES; i++) {
+        replies.kept[i].place = (uint8_t)i;
+        replies.kept[i].id = 0;
+        replies.kept[i].size = 0;
+    }
+    replies.first = 0;
+    replies.building = KEPT_REPLIES;
+    replies.spare = KEPT_REPLIES + 1;
+}
+
+struct reply replies_building(void) { return (struct reply){replies.bytes[replies.building], REPLY_ROOM, 0}; }
+
+struct reply replies_spare(void) { return (struct reply){replies.bytes[replies.spare], REPLY_ROOM, 0}; }
+
+uint8_t *replies_keep(struct send_window *send, uint16_t id, const struct reply *reply) {
+    /* A host within its credit of 15 has taken the oldest; of another one, a half sent reply stays for one turn. */
+    for (uint32_t turn = 0; turn < 2; turn++) {
+        const uint32_t i = (replies.first + turn) % KEPT_REPLIES;
+        if (!send_drop(send, replies.bytes[replies.kept[i].place])) continue;
+        uint8_t *role = reply->data == replies.bytes[replies.building] ? &replies.building : &replies.spare;
+        const uint8_t written = *role;
+        *role = replies.kept[i].place;
+        if (turn) replies.kept[i] = replies.kept[replies.first]; /* the half sent one is the second oldest now */
+        replies.kept[replies.first].place = written;
+        replies.kept[replies.first].id = id;
+        replies.kept[replies.first].size = reply->size;
+        replies.first = (replies.first + 1) % KEPT_REPLIES;
+        return replies.bytes[written];
+    }
+    return NULL;
+}
+
+struct reply replies_find(uint16_t id) {
+    for (uint32_t i = 0; id && i < KEPT_REPLIES; i++) {
+        if (replies.kept[i].id != id) continue;
+        return (struct reply){replies.bytes[replies.kept[i].place], REPLY_ROOM, replies.kept[i].size};
+    }
+    return (struct reply){NULL, 0, 0};
+}

@@ -1,0 +1,288 @@
+#include "server.h"
+
+#include "replies.h"
+
+#define ARENA_BYTES (3u * MAX_MESSAGE) /* two messages' worth waits, one more arrives */
+#define SMALL_MESSAGE 256u             /* longest message on other channels than bulk */
+
+struct waiting {
+    uint32_t start, size;
+    uint16_t id;
+};
+
+/* A message that arrives in parts. */
+struct assembly {
+    uint32_t size; /* of all parts so far, kept or not */
+    uint8_t small[SMALL_MESSAGE];
+};
+
+static struct {
+    const struct chip_handlers *handlers;
+    struct link link;
+    uint8_t arena[ARENA_BYTES]; /* requests that wait, oldest first, then the bulk message that arrives */
+    uint32_t arena_end;         /* of those that wait */
+    struct waiting waiting[JOBS_WAITING];
+    uint32_t count;
+    struct assembly assembly[CHANNELS];
+    uint8_t running_bytes[MAX_MESSAGE];
+    struct request request;
+    struct job job;
+    struct reply reply;
+    uint8_t progress[WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE + WIRE_PROGRESS_SIZE];
+    uint32_t boot_id, host; /* host: nonce of the one that is served */
+    uint8_t reset_cause;
+    bool running, has_host, off_due, restart_due;
+} server;
+
+static const struct link_owner OWNER;
+
+enum work refuse(struct job *job, uint16_t code, const char *text, double value, double limit) {
+    job->refusal = (struct refusal){code, text, value, limit};
+    return WORK_REFUSED;
+}
+
+void server_start(const struct chip_handlers *handlers, uint32_t boot_id, uint8_t reset_cause) {
+    memset(&server, 0, sizeof server);
+    server.handlers = handlers;
+    server.boot_id = boot_id;
+    server.reset_cause = reset_cause;
+    replies_start();
+    link_start(&server.link, &OWNER);
+}
+
+bool server_busy(void) { return server.running || server.count; }
+
+const struct link_counters *server_counters(void) { return &server.link.counters; }
+
+/* --- answers ------------------------------------------------------------------------------------ */
+
+static void say(uint16_t id, struct reply *reply) {
+    uint8_t *kept = replies_keep(&server.link.send, id, reply);
+    if (kept) link_send(&server.link, CHANNEL_RESULTS, kept, reply->size);
+}
+
+static void say_error(uint16_t id, uint16_t code, const char *text, double value, double limit) {
+    struct reply reply = replies_spare();
+    reply_error(&reply, id, server.handlers->chip_time_ns(), code, text, value, limit);
+    say(id, &reply);
+}
+
+static void say_done(uint16_t id) {
+    struct reply reply = replies_spare();
+    reply_begin(&reply, OP_DONE, id, server.handlers->chip_time_ns());
+    say(id, &reply);
+}
+
+static void stop_all(const char *why) {
+    if (server.running) {
+        server.running = false;
+        say_error(server.request.id, ERROR_STOPPED, why, 0, 0);
+    }
+    for (uint32_t i = 0; i < server.count; i++) say_error(server.waiting[i].id, ERROR_STOPPED, why, 0, 0);
+    server.count = server.arena_end = 0;
+}
+
+/* --- sessions ----------------------------------------------------------------------------------- */
+
+static void greet(const struct wire_hello *hello, struct wire_hello_reply *reply, uint64_t *chip_time_ns) {
+    if (!server.has_host || hello->nonce != server.host) {
+        if (server.has_host) {
+            server.running = false;
+            server.count = server.arena_end = 0;
+            server.handlers->outputs_off();
+        }
+        replies_start();
+        server.host = hello->nonce;
+        server.has_host = true;
+    }
+    for (uint32_t channel = 0; channel < CHANNELS; channel++) server.assembly[channel].size = 0;
+    server.off_due = false;
+    reply->boot_id = server.boot_id;
+    reply->reset_cause = server.reset_cause;
+    reply->max_message = MAX_MESSAGE;
+    reply->capabilities = server.handlers->capabilities;
+    *chip_time_ns = server.handlers->chip_time_ns();
+}
+
+/* Forget what waits (a host that comes back repeats it), finish what runs, outputs off. */
+static void lost(void) {
+    server.count = server.arena_end = 0;
+    server.off_due = true;
+}
+
+void server_line_lost(void) {
+    link_close(&server.link);
+    lost();
+}
+
+static void restart(void) {
+    server.restart_due = false;
+    link_close(&server.link);
+    replies_start();
+    server.boot_id++;
+    server.reset_cause = COMMANDED_RESET;
+    server.has_host = false;
+}
+
+/* --- requests ----------------------------------------------------------------------------------- */
+
+static bool is_open(uint16_t id) {
+    if (server.running && server.request.id == id) return true;
+    for (uint32_t i = 0; i < server.count; i++) {
+        if (server.waiting[i].id == id) return true;
+    }
+    return false;
+}
+
+static uint32_t missing(const struct request *request) {
+    uint32_t needs = 0;
+    switch (request->op) {
+    case OP_PROGRAM_TILE: needs = CAN_PROGRAM_TILE; break;
+    case OP_PULSE: needs = CAN_PULSE; break;
+    case OP_LOAD_LAYER: needs = CAN_LAYER; break;
+    case OP_HOLD_PROGRAM: needs = CAN_HELD_PROGRAM; break;
+    case OP_WAIT: needs = CAN_WAIT; break;
+    case OP_RESET: needs = CAN_RESET; break;
+    case OP_SWEEP: needs = CAN_SWEEP; /* fall through */
+    case OP_MVM:
+        needs |= request->compute.returns == RETURNS_RAW    ? CAN_RAW
+                 : request->compute.returns == RETURNS_SUMS ? CAN_SUMS
+                                                            : CAN_LAYER;
+        break;
+    default: break;
+    }
+    return needs & ~server.handlers->capabilities;
+}
+
+static void overtake(const struct request *request) {
+    stop_all("the outputs were switched off");
+    if (request->op == OP_RESET) {
+        server.handlers->reset();
+        server.restart_due = true;
+    } else {
+        server.handlers->outputs_off();
+    }
+    say_done(request->id);
+}
+
+/* A whole message; bulk ones lie at the end of the arena and stay there when they must wait. */
+static void accept(const uint8_t *data, uint32_t size, bool at_end) {
+    struct request request;
+    const uint32_t kept_bytes = size < MESSAGE_HEAD ? size : MESSAGE_HEAD;
+    const uint16_t id = kept_bytes >= WIRE_MESSAGE_SIZE ? get_u16(data + 2) : 0;
+    struct reply known = replies_find(id);
+    if (known.data) {
+        link_send(&server.link, CHANNEL_RESULTS, known.data, known.size);
+        return;
+    }
+    if (is_open(id)) return;
+    if (size > MAX_MESSAGE || (!at_end && size > SMALL_MESSAGE)) {
+        say_error(id, ERROR_LIMIT, "the message is too long", size, at_end ? MAX_MESSAGE : SMALL_MESSAGE);
+        return;
+    }
+    const enum read_outcome outcome = request_read(data, size, &request);
+    if (outcome == READ_UNKNOWN) {
+        say_error(id, ERROR_UNSUPPORTED, "the operation is not known to this version", data[0], 0);
+    } else if (outcome == READ_MALFORMED) {
+        say_error(id, ERROR_MALFORMED, "the body cannot be read", 0, 0);
+    } else if (missing(&request)) {
+        say_error(id, ERROR_UNSUPPORTED, "this chip lacks a capability, by its bit", missing(&request), 0);
+    } else if (request.op == OP_OUTPUTS_OFF || request.op == OP_RESET) {
+        overtake(&request);
+    } else if (server.count == JOBS_WAITING || server.arena_end + size > 2u * MAX_MESSAGE) {
+        say_error(id, ERROR_BUSY, "too much is queued", server.arena_end + size, 2.0 * MAX_MESSAGE);
+    } else {
+        if (!at_end) memcpy(server.arena + server.arena_end, data, size);
+        server.waiting[server.count++] = (struct waiting){server.arena_end, size, id};
+        server.arena_end += size;
+    }
+}
+
+/* Other channels than bulk have little room: a long message there is refused, whatever it says. */
+static void part(uint8_t channel, const uint8_t *data, uint16_t size, bool last) {
+    struct assembly *assembly = &server.assembly[channel];
+    const bool bulk = channel == CHANNEL_BULK;
+    uint8_t *room = bulk ? server.arena + server.arena_end : assembly->small;
+    const uint32_t limit = bulk ? MAX_MESSAGE : SMALL_MESSAGE;
+    const uint32_t kept = assembly->size < limit ? assembly->size : limit;
+    memcpy(room + kept, data, size < limit - kept ? size : limit - kept);
+    assembly->size = assembly->size > UINT32_MAX - size ? UINT32_MAX : assembly->size + size;
+    if (!last) return;
+    const uint32_t whole = assembly->size;
+    assembly->size = 0;
+    accept(room, whole, bulk);
+}
+
+static const struct link_owner OWNER = {greet, part, lost};
+
+/* --- work --------------------------------------------------------------------------------------- */
+
+/* Copies the oldest request out of the arena and closes the gap. */
+static void begin(void) {
+    const struct waiting first = server.waiting[0];
+    const uint32_t arriving = server.assembly[CHANNEL_BULK].size;
+    const uint32_t used = server.arena_end + (arriving < MAX_MESSAGE ? arriving : MAX_MESSAGE);
+    memcpy(server.running_bytes, server.arena, first.size);
+    memmove(server.arena, server.arena + first.size, used - first.size);
+    server.arena_end -= first.size;
+    server.count--;
+    for (uint32_t i = 0; i < server.count; i++) {
+        server.waiting[i] = server.waiting[i + 1];
+        server.waiting[i].start -= first.size;
+    }
+    request_read(server.running_bytes, first.size, &server.request);
+    server.reply = replies_building();
+    server.job = (struct job){.request = &server.request, .reply = &server.reply};
+    server.running = true;
+}
+
+static void tell_progress(void) {
+    struct reply message = {server.progress, sizeof server.progress, 0};
+    if (!send_drop(&server.link.send, server.progress)) return; /* the last one is still on its way */
+    reply_begin(&message, OP_PROGRESS, server.request.id, server.handlers->chip_time_ns());
+    wire_put_progress(reply_room(&message, WIRE_PROGRESS_SIZE), &server.job.progress);
+    link_send(&server.link, CHANNEL_EVENTS, server.progress, message.size);
+}
+
+static void work(void) {
+    if (!server.running) begin();
+    server.job.tell_progress = false;
+    const enum work outcome = server.handlers->work(&server.job);
+    if (outcome == WORK_MORE) {
+        if (server.job.tell_progress) tell_progress();
+        return;
+    }
+    server.running = false;
+    if (outcome == WORK_REFUSED) {
+        const struct refusal *r = &server.job.refusal;
+        say_error(server.request.id, r->code, r->text, r->value, r->limit);
+    } else if (server.reply.size > server.reply.room) {
+        say_error(server.request.id, ERROR_LIMIT, "the reply is too long; ask for less", 0, MAX_MESSAGE);
+    } else {
+        put_u64(server.reply.data + WIRE_MESSAGE_SIZE, server.handlers->chip_time_ns());
+        say(server.request.id, &server.reply);
+    }
+}
+
+void server_receive(const uint8_t *data, uint32_t size, uint64_t now_us) {
+    while (size--) link_receive(&server.link, *data++, now_us);
+}
+
+/* Work waits while its replies cannot leave: the far side's pace is ours. */
+static bool may_work(void) { return server_busy() && !(server.link.up && send_backed_up(&server.link.send)); }
+
+uint32_t server_transmit(uint64_t now_us, uint8_t *out) {
+    uint32_t size = link_transmit(&server.link, now_us, out);
+    if (!size && may_work()) {
+        work();
+        size = link_transmit(&server.link, now_us, out);
+    }
+    if (server.off_due && !server_busy()) {
+        server.off_due = false;
+        server.handlers->outputs_off();
+    }
+    if (server.restart_due && send_idle(&server.link.send)) restart();
+    return size;
+}
+
+uint64_t server_deadline(uint64_t now_us) { return may_work() ? now_us : link_deadline(&server.link, now_us); }

@@ -1,0 +1,86 @@
+"""Checks of this machine: versions, ports and permissions, data sets, room for results."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+
+from hil.datasets.image_set import load_dataset
+from hil.errors import HilError
+from hil.transports.ports import list_ports
+
+PACKAGES = ("torch", "numpy", "scipy", "h5py", "pyserial", "pyvisa", "pyvisa-py", "numba", "google-crc32c", "cobs")
+SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; where ``ok`` is False, ``text`` says how to mend it."""
+
+    name: str
+    ok: bool
+    text: str
+
+
+def checks() -> list[Check]:
+    """Every check, in order."""
+    found = [Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
+    found += [_package(name) for name in PACKAGES]
+    found += [_ports(), _crc(), *(_data(name) for name in SETS), _room()]
+    return found
+
+
+def _package(name: str) -> Check:
+    try:
+        return Check(name, True, metadata.version(name))
+    except metadata.PackageNotFoundError:
+        return Check(name, False, f"not installed: pip install {name}")
+
+
+def _ports() -> Check:
+    found = list_ports()
+    if not found:
+        return Check("serial ports", True, "none; hil deploy --emulated needs none")
+    closed = [p.device for p in found if not os.access(p.device, os.R_OK | os.W_OK)]
+    if closed:
+        return Check(
+            "serial ports", False, f"no permission for {', '.join(closed)}: add yourself to its group (dialout)"
+        )
+    return Check("serial ports", True, ", ".join(p.device for p in found))
+
+
+def _crc() -> Check:
+    import google_crc32c
+
+    fast = google_crc32c.implementation == "c"
+    return Check(
+        "CRC-32C in C",
+        fast,
+        "yes"
+        if fast
+        else "google-crc32c runs in Python, so links are slow: pip install --force-reinstall google-crc32c",
+    )
+
+
+def _data(name: str) -> Check:
+    look: Callable[..., object] = load_dataset
+    try:
+        look(name, "test", limit=1)
+    except HilError as error:
+        return Check(f"data {name}", False, f"{error.what.splitlines()[0]}; {error.hint.splitlines()[0]}")
+    return Check(f"data {name}", True, "found")
+
+
+def _room() -> Check:
+    free = shutil.disk_usage(".").free / 1e9
+    return Check(
+        "room here",
+        free > 1.0,
+        f"{free:.1f} GB free"
+        if free > 1.0
+        else f"{free:.1f} GB free: free some space, or name another folder by --out",
+    )

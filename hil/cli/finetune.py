@@ -1,0 +1,104 @@
+"""The command that trains a given network on for the errors of a chip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.options import Chip, DataDir, Download, Json, print_result, screen, seconds, writing
+from hil.errors import ExitCode
+
+
+def finetune(
+    network: Annotated[Path, typer.Argument(help="net.pt")],
+    data: Annotated[str, typer.Option(help="fashion-mnist, cifar10-jpeg, eurosat, or a path with training images")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the tuned net.pt to write")],
+    chip: Chip = "lab-128",
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="record whose errors count; default: the models of the chip file", show_default=False),
+    ] = None,
+    age: Annotated[str, typer.Option(help="age after programming")] = "1h",
+    aimed: Annotated[
+        bool, typer.Option("--aimed", help="cells are written beside their levels, to stand right at that age")
+    ] = False,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="passes over all training images; default: 12", show_default=False)
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="as many epochs as this machine does in so long, instead", show_default=False),
+    ] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    rate: Annotated[float, typer.Option(help="learning rate at its highest")] = 0.0015,
+    batch: Annotated[int, typer.Option(min=2, help="images a training step; even")] = 128,
+    shift: Annotated[
+        int | None,
+        typer.Option(min=0, help="pixels by which images move; default: what suits the data", show_default=False),
+    ] = None,
+    symmetry: Annotated[
+        str | None,
+        typer.Option(help="none, mirror or turn; default: what suits the data", show_default=False),
+    ] = None,
+    crop: Annotated[
+        int | None,
+        typer.Option(min=1, help="begin on squares of this side, which take less time", show_default=False),
+    ] = None,
+    teacher_weight: Annotated[
+        float, typer.Option(min=0, max=1, help="of the float network's answers in the loss; the rest is the labels'")
+    ] = 1.0,
+    strength: Annotated[float, typer.Option(help="of the errors in training; 1: as the record says")] = 1.0,
+    held_out: Annotated[int, typer.Option(min=2, help="training images that only score, a tenth at most")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="everything that is random follows from it")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    devices: Annotated[int, typer.Option(min=1, help="GPUs that train side by side")] = 1,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="32-true, bf16-mixed or 16-mixed; default: bf16-mixed where the processor multiplies it",
+            show_default=False,
+        ),
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="forget an interrupted run with the same output")] = False,
+    as_json: Json = False,
+) -> int:
+    """Train a network on for the errors of a chip, taught by itself as it came. The same command resumes."""
+    from hil.finetuning.run import finetune as run
+    from hil.finetuning.settings import FinetuneSettings
+
+    settings = FinetuneSettings(
+        epochs=epochs or 0,
+        minutes=minutes or 0.0,
+        age_s=seconds(age),
+        aimed=aimed,
+        rate=rate,
+        batch=batch,
+        shift=shift,
+        symmetry=symmetry or "",
+        crop=crop or 0,
+        teacher_weight=teacher_weight,
+        strength=strength,
+        held_out=held_out,
+        seed=seed,
+        device=device,
+        devices=devices,
+        precision=precision or "",
+    )
+    with screen(quiet=as_json) as watch, writing(out):
+        result = run(
+            network,
+            data,
+            out,
+            chip=chip,
+            calibration=calibration,
+            data_dir=data_dir,
+            download=download,
+            settings=settings,
+            restart=restart,
+            watch=watch,
+        )
+    print_result(result.lines(), result.to_json(), as_json)
+    return ExitCode.DONE

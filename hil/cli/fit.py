@@ -1,0 +1,80 @@
+"""The command that fits the device model to tables of cell readings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.options import (
+    Json,
+    celsius,
+    print_result,
+    screen,
+    seconds,
+    writing,
+)
+from hil.errors import ExitCode
+
+
+def fit(
+    table: Annotated[
+        Path | None, typer.Argument(help="table of cell readings: .csv, .tsv (.gz) or .h5", show_default=False)
+    ] = None,
+    public: Annotated[
+        str | None,
+        typer.Option(
+            "--set", help="levy-tech-a, -b, -c, ember-1, ember-2 or bench, instead of a table", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data-dir", "--data", help="folder of public sets (also HIL_DATA)", show_default=False),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="the record to write", show_default=False)] = None,
+    hold_out: Annotated[
+        str | None,
+        typer.Option(help="cells held out to test the fit: odd or quarter; default quarter", show_default=False),
+    ] = None,
+    ages_to: Annotated[
+        str | None, typer.Option(help="fit up to this age only, and test on later ages", show_default=False)
+    ] = None,
+    test_on: Annotated[
+        str | None, typer.Option(help="another table or set to test the law on", show_default=False)
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="record for the parts that a table does not determine", show_default=False)
+    ] = None,
+    us_per_level: Annotated[
+        float | None, typer.Option(help="µS of one level, where a set has levels only", show_default=False)
+    ] = None,
+    temperature: Annotated[str, typer.Option(help="temperature of the readings")] = "25C",
+    as_json: Json = False,
+) -> int:
+    """Fit the device model to tables of cell readings, without a board, and test it on other cells."""
+    from hil.device_fit.inputs import fit_source
+
+    with screen(quiet=as_json) as watch:
+        result = fit_source(
+            table,
+            public,
+            data,
+            hold_out=hold_out,
+            ages_to_s=None if ages_to is None else seconds(ages_to),
+            test_on=test_on,
+            base=base,
+            us_per_level=us_per_level,
+            temperature_c=celsius(temperature),
+            record_wanted=out is not None,
+            watch=watch,
+        )
+    lines, found = result.lines(), {"record": str(out) if out else None, **result.to_json()}
+    if out is not None and result.record is not None:
+        from cim.record.file import save_record
+
+        with writing(out):
+            save_record(result.record, out)
+        lines += ["", f"record         {out}"]
+    print_result(lines, found, as_json)
+    return ExitCode.DONE

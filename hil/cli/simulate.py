@@ -1,0 +1,101 @@
+"""The command that predicts accuracy from a record, without a chip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.options import (
+    Chip,
+    DataDir,
+    Download,
+    Json,
+    Macros,
+    Net,
+    Seed,
+    celsius,
+    print_result,
+    screen,
+    seconds,
+)
+from hil.errors import ExitCode, UsageError
+
+
+def simulate(
+    network: Net = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            help="record of a chip (hil calibrate) or of cells (hil fit); default: the models of the chip file",
+            show_default=False,
+        ),
+    ] = None,
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    samples: Annotated[int, typer.Option(help="images")] = 1000,
+    chips: Annotated[int, typer.Option(help="number of virtual chips, drawn and run one after the other")] = 20,
+    age: Annotated[str, typer.Option(help="age after programming; several give a table: 1h,1d,30d")] = "1h",
+    temperature: Annotated[
+        str | None, typer.Option(help="temperature of the reads, 60 or 60C; default: the record's", show_default=False)
+    ] = None,
+    target_accuracy: Annotated[
+        float | None,
+        typer.Option(help="accuracy in percent; gives the share of chips that reach it", show_default=False),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="exact (every conversion) or fast (one product, matched noise)")
+    ] = "exact",
+    tune_at: Annotated[
+        str, typer.Option(help="when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h")
+    ] = "each",
+    rewrite: Annotated[
+        int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
+    ] = 0,
+    rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
+    as_json: Json = False,
+) -> int:
+    """Predict the accuracy of such chips, programmed again, at any age and temperature, and the yield at a target."""
+    from cim.record.file import load_record
+    from cim.simulator.modes import SimulationMode
+    from hil.datasets.image_set import load_dataset
+    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
+    from hil.prediction.predict import Tuning, predict
+
+    ages = tuple(seconds(part) for part in age.split(","))
+    if engine not in tuple(SimulationMode):
+        raise UsageError(f"engine {engine!r}", hint=" or ".join(f"--engine {mode}" for mode in SimulationMode))
+    options = DeployOptions(
+        samples=samples,
+        seed=seed,
+        virtual_chips=chips,
+        age_s=ages[0],
+        device=device,
+        rewrite=rewrite,
+        rewrite_after_s=seconds(rewrite_after),
+    )
+    with screen(quiet=as_json) as watch:
+        with watch.stage("compiling"):
+            program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
+        result = predict(
+            program,
+            images,
+            load_record(calibration) if calibration else None,
+            options,
+            watch,
+            ages_s=ages,
+            temperature_c=None if temperature is None else celsius(temperature),
+            target=None if target_accuracy is None else target_accuracy / 100.0,
+            mode=engine,
+            tune_at=Tuning(tune_at) if tune_at in tuple(Tuning) else seconds(tune_at),
+        )
+    print_result(result.lines(), result.to_json(), as_json)
+    return ExitCode.DONE

@@ -1,0 +1,68 @@
+"""The measured side of a run, whether the chip holds the whole program or one round of it at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.deployment.inference import Conversions, LayerSums
+from hil.deployment.layer_sums import Exact
+from hil.deployment.programming import ProgramReport
+from hil.watch import Watch
+from mapping.program.corrections import Corrections
+from mapping.tune.channel_affine import Tuned
+
+Readings = Mapping[int, NDArray[np.float32]]
+"""Mean readings of the cells by slot, (rows, columns) µS."""
+
+
+class ChipRun(Protocol):
+    """A program on the chip, written and read back, and its answers (``WholeRun``, ``RoundsRun``)."""
+
+    @property
+    def written(self) -> ProgramReport | None:
+        """None: the chip already held the program."""
+
+    @property
+    def readings_us(self) -> Readings:
+        """Before the first image."""
+
+    @property
+    def corrections(self) -> Corrections: ...
+
+    def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
+        """Logit codes of the images from number ``first`` on in run order, (repeats, n, classes)."""
+
+    def finish(self, exact: Exact, watch: Watch) -> None:
+        """After the last image: layer samples, the reading after the run, outputs off."""
+
+    @property
+    def conversions(self) -> Mapping[str, Conversions]:
+        """Of the images so far, by layer."""
+
+    @property
+    def times_ns(self) -> list[int]:
+        """Chip time at the ends of measuring."""
+
+    @property
+    def ages_s(self) -> tuple[float, float] | None:
+        """Youngest and oldest macro read, where ``times_ns`` does not say it."""
+
+    @property
+    def tuned(self) -> Tuned | None:
+        """The program with this chip's lines; None: it runs as compiled."""
+
+    @property
+    def untuned(self) -> NDArray[np.int32] | None:
+        """Logit codes (1, n, classes) of the first images without the tune."""
+
+    @property
+    def layers(self) -> Mapping[str, LayerSums]:
+        """Once finished."""
+
+    @property
+    def after_us(self) -> Readings:
+        """Once finished."""

@@ -1,0 +1,48 @@
+"""What a check works with: the chip's line in three forms, and words for what went wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cim.chip.spec import ChipSpec
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import connect
+from hil.driver.selftest.line import FrameLine, MessageLine, OpenLine
+from hil.errors import UsageError
+
+
+class CheckFailed(Exception):
+    """The chip does not do what the protocol says."""
+
+
+class CheckSkipped(Exception):
+    """The chip cannot do what the check needs, and need not."""
+
+
+def expect(good: bool, text: str) -> None:
+    if not good:
+        raise CheckFailed(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One chip; every check opens its line anew, so a board on a cable must stand several hosts."""
+
+    address: str
+    open: OpenLine
+    known: ChipSpec | None = None
+
+    @property
+    def spec(self) -> ChipSpec:
+        if self.known is None:
+            raise UsageError("the chip's description is not known yet")
+        return self.known
+
+    def frames(self) -> FrameLine:
+        return FrameLine(self.open())
+
+    def messages(self) -> MessageLine:
+        return MessageLine(self.open())
+
+    def driver(self) -> ChipDriver:
+        return connect(self.open(), spec=self.known)

@@ -1,0 +1,264 @@
+"""Limits, integers after the converters, and physics: what a chip of its description must do."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.converters import input_planes, shift_add, split_planes
+from cim.chip.correction import Correction, apply_correction, round_shift
+from cim.chip.encoding import encode_tile, tile_halves_us
+from cim.chip.spec import SignedInput
+from cim.chip.windows import Window, unfold
+from firmware_protocols.codec import encode
+from firmware_protocols.messages import (
+    Capability,
+    CellBlock,
+    ErrorCode,
+    ErrorReply,
+    LayerTile,
+    LoadLayer,
+    Mvm,
+    OutputsOff,
+    Polarity,
+    Pulse,
+    ReadCells,
+    Request,
+    Returns,
+    Status,
+    StatusReply,
+    TileAddress,
+)
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.selftest.bench import Bench, CheckSkipped, expect
+
+ROWS, OUTPUTS = 32, 8  # of the tile that is written, or less on a smaller macro
+READS = 16
+LEAST_REACHED, LEAST_CORRELATION = 0.85, 0.9
+
+
+def _tile(bench: Bench) -> TileAddress:
+    macro = bench.spec.macro
+    return TileAddress(0, 0, min(ROWS, macro.logical_rows), 0, min(OUTPUTS, macro.outputs))
+
+
+def _codes(bench: Bench, vectors: int, rows: int) -> NDArray[np.int16]:
+    top = 1 << bench.spec.macro.inputs.bits
+    return np.random.default_rng(2).integers(0, top, (vectors, rows)).astype(np.int16)
+
+
+def _widest(bench: Bench) -> int:
+    return len(bench.spec.macro.adc.full_scales_us) - 1
+
+
+# --- limits -----------------------------------------------------------------------------------------
+
+
+def addresses_beyond(bench: Bench) -> str:
+    """Addresses beyond the chip and an unknown converter range are OUT_OF_RANGE."""
+    spec, tile = bench.spec, _tile(bench)
+    codes = np.zeros((1, tile.rows), np.int16)
+    read = Mvm(Returns.SUMS, tile, 0, 0, spec.macro.inputs.bits, False, 0, 1, 0, codes)
+    requests: tuple[Request[Any], ...] = (
+        ReadCells(CellBlock(spec.macros, 0, 1, 0, 1), 10, 1, 0),
+        ReadCells(CellBlock(0, spec.macro.rows, 1, 0, 1), 10, 1, 0),
+        ReadCells(CellBlock(0, 0, 1, spec.macro.columns - 1, 2), 10, 1, 0),
+        dataclasses.replace(read, range_code=_widest(bench) + 1),
+        dataclasses.replace(read, tile=dataclasses.replace(tile, output0=spec.macro.outputs)),
+    )
+    with bench.messages() as line:
+        for number, request in enumerate(requests, 1):
+            reply = line.answer(encode(request, number)).message
+            wrong = not isinstance(reply, ErrorReply) or reply.code is not ErrorCode.OUT_OF_RANGE
+            expect(not wrong, f"request {number}, {type(request).__name__}: {reply}"[:200])
+    return f"{len(requests)} of {len(requests)}"
+
+
+def voltages_above(bench: Bench) -> str:
+    """A voltage above the absolute limit is LIMIT, and no cell of the request takes a pulse."""
+    top = round(bench.spec.limits.set_v * 1000)
+    millivolts = np.array([[1, top + 1]], np.uint16)
+    with bench.driver() as driver:
+        if Capability.PULSE not in driver.capabilities:
+            raise CheckSkipped("no PULSE")
+        before = driver.status().pulses_total
+    with bench.messages() as line:
+        request = Pulse(CellBlock(0, 0, 1, 0, 2), Polarity.SET, 100, 0, millivolts)
+        reply = line.answer(encode(request, 1)).message
+    expect(isinstance(reply, ErrorReply) and reply.code is ErrorCode.LIMIT, f"answered {reply}"[:200])
+    with bench.driver() as driver:
+        expect(driver.status().pulses_total == before, "pulses were given")
+    return f"{top + 1} mV"
+
+
+def codes_beyond_their_bits(bench: Bench) -> str:
+    """An input code that does not fit its bits is OUT_OF_RANGE."""
+    tile = _tile(bench)
+    codes = np.full((1, tile.rows), 4, np.int16)
+    with bench.driver() as driver:
+        returns = Returns.SUMS if Capability.SUMS in driver.capabilities else Returns.RAW
+    with bench.messages() as line:
+        reply = line.answer(encode(Mvm(returns, tile, 0, 0, 2, False, 0, 1, 0, codes), 1)).message
+    expect(isinstance(reply, ErrorReply) and reply.code is ErrorCode.OUT_OF_RANGE, f"answered {reply}"[:200])
+    return "code 4 in 2 bits"
+
+
+LIMITS = (addresses_beyond, voltages_above, codes_beyond_their_bits)
+
+# --- digital ------------------------------------------------------------------------------------------
+
+
+def _repeatable(driver: ChipDriver, *needs: Capability) -> None:
+    """Two readings can be compared bit by bit only where noise follows from the sample number."""
+    if driver.description.kind == "silicon":
+        raise CheckSkipped("noise of silicon is new at each read")
+    for need in needs:
+        if need not in driver.capabilities:
+            raise CheckSkipped(f"no {need.name}")
+
+
+def sums_are_shift_added(bench: Bench) -> str:
+    """SUMS are the RAW conversions, pairs subtracted, planes shifted and added."""
+    tile, macro = _tile(bench), bench.spec.macro
+    codes = _codes(bench, 5, tile.rows)
+    with bench.driver() as driver:
+        _repeatable(driver, Capability.RAW, Capability.SUMS)
+        raw = driver.mvm(tile, codes, range_code=_widest(bench), sample=3, returns=Returns.RAW)
+        sums = driver.mvm(tile, codes, range_code=_widest(bench), sample=3, returns=Returns.SUMS)
+    wanted = shift_add(raw.values, macro, input_planes(macro.inputs, macro.inputs.bits, False))
+    expect(np.array_equal(sums.values, wanted), f"{np.count_nonzero(sums.values != wanted)} of {wanted.size} differ")
+    expect(raw.conversions == raw.values.size, f"{raw.conversions} conversions counted, {raw.values.size} returned")
+    return f"{wanted.size} sums"
+
+
+def sweeps_are_products(bench: Bench) -> str:
+    """A SWEEP is the product of every window, padding as code 0."""
+    with bench.driver() as driver:
+        _repeatable(driver, Capability.SWEEP, Capability.SUMS)
+        window = Window(2, 5, 4, (3, 3), (2, 1), (1, 1), (1, 1))
+        tile = TileAddress(0, 0, 18, 0, _tile(bench).outputs)
+        if bench.spec.macro.logical_rows < tile.rows:
+            raise CheckSkipped("fewer than 18 rows")
+        maps = _codes(bench, 2, 40).reshape(2, 2, 5, 4)
+        swept = driver.sweep(tile, maps, window, range_code=_widest(bench), sample=4).values
+        vectors = np.ascontiguousarray(unfold(maps, window).reshape(-1, 18))
+        product = driver.mvm(
+            tile, vectors, range_code=_widest(bench), sample=4, vectors_per_sample=window.positions
+        ).values
+    expect(np.array_equal(swept, product), f"{np.count_nonzero(swept != product)} of {swept.size} differ")
+    return f"{len(vectors)} windows"
+
+
+def layers_are_integers(bench: Bench) -> str:
+    """A loaded layer is its sums corrected, added to the bias, requantised, halves away from zero."""
+    tile, rng = _tile(bench), np.random.default_rng(3)
+    n, signed = tile.outputs, bench.spec.macro.inputs.signed is SignedInput.PLANE
+    codes = _codes(bench, 12, tile.rows) - np.int16(signed << (bench.spec.macro.inputs.bits - 1))
+    gain, input_gain = (rng.integers(1 << 16, 1 << 18, n).astype(np.int32), rng.integers(-999, 999, n).astype(np.int32))
+    offset, bias = rng.integers(-(1 << 20), 1 << 20, n), rng.integers(-400, 400, n).astype(np.int32)
+    multiplier, shift = rng.integers(1 << 20, 1 << 22, n).astype(np.int32), np.full(n, 25, np.int32)
+    part = LayerTile(tile, 0, 0, 3, 18, gain, offset, input_gain)
+    with bench.driver() as driver:
+        _repeatable(driver, Capability.LAYER, Capability.SUMS)
+        drive = {"range_code": _widest(bench), "input_signed": signed, "sample": 5}
+        sums = driver.mvm(tile, codes, **drive).values  # type: ignore[arg-type]
+        driver.load_layer(LoadLayer(7, tile.rows, n, -128, 127, bias, multiplier, shift, (part,)))
+        layer = driver.run_layer(7, codes, **drive).values  # type: ignore[arg-type]
+    levels = apply_correction(sums, codes.sum(1, dtype=np.int64), Correction(gain, offset, input_gain, 18))
+    total = (levels.astype(np.int64) * 3 + bias) * multiplier.astype(np.int64)
+    wanted = np.clip(round_shift(total, shift.astype(np.int64)), -128, 127)
+    expect(np.array_equal(layer, wanted), f"{np.count_nonzero(layer != wanted)} of {wanted.size} differ")
+    return f"{wanted.size} codes, {len(np.unique(wanted))} values"
+
+
+DIGITAL = (sums_are_shift_added, sweeps_are_products, layers_are_integers)
+
+# --- physics -------------------------------------------------------------------------------------------
+
+
+def _write(driver: ChipDriver, bench: Bench) -> tuple[TileAddress, NDArray[np.float32]]:
+    """Random levels in the tile of the checks; the tile and the targets of the whole macro, µS."""
+    macro, tile = bench.spec.macro, _tile(bench)
+    levels = np.random.default_rng(4).choice(macro.weight_values, (tile.rows, tile.outputs)).astype(np.int8)
+    cells = encode_tile(levels, macro, 0, 0)
+    targets = np.full((macro.rows, macro.columns), np.nan, np.float32)
+    targets[np.ix_(cells.word_lines, cells.bit_lines)] = cells.targets_us
+    driver.program_cells(0, targets, sample=11)
+    return tile, targets
+
+
+def _fitting(bench: Bench, codes: NDArray[np.int16], plus: NDArray[np.float32], minus: NDArray[np.float32]) -> int:
+    """The smallest converter range that holds these products with a fifth to spare."""
+    macro = bench.spec.macro
+    planes = split_planes(codes, macro.inputs, macro.inputs.bits, False).astype(np.float64)
+    lines = [plus - minus] if macro.adc_signed else [plus, minus]
+    top = 1.2 * max(float(np.abs(planes @ line).max()) for line in lines)
+    return next((r for r, full in enumerate(macro.adc.full_scales_us) if full >= top), _widest(bench))
+
+
+def a_level_written_is_read(bench: Bench) -> str:
+    """A level written is a level read."""
+    macro = bench.spec.macro
+    with bench.driver() as driver:
+        _, targets = _write(driver, bench)
+        read = driver.read_cells(0, reads=READS)
+    off = np.abs(read - targets)[~np.isnan(targets)]
+    window = max(3.0 * macro.tolerance_us, 0.25 * macro.level_gap_us)
+    near = float(np.mean(off <= window))
+    expect(near >= LEAST_REACHED, f"{100 * near:.1f} % of cells within {window:.2f} µS")
+    return f"{100 * near:.1f} % of {off.size} cells within {window:.2f} µS"
+
+
+def a_product_is_linear(bench: Bench) -> str:
+    """A product follows the conductances read, and doubles with its inputs."""
+    macro = bench.spec.macro
+    with bench.driver() as driver:
+        tile, _ = _write(driver, bench)
+        plus, minus = tile_halves_us(driver.read_cells(0, reads=READS), macro, 0, tile.rows, 0, tile.outputs)
+        codes = _codes(bench, 48, tile.rows) // 2
+        fitting = _fitting(bench, 2 * codes, plus, minus)
+        small = driver.mvm(tile, codes, range_code=fitting, sample=6).values.astype(np.float64)
+        large = driver.mvm(tile, 2 * codes, range_code=fitting, sample=7).values.astype(np.float64)
+    wanted = codes.astype(np.float64) @ (plus - minus)
+    centred = [a - a.mean(0) for a in (wanted, small, large)]
+    follows = [float(np.corrcoef(centred[0][:, o], centred[1][:, o])[0, 1]) for o in range(tile.outputs)]
+    slope = float((centred[0] * centred[2]).sum() / (centred[0] * centred[1]).sum())
+    expect(float(np.median(follows)) >= LEAST_CORRELATION, f"median correlation {np.median(follows):.3f}")
+    expect(1.85 < slope < 2.15, f"twice the inputs give {slope:.3f} times the product")
+    return f"median correlation {np.median(follows):.4f}, doubled {slope:.3f}"
+
+
+def outputs_go_off(bench: Bench) -> str:
+    """OUTPUTS_OFF takes the voltages off, on the control channel."""
+    with bench.driver() as driver:
+        driver.read_cells(0, lines=range(1))
+        driver.outputs_off()
+        status = driver.status()
+        if math.isnan(status.temperature_c) and not status.programmed_cells + status.pulses_total:
+            raise CheckSkipped("its STATUS knows nothing")
+        off = not status.outputs_on
+    expect(off, "STATUS says that the outputs are on")
+    with bench.messages() as line:
+        line.ask(encode(OutputsOff(), 1), channel=0)
+        again = line.answer(encode(Status(), 2)).message
+    expect(isinstance(again, StatusReply) and not again.outputs_on, f"{again}"[:200])
+    return "twice"
+
+
+def chip_time_moves(bench: Bench) -> str:
+    """Chip time never runs backwards and counts a WAIT."""
+    with bench.driver() as driver:
+        if Capability.WAIT not in driver.capabilities:
+            raise CheckSkipped("no WAIT")
+        start = driver.chip_time_ns
+        driver.wait(1.0)
+        end = driver.chip_time_ns
+    expect(end - start >= 1_000_000_000, f"{end - start} ns passed in a WAIT of 1 s")
+    return f"{(end - start) * 1e-9:.3f} s"
+
+
+PHYSICS = (a_level_written_is_read, a_product_is_linear, outputs_go_off, chip_time_moves)

@@ -1,0 +1,133 @@
+"""Frames and sessions, one frame at a time."""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+
+from firmware_protocols.codec import decode, encode
+from firmware_protocols.connection import VERSION
+from firmware_protocols.frames import Flag, Frame, encode_frame
+from firmware_protocols.messages import Describe, Hello, HelloReject, HelloReply
+from firmware_protocols.sending import BULK, CONTROL, RESULTS
+from hil.driver.selftest.bench import Bench, CheckFailed, expect
+from hil.driver.selftest.line import FrameLine
+
+RESET_LAST = Flag.RESET | Flag.LAST
+
+
+def _hello(line: FrameLine, payload: int = 512, window: int = 16) -> tuple[int, Frame, HelloReply]:
+    """Open a session by hand: its number, the frame that answered, the reply."""
+    session, hello = secrets.randbits(16) or 1, Hello(VERSION, VERSION, payload, window, secrets.randbits(32))
+    greeting = Frame(RESET_LAST, CONTROL, session, 0, 0, 0, encode(hello))
+    for _ in range(20):  # a board may just be starting, a line carry rests of another session
+        line.send(greeting)
+        for frame in line.receive(4, 0.3):
+            if frame.flags == RESET_LAST and frame.session == session:
+                message = decode(bytes(frame.payload)).message
+                if isinstance(message, HelloReply):
+                    return session, frame, message
+    raise CheckFailed("no answer to 20 hellos")
+
+
+def hello_is_answered(bench: Bench) -> str:
+    """Hello is answered in its session, within what was offered."""
+    with bench.frames() as line:
+        _, frame, reply = _hello(line, 256, 8)
+    expect(frame.sequence == 0, f"the answer has sequence {frame.sequence}, not 0")
+    expect(reply.version == VERSION, f"version {reply.version:#06x} was not offered")
+    expect(64 <= reply.max_payload <= 256, f"max_payload {reply.max_payload} of 256 offered")
+    expect(1 <= reply.window <= 8, f"window {reply.window} of 8 offered")
+    expect(reply.max_message >= 1024, f"max_message is {reply.max_message}")
+    return f"payload {reply.max_payload}, window {reply.window}, messages of {reply.max_message:,} bytes"
+
+
+def a_copy_of_hello(bench: Bench) -> str:
+    """A copy of the open session's hello gets the same bytes."""
+    with bench.frames() as line:
+        session, nonce = secrets.randbits(16) or 1, secrets.randbits(32)
+        hello = Frame(RESET_LAST, CONTROL, session, 0, 0, 0, encode(Hello(VERSION, VERSION, 512, 16, nonce)))
+        line.send(hello)
+        answers = [encode_frame(f) for f in line.receive(8, 1.0) if f.session == session]
+        line.send(hello)
+        answers += [encode_frame(f) for f in line.receive(8, 1.0) if f.session == session]
+    expect(len(answers) >= 2, f"{len(answers)} answers to two hellos")
+    expect(len(set(answers)) == 1, "the second answer differs from the first")
+    return f"{len(answers[0])} bytes"
+
+
+def another_major_version(bench: Bench) -> str:
+    """A host of another major version is rejected with the chip's range."""
+    with bench.frames() as line:
+        hello = Hello(0x0F00, 0x0F01, 512, 16, secrets.randbits(32))
+        line.send(Frame(RESET_LAST, CONTROL, 0x0F0F, 0, 0, 0, encode(hello)))
+        frames = [f for f in line.receive(2, 2.0) if f.session == 0x0F0F]
+    expect(bool(frames), "no answer")
+    message = decode(bytes(frames[0].payload)).message
+    expect(isinstance(message, HelloReject), f"answered {type(message).__name__}")
+    return str(message)
+
+
+def a_strange_session(bench: Bench) -> str:
+    """Frames of an unknown session get a hint, at most every 100 ms."""
+    with bench.frames() as line:
+        session, _, _ = _hello(line)
+        strange = session ^ 0x5555 or 1
+        line.receive(1, 0.2)
+        line.send(*[Frame(Flag.LAST, BULK, strange, n, 0, 0, encode(Describe(), 1)) for n in range(30)])
+        hints = [f for f in line.receive(30, 0.5) if f.session == strange]
+    expect(bool(hints), "no hint")
+    expect(all(f.flags == Flag.RESET | Flag.ACK for f in hints), "the hint is not RESET with ACK")
+    expect(len(hints) <= 7, f"{len(hints)} hints in 0.5 s")
+    return f"{len(hints)} hints to 30 frames"
+
+
+def garbage_is_dropped(bench: Bench) -> str:
+    """Garbage, broken checksums and endless frames are dropped, never answered."""
+    rng = np.random.default_rng(1)
+    with bench.frames() as line:
+        session, _, _ = _hello(line)
+        broken = bytearray(encode_frame(Frame(Flag.LAST, BULK, session, 0, 0, 0, encode(Describe(), 1))))
+        broken[10] ^= 0x40
+        line.send_bytes(b"\0" + rng.bytes(6000) + b"\0" + b"\x01" * 9000 + b"\0" + bytes(broken))
+        answers = line.receive(1, 1.0, session=session)
+        expect(not answers, f"{len(answers)} frames came back")
+        line.send(Frame(Flag.LAST, BULK, session, 0, 0, 0, encode(Describe(), 1)))
+        expect(any(f.channel == RESULTS for f in line.receive(2, 5.0, session=session)), "silent after garbage")
+    return "15 KB of it"
+
+
+def a_probe_is_acknowledged(bench: Bench) -> str:
+    """A probe is acknowledged, also twice, and on a channel of a later version."""
+    with bench.frames() as line:
+        session, _, _ = _hello(line)
+        for sequence, channel in ((0, CONTROL), (0, CONTROL), (1, 9)):
+            line.send(Frame(0, channel, session, sequence, 0, 0, b""))
+            acks = line.receive(1, 5.0, session=session)
+            expect(bool(acks), f"frame {sequence} on channel {channel} got no acknowledgement")
+            expect(acks[0].ack == sequence + 1, f"acknowledged up to {acks[0].ack}, not {sequence + 1}")
+    return "3 of 3"
+
+
+def frames_out_of_order(bench: Bench) -> str:
+    """Frames out of order are held, said to be held, and joined in order."""
+    message = encode(Describe(), 77) + bytes((200, 90, 0)) + bytes(90)  # an optional field that nobody knows
+    parts = [message[:40], message[40:70], message[70:]]
+    with bench.frames() as line:
+        session, _, _ = _hello(line)
+        for sequence in (2, 1, 0):
+            line.send(Frame(Flag.LAST if sequence == 2 else 0, BULK, session, sequence, 0, 0, parts[sequence]))
+            if sequence == 1:
+                held = line.receive(2, 1.0, session=session)
+                expect(bool(held) and held[-1].ack == 0, "early frames were acknowledged as if in order")
+                expect(held[-1].selective & 3 == 3, f"selective {held[-1].selective:#x}, not bits 0 and 1")
+        frames = [f for f in line.receive(3, 5.0, session=session) if f.channel == RESULTS]
+    expect(bool(frames), "no reply to a message that came in pieces")
+    return "3 pieces, last first"
+
+
+CHECKS = (
+    hello_is_answered, a_copy_of_hello, another_major_version, a_strange_session, garbage_is_dropped,
+    a_probe_is_acknowledged, frames_out_of_order,
+)  # fmt: skip

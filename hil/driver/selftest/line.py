@@ -1,0 +1,146 @@
+"""A line to a chip with nothing between: single frames, raw messages, and faults on purpose."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from firmware_protocols.codec import Decoded, decode
+from firmware_protocols.connection import Connection, LinkLimits
+from firmware_protocols.frames import Flag, Frame, FrameReader, encode_frame
+from firmware_protocols.messages import Progress
+from firmware_protocols.sending import BULK
+from firmware_protocols.states import Role, State
+from hil.transports.base import CHUNK, Transport
+
+OpenLine = Callable[[], Transport]
+"""Opens the chip's line anew."""
+
+ANSWER_S = 20.0  # a chip under emulation may be slow
+
+
+class FrameLine:
+    """Frames out, frames in; no link between."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport, self._reader = transport, FrameReader()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
+        self._transport.close()
+
+    def send(self, *frames: Frame) -> None:
+        self._transport.write(b"".join(map(encode_frame, frames)))
+
+    def send_bytes(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def receive(self, count: int = 1, within_s: float = 3.0, *, session: int | None = None) -> list[Frame]:
+        """Frames that come within a time, at most ``count``; with ``session`` only its numbered and ACK frames."""
+        give_up_s, found = time.monotonic() + within_s, list[Frame]()
+        while len(found) < count and time.monotonic() < give_up_s:
+            for frame in self._reader.feed(self._transport.read(CHUNK, 0.1)):
+                if session is None or (frame.session == session and not frame.flags & Flag.RESET):
+                    found.append(frame)
+        return found
+
+
+class MessageLine:
+    """Whole messages as bytes over a link that works; any bytes, also wrong ones."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        limits = LinkLimits(max_payload=transport.max_payload, window=16)
+        self._link = Connection(Role.HOST, limits, nonce=secrets.randbits(32))
+        self._link.open(time.monotonic())
+        self._until(lambda: self._link.state is State.UP)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, t: TracebackType | None) -> None:
+        self._transport.close()
+
+    @property
+    def max_message(self) -> int:
+        return self._link.reply.max_message if self._link.reply is not None else 0
+
+    def ask(self, *messages: bytes, channel: int = BULK, answers: int | None = None) -> list[bytes]:
+        """Send messages; the replies that are no progress, as many as there were messages."""
+        replies: list[bytes] = []
+        for message in messages:
+            self._link.send(message, channel)
+
+        def complete() -> bool:
+            for received in self._link.messages():
+                if not isinstance(decode(received.data).message, Progress):
+                    replies.append(bytes(received.data))
+            return len(replies) >= (len(messages) if answers is None else answers)
+
+        self._until(complete)
+        return replies
+
+    def answer(self, message: bytes) -> Decoded:
+        return decode(self.ask(message)[0])
+
+    def _until(self, complete: Callable[[], bool]) -> None:
+        give_up_s = time.monotonic() + ANSWER_S
+        while not complete():
+            now_s = time.monotonic()
+            if now_s > give_up_s:
+                raise TimeoutError(f"no answer within {ANSWER_S:g} s")
+            if self._link.failure is not None:
+                raise self._link.failure
+            out = self._link.data_to_send(now_s)
+            if out:
+                self._transport.write(out)
+            data = self._transport.read(CHUNK, 0.02)
+            if data:
+                self._link.receive(data, time.monotonic())
+
+
+class FaultyTransport:
+    """A transport that loses, doubles and damages whole frames each way, by seed."""
+
+    def __init__(self, inner: Transport, seed: int, share: float) -> None:
+        self._inner, self._rng, self._share = inner, np.random.default_rng(seed), share
+        self._open = b""
+        self.faults = 0
+
+    @property
+    def address(self) -> str:
+        return self._inner.address
+
+    @property
+    def max_payload(self) -> int:
+        return 128  # many frames, so many chances
+
+    def write(self, data: bytes) -> None:
+        self._inner.write(b"".join(self._carried(p) for p in data.split(b"\0") if p))
+
+    def read(self, max_bytes: int, timeout_s: float) -> bytes:
+        *whole, self._open = (self._open + self._inner.read(max_bytes, timeout_s)).split(b"\0")
+        return b"".join(self._carried(p) for p in whole if p)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _carried(self, piece: bytes) -> bytes:
+        framed, fault = b"\0" + piece + b"\0", self._rng.random() / self._share
+        if fault >= 3.0:
+            return framed
+        self.faults += 1
+        if fault < 1.0:
+            return b""
+        if fault < 2.0:
+            return framed * 2
+        damaged = bytearray(framed)
+        damaged[int(self._rng.integers(1, len(piece) + 1))] ^= 0x10
+        return bytes(damaged)

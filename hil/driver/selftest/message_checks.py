@@ -1,0 +1,146 @@
+"""Messages: what is known, unknown, cut, too long, repeated; and a link that loses frames."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from firmware_protocols.codec import Op, decode, encode
+from firmware_protocols.messages import (
+    Capability,
+    CellBlock,
+    Describe,
+    Description,
+    ErrorCode,
+    ErrorReply,
+    Hello,
+    Message,
+    Polarity,
+    Pulse,
+    ReadCells,
+    Reset,
+    Status,
+    StatusReply,
+    Wait,
+)
+from hil.driver.selftest.bench import Bench, CheckFailed, CheckSkipped, expect
+from hil.driver.selftest.line import FaultyTransport
+from hil.driver.session import Session
+
+MOST_TOO_LONG = 1 << 21  # bytes; sending more would take too long on a serial line
+FAULTY_REQUESTS, FAULT_SHARE = 40, 0.03  # of frames, for each of three faults
+
+
+def _refused(reply: Message, code: ErrorCode) -> str:
+    if not isinstance(reply, ErrorReply):
+        raise CheckFailed(f"answered {type(reply).__name__}, not an error")
+    expect(reply.code is code, f"refused as {reply.code.name}, not {code.name}")
+    return reply.text[:60]
+
+
+def it_describes_itself(bench: Bench) -> str:
+    """It describes itself as its chip file does."""
+    with bench.messages() as line:
+        reply = line.answer(encode(Describe(), 1)).message
+    if not isinstance(reply, Description):
+        raise CheckFailed(f"answered {type(reply).__name__}")
+    found = (reply.name, reply.revision, reply.macros, reply.rows, reply.columns, reply.spec_digest.hex())
+    spec = bench.spec
+    wanted = (spec.name, spec.revision, spec.macros, spec.macro.rows, spec.macro.columns, spec.digest)
+    expect(found == wanted, f"{found} is not {wanted}")
+    return f"{reply.name} {reply.revision}, serial {reply.serial[:32]}"
+
+
+def an_unknown_operation(bench: Bench) -> str:
+    """An operation that nobody assigned is UNSUPPORTED."""
+    with bench.messages() as line:
+        return _refused(line.answer(bytes((0x6F, 0, 3, 0))).message, ErrorCode.UNSUPPORTED)
+
+
+def a_reply_as_a_request(bench: Bench) -> str:
+    """Hello inside a session, and a reply sent as a request, are UNSUPPORTED."""
+    with bench.messages() as line:
+        _refused(line.answer(encode(Hello(0x0100, 0x0100, 512, 16, 1), 4)).message, ErrorCode.UNSUPPORTED)
+        return _refused(line.answer(bytes((Op.DONE, 0, 5, 0)) + bytes(8)).message, ErrorCode.UNSUPPORTED)
+
+
+def a_cut_body(bench: Bench) -> str:
+    """A body that is cut is MALFORMED under its own request id."""
+    whole = encode(ReadCells(CellBlock(0, 0, 1, 0, 1), 10, 1, 0), 0x1234)
+    with bench.messages() as line:
+        for size in (4, 9, len(whole) - 1):
+            reply = line.answer(whole[:size])
+            expect(reply.request_id == 0x1234, f"answered request {reply.request_id}")
+            _refused(reply.message, ErrorCode.MALFORMED)
+    return "3 of 3"
+
+
+def optional_fields(bench: Bench) -> str:
+    """Optional fields of a later version are skipped."""
+    with bench.messages() as line:
+        reply = line.answer(encode(Status(), 6) + bytes((200, 3, 0, 1, 2, 3))).message
+    expect(isinstance(reply, StatusReply), f"answered {type(reply).__name__}")
+    return "one of 3 bytes"
+
+
+def a_repeated_request(bench: Bench) -> str:
+    """A request id that comes again is answered with the same bytes, and not run again."""
+    request = encode(ReadCells(CellBlock(0, 0, 2, 0, 2), 10, 1, 5), 9)
+    with bench.messages() as line:
+        (first,) = line.ask(request)
+        (second,) = line.ask(request)
+    expect(first == second, "the replies differ")
+    return f"{len(first)} bytes, chip time {decode(first).chip_time_ns} ns"
+
+
+def a_message_too_long(bench: Bench) -> str:
+    """A message longer than max_message is refused as LIMIT, and the next one is answered."""
+    with bench.messages() as line:
+        if line.max_message > MOST_TOO_LONG:
+            raise CheckSkipped(f"the chip takes {line.max_message:,} bytes")
+        long = bytes((Op.PROGRAM_TILE, 0, 8, 0)) + bytes(line.max_message)
+        text = _refused(line.answer(long).message, ErrorCode.LIMIT)
+        expect(isinstance(line.answer(encode(Status(), 9)).message, StatusReply), "silent afterwards")
+    return text
+
+
+def a_missing_capability(bench: Bench) -> str:
+    """A request whose capability the chip lacks is UNSUPPORTED."""
+    with bench.driver() as driver:
+        has = driver.capabilities
+    for need, request in ((Capability.WAIT, Wait(1)), (Capability.RESET, Reset())):
+        if need not in has:
+            with bench.messages() as line:
+                return _refused(line.answer(encode(request, 3)).message, ErrorCode.UNSUPPORTED)
+    raise CheckSkipped("it can do all that has a harmless request")
+
+
+def a_bad_line(bench: Bench) -> str:
+    """On a line that loses, doubles and damages frames every request is answered and runs once."""
+    line = FaultyTransport(bench.open(), seed=1, share=FAULT_SHARE)
+    session = Session(line, silence_s=10.0)
+    try:
+        hello = session.open()
+        pulses = Capability.PULSE in hello.capabilities
+        before = session.ask(Status())
+        pulse = Pulse(CellBlock(0, 0, 1, 0, 2), Polarity.SET, 100, 0, np.full((1, 2), 1, np.uint16))
+        read = ReadCells(CellBlock(0, 0, 8, 0, 16), 10, 1, 0)
+        requests = [pulse if pulses and n % 2 else read for n in range(FAULTY_REQUESTS)]
+        replies = list(session.ask_all(requests))
+        after = session.ask(Status())
+    finally:
+        session.close()
+    expect(len(replies) == FAULTY_REQUESTS, f"{len(replies)} replies")
+    if not (isinstance(before, StatusReply) and isinstance(after, StatusReply)):
+        raise CheckFailed("no STATUS_REPLY")
+    if pulses and not after.pulses_total:
+        return f"{FAULTY_REQUESTS} requests, {line.faults} faults; STATUS counts no pulses"
+    given = after.pulses_total - before.pulses_total
+    wanted = 2 * (FAULTY_REQUESTS // 2) if pulses else 0
+    expect(given == wanted, f"{given} pulses of {wanted} asked for")
+    return f"{FAULTY_REQUESTS} requests, {line.faults} faults, {given} pulses"
+
+
+CHECKS = (
+    it_describes_itself, an_unknown_operation, a_reply_as_a_request, a_cut_body, optional_fields, a_repeated_request,
+    a_message_too_long, a_missing_capability, a_bad_line,
+)  # fmt: skip

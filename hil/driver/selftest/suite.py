@@ -1,0 +1,106 @@
+"""The suite: which checks there are, how they are run, what they leave."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from cim.chip.spec import ChipSpec
+from firmware_protocols.errors import ProtocolError
+from hil.driver.selftest import chip_checks, frame_checks, message_checks
+from hil.driver.selftest.bench import Bench, CheckFailed, CheckSkipped
+from hil.errors import HilError
+from hil.transports import DEFAULT_BAUD, open_transport
+
+SCHEMA = "hil.selftest/1.0"
+
+
+class CheckOutcome(enum.StrEnum):
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One check on one chip; ``text`` says what was seen, or why it failed or was left out."""
+
+    group: str
+    name: str
+    outcome: CheckOutcome
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """All results of one chip."""
+
+    address: str
+    firmware: str
+    results: tuple[CheckResult, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(r.outcome is not CheckOutcome.FAILED for r in self.results)
+
+    def lines(self) -> list[str]:
+        rows = [f"{r.outcome:<8} {r.group:<9} {r.name:<58} {r.text}" for r in self.results]
+        count = {o: sum(r.outcome is o for r in self.results) for o in CheckOutcome}
+        said = ", ".join(f"{n} {o}" for o, n in count.items())
+        return [f"chip     {self.firmware} at {self.address}", *rows, f"{said}"]
+
+    def to_json(self) -> dict[str, Any]:
+        checks = [
+            {"group": r.group, "name": r.name, "outcome": r.outcome.value, "text": r.text, "seconds": r.seconds}
+            for r in self.results
+        ]
+        return {"selftest": SCHEMA, "address": self.address, "firmware": self.firmware, "checks": checks}
+
+
+Check = Callable[[Bench], str]
+"""Gives what it saw; raises ``CheckFailed`` or ``CheckSkipped``. Its docstring is its name."""
+
+GROUPS: dict[str, tuple[Check, ...]] = {
+    "frames": frame_checks.CHECKS,
+    "messages": message_checks.CHECKS,
+    "limits": chip_checks.LIMITS,
+    "digital": chip_checks.DIGITAL,
+    "physics": chip_checks.PHYSICS,
+}
+
+
+def run_suite(
+    address: str, spec: ChipSpec | None = None, *, groups: Iterable[str] = tuple(GROUPS), baud: int = DEFAULT_BAUD
+) -> SelfTest:
+    """Run the checks of some groups on the chip at ``address``; cells of macro 0 are overwritten.
+
+    Raises:
+        HilError: the chip cannot be opened at all.
+    """
+    bench = Bench(address, lambda: open_transport(address, baud=baud), spec)
+    with bench.driver() as driver:
+        bench = Bench(address, bench.open, driver.spec)
+        firmware = driver.description.firmware
+    return SelfTest(address, firmware, tuple(_results(bench, groups)))
+
+
+def _results(bench: Bench, groups: Iterable[str]) -> Iterator[CheckResult]:
+    for group in groups:
+        for check in GROUPS[group]:
+            yield run_check(group, check, bench)
+
+
+def run_check(group: str, check: Check, bench: Bench) -> CheckResult:
+    start_s = time.monotonic()
+    try:
+        outcome, text = CheckOutcome.PASSED, check(bench)
+    except CheckSkipped as reason:
+        outcome, text = CheckOutcome.SKIPPED, str(reason)
+    except (CheckFailed, HilError, ProtocolError, TimeoutError) as error:
+        outcome, text = CheckOutcome.FAILED, str(error).splitlines()[0][:300]
+    name = (check.__doc__ or check.__name__).strip().rstrip(".")
+    return CheckResult(group, name, outcome, text, time.monotonic() - start_s)

@@ -1,0 +1,1 @@
+"""Fine-tuning of a given network for a chip, on training images."""

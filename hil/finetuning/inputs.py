@@ -1,0 +1,146 @@
+"""What a fine-tuning works on: network, chip, record and images, loaded and checked against each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from cim.chip.file import load_chip
+from cim.chip.spec import ChipSpec
+from cim.mnsim.configfile import is_mnsim
+from cim.record.file import load_record
+from cim.record.published import nominal_record
+from cim.simulator.training_layers import ArrayNoise, array_noise
+from hil.datasets.image_set import Dataset, image_digests, load_dataset
+from hil.errors import FileError, HilError, MismatchError, UsageError
+from hil.finetuning.settings import FinetuneSettings
+from hil.prediction.predict import OF_CELLS
+from hil.watch import Watch
+from mapping.network.file import NetworkFile, load_network
+from mapping.network.graph import GraphError, NetworkGraph
+from search.train.arrays import aimed
+from search.train.images import Images
+
+FEW = 5000
+"""Images below which networks learn them by heart."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinetuneInputs:
+    """``train`` and ``kept`` (held out, for scores) are training images; ``source``, ``record``: words about them."""
+
+    network: NetworkFile
+    chip: ChipSpec
+    noise: ArrayNoise
+    record: str
+    train: Images
+    kept: Images
+    source: str
+
+
+def load_finetune_inputs(
+    network: Path,
+    data: str,
+    settings: FinetuneSettings,
+    watch: Watch,
+    *,
+    chip: str,
+    calibration: Path | None,
+    data_dir: Path | None,
+    download: bool = False,
+) -> FinetuneInputs:
+    """Load everything.
+
+    Raises:
+        UsageError: images that the network does not take, or too few; a chip that has no training errors.
+        FileError: a file is missing or broken, or test images are among the training images.
+        MismatchError: the record is of a chip of another description.
+    """
+    if is_mnsim(chip):
+        raise UsageError(f"{chip} is a scale of costs, no chip to train for", hint="--chip lab-128")
+    spec, net = load_chip(chip), load_network(network)
+    noise, record = _errors(spec, calibration, settings)
+    train = load_dataset(data, "train", data_dir=data_dir, download=download)
+    _check_images(train, net, settings)
+    _check_no_test_images(train, data, data_dir)
+    whole = Images(train.images, train.labels.astype(np.int64))
+    own, kept = whole.split(min(settings.held_out, len(train) // 10) / len(train), settings.seed)
+    if len(own) < FEW:
+        watch.note(f"{len(own)} training images are few: a network may learn them by heart and lose accuracy on others")
+    return FinetuneInputs(net, spec, noise, record, own, kept, f"{train.name}, {len(own)} training images")
+
+
+def _errors(chip: ChipSpec, calibration: Path | None, settings: FinetuneSettings) -> tuple[ArrayNoise, str]:
+    """The errors of virtual chips, and where they come from."""
+    record = nominal_record(chip, [0]) if calibration is None else load_record(calibration)
+    if calibration is not None and record.kind not in OF_CELLS and record.spec_digest != chip.digest:
+        raise MismatchError(
+            f"the record is of chip description {record.spec_digest[:16]}…, {chip.name} is {chip.digest[:16]}…",
+            where=str(calibration),
+            hint="--chip: the chip that the record measured",
+        )
+    if not chip.macro.even_levels:
+        raise UsageError(f"networks are trained for evenly spaced levels, and {chip.name} has others")
+    try:
+        noise = array_noise(chip.macro, record, settings.age_s)
+    except ValueError as error:
+        raise UsageError(f"no network is trained for {chip.name}: {error}") from error
+    words = "models of the chip file" if calibration is None else f"record of {record.chip_name} {record.serial}"
+    if not settings.aimed:
+        return noise, f"{words}, {settings.age_s:g} s after programming"
+    return aimed(noise), f"{words}, aimed for {settings.age_s:g} s after programming"
+
+
+def _check_images(data: Dataset, network: NetworkFile, settings: FinetuneSettings) -> None:
+    channels, height, width = network.graph.input_shape
+    if data.images.shape[1:] != (height, width, channels):
+        raise UsageError(
+            f"{data.name} has images of {data.images.shape[1:]}, the network takes {(height, width, channels)}",
+            hint="name a data set of that shape: --data",
+        )
+    if int(data.labels.max()) >= len(network.graph.classes):
+        raise UsageError(
+            f"{data.name} has labels up to {data.labels.max()}, the network {len(network.graph.classes)} classes"
+        )
+    if len(data) * 9 // 10 < settings.batch:
+        raise UsageError(f"{len(data)} training images are less than a batch of {settings.batch}", hint="--batch N")
+    if settings.crop > min(height, width):
+        raise UsageError(f"images of {height} x {width} hold no square of {settings.crop}", hint="a smaller --crop")
+    if settings.crop and not _takes(network.graph, settings.crop):
+        raise UsageError(
+            f"the network takes images of {height} x {width} only, no squares of {settings.crop}",
+            likely="a layer reads every place of a map, not their mean",
+            hint="leave --crop out",
+        )
+    if settings.symmetry == "turn" and height != width:
+        raise UsageError(f"images of {height} x {width} have no quarter turns", hint="--symmetry mirror, or none")
+
+
+def _takes(graph: NetworkGraph, side: int) -> bool:
+    """Whether a network answers for squares of that side, too."""
+    try:
+        replace(graph, input_shape=(graph.input_shape[0], side, side))
+    except GraphError:
+        return False
+    return True
+
+
+def _check_no_test_images(train: Dataset, data: str, data_dir: Path | None) -> None:
+    """Training images never score (decision 0008), so none of them may be a test image of the set."""
+    try:
+        test = load_dataset(data, "test", data_dir=data_dir)
+    except HilError:
+        return  # training images only
+    if test.digest == train.digest:
+        return  # one set of images: what was trained on is noted in the file, and never scores
+    scored = set(image_digests(test.images))
+    both = [i for i, digest in enumerate(image_digests(train.images)) if digest in scored]
+    if both:
+        raise FileError(
+            f"{len(both)} of the training images are test images (first: number {both[0]})",
+            where=train.source,
+            likely="the test images were copied into the training split",
+            hint="take them out: what was trained on can prove nothing",
+        )

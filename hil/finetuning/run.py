@@ -1,0 +1,211 @@
+"""Fine-tune a network for a chip: ``net.pt`` in, ``tuned.pt`` out, checkpoints on the way.
+
+    result = hil.finetune("net.pt", "cifar10-jpeg", "tuned.pt", settings=FinetuneSettings(minutes=60))
+
+The folder ``tuned.pt.training`` keeps plan and checkpoint until the network is written; the same call goes on there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from hil.atomic import output_error
+from hil.datasets.augmentation import augmentation
+from hil.errors import Interrupted
+from hil.finetuning.inputs import FinetuneInputs, load_finetune_inputs
+from hil.finetuning.plan import FinetunePlan, asked_for, read_plan, write_plan
+from hil.finetuning.settings import EPOCHS, FinetuneSettings, working_folder
+from hil.watch import Watch
+from search.train.finetune import Finetuned, FinetuneJob, FinetuneRecipe, finetune_network, step_seconds
+from search.train.images import Images, Symmetry
+from search.train.training import EpochRecord, Machine, Precision, TrainingSchedule, multiplies_bfloat16
+
+LEFT = 0.92  # share of the time that is planned; the rest is for what a machine does beside
+CHECKPOINT = "training.checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneResult:
+    """Accuracies are percent of training images that were held out; on virtual chips they are simulated."""
+
+    path: Path
+    chip: str
+    record: str
+    float_before: float
+    noisy_before: float
+    ideal: float
+    noisy: float
+    held_out: int
+    images: int
+    epochs: int
+    seconds: float
+    digest: str
+
+    def lines(self) -> list[str]:
+        return [
+            f"network        {self.path}   for {self.chip}, errors of the {self.record}",
+            f"trained        {self.epochs} epochs of {self.images:,} images, {self.seconds / 60:.1f} minutes",
+            f"held out       {self.held_out:,} training images, percent right",
+            f"  float        {self.float_before:.1f}",
+            f"  on chips     {self.noisy_before:.1f} before, {self.noisy:.1f} now (simulated)",
+            f"  exact        {self.ideal:.1f} now",
+            f"next           hil simulate {self.path} --data DATA, or hil deploy {self.path} --data DATA",
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {**found, "path": str(self.path)}
+
+
+def finetune(
+    network: str | Path,
+    data: str,
+    out: str | Path,
+    *,
+    chip: str = "lab-128",
+    calibration: str | Path | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    settings: FinetuneSettings | None = None,
+    restart: bool = False,
+    watch: Watch | None = None,
+) -> FinetuneResult:
+    """Train a network on for the errors of a chip and write it to ``out``.
+
+    Args:
+        network: a ``net.pt`` of any origin.
+        data: name or path of a data set; its training images are used, and never score.
+        calibration: record whose errors count; None: the models of the chip file.
+        restart: forget what an interrupted call with the same ``out`` has done.
+
+    Raises:
+        Interrupted: Ctrl-C after the first epoch; the same call goes on.
+        MismatchError: ``out`` was begun with other settings, or the record is of another chip.
+        hil.errors.HilError, mapping.errors and the file errors of the rooms below.
+    """
+    began, settings, watch, out = time.monotonic(), settings or FinetuneSettings(), watch or Watch(), Path(out)
+    record = None if calibration is None else Path(calibration)
+    folder = working_folder(out)
+    if restart:
+        shutil.rmtree(folder, ignore_errors=True)
+    with watch.stage("loading"):
+        inputs = load_finetune_inputs(
+            Path(network),
+            data,
+            settings,
+            watch,
+            chip=chip,
+            calibration=record,
+            data_dir=data_dir,
+            download=download,
+        )
+    _begin(folder)
+    try:
+        plan = read_plan(folder, asked_for(settings))
+        if plan is None:
+            with watch.stage("measuring the speed"):
+                plan = _planned(inputs, settings, _job(Path(network), inputs, settings, data, 1, out), began)
+            write_plan(folder, plan)
+        images = _some(inputs.train, plan.images, settings.seed)
+        if plan.cut:
+            watch.note(f"{plan.epochs} epochs of {len(images):,} images, for {settings.minutes:g} minutes")
+        job = _job(Path(network), inputs, settings, data, plan.epochs, out)
+        with watch.stage("training"):
+
+            def told(record: EpochRecord) -> None:
+                said = f"epochs, {record.score:.1f} % on chips (simulated)"
+                watch.step(record.epoch + 1, plan.epochs, said)
+
+            found = finetune_network(job, images, inputs.kept, told)
+    except KeyboardInterrupt:
+        if not (folder / CHECKPOINT).exists():
+            raise
+        raise Interrupted(
+            f"fine-tuning of {network} was interrupted; whole epochs are kept in {folder}",
+            hint="the same command goes on; --restart begins again",
+        ) from None
+    shutil.rmtree(folder, ignore_errors=True)
+    return _result(found, inputs, images, plan, time.monotonic() - began)
+
+
+def _begin(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+
+
+def _job(
+    network: Path, inputs: FinetuneInputs, settings: FinetuneSettings, data: str, epochs: int, out: Path
+) -> FinetuneJob:
+    shift, symmetry = augmentation(data)
+    schedule = TrainingSchedule(
+        epochs,
+        batch=settings.batch,
+        rate=settings.rate,
+        decay=0.0,
+        warm=0.05,
+        shift=shift if settings.shift is None else settings.shift,
+        symmetry=cast(Symmetry, settings.symmetry or symmetry),
+        crop=settings.crop,
+        crop_until=settings.crop_until,
+        seed=settings.seed,
+    )
+    recipe = FinetuneRecipe(schedule, teacher_weight=settings.teacher_weight, strength=settings.strength)
+    fast = settings.device != "cpu" or multiplies_bfloat16()
+    precision = settings.precision or ("bf16-mixed" if fast else "32-true")
+    provenance = {"fine-tuning data": inputs.source, "fine-tuned for": f"{inputs.chip.name}, {inputs.record}"}
+    return FinetuneJob(
+        network.absolute(),
+        recipe,
+        inputs.chip,
+        inputs.noise,
+        out.absolute(),
+        working_folder(out).absolute() / CHECKPOINT,
+        provenance,
+        Machine(settings.device, settings.devices, cast(Precision, precision)),
+    )
+
+
+def _planned(inputs: FinetuneInputs, settings: FinetuneSettings, job: FinetuneJob, began: float) -> FinetunePlan:
+    """Epochs and images; under a budget of minutes as many as the machine's own speed allows."""
+    asked, count = asked_for(settings), len(inputs.train)
+    if not settings.minutes:
+        return FinetunePlan(settings.epochs or EPOCHS, count, asked)
+    speed = step_seconds(job, inputs.train, inputs.kept)
+    share = settings.crop_until if settings.crop else 0.0
+    step = share * speed.crop_s + (1.0 - share) * speed.whole_s
+    left = (LEFT * 60.0 * settings.minutes - (time.monotonic() - began)) - 3.0 * speed.start_s
+    epoch = count // settings.batch * step + speed.score_s
+    if left >= epoch:
+        return FinetunePlan(int(left / epoch), count, asked, cut=True)
+    some = int(max(left - speed.score_s, 0.0) / step) * settings.batch
+    return FinetunePlan(1, min(count, max(some, settings.batch)), asked, cut=True)
+
+
+def _some(images: Images, count: int, seed: int) -> Images:
+    """So many of them, drawn by the seed."""
+    return images if count >= len(images) else images.split(count / len(images), seed)[1]
+
+
+def _result(
+    found: Finetuned, inputs: FinetuneInputs, images: Images, plan: FinetunePlan, seconds: float
+) -> FinetuneResult:
+    return FinetuneResult(
+        found.path,
+        inputs.chip.name,
+        inputs.record,
+        found.float_before,
+        found.noisy_before,
+        found.ideal,
+        found.noisy,
+        len(inputs.kept),
+        len(images),
+        plan.epochs,
+        round(seconds, 1),
+        found.digest,
+    )

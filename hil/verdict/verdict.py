@@ -1,0 +1,308 @@
+"""One question judged: do measured and simulated accuracy agree within the tolerance?
+
+The same function answers both questions of a run. *This chip*: virtual chips conditioned on
+what was read back from it. *Such chips*: virtual chips programmed again, nothing read back.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.verdict.fidelity import Fidelity, Logits, fidelity
+from hil.verdict.statistics import (
+    FEWEST_CHIPS,
+    FEWEST_IMAGES,
+    FEWEST_REPEATS,
+    Comparison,
+    CriticalValues,
+    Equivalence,
+    McNemar,
+    PredictionTest,
+    Trend,
+    chance_to_agree,
+    compare,
+    discordance,
+    equivalence_test,
+    image_variance,
+    images_enough,
+    look_limits,
+    mcnemar,
+    prediction_test,
+    repeat_discordance,
+    repeat_trend,
+    smallest_gap,
+    wilson,
+)
+
+
+class Verdict(enum.StrEnum):
+    AGREE = "agree"
+    DISAGREE = "disagree"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Mode(enum.StrEnum):
+    """Knowledge of the virtual chips about the real one."""
+
+    CONDITIONED = "conditioned"  # record and read-back of this programming: *this chip*
+    UNCONDITIONAL = "unconditional"  # record only, programmed again: *such chips*
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class VarianceComponents:
+    """Variance components of the accuracies, as standard deviations in points."""
+
+    image: float  # s_d / √n
+    read: float | None  # √r2, one repeat; None without repeats
+    chip: float  # √max(0, v1 − r2): programming spread, or what the read-back leaves open
+
+
+@dataclass(frozen=True, slots=True)
+class Discordance:
+    """Shares of images on which right and wrong differ."""
+
+    chip_simulator: float
+    chip_ideal: float
+    repeat_repeat: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Power:
+    agree_if_equal: float  # P(agree | no difference) at this number of images
+    smallest_gap: float  # fraction; seen by test P with 95 %
+    images_enough: int | None  # fewest images with P(agree | no difference) ≥ 90 %
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Basis of one verdict. Fractions, unless a name has ``points`` in it."""
+
+    verdict: Verdict
+    text: str
+    final: bool  # False: another planned interim analysis follows
+    flags: tuple[str, ...]
+    mode: Mode
+    claim: str
+    tolerance: float
+    n: int
+    repeats: int
+    chips: int
+    simulator_reads: int
+    look: int  # counts from 1
+    looks: tuple[int, ...]
+    alpha_prediction: float
+    alpha_equivalence: float
+    ideal: Interval
+    measured: Interval  # Wilson over n images
+    measured_repeats: tuple[float, ...]
+    simulated: Interval  # prediction band for one chip on these images
+    simulated_chips: tuple[float, ...]
+    difference: float  # measured − simulated
+    interval90: tuple[float, float]  # simultaneous over the interim analyses
+    interval95: tuple[float, float]
+    prediction: PredictionTest
+    equivalence: Equivalence
+    components: VarianceComponents
+    discordance: Discordance
+    power: Power
+    loss: Interval  # measured − ideal, 90 %
+    mcnemar: McNemar
+    trend: Trend | None
+    fidelity: Fidelity | None
+
+
+def judge(
+    measured_correct: NDArray[Any],
+    simulated_correct: NDArray[Any],
+    ideal_correct: NDArray[Any],
+    *,
+    mode: Mode,
+    tolerance: float = 0.01,
+    look: int = 1,
+    looks: Sequence[int] | None = None,
+    population: int | None = None,
+    simulator_reads: int = 1,
+    alpha_p: float = 0.05,
+    alpha_e: float = 0.05,
+    measured_logits: Logits | None = None,
+    simulated_logits: Logits | None = None,
+    ideal_logits: Logits | None = None,
+) -> Judgement:
+    """Judge right answers of the chip (m, n), the virtual chips (S, n) and the ideal network (n,).
+
+    ``looks`` are the planned image counts and ``look`` the number of this one, from 1; the plan
+    is fixed before the first image. ``population`` makes the claim about that fixed set of which
+    these images were drawn at random. ``simulator_reads`` says of how many reads a value of the
+    virtual chips is the mean. With logits, (…, classes), fidelity is reported too.
+    """
+    y, v, q = (np.asarray(a, np.float64) for a in (measured_correct, simulated_correct, ideal_correct))
+    plan = (q.shape[-1],) if looks is None else tuple(looks)
+    _check(y, v, q, tolerance, look, plan, population)
+    c = compare(y, v)
+    limits = look_limits(plan, c.chips, alpha_e=alpha_e, alpha_p=alpha_p)
+    accuracies = v.mean(axis=1)
+    p = prediction_test(c, accuracies, limits)
+    e = equivalence_test(c, tolerance, limits.z_equivalence, population)
+    refusals = _refusals(c)
+    verdict = decide(p, e, refused=bool(refusals))
+    power = _power(c, tolerance, limits, e)
+    trend = repeat_trend(y)
+    band = limits.t_prediction * c.prediction_error
+    wide = limits.z_prediction * e.standard_error
+    against_ideal = y.mean(axis=0) - q
+    loss = float(against_ideal.mean())
+    loss_half = limits.z_equivalence * (image_variance(against_ideal) / c.n) ** 0.5
+    z_chip, z_sim, z_ideal = measured_logits, simulated_logits, ideal_logits
+    logits = None
+    if z_chip is not None and z_sim is not None and z_ideal is not None:
+        logits = fidelity(z_chip, z_sim, z_ideal, conditioned=mode is Mode.CONDITIONED)
+    return Judgement(
+        verdict=verdict,
+        text=verdict_text(verdict, c, p, e, tolerance, power, refusals),
+        final=verdict is not Verdict.INCONCLUSIVE or look == len(plan),
+        flags=(*refusals, *_flags(c, p, e, trend, verdict)),
+        mode=mode,
+        claim="new images like these" if population is None else f"the fixed set of {population:,} images",
+        tolerance=tolerance,
+        n=c.n,
+        repeats=c.repeats,
+        chips=c.chips,
+        simulator_reads=simulator_reads,
+        look=look,
+        looks=plan,
+        alpha_prediction=alpha_p,
+        alpha_equivalence=alpha_e,
+        ideal=Interval(float(q.mean()), *wilson(float(q.sum()), c.n)),
+        measured=Interval(c.chip, *wilson(c.chip * c.n, c.n)),
+        measured_repeats=tuple(float(a) for a in y.mean(axis=1)),
+        simulated=Interval(c.simulated, max(0.0, c.simulated - band), min(1.0, c.simulated + band)),
+        simulated_chips=tuple(float(a) for a in accuracies),
+        difference=c.difference,
+        interval90=(e.low, e.high),
+        interval95=(c.difference - wide, c.difference + wide),
+        prediction=p,
+        equivalence=e,
+        components=VarianceComponents(
+            100 * (c.image_variance / c.n) ** 0.5,
+            None if c.read_variance is None else 100 * c.read_variance**0.5,
+            100 * c.persistent_variance**0.5,
+        ),
+        discordance=Discordance(discordance(y, v), discordance(y, q), repeat_discordance(y)),
+        power=power,
+        loss=Interval(loss, loss - loss_half, loss + loss_half),
+        mcnemar=mcnemar(y, v),
+        trend=trend,
+        fidelity=logits,
+    )
+
+
+def decide(p: PredictionTest, e: Equivalence, *, refused: bool = False) -> Verdict:
+    """The table: E holds, else P rejects, else inconclusive; ``refused`` bars agreement only."""
+    if e.holds:
+        return Verdict.INCONCLUSIVE if refused else Verdict.AGREE
+    return Verdict.DISAGREE if p.rejects else Verdict.INCONCLUSIVE
+
+
+def verdict_text(
+    verdict: Verdict,
+    c: Comparison,
+    p: PredictionTest,
+    e: Equivalence,
+    tolerance: float,
+    power: Power,
+    refusals: Sequence[str] = (),
+) -> str:
+    """The verdict in plain words, with its numbers in points."""
+    d, delta = f"{_signed(c.difference)} points", f"{100 * tolerance:g} point{'s' if tolerance != 0.01 else ''}"
+    interval = f"90 % interval {_signed(e.low)} … {_signed(e.high)}"
+    if verdict is Verdict.AGREE and not p.rejects:
+        return f"predicted, within {delta}: difference {d}, {interval}"
+    if verdict is Verdict.AGREE:
+        return f"within {delta}, but a real difference of about {d} exists, smaller than the tolerance ({interval})"
+    if verdict is Verdict.DISAGREE:
+        size = f"beyond {delta}" if e.beyond else "size not yet resolved"
+        return f"not predicted, {size}: difference {d}, {interval}"
+    if refusals:
+        return f"no verdict of agreement: {'; '.join(refusals)} (difference {d}, {interval})"
+    return f"not decided: difference {d}, {interval}, tolerance {delta}; {power.advice}"
+
+
+def _power(c: Comparison, tolerance: float, limits: CriticalValues, e: Equivalence) -> Power:
+    chance = float(chance_to_agree(c, tolerance, limits.z_equivalence, images=c.n))
+    enough = images_enough(c, tolerance, limits.z_equivalence)
+    if enough is None:
+        advice = "no number of images is enough: average more read-backs or raise the tolerance"
+    elif enough <= c.n:
+        advice = f"{enough:,} images are enough for a simulator that is right; the difference itself is near the limit"
+    else:
+        advice = f"{enough:,} images would be enough if the simulator is right"
+    return Power(chance, smallest_gap(c, limits), enough, advice)
+
+
+def _refusals(c: Comparison) -> tuple[str, ...]:
+    minima = ((c.n, FEWEST_IMAGES, "images"), (c.repeats, FEWEST_REPEATS, "repeats of the chip"))
+    needs = (*minima, (c.chips, FEWEST_CHIPS, "virtual chips"))
+    return tuple(
+        f"agreement needs at least {least} {what}, this run has {has}" for has, least, what in needs if has < least
+    )
+
+
+def _flags(
+    c: Comparison,
+    p: PredictionTest,
+    e: Equivalence,
+    trend: Trend | None,
+    verdict: Verdict,
+) -> tuple[str, ...]:
+    """Reservations that a reader must know beside the verdict."""
+    flags = []
+    if verdict is Verdict.AGREE and p.rejects:
+        flags.append(f"a real difference of about {_signed(c.difference)} points exists, smaller than the tolerance")
+    if e.beyond:
+        flags.append("the whole interval of the difference lies beyond the tolerance")
+    if c.read_variance == 0.0:
+        flags.append("no read noise was seen: are the repeats fresh reads?")
+    if trend is not None and trend.seen:
+        flags.append(f"accuracy moves by {_signed(trend.per_repeat)} points from repeat to repeat: drift is likely")
+    return tuple(flags)
+
+
+def _signed(share: float) -> str:
+    """Points with a sign."""
+    return f"{100 * share:+.2f}".replace("-", "−")
+
+
+def _check(
+    y: NDArray[Any],
+    v: NDArray[Any],
+    q: NDArray[Any],
+    tolerance: float,
+    look: int,
+    looks: tuple[int, ...],
+    population: int | None,
+) -> None:
+    if y.ndim != 2 or v.ndim != 2 or q.ndim != 1:
+        raise ValueError(f"shapes must be (m, n), (S, n) and (n,), got {y.shape}, {v.shape} and {q.shape}")
+    n = len(q)
+    if y.shape[1] != n or v.shape[1] != n:
+        raise ValueError(f"chip, simulator and ideal answered {y.shape[1]}, {v.shape[1]} and {n} images")
+    if not 0 < tolerance < 1:
+        raise ValueError(f"the tolerance is a fraction between 0 and 1, got {tolerance}")
+    if not 1 <= look <= len(looks) or looks[look - 1] != n:
+        raise ValueError(f"analysis {look} of the plan {looks} does not have {n} images; none is made outside the plan")
+    if population is not None and population < n:
+        raise ValueError(f"a fixed set of {population} images cannot give {n} drawn without replacement")

@@ -1,0 +1,252 @@
+"""Fine-tuning of a given network for the errors of its chip, distilled from its own float self.
+
+The student is the network on arrays (``search.train.graph_net``), the teacher the network as it came, which answers
+for every batch as its images were moved. Errors of virtual chips are there almost from the first step; the rate falls
+as a cosine. All training images and few epochs: a few thousand images overfit. Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from cim.chip.spec import ChipSpec
+from cim.simulator.training_layers import ArrayNoise
+from mapping.compile import compile_network
+from mapping.network.file import NetworkFile, image_keys, load_network, save_network
+from mapping.network.graph import INPUT
+from mapping.program.conductance import ConductanceProgram
+from mapping.quantise.weight_scales import ScaleRule
+from search.train.arrays import forget_ranges, noise_digest, set_strength
+from search.train.graph_net import GraphNet, graph_net, tuned_file
+from search.train.images import Images
+from search.train.losses import distillation
+from search.train.teacher import GraphPart, PixelGraph, merged
+from search.train.training import (
+    At,
+    Batch,
+    EpochRecord,
+    Machine,
+    Told,
+    TrainingSchedule,
+    TrainingTask,
+    accuracy,
+    fit,
+)
+
+FEW = 64  # fewer stored images than this, and others of the training images take their place
+STORED = 256
+ROOM = 4096  # macros
+TIMED = 6  # batches whose time is taken, after as many that are not
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneRecipe:
+    """How a given network is trained.
+
+    ``teacher_weight`` of the loss is the float network's, the rest is the labels'. Errors rise from ``errors_from`` of
+    all steps and are as the record says, times ``strength``, from ``errors_full``; ``chips`` virtual chips share
+    a batch and stay for ``chip_batches``. ``scored_images`` of those kept out score each epoch.
+    """
+
+    schedule: TrainingSchedule
+    teacher_weight: float = 1.0
+    temperature: float = 4.0
+    errors_from: float = 0.0
+    errors_full: float = 0.2
+    strength: float = 1.0
+    chips: int = 2
+    chip_batches: int = 1
+    scored_images: int = 1000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.errors_from <= self.errors_full <= 1 or not 0 <= self.teacher_weight <= 1:
+            raise ValueError(f"errors rise between two shares of training, and a weight is one: {self}")
+        if self.schedule.batch % self.chips:
+            raise ValueError(f"a batch of {self.schedule.batch} does not divide among {self.chips} virtual chips")
+
+    def strength_at(self, progress: float) -> float:
+        """Errors as a multiple of the record's."""
+        rise = max(self.errors_full - self.errors_from, 1e-9)
+        return self.strength * min(1.0, max(0.0, (progress - self.errors_from) / rise))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinetuneJob:
+    """One network to be tuned; picklable. ``network`` is the ``net.pt`` as it came, ``out`` the one to be.
+
+    ``checkpoint`` is written after each epoch. ``noise``: errors of the chip. ``provenance`` goes into the file.
+    """
+
+    network: Path
+    recipe: FinetuneRecipe
+    chip: ChipSpec
+    noise: ArrayNoise
+    out: Path
+    checkpoint: Path
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    machine: Machine = field(default_factory=Machine)
+
+
+@dataclass(frozen=True, slots=True)
+class Finetuned:
+    """Percent of the images kept out that are right: of the float network as it came, of the tuned one exactly, and
+    on virtual chips of the training law before and after (simulated)."""
+
+    path: Path
+    float_before: float
+    noisy_before: float
+    ideal: float
+    noisy: float
+    epochs: tuple[EpochRecord, ...]
+    digest: str = ""
+
+
+def finetune_network(job: FinetuneJob, images: Images, validation: Images, told: Told | None = None) -> Finetuned:
+    """Train and write ``job.out``. Killed, it goes on from the last whole epoch. Never give it test images."""
+    return job.machine.run(_finetune, job, images, validation, told)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpeed:
+    """Seconds, on the machine as it is now: of a step on cut-out squares and on whole images, of a score after an
+    epoch, and of what comes before the first step."""
+
+    crop_s: float
+    whole_s: float
+    score_s: float
+    start_s: float
+
+
+def step_seconds(job: FinetuneJob, images: Images, validation: Images) -> TrainingSpeed:
+    """Train a few steps and score once, to know how long they take."""
+    return job.machine.run(_step_seconds, job, images, validation)
+
+
+def _step_seconds(fabric: Fabric, job: FinetuneJob, images: Images, validation: Images) -> TrainingSpeed:
+    schedule, steps = job.recipe.schedule, []
+    few = images.spread(TIMED * schedule.batch)
+    start = time.monotonic()
+    task = _Finetuning(_ranged(load_network(job.network), images), job, validation, fabric.device, full=True)
+    begun = time.monotonic() - start
+    for crop in dict.fromkeys((schedule.crop, 0)):
+        short = replace(schedule, epochs=2, crop=crop, crop_until=1.0)
+        again = copy.deepcopy(task)
+        _, records = fit(fabric, again, few, short)
+        steps.append(records[-1].seconds / (len(few) // schedule.batch))
+    start = time.monotonic()
+    task.full = False
+    task.score(task.model)
+    return TrainingSpeed(steps[0], steps[-1], time.monotonic() - start, begun)
+
+
+def _finetune(fabric: Fabric, job: FinetuneJob, images: Images, validation: Images, told: Told | None) -> Finetuned:
+    network, recipe = load_network(job.network), job.recipe
+    task = _Finetuning(_ranged(network, images), job, validation, fabric.device)
+    key = hashlib.sha256(
+        repr((network.digest, repr(recipe), job.machine.precision, noise_digest(job.noise), validation.digest)).encode()
+    ).hexdigest()
+    before = task.before()
+    trained, records = fit(fabric, task, images, recipe.schedule, checkpoint=job.checkpoint, key=key, told=told)
+    assert isinstance(trained, GraphNet)
+    found = Finetuned(job.out, *before, task.exact(trained), task.noisy(trained, validation), records)
+    file = _file(job, network, trained.cpu(), images, validation, found)
+    if fabric.global_rank == 0:
+        save_network(file, job.out)
+    return replace(found, digest=file.digest)
+
+
+def _file(
+    job: FinetuneJob, network: NetworkFile, trained: GraphNet, images: Images, validation: Images, found: Finetuned
+) -> NetworkFile:
+    ranged = _ranged(network, images)
+    schedule = job.recipe.schedule
+    more = {
+        "fine-tuned by": f"hil finetune, {schedule.epochs} epochs of {len(images)} images, seed {schedule.seed}",
+        "fine-tuned from": network.digest,
+        "fine-tuning images": images.digest,
+        "errors": noise_digest(job.noise),
+        "accuracy on images kept out": f"float {found.float_before:.2f} %, tuned {found.ideal:.2f} % exact and "
+        f"{found.noisy:.2f} % on virtual chips of the training law (simulated; {found.noisy_before:.2f} % before), of "
+        f"{len(validation)} training images",
+    }
+    keys = [network.trained_on, image_keys(images.pixels), image_keys(validation.pixels)]
+    return tuned_file(
+        trained,
+        network,
+        images=ranged.calibration_images,
+        labels=ranged.calibration_labels,
+        provenance={**more, **job.provenance},
+        trained_on=np.unique(np.concatenate(keys)),
+    )
+
+
+def _ranged(network: NetworkFile, images: Images) -> NetworkFile:
+    """The network with images enough to calibrate with: its own, or, where they are few, training images."""
+    if len(network.calibration_images) >= FEW:
+        return network
+    few = images.spread(STORED)
+    return replace(network, calibration_images=few.pixels, calibration_labels=few.labels)
+
+
+def beginning(network: NetworkFile, chip: ChipSpec) -> ConductanceProgram:
+    """The program of a network that training begins with; the chip may be too small for it."""
+    roomy = replace(chip, macros=max(chip.macros, ROOM))
+    return compile_network(network, roomy, scale_rule=ScaleRule.OUTPUT)
+
+
+class _Finetuning(TrainingTask):
+    def __init__(
+        self, network: NetworkFile, job: FinetuneJob, validation: Images, device: torch.device, *, full: bool = False
+    ) -> None:
+        recipe = job.recipe
+        torch.manual_seed(recipe.schedule.seed)
+        self.model: GraphNet = graph_net(network, beginning(network, job.chip), job.noise).to(device)
+        self.teacher = PixelGraph(GraphPart(merged(network.graph.nodes), INPUT), network.graph.preprocess)
+        self.teacher.to(device).eval().requires_grad_(False)
+        self.recipe, self.validation, self.device, self.full = recipe, validation, device, full
+
+    def before(self) -> tuple[float, float]:
+        """Percent right of the float network, and of the compiled one on virtual chips."""
+        with torch.no_grad():
+            exact = accuracy(self.teacher, self.validation, self.device)
+        return exact, self.noisy(self.model, self.validation)
+
+    def begin(self, model: nn.Module, at: At) -> None:
+        forget_ranges(self.model)
+
+    def loss(self, model: nn.Module, batch: Batch, at: At) -> Tensor:
+        recipe = self.recipe
+        strength = recipe.strength if self.full else recipe.strength_at(at.progress)
+        set_strength(self.model, strength, recipe.chips, recipe.chip_batches)
+        with torch.no_grad():
+            wanted = self.teacher(batch.pixels).float()
+        found = model(batch.pixels).float()
+        return distillation(found, batch.labels, wanted, recipe.teacher_weight, recipe.temperature)
+
+    def score(self, model: nn.Module) -> float:
+        """Percent on virtual chips of the training law, of a part of the images kept out."""
+        if self.full:
+            return 0.0
+        some = min(len(self.validation), self.recipe.scored_images)
+        return self.noisy(model, self.validation.part(np.arange(some)))
+
+    def exact(self, model: nn.Module) -> float:
+        """Percent of all images kept out, without errors."""
+        set_strength(model, 0.0)
+        return accuracy(model, self.validation, self.device)
+
+    def noisy(self, model: nn.Module, images: Images) -> float:
+        """Percent right on virtual chips, new ones every 100 images."""
+        forget_ranges(model)
+        set_strength(model, 1.0)
+        return accuracy(model, images, self.device, 100)

@@ -1,0 +1,302 @@
+"""Any network graph as a torch module that trains under the errors of its chip, and back.
+
+    net = graph_net(network, program, noise)     # layers on arrays, every tensor quantised once
+    nodes = net.nodes()                          # weights on their grid, ends of codes as clamps
+
+Batch norms are folded (``mapping.quantise.lower``). A layer on cells is y = s_x s_w g Σ code · level + b: s_x and
+s_w are learned steps, of the input and of each output's weights, g and b a gain and a bias of each output, which
+requantisation holds on the chip. It begins as a compiled program of the network: its integers, steps and biases.
+Without errors and with bits enough the module answers as its graph does.
+Imports torch: import this module late.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cim.chip.windows import Window
+from cim.simulator.training_layers import ArrayNoise
+from mapping.bits import BitWidths, LayerBits
+from mapping.compile import logits_op
+from mapping.layout.tile import stretch
+from mapping.network.file import NetworkFile
+from mapping.network.float_run import apply, stored
+from mapping.network.graph import INPUT, NetworkGraph, Node, Preprocess
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.quantise.lower import AddOp, AvgPoolOp, ConcatOp, FusedOp, MatrixOp, PassOp, lower
+from mapping.quantise.quantiser import code_widths
+from search.space.genes import Bits
+from search.train.arrays import ArrayLinear, WindowConv2d
+from search.train.graph_nodes import Ends, nodes_of
+from search.train.lsq import LearnedStep, activation_step
+
+NEAR = 0.499  # codes from which a weight may start, on either side of its own
+Codes = tuple[Tensor, Tensor]
+
+
+class MatrixUnit(nn.Module):
+    """A layer on cells with the gain and the bias of each output.
+
+    Weights are kept at the size that new ones have, and biases at the size of their sums: a learning rate means the
+    same in every layer. ``usual``: standard deviation of the sums.
+    """
+
+    size: Tensor
+    bias0: Tensor
+
+    def __init__(self, op: MatrixOp, bits: Bits, signed: bool, noise: ArrayNoise | None, usual: float) -> None:
+        super().__init__()
+        groups, per_group, inputs = op.weight.shape
+        outputs = groups * per_group
+        self.array: WindowConv2d | ArrayLinear
+        if op.window is None and groups == 1:
+            self.array = ArrayLinear(inputs, outputs, bits, signed, noise)
+            nn.init.zeros_(self.array.bias)
+            self.array.bias.requires_grad_(False)
+        else:
+            window = op.window or Window(groups, 1, 1)  # a norm of a vector: one weight a channel
+            self.array = WindowConv2d(outputs, window, groups, bits, signed, noise)
+        self.register_buffer("size", torch.ones(outputs))
+        self.register_buffer("bias0", torch.zeros(outputs))
+        self.log_gain = nn.Parameter(torch.zeros(outputs))
+        self.shift = nn.Parameter(torch.zeros(outputs))
+        self.usual = usual
+
+    @torch.no_grad()
+    def start(
+        self, weight: NDArray[np.float64], levels: NDArray[np.float64], step: NDArray[np.float64],
+        bias: NDArray[np.float64],
+    ) -> None:  # fmt: skip
+        """Begin with integers of a compiler: their levels, and weights as near to the own ones as these allow.
+
+        Args:
+            weight: of the network, (outputs, rows); levels: the integers, (outputs, rows).
+            step: what one level stands for, (outputs,); bias: (outputs,).
+        """
+        inside = levels + np.clip(weight / step[:, None] - levels, -NEAR, NEAR)
+        real = torch.tensor(inside * step[:, None])
+        rms = real.square().mean(1).sqrt()
+        size = torch.where(rms > 0, rms * math.sqrt(3 * real.shape[1]), 1.0)
+        self.size.copy_(size)
+        self.bias0.copy_(torch.tensor(bias))
+        self.array.weight.copy_((real / size[:, None]).view_as(self.array.weight))
+        quantiser = self.array.quantiser
+        quantiser.start_at((torch.tensor(step) / size).float().view_as(quantiser.log_step))
+
+    @property
+    def gain(self) -> Tensor:
+        return self.size * self.log_gain.exp()
+
+    @property
+    def bias(self) -> Tensor:
+        return self.bias0 + self.usual * self.shift
+
+    def forward(self, codes: Tensor, scale: Tensor) -> Tensor:
+        if isinstance(self.array, ArrayLinear):
+            y: Tensor = self.array(codes, scale * self.gain.view(1, -1))
+            return y + self.bias
+        flat = codes.dim() == 2
+        sums, step = self.array(codes[:, :, None, None] if flat else codes)
+        nothing, one = torch.zeros_like(self.bias0), torch.ones_like(self.bias0)
+        # addcmul takes twice as long
+        y = functional.batch_norm(sums, nothing, one, scale * step * self.gain, self.bias, eps=0.0)
+        return y.flatten(1) if flat else y
+
+    @torch.no_grad()
+    def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weights on their grid, (outputs, …), and the bias of each output."""
+        levels, step = self.array.quantiser.codes(self.array.weight.float())
+        unit = (step.double().flatten() * self.gain.double()).view(-1, *(1,) * (levels.dim() - 1))
+        return _plain(levels.double() * unit), _plain(self.bias)
+
+
+class GraphNet(nn.Module):
+    """Operations in order; pixels 0..1 (n, channels, height, width) to logits."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, ops: Sequence[FusedOp], preprocess: Preprocess, bits: BitWidths, program: ConductanceProgram,
+        noise: ArrayNoise | None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.ops, self.logits = tuple(ops), logits_op(ops)
+        self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(preprocess.std).view(1, -1, 1, 1))
+        self.units, self.steps = nn.ModuleDict(), nn.ModuleDict()
+        widths, scales = code_widths(ops, bits), program.scales
+        made = {step.name: step for step in program.matrices}
+        self.signed = {INPUT: program.input.signed}
+        self._add_step(INPUT, widths[INPUT], scales, trained=False)
+        for op in self.ops:
+            if isinstance(op, PassOp):
+                self.signed[op.name] = self.signed[op.inputs[0]]
+                continue
+            never = isinstance(op, AddOp | ConcatOp | AvgPoolOp) and not any(self.signed[i] for i in op.inputs)
+            self.signed[op.name] = op.low < 0 and not never
+            if isinstance(op, MatrixOp):
+                own, source = Bits(bits.weights_of(op.name), bits.inputs_of(op.name)), op.inputs[0]
+                signed = self.signed[source]
+                if widths[source] > own.activation:  # a rescaling of its own, as the compiler makes it
+                    source = _narrow(op.name)
+                    self.signed[source] = signed
+                    self._add_step(source, own.activation, scales, trained=False)
+                top = 1 << 20 if op.name == self.logits else (1 << widths[op.name]) - 1
+                unit = MatrixUnit(op, own, signed, noise, scales[op.name] * top / 8)
+                _begin(unit, op, made[op.name], scales[source], scales[op.name], program.spec.macro.max_level)
+                self.units[_key(op.name)] = unit
+            if op.name != self.logits:
+                self._add_step(op.name, widths[op.name], scales, trained=True)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        values: dict[str, Codes] = {INPUT: self._step(INPUT).codes((pixels - self.mean) / self.std)}
+        for op in self.ops:
+            inputs = [values[name] for name in op.inputs]
+            if isinstance(op, PassOp):
+                codes, step = inputs[0]
+                values[op.name] = _in_order(apply(op.node, [codes], stored)), step
+                continue
+            y = self._real(op, inputs)
+            last = op.name == self.logits
+            low, high = self._clamp(op)
+            if low is not None or high is not None:
+                y = y.clamp(low, high)
+            y = _in_order(y)
+            values[op.name] = (y, y.new_ones(())) if last else self._step(op.name).codes(y)
+        codes, step = values[self.ops[-1].name]
+        return codes * step
+
+    def _clamp(self, op: FusedOp) -> tuple[float | None, float | None]:
+        """Where a result ends before its codes do; None: nowhere."""
+        ends_itself = op.name != self.logits and self._step(op.name).low == 0  # no code is below zero
+        low = None if math.isinf(op.low) or (ends_itself and op.low <= 0) else op.low
+        return low, None if math.isinf(op.high) else op.high
+
+    def _real(self, op: FusedOp, inputs: Sequence[Codes]) -> Tensor:
+        codes, step = inputs[0]
+        match op:
+            case MatrixOp():
+                if _key(_narrow(op.name)) in self.steps:
+                    codes, step = self._step(_narrow(op.name)).codes(codes * step)
+                y: Tensor = self.units[_key(op.name)](codes, step)
+                return y
+            case AddOp():
+                return codes * step + inputs[1][0] * inputs[1][1]
+            case ConcatOp():
+                return torch.cat([c * s for c, s in inputs], 1)
+            case AvgPoolOp():
+                if op.flatten:
+                    return codes.mean((2, 3)) * step
+                return functional.avg_pool2d(codes, op.kernel, op.stride, op.padding) * step
+        return codes * step
+
+    def unit(self, name: str) -> MatrixUnit:
+        found = self.units[_key(name)]
+        assert isinstance(found, MatrixUnit)
+        return found
+
+    def ends(self, op: FusedOp) -> Ends | None:
+        """Least and largest value of an operation's result; None where codes only move."""
+        if isinstance(op, PassOp):
+            return None
+        if op.name == self.logits:
+            return op.low, op.high
+        step = self._step(op.name)
+        size = float(step.log_step.detach().exp())
+        return max(op.low, step.low * size), min(op.high, step.high * size)
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Ordinary nodes that answer as the module does, without errors and without rounding of activations."""
+        weights = {op.name: self.unit(op.name).weights() for op in self.ops if isinstance(op, MatrixOp)}
+        return nodes_of(self.ops, weights, {op.name: self.ends(op) for op in self.ops})
+
+    def _step(self, name: str) -> LearnedStep:
+        found = self.steps[_key(name)]
+        assert isinstance(found, LearnedStep)
+        return found
+
+    def _add_step(self, name: str, bits: int, scales: Mapping[str, float], *, trained: bool) -> None:
+        """A step that starts where the compiler put it; untrained ones it will choose again."""
+        step = activation_step(bits, self.signed[name])
+        step.start_at(torch.tensor(scales[name]))
+        step.log_step.requires_grad_(trained)
+        self.steps[_key(name)] = step
+
+
+def graph_net(network: NetworkFile, program: ConductanceProgram, noise: ArrayNoise | None) -> GraphNet:
+    """The module of a network, beginning as a program of it that was compiled at its own bits."""
+    bits = BitWidths(network.weight_bits, network.activation_bits, network.layer_bits)
+    net = GraphNet(lower(network.graph), network.graph.preprocess, bits, program, noise)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def _begin(
+    unit: MatrixUnit, op: MatrixOp, step: MatrixStep, input_scale: float, output_scale: float, max_level: int
+) -> None:
+    """The integers, steps and biases of a compiled layer."""
+    group, weight = step.group, op.weight
+    held = np.zeros((group.inputs, group.outputs))
+    for tile in group.matrix_tiles:
+        held[tile.inputs.start : tile.inputs.stop, tile.outputs.start : tile.outputs.stop] += (
+            float(tile.multiplier) * tile.levels
+        )
+    groups, outputs, inputs = weight.shape
+    blocks = held.reshape(groups, inputs, groups, outputs)
+    levels = np.stack([blocks[g, :, g].T for g in range(groups)]).reshape(groups * outputs, inputs)
+    wide = stretch(unit.array.quantiser.high, max_level)  # narrow weights stand stretched in their cells
+    factor = math.gcd(wide, int(np.gcd.reduce(levels.astype(np.int64), axis=None)))
+    real = step.requantise.multiplier / 2.0**step.requantise.shift * output_scale / input_scale
+    real = np.broadcast_to(real, len(levels))
+    unit.start(weight.reshape(levels.shape), levels / factor, real * factor, step.bias * real * input_scale)
+
+
+def tuned_file(
+    net: GraphNet,
+    network: NetworkFile,
+    *,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64] | None,
+    provenance: dict[str, str],
+    trained_on: NDArray[np.int64],
+) -> NetworkFile:
+    """What was trained, as a file; ``images`` are training images that a compiler calibrates with, ``trained_on``
+    keys of all that it learned from."""
+    old = network.graph
+    graph = NetworkGraph(old.input_shape, net.nodes(), old.preprocess, old.classes, {**old.provenance, **provenance})
+    on_cells = {op.name for op in net.ops if isinstance(op, MatrixOp)}
+    bits: dict[str, LayerBits] = {name: b for name, b in network.layer_bits.items() if name in on_cells}
+    return replace(
+        network,
+        graph=graph,
+        calibration_images=images,
+        calibration_labels=labels,
+        layer_bits=bits,
+        trained_on=trained_on,
+    )
+
+
+def _narrow(name: str) -> str:
+    return f"{name}.input"
+
+
+def _key(name: str) -> str:
+    """A name as torch takes it for a module."""
+    return name.replace(".", "/")
+
+
+def _in_order(x: Tensor) -> Tensor:
+    """Maps with channels last in memory."""
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+def _plain(values: Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values.detach().cpu().float().numpy())

@@ -1,0 +1,112 @@
+"""Fused operations as ordinary graph nodes, the ends of their codes as clamps behind them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mapping.network.graph import (
+    INPUT,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Concat,
+    Conv,
+    GlobalAvgPool,
+    HardTanh,
+    Linear,
+    Node,
+    Relu,
+)
+from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp, PassOp
+
+Array = NDArray[np.float32]
+Ends = tuple[float, float]
+"""Least and largest value of a result; infinite where nothing bounds it."""
+
+
+def nodes_of(
+    ops: Sequence[FusedOp], weights: Mapping[str, tuple[Array, Array]], ends: Mapping[str, Ends | None]
+) -> tuple[Node, ...]:
+    """Nodes under the names of the operations, so that bits of single layers still find theirs.
+
+    Args:
+        weights: by matrix product, (outputs, …) and the bias of each output.
+        ends: by operation; None: its codes only move.
+    """
+    nodes: list[Node] = []
+    made = {INPUT: INPUT}  # operation -> node that gives its result
+    taken = {op.name for op in ops}
+    for op in ops:
+        sources = tuple(made[name] for name in op.inputs)
+        low, high = ends[op.name] or (-math.inf, math.inf)
+        if not isinstance(op, ClampOp):
+            nodes.append(_node(op, sources, weights))
+        made[op.name] = op.name
+        if (low, high) == (-math.inf, math.inf):
+            continue
+        name = op.name if isinstance(op, ClampOp) else _free(f"{op.name}_ends", taken)
+        source = sources if isinstance(op, ClampOp) else (op.name,)
+        nodes.append(_clamp(name, source, low, high))
+        made[op.name] = name
+    return tuple(nodes)
+
+
+def _node(op: FusedOp, sources: tuple[str, ...], weights: Mapping[str, tuple[Array, Array]]) -> Node:
+    name = op.name
+    match op:
+        case MatrixOp():
+            weight, bias = weights[name]
+            return _matrix(op, sources, weight, bias)
+        case AddOp():
+            return Add(name=name, inputs=sources)
+        case ConcatOp():
+            return Concat(name=name, inputs=sources)
+        case AvgPoolOp():
+            if op.flatten:
+                return GlobalAvgPool(name=name, inputs=sources)
+            return AvgPool(name=name, inputs=sources, kernel=op.kernel, stride=op.stride, padding=op.padding)
+        case PassOp():
+            return replace(op.node, inputs=sources)
+    raise TypeError(f"{name}: {type(op).__name__} is no node")
+
+
+def _matrix(op: MatrixOp, sources: tuple[str, ...], weight: Array, bias: Array) -> Node:
+    groups = op.weight.shape[0]
+    if op.window is not None:
+        window = op.window
+        return Conv(
+            name=op.name,
+            inputs=sources,
+            weight=weight,
+            bias=bias,
+            stride=window.stride,
+            padding=window.padding,
+            dilation=window.dilation,
+            groups=groups,
+        )
+    if groups == 1:
+        return Linear(name=op.name, inputs=sources, weight=weight, bias=bias)
+    one = np.ones(groups, np.float32)  # a product with one weight a feature
+    eps = 1e-5
+    scale = (weight.reshape(-1) * math.sqrt(1.0 + eps)).astype(np.float32)
+    return BatchNorm(name=op.name, inputs=sources, scale=scale, shift=bias, mean=0 * one, variance=one, eps=eps)
+
+
+def _clamp(name: str, sources: tuple[str, ...], low: float, high: float) -> Node:
+    if math.isinf(high):
+        if low != 0.0:
+            raise ValueError(f"{name}: no activation ends at {low} alone")
+        return Relu(name=name, inputs=sources)
+    return HardTanh(name=name, inputs=sources, low=low, high=high)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name

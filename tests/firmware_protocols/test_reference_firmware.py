@@ -1,0 +1,163 @@
+"""The C firmware against the frozen vectors, under address and undefined-behaviour checks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from firmware_protocols.c_header import HEADER, c_header
+
+from .firmware_bench import FirmwareBench
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc")
+GOLDEN = Path(__file__).parent / "golden"
+OPERATIONS: dict[str, Any] = json.loads(
+    (Path(__file__).parents[1] / "mapping" / "golden" / "digital_ops.json").read_text("utf-8")
+)
+REQUESTS = (
+    "describe", "hold_program", "load_layer", "mvm_i16", "mvm_i8", "mvm_u8", "outputs_off", "program_tile", "pulse",
+    "read_cells", "reset", "status", "sweep", "wait",
+)  # fmt: skip
+REPLIES = (
+    "cell_readings", "description", "done", "error", "hello_reject", "hello_reply", "mvm_result_i16", "mvm_result_i32",
+    "mvm_result_raw", "mvm_result_u8", "progress", "status_reply", "tile_programmed",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[FirmwareBench]:
+    made = FirmwareBench()
+    yield made
+    made.close()
+
+
+def golden(name: str) -> tuple[list[str], bytes]:
+    head, _, digits = (GOLDEN / f"{name}.hex").read_text("utf-8").partition("\nbytes\n")
+    return head.splitlines(), bytes.fromhex(digits)
+
+
+def test_the_checked_in_header_is_what_the_python_side_generates() -> None:
+    assert HEADER.read_text("utf-8") == c_header()
+
+
+def test_every_golden_file_is_run_through_c() -> None:
+    frames = {path.stem for path in GOLDEN.glob("frame_*.hex")}
+    assert {path.stem for path in GOLDEN.glob("*.hex")} == {*REQUESTS, *REPLIES, *frames, "hello"}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_is_read_as_its_golden_file_says(bench: FirmwareBench, name: str) -> None:
+    lines, data = golden(name)
+    assert bench.ask("M", data).decode().splitlines() == lines[2:]
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_a_reply_has_the_frozen_bytes(bench: FirmwareBench, name: str) -> None:
+    assert bench.ask("S", name.encode()) == golden(name)[1]
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("frame_*.hex")), ids=lambda path: path.stem)
+def test_a_frame_is_read_and_written_as_frozen(bench: FirmwareBench, path: Path) -> None:
+    lines, data = golden(path.stem)
+    assert bench.ask("F", data).decode().splitlines() == [
+        line.rstrip() if "payload" not in line else line for line in lines[1:]
+    ]
+    fields = dict(line.split(" = ") for line in lines[1:] if not line.endswith("= "))
+    sizes = {"flags": 1, "channel": 1, "session": 2, "sequence": 2, "ack": 2, "selective": 4}
+    header = b"".join(int(fields[name]).to_bytes(size, "little") for name, size in sizes.items())
+    assert bench.ask("E", header + bytes.fromhex(fields.get("payload", ""))) == data
+
+
+def test_cut_and_longer_requests_are_malformed_or_read_never_worse(bench: FirmwareBench) -> None:
+    rng = np.random.default_rng(5)
+    seen = set()
+    for name in REQUESTS:
+        data = golden(name)[1]
+        for size in range(len(data)):
+            seen.add(bench.ask("M", data[:size]).split(b"\n")[0])
+        for _ in range(200):
+            damaged = bytearray(data)
+            for _ in range(rng.integers(1, 4)):
+                damaged[rng.integers(len(damaged))] = rng.integers(256)
+            bench.ask("M", bytes(damaged) + rng.bytes(int(rng.integers(0, 4))))
+    assert b"malformed" in seen
+
+
+def test_damaged_requests_never_reach_beyond_their_bytes(bench: FirmwareBench) -> None:
+    """20,000 of each; HIL_FUZZ=10000000 makes it as many in all."""
+    count = int(os.environ.get("HIL_FUZZ", 20_000 * len(REQUESTS))) // len(REQUESTS)
+    well = malformed = 0
+    for name in REQUESTS:
+        words = bench.ask("Z", golden(name)[1], count * 1e-6).split()
+        assert sum(map(int, words)) == count
+        well, malformed = well + int(words[0]), malformed + int(words[1])
+    assert well > 0.05 * count
+    assert malformed > count
+
+
+def flat_rule(rule: dict[str, Any], channel: int = 0) -> list[int]:
+    at = channel % len(rule["multiplier"])
+    return [rule["multiplier"][at], rule["shift"][at], rule["low"], rule["high"]]
+
+
+def test_requantisation_equals_the_golden_vectors(bench: FirmwareBench) -> None:
+    for case in OPERATIONS["requantise"]:
+        for row, wanted in zip(case["values"], case["expected"], strict=True):
+            found = [bench.numbers("requantise", *flat_rule(case["rule"], c), x)[0] for c, x in enumerate(row)]
+            assert found == wanted
+
+
+def test_bias_and_requantisation_equal_the_golden_vectors(bench: FirmwareBench) -> None:
+    for case in OPERATIONS["finish"]:
+        for row, wanted in zip(case["sums"], case["expected"], strict=True):
+            biased = zip(row, case["bias"], strict=True)
+            found = [bench.numbers("finish", *flat_rule(case["rule"], c), x, b)[0] for c, (x, b) in enumerate(biased)]
+            assert found == wanted
+
+
+def test_addition_equals_the_golden_vectors(bench: FirmwareBench) -> None:
+    for case in OPERATIONS["add"]:
+        rules = [*flat_rule(case["rescale"][0]), *flat_rule(case["rescale"][1]), *flat_rule(case["rule"])]
+        for first, second, wanted in zip(case["first"], case["second"], case["expected"], strict=True):
+            found = [bench.numbers("add", *rules, a, b)[0] for a, b in zip(first, second, strict=True)]
+            assert found == wanted
+
+
+def test_concatenation_rescales_as_the_golden_vectors(bench: FirmwareBench) -> None:
+    for case in OPERATIONS["concat"]:
+        for image, wanted in enumerate(case["expected"]):
+            parts = zip(case["parts"], case["rescale"], strict=True)
+            found = [bench.numbers("requantise", *flat_rule(r), x)[0] for part, r in parts for x in part[image]]
+            assert found == wanted
+
+
+@pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])
+def test_pooling_equals_the_golden_vectors(bench: FirmwareBench, kind: str) -> None:
+    for case in OPERATIONS[kind]:
+        rule = flat_rule(case["rule"]) if kind == "avg_pool" else [0, 0, 0, 0]
+        for image, wanted in zip(case["codes"], case["expected"], strict=True):
+            for plane, pooled in zip(image, wanted, strict=True):
+                shape = [len(plane), len(plane[0]), *case["kernel"], *case["stride"], *case["padding"]]
+                found = bench.numbers(kind, *rule, *shape, *itertools.chain(*plane))
+                assert found == list(itertools.chain(*pooled))
+
+
+def test_column_corrections_equal_the_python_ones(bench: FirmwareBench) -> None:
+    from cim.chip.correction import Correction, apply_correction
+
+    rng = np.random.default_rng(3)
+    for _ in range(200):
+        total, inputs = int(rng.integers(-(1 << 20), 1 << 20)), int(rng.integers(0, 1 << 15))
+        gain, input_gain = int(rng.integers(-(1 << 22), 1 << 22)), int(rng.integers(-(1 << 16), 1 << 16))
+        offset, shift = int(rng.integers(-(1 << 40), 1 << 40)), int(rng.integers(12, 30))
+        one = Correction(np.array([gain], np.int32), np.array([offset]), np.array([input_gain], np.int32), shift)
+        wanted = apply_correction(np.array([total], np.int32), np.array(inputs), one)
+        assert bench.numbers("correct", total, inputs, gain, offset, input_gain, shift) == wanted.tolist()

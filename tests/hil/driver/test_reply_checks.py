@@ -1,0 +1,183 @@
+"""Nonsense from a chip: answers are checked against their requests, texts before they are shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cim.chip.windows import Window
+from firmware_protocols.chip import Refusal
+from firmware_protocols.messages import (
+    CellReadings,
+    Description,
+    ErrorCode,
+    MvmResult,
+    Progress,
+    Returns,
+    StatusReply,
+    TileAddress,
+)
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.reply_checks import ReplyChecks
+from hil.errors import DeviceError, ExitCode, LinkError
+
+from ..fake_chip import FakeChip, small_spec
+from ..wires import over
+
+SPEC = small_spec()
+TILE = TileAddress(macro=1, row0=2, rows=9, output0=1, outputs=5)
+WINDOW = Window(channels=1, height=6, width=5, kernel=(3, 3), stride=(1, 1), padding=(0, 0))
+CODES = np.arange(63, dtype=np.int16).reshape(7, 9) % 16
+MAPS = np.ones((2, 1, 6, 5), np.int16)
+
+
+class Liar(FakeChip):
+    """Changes every answer of one kind."""
+
+    def __init__(self, kind: type, change: Callable[[Any], Any]) -> None:
+        super().__init__(SPEC)
+        self.kind, self.change = kind, change
+
+    def _told(self, answer: Any) -> Any:
+        return self.change(answer) if isinstance(answer, self.kind) else answer
+
+    def _steps(self, steps: Any) -> Iterator[Any]:
+        answer = yield from steps
+        return self._told(answer)
+
+    def describe(self) -> Description:
+        return self._told(super().describe())
+
+    def read_cells(self, request: Any) -> CellReadings:
+        return self._told(super().read_cells(request))
+
+    def status(self) -> StatusReply:
+        return self._told(super().status())
+
+    def program_tile(self, request: Any) -> Any:
+        return self._steps(super().program_tile(request))
+
+    def mvm(self, request: Any) -> Any:
+        return self._steps(super().mvm(request))
+
+    def sweep(self, request: Any) -> MvmResult:
+        return self._told(super().sweep(request))
+
+
+def fields(**changed: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda answer: dataclasses.replace(answer, **{k: f(getattr(answer, k)) for k, f in changed.items()})
+
+
+def cut(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(values[:-1])
+
+
+def swapped(values: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.swapaxes(values, 0, 1))
+
+
+LINES = range(3, 8)
+ASKED: dict[str, Callable[[ChipDriver], object]] = {
+    "read": lambda driver: driver.read_cells(0, lines=LINES),
+    "program": lambda driver: driver.program_cells(0, np.where(np.arange(256).reshape(16, 16) < 48, 20.0, np.nan)),
+    "mvm": lambda driver: driver.mvm(TILE, CODES),
+    "raw": lambda driver: driver.mvm(TILE, CODES, returns=Returns.RAW),
+    "sweep": lambda driver: driver.sweep(TILE, MAPS, WINDOW),
+    "status": lambda driver: driver.status(),
+}
+LIES = {
+    "rows and columns swapped": ("read", CellReadings, fields(readings=swapped), "readings of shape"),
+    "fewer rows": ("read", CellReadings, fields(readings=cut), "readings of shape"),
+    "unit 0": ("read", CellReadings, fields(unit_ns=lambda _: 0), "units of 0 nS"),
+    "another block": ("program", object, fields(readings=cut, pulses=cut, reached=cut), "readings of shape"),
+    "fewer vectors": ("mvm", MvmResult, fields(values=cut), "values of shape"),
+    "products transposed": ("mvm", MvmResult, fields(values=swapped), "values of shape"),
+    "raw transposed": ("raw", MvmResult, fields(values=swapped), "values of shape"),
+    "more saturated than made": ("mvm", MvmResult, fields(saturated=lambda _: 9, conversions=lambda _: 3), "saturated"),
+    "fewer positions": ("sweep", MvmResult, fields(values=cut), "values of shape"),
+    "temperature of NaN": ("status", StatusReply, fields(temperature_c=lambda _: float("nan")), "temperature"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_an_answer_that_does_not_fit_its_request_is_a_link_error_that_names_both(lie: str) -> None:
+    asked, kind, change, words = LIES[lie]
+    chip = Liar(kind, change if kind is not object else lambda a: a if isinstance(a, MvmResult) else _blocks(a, change))
+    with over("in process", chip, SPEC) as driver, pytest.raises(LinkError, match=words) as error:
+        ASKED[asked](driver)
+    assert "the chip answered" in str(error.value)
+
+
+def _blocks(answer: Any, change: Callable[[Any], Any]) -> Any:
+    return change(answer) if hasattr(answer, "reached") else answer
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_honest_answers_pass(asked: str) -> None:
+    with over("in process", FakeChip(SPEC), SPEC) as driver:
+        ASKED[asked](driver)
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J\x1b[31mlab", "x" * 5000, "a\u202eb"])
+def test_names_that_no_terminal_should_show_are_refused(name: str) -> None:
+    with (
+        pytest.raises(LinkError, match="not all of them printable") as error,
+        over("in process", Liar(Description, fields(serial=lambda _: name)), SPEC),
+    ):
+        pass
+    assert "\x1b" not in str(error.value)
+    assert len(str(error.value)) < 600
+
+
+def test_an_error_code_of_a_later_version_is_the_chips_refusal_and_its_text_is_escaped() -> None:
+    def refuse(request: object) -> CellReadings:
+        raise Refusal(ErrorCode(4711), "\x1b[2Jbad" + "!" * 10_000, 0, 0)
+
+    chip = FakeChip(SPEC)
+    chip.read_cells = refuse  # type: ignore[method-assign]
+    with over("in process", chip, SPEC) as driver, pytest.raises(DeviceError, match="code_4711") as error:
+        driver.read_cells(0)
+    assert error.value.exit_code is ExitCode.DEVICE
+    assert "\x1b" not in str(error.value)
+    assert len(str(error.value)) < 1000
+
+
+def test_a_chip_that_takes_no_messages_is_refused_before_anything_is_asked() -> None:
+    checks = ReplyChecks("here")
+    with over("in process", FakeChip(SPEC), SPEC) as driver:
+        hello = driver._session.hello
+    checks.hello(hello)
+    for most in (0, 100):
+        with pytest.raises(DeviceError, match=f"at most {most} bytes"):
+            checks.hello(dataclasses.replace(hello, max_message=most))
+
+
+def test_progress_that_goes_nowhere_is_no_sign_of_life() -> None:
+    checks = ReplyChecks("here")
+    assert checks.progress(1, Progress(0, 10, 0))
+    assert checks.progress(1, Progress(4, 10, 0))
+    assert checks.progress(2, Progress(4, 10, 0))
+    for said in (Progress(4, 10, 0), Progress(3, 10, 0), Progress(11, 10, 0)):
+        assert not checks.progress(1, said)
+    assert checks.progress(1, Progress(10, 10, 1))
+    checks.answered(1)
+    assert checks.progress(1, Progress(0, 10, 0))
+
+
+class Busy(FakeChip):
+    """Says for ever that it is at work."""
+
+    def program_tile(self, request: Any) -> Any:
+        while True:
+            yield Progress(1, 100, 0)
+
+
+def test_endless_progress_ends_with_a_link_error() -> None:
+    with over("in process", Busy(SPEC), SPEC) as driver:
+        driver._session._answer_s = 0.3
+        with pytest.raises(LinkError, match="no progress"):
+            ASKED["program"](driver)

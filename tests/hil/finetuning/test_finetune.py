@@ -1,0 +1,211 @@
+"""``hil finetune``: a network trained on for its chip, gone on with after a stop, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import hil  # noqa: E402
+from cim.chip.file import load_chip  # noqa: E402
+from hil.cli import run as hil_command  # noqa: E402
+from hil.datasets.image_set import load_dataset  # noqa: E402
+from hil.deployment.interim_looks import plan_images  # noqa: E402
+from hil.deployment.options import DeployOptions  # noqa: E402
+from hil.errors import ExitCode, FileError, Interrupted  # noqa: E402
+from hil.finetuning.run import FinetuneResult, finetune  # noqa: E402
+from hil.finetuning.settings import FinetuneSettings, working_folder  # noqa: E402
+from hil.watch import Watch  # noqa: E402
+from mapping.compile import compile_network  # noqa: E402
+from mapping.network.file import NetworkFile, image_keys, load_network, save_network  # noqa: E402
+from mapping.program.file import load_program, save_program  # noqa: E402
+
+from ..small_net import NAMES, images, small_network  # noqa: E402
+
+SETTINGS = FinetuneSettings(epochs=2, batch=32, rate=0.004, shift=0, symmetry="none", seed=3)
+
+
+class Stopped(Watch):
+    """A watcher whose user presses Ctrl-C after the first epoch."""
+
+    def step(self, done: int, total: int, what: str = "") -> None:
+        if "epochs" in what:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """net.pt, 640 training images and 300 others."""
+    folder = tmp_path_factory.mktemp("finetune")
+    save_network(small_network(), folder / "net.pt")
+    for name, count, seed in (("train", 640, 5), ("test", 300, 3)):
+        pixels, labels = images(count, seed)
+        np.savez(folder / f"{name}.npz", images=pixels, labels=labels, classes=np.array(NAMES))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(place: Path) -> FinetuneResult:
+    return finetune(place / "net.pt", str(place / "train.npz"), place / "tuned.pt", settings=SETTINGS)
+
+
+def test_a_network_is_tuned_and_written_with_what_was_done(place: Path, tuned: FinetuneResult) -> None:
+    file = load_network(tuned.path)
+    assert file.digest == tuned.digest
+    assert (file.weight_bits, file.activation_bits) == (4, 8)
+    said = file.graph.provenance
+    assert said["fine-tuned from"] == load_network(place / "net.pt").digest
+    assert "2 epochs of 576 images, seed 3" in said["fine-tuned by"]
+    assert "train.npz" in said["fine-tuning data"]
+    assert "lab-128" in said["fine-tuned for"]
+    assert len(said["fine-tuning images"]) == len(said["errors"]) == 64
+    assert not working_folder(tuned.path).exists()
+    assert tuned.noisy > 60
+    np.testing.assert_array_equal(file.calibration_images, small_network().calibration_images)
+
+
+def test_the_tuned_network_compiles_to_what_training_promised(place: Path, tuned: FinetuneResult) -> None:
+    data = load_dataset(place / "test.npz", "test")
+    program = compile_network(load_network(tuned.path), load_chip("lab-128"))
+    options = DeployOptions(samples=300, virtual_chips=4)
+    found = hil.predict(program, data, None, options, Watch(), mode="fast").accuracies.mean()
+    assert found == pytest.approx(tuned.noisy / 100, abs=0.1)
+
+
+def test_images_that_were_trained_on_never_score(place: Path, tuned: FinetuneResult, tmp_path: Path) -> None:
+    train, test = (load_dataset(place / f"{name}.npz", "test") for name in ("train", "test"))
+    file = load_network(tuned.path)
+    assert set(image_keys(train.images)) <= set(file.trained_on)
+    program = compile_network(file, load_chip("lab-128"))
+    save_program(program, tmp_path / "program.h5")
+    for checked in (program, load_program(tmp_path / "program.h5")):
+        with pytest.raises(FileError, match="fine-tuned on"):
+            plan_images(train, checked, DeployOptions(samples=100))
+        plan_images(test, checked, DeployOptions(samples=100))
+    command = ["simulate", str(tuned.path), "--data", str(place / "train.npz"), "--chips", "2", "--engine", "fast"]
+    assert hil_command(command) == ExitCode.BAD_FILE
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(place: Path, tuned: FinetuneResult, tmp_path: Path) -> None:
+    out = tmp_path / "again.pt"
+    with pytest.raises(Interrupted, match="whole epochs are kept"):
+        finetune(place / "net.pt", str(place / "train.npz"), out, settings=SETTINGS, watch=Stopped())
+    assert not out.exists()
+    assert (working_folder(out) / "training.checkpoint").exists()
+    again = finetune(place / "net.pt", str(place / "train.npz"), out, settings=SETTINGS)
+    assert again.digest == tuned.digest
+
+
+def test_a_run_of_other_settings_is_not_gone_on_with(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.pt"
+    with pytest.raises(Interrupted):
+        finetune(place / "net.pt", str(place / "train.npz"), out, settings=SETTINGS, watch=Stopped())
+    command = ["finetune", str(place / "net.pt"), "--data", str(place / "train.npz"), "-o", str(out), "--epochs", "1"]
+    usual = ["--batch", "32", "--shift", "0", "--symmetry", "none"]
+    assert hil_command([*command, *usual]) == ExitCode.MISMATCH
+    assert hil_command([*command, *usual, "--restart"]) == ExitCode.DONE
+    assert out.exists()
+
+
+def test_minutes_become_as_many_epochs_as_the_machine_does(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.pt"
+    command = ["finetune", str(place / "net.pt"), "--data", str(place / "train.npz"), "-o", str(out), "--json"]
+    assert hil_command([*command, "--minutes", "0.1", "--batch", "32"]) == ExitCode.DONE
+    said = json.loads(capsys.readouterr().out)
+    assert said["schema"] == "hil.answer/1.0"
+    assert said["epochs"] >= 1
+    assert said["images"] <= 576
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        (["--data", "no-such-set"], ExitCode.BAD_FILE),
+        (["--data", "fashion-mnist-bundled"], ExitCode.USAGE),  # test images only
+        (["--device", "no-such-device"], ExitCode.USAGE),
+        (["--chip", "no-such-chip"], ExitCode.BAD_FILE),
+        (["--chip", "mnsim-default"], ExitCode.USAGE),
+        (["--epochs", "2", "--minutes", "3"], ExitCode.USAGE),
+        (["--symmetry", "sideways"], ExitCode.USAGE),
+        (["--crop", "9"], ExitCode.USAGE),
+        (["--crop", "6"], ExitCode.USAGE),  # the network reads every place of a map
+        (["--batch", "640"], ExitCode.USAGE),
+        (["--calibration", "no-such-record.h5"], ExitCode.BAD_FILE),
+        (["-o", "no-such-folder/tuned.pt"], ExitCode.CANNOT_WRITE),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_training(
+    place: Path, tmp_path: Path, options: list[str], code: ExitCode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = {"--data": str(place / "train.npz"), "-o": str(tmp_path / "out.pt")}
+    usual |= dict(zip(options[::2], options[1::2], strict=True))
+    command = ["finetune", str(place / "net.pt"), *(part for pair in usual.items() for part in pair)]
+    assert hil_command(command) == code
+    assert "error" in capsys.readouterr().err.lower()
+    assert not list(tmp_path.iterdir())
+
+
+def test_training_images_that_are_test_images_are_refused(place: Path, tmp_path: Path) -> None:
+    """A folder of two splits that share an image."""
+    pixels, labels = images(640, 5)
+    for split, part in (("train", slice(0, 600)), ("test", slice(599, 640))):
+        np.savez(tmp_path / f"cifar10_{split}.npz", images=_colour(pixels[part]), labels=labels[part])
+    net = tmp_path / "net.pt"
+    save_network(_colour_network(), net)
+    command = ["finetune", str(net), "--data", "cifar10", "--data-dir", str(tmp_path), "-o", str(tmp_path / "o.pt")]
+    assert hil_command([*command, "--batch", "32"]) == ExitCode.BAD_FILE
+
+
+def test_images_of_another_shape_are_refused(tmp_path: Path, place: Path) -> None:
+    np.savez(tmp_path / "other.npz", images=np.zeros((200, 9, 9, 1), np.uint8), labels=np.arange(200) % 4)
+    command = ["finetune", str(place / "net.pt"), "--data", str(tmp_path / "other.npz"), "-o", str(tmp_path / "o.pt")]
+    assert hil_command(command) == ExitCode.USAGE
+
+
+def test_a_network_without_calibration_images_gets_training_images(place: Path, tmp_path: Path) -> None:
+    nothing = np.zeros((0, 8, 8, 1), np.uint8)
+    bare = dataclasses.replace(small_network(), calibration_images=nothing, calibration_labels=None)
+    save_network(bare, tmp_path / "bare.pt")
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    found = finetune(tmp_path / "bare.pt", str(place / "train.npz"), tmp_path / "out.pt", settings=settings)
+    file = load_network(found.path)
+    assert len(file.calibration_images) == 256
+    assert set(image_keys(file.calibration_images)) <= set(file.trained_on)
+
+
+def test_a_network_file_of_the_first_version_can_be_tuned(tmp_path: Path) -> None:
+    old = Path(__file__).parents[2] / "mapping" / "samples" / "net-1.0.pt"
+    graph = load_network(old).graph
+    channels, height, width = graph.input_shape
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "train.npz",
+        images=rng.integers(0, 256, (80, height, width, channels), dtype=np.uint8),
+        labels=np.arange(80) % len(graph.classes),
+    )
+    settings = FinetuneSettings(epochs=1, batch=16)
+    found = finetune(old, str(tmp_path / "train.npz"), tmp_path / "tuned.pt", settings=settings)
+    assert load_network(found.path).graph.input_shape == graph.input_shape
+
+
+def _colour(pixels: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(np.tile(pixels, (1, 4, 4, 3)))
+
+
+def _colour_network() -> NetworkFile:
+    from mapping.network.graph import Flatten, GlobalAvgPool, Linear, NetworkGraph, Preprocess
+
+    nodes = (
+        GlobalAvgPool(name="mean", inputs=("input",)),
+        Flatten(name="flat", inputs=("mean",)),
+        Linear(name="fc", inputs=("flat",), weight=np.ones((10, 3), np.float32)),
+    )
+    graph = NetworkGraph((3, 32, 32), nodes, Preprocess((0.5,) * 3, (1.0,) * 3), tuple("0123456789"))
+    return NetworkFile(graph, 4, 8, np.zeros((4, 32, 32, 3), np.uint8))

@@ -1,0 +1,42 @@
+"""The site of the documentation: it builds without a warning, lists the public names, and its picture is of today."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_picture_and_the_table_of_packages_are_those_of_today() -> None:
+    command = [sys.executable, "docs/architecture_picture.py", "--check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_site_builds_without_a_warning_and_lists_every_public_name(tmp_path: Path) -> None:
+    for extra in ("sphinx", "myst_parser", "furo"):
+        pytest.importorskip(extra, reason=f"{extra} is not installed: pip install 'rram-hil[docs]'")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", "docs", str(tmp_path)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for package in ("hil", "mapping", "cim", "search", "firmware_protocols"):
+        page = (tmp_path / "reference" / f"{package}.html").read_text("utf-8")
+        for name in importlib.import_module(package).__all__:
+            assert name == "__version__" or f'id="{package}.{name}"' in page, f"{package}.{name} is not on its page"
+    front = (tmp_path / "index.html").read_text("utf-8")
+    for chapter in ("tutorial", "how-to/calibrate", "explanation/architecture", "reference/hil", "decisions/0001"):
+        assert f'href="{chapter}' in front

@@ -1,0 +1,117 @@
+"""The wheel alone: built offline, installed into an empty environment, it deploys on an emulated chip."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("hil", "mapping", "cim", "search", "firmware_protocols")
+
+
+def call(*command: str | Path, cwd: Path, codes: tuple[int, ...] = (0,)) -> str:
+    """Standard output of a command that knows nothing of the checkout."""
+    hidden = ("PYTHONPATH", "HIL_DATA", "PYTHONHOME", "VIRTUAL_ENV")
+    environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={**environment, "OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode in codes, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def docker_steps() -> list[str]:
+    """The commands that ``examples/ci/Dockerfile`` runs, in order."""
+    lines = (ROOT / "examples" / "ci" / "Dockerfile").read_text("utf-8").splitlines()
+    return [line.removeprefix("RUN ") for line in lines if line.startswith("RUN ")]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of a copy of the source, so that the checkout gets no build folder."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps")
+    call(*pip, "--wheel-dir", folder, source, cwd=folder)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def python(wheel: Path) -> Path:
+    """An empty environment with the wheel in it; what the wheel needs is found in the environment of the tests."""
+    call(sys.executable, "-m", "venv", "--without-pip", "fresh", cwd=wheel.parent)
+    fresh = wheel.parent / "fresh"
+    python = fresh / "bin" / "python"
+    install, *_ = docker_steps()
+    words = install.replace("/wheels", str(wheel.parent)).split()
+    assert words[:3] == ["python", "-m", "pip"]
+    call(sys.executable, *words[1:3], "--python", python, *words[3:], "--no-deps", cwd=wheel.parent)
+    own = call(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=wheel.parent).strip()
+    # One line names a folder: editable installs that lie in it are not followed.
+    (Path(own) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n", "utf-8")
+    return python
+
+
+def test_the_wheel_holds_every_file_of_the_packages_that_is_no_bytecode(wheel: Path) -> None:
+    held = set(zipfile.ZipFile(wheel).namelist())
+    tracked = {
+        str(path.relative_to(ROOT))
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".c", ".h")
+    }
+    assert not tracked - held
+    for name in (
+        "cim/chips/lab-128.toml",
+        "search/spaces/fashion-mnist.toml",
+        "hil/pages/page.css",
+        "hil/report/schema.json",
+        "hil/bundled/fashion_mnist.pt",
+        "hil/emulator/levy_tech_c.npz",
+        "hil/py.typed",
+    ):
+        assert name in held, sorted(held)
+    assert any(name.startswith("hil/pages/") and name.endswith(".js") for name in held)
+    assert not [name for name in held if name.startswith(("tests/", "docs/", "benchmarks/", "examples/"))]
+
+
+def test_the_installed_wheel_deploys_on_an_emulated_chip_outside_the_checkout(python: Path, tmp_path: Path) -> None:
+    where = call(python, "-c", "import hil; print(hil.__file__)", cwd=tmp_path)
+    assert Path(where.strip()).is_relative_to(python.parent.parent)
+    script = python.parent / "hil"
+    words = ("deploy", "--emulated", "--samples", "100", "--repeat", "2", "--no-causes", "--json")
+    report = json.loads(call(script, *words, cwd=tmp_path, codes=(0, 1)))
+    assert report["backend"] == "emulated"
+    assert (
+        report["environment"]["rram-hil"]
+        == call(python, "-c", "import hil; print(hil.__version__)", cwd=tmp_path).strip()
+    )
+    page = (tmp_path / "runs" / "0001" / "report.html").read_text("utf-8")
+    assert "NOT SILICON" in page
+
+
+def test_the_steps_of_the_docker_file_work_in_an_empty_environment(python: Path, tmp_path: Path) -> None:
+    _, *checks = docker_steps()
+    assert checks
+    for step in checks:
+        said = call("bash", "-e", "-c", step.replace("hil ", f"{python.parent}/hil "), cwd=tmp_path)
+        assert "lab-128" in said
