@@ -53,6 +53,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program
 from mapping.program.training_inputs import LayerInputs, training_inputs
+from mapping.quantise.weight_scales import ScaleRule
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"
@@ -276,4 +277,5 @@ def program_of(
     if path.suffix == ".h5":
         return load_program(path), None
     file = load_network(path, trust=trust)
-    return compile_network(file, load_chip(chip, macros=macros), progress=watch.step), file.graph
+    spec = load_chip(chip, macros=macros)
+    return compile_network(file, spec, scale_rule=ScaleRule.OUTPUT, progress=watch.step), file.graph

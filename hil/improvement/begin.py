@@ -78,5 +78,5 @@ def bench_of(
         tune_images=tune_images,
         macros=min(use_macros or program.spec.macros, program.spec.macros),
         watch=watch,
-        made={ScaleRule.ROUNDING.value: program},
+        made={ScaleRule.OUTPUT.value: program},
     )
