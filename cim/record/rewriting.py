@@ -56,9 +56,9 @@ def rewritten_share(law: ProgrammingLaw, levels_us: Floats, after_s: float, tole
     """Share of the cells of each level that a rewrite is expected to write again."""
     from scipy.special import ndtri
 
-    here = law_at(law, levels_us, after_s)
-    errors = np.stack([here.quantile(np.full(len(levels_us), z)) for z in ndtri((np.arange(400) + 0.5) / 400)])
-    return np.asarray((np.abs(errors - here.loc_us) > tolerance_us).mean(axis=0))
+    here = law_at(law, levels_us[:, None], after_s)
+    errors = here.quantile(ndtri((np.arange(400) + 0.5) / 400))
+    return np.asarray((np.abs(errors - here.loc_us) > tolerance_us).mean(axis=1))
 
 
 def rewrite_history(
