@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from hil.finetuning.run import FinetuneResult, finetune
     from hil.finetuning.settings import FinetuneSettings
+    from hil.improvement.retune import retune
     from hil.prediction.predict import predict
     from hil.prediction.text import Prediction
     from hil.report.run_data import RunData, read_run
@@ -96,6 +97,7 @@ __all__ = [
     "predict",
     "read_baseline",
     "read_run",
+    "retune",
     "run_search",
     "serve_tcp",
     "serve_unix",
@@ -130,6 +132,7 @@ _HOMES = {
     ),
     "hil.finetuning.run": ("FinetuneResult", "finetune"),
     "hil.finetuning.settings": ("FinetuneSettings",),
+    "hil.improvement.retune": ("retune",),
     "hil.prediction.predict": ("predict",),
     "hil.prediction.text": ("Prediction",),
     "hil.report.run_data": ("RunData", "read_run"),

@@ -8,7 +8,7 @@ ignores it.
 from __future__ import annotations
 
 # The purpose, in the top byte: no two purposes share noise.
-PROGRAM, READ_BEFORE, READ_AFTER, INFER, LAYERS, CALIBRATE, READ_EARLY = (n << 56 for n in range(1, 8))
+PROGRAM, READ_BEFORE, READ_AFTER, INFER, LAYERS, CALIBRATE, READ_EARLY, TUNE, UNTUNED = (n << 56 for n in range(1, 10))
 
 # Below it, of one deployment.
 REPEAT = 1 << 40  # one pass over the images

@@ -36,7 +36,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("program",),
         ("layout",),
         ("quantise",),
-        ("adapt", "compile", "workload"),
+        ("adapt", "compile", "tune", "workload"),
     ),
     "search": (
         ("errors", "evaluator"),
@@ -55,7 +55,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("calibration",),
         ("deployment", "device_fit"),
         ("prediction",),
-        ("campaign", "finetuning"),
+        ("campaign", "finetuning", "improvement"),
         ("cli",),
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,7 +89,12 @@ def form_cells(levels: NDArray[np.integer], form: WeightForm, max_level: int) ->
 
 
 def encode_tile(
-    levels: NDArray[np.int8], spec: MacroSpec, row0: int, output0: int, cells: NDArray[np.int8] | None = None
+    levels: NDArray[np.int8],
+    spec: MacroSpec,
+    row0: int,
+    output0: int,
+    cells: NDArray[np.int8] | None = None,
+    aims_us: Sequence[float] | None = None,
 ) -> EncodedTile:
     """Give every signed level its cells.
 
@@ -108,6 +114,7 @@ def encode_tile(
         levels: k, int8 (rows, outputs), each one of ``spec.weight_values``.
         row0, output0: the tile's place in logical rows and outputs.
         cells: levels of plus and minus cells, int8 (2, rows, outputs), each in 0..k_max; pairs only.
+        aims_us: what cells of each level are written to; None: levels_us.
 
     Raises:
         LevelOutOfRange: a level does not fit.
@@ -123,7 +130,8 @@ def encode_tile(
     if not held.all():
         row, output = np.unravel_index(np.where(held, -1, np.abs(k)).argmax(), k.shape)
         raise LevelOutOfRange(int(row), int(output), int(k[row, output]), spec.max_level)
-    table, values = np.array(spec.levels_us, np.float32), np.array(spec.values.values)
+    table = np.array(spec.levels_us if aims_us is None else aims_us, np.float32)
+    values = np.array(spec.values.values)
     if cells is not None:
         check_cells(cells, spec, levels.shape)
     if not spec.paired:

@@ -102,7 +102,7 @@ def compile(
     layers: LayerBitsAsked = None,
     weight_scales: Annotated[
         str, typer.Option(help="rule for the scale of the weights: largest, rounding or output")
-    ] = "rounding",
+    ] = "output",
     slices: Annotated[
         str, typer.Option(help="place of the bit slices of a weight: columns (of one macro) or macros (apart)")
     ] = "macros",

@@ -66,6 +66,17 @@ def deploy(
         bool, typer.Option("--adapt", help="avoid the stuck cells and poor columns that calibration found")
     ] = False,
     spare_reads: SpareReads = 0.0,
+    no_tune: Annotated[
+        bool, typer.Option("--no-tune", help="leave gains and biases as compiled (chip and virtual chips alike)")
+    ] = False,
+    tune_images: Annotated[int, typer.Option(help="most stored training images that the chip is tuned with")] = 128,
+    rewrite: Annotated[
+        int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
+    ] = 0,
+    rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
+    no_aims: Annotated[
+        bool, typer.Option("--no-aims", help="write cells to their levels, not beside them for the planned age")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
     device: Annotated[str, typer.Option(help="device of the simulator: cpu or cuda")] = "cpu",
     baud: Baud = 921600,
@@ -97,6 +108,11 @@ def deploy(
         causes=not no_causes,
         adapt=adapt,
         spare_reads=spare_reads / 100,
+        tune=not no_tune,
+        tune_images=tune_images,
+        aim=not no_aims,
+        rewrite=rewrite,
+        rewrite_after_s=seconds(rewrite_after),
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:

@@ -50,6 +50,13 @@ def simulate(
     engine: Annotated[
         str, typer.Option(help="exact (every conversion) or fast (one product, matched noise)")
     ] = "exact",
+    tune_at: Annotated[
+        str, typer.Option(help="when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h")
+    ] = "each",
+    rewrite: Annotated[
+        int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
+    ] = 0,
+    rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
@@ -60,12 +67,20 @@ def simulate(
     from cim.simulator.modes import SimulationMode
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
-    from hil.prediction.predict import predict
+    from hil.prediction.predict import Tuning, predict
 
     ages = tuple(seconds(part) for part in age.split(","))
     if engine not in tuple(SimulationMode):
         raise UsageError(f"engine {engine!r}", hint=" or ".join(f"--engine {mode}" for mode in SimulationMode))
-    options = DeployOptions(samples=samples, seed=seed, virtual_chips=chips, age_s=ages[0], device=device)
+    options = DeployOptions(
+        samples=samples,
+        seed=seed,
+        virtual_chips=chips,
+        age_s=ages[0],
+        device=device,
+        rewrite=rewrite,
+        rewrite_after_s=seconds(rewrite_after),
+    )
     with screen(quiet=as_json) as watch:
         with watch.stage("compiling"):
             program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
@@ -80,6 +95,7 @@ def simulate(
             temperature_c=None if temperature is None else celsius(temperature),
             target=None if target_accuracy is None else target_accuracy / 100.0,
             mode=engine,
+            tune_at=Tuning(tune_at) if tune_at in tuple(Tuning) else seconds(tune_at),
         )
     print_result(result.lines(), result.to_json(), as_json)
     return ExitCode.DONE

@@ -32,6 +32,8 @@ from hil.verdict.agreement import (
     summarise_cells,
 )
 from hil.verdict.cause_split import CauseSplit
+from hil.verdict.tuning import TuneSummary
+from hil.verdict.verdict import Judgement
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
@@ -43,12 +45,16 @@ def sample_layers(job: Deployment, exact: Exact, measured: Mapping[str, LayerSum
     """Level sums of every layer for the same, exact input codes: chip, ideal, virtual chips."""
     virtual = job.virtual_chips(conditioned=True, chips=LAYER_CHIPS)
     simulated = virtual.layer_sums({name: codes for name, (codes, _) in exact.items()})
+    fits = None if job.tuned is None else {fit.layer: fit for fit in job.tuned.fits}
     samples = []
     for step in job.program.matrices:
         sums, share = simulated[step.name]
         chip = measured[step.name]
+        sums_of_chip = chip.sums
+        if fits is not None:
+            sums_of_chip = np.stack([fits[step.name].applied(one) for one in chip.sums])
         saturated = chip.count.saturated / max(chip.count.total, 1)
-        samples.append(LayerSample(step.name, chip.sums, exact[step.name][1], sums, saturated, share))
+        samples.append(LayerSample(step.name, sums_of_chip, exact[step.name][1], sums, saturated, share))
     return tuple(samples)
 
 
@@ -113,6 +119,8 @@ def report_of(
     causes: CauseSplit | None,
     watch: Watch,
     name: str,
+    untuned: Judgement | None = None,
+    tune: TuneSummary | None = None,
 ) -> AgreementReport:
     """The report of a finished run."""
     program, driver, options, record = job.program, job.driver, job.options, job.record
@@ -171,7 +179,9 @@ def report_of(
         link=driver.counters,
         digests={
             "network": program.network_digest,
-            "program": program.digest,
+            "program": job.source_digest or program.digest,
+            "held_program": program.held_digest,
+            **({} if job.tuned is None else {"tuned_program": job.tuned.program.digest}),
             "chip": spec.digest,
             "calibration_images": program.calibration_digest,
             "data": data.digest,
@@ -190,11 +200,24 @@ def report_of(
         ),
         readback_reads=options.read_back_reads,
         causes=causes,
+        untuned=untuned,
+        tune=tune,
         timing_s={k: round(v, 3) for k, v in watch.timing_s.items()},
         environment=environment(),
-        notes=(*watch.notes, *driver.fallbacks),
+        notes=(*(() if tune is None else tune.warnings), *aim_notes(program), *watch.notes, *driver.fallbacks),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         run=name,
+    )
+
+
+def aim_notes(program: ConductanceProgram) -> tuple[str, ...]:
+    """Where the cells were written beside their levels: for which age, and from whose drift."""
+    aims = program.aims
+    if aims is None:
+        return ()
+    moved = max((a - g for a, g in zip(aims.targets_us, program.spec.macro.levels_us, strict=True)), key=abs)
+    return (
+        f"targets beside the levels, by up to {moved:+.2f} µS, for {aims.age_s:g} s after programming: {aims.source}",
     )
 
 

@@ -25,13 +25,14 @@ from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import with_parts
-from hil.simulation.virtual_chips import Drawn, VirtualChip, build_chip, in_threads
+from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, build_chip, in_threads
 from hil.verdict.agreement import LayerSample, correct_answers
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
-from mapping.layout.place import macro_targets_us
+from mapping.layout.place import macro_levels_us, macro_targets_us
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
+from mapping.tune.channel_affine import tune_channels
 
 CHIPS = 2  # virtual chips of a coalition with the calibration error; the others need one
 BUDGET = 4e10  # conversions of all coalitions together: fewer images are taken for large networks
@@ -199,10 +200,14 @@ class Coalitions:
         right, energy = [], []
         for number in range(chips):
             chip = self.chip(parts, number, corrections)
-            right.append(correct_answers(run(self.job.program, images, chip), labels))
-            energy.append(
-                [mean_square(chip.layer_sample(name, codes)[0] - sums) for name, (codes, sums) in exact.items()]
-            )
+            program = self.job.program
+            lined = {name: chip.layer_sample(name, codes)[0] for name, (codes, _) in exact.items()}
+            if self.job.targets is not None:  # as the chip was, to its own answers
+                tuned = tune_channels(program, self.job.targets, chip, sample=TUNE_IMAGES)
+                program = tuned.program
+                lined = {fit.layer: fit.applied(lined[fit.layer]) for fit in tuned.fits if fit.layer in lined}
+            right.append(correct_answers(run(program, images, chip), labels))
+            energy.append([mean_square(lined[name] - sums) for name, (_, sums) in exact.items()])
         return Outcome(np.stack(right), dict(zip(exact, np.array(energy).T, strict=True)))
 
     def chip(self, parts: Part, number: int, corrections: Corrections) -> VirtualChip:
@@ -259,7 +264,7 @@ def _cell_steps(job: Deployment, early_age_s: float | None) -> tuple[dict[int, C
         if young is not None and early_age_s is not None:
             first = young
             likely_first = estimate_cells(targets, young, job.options.early_reads, job.record, macro, early_age_s)
-        wide = np.asarray(targets, np.float64)
+        wide = np.asarray(macro_levels_us(job.program, slot), np.float64)
         read[slot] = CellSteps(wide, first.astype(np.float64), late.astype(np.float64))
         estimated[slot] = CellSteps(wide, np.asarray(likely_first, np.float64), likely)
     return read, estimated

@@ -13,6 +13,7 @@ from hil.deployment.layer_sums import Exact
 from hil.deployment.programming import ProgramReport
 from hil.watch import Watch
 from mapping.program.corrections import Corrections
+from mapping.tune.channel_affine import Tuned
 
 Readings = Mapping[int, NDArray[np.float32]]
 """Mean readings of the cells by slot, (rows, columns) µS."""
@@ -49,6 +50,14 @@ class ChipRun(Protocol):
     @property
     def ages_s(self) -> tuple[float, float] | None:
         """Youngest and oldest macro read, where ``times_ns`` does not say it."""
+
+    @property
+    def tuned(self) -> Tuned | None:
+        """The program with this chip's lines; None: it runs as compiled."""
+
+    @property
+    def untuned(self) -> NDArray[np.int32] | None:
+        """Logit codes (1, n, classes) of the first images without the tune."""
 
     @property
     def layers(self) -> Mapping[str, LayerSums]:

@@ -32,7 +32,9 @@ from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
+from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.rounds import run_rounds
+from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
@@ -51,6 +53,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program
 from mapping.program.training_inputs import LayerInputs, training_inputs
+from mapping.quantise.weight_scales import ScaleRule
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"
@@ -137,10 +140,11 @@ def deploy_on(
     """
     options, watch = options or DeployOptions(), watch or Watch()
     order, looks = plan_images(data, program, options)
+    check_untuned(program)
     overwritten = record is None
     with watch.stage("calibrating"):
         if record is None:
-            if holds(driver, program):
+            if holds(driver, program, options.age_s):
                 watch.note("calibrating overwrites the program that the chip holds; --calibration RECORD keeps it")
             record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, watch=watch)
         check_record(record, driver, program.macros)
@@ -153,17 +157,33 @@ def deploy_on(
             macros = write_order(program, record, options.age_s)
             for line in adaptation.lines():
                 watch.note(line)
+    source, program = program.digest, with_aims(program, record, options, watch)
+    targets = targets_for(program, options, watch)
     inputs = training_inputs(program)
     exact = exact_layers(program, data.images[order[: options.layer_images]])
     chip: ChipRun
     if program.rounds > 1:
         looks = (len(order),)  # every round runs for all images before the chip is written again
-        chip = run_rounds(driver, program, record, inputs, exact, data.images[order], options, watch)
+        chip = run_rounds(driver, program, record, inputs, exact, data.images[order], options, watch, targets)
     else:
         force = options.reprogram or overwritten
-        chip = write_whole(driver, program, record, inputs, options, watch, force=force, order=macros)
+        whole = write_whole(driver, program, record, inputs, options, watch, force=force, order=macros)
+        if targets is not None:
+            whole.tune(targets, data.images[order[: options.untuned_images]], watch)
+        chip = whole
     job = Deployment(
-        driver, program, record, chip.corrections, inputs, chip.written, chip.readings_us, options, network_name
+        driver,
+        program,
+        record,
+        chip.corrections,
+        inputs,
+        chip.written,
+        chip.readings_us,
+        options,
+        network_name,
+        targets=targets,
+        tuned=chip.tuned,
+        source_digest=source,
     )
     answers = run_looks(job, chip, data, order, looks, graph, watch)
     chip.finish(exact, watch)
@@ -173,8 +193,10 @@ def deploy_on(
     if options.causes:
         with watch.stage("finding causes"):
             causes = find_causes(job, data, order, answers, samples, exact, watch)
+    with watch.stage("without the tune"):
+        untuned = judge_untuned(job, data, order, chip.untuned, watch)
     arrays = collect(job, data, order, answers, samples, chip.after_us)
-    return report_of(job, data, order, answers, arrays, causes, watch, run), arrays
+    return report_of(job, data, order, answers, arrays, causes, watch, run, untuned, tune_summary(job)), arrays
 
 
 def write_whole(
@@ -199,6 +221,9 @@ def write_whole(
         sample = PROGRAM | (options.seed & 0xFFFF) << 32
         early = EarlyReads(options.early_reads, READ_EARLY) if options.causes else None
         written = ensure_programmed(driver, program, sample=sample, force=force, watch=watch, early=early, order=order)
+    if options.rewriting is not None and written is not None:
+        with watch.stage("rewriting"):
+            written = rewrite_cells(driver, program, record, written, options.rewriting, sample=sample, watch=watch)
     with watch.stage("waiting"):
         driver.wait(options.age_s)
     with watch.stage("reading back"):
@@ -252,4 +277,5 @@ def program_of(
     if path.suffix == ".h5":
         return load_program(path), None
     file = load_network(path, trust=trust)
-    return compile_network(file, load_chip(chip, macros=macros), progress=watch.step), file.graph
+    spec = load_chip(chip, macros=macros)
+    return compile_network(file, spec, scale_rule=ScaleRule.OUTPUT, progress=watch.step), file.graph

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.training_inputs import LayerInputs
+from mapping.tune.channel_affine import Tuned, TuneTargets
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,18 @@ class Deployment:
     readings_us: dict[int, NDArray[np.float32]]
     options: DeployOptions
     network_name: str = ""
+    targets: TuneTargets | None = None  # what this chip and the virtual ones are tuned towards; None: nobody is
+    tuned: Tuned | None = None  # the program with this chip's lines
+    tunes: dict[int, Tuned] = field(default_factory=dict)  # of the virtual chips as read back, by number
+    source_digest: str = ""  # of the program before its targets were moved
 
-    def virtual_chips(self, *, conditioned: bool, chips: int | None = None) -> VirtualChips:
-        """Virtual chips of this deployment: as read back, or programmed again."""
+    @property
+    def running(self) -> ConductanceProgram:
+        """The program that the chip runs."""
+        return self.program if self.tuned is None else self.tuned.program
+
+    def virtual_chips(self, *, conditioned: bool, chips: int | None = None, tuned: bool = True) -> VirtualChips:
+        """Virtual chips of this deployment: as read back, or programmed again; tuned as this chip was."""
         return VirtualChips(
             self.program,
             self.record,
@@ -44,4 +54,7 @@ class Deployment:
             inputs=None if conditioned else self.inputs,
             readings_us=self.readings_us if conditioned else None,
             device=self.options.device,
+            targets=self.targets if tuned else None,
+            rewrite=None if conditioned else self.options.rewriting,
+            tunes=self.tunes if conditioned else {},
         )

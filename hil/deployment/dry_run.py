@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
+from cim.record.published import nominal_record
+from cim.record.rewriting import rewritten_share
 from firmware_protocols.frames import DEFAULT_PAYLOAD
 from firmware_protocols.messages import Capability
 from hil.calibration.plan import PLANS, Budget
@@ -53,6 +55,7 @@ class DeploymentCost:
     typical_pulses: int
     calibrate_pulses: int
     rounds: int
+    rewrite_pulses: int = 0  # expected, of cells that left their window
 
     @property
     def parts(self) -> dict[str, WireEstimate]:
@@ -81,6 +84,8 @@ class DeploymentCost:
         )
         if self.rounds > 1:
             lines.append(f"{'rounds':<14} {self.rounds:10d} times the chip is written and its cells wait for their age")
+        if self.rewrite_pulses:
+            lines.append(f"{'':<14} {self.rewrite_pulses:10d} expected for cells that are written again")
         if self.calibrate_pulses:
             lines.append(f"{'':<14} {self.calibrate_pulses:10d} expected for the calibration before")
         if self.wire_s(baud) + self.chip_s > LONG_RUN_S:
@@ -122,10 +127,11 @@ def estimate(
         default = PLANS[Budget.DEFAULT]
         before = chip.count(lambda: rehearse(chip.driver, program.macros, default, options.age_s, pattern_s))
     parts = [program] if program.rounds == 1 else [part_of_round(program, n) for n in range(program.rounds)]
+    again, again_s = _rewriting(program, options, cells)
     return DeploymentCost(
         cells=cells,
         calibrate=before,
-        program=_programming(chip, parts, options),
+        program=_programming(chip, parts, options) * (1 + options.rewrite),
         read_back=_reading_back(chip, parts, options) * 2,  # before the images and after
         layers=_layers(chip, program, parts, options),
         inference=_inference(chip, program, parts, images, options.repeats),
@@ -134,8 +140,23 @@ def estimate(
         typical_pulses=pulses,
         calibrate_pulses=calibrate_pulses,
         rounds=program.rounds,
-        chip_s=1e-9 * (options.repeats * images * image_ns + (pulses + calibrate_pulses) * pulse_ns),
+        chip_s=1e-9 * (options.repeats * images * image_ns + (pulses + again + calibrate_pulses) * pulse_ns) + again_s,
+        rewrite_pulses=again,
     )
+
+
+def _rewriting(program: ConductanceProgram, options: DeployOptions, cells: int) -> tuple[int, float]:
+    """Expected pulses of all rewrites by the models of the chip file, and seconds of waiting and reading."""
+    rewrite, spec = options.rewriting, program.spec
+    if rewrite is None:
+        return 0, 0.0
+    share = 1.0  # without models: as if all were written again
+    if spec.models is not None:
+        law, levels = nominal_record(spec, []).programming, np.array(spec.macro.levels_us)
+        share = float(rewritten_share(law, levels, rewrite.after_s, spec.macro.tolerance_us).mean())
+    reads_s = rewrite.reads * spec.macro.rows * spec.macro.columns * spec.timing.cell_read_ns * 1e-9
+    chip_s = rewrite.times * (rewrite.after_s + len(program.slots) * reads_s)
+    return round(cells * share * rewrite.times * PULSES_A_CELL), chip_s
 
 
 # --- the calls of hil.deployment.deploy and hil.deployment.rounds that speak to a chip ----------

@@ -16,13 +16,14 @@ from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import ProgramReport, check_one_round, read_back
 from hil.driver.chip_driver import ChipDriver
-from hil.samples import INFER, LAYERS, READ_AFTER, REPEAT
+from hil.samples import INFER, LAYERS, READ_AFTER, REPEAT, TUNE, UNTUNED
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.driven import driven_codes, input_sums, tile_channels
 from mapping.program.execute import run
+from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
 
 IMAGES_IN_FLIGHT = 32
 LAYER_REPEATS = 2
@@ -204,9 +205,23 @@ class WholeRun:
     ages_s: None = None
     layers: dict[str, LayerSums] = field(default_factory=dict)
     after_us: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    tuned: Tuned | None = None
+    untuned: NDArray[np.int32] | None = None  # logits of the first images without the tune, (1, n, classes)
 
     def __post_init__(self) -> None:
+        self._running = self.program
         self._chip = measured_multiply(self.driver, self.program, self.corrections)
+
+    def tune(self, targets: TuneTargets, images: NDArray[np.uint8], watch: Watch) -> None:
+        """Run ``images`` once as the chip is, then fit gains and biases to its answers to the targets' images."""
+        with watch.stage("without the tune"):
+            self.untuned = self._logits(images, UNTUNED, watch, "without the tune", 0, len(images))[None]
+        with watch.stage("tuning"):
+            chip = MeasuredSums(self.driver, self.corrections)
+            found = tune_channels(self.program, targets, chip, sample=TUNE, progress=watch.step)
+            self.tuned = found.of_chip(self.driver.description.serial)
+        self._running = self.tuned.program
+        self._chip = measured_multiply(self.driver, self._running, self.corrections)
 
     @property
     def conversions(self) -> Mapping[str, Conversions]:
@@ -221,11 +236,18 @@ class WholeRun:
         return np.stack(passes)
 
     def _pass(self, images: NDArray[np.uint8], first: int, repeat: int, watch: Watch) -> NDArray[np.int32]:
-        parts, repeats, batch = [], self.options.repeats, IMAGES_IN_FLIGHT
+        repeats, done = self.options.repeats, repeat * len(images)
+        what, sample = f"repeat {repeat + 1} of {repeats}", INFER + repeat * REPEAT + first
+        return self._logits(images, sample, watch, what, done, repeats * len(images))
+
+    def _logits(
+        self, images: NDArray[np.uint8], sample: int, watch: Watch, what: str, done: int, total: int
+    ) -> NDArray[np.int32]:
+        parts, batch = [], IMAGES_IN_FLIGHT
         for at in range(0, len(images), batch):
-            watch.step(repeat * len(images) + at, repeats * len(images), f"repeat {repeat + 1} of {repeats}")
-            sample = INFER + repeat * REPEAT + first + at
-            parts.append(run(self.program, images[at : at + batch], self._chip, sample=sample, batch=batch))
+            watch.step(done + at, total, what)
+            part = images[at : at + batch]
+            parts.append(run(self._running, part, self._chip, sample=sample + at, batch=batch))
         return np.concatenate(parts)
 
     def finish(self, exact: Exact, watch: Watch) -> None:

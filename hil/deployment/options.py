@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cim.record.rewriting import Rewrite
 from hil.errors import UsageError
 
 
@@ -31,6 +32,12 @@ class DeployOptions:
     cause_images: int = 500  # most images that the causes are simulated on
     adapt: bool = False  # around the stuck cells and poor columns that calibration found
     spare_reads: float = 0.0  # of an adapted program: most extra tile reads for spare columns, as a share
+    tune: bool = True  # gains and biases to the chip's answers to stored training images
+    tune_images: int = 128  # most stored training images that it is tuned with
+    untuned_images: int = 500  # most images that are also run without the tune, once
+    rewrite: int = 0  # times that cells which left their window are written again
+    rewrite_after_s: float = 1.0  # chip time before each
+    aim: bool = True  # write beside the levels, so that cells stand right at ``age_s``
 
     def __post_init__(self) -> None:
         for good, text in (
@@ -45,11 +52,19 @@ class DeployOptions:
             (0.0 <= self.spare_reads <= 1.0, f"spare reads: {100 * self.spare_reads:g} %, not from 0 to 100"),
             (self.adapt or not self.spare_reads, "spare reads need --adapt"),
             (self.cause_images >= 2, f"images of the causes: {self.cause_images}, at least 2 are needed"),
+            (self.tune_images >= 2, f"images of the tune: {self.tune_images}, at least 2 are needed"),
+            (self.untuned_images >= 2, f"images without the tune: {self.untuned_images}, at least 2 are needed"),
+            (0 <= self.rewrite <= 100, f"rewrites: {self.rewrite}, not from 0 to 100"),
+            (0 < self.rewrite_after_s < 1e6, f"rewrite after {self.rewrite_after_s} s"),
             (self.layer_images >= 1, f"images of a layer sample: {self.layer_images}, at least 1 is needed"),
         ):
             if not good:
                 raise UsageError(text)
         check_device(self.device)
+
+    @property
+    def rewriting(self) -> Rewrite | None:
+        return Rewrite(self.rewrite, self.rewrite_after_s, self.early_reads) if self.rewrite else None
 
 
 def check_device(device: str) -> None:

@@ -13,6 +13,7 @@ from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import held_digest_at
 
 LINES_AT_ONCE = 16  # word lines between two early readings
 
@@ -99,9 +100,12 @@ def ensure_programmed(
     return program_chip(driver, program, sample=sample, watch=watch, early=early, order=order)
 
 
-def holds(driver: ChipDriver, program: ConductanceProgram) -> bool:
-    """Whether the chip said, when it was opened, that it holds this program."""
-    return driver.held_program() == bytes.fromhex(program.digest)
+def holds(driver: ChipDriver, program: ConductanceProgram, age_s: float | None = None) -> bool:
+    """Whether the chip said, when it was opened, that it holds this program, or (``age_s``) targets of it for then."""
+    held = {program.held_digest}
+    if age_s is not None and program.aims is None:
+        held.add(held_digest_at(program.digest, age_s))
+    return driver.held_program() in {bytes.fromhex(digest) for digest in held}
 
 
 def program_chip(
@@ -134,7 +138,7 @@ def program_chip(
             report = replace(write_and_read(driver, macro, targets, sample, early), slot=slots[macro])
         reports.append(report)
     if program.digest:
-        driver.hold_program(bytes.fromhex(program.digest))
+        driver.hold_program(bytes.fromhex(program.held_digest))
     return ProgramReport(tuple(reports))
 
 

@@ -14,17 +14,26 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.inference import IMAGES_IN_FLIGHT, Conversions, LayerSums, measure_layers, measured_multiply
+from hil.deployment.inference import (
+    IMAGES_IN_FLIGHT,
+    Conversions,
+    LayerSums,
+    MeasuredSums,
+    measure_layers,
+    measured_multiply,
+)
 from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
+from hil.deployment.rewriting import rewrite_cells
 from hil.driver.chip_driver import ChipDriver
-from hil.samples import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND
+from hil.samples import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND, TUNE, UNTUNED
 from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.rounds import RoundRun, part_of_round
 from mapping.program.training_inputs import LayerInputs
+from mapping.tune.channel_affine import ChannelTune, Tuned, TuneTargets
 
 ByCell = dict[int, NDArray[np.float32]]
 
@@ -42,6 +51,8 @@ class RoundsRun:
     times_ns: list[int] = field(default_factory=list)  # chip time at the ends of measuring
     measured_at_s: list[float] = field(default_factory=list)  # ages at the ends of measuring: youngest, oldest
     logits: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int32))
+    tuned: Tuned | None = None
+    untuned: NDArray[np.int32] | None = None
 
     @property
     def written(self) -> ProgramReport:
@@ -68,35 +79,55 @@ def run_rounds(
     images: NDArray[np.uint8],
     options: DeployOptions,
     watch: Watch,
+    targets: TuneTargets | None = None,
 ) -> RoundsRun:
     """Take ``images`` through every round of ``program`` on the chip, ``options.repeats`` times.
 
     Args:
         inputs: input codes of every layer for training images, for the corrections.
         exact: input codes of every layer for the layer samples.
+        targets: what each round is tuned towards before it runs; None: it is not tuned.
     """
     found = RoundsRun()
+    tune = None if targets is None else ChannelTune(program, targets)
+    plain = None if targets is None else RoundRun(program, images[: options.untuned_images], [UNTUNED])
     samples = [INFER + n * REPEAT for n in range(options.repeats)]
     with RoundRun(program, images, samples, batch=IMAGES_IN_FLIGHT) as run:
         for number in range(program.rounds):
             part = part_of_round(program, number)
             with watch.stage("programming"):
-                found.macros += write_round(driver, part, number, program.rounds, options, watch).macros
+                written = write_round(driver, part, number, program.rounds, options, watch)
+                if options.rewriting is not None:
+                    sample = PROGRAM + number
+                    written = rewrite_cells(
+                        driver, part, record, written, options.rewriting, sample=sample, watch=watch
+                    )
+                found.macros += written.macros
             with watch.stage("waiting"):
                 driver.wait(options.age_s)
             with watch.stage("reading back"):
                 found.readings_us |= read_round(driver, part, number, READ_BEFORE, options, watch)
             with watch.stage("correcting"):
                 corrections = column_corrections(part, record, found.readings_us, inputs)
+            running = program
+            if tune is not None and plain is not None:
+                with watch.stage("without the tune"):
+                    plain.run(number, measured_multiply(driver, part, corrections), further_sample=number * ROUND)
+                with watch.stage("tuning"):
+                    sums_of_tiles = MeasuredSums(driver, corrections)
+                    tune.run(sums_of_tiles, number=number, sample=TUNE + number * ROUND, progress=watch.step)
+                    found.tuned = tune.tuned.of_chip(driver.description.serial)
+                    running = found.tuned.program
             with watch.stage("measuring"):
                 start_ns = driver.chip_time_ns
-                chip = measured_multiply(driver, part, corrections)
+                chip = measured_multiply(driver, part_of_round(running, number), corrections)
                 what = f"round {number + 1} of {program.rounds}"
                 run.run(
                     number,
                     chip,
                     further_sample=number * ROUND,
                     progress=partial(watch.step, what=what),
+                    program=running,
                 )
                 found.times_ns += [start_ns, driver.chip_time_ns]
                 born = [m.programmed_s for m in found.macros if m.slot // program.spec.macros == number]
@@ -112,6 +143,9 @@ def run_rounds(
                 count.total += chip.conversions[name].total
                 count.saturated += chip.conversions[name].saturated
         found.logits = run.logits
+        if plain is not None:
+            found.untuned = plain.logits
+            plain.close()
         if run.spilled_bytes:
             watch.note(f"{run.spilled_bytes / 1e6:.0f} MB of activations waited on disk between rounds")
     driver.outputs_off()

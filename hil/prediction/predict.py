@@ -7,6 +7,7 @@ after the other, so that a thousand take the memory of a few.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,21 +20,33 @@ from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord, CellState, MacroCalibration, nominal_macro
 from cim.record.device import draw_columns
 from cim.record.published import NoModels, nominal_record
+from cim.record.rewriting import rewrite_history
 from cim.simulator.modes import SimulationMode
 from hil.calibration.procedure import check_macros
 from hil.datasets.image_set import Dataset
 from hil.deployment.adaptation import check_adapted
+from hil.deployment.build_report import aim_notes
 from hil.deployment.interim_looks import plan_images
 from hil.deployment.options import DeployOptions
+from hil.deployment.tuning import check_untuned, targets_for, with_aims
 from hil.errors import MismatchError, UsageError
 from hil.prediction.text import Prediction
-from hil.simulation.virtual_chips import Drawn, VirtualChip, VirtualChips, build_chip, in_threads
+from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, VirtualChips, build_chip, in_threads
 from hil.verdict.agreement import correct_answers
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import LayerInputs, training_inputs
+from mapping.tune.channel_affine import TuneTargets, tune_channels
+
+
+class Tuning(enum.StrEnum):
+    """When a virtual chip is tuned, where it is not at one age."""
+
+    EACH = "each"
+    NEVER = "never"
+
 
 OF_CELLS = ("table", "model")  # kinds of records without a chip behind them
 MOST_CHIPS = 1_000_000
@@ -53,6 +66,7 @@ def predict(
     temperature_c: float | None = None,
     target: float | None = None,
     mode: SimulationMode | str = SimulationMode.EXACT,
+    tune_at: float | Tuning = Tuning.EACH,
 ) -> Prediction:
     """Run virtual chips drawn from ``record`` alone.
 
@@ -61,6 +75,9 @@ def predict(
         ages_s: times after programming; empty takes ``options.age_s``.
         temperature_c: of the reads; None takes that of the record.
         target: accuracy (fraction) for the yield.
+        tune_at: when each chip is tuned to its own answers: anew at each age, never, or once at this one of the ages
+            (it then stays as it was tuned; columns are corrected anew at every age all the same).
+            Nobody is tuned with ``options.tune`` off.
 
     Raises:
         MismatchError: the record is of a chip of another description, lacks a macro in use, or
@@ -72,6 +89,9 @@ def predict(
         raise UsageError(f"target accuracy {100 * target:g} %, not between 0 and 100")
     if options.virtual_chips > MOST_CHIPS:
         raise UsageError(f"{options.virtual_chips} virtual chips, over {MOST_CHIPS:,}")
+    check_untuned(program)
+    if isinstance(tune_at, float) and tune_at not in ages:
+        raise UsageError(f"to be tuned at {tune_at:g} s, which is none of the ages", hint="name it in --age too")
     check_adapted(program, None if record is None else record.serial)
     known, source, notes = believed(program, record)
     temperature = known.temperature_c if temperature_c is None else temperature_c
@@ -83,14 +103,33 @@ def predict(
     order, _ = plan_images(data, program, options)
     images, labels = data.images[order], data.labels[order]
     filled = program.macros if known.kind in OF_CELLS else ()
-    row = VirtualRow(program, at_temperature(known, temperature), filled, ages, temperature, options, mode)
+    program = with_aims(program, known, replace(options, age_s=ages[0]), watch)
+    row = VirtualRow(
+        program,
+        at_temperature(known, temperature),
+        filled,
+        ages,
+        temperature,
+        options,
+        mode,
+        None if tune_at is Tuning.NEVER else targets_for(program, options, watch),
+        tune_at,
+    )
     accuracies = np.empty((len(ages), options.virtual_chips))
     with watch.stage("simulating"):
         for number, logits in enumerate(row.run(images)):
             accuracies[:, number] = correct_answers(logits, labels).mean(axis=1)
             watch.step(number + 1, options.virtual_chips, f"virtual chip {number + 1} of {options.virtual_chips}")
     ideal = float(correct_answers(run(program, images, IdealMultiply(program)), labels).mean())
+    notes = (*notes, tuning_words(row.targets, tune_at), *aim_notes(program))
     return Prediction(ideal, accuracies, len(order), ages, temperature, mode, source, notes, target)
+
+
+def tuning_words(targets: TuneTargets | None, tune_at: float | Tuning) -> str:
+    if targets is None:
+        return "untuned: gains and biases are those of the compiled program"
+    when = f"once, {tune_at:g} s after programming" if isinstance(tune_at, float) else "at each age"
+    return f"each chip tuned {when}, to its own answers to {len(targets.images)} stored training images"
 
 
 def believed(
@@ -181,13 +220,20 @@ class VirtualRow:
     temperature_c: float
     options: DeployOptions
     mode: SimulationMode | str
+    targets: TuneTargets | None = None
+    tune_at: float | Tuning = Tuning.EACH
 
     def run(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.int32]]:
         """Logit codes (ages, n, classes), chip after chip; as many at a time as there are cores."""
         inputs = training_inputs(self.program)
 
         def chip(number: int) -> NDArray[np.int32]:
-            return np.stack([run(self.program, images, c) for c in self.chip(number, inputs)])
+            program, logits = self.program, []
+            for age_s, chip in zip(self.ages_s, self.chip(number, inputs), strict=True):
+                if self.targets is not None and self.tune_at in (Tuning.EACH, age_s):
+                    program = tune_channels(self.program, self.targets, chip, sample=TUNE_IMAGES).program
+                logits.append(run(program, images, chip))
+            return np.stack(logits)
 
         yield from in_threads(chip, range(self.options.virtual_chips))
 
@@ -215,9 +261,13 @@ class VirtualRow:
         converters = {m: draw_columns(record, m, rng) for m in self.program.macros}
         columns = {slot: converters[macro_of(slot)] for slot in targets}
         ends = np.cumsum([int(u.sum()) for u in used.values()])[:-1]
+        rewriting, born_s = self.options.rewriting, 0.0
+        if rewriting is not None:
+            window = self.program.spec.macro.tolerance_us
+            born_s = rewrite_history(cells, record, law, rewriting, window, rng)
         for age_s in self.ages_s:
             now = {m: np.full(t.shape, np.nan, np.float32) for m, t in targets.items()}
-            for (m, at), values in zip(used.items(), np.split(cells.read(age_s), ends), strict=True):
+            for (m, at), values in zip(used.items(), np.split(cells.read(born_s + age_s), ends), strict=True):
                 now[m][at] = values
             corrections = chips.corrections_of(now, rng)
             drawn = Drawn(now, columns, corrections)
@@ -250,4 +300,5 @@ class VirtualRow:
             device=self.options.device,
             mode=self.mode,
             temperature_c=self.temperature_c,
+            rewrite=self.options.rewriting,
         )

@@ -70,6 +70,10 @@ def summary_lines(report: AgreementReport) -> list[str]:
     ]
     if j.fidelity is not None:
         lines.append(("", f"same answer on {percent(j.fidelity.same_answers, 1)} of images"))
+    if report.untuned is not None and report.tune is not None:
+        u = report.untuned
+        untuned = f"{percent(u.simulated.mean)} and {words} {percent(u.measured.mean)} on {u.n:,} images"
+        lines.append(("tuning", f"{report.tune.images} training images; without it simulated {untuned}"))
     if report.causes is not None:
         lines.append(("causes", causes_line(report)))
     if report.readback is not None and report.readback.drifted:

@@ -28,7 +28,7 @@ FAMILY = {
 
 def page(report: AgreementReport, data: RunData) -> str:
     """The whole page as text (about 5 MB, nearly all of it Plotly)."""
-    accuracy, questions, layers, cells, link, provenance = tables(report)
+    accuracy, *tuned, questions, layers, cells, link, provenance = tables(report)
     drawn: dict[str, Figure] = {}
 
     def plot(name: str, caption: str, figure: Figure) -> str:
@@ -47,6 +47,7 @@ def page(report: AgreementReport, data: RunData) -> str:
                 plot("difference", "Thick 90 %, thin 95 %; shaded: tolerance.", figures.difference_figure(report)),
             ),
             table(accuracy),
+            *map(table, tuned),
         ),
         section(
             questions.title,

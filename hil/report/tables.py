@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from hil.pages.tables import Table, duration, number, percent, points, span
 from hil.verdict.agreement import AgreementReport, Judgement
+from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import Interval
 
 QUESTIONS = {"this_chip": "this chip", "such_chips": "such chips"}
@@ -13,7 +14,10 @@ QUESTIONS = {"this_chip": "this chip", "such_chips": "such chips"}
 
 def tables(report: AgreementReport) -> tuple[Table, ...]:
     """Every table of a report, in reading order."""
-    return (accuracies(report), questions(report), layers(report), cells(report), link(report), provenance(report))
+    tuned = () if report.tune is None else (tuning(report, report.tune),)
+    return (
+        accuracies(report), *tuned, questions(report), layers(report), cells(report), link(report), provenance(report)
+    )  # fmt: skip
 
 
 def accuracies(report: AgreementReport) -> Table:
@@ -36,6 +40,44 @@ def accuracies(report: AgreementReport) -> Table:
         f"{j.n:,} images of {report.data.name}, {j.repeats} repeats on the chip, {j.chips} virtual chips, "
         f"{duration(report.age_s)} after programming.",
     )
+
+
+def tuning(report: AgreementReport, tune: TuneSummary) -> Table:
+    """What the tune on stored training images gave, and how its lines lie beside those of the virtual chips."""
+    rows = []
+    before = report.untuned
+    if before is not None:
+        rows += [
+            (
+                "simulated, untuned",
+                percent(before.simulated.mean),
+                f"{before.n:,} images, {before.chips} virtual chips",
+            ),
+            (f"{report.backend_words}, untuned", percent(before.measured.mean), f"{before.n:,} images, once"),
+            ("measured − simulated, untuned", f"{points(before.difference)} points", before.verdict.value),
+        ]
+    first, last = tune.layers[0], tune.layers[-1]
+    rows += [
+        (
+            "gains",
+            f"{min(t.gain_lowest for t in tune.layers):.2f} … {max(t.gain_highest for t in tune.layers):.2f}",
+            "",
+        ),
+        (
+            "error of the first layer",
+            f"{percent(first.before)} → {percent(first.after)}",
+            "of the variance of its sums",
+        ),
+        ("error of the last layer", f"{percent(last.before)} → {percent(last.after)}", "of the variance of its sums"),
+        ("channels at a limit", f"{tune.channels_limited:,}", f"never varied: {sum(t.still for t in tune.layers):,}"),
+    ]
+    known = [t for t in tune.layers if t.distance is not None]
+    if known:
+        far = max(known, key=lambda t: t.distance or 0.0)
+        words = "within what virtual chips get" if far.plausible else "farther than virtual chips get"
+        rows.append(("farthest lines", far.layer, f"{far.distance:.1f} standard deviations: {words}"))
+    note = f"{tune.images} stored training images; every virtual chip was tuned to its own answers in the same way."
+    return Table("Tuning", ("", "", ""), tuple(rows), note)
 
 
 def questions(report: AgreementReport) -> Table:

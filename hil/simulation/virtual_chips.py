@@ -15,9 +15,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.cells.programming_law import redraw_law
+from cim.cells.programming_law import ProgrammingLaw, redraw_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
+from cim.record.rewriting import Rewrite, draw_rewritten
 from cim.simulator.layer import NoiseKey, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
@@ -30,6 +31,7 @@ from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
 from mapping.program.training_inputs import LayerInputs
+from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,6 +39,7 @@ R = TypeVar("R")
 # Purpose tags of the host's seeds: drawing chips, and their noise.
 CONDITIONED, AGAIN = 0xC04D, 0xA6A1
 COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
+TUNE_IMAGES = 1 << 40  # number of the noise of the first image that a chip is tuned with, beyond all that are scored
 LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
 
 
@@ -95,7 +98,8 @@ class VirtualChips:
     read back; without, *such chips*: this chip programmed again. Each is drawn from the record
     with a seed of its own. Chips as read back share the real chip's ``corrections``; chips
     programmed again are corrected from simulated readings of their own cells (``inputs``).
-    ``mode``: ``cim.simulator.modes.SimulationMode`` or its word.
+    ``mode``: ``cim.simulator.modes.SimulationMode`` or its word. With ``targets`` each is tuned to its own answers,
+    as the real chip is to its own; ``rewrite`` is what was done to the real one after writing.
     """
 
     program: ConductanceProgram
@@ -111,6 +115,9 @@ class VirtualChips:
     first: int = 0  # number of the first chip: parts of a long row of chips are drawn apart
     mode: SimulationMode | str = SimulationMode.EXACT
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
+    targets: TuneTargets | None = None
+    rewrite: Rewrite | None = None  # of chips programmed again
+    tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
     ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
     conversions: int = field(init=False, default=0)
 
@@ -125,7 +132,9 @@ class VirtualChips:
 
         def answers(number: int) -> tuple[NDArray[np.int32], float, int]:
             chip = self.chip(number)
-            return run(self.program, images, chip, sample=first), chip.ends, chip.conversions
+            program = self.running(number, chip)
+            chip.ends, chip.conversions = 0.0, 0
+            return run(program, images, chip, sample=first), chip.ends, chip.conversions
 
         logits = np.empty((self.chips, len(images), len(self.program.classes)), np.int32)
         for done, (part, ends, conversions) in enumerate(in_threads(answers, self._numbers)):
@@ -140,13 +149,33 @@ class VirtualChips:
 
         def sums(number: int) -> dict[str, tuple[NDArray[np.int32], float]]:
             chip = self.chip(number)
-            return {name: chip.layer_sample(name, part) for name, part in codes.items()}
+            found = {name: chip.layer_sample(name, part) for name, part in codes.items()}
+            if self.targets is None:
+                return found
+            fits = {fit.layer: fit for fit in self.tune(number, chip).fits}
+            return {name: (fits[name].applied(sums), share) for name, (sums, share) in found.items()}
 
         every = list(in_threads(sums, self._numbers))
         return {
             name: (np.stack([chip[name][0] for chip in every]), float(np.mean([chip[name][1] for chip in every])))
             for name in codes
         }
+
+    def running(self, number: int, chip: VirtualChip) -> ConductanceProgram:
+        """The program that virtual chip ``number`` runs."""
+        return self.program if self.targets is None else self.tune(number, chip).program
+
+    def tune(self, number: int, chip: VirtualChip) -> Tuned:
+        """Virtual chip ``number`` tuned to its own answers; kept, so that it is done once.
+
+        Raises:
+            ValueError: these chips have nothing to be tuned towards.
+        """
+        if self.targets is None:
+            raise ValueError("these virtual chips are not tuned")
+        if number not in self.tunes:
+            self.tunes[number] = tune_channels(self.program, self.targets, chip, sample=TUNE_IMAGES)
+        return self.tunes[number]
 
     @property
     def saturated_share(self) -> float:
@@ -179,7 +208,7 @@ class VirtualChips:
         for slot in self.program.slots:
             targets, macro = macro_targets_us(self.program, slot), self.program.macro_of(slot)
             if self.readings_us is None:
-                cells[slot] = draw_programming(targets, self.record, macro, self.age_s, rng, law, self.temperature_c)
+                cells[slot] = self._written(targets, macro, rng, law)
             else:
                 read = self.readings_us[slot]
                 cells[slot] = draw_posterior(targets, read, self.reads, self.record, macro, self.age_s, rng, law)
@@ -187,6 +216,16 @@ class VirtualChips:
                 converters[macro] = draw_columns(self.record, macro, rng)
             columns[slot] = converters[macro]
         return Drawn(cells, columns, self.corrections or self.corrections_of(cells, rng))
+
+    def _written(
+        self, targets: NDArray[np.float32], macro: int, rng: np.random.Generator, law: ProgrammingLaw
+    ) -> NDArray[np.float32]:
+        if self.rewrite is None:
+            return draw_programming(targets, self.record, macro, self.age_s, rng, law, self.temperature_c)
+        window = self.program.spec.macro.tolerance_us
+        return draw_rewritten(
+            targets, self.record, macro, self.age_s, self.rewrite, window, rng, law, self.temperature_c
+        )
 
     @property
     def _numbers(self) -> range:

@@ -21,6 +21,7 @@ from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fid
 from hil.verdict.json_record import JsonRecordError, decode, encode
 from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
 from hil.verdict.statistics import planned_looks, wilson
+from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import Interval, Judgement, Mode, Verdict, judge
 
 __all__ = [
@@ -47,7 +48,7 @@ __all__ = [
     "wilson",
 ]
 
-SCHEMA = "hil.report/1.1"
+SCHEMA = "hil.report/1.2"
 MAX_REPORT_BYTES = 1 << 25
 
 
@@ -128,6 +129,8 @@ class AgreementReport:
     age_s: float  # planned time from programming to inference
     age_range_s: tuple[float, float]  # of the tiles, as measured by chip time
     readback: ReadbackShift | None = None  # before against after the run
+    untuned: Judgement | None = None  # the first images without the tune, once; None when the chip was not tuned
+    tune: TuneSummary | None = None
     causes: CauseSplit | None = None  # where the gap comes from; None when it was not asked for
     readback_reads: int = 0  # reads averaged in the read-back that conditions the virtual chips
     timing_s: Mapping[str, float] = field(default_factory=dict)  # wall time of each part

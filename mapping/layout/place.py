@@ -88,16 +88,25 @@ def macros_needed(places: Sequence[Sequence[Place]]) -> int:
 
 
 def macro_targets_us(program: ConductanceProgram, slot: int) -> NDArray[np.float32]:
-    """Target conductance of every cell of a slot (a macro in one round) in µS; NaN where no tile lies.
+    """What every cell of a slot (a macro in one round) is written to, in µS; NaN where no tile lies.
 
-    Float32 (rows, columns).
+    Float32 (rows, columns). The level of the cell, or where the program aims beside it.
     """
+    return _cells_us(program, slot, None if program.aims is None else program.aims.targets_us)
+
+
+def macro_levels_us(program: ConductanceProgram, slot: int) -> NDArray[np.float32]:
+    """The level that every cell of a slot stands for, in µS, wherever the program aims; as ``macro_targets_us``."""
+    return _cells_us(program, slot, None)
+
+
+def _cells_us(program: ConductanceProgram, slot: int, aims_us: Sequence[float] | None) -> NDArray[np.float32]:
     spec = program.spec.macro
     targets = np.full((spec.rows, spec.columns), np.nan, np.float32)
     for step in program.matrices:
         for tile in step.group.tiles:
             if program.slot(tile) == slot:
-                cells = encode_tile(tile.levels, spec, tile.row0, tile.output0, tile.cells)
+                cells = encode_tile(tile.levels, spec, tile.row0, tile.output0, tile.cells, aims_us)
                 targets[np.ix_(cells.word_lines, cells.bit_lines)] = cells.targets_us
     return targets
 

@@ -202,6 +202,19 @@ class InputCodes:
 
 
 @dataclass(frozen=True, slots=True)
+class Aims:
+    """What the cells of each level are written to, so that they stand right at a planned age.
+
+    ``targets_us``: one a level of the chip, ascending, µS. ``age_s``: time after programming at which the
+    mean cell stands on its level. ``source``: the record or model whose mean drift was taken off.
+    """
+
+    targets_us: tuple[float, ...]
+    age_s: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class ConductanceProgram:
     """Everything needed to run one network on one kind of chip.
 
@@ -209,7 +222,11 @@ class ConductanceProgram:
     only. ``calibration_images`` are uint8 (n, height, width, channels) training images; the
     digests are SHA-256 hex. ``adapted_to`` is the serial number of the one chip whose defects the
     program was adapted to (``mapping.adapt.adaptation``), None for any chip. ``trained_on`` are keys of images that
-    the network was fine-tuned on (``mapping.network.file.image_keys``).
+    the network was fine-tuned on (``mapping.network.file.image_keys``). ``tuned_to`` is the serial number of the chip
+    whose answers its gains and biases were fitted to (``mapping.tune``). ``aims`` are targets beside the
+    levels (``mapping.tune.aims``), None: the levels themselves. ``held_as`` is the digest under which
+    a chip holds these cells, where it is not the program's own: tuning changes no cell, and a newer record's
+    aims are no reason to write again.
     """
 
     spec: ChipSpec
@@ -230,6 +247,14 @@ class ConductanceProgram:
 
     adapted_to: str | None = None
     trained_on: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    tuned_to: str | None = None
+    aims: Aims | None = None
+    held_as: str | None = None
+
+    @property
+    def held_digest(self) -> str:
+        """The digest under which a chip holds the cells of this program."""
+        return self.held_as or self.digest
 
     @property
     def matrices(self) -> tuple[MatrixStep, ...]:

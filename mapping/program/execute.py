@@ -137,8 +137,7 @@ def apply(
 def _matrix(
     step: MatrixStep, codes: NDArray[np.int16], multiply: Multiply | RunsLayers, sample: int, tap: Tap | None
 ) -> Codes:
-    if step.input_order is not None:
-        codes = codes[:, step.input_order]
+    codes = in_places(step, codes)
     finish = getattr(multiply, "layer", None)  # as isinstance says of ``RunsLayers``, without its cost at every layer
     if finish is not None:
         output: Codes = finish(step, codes, sample).astype(digital_ops.code_type(step.requantise))
@@ -147,6 +146,16 @@ def _matrix(
         if tap is not None:
             tap(step, codes, sums)
         output = digital_ops.finish(sums, step.bias, step.requantise)
+    return out_of_places(step, output)
+
+
+def in_places(step: MatrixStep, codes: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Input codes of a matrix step in the order of its places (``input_order``)."""
+    return codes if step.input_order is None else codes[:, step.input_order]
+
+
+def out_of_places(step: MatrixStep, output: Codes) -> Codes:
+    """Output codes of a matrix step, from the order of its places to that of the network (``output_order``)."""
     return output if step.output_order is None else output[:, np.argsort(step.output_order)]
 
 

@@ -32,7 +32,7 @@ from mapping.program.records import Arrays, ProgramRecordError, check_program, f
 FORMAT = "hil.program"
 VERSION = (1, 2)
 """1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to.
-1.2: trained_on."""
+1.2: trained_on, aims, tuned_to, held_as."""
 MAX_FILE_BYTES = 1 << 30
 MAX_OBJECTS = 1 << 16  # three a tile
 MAX_ELEMENTS = 1 << 28  # of all arrays together
@@ -48,6 +48,11 @@ def program_digest(program: ConductanceProgram) -> str:
         total.update(f"{name} {array.dtype.newbyteorder('<').str} {array.shape}".encode())
         total.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return total.hexdigest()
+
+
+def held_digest_at(digest: str, age_s: float) -> str:
+    """The digest under which a chip holds a program whose cells are aimed for an age: that of program and age."""
+    return hashlib.sha256(f"{digest} aimed for {age_s:g} s".encode()).hexdigest()
 
 
 def save_program(program: ConductanceProgram, path: str | Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -14,11 +16,20 @@ from numpy.typing import NDArray
 
 from cim.chip.blocks import grid
 from cim.chip.encoding import check_cells
-from cim.chip.spec import ChipSpec
+from cim.chip.spec import ChipSpec, MacroSpec
 from cim.chip.windows import Window
 from mapping.errors import MappingFileError
 from mapping.program import conductance as steps
-from mapping.program.conductance import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile, TileGroup
+from mapping.program.conductance import (
+    Aims,
+    ConductanceProgram,
+    InputCodes,
+    MatrixStep,
+    Requantise,
+    Step,
+    Tile,
+    TileGroup,
+)
 from mapping.program.digital_ops import INT32_HIGH
 from mapping.program.exact_product import largest_sum
 from mapping.program.shapes import step_shape
@@ -43,6 +54,8 @@ _DTYPES: dict[tuple[type, str], type] = {**dict.fromkeys(_INT8, np.int8), (Input
 """Types of arrays; others are int32."""
 _LATER = {(Tile, "copy"): 0, (Tile, "round"): 0, (TileGroup, "groups"): 1}
 """Fields that 1.0 did not have, and what they were then."""
+TEXTS = ("adapted_to", "tuned_to", "held_as")
+"""Fields of a program that are left out where there is nothing to say."""
 MAX_STEPS = 1 << 16
 
 
@@ -72,7 +85,8 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
         **({} if program.spec.macro.even_levels else {"level_values": list(program.spec.macro.values.values)}),
         # Left out where there is nothing to say, so digests of programs from before the field stand.
         **({"layer_weight_bits": dict(program.layer_weight_bits)} if program.layer_weight_bits else {}),
-        **({} if program.adapted_to is None else {"adapted_to": program.adapted_to}),
+        **{name: getattr(program, name) for name in TEXTS if getattr(program, name) is not None},
+        **({} if program.aims is None else {"aims": _plain(program.aims, "aims", arrays)}),
     }, arrays
 
 
@@ -107,7 +121,8 @@ def from_record(
         layer_weight_bits={
             str(k): _value(int, v, "layer_weight_bits", arrays) for k, v in record.get("layer_weight_bits", {}).items()
         },
-        adapted_to=_value(str, record["adapted_to"], "adapted_to", arrays) if "adapted_to" in record else None,
+        aims=_object(Aims, record["aims"], "aims", arrays) if "aims" in record else None,
+        **{name: _value(str, record[name], name, arrays) for name in TEXTS if name in record},
     )
 
 
@@ -200,6 +215,7 @@ def check_program(program: ConductanceProgram) -> None:
     if not program.steps:
         raise ProgramRecordError("it has no steps")
     _check_rounds(program)
+    _check_aims(program)
     for step in program.steps:
         if step.name in shapes or any(name not in shapes for name in step.inputs):
             raise ProgramRecordError(f"step {step.name!r:.80} has a name used twice, or reads a later step")
@@ -229,6 +245,24 @@ def _check_rounds(program: ConductanceProgram) -> None:
             free = not any(_meet(here[0], r) and _meet(here[1], o) for r, o in others)
             _need(free, step, f"has a tile on cells of another tile of macro {tile.macro}")
             others.append(here)
+
+
+def highest_aim_us(spec: MacroSpec) -> float:
+    """The highest target that cells are written to: one write-verify window above the highest level."""
+    return spec.levels_us[-1] + spec.tolerance_us
+
+
+def _check_aims(program: ConductanceProgram) -> None:
+    """One target a level, ascending, inside the window of the cells; a digest where cells are held under another."""
+    aims, levels = program.aims, program.spec.macro.levels_us
+    if program.held_as is not None and not re.fullmatch(r"[0-9a-f]{64}", program.held_as):
+        raise ProgramRecordError(f"held_as is {program.held_as!r:.80}, no SHA-256 digest")
+    if aims is None:
+        return
+    rising = all(a < b for a, b in itertools.pairwise(aims.targets_us))
+    inside = all(levels[0] <= t <= highest_aim_us(program.spec.macro) + 1e-3 for t in aims.targets_us)
+    if len(aims.targets_us) != len(levels) or not rising or not inside or aims.age_s < 0:
+        raise ProgramRecordError(f"its aims {aims.targets_us!r:.120} are not {len(levels)} rising targets of its cells")
 
 
 def _meet(a: range, b: range) -> bool:

@@ -85,6 +85,7 @@ class RoundRun:
         *,
         further_sample: int = 0,
         progress: Callable[[int, int], None] | None = None,
+        program: ConductanceProgram | None = None,
     ) -> None:
         """Take every image through the steps of round ``number``.
 
@@ -92,11 +93,12 @@ class RoundRun:
             multiply: the chip as it is written for this round; layers that go over several rounds need its ``sums``.
             further_sample: added to the samples of this round, so that no two rounds share noise.
             progress: called with (images done, images of all passes).
+            program: the same network with other gains and biases in this round's steps (``mapping.tune``).
         """
         if number != self._next:
             raise ValueError(f"round {number} when round {self._next} is next")
         self._next += 1
-        steps = [s for s in self.program.steps if number in self._rounds[s.name]]
+        steps = [s for s in (program or self.program).steps if number in self._rounds[s.name]]
         keep = self._kept_after(number)
         done, total = 0, len(self.samples) * len(self.images)
         for turn, sample in enumerate(self.samples):
@@ -158,6 +160,10 @@ class RoundRun:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the activations go."""
         self._store.close()
 
 

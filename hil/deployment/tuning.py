@@ -1,0 +1,110 @@
+"""Tuning on the chip: stored training images through the wire, gains and biases fitted layer by layer.
+
+No label is needed and no cell is written. The virtual chips of the verdict go through the same
+procedure with their own answers (``hil.simulation.virtual_chips``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.calibration import CalibrationRecord
+from hil.datasets.image_set import Dataset
+from hil.deployment.deployment import Deployment
+from hil.deployment.inference import MeasuredSums
+from hil.deployment.options import DeployOptions
+from hil.driver.chip_driver import ChipDriver
+from hil.errors import MismatchError
+from hil.samples import TUNE
+from hil.verdict.agreement import correct_answers
+from hil.verdict.tuning import Lines, TuneSummary, summarise_tune
+from hil.verdict.verdict import Judgement, Mode, judge
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import Corrections
+from mapping.program.execute import IdealMultiply, run
+from mapping.tune.aims import aimed, aims_of
+from mapping.tune.channel_affine import ChannelFit, Tuned, TuneTargets, tune_channels, tune_targets
+
+UNTUNED_CHIPS = 5  # virtual chips that are also run without the tune
+
+
+def with_aims(
+    program: ConductanceProgram, record: CalibrationRecord, options: DeployOptions, watch: Watch
+) -> ConductanceProgram:
+    """The program with targets for the planned age by the record's law, unless it has targets of its own."""
+    if program.aims is not None:
+        if program.aims.age_s != options.age_s:
+            watch.note(
+                f"the program's targets are for {program.aims.age_s:g} s after programming ({program.aims.source}), "
+                f"this run reads at {options.age_s:g} s"
+            )
+        return program
+    if not options.aim:
+        return program
+    source = f"record of {record.kind} {record.chip_name} {record.serial}, {record.date}".strip()
+    return aimed(program, aims_of(record.programming, program.spec.macro, options.age_s, source))
+
+
+def check_untuned(program: ConductanceProgram) -> None:
+    """Refuse a program that holds the gains and biases of one chip already.
+
+    Raises:
+        MismatchError: with the serial number of that chip.
+    """
+    if program.tuned_to is not None:
+        raise MismatchError(
+            f"the program is tuned to chip {program.tuned_to}: its digital part is that chip's own",
+            hint="take the program or network that it was made from; it is tuned anew",
+        )
+
+
+def targets_for(program: ConductanceProgram, options: DeployOptions, watch: Watch) -> TuneTargets | None:
+    """What chips are tuned towards; None where they are not, or where the program stores too few images."""
+    if not options.tune:
+        return None
+    images = program.calibration_images[: options.tune_images]
+    if len(images) < 2:
+        watch.note(f"not tuned: the program stores {len(images)} training images")
+        return None
+    return tune_targets(program, images)
+
+
+def tune_chip(
+    driver: ChipDriver, program: ConductanceProgram, corrections: Corrections, targets: TuneTargets, watch: Watch
+) -> Tuned:
+    """Tune ``program`` to the chip that holds it."""
+    found = tune_channels(program, targets, MeasuredSums(driver, corrections), sample=TUNE, progress=watch.step)
+    return found.of_chip(driver.description.serial)
+
+
+def judge_untuned(
+    job: Deployment, data: Dataset, order: NDArray[np.int64], measured: NDArray[np.int32] | None, watch: Watch
+) -> Judgement | None:
+    """The first images on the chip and on a few virtual chips without the tune: what the tune is compared with.
+
+    Args:
+        measured: logit codes (1, n, classes) of the first images; None: the chip was not tuned.
+    """
+    if measured is None:
+        return None
+    n = measured.shape[1]
+    images, labels = data.images[order[:n]], data.labels[order[:n]]
+    chips = min(UNTUNED_CHIPS, job.options.virtual_chips)
+    virtual = job.virtual_chips(conditioned=True, chips=chips, tuned=False)
+    simulated, ideal = virtual.run(images, 0, watch), run(job.program, images, IdealMultiply(job.program))
+    right = [correct_answers(logits, labels) for logits in (measured, simulated, ideal)]
+    return judge(right[0], right[1], right[2], mode=Mode.CONDITIONED, tolerance=job.options.tolerance)
+
+
+def tune_summary(job: Deployment) -> TuneSummary | None:
+    """What the tune did, and whether the virtual chips of the run were tuned alike."""
+    if job.tuned is None or job.targets is None:
+        return None
+    virtual = [[lines_of(fit) for fit in job.tunes[number].fits] for number in sorted(job.tunes)]
+    return summarise_tune([lines_of(fit) for fit in job.tuned.fits], virtual, len(job.targets.images))
+
+
+def lines_of(fit: ChannelFit) -> Lines:
+    return Lines(fit.layer, fit.gain, fit.offset, fit.before, fit.after, fit.limited, fit.still)

@@ -1,0 +1,82 @@
+"""The beginning of a ladder: network, chip, record and held-out training images brought together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cim.chip.file import load_chip
+from cim.record.file import load_record, save_record
+from hil.calibration.procedure import calibrate
+from hil.datasets.image_set import Dataset
+from hil.deployment.deploy import program_of
+from hil.driver.open_chip import open_chip
+from hil.errors import UsageError
+from hil.improvement.ladder import held_out
+from hil.improvement.levers import Bench
+from hil.prediction.predict import believed
+from hil.watch import Watch
+from mapping.network.file import load_network
+from mapping.quantise.weight_scales import ScaleRule
+
+RECORD = "record.h5"
+
+
+def measured_record(address: str, folder: Path, *, age_s: float, seed: int, baud: int, watch: Watch) -> Path:
+    """Record of the whole chip at ``address``, measured into ``folder`` unless it lies there already."""
+    path = folder / RECORD
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with open_chip(address, baud=baud) as driver, watch.stage("calibrating"):
+            macros = tuple(range(driver.description.macros))
+            save_record(calibrate(driver, macros, seed=seed, age_s=age_s, watch=watch), path)
+    return path
+
+
+def bench_of(
+    network: Path,
+    training: Dataset,
+    *,
+    chip: str,
+    macros: int | None,
+    use_macros: int | None,
+    record: Path | None,
+    age_s: float,
+    images: int,
+    chips: int,
+    seed: int,
+    tune_images: int,
+    trust: bool,
+    watch: Watch,
+) -> Bench:
+    """A bench for ``hil.improvement.ladder.improve``.
+
+    Args:
+        training: labelled training images; ``images`` of them decide, none of which the network stores.
+        record: of a chip or of cells; None: the models of the chip file.
+
+    Raises:
+        UsageError: a compiled program was given instead of a network.
+        MismatchError: the record is of another chip.
+    """
+    if network.suffix == ".h5":
+        raise UsageError(f"{network} is a compiled program: its scales are chosen", hint="give the net.pt")
+    with watch.stage("compiling"):
+        program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch)
+    known, source, _ = believed(program, load_record(record) if record else None)
+    file = load_network(network, trust=trust)
+    x, y = held_out(training, file.calibration_images, images, seed)
+    return Bench(
+        network=file,
+        spec=load_chip(chip, macros=macros),
+        record=known,
+        source=source,
+        images=x,
+        labels=y,
+        age_s=age_s,
+        chips=chips,
+        seed=seed,
+        tune_images=tune_images,
+        macros=min(use_macros or program.spec.macros, program.spec.macros),
+        watch=watch,
+        made={ScaleRule.OUTPUT.value: program},
+    )

@@ -1,0 +1,314 @@
+"""The ladder: levers tried from cheap to dear on held-out training images, until the target or the budget is reached.
+
+A lever that gives more than its standard error stays, another is let go. Every step is in ``ladder.json`` of
+the output folder as soon as it is done, so that an interrupted ladder goes on where it stopped. Test images are
+read once, for the finished program.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.cost.network_cost import NoCostModel, estimate
+from cim.record.rewriting import Rewrite, rewritten_share
+from hil.atomic import new_file, write_text
+from hil.datasets.image_set import Dataset, image_digests
+from hil.deployment.dry_run import PULSES_A_CELL, one_pulse_ns
+from hil.errors import FileError, MismatchError, UsageError
+from hil.improvement.levers import LEVERS, Bench, Lever, Recipe, Score
+from mapping.compile import plan
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import save_program
+from mapping.workload import program_workload
+
+FORMAT = "hil.ladder/1.0"
+JOURNAL, PROGRAM = "ladder.json", "program.h5"
+LEAST_HELD_OUT = 100  # training images that decide
+FINE_TUNE: Lever | None = None
+"""The rung behind all others: its recipe names a network that was fine-tuned for the law."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One lever tried. Accuracies on held-out training images; ``skipped`` says why it was not tried."""
+
+    lever: str
+    words: str
+    kept: bool
+    recipe: Mapping[str, Any]
+    chips: tuple[float, ...] = ()
+    gain: float = 0.0
+    gain_se: float = 0.0
+    macros: int = 0
+    cells: int = 0
+    pulses: int = 0  # expected: wear
+    write_s: float = 0.0  # chip time to write them
+    energy_uj: float | None = None  # of one image
+    latency_us: float | None = None
+    minutes: float = 0.0
+    skipped: str = ""
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.chips)) if self.chips else 0.0
+
+    @property
+    def sd(self) -> float:
+        return float(np.std(self.chips, ddof=1)) if len(self.chips) > 1 else 0.0
+
+    def line(self) -> str:
+        if self.skipped:
+            return f"{self.lever:<8}  not tried: {self.skipped}"
+        cost = "" if self.energy_uj is None else f"  {self.energy_uj:8.2f} µJ  {self.latency_us or 0.0:9.1f} µs"
+        return (
+            f"{self.lever:<8}  {100 * self.mean:6.2f} ± {100 * self.sd:4.2f}  {100 * self.gain:+6.2f} ± "
+            f"{100 * self.gain_se:4.2f}  {'kept' if self.kept else 'let go':<6}  {self.macros:>4}  {self.pulses:>10,}  "
+            f"{self.write_s:7.1f} s{cost}  {self.minutes:5.1f} min"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Improvement:
+    """A finished ladder. ``test``: accuracies of the virtual chips on test images, for the finished program."""
+
+    rungs: tuple[Rung, ...]
+    recipe: Mapping[str, Any]
+    images: int
+    chips: int
+    age_s: float
+    source: str
+    stopped: str
+    test: tuple[float, ...] = ()
+    test_ideal: float = 0.0
+    test_images: int = 0
+
+    def lines(self) -> list[str]:
+        head = (
+            f"{'lever':<8}  {'held-out':>13}  {'gain':>14}  {'':<6}  {'macros':>6}  {'pulses':>8}  {'to write':>8}"
+            f"  {'energy':>10}  {'latency':>11}"
+        )
+        lines = [
+            f"source         {self.source}",
+            f"scored on      {self.images} held-out training images, {self.chips} virtual chips, fast simulation",
+            "",
+            head,
+            *(rung.line() for rung in self.rungs),
+            "",
+            f"stopped        {self.stopped}",
+        ]
+        if self.test:
+            mean, sd = float(np.mean(self.test)), float(np.std(self.test, ddof=1))
+            lines.append(
+                f"test images    ideal {self.test_ideal:.2%}, simulated {mean:.2%} ± {100 * sd:.2f} points (sd between "
+                f"chips) of {self.test_images}, read once"
+            )
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        return {"format": FORMAT, **asdict(self), "rungs": [asdict(rung) for rung in self.rungs]}
+
+
+def improve(
+    bench: Bench,
+    folder: Path,
+    test: Dataset | None,
+    *,
+    target: float | None = None,
+    minutes: float | None = None,
+    levers: Sequence[Lever] | None = None,
+    resume: bool = False,
+) -> Improvement:
+    """Climb the ladder and leave ``program.h5`` and ``ladder.json`` in ``folder``.
+
+    Args:
+        test: images that are scored once, for the finished program; None: none.
+        target: accuracy (fraction) on the held-out images at which to stop.
+        minutes: after which no further lever is begun.
+        resume: go on with the journal in the folder.
+
+    Raises:
+        UsageError: too few held-out images; the folder holds a ladder and ``resume`` is not asked for.
+        MismatchError: the journal is of another network, chip, record or setting.
+        FileError: a test image served the network or the ladder.
+    """
+    if len(bench.images) < LEAST_HELD_OUT:
+        raise UsageError(
+            f"{len(bench.images)} training images are left to decide with, at least {LEAST_HELD_OUT} are needed",
+            hint="--data with more training images",
+        )
+    if test is not None:
+        check_apart(bench, test)
+    every = tuple(levers or (*LEVERS, *((FINE_TUNE,) if FINE_TUNE else ())))
+    key = _key(bench)
+    rungs = _read_journal(folder, key, resume)
+    start, spent = time.monotonic(), sum(r.minutes for r in rungs)
+    recipe, best, stopped = Recipe(), None, "every lever was tried"
+    for rung in rungs:
+        if rung.kept:
+            recipe, best = Recipe(**rung.recipe), Score(np.array(rung.chips))
+    if best is None:
+        with bench.watch.stage("as compiled"):
+            began = time.monotonic()
+            best = bench.score(recipe)
+            rungs.append(_rung(bench, "compiled", "as compiled", recipe, best, best, began, kept=True))
+            _write_journal(folder, key, rungs)
+    tried = {r.lever for r in rungs}
+    for lever in every:
+        if lever.name in tried:
+            continue
+        if target is not None and best.mean >= target:
+            stopped = f"target of {target:.1%} reached"
+            break
+        if minutes is not None and spent + (time.monotonic() - start) / 60 >= minutes:
+            stopped = f"{minutes:g} minutes are spent"
+            break
+        with bench.watch.stage(lever.name):
+            began = time.monotonic()
+            pulled = lever.pull(bench, recipe)
+            if isinstance(pulled, str):
+                rungs.append(Rung(lever.name, lever.words, False, recipe.to_json(), skipped=pulled))
+            else:
+                score = bench.score(pulled)
+                gain, error = score.gain_over(best)
+                kept = gain > error
+                rungs.append(_rung(bench, lever.name, lever.words, pulled, score, best, began, kept=kept))
+                if kept:
+                    recipe, best = pulled, score
+            _write_journal(folder, key, rungs)
+            bench.watch.say(rungs[-1].line())
+    program = bench.program(recipe)
+    with new_file(folder / PROGRAM) as part:
+        part.unlink()
+        save_program(program, part)
+    found = Improvement(
+        tuple(rungs), recipe.to_json(), len(bench.images), bench.chips, bench.age_s, bench.source, stopped
+    )
+    if test is not None:
+        with bench.watch.stage("test images"):
+            found = _tested(found, bench, recipe, program, test)
+    write_text(folder / JOURNAL, json.dumps({**found.to_json(), "key": key}, indent=1) + "\n")
+    return found
+
+
+def check_apart(bench: Bench, test: Dataset) -> None:
+    """Refuse test images that the network or the ladder has seen."""
+    seen = {*image_digests(bench.network.calibration_images), *image_digests(bench.images)}
+    overlap = sum(digest in seen for digest in image_digests(test.images))
+    if overlap:
+        raise FileError(
+            f"{overlap} test images are among the training images that the ladder uses",
+            likely="the training split was named twice, or the network was imported with test images",
+            hint="name a data set with a split of its own for testing",
+        )
+
+
+def held_out(
+    training: Dataset, network_images: NDArray[np.uint8], count: int, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """``count`` training images, with labels, that the network does not store."""
+    stored = set(image_digests(network_images))
+    order = np.random.default_rng(np.random.SeedSequence([seed, 0x1ADD])).permutation(len(training))
+    chosen: list[int] = []
+    for i in order:
+        if len(chosen) == count:
+            break
+        if image_digests(training.images[i : i + 1])[0] not in stored:
+            chosen.append(int(i))
+    at = np.array(sorted(chosen), np.int64)
+    return training.images[at], training.labels[at]
+
+
+def _tested(
+    found: Improvement, bench: Bench, recipe: Recipe, program: ConductanceProgram, test: Dataset
+) -> Improvement:
+    from mapping.program.execute import IdealMultiply, run
+
+    ideal = float((run(program, test.images, IdealMultiply(program)).argmax(1) == test.labels).mean())
+    score = bench.score(recipe, test.images, test.labels)
+    return replace(found, test=tuple(map(float, score.chips)), test_ideal=ideal, test_images=len(test))
+
+
+def _rung(
+    bench: Bench, name: str, words: str, recipe: Recipe, score: Score, before: Score, began: float, *, kept: bool
+) -> Rung:
+    program = bench.program(recipe)
+    gain, error = score.gain_over(before) if score is not before else (0.0, 0.0)
+    cells = sum(r.cells for r in plan(program).rounds)
+    pulses = round(cells * PULSES_A_CELL)
+    if recipe.rewrite:
+        law, macro = bench.record.programming, bench.spec.macro
+        share = rewritten_share(law, np.array(macro.levels_us), Rewrite(recipe.rewrite).after_s, macro.tolerance_us)
+        pulses += round(cells * PULSES_A_CELL * float(share.mean()) * recipe.rewrite)
+    energy, latency = None, None
+    try:
+        cost = estimate(program_workload(program), program.spec)
+        energy, latency = cost.energy_pj * 1e-6, cost.latency_ns * 1e-3
+    except NoCostModel:
+        pass
+    return Rung(
+        lever=name,
+        words=words,
+        kept=kept,
+        recipe=recipe.to_json(),
+        chips=tuple(map(float, score.chips)),
+        gain=gain,
+        gain_se=error,
+        macros=len(program.macros),
+        cells=cells,
+        pulses=pulses,
+        write_s=pulses * one_pulse_ns(program.spec) * 1e-9,
+        energy_uj=energy,
+        latency_us=latency,
+        minutes=(time.monotonic() - began) / 60,
+    )
+
+
+def _key(bench: Bench) -> dict[str, Any]:
+    """What a journal belongs to."""
+    return {
+        "network": bench.network.digest,
+        "chip": bench.spec.digest,
+        "macros": bench.macros,
+        "source": bench.source,
+        "age_s": bench.age_s,
+        "chips": bench.chips,
+        "seed": bench.seed,
+        "images": len(bench.images),
+        "tune_images": bench.tune_images,
+    }
+
+
+def _read_journal(folder: Path, key: dict[str, Any], resume: bool) -> list[Rung]:
+    path = folder / JOURNAL
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        return []
+    if not resume:
+        raise UsageError(f"{folder} holds a ladder already", hint="--resume, or another -o FOLDER")
+    try:
+        value = json.loads(path.read_text("utf-8"))
+        if value["format"] != FORMAT:
+            raise MismatchError(f"{path} is {value['format']}, this version reads {FORMAT}")
+        rungs = [Rung(**{**r, "chips": tuple(r["chips"])}) for r in value["rungs"]]
+        there = value["key"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(f"{path} is damaged: {error}", hint="begin anew in another folder") from error
+    different = [name for name in key if there.get(name) != key[name]]
+    if different:
+        raise MismatchError(
+            f"{path} is of another {', '.join(different)}", hint="give the same options, or begin in another folder"
+        )
+    return rungs
+
+
+def _write_journal(folder: Path, key: dict[str, Any], rungs: Sequence[Rung]) -> None:
+    value = {"format": FORMAT, "key": key, "rungs": [asdict(rung) for rung in rungs]}
+    write_text(folder / JOURNAL, json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,215 @@
+"""Levers of the ladder: what may be done to a network's program, from cheap to dear, and how a program is scored.
+
+A lever takes the recipe that stands and gives another; recipes are plain data, so that a journal can hold
+them and a program can be made from one at any time. Scores come from virtual chips in fast mode, on training
+images that serve neither the tune nor the scales, never on test images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.spec import ChipSpec
+from cim.record.calibration import CalibrationRecord
+from cim.record.rewriting import Rewrite
+from hil.simulation.virtual_chips import VirtualChip, VirtualChips, in_threads
+from hil.watch import Watch
+from mapping.compile import compile_network
+from mapping.network.file import NetworkFile
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.training_inputs import training_inputs
+from mapping.quantise.weight_scales import ScaleRule
+from mapping.tune.aims import aimed, aims_of
+from mapping.tune.averaged import averaged, choose_averages, free_macros
+from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
+
+REWRITES = 3  # of the lever; more give little (doi 10.1038/s41586-022-04992-8 took three)
+SENSED_IMAGES = 32  # stored training images that a layer's share of the error is taken on
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a program is made from the network. ``copies``: averaged copies of layers, by name."""
+
+    tune: bool = False
+    scales: str = ScaleRule.ROUNDING.value
+    aim: bool = False
+    rewrite: int = 0
+    copies: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "tune": self.tune,
+            "scales": self.scales,
+            "aim": self.aim,
+            "rewrite": self.rewrite,
+            "copies": dict(self.copies),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Accuracies of virtual chips (S,) on the held-out training images."""
+
+    chips: NDArray[np.float64]
+
+    @property
+    def mean(self) -> float:
+        return float(self.chips.mean())
+
+    @property
+    def sd(self) -> float:
+        return float(self.chips.std(ddof=1)) if len(self.chips) > 1 else 0.0
+
+    def gain_over(self, other: Score) -> tuple[float, float]:
+        """Mean gain and its standard error; chip i of both has the same number."""
+        gain = self.chips - other.chips
+        return float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(gain)))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that levers need. ``images`` and ``labels`` are held-out training images."""
+
+    network: NetworkFile
+    spec: ChipSpec
+    record: CalibrationRecord
+    source: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    age_s: float
+    chips: int
+    seed: int
+    tune_images: int
+    macros: int  # that may be used
+    watch: Watch
+    made: dict[str, ConductanceProgram] = field(default_factory=dict)  # compiled programs by their scales
+
+    def program(self, recipe: Recipe) -> ConductanceProgram:
+        """The program of a recipe (untuned: a tune is made on each chip)."""
+        if recipe.scales not in self.made:
+            self.made[recipe.scales] = compile_network(
+                self.network, self.spec, scale_rule=ScaleRule(recipe.scales), progress=self.watch.step
+            )
+        program = self.made[recipe.scales]
+        if recipe.copies:
+            program = averaged(program, recipe.copies)
+        if recipe.aim:
+            program = aimed(program, aims_of(self.record.programming, self.spec.macro, self.age_s, self.source))
+        return program
+
+    def score(
+        self, recipe: Recipe, images: NDArray[np.uint8] | None = None, labels: NDArray[np.int64] | None = None
+    ) -> Score:
+        """Accuracies of virtual chips programmed with the recipe, each tuned to its own answers if it says so."""
+        program = self.program(recipe)
+        x, y = (self.images, self.labels) if images is None or labels is None else (images, labels)
+        targets = tune_targets(program, program.calibration_images[: self.tune_images]) if recipe.tune else None
+        virtual = self._chips(program, recipe, targets)
+
+        def accuracy(number: int) -> float:
+            chip = virtual.chip(number)
+            return float((run(virtual.running(number, chip), x, chip).argmax(1) == y).mean())
+
+        found = []
+        for number, share in enumerate(in_threads(accuracy, range(self.chips))):
+            self.watch.step(number + 1, self.chips, f"virtual chip {number + 1} of {self.chips}")
+            found.append(share)
+        return Score(np.array(found))
+
+    def sensitivity(self, recipe: Recipe) -> dict[str, float]:
+        """By layer, the mean square error of the logits when this layer alone is a virtual chip's, tuned if so said."""
+        program = self.program(recipe)
+        images = program.calibration_images[:SENSED_IMAGES]
+        ideal = run(program, images, IdealMultiply(program)).astype(np.float64)
+        chip, found = self._chips(program, recipe, None).chip(0), {}
+        targets = tune_targets(program, images) if recipe.tune else None
+        for done, step in enumerate(program.matrices):
+            self.watch.step(done, len(program.matrices), f"sensitivity of {step.name}")
+            only = OneLayer(program, chip, step.name)
+            running = program if targets is None else tune_channels(program, targets, only).program
+            found[step.name] = float(((run(running, images, only) - ideal) ** 2).mean())
+        return found
+
+    def _chips(self, program: ConductanceProgram, recipe: Recipe, targets: TuneTargets | None) -> VirtualChips:
+        return VirtualChips(
+            program,
+            self.record,
+            self.age_s,
+            self.chips,
+            self.seed,
+            32,
+            inputs=training_inputs(program),
+            mode="fast",
+            targets=targets,
+            rewrite=Rewrite(recipe.rewrite) if recipe.rewrite else None,
+        )
+
+
+class OneLayer:
+    """Exact products but for one layer, which a virtual chip multiplies; satisfies ``Multiply``."""
+
+    def __init__(self, program: ConductanceProgram, chip: VirtualChip, layer: str) -> None:
+        self._exact, self._chip, self._layer = IdealMultiply(program), chip, layer
+
+    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        source: IdealMultiply | VirtualChip = self._chip if step.name == self._layer else self._exact
+        return source.sums(step, codes, sample)
+
+
+@dataclass(frozen=True, slots=True)
+class Lever:
+    """One rung. ``pull`` gives the recipe to try, or the reason why there is none."""
+
+    name: str
+    words: str
+    pull: Callable[[Bench, Recipe], Recipe | str]
+
+
+def _tune(bench: Bench, recipe: Recipe) -> Recipe | str:
+    if len(bench.network.calibration_images) < 2:
+        return "the network stores no training images"
+    return replace(recipe, tune=True)
+
+
+def _scales(bench: Bench, recipe: Recipe) -> Recipe | str:
+    return replace(recipe, scales=ScaleRule.OUTPUT.value)
+
+
+def _aims(bench: Bench, recipe: Recipe) -> Recipe | str:
+    aims = aims_of(bench.record.programming, bench.spec.macro, bench.age_s, bench.source)
+    if max(abs(a - g) for a, g in zip(aims.targets_us, bench.spec.macro.levels_us, strict=True)) < 0.01:
+        return "the law has no mean drift at this age"
+    return replace(recipe, aim=True)
+
+
+def _rewrite(bench: Bench, recipe: Recipe) -> Recipe | str:
+    return replace(recipe, rewrite=REWRITES)
+
+
+def _copies(bench: Bench, recipe: Recipe) -> Recipe | str:
+    program = bench.program(recipe)
+    if program.rounds > 1 or not free_macros(program) or bench.macros <= len(program.macros):
+        return f"no macro is free: the network takes {len(program.macros)} of {bench.macros}"
+    counts = choose_averages(program, bench.sensitivity(recipe), bench.macros)
+    more = {name: n for name, n in counts.items() if n > 1}
+    if not more:
+        return "no layer fits a second time"
+    return replace(recipe, copies=more)
+
+
+LEVERS: tuple[Lever, ...] = (
+    Lever("tune", "gains and biases tuned on each chip with stored training images", _tune),
+    Lever("scales", "weight scales by the error of the output on a chip", _scales),
+    Lever("aims", "cells written beside their levels, right at the planned age", _aims),
+    Lever("rewrite", f"cells that left their window written again, {REWRITES} times (--rewrite)", _rewrite),
+    Lever("copies", "copies of layers averaged, where they help most", _copies),
+)
+"""From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro. Fine-tuning is the
+next rung: a lever whose recipe names another network (``hil.improvement.ladder.FINE_TUNE``)."""

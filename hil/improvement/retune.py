@@ -1,0 +1,172 @@
+"""Tuning a chip that holds a program already: in a minute, without labels, without writing a cell.
+
+The cells are read back, columns corrected, and gains and biases fitted to the chip's answers to stored
+training images. What it gave is said on stored images that the fit did not see, as the share that the chip
+answers like the ideal network: no label is stored with a program.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.calibration import CalibrationRecord
+from hil.calibration.procedure import check_record
+from hil.deployment.adaptation import check_adapted
+from hil.deployment.inference import IMAGES_IN_FLIGHT, measured_multiply
+from hil.deployment.programming import holds, read_back
+from hil.deployment.tuning import check_untuned, tune_chip
+from hil.driver.chip_driver import ChipDriver
+from hil.errors import MismatchError, UsageError
+from hil.samples import INFER, READ_BEFORE, UNTUNED
+from hil.simulation.corrections import column_corrections
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import Corrections
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.training_inputs import training_inputs
+from mapping.tune.channel_affine import Tuned, tune_targets
+
+LEAST_HELD_OUT = 8  # stored images that a tune is reported on
+READS = 32  # of every cell, averaged
+
+
+@dataclass(frozen=True, slots=True)
+class RetuneReport:
+    """Before and after, on stored training images that the tune did not see.
+
+    ``same_before`` and ``same_after``: share of them that the chip answers like the ideal network. ``error_before`` and
+    ``error_after``: mean square error of the logits as a share of their variance. ``layers``: for each the error
+    of its level sums without and with its lines, likewise, on the images of the tune.
+    """
+
+    chip: str
+    serial: str
+    silicon: bool
+    images: int
+    held_out: int
+    same_before: float
+    same_after: float
+    error_before: float
+    error_after: float
+    layers: tuple[tuple[str, float, float], ...]
+    limited: int
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """The report in words."""
+        before, after = round(self.same_before * self.held_out), round(self.same_after * self.held_out)
+        worst = max(self.layers, key=lambda layer: layer[1])
+        words = "" if self.silicon else "      NOT SILICON"
+        return [
+            f"chip           {self.chip}, serial {self.serial}{words}",
+            f"tuned          with {self.images} stored training images, {self.seconds:.1f} s",
+            f"like ideal     {before} → {after} of {self.held_out} held-out stored training images",
+            f"logits         error {self.error_before:.1%} → {self.error_after:.1%} of their variance",
+            f"worst layer    {worst[0]}: error {worst[1]:.1%} → {worst[2]:.1%} of the variance of its sums",
+            *([f"note           {self.limited} channels ended at a limit of the gain"] if self.limited else []),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        names = ("layer", "before", "after")
+        layers = [dict(zip(names, layer, strict=True)) for layer in self.layers]
+        return {**asdict(self), "layers": layers}
+
+
+def split_stored(program: ConductanceProgram, most: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Stored training images for the tune (at most ``most`` and three quarters of all), and those held out.
+
+    Raises:
+        UsageError: there are too few.
+    """
+    stored = program.calibration_images
+    count = min(most, 3 * len(stored) // 4)
+    if count < 2 or len(stored) - count < LEAST_HELD_OUT:
+        raise UsageError(
+            f"the program stores {len(stored)} training images, too few to tune with and to hold {LEAST_HELD_OUT} out",
+            hint="hil import with --images 128",
+        )
+    return stored[:count], stored[count:]
+
+
+def retune(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    *,
+    images: int = 128,
+    age_s: float = 3600.0,
+    watch: Watch | None = None,
+) -> tuple[Tuned, RetuneReport]:
+    """Tune the chip behind ``driver``, which holds ``program``, as its cells are now.
+
+    Args:
+        record: of this chip (``hil calibrate``), for the column corrections.
+        images: most stored training images that it is tuned with.
+        age_s: planned age that the cells were written for, where the program has no targets of its own.
+
+    Raises:
+        MismatchError: the chip holds another program; program or record are of another chip; the program takes rounds.
+        UsageError: too few stored training images.
+    """
+    watch = watch or Watch()
+    check_untuned(program)
+    check_adapted(program, driver.description.serial)
+    if program.rounds > 1:
+        raise MismatchError(
+            f"the program takes {program.rounds} rounds, and a chip holds one at a time",
+            hint="hil deploy tunes every round before it runs",
+        )
+    check_record(record, driver, program.macros)
+    if not holds(driver, program, age_s):
+        raise MismatchError(
+            "the chip does not hold this program", hint="hil deploy writes it (and tunes it); then hil tune"
+        )
+    seen, held_out = split_stored(program, images)
+    with watch.stage("reading back"):
+        readings = read_back(driver, program.macros, reads=READS, sample=READ_BEFORE, watch=watch)
+    with watch.stage("correcting"):
+        corrections = column_corrections(program, record, readings, training_inputs(program))
+    start = time.monotonic()
+    with watch.stage("tuning"):
+        tuned = tune_chip(driver, program, corrections, tune_targets(program, seen), watch)
+    seconds = time.monotonic() - start
+    with watch.stage("measuring"):
+        before = _logits(driver, program, corrections, held_out, UNTUNED)
+        after = _logits(driver, tuned.program, corrections, held_out, INFER)
+    ideal = run(program, held_out, IdealMultiply(program))
+    about = driver.description
+    return tuned, RetuneReport(
+        chip=f"{about.kind} {about.name} rev {about.revision}",
+        serial=about.serial,
+        silicon=about.kind == "silicon",
+        images=len(seen),
+        held_out=len(held_out),
+        same_before=float((before.argmax(1) == ideal.argmax(1)).mean()),
+        same_after=float((after.argmax(1) == ideal.argmax(1)).mean()),
+        error_before=_error(before, ideal),
+        error_after=_error(after, ideal),
+        layers=tuple((fit.layer, fit.before, fit.after) for fit in tuned.fits),
+        limited=sum(fit.limited for fit in tuned.fits),
+        seconds=seconds,
+    )
+
+
+def _logits(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    corrections: Corrections,
+    images: NDArray[np.uint8],
+    sample: int,
+) -> NDArray[np.int32]:
+    chip = measured_multiply(driver, program, corrections)
+    return run(program, images, chip, sample=sample, batch=IMAGES_IN_FLIGHT)
+
+
+def _error(logits: NDArray[np.int32], ideal: NDArray[np.int32]) -> float:
+    wide = ideal.astype(np.float64)
+    return float(((logits - wide) ** 2).mean() / max(float(wide.var()), 1e-12))

@@ -1,0 +1,248 @@
+"""Sequential channel affine: gain and offset of every output channel, fitted layer by layer to a chip's own answers.
+
+Layers are taken in order. The stored training images run through the network *as it is on the chip
+so far*, earlier layers tuned already; y are a layer's level sums on the chip, z those of the ideal
+network for the same images, both without bias. Over images and places of the output map, channel by channel,
+
+    a = cov(y, z) / var(y)          kept within 0.2 … 5
+    b = mean(z) − a · mean(y)
+
+is the line of least squares. It costs nothing in inference: with m the requantisation factor and
+β the bias of the channel,
+
+    m (a y + b + β)  =  (m a) · (y + (b + β) / a)
+
+so that multiplier and bias take it up. Where y never varies, a is 1.
+
+The column correction (``cim.chip.correction``) is fitted to cells as read back and to ideal inputs; this
+line sees what earlier layers did, the sum over tiles, and effects that no model knows.
+
+Example: y is 0.8 z + 3 in one channel: a = 1.25, b = −3.75.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mapping.network.graph import INPUT
+from mapping.program import digital_ops
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Step
+from mapping.program.execute import IdealMultiply, Multiply, apply, in_places, input_codes, out_of_places, run
+from mapping.program.file import program_digest
+from mapping.program.rounds import step_rounds
+from mapping.quantise.scales import requantise_by
+
+GAINS = (0.2, 5.0)  # least and largest gain of a channel
+PLACES = 256  # of a layer's output map that the fit looks at, evenly taken
+BATCH = 32  # images in one request
+BIAS_LIMIT = (1 << 30) - 1
+MOST_FACTOR = float(1 << 31) * (1.0 - 1e-9)  # of a requantisation
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFit:
+    """The line of every output channel of one layer, in the order of its places.
+
+    wanted ≈ ``gain`` · sum + ``offset``, float64 (outputs,), in level sums. ``before`` and ``after``: mean square of
+    what is left between them without and with the line, as a share of the variance of the ideal
+    sums (the mean over channels weighted by it). ``limited`` channels end at a limit of the gain, ``still`` ones
+    never varied.
+    """
+
+    layer: str
+    gain: Floats
+    offset: Floats
+    before: float
+    after: float
+    limited: int
+    still: int
+
+    def applied(self, sums: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Level sums (n, outputs, …) after the line, rounded to integers."""
+        across = (1, -1) + (1,) * (sums.ndim - 2)
+        lined = sums * self.gain.reshape(across) + self.offset.reshape(across)
+        return np.rint(np.clip(lined, -BIAS_LIMIT, BIAS_LIMIT)).astype(np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A program with the lines of one chip in its multipliers and biases, and the lines."""
+
+    program: ConductanceProgram
+    fits: tuple[ChannelFit, ...]
+
+    def of_chip(self, serial: str) -> Tuned:
+        """The same with the serial number of the chip in the program."""
+        named = replace(self.program, tuned_to=serial, digest="")
+        return replace(self, program=replace(named, digest=program_digest(named)))
+
+
+@dataclass(frozen=True, slots=True)
+class TuneTargets:
+    """What the layers of the ideal network give for stored training images: what a chip is tuned towards.
+
+    ``images`` uint8 (n, height, width, channels); ``sums`` by layer int32 (n, outputs, places), at most
+    ``PLACES`` of the output map.
+    """
+
+    images: NDArray[np.uint8]
+    sums: Mapping[str, NDArray[np.int32]]
+
+
+def tune_targets(program: ConductanceProgram, images: NDArray[np.uint8]) -> TuneTargets:
+    """The targets of ``program`` for training images; the same for every chip.
+
+    Raises:
+        ValueError: no images, or of another shape than the program takes.
+    """
+    if len(images) < 2:
+        raise ValueError(f"{len(images)} images to tune with, at least 2 are needed")
+    parts: dict[str, list[NDArray[np.int32]]] = {}
+
+    def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
+        parts.setdefault(step.name, []).append(_some_places(sums))
+
+    run(program, images, IdealMultiply(program), tap=keep)
+    return TuneTargets(images, {name: np.concatenate(found) for name, found in parts.items()})
+
+
+def tune_channels(
+    program: ConductanceProgram,
+    targets: TuneTargets,
+    multiply: Multiply,
+    *,
+    sample: int = 0,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Tuned:
+    """Tune ``program`` to whatever answers in ``multiply`` (a chip on the wire, a virtual chip).
+
+    Args:
+        targets: ``tune_targets`` of the program.
+        sample: number of the first image; image i is ``sample + i``.
+        progress: called with (layers done, layers, layer).
+    """
+    tune = ChannelTune(program, targets)
+    tune.run(multiply, sample=sample, progress=progress)
+    return tune.tuned
+
+
+class ChannelTune:
+    """A tune under way; of a program of several rounds it goes on with every round that the chip is written for."""
+
+    def __init__(self, program: ConductanceProgram, targets: TuneTargets) -> None:
+        self._program, self._targets = program, targets
+        self._steps: dict[str, Step] = {step.name: step for step in program.steps}
+        self._rounds = step_rounds(program)
+        self._values: dict[str, NDArray[Any]] = {INPUT: input_codes(targets.images, program.input)}
+        self._sums: dict[str, NDArray[np.int32]] = {}  # of layers that go over several rounds, so far
+        self._fits: list[ChannelFit] = []
+        self._done: set[str] = set()
+
+    @property
+    def tuned(self) -> Tuned:
+        """The program with every layer that was tuned so far."""
+        program = replace(
+            self._program,
+            steps=tuple(self._steps.values()),
+            digest="",
+            held_as=self._program.held_as or self._program.digest,
+        )
+        return Tuned(replace(program, digest=program_digest(program)), tuple(self._fits))
+
+    def run(
+        self,
+        multiply: Multiply,
+        *,
+        number: int | None = None,
+        sample: int = 0,
+        progress: Callable[[int, int, str], None] | None = None,
+    ) -> None:
+        """Tune the layers of round ``number``, or of all rounds where one thing answers for them all."""
+        for step in self._program.steps:
+            rounds = self._rounds[step.name]
+            if number is not None and number not in rounds:
+                continue
+            if not isinstance(step, MatrixStep):
+                self._values[step.name] = apply(step, self._values, multiply)
+                self._finish(step)
+                continue
+            if progress is not None:
+                progress(len(self._fits), len(self._targets.sums), step.name)
+            sums = self._answers(step, number, multiply, sample)
+            if number is not None and len(rounds) > 1:
+                sums = self._sums.pop(step.name, 0) + sums
+                if number != rounds[-1]:
+                    self._sums[step.name] = sums
+                    continue
+            fit = fit_channels(step.name, _some_places(sums), self._targets.sums[step.name])
+            tuned = folded(step, fit)
+            self._fits.append(fit)
+            self._steps[step.name] = tuned
+            self._values[step.name] = out_of_places(tuned, digital_ops.finish(sums, tuned.bias, tuned.requantise))
+            self._finish(step)
+
+    def _answers(self, step: MatrixStep, number: int | None, multiply: Multiply, sample: int) -> NDArray[np.int32]:
+        """Level sums of all images, (n, outputs, …)."""
+        if number is not None:
+            tiles = tuple(t for t in step.group.tiles if t.round == number)
+            step = replace(step, group=replace(step.group, tiles=tiles))
+        codes = in_places(step, self._values[step.inputs[0]].astype(np.int16, copy=False))
+        parts = [multiply.sums(step, codes[i : i + BATCH], sample + i) for i in range(0, len(codes), BATCH)]
+        return np.concatenate(parts)
+
+    def _finish(self, step: Step) -> None:
+        """Forget values that no later step reads."""
+        self._done.add(step.name)
+        later = {name for s in self._program.steps if s.name not in self._done for name in s.inputs}
+        for name in [name for name in self._values if name not in later]:
+            del self._values[name]
+
+
+def fit_channels(layer: str, sums: NDArray[np.integer], wanted: NDArray[np.integer]) -> ChannelFit:
+    """The lines from ``sums`` to ``wanted``, both (n, outputs, places), channel by channel."""
+    y = sums.astype(np.float64).transpose(1, 0, 2).reshape(sums.shape[1], -1)
+    z = wanted.astype(np.float64).transpose(1, 0, 2).reshape(y.shape)
+    mean_y, mean_z = y.mean(1), z.mean(1)
+    y -= mean_y[:, None]
+    z -= mean_z[:, None]
+    var_y, var_z, both = (y * y).mean(1), (z * z).mean(1), (y * z).mean(1)
+    still = var_y == 0.0
+    free = np.where(still, 1.0, both / np.where(still, 1.0, var_y))
+    gain = np.clip(free, *GAINS)
+    offset = mean_z - gain * mean_y
+    power = float(var_z.sum()) or 1.0
+    plain = var_y - 2.0 * both + var_z + (mean_y - mean_z) ** 2
+    lined = gain**2 * var_y - 2.0 * gain * both + var_z
+    return ChannelFit(
+        layer,
+        gain,
+        offset,
+        before=float(plain.sum()) / power,
+        after=max(0.0, float(lined.sum())) / power,
+        limited=int((gain != free).sum()),
+        still=int(still.sum()),
+    )
+
+
+def folded(step: MatrixStep, fit: ChannelFit) -> MatrixStep:
+    """The step with the lines in its multipliers and biases."""
+    factor = np.broadcast_to(step.requantise.multiplier / np.exp2(step.requantise.shift), fit.gain.shape)
+    rule = requantise_by(np.minimum(factor * fit.gain, MOST_FACTOR), step.requantise.low, step.requantise.high)
+    bias = np.rint(np.clip((step.bias + fit.offset) / fit.gain, -BIAS_LIMIT, BIAS_LIMIT)).astype(np.int32)
+    return replace(step, bias=bias, requantise=rule)
+
+
+def _some_places(sums: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Level sums (n, outputs, …) at evenly taken places of the output map, (n, outputs, places)."""
+    flat = sums.reshape(*sums.shape[:2], -1)
+    take = -(-flat.shape[2] // PLACES)
+    if take > 1:
+        take |= 1  # odd, so that every column of the map has its turn
+    return np.ascontiguousarray(flat[:, :, ::take])

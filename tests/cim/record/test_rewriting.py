@@ -1,0 +1,64 @@
+"""Cells that left their window are written again: what that does to the cells of a virtual chip."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from cim.chip.file import load_chip
+from cim.record.calibration import CalibrationRecord
+from cim.record.device import draw_programming
+from cim.record.published import nominal_record
+from cim.record.rewriting import Rewrite, draw_rewritten, expected_us, left_window, rewritten_share
+
+SPEC = load_chip("lab-128")
+TARGETS = np.full((128, 128), 20.0, np.float32)
+
+
+@pytest.fixture(scope="module")
+def record() -> CalibrationRecord:
+    found = nominal_record(SPEC, [0])
+    noise = found.read_noise
+    quiet = dataclasses.replace(noise, variance_us2=0 * noise.variance_us2, flicker_us2=0 * noise.flicker_us2)
+    return dataclasses.replace(found, read_noise=quiet)
+
+
+def spread(cells: np.ndarray) -> float:
+    return float(np.std(cells[np.isfinite(cells)]))
+
+
+def test_rewritten_cells_lie_closer_soon_after_and_still_later(record: CalibrationRecord) -> None:
+    rng = np.random.default_rng(0)
+    for age_s in (1e-3, 3600.0):
+        once = draw_programming(TARGETS, record, 0, age_s, rng)
+        often = draw_rewritten(TARGETS, record, 0, age_s, Rewrite(5), 1.0, rng)
+        assert spread(often) < 0.97 * spread(once)
+
+
+def test_nothing_is_written_where_nothing_was(record: CalibrationRecord) -> None:
+    some = np.where(np.arange(128) < 64, TARGETS, np.nan).astype(np.float32)
+    cells = draw_rewritten(some, record, 0, 3600.0, Rewrite(1), 1.0, np.random.default_rng(0))
+    assert np.isnan(cells[:, 64:]).all()
+    assert np.isfinite(cells[:, :64]).all()
+
+
+def test_the_window_is_about_where_the_law_expects_the_middle_cell(record: CalibrationRecord) -> None:
+    law = dataclasses.replace(record.programming, loc_us=record.programming.loc_us - 0.5)
+    expected = expected_us(law, np.array([[20.0, np.nan]]), 1.0)
+    assert expected[0, 0] == pytest.approx(19.5, abs=1e-6)
+    off = left_window(np.array([[18.4, 3.0]]), expected, 1.0)
+    assert off.tolist() == [[True, False]]
+    assert not left_window(np.array([[20.4, 3.0]]), expected, 1.0).any()
+
+
+def test_the_expected_share_is_that_of_the_cells_that_are_written_again(record: CalibrationRecord) -> None:
+    share = rewritten_share(record.programming, np.array([20.0]), 1.0, 1.0)[0]
+    cells = draw_programming(TARGETS, record, 0, 1.0, np.random.default_rng(1), record.programming)
+    assert share == pytest.approx(float((np.abs(cells - 20.0) > 1.0).mean()), abs=0.03)
+
+
+def test_impossible_rewrites_are_refused() -> None:
+    with pytest.raises(ValueError, match="rewrites"):
+        Rewrite(0)

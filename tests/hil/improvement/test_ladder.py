@@ -1,0 +1,100 @@
+"""The ladder of levers: decided on held-out training images, resumable, test images once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hil.cli import run as cli
+from hil.datasets.image_set import Dataset
+from hil.errors import FileError, MismatchError, UsageError
+from hil.improvement.begin import bench_of
+from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, improve
+from hil.improvement.levers import LEVERS, Bench
+from hil.watch import Watch
+from mapping.program.file import load_program
+
+from ..conftest import Small
+from ..small_net import NAMES, images
+
+
+def data(count: int, seed: int) -> Dataset:
+    pixels, labels = images(count, seed)
+    return Dataset("patterns", pixels, labels, NAMES, "made", "0" * 64)
+
+
+def bench(small: Small, **more: object) -> Bench:
+    settings = {
+        "chip": "lab-128", "macros": 4, "use_macros": None, "record": small.record_file, "age_s": 3600.0,
+        "images": 200, "chips": 4, "seed": 0, "tune_images": 48, "trust": False, "watch": Watch(),
+    }  # fmt: skip
+    return bench_of(small.net, data(400, seed=11), **{**settings, **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def climbed(small: Small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Improvement, Path]:
+    folder = tmp_path_factory.mktemp("ladder") / "improved"
+    limited = bench(small)
+    limited = Bench(**{**{f: getattr(limited, f) for f in Bench.__dataclass_fields__}, "macros": 2})
+    return improve(limited, folder, data(100, seed=12)), folder
+
+
+def test_every_rung_says_what_it_gave_and_what_it_costs(climbed: tuple[Improvement, Path]) -> None:
+    found, folder = climbed
+    assert [r.lever for r in found.rungs] == ["compiled", *(lever.name for lever in LEVERS)]
+    tried = [r for r in found.rungs if not r.skipped]
+    assert all(len(r.chips) == 4 and r.macros >= 2 and r.pulses > 0 and r.energy_uj for r in tried)
+    assert all(r.gain > r.gain_se for r in tried[1:] if r.kept)
+    assert found.rungs[-1].skipped == "no macro is free: the network takes 2 of 2"
+    assert len(found.test) == 4
+    assert found.test_images == 100
+    assert "held-out training images" in "\n".join(found.lines())
+    program = load_program(folder / PROGRAM)
+    assert (program.aims is not None) == found.recipe["aim"]
+
+
+def test_an_interrupted_ladder_goes_on_where_it_stopped(
+    climbed: tuple[Improvement, Path], small: Small, tmp_path: Path
+) -> None:
+    found, folder = climbed
+    part = json.loads((folder / JOURNAL).read_text("utf-8"))
+    part["rungs"] = part["rungs"][:2]
+    (tmp_path / JOURNAL).write_text(json.dumps(part), "utf-8")
+    again = bench(small)
+    again = Bench(**{**{f: getattr(again, f) for f in Bench.__dataclass_fields__}, "macros": 2})
+    with pytest.raises(UsageError, match="holds a ladder already"):
+        improve(again, tmp_path, None)
+    done = improve(again, tmp_path, None, resume=True)
+    assert [r.chips for r in done.rungs] == [r.chips for r in found.rungs]
+    with pytest.raises(MismatchError, match="another macros"):
+        improve(bench(small), tmp_path, None, resume=True)
+
+
+def test_free_macros_become_copies_and_the_program_is_one_that_deploy_takes(small: Small, tmp_path: Path) -> None:
+    copies = [lever for lever in LEVERS if lever.name == "copies"]
+    found = improve(bench(small), tmp_path / "out", None, levers=copies)
+    assert found.rungs[-1].macros == 4
+    if found.rungs[-1].kept:
+        assert load_program(tmp_path / "out" / PROGRAM).macros == (0, 1, 2, 3)
+
+
+def test_a_reached_target_and_a_spent_budget_stop_the_ladder(small: Small, tmp_path: Path) -> None:
+    assert "target" in improve(bench(small), tmp_path / "a", None, target=0.01).stopped
+    assert "minutes are spent" in improve(bench(small), tmp_path / "b", None, minutes=0.0).stopped
+
+
+def test_test_images_that_the_ladder_has_seen_are_refused(small: Small, tmp_path: Path) -> None:
+    seen = bench(small)
+    overlap = Dataset("seen", seen.images[:5], seen.labels[:5], NAMES, "made", "0" * 64)
+    with pytest.raises(FileError, match="5 test images are among"):
+        improve(seen, tmp_path / "out", overlap)
+    with pytest.raises(UsageError, match="are left to decide"):
+        improve(bench(small, images=50), tmp_path / "few", None)
+
+
+def test_a_compiled_program_is_no_beginning(small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code = cli(["improve", str(small.program_file), "--data", str(small.data), "-o", str(tmp_path / "o")])
+    assert code == 2
+    assert "is a compiled program" in capsys.readouterr().err
