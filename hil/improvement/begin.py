@@ -12,7 +12,7 @@ from hil.deployment.deploy import program_of
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
 from hil.improvement.ladder import held_out
-from hil.improvement.levers import Bench
+from hil.improvement.levers import LeverBench
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.watch import Watch
 from mapping.network.file import load_network
@@ -47,7 +47,7 @@ def bench_of(
     tune_images: int,
     trust: bool,
     watch: Watch,
-) -> Bench:
+) -> LeverBench:
     """A bench for ``hil.improvement.ladder.improve``.
 
     Args:
@@ -67,7 +67,7 @@ def bench_of(
         known = with_nominal_macros(known, program.spec, range(program.spec.macros))
     file = load_network(network, trust=trust)
     x, y = held_out(training, file.calibration_images, images, seed)
-    return Bench(
+    return LeverBench(
         network=file,
         spec=load_chip(chip, macros=macros),
         record=known,

@@ -23,7 +23,7 @@ from hil.atomic import new_file, write_text
 from hil.datasets.image_set import Dataset, image_digests
 from hil.deployment.dry_run import PULSES_A_CELL, one_pulse_ns
 from hil.errors import FileError, MismatchError, UsageError
-from hil.improvement.levers import LEVERS, Bench, Lever, Recipe, Score
+from hil.improvement.levers import LEVERS, Lever, LeverBench, Recipe, Score
 from mapping.compile import plan
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
@@ -117,7 +117,7 @@ class Improvement:
 
 
 def improve(
-    bench: Bench,
+    bench: LeverBench,
     folder: Path,
     test: Dataset | None,
     *,
@@ -198,7 +198,7 @@ def improve(
     return found
 
 
-def check_apart(bench: Bench, test: Dataset) -> None:
+def check_apart(bench: LeverBench, test: Dataset) -> None:
     """Refuse test images that the network or the ladder has seen."""
     seen = {*image_digests(bench.network.calibration_images), *image_digests(bench.images)}
     overlap = sum(digest in seen for digest in image_digests(test.images))
@@ -227,7 +227,7 @@ def held_out(
 
 
 def _tested(
-    found: Improvement, bench: Bench, recipe: Recipe, program: ConductanceProgram, test: Dataset
+    found: Improvement, bench: LeverBench, recipe: Recipe, program: ConductanceProgram, test: Dataset
 ) -> Improvement:
     from mapping.program.execute import IdealMultiply, run
 
@@ -237,7 +237,7 @@ def _tested(
 
 
 def _rung(
-    bench: Bench, name: str, words: str, recipe: Recipe, score: Score, before: Score, began: float, *, kept: bool
+    bench: LeverBench, name: str, words: str, recipe: Recipe, score: Score, before: Score, began: float, *, kept: bool
 ) -> Rung:
     program = bench.program(recipe)
     gain, error = score.gain_over(before) if score is not before else (0.0, 0.0)
@@ -271,7 +271,7 @@ def _rung(
     )
 
 
-def _key(bench: Bench) -> dict[str, Any]:
+def _key(bench: LeverBench) -> dict[str, Any]:
     """What a journal belongs to."""
     return {
         "network": bench.network.digest,

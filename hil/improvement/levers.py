@@ -74,7 +74,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Bench:
+class LeverBench:
     """All that levers need. ``images`` and ``labels`` are held-out training images."""
 
     network: NetworkFile
@@ -169,31 +169,31 @@ class Lever:
 
     name: str
     words: str
-    pull: Callable[[Bench, Recipe], Recipe | str]
+    pull: Callable[[LeverBench, Recipe], Recipe | str]
 
 
-def _tune(bench: Bench, recipe: Recipe) -> Recipe | str:
+def _tune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     if len(bench.network.calibration_images) < 2:
         return "the network stores no training images"
     return replace(recipe, tune=True)
 
 
-def _scales(bench: Bench, recipe: Recipe) -> Recipe | str:
+def _scales(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     return replace(recipe, scales=ScaleRule.OUTPUT.value)
 
 
-def _aims(bench: Bench, recipe: Recipe) -> Recipe | str:
+def _aims(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     aims = aims_of(bench.record.programming, bench.spec.macro, bench.age_s, bench.source)
     if max(abs(a - g) for a, g in zip(aims.targets_us, bench.spec.macro.levels_us, strict=True)) < 0.01:
         return "the law has no mean drift at this age"
     return replace(recipe, aim=True)
 
 
-def _rewrite(bench: Bench, recipe: Recipe) -> Recipe | str:
+def _rewrite(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     return replace(recipe, rewrite=REWRITES)
 
 
-def _copies(bench: Bench, recipe: Recipe) -> Recipe | str:
+def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     program = bench.program(recipe)
     among = bench.record.macros
     if program.rounds > 1 or bench.macros <= len(program.macros):

@@ -12,7 +12,7 @@ from hil.datasets.image_set import Dataset
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import bench_of
 from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, improve
-from hil.improvement.levers import LEVERS, Bench
+from hil.improvement.levers import LEVERS, LeverBench
 from hil.watch import Watch
 from mapping.program.file import load_program
 
@@ -25,7 +25,7 @@ def data(count: int, seed: int) -> Dataset:
     return Dataset("patterns", pixels, labels, NAMES, "made", "0" * 64)
 
 
-def bench(small: Small, **more: object) -> Bench:
+def bench(small: Small, **more: object) -> LeverBench:
     settings = {
         "chip": "lab-128", "macros": 4, "use_macros": None, "record": small.record_file, "age_s": 3600.0,
         "images": 200, "chips": 4, "seed": 0, "tune_images": 48, "trust": False, "watch": Watch(),
@@ -37,7 +37,7 @@ def bench(small: Small, **more: object) -> Bench:
 def climbed(small: Small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Improvement, Path]:
     folder = tmp_path_factory.mktemp("ladder") / "improved"
     limited = bench(small)
-    limited = Bench(**{**{f: getattr(limited, f) for f in Bench.__dataclass_fields__}, "macros": 2})
+    limited = LeverBench(**{**{f: getattr(limited, f) for f in LeverBench.__dataclass_fields__}, "macros": 2})
     return improve(limited, folder, data(100, seed=12)), folder
 
 
@@ -63,7 +63,7 @@ def test_an_interrupted_ladder_goes_on_where_it_stopped(
     part["rungs"] = part["rungs"][:2]
     (tmp_path / JOURNAL).write_text(json.dumps(part), "utf-8")
     again = bench(small)
-    again = Bench(**{**{f: getattr(again, f) for f in Bench.__dataclass_fields__}, "macros": 2})
+    again = LeverBench(**{**{f: getattr(again, f) for f in LeverBench.__dataclass_fields__}, "macros": 2})
     with pytest.raises(UsageError, match="holds a ladder already"):
         improve(again, tmp_path, None)
     done = improve(again, tmp_path, None, resume=True)
