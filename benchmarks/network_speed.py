@@ -29,13 +29,13 @@ from cim.cells.read_noise import ReadNoise
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
 from cim.record.published import nominal_record
-from hil.simulation.corrections import training_inputs
 from hil.simulation.virtual_chips import VirtualChips
 from mapping.compile import compile_network
 from mapping.network import architectures
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, Multiply, run
+from mapping.program.training_inputs import training_inputs
 
 NAME, CLASSES, MACROS, SEED = "cifar_resnet20_b", tuple(map(str, range(10))), 80, 1
 MODES = {"ideal": None, "fast": 0.0, "fast_wires": 1.0, "exact": 0.0, "exact_wires": 1.0}

@@ -34,7 +34,7 @@ class FileTooLarge(CimFileError, OSError):
     """A file is larger than its reader takes; field ``most_bytes``."""
 
     def __init__(self, path: str | Path, most_bytes: int) -> None:
-        super().__init__(errno.EFBIG, f"is larger than {most_bytes} bytes", str(path))
+        super().__init__(errno.EINVAL, f"is larger than {most_bytes} bytes", str(path))
         self.most_bytes = most_bytes
 
 

@@ -21,7 +21,7 @@ from cim.files import check_regular
 SMALL_BYTES = 1 << 28  # of all data sets, unpacked: what any file may hold
 MOST_RATIO = 64  # unpacked bytes of a larger file by stored byte
 MOST_CHUNK_BYTES = 1 << 28
-MOST_OBJECTS = 1 << 16
+MOST_OBJECTS = 1 << 15
 MOST_ATTRIBUTE_BYTES = 1 << 22
 MOST_ATTRIBUTES = 1 << 10
 _PLAIN = "iufbS"
@@ -36,13 +36,16 @@ class UnsafeHdf5(CimFileError, OSError):
 
 
 @contextlib.contextmanager
-def open_hdf5(path: str | Path, most_bytes: int, most_unpacked: int | None = None) -> Iterator[Any]:
+def open_hdf5(
+    path: str | Path, most_bytes: int, most_unpacked: int | None = None, most_objects: int = MOST_OBJECTS
+) -> Iterator[Any]:
     """Open a file for reading, once all of it was looked at.
 
     Args:
         most_bytes: size of the file.
         most_unpacked: bytes of all data sets together, unpacked; None: ``SMALL_BYTES``, or
             ``MOST_RATIO`` times what is stored, whichever is more.
+        most_objects: groups and data sets in it, each time that one is named.
 
     Raises:
         UnsafeHdf5: it leads outside itself or promises too much.
@@ -51,25 +54,24 @@ def open_hdf5(path: str | Path, most_bytes: int, most_unpacked: int | None = Non
     check_regular(path, most_bytes)
     with h5py.File(path, "r") as file:
         try:
-            _check(file, most_unpacked)
+            _check(file, most_unpacked, most_objects)
         except UnsafeHdf5:
             raise
-        except (ValueError, TypeError, RuntimeError, KeyError, AttributeError, OverflowError) as error:
+        except (ValueError, TypeError, RuntimeError, KeyError, AttributeError, OverflowError, SystemError) as error:
             raise UnsafeHdf5(path, f"is damaged: {error!s:.200}") from error
         yield file
 
 
-def _check(file: Any, most_unpacked: int | None) -> None:
+def _check(file: Any, most_unpacked: int | None, most_objects: int) -> None:
     sizes = {"objects": 0, "unpacked": 0, "stored": 0}
 
     def link(name: bytes | str, found: Any) -> str | None:  # h5py takes no exception here; a text ends the visit
         sizes["objects"] += 1
-        if sizes["objects"] > MOST_OBJECTS:
-            return f"holds more than {MOST_OBJECTS} objects"
-        if isinstance(found, h5py.HardLink):
+        if sizes["objects"] > most_objects:
+            return f"holds more than {most_objects} objects"
+        if found.type == h5py.h5l.TYPE_HARD:
             return None
-        kind = type(found).__name__.removesuffix("Link").lower()
-        return f"{_shown(name)} is a link of kind {kind}, which may lead anywhere"
+        return f"{_shown(name)} is a soft or external link, which may lead anywhere"
 
     def item(name: str, found: Any) -> None:
         _check_attributes(file, name, found)
@@ -80,7 +82,7 @@ def _check(file: Any, most_unpacked: int | None) -> None:
         elif not isinstance(found, h5py.Group):
             raise UnsafeHdf5(file.filename, f"{_shown(name)} is no group and no data set")
 
-    if (wrong := file.visititems_links(link)) is not None:  # follows none
+    if (wrong := file.id.links.visit(link, info=True)) is not None:  # follows none
         raise UnsafeHdf5(file.filename, wrong)
     _check_attributes(file, "/", file)
     file.visititems(item)
@@ -121,7 +123,7 @@ def _check_attributes(file: Any, name: str, owner: Any) -> None:
         raise UnsafeHdf5(file.filename, f"{_shown(name)} has {len(owner.attrs)} attributes")
     for key in owner.attrs:
         about = owner.attrs.get_id(key)
-        size = max(int(about.get_storage_size()), about.dtype.itemsize * int(np.prod(about.shape, dtype=np.float64)))
+        size = about.dtype.itemsize * int(np.prod(about.shape or (0,), dtype=np.float64))
         if size > MOST_ATTRIBUTE_BYTES or about.dtype.kind not in "iufbSO":
             text = f"attribute {_shown(key)} of {_shown(name)} is {size:,} bytes of {about.dtype!s:.60}"
             raise UnsafeHdf5(file.filename, text)

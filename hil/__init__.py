@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from hil.prediction.text import Prediction
     from hil.report.run_data import RunData, read_run
     from hil.server.board import Board
+    from hil.server.firmware_build import config_header
     from hil.server.serve import serve_tcp, serve_unix
     from hil.verdict.agreement import AgreementReport
     from hil.verdict.baseline import BaselineChange, compare_reports, read_baseline
@@ -82,6 +83,7 @@ __all__ = [
     "calibrate",
     "cell_map",
     "compare_reports",
+    "config_header",
     "deploy",
     "deploy_on",
     "estimate_network",
@@ -135,6 +137,7 @@ _HOMES = {
     "hil.prediction.text": ("Prediction",),
     "hil.report.run_data": ("RunData", "read_run"),
     "hil.server.board": ("Board",),
+    "hil.server.firmware_build": ("config_header",),
     "hil.server.serve": ("serve_tcp", "serve_unix"),
     "hil.verdict.agreement": ("AgreementReport",),
     "hil.verdict.baseline": ("BaselineChange", "compare_reports", "read_baseline"),

@@ -29,7 +29,7 @@ def test_the_site_builds_without_a_warning_and_lists_every_public_name(tmp_path:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr

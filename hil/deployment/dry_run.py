@@ -18,7 +18,7 @@ from firmware_protocols.frames import DEFAULT_PAYLOAD
 from firmware_protocols.messages import Capability
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.rehearsal import rehearse
-from hil.deployment.inference import IMAGES_IN_FLIGHT, measure_layers, measured_multiply
+from hil.deployment.inference import IMAGES_IN_FLIGHT, MeasuredSums, measure_layers, measured_multiply
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, program_chip, read_back
@@ -47,6 +47,7 @@ class DeploymentCost:
     calibrate: WireEstimate
     program: WireEstimate  # cells read right after writing included, where causes are asked for
     read_back: WireEstimate
+    tune: WireEstimate  # stored training images, and the first images without the tune
     layers: WireEstimate  # loading them, and their samples
     inference: WireEstimate  # all images of the first look, all repeats
     images: int
@@ -60,7 +61,7 @@ class DeploymentCost:
     @property
     def parts(self) -> dict[str, WireEstimate]:
         """By name, in the order of a run."""
-        names = ("calibrate", "program", "read_back", "layers", "inference")
+        names = ("calibrate", "program", "read_back", "tune", "layers", "inference")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -133,6 +134,7 @@ def estimate(
         calibrate=before,
         program=_programming(chip, parts, options) * (1 + options.rewrite),
         read_back=_reading_back(chip, parts, options) * 2,  # before the images and after
+        tune=_tuning(chip, program, parts, options),
         layers=_layers(chip, program, parts, options),
         inference=_inference(chip, program, parts, images, options.repeats),
         images=images,
@@ -184,6 +186,25 @@ def _layers(
             measure_layers(chip.driver, part, corrections, exact, Watch())
 
     return chip.count(layers)
+
+
+def _tuning(
+    chip: CountingChip, program: ConductanceProgram, parts: list[ConductanceProgram], options: DeployOptions
+) -> WireEstimate:
+    """Stored training images through every layer, and the first images once without the tune."""
+    images = len(program.calibration_images[: options.tune_images])
+    if not options.tune or images < 2:
+        return WireEstimate()
+    exact = exact_layers(program, _blank(program, images))
+
+    def layers() -> None:
+        for part in parts:
+            sums = MeasuredSums(chip.driver, nominal_corrections(part))
+            for step in part.matrices:
+                sums.sums(step, exact[step.name][0], 0)
+
+    untuned = min(options.untuned_images, options.samples)
+    return chip.count(layers) + _inference(chip, program, parts, untuned, 1)
 
 
 def _inference(

@@ -34,6 +34,7 @@ VERSION = (1, 2)
 """1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to.
 1.2: trained_on, aims, tuned_to, held_as."""
 MAX_FILE_BYTES = 1 << 30
+MAX_OBJECTS = 1 << 16  # three a tile
 MAX_ELEMENTS = 1 << 28  # of all arrays together
 MAX_TEXT_BYTES = 1 << 24
 
@@ -82,7 +83,7 @@ def load_program(path: str | Path) -> ConductanceProgram:
     try:
         if not Path(path).exists():
             raise ProgramFileError(name, "does not exist")
-        with open_hdf5(path, MAX_FILE_BYTES) as file:
+        with open_hdf5(path, MAX_FILE_BYTES, most_objects=MAX_OBJECTS) as file:
             return _read(file, name)
     except (OSError, KeyError, RuntimeError) as error:  # what h5py raises on broken files
         raise ProgramFileError(name, f"cannot be read: {str(error).strip()[:200]}") from error

@@ -8,14 +8,14 @@ from cim.chip.spec import ChipSpec
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.driver.selftest.line import FrameLine, MessageLine, OpenLine
-from hil.errors import UsageError
+from hil.errors import DeviceError, UsageError
 
 
-class CheckFailed(Exception):
+class CheckFailed(DeviceError):
     """The chip does not do what the protocol says."""
 
 
-class CheckSkipped(Exception):
+class CheckSkipped(DeviceError):
     """The chip cannot do what the check needs, and need not."""
 
 

@@ -178,7 +178,7 @@ def test_a_declared_size_is_checked_before_memory_is_taken(tmp_path: Path) -> No
     with h5py.File(path, "r+") as file:
         del file["macros/3/gain"]
         file["macros/3"].create_dataset("gain", shape=(1 << 40,), dtype="f8", chunks=(1 << 20,))
-    with pytest.raises(RecordFileError, match="declares"):
+    with pytest.raises(RecordFileError, match="promises"):
         load_record(path)
 
 

@@ -257,7 +257,7 @@ def test_hdf5_that_points_into_another_file_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "set.h5", "w") as file:
         file["images"] = h5py.ExternalLink("other.h5", "/lossless/images")
         file["labels"] = np.arange(2)
-    with pytest.raises(FileError, match="in the file itself"):
+    with pytest.raises(FileError, match="external link"):
         data.load_dataset(tmp_path / "set.h5")
 
 
@@ -265,7 +265,7 @@ def test_hdf5_with_huge_promised_size_is_refused_before_it_is_read(tmp_path: Pat
     with h5py.File(tmp_path / "set.h5", "w") as file:
         file.create_dataset("images", (10_000_000, 64, 64, 3), np.uint8, chunks=(1, 64, 64, 3))
         file["labels"] = np.arange(4)
-    with pytest.raises(FileError, match="GiB"):
+    with pytest.raises(FileError, match="promises 122,880,000,000 bytes and stores none"):
         data.load_dataset(tmp_path / "set.h5")
 
 

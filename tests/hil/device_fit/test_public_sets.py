@@ -47,7 +47,7 @@ def test_a_broken_set_is_said(tmp_path: Path) -> None:
         (gzip.compress(b"a,b\n1,2\n", mtime=0), "columns 'a,b'"),
         (gzip.compress(b",addr,time,lvl,lvli,i,tmin,tmax,timept\n1,2\n", mtime=0), "2 columns, not 9"),
         (gzip.compress(b",addr,time,lvl,lvli,i,tmin,tmax,timept\n1,2,x,4,5,6,7,8,9\n", mtime=0), "cannot be read"),
-        (gzip.compress(b",addr,time,lvl,lvli,i,tmin,tmax,timept\n1,2,nan,4,5,6,7,8,9\n", mtime=0), "no numbers"),
+        (gzip.compress(b",addr,time,lvl,lvli,i,tmin,tmax,timept\n1,2,nan,4,5,6,7,8,9\n", mtime=0), "not numbers"),
         (b"no gzip at all", "cannot be read"),
         (gzip.compress(b"1,2" * 99, mtime=0)[:-9], "cannot be read"),
     ):
