@@ -99,7 +99,7 @@ class LeverBench:
             )
         program = self.made[recipe.scales]
         if recipe.copies:
-            program = averaged(program, recipe.copies)
+            program = averaged(program, recipe.copies, self.record.macros)
         if recipe.aim:
             program = aimed(program, aims_of(self.record.programming, self.spec.macro, self.age_s, self.source))
         return program
@@ -195,9 +195,12 @@ def _rewrite(bench: LeverBench, recipe: Recipe) -> Recipe | str:
 
 def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     program = bench.program(recipe)
-    if program.rounds > 1 or not free_macros(program) or bench.macros <= len(program.macros):
+    among = bench.record.macros
+    if program.rounds > 1 or bench.macros <= len(program.macros):
         return f"no macro is free: the network takes {len(program.macros)} of {bench.macros}"
-    counts = choose_averages(program, bench.sensitivity(recipe), bench.macros)
+    if not free_macros(program, among):
+        return "no free macro is in the record: calibrate the whole chip"
+    counts = choose_averages(program, bench.sensitivity(recipe), bench.macros, among)
     more = {name: n for name, n in counts.items() if n > 1}
     if not more:
         return "no layer fits a second time"

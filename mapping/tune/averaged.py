@@ -11,7 +11,7 @@ logits: with n_l copies Σ e_l / n_l is left, and the copy that takes most of it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -26,10 +26,10 @@ from mapping.tune.aims import aimed
 MOST = 8  # copies of a layer: beyond, its rounding and the others are what is left
 
 
-def free_macros(program: ConductanceProgram) -> tuple[int, ...]:
-    """Macros of the chip that hold nothing of the program."""
+def free_macros(program: ConductanceProgram, among: Collection[int] | None = None) -> tuple[int, ...]:
+    """Macros of the chip (or ``among`` them) that hold nothing of the program."""
     used = set(program.macros)
-    return tuple(m for m in range(program.spec.macros) if m not in used)
+    return tuple(m for m in range(program.spec.macros) if m not in used and (among is None or m in among))
 
 
 def layer_macros(step: MatrixStep) -> tuple[int, ...]:
@@ -38,14 +38,18 @@ def layer_macros(step: MatrixStep) -> tuple[int, ...]:
 
 
 def choose_averages(
-    program: ConductanceProgram, errors: Mapping[str, float], macros: int | None = None
+    program: ConductanceProgram,
+    errors: Mapping[str, float],
+    macros: int | None = None,
+    among: Collection[int] | None = None,
 ) -> dict[str, int]:
     """How many copies of each layer to average, of the free macros (at most ``macros`` in all, used ones included).
 
     Args:
         errors: by layer, what it adds to the mean square error of the logits with one copy.
+        among: macros that copies may lie on; None: all of the chip.
     """
-    free = len(free_macros(program))
+    free = len(free_macros(program, among))
     if macros is not None:
         free = max(0, min(free, macros - len(program.macros)))
     sizes = {step.name: len(layer_macros(step)) for step in program.matrices}
@@ -63,13 +67,15 @@ def choose_averages(
         free -= sizes[best]
 
 
-def averaged(program: ConductanceProgram, counts: Mapping[str, int]) -> ConductanceProgram:
+def averaged(
+    program: ConductanceProgram, counts: Mapping[str, int], among: Collection[int] | None = None
+) -> ConductanceProgram:
     """The program with ``counts`` copies of its layers, averaged; copies lie on free macros, in the same places.
 
     Raises:
         CannotMap: too few free macros, several rounds, or copies for speed in that layer.
     """
-    free = list(free_macros(program))
+    free = list(free_macros(program, among))
     if program.rounds > 1 and any(n > 1 for n in counts.values()):
         raise CannotMap("averaged copies need a network that fits the chip in one round", chip=program.spec.name)
     steps = []

@@ -74,7 +74,9 @@ def test_an_interrupted_ladder_goes_on_where_it_stopped(
 
 def test_free_macros_become_copies_and_the_program_is_one_that_deploy_takes(small: Small, tmp_path: Path) -> None:
     copies = [lever for lever in LEVERS if lever.name == "copies"]
-    found = improve(bench(small), tmp_path / "out", None, levers=copies)
+    measured = improve(bench(small), tmp_path / "measured", None, levers=copies)
+    assert measured.rungs[-1].skipped == "no free macro is in the record: calibrate the whole chip"
+    found = improve(bench(small, record=None), tmp_path / "out", None, levers=copies)
     assert found.rungs[-1].macros == 4
     if found.rungs[-1].kept:
         assert load_program(tmp_path / "out" / PROGRAM).macros == (0, 1, 2, 3)
