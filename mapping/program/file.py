@@ -86,7 +86,8 @@ def load_program(path: str | Path) -> ConductanceProgram:
         with open_hdf5(path, MAX_FILE_BYTES, most_objects=MAX_OBJECTS) as file:
             return _read(file, name)
     except (OSError, KeyError, RuntimeError) as error:  # what h5py raises on broken files
-        raise ProgramFileError(name, f"cannot be read: {str(error).strip()[:200]}") from error
+        said = getattr(error, "strerror", None) or str(error)
+        raise ProgramFileError(name, f"cannot be read: {said.strip().removeprefix(f'{name}: ')[:200]}") from error
     except (ProgramRecordError, ValueError, TypeError, ArithmeticError, AttributeError) as error:
         raise ProgramFileError(name, f"is not a valid program: {str(error)[:400]}") from error
 
