@@ -24,6 +24,7 @@ from mapping.quantise.quantiser import Quantiser
 from .hil.small_net import write_files
 
 ROOT = Path(__file__).parent.parent
+ROOMS = ("hil", "search", "mapping", "firmware_protocols", "cim")
 PAGE = ROOT / "docs" / "explanation" / "architecture.md"
 MOST_STEPS = 8
 ROW = re.compile(r"^\| (?P<step>\d*) ?\| `(?P<file>[\w/.]+)` \| (?P<functions>(?:`[\w.]+`(?:, )?)+) \| ", re.MULTILINE)
@@ -89,7 +90,7 @@ class Stacks:
         frames, frame = [], sys._getframe(2)
         while frame is not None:
             path = Path(frame.f_code.co_filename)
-            if path.is_relative_to(ROOT) and "tests" not in path.parts:
+            if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in ROOMS:
                 frames.append((str(path.relative_to(ROOT)), frame.f_code.co_qualname))
             frame = frame.f_back  # type: ignore[assignment]
         with self._lock:
