@@ -21,8 +21,8 @@ def finetune(
         typer.Option(help="record whose errors count; default: the models of the chip file", show_default=False),
     ] = None,
     age: Annotated[str, typer.Option(help="age after programming")] = "1h",
-    aimed: Annotated[
-        bool, typer.Option("--aimed", help="cells are written beside their levels, to stand right at that age")
+    no_aims: Annotated[
+        bool, typer.Option("--no-aims", help="the chip will write cells to their levels, not beside them for that age")
     ] = False,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="passes over all training images; default: 12", show_default=False)
@@ -73,7 +73,7 @@ def finetune(
         epochs=epochs or 0,
         minutes=minutes or 0.0,
         age_s=seconds(age),
-        aimed=aimed,
+        aimed=not no_aims,
         rate=rate,
         batch=batch,
         shift=shift,

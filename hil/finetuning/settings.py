@@ -28,7 +28,7 @@ class FinetuneSettings:
     epochs: int = 0
     minutes: float = 0.0
     age_s: float = 3600.0
-    aimed: bool = False
+    aimed: bool = True
     rate: float = 0.0015
     batch: int = 128
     shift: int | None = None
