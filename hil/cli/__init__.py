@@ -77,8 +77,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cann
 
 def main() -> None:
     """Entry point of the ``hil`` script: runs a command and leaves with its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # service managers and batch systems stop as Ctrl-C does
     code = run(sys.argv[1:])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the answer stands; a late Ctrl-C must not change its code
+    for late in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(late, signal.SIG_IGN)  # the answer stands; a late Ctrl-C must not change its code
     sys.exit(code)
 
 

@@ -324,7 +324,8 @@ def test_cells_reads_a_macro_and_writes_a_table(cli: Cli, tmp_path: Path) -> Non
     assert np.array(cli.json("cells", "--emulated", "--macros=1")["readings_us"]).shape == (128, 128)
 
 
-def test_emulate_serves_a_chip_until_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_emulate_serves_a_chip_until_it_is_stopped(tmp_path: Path, stop: signal.Signals) -> None:
     socket = tmp_path / "chip"
     command = [sys.executable, "-m", "hil.cli", "emulate", "--macros=1", "--chip-seed=5", "--unix", str(socket)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
@@ -333,8 +334,8 @@ def test_emulate_serves_a_chip_until_ctrl_c(tmp_path: Path) -> None:
         with open_chip(f"unix:{socket}", macros=1) as chip:
             assert chip.description.kind == "emulated"
             assert chip.read_cells(0).shape == (128, 128)
-        server.send_signal(signal.SIGINT)
-        assert server.wait(timeout=10) == 130
+        server.send_signal(stop)
+        assert server.wait(timeout=60) == 130
     assert not socket.exists()
 
 
