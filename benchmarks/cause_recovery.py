@@ -91,7 +91,9 @@ def deploy_case(case: Case, images: int = IMAGES) -> AgreementReport:
     file = load_network(BUNDLED_NETWORK)
     program = compile_network(file, spec, weight_bits=case.weight_bits, activation_bits=case.activation_bits)
     data = load_dataset(BUNDLED_DATA, "test")
-    chosen = DeployOptions(samples=images, repeats=2, virtual_chips=10, read_back_reads=255, early_reads=64)
+    chosen = DeployOptions(
+        samples=images, repeats=2, virtual_chips=10, read_back_reads=255, early_reads=64, tune=False, aim=False
+    )
     then = {} if case.calibrated_before else case.switched_on
     with connect(InProcessTransport(EmulatedChip(spec, SEED, then), "emulated:calibrated"), spec=spec) as driver:
         record = calibrate(driver, program.macros, age_s=chosen.age_s, budget=case.budget)

@@ -69,9 +69,12 @@ def runs_of(seed: int, effects: list[float]) -> list[dict[str, object]]:
     from hil.emulator.address import chip_from_address
     from hil.transports.in_process import InProcessTransport
     from hil.watch import Watch
+    from mapping.quantise.weight_scales import ScaleRule
 
-    program, graph = program_of(NETWORK, chip="lab-128", macros=MACROS, trust=False, watch=Watch())
-    data, options = load_dataset(BUNDLED_DATA, "test"), DeployOptions(seed=seed, causes=False)
+    program, graph = program_of(
+        NETWORK, chip="lab-128", macros=MACROS, trust=False, watch=Watch(), scales=ScaleRule.ROUNDING
+    )
+    data, options = load_dataset(BUNDLED_DATA, "test"), DeployOptions(seed=seed, causes=False, tune=False, aim=False)
     address = f"emulated:lab-128?seed={seed}&macros={MACROS}"
     chip = chip_from_address(address)
     with connect(InProcessTransport(chip, address), spec=chip.spec) as driver:

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli import bench, calibrate, compile, deploy, estimate, finetune, fit, search, simulate, tune
+from hil.cli import bench, calibrate, compile, deploy, estimate, finetune, fit, improve, search, simulate, tune
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
@@ -53,7 +53,7 @@ for command in (
     fit.fit,
     compile.compile,
     tune.tune,
-    tune.improve,
+    improve.improve,
     simulate.simulate,
     estimate.estimate,
     finetune.finetune,

@@ -1,4 +1,4 @@
-"""Commands that make a network keep its accuracy: tune, improve."""
+"""The command that tunes a chip again: ``hil tune``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,17 @@ import typer
 from hil.cli.options import (
     Baud,
     Chip,
-    DataDir,
-    Download,
     Emulated,
     Json,
     Macros,
     Port,
-    Seed,
     chip_address,
     print_result,
     screen,
     seconds,
     writing,
 )
-from hil.errors import ExitCode, UsageError
+from hil.errors import ExitCode
 
 
 def tune(
@@ -62,80 +59,4 @@ def tune(
             save_program(tuned.program, out)
         lines.append(f"program        {out}: gains and biases of this chip in it")
     print_result(lines, {**report.to_json(), "program": None if out is None else str(out)}, as_json)
-    return ExitCode.DONE
-
-
-def improve(
-    network: Annotated[Path, typer.Argument(help="net.pt")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder of program.h5 and ladder.json")],
-    data: Annotated[str, typer.Option(help="data set: its training images decide, its test images are read once")],
-    chip: Chip = "lab-128",
-    macros: Macros = None,
-    use_macros: Annotated[
-        int | None, typer.Option(min=1, help="most macros to use, of the chip's; default: all", show_default=False)
-    ] = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="record of the chip; default: the models of the chip file", show_default=False),
-    ] = None,
-    port: Port = None,
-    emulated: Emulated = False,
-    data_dir: DataDir = None,
-    download: Download = False,
-    target: Annotated[
-        float | None, typer.Option(help="percent on held-out training images at which to stop", show_default=False)
-    ] = None,
-    minutes: Annotated[
-        float | None, typer.Option(min=0.0, help="begin no further lever after so many", show_default=False)
-    ] = None,
-    images: Annotated[int, typer.Option(min=100, help="held-out training images that decide")] = 500,
-    test_images: Annotated[int, typer.Option(min=0, help="test images for the finished program; 0: none")] = 1000,
-    chips: Annotated[int, typer.Option(min=2, help="virtual chips")] = 8,
-    tune_images: Annotated[int, typer.Option(min=2, help="most stored training images to tune with")] = 128,
-    age: Annotated[str, typer.Option(help="planned age: 30s, 1h, 2d")] = "1h",
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the ladder in the folder")] = False,
-    seed: Seed = 0,
-    baud: Baud = 921600,
-    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
-    as_json: Json = False,
-) -> int:
-    """Try levers from cheap to dear until a network keeps its accuracy on such chips, and say what each gave."""
-    from hil.datasets.image_set import load_dataset
-    from hil.improvement.begin import bench_of, measured_record
-    from hil.improvement.ladder import improve as climb
-
-    with screen(quiet=as_json) as watch:
-        record = calibration
-        if port or emulated:
-            if calibration is not None:
-                raise UsageError("--calibration and a chip exclude each other", hint="leave one of them out")
-            address = chip_address(port, emulated, chip, macros)
-            record = measured_record(address, out, age_s=seconds(age), seed=seed, baud=baud, watch=watch)
-        bench = bench_of(
-            network,
-            load_dataset(data, "train", data_dir=data_dir, download=download),
-            chip=chip,
-            macros=macros,
-            use_macros=use_macros,
-            record=record,
-            age_s=seconds(age),
-            images=images,
-            chips=chips,
-            seed=seed,
-            tune_images=tune_images,
-            trust=trust_model,
-            watch=watch,
-        )
-        test = load_dataset(data, "test", data_dir=data_dir, limit=test_images) if test_images else None
-        found = climb(
-            bench,
-            out,
-            test,
-            target=None if target is None else target / 100.0,
-            minutes=minutes,
-            resume=resume,
-        )
-    again = f" --rewrite {found.recipe['rewrite']}" if found.recipe.get("rewrite") else ""
-    lines = [*found.lines(), f"program        {out}/program.h5   (hil deploy {out}/program.h5{again})"]
-    print_result(lines, {**found.to_json(), "program": f"{out}/program.h5"}, as_json)
     return ExitCode.DONE

@@ -270,7 +270,13 @@ def run_looks(
 
 
 def program_of(
-    network: str | Path | None, *, chip: str, macros: int | None, trust: bool, watch: Watch
+    network: str | Path | None,
+    *,
+    chip: str,
+    macros: int | None,
+    trust: bool,
+    watch: Watch,
+    scales: ScaleRule = ScaleRule.OUTPUT,
 ) -> tuple[ConductanceProgram, NetworkGraph | None]:
     """The compiled program of a network file, and its float graph (None for a program file)."""
     path = Path(network) if network else BUNDLED_NETWORK
@@ -278,4 +284,4 @@ def program_of(
         return load_program(path), None
     file = load_network(path, trust=trust)
     spec = load_chip(chip, macros=macros)
-    return compile_network(file, spec, scale_rule=ScaleRule.OUTPUT, progress=watch.step), file.graph
+    return compile_network(file, spec, scale_rule=scales, progress=watch.step), file.graph

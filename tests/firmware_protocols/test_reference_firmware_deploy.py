@@ -22,6 +22,7 @@ from hil.server.firmware_launch import die_serial, read_settings, running_firmwa
 from hil.verdict.agreement import AgreementReport, Verdict
 from mapping.compile import compile_network
 from mapping.program.execute import IdealMultiply, run
+from mapping.quantise.weight_scales import ScaleRule
 
 from .one_macro_net import READS_AN_IMAGE, images, one_macro_network, write_files
 
@@ -45,7 +46,7 @@ def deployed(address: str, folder: Path, count: int, **options: object) -> Agree
 def ideal_accuracy(count: int) -> float:
     """Of the network in Python's exact integers."""
     pixels, labels = images(count, seed=3)
-    program = compile_network(one_macro_network(), SPEC)
+    program = compile_network(one_macro_network(), SPEC, scale_rule=ScaleRule.OUTPUT)
     logits = run(program, pixels, IdealMultiply(program))
     return float(np.mean(logits.argmax(1) == labels))
 

@@ -222,7 +222,7 @@ def test_an_address_chooses_chip_seed_size_and_overrides() -> None:
         ("emulated:lab-128?wire_ohm=much", "no number"),
         ("emulated:lab-128?wire_ohm=nan", "no number"),
         ("emulated:lab-128?ideal=2", "neither 0 nor 1"),
-        ("tcp://somewhere", "no address of an emulated chip"),
+        ("tcp://somewhere", "not an address of an emulated chip"),
     ],
 )
 def test_a_wrong_address_says_what_is_wrong(address: str, says: str) -> None:
