@@ -98,7 +98,7 @@ def test_every_command_of_the_design_is_there() -> None:
 
 
 def test_a_command_stands_in_the_file_of_its_name() -> None:
-    bench = dict.fromkeys(("emulate", "chips", "ports", "info", "doctor", "mvm", "cells"), "bench")
+    bench = dict.fromkeys(("emulate", "chips", "ports", "info", "doctor", "mvm", "cells", "selftest"), "bench")
     elsewhere = {**bench, "import": "compile", "show": "deploy"}
     for name, command in zip(COMMANDS, app.registered_commands, strict=True):
         assert command.callback is not None
