@@ -27,6 +27,6 @@ docs: $(READY)
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c "import torch" 2>/dev/null || \
-	    $(BIN)/python -m pip install --quiet --retries 0 --timeout 20 'torch>=2.6' --index-url $(TORCH_CPU) || true
+	    $(BIN)/python -m pip install --quiet --retries 0 --timeout 20 'torch>=2.6' --index-url $(TORCH_CPU) 2>/dev/null || true
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(READY)
