@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from mapping.network.file import NetworkFile, load_network, save_network
     from mapping.network.file_check import NetworkFileError
     from mapping.network.float_run import float_logits
-    from mapping.network.graph import GraphError, NetworkGraph, Preprocess
+    from mapping.network.graph import NetworkGraph, Preprocess
     from mapping.network.importers import import_graph
+    from mapping.network.nodes import GraphError
     from mapping.program.conductance import ConductanceProgram, Tile, TileGroup
     from mapping.program.execute import IdealMultiply, Multiply, run
     from mapping.program.explain import explain
@@ -77,7 +78,8 @@ _HOMES = {
     "mapping.network.file": ("NetworkFile", "load_network", "save_network"),
     "mapping.network.file_check": ("NetworkFileError",),
     "mapping.network.float_run": ("float_logits",),
-    "mapping.network.graph": ("GraphError", "NetworkGraph", "Preprocess"),
+    "mapping.network.graph": ("NetworkGraph", "Preprocess"),
+    "mapping.network.nodes": ("GraphError",),
     "mapping.network.importers": ("import_graph",),
     "mapping.program.conductance": ("ConductanceProgram", "Tile", "TileGroup"),
     "mapping.program.execute": ("IdealMultiply", "Multiply", "run"),

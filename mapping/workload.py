@@ -16,7 +16,8 @@ from mapping.layout.cutting import Cutting
 from mapping.layout.lay_out import LayoutOptions, lay_out, needed_macros
 from mapping.layout.place import Place
 from mapping.layout.tile import MatrixShape, Piece
-from mapping.network.graph import Flatten, MaxPool, NetworkGraph, PadChannels, PadMap, Shape, Slice, node_shapes
+from mapping.network.graph import NetworkGraph, node_shapes
+from mapping.network.nodes import Flatten, MaxPool, PadChannels, PadMap, Shape, Slice
 from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,

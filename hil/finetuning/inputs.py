@@ -19,7 +19,8 @@ from hil.finetuning.settings import FinetuneSettings
 from hil.prediction.predict import OF_CELLS
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network
-from mapping.network.graph import GraphError, NetworkGraph
+from mapping.network.graph import NetworkGraph
+from mapping.network.nodes import GraphError
 from search.train.arrays import aimed
 from search.train.images import Images
 

@@ -15,7 +15,9 @@ import numpy as np
 
 from mapping.errors import NotMappable
 from mapping.network.float_run import forward
-from mapping.network.graph import (
+from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.graph_records import KINDS
+from mapping.network.nodes import (
     INPUT,
     Add,
     Array,
@@ -28,16 +30,13 @@ from mapping.network.graph import (
     HardTanh,
     Linear,
     MaxPool,
-    NetworkGraph,
     Node,
     PadChannels,
     PadMap,
-    Preprocess,
     Relu,
     Relu6,
     Slice,
 )
-from mapping.network.graph_records import KINDS
 
 if TYPE_CHECKING:
     import torch

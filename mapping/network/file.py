@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from cim.files import new_file
 from mapping.bits import LayerBits
 from mapping.network.file_check import NetworkFileError, NewerVersionError, load_plain, read_bytes
-from mapping.network.graph import Array, GraphError, NetworkGraph, Preprocess
+from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import from_records, shown, to_records
+from mapping.network.nodes import Array, GraphError
 
 if TYPE_CHECKING:
     from torch import Tensor

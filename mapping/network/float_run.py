@@ -9,7 +9,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.graph import (
+from mapping.network.digital_nodes import (
+    FILL,
+    Affine,
+    MatMul,
+    Norm,
+    Permute,
+    PRelu,
+    Product,
+    Reduce,
+    Resample,
+    Reshape,
+    Softmax,
+    Subtract,
+    Take,
+    Unary,
+)
+from mapping.network.functions import FUNCTIONS
+from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.nodes import (
     INPUT,
     Add,
     AvgPool,
@@ -22,11 +40,9 @@ from mapping.network.graph import (
     HardTanh,
     Linear,
     MaxPool,
-    NetworkGraph,
     Node,
     PadChannels,
     PadMap,
-    Preprocess,
     Relu,
     Relu6,
     Slice,
@@ -44,7 +60,7 @@ def float_logits(graph: NetworkGraph, images: NDArray[np.uint8]) -> NDArray[np.f
     import torch
 
     last = graph.nodes[-1].name
-    rows = [np.zeros((0, len(graph.classes)), np.float32)]
+    rows = [np.zeros((0, graph.width), np.float32)]
     with torch.inference_mode():
         rows += [forward(graph, batch)[last].numpy() for batch in _batches(graph, images)]
     return np.concatenate(rows)
@@ -112,6 +128,8 @@ def apply(node: Node, inputs: Sequence[Tensor], tensor: Callable[[NDArray[np.flo
     import torch
     from torch.nn import functional
 
+    if isinstance(node, Add | Subtract | Product | MatMul):
+        inputs = _of_one_rank(inputs)
     x = inputs[0]
     match node:
         case Conv():
@@ -138,7 +156,7 @@ def apply(node: Node, inputs: Sequence[Tensor], tensor: Callable[[NDArray[np.flo
         case Add():
             return x + inputs[1]
         case Concat():
-            return torch.cat(list(inputs), 1)
+            return torch.cat(list(inputs), 1 + node.axis)
         case Flatten():
             return x.flatten(1)
         case PadChannels():
@@ -148,6 +166,62 @@ def apply(node: Node, inputs: Sequence[Tensor], tensor: Callable[[NDArray[np.flo
             return functional.pad(x, (node.left, node.right, node.top, node.bottom))
         case Slice():
             return x[:, node.start : node.stop, :: node.step[0], :: node.step[1]]
+    return _digital(node, inputs, tensor)
+
+
+def _of_one_rank(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """With axes of size 1 behind the batch where others have more."""
+    rank = max(x.dim() for x in inputs)
+    return [x.reshape(x.shape[0], *[1] * (rank - x.dim()), *x.shape[1:]) for x in inputs]
+
+
+def _digital(node: Node, inputs: Sequence[Tensor], tensor: Callable[[NDArray[np.float32]], Tensor]) -> Tensor:
+    """Output of a node that no array multiplies (``mapping.network.digital_nodes``)."""
+    import torch
+
+    x = inputs[0]
+    match node:
+        case Unary():
+            return FUNCTIONS[node.function].apply(x, node.alpha, node.beta)
+        case PRelu():
+            return torch.where(x < 0, x * tensor(node.slope), x)
+        case Affine():
+            return x * tensor(node.scale) + tensor(node.shift)
+        case Subtract():
+            return x - inputs[1]
+        case Product():
+            return x * inputs[1]
+        case MatMul():
+            return torch.matmul(x, inputs[1])
+        case Reduce():
+            axes = [1 + axis for axis in node.axes]
+            reduced = {"mean": torch.mean, "sum": torch.sum, "max": torch.amax, "min": torch.amin}[node.operation]
+            result: Tensor = reduced(x, axes, keepdim=True)  # type: ignore[operator]
+            if node.keep:
+                return result
+            left = [size for axis, size in enumerate(x.shape) if axis == 0 or axis - 1 not in node.axes]
+            return result.reshape(left if len(left) > 1 else [*left, 1])
+        case Reshape():
+            return x.reshape(x.shape[0], *node.shape)
+        case Permute():
+            return x.permute(0, *(1 + axis for axis in node.order))
+        case Take():
+            index = torch.tensor(node.index, device=x.device)
+            taken = x.index_select(1 + node.axis, index.clamp_min(0))
+            if min(node.index) == FILL:
+                at = index.view(-1, *[1] * (x.dim() - 2 - node.axis))
+                taken = torch.where(at < 0, torch.tensor(node.fill, dtype=x.dtype, device=x.device), taken)
+            return taken
+        case Resample():
+            return tensor(node.rows) @ x @ tensor(node.columns).T
+        case Norm():
+            axes = [1 + axis for axis in node.axes]
+            centred = x - x.mean(axes, keepdim=True) if node.centre else x
+            return centred * (centred.square().mean(axes, keepdim=True) + node.eps).rsqrt() * tensor(
+                node.scale
+            ) + tensor(node.shift)
+        case Softmax():
+            return x.softmax(1 + node.axis)
     raise GraphError(node.name, f"unknown kind {type(node).__name__}")
 
 

@@ -3,7 +3,7 @@
 A record is one dict per node: ``{"kind": "conv", "name": "conv1", "inputs": ["input"],
 "stride": [1, 1], ...}``. Arrays lie beside the records under torch's own names
 (``conv1.weight``, ``bn1.running_mean``); ``"arrays": {"weight": "other.key"}`` in a record
-names another key. Options left out have the defaults of ``mapping.network.graph``.
+names another key. Options left out have the defaults of ``mapping.network.nodes``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.graph import (
+from mapping.network.digital_nodes import (
+    Affine,
+    MatMul,
+    Norm,
+    Permute,
+    PRelu,
+    Product,
+    Reduce,
+    Resample,
+    Reshape,
+    Softmax,
+    Subtract,
+    Take,
+    Unary,
+)
+from mapping.network.graph import NetworkGraph, Output, Preprocess, node_shapes
+from mapping.network.nodes import (
     Add,
     Array,
     AvgPool,
@@ -29,16 +45,14 @@ from mapping.network.graph import (
     HardTanh,
     Linear,
     MaxPool,
-    NetworkGraph,
     Node,
     PadChannels,
     PadMap,
-    Preprocess,
     Relu,
     Relu6,
     Slice,
-    node_shapes,
 )
+from mapping.network.shapes import MOST_AXES
 
 KINDS: dict[str, type[Node]] = {
     "conv": Conv,
@@ -56,16 +70,37 @@ KINDS: dict[str, type[Node]] = {
     "pad_channels": PadChannels,
     "pad_map": PadMap,
     "slice": Slice,
+    "unary": Unary,
+    "prelu": PRelu,
+    "affine": Affine,
+    "subtract": Subtract,
+    "product": Product,
+    "matmul": MatMul,
+    "reduce": Reduce,
+    "reshape": Reshape,
+    "permute": Permute,
+    "take": Take,
+    "resample": Resample,
+    "norm": Norm,
+    "softmax": Softmax,
 }
 _NAMES = {kind: name for name, kind in KINDS.items()}
 _ARRAYS: dict[type[Node], dict[str, str]] = {
     Conv: {"weight": "weight", "bias": "bias"},
     Linear: {"weight": "weight", "bias": "bias"},
     BatchNorm: {"scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"},
+    PRelu: {"slope": "weight"},
+    Affine: {"scale": "weight", "shift": "bias"},
+    Norm: {"scale": "weight", "shift": "bias"},
+    Resample: {"rows": "rows", "columns": "columns"},
 }
 """Field of a node -> last part of its name in a torch state dict."""
 
+_LATER: set[tuple[type[Node], str, object]] = {(Concat, "axis", 0)}
+"""Fields that 1.0 did not have and what they were then: left out, so that digests of older networks stand."""
+
 MOST_NODES = 4096
+MOST_OUTPUTS = 64
 
 
 def to_records(graph: NetworkGraph) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -80,11 +115,12 @@ def to_records(graph: NetworkGraph) -> tuple[dict[str, Any], dict[str, Array]]:
             if field.name in arrays:
                 if value is not None:
                     state[f"{node.name}.{arrays[field.name]}"] = value
-            elif field.name not in ("name", "inputs"):
+            elif field.name not in ("name", "inputs") and (type(node), field.name, value) not in _LATER:
                 record[field.name] = np.array(value).tolist() if value is not None else None  # no numpy scalars
         records.append(record)
     shapes = {name: list(shape) for name, shape in node_shapes(graph).items()}
-    return {"input_shape": list(graph.input_shape), "nodes": records, "shapes": shapes}, state
+    outputs = {"outputs": [{"name": o.name, "shape": list(o.shape)} for o in graph.outputs]} if graph.outputs else {}
+    return {"input_shape": list(graph.input_shape), "nodes": records, "shapes": shapes, **outputs}, state
 
 
 def from_records(
@@ -107,7 +143,8 @@ def from_records(
         raise GraphError("", f"{len(records)} nodes are more than {MOST_NODES}")
     shape = _typed("", "input_shape", graph.get("input_shape"), tuple[int, int, int])
     nodes = tuple(_node(record, state) for record in records)
-    built = NetworkGraph(shape, nodes, preprocess, tuple(classes), dict(provenance or {}))
+    outputs = _outputs(graph.get("outputs", []))
+    built = NetworkGraph(shape, nodes, preprocess, tuple(classes), dict(provenance or {}), outputs)
     stated = graph.get("shapes")
     if stated is not None and _lists(stated) != {name: list(shape) for name, shape in node_shapes(built).items()}:
         raise GraphError("", "the stated shapes are not those that the nodes give")
@@ -162,6 +199,21 @@ def _node(record: object, state: Mapping[str, Array]) -> Node:
     return cls(**values)
 
 
+def _outputs(records: object) -> tuple[Output, ...]:
+    if not isinstance(records, list) or len(records) > MOST_OUTPUTS:
+        raise GraphError("", f"outputs are not a list of at most {MOST_OUTPUTS}")
+    found = []
+    for record in records:
+        name = record.get("name") if isinstance(record, Mapping) else None
+        if not isinstance(name, str) or not 0 < len(name) <= 256 or not name.isprintable():
+            raise GraphError("", f"an output has no name that can be printed: {shown(name)}")
+        shape = _typed(name, "shape", record.get("shape"), tuple[int, ...])
+        if not 1 <= len(shape) <= MOST_AXES or min(shape) < 1:
+            raise GraphError("", f"output {name!r} has the shape {shape}")
+        found.append(Output(name, shape))
+    return tuple(found)
+
+
 def _lists(shapes: object) -> object:
     """``shapes`` if it is a dict of lists of integers, else None; nothing else is safe to compare."""
     good = isinstance(shapes, Mapping) and all(
@@ -184,7 +236,10 @@ def _typed(node: str, field: str, value: object, hint: Any) -> Any:
     elif isinstance(value, str):
         if hint is str:
             return value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
+    elif isinstance(value, bool):
+        if hint is bool:
+            return value
+    elif isinstance(value, int | float):
         if hint is float and np.isfinite(value):
             return float(value)
         if hint is int and isinstance(value, int) and abs(value) < 2**31:

@@ -18,8 +18,9 @@ import numpy as np
 from cim.json_text import parse_json
 from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, load_plain, read_bytes
-from mapping.network.graph import GraphError, NetworkGraph, Preprocess
+from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import array_keys, from_records
+from mapping.network.nodes import GraphError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mapping.errors import MappingUsageError
 from mapping.network.file_check import NetworkFileError
-from mapping.network.graph import GraphError, NetworkGraph, Preprocess
+from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import MOST_NODES
+from mapping.network.nodes import GraphError
 from mapping.network.onnx_reader import OnnxReader
 from mapping.network.onnx_rules import RULES
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from mapping.network.capture import UnsupportedOperation
 from mapping.network.file_check import NetworkFileError
-from mapping.network.graph import INPUT, Node, Shape, output_shape
 from mapping.network.graph_records import KINDS
+from mapping.network.nodes import INPUT, Node, Shape
+from mapping.network.shapes import output_shape
 
 MOST_ELEMENTS = 2**28
 _KIND_NAMES = {kind: name for name, kind in KINDS.items()}

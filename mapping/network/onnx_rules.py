@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.graph import (
+from mapping.network.nodes import (
     Add,
     AvgPool,
     BatchNorm,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from cim.chip.windows import Window
-from mapping.network.graph import Shape
+from mapping.network.nodes import Shape
 from mapping.program.conductance import (
     AvgPoolStep,
     ConcatStep,

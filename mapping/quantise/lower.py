@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from cim.chip.windows import Window
 from mapping.layout.tile import MatrixShape
-from mapping.network.graph import (
+from mapping.network.graph import NetworkGraph, node_shapes
+from mapping.network.nodes import (
     INPUT,
     Add,
     AvgPool,
@@ -28,7 +29,6 @@ from mapping.network.graph import (
     HardTanh,
     Linear,
     MaxPool,
-    NetworkGraph,
     Node,
     PadChannels,
     PadMap,
@@ -36,7 +36,6 @@ from mapping.network.graph import (
     Relu6,
     Shape,
     Slice,
-    node_shapes,
 )
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.network.float_run import float_activations
-from mapping.network.graph import INPUT, NetworkGraph
+from mapping.network.graph import NetworkGraph
+from mapping.network.nodes import INPUT
 from mapping.quantise.lower import FusedOp, MatrixOp, PassOp
 
 Progress = Callable[[int, int, str], None]

@@ -20,7 +20,8 @@ from mapping.bits import BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.place import Place
 from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
-from mapping.network.graph import INPUT, MaxPool, PadChannels, PadMap, Preprocess, Shape, Slice
+from mapping.network.graph import Preprocess
+from mapping.network.nodes import INPUT, MaxPool, PadChannels, PadMap, Shape, Slice
 from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.graph import INPUT
+from mapping.network.nodes import INPUT
 from mapping.program import digital_ops
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step
 from mapping.program.execute import IdealMultiply, Multiply, apply, in_places, input_codes, out_of_places, run

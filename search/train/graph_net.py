@@ -29,7 +29,8 @@ from mapping.compile import logits_op
 from mapping.layout.tile import stretch
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import apply, stored
-from mapping.network.graph import INPUT, NetworkGraph, Node, Preprocess
+from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.nodes import INPUT, Node
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.quantise.lower import AddOp, AvgPoolOp, ConcatOp, FusedOp, MatrixOp, PassOp, lower
 from mapping.quantise.quantiser import code_widths

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.graph import (
+from mapping.network.nodes import (
     INPUT,
     Add,
     AvgPool,

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from cim.cost.workload import WorkKind
 from mapping.network.float_run import forward, network_input
-from mapping.network.graph import Add, Conv, Flatten, GlobalAvgPool, Linear, NetworkGraph, Node, Preprocess, Relu
+from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.nodes import Add, Conv, Flatten, GlobalAvgPool, Linear, Node, Relu
 from search.space.genes import Space
 from search.space.operators import Layer
 from search.train.arrays import ArrayConv2d, ArrayLinear

@@ -23,7 +23,8 @@ from cim.cost.workload import INPUT
 from mapping.network.capture import capture
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import apply
-from mapping.network.graph import Array, BatchNorm, Concat, Conv, NetworkGraph, Node, Preprocess, Relu, node_shapes
+from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
+from mapping.network.nodes import Array, BatchNorm, Concat, Conv, Node, Relu
 from mapping.quantise.lower import affine
 from search.errors import SearchMismatch
 from search.space.genes import Space

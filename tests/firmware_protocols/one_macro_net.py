@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.network.file import NetworkFile, save_network
-from mapping.network.graph import Conv, Flatten, Linear, NetworkGraph, Node, Preprocess, Relu
+from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.nodes import Conv, Flatten, Linear, Node, Relu
 
 SIDE, PATCH, CLASSES, FILTERS = 8, 4, 4, 8
 NAMES = ("a", "b", "c", "d")

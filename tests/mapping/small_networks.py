@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.network.file import NetworkFile
-from mapping.network.graph import (
+from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.nodes import (
     Add,
     AvgPool,
     BatchNorm,
@@ -19,11 +20,9 @@ from mapping.network.graph import (
     HardTanh,
     Linear,
     MaxPool,
-    NetworkGraph,
     Node,
     PadChannels,
     PadMap,
-    Preprocess,
     Relu,
     Relu6,
     Slice,

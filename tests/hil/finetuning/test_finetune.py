@@ -200,7 +200,8 @@ def _colour(pixels: np.ndarray) -> np.ndarray:
 
 
 def _colour_network() -> NetworkFile:
-    from mapping.network.graph import Flatten, GlobalAvgPool, Linear, NetworkGraph, Preprocess
+    from mapping.network.graph import NetworkGraph, Preprocess
+    from mapping.network.nodes import Flatten, GlobalAvgPool, Linear
 
     nodes = (
         GlobalAvgPool(name="mean", inputs=("input",)),

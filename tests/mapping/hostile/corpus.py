@@ -329,7 +329,7 @@ CORPUS: dict[str, Builder] = {
     "stated shapes are a tensor": changed(lambda d: d["graph"].update(shapes=torch.zeros(4))),
     "cycle": changed(cycle),
     "input that is not there": changed(node(3, inputs=["nowhere"])),
-    "unknown node": changed(node(1, kind="softmax")),
+    "unknown node": changed(node(1, kind="hartley")),
     "kind is a list": changed(node(1, kind=["relu"])),
     "name twice": changed(node(1, name="conv1")),
     "name with a slash": changed(node(1, name="../../etc")),

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.float_run import float_logits
-from mapping.network.graph import Add, Conv, NetworkGraph, PadChannels, node_shapes
+from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.network.importers import import_graph
+from mapping.network.nodes import Add, Conv, PadChannels
 
 CLASSES = tuple("0123456789")
 DATA = Path(os.environ.get("HIL_DATA", ""))

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from mapping.network.capture import UnsupportedOperation, capture
 from mapping.network.float_run import float_activations, float_logits, forward, network_input
-from mapping.network.graph import (
+from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
+from mapping.network.nodes import (
     Add,
     AvgPool,
     BatchNorm,
@@ -19,14 +20,11 @@ from mapping.network.graph import (
     GlobalAvgPool,
     HardTanh,
     MaxPool,
-    NetworkGraph,
     PadChannels,
     PadMap,
-    Preprocess,
     Relu,
     Relu6,
     Slice,
-    node_shapes,
 )
 
 CLASSES = ("a", "b", "c")

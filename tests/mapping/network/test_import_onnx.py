@@ -13,8 +13,9 @@ import torch
 from mapping.network.capture import UnsupportedOperation
 from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import forward
-from mapping.network.graph import AvgPool, GlobalAvgPool, NetworkGraph, Preprocess
+from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.importers import import_graph
+from mapping.network.nodes import AvgPool, GlobalAvgPool
 from mapping.network.onnx_import import MissingExtra
 
 onnx = pytest.importorskip("onnx")

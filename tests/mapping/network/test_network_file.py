@@ -14,7 +14,8 @@ from mapping.bits import LayerBits
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, NetworkFileError, NewerVersionError, load_network, save_network
 from mapping.network.float_run import float_logits
-from mapping.network.graph import Add, Conv, Flatten, GraphError, Linear, NetworkGraph, Preprocess, Relu, node_shapes
+from mapping.network.graph import NetworkGraph, Preprocess, node_shapes
+from mapping.network.nodes import Add, Conv, Flatten, GraphError, Linear, Relu
 
 SAMPLE = Path(__file__).parent.parent / "samples" / "net-1.0.pt"
 CLASSES = tuple("0123456789")

@@ -17,7 +17,8 @@ from mapping.compile import compile_network
 from mapping.errors import CannotMap
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_activations, float_logits
-from mapping.network.graph import Flatten, Linear, NetworkGraph, Preprocess
+from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.nodes import Flatten, Linear
 from mapping.program.conductance import MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.quantise.lower import AddOp, MatrixOp, PassOp, lower

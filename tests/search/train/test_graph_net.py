@@ -18,7 +18,8 @@ from mapping.bits import LayerBits  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.network.file import NetworkFile  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
-from mapping.network.graph import BatchNorm, GlobalAvgPool, Linear, NetworkGraph, Preprocess, Relu  # noqa: E402
+from mapping.network.graph import NetworkGraph, Preprocess  # noqa: E402
+from mapping.network.nodes import BatchNorm, GlobalAvgPool, Linear, Relu  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from search.space.genes import Bits  # noqa: E402
 from search.train.arrays import WindowConv2d, aimed, array_layers, set_strength  # noqa: E402

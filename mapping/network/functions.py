@@ -1,0 +1,123 @@
+"""Functions of one number that a network may apply element by element: on a chip each is a table over codes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """``apply(x, alpha, beta)`` in torch; ``least`` is a value that no result is below (−inf: none)."""
+
+    apply: Callable[[Tensor, float, float], Tensor]
+    least: float = -math.inf
+
+
+def _torch(name: str) -> Callable[[Tensor, float, float], Tensor]:
+    """The function of one argument of that name in torch, or in its functional interface."""
+
+    def apply(x: Tensor, alpha: float, beta: float) -> Tensor:
+        import torch
+        from torch.nn import functional
+
+        found: Tensor = (getattr(torch, name, None) or getattr(functional, name))(x)
+        return found
+
+    return apply
+
+
+def _gelu_tanh(x: Tensor, alpha: float, beta: float) -> Tensor:
+    from torch.nn import functional
+
+    return functional.gelu(x, approximate="tanh")
+
+
+def _gelu(x: Tensor, alpha: float, beta: float) -> Tensor:
+    from torch.nn import functional
+
+    return functional.gelu(x)
+
+
+def _silu(x: Tensor, alpha: float, beta: float) -> Tensor:
+    from torch.nn import functional
+
+    return functional.silu(x)
+
+
+def _mish(x: Tensor, alpha: float, beta: float) -> Tensor:
+    from torch.nn import functional
+
+    return functional.mish(x)
+
+
+def _leaky_relu(x: Tensor, alpha: float, beta: float) -> Tensor:
+    from torch.nn import functional
+
+    return functional.leaky_relu(x, alpha)
+
+
+def _elu(x: Tensor, alpha: float, beta: float) -> Tensor:
+    from torch.nn import functional
+
+    return functional.elu(x, alpha)
+
+
+def _selu(x: Tensor, alpha: float, beta: float) -> Tensor:
+    from torch.nn import functional
+
+    return functional.selu(x)
+
+
+def _hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
+    return (x * alpha + beta).clamp(0, 1)
+
+
+def _hard_swish(x: Tensor, alpha: float, beta: float) -> Tensor:
+    return x * (x + 3).clamp(0, 6) / 6
+
+
+def _softplus(x: Tensor, alpha: float, beta: float) -> Tensor:
+    from torch.nn import functional
+
+    return functional.softplus(x, alpha, beta)
+
+
+def _power(x: Tensor, alpha: float, beta: float) -> Tensor:
+    return x.pow(alpha)
+
+
+FUNCTIONS: Mapping[str, Function] = {
+    "sigmoid": Function(_torch("sigmoid"), 0.0),
+    "tanh": Function(_torch("tanh")),
+    "gelu": Function(_gelu),
+    "gelu_tanh": Function(_gelu_tanh),
+    "silu": Function(_silu),
+    "mish": Function(_mish),
+    "hard_sigmoid": Function(_hard_sigmoid, 0.0),  # clamp(alpha x + beta, 0, 1)
+    "hard_swish": Function(_hard_swish),
+    "leaky_relu": Function(_leaky_relu),  # alpha: slope below zero
+    "elu": Function(_elu),  # alpha
+    "selu": Function(_selu),
+    "softplus": Function(_softplus, 0.0),  # alpha: beta of torch, beta: threshold of torch
+    "softsign": Function(_torch("softsign")),
+    "exp": Function(_torch("exp"), 0.0),
+    "log": Function(_torch("log")),
+    "sqrt": Function(_torch("sqrt"), 0.0),
+    "reciprocal": Function(_torch("reciprocal")),
+    "reciprocal_sqrt": Function(_torch("rsqrt"), 0.0),
+    "absolute": Function(_torch("abs"), 0.0),
+    "negative": Function(_torch("neg")),
+    "square": Function(_torch("square"), 0.0),
+    "power": Function(_power),  # alpha: exponent
+    "erf": Function(_torch("erf")),
+    "sine": Function(_torch("sin")),
+    "cosine": Function(_torch("cos")),
+    "floor": Function(_torch("floor")),
+    "round": Function(_torch("round")),
+}
