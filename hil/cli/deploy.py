@@ -79,6 +79,10 @@ def deploy(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
     device: Annotated[str, typer.Option(help="device of the simulator: cpu or cuda")] = "cpu",
+    engine: Annotated[
+        str,
+        typer.Option(help="exact (every conversion), fast (one product, matched noise), auto: fast where as good"),
+    ] = "auto",
     baud: Baud = 921600,
     junit: Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)] = None,
     baseline: Annotated[
@@ -113,6 +117,7 @@ def deploy(
         aim=not no_aims,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
+        engine=engine,
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:
