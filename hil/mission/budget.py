@@ -68,7 +68,7 @@ class BudgetLine:
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class MissionBudget:
     """All lines of one mission for one network."""
 
     mission: str
@@ -136,7 +136,7 @@ def check_budget(
     accuracy: KnownAccuracy | None = None,
     temperatures_c: tuple[float, float] | None = None,
     temperature_source: str = "",
-) -> Budget:
+) -> MissionBudget:
     """Set every limit of a mission beside what a program needs.
 
     Args:
@@ -191,4 +191,4 @@ def check_budget(
     )
     if not lines:
         raise UsageError("the mission names no limit", hint="give mission.toml a section [limits]")
-    return Budget(plan.name, network, program.spec.name, lines, image, program.digest)
+    return MissionBudget(plan.name, network, program.spec.name, lines, image, program.digest)

@@ -6,12 +6,12 @@ from pathlib import Path
 from xml.etree import ElementTree as xml
 
 from hil.atomic import write_text
-from hil.mission.budget import Budget, Held
+from hil.mission.budget import Held, MissionBudget
 
 MARKS = {Held.KEPT: "kept", Held.BROKEN: "BROKEN", Held.OPEN: "open"}
 
 
-def budget_lines(budget: Budget) -> list[str]:
+def budget_lines(budget: MissionBudget) -> list[str]:
     """The sheet: open lines first, since nothing speaks for them."""
     image = budget.image
     lines = [f"mission        {budget.mission}: {budget.network} on {budget.chip}, program {budget.digest[:12]}"]
@@ -34,12 +34,12 @@ def budget_lines(budget: Budget) -> list[str]:
     return lines
 
 
-def write_budget_junit(path: str | Path, budget: Budget) -> None:
+def write_budget_junit(path: str | Path, budget: MissionBudget) -> None:
     """One test a limit: broken ones fail, open ones are skipped."""
     write_text(path, budget_junit(budget))
 
 
-def budget_junit(budget: Budget) -> str:
+def budget_junit(budget: MissionBudget) -> str:
     suite = xml.Element("testsuite", name="hil mission check")
     for line in budget.lines:
         case = xml.SubElement(suite, "testcase", classname=f"hil.mission.{budget.mission}", name=line.name)
