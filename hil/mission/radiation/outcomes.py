@@ -14,7 +14,7 @@ from hil.mission.radiation.kinds import FaultKind
 from hil.verdict.statistics import wilson
 
 
-class Outcome(enum.StrEnum):
+class FaultOutcome(enum.StrEnum):
     """What became of one fault."""
 
     MASKED = "masked"  # no logit changed
@@ -50,14 +50,14 @@ def harmful(result: InjectionResult) -> bool:
     return result.answers > 0 or result.hung
 
 
-def outcome_of(result: InjectionResult, detectors: Collection[Detector]) -> Outcome:
+def outcome_of(result: InjectionResult, detectors: Collection[Detector]) -> FaultOutcome:
     if any(fired(result, detector) for detector in (*ALWAYS, *detectors)):
-        return Outcome.DETECTED
+        return FaultOutcome.DETECTED
     if result.hung:
-        return Outcome.HANG
+        return FaultOutcome.HANG
     if not result.logits:
-        return Outcome.MASKED
-    return Outcome.SILENT if result.answers else Outcome.DEGRADED
+        return FaultOutcome.MASKED
+    return FaultOutcome.SILENT if result.answers else FaultOutcome.DEGRADED
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from hil.mission.radiation.outcomes import Outcome
+from hil.mission.radiation.outcomes import FaultOutcome
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import document, section
 
 COLOURS = {"without": "@layer3", "scrubbed": "@simulated", "scrubbed and tuned": "@measured"}
 OUTCOME_COLOURS = {
-    Outcome.MASKED: "@layer0",
-    Outcome.DEGRADED: "@layer1",
-    Outcome.DETECTED: "@layer2",
-    Outcome.SILENT: "@layer3",
-    Outcome.HANG: "@layer4",
+    FaultOutcome.MASKED: "@layer0",
+    FaultOutcome.DEGRADED: "@layer1",
+    FaultOutcome.DETECTED: "@layer2",
+    FaultOutcome.SILENT: "@layer3",
+    FaultOutcome.HANG: "@layer4",
 }
 
 

@@ -10,7 +10,7 @@ from hil.mission.orbit import OrbitFile
 from hil.mission.radiation.campaign import CampaignResult
 from hil.mission.radiation.detectors import Detector
 from hil.mission.radiation.kinds import KINDS, FaultKind, rate_per_day
-from hil.mission.radiation.outcomes import Outcome, Share, criticality, fired, harmful, outcome_of, weighted
+from hil.mission.radiation.outcomes import FaultOutcome, Share, criticality, fired, harmful, outcome_of, weighted
 from hil.mission.radiation.sampling import margin_of
 
 FORMAT = "hil.radiation-report/1.0"
@@ -28,7 +28,7 @@ def detection(found: CampaignResult, detectors: Collection[Detector]) -> dict[st
     for result in found.results:
         if harmful(result):
             one = counts.setdefault(result.kind, [0, 0])
-            one[0] += outcome_of(result, detectors) is Outcome.DETECTED
+            one[0] += outcome_of(result, detectors) is FaultOutcome.DETECTED
             one[1] += 1
     return {kind: Share(*pair) for kind, pair in counts.items()}
 
@@ -102,7 +102,13 @@ def campaign_lines(report: dict[str, Any]) -> list[str]:
         counts = "  ".join(
             f"{outcomes.get(str(name), 0):>{width}}"
             for name, width in zip(
-                (Outcome.MASKED, Outcome.DEGRADED, Outcome.SILENT, Outcome.DETECTED, Outcome.HANG),
+                (
+                    FaultOutcome.MASKED,
+                    FaultOutcome.DEGRADED,
+                    FaultOutcome.SILENT,
+                    FaultOutcome.DETECTED,
+                    FaultOutcome.HANG,
+                ),
                 (6, 8, 6, 7, 4),
                 strict=True,
             )

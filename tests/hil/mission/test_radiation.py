@@ -22,7 +22,7 @@ from hil.mission.radiation.dose import dose_mrad, with_dose
 from hil.mission.radiation.folder import CampaignFolder, read_injections
 from hil.mission.radiation.inject import HELD, flipped, inject, strike
 from hil.mission.radiation.kinds import FaultKind, rate_per_day
-from hil.mission.radiation.outcomes import Outcome, Share, harmful, outcome_of, weighted
+from hil.mission.radiation.outcomes import FaultOutcome, Share, harmful, outcome_of, weighted
 from hil.mission.radiation.run import FaultBench
 from hil.mission.radiation.sampling import injections_needed, margin_of
 from hil.mission.radiation.space import Fault, fault_space
@@ -258,7 +258,7 @@ def test_the_report_counts_every_injection_once_and_names_what_is_assumed(small_
     assert [r.number for r in results] == list(range(65))
     assert [r.kind for r in results] == [str(kind) for kind in FaultKind] * 5
     caught = [r for r in results if harmful(r) and r.kind == "activation"]
-    assert all(outcome_of(r, [Detector.PARITY]) is Outcome.DETECTED for r in caught)
+    assert all(outcome_of(r, [Detector.PARITY]) is FaultOutcome.DETECTED for r in caught)
 
 
 def test_the_site_of_an_injection_depends_on_seed_and_number_alone(program: ConductanceProgram) -> None:
