@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, print_result, screen
+from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, print_result, screen, seconds
 from hil.errors import ExitCode, UsageError
 
 mission = typer.Typer(help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True)
@@ -66,3 +66,45 @@ def check(
         write_budget_junit(junit, budget)
     print_result(budget_lines(budget), budget.to_json(), as_json)
     return ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
+
+
+@mission.command()
+def harden(
+    campaign: Annotated[Path, typer.Argument(help="folder of a campaign (hil campaign)")],
+    plan: Annotated[Path, typer.Argument(help="mission.toml")],
+    subject: Annotated[Path, typer.Option("--network", help="net.pt or program.h5 of the campaign")],
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(help="accuracy at the end, in percent; default: the mission's accuracy_floor", show_default=False),
+    ] = None,
+    detect: Annotated[float, typer.Option(help="percent of harmful faults to be noticed")] = 99.0,
+    scrub: Annotated[
+        str | None,
+        typer.Option(help="time between two scrubs, for its price; default: the campaign's", show_default=False),
+    ] = None,
+    trust_model: Trust = False,
+    as_json: Json = False,
+) -> int:
+    """Find the cheapest set of mitigations that keeps accuracy and notices faults; exit code 1 when none does."""
+    from hil.mission.hardening import harden_campaign
+    from hil.mission.requirements import load_mission
+    from hil.mission.subject import open_subject
+
+    wanted = load_mission(plan)
+    least = wanted.limits.accuracy_floor if floor is None else floor / 100.0
+    if least is None:
+        raise UsageError("no accuracy is asked for", hint="--floor 85, or accuracy_floor in mission.toml")
+    with screen(quiet=as_json) as watch:
+        found = open_subject(subject, network=None, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        hardened = harden_campaign(
+            campaign,
+            found.program,
+            wanted,
+            floor=least,
+            detection=detect / 100.0,
+            scrub_s=None if scrub is None else seconds(scrub),
+        )
+    print_result(hardened.lines(), hardened.to_json(), as_json)
+    return ExitCode.DONE if hardened.chosen else ExitCode.OUTSIDE_TOLERANCE
