@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mapping.network.aten import elementwise, moves, products, statistics, windows
 from mapping.network.aten.call import Call, Rule
-from mapping.network.compose.composer import Composer, Place
+from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.inputs import Asked, opened
 from mapping.network.compose.outputs import Found, collected
 from mapping.network.compose.refusal import CannotCompose, UnsupportedOperation
@@ -230,7 +230,7 @@ class Translation:
         names = _output_names(self.program, len(results))
         kept = [(name, result) for name, result in zip(names, results, strict=True) if result is not None]
         try:
-            self.composer.begin(Place("outputs"))
+            self.composer.begin(ModulePlace("outputs"))
             return collected(self.composer, [name for name, _ in kept], [result for _, result in kept])
         except CannotCompose as refused:
             raise UnsupportedOperation("output", "", refused.reason, refused.hint) from None
@@ -258,12 +258,12 @@ def _module_path(fx: Any) -> str:
     return str(stack[-1][0]) if stack else ""
 
 
-def _place(fx: Any) -> Place:
+def _place(fx: Any) -> ModulePlace:
     """The path of the module around an operation, and whether it is one of torch's own."""
     stack = list((fx.meta.get("nn_module_stack") or {}).values())
     path, cls = (str(stack[-1][0]), str(stack[-1][1])) if stack else ("", "")
     own = cls.startswith("torch.nn.modules.") and not cls.startswith("torch.nn.modules.container")
-    return Place(path, own)
+    return ModulePlace(path, own)
 
 
 def _shape(fx: Any) -> Shape:

@@ -41,7 +41,7 @@ _PAIRS = (Add, Subtract, Product)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModulePlace:
     """Where an operation stands: ``path`` of the module; ``own`` if the module is this operation and no more."""
 
     path: str = ""
@@ -53,17 +53,17 @@ class Composer:
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
-        self.place = Place()
+        self.place = ModulePlace()
         self.operation = 0
         self._nodes: dict[str, Node] = {}
-        self._origins: dict[str, tuple[str, Place, int]] = {}  # name asked for, place, number of the operation
+        self._origins: dict[str, tuple[str, ModulePlace, int]] = {}  # name asked for, place, number of the operation
         self._shapes: dict[str, Shape] = {}
 
     def start(self, shape: Shape) -> None:
         """Begin with an input of this shape, one image's."""
         self._shapes[INPUT] = shape
 
-    def begin(self, place: Place) -> None:
+    def begin(self, place: ModulePlace) -> None:
         """All nodes that follow belong to one operation at ``place``."""
         self.place = place
         self.operation += 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mapping.network.compose.composer import Composer, Place
+from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.refusal import need
 from mapping.network.compose.values import Value, image_shape
 from mapping.network.nodes import INPUT, Shape
@@ -74,7 +74,7 @@ class Asked:
 def opened(c: Composer, asked: Asked) -> list[Value]:
     """The inputs as values, cut out of the graph's one input."""
     c.start(asked.image)
-    c.begin(Place("inputs"))
+    c.begin(ModulePlace("inputs"))
     found, first = [], 0
     for shape in asked.shapes:
         node = c.take(INPUT, range(first, first + shape[1]), 0) if len(asked.shapes) > 1 else INPUT
