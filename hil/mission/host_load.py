@@ -10,6 +10,7 @@ Integer operations of one output are counted from the written integers of ``docs
     pool                    1   comparison or addition of each entry of the window; average: and a requantisation
     concatenation           4   requantisation
     input table             1   look-up of a pixel
+    other steps             4   requantisation, and the operations that ``LayerWork`` counts (a table: its look-ups)
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 
 from cim.cost.workload import LayerWork, WorkKind
 from hil.mission.requirements import HostFigures
-from mapping.network.graph import INPUT, Shape
+from mapping.network.nodes import INPUT, Shape
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Requantise, Step
 from mapping.program.shapes import step_shape
 from mapping.workload import program_workload
@@ -88,6 +89,7 @@ def operations_of(layer: LayerWork) -> int:
             return outputs * REQUANTISE
         case WorkKind.MOVE:
             return 0
+    return layer.operations + outputs * (0 if layer.kind is WorkKind.TABLE else REQUANTISE)
 
 
 def program_image_bytes(program: ConductanceProgram) -> int:

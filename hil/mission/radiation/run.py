@@ -18,7 +18,7 @@ from cim.simulator.layer import NoiseKey
 from cim.simulator.simulator import LayerSimulator
 from hil.mission.radiation.inject import ChipUnderTest, Injection
 from hil.simulation.virtual_chips import COPY_NOISE, VirtualChip
-from mapping.network.graph import INPUT
+from mapping.network.nodes import INPUT
 from mapping.program import digital_ops
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step
 from mapping.program.copies import by_copy, joined

@@ -157,9 +157,7 @@ def test_a_loss_against_the_baseline_is_exit_1(cli: Cli, small: Small, finished_
     assert "REGRESSED" in cli.err
 
 
-def test_fail_on_says_which_outcomes_end_in_exit_1(
-    cli: Cli, small: Small, finished_run: Path, tmp_path: Path
-) -> None:
+def test_fail_on_says_which_outcomes_end_in_exit_1(cli: Cli, small: Small, finished_run: Path, tmp_path: Path) -> None:
     noisy = f"{CHIP}&read_variance_us2=40"
     worse = small.arguments("--port", noisy, "--out", str(tmp_path / "a"), "--baseline", str(finished_run))
     report = cli.json(*worse, "--fail-on", "none")
