@@ -39,7 +39,7 @@ def import_graph(
     preprocess: Preprocess | None = None,
     trust: bool = False,
 ) -> NetworkGraph:
-    """Give the graph in ``path`` (``.safetensors``, ``.onnx``, else a torch file).
+    """Give the graph in ``path`` (``.safetensors``, ``.onnx``, ``.tflite``, else a torch file).
 
     ``arch`` is needed for weights alone; ``input_shape`` and ``preprocess`` default to the
     architecture's. With ``trust`` a torch file **may run code**: legacy pickles, TorchScript
@@ -57,6 +57,10 @@ def import_graph(
         from mapping.network.onnx_import import graph_from_onnx
 
         return graph_from_onnx(data, path, preprocess=_needed(preprocess), classes=classes, provenance=provenance)
+    if path.suffix == ".tflite":
+        from mapping.network.tflite.importing import graph_from_tflite
+
+        return graph_from_tflite(data, path, preprocess=preprocess, classes=classes, provenance=provenance)
     if path.suffix == ".pt2" and trust:
         return _from_exported(data, path, _needed(preprocess), classes, provenance | {"trusted": "true"})
     if path.suffix == ".safetensors":
