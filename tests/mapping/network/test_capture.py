@@ -199,32 +199,15 @@ def test_what_does_not_lead_to_the_logits_is_left_out() -> None:
     assert len(check_same(Unused(functional.relu)).nodes) == 4
 
 
-@pytest.mark.parametrize(
-    ("function", "words"),
-    [
-        (torch.sigmoid, ["sigmoid", "hard-tanh"]),
-        (functional.silu, ["silu", "ReLU"]),
-        (lambda x: x * x, ["mul"]),
-        (lambda x: x + 1.0, ["add", "two feature maps"]),
-        (lambda x: functional.pad(x, (1, 1, 1, 1, 1, 1))[:, :4], ["pad", "either channels or rows"]),
-        (lambda x: x[:, :, 1:], ["slice", "from the first to the last"]),
-        (lambda x: functional.adaptive_avg_pool2d(x, 3), ["different size"]),
-        (lambda x: functional.max_pool2d(x, 3, 2, ceil_mode=True), ["ceil_mode"]),
-        (lambda x: functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False), ["count_include_pad"]),
-        (nn.BatchNorm2d(4, track_running_stats=False), ["batch_norm", "statistics of the batch"]),
-        (nn.ConvTranspose2d(4, 4, 3), ["conv_transpose2d"]),
-        (lambda x: x.transpose(2, 3), ["transpose"]),
-    ],
-)
-def test_unsupported_operations_are_named_with_their_place(function: object, words: list[str]) -> None:
-    with pytest.raises(UnsupportedOperation) as caught:
-        graph_of(nn.Sequential(Function(function)))
-    for word in [*words, "0"]:
-        assert word in str(caught.value)
+def test_unsupported_operations_are_named_with_their_place() -> None:
+    with pytest.raises(UnsupportedOperation, match=r"sort.* in 0: there is no node for it\n  try  "):
+        graph_of(nn.Sequential(Function(lambda x: x.sort(1)[0])))
+    with pytest.raises(UnsupportedOperation, match=r"batch_norm.* in 0.function: .*statistics of the batch"):
+        graph_of(nn.Sequential(Function(nn.BatchNorm2d(4, track_running_stats=False))))
 
 
 def test_mixing_images_of_a_batch_is_refused() -> None:
-    with pytest.raises(UnsupportedOperation, match="flattening"):
+    with pytest.raises(UnsupportedOperation, match="along the batch"):
         graph_of(nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (1, -1)), nn.Linear(512, 3)))
 
 

@@ -1,0 +1,1 @@
+"""ATen operations of an exported program as nodes of a graph."""

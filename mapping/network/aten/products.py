@@ -1,0 +1,144 @@
+"""Rules of ATen for convolutions, linear layers, products, attention and recurrent layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mapping.network.aten.call import Call, Rule
+from mapping.network.compose.arithmetic import plus, times
+from mapping.network.compose.attention import attention, softmax
+from mapping.network.compose.composer import Composer
+from mapping.network.compose.moves import reshape, select, stack, swap
+from mapping.network.compose.products import convolution, linear, product, transposed_convolution
+from mapping.network.compose.recurrent import Direction, State, Step, gru_step, layers, lstm_step, relu_step, tanh_step
+from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.values import Operand, Value
+
+
+def _conv(c: Composer, a: Call) -> Operand:
+    weight = a.weight("weight")
+    count = weight.ndim - 2
+    need(count in (1, 2), f"a convolution in {count} dimensions", "conv1d or conv2d")
+    gap = a.integers("dilation", count)
+    if a.get("transposed"):
+        return _transposed(c, a)
+    if isinstance(a["padding"], str):
+        reach = [g * (k - 1) if a["padding"] == "same" else 0 for g, k in zip(gap, weight.shape[2:], strict=True)]
+        pads = [(r // 2, r - r // 2) for r in reach]
+    else:
+        pads = [(p, p) for p in a.integers("padding", count)]
+    return convolution(
+        c,
+        a.x,
+        weight,
+        a.optional("bias"),
+        stride=a.integers("stride", count),
+        pads=pads,
+        dilation=gap,
+        groups=a["groups"],
+        name=a.owner("weight"),
+    )
+
+
+def _transposed(c: Composer, a: Call) -> Operand:
+    weight = a.weight("weight")
+    count = weight.ndim - 2
+    return transposed_convolution(
+        c,
+        a.x,
+        weight,
+        a.optional("bias"),
+        stride=a.integers("stride", count),
+        pads=[(p, p) for p in a.integers("padding", count)],
+        extra=a.integers("output_padding", count),
+        dilation=a.integers("dilation", count),
+        groups=a["groups"],
+        name=a.owner("weight"),
+    )
+
+
+def _linear(c: Composer, a: Call) -> Operand:
+    if isinstance(a["weight"], Value):
+        found = product(c, a.x, swap(c, a["weight"], 0, 1))
+        return found if a["bias"] is None else plus(c, found, a.operand("bias"))
+    return linear(c, a.x, a.weight("weight"), a.optional("bias"), a.owner("weight"))
+
+
+def _product(c: Composer, a: Call) -> Operand:
+    other = "other" if "other" in a.arguments else "mat2"
+    return product(c, a.operand("self"), a.operand(other), a.owner(other) or a.owner("self"))
+
+
+def _product_and_sum(c: Composer, a: Call) -> Operand:
+    """beta · self + alpha · (first @ second)."""
+    first, second = ("mat1", "mat2") if "mat1" in a.arguments else ("batch1", "batch2")
+    if a["beta"] == a["alpha"] == 1 and not any(isinstance(a[n], Value) for n in ("self", second)) and a.x.ndim == 1:  # type: ignore[union-attr]
+        return linear(c, a.operand(first), a.weight(second).T, a.weight("self"), a.owner(second))
+    found = times(c, product(c, a.operand(first), a.operand(second), a.owner(second)), np.asarray(a["alpha"]))
+    return plus(c, found, a.operand("self"), a["beta"]) if a["beta"] else found
+
+
+def _attention(c: Composer, a: Call) -> Operand:
+    need(not a["enable_gqa"] and not a["dropout_p"], "grouped queries or dropout in attention", "plain heads, eval()")
+    mask = a["attn_mask"]
+    return attention(c, a.operand("query"), a.operand("key"), a.operand("value"), mask, a["is_causal"], a["scale"])
+
+
+def _softmax(c: Composer, a: Call) -> Operand:
+    return softmax(c, a.x, a["dim"])
+
+
+def _directions(a: Call) -> list[list[Direction]]:
+    """Weights by layer and direction."""
+    params: Sequence[Any] = a["params"]
+    both = 2 if a["bidirectional"] else 1
+    each = 4 if a["has_biases"] else 2
+    if len(params) != each * both * a["num_layers"]:
+        refuse("a recurrent layer with a projection", "proj_size=0 and a linear layer behind it")
+    rows = [[np.asarray(p, np.float32) for p in params[n : n + each]] for n in range(0, len(params), each)]
+    found = [
+        Direction(
+            row[0], row[1], row[2] if each == 4 else None, row[3] if each == 4 else None, backwards=bool(n % both)
+        )
+        for n, row in enumerate(rows)
+    ]
+    return [found[n : n + both] for n in range(0, len(found), both)]
+
+
+def _recurrent(step: Step) -> Rule:
+    def rule(c: Composer, a: Call) -> list[Operand]:
+        need(not a["train"] or not a["dropout"], "dropout is active", "module.eval() before torch.export")
+        hx = a["hx"]
+        given = hx if isinstance(hx, list | tuple) else [hx]
+        axis = 1 if a["batch_first"] else 0
+        deep = _directions(a)
+        count = given[0].shape[0]
+        states: list[State] = [tuple(select(c, state, 0, n) for state in given) for n in range(count)]
+        need(len(a.x.shape) == 3, f"its input {a.x.shape} has no batch")
+        name = a.owner("params")
+        found, last = layers(c, a.x, step, deep, states, axis, name)
+        ends = [stack(c, [state[n] for state in last], 0) for n in range(len(given))]
+        return [reshape(c, found, found.shape), *ends]
+
+    return rule
+
+
+RULES: dict[str, Rule] = {
+    **{name: _conv for name in ("conv1d", "conv2d", "conv3d", "convolution")},
+    "conv_transpose1d": _transposed,
+    "conv_transpose2d": _transposed,
+    "linear": _linear,
+    **{name: _product for name in ("matmul", "bmm", "mm", "mv", "dot")},
+    "addmm": _product_and_sum,
+    "baddbmm": _product_and_sum,
+    "scaled_dot_product_attention": _attention,
+    "softmax": _softmax,
+    "_softmax": _softmax,
+    "lstm.input": _recurrent(lstm_step),
+    "gru.input": _recurrent(gru_step),
+    "rnn_tanh.input": _recurrent(tanh_step),
+    "rnn_relu.input": _recurrent(relu_step),
+}

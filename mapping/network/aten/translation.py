@@ -1,0 +1,291 @@
+"""One pass over an exported program: each ATen operation becomes a value, a constant, or a list of them."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mapping.network.aten import elementwise, moves, products, statistics, windows
+from mapping.network.aten.call import Call, Rule
+from mapping.network.compose.composer import Composer, ModulePlace
+from mapping.network.compose.inputs import Asked, opened
+from mapping.network.compose.outputs import Found, collected
+from mapping.network.compose.refusal import CannotCompose, UnsupportedOperation
+from mapping.network.compose.values import Value
+from mapping.network.nodes import Shape
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+RULES: Mapping[str, Rule] = {
+    **elementwise.RULES,
+    **moves.RULES,
+    **products.RULES,
+    **statistics.RULES,
+    **windows.RULES,
+}
+MOST_CONSTANT = 2**26
+"""Elements of the largest tensor that is computed from constants."""
+
+_NOTHING = {"_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range", "_set_grad_enabled"}
+_IN_PLACE_FUNCTIONS = {"relu", "relu6", "hardtanh", "clamp", "silu", "hardswish", "hardsigmoid", "leaky_relu", "elu"}
+_VIEWS = {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "slice", "select"}
+_VIEWS |= {"narrow", "expand", "chunk", "split", "unbind", "t", "detach", "alias", "getitem", "contiguous", "to"}
+_HINTS = {
+    "sort": "leave the order of results to the program that reads them",
+    "topk": "leave the order of results to the program that reads them",
+    "argmax": "return the logits: the largest is found from them",
+    "nms": "return boxes and scores: the choice among them is no part of the network",
+    "cumsum": "a product with a stored triangular matrix",
+    "gather": "index_select with stored indices",
+    "scatter": "cat of the parts",
+    "index_put": "cat of the parts",
+    "bernoulli": "module.eval(): a network that runs is not random",
+    "rand": "module.eval(): a network that runs is not random",
+    "randn": "module.eval(): a network that runs is not random",
+    "embedding": "a one-hot input and a linear layer, or stored indices",
+}
+
+
+def rule_of(target: Any) -> Rule | None:
+    """The rule of an operation, that of its overload before the common one."""
+    base, overload = _parts(target)
+    return RULES.get(f"{base}.{overload}") or RULES.get(base)
+
+
+def plain(program: ExportedProgram) -> ExportedProgram:
+    """The program with operations that have no rule taken apart, and without operations in place."""
+    import torch
+
+    calls = [fx for fx in program.graph.nodes if fx.op == "call_function"]
+    known = all(_known(fx) for fx in calls)
+    if known and not any(_changes_a_view(fx) for fx in calls):
+        return program
+    table = torch.export.default_decompositions()
+    for found in list(table):
+        if rule_of(found) is not None:
+            del table[found]
+    try:
+        apart: ExportedProgram = program.run_decompositions(table)
+    except Exception:  # torch raises many kinds; the operation itself is named by the pass that follows
+        return program
+    return apart
+
+
+def _known(fx: Any) -> bool:
+    return rule_of(fx.target) is not None or _parts(fx.target)[0] in _NOTHING or not hasattr(fx.target, "_schema")
+
+
+def _parts(target: Any) -> tuple[str, str]:
+    """("add", "Tensor") of aten.add_.Tensor."""
+    base = str(getattr(target, "_opname", getattr(target, "__name__", target)))
+    overload = str(getattr(target, "_overloadname", ""))
+    return (base.rstrip("_") or base), "" if overload == "default" else overload
+
+
+def _changes_a_view(fx: Any) -> bool:
+    """Whether an operation in place may change what another name also shows."""
+    name = str(getattr(fx.target, "_opname", ""))
+    if not name.endswith("_") or name.startswith("_"):
+        return False
+    changed = fx.args[0]
+    near = [changed, *changed.users]
+    return any(_parts(other.target)[0] in _VIEWS for other in near if other.op == "call_function")
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """The outputs as nodes of a composer, and the inputs that they came from."""
+
+    asked: Asked
+    found: Found
+    composer: Composer
+
+
+class Translation:
+    """Values of an exported program: fx node -> value, torch tensor (constant), number or a list of them."""
+
+    def __init__(self, program: ExportedProgram, channels: int) -> None:
+        signature = program.graph_signature
+        self.program, self.channels = program, channels
+        self.seen: dict[Any, Any] = {}
+        self.parameters = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        self.constants = dict(signature.inputs_to_lifted_tensor_constants)
+
+    def run(self) -> Translated:
+        users = set(self.program.graph_signature.user_inputs)
+        given = [fx for fx in self.program.graph.nodes if fx.op == "placeholder" and fx.name in users]
+        if any(not hasattr(fx.meta.get("val"), "shape") for fx in given):
+            raise UnsupportedOperation(
+                "input", "", "an input that is not a tensor", "numbers as attributes of the module"
+            )
+        shapes = [_shape(fx) for fx in given]
+        try:
+            asked = Asked.of(shapes, self.channels)
+        except CannotCompose as refused:
+            raise UnsupportedOperation("input", "", refused.reason, refused.hint) from None
+        self.composer = Composer(asked.batch)
+        self.seen |= dict(zip(given, opened(self.composer, asked), strict=True))
+        for fx in self.program.graph.nodes:
+            if fx.op == "placeholder" and fx not in self.seen:
+                self.seen[fx] = self._stored(fx)
+            elif fx.op == "get_attr":
+                self.seen[fx] = getattr(self.program.graph_module, fx.target)
+            elif fx.op == "call_function":
+                self._call(fx)
+            elif fx.op == "output":
+                return Translated(asked, self._outputs(fx), self.composer)
+        raise UnsupportedOperation("output", "", "the program gives nothing")
+
+    def _stored(self, fx: Any) -> torch.Tensor:
+        key = self.parameters.get(fx.name)
+        tensor = (
+            self.program.constants.get(self.constants.get(fx.name, ""))
+            if key is None
+            else self.program.state_dict.get(key, self.program.constants.get(key))
+        )
+        if tensor is None:
+            raise UnsupportedOperation("input", fx.name, "neither an input nor a stored tensor")
+        stored: Any = tensor
+        return stored.detach()  # type: ignore[no-any-return]
+
+    def _call(self, fx: Any) -> None:
+        base, overload = _parts(fx.target)
+        if base in _NOTHING:
+            self.seen[fx] = None
+            return
+        inputs = [self.seen[source] for source in fx.all_input_nodes]
+        if fx.target is operator.getitem:
+            whole = self.seen[fx.args[0]]
+            self.seen[fx] = whole[fx.args[1]] if isinstance(whole, list | tuple) else whole
+        elif not any(_holds_value(x) for x in inputs):
+            self.seen[fx] = self._folded(fx)
+        else:
+            self.seen[fx] = self._by_rule(fx, base, overload)
+        if str(getattr(fx.target, "_opname", "")).endswith("_") and not base.startswith("_"):
+            self.seen[fx.args[0]] = self.seen[fx]  # in place: later readers of the argument see the result
+
+    def _folded(self, fx: Any) -> Any:
+        """A result of constants alone, computed now."""
+        import torch
+
+        shape = getattr(fx.meta.get("val"), "shape", ())
+        if math.prod(int(size) for size in shape) > MOST_CONSTANT:
+            raise self._refusal(fx, f"a constant {tuple(shape)} of more than {MOST_CONSTANT} elements")
+        if torch.Tag.nondeterministic_seeded in getattr(fx.target, "tags", ()):
+            raise self._refusal(fx, "it is random", "module.eval(), or stored numbers")
+        with torch.no_grad():
+            args = torch.fx.node.map_arg(fx.args, lambda source: self.seen[source])
+            kwargs = torch.fx.node.map_arg(fx.kwargs, lambda source: self.seen[source])
+            return fx.target(*args, **kwargs)
+
+    def _by_rule(self, fx: Any, base: str, overload: str) -> Any:
+        rule = rule_of(fx.target)
+        if rule is None:
+            raise self._refusal(fx, "there is no node for it", _HINTS.get(base, ""))
+        self.composer.begin(_place(fx))
+        given = _arguments(fx)
+        owners = {name: self._owner(argument) for name, argument in given.items()}
+        resolved = {name: self._resolved(argument) for name, argument in given.items()}
+        shape = _shape(fx)
+        call = Call(self.composer, overload, resolved, shape, {n: o for n, o in owners.items() if o})
+        try:
+            found = rule(self.composer, call)
+        except CannotCompose as refused:
+            raise self._refusal(fx, refused.reason, refused.hint) from None
+        first = found[0] if isinstance(found, list) else found
+        if tuple(first.shape) != shape:
+            raise self._refusal(fx, f"gives {tuple(first.shape)}, where torch gives {shape}", "report it, please")
+        return found
+
+    def _resolved(self, argument: Any) -> Any:
+        """An argument with its fx nodes replaced: values, arrays, numbers."""
+        import torch
+
+        if isinstance(argument, torch.fx.Node):
+            argument = self.seen[argument]
+        if isinstance(argument, list | tuple):
+            return [self._resolved(part) for part in argument]
+        if isinstance(argument, torch.Tensor):
+            return (argument.float() if argument.is_floating_point() else argument).detach().numpy()
+        return argument
+
+    def _owner(self, argument: Any) -> str:
+        """``layer1.0.conv1`` for its parameter ``layer1.0.conv1.weight``, also behind operations on it alone."""
+        if isinstance(argument, list | tuple):
+            argument = argument[0] if argument else None
+        while argument is not None and hasattr(argument, "op"):
+            key: str = self.parameters.get(argument.name, "")
+            if key or argument.op != "call_function" or isinstance(self.seen.get(argument), Value):
+                return key.rpartition(".")[0]
+            argument = next(iter(argument.all_input_nodes), None)
+        return ""
+
+    def _outputs(self, fx: Any) -> Found:
+        results = [self.seen[result] if hasattr(result, "op") else result for result in fx.args[0]]
+        names = _output_names(self.program, len(results))
+        kept = [(name, result) for name, result in zip(names, results, strict=True) if result is not None]
+        try:
+            self.composer.begin(ModulePlace("outputs"))
+            return collected(self.composer, [name for name, _ in kept], [result for _, result in kept])
+        except CannotCompose as refused:
+            raise UnsupportedOperation("output", "", refused.reason, refused.hint) from None
+
+    def _refusal(self, fx: Any, reason: str, hint: str = "") -> UnsupportedOperation:
+        return UnsupportedOperation(str(fx.target), _module_path(fx) or "the network", reason, hint)
+
+
+def _holds_value(found: Any) -> bool:
+    if isinstance(found, list | tuple):
+        return any(_holds_value(part) for part in found)
+    return isinstance(found, Value)
+
+
+def _arguments(fx: Any) -> dict[str, Any]:
+    """Arguments by the names of the operation's schema, defaults filled in."""
+    schema = fx.target._schema.arguments if hasattr(fx.target, "_schema") else ()
+    values = {a.name: a.default_value for a in schema if a.has_default_value()}
+    values |= {a.name: value for a, value in zip(schema, fx.args, strict=False)}
+    return values | dict(fx.kwargs)
+
+
+def _module_path(fx: Any) -> str:
+    stack = list((fx.meta.get("nn_module_stack") or {}).values())
+    return str(stack[-1][0]) if stack else ""
+
+
+def _place(fx: Any) -> ModulePlace:
+    """The path of the module around an operation, and whether it is one of torch's own."""
+    stack = list((fx.meta.get("nn_module_stack") or {}).values())
+    path, cls = (str(stack[-1][0]), str(stack[-1][1])) if stack else ("", "")
+    own = cls.startswith("torch.nn.modules.") and not cls.startswith("torch.nn.modules.container")
+    return ModulePlace(path, own)
+
+
+def _shape(fx: Any) -> Shape:
+    """The shape of a result, of the first one if there are several."""
+    found = fx.meta["val"]
+    first = found[0] if isinstance(found, list | tuple) else found
+    return tuple(int(size) for size in first.shape)
+
+
+def _output_names(program: ExportedProgram, count: int) -> Sequence[str]:
+    """Names of the outputs: keys and places in what the module returns."""
+    import torch
+
+    if count == 1:
+        return ["output"]
+    spec = program.call_spec.out_spec
+    try:
+        numbered = torch.utils._pytree.tree_unflatten(list(range(count)), spec)
+        paths = torch.utils._pytree.tree_flatten_with_path(numbered)[0]
+    except (ValueError, TypeError, AttributeError):
+        return [str(n) for n in range(count)]
+    return [
+        ".".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
+        for path, _ in paths
+    ]

@@ -1,0 +1,211 @@
+"""Sums, products and functions of activations and constants, composed of nodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from mapping.network.compose.composer import Composer
+from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.values import Constant, Operand, Value, activation, image_part, image_shape
+from mapping.network.digital_nodes import Affine, PRelu, Product, Subtract, Unary
+from mapping.network.nodes import Add, HardTanh, Node, Relu, Relu6, Shape
+
+
+def function(c: Composer, x: Operand, name: str, alpha: float = 0.0, beta: float = 0.0) -> Operand:
+    """A function of one number (``mapping.network.functions``) for every element."""
+    if not isinstance(x, Value):
+        refuse(f"{name} of a constant")
+    return c.value(c.add(Unary, [x.node], function=name, alpha=float(alpha), beta=float(beta)), x)
+
+
+def relu(c: Composer, x: Value) -> Value:
+    return c.value(c.add(Relu, [x.node]), x)
+
+
+def clamp(c: Composer, x: Operand, low: Any, high: Any) -> Operand:
+    """Each element at least ``low`` and at most ``high``; None: no bound."""
+    low, high = (_number(bound) for bound in (low, high))
+    if not isinstance(x, Value):
+        return np.clip(x, low, high) if (low, high) != (None, None) else x
+    if low == 0 and high is None:
+        return relu(c, x)
+    if low == 0 and high == 6:
+        return c.value(c.add(Relu6, [x.node]), x)
+    if low is not None and high is not None:
+        need(low < high, f"bounds {low} and {high}")
+        return c.value(c.add(HardTanh, [x.node], low=low, high=high), x)
+    found: Operand = x
+    if low is not None:
+        found = affine(c, relu(c, activation(affine(c, x, 1.0, -low))), 1.0, low)
+    if high is not None:
+        found = affine(c, relu(c, activation(affine(c, x, -1.0, high))), -1.0, high)
+    return found
+
+
+def _number(bound: Any) -> float | None:
+    if bound is None:
+        return None
+    if isinstance(bound, Value) or np.size(bound) != 1:
+        refuse("bounds that are not single stored numbers")
+    number = float(np.asarray(bound).ravel()[0])
+    return number if np.isfinite(number) and abs(number) < 3e38 else None
+
+
+def affine(c: Composer, x: Value | Operand, scale: Any, shift: Any) -> Operand:
+    """scale · x + shift with constants, which may have more places than x."""
+    scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
+    if not isinstance(x, Value):
+        return np.asarray(scale * x + shift)
+    need(
+        bool(np.isfinite(scale).all() and np.isfinite(shift).all()),
+        "a constant that is not finite",
+        "a mask of a finite number such as -100, or scaled_dot_product_attention with attn_mask or is_causal",
+    )
+    x = spread(c, x, together(x.shape, scale.shape, shift.shape))
+    if not scale.any():
+        refuse("a product with zero")
+    if (scale == 1).all() and not shift.any():
+        return x
+    rank = len(c.shape(x.node))
+    a, b = (_ranked(image_part(part, x, c.batch), rank) for part in (scale, shift))
+    node, before = x.node, c.node(x.node)
+    if isinstance(before, Affine):
+        node, a, b = before.inputs[0], a * before.scale, a * before.shift + b
+    return c.value(c.add(Affine, [node], scale=a.astype(np.float32), shift=b.astype(np.float32)), x)
+
+
+def plus(c: Composer, x: Operand, y: Operand, alpha: float = 1.0) -> Operand:
+    """x + alpha · y."""
+    if not isinstance(y, Value):
+        return x + alpha * y if not isinstance(x, Value) else affine(c, x, 1.0, alpha * np.asarray(y, np.float64))
+    if not isinstance(x, Value):
+        return affine(c, y, alpha, x)
+    if alpha == -1:
+        return _pair(c, Subtract, x, y)
+    return _pair(c, Add, x, activation(affine(c, y, alpha, 0.0)))
+
+
+def minus(c: Composer, x: Operand, y: Operand, alpha: float = 1.0) -> Operand:
+    return plus(c, x, y, -alpha)
+
+
+def times(c: Composer, x: Operand, y: Operand) -> Operand:
+    if isinstance(x, Value) and isinstance(y, Value):
+        return function(c, x, "square") if x == y else _pair(c, Product, x, y)
+    constant, other = (y, x) if isinstance(x, Value) else (x, y)
+    if not isinstance(other, Value):
+        return np.asarray(constant * other)
+    if not np.any(np.asarray(constant)):
+        return np.zeros(together(x.shape, y.shape), np.float32)
+    return affine(c, other, constant, 0.0)
+
+
+def over(c: Composer, x: Operand, y: Operand) -> Operand:
+    if isinstance(y, Value):
+        return times(c, x, function(c, y, "reciprocal"))
+    if not np.all(y):
+        refuse("a division by zero")
+    return times(c, x, 1.0 / np.asarray(y, np.float64))
+
+
+def power(c: Composer, x: Operand, exponent: Operand) -> Operand:
+    if isinstance(exponent, Value) or np.size(exponent) != 1:
+        refuse("an exponent that is not one stored number", "exp(y * log(x)) where x is above zero")
+    if not isinstance(x, Value):
+        return np.power(x, exponent)
+    number = float(np.asarray(exponent).ravel()[0])
+    names = {2.0: "square", 0.5: "sqrt", -1.0: "reciprocal", -0.5: "reciprocal_sqrt"}
+    if number == 1:
+        return x
+    return function(c, x, names[number]) if number in names else function(c, x, "power", number)
+
+
+def largest(c: Composer, x: Operand, y: Operand, sign: int = 1) -> Operand:
+    """The larger of two; the smaller with ``sign`` −1: y ± relu(± (x − y))."""
+    if not isinstance(x, Value) and not isinstance(y, Value):
+        return np.maximum(x, y) if sign > 0 else np.minimum(x, y)
+    if not isinstance(x, Value):
+        x, y = y, x
+    if not isinstance(y, Value) and np.size(y) == 1:
+        return clamp(c, x, y if sign > 0 else None, y if sign < 0 else None)
+    above = relu(c, activation(minus(c, x, y) if sign > 0 else minus(c, y, x)))
+    return plus(c, above, y) if sign > 0 else minus(c, y, above)
+
+
+def choose(c: Composer, mask: Operand, x: Operand, y: Operand) -> Operand:
+    """x where a stored mask is true, else y."""
+    if isinstance(mask, Value):
+        refuse("a choice by computed values", "a product with a sigmoid or hard sigmoid")
+    kept = np.asarray(mask, np.float64)
+    if not isinstance(x, Value) and not isinstance(y, Value):
+        return np.where(mask, x, y)
+    if not isinstance(x, Value):
+        return affine(c, y, 1 - kept, np.where(mask, x, 0.0)) if not kept.all() else x
+    if not isinstance(y, Value):
+        return affine(c, x, kept, np.where(mask, 0.0, y)) if kept.any() else y
+    return plus(c, times(c, x, kept), times(c, y, 1 - kept))
+
+
+def prelu(c: Composer, x: Value, slope: Constant) -> Value:
+    """x above zero, slope · x below; ``slope`` combines with x as a sum would."""
+    part = _ranked(image_part(np.asarray(slope), x, c.batch), len(c.shape(x.node)))
+    return c.value(c.add(PRelu, [x.node], slope=part.astype(np.float32)), x)
+
+
+def spread(c: Composer, x: Value, shape: Shape) -> Value:
+    """Axes of size 1 repeated to ``shape``, missing ones put before the first."""
+    if x.shape == tuple(shape):
+        return x
+    old = (1,) * (len(shape) - len(x.shape)) + x.shape
+    axis = x.axis + len(old) - len(x.shape)
+    need(shape[axis] == old[axis], f"{x.shape} repeated to {tuple(shape)} would repeat images of a batch")
+    node = c.reshape(x.node, image_shape(old, axis, c.batch))
+    found = c.value(node, x, old, axis)
+    for place, (have, want) in enumerate(zip(old, shape, strict=True)):
+        if have != want:
+            inner = place - (found.shape[axis] == c.batch and place > axis)
+            need(have == 1, f"{x.shape} cannot become {tuple(shape)}")
+            node = c.take(found.node, (0,) * want, inner)
+            found = c.value(node, found, (*found.shape[:place], want, *found.shape[place + 1 :]))
+    return found
+
+
+def together(*shapes: Shape) -> Shape:
+    """The shape of tensors whose axes of size 1 are repeated."""
+    try:
+        return tuple(int(size) for size in np.broadcast_shapes(*shapes))
+    except ValueError:
+        refuse(f"shapes {' and '.join(map(str, shapes))} do not fit each other")
+
+
+def aligned(c: Composer, x: Value, y: Value) -> tuple[Value, Value]:
+    """Two values whose images stand at the same place, counted from the last axis."""
+    if _from_the_end(x) != _from_the_end(y) and c.batch == 1:  # one image: its axis is any of size 1
+        x = _moved(c, x, y)
+    need(_from_the_end(x) == _from_the_end(y), f"images of a batch stand at other places in {x.shape} and {y.shape}")
+    return x, y
+
+
+def _moved(c: Composer, x: Value, like: Value) -> Value:
+    """``x`` with its one image at the place where ``like`` has it, if both are axes of size 1."""
+    axis = like.axis - len(like.shape) + len(x.shape)
+    if axis < 0 or not x.shape[axis] == like.shape[like.axis] == x.shape[x.axis] == 1:
+        return x
+    return c.value(c.reshape(x.node, image_shape(x.shape, axis, 1)), replace(x, outer=1), axis=axis)
+
+
+def _from_the_end(x: Value) -> tuple[int, int]:
+    return x.axis - len(x.shape), x.outer
+
+
+def _pair(c: Composer, kind: type[Node], x: Value, y: Value) -> Value:
+    x, y = aligned(c, x, y)
+    larger = x if len(x.shape) >= len(y.shape) else y
+    return c.value(c.add(kind, [x.node, y.node]), larger, together(x.shape, y.shape))
+
+
+def _ranked(values: Constant, rank: int) -> Constant:
+    return values.reshape((1,) * (rank - values.ndim) + values.shape)

@@ -1,0 +1,246 @@
+"""Nodes of a graph as they are found one after the other, with the moves between them kept few.
+
+Reshapes and permutes sink behind functions, so that a product and what follows it stand together, as a chip runs them;
+two moves in a row are one. Names are given at the end, when it is known which nodes are needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mapping.network.compose.refusal import refuse
+from mapping.network.compose.values import Value, image_shape
+from mapping.network.digital_nodes import Affine, Norm, Permute, Product, Reshape, Subtract, Take, Unary
+from mapping.network.graph_records import KINDS, MOST_NODES
+from mapping.network.nodes import (
+    INPUT,
+    Add,
+    AvgPool,
+    BatchNorm,
+    Flatten,
+    GlobalAvgPool,
+    GraphError,
+    HardTanh,
+    Node,
+    PadChannels,
+    PadMap,
+    Relu,
+    Relu6,
+    Shape,
+    Slice,
+)
+from mapping.network.shapes import output_shape
+
+_KIND_NAMES = {kind: name for name, kind in KINDS.items()}
+_FUNCTIONS = (Relu, Relu6, HardTanh, Unary)
+_PAIRS = (Add, Subtract, Product)
+
+
+@dataclass(frozen=True, slots=True)
+class ModulePlace:
+    """Where an operation stands: ``path`` of the module; ``own`` if the module is this operation and no more."""
+
+    path: str = ""
+    own: bool = False
+
+
+class Composer:
+    """The nodes found so far. ``batch``: images in the tensors of the network that is read."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.place = ModulePlace()
+        self.operation = 0
+        self._nodes: dict[str, Node] = {}
+        self._origins: dict[str, tuple[str, ModulePlace, int]] = {}  # name asked for, place, number of the operation
+        self._shapes: dict[str, Shape] = {}
+
+    def start(self, shape: Shape) -> None:
+        """Begin with an input of this shape, one image's."""
+        self._shapes[INPUT] = shape
+
+    def begin(self, place: ModulePlace) -> None:
+        """All nodes that follow belong to one operation at ``place``."""
+        self.place = place
+        self.operation += 1
+
+    def shape(self, node: str) -> Shape:
+        """The shape of one image's part of a node."""
+        return self._shapes[node]
+
+    def node(self, name: str) -> Node | None:
+        return self._nodes.get(name)
+
+    def add(self, kind: type[Node], inputs: Sequence[str], *, name: str = "", **fields: Any) -> str:
+        """Append a node, moves before it sunk behind it; give what stands for it. ``name``: of its weights' owner."""
+        made = kind(name=f"#{len(self._nodes)}", inputs=tuple(inputs), **fields)
+        return self._sunk(made, name) or self._append(made, name)
+
+    def value(self, node: str, like: Value, shape: Shape | None = None, axis: int | None = None) -> Value:
+        """A value of ``node`` with the batch where ``like`` has it; ``shape`` with the batch."""
+        made = replace(
+            like, node=node, shape=like.shape if shape is None else shape, axis=like.axis if axis is None else axis
+        )
+        expected = image_shape(made.shape, made.axis, self.batch)
+        assert self.shape(node) == expected, f"{self._nodes[node]}: {self.shape(node)} is not {expected}"
+        return made
+
+    def reshape(self, node: str, shape: Shape) -> str:
+        """The same elements under another shape of one image."""
+        if self.shape(node) == shape:
+            return node
+        while isinstance(before := self._nodes.get(node), Reshape | Flatten):
+            node = before.inputs[0]
+        if self.shape(node) == shape:
+            return node
+        if len(shape) == 1 and isinstance(before, AvgPool) and self._pools_whole_map(before):
+            _, place, operation = self._origins[node]
+            now, self.place, self.operation = (self.place, self.operation), place, operation
+            found = self.add(GlobalAvgPool, before.inputs)
+            self.place, self.operation = now
+            return found
+        if len(shape) == 1 and len(self.shape(node)) == 3:
+            return self._append(Flatten(name=f"#{len(self._nodes)}", inputs=(node,)), "")
+        return self._append(Reshape(name=f"#{len(self._nodes)}", inputs=(node,), shape=shape), "")
+
+    def permute(self, node: str, order: Sequence[int]) -> str:
+        """Axis i of the output is axis ``order[i]`` of one image."""
+        if isinstance(before := self._nodes.get(node), Permute):
+            node, order = before.inputs[0], [before.order[axis] for axis in order]
+        shape = self.shape(node)
+        moved = [axis for axis in order if shape[axis] > 1]
+        if moved == sorted(moved):
+            return self.reshape(node, tuple(shape[axis] for axis in order))
+        return self._append(Permute(name=f"#{len(self._nodes)}", inputs=(node,), order=tuple(order)), "")
+
+    def take(self, node: str, index: Sequence[int], axis: int, fill: float = 0.0) -> str:
+        """Places ``index`` along one axis of one image; −1 gives ``fill``."""
+        shape = self.shape(node)
+        places = tuple(int(i) for i in index)
+        if places == tuple(range(shape[axis])):
+            return node
+        if len(places) == 0:
+            refuse(f"nothing is left of {shape} along axis {axis}")
+        if len(shape) == 3 and (found := self._slice(node, places, axis)):
+            return found
+        before = self._nodes.get(node)
+        if isinstance(before, Take) and before.axis == axis and min(*places, *before.index) >= 0:
+            node, places = before.inputs[0], tuple(before.index[i] for i in places)
+        return self.add(Take, [node], index=places, axis=axis, fill=fill)
+
+    def pad(self, node: str, pads: Sequence[tuple[int, int]], fill: float = 0.0) -> str:
+        """``fill`` around one image: (before, after) for each axis, negative ones cut off."""
+        shape = self.shape(node)
+        if len(shape) == 3 and not fill and min(min(pair) for pair in pads) >= 0:
+            if any(pads[0]):
+                node = self.add(PadChannels, [node], before=pads[0][0], after=pads[0][1])
+            (top, bottom), (left, right) = pads[1:]
+            if top or bottom or left or right:
+                node = self.add(PadMap, [node], top=top, left=left, bottom=bottom, right=right)
+            return node
+        for axis, (before, after) in enumerate(pads):
+            places = range(-before, shape[axis] + after)
+            node = self.take(node, [i if 0 <= i < shape[axis] else -1 for i in places], axis, fill)
+        return node
+
+    def finish(self, result: str) -> tuple[Node, ...]:
+        """The nodes that ``result`` needs, in order, under names of their own."""
+        needed = {result}
+        for name in reversed(self._nodes):
+            if name in needed:
+                needed.update(self._nodes[name].inputs)
+        kept = [name for name in self._nodes if name in needed]
+        sizes: dict[int, int] = {}
+        for name in kept:
+            asked, _, operation = self._origins[name]
+            sizes[operation] = sizes.get(operation, 0) + (not asked)
+        names = {INPUT: INPUT}
+        taken = {INPUT}
+        for name in kept:
+            asked, place, operation = self._origins[name]
+            alone = place.own and place.path and sizes[operation] == 1
+            parts = (place.path,) if alone else (place.path, _KIND_NAMES[type(self._nodes[name])])
+            names[name] = _unique(asked or ".".join(filter(None, parts)), taken)
+        return tuple(
+            replace(self._nodes[name], name=names[name], inputs=tuple(names[i] for i in self._nodes[name].inputs))
+            for name in kept
+        )
+
+    def _pools_whole_map(self, node: AvgPool) -> bool:
+        return node.kernel == self.shape(node.inputs[0])[1:] and node.padding == (0, 0)
+
+    def _append(self, node: Node, name: str) -> str:
+        if len(self._nodes) >= 4 * MOST_NODES:
+            refuse(f"more than {4 * MOST_NODES} nodes", "a shorter sequence, or fewer layers")
+        try:
+            self._shapes[node.name] = output_shape(node, [self.shape(source) for source in node.inputs])
+        except GraphError as error:
+            refuse(error.text)
+        self._nodes[node.name] = node
+        self._origins[node.name] = (name, self.place, self.operation)
+        return node.name
+
+    def _slice(self, node: str, places: tuple[int, ...], axis: int) -> str:
+        """The same by the node that cuts maps, where it can."""
+        size = self.shape(node)[axis]
+        step = places[1] - places[0] if len(places) > 1 else size
+        if min(places) < 0 or step < 1 or places != tuple(range(places[0], places[-1] + 1, step)):
+            return ""
+        if axis == 0:
+            whole = step == 1 or len(places) == 1
+            return self.add(Slice, [node], start=places[0], stop=places[-1] + 1) if whole else ""
+        if places[0] or len(places) != -(-size // step):
+            return ""
+        before = self._nodes.get(node)
+        if axis == 2 and isinstance(before, Slice) and before.step[1] == 1:
+            merged = replace(before, name=f"#{len(self._nodes)}", step=(before.step[0], step))
+            return self._append(merged, "")
+        return self.add(Slice, [node], step=(step, 1) if axis == 1 else (1, step))
+
+    def _sunk(self, node: Node, name: str) -> str:
+        """The node before the move that feeds it, then the move; "" if it cannot be turned round."""
+        moves = [self._nodes.get(source) for source in node.inputs]
+        first = moves[0]
+        sources = tuple(move.inputs[0] for move in moves if isinstance(move, Reshape | Permute))
+        if not isinstance(first, Reshape | Permute) or len(sources) != len(moves):
+            return ""
+        if isinstance(node, _PAIRS):
+            shapes = {self.shape(source) for source in sources}
+            same = type(moves[0]) is type(moves[1]) and len(shapes) == 1
+            same = same and len({self.shape(source) for source in node.inputs}) == 1
+            orders = {move.order for move in moves if isinstance(move, Permute)}
+            if not same or len(orders) > 1:
+                return ""
+            turned: Node = replace(node, inputs=sources)
+        elif isinstance(node, _FUNCTIONS):
+            turned = replace(node, inputs=sources)
+        elif isinstance(node, BatchNorm) and isinstance(first, Reshape):
+            if self.shape(sources[0])[0] != first.shape[0]:
+                return ""
+            turned = replace(node, inputs=sources)
+        elif isinstance(node, Affine | Norm) and isinstance(first, Permute):
+            back = [int(axis) for axis in np.argsort(first.order)]
+            changed: dict[str, Any] = {"scale": node.scale.transpose(back), "shift": node.shift.transpose(back)}
+            if isinstance(node, Norm):
+                changed["axes"] = tuple(sorted(first.order[axis] for axis in node.axes))
+            turned = replace(node, inputs=sources, **changed)
+        elif isinstance(node, Affine) and isinstance(first, Reshape) and node.scale.size == node.shift.size == 1:
+            one = (1,) * len(self.shape(sources[0]))
+            turned = replace(node, inputs=sources, scale=node.scale.reshape(one), shift=node.shift.reshape(one))
+        else:
+            return ""
+        made = self._sunk(turned, name) or self._append(turned, name)
+        return self.reshape(made, first.shape) if isinstance(first, Reshape) else self.permute(made, first.order)
+
+
+def _unique(stem: str, taken: set[str]) -> str:
+    name, count = stem, 1
+    while name in taken:
+        count += 1
+        name = f"{stem}_{count}"
+    taken.add(name)
+    return name

@@ -1,0 +1,202 @@
+"""Moves of elements: reshape, permute, slices, joins, repetition, padding. Axes count with the batch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mapping.network.compose.arithmetic import affine, spread
+from mapping.network.compose.composer import Composer
+from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.values import (
+    Constant,
+    Operand,
+    Value,
+    activation,
+    elements_before,
+    image_axis,
+    image_shape,
+    place_of_batch,
+)
+from mapping.network.digital_nodes import FILL
+from mapping.network.nodes import Concat, Shape
+
+
+def reshape(c: Composer, x: Operand, shape: Sequence[int]) -> Operand:
+    """``x`` under another shape; one −1 stands for what is left."""
+    size = math.prod(x.shape)
+    known = math.prod(s for s in shape if s != -1)
+    to = tuple(int(size // max(known, 1)) if s == -1 else int(s) for s in shape)
+    need(math.prod(to) == size, f"{x.shape} has not the elements of {to}")
+    if not isinstance(x, Value):
+        return x.reshape(to)
+    axis, outer = place_of_batch(to, elements_before(x), c.batch)
+    node = c.reshape(x.node, image_shape(to, axis, c.batch))
+    return c.value(node, replace(x, outer=outer), to, axis)
+
+
+def permute(c: Composer, x: Operand, order: Sequence[int]) -> Operand:
+    rank = len(x.shape)
+    axes = [axis % rank for axis in order]
+    need(sorted(axes) == list(range(rank)), f"order {tuple(order)} of {x.shape}")
+    if not isinstance(x, Value):
+        return x.transpose(axes)
+    dropped = x.shape[x.axis] == c.batch
+    inner = [axis - (dropped and axis > x.axis) for axis in axes if not (dropped and axis == x.axis)]
+    node = c.permute(x.node, inner) if inner else x.node
+    return c.value(node, x, tuple(x.shape[axis] for axis in axes), axes.index(x.axis))
+
+
+def swap(c: Composer, x: Operand, first: int, second: int) -> Operand:
+    """Two axes exchanged."""
+    order = list(range(len(x.shape)))
+    order[first], order[second] = order[second], order[first]
+    return permute(c, x, order)
+
+
+def take(c: Composer, x: Operand, index: Sequence[int], axis: int, fill: float = 0.0) -> Operand:
+    """Places ``index`` along one axis; −1 gives ``fill``."""
+    axis %= len(x.shape)
+    if not isinstance(x, Value):
+        taken = x.take([max(i, 0) for i in index], axis=axis)
+        if FILL in index:
+            at = np.array(index).reshape(-1, *[1] * (x.ndim - 1 - axis)) < 0
+            taken = np.where(at, np.asarray(fill, x.dtype), taken)
+        return taken
+    if tuple(index) == tuple(range(x.shape[axis])):
+        return x
+    node = c.take(x.node, index, image_axis(x, axis, c.batch), fill)
+    return c.value(node, x, (*x.shape[:axis], len(index), *x.shape[axis + 1 :]))
+
+
+def cut(c: Composer, x: Operand, axis: int, start: int | None, stop: int | None, step: int = 1) -> Operand:
+    """``x[start:stop:step]`` along one axis."""
+    return take(c, x, range(*slice(start, stop, step).indices(x.shape[axis])), axis)
+
+
+def select(c: Composer, x: Operand, axis: int, place: int) -> Operand:
+    """One place of an axis, which goes."""
+    axis %= len(x.shape)
+    taken = take(c, x, [place % x.shape[axis]], axis)
+    return reshape(c, taken, (*x.shape[:axis], *x.shape[axis + 1 :]))
+
+
+def pieces(c: Composer, x: Operand, axis: int, sizes: Sequence[int]) -> list[Operand]:
+    """``x`` cut along one axis into pieces of these sizes."""
+    ends = np.cumsum(sizes).tolist()
+    need(ends[-1] == x.shape[axis], f"pieces {list(sizes)} of axis {axis} of {x.shape}")
+    return [cut(c, x, axis, end - size, end) for end, size in zip(ends, sizes, strict=True)]
+
+
+def chunk_sizes(length: int, chunks: int) -> list[int]:
+    """Sizes of at most ``chunks`` equal pieces, the last one shorter (``torch.chunk``)."""
+    size = -(-length // chunks)
+    return [min(size, length - start) for start in range(0, length, size)]
+
+
+def join(c: Composer, parts: Sequence[Operand], axis: int) -> Operand:
+    """Parts side by side along one axis; constants among them become places that are filled."""
+    values = [part for part in parts if isinstance(part, Value)]
+    if not values:
+        return np.concatenate([part for part in parts if not isinstance(part, Value)], axis)
+    like = values[0]
+    axis %= len(like.shape)
+    need(
+        all((value.axis, value.outer) == (like.axis, like.outer) for value in values),
+        "the images of a batch stand at other places in each input",
+    )
+    length = sum(part.shape[axis] for part in parts)
+    shape = (*like.shape[:axis], length, *like.shape[axis + 1 :])
+    inner = image_axis(like, axis, c.batch)
+    node = like.node if len(values) == 1 else c.add(Concat, [value.node for value in values], axis=inner)
+    joined = c.value(node, like, (*shape[:axis], sum(value.shape[axis] for value in values), *shape[axis + 1 :]))
+    if len(values) == len(parts):
+        return joined
+    index, at, shift = [], 0, []
+    for part in parts:
+        size = part.shape[axis]
+        index += list(range(at, at + size)) if isinstance(part, Value) else [FILL] * size
+        at += size if isinstance(part, Value) else 0
+        zeros = np.zeros((*shape[:axis], size, *shape[axis + 1 :]), np.float32)
+        shift.append(zeros if isinstance(part, Value) else zeros + part.astype(np.float32))
+    return affine(c, take(c, joined, index, axis), 1.0, np.concatenate(shift, axis))
+
+
+def stack(c: Composer, parts: Sequence[Operand], axis: int) -> Operand:
+    """Parts along a new axis."""
+    rank = len(parts[0].shape) + 1
+    axis %= rank
+    opened = [reshape(c, part, (*part.shape[:axis], 1, *part.shape[axis:])) for part in parts]
+    return join(c, opened, axis)
+
+
+def expand(c: Composer, x: Operand, shape: Sequence[int]) -> Operand:
+    """Axes of size 1 repeated, missing ones put before the first; −1 leaves an axis as it is."""
+    old = (1,) * (len(shape) - len(x.shape)) + tuple(x.shape)
+    to = tuple(o if s == -1 else int(s) for o, s in zip(old, shape, strict=True))
+    if not isinstance(x, Value):
+        return np.broadcast_to(x, to)
+    return spread(c, x, to)
+
+
+def tile(c: Composer, x: Operand, counts: Sequence[int]) -> Operand:
+    """The whole repeated side by side along each axis (``Tensor.repeat``)."""
+    found = reshape(c, x, (1,) * (len(counts) - len(x.shape)) + tuple(x.shape))
+    for axis, count in enumerate(counts):
+        if count != 1:
+            found = take(c, found, list(range(found.shape[axis])) * count, axis)
+    return found
+
+
+def pad(c: Composer, x: Operand, pads: Sequence[tuple[int, int]], mode: str = "constant", fill: float = 0) -> Operand:
+    """(before, after) for each axis; ``mode``: constant, reflect, replicate or circular. Negative ones cut off."""
+    x = activation(x)
+    if mode == "constant":
+        if not any(pads[x.axis]):
+            dropped = x.shape[x.axis] == c.batch
+            inner = [tuple(pair) for axis, pair in enumerate(pads) if not (dropped and axis == x.axis)]
+            shape = tuple(size + sum(pair) for size, pair in zip(x.shape, pads, strict=True))
+            return c.value(c.pad(x.node, [(b, a) for b, a in inner], fill), x, shape)
+        refuse("images of a batch cannot be padded")
+    found: Operand = x
+    for axis, (before, after) in enumerate(pads):
+        size = x.shape[axis]
+        places = np.arange(-before, size + after)
+        if mode == "reflect":
+            need(max(before, after) < size, f"reflected padding {(before, after)} of {size} places")
+            places = np.abs(places)
+            places = np.where(places >= size, 2 * (size - 1) - places, places)
+        elif mode in ("replicate", "edge"):
+            places = places.clip(0, size - 1)
+        elif mode in ("circular", "wrap"):
+            places %= size
+        else:
+            refuse(f"padding mode {mode!r}")
+        found = take(c, found, places.tolist(), axis)
+    return found
+
+
+def gather(c: Composer, x: Operand, index: Sequence[Constant | None]) -> Operand:
+    """``x[index]`` with stored integers for neighbouring axes, None for whole axes."""
+    at = [axis for axis, places in enumerate(index) if places is not None]
+    chosen = [np.asarray(places) for places in index if places is not None]
+    if any(places.dtype == np.bool_ for places in chosen):
+        need(len(chosen) == 1, "more than one mask as an index")
+        chosen = list(chosen[0].nonzero())
+        at = list(range(at[0], at[0] + len(chosen)))
+    need(at == list(range(at[0], at[0] + len(at))), "indices of axes that are not neighbours")
+    first, last = at[0], at[-1] + 1
+    sizes = x.shape[first:last]
+    wrapped = [np.where(p < 0, p + size, p) for p, size in zip(np.broadcast_arrays(*chosen), sizes, strict=True)]
+    need(
+        all(((p >= 0) & (p < size)).all() for p, size in zip(wrapped, sizes, strict=True)),
+        f"an index outside of {tuple(sizes)}",
+    )
+    flat = np.ravel_multi_index(tuple(p.astype(np.int64) for p in wrapped), sizes)
+    merged = reshape(c, x, (*x.shape[:first], math.prod(sizes), *x.shape[last:])) if len(at) > 1 else x
+    taken = take(c, merged, flat.ravel().tolist(), first)
+    shape: Shape = (*x.shape[:first], *flat.shape, *x.shape[last:])
+    return reshape(c, taken, shape)

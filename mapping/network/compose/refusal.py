@@ -1,0 +1,34 @@
+"""The error of an operation that no graph has, and of what a rule cannot translate."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from mapping.errors import NotMappable
+
+
+class UnsupportedOperation(NotMappable):
+    """The network does something that has no node: ``operation``, ``where`` in the module, ``reason``."""
+
+    def __init__(self, operation: str, where: str, reason: str, hint: str = "") -> None:
+        place = f" in {where}" if where else ""
+        super().__init__(f"{operation}{place}: {reason}" + (f"\n  try     {hint}" if hint else ""))
+        self.operation, self.where, self.reason, self.hint = operation, where, reason, hint
+
+
+class CannotCompose(Exception):
+    """Nodes for this operation do not exist; its reader adds operation and place (``UnsupportedOperation``)."""
+
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.hint = reason, hint
+
+
+def need(good: bool, reason: str, hint: str = "") -> None:
+    """Refuse the operation at hand unless ``good``."""
+    if not good:
+        refuse(reason, hint)
+
+
+def refuse(reason: str, hint: str = "") -> NoReturn:
+    raise CannotCompose(reason, hint)

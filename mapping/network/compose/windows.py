@@ -1,0 +1,219 @@
+"""Pooling with every option, and resampling to other sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mapping.network.compose.arithmetic import affine
+from mapping.network.compose.composer import Composer
+from mapping.network.compose.moves import reshape, take
+from mapping.network.compose.products import Pair, as_before, as_map, floats, with_maps
+from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.values import Operand, Value, activation
+from mapping.network.digital_nodes import Resample
+from mapping.network.nodes import Array, AvgPool, MaxPool
+
+
+def pooled_size(length: int, kernel: int, stride: int, pads: Pair, gap: int, ceil: bool) -> int:
+    """Number of windows along one axis; with ``ceil`` also one that hangs over the end but begins inside."""
+    room = length + sum(pads) - gap * (kernel - 1) - 1
+    need(room >= 0 or (ceil and room > -stride), f"a window of {kernel} for {length} places")
+    count = room // stride + 1
+    if ceil and room % stride:
+        count += 1
+        if (count - 1) * stride >= length + pads[0]:
+            count -= 1
+    return count
+
+
+def max_pool(
+    c: Composer,
+    x: Operand,
+    *,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pads: Sequence[Pair],
+    dilation: Sequence[int],
+    ceil: bool,
+) -> Value:
+    opened, flat = as_map(c, x)
+    if flat:
+        kernel, stride, dilation, pads = (1, *kernel), (1, *stride), (1, *dilation), ((0, 0), *pads)
+    sizes = opened.shape[2:]
+    counts = [
+        pooled_size(n, k, s, p, d, ceil) for n, k, s, p, d in zip(sizes, kernel, stride, pads, dilation, strict=True)
+    ]
+    plain = all(d == 1 and b == a and 2 * b <= k for d, (b, a), k in zip(dilation, pads, kernel, strict=True))
+    plain = plain and counts == [
+        pooled_size(n, k, s, p, 1, False) for n, k, s, p in zip(sizes, kernel, stride, pads, strict=True)
+    ]
+    high, wide = kernel
+
+    def layer(node: str) -> str:
+        if plain:
+            (top, _), (left, _) = pads
+            return c.add(MaxPool, [node], kernel=(high, wide), stride=tuple(stride), padding=(top, left))
+        for axis in range(2):
+            starts = np.arange(counts[axis]) * stride[axis] - pads[axis][0]
+            places = starts[:, None] + np.arange(kernel[axis]) * dilation[axis]
+            node = c.take(node, _inside(places, sizes[axis]), axis + 1)
+        return c.add(MaxPool, [node], kernel=(high, wide), stride=(high, wide))
+
+    return as_before(c, with_maps(c, opened, layer), flat)
+
+
+def _inside(places: np.ndarray[tuple[int, ...], np.dtype[np.int64]], length: int) -> list[int]:
+    """Windows (windows, members) with members outside replaced by one inside: the largest stays the same."""
+    good = (places >= 0) & (places < length)
+    need(bool(good.any(1).all()), "a window of padding alone")
+    first = places[np.arange(len(places)), good.argmax(1)]
+    found: list[int] = np.where(good, places, first[:, None]).ravel().tolist()
+    return found
+
+
+def average_pool(
+    c: Composer,
+    x: Operand,
+    *,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    pads: Sequence[Pair],
+    ceil: bool,
+    count_padding: bool,
+    divisor: int | None = None,
+) -> Operand:
+    """Means of windows. ``count_padding``: padded zeros count; ``divisor`` instead of the number of places."""
+    opened, flat = as_map(c, x)
+    if flat:
+        kernel, stride, pads = (1, *kernel), (1, *stride), ((0, 0), *pads)
+    sizes = opened.shape[2:]
+    counts = [pooled_size(n, k, s, p, 1, ceil) for n, k, s, p in zip(sizes, kernel, stride, pads, strict=True)]
+    usual = [pooled_size(n, k, s, p, 1, False) for n, k, s, p in zip(sizes, kernel, stride, pads, strict=True)]
+    plain = counts == usual and (count_padding or divisor is not None or not any(map(any, pads)))
+    plain = plain and all(b == a and 2 * b <= k for (b, a), k in zip(pads, kernel, strict=True))
+    high, wide = kernel
+
+    def layer(node: str) -> str:
+        if plain:
+            (top, _), (left, _) = pads
+            return c.add(AvgPool, [node], kernel=(high, wide), stride=tuple(stride), padding=(top, left))
+        rows, columns = (
+            _means(counts[a], kernel[a], stride[a], pads[a], sizes[a], count_padding, divisor is not None)
+            for a in range(2)
+        )
+        return c.add(Resample, [node], rows=rows, columns=columns)
+
+    found: Operand = as_before(c, with_maps(c, opened, layer), flat)
+    return found if divisor is None else affine(c, found, high * wide / divisor, 0.0)
+
+
+def _means(count: int, kernel: int, stride: int, pads: Pair, length: int, padding: bool, whole: bool) -> Array:
+    """Weights (count, length) of each window's mean; ``whole``: of a window that counts all its places."""
+    weights = np.zeros((count, length), np.float32)
+    for place in range(count):
+        start = place * stride - pads[0]
+        stop = min(start + kernel, length + pads[1])
+        first, last = max(start, 0), min(stop, length)
+        weights[place, first:last] = 1 / (kernel if whole else stop - start if padding else last - first)
+    return weights
+
+
+def adaptive_pool(c: Composer, x: Operand, size: Sequence[int], largest: bool) -> Value:
+    """Mean or largest of windows ⌊i · n / out⌋ to ⌈(i + 1) · n / out⌉ along each axis."""
+    opened, flat = as_map(c, x)
+    out = (1, *size) if flat else tuple(size)
+    have = opened.shape[2:]
+    windows = [[range(i * n // o, -(-(i + 1) * n // o)) for i in range(o)] for n, o in zip(have, out, strict=True)]
+    kernel = tuple(n // o for n, o in zip(have, out, strict=True))
+    even = all(n % o == 0 for n, o in zip(have, out, strict=True))
+
+    def layer(node: str) -> str:
+        if even:
+            return c.add(MaxPool if largest else AvgPool, [node], kernel=kernel, stride=kernel)
+        if not largest:
+            rows, columns = (_window_means(windows[axis], have[axis]) for axis in range(2))
+            return c.add(Resample, [node], rows=rows, columns=columns)
+        widest = [max(map(len, w)) for w in windows]
+        for axis in range(2):
+            index = [w[min(j, len(w) - 1)] for w in windows[axis] for j in range(widest[axis])]
+            node = c.take(node, index, axis + 1)
+        return c.add(MaxPool, [node], kernel=tuple(widest), stride=tuple(widest))
+
+    return as_before(c, with_maps(c, opened, layer), flat)
+
+
+def _window_means(windows: Sequence[range], length: int) -> Array:
+    weights = np.zeros((len(windows), length), np.float32)
+    for place, window in enumerate(windows):
+        weights[place, window.start : window.stop] = 1 / len(window)
+    return weights
+
+
+def positions(length: int, count: int, ratio: float, rule: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Where each of ``count`` new places lies among the ``length`` old ones; ``ratio``: old places a new one.
+
+    ``rule``: half_pixel, pytorch_half_pixel, align_corners or asymmetric (words of ONNX).
+    """
+    at = np.arange(count, dtype=np.float64)
+    if rule == "align_corners":
+        return at * (length - 1) / max(count - 1, 1)
+    if rule == "asymmetric":
+        return at * ratio
+    if rule == "pytorch_half_pixel" and count == 1:
+        return at * 0
+    if rule in ("half_pixel", "pytorch_half_pixel"):
+        return (at + 0.5) * ratio - 0.5
+    refuse(f"resampling by {rule!r}", "half_pixel, align_corners or asymmetric")
+
+
+def nearest(
+    c: Composer, x: Operand, axes: Sequence[int], at: Sequence[np.ndarray[tuple[int], np.dtype[np.float64]]]
+) -> Operand:
+    """The old place ⌊position⌋ for each new one along the axes."""
+    for axis, places in zip(axes, at, strict=True):
+        index = np.floor(places).astype(int).clip(0, x.shape[axis] - 1)
+        x = take(c, x, index.tolist(), axis)
+    return x
+
+
+def resampled(
+    c: Composer, x: Operand, at: Sequence[np.ndarray[tuple[int], np.dtype[np.float64]]], cubic: float | None
+) -> Operand:
+    """Linear mixes of old places for maps (…, H, W), or cubic ones with that coefficient, edges repeated."""
+    x = activation(x)
+    rank = len(x.shape)
+    need(len(at) == 2 and x.axis < rank - 2, f"resampling of {x.shape} along axes that are not height and width")
+    rows, columns = (_mix(places, x.shape[rank - 2 + n], cubic) for n, places in enumerate(at))
+    node = c.add(Resample, [x.node], rows=rows, columns=columns)
+    return c.value(node, x, (*x.shape[:-2], len(rows), len(columns)))
+
+
+def resampled_lines(c: Composer, x: Operand, at: np.ndarray[tuple[int], np.dtype[np.float64]]) -> Operand:
+    """Linear mixes of old places for sequences (…, L)."""
+    opened = reshape(c, x, (*x.shape[:-1], 1, x.shape[-1]))
+    mixed = resampled(c, opened, [np.zeros(1), at], None)
+    return reshape(c, mixed, (*x.shape[:-1], len(at)))
+
+
+def _mix(at: np.ndarray[tuple[int], np.dtype[np.float64]], length: int, cubic: float | None) -> Array:
+    """Weights (new, old) of linear or cubic interpolation at these positions."""
+    at = at if cubic is not None else at.clip(0, length - 1)
+    first = np.floor(at).astype(int)
+    part = at - first
+    weights = np.zeros((len(at), length))
+    if cubic is None:
+        taps = {0: 1 - part, 1: part}
+    else:
+        taps = {n: _cubic(np.abs(n - part), cubic) for n in (-1, 0, 1, 2)}
+    for n, weight in taps.items():
+        np.add.at(weights, (np.arange(len(at)), (first + n).clip(0, length - 1)), weight)
+    return floats(weights)
+
+
+def _cubic(x: np.ndarray[tuple[int], np.dtype[np.float64]], a: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Cubic convolution with coefficient a (Keys 1981, doi 10.1109/TASSP.1981.1163711)."""
+    near = (a + 2) * x**3 - (a + 3) * x**2 + 1
+    far = a * (x**3 - 5 * x**2 + 8 * x - 4)
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
