@@ -405,7 +405,7 @@ def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
     """Bits of the codes of every operation and of ``"input"``: the most that one of its readers takes.
 
     Sums, joins and pools take the network's width, or that of their own codes where other digital operations read
-    them (``mapping.bits``); those that only move codes what their readers take.
+    them (``mapping.bits``). What only moves codes has those of its input.
     """
     widths: dict[str, int] = {}
     for op in reversed(ops):
@@ -425,6 +425,9 @@ def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
                 taken = own if own > MOST else bits.activation
         for source in op.inputs:
             widths[source] = max(widths.get(source, 0), taken)
+    for op in ops:
+        if isinstance(op, PassOp):  # its codes are those of its input, which others may read too
+            widths[op.name] = widths[op.inputs[0]]
     return widths
 
 
