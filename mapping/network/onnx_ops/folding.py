@@ -49,7 +49,7 @@ def _gathered(inputs: Inputs, attributes: Mapping[str, Any]) -> int:
 
 
 def _multiplied(inputs: Inputs, attributes: Mapping[str, Any]) -> int:
-    return int(inputs[0].size) * max(inputs[1].shape[-1:] or (1,))
+    return int(inputs[0].size) * int(max(inputs[1].shape[-1:] or (1,)))
 
 
 _BROADCAST = "Add Sub Mul Div Pow Mod Max Min Where Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor"
