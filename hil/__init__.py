@@ -36,8 +36,8 @@ if TYPE_CHECKING:
         PortError,
         UsageError,
     )
-    from hil.finetuning.run import FinetuneResult, finetune
-    from hil.finetuning.settings import FinetuneSettings
+    from hil.improvement.finetuning.run import FinetuneResult, finetune
+    from hil.improvement.finetuning.settings import FinetuneSettings
     from hil.improvement.retune import retune
     from hil.prediction.predict import predict
     from hil.prediction.text import Prediction
@@ -130,8 +130,8 @@ _HOMES = {
         "PortError",
         "UsageError",
     ),
-    "hil.finetuning.run": ("FinetuneResult", "finetune"),
-    "hil.finetuning.settings": ("FinetuneSettings",),
+    "hil.improvement.finetuning.run": ("FinetuneResult", "finetune"),
+    "hil.improvement.finetuning.settings": ("FinetuneSettings",),
     "hil.improvement.retune": ("retune",),
     "hil.prediction.predict": ("predict",),
     "hil.prediction.text": ("Prediction",),

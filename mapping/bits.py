@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LEAST, MOST = 2, 8
+DIGITAL_BITS = 15
+"""Codes that digital operations alone read; unsigned ones fit 16 bits too."""
+TABLE_BITS = 12
+"""Codes that a table is read with."""
+FACTOR_BITS = 12
+"""Codes of the factors of a product of matrices."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,7 @@ def compile_network(
         digest="",
         layer_weight_bits=bits.different_weights(),
         trained_on=network.trained_on,
+        outputs=network.graph.outputs,
     )
     return replace(program, digest=program_digest(program))
 

@@ -16,7 +16,21 @@ from mapping.layout.cutting import Cutting
 from mapping.layout.lay_out import LayoutOptions, lay_out, needed_macros
 from mapping.layout.place import Place
 from mapping.layout.tile import MatrixShape, Piece
-from mapping.network.graph import NetworkGraph, node_shapes
+from mapping.network.digital_nodes import (
+    Affine,
+    MatMul,
+    Norm,
+    Permute,
+    PRelu,
+    Product,
+    Reduce,
+    Resample,
+    Reshape,
+    Softmax,
+    Take,
+    Unary,
+)
+from mapping.network.graph import NetworkGraph
 from mapping.network.nodes import Flatten, MaxPool, PadChannels, PadMap, Shape, Slice
 from mapping.program.conductance import (
     AddStep,
@@ -34,11 +48,36 @@ from mapping.program.conductance import (
     Tile,
     TileGroup,
 )
+from mapping.program.digital_steps import (
+    AffineStep,
+    MatMulStep,
+    NormStep,
+    PermuteStep,
+    ProductStep,
+    ReduceStep,
+    ResampleStep,
+    ReshapeStep,
+    SoftmaxStep,
+    TableStep,
+    TakeStep,
+)
 from mapping.program.shapes import step_shape
-from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp, PassOp, lower
+from mapping.quantise.lower import (
+    AddOp,
+    AvgPoolOp,
+    ClampOp,
+    ConcatOp,
+    DigitalOp,
+    MatrixOp,
+    PassOp,
+    lower,
+    may_be_negative,
+)
 from mapping.quantise.quantiser import code_widths
 
 LOGIT_BITS = 32
+NORM_OPERATIONS = 4  # an element: sum, square, times the root, times its weight
+SOFTMAX_OPERATIONS = 3  # an element: look-up, sum, times the reciprocal
 
 
 def network_workload(
@@ -96,13 +135,12 @@ def unplaced_workload(
     ops = lower(graph)
     bits = BitWidths(weight_bits, activation_bits, layer_bits or {})
     widths = code_widths(ops, bits)
-    nodes = node_shapes(graph)
     shapes: dict[str, Shape] = {INPUT: graph.input_shape}
     signed = {INPUT: any(mean > 0 for mean in graph.preprocess.mean)}
     layers = []
     for op in ops:
-        before, after = shapes[op.inputs[0]], nodes[op.output_node]
-        form = _form(op, before)
+        sources, after = [shapes[name] for name in op.inputs], op.output_shape
+        before, form = sources[0], _form(op, sources, after)
         last = op is ops[-1]
         layers.append(
             LayerWork(
@@ -115,6 +153,7 @@ def unplaced_workload(
                 stride=form.stride,
                 padding=form.padding,
                 dilation=form.dilation,
+                operations=form.operations,
                 groups=op.weight.shape[0] if isinstance(op, MatrixOp) else 1,
                 weight_bits=bits.weights_of(op.name) if isinstance(op, MatrixOp) else 0,
                 input_bits=bits.inputs_of(op.name) if isinstance(op, MatrixOp) else widths[op.inputs[0]],
@@ -123,18 +162,9 @@ def unplaced_workload(
             )
         )
         shapes[op.name] = after
-        signed[op.name] = _may_be_negative(op, [signed[name] for name in op.inputs])
+        signed[op.name] = may_be_negative(op, [signed[name] for name in op.inputs])
     pads = {op.name for op in ops if isinstance(op, PassOp) and isinstance(op.node, PadMap)}
     return Workload(name, graph.input_shape, widths[INPUT], _with_padding(layers, pads))
-
-
-def _may_be_negative(op: FusedOp, inputs: Sequence[bool]) -> bool:
-    """Whether codes of an operation have a sign, as ``mapping.quantise.quantiser`` decides it."""
-    if isinstance(op, PassOp):
-        return inputs[0]
-    if isinstance(op, AddOp | ConcatOp | AvgPoolOp) and not any(inputs):
-        return False
-    return op.low < 0
 
 
 def program_workload(program: ConductanceProgram, name: str = "network") -> Workload:
@@ -149,7 +179,7 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
         matrix = step if isinstance(step, MatrixStep) else None
         bits = matrix.group.input_bits if matrix else bits
         made = _codes_of(step, codes)
-        form = _form(step, sources[0])
+        form = _form(step, sources, after)
         layers.append(
             LayerWork(
                 name=step.name,
@@ -161,6 +191,7 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
                 stride=form.stride,
                 padding=form.padding,
                 dilation=form.dilation,
+                operations=form.operations,
                 groups=matrix.group.groups if matrix else 1,
                 weight_bits=program.weight_bits_of(step.name) if matrix else 0,
                 input_bits=bits,
@@ -191,10 +222,14 @@ def _with_padding(layers: Sequence[LayerWork], pads: Set[str]) -> tuple[LayerWor
 
 def _codes_of(step: Step, codes: Mapping[str, tuple[int, bool]]) -> tuple[int, bool]:
     """Bits and sign of a step's output codes."""
-    rule = getattr(step, "requantise", None)
-    if rule is None:
-        return codes[step.inputs[0]]
-    return max(int(rule.high).bit_length(), int(-rule.low).bit_length() - 1) + (rule.low < 0), rule.low < 0
+    if isinstance(step, TableStep):
+        low, high = int(step.table.min()), int(step.table.max())
+    else:
+        rules = step.rescale[:1] if isinstance(step, ConcatStep) else [getattr(step, "requantise", None)]
+        if rules[0] is None:
+            return codes[step.inputs[0]]
+        low, high = rules[0].low, rules[0].high
+    return max(1, max(high.bit_length(), (-low).bit_length() - 1) + (low < 0)), low < 0
 
 
 def _placed(tiles: Sequence[Tile]) -> Tiles:
@@ -220,7 +255,8 @@ def _columns(rows: Iterable[tuple[int, ...]]) -> Tiles:
 
 
 def _three(shape: Shape) -> Shape3:
-    return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1)
+    padded = (*shape, 1, 1)[: max(3, len(shape))]
+    return padded[0], math.prod(padded[1:-1]), padded[-1]
 
 
 class _Form(NamedTuple):
@@ -231,13 +267,14 @@ class _Form(NamedTuple):
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
+    operations: int = 0
 
 
-def _form(part: object, before: Shape) -> _Form:
-    """The form of an operation or step whose input has the shape ``before``."""
+def _form(part: object, inputs: Sequence[Shape], after: Shape) -> _Form:
+    """The form of an operation or step with its shapes."""
     match part:
-        case PassOp():
-            return _form(part.node, before)
+        case PassOp() | DigitalOp():
+            return _form(part.node, inputs, after)
         case MatrixOp(window=w) | MatrixStep(group=TileGroup(window=w)):
             if w is None:
                 return _Form(WorkKind.LINEAR)
@@ -254,10 +291,39 @@ def _form(part: object, before: Shape) -> _Form:
             return _Form(WorkKind.CLAMP)
         case Slice() | SliceStep():
             return _Form(WorkKind.MOVE, stride=part.step)
-        case Flatten() | FlattenStep():
-            return _Form(WorkKind.MOVE, _three(before)[1:], _three(before)[1:])
+        case Flatten() | FlattenStep() | Reshape() | ReshapeStep() | Permute() | PermuteStep() | Take() | TakeStep():
+            return _whole(WorkKind.MOVE, inputs)
         case PadChannels() | PadChannelsStep():
             return _Form(WorkKind.MOVE)
         case PadMap() | PadMapStep():
             return _Form(WorkKind.MOVE, padding=(part.top, part.left))
+    return _tensor_form(part, inputs, after)
+
+
+def _tensor_form(part: object, inputs: Sequence[Shape], after: Shape) -> _Form:
+    """The form of an operation of ``mapping.network.digital_nodes`` or ``mapping.program.digital_steps``."""
+    given, made = math.prod(inputs[0]), math.prod(after)
+    match part:
+        case Unary() | TableStep():
+            return _Form(WorkKind.TABLE, operations=made)
+        case PRelu() | Affine() | AffineStep() | Product() | ProductStep():
+            return _Form(WorkKind.ELEMENT, operations=made)
+        case MatMul() | MatMulStep():
+            return _whole(WorkKind.MATMUL, inputs, made * inputs[0][-1])
+        case Reduce() | ReduceStep():
+            return _whole(WorkKind.REDUCE, inputs, given)
+        case Resample() | ResampleStep():
+            height, (new_width, width) = part.rows.shape[1], part.columns.shape
+            maps = given // (height * width)
+            return _whole(WorkKind.RESAMPLE, inputs, maps * height * new_width * width + made * height)
+        case Norm() | NormStep():
+            return _whole(WorkKind.NORM, inputs, NORM_OPERATIONS * given)
+        case Softmax() | SoftmaxStep():
+            return _whole(WorkKind.SOFTMAX, inputs, SOFTMAX_OPERATIONS * given)
     raise TypeError(f"{type(part).__name__} is not an operation")
+
+
+def _whole(kind: WorkKind, inputs: Sequence[Shape], operations: int = 0) -> _Form:
+    """A layer that waits for the whole of its input."""
+    size = _three(inputs[0])[1:]
+    return _Form(kind, size, size, operations=operations)

@@ -55,7 +55,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("calibration",),
         ("deployment", "device_fit"),
         ("prediction",),
-        ("campaign", "finetuning", "improvement"),
+        ("campaign", "improvement", "mission"),
         ("cli",),
     ),
 }

@@ -18,6 +18,7 @@ the exact ladder with the *mean* load of n driven rows and goes to second order 
 from __future__ import annotations
 
 import enum
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,10 +104,20 @@ def line_gaps(
     spec: MacroSpec, row0: int, rows: int, end: WireEnd = WireEnd.LAST
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Rows of a tile farthest from the column's end first, and pitches from each to the next, the last to the end."""
-    lines = np.array([float(np.mean(w)) for w in spec.word_lines[row0 : row0 + rows]])
-    distance = lines + 1.0 if end is WireEnd.FIRST else spec.rows - lines
-    order = np.argsort(-distance, kind="stable")
-    return order.astype(np.int64), -np.diff(np.append(distance[order], 0.0))
+    return _gaps_of(spec.word_lines[row0 : row0 + rows], spec.rows, end)
+
+
+@functools.lru_cache(maxsize=1024)
+def _gaps_of(
+    word_lines: tuple[tuple[int, ...], ...], array_rows: int, end: WireEnd
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """``line_gaps`` of these word lines; every chip of a kind asks for the same few, so nobody may write to them."""
+    lines = np.array([sum(w) / len(w) for w in word_lines])
+    distance = lines + 1.0 if end is WireEnd.FIRST else array_rows - lines
+    order = np.argsort(-distance, kind="stable").astype(np.int64)
+    gaps = -np.diff(np.append(distance[order], 0.0))
+    order.flags.writeable = gaps.flags.writeable = False
+    return order, gaps
 
 
 def far_first(spec: MacroSpec, row0: int, rows: int, end: WireEnd) -> tuple[NDArray[np.int64], Floats]:

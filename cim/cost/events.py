@@ -14,12 +14,17 @@ from numpy.typing import NDArray
 
 from cim.chip.blocks import blocks
 from cim.chip.converters import conversions
-from cim.chip.spec import ChipSpec, Encoding
+from cim.chip.spec import ChipSpec, CostSpec, Encoding
 from cim.cost.tile_reads import tile_reads
-from cim.cost.workload import LayerWork, Tiles, WorkKind
+from cim.cost.workload import Executor, LayerWork, Tiles, WorkKind
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+_ADDING = (
+    WorkKind.MAX_POOL, WorkKind.AVG_POOL, WorkKind.ADD, WorkKind.ELEMENT, WorkKind.REDUCE, WorkKind.RESAMPLE,
+)  # fmt: skip
+"""Kinds whose operations are priced as those of pools."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +49,8 @@ class LayerEvents:
     adc_ns: float = 0.0
     buffer_ns: float = 0.0
     digital_ns: float = 0.0
+    host_bits: float = 0.0  # codes to the host and back
+    host_ns: float = 0.0
     most_positions: int = 1  # of the copy that answers most
     macros: Ints | None = None
     macro_ns: Floats | None = None
@@ -54,8 +61,9 @@ class LayerEvents:
         return float(self.macro_ns.max()) if self.macro_ns is not None else 0.0
 
 
-def count_events(layer: LayerWork, chip: ChipSpec, buffer_bits_per_ns: float, ops_per_ns: float) -> LayerEvents:
-    """Count one layer. Layers off the cells work in the digital unit of one macro."""
+def count_events(layer: LayerWork, chip: ChipSpec, price: CostSpec) -> LayerEvents:
+    """Count one layer. Layers off the cells work in the digital unit of one macro, or on the host."""
+    buffer_bits_per_ns, ops_per_ns = price.buffer_bits_per_ns, price.digital_ops_per_ns
     if layer.kind.on_cells:
         if layer.tiles is None:
             raise ValueError(f"{layer.name}: no tiles; mapping.workload places them")
@@ -63,13 +71,16 @@ def count_events(layer: LayerWork, chip: ChipSpec, buffer_bits_per_ns: float, op
     codes = math.prod(layer.out_shape)
     if layer.kind is WorkKind.MOVE:
         return LayerEvents(most_positions=layer.positions)
-    window = math.prod(layer.kernel) if layer.kind in (WorkKind.MAX_POOL, WorkKind.AVG_POOL) else 1
-    inputs = codes * window * (len(layer.inputs) if layer.kind is WorkKind.ADD else 1)
     written = math.prod(layer.in_shape) * len(layer.inputs) * layer.input_bits
+    if layer.kind.executor is Executor.HOST:
+        bits = written + codes * layer.output_bits
+        return LayerEvents(host_bits=bits, host_ns=bits / price.host_bits_per_ns, most_positions=layer.positions)
+    window = math.prod(layer.kernel) if layer.kind in (WorkKind.MAX_POOL, WorkKind.AVG_POOL) else 1
+    inputs = layer.operations or codes * window * (len(layer.inputs) if layer.kind is WorkKind.ADD else 1)
     read = inputs * layer.input_bits
     return LayerEvents(
         outputs=codes if layer.kind is not WorkKind.CONCAT else 0,
-        pooled=inputs if layer.kind in (WorkKind.MAX_POOL, WorkKind.AVG_POOL, WorkKind.ADD) else 0,
+        pooled=inputs if layer.kind in _ADDING else 0,
         buffer_bits_written=written,
         buffer_bits_read=read,
         line_bits=_line_rows(layer) * layer.in_shape[2] * layer.in_shape[0] * layer.input_bits,

@@ -57,7 +57,9 @@ class LayerCost:
 
     name: str
     kind: str
+    executor: str  # array, chip logic or host
     macs: int
+    operations: int  # of digital layers, one image: look-ups, multiplications and additions
     macros: int
     tiles: int
     copies: int
@@ -189,7 +191,7 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
     if batch < 1:
         raise ValueError(f"a batch of {batch} images")
     layers = workload.layers
-    events = [count_events(layer, chip, price.buffer_bits_per_ns, price.digital_ops_per_ns) for layer in layers]
+    events = [count_events(layer, chip, price) for layer in layers]
     moved = traffic(transfers(workload, price.partial_sum_bits), len(layers), workload.highest_macro + 1)
     busy = [busy_times(event, moved, i, price) for i, event in enumerate(events)]
     interval_ns, limit = shortest_interval(workload, events, moved, price)
@@ -215,7 +217,9 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
         LayerCost(
             name=layer.name,
             kind=layer.kind.value,
+            executor=layer.kind.executor.value,
             macs=layer.macs,
+            operations=layer.operations,
             macros=0 if event.macros is None else len(event.macros),
             tiles=0 if layer.tiles is None else len(layer.tiles.macro),
             copies=1 if layer.tiles is None else layer.tiles.copies,
@@ -269,6 +273,7 @@ def _energy(event: LayerEvents, bit_hops: float, chip: ChipSpec, price: CostSpec
     accumulator, activation, pooling   operations · e
     buffer       bits written · e_write + bits read · e_read
     interconnect Σ bits · hops · e_hop
+    host_link    bits of codes that the host works on, there and back · e_host; its own work is not counted
     """
     cell_pj = price.input_activity * price.mean_cell_us * chip.macro.v_read_v**2 * chip.timing.input_cycle_ns * 1e-3
     made = {
@@ -285,6 +290,8 @@ def _energy(event: LayerEvents, bit_hops: float, chip: ChipSpec, price: CostSpec
         "pooling": event.pooled * price.pool_pj,
         "interconnect": bit_hops * price.hop_pj_per_bit,
     }
+    if event.host_bits:
+        made["host_link"] = event.host_bits * price.host_pj_per_bit
     return {name: float(value) for name, value in made.items()}
 
 

@@ -18,7 +18,7 @@ from cim.cost.workload import INPUT, LayerWork, WorkKind, Workload
 
 Floats = NDArray[np.float64]
 
-RESOURCES = ("array", "adc", "buffer", "digital", "interconnect")
+RESOURCES = ("array", "adc", "buffer", "digital", "interconnect", "host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,10 @@ class ImageSchedule:
     waiting_bits: float
 
 
-def busy_times(event: LayerEvents, moved: Traffic, i: int, price: CostSpec) -> tuple[float, float, float, float, float]:
+def busy_times(event: LayerEvents, moved: Traffic, i: int, price: CostSpec) -> tuple[float, ...]:
     """Busy time of one image by resource, ns, in the order of RESOURCES."""
     link_ns = float(moved.loads[i].max(initial=0.0)) / price.link_bits_per_ns
-    return event.array_ns, event.adc_ns, event.buffer_ns, event.digital_ns, link_ns
+    return event.array_ns, event.adc_ns, event.buffer_ns, event.digital_ns, link_ns, event.host_ns
 
 
 def schedule(
@@ -80,8 +80,8 @@ def schedule(
         latest = max(layer.inputs, key=lambda name: ends[name])
         cause[layer.name] = blocker if after > ends[latest] else latest
         copies = 1 if layer.tiles is None else layer.tiles.copies
-        service = max(event.read_ns, event.buffer_ns, event.digital_ns, transfer_ns[i]) / event.most_positions
-        fill = (event.read_ns + event.buffer_ns + event.digital_ns + transfer_ns[i]) / event.most_positions
+        stages = (event.read_ns, event.buffer_ns, event.digital_ns, transfer_ns[i], event.host_ns)
+        service, fill = max(stages) / event.most_positions, sum(stages) / event.most_positions
         fill += moved.farthest[i] * price.hop_ns
         finish = _served(ready, service, fill, after, copies)
         starts.append(max(float(ready.min()), after))
@@ -172,7 +172,9 @@ def _busiest(
     limits.append((float(on_macro[hottest]), f"macro {hottest}"))
     links = moved.total if all(here) else moved.loads[np.array(here)].sum(0)
     limits.append((float(links.max(initial=0.0)) / price.link_bits_per_ns, "interconnect"))
-    limits.append((max(workload.input_data_bits, workload.output_data_bits) / price.host_bits_per_ns, "host link"))
+    visits = sum(event.host_ns for event, counts in zip(events, here, strict=True) if counts)
+    ends = max(workload.input_data_bits, workload.output_data_bits) / price.host_bits_per_ns
+    limits.append((ends + visits, "host link"))
     best = max(ns for ns, _ in limits)
     return next((best, name) for ns, name in limits if ns >= best * (1 - 1e-9))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,20 @@ Ints = NDArray[np.int64]
 INPUT = "input"
 
 
+class Executor(StrEnum):
+    """Who works: cells, the digital unit of a macro, or the computer beside the chip."""
+
+    ARRAY = "array"
+    LOGIC = "chip logic"
+    HOST = "host"
+
+
 class WorkKind(Enum):
-    """Kind of a layer. ``MOVE`` renames or moves codes (flatten, padding of channels, slices)."""
+    """Kind of a layer. ``MOVE`` renames or moves codes (flatten, padding of channels, slices, permutations).
+
+    ``TABLE`` looks codes up, ``ELEMENT`` multiplies and adds element by element, ``REDUCE`` sums over axes or takes
+    the largest, ``RESAMPLE`` multiplies maps by fixed weights; ``MATMUL``, ``NORM`` and ``SOFTMAX`` are of activations.
+    """
 
     CONV = "conv"
     LINEAR = "linear"
@@ -30,11 +42,26 @@ class WorkKind(Enum):
     CONCAT = "concat"
     CLAMP = "clamp"
     MOVE = "move"
+    TABLE = "table"
+    ELEMENT = "element"
+    REDUCE = "reduce"
+    RESAMPLE = "resample"
+    MATMUL = "matmul"
+    NORM = "norm"
+    SOFTMAX = "softmax"
 
     @property
     def on_cells(self) -> bool:
         """Whether the layer is a product of weights in cells."""
         return self in (WorkKind.CONV, WorkKind.LINEAR)
+
+    @property
+    def executor(self) -> Executor:
+        """Who works: activations are multiplied with each other, divided and rooted by the host."""
+        if self.on_cells:
+            return Executor.ARRAY
+        host = self in (WorkKind.MATMUL, WorkKind.NORM, WorkKind.SOFTMAX)
+        return Executor.HOST if host else Executor.LOGIC
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,10 +101,12 @@ class Tiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWork:
-    """One layer. Shapes are (channels, height, width), vectors (features, 1, 1).
+    """One layer. Shapes are (channels, height, width), vectors (features, 1, 1); of more axes, those between the
+    first and the last count as height.
 
     ``inputs`` name earlier layers or ``"input"``; ``in_shape`` is that of the first.
-    ``weight_bits`` counts the sign; so does ``input_bits`` of signed inputs.
+    ``weight_bits`` counts the sign; so does ``input_bits`` of signed inputs. ``operations``: of the kinds from
+    ``TABLE`` on, look-ups or multiplications and additions of one image; those of other kinds follow from their shapes.
     """
 
     name: str
@@ -94,6 +123,7 @@ class LayerWork:
     input_bits: int
     output_bits: int
     input_signed: bool = False
+    operations: int = 0
     tiles: Tiles | None = None
 
     def __post_init__(self) -> None:

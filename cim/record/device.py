@@ -134,18 +134,19 @@ def _given_width(
         shrink = width**2 / (width**2 + noise2)
         return np.asarray(shrink * read + np.sqrt(shrink * noise2) * rng.standard_normal(read.shape))
     noise2 = np.maximum(noise2, 1e-12)
-    draw, log_mass = [], []
     uniform = 1.0 - rng.random(read.shape)  # never 0
+    halves = []  # of each side: mean and standard deviation on its half line, ln of its share there, ln of its weight
     for side in (1.0, -1.0):
         prior2 = (width * np.exp(side * skew)) ** 2
-        shrink = prior2 / (prior2 + noise2)
-        mean, sd = side * shrink * read, np.sqrt(shrink * noise2)  # on the half line of this side
-        draw.append(side * np.maximum(mean - sd * ndtri_exp(log_ndtr(mean / sd) + np.log(uniform)), 0.0))
-        log_mass.append(
-            side * skew - 0.5 * read**2 / (prior2 + noise2) - 0.5 * np.log(prior2 + noise2) + log_ndtr(mean / sd)
-        )
-    above = rng.random(read.shape) < expit(log_mass[0] - log_mass[1])
-    return np.asarray(np.where(above, draw[0], draw[1]))
+        total2 = prior2 + noise2
+        shrink = prior2 / total2
+        mean, sd = side * shrink * read, np.sqrt(shrink * noise2)
+        share = log_ndtr(mean / sd)
+        halves.append((mean, sd, share, side * skew - 0.5 * read**2 / total2 - 0.5 * np.log(total2) + share))
+    above = rng.random(read.shape) < expit(halves[0][3] - halves[1][3])
+    mean, sd, share = (np.where(above, up, down) for up, down in zip(halves[0][:3], halves[1][:3], strict=True))
+    drawn = np.maximum(mean - sd * ndtri_exp(share + np.log(uniform)), 0.0)
+    return np.where(above, drawn, -drawn)
 
 
 def _at_temperature(record: CalibrationRecord, age_s: float, temperature_c: float | None) -> tuple[float, float]:

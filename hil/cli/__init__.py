@@ -16,7 +16,21 @@ from typing import Annotated
 
 import typer
 
-from hil.cli import bench, calibrate, compile, deploy, estimate, finetune, fit, improve, search, simulate, tune
+from hil.cli import (
+    bench,
+    calibrate,
+    campaign,
+    compile,
+    deploy,
+    estimate,
+    finetune,
+    fit,
+    improve,
+    mission,
+    search,
+    simulate,
+    tune,
+)
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
@@ -57,6 +71,7 @@ for command in (
     simulate.simulate,
     estimate.estimate,
     finetune.finetune,
+    campaign.campaign,
     bench.emulate,
     bench.chips,
     bench.ports,
@@ -71,6 +86,7 @@ for command in (
 app.command("import")(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
+app.add_typer(mission.mission, name="mission")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cannot write
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +28,9 @@ from hil.cli.options import (
     screen,
     seconds,
 )
-from hil.errors import ExitCode, FileError
+from hil.errors import ExitCode, FileError, UsageError
+
+OUTCOMES = ("disagree", "inconclusive", "regression")
 
 
 def deploy(
@@ -79,6 +82,10 @@ def deploy(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
     device: Annotated[str, typer.Option(help="device of the simulator: cpu or cuda")] = "cpu",
+    engine: Annotated[
+        str,
+        typer.Option(help="exact (every conversion), fast (one product, matched noise), auto: fast where as good"),
+    ] = "auto",
     baud: Baud = 921600,
     junit: Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)] = None,
     baseline: Annotated[
@@ -87,6 +94,9 @@ def deploy(
             help="report.json of an earlier run; a loss of accuracy since then ends in exit code 1", show_default=False
         ),
     ] = None,
+    fail_on: Annotated[
+        str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")
+    ] = "disagree,inconclusive,regression",
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
@@ -96,6 +106,7 @@ def deploy(
     from hil.report.files import summary_lines
     from hil.verdict.baseline import compare_reports, read_baseline
 
+    failing = outcomes(fail_on)
     address = chip_address(port, emulated, chip, macros)
     options = DeployOptions(
         samples=samples,
@@ -113,6 +124,7 @@ def deploy(
         aim=not no_aims,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
+        engine=engine,
     )
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:
@@ -136,22 +148,36 @@ def deploy(
             trust=trust_model,
             watch=watch,
         )
+    change = None if earlier is None else compare_reports(earlier, report)
     if as_json:
-        say(json.dumps(report.to_json()))
+        baseline_part = {} if change is None else {"baseline": dataclasses.asdict(change)}
+        say(json.dumps({**report.to_json(), **baseline_part}))
     else:
         for line in summary_lines(report):
             say(line)
         say(f"report         {report.run}/report.html   (hil show {report.run})")
-    code, change = int(report.exit_code), None
-    if earlier is not None:
-        change = compare_reports(earlier, report)
+    if change is not None:
         complain(change.text)
-        code = code or (ExitCode.OUTSIDE_TOLERANCE if change.regressed else ExitCode.DONE)
+    found = {report.verdict.value, *(("regression",) if change is not None and change.regressed else ())}
+    code = ExitCode.OUTSIDE_TOLERANCE if found & failing else ExitCode.DONE
     if junit:
         from hil.report.junit import write_junit
 
         write_junit(junit, report, change)
     return code
+
+
+def outcomes(words: str) -> set[str]:
+    """``disagree,regression`` as a set; ``none`` is empty.
+
+    Raises:
+        UsageError: a word that is no outcome.
+    """
+    found = {word.strip() for word in words.split(",")} - {"none"}
+    if not found <= set(OUTCOMES):
+        wrong = ", ".join(sorted(found - set(OUTCOMES)))
+        raise UsageError(f"--fail-on {wrong!r}", hint=f"one or more of {','.join(OUTCOMES)}, or none")
+    return found
 
 
 def show(

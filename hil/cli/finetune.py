@@ -66,8 +66,8 @@ def finetune(
     as_json: Json = False,
 ) -> int:
     """Train a network on for the errors of a chip, taught by itself as it came. The same command resumes."""
-    from hil.finetuning.run import finetune as run
-    from hil.finetuning.settings import FinetuneSettings
+    from hil.improvement.finetuning.run import finetune as run
+    from hil.improvement.finetuning.settings import FinetuneSettings
 
     settings = FinetuneSettings(
         epochs=epochs or 0,

@@ -203,7 +203,7 @@ def report_of(
         untuned=untuned,
         tune=tune,
         timing_s={k: round(v, 3) for k, v in watch.timing_s.items()},
-        environment=environment(),
+        environment={**environment(), "simulation": job.mode.value},
         notes=(*(() if tune is None else tune.warnings), *aim_notes(program), *watch.notes, *driver.fallbacks),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         run=name,

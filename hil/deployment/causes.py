@@ -131,7 +131,7 @@ class Coalitions:
 
     def __init__(self, job: Deployment, early_age_s: float | None, chips: int) -> None:
         self.job, self.chips = job, chips
-        self.virtual = job.virtual_chips(conditioned=True)
+        self.virtual = job.virtual_chips(conditioned=True, mode=job.mode)
         self.drawn = [self.virtual.draw(number) for number in range(chips)]
         self.read, self.estimated = _cell_steps(job, early_age_s)
         absent = NOTHING

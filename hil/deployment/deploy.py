@@ -245,7 +245,7 @@ def run_looks(
     """Run look after look until *this chip* is judged to agree or disagree, or the plan ends."""
     answers = RunAnswers()
     ideal = IdealMultiply(job.program)
-    conditioned, again = job.virtual_chips(conditioned=True), job.virtual_chips(conditioned=False)
+    conditioned, again = (job.virtual_chips(conditioned=c, mode=job.mode) for c in (True, False))
     first = 0
     for look, until in enumerate(looks, 1):
         images = data.images[order[first:until]]

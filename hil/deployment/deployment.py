@@ -8,14 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
-from hil.deployment.options import DeployOptions
+from cim.simulator.modes import SimulationMode
+from hil.deployment.options import AUTO, DeployOptions
 from hil.deployment.programming import ProgramReport
 from hil.driver.chip_driver import ChipDriver
-from hil.simulation.virtual_chips import VirtualChips
+from hil.simulation.virtual_chips import Drawn, VirtualChips
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.training_inputs import LayerInputs
 from mapping.tune.channel_affine import Tuned, TuneTargets
+
+MOST_SATURATED = 0.02  # of a layer's conversions, as the compiler expects them: above it, auto runs every conversion
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Deployment:
     network_name: str = ""
     targets: TuneTargets | None = None  # what this chip and the virtual ones are tuned towards; None: nobody is
     tuned: Tuned | None = None  # the program with this chip's lines
-    tunes: dict[int, Tuned] = field(default_factory=dict)  # of the virtual chips as read back, by number
+    tunes: dict[int, Tuned] = field(default_factory=dict)  # of the virtual chips as read back, by number; exact
+    drawn: dict[int, Drawn] = field(default_factory=dict)  # of the virtual chips as read back, by number
     source_digest: str = ""  # of the program before its targets were moved
 
     @property
@@ -41,7 +45,27 @@ class Deployment:
         """The program that the chip runs."""
         return self.program if self.tuned is None else self.tuned.program
 
-    def virtual_chips(self, *, conditioned: bool, chips: int | None = None, tuned: bool = True) -> VirtualChips:
+    @property
+    def mode(self) -> SimulationMode:
+        """How virtual chips run whole networks.
+
+        Fast is as good as exact for chips that are tuned, each to its own answers, as long as few sums are beyond the
+        converters' scale (``benchmarks/fast_accuracy.py``).
+        """
+        if self.options.engine != AUTO:
+            return SimulationMode(self.options.engine)
+        beyond = max((m.group.saturated_share for m in self.program.matrices), default=0.0)
+        tuned = self.targets is not None
+        return SimulationMode.FAST if tuned and beyond <= MOST_SATURATED else SimulationMode.EXACT
+
+    def virtual_chips(
+        self,
+        *,
+        conditioned: bool,
+        chips: int | None = None,
+        tuned: bool = True,
+        mode: SimulationMode = SimulationMode.EXACT,
+    ) -> VirtualChips:
         """Virtual chips of this deployment: as read back, or programmed again; tuned as this chip was."""
         return VirtualChips(
             self.program,
@@ -54,7 +78,9 @@ class Deployment:
             inputs=None if conditioned else self.inputs,
             readings_us=self.readings_us if conditioned else None,
             device=self.options.device,
+            mode=mode,
             targets=self.targets if tuned else None,
+            drawn=self.drawn if conditioned else {},
             rewrite=None if conditioned else self.options.rewriting,
-            tunes=self.tunes if conditioned else {},
+            tunes=self.tunes if conditioned and mode is SimulationMode.EXACT else {},
         )

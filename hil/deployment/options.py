@@ -6,7 +6,11 @@ import math
 from dataclasses import dataclass
 
 from cim.record.rewriting import Rewrite
+from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
+
+AUTO = "auto"
+ENGINES = (AUTO, *SimulationMode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class DeployOptions:
     rewrite: int = 0  # times that cells which left their window are written again
     rewrite_after_s: float = 1.0  # chip time before each
     aim: bool = True  # write beside the levels, so that cells stand right at ``age_s``
+    engine: str = AUTO  # a ``SimulationMode``; auto: fast where it was shown to be as good as exact
 
     def __post_init__(self) -> None:
         for good, text in (
@@ -56,6 +61,7 @@ class DeployOptions:
             (self.untuned_images >= 2, f"images without the tune: {self.untuned_images}, at least 2 are needed"),
             (0 <= self.rewrite <= 100, f"rewrites: {self.rewrite}, not from 0 to 100"),
             (0 < self.rewrite_after_s < 1e6, f"rewrite after {self.rewrite_after_s} s"),
+            (self.engine in ENGINES, f"engine {self.engine!r}, not one of {', '.join(ENGINES)}"),
             (self.layer_images >= 1, f"images of a layer sample: {self.layer_images}, at least 1 is needed"),
         ):
             if not good:

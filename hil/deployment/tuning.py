@@ -17,6 +17,7 @@ from hil.deployment.options import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError
 from hil.samples import TUNE
+from hil.simulation.virtual_chips import in_threads
 from hil.verdict.agreement import correct_answers
 from hil.verdict.tuning import Lines, TuneSummary, summarise_tune
 from hil.verdict.verdict import Judgement, Mode, judge
@@ -102,7 +103,9 @@ def tune_summary(job: Deployment) -> TuneSummary | None:
     """What the tune did, and whether the virtual chips of the run were tuned alike."""
     if job.tuned is None or job.targets is None:
         return None
-    virtual = [[lines_of(fit) for fit in job.tunes[number].fits] for number in sorted(job.tunes)]
+    exact = job.virtual_chips(conditioned=True)
+    tunes = in_threads(lambda number: exact.tune(number, exact.chip(number)), range(exact.chips))
+    virtual = [[lines_of(fit) for fit in tuned.fits] for tuned in tunes]
     return summarise_tune([lines_of(fit) for fit in job.tuned.fits], virtual, len(job.targets.images))
 
 

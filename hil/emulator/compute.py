@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +26,7 @@ from hil.emulator.noise import COMPUTE, extend_key, fold_key
 from hil.emulator.sample import ChipSample, conversion_columns
 
 CACHE_BYTES = 512 << 20
+THREAD_CONVERSIONS = 1 << 15  # that are worth a thread of their own, about half a millisecond
 NO_RAW = np.empty((0, 0), np.int32)
 
 
@@ -98,12 +103,19 @@ class TileConverter:
         place = (self._sample.seed, COMPUTE, tile.macro, tile.row0, tile.output0)
         _vector_keys(np.uint64(fold_key(*place)), places.sample, places.per_sample, places.first, keys)
         sums = np.zeros((len(codes), tile.outputs), np.int32)
-        tally.saturated += convert_vectors(
-            codes, keys, array.low_code, array.spread, array.groups, array.pieces, array.lanes, array.weights,
-            array.tables, array.squares, array.shape, array.modes, array.units,
-            self._transfer(tile, drive.range_code, planes),
-            np.array(macro.adc.codes, np.float32), code_limits(macro.adc.bits, macro.adc_signed), sums, raw,
-        )  # fmt: skip
+        transfer, table = self._transfer(tile, drive.range_code, planes), np.array(macro.adc.codes, np.float32)
+        limits = code_limits(macro.adc.bits, macro.adc_signed)
+
+        def convert(part: slice) -> int:
+            """The conversions of some vectors: each is a function of its own codes and key."""
+            ended: int = convert_vectors(
+                codes[part], keys[part], array.low_code, array.spread, array.groups, array.pieces, array.lanes,
+                array.weights, array.tables, array.squares, array.shape, array.modes, array.units, transfer, table,
+                limits, sums[part], raw[part],
+            )  # fmt: skip
+            return ended
+
+        tally.saturated += sum(side_by_side(convert, len(codes), planes * count))
         tally.conversions += len(codes) * planes * count
         return sums
 
@@ -172,6 +184,20 @@ class TileConverter:
         gain = truth.gain[columns] / np.float32(macro.lsb_us(range_code))
         one = np.vstack([gain, truth.offset_codes[adc], truth.inl[:, adc]]).astype(np.float32)
         return np.tile(one, planes)
+
+
+def side_by_side(work: Callable[[slice], int], vectors: int, each: int) -> Iterator[int]:
+    """Results of ``work`` on runs of vectors of ``each`` conversions, one run a core where there are many."""
+    cores = min(os.cpu_count() or 1, vectors * each // THREAD_CONVERSIONS)
+    if cores < 2:
+        return iter([work(slice(0, vectors))])
+    edges = [vectors * i // cores for i in range(cores + 1)]
+    return _pool().map(work, [slice(a, b) for a, b in itertools.pairwise(edges)])
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="conversions")
 
 
 def chunks(vectors: int, rows: int, planes: int) -> Iterator[slice]:

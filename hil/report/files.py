@@ -36,6 +36,8 @@ def report_markdown(report: AgreementReport) -> str:
     lines = [f"# {report.network.name} on {report.chip.name} {report.chip.serial}", ""]
     if not report.chip.silicon:
         lines += [f"> **NOT SILICON**: an {report.chip.kind} chip answered; nothing here was measured on hardware.", ""]
+    if report.survival is not None:
+        lines += [f"**{report.survival.text}**", "", *(f"* try {step}" for step in report.survival.help), ""]
     lines += [f"**{j.verdict.value}**: {j.text}.", ""]
     lines += [f"* {note}" for note in (*j.flags, *report.notes)]
     every = list(tables(report))
@@ -60,7 +62,9 @@ def summary_lines(report: AgreementReport) -> list[str]:
         (words, percent(j.measured.mean), f"95 % interval over images {interval(j.measured)}"),
         ("difference", f"{points(j.difference)} points", f"90 % interval {span(j.interval90)}"),
     )
+    fate = report.survival
     lines = [
+        *(() if fate is None else (("LOST", fate.text), *(("try", step) for step in fate.help))),
         ("chip", f"{place}{temperature}{'' if chip.silicon else '      NOT SILICON'}"),
         ("network", f"{net.name}   {size}"),
         ("mapping", f"{macros}, {percent(c.used_share, 0)} of their cells used"),

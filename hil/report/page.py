@@ -107,6 +107,10 @@ def _header(report: AgreementReport) -> str:
     if not chip.silicon:
         text = f"An {escape(chip.kind)} chip answered; nothing here was measured on hardware."
         banner = f'<p class="banner"><strong>NOT SILICON</strong> {text}</p>'
+    fate, lost = report.survival, ""
+    if fate is not None:
+        steps = "".join(f"<li>{escape(step)}</li>" for step in fate.help)
+        lost = f'<p class="banner"><strong>LOST</strong> {escape(_sentence(fate.text))}</p><ol>{steps}</ol>'
     words = WORDS if report.this_chip is not None else FAMILY
     figures_ = (
         ("float", percent(report.float_accuracy)),
@@ -121,7 +125,7 @@ def _header(report: AgreementReport) -> str:
         f"<header><h1>{escape(report.network.name)} <span>on</span> {escape(chip.name)}</h1>"
         f'<p class="sub">serial {escape(chip.serial)}, firmware {escape(chip.firmware)}, {j.n:,} images × '
         f"{j.repeats} repeats, {duration(report.age_s)} after programming · {escape(report.created)}</p></header>"
-        f'{banner}<section class="verdict {j.verdict.value}"><p class="word">{j.verdict.value}</p>'
+        f'{banner}{lost}<section class="verdict {j.verdict.value}"><p class="word">{j.verdict.value}</p>'
         f"<div><p><strong>{escape(words[j.verdict])}</strong></p><p>{escape(_sentence(j.text))}</p>{_other(report, j)}"
         f"{f'<ul>{notes}</ul>' if notes else ''}</div></section>"
         f'<dl class="tiles">{tiles}</dl>'

@@ -1,7 +1,7 @@
 """Virtual chips of one deployment: networks whose products come from the calibrated simulator.
 
-Chips are drawn one after the other, run over all images and let go, so that a hundred cost the
-memory of as many as run at once.
+Chips are drawn one after the other, run over all images and, unless all of them are small, let go, so that a hundred
+cost the memory of as many as run at once.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ R = TypeVar("R")
 CONDITIONED, AGAIN = 0xC04D, 0xA6A1
 COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
 TUNE_IMAGES = 1 << 40  # number of the noise of the first image that a chip is tuned with, beyond all that are scored
+KEPT_BYTES = 1 << 28  # of chips that stay in memory between two looks
+BYTES_A_WEIGHT = 50  # of a chip that is ready to run, about
 LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
 
 
@@ -118,8 +120,10 @@ class VirtualChips:
     targets: TuneTargets | None = None
     rewrite: Rewrite | None = None  # of chips programmed again
     tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
+    drawn: dict[int, Drawn] = field(default_factory=dict, repr=False)  # of the chips that were drawn so far
     ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
     conversions: int = field(init=False, default=0)
+    _kept: dict[int, VirtualChip] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if (self.readings_us is None) != (self.corrections is None) or (self.corrections is None and not self.inputs):
@@ -188,8 +192,10 @@ class VirtualChips:
         return int(np.random.SeedSequence([self.seed, self._tag]).generate_state(1)[0])
 
     def chip(self, number: int) -> VirtualChip:
-        """One of them, ready to run; the same whenever it is asked for."""
-        return build_chip(
+        """One of them, ready to run; the same whenever it is asked for, and kept where all of them are small."""
+        if number in self._kept:
+            return self._kept[number]
+        chip = build_chip(
             self.program,
             self.record,
             self.draw(number),
@@ -198,9 +204,21 @@ class VirtualChips:
             device=self.device,
             mode=self.mode,
         )
+        cells = sum(tile.levels.size for step in self.program.matrices for tile in step.group.tiles)
+        if self.chips * cells * BYTES_A_WEIGHT <= KEPT_BYTES:
+            self._kept[number] = chip
+        return chip
 
     def draw(self, number: int) -> Drawn:
-        """What chip ``number`` is."""
+        """What chip ``number`` is; kept where all of them are small."""
+        if number in self.drawn:
+            return self.drawn[number]
+        drawn = self._draw(number)
+        if self.chips * sum(cells.nbytes for cells in drawn.cells_us.values()) <= KEPT_BYTES:
+            self.drawn[number] = drawn
+        return drawn
+
+    def _draw(self, number: int) -> Drawn:
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number]))
         law = redraw_law(self.record.programming, rng)
         cells, columns = {}, {}

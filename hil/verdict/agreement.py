@@ -21,6 +21,7 @@ from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fid
 from hil.verdict.json_record import JsonRecordError, decode, encode
 from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
 from hil.verdict.statistics import planned_looks, wilson
+from hil.verdict.survival import Survival, survival
 from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import Interval, Judgement, Mode, Verdict, judge
 
@@ -184,6 +185,19 @@ class AgreementReport:
         return self.decisive.verdict
 
     @property
+    def survival(self) -> Survival | None:
+        """What became of a network that loses much of its accuracy on the chip; None of one that keeps it."""
+        j = self.decisive
+        return survival(
+            ideal=j.ideal.mean,
+            simulated=j.simulated.mean,
+            measured=j.measured.mean,
+            tolerance=j.tolerance,
+            tuned=self.tune is not None,
+            network=self.network.name or "net",
+        )
+
+    @property
     def exit_code(self) -> ExitCode:
         return ExitCode.DONE if self.verdict is Verdict.AGREE else ExitCode.OUTSIDE_TOLERANCE
 
@@ -198,6 +212,7 @@ class AgreementReport:
             "silicon": self.chip.silicon,
             "verdict": j.verdict.value,
             "verdict_text": j.text,
+            "survival": encode(self.survival),
             "tolerance": j.tolerance,
             "accuracy": {
                 "float": content.pop("float_accuracy"),

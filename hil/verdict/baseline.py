@@ -28,6 +28,7 @@ class BaselineChange:
     tolerance: float
     paired: bool  # over the same images in the same order
     regressed: bool  # lost more than the tolerance, and the interval excludes "no loss"
+    detectable: float  # the smallest loss that would be called a regression with 95 % chance, a fraction
     text: str
 
 
@@ -70,10 +71,11 @@ def compare_reports(then: AgreementReport, now: AgreementReport) -> BaselineChan
     regressed = change < -a.tolerance and change + half < 0
     how = "same images" if pair is not None else "other images, two samples"
     word = "REGRESSED" if regressed else "no loss beyond the tolerance"
+    detectable = max(a.tolerance, half) + float(stats.norm.ppf(0.95)) * error
     text = (
         f"baseline {100 * accuracy_then:.2f} %, now {100 * accuracy_now:.2f} %: {100 * change:+.2f} points "
         f"(90 % interval {100 * (change - half):+.2f} … {100 * (change + half):+.2f}, {how}); "
-        f"tolerance {100 * a.tolerance:g}: {word}"
+        f"tolerance {100 * a.tolerance:g}: {word}; a loss of {100 * detectable:.2f} points would be missed once in 20"
     )
     return BaselineChange(
         accuracy_now,
@@ -84,6 +86,7 @@ def compare_reports(then: AgreementReport, now: AgreementReport) -> BaselineChan
         a.tolerance,
         pair is not None,
         regressed,
+        detectable,
         text,
     )
 

@@ -143,7 +143,7 @@ def from_records(
         raise GraphError("", f"{len(records)} nodes are more than {MOST_NODES}")
     shape = _typed("", "input_shape", graph.get("input_shape"), tuple[int, int, int])
     nodes = tuple(_node(record, state) for record in records)
-    outputs = _outputs(graph.get("outputs", []))
+    outputs = outputs_of(graph.get("outputs", []))
     built = NetworkGraph(shape, nodes, preprocess, tuple(classes), dict(provenance or {}), outputs)
     stated = graph.get("shapes")
     if stated is not None and _lists(stated) != {name: list(shape) for name, shape in node_shapes(built).items()}:
@@ -199,7 +199,8 @@ def _node(record: object, state: Mapping[str, Array]) -> Node:
     return cls(**values)
 
 
-def _outputs(records: object) -> tuple[Output, ...]:
+def outputs_of(records: object) -> tuple[Output, ...]:
+    """Outputs from plain data of unknown origin; raises ``GraphError``."""
     if not isinstance(records, list) or len(records) > MOST_OUTPUTS:
         raise GraphError("", f"outputs are not a list of at most {MOST_OUTPUTS}")
     found = []

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
+from mapping.network.graph import Output
 
 Ints = NDArray[np.int32]
 
@@ -133,15 +134,20 @@ class RescaleStep(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddStep(Step):
-    """Both inputs rescaled to the output scale in int32, added, then clamped (see docs/digital_ops.md)."""
+    """Both inputs rescaled to the output scale in int32, added, then clamped (see docs/digital_ops.md).
+
+    ``subtract``: first minus second. Axes of size 1 are repeated, missing ones stand before the first.
+    """
 
     rescale: tuple[Requantise, Requantise]
     requantise: Requantise
+    subtract: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConcatStep(Step):
     rescale: tuple[Requantise, ...]
+    axis: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +225,8 @@ class ConductanceProgram:
     """Everything needed to run one network on one kind of chip.
 
     ``scales`` maps each step (and ``"input"``) to the float value of one code, for reports
-    only. ``calibration_images`` are uint8 (n, height, width, channels) training images; the
+    only. ``outputs``: tensors that the logits hold one after the other, in a program without
+    ``classes``. ``calibration_images`` are uint8 (n, height, width, channels) training images; the
     digests are SHA-256 hex. ``adapted_to`` is the serial number of the one chip whose defects the
     program was adapted to (``mapping.adapt.adaptation``), None for any chip. ``trained_on`` are keys of images that
     the network was fine-tuned on (``mapping.network.file.image_keys``). ``tuned_to`` is the serial number of the chip
@@ -250,6 +257,12 @@ class ConductanceProgram:
     tuned_to: str | None = None
     aims: Aims | None = None
     held_as: str | None = None
+    outputs: tuple[Output, ...] = ()
+
+    @property
+    def width(self) -> int:
+        """Number of logits: one a class, or all elements of all outputs."""
+        return sum(output.size for output in self.outputs) or len(self.classes)
 
     @property
     def held_digest(self) -> str:

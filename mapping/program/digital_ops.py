@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 
 import numpy as np
@@ -74,30 +74,42 @@ def finish(sums: Codes, bias: NDArray[np.int32] | None, rule: Requantise) -> Cod
     return _unflat(out, sums.shape, last)
 
 
-def add(first: Codes, second: Codes, rescale: tuple[Requantise, Requantise], rule: Requantise) -> Codes:
-    """Both terms on the output scale with extra fractional bits, added saturating, then requantised."""
-    flat, last = _flat(first)
-    other, same = _flat(second)
-    if same != last:  # laid out as the first one
-        other = np.ascontiguousarray(second.transpose(0, 2, 3, 1) if last else second).reshape(-1)
-    out = np.empty(first.size, code_type(rule))
-    kernels, rules = _kernels(), (*rescale, rule)
+def add(
+    first: Codes, second: Codes, rescale: tuple[Requantise, Requantise], rule: Requantise, *, subtract: bool = False
+) -> Codes:
+    """Both terms on the output scale with extra fractional bits, added saturating, then requantised.
+
+    Args:
+        subtract: the second term is taken off. Axes of size 1 are repeated, missing ones stand behind the first.
+    """
+    first, second = of_one_rank(first, second)
     most = {-r.low for r in rescale} | {r.high for r in rescale}
-    if kernels is not None and len(most) == 1 and all(len(r.multiplier) == 1 for r in rules):
+    kernels, rules = _kernels(), (*rescale, rule)
+    plain = len(most) == 1 and all(len(r.multiplier) == 1 for r in rules)
+    if kernels is not None and plain and not subtract and first.shape == second.shape:
+        flat, last = _flat(first)
+        other, same = _flat(second)
+        if same != last:  # laid out as the first one
+            other = np.ascontiguousarray(second.transpose(0, 2, 3, 1) if last else second).reshape(-1)
+        out = np.empty(first.size, code_type(rule))
         parameters = np.stack([np.repeat(_parameters(r, None, 1), kernels.LANES, 1) for r in rules])
         kernels.add_maps(flat, other, parameters, most.pop(), rule.low, rule.high, out)
         return _unflat(out, first.shape, last)
-    one, two, result = (_unflat(v, first.shape, last) for v in (flat, other, out))
-    for part in _blocks(one):
-        total = _requantised(one[part].astype(np.int64), rescale[0])
-        total += _requantised(two[part].astype(np.int64), rescale[1])
-        result[part] = _requantised(_int32(total), rule)
-    return result
+    one, two = requantise(first, rescale[0]), requantise(second, rescale[1])
+    total = np.subtract(one, two, dtype=np.int64) if subtract else np.add(one, two, dtype=np.int64)
+    return requantise(_int32(total), rule)
 
 
-def concat(parts: list[Codes], rescale: tuple[Requantise, ...]) -> Codes:
-    """Each part requantised to the output scale, joined along channels."""
-    return np.concatenate([requantise(p, r) for p, r in zip(parts, rescale, strict=True)], axis=1)
+def of_one_rank(first: Codes, second: Codes) -> tuple[Codes, Codes]:
+    """Both with axes of size 1 behind the images where the other has more."""
+    rank = max(first.ndim, second.ndim)
+    one, two = (x.reshape(len(x), *[1] * (rank - x.ndim), *x.shape[1:]) for x in (first, second))
+    return one, two
+
+
+def concat(parts: Sequence[Codes], rescale: tuple[Requantise, ...], axis: int = 0) -> Codes:
+    """Each part requantised to the output scale, joined along ``axis``, counted without the images."""
+    return np.concatenate([requantise(p, r) for p, r in zip(parts, rescale, strict=True)], axis=1 + axis)
 
 
 def max_pool(codes: Codes, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> Codes:

@@ -26,13 +26,14 @@ from cim.hdf5_file import open_hdf5
 from cim.json_text import parse_json
 from mapping.errors import NewerVersion, ProgramFileError
 from mapping.network.file import image_digest
+from mapping.program.checks import check_program
 from mapping.program.conductance import ConductanceProgram
-from mapping.program.records import Arrays, ProgramRecordError, check_program, from_record, to_record
+from mapping.program.records import Arrays, ProgramRecordError, from_record, to_record
 
 FORMAT = "hil.program"
-VERSION = (1, 2)
+VERSION = (1, 3)
 """1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to.
-1.2: trained_on, aims, tuned_to, held_as."""
+1.2: trained_on, aims, tuned_to, held_as. 1.3: steps of ``mapping.program.digital_steps``, outputs."""
 MAX_FILE_BYTES = 1 << 30
 MAX_OBJECTS = 1 << 16  # three a tile
 MAX_ELEMENTS = 1 << 28  # of all arrays together

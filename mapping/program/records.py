@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import re
 import types
 import typing
 from collections.abc import Mapping
@@ -14,25 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.blocks import grid
-from cim.chip.encoding import check_cells
-from cim.chip.spec import ChipSpec, MacroSpec
-from cim.chip.windows import Window
+from cim.chip.spec import ChipSpec
 from mapping.errors import MappingFileError
+from mapping.network.graph_records import outputs_of
 from mapping.program import conductance as steps
+from mapping.program import digital_steps as digital
 from mapping.program.conductance import (
     Aims,
     ConductanceProgram,
     InputCodes,
     MatrixStep,
-    Requantise,
     Step,
     Tile,
     TileGroup,
 )
-from mapping.program.digital_ops import INT32_HIGH
-from mapping.program.exact_product import largest_sum
-from mapping.program.shapes import step_shape
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -47,12 +40,29 @@ STEP_KINDS: dict[str, type[Step]] = {
     "pad_channels": steps.PadChannelsStep,
     "pad_map": steps.PadMapStep,
     "slice": steps.SliceStep,
+    "table": digital.TableStep,
+    "affine": digital.AffineStep,
+    "product": digital.ProductStep,
+    "matmul": digital.MatMulStep,
+    "reduce": digital.ReduceStep,
+    "reshape": digital.ReshapeStep,
+    "permute": digital.PermuteStep,
+    "take": digital.TakeStep,
+    "resample": digital.ResampleStep,
+    "norm": digital.NormStep,
+    "softmax": digital.SoftmaxStep,
 }
 _NAMES = {kind: name for name, kind in STEP_KINDS.items()}
 _INT8 = ((Tile, name) for name in ("levels", "cells", "signs"))
 _DTYPES: dict[tuple[type, str], type] = {**dict.fromkeys(_INT8, np.int8), (InputCodes, "table"): np.int16}
 """Types of arrays; others are int32."""
-_LATER = {(Tile, "copy"): 0, (Tile, "round"): 0, (TileGroup, "groups"): 1}
+_LATER: dict[tuple[type, str], Any] = {
+    (Tile, "copy"): 0,
+    (Tile, "round"): 0,
+    (TileGroup, "groups"): 1,
+    (steps.AddStep, "subtract"): False,
+    (steps.ConcatStep, "axis"): 0,
+}
 """Fields that 1.0 did not have, and what they were then."""
 TEXTS = ("adapted_to", "tuned_to", "held_as")
 """Fields of a program that are left out where there is nothing to say."""
@@ -87,6 +97,7 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
         **({"layer_weight_bits": dict(program.layer_weight_bits)} if program.layer_weight_bits else {}),
         **{name: getattr(program, name) for name in TEXTS if getattr(program, name) is not None},
         **({} if program.aims is None else {"aims": _plain(program.aims, "aims", arrays)}),
+        **({"outputs": _plain(program.outputs, "outputs", arrays)} if program.outputs else {}),
     }, arrays
 
 
@@ -123,6 +134,7 @@ def from_record(
         },
         aims=_object(Aims, record["aims"], "aims", arrays) if "aims" in record else None,
         **{name: _value(str, record[name], name, arrays) for name in TEXTS if name in record},
+        outputs=outputs_of(record.get("outputs", [])),
     )
 
 
@@ -205,182 +217,3 @@ def _value(hint: Any, value: Any, path: str, arrays: Arrays) -> Any:
     if hint in (int, bool, str) and type(value) is hint and (hint is not int or -(1 << 31) <= value < 1 << 31):
         return value
     raise ProgramRecordError(f"{path} is {value!r:.60}, not {getattr(hint, '__name__', hint)}")
-
-
-def check_program(program: ConductanceProgram) -> None:
-    """Raise ``ProgramRecordError`` unless shapes, places and ranges of all steps fit each other and the chip."""
-    shapes: dict[str, tuple[int, ...]] = {"input": program.input.shape}
-    if program.input.table.shape != (program.input.shape[0], 256):
-        raise ProgramRecordError(f"input table {program.input.table.shape} is not ({program.input.shape[0]}, 256)")
-    if not program.steps:
-        raise ProgramRecordError("it has no steps")
-    _check_rounds(program)
-    _check_aims(program)
-    for step in program.steps:
-        if step.name in shapes or any(name not in shapes for name in step.inputs):
-            raise ProgramRecordError(f"step {step.name!r:.80} has a name used twice, or reads a later step")
-        shapes[step.name] = _output_shape(step, [shapes[name] for name in step.inputs], program)
-    bits, layers = program.layer_weight_bits, {m.name for m in program.matrices}
-    if not bits.keys() <= layers or not all(2 <= b <= 8 for b in bits.values()):
-        raise ProgramRecordError(f"weight bits of layers {dict(bits)!r:.80} are not 2 to 8 of its layers")
-    if shapes[program.steps[-1].name] != (len(program.classes),):
-        raise ProgramRecordError(
-            f"logits {shapes[program.steps[-1].name]} are not one a class ({len(program.classes)})"
-        )
-
-
-def _check_rounds(program: ConductanceProgram) -> None:
-    """Rounds count from 0 without a gap, in the order of the steps, and no two tiles share cells in one round."""
-    now = -1
-    taken: dict[int, list[tuple[range, range]]] = {}
-    for step in program.matrices:
-        for tile in step.group.tiles:
-            _need(tile.copy >= 0, step, f"has a copy {tile.copy}")
-            in_order = max(now, 0) <= tile.round <= now + 1
-            _need(in_order, step, f"is in round {tile.round} after {f'round {now}' if now >= 0 else 'none'}")
-            now = tile.round
-            rows, outputs = tile.levels.shape
-            here = (range(tile.row0, tile.row0 + rows), range(tile.output0, tile.output0 + outputs))
-            others = taken.setdefault(program.slot(tile), [])
-            free = not any(_meet(here[0], r) and _meet(here[1], o) for r, o in others)
-            _need(free, step, f"has a tile on cells of another tile of macro {tile.macro}")
-            others.append(here)
-
-
-def highest_aim_us(spec: MacroSpec) -> float:
-    """The highest target that cells are written to: one write-verify window above the highest level."""
-    return spec.levels_us[-1] + spec.tolerance_us
-
-
-def _check_aims(program: ConductanceProgram) -> None:
-    """One target a level, ascending, inside the window of the cells; a digest where cells are held under another."""
-    aims, levels = program.aims, program.spec.macro.levels_us
-    if program.held_as is not None and not re.fullmatch(r"[0-9a-f]{64}", program.held_as):
-        raise ProgramRecordError(f"held_as is {program.held_as!r:.80}, no SHA-256 digest")
-    if aims is None:
-        return
-    rising = all(a < b for a, b in itertools.pairwise(aims.targets_us))
-    inside = all(levels[0] <= t <= highest_aim_us(program.spec.macro) + 1e-3 for t in aims.targets_us)
-    if len(aims.targets_us) != len(levels) or not rising or not inside or aims.age_s < 0:
-        raise ProgramRecordError(f"its aims {aims.targets_us!r:.120} are not {len(levels)} rising targets of its cells")
-
-
-def _meet(a: range, b: range) -> bool:
-    return a.start < b.stop and b.start < a.stop
-
-
-def _output_shape(step: Step, inputs: list[tuple[int, ...]], program: ConductanceProgram) -> tuple[int, ...]:
-    """The step's shape (``step_shape``), once its inputs and its own fields were checked."""
-    first = inputs[0] if inputs else ()
-    match step:
-        case MatrixStep():
-            _check_matrix(step, first, program)
-        case steps.RescaleStep():
-            _check_rule(step, step.requantise, first)
-        case steps.AddStep():
-            _need(len(inputs) == 2 and inputs[0] == inputs[1], step, f"adds {inputs}")
-            for rule in (*step.rescale, step.requantise):
-                _check_rule(step, rule, first)
-        case steps.ConcatStep():
-            _need(len(inputs) == len(step.rescale) >= 1 and len({s[1:] for s in inputs}) == 1, step, f"joins {inputs}")
-            for rule, shape in zip(step.rescale, inputs, strict=True):
-                _check_rule(step, rule, shape)
-        case steps.MaxPoolStep() | steps.AvgPoolStep():
-            _need(len(first) == 3, step, f"pools {first}")
-            _need(min(step.kernel + step.stride) >= 1 and min(step.padding) >= 0, step, "has a window below one")
-            if isinstance(step, steps.AvgPoolStep):
-                _check_rule(step, step.requantise, first)
-        case steps.FlattenStep():
-            pass
-        case steps.PadChannelsStep():
-            _need(len(first) == 3 and 0 <= min(step.before, step.after) <= 1 << 20, step, f"pads {first}")
-        case steps.PadMapStep():
-            sides = (step.top, step.left, step.bottom, step.right)
-            _need(len(first) == 3 and 0 <= min(sides) <= max(sides) <= 1 << 10, step, f"pads {first} by {sides}")
-        case steps.SliceStep():
-            stop = min(step.stop, first[0]) if first else 0
-            _need(len(first) == 3 and 0 <= step.start < stop and min(step.step) >= 1, step, f"slices {first}")
-        case _:
-            raise ProgramRecordError(f"{step.name}: unknown step")
-    _need(len(inputs) >= 1, step, "has no input")
-    return step_shape(step, inputs)
-
-
-def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: ConductanceProgram) -> None:
-    group, macro = step.group, program.spec.macro
-    window = group.window
-    if window is None:
-        _need(first == (group.inputs,), step, f"takes {group.inputs} inputs, not {first}")
-    else:
-        fits = first == (window.channels, window.height, window.width) and group.inputs == window.rows
-        _need(fits, step, f"its window does not fit {first}")
-    _need(step.bias.shape == (group.outputs,), step, f"has {step.bias.shape} biases for {group.outputs} outputs")
-    _need(0 <= group.range_code < len(macro.adc.full_scales_us), step, f"has no ADC range {group.range_code}")
-    _need(2 <= group.input_bits <= macro.inputs.bits, step, f"has {group.input_bits}-bit inputs")
-    _check_rule(step, step.requantise, (group.outputs,))
-    _check_order(step, step.input_order, first[0], "inputs")
-    _check_order(step, step.output_order, group.outputs, "outputs")
-    _need(bool(group.tiles), step, "has no tiles")
-    for tile in group.tiles:
-        rows, outputs = tile.levels.shape
-        _need((rows, outputs) == (len(tile.inputs), len(tile.outputs)), step, "has a tile whose levels do not fit it")
-        inside = tile.inputs.stop <= group.inputs and tile.outputs.stop <= group.outputs
-        _need(inside, step, "has a tile outside its matrix")
-        on_chip = (
-            0 <= tile.macro < program.spec.macros
-            and 0 <= tile.row0 <= len(macro.word_lines) - rows
-            and 0 <= tile.output0 <= macro.outputs - outputs
-            and rows <= macro.logical_rows
-        )
-        _need(on_chip, step, f"has a tile outside macro {tile.macro}")
-        _need(
-            bool(np.isin(tile.levels, macro.weight_values).all()),
-            step,
-            "has a level beyond the cells, or none of theirs",
-        )
-        _need(1 <= tile.multiplier < 1 << 16, step, f"has a slice of weight {tile.multiplier}")
-        if tile.cells is not None:
-            check_cells(tile.cells, macro, tile.levels.shape)
-        if tile.signs is not None:
-            signed = tile.signs.shape == (outputs,) and bool((np.abs(tile.signs) == 1).all()) and macro.paired
-            _need(signed, step, "has signs of columns that are not −1 or 1, or no pairs")
-    _need(largest_sum(group) <= INT32_HIGH, step, "has sums beyond 32 bits")
-    _check_copies(step, window)
-
-
-def _check_copies(step: MatrixStep, window: Window | None) -> None:
-    """Copies hold the same matrix, all in one round, and there is a block of the output map for each."""
-    tiles, copies = step.group.tiles, step.group.copies
-    if copies == 1:
-        return
-    rows, width = (1, 1) if window is None else (window.out_height, window.out_width)
-    _need(copies <= rows * width, step, f"has {copies} copies for an output map of {rows} x {width}")
-    grid(rows, width, copies)
-    _need(len({t.round for t in tiles}) == 1, step, "has copies in different rounds")
-    first = step.group.matrix_tiles
-    for number in range(copies):
-        own = tiles[number * len(first) : (number + 1) * len(first)]
-        same = len(tiles) == copies * len(first) and all(
-            (a.copy, a.inputs, a.outputs, a.multiplier) == (number, b.inputs, b.outputs, b.multiplier)
-            and np.array_equal(a.levels, b.levels)
-            for a, b in zip(own, first, strict=True)
-        )
-        _need(same, step, f"has another matrix in copy {number} than in copy 0")
-
-
-def _check_order(step: Step, order: NDArray[np.int32] | None, size: int, what: str) -> None:
-    if order is not None:
-        whole = np.array_equal(np.sort(order), np.arange(size))
-        _need(whole, step, f"has an order of {what} that is not a permutation")
-
-
-def _check_rule(step: Step, rule: Requantise, shape: tuple[int, ...]) -> None:
-    channels = rule.multiplier.shape
-    _need(channels == rule.shift.shape and channels in ((1,), shape[:1]), step, f"has {channels} factors for {shape}")
-    _need(0 <= int(rule.shift.min()) <= int(rule.shift.max()) <= 62, step, "shifts by less than 0 or more than 62")
-    _need(int(rule.multiplier.min()) >= 0 and rule.low <= rule.high, step, "has an impossible rescaling")
-
-
-def _need(good: bool, step: Step, text: str) -> None:
-    if not good:
-        raise ProgramRecordError(f"step {step.name!r:.80} {text}")

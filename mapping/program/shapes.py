@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from cim.chip.windows import Window
 from mapping.network.nodes import Shape
 from mapping.program.conductance import (
+    AddStep,
     AvgPoolStep,
     ConcatStep,
     FlattenStep,
@@ -17,6 +20,15 @@ from mapping.program.conductance import (
     PadMapStep,
     SliceStep,
     Step,
+)
+from mapping.program.digital_steps import (
+    MatMulStep,
+    PermuteStep,
+    ProductStep,
+    ReduceStep,
+    ResampleStep,
+    ReshapeStep,
+    TakeStep,
 )
 
 
@@ -33,8 +45,25 @@ def step_shape(step: Step, inputs: Sequence[Shape]) -> Shape:
             return (math.prod(shape),) if isinstance(step, AvgPoolStep) and step.flatten else shape
         case FlattenStep():
             return (math.prod(first),)
-        case ConcatStep():
-            return (sum(shape[0] for shape in inputs), *first[1:])
+        case ConcatStep(axis=axis):
+            return (*first[:axis], sum(shape[axis] for shape in inputs), *first[axis + 1 :])
+        case AddStep() | ProductStep():
+            return tuple(int(size) for size in np.broadcast_shapes(*inputs))
+        case MatMulStep():
+            leading = np.broadcast_shapes(*(shape[:-2] for shape in inputs))
+            return (*(int(size) for size in leading), first[-2], inputs[1][-1])
+        case ReduceStep():
+            kept = tuple(1 if axis in step.axes else size for axis, size in enumerate(first))
+            left = tuple(size for axis, size in enumerate(first) if axis not in step.axes)
+            return kept if step.keep else left or (1,)
+        case ReshapeStep():
+            return step.shape
+        case PermuteStep():
+            return tuple(first[axis] for axis in step.order)
+        case TakeStep(axis=axis):
+            return (*first[:axis], len(step.index), *first[axis + 1 :])
+        case ResampleStep():
+            return (*first[:-2], len(step.rows), len(step.columns))
         case PadChannelsStep():
             return (step.before + first[0] + step.after, *first[1:])
         case PadMapStep():

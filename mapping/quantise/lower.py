@@ -9,13 +9,32 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.windows import Window
 from mapping.layout.tile import MatrixShape
+from mapping.network.digital_nodes import (
+    FILL,
+    Affine,
+    MatMul,
+    Norm,
+    Permute,
+    PRelu,
+    Product,
+    Reduce,
+    Resample,
+    Reshape,
+    Softmax,
+    Subtract,
+    Take,
+    Unary,
+)
+from mapping.network.functions import FUNCTIONS
 from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.network.nodes import (
     INPUT,
@@ -43,13 +62,14 @@ from mapping.network.nodes import (
 class FusedOp:
     """One step to be. ``inputs`` name earlier operations or ``"input"``.
 
-    ``output_node`` is the graph node with the same float values; the output lies between
-    ``low`` and ``high``.
+    ``output_node`` is the graph node with the same float values, perhaps in another shape than
+    ``output_shape``; the output lies between ``low`` and ``high``.
     """
 
     name: str
     inputs: tuple[str, ...]
     output_node: str
+    output_shape: Shape
     low: float = -math.inf
     high: float = math.inf
 
@@ -76,12 +96,17 @@ class MatrixOp(FusedOp):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddOp(FusedOp):
-    pass
+    """Sum of two, or the first without the second."""
+
+    subtract: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConcatOp(FusedOp):
-    pass
+    """``outputs``: joins the tensors that a network gives."""
+
+    axis: int = 0
+    outputs: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,15 +126,22 @@ class ClampOp(FusedOp):
 class PassOp(FusedOp):
     """Codes move but keep their scale; ``node`` is the graph's own."""
 
-    node: MaxPool | Flatten | PadChannels | PadMap | Slice
+    node: MaxPool | Flatten | PadChannels | PadMap | Slice | Reshape | Permute | Take | Reduce
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DigitalOp(FusedOp):
+    """Any other operation that no array multiplies; ``node`` is the graph's own."""
+
+    node: Unary | PRelu | Affine | Product | MatMul | Reduce | Resample | Norm | Softmax
 
 
 def lower(graph: NetworkGraph) -> tuple[FusedOp, ...]:
-    """Give the operations of a graph in order; the last one gives the logits.
+    """Give the operations of a graph in order that lead to its logits; the last one gives them.
 
-    A batch norm joins the matrix product before it; one that follows anything else becomes
-    a product of its own with one weight a channel. An activation joins the operation before
-    it (past pools and slices, with which it commutes) when nothing else reads that one.
+    A batch norm, or a scale and shift of each channel, joins the matrix product before it; one that
+    follows anything else is a digital operation. An activation joins the operation before
+    it (past pools and moves, with which it commutes) when nothing else reads that one.
     """
     shapes = node_shapes(graph)
     readers = Counter(source for node in graph.nodes for source in node.inputs)
@@ -119,10 +151,21 @@ def lower(graph: NetworkGraph) -> tuple[FusedOp, ...]:
         sources = tuple(made_by[source] for source in node.inputs)
         target = _fused(node, sources[0], readers, ops)
         if target is None:
-            target = _op(node, sources, [shapes[source] for source in node.inputs])
+            if isinstance(node, Take) and node.fill != 0.0 and min(node.index) == FILL:
+                before = shapes[node.inputs[0]]  # behind a scale that holds it
+                room = ClampOp(name=f"{node.name}.fill", inputs=sources, output_node=node.name, output_shape=before)
+                ops[room.name], sources = room, (room.name,)
+            target = _op(node, sources, [shapes[source] for source in node.inputs], shapes[node.name])
+            if isinstance(target, ConcatOp) and graph.outputs and node is graph.nodes[-1]:
+                target = dataclasses.replace(target, outputs=True)
         ops[target.name] = target
         made_by[node.name] = node.name if node.name in ops else sources[0]
-    return tuple(ops.values())
+    wanted, found = {made_by[graph.nodes[-1].name]}, []
+    for op in reversed(ops.values()):
+        if op.name in wanted:
+            wanted.update(op.inputs)
+            found.append(op)
+    return tuple(reversed(found))
 
 
 def _fused(node: Node, source: str, readers: Counter[str], ops: dict[str, FusedOp]) -> FusedOp | None:
@@ -130,13 +173,16 @@ def _fused(node: Node, source: str, readers: Counter[str], ops: dict[str, FusedO
     before = ops.get(source)
     if before is None or readers[node.inputs[0]] > 1:
         return None
-    if isinstance(node, BatchNorm) and isinstance(before, MatrixOp) and before.sum_node == before.output_node:
-        return _folded(before, node)
+    if isinstance(before, MatrixOp) and before.sum_node == before.output_node:
+        line = _channel_line(node)
+        if line is not None:
+            return _folded(before, node.name, *line)
     if not isinstance(node, Relu | Relu6 | HardTanh):
         return None
     low, high = _clamp(node)
     while isinstance(before, PassOp):
-        commutes = not isinstance(before.node, PadChannels | PadMap) or low <= 0 <= high
+        fill = _fill(before.node)
+        commutes = fill is None or low <= fill <= high
         if not commutes or readers[before.node.inputs[0]] > 1 or before.inputs[0] not in ops:
             return None
         before = ops[before.inputs[0]]
@@ -154,13 +200,18 @@ def _clamp(node: Node) -> tuple[float, float]:
     return 0.0, math.inf
 
 
-def _folded(op: MatrixOp, norm: BatchNorm) -> MatrixOp:
-    """scale · (W x + b − mean) / √(variance + eps) + shift as one W and b."""
-    gain, shift = affine(norm)
+def _fill(node: Node) -> float | None:
+    """What a node puts beside its inputs, if anything."""
+    if isinstance(node, Take):
+        return node.fill if min(node.index) == FILL else None
+    return 0.0 if isinstance(node, PadChannels | PadMap) else None
+
+
+def _folded(op: MatrixOp, name: str, gain: NDArray[np.float64], shift: NDArray[np.float64]) -> MatrixOp:
+    """gain · (W x + b) + shift as one W and b, under the values of the node ``name``."""
+    gain = np.broadcast_to(gain, op.bias.shape)
     weight = op.weight * gain.reshape(op.weight.shape[0], -1, 1)
-    return dataclasses.replace(
-        op, weight=weight, bias=op.bias * gain + shift, sum_node=norm.name, output_node=norm.name
-    )
+    return dataclasses.replace(op, weight=weight, bias=op.bias * gain + shift, sum_node=name, output_node=name)
 
 
 def affine(norm: BatchNorm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -169,72 +220,92 @@ def affine(norm: BatchNorm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return gain, norm.shift - norm.mean * gain
 
 
-def _op(node: Node, sources: tuple[str, ...], inputs: list[Shape]) -> FusedOp:
+def _channel_line(node: Node) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Gain and shift of each channel, or one of all, if that is what a node does."""
+    if isinstance(node, BatchNorm):
+        return affine(node)
+    if isinstance(node, Affine) and all(math.prod(a.shape[1:]) == 1 for a in (node.scale, node.shift)):
+        return node.scale.reshape(-1).astype(np.float64), node.shift.reshape(-1).astype(np.float64)
+    return None
+
+
+def may_be_negative(op: FusedOp, inputs: Sequence[bool]) -> bool:
+    """Whether the codes of an operation have a sign, those of its inputs having one or not."""
+    if isinstance(op, PassOp):
+        return inputs[0]
+    if any(inputs) or op.low >= 0:
+        return op.low < 0
+    match op:
+        case AddOp(subtract=subtract):
+            return subtract
+        case ConcatOp() | AvgPoolOp():
+            return False
+        case DigitalOp(node=Product() | MatMul() | Reduce()):
+            return False
+        case DigitalOp(node=Affine() as node):
+            return min(float(node.scale.min()), float(node.shift.min())) < 0
+        case DigitalOp(node=PRelu()):
+            return False
+        case DigitalOp(node=Resample() as node):
+            return min(float(node.rows.min()), float(node.columns.min())) < 0
+    return True
+
+
+class _Said(TypedDict):
+    """Fields of every operation."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output_node: str
+    output_shape: Shape
+
+
+def _op(node: Node, sources: tuple[str, ...], inputs: list[Shape], shape: Shape) -> FusedOp:
     """A node as an operation of its own."""
-    name, first = node.name, inputs[0]
+    first = inputs[0]
+    said: _Said = {"name": node.name, "inputs": sources, "output_node": node.name, "output_shape": shape}
     match node:
         case Conv():
             out, _, *kernel = node.weight.shape
             geometry = ((kernel[0], kernel[1]), node.stride, node.padding, node.dilation)
             weight = node.weight.reshape(node.groups, out // node.groups, -1)
-            return _matrix(node, sources, weight, node.bias, Window(first[0], first[1], first[2], *geometry))
+            return _matrix(said, weight, node.bias, Window(first[0], first[1], first[2], *geometry))
         case Linear():
-            return _matrix(node, sources, node.weight[None], node.bias, None)
+            return _matrix(said, node.weight[None], node.bias, None)
         case BatchNorm():
-            gain, shift = affine(node)
-            point = Window(first[0], first[1], first[2]) if len(first) == 3 else None
-            return _matrix(node, sources, gain.reshape(-1, 1, 1), shift, point)
-        case Add():
-            return AddOp(name=name, inputs=sources, output_node=name)
+            scale, shift = (a.astype(np.float32).reshape(-1, *[1] * (len(first) - 1)) for a in affine(node))
+            return DigitalOp(**said, node=Affine(name=node.name, inputs=node.inputs, scale=scale, shift=shift))
+        case Add() | Subtract():
+            return AddOp(**said, subtract=isinstance(node, Subtract))
         case Concat():
-            return ConcatOp(name=name, inputs=sources, output_node=name)
+            return ConcatOp(**said, axis=node.axis)
         case AvgPool():
-            return _mean(node, sources, node.kernel, node.stride, node.padding, flatten=False)
+            return AvgPoolOp(**said, kernel=node.kernel, stride=node.stride, padding=node.padding, flatten=False)
         case GlobalAvgPool():
             size = (first[1], first[2])
-            return _mean(node, sources, size, size, (0, 0), flatten=True)
+            return AvgPoolOp(**said, kernel=size, stride=size, padding=(0, 0), flatten=True)
         case Relu() | Relu6() | HardTanh():
             low, high = _clamp(node)
-            return ClampOp(name=name, inputs=sources, output_node=name, low=low, high=high)
-        case MaxPool() | Flatten() | PadChannels() | PadMap() | Slice():
-            return PassOp(name=name, inputs=sources, output_node=name, node=node)
-    raise TypeError(f"{name}: {type(node).__name__} is not a node of a graph")
+            return ClampOp(**said, low=low, high=high)
+        case MaxPool() | Flatten() | PadChannels() | PadMap() | Slice() | Reshape() | Permute() | Take():
+            return PassOp(**said, node=node)
+        case Reduce(operation="max" | "min"):
+            return PassOp(**said, node=node)
+        case Unary() | Softmax():
+            low, high = (0.0, 1.0) if isinstance(node, Softmax) else (FUNCTIONS[node.function].least, math.inf)
+            return DigitalOp(**said, low=low, high=high, node=node)
+        case PRelu() | Affine() | Product() | MatMul() | Reduce() | Resample() | Norm():
+            return DigitalOp(**said, node=node)
+    raise TypeError(f"{node.name}: {type(node).__name__} is not a node of a graph")
 
 
 def _matrix(
-    node: Node,
-    sources: tuple[str, ...],
-    weight: NDArray[np.floating],
-    bias: NDArray[np.floating] | None,
-    window: Window | None,
+    said: _Said, weight: NDArray[np.floating], bias: NDArray[np.floating] | None, window: Window | None
 ) -> MatrixOp:
-    outputs = weight.shape[0] * weight.shape[1]
     return MatrixOp(
-        name=node.name,
-        inputs=sources,
-        output_node=node.name,
-        sum_node=node.name,
+        **said,
+        sum_node=said["name"],
         weight=weight.astype(np.float64),
-        bias=np.zeros(outputs) if bias is None else bias.astype(np.float64),
+        bias=np.zeros(weight.shape[0] * weight.shape[1]) if bias is None else bias.astype(np.float64),
         window=window,
-    )
-
-
-def _mean(
-    node: Node,
-    sources: tuple[str, ...],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    *,
-    flatten: bool,
-) -> AvgPoolOp:
-    return AvgPoolOp(
-        name=node.name,
-        inputs=sources,
-        output_node=node.name,
-        kernel=kernel,
-        stride=stride,
-        padding=padding,
-        flatten=flatten,
     )

@@ -16,25 +16,21 @@ from numpy.typing import NDArray
 from cim.chip.encoding import WeightForm, form_cells
 from cim.chip.spec import ChipSpec, SignedInput
 from cim.record.cell_errors import CellErrors
-from mapping.bits import BitWidths
+from mapping.bits import DIGITAL_BITS, FACTOR_BITS, MOST, TABLE_BITS, BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.place import Place
 from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
+from mapping.network.digital_nodes import MatMul, Unary
 from mapping.network.graph import Preprocess
-from mapping.network.nodes import INPUT, MaxPool, PadChannels, PadMap, Shape, Slice
+from mapping.network.nodes import INPUT, Shape
 from mapping.program.conductance import (
     AddStep,
     AvgPoolStep,
     ConcatStep,
-    FlattenStep,
     InputCodes,
     MatrixStep,
-    MaxPoolStep,
-    PadChannelsStep,
-    PadMapStep,
     Requantise,
     RescaleStep,
-    SliceStep,
     Step,
     Tile,
     TileGroup,
@@ -42,7 +38,18 @@ from mapping.program.conductance import (
 from mapping.program.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.program.exact_product import UNFOLD_BYTES, ExactProduct, largest_sum, unfold_columns
 from mapping.program.execute import apply, input_codes
-from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp, PassOp
+from mapping.quantise.digital import digital_step, moving_step
+from mapping.quantise.lower import (
+    AddOp,
+    AvgPoolOp,
+    ClampOp,
+    ConcatOp,
+    DigitalOp,
+    FusedOp,
+    MatrixOp,
+    PassOp,
+    may_be_negative,
+)
 from mapping.quantise.observe import Observations
 from mapping.quantise.ranges import choose_range, range_errors
 from mapping.quantise.rounding import (
@@ -59,6 +66,7 @@ from mapping.quantise.weight_scales import ScaleRule, output_weights, plane_squa
 SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
 SAMPLE_ELEMENTS = 1 << 24  # and of their elements
 BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
+LOGIT_BITS, OUTPUT_BITS = 20, 28  # of the largest logit seen; of several outputs each keeps its own bits
 TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
 
 
@@ -101,8 +109,9 @@ class Quantiser:
             case MatrixOp():
                 step: Step = self._matrix(self._narrowed(op), pieces, places)
             case PassOp():
-                step = _pass(op)
-                self.scales[op.name] = self.scales[op.inputs[0]]
+                scale = self.scales[op.inputs[0]]
+                step = moving_step(op, scale.scale, scale.low, scale.high)
+                self.scales[op.name] = scale
                 self.origins[op.name] = self.origins.get(op.inputs[0], op.inputs[0])
             case _:
                 step = self._digital(op)
@@ -244,14 +253,18 @@ class Quantiser:
         out = self._output(op)
         ratios = [s.scale / out.scale for s in sources]
         match op:
+            case DigitalOp():
+                return digital_step(op, sources, [self.codes[name].shape[1:] for name in op.inputs], out)
             case AddOp():
                 bits = 0 if op.name == self.logits else ADD_FRACTION_BITS
                 first, second = (requantise_by(r * float(1 << bits), -TERM_LIMIT, TERM_LIMIT) for r in ratios)
                 total = Requantise(np.ones(1, np.int32), np.full(1, bits, np.int32), out.low, out.high)
-                return AddStep(name=op.name, inputs=op.inputs, rescale=(first, second), requantise=total)
+                return AddStep(
+                    name=op.name, inputs=op.inputs, rescale=(first, second), requantise=total, subtract=op.subtract
+                )
             case ConcatOp():
                 rules = tuple(requantise_by(r, out.low, out.high) for r in ratios)
-                return ConcatStep(name=op.name, inputs=op.inputs, rescale=rules)
+                return ConcatStep(name=op.name, inputs=op.inputs, rescale=rules, axis=op.axis)
             case AvgPoolOp():
                 size = op.kernel[0] * op.kernel[1]
                 return AvgPoolStep(
@@ -272,12 +285,11 @@ class Quantiser:
     def _output(self, op: FusedOp) -> CodeScale:
         """Choose and note the scale of an operation's output; its clamp becomes the lowest and highest code."""
         if op.name == self.logits:
-            scale = wide_scale(self.observed.largest[op.name])
+            bits = OUTPUT_BITS if isinstance(op, ConcatOp) and op.outputs else LOGIT_BITS
+            scale = wide_scale(self.observed.largest[op.name], bits)
         else:
-            unsigned = isinstance(op, AddOp | ConcatOp | AvgPoolOp) and not any(
-                self.scales[name].signed for name in op.inputs
-            )
-            scale = self._narrow(op.name, op.low < 0 and not unsigned, self.widths[op.name])
+            signed = may_be_negative(op, [self.scales[name].signed for name in op.inputs])
+            scale = self._narrow(op.name, signed, self.widths[op.name])
         low = max(float(scale.low), float(np.rint(op.low / scale.scale)))
         high = min(float(scale.high), float(np.rint(op.high / scale.scale)))
         self.scales[op.name] = replace(scale, low=int(min(low, high)), high=int(max(low, high)))
@@ -300,18 +312,25 @@ class _Exact:
 def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
     """Bits of the codes of every operation and of ``"input"``: the most that one of its readers takes.
 
-    Digital operations take the network's width, those that only move codes what their readers take.
+    Sums, joins and pools take the network's width, or that of their own codes where other digital operations read
+    them (``mapping.bits``); those that only move codes what their readers take.
     """
     widths: dict[str, int] = {}
     for op in reversed(ops):
+        own = widths.setdefault(op.name, bits.activation)
         match op:
             case MatrixOp():
                 taken = bits.inputs_of(op.name)
             case PassOp():
-                taken = widths.setdefault(op.name, bits.activation)
+                taken = own
+            case DigitalOp(node=Unary()):
+                taken = TABLE_BITS
+            case DigitalOp(node=MatMul()):
+                taken = FACTOR_BITS
+            case DigitalOp() | ConcatOp(outputs=True) | AddOp(subtract=True):
+                taken = DIGITAL_BITS
             case _:
-                taken = bits.activation
-        widths.setdefault(op.name, bits.activation)
+                taken = own if own > MOST else bits.activation
         for source in op.inputs:
             widths[source] = max(widths.get(source, 0), taken)
     return widths
@@ -333,22 +352,3 @@ def input_vectors(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.fl
         kept.append(part[:, (-seen) % take :: take].copy())
         seen += part.shape[1]
     return np.concatenate(kept, axis=1).reshape(groups, inputs, -1), (total / seen).reshape(groups, inputs)
-
-
-def _pass(op: PassOp) -> Step:
-    node = op.node
-    match node:
-        case MaxPool():
-            return MaxPoolStep(
-                name=op.name, inputs=op.inputs, kernel=node.kernel, stride=node.stride, padding=node.padding
-            )
-        case PadChannels():
-            return PadChannelsStep(name=op.name, inputs=op.inputs, before=node.before, after=node.after)
-        case PadMap():
-            return PadMapStep(
-                name=op.name, inputs=op.inputs, top=node.top, left=node.left, bottom=node.bottom, right=node.right
-            )
-        case Slice():
-            stop = INT32_HIGH if node.stop is None else node.stop
-            return SliceStep(name=op.name, inputs=op.inputs, step=node.step, start=node.start, stop=stop)
-    return FlattenStep(name=op.name, inputs=op.inputs)

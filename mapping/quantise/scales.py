@@ -82,6 +82,6 @@ def best_scale(values: NDArray[np.float32], largest: float, low: int, high: int)
     return float(CLIPS[int(np.argmin(errors))]) * largest / high
 
 
-def wide_scale(largest: float) -> CodeScale:
-    """The scale of logits: 32-bit codes, the largest magnitude seen near 2^20."""
-    return CodeScale((largest or 1.0) / float(1 << 20), INT32_LOW, INT32_HIGH, True)
+def wide_scale(largest: float, bits: int = 20) -> CodeScale:
+    """The scale of logits: 32-bit codes, the largest magnitude seen near 2^bits."""
+    return CodeScale((largest or 1.0) / float(1 << bits), INT32_LOW, INT32_HIGH, True)

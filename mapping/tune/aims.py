@@ -22,9 +22,9 @@ from scipy.special import ndtri
 
 from cim.cells.programming_law import ProgrammingLaw, law_at
 from cim.chip.spec import MacroSpec
+from mapping.program.checks import highest_aim_us
 from mapping.program.conductance import Aims, ConductanceProgram
 from mapping.program.file import held_digest_at, program_digest
-from mapping.program.records import highest_aim_us
 
 Floats = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -22,21 +22,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.chip.windows import Window
 from cim.simulator.training_layers import ArrayNoise
 from mapping.bits import BitWidths, LayerBits
 from mapping.compile import logits_op
 from mapping.layout.tile import stretch
+from mapping.network.digital_nodes import Take
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import apply, stored
-from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.graph import Preprocess
 from mapping.network.nodes import INPUT, Node
 from mapping.program.conductance import ConductanceProgram, MatrixStep
-from mapping.quantise.lower import AddOp, AvgPoolOp, ConcatOp, FusedOp, MatrixOp, PassOp, lower
+from mapping.quantise.lower import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp, lower, may_be_negative
 from mapping.quantise.quantiser import code_widths
 from search.space.genes import Bits
 from search.train.arrays import ArrayLinear, WindowConv2d
-from search.train.graph_nodes import Ends, nodes_of
+from search.train.graph_nodes import Ends, digital_node, nodes_of
 from search.train.lsq import LearnedStep, activation_step
 
 NEAR = 0.499  # codes from which a weight may start, on either side of its own
@@ -58,13 +58,12 @@ class MatrixUnit(nn.Module):
         groups, per_group, inputs = op.weight.shape
         outputs = groups * per_group
         self.array: WindowConv2d | ArrayLinear
-        if op.window is None and groups == 1:
+        if op.window is None:
             self.array = ArrayLinear(inputs, outputs, bits, signed, noise)
             nn.init.zeros_(self.array.bias)
             self.array.bias.requires_grad_(False)
         else:
-            window = op.window or Window(groups, 1, 1)  # a norm of a vector: one weight a channel
-            self.array = WindowConv2d(outputs, window, groups, bits, signed, noise)
+            self.array = WindowConv2d(outputs, op.window, groups, bits, signed, noise)
         self.register_buffer("size", torch.ones(outputs))
         self.register_buffer("bias0", torch.zeros(outputs))
         self.log_gain = nn.Parameter(torch.zeros(outputs))
@@ -104,12 +103,10 @@ class MatrixUnit(nn.Module):
         if isinstance(self.array, ArrayLinear):
             y: Tensor = self.array(codes, scale * self.gain.view(1, -1))
             return y + self.bias
-        flat = codes.dim() == 2
-        sums, step = self.array(codes[:, :, None, None] if flat else codes)
+        sums, step = self.array(codes)
         nothing, one = torch.zeros_like(self.bias0), torch.ones_like(self.bias0)
         # addcmul takes twice as long
-        y = functional.batch_norm(sums, nothing, one, scale * step * self.gain, self.bias, eps=0.0)
-        return y.flatten(1) if flat else y
+        return functional.batch_norm(sums, nothing, one, scale * step * self.gain, self.bias, eps=0.0)
 
     @torch.no_grad()
     def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -134,6 +131,7 @@ class GraphNet(nn.Module):
         self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(preprocess.std).view(1, -1, 1, 1))
         self.units, self.steps = nn.ModuleDict(), nn.ModuleDict()
+        self.names: dict[int, str] = {}  # of buffers, by the array that they hold
         widths, scales = code_widths(ops, bits), program.scales
         made = {step.name: step for step in program.matrices}
         self.signed = {INPUT: program.input.signed}
@@ -142,8 +140,9 @@ class GraphNet(nn.Module):
             if isinstance(op, PassOp):
                 self.signed[op.name] = self.signed[op.inputs[0]]
                 continue
-            never = isinstance(op, AddOp | ConcatOp | AvgPoolOp) and not any(self.signed[i] for i in op.inputs)
-            self.signed[op.name] = op.low < 0 and not never
+            self.signed[op.name] = may_be_negative(op, [self.signed[name] for name in op.inputs])
+            if isinstance(op, DigitalOp):
+                self._hold(op.node)
             if isinstance(op, MatrixOp):
                 own, source = Bits(bits.weights_of(op.name), bits.inputs_of(op.name)), op.inputs[0]
                 signed = self.signed[source]
@@ -164,7 +163,10 @@ class GraphNet(nn.Module):
             inputs = [values[name] for name in op.inputs]
             if isinstance(op, PassOp):
                 codes, step = inputs[0]
-                values[op.name] = _in_order(apply(op.node, [codes], stored)), step
+                node = op.node
+                if isinstance(node, Take) and node.fill:
+                    node = replace(node, fill=node.fill / float(step.detach()))
+                values[op.name] = _in_order(apply(node, [codes], stored)), step
                 continue
             y = self._real(op, inputs)
             last = op.name == self.logits
@@ -184,21 +186,26 @@ class GraphNet(nn.Module):
 
     def _real(self, op: FusedOp, inputs: Sequence[Codes]) -> Tensor:
         codes, step = inputs[0]
-        match op:
-            case MatrixOp():
-                if _key(_narrow(op.name)) in self.steps:
-                    codes, step = self._step(_narrow(op.name)).codes(codes * step)
-                y: Tensor = self.units[_key(op.name)](codes, step)
-                return y
-            case AddOp():
-                return codes * step + inputs[1][0] * inputs[1][1]
-            case ConcatOp():
-                return torch.cat([c * s for c, s in inputs], 1)
-            case AvgPoolOp():
-                if op.flatten:
-                    return codes.mean((2, 3)) * step
-                return functional.avg_pool2d(codes, op.kernel, op.stride, op.padding) * step
-        return codes * step
+        if isinstance(op, MatrixOp):
+            if _key(_narrow(op.name)) in self.steps:
+                codes, step = self._step(_narrow(op.name)).codes(codes * step)
+            y: Tensor = self.units[_key(op.name)](codes, step)
+            return y
+        if isinstance(op, ClampOp):
+            return codes * step
+        return apply(digital_node(op, op.inputs), [c * s for c, s in inputs], self._held)
+
+    def _hold(self, node: Node) -> None:
+        """Arrays of a node as buffers, so that they go where the module goes."""
+        for item in fields(node):
+            values = getattr(node, item.name)
+            if isinstance(values, np.ndarray):
+                name = f"{_key(node.name)}/{item.name}"
+                self.register_buffer(name, torch.tensor(values), persistent=False)
+                self.names[id(values)] = name
+
+    def _held(self, values: NDArray[np.float32]) -> Tensor:
+        return self.get_buffer(self.names[id(values)])
 
     def unit(self, name: str) -> MatrixUnit:
         found = self.units[_key(name)]
@@ -272,7 +279,7 @@ def tuned_file(
     """What was trained, as a file; ``images`` are training images that a compiler calibrates with, ``trained_on``
     keys of all that it learned from."""
     old = network.graph
-    graph = NetworkGraph(old.input_shape, net.nodes(), old.preprocess, old.classes, {**old.provenance, **provenance})
+    graph = replace(old, nodes=net.nodes(), provenance={**old.provenance, **provenance})
     on_cells = {op.name for op in net.ops if isinstance(op, MatrixOp)}
     bits: dict[str, LayerBits] = {name: b for name, b in network.layer_bits.items() if name in on_cells}
     return replace(

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mapping.network.digital_nodes import Subtract
 from mapping.network.nodes import (
     INPUT,
     Add,
     AvgPool,
-    BatchNorm,
     Concat,
     Conv,
     GlobalAvgPool,
@@ -22,7 +22,7 @@ from mapping.network.nodes import (
     Node,
     Relu,
 )
-from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, FusedOp, MatrixOp, PassOp
+from mapping.quantise.lower import AddOp, AvgPoolOp, ClampOp, ConcatOp, DigitalOp, FusedOp, MatrixOp, PassOp
 
 Array = NDArray[np.float32]
 Ends = tuple[float, float]
@@ -44,8 +44,10 @@ def nodes_of(
     for op in ops:
         sources = tuple(made[name] for name in op.inputs)
         low, high = ends[op.name] or (-math.inf, math.inf)
-        if not isinstance(op, ClampOp):
-            nodes.append(_node(op, sources, weights))
+        if isinstance(op, MatrixOp):
+            nodes.append(_matrix(op, sources, *weights[op.name]))
+        elif not isinstance(op, ClampOp):
+            nodes.append(digital_node(op, sources))
         made[op.name] = op.name
         if (low, high) == (-math.inf, math.inf):
             continue
@@ -56,45 +58,37 @@ def nodes_of(
     return tuple(nodes)
 
 
-def _node(op: FusedOp, sources: tuple[str, ...], weights: Mapping[str, tuple[Array, Array]]) -> Node:
+def digital_node(op: FusedOp, sources: tuple[str, ...]) -> Node:
+    """The node of an operation that no array multiplies, but for its clamp."""
     name = op.name
     match op:
-        case MatrixOp():
-            weight, bias = weights[name]
-            return _matrix(op, sources, weight, bias)
-        case AddOp():
-            return Add(name=name, inputs=sources)
+        case AddOp(subtract=subtract):
+            return Subtract(name=name, inputs=sources) if subtract else Add(name=name, inputs=sources)
         case ConcatOp():
-            return Concat(name=name, inputs=sources)
+            return Concat(name=name, inputs=sources, axis=op.axis)
         case AvgPoolOp():
             if op.flatten:
                 return GlobalAvgPool(name=name, inputs=sources)
             return AvgPool(name=name, inputs=sources, kernel=op.kernel, stride=op.stride, padding=op.padding)
-        case PassOp():
-            return replace(op.node, inputs=sources)
+        case PassOp() | DigitalOp():
+            return replace(op.node, name=name, inputs=sources)
     raise TypeError(f"{name}: {type(op).__name__} is no node")
 
 
 def _matrix(op: MatrixOp, sources: tuple[str, ...], weight: Array, bias: Array) -> Node:
-    groups = op.weight.shape[0]
-    if op.window is not None:
-        window = op.window
-        return Conv(
-            name=op.name,
-            inputs=sources,
-            weight=weight,
-            bias=bias,
-            stride=window.stride,
-            padding=window.padding,
-            dilation=window.dilation,
-            groups=groups,
-        )
-    if groups == 1:
+    if op.window is None:
         return Linear(name=op.name, inputs=sources, weight=weight, bias=bias)
-    one = np.ones(groups, np.float32)  # a product with one weight a feature
-    eps = 1e-5
-    scale = (weight.reshape(-1) * math.sqrt(1.0 + eps)).astype(np.float32)
-    return BatchNorm(name=op.name, inputs=sources, scale=scale, shift=bias, mean=0 * one, variance=one, eps=eps)
+    window = op.window
+    return Conv(
+        name=op.name,
+        inputs=sources,
+        weight=weight,
+        bias=bias,
+        stride=window.stride,
+        padding=window.padding,
+        dilation=window.dilation,
+        groups=op.weight.shape[0],
+    )
 
 
 def _clamp(name: str, sources: tuple[str, ...], low: float, high: float) -> Node:

@@ -43,6 +43,8 @@ from mapping.program.conductance import (
     Step,
 )
 
+from .tensor_networks import slow_tensor_step
+
 
 def conv(rng: np.random.Generator, name: str, source: str, shape: tuple[int, ...], **options: Any) -> Conv:
     size = float(np.sqrt(2 / np.prod(shape[1:])))
@@ -128,9 +130,10 @@ def _slow_step(step: Step, inputs: list[NDArray[Any]]) -> NDArray[Any]:
         case RescaleStep():
             return _rescale(x, step.requantise)
         case AddStep():
-            return _rescale(_rescale(x, step.rescale[0]) + _rescale(inputs[1], step.rescale[1]), step.requantise)
+            first, second = (_rescale(v, r) for v, r in zip(inputs, step.rescale, strict=True))
+            return _rescale(first - second if step.subtract else first + second, step.requantise)
         case ConcatStep():
-            return np.concatenate([_rescale(v, r) for v, r in zip(inputs, step.rescale, strict=True)])
+            return np.concatenate([_rescale(v, r) for v, r in zip(inputs, step.rescale, strict=True)], step.axis)
         case MaxPoolStep():
             return _pool(x, step.kernel, step.stride, step.padding, max, -(10**9))
         case AvgPoolStep():
@@ -144,7 +147,7 @@ def _slow_step(step: Step, inputs: list[NDArray[Any]]) -> NDArray[Any]:
             return np.pad(x, ((0, 0), (step.top, step.bottom), (step.left, step.right)))
         case SliceStep():
             return x[step.start : step.stop, :: step.step[0], :: step.step[1]]
-    raise TypeError(step)
+    return slow_tensor_step(step, inputs)
 
 
 def _slow_matrix(step: MatrixStep, x: NDArray[Any]) -> NDArray[Any]:

@@ -157,6 +157,17 @@ def test_a_loss_against_the_baseline_is_exit_1(cli: Cli, small: Small, finished_
     assert "REGRESSED" in cli.err
 
 
+def test_fail_on_says_which_outcomes_end_in_exit_1(cli: Cli, small: Small, finished_run: Path, tmp_path: Path) -> None:
+    noisy = f"{CHIP}&read_variance_us2=40"
+    worse = small.arguments("--port", noisy, "--out", str(tmp_path / "a"), "--baseline", str(finished_run))
+    report = cli.json(*worse, "--fail-on", "none")
+    assert report["verdict"] == "disagree"
+    assert report["baseline"]["regressed"]
+    assert report["baseline"]["detectable"] >= report["tolerance"]
+    cli(*small.arguments("--emulated", "--fail-on", "surprise"), code=2)
+    assert "one or more of disagree,inconclusive,regression, or none" in cli.err
+
+
 def test_a_missing_baseline_is_said_before_the_chip_is_touched(cli: Cli, small: Small, tmp_path: Path) -> None:
     chip = chip_from_address(CHIP)
     with serving(chip, f"unix:{tmp_path / 'chip'}") as where:

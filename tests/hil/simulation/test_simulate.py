@@ -123,13 +123,17 @@ def test_the_saturated_share_counts_conversions_of_runs(small: Small) -> None:
 
 def test_a_chip_is_the_same_whenever_it_is_drawn(small: Small) -> None:
     chips = virtual(small, conditioned=True)
-    first, again, other = chips.draw(1), chips.draw(1), chips.draw(2)
+    first, again, other = chips.draw(1), virtual(small, conditioned=True).draw(1), chips.draw(2)
+    assert chips.draw(1) is first  # small ones are kept between two looks
     for macro in small.program.macros:
         assert np.array_equal(first.cells_us[macro], again.cells_us[macro], equal_nan=True)
         assert not np.array_equal(first.cells_us[macro], other.cells_us[macro], equal_nan=True)
 
 
-def test_chips_are_let_go_so_that_many_need_no_more_memory_than_few(small: Small) -> None:
+def test_chips_that_do_not_fit_together_are_let_go_so_that_many_need_no_more_memory_than_few(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hil.simulation.virtual_chips.KEPT_BYTES", 1 << 16)
     alive: list[weakref.ref[VirtualChip]] = []
     most = 0
 

@@ -21,9 +21,9 @@ from mapping.adapt.defects import Defects, MacroDefects, record_defects, tile_st
 from mapping.adapt.orders import PlaceLosses, best_orders
 from mapping.compile import CannotMap, compile_network
 from mapping.layout.place import macro_targets_us
+from mapping.program.checks import check_program
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
-from mapping.program.records import check_program
 
 from ..small_networks import every_node, network
 

@@ -26,6 +26,7 @@ from mapping.program.conductance import (
     Tile,
     TileGroup,
 )
+from mapping.program.digital_steps import AffineStep
 from mapping.program.exact_product import ExactProduct, dense_blocks, unfold_columns
 from mapping.program.execute import IdealMultiply, input_codes, run
 
@@ -47,7 +48,7 @@ def images_of(program: ConductanceProgram, count: int = 3) -> NDArray[np.uint8]:
 def test_the_small_network_holds_every_kind_of_step(program: ConductanceProgram) -> None:
     kinds = {type(step) for step in program.steps}
     assert kinds == {MatrixStep, RescaleStep, AddStep, ConcatStep, MaxPoolStep, AvgPoolStep, FlattenStep,
-                     PadChannelsStep, PadMapStep, SliceStep}  # fmt: skip
+                     PadChannelsStep, PadMapStep, SliceStep, AffineStep}  # fmt: skip
 
 
 @pytest.mark.parametrize("chip", ["lab-128", "neurram-256", "a111"])

@@ -15,13 +15,14 @@ from cim.chip.spec import SignedInput
 from mapping.bits import LayerBits
 from mapping.compile import compile_network
 from mapping.errors import CannotMap
+from mapping.network.digital_nodes import Affine
 from mapping.network.file import NetworkFile
 from mapping.network.float_run import float_activations, float_logits
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.nodes import Flatten, Linear
 from mapping.program.conductance import MatrixStep
 from mapping.program.execute import IdealMultiply, run
-from mapping.quantise.lower import AddOp, MatrixOp, PassOp, lower
+from mapping.quantise.lower import AddOp, DigitalOp, MatrixOp, PassOp, lower
 from mapping.quantise.rounding import _inverse_factor, grid_scale, input_statistics, round_weights, weighted_scale
 from mapping.quantise.scales import best_scale, code_limits, fixed_point
 from mapping.quantise.weight_scales import ScaleRule
@@ -107,8 +108,9 @@ def test_norms_and_activations_join_what_they_follow() -> None:
     assert (ops["add"].low, ops["add"].high) == (-1.0, 2.0)
     assert ops["conv2"].output_node == "relu2"  # past the pool between them
     lone = ops["lone_bn"]
-    assert isinstance(lone, MatrixOp)
-    assert lone.weight.shape == (8, 1, 1)
+    assert isinstance(lone, DigitalOp)
+    assert isinstance(lone.node, Affine)
+    assert lone.node.scale.shape == (8, 1, 1)
     assert isinstance(ops["narrow"], PassOp)
 
 

@@ -40,7 +40,7 @@ def test_averaged_copies_give_the_same_answers_and_come_back_from_the_file(
 
 
 def test_too_many_copies_are_refused_with_the_numbers(program: ConductanceProgram) -> None:
-    with pytest.raises(CannotMap, match=r"8 copies of .* macros more, 3 are free"):
+    with pytest.raises(CannotMap, match=r"8 copies of .* macros more, 4 are free"):
         averaged(program, {m.name: 8 for m in program.matrices})
 
 

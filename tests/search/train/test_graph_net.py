@@ -16,16 +16,18 @@ from cim.record.published import nominal_record  # noqa: E402
 from cim.simulator.training_layers import array_noise, programmed_us  # noqa: E402
 from mapping.bits import LayerBits  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
+from mapping.network.digital_nodes import Affine  # noqa: E402
 from mapping.network.file import NetworkFile  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from mapping.network.graph import NetworkGraph, Preprocess  # noqa: E402
-from mapping.network.nodes import BatchNorm, GlobalAvgPool, Linear, Relu  # noqa: E402
+from mapping.network.nodes import GlobalAvgPool, Linear, Relu  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from search.space.genes import Bits  # noqa: E402
 from search.train.arrays import WindowConv2d, aimed, array_layers, set_strength  # noqa: E402
 from search.train.graph_net import GraphNet, graph_net, tuned_file  # noqa: E402
 
 from ...mapping.small_networks import conv, every_node, network, norm, pooled_logits  # noqa: E402
+from ...mapping.tensor_networks import attention, gated  # noqa: E402
 
 LAB = load_chip("lab-128", macros=400)
 NOISE = array_noise(LAB.macro, nominal_record(LAB, [0]), 3600.0)
@@ -46,7 +48,7 @@ def vector_norm(rng: np.random.Generator) -> NetworkGraph:
     return NetworkGraph((2, 6, 6), nodes, Preprocess((0.0, 0.5), (1.0, 0.3)), ("a", "b", "c"))
 
 
-GRAPHS = [every_node, pooled_logits, vector_norm]
+GRAPHS = [every_node, pooled_logits, vector_norm, gated, attention]
 
 
 def made(file: NetworkFile, noisy: bool = True) -> GraphNet:
@@ -66,6 +68,11 @@ def ideal(file: NetworkFile) -> NDArray[np.float64]:
     return codes * program.scales[program.steps[-1].name]
 
 
+def room(graph: object) -> float:
+    """Products and norms of activations pass errors of rounding on, enlarged."""
+    return 2.0 if graph in (gated, attention) else 1.0
+
+
 def apart(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     """Root mean square difference, in standard deviations of the second."""
     return float(np.sqrt(np.mean((one - other) ** 2)) / other.std())
@@ -76,10 +83,9 @@ def apart(one: NDArray[np.floating], other: NDArray[np.floating]) -> float:
 def test_with_eight_bits_and_no_errors_a_network_answers_as_its_graph(graph: object, noisy: bool) -> None:
     rng = np.random.default_rng(0)
     file = network(graph(rng), rng, 8)  # type: ignore[operator]
-    assert (
-        apart(answers(made(file, noisy), file.calibration_images), float_logits(file.graph, file.calibration_images))
-        < 0.03
-    )
+    assert apart(
+        answers(made(file, noisy), file.calibration_images), float_logits(file.graph, file.calibration_images)
+    ) < 0.03 * room(graph)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -87,7 +93,7 @@ def test_with_eight_bits_and_no_errors_a_network_answers_as_its_graph(graph: obj
 def test_a_network_begins_as_its_compiled_program(graph: object, bits: int) -> None:
     rng = np.random.default_rng(1)
     file = network(graph(rng), rng, bits)  # type: ignore[operator]
-    assert apart(answers(made(file), file.calibration_images), ideal(file)) < 0.01
+    assert apart(answers(made(file), file.calibration_images), ideal(file)) < 0.01 * room(graph)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -105,7 +111,7 @@ def test_what_was_trained_is_written_and_compiles_to_the_same_answers(graph: obj
     tuned = tuned_file(net, file, images=images, labels=None, provenance={"made": "here"}, trained_on=NO_KEYS)
     trained = answers(net, images)
     assert apart(float_logits(tuned.graph, images), trained) < 0.03
-    assert apart(ideal(tuned), trained) < 0.03
+    assert apart(ideal(tuned), trained) < 0.03 * room(graph)
     assert tuned.graph.provenance["made"] == "here"
     for step in compile_network(tuned, LAB).matrices:
         array = net.unit(step.name).array
@@ -155,7 +161,7 @@ def test_a_written_network_can_be_tuned_again() -> None:
     once = tuned_file(made(file), file, images=images, labels=None, provenance={}, trained_on=NO_KEYS)
     twice = tuned_file(made(once), once, images=images, labels=None, provenance={}, trained_on=NO_KEYS)
     assert {n.name for n in twice.graph.nodes} == {n.name for n in once.graph.nodes}
-    assert isinstance(next(n for n in twice.graph.nodes if n.name == "vector_norm"), BatchNorm)
+    assert isinstance(next(n for n in twice.graph.nodes if n.name == "vector_norm"), Affine)
     assert apart(ideal(twice), ideal(once)) < 0.03
 
 

@@ -16,9 +16,9 @@ from typing import Any, cast
 from hil.atomic import output_error
 from hil.datasets.augmentation import augmentation
 from hil.errors import Interrupted
-from hil.finetuning.inputs import FinetuneInputs, load_finetune_inputs
-from hil.finetuning.plan import FinetunePlan, asked_for, read_plan, write_plan
-from hil.finetuning.settings import EPOCHS, FinetuneSettings, working_folder
+from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inputs
+from hil.improvement.finetuning.plan import FinetunePlan, asked_for, read_plan, write_plan
+from hil.improvement.finetuning.settings import EPOCHS, FinetuneSettings, working_folder
 from hil.watch import Watch
 from search.train.finetune import Finetuned, FinetuneJob, FinetuneRecipe, finetune_network, step_seconds
 from search.train.images import Images, Symmetry

@@ -18,8 +18,8 @@ from hil.datasets.image_set import load_dataset  # noqa: E402
 from hil.deployment.interim_looks import plan_images  # noqa: E402
 from hil.deployment.options import DeployOptions  # noqa: E402
 from hil.errors import ExitCode, FileError, Interrupted  # noqa: E402
-from hil.finetuning.run import FinetuneResult, finetune  # noqa: E402
-from hil.finetuning.settings import FinetuneSettings, working_folder  # noqa: E402
+from hil.improvement.finetuning.run import FinetuneResult, finetune  # noqa: E402
+from hil.improvement.finetuning.settings import FinetuneSettings, working_folder  # noqa: E402
 from hil.watch import Watch  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.network.file import NetworkFile, image_keys, load_network, save_network  # noqa: E402

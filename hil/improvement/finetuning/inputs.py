@@ -15,7 +15,7 @@ from cim.record.published import nominal_record
 from cim.simulator.training_layers import ArrayNoise, array_noise
 from hil.datasets.image_set import Dataset, image_digests, load_dataset
 from hil.errors import FileError, HilError, MismatchError, UsageError
-from hil.finetuning.settings import FinetuneSettings
+from hil.improvement.finetuning.settings import FinetuneSettings
 from hil.prediction.predict import OF_CELLS
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hil.atomic import write_text
 from hil.errors import MismatchError
-from hil.finetuning.settings import FinetuneSettings
+from hil.improvement.finetuning.settings import FinetuneSettings
 from search.files import read_json
 
 FORMAT = "hil.finetuning-plan"

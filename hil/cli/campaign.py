@@ -1,0 +1,88 @@
+"""The command that injects faults of radiation into a virtual chip: ``hil campaign``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, one_of, print_result, screen, seconds
+from hil.errors import ExitCode
+
+
+def campaign(
+    subject: Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")],
+    orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of the campaign; the same one goes on")],
+    data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    network: Annotated[
+        Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)
+    ] = None,
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="record of the chip; default: the models of the chip file", show_default=False)
+    ] = None,
+    margin: Annotated[float, typer.Option(help="margin of the share of harmful faults, a fraction")] = 0.01,
+    confidence: Annotated[float, typer.Option(help="of the margin")] = 0.95,
+    injections: Annotated[int, typer.Option(min=0, help="number of injections; 0: as many as the margin needs")] = 0,
+    images: Annotated[int, typer.Option(min=100, help="images that each injection is judged on")] = 100,
+    kinds: Annotated[
+        str | None, typer.Option(help="kinds of faults, comma-separated; default: all", show_default=False)
+    ] = None,
+    age: Annotated[str, typer.Option(help="age after programming")] = "1h",
+    workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="tcp://host:port of a Dask cluster that injects", show_default=False)
+    ] = None,
+    years: Annotated[str, typer.Option(help="times in orbit at which accuracy is simulated, in years")] = "0,0.5,1,2,3",
+    chips: Annotated[int, typer.Option(min=0, help="virtual chips of the accuracy over years; 0: leave it out")] = 20,
+    year_images: Annotated[int, typer.Option(min=100, help="images of the accuracy over years")] = 500,
+    scrub: Annotated[str, typer.Option(help="time between two scrubs, in the accuracy with scrubbing")] = "1d",
+    seed: Seed = 0,
+    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
+    as_json: Json = False,
+) -> int:
+    """Inject upsets of an orbit into cells, converters, registers, sums, codes and corrections of a virtual chip."""
+    from cim.record.file import load_record
+    from hil.datasets.image_set import load_dataset
+    from hil.deployment.deploy import BUNDLED_DATA
+    from hil.mission.orbit import load_orbit
+    from hil.mission.radiation.campaign import CampaignOptions
+    from hil.mission.radiation.folder import CampaignFolder
+    from hil.mission.radiation.kinds import FaultKind
+    from hil.mission.radiation.study import run_study
+    from hil.mission.radiation.timeline import TimelineOptions, years_of
+    from hil.mission.subject import open_subject
+
+    chosen = tuple(one_of(FaultKind, name, "--kinds") for name in kinds.split(",")) if kinds else tuple(FaultKind)
+    options = CampaignOptions(
+        margin=margin,
+        confidence=confidence,
+        injections=injections,
+        images=images,
+        age_s=seconds(age),
+        seed=seed,
+        kinds=chosen,
+        workers=workers,
+        scheduler=scheduler,
+    )
+    over_years = TimelineOptions(years_of(years), chips, year_images, seconds(scrub), seed) if chips else None
+    place = load_orbit(orbit)
+    with screen(quiet=as_json) as watch:
+        found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        study = run_study(
+            found.program,
+            load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download),
+            load_record(calibration) if calibration else None,
+            place,
+            CampaignFolder(out),
+            options,
+            over_years,
+            watch,
+        )
+    print_result([*study.lines, f"page           {out / 'campaign.html'}"], study.report, as_json)
+    return ExitCode.DONE

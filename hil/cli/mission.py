@@ -1,0 +1,110 @@
+"""The commands for payloads in orbit: ``hil mission check``, ``harden``, ``passes`` and ``flight``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, print_result, screen, seconds
+from hil.errors import ExitCode, UsageError
+
+mission = typer.Typer(help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True)
+Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")]
+NetworkOfRun = Annotated[
+    Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)
+]
+Trust = Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")]
+
+
+@mission.command()
+def check(
+    subject: Subject,
+    plan: Annotated[Path, typer.Argument(help="mission.toml")],
+    network: NetworkOfRun = None,
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    data: Annotated[
+        str | None, typer.Option(help="data set to simulate the accuracy on, without a run", show_default=False)
+    ] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="record to simulate from; default: the models of the chip file", show_default=False),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=2, help="images of the simulation")] = 500,
+    chips: Annotated[int, typer.Option(min=2, help="virtual chips of the simulation")] = 20,
+    junit: Annotated[Path | None, typer.Option(help="write JUnit XML for a CI server", show_default=False)] = None,
+    seed: Seed = 0,
+    trust_model: Trust = False,
+    as_json: Json = False,
+) -> int:
+    """Set every limit of a mission beside what a network needs; exit code 1 when one is broken."""
+    from cim.record.file import load_record
+    from hil.datasets.image_set import load_dataset
+    from hil.deployment.options import DeployOptions
+    from hil.mission.budget import check_budget
+    from hil.mission.budget_text import budget_lines, write_budget_junit
+    from hil.mission.requirements import load_mission
+    from hil.mission.subject import open_subject, simulated_accuracy
+
+    wanted = load_mission(plan)
+    if calibration and not data:
+        raise UsageError("--calibration is for a simulation", hint="name a data set too: --data")
+    with screen(quiet=as_json) as watch:
+        found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        accuracy = found.accuracy
+        if data:
+            images = load_dataset(data, "test", data_dir=data_dir, download=download)
+            record = load_record(calibration) if calibration else None
+            options = DeployOptions(samples=samples, virtual_chips=chips, seed=seed)
+            accuracy = simulated_accuracy(found.program, images, record, options, watch)
+    budget = check_budget(found.program, wanted, network=found.name, accuracy=accuracy)
+    if junit:
+        write_budget_junit(junit, budget)
+    print_result(budget_lines(budget), budget.to_json(), as_json)
+    return ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
+
+
+@mission.command()
+def harden(
+    campaign: Annotated[Path, typer.Argument(help="folder of a campaign (hil campaign)")],
+    plan: Annotated[Path, typer.Argument(help="mission.toml")],
+    subject: Annotated[Path, typer.Option("--network", help="net.pt or program.h5 of the campaign")],
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    floor: Annotated[
+        float | None,
+        typer.Option(help="accuracy at the end, in percent; default: the mission's accuracy_floor", show_default=False),
+    ] = None,
+    detect: Annotated[float, typer.Option(help="percent of harmful faults to be noticed")] = 99.0,
+    scrub: Annotated[
+        str | None,
+        typer.Option(help="time between two scrubs, for its price; default: the campaign's", show_default=False),
+    ] = None,
+    trust_model: Trust = False,
+    as_json: Json = False,
+) -> int:
+    """Find the cheapest set of mitigations that keeps accuracy and notices faults; exit code 1 when none does."""
+    from hil.mission.hardening import harden_campaign
+    from hil.mission.requirements import load_mission
+    from hil.mission.subject import open_subject
+
+    wanted = load_mission(plan)
+    least = wanted.limits.accuracy_floor if floor is None else floor / 100.0
+    if least is None:
+        raise UsageError("no accuracy is asked for", hint="--floor 85, or accuracy_floor in mission.toml")
+    with screen(quiet=as_json) as watch:
+        found = open_subject(subject, network=None, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        hardened = harden_campaign(
+            campaign,
+            found.program,
+            wanted,
+            floor=least,
+            detection=detect / 100.0,
+            scrub_s=None if scrub is None else seconds(scrub),
+        )
+    print_result(hardened.lines(), hardened.to_json(), as_json)
+    return ExitCode.DONE if hardened.chosen else ExitCode.OUTSIDE_TOLERANCE

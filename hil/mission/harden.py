@@ -1,0 +1,237 @@
+"""The cheapest set of mitigations that meets a mission: every set judged from one campaign, the Pareto front, a choice.
+
+Each injection of the campaign holds what every detector saw, so that a set is judged without injecting again. Detection
+is the share of harmful faults that are noticed or outvoted, each kind weighted with its harmful upsets a day. Accuracy
+is the lower end of the band at the end of the mission, of the course that the set allows: *scrubbed* needs scrubbing,
+ECC and register read-back together (what it mends is cells, corrections and registers), *tuned* re-tuning too; any
+other set counts as *without*.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.errors import UsageError
+from hil.mission.mitigation import DETECTORS, OUTVOTED, Mitigation, Price, total
+from hil.mission.radiation.block import InjectionResult
+from hil.mission.radiation.detectors import Detector
+from hil.mission.radiation.kinds import FaultKind
+from hil.mission.radiation.outcomes import Share, WeightedShare, criticality, fired, harmful, weighted
+from hil.mission.radiation.timeline import Course
+
+FORMAT = "hil.hardening/1.0"
+RELOADED = frozenset((Mitigation.SCRUB, Mitigation.ECC, Mitigation.REGISTERS))
+
+
+@dataclass(frozen=True, slots=True)
+class HardenedSet:
+    """One set: what it reaches and what it costs."""
+
+    mitigations: frozenset[Mitigation]
+    accuracy: float  # lower end of the band at the end of the mission, a fraction
+    detection: WeightedShare
+    price: Price
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "mitigations": sorted(self.mitigations),
+            "accuracy_low": self.accuracy,
+            "detection": self.detection.to_json(),
+            "energy_j": self.price.energy_j,
+            "seconds": self.price.seconds,
+            "cells": self.price.cells,
+            "host_bytes": self.price.host_bytes,
+        }
+
+
+@dataclass(frozen=True)
+class Hardening:
+    """Front and choice; ``chosen`` is None where no set meets the floor and the detection that were asked for."""
+
+    front: tuple[HardenedSet, ...]
+    chosen: HardenedSet | None
+    bare: HardenedSet
+    best: HardenedSet  # most accurate, then most detection
+    floor: float
+    wanted: float
+    tripled: str
+    by_kind: Mapping[str, Share]  # detection of the chosen set (else of the best)
+    lost_after_scrub: float  # mean accuracy of the first year minus that after a scrub at the end, a fraction
+    prices: Mapping[Mitigation, Price]
+    alarms: Share
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "accuracy_floor": self.floor,
+            "detection_wanted": self.wanted,
+            "tripled_layer": self.tripled,
+            "false_alarms": self.alarms.to_json(),
+            "chosen": None if self.chosen is None else self.chosen.to_json(),
+            "bare": self.bare.to_json(),
+            "best": self.best.to_json(),
+            "lost_after_scrub": self.lost_after_scrub,
+            "detection_by_kind": {kind: share.to_json() for kind, share in self.by_kind.items()},
+            "front": [one.to_json() for one in self.front],
+            "prices": {
+                str(name): {
+                    "energy_j": price.energy_j,
+                    "seconds": price.seconds,
+                    "cells": price.cells,
+                    "host_bytes": price.host_bytes,
+                    "counted": price.counted,
+                }
+                for name, price in self.prices.items()
+            },
+        }
+
+    def lines(self) -> list[str]:
+        """The choice, its prices, and the front in words."""
+        head = f"{'accuracy':>9}  {'detected':>9}  {'energy':>10}  {'cells':>8}  {'host':>10}  mitigations"
+        lines = [
+            f"asked          accuracy from {100 * self.floor:g} %, {100 * self.wanted:g} % of harmful faults noticed; "
+            f"false alarms {self.alarms.count} of {self.alarms.of} fault-free images",
+            head,
+        ]
+        lines += [f"{_row(one)}{'   <- chosen' if one == self.chosen else ''}" for one in self.front]
+        lines.append(f"{_row(self.bare)}   (none)")
+        if self.chosen is None:
+            lines.append(f"verdict        no set reaches both; the best has {_row(self.best)}")
+        lines.append(f"after a scrub  {100 * self.lost_after_scrub:+.2f} points lost at the end of the mission (mean)")
+        lines += ["", "detection of " + ("the chosen set" if self.chosen else "the best set") + " by kind"]
+        for kind, share in self.by_kind.items():
+            low, high = share.interval
+            lines.append(f"  {kind:<16} {share.count:>5} of {share.of:<5} ({100 * low:.1f} – {100 * high:.1f} %)")
+        lines += ["", "prices over the plain network"]
+        for name, price in self.prices.items():
+            lines.append(
+                f"  {name:<18} {1e6 * price.energy_j:9.4g} µJ  {1e6 * price.seconds:9.4g} µs  {price.cells:>8} cells"
+                f"  {price.host_bytes:>8} bytes   {price.counted}"
+            )
+        return lines
+
+
+def harden(
+    results: Sequence[InjectionResult],
+    weights: Mapping[str, float],
+    courses: Mapping[str, Sequence[Mapping[str, float]]],
+    prices: Mapping[Mitigation, Price],
+    alarms: Share,
+    *,
+    tripled: str,
+    floor: float,
+    detection: float = 0.99,
+) -> Hardening:
+    """Judge every set of mitigations.
+
+    Args:
+        weights: upsets of each kind in a day.
+        courses: bands over the years of each course (``Timeline.to_json``).
+        floor: accuracy at the end of the mission, a fraction.
+        detection: share of harmful faults to be noticed.
+
+    Raises:
+        UsageError: the campaign has no harmful fault, or no accuracy over the years.
+    """
+    if not 0.0 < detection <= 1.0:
+        raise UsageError(f"detection of {100 * detection:g} %, not between 0 and 100")
+    if any(str(course) not in courses for course in Course):
+        raise UsageError("the campaign holds no accuracy over the years", hint="hil campaign … --chips 20")
+    harmed = [r for r in results if harmful(r)]
+    rates = {kind: weights[kind] * share.share for kind, share in criticality(results, lambda r: r.kind).items()}
+    if not harmed:
+        raise UsageError("no injection of the campaign did harm", hint="hil campaign … with more injections")
+    table = _Noticed(harmed, rates, tripled)
+    ends = {course: float(courses[str(course)][-1]["low"]) for course in Course}
+    sets = []
+    for chosen in _subsets(tuple(Mitigation)):
+        if Mitigation.TUNE in chosen and not chosen >= RELOADED:
+            continue  # judged only on top of what reloads
+        course = Course.WITHOUT
+        if chosen >= RELOADED:
+            course = Course.TUNED if Mitigation.TUNE in chosen else Course.SCRUBBED
+        sets.append(HardenedSet(chosen, ends[course], table.share(chosen), total(chosen, dict(prices))))
+    meets = [s for s in sets if s.accuracy >= floor and s.detection.share >= detection]
+    picked = min(meets, key=lambda s: (s.price.energy_j, s.price.cells, s.price.host_bytes), default=None)
+    best = max(sets, key=lambda s: (s.accuracy, s.detection.share, -s.price.energy_j))
+    shown = picked or best
+    return Hardening(
+        front=pareto(sets),
+        chosen=picked,
+        bare=next(s for s in sets if not s.mitigations),
+        best=best,
+        floor=floor,
+        wanted=detection,
+        tripled=tripled,
+        by_kind=table.by_kind(shown.mitigations),
+        lost_after_scrub=courses[Course.WITHOUT][0]["mean"] - courses[Course.SCRUBBED][-1]["mean"],
+        prices=prices,
+        alarms=alarms,
+    )
+
+
+def most_critical_layer(results: Sequence[InjectionResult], layers: Sequence[str]) -> str:
+    """The layer whose faults of cells and converters do harm most often."""
+    shares = criticality([r for r in results if FaultKind(r.kind) in OUTVOTED], lambda r: r.step)
+    return max(layers, key=lambda name: shares[name].share if name in shares else -1.0)
+
+
+def pareto(sets: Sequence[HardenedSet]) -> tuple[HardenedSet, ...]:
+    """Sets that no other is as good as in everything and better in something: accuracy, detection, energy, cells, time.
+
+    Ascending in energy; of several equal ones, the first.
+    """
+    costs = np.array(
+        [(-s.accuracy, -s.detection.share, s.price.energy_j, s.price.cells, s.price.seconds) for s in sets]
+    )
+    _, first = np.unique(costs, axis=0, return_index=True)
+    kept = []
+    for index in first:
+        as_good = (costs[first] <= costs[index]).all(axis=1) & (costs[first] < costs[index]).any(axis=1)
+        if not as_good.any():
+            kept.append(sets[index])
+    return tuple(sorted(kept, key=lambda s: (s.price.energy_j, -s.detection.share)))
+
+
+class _Noticed:
+    """What each detector saw of each harmful fault, by kind; ``weights``: harmful upsets of each kind in a day."""
+
+    def __init__(self, harmed: Sequence[InjectionResult], weights: Mapping[str, float], tripled: str) -> None:
+        counts = {kind: sum(r.kind == kind for r in harmed) for kind in dict.fromkeys(r.kind for r in harmed)}
+        self.kinds, self.of = list(counts), np.array(list(counts.values()))
+        self.weights = {kind: weights[kind] for kind in self.kinds}
+        self.kind = np.array([self.kinds.index(r.kind) for r in harmed])
+        self.seen: dict[Mitigation | None, NDArray[np.bool_]] = {
+            mitigation: np.array([fired(r, detector) for r in harmed]) for mitigation, detector in DETECTORS.items()
+        }
+        self.seen[None] = np.array([fired(r, Detector.LOADER) for r in harmed])
+        self.seen[Mitigation.TRIPLE] = np.array([r.step == tripled and FaultKind(r.kind) in OUTVOTED for r in harmed])
+        self.seen[Mitigation.TUNE] = np.zeros(len(harmed), np.bool_)
+
+    def by_kind(self, chosen: frozenset[Mitigation]) -> dict[str, Share]:
+        noticed = self.seen[None].copy()
+        for mitigation in chosen:
+            noticed |= self.seen[mitigation]
+        caught = np.bincount(self.kind, weights=noticed, minlength=len(self.kinds))
+        return {k: Share(int(c), int(n)) for k, c, n in zip(self.kinds, caught, self.of, strict=True)}
+
+    def share(self, chosen: frozenset[Mitigation]) -> WeightedShare:
+        return weighted(self.by_kind(chosen), self.weights)
+
+
+def _subsets(items: Sequence[Mitigation]) -> list[frozenset[Mitigation]]:
+    return [frozenset(c) for n in range(len(items) + 1) for c in itertools.combinations(items, n)]
+
+
+def _row(one: HardenedSet) -> str:
+    price = one.price
+    return (
+        f"{100 * one.accuracy:>7.2f} %  {100 * one.detection.share:>7.2f} %  {1e6 * price.energy_j:>7.3g} µJ  "
+        f"{price.cells:>8}  {price.host_bytes:>10}  {', '.join(sorted(one.mitigations)) or '—'}"
+    )

@@ -1,0 +1,87 @@
+"""From the folder of a campaign to the cheapest set of mitigations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cim.files import read_text
+from cim.json_text import parse_json
+from hil.atomic import write_text
+from hil.errors import FileError, MismatchError
+from hil.mission.harden import Hardening, harden, most_critical_layer
+from hil.mission.mitigation import prices
+from hil.mission.radiation.checksums import checked_program
+from hil.mission.radiation.folder import MOST_BYTES, CampaignFolder, read_injections
+from hil.mission.radiation.outcomes import Share
+from hil.mission.radiation.summary import FORMAT
+from hil.mission.requirements import MissionPlan
+from mapping.program.conductance import ConductanceProgram
+
+HARDENING = "hardening.json"
+
+
+def harden_campaign(
+    folder: Path,
+    program: ConductanceProgram,
+    plan: MissionPlan,
+    *,
+    floor: float,
+    detection: float = 0.99,
+    scrub_s: float | None = None,
+) -> Hardening:
+    """Judge every set of mitigations and write ``hardening.json`` beside the campaign.
+
+    Raises:
+        FileError: no campaign, or a damaged one.
+        MismatchError: the campaign is of another program.
+        UsageError: as ``hil.mission.harden.harden``.
+    """
+    place = CampaignFolder(folder)
+    report = read_report(place)
+    settings = report["settings"]
+    if settings["program"] != program.digest:
+        raise MismatchError(
+            f"the campaign is of program {settings['program'][:12]}…, this one is {program.digest[:12]}…",
+            where=str(folder),
+            hint="name the network, chip and macros of the campaign",
+        )
+    results = read_injections(place.table)
+    timeline = report.get("timeline") or {"courses": {}, "scrub_s": 86400.0}
+    tripled = most_critical_layer(results, [m.name for m in program.matrices])
+    known = prices(
+        program,
+        checked_program(program),
+        plan,
+        scrub_s=timeline["scrub_s"] if scrub_s is None else scrub_s,
+        golden=settings["golden"],
+        tripled=tripled,
+    )
+    weights = {kind: about["upsets_per_day"] for kind, about in report["kinds"].items()}
+    alarms = Share(report["false_alarms"]["count"], report["false_alarms"]["of"])
+    found = harden(
+        results, weights, timeline["courses"], known, alarms, tripled=tripled, floor=floor, detection=detection
+    )
+    write_text(folder / HARDENING, json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
+    return found
+
+
+def read_report(folder: CampaignFolder) -> dict[str, Any]:
+    """``campaign.json`` of a folder.
+
+    Raises:
+        FileError: missing or damaged.
+    """
+    try:
+        found = parse_json(read_text(folder.report, MOST_BYTES))
+        if found["format"] != FORMAT:
+            raise ValueError(f"format {found['format']!r:.60}")
+        for name in ("settings", "kinds", "false_alarms"):
+            if not isinstance(found[name], dict):
+                raise ValueError(f"{name} is missing")
+        return dict(found)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(
+            f"{folder.root} holds no whole campaign", likely=str(error), hint="hil campaign … -o " + str(folder.root)
+        ) from error

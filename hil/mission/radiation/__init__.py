@@ -1,0 +1,1 @@
+"""Faults of radiation: kinds, sites, injection into a virtual chip, campaigns, accuracy over the years."""

@@ -1,0 +1,117 @@
+"""A block of injections: what a worker does, the same wherever and whenever it is done.
+
+Injection i has its kind from its number (all kinds in turn), its site and the noise of its scrub from seed and number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.calibration import CalibrationRecord
+from hil.mission.radiation.bench import build_bench
+from hil.mission.radiation.checksums import checked_program
+from hil.mission.radiation.detectors import Guards, check_names, scrub_finds
+from hil.mission.radiation.inject import inject
+from hil.mission.radiation.kinds import FaultKind
+from hil.mission.radiation.run import ChipAnswers, FaultBench
+from hil.mission.radiation.space import Fault, FaultSpace, fault_space
+from mapping.program.conductance import ConductanceProgram
+
+# Purpose tags of the host's seeds.
+SITES, SCRUB_NOISE = 0xFA17, 0x5C2B
+JUDGE_SAMPLE = 0  # number of the noise of the first judged image
+
+
+@dataclass(frozen=True)
+class BenchInputs:
+    """All that a worker needs: program, record, judged and golden images, thresholds, seed, age, kinds."""
+
+    program: ConductanceProgram
+    record: CalibrationRecord
+    images: NDArray[np.uint8]
+    golden: NDArray[np.uint8]
+    guards: Guards
+    seed: int
+    age_s: float
+    kinds: tuple[FaultKind, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InjectionResult:
+    """One injection. Counts are of judged images: logits changed, answers changed, range and checksum alarms."""
+
+    number: int
+    kind: str
+    step: str
+    tile: int
+    place: int
+    bit: int
+    refused: bool
+    hung: bool
+    logits: int
+    answers: int
+    range_alarms: int
+    checksum_alarms: int
+    golden_alarm: bool
+    scrubbed: bool
+
+    def row(self) -> list[Any]:
+        return list(astuple(self))
+
+
+def run_block(job: range, *data: Any) -> list[InjectionResult]:
+    """Injections of the numbers of a job: ``search.train.workers.Work`` with ``BenchInputs``; no epochs are told."""
+    inputs: BenchInputs = data[0]
+    checked = checked_program(inputs.program)
+    bench = build_bench(inputs.program, checked, inputs.record, age_s=inputs.age_s, seed=inputs.seed)
+    images = np.concatenate([inputs.images, inputs.golden])
+    before = bench.healthy(images, JUDGE_SAMPLE)
+    space = fault_space(inputs.program)
+    return [judge(number, bench, before, images, space, inputs) for number in job]
+
+
+def site_of(number: int, space: FaultSpace, seed: int, kinds: tuple[FaultKind, ...]) -> Fault:
+    """The fault of an injection."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, SITES, number]))
+    return space.draw(kinds[number % len(kinds)], rng)
+
+
+def judge(
+    number: int,
+    bench: FaultBench,
+    before: ChipAnswers,
+    images: NDArray[np.uint8],
+    space: FaultSpace,
+    inputs: BenchInputs,
+) -> InjectionResult:
+    """Inject one fault and compare with the same chip, images and noise without it."""
+    fault = site_of(number, space, inputs.seed, inputs.kinds)
+    injection = inject(bench.chip, fault)
+    place = (number, str(fault.kind), fault.step, fault.tile, fault.place, fault.bit)
+    if injection.refused:
+        return InjectionResult(*place, True, False, 0, 0, 0, 0, False, False)
+    after = bench.faulted(injection, before, images, JUDGE_SAMPLE)
+    if after.hung:
+        return InjectionResult(*place, False, True, len(inputs.images), len(inputs.images), 0, 0, False, False)
+    judged = slice(0, len(inputs.images))
+    logits = (after.logits != before.logits)[judged].any(axis=1)
+    rng = np.random.default_rng(np.random.SeedSequence([inputs.seed, SCRUB_NOISE, number]))
+    macro = inputs.program.spec.macro
+    # Layers without a change raise the alarms that they raised before, which are no detection.
+    by_range = inputs.guards.range_alarms(after, before)
+    by_checksum = inputs.guards.checksum_alarms(after, check_names(bench), before)
+    return InjectionResult(
+        *place,
+        False,
+        False,
+        int(logits.sum()),
+        int((after.classes != before.classes)[judged].sum()),
+        int(by_range[judged].sum()),
+        int(by_checksum[judged].sum()),
+        inputs.guards.golden_alarm(after.logits[len(inputs.images) :]),
+        scrub_finds(injection.cell, macro.level_step_us, bench.chip.record.read_noise, rng),
+    )

@@ -1,0 +1,199 @@
+"""A radiation campaign: sample faults, inject each, count what became of them; resumable, on any number of workers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.calibration import CalibrationRecord
+from hil.atomic import write_text
+from hil.datasets.image_set import Dataset
+from hil.errors import Interrupted, LinkError, UsageError
+from hil.mission.orbit import OrbitFile
+from hil.mission.radiation.bench import build_bench
+from hil.mission.radiation.block import BenchInputs, InjectionResult, run_block
+from hil.mission.radiation.checksums import CheckedProgram, checked_program
+from hil.mission.radiation.detectors import ALARM_SAMPLE, Guards, calibrate_guards, check_names, healthy_batches
+from hil.mission.radiation.folder import BLOCK, CampaignFolder, injections_text
+from hil.mission.radiation.kinds import FaultKind
+from hil.mission.radiation.outcomes import Share
+from hil.mission.radiation.sampling import injections_needed
+from hil.mission.radiation.space import FaultSpace, fault_space
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+from search.errors import SearchError
+from search.train.workers import side_by_side, workers
+
+FEWEST_IMAGES = 100  # that one injection is judged on
+ORDER = 0x0D3A  # purpose tag of the order of images
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignOptions:
+    """How a campaign is made. ``injections`` 0: as many as margin and confidence need; ``widen_images`` and
+    ``alarm_images``: fault-free images that widen the guards, and that false alarms are counted on."""
+
+    margin: float = 0.01
+    confidence: float = 0.95
+    injections: int = 0
+    images: int = FEWEST_IMAGES
+    golden: int = 8
+    widen_images: int = 1000
+    alarm_images: int = 3000
+    age_s: float = 3600.0
+    seed: int = 0
+    kinds: tuple[FaultKind, ...] = tuple(FaultKind)
+    workers: int = 1
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        for good, text in (
+            (self.images >= FEWEST_IMAGES, f"{self.images} images; an injection is judged on {FEWEST_IMAGES} or more"),
+            (self.golden >= 1, f"{self.golden} golden images"),
+            (self.widen_images >= 1 and self.alarm_images >= 1, "no fault-free images"),
+            (0 <= self.seed < 1 << 63, f"seed: {self.seed}, not from 0 to 2^63 - 1"),
+            (0 <= self.age_s < 1e10, f"age: {self.age_s} s"),
+            (0 <= self.injections < 1 << 31, f"injections: {self.injections}"),
+            (bool(self.kinds), "no kind of fault"),
+            (self.workers >= 1, f"workers: {self.workers}"),
+        ):
+            if not good:
+                raise UsageError(text)
+
+
+@dataclass(frozen=True)
+class CampaignResult:
+    """Injections in order, and what they were judged with."""
+
+    results: list[InjectionResult]
+    space: FaultSpace
+    checked: CheckedProgram
+    guards: Guards
+    alarms: Share  # fault-free images with an alarm of range guard or checksum
+    healthy: Share  # right answers of the chip without a fault, on the judged images
+    settings: dict[str, Any]
+
+
+def run_campaign(
+    program: ConductanceProgram,
+    data: Dataset,
+    record: CalibrationRecord,
+    orbit: OrbitFile,
+    folder: CampaignFolder,
+    options: CampaignOptions,
+    watch: Watch,
+) -> CampaignResult:
+    """Inject faults into virtual chip 0 of a seed. The same call in the same folder goes on where it stopped.
+
+    Raises:
+        UsageError: too few images, or a folder of other settings.
+        Interrupted: Ctrl-C; whole blocks are kept.
+        LinkError: no scheduler answers.
+    """
+    space = fault_space(program)
+    images = _split(program, data, options)
+    wanted = options.injections or injections_needed(space.population, options.margin, options.confidence)
+    settings = _settings(program, data, record, orbit, options, wanted)
+    folder.begin(settings)
+    with watch.stage("guards"):
+        checked = checked_program(program)
+        bench = build_bench(program, checked, record, age_s=options.age_s, seed=options.seed)
+        golden = program.calibration_images[: options.golden]
+        guards = calibrate_guards(bench, program.calibration_images, golden, images["widen"])
+        raised = 0
+        for answers in healthy_batches(bench, images["alarm"], ALARM_SAMPLE):
+            found = guards.range_alarms(answers) | guards.checksum_alarms(answers, check_names(bench))
+            raised += int(found.sum())
+        right = bench.healthy(images["judge"], 0).classes == images["labels"]
+    inputs = BenchInputs(program, record, images["judge"], golden, guards, options.seed, options.age_s, options.kinds)
+    with watch.stage("injecting"):
+        _blocks(folder, inputs, wanted, options, watch)
+    results = [result for number in range(-(-wanted // BLOCK)) for result in folder.load_block(number)]
+    write_text(folder.table, injections_text(results))
+    alarms, healthy = Share(raised, len(images["alarm"])), Share(int(right.sum()), len(right))
+    return CampaignResult(results, space, checked, guards, alarms, healthy, settings)
+
+
+def _split(program: ConductanceProgram, data: Dataset, options: CampaignOptions) -> dict[str, NDArray[Any]]:
+    """Judged images, others that widen the guards, others for false alarms; no image is in two of them."""
+    needed = options.images + 2
+    if len(data) < needed:
+        raise UsageError(f"{len(data)} images in {data.name}, {needed} are needed", hint="name a larger data set")
+    order = np.random.default_rng(np.random.SeedSequence([options.seed, ORDER])).permutation(len(data))
+    rest = order[options.images :]
+    widen = min(options.widen_images, max(1, len(rest) // 3))
+    judged, wider = order[: options.images], rest[:widen]
+    alarm = rest[widen : widen + options.alarm_images]
+    picked = {"judge": judged, "widen": wider, "alarm": alarm}
+    return {**{name: data.images[at] for name, at in picked.items()}, "labels": data.labels[judged]}
+
+
+def _settings(
+    program: ConductanceProgram,
+    data: Dataset,
+    record: CalibrationRecord,
+    orbit: OrbitFile,
+    options: CampaignOptions,
+    wanted: int,
+) -> dict[str, Any]:
+    return {
+        "format": "hil.radiation/1.0",
+        "program": program.digest,
+        "network": program.network_digest,
+        "chip": program.spec.name,
+        "data": data.name,
+        "data_digest": data.digest,
+        "record": f"{record.kind} {record.chip_name} {record.method}",
+        "record_cells": hashlib.sha256(repr(record.programming).encode()).hexdigest(),
+        "orbit": orbit.name,
+        "orbit_digest": orbit.digest,
+        "injections": wanted,
+        "confidence": options.confidence,
+        "images": options.images,
+        "golden": options.golden,
+        "widen_images": options.widen_images,
+        "alarm_images": options.alarm_images,
+        "age_s": options.age_s,
+        "seed": options.seed,
+        "kinds": [str(kind) for kind in options.kinds],
+    }
+
+
+def _blocks(folder: CampaignFolder, inputs: BenchInputs, wanted: int, options: CampaignOptions, watch: Watch) -> None:
+    """Do the blocks that are missing, each written as it is ready."""
+    numbers = [n for n in range(-(-wanted // BLOCK)) if not folder.block(n).exists()]
+    jobs = [range(n * BLOCK, min((n + 1) * BLOCK, wanted)) for n in numbers]
+    done = wanted - sum(len(job) for job in jobs)
+
+    def ready(which: int, results: list[InjectionResult]) -> None:
+        nonlocal done
+        folder.save_block(numbers[which], results)
+        done += len(results)
+        watch.step(done, wanted, "injections")
+
+    try:
+        with _client(options) as client:
+            side_by_side(client, run_block, jobs, inputs, done=ready)
+    except SearchError as error:
+        raise LinkError(str(error)) from error
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"the campaign in {folder.root} was interrupted; {done} of {wanted} injections are kept",
+            hint="the same command goes on",
+        ) from None
+
+
+@contextlib.contextmanager
+def _client(options: CampaignOptions) -> Iterator[Any]:
+    """Dask workers; None: this process does all blocks."""
+    if options.scheduler is None and options.workers == 1:
+        yield None
+        return
+    with workers(options.scheduler, options.workers) as client:
+        yield client

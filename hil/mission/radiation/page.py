@@ -1,0 +1,140 @@
+"""The page of a campaign: outcomes, criticality by kind, layer and bit with intervals, accuracy over the years."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from hil.mission.radiation.outcomes import FaultOutcome
+from hil.pages.figures import Figure, axis, dots, figure
+from hil.pages.shell import document, section
+
+COLOURS = {"without": "@layer3", "scrubbed": "@simulated", "scrubbed and tuned": "@measured"}
+OUTCOME_COLOURS = {
+    FaultOutcome.MASKED: "@layer0",
+    FaultOutcome.DEGRADED: "@layer1",
+    FaultOutcome.DETECTED: "@layer2",
+    FaultOutcome.SILENT: "@layer3",
+    FaultOutcome.HANG: "@layer4",
+}
+
+
+def campaign_page(report: Mapping[str, Any], lines: Sequence[str]) -> str:
+    """One self-contained page of a report (``hil.mission.radiation.summary``)."""
+    drawn: dict[str, Figure] = {}
+    settings = report["settings"]
+    title = f"Radiation campaign: {settings['chip']} in {settings['orbit']}"
+    sections = [f"<header><h1>{escape(title)}</h1></header>", assumptions_section(report["assumed"])]
+    sections += campaign_sections(report, drawn)
+    sections.append(section("Numbers", f'<div class="scroll"><pre>{escape(chr(10).join(lines))}</pre></div>'))
+    return document(title, sections, drawn)
+
+
+def assumptions_section(assumed: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(text)}</li>" for text in assumed)
+    return section(f"Open assumptions: {len(assumed)}", f"<ul>{items}</ul>")
+
+
+def campaign_sections(report: Mapping[str, Any], drawn: dict[str, Figure]) -> list[str]:
+    """Sections with figures; their drawings go into ``drawn``."""
+    sections = [
+        section(
+            "Outcomes",
+            plot(
+                drawn, "outcomes", "By kind of fault, without any mitigation but the loader.", outcomes_figure(report)
+            ),
+        ),
+        section(
+            "Criticality",
+            plot(
+                drawn,
+                "kinds",
+                "Share of faults that change at least one answer, with 95 % Wilson intervals.",
+                shares_figure({kind: about["harmful"] for kind, about in report["kinds"].items()}),
+            ),
+            plot(drawn, "layers", "The same by layer or step, over all kinds.", shares_figure(report["layers"])),
+            plot(drawn, "bits", "The same by bit.", bits_figure(report["bits"])),
+        ),
+    ]
+    if "timeline" in report:
+        caption = (
+            "Mean of virtual chips and the band from 5 to 95 %. Every point past 1e5 s (1.2 days) is an extrapolation "
+            "of relaxation."
+        )
+        sections.append(section("Years", plot(drawn, "years", caption, years_figure(report["timeline"]))))
+    return sections
+
+
+def plot(drawn: dict[str, Figure], name: str, caption: str, drawing: Figure) -> str:
+    drawn[name] = drawing
+    return f'<figure><div id="plot-{name}" class="plot"></div><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def outcomes_figure(report: Mapping[str, Any]) -> Figure:
+    """Stacked bars of outcomes by kind, shares."""
+    kinds = list(report["kinds"])
+    data = []
+    for outcome, colour in OUTCOME_COLOURS.items():
+        shares = []
+        for kind in kinds:
+            counts = report["kinds"][kind]["outcomes"]
+            shares.append(100 * counts.get(str(outcome), 0) / max(1, sum(counts.values())))
+        bar: Figure = {"type": "bar", "orientation": "h", "name": str(outcome), "x": shares, "y": kinds}
+        hover = f"%{{y}}: {outcome} %{{x:.1f}} %<extra></extra>"
+        data.append({**bar, "marker": {"color": colour}, "hovertemplate": hover})
+    rows = {"type": "category", "autorange": "reversed"}
+    x = axis("share of injections, %")
+    return figure(data, 100 + 26 * len(kinds), x=x, y=rows, left=140, barmode="stack", showlegend=True)
+
+
+def shares_figure(shares: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Points with intervals, one a row."""
+    names = list(shares)
+    rows = {"type": "category", "autorange": "reversed"}
+    return figure(
+        [_points(names, [shares[n] for n in names], "@simulated", horizontal=True)],
+        100 + 22 * len(names),
+        x=axis("harmful, %"),
+        y=rows,
+        left=30 + 7 * max(map(len, names), default=0),
+    )
+
+
+def bits_figure(bits: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Points by bit, one trace a kind."""
+    data = []
+    for number, (kind, shares) in enumerate(bits.items()):
+        trace = _points([int(b) for b in shares], list(shares.values()), f"@layer{number % 6}", horizontal=False)
+        data.append({**trace, "name": kind})
+    return figure(data, 380, x=axis("bit"), y=axis("harmful, %"), showlegend=True)
+
+
+def years_figure(timeline: Mapping[str, Any]) -> Figure:
+    """Mean and band of each course."""
+    data: list[Figure] = []
+    years = timeline["years"]
+    for course, bands in timeline["courses"].items():
+        colour = COLOURS[course]
+        mean = [100 * b["mean"] for b in bands]
+        drawn = dots(years, mean, colour, f"{course}: %{{y:.2f}} % after %{{x}} years", size=8)
+        bars = {
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (b["high"] - b["mean"]) for b in bands],
+            "arrayminus": [100 * (b["mean"] - b["low"]) for b in bands],
+            "thickness": 1,
+        }
+        data.append({**drawn, "name": course, "mode": "lines+markers", "line": {"color": colour}, "error_y": bars})
+    return figure(data, 380, x=axis("years in orbit"), y=axis("accuracy, %"), showlegend=True)
+
+
+def _points(places: Sequence[Any], shares: Sequence[Mapping[str, Any]], colour: str, *, horizontal: bool) -> Figure:
+    values = [100 * (share["share"] or 0.0) for share in shares]
+    up = [100 * share["high"] - v for share, v in zip(shares, values, strict=True)]
+    down = [v - 100 * share["low"] for share, v in zip(shares, values, strict=True)]
+    bars = {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "thickness": 1}
+    x, y = (values, places) if horizontal else (places, values)
+    value, place = ("x", "y") if horizontal else ("y", "x")
+    drawn = dots(x, y, colour, f"%{{{place}}}: %{{{value}:.1f}} %", size=8)
+    return {**drawn, f"error_{value}": bars}

@@ -1,0 +1,61 @@
+"""A whole study in one folder: injections, accuracy over the years, report and page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from cim.record.calibration import CalibrationRecord
+from hil.atomic import write_text
+from hil.datasets.image_set import Dataset
+from hil.mission.orbit import OrbitFile
+from hil.mission.radiation.campaign import CampaignOptions, CampaignResult, run_campaign
+from hil.mission.radiation.folder import CampaignFolder
+from hil.mission.radiation.page import campaign_page
+from hil.mission.radiation.summary import campaign_json, campaign_lines
+from hil.mission.radiation.timeline import TimelineOptions, simulate_years
+from hil.prediction.predict import believed
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+
+
+@dataclass(frozen=True)
+class RadiationStudy:
+    """A campaign with its report as plain data and as lines."""
+
+    campaign: CampaignResult
+    report: dict[str, Any]
+    lines: list[str]
+
+
+def run_study(
+    program: ConductanceProgram,
+    data: Dataset,
+    record: CalibrationRecord | None,
+    orbit: OrbitFile,
+    folder: CampaignFolder,
+    options: CampaignOptions,
+    over_years: TimelineOptions | None,
+    watch: Watch,
+) -> RadiationStudy:
+    """Run what is missing in a folder and write campaign.json and campaign.html.
+
+    Args:
+        record: None takes the models that the chip file names.
+        over_years: None leaves the accuracy over the years out.
+
+    Raises:
+        as ``run_campaign`` and ``hil.prediction.predict.believed``.
+    """
+    known, source, notes = believed(program, record)
+    found = run_campaign(program, data, known, orbit, folder, options, watch)
+    report = {**campaign_json(found, orbit), "belief": source, "notes": list(notes)}
+    lines = [f"belief         {source}", *campaign_lines(report)]
+    if over_years is not None:
+        timeline = simulate_years(program, data, known, orbit, over_years, watch)
+        report["timeline"] = timeline.to_json()
+        lines += ["", *timeline.lines()]
+    write_text(folder.report, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(folder.page, campaign_page(report, lines))
+    return RadiationStudy(found, report, lines)

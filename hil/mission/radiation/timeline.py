@@ -1,0 +1,230 @@
+"""Accuracy over the years in orbit: virtual chips with the dose and all upsets that stay, with and without mending.
+
+Three courses. *without*: nothing is mended; corrections are those of the first hour. *scrubbed*: cells are rewritten,
+registers, rules and corrections reloaded every interval, so that only the dose of converters and the upsets since the
+last scrub remain. *scrubbed and tuned*: gains and biases are also fitted again to stored images (``mapping.tune``).
+Upsets that strike a number on its way are over with the image and are not here; those of the stored image matter only
+when cells are written from it. Ages past 1e5 s extrapolate every law of relaxation that was measured so far.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.calibration import CalibrationRecord
+from cim.simulator.modes import SimulationMode
+from hil.datasets.image_set import Dataset
+from hil.deployment.options import DeployOptions
+from hil.deployment.tuning import targets_for
+from hil.errors import UsageError
+from hil.mission.orbit import OrbitFile
+from hil.mission.radiation.dose import dose_mrad, with_dose
+from hil.mission.radiation.inject import ChipUnderTest, inject, strike
+from hil.mission.radiation.kinds import KINDS, FaultKind, rate_per_day
+from hil.mission.radiation.space import FaultSpace, fault_space
+from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChips, build_chip
+from hil.verdict.agreement import correct_answers
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import run
+from mapping.program.training_inputs import training_inputs
+from mapping.tune.channel_affine import TuneTargets, tune_channels
+
+FORMAT = "hil.timeline/1.0"
+DAYS, DAY_S = 365.25, 86400.0
+FIRST_S = 3600.0  # when corrections are fitted
+MEASURED_S = 1e5  # the longest that relaxation was measured
+YEARS, YEAR_DOSE, YEAR_ORDER = 0x9EA5, 0xD05E, 0x0D3B  # purpose tags of the host's seeds
+MOST_UPSETS = 100_000  # of one chip and kind
+LASTING = tuple(kind for kind in FaultKind if KINDS[kind].lasts and kind is not FaultKind.IMAGE_LEVEL)
+RULES = (FaultKind.REQUANTISE, FaultKind.IMAGE_TABLE)
+
+
+class Course(enum.StrEnum):
+    """What is mended."""
+
+    WITHOUT = "without"
+    SCRUBBED = "scrubbed"
+    TUNED = "scrubbed and tuned"
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineOptions:
+    """``scrub_s``: between two scrubs; ``left_out``: kinds left out of the upsets (to see what they do)."""
+
+    years: tuple[float, ...]
+    chips: int = 20
+    images: int = 500
+    scrub_s: float = DAY_S
+    seed: int = 0
+    left_out: tuple[FaultKind, ...] = ()
+    courses: tuple[Course, ...] = tuple(Course)
+
+    def __post_init__(self) -> None:
+        for good, text in (
+            (2 <= self.chips <= 10_000, f"{self.chips} virtual chips, from 2 to 10,000"),
+            (self.images >= 1, f"{self.images} images"),
+            (self.scrub_s > 0, "a scrub takes place after some time"),
+            (bool(self.years) and all(0 <= y <= 100 for y in self.years), f"years {self.years}"),
+        ):
+            if not good:
+                raise UsageError(text)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Accuracies (courses, years, chips), fractions, on the same images."""
+
+    options: TimelineOptions
+    accuracies: NDArray[np.float64]
+    images: int
+    orbit: str
+
+    def band(self, course: Course, year: int) -> tuple[float, float, float]:
+        """5th percentile, mean and 95th over chips."""
+        values = self.accuracies[self.options.courses.index(course), year]
+        low, high = np.percentile(values, [5, 95])
+        return float(low), float(values.mean()), float(high)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "orbit": self.orbit,
+            "years": list(self.options.years),
+            "images": self.images,
+            "chips": self.options.chips,
+            "scrub_s": self.options.scrub_s,
+            "left_out": [str(kind) for kind in self.options.left_out],
+            "extrapolated": [year * DAYS * DAY_S > MEASURED_S for year in self.options.years],
+            "courses": {
+                str(course): [
+                    dict(zip(("low", "mean", "high"), self.band(course, y), strict=True))
+                    for y in range(len(self.options.years))
+                ]
+                for course in self.options.courses
+            },
+        }
+
+    def lines(self) -> list[str]:
+        """A table: mean and 5–95 % of chips for each course and year."""
+        lines = [
+            f"accuracy of {self.options.chips} virtual chips on {self.images} images, {self.orbit}; mean (5 % – 95 %)",
+            f"{'years':>6}  " + "  ".join(f"{course:<24}" for course in self.options.courses),
+        ]
+        for number, year in enumerate(self.options.years):
+            cells = []
+            for course in self.options.courses:
+                low, mean, high = self.band(course, number)
+                cells.append(f"{100 * mean:6.2f} % ({100 * low:.1f} – {100 * high:.1f})".ljust(24))
+            mark = "  extrapolated" if year * DAYS * DAY_S > MEASURED_S else ""
+            lines.append(f"{year:>6g}  " + "  ".join(cells) + mark)
+        return lines
+
+
+def years_of(text: str) -> tuple[float, ...]:
+    """Years of "0,0.5,1,3", ascending and once each."""
+    try:
+        return tuple(sorted({float(part) for part in text.split(",")}))
+    except ValueError:
+        raise UsageError(f"{text!r} is not a list of years", hint="write 0,0.5,1,3") from None
+
+
+def simulate_years(
+    program: ConductanceProgram,
+    data: Dataset,
+    record: CalibrationRecord,
+    orbit: OrbitFile,
+    options: TimelineOptions,
+    watch: Watch,
+) -> Timeline:
+    """Simulate every course for every chip and year."""
+    order = np.random.default_rng(np.random.SeedSequence([options.seed, YEAR_ORDER])).permutation(len(data))
+    chosen = order[: options.images]
+    images, labels = data.images[chosen], data.labels[chosen]
+    row = OrbitRow(program, record, orbit, options, watch)
+    accuracies = np.empty((len(options.courses), len(options.years), options.chips))
+    with watch.stage("years"):
+        for number in range(options.chips):
+            for y, year in enumerate(options.years):
+                for c, course in enumerate(options.courses):
+                    logits = row.answers(number, year, course, images)
+                    accuracies[c, y, number] = correct_answers(logits, labels).mean()
+            watch.step(number + 1, options.chips, f"virtual chip {number + 1} of {options.chips}")
+    return Timeline(options, accuracies, len(chosen), orbit.name)
+
+
+class OrbitRow:
+    """Virtual chips in orbit, each the same whenever it is asked for."""
+
+    def __init__(
+        self,
+        program: ConductanceProgram,
+        record: CalibrationRecord,
+        orbit: OrbitFile,
+        options: TimelineOptions,
+        watch: Watch,
+    ) -> None:
+        self.program, self.record, self.orbit, self.options = program, record, orbit, options
+        self.space: FaultSpace = fault_space(program)
+        self.inputs = training_inputs(program)
+        self.targets: TuneTargets | None = None
+        if Course.TUNED in options.courses:
+            self.targets = targets_for(program, DeployOptions(), watch)
+
+    def answers(self, number: int, year: float, course: Course, images: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Logit codes (n, classes) of virtual chip ``number``."""
+        since_s = year * DAYS * DAY_S
+        mended_s = since_s if course is Course.WITHOUT else min(since_s, self.options.scrub_s)
+        first = self._chips(FIRST_S)
+        drawn = replace(self._chips(max(mended_s, FIRST_S)).draw(number), corrections=first.draw(number).corrections)
+        rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, YEAR_DOSE, number, round(1e6 * year)]))
+        effects, spec = self.orbit.dose, self.program.spec.macro
+        dosed = with_dose(drawn, spec, effects, dose_mrad(effects, year), rng)
+        if course is not Course.WITHOUT:  # cells were written anew; converters keep their dose
+            young = with_dose(drawn, spec, effects, dose_mrad(effects, mended_s / DAY_S / DAYS), rng)
+            dosed = replace(dosed, cells_us=young.cells_us)
+        program, held = self._struck(dosed, mended_s / DAY_S, number, year, course)
+        chip = build_chip(program, self.record, held, seed=first.noise_seed, number=number, mode=SimulationMode.FAST)
+        if course is Course.TUNED and self.targets is not None:
+            program = tune_channels(program, self.targets, chip, sample=TUNE_IMAGES).program
+        return run(program, images, chip)
+
+    def _struck(
+        self, drawn: Drawn, days: float, number: int, year: float, course: Course
+    ) -> tuple[ConductanceProgram, Drawn]:
+        """Program and chip after the upsets of some days that stay."""
+        words = [self.options.seed, YEARS, number, round(1e6 * year), list(Course).index(course)]
+        rng = np.random.default_rng(np.random.SeedSequence(words))
+        program = self.program
+        for kind in LASTING:
+            expected = rate_per_day(kind, self.orbit.upsets) * self.space.units[kind] * days
+            count = min(int(rng.poisson(expected)), MOST_UPSETS)
+            if kind in self.options.left_out:
+                continue
+            for _ in range(count):
+                fault = self.space.draw(kind, rng)
+                chip = ChipUnderTest(program, program, self.record, drawn)
+                if kind in RULES:
+                    changed = inject(chip, fault)
+                    steps = tuple(changed.steps.get(step.name, step) for step in program.steps)
+                    program = replace(program, steps=steps, input=changed.table or program.input)
+                else:
+                    drawn = strike(chip, drawn, fault) or drawn
+        return program, drawn
+
+    def _chips(self, age_s: float) -> VirtualChips:
+        return VirtualChips(
+            self.program,
+            self.record,
+            age_s,
+            self.options.chips,
+            self.options.seed,
+            DeployOptions().read_back_reads,
+            inputs=self.inputs,
+            mode=SimulationMode.FAST,
+        )

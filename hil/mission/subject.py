@@ -1,0 +1,79 @@
+"""The subject of a mission command: a network file, a compiled program, or the folder of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cim.record.calibration import CalibrationRecord
+from cim.simulator.modes import SimulationMode
+from hil.datasets.image_set import Dataset
+from hil.deployment.deploy import program_of
+from hil.deployment.options import DeployOptions
+from hil.errors import FileError
+from hil.mission.budget import KnownAccuracy
+from hil.prediction.predict import predict
+from hil.verdict.baseline import read_baseline
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+
+PROGRAM = "program.h5"
+LOW_SHARE = 5.0  # percentile of virtual chips that is counted on
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A program, its name, and the accuracy that its run measured (None without a run)."""
+
+    program: ConductanceProgram
+    name: str
+    accuracy: KnownAccuracy | None = None
+
+
+def open_subject(
+    path: Path, *, network: Path | None, chip: str, macros: int | None, trust: bool, watch: Watch
+) -> Subject:
+    """Open what a command was given.
+
+    Args:
+        network: net.pt or program.h5 of a run folder that holds no program.
+
+    Raises:
+        FileError: a folder that is no run, or a run whose program is nowhere.
+    """
+    if not path.is_dir():
+        program, _ = program_of(path, chip=chip, macros=macros, trust=trust, watch=watch)
+        return Subject(program, path.stem)
+    report = read_baseline(path)
+    source = network or (path / PROGRAM if (path / PROGRAM).exists() else None)
+    if source is None:
+        raise FileError(f"{path} holds no {PROGRAM}", where=str(path), hint="name the network too: --network net.pt")
+    program, _ = program_of(source, chip=chip, macros=macros, trust=trust, watch=watch)
+    known = report.digests.get("network")
+    if known is not None and known != program.network_digest:
+        raise FileError(
+            f"{source} is another network than that of the run",
+            where=f"{program.network_digest[:12]}… against {known[:12]}…",
+            hint="name the network that was deployed",
+        )
+    known_from = (
+        f"{report.backend_words}: lower end of the run's interval, {report.data.images} images of {report.data.name}"
+    )
+    return Subject(program, report.network.name, KnownAccuracy(report.decisive.measured.low, known_from))
+
+
+def simulated_accuracy(
+    program: ConductanceProgram,
+    data: Dataset,
+    record: CalibrationRecord | None,
+    options: DeployOptions,
+    watch: Watch,
+) -> KnownAccuracy:
+    """Fifth percentile of virtual chips on a data set, fast mode."""
+    found = predict(program, data, record, options, watch, mode=SimulationMode.FAST)
+    low = float(np.percentile(found.chips, LOW_SHARE))
+    return KnownAccuracy(
+        low, f"simulated: 5 % of {len(found.chips)} virtual chips, {found.images} images; {found.source}"
+    )

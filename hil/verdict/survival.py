@@ -1,0 +1,54 @@
+"""Does a network survive on its chip? The first thing that a reader wants to know, beside whether it was predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LEAST_LOSS = 0.05  # of accuracy from ideal to chip, below which a network is not said to be lost
+TOLERANCES = 3.0  # and at least so many tolerances
+PREDICTED_SHARE = 0.25  # of the loss that simulated and measured accuracy may be apart, to call the loss predicted
+
+
+@dataclass(frozen=True, slots=True)
+class Survival:
+    """A network that loses much of its accuracy on the chip: ``lost``, a fraction, and ``help``, best first."""
+
+    lost: float
+    predicted: bool  # virtual chips lose as much
+    text: str
+    help: tuple[str, ...]
+
+
+def survival(
+    *, ideal: float, simulated: float, measured: float, tolerance: float, tuned: bool, network: str
+) -> Survival | None:
+    """Judge accuracies, fractions; None where the network keeps its accuracy.
+
+    Args:
+        tuned: whether gains and biases were tuned to the chip.
+        network: name of the network, for the commands.
+
+    Example: 88 % ideal, 29 % simulated and 28 % measured: lost 0.60, predicted.
+    """
+    lost = ideal - measured
+    if lost < max(LEAST_LOSS, TOLERANCES * tolerance):
+        return None
+    predicted = abs(measured - simulated) <= PREDICTED_SHARE * lost
+    fall = f"{100 * ideal:.0f} → {100 * measured:.0f} %"
+    if predicted:
+        text = (
+            f"the chip predicts well, and this network does not survive on it: {fall}, simulated {100 * simulated:.0f}"
+        )
+    else:
+        text = (
+            f"this network does not survive on the chip: {fall}, and virtual chips keep {100 * simulated:.0f} %: "
+            "look for what the record does not know (causes, layers, cells) before anything else"
+        )
+    file = f"{network}.pt"
+    steps = [] if tuned else ["without --no-tune: gains and biases tuned to the chip"]
+    steps += [
+        f"hil improve {file} --data DATA …   levers from cheap to dear, each with what it gave",
+        f"hil deploy {file} --rewrite 3 …   write cells again that left their window",
+        f"hil finetune {file} --data DATA --calibration RECORD -o tuned.pt   train under the chip's errors",
+    ]
+    return Survival(lost, predicted, text, tuple(steps))

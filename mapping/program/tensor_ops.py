@@ -1,0 +1,213 @@
+"""Integer rules of ``mapping.program.digital_steps`` on tensors of any rank (written spec: docs/digital_ops.md).
+
+Arrays carry the image axis first; axes of arguments count without it. Results lie in memory as their inputs do, where
+that costs nothing. Golden vectors for each function are in ``tests/mapping/golden``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Sequence
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mapping.program.conductance import Ints, Requantise
+from mapping.program.digital_ops import INT32_HIGH, INT32_LOW, Codes, code_type, finish, of_one_rank, requantise
+from mapping.program.digital_steps import NORM_BITS, SHARE_BITS
+
+CODE_HIGH = (1 << 15) - 1
+ROOT_HIGH = 24  # a variance is brought to 2^22 … 2^24 − 1 before its root is taken
+ROOT_BITS = 31  # R = √(2^62 / w) is 2^31 / √w
+RECIPROCAL_BITS = 46  # of the sum of a softmax
+BYTE_BLOCK = 1 << 22  # numbers of a product in floating point at a time
+
+
+def table(codes: Codes, first: int, entries: Ints) -> Codes:
+    """entries[clamp(x, first, last) − first]; int16 where all entries fit."""
+    low, high = int(entries.min()), int(entries.max())
+    kind = code_type(Requantise(entries[:0], entries[:0], low, high))
+    flat, order = _flat(codes)
+    kernels = _kernels()
+    if kernels is None:
+        at = np.clip(flat.astype(np.int64) - first, 0, len(entries) - 1)
+        return _unflat(entries.astype(np.int32)[at], order, codes.shape).astype(kind)
+    out = np.empty(flat.size, kind)
+    kernels.look_up(flat, first, entries.astype(kind), out)
+    return _unflat(out, order, codes.shape)
+
+
+def affine(codes: Codes, weight: Ints, offset: Ints, below: Ints | None, rule: Requantise) -> Codes:
+    """requantise(x · weight + offset), ``below`` instead of ``weight`` where x < 0; codes of 16 bits."""
+    total = np.multiply(codes, weight[None], dtype=np.int32)
+    if below is not None:
+        np.multiply(codes, below[None], out=total, where=codes < 0, dtype=np.int32)
+    total += offset[None]
+    return requantise(total, rule)
+
+
+def product(first: Codes, second: Codes, rule: Requantise) -> Codes:
+    """requantise(x · y) of codes of 16 bits, axes of size 1 repeated."""
+    one, two = of_one_rank(first, second)
+    return requantise(np.multiply(one, two, dtype=np.int32), rule)
+
+
+def matmul(first: Codes, second: Codes, shift: int, rule: Requantise) -> Codes:
+    """Sums of products of codes of 16 bits, / 2^shift, requantised. Exact in double precision to 2^23 products."""
+    one, two = of_one_rank(first, second)
+    return requantise(narrowed(np.matmul(one.astype(np.float64), two.astype(np.float64)), shift), rule)
+
+
+def total(codes: Codes, axes: Sequence[int], keep: bool, shift: int, rule: Requantise) -> Codes:
+    """Sum over ``axes``, / 2^shift, requantised."""
+    sums = codes.sum(_with_images(axes), dtype=np.int64, keepdims=True)
+    return _reduced(requantise(narrowed(sums, shift), rule), axes, keep)
+
+
+def extreme(codes: Codes, axes: Sequence[int], keep: bool, least: bool) -> Codes:
+    """The largest or the least code over ``axes``."""
+    reduce = np.amin if least else np.amax
+    return _reduced(reduce(codes, axis=_with_images(axes), keepdims=True), axes, keep)
+
+
+def take(codes: Codes, index: Ints, axis: int, fill: int) -> Codes:
+    """x[…, index[i], …] along ``axis``, ``fill`` where the index is −1."""
+    at = 1 + axis
+    step = int(index[1] - index[0]) if len(index) > 1 else 1
+    if index[0] >= 0 and step > 0 and np.array_equal(index, index[0] + step * np.arange(len(index))):
+        return codes[(*(slice(None),) * at, slice(int(index[0]), int(index[-1]) + 1, step))]
+    order = _memory_order(codes)
+    place = order.index(at)
+    taken = codes.transpose(order).take(np.maximum(index, 0), axis=place)
+    if index.min() < 0:
+        np.moveaxis(taken, place, 0)[index < 0] = fill
+    return taken.transpose(np.argsort(order))
+
+
+def resample(codes: Codes, rows: Ints, columns: Ints, shift: int, rule: Requantise) -> Codes:
+    """rows · x · columnsᵀ of each map, / 2^shift, requantised; exact in double precision (sums below 2^53)."""
+    across, down = columns.T.astype(np.float64), rows.astype(np.float64)
+    out = np.empty((*codes.shape[:-2], len(rows), len(columns)), code_type(rule))
+    images = max(1, BYTE_BLOCK // max(1, out[:1].size + codes[:1].size))
+    for i in range(0, len(codes), images):
+        sums = down @ (codes[i : i + images].astype(np.float64) @ across)
+        out[i : i + images] = requantise(narrowed(sums, shift), rule)
+    return out
+
+
+def norm(
+    codes: Codes, axes: Sequence[int], fraction: int, eps: int, weight: Ints, offset: Ints, rule: Requantise,
+    *, centre: bool = True,
+) -> Codes:  # fmt: skip
+    """requantise(z · weight + offset), z = round(2^10 · d / √(Σ d² / n + eps)) of each image over ``axes``."""
+    order = [*(a for a in range(codes.ndim) if a - 1 not in axes), *_with_images(axes)]
+    moved = codes.transpose(order)
+    n = int(np.prod(moved.shape[codes.ndim - len(axes) :]))
+    rows = np.ascontiguousarray(moved).reshape(-1, n)
+    sums, squares = _moments(rows)
+    mean = _rounded_quotient(sums << fraction, n) if centre else np.zeros(len(rows), np.int64)
+    total = (squares << 2 * fraction) - ((mean * sums) << (fraction + 1)) + n * mean * mean  # Σ d², modulo 2^64
+    variance = np.maximum(total // n + eps, 1)
+    root, half = inverse_root(variance)
+    ends = Requantise(root, (ROOT_BITS - NORM_BITS - half).astype(np.int32), -CODE_HIGH, CODE_HIGH)
+    deviations = np.left_shift(rows, fraction, dtype=np.int32)
+    z = finish(deviations[None], (-mean).astype(np.int32), ends)
+    back = z.reshape(moved.shape).transpose(np.argsort(order))
+    return affine(back, weight, offset, None, rule)
+
+
+def inverse_root(values: NDArray[np.int64]) -> tuple[Ints, NDArray[np.int64]]:
+    """R and h of values v > 0 with 1 / √v ≈ R · 2^(h − 31) … R = ⌊√⌊2^62 / w⌋⌋, w = ⌊v · 4^h⌋ in 2^22 … 2^24 − 1."""
+    size = np.zeros(values.shape, np.int64)  # bits of v
+    rest = values.copy()
+    for step in (32, 16, 8, 4, 2, 1):
+        above = rest >= np.int64(1) << step
+        size += np.where(above, step, 0)
+        rest = np.where(above, rest >> step, rest)
+    half = (ROOT_HIGH - 1 - size) >> 1  # ⌊ ⌋ also below zero
+    w = np.where(half >= 0, values << np.maximum(2 * half, 0), values >> np.maximum(-2 * half, 0))
+    return np.floor(np.sqrt(((np.int64(1) << 2 * ROOT_BITS) // w).astype(np.float64))).astype(np.int32), half
+
+
+def softmax(codes: Codes, axis: int, entries: Ints, rule: Requantise) -> Codes:
+    """requantise(round(e · ⌊2^46 / Σ e⌋ / 2^16)) along ``axis``, e = entries[largest − x] and 0 beyond the table."""
+    moved = np.moveaxis(codes, 1 + axis, -1)
+    rows = np.ascontiguousarray(moved).reshape(-1, moved.shape[-1])
+    kernels = _kernels()
+    if kernels is None:
+        distance = rows.max(1, keepdims=True).astype(np.int64) - rows
+        e = np.where(distance < len(entries), entries[np.minimum(distance, len(entries) - 1)], 0).astype(np.int32)
+        sums = e.sum(1, dtype=np.int64)
+    else:
+        e, sums = np.empty(rows.shape, np.int32), np.empty(len(rows), np.int64)
+        kernels.exponentials(rows, entries, e, sums)
+    reciprocal = ((np.int64(1) << RECIPROCAL_BITS) // sums).astype(np.int32)
+    shift = np.full(len(rows), RECIPROCAL_BITS - SHARE_BITS, np.int32)
+    shares = finish(e[None], None, Requantise(reciprocal, shift, 0, 1 << SHARE_BITS))
+    return np.moveaxis(requantise(shares[0], rule).reshape(moved.shape), -1, 1 + axis)
+
+
+def narrowed(sums: NDArray[np.int64] | NDArray[np.float64], shift: int) -> Ints:
+    """sat(round(v / 2^shift)), halves away from zero."""
+    wide = sums.astype(np.int64)
+    if shift:
+        wide += wide >> 63
+        wide += np.int64(1) << (shift - 1)
+        wide >>= shift
+    return np.clip(wide, INT32_LOW, INT32_HIGH).astype(np.int32)
+
+
+def _rounded_quotient(values: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """round(v / n), halves away from zero."""
+    size = (2 * np.abs(values) + n) // (2 * n)
+    return np.where(values < 0, -size, size)
+
+
+def _moments(rows: Codes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Σ x and Σ x² of each row."""
+    kernels = _kernels()
+    if kernels is None:
+        wide = rows.astype(np.int64)
+        return wide.sum(1), (wide * wide).sum(1)
+    sums, squares = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    kernels.moments(rows, sums, squares)
+    return sums, squares
+
+
+def _with_images(axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(1 + axis for axis in axes)
+
+
+def _reduced(kept: Codes, axes: Sequence[int], keep: bool) -> Codes:
+    """Without axes of size 1 that were summed over; one of all is left."""
+    if keep:
+        return kept
+    left = [size for axis, size in enumerate(kept.shape) if axis - 1 not in axes]
+    return kept.reshape(left if len(left) > 1 else [*left, 1])
+
+
+def _memory_order(values: Codes) -> list[int]:
+    """Axes from the widest apart in memory to neighbours, the image axis first."""
+    return [0, *sorted(range(1, values.ndim), key=lambda axis: -abs(values.strides[axis]))]
+
+
+def _flat(values: Codes) -> tuple[Codes, list[int]]:
+    """Numbers in the order of memory, and the axes in that order."""
+    order = _memory_order(values)
+    return np.ascontiguousarray(values.transpose(order)).reshape(-1), order
+
+
+def _unflat(flat: Codes, order: list[int], shape: tuple[int, ...]) -> Codes:
+    return flat.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
+
+
+@functools.cache
+def _kernels() -> ModuleType | None:
+    """The loops where numba is installed; numpy gives the same bits."""
+    if importlib.util.find_spec("numba") is None:
+        return None
+    from mapping.program import tensor_kernels
+
+    return tensor_kernels

@@ -1,0 +1,119 @@
+"""Mitigations: what a set notices, what it costs, and the cheapest that meets a mission."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hil.cli import run
+from hil.errors import FileError, UsageError
+from hil.mission.harden import RELOADED, harden, most_critical_layer, pareto
+from hil.mission.hardening import harden_campaign
+from hil.mission.mitigation import FREE, Mitigation, Price, prices, total
+from hil.mission.radiation.block import InjectionResult
+from hil.mission.radiation.checksums import checked_program
+from hil.mission.radiation.outcomes import Share
+from hil.mission.requirements import MissionPlan, load_mission
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.file import save_program
+
+from ..small_net import write_files
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
+ALARMS = Share(0, 3000)
+
+
+def hit(number: int, kind: str, step: str = "conv", **more: object) -> InjectionResult:
+    plain = InjectionResult(number, kind, step, 0, 0, 0, False, False, 5, 1, 0, 0, False, False)
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+RESULTS = [
+    *(hit(n, "cell-extreme", scrubbed=n % 10 != 0) for n in range(20)),
+    *(hit(n, "activation", range_alarms=n % 2) for n in range(20, 40)),
+    *(hit(n, "correction", "fc", checksum_alarms=1) for n in range(40, 60)),
+]
+WEIGHTS = {"cell-extreme": 1.0, "activation": 2.0, "correction": 1.0}
+BANDS = {
+    "without": [{"low": 0.9, "mean": 0.92, "high": 0.94}, {"low": 0.3, "mean": 0.5, "high": 0.7}],
+    "scrubbed": [{"low": 0.9, "mean": 0.92, "high": 0.94}, {"low": 0.89, "mean": 0.917, "high": 0.93}],
+    "scrubbed and tuned": [{"low": 0.9, "mean": 0.93, "high": 0.94}, {"low": 0.91, "mean": 0.93, "high": 0.94}],
+}
+PRICES = {m: Price((n + 1) * 1e-9, 0.0, 10 * (m is Mitigation.CHECKSUM), n, "") for n, m in enumerate(Mitigation)}
+
+
+def test_the_cheapest_set_that_meets_floor_and_detection_is_chosen() -> None:
+    found = harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, tripled="conv", floor=0.85, detection=0.95)
+    assert found.chosen is not None
+    assert found.chosen.mitigations == {*RELOADED, Mitigation.PARITY}
+    assert found.chosen.detection.share == pytest.approx((18 / 20 + 2 * 1 + 1) / 4)
+    assert found.lost_after_scrub == pytest.approx(0.003)
+    assert found.bare.detection.share == 0.0
+    assert found.by_kind["cell-extreme"].count == 18
+
+
+def test_a_floor_that_only_tuning_reaches_takes_tuning_on_top_of_reloading() -> None:
+    found = harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, tripled="conv", floor=0.9, detection=0.5)
+    assert found.chosen is not None
+    assert found.chosen.mitigations >= {*RELOADED, Mitigation.TUNE}
+
+
+def test_what_no_set_reaches_is_said_and_not_chosen() -> None:
+    found = harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, tripled="none", floor=0.99)
+    assert found.chosen is None
+    assert "no set reaches both" in "\n".join(found.lines())
+    with pytest.raises(UsageError, match="no accuracy over the years"):
+        harden(RESULTS, WEIGHTS, {}, PRICES, ALARMS, tripled="conv", floor=0.5)
+    harmless = [replace(r, answers=0) for r in RESULTS]
+    with pytest.raises(UsageError, match="did harm"):
+        harden(harmless, WEIGHTS, BANDS, PRICES, ALARMS, tripled="conv", floor=0.5)
+
+
+def test_nothing_on_the_front_is_worse_in_everything_than_another() -> None:
+    front = harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, tripled="conv", floor=0.5, detection=0.5).front
+    assert pareto(front) == front
+    energies = [one.price.energy_j for one in front]
+    assert energies == sorted(energies)
+
+
+def test_a_layer_with_three_copies_outvotes_its_own_faults_only() -> None:
+    assert most_critical_layer(RESULTS, ["conv", "fc"]) in ("conv", "fc")
+    weights = {**WEIGHTS, "activation": 0.0, "correction": 0.0}
+    found = harden(RESULTS, weights, BANDS, PRICES, ALARMS, tripled="conv", floor=0.2, detection=1.0)
+    assert found.chosen is not None
+    assert Mitigation.TRIPLE in found.chosen.mitigations
+
+
+def test_every_mitigation_has_a_price_that_says_what_was_counted(program: ConductanceProgram) -> None:
+    checked, plan = checked_program(program), load_mission(EXAMPLE)
+    known = prices(program, checked, plan, scrub_s=86400.0, golden=8, tripled=program.matrices[0].name)
+    assert set(known) == set(Mitigation)
+    assert all(price.counted and price.energy_j >= 0 and price.seconds >= 0 for price in known.values())
+    assert known[Mitigation.CHECKSUM].cells == checked.cells > 0
+    assert known[Mitigation.TRIPLE].cells == 2 * 9 * 8 * 2
+    rarer = prices(program, checked, plan, scrub_s=864000.0, golden=8, tripled=program.matrices[0].name)
+    assert rarer[Mitigation.SCRUB].energy_j == pytest.approx(known[Mitigation.SCRUB].energy_j / 10)
+    assert total(frozenset(), known) == replace(FREE, counted="")
+
+
+def test_the_command_hardens_a_campaign_and_refuses_a_folder_without_one(
+    program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, images = write_files(tmp_path)
+    network, folder = str(tmp_path / "program.h5"), tmp_path / "campaign"
+    save_program(program, network)
+    asked = ["campaign", network, "--data", str(images), "--orbit", "leo-sso", "-o", str(folder)]
+    assert run([*asked, "--injections", "39", "--chips", "2", "--year-images", "100", "--years", "0,1"]) == 0
+    capsys.readouterr()
+    hardened = ["mission", "harden", str(folder), str(EXAMPLE), "--network", network, "--floor", "50", "--json"]
+    assert run([*hardened, "--detect", "50"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["chosen"]["detection"]["share"] >= 0.5
+    assert json.loads((folder / "hardening.json").read_text("utf-8"))["front"] == found["front"]
+    assert run([*hardened[:-3], "--floor", "101"]) == 1
+    plan: MissionPlan = load_mission(EXAMPLE)
+    with pytest.raises(FileError, match="no whole campaign"):
+        harden_campaign(tmp_path, program, plan, floor=0.5)

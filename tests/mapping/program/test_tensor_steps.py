@@ -1,0 +1,189 @@
+"""Steps that no array multiplies: golden vectors by exact fractions, memory layouts, and programs that are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from cim.chip.file import load_chip
+from mapping.compile import compile_network
+from mapping.program import digital_ops, digital_steps, tensor_ops
+from mapping.program.checks import check_program
+from mapping.program.conductance import AddStep, ConductanceProgram, Requantise, Step
+from mapping.program.digital_steps import (
+    AffineStep,
+    MatMulStep,
+    NormStep,
+    PermuteStep,
+    ProductStep,
+    ReduceStep,
+    ResampleStep,
+    ReshapeStep,
+    SoftmaxStep,
+    TableStep,
+    TakeStep,
+)
+from mapping.program.execute import IdealMultiply, digital, run
+from mapping.program.file import load_program, save_program
+from mapping.program.records import ProgramRecordError
+
+from ..small_networks import network, slow_run
+from ..tensor_networks import attention, gated, two_outputs
+
+LAB = load_chip("lab-128", macros=400)
+GOLDEN: list[dict[str, Any]] = json.loads(
+    (Path(__file__).parent.parent / "golden" / "tensor_ops.json").read_text("utf-8")
+)["cases"]
+GRAPHS = [gated, attention, two_outputs]
+
+
+def step_of(case: dict[str, Any]) -> Step:
+    kind = getattr(digital_steps, case["step"])
+    hints = typing.get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, value in case["fields"].items():
+        if isinstance(value, dict):
+            factors = (np.array(value[k], np.int32) for k in ("multiplier", "shift"))
+            values[name] = Requantise(*factors, value["low"], value["high"])
+        elif isinstance(value, list):
+            values[name] = tuple(value) if typing.get_origin(hints[name]) is tuple else np.array(value, np.int32)
+        else:
+            values[name] = value
+    made: Step = kind(name="step", inputs=("a", "b")[: len(case["inputs"])], **values)
+    return made
+
+
+def made(graph: Any) -> ConductanceProgram:
+    rng = np.random.default_rng(3)
+    return compile_network(network(graph(rng), rng), LAB)
+
+
+@pytest.mark.parametrize("numba", [True, False], ids=["numba", "numpy"])
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["step"])
+def test_steps_equal_the_golden_vectors(case: dict[str, Any], numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not numba:
+        monkeypatch.setattr(digital_ops, "_kernels", lambda: None)
+        monkeypatch.setattr(tensor_ops, "_kernels", lambda: None)
+    images = [np.array([codes, codes[::-1]], np.int16) for codes in case["inputs"]]
+    assert digital(step_of(case), images)[0].tolist() == case["expected"]
+
+
+def test_every_kind_of_step_has_a_golden_vector() -> None:
+    kinds = {kind.__name__ for kind in Step.__subclasses__() if kind.__module__ == digital_steps.__name__}
+    assert {case["step"] for case in GOLDEN} == kinds
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["step"])
+def test_results_do_not_depend_on_how_codes_lie_in_memory(case: dict[str, Any]) -> None:
+    step = step_of(case)
+    plain = [np.array([codes, codes[::-1]], np.int16) for codes in case["inputs"]]
+    turned = [np.asfortranarray(codes) for codes in plain]
+    strided = [np.repeat(codes, 2, -1)[..., ::2] for codes in plain]
+    expected = digital(step, plain)
+    assert np.array_equal(digital(step, turned), expected)
+    assert np.array_equal(digital(step, strided), expected)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("chip", ["lab-128", "neurram-256"])
+def test_whole_networks_equal_plain_python_integers(graph: Any, chip: str) -> None:
+    rng = np.random.default_rng(5)
+    program = compile_network(network(graph(rng), rng), load_chip(chip, macros=400))
+    images = program.calibration_images[:2]
+    assert run(program, images, IdealMultiply(program)).tolist() == [slow_run(program, i) for i in images]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_program_of_them_comes_back_as_it_was(graph: Any, tmp_path: Path) -> None:
+    program = made(graph)
+    save_program(program, tmp_path / "program.h5")
+    back = load_program(tmp_path / "program.h5")
+    assert back.digest == program.digest
+    assert (back.outputs, back.width, back.classes) == (program.outputs, program.width, program.classes)
+    images = program.calibration_images[:3]
+    assert np.array_equal(run(back, images, IdealMultiply(back)), run(program, images, IdealMultiply(program)))
+
+
+@pytest.fixture(scope="module")
+def programs() -> dict[type[Step], tuple[ConductanceProgram, int]]:
+    """By kind, a program that has such a step, and its place."""
+    return {type(s): (p, i) for p in map(made, GRAPHS) for i, s in enumerate(p.steps)}
+
+
+ONE = np.ones((1, 1, 1), np.int32)
+BROKEN: list[tuple[type[Step], dict[str, Any], str]] = [
+    (TableStep, {"table": np.zeros((2, 2), np.int32)}, "has a table of"),
+    (TableStep, {"table": np.zeros(1 << 17, np.int32)}, "has a table of"),
+    (TableStep, {"first": 1 << 20}, "has a table from code"),
+    (TableStep, {"table": np.full(9, 1 << 20, np.int32)}, "takes codes of more than 16 bits"),
+    (AffineStep, {"weight": ONE << 15}, "has weights beyond"),
+    (AffineStep, {"offset": -ONE << 30 << 1}, "has weights beyond"),
+    (AffineStep, {"weight": np.ones((1, 7), np.int32)}, "has weights"),
+    (ProductStep, {"inputs": ("silu",)}, "takes 1 inputs"),
+    (ProductStep, {"inputs": ("silu", "input")}, "takes"),
+    (MatMulStep, {"inputs": ("q", "v")}, "multiplies"),
+    (MatMulStep, {"shift": 63}, "shifts by 63"),
+    (ReduceStep, {"axes": (0, 0)}, "has axes"),
+    (ReduceStep, {"axes": (7,)}, "has axes"),
+    (ReshapeStep, {"shape": (5, 5)}, "reshapes"),
+    (ReshapeStep, {"shape": ()}, "reshapes"),
+    (PermuteStep, {"order": (0, 0)}, "has the order"),
+    (TakeStep, {"index": np.array([99], np.int32)}, "takes places"),
+    (TakeStep, {"index": np.zeros(0, np.int32)}, "takes"),
+    (TakeStep, {"fill": 1 << 15}, "takes places"),
+    (ResampleStep, {"rows": np.full((3, 5), (1 << 31) - 1, np.int32)}, "has sums beyond 53 bits"),
+    (ResampleStep, {"rows": np.ones((3, 4), np.int32)}, "resamples"),
+    (NormStep, {"fraction": 9}, "norms"),
+    (NormStep, {"eps_shift": 40}, "norms"),
+    (NormStep, {"axes": ()}, "has axes"),
+    (SoftmaxStep, {"table": np.array([1, 2], np.int32)}, "has a table that does not fall"),
+    (SoftmaxStep, {"axis": 3}, "has axes"),
+    (AddStep, {"inputs": ("residual", "qkv")}, "takes"),
+]
+
+
+@pytest.mark.parametrize(("kind", "change", "text"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_step_that_does_not_fit_is_refused(
+    programs: dict[type[Step], tuple[ConductanceProgram, int]], kind: type[Step], change: dict[str, Any], text: str
+) -> None:
+    program, at = programs[kind]
+    steps = list(program.steps)
+    steps[at] = dataclasses.replace(steps[at], **change)
+    with pytest.raises(ProgramRecordError, match=text):
+        check_program(dataclasses.replace(program, steps=tuple(steps)))
+
+
+def test_a_file_cannot_ask_for_more_memory_than_a_network_may() -> None:
+    program = made(gated)
+    rule = Requantise(np.ones(1, np.int32), np.ones(1, np.int32), 0, 1)
+    grown: list[Step] = [ReshapeStep(name="tall", inputs=("input",), shape=(192, 1, 1))]
+    for number, shape in enumerate([(1, 192, 1), (1, 1, 192)]):
+        grown += [
+            ReshapeStep(name=f"flat{number}", inputs=("input",), shape=shape),
+            ProductStep(name=f"grown{number}", inputs=(grown[-1].name, f"flat{number}"), requantise=rule),
+        ]
+    grown += [TakeStep(name="wide", inputs=("grown1",), index=np.zeros(1 << 16, np.int32), axis=0, fill=0)]
+    with pytest.raises(ProgramRecordError, match="has the shape"):
+        check_program(dataclasses.replace(program, steps=(*grown, *program.steps)))
+
+
+def test_outputs_keep_their_own_precision_though_one_is_far_larger() -> None:
+    from mapping.network.float_run import float_logits
+
+    rng = np.random.default_rng(3)
+    file = network(two_outputs(rng), rng)
+    program = compile_network(file, LAB)
+    codes = run(program, file.calibration_images, IdealMultiply(program))
+    values = codes * program.scales["all"]
+    wanted = float_logits(file.graph, file.calibration_images)
+    error: NDArray[np.float64] = np.abs(values - wanted).max(0) / np.ptp(wanted, axis=0).max()
+    assert values.shape == (len(codes), program.width) == (len(codes), 67)
+    assert error[:64].max() < 0.01
+    assert np.abs(values - wanted)[:, 64:].max() < 0.01
