@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mapping.network.compose.composer import Composer
+from mapping.network.compose.gates import gated
 from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_part, image_shape
 from mapping.network.digital_nodes import Affine, PRelu, Product, Subtract, Unary
@@ -74,6 +75,8 @@ def affine(c: Composer, x: Value | Operand, scale: Any, shift: Any) -> Operand:
     node, before = x.node, c.node(x.node)
     if isinstance(before, Affine):
         node, a, b = before.inputs[0], a * before.scale, a * before.shift + b
+        if (a == 1).all() and not b.any():
+            return c.value(node, x)
     return c.value(c.add(Affine, [node], scale=a.astype(np.float32), shift=b.astype(np.float32)), x)
 
 
@@ -94,7 +97,9 @@ def minus(c: Composer, x: Operand, y: Operand, alpha: float = 1.0) -> Operand:
 
 def times(c: Composer, x: Operand, y: Operand) -> Operand:
     if isinstance(x, Value) and isinstance(y, Value):
-        return function(c, x, "square") if x == y else _pair(c, Product, x, y)
+        if x == y:
+            return function(c, x, "square")
+        return gated(c, x, y) or gated(c, y, x) or _pair(c, Product, x, y)
     constant, other = (y, x) if isinstance(x, Value) else (x, y)
     if not isinstance(other, Value):
         return np.asarray(constant * other)

@@ -110,10 +110,11 @@ def batch_norm(c: Composer, x: Operand, stored: Sequence[Array | None], eps: flo
     if mean is None or spread is None:
         refuse("it uses the statistics of the batch", "track_running_stats=True, and train it")
     x = activation(x)
-    need(image_axis(x, 1, c.batch) == 0, f"channels are not the first axis of {c.shape(x.node)}")
+    inner = image_axis(x, 1, c.batch)
+    order = [inner, *(axis for axis in range(len(c.shape(x.node))) if axis != inner)]
     node = c.add(
         BatchNorm,
-        [x.node],
+        [c.permute(x.node, order)],
         name=name,
         scale=np.ones_like(mean) if scale is None else floats(scale),
         shift=np.zeros_like(mean) if shift is None else floats(shift),
@@ -121,4 +122,4 @@ def batch_norm(c: Composer, x: Operand, stored: Sequence[Array | None], eps: flo
         variance=floats(spread),
         eps=float(eps),
     )
-    return c.value(node, x)
+    return c.value(c.permute(node, [int(axis) for axis in np.argsort(order)]), x)
