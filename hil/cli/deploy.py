@@ -27,7 +27,7 @@ from hil.cli.options import (
     screen,
     seconds,
 )
-from hil.errors import ExitCode, FileError
+from hil.errors import ExitCode, FileError, UsageError
 
 
 def deploy(
@@ -52,9 +52,14 @@ def deploy(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="record of this chip (hil calibrate); default: calibrate the macros in use", show_default=False
+            help="record of this chip (hil calibrate); default: the newest of earlier runs that holds, or a new one",
+            show_default=False,
         ),
     ] = None,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="measure a new record, whatever earlier runs have measured")
+    ] = False,
+    record_age: Annotated[str, typer.Option(help="how old a record of an earlier run may be")] = "7d",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="run folder; default runs/NNNN", show_default=False)
     ] = None,
@@ -96,6 +101,8 @@ def deploy(
     from hil.report.files import summary_lines
     from hil.verdict.baseline import compare_reports, read_baseline
 
+    if calibration and recalibrate:
+        raise UsageError("--calibration and --recalibrate exclude each other")
     address = chip_address(port, emulated, chip, macros)
     options = DeployOptions(
         samples=samples,
@@ -130,6 +137,8 @@ def deploy(
             data_dir=data_dir,
             download=download,
             calibration=calibration,
+            recalibrate=recalibrate,
+            record_age_s=seconds(record_age),
             out=out,
             options=options,
             baud=baud,

@@ -10,6 +10,7 @@ what is left.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
-from cim.record.file import load_record
+from cim.record.file import load_record, save_record
+from hil.atomic import output_errors
 from hil.calibration.procedure import calibrate, check_record
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
@@ -27,6 +29,7 @@ from hil.deployment.causes import find_causes
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
 from hil.deployment.dry_run import say_if_long
+from hil.deployment.earlier_record import MOST_AGE_S, RECORD_FILE, chip_temperature_c, earlier_record
 from hil.deployment.inference import WholeRun
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.layer_sums import exact_layers
@@ -51,12 +54,13 @@ from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
-from mapping.program.file import load_program
+from mapping.program.file import load_program, save_program
 from mapping.program.training_inputs import LayerInputs, training_inputs
 from mapping.quantise.weight_scales import ScaleRule
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"
+PROGRAM_FILE = "program.h5"  # of a run folder: the program as it stands on the chip
 
 __all__ = ["DeployOptions", "deploy", "deploy_on"]
 
@@ -71,6 +75,8 @@ def deploy(
     data_dir: Path | None = None,
     download: bool = False,
     calibration: Path | None = None,
+    recalibrate: bool = False,
+    record_age_s: float = MOST_AGE_S,
     out: Path | None = None,
     options: DeployOptions | None = None,
     baud: int = 921600,
@@ -79,13 +85,17 @@ def deploy(
 ) -> AgreementReport:
     """Deploy a network file on the chip at ``address`` and write a run folder.
 
-    The folder (``report.run``) holds report.json, report.md, report.html, data.h5 and wire.log.
+    The folder (``report.run``) holds report.json, report.md, report.html, data.h5, wire.log, the calibration record
+    (record.h5) and the program as it stands on the chip, tuned (program.h5).
 
     Args:
         network: net.pt or program.h5; None takes the bundled Fashion-MNIST network.
         address: where the chip is (``hil.transports.open_transport``).
         data: name or path of a data set; None takes the bundled images.
-        calibration: a record of this chip; None calibrates the macros in use first.
+        calibration: a record of this chip; None takes the newest one that holds among the runs beside ``out``
+            (``hil.deployment.earlier_record``), or calibrates the macros in use first.
+        recalibrate: calibrate, whatever the runs before have measured.
+        record_age_s: how old a record of a run before may be, s.
         out: run folder; None makes runs/NNNN.
 
     Raises:
@@ -98,6 +108,8 @@ def deploy(
         record = load_record(calibration) if calibration else None
     with new_run_folder(out) as folder:
         with open_chip(address, spec=program.spec, baud=baud, log=folder.part / "wire.log") as driver:
+            if record is None and not recalibrate:
+                record = record_of_runs(folder.final.parent, driver, program, options, record_age_s, watch)
             say_if_long(driver, program, baud, options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,
@@ -109,10 +121,29 @@ def deploy(
                 watch=watch,
                 run=str(folder.final),
                 network_name=Path(network).stem if network else BUNDLED_NETWORK.stem,
+                keep=folder.part,
             )
         with watch.stage("reporting"):
             write_report(folder.part, report, run)
     return report
+
+
+def record_of_runs(
+    runs: Path, driver: ChipDriver, program: ConductanceProgram, options: DeployOptions, most_age_s: float, watch: Watch
+) -> CalibrationRecord | None:
+    """The newest record of this chip among earlier runs, noted; None: there is none that holds."""
+    found = earlier_record(
+        runs,
+        driver,
+        program.macros,
+        age_s=options.age_s,
+        most_age_s=most_age_s,
+        temperature_c=chip_temperature_c(driver),
+        now=datetime.datetime.now(datetime.UTC),
+    )
+    if found.text:
+        watch.note(found.text)
+    return found.record
 
 
 def deploy_on(
@@ -126,12 +157,14 @@ def deploy_on(
     watch: Watch | None = None,
     run: str = "",
     network_name: str = "",
+    keep: Path | None = None,
 ) -> tuple[AgreementReport, RunData]:
     """Program the chip behind ``driver``, run ``data`` on it, and judge measured against simulated.
 
     Args:
         graph: the float network, for the float column; None leaves it out.
         record: a calibration record of this chip; None calibrates first (macros in use only).
+        keep: folder where record.h5 and program.h5 are written as soon as there are any; None: nowhere.
 
     Raises:
         FileError: scored images are among the calibration images.
@@ -145,9 +178,12 @@ def deploy_on(
     with watch.stage("calibrating"):
         if record is None:
             if holds(driver, program, options.age_s):
-                watch.note("calibrating overwrites the program that the chip holds; --calibration RECORD keeps it")
+                watch.note("calibrating overwrites the program that the chip holds; a record of this chip keeps it")
             record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, watch=watch)
         check_record(record, driver, program.macros)
+    if keep is not None:
+        with output_errors(keep / RECORD_FILE):
+            save_record(record, keep / RECORD_FILE)
     check_adapted(program, driver.description.serial)
     macros = None
     if options.adapt and program.rounds == 1:
@@ -185,6 +221,9 @@ def deploy_on(
         tuned=chip.tuned,
         source_digest=source,
     )
+    if keep is not None:
+        with output_errors(keep / PROGRAM_FILE):
+            save_program(job.running, keep / PROGRAM_FILE)
     answers = run_looks(job, chip, data, order, looks, graph, watch)
     chip.finish(exact, watch)
     with watch.stage("layers"):

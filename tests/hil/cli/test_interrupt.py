@@ -21,7 +21,7 @@ from hil.server.serve import serving
 
 from ..conftest import CHIP, Small
 
-COMPLETE = ["data.h5", "report.html", "report.json", "report.md", "wire.log"]
+COMPLETE = ["data.h5", "program.h5", "record.h5", "report.html", "report.json", "report.md", "wire.log"]
 RUN = "import sys; from hil.cli import main; print('ready', flush=True); sys.argv[0] = 'hil'; main()"
 
 

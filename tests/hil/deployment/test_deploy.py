@@ -40,7 +40,7 @@ def served(folder: Path, address: str = CHIP) -> Iterator[tuple[EmulatedChip, st
 
 def test_a_run_folder_is_complete_and_its_report_fits_the_schema(finished_run: Path) -> None:
     assert sorted(p.name for p in finished_run.iterdir()) == [
-        *("data.h5", "report.html", "report.json", "report.md", "wire.log")
+        *("data.h5", "program.h5", "record.h5", "report.html", "report.json", "report.md", "wire.log")
     ]
     report = json.loads((finished_run / "report.json").read_text("utf-8"))
     assert faults(report, json.loads(SCHEMA.read_text("utf-8"))) == []
@@ -141,9 +141,9 @@ def test_a_held_program_whose_cells_were_overwritten_is_written_again(small: Sma
 def test_calibrating_a_chip_that_holds_the_program_writes_it_again_and_says_why(small: Small, tmp_path: Path) -> None:
     with served(tmp_path) as (_, where):
         small.deploy(where, tmp_path / "first")
-        again = small.deploy(where, tmp_path / "again", record=False)
+        again = small.deploy(where, tmp_path / "again", record=False, recalibrate=True)
         assert again.cells.pulses > 0
-        assert any("--calibration" in note for note in again.notes)
+        assert any("calibrating overwrites the program" in note for note in again.notes)
         assert not any("do not match" in note for note in again.notes)
 
 
