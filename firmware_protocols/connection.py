@@ -65,6 +65,7 @@ class Connection:
         greet: chip only; answers a hello, given the version chosen, with the reply (its window and
             payload are lowered to what the host takes) and the chip time in ns.
         versions: lowest and highest version spoken.
+        session: host only; sessions are numbered from the next one on, 0: from the nonce.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Connection:
         nonce: int = 0,
         greet: Callable[[Hello, int], tuple[HelloReply, int]] | None = None,
         versions: tuple[int, int] = (VERSION, VERSION),
+        session: int = 0,
     ) -> None:
         if (role is Role.CHIP) != (greet is not None):
             raise LocalProtocolError("a chip answers hello with greet, a host has none")
@@ -84,7 +86,7 @@ class Connection:
         self.failure: ProtocolError | None = None
         self.hello: Hello | None = None  # the host's, of the session that is open
         self.reply: HelloReply | None = None  # the chip's
-        self.session = 0
+        self.session = session
         self.expecting = False  # set by the owner: an answer is due, so probe a silent peer
         self.last_heard_s: float | None = None
         self._nonce, self._greet = nonce, greet

@@ -1,10 +1,10 @@
-"""Commands of a deployment: deploy, and show, which prints its report again."""
+"""Commands of a deployment: deploy; resume, which goes on with one; show, which prints its report again."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +28,18 @@ from hil.cli.options import (
     seconds,
 )
 from hil.errors import ExitCode, FileError, UsageError
+
+if TYPE_CHECKING:
+    from hil.verdict.agreement import AgreementReport
+
+
+Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        help="report.json of an earlier run; a loss of accuracy since then ends in exit code 1", show_default=False
+    ),
+]
 
 
 def deploy(
@@ -85,12 +97,11 @@ def deploy(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
     device: Annotated[str, typer.Option(help="device of the simulator: cpu or cuda")] = "cpu",
     baud: Baud = 921600,
-    junit: Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)] = None,
-    baseline: Annotated[
+    junit: Junit = None,
+    baseline: Baseline = None,
+    resume: Annotated[
         Path | None,
-        typer.Option(
-            help="report.json of an earlier run; a loss of accuracy since then ends in exit code 1", show_default=False
-        ),
+        typer.Option(metavar="RUN", help="go on with an unfinished run, as hil resume RUN", show_default=False),
     ] = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
@@ -98,8 +109,10 @@ def deploy(
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
     from hil.deployment.deploy import DeployOptions, deploy, program_of
     from hil.deployment.dry_run import estimate
-    from hil.report.files import summary_lines
-    from hil.verdict.baseline import compare_reports, read_baseline
+    from hil.verdict.baseline import read_baseline
+
+    if resume:
+        return go_on(resume, as_json=as_json, junit=junit, baseline=baseline)
 
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")
@@ -145,6 +158,30 @@ def deploy(
             trust=trust_model,
             watch=watch,
         )
+    return tell(report, earlier, junit, as_json)
+
+
+def go_on(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of the run: runs/0001.unfinished")],
+    as_json: Json = False,
+    junit: Junit = None,
+    baseline: Baseline = None,
+) -> int:
+    """Go on with a deploy that was interrupted or failed: only what is missing is written and measured."""
+    from hil.deployment.resume import resume
+    from hil.verdict.baseline import read_baseline
+
+    earlier = read_baseline(baseline) if baseline else None
+    with screen(quiet=False) as watch:
+        report = resume(run_folder, watch=watch)
+    return tell(report, earlier, junit, as_json)
+
+
+def tell(report: AgreementReport, earlier: AgreementReport | None, junit: Path | None, as_json: bool) -> int:
+    """Print the report of a run, compare it with an earlier one, and give the exit code."""
+    from hil.report.files import summary_lines
+    from hil.verdict.baseline import compare_reports
+
     if as_json:
         say(json.dumps(report.to_json()))
     else:

@@ -1,6 +1,7 @@
 """Deploy: compile, program, calibrate, run on the chip and in the simulator, and judge.
 
-``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
+``deploy`` is the whole story with files and ports (``hil.deployment.resume`` goes on with one that was interrupted);
+``deploy_on`` is the part with an open chip.
 Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.deployment.adaptation`` goes around its stuck cells,
 ``hil.deployment.programming`` writes and reads back (``hil.deployment.rounds`` where the network is larger than the
 chip), ``hil.deployment.inference`` and ``hil.simulation.virtual_chips`` run images, ``hil.deployment.interim_looks``
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
-from cim.record.file import load_record, save_record
+from cim.record.file import load_record
 from hil.atomic import output_errors
 from hil.calibration.procedure import calibrate, check_record
 from hil.datasets.image_set import Dataset, load_dataset
@@ -29,20 +31,23 @@ from hil.deployment.causes import find_causes
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
 from hil.deployment.dry_run import say_if_long
-from hil.deployment.earlier_record import MOST_AGE_S, RECORD_FILE, chip_temperature_c, earlier_record
+from hil.deployment.earlier_record import keep_record, record_of_runs
 from hil.deployment.inference import WholeRun
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
+from hil.deployment.resumable import clear_working_files, resumable
 from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.rounds import run_rounds
+from hil.deployment.run_settings import RECORD_AGE_S, RunSettings
+from hil.deployment.switching_off import say_if_on
 from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
 from hil.report.run_data import RunData
-from hil.report.run_folder import new_run_folder
+from hil.report.run_folder import RunFolder, new_run_folder
 from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
 from hil.simulation.corrections import column_corrections
 from hil.verdict.agreement import AgreementReport, Mode
@@ -76,7 +81,7 @@ def deploy(
     download: bool = False,
     calibration: Path | None = None,
     recalibrate: bool = False,
-    record_age_s: float = MOST_AGE_S,
+    record_age_s: float = RECORD_AGE_S,
     out: Path | None = None,
     options: DeployOptions | None = None,
     baud: int = 921600,
@@ -101,16 +106,47 @@ def deploy(
     Raises:
         hil.errors.HilError, mapping.errors.CannotMap and the file errors of the rooms below.
     """
-    options, watch = options or DeployOptions(), watch or Watch()
-    with watch.stage("compiling"):
-        program, graph = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch)
-        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
-        record = load_record(calibration) if calibration else None
+    settings = RunSettings.of(
+        address,
+        network,
+        chip=chip,
+        macros=macros,
+        data=data,
+        data_dir=data_dir,
+        calibration=calibration,
+        recalibrate=recalibrate,
+        record_age_s=record_age_s,
+        baud=baud,
+        trust=trust,
+        options=options or DeployOptions(),
+    )
     with new_run_folder(out) as folder:
-        with open_chip(address, spec=program.spec, baud=baud, log=folder.part / "wire.log") as driver:
-            if record is None and not recalibrate:
-                record = record_of_runs(folder.final.parent, driver, program, options, record_age_s, watch)
-            say_if_long(driver, program, baud, options, watch, calibrate=record is None)
+        report = run_in(folder, settings, watch or Watch(), download=download)
+    clear_working_files(folder.final)
+    return report
+
+
+def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool = False) -> AgreementReport:
+    """Make the run of ``settings``, or go on with it, in an unfinished folder."""
+    options, network = settings.options, settings.network
+    with watch.stage("compiling"):
+        program, graph = program_of(
+            network, chip=settings.chip, macros=settings.macros, trust=settings.trust, watch=watch
+        )
+        place = None if settings.data_dir is None else Path(settings.data_dir)
+        images = load_dataset(settings.data or BUNDLED_DATA, "test", data_dir=place, download=download)
+        record = load_record(settings.calibration) if settings.calibration else None
+    settings = settings.with_content(program, images)
+    settings.save(folder.part)
+    with resumable(folder, watch) as journal:
+        log = folder.part / "wire.log"
+        with open_chip(settings.address, spec=program.spec, baud=settings.baud, log=log, journal=journal) as driver:
+            if journal.begun_anew:
+                watch.note("the chip was started anew since the run was interrupted, and so the run is")
+                settings = replace(settings, found_record=False)
+            if record is None and not settings.recalibrate:
+                record = record_of_runs(folder, driver, program, settings, watch)
+            say_if_long(driver, program, settings.baud, options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,
                 program,
@@ -122,28 +158,12 @@ def deploy(
                 run=str(folder.final),
                 network_name=Path(network).stem if network else BUNDLED_NETWORK.stem,
                 keep=folder.part,
+                date=settings.date,
             )
+            say_if_on(driver.leave(), watch)
         with watch.stage("reporting"):
             write_report(folder.part, report, run)
     return report
-
-
-def record_of_runs(
-    runs: Path, driver: ChipDriver, program: ConductanceProgram, options: DeployOptions, most_age_s: float, watch: Watch
-) -> CalibrationRecord | None:
-    """The newest record of this chip among earlier runs, noted; None: there is none that holds."""
-    found = earlier_record(
-        runs,
-        driver,
-        program.macros,
-        age_s=options.age_s,
-        most_age_s=most_age_s,
-        temperature_c=chip_temperature_c(driver),
-        now=datetime.datetime.now(datetime.UTC),
-    )
-    if found.text:
-        watch.note(found.text)
-    return found.record
 
 
 def deploy_on(
@@ -158,6 +178,7 @@ def deploy_on(
     run: str = "",
     network_name: str = "",
     keep: Path | None = None,
+    date: datetime.datetime | None = None,
 ) -> tuple[AgreementReport, RunData]:
     """Program the chip behind ``driver``, run ``data`` on it, and judge measured against simulated.
 
@@ -165,6 +186,7 @@ def deploy_on(
         graph: the float network, for the float column; None leaves it out.
         record: a calibration record of this chip; None calibrates first (macros in use only).
         keep: folder where record.h5 and program.h5 are written as soon as there are any; None: nowhere.
+        date: of a record that is measured; None: now.
 
     Raises:
         FileError: scored images are among the calibration images.
@@ -179,11 +201,11 @@ def deploy_on(
         if record is None:
             if holds(driver, program, options.age_s):
                 watch.note("calibrating overwrites the program that the chip holds; a record of this chip keeps it")
-            record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, watch=watch)
+            age_s = options.age_s
+            record = calibrate(driver, program.macros, seed=options.seed, age_s=age_s, date=date, watch=watch)
         check_record(record, driver, program.macros)
     if keep is not None:
-        with output_errors(keep / RECORD_FILE):
-            save_record(record, keep / RECORD_FILE)
+        keep_record(record, keep)
     check_adapted(program, driver.description.serial)
     macros = None
     if options.adapt and program.rounds == 1:

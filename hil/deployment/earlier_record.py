@@ -3,20 +3,57 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cim.errors import CimError
 from cim.record.calibration import CalibrationRecord
-from cim.record.file import RecordHead, load_head, load_record
+from cim.record.file import RecordHead, load_head, load_record, save_record
+from hil.atomic import output_errors
+from hil.deployment.run_settings import RECORD_AGE_S, RunSettings
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import DeviceError
 from hil.pages.tables import duration
+from hil.report.run_folder import RunFolder
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
 
 RECORD_FILE = "record.h5"
-MOST_AGE_S = 7 * 86400.0
 CLOSE_C = 5.0  # a record holds so many degrees around its own temperature
 MOST_LOOKED_AT = 200  # run folders, the latest first
+
+
+def record_of_runs(
+    folder: RunFolder, driver: ChipDriver, program: ConductanceProgram, settings: RunSettings, watch: Watch
+) -> CalibrationRecord | None:
+    """The newest record of this chip among the runs beside ``folder``, noted; None: there is none that holds.
+
+    A run that goes on takes the one that it took.
+    """
+    temperature_c = chip_temperature_c(driver)
+    if settings.found_record:
+        return load_record(folder.part / RECORD_FILE)
+    found = earlier_record(
+        folder.final.parent,
+        driver,
+        program.macros,
+        age_s=settings.options.age_s,
+        most_age_s=settings.record_age_s,
+        temperature_c=temperature_c,
+        now=settings.date,
+        but=folder.part,
+    )
+    if found.text:
+        watch.note(found.text)
+    if found.record is not None:
+        keep_record(found.record, folder.part)
+        replace(settings, found_record=True).save(folder.part)
+    return found.record
+
+
+def keep_record(record: CalibrationRecord, folder: Path) -> None:
+    with output_errors(folder / RECORD_FILE):
+        save_record(record, folder / RECORD_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +79,10 @@ def earlier_record(
     macros: tuple[int, ...],
     *,
     age_s: float,
-    most_age_s: float = MOST_AGE_S,
+    most_age_s: float = RECORD_AGE_S,
     temperature_c: float | None = None,
     now: datetime.datetime,
+    but: Path | None = None,
 ) -> EarlierRecord:
     """The newest record of the chip behind ``driver`` in the folders below ``runs``.
 
@@ -53,9 +91,10 @@ def earlier_record(
 
     Args:
         age_s: chip time between programming and reading.
+        but: a folder that is passed over: the run's own.
     """
     refused = ""
-    for head, path in _records_of(runs, driver):
+    for head, path in _records_of(runs, driver, but):
         old_s = (now - datetime.datetime.fromisoformat(head.date)).total_seconds()
         if not 0 <= old_s <= most_age_s:
             why = f"is {duration(old_s)} old, {duration(most_age_s)} are the limit" if old_s > 0 else "is of the future"
@@ -73,13 +112,14 @@ def earlier_record(
     return EarlierRecord(text=refused)
 
 
-def _records_of(runs: Path, driver: ChipDriver) -> list[tuple[RecordHead, Path]]:
+def _records_of(runs: Path, driver: ChipDriver, but: Path | None) -> list[tuple[RecordHead, Path]]:
     """Records of this chip, newest first; of one date the first folder's."""
     if not runs.is_dir():
         return []
     about = driver.description
     wanted = (about.name, about.serial, about.firmware, about.kind, driver.spec.digest)
-    files = [path for folder in runs.iterdir() if (path := folder / RECORD_FILE).is_file()]
+    folders = [folder for folder in runs.iterdir() if folder.absolute() != but]
+    files = [path for folder in folders if (path := folder / RECORD_FILE).is_file()]
     found = []
     for path in sorted(files, key=lambda p: p.stat().st_mtime, reverse=True)[:MOST_LOOKED_AT]:
         try:

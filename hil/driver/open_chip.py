@@ -8,10 +8,12 @@ from cim.chip.file import ChipFileError, load_chip
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.going_on import check_same_chip
 from hil.driver.session import Session
 from hil.errors import MismatchError, UsageError
 from hil.transports import DEFAULT_BAUD, open_transport
 from hil.transports.base import Transport
+from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog
 
 
@@ -23,6 +25,7 @@ def open_chip(
     spec: ChipSpec | None = None,
     baud: int = DEFAULT_BAUD,
     log: str | Path | None = None,
+    journal: Journal | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
 ) -> ChipDriver:
@@ -36,6 +39,7 @@ def open_chip(
         spec: instead of ``chip`` and ``macros``, the specification itself.
         baud: of a serial line.
         log: where to write the wire log (``hil.transports.wire_log``).
+        journal: answers that an earlier process got of this chip; those that it holds are not asked for again.
 
     Raises:
         PortError, LinkError, MismatchError, DeviceError; UsageError: no chip file of that name.
@@ -46,7 +50,16 @@ def open_chip(
         (128, 128)
     """
     transport = open_transport(address, baud=baud, timeout_s=hello_s)
-    return connect(transport, chip=chip, macros=macros, spec=spec, log=log, hello_s=hello_s, silence_s=silence_s)
+    return connect(
+        transport,
+        chip=chip,
+        macros=macros,
+        spec=spec,
+        log=log,
+        journal=journal,
+        hello_s=hello_s,
+        silence_s=silence_s,
+    )
 
 
 def connect(
@@ -56,13 +69,18 @@ def connect(
     macros: int | None = None,
     spec: ChipSpec | None = None,
     log: str | Path | None = None,
+    journal: Journal | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
 ) -> ChipDriver:
     """Say hello over an open transport and check that the chip is what its file says; closes it on any error."""
-    session = Session(transport, wire_log=_log(transport, log), hello_s=hello_s, silence_s=silence_s)
+    session = Session(transport, wire_log=_log(transport, log), hello_s=hello_s, silence_s=silence_s, journal=journal)
     try:
         session.open()
+        if journal is not None and journal.answers:
+            now = session.ask_aside(Describe())
+            check_same_chip(transport.address, journal, now, session.latest_chip_time_ns)
+            session.left_in_chip.found = now.program_digest
         description = session.ask(Describe())
         found = spec or (chip if isinstance(chip, ChipSpec) else _chip_file(chip, macros, description))
         check_description(transport.address, description, found)

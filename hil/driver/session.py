@@ -8,6 +8,7 @@ description has been checked: what the verbs of cells and products have in commo
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import secrets
@@ -18,6 +19,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from cim.chip.spec import ChipSpec
+from firmware_protocols.codec import Decoded
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import (
@@ -31,9 +33,12 @@ from firmware_protocols.messages import (
     Request,
 )
 from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
+from hil.driver.going_on import LeftInChip
 from hil.driver.reply_checks import ReplyChecks
+from hil.driver.undisturbed import undisturbed
 from hil.errors import DeviceError, HilError, OutputError
 from hil.transports.base import CHUNK, Transport
+from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog
 
 log = logging.getLogger(__name__)
@@ -41,6 +46,7 @@ log = logging.getLogger(__name__)
 Watcher = Callable[[Progress], None]
 R = TypeVar("R", bound=Reply)
 
+FINISH_S = 5.0  # for what is under way when a run is ended
 _IN_FLIGHT = 8  # requests sent ahead of the answer that is waited for
 _SLICE_S = 0.1  # longest single read
 _KEPT = 512  # first bytes each way, to tell an echo from another device
@@ -57,6 +63,7 @@ class Session:
         hello_s: longest time for the chip to answer hello, at most 10 s.
         silence_s: longest time without a good frame while one is due.
         answer_s: longest time without a reply or a sign of progress while the link itself is alive.
+        journal: answers of this run that an earlier process got, and where those of this one go.
     """
 
     def __init__(
@@ -68,19 +75,24 @@ class Session:
         silence_s: float = 2.0,
         answer_s: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
+        journal: Journal | None = None,
     ) -> None:
-        self.transport, self._log, self._clock = transport, wire_log, clock
+        self.transport, self._log, self._clock, self.journal = transport, wire_log, clock, journal
         self._hello_s, self._silence_s, self._answer_s = hello_s, silence_s, answer_s
         limits = LinkLimits(max_payload=transport.max_payload, window=32, silence_s=silence_s)
-        self._link = HostLink(nonce=secrets.randbits(32), limits=limits)
+        nonce, session, opening = (secrets.randbits(32), 0, 0) if journal is None else journal.opening()
+        self._link = HostLink(nonce=nonce, limits=limits, session=session, opening=opening)
         self._asked: dict[int, tuple[Request[Any], Watcher | None]] = {}
         self._answers: dict[int, Reply] = {}
+        self._hidden: set[int] = set()  # requests that the run knows nothing of
+        self._recalled_ns: dict[int, int] = {}  # chip times of answers from the journal
+        self.left_in_chip = LeftInChip()
         self._first_sent = self._first_received = b""
         self._requests = self._replies = 0
         self._heard_s = 0.0  # last reply or progress
         self.checks = ReplyChecks(transport.address)
         self._closed = False
-        self.chip_time_ns = 0
+        self.chip_time_ns = self.latest_chip_time_ns = 0  # the latter: also of requests aside
 
     @property
     def hello(self) -> HelloReply:
@@ -134,6 +146,12 @@ class Session:
             self._answer_s = usual
         return reply
 
+    def ask_aside(self, request: Request[R]) -> R:
+        """The same for a request that is not one of the run: neither journal nor log hold it."""
+        request_id = self._send(request, None, aside=True)
+        self._hidden.add(request_id)
+        return self._await(request_id, request)
+
     def ask_all(self, requests: Iterable[Request[R]], watch: Watcher | None = None) -> Iterator[R]:
         """Send requests, several ahead, and give their answers in order.
 
@@ -170,7 +188,14 @@ class Session:
 
     # --- one request ----------------------------------------------------------------------
 
-    def _send(self, request: Request[Any], watch: Watcher | None) -> int:
+    def _send(self, request: Request[Any], watch: Watcher | None, *, aside: bool = False) -> int:
+        if self.journal is not None and not aside:
+            known = self.journal.recall(request)
+            if known is not None:
+                return self._recall(request, known)
+            self.left_in_chip.check(self.transport.address, request)
+            for layer in self.left_in_chip.take_layers():
+                self.ask_aside(layer)
         give_up_s = self._clock() + self._hello_s
         while not self._link.up:  # a session is being opened anew
             self._pump(give_up_s)
@@ -178,12 +203,27 @@ class Session:
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, self._hello_s)
         if not self._asked:
             self._heard_s = self._clock()
-        request_id = self._link.request(request)
-        self._asked[request_id] = (request, watch)
-        self._requests += 1
+        with undisturbed():
+            request_id = self._link.request(request, aside=aside)
+            self._asked[request_id] = (request, watch)
+            self._requests += 1
+            if self.journal is not None and not aside:
+                self.journal.asked(request, request_id)
         log.debug("> %d %s", request_id, type(request).__name__)
+        if self._log is not None and (not aside or isinstance(request, OutputsOff)):
+            self._log.sent(request, request_id)
+        return request_id
+
+    def _recall(self, request: Request[Any], known: Decoded) -> int:
+        """Take an answer from the journal; the chip does not hear of it."""
+        request_id = self._link.skip_id()
+        self._asked[request_id] = (request, None)
+        assert isinstance(known.message, Reply)
+        self._answers[request_id], self._recalled_ns[request_id] = known.message, known.chip_time_ns
+        self.left_in_chip.see(request)
         if self._log is not None:
             self._log.sent(request, request_id)
+            self._log.received(known.message, request_id, known.chip_time_ns)
         return request_id
 
     def _await(self, request_id: int, request: Request[R]) -> R:
@@ -192,6 +232,8 @@ class Session:
             if request_id not in self._answers and self._clock() - self._heard_s > self._answer_s:
                 raise no_answer(self.transport.address, request, self._answer_s)
         del self._asked[request_id]
+        self._hidden.discard(request_id)
+        self.chip_time_ns = max(self.chip_time_ns, self._recalled_ns.pop(request_id, 0))
         self.checks.answered(request_id)
         reply = self._answers.pop(request_id)
         if isinstance(reply, ErrorReply):
@@ -203,6 +245,13 @@ class Session:
 
     def _pump(self, until_s: float) -> None:
         """Move bytes both ways once; wait for some until ``until_s``, or until the link wants its turn."""
+        if self.journal is None:
+            self._move_bytes(until_s)
+        else:
+            with undisturbed():  # what the chip answered must not be lost between wire and journal
+                self._move_bytes(until_s)
+
+    def _move_bytes(self, until_s: float) -> None:
         now_s = self._clock()
         out = self._link.data_to_send(now_s)
         if out:
@@ -222,12 +271,16 @@ class Session:
 
     def _take_replies(self) -> None:
         for request_id, reply, chip_time_ns in self._link.poll():
-            self.chip_time_ns = chip_time_ns
+            hidden, self.latest_chip_time_ns = request_id in self._hidden, chip_time_ns
+            if not hidden:
+                self.chip_time_ns = chip_time_ns
             if not isinstance(reply, Progress) or self.checks.progress(request_id, reply):
                 self._heard_s = self._clock()
             log.debug("< %d %s", request_id, type(reply).__name__)
-            if self._log is not None:
+            if self._log is not None and not hidden:
                 self._log.received(reply, request_id, chip_time_ns)
+            if self.journal is not None and not isinstance(reply, Progress):
+                self.journal.answered(request_id, reply, chip_time_ns)
             asked = self._asked.get(request_id)
             if isinstance(reply, Progress):
                 if asked is not None and asked[1] is not None:
@@ -243,14 +296,26 @@ class Session:
 
     # --- leaving --------------------------------------------------------------------------
 
+    def finish(self, within_s: float) -> None:
+        """Wait for the answers of what was asked, so that the journal holds them; what fails meanwhile is left so."""
+        until_s = self._clock() + within_s
+        with contextlib.suppress(HilError, KeyboardInterrupt):  # who asks twice to end does not wait
+            while self.journal is not None and self.journal.waiting and self._link.up and self._clock() < until_s:
+                self._pump(until_s)
+
     def outputs_off(self, within_s: float = 2.0) -> HilError | None:
         """Ask, on the way out, for the outputs to go off; gives the error instead of raising it."""
         usual, self._answer_s = self._answer_s, within_s
         failed: HilError | None = None
+        if self.journal is not None and self._link.up:
+            self.finish(FINISH_S)
+            with contextlib.suppress(OutputError):
+                self.journal.left()
         try:
             for _ in range(2):  # a full disk under the wire log must not keep the request from being sent
                 try:
-                    self.ask(OutputsOff())
+                    off = OutputsOff()
+                    self._await(self._send(off, None, aside=self.journal is not None), off)
                     break
                 except OutputError as error:
                     failed = error

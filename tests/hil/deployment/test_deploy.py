@@ -153,6 +153,19 @@ def test_outputs_are_off_after_a_run(small: Small, tmp_path: Path) -> None:
         assert not chip.status().outputs_on
 
 
+def test_outputs_that_do_not_go_off_at_the_end_cost_no_finished_work(small: Small, tmp_path: Path) -> None:
+    with served(tmp_path) as (chip, where):
+
+        def broken() -> None:
+            raise RuntimeError("the switch sticks")
+
+        chip.outputs_off = broken  # type: ignore[assignment, method-assign]
+        report = small.deploy(where, tmp_path / "run", options=DeployOptions(samples=64, repeats=1, causes=False))
+        del chip.outputs_off
+    assert any("outputs may still be on" in note and "the switch sticks" in note for note in report.notes)
+    assert (tmp_path / "run" / "report.html").exists()
+
+
 def test_a_record_of_another_chip_is_refused_with_both_serial_numbers(small: Small, tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="another serial number") as caught:
         small.deploy(CHIP.replace("seed=3", "seed=4"), tmp_path / "run")
