@@ -97,6 +97,9 @@ def deploy(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
     device: Annotated[str, typer.Option(help="device of the simulator: cpu or cuda")] = "cpu",
     baud: Baud = 921600,
+    patience: Annotated[
+        str, typer.Option(help="how long the line may be silent or gone: 30s, 2m; 0: not at all")
+    ] = "120s",
     junit: Junit = None,
     baseline: Baseline = None,
     resume: Annotated[
@@ -155,6 +158,7 @@ def deploy(
             out=out,
             options=options,
             baud=baud,
+            patience_s=seconds(patience),
             trust=trust_model,
             watch=watch,
         )

@@ -40,7 +40,7 @@ from hil.deployment.programming import EarlyReads, ensure_programmed, holds, rea
 from hil.deployment.resumable import clear_working_files, resumable
 from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.rounds import run_rounds
-from hil.deployment.run_settings import RECORD_AGE_S, RunSettings
+from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
@@ -85,6 +85,7 @@ def deploy(
     out: Path | None = None,
     options: DeployOptions | None = None,
     baud: int = 921600,
+    patience_s: float = PATIENCE_S,
     trust: bool = False,
     watch: Watch | None = None,
 ) -> AgreementReport:
@@ -102,6 +103,8 @@ def deploy(
         recalibrate: calibrate, whatever the runs before have measured.
         record_age_s: how old a record of a run before may be, s.
         out: run folder; None makes runs/NNNN.
+        patience_s: how long the line may be silent or gone once it was open, s; then the run fails, and
+            ``hil.deployment.resume`` goes on with it.
 
     Raises:
         hil.errors.HilError, mapping.errors.CannotMap and the file errors of the rooms below.
@@ -117,6 +120,7 @@ def deploy(
         recalibrate=recalibrate,
         record_age_s=record_age_s,
         baud=baud,
+        patience_s=patience_s,
         trust=trust,
         options=options or DeployOptions(),
     )
@@ -139,8 +143,15 @@ def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: 
     settings = settings.with_content(program, images)
     settings.save(folder.part)
     with resumable(folder, watch) as journal:
-        log = folder.part / "wire.log"
-        with open_chip(settings.address, spec=program.spec, baud=settings.baud, log=log, journal=journal) as driver:
+        with open_chip(
+            settings.address,
+            spec=program.spec,
+            baud=settings.baud,
+            log=folder.part / "wire.log",
+            journal=journal,
+            patience_s=settings.patience_s,
+            tell=watch.say,
+        ) as driver:
             if journal.begun_anew:
                 watch.note("the chip was started anew since the run was interrupted, and so the run is")
                 settings = replace(settings, found_record=False)

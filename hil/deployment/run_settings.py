@@ -22,6 +22,7 @@ from mapping.program.conductance import ConductanceProgram
 SETTINGS_FILE = "run.json"
 FORMAT, VERSION = "hil.deployment", "1.0"
 MAX_BYTES = 1 << 20
+PATIENCE_S = 120.0  # a line may be silent or gone so long
 RECORD_AGE_S = 7 * 86400.0  # a record of an earlier run holds so long
 
 
@@ -44,7 +45,7 @@ class RunSettings:
     record_age_s: float = RECORD_AGE_S
     baud: int = 921600
     trust: bool = False
-    patience_s: float = 120.0
+    patience_s: float = PATIENCE_S
     begun: str = ""
     content: str = ""
     found_record: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from cim.chip.file import ChipFileError, load_chip
@@ -9,11 +10,13 @@ from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.going_on import check_same_chip
+from hil.driver.patience import Patience
 from hil.driver.session import Session
 from hil.errors import MismatchError, UsageError
 from hil.transports import DEFAULT_BAUD, open_transport
 from hil.transports.base import Transport
 from hil.transports.journal import Journal
+from hil.transports.reopening import reopener
 from hil.transports.wire_log import WireLog
 
 
@@ -26,6 +29,8 @@ def open_chip(
     baud: int = DEFAULT_BAUD,
     log: str | Path | None = None,
     journal: Journal | None = None,
+    patience_s: float = 0.0,
+    tell: Callable[[str], None] | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
 ) -> ChipDriver:
@@ -40,6 +45,9 @@ def open_chip(
         baud: of a serial line.
         log: where to write the wire log (``hil.transports.wire_log``).
         journal: answers that an earlier process got of this chip; those that it holds are not asked for again.
+        patience_s: how long a line that was open may be silent or gone, s; a USB serial line is found again by its
+            serial number. 0: it is lost at once.
+        tell: called with one line of text when such an outage begins, while it lasts, and when it ends.
 
     Raises:
         PortError, LinkError, MismatchError, DeviceError; UsageError: no chip file of that name.
@@ -50,6 +58,7 @@ def open_chip(
         (128, 128)
     """
     transport = open_transport(address, baud=baud, timeout_s=hello_s)
+    reopen = reopener(address, baud=baud, timeout_s=hello_s) if patience_s else None
     return connect(
         transport,
         chip=chip,
@@ -57,6 +66,7 @@ def open_chip(
         spec=spec,
         log=log,
         journal=journal,
+        patience=Patience(patience_s, reopen, tell),
         hello_s=hello_s,
         silence_s=silence_s,
     )
@@ -70,11 +80,19 @@ def connect(
     spec: ChipSpec | None = None,
     log: str | Path | None = None,
     journal: Journal | None = None,
+    patience: Patience | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
 ) -> ChipDriver:
     """Say hello over an open transport and check that the chip is what its file says; closes it on any error."""
-    session = Session(transport, wire_log=_log(transport, log), hello_s=hello_s, silence_s=silence_s, journal=journal)
+    session = Session(
+        transport,
+        wire_log=_log(transport, log),
+        hello_s=hello_s,
+        silence_s=silence_s,
+        journal=journal,
+        patience=patience,
+    )
     try:
         session.open()
         if journal is not None and journal.answers:

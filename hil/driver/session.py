@@ -2,8 +2,8 @@
 
 One ``Session`` is one hello and what follows. It moves bytes between the transport and the
 host role of the protocol, keeps several requests in flight, writes the wire log, and turns
-what goes wrong into the errors of ``hil.errors``. ``OpenChip`` is a session with a chip whose
-description has been checked: what the verbs of cells and products have in common.
+what goes wrong into the errors of ``hil.errors``. A line that is gone for a while is opened again
+(``hil.driver.patience``), and answers that an earlier process got come from a journal.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from cim.chip.spec import ChipSpec
 from firmware_protocols.codec import Decoded
 from firmware_protocols.connection import LinkLimits
+from firmware_protocols.errors import LinkFailed
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import (
-    Capability,
-    Description,
     ErrorReply,
     HelloReply,
     OutputsOff,
@@ -34,9 +32,10 @@ from firmware_protocols.messages import (
 )
 from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
 from hil.driver.going_on import LeftInChip
+from hil.driver.patience import Patience
 from hil.driver.reply_checks import ReplyChecks
 from hil.driver.undisturbed import undisturbed
-from hil.errors import DeviceError, HilError, OutputError
+from hil.errors import HilError, LinkError, OutputError
 from hil.transports.base import CHUNK, Transport
 from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog
@@ -51,7 +50,6 @@ _IN_FLIGHT = 8  # requests sent ahead of the answer that is waited for
 _SLICE_S = 0.1  # longest single read
 _KEPT = 512  # first bytes each way, to tell an echo from another device
 _STRANGER_S = 4.0  # bytes but no frame for so long: this is not our protocol
-_USEFUL_MESSAGE = 1 << 18  # larger messages gain nothing, but hide that the chip is slow
 
 
 class Session:
@@ -64,6 +62,7 @@ class Session:
         silence_s: longest time without a good frame while one is due.
         answer_s: longest time without a reply or a sign of progress while the link itself is alive.
         journal: answers of this run that an earlier process got, and where those of this one go.
+        patience: for a line that is silent or gone once the session was open; None: it is lost at once.
     """
 
     def __init__(
@@ -76,8 +75,11 @@ class Session:
         answer_s: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
         journal: Journal | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self.transport, self._log, self._clock, self.journal = transport, wire_log, clock, journal
+        self._patience = patience or Patience()
+        self._hello: HelloReply | None = None
         self._hello_s, self._silence_s, self._answer_s = hello_s, silence_s, answer_s
         limits = LinkLimits(max_payload=transport.max_payload, window=32, silence_s=silence_s)
         nonce, session, opening = (secrets.randbits(32), 0, 0) if journal is None else journal.opening()
@@ -91,16 +93,15 @@ class Session:
         self._requests = self._replies = 0
         self._heard_s = 0.0  # last reply or progress
         self.checks = ReplyChecks(transport.address)
-        self._closed = False
+        self._closed = self._leaving = False
         self.chip_time_ns = self.latest_chip_time_ns = 0  # the latter: also of requests aside
 
     @property
     def hello(self) -> HelloReply:
-        """What the chip said of itself; the session must be open."""
-        reply = self._link.hello
-        if reply is None:
+        """What the chip said of itself; the session must have been open."""
+        if self._hello is None:
             raise no_hello(self.transport.address, self._first_sent, self._first_received, 0.0)
-        return reply
+        return self._hello
 
     @property
     def counters(self) -> dict[str, int]:
@@ -128,6 +129,7 @@ class Session:
             stranger = bool(self._first_received) and self._link.last_heard_s is None and waited_s > _STRANGER_S
             if not self._link.up and (waited_s >= self._hello_s or stranger):
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, waited_s)
+        self._hello = self._link.hello
         if self._log is not None:
             self._log.received(self.hello, 0, 0)
         self.checks.hello(self.hello)
@@ -199,7 +201,7 @@ class Session:
         give_up_s = self._clock() + self._hello_s
         while not self._link.up:  # a session is being opened anew
             self._pump(give_up_s)
-            if self._clock() >= give_up_s and not self._link.up:
+            if self._clock() >= give_up_s and not self._link.up and not self._patience.waiting:
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, self._hello_s)
         if not self._asked:
             self._heard_s = self._clock()
@@ -245,11 +247,32 @@ class Session:
 
     def _pump(self, until_s: float) -> None:
         """Move bytes both ways once; wait for some until ``until_s``, or until the link wants its turn."""
-        if self.journal is None:
-            self._move_bytes(until_s)
-        else:
-            with undisturbed():  # what the chip answered must not be lost between wire and journal
+        try:
+            if self.journal is None:
                 self._move_bytes(until_s)
+            else:
+                with undisturbed():  # what the chip answered must not be lost between wire and journal
+                    self._move_bytes(until_s)
+        except LinkError as error:
+            self._begin_again(error)
+        if self._patience.waiting:
+            self._heard_s = self._clock()
+            if self._link.up:
+                self._patience.heard()
+            else:
+                self._patience.go_on(self.transport)
+
+    def _begin_again(self, error: LinkError) -> None:
+        """Say hello anew, after what broke was opened again: unanswered requests are sent again, and run once.
+
+        Raises:
+            LinkError: there was no session, what came over the line was wrong, or patience has an end.
+        """
+        failure = self._link.failure
+        if self._hello is None or self._leaving or not (failure is None or isinstance(failure, LinkFailed)):
+            raise error
+        self.transport = self._patience.line_again(self.transport, error, broke=failure is None)
+        self._link.open(self._clock())
 
     def _move_bytes(self, until_s: float) -> None:
         now_s = self._clock()
@@ -307,6 +330,9 @@ class Session:
         """Ask, on the way out, for the outputs to go off; gives the error instead of raising it."""
         usual, self._answer_s = self._answer_s, within_s
         failed: HilError | None = None
+        if self._patience.waiting:
+            return LinkError(f"no answer from {self.transport.address}")
+        self._leaving = True
         if self.journal is not None and self._link.up:
             self.finish(FINISH_S)
             with contextlib.suppress(OutputError):
@@ -324,62 +350,3 @@ class Session:
         finally:
             self._answer_s = usual
         return failed
-
-
-class OpenChip:
-    """An open session with a chip that is what its file says.
-
-    Args:
-        session: an open session.
-        description: what the chip said of itself.
-        spec: what its chip file says; the two must agree (``hil.driver.open_chip`` checks).
-        sleep: how the host waits when the chip cannot.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        description: Description,
-        spec: ChipSpec,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._session, self._sleep = session, sleep
-        self.description, self.spec = description, spec
-        self.fallbacks: list[str] = []
-        self._layer_outputs: dict[int, int] = {}
-        self._most = min(session.hello.max_message, _USEFUL_MESSAGE)
-
-    @property
-    def address(self) -> str:
-        return self._session.transport.address
-
-    @property
-    def capabilities(self) -> Capability:
-        return self._session.hello.capabilities
-
-    @property
-    def max_message(self) -> int:
-        """Longest message that is sent, bytes."""
-        return self._most
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """Bytes, frames, retransmissions, requests and so on since the chip was opened."""
-        return self._session.counters
-
-    @property
-    def chip_time_ns(self) -> int:
-        """The chip's own clock at its last reply, ns."""
-        return self._session.chip_time_ns
-
-    def _fall_back(self, text: str) -> None:
-        if text not in self.fallbacks:
-            self.fallbacks.append(text)
-
-    def _unable(self, what: str, why: str) -> DeviceError:
-        return DeviceError(
-            f"this chip cannot do {what}: {why}",
-            where=self.address,
-            likely=f"its firmware {self.description.firmware} offers {self.capabilities!r}",
-        )
