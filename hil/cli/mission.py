@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -108,3 +109,68 @@ def harden(
         )
     print_result(hardened.lines(), hardened.to_json(), as_json)
     return ExitCode.DONE if hardened.chosen else ExitCode.OUTSIDE_TOLERANCE
+
+
+@mission.command()
+def passes(
+    subject: Subject,
+    passes: Annotated[Path, typer.Option("--passes", help="CSV of contact windows, columns start and end")],
+    rate: Annotated[str, typer.Option(help="uplink in bit/s: 64k, 1M")] = "64k",
+    down_rate: Annotated[str, typer.Option(help="downlink in bit/s")] = "256k",
+    ber: Annotated[float, typer.Option(help="bit error rate")] = 0.0,
+    delay: Annotated[float, typer.Option(help="one way, seconds, at most 5")] = 0.0,
+    bus_delay: Annotated[float, typer.Option(help="of the store-and-forward bus before the chip, seconds")] = 0.0,
+    lost: Annotated[float, typer.Option(help="share of packets that are lost besides, a fraction")] = 0.0,
+    reordered: Annotated[float, typer.Option(help="share of packets that come late, a fraction")] = 0.0,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(help="the same program after hil tune; its gains and biases go up alone", show_default=False),
+    ] = None,
+    dump: Annotated[int, typer.Option(min=0, help="bytes of a telemetry dump")] = 0,
+    xtce: Annotated[
+        Path | None, typer.Option(help="write telemetry and commands as XTCE for a ground system", show_default=False)
+    ] = None,
+    network: NetworkOfRun = None,
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    seed: Seed = 0,
+    trust_model: Trust = False,
+    as_json: Json = False,
+) -> int:
+    """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
+    if importlib.util.find_spec("spacepackets") is None:
+        raise UsageError("passes need the package spacepackets", hint="pip install 'rram-hil[mission]'")
+    from hil.mission.passes.lossy_link import LinkFigures
+    from hil.mission.passes.session import run_session
+    from hil.mission.passes.windows import load_passes
+    from hil.mission.passes.xtce import write_xtce
+    from hil.mission.subject import open_subject
+    from mapping.program.file import load_program
+
+    windows = load_passes(passes)
+    figures = LinkFigures(bit_rate(rate), bit_rate(down_rate), ber, delay, bus_delay, lost, reordered)
+    with screen(quiet=as_json) as watch:
+        found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        with watch.stage("passes"):
+            session = run_session(
+                found.program,
+                load_program(tuned) if tuned else None,
+                windows,
+                figures,
+                dump_bytes=dump,
+                seed=seed,
+            )
+    if xtce:
+        write_xtce(xtce)
+    print_result(session.lines(), session.to_json(), as_json)
+    return ExitCode.DONE if session.identical else ExitCode.OUTSIDE_TOLERANCE
+
+
+def bit_rate(text: str) -> float:
+    """Bit/s of "64k", "1M" or a plain number."""
+    units = {"k": 1e3, "M": 1e6}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise UsageError(f"{text!r} is not a rate", hint="write 64k, 1M, or bits a second") from None
