@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, print_result, screen, seconds
+from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, one_of, print_result, screen, seconds
 from hil.errors import ExitCode, UsageError
 
 mission = typer.Typer(help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True)
@@ -174,3 +174,54 @@ def bit_rate(text: str) -> float:
         return float(number) * unit
     except ValueError:
         raise UsageError(f"{text!r} is not a rate", hint="write 64k, 1M, or bits a second") from None
+
+
+@mission.command()
+def flight(
+    subject: Subject,
+    orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
+    data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    years: Annotated[str, typer.Option(help="times in orbit, in years")] = "1,3",
+    chips: Annotated[int, typer.Option(min=1, help="emulated chips")] = 20,
+    virtual_chips: Annotated[int, typer.Option(min=2, help="virtual chips that each is judged against")] = 20,
+    images: Annotated[int, typer.Option(min=2, help="images")] = 500,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(help="kinds of faults that the belief leaves out, comma-separated", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="write the result as JSON", show_default=False)
+    ] = None,
+    network: NetworkOfRun = None,
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    seed: Seed = 0,
+    trust_model: Trust = False,
+    as_json: Json = False,
+) -> int:
+    """Fly emulated chips for years and compare them with the prediction; exit code 1 when one in ten disagrees."""
+    import json
+
+    from hil.atomic import write_text
+    from hil.datasets.image_set import load_dataset
+    from hil.deployment.deploy import BUNDLED_DATA
+    from hil.mission.flight import FlightOptions, fly
+    from hil.mission.orbit import load_orbit
+    from hil.mission.radiation.kinds import FaultKind
+    from hil.mission.radiation.timeline import years_of
+    from hil.mission.subject import open_subject
+
+    left = tuple(one_of(FaultKind, name, "--leave-out") for name in leave_out.split(",")) if leave_out else ()
+    options = FlightOptions(years_of(years), chips, images, virtual_chips, seed=seed, left_out=left)
+    place = load_orbit(orbit)
+    with screen(quiet=as_json) as watch:
+        found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        loaded = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
+        report = fly(found.program, loaded, place, options, watch, chip=chip)
+    if out:
+        write_text(out, json.dumps(report.to_json(), indent=1) + "\n")
+    print_result(report.lines(), report.to_json(), as_json)
+    disagree = sum(c.rejects for c in report.flown)
+    return ExitCode.OUTSIDE_TOLERANCE if 10 * disagree > len(report.flown) else ExitCode.DONE
