@@ -38,7 +38,7 @@ def _counted(inputs: Inputs, attributes: Mapping[str, Any]) -> int:
 
 def _expanded(inputs: Inputs, attributes: Mapping[str, Any]) -> int:
     shape: tuple[int, ...] = np.broadcast_shapes(inputs[0].shape, tuple(int(d) for d in inputs[1].ravel()))
-    return math.prod(shape)
+    return int(math.prod(shape))
 
 
 def _tiled(inputs: Inputs, attributes: Mapping[str, Any]) -> int:
