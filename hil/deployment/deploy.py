@@ -30,6 +30,7 @@ from hil.deployment.dry_run import say_if_long
 from hil.deployment.inference import WholeRun
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.layer_sums import exact_layers
+from hil.deployment.network_source import ImportOptions, open_network
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
 from hil.deployment.rewriting import rewrite_cells
@@ -46,7 +47,6 @@ from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import Watch
 from mapping.adapt.adaptation import AdaptOptions
 from mapping.compile import compile_network
-from mapping.network.file import load_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
@@ -74,6 +74,8 @@ def deploy(
     out: Path | None = None,
     options: DeployOptions | None = None,
     baud: int = 921600,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     trust: bool = False,
     watch: Watch | None = None,
 ) -> AgreementReport:
@@ -82,18 +84,21 @@ def deploy(
     The folder (``report.run``) holds report.json, report.md, report.html, data.h5 and wire.log.
 
     Args:
-        network: net.pt or program.h5; None takes the bundled Fashion-MNIST network.
+        network: net.pt, program.h5, model.onnx or model.pt2; None takes the bundled Fashion-MNIST network.
         address: where the chip is (``hil.transports.open_transport``).
         data: name or path of a data set; None takes the bundled images.
         calibration: a record of this chip; None calibrates the macros in use first.
         out: run folder; None makes runs/NNNN.
+        mean, std: of each channel, of pixels in 0…1, for an ONNX file or an exported program, whose activation ranges
+            come from the training split of ``data``.
 
     Raises:
         hil.errors.HilError, mapping.errors.CannotMap and the file errors of the rooms below.
     """
     options, watch = options or DeployOptions(), watch or Watch()
     with watch.stage("compiling"):
-        program, graph = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch)
+        imported = ImportOptions(data, data_dir, download, mean=mean, std=std)
+        program, graph = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, imported=imported)
         images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
         record = load_record(calibration) if calibration else None
     with new_run_folder(out) as folder:
@@ -277,11 +282,15 @@ def program_of(
     trust: bool,
     watch: Watch,
     scales: ScaleRule = ScaleRule.OUTPUT,
+    imported: ImportOptions | None = None,
 ) -> tuple[ConductanceProgram, NetworkGraph | None]:
-    """The compiled program of a network file, and its float graph (None for a program file)."""
+    """The compiled program of a network file, and its float graph (None for a program file).
+
+    ``imported`` is for ONNX files and exported programs, which are imported on the way.
+    """
     path = Path(network) if network else BUNDLED_NETWORK
     if path.suffix == ".h5":
         return load_program(path), None
-    file = load_network(path, trust=trust)
+    file = open_network(path, imported, trust=trust, watch=watch)
     spec = load_chip(chip, macros=macros)
     return compile_network(file, spec, scale_rule=scales, progress=watch.step), file.graph
