@@ -17,12 +17,15 @@ from hil.cli.options import (
     Emulated,
     Json,
     Macros,
+    Mean,
     Net,
     Port,
     Seed,
     SpareReads,
+    Std,
     chip_address,
     complain,
+    floats,
     print_result,
     say,
     screen,
@@ -58,6 +61,8 @@ def deploy(
     ] = None,
     data_dir: DataDir = None,
     download: Download = False,
+    mean: Mean = None,
+    std: Std = None,
     samples: Annotated[int, typer.Option(help="most images to run; interim analyses at 500, 1,000, 2,000")] = 2000,
     seed: Seed = 0,
     repeat: Annotated[int, typer.Option(help="passes over the images on the chip")] = 3,
@@ -119,6 +124,7 @@ def deploy(
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
     from hil.deployment.deploy import DeployOptions, deploy, program_of
     from hil.deployment.dry_run import estimate
+    from hil.deployment.network_source import ImportOptions
     from hil.verdict.baseline import read_baseline
 
     failing = outcomes(fail_on)
@@ -149,7 +155,10 @@ def deploy(
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:
         if dry_run:
-            program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
+            program, _ = program_of(
+                network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
+            )
             cost = estimate(program, options, calibrate=calibration is None)
             print_result(cost.lines(baud, program.spec.write.max_pulses), cost.to_json(baud), as_json)
             return ExitCode.DONE
@@ -167,6 +176,8 @@ def deploy(
             out=out,
             options=options,
             baud=baud,
+            mean=floats(mean),
+            std=floats(std),
             patience_s=seconds(patience),
             trust=trust_model,
             watch=watch,

@@ -35,6 +35,7 @@ from hil.deployment.earlier_record import keep_record, record_of_runs
 from hil.deployment.inference import WholeRun
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.layer_sums import exact_layers
+from hil.deployment.network_source import ImportOptions, open_network
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
 from hil.deployment.resumable import clear_working_files, resumable
@@ -54,7 +55,6 @@ from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import Watch
 from mapping.adapt.adaptation import AdaptOptions
 from mapping.compile import compile_network
-from mapping.network.file import load_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
@@ -85,6 +85,8 @@ def deploy(
     out: Path | None = None,
     options: DeployOptions | None = None,
     baud: int = 921600,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     patience_s: float = PATIENCE_S,
     trust: bool = False,
     watch: Watch | None = None,
@@ -95,7 +97,7 @@ def deploy(
     (record.h5) and the program as it stands on the chip, tuned (program.h5).
 
     Args:
-        network: net.pt or program.h5; None takes the bundled Fashion-MNIST network.
+        network: net.pt, program.h5, model.onnx or model.pt2; None takes the bundled Fashion-MNIST network.
         address: where the chip is (``hil.transports.open_transport``).
         data: name or path of a data set; None takes the bundled images.
         calibration: a record of this chip; None takes the newest one that holds among the runs beside ``out``
@@ -103,6 +105,8 @@ def deploy(
         recalibrate: calibrate, whatever the runs before have measured.
         record_age_s: how old a record of a run before may be, s.
         out: run folder; None makes runs/NNNN.
+        mean, std: of each channel, of pixels in 0…1, for an ONNX file or an exported program, whose activation ranges
+            come from the training split of ``data``.
         patience_s: how long the line may be silent or gone once it was open, s; then the run fails, and
             ``hil.deployment.resume`` goes on with it.
 
@@ -122,6 +126,8 @@ def deploy(
         baud=baud,
         patience_s=patience_s,
         trust=trust,
+        mean=mean,
+        std=std,
         options=options or DeployOptions(),
     )
     with new_run_folder(out) as folder:
@@ -134,10 +140,11 @@ def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: 
     """Make the run of ``settings``, or go on with it, in an unfinished folder."""
     options, network = settings.options, settings.network
     with watch.stage("compiling"):
-        program, graph = program_of(
-            network, chip=settings.chip, macros=settings.macros, trust=settings.trust, watch=watch
-        )
         place = None if settings.data_dir is None else Path(settings.data_dir)
+        imported = ImportOptions(settings.data, place, download, mean=settings.means, std=settings.stds)
+        program, graph = program_of(
+            network, chip=settings.chip, macros=settings.macros, trust=settings.trust, watch=watch, imported=imported
+        )
         images = load_dataset(settings.data or BUNDLED_DATA, "test", data_dir=place, download=download)
         record = load_record(settings.calibration) if settings.calibration else None
     settings = settings.with_content(program, images)
@@ -349,11 +356,15 @@ def program_of(
     trust: bool,
     watch: Watch,
     scales: ScaleRule = ScaleRule.OUTPUT,
+    imported: ImportOptions | None = None,
 ) -> tuple[ConductanceProgram, NetworkGraph | None]:
-    """The compiled program of a network file, and its float graph (None for a program file)."""
+    """The compiled program of a network file, and its float graph (None for a program file).
+
+    ``imported`` is for ONNX files and exported programs, which are imported on the way.
+    """
     path = Path(network) if network else BUNDLED_NETWORK
     if path.suffix == ".h5":
         return load_program(path), None
-    file = load_network(path, trust=trust)
+    file = open_network(path, imported, trust=trust, watch=watch)
     spec = load_chip(chip, macros=macros)
     return compile_network(file, spec, scale_rule=scales, progress=watch.step), file.graph

@@ -30,8 +30,8 @@ RECORD_AGE_S = 7 * 86400.0  # a record of an earlier run holds so long
 class RunSettings:
     """Arguments of ``hil.deploy``; paths are absolute.
 
-    ``begun``: date, ISO 8601. ``content``: digest of program and images. ``found_record``: record.h5 beside it is one
-    of an earlier run.
+    ``mean``, ``std``: of each channel with commas, for a network that does not say them. ``begun``: date, ISO 8601.
+    ``content``: digest of program and images. ``found_record``: record.h5 beside it is one of an earlier run.
     """
 
     address: str
@@ -46,6 +46,8 @@ class RunSettings:
     baud: int = 921600
     trust: bool = False
     patience_s: float = PATIENCE_S
+    mean: str | None = None
+    std: str | None = None
     begun: str = ""
     content: str = ""
     found_record: bool = False
@@ -61,6 +63,8 @@ class RunSettings:
         data: str | None,
         data_dir: Path | None,
         calibration: Path | None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
         **more: Any,
     ) -> RunSettings:
         """Settings of a run that begins now, its paths as they are from here."""
@@ -71,6 +75,8 @@ class RunSettings:
             data=_absolute(data) if data and Path(data).exists() else data,
             data_dir=_absolute(data_dir),
             calibration=_absolute(calibration),
+            mean=None if mean is None else ",".join(map(repr, mean)),
+            std=None if std is None else ",".join(map(repr, std)),
             begun=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **more,
         )
@@ -79,6 +85,14 @@ class RunSettings:
     def date(self) -> datetime.datetime:
         """When the run was begun."""
         return datetime.datetime.fromisoformat(self.begun)
+
+    @property
+    def means(self) -> tuple[float, ...] | None:
+        return _numbers(self.mean)
+
+    @property
+    def stds(self) -> tuple[float, ...] | None:
+        return _numbers(self.std)
 
     def with_content(self, program: ConductanceProgram, images: Dataset) -> RunSettings:
         """These settings once network and data are loaded.
@@ -101,6 +115,10 @@ class RunSettings:
         write_text(folder / SETTINGS_FILE, json.dumps(record, indent=1) + "\n")
 
 
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    return None if text is None else tuple(float(part) for part in text.split(","))
+
+
 def _absolute(path: str | Path | None) -> str | None:
     return None if path is None else str(Path(path).absolute())
 
@@ -121,6 +139,7 @@ def load_settings(folder: Path) -> RunSettings:
             raise MismatchError(f"{path} has version {version}, this program reads {VERSION}", hint="update hil")
         options = DeployOptions(**_typed(DeployOptions, record["options"]))
         settings = RunSettings(**{**_typed(RunSettings, record), "options": options})
+        _ = settings.means, settings.stds  # numbers, or ValueError
         if settings.date.tzinfo is None:
             raise ValueError("its date has no time zone")
         return settings

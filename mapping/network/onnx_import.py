@@ -36,24 +36,24 @@ def graph_from_onnx(
     data: bytes,
     path: str | Path,
     *,
-    preprocess: Preprocess,
+    preprocess: Preprocess | None,
     classes: Sequence[str],
     provenance: Mapping[str, str] | None = None,
 ) -> NetworkGraph:
     """Give the graph of an ONNX file's bytes; ``path`` is for messages.
 
-    Without ``classes`` its outputs become those of the graph. Of a file with quantised activations (QDQ) the weights
-    are read at the values that their codes stand for; scales of activations are not kept, and the graph's provenance
-    says how many there were.
+    Without ``preprocess`` the graph is good for its cost only. Without ``classes`` the file's outputs become those of
+    the graph. Of a file with quantised activations (QDQ) the weights are read at the values that their codes stand
+    for; scales of activations are not kept, and the graph's provenance says how many there were.
 
     Raises ``NetworkFileError``, ``UnsupportedOperation`` naming the node, or ``MissingExtra``.
     """
     model = _model(data, path)
     try:
-        reader = OnnxReader(model, path, len(preprocess.mean))
+        reader = OnnxReader(model, path, len(preprocess.mean) if preprocess else None)
         found, asked = reader.run(RULES)
         notes = {"quantised": f"{reader.quantised} scales of activations not kept"} if reader.quantised else {}
-        return found.graph(asked.image, preprocess, classes, {**(provenance or {}), **notes})
+        return found.graph(asked.image, asked.preprocess(preprocess), classes, {**(provenance or {}), **notes})
     except (GraphError, LookupError, TypeError, ValueError, OverflowError) as error:  # options missing or mistyped
         raise NetworkFileError(path, f"is not a valid network: {error!s:.300}") from error
 

@@ -109,7 +109,7 @@ class Translated:
 class Translation:
     """Values of an exported program: fx node -> value, torch tensor (constant), number or a list of them."""
 
-    def __init__(self, program: ExportedProgram, channels: int) -> None:
+    def __init__(self, program: ExportedProgram, channels: int | None) -> None:
         signature = program.graph_signature
         self.program, self.channels = program, channels
         self.seen: dict[Any, Any] = {}

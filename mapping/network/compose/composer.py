@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mapping.network.compose.refusal import Unfit, refuse
 from mapping.network.compose.values import Value, image_shape
@@ -57,6 +58,7 @@ class Composer:
         self.batch = batch
         self.place = ModulePlace()
         self.operation = 0
+        self.masks: list[NDArray[np.bool_]] = []  # places that stay, for values before a softmax
         self._nodes: dict[str, Node] = {}
         self._origins: dict[str, tuple[str, ModulePlace, int]] = {}  # name asked for, place, number of the operation
         self._shapes: dict[str, Shape] = {}
@@ -84,6 +86,11 @@ class Composer:
 
     def value(self, node: str, like: Value, shape: Shape | None = None, axis: int | None = None) -> Value:
         """A value of ``node`` with the batch where ``like`` has it; ``shape`` with the batch."""
+        if like.masked is not None:
+            refuse(
+                "a constant that is not finite, before anything but a softmax",
+                "a mask of a finite number such as -100, or scaled_dot_product_attention",
+            )
         made = replace(
             like, node=node, shape=like.shape if shape is None else shape, axis=like.axis if axis is None else axis
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import aligned, spread, together
+from mapping.network.compose.arithmetic import aligned, beside, spread, together
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape, select, stack, swap
 from mapping.network.compose.refusal import fit, need
@@ -179,6 +179,7 @@ def linear(c: Composer, x: Operand, weight: Array, bias: Array | None, name: str
     """y = x Wᵀ + bias along the last axis; ``weight`` (out, in). Of a sequence a 1 x 1 convolution of its places."""
     if not isinstance(x, Value):
         return np.asarray(x @ weight.T + (0 if bias is None else bias))
+    x = beside(c, x, [-1])
     inner = image_axis(x, len(x.shape) - 1, c.batch)
     outputs, inputs = weight.shape
     fit(x.shape[-1] == inputs, f"weight {weight.shape} for an input {x.shape}")
@@ -217,7 +218,7 @@ def product(c: Composer, x: Operand, y: Operand, name: str = "") -> Operand:
         return _by_stored(c, x, y, name)
     wide = max(len(x.shape), len(y.shape))
     first, second = (activation(reshape(c, v, (1,) * (wide - len(v.shape)) + v.shape)) for v in (x, y))
-    first, second = aligned(c, first, second)
+    first, second = aligned(c, beside(c, first, [-1, -2]), beside(c, second, [-1, -2]))
     need(first.axis < wide - 2, "the batch is an axis of the matrices")
     shape: Shape = (*together(first.shape[:-2], second.shape[:-2]), first.shape[-2], second.shape[-1])
     return c.value(c.add(MatMul, [first.node, second.node]), first, shape)

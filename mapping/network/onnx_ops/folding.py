@@ -46,18 +46,19 @@ def _tiled(inputs: Inputs, attributes: Mapping[str, Any]) -> int:
 
 
 def _gathered(inputs: Inputs, attributes: Mapping[str, Any]) -> int:
-    return int(inputs[0].size) * max(inputs[1].size, 1)
+    return int(inputs[0].size) * max(int(inputs[1].size), 1)
 
 
 def _multiplied(inputs: Inputs, attributes: Mapping[str, Any]) -> int:
-    return int(inputs[0].size) * int(max(inputs[1].shape[-1:] or (1,)))
+    return int(inputs[0].size) * int(inputs[1].shape[-1] if inputs[1].ndim else 1)
 
 
 _BROADCAST = "Add Sub Mul Div Pow Mod Max Min Where Equal Less LessOrEqual Greater GreaterOrEqual And Or Xor"
 _SAME = (
     "Not Neg Abs Sqrt Exp Log Floor Ceil Round Reciprocal Sin Cos Sign Erf Tanh Sigmoid Relu Cast CastLike Identity "
     "Shape Size Reshape Squeeze Unsqueeze Flatten Transpose Concat Slice Split ReduceProd ReduceSum ReduceMean "
-    "ReduceMax ReduceMin ReduceL2 Trilu CumSum NonZero QuantizeLinear DequantizeLinear Clip Softmax Sum"
+    "ReduceMax ReduceMin ReduceL2 ScatterND ScatterElements Trilu CumSum NonZero QuantizeLinear DequantizeLinear "
+    "Clip Softmax Sum"
 )
 _BOUNDS: dict[str, Callable[[Inputs, Mapping[str, Any]], int]] = {
     **dict.fromkeys(_BROADCAST.split(), _together),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.moves import cut, expand, gather, join, pad, permute, pieces, reshape, tile
+from mapping.network.compose.moves import closed, cut, expand, gather, join, opened, pad, permute, pieces, reshape, tile
 from mapping.network.compose.refusal import need
 from mapping.network.compose.values import Operand
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
@@ -31,16 +31,19 @@ def _squeeze(c: Composer, a: OnnxCall) -> Operand:
     rank = len(a.x.shape)
     axes = a.integers(1, a.get("axes"))
     gone = [n for n in range(rank) if a.x.shape[n] == 1] if axes is None else [axis % rank for axis in axes]
-    need(all(a.x.shape[n] == 1 for n in gone), f"axes {gone} of {a.x.shape} are not of size 1")
-    return reshape(c, a.x, [size for n, size in enumerate(a.x.shape) if n not in gone])
+    found = a.x
+    for axis in sorted(gone, reverse=True):
+        found = closed(c, found, axis)
+    return found
 
 
 def _unsqueeze(c: Composer, a: OnnxCall) -> Operand:
     axes = a.integers(1, a.get("axes")) or []
     rank = len(a.x.shape) + len(axes)
-    at = {axis % rank for axis in axes}
-    left = iter(a.x.shape)
-    return reshape(c, a.x, [1 if n in at else next(left) for n in range(rank)])
+    found = a.x
+    for axis in sorted(axis % rank for axis in axes):
+        found = opened(c, found, axis)
+    return found
 
 
 def _transpose(c: Composer, a: OnnxCall) -> Operand:
@@ -80,6 +83,12 @@ def _gather(c: Composer, a: OnnxCall) -> Operand:
     need(index is not None, "no indices")
     axis = a.get("axis", 0) % len(a.x.shape)
     return gather(c, a.x, [*[None] * axis, np.asarray(index)])
+
+
+def _gather_nd(c: Composer, a: OnnxCall) -> Operand:
+    index = np.asarray(a.constant(1))
+    need(a.get("batch_dims", 0) == 0 and index.ndim >= 1, "indices of their own for each image")
+    return gather(c, a.x, [index[..., n] for n in range(index.shape[-1])])
 
 
 def _expand(c: Composer, a: OnnxCall) -> Operand:
@@ -127,6 +136,7 @@ RULES: dict[str, OnnxRule] = {
     "Split": _split,
     "Slice": _slice,
     "Gather": _gather,
+    "GatherND": _gather_nd,
     "Expand": _expand,
     "Tile": lambda c, a: tile(c, a.x, a.integers(1) or []),
     "Pad": _pad,

@@ -38,7 +38,7 @@ _HINTS = {
 class OnnxReader:
     """Values of an ONNX graph by name: activations of a composer, or arrays."""
 
-    def __init__(self, model: Any, path: str | Path, channels: int) -> None:
+    def __init__(self, model: Any, path: str | Path, channels: int | None) -> None:
         self.graph, self.path, self.channels = model.graph, path, channels
         versions = [opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
         self.opset = max(versions, default=1)

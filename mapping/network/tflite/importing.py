@@ -21,11 +21,13 @@ def graph_from_tflite(
     preprocess: Preprocess | None,
     classes: Sequence[str],
     provenance: Mapping[str, str] | None = None,
+    shapes_only: bool = False,
 ) -> NetworkGraph:
     """Give the graph of a TFLite file's bytes; ``path`` is for messages.
 
     Args:
         preprocess: pixels to input; None takes what a quantised input says: pixels are its codes.
+        shapes_only: any preprocessing will do.
         classes: names of the logits; none for a network that gives maps or several tensors.
 
     Raises ``NetworkFileError``, ``UnsupportedOperation``, ``MissingExtra``, or ``ValueError`` without ``preprocess``.
@@ -38,6 +40,8 @@ def graph_from_tflite(
     try:
         found, image = read(model, RULES, None if preprocess is None else len(preprocess.mean))
         chosen = preprocess or own_preprocess(model, image[0])
+        if chosen is None and shapes_only:
+            chosen = Preprocess((0.0,) * image[0], (1.0,) * image[0])
         if chosen is None:
             raise NetworkFileError(path, "takes floats and does not say how pixels become them", "--mean and --std")
         return found.graph(image, chosen, classes, dict(provenance or {}))
