@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,7 +29,8 @@ from mapping.quantise.weight_scales import ScaleRule
 __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
 READ_AGE_S = 3600.0  # age at which programs are run unless someone says otherwise (hil deploy --age)
-CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken
+CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken,
+CALIBRATION_VALUES = 1 << 25  # and at most so many codes of the largest map: large maps say more each
 
 
 def compile_network(
@@ -66,7 +68,9 @@ def compile_network(
     shapes = [op.shape for op in ops if isinstance(op, MatrixOp)]
     _check_request(network, spec, bits, [shape.layer for shape in shapes])
     pieces, places = lay_out(shapes, spec, bits, options)
-    images = network.calibration_images[:: -(-len(network.calibration_images) // CALIBRATION_IMAGES)]
+    stored = network.calibration_images
+    most = max(1, min(CALIBRATION_IMAGES, CALIBRATION_VALUES // max(math.prod(op.output_shape) for op in ops)))
+    images = stored[:: -(-len(stored) // most)]
     observed = observe(network.graph, ops, images, progress)
     quantiser = Quantiser(
         spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule, nominal_errors(spec, READ_AGE_S),

@@ -160,7 +160,7 @@ def unplaced_workload(
                 padding=form.padding,
                 dilation=form.dilation,
                 operations=form.operations,
-                groups=op.weight.shape[0] if isinstance(op, MatrixOp) else 1,
+                groups=op.stored.shape[0] if isinstance(op, MatrixOp) else 1,
                 weight_bits=bits.weights_of(op.name) if isinstance(op, MatrixOp) else 0,
                 input_bits=bits.inputs_of(op.name) if isinstance(op, MatrixOp) else widths[op.inputs[0]],
                 output_bits=LOGIT_BITS if last else widths[op.name],

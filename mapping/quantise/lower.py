@@ -78,19 +78,25 @@ class FusedOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixOp(FusedOp):
-    """y = W x + bias; ``weight`` float64 (groups, outputs / groups, inputs / groups), ``bias`` (outputs,).
+    """y = W x + bias; W is ``gain`` · ``stored``, (groups, outputs / groups, inputs / groups); ``bias`` (outputs,).
 
     ``sum_node`` is the graph node with the values of y before any clamp.
     """
 
-    weight: NDArray[np.float64]
+    stored: NDArray[np.floating]
+    gain: NDArray[np.float64]  # (outputs,)
     bias: NDArray[np.float64]
     window: Window | None
     sum_node: str
 
     @property
+    def weight(self) -> NDArray[np.float64]:
+        """W, made anew at every call: only one layer's is in memory."""
+        return self.stored.astype(np.float64) * self.gain.reshape(self.stored.shape[0], -1, 1)
+
+    @property
     def shape(self) -> MatrixShape:
-        groups, outputs, inputs = self.weight.shape
+        groups, outputs, inputs = self.stored.shape
         kernel = math.prod(self.window.kernel) if self.window else 1
         size = (self.window.out_height, self.window.out_width) if self.window else (1, 1)
         return MatrixShape(self.name, groups * inputs, groups * outputs, groups, kernel, *size)
@@ -225,9 +231,7 @@ def _fill(node: Node) -> float | None:
 
 def _folded(op: MatrixOp, name: str, gain: NDArray[np.float64], shift: NDArray[np.float64]) -> MatrixOp:
     """gain · (W x + b) + shift as one W and b, under the values of the node ``name``."""
-    gain = np.broadcast_to(gain, op.bias.shape)
-    weight = op.weight * gain.reshape(op.weight.shape[0], -1, 1)
-    return dataclasses.replace(op, weight=weight, bias=op.bias * gain + shift, sum_node=name, output_node=name)
+    return dataclasses.replace(op, gain=op.gain * gain, bias=op.bias * gain + shift, sum_node=name, output_node=name)
 
 
 def affine(norm: BatchNorm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -323,7 +327,8 @@ def _matrix(
     return MatrixOp(
         **said,
         sum_node=said["name"],
-        weight=weight.astype(np.float64),
+        stored=weight,
+        gain=np.ones(weight.shape[0] * weight.shape[1]),
         bias=np.zeros(weight.shape[0] * weight.shape[1]) if bias is None else bias.astype(np.float64),
         window=window,
     )

@@ -55,7 +55,7 @@ class MatrixUnit(nn.Module):
 
     def __init__(self, op: MatrixOp, bits: Bits, signed: bool, noise: ArrayNoise | None, usual: float) -> None:
         super().__init__()
-        groups, per_group, inputs = op.weight.shape
+        groups, per_group, inputs = op.stored.shape
         outputs = groups * per_group
         self.array: WindowConv2d | ArrayLinear
         if op.window is None:
