@@ -18,7 +18,7 @@ from firmware_protocols.messages import (
     Sweep,
     Wait,
 )
-from hil.errors import DeviceError, HilError, LinkError, MismatchError, NotAuthorised
+from hil.errors import DeviceError, FirmwareLacks, HilError, LinkError, MismatchError, NotAuthorised
 
 MOST_SHOWN = 400  # characters of a chip's text
 
@@ -38,7 +38,8 @@ _CAUSES = {
 def device_error(address: str, request: Request[Any], reply: ErrorReply) -> DeviceError:
     """The chip answered a request with an error."""
     numbers = f" (asked {reply.value:g}, limit {reply.limit:g})" if reply.limit else ""
-    kind = NotAuthorised if reply.code is ErrorCode.NOT_AUTHORISED else DeviceError
+    kinds = {ErrorCode.NOT_AUTHORISED: NotAuthorised, ErrorCode.UNSUPPORTED: FirmwareLacks}
+    kind = kinds.get(reply.code, DeviceError)
     return kind(
         f"the chip refused {describe_request(request)}: {reply.code.name.lower()}, {shown(reply.text)}{numbers}",
         where=address,
