@@ -14,7 +14,9 @@ from hil.cli.options import (
     Json,
     LayerBitsAsked,
     Macros,
+    Mean,
     SpareReads,
+    Std,
     floats,
     layer_bits,
     one_of,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="state dict .pt, .safetensors or .onnx")],
+    source: Annotated[Path, typer.Argument(help="state dict .pt, .safetensors, .onnx or .pt2")],
     out: Annotated[Path, typer.Option("--out", "-o", help="net.pt to write")],
     arch: Annotated[str | None, typer.Option(help="architecture name or JSON graph", show_default=False)] = None,
     data: Annotated[str, typer.Option(help="data set whose training images calibrate the network")] = "fashion-mnist",
@@ -40,10 +42,8 @@ def import_(
     weight_bits: Annotated[int, typer.Option(min=2, max=8, help="weight bits, 2 to 8")] = 4,
     activation_bits: Annotated[int, typer.Option(min=2, max=8, help="activation bits, 2 to 8")] = 8,
     layers: LayerBitsAsked = None,
-    mean: Annotated[
-        str | None, typer.Option(help="per channel, of pixels in 0…1: 0.5,0.5,0.5", show_default=False)
-    ] = None,
-    std: Annotated[str | None, typer.Option(help="per channel", show_default=False)] = None,
+    mean: Mean = None,
+    std: Std = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
 ) -> int:
     """Make a net.pt from pretrained weights."""
@@ -74,7 +74,7 @@ def import_(
 
 
 def compile(
-    network: Annotated[Path, typer.Argument(help="net.pt")],
+    network: Annotated[Path, typer.Argument(help="net.pt, model.onnx or model.pt2")],
     chip: Chip = "lab-128",
     macros: Macros = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="program.h5 to write", show_default=False)] = None,
@@ -118,6 +118,14 @@ def compile(
         typer.Option(help="record of one chip (hil calibrate): adapt the program to that chip", show_default=False),
     ] = None,
     spare_reads: SpareReads = 0.0,
+    data: Annotated[
+        str | None,
+        typer.Option(help="data set whose training images give ranges to model.onnx or model.pt2", show_default=False),
+    ] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    mean: Mean = None,
+    std: Std = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
@@ -125,9 +133,9 @@ def compile(
     from cim.chip.encoding import WeightForm
     from cim.chip.file import load_chip
     from hil.deployment.dry_run import round_costs
+    from hil.deployment.network_source import ImportOptions, open_network
     from mapping.compile import LayoutOptions, compile_network, plan
     from mapping.layout.tile import SlicePlacement
-    from mapping.network.file import load_network
     from mapping.program.explain import explain as explain_program
     from mapping.program.file import save_program
     from mapping.quantise.weight_scales import ScaleRule
@@ -139,9 +147,10 @@ def compile(
         raise UsageError("--spare-reads needs the record of a chip", hint="--record RECORD, of hil calibrate")
     spec = load_chip(chip, macros=macros)
     options = LayoutOptions(placement_of(placement), budget_of(copies_budget, spec.macros), rounds, lying)
+    imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(
-            load_network(network, trust=trust_model),
+            open_network(network, imported, trust=trust_model, watch=watch),
             spec,
             weight_bits=weight_bits,
             activation_bits=activation_bits,

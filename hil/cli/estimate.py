@@ -12,7 +12,9 @@ from hil.errors import ExitCode, UsageError
 
 
 def estimate(
-    network: Annotated[str, typer.Argument(help="program.h5, net.pt, or an architecture: lenet5, vgg8, resnet18 …")],
+    network: Annotated[
+        str, typer.Argument(help="program.h5, net.pt, model.onnx, model.pt2, or an architecture: lenet5, vgg8 …")
+    ],
     chip: Chip = "lab-128",
     macros: Macros = None,
     weight_bits: Annotated[

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 MOST_COMPLAINT = 8000  # characters of an error
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # all but tab and new line
 Choice = TypeVar("Choice", bound=enum.StrEnum)
-Net = Annotated[Path | None, typer.Argument(help="net.pt, or a compiled program.h5", show_default=False)]
+Net = Annotated[
+    Path | None, typer.Argument(help="net.pt, model.onnx, model.pt2, or a compiled program.h5", show_default=False)
+]
 Port = Annotated[
     str | None,
     typer.Option(
@@ -55,6 +57,11 @@ SpareReads = Annotated[
 ]
 DataDir = Annotated[Path | None, typer.Option(help="folder of data sets (also HIL_DATA)", show_default=False)]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a known data set, with its checksum")]
+Mean = Annotated[
+    str | None,
+    typer.Option(help="per channel, of pixels in 0…1: 0.5,0.5,0.5; for files that do not say", show_default=False),
+]
+Std = Annotated[str | None, typer.Option(help="per channel; for files that do not say", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
 
 

@@ -13,9 +13,12 @@ from hil.cli.options import (
     Download,
     Json,
     Macros,
+    Mean,
     Net,
     Seed,
+    Std,
     celsius,
+    floats,
     print_result,
     screen,
     seconds,
@@ -37,6 +40,8 @@ def simulate(
     data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
     data_dir: DataDir = None,
     download: Download = False,
+    mean: Mean = None,
+    std: Std = None,
     samples: Annotated[int, typer.Option(help="images")] = 1000,
     chips: Annotated[int, typer.Option(help="number of virtual chips, drawn and run one after the other")] = 20,
     age: Annotated[str, typer.Option(help="age after programming; several give a table: 1h,1d,30d")] = "1h",
@@ -67,6 +72,7 @@ def simulate(
     from cim.simulator.modes import SimulationMode
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
+    from hil.deployment.network_source import ImportOptions
     from hil.prediction.predict import Tuning, predict
 
     ages = tuple(seconds(part) for part in age.split(","))
@@ -83,7 +89,10 @@ def simulate(
     )
     with screen(quiet=as_json) as watch:
         with watch.stage("compiling"):
-            program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
+            program, _ = program_of(
+                network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
+            )
         images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
         result = predict(
             program,

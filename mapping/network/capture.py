@@ -73,19 +73,22 @@ def capture(
 def capture_exported(
     program: ExportedProgram,
     *,
-    preprocess: Preprocess,
+    preprocess: Preprocess | None,
     classes: Sequence[str],
     provenance: Mapping[str, str] | None = None,
 ) -> NetworkGraph:
-    """As ``capture``, for a module that was exported before, with any batch or none that is fixed."""
+    """As ``capture``, for a module that was exported before, with any batch or none that is fixed.
+
+    Without ``preprocess`` the graph is good for its cost only.
+    """
     import torch
 
     from mapping.network.aten.translation import Translation, plain
 
     program = _of_fixed_size(program)
-    translated = Translation(plain(program), len(preprocess.mean)).run()
+    translated = Translation(plain(program), len(preprocess.mean) if preprocess else None).run()
     asked = translated.asked
-    graph = translated.found.graph(asked.image, preprocess, classes, dict(provenance or {}))
+    graph = translated.found.graph(asked.image, asked.preprocess(preprocess), classes, dict(provenance or {}))
     with torch.no_grad():
         x = torch.randn(asked.batch, *asked.image, generator=torch.Generator().manual_seed(0))
         expected = _flat(program.module()(*asked.tensors(x)), asked)

@@ -25,6 +25,8 @@ from mapping.network.nodes import GraphError
 if TYPE_CHECKING:
     from torch import Tensor
 
+WHOLE_NETWORKS = (".onnx", ".pt2", ".tflite")
+"""Files that hold a whole network, but not how pixels become inputs."""
 MOST_ELEMENTS = 2**28
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts bury the state dict."""
@@ -38,11 +40,13 @@ def import_graph(
     input_shape: tuple[int, int, int] | None = None,
     preprocess: Preprocess | None = None,
     trust: bool = False,
+    shapes_only: bool = False,
 ) -> NetworkGraph:
-    """Give the graph in ``path`` (``.safetensors``, ``.onnx``, else a torch file).
+    """Give the graph in ``path`` (``.safetensors``, ``.onnx``, ``.tflite``, else a torch file).
 
     ``arch`` is needed for weights alone; ``input_shape`` and ``preprocess`` default to the
-    architecture's. With ``trust`` a torch file **may run code**: legacy pickles, TorchScript
+    architecture's. ``WHOLE_NETWORKS`` need ``preprocess``, unless ``shapes_only`` are asked for: a graph for its
+    cost. With ``trust`` a torch file **may run code**: legacy pickles, TorchScript
     (its weights) and ``.pt2`` (captured whole) are then taken too.
 
     Raises ``NetworkFileError`` (the file, or its weights do not fit), ``ValueError`` (unknown
@@ -56,9 +60,17 @@ def import_graph(
     if path.suffix == ".onnx":
         from mapping.network.onnx_import import graph_from_onnx
 
-        return graph_from_onnx(data, path, preprocess=_needed(preprocess), classes=classes, provenance=provenance)
+        given = preprocess if shapes_only else _needed(preprocess)
+        return graph_from_onnx(data, path, preprocess=given, classes=classes, provenance=provenance)
+    if path.suffix == ".tflite":
+        from mapping.network.tflite.importing import graph_from_tflite
+
+        return graph_from_tflite(
+            data, path, preprocess=preprocess, classes=classes, provenance=provenance, shapes_only=shapes_only
+        )
     if path.suffix == ".pt2" and trust:
-        return _from_exported(data, path, _needed(preprocess), classes, provenance | {"trusted": "true"})
+        given = preprocess if shapes_only else _needed(preprocess)
+        return _from_exported(data, path, given, classes, provenance | {"trusted": "true"})
     if path.suffix == ".safetensors":
         state, metadata = read_safetensors(data, path)
         provenance = {**metadata, **provenance}
@@ -193,7 +205,7 @@ def _trusted(data: bytes, path: str | Path) -> Any:
 
 
 def _from_exported(
-    data: bytes, path: Path, preprocess: Preprocess, classes: Sequence[str], provenance: Mapping[str, str]
+    data: bytes, path: Path, preprocess: Preprocess | None, classes: Sequence[str], provenance: Mapping[str, str]
 ) -> NetworkGraph:
     import torch
 
@@ -217,9 +229,3 @@ def _known(name: str) -> None:
 
     if name not in ARCHITECTURES:
         raise ValueError(f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}, or the path of a JSON graph")
-
-
-def _sha256(data: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(data).hexdigest()

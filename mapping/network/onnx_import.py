@@ -1,22 +1,31 @@
 """ONNX to a ``NetworkGraph``: protobuf parsing only, weights inside the file only.
 
-``mapping.network.onnx_reader`` reads the file, ``mapping.network.onnx_rules`` says which operation becomes which node.
+``mapping.network.onnx_ops`` reads the file and says which operation becomes which nodes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mapping.errors import MappingUsageError
 from mapping.network.file_check import NetworkFileError
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.graph_records import MOST_NODES
 from mapping.network.nodes import GraphError
-from mapping.network.onnx_reader import OnnxReader
-from mapping.network.onnx_rules import RULES
+from mapping.network.onnx_ops import elementwise, moves, products, statistics, windows
+from mapping.network.onnx_ops.call import OnnxRule
+from mapping.network.onnx_ops.reader import OnnxReader
 
 OLDEST_OPSET = 7
+RULES: Mapping[str, OnnxRule] = {
+    **elementwise.RULES,
+    **moves.RULES,
+    **products.RULES,
+    **statistics.RULES,
+    **windows.RULES,
+}
 
 
 class MissingExtra(MappingUsageError):
@@ -27,14 +36,30 @@ def graph_from_onnx(
     data: bytes,
     path: str | Path,
     *,
-    preprocess: Preprocess,
+    preprocess: Preprocess | None,
     classes: Sequence[str],
     provenance: Mapping[str, str] | None = None,
 ) -> NetworkGraph:
     """Give the graph of an ONNX file's bytes; ``path`` is for messages.
 
+    Without ``preprocess`` the graph is good for its cost only. Without ``classes`` the file's outputs become those of
+    the graph. Of a file with quantised activations (QDQ) the weights are read at the values that their codes stand
+    for; scales of activations are not kept, and the graph's provenance says how many there were.
+
     Raises ``NetworkFileError``, ``UnsupportedOperation`` naming the node, or ``MissingExtra``.
     """
+    model = _model(data, path)
+    try:
+        reader = OnnxReader(model, path, len(preprocess.mean) if preprocess else None)
+        found, asked = reader.run(RULES)
+        notes = {"quantised": f"{reader.quantised} scales of activations not kept"} if reader.quantised else {}
+        return found.graph(asked.image, asked.preprocess(preprocess), classes, {**(provenance or {}), **notes})
+    except (GraphError, LookupError, TypeError, ValueError, OverflowError) as error:  # options missing or mistyped
+        raise NetworkFileError(path, f"is not a valid network: {error!s:.300}") from error
+
+
+def _model(data: bytes, path: str | Path) -> Any:
+    """The parsed file, functions of its own written out."""
     try:
         import onnx
     except ImportError as error:
@@ -50,8 +75,4 @@ def graph_from_onnx(
         raise NetworkFileError(path, f"holds {len(model.graph.node)} nodes, more than {MOST_NODES}")
     if not model.graph.node:
         raise NetworkFileError(path, "is not an ONNX file, or an empty graph")
-    try:
-        nodes, shape = OnnxReader(model.graph, path).run(RULES)
-        return NetworkGraph(shape, nodes, preprocess, tuple(classes), dict(provenance or {}))
-    except (GraphError, LookupError, TypeError, ValueError, OverflowError) as error:  # options missing or mistyped
-        raise NetworkFileError(path, f"is not a valid network: {error!s:.300}") from error
+    return model

@@ -19,8 +19,13 @@ from mapping.quantise.observe import Observations
 
 
 def shared_ops(graph: NetworkGraph) -> tuple[FusedOp, ...]:
-    """The operations of a graph (``lower``); layers equal to an earlier one name it in ``shares``."""
+    """The operations of a graph (``lower``); layers equal to an earlier one name it in ``shares``.
+
+    A network that says its own codes keeps every layer for itself: their scales are not ours to unite.
+    """
     ops = lower(graph)
+    if any(op.grid is not None for op in ops):
+        return ops
     signed = {INPUT: any(mean > 0 for mean in graph.preprocess.mean)}
     homes: dict[tuple[object, ...], str] = {}
     wide, found = logits_op(ops), []

@@ -10,10 +10,12 @@ from mapping.network.aten.call import Call, Rule
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import (
     chunk_sizes,
+    closed,
     cut,
     expand,
     gather,
     join,
+    opened,
     pad,
     permute,
     pieces,
@@ -33,8 +35,13 @@ def _reshape(c: Composer, a: Call) -> Operand:
 
 
 def _squeeze(c: Composer, a: Call) -> Operand:
-    """Axes of size 1 go; the axis of a batch of one image is one too."""
-    return reshape(c, a.x, a.shape)
+    rank = len(a.x.shape)
+    asked = a.get("dim")
+    axes = range(rank) if asked is None else [axis % rank for axis in a.integers("dim", len(np.atleast_1d(asked)))]
+    found = a.x
+    for axis in sorted((axis for axis in axes if a.x.shape[axis] == 1), reverse=True):
+        found = closed(c, found, axis)
+    return found
 
 
 def _move(c: Composer, a: Call) -> Operand:
@@ -209,11 +216,10 @@ def _scatter(c: Composer, a: Call) -> Operand:
 
 def _select_scatter(c: Composer, a: Call) -> Operand:
     axis, length = a["dim"] % len(a.x.shape), a.x.shape[a["dim"]]
-    source = a.operand("src")
-    opened = reshape(c, source, (*source.shape[:axis], 1, *source.shape[axis:]))
+    part = opened(c, a.operand("src"), axis)
     index = list(range(length))
     index[a["index"]] = length
-    return take(c, join(c, [a.x, opened], axis), index, axis)
+    return take(c, join(c, [a.x, part], axis), index, axis)
 
 
 def _copied(c: Composer, a: Call) -> Operand:
@@ -221,7 +227,8 @@ def _copied(c: Composer, a: Call) -> Operand:
 
 
 RULES: dict[str, Rule] = {
-    **{name: _reshape for name in ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "unsqueeze")},
+    **{name: _reshape for name in ("view", "reshape", "_unsafe_view", "flatten", "unflatten")},
+    "unsqueeze": lambda c, a: opened(c, a.x, a["dim"]),
     "squeeze": _squeeze,
     "permute": lambda c, a: permute(c, a.x, a["dims"]),
     "transpose": _swap,

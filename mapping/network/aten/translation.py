@@ -32,7 +32,7 @@ MOST_CONSTANT = 2**26
 """Elements of the largest tensor that is computed from constants."""
 
 _NOTHING = {"_assert_tensor_metadata", "_assert_async", "_assert_scalar", "sym_constrain_range", "_set_grad_enabled"}
-_IN_PLACE_FUNCTIONS = {"relu", "relu6", "hardtanh", "clamp", "silu", "hardswish", "hardsigmoid", "leaky_relu", "elu"}
+_SETTINGS = {"wrap_with_autocast", "wrap_with_set_grad_enabled"}
 _VIEWS = {"view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute", "transpose", "slice", "select"}
 _VIEWS |= {"narrow", "expand", "chunk", "split", "unbind", "t", "detach", "alias", "getitem", "contiguous", "to"}
 _HINTS = {
@@ -109,7 +109,7 @@ class Translated:
 class Translation:
     """Values of an exported program: fx node -> value, torch tensor (constant), number or a list of them."""
 
-    def __init__(self, program: ExportedProgram, channels: int) -> None:
+    def __init__(self, program: ExportedProgram, channels: int | None) -> None:
         signature = program.graph_signature
         self.program, self.channels = program, channels
         self.seen: dict[Any, Any] = {}
@@ -133,13 +133,26 @@ class Translation:
         for fx in self.program.graph.nodes:
             if fx.op == "placeholder" and fx not in self.seen:
                 self.seen[fx] = self._stored(fx)
-            elif fx.op == "get_attr":
-                self.seen[fx] = getattr(self.program.graph_module, fx.target)
+        return Translated(asked, self._outputs(self._walk(self.program.graph_module)), self.composer)
+
+    def _walk(self, module: Any) -> list[Any]:
+        """Results of a graph whose inputs are known."""
+        for fx in module.graph.nodes:
+            if fx.op == "get_attr":
+                self.seen[fx] = getattr(module, fx.target)
             elif fx.op == "call_function":
                 self._call(fx)
             elif fx.op == "output":
-                return Translated(asked, self._outputs(fx), self.composer)
-        raise UnsupportedOperation("output", "", "the program gives nothing")
+                return [self.seen[result] if hasattr(result, "op") else result for result in fx.args[0]]
+        return []
+
+    def _inside(self, fx: Any) -> list[Any]:
+        """Results of a part that runs under a setting of torch which changes no result here."""
+        place = next(n for n, part in enumerate(fx.args) if hasattr(part, "op") and part.op == "get_attr")
+        module = self.seen[fx.args[place]]
+        inputs = [part for part in module.graph.nodes if part.op == "placeholder"]
+        self.seen |= {inner: self.seen[outer] for inner, outer in zip(inputs, fx.args[place + 1 :], strict=True)}
+        return self._walk(module)
 
     def _stored(self, fx: Any) -> torch.Tensor:
         key = self.parameters.get(fx.name)
@@ -157,6 +170,9 @@ class Translation:
         base, overload = _parts(fx.target)
         if base in _NOTHING:
             self.seen[fx] = None
+            return
+        if base in _SETTINGS:
+            self.seen[fx] = self._inside(fx)
             return
         inputs = [self.seen[source] for source in fx.all_input_nodes]
         if fx.target is operator.getitem:
@@ -225,8 +241,7 @@ class Translation:
             argument = next(iter(argument.all_input_nodes), None)
         return ""
 
-    def _outputs(self, fx: Any) -> Found:
-        results = [self.seen[result] if hasattr(result, "op") else result for result in fx.args[0]]
+    def _outputs(self, results: list[Any]) -> Found:
         names = _output_names(self.program, len(results))
         kept = [(name, result) for name, result in zip(names, results, strict=True) if result is not None]
         try:

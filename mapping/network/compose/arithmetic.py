@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from mapping.network.compose.composer import Composer
+from mapping.network.compose.gates import gated
 from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_part, image_shape
 from mapping.network.digital_nodes import Affine, PRelu, Product, Subtract, Unary
@@ -59,11 +61,9 @@ def affine(c: Composer, x: Value | Operand, scale: Any, shift: Any) -> Operand:
     scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
     if not isinstance(x, Value):
         return np.asarray(scale * x + shift)
-    need(
-        bool(np.isfinite(scale).all() and np.isfinite(shift).all()),
-        "a constant that is not finite",
-        "a mask of a finite number such as -100, or scaled_dot_product_attention with attn_mask or is_causal",
-    )
+    need(bool(np.isfinite(scale).all()), "a factor that is not finite")
+    if not np.isfinite(shift).all():
+        return masked(c, x, scale, shift)
     x = spread(c, x, together(x.shape, scale.shape, shift.shape))
     if not scale.any():
         refuse("a product with zero")
@@ -74,7 +74,18 @@ def affine(c: Composer, x: Value | Operand, scale: Any, shift: Any) -> Operand:
     node, before = x.node, c.node(x.node)
     if isinstance(before, Affine):
         node, a, b = before.inputs[0], a * before.scale, a * before.shift + b
+        if (a == 1).all() and not b.any():
+            return c.value(node, x)
     return c.value(c.add(Affine, [node], scale=a.astype(np.float32), shift=b.astype(np.float32)), x)
+
+
+def masked(c: Composer, x: Value, scale: Constant, shift: Constant) -> Value:
+    """A sum with minus infinity in places that the softmax behind it leaves out."""
+    need(bool((np.isfinite(shift) | np.isneginf(shift)).all()), "a constant that is not finite")
+    kept = np.isfinite(shift)
+    found = activation(affine(c, x, scale, np.where(kept, shift, 0.0)))
+    c.masks.append(kept)
+    return replace(found, masked=len(c.masks) - 1)
 
 
 def plus(c: Composer, x: Operand, y: Operand, alpha: float = 1.0) -> Operand:
@@ -94,7 +105,9 @@ def minus(c: Composer, x: Operand, y: Operand, alpha: float = 1.0) -> Operand:
 
 def times(c: Composer, x: Operand, y: Operand) -> Operand:
     if isinstance(x, Value) and isinstance(y, Value):
-        return function(c, x, "square") if x == y else _pair(c, Product, x, y)
+        if x == y:
+            return function(c, x, "square")
+        return gated(c, x, y) or gated(c, y, x) or _pair(c, Product, x, y)
     constant, other = (y, x) if isinstance(x, Value) else (x, y)
     if not isinstance(other, Value):
         return np.asarray(constant * other)
@@ -143,8 +156,12 @@ def choose(c: Composer, mask: Operand, x: Operand, y: Operand) -> Operand:
     if not isinstance(x, Value) and not isinstance(y, Value):
         return np.where(mask, x, y)
     if not isinstance(x, Value):
+        if np.isneginf(x).any():
+            return affine(c, y, 1.0, np.where(mask, x, 0.0))
         return affine(c, y, 1 - kept, np.where(mask, x, 0.0)) if not kept.all() else x
     if not isinstance(y, Value):
+        if np.isneginf(y).any():
+            return affine(c, x, 1.0, np.where(mask, 0.0, y))
         return affine(c, x, kept, np.where(mask, 0.0, y)) if kept.any() else y
     return plus(c, times(c, x, kept), times(c, y, 1 - kept))
 
@@ -183,18 +200,29 @@ def together(*shapes: Shape) -> Shape:
 
 def aligned(c: Composer, x: Value, y: Value) -> tuple[Value, Value]:
     """Two values whose images stand at the same place, counted from the last axis."""
-    if _from_the_end(x) != _from_the_end(y) and c.batch == 1:  # one image: its axis is any of size 1
-        x = _moved(c, x, y)
+    if _from_the_end(x) != _from_the_end(y) and c.batch == 1:
+        ends = range(1, min(len(x.shape), len(y.shape)) + 1)
+        alike = [end for end in ends if x.shape[-end] == y.shape[-end]]
+        if alike:
+            end = max(alike, key=lambda end: (x.shape[-end] == 1, end))
+            x, y = (placed(c, value, len(value.shape) - end) for value in (x, y))
     need(_from_the_end(x) == _from_the_end(y), f"images of a batch stand at other places in {x.shape} and {y.shape}")
     return x, y
 
 
-def _moved(c: Composer, x: Value, like: Value) -> Value:
-    """``x`` with its one image at the place where ``like`` has it, if both are axes of size 1."""
-    axis = like.axis - len(like.shape) + len(x.shape)
-    if axis < 0 or not x.shape[axis] == like.shape[like.axis] == x.shape[x.axis] == 1:
+def placed(c: Composer, x: Value, axis: int) -> Value:
+    """``x`` with its one image on another axis: any can hold a batch of one."""
+    node = c.reshape(x.node, image_shape(x.shape, axis, 1))
+    return c.value(node, replace(x, outer=1), axis=axis)
+
+
+def beside(c: Composer, x: Value, axes: Sequence[int]) -> Value:
+    """``x`` with its batch on none of ``axes``, if it is of one image; else as it is."""
+    at = {axis % len(x.shape) for axis in axes}
+    free = [axis for axis in range(len(x.shape)) if axis not in at]
+    if c.batch > 1 or x.axis not in at or not free:
         return x
-    return c.value(c.reshape(x.node, image_shape(x.shape, axis, 1)), replace(x, outer=1), axis=axis)
+    return placed(c, x, next((axis for axis in free if x.shape[axis] == 1), free[0]))
 
 
 def _from_the_end(x: Value) -> tuple[int, int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import function, plus, times
+from mapping.network.compose.arithmetic import beside, function, plus, times
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import swap
 from mapping.network.compose.products import product
@@ -15,9 +16,16 @@ from mapping.network.compose.values import Operand, Value, activation, image_axi
 from mapping.network.digital_nodes import Softmax
 
 
-def softmax(c: Composer, x: Operand, axis: int) -> Value:
+def softmax(c: Composer, x: Operand, axis: int) -> Operand:
+    """exp(x) / Σ exp(x) along ``axis``, over the places that are not masked."""
     x = activation(x)
-    return c.value(c.add(Softmax, [x.node], axis=image_axis(x, axis, c.batch)), x)
+    if x.masked is None:
+        x = beside(c, x, [axis])
+        return c.value(c.add(Softmax, [x.node], axis=image_axis(x, axis, c.batch)), x)
+    kept = c.masks[x.masked]
+    weights = times(c, softmax(c, replace(x, masked=None), axis), kept.astype(np.float64))
+    sums = reduce(c, weights, "sum", [axis], keep=True)
+    return times(c, weights, function(c, sums, "reciprocal"))
 
 
 def attention(
@@ -25,22 +33,11 @@ def attention(
 ) -> Operand:
     """softmax(query · keyᵀ · scale + mask) · value (``scaled_dot_product_attention``)."""
     scores = product(c, query, swap(c, key, -1, -2))
-    factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    scores = times(c, scores, np.asarray(factor))
-    kept = None
+    scores = times(c, scores, np.asarray(1 / math.sqrt(query.shape[-1]) if scale is None else scale))
     if causal:
-        kept = np.tril(np.ones(scores.shape[-2:], bool))
-    elif mask is not None:
-        if isinstance(mask, Value):
-            scores = plus(c, scores, mask)
-        elif mask.dtype == np.bool_:
-            kept = mask
-        else:
-            kept = np.isfinite(mask)
-            scores = plus(c, scores, np.where(kept, mask, 0.0))
-    weights: Operand = softmax(c, scores, -1)
-    if kept is not None and not kept.all():  # without places that are masked, then to a sum of one again
-        weights = times(c, weights, kept.astype(np.float64))
-        sums = reduce(c, weights, "sum", [len(weights.shape) - 1], keep=True)
-        weights = times(c, weights, function(c, sums, "reciprocal"))
-    return product(c, weights, value)
+        mask = np.tril(np.ones(scores.shape[-2:], bool))
+    if mask is not None:
+        if not isinstance(mask, Value) and mask.dtype == np.bool_:
+            mask = np.where(mask, 0.0, -np.inf)
+        scores = plus(c, scores, mask)
+    return product(c, softmax(c, scores, -1), value)

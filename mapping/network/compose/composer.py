@@ -11,20 +11,23 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mapping.network.compose.refusal import refuse
+from mapping.network.compose.refusal import Unfit, refuse
 from mapping.network.compose.values import Value, image_shape
-from mapping.network.digital_nodes import Affine, Norm, Permute, Product, Reshape, Subtract, Take, Unary
+from mapping.network.digital_nodes import Affine, Grid, Norm, Permute, Product, Reshape, Subtract, Take, Unary
 from mapping.network.graph_records import KINDS, MOST_NODES
 from mapping.network.nodes import (
     INPUT,
     Add,
     AvgPool,
     BatchNorm,
+    Conv,
     Flatten,
     GlobalAvgPool,
     GraphError,
     HardTanh,
+    Linear,
     Node,
     PadChannels,
     PadMap,
@@ -36,7 +39,7 @@ from mapping.network.nodes import (
 from mapping.network.shapes import output_shape
 
 _KIND_NAMES = {kind: name for name, kind in KINDS.items()}
-_FUNCTIONS = (Relu, Relu6, HardTanh, Unary)
+_FUNCTIONS = (Relu, Relu6, HardTanh, Unary, Grid)
 _PAIRS = (Add, Subtract, Product)
 
 
@@ -55,6 +58,7 @@ class Composer:
         self.batch = batch
         self.place = ModulePlace()
         self.operation = 0
+        self.masks: list[NDArray[np.bool_]] = []  # places that stay, for values before a softmax
         self._nodes: dict[str, Node] = {}
         self._origins: dict[str, tuple[str, ModulePlace, int]] = {}  # name asked for, place, number of the operation
         self._shapes: dict[str, Shape] = {}
@@ -78,10 +82,15 @@ class Composer:
     def add(self, kind: type[Node], inputs: Sequence[str], *, name: str = "", **fields: Any) -> str:
         """Append a node, moves before it sunk behind it; give what stands for it. ``name``: of its weights' owner."""
         made = kind(name=f"#{len(self._nodes)}", inputs=tuple(inputs), **fields)
-        return self._sunk(made, name) or self._append(made, name)
+        return self._sunk(made, name) or self._folded(made) or self._append(made, name)
 
     def value(self, node: str, like: Value, shape: Shape | None = None, axis: int | None = None) -> Value:
         """A value of ``node`` with the batch where ``like`` has it; ``shape`` with the batch."""
+        if like.masked is not None:
+            refuse(
+                "a constant that is not finite, before anything but a softmax",
+                "a mask of a finite number such as -100, or scaled_dot_product_attention",
+            )
         made = replace(
             like, node=node, shape=like.shape if shape is None else shape, axis=like.axis if axis is None else axis
         )
@@ -179,7 +188,7 @@ class Composer:
         try:
             self._shapes[node.name] = output_shape(node, [self.shape(source) for source in node.inputs])
         except GraphError as error:
-            refuse(error.text)
+            raise Unfit(error.text) from None
         self._nodes[node.name] = node
         self._origins[node.name] = (name, self.place, self.operation)
         return node.name
@@ -201,10 +210,33 @@ class Composer:
             return self._append(merged, "")
         return self.add(Slice, [node], step=(step, 1) if axis == 1 else (1, step))
 
+    def _folded(self, node: Node) -> str:
+        """The layer before an affine map of its channels with other weights; "" if it is none."""
+        before = self._nodes.get(node.inputs[0])
+        if not isinstance(node, Affine) or not isinstance(before, Conv | Linear) or not _by_channel(node):
+            return ""
+        outputs = len(before.weight)
+        scale, shift = (np.broadcast_to(v.ravel().astype(np.float64), (outputs,)) for v in (node.scale, node.shift))
+        bias = scale * (0.0 if before.bias is None else before.bias) + shift
+        weight = before.weight * scale.reshape(-1, *[1] * (before.weight.ndim - 1))
+        merged = replace(
+            before,
+            name=f"#{len(self._nodes)}",
+            weight=weight.astype(np.float32),
+            bias=bias.astype(np.float32) if before.bias is not None or shift.any() else None,
+        )
+        name, place, operation = self._origins[node.inputs[0]]
+        made = self._append(merged, name)
+        self._origins[made] = (name, place, operation)
+        return made
+
     def _sunk(self, node: Node, name: str) -> str:
         """The node before the move that feeds it, then the move; "" if it cannot be turned round."""
         moves = [self._nodes.get(source) for source in node.inputs]
         first = moves[0]
+        if isinstance(node, Grid) and isinstance(first, Flatten):  # codes of an input are chosen before it is moved
+            made = self._append(replace(node, inputs=first.inputs), name)
+            return self._append(replace(first, name=f"#{len(self._nodes)}", inputs=(made,)), "")
         sources = tuple(move.inputs[0] for move in moves if isinstance(move, Reshape | Permute))
         if not isinstance(first, Reshape | Permute) or len(sources) != len(moves):
             return ""
@@ -228,13 +260,21 @@ class Composer:
             if isinstance(node, Norm):
                 changed["axes"] = tuple(sorted(first.order[axis] for axis in node.axes))
             turned = replace(node, inputs=sources, **changed)
-        elif isinstance(node, Affine) and isinstance(first, Reshape) and node.scale.size == node.shift.size == 1:
-            one = (1,) * len(self.shape(sources[0]))
+        elif isinstance(node, Affine) and isinstance(first, Reshape):
+            inside = self.shape(sources[0])
+            if not _by_channel(node) or (first.shape[0] != inside[0] and node.scale.size * node.shift.size > 1):
+                return ""
+            one = (-1, *(1,) * (len(inside) - 1))
             turned = replace(node, inputs=sources, scale=node.scale.reshape(one), shift=node.shift.reshape(one))
         else:
             return ""
-        made = self._sunk(turned, name) or self._append(turned, name)
+        made = self._sunk(turned, name) or self._folded(turned) or self._append(turned, name)
         return self.reshape(made, first.shape) if isinstance(first, Reshape) else self.permute(made, first.order)
+
+
+def _by_channel(node: Affine) -> bool:
+    """Whether an affine map has one scale and shift for each place of the first axis, or for all."""
+    return all(values.size in (1, values.shape[0]) for values in (node.scale, node.shift))
 
 
 def _unique(stem: str, taken: set[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from mapping.network.compose.composer import Composer, ModulePlace
 from mapping.network.compose.refusal import need
 from mapping.network.compose.values import Value, image_shape
+from mapping.network.graph import Preprocess
 from mapping.network.nodes import INPUT, Shape
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Asked:
         return self.shapes[0][0]
 
     @classmethod
-    def of(cls, shapes: Sequence[Shape], channels: int) -> Asked:
-        """``channels``: number of means, one a channel of the graph's input."""
+    def of(cls, shapes: Sequence[Shape], channels: int | None) -> Asked:
+        """``channels``: number of means, one a channel of the graph's input; None if they are not known."""
         need(len(shapes) > 0, "the network has no input")
         need(all(len(shape) >= 2 and min(shape) >= 1 for shape in shapes), f"inputs {list(shapes)} have no batch")
         alike = {(shape[0], *shape[2:]) for shape in shapes}
@@ -49,26 +49,21 @@ class Asked:
             return cls(tuple(shapes), (wide, first[2], first[3]))
         need(len(first) <= 3, f"an input {first} of more than two axes of places", "channels times frames as channels")
         length = first[2] if len(first) == 3 else 1
-        if channels == wide or len(shapes) > 1:
+        if channels in (wide, None) or len(shapes) > 1:
             return cls(tuple(shapes), (wide, 1, length))
         if len(first) == 2:
             return cls(tuple(shapes), (1, 1, wide))
         return cls(tuple(shapes), (1, wide, length))
 
-    def images(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Tensors of the network as the graph's input (n, channels, height, width)."""
-        import torch
-
-        return torch.cat([x.reshape(x.shape[0], -1, *self._places()) for x in inputs], 1).reshape(-1, *self.image)
+    def preprocess(self, given: Preprocess | None) -> Preprocess:
+        """``given``, or one of usual size where only costs are asked for."""
+        return given or Preprocess((0.5,) * self.image[0], (0.25,) * self.image[0])
 
     def tensors(self, images: Tensor) -> list[Tensor]:
-        """The inverse of ``images``."""
+        """Images of the graph (n, channels, height, width) as the tensors that the network takes."""
         flat = images.reshape(len(images), sum(shape[1] for shape in self.shapes), -1)
         parts = flat.split([shape[1] for shape in self.shapes], 1)
         return [part.reshape(len(images), *shape[1:]) for part, shape in zip(parts, self.shapes, strict=True)]
-
-    def _places(self) -> tuple[int, ...]:
-        return (math.prod(self.shapes[0][2:]),)
 
 
 def opened(c: Composer, asked: Asked) -> list[Value]:

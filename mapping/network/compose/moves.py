@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import affine, spread
+from mapping.network.compose.arithmetic import affine, beside, placed, spread
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import (
@@ -16,7 +16,6 @@ from mapping.network.compose.values import (
     Operand,
     Value,
     activation,
-    elements_before,
     image_axis,
     image_shape,
     place_of_batch,
@@ -33,9 +32,30 @@ def reshape(c: Composer, x: Operand, shape: Sequence[int]) -> Operand:
     need(math.prod(to) == size, f"{x.shape} has not the elements of {to}")
     if not isinstance(x, Value):
         return x.reshape(to)
-    axis, outer = place_of_batch(to, elements_before(x), c.batch)
+    axis, outer = place_of_batch(to, x, c.batch)
     node = c.reshape(x.node, image_shape(to, axis, c.batch))
     return c.value(node, replace(x, outer=outer), to, axis)
+
+
+def opened(c: Composer, x: Operand, axis: int) -> Operand:
+    """A new axis of size 1 at place ``axis`` of the result."""
+    axis %= len(x.shape) + 1
+    to = (*x.shape[:axis], 1, *x.shape[axis:])
+    return _with_axes(c, x, to, x.axis + (axis <= x.axis)) if isinstance(x, Value) else x.reshape(to)
+
+
+def closed(c: Composer, x: Operand, axis: int) -> Operand:
+    """An axis of size 1 gone."""
+    axis %= len(x.shape)
+    need(x.shape[axis] == 1, f"axis {axis} of {x.shape} is not of size 1")
+    to = (*x.shape[:axis], *x.shape[axis + 1 :])
+    if not isinstance(x, Value):
+        return x.reshape(to)
+    return reshape(c, x, to) if axis == x.axis else _with_axes(c, x, to, x.axis - (axis < x.axis))
+
+
+def _with_axes(c: Composer, x: Value, shape: Shape, axis: int) -> Value:
+    return c.value(c.reshape(x.node, image_shape(shape, axis, c.batch)), x, shape, axis)
 
 
 def permute(c: Composer, x: Operand, order: Sequence[int]) -> Operand:
@@ -68,6 +88,7 @@ def take(c: Composer, x: Operand, index: Sequence[int], axis: int, fill: float =
         return taken
     if tuple(index) == tuple(range(x.shape[axis])):
         return x
+    x = beside(c, x, [axis])
     node = c.take(x.node, index, image_axis(x, axis, c.batch), fill)
     return c.value(node, x, (*x.shape[:axis], len(index), *x.shape[axis + 1 :]))
 
@@ -80,8 +101,7 @@ def cut(c: Composer, x: Operand, axis: int, start: int | None, stop: int | None,
 def select(c: Composer, x: Operand, axis: int, place: int) -> Operand:
     """One place of an axis, which goes."""
     axis %= len(x.shape)
-    taken = take(c, x, [place % x.shape[axis]], axis)
-    return reshape(c, taken, (*x.shape[:axis], *x.shape[axis + 1 :]))
+    return closed(c, take(c, x, [place % x.shape[axis]], axis), axis)
 
 
 def pieces(c: Composer, x: Operand, axis: int, sizes: Sequence[int]) -> list[Operand]:
@@ -99,11 +119,15 @@ def chunk_sizes(length: int, chunks: int) -> list[int]:
 
 def join(c: Composer, parts: Sequence[Operand], axis: int) -> Operand:
     """Parts side by side along one axis; constants among them become places that are filled."""
+    parts = [beside(c, part, [axis]) if isinstance(part, Value) else part for part in parts]
     values = [part for part in parts if isinstance(part, Value)]
     if not values:
         return np.concatenate([part for part in parts if not isinstance(part, Value)], axis)
     like = values[0]
     axis %= len(like.shape)
+    if c.batch == 1:
+        values = [placed(c, value, like.axis) for value in values]
+        like = values[0]
     need(
         all((value.axis, value.outer) == (like.axis, like.outer) for value in values),
         "the images of a batch stand at other places in each input",
@@ -129,8 +153,7 @@ def stack(c: Composer, parts: Sequence[Operand], axis: int) -> Operand:
     """Parts along a new axis."""
     rank = len(parts[0].shape) + 1
     axis %= rank
-    opened = [reshape(c, part, (*part.shape[:axis], 1, *part.shape[axis:])) for part in parts]
-    return join(c, opened, axis)
+    return join(c, [opened(c, part, axis) for part in parts], axis)
 
 
 def expand(c: Composer, x: Operand, shape: Sequence[int]) -> Operand:

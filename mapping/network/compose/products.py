@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import aligned, spread, together
+from mapping.network.compose.arithmetic import aligned, beside, spread, together
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape, select, stack, swap
-from mapping.network.compose.refusal import need
+from mapping.network.compose.refusal import fit, need
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_axis
 from mapping.network.digital_nodes import MatMul
 from mapping.network.nodes import Array, Concat, Conv, Linear, Shape
@@ -70,7 +70,7 @@ def convolution(
 ) -> Value:
     """A convolution of maps or sequences; ``weight`` (out, in / groups, kernel…), ``pads`` (before, after) an axis."""
     opened, flat = as_map(c, x)
-    need(weight.ndim == (3 if flat else 4), f"weight {weight.shape} for an input {x.shape}")
+    fit(weight.ndim == (3 if flat else 4), f"weight {weight.shape} for an input {x.shape}")
     if flat:
         weight, stride, dilation = weight[:, :, None], (1, *stride), (1, *dilation)
         pads = ((0, 0), *pads)
@@ -127,7 +127,7 @@ def transposed_convolution(
     each r an ordinary convolution with a part of the kernel. Nothing is multiplied by an inserted zero.
     """
     opened, flat = as_map(c, x)
-    need(weight.ndim == (3 if flat else 4), f"weight {weight.shape} for an input {x.shape}")
+    fit(weight.ndim == (3 if flat else 4), f"weight {weight.shape} for an input {x.shape}")
     if flat:
         weight, stride, dilation, extra = weight[:, :, None], (1, *stride), (1, *dilation), (0, *extra)
         pads = ((0, 0), *pads)
@@ -179,9 +179,10 @@ def linear(c: Composer, x: Operand, weight: Array, bias: Array | None, name: str
     """y = x Wᵀ + bias along the last axis; ``weight`` (out, in). Of a sequence a 1 x 1 convolution of its places."""
     if not isinstance(x, Value):
         return np.asarray(x @ weight.T + (0 if bias is None else bias))
+    x = beside(c, x, [-1])
     inner = image_axis(x, len(x.shape) - 1, c.batch)
     outputs, inputs = weight.shape
-    need(x.shape[-1] == inputs, f"weight {weight.shape} for an input {x.shape}")
+    fit(x.shape[-1] == inputs, f"weight {weight.shape} for an input {x.shape}")
     shape = c.shape(x.node)
     bias = None if bias is None else floats(bias)
     if math.prod(shape) == inputs:
@@ -209,7 +210,7 @@ def product(c: Composer, x: Operand, y: Operand, name: str = "") -> Operand:
     if len(y.shape) == 1:
         found = product(c, x, reshape(c, y, (y.shape[0], 1)), name)
         return reshape(c, found, found.shape[:-1])
-    need(x.shape[-1] == y.shape[-2], f"matrices {x.shape} and {y.shape}")
+    fit(x.shape[-1] == y.shape[-2], f"matrices {x.shape} and {y.shape}")
     if not isinstance(x, Value):
         turned = product(c, swap(c, y, -1, -2), np.swapaxes(x, -1, -2), name)
         return swap(c, turned, -1, -2)
@@ -217,7 +218,7 @@ def product(c: Composer, x: Operand, y: Operand, name: str = "") -> Operand:
         return _by_stored(c, x, y, name)
     wide = max(len(x.shape), len(y.shape))
     first, second = (activation(reshape(c, v, (1,) * (wide - len(v.shape)) + v.shape)) for v in (x, y))
-    first, second = aligned(c, first, second)
+    first, second = aligned(c, beside(c, first, [-1, -2]), beside(c, second, [-1, -2]))
     need(first.axis < wide - 2, "the batch is an axis of the matrices")
     shape: Shape = (*together(first.shape[:-2], second.shape[:-2]), first.shape[-2], second.shape[-1])
     return c.value(c.add(MatMul, [first.node, second.node]), first, shape)

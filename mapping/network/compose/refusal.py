@@ -24,6 +24,16 @@ class CannotCompose(Exception):
         self.reason, self.hint = reason, hint
 
 
+class Unfit(CannotCompose):
+    """Sizes that no program could run either: the file is broken, not the rules too few."""
+
+
+def fit(good: bool, reason: str) -> None:
+    """Call the network broken unless ``good``."""
+    if not good:
+        raise Unfit(reason)
+
+
 def need(good: bool, reason: str, hint: str = "") -> None:
     """Refuse the operation at hand unless ``good``."""
     if not good:

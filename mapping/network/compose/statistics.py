@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import function, minus, times
+from mapping.network.compose.arithmetic import beside, function, minus, times
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape
 from mapping.network.compose.products import floats
@@ -27,6 +27,7 @@ def reduce(c: Composer, x: Operand, operation: str, axes: Sequence[int], keep: b
     if not isinstance(x, Value):
         found: Constant = np.asarray(_NUMPY[operation](x, axis=tuple(axes), keepdims=keep))  # type: ignore[operator]
         return found
+    x = beside(c, x, axes)
     kept = tuple(1 if axis in axes else size for axis, size in enumerate(x.shape))
     inner = tuple(image_axis(x, axis, c.batch) for axis in axes)
     shape = c.shape(x.node)
@@ -75,7 +76,7 @@ def norm(
     centre: bool = True,
 ) -> Value:
     """A norm over ``axes``; ``scale`` and ``shift`` combine with x as a sum would, None for one and zero."""
-    x = activation(x)
+    x = beside(c, activation(x), axes)
     shape = c.shape(x.node)
     inner = tuple(sorted(image_axis(x, axis, c.batch) for axis in axes))
 
@@ -109,11 +110,12 @@ def batch_norm(c: Composer, x: Operand, stored: Sequence[Array | None], eps: flo
     scale, shift, mean, spread = stored
     if mean is None or spread is None:
         refuse("it uses the statistics of the batch", "track_running_stats=True, and train it")
-    x = activation(x)
-    need(image_axis(x, 1, c.batch) == 0, f"channels are not the first axis of {c.shape(x.node)}")
+    x = beside(c, activation(x), [1])
+    inner = image_axis(x, 1, c.batch)
+    order = [inner, *(axis for axis in range(len(c.shape(x.node))) if axis != inner)]
     node = c.add(
         BatchNorm,
-        [x.node],
+        [c.permute(x.node, order)],
         name=name,
         scale=np.ones_like(mean) if scale is None else floats(scale),
         shift=np.zeros_like(mean) if shift is None else floats(shift),
@@ -121,4 +123,4 @@ def batch_norm(c: Composer, x: Operand, stored: Sequence[Array | None], eps: flo
         variance=floats(spread),
         eps=float(eps),
     )
-    return c.value(node, x)
+    return c.value(c.permute(node, [int(axis) for axis in np.argsort(order)]), x)

@@ -25,13 +25,14 @@ class Value:
     """One activation: the node that gives it, and its ``shape`` with the batch in it.
 
     Axis ``axis`` has ``outer`` · batch · rest places in that order; the node has outer · rest there, or no such axis
-    if that is 1.
+    if that is 1. ``masked``: number of the mask (``Composer.masks``) of places that a softmax has to leave out.
     """
 
     node: str
     shape: Shape
     axis: int
     outer: int = 1
+    masked: int | None = None
 
 
 Operand: TypeAlias = Value | Constant
@@ -51,19 +52,24 @@ def image_shape(shape: Shape, axis: int, batch: int) -> Shape:
     return (*shape[:axis], *kept, *shape[axis + 1 :]) or (1,)
 
 
-def place_of_batch(shape: Shape, before: int, batch: int) -> tuple[int, int]:
-    """(axis, outer) in ``shape`` of a batch that ``before`` elements stand outside of, in the order of memory."""
-    found: list[tuple[int, int]] = []
+def place_of_batch(shape: Shape, like: Value, batch: int) -> tuple[int, int]:
+    """(axis, outer) of the batch in ``shape``, which has the elements of ``like`` in the same order of memory.
+
+    A batch of one image may be any axis of size 1 there: that behind the same axes, else the first.
+    """
+    before = elements_before(like)
+    found: list[tuple[tuple[bool, bool], int, int]] = []
     prefix = 1
     for axis, size in enumerate(shape):
         if before % prefix == 0 and size % (before // prefix * batch) == 0:
-            if prefix == before and size == batch:
-                return axis, 1
-            found.append((axis, before // prefix))
+            alike = shape[:axis] == like.shape[: like.axis]
+            worse = (size != batch or prefix != before, not alike)
+            found.append((worse, axis, before // prefix))
         prefix *= size
     if not found:
         refuse(f"it mixes the images of a batch: a batch of {batch} does not stand whole in one axis of {shape}")
-    return found[0]
+    _, axis, outer = min(found)
+    return axis, outer
 
 
 def image_axis(value: Value, axis: int, batch: int) -> int:

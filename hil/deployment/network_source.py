@@ -1,0 +1,66 @@
+"""Networks from files of any kind: a net.pt as it is, ONNX files and exported programs imported on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hil.deployment.import_weights import import_network
+from hil.errors import UsageError
+from hil.watch import Watch
+from mapping.network.file import NetworkFile, load_network
+from mapping.network.importers import WHOLE_NETWORKS
+
+
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    """What a file of another kind does not say.
+
+    ``data`` is the data set whose training split gives the activation ranges, ``images`` of it; ``mean`` and ``std``
+    a channel, of pixels in 0…1.
+    """
+
+    data: str | None = None
+    data_dir: Path | None = None
+    download: bool = False
+    images: int = 128
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+def open_network(
+    path: Path, options: ImportOptions | None = None, *, trust: bool = False, watch: Watch | None = None
+) -> NetworkFile:
+    """Give the network of ``path``; one of ``WHOLE_NETWORKS`` gets 4 bit weights and 8 bit activations, and 8 and 8
+    if it comes with codes of its own.
+
+    Raises:
+        UsageError: a file of another kind without data or preprocessing.
+        mapping.errors.MappingError: the file is missing, broken, unsafe, or its network cannot be mapped.
+    """
+    if path.suffix not in WHOLE_NETWORKS:
+        return load_network(path, trust=trust)
+    options = options or ImportOptions()
+    needed: list[tuple[str, object]] = [("--data", options.data)]
+    if path.suffix != ".tflite":  # a quantised one says how pixels become inputs
+        needed += [("--mean", options.mean), ("--std", options.std)]
+    missing = [name for name, given in needed if not given]
+    if options.data is None or missing:
+        raise UsageError(
+            f"{path.name} holds no training images and not how pixels become inputs: {', '.join(missing)} missing",
+            hint=f"{path.name} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25; or hil import, once",
+        )
+    return import_network(
+        path,
+        arch=None,
+        data=options.data,
+        data_dir=options.data_dir,
+        download=options.download,
+        images=options.images,
+        weight_bits=4,
+        activation_bits=8,
+        mean=options.mean,
+        std=options.std,
+        trust=trust,
+        watch=watch,
+    )

@@ -1,0 +1,1 @@
+"""ONNX operations as nodes of a graph."""

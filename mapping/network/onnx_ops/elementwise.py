@@ -1,0 +1,144 @@
+"""Rules of ONNX for sums, products and functions of single elements."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from mapping.network.compose.arithmetic import (
+    affine,
+    choose,
+    clamp,
+    function,
+    largest,
+    minus,
+    over,
+    plus,
+    power,
+    prelu,
+    times,
+)
+from mapping.network.compose.composer import Composer
+from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.values import Operand, Value
+from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
+
+_SELU = (1.6732631921768188, 1.0507010221481323)
+
+
+def _named(name: str) -> OnnxRule:
+    return lambda c, a: function(c, a.x, name)
+
+
+def _folded(step: Callable[[Composer, Operand, Operand], Operand]) -> OnnxRule:
+    """An operation of any number of inputs, two at a time."""
+
+    def rule(c: Composer, a: OnnxCall) -> Operand:
+        given = [a.operand(index) for index in range(len(a.inputs))]
+        return functools.reduce(lambda x, y: step(c, x, y), given)
+
+    return rule
+
+
+def _mean(c: Composer, a: OnnxCall) -> Operand:
+    return times(c, _folded(plus)(c, a), np.asarray(1 / len(a.inputs)))
+
+
+def _selu(c: Composer, a: OnnxCall) -> Operand:
+    alpha, gamma = a.get("alpha", _SELU[0]), a.get("gamma", _SELU[1])
+    need(abs(alpha - _SELU[0]) + abs(gamma - _SELU[1]) < 1e-4, f"a SELU with alpha {alpha} and gamma {gamma}")
+    return function(c, a.x, "selu")
+
+
+def _celu(c: Composer, a: OnnxCall) -> Operand:
+    alpha = a.get("alpha", 1.0)
+    return affine(c, function(c, affine(c, a.x, 1 / alpha, 0.0), "elu", 1.0), alpha, 0.0)
+
+
+def _clip(c: Composer, a: OnnxCall) -> Operand:
+    return clamp(c, a.x, a.number(1, a.get("min")), a.number(2, a.get("max")))
+
+
+def _gelu(c: Composer, a: OnnxCall) -> Operand:
+    return function(c, a.x, "gelu_tanh" if a.text("approximate", "none") == "tanh" else "gelu")
+
+
+def _swish(c: Composer, a: OnnxCall) -> Operand:
+    """x · sigmoid(alpha · x)."""
+    alpha = a.get("alpha", 1.0)
+    return affine(c, function(c, affine(c, a.x, alpha, 0.0), "silu"), 1 / alpha, 0.0)
+
+
+def _cast(c: Composer, a: OnnxCall) -> Operand:
+    from onnx import TensorProto
+
+    kinds = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    need(a.get("to", TensorProto.FLOAT) in kinds, "activations as integers", "floating point throughout")
+    return a.x
+
+
+def _log_softmax(c: Composer, a: OnnxCall) -> Operand:
+    refuse(
+        "a logarithm that keeps the order of the logits", "the logits as output: the loss, not the network, applies it"
+    )
+
+
+def _quantised(c: Composer, a: OnnxCall) -> Operand:
+    """Activations pass as they are; stored weights are read at the values that their codes stand for."""
+    need(isinstance(a.x, Value), "codes of a kind that ONNX's reference does not know")
+    return a.x
+
+
+def same(c: Composer, a: OnnxCall) -> Operand:
+    return a.x
+
+
+RULES: dict[str, OnnxRule] = {
+    "Sigmoid": _named("sigmoid"),
+    "Tanh": _named("tanh"),
+    "Exp": _named("exp"),
+    "Log": _named("log"),
+    "Sqrt": _named("sqrt"),
+    "Reciprocal": _named("reciprocal"),
+    "Abs": _named("absolute"),
+    "Erf": _named("erf"),
+    "Sin": _named("sine"),
+    "Cos": _named("cosine"),
+    "Floor": _named("floor"),
+    "Round": _named("round"),
+    "Softsign": _named("softsign"),
+    "Mish": _named("mish"),
+    "HardSwish": _named("hard_swish"),
+    "Neg": lambda c, a: affine(c, a.x, -1.0, 0.0),
+    "Softplus": lambda c, a: function(c, a.x, "softplus", 1.0, 20.0),
+    "Elu": lambda c, a: function(c, a.x, "elu", a.get("alpha", 1.0)),
+    "LeakyRelu": lambda c, a: function(c, a.x, "leaky_relu", a.get("alpha", 0.01)),
+    "HardSigmoid": lambda c, a: function(c, a.x, "hard_sigmoid", a.get("alpha", 0.2), a.get("beta", 0.5)),
+    "PRelu": lambda c, a: prelu(c, a.value, a.needed(1)),
+    "Selu": _selu,
+    "Celu": _celu,
+    "Gelu": _gelu,
+    "Swish": _swish,
+    "Relu": lambda c, a: clamp(c, a.x, 0.0, None),
+    "Clip": _clip,
+    "Add": lambda c, a: plus(c, a.operand(0), a.operand(1)),
+    "Sub": lambda c, a: minus(c, a.operand(0), a.operand(1)),
+    "Mul": lambda c, a: times(c, a.operand(0), a.operand(1)),
+    "Div": lambda c, a: over(c, a.operand(0), a.operand(1)),
+    "Pow": lambda c, a: power(c, a.operand(0), a.operand(1)),
+    "Sum": _folded(plus),
+    "Mean": _mean,
+    "Max": _folded(largest),
+    "Min": _folded(lambda c, x, y: largest(c, x, y, -1)),
+    "Where": lambda c, a: choose(c, a.operand(0), a.operand(1), a.operand(2)),
+    "Cast": _cast,
+    "CastLike": _cast,
+    "LogSoftmax": _log_softmax,
+    "IsNaN": lambda c, a: np.zeros(a.x.shape, bool),  # activations are finite
+    "Identity": same,
+    "Dropout": same,
+    "QuantizeLinear": _quantised,
+    "DequantizeLinear": _quantised,
+}

@@ -1,0 +1,147 @@
+"""Rules of ONNX for everything that only moves elements."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from mapping.network.compose.composer import Composer
+from mapping.network.compose.moves import closed, cut, expand, gather, join, opened, pad, permute, pieces, reshape, tile
+from mapping.network.compose.refusal import need
+from mapping.network.compose.values import Operand
+from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
+
+
+def _reshape(c: Composer, a: OnnxCall) -> Operand:
+    wanted = a.integers(1, a.get("shape")) or []
+    if not a.get("allowzero", 0):
+        wanted = [a.x.shape[n] if size == 0 and n < len(a.x.shape) else size for n, size in enumerate(wanted)]
+    need(wanted.count(-1) <= 1 and min(wanted, default=1) >= -1, f"a shape {wanted}")
+    return reshape(c, a.x, wanted)
+
+
+def _flatten(c: Composer, a: OnnxCall) -> Operand:
+    axis = a.get("axis", 1)
+    axis = axis + len(a.x.shape) if axis < 0 else axis
+    return reshape(c, a.x, (math.prod(a.x.shape[:axis]), math.prod(a.x.shape[axis:])))
+
+
+def _squeeze(c: Composer, a: OnnxCall) -> Operand:
+    rank = len(a.x.shape)
+    axes = a.integers(1, a.get("axes"))
+    gone = [n for n in range(rank) if a.x.shape[n] == 1] if axes is None else [axis % rank for axis in axes]
+    found = a.x
+    for axis in sorted(gone, reverse=True):
+        found = closed(c, found, axis)
+    return found
+
+
+def _unsqueeze(c: Composer, a: OnnxCall) -> Operand:
+    axes = a.integers(1, a.get("axes")) or []
+    rank = len(a.x.shape) + len(axes)
+    found = a.x
+    for axis in sorted(axis % rank for axis in axes):
+        found = opened(c, found, axis)
+    return found
+
+
+def _transpose(c: Composer, a: OnnxCall) -> Operand:
+    return permute(c, a.x, a.get("perm") or list(range(len(a.x.shape)))[::-1])
+
+
+def _concat(c: Composer, a: OnnxCall) -> Operand:
+    return join(c, [a.operand(n) for n in range(len(a.inputs))], a.get("axis", 1))
+
+
+def _split(c: Composer, a: OnnxCall) -> list[Operand]:
+    axis = a.get("axis", 0)
+    length = a.x.shape[axis]
+    sizes = a.integers(1, a.get("split"))
+    if sizes is None:
+        count = a.get("num_outputs", a.outputs)
+        each = -(-length // count)
+        sizes = [min(each, length - n * each) for n in range(count)]
+    return pieces(c, a.x, axis, sizes)
+
+
+def _slice(c: Composer, a: OnnxCall) -> Operand:
+    starts, stops = a.integers(1, a.get("starts")) or [], a.integers(2, a.get("ends")) or []
+    axes = a.integers(3, a.get("axes")) or list(range(len(starts)))
+    steps = a.integers(4) or [1] * len(starts)
+    need(len(starts) == len(stops) == len(axes) == len(steps), "starts, ends, axes and steps of different lengths")
+    found = a.x
+    for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True):
+        need(step != 0, "a step of zero")
+        end = None if step < 0 and stop < -(2**30) else stop
+        found = cut(c, found, axis, start, end, step)
+    return found
+
+
+def _gather(c: Composer, a: OnnxCall) -> Operand:
+    index = a.constant(1)
+    need(index is not None, "no indices")
+    axis = a.get("axis", 0) % len(a.x.shape)
+    return gather(c, a.x, [*[None] * axis, np.asarray(index)])
+
+
+def _gather_nd(c: Composer, a: OnnxCall) -> Operand:
+    index = np.asarray(a.constant(1))
+    need(a.get("batch_dims", 0) == 0 and index.ndim >= 1, "indices of their own for each image")
+    return gather(c, a.x, [index[..., n] for n in range(index.shape[-1])])
+
+
+def _expand(c: Composer, a: OnnxCall) -> Operand:
+    wanted = a.integers(1) or []
+    old = (1,) * (len(wanted) - len(a.x.shape)) + tuple(a.x.shape)
+    wanted = [1] * (len(old) - len(wanted)) + wanted
+    return expand(c, a.x, [o if w == 1 else w for o, w in zip(old, wanted, strict=True)])
+
+
+def _pad(c: Composer, a: OnnxCall) -> Operand:
+    rank = len(a.x.shape)
+    pads = a.integers(1, a.get("pads", a.get("paddings"))) or []
+    axes = a.integers(3) or list(range(rank))
+    need(len(pads) == 2 * len(axes), f"{len(pads)} numbers of padding for {len(axes)} axes")
+    around = [(0, 0)] * rank
+    for n, axis in enumerate(axes):
+        around[axis % rank] = (pads[n], pads[n + len(axes)])
+    return pad(c, a.x, around, a.text("mode", "constant"), a.number(2, a.get("value", 0.0)) or 0.0)
+
+
+def _depth_to_space(c: Composer, a: OnnxCall) -> Operand:
+    r, (n, channels, high, wide) = a["blocksize"], a.x.shape
+    if a.text("mode", "DCR") == "DCR":
+        split = reshape(c, a.x, (n, r, r, channels // r**2, high, wide))
+        moved = permute(c, split, (0, 3, 4, 1, 5, 2))
+    else:
+        split = reshape(c, a.x, (n, channels // r**2, r, r, high, wide))
+        moved = permute(c, split, (0, 1, 4, 2, 5, 3))
+    return reshape(c, moved, (n, channels // r**2, high * r, wide * r))
+
+
+def _space_to_depth(c: Composer, a: OnnxCall) -> Operand:
+    r, (n, channels, high, wide) = a["blocksize"], a.x.shape
+    split = reshape(c, a.x, (n, channels, high // r, r, wide // r, r))
+    return reshape(c, permute(c, split, (0, 3, 5, 1, 2, 4)), (n, channels * r**2, high // r, wide // r))
+
+
+RULES: dict[str, OnnxRule] = {
+    "Reshape": _reshape,
+    "Flatten": _flatten,
+    "Squeeze": _squeeze,
+    "Unsqueeze": _unsqueeze,
+    "Transpose": _transpose,
+    "Concat": _concat,
+    "Split": _split,
+    "Slice": _slice,
+    "Gather": _gather,
+    "GatherND": _gather_nd,
+    "Expand": _expand,
+    "Tile": lambda c, a: tile(c, a.x, a.integers(1) or []),
+    "Pad": _pad,
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
+    "Shape": lambda c, a: np.array(a.x.shape[a.get("start", 0) : a.get("end", None)], np.int64),
+    "Size": lambda c, a: np.array(math.prod(a.x.shape), np.int64),
+}

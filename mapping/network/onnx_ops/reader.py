@@ -1,0 +1,192 @@
+"""One pass over an ONNX graph: each value becomes an activation or a constant, with weights inside the file only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mapping.network.compose.composer import Composer, ModulePlace
+from mapping.network.compose.inputs import Asked, opened
+from mapping.network.compose.outputs import Found, collected
+from mapping.network.compose.refusal import CannotCompose, Unfit, UnsupportedOperation
+from mapping.network.compose.values import Operand, Value
+from mapping.network.file_check import NetworkFileError
+from mapping.network.graph_records import MOST_OUTPUTS
+from mapping.network.nodes import Shape
+from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
+from mapping.network.onnx_ops.folding import fold, foldable
+
+MOST_ELEMENTS = 2**28
+"""Of all stored and computed constants together."""
+BATCH = 2
+"""Images where the file leaves their number open."""
+_HINTS = {
+    "Loop": "a fixed number of steps, written out",
+    "NonMaxSuppression": "outputs before it: the choice among boxes is no part of the network",
+    "TopK": "outputs before it: the order of results is left to the program that reads them",
+    "ArgMax": "the logits as output: the largest is found from them",
+    "GatherElements": "Gather with stored indices",
+    "ConvInteger": "QuantizeLinear and DequantizeLinear around float operations (QDQ)",
+    "QLinearConv": "QuantizeLinear and DequantizeLinear around float operations (QDQ)",
+}
+
+
+class OnnxReader:
+    """Values of an ONNX graph by name: activations of a composer, or arrays."""
+
+    def __init__(self, model: Any, path: str | Path, channels: int | None) -> None:
+        self.graph, self.path, self.channels = model.graph, path, channels
+        versions = [opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx")]
+        self.opset = max(versions, default=1)
+        self.seen: dict[str, Operand] = {}
+        self.elements = 0
+        self.quantised = 0
+
+    def run(self, rules: Mapping[str, OnnxRule]) -> tuple[Found, Asked]:
+        """The nodes and outputs, and what the network takes; ``rules`` by operation."""
+        self._store(self.graph.initializer)
+        inputs = [value for value in self.graph.input if value.name not in self.seen]
+        if not 1 <= len(self.graph.output) <= MOST_OUTPUTS:
+            raise NetworkFileError(self.path, f"has {len(self.graph.output)} outputs")
+        asked = self._asked(inputs)
+        self.composer = Composer(asked.batch)
+        for value, begun in zip(inputs, opened(self.composer, asked), strict=True):
+            self.seen[value.name] = begun
+        self._pass(self.graph, rules)
+        results = [self._known(output.name) for output in self.graph.output]
+        names = [output.name for output in self.graph.output] if len(results) > 1 else ["output"]
+        self.composer.begin(ModulePlace("outputs"))
+        try:
+            return collected(self.composer, names, results), asked
+        except CannotCompose as refused:
+            raise UnsupportedOperation("ONNX output", "", refused.reason, refused.hint) from None
+
+    def _asked(self, inputs: Sequence[Any]) -> Asked:
+        shapes = [self._shape(value) for value in inputs]
+        try:
+            return Asked.of(shapes, self.channels)
+        except CannotCompose as refused:
+            hint = refused.hint or "one input (n, channels, height, width), (n, channels, length) or (n, features)"
+            raise NetworkFileError(self.path, f"has {len(inputs)} inputs: {refused.reason}", hint) from None
+
+    def _shape(self, value: Any) -> Shape:
+        dims = [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        if len(dims) < 2 or min(dims[1:]) < 1 or max(dims) > 2**31:
+            raise NetworkFileError(
+                self.path,
+                f"its input {value.name!r:.80} {dims} has open sizes beyond the batch",
+                "export it with fixed sizes: (n, channels, height, width)",
+            )
+        return (dims[0] if dims[0] > 0 else BATCH, *dims[1:])
+
+    def _store(self, tensors: Sequence[Any]) -> None:
+        from onnx import TensorProto, numpy_helper
+
+        for tensor in tensors:
+            name = tensor.name
+            self._count(name, tuple(tensor.dims))
+            if tensor.data_location == TensorProto.EXTERNAL:
+                raise NetworkFileError(
+                    self.path, f"keeps {name!r:.80} in another file", "save it with its weights inside"
+                )
+            try:
+                values = numpy_helper.to_array(tensor)
+            except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+                raise NetworkFileError(self.path, f"{name!r:.80} cannot be read: {error!s:.120}") from error
+            if values.dtype.kind == "f" and np.isnan(values).any():
+                raise NetworkFileError(self.path, f"{name!r:.80} holds values that are not finite")
+            self.seen[name] = values
+
+    def _count(self, name: str, shape: Shape) -> None:
+        if min(shape, default=0) < 0:
+            raise NetworkFileError(self.path, f"{name!r:.80} {list(shape)} is negative or too large")
+        self.elements += math.prod(shape)
+        if self.elements > MOST_ELEMENTS:
+            raise NetworkFileError(self.path, f"{name!r:.80} {list(shape)} is negative or too large")
+
+    def _pass(self, graph: Any, rules: Mapping[str, OnnxRule], depth: int = 0) -> None:
+        from onnx import helper
+
+        for op in graph.node:
+            if not op.output or (not op.input and op.op_type != "Constant"):
+                raise NetworkFileError(self.path, f"is not a valid network: {op.op_type} without inputs or outputs")
+            attributes = {a.name: helper.get_attribute_value(a) for a in op.attribute}
+            if op.op_type == "If" and op.domain in ("", "ai.onnx") and depth < 8:
+                self._branch(op, attributes, rules, depth)
+                continue
+            inputs = [self._known(name) if name else None for name in op.input]
+            if op.op_type == "Constant":
+                self._constant(op, attributes)
+            elif not any(isinstance(x, Value) for x in inputs) and foldable(op):
+                self._folded(op, inputs, attributes)
+            else:
+                self._by_rule(op, inputs, attributes, rules)
+
+    def _branch(self, op: Any, attributes: Mapping[str, Any], rules: Mapping[str, OnnxRule], depth: int) -> None:
+        """The branch of an ``If`` with a stored condition."""
+        condition = self._known(op.input[0])
+        if isinstance(condition, Value):
+            raise self.refusal(op, "its condition is computed from the image", "one path for every image")
+        branch = attributes["then_branch" if bool(condition.any()) else "else_branch"]
+        self._store(branch.initializer)
+        self._pass(branch, rules, depth + 1)
+        for name, inner in zip(op.output, branch.output, strict=False):
+            self.seen[name] = self._known(inner.name)
+
+    def _constant(self, op: Any, attributes: Mapping[str, Any]) -> None:
+        if "value" in attributes:
+            tensor = attributes["value"]
+            tensor.name = op.output[0]
+            self._store([tensor])
+            return
+        name, found = next(iter(attributes.items()))
+        if name not in ("value_float", "value_floats", "value_int", "value_ints"):
+            raise self.refusal(op, f"a constant given as {name}")
+        self.seen[op.output[0]] = np.array(found, np.float32 if "float" in name else np.int64)
+
+    def _folded(self, op: Any, inputs: Sequence[Any], attributes: Mapping[str, Any]) -> None:
+        """Results of constants alone, computed now after a look at their size."""
+        try:
+            shape, results = fold(op, inputs, attributes, self.opset, MOST_ELEMENTS - self.elements)
+        except CannotCompose as refused:
+            raise NetworkFileError(self.path, f"is not a valid network: {op.op_type}: {refused.reason}") from None
+        self._count(op.output[0], shape)
+        for name, result in zip(op.output, results, strict=False):
+            if name:
+                self.seen[name] = result
+
+    def _by_rule(
+        self, op: Any, inputs: Sequence[Any], attributes: Mapping[str, Any], rules: Mapping[str, OnnxRule]
+    ) -> None:
+        rule = rules.get(op.op_type) if op.domain in ("", "ai.onnx") else None
+        if rule is None:
+            domain = f" of {op.domain}" if op.domain not in ("", "ai.onnx") else ""
+            raise self.refusal(op, f"there is no node for it{domain}", _HINTS.get(op.op_type, ""))
+        path = op.name.strip("/").replace("/", ".")
+        self.composer.begin(ModulePlace(path, bool(path)))
+        call = OnnxCall(op.op_type, inputs, list(op.input), attributes, self.opset, len(op.output))
+        try:
+            found = rule(self.composer, call)
+        except Unfit as broken:
+            raise NetworkFileError(self.path, f"is not a valid network: {op.op_type} {path}: {broken.reason}") from None
+        except CannotCompose as refused:
+            raise self.refusal(op, refused.reason, refused.hint) from None
+        results = found if isinstance(found, list) else [found]
+        for name, result in zip(op.output, results, strict=False):
+            if name and result is not None:
+                self.seen[name] = result
+        self.quantised += op.op_type == "QuantizeLinear"
+
+    def _known(self, name: str) -> Operand:
+        found = self.seen.get(name)
+        if found is None:
+            raise UnsupportedOperation("ONNX", f"{name!r:.80}", "no operation before gives this value")
+        return found
+
+    def refusal(self, op: Any, reason: str, hint: str = "") -> UnsupportedOperation:
+        where = op.name or (op.output[0] if op.output else "")
+        return UnsupportedOperation(f"ONNX {op.op_type}", where, reason, hint)

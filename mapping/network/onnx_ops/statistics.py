@@ -1,0 +1,89 @@
+"""Rules of ONNX for means, sums, extremes and norms."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mapping.network.compose.arithmetic import times
+from mapping.network.compose.attention import softmax
+from mapping.network.compose.composer import Composer
+from mapping.network.compose.moves import reshape
+from mapping.network.compose.refusal import need
+from mapping.network.compose.statistics import batch_norm, group_norm, length, norm, reduce
+from mapping.network.compose.values import Operand
+from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
+
+
+def _axes(a: OnnxCall) -> list[int]:
+    return a.integers(1, a.get("axes")) or []
+
+
+def _reduction(operation: str) -> OnnxRule:
+    def rule(c: Composer, a: OnnxCall) -> Operand:
+        if not _axes(a) and a.get("noop_with_empty_axes", 0):
+            return a.x
+        return reduce(c, a.x, operation, _axes(a), bool(a.get("keepdims", 1)))
+
+    return rule
+
+
+def _squares(c: Composer, a: OnnxCall) -> Operand:
+    return reduce(c, times(c, a.x, a.x), "sum", _axes(a), bool(a.get("keepdims", 1)))
+
+
+def _length(order: float) -> OnnxRule:
+    return lambda c, a: length(c, a.x, _axes(a), order, bool(a.get("keepdims", 1)))
+
+
+def _batch_norm(c: Composer, a: OnnxCall) -> Operand:
+    need(not a.get("training_mode", 0), "it uses the statistics of the batch", "an export in evaluation mode")
+    return batch_norm(c, a.x, [a.needed(n) for n in (1, 2, 3, 4)], float(a.get("epsilon", 1e-5)), a.owner(1))
+
+
+def _layer_norm(c: Composer, a: OnnxCall) -> Operand:
+    rank = len(a.x.shape)
+    axes = range(a.get("axis", -1) % rank, rank)
+    need(a.outputs == 1, "mean and deviation as outputs")
+    return norm(c, a.x, axes, a.needed(1), a.weights(2), float(a.get("epsilon", 1e-5)))
+
+
+def _rms_norm(c: Composer, a: OnnxCall) -> Operand:
+    rank = len(a.x.shape)
+    axes = range(a.get("axis", -1) % rank, rank)
+    return norm(c, a.x, axes, a.needed(1), None, float(a.get("epsilon", 1e-5)), centre=False)
+
+
+def _instance_norm(c: Composer, a: OnnxCall) -> Operand:
+    return group_norm(c, a.x, a.x.shape[1], a.needed(1), a.needed(2), float(a.get("epsilon", 1e-5)))
+
+
+def _group_norm(c: Composer, a: OnnxCall) -> Operand:
+    groups, channels = a["num_groups"], a.x.shape[1]
+    scale, shift = (np.repeat(v, channels // v.size) if v.size == groups else v for v in (a.needed(1), a.needed(2)))
+    return group_norm(c, a.x, groups, scale, shift, float(a.get("epsilon", 1e-5)))
+
+
+def _softmax(c: Composer, a: OnnxCall) -> Operand:
+    rank = len(a.x.shape)
+    if a.opset >= 13:
+        return softmax(c, a.x, a.get("axis", -1))
+    axis = a.get("axis", 1) % rank  # all axes from here on are one
+    lead = a.x.shape[:axis]
+    return reshape(c, softmax(c, reshape(c, a.x, (*lead, -1)), -1), a.x.shape)
+
+
+RULES: dict[str, OnnxRule] = {
+    "ReduceMean": _reduction("mean"),
+    "ReduceSum": _reduction("sum"),
+    "ReduceMax": _reduction("max"),
+    "ReduceMin": _reduction("min"),
+    "ReduceSumSquare": _squares,
+    "ReduceL1": _length(1.0),
+    "ReduceL2": _length(2.0),
+    "BatchNormalization": _batch_norm,
+    "InstanceNormalization": _instance_norm,
+    "LayerNormalization": _layer_norm,
+    "GroupNormalization": _group_norm,
+    "RMSNormalization": _rms_norm,
+    "Softmax": _softmax,
+}
