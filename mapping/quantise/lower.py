@@ -80,7 +80,8 @@ class FusedOp:
 class MatrixOp(FusedOp):
     """y = W x + bias; W is ``gain`` · ``stored``, (groups, outputs / groups, inputs / groups); ``bias`` (outputs,).
 
-    ``sum_node`` is the graph node with the values of y before any clamp.
+    ``sum_node`` is the graph node with the values of y before any clamp. ``shares``: the earlier layer whose cells
+    it reads again, being equal to it (``mapping.quantise.sharing``).
     """
 
     stored: NDArray[np.floating]
@@ -88,6 +89,7 @@ class MatrixOp(FusedOp):
     bias: NDArray[np.float64]
     window: Window | None
     sum_node: str
+    shares: str | None = None
 
     @property
     def weight(self) -> NDArray[np.float64]:
@@ -247,6 +249,15 @@ def _channel_line(node: Node) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     if isinstance(node, Affine) and all(math.prod(a.shape[1:]) == 1 for a in (node.scale, node.shift)):
         return node.scale.reshape(-1).astype(np.float64), node.shift.reshape(-1).astype(np.float64)
     return None
+
+
+def logits_op(ops: Sequence[FusedOp]) -> str:
+    """Name of the operation that gives the logits their scale: the last one before operations that only move codes."""
+    by_name = {op.name: op for op in ops}
+    op = ops[-1]
+    while isinstance(op, PassOp) and op.inputs[0] in by_name:
+        op = by_name[op.inputs[0]]
+    return op.name
 
 
 def may_be_negative(op: FusedOp, inputs: Sequence[bool]) -> bool:

@@ -27,6 +27,7 @@ from mapping.network.graph import Preprocess
 from mapping.network.nodes import INPUT, Shape
 from mapping.program.conductance import (
     AddStep,
+    AgainStep,
     AvgPoolStep,
     ConcatStep,
     InputCodes,
@@ -92,6 +93,8 @@ class Quantiser:
     rule: ScaleRule
     errors: CellErrors
     weight_form: WeightForm = WeightForm.SIGN
+    turns: Mapping[str, int] = field(default_factory=dict)  # of layers that are read again (``sharing``)
+    layers: dict[str, MatrixStep] = field(default_factory=dict)
     codes: dict[str, Codes] = field(default_factory=dict)
     scales: dict[str, CodeScale] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -122,8 +125,11 @@ class Quantiser:
     def add(self, op: FusedOp, pieces: tuple[Piece, ...], places: tuple[Place, ...]) -> None:
         """Append the step of one operation (with its tiles, for a matrix product)."""
         match op:
+            case MatrixOp(shares=str() as home):
+                step: Step = self._again(op, home)
             case MatrixOp():
-                step: Step = self._matrix(self._narrowed(op), pieces, places)
+                step = self._matrix(self._narrowed(op), pieces, places)
+                self.layers[op.name] = step
             case PassOp():
                 scale = self.scales[op.inputs[0]]
                 step = moving_step(op, scale.scale, scale.low, scale.high)
@@ -133,7 +139,7 @@ class Quantiser:
                     self.given.add(op.name)
             case _:
                 step = self._digital(op)
-        self.codes[op.name] = apply(step, self.codes, _Exact())
+        self.codes[op.name] = apply(step, self.codes, _Exact(), layers=self.layers)
         self.steps.append(step)
 
     def forget(self, name: str) -> None:
@@ -151,9 +157,22 @@ class Quantiser:
         scale = self._narrow(self.origins.get(source, source), wide.signed, bits)
         rule = requantise_by(wide.scale / scale.scale, scale.low, scale.high)
         step = RescaleStep(name=name, inputs=(source,), requantise=rule)
-        self.scales[name], self.codes[name] = scale, apply(step, self.codes, _Exact())
+        self.scales[name], self.codes[name] = scale, apply(step, self.codes, _Exact(), layers={})
         self.steps.append(step)
         return replace(op, inputs=(name,))
+
+    def _again(self, op: MatrixOp, home: str) -> AgainStep:
+        """One more use of a layer, its input on the scale of the first."""
+        source, wanted = op.inputs[0], self.layers[home].inputs[0]
+        moved = self.origins.get(source, source) == self.origins.get(wanted, wanted)  # the same codes
+        if not moved:
+            given, scale = self.scales[source], self.scales[wanted]
+            rule = requantise_by(given.scale / scale.scale, scale.low, scale.high)
+            rescale = RescaleStep(name=f"{op.name}.input", inputs=(source,), requantise=rule)
+            self._append(rescale, scale)
+            source = rescale.name
+        self.scales[op.name] = self.scales[home]
+        return AgainStep(name=op.name, inputs=(source,), layer=home, turn=self.turns[op.name])
 
     def _shifted(self, op: MatrixOp) -> MatrixOp:
         """The layer on codes from 0 on where its own, around a zero point, are not the array's of as many bits.
@@ -352,7 +371,7 @@ class Quantiser:
 
     def _append(self, step: Step, scale: CodeScale) -> None:
         """A step of its own before that of an operation."""
-        self.scales[step.name], self.codes[step.name] = scale, apply(step, self.codes, _Exact())
+        self.scales[step.name], self.codes[step.name] = scale, apply(step, self.codes, _Exact(), layers={})
         self.steps.append(step)
 
     def _output(self, op: FusedOp) -> CodeScale:
@@ -412,7 +431,7 @@ def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
         own = widths.setdefault(op.name, bits.activation)
         match op:
             case MatrixOp():
-                taken = bits.inputs_of(op.name)
+                taken = bits.inputs_of(op.shares or op.name)
             case PassOp():
                 taken = own
             case DigitalOp(node=Unary()):
@@ -425,6 +444,10 @@ def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
                 taken = own if own > MOST else bits.activation
         for source in op.inputs:
             widths[source] = max(widths.get(source, 0), taken)
+    shared = [(op.name, op.shares) for op in ops if isinstance(op, MatrixOp) and op.shares is not None]
+    for name, home in shared:
+        widths[home] = max(widths[home], widths[name])
+    widths.update({name: widths[home] for name, home in shared})
     for op in ops:
         if isinstance(op, PassOp):  # its codes are those of its input, which others may read too
             widths[op.name] = widths[op.inputs[0]]
