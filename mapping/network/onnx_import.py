@@ -54,7 +54,14 @@ def graph_from_onnx(
         found, asked = reader.run(RULES)
         notes = {"quantised": f"{reader.quantised} scales of activations not kept"} if reader.quantised else {}
         return found.graph(asked.image, asked.preprocess(preprocess), classes, {**(provenance or {}), **notes})
-    except (GraphError, LookupError, TypeError, ValueError, OverflowError) as error:  # options missing or mistyped
+    except (
+        GraphError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+    ) as error:  # options missing or mistyped
         raise NetworkFileError(path, f"is not a valid network: {error!s:.300}") from error
 
 

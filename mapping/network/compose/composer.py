@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.compose.refusal import Unfit, refuse
+from mapping.network.compose.refusal import Unfit, refuse, within
 from mapping.network.compose.values import Value, image_shape
 from mapping.network.digital_nodes import Affine, Norm, Permute, Product, Reshape, Subtract, Take, Unary
 from mapping.network.graph_records import KINDS, MOST_NODES
@@ -152,6 +152,7 @@ class Composer:
                 node = self.add(PadMap, [node], top=top, left=left, bottom=bottom, right=right)
             return node
         for axis, (before, after) in enumerate(pads):
+            within(shape[axis] + max(before, 0) + max(after, 0))
             places = range(-before, shape[axis] + after)
             node = self.take(node, [i if 0 <= i < shape[axis] else -1 for i in places], axis, fill)
         return node
@@ -189,6 +190,7 @@ class Composer:
             self._shapes[node.name] = output_shape(node, [self.shape(source) for source in node.inputs])
         except GraphError as error:
             raise Unfit(error.text) from None
+        within(*self._shapes[node.name])
         self._nodes[node.name] = node
         self._origins[node.name] = (name, self.place, self.operation)
         return node.name

@@ -56,7 +56,8 @@ _BROADCAST = "Add Sub Mul Div Pow Mod Max Min Where Equal Less LessOrEqual Great
 _SAME = (
     "Not Neg Abs Sqrt Exp Log Floor Ceil Round Reciprocal Sin Cos Sign Erf Tanh Sigmoid Relu Cast CastLike Identity "
     "Shape Size Reshape Squeeze Unsqueeze Flatten Transpose Concat Slice Split ReduceProd ReduceSum ReduceMean "
-    "ReduceMax ReduceMin ReduceL2 ScatterND ScatterElements Trilu CumSum NonZero QuantizeLinear DequantizeLinear Clip Softmax Sum"
+    "ReduceMax ReduceMin ReduceL2 ScatterND ScatterElements Trilu CumSum NonZero QuantizeLinear DequantizeLinear "
+    "Clip Softmax Sum"
 )
 _BOUNDS: dict[str, Callable[[Inputs, Mapping[str, Any]], int]] = {
     **dict.fromkeys(_BROADCAST.split(), _together),
