@@ -24,6 +24,7 @@ from firmware_protocols.errors import (
     RemoteProtocolError,
     VersionMismatch,
 )
+from firmware_protocols.frame_size import FrameSize
 from firmware_protocols.frames import DEFAULT_PAYLOAD, MAX_PAYLOAD, MIN_PAYLOAD, Flag, Frame, FrameReader, encode_frame
 from firmware_protocols.messages import Hello, HelloReject, HelloReply
 from firmware_protocols.receiving import Received, ReceiveWindow
@@ -34,6 +35,7 @@ VERSION = 0x0100  # major << 8 | minor
 HELLO_TRIES, HELLO_EVERY_S, HELLO_SLOWEST_S, HELLO_TOTAL_S = 20, 0.1, 1.6, 10.0
 HINT_EVERY_S = 0.1  # at most one "I do not know this session" in this time
 PROBE_AFTER_S = 1.0  # of silence while something is expected
+HEARD_LATELY_S = 2.0  # the line lives, and only long frames do not pass
 MAX_RESYNCS, RESYNC_SPAN_S = 3, 30.0
 RETIRED_SESSIONS = 8  # that a late copy of a hello cannot open again
 
@@ -65,6 +67,7 @@ class Connection:
         greet: chip only; answers a hello, given the version chosen, with the reply (its window and
             payload are lowered to what the host takes) and the chip time in ns.
         versions: lowest and highest version spoken.
+        session: host only; sessions are numbered from the next one on, 0: from the nonce.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Connection:
         nonce: int = 0,
         greet: Callable[[Hello, int], tuple[HelloReply, int]] | None = None,
         versions: tuple[int, int] = (VERSION, VERSION),
+        session: int = 0,
     ) -> None:
         if (role is Role.CHIP) != (greet is not None):
             raise LocalProtocolError("a chip answers hello with greet, a host has none")
@@ -84,7 +88,7 @@ class Connection:
         self.failure: ProtocolError | None = None
         self.hello: Hello | None = None  # the host's, of the session that is open
         self.reply: HelloReply | None = None  # the chip's
-        self.session = 0
+        self.session = session
         self.expecting = False  # set by the owner: an answer is due, so probe a silent peer
         self.last_heard_s: float | None = None
         self._nonce, self._greet = nonce, greet
@@ -99,7 +103,8 @@ class Connection:
         self._boot_id: int | None = None
         self._echo = False
         self._reply_frame = b""
-        self._send = SendWindow(1, MIN_PAYLOAD, self.counters)
+        self._size = FrameSize(limits.max_payload)
+        self._send = SendWindow(1, self._size, self.counters)
         self._receive = ReceiveWindow(limits.max_message, self.counters)
 
     # --- the owner's side -----------------------------------------------------------------
@@ -177,7 +182,7 @@ class Connection:
                 frame = Frame(Flag.ACK, CONTROL, self.session, self._send.next_sequence, ack, selective, b"")
                 out.append(encode_frame(frame))
             if self._send.out_of_tries:
-                self._fail(f"a frame got no acknowledgement in {MAX_TRIES} tries")
+                self._give_up_frame(now_s)
         data = b"".join(out)
         self.counters.bytes_sent += len(data)
         return data
@@ -231,6 +236,16 @@ class Connection:
         if not self.expecting or self.last_heard_s is None or not self._send.idle:
             return None
         return self.last_heard_s + PROBE_AFTER_S
+
+    def _give_up_frame(self, now_s: float) -> None:
+        """A frame did not get through: in a new session the same message goes in shorter frames."""
+        heard = self.last_heard_s is not None and now_s - self.last_heard_s < HEARD_LATELY_S
+        again = heard and self.role is Role.HOST and self._size.payload > MIN_PAYLOAD
+        self._size.halve()
+        if again:
+            self._resync(now_s)
+        else:
+            self._fail(f"a frame got no acknowledgement in {MAX_TRIES} tries")
 
     def _fail(self, text: str) -> None:
         if self.role is Role.CHIP:
@@ -341,5 +356,6 @@ class Connection:
     def _start(self, event: LinkEvent, reply: HelloReply) -> None:
         self._move(event)
         self._inbox.clear()
-        self._send = SendWindow(reply.window, reply.max_payload, self.counters)
+        self._size.limit(reply.max_payload)
+        self._send = SendWindow(reply.window, self._size, self.counters)
         self._receive = ReceiveWindow(self.limits.max_message, self.counters)

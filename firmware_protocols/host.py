@@ -24,6 +24,8 @@ from firmware_protocols.sending import BULK, CONTROL
 from firmware_protocols.states import ASKS, AskEvent, AskState, Role, State, moved
 
 CREDIT = 15  # requests unanswered at a time; the chip remembers 16 replies, one place is for outputs off
+LAST_ID = 0xEFFF  # of requests in turn; ids above are those of requests aside
+ASIDE_IDS, ASIDE_OF_AN_OPENING = 0xFFFF - LAST_ID, 64
 
 
 @dataclass(slots=True, eq=False)
@@ -43,16 +45,27 @@ class HostLink:
 
     ``nonce`` must differ at each opening of a chip (``secrets.randbits(32)``): the chip keeps
     finished replies for one nonce, so that a request repeated in a new session runs once.
+
+    A host that was killed and goes on takes its ``nonce`` again, a later ``session`` than any before, and the
+    number of its ``opening``; it gives requests the ids that they had (``skip_id``), and what the chip has
+    done is not done twice.
     """
 
     def __init__(
-        self, *, nonce: int, limits: LinkLimits | None = None, versions: tuple[int, int] = (VERSION, VERSION)
+        self,
+        *,
+        nonce: int,
+        limits: LinkLimits | None = None,
+        versions: tuple[int, int] = (VERSION, VERSION),
+        session: int = 0,
+        opening: int = 0,
     ) -> None:
-        self.connection = Connection(Role.HOST, limits or LinkLimits(), nonce=nonce, versions=versions)
+        self.connection = Connection(Role.HOST, limits or LinkLimits(), nonce=nonce, versions=versions, session=session)
         self._pending: dict[int, _Pending] = {}
         self._unsent: deque[int] = deque()
         self._in_flight = self._in_flight_bytes = 0
         self._next_id = 1
+        self._aside = opening * ASIDE_OF_AN_OPENING
         self._session = 0
         self._arrived: list[tuple[int, Reply, int]] = []
         self._failure: ProtocolError | None = None
@@ -94,8 +107,14 @@ class HostLink:
         """When the last good frame came; None before the first."""
         return self.connection.last_heard_s
 
-    def request(self, message: Request[Any]) -> int:
+    def skip_id(self) -> int:
+        """Take the next id without a request: of one that was answered before this host began."""
+        return self._new_id()
+
+    def request(self, message: Request[Any], *, aside: bool = False) -> int:
         """Queue a request and give its id; replies with this id come out of ``poll``.
+
+        ``aside``: its id is not one of those in turn, so that a host that goes on later can leave it out.
 
         Raises:
             LocalProtocolError: the link is not up, the message does not fit its fields, or it is
@@ -107,7 +126,7 @@ class HostLink:
             raise LocalProtocolError(f"{type(message).__name__} is not a request (hello is said by the link itself)")
         if hello is None:
             raise LocalProtocolError("requests wait until the chip has answered hello")
-        request_id = self._new_id()
+        request_id = self._aside_id() if aside else self._new_id()
         data = encode(message, request_id)
         if len(data) > hello.max_message:
             raise LocalProtocolError(
@@ -152,12 +171,18 @@ class HostLink:
         return arrived
 
     def _new_id(self) -> int:
-        if len(self._pending) >= 0xFFFF:
-            raise LocalProtocolError("65535 requests are unanswered")
+        if len(self._pending) >= LAST_ID:
+            raise LocalProtocolError(f"{LAST_ID} requests are unanswered")
         while self._next_id in self._pending:
-            self._next_id = self._next_id % 0xFFFF + 1
+            self._next_id = self._next_id % LAST_ID + 1
         request_id = self._next_id
-        self._next_id = request_id % 0xFFFF + 1
+        self._next_id = request_id % LAST_ID + 1
+        return request_id
+
+    def _aside_id(self) -> int:
+        while (request_id := LAST_ID + 1 + self._aside % ASIDE_IDS) in self._pending:
+            self._aside += 1
+        self._aside += 1
         return request_id
 
     def _fill(self) -> None:

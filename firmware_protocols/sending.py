@@ -3,9 +3,10 @@
 Selective repeat. A frame counts as lost when three frames sent after it have been
 acknowledged, or one that was sent clearly later (a quarter of the round trip). A timer covers
 the rest: RTO = srtt + 4 rttvar, clamped, doubled at each expiry, started anew at each
-acknowledgement. It repeats the oldest frame and, once the round trip is well known, every
-other that is as late. A repeated frame gives a round-trip sample only when the answer came too
-soon to be for its repetition (Karn, Eifel). Large and small frames are timed apart: on a slow line
+acknowledgement. It repeats the oldest frame (the 2, 4, … oldest ones when it expires again, which
+loads the line no more) and, once the round trip is well known, every other that is as late. A
+repeated frame gives a round-trip sample only when the answer came too soon to be for its repetition
+(Karn, Eifel). Large and small frames are timed apart: on a slow line
 a large one takes its own length, and short exchanges would teach a timer that no large one can meet.
 """
 
@@ -15,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from firmware_protocols.errors import LinkCounters
+from firmware_protocols.frame_size import FrameSize
 from firmware_protocols.frames import MIN_PAYLOAD, Flag
 from firmware_protocols.round_trip import RTO_MAX_S, RoundTrip
 
@@ -46,8 +48,8 @@ class Flight:
 class SendWindow:
     """Messages in, frames to transmit out; acknowledgements in."""
 
-    def __init__(self, window: int, max_payload: int, counters: LinkCounters) -> None:
-        self._window, self._max_payload, self._counters = window, max_payload, counters
+    def __init__(self, window: int, size: FrameSize, counters: LinkCounters) -> None:
+        self._window, self._size, self._counters = window, size, counters
         self._outbox: tuple[deque[tuple[memoryview, bool]], ...] = tuple(deque() for _ in range(CHANNELS))
         self._flight: dict[int, Flight] = {}  # by sequence, oldest first
         self._lost: list[Flight] = []
@@ -104,14 +106,17 @@ class SendWindow:
                 return []
             self._backoff += 1
             self._counters.retransmissions += 1
-            for flight in self._flight.values():
+            for place, flight in enumerate(self._flight.values()):
                 trip = self._trip(flight)
                 overdue = trip.samples >= SAMPLES_TO_TRUST and now_s - flight.sent_s >= trip.rto_s
-                if (overdue or flight is oldest) and flight not in self._lost:
+                perhaps = 0 < place < 1 << (self._backoff - 1) and not overdue
+                if (overdue or perhaps or flight is oldest) and flight not in self._lost:
                     self._lost.append(flight)
+                    flight.tries -= perhaps and flight.tries > 1  # repeated on suspicion: not one of its tries
         due = self._lost
         self._lost = []
         for flight in due:
+            self._size.lost(len(flight.payload))
             flight.tries += 1
             flight.later = 0
             self._stamp(flight, now_s)
@@ -133,9 +138,9 @@ class SendWindow:
 
     def _cut(self, channel: int, waiting: deque[tuple[memoryview, bool]], now_s: float) -> Flight:
         rest, last = waiting.popleft()
-        payload = rest[: self._max_payload]
+        payload = rest[: self._size.payload]
         if len(rest) > len(payload):
-            waiting.appendleft((rest[self._max_payload :], last))
+            waiting.appendleft((rest[len(payload) :], last))
             last = False
         flight = Flight(self.next_sequence, Flag.LAST.value if last else 0, channel, payload, now_s, now_s, 0)
         if not self._flight:
@@ -171,6 +176,8 @@ class SendWindow:
                 arrived.append(flight)
         if not arrived:
             return
+        for flight in arrived:
+            self._size.arrived(len(flight.payload))
         self._progress_s = now_s
         newest = max(arrived, key=lambda flight: flight.order)
         trip = self._trip(newest)

@@ -34,7 +34,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
     An operating system error while writing (disk full, no permission) becomes ``OutputError``.
     """
     final = Path(path).absolute()
-    with _output_errors(final), files.new_file(final) as part:
+    with output_errors(final), files.new_file(final) as part:
         yield part
 
 
@@ -42,7 +42,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
 def new_folder(path: str | Path) -> Iterator[Path]:
     """The same for a folder, which must not exist yet (or be empty); parents are made."""
     final = Path(path).absolute()
-    with _output_errors(final), files.new_folder(final) as part:
+    with output_errors(final), files.new_folder(final) as part:
         yield part
 
 
@@ -65,7 +65,7 @@ def output_error(path: Path, error: OSError) -> OutputError:
 
 
 @contextlib.contextmanager
-def _output_errors(final: Path) -> Iterator[None]:
+def output_errors(final: Path) -> Iterator[None]:
     """Turn errors of writing below ``final.parent`` into ``OutputError``; ports raise OSError too and pass."""
     try:
         yield

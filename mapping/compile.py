@@ -20,7 +20,7 @@ from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import busiest_reads, tile_counts
 from mapping.program.file import program_digest
-from mapping.quantise.lower import FusedOp, MatrixOp, PassOp, lower
+from mapping.quantise.lower import FusedOp, MatrixOp, PassOp, input_grid, lower
 from mapping.quantise.observe import Progress, observe
 from mapping.quantise.quantiser import Quantiser, code_widths
 from mapping.quantise.weight_scales import ScaleRule
@@ -72,7 +72,7 @@ def compile_network(
         spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule, nominal_errors(spec, READ_AGE_S),
         weight_form,
     )  # fmt: skip
-    rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images)
+    rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images, input_grid(network.graph))
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}
     for i, op in enumerate(ops):
         quantiser.add(op, pieces.get(op.name, ()), places.get(op.name, ()))

@@ -139,6 +139,12 @@ def unplaced_workload(
     signed = {INPUT: any(mean > 0 for mean in graph.preprocess.mean)}
     layers = []
     for op in ops:
+        if isinstance(op, MatrixOp) and widths[op.inputs[0]] > bits.inputs_of(op.name):
+            narrow = _narrowed(op, shapes[op.inputs[0]], widths[op.inputs[0]], bits, signed[op.inputs[0]])
+            layers.append(narrow)
+            op = replace(op, inputs=(narrow.name,))
+            shapes[narrow.name], signed[narrow.name] = shapes[narrow.inputs[0]], narrow.input_signed
+            widths[narrow.name] = narrow.output_bits
         sources, after = [shapes[name] for name in op.inputs], op.output_shape
         before, form = sources[0], _form(op, sources, after)
         last = op is ops[-1]
@@ -165,6 +171,20 @@ def unplaced_workload(
         signed[op.name] = may_be_negative(op, [signed[name] for name in op.inputs])
     pads = {op.name for op in ops if isinstance(op, PassOp) and isinstance(op.node, PadMap)}
     return Workload(name, graph.input_shape, widths[INPUT], _with_padding(layers, pads))
+
+
+def _narrowed(op: MatrixOp, shape: Shape, width: int, bits: BitWidths, signed: bool) -> LayerWork:
+    """The rescaling of codes that are wider than a layer takes them."""
+    return LayerWork(
+        name=f"{op.name}.input",
+        kind=WorkKind.CLAMP,
+        inputs=op.inputs,
+        in_shape=_three(shape),
+        out_shape=_three(shape),
+        input_bits=width,
+        output_bits=bits.inputs_of(op.name),
+        input_signed=signed,
+    )
 
 
 def program_workload(program: ConductanceProgram, name: str = "network") -> Workload:
@@ -203,6 +223,11 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
         shapes[step.name], codes[step.name] = after, made
     pads = {step.name for step in program.steps if isinstance(step, PadMapStep)}
     return Workload(name, program.input.shape, program.input.bits, _with_padding(layers, pads))
+
+
+def executors(workload: Workload) -> dict[str, tuple[str, str]]:
+    """Kind of each layer, and who carries it out (``cim.cost.workload.Executor``), by name."""
+    return {layer.name: (layer.kind.value, layer.kind.executor.value) for layer in workload.layers}
 
 
 def _with_padding(layers: Sequence[LayerWork], pads: Set[str]) -> tuple[LayerWork, ...]:

@@ -107,9 +107,9 @@ def watched() -> Iterator[Stacks]:
     request, write, sums, add = HostLink.request, InProcessTransport.write, LayerSimulator.level_sums, Quantiser.add
     chips = VirtualChips.run
 
-    def on_request(self: HostLink, message: object) -> int:
+    def on_request(self: HostLink, message: object, **more: bool) -> int:
         stacks.note(type(message).__name__)
-        return request(self, message)  # type: ignore[arg-type]
+        return request(self, message, **more)  # type: ignore[arg-type]
 
     def on_write(self: InProcessTransport, data: bytes) -> None:
         stacks.note("write")
@@ -196,7 +196,10 @@ def test_nothing_else_stands_between_the_command_and_the_wire(
 
 def test_the_session_gives_bytes_to_the_wire_itself(stacks: Stacks) -> None:
     for stack in stacks.by_door["write"]:
-        assert stack[-1] in (("hil/driver/session.py", "Session._pump"), ("hil/transports/in_process.py", "write"))
+        assert stack[-1] in (
+            ("hil/driver/session.py", "Session._move_bytes"),
+            ("hil/transports/in_process.py", "write"),
+        )
 
 
 def test_nothing_else_stands_between_a_virtual_chip_and_its_kernel(stacks: Stacks) -> None:

@@ -12,10 +12,10 @@ import enum
 import io
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import h5py
 import numpy as np
@@ -31,6 +31,8 @@ VERSION = (1, 2)
 MAX_BYTES = 1 << 30  # a record of 64 macros of 128 x 128 takes 3 MB
 MAY_BE_NAN = ("stuck_us", "goodness")  # cells that are not stuck; figures that too few cells gave
 MAX_UNPACKED = 1 << 27  # bytes of all arrays; 64 macros of 256 x 256 take 21 MB
+
+T = TypeVar("T")
 
 
 class RecordFileError(CimFileError):
@@ -60,6 +62,23 @@ def save_record(record: CalibrationRecord, path: str | Path) -> None:
     write_bytes(path, content.getbuffer())
 
 
+@dataclass(frozen=True, slots=True)
+class RecordHead:
+    """Of which chip a record is, and when it was measured (ISO 8601)."""
+
+    chip_name: str
+    serial: str
+    firmware: str
+    kind: str
+    spec_digest: str
+    date: str
+
+
+def load_head(path: str | Path) -> RecordHead:
+    """Read the head of a record, without its arrays. Raises what ``load_record`` raises."""
+    return _load(Path(path), RecordHead)
+
+
 def load_record(path: str | Path) -> CalibrationRecord:
     """Read a record.
 
@@ -67,7 +86,10 @@ def load_record(path: str | Path) -> CalibrationRecord:
         RecordFileError: no such file, broken, too large, or not a calibration.
         NewerRecord: a newer major version.
     """
-    path = Path(path)
+    return _load(Path(path), CalibrationRecord)
+
+
+def _load(path: Path, kind: type[T]) -> T:
     if not path.exists():
         raise RecordFileError(path, "no such file")
     try:
@@ -77,12 +99,12 @@ def load_record(path: str | Path) -> CalibrationRecord:
             version = _text(file.attrs["version"])
             if int(version.split(".")[0]) > VERSION[0]:
                 raise NewerRecord(path, version)
-            return _finite(CalibrationRecord(**read_fields(file, CalibrationRecord)))
+            return _finite(kind(**read_fields(file, kind)))
     except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise RecordFileError(path, f"not a readable calibration: {error}") from error
 
 
-def _finite(record: CalibrationRecord) -> CalibrationRecord:
+def _finite(record: T) -> T:
     """The record, unless one of its numbers is none: whoever believes it would fail far from here."""
     for place, value in _numbers("", record):
         if not np.isfinite(value).all():

@@ -46,6 +46,7 @@ def calibrate(
     second_temperature_c: float | None = None,
     partial: Path | None = None,
     resume: bool = False,
+    date: datetime.datetime | None = None,
     watch: Watch | None = None,
 ) -> CalibrationRecord:
     """Measure ``macros`` of the chip behind ``driver`` and give their record.
@@ -59,6 +60,7 @@ def calibrate(
         partial: folder for finished steps (``hil.calibration.store``), to be removed once the
             record is saved; None keeps none.
         resume: go on with the steps in ``partial``.
+        date: of the record; None: now.
 
     Raises:
         hil.errors.Interrupted: by Ctrl-C, with finished steps in ``partial``.
@@ -78,7 +80,7 @@ def calibrate(
     store = StepStore(partial, about, resume=resume, watch=watch)
     try:
         measured = CalibrationSteps(driver, macros, PLANS[budget], seed, store, watch).run(age_s, second_temperature_c)
-        return make_record(driver, macros, measured, seed=seed, budget=budget, watch=watch)
+        return make_record(driver, macros, measured, seed=seed, budget=budget, date=date, watch=watch)
     except KeyboardInterrupt:
         if partial is None or not store.done:
             raise
@@ -89,7 +91,14 @@ def calibrate(
 
 
 def make_record(
-    driver: ChipDriver, macros: tuple[int, ...], found: Measured, *, seed: int, budget: Budget, watch: Watch
+    driver: ChipDriver,
+    macros: tuple[int, ...],
+    found: Measured,
+    *,
+    seed: int,
+    budget: Budget,
+    date: datetime.datetime | None = None,
+    watch: Watch,
 ) -> CalibrationRecord:
     """All estimators, on what was measured."""
     spec, about = driver.spec.macro, driver.description
@@ -124,7 +133,7 @@ def make_record(
         kind=about.kind,
         spec_digest=driver.spec.digest,
         temperature_c=found.temperature_c,
-        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        date=(date or datetime.datetime.now(datetime.UTC)).isoformat(timespec="seconds"),
         method=f"{METHOD}, budget {budget.value}",
         seed=seed,
         age_s=cells.ages_s[-1],

@@ -84,6 +84,7 @@ for command in (
 ):
     app.command()(command)
 app.command("import")(compile.import_)
+app.command("resume")(deploy.go_on)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 app.add_typer(mission.mission, name="mission")

@@ -139,6 +139,7 @@ def compile(
     from mapping.program.explain import explain as explain_program
     from mapping.program.file import save_program
     from mapping.quantise.weight_scales import ScaleRule
+    from mapping.workload import executors, program_workload
 
     rule, lying = one_of(ScaleRule, weight_scales, "--weight-scales"), one_of(SlicePlacement, slices, "--slices")
     form = one_of(WeightForm, weight_form, "--weight-form")
@@ -189,8 +190,10 @@ def compile(
         ]
     if explain:
         said = explain_program(program)
-        lines += ["", *said.lines()]
+        by = executors(program_workload(program))
+        lines += ["", *said.lines(), "", *(f"{name}: {kind} by {who}" for name, (kind, who) in by.items())]
         found["explanation"] = said.to_json()
+        found["executors"] = {name: who for name, (_, who) in by.items()}
     print_result(lines, found, as_json)
     return ExitCode.DONE
 

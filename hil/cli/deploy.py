@@ -1,11 +1,11 @@
-"""Commands of a deployment: deploy, and show, which prints its report again."""
+"""Commands of a deployment: deploy; resume, which goes on with one; show, which prints its report again."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,7 +33,18 @@ from hil.cli.options import (
 )
 from hil.errors import ExitCode, FileError, UsageError
 
+if TYPE_CHECKING:
+    from hil.verdict.agreement import AgreementReport
+
 OUTCOMES = ("disagree", "inconclusive", "regression")
+FailOn = Annotated[str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")]
+Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        help="report.json of an earlier run; a loss of accuracy since then ends in exit code 1", show_default=False
+    ),
+]
 
 
 def deploy(
@@ -60,9 +71,14 @@ def deploy(
     calibration: Annotated[
         Path | None,
         typer.Option(
-            help="record of this chip (hil calibrate); default: calibrate the macros in use", show_default=False
+            help="record of this chip (hil calibrate); default: the newest of earlier runs that holds, or a new one",
+            show_default=False,
         ),
     ] = None,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="measure a new record, whatever earlier runs have measured")
+    ] = False,
+    record_age: Annotated[str, typer.Option(help="how old a record of an earlier run may be")] = "7d",
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="run folder; default runs/NNNN", show_default=False)
     ] = None,
@@ -92,16 +108,16 @@ def deploy(
         typer.Option(help="exact (every conversion), fast (one product, matched noise), auto: fast where as good"),
     ] = "auto",
     baud: Baud = 921600,
-    junit: Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)] = None,
-    baseline: Annotated[
+    patience: Annotated[
+        str, typer.Option(help="how long the line may be silent or gone: 30s, 2m; 0: not at all")
+    ] = "120s",
+    junit: Junit = None,
+    baseline: Baseline = None,
+    resume: Annotated[
         Path | None,
-        typer.Option(
-            help="report.json of an earlier run; a loss of accuracy since then ends in exit code 1", show_default=False
-        ),
+        typer.Option(metavar="RUN", help="go on with an unfinished run, as hil resume RUN", show_default=False),
     ] = None,
-    fail_on: Annotated[
-        str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")
-    ] = "disagree,inconclusive,regression",
+    fail_on: FailOn = ",".join(OUTCOMES),
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
@@ -109,10 +125,14 @@ def deploy(
     from hil.deployment.deploy import DeployOptions, deploy, program_of
     from hil.deployment.dry_run import estimate
     from hil.deployment.network_source import ImportOptions
-    from hil.report.files import summary_lines
-    from hil.verdict.baseline import compare_reports, read_baseline
+    from hil.verdict.baseline import read_baseline
 
     failing = outcomes(fail_on)
+    if resume:
+        return go_on(resume, as_json=as_json, junit=junit, baseline=baseline, fail_on=fail_on)
+
+    if calibration and recalibrate:
+        raise UsageError("--calibration and --recalibrate exclude each other")
     address = chip_address(port, emulated, chip, macros)
     options = DeployOptions(
         samples=samples,
@@ -151,14 +171,45 @@ def deploy(
             data_dir=data_dir,
             download=download,
             calibration=calibration,
+            recalibrate=recalibrate,
+            record_age_s=seconds(record_age),
             out=out,
             options=options,
             baud=baud,
             mean=floats(mean),
             std=floats(std),
+            patience_s=seconds(patience),
             trust=trust_model,
             watch=watch,
         )
+    return tell(report, earlier, junit, failing, as_json)
+
+
+def go_on(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of the run: runs/0001.unfinished")],
+    as_json: Json = False,
+    junit: Junit = None,
+    baseline: Baseline = None,
+    fail_on: FailOn = ",".join(OUTCOMES),
+) -> int:
+    """Go on with a deploy that was interrupted or failed: only what is missing is written and measured."""
+    from hil.deployment.resume import resume
+    from hil.verdict.baseline import read_baseline
+
+    failing = outcomes(fail_on)
+    earlier = read_baseline(baseline) if baseline else None
+    with screen(quiet=False) as watch:
+        report = resume(run_folder, watch=watch)
+    return tell(report, earlier, junit, failing, as_json)
+
+
+def tell(
+    report: AgreementReport, earlier: AgreementReport | None, junit: Path | None, failing: set[str], as_json: bool
+) -> int:
+    """Print the report of a run, compare it with an earlier one, and give the exit code."""
+    from hil.report.files import summary_lines
+    from hil.verdict.baseline import compare_reports
+
     change = None if earlier is None else compare_reports(earlier, report)
     if as_json:
         baseline_part = {} if change is None else {"baseline": dataclasses.asdict(change)}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, print_result, screen, seconds
+from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, one_of, print_result, screen, seconds
 from hil.errors import ExitCode, UsageError
 
 mission = typer.Typer(help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True)
@@ -108,3 +109,119 @@ def harden(
         )
     print_result(hardened.lines(), hardened.to_json(), as_json)
     return ExitCode.DONE if hardened.chosen else ExitCode.OUTSIDE_TOLERANCE
+
+
+@mission.command()
+def passes(
+    subject: Subject,
+    passes: Annotated[Path, typer.Option("--passes", help="CSV of contact windows, columns start and end")],
+    rate: Annotated[str, typer.Option(help="uplink in bit/s: 64k, 1M")] = "64k",
+    down_rate: Annotated[str, typer.Option(help="downlink in bit/s")] = "256k",
+    ber: Annotated[float, typer.Option(help="bit error rate")] = 0.0,
+    delay: Annotated[float, typer.Option(help="one way, seconds, at most 5")] = 0.0,
+    bus_delay: Annotated[float, typer.Option(help="of the store-and-forward bus before the chip, seconds")] = 0.0,
+    lost: Annotated[float, typer.Option(help="share of packets that are lost besides, a fraction")] = 0.0,
+    reordered: Annotated[float, typer.Option(help="share of packets that come late, a fraction")] = 0.0,
+    tuned: Annotated[
+        Path | None,
+        typer.Option(help="the same program after hil tune; its gains and biases go up alone", show_default=False),
+    ] = None,
+    dump: Annotated[int, typer.Option(min=0, help="bytes of a telemetry dump")] = 0,
+    xtce: Annotated[
+        Path | None, typer.Option(help="write telemetry and commands as XTCE for a ground system", show_default=False)
+    ] = None,
+    network: NetworkOfRun = None,
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    seed: Seed = 0,
+    trust_model: Trust = False,
+    as_json: Json = False,
+) -> int:
+    """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
+    if importlib.util.find_spec("spacepackets") is None:
+        raise UsageError("passes need the package spacepackets", hint="pip install 'rram-hil[mission]'")
+    from hil.mission.passes.lossy_link import LinkFigures
+    from hil.mission.passes.session import run_session
+    from hil.mission.passes.windows import load_passes
+    from hil.mission.passes.xtce import write_xtce
+    from hil.mission.subject import open_subject
+    from mapping.program.file import load_program
+
+    windows = load_passes(passes)
+    figures = LinkFigures(bit_rate(rate), bit_rate(down_rate), ber, delay, bus_delay, lost, reordered)
+    with screen(quiet=as_json) as watch:
+        found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        with watch.stage("passes"):
+            session = run_session(
+                found.program,
+                load_program(tuned) if tuned else None,
+                windows,
+                figures,
+                dump_bytes=dump,
+                seed=seed,
+            )
+    if xtce:
+        write_xtce(xtce)
+    print_result(session.lines(), session.to_json(), as_json)
+    return ExitCode.DONE if session.identical else ExitCode.OUTSIDE_TOLERANCE
+
+
+def bit_rate(text: str) -> float:
+    """Bit/s of "64k", "1M" or a plain number."""
+    units = {"k": 1e3, "M": 1e6}
+    number, unit = (text[:-1], units[text[-1]]) if text[-1:] in units else (text, 1.0)
+    try:
+        return float(number) * unit
+    except ValueError:
+        raise UsageError(f"{text!r} is not a rate", hint="write 64k, 1M, or bits a second") from None
+
+
+@mission.command()
+def flight(
+    subject: Subject,
+    orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
+    data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
+    data_dir: DataDir = None,
+    download: Download = False,
+    years: Annotated[str, typer.Option(help="times in orbit, in years")] = "1,3",
+    chips: Annotated[int, typer.Option(min=1, help="emulated chips")] = 20,
+    virtual_chips: Annotated[int, typer.Option(min=2, help="virtual chips that each is judged against")] = 20,
+    images: Annotated[int, typer.Option(min=2, help="images")] = 500,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(help="kinds of faults that the belief leaves out, comma-separated", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="write the result as JSON", show_default=False)
+    ] = None,
+    network: NetworkOfRun = None,
+    chip: Chip = "lab-128",
+    macros: Macros = None,
+    seed: Seed = 0,
+    trust_model: Trust = False,
+    as_json: Json = False,
+) -> int:
+    """Fly emulated chips for years and compare them with the prediction; exit code 1 when one in ten disagrees."""
+    import json
+
+    from hil.atomic import write_text
+    from hil.datasets.image_set import load_dataset
+    from hil.deployment.deploy import BUNDLED_DATA
+    from hil.mission.flight import FlightOptions, fly
+    from hil.mission.orbit import load_orbit
+    from hil.mission.radiation.kinds import FaultKind
+    from hil.mission.radiation.timeline import years_of
+    from hil.mission.subject import open_subject
+
+    left = tuple(one_of(FaultKind, name, "--leave-out") for name in leave_out.split(",")) if leave_out else ()
+    options = FlightOptions(years_of(years), chips, images, virtual_chips, seed=seed, left_out=left)
+    place = load_orbit(orbit)
+    with screen(quiet=as_json) as watch:
+        found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
+        loaded = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
+        report = fly(found.program, loaded, place, options, watch, chip=chip)
+    if out:
+        write_text(out, json.dumps(report.to_json(), indent=1) + "\n")
+    print_result(report.lines(), report.to_json(), as_json)
+    disagree = sum(c.rejects for c in report.flown)
+    return ExitCode.OUTSIDE_TOLERANCE if 10 * disagree > len(report.flown) else ExitCode.DONE

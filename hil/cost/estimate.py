@@ -80,7 +80,7 @@ def cost_lines(cost: Cost) -> list[str]:
     """A table of layers, the modules, and the totals."""
     width = max(5, *(len(layer.name) for layer in cost.layers))
     head = (
-        f"{'layer':<{width}}  {'macros':>6} {'copies':>6} {'MACs':>8} {'energy nJ':>10} {'latency us':>10}"
+        f"{'layer':<{width}}  {'by':<10} {'macros':>6} {'copies':>6} {'work':>8} {'energy nJ':>10} {'latency us':>10}"
         f" {'busy us':>9} {'used':>6}  set by"
     )
     return [head, *(_layer_line(layer, width) for layer in cost.layers), "", *_modules(cost), "", *_totals(cost)]
@@ -88,11 +88,14 @@ def cost_lines(cost: Cost) -> list[str]:
 
 def _layer_line(layer: LayerCost, width: int) -> str:
     on_cells = layer.macros > 0
-    copies, macs, used = (layer.copies, _short(layer.macs), f"{layer.utilisation:.0%}") if on_cells else ("", "", "")
+    copies, used = (layer.copies, f"{layer.utilisation:.0%}") if on_cells else ("", "")
+    work = layer.macs or layer.operations
+    macs = _short(work) if work else ""
     busy = max(layer.busy_ns.values())
     return (
-        f"{layer.name:<{width}}  {layer.macros or '':>6} {copies:>6} {macs:>8} {layer.total_pj * 1e-3:>10.2f}"
-        f" {layer.latency_ns * 1e-3:>10.2f} {busy * 1e-3:>9.2f} {used:>6}  {layer.bound if busy else ''}"
+        f"{layer.name:<{width}}  {layer.executor:<10} {layer.macros or '':>6} {copies:>6} {macs:>8}"
+        f" {layer.total_pj * 1e-3:>10.2f} {layer.latency_ns * 1e-3:>10.2f} {busy * 1e-3:>9.2f} {used:>6}"
+        f"  {layer.bound if busy else ''}"
     ).rstrip()
 
 

@@ -15,6 +15,7 @@ ENERGY_GROUPS = {
     "digital": ("shift_add", "accumulator", "activation", "pooling"),
     "buffers": ("buffer",),
     "interconnect": ("interconnect",),
+    "host": ("host_link",),
 }
 COLOURS = tuple(f"@layer{i}" for i in range(6))
 

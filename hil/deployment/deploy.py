@@ -1,6 +1,7 @@
 """Deploy: compile, program, calibrate, run on the chip and in the simulator, and judge.
 
-``deploy`` is the whole story with files and ports; ``deploy_on`` the part with an open chip.
+``deploy`` is the whole story with files and ports (``hil.deployment.resume`` goes on with one that was interrupted);
+``deploy_on`` is the part with an open chip.
 Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.deployment.adaptation`` goes around its stuck cells,
 ``hil.deployment.programming`` writes and reads back (``hil.deployment.rounds`` where the network is larger than the
 chip), ``hil.deployment.inference`` and ``hil.simulation.virtual_chips`` run images, ``hil.deployment.interim_looks``
@@ -10,7 +11,9 @@ what is left.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
+from hil.atomic import output_errors
 from hil.calibration.procedure import calibrate, check_record
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
@@ -27,20 +31,24 @@ from hil.deployment.causes import find_causes
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
 from hil.deployment.dry_run import say_if_long
+from hil.deployment.earlier_record import keep_record, record_of_runs
 from hil.deployment.inference import WholeRun
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.network_source import ImportOptions, open_network
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
+from hil.deployment.resumable import clear_working_files, resumable
 from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.rounds import run_rounds
+from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings
+from hil.deployment.switching_off import say_if_on
 from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
 from hil.report.run_data import RunData
-from hil.report.run_folder import new_run_folder
+from hil.report.run_folder import RunFolder, new_run_folder
 from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
 from hil.simulation.corrections import column_corrections
 from hil.verdict.agreement import AgreementReport, Mode
@@ -51,12 +59,13 @@ from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import IdealMultiply, run
-from mapping.program.file import load_program
+from mapping.program.file import load_program, save_program
 from mapping.program.training_inputs import LayerInputs, training_inputs
 from mapping.quantise.weight_scales import ScaleRule
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"
+PROGRAM_FILE = "program.h5"  # of a run folder: the program as it stands on the chip
 
 __all__ = ["DeployOptions", "deploy", "deploy_on"]
 
@@ -71,39 +80,91 @@ def deploy(
     data_dir: Path | None = None,
     download: bool = False,
     calibration: Path | None = None,
+    recalibrate: bool = False,
+    record_age_s: float = RECORD_AGE_S,
     out: Path | None = None,
     options: DeployOptions | None = None,
     baud: int = 921600,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    patience_s: float = PATIENCE_S,
     trust: bool = False,
     watch: Watch | None = None,
 ) -> AgreementReport:
     """Deploy a network file on the chip at ``address`` and write a run folder.
 
-    The folder (``report.run``) holds report.json, report.md, report.html, data.h5 and wire.log.
+    The folder (``report.run``) holds report.json, report.md, report.html, data.h5, wire.log, the calibration record
+    (record.h5) and the program as it stands on the chip, tuned (program.h5).
 
     Args:
         network: net.pt, program.h5, model.onnx or model.pt2; None takes the bundled Fashion-MNIST network.
         address: where the chip is (``hil.transports.open_transport``).
         data: name or path of a data set; None takes the bundled images.
-        calibration: a record of this chip; None calibrates the macros in use first.
+        calibration: a record of this chip; None takes the newest one that holds among the runs beside ``out``
+            (``hil.deployment.earlier_record``), or calibrates the macros in use first.
+        recalibrate: calibrate, whatever the runs before have measured.
+        record_age_s: how old a record of a run before may be, s.
         out: run folder; None makes runs/NNNN.
         mean, std: of each channel, of pixels in 0…1, for an ONNX file or an exported program, whose activation ranges
             come from the training split of ``data``.
+        patience_s: how long the line may be silent or gone once it was open, s; then the run fails, and
+            ``hil.deployment.resume`` goes on with it.
 
     Raises:
         hil.errors.HilError, mapping.errors.CannotMap and the file errors of the rooms below.
     """
-    options, watch = options or DeployOptions(), watch or Watch()
-    with watch.stage("compiling"):
-        imported = ImportOptions(data, data_dir, download, mean=mean, std=std)
-        program, graph = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, imported=imported)
-        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
-        record = load_record(calibration) if calibration else None
+    settings = RunSettings.of(
+        address,
+        network,
+        chip=chip,
+        macros=macros,
+        data=data,
+        data_dir=data_dir,
+        calibration=calibration,
+        recalibrate=recalibrate,
+        record_age_s=record_age_s,
+        baud=baud,
+        patience_s=patience_s,
+        trust=trust,
+        mean=mean,
+        std=std,
+        options=options or DeployOptions(),
+    )
     with new_run_folder(out) as folder:
-        with open_chip(address, spec=program.spec, baud=baud, log=folder.part / "wire.log") as driver:
-            say_if_long(driver, program, baud, options, watch, calibrate=record is None)
+        report = run_in(folder, settings, watch or Watch(), download=download)
+    clear_working_files(folder.final)
+    return report
+
+
+def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool = False) -> AgreementReport:
+    """Make the run of ``settings``, or go on with it, in an unfinished folder."""
+    options, network = settings.options, settings.network
+    with watch.stage("compiling"):
+        place = None if settings.data_dir is None else Path(settings.data_dir)
+        imported = ImportOptions(settings.data, place, download, mean=settings.means, std=settings.stds)
+        program, graph = program_of(
+            network, chip=settings.chip, macros=settings.macros, trust=settings.trust, watch=watch, imported=imported
+        )
+        images = load_dataset(settings.data or BUNDLED_DATA, "test", data_dir=place, download=download)
+        record = load_record(settings.calibration) if settings.calibration else None
+    settings = settings.with_content(program, images)
+    settings.save(folder.part)
+    with resumable(folder, watch) as journal:
+        with open_chip(
+            settings.address,
+            spec=program.spec,
+            baud=settings.baud,
+            log=folder.part / "wire.log",
+            journal=journal,
+            patience_s=settings.patience_s,
+            tell=watch.say,
+        ) as driver:
+            if journal.begun_anew:
+                watch.note("the chip was started anew since the run was interrupted, and so the run is")
+                settings = replace(settings, found_record=False)
+            if record is None and not settings.recalibrate:
+                record = record_of_runs(folder, driver, program, settings, watch)
+            say_if_long(driver, program, settings.baud, options, watch, calibrate=record is None)
             report, run = deploy_on(
                 driver,
                 program,
@@ -114,7 +175,10 @@ def deploy(
                 watch=watch,
                 run=str(folder.final),
                 network_name=Path(network).stem if network else BUNDLED_NETWORK.stem,
+                keep=folder.part,
+                date=settings.date,
             )
+            say_if_on(driver.leave(), watch)
         with watch.stage("reporting"):
             write_report(folder.part, report, run)
     return report
@@ -131,12 +195,16 @@ def deploy_on(
     watch: Watch | None = None,
     run: str = "",
     network_name: str = "",
+    keep: Path | None = None,
+    date: datetime.datetime | None = None,
 ) -> tuple[AgreementReport, RunData]:
     """Program the chip behind ``driver``, run ``data`` on it, and judge measured against simulated.
 
     Args:
         graph: the float network, for the float column; None leaves it out.
         record: a calibration record of this chip; None calibrates first (macros in use only).
+        keep: folder where record.h5 and program.h5 are written as soon as there are any; None: nowhere.
+        date: of a record that is measured; None: now.
 
     Raises:
         FileError: scored images are among the calibration images.
@@ -150,9 +218,12 @@ def deploy_on(
     with watch.stage("calibrating"):
         if record is None:
             if holds(driver, program, options.age_s):
-                watch.note("calibrating overwrites the program that the chip holds; --calibration RECORD keeps it")
-            record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, watch=watch)
+                watch.note("calibrating overwrites the program that the chip holds; a record of this chip keeps it")
+            age_s = options.age_s
+            record = calibrate(driver, program.macros, seed=options.seed, age_s=age_s, date=date, watch=watch)
         check_record(record, driver, program.macros)
+    if keep is not None:
+        keep_record(record, keep)
     check_adapted(program, driver.description.serial)
     macros = None
     if options.adapt and program.rounds == 1:
@@ -190,6 +261,9 @@ def deploy_on(
         tuned=chip.tuned,
         source_digest=source,
     )
+    if keep is not None:
+        with output_errors(keep / PROGRAM_FILE):
+            save_program(job.running, keep / PROGRAM_FILE)
     answers = run_looks(job, chip, data, order, looks, graph, watch)
     chip.finish(exact, watch)
     with watch.stage("layers"):

@@ -15,6 +15,7 @@ from firmware_protocols.messages import Capability, LayerTile, LoadLayer, MvmRes
 from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import ProgramReport, check_one_round, read_back
+from hil.deployment.switching_off import switch_off
 from hil.driver.chip_driver import ChipDriver
 from hil.samples import INFER, LAYERS, READ_AFTER, REPEAT, TUNE, UNTUNED
 from hil.watch import Watch
@@ -256,7 +257,7 @@ class WholeRun:
         with watch.stage("reading back"):
             reads = self.options.read_back_reads
             self.after_us = read_back(self.driver, self.program.macros, reads=reads, sample=READ_AFTER, watch=watch)
-        self.driver.outputs_off()
+        switch_off(self.driver, watch)
 
 
 def address(tile: Tile) -> TileAddress:

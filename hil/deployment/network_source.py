@@ -31,7 +31,8 @@ class ImportOptions:
 def open_network(
     path: Path, options: ImportOptions | None = None, *, trust: bool = False, watch: Watch | None = None
 ) -> NetworkFile:
-    """Give the network of ``path``; one of ``WHOLE_NETWORKS`` gets 4 bit weights and 8 bit activations.
+    """Give the network of ``path``; one of ``WHOLE_NETWORKS`` gets 4 bit weights and 8 bit activations, and 8 and 8
+    if it comes with codes of its own.
 
     Raises:
         UsageError: a file of another kind without data or preprocessing.
@@ -40,12 +41,11 @@ def open_network(
     if path.suffix not in WHOLE_NETWORKS:
         return load_network(path, trust=trust)
     options = options or ImportOptions()
-    if options.data is None or options.mean is None or options.std is None:
-        missing = [
-            name
-            for name, given in (("--data", options.data), ("--mean", options.mean), ("--std", options.std))
-            if not given
-        ]
+    needed: list[tuple[str, object]] = [("--data", options.data)]
+    if path.suffix != ".tflite":  # a quantised one says how pixels become inputs
+        needed += [("--mean", options.mean), ("--std", options.std)]
+    missing = [name for name, given in needed if not given]
+    if options.data is None or missing:
         raise UsageError(
             f"{path.name} holds no training images and not how pixels become inputs: {', '.join(missing)} missing",
             hint=f"{path.name} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25; or hil import, once",

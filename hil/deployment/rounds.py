@@ -26,6 +26,7 @@ from hil.deployment.layer_sums import Exact
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, MacroReport, ProgramReport, program_chip, read_back
 from hil.deployment.rewriting import rewrite_cells
+from hil.deployment.switching_off import switch_off
 from hil.driver.chip_driver import ChipDriver
 from hil.samples import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REPEAT, ROUND, TUNE, UNTUNED
 from hil.simulation.corrections import column_corrections
@@ -148,7 +149,7 @@ def run_rounds(
             plain.close()
         if run.spilled_bytes:
             watch.note(f"{run.spilled_bytes / 1e6:.0f} MB of activations waited on disk between rounds")
-    driver.outputs_off()
+    switch_off(driver, watch)
     return found
 
 

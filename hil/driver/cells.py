@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from cim.chip.encoding import encode_tile
 from firmware_protocols.messages import Capability, ProgramTile, Progress, TileAddress, TileProgrammed
 from hil.driver import requests as make
+from hil.driver.checked_chip import OpenChip
 from hil.driver.host_write import BlockOutcome, write_verify
-from hil.driver.session import OpenChip
 from hil.errors import UsageError
 
 CellProgress = Callable[[int, int, int], None]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from cim.chip.file import ChipFileError, load_chip
 from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.going_on import check_same_chip
+from hil.driver.patience import Patience
 from hil.driver.session import Session
 from hil.errors import MismatchError, UsageError
 from hil.transports import DEFAULT_BAUD, open_transport
 from hil.transports.base import Transport
+from hil.transports.journal import Journal
+from hil.transports.reopening import reopener
 from hil.transports.wire_log import WireLog
 
 
@@ -23,6 +28,9 @@ def open_chip(
     spec: ChipSpec | None = None,
     baud: int = DEFAULT_BAUD,
     log: str | Path | None = None,
+    journal: Journal | None = None,
+    patience_s: float = 0.0,
+    tell: Callable[[str], None] | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
 ) -> ChipDriver:
@@ -36,6 +44,10 @@ def open_chip(
         spec: instead of ``chip`` and ``macros``, the specification itself.
         baud: of a serial line.
         log: where to write the wire log (``hil.transports.wire_log``).
+        journal: answers that an earlier process got of this chip; those that it holds are not asked for again.
+        patience_s: how long a line that was open may be silent or gone, s; a USB serial line is found again by its
+            serial number. 0: it is lost at once.
+        tell: called with one line of text when such an outage begins, while it lasts, and when it ends.
 
     Raises:
         PortError, LinkError, MismatchError, DeviceError; UsageError: no chip file of that name.
@@ -46,7 +58,18 @@ def open_chip(
         (128, 128)
     """
     transport = open_transport(address, baud=baud, timeout_s=hello_s)
-    return connect(transport, chip=chip, macros=macros, spec=spec, log=log, hello_s=hello_s, silence_s=silence_s)
+    reopen = reopener(address, baud=baud, timeout_s=hello_s) if patience_s else None
+    return connect(
+        transport,
+        chip=chip,
+        macros=macros,
+        spec=spec,
+        log=log,
+        journal=journal,
+        patience=Patience(patience_s, reopen, tell),
+        hello_s=hello_s,
+        silence_s=silence_s,
+    )
 
 
 def connect(
@@ -56,13 +79,26 @@ def connect(
     macros: int | None = None,
     spec: ChipSpec | None = None,
     log: str | Path | None = None,
+    journal: Journal | None = None,
+    patience: Patience | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
 ) -> ChipDriver:
     """Say hello over an open transport and check that the chip is what its file says; closes it on any error."""
-    session = Session(transport, wire_log=_log(transport, log), hello_s=hello_s, silence_s=silence_s)
+    session = Session(
+        transport,
+        wire_log=_log(transport, log),
+        hello_s=hello_s,
+        silence_s=silence_s,
+        journal=journal,
+        patience=patience,
+    )
     try:
         session.open()
+        if journal is not None and journal.answers:
+            now = session.ask_aside(Describe())
+            check_same_chip(transport.address, journal, now, session.latest_chip_time_ns)
+            session.left_in_chip.found = now.program_digest
         description = session.ask(Describe())
         found = spec or (chip if isinstance(chip, ChipSpec) else _chip_file(chip, macros, description))
         check_description(transport.address, description, found)

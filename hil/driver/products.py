@@ -11,8 +11,8 @@ from cim.chip.converters import input_planes, shift_add
 from cim.chip.windows import Window, unfold
 from firmware_protocols.messages import Capability, LoadLayer, Mvm, MvmResult, Returns, Sweep, TileAddress
 from hil.driver import requests as make
+from hil.driver.checked_chip import OpenChip
 from hil.driver.requests import ReadMode
-from hil.driver.session import OpenChip
 from hil.errors import UsageError
 
 

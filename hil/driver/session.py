@@ -2,12 +2,13 @@
 
 One ``Session`` is one hello and what follows. It moves bytes between the transport and the
 host role of the protocol, keeps several requests in flight, writes the wire log, and turns
-what goes wrong into the errors of ``hil.errors``. ``OpenChip`` is a session with a chip whose
-description has been checked: what the verbs of cells and products have in common.
+what goes wrong into the errors of ``hil.errors``. A line that is gone for a while is opened again
+(``hil.driver.patience``), and answers that an earlier process got come from a journal.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import secrets
@@ -17,12 +18,11 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from cim.chip.spec import ChipSpec
+from firmware_protocols.codec import Decoded
 from firmware_protocols.connection import LinkLimits
+from firmware_protocols.errors import LinkFailed
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import (
-    Capability,
-    Description,
     ErrorReply,
     HelloReply,
     OutputsOff,
@@ -31,9 +31,13 @@ from firmware_protocols.messages import (
     Request,
 )
 from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
+from hil.driver.going_on import LeftInChip
+from hil.driver.patience import Patience
 from hil.driver.reply_checks import ReplyChecks
-from hil.errors import DeviceError, HilError, OutputError
+from hil.driver.undisturbed import undisturbed
+from hil.errors import HilError, LinkError, OutputError
 from hil.transports.base import CHUNK, Transport
+from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog
 
 log = logging.getLogger(__name__)
@@ -41,11 +45,11 @@ log = logging.getLogger(__name__)
 Watcher = Callable[[Progress], None]
 R = TypeVar("R", bound=Reply)
 
+FINISH_S = 5.0  # for what is under way when a run is ended
 _IN_FLIGHT = 8  # requests sent ahead of the answer that is waited for
 _SLICE_S = 0.1  # longest single read
 _KEPT = 512  # first bytes each way, to tell an echo from another device
 _STRANGER_S = 4.0  # bytes but no frame for so long: this is not our protocol
-_USEFUL_MESSAGE = 1 << 18  # larger messages gain nothing, but hide that the chip is slow
 
 
 class Session:
@@ -57,6 +61,8 @@ class Session:
         hello_s: longest time for the chip to answer hello, at most 10 s.
         silence_s: longest time without a good frame while one is due.
         answer_s: longest time without a reply or a sign of progress while the link itself is alive.
+        journal: answers of this run that an earlier process got, and where those of this one go.
+        patience: for a line that is silent or gone once the session was open; None: it is lost at once.
     """
 
     def __init__(
@@ -68,27 +74,34 @@ class Session:
         silence_s: float = 2.0,
         answer_s: float = 120.0,
         clock: Callable[[], float] = time.monotonic,
+        journal: Journal | None = None,
+        patience: Patience | None = None,
     ) -> None:
-        self.transport, self._log, self._clock = transport, wire_log, clock
+        self.transport, self._log, self._clock, self.journal = transport, wire_log, clock, journal
+        self._patience = patience or Patience()
+        self._hello: HelloReply | None = None
         self._hello_s, self._silence_s, self._answer_s = hello_s, silence_s, answer_s
         limits = LinkLimits(max_payload=transport.max_payload, window=32, silence_s=silence_s)
-        self._link = HostLink(nonce=secrets.randbits(32), limits=limits)
+        nonce, session, opening = (secrets.randbits(32), 0, 0) if journal is None else journal.opening()
+        self._link = HostLink(nonce=nonce, limits=limits, session=session, opening=opening)
         self._asked: dict[int, tuple[Request[Any], Watcher | None]] = {}
         self._answers: dict[int, Reply] = {}
+        self._hidden: set[int] = set()  # requests that the run knows nothing of
+        self._recalled_ns: dict[int, int] = {}  # chip times of answers from the journal
+        self.left_in_chip = LeftInChip()
         self._first_sent = self._first_received = b""
         self._requests = self._replies = 0
         self._heard_s = 0.0  # last reply or progress
         self.checks = ReplyChecks(transport.address)
-        self._closed = False
-        self.chip_time_ns = 0
+        self._closed = self._leaving = False
+        self.chip_time_ns = self.latest_chip_time_ns = 0  # the latter: also of requests aside
 
     @property
     def hello(self) -> HelloReply:
-        """What the chip said of itself; the session must be open."""
-        reply = self._link.hello
-        if reply is None:
+        """What the chip said of itself; the session must have been open."""
+        if self._hello is None:
             raise no_hello(self.transport.address, self._first_sent, self._first_received, 0.0)
-        return reply
+        return self._hello
 
     @property
     def counters(self) -> dict[str, int]:
@@ -116,6 +129,7 @@ class Session:
             stranger = bool(self._first_received) and self._link.last_heard_s is None and waited_s > _STRANGER_S
             if not self._link.up and (waited_s >= self._hello_s or stranger):
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, waited_s)
+        self._hello = self._link.hello
         if self._log is not None:
             self._log.received(self.hello, 0, 0)
         self.checks.hello(self.hello)
@@ -133,6 +147,12 @@ class Session:
         finally:
             self._answer_s = usual
         return reply
+
+    def ask_aside(self, request: Request[R]) -> R:
+        """The same for a request that is not one of the run: neither journal nor log hold it."""
+        request_id = self._send(request, None, aside=True)
+        self._hidden.add(request_id)
+        return self._await(request_id, request)
 
     def ask_all(self, requests: Iterable[Request[R]], watch: Watcher | None = None) -> Iterator[R]:
         """Send requests, several ahead, and give their answers in order.
@@ -170,20 +190,42 @@ class Session:
 
     # --- one request ----------------------------------------------------------------------
 
-    def _send(self, request: Request[Any], watch: Watcher | None) -> int:
+    def _send(self, request: Request[Any], watch: Watcher | None, *, aside: bool = False) -> int:
+        if self.journal is not None and not aside:
+            known = self.journal.recall(request)
+            if known is not None:
+                return self._recall(request, known)
+            self.left_in_chip.check(self.transport.address, request)
+            for layer in self.left_in_chip.take_layers():
+                self.ask_aside(layer)
         give_up_s = self._clock() + self._hello_s
         while not self._link.up:  # a session is being opened anew
             self._pump(give_up_s)
-            if self._clock() >= give_up_s and not self._link.up:
+            if self._clock() >= give_up_s and not self._link.up and not self._patience.waiting:
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, self._hello_s)
         if not self._asked:
             self._heard_s = self._clock()
-        request_id = self._link.request(request)
-        self._asked[request_id] = (request, watch)
-        self._requests += 1
+        with undisturbed():
+            request_id = self._link.request(request, aside=aside)
+            self._asked[request_id] = (request, watch)
+            self._requests += 1
+            if self.journal is not None and not aside:
+                self.journal.asked(request, request_id)
         log.debug("> %d %s", request_id, type(request).__name__)
+        if self._log is not None and (not aside or isinstance(request, OutputsOff)):
+            self._log.sent(request, request_id)
+        return request_id
+
+    def _recall(self, request: Request[Any], known: Decoded) -> int:
+        """Take an answer from the journal; the chip does not hear of it."""
+        request_id = self._link.skip_id()
+        self._asked[request_id] = (request, None)
+        assert isinstance(known.message, Reply)
+        self._answers[request_id], self._recalled_ns[request_id] = known.message, known.chip_time_ns
+        self.left_in_chip.see(request)
         if self._log is not None:
             self._log.sent(request, request_id)
+            self._log.received(known.message, request_id, known.chip_time_ns)
         return request_id
 
     def _await(self, request_id: int, request: Request[R]) -> R:
@@ -192,6 +234,8 @@ class Session:
             if request_id not in self._answers and self._clock() - self._heard_s > self._answer_s:
                 raise no_answer(self.transport.address, request, self._answer_s)
         del self._asked[request_id]
+        self._hidden.discard(request_id)
+        self.chip_time_ns = max(self.chip_time_ns, self._recalled_ns.pop(request_id, 0))
         self.checks.answered(request_id)
         reply = self._answers.pop(request_id)
         if isinstance(reply, ErrorReply):
@@ -203,6 +247,34 @@ class Session:
 
     def _pump(self, until_s: float) -> None:
         """Move bytes both ways once; wait for some until ``until_s``, or until the link wants its turn."""
+        try:
+            if self.journal is None:
+                self._move_bytes(until_s)
+            else:
+                with undisturbed():  # what the chip answered must not be lost between wire and journal
+                    self._move_bytes(until_s)
+        except LinkError as error:
+            self._begin_again(error)
+        if self._patience.waiting:
+            self._heard_s = self._clock()
+            if self._link.up:
+                self._patience.heard()
+            else:
+                self._patience.go_on(self.transport)
+
+    def _begin_again(self, error: LinkError) -> None:
+        """Say hello anew, after what broke was opened again: unanswered requests are sent again, and run once.
+
+        Raises:
+            LinkError: there was no session, what came over the line was wrong, or patience has an end.
+        """
+        failure = self._link.failure
+        if self._hello is None or self._leaving or not (failure is None or isinstance(failure, LinkFailed)):
+            raise error
+        self.transport = self._patience.line_again(self.transport, error, broke=failure is None)
+        self._link.open(self._clock())
+
+    def _move_bytes(self, until_s: float) -> None:
         now_s = self._clock()
         out = self._link.data_to_send(now_s)
         if out:
@@ -222,12 +294,16 @@ class Session:
 
     def _take_replies(self) -> None:
         for request_id, reply, chip_time_ns in self._link.poll():
-            self.chip_time_ns = chip_time_ns
+            hidden, self.latest_chip_time_ns = request_id in self._hidden, chip_time_ns
+            if not hidden:
+                self.chip_time_ns = chip_time_ns
             if not isinstance(reply, Progress) or self.checks.progress(request_id, reply):
                 self._heard_s = self._clock()
             log.debug("< %d %s", request_id, type(reply).__name__)
-            if self._log is not None:
+            if self._log is not None and not hidden:
                 self._log.received(reply, request_id, chip_time_ns)
+            if self.journal is not None and not isinstance(reply, Progress):
+                self.journal.answered(request_id, reply, chip_time_ns)
             asked = self._asked.get(request_id)
             if isinstance(reply, Progress):
                 if asked is not None and asked[1] is not None:
@@ -243,14 +319,29 @@ class Session:
 
     # --- leaving --------------------------------------------------------------------------
 
+    def finish(self, within_s: float) -> None:
+        """Wait for the answers of what was asked, so that the journal holds them; what fails meanwhile is left so."""
+        until_s = self._clock() + within_s
+        with contextlib.suppress(HilError, KeyboardInterrupt):  # who asks twice to end does not wait
+            while self.journal is not None and self.journal.waiting and self._link.up and self._clock() < until_s:
+                self._pump(until_s)
+
     def outputs_off(self, within_s: float = 2.0) -> HilError | None:
         """Ask, on the way out, for the outputs to go off; gives the error instead of raising it."""
         usual, self._answer_s = self._answer_s, within_s
         failed: HilError | None = None
+        if self._patience.waiting:
+            return LinkError(f"no answer from {self.transport.address}")
+        self._leaving = True
+        if self.journal is not None and self._link.up:
+            self.finish(FINISH_S)
+            with contextlib.suppress(OutputError):
+                self.journal.left()
         try:
             for _ in range(2):  # a full disk under the wire log must not keep the request from being sent
                 try:
-                    self.ask(OutputsOff())
+                    off = OutputsOff()
+                    self._await(self._send(off, None, aside=self.journal is not None), off)
                     break
                 except OutputError as error:
                     failed = error
@@ -259,62 +350,3 @@ class Session:
         finally:
             self._answer_s = usual
         return failed
-
-
-class OpenChip:
-    """An open session with a chip that is what its file says.
-
-    Args:
-        session: an open session.
-        description: what the chip said of itself.
-        spec: what its chip file says; the two must agree (``hil.driver.open_chip`` checks).
-        sleep: how the host waits when the chip cannot.
-    """
-
-    def __init__(
-        self,
-        session: Session,
-        description: Description,
-        spec: ChipSpec,
-        *,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._session, self._sleep = session, sleep
-        self.description, self.spec = description, spec
-        self.fallbacks: list[str] = []
-        self._layer_outputs: dict[int, int] = {}
-        self._most = min(session.hello.max_message, _USEFUL_MESSAGE)
-
-    @property
-    def address(self) -> str:
-        return self._session.transport.address
-
-    @property
-    def capabilities(self) -> Capability:
-        return self._session.hello.capabilities
-
-    @property
-    def max_message(self) -> int:
-        """Longest message that is sent, bytes."""
-        return self._most
-
-    @property
-    def counters(self) -> dict[str, int]:
-        """Bytes, frames, retransmissions, requests and so on since the chip was opened."""
-        return self._session.counters
-
-    @property
-    def chip_time_ns(self) -> int:
-        """The chip's own clock at its last reply, ns."""
-        return self._session.chip_time_ns
-
-    def _fall_back(self, text: str) -> None:
-        if text not in self.fallbacks:
-            self.fallbacks.append(text)
-
-    def _unable(self, what: str, why: str) -> DeviceError:
-        return DeviceError(
-            f"this chip cannot do {what}: {why}",
-            where=self.address,
-            likely=f"its firmware {self.description.firmware} offers {self.capabilities!r}",
-        )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec, ReadPath
 from firmware_protocols.messages import Progress
+from hil.emulator import radiation
 from hil.emulator.noise import PROGRAM, PULSE, READ, TRACE, VERIFY, fold_key, hashed_normals, hashed_uniforms
 from hil.emulator.relaxation import FULL_SCALE_US, choose_traces, load_table, shift_us
 from hil.emulator.sample import ROOM_C, STUCK_HIGH, STUCK_LOW, ChipSample, line_gains
@@ -49,7 +50,25 @@ class MacroCells:
             age_s = np.maximum(now_ns - self._written_ns[block][moving], 0) * 1e-9
             shift = shift_us(load_table(), trace[moving], g[moving] / self._scale, age_s, p.read_variance_us2)
             g[moving] += np.float32(p.relaxation * self._scale) * shift
+        if moving.any():
+            g[moving] = self._in_orbit(g[moving], now_ns, block, moving)
         return np.maximum(g, np.float32(0.0)) * self._warmth(now_ns)
+
+    def _in_orbit(
+        self, g: NDArray[np.float32], now_ns: int, block: tuple[slice, slice], moving: NDArray[np.bool_]
+    ) -> NDArray[np.float32]:
+        """Written cells after late ageing, dose and upsets since their write."""
+        p, levels = self._parameters, self._spec.macro.levels_us
+        written_ns = self._written_ns[block][moving]
+        age_s = np.maximum(now_ns - written_ns, 0) * 1e-9
+        lot = radiation.lots(self._numbers(block)[moving], written_ns)
+        slow = radiation.aged(g, age_s, lot, self._seed, self._macro, p.late_ageing * min(p.relaxation, 1.0))
+        if p.dose_krad_per_year > 0.0:
+            krad = p.dose_krad_per_year * age_s / (365.25 * radiation.DAY_S)
+            slow = radiation.dosed(slow, krad, levels[0], levels[-1])
+        if p.upsets > 0.0:
+            slow = radiation.upset(slow, age_s, lot, self._seed, self._macro, p.upsets, levels[-1])
+        return slow.astype(np.float32)
 
     def read(self, now_ns: int, block: tuple[slice, slice], reads: int, sample: int) -> NDArray[np.float32]:
         """Mean of ``reads`` readings through the chip's read path, µS (rows, columns).

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 # Purposes of this package; no other room uses these words.
 TAG = "hil.emulator"
-PROGRAM, PULSE, VERIFY, TRACE, READ, COMPUTE = range(0x5E10, 0x5E16)
+PROGRAM, PULSE, VERIFY, TRACE, READ, COMPUTE, UPSET, LATE = range(0x5E10, 0x5E18)
 
 _LN2 = np.float32(0.6931472)
 _TWO_31 = np.float32(2.0**-32)

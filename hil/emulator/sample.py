@@ -56,6 +56,9 @@ class SampleParameters:
     heat_to_c: float = ROOM_C  # the bench changes to this temperature
     heat_after_s: float = 0.0  # at this chip time; 0 = never
     conductance_per_k: float = 5e-4  # relative change of every conductance, from room temperature (assumed)
+    upsets: float = 0.0  # of a cell in a day, by radiation; 0 = on the ground
+    dose_krad_per_year: float = 0.0  # total ionising dose of a year
+    late_ageing: float = 1.0  # of cells past 1e5 s, where nothing was measured; 0 = held as they were then
 
     def temperature_at(self, now_ns: int) -> float:
         """Temperature of the chip at a chip time, °C."""

@@ -1,25 +1,36 @@
-"""Run folders: runs/0001, runs/0002, …; a folder gets its name only when everything in it is complete."""
+"""Run folders: runs/0001, runs/0002, …; a folder gets its name only when everything in it is complete.
+
+Until then it is called NAME.unfinished, which also keeps its number from other runs; a run that was interrupted
+or failed leaves it so, if there is something in it to go on with.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.atomic import new_folder, output_error
-from hil.errors import OutputError
+from hil.atomic import output_error
+from hil.errors import FileError, OutputError
 
 PARENT = Path("runs")
+UNFINISHED = ".unfinished"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RunFolder:
-    """``part`` is where files are written now, ``final`` the name that the folder will have."""
+    """``part`` is where files are written now, ``final`` the name that the folder will have.
+
+    ``keep``: leave ``part`` when the run ends in an error.
+    """
 
     part: Path
     final: Path
+    keep: bool = False
 
 
 @contextmanager
@@ -27,46 +38,83 @@ def new_run_folder(out: Path | None) -> Iterator[RunFolder]:
     """A new run folder: ``out``, or the next free number below runs/, which no other run can take meanwhile.
 
     Raises:
-        OutputError: the folder exists and is not empty, or cannot be written.
+        OutputError: the folder exists and is not empty, is of an unfinished run, or cannot be written.
     """
-    with contextlib.nullcontext(out) if out else _claimed_number(PARENT) as final:
+    final = out if out else _claim_number(PARENT)
+    if out:
         if final.exists() and (not final.is_dir() or any(final.iterdir())):
             raise OutputError(f"{final} exists and is not empty", hint="name another folder: --out FOLDER")
-        with new_folder(final) as part:
-            yield RunFolder(part, final)
+        if not _claim(final):
+            raise OutputError(
+                f"{_part_of(final)} of a run that was not finished exists",
+                hint=f"hil resume {_part_of(final)}; or remove it, or name another folder: --out FOLDER",
+            )
+    with _finished(RunFolder(_part_of(final).absolute(), final)) as folder:
+        yield folder
 
 
 @contextmanager
-def _claimed_number(parent: Path) -> Iterator[Path]:
-    """The next number that neither a folder nor a run under way has, by an empty folder .NNNN.claim."""
+def unfinished_run_folder(path: Path) -> Iterator[RunFolder]:
+    """The folder of a run that was interrupted or failed, by its name or the name that it will have.
+
+    Raises:
+        FileError: there is none, or the run is complete.
+    """
+    part = path if path.name.endswith(UNFINISHED) else _part_of(path)
+    final = part.with_name(part.name.removesuffix(UNFINISHED))
+    if not part.is_dir():
+        if final.is_dir():
+            raise FileError(f"the run {final} is complete", hint=f"hil show {final}")
+        raise FileError(f"there is no unfinished run {part}", hint="hil resume RUN takes the folder of one")
+    for leftover in part.glob(".*.part"):  # of a process that was killed
+        leftover.unlink(missing_ok=True)
+    with _finished(RunFolder(part.absolute(), final, keep=True)) as folder:
+        yield folder
+
+
+@contextmanager
+def _finished(folder: RunFolder) -> Iterator[RunFolder]:
+    """Give the folder its name when the block ends well; else keep it unfinished, or remove it."""
+    try:
+        yield folder
+        try:
+            os.replace(folder.part, folder.final)
+        except OSError as error:
+            folder.keep = True
+            raise output_error(folder.final, error) from error
+    except BaseException:
+        if not folder.keep:
+            shutil.rmtree(folder.part, ignore_errors=True)
+        raise
+
+
+def _part_of(final: Path) -> Path:
+    return final.with_name(final.name + UNFINISHED)
+
+
+def _claim_number(parent: Path) -> Path:
+    """The next number that no run has, finished or not; its unfinished folder is made."""
     number = _next_number(parent)
-    while not _claim(parent, number):
+    while not _claim(parent / f"{number:04d}"):
         number += 1
-    try:
-        yield parent / f"{number:04d}"
-    finally:
-        with contextlib.suppress(OSError):
-            _claim_of(parent, number).rmdir()
+    return parent / f"{number:04d}"
 
 
-def _claim(parent: Path, number: int) -> bool:
-    claim = _claim_of(parent, number)
+def _claim(final: Path) -> bool:
+    part = _part_of(final)
     try:
-        claim.mkdir(parents=True)
+        part.mkdir(parents=True)
     except FileExistsError:
         return False
     except OSError as error:
-        raise output_error(parent / f"{number:04d}", error) from error
-    if (parent / f"{number:04d}").exists():  # its run ended just now
-        claim.rmdir()
+        raise output_error(final, error) from error
+    if final.is_dir() and any(final.iterdir()):  # its run ended just now
+        with contextlib.suppress(OSError):
+            part.rmdir()
         return False
     return True
 
 
-def _claim_of(parent: Path, number: int) -> Path:
-    return parent / f".{number:04d}.claim"
-
-
 def _next_number(parent: Path) -> int:
-    taken = [int(p.name) for p in parent.iterdir() if p.name.isdigit()] if parent.is_dir() else []
-    return max(taken, default=0) + 1
+    names = [p.name.removesuffix(UNFINISHED) for p in parent.iterdir()] if parent.is_dir() else []
+    return max((int(name) for name in names if name.isdigit()), default=0) + 1

@@ -140,7 +140,7 @@ class VirtualChips:
             chip.ends, chip.conversions = 0.0, 0
             return run(program, images, chip, sample=first), chip.ends, chip.conversions
 
-        logits = np.empty((self.chips, len(images), len(self.program.classes)), np.int32)
+        logits = np.empty((self.chips, len(images), self.program.width), np.int32)
         for done, (part, ends, conversions) in enumerate(in_threads(answers, self._numbers)):
             watch.step(done + 1, self.chips, f"virtual chip {done + 1} of {self.chips}")
             logits[done] = part

@@ -42,6 +42,18 @@ class Affine(Node):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grid(Node):
+    """y = scale · clamp(round(x / scale), low, high): values as codes, chosen by whoever quantised the network.
+
+    ``low`` and ``high`` count from zero: 8-bit codes with zero point −128 are 0 to 255.
+    """
+
+    scale: float
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Subtract(Node):
     """First input minus second; axes of size 1 are repeated, missing ones stand before the first (numpy's rule)."""
 

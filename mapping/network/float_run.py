@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mapping.network.digital_nodes import (
     FILL,
     Affine,
+    Grid,
     MatMul,
     Norm,
     Permute,
@@ -185,6 +186,8 @@ def _digital(node: Node, inputs: Sequence[Tensor], tensor: Callable[[NDArray[np.
             return FUNCTIONS[node.function].apply(x, node.alpha, node.beta)
         case PRelu():
             return torch.where(x < 0, x * tensor(node.slope), x)
+        case Grid():
+            return (x / node.scale).round().clamp(node.low, node.high) * node.scale
         case Affine():
             return x * tensor(node.scale) + tensor(node.shift)
         case Subtract():

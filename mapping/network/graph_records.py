@@ -18,6 +18,7 @@ import numpy as np
 
 from mapping.network.digital_nodes import (
     Affine,
+    Grid,
     MatMul,
     Norm,
     Permute,
@@ -73,6 +74,7 @@ KINDS: dict[str, type[Node]] = {
     "unary": Unary,
     "prelu": PRelu,
     "affine": Affine,
+    "grid": Grid,
     "subtract": Subtract,
     "product": Product,
     "matmul": MatMul,

@@ -25,7 +25,7 @@ from mapping.network.nodes import GraphError
 if TYPE_CHECKING:
     from torch import Tensor
 
-WHOLE_NETWORKS = (".onnx", ".pt2")
+WHOLE_NETWORKS = (".onnx", ".pt2", ".tflite")
 """Files that hold a whole network, but not how pixels become inputs."""
 MOST_ELEMENTS = 2**28
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -42,7 +42,7 @@ def import_graph(
     trust: bool = False,
     shapes_only: bool = False,
 ) -> NetworkGraph:
-    """Give the graph in ``path`` (``.safetensors``, ``.onnx``, else a torch file).
+    """Give the graph in ``path`` (``.safetensors``, ``.onnx``, ``.tflite``, else a torch file).
 
     ``arch`` is needed for weights alone; ``input_shape`` and ``preprocess`` default to the
     architecture's. ``WHOLE_NETWORKS`` need ``preprocess``, unless ``shapes_only`` are asked for: a graph for its
@@ -62,6 +62,12 @@ def import_graph(
 
         given = preprocess if shapes_only else _needed(preprocess)
         return graph_from_onnx(data, path, preprocess=given, classes=classes, provenance=provenance)
+    if path.suffix == ".tflite":
+        from mapping.network.tflite.importing import graph_from_tflite
+
+        return graph_from_tflite(
+            data, path, preprocess=preprocess, classes=classes, provenance=provenance, shapes_only=shapes_only
+        )
     if path.suffix == ".pt2" and trust:
         given = preprocess if shapes_only else _needed(preprocess)
         return _from_exported(data, path, given, classes, provenance | {"trusted": "true"})

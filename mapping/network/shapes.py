@@ -11,6 +11,7 @@ from mapping.network.digital_nodes import (
     FILL,
     REDUCTIONS,
     Affine,
+    Grid,
     MatMul,
     Norm,
     Permute,
@@ -89,6 +90,10 @@ def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:
         case Unary():
             _check(node, node.function in FUNCTIONS, f"function {node.function!r} is none of {', '.join(FUNCTIONS)}")
             return first
+        case Grid():
+            good = node.scale > 0 and -GRID_CODES <= node.low <= 0 <= node.high <= GRID_CODES and node.low < node.high
+            _check(node, good, f"scale {node.scale} and codes {node.low} to {node.high} are no grid around zero")
+            return first
         case PRelu():
             return _repeated(node, {"slope": node.slope}, first)
         case Affine():
@@ -146,6 +151,8 @@ def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:
 
 
 MOST_AXES = 8
+GRID_CODES = (1 << 15) - 1
+"""The largest code of a ``Grid`` in magnitude."""
 _PAIRS = (Add, Subtract, Product, MatMul)
 _MAPS_ONLY = (Conv, MaxPool, AvgPool, GlobalAvgPool, PadChannels, PadMap, Slice)
 

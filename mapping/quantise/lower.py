@@ -21,6 +21,7 @@ from mapping.layout.tile import MatrixShape
 from mapping.network.digital_nodes import (
     FILL,
     Affine,
+    Grid,
     MatMul,
     Norm,
     Permute,
@@ -63,7 +64,7 @@ class FusedOp:
     """One step to be. ``inputs`` name earlier operations or ``"input"``.
 
     ``output_node`` is the graph node with the same float values, perhaps in another shape than
-    ``output_shape``; the output lies between ``low`` and ``high``.
+    ``output_shape``; the output lies between ``low`` and ``high``. ``grid``: its codes, where the network says them.
     """
 
     name: str
@@ -72,6 +73,7 @@ class FusedOp:
     output_shape: Shape
     low: float = -math.inf
     high: float = math.inf
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +149,11 @@ def lower(graph: NetworkGraph) -> tuple[FusedOp, ...]:
     readers = Counter(source for node in graph.nodes for source in node.inputs)
     ops: dict[str, FusedOp] = {}  # by name, in order
     made_by = {INPUT: INPUT}  # graph node -> operation that gives its values
+    own = input_grid(graph)
     for node in graph.nodes:
+        if node is own:
+            made_by[node.name] = INPUT
+            continue
         sources = tuple(made_by[source] for source in node.inputs)
         target = _fused(node, sources[0], readers, ops)
         if target is None:
@@ -168,11 +174,19 @@ def lower(graph: NetworkGraph) -> tuple[FusedOp, ...]:
     return tuple(reversed(found))
 
 
+def input_grid(graph: NetworkGraph) -> Grid | None:
+    """The codes of the input, where the network says them before anything else reads it."""
+    readers = [node for node in graph.nodes if INPUT in node.inputs]
+    return readers[0] if len(readers) == 1 and isinstance(readers[0], Grid) else None
+
+
 def _fused(node: Node, source: str, readers: Counter[str], ops: dict[str, FusedOp]) -> FusedOp | None:
     """The operation before ``node``, changed so that it includes ``node``; None when they cannot join."""
     before = ops.get(source)
-    if before is None or readers[node.inputs[0]] > 1:
+    if before is None or readers[node.inputs[0]] > 1 or before.grid is not None:
         return None
+    if isinstance(node, Grid):
+        return None if isinstance(before, PassOp) else dataclasses.replace(before, output_node=node.name, grid=node)
     if isinstance(before, MatrixOp) and before.sum_node == before.output_node:
         line = _channel_line(node)
         if line is not None:
@@ -186,6 +200,8 @@ def _fused(node: Node, source: str, readers: Counter[str], ops: dict[str, FusedO
         if not commutes or readers[before.node.inputs[0]] > 1 or before.inputs[0] not in ops:
             return None
         before = ops[before.inputs[0]]
+    if before.grid is not None:
+        return None
     return dataclasses.replace(
         before, output_node=node.name, low=min(max(before.low, low), high), high=max(min(before.high, high), low)
     )
@@ -287,6 +303,8 @@ def _op(node: Node, sources: tuple[str, ...], inputs: list[Shape], shape: Shape)
         case Relu() | Relu6() | HardTanh():
             low, high = _clamp(node)
             return ClampOp(**said, low=low, high=high)
+        case Grid():
+            return ClampOp(**said, grid=node)
         case MaxPool() | Flatten() | PadChannels() | PadMap() | Slice() | Reshape() | Permute() | Take():
             return PassOp(**said, node=node)
         case Reduce(operation="max" | "min"):

@@ -7,6 +7,7 @@ that is left.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -20,7 +21,7 @@ from mapping.bits import DIGITAL_BITS, FACTOR_BITS, MOST, TABLE_BITS, BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.place import Place
 from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
-from mapping.network.digital_nodes import MatMul, Unary
+from mapping.network.digital_nodes import Grid, MatMul, Unary
 from mapping.network.graph import Preprocess
 from mapping.network.nodes import INPUT, Shape
 from mapping.program.conductance import (
@@ -29,6 +30,7 @@ from mapping.program.conductance import (
     ConcatStep,
     InputCodes,
     MatrixStep,
+    PadMapStep,
     Requantise,
     RescaleStep,
     Step,
@@ -36,6 +38,7 @@ from mapping.program.conductance import (
     TileGroup,
 )
 from mapping.program.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
+from mapping.program.digital_steps import AffineStep
 from mapping.program.exact_product import UNFOLD_BYTES, ExactProduct, largest_sum, unfold_columns
 from mapping.program.execute import apply, input_codes
 from mapping.quantise.digital import digital_step, moving_step
@@ -67,6 +70,7 @@ SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
 SAMPLE_ELEMENTS = 1 << 24  # and of their elements
 BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
 LOGIT_BITS, OUTPUT_BITS = 20, 28  # of the largest logit seen; of several outputs each keeps its own bits
+MOST_FRACTION_BITS = 24  # of the terms of an addition
 TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
 
 
@@ -90,15 +94,25 @@ class Quantiser:
     scales: dict[str, CodeScale] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)  # operations that only move codes -> whose codes
+    given: set[str] = field(default_factory=set)  # whose codes the network itself says
+    offsets: dict[str, int] = field(default_factory=dict)  # layers whose input codes are so much above their values
 
-    def input(self, shape: Shape, preprocess: Preprocess, images: NDArray[np.uint8]) -> InputCodes:
-        """Choose the input scale and fill in the table from pixel to code."""
+    def input(
+        self, shape: Shape, preprocess: Preprocess, images: NDArray[np.uint8], grid: Grid | None = None
+    ) -> InputCodes:
+        """Choose the input scale, unless the network says it, and fill in the table from pixel to code."""
         mean, std = (np.array(v, np.float64)[:, None] for v in (preprocess.mean, preprocess.std))
         values = (np.arange(256) / 255.0 - mean) / std
         signed = bool(values.min() < 0)
-        scale = self._narrow(INPUT, signed, self.widths[INPUT])
+        bits = self.widths[INPUT]
+        if grid is None:
+            scale = self._narrow(INPUT, signed, bits)
+        else:
+            scale = CodeScale(grid.scale, grid.low, grid.high, grid.low < 0)
+            signed, bits = scale.signed, scale.bits
+            self.given.add(INPUT)
         table = np.clip(np.rint(values / scale.scale), scale.low, scale.high).astype(np.int16)
-        rule = InputCodes((shape[0], shape[1], shape[2]), self.widths[INPUT], signed, table)
+        rule = InputCodes((shape[0], shape[1], shape[2]), bits, signed, table)
         self.scales[INPUT] = scale
         self.codes[INPUT] = input_codes(images, rule)
         return rule
@@ -113,6 +127,8 @@ class Quantiser:
                 step = moving_step(op, scale.scale, scale.low, scale.high)
                 self.scales[op.name] = scale
                 self.origins[op.name] = self.origins.get(op.inputs[0], op.inputs[0])
+                if op.inputs[0] in self.given:
+                    self.given.add(op.name)
             case _:
                 step = self._digital(op)
         self.codes[op.name] = apply(step, self.codes, _Exact())
@@ -125,7 +141,9 @@ class Quantiser:
     def _narrowed(self, op: MatrixOp) -> MatrixOp:
         """The layer behind a rescaling of its own, when its input has more bits than it takes."""
         source, bits = op.inputs[0], self.bits.inputs_of(op.name)
-        if self.widths[source] <= bits:
+        if source in self.given and self.scales[source].codes <= 1 << bits:
+            return self._shifted(op)
+        if source not in self.given and self.widths[source] <= bits:
             return op
         name, wide = f"{op.name}.input", self.scales[source]
         scale = self._narrow(self.origins.get(source, source), wide.signed, bits)
@@ -134,6 +152,29 @@ class Quantiser:
         self.scales[name], self.codes[name] = scale, apply(step, self.codes, _Exact())
         self.steps.append(step)
         return replace(op, inputs=(name,))
+
+    def _shifted(self, op: MatrixOp) -> MatrixOp:
+        """The layer on codes from 0 on where its own, around a zero point, are not the array's of as many bits.
+
+        Padded places hold the code of zero then, so rows and columns are put around the map before.
+        """
+        source, scale = op.inputs[0], self.scales[op.inputs[0]]
+        low, high = code_limits(self.bits.inputs_of(op.name), scale.signed, self._symmetric)
+        if low <= scale.low and scale.high <= high:
+            return op
+        window = op.window
+        if window is not None and any(window.padding):
+            (rows, columns), name = window.padding, f"{op.name}.padded"
+            pad = PadMapStep(name=name, inputs=(source,), top=rows, left=columns, bottom=rows, right=columns)
+            self._append(pad, scale)
+            source = name
+            size = (window.height + 2 * rows, window.width + 2 * columns)
+            window = replace(window, height=size[0], width=size[1], padding=(0, 0))
+        name = f"{op.name}.input"
+        up = _moved(name, source, self.codes[source].ndim - 1, -scale.low, 0, scale.high - scale.low)
+        self._append(up, CodeScale(scale.scale, 0, scale.high - scale.low, False))
+        self.offsets[op.name] = -scale.low
+        return replace(op, inputs=(name,), window=window)
 
     def _matrix(self, op: MatrixOp, pieces: tuple[Piece, ...], places: tuple[Place, ...]) -> MatrixStep:
         source, codes = self.scales[op.inputs[0]], self.codes[op.inputs[0]].astype(np.int16, copy=False)
@@ -145,7 +186,13 @@ class Quantiser:
         factor = min(factor, self._room(op, weight_max))
         weights, unit = self._weights(op, pieces, places, codes, sample, weight_max, factor)
         wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
-        bias = wanted - source.scale * (unit * np.einsum("goi,gi->go", weights.astype(np.float64), mean)).reshape(-1)
+        above = source.scale * self.offsets.get(op.name, 0)  # values by which codes stand above what they stand for
+        held = (unit[:, :, None] * weights).reshape(len(wanted), -1)
+        if op.grid is not None and np.allclose(held, op.weight.reshape(held.shape), rtol=1e-5, atol=0.0):
+            bias = op.bias - above * held.sum(1)  # what was quantised already is taken as it is
+        else:
+            means = np.einsum("goi,gi->go", weights.astype(np.float64), mean)
+            bias = wanted - source.scale * (unit * means).reshape(-1)
         unit = np.maximum(unit.reshape(-1) / factor, np.abs(bias) / (source.scale * BIAS_ROOM))
         group = self._group(op, (weights * factor).astype(np.int16), pieces, places)
         if largest_sum(group) > INT32_HIGH:
@@ -256,7 +303,10 @@ class Quantiser:
             case DigitalOp():
                 return digital_step(op, sources, [self.codes[name].shape[1:] for name in op.inputs], out)
             case AddOp():
-                bits = 0 if op.name == self.logits else ADD_FRACTION_BITS
+                bits = 0 if op.name == self.logits and op.grid is None else ADD_FRACTION_BITS
+                if op.grid is not None:  # as fine as 32 bits allow: ties of codes that others chose are no accident
+                    largest = max(r * max(-s.low, s.high) for r, s in zip(ratios, sources, strict=True))
+                    bits = min(MOST_FRACTION_BITS, max(0, math.floor(math.log2(TERM_LIMIT / max(largest, 1.0)))))
                 first, second = (requantise_by(r * float(1 << bits), -TERM_LIMIT, TERM_LIMIT) for r in ratios)
                 total = Requantise(np.ones(1, np.int32), np.full(1, bits, np.int32), out.low, out.high)
                 return AddStep(
@@ -266,25 +316,51 @@ class Quantiser:
                 rules = tuple(requantise_by(r, out.low, out.high) for r in ratios)
                 return ConcatStep(name=op.name, inputs=op.inputs, rescale=rules, axis=op.axis)
             case AvgPoolOp():
-                size = op.kernel[0] * op.kernel[1]
-                return AvgPoolStep(
-                    name=op.name,
-                    inputs=op.inputs,
-                    kernel=op.kernel,
-                    stride=op.stride,
-                    padding=op.padding,
-                    flatten=op.flatten,
-                    requantise=requantise_by(ratios[0] / size, out.low, out.high),
-                )
+                return self._averaged(op, ratios[0], out)
             case ClampOp():
                 return RescaleStep(
                     name=op.name, inputs=op.inputs, requantise=requantise_by(ratios[0], out.low, out.high)
                 )
         raise TypeError(f"{op.name}: {type(op).__name__} has no digital step")
 
+    def _averaged(self, op: AvgPoolOp, ratio: float, out: CodeScale) -> Step:
+        """The mean of windows. Of codes that others chose, halves go away from their zero, not from the value 0: such
+        codes are brought there before and back behind."""
+        size, source = op.kernel[0] * op.kernel[1], op.inputs[0]
+        scale = self.scales[source]
+        centre = (out.low + out.high + 1) // 2
+        same = op.grid is not None and source in self.given and (scale.scale, scale.low) == (out.scale, out.low)
+        turned = same and centre != 0 and not any(op.padding)
+        name, inputs, move = op.name, op.inputs, centre if turned else 0
+        if turned:
+            away = _moved(f"{op.name}.centred", source, 3, -move, scale.low - move, scale.high - move)
+            self._append(away, scale)
+            name, inputs = f"{op.name}.mean", (f"{op.name}.centred",)
+        step = AvgPoolStep(
+            name=name,
+            inputs=inputs,
+            kernel=op.kernel,
+            stride=op.stride,
+            padding=op.padding,
+            flatten=op.flatten,
+            requantise=requantise_by(ratio / size, out.low - move, out.high - move),
+        )
+        if not turned:
+            return step
+        self._append(step, scale)
+        return _moved(op.name, name, 1 if op.flatten else 3, move, out.low, out.high)
+
+    def _append(self, step: Step, scale: CodeScale) -> None:
+        """A step of its own before that of an operation."""
+        self.scales[step.name], self.codes[step.name] = scale, apply(step, self.codes, _Exact())
+        self.steps.append(step)
+
     def _output(self, op: FusedOp) -> CodeScale:
         """Choose and note the scale of an operation's output; its clamp becomes the lowest and highest code."""
-        if op.name == self.logits:
+        if op.grid is not None:
+            scale = CodeScale(op.grid.scale, op.grid.low, op.grid.high, op.grid.low < 0)
+            self.given.add(op.name)
+        elif op.name == self.logits:
             bits = OUTPUT_BITS if isinstance(op, ConcatOp) and op.outputs else LOGIT_BITS
             scale = wide_scale(self.observed.largest[op.name], bits)
         else:
@@ -295,11 +371,27 @@ class Quantiser:
         self.scales[op.name] = replace(scale, low=int(min(low, high)), high=int(max(low, high)))
         return self.scales[op.name]
 
+    @property
+    def _symmetric(self) -> bool:
+        """Whether the chip sends sign and magnitude."""
+        return self.spec.macro.inputs.signed is SignedInput.TERNARY
+
     def _narrow(self, name: str, signed: bool, bits: int) -> CodeScale:
-        symmetric = self.spec.macro.inputs.signed is SignedInput.TERNARY
-        low, high = code_limits(bits, signed, symmetric)
+        low, high = code_limits(bits, signed, self._symmetric)
         scale = best_scale(self.observed.values[name], self.observed.largest[name], low, high)
         return CodeScale(scale, low, high, signed)
+
+
+def _moved(name: str, source: str, rank: int, by: int, low: int, high: int) -> AffineStep:
+    """Codes moved by a number to between ``low`` and ``high``."""
+    ones = (1,) * rank
+    return AffineStep(
+        name=name,
+        inputs=(source,),
+        weight=np.ones(ones, np.int32),
+        offset=np.full(ones, by, np.int32),
+        requantise=requantise_by(1.0, low, high),
+    )
 
 
 class _Exact:
@@ -313,7 +405,7 @@ def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
     """Bits of the codes of every operation and of ``"input"``: the most that one of its readers takes.
 
     Sums, joins and pools take the network's width, or that of their own codes where other digital operations read
-    them (``mapping.bits``); those that only move codes what their readers take.
+    them (``mapping.bits``). What only moves codes has those of its input.
     """
     widths: dict[str, int] = {}
     for op in reversed(ops):
@@ -333,6 +425,9 @@ def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
                 taken = own if own > MOST else bits.activation
         for source in op.inputs:
             widths[source] = max(widths.get(source, 0), taken)
+    for op in ops:
+        if isinstance(op, PassOp):  # its codes are those of its input, which others may read too
+            widths[op.name] = widths[op.inputs[0]]
     return widths
 
 

@@ -24,6 +24,15 @@ class CodeScale:
     high: int
     signed: bool
 
+    @property
+    def codes(self) -> int:
+        return self.high - self.low + 1
+
+    @property
+    def bits(self) -> int:
+        """Bits of the widest code, the sign counted."""
+        return max(self.high.bit_length(), (-self.low - 1).bit_length() if self.low < 0 else 0) + self.signed
+
 
 def fixed_point(real: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Give multiplier and shift with real ≈ multiplier / 2^shift, relative error below 2^−31.

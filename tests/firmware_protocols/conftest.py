@@ -130,6 +130,9 @@ class Faults:
     corrupt: float = 0.0
     truncate: float = 0.0
     reorder: float = 0.0
+    bit_errors: float = 0.0  # chance of each bit
+    drop: float = 0.0  # chance of each byte to vanish
+    insert: float = 0.0  # chance of a stray byte before each byte
     delay_s: float = 0.005
     bytes_per_s: float = float("inf")
 
@@ -184,6 +187,7 @@ class Line:
         copies = 2 if rng.random() < faults.duplicate else 1
         for _ in range(copies):
             damaged = bytearray(data)
+            damaged = self._damage_bytes(damaged)
             if rng.random() < faults.corrupt:
                 damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
             if rng.random() < faults.truncate:
@@ -191,6 +195,21 @@ class Line:
             delay_s = faults.delay_s * (1 + 8 * rng.random() * (rng.random() < faults.reorder))
             self._count += 1
             heapq.heappush(self._events, (sent_s + delay_s, self._count, to, bytes(damaged)))
+
+    def _damage_bytes(self, data: bytearray) -> bytearray:
+        """Bit errors, lost and stray bytes, each with its chance."""
+        faults, rng = self.faults, self.rng
+        if not (faults.bit_errors or faults.drop or faults.insert):
+            return data
+        for bit in np.flatnonzero(rng.random(8 * len(data)) < faults.bit_errors):
+            data[bit >> 3] ^= 1 << (bit & 7)
+        kept = bytearray()
+        for byte, drop, insert in zip(data, rng.random(len(data)), rng.random(len(data)), strict=True):
+            if insert < faults.insert:
+                kept.append(int(rng.integers(256)))
+            if drop >= faults.drop:
+                kept.append(byte)
+        return kept
 
 
 MakeLine = Callable[..., Line]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
-from mapping.bits import BitWidths, LayerBits, parse_layer_bits
+from mapping.bits import DIGITAL_BITS, BitWidths, LayerBits, parse_layer_bits
 from mapping.compile import CannotMap, compile_network, plan
 from mapping.network.file import load_network, save_network
 from mapping.program.conductance import ConductanceProgram, RescaleStep
@@ -71,7 +71,7 @@ def test_a_tensor_with_other_readers_is_narrowed_only_for_the_layer_that_asks() 
     assert isinstance(step, RescaleStep)
     assert (step.requantise.low, step.requantise.high) == (0, 15)
     alone = compiled(layer_bits={"conv2": LayerBits(activation=4)})  # the join before it has no other reader
-    assert not any(s.name.endswith(".input") for s in alone.steps)
+    assert not any(s.name == "conv2.input" for s in alone.steps)
     assert next(m for m in alone.matrices if m.name == "conv2").group.input_bits == 4
 
 
@@ -80,7 +80,8 @@ def test_a_tensor_is_as_wide_as_the_widest_that_is_read_of_it() -> None:
     widths = code_widths(ops, BitWidths(4, 4, {"conv2": LayerBits(activation=8), "conv1": LayerBits(activation=6)}))
     assert widths["input"] == 6
     assert widths["concat"] == 8
-    assert widths["conv1"] == 4
+    assert widths["conv1"] == widths["add"] == DIGITAL_BITS  # a norm reads the sum of it
+    assert widths["fc"] == 4
 
 
 def test_the_fewer_bits_the_larger_the_error_of_the_layer() -> None:

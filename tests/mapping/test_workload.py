@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 from cim.chip.file import idealised, load_chip
 from cim.cost.network_cost import estimate
-from cim.cost.workload import LayerWork, Workload
+from cim.cost.workload import Executor, LayerWork, Workload
 from hil.deployment.inference import MeasuredLayers
 from hil.deployment.programming import program_chip
 from hil.driver.open_chip import connect
@@ -21,6 +23,9 @@ from mapping.network.graph import NetworkGraph
 from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import run
 from mapping.workload import network_workload, program_workload, unplaced_workload
+
+from .small_networks import network
+from .tensor_networks import attention, gated, two_outputs
 
 TEN = tuple("0123456789")
 NETWORKS = [
@@ -64,6 +69,31 @@ def test_a_graph_and_its_program_are_the_same_work(name: str, options: dict[str,
     unplaced = unplaced_workload(graph, weight_bits=4, activation_bits=8)
     assert [plain(layer) for layer in unplaced.layers] == [plain(layer) for layer in from_graph.layers]
     assert unplaced.tiles == ()
+
+
+@pytest.mark.parametrize("made", [gated, attention, two_outputs])
+def test_digital_operations_of_a_graph_and_its_program_are_the_same_work(
+    made: Callable[[np.random.Generator], NetworkGraph],
+) -> None:
+    spec = load_chip("lab-128", macros=200)
+    rng = np.random.default_rng(1)
+    graph = made(rng)
+    program = compile_network(network(graph, rng, 4, images=4), spec)
+    work = network_workload(graph, spec, weight_bits=4, activation_bits=8)
+    assert [plain(layer) for layer in work.layers] == [plain(layer) for layer in program_workload(program).layers]
+    cost = estimate(work, spec)
+    assert cost.energy_pj == pytest.approx(sum(cost.energy_by_module_pj.values()))
+    host = [layer for layer in cost.layers if layer.executor == "host"]
+    assert all(layer.bound == "host" and layer.energy_pj["host_link"] > 0 for layer in host)
+
+
+def test_matrix_products_of_activations_are_counted_apart_from_those_of_cells() -> None:
+    work = unplaced_workload(attention(np.random.default_rng(0)), weight_bits=4, activation_bits=8)
+    layers = {layer.name: layer for layer in work.layers}
+    assert (layers["scores"].operations, layers["scores"].macs) == (2 * 17 * 17 * 4, 0)
+    assert layers["scores"].kind.executor is Executor.HOST
+    assert (layers["gelu"].operations, layers["gelu"].kind.executor) == (17 * 16, Executor.LOGIC)
+    assert layers["qkv_c"].kind.executor is Executor.ARRAY
 
 
 @pytest.mark.parametrize("chip", ["lab-128", "a111", "neurram-256", "yao-2020"])

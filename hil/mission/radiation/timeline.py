@@ -42,6 +42,7 @@ MEASURED_S = 1e5  # the longest that relaxation was measured
 YEARS, YEAR_DOSE, YEAR_ORDER = 0x9EA5, 0xD05E, 0x0D3B  # purpose tags of the host's seeds
 MOST_UPSETS = 100_000  # of one chip and kind
 LASTING = tuple(kind for kind in FaultKind if KINDS[kind].lasts and kind is not FaultKind.IMAGE_LEVEL)
+CELLS = (FaultKind.CELL_NEIGHBOUR, FaultKind.CELL_EXTREME)
 RULES = (FaultKind.REQUANTISE, FaultKind.IMAGE_TABLE)
 
 
@@ -194,14 +195,41 @@ class OrbitRow:
             program = tune_channels(program, self.targets, chip, sample=TUNE_IMAGES).program
         return run(program, images, chip)
 
+    def deployed(self, number: int, year: float, images: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Logit codes of virtual chip ``number`` as ``hil deploy --age`` treats a chip: after those years without any
+        mending its cells are read, its columns corrected and its channels tuned. Only cells take upsets and dose."""
+        since_s = year * DAYS * DAY_S
+        chips = self._chips(max(since_s, FIRST_S))
+        rng = np.random.default_rng(
+            np.random.SeedSequence([self.options.seed, YEAR_DOSE, number, round(1e6 * year), 1])
+        )
+        drawn, effects = chips.draw(number), self.orbit.dose
+        dosed = with_dose(drawn, self.program.spec.macro, effects, dose_mrad(effects, year), rng)
+        dosed = replace(dosed, columns=drawn.columns)
+        _, held = self._struck(dosed, since_s / DAY_S, number, year, Course.TUNED, CELLS)
+        held = replace(held, corrections=chips.corrections_of(held.cells_us, rng))
+        chip = build_chip(
+            self.program, self.record, held, seed=chips.noise_seed, number=number, mode=SimulationMode.FAST
+        )
+        program = self.program
+        if self.targets is not None:
+            program = tune_channels(program, self.targets, chip, sample=TUNE_IMAGES).program
+        return run(program, images, chip)
+
     def _struck(
-        self, drawn: Drawn, days: float, number: int, year: float, course: Course
+        self,
+        drawn: Drawn,
+        days: float,
+        number: int,
+        year: float,
+        course: Course,
+        kinds: tuple[FaultKind, ...] = LASTING,
     ) -> tuple[ConductanceProgram, Drawn]:
         """Program and chip after the upsets of some days that stay."""
         words = [self.options.seed, YEARS, number, round(1e6 * year), list(Course).index(course)]
         rng = np.random.default_rng(np.random.SeedSequence(words))
         program = self.program
-        for kind in LASTING:
+        for kind in kinds:
             expected = rate_per_day(kind, self.orbit.upsets) * self.space.units[kind] * days
             count = min(int(rng.poisson(expected)), MOST_UPSETS)
             if kind in self.options.left_out:

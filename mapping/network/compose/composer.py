@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mapping.network.compose.refusal import Unfit, refuse, within
 from mapping.network.compose.values import Value, image_shape
-from mapping.network.digital_nodes import Affine, Norm, Permute, Product, Reshape, Subtract, Take, Unary
+from mapping.network.digital_nodes import Affine, Grid, Norm, Permute, Product, Reshape, Subtract, Take, Unary
 from mapping.network.graph_records import KINDS, MOST_NODES
 from mapping.network.nodes import (
     INPUT,
@@ -39,7 +39,7 @@ from mapping.network.nodes import (
 from mapping.network.shapes import output_shape
 
 _KIND_NAMES = {kind: name for name, kind in KINDS.items()}
-_FUNCTIONS = (Relu, Relu6, HardTanh, Unary)
+_FUNCTIONS = (Relu, Relu6, HardTanh, Unary, Grid)
 _PAIRS = (Add, Subtract, Product)
 
 
@@ -236,6 +236,9 @@ class Composer:
         """The node before the move that feeds it, then the move; "" if it cannot be turned round."""
         moves = [self._nodes.get(source) for source in node.inputs]
         first = moves[0]
+        if isinstance(node, Grid) and isinstance(first, Flatten):  # codes of an input are chosen before it is moved
+            made = self._append(replace(node, inputs=first.inputs), name)
+            return self._append(replace(first, name=f"#{len(self._nodes)}", inputs=(made,)), "")
         sources = tuple(move.inputs[0] for move in moves if isinstance(move, Reshape | Permute))
         if not isinstance(first, Reshape | Permute) or len(sources) != len(moves):
             return ""

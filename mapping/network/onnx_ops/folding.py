@@ -37,7 +37,8 @@ def _counted(inputs: Inputs, attributes: Mapping[str, Any]) -> int:
 
 
 def _expanded(inputs: Inputs, attributes: Mapping[str, Any]) -> int:
-    return math.prod(np.broadcast_shapes(inputs[0].shape, tuple(int(d) for d in inputs[1].ravel())))
+    shape: tuple[int, ...] = np.broadcast_shapes(inputs[0].shape, tuple(int(d) for d in inputs[1].ravel()))
+    return int(math.prod(shape))
 
 
 def _tiled(inputs: Inputs, attributes: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment: exit 130, no half-written folder or file, outputs off."""
+"""Ctrl-C at any moment: what was measured is kept and can go on, no half-written folder or file, outputs off."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hil.server.serve import serving
 
 from ..conftest import CHIP, Small
 
-COMPLETE = ["data.h5", "report.html", "report.json", "report.md", "wire.log"]
+COMPLETE = ["data.h5", "program.h5", "record.h5", "report.html", "report.json", "report.md", "wire.log"]
 RUN = "import sys; from hil.cli import main; print('ready', flush=True); sys.argv[0] = 'hil'; main()"
 
 
@@ -42,10 +42,13 @@ def interrupt(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def left_behind(folder: Path) -> list[str]:
-    """Names below a folder, hidden ones included; a complete run folder counts as nothing."""
+    """Names below a folder, hidden ones included; a complete run folder and one to go on with count as nothing."""
     names = []
     for path in folder.iterdir():
         if path.name == "run" and path.is_dir() and sorted(p.name for p in path.iterdir()) == COMPLETE:
+            continue
+        if path.name == "run.unfinished" and {"journal", "run.json"} <= {p.name for p in path.iterdir()}:
+            assert not [p.name for p in path.iterdir() if p.name.startswith(".")]
             continue
         names.append(path.name)
     return names
@@ -82,7 +85,7 @@ def slow_chip(folder: Path) -> Iterator[tuple[SlowChip, str]]:
 
 
 @pytest.mark.parametrize("verb", ["program_tile", "read_cells", "sweep"])
-def test_ctrl_c_while_the_chip_works_leaves_nothing_and_its_outputs_off(
+def test_ctrl_c_while_the_chip_works_keeps_what_was_measured_and_switches_off(
     small: Small, tmp_path: Path, verb: str
 ) -> None:
     """Programming, reading back, measuring."""
@@ -94,8 +97,8 @@ def test_ctrl_c_while_the_chip_works_leaves_nothing_and_its_outputs_off(
         while verb not in chip.begun and time.monotonic() < deadline:
             time.sleep(0.005)
         code, err = interrupt(process)
-        assert code == ExitCode.CTRL_C, err
-        assert "interrupted" in err
+        assert code == ExitCode.INTERRUPTED, err
+        assert f"hil resume {runs / 'run'}.unfinished" in err
         assert "Traceback" not in err
         assert left_behind(runs) == []
         assert not (runs / "run").exists()
@@ -120,14 +123,15 @@ def test_ctrl_c_at_random_moments_never_leaves_half_a_run(small: Small, tmp_path
         code, err = interrupt(process)
         codes.append(code)
         where = f"moment {number} of 4: {sorted(runs.rglob('*'))}\n{err}"
-        assert code in (ExitCode.CTRL_C, ExitCode.DONE), where
+        assert code in (ExitCode.CTRL_C, ExitCode.INTERRUPTED, ExitCode.DONE), where
         assert left_behind(runs) == [], where
         assert (code == ExitCode.DONE) <= (runs / "run").exists()
-    assert codes.count(ExitCode.CTRL_C) >= 3, codes
+        assert (code == ExitCode.INTERRUPTED) == (runs / "run.unfinished").exists()
+    assert codes.count(ExitCode.DONE) <= 1, codes
 
 
 @pytest.mark.parametrize("moment", ["write_run", "page", "write_text"])
-def test_ctrl_c_while_the_report_is_written_leaves_no_run(
+def test_ctrl_c_while_the_report_is_written_leaves_a_run_that_goes_on(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     from hil.cli import run
@@ -136,8 +140,9 @@ def test_ctrl_c_while_the_report_is_written_leaves_no_run(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"hil.report.files.{moment}", interrupted)
-    assert run(small.arguments("--port", CHIP, "--out", str(tmp_path / "run"))) == ExitCode.CTRL_C
-    assert list(tmp_path.iterdir()) == []
+    assert run(small.arguments("--port", CHIP, "--out", str(tmp_path / "run"))) == ExitCode.INTERRUPTED
+    assert left_behind(tmp_path) == []
+    assert not (tmp_path / "run").exists()
 
 
 def test_ctrl_c_during_calibrate_leaves_no_record(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def served(folder: Path, address: str = CHIP) -> Iterator[tuple[EmulatedChip, st
 
 def test_a_run_folder_is_complete_and_its_report_fits_the_schema(finished_run: Path) -> None:
     assert sorted(p.name for p in finished_run.iterdir()) == [
-        *("data.h5", "report.html", "report.json", "report.md", "wire.log")
+        *("data.h5", "program.h5", "record.h5", "report.html", "report.json", "report.md", "wire.log")
     ]
     report = json.loads((finished_run / "report.json").read_text("utf-8"))
     assert faults(report, json.loads(SCHEMA.read_text("utf-8"))) == []
@@ -141,9 +141,9 @@ def test_a_held_program_whose_cells_were_overwritten_is_written_again(small: Sma
 def test_calibrating_a_chip_that_holds_the_program_writes_it_again_and_says_why(small: Small, tmp_path: Path) -> None:
     with served(tmp_path) as (_, where):
         small.deploy(where, tmp_path / "first")
-        again = small.deploy(where, tmp_path / "again", record=False)
+        again = small.deploy(where, tmp_path / "again", record=False, recalibrate=True)
         assert again.cells.pulses > 0
-        assert any("--calibration" in note for note in again.notes)
+        assert any("calibrating overwrites the program" in note for note in again.notes)
         assert not any("do not match" in note for note in again.notes)
 
 
@@ -151,6 +151,19 @@ def test_outputs_are_off_after_a_run(small: Small, tmp_path: Path) -> None:
     with served(tmp_path) as (chip, where):
         small.deploy(where, tmp_path / "run")
         assert not chip.status().outputs_on
+
+
+def test_outputs_that_do_not_go_off_at_the_end_cost_no_finished_work(small: Small, tmp_path: Path) -> None:
+    with served(tmp_path) as (chip, where):
+
+        def broken() -> None:
+            raise RuntimeError("the switch sticks")
+
+        chip.outputs_off = broken  # type: ignore[assignment, method-assign]
+        report = small.deploy(where, tmp_path / "run", options=DeployOptions(samples=64, repeats=1, causes=False))
+        del chip.outputs_off
+    assert any("outputs may still be on" in note and "the switch sticks" in note for note in report.notes)
+    assert (tmp_path / "run" / "report.html").exists()
 
 
 def test_a_record_of_another_chip_is_refused_with_both_serial_numbers(small: Small, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
 from mapping.compile import compile_network
+from mapping.network.digital_nodes import Permute, Product, Reduce
+from mapping.network.graph import NetworkGraph
 from mapping.program import digital_ops, digital_steps, tensor_ops
 from mapping.program.checks import check_program
 from mapping.program.conductance import AddStep, ConductanceProgram, Requantise, Step
@@ -35,7 +37,7 @@ from mapping.program.file import load_program, save_program
 from mapping.program.records import ProgramRecordError
 
 from ..small_networks import network, slow_run
-from ..tensor_networks import attention, gated, two_outputs
+from ..tensor_networks import CLASSES, PIXELS, attention, conv, gated, two_outputs
 
 LAB = load_chip("lab-128", macros=400)
 GOLDEN: list[dict[str, Any]] = json.loads(
@@ -187,3 +189,21 @@ def test_outputs_keep_their_own_precision_though_one_is_far_larger() -> None:
     assert values.shape == (len(codes), program.width) == (len(codes), 67)
     assert error[:64].max() < 0.01
     assert np.abs(values - wanted)[:, 64:].max() < 0.01
+
+
+def test_codes_that_a_move_carries_to_a_layer_are_as_narrow_as_the_layer_takes_them() -> None:
+    """The sum is read with 15 bits by a product and, turned, with 8 by a layer on cells."""
+    rng = np.random.default_rng(4)
+    nodes = (
+        conv(rng, "conv", "input", (4, 3, 1, 1)),
+        Permute(name="turned", inputs=("conv",), order=(0, 2, 1)),
+        conv(rng, "conv2", "turned", (4, 4, 1, 1)),
+        Product(name="product", inputs=("conv", "conv2")),
+        Reduce(name="mean", inputs=("product",), operation="mean", axes=(1, 2)),
+    )
+    graph = NetworkGraph((3, 8, 8), nodes, PIXELS, CLASSES)
+    program = compile_network(network(graph, rng), LAB)
+    seen: list[int] = []
+    images = program.calibration_images
+    run(program, images, IdealMultiply(program), tap=lambda step, codes, sums: seen.append(int(np.abs(codes).max())))
+    assert max(seen) <= 255

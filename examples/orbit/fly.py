@@ -1,0 +1,133 @@
+"""A mission in one command: deploy, campaign, mitigations, passes, budgets, and mission.html for a reviewer.
+
+    python examples/orbit/fly.py -o runs/orbit                      # EuroSAT on 16 macros; about an hour on two cores
+    python examples/orbit/fly.py -o runs/small --injections 650 --chips 4 --images 200
+                                                                    # a short one, to see the page
+
+The folder keeps the campaign, so the same command goes on after a stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from cim.record.published import nominal_record
+from hil.atomic import write_text
+from hil.cli.screen import Screen
+from hil.datasets.image_set import load_dataset
+from hil.deployment.deploy import deploy, program_of
+from hil.deployment.options import DeployOptions
+from hil.mission.budget import check_budget
+from hil.mission.hardening import harden_campaign
+from hil.mission.orbit import load_orbit
+from hil.mission.page import mission_page
+from hil.mission.passes.lossy_link import LinkFigures
+from hil.mission.passes.session import run_session
+from hil.mission.passes.windows import load_passes
+from hil.mission.passes.xtce import write_xtce
+from hil.mission.radiation.campaign import CampaignOptions
+from hil.mission.radiation.folder import CampaignFolder
+from hil.mission.radiation.study import run_study
+from hil.mission.radiation.timeline import TimelineOptions
+from hil.mission.requirements import load_mission
+from hil.mission.subject import open_subject
+from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
+from mapping.program.file import save_program
+from mapping.program.training_inputs import training_inputs
+from mapping.tune.channel_affine import tune_channels, tune_targets
+
+HERE = Path(__file__).parent
+NETWORK = HERE.parent / "searches" / "eurosat" / "networks" / "bedf875d" / "net.pt"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the mission")
+    parser.add_argument("--network", type=Path, default=NETWORK)
+    parser.add_argument("--data", default="eurosat")
+    parser.add_argument("--macros", type=int, default=16)
+    parser.add_argument("--chip", default="lab-128")
+    parser.add_argument("--orbit", default="leo-sso.toml")
+    parser.add_argument("--mission", type=Path, default=HERE / "mission.toml")
+    parser.add_argument("--passes", type=Path, default=HERE / "passes.csv")
+    parser.add_argument("--injections", type=int, default=0, help="0: as many as a margin of 1 % needs")
+    parser.add_argument("--chips", type=int, default=20, help="virtual chips of the accuracy over the years")
+    parser.add_argument("--images", type=int, default=500, help="images of the run and of the years")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    with Screen() as watch:
+        fly(asked, watch)
+
+
+def fly(asked: argparse.Namespace, watch: Screen) -> None:
+    out: Path = asked.out
+    out.mkdir(parents=True, exist_ok=True)
+    plan, orbit = load_mission(asked.mission), load_orbit(asked.orbit)
+    program, _ = program_of(asked.network, chip=asked.chip, macros=asked.macros, trust=False, watch=watch)
+    save_program(program, out / "program.h5")
+    if not (out / "run").exists():
+        deploy(
+            asked.network,
+            f"emulated:{asked.chip}?seed={asked.seed}&macros={asked.macros}",
+            chip=asked.chip,
+            macros=asked.macros,
+            data=asked.data,
+            out=out / "run",
+            options=DeployOptions(samples=asked.images, causes=False, seed=asked.seed),
+            watch=watch,
+        )
+    subject = open_subject(
+        out / "run", network=out / "program.h5", chip=asked.chip, macros=asked.macros, trust=False, watch=watch
+    )
+    years = tuple(sorted({0.0, 0.5, 1.0, plan.years}))
+    study = run_study(
+        program,
+        load_dataset(asked.data, "test"),
+        None,
+        orbit,
+        CampaignFolder(out / "campaign"),
+        CampaignOptions(injections=asked.injections, seed=asked.seed, workers=asked.workers),
+        TimelineOptions(years, asked.chips, asked.images, seed=asked.seed),
+        watch,
+    )
+    floor = plan.limits.accuracy_floor or 0.0
+    hardening = harden_campaign(out / "campaign", program, plan, floor=floor)
+    chips = VirtualChips(
+        program,
+        nominal_record(program.spec, program.macros),
+        3600.0,
+        1,
+        asked.seed,
+        DeployOptions().read_back_reads,
+        inputs=training_inputs(program),
+        mode="fast",
+    )
+    targets = tune_targets(program, program.calibration_images)
+    tuned = tune_channels(program, targets, chips.chip(0), sample=TUNE_IMAGES).program
+    figures = LinkFigures(plan.limits.uplink_bit_per_s or 64e3, 256e3, bit_errors=1e-5, delay_s=0.02, lost_share=0.01)
+    session = run_session(program, tuned, load_passes(asked.passes), figures, dump_bytes=200_000, seed=asked.seed)
+    budget = check_budget(program, plan, network=subject.name, accuracy=subject.accuracy)
+    write_text(out / "passes.json", json.dumps(session.to_json(), indent=1) + "\n")
+    write_text(out / "budget.json", json.dumps(budget.to_json(), indent=1) + "\n")
+    write_xtce(out / "hil.xtce.xml")
+    files = [
+        asked.network,
+        asked.mission,
+        asked.passes,
+        *(out / name for name in ("program.h5", "passes.json", "budget.json", "hil.xtce.xml", "run/report.json")),
+        *(out / "campaign" / name for name in ("settings.json", "injections.json", "campaign.json", "hardening.json")),
+    ]
+    notes = [f"the run was on an emulated chip, {study.report['belief']}", *study.report["notes"]]
+    write_text(
+        out / "mission.html",
+        mission_page(plan, budget, study.report, hardening, session.to_json(), files, notes),
+    )
+    for line in (*session.lines(), f"page           {out / 'mission.html'}"):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The newest calibration record of this chip among the runs before, if it still holds."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cim.errors import CimError
+from cim.record.calibration import CalibrationRecord
+from cim.record.file import RecordHead, load_head, load_record, save_record
+from hil.atomic import output_errors
+from hil.deployment.run_settings import RECORD_AGE_S, RunSettings
+from hil.driver.chip_driver import ChipDriver
+from hil.errors import DeviceError
+from hil.pages.tables import duration
+from hil.report.run_folder import RunFolder
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+
+RECORD_FILE = "record.h5"
+CLOSE_C = 5.0  # a record holds so many degrees around its own temperature
+MOST_LOOKED_AT = 200  # run folders, the latest first
+
+
+def record_of_runs(
+    folder: RunFolder, driver: ChipDriver, program: ConductanceProgram, settings: RunSettings, watch: Watch
+) -> CalibrationRecord | None:
+    """The newest record of this chip among the runs beside ``folder``, noted; None: there is none that holds.
+
+    A run that goes on takes the one that it took.
+    """
+    temperature_c = chip_temperature_c(driver)
+    if settings.found_record:
+        return load_record(folder.part / RECORD_FILE)
+    found = earlier_record(
+        folder.final.parent,
+        driver,
+        program.macros,
+        age_s=settings.options.age_s,
+        most_age_s=settings.record_age_s,
+        temperature_c=temperature_c,
+        now=settings.date,
+        but=folder.part,
+    )
+    if found.text:
+        watch.note(found.text)
+    if found.record is not None:
+        keep_record(found.record, folder.part)
+        replace(settings, found_record=True).save(folder.part)
+    return found.record
+
+
+def keep_record(record: CalibrationRecord, folder: Path) -> None:
+    with output_errors(folder / RECORD_FILE):
+        save_record(record, folder / RECORD_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierRecord:
+    """A record that was found, or none, and why, in words; ``text`` is empty where there was nothing to say."""
+
+    record: CalibrationRecord | None = None
+    path: Path | None = None
+    text: str = ""
+
+
+def chip_temperature_c(driver: ChipDriver) -> float | None:
+    """What the chip's status tells, °C; None where it has none."""
+    try:
+        return driver.status().temperature_c
+    except DeviceError:
+        return None
+
+
+def earlier_record(
+    runs: Path,
+    driver: ChipDriver,
+    macros: tuple[int, ...],
+    *,
+    age_s: float,
+    most_age_s: float = RECORD_AGE_S,
+    temperature_c: float | None = None,
+    now: datetime.datetime,
+    but: Path | None = None,
+) -> EarlierRecord:
+    """The newest record of the chip behind ``driver`` in the folders below ``runs``.
+
+    It must be of the same chip, description and firmware, hold the macros in use, reach to the planned age, be at
+    most ``most_age_s`` old, and have been measured within 5 °C of ``temperature_c`` (None: not asked).
+
+    Args:
+        age_s: chip time between programming and reading.
+        but: a folder that is passed over: the run's own.
+    """
+    refused = ""
+    for head, path in _records_of(runs, driver, but):
+        old_s = (now - datetime.datetime.fromisoformat(head.date)).total_seconds()
+        if not 0 <= old_s <= most_age_s:
+            why = f"is {duration(old_s)} old, {duration(most_age_s)} are the limit" if old_s > 0 else "is of the future"
+        else:
+            try:
+                record = load_record(path)
+            except CimError as error:
+                why = f"cannot be read: {error}"
+            else:
+                why = _unfit(record, macros, age_s, temperature_c)
+                if not why:
+                    text = f"calibration record {path}, {duration(old_s)} old (--recalibrate measures a new one)"
+                    return EarlierRecord(record, path, text)
+        refused = refused or f"the record {path} is not taken: it {why}"
+    return EarlierRecord(text=refused)
+
+
+def _records_of(runs: Path, driver: ChipDriver, but: Path | None) -> list[tuple[RecordHead, Path]]:
+    """Records of this chip, newest first; of one date the first folder's."""
+    if not runs.is_dir():
+        return []
+    about = driver.description
+    wanted = (about.name, about.serial, about.firmware, about.kind, driver.spec.digest)
+    folders = [folder for folder in runs.iterdir() if folder.absolute() != but]
+    files = [path for folder in folders if (path := folder / RECORD_FILE).is_file()]
+    found = []
+    for path in sorted(files, key=lambda p: p.stat().st_mtime, reverse=True)[:MOST_LOOKED_AT]:
+        try:
+            head = load_head(path)
+            measured = datetime.datetime.fromisoformat(head.date)
+        except (CimError, ValueError):
+            continue  # of no chip that could be told
+        if measured.tzinfo and (head.chip_name, head.serial, head.firmware, head.kind, head.spec_digest) == wanted:
+            found.append((measured, head, path))
+    found.sort(key=lambda one: (-one[0].timestamp(), str(one[2])))
+    return [(head, path) for _, head, path in found]
+
+
+def _unfit(record: CalibrationRecord, macros: tuple[int, ...], age_s: float, temperature_c: float | None) -> str:
+    """Why a record of this chip does not serve this run; empty when it does."""
+    missing = [m for m in macros if m not in record.macros]
+    if missing:
+        return f"lacks macro {missing[0]}" + (f" and {len(missing) - 1} others in use" if missing[1:] else "")
+    if record.age_s < age_s:
+        return f"reaches to an age of {duration(record.age_s)}, cells are read at {duration(age_s)}"
+    if temperature_c is not None and abs(record.temperature_c - temperature_c) > CLOSE_C:
+        return f"was measured at {record.temperature_c:.1f} °C, the chip has {temperature_c:.1f} °C"
+    return ""

@@ -1,0 +1,168 @@
+"""What a run of ``deploy`` was begun with, kept beside it, so that it goes on with the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any, get_args, get_type_hints
+
+from cim.files import read_text
+from cim.json_text import parse_json
+from hil.atomic import write_text
+from hil.datasets.image_set import Dataset
+from hil.deployment.options import DeployOptions
+from hil.errors import FileError, HilError, MismatchError
+from mapping.program.conductance import ConductanceProgram
+
+SETTINGS_FILE = "run.json"
+FORMAT, VERSION = "hil.deployment", "1.0"
+MAX_BYTES = 1 << 20
+PATIENCE_S = 120.0  # a line may be silent or gone so long
+RECORD_AGE_S = 7 * 86400.0  # a record of an earlier run holds so long
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunSettings:
+    """Arguments of ``hil.deploy``; paths are absolute.
+
+    ``mean``, ``std``: of each channel with commas, for a network that does not say them. ``begun``: date, ISO 8601.
+    ``content``: digest of program and images. ``found_record``: record.h5 beside it is one of an earlier run.
+    """
+
+    address: str
+    network: str | None = None
+    chip: str = "lab-128"
+    macros: int | None = None
+    data: str | None = None
+    data_dir: str | None = None
+    calibration: str | None = None
+    recalibrate: bool = False
+    record_age_s: float = RECORD_AGE_S
+    baud: int = 921600
+    trust: bool = False
+    patience_s: float = PATIENCE_S
+    mean: str | None = None
+    std: str | None = None
+    begun: str = ""
+    content: str = ""
+    found_record: bool = False
+    options: DeployOptions = dataclasses.field(default_factory=DeployOptions)
+
+    @classmethod
+    def of(
+        cls,
+        address: str,
+        network: str | Path | None,
+        *,
+        chip: str,
+        data: str | None,
+        data_dir: Path | None,
+        calibration: Path | None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        **more: Any,
+    ) -> RunSettings:
+        """Settings of a run that begins now, its paths as they are from here."""
+        return cls(
+            address,
+            network=_absolute(network),
+            chip=_absolute(chip) or chip if Path(chip).is_file() else chip,
+            data=_absolute(data) if data and Path(data).exists() else data,
+            data_dir=_absolute(data_dir),
+            calibration=_absolute(calibration),
+            mean=None if mean is None else ",".join(map(repr, mean)),
+            std=None if std is None else ",".join(map(repr, std)),
+            begun=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            **more,
+        )
+
+    @property
+    def date(self) -> datetime.datetime:
+        """When the run was begun."""
+        return datetime.datetime.fromisoformat(self.begun)
+
+    @property
+    def means(self) -> tuple[float, ...] | None:
+        return _numbers(self.mean)
+
+    @property
+    def stds(self) -> tuple[float, ...] | None:
+        return _numbers(self.std)
+
+    def with_content(self, program: ConductanceProgram, images: Dataset) -> RunSettings:
+        """These settings once network and data are loaded.
+
+        Raises:
+            MismatchError: the run was begun with others.
+        """
+        found = hashlib.sha256(f"{program.digest} {images.digest}".encode()).hexdigest()
+        if self.content not in ("", found):
+            raise MismatchError(
+                "the run was begun with another network, data set or chip file",
+                likely=f"{self.network or 'hil'} or {self.data or 'its images'} changed since",
+                hint="hil deploy begins a new run",
+            )
+        return dataclasses.replace(self, content=found)
+
+    def save(self, folder: Path) -> None:
+        """Write ``run.json`` into ``folder``, whole or not at all."""
+        record = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        write_text(folder / SETTINGS_FILE, json.dumps(record, indent=1) + "\n")
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    return None if text is None else tuple(float(part) for part in text.split(","))
+
+
+def _absolute(path: str | Path | None) -> str | None:
+    return None if path is None else str(Path(path).absolute())
+
+
+def load_settings(folder: Path) -> RunSettings:
+    """Read ``run.json`` of an unfinished run.
+
+    Raises:
+        FileError: missing or damaged. MismatchError: of a newer major version.
+    """
+    path = folder / SETTINGS_FILE
+    try:
+        record = parse_json(read_text(path, MAX_BYTES))
+        if record.get("format") != FORMAT:
+            raise ValueError(f"it is not of {FORMAT}")
+        version = str(record.get("version"))
+        if int(version.split(".")[0]) > int(VERSION.split(".")[0]):
+            raise MismatchError(f"{path} has version {version}, this program reads {VERSION}", hint="update hil")
+        options = DeployOptions(**_typed(DeployOptions, record["options"]))
+        settings = RunSettings(**{**_typed(RunSettings, record), "options": options})
+        _ = settings.means, settings.stds  # numbers, or ValueError
+        if settings.date.tzinfo is None:
+            raise ValueError("its date has no time zone")
+        return settings
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileError(
+            f"{folder} is not a run that can go on: {SETTINGS_FILE}: {error}", hint="hil deploy begins a new run"
+        ) from error
+    except MismatchError:
+        raise
+    except HilError as error:
+        raise FileError(f"{path} is damaged: {error}", hint="hil deploy begins a new run") from error
+
+
+def _typed(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the fields of a dataclass, each of the type that it says."""
+    hints, values = get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        if field.name not in record or field.name == "options":
+            continue
+        value, allowed = record[field.name], get_args(hints[field.name]) or (hints[field.name],)
+        if float in allowed and type(value) is int:
+            value = float(value)
+        if type(value) not in allowed and not (value is None and NoneType in allowed):
+            raise ValueError(f"{field.name} is {value!r:.60}")
+        values[field.name] = value
+    return values

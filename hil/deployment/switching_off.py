@@ -1,0 +1,21 @@
+"""Outputs off after the last measurement: what goes wrong there costs nothing that was measured."""
+
+from __future__ import annotations
+
+from hil.driver.chip_driver import ChipDriver
+from hil.errors import HilError
+from hil.watch import Watch
+
+
+def switch_off(driver: ChipDriver, watch: Watch) -> None:
+    """Take every voltage off the array; note it when the chip did not say that it did."""
+    try:
+        driver.outputs_off()
+    except HilError as error:
+        say_if_on(error, watch)
+
+
+def say_if_on(error: HilError | None, watch: Watch) -> None:
+    """Note that switching off ended in ``error``."""
+    if error is not None:
+        watch.note(f"the outputs may still be on, all else is done: {error.what}")

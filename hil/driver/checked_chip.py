@@ -1,0 +1,72 @@
+"""A session with a chip whose description has been checked: what the verbs of cells and products have in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from cim.chip.spec import ChipSpec
+from firmware_protocols.messages import Capability, Description
+from hil.driver.session import Session
+from hil.errors import DeviceError
+
+_USEFUL_MESSAGE = 1 << 18  # larger messages gain nothing, but hide that the chip is slow
+
+
+class OpenChip:
+    """An open session with a chip that is what its file says.
+
+    Args:
+        session: an open session.
+        description: what the chip said of itself.
+        spec: what its chip file says; the two must agree (``hil.driver.open_chip`` checks).
+        sleep: how the host waits when the chip cannot.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        description: Description,
+        spec: ChipSpec,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._session, self._sleep = session, sleep
+        self.description, self.spec = description, spec
+        self.fallbacks: list[str] = []
+        self._layer_outputs: dict[int, int] = {}
+        self._most = min(session.hello.max_message, _USEFUL_MESSAGE)
+
+    @property
+    def address(self) -> str:
+        return self._session.transport.address
+
+    @property
+    def capabilities(self) -> Capability:
+        return self._session.hello.capabilities
+
+    @property
+    def max_message(self) -> int:
+        """Longest message that is sent, bytes."""
+        return self._most
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Bytes, frames, retransmissions, requests and so on since the chip was opened."""
+        return self._session.counters
+
+    @property
+    def chip_time_ns(self) -> int:
+        """The chip's own clock at its last reply, ns."""
+        return self._session.chip_time_ns
+
+    def _fall_back(self, text: str) -> None:
+        if text not in self.fallbacks:
+            self.fallbacks.append(text)
+
+    def _unable(self, what: str, why: str) -> DeviceError:
+        return DeviceError(
+            f"this chip cannot do {what}: {why}",
+            where=self.address,
+            likely=f"its firmware {self.description.firmware} offers {self.capabilities!r}",
+        )

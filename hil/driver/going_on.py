@@ -1,0 +1,80 @@
+"""Going on with a run that an earlier process began: is it the same chip, and what did that process leave in it?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from firmware_protocols.messages import Description, HoldProgram, LoadLayer, ProgramTile, Pulse, Request
+from hil.driver.errors import shown
+from hil.errors import FileError, MismatchError
+from hil.transports.journal import Journal
+
+NOTHING_HELD = bytes(32)
+
+
+@dataclass
+class LeftInChip:
+    """State of the chip as the recalled requests left it: loaded layers and the digest of its program."""
+
+    layers: dict[int, LoadLayer] = field(default_factory=dict)
+    held: bytes | None = None  # None: no recalled request says
+    found: bytes | None = None  # what the chip said when this process opened it
+
+    def see(self, request: Request[Any]) -> None:
+        """Note a request that an earlier process asked."""
+        match request:
+            case LoadLayer():
+                self.layers[request.layer] = request
+            case HoldProgram():
+                self.held = request.digest
+            case ProgramTile() | Pulse():
+                self.held = NOTHING_HELD
+
+    def take_layers(self) -> tuple[LoadLayer, ...]:
+        """Layers to load again: the chip may have been restarted, or loaded by another program."""
+        layers, self.layers = tuple(self.layers.values()), {}
+        return layers
+
+    def check(self, address: str, asked: Request[Any]) -> None:
+        """Raise ``MismatchError`` when the chip holds another program than the run left in it.
+
+        ``asked`` is the first request without an answer: perhaps the chip has done it already.
+        """
+        held, found, self.found = self.held, self.found, None
+        allowed = (held, NOTHING_HELD, asked.digest if isinstance(asked, HoldProgram) else None)
+        if held is not None and found is not None and found not in allowed:
+            raise MismatchError(
+                f"the chip at {address} holds program {found.hex()[:12]}…, the run left "
+                + (f"{held.hex()[:12]}…" if any(held) else "none"),
+                likely="another program used the chip since the run was interrupted",
+                hint="hil deploy begins a new run",
+            )
+
+
+def check_same_chip(address: str, journal: Journal, found: Description, chip_time_ns: int) -> None:
+    """Compare the chip with the one whose answers the journal holds.
+
+    A chip whose clock stands before those answers was begun anew, and so the run is.
+
+    Raises:
+        MismatchError: another chip. FileError: the journal does not begin as a run does.
+    """
+    first = journal.first()
+    if not isinstance(first, Description):
+        raise FileError(f"{journal.path} does not begin with the description of a chip")
+    for what in ("name", "serial", "revision", "firmware", "macros", "spec_digest"):
+        was, now = getattr(first, what), getattr(found, what)
+        if was != now:
+            raise MismatchError(
+                f"the chip at {address} is not the one that the run was begun on: "
+                f"its {what.replace('_', ' ')} is {_words(now)}, it was {_words(was)}",
+                likely="another board on that port",
+                hint="hil ports; connect the board of the run, or begin a new one with hil deploy",
+            )
+    if chip_time_ns < journal.last_chip_time_ns:
+        journal.begin_anew()
+
+
+def _words(value: object) -> str:
+    return value.hex()[:12] if isinstance(value, bytes) else shown(str(value))

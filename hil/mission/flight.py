@@ -1,0 +1,209 @@
+"""Emulated flight: what the belief about an orbit predicts, against emulated chips with radiation physics of their own.
+
+Each emulated chip is calibrated, written, left alone for the years, read back, corrected, tuned, and runs the images.
+Its accuracy is judged by the test of the verdict (``hil.verdict.statistics``, test P) against virtual chips of its
+record that went through the same (``OrbitRow.deployed``). All ages past 1e5 s are extrapolation on both sides, by
+different forms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from hil.calibration.plan import Budget
+from hil.calibration.procedure import calibrate
+from hil.datasets.image_set import Dataset
+from hil.deployment.deploy import write_whole
+from hil.deployment.options import DeployOptions
+from hil.deployment.tuning import targets_for
+from hil.driver.open_chip import open_chip
+from hil.errors import UsageError
+from hil.mission.orbit import OrbitFile
+from hil.mission.radiation.kinds import FaultKind
+from hil.mission.radiation.timeline import DAY_S, DAYS, MEASURED_S, YEAR_ORDER, OrbitRow, TimelineOptions
+from hil.verdict.agreement import correct_answers
+from hil.verdict.statistics import compare, look_limits, prediction_test
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.training_inputs import training_inputs
+
+FORMAT = "hil.flight/1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class FlightOptions:
+    """``chips`` emulated ones, seeds from ``first_seed``; ``virtual_chips`` for each; ``left_out``: kinds that the
+    belief leaves out, to see that the verdict notices."""
+
+    years: tuple[float, ...] = (1.0, 3.0)
+    chips: int = 20
+    images: int = 500
+    virtual_chips: int = 20
+    first_seed: int = 100
+    seed: int = 0
+    left_out: tuple[FaultKind, ...] = ()
+
+    def __post_init__(self) -> None:
+        for good, text in (
+            (self.chips >= 1, f"{self.chips} emulated chips"),
+            (self.images >= 2, f"{self.images} images"),
+            (self.virtual_chips >= 2, f"{self.virtual_chips} virtual chips"),
+            (bool(self.years) and all(0 < y <= 50 for y in self.years), f"years {self.years}, not from 0 to 50"),
+        ):
+            if not good:
+                raise UsageError(text)
+
+
+@dataclass(frozen=True, slots=True)
+class FlownChip:
+    """One emulated chip after some years: its accuracy, the band predicted for it (95 % of one chip), the test."""
+
+    seed: int
+    year: float
+    accuracy: float
+    predicted: float
+    low: float
+    high: float
+    p_value: float
+    rejects: bool
+
+    @property
+    def inside(self) -> bool:
+        return self.low <= self.accuracy <= self.high
+
+
+@dataclass(frozen=True)
+class FlightReport:
+    """All chips of one flight."""
+
+    flown: tuple[FlownChip, ...]
+    orbit: str
+    options: FlightOptions
+
+    def of_year(self, year: float) -> tuple[FlownChip, ...]:
+        return tuple(chip for chip in self.flown if chip.year == year)
+
+    def width_ratio(self, year: float) -> float | None:
+        """Mean width of the bands over the 5–95 % spread of the emulated chips; None without a spread."""
+        chips = self.of_year(year)
+        low, high = np.percentile([c.accuracy for c in chips], [5, 95])
+        return float(np.mean([c.high - c.low for c in chips]) / (high - low)) if high > low else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "orbit": self.orbit,
+            "images": self.options.images,
+            "virtual_chips": self.options.virtual_chips,
+            "left_out": [str(kind) for kind in self.options.left_out],
+            "years": [
+                {
+                    "year": year,
+                    "extrapolated": year * DAYS * DAY_S > MEASURED_S,
+                    "chips": len(self.of_year(year)),
+                    "inside": sum(c.inside for c in self.of_year(year)),
+                    "disagree": sum(c.rejects for c in self.of_year(year)),
+                    "width_ratio": self.width_ratio(year),
+                    "flown": [
+                        {name: getattr(c, name) for name in FlownChip.__slots__} | {"inside": c.inside}
+                        for c in self.of_year(year)
+                    ],
+                }
+                for year in self.options.years
+            ],
+        }
+
+    def lines(self) -> list[str]:
+        lines = [
+            f"emulated flight (NOT SILICON) in {self.orbit}, {self.options.images} images; all of it extrapolation"
+        ]
+        if self.options.left_out:
+            lines.append(f"the belief leaves out {', '.join(self.options.left_out)}")
+        for year in self.options.years:
+            chips = self.of_year(year)
+            ratio = self.width_ratio(year)
+            lines.append(
+                f"{year:g} years        {sum(c.inside for c in chips)} of {len(chips)} chips in their band, "
+                f"{sum(c.rejects for c in chips)} judged to disagree; bands "
+                + ("without a spread to compare" if ratio is None else f"{ratio:.2f} times the chips' 5–95 % spread")
+            )
+            lines += [
+                f"  seed {c.seed:<5} {100 * c.accuracy:6.2f} %  predicted {100 * c.predicted:6.2f} % "
+                f"({100 * c.low:.2f} – {100 * c.high:.2f})  p {c.p_value:.3f}{'' if c.inside else '  OUTSIDE'}"
+                for c in chips
+            ]
+        return lines
+
+
+def fly(
+    program: ConductanceProgram, data: Dataset, orbit: OrbitFile, options: FlightOptions, watch: Watch, *, chip: str
+) -> FlightReport:
+    """Fly every emulated chip to every year.
+
+    Args:
+        chip: name or path of the chip file, for the address of the emulated chips.
+
+    Raises:
+        hil.errors.HilError: as a deployment.
+    """
+    order = np.random.default_rng(np.random.SeedSequence([options.seed, YEAR_ORDER])).permutation(len(data))
+    chosen = order[: options.images]
+    part = replace(data, images=data.images[chosen], labels=data.labels[chosen])
+    flown = []
+    with watch.stage("flying"):
+        total = options.chips * len(options.years)
+        for number in range(options.chips):
+            for place, year in enumerate(options.years):
+                flown.append(_one(program, part, orbit, options, options.first_seed + number, year, chip))
+                watch.step(number * len(options.years) + place + 1, total, "emulated chips and years")
+    return FlightReport(tuple(flown), orbit.name, options)
+
+
+def flight_address(chip: str, seed: int, macros: int, orbit: OrbitFile) -> str:
+    """The address of an emulated chip in an orbit."""
+    radiation = f"upsets={orbit.upsets.cell_per_day!r}&dose_krad_per_year={orbit.dose.krad_per_year!r}"
+    return f"emulated:{chip}?seed={seed}&macros={macros}&{radiation}"
+
+
+def _one(
+    program: ConductanceProgram,
+    data: Dataset,
+    orbit: OrbitFile,
+    options: FlightOptions,
+    seed: int,
+    year: float,
+    chip: str,
+) -> FlownChip:
+    quiet = Watch()
+    treatment = DeployOptions(age_s=year * DAYS * DAY_S, seed=options.seed, causes=False, aim=False, repeats=1)
+    with open_chip(flight_address(chip, seed, program.spec.macros, orbit), spec=program.spec) as driver:
+        record = calibrate(driver, program.macros, seed=options.seed, budget=Budget.QUICK, watch=quiet)
+        run = write_whole(driver, program, record, training_inputs(program), treatment, quiet, force=True, order=None)
+        targets = targets_for(program, treatment, quiet)
+        if targets is not None:
+            run.tune(targets, data.images[:2], quiet)
+        right = correct_answers(run.measure(data.images, 0, quiet), data.labels)
+        driver.outputs_off()
+    believed = TimelineOptions((year,), options.virtual_chips, len(data), seed=options.seed, left_out=options.left_out)
+    row = OrbitRow(program, record, orbit, believed, quiet)
+    simulated = np.stack(
+        [correct_answers(row.deployed(n, year, data.images), data.labels) for n in range(options.virtual_chips)]
+    )
+    found = compare(right, simulated)
+    limits = look_limits((len(data),), options.virtual_chips)
+    test = prediction_test(found, simulated.mean(axis=1), limits)
+    half = float(stats.t.ppf(0.975, options.virtual_chips - 1)) * found.prediction_error
+    return FlownChip(
+        seed,
+        year,
+        found.chip,
+        found.simulated,
+        found.simulated - half,
+        found.simulated + half,
+        test.p_value,
+        test.rejects,
+    )

@@ -1,0 +1,1 @@
+"""TFLite files as graphs: a reader of plain tensors and operations, and rules from operations to nodes."""

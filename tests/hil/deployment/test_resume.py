@@ -1,0 +1,349 @@
+"""A run that was interrupted goes on with what is missing, and ends as the run without interruption."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hil
+from cim.record.file import load_record
+from firmware_protocols.host import HostLink
+from hil.cli import run as command
+from hil.deployment.options import DeployOptions
+from hil.driver.open_chip import open_chip
+from hil.emulator.address import chip_from_address
+from hil.emulator.chip import EmulatedChip
+from hil.errors import DeviceError, ExitCode, FileError, Interrupted, MismatchError, UsageError
+from hil.report.run_data import RunData, read_run
+from hil.server.serve import serving
+from hil.transports.journal import Journal
+from hil.transports.wire_log import read_wire_log
+from mapping.program.file import load_program
+from mapping.program.records import to_record
+
+from ..conftest import CHIP, Small
+from ..wires import messages
+
+BRIEF = DeployOptions(samples=64, repeats=2, virtual_chips=2, tolerance=0.1, causes=False, tune_images=16)
+COMPLETE = ["data.h5", "program.h5", "record.h5", "report.html", "report.json", "report.md", "wire.log"]
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[EmulatedChip, str]]:
+    chip = chip_from_address(CHIP)
+    with serving(chip, "tcp://127.0.0.1:0") as where:
+        yield chip, where
+
+
+@pytest.fixture(scope="module")
+def whole(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run without interruption."""
+    folder = tmp_path_factory.mktemp("whole")
+    with served(folder) as (_, where):
+        small.deploy(where, folder / "run", record=False, options=BRIEF)
+    return folder / "run"
+
+
+@contextmanager
+def interrupted_at(number: int, error: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
+    """Ends the process' work when it is about to send its request of this number."""
+    count, request = 0, HostLink.request
+
+    def counted(self: HostLink, *arguments: object, **more: object) -> int:
+        nonlocal count
+        count += 1
+        if count == number:
+            raise error("stopped by the test")
+        return request(self, *arguments, **more)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HostLink, "request", counted)
+        yield
+
+
+def arrays(run: Path) -> dict[str, object]:
+    """What was measured and simulated in a run, by name; times on the wall are not."""
+    data = read_run(run / "data.h5")
+    found: dict[str, object] = {f.name: getattr(data, f.name) for f in fields(RunData) if f.name != "link"}
+    macros = found.pop("macros")
+    assert isinstance(macros, dict)
+    for number, macro in macros.items():
+        found |= {f"{number}.{f.name}": getattr(macro, f.name) for f in fields(macro)}
+    samples = found.pop("samples")
+    assert isinstance(samples, tuple)
+    for sample in samples:
+        found |= {f"{sample.layer}.{f.name}": getattr(sample, f.name) for f in fields(sample)}
+    return found
+
+
+def undated(path: Path) -> tuple[str, dict[str, np.ndarray]]:
+    """A program file's content without the date of the record that its targets come from."""
+    record, found = to_record(load_program(path))
+    text = json.dumps(record, sort_keys=True)
+    return re.sub(r"20\d\d-\d\d-\d\dT[0-9:+]*", "DATE", text), dict(found)
+
+
+def same_runs(one: Path, other: Path) -> None:
+    """Both runs hold the same bits."""
+    first, second = arrays(one), arrays(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)  # type: ignore[arg-type]
+    (one_record, one_arrays), (other_record, other_arrays) = (undated(run / "program.h5") for run in (one, other))
+    assert one_record == other_record
+    for name, value in one_arrays.items():
+        np.testing.assert_array_equal(value, other_arrays[name], err_msg=name)
+    records = [load_record(run / "record.h5") for run in (one, other)]
+    for macro in records[0].macros:
+        for field in fields(records[0].macros[macro]):
+            a, b = (getattr(r.macros[macro], field.name) for r in records)
+            np.testing.assert_array_equal(a, b, err_msg=field.name)
+    assert records[0].pulses == records[1].pulses
+    asked = [[what for _, what in messages(run / "wire.log")] for run in (one, other)]
+    assert [len(a) for a in asked] == [len(asked[0])] * 2
+
+
+def requests_of(run: Path) -> int:
+    return sum(e.sent for e in read_wire_log(run / "wire.log").entries)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.75, 0.98])
+def test_a_run_interrupted_at_any_message_goes_on_to_the_same_bits(
+    small: Small, whole: Path, tmp_path: Path, share: float
+) -> None:
+    at = round(share * requests_of(whole))
+    with served(tmp_path) as (chip, where):
+        with interrupted_at(at), pytest.raises(Interrupted) as stopped:
+            small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
+        assert stopped.value.exit_code is ExitCode.INTERRUPTED
+        assert stopped.value.hint == f"hil resume {tmp_path / 'run'}.unfinished"
+        assert [p.name for p in tmp_path.iterdir() if p.name.startswith("run")] == ["run.unfinished"]
+        assert not chip.status().outputs_on
+        report = hil.resume(tmp_path / "run")
+        assert report.run == str(tmp_path / "run")
+        assert not chip.status().outputs_on
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == COMPLETE
+    assert not (tmp_path / "run.unfinished").exists()
+    same_runs(whole, tmp_path / "run")
+
+
+RUN = "import sys; from hil.cli import main; print('ready', flush=True); sys.argv[0] = 'hil'; main()"
+
+
+def arguments(small: Small, where: str, run: Path) -> list[str]:
+    """``hil deploy`` with the options of ``BRIEF``, without those that have no name on the command line."""
+    brief = [
+        "--samples",
+        "64",
+        "--repeat",
+        "2",
+        "--tolerance",
+        "10",
+        "--macros",
+        "4",
+        "--no-causes",
+        "--tune-images",
+        "16",
+    ]
+    return ["deploy", str(small.net), "--data", str(small.data), *brief, "--port", where, "--out", str(run)]
+
+
+def begin(*words: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def wait_for_answers(run: Path, size: int, process: subprocess.Popen[str]) -> None:
+    """Until the journal of a run under way has so many bytes, or the process has ended."""
+    journal, deadline = run.with_name(run.name + ".unfinished") / "journal", time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if journal.stat().st_size >= size:
+                return
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def whole_command(small: Small, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """The same by command: the run, and how large its journal became."""
+    folder, sizes = tmp_path_factory.mktemp("command"), []
+    close = Journal.close
+
+    def noted(self: Journal) -> None:
+        sizes.append(self.path.stat().st_size)
+        close(self)
+
+    with served(folder) as (_, where), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "close", noted)
+        assert command(arguments(small, where, folder / "run")) in (0, 1)
+    return folder / "run", sizes[0]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits(
+    small: Small, whole_command: tuple[Path, int], tmp_path: Path, how: signal.Signals
+) -> None:
+    whole, size = whole_command
+    rng, run = random.Random(int(how)), tmp_path / "run"
+    with served(tmp_path) as (chip, where):
+        process = begin(*arguments(small, where, run))
+        wait_for_answers(run, round(size * rng.uniform(0.05, 0.95)), process)
+        process.send_signal(how)
+        _, err = process.communicate(timeout=60)
+        if how is signal.SIGKILL:
+            assert process.returncode == -how
+        else:
+            assert process.returncode == ExitCode.INTERRUPTED, err
+            assert f"hil resume {run}.unfinished" in err
+            assert "Traceback" not in err
+            assert not chip.status().outputs_on
+        assert not run.exists()
+        assert command(["deploy", "--resume", str(run)]) in (0, 1)
+    same_runs(whole, run)
+
+
+def test_a_run_that_failed_keeps_its_wire_log_and_what_was_measured(
+    small: Small, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A handler of the board fails once; afterwards the run goes on."""
+    with served(tmp_path) as (chip, where):
+        sweep = chip.sweep
+
+        def broken(request: object) -> object:
+            raise RuntimeError("the board lost its nerve")
+
+        monkeypatch.setattr(chip, "sweep", broken)
+        with pytest.raises(DeviceError, match="lost its nerve") as failed:
+            small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
+        part = tmp_path / "run.unfinished"
+        assert f"hil resume {part}" in str(failed.value)
+        kept = {p.name for p in part.iterdir()}
+        assert {"wire.log", "record.h5", "journal", "run.json"} <= kept
+        assert requests_of(part) > 100
+        monkeypatch.setattr(chip, "sweep", sweep)
+        hil.resume(part)
+    same_runs(whole, tmp_path / "run")
+
+
+def test_another_chip_on_the_port_is_refused(small: Small, tmp_path: Path) -> None:
+    with served(tmp_path) as (_, where), interrupted_at(60), pytest.raises(Interrupted):
+        small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
+    other = chip_from_address(CHIP.replace("seed=3", "seed=4"))
+    with serving(other, "tcp://127.0.0.1:0") as where:
+        settings = tmp_path / "run.unfinished" / "run.json"
+        settings.write_text(json.dumps({**json.loads(settings.read_text()), "address": where}))
+        with pytest.raises(MismatchError, match="its serial is"):
+            hil.resume(tmp_path / "run")
+    assert other.status().pulses_total == 0
+    assert (tmp_path / "run.unfinished").is_dir()
+
+
+def test_a_chip_that_another_program_wrote_since_is_refused(small: Small, whole: Path, tmp_path: Path) -> None:
+    with served(tmp_path) as (_, where):
+        with interrupted_at(round(0.9 * requests_of(whole))), pytest.raises(Interrupted):
+            small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
+        with open_chip(where, macros=4) as driver:
+            driver.hold_program(bytes(range(32)))
+        with pytest.raises(MismatchError, match="another program used the chip"):
+            hil.resume(tmp_path / "run")
+
+
+def test_a_chip_in_the_process_that_ended_begins_the_run_anew(small: Small, tmp_path: Path) -> None:
+    with interrupted_at(60), pytest.raises(Interrupted):
+        small.deploy(CHIP, tmp_path / "run", record=False, options=BRIEF)
+    report = hil.resume(tmp_path / "run")
+    assert any("started anew" in note for note in report.notes)
+    small.deploy(CHIP, tmp_path / "other" / "run", record=False, options=BRIEF)
+    same_runs(tmp_path / "other" / "run", tmp_path / "run")
+
+
+def test_data_that_changed_since_are_refused(small: Small, tmp_path: Path) -> None:
+    data = tmp_path / "images.npz"
+    data.write_bytes(small.data.read_bytes())
+    with served(tmp_path) as (_, where):
+        with interrupted_at(20), pytest.raises(Interrupted):
+            hil.deploy(
+                small.net, where, macros=4, data=str(data), calibration=small.record_file, options=BRIEF,
+                out=tmp_path / "run",
+            )  # fmt: skip
+        with np.load(data) as old:
+            np.savez(data, images=old["images"][::-1], labels=old["labels"][::-1], classes=old["classes"])
+        with pytest.raises(MismatchError, match="another network, data set or chip file"):
+            hil.resume(tmp_path / "run")
+
+
+def test_an_interruption_before_anything_was_measured_leaves_nothing(small: Small, tmp_path: Path) -> None:
+    with served(tmp_path) as (_, where), interrupted_at(2), pytest.raises(KeyboardInterrupt):
+        small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_complete_or_not_there_cannot_go_on(finished_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="is complete"):
+        hil.resume(finished_run)
+    with pytest.raises(FileError, match="no unfinished run"):
+        hil.resume(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "run.json"),
+        ('{"format": "hil.deployment", "version": "1.0", "address": 7}', "run.json"),
+        ('{"format": "hil.deployment", "version": "2.0"}', "version 2.0"),
+        ('{"format": "hil.other", "version": "1.0"}', "not of hil.deployment"),
+    ],
+)
+def test_a_damaged_run_is_one_typed_error(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "run.unfinished").mkdir()
+    (tmp_path / "run.unfinished" / "run.json").write_text(text)
+    with pytest.raises((FileError, MismatchError), match=words):
+        hil.resume(tmp_path / "run")
+
+
+def test_two_processes_cannot_go_on_with_one_run(tmp_path: Path) -> None:
+    with contextlib.closing(Journal(tmp_path / "journal")), pytest.raises(UsageError, match="another process"):
+        Journal(tmp_path / "journal")
+
+
+def test_an_entry_that_was_not_finished_is_dropped(small: Small, tmp_path: Path) -> None:
+    with served(tmp_path) as (_, where), interrupted_at(60), pytest.raises(Interrupted):
+        small.deploy(where, tmp_path / "run", record=False, options=BRIEF)
+    path = tmp_path / "run.unfinished" / "journal"
+    with contextlib.closing(Journal(path)) as journal:
+        answers = journal.answers
+    data = path.read_bytes()
+    rng = random.Random(5)
+    lost = set()
+    for cut in [1, 2, 8, 9, 10, *(rng.randrange(1, len(data) - 100) for _ in range(40))]:
+        path.write_bytes(data[:-cut])
+        with contextlib.closing(Journal(path)) as journal:
+            lost.add(answers - journal.answers)
+            assert journal.first() is not None or journal.answers == 0
+        assert path.stat().st_size <= len(data) - cut
+    assert max(lost) > 10
+    for _ in range(40):  # a byte that changed ends the journal before its entry
+        at = rng.randrange(len(data))
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :])
+        try:
+            with contextlib.closing(Journal(path)) as journal:
+                assert journal.answers <= answers
+        except FileError:
+            assert at < 100

@@ -1,0 +1,202 @@
+"""Lines that are silent or gone for a while: waited for, opened again, given up when patience ends."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from firmware_protocols.chip import ChipServer
+from firmware_protocols.connection import LinkLimits
+from firmware_protocols.messages import TileAddress
+from hil.driver.open_chip import connect, open_chip
+from hil.driver.patience import Patience
+from hil.errors import DeviceError, LinkError, PortError
+from hil.server.serve import serving
+from hil.transports.base import Transport
+from hil.transports.in_process import MAX_MESSAGE
+from hil.transports.ports import Port
+from hil.transports.reopening import reopener
+
+from ..fake_chip import FakeChip, small_spec
+
+SPEC = small_spec()
+TILE = TileAddress(0, 0, 9, 0, 5)
+CODES = np.random.default_rng(1).integers(0, 256, (400, 9)).astype(np.int16)
+
+
+@dataclass
+class Board:
+    """A chip role that outlives the lines to it, in the host's own process and time; ``plugged`` is its cable."""
+
+    chip: FakeChip = field(default_factory=lambda: FakeChip(SPEC))
+    plugged: bool = True
+    stalled: bool = False
+    opened: int = 0
+    server: ChipServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.boot(17)
+
+    def boot(self, boot_id: int) -> None:
+        self.server = ChipServer(self.chip, boot_id=boot_id, limits=LinkLimits(window=32, max_message=MAX_MESSAGE))
+
+    def open(self) -> Transport:
+        if not self.plugged:
+            raise PortError("no such port")
+        self.opened += 1
+        return Cable(self)
+
+
+class Cable:
+    """One opening of a line to a ``Board``."""
+
+    address, max_payload = "board", 512
+
+    def __init__(self, board: Board) -> None:
+        self.board = board
+
+    def write(self, data: bytes) -> None:
+        self._check()
+        if not self.board.stalled:
+            self.board.server.receive(data, time.monotonic())
+
+    def read(self, max_bytes: int, timeout_s: float) -> bytes:
+        self._check()
+        data = b"" if self.board.stalled else self.board.server.data_to_send(time.monotonic())
+        if not data:
+            time.sleep(min(timeout_s, 0.005))
+        return data
+
+    def close(self) -> None:
+        pass
+
+    def _check(self) -> None:
+        if not self.board.plugged:
+            raise LinkError("connection to board lost: unplugged")
+
+
+@contextlib.contextmanager
+def after(seconds: float, act: Callable[[], object]) -> Iterator[None]:
+    timer = threading.Timer(seconds, act)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.join()
+
+
+def products(board: Board, patience_s: float, told: list[str], during: Callable[[], object]) -> np.ndarray:
+    """Products over a board's line, ``during`` something that happens after the first ones."""
+    patience = Patience(patience_s, board.open, told.append)
+    driver = connect(board.open(), spec=SPEC, patience=patience, silence_s=0.2)
+    try:
+        driver.program_tile(TILE, np.full((9, 5), 3, np.int8))
+        first = driver.mvm(TILE, CODES).values
+        during()
+        return np.stack([first, driver.mvm(TILE, CODES).values])
+    finally:
+        with contextlib.suppress(LinkError, DeviceError):
+            driver.close()
+
+
+def expected() -> np.ndarray:
+    return products(Board(), 0.0, [], lambda: None)
+
+
+def test_a_silent_port_is_waited_for_and_the_answer_is_the_same() -> None:
+    board, told = Board(), list[str]()
+    with contextlib.ExitStack() as stack:
+
+        def stall() -> None:
+            board.stalled = True
+            stack.enter_context(after(1.0, lambda: setattr(board, "stalled", False)))
+
+        found = products(board, 20.0, told, stall)
+    np.testing.assert_array_equal(found, expected())
+    assert board.opened == 1
+    assert "waiting up to 20 s" in told[0]
+    assert "answers again after" in told[-1]
+
+
+def test_a_cable_that_is_plugged_in_again_goes_on_and_nothing_runs_twice() -> None:
+    board, told = Board(), list[str]()
+    with contextlib.ExitStack() as stack:
+
+        def unplug() -> None:
+            board.plugged = False
+            stack.enter_context(after(0.6, lambda: setattr(board, "plugged", True)))
+
+        found = products(board, 20.0, told, unplug)
+    np.testing.assert_array_equal(found, expected())
+    assert board.opened == 2
+    assert "unplugged; waiting" in told[0]
+
+
+@pytest.mark.parametrize("fault", ["stalled", "plugged"])
+def test_patience_has_an_end(fault: str) -> None:
+    board, told = Board(), list[str]()
+    start = time.monotonic()
+    with pytest.raises(LinkError):
+        products(board, 1.0, told, lambda: setattr(board, fault, fault == "stalled"))
+    assert time.monotonic() - start < 16.0
+    assert len(told) >= 1
+
+
+def test_without_patience_a_lost_line_is_lost_at_once() -> None:
+    board, told = Board(), list[str]()
+    with pytest.raises(LinkError, match="unplugged"):
+        products(board, 0.0, told, lambda: setattr(board, "plugged", False))
+    assert told == []
+
+
+def test_a_chip_that_was_restarted_or_changed_meanwhile_is_refused() -> None:
+    board, told = Board(), list[str]()
+    with contextlib.ExitStack() as stack:
+
+        def swap() -> None:
+            board.plugged = False
+            board.boot(18)
+            stack.enter_context(after(0.3, lambda: setattr(board, "plugged", True)))
+
+        with pytest.raises(DeviceError, match="boot id 0x00000011 became 0x00000012"):
+            products(board, 20.0, told, swap)
+
+
+def test_a_connection_that_is_cut_is_opened_again_over_tcp() -> None:
+    chip = FakeChip(SPEC)
+    with serving(chip, "tcp://127.0.0.1:0") as address, open_chip(address, spec=SPEC, patience_s=20.0) as driver:
+        driver.program_tile(TILE, np.full((9, 5), 3, np.int8))
+        first = driver.mvm(TILE, CODES).values
+        driver._session.transport.close()
+        np.testing.assert_array_equal(driver.mvm(TILE, CODES).values, first)
+
+
+def port(device: str, usb: str) -> Port:
+    return Port(device, "board", usb, 3, "")
+
+
+def test_a_board_under_another_name_is_found_by_its_serial_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = [port("/dev/ttyA", "0403:6001 serial X1"), port("/dev/ttyB", "0403:6001 serial X2")]
+    opened: list[str] = []
+    monkeypatch.setattr("hil.transports.ports.list_ports", lambda: ports)
+    monkeypatch.setattr("hil.transports.reopening.open_transport", lambda address, **_: opened.append(address))
+    again = reopener("/dev/ttyA", baud=9600, timeout_s=1.0)
+    assert again is not None
+    again()
+    ports[:] = [port("/dev/ttyA", "0403:6001 serial X2"), port("/dev/ttyC", "0403:6001 serial X1")]
+    again()
+    assert opened == ["/dev/ttyA", "/dev/ttyC"]
+    ports.pop()
+    with pytest.raises(PortError, match="serial X1"):
+        again()
+
+
+@pytest.mark.parametrize("address", ["emulated:lab-128?seed=3", "replay:wire.log"])
+def test_chips_in_this_process_are_not_opened_again(address: str) -> None:
+    assert reopener(address, baud=9600, timeout_s=1.0) is None

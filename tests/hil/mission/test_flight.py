@@ -1,0 +1,48 @@
+"""Emulated flight: the prediction of an orbit against emulated chips with radiation physics of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import hil.mission
+from hil.datasets.image_set import Dataset
+from hil.emulator.address import SCHEME
+from hil.errors import UsageError
+from hil.mission.flight import FlightOptions, flight_address, fly
+from hil.mission.orbit import OrbitFile, load_orbit
+from hil.mission.radiation.kinds import FaultKind
+from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
+
+CELLS = (FaultKind.CELL_NEIGHBOUR, FaultKind.CELL_EXTREME)
+
+
+def orbit(folder: Path, cell_per_day: str) -> OrbitFile:
+    shipped = (Path(hil.mission.__file__).parent / "orbits" / "leo-sso.toml").read_text("utf-8")
+    path = folder / "own.toml"
+    path.write_text(shipped.replace("cell_per_day = { value = 1e-10", f"cell_per_day = {{ value = {cell_per_day}"))
+    return load_orbit(path)
+
+
+def test_the_address_of_an_emulated_chip_carries_the_rates_of_the_orbit() -> None:
+    address = flight_address("lab-128", 7, 2, load_orbit("geo"))
+    assert address == f"{SCHEME}lab-128?seed=7&macros=2&upsets=3e-10&dose_krad_per_year=10.0"
+
+
+def test_a_kind_of_fault_that_the_belief_leaves_out_makes_the_verdict_disagree(
+    program: ConductanceProgram, data: Dataset, tmp_path: Path
+) -> None:
+    options = FlightOptions((3.0,), chips=1, images=300, virtual_chips=8, left_out=CELLS)
+    found = fly(program, data, orbit(tmp_path, "1e-3"), options, Watch(), chip="lab-128")
+    assert found.flown[0].rejects
+    assert not found.flown[0].inside
+    assert found.to_json()["years"][0]["extrapolated"]
+    assert "OUTSIDE" in "\n".join(found.lines())
+
+
+def test_a_flight_of_no_chips_or_to_no_year_is_refused() -> None:
+    for wrong in ({"chips": 0}, {"years": ()}, {"years": (-1.0,)}, {"virtual_chips": 1}):
+        with pytest.raises(UsageError):
+            FlightOptions(**wrong)  # type: ignore[arg-type]
