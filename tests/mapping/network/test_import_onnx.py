@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mapping.network.capture import UnsupportedOperation
+from mapping.network.digital_nodes import Grid
 from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import forward
 from mapping.network.graph import NetworkGraph, Preprocess
@@ -169,6 +170,24 @@ def test_a_pooled_map_that_is_convolved_again_stays_a_map(tmp_path: Path) -> Non
     ]
     graph = check(ops, {"w": array(5, 4, 1, 1), **more}, tmp_path)
     assert [type(node) for node in graph.nodes[::2]] == [AvgPool, GlobalAvgPool]
+
+
+def test_codes_that_a_file_chose_are_kept(tmp_path: Path) -> None:
+    """QuantizeLinear and DequantizeLinear around a convolution: weights at the values of their codes."""
+    tail, more = ending("z", 5)
+    codes = RNG.integers(-127, 128, (5, 4, 1, 1)).astype(np.int8)
+    constants = {"xs": np.float32(0.02), "xz": np.uint8(120), "w": codes}
+    constants |= {"ws": np.abs(array(5)) / 100, "wz": np.zeros(5, np.int8)}
+    ops = [
+        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "xs", "xz"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["dw"], axis=0),
+        helper.make_node("Conv", ["d", "dw"], ["z"]),
+        *tail,
+    ]
+    graph = check(ops, {**constants, **more}, tmp_path, opset=21)
+    assert isinstance(graph.nodes[0], Grid)
+    assert (graph.nodes[0].low, graph.nodes[0].high) == (-120, 135)
 
 
 @pytest.mark.parametrize(
