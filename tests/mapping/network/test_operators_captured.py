@@ -105,6 +105,21 @@ def test_a_product_and_what_follows_it_stand_together_although_axes_move_between
     assert kinds == ["Conv", "BatchNorm", "Relu", "Conv", "Flatten"]
 
 
+def test_constants_behind_a_layer_go_into_its_weights_unless_others_read_it() -> None:
+    def kinds(function: Callable[..., Any]) -> list[str]:
+        nodes = captured(Whole(function, nn.Conv2d(4, 3, 1)), (4, 8, 8), 4).nodes
+        return [type(node).__name__ for node in nodes if type(node).__name__ not in ("Flatten", "Concat")]
+
+    assert kinds(lambda x, conv: conv(x) * 0.5 + 1) == ["Conv"]
+    assert kinds(lambda x, conv: (conv(x) * 0.5 + 1).relu()) == ["Conv", "Relu"]
+
+    def read_twice(x: Tensor, conv: nn.Module) -> tuple[Tensor, Tensor]:
+        found = conv(x)
+        return found * 0.5 + 1, found
+
+    assert kinds(read_twice) == ["Conv", "Affine"]
+
+
 def test_classes_and_maps_do_not_go_together() -> None:
     with pytest.raises(UnsupportedOperation, match=r"classes=\(\)"):
         capture(nn.Conv2d(1, 2, 1), torch.zeros(1, 1, 4, 4), preprocess=OPEN, classes=("a", "b"))
