@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mapping.network.capture import UnsupportedOperation
-from mapping.network.digital_nodes import Grid
+from mapping.network.digital_nodes import Grid, Unary
 from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import forward
 from mapping.network.graph import NetworkGraph, Preprocess
@@ -170,6 +170,26 @@ def test_a_pooled_map_that_is_convolved_again_stays_a_map(tmp_path: Path) -> Non
     ]
     graph = check(ops, {"w": array(5, 4, 1, 1), **more}, tmp_path)
     assert [type(node) for node in graph.nodes[::2]] == [AvgPool, GlobalAvgPool]
+
+
+def test_functions_that_a_file_writes_in_parts_become_one(tmp_path: Path) -> None:
+    """x · (1 + erf(x / √2)) / 2, x · hard sigmoid(x) and x · sigmoid(x), one behind the other."""
+    tail, more = ending("z", 4)
+    constants = {"root": np.float32(np.sqrt(2)), "one": np.float32(1), "half": np.float32(0.5), **more}
+    ops = [
+        helper.make_node("Div", ["x", "root"], ["a"]),
+        helper.make_node("Erf", ["a"], ["b"]),
+        helper.make_node("Add", ["b", "one"], ["c"]),
+        helper.make_node("Mul", ["x", "c"], ["d"]),
+        helper.make_node("Mul", ["d", "half"], ["e"]),
+        helper.make_node("HardSigmoid", ["e"], ["f"], alpha=1 / 6, beta=0.5),
+        helper.make_node("Mul", ["f", "e"], ["g"]),
+        helper.make_node("Sigmoid", ["g"], ["h"]),
+        helper.make_node("Mul", ["g", "h"], ["z"]),
+        *tail,
+    ]
+    graph = check(ops, constants, tmp_path)
+    assert [n.function for n in graph.nodes if isinstance(n, Unary)] == ["gelu", "hard_swish", "silu"]
 
 
 def test_codes_that_a_file_chose_are_kept(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mapping.network.capture import UnsupportedOperation, capture
+from mapping.network.capture import UnsupportedOperation, capture, capture_exported
 from mapping.network.float_run import forward
 from mapping.network.graph import NetworkGraph, Preprocess
 
@@ -63,6 +63,20 @@ def test_an_operation_on_lines_gives_what_torch_gives(name: str) -> None:
 def test_features_alone_are_a_network_too() -> None:
     graph = captured(nn.Sequential(nn.Linear(12, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 12)), (12,))
     assert [node.name for node in graph.nodes[-4:]] == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("name", ["encoder", "attention, time first", "mixed tokens"])
+@pytest.mark.parametrize("batch", [1, 3, None])
+def test_a_program_exported_with_any_batch_is_captured(name: str, batch: int | None) -> None:
+    module = SEQUENCES[name].eval()
+    x = torch.randn(batch or 4, 7, 6)
+    free = None if batch else ({0: torch.export.Dim("n", min=2, max=64)},)
+    with torch.no_grad():
+        program = torch.export.export(module, (x,), dynamic_shapes=free)
+    graph = capture_exported(program, preprocess=OPEN, classes=())
+    with torch.no_grad():
+        expected = torch.cat([leaf.reshape(len(x), -1) for leaf in torch.utils._pytree.tree_leaves(module(x))], 1)
+    torch.testing.assert_close(forward(graph, x[:, None])[graph.nodes[-1].name], expected, atol=1e-5, rtol=1e-4)
 
 
 def test_several_inputs_of_one_size_stand_side_by_side() -> None:
