@@ -97,3 +97,13 @@ def test_the_committed_layouts_pass_their_gates_and_some_come_out_again() -> Non
     for network, chip in (("lenet5", "lab-128"), ("fashion_small", "a111"), ("mobilenet_fmnist", "neurram-256")):
         again = placement.asdict(placement.measure(network, shapes[network], chip))
         assert again == pytest.approx(rows[network, chip])
+
+
+def test_the_zoo_is_captured_and_read_from_onnx_and_what_was_compiled_is_the_same_through_the_wire() -> None:
+    lines = [json.loads(line) for line in (ROOT / "benchmarks/results/zoo.jsonl").read_text("utf-8").splitlines()]
+    assert len({line["network"] for line in lines}) == len(lines) >= 45
+    assert [line["network"] for line in lines if line.get("captured", 1.0) > 1e-4] == []
+    assert [line["network"] for line in lines if line.get("onnx", 1.0) > 1e-4] == []
+    compiled = [line["network"] for line in lines if line.get("wire") is not None]
+    assert len(compiled) >= 45
+    assert [line["network"] for line in lines if line.get("wire") is False] == []

@@ -43,8 +43,8 @@ def graph_from_onnx(
     """Give the graph of an ONNX file's bytes; ``path`` is for messages.
 
     Without ``preprocess`` the graph is good for its cost only. Without ``classes`` the file's outputs become those of
-    the graph. Of a file with quantised activations (QDQ) the weights are read at the values that their codes stand
-    for; scales of activations are not kept, and the graph's provenance says how many there were.
+    the graph. Of a quantised file (QDQ) weights are read at the values that their codes stand for, and codes of
+    activations are kept as ``Grid``.
 
     Raises ``NetworkFileError``, ``UnsupportedOperation`` naming the node, or ``MissingExtra``.
     """
@@ -52,9 +52,15 @@ def graph_from_onnx(
     try:
         reader = OnnxReader(model, path, len(preprocess.mean) if preprocess else None)
         found, asked = reader.run(RULES)
-        notes = {"quantised": f"{reader.quantised} scales of activations not kept"} if reader.quantised else {}
-        return found.graph(asked.image, asked.preprocess(preprocess), classes, {**(provenance or {}), **notes})
-    except (GraphError, LookupError, TypeError, ValueError, OverflowError) as error:  # options missing or mistyped
+        return found.graph(asked.image, asked.preprocess(preprocess), classes, dict(provenance or {}))
+    except (
+        GraphError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        AttributeError,
+    ) as error:  # options missing or mistyped
         raise NetworkFileError(path, f"is not a valid network: {error!s:.300}") from error
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.gates import gated
-from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.refusal import need, refuse, within
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_part, image_shape
 from mapping.network.digital_nodes import Affine, PRelu, Product, Subtract, Unary
 from mapping.network.nodes import Add, HardTanh, Node, Relu, Relu6, Shape
@@ -179,6 +179,7 @@ def spread(c: Composer, x: Value, shape: Shape) -> Value:
     old = (1,) * (len(shape) - len(x.shape)) + x.shape
     axis = x.axis + len(old) - len(x.shape)
     need(shape[axis] == old[axis], f"{x.shape} repeated to {tuple(shape)} would repeat images of a batch")
+    within(*shape)
     node = c.reshape(x.node, image_shape(old, axis, c.batch))
     found = c.value(node, x, old, axis)
     for place, (have, want) in enumerate(zip(old, shape, strict=True)):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.compose.refusal import Unfit, refuse
+from mapping.network.compose.refusal import Unfit, refuse, within
 from mapping.network.compose.values import Value, image_shape
 from mapping.network.digital_nodes import Affine, Grid, Norm, Permute, Product, Reshape, Subtract, Take, Unary
 from mapping.network.graph_records import KINDS, MOST_NODES
@@ -58,6 +58,7 @@ class Composer:
         self.batch = batch
         self.place = ModulePlace()
         self.operation = 0
+        self._merged: dict[str, tuple[str, Affine, tuple[str, ModulePlace, int]]] = {}  # layer that an affine map is in
         self.masks: list[NDArray[np.bool_]] = []  # places that stay, for values before a softmax
         self._nodes: dict[str, Node] = {}
         self._origins: dict[str, tuple[str, ModulePlace, int]] = {}  # name asked for, place, number of the operation
@@ -152,17 +153,19 @@ class Composer:
                 node = self.add(PadMap, [node], top=top, left=left, bottom=bottom, right=right)
             return node
         for axis, (before, after) in enumerate(pads):
+            within(shape[axis] + max(before, 0) + max(after, 0))
             places = range(-before, shape[axis] + after)
             node = self.take(node, [i if 0 <= i < shape[axis] else -1 for i in places], axis, fill)
         return node
 
     def finish(self, result: str) -> tuple[Node, ...]:
         """The nodes that ``result`` needs, in order, under names of their own."""
-        needed = {result}
-        for name in reversed(self._nodes):
-            if name in needed:
-                needed.update(self._nodes[name].inputs)
-        kept = [name for name in self._nodes if name in needed]
+        kept = self._needed(result)
+        while shared := [name for name in kept if self._merged.get(name, ("",))[0] in kept]:
+            old, affine, origin = self._merged.pop(shared[0])  # its layer is read by others too: weights stand once
+            self._nodes[shared[0]] = replace(affine, name=shared[0], inputs=(old,))
+            self._origins[shared[0]] = origin
+            kept = self._needed(result)
         sizes: dict[int, int] = {}
         for name in kept:
             asked, _, operation = self._origins[name]
@@ -179,6 +182,14 @@ class Composer:
             for name in kept
         )
 
+    def _needed(self, result: str) -> list[str]:
+        """Names of the nodes that ``result`` is made of, in order."""
+        needed = {result}
+        for name in reversed(self._nodes):
+            if name in needed:
+                needed.update(self._nodes[name].inputs)
+        return [name for name in self._nodes if name in needed]
+
     def _pools_whole_map(self, node: AvgPool) -> bool:
         return node.kernel == self.shape(node.inputs[0])[1:] and node.padding == (0, 0)
 
@@ -189,6 +200,7 @@ class Composer:
             self._shapes[node.name] = output_shape(node, [self.shape(source) for source in node.inputs])
         except GraphError as error:
             raise Unfit(error.text) from None
+        within(*self._shapes[node.name])
         self._nodes[node.name] = node
         self._origins[node.name] = (name, self.place, self.operation)
         return node.name
@@ -227,6 +239,11 @@ class Composer:
         )
         name, place, operation = self._origins[node.inputs[0]]
         made = self._append(merged, name)
+        root, whole = node.inputs[0], node
+        if root in self._merged:
+            root, first, _ = self._merged[root]
+            whole = replace(node, scale=node.scale * first.scale, shift=node.scale * first.shift + node.shift)
+        self._merged[made] = (root, whole, ("", self.place, self.operation))
         self._origins[made] = (name, place, operation)
         return made
 

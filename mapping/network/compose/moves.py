@@ -10,7 +10,7 @@ import numpy as np
 
 from mapping.network.compose.arithmetic import affine, beside, placed, spread
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.refusal import need, refuse, within
 from mapping.network.compose.values import (
     Constant,
     Operand,
@@ -170,6 +170,7 @@ def tile(c: Composer, x: Operand, counts: Sequence[int]) -> Operand:
     found = reshape(c, x, (1,) * (len(counts) - len(x.shape)) + tuple(x.shape))
     for axis, count in enumerate(counts):
         if count != 1:
+            within(count, *found.shape)
             found = take(c, found, list(range(found.shape[axis])) * count, axis)
     return found
 
@@ -187,6 +188,7 @@ def pad(c: Composer, x: Operand, pads: Sequence[tuple[int, int]], mode: str = "c
     found: Operand = x
     for axis, (before, after) in enumerate(pads):
         size = x.shape[axis]
+        within(size + max(before, 0) + max(after, 0))
         places = np.arange(-before, size + after)
         if mode == "reflect":
             need(max(before, after) < size, f"reflected padding {(before, after)} of {size} places")

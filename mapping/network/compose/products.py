@@ -11,7 +11,7 @@ import numpy as np
 from mapping.network.compose.arithmetic import aligned, beside, spread, together
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape, select, stack, swap
-from mapping.network.compose.refusal import fit, need
+from mapping.network.compose.refusal import fit, need, within
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_axis
 from mapping.network.digital_nodes import MatMul
 from mapping.network.nodes import Array, Concat, Conv, Linear, Shape
@@ -131,6 +131,7 @@ def transposed_convolution(
     if flat:
         weight, stride, dilation, extra = weight[:, :, None], (1, *stride), (1, *dilation), (0, *extra)
         pads = ((0, 0), *pads)
+    within(*stride, *opened.shape[2:])
     inputs, per_group, *kernel = weight.shape
     size = [
         (length - 1) * s - sum(p) + d * (k - 1) + e + 1

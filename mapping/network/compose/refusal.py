@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import NoReturn
 
 from mapping.errors import NotMappable
+from mapping.network.graph import LARGEST_MAP
 
 
 class UnsupportedOperation(NotMappable):
@@ -32,6 +34,12 @@ def fit(good: bool, reason: str) -> None:
     """Call the network broken unless ``good``."""
     if not good:
         raise Unfit(reason)
+
+
+def within(*sizes: int) -> None:
+    """Call the network broken if so many elements are more than a feature map may have, before memory is taken."""
+    if math.prod(max(size, 1) for size in sizes) > LARGEST_MAP:
+        raise Unfit(f"{' x '.join(map(str, sizes))} elements, more than {LARGEST_MAP}")
 
 
 def need(good: bool, reason: str, hint: str = "") -> None:

@@ -10,7 +10,7 @@ from mapping.network.compose.arithmetic import affine
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape, take
 from mapping.network.compose.products import Pair, as_before, as_map, floats, with_maps
-from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.refusal import need, refuse, within
 from mapping.network.compose.values import Operand, Value, activation
 from mapping.network.digital_nodes import Resample
 from mapping.network.nodes import Array, AvgPool, MaxPool
@@ -18,6 +18,7 @@ from mapping.network.nodes import Array, AvgPool, MaxPool
 
 def pooled_size(length: int, kernel: int, stride: int, pads: Pair, gap: int, ceil: bool) -> int:
     """Number of windows along one axis; with ``ceil`` also one that hangs over the end but begins inside."""
+    within(length + sum(pads))
     room = length + sum(pads) - gap * (kernel - 1) - 1
     need(room >= 0 or (ceil and room > -stride), f"a window of {kernel} for {length} places")
     count = room // stride + 1

@@ -22,7 +22,8 @@ from mapping.network.compose.arithmetic import (
 )
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.refusal import need, refuse
-from mapping.network.compose.values import Operand, Value
+from mapping.network.compose.values import Operand
+from mapping.network.digital_nodes import Grid
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
 
 _SELU = (1.6732631921768188, 1.0507010221481323)
@@ -85,10 +86,20 @@ def _log_softmax(c: Composer, a: OnnxCall) -> Operand:
     )
 
 
-def _quantised(c: Composer, a: OnnxCall) -> Operand:
-    """Activations pass as they are; stored weights are read at the values that their codes stand for."""
-    need(isinstance(a.x, Value), "codes of a kind that ONNX's reference does not know")
-    return a.x
+def _to_codes(c: Composer, a: OnnxCall) -> Operand:
+    """Codes that the file chose, as the values that they stand for."""
+    scale, zero = a.needed(1), a.constant(2)
+    need(scale.size == 1 and (zero is None or zero.size == 1), "activations with a scale for each channel")
+    kind = np.dtype(np.uint8) if zero is None else zero.dtype
+    need(kind in (np.uint8, np.int8, np.uint16, np.int16), f"codes of {kind}", "uint8 or int8")
+    at = 0 if zero is None else int(zero.ravel()[0])
+    low, high = int(np.iinfo(kind).min) - at, int(np.iinfo(kind).max) - at
+    return c.value(c.add(Grid, [a.value.node], scale=float(scale.ravel()[0]), low=low, high=high), a.value)
+
+
+def _from_codes(c: Composer, a: OnnxCall) -> Operand:
+    """Codes of activations are values already; those of weights have been read."""
+    return a.value
 
 
 def same(c: Composer, a: OnnxCall) -> Operand:
@@ -139,6 +150,6 @@ RULES: dict[str, OnnxRule] = {
     "IsNaN": lambda c, a: np.zeros(a.x.shape, bool),  # activations are finite
     "Identity": same,
     "Dropout": same,
-    "QuantizeLinear": _quantised,
-    "DequantizeLinear": _quantised,
+    "QuantizeLinear": _to_codes,
+    "DequantizeLinear": _from_codes,
 }

@@ -73,6 +73,21 @@ _BOUNDS: dict[str, Callable[[Inputs, Mapping[str, Any]], int]] = {
 }
 
 
+def _dequantised(inputs: Inputs, attributes: Mapping[str, Any]) -> NDArray[np.float32]:
+    """(codes − zero) · scale, one of each for all or for each place of an axis; ONNX's reference lacks older opsets."""
+    codes, scale = inputs[:2]
+    zero = inputs[2] if len(inputs) > 2 and inputs[2] is not None else np.zeros_like(scale)
+    if attributes.get("block_size", 0) or scale.ndim > 1 or scale.shape != zero.shape:
+        refuse("scales that are neither one nor one for each place of an axis")
+    if scale.ndim == 1 and scale.size > 1:
+        axis = int(attributes.get("axis", 1)) % codes.ndim
+        if codes.shape[axis] != scale.size:
+            refuse(f"{scale.size} scales for axis {axis} of {codes.shape}")
+        scale, zero = (v.reshape(-1, *[1] * (codes.ndim - 1 - axis)) for v in (scale, zero))
+    found: NDArray[np.float32] = ((codes.astype(np.int64) - zero.astype(np.int64)) * scale).astype(np.float32)
+    return found
+
+
 def foldable(op: Any) -> bool:
     return op.op_type in _BOUNDS and op.domain in ("", "ai.onnx")
 
@@ -94,6 +109,9 @@ def fold(
         fill = attributes.get("value")
         values = np.zeros(1, np.float32) if fill is None else numpy_helper.to_array(fill)
         made = np.full([int(d) for d in inputs[0]], values.ravel()[0], values.dtype)
+        return made.shape, [made]
+    if op.op_type == "DequantizeLinear":
+        made = _dequantised(inputs, attributes)
         return made.shape, [made]
     named = {name: x for name, x in zip(op.input, inputs, strict=True) if name}
     graph = helper.make_graph(

@@ -60,6 +60,7 @@ def _split(c: Composer, a: OnnxCall) -> list[Operand]:
     sizes = a.integers(1, a.get("split"))
     if sizes is None:
         count = a.get("num_outputs", a.outputs)
+        need(1 <= count <= length, f"{count} pieces of {length} places")
         each = -(-length // count)
         sizes = [min(each, length - n * each) for n in range(count)]
     return pieces(c, a.x, axis, sizes)

@@ -44,7 +44,6 @@ class OnnxReader:
         self.opset = max(versions, default=1)
         self.seen: dict[str, Operand] = {}
         self.elements = 0
-        self.quantised = 0
 
     def run(self, rules: Mapping[str, OnnxRule]) -> tuple[Found, Asked]:
         """The nodes and outputs, and what the network takes; ``rules`` by operation."""
@@ -179,7 +178,6 @@ class OnnxReader:
         for name, result in zip(op.output, results, strict=False):
             if name and result is not None:
                 self.seen[name] = result
-        self.quantised += op.op_type == "QuantizeLinear"
 
     def _known(self, name: str) -> Operand:
         found = self.seen.get(name)

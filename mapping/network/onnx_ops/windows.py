@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.refusal import need, refuse, within
 from mapping.network.compose.statistics import reduce
 from mapping.network.compose.values import Operand
 from mapping.network.compose.windows import average_pool, max_pool, nearest, positions, resampled, resampled_lines
@@ -84,7 +84,8 @@ def _resize(c: Composer, a: OnnxCall) -> Operand:
     changed = [n for n, axis in enumerate(axes) if sizes[n] != a.x.shape[axis]]
     if not changed:
         return a.x
-    need(max(sizes) <= 2**20, f"sizes {sizes}")
+    need(min(sizes) >= 1, f"sizes {sizes}")
+    within(*sizes)
     rule = a.text("coordinate_transformation_mode", "half_pixel") if late else "asymmetric"
     at = {axes[n]: positions(old[n], sizes[n], ratios[n], rule) for n in changed}
     mode = a.text("mode", "nearest")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mapping.network.capture import UnsupportedOperation
+from mapping.network.digital_nodes import Grid, Unary
 from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import forward
 from mapping.network.graph import NetworkGraph, Preprocess
@@ -171,6 +172,44 @@ def test_a_pooled_map_that_is_convolved_again_stays_a_map(tmp_path: Path) -> Non
     assert [type(node) for node in graph.nodes[::2]] == [AvgPool, GlobalAvgPool]
 
 
+def test_functions_that_a_file_writes_in_parts_become_one(tmp_path: Path) -> None:
+    """x · (1 + erf(x / √2)) / 2, x · hard sigmoid(x) and x · sigmoid(x), one behind the other."""
+    tail, more = ending("z", 4)
+    constants = {"root": np.float32(np.sqrt(2)), "one": np.float32(1), "half": np.float32(0.5), **more}
+    ops = [
+        helper.make_node("Div", ["x", "root"], ["a"]),
+        helper.make_node("Erf", ["a"], ["b"]),
+        helper.make_node("Add", ["b", "one"], ["c"]),
+        helper.make_node("Mul", ["x", "c"], ["d"]),
+        helper.make_node("Mul", ["d", "half"], ["e"]),
+        helper.make_node("HardSigmoid", ["e"], ["f"], alpha=1 / 6, beta=0.5),
+        helper.make_node("Mul", ["f", "e"], ["g"]),
+        helper.make_node("Sigmoid", ["g"], ["h"]),
+        helper.make_node("Mul", ["g", "h"], ["z"]),
+        *tail,
+    ]
+    graph = check(ops, constants, tmp_path)
+    assert [n.function for n in graph.nodes if isinstance(n, Unary)] == ["gelu", "hard_swish", "silu"]
+
+
+def test_codes_that_a_file_chose_are_kept(tmp_path: Path) -> None:
+    """QuantizeLinear and DequantizeLinear around a convolution: weights at the values of their codes."""
+    tail, more = ending("z", 5)
+    codes = RNG.integers(-127, 128, (5, 4, 1, 1)).astype(np.int8)
+    constants = {"xs": np.float32(0.02), "xz": np.uint8(120), "w": codes}
+    constants |= {"ws": np.abs(array(5)) / 100, "wz": np.zeros(5, np.int8)}
+    ops = [
+        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "xs", "xz"], ["d"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["dw"], axis=0),
+        helper.make_node("Conv", ["d", "dw"], ["z"]),
+        *tail,
+    ]
+    graph = check(ops, {**constants, **more}, tmp_path, opset=21)
+    assert isinstance(graph.nodes[0], Grid)
+    assert (graph.nodes[0].low, graph.nodes[0].high) == (-120, 135)
+
+
 @pytest.mark.parametrize(
     ("op", "words"),
     [
@@ -206,7 +245,63 @@ def spoiled(change: Any) -> Any:
     return made
 
 
+def computed(*ops: Any, **constants: Any) -> Any:
+    """A model whose operations stand before the ending, which reads ``z``."""
+    tail, more = ending("z", 4)
+    return lambda: model([*ops, *tail], {**constants, **more})
+
+
+def nested(depth: int) -> Any:
+    """Conditions within conditions."""
+    ends = [helper.make_tensor_value_info("r", TensorProto.FLOAT, None)]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["r"])], "leaf", [], ends)
+    for _ in range(depth):
+        op = helper.make_node("If", ["yes"], ["r"], then_branch=graph, else_branch=graph)
+        graph = helper.make_graph([op], "branch", [], ends)
+    return helper.make_node("If", ["yes"], ["z"], then_branch=graph, else_branch=graph)
+
+
+HUGE = np.array([2**40], INT)
 HOSTILE: dict[str, tuple[Any, str]] = {
+    "a constant too large to fill": (
+        computed(helper.make_node("ConstantOfShape", ["n"], ["z"]), n=HUGE),
+        "more than",
+    ),
+    "a range without end": (
+        computed(helper.make_node("Range", ["a", "b", "c"], ["z"]), a=np.int64(0), b=np.int64(2**60), c=np.int64(1)),
+        "more than",
+    ),
+    "constants repeated without end": (computed(helper.make_node("Tile", ["n", "n"], ["z"]), n=HUGE), "more than"),
+    "a sum of constants that broadcast": (
+        computed(helper.make_node("Add", ["a", "b"], ["z"]), a=np.zeros((1, 2**16)), b=np.zeros((2**16, 1))),
+        "more than",
+    ),
+    "a map repeated without end": (
+        computed(helper.make_node("Expand", ["x", "n"], ["z"]), n=np.array([2**40, 1, 4, 8, 8], INT)),
+        "elements, more than",
+    ),
+    "a map tiled without end": (
+        computed(helper.make_node("Tile", ["x", "n"], ["z"]), n=np.array([1, 1, 2**40, 1], INT)),
+        "elements, more than",
+    ),
+    "padding without end": (
+        computed(helper.make_node("Pad", ["x", "n"], ["z"], mode="edge"), n=np.array([0, 0, 2**40, 0] * 2, INT)),
+        "elements, more than",
+    ),
+    "a map enlarged without end": (
+        computed(helper.make_node("Resize", ["x", "", "s"], ["z"]), s=np.array([1, 1, 1e9, 1e9], np.float32)),
+        "elements, more than",
+    ),
+    "a transposed stride without end": (
+        computed(helper.make_node("ConvTranspose", ["x", "w"], ["z"], strides=[2**20, 2**20]), w=array(4, 4, 1, 1)),
+        "elements, more than",
+    ),
+    "blocks of no places": (computed(helper.make_node("DepthToSpace", ["x"], ["z"], blocksize=0)), "not a valid"),
+    "a shape that does not fit": (
+        computed(helper.make_node("Reshape", ["x", "n"], ["z"]), n=np.array([-1, -1], INT)),
+        "a shape",
+    ),
+    "conditions in conditions": (computed(nested(9), yes=np.array(True)), "there is no node"),
     "weights in another file": (external, "another file"),
     "huge dimensions": (lambda: spoiled(lambda g: g.initializer[0].dims.extend([2**40])), "too large"),
     "negative dimensions": (lambda: spoiled(lambda g: g.initializer[0].dims.append(-1)), "negative"),
@@ -234,7 +329,7 @@ HOSTILE: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_onnx_files_are_refused(name: str, tmp_path: Path) -> None:
     make, words = HOSTILE[name]
-    with pytest.raises(NetworkFileError, match=words):
+    with pytest.raises((NetworkFileError, UnsupportedOperation), match=words):
         read(make(), tmp_path)
 
 

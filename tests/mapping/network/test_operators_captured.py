@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mapping.network.capture import UnsupportedOperation, capture
+from mapping.network.capture import UnsupportedOperation, capture, capture_exported
 from mapping.network.float_run import forward
 from mapping.network.graph import NetworkGraph, Preprocess
 
@@ -65,6 +65,20 @@ def test_features_alone_are_a_network_too() -> None:
     assert [node.name for node in graph.nodes[-4:]] == ["0", "1", "2", "3"]
 
 
+@pytest.mark.parametrize("name", ["encoder", "attention, time first", "mixed tokens"])
+@pytest.mark.parametrize("batch", [1, 3, None])
+def test_a_program_exported_with_any_batch_is_captured(name: str, batch: int | None) -> None:
+    module = SEQUENCES[name].eval()
+    x = torch.randn(batch or 4, 7, 6)
+    free = None if batch else ({0: torch.export.Dim("n", min=2, max=64)},)
+    with torch.no_grad():
+        program = torch.export.export(module, (x,), dynamic_shapes=free)
+    graph = capture_exported(program, preprocess=OPEN, classes=())
+    with torch.no_grad():
+        expected = torch.cat([leaf.reshape(len(x), -1) for leaf in torch.utils._pytree.tree_leaves(module(x))], 1)
+    torch.testing.assert_close(forward(graph, x[:, None])[graph.nodes[-1].name], expected, atol=1e-5, rtol=1e-4)
+
+
 def test_several_inputs_of_one_size_stand_side_by_side() -> None:
     class Two(nn.Module):
         def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -103,6 +117,21 @@ def test_a_product_and_what_follows_it_stand_together_although_axes_move_between
     assert kinds == ["Norm", "Conv", "Unary", "Conv", "Add", "Flatten"]
     kinds = [type(node).__name__ for node in captured(LINES["conv1d"], (3, 20), 3).nodes]
     assert kinds == ["Conv", "BatchNorm", "Relu", "Conv", "Flatten"]
+
+
+def test_constants_behind_a_layer_go_into_its_weights_unless_others_read_it() -> None:
+    def kinds(function: Callable[..., Any]) -> list[str]:
+        nodes = captured(Whole(function, nn.Conv2d(4, 3, 1)), (4, 8, 8), 4).nodes
+        return [type(node).__name__ for node in nodes if type(node).__name__ not in ("Flatten", "Concat")]
+
+    assert kinds(lambda x, conv: conv(x) * 0.5 + 1) == ["Conv"]
+    assert kinds(lambda x, conv: (conv(x) * 0.5 + 1).relu()) == ["Conv", "Relu"]
+
+    def read_twice(x: Tensor, conv: nn.Module) -> tuple[Tensor, Tensor]:
+        found = conv(x)
+        return found * 0.5 + 1, found
+
+    assert kinds(read_twice) == ["Conv", "Affine"]
 
 
 def test_classes_and_maps_do_not_go_together() -> None:

@@ -1,0 +1,124 @@
+"""Networks of other programs where a net.pt may stand: ONNX files and exported programs, imported on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hil.cli import run
+
+onnx = pytest.importorskip("onnx")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+ANSWERS = ["--mean=0.5", "--std=0.25"]
+
+
+@pytest.fixture
+def module() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 4, 3, 2), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
+    return nn.Sequential(*layers).eval()
+
+
+@pytest.fixture
+def model(tmp_path: Path, module: nn.Module) -> Path:
+    """``module`` as an ONNX file, x · sigmoid(x) in two operations as exporters write it."""
+    ops = [
+        helper.make_node("Conv", ["x", "0.weight", "0.bias"], ["a"], strides=[2, 2]),
+        helper.make_node("Sigmoid", ["a"], ["s"]),
+        helper.make_node("Mul", ["a", "s"], ["b"]),
+        helper.make_node("GlobalAveragePool", ["b"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "4.weight", "4.bias"], ["y"], transB=1),
+    ]
+    ends = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", ["n", 1, 12, 12]), ("y", ["n", 3]))
+    ]
+    stored = [numpy_helper.from_array(v.detach().numpy(), name) for name, v in module.named_parameters()]
+    graph = helper.make_graph(ops, "net", ends[:1], ends[1:], stored)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString())
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Twelve labelled images, and as many of training beside them."""
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        folder = tmp_path / "data" / part
+        for number, name in enumerate("abc"):
+            (folder / name).mkdir(parents=True)
+            for image in range(4):
+                _png(folder / name / f"{image}.png", rng.integers(0, 256, (12, 12), dtype=np.uint8) // (number + 1))
+    return tmp_path / "data"
+
+
+def _png(path: Path, pixels: np.ndarray[Any, Any]) -> None:
+    from PIL import Image
+
+    Image.fromarray(pixels).save(path)
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: int = 0) -> tuple[str, str]:
+    got = run([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    assert got == code, out + err
+    return out, err
+
+
+def exported(module: nn.Module, folder: Path) -> Path:
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 1, 12, 12),)), folder / "model.pt2")
+    return folder / "model.pt2"
+
+
+def test_an_onnx_file_compiles_as_its_import_does(
+    capsys: pytest.CaptureFixture[str], model: Path, data: Path, tmp_path: Path
+) -> None:
+    from mapping.program.file import load_program
+
+    answer(capsys, "import", model, "--data", data, *ANSWERS, "-o", tmp_path / "net.pt")
+    answer(capsys, "compile", tmp_path / "net.pt", "-o", tmp_path / "imported.h5")
+    answer(capsys, "compile", model, "--data", data, *ANSWERS, "-o", tmp_path / "direct.h5")
+    first, second = (load_program(tmp_path / f"{name}.h5") for name in ("imported", "direct"))
+    assert first.network_digest == second.network_digest
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_an_exported_program_is_taken_only_when_it_is_trusted(
+    capsys: pytest.CaptureFixture[str], module: nn.Module, data: Path, tmp_path: Path
+) -> None:
+    path = exported(module, tmp_path)
+    _, err = answer(capsys, "compile", path, "--data", data, *ANSWERS, code=7)
+    assert "model.pt2" in err
+    out, _ = answer(capsys, "compile", path, "--data", data, *ANSWERS, "--trust-model")
+    assert "macros" in out
+
+
+def test_a_deployment_plans_and_an_estimate_counts_what_an_onnx_file_takes(
+    capsys: pytest.CaptureFixture[str], model: Path, data: Path
+) -> None:
+    out, _ = answer(capsys, "deploy", model, "--emulated", "--dry-run", "--data", data, *ANSWERS)
+    assert "pulses" in out
+    out, _ = answer(capsys, "estimate", model, "--json")
+    assert json.loads(out)["schema"].startswith("hil.answer")
+
+
+def test_what_a_file_does_not_say_is_asked_for(capsys: pytest.CaptureFixture[str], model: Path) -> None:
+    _, err = answer(capsys, "simulate", model, "--mean=0.5", code=2)
+    assert "--data, --std missing" in err
+
+
+@pytest.mark.parametrize("command", [["compile"], ["deploy", "--emulated", "--dry-run"], ["estimate"], ["simulate"]])
+def test_a_broken_file_ends_in_7_whatever_the_command(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, command: list[str]
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"\xff\xfe no protobuf")
+    more = [] if command == ["estimate"] else ["--data", data, *ANSWERS]
+    answer(capsys, *command, tmp_path / "model.onnx", *more, code=7)
