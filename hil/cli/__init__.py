@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from hil.cli import bench, calibrate, compile, deploy, estimate, finetune, fit, improve, search, simulate, tune
+from hil.cli import bench, calibrate, compile, deploy, estimate, finetune, fit, improve, resume, search, simulate, tune
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
@@ -49,6 +49,7 @@ def root(
 
 for command in (
     deploy.deploy,
+    resume.resume,
     calibrate.calibrate,
     fit.fit,
     compile.compile,
@@ -69,7 +70,6 @@ for command in (
 ):
     app.command()(command)
 app.command("import")(compile.import_)
-app.command("resume")(deploy.go_on)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 

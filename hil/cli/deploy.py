@@ -1,45 +1,35 @@
-"""Commands of a deployment: deploy; resume, which goes on with one; show, which prints its report again."""
+"""Commands of a deployment: deploy, and show, which prints its report again."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hil.cli.options import (
+    Baseline,
     Baud,
     Chip,
     DataDir,
     Download,
     Emulated,
     Json,
+    Junit,
     Macros,
     Net,
     Port,
     Seed,
     SpareReads,
     chip_address,
-    complain,
     print_result,
     say,
     screen,
     seconds,
 )
+from hil.cli.report_words import tell_report
 from hil.errors import ExitCode, FileError, UsageError
-
-if TYPE_CHECKING:
-    from hil.verdict.agreement import AgreementReport
-
-
-Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)]
-Baseline = Annotated[
-    Path | None,
-    typer.Option(
-        help="report.json of an earlier run; a loss of accuracy since then ends in exit code 1", show_default=False
-    ),
-]
 
 
 def deploy(
@@ -115,7 +105,9 @@ def deploy(
     from hil.verdict.baseline import read_baseline
 
     if resume:
-        return go_on(resume, as_json=as_json, junit=junit, baseline=baseline)
+        from hil.cli.resume import go_on
+
+        return go_on(resume, baseline, junit, as_json)
 
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")
@@ -162,46 +154,7 @@ def deploy(
             trust=trust_model,
             watch=watch,
         )
-    return tell(report, earlier, junit, as_json)
-
-
-def go_on(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of the run: runs/0001.unfinished")],
-    as_json: Json = False,
-    junit: Junit = None,
-    baseline: Baseline = None,
-) -> int:
-    """Go on with a deploy that was interrupted or failed: only what is missing is written and measured."""
-    from hil.deployment.resume import resume
-    from hil.verdict.baseline import read_baseline
-
-    earlier = read_baseline(baseline) if baseline else None
-    with screen(quiet=False) as watch:
-        report = resume(run_folder, watch=watch)
-    return tell(report, earlier, junit, as_json)
-
-
-def tell(report: AgreementReport, earlier: AgreementReport | None, junit: Path | None, as_json: bool) -> int:
-    """Print the report of a run, compare it with an earlier one, and give the exit code."""
-    from hil.report.files import summary_lines
-    from hil.verdict.baseline import compare_reports
-
-    if as_json:
-        say(json.dumps(report.to_json()))
-    else:
-        for line in summary_lines(report):
-            say(line)
-        say(f"report         {report.run}/report.html   (hil show {report.run})")
-    code, change = int(report.exit_code), None
-    if earlier is not None:
-        change = compare_reports(earlier, report)
-        complain(change.text)
-        code = code or (ExitCode.OUTSIDE_TOLERANCE if change.regressed else ExitCode.DONE)
-    if junit:
-        from hil.report.junit import write_junit
-
-        write_junit(junit, report, change)
-    return code
+    return tell_report(report, earlier, junit, as_json)
 
 
 def show(

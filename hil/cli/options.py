@@ -57,6 +57,14 @@ DataDir = Annotated[Path | None, typer.Option(help="folder of data sets (also HI
 Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a known data set, with its checksum")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
 
+Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        help="report.json of an earlier run; a loss of accuracy since then ends in exit code 1", show_default=False
+    ),
+]
+
 
 def complain(text: str) -> None:
     print(printable(text[:MOST_COMPLAINT]), file=sys.stderr)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +39,11 @@ from hil.deployment.programming import EarlyReads, ensure_programmed, holds, rea
 from hil.deployment.resumable import clear_working_files, resumable
 from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.rounds import run_rounds
-from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings
+from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings, load_settings
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.errors import RestartedChip
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
 from hil.report.run_data import RunData
@@ -65,6 +65,7 @@ from mapping.quantise.weight_scales import ScaleRule
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"
+MOST_RESTARTS = 3  # of the chip in one run
 PROGRAM_FILE = "program.h5"  # of a run folder: the program as it stands on the chip
 
 __all__ = ["DeployOptions", "deploy", "deploy_on"]
@@ -131,7 +132,21 @@ def deploy(
 
 
 def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool = False) -> AgreementReport:
-    """Make the run of ``settings``, or go on with it, in an unfinished folder."""
+    """Make the run of ``settings``, or go on with it, in an unfinished folder.
+
+    A chip that restarts on the way is asked for the rest, as if the run had been interrupted and resumed.
+    """
+    for _ in range(MOST_RESTARTS if settings.patience_s else 0):
+        try:
+            return run_once(folder, settings, watch, download=download)
+        except RestartedChip as error:
+            watch.note(f"{error.what}; the run goes on with what it has")
+            settings = load_settings(folder.part)
+    return run_once(folder, settings, watch, download=download)
+
+
+def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool) -> AgreementReport:
+    """The run, until it is complete or something ends it."""
     options, network = settings.options, settings.network
     with watch.stage("compiling"):
         program, graph = program_of(
@@ -154,7 +169,6 @@ def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: 
         ) as driver:
             if journal.begun_anew:
                 watch.note("the chip was started anew since the run was interrupted, and so the run is")
-                settings = replace(settings, found_record=False)
             if record is None and not settings.recalibrate:
                 record = record_of_runs(folder, driver, program, settings, watch)
             say_if_long(driver, program, settings.baud, options, watch, calibrate=record is None)
