@@ -16,7 +16,21 @@ from typing import Annotated
 
 import typer
 
-from hil.cli import bench, calibrate, compile, deploy, estimate, finetune, fit, improve, resume, search, simulate, tune
+from hil.cli import (
+    bench,
+    calibrate,
+    compile,
+    deploy,
+    estimate,
+    finetune,
+    fit,
+    improve,
+    resume,
+    search,
+    simulate,
+    trace,
+    tune,
+)
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
@@ -72,6 +86,7 @@ for command in (
 app.command("import")(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
+app.add_typer(trace.trace, name="trace")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cannot write
 
