@@ -104,7 +104,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         whole, size = Path(folder) / "whole", 0
         with serving(chip_from_address(CHIP), "tcp://127.0.0.1:0") as where:
-            process = subprocess.Popen([*HIL, *arguments(where, whole, asked.images)], stderr=subprocess.DEVNULL)
+            command = [*HIL, *arguments(where, whole, asked.images)]
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             while process.poll() is None:
                 size = max(size, journal_bytes(whole.with_name("whole.unfinished")))
                 time.sleep(0.01)

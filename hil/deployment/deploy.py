@@ -134,19 +134,21 @@ def deploy(
 def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool = False) -> AgreementReport:
     """Make the run of ``settings``, or go on with it, in an unfinished folder.
 
-    A chip that restarts on the way is asked for the rest, as if the run had been interrupted and resumed.
+    A chip that restarts on the way is asked for the rest, as if the run had been interrupted and resumed; one that
+    lost its clock is not written again unasked.
     """
-    for _ in range(MOST_RESTARTS if settings.patience_s else 0):
+    most = MOST_RESTARTS if settings.patience_s else 0
+    for restarts in range(most):
         try:
-            return run_once(folder, settings, watch, download=download)
+            return run_once(folder, settings, watch, download=download, anew=not restarts)
         except RestartedChip as error:
             watch.note(f"{error.what}; the run goes on with what it has")
             settings = load_settings(folder.part)
-    return run_once(folder, settings, watch, download=download)
+    return run_once(folder, settings, watch, download=download, anew=not most)
 
 
-def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool) -> AgreementReport:
-    """The run, until it is complete or something ends it."""
+def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool, anew: bool) -> AgreementReport:
+    """The run, until it is complete or something ends it; ``anew``: a chip that lost its clock may begin it again."""
     options, network = settings.options, settings.network
     with watch.stage("compiling"):
         program, graph = program_of(
@@ -157,7 +159,7 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
         record = load_record(settings.calibration) if settings.calibration else None
     settings = settings.with_content(program, images)
     settings.save(folder.part)
-    with resumable(folder, watch) as journal:
+    with resumable(folder, watch, anew=anew) as journal:
         with open_chip(
             settings.address,
             spec=program.spec,

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from hil.deployment.resume import resume
 from hil.emulator.address import chip_from_address
-from hil.errors import ExitCode, HilError
+from hil.emulator.chip import EmulatedChip
+from hil.errors import DeviceError, ExitCode, HilError
 
 from ..conftest import CHIP, Small
 from ..faulty_board import Board, WireFaults
@@ -111,6 +113,9 @@ class EventfulBoard(Board):
         if self._what == "reset":
             self.chip.reset()
             self.boot()
+        elif self._what == "power cut":
+            self.chip = chip_from_address(CHIP)  # a new life: its clock at zero, its cells as they came
+            self.boot()
         else:
             setattr(self, self._what, self._what == "stalled")
             threading.Timer(self._for_s, setattr, (self, self._what, self._what == "plugged")).start()
@@ -127,6 +132,21 @@ def test_f6_a_chip_that_restarts_is_asked_for_the_rest_only(
     check_same_runs(whole, tmp_path / "run")
     report = (tmp_path / "run" / "report.md").read_text("utf-8")
     assert "the chip restarted" in report
+
+
+def test_f6_a_chip_that_lost_its_clock_is_not_written_again_unasked(
+    small: Small, faultless: tuple[Path, int], tmp_path: Path
+) -> None:
+    whole, pieces = faultless
+    board = EventfulBoard(chip_from_address(CHIP)).happens("power cut", (0.6,), pieces)
+    with pytest.raises(DeviceError, match="restarted and its clock with it") as refused:
+        deploy(small, board, tmp_path / "run")
+    assert "hil resume" in refused.value.hint
+    assert isinstance(board.chip, EmulatedChip)
+    assert board.chip.status().pulses_total == 0
+    with behind(board):
+        resume(tmp_path / "run")
+    check_same_runs(whole, tmp_path / "run")
 
 
 @pytest.mark.parametrize("fault", ["plugged", "stalled"])
@@ -155,8 +175,6 @@ def test_f8_f10_a_line_that_stays_gone_ends_the_run_in_time_and_it_goes_on_later
     for timer in (t for t in threading.enumerate() if isinstance(t, threading.Timer)):
         timer.cancel()
     board.plugged, board.stalled = True, False
-    from hil.deployment.resume import resume
-
     with behind(board):
         resume(tmp_path / "run")
     check_same_runs(whole, tmp_path / "run")
