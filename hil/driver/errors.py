@@ -35,6 +35,10 @@ _CAUSES = {
 }
 
 
+class RestartedChip(DeviceError):
+    """The chip lost its session and what it had not finished; its cells hold what was written."""
+
+
 def device_error(address: str, request: Request[Any], reply: ErrorReply) -> DeviceError:
     """The chip answered a request with an error."""
     numbers = f" (asked {reply.value:g}, limit {reply.limit:g})" if reply.limit else ""
@@ -99,8 +103,8 @@ def link_error(
             f"protocol version: {failure}", where=address, hint="update the firmware of the board, or this program"
         )
     if isinstance(failure, ChipRestarted):
-        return DeviceError(
-            str(failure), where=address, likely="supply dipped, watchdog, or someone pressed reset", hint="run it again"
+        return RestartedChip(
+            str(failure), where=address, likely="supply dipped, watchdog, someone pressed reset, or another board"
         )
     if isinstance(failure, LinkFailed) and not failure.heard:
         return no_hello(address, sent, received, 10.0)
