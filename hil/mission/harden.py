@@ -24,6 +24,7 @@ from hil.mission.radiation.detectors import Detector
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.outcomes import Share, WeightedShare, criticality, fired, harmful, weighted
 from hil.mission.radiation.timeline import Course
+from hil.mission.scrub_plan import ScrubPlan
 
 FORMAT = "hil.hardening/1.0"
 RELOADED = frozenset((Mitigation.SCRUB, Mitigation.ECC, Mitigation.REGISTERS))
@@ -65,6 +66,7 @@ class Hardening:
     lost_after_scrub: float  # mean accuracy of the first year minus that after a scrub at the end, a fraction
     prices: Mapping[Mitigation, Price]
     alarms: Share
+    scrub: ScrubPlan | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -77,6 +79,7 @@ class Hardening:
             "bare": self.bare.to_json(),
             "best": self.best.to_json(),
             "lost_after_scrub": self.lost_after_scrub,
+            "scrub_plan": None if self.scrub is None else self.scrub.to_json(),
             "detection_by_kind": {kind: share.to_json() for kind, share in self.by_kind.items()},
             "front": [one.to_json() for one in self.front],
             "prices": {
@@ -104,6 +107,8 @@ class Hardening:
         if self.chosen is None:
             lines.append(f"verdict        no set reaches both; the best has {_row(self.best)}")
         lines.append(f"after a scrub  {100 * self.lost_after_scrub:+.2f} points lost at the end of the mission (mean)")
+        if self.scrub is not None:
+            lines.append(f"scrub          {self.scrub.text}")
         lines += ["", "detection of " + ("the chosen set" if self.chosen else "the best set") + " by kind"]
         for kind, share in self.by_kind.items():
             low, high = share.interval
