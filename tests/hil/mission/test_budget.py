@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
@@ -10,16 +11,21 @@ import pytest
 
 from cim.chip.file import load_chip
 from hil.cli import run
+from hil.errors import FileError
 from hil.mission.budget import Held, KnownAccuracy, check_budget
 from hil.mission.facts_file import FactsFileError, NewerFactsFile
 from hil.mission.host_load import host_load, operations_of, program_image_bytes
 from hil.mission.image_energy import image_energy
 from hil.mission.requirements import load_mission
+from hil.mission.subject import Subject, open_subject
+from hil.report.files import report_text
+from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.workload import program_workload
 
+from ..invented_run import synthetic_run
 from ..small_net import small_network
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
@@ -137,3 +143,25 @@ def test_the_command_prints_json_writes_junit_and_exits_1_when_a_limit_is_broken
     suite = xml.parse(tmp_path / "check.xml").getroot()
     assert (suite.get("failures"), suite.get("skipped")) == ("1", "1")
     assert run(["mission", "check", str(tmp_path), str(kept)]) == 7  # a folder that is no run
+
+
+def test_a_run_folder_gives_the_accuracy_that_was_measured_and_must_be_of_the_network(
+    program: ConductanceProgram, tmp_path: Path
+) -> None:
+    report, _ = synthetic_run(images=300)
+    same = replace(report, digests={**report.digests, "network": program.network_digest})
+    save_program(program, tmp_path / "net.h5")
+
+    def opened(network: Path | None) -> Subject:
+        return open_subject(tmp_path, network=network, chip="lab-128", macros=None, trust=False, watch=Watch())
+
+    (tmp_path / "report.json").write_text(report_text(same), "utf-8")
+    with pytest.raises(FileError, match=r"holds no program\.h5"):
+        opened(None)
+    accuracy = opened(tmp_path / "net.h5").accuracy
+    assert accuracy is not None
+    assert accuracy.low == pytest.approx(report.decisive.measured.low)
+    assert accuracy.source.startswith("emulated (NOT SILICON)")
+    (tmp_path / "report.json").write_text(report_text(report), "utf-8")
+    with pytest.raises(FileError, match="another network"):
+        opened(tmp_path / "net.h5")
