@@ -27,6 +27,8 @@ from hil.mission.radiation.timeline import Course
 from hil.mission.scrub_plan import ScrubPlan
 
 FORMAT = "hil.hardening/1.0"
+MOST_ALARMS = 1e-3  # share of fault-free images with an alarm, beyond which guards and checksums are not taken
+GUARDS = frozenset((Mitigation.RANGE, Mitigation.CHECKSUM))
 RELOADED = frozenset((Mitigation.SCRUB, Mitigation.ECC, Mitigation.REGISTERS))
 
 
@@ -98,8 +100,9 @@ class Hardening:
         """The choice, its prices, and the front in words."""
         head = f"{'accuracy':>9}  {'detected':>9}  {'energy':>10}  {'cells':>8}  {'host':>10}  mitigations"
         lines = [
-            f"asked          accuracy from {100 * self.floor:g} %, {100 * self.wanted:g} % of harmful faults noticed; "
-            f"false alarms {self.alarms.count} of {self.alarms.of} fault-free images",
+            f"asked          accuracy from {100 * self.floor:g} %, {100 * self.wanted:g} % of harmful faults noticed",
+            f"false alarms   {self.alarms.count} of {self.alarms.of} fault-free images by range guards and checksums"
+            + ("; more than 1 in 1,000, so no set has them" if self.alarms.share > MOST_ALARMS else ""),
             head,
         ]
         lines += [f"{_row(one)}{'   <- chosen' if one == self.chosen else ''}" for one in self.front]
@@ -158,6 +161,8 @@ def harden(
     for chosen in _subsets(tuple(Mitigation)):
         if Mitigation.TUNE in chosen and not chosen >= RELOADED:
             continue  # judged only on top of what reloads
+        if chosen & GUARDS and alarms.share > MOST_ALARMS:
+            continue
         course = Course.WITHOUT
         if chosen >= RELOADED:
             course = Course.TUNED if Mitigation.TUNE in chosen else Course.SCRUBBED

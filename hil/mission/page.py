@@ -55,7 +55,10 @@ def mission_page(
             ("harmful upsets a day", f"{campaign['harmful_per_day']:.3g} of {campaign['upsets_per_day']:.3g}"),
             ("recommended mitigations", _words(hardening.chosen) if hardening.chosen else "no set meets the mission"),
             ("harmful faults noticed", _noticed(hardening)),
-            ("false alarms", f"{hardening.alarms.count} of {hardening.alarms.of} fault-free images"),
+            (
+                "false alarms of guards and checksums",
+                f"{hardening.alarms.count} of {hardening.alarms.of} fault-free images",
+            ),
             ("points lost after a scrub", number(100 * hardening.lost_after_scrub)),
             ("uplinked and on board", "identical" if passes["identical"] else "DIFFERENT"),
         ),

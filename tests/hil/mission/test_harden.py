@@ -134,3 +134,12 @@ def test_scrubs_are_planned_by_whichever_of_upsets_and_drift_asks_sooner(record:
     assert seldom.interval_s == seldom.by_drift_s > 3600.0
     assert plan_scrub({}, record.programming).by_upsets_s == float("inf")
     assert "drift" in seldom.text
+
+
+def test_guards_that_raise_more_than_one_alarm_in_a_thousand_are_in_no_set() -> None:
+    asked = {"tripled": "conv", "floor": 0.5, "detection": 0.5}
+    guards = {Mitigation.RANGE, Mitigation.CHECKSUM}
+    quiet, loud = (harden(RESULTS, WEIGHTS, BANDS, PRICES, Share(n, 3000), **asked) for n in (3, 4))  # type: ignore[arg-type]
+    assert any(one.mitigations & guards for one in quiet.front)
+    assert not any(one.mitigations & guards for one in loud.front)
+    assert "no set has them" in "\n".join(loud.lines())
