@@ -28,6 +28,7 @@ from hil.mission.scrub_plan import ScrubPlan
 
 FORMAT = "hil.hardening/1.0"
 MOST_ALARMS = 1e-3  # share of fault-free images with an alarm, beyond which guards and checksums are not taken
+MOST_LINES = 12  # of the front on the screen
 GUARDS = frozenset((Mitigation.RANGE, Mitigation.CHECKSUM))
 RELOADED = frozenset((Mitigation.SCRUB, Mitigation.ECC, Mitigation.REGISTERS))
 
@@ -70,6 +71,13 @@ class Hardening:
     alarms: Share
     scrub: ScrubPlan | None = None
 
+    @property
+    def shown(self) -> tuple[HardenedSet, ...]:
+        """The chosen set, then the front from the highest accuracy and detection down."""
+        best = sorted(self.front, key=lambda one: (-one.accuracy, -one.detection.share, one.price.energy_j))
+        chosen = () if self.chosen is None else (self.chosen,)
+        return (*chosen, *(one for one in best if one != self.chosen))
+
     def to_json(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
@@ -105,7 +113,7 @@ class Hardening:
             + ("; more than 1 in 1,000, so no set has them" if self.alarms.share > MOST_ALARMS else ""),
             head,
         ]
-        lines += [f"{_row(one)}{'   <- chosen' if one == self.chosen else ''}" for one in self.front]
+        lines += [f"{_row(one)}{'   <- chosen' if one == self.chosen else ''}" for one in self.shown[:MOST_LINES]]
         lines.append(f"{_row(self.bare)}   (none)")
         if self.chosen is None:
             lines.append(f"verdict        no set reaches both; the best has {_row(self.best)}")

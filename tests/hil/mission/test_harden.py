@@ -16,7 +16,8 @@ from hil.mission.hardening import harden_campaign
 from hil.mission.mitigation import FREE, Mitigation, Price, prices, total
 from hil.mission.radiation.block import InjectionResult
 from hil.mission.radiation.checksums import checked_program
-from hil.mission.radiation.outcomes import Share
+from hil.mission.radiation.detectors import Detector
+from hil.mission.radiation.outcomes import Share, fired
 from hil.mission.requirements import MissionPlan, load_mission
 from hil.mission.scrub_plan import plan_scrub
 from mapping.program.conductance import ConductanceProgram
@@ -143,3 +144,9 @@ def test_guards_that_raise_more_than_one_alarm_in_a_thousand_are_in_no_set() -> 
     assert any(one.mitigations & guards for one in quiet.front)
     assert not any(one.mitigations & guards for one in loud.front)
     assert "no set has them" in "\n".join(loud.lines())
+
+
+def test_a_second_conversion_sees_the_bits_that_noise_does_not_make() -> None:
+    found = [replace(hit(bit, "conversion"), bit=bit) for bit in range(8)]
+    assert [fired(one, Detector.TWICE) for one in found] == [False] * 3 + [True] * 5
+    assert not fired(replace(hit(0, "activation"), bit=7), Detector.TWICE)
