@@ -112,12 +112,12 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
     budget = check_budget(program, plan, network=subject.name, accuracy=subject.accuracy)
     write_text(out / "passes.json", json.dumps(session.to_json(), indent=1) + "\n")
     write_text(out / "budget.json", json.dumps(budget.to_json(), indent=1) + "\n")
-    write_xtce(out / "hil.xtce.xml")
+    write_xtce(out / "telemetry.xml")
     files = [
         asked.network,
         asked.mission,
         asked.passes,
-        *(out / name for name in ("program.h5", "passes.json", "budget.json", "hil.xtce.xml", "run/report.json")),
+        *(out / name for name in ("program.h5", "passes.json", "budget.json", "telemetry.xml", "run/report.json")),
         *(out / "campaign" / name for name in ("settings.json", "injections.json", "campaign.json", "hardening.json")),
     ]
     notes = [f"the run was on an emulated chip, {study.report['belief']}", *study.report["notes"]]
