@@ -20,7 +20,7 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import deploy, program_of
 from hil.deployment.options import DeployOptions
 from hil.mission.budget import check_budget
-from hil.mission.hardening import harden_campaign
+from hil.mission.hardened_campaign import harden_campaign
 from hil.mission.orbit import load_orbit
 from hil.mission.page import mission_page
 from hil.mission.passes.lossy_link import LinkFigures

@@ -12,7 +12,7 @@ from cim.record.calibration import CalibrationRecord
 from hil.cli import run
 from hil.errors import FileError, UsageError
 from hil.mission.harden import RELOADED, harden, most_critical_layer, pareto
-from hil.mission.hardening import harden_campaign
+from hil.mission.hardened_campaign import harden_campaign
 from hil.mission.mitigation import FREE, Mitigation, Price, prices, total
 from hil.mission.radiation.block import InjectionResult
 from hil.mission.radiation.checksums import checked_program

@@ -9,7 +9,7 @@ from pathlib import Path
 from cim.record.calibration import CalibrationRecord
 from hil.datasets.image_set import Dataset
 from hil.mission.budget import check_budget
-from hil.mission.hardening import harden_campaign
+from hil.mission.hardened_campaign import harden_campaign
 from hil.mission.orbit import load_orbit
 from hil.mission.page import mission_page
 from hil.mission.radiation.campaign import CampaignOptions
