@@ -95,7 +95,7 @@ def test_each_command_explains_itself(cli: Cli, command: str) -> None:
 
 def test_every_command_of_the_design_is_there() -> None:
     wanted = "deploy calibrate fit compile simulate estimate import emulate chips ports info doctor mvm cells show"
-    assert set(f"{wanted} tune improve finetune selftest resume".split()) == set(COMMANDS)
+    assert set(f"{wanted} tune improve finetune campaign selftest resume".split()) == set(COMMANDS)
 
 
 def test_a_command_stands_in_the_file_of_its_name() -> None:
