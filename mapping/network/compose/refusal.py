@@ -18,7 +18,7 @@ class UnsupportedOperation(NotMappable):
         self.operation, self.where, self.reason, self.hint = operation, where, reason, hint
 
 
-class CannotCompose(Exception):
+class CannotCompose(NotMappable):
     """Nodes for this operation do not exist; its reader adds operation and place (``UnsupportedOperation``)."""
 
     def __init__(self, reason: str, hint: str = "") -> None:
