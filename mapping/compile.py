@@ -23,9 +23,10 @@ from mapping.program.counts import busiest_reads, tile_counts
 from mapping.program.file import program_digest
 from mapping.quantise.lower import MatrixOp, input_grid, logits_op, lower
 from mapping.quantise.observe import Progress, observe
-from mapping.quantise.quantiser import Quantiser, code_widths
+from mapping.quantise.quantiser import Quantiser
 from mapping.quantise.sharing import shared_ops, together, turns
 from mapping.quantise.weight_scales import ScaleRule
+from mapping.quantise.widths import code_widths
 
 __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 

@@ -73,8 +73,8 @@ from mapping.quantise.lower import (
     PassOp,
     may_be_negative,
 )
-from mapping.quantise.quantiser import code_widths
 from mapping.quantise.sharing import shared_ops
+from mapping.quantise.widths import code_widths
 
 LOGIT_BITS = 32
 NORM_OPERATIONS = 4  # an element: sum, square, times the root, times its weight

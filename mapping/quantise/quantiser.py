@@ -8,7 +8,7 @@ that is left.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from cim.chip.encoding import WeightForm, form_cells
 from cim.chip.spec import ChipSpec, SignedInput
-from cim.chip.windows import Window
 from cim.record.cell_errors import CellErrors
-from mapping.bits import DIGITAL_BITS, FACTOR_BITS, MOST, TABLE_BITS, BitWidths
+from mapping.bits import BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.place import Place
 from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
-from mapping.network.digital_nodes import Grid, MatMul, Unary
+from mapping.network.digital_nodes import Grid
 from mapping.network.graph import Preprocess
 from mapping.network.nodes import INPUT, Shape
 from mapping.program.conductance import (
@@ -44,6 +43,7 @@ from mapping.program.digital_steps import AffineStep
 from mapping.program.exact_product import ExactProduct, largest_sum
 from mapping.program.execute import apply, input_codes
 from mapping.quantise.digital import digital_step, moving_step
+from mapping.quantise.input_sample import input_vectors
 from mapping.quantise.lower import (
     AddOp,
     AvgPoolOp,
@@ -68,9 +68,6 @@ from mapping.quantise.rounding import (
 from mapping.quantise.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
 from mapping.quantise.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
 
-SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
-PADDED_BYTES = 1 << 24  # of maps whose windows are looked at together
-SAMPLE_ELEMENTS = 1 << 24  # and of their elements
 BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
 LOGIT_BITS, OUTPUT_BITS = 20, 28  # of the largest logit seen; of several outputs each keeps its own bits
 MOST_FRACTION_BITS = 24  # of the terms of an addition
@@ -418,69 +415,3 @@ class _Exact:
 
     def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
         return ExactProduct(step.group)(codes)
-
-
-def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
-    """Bits of the codes of every operation and of ``"input"``: the most that one of its readers takes.
-
-    Sums, joins and pools take the network's width, or that of their own codes where other digital operations read
-    them (``mapping.bits``). What only moves codes has those of its input.
-    """
-    widths: dict[str, int] = {}
-    for op in reversed(ops):
-        own = widths.setdefault(op.name, bits.activation)
-        match op:
-            case MatrixOp():
-                taken = bits.inputs_of(op.shares or op.name)
-            case PassOp():
-                taken = own
-            case DigitalOp(node=Unary()):
-                taken = TABLE_BITS
-            case DigitalOp(node=MatMul()):
-                taken = FACTOR_BITS
-            case DigitalOp() | ConcatOp(outputs=True) | AddOp(subtract=True):
-                taken = DIGITAL_BITS
-            case _:
-                taken = own if own > MOST else bits.activation
-        for source in op.inputs:
-            widths[source] = max(widths.get(source, 0), taken)
-    shared = [(op.name, op.shares) for op in ops if isinstance(op, MatrixOp) and op.shares is not None]
-    for name, home in shared:
-        widths[home] = max(widths[home], widths[name])
-    widths.update({name: widths[home] for name, home in shared})
-    for op in ops:
-        if isinstance(op, PassOp):  # its codes are those of its input, which others may read too
-            widths[op.name] = widths[op.inputs[0]]
-    return widths
-
-
-def input_vectors(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """An even sample of a layer's input vectors, (groups, inputs, vectors), and the mean of all, (groups, inputs)."""
-    groups, _, inputs = op.stored.shape
-    if op.window is None:
-        columns = codes.T.astype(np.float32)
-        return columns.reshape(groups, inputs, -1), columns.mean(1, dtype=np.float64).reshape(groups, inputs)
-    window = op.window
-    most = max(1, min(SAMPLE_VECTORS, SAMPLE_ELEMENTS // window.rows))
-    take = -(-len(codes) * window.positions // most) | 1  # odd, so that every column of the map has its turn
-    total, kept = np.zeros((window.channels, *window.kernel)), []
-    images = max(1, PADDED_BYTES // codes[:1].nbytes)
-    for first in range(0, len(codes), images):
-        seen = _windows(codes[first : first + images], window)  # (images, channels, height, width, kernel)
-        for y, x in np.ndindex(window.kernel):
-            total[:, y, x] += seen[:, :, :, :, y, x].sum((0, 2, 3), dtype=np.int64)
-        chosen = np.arange(-first * window.positions % take, len(seen) * window.positions, take)
-        image, place = np.divmod(chosen, window.positions)
-        row, column = np.divmod(place, window.out_width)
-        kept.append(seen[image, :, row, column].reshape(len(chosen), window.rows).T.astype(np.float32))
-    total /= len(codes) * window.positions
-    return np.concatenate(kept, axis=1).reshape(groups, inputs, -1), total.reshape(groups, inputs)
-
-
-def _windows(codes: NDArray[np.int16], window: Window) -> NDArray[np.int16]:
-    """A view of every window of maps, (n, channels, height, width, kernel height, kernel width)."""
-    (pad_h, pad_w), (step_h, step_w), (gap_h, gap_w) = window.padding, window.stride, window.dilation
-    padded = np.pad(codes, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)))
-    reach = tuple(gap * (k - 1) + 1 for gap, k in zip(window.dilation, window.kernel, strict=True))
-    view = np.lib.stride_tricks.sliding_window_view(padded, reach, (2, 3))
-    return view[:, :, ::step_h, ::step_w, ::gap_h, ::gap_w]

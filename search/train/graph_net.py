@@ -32,8 +32,8 @@ from mapping.network.graph import Preprocess
 from mapping.network.nodes import INPUT, Node
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.quantise.lower import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp, logits_op, may_be_negative
-from mapping.quantise.quantiser import code_widths
 from mapping.quantise.sharing import shared_ops
+from mapping.quantise.widths import code_widths
 from search.space.genes import Bits
 from search.train.arrays import ArrayLinear, WindowConv2d
 from search.train.graph_nodes import Ends, digital_node, nodes_of

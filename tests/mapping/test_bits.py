@@ -16,7 +16,7 @@ from mapping.program.conductance import ConductanceProgram, RescaleStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
 from mapping.quantise.lower import lower
-from mapping.quantise.quantiser import code_widths
+from mapping.quantise.widths import code_widths
 
 from .small_networks import every_node, network, slow_run
 
