@@ -66,6 +66,10 @@ class DeviceError(HilError):
     exit_code = ExitCode.DEVICE
 
 
+class FirmwareLacks(DeviceError):
+    """The chip's firmware does not know the operation."""
+
+
 class NotAuthorised(DeviceError):
     """The chip wants a key for this operation."""
 

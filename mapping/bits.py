@@ -11,8 +11,8 @@ DIGITAL_BITS = 15
 """Codes that digital operations alone read; unsigned ones fit 16 bits too."""
 TABLE_BITS = 12
 """Codes that a table is read with."""
-FACTOR_BITS = 12
-"""Codes of the factors of a product of matrices."""
+FACTOR_BITS = 8
+"""Codes of activations that are multiplied with each other as matrices."""
 
 
 @dataclass(frozen=True, slots=True)

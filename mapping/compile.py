@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,15 +21,17 @@ from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import busiest_reads, tile_counts
 from mapping.program.file import program_digest
-from mapping.quantise.lower import FusedOp, MatrixOp, PassOp, input_grid, lower
+from mapping.quantise.lower import MatrixOp, input_grid, logits_op, lower
 from mapping.quantise.observe import Progress, observe
 from mapping.quantise.quantiser import Quantiser, code_widths
+from mapping.quantise.sharing import shared_ops, together, turns
 from mapping.quantise.weight_scales import ScaleRule
 
 __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
 READ_AGE_S = 3600.0  # age at which programs are run unless someone says otherwise (hil deploy --age)
-CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken
+CALIBRATION_IMAGES = 512  # of those the network carries, evenly taken,
+CALIBRATION_VALUES = 1 << 25  # and at most so many codes of the largest map: large maps say more each
 
 
 def compile_network(
@@ -62,15 +65,20 @@ def compile_network(
         {**network.layer_bits, **(layer_bits or {})},
     )
     _check_form(weight_form, spec)
-    ops = lower(network.graph)
-    shapes = [op.shape for op in ops if isinstance(op, MatrixOp)]
+    ops = shared_ops(network.graph)
+    shapes = [op.shape for op in ops if isinstance(op, MatrixOp) and op.shares is None]
     _check_request(network, spec, bits, [shape.layer for shape in shapes])
     pieces, places = lay_out(shapes, spec, bits, options)
-    images = network.calibration_images[:: -(-len(network.calibration_images) // CALIBRATION_IMAGES)]
-    observed = observe(network.graph, ops, images, progress)
+    if turns(ops) and any(at.round for layer in places.values() for at in layer):
+        ops = lower(network.graph)  # cells that were written anew cannot be read again
+        pieces, places = lay_out([op.shape for op in ops if isinstance(op, MatrixOp)], spec, bits, options)
+    stored = network.calibration_images
+    most = max(1, min(CALIBRATION_IMAGES, CALIBRATION_VALUES // max(math.prod(op.output_shape) for op in ops)))
+    images = stored[:: -(-len(stored) // most)]
+    observed = together(observe(network.graph, ops, images, progress), ops)
     quantiser = Quantiser(
         spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule, nominal_errors(spec, READ_AGE_S),
-        weight_form,
+        weight_form, turns=turns(ops),
     )  # fmt: skip
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images, input_grid(network.graph))
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}
@@ -221,15 +229,6 @@ def _round_plan(program: ConductanceProgram, layers: Sequence[LayerPlan], number
     slots = [slot for slot in program.slots if slot // program.spec.macros == number]
     cells = sum(int(np.isfinite(macro_targets_us(program, slot)).sum()) for slot in slots)
     return RoundPlan(number, tuple(p.layer for p in layers if number in p.rounds), len(slots), cells)
-
-
-def logits_op(ops: Sequence[FusedOp]) -> str:
-    """Name of the operation that gives the logits their scale: the last one before operations that only move codes."""
-    by_name = {op.name: op for op in ops}
-    op = ops[-1]
-    while isinstance(op, PassOp) and op.inputs[0] in by_name:
-        op = by_name[op.inputs[0]]
-    return op.name
 
 
 def _check_form(form: WeightForm, spec: ChipSpec) -> None:

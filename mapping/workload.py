@@ -34,6 +34,7 @@ from mapping.network.graph import NetworkGraph
 from mapping.network.nodes import Flatten, MaxPool, PadChannels, PadMap, Shape, Slice
 from mapping.program.conductance import (
     AddStep,
+    AgainStep,
     AvgPoolStep,
     ConcatStep,
     ConductanceProgram,
@@ -70,10 +71,10 @@ from mapping.quantise.lower import (
     DigitalOp,
     MatrixOp,
     PassOp,
-    lower,
     may_be_negative,
 )
 from mapping.quantise.quantiser import code_widths
+from mapping.quantise.sharing import shared_ops
 
 LOGIT_BITS = 32
 NORM_OPERATIONS = 4  # an element: sum, square, times the root, times its weight
@@ -104,7 +105,7 @@ def placed(
         CannotMap: too few macros.
     """
     options = options or LayoutOptions()
-    cells = [layer for layer in workload.layers if layer.kind.on_cells]
+    cells = [layer for layer in workload.layers if layer.kind.on_cells and layer.shares is None]
     shapes = [
         MatrixShape(w.name, w.rows * w.groups, w.out_shape[0], w.groups, math.prod(w.kernel), *w.out_shape[1:])
         for w in cells
@@ -117,8 +118,9 @@ def placed(
         spec = replace(spec, macros=max(needed, spec.macros))
     pieces, places = lay_out(shapes, spec, bits, options)
     layers = [
-        replace(layer, tiles=_tiles(pieces[layer.name], places[layer.name])) if layer.name in pieces else layer
+        replace(layer, tiles=_tiles(pieces[home], places[home])) if home in pieces else layer
         for layer in workload.layers
+        for home in [layer.shares or layer.name]
     ]
     return replace(workload, layers=tuple(layers))
 
@@ -132,19 +134,28 @@ def unplaced_workload(
     name: str = "network",
 ) -> Workload:
     """The workload of a graph without tiles: to be ``placed``, or for a cost model that maps layers by itself."""
-    ops = lower(graph)
+    ops = shared_ops(graph)
     bits = BitWidths(weight_bits, activation_bits, layer_bits or {})
     widths = code_widths(ops, bits)
     shapes: dict[str, Shape] = {INPUT: graph.input_shape}
     signed = {INPUT: any(mean > 0 for mean in graph.preprocess.mean)}
+    origins: dict[str, str] = {}  # operations that only move codes -> whose codes
+    read: dict[str, str] = {}  # whose codes a layer on cells reads first
     layers = []
     for op in ops:
-        if isinstance(op, MatrixOp) and widths[op.inputs[0]] > bits.inputs_of(op.name):
+        home = op.shares or op.name if isinstance(op, MatrixOp) else op.name
+        source = origins.get(op.inputs[0], op.inputs[0])
+        if isinstance(op, PassOp):
+            origins[op.name] = source
+        other = home in read and read[home] != source  # a layer read again, its input on another scale
+        if isinstance(op, MatrixOp) and (other or widths[op.inputs[0]] > bits.inputs_of(home)):
             narrow = _narrowed(op, shapes[op.inputs[0]], widths[op.inputs[0]], bits, signed[op.inputs[0]])
             layers.append(narrow)
             op = replace(op, inputs=(narrow.name,))
             shapes[narrow.name], signed[narrow.name] = shapes[narrow.inputs[0]], narrow.input_signed
             widths[narrow.name] = narrow.output_bits
+        if isinstance(op, MatrixOp):
+            read.setdefault(home, source)
         sources, after = [shapes[name] for name in op.inputs], op.output_shape
         before, form = sources[0], _form(op, sources, after)
         last = op is ops[-1]
@@ -160,11 +171,12 @@ def unplaced_workload(
                 padding=form.padding,
                 dilation=form.dilation,
                 operations=form.operations,
-                groups=op.weight.shape[0] if isinstance(op, MatrixOp) else 1,
-                weight_bits=bits.weights_of(op.name) if isinstance(op, MatrixOp) else 0,
-                input_bits=bits.inputs_of(op.name) if isinstance(op, MatrixOp) else widths[op.inputs[0]],
+                groups=op.stored.shape[0] if isinstance(op, MatrixOp) else 1,
+                weight_bits=bits.weights_of(home) if isinstance(op, MatrixOp) else 0,
+                input_bits=bits.inputs_of(home) if isinstance(op, MatrixOp) else widths[op.inputs[0]],
                 output_bits=LOGIT_BITS if last else widths[op.name],
                 input_signed=signed[op.inputs[0]],
+                shares=op.shares if isinstance(op, MatrixOp) else None,
             )
         )
         shapes[op.name] = after
@@ -182,7 +194,7 @@ def _narrowed(op: MatrixOp, shape: Shape, width: int, bits: BitWidths, signed: b
         in_shape=_three(shape),
         out_shape=_three(shape),
         input_bits=width,
-        output_bits=bits.inputs_of(op.name),
+        output_bits=bits.inputs_of(op.shares or op.name),
         input_signed=signed,
     )
 
@@ -194,12 +206,13 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
     layers = []
     for step in program.steps:
         sources = [shapes[name] for name in step.inputs]
-        after = step_shape(step, sources)
+        after = step_shape(step, sources, program.layers)
         bits, signed = codes[step.inputs[0]]
-        matrix = step if isinstance(step, MatrixStep) else None
+        again = program.layers[step.layer] if isinstance(step, AgainStep) else None
+        matrix = step if isinstance(step, MatrixStep) else again
         bits = matrix.group.input_bits if matrix else bits
-        made = _codes_of(step, codes)
-        form = _form(step, sources, after)
+        made = _codes_of(matrix or step, codes)
+        form = _form(matrix or step, sources, after)
         layers.append(
             LayerWork(
                 name=step.name,
@@ -213,10 +226,11 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
                 dilation=form.dilation,
                 operations=form.operations,
                 groups=matrix.group.groups if matrix else 1,
-                weight_bits=program.weight_bits_of(step.name) if matrix else 0,
+                weight_bits=program.weight_bits_of(matrix.name) if matrix else 0,
                 input_bits=bits,
                 output_bits=LOGIT_BITS if step is program.steps[-1] else made[0],
                 input_signed=signed,
+                shares=again.name if again else None,
                 tiles=_placed(matrix.group.tiles) if matrix else None,
             )
         )

@@ -126,7 +126,7 @@ def _on_cells(
         cell_cycles=(by_cell * per_weight + by_row * extra) * cycles,
         conversions=int(asked.conversions.sum()),
         partial_sums=by_output - outputs,
-        cells=int(tiles.rows @ tiles.outputs) * per_weight + int(tiles.rows.sum()) * extra,
+        cells=0 if layer.shares else int(tiles.rows @ tiles.outputs) * per_weight + int(tiles.rows.sum()) * extra,
         outputs=outputs,
         buffer_bits_written=by_row * written,
         buffer_bits_read=by_row * read,

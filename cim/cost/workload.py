@@ -107,6 +107,7 @@ class LayerWork:
     ``inputs`` name earlier layers or ``"input"``; ``in_shape`` is that of the first.
     ``weight_bits`` counts the sign; so does ``input_bits`` of signed inputs. ``operations``: of the kinds from
     ``TABLE`` on, look-ups or multiplications and additions of one image; those of other kinds follow from their shapes.
+    ``shares``: the earlier layer whose cells it reads again, in its ``tiles``.
     """
 
     name: str
@@ -124,6 +125,7 @@ class LayerWork:
     output_bits: int
     input_signed: bool = False
     operations: int = 0
+    shares: str | None = None
     tiles: Tiles | None = None
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import deploy, program_of
 from hil.deployment.options import DeployOptions
 from hil.mission.budget import check_budget
-from hil.mission.hardening import harden_campaign
+from hil.mission.hardened_campaign import harden_campaign
 from hil.mission.orbit import load_orbit
 from hil.mission.page import mission_page
 from hil.mission.passes.lossy_link import LinkFigures
@@ -112,12 +112,12 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
     budget = check_budget(program, plan, network=subject.name, accuracy=subject.accuracy)
     write_text(out / "passes.json", json.dumps(session.to_json(), indent=1) + "\n")
     write_text(out / "budget.json", json.dumps(budget.to_json(), indent=1) + "\n")
-    write_xtce(out / "hil.xtce.xml")
+    write_xtce(out / "telemetry.xml")
     files = [
         asked.network,
         asked.mission,
         asked.passes,
-        *(out / name for name in ("program.h5", "passes.json", "budget.json", "hil.xtce.xml", "run/report.json")),
+        *(out / name for name in ("program.h5", "passes.json", "budget.json", "telemetry.xml", "run/report.json")),
         *(out / "campaign" / name for name in ("settings.json", "injections.json", "campaign.json", "hardening.json")),
     ]
     notes = [f"the run was on an emulated chip, {study.report['belief']}", *study.report["notes"]]

@@ -285,7 +285,7 @@ class CalibrationSteps:
         return parts
 
     def _climate(self) -> dict[int, Climate]:
-        return {0: Climate(self.driver.status().temperature_c)}
+        return {0: Climate(self.driver.temperature_c)}
 
     def _check_pattern(self) -> None:
         """When going on after an interruption: is the pattern still in the cells, did the chip's clock go on?"""
@@ -294,7 +294,7 @@ class CalibrationSteps:
         pattern = self.store.load("pattern", Pattern) or {}
         macro = self.macros[0]
         self.probes.begin("check")
-        self.driver.status()
+        self.driver.known_status()
         readings = self.driver.read_cells(macro, reads=BLOCK_READS, sample=self.probes.sample())
         part = pattern[macro]
         good = part.reached & np.isfinite(part.targets_us)

@@ -27,8 +27,10 @@ from hil.cli import (
     fit,
     improve,
     mission,
+    resume,
     search,
     simulate,
+    trace,
     tune,
 )
 from hil.cli.exit_codes import code_of
@@ -63,6 +65,7 @@ def root(
 
 for command in (
     deploy.deploy,
+    resume.resume,
     calibrate.calibrate,
     fit.fit,
     compile.compile,
@@ -84,10 +87,10 @@ for command in (
 ):
     app.command()(command)
 app.command("import")(compile.import_)
-app.command("resume")(deploy.go_on)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 app.add_typer(mission.mission, name="mission")
+app.add_typer(trace.trace, name="trace")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cannot write
 

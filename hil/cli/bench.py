@@ -80,9 +80,10 @@ def _emulate_firmware(
 def chips(
     action: Annotated[str | None, typer.Argument(help="show", show_default=False)] = None,
     name: Annotated[str | None, typer.Argument(help="name or path of a chip file", show_default=False)] = None,
+    macros: Macros = None,
     as_json: Json = False,
 ) -> int:
-    """List chip files, or show one: hil chips show lab-128."""
+    """List chip files, or show one with the digest that firmware must report: hil chips show lab-128 --macros 4."""
     from cim.chip.file import chip_names, load_chip
     from hil.driver.chip_text import chip_lines, chip_row
 
@@ -94,7 +95,7 @@ def chips(
         raise UsageError(f"hil chips {action} is not a command", hint="hil chips, or hil chips show NAME")
     if name is None:
         raise UsageError("hil chips show needs the name or path of a chip file", hint="hil chips lists the names")
-    spec = load_chip(name)
+    spec = load_chip(name, macros=macros)
     from cim.chip.file import description
 
     print_result(chip_lines(spec), {**description(spec), "digest": spec.digest, "provenance": spec.provenance}, as_json)
@@ -126,7 +127,7 @@ def info(
     from hil.driver.open_chip import open_chip
 
     with open_chip(chip_address(port, emulated, chip, macros), chip=chip, macros=macros, baud=baud) as driver:
-        status = driver.status()
+        status = driver.known_status()
         print_result(info_lines(driver, status), info_record(driver, status), as_json)
     return ExitCode.DONE
 

@@ -1,21 +1,23 @@
-"""Commands of a deployment: deploy; resume, which goes on with one; show, which prints its report again."""
+"""Commands of a deployment: deploy, and show, which prints its report again."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hil.cli.options import (
+    Baseline,
     Baud,
     Chip,
     DataDir,
     Download,
     Emulated,
+    FailOn,
     Json,
+    Junit,
     Macros,
     Mean,
     Net,
@@ -24,27 +26,14 @@ from hil.cli.options import (
     SpareReads,
     Std,
     chip_address,
-    complain,
     floats,
     print_result,
     say,
     screen,
     seconds,
 )
+from hil.cli.report_words import OUTCOMES, outcomes, tell_report
 from hil.errors import ExitCode, FileError, UsageError
-
-if TYPE_CHECKING:
-    from hil.verdict.agreement import AgreementReport
-
-OUTCOMES = ("disagree", "inconclusive", "regression")
-FailOn = Annotated[str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")]
-Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)]
-Baseline = Annotated[
-    Path | None,
-    typer.Option(
-        help="report.json of an earlier run; a loss of accuracy since then ends in exit code 1", show_default=False
-    ),
-]
 
 
 def deploy(
@@ -129,7 +118,9 @@ def deploy(
 
     failing = outcomes(fail_on)
     if resume:
-        return go_on(resume, as_json=as_json, junit=junit, baseline=baseline, fail_on=fail_on)
+        from hil.cli.resume import go_on
+
+        return go_on(resume, baseline, junit, failing, as_json)
 
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")
@@ -182,64 +173,7 @@ def deploy(
             trust=trust_model,
             watch=watch,
         )
-    return tell(report, earlier, junit, failing, as_json)
-
-
-def go_on(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of the run: runs/0001.unfinished")],
-    as_json: Json = False,
-    junit: Junit = None,
-    baseline: Baseline = None,
-    fail_on: FailOn = ",".join(OUTCOMES),
-) -> int:
-    """Go on with a deploy that was interrupted or failed: only what is missing is written and measured."""
-    from hil.deployment.resume import resume
-    from hil.verdict.baseline import read_baseline
-
-    failing = outcomes(fail_on)
-    earlier = read_baseline(baseline) if baseline else None
-    with screen(quiet=False) as watch:
-        report = resume(run_folder, watch=watch)
-    return tell(report, earlier, junit, failing, as_json)
-
-
-def tell(
-    report: AgreementReport, earlier: AgreementReport | None, junit: Path | None, failing: set[str], as_json: bool
-) -> int:
-    """Print the report of a run, compare it with an earlier one, and give the exit code."""
-    from hil.report.files import summary_lines
-    from hil.verdict.baseline import compare_reports
-
-    change = None if earlier is None else compare_reports(earlier, report)
-    if as_json:
-        baseline_part = {} if change is None else {"baseline": dataclasses.asdict(change)}
-        say(json.dumps({**report.to_json(), **baseline_part}))
-    else:
-        for line in summary_lines(report):
-            say(line)
-        say(f"report         {report.run}/report.html   (hil show {report.run})")
-    if change is not None:
-        complain(change.text)
-    found = {report.verdict.value, *(("regression",) if change is not None and change.regressed else ())}
-    code = ExitCode.OUTSIDE_TOLERANCE if found & failing else ExitCode.DONE
-    if junit:
-        from hil.report.junit import write_junit
-
-        write_junit(junit, report, change)
-    return code
-
-
-def outcomes(words: str) -> set[str]:
-    """``disagree,regression`` as a set; ``none`` is empty.
-
-    Raises:
-        UsageError: a word that is no outcome.
-    """
-    found = {word.strip() for word in words.split(",")} - {"none"}
-    if not found <= set(OUTCOMES):
-        wrong = ", ".join(sorted(found - set(OUTCOMES)))
-        raise UsageError(f"--fail-on {wrong!r}", hint=f"one or more of {','.join(OUTCOMES)}, or none")
-    return found
+    return tell_report(report, earlier, junit, failing, as_json)
 
 
 def show(

@@ -49,20 +49,21 @@ def check(
     from hil.mission.budget import check_budget
     from hil.mission.budget_text import budget_lines, write_budget_junit
     from hil.mission.requirements import load_mission
-    from hil.mission.subject import open_subject, simulated_accuracy
+    from hil.mission.subject import known_temperatures, open_subject, simulated_accuracy
 
     wanted = load_mission(plan)
     if calibration and not data:
         raise UsageError("--calibration is for a simulation", hint="name a data set too: --data")
     with screen(quiet=as_json) as watch:
         found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
-        accuracy = found.accuracy
+        accuracy, temperatures = found.accuracy, None
         if data:
             images = load_dataset(data, "test", data_dir=data_dir, download=download)
             record = load_record(calibration) if calibration else None
             options = DeployOptions(samples=samples, virtual_chips=chips, seed=seed)
             accuracy = simulated_accuracy(found.program, images, record, options, watch)
-    budget = check_budget(found.program, wanted, network=found.name, accuracy=accuracy)
+            temperatures = known_temperatures(found.program, images, record, wanted.limits, options, watch)
+    budget = check_budget(found.program, wanted, network=found.name, accuracy=accuracy, temperatures_c=temperatures)
     if junit:
         write_budget_junit(junit, budget)
     print_result(budget_lines(budget), budget.to_json(), as_json)
@@ -89,7 +90,7 @@ def harden(
     as_json: Json = False,
 ) -> int:
     """Find the cheapest set of mitigations that keeps accuracy and notices faults; exit code 1 when none does."""
-    from hil.mission.hardening import harden_campaign
+    from hil.mission.hardened_campaign import harden_campaign
     from hil.mission.requirements import load_mission
     from hil.mission.subject import open_subject
 

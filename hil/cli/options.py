@@ -64,6 +64,15 @@ Mean = Annotated[
 Std = Annotated[str | None, typer.Option(help="per channel; for files that do not say", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
 
+Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)]
+FailOn = Annotated[str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(
+        help="report.json of an earlier run; a loss of accuracy since then ends in exit code 1", show_default=False
+    ),
+]
+
 
 def complain(text: str) -> None:
     print(printable(text[:MOST_COMPLAINT]), file=sys.stderr)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +40,11 @@ from hil.deployment.programming import EarlyReads, ensure_programmed, holds, rea
 from hil.deployment.resumable import clear_working_files, resumable
 from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.rounds import run_rounds
-from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings
+from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings, load_settings
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.errors import RestartedChip
 from hil.driver.open_chip import open_chip
 from hil.report.files import write_report
 from hil.report.run_data import RunData
@@ -65,6 +65,7 @@ from mapping.quantise.weight_scales import ScaleRule
 
 BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"
+MOST_RESTARTS = 3  # of the chip in one run
 PROGRAM_FILE = "program.h5"  # of a run folder: the program as it stands on the chip
 
 __all__ = ["DeployOptions", "deploy", "deploy_on"]
@@ -137,7 +138,23 @@ def deploy(
 
 
 def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool = False) -> AgreementReport:
-    """Make the run of ``settings``, or go on with it, in an unfinished folder."""
+    """Make the run of ``settings``, or go on with it, in an unfinished folder.
+
+    A chip that restarts on the way is asked for the rest, as if the run had been interrupted and resumed; one that
+    lost its clock is not written again unasked.
+    """
+    most = MOST_RESTARTS if settings.patience_s else 0
+    for restarts in range(most):
+        try:
+            return run_once(folder, settings, watch, download=download, anew=not restarts)
+        except RestartedChip as error:
+            watch.note(f"{error.what}; the run goes on with what it has")
+            settings = load_settings(folder.part)
+    return run_once(folder, settings, watch, download=download, anew=not most)
+
+
+def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool, anew: bool) -> AgreementReport:
+    """The run, until it is complete or something ends it; ``anew``: a chip that lost its clock may begin it again."""
     options, network = settings.options, settings.network
     with watch.stage("compiling"):
         place = None if settings.data_dir is None else Path(settings.data_dir)
@@ -149,7 +166,7 @@ def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: 
         record = load_record(settings.calibration) if settings.calibration else None
     settings = settings.with_content(program, images)
     settings.save(folder.part)
-    with resumable(folder, watch) as journal:
+    with resumable(folder, watch, anew=anew) as journal:
         with open_chip(
             settings.address,
             spec=program.spec,
@@ -161,7 +178,6 @@ def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: 
         ) as driver:
             if journal.begun_anew:
                 watch.note("the chip was started anew since the run was interrupted, and so the run is")
-                settings = replace(settings, found_record=False)
             if record is None and not settings.recalibrate:
                 record = record_of_runs(folder, driver, program, settings, watch)
             say_if_long(driver, program, settings.baud, options, watch, calibrate=record is None)

@@ -16,8 +16,10 @@ JOURNAL_FILE = "journal"
 
 
 @contextmanager
-def resumable(folder: RunFolder, watch: Watch) -> Iterator[Journal]:
+def resumable(folder: RunFolder, watch: Watch, *, anew: bool = True) -> Iterator[Journal]:
     """The journal of the run in ``folder``, for the time of the block.
+
+    ``anew``: a chip that lost its clock since may begin the run anew, which writes it again.
 
     Whatever ends the block early leaves the folder, unfinished, if the journal holds a measurement.
 
@@ -25,6 +27,7 @@ def resumable(folder: RunFolder, watch: Watch) -> Iterator[Journal]:
         Interrupted: by Ctrl-C, where there is something to go on with; ``KeyboardInterrupt`` where there is not.
     """
     journal = Journal(folder.part / JOURNAL_FILE)
+    journal.may_begin_anew = anew
     if journal.answers:
         watch.say(f"{journal.answers} answers of the chip are kept; it is asked for the rest")
     try:

@@ -14,11 +14,13 @@ from typing import Self
 from firmware_protocols.messages import Capability, HoldProgram, OutputsOff, Reset, Status, StatusReply, Wait
 from hil.driver.cells import CellOutcome, CellVerbs
 from hil.driver.products import ProductVerbs
-from hil.errors import HilError, OutputError, UsageError
+from hil.errors import FirmwareLacks, HilError, OutputError, UsageError
 
 __all__ = ["CellOutcome", "ChipDriver"]
 
 _LONGEST_WAIT_S, _MOST_WAITS = 60.0, 60  # a wait is cut so that a dead board is noticed
+
+UNTOLD_C = 25.0
 
 
 class ChipDriver(CellVerbs, ProductVerbs):
@@ -29,7 +31,22 @@ class ChipDriver(CellVerbs, ProductVerbs):
     """
 
     def status(self) -> StatusReply:
+        """Temperature, outputs and wear, as the chip tells them; raises ``FirmwareLacks`` where it does not."""
         return self._session.ask(Status())
+
+    def known_status(self) -> StatusReply | None:
+        """The same; None of a board that leaves STATUS out, as a minimum board may."""
+        try:
+            return self.status()
+        except FirmwareLacks:
+            self._fall_back(f"status: temperature taken as {UNTOLD_C:g} °C, wear not counted (the chip has no STATUS)")
+            return None
+
+    @property
+    def temperature_c(self) -> float:
+        """Of the chip, °C; that of a room where it does not tell."""
+        status = self.known_status()
+        return UNTOLD_C if status is None else status.temperature_c
 
     def hold_program(self, digest: bytes) -> None:
         """Let the chip remember the 32-byte digest of the program it holds, if it can."""

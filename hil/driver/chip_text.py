@@ -33,10 +33,16 @@ def chip_lines(spec: ChipSpec) -> list[str]:
     return lines
 
 
-def info_lines(driver: ChipDriver, status: StatusReply) -> list[str]:
+def info_lines(driver: ChipDriver, status: StatusReply | None) -> list[str]:
     d = driver.description
     silicon = "" if d.kind == "silicon" else "      NOT SILICON"
     held = d.program_digest.hex()
+    told = ["status       not told: the firmware has no STATUS"]
+    if status is not None:
+        told = [
+            f"temperature  {status.temperature_c:.1f} °C, outputs {'ON' if status.outputs_on else 'off'}",
+            f"wear         {status.pulses_total} pulses, {status.programmed_cells} cells programmed",
+        ]
     names = [c.name.lower() for c in Capability if c.name and c in driver.capabilities]
     return [
         f"chip         {d.kind} {d.name} revision {d.revision}, serial {d.serial}{silicon}",
@@ -45,13 +51,12 @@ def info_lines(driver: ChipDriver, status: StatusReply) -> list[str]:
         f"description  {d.spec_digest.hex()[:16]}… (equal to {driver.spec.source})",
         f"program      {held[:16] + '…' if any(d.program_digest) else 'none held'}",
         f"can          {', '.join(names)}",
-        f"temperature  {status.temperature_c:.1f} °C, outputs {'ON' if status.outputs_on else 'off'}",
-        f"wear         {status.pulses_total} pulses, {status.programmed_cells} cells programmed",
+        *told,
         f"chip time    {driver.chip_time_ns * 1e-9:.6f} s",
     ]
 
 
-def info_record(driver: ChipDriver, status: StatusReply) -> dict[str, Any]:
+def info_record(driver: ChipDriver, status: StatusReply | None) -> dict[str, Any]:
     d = driver.description
     return {
         "kind": d.kind,
@@ -65,9 +70,9 @@ def info_record(driver: ChipDriver, status: StatusReply) -> dict[str, Any]:
         "spec_digest": d.spec_digest.hex(),
         "program_digest": d.program_digest.hex(),
         "capabilities": [c.name.lower() for c in Capability if c.name and c in driver.capabilities],
-        "temperature_c": status.temperature_c,
-        "outputs_on": status.outputs_on,
-        "pulses_total": status.pulses_total,
+        "temperature_c": None if status is None else status.temperature_c,
+        "outputs_on": None if status is None else status.outputs_on,
+        "pulses_total": None if status is None else status.pulses_total,
     }
 
 

@@ -18,7 +18,7 @@ from firmware_protocols.messages import (
     Sweep,
     Wait,
 )
-from hil.errors import DeviceError, HilError, LinkError, MismatchError, NotAuthorised
+from hil.errors import DeviceError, FirmwareLacks, HilError, LinkError, MismatchError, NotAuthorised
 
 MOST_SHOWN = 400  # characters of a chip's text
 
@@ -35,10 +35,15 @@ _CAUSES = {
 }
 
 
+class RestartedChip(DeviceError):
+    """The chip lost its session and what it had not finished; its cells hold what was written."""
+
+
 def device_error(address: str, request: Request[Any], reply: ErrorReply) -> DeviceError:
     """The chip answered a request with an error."""
     numbers = f" (asked {reply.value:g}, limit {reply.limit:g})" if reply.limit else ""
-    kind = NotAuthorised if reply.code is ErrorCode.NOT_AUTHORISED else DeviceError
+    kinds = {ErrorCode.NOT_AUTHORISED: NotAuthorised, ErrorCode.UNSUPPORTED: FirmwareLacks}
+    kind = kinds.get(reply.code, DeviceError)
     return kind(
         f"the chip refused {describe_request(request)}: {reply.code.name.lower()}, {shown(reply.text)}{numbers}",
         where=address,
@@ -98,8 +103,8 @@ def link_error(
             f"protocol version: {failure}", where=address, hint="update the firmware of the board, or this program"
         )
     if isinstance(failure, ChipRestarted):
-        return DeviceError(
-            str(failure), where=address, likely="supply dipped, watchdog, or someone pressed reset", hint="run it again"
+        return RestartedChip(
+            str(failure), where=address, likely="supply dipped, watchdog, someone pressed reset, or another board"
         )
     if isinstance(failure, LinkFailed) and not failure.heard:
         return no_hello(address, sent, received, 10.0)

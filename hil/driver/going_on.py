@@ -7,7 +7,7 @@ from typing import Any
 
 from firmware_protocols.messages import Description, HoldProgram, LoadLayer, ProgramTile, Pulse, Request
 from hil.driver.errors import shown
-from hil.errors import FileError, MismatchError
+from hil.errors import DeviceError, FileError, MismatchError
 from hil.transports.journal import Journal
 
 NOTHING_HELD = bytes(32)
@@ -55,10 +55,11 @@ class LeftInChip:
 def check_same_chip(address: str, journal: Journal, found: Description, chip_time_ns: int) -> None:
     """Compare the chip with the one whose answers the journal holds.
 
-    A chip whose clock stands before those answers was begun anew, and so the run is.
+    A chip whose clock stands before those answers was begun anew, and so the run is, where the journal lets it.
 
     Raises:
-        MismatchError: another chip. FileError: the journal does not begin as a run does.
+        MismatchError: another chip. DeviceError: the run must not be begun anew. FileError: the journal does not
+        begin as a run does.
     """
     first = journal.first()
     if not isinstance(first, Description):
@@ -73,6 +74,13 @@ def check_same_chip(address: str, journal: Journal, found: Description, chip_tim
                 hint="hil ports; connect the board of the run, or begin a new one with hil deploy",
             )
     if chip_time_ns < journal.last_chip_time_ns:
+        if not journal.may_begin_anew:
+            raise DeviceError(
+                f"the chip restarted and its clock with it: it stands at {chip_time_ns * 1e-9:.1f} s, "
+                f"the run was at {journal.last_chip_time_ns * 1e-9:.1f} s",
+                where=address,
+                likely="its ages are not known any more; going on means to calibrate and write it again",
+            )
         journal.begin_anew()
 
 

@@ -135,7 +135,6 @@ def check_budget(
     network: str = "network",
     accuracy: KnownAccuracy | None = None,
     temperatures_c: tuple[float, float] | None = None,
-    temperature_source: str = "",
 ) -> MissionBudget:
     """Set every limit of a mission beside what a program needs.
 
@@ -159,7 +158,9 @@ def check_budget(
     fits = pass_s / image.seconds
     low, high = temperatures_c or (None, None)
     simulated = (
-        temperature_source or "nothing is known of other temperatures: simulate with --calibration that has them"
+        "simulated: where virtual chips of the record keep the accuracy floor"
+        if temperatures_c
+        else "nothing is known of other temperatures: --data and a --calibration that holds their coefficients"
     )
     floor_source = accuracy.source if accuracy else "no accuracy was given: name a run folder, or --data to simulate"
     candidates: tuple[tuple[str, float | None, float | None, str, bool, str], ...] = (

@@ -24,8 +24,12 @@ from hil.mission.radiation.detectors import Detector
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.outcomes import Share, WeightedShare, criticality, fired, harmful, weighted
 from hil.mission.radiation.timeline import Course
+from hil.mission.scrub_plan import ScrubPlan
 
 FORMAT = "hil.hardening/1.0"
+MOST_ALARMS = 1e-3  # share of fault-free images with an alarm, beyond which guards and checksums are not taken
+MOST_LINES = 12  # of the front on the screen
+GUARDS = frozenset((Mitigation.RANGE, Mitigation.CHECKSUM))
 RELOADED = frozenset((Mitigation.SCRUB, Mitigation.ECC, Mitigation.REGISTERS))
 
 
@@ -65,6 +69,14 @@ class Hardening:
     lost_after_scrub: float  # mean accuracy of the first year minus that after a scrub at the end, a fraction
     prices: Mapping[Mitigation, Price]
     alarms: Share
+    scrub: ScrubPlan | None = None
+
+    @property
+    def shown(self) -> tuple[HardenedSet, ...]:
+        """The chosen set, then the front from the highest accuracy and detection down."""
+        best = sorted(self.front, key=lambda one: (-one.accuracy, -one.detection.share, one.price.energy_j))
+        chosen = () if self.chosen is None else (self.chosen,)
+        return (*chosen, *(one for one in best if one != self.chosen))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -77,6 +89,7 @@ class Hardening:
             "bare": self.bare.to_json(),
             "best": self.best.to_json(),
             "lost_after_scrub": self.lost_after_scrub,
+            "scrub_plan": None if self.scrub is None else self.scrub.to_json(),
             "detection_by_kind": {kind: share.to_json() for kind, share in self.by_kind.items()},
             "front": [one.to_json() for one in self.front],
             "prices": {
@@ -95,15 +108,18 @@ class Hardening:
         """The choice, its prices, and the front in words."""
         head = f"{'accuracy':>9}  {'detected':>9}  {'energy':>10}  {'cells':>8}  {'host':>10}  mitigations"
         lines = [
-            f"asked          accuracy from {100 * self.floor:g} %, {100 * self.wanted:g} % of harmful faults noticed; "
-            f"false alarms {self.alarms.count} of {self.alarms.of} fault-free images",
+            f"asked          accuracy from {100 * self.floor:g} %, {100 * self.wanted:g} % of harmful faults noticed",
+            f"false alarms   {self.alarms.count} of {self.alarms.of} fault-free images by range guards and checksums"
+            + ("; more than 1 in 1,000, so no set has them" if self.alarms.share > MOST_ALARMS else ""),
             head,
         ]
-        lines += [f"{_row(one)}{'   <- chosen' if one == self.chosen else ''}" for one in self.front]
+        lines += [f"{_row(one)}{'   <- chosen' if one == self.chosen else ''}" for one in self.shown[:MOST_LINES]]
         lines.append(f"{_row(self.bare)}   (none)")
         if self.chosen is None:
             lines.append(f"verdict        no set reaches both; the best has {_row(self.best)}")
         lines.append(f"after a scrub  {100 * self.lost_after_scrub:+.2f} points lost at the end of the mission (mean)")
+        if self.scrub is not None:
+            lines.append(f"scrub          {self.scrub.text}")
         lines += ["", "detection of " + ("the chosen set" if self.chosen else "the best set") + " by kind"]
         for kind, share in self.by_kind.items():
             low, high = share.interval
@@ -153,6 +169,8 @@ def harden(
     for chosen in _subsets(tuple(Mitigation)):
         if Mitigation.TUNE in chosen and not chosen >= RELOADED:
             continue  # judged only on top of what reloads
+        if chosen & GUARDS and alarms.share > MOST_ALARMS:
+            continue
         course = Course.WITHOUT
         if chosen >= RELOADED:
             course = Course.TUNED if Mitigation.TUNE in chosen else Course.SCRUBBED

@@ -119,7 +119,7 @@ def _activation_bytes(program: ConductanceProgram, sums: bool) -> int:
     held = {INPUT: math.prod(program.input.shape) * _code_bytes(program.input.bits)}
     most = 0
     for i, step in enumerate(program.steps):
-        shapes[step.name] = shape = step_shape(step, [shapes[name] for name in step.inputs])
+        shapes[step.name] = shape = step_shape(step, [shapes[name] for name in step.inputs], program.layers)
         held[step.name] = math.prod(shape) * _code_bytes(_bits(program, step))
         row = shape[0] * (shape[2] if len(shape) == 3 else 1) * SUM_BITS // 8
         most = max(most, sum(held.values()) + (row if sums and isinstance(step, MatrixStep) else 0))

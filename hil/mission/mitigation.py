@@ -40,6 +40,7 @@ class Mitigation(enum.StrEnum):
     ECC = "ecc"
     REGISTERS = "register-readback"
     SIGNATURE = "step-signature"
+    TWICE = "second-conversion"
     TRIPLE = "triple-layer"
     TUNE = "re-tuning"
 
@@ -55,6 +56,7 @@ DETECTORS: dict[Mitigation, Detector] = {
     Mitigation.ECC: Detector.ECC,
     Mitigation.REGISTERS: Detector.REGISTERS,
     Mitigation.SIGNATURE: Detector.SIGNATURE,
+    Mitigation.TWICE: Detector.TWICE,
 }
 """The detector that a mitigation brings; triple copies outvote a fault, re-tuning mends a drift, neither notices."""
 
@@ -180,6 +182,7 @@ def prices(
         Mitigation.SIGNATURE: _host(
             plan, 2 * len(program.steps), 8, f"2 operations of {len(program.steps)} steps", cost
         ),
+        Mitigation.TWICE: _twice(program),
         Mitigation.TRIPLE: _triple(program, tripled),
         Mitigation.TUNE: Price(
             TUNE_IMAGES * image.energy_j / max(1.0, tune_images),
@@ -197,6 +200,14 @@ def _host(plan: MissionPlan, operations: int, size: int, counted: str, cost: Cos
         return Price(operations * cost.accumulate_pj * 1e-12, 0.0, 0, size, counted)
     seconds = operations / plan.host.operations_per_s
     return Price(seconds * (plan.host.active_w - plan.host.idle_w), seconds, 0, size, counted)
+
+
+def _twice(program: ConductanceProgram) -> Price:
+    """Every held sample converted once more, while the next inputs wait."""
+    cost = estimate(program_workload(program), program.spec)
+    count = sum(layer.conversions for layer in cost.layers)
+    seconds = sum(layer.busy_ns["adc"] for layer in cost.layers) * 1e-9
+    return Price(cost.energy_by_module_pj["adc"] * 1e-12, seconds, 0, 0, f"{count:,} conversions more, cost model")
 
 
 def _triple(program: ConductanceProgram, layer: str) -> Price:

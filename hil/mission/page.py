@@ -55,7 +55,10 @@ def mission_page(
             ("harmful upsets a day", f"{campaign['harmful_per_day']:.3g} of {campaign['upsets_per_day']:.3g}"),
             ("recommended mitigations", _words(hardening.chosen) if hardening.chosen else "no set meets the mission"),
             ("harmful faults noticed", _noticed(hardening)),
-            ("false alarms", f"{hardening.alarms.count} of {hardening.alarms.of} fault-free images"),
+            (
+                "false alarms of guards and checksums",
+                f"{hardening.alarms.count} of {hardening.alarms.of} fault-free images",
+            ),
             ("points lost after a scrub", number(100 * hardening.lost_after_scrub)),
             ("uplinked and on board", "identical" if passes["identical"] else "DIFFERENT"),
         ),
@@ -118,7 +121,7 @@ def _mitigations(hardening: Hardening) -> list[str]:
             f"{one.price.cells:,}",
             f"{one.price.host_bytes:,}",
         )
-        for one in _shown(hardening)
+        for one in hardening.shown[:MOST_FRONT]
     )
     head = ("set", "accuracy at the end, low", "noticed", "energy an image", "time an image", "cells", "host bytes")
     kinds = tuple(
@@ -141,13 +144,6 @@ def _mitigations(hardening: Hardening) -> list[str]:
         table(Table("Detection", ("kind", "noticed by the set", "95 % interval"), kinds)),
         table(Table("Prices", ("mitigation", "energy", "time", "cells", "host bytes", "counted"), prices)),
     ]
-
-
-def _shown(hardening: Hardening) -> tuple[HardenedSet, ...]:
-    """The chosen set and the front from the highest detection down."""
-    best = sorted(hardening.front, key=lambda one: (-one.accuracy, -one.detection.share, one.price.energy_j))
-    chosen = () if hardening.chosen is None else (hardening.chosen,)
-    return (*chosen, *(one for one in best if one != hardening.chosen))[:MOST_FRONT]
 
 
 def _noticed(hardening: Hardening) -> str:

@@ -66,7 +66,7 @@ class Journal:
         self.nonce, self.session, self.openings = secrets.randbits(32), 0, 0
         self.last_chip_time_ns = 0
         self.dropped_bytes = 0  # of an entry that was not finished
-        self.begun_anew = False
+        self.may_begin_anew, self.begun_anew = True, False
         self.measured = 0  # answers about cells and products
         self._where: dict[int, tuple[int, int, bytes]] = {}  # by place: reply's offset and size, request's digest
         self._waiting: dict[int, tuple[int, bytes]] = {}  # by request id: place and digest

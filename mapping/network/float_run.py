@@ -93,15 +93,26 @@ def network_input(preprocess: Preprocess, images: NDArray[np.uint8]) -> Tensor:
     return ((pixels / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def forward(graph: NetworkGraph, batch: Tensor, *, keep_all: bool = False) -> dict[str, Tensor]:
+def forward(
+    graph: NetworkGraph,
+    batch: Tensor,
+    *,
+    keep_all: bool = False,
+    seen: Callable[[str, Tensor], None] | None = None,
+) -> dict[str, Tensor]:
     """Run one preprocessed batch (n, channels, height, width); give outputs by node name.
 
-    Without ``keep_all`` an output is dropped after its last use and only the logits remain.
+    Without ``keep_all`` an output is dropped after its last use and only the logits remain. ``seen`` is called with
+    every node's name (and ``"input"``) and output as it is made.
     """
     last_use = {source: node.name for node in graph.nodes for source in node.inputs}
     values = {INPUT: batch}
+    if seen is not None:
+        seen(INPUT, batch)
     for node in graph.nodes:
         values[node.name] = apply(node, [values[source] for source in node.inputs], stored)
+        if seen is not None:
+            seen(node.name, values[node.name])
         if not keep_all:
             for source in set(node.inputs):
                 if last_use[source] == node.name:

@@ -16,12 +16,14 @@ from cim.chip.windows import Window
 from mapping.network.graph import LARGEST_MAP
 from mapping.network.nodes import INPUT, Shape
 from mapping.network.shapes import MOST_AXES
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Step
+from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
 from mapping.program.digital_ops import INT32_HIGH
 from mapping.program.exact_product import largest_sum
 from mapping.program.records import ProgramRecordError
 from mapping.program.shapes import step_shape
 from mapping.program.step_checks import check_digital, check_rule, gives_wide, need
+
+MOST_TURNS = 1 << 12
 
 
 def check_program(program: ConductanceProgram) -> None:
@@ -34,7 +36,11 @@ def check_program(program: ConductanceProgram) -> None:
         raise ProgramRecordError("it has no steps")
     _check_rounds(program)
     _check_aims(program)
+    turns: set[tuple[str, int]] = set()
     for step in program.steps:
+        if isinstance(step, AgainStep):
+            need(step.layer in shapes and (step.layer, step.turn) not in turns, step, f"is no new use of {step.layer}")
+            turns.add((step.layer, step.turn))
         if step.name in shapes or any(name not in shapes for name in step.inputs):
             raise ProgramRecordError(f"step {step.name!r:.80} has a name used twice, or reads a later step")
         given = any(name in wide for name in step.inputs)
@@ -98,9 +104,16 @@ def _output_shape(step: Step, inputs: list[Shape], program: ConductanceProgram, 
         need(len(inputs) == 1, step, f"multiplies {len(inputs)} inputs")
         need(not wide, step, "takes codes of more than 16 bits")
         _check_matrix(step, inputs[0], program)
+    elif isinstance(step, AgainStep):
+        layer = program.layers.get(step.layer)
+        good = layer is not None and len(inputs) == 1 and 1 <= step.turn < MOST_TURNS and program.rounds == 1
+        need(good and not wide, step, f"reads {step.layer!r:.80} again, turn {step.turn}, in {program.rounds} rounds")
+        assert layer is not None
+        _check_matrix(layer, inputs[0], program)
+        return step_shape(layer, inputs, {})
     else:
         check_digital(step, inputs, wide=wide)
-    shape = step_shape(step, inputs)
+    shape = step_shape(step, inputs, {})
     good = 1 <= len(shape) <= MOST_AXES and 1 <= math.prod(shape) <= LARGEST_MAP and min(shape) >= 1
     need(good, step, f"has the shape {shape!r:.80}")
     return shape

@@ -126,6 +126,17 @@ class MatrixStep(Step):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgainStep(Step):
+    """The matrix step ``layer``, which stands before, on another input: its cells are read once more.
+
+    Bias, requantisation and orders are that step's. ``turn`` counts the uses of a layer from 1, its own being 0.
+    """
+
+    layer: str
+    turn: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RescaleStep(Step):
     """A lone activation: requantise(x) between scales."""
 
@@ -272,6 +283,20 @@ class ConductanceProgram:
     @property
     def matrices(self) -> tuple[MatrixStep, ...]:
         return tuple(s for s in self.steps if isinstance(s, MatrixStep))
+
+    @property
+    def layers(self) -> dict[str, MatrixStep]:
+        """Matrix steps by name: what an ``AgainStep`` reads."""
+        return {m.name: m for m in self.matrices}
+
+    @property
+    def uses(self) -> dict[str, int]:
+        """How often one run of the network reads each layer."""
+        found = dict.fromkeys(self.layers, 1)
+        for step in self.steps:
+            if isinstance(step, AgainStep):
+                found[step.layer] += 1
+        return found
 
     @property
     def macros(self) -> tuple[int, ...]:

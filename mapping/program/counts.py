@@ -41,11 +41,11 @@ class Count:
 
 def tile_counts(program: ConductanceProgram) -> tuple[TileCount, ...]:
     """Every tile of a program, in the order of its layers and groups."""
-    spec, found = program.spec.macro, []
+    spec, uses, found = program.spec.macro, program.uses, []
     for step in program.matrices:
         for copy in copies_of(step.group):
             group, tiles = copy.group, copy.group.tiles
-            vectors = 1 if group.window is None else group.window.positions
+            vectors = uses[step.name] * (1 if group.window is None else group.window.positions)
             asked = tile_reads(
                 spec,
                 group.input_bits,

@@ -126,14 +126,16 @@ def avg_pool(
     codes: Codes, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], rule: Requantise
 ) -> Codes:
     """Integer sum of each window (padded places are zero), then requantised; 1 / size is in the multiplier."""
+    fits = codes.dtype == np.int16 and kernel[0] * kernel[1] <= 1 << 16
+    kind: type[np.signedinteger] = np.int32 if fits else np.int64
     if kernel == codes.shape[2:] and not any(padding):
-        total = codes.sum((2, 3), dtype=np.int64, keepdims=True)
+        total = codes.sum((2, 3), dtype=kind, keepdims=True)
     else:
         first, *places = _window_places(codes, kernel, stride, padding, 0)
-        total = first.astype(np.int64)
+        total = first.astype(kind)
         for place in places:
             total += place
-    return requantise(_int32(total), rule)
+    return requantise(total if fits else _int32(total), rule)
 
 
 def pad_channels(codes: Codes, before: int, after: int) -> Codes:

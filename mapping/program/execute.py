@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mapping.program import digital_ops, tensor_ops
 from mapping.program.conductance import (
     AddStep,
+    AgainStep,
     AvgPoolStep,
     ConcatStep,
     ConductanceProgram,
@@ -45,6 +46,8 @@ from mapping.program.digital_steps import (
 )
 from mapping.program.exact_product import ExactProduct
 
+TURN = 1 << 28
+"""Samples between two uses of a layer in one run of the network."""
 Tap = Callable[[MatrixStep, NDArray[np.int16], NDArray[np.int32]], None]
 
 
@@ -82,7 +85,7 @@ def run(
     Args:
         images: uint8 (n, height, width, channels).
         sample: number of the first image; image i is ``sample + i``.
-        tap: called after each product with the step, its input codes and its level sums, both in
+        tap: called after the first product of each layer with the step, its input codes and its level sums, both in
             the order of the step's places (not for layers that ``multiply`` finishes by itself),
             once a batch.
         batch: images in flight together; results do not depend on it.
@@ -99,11 +102,11 @@ def run(
     if len(images) == 0:
         return np.zeros((0, program.width), np.int32)
     last_use = {name: i for i, step in enumerate(program.steps) for name in step.inputs}
-    parts = []
+    parts, layers = [], program.layers
     for first in range(0, len(images), batch):
         values: dict[str, Codes] = {"input": input_codes(images[first : first + batch], program.input)}
         for i, step in enumerate(program.steps):
-            values[step.name] = apply(step, values, multiply, sample + first, tap)
+            values[step.name] = apply(step, values, multiply, sample + first, tap, layers=layers)
             for name in step.inputs:
                 if last_use[name] == i:
                     values.pop(name, None)
@@ -119,13 +122,25 @@ def input_codes(images: NDArray[np.uint8], rule: InputCodes) -> NDArray[np.int16
 
 
 def apply(
-    step: Step, values: Mapping[str, Codes], multiply: Multiply | RunsLayers, sample: int = 0, tap: Tap | None = None
+    step: Step,
+    values: Mapping[str, Codes],
+    multiply: Multiply | RunsLayers,
+    sample: int = 0,
+    tap: Tap | None = None,
+    *,
+    layers: Mapping[str, MatrixStep],
 ) -> Codes:
-    """Output codes of one step, from the codes of the steps before it."""
+    """Output codes of one step, from the codes of the steps before it; ``layers`` are those of the program.
+
+    A layer that is read again has noise of its own there: ``TURN`` samples on.
+    """
     codes = [values[name] for name in step.inputs]
     match step:
         case MatrixStep():
             return _matrix(step, codes[0].astype(np.int16, copy=False), multiply, sample, tap)
+        case AgainStep():
+            given, turned = codes[0].astype(np.int16, copy=False), sample + step.turn * TURN
+            return _matrix(layers[step.layer], given, multiply, turned, None)
         case _:
             return digital(step, codes)
 

@@ -31,6 +31,7 @@ Arrays = dict[str, NDArray[Any]]
 
 STEP_KINDS: dict[str, type[Step]] = {
     "matrix": MatrixStep,
+    "again": steps.AgainStep,
     "rescale": steps.RescaleStep,
     "add": steps.AddStep,
     "concat": steps.ConcatStep,

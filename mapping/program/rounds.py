@@ -74,7 +74,7 @@ class RoundRun:
         memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         self.program, self.images, self.samples, self.batch = program, images, tuple(samples), batch
-        self._rounds = step_rounds(program)
+        self._rounds, self._layers = step_rounds(program), program.layers
         self._store = _Store(memory_bytes)
         self._next = 0
 
@@ -98,7 +98,9 @@ class RoundRun:
         if number != self._next:
             raise ValueError(f"round {number} when round {self._next} is next")
         self._next += 1
-        steps = [s for s in (program or self.program).steps if number in self._rounds[s.name]]
+        running = program or self.program
+        self._layers = running.layers
+        steps = [s for s in running.steps if number in self._rounds[s.name]]
         keep = self._kept_after(number)
         done, total = 0, len(self.samples) * len(self.images)
         for turn, sample in enumerate(self.samples):
@@ -133,7 +135,7 @@ class RoundRun:
     def _step(self, step: Step, number: int, values: Values, multiply: Multiply | RunsLayers, sample: int) -> None:
         rounds = self._rounds[step.name]
         if not isinstance(step, MatrixStep) or len(rounds) == 1:
-            values[step.name] = apply(step, values, multiply, sample)
+            values[step.name] = apply(step, values, multiply, sample, layers=self._layers)
             return
         if not hasattr(multiply, "sums"):
             raise ValueError(f"{step.name} goes over several rounds, and {type(multiply).__name__} gives no sums")

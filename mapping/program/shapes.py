@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from cim.chip.windows import Window
 from mapping.network.nodes import Shape
 from mapping.program.conductance import (
     AddStep,
+    AgainStep,
     AvgPoolStep,
     ConcatStep,
     FlattenStep,
@@ -32,10 +33,15 @@ from mapping.program.digital_steps import (
 )
 
 
-def step_shape(step: Step, inputs: Sequence[Shape]) -> Shape:
-    """Shape of a step's output, without the batch axis; inputs have the axes that the step needs."""
+def step_shape(step: Step, inputs: Sequence[Shape], layers: Mapping[str, MatrixStep]) -> Shape:
+    """Shape of a step's output, without the batch axis; inputs have the axes that the step needs.
+
+    ``layers`` are those of the program.
+    """
     first = inputs[0]
     match step:
+        case AgainStep():
+            return step_shape(layers[step.layer], inputs, layers)
         case MatrixStep(group=group):
             w = group.window
             return (group.outputs,) if w is None else (group.outputs, w.out_height, w.out_width)

@@ -29,19 +29,63 @@ def moments(rows: NDArray[np.int16], sums: NDArray[np.int64], squares: NDArray[n
 
 
 @njit(cache=True, nogil=True)
-def exponentials(
-    rows: NDArray[np.int16], entries: NDArray[np.int32], out: NDArray[np.int32], sums: NDArray[np.int64]
+def softmax_rows(
+    rows: NDArray[np.int16],
+    entries: NDArray[np.int32],
+    reciprocal_bits: int,
+    share_bits: int,
+    multiplier: int,
+    shift: int,
+    low: int,
+    high: int,
+    out: NDArray[np.int16],
 ) -> None:
-    """out = entries[largest of the row − x], 0 beyond them; and the sum of each row."""
-    size = len(entries)
+    """Codes of a softmax of each row, its exponentials from a table."""
+    size, width = len(entries), rows.shape[1]
+    e = np.empty(width, np.int32)
+    half, down = (1 << shift) >> 1, reciprocal_bits - share_bits
+    middle = (1 << down) >> 1
     for r in range(len(rows)):
         largest = np.int64(rows[r, 0])
-        for i in range(1, rows.shape[1]):
+        for i in range(1, width):
             largest = max(largest, np.int64(rows[r, i]))
         total = np.int64(0)
-        for i in range(rows.shape[1]):
+        for i in range(width):
             distance = largest - rows[r, i]
-            e = entries[distance] if distance < size else np.int32(0)
-            out[r, i] = e
-            total += e
-        sums[r] = total
+            e[i] = entries[distance] if distance < size else np.int32(0)
+            total += e[i]
+        reciprocal = (np.int64(1) << reciprocal_bits) // total
+        for i in range(width):
+            share = (e[i] * reciprocal + middle) >> down
+            out[r, i] = min(max((share * multiplier + half) >> shift, low), high)
+
+
+@njit(cache=True, nogil=True)
+def norm_rows(
+    rows: NDArray[np.int16],
+    fraction: int,
+    means: NDArray[np.int64],
+    roots: NDArray[np.int32],
+    shifts: NDArray[np.int64],
+    weights: NDArray[np.int32],
+    offsets: NDArray[np.int32],
+    multiplier: int,
+    shift: int,
+    low: int,
+    high: int,
+    out: NDArray[np.int16],
+) -> None:
+    """Codes of a norm once mean and root of each row are known; weights and offsets repeat after their last row."""
+    half = (1 << shift) >> 1
+    for r in range(len(rows)):
+        mean, root, down = means[r], np.int64(roots[r]), shifts[r]
+        middle = np.int64(1) << (down - 1)
+        weight, offset = weights[r % len(weights)], offsets[r % len(offsets)]
+        for i in range(rows.shape[1]):
+            t = ((np.int64(rows[r, i]) << fraction) - mean) * root
+            t = (t + middle + (t >> 63)) >> down
+            t = min(max(t, -32767), 32767)
+            a = (t * weight[i] + offset[i]) * multiplier
+            if shift > 0:
+                a = (a + half + (a >> 63)) >> shift
+            out[r, i] = min(max(a, low), high)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -55,9 +56,14 @@ def product(first: Codes, second: Codes, rule: Requantise) -> Codes:
 
 
 def matmul(first: Codes, second: Codes, shift: int, rule: Requantise) -> Codes:
-    """Sums of products of codes of 16 bits, / 2^shift, requantised. Exact in double precision to 2^23 products."""
+    """Sums of products of codes of 16 bits, / 2^shift, requantised.
+
+    Done in floating point where every partial sum is exact: below 2^24 in single precision, to 2^23 products in double.
+    """
     one, two = of_one_rank(first, second)
-    return requantise(narrowed(np.matmul(one.astype(np.float64), two.astype(np.float64)), shift), rule)
+    most = one.shape[-1] * math.prod(max(-int(x.min()), int(x.max())) for x in (one, two))
+    kind = np.float32 if most < 1 << 24 else np.float64
+    return requantise(narrowed(np.matmul(*(np.ascontiguousarray(x, kind) for x in (one, two))), shift), rule)
 
 
 def total(codes: Codes, axes: Sequence[int], keep: bool, shift: int, rule: Requantise) -> Codes:
@@ -104,18 +110,34 @@ def norm(
     """requantise(z · weight + offset), z = round(2^10 · d / √(Σ d² / n + eps)) of each image over ``axes``."""
     order = [*(a for a in range(codes.ndim) if a - 1 not in axes), *_with_images(axes)]
     moved = codes.transpose(order)
-    n = int(np.prod(moved.shape[codes.ndim - len(axes) :]))
+    n = math.prod(moved.shape[codes.ndim - len(axes) :])
     rows = np.ascontiguousarray(moved).reshape(-1, n)
     sums, squares = _moments(rows)
     mean = _rounded_quotient(sums << fraction, n) if centre else np.zeros(len(rows), np.int64)
     total = (squares << 2 * fraction) - ((mean * sums) << (fraction + 1)) + n * mean * mean  # Σ d², modulo 2^64
-    variance = np.maximum(total // n + eps, 1)
-    root, half = inverse_root(variance)
-    ends = Requantise(root, (ROOT_BITS - NORM_BITS - half).astype(np.int32), -CODE_HIGH, CODE_HIGH)
-    deviations = np.left_shift(rows, fraction, dtype=np.int32)
-    z = finish(deviations[None], (-mean).astype(np.int32), ends)
-    back = z.reshape(moved.shape).transpose(np.argsort(order))
-    return affine(back, weight, offset, None, rule)
+    root, half = inverse_root(np.maximum(total // n + eps, 1))
+    shift, back = ROOT_BITS - NORM_BITS - half, np.argsort(order)
+    kernels = _kernels()
+    if kernels is None:
+        ends = Requantise(root, shift.astype(np.int32), -CODE_HIGH, CODE_HIGH)
+        z = finish(np.left_shift(rows, fraction, dtype=np.int32)[None], (-mean).astype(np.int32), ends)
+        return affine(z.reshape(moved.shape).transpose(back), weight, offset, None, rule)
+    weights, offsets = (_rows_of(values, order, moved.shape, n) for values in (weight, offset))
+    out = np.empty(rows.shape, code_type(rule))
+    rescale = (int(rule.multiplier[0]), int(rule.shift[0]), rule.low, rule.high)
+    kernels.norm_rows(rows, fraction, mean, root, shift, weights, offsets, *rescale, out)
+    return out.reshape(moved.shape).transpose(back)
+
+
+def _rows_of(values: Ints, order: Sequence[int], shape: tuple[int, ...], n: int) -> Ints:
+    """Weights of a norm in rows as the codes of an image, (rows, n); one row where all are the same."""
+    moved = values[None].transpose(order)
+    axes, size = len(shape), 1  # the last axes hold a row
+    while size < n or (axes > 1 and shape[axes - 1] == 1):
+        axes -= 1
+        size *= shape[axes]
+    rows = shape[1:axes] if max(moved.shape[1:axes], default=1) > 1 else (1,) * (axes - 1)
+    return np.ascontiguousarray(np.broadcast_to(moved[0], (*rows, *shape[axes:]))).reshape(-1, n)
 
 
 def inverse_root(values: NDArray[np.int64]) -> tuple[Ints, NDArray[np.int64]]:
@@ -139,18 +161,20 @@ def softmax(codes: Codes, axis: int, entries: Ints, rule: Requantise) -> Codes:
     if kernels is None:
         distance = rows.max(1, keepdims=True).astype(np.int64) - rows
         e = np.where(distance < len(entries), entries[np.minimum(distance, len(entries) - 1)], 0).astype(np.int32)
-        sums = e.sum(1, dtype=np.int64)
+        reciprocal = ((np.int64(1) << RECIPROCAL_BITS) // e.sum(1, dtype=np.int64)).astype(np.int32)
+        shift = np.full(len(rows), RECIPROCAL_BITS - SHARE_BITS, np.int32)
+        out = requantise(finish(e[None], None, Requantise(reciprocal, shift, 0, 1 << SHARE_BITS))[0], rule)
     else:
-        e, sums = np.empty(rows.shape, np.int32), np.empty(len(rows), np.int64)
-        kernels.exponentials(rows, entries, e, sums)
-    reciprocal = ((np.int64(1) << RECIPROCAL_BITS) // sums).astype(np.int32)
-    shift = np.full(len(rows), RECIPROCAL_BITS - SHARE_BITS, np.int32)
-    shares = finish(e[None], None, Requantise(reciprocal, shift, 0, 1 << SHARE_BITS))
-    return np.moveaxis(requantise(shares[0], rule).reshape(moved.shape), -1, 1 + axis)
+        out = np.empty(rows.shape, code_type(rule))
+        rescale = (int(rule.multiplier[0]), int(rule.shift[0]), rule.low, rule.high)
+        kernels.softmax_rows(rows, entries, RECIPROCAL_BITS, SHARE_BITS, *rescale, out)
+    return np.moveaxis(out.reshape(moved.shape), -1, 1 + axis)
 
 
-def narrowed(sums: NDArray[np.int64] | NDArray[np.float64], shift: int) -> Ints:
+def narrowed(sums: NDArray[np.int64] | NDArray[np.floating], shift: int) -> Ints:
     """sat(round(v / 2^shift)), halves away from zero."""
+    if sums.dtype == np.float32 and not shift:  # below 2^24
+        return sums.astype(np.int32)
     wide = sums.astype(np.int64)
     if shift:
         wide += wide >> 63

@@ -78,19 +78,27 @@ class FusedOp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixOp(FusedOp):
-    """y = W x + bias; ``weight`` float64 (groups, outputs / groups, inputs / groups), ``bias`` (outputs,).
+    """y = W x + bias; W is ``gain`` · ``stored``, (groups, outputs / groups, inputs / groups); ``bias`` (outputs,).
 
-    ``sum_node`` is the graph node with the values of y before any clamp.
+    ``sum_node`` is the graph node with the values of y before any clamp. ``shares``: the earlier layer whose cells
+    it reads again, being equal to it (``mapping.quantise.sharing``).
     """
 
-    weight: NDArray[np.float64]
+    stored: NDArray[np.floating]
+    gain: NDArray[np.float64]  # (outputs,)
     bias: NDArray[np.float64]
     window: Window | None
     sum_node: str
+    shares: str | None = None
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """W, made anew at every call: only one layer's is in memory."""
+        return self.stored.astype(np.float64) * self.gain.reshape(self.stored.shape[0], -1, 1)
 
     @property
     def shape(self) -> MatrixShape:
-        groups, outputs, inputs = self.weight.shape
+        groups, outputs, inputs = self.stored.shape
         kernel = math.prod(self.window.kernel) if self.window else 1
         size = (self.window.out_height, self.window.out_width) if self.window else (1, 1)
         return MatrixShape(self.name, groups * inputs, groups * outputs, groups, kernel, *size)
@@ -225,9 +233,7 @@ def _fill(node: Node) -> float | None:
 
 def _folded(op: MatrixOp, name: str, gain: NDArray[np.float64], shift: NDArray[np.float64]) -> MatrixOp:
     """gain · (W x + b) + shift as one W and b, under the values of the node ``name``."""
-    gain = np.broadcast_to(gain, op.bias.shape)
-    weight = op.weight * gain.reshape(op.weight.shape[0], -1, 1)
-    return dataclasses.replace(op, weight=weight, bias=op.bias * gain + shift, sum_node=name, output_node=name)
+    return dataclasses.replace(op, gain=op.gain * gain, bias=op.bias * gain + shift, sum_node=name, output_node=name)
 
 
 def affine(norm: BatchNorm) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -243,6 +249,15 @@ def _channel_line(node: Node) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     if isinstance(node, Affine) and all(math.prod(a.shape[1:]) == 1 for a in (node.scale, node.shift)):
         return node.scale.reshape(-1).astype(np.float64), node.shift.reshape(-1).astype(np.float64)
     return None
+
+
+def logits_op(ops: Sequence[FusedOp]) -> str:
+    """Name of the operation that gives the logits their scale: the last one before operations that only move codes."""
+    by_name = {op.name: op for op in ops}
+    op = ops[-1]
+    while isinstance(op, PassOp) and op.inputs[0] in by_name:
+        op = by_name[op.inputs[0]]
+    return op.name
 
 
 def may_be_negative(op: FusedOp, inputs: Sequence[bool]) -> bool:
@@ -323,7 +338,8 @@ def _matrix(
     return MatrixOp(
         **said,
         sum_node=said["name"],
-        weight=weight.astype(np.float64),
+        stored=weight,
+        gain=np.ones(weight.shape[0] * weight.shape[1]),
         bias=np.zeros(weight.shape[0] * weight.shape[1]) if bias is None else bias.astype(np.float64),
         window=window,
     )

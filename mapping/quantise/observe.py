@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.network.float_run import float_activations
-from mapping.network.graph import NetworkGraph
+from mapping.network.float_run import forward, network_input
+from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.network.nodes import INPUT
 from mapping.quantise.lower import FusedOp, MatrixOp, PassOp
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Progress = Callable[[int, int, str], None]
 """Called with how many are done, how many there are, and what is being done."""
 
-BATCH = 32  # images whose activations are in memory at once
+BATCH = 32  # images that run together,
+BATCH_VALUES = 1 << 24  # and at most so many values of their largest map
 VALUES_PER_IMAGE = 1024  # of each operation's output, evenly taken
 
 
@@ -37,23 +43,40 @@ class Observations:
 def observe(
     graph: NetworkGraph, ops: tuple[FusedOp, ...], images: NDArray[np.uint8], progress: Progress | None = None
 ) -> Observations:
-    """Run the float network on ``images``, uint8 (n, height, width, channels), and note what it does."""
-    nodes = {INPUT: INPUT} | {op.name: op.output_node for op in ops if not isinstance(op, PassOp)}
-    sums = {op.name: op.sum_node for op in ops if isinstance(op, MatrixOp)}
-    values: dict[str, list[NDArray[np.float32]]] = {name: [] for name in nodes}
-    largest = dict.fromkeys(nodes, 0.0)
+    """Run the float network on ``images``, uint8 (n, height, width, channels), and note what it does.
+
+    A value is let go after its last use: memory goes with the largest maps of the network, not with all of them.
+    """
+    import torch
+
+    given = {INPUT: [INPUT]}  # operations by the node that gives their outputs
+    sums = {op.sum_node: op.name for op in ops if isinstance(op, MatrixOp)}
+    for op in ops:
+        if not isinstance(op, PassOp):
+            given.setdefault(op.output_node, []).append(op.name)
+    values: dict[str, list[NDArray[np.float32]]] = {name: [] for names in given.values() for name in names}
+    largest = dict.fromkeys(values, 0.0)
     totals: dict[str, NDArray[np.float64]] = {}
-    for first in range(0, len(images), BATCH):
-        batch = images[first : first + BATCH]
-        found = float_activations(graph, batch)
-        for name, node in nodes.items():
-            values[name].append(_sample(found[node], len(batch) * VALUES_PER_IMAGE))
-            largest[name] = max(largest[name], float(np.abs(found[node]).max()))
-        for name, node in sums.items():
-            channels = found[node].reshape(*found[node].shape[:2], -1).mean(2, dtype=np.float64).sum(0)
-            totals[name] = totals.get(name, 0.0) + channels
-        if progress is not None:
-            progress(first + len(batch), len(images), "float network on calibration images")
+
+    def note(node: str, output: Tensor) -> None:
+        if node not in given and node not in sums:
+            return
+        found = output.contiguous().numpy()
+        for name in given.get(node, ()):
+            values[name].append(_sample(found, len(found) * VALUES_PER_IMAGE))
+            largest[name] = max(largest[name], -float(found.min()), float(found.max()))
+        if node in sums:
+            channels = found.reshape(*found.shape[:2], -1).mean(2, dtype=np.float64).sum(0)
+            totals[sums[node]] = totals.get(sums[node], 0.0) + channels
+
+    size = max(math.prod(shape) for shape in node_shapes(graph).values())
+    each = max(1, min(BATCH, BATCH_VALUES // size))
+    with torch.inference_mode():
+        for first in range(0, len(images), each):
+            batch = images[first : first + each]
+            forward(graph, network_input(graph.preprocess, batch), seen=note)
+            if progress is not None:
+                progress(first + len(batch), len(images), "float network on calibration images")
     return Observations(
         {name: np.concatenate(parts) for name, parts in values.items()},
         largest,

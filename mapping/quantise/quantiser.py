@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cim.chip.encoding import WeightForm, form_cells
 from cim.chip.spec import ChipSpec, SignedInput
+from cim.chip.windows import Window
 from cim.record.cell_errors import CellErrors
 from mapping.bits import DIGITAL_BITS, FACTOR_BITS, MOST, TABLE_BITS, BitWidths
 from mapping.errors import CannotMap
@@ -26,6 +27,7 @@ from mapping.network.graph import Preprocess
 from mapping.network.nodes import INPUT, Shape
 from mapping.program.conductance import (
     AddStep,
+    AgainStep,
     AvgPoolStep,
     ConcatStep,
     InputCodes,
@@ -39,7 +41,7 @@ from mapping.program.conductance import (
 )
 from mapping.program.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
 from mapping.program.digital_steps import AffineStep
-from mapping.program.exact_product import UNFOLD_BYTES, ExactProduct, largest_sum, unfold_columns
+from mapping.program.exact_product import ExactProduct, largest_sum
 from mapping.program.execute import apply, input_codes
 from mapping.quantise.digital import digital_step, moving_step
 from mapping.quantise.lower import (
@@ -67,6 +69,7 @@ from mapping.quantise.scales import CodeScale, best_scale, code_limits, requanti
 from mapping.quantise.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
 
 SAMPLE_VECTORS = 8192  # input vectors of a layer that its rounding looks at
+PADDED_BYTES = 1 << 24  # of maps whose windows are looked at together
 SAMPLE_ELEMENTS = 1 << 24  # and of their elements
 BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
 LOGIT_BITS, OUTPUT_BITS = 20, 28  # of the largest logit seen; of several outputs each keeps its own bits
@@ -90,6 +93,8 @@ class Quantiser:
     rule: ScaleRule
     errors: CellErrors
     weight_form: WeightForm = WeightForm.SIGN
+    turns: Mapping[str, int] = field(default_factory=dict)  # of layers that are read again (``sharing``)
+    layers: dict[str, MatrixStep] = field(default_factory=dict)
     codes: dict[str, Codes] = field(default_factory=dict)
     scales: dict[str, CodeScale] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -120,8 +125,11 @@ class Quantiser:
     def add(self, op: FusedOp, pieces: tuple[Piece, ...], places: tuple[Place, ...]) -> None:
         """Append the step of one operation (with its tiles, for a matrix product)."""
         match op:
+            case MatrixOp(shares=str() as home):
+                step: Step = self._again(op, home)
             case MatrixOp():
-                step: Step = self._matrix(self._narrowed(op), pieces, places)
+                step = self._matrix(self._narrowed(op), pieces, places)
+                self.layers[op.name] = step
             case PassOp():
                 scale = self.scales[op.inputs[0]]
                 step = moving_step(op, scale.scale, scale.low, scale.high)
@@ -131,7 +139,7 @@ class Quantiser:
                     self.given.add(op.name)
             case _:
                 step = self._digital(op)
-        self.codes[op.name] = apply(step, self.codes, _Exact())
+        self.codes[op.name] = apply(step, self.codes, _Exact(), layers=self.layers)
         self.steps.append(step)
 
     def forget(self, name: str) -> None:
@@ -149,9 +157,22 @@ class Quantiser:
         scale = self._narrow(self.origins.get(source, source), wide.signed, bits)
         rule = requantise_by(wide.scale / scale.scale, scale.low, scale.high)
         step = RescaleStep(name=name, inputs=(source,), requantise=rule)
-        self.scales[name], self.codes[name] = scale, apply(step, self.codes, _Exact())
+        self.scales[name], self.codes[name] = scale, apply(step, self.codes, _Exact(), layers={})
         self.steps.append(step)
         return replace(op, inputs=(name,))
+
+    def _again(self, op: MatrixOp, home: str) -> AgainStep:
+        """One more use of a layer, its input on the scale of the first."""
+        source, wanted = op.inputs[0], self.layers[home].inputs[0]
+        moved = self.origins.get(source, source) == self.origins.get(wanted, wanted)  # the same codes
+        if not moved:
+            given, scale = self.scales[source], self.scales[wanted]
+            rule = requantise_by(given.scale / scale.scale, scale.low, scale.high)
+            rescale = RescaleStep(name=f"{op.name}.input", inputs=(source,), requantise=rule)
+            self._append(rescale, scale)
+            source = rescale.name
+        self.scales[op.name] = self.scales[home]
+        return AgainStep(name=op.name, inputs=(source,), layer=home, turn=self.turns[op.name])
 
     def _shifted(self, op: MatrixOp) -> MatrixOp:
         """The layer on codes from 0 on where its own, around a zero point, are not the array's of as many bits.
@@ -220,7 +241,7 @@ class Quantiser:
     def _room(self, op: MatrixOp, weight_max: int) -> int:
         """The largest stretch at which no sum of the layer can leave 32 bits, at least 1."""
         bits = self.bits.inputs_of(op.name) - self.scales[op.inputs[0]].signed
-        room: int = INT32_HIGH // (weight_max * op.weight.shape[2] << bits)
+        room: int = INT32_HIGH // (weight_max * op.stored.shape[2] << bits)
         return max(1, room)
 
     def _weights(
@@ -237,10 +258,10 @@ class Quantiser:
 
         Outputs whose weights lie on a grid, of trained steps, keep it; the others go by the rule.
         """
-        macro, integers = self.spec.macro, weight_integers(weight_max, self.spec.macro)
-        grid = grid_scale(op.weight, weight_max) if macro.even_levels else np.zeros(op.weight.shape[:2])
+        macro, integers, weight = self.spec.macro, weight_integers(weight_max, self.spec.macro), op.weight
+        grid = grid_scale(weight, weight_max) if macro.even_levels else np.zeros(weight.shape[:2])
         trained = grid > 0
-        on_grid = np.rint(op.weight / np.where(trained, grid, np.inf)[:, :, None]).astype(np.int16)
+        on_grid = np.rint(weight / np.where(trained, grid, np.inf)[:, :, None]).astype(np.int16)
         if trained.all():
             return on_grid, grid
         inputs = input_statistics(sample)
@@ -255,13 +276,11 @@ class Quantiser:
         if self.rule is ScaleRule.OUTPUT:
             errors = weight_errors(macro, self.errors, integers, factor, 1 + max(piece.slice for piece in pieces))
             squares = plane_squares(sample, macro, self.bits.inputs_of(op.name), self.scales[op.inputs[0]].signed)
-            levels, scale = output_weights(op.weight, inputs, integers, errors, squares, converter)
+            levels, scale = output_weights(weight, inputs, integers, errors, squares, converter)
         else:
             widest = self.rule is ScaleRule.LARGEST
-            scale = (
-                largest_scale(op.weight, integers) if widest else weighted_scale(op.weight, inputs.variance, integers)
-            )
-            levels = round_weights(op.weight, inputs, scale, integers)
+            scale = largest_scale(weight, integers) if widest else weighted_scale(weight, inputs.variance, integers)
+            levels = round_weights(weight, inputs, scale, integers)
         return np.where(trained[:, :, None], on_grid, levels), np.where(trained, grid, scale)
 
     def _group(
@@ -352,7 +371,7 @@ class Quantiser:
 
     def _append(self, step: Step, scale: CodeScale) -> None:
         """A step of its own before that of an operation."""
-        self.scales[step.name], self.codes[step.name] = scale, apply(step, self.codes, _Exact())
+        self.scales[step.name], self.codes[step.name] = scale, apply(step, self.codes, _Exact(), layers={})
         self.steps.append(step)
 
     def _output(self, op: FusedOp) -> CodeScale:
@@ -412,7 +431,7 @@ def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
         own = widths.setdefault(op.name, bits.activation)
         match op:
             case MatrixOp():
-                taken = bits.inputs_of(op.name)
+                taken = bits.inputs_of(op.shares or op.name)
             case PassOp():
                 taken = own
             case DigitalOp(node=Unary()):
@@ -425,6 +444,10 @@ def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
                 taken = own if own > MOST else bits.activation
         for source in op.inputs:
             widths[source] = max(widths.get(source, 0), taken)
+    shared = [(op.name, op.shares) for op in ops if isinstance(op, MatrixOp) and op.shares is not None]
+    for name, home in shared:
+        widths[home] = max(widths[home], widths[name])
+    widths.update({name: widths[home] for name, home in shared})
     for op in ops:
         if isinstance(op, PassOp):  # its codes are those of its input, which others may read too
             widths[op.name] = widths[op.inputs[0]]
@@ -433,17 +456,31 @@ def code_widths(ops: Sequence[FusedOp], bits: BitWidths) -> dict[str, int]:
 
 def input_vectors(codes: NDArray[np.int16], op: MatrixOp) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """An even sample of a layer's input vectors, (groups, inputs, vectors), and the mean of all, (groups, inputs)."""
-    groups, _, inputs = op.weight.shape
+    groups, _, inputs = op.stored.shape
     if op.window is None:
         columns = codes.T.astype(np.float32)
         return columns.reshape(groups, inputs, -1), columns.mean(1, dtype=np.float64).reshape(groups, inputs)
-    most = max(1, min(SAMPLE_VECTORS, SAMPLE_ELEMENTS // op.window.rows))
-    take = -(-len(codes) * op.window.positions // most) | 1  # odd, so that every column of the map has its turn
-    total, kept, seen = np.zeros(op.window.rows), [], 0
-    images = max(1, UNFOLD_BYTES // (4 * op.window.rows * op.window.positions))
-    for i in range(0, len(codes), images):
-        part = unfold_columns(codes[i : i + images], op.window).transpose(1, 0, 2).reshape(op.window.rows, -1)
-        total += part.sum(1, dtype=np.float64)
-        kept.append(part[:, (-seen) % take :: take].copy())
-        seen += part.shape[1]
-    return np.concatenate(kept, axis=1).reshape(groups, inputs, -1), (total / seen).reshape(groups, inputs)
+    window = op.window
+    most = max(1, min(SAMPLE_VECTORS, SAMPLE_ELEMENTS // window.rows))
+    take = -(-len(codes) * window.positions // most) | 1  # odd, so that every column of the map has its turn
+    total, kept = np.zeros((window.channels, *window.kernel)), []
+    images = max(1, PADDED_BYTES // codes[:1].nbytes)
+    for first in range(0, len(codes), images):
+        seen = _windows(codes[first : first + images], window)  # (images, channels, height, width, kernel)
+        for y, x in np.ndindex(window.kernel):
+            total[:, y, x] += seen[:, :, :, :, y, x].sum((0, 2, 3), dtype=np.int64)
+        chosen = np.arange(-first * window.positions % take, len(seen) * window.positions, take)
+        image, place = np.divmod(chosen, window.positions)
+        row, column = np.divmod(place, window.out_width)
+        kept.append(seen[image, :, row, column].reshape(len(chosen), window.rows).T.astype(np.float32))
+    total /= len(codes) * window.positions
+    return np.concatenate(kept, axis=1).reshape(groups, inputs, -1), total.reshape(groups, inputs)
+
+
+def _windows(codes: NDArray[np.int16], window: Window) -> NDArray[np.int16]:
+    """A view of every window of maps, (n, channels, height, width, kernel height, kernel width)."""
+    (pad_h, pad_w), (step_h, step_w), (gap_h, gap_w) = window.padding, window.stride, window.dilation
+    padded = np.pad(codes, ((0, 0), (0, 0), (pad_h, pad_h), (pad_w, pad_w)))
+    reach = tuple(gap * (k - 1) + 1 for gap, k in zip(window.dilation, window.kernel, strict=True))
+    view = np.lib.stride_tricks.sliding_window_view(padded, reach, (2, 3))
+    return view[:, :, ::step_h, ::step_w, ::gap_h, ::gap_w]

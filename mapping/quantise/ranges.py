@@ -14,6 +14,7 @@ from mapping.program.conductance import Tile, TileGroup
 from mapping.program.driven import driven_codes, tile_vectors
 
 VECTORS = 512  # input vectors of a tile that are multiplied, over images and positions
+TILES = 8  # of those that share outputs and slice, evenly taken: the others err like them
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def range_errors(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], no
     driven, window = driven_codes(group, spec, codes)
     weights = np.array([p.weight for p in input_planes(spec.inputs, group.input_bits, group.input_signed)], np.float64)
     low, high = code_limits(spec.adc.bits, spec.adc_signed)
-    for tile in group.matrix_tiles:
+    for tile, stands_for in _looked_at(group):
         vectors = tile_vectors(driven, window, tile, VECTORS)
         units = split_planes(vectors, spec.inputs, group.input_bits, group.input_signed).astype(np.float32)
         parts = converted_us(units, tile, spec)
@@ -87,8 +88,20 @@ def range_errors(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], no
             scaled = error * counts[:, None, None]
             mean = np.einsum("pvo,pvo->o", scaled, scaled) / len(vectors)
             noise = len(parts) * (noise_codes * lsb_us) ** 2 * float(counts @ counts)
-            squared[code, tile.outputs.start : tile.outputs.stop] += mean + noise
+            squared[code, tile.outputs.start : tile.outputs.stop] += stands_for * (mean + noise)
     return RangeErrors(squared, ends / count)
+
+
+def _looked_at(group: TileGroup) -> list[tuple[Tile, float]]:
+    """Tiles whose conversions are looked at, and how many tiles each stands for."""
+    alike: dict[tuple[range, int], list[Tile]] = {}
+    for tile in group.matrix_tiles:
+        alike.setdefault((tile.outputs, tile.multiplier), []).append(tile)
+    found = []
+    for tiles in alike.values():
+        some = tiles[:: -(-len(tiles) // TILES)]
+        found += [(tile, len(tiles) / len(some)) for tile in some]
+    return found
 
 
 def converted_us(units: NDArray[np.float32], tile: Tile, spec: MacroSpec) -> tuple[NDArray[np.float32], ...]:

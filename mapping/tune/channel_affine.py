@@ -170,7 +170,7 @@ class ChannelTune:
             if number is not None and number not in rounds:
                 continue
             if not isinstance(step, MatrixStep):
-                self._values[step.name] = apply(step, self._values, multiply)
+                self._values[step.name] = apply(step, self._values, multiply, sample, layers=self._layers)
                 self._finish(step)
                 continue
             if progress is not None:
@@ -196,6 +196,11 @@ class ChannelTune:
         codes = in_places(step, self._values[step.inputs[0]].astype(np.int16, copy=False))
         parts = [multiply.sums(step, codes[i : i + BATCH], sample + i) for i in range(0, len(codes), BATCH)]
         return np.concatenate(parts)
+
+    @property
+    def _layers(self) -> dict[str, MatrixStep]:
+        """Matrix steps as tuned so far."""
+        return {name: step for name, step in self._steps.items() if isinstance(step, MatrixStep)}
 
     def _finish(self, step: Step) -> None:
         """Forget values that no later step reads."""

@@ -24,7 +24,6 @@ from torch.nn import functional
 
 from cim.simulator.training_layers import ArrayNoise
 from mapping.bits import BitWidths, LayerBits
-from mapping.compile import logits_op
 from mapping.layout.tile import stretch
 from mapping.network.digital_nodes import Take
 from mapping.network.file import NetworkFile
@@ -32,8 +31,9 @@ from mapping.network.float_run import apply, stored
 from mapping.network.graph import Preprocess
 from mapping.network.nodes import INPUT, Node
 from mapping.program.conductance import ConductanceProgram, MatrixStep
-from mapping.quantise.lower import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp, lower, may_be_negative
+from mapping.quantise.lower import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp, logits_op, may_be_negative
 from mapping.quantise.quantiser import code_widths
+from mapping.quantise.sharing import shared_ops
 from search.space.genes import Bits
 from search.train.arrays import ArrayLinear, WindowConv2d
 from search.train.graph_nodes import Ends, digital_node, nodes_of
@@ -55,7 +55,7 @@ class MatrixUnit(nn.Module):
 
     def __init__(self, op: MatrixOp, bits: Bits, signed: bool, noise: ArrayNoise | None, usual: float) -> None:
         super().__init__()
-        groups, per_group, inputs = op.weight.shape
+        groups, per_group, inputs = op.stored.shape
         outputs = groups * per_group
         self.array: WindowConv2d | ArrayLinear
         if op.window is None:
@@ -144,12 +144,15 @@ class GraphNet(nn.Module):
             if isinstance(op, DigitalOp):
                 self._hold(op.node)
             if isinstance(op, MatrixOp):
-                own, source = Bits(bits.weights_of(op.name), bits.inputs_of(op.name)), op.inputs[0]
+                home = _home(op)
+                own, source = Bits(bits.weights_of(home), bits.inputs_of(home)), op.inputs[0]
                 signed = self.signed[source]
                 if widths[source] > own.activation:  # a rescaling of its own, as the compiler makes it
                     source = _narrow(op.name)
                     self.signed[source] = signed
                     self._add_step(source, own.activation, scales, trained=False)
+                if op.shares is not None:
+                    continue
                 top = 1 << 20 if op.name == self.logits else (1 << widths[op.name]) - 1
                 unit = MatrixUnit(op, own, signed, noise, scales[op.name] * top / 8)
                 _begin(unit, op, made[op.name], scales[source], scales[op.name], program.spec.macro.max_level)
@@ -174,13 +177,13 @@ class GraphNet(nn.Module):
             if low is not None or high is not None:
                 y = y.clamp(low, high)
             y = _in_order(y)
-            values[op.name] = (y, y.new_ones(())) if last else self._step(op.name).codes(y)
+            values[op.name] = (y, y.new_ones(())) if last else self._step(_home(op)).codes(y)
         codes, step = values[self.ops[-1].name]
         return codes * step
 
     def _clamp(self, op: FusedOp) -> tuple[float | None, float | None]:
         """Where a result ends before its codes do; None: nowhere."""
-        ends_itself = op.name != self.logits and self._step(op.name).low == 0  # no code is below zero
+        ends_itself = op.name != self.logits and self._step(_home(op)).low == 0  # no code is below zero
         low = None if math.isinf(op.low) or (ends_itself and op.low <= 0) else op.low
         return low, None if math.isinf(op.high) else op.high
 
@@ -189,7 +192,7 @@ class GraphNet(nn.Module):
         if isinstance(op, MatrixOp):
             if _key(_narrow(op.name)) in self.steps:
                 codes, step = self._step(_narrow(op.name)).codes(codes * step)
-            y: Tensor = self.units[_key(op.name)](codes, step)
+            y: Tensor = self.units[_key(_home(op))](codes, step)
             return y
         if isinstance(op, ClampOp):
             return codes * step
@@ -218,13 +221,13 @@ class GraphNet(nn.Module):
             return None
         if op.name == self.logits:
             return op.low, op.high
-        step = self._step(op.name)
+        step = self._step(_home(op))
         size = float(step.log_step.detach().exp())
         return max(op.low, step.low * size), min(op.high, step.high * size)
 
     def nodes(self) -> tuple[Node, ...]:
         """Ordinary nodes that answer as the module does, without errors and without rounding of activations."""
-        weights = {op.name: self.unit(op.name).weights() for op in self.ops if isinstance(op, MatrixOp)}
+        weights = {op.name: self.unit(_home(op)).weights() for op in self.ops if isinstance(op, MatrixOp)}
         return nodes_of(self.ops, weights, {op.name: self.ends(op) for op in self.ops})
 
     def _step(self, name: str) -> LearnedStep:
@@ -243,7 +246,7 @@ class GraphNet(nn.Module):
 def graph_net(network: NetworkFile, program: ConductanceProgram, noise: ArrayNoise | None) -> GraphNet:
     """The module of a network, beginning as a program of it that was compiled at its own bits."""
     bits = BitWidths(network.weight_bits, network.activation_bits, network.layer_bits)
-    net = GraphNet(lower(network.graph), network.graph.preprocess, bits, program, noise)
+    net = GraphNet(shared_ops(network.graph), network.graph.preprocess, bits, program, noise)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -290,6 +293,11 @@ def tuned_file(
         layer_bits=bits,
         trained_on=trained_on,
     )
+
+
+def _home(op: FusedOp) -> str:
+    """The operation whose weights and output scale it has: its own, or those of the layer that it reads again."""
+    return op.name if not isinstance(op, MatrixOp) or op.shares is None else op.shares
 
 
 def _narrow(name: str) -> str:

@@ -87,7 +87,7 @@ def _matrix(op: MatrixOp, sources: tuple[str, ...], weight: Array, bias: Array) 
         stride=window.stride,
         padding=window.padding,
         dilation=window.dilation,
-        groups=op.weight.shape[0],
+        groups=op.stored.shape[0],
     )
 
 

@@ -29,6 +29,7 @@ from mapping.network.nodes import (
 )
 from mapping.program.conductance import (
     AddStep,
+    AgainStep,
     AvgPoolStep,
     ConcatStep,
     ConductanceProgram,
@@ -118,7 +119,8 @@ def slow_run(program: ConductanceProgram, image: NDArray[np.uint8]) -> list[int]
     table = program.input.table.astype(object)
     values["input"] = np.array([table[c][pixels[c].reshape(-1)].reshape(pixels[c].shape) for c in range(len(pixels))])
     for step in program.steps:
-        values[step.name] = _slow_step(step, [values[name] for name in step.inputs])
+        layer = program.layers[step.layer] if isinstance(step, AgainStep) else step
+        values[step.name] = _slow_step(layer, [values[name] for name in step.inputs])
     return [int(v) for v in values[program.steps[-1].name]]
 
 

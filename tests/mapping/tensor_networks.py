@@ -260,3 +260,27 @@ def _softmax(step: SoftmaxStep, x: NDArray[Any]) -> NDArray[Any]:
         reciprocal = (1 << 46) // sum(e)
         shares[at] = np.array([nearest(Fraction(v * reciprocal, 1 << 16)) for v in e], object)
     return np.moveaxis(_rescaled(shares, step.requantise), -1, step.axis)
+
+
+def recurrent(rng: np.random.Generator) -> NetworkGraph:
+    """Four rows of an image one after the other, h = tanh(U x + W h + b): W is one layer, read three times."""
+    hidden, weight, bias = 6, floats(rng, 6, 6, size=0.6), floats(rng, 6, size=0.3)
+    inputs = floats(rng, hidden, 12, size=0.4)
+    nodes: list[Node] = [Permute(name="rows", inputs=("input",), order=(1, 0, 2))]
+    for step in range(4):
+        given, state = f"given{step}", f"h{step}"
+        nodes += [
+            Take(name=f"row{step}", inputs=("rows",), index=(step,), axis=0),
+            Reshape(name=f"flat{step}", inputs=(f"row{step}",), shape=(12,)),
+            Linear(name=given, inputs=(f"flat{step}",), weight=inputs, bias=bias),
+        ]
+        before = given
+        if step:
+            before = f"sum{step}"
+            nodes += [
+                Linear(name=f"again{step}", inputs=(f"h{step - 1}",), weight=weight),
+                Add(name=before, inputs=(given, f"again{step}")),
+            ]
+        nodes.append(Unary(name=state, inputs=(before,), function="tanh"))
+    head = Linear(name="head", inputs=("h3",), weight=floats(rng, 4, hidden), bias=floats(rng, 4))
+    return NetworkGraph((3, 4, 4), (*nodes, head), PIXELS, CLASSES)

@@ -25,7 +25,7 @@ from mapping.program.execute import run
 from mapping.workload import network_workload, program_workload, unplaced_workload
 
 from .small_networks import network
-from .tensor_networks import attention, gated, two_outputs
+from .tensor_networks import attention, gated, recurrent, two_outputs
 
 TEN = tuple("0123456789")
 NETWORKS = [
@@ -71,7 +71,7 @@ def test_a_graph_and_its_program_are_the_same_work(name: str, options: dict[str,
     assert unplaced.tiles == ()
 
 
-@pytest.mark.parametrize("made", [gated, attention, two_outputs])
+@pytest.mark.parametrize("made", [gated, attention, two_outputs, recurrent])
 def test_digital_operations_of_a_graph_and_its_program_are_the_same_work(
     made: Callable[[np.random.Generator], NetworkGraph],
 ) -> None:

@@ -24,6 +24,7 @@ WIDTHS = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0)  # of the fault-free sp
 BATCH = 100
 CALIBRATION_PASSES = 4  # over the stored images, each with noise of its own
 SCRUB_READS = 8  # averaged a cell
+TWICE_CODES = 5  # by which two conversions of one sample may differ; noise of half a code does not come near
 GOLDEN_CHECKS = 64  # fault-free runs of the golden vectors that the threshold covers
 GOLDEN_WIDTH = 1.2  # of the largest fault-free distance
 CALIBRATE_SAMPLE, GOLDEN_SAMPLE, WIDEN_SAMPLE, ALARM_SAMPLE = (n << 32 for n in range(1, 5))
@@ -43,6 +44,7 @@ class Detector(enum.StrEnum):
     ECC = "ecc"  # of program image and corrections
     REGISTERS = "register-readback"
     SIGNATURE = "step-signature"  # of the steps that were done
+    TWICE = "second-conversion"  # of the held sample, compared with the first
 
 
 BY_CONSTRUCTION: Mapping[Detector, tuple[FaultKind, ...]] = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hil.mission.radiation.block import InjectionResult
-from hil.mission.radiation.detectors import BY_CONSTRUCTION, Detector
+from hil.mission.radiation.detectors import BY_CONSTRUCTION, TWICE_CODES, Detector
 from hil.mission.radiation.kinds import FaultKind
 from hil.verdict.statistics import wilson
 
@@ -42,6 +42,8 @@ def fired(result: InjectionResult, detector: Detector) -> bool:
             return result.golden_alarm
         case Detector.SCRUB:
             return result.scrubbed
+        case Detector.TWICE:
+            return result.kind == FaultKind.CONVERSION and 1 << result.bit > TWICE_CODES
     return FaultKind(result.kind) in BY_CONSTRUCTION[detector] and not result.hung
 
 

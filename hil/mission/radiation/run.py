@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from cim.simulator.layer import NoiseKey
 from cim.simulator.simulator import LayerSimulator
+from hil.errors import UsageError
 from hil.mission.radiation.inject import ChipUnderTest, Injection
 from hil.simulation.virtual_chips import COPY_NOISE, VirtualChip
 from mapping.network.nodes import INPUT
 from mapping.program import digital_ops
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Step
+from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
 from mapping.program.copies import by_copy, joined
 from mapping.program.digital_ops import Codes
 from mapping.program.execute import apply, in_places, input_codes, out_of_places
@@ -58,6 +59,11 @@ class FaultBench:
         """All answers without a fault."""
         codes: dict[str, Codes] = {INPUT: input_codes(images, self.program.input)}
         sums: dict[str, NDArray[np.int32]] = {}
+        again = next((step for step in self.program.steps if isinstance(step, AgainStep)), None)
+        if again is not None:
+            raise UsageError(
+                f"{again.name} reads the cells of {again.layer} again: no faults are put into such networks"
+            )
         for step in self.program.steps:
             codes[step.name] = self._step(step, codes, sums, sample, {})
         return ChipAnswers(codes[self.program.steps[-1].name].astype(np.int32), sums, codes)
@@ -108,7 +114,7 @@ class FaultBench:
         injection: Injection | None = None,
     ) -> Codes:
         if not isinstance(step, MatrixStep):
-            return apply(step, codes, self.virtual)
+            return apply(step, codes, self.virtual, layers=self.program.layers)
         seen = in_places(step, codes[step.inputs[0]].astype(np.int16, copy=False))
         sums[step.name] = self._product(step, seen, sample, simulators)
         check = self.checks.get(step.name)
@@ -121,7 +127,7 @@ class FaultBench:
     ) -> Codes:
         """A step whose product is known already."""
         if not isinstance(step, MatrixStep):
-            return apply(step, codes, self.virtual)
+            return apply(step, codes, self.virtual, layers=self.program.layers)
         if injection is not None and step.name in injection.sums:
             sums[step.name] = injection.sums[step.name](sums[step.name])
         return out_of_places(step, digital_ops.finish(sums[step.name], step.bias, step.requantise))

@@ -141,7 +141,7 @@ def _stored_codes(program: ConductanceProgram) -> Iterator[tuple[str, int, int, 
     shapes: dict[str, Shape] = {INPUT: program.input.shape}
     yield INPUT, -1, math.prod(program.input.shape), stored_bits(program, INPUT)[0]
     for step in program.steps:
-        shapes[step.name] = step_shape(step, [shapes[name] for name in step.inputs])
+        shapes[step.name] = step_shape(step, [shapes[name] for name in step.inputs], program.layers)
         yield step.name, -1, math.prod(shapes[step.name]), stored_bits(program, step.name)[0]
 
 

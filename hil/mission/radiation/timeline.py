@@ -173,6 +173,7 @@ class OrbitRow:
         self.program, self.record, self.orbit, self.options = program, record, orbit, options
         self.space: FaultSpace = fault_space(program)
         self.inputs = training_inputs(program)
+        self._young: tuple[int, Drawn] | None = None  # the chip of the last number, as it was at first
         self.targets: TuneTargets | None = None
         if Course.TUNED in options.courses:
             self.targets = targets_for(program, DeployOptions(), watch)
@@ -182,13 +183,17 @@ class OrbitRow:
         since_s = year * DAYS * DAY_S
         mended_s = since_s if course is Course.WITHOUT else min(since_s, self.options.scrub_s)
         first = self._chips(FIRST_S)
-        drawn = replace(self._chips(max(mended_s, FIRST_S)).draw(number), corrections=first.draw(number).corrections)
+        if self._young is None or self._young[0] != number:
+            self._young = number, first.draw(number)
+        drawn = self._young[1]
+        if mended_s > FIRST_S:
+            drawn = replace(self._chips(mended_s).draw(number), corrections=drawn.corrections)
         rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, YEAR_DOSE, number, round(1e6 * year)]))
         effects, spec = self.orbit.dose, self.program.spec.macro
         dosed = with_dose(drawn, spec, effects, dose_mrad(effects, year), rng)
         if course is not Course.WITHOUT:  # cells were written anew; converters keep their dose
-            young = with_dose(drawn, spec, effects, dose_mrad(effects, mended_s / DAY_S / DAYS), rng)
-            dosed = replace(dosed, cells_us=young.cells_us)
+            fresh = with_dose(drawn, spec, effects, dose_mrad(effects, mended_s / DAY_S / DAYS), rng)
+            dosed = replace(dosed, cells_us=fresh.cells_us)
         program, held = self._struck(dosed, mended_s / DAY_S, number, year, course)
         chip = build_chip(program, self.record, held, seed=first.noise_seed, number=number, mode=SimulationMode.FAST)
         if course is Course.TUNED and self.targets is not None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from cim.chip.file import load_chip
 from hil.cli import app, run
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
@@ -94,7 +95,7 @@ def test_each_command_explains_itself(cli: Cli, command: str) -> None:
 
 def test_every_command_of_the_design_is_there() -> None:
     wanted = "deploy calibrate fit compile simulate estimate import emulate chips ports info doctor mvm cells show"
-    assert set(f"{wanted} tune improve finetune selftest".split()) == set(COMMANDS)
+    assert set(f"{wanted} tune improve finetune campaign selftest resume".split()) == set(COMMANDS)
 
 
 def test_a_command_stands_in_the_file_of_its_name() -> None:
@@ -103,6 +104,12 @@ def test_a_command_stands_in_the_file_of_its_name() -> None:
     for name, command in zip(COMMANDS, app.registered_commands, strict=True):
         assert command.callback is not None
         assert command.callback.__module__ == f"hil.cli.{elsewhere.get(name, name)}"
+
+
+def test_a_chip_file_is_shown_with_the_digest_for_a_number_of_macros(cli: Cli) -> None:
+    digests = [cli.json("chips", "show", "lab-128", "--macros", n)["digest"] for n in (1, 4)]
+    assert digests == [load_chip("lab-128", macros=n).digest for n in (1, 4)]
+    assert digests[0] != digests[1]
 
 
 def test_hil_alone_prints_its_help(cli: Cli) -> None:

@@ -5,40 +5,30 @@ from __future__ import annotations
 import contextlib
 import json
 import random
-import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import hil
-from cim.record.file import load_record
 from firmware_protocols.host import HostLink
 from hil.cli import run as command
-from hil.deployment.options import DeployOptions
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.errors import DeviceError, ExitCode, FileError, Interrupted, MismatchError, UsageError
-from hil.report.run_data import RunData, read_run
 from hil.server.serve import serving
 from hil.transports.journal import Journal
 from hil.transports.wire_log import read_wire_log
-from mapping.program.file import load_program
-from mapping.program.records import to_record
 
 from ..conftest import CHIP, Small
-from ..wires import messages
-
-BRIEF = DeployOptions(samples=64, repeats=2, virtual_chips=2, tolerance=0.1, causes=False, tune_images=16)
-COMPLETE = ["data.h5", "program.h5", "record.h5", "report.html", "report.json", "report.md", "wire.log"]
+from ..same_runs import BRIEF, COMPLETE, check_same_runs
 
 
 @contextmanager
@@ -74,48 +64,6 @@ def interrupted_at(number: int, error: type[BaseException] = KeyboardInterrupt) 
         yield
 
 
-def arrays(run: Path) -> dict[str, object]:
-    """What was measured and simulated in a run, by name; times on the wall are not."""
-    data = read_run(run / "data.h5")
-    found: dict[str, object] = {f.name: getattr(data, f.name) for f in fields(RunData) if f.name != "link"}
-    macros = found.pop("macros")
-    assert isinstance(macros, dict)
-    for number, macro in macros.items():
-        found |= {f"{number}.{f.name}": getattr(macro, f.name) for f in fields(macro)}
-    samples = found.pop("samples")
-    assert isinstance(samples, tuple)
-    for sample in samples:
-        found |= {f"{sample.layer}.{f.name}": getattr(sample, f.name) for f in fields(sample)}
-    return found
-
-
-def undated(path: Path) -> tuple[str, dict[str, np.ndarray]]:
-    """A program file's content without the date of the record that its targets come from."""
-    record, found = to_record(load_program(path))
-    text = json.dumps(record, sort_keys=True)
-    return re.sub(r"20\d\d-\d\d-\d\dT[0-9:+]*", "DATE", text), dict(found)
-
-
-def same_runs(one: Path, other: Path) -> None:
-    """Both runs hold the same bits."""
-    first, second = arrays(one), arrays(other)
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        np.testing.assert_array_equal(value, second[name], err_msg=name)  # type: ignore[arg-type]
-    (one_record, one_arrays), (other_record, other_arrays) = (undated(run / "program.h5") for run in (one, other))
-    assert one_record == other_record
-    for name, value in one_arrays.items():
-        np.testing.assert_array_equal(value, other_arrays[name], err_msg=name)
-    records = [load_record(run / "record.h5") for run in (one, other)]
-    for macro in records[0].macros:
-        for field in fields(records[0].macros[macro]):
-            a, b = (getattr(r.macros[macro], field.name) for r in records)
-            np.testing.assert_array_equal(a, b, err_msg=field.name)
-    assert records[0].pulses == records[1].pulses
-    asked = [[what for _, what in messages(run / "wire.log")] for run in (one, other)]
-    assert [len(a) for a in asked] == [len(asked[0])] * 2
-
-
 def requests_of(run: Path) -> int:
     return sum(e.sent for e in read_wire_log(run / "wire.log").entries)
 
@@ -137,7 +85,7 @@ def test_a_run_interrupted_at_any_message_goes_on_to_the_same_bits(
         assert not chip.status().outputs_on
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == COMPLETE
     assert not (tmp_path / "run.unfinished").exists()
-    same_runs(whole, tmp_path / "run")
+    check_same_runs(whole, tmp_path / "run")
 
 
 RUN = "import sys; from hil.cli import main; print('ready', flush=True); sys.argv[0] = 'hil'; main()"
@@ -216,7 +164,7 @@ def test_a_run_whose_process_is_killed_or_told_to_end_goes_on_to_the_same_bits(
             assert not chip.status().outputs_on
         assert not run.exists()
         assert command(["deploy", "--resume", str(run)]) in (0, 1)
-    same_runs(whole, run)
+    check_same_runs(whole, run)
 
 
 def test_a_run_that_failed_keeps_its_wire_log_and_what_was_measured(
@@ -239,7 +187,7 @@ def test_a_run_that_failed_keeps_its_wire_log_and_what_was_measured(
         assert requests_of(part) > 100
         monkeypatch.setattr(chip, "sweep", sweep)
         hil.resume(part)
-    same_runs(whole, tmp_path / "run")
+    check_same_runs(whole, tmp_path / "run")
 
 
 def test_another_chip_on_the_port_is_refused(small: Small, tmp_path: Path) -> None:
@@ -271,7 +219,7 @@ def test_a_chip_in_the_process_that_ended_begins_the_run_anew(small: Small, tmp_
     report = hil.resume(tmp_path / "run")
     assert any("started anew" in note for note in report.notes)
     small.deploy(CHIP, tmp_path / "other" / "run", record=False, options=BRIEF)
-    same_runs(tmp_path / "other" / "run", tmp_path / "run")
+    check_same_runs(tmp_path / "other" / "run", tmp_path / "run")
 
 
 def test_data_that_changed_since_are_refused(small: Small, tmp_path: Path) -> None:

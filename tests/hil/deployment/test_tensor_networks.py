@@ -27,9 +27,9 @@ from mapping.tune.channel_affine import tune_channels, tune_targets
 from mapping.workload import executors, program_workload
 
 from ...mapping.small_networks import network
-from ...mapping.tensor_networks import attention, gated, two_outputs
+from ...mapping.tensor_networks import attention, gated, recurrent, two_outputs
 
-GRAPHS = [gated, attention, two_outputs]
+GRAPHS = [gated, attention, two_outputs, recurrent]
 
 
 def compiled(graph: Any, macros: int = 48, options: LayoutOptions | None = None) -> ConductanceProgram:

@@ -6,79 +6,24 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
-from firmware_protocols.chip import ChipServer
-from firmware_protocols.connection import LinkLimits
 from firmware_protocols.messages import TileAddress
 from hil.driver.open_chip import connect, open_chip
 from hil.driver.patience import Patience
 from hil.errors import DeviceError, LinkError, PortError
 from hil.server.serve import serving
-from hil.transports.base import Transport
-from hil.transports.in_process import MAX_MESSAGE
 from hil.transports.ports import Port
 from hil.transports.reopening import reopener
 
 from ..fake_chip import FakeChip, small_spec
+from ..faulty_board import Board
 
 SPEC = small_spec()
 TILE = TileAddress(0, 0, 9, 0, 5)
 CODES = np.random.default_rng(1).integers(0, 256, (400, 9)).astype(np.int16)
-
-
-@dataclass
-class Board:
-    """A chip role that outlives the lines to it, in the host's own process and time; ``plugged`` is its cable."""
-
-    chip: FakeChip = field(default_factory=lambda: FakeChip(SPEC))
-    plugged: bool = True
-    stalled: bool = False
-    opened: int = 0
-    server: ChipServer = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.boot(17)
-
-    def boot(self, boot_id: int) -> None:
-        self.server = ChipServer(self.chip, boot_id=boot_id, limits=LinkLimits(window=32, max_message=MAX_MESSAGE))
-
-    def open(self) -> Transport:
-        if not self.plugged:
-            raise PortError("no such port")
-        self.opened += 1
-        return Cable(self)
-
-
-class Cable:
-    """One opening of a line to a ``Board``."""
-
-    address, max_payload = "board", 512
-
-    def __init__(self, board: Board) -> None:
-        self.board = board
-
-    def write(self, data: bytes) -> None:
-        self._check()
-        if not self.board.stalled:
-            self.board.server.receive(data, time.monotonic())
-
-    def read(self, max_bytes: int, timeout_s: float) -> bytes:
-        self._check()
-        data = b"" if self.board.stalled else self.board.server.data_to_send(time.monotonic())
-        if not data:
-            time.sleep(min(timeout_s, 0.005))
-        return data
-
-    def close(self) -> None:
-        pass
-
-    def _check(self) -> None:
-        if not self.board.plugged:
-            raise LinkError("connection to board lost: unplugged")
 
 
 @contextlib.contextmanager
@@ -106,11 +51,11 @@ def products(board: Board, patience_s: float, told: list[str], during: Callable[
 
 
 def expected() -> np.ndarray:
-    return products(Board(), 0.0, [], lambda: None)
+    return products(Board(FakeChip(SPEC)), 0.0, [], lambda: None)
 
 
 def test_a_silent_port_is_waited_for_and_the_answer_is_the_same() -> None:
-    board, told = Board(), list[str]()
+    board, told = Board(FakeChip(SPEC)), list[str]()
     with contextlib.ExitStack() as stack:
 
         def stall() -> None:
@@ -125,7 +70,7 @@ def test_a_silent_port_is_waited_for_and_the_answer_is_the_same() -> None:
 
 
 def test_a_cable_that_is_plugged_in_again_goes_on_and_nothing_runs_twice() -> None:
-    board, told = Board(), list[str]()
+    board, told = Board(FakeChip(SPEC)), list[str]()
     with contextlib.ExitStack() as stack:
 
         def unplug() -> None:
@@ -140,7 +85,7 @@ def test_a_cable_that_is_plugged_in_again_goes_on_and_nothing_runs_twice() -> No
 
 @pytest.mark.parametrize("fault", ["stalled", "plugged"])
 def test_patience_has_an_end(fault: str) -> None:
-    board, told = Board(), list[str]()
+    board, told = Board(FakeChip(SPEC)), list[str]()
     start = time.monotonic()
     with pytest.raises(LinkError):
         products(board, 1.0, told, lambda: setattr(board, fault, fault == "stalled"))
@@ -149,22 +94,22 @@ def test_patience_has_an_end(fault: str) -> None:
 
 
 def test_without_patience_a_lost_line_is_lost_at_once() -> None:
-    board, told = Board(), list[str]()
+    board, told = Board(FakeChip(SPEC)), list[str]()
     with pytest.raises(LinkError, match="unplugged"):
         products(board, 0.0, told, lambda: setattr(board, "plugged", False))
     assert told == []
 
 
 def test_a_chip_that_was_restarted_or_changed_meanwhile_is_refused() -> None:
-    board, told = Board(), list[str]()
+    board, told = Board(FakeChip(SPEC)), list[str]()
     with contextlib.ExitStack() as stack:
 
         def swap() -> None:
             board.plugged = False
-            board.boot(18)
+            board.boot()
             stack.enter_context(after(0.3, lambda: setattr(board, "plugged", True)))
 
-        with pytest.raises(DeviceError, match="boot id 0x00000011 became 0x00000012"):
+        with pytest.raises(DeviceError, match="boot id 0x00000012 became 0x00000013"):
             products(board, 20.0, told, swap)
 
 

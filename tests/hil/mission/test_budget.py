@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as xml
 
 import pytest
 
-from cim.chip.file import load_chip
+from cim.cells.temperature import Thermal
+from cim.record.calibration import CalibrationRecord
 from hil.cli import run
+from hil.datasets.image_set import Dataset
+from hil.deployment.options import DeployOptions
+from hil.errors import FileError
 from hil.mission.budget import Held, KnownAccuracy, check_budget
 from hil.mission.facts_file import FactsFileError, NewerFactsFile
 from hil.mission.host_load import host_load, operations_of, program_image_bytes
 from hil.mission.image_energy import image_energy
 from hil.mission.requirements import load_mission
-from mapping.compile import compile_network
+from hil.mission.subject import Subject, known_temperatures, open_subject
+from hil.report.files import report_text
+from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.workload import program_workload
 
-from ..small_net import small_network
+from ..invented_run import synthetic_run
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
-
-
-@pytest.fixture(scope="module")
-def program() -> ConductanceProgram:
-    return compile_network(small_network(), load_chip("lab-128", macros=4))
 
 
 def mission_file(folder: Path, before: str = "", after: str = "") -> Path:
@@ -137,3 +139,49 @@ def test_the_command_prints_json_writes_junit_and_exits_1_when_a_limit_is_broken
     suite = xml.parse(tmp_path / "check.xml").getroot()
     assert (suite.get("failures"), suite.get("skipped")) == ("1", "1")
     assert run(["mission", "check", str(tmp_path), str(kept)]) == 7  # a folder that is no run
+
+
+def test_a_run_folder_gives_the_accuracy_that_was_measured_and_must_be_of_the_network(
+    program: ConductanceProgram, tmp_path: Path
+) -> None:
+    report, _ = synthetic_run(images=300)
+    same = replace(report, digests={**report.digests, "network": program.network_digest})
+    save_program(program, tmp_path / "net.h5")
+
+    def opened(network: Path | None) -> Subject:
+        return open_subject(tmp_path, network=network, chip="lab-128", macros=None, trust=False, watch=Watch())
+
+    (tmp_path / "report.json").write_text(report_text(same), "utf-8")
+    with pytest.raises(FileError, match=r"holds no program\.h5"):
+        opened(None)
+    accuracy = opened(tmp_path / "net.h5").accuracy
+    assert accuracy is not None
+    assert accuracy.low == pytest.approx(report.decisive.measured.low)
+    assert accuracy.source.startswith("emulated (NOT SILICON)")
+    (tmp_path / "report.json").write_text(report_text(report), "utf-8")
+    with pytest.raises(FileError, match="another network"):
+        opened(tmp_path / "net.h5")
+
+
+def test_temperatures_are_open_until_a_record_with_their_coefficients_says_that_accuracy_holds(
+    program: ConductanceProgram, record: CalibrationRecord, data: Dataset, tmp_path: Path
+) -> None:
+    limits = "[limits]\ntemperature_low_c = -10.0\ntemperature_high_c = 45.0"
+    plan = load_mission(mission_file(tmp_path, "[limits]", limits))
+    assert {"coldest", "warmest"} <= {line.name for line in check_budget(program, plan).open}
+    options = DeployOptions(samples=100, virtual_chips=2, tune=False)
+
+    def temperatures(known: CalibrationRecord, floor: float) -> tuple[float, float] | None:
+        asked = replace(plan.limits, accuracy_floor=floor)
+        return known_temperatures(program, data, known, asked, options, Watch())
+
+    assert temperatures(record, 0.5) is None
+    measured = replace(
+        record, kind="emulated", spec_digest=program.spec.digest, thermal=Thermal(record.temperature_c, 5e-4, 1e-5)
+    )
+    assert temperatures(measured, 0.5) == (-10.0, 45.0)
+    assert temperatures(measured, 1.0) == (record.temperature_c, record.temperature_c)
+    kept = check_budget(program, plan, temperatures_c=(-10.0, 45.0))
+    assert not {"coldest", "warmest"} & {line.name for line in (*kept.open, *kept.broken)}
+    lost = check_budget(program, plan, temperatures_c=(25.0, 25.0))
+    assert {line.name for line in lost.broken} == {"coldest", "warmest"}

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from cim.record.calibration import CalibrationRecord
 from hil.cli import run
 from hil.errors import FileError, UsageError
 from hil.mission.harden import RELOADED, harden, most_critical_layer, pareto
-from hil.mission.hardening import harden_campaign
+from hil.mission.hardened_campaign import harden_campaign
 from hil.mission.mitigation import FREE, Mitigation, Price, prices, total
 from hil.mission.radiation.block import InjectionResult
 from hil.mission.radiation.checksums import checked_program
-from hil.mission.radiation.outcomes import Share
+from hil.mission.radiation.detectors import Detector
+from hil.mission.radiation.outcomes import Share, fired
 from hil.mission.requirements import MissionPlan, load_mission
+from hil.mission.scrub_plan import plan_scrub
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 
@@ -117,3 +120,33 @@ def test_the_command_hardens_a_campaign_and_refuses_a_folder_without_one(
     plan: MissionPlan = load_mission(EXAMPLE)
     with pytest.raises(FileError, match="no whole campaign"):
         harden_campaign(tmp_path, program, plan, floor=0.5)
+
+
+def test_scrubs_are_planned_by_whichever_of_upsets_and_drift_asks_sooner(record: CalibrationRecord) -> None:
+    def kinds(per_day: float) -> dict[str, object]:
+        return {
+            "cell-extreme": {"upsets_per_day": per_day, "harmful": {"share": 0.5}},
+            "activation": {"upsets_per_day": 1e6, "harmful": {"share": 1.0}},  # over with the image
+        }
+
+    often, seldom = (plan_scrub(kinds(rate), record.programming) for rate in (2.0, 1e-9))
+    assert often.by_upsets_s == pytest.approx(0.01 * 86400.0)
+    assert often.interval_s == often.by_upsets_s
+    assert seldom.interval_s == seldom.by_drift_s > 3600.0
+    assert plan_scrub({}, record.programming).by_upsets_s == float("inf")
+    assert "drift" in seldom.text
+
+
+def test_guards_that_raise_more_than_one_alarm_in_a_thousand_are_in_no_set() -> None:
+    asked = {"tripled": "conv", "floor": 0.5, "detection": 0.5}
+    guards = {Mitigation.RANGE, Mitigation.CHECKSUM}
+    quiet, loud = (harden(RESULTS, WEIGHTS, BANDS, PRICES, Share(n, 3000), **asked) for n in (3, 4))  # type: ignore[arg-type]
+    assert any(one.mitigations & guards for one in quiet.front)
+    assert not any(one.mitigations & guards for one in loud.front)
+    assert "no set has them" in "\n".join(loud.lines())
+
+
+def test_a_second_conversion_sees_the_bits_that_noise_does_not_make() -> None:
+    found = [replace(hit(bit, "conversion"), bit=bit) for bit in range(8)]
+    assert [fired(one, Detector.TWICE) for one in found] == [False] * 3 + [True] * 5
+    assert not fired(replace(hit(0, "activation"), bit=7), Detector.TWICE)

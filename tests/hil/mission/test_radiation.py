@@ -296,3 +296,19 @@ def test_the_command_runs_a_campaign_and_prints_json(
     assert found["settings"]["injections"] == 13
     assert list(found["timeline"]["courses"]) == [str(course) for course in Course]
     assert command([*asked, *options, "--kinds", "cosmic", "-o", str(tmp_path / "out")]) == 2
+
+
+def test_two_workers_give_the_bytes_of_one(
+    small_campaign: CampaignFolder,
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    data: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hil.mission.radiation import campaign
+
+    monkeypatch.setattr(campaign, "BLOCK", 33)
+    other = CampaignFolder(tmp_path / "three")
+    run_campaign(program, data, record, load_orbit("leo-sso"), other, replace(FEW, workers=2), Watch())
+    assert other.table.read_bytes() == small_campaign.table.read_bytes()

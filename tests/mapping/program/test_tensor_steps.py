@@ -19,6 +19,7 @@ from mapping.network.graph import NetworkGraph
 from mapping.program import digital_ops, digital_steps, tensor_ops
 from mapping.program.checks import check_program
 from mapping.program.conductance import AddStep, ConductanceProgram, Requantise, Step
+from mapping.program.counts import tile_counts
 from mapping.program.digital_steps import (
     AffineStep,
     MatMulStep,
@@ -37,13 +38,13 @@ from mapping.program.file import load_program, save_program
 from mapping.program.records import ProgramRecordError
 
 from ..small_networks import network, slow_run
-from ..tensor_networks import CLASSES, PIXELS, attention, conv, gated, two_outputs
+from ..tensor_networks import CLASSES, PIXELS, attention, conv, gated, recurrent, two_outputs
 
 LAB = load_chip("lab-128", macros=400)
 GOLDEN: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent.parent / "golden" / "tensor_ops.json").read_text("utf-8")
 )["cases"]
-GRAPHS = [gated, attention, two_outputs]
+GRAPHS = [gated, attention, two_outputs, recurrent]
 
 
 def step_of(case: dict[str, Any]) -> Step:
@@ -116,7 +117,7 @@ def test_a_program_of_them_comes_back_as_it_was(graph: Any, tmp_path: Path) -> N
 @pytest.fixture(scope="module")
 def programs() -> dict[type[Step], tuple[ConductanceProgram, int]]:
     """By kind, a program that has such a step, and its place."""
-    return {type(s): (p, i) for p in map(made, GRAPHS) for i, s in enumerate(p.steps)}
+    return {type(s): (p, i) for p in map(made, GRAPHS[:3]) for i, s in enumerate(p.steps)}
 
 
 ONE = np.ones((1, 1, 1), np.int32)
@@ -207,3 +208,23 @@ def test_codes_that_a_move_carries_to_a_layer_are_as_narrow_as_the_layer_takes_t
     images = program.calibration_images
     run(program, images, IdealMultiply(program), tap=lambda step, codes, sums: seen.append(int(np.abs(codes).max())))
     assert max(seen) <= 255
+
+
+def test_equal_layers_stand_on_cells_once_and_are_read_once_a_use() -> None:
+    program = made(recurrent)
+    assert program.uses == {"given0": 4, "again1": 3, "head": 1}
+    assert [m.name for m in program.matrices] == list(program.uses)
+    first = {count.layer: count for count in tile_counts(program)}
+    assert first["again1"].vectors == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [({"layer": "head"}, "is no new use"), ({"turn": 1}, "is no new use"), ({"turn": 1 << 20}, "reads"),
+     ({"inputs": ("input",)}, "takes 12 inputs")],
+)  # fmt: skip
+def test_a_use_that_does_not_fit_its_layer_is_refused(change: dict[str, Any], text: str) -> None:
+    program = made(recurrent)
+    steps = tuple(dataclasses.replace(s, **change) if s.name == "given3" else s for s in program.steps)
+    with pytest.raises(ProgramRecordError, match=text):
+        check_program(dataclasses.replace(program, steps=steps))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cim.files import read_text
 from cim.json_text import parse_json
+from cim.record.calibration import CalibrationRecord
 from hil.atomic import write_text
 from hil.errors import FileError, MismatchError
 from hil.mission.harden import Hardening, harden, most_critical_layer
@@ -17,6 +19,8 @@ from hil.mission.radiation.folder import MOST_BYTES, CampaignFolder, read_inject
 from hil.mission.radiation.outcomes import Share
 from hil.mission.radiation.summary import FORMAT
 from hil.mission.requirements import MissionPlan
+from hil.mission.scrub_plan import plan_scrub
+from hil.prediction.predict import believed
 from mapping.program.conductance import ConductanceProgram
 
 HARDENING = "hardening.json"
@@ -30,8 +34,13 @@ def harden_campaign(
     floor: float,
     detection: float = 0.99,
     scrub_s: float | None = None,
+    record: CalibrationRecord | None = None,
 ) -> Hardening:
     """Judge every set of mitigations and write ``hardening.json`` beside the campaign.
+
+    Args:
+        scrub_s: time between two scrubs, for its price; None: that of the campaign's accuracy over the years.
+        record: whose drift plans the scrubs; None takes the models of the chip file.
 
     Raises:
         FileError: no campaign, or a damaged one.
@@ -63,6 +72,8 @@ def harden_campaign(
     found = harden(
         results, weights, timeline["courses"], known, alarms, tripled=tripled, floor=floor, detection=detection
     )
+    believed_record = believed(program, record)[0]
+    found = replace(found, scrub=plan_scrub(report["kinds"], believed_record.programming))
     write_text(folder / HARDENING, json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
     return found
 

@@ -1,0 +1,55 @@
+"""The report of a run on the screen, and the exit code that follows from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hil.cli.options import complain, say
+from hil.errors import ExitCode, UsageError
+
+OUTCOMES = ("disagree", "inconclusive", "regression")
+
+if TYPE_CHECKING:
+    from hil.verdict.agreement import AgreementReport
+
+
+def outcomes(words: str) -> set[str]:
+    """``disagree,regression`` as a set; ``none`` is empty.
+
+    Raises:
+        UsageError: a word that is no outcome.
+    """
+    found = {word.strip() for word in words.split(",")} - {"none"}
+    if not found <= set(OUTCOMES):
+        wrong = ", ".join(sorted(found - set(OUTCOMES)))
+        raise UsageError(f"--fail-on {wrong!r}", hint=f"one or more of {','.join(OUTCOMES)}, or none")
+    return found
+
+
+def tell_report(
+    report: AgreementReport, earlier: AgreementReport | None, junit: Path | None, failing: set[str], as_json: bool
+) -> int:
+    """Print the report of a run, compare it with an earlier one, and give the exit code: 1 for ``failing`` outcomes."""
+    from hil.report.files import summary_lines
+    from hil.verdict.baseline import compare_reports
+
+    change = None if earlier is None else compare_reports(earlier, report)
+    if as_json:
+        compared = {} if change is None else {"baseline": dataclasses.asdict(change)}
+        say(json.dumps({**report.to_json(), **compared}))
+    else:
+        for line in summary_lines(report):
+            say(line)
+        say(f"report         {report.run}/report.html   (hil show {report.run})")
+    if change is not None:
+        complain(change.text)
+    found = {report.verdict.value, *(("regression",) if change is not None and change.regressed else ())}
+    code = ExitCode.OUTSIDE_TOLERANCE if found & failing else ExitCode.DONE
+    if junit:
+        from hil.report.junit import write_junit
+
+        write_junit(junit, report, change)
+    return code

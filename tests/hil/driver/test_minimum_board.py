@@ -1,0 +1,34 @@
+"""A board whose firmware leaves STATUS out: identity and calibration go on, and what is not told is said."""
+
+from __future__ import annotations
+
+import pytest
+
+from cim.chip.file import load_chip
+from firmware_protocols.handlers import Refusal
+from firmware_protocols.messages import ErrorCode, StatusReply
+from hil.driver.chip_driver import UNTOLD_C
+from hil.driver.chip_text import info_lines, info_record
+from hil.driver.open_chip import connect
+from hil.emulator.chip import EmulatedChip
+from hil.errors import FirmwareLacks
+from hil.transports.in_process import InProcessTransport
+
+SPEC = load_chip("lab-128", macros=1)
+
+
+class Bare(EmulatedChip):
+    def status(self) -> StatusReply:
+        raise Refusal(ErrorCode.UNSUPPORTED, "no STATUS")
+
+
+def test_identity_needs_no_status_and_says_what_is_not_told() -> None:
+    with connect(InProcessTransport(Bare(SPEC, 7), "in process"), spec=SPEC) as driver:
+        status = driver.known_status()
+        assert status is None
+        assert "status       not told: the firmware has no STATUS" in info_lines(driver, status)
+        assert info_record(driver, status)["temperature_c"] is None
+        assert driver.temperature_c == UNTOLD_C
+        assert any("no STATUS" in text for text in driver.fallbacks)
+        with pytest.raises(FirmwareLacks, match="unsupported"):
+            driver.status()
