@@ -131,7 +131,7 @@ def test_rounds_run_in_their_order_and_once() -> None:
 def test_copies_and_rounds_go_together() -> None:
     program = compiled("lab-128", 4, 4, LayoutOptions(Placement.PACKED, 4, rounds=True))
     assert program.rounds == 1  # it fits, so it is written once
-    program = compiled("lab-128", 4, 4, LayoutOptions(Placement.SPREAD, 4, rounds=True))
+    program = compiled("lab-128", 3, 4, LayoutOptions(Placement.SPREAD, 3, rounds=True))
     assert program.rounds > 1
     assert any(m.group.copies > 1 for m in program.matrices)
     logits, _ = measured(program, ALL_CAPABILITIES)
