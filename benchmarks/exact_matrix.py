@@ -94,15 +94,16 @@ class Answers:
 
 
 class LayerTap:
-    """Whole layers on the chip, with the codes of each kept."""
+    """Whole layers on the chip, with the codes of each one's first use kept; logits tell of later ones."""
 
     def __init__(self, layers: MeasuredLayers) -> None:
         self._layers = layers
         self.codes: Arrays = {}
 
     def layer(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        self.codes[step.name] = self._layers.layer(step, codes, sample)
-        return self.codes[step.name]
+        found = self._layers.layer(step, codes, sample)
+        self.codes.setdefault(step.name, found)
+        return found
 
 
 def random_network(graph: NetworkGraph, seed: int, *, weight_bits: int = WEIGHT_BITS) -> NetworkFile:

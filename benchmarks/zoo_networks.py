@@ -220,6 +220,15 @@ def vgg11(width: int = 64) -> Callable[[], nn.Module]:
     return build
 
 
+def densenet(growth: int = 16) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        from torchvision.models import DenseNet
+
+        return DenseNet(growth, (6, 12, 24, 16), 2 * growth, num_classes=CLASSES)
+
+    return build
+
+
 def mixer(width: int = 128, depth: int = 8) -> Callable[[], nn.Module]:
     def build() -> nn.Module:
         from timm.models.mlp_mixer import MlpMixer
@@ -264,7 +273,7 @@ ZOO: dict[str, Network] = {
     "mnasnet0_5": Network(vision("mnasnet0_5")),
     "shufflenet_v2_x0_5": Network(vision("shufflenet_v2_x0_5")),
     "squeezenet1_1": Network(vision("squeezenet1_1")),
-    "densenet121": Network(vision("densenet121"), small=vision("densenet121", growth_rate=16)),
+    "densenet121": Network(vision("densenet121"), small=densenet()),
     "googlenet": Network(vision("googlenet", aux_logits=False, init_weights=False)),
     "inception_v3": Network(vision("inception_v3", init_weights=False), (3, 96, 96)),
     "regnet_x_400mf": Network(vision("regnet_x_400mf")),
