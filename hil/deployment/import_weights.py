@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,25 @@ from hil.datasets.image_set import load_dataset
 from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import LayerBits
-from mapping.network.digital_nodes import Grid
+from mapping.network.digital_nodes import Grid, Softmax
 from mapping.network.file import NetworkFile
-from mapping.network.graph import Preprocess
+from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.importers import import_graph
 
 QUANTISED_BITS = (8, 8)  # of weights and activations of a network that comes with codes of its own
+
+
+def without_last_softmax(graph: NetworkGraph, watch: Watch) -> NetworkGraph:
+    """The graph with its logits, where a softmax of them comes last: the order of classes is the same, training and
+    codes are better off."""
+    last = graph.nodes[-1]
+    if not isinstance(last, Softmax) or not graph.classes or len(graph.nodes) < 2:
+        return graph
+    nodes = tuple(node for node in graph.nodes if node is not last)
+    if nodes[-1].name != last.inputs[0]:
+        return graph
+    watch.note(f"{last.name}: the softmax at the end is left out; the largest logit is the same class")
+    return replace(graph, nodes=nodes)
 
 
 def import_network(
@@ -58,6 +72,7 @@ def import_network(
             )
         except ValueError as error:  # an unknown architecture, or one that the weights or images do not fit
             raise UsageError(str(error), hint="hil import --help; name the architecture with --arch") from error
+    graph = without_last_softmax(graph, watch)
     chosen = np.linspace(0, len(training) - 1, min(images, len(training))).astype(np.int64)
     named = {node.name for node in graph.nodes}
     if unknown := sorted(set(layer_bits or {}) - named):
