@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="state dict .pt, .safetensors, .onnx or .pt2")],
+    source: Annotated[Path, typer.Argument(help="state dict .pt, .safetensors, .onnx, .tflite or .pt2")],
     out: Annotated[Path, typer.Option("--out", "-o", help="net.pt to write")],
     arch: Annotated[str | None, typer.Option(help="architecture name or JSON graph", show_default=False)] = None,
     data: Annotated[str, typer.Option(help="data set whose training images calibrate the network")] = "fashion-mnist",
@@ -74,7 +74,7 @@ def import_(
 
 
 def compile(
-    network: Annotated[Path, typer.Argument(help="net.pt, model.onnx or model.pt2")],
+    network: Annotated[Path, typer.Argument(help="net.pt, model.onnx, model.tflite or model.pt2")],
     chip: Chip = "lab-128",
     macros: Macros = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="program.h5 to write", show_default=False)] = None,
@@ -120,7 +120,9 @@ def compile(
     spare_reads: SpareReads = 0.0,
     data: Annotated[
         str | None,
-        typer.Option(help="data set whose training images give ranges to model.onnx or model.pt2", show_default=False),
+        typer.Option(
+            help="data set whose training images give ranges to model.onnx, .tflite or .pt2", show_default=False
+        ),
     ] = None,
     data_dir: DataDir = None,
     download: Download = False,

@@ -13,7 +13,8 @@ from hil.errors import ExitCode, UsageError
 
 def estimate(
     network: Annotated[
-        str, typer.Argument(help="program.h5, net.pt, model.onnx, model.pt2, or an architecture: lenet5, vgg8 …")
+        str,
+        typer.Argument(help="program.h5, net.pt, model.onnx, .tflite or .pt2, or an architecture: lenet5, vgg8 …"),
     ],
     chip: Chip = "lab-128",
     macros: Macros = None,

@@ -23,7 +23,8 @@ MOST_COMPLAINT = 8000  # characters of an error
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # all but tab and new line
 Choice = TypeVar("Choice", bound=enum.StrEnum)
 Net = Annotated[
-    Path | None, typer.Argument(help="net.pt, model.onnx, model.pt2, or a compiled program.h5", show_default=False)
+    Path | None,
+    typer.Argument(help="net.pt, model.onnx, model.tflite, model.pt2, or a compiled program.h5", show_default=False),
 ]
 Port = Annotated[
     str | None,

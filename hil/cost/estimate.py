@@ -11,7 +11,7 @@ from cim.chip.file import load_chip
 from cim.cost.network_cost import Cost, LayerCost, estimate
 from cim.cost.workload import Workload
 from hil.errors import UsageError
-from mapping.network.importers import WHOLE_NETWORKS, import_graph
+from mapping.network.importers import WHOLE_NETWORKS, import_graph, own_bits
 from mapping.program.file import load_program
 from mapping.workload import placed, program_workload, unplaced_workload
 
@@ -51,8 +51,12 @@ def named_workload(
     """A net.pt, an ONNX file, an exported program, or an architecture by name with any weights."""
     if Path(network).suffix in WHOLE_NETWORKS:
         graph = import_graph(network, classes=(), trust=trust, shapes_only=True)
+        weights, activations = own_bits(graph) or (4, 8)
         return unplaced_workload(
-            graph, weight_bits=weight_bits or 4, activation_bits=activation_bits or 8, name=Path(network).stem
+            graph,
+            weight_bits=weight_bits or weights,
+            activation_bits=activation_bits or activations,
+            name=Path(network).stem,
         )
     if Path(network).suffix:
         from mapping.network.file import load_network

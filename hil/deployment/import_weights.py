@@ -12,12 +12,10 @@ from hil.datasets.image_set import load_dataset
 from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import LayerBits
-from mapping.network.digital_nodes import Grid, Softmax
+from mapping.network.digital_nodes import Softmax
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
-from mapping.network.importers import import_graph
-
-QUANTISED_BITS = (8, 8)  # of weights and activations of a network that comes with codes of its own
+from mapping.network.importers import import_graph, own_bits
 
 
 def without_last_softmax(graph: NetworkGraph, watch: Watch) -> NetworkGraph:
@@ -77,7 +75,6 @@ def import_network(
     named = {node.name for node in graph.nodes}
     if unknown := sorted(set(layer_bits or {}) - named):
         raise UsageError(f"bits for {', '.join(unknown)}, but the network has no such layer")
-    if any(isinstance(node, Grid) for node in graph.nodes):
-        weight_bits, activation_bits = QUANTISED_BITS
+    weight_bits, activation_bits = own_bits(graph) or (weight_bits, activation_bits)
     images_, labels = training.images[chosen], training.labels[chosen]
     return NetworkFile(graph, weight_bits, activation_bits, images_, labels, layer_bits or {})

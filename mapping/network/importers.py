@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cim.json_text import parse_json
+from mapping.network.digital_nodes import Grid
 from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, load_plain, read_bytes
 from mapping.network.graph import NetworkGraph, Preprocess
@@ -30,6 +31,11 @@ WHOLE_NETWORKS = (".onnx", ".pt2", ".tflite")
 MOST_ELEMENTS = 2**28
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which training scripts bury the state dict."""
+
+
+def own_bits(graph: NetworkGraph) -> tuple[int, int] | None:
+    """Bits of weights and activations of a network that comes with codes of its own; None of any other."""
+    return (8, 8) if any(isinstance(node, Grid) for node in graph.nodes) else None
 
 
 def import_graph(

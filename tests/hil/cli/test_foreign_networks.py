@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hil.cli import run
+from tests.mapping.network.lite_files import int8_file
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -122,3 +123,15 @@ def test_a_broken_file_ends_in_7_whatever_the_command(
     (tmp_path / "model.onnx").write_bytes(b"\xff\xfe no protobuf")
     more = [] if command == ["estimate"] else ["--data", data, *ANSWERS]
     answer(capsys, *command, tmp_path / "model.onnx", *more, code=7)
+
+
+def test_a_tflite_file_with_codes_of_its_own_takes_its_own_bits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(int8_file(np.random.default_rng(0)))
+    cells = []
+    for more in ([], ["--weight-bits=8"], ["--weight-bits=4"]):
+        assert run(["estimate", str(path), "--json", *more]) == 0
+        cells.append(json.loads(capsys.readouterr().out)["cells"])
+    assert cells[0] == cells[1] > cells[2]
