@@ -14,6 +14,21 @@ class Table:
     note: str = ""
 
 
+def without_empty(table: Table, reason: str) -> Table:
+    """A table less its columns that hold nothing but dashes; the note names them, with the reason."""
+    empty = [k for k in range(1, len(table.header)) if table.rows and all(row[k] in ("—", "") for row in table.rows)]
+    if not empty:
+        return table
+    kept = [k for k in range(len(table.header)) if k not in empty]
+    left_out = f"Left out: {', '.join(table.header[k] for k in empty)}; {reason}."
+    return Table(
+        table.title,
+        tuple(table.header[k] for k in kept),
+        tuple(tuple(row[k] for k in kept) for row in table.rows),
+        f"{table.note} {left_out}".strip(),
+    )
+
+
 def markdown(table: Table) -> str:
     """A table in Markdown, pipes escaped."""
     lines = [f"## {table.title}", "", _line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]

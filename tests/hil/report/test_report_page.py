@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import html
 import json
 import re
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hil.pages.figures import MOST_CELLS_DRAWN, block_largest, block_mean
+from hil.pages.png import image_address
 from hil.report import figures
+from hil.report.answers import class_accuracies, class_table, confusion
 from hil.report.page import page
+from hil.verdict.statistics import wilson
 
 BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
 QUIET = (
@@ -39,7 +45,10 @@ def test_plotly_is_inlined_once(text):
 
 
 def test_nothing_is_loaded_from_outside(text):
-    assert not re.search(r"(src|href|action|data)\s*=", re.sub(r"dataset|data-", "", own(text).split("<script", 1)[0]))
+    assert not re.search(
+        r"((src|action|data)\s*=|href=\"(?!#))",
+        re.sub(r'dataset|data-|src="data:image/png;base64,[A-Za-z0-9+/=]+"', "", own(text).split("<script", 1)[0]),
+    )
     assert not re.search(r"https?://|@import|url\(", own(text))
     assert "default-src 'none'" in text
 
@@ -65,13 +74,11 @@ def test_the_verdict_is_said_in_plain_words(make_run, shift, verdict):
 
 
 def test_names_from_outside_cannot_inject_markup(make_run):
-    import dataclasses
-
     report, data = make_run(macros=1)
     hostile = "</script><img src=x onerror=alert(1)>"
     report = dataclasses.replace(report, network=dataclasses.replace(report.network, name=hostile))
     data = dataclasses.replace(data, classes=(hostile, *data.classes[1:]))
-    assert "<img" not in own(page(report, data))
+    assert "<img src=x" not in own(page(report, data))
 
 
 def test_maps_of_many_macros_are_reduced(make_run):
@@ -95,9 +102,49 @@ def test_reduction_keeps_means_and_the_largest_errors():
 
 
 def test_confusion_rows_are_shares(run):
-    share = figures.confusion(run[1])
+    share = confusion(run[1])
     assert share.sum(axis=1) == pytest.approx(np.ones(10))
     assert np.diag(share).min() > 0.9
+
+
+def test_images_that_only_the_chip_gets_wrong_are_shown_with_logits(make_run):
+    report, data = make_run(shift=520.0, macros=1)
+    assert 0 < len(data.telling) <= 12
+    right = data.measured_logits[:, data.telling].argmax(-1) == data.labels[data.telling]
+    predicted = data.simulated_logits[:, data.telling].argmax(-1) == data.labels[data.telling]
+    assert right.mean(axis=0).max() < 0.5 < predicted.mean(axis=0).min()
+    shown = own(page(report, data))
+    assert shown.count('src="data:image/png') == len(data.telling)
+    first = data.telling[0]
+    mean = data.measured_logits[:, first, data.labels[first]].mean()
+    assert f">{mean:,.0f}<".replace("-", "−") in shown
+
+
+def test_classes_have_wilson_intervals_and_sum_to_the_whole_accuracy(run):
+    data = run[1]
+    right, images = class_accuracies(data, "measured")
+    assert right.sum() / images.sum() == pytest.approx(run[0].decisive.measured.mean)
+    low, high = wilson(right[3], int(images[3]))
+    cell = class_table(data, "measured").rows[3][-1]
+    assert cell == f"{100 * right[3] / images[3]:.1f} ({100 * low:.1f} … {100 * high:.1f}) %"
+
+
+def test_a_run_without_a_float_network_has_no_column_of_it(run):
+    data = dataclasses.replace(run[1], float_logits=None)
+    table = class_table(data, "measured")
+    assert "float" not in table.header
+    assert "Left out: float" in table.note
+
+
+def test_an_image_in_the_page_is_the_image_of_the_set():
+    rng = np.random.default_rng(0)
+    for channels in (1, 3):
+        pixels = rng.integers(0, 256, (5, 7, channels)).astype(np.uint8)
+        content = base64.b64decode(image_address(pixels).partition(",")[2])
+        start = content.index(b"IDAT")
+        size = int.from_bytes(content[start - 4 : start], "big")
+        lines = np.frombuffer(zlib.decompress(content[start + 4 : start + 4 + size]), np.uint8).reshape(5, -1)
+        assert (lines[:, 1:].reshape(pixels.shape) == pixels).all()
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
