@@ -1,4 +1,4 @@
-// Draws every figure of the page; colours named "@x" are the custom property --x of the present theme.
+// Draws every figure of the page and sorts its tables; colours named "@x" are the custom property --x of the present theme.
 (function () {
   "use strict";
   const figures = JSON.parse(document.getElementById("figures").textContent);
@@ -69,6 +69,24 @@
       Plotly.react(place, coloured(data), themed(coloured(layout)), config);
       place.dataset.drawn = "yes";
     }
+  }
+
+  // Sorts the rows of a table by what its cells carry: numbers as numbers, the second time the other way round.
+  function sort(head) {
+    const table = head.closest("table");
+    const heads = [...table.tHead.rows[0].cells];
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    const by = (row) => row.cells[heads.indexOf(head)].dataset.by;
+    const numeric = [...table.tBodies[0].rows].every((row) => by(row) !== "" && !Number.isNaN(Number(by(row))));
+    const order = (a, b) => (numeric ? Number(by(a)) - Number(by(b)) : by(a).localeCompare(by(b)));
+    const rows = [...table.tBodies[0].rows].sort((a, b) => (up ? order(a, b) : order(b, a)));
+    table.tBodies[0].append(...rows);
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  }
+
+  for (const button of document.querySelectorAll(".sortable th button")) {
+    button.addEventListener("click", () => sort(button.closest("th")));
   }
 
   let width = window.innerWidth;

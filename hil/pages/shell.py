@@ -92,6 +92,27 @@ def table(content: Table, marked: Collection[str] = ()) -> str:
     return _scrolled(content.title, f"<table>{caption}{head}<tbody>{body}</tbody></table>") + note
 
 
+def sortable_table(content: Table, rows: Sequence[tuple[str, Sequence[tuple[str, float | str]]]]) -> str:
+    """A table that a click or a key on a header sorts, its rows in place of those of ``content``.
+
+    Args:
+        rows: address that the first cell leads to, within the folder of the page, and cells with what sorts them.
+    """
+    heads = "".join(f'<th scope="col"><button type="button">{escape(h)}</button></th>' for h in content.header)
+    body = "".join(_sortable_row(address, cells) for address, cells in rows)
+    note = f'<p class="note">{escape(content.note)}</p>' if content.note else ""
+    caption = f'<caption class="unseen">{escape(content.title)}; buttons in the header sort</caption>'
+    whole = f'<table class="sortable">{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+    return _scrolled(content.title, whole) + note
+
+
+def _sortable_row(address: str, cells: Sequence[tuple[str, float | str]]) -> str:
+    (name, first), *others = cells
+    link = f'<th scope="row" data-by="{escape(str(first))}"><a href="{escape(address)}">{escape(name)}</a></th>'
+    rest = "".join(f'<td class="short" data-by="{escape(str(by))}">{escape(words)}</td>' for words, by in others)
+    return f"<tr>{link}{rest}</tr>"
+
+
 def _row(cells: Sequence[str], marked: bool) -> str:
     start = '<tr class="marked">' if marked else "<tr>"
     rest = "".join(f"<td{SHORT if len(cell) <= 20 else ''}>{escape(cell)}</td>" for cell in cells[1:])

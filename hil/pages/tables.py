@@ -35,6 +35,14 @@ def markdown(table: Table) -> str:
     return "\n".join([*lines, *(["", table.note] if table.note else []), ""])
 
 
+def aligned(table: Table) -> list[str]:
+    """A table as lines of a terminal, columns below each other, its note last."""
+    rows = [table.header, *table.rows]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(table.header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, *([table.note] if table.note else [])]
+
+
 def _line(texts: Sequence[str]) -> str:
     return "| " + " | ".join(t.replace("|", "\\|").replace("\n", " ") for t in texts) + " |"
 

@@ -115,9 +115,9 @@ def label_figure(data: RunData, measured_words: str) -> Figure:
     return share_figure(pairs, data, rows="label", columns=f"{measured_words} answer")
 
 
-def confusion_figure(data: RunData) -> Figure:
+def confusion_figure(data: RunData, measured_words: str) -> Figure:
     """Answers of the chip (rows) against answers of the virtual chips (columns), share of each row."""
-    return share_figure(confusion(data), data, rows="measured answer", columns="simulated answer")
+    return share_figure(confusion(data), data, rows=f"{measured_words} answer", columns="simulated answer")
 
 
 def confusion(data: RunData) -> Shares:
@@ -180,7 +180,7 @@ def _telling(data: RunData, k: int, pixels: NDArray[np.uint8]) -> str:
     )
     right = f"{(virtual.argmax(-1) == label).sum()} of {len(virtual)}"
     wrong = f"{(chip.argmax(-1) == answer).sum()} of {len(chip)}"
-    words = f"label {name}: {right} virtual chips; chip: {data.classes[answer]} in {wrong} repeats"
+    words = f"label {name}: right in {right} virtual chips; chip: {data.classes[answer]} in {wrong} repeats"
     picture = f'<img alt="{escape(f"Image {number}, label {name}")}" src="{image_address(pixels)}">'
     logits = Table(f"Logits of image {number}", ("", "ideal", "simulated", "chip"), rows)
     caption = f"<figcaption>Image {number:,}, {escape(words)}</figcaption>"

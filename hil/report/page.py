@@ -117,7 +117,7 @@ def _answers(report: AgreementReport, data: RunData, plot: Plot) -> tuple[str, .
         plot(
             "confusion",
             "Answers of the chip against those of the virtual chips; % of a row.",
-            confusion_figure(data),
+            confusion_figure(data, words),
         ),
         telling_images(data),
     )
