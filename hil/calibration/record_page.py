@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from html import escape
 
 import numpy as np
@@ -12,6 +13,7 @@ from cim.cells.programming_law import law_at
 from cim.cells.write_verify import WriteStatistics
 from cim.record.calibration import CalibrationRecord, CellState
 from hil.calibration.record_text import OF_CELLS, evenly
+from hil.pages import shell
 from hil.pages.figures import Figure, axis, block_largest, dots, figure, line, mosaic, packed
 from hil.pages.shell import columns, document, section, table
 from hil.pages.tables import Table, duration
@@ -25,12 +27,7 @@ def record_page(record: CalibrationRecord) -> str:
     """The whole page as text (about 5 MB, nearly all of it Plotly)."""
     drawn: dict[str, Figure] = {}
 
-    def plot(name: str, caption: str, drawing: Figure) -> str:
-        drawn[name] = drawing
-        reduced = drawing.pop("reduced", 1)
-        if reduced > 1:
-            caption = f"{caption} One point stands for {reduced} × {reduced} cells."
-        return f'<figure><div id="plot-{name}" class="plot"></div><figcaption>{escape(caption)}</figcaption></figure>'
+    plot = functools.partial(shell.plot, drawn)
 
     sections = [
         _header(record),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hil.campaign.front import Findings
+from hil.pages import shell
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import document, section
 
@@ -19,9 +21,7 @@ def search_page(table: Mapping[str, Any], lines: Sequence[str], found: Findings)
     """One self-contained page, of a table (``hil.campaign.table``), its lines, and the significances."""
     drawn: dict[str, Figure] = {}
 
-    def plot(name: str, caption: str, drawing: Figure) -> str:
-        drawn[name] = drawing
-        return f'<figure><div id="plot-{name}" class="plot"></div><figcaption>{escape(caption)}</figcaption></figure>'
+    plot = functools.partial(shell.plot, drawn)
 
     front = (
         "Bars of predicted accuracies end at the lower bound, those of simulated ones at the worst chip. "

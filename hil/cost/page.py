@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from html import escape
 
 from cim.cost.network_cost import Cost, LayerCost
 from hil.cost.estimate import cost_lines
+from hil.pages import shell
 from hil.pages.figures import Figure, axis, figure
 from hil.pages.shell import document, section
 
@@ -24,9 +26,7 @@ def cost_page(cost: Cost) -> str:
     """One self-contained page."""
     drawn: dict[str, Figure] = {}
 
-    def plot(name: str, caption: str, drawing: Figure) -> str:
-        drawn[name] = drawing
-        return f'<figure><div id="plot-{name}" class="plot"></div><figcaption>{escape(caption)}</figcaption></figure>'
+    plot = functools.partial(shell.plot, drawn)
 
     limits = "How long the busiest unit of each kind works for an image; a layer's longest bar is its limit."
     sections = [

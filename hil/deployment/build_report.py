@@ -5,8 +5,11 @@ from __future__ import annotations
 import datetime
 import hashlib
 import platform
+import shlex
+import sys
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,7 @@ from hil.deployment.deployment import Deployment
 from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
+from hil.report.answers import most_telling
 from hil.report.run_data import MacroReadings, RunData
 from hil.verdict.agreement import (
     AgreementReport,
@@ -39,6 +43,8 @@ from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 
 LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
+
+MOST_COMMAND = 2000  # characters
 
 
 def sample_layers(job: Deployment, exact: Exact, measured: Mapping[str, LayerSums]) -> tuple[LayerSample, ...]:
@@ -82,15 +88,19 @@ def collect(
         for slot in program.slots
     }
     scored = order[: answers.seen]
+    measured, simulated = np.concatenate(answers.measured, axis=1), np.concatenate(answers.simulated, axis=1)
+    telling = np.array(most_telling(data.labels[scored], measured, simulated), np.int64)
     return RunData(
         indices=scored,
         labels=data.labels[scored],
         classes=program.classes,
         ideal_logits=np.concatenate(answers.ideal),
-        measured_logits=np.concatenate(answers.measured, axis=1),
-        simulated_logits=np.concatenate(answers.simulated, axis=1),
+        measured_logits=measured,
+        simulated_logits=simulated,
         float_logits=np.concatenate(answers.floats) if answers.floats else None,
         such_logits=np.concatenate(answers.again, axis=1),
+        telling=telling,
+        telling_images=data.images[scored[telling]],
         layers=tuple(s.name for s in program.matrices),
         macros=macros,
         samples=samples,
@@ -232,7 +242,9 @@ def ages(job: Deployment, answers: RunAnswers) -> tuple[float, float]:
 
 
 def environment() -> dict[str, str]:
-    """Versions that a result may depend on."""
+    """Versions that a result may depend on, and the command that made it."""
     packages = ("rram-hil", "torch", "numpy", "scipy", "numba")
     versions = {name: metadata.version(name) for name in packages}
-    return {"python": platform.python_version(), "system": f"{platform.system()} {platform.machine()}", **versions}
+    system = f"{platform.system()} {platform.machine()}"
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:MOST_COMMAND]
+    return {"python": platform.python_version(), "system": system, **versions, "command": command}

@@ -37,7 +37,7 @@ from hil.deployment.layer_sums import exact_layers
 from hil.deployment.network_source import ImportOptions, open_network
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
-from hil.deployment.resumable import clear_working_files, resumable
+from hil.deployment.resumable import close_run, resumable
 from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.rounds import run_rounds
 from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings, load_settings
@@ -114,6 +114,7 @@ def deploy(
     Raises:
         hil.errors.HilError, mapping.errors.CannotMap and the file errors of the rooms below.
     """
+    watch = watch or Watch()
     settings = RunSettings.of(
         address,
         network,
@@ -132,8 +133,8 @@ def deploy(
         options=options or DeployOptions(),
     )
     with new_run_folder(out) as folder:
-        report = run_in(folder, settings, watch or Watch(), download=download)
-    clear_working_files(folder.final)
+        report = run_in(folder, settings, watch, download=download)
+    close_run(folder, watch)
     return report
 
 

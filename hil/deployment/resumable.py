@@ -8,7 +8,8 @@ from pathlib import Path
 
 from hil.deployment.run_settings import SETTINGS_FILE
 from hil.errors import HilError, Interrupted, MismatchError
-from hil.report.run_folder import RunFolder
+from hil.report.run_folder import PARENT, RunFolder
+from hil.report.run_index import INDEX, write_run_index
 from hil.transports.journal import Journal
 from hil.watch import Watch
 
@@ -57,3 +58,13 @@ def clear_working_files(run: Path) -> None:
     """Remove what only an unfinished run needs."""
     for name in (JOURNAL_FILE, SETTINGS_FILE):
         (run / name).unlink(missing_ok=True)
+
+
+def close_run(folder: RunFolder, watch: Watch) -> None:
+    """Remove what only an unfinished run needs, and show the run among those below runs/."""
+    clear_working_files(folder.final)
+    if folder.final.absolute().parent == PARENT.absolute():
+        try:
+            write_run_index(PARENT)
+        except HilError as error:  # the run itself is complete
+            watch.say(f"{PARENT / INDEX} was not written: {error}")

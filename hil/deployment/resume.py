@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hil.deployment.deploy import run_in
-from hil.deployment.resumable import clear_working_files
+from hil.deployment.resumable import close_run
 from hil.deployment.run_settings import load_settings
 from hil.report.run_folder import unfinished_run_folder
 from hil.verdict.agreement import AgreementReport
@@ -26,7 +26,8 @@ def resume(run: str | Path, *, watch: Watch | None = None) -> AgreementReport:
         FileError: no unfinished run, or a damaged one. MismatchError: another chip, or a network or data set that
         changed since. And what ``deploy`` raises.
     """
+    watch = watch or Watch()
     with unfinished_run_folder(Path(run)) as folder:
-        report = run_in(folder, load_settings(folder.part), watch or Watch())
-    clear_working_files(folder.final)
+        report = run_in(folder, load_settings(folder.part), watch)
+    close_run(folder, watch)
     return report

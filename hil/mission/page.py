@@ -11,10 +11,10 @@ from typing import Any
 from hil.mission.budget import MissionBudget
 from hil.mission.budget_text import budget_lines
 from hil.mission.harden import HardenedSet, Hardening
-from hil.mission.radiation.page import assumptions_section, campaign_sections, plot
+from hil.mission.radiation.page import assumptions_section, campaign_sections
 from hil.mission.requirements import MissionPlan
 from hil.pages.figures import Figure, axis, figure
-from hil.pages.shell import document, section, table
+from hil.pages.shell import document, plot, section, table
 from hil.pages.tables import Table, number, percent
 
 MOST_FRONT = 25  # rows of the front that are shown

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Mapping
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ from numpy.typing import NDArray
 
 Figure = dict[str, Any]
 MOST_CELLS_DRAWN = 200_000  # a map with more is reduced by whole blocks
+
+MOST_NAMED = 6  # macros in a row that stand as "macro 7" on a narrow screen; of more, the number alone
+NARROW_PX, WIDE_PX = 340, 540  # narrowest map: of a telephone, and of the box that scrolls on one
+NUMBER_PX = 15  # height of the line above a macro
 
 
 # --- maps of many macros ----------------------------------------------------------------
@@ -38,13 +43,15 @@ def mosaic(
     small = {m: reduce(_padded(a, factor), factor) for m, a in maps.items()}
     r, c = next(iter(small.values())).shape
     across = min(len(maps), max(1, round(math.sqrt(len(maps) * 3 * r / c))))
-    gap = max(3, min(r, c) // (8 if across <= 8 else 4))  # room for the numbers
-    z = np.full((math.ceil(len(maps) / across) * (r + gap), across * (c + gap)), np.nan, np.float32)
+    aside, named = max(3, c // 8), across <= MOST_NAMED
+    point_px = (NARROW_PX if named else WIDE_PX) / (across * (c + aside))
+    above = math.ceil(NUMBER_PX / point_px)  # room for the numbers, on the narrowest screen too
+    z = np.full((math.ceil(len(maps) / across) * (r + above), across * (c + aside)), np.nan, np.float32)
     notes, frames = [], []
     for place, (macro, values) in enumerate(small.items()):
-        top, left = place // across * (r + gap) + gap, place % across * (c + gap) + gap // 2
+        top, left = place // across * (r + above) + above, place % across * (c + aside) + aside // 2
         z[top : top + r, left : left + c] = values
-        text = f"macro {macro}" if across <= 8 else str(macro)
+        text = f"macro {macro}" if named else str(macro)
         note = {"x": left + c / 2 - 0.5, "y": top - 0.5, "yanchor": "bottom", "text": text, "showarrow": False}
         notes.append({**note, "borderpad": 1, "font": {"size": 10}})
         frame = {"type": "rect", "x0": left - 0.5, "x1": left + c - 0.5, "y0": top - 0.5, "y1": top + r - 0.5}
@@ -56,7 +63,7 @@ def mosaic(
     x, y = {**bare, "constrain": "domain"}, {**bare, "autorange": "reversed", "scaleanchor": "x", "constrain": "domain"}
     height = int(min(900, max(200, 40 + 1000 * z.shape[0] / z.shape[1])))
     whole = figure([heat], height, x=x, y=y, left=10, bottom=10, annotations=notes, shapes=frames)
-    return {**whole, "reduced": factor}
+    return {**whole, "reduced": factor, "aspect": z.shape[0] / z.shape[1], "wide": not named}
 
 
 def _padded(a: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
@@ -108,6 +115,11 @@ def dots(x: Any, y: Any, colour: str, hover: str, *, size: int = 12, **marker: A
 def line(x: Any, y: Any, colour: str, hover: str, **style: Any) -> Figure:
     drawn = {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": {"color": colour, "width": 2, **style}}
     return {**drawn, "hovertemplate": hover + "<extra></extra>"}
+
+
+def shown(name: str) -> str:
+    """A name from outside, which Plotly would take for markup."""
+    return escape(name, quote=False)
 
 
 def packed(values: NDArray[Any]) -> Figure:

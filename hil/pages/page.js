@@ -1,4 +1,4 @@
-// Draws every figure of the page; colours named "@x" are the custom property --x of the present theme.
+// Draws every figure of the page and sorts its tables; colours named "@x" are the custom property --x of the present theme.
 (function () {
   "use strict";
   const figures = JSON.parse(document.getElementById("figures").textContent);
@@ -24,6 +24,28 @@
     return value;
   }
 
+  // Height of a legend below a plot of this width: entries stand beside each other as far as there is room.
+  function legendHeight(figure, width) {
+    if (!figure.layout.showlegend) return 0;
+    const names = figure.data.filter((trace) => trace.name && trace.showlegend !== false).map((trace) => trace.name.length);
+    const entry = 48 + 7 * Math.max(0, ...names);
+    return 14 + 20 * Math.ceil(names.length / Math.max(1, Math.floor((width - 40) / entry)));
+  }
+
+  // On a narrow screen a colour bar lies below its map, which then has the whole width.
+  function fitted(figure, width) {
+    const layout = { ...figure.layout };
+    layout.height += legendHeight(figure, width);
+    if (!figure.aspect) return { data: figure.data, layout };
+    if (width > 640) return { data: figure.data, layout };
+    const bar = { orientation: "h", thickness: 12, yref: "container", y: 0, yanchor: "bottom", x: 0.5 };
+    const data = figure.data.map((t) => (t.colorbar ? { ...t, colorbar: { ...t.colorbar, ...bar, tickangle: t.colorbar.ticktext ? -45 : 0 } } : t));
+    for (const { colorbar } of data) if (colorbar.title) colorbar.title = { ...colorbar.title, side: "bottom" };
+    layout.margin = { ...layout.margin, l: 0, r: 0, b: 100 };
+    layout.height = 124 + width * figure.aspect;
+    return { data, layout };
+  }
+
   function themed(layout) {
     const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), automargin: true };
     return {
@@ -34,7 +56,7 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: colour("ink") },
       margin: { l: 60, r: 20, t: 24, b: 50, ...layout.margin },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("line"), activecolor: colour("soft") },
-      legend: { orientation: "h", y: 1.12 },
+      legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", xref: "container", x: 0 },
       xaxis: { ...axis, ...layout.xaxis },
       yaxis: { ...axis, ...layout.yaxis },
     };
@@ -43,11 +65,35 @@
   function draw() {
     for (const [name, figure] of Object.entries(figures)) {
       const place = document.getElementById("plot-" + name);
-      Plotly.react(place, coloured(figure.data), themed(coloured(figure.layout)), config);
+      const { data, layout } = fitted(figure, place.clientWidth);
+      Plotly.react(place, coloured(data), themed(coloured(layout)), config);
       place.dataset.drawn = "yes";
     }
   }
 
+  // Sorts the rows of a table by what its cells carry: numbers as numbers, the second time the other way round.
+  function sort(head) {
+    const table = head.closest("table");
+    const heads = [...table.tHead.rows[0].cells];
+    const up = head.getAttribute("aria-sort") !== "ascending";
+    const by = (row) => row.cells[heads.indexOf(head)].dataset.by;
+    const numeric = [...table.tBodies[0].rows].every((row) => by(row) !== "" && !Number.isNaN(Number(by(row))));
+    const order = (a, b) => (numeric ? Number(by(a)) - Number(by(b)) : by(a).localeCompare(by(b)));
+    const rows = [...table.tBodies[0].rows].sort((a, b) => (up ? order(a, b) : order(b, a)));
+    table.tBodies[0].append(...rows);
+    heads.forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  }
+
+  for (const button of document.querySelectorAll(".sortable th button")) {
+    button.addEventListener("click", () => sort(button.closest("th")));
+  }
+
+  let width = window.innerWidth;
+  window.addEventListener("resize", () => {
+    if (window.innerWidth !== width) draw();
+    width = window.innerWidth;
+  });
   draw();
   dark.addEventListener("change", draw);
 })();

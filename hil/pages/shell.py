@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from importlib import resources
 
@@ -13,6 +14,8 @@ from hil.pages.tables import Table
 
 # 'unsafe-inline' is this file itself; nothing else is allowed, so the page works offline and tells nobody.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+SHORT = ' class="short"'  # a cell that is not wrapped
 
 
 def document(title: str, sections: Sequence[str], drawn: Mapping[str, Figure]) -> str:
@@ -37,19 +40,88 @@ def columns(*content: str) -> str:
     return f'<div class="columns">{"".join(content)}</div>'
 
 
+def contents(titles: Sequence[str]) -> str:
+    """Links to the sections of these titles."""
+    links = "".join(f'<li><a href="#{anchor(title)}">{escape(title)}</a></li>' for title in titles)
+    return f'<nav aria-label="Contents"><ul>{links}</ul></nav>'
+
+
+def anchor(title: str) -> str:
+    """The address of a section within its page: "Link and time" -> "link-and-time"."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
 def section(title: str, *content: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{''.join(content)}</section>"
+    name = anchor(title)
+    head = f'<h2 id="{name}">{escape(title)}</h2>'
+    return f'<section aria-labelledby="{name}">{head}{"".join(content)}</section>'
 
 
-def table(content: Table) -> str:
-    named = any(content.header)
-    head = f"<thead><tr>{''.join(f'<th>{escape(h)}</th>' for h in content.header)}</tr></thead>" if named else ""
-    body = "".join(
-        f"<tr><th>{escape(row[0])}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
-        for row in content.rows
-    )
+def folded(title: str, *content: str) -> str:
+    """Content behind its title, opened by a click or a key."""
+    return f"<details><summary>{escape(title)}</summary>{''.join(content)}</details>"
+
+
+def plot(drawn: dict[str, Figure], name: str, caption: str, drawing: Figure) -> str:
+    """The place of a figure, which is put into ``drawn``; its caption is its text for screen readers too.
+
+    A figure with ``wide`` keeps the width that its words need on a narrow screen, and scrolls in its own box.
+    """
+    drawn[name] = drawing
+    wide = drawing.pop("wide", False)
+    if (reduced := drawing.pop("reduced", 1)) > 1:
+        caption = f"{caption} One point stands for {reduced} × {reduced} cells."
+    label = f'role="img" aria-label="{escape(caption)}"'
+    place = f'<div id="plot-{name}" class="plot{" wide" if wide else ""}" {label}></div>'
+    if wide:
+        place = _scrolled(caption, place)
+    return f"<figure>{place}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def table(content: Table, marked: Collection[str] = ()) -> str:
+    """A table in a box that scrolls where it is too wide.
+
+    Args:
+        marked: first cells of rows that are set off from the others.
+    """
+    heads = "".join(f'<th scope="col">{escape(h)}</th>' if h else "<td></td>" for h in content.header)
+    head = f"<thead><tr>{heads}</tr></thead>" if any(content.header) else ""
+    body = "".join(_row(row, row[0] in marked) for row in content.rows)
     note = f'<p class="note">{escape(content.note)}</p>' if content.note else ""
-    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>{note}'
+    caption = f'<caption class="unseen">{escape(content.title)}</caption>'
+    return _scrolled(content.title, f"<table>{caption}{head}<tbody>{body}</tbody></table>") + note
+
+
+def sortable_table(content: Table, rows: Sequence[tuple[str, Sequence[tuple[str, float | str]]]]) -> str:
+    """A table that a click or a key on a header sorts, its rows in place of those of ``content``.
+
+    Args:
+        rows: address that the first cell leads to, within the folder of the page, and cells with what sorts them.
+    """
+    heads = "".join(f'<th scope="col"><button type="button">{escape(h)}</button></th>' for h in content.header)
+    body = "".join(_sortable_row(address, cells) for address, cells in rows)
+    note = f'<p class="note">{escape(content.note)}</p>' if content.note else ""
+    caption = f'<caption class="unseen">{escape(content.title)}; buttons in the header sort</caption>'
+    whole = f'<table class="sortable">{caption}<thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+    return _scrolled(content.title, whole) + note
+
+
+def _sortable_row(address: str, cells: Sequence[tuple[str, float | str]]) -> str:
+    (name, first), *others = cells
+    link = f'<th scope="row" data-by="{escape(str(first))}"><a href="{escape(address)}">{escape(name)}</a></th>'
+    rest = "".join(f'<td class="short" data-by="{escape(str(by))}">{escape(words)}</td>' for words, by in others)
+    return f"<tr>{link}{rest}</tr>"
+
+
+def _row(cells: Sequence[str], marked: bool) -> str:
+    start = '<tr class="marked">' if marked else "<tr>"
+    rest = "".join(f"<td{SHORT if len(cell) <= 20 else ''}>{escape(cell)}</td>" for cell in cells[1:])
+    return f'{start}<th scope="row">{escape(cells[0])}</th>{rest}</tr>'
+
+
+def _scrolled(label: str, content: str) -> str:
+    """A box that scrolls sideways, also by keys."""
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(label)}">{content}</div>'
 
 
 @functools.cache

@@ -14,10 +14,33 @@ class Table:
     note: str = ""
 
 
+def without_empty(table: Table, reason: str) -> Table:
+    """A table less its columns that hold nothing but dashes; the note names them, with the reason."""
+    empty = [k for k in range(1, len(table.header)) if table.rows and all(row[k] in ("—", "") for row in table.rows)]
+    if not empty:
+        return table
+    kept = [k for k in range(len(table.header)) if k not in empty]
+    left_out = f"Left out: {', '.join(table.header[k] for k in empty)}; {reason}."
+    return Table(
+        table.title,
+        tuple(table.header[k] for k in kept),
+        tuple(tuple(row[k] for k in kept) for row in table.rows),
+        f"{table.note} {left_out}".strip(),
+    )
+
+
 def markdown(table: Table) -> str:
     """A table in Markdown, pipes escaped."""
     lines = [f"## {table.title}", "", _line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]
     return "\n".join([*lines, *(["", table.note] if table.note else []), ""])
+
+
+def aligned(table: Table) -> list[str]:
+    """A table as lines of a terminal, columns below each other, its note last."""
+    rows = [table.header, *table.rows]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(table.header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, *([table.note] if table.note else [])]
 
 
 def _line(texts: Sequence[str]) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from hil.pages.figures import Figure, axis, dots, figure
-from hil.pages.tables import Table, duration, number, percent, points, span
+from hil.pages.figures import Figure, axis, dots, figure, shown
+from hil.pages.tables import Table, duration, number, percent, points, span, without_empty
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import CauseSplit, LayerCauses
 
@@ -26,7 +26,8 @@ def causes_table(split: CauseSplit) -> Table:
         f"Shapley shares of {split.coalitions} combinations of simulated parts; intervals 95 %, over images and "
         f"virtual chips; {early}. Unexplained is measured − simulated."
     )
-    return Table("Where the gap comes from", ("cause", "points", "95 % interval", "of the gap"), tuple(rows), note)
+    whole = Table("Where the gap comes from", ("cause", "points", "95 % interval", "of the gap"), tuple(rows), note)
+    return without_empty(whole, "the gap may be zero, so that it has no shares")
 
 
 def layer_causes_table(split: CauseSplit) -> Table:
@@ -82,7 +83,7 @@ def _reaches(split: CauseSplit) -> list[tuple[float, float]]:
 
 def layer_causes_figure(split: CauseSplit) -> Figure:
     """Shares of each layer's error energy, stacked; what is below zero cancels against other parts."""
-    layers = [layer.layer for layer in split.layers]
+    layers = [shown(layer.layer) for layer in split.layers]
     data: list[Figure] = []
     for i, name in enumerate(_layer_names(split)):
         shares = [100 * layer.parts[name] / layer.energy if layer.energy else 0.0 for layer in split.layers]

@@ -18,9 +18,12 @@ from hil.pages.figures import (
     line,
     mosaic,
     packed,
+    shown,
 )
 from hil.report.run_data import MacroReadings, RunData
 from hil.verdict.agreement import AgreementReport, Interval
+
+MOST_BARS = 60
 
 
 def accuracy_figure(report: AgreementReport) -> Figure:
@@ -82,7 +85,7 @@ def components_figure(report: AgreementReport) -> Figure:
 
 def layer_figure(report: AgreementReport) -> Figure:
     """Residual sigma of each layer, measured beside simulated."""
-    names = [s.layer for s in report.layers]
+    names = [shown(s.layer) for s in report.layers]
     measured = dots(names, [s.residual_sigma for s in report.layers], "@measured", "%{y:.2f}")
     sigmas = [s.simulated_residual_sigma for s in report.layers]
     simulated = dots(names, sigmas, "@simulated", "%{y:.2f}", symbol="line-ew-open", line={"width": 3})
@@ -106,7 +109,7 @@ def error_figure(macros: Mapping[int, MacroReadings]) -> Figure:
                 middles, packed(np.where(counts, counts, np.nan)), colour, "%{x:.2f} µS: %{y} cells", shape="hvh"
             )
             data.append({**curve, "name": name})
-    x, y = axis("read-back − target, µS (ends collect the rest)"), axis("cells", type="log")
+    x, y = axis("read-back − target, µS"), axis("cells", type="log")
     return figure(data, 320, x=x, y=y, showlegend=len(data) > 1)
 
 
@@ -122,6 +125,30 @@ def cell_errors(
     return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
 
 
+def wear_figure(macros: Mapping[int, MacroReadings]) -> Figure | None:
+    """Cells by the pulses that they took, every macro together; None where the chip held the program already."""
+    parts = [c.pulses[np.isfinite(c.targets_us)] for c in macros.values() if c.pulses is not None]
+    if not parts:
+        return None
+    pulses = np.concatenate(parts)
+    step = max(1, -(-(int(pulses.max(initial=0)) + 1) // MOST_BARS))
+    counts = np.bincount(pulses // step)
+    middles = np.arange(len(counts)) * step + (step - 1) / 2
+    hover = "about %{x} pulses: %{y} cells<extra></extra>"
+    bars: Figure = {"type": "bar", "x": packed(middles), "y": packed(counts), "hovertemplate": hover}
+    bars["marker"] = {"color": "@measured"}
+    return figure([bars], 320, x=axis("pulses of a cell"), y=axis("cells", type="log"))
+
+
+def timing_figure(report: AgreementReport) -> Figure:
+    """Wall time of each part, in the order of the run from the top."""
+    names, seconds = list(report.timing_s), list(report.timing_s.values())
+    bars: Figure = {"type": "bar", "orientation": "h", "x": seconds, "y": names, "marker": {"color": "@simulated"}}
+    bars["hovertemplate"] = "%{y}: %{x:.1f} s<extra></extra>"
+    y = {"type": "category", "autorange": "reversed"}
+    return figure([bars], 90 + 22 * max(len(names), 1), x=axis("wall time, s"), y=y, left=130)
+
+
 def occupancy_figure(data: RunData) -> Figure:
     """Layer of every cell."""
     maps = {m: np.where(c.layer < 0, np.nan, c.layer).astype(np.float32) for m, c in data.macros.items()}
@@ -129,7 +156,7 @@ def occupancy_figure(data: RunData) -> Figure:
     steps = [[i / count, f"@layer{k % 12}"] for k in range(count) for i in (k, k + 1)]
     bar: Figure = {"title": {"text": "layer"}}
     if count <= 16:
-        bar = {"tickvals": list(range(count)), "ticktext": list(data.layers)}
+        bar = {"tickvals": list(range(count)), "ticktext": [shown(name) for name in data.layers]}
     return mosaic(maps, block_nearest, colorscale=steps, colorbar=bar, hover="layer %{z}", zmin=-0.5, zmax=count - 0.5)
 
 
@@ -147,40 +174,3 @@ def error_map_figure(data: RunData) -> Figure:
     scale = [[0, "@low"], [0.5, "@middle"], [1, "@high"]]
     bar = {"title": {"text": "µS"}}
     return mosaic(maps, block_largest, colorscale=scale, colorbar=bar, hover="%{z:.2f} µS", zmin=-reach, zmax=reach)
-
-
-def confusion_figure(data: RunData) -> Figure:
-    """Answers of the chip (rows) against answers of the virtual chips (columns), share of each row."""
-    share = confusion(data)
-    names, count = list(data.classes), len(data.classes)
-    heat: Figure = {
-        "type": "heatmap",
-        "z": packed(np.sqrt(share)),  # so that rare confusions are seen
-        "x": names,
-        "y": names,
-        "colorscale": [[0, "@surface"], [1, "@simulated"]],
-        "zmin": 0,
-        "zmax": 1,
-        "showscale": False,
-        "hovertemplate": "chip: %{y}<br>simulator: %{x}<extra></extra>",
-    }
-    if count <= 20:
-        heat["text"] = [[f"{100 * x:.1f}" if x >= 0.0005 else "" for x in row] for row in share]
-        heat["texttemplate"] = "%{text}"
-    side = {"type": "category", "showgrid": False}
-    x = axis("simulated answer (numbers: % of a row)", **side)
-    y = axis("measured answer", autorange="reversed", **side)
-    return figure([heat], 140 + 34 * min(count, 20), x=x, y=y, left=120)
-
-
-def confusion(data: RunData) -> NDArray[np.float64]:
-    """Share of the virtual chips' answers given the chip's answer, (classes, classes); rows sum to 1 or are 0."""
-    measured, simulated = data.measured_logits.argmax(-1), data.simulated_logits.argmax(-1)
-    count = len(data.classes)
-    pairs = np.zeros(count * count)
-    for chip in simulated:
-        for repeat in measured:
-            pairs += np.bincount(repeat * count + chip, minlength=count * count)
-    table = pairs.reshape(count, count)
-    share: NDArray[np.float64] = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    return share

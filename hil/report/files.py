@@ -8,9 +8,9 @@ from pathlib import Path
 from hil.atomic import write_text
 from hil.pages.tables import duration, markdown, percent, points, span
 from hil.report.causes import causes_line, causes_table, layer_causes_table
-from hil.report.page import page
+from hil.report.page import FILES, page
 from hil.report.run_data import RunData, write_run
-from hil.report.tables import interval, tables
+from hil.report.tables import every_table, interval
 from hil.verdict.agreement import AgreementReport
 
 
@@ -21,9 +21,10 @@ def write_report(folder: str | Path, report: AgreementReport, data: RunData) -> 
         OutputError: disk full, no permission.
     """
     folder = Path(folder)
+    files = [name for name in FILES if name.startswith("report.") or name == "data.h5" or (folder / name).exists()]
     write_run(folder / "data.h5", data)
     write_text(folder / "report.md", report_markdown(report))
-    write_text(folder / "report.html", page(report, data))
+    write_text(folder / "report.html", page(report, data, files))
     write_text(folder / "report.json", report_text(report))
 
 
@@ -40,7 +41,7 @@ def report_markdown(report: AgreementReport) -> str:
         lines += [f"**{report.survival.text}**", "", *(f"* try {step}" for step in report.survival.help), ""]
     lines += [f"**{j.verdict.value}**: {j.text}.", ""]
     lines += [f"* {note}" for note in (*j.flags, *report.notes)]
-    every = list(tables(report))
+    every = list(every_table(report))
     if report.causes is not None:
         every[2:2] = [causes_table(report.causes), layer_causes_table(report.causes)]
     return "\n".join([*lines, "", *(markdown(table) for table in every)])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from dataclasses import dataclass
 from html import escape
 
+from hil.pages import shell
 from hil.pages.figures import Figure, block_mean, figure, mosaic, packed
 from hil.pages.shell import document, section, table
 from hil.pages.tables import Table
@@ -24,14 +26,7 @@ def mapping_page(program: ConductanceProgram) -> str:
     fullest = max(usage, key=lambda u: u.share).macro
     drawn: dict[str, Figure] = {}
 
-    def plot(name: str, caption: str, drawing: Figure) -> str:
-        drawn[name] = drawing
-        if (reduced := drawing.pop("reduced", 1)) > 1:
-            caption = f"{caption} One point stands for {reduced} × {reduced} cells."
-        text = escape(caption)
-        place = f'<div id="plot-{name}" class="plot" role="img" aria-label="{escape(caption, quote=True)}"></div>'
-        return f"<figure>{place}<figcaption>{text}</figcaption></figure>"
-
+    plot = functools.partial(shell.plot, drawn)
     sections = [
         _header(program, summary),
         section(
@@ -117,8 +112,7 @@ def occupancy_figure(program: ConductanceProgram) -> Figure:
     deep = math.ceil(len(program.macros) / across) * (rows + gap)
     wide = across * (outputs + gap)
     x = {**BARE, "range": [-gap / 2, wide - gap / 2], "constrain": "domain"}
-    room = gap * max(0, -(-len(data) // 7) - 2)  # for a legend of many rows
-    y = {**BARE, "range": [deep + gap / 4, -room], "scaleanchor": "x", "constrain": "domain"}
+    y = {**BARE, "range": [deep + gap / 4, 0], "scaleanchor": "x", "constrain": "domain"}
     height = int(min(1000, max(260, 100 + 1000 * deep / wide)))
     layout = {"barmode": "overlay", "annotations": notes, "shapes": boxes, "showlegend": len(data) <= 40}
     return figure(data, height, x=x, y=y, left=10, bottom=10, **layout)

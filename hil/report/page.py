@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Collection, Sequence
 from html import escape
 
+from hil.pages import shell
 from hil.pages.figures import Figure
-from hil.pages.shell import columns, document, section, table
-from hil.pages.tables import duration, percent, points
-from hil.report import figures
+from hil.pages.shell import columns, contents, document, folded, section, table
+from hil.pages.tables import Table, duration, percent, points
+from hil.report import figures, tables
+from hil.report.answers import class_figure, class_table, confusion_figure, label_figure, telling_images
 from hil.report.causes import causes_figure, causes_table, layer_causes_figure, layer_causes_table
 from hil.report.run_data import RunData
-from hil.report.tables import QUESTIONS, tables
+from hil.report.tables import QUESTIONS
 from hil.verdict.agreement import AgreementReport, Judgement, Verdict
+
+Plot = Callable[..., str]
 
 WORDS = {
     Verdict.AGREE: "The simulator predicts this chip within the tolerance.",
@@ -26,78 +31,126 @@ FAMILY = {
 }
 
 
-def page(report: AgreementReport, data: RunData) -> str:
-    """The whole page as text (about 5 MB, nearly all of it Plotly)."""
-    accuracy, *tuned, questions, layers, cells, link, provenance = tables(report)
+FILES = {
+    "report.html": "this page",
+    "report.json": "every number of it, by a published schema",
+    "report.md": "its tables as text",
+    "data.h5": "every answer and reading of the run",
+    "record.h5": "calibration record that the simulation rests on",
+    "program.h5": "program as it stands on the chip",
+    "wire.log": "all messages to and from the chip",
+}
+
+
+def page(report: AgreementReport, data: RunData, files: Collection[str] = ()) -> str:
+    """The whole page as text (about 5 MB, nearly all of it Plotly).
+
+    Args:
+        files: names of the files that lie beside it, of ``FILES``.
+    """
     drawn: dict[str, Figure] = {}
-
-    def plot(name: str, caption: str, figure: Figure) -> str:
-        drawn[name] = figure
-        reduced = figure.pop("reduced", 1)
-        if reduced > 1:
-            caption = f"{caption} One point stands for {reduced} × {reduced} cells."
-        return f'<figure><div id="plot-{name}" class="plot"></div><figcaption>{escape(caption)}</figcaption></figure>'
-
-    sections = [
-        _header(report),
-        section(
-            "Accuracy",
-            columns(
-                plot("accuracy", "Faint: single repeats, single virtual chips.", figures.accuracy_figure(report)),
-                plot("difference", "Thick 90 %, thin 95 %; shaded: tolerance.", figures.difference_figure(report)),
-            ),
-            table(accuracy),
-            *map(table, tuned),
-        ),
-        section(
-            questions.title,
-            table(questions),
+    plot = functools.partial(shell.plot, drawn)
+    parts: dict[str, tuple[str, ...]] = {
+        "Accuracy": _accuracy(report, plot),
+        "The two questions": (
             plot("components", "Where the uncertainty comes from.", figures.components_figure(report)),
+            folded("Every number that the verdict rests on", table(tables.questions(report))),
         ),
-        *_causes(report, plot),
-        section(
-            layers.title,
-            plot("layers", "Noise of each layer on the chip and in the simulator.", figures.layer_figure(report)),
-            table(layers),
+        **_causes(report, plot),
+        "Layers": _layers(report, plot),
+        "Answers": _answers(report, data, plot),
+        "Cells": _cells(report, data, plot),
+        "Link and time": (
+            plot("timing", "Wall time of each part of the run.", figures.timing_figure(report)),
+            folded("Times as numbers", table(tables.timing(report))),
+            folded("Counters of the link", table(tables.link(report))),
         ),
-        section(
-            cells.title,
-            columns(
-                table(cells),
-                plot("errors", "How far the cells are from their targets.", figures.error_figure(data.macros)),
-            ),
-            plot("occupancy", "Macro occupancy: which layer holds which cells.", figures.occupancy_figure(data)),
-            plot("conductance", "Conductance, read back before the run.", figures.conductance_figure(data)),
-            plot("errormap", "Read-back minus target.", figures.error_map_figure(data)),
-        ),
-        section(
-            "Answers",
-            plot(
-                "confusion", "Answers of the chip against those of the virtual chips.", figures.confusion_figure(data)
-            ),
-        ),
-        section(link.title, table(link)),
-        section(provenance.title, table(provenance)),
-    ]
+        "Command and files": _origin(report, files),
+    }
     title = f"{report.network.name} on {report.chip.name}: {report.verdict.value}"
-    return document(title, sections, drawn)
+    body = (section(title, *content) for title, content in parts.items())
+    return document(title, [_header(report), contents(tuple(parts)), *body], drawn)
 
 
-def _causes(report: AgreementReport, plot: Callable[[str, str, Figure], str]) -> list[str]:
+def _accuracy(report: AgreementReport, plot: Plot) -> tuple[str, ...]:
+    tuned = () if report.tune is None else (folded("Tuning", table(tables.tuning(report, report.tune))),)
+    return (
+        columns(
+            plot("accuracy", "Faint: single repeats, single virtual chips.", figures.accuracy_figure(report)),
+            plot("difference", "Thick 90 %, thin 95 %; shaded: tolerance.", figures.difference_figure(report)),
+        ),
+        table(tables.accuracies(report)),
+        *tuned,
+    )
+
+
+def _causes(report: AgreementReport, plot: Plot) -> dict[str, tuple[str, ...]]:
     """The split of the gap, when it was made."""
     split = report.causes
     if split is None:
-        return []
+        return {}
     whole, by_layer = causes_table(split), layer_causes_table(split)
-    return [
-        section(
-            whole.title,
-            plot("causes", f"Points lost between {split.start} and measured; bars: 95 %.", causes_figure(split)),
-            table(whole),
-            plot("layercauses", "Error energy of each layer by cause.", layer_causes_figure(split)),
-            table(by_layer),
-        )
-    ]
+    content = (
+        plot("causes", f"Points lost between {split.start} and measured; bars: 95 %.", causes_figure(split)),
+        table(whole),
+        plot("layercauses", "Error energy of each layer by cause.", layer_causes_figure(split)),
+        folded(by_layer.title, table(by_layer)),
+    )
+    return {whole.title: content}
+
+
+def _layers(report: AgreementReport, plot: Plot) -> tuple[str, ...]:
+    worst = tables.worst_layers(report)
+    words = f"Marked, for |z| of {tables.MARKED_Z:g} or more: {', '.join(worst)}." if worst else ""
+    return (
+        plot("layers", f"Noise of each layer on the chip and in the simulator. {words}", figures.layer_figure(report)),
+        folded("Layers as numbers", table(tables.layers(report), worst)),
+    )
+
+
+def _answers(report: AgreementReport, data: RunData, plot: Plot) -> tuple[str, ...]:
+    words = report.backend_words
+    return (
+        plot("classes", "Accuracy of each class; bars: Wilson 95 % over its images.", class_figure(data, words)),
+        folded("Accuracy by class as numbers", table(class_table(data, words))),
+        plot("labels", "Answers of the chip against labels; % of a label's answers.", label_figure(data, words)),
+        plot(
+            "confusion",
+            "Answers of the chip against those of the virtual chips; % of a row.",
+            confusion_figure(data, words),
+        ),
+        telling_images(data),
+    )
+
+
+def _cells(report: AgreementReport, data: RunData, plot: Plot) -> tuple[str, ...]:
+    wear = figures.wear_figure(data.macros)
+    far = "How far the cells are from their targets; both ends collect the rest."
+    return (
+        columns(
+            plot(
+                "errors",
+                far,
+                figures.error_figure(data.macros),
+            ),
+            plot("wear", "Pulses that the cells took in this run.", wear) if wear else "",
+        ),
+        plot("occupancy", "Macro occupancy: which layer holds which cells.", figures.occupancy_figure(data)),
+        plot("conductance", "Conductance, read back before the run.", figures.conductance_figure(data)),
+        plot("errormap", "Read-back minus target.", figures.error_map_figure(data)),
+        folded("Cells as numbers", table(tables.cells(report))),
+    )
+
+
+def _origin(report: AgreementReport, files: Collection[str]) -> tuple[str, ...]:
+    """The command, the files beside the page, and where everything comes from."""
+    command = report.environment.get("command")
+    named = tuple((name, words) for name, words in FILES.items() if name in files)
+    return (
+        f"<p>Made by <code>{escape(command)}</code></p>" if command else "",
+        table(Table("Files", ("file", "what it holds"), named)) if named else "",
+        folded("Provenance: chip, data, digests, seeds, versions", table(tables.provenance(report))),
+    )
 
 
 def _header(report: AgreementReport) -> str:

@@ -16,7 +16,8 @@ from hil.atomic import write_bytes
 from hil.errors import FileError, MismatchError
 from hil.verdict.layers import LayerSample
 
-FORMAT, VERSION = "hil.run", "1.1"
+FORMAT, VERSION = "hil.run", "1.2"
+MOST_TELLING = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class RunData:
 
     Arrays have n images in run order, m repeats, S virtual chips. ``simulated_logits`` are
     those of the decisive question; ``such_logits`` of the other one, when it was judged.
+    ``telling`` are positions (0 … n − 1) of images that most virtual chips get right and the chip wrong.
     ``ages_s`` (m, n) is chip time since programming; ``temperatures_c`` one value a repeat.
     """
 
@@ -54,6 +56,8 @@ class RunData:
     such_logits: NDArray[np.int32] | None = None
     ages_s: NDArray[np.float64] | None = None
     temperatures_c: NDArray[np.float64] | None = None
+    telling: NDArray[np.int64] | None = None  # (k,), k at most MOST_TELLING
+    telling_images: NDArray[np.uint8] | None = None  # (k, H, W, C)
     layers: tuple[str, ...] = ()
     macros: Mapping[int, MacroReadings] = field(default_factory=dict)
     samples: tuple[LayerSample, ...] = ()
@@ -69,12 +73,24 @@ class RunData:
         ):
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
+        if n and not (self.labels.min() >= 0 and self.labels.max() < c):
+            raise ValueError(f"labels from {self.labels.min()} to {self.labels.max()} of {c} classes")
+        if self.telling is not None and self.telling_images is not None:
+            _check_telling(self.telling, self.telling_images, n)
+
+
+def _check_telling(positions: NDArray[np.int64], images: NDArray[np.uint8], n: int) -> None:
+    k = len(positions)
+    if k > MOST_TELLING or (k and not (positions.min() >= 0 and positions.max() < n)):
+        raise ValueError(f"{k} telling images (at most {MOST_TELLING}) at {positions} of {n}")
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != k or (k and images.size == 0):
+        raise ValueError(f"telling images are {images.dtype} {images.shape}, expected uint8 ({k}, H, W, C)")
 
 
 MAX_BYTES = 1 << 31
 _ARRAYS = (
     "indices", "labels", "ideal_logits", "measured_logits", "simulated_logits", "float_logits", "such_logits",
-    "ages_s", "temperatures_c",
+    "ages_s", "temperatures_c", "telling", "telling_images",
 )  # fmt: skip
 _CELLS = ("targets_us", "readings_us", "layer", "pulses", "reached", "readings_after_us", "early_us")
 

@@ -4,19 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hil.pages.tables import Table, duration, number, percent, points, span
+from hil.pages.tables import Table, duration, number, percent, points, span, without_empty
 from hil.verdict.agreement import AgreementReport, Judgement
 from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import Interval
 
+MARKED_Z = 3.0  # a layer whose residual is farther from the virtual chips' is marked
 QUESTIONS = {"this_chip": "this chip", "such_chips": "such chips"}
 
+COUNTERS = {
+    "acks_sent": "acknowledgements sent",
+    "bad_cobs": "frames with broken delimiters",
+    "bad_crc": "frames with wrong checksums",
+    "bad_length": "frames of wrong length",
+    "bad_version": "frames of another protocol version",
+    "duplicates": "frames received twice",
+    "fast_retransmissions": "retransmissions before a time-out",
+    "out_of_window": "frames out of the window",
+    "resyncs": "sessions begun again",
+    "wrong_session": "frames of another session",
+}
 
-def tables(report: AgreementReport) -> tuple[Table, ...]:
+
+def every_table(report: AgreementReport) -> tuple[Table, ...]:
     """Every table of a report, in reading order."""
     tuned = () if report.tune is None else (tuning(report, report.tune),)
     return (
-        accuracies(report), *tuned, questions(report), layers(report), cells(report), link(report), provenance(report)
+        accuracies(report), *tuned, questions(report), layers(report), cells(report), timing(report), link(report),
+        provenance(report),
     )  # fmt: skip
 
 
@@ -112,10 +127,11 @@ def questions(report: AgreementReport) -> Table:
         ("trend over repeats", _trend),
         ("flags", lambda j: "; ".join(j.flags) or "none"),
     ]
+    shown = ((label, *(show(j) for j in asked.values())) for label, show in rows)
     return Table(
         "The two questions",
         ("", *(QUESTIONS[name] for name in asked)),
-        tuple((label, *(show(j) for j in asked.values())) for label, show in rows),
+        tuple(row for row in shown if set(row[1:]) != {"—"}),
         "The verdict of the run is that of this chip. McNemar, fidelity and trend describe; they decide nothing.",
     )
 
@@ -157,7 +173,13 @@ def layers(report: AgreementReport) -> Table:
         "residual, unit one level. z: residual σ in standard deviations of the virtual chips. "
         "Worst columns: output (rms error)."
     )
-    return Table("Layers", header, rows, note)
+    return without_empty(Table("Layers", header, rows, note), "no layer has a value")
+
+
+def worst_layers(report: AgreementReport) -> tuple[str, ...]:
+    """Layers whose residual stands out: |z| of 3 or more, the largest first; at most three."""
+    far = [s for s in report.layers if s.residual_z is not None and abs(s.residual_z) >= MARKED_Z]
+    return tuple(s.layer for s in sorted(far, key=lambda s: -abs(s.residual_z or 0.0))[:3])
 
 
 def cells(report: AgreementReport) -> Table:
@@ -178,12 +200,21 @@ def cells(report: AgreementReport) -> Table:
 
 
 def link(report: AgreementReport) -> Table:
-    counters = tuple(
-        (name.replace("_", " "), f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}")
-        for name, value in report.link.items()
-    )
-    timing = tuple((f"time: {name}", f"{seconds:,.1f} s") for name, seconds in report.timing_s.items())
-    return Table("Link and time", ("", ""), counters + timing)
+    """Counters of the link, one a row; what never happened in one row."""
+    shown = [(COUNTERS.get(name, name.replace("_", " ")), value) for name, value in report.link.items()]
+    rows = tuple((words, _count(value)) for words, value in shown if value)
+    never = ", ".join(words for words, value in shown if not value)
+    return Table("Link", ("", ""), (*rows, *((("none of", never),) if never else ())))
+
+
+def timing(report: AgreementReport) -> Table:
+    """Wall time of each part of the run."""
+    rows = tuple((name, f"{seconds:,.1f} s") for name, seconds in report.timing_s.items())
+    return Table("Time", ("part", "wall time"), rows)
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.3f}"
 
 
 def provenance(report: AgreementReport) -> Table:
@@ -196,7 +227,7 @@ def provenance(report: AgreementReport) -> Table:
         ("address", chip.address),
         ("network", f"{net.name}, {size}"),
         ("data", f"{data.name}, {data.split}: {data.images:,} of {data.available:,} images"),
-        *((f"digest: {name}", value) for name, value in report.digests.items()),
+        *((f"digest: {name.replace('_', ' ')}", value) for name, value in report.digests.items()),
         ("digest: image order", data.order_digest),
         *((f"seed: {name}", str(value)) for name, value in report.seeds.items()),
         *report.environment.items(),

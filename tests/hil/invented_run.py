@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from hil.report.answers import most_telling
 from hil.report.run_data import MacroReadings, RunData
 from hil.verdict.agreement import (
     AgreementReport,
@@ -48,6 +49,7 @@ def synthetic_run(
     measured = logits(ideal, own, wrong, rng.normal(0, 30, (repeats, images, c)))
     simulated = logits(ideal, own, rng.normal(0, 34, (chips, images, c)))
     such = logits(ideal, 60 * family, rng.normal(0, 30, (chips, images, c)))
+    telling = np.array(most_telling(labels, measured, simulated), np.int64)
     data = RunData(
         indices=rng.permutation(10_000)[:images],
         labels=labels,
@@ -59,6 +61,8 @@ def synthetic_run(
         such_logits=such,
         ages_s=np.full((repeats, images), 3600.0) + np.arange(repeats)[:, None] * 40,
         temperatures_c=np.array([25.1, 25.2, 25.2]),
+        telling=telling,
+        telling_images=rng.integers(0, 256, (len(telling), 28, 28, 1)).astype(np.uint8),
         layers=LAYERS,
         macros={2 * m: cells_of_macro(m * len(LAYERS) // macros, rng) for m in range(macros)},
         samples=tuple(layer_sample(name, rng) for name in LAYERS),

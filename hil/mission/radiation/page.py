@@ -8,7 +8,7 @@ from typing import Any
 
 from hil.mission.radiation.outcomes import FaultOutcome
 from hil.pages.figures import Figure, axis, dots, figure
-from hil.pages.shell import document, section
+from hil.pages.shell import document, plot, section
 
 COLOURS = {"without": "@layer3", "scrubbed": "@simulated", "scrubbed and tuned": "@measured"}
 OUTCOME_COLOURS = {
@@ -64,11 +64,6 @@ def campaign_sections(report: Mapping[str, Any], drawn: dict[str, Figure]) -> li
         )
         sections.append(section("Years", plot(drawn, "years", caption, years_figure(report["timeline"]))))
     return sections
-
-
-def plot(drawn: dict[str, Figure], name: str, caption: str, drawing: Figure) -> str:
-    drawn[name] = drawing
-    return f'<figure><div id="plot-{name}" class="plot"></div><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def outcomes_figure(report: Mapping[str, Any]) -> Figure:

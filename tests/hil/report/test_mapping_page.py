@@ -6,8 +6,6 @@ import base64
 import dataclasses
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +20,9 @@ from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, save_network
 from mapping.program.conductance import ConductanceProgram
 
-BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
-QUIET = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--virtual-time-budget=20000",
-)  # fmt: skip
+from .browser import BROWSER, look
+
+COUNT_TILES = 'addEventListener("load", () => (window.asked = document.querySelectorAll(".point").length))'
 
 
 def network(architecture: str, shape: tuple[int, int, int]) -> NetworkFile:
@@ -126,13 +122,8 @@ def test_compile_writes_the_page(tmp_path: Path) -> None:
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_browser_draws_every_plot_without_an_error(text: str, tmp_path: Path, theme: str) -> None:
-    place = tmp_path / "mapping.html"
-    place.write_text(text, encoding="utf-8")
-    scheme = f"--blink-settings=preferredColorScheme={'0' if theme == 'dark' else '1'}"
-    command = [
-        str(BROWSER), *QUIET, scheme, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", place.as_uri()
-    ]  # fmt: skip
-    dom = own(subprocess.run(command, capture_output=True, timeout=120, check=True, text=True).stdout)
-    assert dom.count('data-drawn="yes"') == 3
-    assert dom.count('class="main-svg"') >= 3
-    assert dom.count('class="point"') == 59  # one rectangle a tile
+    for one in look(text, tmp_path, dark=theme == "dark", also=COUNT_TILES):
+        assert one["drawn"] == one["plots"] == 3
+        assert one["content"] <= one["room"]
+        assert (one["errors"], one["overlaps"], one["outside"]) == ([], [], [])
+        assert one["asked"] == 59  # one rectangle a tile

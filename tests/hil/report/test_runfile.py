@@ -78,15 +78,28 @@ def spoil(path: Path, how: str) -> None:
                 file.attrs["format"] = "something"
             elif how == "no labels":
                 del file["labels"]
+            elif how == "a label too high":
+                file["labels"][0] = 10
+            elif how == "a telling image too far":
+                file["telling"][0] = 1000
+            elif how == "telling images of another number":
+                del file["telling_images"]
+                file["telling_images"] = np.zeros((13, 28, 28, 1), np.uint8)
             elif how == "short labels":
                 del file["labels"]
                 file["labels"] = np.zeros(3, np.int64)
 
 
-@pytest.mark.parametrize("how", ["missing", "cut", "text", "unfinished", "other format", "no labels", "short labels"])
+DAMAGES = (
+    "missing", "cut", "text", "unfinished", "other format", "no labels", "short labels", "a label too high",
+    "a telling image too far", "telling images of another number",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("how", DAMAGES)
 def test_broken_files_are_named(run, tmp_path, how):
     path = tmp_path / "data.h5"
-    write_run(path, run[1])
+    write_run(path, dataclasses.replace(run[1], telling=np.arange(2), telling_images=np.ones((2, 8, 8, 3), np.uint8)))
     spoil(path, how)
     with pytest.raises(FileError, match=r"data\.h5"):
         read_run(path)

@@ -1,0 +1,198 @@
+"""Answers against labels: confusion, accuracy of each class, and the images that tell chip and simulator apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.pages.figures import Figure, axis, dots, figure, packed, shown
+from hil.pages.png import image_address
+from hil.pages.shell import table
+from hil.pages.tables import Table, without_empty
+from hil.report.run_data import MOST_TELLING, RunData
+from hil.verdict.agreement import correct_answers
+from hil.verdict.statistics import wilson
+
+MOST_CLASSES = 20  # in a figure
+MOST_LOGITS = 4  # classes shown beside an image
+Shares = NDArray[np.float64]
+
+
+def most_telling(labels: NDArray[np.int64], measured: NDArray[np.int32], simulated: NDArray[np.int32]) -> list[int]:
+    """Positions of the images that most virtual chips get right and most repeats on the chip wrong, clearest first.
+
+    Args:
+        labels: (n,); measured: logits (m, n, classes); simulated: logits (S, n, classes).
+    """
+    predicted, answered = (correct_answers(x, labels).mean(axis=0) for x in (simulated, measured))
+    lost = _margins(labels, simulated) - _margins(labels, measured)
+    order = np.lexsort((-lost, answered - predicted))
+    return [int(k) for k in order if predicted[k] > 0.5 > answered[k]][:MOST_TELLING]
+
+
+def _margins(labels: NDArray[np.int64], logits: NDArray[np.int32]) -> Shares:
+    """Mean logit of the label less the largest mean of the others, (n,)."""
+    mean = logits.mean(axis=0)
+    own = np.take_along_axis(mean, labels[:, None], axis=1)[:, 0]
+    np.put_along_axis(mean, labels[:, None], -np.inf, axis=1)
+    margins: Shares = own - mean.max(axis=1)
+    return margins
+
+
+def class_accuracies(data: RunData, name: str) -> tuple[Shares, Shares] | None:
+    """Right answers of each class, means over repeats or virtual chips, and images of it; both (classes,).
+
+    Args:
+        name: ``float``, ``ideal``, ``simulated`` or ``measured``. None where the run has no such answers.
+    """
+    logits = getattr(data, f"{name}_logits")
+    if logits is None:
+        return None
+    right = correct_answers(logits, data.labels).astype(np.float64)
+    if right.ndim == 2:
+        right = right.mean(axis=0)
+    count = len(data.classes)
+    images = np.bincount(data.labels, minlength=count)
+    return np.bincount(data.labels, right, count).astype(np.float64), images.astype(np.float64)
+
+
+def class_table(data: RunData, measured_words: str) -> Table:
+    """Accuracy of each class with Wilson intervals over images."""
+    found = {name: class_accuracies(data, name) for name in _columns(measured_words)}
+    images = np.bincount(data.labels, minlength=len(data.classes))
+    rows = tuple(
+        (words, f"{images[k]:,}", *(_share_words(counts, k) for counts in found.values()))
+        for k, words in enumerate(data.classes)
+    )
+    header = ("class", "images", *_columns(measured_words).values())
+    note = "Intervals: Wilson 95 % over the images of the class; simulated is the mean of the virtual chips."
+    return without_empty(Table("Accuracy by class", header, rows, note), "the run has no such answers")
+
+
+def _columns(measured_words: str) -> dict[str, str]:
+    return {"float": "float", "ideal": "ideal", "simulated": "simulated", "measured": measured_words}
+
+
+def _share_words(counts: tuple[Shares, Shares] | None, k: int) -> str:
+    if counts is None or not counts[1][k]:
+        return "—"
+    right, images = counts[0][k], int(counts[1][k])
+    low, high = wilson(right, images)
+    return f"{100 * right / images:.1f} ({100 * low:.1f} … {100 * high:.1f}) %"
+
+
+def class_figure(data: RunData, measured_words: str) -> Figure:
+    """Accuracy of each class in four columns; of many classes those where chip and simulator differ most."""
+    columns = _columns(measured_words)
+    found = {name: counts for name in columns if (counts := class_accuracies(data, name)) is not None}
+    images = found["measured"][1]
+    differ = np.abs(found["measured"][0] - found["simulated"][0]) / np.maximum(images, 1)
+    chosen = np.sort(np.argsort(-differ, kind="stable")[:MOST_CLASSES])
+    chosen = chosen[images[chosen] > 0]
+    colours = {"float": "@soft", "ideal": "@ideal", "simulated": "@simulated", "measured": "@measured"}
+    symbols = {"float": "diamond", "ideal": "square", "simulated": "circle", "measured": "circle"}
+    drawn = []
+    for place, (name, (right, _)) in enumerate(found.items()):
+        share = [right[k] / images[k] for k in chosen]
+        ends = [wilson(right[k], int(images[k])) for k in chosen]
+        x = [i + 0.18 * (place - (len(found) - 1) / 2) for i in range(len(chosen))]
+        marks = dots(x, [100 * s for s in share], colours[name], "%{y:.1f} %", size=8, symbol=symbols[name])
+        above = [100 * (high - s) for s, (_, high) in zip(share, ends, strict=True)]
+        below = [100 * (s - low) for s, (low, _) in zip(share, ends, strict=True)]
+        reach = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "color": colours[name]}
+        drawn.append({**marks, "name": columns[name], "error_y": {**reach, "thickness": 1.2, "width": 3}})
+    ticks = {"tickvals": list(range(len(chosen))), "ticktext": [shown(data.classes[k]) for k in chosen]}
+    x_axis = {**ticks, "showgrid": False, "zeroline": False}
+    return {**figure(drawn, 320, x=x_axis, y=axis("accuracy, %"), showlegend=True), "wide": True}
+
+
+def label_figure(data: RunData, measured_words: str) -> Figure:
+    """Answers of the chip (columns) against labels (rows), share of each row."""
+    pairs = pair_shares(data.labels[None], data.measured_logits.argmax(-1), len(data.classes))
+    return share_figure(pairs, data, rows="label", columns=f"{measured_words} answer")
+
+
+def confusion_figure(data: RunData, measured_words: str) -> Figure:
+    """Answers of the chip (rows) against answers of the virtual chips (columns), share of each row."""
+    return share_figure(confusion(data), data, rows=f"{measured_words} answer", columns="simulated answer")
+
+
+def confusion(data: RunData) -> Shares:
+    """Share of the virtual chips' answers given the chip's answer, (classes, classes); rows sum to 1 or are 0."""
+    return pair_shares(data.measured_logits.argmax(-1), data.simulated_logits.argmax(-1), len(data.classes))
+
+
+def pair_shares(rows: NDArray[np.int64], columns: NDArray[np.int64], count: int) -> Shares:
+    """Share of each column's class given the row's, (count, count), over all pairs of answers (a, n) and (b, n)."""
+    pairs = np.zeros(count * count)
+    for other in columns:
+        for one in rows:
+            pairs += np.bincount(one * count + other, minlength=count * count)
+    of_pairs = pairs.reshape(count, count)
+    shares: Shares = of_pairs / np.maximum(of_pairs.sum(axis=1, keepdims=True), 1)
+    return shares
+
+
+def share_figure(shares: Shares, data: RunData, *, rows: str, columns: str) -> Figure:
+    names, count = [shown(name) for name in data.classes], len(data.classes)
+    heat: Figure = {
+        "type": "heatmap",
+        "z": packed(np.sqrt(shares)),  # so that rare confusions are seen
+        "x": names,
+        "y": names,
+        "colorscale": [[0, "@surface"], [1, "@heat"]],
+        "zmin": 0,
+        "zmax": 1,
+        "showscale": False,
+        "hovertemplate": f"{rows}: %{{y}}<br>{columns}: %{{x}}<extra></extra>",
+    }
+    if count <= MOST_CLASSES:
+        heat["text"] = [[f"{100 * x:.1f}" if x >= 0.0005 else "" for x in row] for row in shares]
+        heat["texttemplate"], heat["textfont"] = "%{text}", {"color": "@ink"}
+    side = {"type": "category", "showgrid": False}
+    x, y = axis(columns, **side), axis(rows, autorange="reversed", **side)
+    return {**figure([heat], 140 + 34 * min(count, 20), x=x, y=y, left=120), "wide": True}
+
+
+def telling_images(data: RunData) -> str:
+    """The telling images of the run with answers and mean logits, as markup; "" where it holds none."""
+    if data.telling is None or data.telling_images is None or not len(data.telling):
+        return ""
+    items = (_telling(data, int(k), pixels) for k, pixels in zip(data.telling, data.telling_images, strict=True))
+    words = (
+        "Right in most virtual chips, wrong in most repeats on the chip; clearest first. Means of the logits, in codes."
+    )
+    return f'<h3>Most telling images</h3><p class="note">{words}</p><div class="telling">{"".join(items)}</div>'
+
+
+def _telling(data: RunData, k: int, pixels: NDArray[np.uint8]) -> str:
+    label = int(data.labels[k])
+    chip, virtual = data.measured_logits[:, k], data.simulated_logits[:, k]
+    means = (data.ideal_logits[k], virtual.mean(axis=0), chip.mean(axis=0))
+    answer = int(np.bincount(chip.argmax(-1)).argmax())
+    number, name = int(data.indices[k]), data.classes[label]
+    rows = tuple(
+        (data.classes[c], *(f"{mean[c]:,.0f}".replace("-", "−") for mean in means))
+        for c in _shown(label, answer, means)
+    )
+    right = f"{(virtual.argmax(-1) == label).sum()} of {len(virtual)}"
+    wrong = f"{(chip.argmax(-1) == answer).sum()} of {len(chip)}"
+    words = f"label {name}: right in {right} virtual chips; chip: {data.classes[answer]} in {wrong} repeats"
+    picture = f'<img alt="{escape(f"Image {number}, label {name}")}" src="{image_address(pixels)}">'
+    logits = Table(f"Logits of image {number}", ("", "ideal", "simulated", "chip"), rows)
+    caption = f"<figcaption>Image {number:,}, {escape(words)}</figcaption>"
+    return f"<figure>{picture}{caption}{table(logits, (name,))}</figure>"
+
+
+def _code(mean: float) -> str:
+    return f"{mean:,.0f}".replace("-", "−")
+
+
+def _shown(label: int, answer: int, means: tuple[NDArray[np.float64], ...]) -> Iterator[int]:
+    """Label, the chip's answer, and the largest others."""
+    first = list(dict.fromkeys((label, answer)))
+    others = np.argsort(-np.max(means, axis=0), kind="stable")
+    yield from (*first, *[int(c) for c in others if c not in first][: MOST_LOGITS - len(first)])

@@ -1,0 +1,85 @@
+"""Pages in headless Chromium, at several widths in one process, and what a reader would trip over there."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
+QUIET = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--virtual-time-budget=60000",
+)  # fmt: skip
+WATCH = """<script>
+window.found = [];
+window.addEventListener("error", (e) => window.found.push(String(e.message || e.target.tagName)), true);
+document.addEventListener("securitypolicyviolation", (e) => window.found.push("policy: " + e.violatedDirective));
+for (const kind of ["error", "warn"]) {
+  const say = console[kind];
+  console[kind] = (...words) => { window.found.push(words.join(" ")); say.apply(console, words); };
+}
+</script>"""
+# Sent when the page stands: errors, width, texts of a figure that lie over each other, figures not drawn, headings.
+LOOK = """<script>
+window.addEventListener("load", () => setTimeout(() => {
+  const overlaps = [];
+  for (const plot of document.querySelectorAll(".plot")) {
+    const texts = [...plot.querySelectorAll("svg text")].filter((t) => t.textContent.trim())
+      .map((t) => [t.textContent, t.getBoundingClientRect(), t]).filter(([, box]) => box.width > 0);
+    texts.forEach(([one, a, ta], i) => texts.slice(i + 1).forEach(([two, b, tb]) => {
+      const turned = (t) => /rotate\\((?!-?90|0)/.test(t.getAttribute("transform") || "");
+      if (turned(ta) || turned(tb)) return;
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (wide > 2 && high > 4) overlaps.push(plot.id + ": " + one + " / " + two);
+    }));
+    const box = plot.getBoundingClientRect();
+    for (const [text, r] of texts) {
+      const cut = r.left < box.left - 2 || r.right > box.right + 2 || r.bottom > box.bottom + 2;
+      if (cut) overlaps.push(plot.id + " cut: " + text);
+    }
+  }
+  const outside = [...document.querySelectorAll("main *")].filter((e) => !e.closest(".scroll, svg, .plot, .unseen")
+    && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1).map((e) => e.outerHTML.slice(0, 80));
+  parent.postMessage(JSON.stringify({
+    width: window.innerWidth, room: document.documentElement.clientWidth,
+    content: document.documentElement.scrollWidth, errors: window.found, overlaps, outside,
+    plots: document.querySelectorAll(".plot").length,
+    drawn: [...document.querySelectorAll('.plot[data-drawn="yes"]')].filter((p) => p.querySelector(".main-svg")).length,
+    headings: [...document.querySelectorAll("h1,h2,h3,h4")].map((h) => Number(h.tagName[1])),
+    unnamed: [...document.querySelectorAll("table")].filter((t) => !t.caption || !t.caption.textContent).length
+      + [...document.querySelectorAll(".plot:not([aria-label]), img:not([alt]), button:empty, a:empty")].length,
+    injected: document.querySelectorAll("[onerror]").length, asked: window.asked,
+  }), "*");
+}, 1500));
+</script>"""
+
+
+def look(
+    page: str, folder: Path, *, dark: bool, widths: tuple[int, ...] = (400, 800, 1400), also: str = ""
+) -> list[Any]:
+    """What stands on a page at each width.
+
+    Args:
+        also: a script that runs in the page before it is looked at; what it puts into ``window.asked`` comes back.
+    """
+    text = page.replace("<head>", f"<head>{WATCH}", 1).replace("</body>", f"<script>{also}</script>{LOOK}</body>", 1)
+    (folder / "page.html").write_text(text, encoding="utf-8")
+    frames = "".join(f'<iframe src="page.html" style="width:{w}px;height:900px;border:0"></iframe>' for w in widths)
+    listen = (
+        "<script>addEventListener('message', (e) => {"
+        "const pre = document.createElement('pre'); pre.textContent = e.data; document.body.append(pre); });</script>"
+    )
+    (folder / "frames.html").write_text(f"<!doctype html><meta charset=utf-8><body>{listen}{frames}", encoding="utf-8")
+    assert BROWSER is not None
+    scheme = f"--blink-settings=preferredColorScheme={'0' if dark else '1'}"
+    command = [BROWSER, *QUIET, scheme, "--window-size=1500,1000", f"--user-data-dir={folder / 'profile'}"]
+    place = (folder / "frames.html").as_uri()
+    done = subprocess.run([*command, "--dump-dom", place], capture_output=True, timeout=120, check=True, text=True)
+    found = re.findall(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)
+    return sorted((json.loads(html.unescape(one)) for one in found), key=lambda one: int(one["width"]))

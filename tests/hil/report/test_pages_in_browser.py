@@ -1,0 +1,77 @@
+"""Pages as a reader has them: on a phone, a tablet and a desk, light and dark, with eyes, keys or a screen reader."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from hil.pages.figures import Figure, dots, figure
+from hil.pages.shell import document, plot
+from hil.report.page import FILES, page
+from hil.report.run_index import index_page, read_runs
+
+from .browser import BROWSER, look
+from .test_run_index import write_runs
+
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
+UNFOLD = "for (const folded of document.querySelectorAll('details')) folded.open = true;"
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def test_a_page_with_faults_is_found_to_have_them(tmp_path: Path) -> None:
+    drawn: dict[str, Figure] = {}
+    words = [{"x": x, "y": 0.5, "text": "over each other", "showarrow": False} for x in (0.5, 0.52)]
+    crowded = figure([dots([0, 1], [0, 1], "@ink", "")], 200, annotations=words)
+    wide = '<p style="white-space: nowrap; width: 2000px">too wide</p>'
+    text = document("faults", [wide, plot(drawn, "crowded", "", crowded)], drawn)
+    (found,) = look(text, tmp_path, dark=False, widths=(400,), also="console.error('said'); missing();")
+    assert found["content"] > found["room"]
+    assert found["outside"] == [wide]
+    assert found["overlaps"] == ["plot-crowded: over each other / over each other"]
+    assert found["errors"] == ["said", "Uncaught ReferenceError: missing is not defined"]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_report_fits_every_screen_without_an_error(make_run, tmp_path: Path, theme: str) -> None:
+    found = look(page(*make_run(shift=520.0), FILES), tmp_path, dark=theme == "dark", also=UNFOLD)
+    assert [one["width"] for one in found] == [400, 800, 1400]
+    for one in found:
+        assert one["content"] <= one["room"]
+        assert one["drawn"] == one["plots"] > 12
+        assert (one["errors"], one["overlaps"], one["outside"], one["unnamed"]) == ([], [], [], 0)
+        steps = zip(one["headings"], one["headings"][1:], strict=False)
+        assert one["headings"].count(1) == 1
+        assert all(below - above <= 1 for above, below in steps)
+
+
+def test_names_of_chip_network_and_classes_stay_text_in_the_browser(make_run, tmp_path: Path) -> None:
+    report, data = make_run(macros=2, images=200, shift=520.0)
+    report = dataclasses.replace(
+        report,
+        network=dataclasses.replace(report.network, name=HOSTILE),
+        chip=dataclasses.replace(report.chip, name=HOSTILE, serial=HOSTILE, firmware=HOSTILE),
+        layers=tuple(dataclasses.replace(s, layer=HOSTILE + s.layer) for s in report.layers),
+        environment={"command": HOSTILE},
+        notes=(HOSTILE,),
+    )
+    classes = (HOSTILE, *data.classes[1:])
+    data = dataclasses.replace(data, classes=classes, layers=tuple(HOSTILE + name for name in data.layers))
+    (found,) = look(page(report, data, FILES), tmp_path, dark=False, widths=(800,))
+    assert (found["injected"], found["errors"]) == (0, [])
+
+
+def test_the_index_of_runs_fits_every_screen_and_sorts_by_a_click(run, tmp_path: Path) -> None:
+    index = read_runs(write_runs(tmp_path / "runs", run[0]))
+    click = """
+      const rows = () => [...document.querySelectorAll(".sortable tbody th")].map((cell) => cell.textContent);
+      const button = [...document.querySelectorAll(".sortable button")].find((b) => b.textContent === "age");
+      button.click(); const up = rows(); button.click(); window.asked = [up, rows()];
+    """
+    found = look(index_page(index), tmp_path, dark=True, also=click)
+    assert [one["width"] for one in found] == [400, 800, 1400]
+    for one in found:
+        assert one["content"] <= one["room"]
+        assert (one["errors"], one["overlaps"], one["outside"], one["unnamed"]) == ([], [], [], 0)
+        assert one["asked"] == [["0003", "0001", "0002"], ["0002", "0001", "0003"]]
