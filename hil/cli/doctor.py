@@ -11,6 +11,7 @@ from importlib import metadata
 
 from hil.datasets.image_set import load_dataset
 from hil.errors import HilError
+from hil.pages.shell import has_bundle
 from hil.transports.ports import list_ports
 
 PACKAGES = ("torch", "numpy", "scipy", "h5py", "pyserial", "pyvisa", "pyvisa-py", "numba", "google-crc32c", "cobs")
@@ -30,7 +31,7 @@ def checks() -> list[Check]:
     """Every check, in order."""
     found = [Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     found += [_package(name) for name in PACKAGES]
-    found += [_ports(), _crc(), *(_data(name) for name in SETS), _room()]
+    found += [_ports(), _crc(), _pages(), *(_data(name) for name in SETS), _room()]
     return found
 
 
@@ -63,6 +64,14 @@ def _crc() -> Check:
         "yes"
         if fast
         else "google-crc32c runs in Python, so links are slow: pip install --force-reinstall google-crc32c",
+    )
+
+
+def _pages() -> Check:
+    if has_bundle():
+        return Check("plotly.js", True, "cartesian bundle")
+    return Check(
+        "plotly.js", True, "whole, so that each page is 3.3 MB larger; in a checkout, make plotly fetches a bundle"
     )
 
 

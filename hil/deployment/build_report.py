@@ -246,5 +246,7 @@ def environment() -> dict[str, str]:
     packages = ("rram-hil", "torch", "numpy", "scipy", "numba")
     versions = {name: metadata.version(name) for name in packages}
     system = f"{platform.system()} {platform.machine()}"
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:MOST_COMMAND]
+    program = Path(sys.argv[0])
+    name = "hil" if program.parts[-3:] == ("hil", "cli", "__main__.py") else program.name
+    command = shlex.join([name, *sys.argv[1:]])[:MOST_COMMAND]
     return {"python": platform.python_version(), "system": system, **versions, "command": command}

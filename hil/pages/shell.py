@@ -15,11 +15,12 @@ from hil.pages.tables import Table
 # 'unsafe-inline' is this file itself; nothing else is allowed, so the page works offline and tells nobody.
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
+BUNDLE = "plotly-cartesian.min.js"
 SHORT = ' class="short"'  # a cell that is not wrapped
 
 
 def document(title: str, sections: Sequence[str], drawn: Mapping[str, Figure]) -> str:
-    """The whole page as text (about 5 MB, nearly all of it Plotly); figure x goes into the element ``plot-x``."""
+    """The whole page as text, nearly all of it Plotly; figure x goes into the element ``plot-x``."""
     content = json.dumps(drawn, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")  # no markup in a script
     return "\n".join(
         (
@@ -126,9 +127,15 @@ def _scrolled(label: str, content: str) -> str:
 
 @functools.cache
 def _plotly() -> str:
-    """plotly.js of the installed package, safe inside a script element."""
-    script = resources.files("plotly").joinpath("package_data/plotly.min.js").read_text("utf-8")
+    """plotly.js, safe inside a script element: the cartesian bundle if it lies here, or the full one of the package."""
+    whole = resources.files("plotly").joinpath("package_data/plotly.min.js")
+    script = _asset(BUNDLE) if has_bundle() else whole.read_text("utf-8")
     return script.replace("</script", "<\\/script")
+
+
+def has_bundle() -> bool:
+    """Whether pages hold the cartesian bundle, which ``make plotly`` fetches, and not the whole of plotly.js."""
+    return resources.files("hil.pages").joinpath(BUNDLE).is_file()
 
 
 def _asset(name: str) -> str:

@@ -48,19 +48,18 @@ def causes_figure(split: CauseSplit) -> Figure:
     """A waterfall from the start to the measured accuracy: points lost to each cause, with 95 % intervals."""
     names = [*(p.name for p in split.parts), "measured"]
     lost = [-100 * p.loss for p in split.parts]
-    bars: Figure = {
-        "type": "waterfall",
-        "x": names,
-        "y": [*lost, 0.0],
-        "measure": [*["relative"] * len(lost), "total"],
-        "increasing": {"marker": {"color": "@low"}},
-        "decreasing": {"marker": {"color": "@high"}},
-        "totals": {"marker": {"color": "@ideal"}},
-        "connector": {"line": {"color": "@line", "width": 1}},
-        "hovertemplate": "%{x}: %{delta:.2f} points<extra></extra>",
-    }
     ends = np.cumsum(lost)
-    marks = dots(names, [*ends.tolist(), -100 * split.gap], "@ink", "%{x}: %{y:.2f} points in all", size=5)
+    gap = -100 * split.gap
+    bars: Figure = {
+        "type": "bar",
+        "x": names,
+        "y": [*lost, gap],
+        "base": [0.0, *ends[:-1].tolist(), 0.0],
+        "marker": {"color": [*("@low" if step > 0 else "@high" for step in lost), "@ideal"]},
+        "hovertext": [f"{name}: {step:+.2f} points" for name, step in zip(names, [*lost, gap], strict=True)],
+        "hovertemplate": "%{hovertext}<extra></extra>",
+    }
+    marks = dots(names, [*ends.tolist(), gap], "@ink", "%{x}: %{y:.2f} points in all", size=5)
     low, high = ([100 * x for x in xs] for xs in zip(*_reaches(split), strict=True))
     marks["error_y"] = {
         "type": "data",

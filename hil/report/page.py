@@ -43,7 +43,7 @@ FILES = {
 
 
 def page(report: AgreementReport, data: RunData, files: Collection[str] = ()) -> str:
-    """The whole page as text (about 5 MB, nearly all of it Plotly).
+    """The whole page as text (nearly all of it Plotly).
 
     Args:
         files: names of the files that lie beside it, of ``FILES``.
@@ -128,14 +128,14 @@ def _cells(report: AgreementReport, data: RunData, plot: Plot) -> tuple[str, ...
     far = "How far the cells are from their targets; both ends collect the rest."
     return (
         columns(
-            plot(
-                "errors",
-                far,
-                figures.error_figure(data.macros),
-            ),
+            plot("errors", far, figures.error_figure(data.macros)),
             plot("wear", "Pulses that the cells took in this run.", wear) if wear else "",
         ),
-        plot("occupancy", "Macro occupancy: which layer holds which cells.", figures.occupancy_figure(data)),
+        plot(
+            "occupancy",
+            "Macro occupancy: which layer holds which cells; above each macro its number.",
+            figures.occupancy_figure(data),
+        ),
         plot("conductance", "Conductance, read back before the run.", figures.conductance_figure(data)),
         plot("errormap", "Read-back minus target.", figures.error_map_figure(data)),
         folded("Cells as numbers", table(tables.cells(report))),

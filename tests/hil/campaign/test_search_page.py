@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from hil.campaign.page import choices_figure, front_figure, search_page
 from search.space.genes import Gene
 from search.space.significance import Significance
 
-from ..report.test_mapping_page import BROWSER, QUIET
+from ..browser import BROWSER, look
 
 
 def row(name: str, edp: float, accuracy: float, **known: Any) -> dict[str, Any]:
@@ -55,8 +54,7 @@ def test_choices_without_an_alternative_are_not_drawn() -> None:
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
 def test_a_browser_draws_both_plots(tmp_path: Path) -> None:
-    place = tmp_path / "front.html"
-    place.write_text(search_page({"costs": "lab-128", "networks": ROWS}, ["a line"], FOUND), "utf-8")
-    command = [str(BROWSER), *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", place.as_uri()]
-    dom = subprocess.run(command, capture_output=True, timeout=120, check=True, text=True).stdout
-    assert dom.count('data-drawn="yes"') == 2
+    text = search_page({"costs": "lab-128", "networks": ROWS}, ["a line"], FOUND)
+    for one in look(text, tmp_path, dark=False):
+        assert one["drawn"] == one["plots"] == 2
+        assert (one["errors"], one["outside"]) == ([], [])

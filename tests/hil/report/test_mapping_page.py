@@ -20,7 +20,7 @@ from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, save_network
 from mapping.program.conductance import ConductanceProgram
 
-from .browser import BROWSER, look
+from ..browser import BROWSER, look
 
 COUNT_TILES = 'addEventListener("load", () => (window.asked = document.querySelectorAll(".point").length))'
 

@@ -12,7 +12,7 @@ from hil.pages.shell import document, plot
 from hil.report.page import FILES, page
 from hil.report.run_index import index_page, read_runs
 
-from .browser import BROWSER, look
+from ..browser import BROWSER, look
 from .test_run_index import write_runs
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")

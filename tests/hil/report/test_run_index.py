@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,12 @@ def test_an_index_that_cannot_be_written_costs_no_finished_run(run, tmp_path, mo
     (tmp_path / "runs" / "index.html").mkdir()
     close_run(RunFolder(folder.part, folder.final), watch)
     assert "index.html was not written" in said[0]
+
+
+def test_reports_that_are_no_plain_files_or_nested_deep_are_named_as_unread(tmp_path):
+    for name in ("0001", "0002", "0003"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "0001" / "report.json")
+    (tmp_path / "0002" / "report.json").symlink_to("/dev/zero")
+    (tmp_path / "0003" / "report.json").write_text("[" * 100_000, encoding="utf-8")
+    assert read_runs(tmp_path).unread == ("0001", "0002", "0003")
