@@ -1,4 +1,4 @@
-"""Networks from files of any kind: a net.pt as it is, ONNX files and exported programs imported on the way."""
+"""Networks from files of any kind: a net.pt as it is, ONNX, TFLite and exported programs imported on the way."""
 
 from __future__ import annotations
 

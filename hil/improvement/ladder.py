@@ -32,8 +32,6 @@ from mapping.workload import program_workload
 FORMAT = "hil.ladder/1.0"
 JOURNAL, PROGRAM = "ladder.json", "program.h5"
 LEAST_HELD_OUT = 100  # training images that decide
-FINE_TUNE: Lever | None = None
-"""The rung behind all others: its recipe names a network that was fine-tuned for the law."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +144,7 @@ def improve(
         )
     if test is not None:
         check_apart(bench, test)
-    every = tuple(levers or (*LEVERS, *((FINE_TUNE,) if FINE_TUNE else ())))
+    every = tuple(levers or LEVERS)
     key = _key(bench)
     rungs = _read_journal(folder, key, resume)
     start, spent = time.monotonic(), sum(r.minutes for r in rungs)

@@ -214,5 +214,4 @@ LEVERS: tuple[Lever, ...] = (
     Lever("rewrite", f"cells that left their window written again, {REWRITES} times (--rewrite)", _rewrite),
     Lever("copies", "copies of layers averaged, where they help most", _copies),
 )
-"""From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro. Fine-tuning is the
-next rung: a lever whose recipe names another network (``hil.improvement.ladder.FINE_TUNE``)."""
+"""From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro."""

@@ -38,24 +38,6 @@ def _gelu_tanh(x: Tensor, alpha: float, beta: float) -> Tensor:
     return functional.gelu(x, approximate="tanh")
 
 
-def _gelu(x: Tensor, alpha: float, beta: float) -> Tensor:
-    from torch.nn import functional
-
-    return functional.gelu(x)
-
-
-def _silu(x: Tensor, alpha: float, beta: float) -> Tensor:
-    from torch.nn import functional
-
-    return functional.silu(x)
-
-
-def _mish(x: Tensor, alpha: float, beta: float) -> Tensor:
-    from torch.nn import functional
-
-    return functional.mish(x)
-
-
 def _leaky_relu(x: Tensor, alpha: float, beta: float) -> Tensor:
     from torch.nn import functional
 
@@ -66,12 +48,6 @@ def _elu(x: Tensor, alpha: float, beta: float) -> Tensor:
     from torch.nn import functional
 
     return functional.elu(x, alpha)
-
-
-def _selu(x: Tensor, alpha: float, beta: float) -> Tensor:
-    from torch.nn import functional
-
-    return functional.selu(x)
 
 
 def _hard_sigmoid(x: Tensor, alpha: float, beta: float) -> Tensor:
@@ -95,15 +71,15 @@ def _power(x: Tensor, alpha: float, beta: float) -> Tensor:
 FUNCTIONS: Mapping[str, Function] = {
     "sigmoid": Function(_torch("sigmoid"), 0.0),
     "tanh": Function(_torch("tanh")),
-    "gelu": Function(_gelu),
+    "gelu": Function(_torch("gelu")),
     "gelu_tanh": Function(_gelu_tanh),
-    "silu": Function(_silu),
-    "mish": Function(_mish),
+    "silu": Function(_torch("silu")),
+    "mish": Function(_torch("mish")),
     "hard_sigmoid": Function(_hard_sigmoid, 0.0),  # clamp(alpha x + beta, 0, 1)
     "hard_swish": Function(_hard_swish),
     "leaky_relu": Function(_leaky_relu),  # alpha: slope below zero
     "elu": Function(_elu),  # alpha
-    "selu": Function(_selu),
+    "selu": Function(_torch("selu")),
     "softplus": Function(_softplus, 0.0),  # alpha: beta of torch, beta: threshold of torch
     "softsign": Function(_torch("softsign")),
     "exp": Function(_torch("exp"), 0.0),
