@@ -151,7 +151,7 @@ def improve(
     recipe, best, stopped = Recipe(), None, "every lever was tried"
     for rung in rungs:
         if rung.kept:
-            recipe, best = Recipe(**rung.recipe), Score(np.array(rung.chips))
+            recipe, best = Recipe.from_json(rung.recipe), Score(np.array(rung.chips))
     if best is None:
         with bench.watch.stage("as compiled"):
             began = time.monotonic()
