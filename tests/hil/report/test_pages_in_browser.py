@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hil.pages.figures import Figure, dots, figure
-from hil.pages.shell import document, plot
+from hil.pages.figures import dots, figure
+from hil.pages.shell import Plot, render
 from hil.report.page import FILES, page
 from hil.report.run_index import index_page, read_runs
 
@@ -21,15 +21,15 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 def test_a_page_with_faults_is_found_to_have_them(tmp_path: Path) -> None:
-    drawn: dict[str, Figure] = {}
     words = [{"x": x, "y": 0.5, "text": "over each other", "showarrow": False} for x in (0.5, 0.52)]
     crowded = figure([dots([0, 1], [0, 1], "@ink", "")], 200, annotations=words)
     wide = '<p style="white-space: nowrap; width: 2000px">too wide</p>'
-    text = document("faults", [wide, plot(drawn, "crowded", "", crowded)], drawn)
+    plots = (Plot("front", "", crowded), Plot("choices", "", figure([], 100)))
+    text = render("search.html", title="faults", plots=plots, text=()).replace("</main>", f"{wide}</main>")
     (found,) = look(text, tmp_path, dark=False, widths=(400,), also="console.error('said'); missing();")
     assert found["content"] > found["room"]
     assert found["outside"] == [wide]
-    assert found["overlaps"] == ["plot-crowded: over each other / over each other"]
+    assert found["overlaps"] == ["plot-front: over each other / over each other"]
     assert found["errors"] == ["said", "Uncaught ReferenceError: missing is not defined"]
 
 
