@@ -171,7 +171,7 @@ def inl_figure(record: CalibrationRecord) -> Figure:
     for k in evenly(len(curves), MOST_CURVES):
         x = np.linspace(0.0, 100.0, len(curves[k]))
         data.append({**line(packed(x), packed(curves[k]), "@simulated", "%{y:.2f} codes"), "opacity": 0.35})
-    return figure(data, 280, x=axis("place on the scale, % from the lowest to the highest code"), y=axis("INL, codes"))
+    return figure(data, 280, x=axis("place on the scale of codes, %"), y=axis("INL, codes"))
 
 
 def stuck_figure(record: CalibrationRecord) -> Figure:

@@ -104,7 +104,8 @@ def _energy_figure(budget: MissionBudget) -> Figure:
     bar |= {"y": [s.name for s in shares], "marker": {"color": "@simulated"}}
     bar["hovertemplate"] = "%{y}: %{x:.3g} µJ<extra></extra>"
     rows = {"type": "category", "autorange": "reversed"}
-    return figure([bar], 100 + 30 * len(shares), x=axis("energy of an image, µJ"), y=rows, left=230)
+    drawn = figure([bar], 100 + 30 * len(shares), x=axis("energy of an image, µJ"), y=rows, left=230)
+    return {**drawn, "wide": True}
 
 
 def _mitigations(hardening: Hardening) -> tuple[Table, ...]:

@@ -67,6 +67,7 @@
       const place = document.getElementById("plot-" + name);
       const { data, layout } = fitted(figure, place.clientWidth);
       Plotly.react(place, coloured(data), themed(coloured(layout)), config);
+      for (const drawing of place.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true");
       place.dataset.drawn = "yes";
     }
   }
