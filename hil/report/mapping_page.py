@@ -10,6 +10,7 @@ from html import escape
 from hil.pages.figures import Figure, block_mean, figure, mosaic, packed
 from hil.pages.shell import Plot, render
 from hil.pages.tables import Table
+from hil.report.network_graph import CAPTION, draw_network
 from mapping.compile import MappingPlan, plan
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, Tile
@@ -38,6 +39,8 @@ def mapping_page(program: ConductanceProgram) -> str:
         chip=summary.chip,
         subtitle=f"W{program.weight_bits}A{program.activation_bits}, {summary.lines()[-1]} · "
         f"program {program.digest[:16]}…",
+        network=draw_network(program),
+        network_caption=CAPTION,
         layers=layer_table(summary),
         macros=macro_table(usage),
     )

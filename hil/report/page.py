@@ -9,9 +9,11 @@ from hil.pages.tables import Table, duration, percent, points
 from hil.report import figures, tables
 from hil.report.answers import class_figure, class_table, confusion_figure, label_figure, telling_images
 from hil.report.causes import causes_figure, causes_table, layer_causes_figure, layer_causes_table
+from hil.report.network_graph import CAPTION, draw_network
 from hil.report.run_data import RunData
 from hil.report.tables import QUESTIONS
 from hil.verdict.agreement import AgreementReport, Judgement, Verdict
+from mapping.program.conductance import ConductanceProgram
 
 WORDS = {
     Verdict.AGREE: "The simulator predicts this chip within the tolerance.",
@@ -34,11 +36,14 @@ FILES = {
 }
 
 
-def page(report: AgreementReport, data: RunData, files: Collection[str] = ()) -> str:
+def page(
+    report: AgreementReport, data: RunData, files: Collection[str] = (), program: ConductanceProgram | None = None
+) -> str:
     """The whole page as text (nearly all of it Plotly).
 
     Args:
         files: names of the files that lie beside it, of ``FILES``.
+        program: as it stands on the chip, for the graph of the network; None: no graph.
     """
     j, words = report.decisive, report.backend_words
     accuracies = (
@@ -62,6 +67,8 @@ def page(report: AgreementReport, data: RunData, files: Collection[str] = ()) ->
         notes=(*j.flags, *report.notes, *((report.readback.text,) if report.readback and drift else ())),
         accuracies=accuracies,
         tables=_tables(report, data, files),
+        network=None if program is None else draw_network(program),
+        network_caption=CAPTION,
         worst=tables.worst_layers(report),
         telling=telling_images(data),
         command=report.environment.get("command"),
