@@ -29,6 +29,7 @@ from hil.cli import (
     mission,
     resume,
     search,
+    show,
     simulate,
     trace,
     tune,
@@ -83,7 +84,7 @@ for command in (
     bench.doctor,
     bench.mvm,
     bench.cells,
-    deploy.show,
+    show.show,
 ):
     app.command()(command)
 app.command("import")(compile.import_)

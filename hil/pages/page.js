@@ -1,4 +1,4 @@
-// Draws every figure of the page and sorts its tables; colours named "@x" are the custom property --x of the present theme.
+// Draws every figure of the page, sorts its tables and sets runs side by side; colours named "@x" are the custom property --x of the present theme.
 (function () {
   "use strict";
   const figures = JSON.parse(document.getElementById("figures").textContent);
@@ -88,6 +88,63 @@
 
   for (const button of document.querySelectorAll(".sortable th button")) {
     button.addEventListener("click", () => sort(button.closest("th")));
+  }
+
+  // Two rows with a tick stand side by side: a table of each group, with the difference of numbers.
+  const boxes = [...document.querySelectorAll(".sortable input")];
+  const chosen = [];
+
+  function element(tag, text, scope) {
+    const made = document.createElement(tag);
+    made.textContent = text;
+    if (scope) made.setAttribute("scope", scope);
+    return made;
+  }
+
+  function change(a, b) {
+    if (!a || !b) return "—";
+    if (a.value === null || b.value === null) return a.words === b.words ? "" : "differs";
+    const by = b.value - a.value;
+    const shown = Math.abs(by).toLocaleString("en-US", { minimumFractionDigits: a.digits, maximumFractionDigits: a.digits });
+    return ((Number(by.toFixed(a.digits)) < 0 ? "−" : "+") + shown + " " + a.unit).trim();
+  }
+
+  function beside() {
+    const facts = JSON.parse(document.getElementById("facts").textContent);
+    const place = document.getElementById("beside");
+    place.replaceChildren();
+    const [one, other] = [...chosen].sort((a, b) => boxes.indexOf(a) - boxes.indexOf(b)).map((box) => box.name);
+    document.getElementById("chosen").textContent = other ? one + " beside " + other : "No two runs are chosen.";
+    if (!other) return;
+    const [first, second] = [facts[one], facts[other]];
+    const both = [...first, ...second.filter((b) => !first.some((a) => a.group === b.group && a.label === b.label))];
+    for (const group of new Set(both.map((fact) => fact.group))) {
+      const box = document.createElement("div");
+      box.className = "scroll";
+      box.tabIndex = 0;
+      box.setAttribute("role", "group");
+      box.setAttribute("aria-label", group);
+      const table = box.appendChild(document.createElement("table"));
+      table.createCaption().textContent = group;
+      const head = table.createTHead().insertRow();
+      head.append(element("td", ""), ...[one, other, "difference"].map((words) => element("th", words, "col")));
+      const body = table.createTBody();
+      for (const { label } of both.filter((fact) => fact.group === group)) {
+        const [a, b] = [first, second].map((run) => run.find((fact) => fact.group === group && fact.label === label));
+        const cells = [a ? a.words : "—", b ? b.words : "—", change(a, b)].map((words) => element("td", words));
+        body.insertRow().append(element("th", label, "row"), ...cells);
+      }
+      place.append(box);
+    }
+  }
+
+  for (const box of boxes) {
+    box.addEventListener("change", () => {
+      if (box.checked) chosen.push(box);
+      else chosen.splice(chosen.indexOf(box), 1);
+      while (chosen.length > 2) chosen.shift().checked = false;
+      beside();
+    });
   }
 
   let width = window.innerWidth;

@@ -6,7 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
@@ -64,7 +64,6 @@ def render(template: str, *, title: str, plots: Iterable[Plot] = (), **content: 
     drawn = {
         name: {k: v for k, v in one.drawing.items() if k not in ("wide", "reduced")} for name, one in named.items()
     }
-    figures = json.dumps(drawn, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")  # no markup in a script
     return (
         _environment()
         .get_template(template)
@@ -76,7 +75,7 @@ def render(template: str, *, title: str, plots: Iterable[Plot] = (), **content: 
             style=Markup(_asset("page.css")),
             script=Markup(_asset("page.js")),
             plotly=Markup(plotly_script()),
-            figures=Markup(figures),
+            figures=drawn,
         )
     )
 
@@ -91,8 +90,14 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["sentence"] = _sentence
+    environment.filters |= {"sentence": _sentence, "in_script": _in_script}
     return environment
+
+
+def _in_script(value: Any) -> Markup:
+    """JSON of plain values and dataclasses, with nothing in it that a script element would take for markup."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=asdict)
+    return Markup(text.replace("<", "\\u003c"))
 
 
 def _sentence(text: str) -> str:

@@ -14,6 +14,7 @@ from hil.errors import FileError, HilError
 from hil.pages.figures import Figure, axis, dots, figure, shown
 from hil.pages.shell import Plot, render
 from hil.pages.tables import Table, duration, percent, points
+from hil.report.compare import RunFact, run_facts
 from hil.report.run_folder import UNFINISHED
 from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
 from hil.verdict.verdict import Interval
@@ -45,6 +46,7 @@ class RunLine:
     measured: Interval
     difference: float
     verdict: str
+    facts: tuple[RunFact, ...] = ()  # what two runs are compared by
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ def index_page(index: RunIndex) -> str:
         title="Runs",
         plots=plots if index.runs else (),
         runs=Table("Runs", HEADER, (), index.note),
+        facts={run.name: run.facts for run in index.runs},
         rows=tuple((f"{quote(run.name)}/report.html", _cells(run)) for run in index.runs),
     )
 
@@ -163,6 +166,7 @@ def _line(folder: Path) -> RunLine:
         j.measured,
         j.difference,
         j.verdict.value,
+        run_facts(report),
     )
 
 
