@@ -91,7 +91,7 @@ def look(
     scheme = f"--blink-settings=preferredColorScheme={'0' if dark else '1'}"
     command = [BROWSER, *QUIET, scheme, "--window-size=1500,1000", f"--user-data-dir={folder / 'profile'}"]
     place = (folder / "frames.html").as_uri()
-    done = subprocess.run([*command, "--dump-dom", place], capture_output=True, timeout=120, check=True, text=True)
+    done = subprocess.run([*command, "--dump-dom", place], capture_output=True, timeout=400, check=True, text=True)
     found = re.findall(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)
     return sorted((json.loads(html.unescape(one)) for one in found), key=lambda one: int(one["width"]))
 
