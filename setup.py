@@ -32,12 +32,11 @@ class BuildPages(build_py):
         try:
             bundle["fetch"](pages)
         except bundle["NoBundle"] as error:
-            print(
+            sys.stderr.write(
                 f"warning: {error}\n"
                 "  likely  no network, or npm is not installed\n"
                 "  so      pages of this wheel hold the whole of plotly.js, from the Python package: 3.3 MB more each\n"
-                "  try     make plotly where there is a network, then build again",
-                file=sys.stderr,
+                "  try     make plotly where there is a network, then build again\n"
             )
 
 

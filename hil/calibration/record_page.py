@@ -16,6 +16,22 @@ from hil.pages.figures import Figure, axis, block_largest, dots, figure, line, m
 from hil.pages.shell import Plot, render
 from hil.pages.tables import Table, duration
 
+EXPLAINED = {
+    "conductance": "conductance", "Gain": "column gain", "Pulses": "pulses", "stuck low": "stuck low",
+    "stuck high": "stuck high", "not reached": "unreached", "held-out": "held out", "KS distance": "KS distance",
+    "R²": "coefficient of determination", "age": "age",
+}  # fmt: skip
+GOODNESS = {
+    "programming_ks": "errors of the cells at the planned age, KS distance",
+    "programming_ks_floor": "KS distance of a perfect law on so many cells",
+    "columns_r2": "columns, R²",
+    "columns_residual_codes": "columns, residual in codes",
+    "read_variance_ratio": "read noise in products over that of single cells, variances",
+    "network_r2": "products like those of a network, R²",
+    "network_slope": "products like those of a network, slope",
+    "network_residual_over_expected": "products like those of a network, residual over the expected one",
+    "idle_codes_off": "idle conversions, difference in codes beyond a rounding",
+}
 LINES = 48  # of targets along the levels
 MOST_CURVES = 96  # INL curves drawn
 COLOURS = 12  # of page.css: layer0 … layer11
@@ -23,11 +39,12 @@ COLOURS = 12  # of page.css: layer0 … layer11
 
 def record_page(record: CalibrationRecord) -> str:
     """The whole page as text (about 5 MB, nearly all of it Plotly)."""
-    good = tuple((name, f"{value:.5g}") for name, value in record.goodness.items())
+    good = tuple((_goodness_words(name), f"{value:.5g}") for name, value in record.goodness.items())
     return render(
         "record.html",
         title=f"calibration of {record.chip_name} {record.serial}",
         plots=_plots(record),
+        explained=EXPLAINED,
         record=record,
         cells_of=OF_CELLS.get(record.kind),
         facts=(
@@ -57,6 +74,20 @@ def _plots(record: CalibrationRecord) -> Iterator[Plot]:
         yield Plot("offset", "Offset of each conversion, codes.", column_figure(record, "offset_codes"))
         yield Plot("inl", "Deviation of converters from their line, codes.", inl_figure(record))
         yield Plot("stuck", "Blue: stuck low. Orange: stuck high. Pale: not reached.", stuck_figure(record))
+
+
+def _goodness_words(name: str) -> str:
+    """Words of a figure of a record; ages and steps of the calibration stand in its name."""
+    if name in GOODNESS:
+        return GOODNESS[name]
+    for start, words in (
+        ("programming_ks_", "errors of the cells at"),
+        ("precision_", "precision reached:"),
+        ("target_", "precision asked for:"),
+    ):
+        if name.startswith(start):
+            return f"{words} {name.removeprefix(start).replace('_', ' ')}"
+    return name.replace("_", " ")
 
 
 def _provenance(record: CalibrationRecord) -> Table:

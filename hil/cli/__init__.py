@@ -33,6 +33,7 @@ from hil.cli import (
     simulate,
     trace,
     tune,
+    words,
 )
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
@@ -85,6 +86,7 @@ for command in (
     bench.mvm,
     bench.cells,
     show.show,
+    words.words,
 ):
     app.command()(command)
 app.command("import")(compile.import_)

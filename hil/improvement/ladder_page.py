@@ -12,6 +12,10 @@ from hil.pages.shell import Plot, render
 from hil.pages.tables import Table, duration, number, percent, points, without_empty
 
 PAGE = "ladder.html"
+EXPLAINED = {
+    "lever": "lever", "held-out training images": "held-out training images", "virtual chips": "virtual chip",
+    "macros": "macro", "pulses": "pulses",
+}  # fmt: skip
 NOT_TRIED = "not tried"
 
 
@@ -31,7 +35,7 @@ def ladder_page(found: Improvement) -> str:
         "ladder.html",
         title="Ladder of levers",
         plots=_plots(tried),
-        found=found,
+        explained=EXPLAINED,
         facts=facts,
         subtitle=f"{found.source} · {found.images:,} held-out training images, {found.chips} virtual chips, "
         f"{duration(found.age_s)} after programming · stopped: {found.stopped}",

@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from hil.pages.figures import Figure
 from hil.pages.plotly_script import plotly_script
+from hil.pages.words import word_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +41,61 @@ class Plot:
 
 
 class Outline:
-    """The sections of a page, noted while its template runs."""
+    """The sections of a page and the words that it explains, noted while its template runs.
 
-    def __init__(self) -> None:
+    Args:
+        explained: words as they stand on the page -> words of the list.
+    """
+
+    def __init__(self, explained: Mapping[str, str]) -> None:
         self.sections: list[tuple[str, str]] = []  # anchor and title
+        self.words: dict[str, tuple[str, str]] = {}  # word of the list -> its anchor and meaning
+        self._explained = explained
+        self._here: set[str] = set()  # explained in this section already
+        longest_first = sorted(explained, key=len, reverse=True)
+        names = "|".join(re.escape(word) for word in longest_first)
+        self._pattern = re.compile(rf"(?<![\w.])(?:{names})(?![\w])") if names else None
 
     def add(self, title: str) -> str:
         """Note a section; returns its address within the page: "Link and time" -> "link-and-time"."""
-        anchor = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
-        self.sections.append((anchor, title))
-        return anchor
+        self.sections.append((_anchor(title), title))
+        self._here.clear()
+        return self.sections[-1][0]
+
+    def explain(self, text: str) -> Markup:
+        """Text, escaped, in which the first of each word in a section leads to its meaning, by pointer and keys."""
+        return Markup("").join(self._parts(text))
+
+    def _parts(self, text: str) -> Iterator[Markup]:
+        place = 0
+        for found in self._pattern.finditer(text) if self._pattern else ():
+            word = self._explained[found[0]]
+            if word in self._here:
+                continue
+            self._here.add(word)
+            anchor = f"word-{_anchor(word)}"
+            self.words[word] = (anchor, word_list()[word])
+            yield escape(text[place : found.start()])
+            yield Markup('<span class="explained" tabindex="0" aria-describedby="{}">{}</span>').format(
+                anchor, found[0]
+            )
+            place = found.end()
+        yield escape(text[place:])
 
 
-def render(template: str, *, title: str, plots: Iterable[Plot] = (), **content: Any) -> str:
+def _anchor(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def render(
+    template: str, *, title: str, plots: Iterable[Plot] = (), explained: Mapping[str, str] | None = None, **content: Any
+) -> str:
     """A whole page as text, nearly all of it Plotly.
 
     Args:
         template: name of a file of ``hil/pages/templates`` that extends ``page.html``.
         plots: figures, which the template puts into their places by name.
+        explained: words as they stand on the page -> words of the list (``hil.pages.words``) that say what they mean.
         content: what the template asks for; all of it is escaped.
     """
     named = {one.name: one for one in plots}
@@ -71,7 +109,7 @@ def render(template: str, *, title: str, plots: Iterable[Plot] = (), **content: 
             **content,
             title=title,
             plots=named,
-            outline=Outline(),
+            outline=Outline(explained or {}),
             style=Markup(_asset("page.css")),
             script=Markup(_asset("page.js")),
             plotly=Markup(plotly_script()),

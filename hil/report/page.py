@@ -25,6 +25,19 @@ FAMILY = {
     Verdict.DISAGREE: "The chip is not what the simulator predicts of such chips.",
     Verdict.INCONCLUSIVE: "Not decided: the images do not suffice for a verdict on such chips.",
 }
+EXPLAINED = {
+    "float": "float", "ideal": "ideal", "simulated": "simulated", "measured": "measured", "emulated": "emulated",
+    "virtual chip": "virtual chip", "virtual chips": "virtual chip", "tolerance": "tolerance",
+    "Wilson": "Wilson interval", "prediction band": "prediction band", "prediction test T": "prediction test",
+    "interim analysis": "interim analysis", "discordance": "discordance", "explained share": "explained share",
+    "η": "explained share", "residual": "residual", "residual σ": "residual", "z": "distance of a layer",
+    "R²": "coefficient of determination", "SNR": "signal-to-noise ratio", "saturated": "saturation",
+    "programming": "programming error", "relaxation": "relaxation", "read noise": "read noise", "IR drop": "IR drop",
+    "unexplained": "unexplained", "cause": "cause", "error energy": "error energy", "Error energy": "error energy",
+    "not reached": "unreached", "stuck": "stuck low", "pulses": "pulses", "Pulses": "pulses",
+    "read-back": "read-back", "Read-back": "read-back", "Conductance": "conductance", "macros": "macro",
+    "Macro": "macro", "age": "age", "layer": "layer",
+}  # fmt: skip
 FILES = {
     "report.html": "this page",
     "report.json": "every number of it, by a published schema",
@@ -58,6 +71,7 @@ def page(
         "report.html",
         title=f"{report.network.name} on {report.chip.name}: {j.verdict.value}",
         plots=_plots(report, data),
+        explained=EXPLAINED,
         report=report,
         decisive=j,
         subtitle=f"serial {report.chip.serial}, firmware {report.chip.firmware}, {j.n:,} images × {j.repeats} repeats, "
