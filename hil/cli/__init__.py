@@ -29,9 +29,11 @@ from hil.cli import (
     mission,
     resume,
     search,
+    show,
     simulate,
     trace,
     tune,
+    words,
 )
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
@@ -83,7 +85,8 @@ for command in (
     bench.doctor,
     bench.mvm,
     bench.cells,
-    deploy.show,
+    show.show,
+    words.words,
 ):
     app.command()(command)
 app.command("import")(compile.import_)
