@@ -11,6 +11,7 @@ from cim.chip.file import load_chip
 from cim.cost.network_cost import Cost, LayerCost, estimate
 from cim.cost.workload import Workload
 from hil.errors import UsageError
+from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.network.importers import WHOLE_NETWORKS, import_graph, own_bits
 from mapping.program.file import load_program
 from mapping.workload import placed, program_workload, unplaced_workload
@@ -51,7 +52,7 @@ def named_workload(
     """A net.pt, an ONNX file, an exported program, or an architecture by name with any weights."""
     if Path(network).suffix in WHOLE_NETWORKS:
         graph = import_graph(network, classes=(), trust=trust, shapes_only=True)
-        weights, activations = own_bits(graph) or (4, 8)
+        weights, activations = own_bits(graph) or (WEIGHT_BITS, ACTIVATION_BITS)
         return unplaced_workload(
             graph,
             weight_bits=weight_bits or weights,
@@ -77,7 +78,8 @@ def named_workload(
         )
     classes = tuple(str(i) for i in range(CLASSES))
     graph = build(network, classes=classes, input_shape=input_shape, rng=np.random.default_rng(0))
-    return unplaced_workload(graph, weight_bits=weight_bits or 4, activation_bits=activation_bits or 8, name=network)
+    bits = weight_bits or WEIGHT_BITS, activation_bits or ACTIVATION_BITS
+    return unplaced_workload(graph, weight_bits=bits[0], activation_bits=bits[1], name=network)
 
 
 def cost_lines(cost: Cost) -> list[str]:
