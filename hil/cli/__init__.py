@@ -26,6 +26,7 @@ from hil.cli import (
     finetune,
     fit,
     improve,
+    link,
     mission,
     resume,
     search,
@@ -83,6 +84,7 @@ for command in (
     bench.doctor,
     bench.mvm,
     bench.cells,
+    link.vopr,
     deploy.show,
 ):
     app.command()(command)
