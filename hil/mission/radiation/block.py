@@ -28,7 +28,8 @@ JUDGE_SAMPLE = 0  # number of the noise of the first judged image
 
 @dataclass(frozen=True)
 class BenchInputs:
-    """All that a worker needs: program, record, judged and golden images, thresholds, seed, age, kinds."""
+    """All that a worker needs: program, record, judged and golden images, thresholds, seed, age, kinds, and the share of
+    cells going to an end of the window that goes to its highest level."""
 
     program: ConductanceProgram
     record: CalibrationRecord
@@ -38,6 +39,7 @@ class BenchInputs:
     seed: int
     age_s: float
     kinds: tuple[FaultKind, ...]
+    high_share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +76,10 @@ def run_block(job: range, *data: Any) -> list[InjectionResult]:
     return [judge(number, bench, before, images, space, inputs) for number in job]
 
 
-def site_of(number: int, space: FaultSpace, seed: int, kinds: tuple[FaultKind, ...]) -> Fault:
+def site_of(number: int, space: FaultSpace, seed: int, kinds: tuple[FaultKind, ...], high_share: float = 0.5) -> Fault:
     """The fault of an injection."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, SITES, number]))
-    return space.draw(kinds[number % len(kinds)], rng)
+    return space.draw(kinds[number % len(kinds)], rng, high_share)
 
 
 def judge(
@@ -89,7 +91,7 @@ def judge(
     inputs: BenchInputs,
 ) -> InjectionResult:
     """Inject one fault and compare with the same chip, images and noise without it."""
-    fault = site_of(number, space, inputs.seed, inputs.kinds)
+    fault = site_of(number, space, inputs.seed, inputs.kinds, inputs.high_share)
     injection = inject(bench.chip, fault)
     place = (number, str(fault.kind), fault.step, fault.tile, fault.place, fault.bit)
     if injection.refused:

@@ -63,12 +63,16 @@ class FaultSpace:
     def sites(self, kind: FaultKind) -> int:
         return sum(block.sites for block in self.blocks[kind])
 
-    def draw(self, kind: FaultKind, rng: np.random.Generator) -> Fault:
-        """A site of a kind, each as likely as any other."""
+    def draw(self, kind: FaultKind, rng: np.random.Generator, high_share: float) -> Fault:
+        """A site of a kind, each as likely as any other, but that ``high_share`` of cells that go to an end of the
+        window go to the highest level."""
         number = int(rng.integers(self.sites(kind)))
         for block in self.blocks[kind]:
             if number < block.sites:
-                return Fault(kind, block.step, block.tile, number // block.bits, number % block.bits)
+                place, bit = divmod(number, block.bits)
+                if kind is FaultKind.CELL_EXTREME:
+                    bit = int(rng.random() < high_share)
+                return Fault(kind, block.step, block.tile, place, bit)
             number -= block.sites
         raise AssertionError("a number beyond all sites")
 

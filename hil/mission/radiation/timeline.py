@@ -24,7 +24,7 @@ from hil.deployment.tuning import targets_for
 from hil.errors import UsageError
 from hil.mission.orbit import OrbitFile
 from hil.mission.radiation.dose import dose_mrad, with_dose
-from hil.mission.radiation.inject import ChipUnderTest, inject, strike
+from hil.mission.radiation.inject import ChipUnderTest, inject, strike, strike_cells
 from hil.mission.radiation.kinds import KINDS, FaultKind, rate_per_day
 from hil.mission.radiation.space import FaultSpace, fault_space
 from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChips, build_chip
@@ -239,8 +239,11 @@ class OrbitRow:
             count = min(int(rng.poisson(expected)), MOST_UPSETS)
             if kind in self.options.left_out:
                 continue
-            for _ in range(count):
-                fault = self.space.draw(kind, rng)
+            faults = [self.space.draw(kind, rng, self.orbit.upsets.high_share) for _ in range(count)]
+            if kind in CELLS:
+                drawn = strike_cells(ChipUnderTest(program, program, self.record, drawn), drawn, faults)
+                continue
+            for fault in faults:
                 chip = ChipUnderTest(program, program, self.record, drawn)
                 if kind in RULES:
                     changed = inject(chip, fault)

@@ -112,7 +112,7 @@ def test_a_fault_recomputed_from_its_layer_on_is_the_whole_chip_with_that_fault(
     before = bench.healthy(images, 0)
     space, rng = fault_space(bench.program), np.random.default_rng(5)
     for _ in range(3):
-        fault = space.draw(kind, rng)
+        fault = space.draw(kind, rng, 0.5)
         struck = strike(chip, chip.drawn, fault)
         if struck is None:
             assert inject(chip, fault).refused
@@ -130,7 +130,7 @@ def test_a_rule_or_table_with_a_fault_is_the_whole_program_with_it(
     before = bench.healthy(images, 0)
     space, rng = fault_space(program), np.random.default_rng(6)
     for _ in range(4):
-        injection = inject(bench.chip, space.draw(kind, rng))
+        injection = inject(bench.chip, space.draw(kind, rng, 0.5))
         if injection.refused:
             continue
         steps = tuple(injection.steps.get(step.name, step) for step in program.steps)
