@@ -1,4 +1,5 @@
-"""Prediction against emulated flight: accuracy after 1 and 3 years in a harsh orbit, on chips with physics of their own.
+"""Prediction against emulated flight: accuracy after 1 and 3 years in a harsh orbit, on chips with physics of their
+own.
 
 What the belief knows of upset cells comes from a beam test of other emulated chips (``--beam``): cells are read before
 and after, and the orbit file gets rate, direction and size of what they did, by moments:
@@ -116,8 +117,8 @@ def beam(program: ConductanceProgram) -> str:
     ends = fell + rose * way
     text = (HERE.parent / "hil/mission/orbits/geo.toml").read_text("utf-8")
     seen = (
-        f"measured: {len(BEAM_SEEDS)} emulated chips (NOT SILICON) in a beam; {down[0]:,} of {down[1]:,} high cells fell, "
-        f"{up[0]:,} of {up[1]:,} low ones rose"
+        f"measured: {len(BEAM_SEEDS)} emulated chips (NOT SILICON) in a beam; {down[0]:,} of {down[1]:,} high cells "
+        f"fell, {up[0]:,} of {up[1]:,} low ones rose"
     )
     for field, value, source in (
         ("name", '"beam-tested"', "assumed: name of this description"),
@@ -126,8 +127,10 @@ def beam(program: ConductanceProgram) -> str:
         ("high_share", f"{rose * way / ends:.4f}", seen),
         ("krad_per_year", f"{KRAD_A_YEAR}", "assumed: as the emulated chips have it"),
     ):
-        lines = [f'{field} = {{ value = {value}, source = "{source}" }}' if is_field(line, field) else line
-                 for line in text.splitlines()]
+        lines = [
+            f'{field} = {{ value = {value}, source = "{source}" }}' if is_field(line, field) else line
+            for line in text.splitlines()
+        ]
         text = "\n".join(lines) + "\n"
     return f"# Written by: python benchmarks/flight.py --beam\n{text}"
 
@@ -152,8 +155,11 @@ def fly_network(name: str, chips: int) -> None:
             for known in (options, without):
                 one = judge_flight(program, images, belief, known, answers)
                 rows.append({"network": name, "images": asked.images, "left_out": list(known.left_out), **asdict(one)})
-                print(f"{name} seed {seed} {one.year:g} years {one.accuracy:.3f} in {one.low:.3f} – {one.high:.3f}: "
-                      f"{'disagrees' if one.rejects else 'agrees'}{' without upset cells' * bool(known.left_out)}", flush=True)
+                print(
+                    f"{name} seed {seed} {one.year:g} years {one.accuracy:.3f} in {one.low:.3f} – {one.high:.3f}: "
+                    f"{'disagrees' if one.rejects else 'agrees'}{' without upset cells' * bool(known.left_out)}",
+                    flush=True,
+                )
         kept = TABLE.read_text("utf-8") if TABLE.exists() else ""
         write_text(TABLE, kept + "".join(json.dumps(row) + "\n" for row in rows))
 

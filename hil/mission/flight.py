@@ -1,8 +1,9 @@
 """Emulated flight: what the belief about an orbit predicts, against emulated chips with radiation physics of their own.
 
-Each emulated chip is calibrated, written, left alone for the years, read back, corrected, tuned, and runs the images. Its accuracy is judged by the test of the verdict (``hil.verdict.statistics``, test P) against virtual
-chips of its record that went through the same (``OrbitRow.deployed``). All ages past 1e5 s are extrapolation on both
-sides, by different forms.
+Each emulated chip is calibrated, written, left alone for the years, read back, corrected, tuned, and runs the images.
+Its accuracy is judged by the test of the verdict (``hil.verdict.statistics``, test P) against virtual chips of its
+record that went through the same (``OrbitRow.deployed``). All ages past 1e5 s are extrapolation on both sides, by
+different forms.
 """
 
 from __future__ import annotations

@@ -59,7 +59,10 @@ class ChipUnderTest:
     drawn: Drawn
 
     def step(self, name: str) -> MatrixStep:
-        return next(s for s in self.program.matrices if s.name == name)
+        """The layer of that name, or the one that a step of that name reads again."""
+        found = self.program.product_of(next(s for s in self.program.steps if s.name == name))
+        assert found is not None, "no product"
+        return found
 
     def rebuilt(
         self, drawn: Drawn, slot: int | None = None, only: str | None = None
@@ -257,7 +260,7 @@ def _requantise(chip: ChipUnderTest, fault: Fault) -> Injection:
 def _conversion(chip: ChipUnderTest, fault: Fault) -> Injection:
     """One bit of one code: the sum moves by gain · slice · plane weight · 2^bit, up or down by the place's parity."""
     step = chip.step(fault.step)
-    tile, correction = step.group.tiles[fault.tile], chip.drawn.corrections[fault.step][fault.tile]
+    tile, correction = step.group.tiles[fault.tile], chip.drawn.corrections[step.name][fault.tile]
     planes = input_planes(chip.program.spec.macro.inputs, step.group.input_bits, step.group.input_signed)
     place, plane = divmod(fault.place, len(planes))
     output, position = divmod(place, _positions(step))

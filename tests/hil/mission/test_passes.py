@@ -175,7 +175,12 @@ def test_the_flight_computer_verifies_commands_and_keeps_what_it_had_when_it_ref
     assert [a[:2] for a in answers(function_call(99, b"", 3))] == [(1, 2)]
     assert answers(b"\x00" * 20) == []
     assert [a[:2] for a in answers(function_call(TAKE_UPDATE, b"u", 4))] == [(1, 1), (1, 8), (5, 3)]
-    board.files = {"p": pack_image(flying), "broken": pack_image(flying)[:-9], "u": pack_update(flying, tuned, 1)}
+    for name, data in (
+        ("p", pack_image(flying)),
+        ("broken", pack_image(flying)[:-9]),
+        ("u", pack_update(flying, tuned, 1)),
+    ):
+        board.keep(name, data)
     assert answers(function_call(TAKE_PROGRAM, b"p", 5))[-1][:2] == (1, 7)
     assert answers(function_call(TAKE_UPDATE, b"u", 6))[-1][:2] == (1, 7)
     held = board.program
@@ -184,6 +189,23 @@ def test_the_flight_computer_verifies_commands_and_keeps_what_it_had_when_it_ref
     assert board.program is held
     with pytest.raises(FileError, match="no telemetry"):
         read_telemetry(b"abc")
+
+
+def test_an_upset_bit_of_a_file_on_board_is_mended_and_two_in_a_word_are_refused(program: ConductanceProgram) -> None:
+    board, flying = FlightComputer(program.spec), flight_program(program)
+    board.keep("p", pack_image(flying))
+    board.files["p"] = board.files["p"].struck(np.array([5, 700, board.files["p"].bits - 1]))
+    answers = [read_telemetry(packet) for packet in board.take(function_call(TAKE_PROGRAM, b"p", 1))]
+    assert (answers[-1].service, answers[-1].subservice) == (1, 7)
+    assert board.program is not None
+    assert board.program.digest == flying.digest
+    assert board.alarms == 3
+    assert board.file("p") == pack_image(flying)
+    assert board.alarms == 3  # it was written back whole
+    board.files["p"] = board.files["p"].struck(np.array([5, 6]))
+    answers = [read_telemetry(packet) for packet in board.take(function_call(TAKE_PROGRAM, b"p", 2))]
+    assert (answers[1].service, answers[1].subservice, answers[1].content[-1]) == (1, 8, 1)
+    assert board.program.digest == flying.digest
 
 
 def test_telemetry_is_read_back_by_space_packet_parser(program: ConductanceProgram, tmp_path: Path) -> None:
