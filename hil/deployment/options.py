@@ -70,6 +70,11 @@ class DeployOptions:
         check_device(self.device)
 
     @property
+    def copies_idle(self) -> bool:
+        """Whether copies stand on idle cells; a program that is adapted to one chip has each layer once."""
+        return self.idle_copies and not self.adapt
+
+    @property
     def rewriting(self) -> Rewrite | None:
         return Rewrite(self.rewrite, self.rewrite_after_s, self.early_reads) if self.rewrite else None
 

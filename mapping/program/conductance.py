@@ -7,6 +7,7 @@ needed only for the float column of a report. Writing and reading of the file is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -81,6 +82,11 @@ class TileGroup:
     def copies(self) -> int:
         """Number of times that the layer's matrix stands on the chip."""
         return 1 + max(t.copy for t in self.tiles)
+
+    @property
+    def averages(self) -> int:
+        """Number of times that a copy's matrix stands there, its sums added (``mapping.tune.averaged``)."""
+        return max(Counter((t.copy, t.inputs.start, t.outputs.start, t.multiplier) for t in self.tiles).values())
 
     @property
     def matrix_tiles(self) -> tuple[Tile, ...]:
@@ -288,6 +294,12 @@ class ConductanceProgram:
     def layers(self) -> dict[str, MatrixStep]:
         """Matrix steps by name: what an ``AgainStep`` reads."""
         return {m.name: m for m in self.matrices}
+
+    def product_of(self, step: Step) -> MatrixStep | None:
+        """The matrix step whose cells a step reads: itself, or the one that it reads again; None for digital steps."""
+        if isinstance(step, AgainStep):
+            return self.layers[step.layer]
+        return step if isinstance(step, MatrixStep) else None
 
     @property
     def uses(self) -> dict[str, int]:
