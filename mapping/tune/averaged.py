@@ -62,4 +62,4 @@ def _averaged(step: MatrixStep, copies: Sequence[Sequence[Area]], chip: str) -> 
 
 
 def _areas(step: MatrixStep) -> tuple[Area, ...]:
-    return tuple(Area(t.macro, t.row0, t.output0, *t.levels.shape, t.round) for t in step.group.tiles)
+    return tuple(Area(t.macro, t.row0, t.output0, len(t.inputs), len(t.outputs), t.round) for t in step.group.tiles)

@@ -115,4 +115,4 @@ def test_the_command_leaves_a_page_beside_the_journal(
     said = json.loads(capsys.readouterr().out)
     assert said["page"] == str(out / "ladder.html")
     assert "0 minutes are spent" in (out / "ladder.html").read_text("utf-8")
-    assert json.loads((out / JOURNAL).read_text("utf-8"))["format"] == "hil.ladder/1.0"
+    assert json.loads((out / JOURNAL).read_text("utf-8"))["format"] == "hil.ladder/1.1"
