@@ -335,7 +335,11 @@ def _stored_rung(row: dict[str, Any]) -> Rung:
     recipe, chips = row["recipe"], tuple(float(c) for c in row["chips"])
     known = typed_fields(Recipe, {k: v for k, v in recipe.items() if k != "copies"})
     plain = {k: v for k, v in row.items() if k not in ("recipe", "chips")}
-    return Rung(**typed_fields(Rung, plain), recipe=Recipe.from_json({**known, "copies": recipe["copies"]}).to_json(), chips=chips)
+    return Rung(
+        **typed_fields(Rung, plain),
+        recipe=Recipe.from_json({**known, "copies": recipe["copies"]}).to_json(),
+        chips=chips,
+    )
 
 
 def _write_journal(folder: Path, key: dict[str, Any], rungs: Sequence[Rung]) -> None:

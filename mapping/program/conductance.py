@@ -89,6 +89,11 @@ class TileGroup:
         return max(Counter((t.copy, t.inputs.start, t.outputs.start, t.multiplier) for t in self.tiles).values())
 
     @property
+    def weights(self) -> int:
+        """Weights of the layer's matrix, each counted once."""
+        return sum(t.levels.size for t in self.matrix_tiles) // self.averages
+
+    @property
     def matrix_tiles(self) -> tuple[Tile, ...]:
         """The tiles of the first copy: the layer's matrix, once."""
         return tuple(t for t in self.tiles if t.copy == 0)
