@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Chip, Json, Macros, pairs, print_result, whole_numbers
+from hil.cli.options import Chip, Json, Macros, output_file, pairs, print_result, whole_numbers
 from hil.errors import ExitCode, UsageError
+from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS
 
 
 def estimate(
@@ -19,10 +20,14 @@ def estimate(
     chip: Chip = "lab-128",
     macros: Macros = None,
     weight_bits: Annotated[
-        int | None, typer.Option(min=2, max=8, help="default: the network file's, else 4", show_default=False)
+        int | None,
+        typer.Option(min=LEAST, max=MOST, help=f"default: the network file's, else {WEIGHT_BITS}", show_default=False),
     ] = None,
     activation_bits: Annotated[
-        int | None, typer.Option(min=2, max=8, help="default: the network file's, else 8", show_default=False)
+        int | None,
+        typer.Option(
+            min=LEAST, max=MOST, help=f"default: the network file's, else {ACTIVATION_BITS}", show_default=False
+        ),
     ] = None,
     input_shape: Annotated[
         str | None, typer.Option("--input", help="channels,height,width of an architecture", show_default=False)
@@ -32,7 +37,10 @@ def estimate(
         bool, typer.Option("--no-pipeline", help="start a layer only when its inputs are complete")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(help="write a page of energy, limits and schedule by layer", show_default=False)
+        Path | None,
+        typer.Option(
+            help="write a page of energy, limits and schedule by layer", show_default=False, callback=output_file
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,

@@ -11,6 +11,7 @@ from cim.chip.file import load_chip
 from cim.cost.network_cost import Cost, LayerCost, estimate
 from cim.cost.workload import Workload
 from hil.errors import UsageError
+from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.network.architectures import ARCHITECTURES, build
 from mapping.network.importers import WHOLE_NETWORKS, import_graph, own_bits, parse_architecture
 from mapping.workload import placed, program_workload, unplaced_workload
@@ -52,10 +53,10 @@ def named_workload(
 ) -> Workload:
     """A net.pt, an ONNX file, an exported program, or an architecture by name with any weights."""
     if network.partition(":")[0] in ARCHITECTURES:
-        return _named_architecture(network, weight_bits or 4, activation_bits or 8, input_shape)
+        return _named_architecture(network, weight_bits or WEIGHT_BITS, activation_bits or ACTIVATION_BITS, input_shape)
     if Path(network).suffix in WHOLE_NETWORKS:
         graph = import_graph(network, classes=(), trust=trust, shapes_only=True)
-        weights, activations = own_bits(graph) or (4, 8)
+        weights, activations = own_bits(graph) or (WEIGHT_BITS, ACTIVATION_BITS)
         return unplaced_workload(
             graph,
             weight_bits=weight_bits or weights,
