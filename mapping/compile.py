@@ -83,9 +83,10 @@ def compile_network(
     most = max(1, min(CALIBRATION_IMAGES, CALIBRATION_VALUES // max(math.prod(op.output_shape) for op in ops)))
     images = stored[:: -(-len(stored) // most)]
     observed = together(observe(network.graph, ops, images, progress), ops)
+    errors = nominal_errors(spec, READ_AGE_S) if scale_rule is ScaleRule.OUTPUT else None
     quantiser = Quantiser(
-        spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule, nominal_errors(spec, READ_AGE_S),
-        weight_form, turns=turns(ops), averages={name: 1 + len(more) for name, more in copies.items()},
+        spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule, errors, weight_form, turns=turns(ops),
+        averages={name: 1 + len(more) for name, more in copies.items()},
     )  # fmt: skip
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images, input_grid(network.graph))
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}
