@@ -26,6 +26,7 @@ from hil.cli import (
     finetune,
     fit,
     improve,
+    link,
     mission,
     resume,
     search,
@@ -87,6 +88,7 @@ for command in (
     bench.cells,
     show.show,
     words.words,
+    link.vopr,
 ):
     app.command()(command)
 app.command("import")(compile.import_)

@@ -113,6 +113,7 @@ def deploy(
     from hil.deployment.dry_run import estimate
     from hil.deployment.network_source import ImportOptions
     from hil.verdict.baseline import read_baseline
+    from hil.watch import PlannedStage
 
     failing = outcomes(fail_on)
     if resume:
@@ -145,10 +146,13 @@ def deploy(
     with screen(quiet=False) as watch:
         if dry_run:
             imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
-            program, _ = program_of(
-                network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
-            )
-            cost = estimate(program, options, calibrate=calibration is None)
+            watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
+            with watch.stage("compiling"):
+                program, _ = program_of(
+                    network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
+                )
+            with watch.stage("counting"):
+                cost = estimate(program, options, calibrate=calibration is None, watch=watch)
             print_result(cost.lines(baud, program.spec.write.max_pulses), cost.to_json(baud), as_json)
             return ExitCode.DONE
         report = deploy(

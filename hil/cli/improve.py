@@ -63,11 +63,15 @@ def improve(
     from hil.atomic import write_text
     from hil.datasets.image_set import load_dataset
     from hil.improvement.begin import bench_of, measured_record
+    from hil.improvement.ladder import expected_ladder
     from hil.improvement.ladder import improve as climb
     from hil.improvement.ladder_page import PAGE, ladder_page
 
+    training = load_dataset(data, "train", data_dir=data_dir, download=download)
+    test = load_dataset(data, "test", data_dir=data_dir, limit=test_images) if test_images else None
     with screen(quiet=as_json) as watch:
         record = calibration
+        watch.plan(expected_ladder(images, chips, test_images, measured=bool(port or emulated)), may_end_early=True)
         if port or emulated:
             if calibration is not None:
                 raise UsageError("--calibration and a chip exclude each other", hint="leave one of them out")
@@ -75,7 +79,7 @@ def improve(
             record = measured_record(address, out, age_s=seconds(age), seed=seed, baud=baud, watch=watch)
         bench = bench_of(
             network,
-            load_dataset(data, "train", data_dir=data_dir, download=download),
+            training,
             chip=chip,
             macros=macros,
             use_macros=use_macros,
@@ -88,7 +92,6 @@ def improve(
             trust=trust_model,
             watch=watch,
         )
-        test = load_dataset(data, "test", data_dir=data_dir, limit=test_images) if test_images else None
         found = climb(
             bench,
             out,
