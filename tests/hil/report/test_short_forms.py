@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
-from cim.record.file import load_record
-from hil.report.run_data import read_run
-from mapping.program.file import load_program
+from cim.chip.file import load_chip
+from cim.record.published import nominal_record
+from mapping.compile import compile_network
 
-from ..conftest import Small
+from ..small_net import small_network
 
 
-def test_every_result_has_a_short_form(run, small: Small, finished_run: Path) -> None:
-    for value in (
-        run[0],
-        load_record(small.record_file),
-        load_program(small.program_file),
-        read_run(finished_run / "data.h5"),
-    ):
+def test_every_result_has_a_short_form(run) -> None:
+    program = compile_network(small_network(), load_chip("lab-128", macros=4))
+    for value in (*run, program, nominal_record(program.spec, program.macros)):
         assert repr(value).startswith(f"<{type(value).__name__}")
         assert len(repr(value)) < 250
 
