@@ -242,7 +242,7 @@ class Aims:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ConductanceProgram:
     """Everything needed to run one network on one kind of chip.
 
@@ -280,6 +280,10 @@ class ConductanceProgram:
     aims: Aims | None = None
     held_as: str | None = None
     outputs: tuple[Output, ...] = ()
+
+    def __repr__(self) -> str:
+        size = f"{len(self.matrices)} layers on {len(self.macros)} macros of {self.spec.name}"
+        return f"<ConductanceProgram {self.digest[:16]}: W{self.weight_bits}A{self.activation_bits}, {size}>"
 
     @property
     def width(self) -> int:
