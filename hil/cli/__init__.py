@@ -34,6 +34,7 @@ from hil.cli import (
     tune,
 )
 from hil.cli.exit_codes import code_of
+from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
 
@@ -85,8 +86,8 @@ for command in (
     bench.cells,
     deploy.show,
 ):
-    app.command()(command)
-app.command("import")(compile.import_)
+    app.command(cls=GroupedCommand)(command)
+app.command("import", cls=GroupedCommand)(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 app.add_typer(mission.mission, name="mission")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
     Chip,
     DataDir,
@@ -15,6 +15,7 @@ from hil.cli.options import (
     Json,
     Macros,
     Seed,
+    need,
     one_of,
     output_file,
     print_result,
@@ -23,7 +24,9 @@ from hil.cli.options import (
 )
 from hil.errors import ExitCode, UsageError
 
-mission = typer.Typer(help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True)
+mission = typer.Typer(
+    help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True, rich_markup_mode=None
+)
 Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")]
 NetworkOfRun = Annotated[
     Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)
@@ -31,7 +34,7 @@ NetworkOfRun = Annotated[
 Trust = Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")]
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def check(
     subject: Subject,
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
@@ -87,7 +90,7 @@ def check(
     return ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def harden(
     campaign: Annotated[Path, typer.Argument(help="folder of a campaign (hil campaign)")],
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
@@ -130,7 +133,7 @@ def harden(
     return ExitCode.DONE if hardened.chosen else ExitCode.OUTSIDE_TOLERANCE
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def passes(
     subject: Subject,
     passes: Annotated[Path, typer.Option("--passes", help="CSV of contact windows, columns start and end")],
@@ -160,8 +163,7 @@ def passes(
     as_json: Json = False,
 ) -> int:
     """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
-    if importlib.util.find_spec("spacepackets") is None:
-        raise UsageError("passes need the package spacepackets", hint="pip install 'rram-hil[mission]'")
+    need("spacepackets", "hil mission passes", "mission")
     from hil.mission.passes.lossy_link import LinkFigures
     from hil.mission.passes.session import run_session
     from hil.mission.passes.windows import load_passes
@@ -198,7 +200,7 @@ def bit_rate(text: str) -> float:
         raise UsageError(f"{text!r} is not a rate", hint="write 64k, 1M, or bits a second") from None
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def flight(
     subject: Subject,
     orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
