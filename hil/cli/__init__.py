@@ -26,12 +26,15 @@ from hil.cli import (
     finetune,
     fit,
     improve,
+    link,
     mission,
     resume,
     search,
+    show,
     simulate,
     trace,
     tune,
+    words,
 )
 from hil.cli.exit_codes import code_of
 from hil.cli.help_groups import GroupedCommand
@@ -84,7 +87,9 @@ for command in (
     bench.doctor,
     bench.mvm,
     bench.cells,
-    deploy.show,
+    show.show,
+    words.words,
+    link.vopr,
 ):
     app.command(cls=GroupedCommand)(command)
 app.command("import", cls=GroupedCommand)(compile.import_)

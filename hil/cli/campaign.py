@@ -42,6 +42,9 @@ def campaign(
     chips: Annotated[int, typer.Option(min=0, help="virtual chips of the accuracy over years; 0: leave it out")] = 20,
     year_images: Annotated[int, typer.Option(min=100, help="images of the accuracy over years")] = 500,
     scrub: Annotated[str, typer.Option(help="time between two scrubs, in the accuracy with scrubbing")] = "1d",
+    each: Annotated[
+        bool, typer.Option("--each", help="over the years also each mitigation alone, and all but each")
+    ] = False,
     seed: Seed = 0,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
@@ -55,7 +58,7 @@ def campaign(
     from hil.mission.radiation.folder import CampaignFolder
     from hil.mission.radiation.kinds import FaultKind
     from hil.mission.radiation.study import run_study
-    from hil.mission.radiation.timeline import TimelineOptions, years_of
+    from hil.mission.radiation.timeline import MAIN, Course, TimelineOptions, years_of
     from hil.mission.subject import open_subject
     from hil.watch import PlannedStage
 
@@ -71,7 +74,10 @@ def campaign(
         workers=workers,
         scheduler=scheduler,
     )
-    over_years = TimelineOptions(years_of(years), chips, year_images, seconds(scrub), seed) if chips else None
+    courses = tuple(Course) if each else MAIN
+    over_years = None
+    if chips:
+        over_years = TimelineOptions(years_of(years), chips, year_images, seconds(scrub), seed, courses=courses)
     place = load_orbit(orbit)
     images_ = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
     record = load_record(calibration) if calibration else None

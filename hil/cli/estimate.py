@@ -50,14 +50,14 @@ def estimate(
     as_json: Json = False,
 ) -> int:
     """Estimate latency, energy, power, area and wear of a network on a chip, without a chip."""
-    from cim.mnsim.configfile import is_mnsim
+    from cim.chip.file import is_cost_model
     from hil.cost.estimate import cost_json, cost_lines, estimate_network
 
     shape = whole_numbers(input_shape, "input shape")
     if shape is not None and len(shape) != 3:
         raise UsageError(f"{input_shape!r} is not an input shape", hint="write channels,height,width: 3,32,32")
     size = (shape[0], shape[1], shape[2]) if shape else None
-    if is_mnsim(chip):
+    if is_cost_model(chip):
         if plot:
             raise UsageError("--plot draws estimates of hil's own model", hint="--chip lab-128")
         from hil.cost.mnsim import estimate_network_mnsim, mnsim_json, mnsim_lines

@@ -57,7 +57,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "campaign": {
         "Network and chip": ("network", "chip", "macros", "calibration", "age"),
         "Images": ("data", "data_dir", "download", "images", "year_images"),
-        "Faults": ("orbit", "kinds", "injections", "margin", "confidence", "seed"),
+        "Faults": ("orbit", "kinds", "each", "injections", "margin", "confidence", "seed"),
         "Years in orbit": ("years", "chips", "scrub"),
         "Machine": ("workers", "scheduler"),
         "Run and output": ("out", "trust_model", *ANSWER),
@@ -69,7 +69,18 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "mission passes": {
         "Network and chip": ("network", "chip", "macros", "tuned", "trust_model"),
-        "Link": ("passes", "rate", "down_rate", "ber", "delay", "bus_delay", "lost", "reordered", "seed"),
+        "Link": (
+            "passes",
+            "rate",
+            "down_rate",
+            "ber",
+            "delay",
+            "bus_delay",
+            "lost",
+            "reordered",
+            "interruptions",
+            "seed",
+        ),
         "Output": ("dump", "xtce", *ANSWER),
     },
     "mission flight": {

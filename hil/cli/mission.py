@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -155,6 +156,9 @@ def passes(
             help="write telemetry and commands as XTCE for a ground system", show_default=False, callback=output_file
         ),
     ] = None,
+    interruptions: Annotated[
+        int, typer.Option(min=0, help="then send the program again and again, with so many random interruptions")
+    ] = 0,
     network: NetworkOfRun = None,
     chip: Chip = "lab-128",
     macros: Macros = None,
@@ -164,6 +168,8 @@ def passes(
 ) -> int:
     """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
     need("spacepackets", "hil mission passes", "mission")
+    from hil.mission.passes.flight_image import flight_program, pack_image
+    from hil.mission.passes.interruptions import interrupt
     from hil.mission.passes.lossy_link import LinkFigures
     from hil.mission.passes.session import run_session
     from hil.mission.passes.windows import load_passes
@@ -184,10 +190,17 @@ def passes(
                 dump_bytes=dump,
                 seed=seed,
             )
+        lines, record, identical = session.lines(), session.to_json(), session.identical
+        if interruptions:
+            with watch.stage("interruptions"):
+                broken = interrupt(pack_image(flight_program(found.program)), interruptions, seed=seed)
+            lines.append(f"interrupted    {broken.text}")
+            record["interrupted"] = asdict(broken)
+            identical = identical and broken.identical
     if xtce:
         write_xtce(xtce)
-    print_result(session.lines(), session.to_json(), as_json)
-    return ExitCode.DONE if session.identical else ExitCode.OUTSIDE_TOLERANCE
+    print_result(lines, record, as_json)
+    return ExitCode.DONE if identical else ExitCode.OUTSIDE_TOLERANCE
 
 
 def bit_rate(text: str) -> float:

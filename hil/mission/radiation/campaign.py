@@ -122,7 +122,17 @@ def run_campaign(
             found = guards.range_alarms(answers) | guards.checksum_alarms(answers, check_names(bench))
             raised += int(found.sum())
         right = bench.healthy(images["judge"], 0).classes == images["labels"]
-    inputs = BenchInputs(program, record, images["judge"], golden, guards, options.seed, options.age_s, options.kinds)
+    inputs = BenchInputs(
+        program=program,
+        record=record,
+        images=images["judge"],
+        golden=golden,
+        guards=guards,
+        seed=options.seed,
+        age_s=options.age_s,
+        kinds=options.kinds,
+        high_share=orbit.upsets.high_share,
+    )
     with watch.stage("injecting"):
         _blocks(folder, inputs, wanted, options, watch)
     results = [result for number in range(-(-wanted // BLOCK)) for result in folder.load_block(number)]
