@@ -166,6 +166,7 @@ def test_the_installed_wheel_deploys_on_an_emulated_chip_outside_the_checkout(py
     assert "NOT SILICON" in page
 
 
+@pytest.mark.timeout(3000)  # five deployments, kernels compiled anew
 def test_the_tutorial_is_followed_to_the_letter_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
     """Every command of its console blocks, in order, with the installed wheel; its fixed output is what is printed."""
     environment, named = bare_environment(python.parent), {}
