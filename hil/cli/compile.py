@@ -15,6 +15,7 @@ from hil.cli.options import (
     LayerBitsAsked,
     Macros,
     Mean,
+    NoIdleCopies,
     SpareReads,
     Std,
     floats,
@@ -106,6 +107,7 @@ def compile(
         str | None,
         typer.Option(help="macros to use in all, with copies of slow layers: a number, or all", show_default=False),
     ] = None,
+    no_idle_copies: NoIdleCopies = False,
     rounds: Annotated[
         bool, typer.Option("--rounds", help="split a network that is larger than the chip into rounds of writing")
     ] = False,
@@ -161,7 +163,9 @@ def compile(
     if spare_reads and not record:
         raise UsageError("--spare-reads needs the record of a chip", hint="--record RECORD, of hil calibrate")
     spec = load_chip(chip, macros=macros)
-    options = LayoutOptions(placement_of(placement), budget_of(copies_budget, spec.macros), rounds, lying)
+    budget = budget_of(copies_budget, spec.macros)
+    idle = budget is None and not record and not no_idle_copies
+    options = LayoutOptions(placement_of(placement), budget, rounds, lying, averaged=idle)
     imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(

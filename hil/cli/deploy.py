@@ -20,6 +20,7 @@ from hil.cli.options import (
     Macros,
     Mean,
     Net,
+    NoIdleCopies,
     Port,
     Seed,
     SpareReads,
@@ -85,6 +86,7 @@ def deploy(
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
     ] = 0,
     rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
+    no_idle_copies: NoIdleCopies = False,
     no_aims: Annotated[
         bool, typer.Option("--no-aims", help="write cells to their levels, not beside them for the planned age")
     ] = False,
@@ -137,6 +139,7 @@ def deploy(
         spare_reads=spare_reads / 100,
         tune=not no_tune,
         tune_images=tune_images,
+        idle_copies=not no_idle_copies,
         aim=not no_aims,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
@@ -149,7 +152,13 @@ def deploy(
             watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
             with watch.stage("compiling"):
                 program, _ = program_of(
-                    network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
+                    network,
+                    chip=chip,
+                    macros=macros,
+                    trust=trust_model,
+                    watch=watch,
+                    idle_copies=options.copies_idle,
+                    imported=imported,
                 )
             with watch.stage("counting"):
                 cost = estimate(program, options, calibrate=calibration is None, watch=watch)

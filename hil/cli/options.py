@@ -74,6 +74,12 @@ SpareReads = Annotated[
     float,
     typer.Option(min=0.0, max=100.0, help="most extra tile reads for spare columns of an adapted program, percent"),
 ]
+NoIdleCopies = Annotated[
+    bool,
+    typer.Option(
+        "--no-idle-copies", help="each layer once, without copies on cells that would be idle, whose sums are added"
+    ),
+]
 DataDir = Annotated[Path | None, typer.Option(help="folder of data sets (also HIL_DATA)", show_default=False)]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a known data set, with its checksum")]
 Mean = Annotated[

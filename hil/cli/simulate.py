@@ -15,6 +15,7 @@ from hil.cli.options import (
     Macros,
     Mean,
     Net,
+    NoIdleCopies,
     Seed,
     Std,
     celsius,
@@ -58,6 +59,7 @@ def simulate(
     tune_at: Annotated[
         str, typer.Option(help="when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h")
     ] = "each",
+    no_idle_copies: NoIdleCopies = False,
     rewrite: Annotated[
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
     ] = 0,
@@ -84,6 +86,7 @@ def simulate(
         seed=seed,
         virtual_chips=chips,
         age_s=ages[0],
+        idle_copies=not no_idle_copies,
         device=device,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
@@ -95,7 +98,13 @@ def simulate(
         with watch.stage("compiling"):
             imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
             program, _ = program_of(
-                network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
+                network,
+                chip=chip,
+                macros=macros,
+                trust=trust_model,
+                watch=watch,
+                idle_copies=options.copies_idle,
+                imported=imported,
             )
         result = predict(
             program,

@@ -162,7 +162,7 @@ def report_of(
         network=NetworkIdentity(
             name=job.network_name,
             layers=len(program.matrices),
-            weights=sum(t.levels.size for m in program.matrices for t in m.group.tiles),
+            weights=sum(m.group.weights for m in program.matrices),
             weight_bits=program.weight_bits,
             activation_bits=program.activation_bits,
         ),

@@ -55,7 +55,7 @@ from hil.simulation.corrections import column_corrections
 from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import SetOfSteps, Watch
 from mapping.adapt.adaptation import AdaptOptions, check_adaptable
-from mapping.compile import compile_network
+from mapping.compile import LayoutOptions, compile_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
@@ -172,6 +172,7 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
                 macros=settings.macros,
                 trust=settings.trust,
                 watch=watch,
+                idle_copies=settings.options.copies_idle,
                 imported=imported,
             )
         settings = settings.with_content(program, images)
@@ -384,15 +385,18 @@ def program_of(
     trust: bool,
     watch: Watch,
     scales: ScaleRule = ScaleRule.OUTPUT,
+    idle_copies: bool = True,
     imported: ImportOptions | None = None,
 ) -> tuple[ConductanceProgram, NetworkGraph | None]:
     """The compiled program of a network file, and its float graph (None for a program file).
 
-    ``imported`` is for ONNX files and exported programs, which are imported on the way.
+    ``idle_copies``: layers stand again on cells that would be idle (``LayoutOptions.averaged``). ``imported`` is for
+    ONNX files and exported programs, which are imported on the way.
     """
     path = Path(network) if network else BUNDLED_NETWORK
     if path.suffix == ".h5":
         return load_program(path), None
     file = open_network(path, imported, trust=trust, watch=watch)
     spec = load_chip(chip, macros=macros)
-    return compile_network(file, spec, scale_rule=scales, progress=watch.step), file.graph
+    layout = LayoutOptions(averaged=idle_copies)
+    return compile_network(file, spec, options=layout, scale_rule=scales, progress=watch.step), file.graph

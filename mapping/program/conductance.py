@@ -7,6 +7,7 @@ needed only for the float column of a report. Writing and reading of the file is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -81,6 +82,16 @@ class TileGroup:
     def copies(self) -> int:
         """Number of times that the layer's matrix stands on the chip."""
         return 1 + max(t.copy for t in self.tiles)
+
+    @property
+    def averages(self) -> int:
+        """Number of times that a copy's matrix stands there, its sums added (``mapping.tune.averaged``)."""
+        return max(Counter((t.copy, t.inputs.start, t.outputs.start, t.multiplier) for t in self.tiles).values())
+
+    @property
+    def weights(self) -> int:
+        """Weights of the layer's matrix, each counted once."""
+        return sum(t.levels.size for t in self.matrix_tiles) // self.averages
 
     @property
     def matrix_tiles(self) -> tuple[Tile, ...]:
