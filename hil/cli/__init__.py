@@ -37,6 +37,7 @@ from hil.cli import (
     words,
 )
 from hil.cli.exit_codes import code_of
+from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
 
@@ -90,8 +91,8 @@ for command in (
     words.words,
     link.vopr,
 ):
-    app.command()(command)
-app.command("import")(compile.import_)
+    app.command(cls=GroupedCommand)(command)
+app.command("import", cls=GroupedCommand)(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 app.add_typer(mission.mission, name="mission")

@@ -79,7 +79,12 @@ def import_(
 
 
 def compile(
-    network: Annotated[Path, typer.Argument(help="net.pt, model.onnx, model.tflite or model.pt2")],
+    network: Annotated[
+        Path | None,
+        typer.Argument(
+            help="net.pt, model.onnx, model.tflite or model.pt2; default: the bundled network", show_default=False
+        ),
+    ] = None,
     chip: Chip = "lab-128",
     macros: Macros = None,
     out: Annotated[
@@ -143,6 +148,7 @@ def compile(
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
     from cim.chip.encoding import WeightForm
     from cim.chip.file import load_chip
+    from hil.deployment.deploy import BUNDLED_NETWORK
     from hil.deployment.dry_run import round_costs
     from hil.deployment.network_source import ImportOptions, open_network
     from mapping.compile import LayoutOptions, compile_network, plan
@@ -163,7 +169,7 @@ def compile(
     imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(
-            open_network(network, imported, trust=trust_model, watch=watch),
+            open_network(network or BUNDLED_NETWORK, imported, trust=trust_model, watch=watch),
             spec,
             weight_bits=weight_bits,
             activation_bits=activation_bits,

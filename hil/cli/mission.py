@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
     Chip,
     DataDir,
@@ -16,6 +16,7 @@ from hil.cli.options import (
     Json,
     Macros,
     Seed,
+    need,
     one_of,
     output_file,
     print_result,
@@ -24,7 +25,9 @@ from hil.cli.options import (
 )
 from hil.errors import ExitCode, UsageError
 
-mission = typer.Typer(help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True)
+mission = typer.Typer(
+    help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True, rich_markup_mode=None
+)
 Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")]
 NetworkOfRun = Annotated[
     Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)
@@ -32,7 +35,7 @@ NetworkOfRun = Annotated[
 Trust = Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")]
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def check(
     subject: Subject,
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
@@ -88,7 +91,7 @@ def check(
     return ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def harden(
     campaign: Annotated[Path, typer.Argument(help="folder of a campaign (hil campaign)")],
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
@@ -131,7 +134,7 @@ def harden(
     return ExitCode.DONE if hardened.chosen else ExitCode.OUTSIDE_TOLERANCE
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def passes(
     subject: Subject,
     passes: Annotated[Path, typer.Option("--passes", help="CSV of contact windows, columns start and end")],
@@ -164,8 +167,7 @@ def passes(
     as_json: Json = False,
 ) -> int:
     """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
-    if importlib.util.find_spec("spacepackets") is None:
-        raise UsageError("passes need the package spacepackets", hint="pip install 'rram-hil[mission]'")
+    need("spacepackets", "hil mission passes", "mission")
     from hil.mission.passes.flight_image import flight_program, pack_image
     from hil.mission.passes.interruptions import interrupt
     from hil.mission.passes.lossy_link import LinkFigures
@@ -211,7 +213,7 @@ def bit_rate(text: str) -> float:
         raise UsageError(f"{text!r} is not a rate", hint="write 64k, 1M, or bits a second") from None
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def flight(
     subject: Subject,
     orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],

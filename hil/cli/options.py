@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import importlib.util
 import json
 import re
 import sys
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 MOST_COMPLAINT = 8000  # characters of an error
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # all but tab and new line
 Choice = TypeVar("Choice", bound=enum.StrEnum)
+
+
+def need(package: str, command: str, extra: str) -> None:
+    """Refuse a command whose own package is not installed, with what installs it."""
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(f"{command} needs the package {package}", hint=f"pip install 'rram-hil[{extra}]'")
 
 
 def output_file(path: Path | None) -> Path | None:

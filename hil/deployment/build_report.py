@@ -1,4 +1,4 @@
-"""What a run leaves: layer samples, arrays for data.h5, and the report."""
+"""Results of a run: layer samples, arrays for data.h5, and the report."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ LAST = {"calibration error": Part.CALIBRATION}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one coalition does: right answers (chips, n), and each layer's mean square error (chips,)."""
+    """Result of one coalition: right answers (chips, n), and each layer's mean square error (chips,)."""
 
     right: NDArray[np.bool_]
     energy: Mapping[str, NDArray[np.float64]]
@@ -144,7 +144,7 @@ class Coalitions:
         self.present = EVERYTHING & ~absent
 
     def effective(self, parts: Part) -> Part:
-        """The same chip by the parts that the record has at all."""
+        """These parts without those of which the record holds no error."""
         return parts & self.present
 
     def distinct(self, wanted: Sequence[Part]) -> dict[Part, int]:
@@ -181,7 +181,7 @@ class Coalitions:
         return found
 
     def corrections(self, parts: Part) -> Corrections:
-        """What a lab would correct the columns of such a chip with: its readings, or its very cells."""
+        """Column corrections of such a chip, from its readings; without the calibration part, from its exact cells."""
         program, record = with_parts(self.job.program, self.job.record, parts)
         steps = self.read if Part.CALIBRATION in parts else self.estimated
         cells = {slot: step.with_parts(parts) for slot, step in steps.items()}

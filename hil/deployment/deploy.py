@@ -53,7 +53,7 @@ from hil.report.run_folder import RunFolder, new_run_folder
 from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
 from hil.simulation.corrections import column_corrections
 from hil.verdict.agreement import AgreementReport, Mode
-from hil.watch import Watch
+from hil.watch import SetOfSteps, Watch
 from mapping.adapt.adaptation import AdaptOptions, check_adaptable
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.float_run import float_logits
@@ -350,7 +350,7 @@ def run_looks(
     graph: NetworkGraph | None,
     watch: Watch,
 ) -> RunAnswers:
-    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends."""
+    """Run one interim analysis after another until *this chip* is judged to agree or disagree, or the plan ends."""
     answers = RunAnswers()
     ideal = IdealMultiply(job.program)
     conditioned, again = (job.virtual_chips(conditioned=c, mode=job.mode) for c in (True, False))
@@ -362,7 +362,7 @@ def run_looks(
             if graph is not None:
                 answers.floats.append(float_logits(graph, images))
         answers.measured.append(chip.measure(images, first, watch))
-        with watch.stage("simulating"):
+        with watch.stage("simulating", (SetOfSteps(),) * 2):
             answers.simulated.append(conditioned.run(images, first, watch))
             answers.again.append(again.run(images, first, watch))
         labels = data.labels[order[:until]]
