@@ -94,8 +94,8 @@ def flown_orbit() -> OrbitFile:
 
 @dataclass(frozen=True, slots=True)
 class CellMoves:
-    """What cells did in a year: counts of high ones and of those that fell, of low ones and of those that rose; of these
-    the sum of the squared share of their way to the highest level."""
+    """What cells did in a year: counts of high ones and of those that fell, of low ones and of those that rose; of
+    these the sum of the squared share of their way to the highest level."""
 
     high: int = 0
     fell: int = 0
