@@ -25,12 +25,14 @@ from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.outcomes import Share
 from hil.mission.radiation.sampling import injections_needed
 from hil.mission.radiation.space import FaultSpace, fault_space
-from hil.watch import Watch
+from hil.watch import PlannedStage, Watch
 from mapping.program.conductance import ConductanceProgram
 from search.errors import SearchError
 from search.train.workers import side_by_side, workers
 
 FEWEST_IMAGES = 100  # that one injection is judged on
+USUAL_INJECTIONS = 9600  # of the usual margin, 1 point at 95 %
+GUARD_IMAGE_S, INJECTION_IMAGE_S = 2e-3, 5e-5  # of one core, for the bundled network
 ORDER = 0x0D3A  # purpose tag of the order of images
 
 
@@ -78,6 +80,15 @@ class CampaignResult:
     alarms: Share  # fault-free images with an alarm of range guard or checksum
     healthy: Share  # right answers of the chip without a fault, on the judged images
     settings: dict[str, Any]
+
+
+def expected_campaign(options: CampaignOptions) -> tuple[PlannedStage, ...]:
+    """Stages of a campaign and about how long they take, s; where the margin decides, as many as the usual margin."""
+    injections = options.injections or USUAL_INJECTIONS
+    return (
+        PlannedStage("guards", GUARD_IMAGE_S * (options.widen_images + options.alarm_images)),
+        PlannedStage("injecting", INJECTION_IMAGE_S * injections * options.images / options.workers),
+    )
 
 
 def run_campaign(
