@@ -51,6 +51,10 @@ def check(
         Path | None,
         typer.Option(help="record to simulate from; default: the models of the chip file", show_default=False),
     ] = None,
+    campaign: Annotated[
+        Path | None, typer.Option(help="folder of a campaign: accuracy at the end of the mission", show_default=False)
+    ] = None,
+    course: Annotated[str, typer.Option(help="what is mended until then, as the campaign names it")] = "scrubbed",
     samples: Annotated[int, typer.Option(min=2, help="images of the simulation")] = 500,
     chips: Annotated[int, typer.Option(min=2, help="virtual chips of the simulation")] = 20,
     junit: Annotated[
@@ -66,6 +70,8 @@ def check(
     from hil.deployment.options import DeployOptions
     from hil.mission.budget import check_budget
     from hil.mission.budget_text import budget_lines, write_budget_junit
+    from hil.mission.hardened_campaign import accuracy_at_end
+    from hil.mission.radiation.timeline import Course
     from hil.mission.requirements import load_mission
     from hil.mission.subject import known_temperatures, open_subject, simulated_accuracy
     from hil.watch import PlannedStage
@@ -84,7 +90,17 @@ def check(
             options = DeployOptions(samples=samples, virtual_chips=chips, seed=seed)
             accuracy = simulated_accuracy(found.program, images, record, options, watch)
             temperatures = known_temperatures(found.program, images, record, wanted.limits, options, watch)
-    budget = check_budget(found.program, wanted, network=found.name, accuracy=accuracy, temperatures_c=temperatures)
+    at_end = None
+    if campaign:
+        at_end = accuracy_at_end(campaign, found.program, wanted, one_of(Course, course, "--course"))
+    budget = check_budget(
+        found.program,
+        wanted,
+        network=found.name,
+        accuracy=accuracy,
+        accuracy_at_end=at_end,
+        temperatures_c=temperatures,
+    )
     if junit:
         write_budget_junit(junit, budget)
     print_result(budget_lines(budget), budget.to_json(), as_json)
