@@ -94,9 +94,19 @@ def run_suite(
     key = key or find_key()
     bench = Bench(address, lambda: open_transport(address, baud=baud), spec, key)
     with bench.driver() as driver:
-        bench = Bench(address, bench.open, driver.spec, key)
+        spec = driver.spec
+    return run_on(Bench(address, bench.open, spec, key), groups)
+
+
+def run_on(bench: Bench, groups: Iterable[str] = tuple(GROUPS)) -> SelfTest:
+    """The same on a chip whose line and description are known."""
+    with bench.driver() as driver:
         firmware = driver.description.firmware
-    return SelfTest(address, firmware, tuple(_results(bench, groups)))
+    return SelfTest(bench.address, firmware, tuple(_results(bench, groups)))
+
+
+def check_name(check: Check) -> str:
+    return (check.__doc__ or check.__name__).strip().rstrip(".")
 
 
 def _results(bench: Bench, groups: Iterable[str]) -> Iterator[CheckResult]:
@@ -113,5 +123,4 @@ def run_check(group: str, check: Check, bench: Bench) -> CheckResult:
         outcome, text = CheckOutcome.SKIPPED, str(reason)
     except (CheckFailed, HilError, ProtocolError, TimeoutError) as error:
         outcome, text = CheckOutcome.FAILED, str(error).splitlines()[0][:300]
-    name = (check.__doc__ or check.__name__).strip().rstrip(".")
-    return CheckResult(group, name, outcome, text, time.monotonic() - start_s)
+    return CheckResult(group, check_name(check), outcome, text, time.monotonic() - start_s)
