@@ -48,6 +48,7 @@ def device_error(address: str, request: Request[Any], reply: ErrorReply) -> Devi
         f"the chip refused {describe_request(request)}: {reply.code.name.lower()}, {shown(reply.text)}{numbers}",
         where=address,
         likely=_CAUSES.get(reply.code, ""),
+        hint="name its key: hil --key-file FILE …, or HIL_KEY" if kind is NotAuthorised else "",
     )
 
 
