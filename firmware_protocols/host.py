@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from firmware_protocols.codec import decode, encode
-from firmware_protocols.connection import VERSION, Connection, LinkLimits
+from firmware_protocols.connection import VERSIONS, Connection, LinkLimits
 from firmware_protocols.errors import LinkCounters, LocalProtocolError, ProtocolError, RemoteProtocolError
 from firmware_protocols.messages import HelloReply, OutputsOff, Progress, Reply, Request, Reset
 from firmware_protocols.receiving import Received
@@ -57,7 +57,7 @@ class HostLink:
         *,
         nonce: int,
         limits: LinkLimits | None = None,
-        versions: tuple[int, int] = (VERSION, VERSION),
+        versions: tuple[int, int] = VERSIONS,
         session: int = 0,
         opening: int = 0,
     ) -> None:

@@ -30,9 +30,11 @@ from hil.cli import (
     mission,
     resume,
     search,
+    show,
     simulate,
     trace,
     tune,
+    words,
 )
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
@@ -84,8 +86,9 @@ for command in (
     bench.doctor,
     bench.mvm,
     bench.cells,
+    show.show,
+    words.words,
     link.vopr,
-    deploy.show,
 ):
     app.command()(command)
 app.command("import")(compile.import_)
