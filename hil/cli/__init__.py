@@ -108,6 +108,7 @@ app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 app.add_typer(mission.mission, name="mission")
 app.add_typer(trace.trace, name="trace")
+app.add_typer(link.bench, name="bench")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cannot write
 

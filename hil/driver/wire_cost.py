@@ -45,7 +45,7 @@ from firmware_protocols.messages import (
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.session import Session
 
-_BITS_PER_BYTE = 10  # start, eight, stop
+BITS_PER_BYTE = 10  # start, eight, stop
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 _MAX_MESSAGE = 1 << 24
 EVERYTHING = Capability((1 << 10) - 1)
@@ -75,7 +75,7 @@ class WireEstimate:
 
     def seconds(self, baud: int) -> float:
         """Time on a serial line, 8N1; both directions run at once, the longer one counts."""
-        return max(self.bytes_out, self.bytes_in) * _BITS_PER_BYTE / baud
+        return max(self.bytes_out, self.bytes_in) * BITS_PER_BYTE / baud
 
 
 def wire_estimate(spec: ChipSpec, requests: Iterable[Request[Any]], payload: int = DEFAULT_PAYLOAD) -> WireEstimate:
