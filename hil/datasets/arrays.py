@@ -2,7 +2,7 @@
 
 Names of the arrays: ``images`` uint8 (n, H, W) or (n, H, W, C), or ``inputs`` (n, …) of any numbers, as the network
 takes them; beside them at most one of ``labels``, ``masks``, ``values``, ``steps``, or ``boxes`` (m, 4) with
-``box_classes`` (m,) and ``box_counts`` (n,); ``classes`` names classes.
+``box_classes`` (m,) and ``box_counts`` (n,). ``classes`` names classes, in HDF5 the attribute ``class_names``.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ class NamedArrays(Protocol):
     def read(self, name: str, limit: int | None) -> NDArray[Any]:
         """The first ``limit`` rows."""
 
+    def class_names(self) -> tuple[str, ...]:
+        """Empty where there are none."""
+
 
 def read_array_file(path: Path, limit: int | None) -> ArrayContent:
     """The first ``limit`` samples of a file of arrays.
@@ -113,6 +116,16 @@ class _Npz:
         values: NDArray[Any] = self.arrays[name]
         return values[:limit]
 
+    def class_names(self) -> tuple[str, ...]:
+        if "classes" not in self.names():
+            return ()
+        shape, dtype = self.header("classes")
+        if len(shape) != 1 or shape[0] > MOST_CLASSES or dtype.itemsize > 4096 or dtype.kind != "U":
+            raise FileError(
+                f"classes: {dtype!s:.40} {shape}, expected at most {MOST_CLASSES} names", where=str(self.path)
+            )
+        return tuple(str(name) for name in self.read("classes", None))
+
 
 @dataclass(frozen=True, slots=True)
 class _Hdf5:
@@ -134,6 +147,10 @@ class _Hdf5:
     def read(self, name: str, limit: int | None) -> NDArray[Any]:
         values: NDArray[Any] = self.file[name][:limit]
         return values
+
+    def class_names(self) -> tuple[str, ...]:
+        names = self.file.attrs.get("class_names", ())
+        return tuple(str(c.decode() if isinstance(c, bytes) else c)[:4096] for c in names[:MOST_CLASSES])
 
 
 def _content(file: NamedArrays, limit: int | None, source: str) -> ArrayContent:
@@ -160,7 +177,7 @@ def _content(file: NamedArrays, limit: int | None, source: str) -> ArrayContent:
     count = shape[0] if limit is None else min(limit, shape[0])
     kind = NAMES[held[0]] if held else TargetKind.NONE
     targets = _targets(file, kind, held, shape[0], limit, source)
-    return ArrayContent(images, inputs, kind, targets[:count], _class_names(file, names, source), source)
+    return ArrayContent(images, inputs, kind, targets[:count], file.class_names(), source)
 
 
 def _targets(
@@ -205,13 +222,3 @@ def _checked(
         what = f"{name}: {rows} samples of {shape[1:]} are {size / 2**30:.1f} GiB, over {MAX_BYTES >> 30} GiB"
         raise FileError(what, where=source, hint="--samples N reads fewer")
     return shape, dtype
-
-
-def _class_names(file: NamedArrays, names: set[str], source: str) -> tuple[str, ...]:
-    if "classes" not in names:
-        return ()
-    shape, dtype = file.header("classes")
-    if len(shape) != 1 or shape[0] > MOST_CLASSES or dtype.itemsize > 4096:
-        raise FileError(f"classes: {dtype!s:.40} {shape}, expected at most {MOST_CLASSES} names", where=source)
-    values = file.read("classes", None)
-    return tuple(str(c.decode() if isinstance(c, bytes) else c) for c in values)

@@ -159,7 +159,7 @@ def judge(
     (``hil.verdict.set_metric``) and the scores are evidence, (…, n, k).
     """
     y, v, q = (np.asarray(a, np.float64) for a in (measured_correct, simulated_correct, ideal_correct))
-    plan = (q.shape[-1],) if looks is None else tuple(looks)
+    plan = (len(q),) if looks is None else tuple(looks)
     _check(y, v, q, tolerance, look, plan, population, metric)
     sets = None if set_score is None else SetScores.of(set_score, y, v, q)
     c = compare(y, v, binary=metric.binary) if sets is None else sets.compared()

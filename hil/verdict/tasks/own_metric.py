@@ -32,7 +32,7 @@ class OwnMetric:
 
     def scores(self, outputs: Any, targets: NDArray[Any]) -> Floats:
         """Scores (n,), checked."""
-        found = np.asarray(self.function(outputs, targets), np.float64)
+        found = self._called(outputs, targets)
         if found.shape != (len(targets),) or not np.isfinite(found).all():
             raise UsageError(
                 f"{self.metric.name} gave {found.shape} for {len(targets)} samples, or numbers that are not finite",
@@ -42,10 +42,22 @@ class OwnMetric:
 
     def total(self, outputs: Any, targets: NDArray[Any]) -> float:
         """One number for all samples, checked."""
-        found = np.asarray(self.function(outputs, targets), np.float64)
+        found = self._called(outputs, targets)
         if found.shape != () or not np.isfinite(found):
             raise UsageError(f"{self.metric.name} gave {found.shape}, not one finite number, and SET is True")
         return float(found)
+
+    def _called(self, outputs: Any, targets: NDArray[Any]) -> Floats:
+        try:
+            return np.asarray(self.function(outputs, targets), np.float64)
+        except Exception as error:  # whatever a user's function raises
+            named = outputs if isinstance(outputs, dict) else {"outputs": outputs}
+            given = {name: values.shape for name, values in named.items()}
+            raise FileError(
+                f"{self.metric.name} stopped with {type(error).__name__}: {error}",
+                where="--metric",
+                likely=f"it was given outputs {given} and targets {targets.shape}",
+            ) from error
 
 
 def own_metric(named: str, *, allowed: bool) -> OwnMetric:
