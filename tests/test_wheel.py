@@ -40,15 +40,22 @@ def docker_steps() -> list[str]:
     return [line.removeprefix("RUN ") for line in lines if line.startswith("RUN ")]
 
 
+def copy_source(source: Path) -> Path:
+    """What a wheel is built from, so that the checkout gets no build folder; without a fetched plotly.js."""
+    for package in PACKAGES:
+        left = shutil.ignore_patterns("__pycache__", "plotly-cartesian.*")
+        shutil.copytree(ROOT / package, source / package, ignore=left)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "setup.py", "docs/nomenclature.md", ".ci/plotly_bundle.py"):
+        (source / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    return source
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of a copy of the source, so that the checkout gets no build folder."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
+    source = copy_source(folder / "source")
     pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps")
     call(*pip, "--wheel-dir", folder, source, cwd=folder)
     (built,) = folder.glob("*.whl")
@@ -77,13 +84,18 @@ def test_the_wheel_holds_every_file_of_the_packages_that_is_no_bytecode(wheel: P
         str(path.relative_to(ROOT))
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".c", ".h")
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and path.suffix not in (".c", ".h")
+        and not path.name.startswith("plotly-cartesian.")
     }
     assert not tracked - held
     for name in (
         "cim/chips/lab-128.toml",
         "search/spaces/fashion-mnist.toml",
         "hil/pages/page.css",
+        "hil/pages/nomenclature.md",
+        "hil/pages/templates/report.html",
         "hil/report/schema.json",
         "hil/bundled/fashion_mnist.pt",
         "hil/emulator/levy_tech_c.npz",
@@ -115,3 +127,48 @@ def test_the_steps_of_the_docker_file_work_in_an_empty_environment(python: Path,
     for step in checks:
         said = call("bash", "-e", "-c", step.replace("hil ", f"{python.parent}/hil "), cwd=tmp_path)
         assert "lab-128" in said
+
+
+def build_pages(folder: Path, npm: str = "") -> tuple[Path, str]:
+    """The pages of a wheel that is built, and what the build said; ``npm``: a script in place of npm."""
+    source, built = copy_source(folder / "source"), folder / "built"
+    path = os.environ["PATH"]
+    if npm:
+        (folder / "bin").mkdir()
+        (folder / "bin" / "npm").write_text(f"#!/bin/sh\n{npm}\n", "utf-8")
+        (folder / "bin" / "npm").chmod(0o755)
+        path = f"{folder / 'bin'}{os.pathsep}{path}"
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)]
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(
+        command, cwd=source, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return built / "hil" / "pages", done.stderr
+
+
+def test_a_wheel_brings_the_small_plotly_with_its_licence(tmp_path: Path) -> None:
+    pages, said = build_pages(tmp_path)
+    if "npm gave no" in said or "npm is not installed" in said:
+        pytest.skip(f"no npm or no network: {said.splitlines()[-4:]}")
+    assert (pages / "plotly-cartesian.min.js").stat().st_size < 2_000_000
+    assert "MIT" in (pages / "plotly-cartesian.LICENSE.txt").read_text("utf-8")
+    assert "make plotly" not in said
+
+
+@pytest.mark.parametrize(
+    ("npm", "words"),
+    [
+        ("echo offline >&2; exit 1", "npm gave no plotly.js-cartesian-dist-min"),
+        ('for last; do :; done; echo no archive > "$last/x.tgz"', "has SHA-512"),
+    ],
+    ids=["offline", "another content"],
+)
+def test_a_wheel_that_is_built_without_the_small_plotly_says_so_and_what_to_do(
+    tmp_path: Path, npm: str, words: str
+) -> None:
+    pages, said = build_pages(tmp_path, npm)
+    assert words in said
+    assert "make plotly where there is a network, then build again" in said
+    assert not list(pages.glob("plotly-cartesian.*"))
+    assert (pages / "nomenclature.md").exists()

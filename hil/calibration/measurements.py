@@ -199,5 +199,6 @@ class Probes:
     def _each(self, what: str, macros: tuple[int, ...]) -> Iterator[int]:
         """The macros, each told to the watcher as its turn comes."""
         for done, macro in enumerate(macros):
-            self.watch.step(done, len(macros), f"{what}, macro {macro}")
+            self.watch.step(done, len(macros), f"{what}, macro {macro}", of=what)
             yield macro
+        self.watch.step(len(macros), len(macros), what, of=what)

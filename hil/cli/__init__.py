@@ -26,12 +26,15 @@ from hil.cli import (
     finetune,
     fit,
     improve,
+    link,
     mission,
     resume,
     search,
+    show,
     simulate,
     trace,
     tune,
+    words,
 )
 from hil.cli.exit_codes import code_of
 from hil.cli.options import complain, say
@@ -83,7 +86,9 @@ for command in (
     bench.doctor,
     bench.mvm,
     bench.cells,
-    deploy.show,
+    show.show,
+    words.words,
+    link.vopr,
 ):
     app.command()(command)
 app.command("import")(compile.import_)

@@ -17,6 +17,7 @@ from hil.cli.options import (
     Port,
     chip_address,
     complain,
+    output_file,
     print_result,
 )
 from hil.errors import ExitCode, UsageError
@@ -212,7 +213,8 @@ def cells(
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     reads: Annotated[int, typer.Option(help="reads to average")] = 4,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False, callback=output_file),
     ] = None,
     baud: Baud = 921600,
     as_json: Json = False,

@@ -21,12 +21,14 @@ from hil.cli.options import (
     floats,
     layer_bits,
     one_of,
+    output_file,
     print_result,
     say,
     screen,
     writing,
 )
 from hil.errors import ExitCode, UsageError
+from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS
 
 if TYPE_CHECKING:
     from mapping.layout.place import Placement
@@ -34,14 +36,16 @@ if TYPE_CHECKING:
 
 def import_(
     source: Annotated[Path, typer.Argument(help="state dict .pt, .safetensors, .onnx, .tflite or .pt2")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="net.pt to write")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="net.pt to write", callback=output_file)],
     arch: Annotated[str | None, typer.Option(help="architecture name or JSON graph", show_default=False)] = None,
     data: Annotated[str, typer.Option(help="data set whose training images calibrate the network")] = "fashion-mnist",
     data_dir: DataDir = None,
     download: Download = False,
     images: Annotated[int, typer.Option(min=1, help="training images to store for calibration")] = 128,
-    weight_bits: Annotated[int, typer.Option(min=2, max=8, help="weight bits, 2 to 8")] = 4,
-    activation_bits: Annotated[int, typer.Option(min=2, max=8, help="activation bits, 2 to 8")] = 8,
+    weight_bits: Annotated[int, typer.Option(min=LEAST, max=MOST, help="weight bits, 2 to 8")] = WEIGHT_BITS,
+    activation_bits: Annotated[
+        int, typer.Option(min=LEAST, max=MOST, help="activation bits, 2 to 8")
+    ] = ACTIVATION_BITS,
     layers: LayerBitsAsked = None,
     mean: Mean = None,
     std: Std = None,
@@ -81,12 +85,14 @@ def compile(
     network: Annotated[Path, typer.Argument(help="net.pt, model.onnx, model.tflite or model.pt2")],
     chip: Chip = "lab-128",
     macros: Macros = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="program.h5 to write", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="program.h5 to write", show_default=False, callback=output_file)
+    ] = None,
     weight_bits: Annotated[
-        int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
+        int | None, typer.Option(min=LEAST, max=MOST, help="2 to 8; default: the network file's", show_default=False)
     ] = None,
     activation_bits: Annotated[
-        int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
+        int | None, typer.Option(min=LEAST, max=MOST, help="2 to 8; default: the network file's", show_default=False)
     ] = None,
     placement: Annotated[
         str | None,
@@ -111,7 +117,8 @@ def compile(
         str, typer.Option(help="place of the bit slices of a weight: columns (of one macro) or macros (apart)")
     ] = "macros",
     plot: Annotated[
-        Path | None, typer.Option(help="page of macros, tiles and conductances to write", show_default=False)
+        Path | None,
+        typer.Option(help="page of macros, tiles and conductances to write", show_default=False, callback=output_file),
     ] = None,
     weight_form: Annotated[
         str,

@@ -11,7 +11,7 @@ from importlib import metadata
 
 from hil.datasets.image_set import load_dataset
 from hil.errors import HilError
-from hil.pages.shell import has_bundle
+from hil.pages.plotly_script import has_bundle
 from hil.transports.ports import list_ports
 
 PACKAGES = ("torch", "numpy", "scipy", "h5py", "pyserial", "pyvisa", "pyvisa-py", "numba", "google-crc32c", "cobs")

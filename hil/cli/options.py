@@ -22,6 +22,17 @@ if TYPE_CHECKING:
 MOST_COMPLAINT = 8000  # characters of an error
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # all but tab and new line
 Choice = TypeVar("Choice", bound=enum.StrEnum)
+
+
+def output_file(path: Path | None) -> Path | None:
+    """The file that an option names, once it is sure that it can be written: as the callback of the option."""
+    from hil.atomic import check_can_write
+
+    if path is not None:
+        check_can_write(path)
+    return path
+
+
 Net = Annotated[
     Path | None,
     typer.Argument(help="net.pt, model.onnx, model.tflite, model.pt2, or a compiled program.h5", show_default=False),
@@ -79,7 +90,7 @@ ScoredBy = Annotated[
     ),
 ]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="run the Python file of --metric")]
-Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)]
+Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False, callback=output_file)]
 FailOn = Annotated[str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")]
 Baseline = Annotated[
     Path | None,

@@ -19,6 +19,7 @@ from hil.cli.options import (
     Macros,
     Port,
     chip_address,
+    output_file,
     print_result,
     screen,
     seconds,
@@ -303,7 +304,9 @@ def show(
         str | None,
         typer.Option(help="price the networks on another chip, or on a scale: mnsim-default", show_default=False),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="page with the front to write", show_default=False)] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="page with the front to write", show_default=False, callback=output_file)
+    ] = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:

@@ -83,6 +83,7 @@ def simulate(
     from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
     from hil.deployment.network_source import ImportOptions
     from hil.prediction.predict import Tuning, predict
+    from hil.watch import PlannedStage
 
     ages = tuple(seconds(part) for part in age.split(","))
     if engine not in tuple(SimulationMode):
@@ -99,17 +100,19 @@ def simulate(
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
     )
+    images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
+    record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
+        watch.plan((PlannedStage("compiling", 2.0), PlannedStage("simulating", 0.003 * samples * chips * len(ages))))
         with watch.stage("compiling"):
             imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")
             program, _ = program_of(
                 network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
             )
-        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
         result = predict(
             program,
             images,
-            load_record(calibration) if calibration else None,
+            record,
             options,
             watch,
             ages_s=ages,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cim.chip.file import ChipFileError, load_chip
@@ -33,6 +34,7 @@ def open_chip(
     tell: Callable[[str], None] | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
+    port: Transport | None = None,
 ) -> ChipDriver:
     """Open the chip at ``address``.
 
@@ -48,6 +50,7 @@ def open_chip(
         patience_s: how long a line that was open may be silent or gone, s; a USB serial line is found again by its
             serial number. 0: it is lost at once.
         tell: called with one line of text when such an outage begins, while it lasts, and when it ends.
+        port: of this address, open already (``opened_port``).
 
     Raises:
         PortError, LinkError, MismatchError, DeviceError; UsageError: no chip file of that name.
@@ -57,7 +60,7 @@ def open_chip(
         ...     chip.read_cells(0).shape
         (128, 128)
     """
-    transport = open_transport(address, baud=baud, timeout_s=hello_s)
+    transport = port or open_transport(address, baud=baud, timeout_s=hello_s)
     reopen = reopener(address, baud=baud, timeout_s=hello_s) if patience_s else None
     return connect(
         transport,
@@ -70,6 +73,21 @@ def open_chip(
         hello_s=hello_s,
         silence_s=silence_s,
     )
+
+
+@contextlib.contextmanager
+def opened_port(address: str, *, baud: int = DEFAULT_BAUD) -> Iterator[Transport]:
+    """The port of an address, open from now on; an error in the block closes it.
+
+    Raises:
+        PortError: missing, busy, not permitted, or no address at all. FileError: a log to replay is missing or broken.
+    """
+    port = open_transport(address, baud=baud)
+    try:
+        yield port
+    except BaseException:
+        port.close()
+        raise
 
 
 def connect(

@@ -15,14 +15,16 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Any, TypeVar
 
 from firmware_protocols.codec import Decoded
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import LinkFailed
+from firmware_protocols.extensions.journal import JOURNALLED
+from firmware_protocols.extensions.messages import AskJournal
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import (
+    Capability,
     ErrorReply,
     HelloReply,
     OutputsOff,
@@ -32,6 +34,7 @@ from firmware_protocols.messages import (
 )
 from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
 from hil.driver.going_on import LeftInChip
+from hil.driver.held_image import HeldImage
 from hil.driver.patience import Patience
 from hil.driver.reply_checks import ReplyChecks
 from hil.driver.undisturbed import undisturbed
@@ -89,6 +92,8 @@ class Session:
         self._hidden: set[int] = set()  # requests that the run knows nothing of
         self._recalled_ns: dict[int, int] = {}  # chip times of answers from the journal
         self.left_in_chip = LeftInChip()
+        self.image: HeldImage | None = None  # of a chip that holds programs
+        self._changes_ahead = _IN_FLIGHT
         self._first_sent = self._first_received = b""
         self._requests = self._replies = 0
         self._heard_s = 0.0  # last reply or progress
@@ -133,7 +138,15 @@ class Session:
         if self._log is not None:
             self._log.received(self.hello, 0, 0)
         self.checks.hello(self.hello)
+        self._prepare(self.hello.capabilities)
         return self.hello
+
+    def _prepare(self, can: Capability) -> None:
+        """Ask how much the journal of the chip holds: what changes something is sent no further ahead than that."""
+        if Capability.JOURNAL in can and self.journal is not None:
+            self._changes_ahead = max(1, min(_IN_FLIGHT, self.ask_aside(AskJournal()).depth))
+        if Capability.IMAGES in can and Capability.PROGRAM_TILE in can:
+            self.image = HeldImage(self.hello.max_message, self.ask_aside)
 
     @property
     def closed(self) -> bool:
@@ -165,9 +178,12 @@ class Session:
         """
         rest = iter(requests)
         waiting: deque[tuple[int, Request[R]]] = deque()
+        ahead = _IN_FLIGHT
         try:
             while True:
-                waiting.extend((self._send(r, watch), r) for r in islice(rest, _IN_FLIGHT - len(waiting)))
+                while len(waiting) < ahead and (request := next(rest, None)) is not None:
+                    waiting.append((self._send(request, watch), request))
+                    ahead = self._changes_ahead if isinstance(request, JOURNALLED) else _IN_FLIGHT
                 if not waiting:
                     return
                 yield self._await(*waiting[0])
@@ -205,8 +221,9 @@ class Session:
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, self._hello_s)
         if not self._asked:
             self._heard_s = self._clock()
+        meant = request if self.image is None else self.image.instead_of(request)
         with undisturbed():
-            request_id = self._link.request(request, aside=aside)
+            request_id = self._link.request(meant, aside=aside)
             self._asked[request_id] = (request, watch)
             self._requests += 1
             if self.journal is not None and not aside:

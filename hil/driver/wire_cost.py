@@ -143,6 +143,7 @@ class _PaperSession:
     ask_one: Callable[[Request[Any]], Reply]
     chip_time_ns: int = 0
     closed: bool = False
+    image: None = None
     counters: dict[str, int] = field(default_factory=dict)
 
     def ask(self, request: Request[Any], *, allow_s: float = 0.0) -> Reply:

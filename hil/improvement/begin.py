@@ -26,7 +26,7 @@ def measured_record(address: str, folder: Path, *, age_s: float, seed: int, baud
     path = folder / RECORD
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with open_chip(address, baud=baud) as driver, watch.stage("calibrating"):
+        with open_chip(address, baud=baud) as driver:
             macros = tuple(range(driver.description.macros))
             save_record(calibrate(driver, macros, seed=seed, age_s=age_s, watch=watch), path)
     return path

@@ -16,7 +16,7 @@ from cim.files import read_text
 from cim.toml_file import MOST_BYTES
 from hil.mission.facts_file import FactsFileError, parse_facts
 
-FORMAT, VERSION = "hil.orbit", (1, 0)
+FORMAT, VERSION = "hil.orbit", (1, 1)
 
 _ORBIT: dict[str, Check] = {
     "name": text,
@@ -28,12 +28,14 @@ _RATE = number(0.0, 1.0)
 _UPSETS: dict[str, Check] = {
     "cell_per_day": _RATE,
     "extreme_share": _RATE,
+    "high_share": _RATE,
     "memory_bit_per_day": _RATE,
     "register_bit_per_day": _RATE,
     "stored_bit_per_day": _RATE,
     "conversion_per_day": _RATE,
     "sequencer_bit_per_day": _RATE,
 }
+_SINCE_1_1 = {"upsets.high_share": 0.5}
 _DOSE: dict[str, Check] = {
     "krad_per_year": number(0.0, 1e5),
     "cell_shift_per_mrad": number(0.0, 10.0),
@@ -45,10 +47,12 @@ _DOSE: dict[str, Check] = {
 
 @dataclass(frozen=True, slots=True)
 class UpsetRates:
-    """Upsets of one bit, cell or converter in one day; ``extreme_share`` of upset cells go to an end of the window."""
+    """Upsets of one bit, cell or converter in one day; ``extreme_share`` of upset cells go to an end of the window,
+    ``high_share`` of those to the highest level."""
 
     cell_per_day: float
     extreme_share: float
+    high_share: float
     memory_bit_per_day: float
     register_bit_per_day: float
     stored_bit_per_day: float
@@ -116,7 +120,7 @@ def load_orbit(name_or_path: str | Path) -> OrbitFile:
     sources: dict[str, str] = {}
     return OrbitFile(
         **file.facts("orbit", _ORBIT, sources),
-        upsets=UpsetRates(**file.facts("upsets", _UPSETS, sources)),
+        upsets=UpsetRates(**file.facts("upsets", _UPSETS, sources, _SINCE_1_1)),
         dose=DoseEffects(**file.facts("dose", _DOSE, sources)),
         sources=sources,
         digest=hashlib.sha256(content.encode()).hexdigest(),

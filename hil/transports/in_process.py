@@ -7,6 +7,7 @@ import time
 
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
+from firmware_protocols.extensions.chip_side import keeping_of
 from firmware_protocols.handlers import ChipHandlers
 from hil.transports.base import CLEAN_PAYLOAD
 
@@ -19,7 +20,12 @@ class InProcessTransport:
     def __init__(self, handlers: ChipHandlers, address: str, *, boot_id: int | None = None) -> None:
         self.address = address
         limits = LinkLimits(max_payload=CLEAN_PAYLOAD, window=32, max_message=MAX_MESSAGE)
-        self._server = ChipServer(handlers, boot_id=secrets.randbits(32) if boot_id is None else boot_id, limits=limits)
+        self._server = ChipServer(
+            handlers,
+            boot_id=secrets.randbits(32) if boot_id is None else boot_id,
+            limits=limits,
+            keeping=keeping_of(handlers),
+        )
         self._pending = bytearray()
 
     @property

@@ -303,6 +303,12 @@ class ConductanceProgram:
         """Matrix steps by name: what an ``AgainStep`` reads."""
         return {m.name: m for m in self.matrices}
 
+    def product_of(self, step: Step) -> MatrixStep | None:
+        """The matrix step whose cells a step reads: itself, or the one that it reads again; None for digital steps."""
+        if isinstance(step, AgainStep):
+            return self.layers[step.layer]
+        return step if isinstance(step, MatrixStep) else None
+
     @property
     def uses(self) -> dict[str, int]:
         """How often one run of the network reads each layer."""

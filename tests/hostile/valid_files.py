@@ -18,12 +18,10 @@ from cim.chip.file import load_chip
 from cim.mnsim.configfile import load_mnsim
 from cim.record.file import load_record, save_record
 from cim.record.published import nominal_record
-from firmware_protocols.messages import Done, Status, StatusReply
 from hil.datasets.image_set import load_dataset
 from hil.device_fit.measured_tables import read_table
 from hil.report.files import write_report
 from hil.report.run_data import read_run
-from hil.transports.wire_log import WireLog, read_wire_log
 from hil.verdict.baseline import read_baseline
 from mapping.compile import compile_network
 from mapping.network.file import load_network, save_network
@@ -35,6 +33,7 @@ from search.space.file import load_space
 
 from ..hil.invented_run import synthetic_run
 from ..hil.small_net import images, small_network
+from .valid_work_files import WORK
 
 
 def _text(package: str, *place: str) -> str:
@@ -125,15 +124,6 @@ def table_h5(folder: Path) -> Path:
     return folder / "table.h5"
 
 
-def wire_log(folder: Path) -> Path:
-    log = WireLog(folder / "wire.log", "emulated:lab-128")
-    for number in range(20):
-        log.sent(Status(), number)
-        log.received(StatusReply(25.0, False, 0, 0) if number % 2 else Done(), number, number)
-    log.close()
-    return folder / "wire.log"
-
-
 def safetensors(folder: Path) -> Path:
     torch.manual_seed(0)
     save_file({"weight": torch.randn(4, 64), "bias": torch.randn(4)}, folder / "w.safetensors")
@@ -182,7 +172,7 @@ VALID: dict[str, tuple[Maker, Reader]] = {
     "idx": (idx, _images),
     "table": (table, read_table),
     "table h5": (table_h5, read_table),
-    "wire log": (wire_log, read_wire_log),
     "safetensors": (safetensors, _weights),
     "onnx": (onnx_file, _onnx),
+    **WORK,
 }

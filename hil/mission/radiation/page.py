@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hil.mission.radiation.outcomes import FaultOutcome
 from hil.pages.figures import Figure, axis, dots, figure
-from hil.pages.shell import document, plot, section
+from hil.pages.shell import Plot, render
 
 COLOURS = {"without": "@layer3", "scrubbed": "@simulated", "scrubbed and tuned": "@measured"}
 OUTCOME_COLOURS = {
@@ -22,48 +21,31 @@ OUTCOME_COLOURS = {
 
 def campaign_page(report: Mapping[str, Any], lines: Sequence[str]) -> str:
     """One self-contained page of a report (``hil.mission.radiation.summary``)."""
-    drawn: dict[str, Figure] = {}
     settings = report["settings"]
-    title = f"Radiation campaign: {settings['chip']} in {settings['orbit']}"
-    sections = [f"<header><h1>{escape(title)}</h1></header>", assumptions_section(report["assumed"])]
-    sections += campaign_sections(report, drawn)
-    sections.append(section("Numbers", f'<div class="scroll"><pre>{escape(chr(10).join(lines))}</pre></div>'))
-    return document(title, sections, drawn)
+    return render(
+        "radiation.html",
+        title=f"Radiation campaign: {settings['chip']} in {settings['orbit']}",
+        plots=campaign_plots(report),
+        assumed=report["assumed"],
+        text=lines,
+    )
 
 
-def assumptions_section(assumed: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(text)}</li>" for text in assumed)
-    return section(f"Open assumptions: {len(assumed)}", f"<ul>{items}</ul>")
-
-
-def campaign_sections(report: Mapping[str, Any], drawn: dict[str, Figure]) -> list[str]:
-    """Sections with figures; their drawings go into ``drawn``."""
-    sections = [
-        section(
-            "Outcomes",
-            plot(
-                drawn, "outcomes", "By kind of fault, without any mitigation but the loader.", outcomes_figure(report)
-            ),
-        ),
-        section(
-            "Criticality",
-            plot(
-                drawn,
-                "kinds",
-                "Share of faults that change at least one answer, with 95 % Wilson intervals.",
-                shares_figure({kind: about["harmful"] for kind, about in report["kinds"].items()}),
-            ),
-            plot(drawn, "layers", "The same by layer or step, over all kinds.", shares_figure(report["layers"])),
-            plot(drawn, "bits", "The same by bit.", bits_figure(report["bits"])),
-        ),
-    ]
+def campaign_plots(report: Mapping[str, Any]) -> Iterator[Plot]:
+    """Figures of the sections of a campaign."""
+    by_kind = "By kind of fault, without any mitigation but the loader."
+    yield Plot("outcomes", by_kind, outcomes_figure(report))
+    changed = "Share of faults that change at least one answer, with 95 % Wilson intervals."
+    harmful = {kind: about["harmful"] for kind, about in report["kinds"].items()}
+    yield Plot("kinds", changed, shares_figure(harmful))
+    yield Plot("layers", "The same by layer or step, over all kinds.", shares_figure(report["layers"]))
+    yield Plot("bits", "The same by bit.", bits_figure(report["bits"]))
     if "timeline" in report:
-        caption = (
+        extrapolated = (
             "Mean of virtual chips and the band from 5 to 95 %. Every point past 1e5 s (1.2 days) is an extrapolation "
             "of relaxation."
         )
-        sections.append(section("Years", plot(drawn, "years", caption, years_figure(report["timeline"]))))
-    return sections
+        yield Plot("years", extrapolated, years_figure(report["timeline"]))
 
 
 def outcomes_figure(report: Mapping[str, Any]) -> Figure:

@@ -277,7 +277,7 @@ def test_the_command_prints_the_goodness_and_writes_a_record(
 def test_the_command_wants_one_source(tmp_path: Path) -> None:
     assert run(["fit"]) == 2
     assert run(["fit", str(tmp_path / "a.csv"), "--set", "ember-1"]) == 2
-    assert run(["fit", "--set", "nobody", "--data", str(tmp_path)]) == 2
+    assert run(["fit", "--set", "nobody", "--data-dir", str(tmp_path)]) == 2
     assert run(["fit", str(tmp_path / "a.csv")]) == 7
-    assert run(["fit", "--set", "ember-1", "--data", str(tmp_path)]) == 7
+    assert run(["fit", "--set", "ember-1", "--data-dir", str(tmp_path)]) == 7
     assert run(["fit", str(csv(heavy_tailed(16), tmp_path / "few.csv"))]) == 5

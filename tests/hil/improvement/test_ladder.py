@@ -100,3 +100,15 @@ def test_a_compiled_program_is_no_beginning(small: Small, capsys: pytest.Capture
     code = cli(["improve", str(small.program_file), "--data", str(small.data), "-o", str(tmp_path / "o")])
     assert code == 2
     assert "is a compiled program" in capsys.readouterr().err
+
+
+def test_the_command_leaves_a_page_beside_the_journal(
+    small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    few = ["--images", "100", "--chips", "2", "--tune-images", "16", "--test-images", "0", "--minutes", "0", "--json"]
+    out = tmp_path / "improved"
+    assert cli(["improve", str(small.net), "--data", str(small.data), "--macros", "4", "-o", str(out), *few]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["page"] == str(out / "ladder.html")
+    assert "0 minutes are spent" in (out / "ladder.html").read_text("utf-8")
+    assert json.loads((out / JOURNAL).read_text("utf-8"))["format"] == "hil.ladder/1.0"
