@@ -40,10 +40,9 @@ READS = 32  # of every cell, averaged
 class RetuneReport:
     """Before and after, on stored training images that the tune did not see.
 
-    ``same_before`` and ``same_after``: share of them that the chip answers like the ideal network; None where answers are
-    not classes. ``error_before`` and
-    ``error_after``: mean square error of the logits as a share of their variance. ``layers``: for each the error
-    of its level sums without and with its lines, likewise, on the images of the tune.
+    ``same_before`` and ``same_after``: share of them that the chip answers like the ideal network; None where answers
+    are not classes. ``error_before`` and ``error_after``: mean square error of the logits as a share of their variance.
+    ``layers``: for each the error of its level sums without and with its lines, likewise, on the images of the tune.
     """
 
     chip: str
