@@ -112,6 +112,8 @@ def compile_network(
         layer_weight_bits=bits.different_weights(),
         trained_on=network.trained_on,
         outputs=network.graph.outputs,
+        task=network.graph.task,
+        preprocess=network.graph.preprocess,
     )
     program = replace(program, digest=program_digest(program))
     return averaged(program, copies) if copies else program
