@@ -6,7 +6,8 @@ on 128 stored training images and runs them again; the seeds of the chips were n
 simulated row draws virtual chips from the record of the first seed, fast mode, each tuned to its own answers.
 
     HIL_DATA=… python benchmarks/gap.py --out benchmarks/results/gap.jsonl [--seeds 1000,1001,1002] [--images 500]
-        [--networks resnet20,fmnist_cnn5x5,bundled] [--levers rounding,output,output+aims] [--only emulated]
+        [--networks resnet20,fmnist_cnn5x5,bundled,net.pt:cifar10] [--levers rounding,output,output+aims+idle]
+        [--only emulated]
     python benchmarks/gap.py --out benchmarks/results/gap.jsonl --table
 """
 
@@ -40,7 +41,7 @@ from hil.prediction.predict import Tuning, predict
 from hil.samples import INFER, PROGRAM, READ_BEFORE, UNTUNED
 from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
-from mapping.compile import compile_network
+from mapping.compile import LayoutOptions, compile_network
 from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, load_network
 from mapping.program.conductance import ConductanceProgram
@@ -51,12 +52,15 @@ from mapping.tune.channel_affine import tune_targets
 
 STORED = 128  # training images, as hil import stores them
 AGE_S = 3600.0
-LEVERS = ("rounding", "output", "rounding+aims", "output+aims")
+LEVERS = ("rounding", "output", "rounding+aims", "output+aims", "output+aims+idle")
 
 
 def network_of(name: str) -> tuple[NetworkFile, Dataset]:
     if name == "bundled":
         return load_network(BUNDLED_NETWORK), load_dataset(BUNDLED_DATA, "test")
+    if ".pt:" in name:
+        path, _, data = name.rpartition(":")
+        return load_network(Path(path)), load_dataset(data, "test")
     from safetensors.torch import load_file
 
     weights, architecture, data = {
@@ -160,11 +164,12 @@ def main() -> int:
         if tuple(row[k] for k in keys) in done:
             continue
         network, data = network_of(row["network"])
-        rule, _, aim = row["levers"].partition("+")
-        program = compile_network(network, load_chip("lab-128"), scale_rule=ScaleRule(rule))
+        rule, *levers = row["levers"].split("+")
+        layout = LayoutOptions(averaged="idle" in levers)
+        program = compile_network(network, load_chip("lab-128"), options=layout, scale_rule=ScaleRule(rule))
         x, y = data.images[: row["images"]], data.labels[: row["images"]]
         ideal = float((run(program, x, IdealMultiply(program)).argmax(1) == y).mean())
-        about = (program, data, row["seed"], row["images"], given.folder, bool(aim))
+        about = (program, data, row["seed"], row["images"], given.folder, "aim" in row["levers"])
         found = emulated(*about) if row["backend"] == "emulated" else simulated(*about, given.chips)
         more = {"chips": given.chips} if row["backend"] == "simulated" else {}
         with given.out.open("a", encoding="utf-8") as file:

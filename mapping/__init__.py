@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mapping.network.graph import NetworkGraph, Preprocess
     from mapping.network.importers import import_graph
     from mapping.network.nodes import GraphError
+    from mapping.network.task import TaskKind
     from mapping.program.conductance import ConductanceProgram, Tile, TileGroup
     from mapping.program.execute import IdealMultiply, Multiply, run
     from mapping.program.explain import explain
@@ -47,6 +48,7 @@ __all__ = [
     "Placement",
     "Preprocess",
     "ProgramFileError",
+    "TaskKind",
     "Tile",
     "TileGroup",
     "UnsupportedOperation",
@@ -81,6 +83,7 @@ _HOMES = {
     "mapping.network.graph": ("NetworkGraph", "Preprocess"),
     "mapping.network.nodes": ("GraphError",),
     "mapping.network.importers": ("import_graph",),
+    "mapping.network.task": ("TaskKind",),
     "mapping.program.conductance": ("ConductanceProgram", "Tile", "TileGroup"),
     "mapping.program.execute": ("IdealMultiply", "Multiply", "run"),
     "mapping.program.explain": ("explain",),
