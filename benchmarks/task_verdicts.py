@@ -5,7 +5,7 @@ of a pool is the real one, others are its virtual chips: the belief is correct. 
 chip has a further error, sized once beforehand on other chips so that it costs three tolerances. Outputs, targets and
 scores go through ``hil.verdict.tasks`` as those of a real run do.
 
-    python benchmarks/task_verdicts.py              # every metric, prints the table of docs/explanation/verdict.md
+    python benchmarks/task_verdicts.py              # every metric, prints rows of docs/explanation/verdict.md
     python benchmarks/task_verdicts.py --runs 5 --metrics iou,squared-error
 """
 
@@ -191,8 +191,8 @@ def line(row: dict) -> str:
     for name in ("correct", "lost"):
         part = row[name]
         gap = f"{factor * part['difference']:+.2f}" if factor == 100 else f"{part['difference']:+.4f}"
-        parts.append(f"{part['agree']} / {part['disagree']} / {part['inconclusive']} | {gap.replace('-', '−')}")
-        parts.append(f"{part['samples']:,}")
+        counts = f"{part['agree']} / {part['disagree']} / {part['inconclusive']}"
+        parts.append(f"{counts} | {gap.replace('-', '−')} | {part['samples']:,}")
     return f"| {row['metric']} | {row['tolerance']:g} {row['unit']} | {row['runs']} | {' | '.join(parts)} |"
 
 
