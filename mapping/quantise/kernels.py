@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[misc]
+@njit(cache=True, nogil=True, error_model="numpy")
 def conversion_errors(
     plus: Singles, minus: Singles, weights: Floats, lsb_us: Floats, low: int, high: int, count_low: bool
 ) -> tuple[Floats, NDArray[np.int64]]:
@@ -53,7 +53,7 @@ def conversion_errors(
     return squared, ends
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[misc]
+@njit(cache=True, nogil=True, error_model="numpy")
 def round_block(
     rest: NDArray[np.floating],
     factor: NDArray[np.floating],
@@ -90,7 +90,7 @@ def round_block(
     return levels, errors
 
 
-@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})  # type: ignore[misc]
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
 def clipped_losses(weight: Floats, variance: Floats, scale: Floats, low: float, high: float) -> Floats:
     """Σ over inputs of variance · (w − s · clip(round(w / s)))² of each output.
 
