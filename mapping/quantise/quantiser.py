@@ -91,6 +91,7 @@ class Quantiser:
     rule: ScaleRule
     errors: CellErrors | None
     weight_form: WeightForm = WeightForm.SIGN
+    averages: Mapping[str, int] = field(default_factory=dict)  # copies of layers whose sums will be added
     turns: Mapping[str, int] = field(default_factory=dict)  # of layers that are read again (``sharing``)
     layers: dict[str, MatrixStep] = field(default_factory=dict)
     codes: dict[str, Codes] = field(default_factory=dict)
@@ -273,7 +274,8 @@ class Quantiser:
                 squared: Floats = found.squared_us2[code].reshape(scale.shape)
                 return squared / (macro.level_step_us * factor) ** 2
 
-            errors = weight_errors(macro, cells, integers, factor, 1 + max(piece.slice for piece in pieces))
+            slices, copies = 1 + max(piece.slice for piece in pieces), self.averages.get(op.name, 1)
+            errors = weight_errors(macro, cells, integers, factor, slices).averaged(copies)
             squares = plane_squares(sample, macro, self.bits.inputs_of(op.name), self.scales[op.inputs[0]].signed)
             levels, scale = output_weights(weight, inputs, integers, errors, squares, converter)
         else:

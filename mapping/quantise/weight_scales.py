@@ -61,6 +61,10 @@ class WeightErrors:
     written: Floats
     read: Floats
 
+    def averaged(self, copies: int) -> WeightErrors:
+        """The same of a weight that stands so many times."""
+        return WeightErrors(self.integers, self.written / copies, self.read / copies)
+
     def of(self, levels: NDArray[np.int16], variance: Floats, squares: Floats) -> Floats:
         """N of each output, (groups, outputs).
 
