@@ -137,11 +137,19 @@ def law_at(law: ProgrammingLaw, targets_us: NDArray[np.floating], age_s: float) 
 
     Example: loc −0.2 µS at 1 s and −1.6 µS at 10⁴ s gives −0.9 µS at 100 s and −2.3 µS at 10⁶ s.
     """
+    different = np.unique(targets_us)  # a macro holds few
+    here = _law_of(law, np.clip(different.astype(np.float64), law.levels_us[0], law.levels_us[-1]), age_s)
+    which = np.searchsorted(different, targets_us)
+    each = {name: getattr(here, name)[which] for name in ("loc_us", "scale_us", "df", "wide_share", "skew")}
+    return replace(here, **each)
+
+
+def _law_of(law: ProgrammingLaw, targets: Floats, age_s: float) -> Law:
+    """``law_at`` of targets within the levels, (n,)."""
     weights = time_weights(law.ages_s, age_s)
     inside = np.clip(weights, 0.0, 1.0)  # df and share are not extrapolated
     used = np.flatnonzero(weights)
     tables = [weights @ law.loc_us, inside @ np.log(law.df), weights @ law.skew, inside @ _logit(law.wide_share)]
-    targets = np.clip(np.asarray(targets_us, np.float64), law.levels_us[0], law.levels_us[-1])
     values = along_levels(law.levels_us, np.stack([*tables, *np.log(law.scale_us[used])], 1), targets)
     loc, ln_df, skew, logit = (values[..., k] for k in range(4))
     each = np.exp(2.0 * values[..., 4:])  # scale² at the ages around

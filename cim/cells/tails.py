@@ -167,8 +167,12 @@ class Law:
 
 def _student(uu: Floats, df: Floats) -> Floats:
     """ln density of t(df) at u² = ``uu``."""
-    constant = gammaln((df + 1) / 2) - gammaln(df / 2) - 0.5 * np.log(df * np.pi)
-    return np.asarray(constant - (df + 1) / 2 * np.log1p(uu / df))
+    return np.asarray(_student_peak(df) - (df + 1) / 2 * np.log1p(uu / df))
+
+
+def _student_peak(df: Floats) -> Floats:
+    """ln density of t(df) at 0."""
+    return np.asarray(gammaln((df + 1) / 2) - gammaln(df / 2) - 0.5 * np.log(df * np.pi))
 
 
 def log_density(x: Floats, values: Floats, log_ratio: float, tail: Tail) -> tuple[Floats, Floats]:
@@ -193,9 +197,10 @@ def log_density(x: Floats, values: Floats, log_ratio: float, tail: Tail) -> tupl
         wide, wide_slope, df_slope = -0.5 * far - ROOT, -far, np.zeros_like(u)
     else:
         df = np.exp(log_df)
-        wide = _student(far, df)
+        log_far = np.log1p(far / df)
+        wide = _student_peak(df) - (df + 1) / 2 * log_far
         wide_slope = -(df + 1) * far / (df + far)
-        df_slope = 0.5 * df * (digamma((df + 1) / 2) - digamma(df / 2) - np.log1p(far / df)) - 0.5 - 0.5 * wide_slope
+        df_slope = 0.5 * df * (digamma((df + 1) / 2) - digamma(df / 2) - log_far) - 0.5 - 0.5 * wide_slope
     log_f, u_slope, logit_slope, ratio_slope = wide, wide_slope, np.zeros_like(u), np.zeros_like(u)
     if tail is not Tail.STUDENT:
         share = 1.0 / (1.0 + np.exp(-logit))

@@ -8,6 +8,7 @@ Loading and checking of the files is in ``cim.chip.file``.
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -180,11 +181,7 @@ class MacroSpec:
     @property
     def word_lines(self) -> tuple[tuple[int, ...], ...]:
         """Physical word lines of each logical row: (r,), or (plus, minus) for row pairs."""
-        out = set(self.reserved_rows) | set(self.dead_rows)
-        if self.encoding is Encoding.ROW_PAIRS:
-            pairs = ((r, r + 1) for r in range(0, self.rows - 1, 2))
-            return tuple(p for p in pairs if not out.intersection(p))
-        return tuple((r,) for r in range(self.rows) if r not in out)
+        return _word_lines(self.rows, (*self.reserved_rows, *self.dead_rows), self.encoding is Encoding.ROW_PAIRS)
 
     @property
     def logical_rows(self) -> int:
@@ -367,3 +364,11 @@ class ChipSpec:
     models: ModelSpec | None = None
     cost: CostSpec | None = None
     groups: MacroGroups | None = None
+
+
+@functools.lru_cache(maxsize=64)
+def _word_lines(rows: int, out: tuple[int, ...], pairs: bool) -> tuple[tuple[int, ...], ...]:
+    """Word lines in service of each logical row; every tile of a chip asks for them."""
+    dead = set(out)
+    lines: list[tuple[int, ...]] = [(r, r + 1) for r in range(0, rows - 1, 2)] if pairs else [(r,) for r in range(rows)]
+    return tuple(line for line in lines if not dead.intersection(line))

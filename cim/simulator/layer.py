@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cim.array.cell_iv import line_halves_us, unit_parts
 from cim.array.input_drive import InputDrive, check_drive, driven_units
-from cim.array.wire_law import Wire, conversion_cells, conversion_load, line_bend, line_gaps, max_unit
+from cim.array.wire_law import Wire, conversion_cells, conversion_load, line_gaps, max_unit
 from cim.array.wires import row_driven_halves_us
 from cim.cells.read_noise import ReadNoise
 from cim.chip.converters import Plane, code_limits, input_planes, split_planes, to_offset
@@ -126,9 +126,9 @@ class PreparedTile:
     ``mean_variance`` of a column's cells: σ² = mean_variance · Σ u² + conversion_noise²;
     ``order`` (rows,) the unfolded input position of each row; ``gaps`` (rows,) pitches from each
     row to the next. Of the wires, the coarse law of ``cim.simulator.fast.moments``: ``wire`` (conversions,) codes
-    that a code of the converted sum and a driven unit lose per pitch, ``bend`` of ``cim.array.wire_law.line_bend``.
-    Exact engines take ``cim.array.wire_segments`` where ``wire`` is not zero. ``tile`` holds the cells as they load the
-    lines: as they were given, but for lines that were taken into them and cubic cells (``line_halves_us``).
+    that a code of the converted sum and a driven unit lose per pitch. Exact engines take ``cim.array.wire_segments``
+    where ``wire`` is not zero. ``tile`` holds the cells as they load the lines: as they were given, but for lines that
+    were taken into them and cubic cells (``line_halves_us``).
     """
 
     order: NDArray[np.int64]
@@ -136,7 +136,6 @@ class PreparedTile:
     cells: NDArray[np.float64]
     variance: NDArray[np.float64]
     wire: NDArray[np.float64]
-    bend: float
     tile: SimulatedTile
     cubic: NDArray[np.float64] | None = None
 
@@ -189,7 +188,6 @@ def prepare_tile(
         cells=_on_grid(cells, unit),
         variance=variance,
         wire=conversion_load(spec, tile.halves_us) * (wire.ohm * 1e-6 / unit),
-        bend=line_bend(spec, tile.halves_us, wire, tile.row0),
         tile=tile,
         cubic=None if cubic is None else conversion_cells(spec, cubic)[order] * per_us,
     )

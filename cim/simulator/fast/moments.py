@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.array.wire_law import max_unit
+from cim.array.wire_law import line_bend, max_unit
 from cim.record.inl import inl_at
 from cim.simulator.layer import PreparedTile, SimulatedLayer, SimulatedTile
 
@@ -137,7 +137,8 @@ def tile_moments(layer: SimulatedLayer, prepared: PreparedTile, weights: Floats,
     middle = tile.offset_codes + activity * cells.sum(0)
     spread2 = activity * (1.0 - activity) * (cells**2).sum(0) + activity * rows * variance + noise2
     slope, shift, left2 = inl_line(tile.inl_codes, limits, middle, np.sqrt(spread2))
-    typical = activity * rows / (1.0 + prepared.bend * activity * rows)
+    bend = line_bend(layer.spec, tile.halves_us, layer.wire, tile.row0) if prepared.wire.any() else 0.0
+    typical = activity * rows / (1.0 + bend * activity * rows)
     loss = prepared.wire / rows  # of a cell one pitch from the end, for each driven row
     kw = loss * reach.mean()
     left = 1.0 - loss * typical * reach[:, None]
@@ -159,7 +160,7 @@ def tile_moments(layer: SimulatedLayer, prepared: PreparedTile, weights: Floats,
         floor=each * w2,
         rest_variance=rest2 - each,
         moves=moves,
-        bend=prepared.bend,
+        bend=bend,
     )
 
 

@@ -105,6 +105,16 @@ def test_between_ages_the_law_is_a_walk_in_log_time_and_beyond_them_it_goes_on()
     np.testing.assert_allclose(law_at(law, LEVELS, 0.01).loc_us, -0.3)
 
 
+def test_every_cell_of_a_map_has_the_law_of_its_own_target() -> None:
+    law = replace(table(), loc_us=np.sin(LEVELS / 8.0) * np.ones((3, 1)))
+    targets = np.random.default_rng(0).choice([1.0, 2.0, 7.5, 10.0, 38.0, 60.0], (6, 5))
+    here = law_at(law, targets, 50.0)
+    for place, target in np.ndenumerate(targets):
+        alone = law_at(law, np.array([target]), 50.0)
+        assert here.loc_us[place] == pytest.approx(alone.loc_us[0], rel=1e-12)
+        assert here.scale_us[place] == pytest.approx(alone.scale_us[0], rel=1e-12)
+
+
 def test_a_scale_that_seems_to_shrink_is_not_carried_on_below_its_last_value() -> None:
     law = table()
     law = replace(law, scale_us=law.scale_us[::-1])
