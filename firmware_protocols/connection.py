@@ -110,6 +110,11 @@ class Connection:
         self._send = SendWindow(1, self._size, self.counters)
         self._receive = ReceiveWindow(limits.max_message, self.counters)
 
+    @property
+    def nonce(self) -> int:
+        """Of a host's hellos."""
+        return self._nonce
+
     # --- the owner's side -----------------------------------------------------------------
 
     def open(self, now_s: float) -> None:

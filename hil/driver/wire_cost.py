@@ -1,4 +1,4 @@
-"""What messages will cost on the wire, counted before anything is sent.
+"""Cost of messages on the wire, counted before anything is sent.
 
 ``wire_estimate`` counts single requests. ``CountingChip`` stands where an open chip does: the driver's own
 verbs run on it, every request is encoded as it would be, and each answer is made up at its usual
@@ -92,7 +92,7 @@ def framed_bytes(message: int, payload: int = DEFAULT_PAYLOAD) -> int:
 
 @dataclass
 class CountingChip:
-    """A chip on paper: ``driver`` has every verb, ``spent`` what its requests would have cost so far.
+    """A chip that only counts: ``driver`` has every verb, ``spent`` what its requests would have cost so far.
 
     Args:
         spec: what the chip would be.
