@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -133,7 +134,10 @@ def vopr(
         raise UsageError(f"--minutes {minutes:g} is outside 0 to {MOST_MINUTES:g}", hint=f"hil vopr --seed {seed}")
     with screen(quiet or as_json) as shown, shown.stage("vopr"):
         found = run_vopr(
-            seed, 60.0 * minutes, watch=lambda so_far: shown.step(round(so_far.cpu_s), round(60 * minutes))
+            seed,
+            60.0 * minutes,
+            clock=time.process_time,
+            watch=lambda so_far: shown.step(round(so_far.cpu_s), round(60 * minutes)),
         )
     print_result(_lines(found), _record(found), as_json)
     return ExitCode.OUTSIDE_TOLERANCE if found.failed or (cover and found.short) else ExitCode.DONE
