@@ -108,9 +108,9 @@ BUGS = {
     ),
 }
 RUN = """
-import json, sys
+import json, sys, time
 from firmware_protocols.line_simulation.vopr import run_vopr
-found = run_vopr(int(sys.argv[1]), float(sys.argv[2]))
+found = run_vopr(int(sys.argv[1]), float(sys.argv[2]), clock=time.process_time)
 print(json.dumps([found.cpu_s, found.open_s, found.failed]))
 """
 

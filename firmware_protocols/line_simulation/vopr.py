@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -66,14 +65,15 @@ def run_vopr(
     seed: int,
     cpu_s: float,
     *,
+    clock: Callable[[], float],
     most_failures: int = 1,
     watch: Callable[[VoprResult], None] = lambda result: None,
 ) -> VoprResult:
-    """Run episodes for ``cpu_s`` of this process's CPU time, or until ``most_failures`` failed."""
-    result, start_s = VoprResult(seed), time.process_time()
+    """Run episodes for ``cpu_s`` seconds of ``clock`` (``time.process_time``), or until ``most_failures`` failed."""
+    result, start_s = VoprResult(seed), clock()
     while result.cpu_s < cpu_s and len(result.failed) < most_failures:
         result.add(result.episodes, run_episode(seed, result.episodes))
-        result.cpu_s = time.process_time() - start_s
+        result.cpu_s = clock() - start_s
         watch(result)
     return result
 

@@ -1,7 +1,9 @@
-"""Commands of the link itself: how fast it is, and a simulation of bad lines and failing boards."""
+"""Commands of the link itself: how fast it is, what a wire log holds, and a simulation of bad lines."""
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,11 +18,28 @@ if TYPE_CHECKING:
 MOST_MINUTES = 10_000.0
 MOST_VIRTUAL_S = 100_000.0
 
+trace = typer.Typer(help="Wire logs: print one message by message.", no_args_is_help=True, rich_markup_mode=None)
 bench = typer.Typer(help="Rates of a line and a chip.", no_args_is_help=True, rich_markup_mode=None)
 
 
+@trace.callback()
+def trace_root() -> None:
+    """Options of ``hil trace`` itself."""
+
+
+@trace.command("decode")
+def decode(wire_log: Annotated[Path, typer.Argument(help="wire.log of a run folder, finished or not")]) -> int:
+    """Print a wire log message by message: time, direction, number, content in short."""
+    from hil.driver.wire_trace import trace_lines
+    from hil.transports.wire_log import read_wire_log
+
+    for line in trace_lines(read_wire_log(wire_log)):
+        say(line)
+    return ExitCode.DONE
+
+
 @bench.callback()
-def root() -> None:
+def bench_root() -> None:
     """Options of ``hil bench`` itself."""
 
 
@@ -115,7 +134,10 @@ def vopr(
         raise UsageError(f"--minutes {minutes:g} is outside 0 to {MOST_MINUTES:g}", hint=f"hil vopr --seed {seed}")
     with screen(quiet or as_json) as shown, shown.stage("vopr"):
         found = run_vopr(
-            seed, 60.0 * minutes, watch=lambda so_far: shown.step(round(so_far.cpu_s), round(60 * minutes))
+            seed,
+            60.0 * minutes,
+            clock=time.process_time,
+            watch=lambda so_far: shown.step(round(so_far.cpu_s), round(60 * minutes)),
         )
     print_result(_lines(found), _record(found), as_json)
     return ExitCode.OUTSIDE_TOLERANCE if found.failed or (cover and found.short) else ExitCode.DONE

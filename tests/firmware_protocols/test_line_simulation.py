@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -43,9 +44,9 @@ def test_all_holds_on_lines_of_every_kind_of_fault() -> None:
 
 
 def test_a_run_ends_with_its_time_or_its_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run_vopr(1, 0.01).episodes == 1
+    assert run_vopr(1, 0.01, clock=time.process_time).episodes == 1
     monkeypatch.setattr(chip, "KEPT_REPLIES", 4)
-    found = run_vopr(0, 60.0)
+    found = run_vopr(0, 60.0, clock=time.process_time)
     ((number, text),) = found.failed
     assert "twice, or out of turn" in text
     assert number == found.episodes - 1
