@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hil.pages.tables import Table, duration, number, percent, points, span, without_empty
+from hil.pages.tables import Table, duration, number, percent, points, span, with_reason, without_empty
 from hil.verdict.agreement import AgreementReport, Judgement
 from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import Interval
@@ -173,7 +173,8 @@ def layers(report: AgreementReport) -> Table:
         "residual, unit one level. z: residual σ in standard deviations of the virtual chips. "
         "Worst columns: output (rms error)."
     )
-    return without_empty(Table("Layers", header, rows, note), "no layer has a value")
+    whole = without_empty(Table("Layers", header, rows, note), "no layer has a value")
+    return with_reason(whole, "not defined for this layer, as where it has no error or too few samples")
 
 
 def worst_layers(report: AgreementReport) -> tuple[str, ...]:
