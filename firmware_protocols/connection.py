@@ -28,6 +28,7 @@ from firmware_protocols.frame_size import FrameSize
 from firmware_protocols.frames import DEFAULT_PAYLOAD, MAX_PAYLOAD, MIN_PAYLOAD, Flag, Frame, FrameReader, encode_frame
 from firmware_protocols.messages import Hello, HelloReject, HelloReply
 from firmware_protocols.receiving import Received, ReceiveWindow
+from firmware_protocols.round_trip import RTO_MAX_S
 from firmware_protocols.sending import CONTROL, MAX_TRIES, MAX_WINDOW, SendWindow
 from firmware_protocols.states import LINK, LinkEvent, Role, State, moved, takes
 
@@ -108,6 +109,11 @@ class Connection:
         self._size = FrameSize(limits.max_payload)
         self._send = SendWindow(1, self._size, self.counters)
         self._receive = ReceiveWindow(limits.max_message, self.counters)
+
+    @property
+    def nonce(self) -> int:
+        """Of a host's hellos."""
+        return self._nonce
 
     # --- the owner's side -----------------------------------------------------------------
 
@@ -232,7 +238,7 @@ class Connection:
         since_s = self._send.waiting_since_s
         if since_s is None:
             return None
-        trip_s = self._send.round_trip_s or self._opening_s  # on a long line silence begins later
+        trip_s = min(self._send.round_trip_s or self._opening_s, RTO_MAX_S)  # on a long line silence begins later
         return max(since_s, self.last_heard_s or since_s) + self.limits.silence_s + 2 * trip_s
 
     def _probe_at_s(self) -> float | None:

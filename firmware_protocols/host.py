@@ -18,6 +18,8 @@ from typing import Any
 from firmware_protocols.codec import decode, encode
 from firmware_protocols.connection import VERSIONS, Connection, LinkLimits
 from firmware_protocols.errors import LinkCounters, LocalProtocolError, ProtocolError, RemoteProtocolError
+from firmware_protocols.extensions.authority import Sealer, needed
+from firmware_protocols.extensions.messages import Level
 from firmware_protocols.messages import HelloReply, OutputsOff, Progress, Reply, Request, Reset
 from firmware_protocols.receiving import Received
 from firmware_protocols.sending import BULK, CONTROL
@@ -71,10 +73,16 @@ class HostLink:
         self._session = 0
         self._arrived: list[tuple[int, Reply, int]] = []
         self._failure: ProtocolError | None = None
+        self.sealer: Sealer | None = None  # of a chip that wants a key
 
     def open(self, now_s: float) -> None:
         """Say hello; ``up`` turns true when the chip has answered."""
         self.connection.open(now_s)
+
+    @property
+    def nonce(self) -> int:
+        """Of its hellos."""
+        return self.connection.nonce
 
     @property
     def up(self) -> bool:
@@ -130,6 +138,8 @@ class HostLink:
             raise LocalProtocolError("requests wait until the chip has answered hello")
         request_id = self._aside_id() if aside else self._new_id()
         data = encode(message, request_id)
+        if self.sealer is not None and needed(message) >= Level.PROGRAM:
+            data = self.sealer.sealed(data)
         if len(data) > hello.max_message:
             raise LocalProtocolError(
                 f"{type(message).__name__} has {len(data)} bytes, the chip takes {hello.max_message}: split it"

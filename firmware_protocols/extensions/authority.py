@@ -13,6 +13,7 @@ the counter of seals never go back, because they are kept without power, ahead o
 from __future__ import annotations
 
 import hmac
+import re
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,13 @@ _CLAIM = struct.Struct("<BI")
 _SEAL_BYTES = _COUNTER.size + MAC_BYTES
 SEALED_BYTES = _OPTION.size + _SEAL_BYTES  # by which a seal makes a message longer
 RECORD_SPACE = 2 * (SLOT_HEAD + _RECORD.size)
+
+
+def chip_key(text: str) -> bytes:
+    """The key in a text of 64 hexadecimal digits. Raises ``LocalProtocolError``, which does not show it."""
+    if re.fullmatch(r"[0-9a-fA-F]{64}", text.strip()) is None:
+        raise LocalProtocolError(f"a key is {2 * KEY_BYTES} hexadecimal digits")
+    return bytes.fromhex(text.strip())
 
 
 def needed(request: Request[Any]) -> Level:

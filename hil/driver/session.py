@@ -20,8 +20,9 @@ from typing import Any, TypeVar
 from firmware_protocols.codec import Decoded
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import LinkFailed
+from firmware_protocols.extensions.authority import Sealer, needed, proof_of, session_key
 from firmware_protocols.extensions.journal import JOURNALLED
-from firmware_protocols.extensions.messages import AskJournal
+from firmware_protocols.extensions.messages import AskJournal, Authorise, Challenge, Level
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import (
     Capability,
@@ -35,6 +36,7 @@ from firmware_protocols.messages import (
 from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
 from hil.driver.going_on import LeftInChip
 from hil.driver.held_image import HeldImage
+from hil.driver.keys import HostKey
 from hil.driver.patience import Patience
 from hil.driver.reply_checks import ReplyChecks
 from hil.driver.undisturbed import undisturbed
@@ -66,6 +68,7 @@ class Session:
         answer_s: longest time without a reply or a sign of progress while the link itself is alive.
         journal: answers of this run that an earlier process got, and where those of this one go.
         patience: for a line that is silent or gone once the session was open; None: it is lost at once.
+        key: what a chip with authority wants proved; None: this host may do what everybody may.
     """
 
     def __init__(
@@ -79,7 +82,10 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
         journal: Journal | None = None,
         patience: Patience | None = None,
+        key: HostKey | None = None,
     ) -> None:
+        self._key = key
+        self._level: Level | None = None  # that the chip grants this host; None: it wants no key, or has got none
         self.transport, self._log, self._clock, self.journal = transport, wire_log, clock, journal
         self._patience = patience or Patience()
         self._hello: HelloReply | None = None
@@ -145,8 +151,22 @@ class Session:
         """Ask how much the journal of the chip holds: what changes something is sent no further ahead than that."""
         if Capability.JOURNAL in can and self.journal is not None:
             self._changes_ahead = max(1, min(_IN_FLIGHT, self.ask_aside(AskJournal()).depth))
+        if Capability.AUTHORITY in can and self._key is not None:
+            usual = Level.PROGRAM if Capability.PROGRAM_TILE in can else Level.SERVICE
+            self._authorise(usual if self._key.level is None else self._key.level)
         if Capability.IMAGES in can and Capability.PROGRAM_TILE in can:
             self.image = HeldImage(self.hello.max_message, self.ask_aside)
+
+    def _authorise(self, level: Level) -> None:
+        """Prove the key; from here on what changes the chip is sealed."""
+        assert self._key is not None
+        while self._link.waiting:  # what is under way bears the seal of before
+            self._pump(self._clock() + self._answer_s)
+        key, nonce = self._key.of(level), self._link.nonce
+        challenge = self.ask_aside(Challenge())
+        self.ask_aside(Authorise(level, proof_of(key, challenge.nonce, level, nonce)))
+        self._link.sealer = Sealer(session_key(key, challenge.nonce, level, nonce), challenge.counter)
+        self._level = level
 
     @property
     def closed(self) -> bool:
@@ -162,7 +182,7 @@ class Session:
         return reply
 
     def ask_aside(self, request: Request[R]) -> R:
-        """The same for a request that is not one of the run: neither journal nor log hold it."""
+        """Send a request that is no part of the run and wait for its answer; neither journal nor log holds it."""
         request_id = self._send(request, None, aside=True)
         self._hidden.add(request_id)
         return self._await(request_id, request)
@@ -221,6 +241,8 @@ class Session:
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, self._hello_s)
         if not self._asked:
             self._heard_s = self._clock()
+        if self._level is not None and needed(request) > self._level:
+            self._authorise(needed(request))
         meant = request if self.image is None else self.image.instead_of(request)
         with undisturbed():
             request_id = self._link.request(meant, aside=aside)

@@ -96,7 +96,7 @@ class EmulatedChip:
         self._held = NOTHING_HELD
         self._outputs_on = False
         self._keeping: Keeping | None = None
-        if Capability.JOURNAL in capabilities:
+        if Capability.JOURNAL in capabilities or key is not None:
             journal = JOURNAL_SLOTS * JOURNAL_SLOT_BYTES
             images = IMAGE_BYTES if Capability.IMAGES in capabilities else 0
             self._keeping = Keeping(

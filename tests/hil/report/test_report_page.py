@@ -187,7 +187,7 @@ def test_a_page_of_a_whole_chip_is_at_most_three_and_a_half_megabytes_beside_the
 
 
 def test_a_dash_in_a_table_has_its_reason_below(run):
-    report, data = run
+    report, _ = run
     layers = (dataclasses.replace(report.layers[0], snr_db=None, exact=False), *report.layers[1:])
     table = tables.layers(dataclasses.replace(report, layers=layers))
     assert "—" in table.rows[0]
