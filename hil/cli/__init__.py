@@ -35,7 +35,6 @@ from hil.cli import (
     simulate,
     trace,
     tune,
-    words,
 )
 from hil.cli.exit_codes import code_of
 from hil.cli.help_groups import GroupedCommand
@@ -99,7 +98,7 @@ for command in (
     bench.mvm,
     bench.cells,
     show.show,
-    words.words,
+    show.words,
     link.vopr,
 ):
     app.command(cls=GroupedCommand)(command)

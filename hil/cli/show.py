@@ -1,4 +1,4 @@
-"""The command that prints reports again, alone, side by side, or of a whole folder: ``hil show``."""
+"""Commands that print: reports again, alone, side by side, or of a whole folder, and what their words mean."""
 
 from __future__ import annotations
 
@@ -82,4 +82,23 @@ def show_runs(folder: Path, as_json: bool) -> int:
 
     index = read_runs(folder)
     print_result(aligned(index.table()), asdict(index), as_json)
+    return ExitCode.DONE
+
+
+def words(
+    word: Annotated[
+        str | None, typer.Argument(help="word, or a part of one; default: all of them", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Print the meaning of a word of the reports, as the pages and documents have it."""
+    from hil.pages.words import word_list
+
+    every = word_list()
+    found = {name: meaning for name, meaning in every.items() if word is None or word.lower() in name.lower()}
+    if not found:
+        raise UsageError(f"no word of the list has {word!r} in it", hint="hil words prints all of them")
+    width = max(map(len, found))
+    lines = [f"{name:<{width}}  {meaning}" for name, meaning in found.items()]
+    print_result(lines, {"words": found}, as_json)
     return ExitCode.DONE
