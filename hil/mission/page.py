@@ -14,7 +14,7 @@ from hil.mission.radiation.page import campaign_plots
 from hil.mission.requirements import MissionPlan
 from hil.pages.figures import Figure, axis, figure
 from hil.pages.shell import Plot, render
-from hil.pages.tables import Table, number, percent
+from hil.pages.tables import Table, number, percent, with_reason
 
 MOST_FRONT = 25  # rows of the front that are shown
 
@@ -95,7 +95,8 @@ def _budget_table(budget: MissionBudget) -> Table:
         )
         for line in budget.lines
     )
-    return Table("Budgets", ("line", "value", "limit", "margin", "", "source"), rows)
+    whole = Table("Budgets", ("line", "value", "limit", "margin", "", "source"), rows)
+    return with_reason(whole, "nothing is known of the value, so the limit stays open")
 
 
 def _energy_figure(budget: MissionBudget) -> Figure:

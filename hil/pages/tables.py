@@ -29,6 +29,13 @@ def without_empty(table: Table, reason: str) -> Table:
     )
 
 
+def with_reason(table: Table, reason: str) -> Table:
+    """A table whose note says why some of its cells hold a dash, where some do."""
+    if not any("—" in row[1:] for row in table.rows):
+        return table
+    return Table(table.title, table.header, table.rows, f"{table.note} —: {reason}.".strip())
+
+
 def markdown(table: Table) -> str:
     """A table in Markdown, pipes escaped."""
     lines = [f"## {table.title}", "", _line(table.header), _line(["---"] * len(table.header)), *map(_line, table.rows)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hil.pages.figures import Figure, axis, dots, figure, packed, shown
 from hil.pages.png import image_address
-from hil.pages.tables import Table, without_empty
+from hil.pages.tables import Table, with_reason, without_empty
 from hil.report.run_data import MOST_TELLING, RunData
 from hil.verdict.agreement import correct_answers
 from hil.verdict.statistics import wilson
@@ -68,7 +68,8 @@ def class_table(data: RunData, measured_words: str) -> Table:
     )
     header = ("class", "images", *_columns(measured_words).values())
     note = "Intervals: Wilson 95 % over the images of the class; simulated is the mean of the virtual chips."
-    return without_empty(Table("Accuracy by class", header, rows, note), "the run has no such answers")
+    whole = without_empty(Table("Accuracy by class", header, rows, note), "the run has no such answers")
+    return with_reason(whole, "no image of the class was run")
 
 
 def _columns(measured_words: str) -> dict[str, str]:

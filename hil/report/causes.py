@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hil.pages.figures import Figure, axis, dots, figure, shown
-from hil.pages.tables import Table, duration, number, percent, without_empty
+from hil.pages.tables import Table, duration, number, percent, with_reason, without_empty
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import CauseSplit, LayerCauses
 
@@ -42,7 +42,8 @@ def layer_causes_table(split: CauseSplit) -> Table:
         "Level sums for the exact input codes of each layer, so that no error of an earlier layer counts: "
         "rms error in levels, relative to the rms of the exact sums, and shares of its square."
     )
-    return Table("Causes by layer", ("layer", "rms error", "relative", *names), rows, note)
+    whole = Table("Causes by layer", ("layer", "rms error", "relative", *names), rows, note)
+    return with_reason(whole, "the layer has no error to share out")
 
 
 def causes_figure(split: CauseSplit) -> Figure:

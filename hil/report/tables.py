@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from hil.pages.tables import Table, duration, number, percent, without_empty
+from hil.pages.tables import Table, duration, number, percent, with_reason, without_empty
 from hil.verdict.agreement import AgreementReport, Judgement, interval_words, measured_interval
 from hil.verdict.tuning import TuneSummary
 
@@ -180,7 +180,8 @@ def layers(report: AgreementReport) -> Table:
         "residual, unit one level. z: residual σ in standard deviations of the virtual chips. "
         "Worst columns: output (rms error)."
     )
-    return without_empty(Table("Layers", header, rows, note), "no layer has a value")
+    whole = without_empty(Table("Layers", header, rows, note), "no layer has a value")
+    return with_reason(whole, "not defined for this layer, as where it has no error or too few samples")
 
 
 def worst_layers(report: AgreementReport) -> tuple[str, ...]:

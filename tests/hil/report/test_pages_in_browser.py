@@ -65,7 +65,7 @@ def test_names_of_chip_network_and_classes_stay_text_in_the_browser(make_run, tm
 def test_the_index_of_runs_fits_every_screen_and_sorts_by_a_click(run, tmp_path: Path) -> None:
     index = read_runs(write_runs(tmp_path / "runs", run[0]))
     click = """
-      const rows = () => [...document.querySelectorAll(".sortable tbody th")].map((cell) => cell.textContent);
+      const rows = () => [...document.querySelectorAll(".sortable tbody th a")].map((cell) => cell.textContent);
       const button = [...document.querySelectorAll(".sortable button")].find((b) => b.textContent === "age");
       button.click(); const up = rows(); button.click(); window.asked = [up, rows()];
     """

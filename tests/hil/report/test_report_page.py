@@ -184,3 +184,12 @@ def test_columns_and_counters_without_a_value_are_named_once(run):
 def test_a_page_of_a_whole_chip_is_at_most_three_and_a_half_megabytes_beside_the_small_plotly(make_run):
     small_plotly = 1_500_041
     assert len(own(page(*make_run(macros=64, images=500)))) + small_plotly <= 3_500_000
+
+
+def test_a_dash_in_a_table_has_its_reason_below(run):
+    report, _ = run
+    layers = (dataclasses.replace(report.layers[0], snr_db=None, exact=False), *report.layers[1:])
+    table = tables.layers(dataclasses.replace(report, layers=layers))
+    assert "—" in table.rows[0]
+    assert table.note.endswith("—: not defined for this layer, as where it has no error or too few samples.")
+    assert "—:" not in tables.layers(report).note
