@@ -32,7 +32,6 @@ from hil.cli import (
     search,
     show,
     simulate,
-    trace,
     tune,
     words,
 )
@@ -96,7 +95,7 @@ app.command("import", cls=GroupedCommand)(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 app.add_typer(mission.mission, name="mission")
-app.add_typer(trace.trace, name="trace")
+app.add_typer(link.trace, name="trace")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cannot write
 

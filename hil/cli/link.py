@@ -1,7 +1,8 @@
-"""Commands of the link itself: a simulation of bad lines and failing boards."""
+"""Commands of the link itself: a simulation of bad lines and failing boards, and wire logs message by message."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -91,3 +92,22 @@ def _record(found: VoprResult) -> dict[str, Any]:
         "short": found.short,
         "failed": [{"episode": number, "text": text} for number, text in found.failed],
     }
+
+
+trace = typer.Typer(help="Wire logs: print one message by message.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@trace.command("decode")
+def decode(wire_log: Annotated[Path, typer.Argument(help="wire.log of a run folder, finished or not")]) -> int:
+    """Print a wire log message by message: time, direction, number, content in short."""
+    from hil.driver.wire_trace import trace_lines
+    from hil.transports.wire_log import read_wire_log
+
+    for line in trace_lines(read_wire_log(wire_log)):
+        say(line)
+    return ExitCode.DONE
+
+
+@trace.callback()
+def root() -> None:
+    """Options of ``hil trace`` itself."""
