@@ -189,7 +189,8 @@ def test_the_tutorial_is_followed_to_the_letter_in_an_empty_folder(python: Path,
                     timeout=800,
                     check=False,
                 )
-                assert done.returncode == 0, f"{command}\n{done.stdout}"
+                judged = command.startswith(("hil deploy", "hil show"))  # 1 is an answer too: a verdict may stay open
+                assert done.returncode in ((0, 1) if judged else (0,)), f"{command}\n{done.stdout}"
                 missing = [line for line in shown if not shows(done.stdout, line)]
                 assert not missing, f"{command}\n{missing}\n{done.stdout}"
     assert named
