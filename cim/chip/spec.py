@@ -367,3 +367,8 @@ class ChipSpec:
     models: ModelSpec | None = None
     cost: CostSpec | None = None
     groups: MacroGroups | None = None
+
+    @property
+    def life_pulses(self) -> int | None:
+        """Pulses that a cell bears in its life; None: the chip file does not say."""
+        return None if self.cost is None else round(self.cost.endurance_cycles * self.cost.mean_pulses)
