@@ -38,7 +38,11 @@ BUGS = {
         "elif self.state is not State.UP:",
     ),
     "a frame that came twice is taken twice": Bug(
-        "receiving.py", "if ahead >= 0x8000 or frame.sequence in self._early:", "if frame.sequence in self._early:"
+        "receiving.py",
+        "            self._counters.duplicates += 1\n            return []\n",
+        "            again: list[Received] = []\n"
+        "            if ahead == 0xFFFF:\n                self._join(frame, again)\n"
+        "            return again\n",
     ),
     "early frames are taken as if in order": Bug("receiving.py", "        if ahead:\n", "        if ahead > 3:\n"),
     "acknowledges one frame too many": Bug(

@@ -28,6 +28,7 @@ from firmware_protocols.frame_size import FrameSize
 from firmware_protocols.frames import DEFAULT_PAYLOAD, MAX_PAYLOAD, MIN_PAYLOAD, Flag, Frame, FrameReader, encode_frame
 from firmware_protocols.messages import Hello, HelloReject, HelloReply
 from firmware_protocols.receiving import Received, ReceiveWindow
+from firmware_protocols.round_trip import RTO_MAX_S
 from firmware_protocols.sending import CONTROL, MAX_TRIES, MAX_WINDOW, SendWindow
 from firmware_protocols.states import LINK, LinkEvent, Role, State, moved, takes
 
@@ -237,7 +238,7 @@ class Connection:
         since_s = self._send.waiting_since_s
         if since_s is None:
             return None
-        trip_s = self._send.round_trip_s or self._opening_s  # on a long line silence begins later
+        trip_s = min(self._send.round_trip_s or self._opening_s, RTO_MAX_S)  # on a long line silence begins later
         return max(since_s, self.last_heard_s or since_s) + self.limits.silence_s + 2 * trip_s
 
     def _probe_at_s(self) -> float | None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,14 +21,20 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("hil", "mapping", "cim", "search", "firmware_protocols")
 
 
+def bare_environment(path: Path | None = None) -> dict[str, str]:
+    """Variables of this process without those that lead to the checkout; programs of ``path`` are found first."""
+    hidden = ("PYTHONPATH", "HIL_DATA", "PYTHONHOME", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    kept |= {"OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return kept if path is None else {**kept, "PATH": f"{path}:{kept['PATH']}"}
+
+
 def call(*command: str | Path, cwd: Path, codes: tuple[int, ...] = (0,)) -> str:
     """Standard output of a command that knows nothing of the checkout."""
-    hidden = ("PYTHONPATH", "HIL_DATA", "PYTHONHOME", "VIRTUAL_ENV")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={**environment, "OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        env=bare_environment(),
         capture_output=True,
         text=True,
         timeout=800,
@@ -32,6 +42,41 @@ def call(*command: str | Path, cwd: Path, codes: tuple[int, ...] = (0,)) -> str:
     )
     assert done.returncode in codes, f"{done.stdout}\n{done.stderr}"
     return done.stdout
+
+
+def console_blocks(page: Path) -> list[list[tuple[str, list[str]]]]:
+    """Commands of each console block of a page, each with the lines that are shown below it."""
+    blocks = []
+    for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        commands: list[tuple[str, list[str]]] = []
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                commands.append((line[2:], []))
+            else:
+                commands[-1][1].append(line)
+        blocks.append(commands)
+    return blocks
+
+
+def shows(said: str, line: str) -> bool:
+    """Whether a line of the output is one of a page, in which "…" stands for anything and runs of blanks are one."""
+    parts = [re.escape(" ".join(part.split())) for part in line.split("…")]
+    wanted = re.compile(" ?.*".join(parts).replace(".* ", ".* ?"))
+    return any(wanted.fullmatch(" ".join(have.split())) for have in said.splitlines())
+
+
+@contextmanager
+def served(command: str, cwd: Path, environment: dict[str, str]) -> Iterator[str]:
+    """A command that goes on until Ctrl-C; gives the line that it prints first."""
+    process = subprocess.Popen(
+        command, shell=True, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
 
 
 def docker_steps() -> list[str]:
@@ -119,6 +164,36 @@ def test_the_installed_wheel_deploys_on_an_emulated_chip_outside_the_checkout(py
     )
     page = (tmp_path / "runs" / "0001" / "report.html").read_text("utf-8")
     assert "NOT SILICON" in page
+
+
+@pytest.mark.timeout(3000)  # five deployments, kernels compiled anew
+def test_the_tutorial_is_followed_to_the_letter_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
+    """Every command of its console blocks, in order, with the installed wheel; its fixed output is what is printed."""
+    environment, named = bare_environment(python.parent), {}
+    with ExitStack() as servers:
+        for block in console_blocks(ROOT / "docs" / "tutorial.md"):
+            for command, shown in block:
+                for written, real in named.items():
+                    command = command.replace(written, real)
+                if command.startswith("hil emulate"):
+                    named[shown[0]] = servers.enter_context(served(command, tmp_path, environment))
+                    continue
+                done = subprocess.run(
+                    command,
+                    shell=True,
+                    cwd=tmp_path,
+                    env=environment,
+                    text=True,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    timeout=800,
+                    check=False,
+                )
+                assert done.returncode == 0, f"{command}\n{done.stdout}"
+                missing = [line for line in shown if not shows(done.stdout, line)]
+                assert not missing, f"{command}\n{missing}\n{done.stdout}"
+    assert named
+    assert len(list((tmp_path / "runs").glob("0*"))) == 5
 
 
 def test_the_steps_of_the_docker_file_work_in_an_empty_environment(python: Path, tmp_path: Path) -> None:

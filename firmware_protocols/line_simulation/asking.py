@@ -51,6 +51,7 @@ class AskingHost:
         self._places: dict[int, int] = {}  # id -> place
         self._aside: set[int] = set()  # ids of outputs off
         self._off_asked = False
+        self._off_at = 0  # first place that was not asked when the outputs were last switched off
         self._openings = 0
         self._nonce = rng.getrandbits(32)
         self._again_s: float | None = 0.0
@@ -77,8 +78,9 @@ class AskingHost:
         self._take_up(self._asked + self._resumed, now_s)
 
     def outputs_off(self) -> None:
-        """Ask for it, beside the requests."""
-        if self.link.up:
+        """Ask for it, beside the requests; once while the same request is open, since a chip keeps 16 replies."""
+        if self.link.up and min(self.unanswered, default=self._next) >= self._off_at:
+            self._off_at = self._next
             self._aside.add(self.link.request(OutputsOff(), aside=True))
             self._off_asked = True
 

@@ -93,13 +93,15 @@ class LineDirection:
         self._free_s = max(self._free_s, now_s) + took_s
         if (self._deaf and now_s < self._stalled_s) or self._happens(LineFault.LOSS, faults.loss):
             return
-        for _ in range(1 + self._happens(LineFault.DUPLICATE, faults.duplicate)):
+        for copy in range(1 + self._happens(LineFault.DUPLICATE, faults.duplicate)):
             data = self._damaged(frame)
             due_s = max(self._free_s + faults.delay_s, self._held_s)
             if self._happens(LineFault.LATE, faults.late):
                 due_s = self._held_s = due_s + rng.random() * faults.late_s
             if faults.reorder and rng.random() < faults.reorder:
                 due_s += 8 * rng.random() * max(faults.delay_s, took_s)
+            if copy:
+                due_s += faults.ghost_s * rng.random() ** 3
             self._order += 1
             whole = int(data is frame or frame[1:-1] in data.split(b"\0"))
             heapq.heappush(self._pieces, Piece(due_s, self._order, data, whole))

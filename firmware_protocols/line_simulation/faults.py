@@ -50,6 +50,7 @@ class LineFaults:
     insert: float = 0.0
     delay_s: float = 0.005
     late_s: float = 0.5
+    ghost_s: float = 0.0  # by which the second copy of a frame may be late
     bytes_per_s: float = math.inf
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from firmware_protocols.messages import (
 
 BAUDS = (9600, 57600, 115200, 921600, 921600, 3_000_000)
 MAX_MESSAGE = 1 << 16
+GHOST_S = 5.0
 LONGEST_S = 180.0  # a tile that takes its time
 EVENTS = (LineFault.BURST, LineFault.STALL, LineFault.UNPLUG, LineFault.RESET, LineFault.KILL)
 
@@ -88,6 +89,9 @@ def plan_of(seed: str) -> EpisodePlan:
     host = LinkLimits(rng.choice(payloads), rng.choice(windows), silence_s=rng.choice((2.0, 10.0)))
     chip = LinkLimits(rng.choice(payloads), rng.choice(windows), MAX_MESSAGE)
     every_s = {kind: _log_uniform(rng, 12.0, 90.0) for kind in EVENTS if rng.random() < 0.6}
+    state_resets = rng.choice((0.0, 0.0, 0.1))
+    if LineFault.RESET not in every_s and not state_resets:  # a chip that restarted knows no old hello from a new one
+        faults = replace(faults, ghost_s=rng.choice((0.0, GHOST_S)))
     return EpisodePlan(
         seed,
         faults,
@@ -97,7 +101,7 @@ def plan_of(seed: str) -> EpisodePlan:
         ahead=rng.choice((1, 2, 8, 8, 20)),
         every_s=every_s,
         off_every_s=some(30.0, 300.0, 0.2),
-        state_resets=rng.choice((0.0, 0.0, 0.1)),
+        state_resets=state_resets,
         tile_share=rng.choice((0.0, 0.02, 0.05, 0.15)),
         bad_s=3600.0,
     )

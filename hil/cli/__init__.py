@@ -38,6 +38,7 @@ from hil.cli import (
     words,
 )
 from hil.cli.exit_codes import code_of
+from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
 
@@ -101,12 +102,13 @@ for command in (
     words.words,
     link.vopr,
 ):
-    app.command()(command)
-app.command("import")(compile.import_)
+    app.command(cls=GroupedCommand)(command)
+app.command("import", cls=GroupedCommand)(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 app.add_typer(mission.mission, name="mission")
 app.add_typer(trace.trace, name="trace")
+app.add_typer(link.bench, name="bench")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cannot write
 

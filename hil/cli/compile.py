@@ -15,8 +15,10 @@ from hil.cli.options import (
     LayerBitsAsked,
     Macros,
     Mean,
+    NoIdleCopies,
     SpareReads,
     Std,
+    Task,
     floats,
     layer_bits,
     one_of,
@@ -48,6 +50,7 @@ def import_(
     layers: LayerBitsAsked = None,
     mean: Mean = None,
     std: Std = None,
+    task: Task = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
 ) -> int:
     """Make a net.pt from pretrained weights."""
@@ -67,18 +70,25 @@ def import_(
             mean=floats(mean),
             std=floats(std),
             trust=trust_model,
+            task=task or "",
             watch=watch,
         )
     from mapping.network.file import save_network
 
     with writing(out):
         save_network(network, out)
-    say(f"{out}   {len(network.graph.nodes)} nodes, W{weight_bits}A{activation_bits}, {images} calibration images")
+    graph, widths = network.graph, f"W{weight_bits}A{activation_bits}"
+    say(f"{out}   {graph.purpose}, {len(graph.nodes)} nodes, {widths}, {images} calibration images")
     return ExitCode.DONE
 
 
 def compile(
-    network: Annotated[Path, typer.Argument(help="net.pt, model.onnx, model.tflite or model.pt2")],
+    network: Annotated[
+        Path | None,
+        typer.Argument(
+            help="net.pt, model.onnx, model.tflite or model.pt2; default: the bundled network", show_default=False
+        ),
+    ] = None,
     chip: Chip = "lab-128",
     macros: Macros = None,
     out: Annotated[
@@ -101,6 +111,7 @@ def compile(
         str | None,
         typer.Option(help="macros to use in all, with copies of slow layers: a number, or all", show_default=False),
     ] = None,
+    no_idle_copies: NoIdleCopies = False,
     rounds: Annotated[
         bool, typer.Option("--rounds", help="split a network that is larger than the chip into rounds of writing")
     ] = False,
@@ -141,6 +152,7 @@ def compile(
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
     from cim.chip.encoding import WeightForm
     from cim.chip.file import load_chip
+    from hil.deployment.deploy import BUNDLED_NETWORK
     from hil.deployment.dry_run import round_costs
     from hil.deployment.network_source import ImportOptions, open_network
     from mapping.compile import LayoutOptions, compile_network, plan
@@ -155,11 +167,13 @@ def compile(
     if spare_reads and not record:
         raise UsageError("--spare-reads needs the record of a chip", hint="--record RECORD, of hil calibrate")
     spec = load_chip(chip, macros=macros)
-    options = LayoutOptions(placement_of(placement), budget_of(copies_budget, spec.macros), rounds, lying)
+    budget = budget_of(copies_budget, spec.macros)
+    idle = budget is None and not record and not no_idle_copies
+    options = LayoutOptions(placement_of(placement), budget, rounds, lying, averaged=idle)
     imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(
-            open_network(network, imported, trust=trust_model, watch=watch),
+            open_network(network or BUNDLED_NETWORK, imported, trust=trust_model, watch=watch),
             spec,
             weight_bits=weight_bits,
             activation_bits=activation_bits,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    AllowCode,
     Baseline,
     Baud,
     Chip,
@@ -20,12 +21,16 @@ from hil.cli.options import (
     Macros,
     Mean,
     Net,
+    NoIdleCopies,
     Port,
+    ScoredBy,
     Seed,
     SpareReads,
     Std,
+    Task,
     chip_address,
     floats,
+    metric_place,
     print_result,
     screen,
     seconds,
@@ -53,7 +58,15 @@ def deploy(
     samples: Annotated[int, typer.Option(help="most images to run; interim analyses at 500, 1,000, 2,000")] = 2000,
     seed: Seed = 0,
     repeat: Annotated[int, typer.Option(help="passes over the images on the chip")] = 3,
-    tolerance: Annotated[float, typer.Option(help="tolerance of the verdict, in points of accuracy")] = 1.0,
+    task: Task = None,
+    metric: ScoredBy = None,
+    allow_code: AllowCode = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="tolerance of the verdict, in the metric's unit; default: 1 point of a share", show_default=False
+        ),
+    ] = None,
     age: Annotated[str, typer.Option(help="chip time between programming and running: 30s, 1h, 2d")] = "1h",
     calibration: Annotated[
         Path | None,
@@ -85,6 +98,7 @@ def deploy(
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
     ] = 0,
     rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
+    no_idle_copies: NoIdleCopies = False,
     no_aims: Annotated[
         bool, typer.Option("--no-aims", help="write cells to their levels, not beside them for the planned age")
     ] = False,
@@ -128,7 +142,10 @@ def deploy(
         samples=samples,
         seed=seed,
         repeats=repeat,
-        tolerance=tolerance / 100,
+        task=task or "",
+        metric=metric_place(metric),
+        allow_code=allow_code,
+        tolerance_in_units=tolerance,
         age_s=seconds(age),
         reprogram=reprogram,
         device=device,
@@ -137,6 +154,7 @@ def deploy(
         spare_reads=spare_reads / 100,
         tune=not no_tune,
         tune_images=tune_images,
+        idle_copies=not no_idle_copies,
         aim=not no_aims,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
@@ -145,11 +163,17 @@ def deploy(
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:
         if dry_run:
-            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
+            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")
             watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
             with watch.stage("compiling"):
                 program, _ = program_of(
-                    network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
+                    network,
+                    chip=chip,
+                    macros=macros,
+                    trust=trust_model,
+                    watch=watch,
+                    idle_copies=options.copies_idle,
+                    imported=imported,
                 )
             with watch.stage("counting"):
                 cost = estimate(program, options, calibrate=calibration is None, watch=watch)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
     Chip,
     DataDir,
@@ -16,6 +16,7 @@ from hil.cli.options import (
     Json,
     Macros,
     Seed,
+    need,
     one_of,
     output_file,
     print_result,
@@ -24,7 +25,9 @@ from hil.cli.options import (
 )
 from hil.errors import ExitCode, UsageError
 
-mission = typer.Typer(help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True)
+mission = typer.Typer(
+    help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True, rich_markup_mode=None
+)
 Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")]
 NetworkOfRun = Annotated[
     Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)
@@ -32,7 +35,7 @@ NetworkOfRun = Annotated[
 Trust = Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")]
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def check(
     subject: Subject,
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
@@ -48,6 +51,10 @@ def check(
         Path | None,
         typer.Option(help="record to simulate from; default: the models of the chip file", show_default=False),
     ] = None,
+    campaign: Annotated[
+        Path | None, typer.Option(help="folder of a campaign: accuracy at the end of the mission", show_default=False)
+    ] = None,
+    course: Annotated[str, typer.Option(help="what is mended until then, as the campaign names it")] = "scrubbed",
     samples: Annotated[int, typer.Option(min=2, help="images of the simulation")] = 500,
     chips: Annotated[int, typer.Option(min=2, help="virtual chips of the simulation")] = 20,
     junit: Annotated[
@@ -63,6 +70,8 @@ def check(
     from hil.deployment.options import DeployOptions
     from hil.mission.budget import check_budget
     from hil.mission.budget_text import budget_lines, write_budget_junit
+    from hil.mission.hardened_campaign import accuracy_at_end
+    from hil.mission.radiation.timeline import Course
     from hil.mission.requirements import load_mission
     from hil.mission.subject import known_temperatures, open_subject, simulated_accuracy
     from hil.watch import PlannedStage
@@ -81,14 +90,24 @@ def check(
             options = DeployOptions(samples=samples, virtual_chips=chips, seed=seed)
             accuracy = simulated_accuracy(found.program, images, record, options, watch)
             temperatures = known_temperatures(found.program, images, record, wanted.limits, options, watch)
-    budget = check_budget(found.program, wanted, network=found.name, accuracy=accuracy, temperatures_c=temperatures)
+    at_end = None
+    if campaign:
+        at_end = accuracy_at_end(campaign, found.program, wanted, one_of(Course, course, "--course"))
+    budget = check_budget(
+        found.program,
+        wanted,
+        network=found.name,
+        accuracy=accuracy,
+        accuracy_at_end=at_end,
+        temperatures_c=temperatures,
+    )
     if junit:
         write_budget_junit(junit, budget)
     print_result(budget_lines(budget), budget.to_json(), as_json)
     return ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def harden(
     campaign: Annotated[Path, typer.Argument(help="folder of a campaign (hil campaign)")],
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
@@ -131,7 +150,7 @@ def harden(
     return ExitCode.DONE if hardened.chosen else ExitCode.OUTSIDE_TOLERANCE
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def passes(
     subject: Subject,
     passes: Annotated[Path, typer.Option("--passes", help="CSV of contact windows, columns start and end")],
@@ -164,8 +183,7 @@ def passes(
     as_json: Json = False,
 ) -> int:
     """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
-    if importlib.util.find_spec("spacepackets") is None:
-        raise UsageError("passes need the package spacepackets", hint="pip install 'rram-hil[mission]'")
+    need("spacepackets", "hil mission passes", "mission")
     from hil.mission.passes.flight_image import flight_program, pack_image
     from hil.mission.passes.interruptions import interrupt
     from hil.mission.passes.lossy_link import LinkFigures
@@ -211,7 +229,7 @@ def bit_rate(text: str) -> float:
         raise UsageError(f"{text!r} is not a rate", hint="write 64k, 1M, or bits a second") from None
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def flight(
     subject: Subject,
     orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],

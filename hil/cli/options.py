@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import importlib.util
 import json
 import re
 import sys
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 MOST_COMPLAINT = 8000  # characters of an error
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # all but tab and new line
 Choice = TypeVar("Choice", bound=enum.StrEnum)
+
+
+def need(package: str, command: str, extra: str) -> None:
+    """Refuse a command whose own package is not installed, with what installs it."""
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(f"{command} needs the package {package}", hint=f"pip install 'rram-hil[{extra}]'")
 
 
 def output_file(path: Path | None) -> Path | None:
@@ -67,6 +74,12 @@ SpareReads = Annotated[
     float,
     typer.Option(min=0.0, max=100.0, help="most extra tile reads for spare columns of an adapted program, percent"),
 ]
+NoIdleCopies = Annotated[
+    bool,
+    typer.Option(
+        "--no-idle-copies", help="each layer once, without copies on cells that would be idle, whose sums are added"
+    ),
+]
 DataDir = Annotated[Path | None, typer.Option(help="folder of data sets (also HIL_DATA)", show_default=False)]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a known data set, with its checksum")]
 Mean = Annotated[
@@ -76,6 +89,20 @@ Mean = Annotated[
 Std = Annotated[str | None, typer.Option(help="per channel; for files that do not say", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
 
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="classify, segment, detect, regress, autoencode or sequence; default: the network file's",
+        show_default=False,
+    ),
+]
+ScoredBy = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", help="metric of the task, or file.py:function; default: the task's first", show_default=False
+    ),
+]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="run the Python file of --metric")]
 Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False, callback=output_file)]
 FailOn = Annotated[str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")]
 Baseline = Annotated[
@@ -194,6 +221,12 @@ def floats(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{text!r} is not a list of numbers", hint="write 0.5,0.5,0.5") from None
+
+
+def metric_place(text: str | None) -> str:
+    """The metric that was asked for; a Python file by its absolute place, for a run that is taken up elsewhere."""
+    place, _, name = (text or "").rpartition(":")
+    return f"{Path(place).absolute()}:{name}" if place else name
 
 
 def whole_numbers(text: str | None, what: str) -> tuple[int, ...] | None:

@@ -24,6 +24,7 @@ from cim.record.file import load_record
 from hil.atomic import output_errors
 from hil.calibration.procedure import calibrate, check_record
 from hil.datasets.image_set import Dataset, load_dataset
+from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
 from hil.deployment.build_report import collect, report_of, sample_layers
 from hil.deployment.causes import find_causes
@@ -42,6 +43,7 @@ from hil.deployment.resumable import close_run, resumable
 from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.rounds import run_rounds
 from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings, load_settings
+from hil.deployment.scoring import scoring_of
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
@@ -53,9 +55,9 @@ from hil.report.run_folder import RunFolder, new_run_folder
 from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
 from hil.simulation.corrections import column_corrections
 from hil.verdict.agreement import AgreementReport, Mode
-from hil.watch import Watch
+from hil.watch import SetOfSteps, Watch
 from mapping.adapt.adaptation import AdaptOptions, check_adaptable
-from mapping.compile import compile_network
+from mapping.compile import LayoutOptions, compile_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
@@ -163,15 +165,18 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
         if Path(network or BUNDLED_NETWORK).suffix != ".h5":
             load_chip(settings.chip, macros=settings.macros)
         record = load_record(settings.calibration) if settings.calibration else None
-        images = load_dataset(settings.data or BUNDLED_DATA, "test", data_dir=place, download=download)
+        images = load_dataset(settings.data or BUNDLED_DATA, "test", data_dir=place, download=download, any_kind=True)
         with watch.stage("compiling"):
-            imported = ImportOptions(settings.data, place, download, mean=settings.means, std=settings.stds)
+            imported = ImportOptions(
+                settings.data, place, download, mean=settings.means, std=settings.stds, task=options.task
+            )
             program, graph = program_of(
                 network,
                 chip=settings.chip,
                 macros=settings.macros,
                 trust=settings.trust,
                 watch=watch,
+                idle_copies=settings.options.copies_idle,
                 imported=imported,
             )
         settings = settings.with_content(program, images)
@@ -239,7 +244,9 @@ def deploy_on(
         hil.errors.HilError: port, link, device or description errors.
     """
     options, watch = options or DeployOptions(), watch or Watch()
+    data = with_pixels(data, program.input.shape, program.preprocess)
     order, looks = plan_images(data, program, options)
+    scoring = scoring_of(program, data, options)
     check_untuned(program)
     if options.adapt:
         check_adaptable(program)
@@ -284,6 +291,7 @@ def deploy_on(
         chip.written,
         chip.readings_us,
         options,
+        scoring,
         network_name,
         targets=targets,
         tuned=chip.tuned,
@@ -297,7 +305,9 @@ def deploy_on(
     with watch.stage("layers"):
         samples = sample_layers(job, exact, chip.layers)
     causes = None
-    if options.causes:
+    if options.causes and not scoring.task.metric.paired:
+        watch.note(f"causes are split for scores of single samples only, and {scoring.task.metric.title} has none")
+    elif options.causes:
         with watch.stage("finding causes"):
             causes = find_causes(job, data, order, answers, samples, exact, watch)
     with watch.stage("without the tune"):
@@ -349,24 +359,27 @@ def run_looks(
     graph: NetworkGraph | None,
     watch: Watch,
 ) -> RunAnswers:
-    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends."""
+    """Run one interim analysis after another until *this chip* is judged to agree or disagree, or the plan ends."""
     answers = RunAnswers()
     ideal = IdealMultiply(job.program)
     conditioned, again = (job.virtual_chips(conditioned=c, mode=job.mode) for c in (True, False))
-    first = 0
+    first, scoring = 0, job.scoring
+    rows = job.options.repeats + 2 * job.options.virtual_chips
     for look, until in enumerate(looks, 1):
-        images = data.images[order[first:until]]
-        with watch.stage("ideal"):
-            answers.ideal.append(run(job.program, images, ideal))
-            if graph is not None:
-                answers.floats.append(float_logits(graph, images))
-        answers.measured.append(chip.measure(images, first, watch))
-        with watch.stage("simulating"):
-            answers.simulated.append(conditioned.run(images, first, watch))
-            answers.again.append(again.run(images, first, watch))
-        labels = data.labels[order[:until]]
-        answers.this_chip = judged(Mode.CONDITIONED, answers, answers.simulated, labels, look, looks, job.options)
-        answers.such_chips = judged(Mode.UNCONDITIONAL, answers, answers.again, labels, look, looks, job.options)
+        step = scoring.at_once(until - first, rows, job.program.width)
+        for at in range(first, until, step):
+            seen = order[at : min(at + step, until)]
+            images, targets = data.images[seen], scoring.targets[seen]
+            with watch.stage("ideal"):
+                answers.add("ideal", run(job.program, images, ideal), targets, scoring)
+                if graph is not None:
+                    answers.add("floats", float_logits(graph, images), targets, scoring)
+            answers.add("measured", chip.measure(images, at, watch), targets, scoring)
+            with watch.stage("simulating", (SetOfSteps(),) * 2):
+                answers.add("simulated", conditioned.run(images, at, watch), targets, scoring)
+                answers.add("again", again.run(images, at, watch), targets, scoring)
+        answers.this_chip = judged(Mode.CONDITIONED, answers, "simulated", look, looks, scoring)
+        answers.such_chips = judged(Mode.UNCONDITIONAL, answers, "again", look, looks, scoring)
         first = until
         if answers.this_chip.final:
             break
@@ -384,15 +397,18 @@ def program_of(
     trust: bool,
     watch: Watch,
     scales: ScaleRule = ScaleRule.OUTPUT,
+    idle_copies: bool = True,
     imported: ImportOptions | None = None,
 ) -> tuple[ConductanceProgram, NetworkGraph | None]:
     """The compiled program of a network file, and its float graph (None for a program file).
 
-    ``imported`` is for ONNX files and exported programs, which are imported on the way.
+    ``idle_copies``: layers stand again on cells that would be idle (``LayoutOptions.averaged``). ``imported`` is for
+    ONNX files and exported programs, which are imported on the way.
     """
     path = Path(network) if network else BUNDLED_NETWORK
     if path.suffix == ".h5":
         return load_program(path), None
     file = open_network(path, imported, trust=trust, watch=watch)
     spec = load_chip(chip, macros=macros)
-    return compile_network(file, spec, scale_rule=scales, progress=watch.step), file.graph
+    layout = LayoutOptions(averaged=idle_copies)
+    return compile_network(file, spec, options=layout, scale_rule=scales, progress=watch.step), file.graph

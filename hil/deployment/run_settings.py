@@ -1,4 +1,4 @@
-"""What a run of ``deploy`` was begun with, kept beside it, so that it goes on with the same."""
+"""Settings of a deployment, stored in its run folder so that it can be resumed with the same."""
 
 from __future__ import annotations
 

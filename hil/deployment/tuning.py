@@ -18,7 +18,6 @@ from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError
 from hil.samples import TUNE
 from hil.simulation.virtual_chips import in_threads
-from hil.verdict.agreement import correct_answers
 from hil.verdict.tuning import Lines, TuneSummary, summarise_tune
 from hil.verdict.verdict import Judgement, Mode, judge
 from hil.watch import Watch
@@ -62,7 +61,7 @@ def check_untuned(program: ConductanceProgram) -> None:
 
 
 def targets_for(program: ConductanceProgram, options: DeployOptions, watch: Watch) -> TuneTargets | None:
-    """What chips are tuned towards; None where they are not, or where the program stores too few images."""
+    """Tuning targets of chips; None where they are not, or where the program stores too few images."""
     if not options.tune:
         return None
     images = program.calibration_images[: options.tune_images]
@@ -83,7 +82,7 @@ def tune_chip(
 def judge_untuned(
     job: Deployment, data: Dataset, order: NDArray[np.int64], measured: NDArray[np.int32] | None, watch: Watch
 ) -> Judgement | None:
-    """The first images on the chip and on a few virtual chips without the tune: what the tune is compared with.
+    """Judgement of the first images without the tune, on the chip and on a few virtual chips: the baseline of the tune.
 
     Args:
         measured: logit codes (1, n, classes) of the first images; None: the chip was not tuned.
@@ -91,12 +90,21 @@ def judge_untuned(
     if measured is None:
         return None
     n = measured.shape[1]
-    images, labels = data.images[order[:n]], data.labels[order[:n]]
+    scoring = job.scoring
+    images, targets = data.images[order[:n]], scoring.targets[order[:n]]
     chips = min(UNTUNED_CHIPS, job.options.virtual_chips)
     virtual = job.virtual_chips(conditioned=True, chips=chips, tuned=False)
     simulated, ideal = virtual.run(images, 0, watch), run(job.program, images, IdealMultiply(job.program))
-    right = [correct_answers(logits, labels) for logits in (measured, simulated, ideal)]
-    return judge(right[0], right[1], right[2], mode=Mode.CONDITIONED, tolerance=job.options.tolerance)
+    found = [scoring.task.scores(logits, targets) for logits in (measured, simulated, ideal)]
+    return judge(
+        found[0],
+        found[1],
+        found[2],
+        mode=Mode.CONDITIONED,
+        tolerance=scoring.tolerance,
+        metric=scoring.task.metric,
+        set_score=scoring.task.set_score,
+    )
 
 
 def tune_summary(job: Deployment) -> TuneSummary | None:

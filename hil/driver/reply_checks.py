@@ -41,7 +41,7 @@ MOST_PROGRESS = 1 << 20  # signs of progress of one request
 
 @dataclass
 class ReplyChecks:
-    """What is known of a chip, and with it of its answers.
+    """Facts about a chip that its answers are checked against.
 
     ``spec`` is set once the chip's description was compared with its file; before, and for
     requests that need it, only what the request itself says is checked.

@@ -182,7 +182,7 @@ class Session:
         return reply
 
     def ask_aside(self, request: Request[R]) -> R:
-        """The same for a request that is not one of the run: neither journal nor log hold it."""
+        """Send a request that is no part of the run and wait for its answer; neither journal nor log holds it."""
         request_id = self._send(request, None, aside=True)
         self._hidden.add(request_id)
         return self._await(request_id, request)

@@ -33,7 +33,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.workload import program_workload
 
-FORMAT = "hil.ladder/1.0"
+FORMAT = "hil.ladder/1.1"
 JOURNAL, PROGRAM = "ladder.json", "program.h5"
 MOST_JOURNAL_BYTES = 1 << 24
 CHIP_IMAGE_S = 1e-3  # of a virtual chip on one core, for the bundled network
@@ -157,7 +157,7 @@ def improve(
     recipe, best, stopped = Recipe(), None, "every lever was tried"
     for rung in rungs:
         if rung.kept:
-            recipe, best = Recipe(**rung.recipe), Score(np.array(rung.chips))
+            recipe, best = Recipe.from_json(rung.recipe), Score(np.array(rung.chips))
     if best is None:
         with bench.watch.stage("as compiled"):
             began = time.monotonic()
@@ -333,10 +333,13 @@ def read_ladder(path: Path) -> tuple[dict[str, Any], list[Rung]]:
 def _stored_rung(row: dict[str, Any]) -> Rung:
     """A rung whose values have the types that they say."""
     recipe, chips = row["recipe"], tuple(float(c) for c in row["chips"])
-    copies = {str(layer): int(count) for layer, count in recipe["copies"].items()}
     known = typed_fields(Recipe, {k: v for k, v in recipe.items() if k != "copies"})
     plain = {k: v for k, v in row.items() if k not in ("recipe", "chips")}
-    return Rung(**typed_fields(Rung, plain), recipe=Recipe(**known, copies=copies).to_json(), chips=chips)
+    return Rung(
+        **typed_fields(Rung, plain),
+        recipe=Recipe.from_json({**known, "copies": recipe["copies"]}).to_json(),
+        chips=chips,
+    )
 
 
 def _write_journal(folder: Path, key: dict[str, Any], rungs: Sequence[Rung]) -> None:

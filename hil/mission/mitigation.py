@@ -119,7 +119,7 @@ def prices(
     cost = spec.cost
     if cost is None:
         raise NoCostModel(spec.name)
-    image = image_energy(program, plan.host)
+    image = image_energy(program, plan)
     per_scrub = max(1.0, plan.images_per_orbit * scrub_s / (60.0 * plan.orbit_minutes))
     sums, channels, codes = _sums(program)
     cells = sum(t.levels.size for m in program.matrices for t in m.group.tiles) * (2 if spec.macro.paired else 1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from cim.chip.field_checks import Check, number, text
@@ -17,6 +16,7 @@ from cim.toml_file import MOST_BYTES
 from hil.mission.facts_file import FactsFileError, parse_facts
 
 FORMAT, VERSION = "hil.orbit", (1, 1)
+SHIPPED = Path(__file__).parent / "orbits"
 
 _ORBIT: dict[str, Check] = {
     "name": text,
@@ -92,8 +92,14 @@ class OrbitFile:
 
 def orbit_names() -> list[str]:
     """Names of the orbit files that come with the package."""
-    files = resources.files("hil.mission").joinpath("orbits").iterdir()
-    return sorted(p.name.removesuffix(".toml") for p in files if p.name.endswith(".toml"))
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def orbit_path(name_or_path: str | Path) -> Path:
+    """The file that a name or a path stands for."""
+    path = Path(name_or_path)
+    name = str(name_or_path).removesuffix(".toml")
+    return SHIPPED / f"{name}.toml" if name in orbit_names() and not path.exists() else path
 
 
 def load_orbit(name_or_path: str | Path) -> OrbitFile:
@@ -104,17 +110,11 @@ def load_orbit(name_or_path: str | Path) -> OrbitFile:
         hil.mission.facts_file.NewerFactsFile: of a newer major version.
     """
     origin = str(name_or_path)
-    name = origin.removesuffix(".toml")
-    if name in orbit_names() and not Path(origin).exists():
-        content = resources.files("hil.mission").joinpath("orbits", f"{name}.toml").read_text("utf-8")
-    else:
-        try:
-            content = read_text(origin, MOST_BYTES)
-        except (OSError, UnicodeDecodeError) as error:
-            known = ", ".join(orbit_names())
-            raise FactsFileError(
-                origin, 0, "", f"cannot be read ({error})", hint=f"one of {known}, or a path"
-            ) from error
+    try:
+        content = read_text(orbit_path(origin), MOST_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        known = ", ".join(orbit_names())
+        raise FactsFileError(origin, 0, "", f"cannot be read ({error})", hint=f"one of {known}, or a path") from error
     file = parse_facts(content, origin, FORMAT, VERSION)
     file.only("orbit", "upsets", "dose")
     sources: dict[str, str] = {}

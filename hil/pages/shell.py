@@ -128,7 +128,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"sentence": _sentence, "in_script": _in_script}
+    environment.filters |= {"sentence": _sentence, "capitalised": _capitalised, "in_script": _in_script}
     return environment
 
 
@@ -139,7 +139,11 @@ def _in_script(value: Any) -> Markup:
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{_capitalised(text)}."
+
+
+def _capitalised(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _asset(name: str) -> str:

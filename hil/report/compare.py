@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hil.pages.figures import Figure, axis, dots, figure, shown
 from hil.pages.shell import Plot, render
-from hil.pages.tables import Table, duration, number, percent, points
+from hil.pages.tables import Table, duration, number
 from hil.verdict.agreement import AgreementReport, Interval
 from hil.verdict.baseline import compare_reports
 
@@ -61,7 +61,7 @@ def comparison_page(names: tuple[str, str], one: AgreementReport, other: Agreeme
         Plot("layers", "Noise of each layer on the chip.", _layer_figure(runs)),
     ]
     if one.causes is not None and other.causes is not None:
-        plots.append(Plot("causes", "Points lost to each cause; bars: 95 %.", _cause_figure(runs)))
+        plots.append(Plot("causes", "Lost to each cause, in the unit of the metric; bars: 95 %.", _cause_figure(runs)))
     return render(
         "compare.html",
         title=f"{names[0]} beside {names[1]}",
@@ -106,20 +106,25 @@ def _identity(report: AgreementReport) -> Iterator[RunFact]:
 
 
 def _accuracies(report: AgreementReport) -> Iterator[RunFact]:
-    j, group = report.decisive, "Accuracy"
+    j = report.decisive
+    m, digits = j.metric, 2 if j.metric.share else 4
+    group = f"{m.title[:1].upper()}{m.title[1:]}"
     means = (report.float_accuracy, j.ideal.mean, j.simulated.mean, j.measured.mean)
     for name, mean in zip(COLUMNS, means, strict=True):
         if mean is not None:
-            yield RunFact(group, name, percent(mean), 100 * mean, 2, "points")
-    yield RunFact(group, "measured − simulated", f"{points(j.difference)} points", 100 * j.difference, 2, "points")
+            yield RunFact(group, name, m.value(mean), m.factor * mean, digits, m.unit)
+    gap = m.factor * j.difference
+    yield RunFact(group, "measured − simulated", m.difference(j.difference), gap, digits, m.unit)
     lost = j.measured.mean - j.ideal.mean
-    yield RunFact(group, "measured − ideal", f"{points(lost)} points", 100 * lost, 2, "points")
+    yield RunFact(group, "measured − ideal", m.difference(lost), m.factor * lost, digits, m.unit)
 
 
 def _causes(report: AgreementReport) -> Iterator[RunFact]:
     if report.causes is not None:
+        m = report.causes.metric
         for part in report.causes.parts:
-            yield RunFact("Causes", part.name, f"{points(-part.loss)} points", -100 * part.loss, 2, "points")
+            lost, digits = -m.factor * part.loss, 2 if m.share else 4
+            yield RunFact("Causes", part.name, m.difference(-part.loss), lost, digits, m.unit)
 
 
 def _layers(report: AgreementReport) -> Iterator[RunFact]:
@@ -159,13 +164,21 @@ def _accuracy_figure(runs: Runs) -> Figure:
         if report.float_accuracy is not None:
             known = {"float": (report.float_accuracy, None), **known}
         x = [COLUMNS.index(column) + 0.2 * place - 0.1 for column in known]
-        marks = dots(x, [100 * mean for mean, _ in known.values()], colour, "%{y:.2f} %", size=9)
+        factor = j.metric.factor
+        hover = "%{y:.2f} %" if j.metric.share else "%{y:.4g}"
+        marks = dots(x, [factor * mean for mean, _ in known.values()], colour, hover, size=9)
         ends = [(i.high - mean, mean - i.low) if i else (0.0, 0.0) for mean, i in known.values()]
         bars = {"type": "data", "symmetric": False, "color": colour, "thickness": 1.2, "width": 3}
-        bars |= {"array": [100 * up for up, _ in ends], "arrayminus": [100 * down for _, down in ends]}
+        bars |= {"array": [factor * up for up, _ in ends], "arrayminus": [factor * down for _, down in ends]}
         data.append({**marks, "name": shown(name), "error_y": bars})
     ticks = {"tickvals": list(range(len(COLUMNS))), "ticktext": list(COLUMNS), "showgrid": False, "zeroline": False}
-    return figure(data, 320, x=ticks, y=axis("accuracy, %"), showlegend=True)
+    names = dict.fromkeys(f"{r.decisive.metric.title}, {_unit(r)}" for _, r, _ in runs)
+    return figure(data, 320, x=ticks, y=axis(" or ".join(names)), showlegend=True)
+
+
+def _unit(report: AgreementReport) -> str:
+    """Of values of the metric."""
+    return "%" if report.decisive.metric.share else report.decisive.metric.unit
 
 
 def _layer_figure(runs: Runs) -> Figure:
@@ -182,13 +195,15 @@ def _cause_figure(runs: Runs) -> Figure:
     data = []
     for name, report, colour in runs:
         parts = () if report.causes is None else report.causes.parts
+        factor = report.decisive.metric.factor
         bar: Figure = {"type": "bar", "name": shown(name), "x": [p.name for p in parts], "marker": {"color": colour}}
-        bar["y"] = [-100 * p.loss for p in parts]
+        bar["y"] = [-factor * p.loss for p in parts]
         reach = {"type": "data", "symmetric": False, "color": "@ink", "thickness": 1.2, "width": 3}
         reach |= {
-            "array": [100 * (p.loss - p.low) for p in parts],
-            "arrayminus": [100 * (p.high - p.loss) for p in parts],
+            "array": [factor * (p.loss - p.low) for p in parts],
+            "arrayminus": [factor * (p.high - p.loss) for p in parts],
         }
-        data.append({**bar, "error_y": reach, "hovertemplate": "%{x}: %{y:+.2f} points<extra></extra>"})
-    y = axis("accuracy, points")
+        data.append({**bar, "error_y": reach, "hovertemplate": "%{x}: %{y:+.4g}<extra></extra>"})
+    units = dict.fromkeys(f"{r.decisive.metric.title}, {r.decisive.metric.unit}" for _, r, _ in runs)
+    y = axis(" or ".join(units))
     return {**figure(data, 320, x={"type": "category"}, y=y, barmode="group", showlegend=True), "wide": True}

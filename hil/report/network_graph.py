@@ -12,7 +12,8 @@ from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixSte
 from mapping.program.shapes import step_shape
 
 ROW_PX, LANE_PX, EDGE_PX = 24, 12, 14
-WORDS_PX, STRIP_PX = 440, 260  # columns of words beside the graph, and of macros beside them
+WORDS_PX, STRIP_PX, PLACES_PX = 420, 240, 130  # columns: words beside the graph, macros, and their numbers
+MOST_PLACES = 16  # characters of numbers
 MOST_CHARACTERS = 24  # of a name in the drawing; the table below has all of it
 COLOURS = 12  # of page.css: layer0 … layer11
 INPUT = "input"
@@ -47,6 +48,10 @@ class GraphRow:
         """Macros in words: "3-5, 9"."""
         return number_ranges(self.macros)
 
+    @property
+    def short_places(self) -> str:
+        return self.places if len(self.places) <= MOST_PLACES else f"{self.places[: MOST_PLACES - 1]}…"
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkGraphDrawing:
@@ -61,7 +66,7 @@ class NetworkGraphDrawing:
 
     @property
     def width(self) -> int:
-        return self.x + WORDS_PX + STRIP_PX + EDGE_PX
+        return self.x + WORDS_PX + STRIP_PX + PLACES_PX
 
     @property
     def height(self) -> int:

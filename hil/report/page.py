@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from hil.pages.shell import Plot, render
-from hil.pages.tables import Table, duration, percent, points
+from hil.pages.tables import Table, duration
 from hil.report import figures, tables
 from hil.report.answers import class_figure, class_table, confusion_figure, label_figure, telling_images
 from hil.report.causes import causes_figure, causes_table, layer_causes_figure, layer_causes_table
 from hil.report.network_graph import CAPTION, draw_network
 from hil.report.run_data import RunData
 from hil.report.tables import QUESTIONS
+from hil.report.task_answers import pictures, task_plots
 from hil.verdict.agreement import AgreementReport, Judgement, Verdict
 from mapping.program.conductance import ConductanceProgram
 
@@ -60,11 +61,11 @@ def page(
     """
     j, words = report.decisive, report.backend_words
     accuracies = (
-        ("float", percent(report.float_accuracy)),
-        ("ideal", percent(j.ideal.mean)),
-        ("simulated", percent(j.simulated.mean)),
-        (words, percent(j.measured.mean)),
-        ("difference", f"{points(j.difference)} points"),
+        ("float", j.metric.value(report.float_accuracy)),
+        ("ideal", j.metric.value(j.ideal.mean)),
+        ("simulated", j.metric.value(j.simulated.mean)),
+        (words, j.metric.value(j.measured.mean)),
+        ("difference", j.metric.difference(j.difference)),
     )
     drift = report.readback is not None and report.readback.drifted
     return render(
@@ -84,7 +85,9 @@ def page(
         network=None if program is None else draw_network(program),
         network_caption=CAPTION,
         worst=tables.worst_layers(report),
-        telling=telling_images(data),
+        telling=telling_images(data) if data.task is None else (),
+        task_plots=() if data.task is None else tuple(plot.name for plot in task_plots(data, data.task, words)),
+        pictures=() if data.task is None else pictures(data, data.task, words),
         command=report.environment.get("command"),
     )
 
@@ -97,13 +100,12 @@ def _plots(report: AgreementReport, data: RunData) -> Iterator[Plot]:
     yield Plot("difference", "Thick 90 %, thin 95 %; shaded: tolerance.", figures.difference_figure(report))
     yield Plot("components", "Where the uncertainty comes from.", figures.components_figure(report))
     if split is not None:
-        yield Plot("causes", f"Points lost between {split.start} and measured; bars: 95 %.", causes_figure(split))
+        unit = split.metric.unit
+        lost = f"{unit[:1].upper()}{unit[1:]} lost between {split.start} and measured; bars: 95 %."
+        yield Plot("causes", lost, causes_figure(split))
         yield Plot("layercauses", "Error energy of each layer by cause.", layer_causes_figure(split))
     yield Plot("layers", f"Noise of each layer on the chip and in the simulator.{marked}", figures.layer_figure(report))
-    yield Plot("classes", "Accuracy of each class; bars: Wilson 95 % over its images.", class_figure(data, words))
-    yield Plot("labels", "Answers of the chip against labels; % of a label's answers.", label_figure(data, words))
-    confused = "Answers of the chip against those of the virtual chips; % of a row."
-    yield Plot("confusion", confused, confusion_figure(data, words))
+    yield from class_plots(data, words) if data.task is None else task_plots(data, data.task, words)
     far = "How far the cells are from their targets; both ends collect the rest."
     yield Plot("errors", far, figures.error_figure(data.macros))
     if (wear := figures.wear_figure(data.macros)) is not None:
@@ -113,6 +115,13 @@ def _plots(report: AgreementReport, data: RunData) -> Iterator[Plot]:
     yield Plot("conductance", "Conductance, read back before the run.", figures.conductance_figure(data))
     yield Plot("errormap", "Read-back minus target.", figures.error_map_figure(data))
     yield Plot("timing", "Wall time of each part of the run.", figures.timing_figure(report))
+
+
+def class_plots(data: RunData, words: str) -> Iterator[Plot]:
+    yield Plot("classes", "Accuracy of each class; bars: Wilson 95 % over its images.", class_figure(data, words))
+    yield Plot("labels", "Answers of the chip against labels; % of a label's answers.", label_figure(data, words))
+    confused = "Answers of the chip against those of the virtual chips; % of a row."
+    yield Plot("confusion", confused, confusion_figure(data, words))
 
 
 def _tables(report: AgreementReport, data: RunData, files: Collection[str]) -> dict[str, Table | None]:
@@ -126,7 +135,7 @@ def _tables(report: AgreementReport, data: RunData, files: Collection[str]) -> d
         "causes": None if split is None else causes_table(split),
         "layer_causes": None if split is None else layer_causes_table(split),
         "layers": tables.layers(report),
-        "classes": class_table(data, report.backend_words),
+        "classes": class_table(data, report.backend_words) if data.task is None else None,
         "cells": tables.cells(report),
         "timing": tables.timing(report),
         "link": tables.link(report),

@@ -98,11 +98,11 @@ def check_adaptable(program: ConductanceProgram) -> None:
         raise CannotMap(f"{chip} holds one cell a weight: a stuck one has no partner to adapt", chip=chip)
     if not spec.even_levels:
         raise CannotMap(f"{chip} has uneven levels: what a stuck cell lacks is not a whole number of them", chip=chip)
-    if program.rounds > 1 or any(m.group.copies > 1 for m in program.matrices):
+    if program.rounds > 1 or any(m.group.copies > 1 or m.group.averages > 1 for m in program.matrices):
         raise CannotMap(
             "a program with copies or rounds is not adapted: one order would have to suit several sets of cells",
             chip=chip,
-            would_fit=("hil compile without --copies-budget and --rounds",),
+            would_fit=("hil compile --no-idle-copies, without --copies-budget and --rounds",),
         )
     if program.adapted_to is not None:
         raise CannotMap(f"the program is adapted to chip {program.adapted_to} already", chip=chip)

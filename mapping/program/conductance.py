@@ -7,6 +7,7 @@ needed only for the float column of a report. Writing and reading of the file is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
-from mapping.network.graph import Output
+from mapping.network.graph import Output, Preprocess
+from mapping.network.task import TaskKind, default_task
 
 Ints = NDArray[np.int32]
 
@@ -81,6 +83,16 @@ class TileGroup:
     def copies(self) -> int:
         """Number of times that the layer's matrix stands on the chip."""
         return 1 + max(t.copy for t in self.tiles)
+
+    @property
+    def averages(self) -> int:
+        """Number of times that a copy's matrix stands there, its sums added (``mapping.tune.averaged``)."""
+        return max(Counter((t.copy, t.inputs.start, t.outputs.start, t.multiplier) for t in self.tiles).values())
+
+    @property
+    def weights(self) -> int:
+        """Weights of the layer's matrix, each counted once."""
+        return sum(t.levels.size for t in self.matrix_tiles) // self.averages
 
     @property
     def matrix_tiles(self) -> tuple[Tile, ...]:
@@ -231,15 +243,17 @@ class Aims:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ConductanceProgram:
     """Everything needed to run one network on one kind of chip.
 
     ``scales`` maps each step (and ``"input"``) to the float value of one code, for reports
     only. ``outputs``: tensors that the logits hold one after the other, in a program without
-    ``classes``. ``calibration_images`` are uint8 (n, height, width, channels) training images; the
-    digests are SHA-256 hex. ``adapted_to`` is the serial number of the one chip whose defects the
-    program was adapted to (``mapping.adapt.adaptation``), None for any chip. ``trained_on`` are keys of images that
+    ``classes``. ``task`` is what they are for, None: classes, or what the shapes of the outputs suggest (``purpose``).
+    ``preprocess`` is that of the network file, for data sets of values instead of pixels.
+    ``calibration_images`` are uint8 (n, height, width, channels) training images; the digests are SHA-256 hex.
+    ``adapted_to`` is the serial number of the one chip whose defects the program was adapted to
+    (``mapping.adapt.adaptation``), None for any chip. ``trained_on`` are keys of images that
     the network was fine-tuned on (``mapping.network.file.image_keys``). ``tuned_to`` is the serial number of the chip
     whose answers its gains and biases were fitted to (``mapping.tune``). ``aims`` are targets beside the
     levels (``mapping.tune.aims``), None: the levels themselves. ``held_as`` is the digest under which
@@ -269,6 +283,21 @@ class ConductanceProgram:
     aims: Aims | None = None
     held_as: str | None = None
     outputs: tuple[Output, ...] = ()
+    task: TaskKind | None = None
+    preprocess: Preprocess | None = None
+
+    @property
+    def purpose(self) -> TaskKind:
+        return self.task or default_task(self.input.shape, [output.shape for output in self.outputs])
+
+    @property
+    def logit_scale(self) -> float:
+        """Value of one logit code."""
+        return self.scales[self.steps[-1].name]
+
+    def __repr__(self) -> str:
+        size = f"{len(self.matrices)} layers on {len(self.macros)} macros of {self.spec.name}"
+        return f"<ConductanceProgram {self.digest[:16]}: W{self.weight_bits}A{self.activation_bits}, {size}>"
 
     @property
     def width(self) -> int:

@@ -31,9 +31,10 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.records import Arrays, ProgramRecordError, from_record, to_record
 
 FORMAT = "hil.program"
-VERSION = (1, 3)
+VERSION = (1, 4)
 """1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to.
-1.2: trained_on, aims, tuned_to, held_as. 1.3: steps of ``mapping.program.digital_steps``, outputs."""
+1.2: trained_on, aims, tuned_to, held_as. 1.3: steps of ``mapping.program.digital_steps``, outputs.
+1.4: task, preprocess."""
 MAX_FILE_BYTES = 1 << 30
 MAX_OBJECTS = 1 << 16  # three a tile
 MAX_ELEMENTS = 1 << 28  # of all arrays together
@@ -67,9 +68,12 @@ def save_program(program: ConductanceProgram, path: str | Path) -> None:
         _write_text(file, "description", json.dumps(record))
         _write_text(file, "chip", program.spec.text)
         file.create_dataset("calibration_images", data=program.calibration_images, compression="gzip")
+        groups: dict[str, h5py.Group] = {}  # a name with slashes is looked up piece by piece
         for name, array in arrays.items():
+            place, _, last = f"arrays/{name}".rpartition("/")
+            group = groups.get(place) or groups.setdefault(place, file.require_group(place))
             # Zero-length data sets cannot be chunked, hence not compressed.
-            file.create_dataset(f"arrays/{name}", data=array, compression="gzip" if array.size > 1024 else None)
+            group.create_dataset(last, data=array, compression="gzip" if array.size > 1024 else None)
     write_bytes(path, content.getbuffer())
 
 

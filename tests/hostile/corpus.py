@@ -24,9 +24,9 @@ from ..mapping.hostile import corpus as networks
 from .valid_files import VALID
 
 Builder = Callable[[Path], Path]
-HDF5 = ("program", "record", "run", "images h5", "table h5", "calibration step")
+HDF5 = ("program", "record", "run", "images h5", "values h5", "table h5", "calibration step")
 TOML = ("chip", "cost model", "space", "mission", "orbit")
-JSON = ("architecture", "report", "injections", "campaign", "run settings", "ladder", "front")
+JSON = ("architecture", "report", "coco", "injections", "campaign", "run settings", "ladder", "front")
 BYTES = ("safetensors", "flight image")  # that somebody else has read
 DEEP = 100_000
 

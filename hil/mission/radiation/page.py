@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hil.mission.radiation.outcomes import FaultOutcome
+from hil.mission.radiation.timeline import EACH, Course
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import Plot, render
 
-COLOURS = {"without": "@layer3", "scrubbed": "@simulated", "scrubbed and tuned": "@measured"}
+COLOURS = {Course.WITHOUT: "@layer3", Course.SCRUBBED: "@simulated", Course.TUNED: "@measured"}
 OUTCOME_COLOURS = {
     FaultOutcome.MASKED: "@layer0",
     FaultOutcome.DEGRADED: "@layer1",
@@ -45,7 +46,13 @@ def campaign_plots(report: Mapping[str, Any]) -> Iterator[Plot]:
             "Mean of virtual chips and the band from 5 to 95 %. Every point past 1e5 s (1.2 days) is an extrapolation "
             "of relaxation."
         )
-        yield Plot("years", extrapolated, years_figure(report["timeline"]))
+        timeline = report["timeline"]
+        yield Plot("years", extrapolated, years_figure(timeline, COLOURS))
+        for mitigation, (alone, without) in EACH.items():
+            if {str(alone), str(without)} <= timeline["courses"].keys():
+                colours = {Course.WITHOUT: "@layer3", alone: "@layer1", without: "@layer2", Course.TUNED: "@measured"}
+                words = f"{str(mitigation).capitalize()}: nothing mended, it alone, all four without it, and all four."
+                yield Plot(f"years-{mitigation}", words, years_figure(timeline, colours))
 
 
 def outcomes_figure(report: Mapping[str, Any]) -> Figure:
@@ -87,12 +94,12 @@ def bits_figure(bits: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure(data, 380, x=axis("bit"), y=axis("harmful, %"), showlegend=True)
 
 
-def years_figure(timeline: Mapping[str, Any]) -> Figure:
-    """Mean and band of each course."""
+def years_figure(timeline: Mapping[str, Any], colours: Mapping[Course, str]) -> Figure:
+    """Mean and band of some courses."""
     data: list[Figure] = []
     years = timeline["years"]
-    for course, bands in timeline["courses"].items():
-        colour = COLOURS[course]
+    for course, colour in colours.items():
+        bands = timeline["courses"][course]
         mean = [100 * b["mean"] for b in bands]
         drawn = dots(years, mean, colour, f"{course}: %{{y:.2f}} % after %{{x}} years", size=8)
         bars = {
@@ -102,7 +109,7 @@ def years_figure(timeline: Mapping[str, Any]) -> Figure:
             "arrayminus": [100 * (b["mean"] - b["low"]) for b in bands],
             "thickness": 1,
         }
-        data.append({**drawn, "name": course, "mode": "lines+markers", "line": {"color": colour}, "error_y": bars})
+        data.append({**drawn, "name": str(course), "mode": "lines+markers", "line": {"color": colour}, "error_y": bars})
     return figure(data, 380, x=axis("years in orbit"), y=axis("accuracy, %"), showlegend=True)
 
 

@@ -82,6 +82,13 @@ MENDS: dict[Course, frozenset[Mitigation]] = {
     Course.NO_ECC: frozenset((SCRUB, READBACK, TUNE)),
     Course.NO_REGISTERS: frozenset((SCRUB, ECC, TUNE)),
 }
+EACH: dict[Mitigation, tuple[Course, Course]] = {
+    SCRUB: (Course.SCRUB_ALONE, Course.NO_SCRUB),
+    ECC: (Course.ECC_ALONE, Course.NO_ECC),
+    READBACK: (Course.REGISTERS_ALONE, Course.NO_REGISTERS),
+    TUNE: (Course.TUNE_ALONE, Course.SCRUBBED),
+}
+"""Each mitigation alone, and all but it."""
 MAIN = (Course.WITHOUT, Course.SCRUBBED, Course.TUNED)
 
 
