@@ -365,6 +365,11 @@ class ChipSpec:
     cost: CostSpec | None = None
     groups: MacroGroups | None = None
 
+    @property
+    def life_pulses(self) -> int | None:
+        """Pulses that a cell bears in its life; None: the chip file does not say."""
+        return None if self.cost is None else round(self.cost.endurance_cycles * self.cost.mean_pulses)
+
 
 @functools.lru_cache(maxsize=64)
 def _word_lines(rows: int, out: tuple[int, ...], pairs: bool) -> tuple[tuple[int, ...], ...]:

@@ -16,7 +16,7 @@ _SLOT = layout("slot")
 SLOT_HEAD = _SLOT.size
 
 
-class PowerLost(BaseException):
+class SupplyFailed(BaseException):
     """The supply failed while something was written: no code of the chip goes on."""
 
 
@@ -36,14 +36,14 @@ class BoardMemory:
         return self._bytes[at : at + size].tobytes()
 
     def write(self, at: int, data: bytes) -> None:
-        """Raises ``PowerLost`` when the supply fails on the way: then the first bytes are written, and no more."""
+        """Raises ``SupplyFailed`` when the supply fails on the way: then the first bytes are written, and no more."""
         self._check(at, len(data))
         lasting = len(data) if self.bytes_left is None else min(len(data), self.bytes_left)
         self._bytes[at : at + lasting] = np.frombuffer(data, np.uint8, lasting)
         if self.bytes_left is not None:
             self.bytes_left -= lasting
             if lasting < len(data):
-                raise PowerLost(f"after {lasting} of {len(data)} bytes")
+                raise SupplyFailed(f"after {lasting} of {len(data)} bytes")
 
     def _check(self, at: int, size: int) -> None:
         if at < 0 or size < 0 or at + size > len(self._bytes):

@@ -80,6 +80,12 @@ def pulse_limits(request: Pulse, limits: Limits) -> None:
     _limit("pulse width in ns", at_least_one(request.width_ns, "pulse width"), limits.pulse_width_ns)
 
 
+def wear(pulses: int, life_pulses: int | None) -> None:
+    """A cell may take so many pulses in its life."""
+    if life_pulses is not None:
+        _limit("pulses of a cell in its life", pulses, life_pulses)
+
+
 def _limit(name: str, asked: float, allowed: float) -> None:
     if asked > allowed:
         raise Refusal(ErrorCode.LIMIT, f"{name} {asked:g} is above the limit of {allowed:g}", asked, allowed)

@@ -146,6 +146,7 @@ class EmulatedChip:
         checks.need(self._capabilities, Capability.PROGRAM_TILE)
         checks.cells(request.cells, self._spec, request.targets.shape)
         checks.write_limits(request, self._spec.limits)
+        self._check_wear(request.cells, request.targets != 0xFFFF, request.max_pulses)
         unit_us = request.unit_ns * 1e-3
         targets = np.where(request.targets == 0xFFFF, np.nan, request.targets * unit_us).astype(np.float32)
         order = WriteOrder(
@@ -178,6 +179,7 @@ class EmulatedChip:
         checks.need(self._capabilities, Capability.PULSE)
         checks.cells(request.cells, self._spec, request.millivolts.shape)
         checks.pulse_limits(request, self._spec.limits)
+        self._check_wear(request.cells, request.millivolts > 0, 1)
         self._begin_write()
         self._now_ns += round(np.count_nonzero(request.millivolts) * self._spec.timing.pulse_ns)
         self._cells[request.cells.macro].pulse(
@@ -252,6 +254,11 @@ class EmulatedChip:
         """
         self._power_cuts += 1
         self.reset()
+
+    def _check_wear(self, block: CellBlock, chosen: NDArray[np.bool_], pulses: int) -> None:
+        """So many pulses more stay within the life of every chosen cell of the block."""
+        worn = int(self._cells[block.macro].pulses[_slices(block)][chosen].max(initial=0))
+        checks.wear(worn + pulses, self._spec.life_pulses)
 
     def _begin_write(self) -> None:
         self._outputs_on = True

@@ -22,13 +22,14 @@ from cim.chip.spec import ChipSpec, Encoding, InputCoding, PairSubtraction, Read
 from hil.errors import UsageError
 
 SOURCES = Path(firmware_protocols.__file__).parent / "reference_firmware"
+MOST_WEAR = 0xF0000000  # pulses of one macro that the firmware can count
 MOST_ROWS = 256  # a driven row is one byte in the firmware
 _STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror")
 _SAME_BITS = ("-ffp-contract=off",)  # a fused product would round otherwise on one of the machines
 _BARE = (
     "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-nostdlib", "-fno-math-errno",
     "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-fstack-usage",
-    '-DDIE_KEPT=__attribute__((section(".noinit")))',
+    '-DNOT_CLEARED=__attribute__((section(".noinit")))',
 )  # fmt: skip
 
 
@@ -137,6 +138,7 @@ def config_header(spec: ChipSpec, seed: int, settings: Mapping[str, float], seri
         "LIMIT_RESET_MV": f"{round(limits.reset_v * 1000)}u",
         "LIMIT_WIDTH_NS": f"{round(limits.pulse_width_ns)}u",
         "LIMIT_PULSES": f"{limits.pulses_per_cell}u",
+        "LIMIT_WEAR": f"{min((spec.life_pulses or MOST_WEAR) * macro.rows * macro.columns, MOST_WEAR)}u",
         "PULSE_NS": f"{round(timing.pulse_ns)}u",
         "VERIFY_NS": f"{round(timing.verify_ns)}u",
         "CELL_READ_NS": f"{round(timing.cell_read_ns)}u",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from cim.chip.file import load_chip
@@ -24,8 +25,18 @@ LIMITS = {
 class FirmwareBench:
     """Has the verbs of ``ChipServer`` that a ``Line`` calls; the clock is the caller's."""
 
-    def __init__(self, seed: int = 0, settings: dict[str, float] | None = None, macros: int = 2) -> None:
-        config = config_header(load_chip("lab-128", macros=macros), 0, {}, "bench")
+    def __init__(
+        self,
+        seed: int = 0,
+        settings: dict[str, float] | None = None,
+        macros: int = 2,
+        life: tuple[float, float] | None = None,
+    ) -> None:
+        """``life``: programmings that a cell bears, and pulses of each, in place of the chip file's."""
+        spec = load_chip("lab-128", macros=macros)
+        if life is not None and spec.cost is not None:
+            spec = replace(spec, cost=replace(spec.cost, endurance_cycles=life[0], mean_pulses=life[1]))
+        config = config_header(spec, 0, {}, "bench")
         program = build(FirmwareTarget.SANITIZED, config, board=SOURCE, limits=LIMITS)
         words = [str(program), str(seed), *(w for n, v in (settings or {}).items() for w in (n, repr(v)))]
         self._process = subprocess.Popen(

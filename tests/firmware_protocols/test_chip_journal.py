@@ -15,7 +15,7 @@ from firmware_protocols.codec import decode, encode
 from firmware_protocols.connection import Connection, LinkLimits
 from firmware_protocols.errors import LocalProtocolError
 from firmware_protocols.extensions.chip_side import Keeping
-from firmware_protocols.extensions.memory import SLOT_HEAD, BoardMemory, PowerLost, SlotRing
+from firmware_protocols.extensions.memory import SLOT_HEAD, BoardMemory, SlotRing, SupplyFailed
 from firmware_protocols.extensions.messages import (
     CHUNK,
     AskJournal,
@@ -110,7 +110,7 @@ def test_a_record_is_the_old_or_the_new_one_wherever_the_power_fails() -> None:
             for record in (b"an early one", b"another early one", old):
                 ring.add(record)
             memory.bytes_left = cut
-            with pytest.raises(PowerLost):
+            with pytest.raises(SupplyFailed):
                 ring.add(new)
             memory.bytes_left = None
             again = SlotRing(memory, 0, slots, 64)
@@ -170,7 +170,7 @@ def test_power_lost_at_any_byte_of_an_entry_costs_that_entry_at_most(kit: Simple
         kept = board.ask(program(1), 1)
         board.memory.bytes_left = cut
         if cut < before:
-            with pytest.raises(PowerLost):
+            with pytest.raises(SupplyFailed):
                 board.ask(program(2), 2)
         else:
             board.ask(program(2), 2)
@@ -245,7 +245,7 @@ def test_power_lost_at_any_moment_of_an_image_leaves_what_was_whole(kit: SimpleN
             for number, piece in enumerate(pieces()):
                 board.ask(piece, 2 + number)
             board.ask(ImageCommit(DIGEST), 30)
-        except PowerLost:
+        except SupplyFailed:
             board.boot()
         board.memory.bytes_left = None
         state = board.ask(ImageBegin(DIGEST, len(IMAGE)), 40)

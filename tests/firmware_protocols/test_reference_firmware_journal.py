@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 import struct
@@ -50,8 +51,8 @@ def program(row: int = 0) -> ProgramTile:
 class Board:
     """The firmware on its bench, and a host of one nonce that talks to it."""
 
-    def __init__(self) -> None:
-        self.bench, self.boots = FirmwareBench(), 0
+    def __init__(self, life: tuple[float, float] | None = None) -> None:
+        self.bench, self.boots = FirmwareBench(life=life), 0
         self.greet()
 
     def power_for(self, size: int) -> None:
@@ -195,3 +196,18 @@ def test_what_does_not_fit_an_image_is_refused(board: Board) -> None:
         assert board.ask(ImageTile(digest, offset), 41 + number).code in (ErrorCode.MALFORMED, ErrorCode.OUT_OF_RANGE)
     assert board.ask(ImageTile(bytes(32), 0), 60).code is ErrorCode.OUT_OF_RANGE
     assert isinstance(board.ask(ImageTile(digest, 0), 61), TileProgrammed)
+
+
+def test_a_macro_is_pulsed_no_more_than_its_cells_bear_in_their_life_also_after_a_restart() -> None:
+    """128 x 128 cells of one pulse each: 8 cells may take 1,000 once and again, but not 17 at once."""
+    board = Board(life=(1.0, 1.0))
+    most = dataclasses.replace(program(), max_pulses=1000)
+    wide = dataclasses.replace(most, cells=CellBlock(0, 0, 1, 0, 17), targets=np.full((1, 17), 1500, np.uint16))
+    refused = board.ask(wide, 1)
+    assert (refused.code, refused.value, refused.limit) == (ErrorCode.LIMIT, 17_000.0, 128.0 * 128.0)
+    assert isinstance(board.ask(most, 2), TileProgrammed)
+    board.boot()
+    again = board.ask(wide, 3)
+    assert again.code is ErrorCode.LIMIT
+    assert again.value > refused.value
+    board.bench.close()

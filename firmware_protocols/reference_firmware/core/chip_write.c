@@ -7,6 +7,9 @@
 static uint8_t pulsed[(CHIP_MACROS * CHIP_ROWS * CHIP_COLUMNS + 7u) / 8u]; /* cells that took a pulse since start */
 static uint8_t reached[(CHIP_ROWS * CHIP_COLUMNS + 7u) / 8u];             /* of the write under way */
 
+/* Pulses that each macro took. A restart leaves the count; where RAM loses it with the power, a board keeps it in flash. */
+static uint32_t worn[CHIP_MACROS] NOT_CLEARED;
+
 static struct cell cell_of(const struct wire_cells *block, uint32_t index) {
     return (struct cell){
         block->macro,
@@ -20,6 +23,7 @@ static uint32_t note_pulse(const struct cell *cell) {
     const uint8_t bit = (uint8_t)(1u << number % 8);
     const uint32_t first = !(pulsed[number / 8] & bit);
     pulsed[number / 8] |= bit;
+    worn[cell->macro]++;
     return first;
 }
 
@@ -29,6 +33,15 @@ static uint16_t to_counts(float value_us, uint32_t unit_ns) {
 }
 
 /* --- write-verify ---------------------------------------------------------------------------------- */
+
+/* As many pulses more stay within what the macro's cells bear in their life, on average. */
+static enum work check_wear(struct job *job, uint32_t pulses) {
+    const uint32_t taken = worn[job->request->cells.macro];
+    if (taken > CHIP_LIMIT_WEAR || pulses > CHIP_LIMIT_WEAR - taken) {
+        return refuse(job, ERROR_LIMIT, "pulses of a macro in its life", (double)(taken + pulses), CHIP_LIMIT_WEAR);
+    }
+    return WORK_DONE;
+}
 
 static enum work check_limits(struct job *job) {
     const struct wire_program *p = &job->request->program;
@@ -84,6 +97,7 @@ enum work chip_program(struct job *job) {
     const uint32_t head = WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE + WIRE_READINGS_SIZE;
     if (!job->step) {
         if (check_block(job) != WORK_DONE || check_limits(job) != WORK_DONE) return WORK_REFUSED;
+        if (check_wear(job, cells * r->program.max_pulses) != WORK_DONE) return WORK_REFUSED;
         const struct wire_readings fixed = {r->program.unit_ns, r->cells.rows, r->cells.columns};
         reply_begin(job->reply, OP_TILE_PROGRAMMED, r->id, 0);
         uint8_t *at = reply_room(job->reply, WIRE_READINGS_SIZE + 2 * cells);
@@ -101,7 +115,10 @@ enum work chip_program(struct job *job) {
         if (target != LEAVE_ALONE) {
             const struct cell cell = cell_of(&r->cells, i);
             w = write_cell(&cell, (float)target * (float)r->program.unit_ns * 1e-3f, &r->program);
-            if (w.pulses) chip_wrote(note_pulse(&cell), w.pulses);
+            if (w.pulses) {
+                chip_wrote(note_pulse(&cell), w.pulses);
+                worn[cell.macro] += w.pulses - 1;
+            }
             if (!w.inside) job->progress.failed++;
         }
         put_u16(readings + 2 * i, to_counts(w.reading_us, r->program.unit_ns));
@@ -125,7 +142,7 @@ enum work chip_pulse(struct job *job) {
     const uint32_t cells = (uint32_t)r->cells.rows * r->cells.columns;
     const bool up = r->pulse.polarity == POLARITY_SET;
     const uint32_t limit = up ? CHIP_LIMIT_SET_MV : CHIP_LIMIT_RESET_MV;
-    if (check_block(job) != WORK_DONE) return WORK_REFUSED;
+    if (check_block(job) != WORK_DONE || check_wear(job, cells) != WORK_DONE) return WORK_REFUSED;
     if (!r->pulse.width_ns) return refuse(job, ERROR_OUT_OF_RANGE, "the pulse width must be at least 1 ns", 0, 1);
     if (r->pulse.width_ns > CHIP_LIMIT_WIDTH_NS) {
         return refuse(job, ERROR_LIMIT, "pulse width in ns", r->pulse.width_ns, CHIP_LIMIT_WIDTH_NS);

@@ -34,6 +34,9 @@
 #ifndef JOURNAL_REPLY /* longest reply that the journal holds, bytes */
 #define JOURNAL_REPLY (MAX_MESSAGE < 1 << 18 ? MAX_MESSAGE : 1 << 18)
 #endif
+#ifndef NOT_CLEARED /* an attribute for what a restart of the firmware leaves as it is: cells of a die model, wear */
+#define NOT_CLEARED
+#endif
 
 /* C99 has no static assertion: an array of length −1 stops the compiler. */
 typedef char payloads_are_64_to_4096_bytes[LINK_PAYLOAD >= PAYLOAD_MIN && LINK_PAYLOAD <= PAYLOAD_MAX ? 1 : -1];

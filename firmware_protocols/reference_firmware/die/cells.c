@@ -19,10 +19,10 @@ struct cell_state {
 
 #define FORMED 0xF04E3D00u
 
-static struct cell_state cells[CHIP_MACROS][CHIP_ROWS][CHIP_COLUMNS] DIE_KEPT;
-static uint32_t versions[CHIP_MACROS] DIE_KEPT, settled_ms DIE_KEPT;
-static uint64_t now_ns DIE_KEPT;
-static uint32_t formed DIE_KEPT; /* FORMED: these cells are this die's already */
+static struct cell_state cells[CHIP_MACROS][CHIP_ROWS][CHIP_COLUMNS] NOT_CLEARED;
+static uint32_t versions[CHIP_MACROS] NOT_CLEARED, settled_ms NOT_CLEARED;
+static uint64_t now_ns NOT_CLEARED;
+static uint32_t formed NOT_CLEARED; /* FORMED: these cells are this die's already */
 
 static uint32_t number(uint16_t word_line, uint16_t bit_line) { return (uint32_t)word_line * CHIP_COLUMNS + bit_line; }
 

@@ -46,7 +46,22 @@ def refused(call: object, *arguments: object) -> Refusal:
 
 def test_it_has_every_verb_of_the_chip_role(chip: EmulatedChip) -> None:
     assert isinstance(chip, ChipHandlers)
-    assert chip.capabilities == ~Capability(0)
+    assert chip.capabilities == ~Capability.AUTHORITY
+
+
+def test_a_cell_is_pulsed_no_more_than_it_bears_in_its_life() -> None:
+    spec = load_chip("lab-128", macros=1)
+    assert spec.cost is not None
+    assert spec.life_pulses == round(spec.cost.endurance_cycles * spec.cost.mean_pulses)
+    short = dataclasses.replace(spec, cost=dataclasses.replace(spec.cost, endurance_cycles=3.0, mean_pulses=1.0))
+    chip = EmulatedChip(short, seed=11)
+    pulse = Pulse(CellBlock(0, 0, 1, 0, 2), Polarity.SET, 100, 0, np.array([[900, 0]], np.uint16))
+    for _ in range(3):
+        chip.pulse(pulse)
+    refusal = refused(chip.pulse, pulse)
+    assert (refusal.code, refusal.value, refusal.limit) == (ErrorCode.LIMIT, 4.0, 3.0)
+    chip.pulse(dataclasses.replace(pulse, millivolts=np.array([[0, 900]], np.uint16)))
+    assert chip.status().pulses_total == 4
 
 
 def test_the_description_names_the_chip_but_not_the_seed(chip: EmulatedChip) -> None:
@@ -215,7 +230,7 @@ def test_an_address_chooses_chip_seed_size_and_overrides() -> None:
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("emulated:lab-128?sead=7", "keys are seed, macros, ideal, stuck_low_share"),
+        ("emulated:lab-128?sead=7", "keys are seed, macros, ideal, key, stuck_low_share"),
         ("emulated:lab-128?seed=x", "no whole number"),
         ("emulated:lab-128?seed=-1", "below 0"),
         ("emulated:lab-128?macros=0", "below 1"),
