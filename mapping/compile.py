@@ -105,6 +105,8 @@ def compile_network(
         layer_weight_bits=bits.different_weights(),
         trained_on=network.trained_on,
         outputs=network.graph.outputs,
+        task=network.graph.task,
+        preprocess=network.graph.preprocess,
     )
     return replace(program, digest=program_digest(program))
 

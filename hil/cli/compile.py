@@ -17,6 +17,7 @@ from hil.cli.options import (
     Mean,
     SpareReads,
     Std,
+    Task,
     floats,
     layer_bits,
     one_of,
@@ -44,6 +45,7 @@ def import_(
     layers: LayerBitsAsked = None,
     mean: Mean = None,
     std: Std = None,
+    task: Task = None,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
 ) -> int:
     """Make a net.pt from pretrained weights."""
@@ -63,13 +65,15 @@ def import_(
             mean=floats(mean),
             std=floats(std),
             trust=trust_model,
+            task=task or "",
             watch=watch,
         )
     from mapping.network.file import save_network
 
     with writing(out):
         save_network(network, out)
-    say(f"{out}   {len(network.graph.nodes)} nodes, W{weight_bits}A{activation_bits}, {images} calibration images")
+    graph, widths = network.graph, f"W{weight_bits}A{activation_bits}"
+    say(f"{out}   {graph.purpose}, {len(graph.nodes)} nodes, {widths}, {images} calibration images")
     return ExitCode.DONE
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    AllowCode,
     Baseline,
     Baud,
     Chip,
@@ -23,11 +24,14 @@ from hil.cli.options import (
     Mean,
     Net,
     Port,
+    ScoredBy,
     Seed,
     SpareReads,
     Std,
+    Task,
     chip_address,
     floats,
+    metric_place,
     print_result,
     say,
     screen,
@@ -56,7 +60,15 @@ def deploy(
     samples: Annotated[int, typer.Option(help="most images to run; interim analyses at 500, 1,000, 2,000")] = 2000,
     seed: Seed = 0,
     repeat: Annotated[int, typer.Option(help="passes over the images on the chip")] = 3,
-    tolerance: Annotated[float, typer.Option(help="tolerance of the verdict, in points of accuracy")] = 1.0,
+    task: Task = None,
+    metric: ScoredBy = None,
+    allow_code: AllowCode = False,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="tolerance of the verdict, in the metric's unit; default: 1 point of a share", show_default=False
+        ),
+    ] = None,
     age: Annotated[str, typer.Option(help="chip time between programming and running: 30s, 1h, 2d")] = "1h",
     calibration: Annotated[
         Path | None,
@@ -130,7 +142,10 @@ def deploy(
         samples=samples,
         seed=seed,
         repeats=repeat,
-        tolerance=tolerance / 100,
+        task=task or "",
+        metric=metric_place(metric),
+        allow_code=allow_code,
+        tolerance_in_units=tolerance,
         age_s=seconds(age),
         reprogram=reprogram,
         device=device,
@@ -147,7 +162,7 @@ def deploy(
     earlier = read_baseline(baseline) if baseline else None  # before hours are spent on the chip
     with screen(quiet=False) as watch:
         if dry_run:
-            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
+            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")
             program, _ = program_of(
                 network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
             )

@@ -65,6 +65,20 @@ Mean = Annotated[
 Std = Annotated[str | None, typer.Option(help="per channel; for files that do not say", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout; words and progress go to stderr")]
 
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="classify, segment, detect, regress, autoencode or sequence; default: the network file's",
+        show_default=False,
+    ),
+]
+ScoredBy = Annotated[
+    str | None,
+    typer.Option(
+        "--metric", help="metric of the task, or file.py:function; default: the task's first", show_default=False
+    ),
+]
+AllowCode = Annotated[bool, typer.Option("--allow-code", help="run the Python file of --metric")]
 Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)]
 FailOn = Annotated[str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")]
 Baseline = Annotated[
@@ -183,6 +197,12 @@ def floats(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise UsageError(f"{text!r} is not a list of numbers", hint="write 0.5,0.5,0.5") from None
+
+
+def metric_place(text: str | None) -> str:
+    """The metric that was asked for; a Python file by its absolute place, for a run that is taken up elsewhere."""
+    place, _, name = (text or "").rpartition(":")
+    return f"{Path(place).absolute()}:{name}" if place else name
 
 
 def whole_numbers(text: str | None, what: str) -> tuple[int, ...] | None:

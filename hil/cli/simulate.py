@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    AllowCode,
     Chip,
     DataDir,
     Download,
@@ -15,10 +16,13 @@ from hil.cli.options import (
     Macros,
     Mean,
     Net,
+    ScoredBy,
     Seed,
     Std,
+    Task,
     celsius,
     floats,
+    metric_place,
     print_result,
     screen,
     seconds,
@@ -43,6 +47,9 @@ def simulate(
     mean: Mean = None,
     std: Std = None,
     samples: Annotated[int, typer.Option(help="images")] = 1000,
+    task: Task = None,
+    metric: ScoredBy = None,
+    allow_code: AllowCode = False,
     chips: Annotated[int, typer.Option(help="number of virtual chips, drawn and run one after the other")] = 20,
     age: Annotated[str, typer.Option(help="age after programming; several give a table: 1h,1d,30d")] = "1h",
     temperature: Annotated[
@@ -50,7 +57,9 @@ def simulate(
     ] = None,
     target_accuracy: Annotated[
         float | None,
-        typer.Option(help="accuracy in percent; gives the share of chips that reach it", show_default=False),
+        typer.Option(
+            help="accuracy (or another share) in percent; gives the share of chips that reach it", show_default=False
+        ),
     ] = None,
     engine: Annotated[
         str, typer.Option(help="exact (every conversion) or fast (one product, matched noise)")
@@ -82,6 +91,9 @@ def simulate(
         samples=samples,
         seed=seed,
         virtual_chips=chips,
+        task=task or "",
+        metric=metric_place(metric),
+        allow_code=allow_code,
         age_s=ages[0],
         device=device,
         rewrite=rewrite,
@@ -89,11 +101,11 @@ def simulate(
     )
     with screen(quiet=as_json) as watch:
         with watch.stage("compiling"):
-            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
+            imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")
             program, _ = program_of(
                 network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
             )
-        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
+        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
         result = predict(
             program,
             images,

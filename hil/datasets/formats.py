@@ -20,18 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.hdf5_file import open_hdf5
+from hil.datasets.npy_header import npy_header
 from hil.errors import FileError
 
 MAX_BYTES = 4 << 30  # decoded pixels of one set; --samples reads fewer
 MAX_FILE_BYTES = 64 << 30
-SMALL_BYTES = 1 << 28  # what a small file may unpack to
-MOST_RATIO = 64  # unpacked bytes of a larger one by packed byte
 MAX_SIDE = 4096  # pixels
 MAX_CLASSES = 65536
 CIFAR_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR_RECORD = 1 + 3 * 32 * 32  # label, then red, green and blue planes
 _IDX_PREFIX = {"train": ("train",), "test": ("t10k", "test")}
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def _cifar_batches(path: Path, split: str) -> list[Path]:
 def _class_folders(path: Path, split: str) -> list[Path]:
     inner = path / split
     folders = sorted(p for p in (inner if inner.is_dir() else path).iterdir() if p.is_dir())
-    return [p for p in folders if any(f.suffix.lower() in _SUFFIXES for f in p.iterdir())]
+    return [p for p in folders if any(f.suffix.lower() in SUFFIXES for f in p.iterdir())]
 
 
 def _take(count: int, shape: tuple[int, ...], limit: int | None, source: Path) -> int:
@@ -249,7 +248,7 @@ def _read_jpegs(file: Any, group: str, limit: int | None, path: Path) -> tuple[N
     if shape is not None and len(shape) != 3:
         raise FileError(f"image_shape is {shape}, expected height, width, channels", where=str(path))
     pieces = [(f"image {i}", encoded[ends[i] : ends[i + 1]]) for i in range(taken)]
-    return _decode(pieces, shape, path), _h5_labels(file, f"{group}/labels", count, taken, path)
+    return decode(pieces, shape, path), _h5_labels(file, f"{group}/labels", count, taken, path)
 
 
 # --- .npz -------------------------------------------------------------------------------------
@@ -259,15 +258,15 @@ def read_npz(path: Path, limit: int | None) -> Content:
     """``images`` uint8 (n, H, W) or (n, H, W, C), ``labels`` (n,), optional ``classes``; nothing pickled."""
     try:
         with zipfile.ZipFile(path) as archive:
-            shape, dtype = _npy_header(archive, "images.npy", path)
-            (count, *_), label_dtype = _npy_header(archive, "labels.npy", path, dimensions=(1,))
+            shape, dtype = npy_header(archive, "images.npy", path)
+            (count, *_), label_dtype = npy_header(archive, "labels.npy", path, dimensions=(1,))
             if dtype != np.uint8 or label_dtype.kind not in "iu":
                 raise FileError(f"images {dtype}, labels {label_dtype}: expected uint8 and integers", where=str(path))
             if count != shape[0]:
                 raise FileError(f"{shape[0]} images but {count} labels", where=str(path))
             _take(count, shape[1:], None, path)
             named = "classes.npy" in archive.namelist()
-            if named and _npy_header(archive, "classes.npy", path, dimensions=(1,))[0][0] > MAX_CLASSES:
+            if named and npy_header(archive, "classes.npy", path, dimensions=(1,))[0][0] > MAX_CLASSES:
                 raise FileError(f"more than {MAX_CLASSES} classes", where=str(path))
         with np.load(path, allow_pickle=False) as file:
             images, labels = file["images"][:limit], file["labels"][:limit].astype(np.int64)
@@ -275,31 +274,6 @@ def read_npz(path: Path, limit: int | None) -> Content:
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, NotImplementedError) as error:
         raise FileError(f"not a readable .npz data set: {error}", where=str(path)) from error
     return Content(images if images.ndim == 4 else images[..., None], labels, classes, str(path))
-
-
-def _npy_header(
-    archive: zipfile.ZipFile, member: str, path: Path, dimensions: tuple[int, ...] = (3, 4)
-) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type that a member promises, read without its data."""
-    if archive.namelist().count(member) != 1:
-        raise FileError(f"no array {member.removesuffix('.npy')!r}, or several", where=str(path))
-    info = archive.getinfo(member)
-    if info.file_size > max(SMALL_BYTES, MOST_RATIO * info.compress_size):
-        what = f"{member} unpacks from {info.compress_size:,} bytes to {info.file_size:,}"
-        raise FileError(what, where=str(path), likely="a file that is made to fill the memory")
-    with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
-    promised = dtype.itemsize
-    for length in shape:
-        promised *= length
-    if promised > info.file_size:
-        what = f"{member.removesuffix('.npy')}: shape {shape} of {dtype!s:.40} in {info.file_size:,} bytes"
-        raise FileError(what, where=str(path), likely="a broken header")
-    if len(shape) not in dimensions or dtype.hasobject:
-        raise FileError(f"{member.removesuffix('.npy')}: shape {shape} of {dtype}", where=str(path))
-    return shape, dtype
 
 
 # --- folders of images ------------------------------------------------------------------------
@@ -312,18 +286,18 @@ def read_folder(path: Path, limit: int | None, chosen: Callable[[Path], bool] = 
     images are spread over the classes.
     """
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    files = [sorted(f for f in p.iterdir() if f.suffix.lower() in _SUFFIXES and chosen(f)) for p in folders]
+    files = [sorted(f for f in p.iterdir() if f.suffix.lower() in SUFFIXES and chosen(f)) for p in folders]
     kept = [(folder.name, images) for folder, images in zip(folders, files, strict=True) if images]
     if not kept:
         raise FileError("no folder of images in it", where=str(path), hint="one folder a class, with PNG or JPEG files")
     turns = itertools.zip_longest(*([(label, f) for f in images] for label, (_, images) in enumerate(kept)))
     order = list(itertools.islice((item for turn in turns for item in turn if item is not None), limit))
     _take(len(order), (1,), None, path)
-    pixels = _decode([(str(f.relative_to(path)), f) for _, f in order], None, path)
+    pixels = decode([(str(f.relative_to(path)), f) for _, f in order], None, path)
     return Content(pixels, np.array([k for k, _ in order], np.int64), tuple(name for name, _ in kept), str(path))
 
 
-def _decode(pieces: list[tuple[str, bytes | Path]], shape: tuple[int, ...] | None, path: Path) -> NDArray[np.uint8]:
+def decode(pieces: list[tuple[str, bytes | Path]], shape: tuple[int, ...] | None, path: Path) -> NDArray[np.uint8]:
     """Encoded images as (n, H, W, C): size and mode of the first, or ``shape``, hold for all."""
     from PIL import Image, UnidentifiedImageError
 

@@ -1,9 +1,10 @@
-"""Image sets: found by name or by path, checked before they take memory, kept as uint8.
+"""Data sets: found by name or by path, checked before they take memory, images kept as uint8.
 
 ``load_dataset("fashion-mnist", "test")`` searches, in this order: the directory given, the
 directory in ``HIL_DATA``, the directory of the Debian package, and, only when asked, a download
 through torchvision (checked by its MD5). A path is read by what it holds: IDX files, CIFAR-10
-binary batches, HDF5, .npz or a folder of images by class. ``hil.datasets.formats`` has the formats.
+binary batches, HDF5, .npz or a folder of images by class. ``hil.datasets.formats`` has the formats of images with
+classes; ``hil.datasets.arrays`` those of any inputs and targets, ``hil.datasets.labelled_folders`` masks and boxes.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hil.atomic import new_file
 from hil.datasets import formats
+from hil.datasets.arrays import ArrayContent, has_inputs, read_array_file
 from hil.datasets.formats import Content
+from hil.datasets.labelled_folders import BOXES_FILE, holds_masks, read_coco, read_masks
+from hil.datasets.targets import TargetKind
 from hil.errors import FileError, UsageError
 
 ENVIRONMENT = "HIL_DATA"
@@ -35,10 +40,13 @@ _EUROSAT = (
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Labelled images.
+    """Labelled samples.
 
     ``images`` uint8 (n, H, W, C), ``labels`` int64 (n,) into ``classes``; ``source`` is where they
     were read; ``digest`` is the SHA-256 of shape, pixels and labels.
+
+    A set of another ``kind`` than classes has its ``targets`` (``hil.datasets.targets``) and no labels. A set of values
+    instead of pixels has ``inputs`` float32 (n, …) and no images before ``hil.datasets.input_values`` gives them.
     """
 
     name: str
@@ -47,9 +55,17 @@ class Dataset:
     classes: tuple[str, ...]
     source: str
     digest: str
+    kind: TargetKind = TargetKind.CLASSES
+    targets: NDArray[Any] | None = None
+    inputs: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.images) if self.inputs is None else len(self.inputs)
+
+    @property
+    def truth(self) -> NDArray[Any]:
+        """Targets of any kind, (n, …)."""
+        return self.labels if self.targets is None else self.targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +100,15 @@ def load_dataset(
     data_dir: str | Path | None = None,
     limit: int | None = None,
     download: bool = False,
+    any_kind: bool = False,
 ) -> Dataset:
     """The images of a known set or of a path; the first ``limit`` of them when it is given.
 
     Known names: ``fashion-mnist``, ``fashion-mnist-bundled`` (its first 2,000 test images, part of
     this package), ``cifar10`` (bit-exact images where the file has them), ``cifar10-jpeg``, ``eurosat``.
     ``download`` allows torchvision to fetch a known set into ``data_dir``, ``HIL_DATA`` or the user's cache.
-    Raises ``FileError`` when nothing is found or a file is broken.
+    ``any_kind`` takes sets whose samples are not images with classes, for those who can score them.
+    Raises ``FileError`` when nothing is found or a file is broken, or is of a kind that was not asked for.
     """
     name = str(name_or_path)
     if split not in _SPLITS:
@@ -112,7 +130,65 @@ def load_dataset(
             likely="neither a known name nor an existing file or folder",
             hint=f"one of {', '.join([*_KNOWN, _BUNDLED_NAME])}, or a path",
         )
-    return _dataset(path.name, formats.read_path(path, split, limit))
+    if (content := _of_any_kind(path, split, limit)) is None:
+        return _dataset(path.name, formats.read_path(path, split, limit))
+    if not any_kind and (content.kind is not TargetKind.CLASSES or content.images is None):
+        held = "images" if content.inputs is None else "values"
+        kind = "no labels" if content.kind is TargetKind.NONE else content.kind
+        raise FileError(
+            f"{held} with {kind}, where images with labels are needed",
+            where=content.source,
+            hint="hil import, deploy and simulate take samples of any kind",
+        )
+    return _dataset_of(path.name, content)
+
+
+def _of_any_kind(path: Path, split: str, limit: int | None) -> ArrayContent | None:
+    """Samples that are not (or not surely) images with classes; None: they are, or what they are is not known."""
+    try:
+        if path.is_dir():
+            for place in (path / split, path):
+                if (place / BOXES_FILE).is_file():
+                    return read_coco(place / BOXES_FILE, limit)
+                if holds_masks(place):
+                    return read_masks(place, limit)
+            files = (path / f"{split}{suffix}" for suffix in (".npz", ".h5", ".hdf5"))
+            found = next((file for file in files if file.is_file()), None)
+            return None if found is None else read_array_file(found, limit)
+        if path.suffix == ".json" and path.is_file():
+            return read_coco(path, limit)
+        if path.suffix in (".npz", ".h5", ".hdf5") and path.is_file() and has_inputs(path):
+            return read_array_file(path, limit)
+    except MemoryError as error:
+        raise FileError("not enough memory for this set", where=str(path), hint="--samples N reads fewer") from error
+    except OSError as error:
+        raise FileError(f"cannot be read: {error}", where=str(path)) from error
+    return None
+
+
+def _dataset_of(name: str, content: ArrayContent) -> Dataset:
+    """A set of any kind, once its parts were checked by their readers."""
+    if content.kind is TargetKind.CLASSES and content.images is not None:
+        return _dataset(name, Content(content.images, content.targets, content.classes, content.source))
+    given: NDArray[Any] = content.images if content.inputs is None else content.inputs  # type: ignore[assignment]
+    digest = hashlib.sha256(f"{given.dtype} {given.shape} {content.kind} {content.targets.shape}".encode())
+    for part in (given, content.targets):
+        digest.update(np.ascontiguousarray(part).data)
+    classes = content.classes
+    if content.kind is TargetKind.CLASSES:
+        whole = _dataset(name, Content(np.zeros((len(given), 1, 1, 1), np.uint8), content.targets, classes, ""))
+        return replace(
+            whole, images=_NO_IMAGES, source=content.source, digest=digest.hexdigest(), inputs=content.inputs
+        )
+    images = _NO_IMAGES if content.images is None else content.images
+    no_labels = np.zeros(0, np.int64)
+    return Dataset(
+        name, images, no_labels, classes, content.source, digest.hexdigest(), content.kind, content.targets,
+        content.inputs,
+    )  # fmt: skip
+
+
+_NO_IMAGES = np.zeros((0, 1, 1, 1), np.uint8)
 
 
 def image_digests(images: NDArray[np.uint8]) -> list[str]:

@@ -22,7 +22,7 @@ from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
 from hil.report.answers import most_telling
-from hil.report.run_data import MacroReadings, RunData
+from hil.report.run_data import MOST_TELLING, MacroReadings, RunData
 from hil.verdict.agreement import (
     AgreementReport,
     ChipIdentity,
@@ -30,16 +30,17 @@ from hil.verdict.agreement import (
     LayerSample,
     NetworkIdentity,
     compare_readbacks,
-    correct_answers,
     count_answers,
     layer_statistics,
     summarise_cells,
 )
 from hil.verdict.cause_split import CauseSplit
+from hil.verdict.tasks.task import Task
 from hil.verdict.tuning import TuneSummary
 from hil.verdict.verdict import Judgement
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
+from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram
 
 LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
@@ -87,18 +88,28 @@ def collect(
         )
         for slot in program.slots
     }
-    scored = order[: answers.seen]
     measured, simulated = np.concatenate(answers.measured, axis=1), np.concatenate(answers.simulated, axis=1)
-    telling = np.array(most_telling(data.labels[scored], measured, simulated), np.int64)
+    ideal, again = np.concatenate(answers.ideal), np.concatenate(answers.again, axis=1)
+    kept = min(measured.shape[1], simulated.shape[1], again.shape[1], len(ideal))
+    floats = np.concatenate(answers.floats)[:kept] if answers.floats else None
+    scored, task = order[:kept], job.scoring.task
+    of_classes = task.kind is TaskKind.CLASSIFY
+    if of_classes:
+        telling = np.array(most_telling(data.labels[scored], measured, simulated), np.int64)
+    else:
+        telling = np.array(most_different(task, measured[:, :kept], simulated[:, :kept], answers), np.int64)
     return RunData(
         indices=scored,
-        labels=data.labels[scored],
-        classes=program.classes,
-        ideal_logits=np.concatenate(answers.ideal),
-        measured_logits=measured,
-        simulated_logits=simulated,
-        float_logits=np.concatenate(answers.floats) if answers.floats else None,
-        such_logits=np.concatenate(answers.again, axis=1),
+        labels=data.labels[scored] if of_classes else np.zeros(0, np.int64),
+        classes=task.class_names if of_classes else task.classes,
+        ideal_logits=ideal[:kept],
+        measured_logits=measured[:, :kept],
+        simulated_logits=simulated[:, :kept],
+        float_logits=floats,
+        such_logits=again[:, :kept],
+        task=None if of_classes else task,
+        targets=None if of_classes else job.scoring.targets[scored],
+        scores=scores_of(answers, task),
         telling=telling,
         telling_images=data.images[scored[telling]],
         layers=tuple(s.name for s in program.matrices),
@@ -106,6 +117,31 @@ def collect(
         samples=samples,
         link=job.driver.counters,
     )
+
+
+def scores_of(answers: RunAnswers, task: Task) -> dict[str, NDArray[np.float64]]:
+    """Scores of every sample by column, (rows, samples); none of classes, whose logits say it, nor of set metrics."""
+    if task.metric.binary or not task.metric.paired:
+        return {}
+    names = {"float": "floats", "ideal": "ideal", "simulated": "simulated", "measured": "measured"}
+    found = {name: answers.score(kept) for name, kept in names.items() if kept in answers.scores}
+    return {name: np.atleast_2d(np.asarray(scores, np.float64)) for name, scores in found.items()}
+
+
+def most_different(
+    task: Task, measured: NDArray[np.int32], simulated: NDArray[np.int32], answers: RunAnswers
+) -> list[int]:
+    """Positions of the samples that the chip does worse than the virtual chips, by their scores, clearest first.
+
+    Of a set metric by the distance of the outputs instead, as there are no scores.
+    """
+    kept = measured.shape[1]
+    if task.metric.paired:
+        chip, virtual = (np.asarray(answers.score(n), np.float64)[:, :kept].mean(0) for n in ("measured", "simulated"))
+        worse = (virtual - chip) * (1 if task.metric.greater else -1)
+    else:
+        worse = np.abs(measured.mean(axis=0) - simulated.mean(axis=0)).mean(axis=1)
+    return [int(k) for k in np.argsort(-worse, kind="stable")[: min(MOST_TELLING, kept)]]
 
 
 def cell_layers(program: ConductanceProgram, slot: int) -> NDArray[np.int16]:
@@ -141,10 +177,9 @@ def report_of(
     after = np.stack([np.asarray(c.readings_after_us) for c in cells])
     marked = np.stack([np.isin(record.macro(program.macro_of(slot)).cells, STUCK) for slot in program.slots])
     stuck = int((marked & np.isfinite(targets)).sum())
-    right = correct_answers(arrays.measured_logits, arrays.labels)
-    floats = None
-    if arrays.float_logits is not None:
-        floats = float(correct_answers(arrays.float_logits, arrays.labels).mean())
+    task = job.scoring.task
+    right = answers.score("measured") if task.metric.binary else None
+    floats = float(task.totals(answers.score("floats"))) if answers.floats else None
     return AgreementReport(
         chip=ChipIdentity(
             kind=about.kind,
@@ -171,9 +206,9 @@ def report_of(
             split="test",
             images=answers.seen,
             available=len(data),
-            classes=len(program.classes),
-            order_digest=hashlib.sha256(order.tobytes() + data.labels[order].tobytes()).hexdigest(),
-            answers=count_answers(right),
+            classes=task.class_count,
+            order_digest=hashlib.sha256(order.tobytes() + data.truth[order].tobytes()).hexdigest(),
+            answers="" if right is None else count_answers(right),
         ),
         float_accuracy=floats,
         this_chip=answers.this_chip,
@@ -217,6 +252,7 @@ def report_of(
         notes=(*(() if tune is None else tune.warnings), *aim_notes(program), *watch.notes, *driver.fallbacks),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         run=name,
+        task=task.kind.value,
     )
 
 

@@ -1,7 +1,7 @@
 """Where the gap comes from: the run's images simulated with every combination of a chip's parts.
 
 The game of ``hil.verdict.cause_split``: a coalition is a set of ``cim.record.parts.Part``, its value the accuracy
-(and each layer's error energy) of virtual chips that have these parts and no others. Parts are
+or another metric (and each layer's error energy) of virtual chips that have these parts and no others. Parts are
 *measured* ones: cells as read back, converters and wires as the record has them. Columns are
 corrected anew for every coalition, as a lab would with such a chip; noise is common to all
 coalitions (same keys), so that what differs is the parts.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from hil.deployment.layer_sums import Exact
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import with_parts
 from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, build_chip, in_threads
-from hil.verdict.agreement import LayerSample, correct_answers
+from hil.verdict.agreement import LayerSample
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
 from mapping.layout.place import macro_levels_us, macro_targets_us
@@ -51,9 +52,9 @@ LAST = {"calibration error": Part.CALIBRATION}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one coalition does: right answers (chips, n), and each layer's mean square error (chips,)."""
+    """What one coalition does: scores (chips, n), more is better, and each layer's mean square error (chips,)."""
 
-    right: NDArray[np.bool_]
+    right: NDArray[Any]
     energy: Mapping[str, NDArray[np.float64]]
 
 
@@ -79,15 +80,14 @@ def find_causes(
     wanted = coalitions(list(players.values()))
     n = images_enough(job, answers, len(game.distinct(wanted)))
     seen = order[:n]
-    found = game.play(wanted, data.images[seen], data.labels[seen], exact, watch)
-    simulated = correct_answers(np.concatenate(answers.simulated, axis=1)[:, :n], data.labels[seen])
+    found = game.play(wanted, data.images[seen], job.scoring.targets[seen], exact, watch)
+    sign = gained(job)
+    simulated = sign * answers.score("simulated")[:, :n]
     found[game.effective(EVERYTHING)] = Outcome(simulated[: game.chips], _energies(samples, game.chips))
     rows = [found[game.effective(parts)] for parts in wanted]
-    ideal = correct_answers(np.concatenate(answers.ideal)[:n], data.labels[seen])
-    start = ideal
-    if answers.floats:
-        start = correct_answers(np.concatenate(answers.floats)[:n], data.labels[seen])
-    measured = correct_answers(np.concatenate(answers.measured, axis=1)[:, :n], data.labels[seen])
+    ideal = sign * answers.score("ideal")[:n]
+    start = sign * answers.score("floats")[:n] if answers.floats else ideal
+    measured = sign * answers.score("measured")[:, :n]
     gap, parts = split_losses(
         CauseAnswers(start, ideal, measured, simulated, [r.right for r in rows]), list(players), job.options.seed
     )
@@ -104,7 +104,13 @@ def find_causes(
         early_age_s=early_age_s,
         parts=parts if answers.floats else parts[1:],
         layers=tuple(_layer(sample, rows, list(players)) for sample in samples),
+        metric=job.scoring.task.metric,
     )
+
+
+def gained(job: Deployment) -> int:
+    """1 where more of the metric is better, −1 where less is: times it, more is better."""
+    return 1 if job.scoring.task.metric.greater else -1
 
 
 def coalitions(players: Sequence[Part]) -> list[Part]:
@@ -157,7 +163,7 @@ class Coalitions:
         self,
         wanted: Sequence[Part],
         images: NDArray[np.uint8],
-        labels: NDArray[np.integer],
+        targets: NDArray[Any],
         exact: Exact,
         watch: Watch,
     ) -> dict[Part, Outcome]:
@@ -169,16 +175,21 @@ class Coalitions:
 
         def outcomes(group: list[Part]) -> list[Outcome]:
             corrections = self.corrections(group[0])
-            return [self.outcome(p, corrections, runs[p], images, labels, exact) for p in group]
+            return [self.outcome(p, corrections, runs[p], images, targets, exact) for p in group]
 
         none = {name: np.zeros(1) for name in exact}
-        ideal = correct_answers(run(self.job.program, images, IdealMultiply(self.job.program)), labels)
+        ideal = self.scores(run(self.job.program, images, IdealMultiply(self.job.program)), targets)
         found = {NOTHING: Outcome(ideal[None], none)}
         groups = list(alike.values())
         for group, results in zip(groups, in_threads(outcomes, groups), strict=True):
             found.update(zip(group, results, strict=True))
             watch.step(len(found) - 1, len(runs), f"coalition {len(found) - 1} of {len(runs)}")
         return found
+
+    def scores(self, logits: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
+        """Scores of logits (n, width), more is better, (n,)."""
+        scored: NDArray[Any] = gained(self.job) * self.job.scoring.task.scores(logits, targets)
+        return scored
 
     def corrections(self, parts: Part) -> Corrections:
         """What a lab would correct the columns of such a chip with: its readings, or its very cells."""
@@ -193,7 +204,7 @@ class Coalitions:
         corrections: Corrections,
         chips: int,
         images: NDArray[np.uint8],
-        labels: NDArray[np.integer],
+        targets: NDArray[Any],
         exact: Exact,
     ) -> Outcome:
         """One coalition, on the run's images and on each layer's exact codes."""
@@ -206,7 +217,7 @@ class Coalitions:
                 tuned = tune_channels(program, self.job.targets, chip, sample=TUNE_IMAGES)
                 program = tuned.program
                 lined = {fit.layer: fit.applied(lined[fit.layer]) for fit in tuned.fits if fit.layer in lined}
-            right.append(correct_answers(run(program, images, chip), labels))
+            right.append(self.scores(run(program, images, chip), targets))
             energy.append([mean_square(lined[name] - sums) for name, (_, sums) in exact.items()])
         return Outcome(np.stack(right), dict(zip(exact, np.array(energy).T, strict=True)))
 

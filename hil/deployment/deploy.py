@@ -24,6 +24,7 @@ from cim.record.file import load_record
 from hil.atomic import output_errors
 from hil.calibration.procedure import calibrate, check_record
 from hil.datasets.image_set import Dataset, load_dataset
+from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
 from hil.deployment.build_report import collect, report_of, sample_layers
 from hil.deployment.causes import find_causes
@@ -41,6 +42,7 @@ from hil.deployment.resumable import close_run, resumable
 from hil.deployment.rewriting import rewrite_cells
 from hil.deployment.rounds import run_rounds
 from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings, load_settings
+from hil.deployment.scoring import scoring_of
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
@@ -159,11 +161,13 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
     options, network = settings.options, settings.network
     with watch.stage("compiling"):
         place = None if settings.data_dir is None else Path(settings.data_dir)
-        imported = ImportOptions(settings.data, place, download, mean=settings.means, std=settings.stds)
+        imported = ImportOptions(
+            settings.data, place, download, mean=settings.means, std=settings.stds, task=options.task
+        )
         program, graph = program_of(
             network, chip=settings.chip, macros=settings.macros, trust=settings.trust, watch=watch, imported=imported
         )
-        images = load_dataset(settings.data or BUNDLED_DATA, "test", data_dir=place, download=download)
+        images = load_dataset(settings.data or BUNDLED_DATA, "test", data_dir=place, download=download, any_kind=True)
         record = load_record(settings.calibration) if settings.calibration else None
     settings = settings.with_content(program, images)
     settings.save(folder.part)
@@ -229,7 +233,9 @@ def deploy_on(
         hil.errors.HilError: port, link, device or description errors.
     """
     options, watch = options or DeployOptions(), watch or Watch()
+    data = with_pixels(data, program.input.shape, program.preprocess)
     order, looks = plan_images(data, program, options)
+    scoring = scoring_of(program, data, options)
     check_untuned(program)
     overwritten = record is None
     with watch.stage("calibrating"):
@@ -273,6 +279,7 @@ def deploy_on(
         chip.written,
         chip.readings_us,
         options,
+        scoring,
         network_name,
         targets=targets,
         tuned=chip.tuned,
@@ -286,7 +293,9 @@ def deploy_on(
     with watch.stage("layers"):
         samples = sample_layers(job, exact, chip.layers)
     causes = None
-    if options.causes:
+    if options.causes and not scoring.task.metric.paired:
+        watch.note(f"causes are split for scores of single samples only, and {scoring.task.metric.title} has none")
+    elif options.causes:
         with watch.stage("finding causes"):
             causes = find_causes(job, data, order, answers, samples, exact, watch)
     with watch.stage("without the tune"):
@@ -342,20 +351,23 @@ def run_looks(
     answers = RunAnswers()
     ideal = IdealMultiply(job.program)
     conditioned, again = (job.virtual_chips(conditioned=c, mode=job.mode) for c in (True, False))
-    first = 0
+    first, scoring = 0, job.scoring
+    rows = job.options.repeats + 2 * job.options.virtual_chips
     for look, until in enumerate(looks, 1):
-        images = data.images[order[first:until]]
-        with watch.stage("ideal"):
-            answers.ideal.append(run(job.program, images, ideal))
-            if graph is not None:
-                answers.floats.append(float_logits(graph, images))
-        answers.measured.append(chip.measure(images, first, watch))
-        with watch.stage("simulating"):
-            answers.simulated.append(conditioned.run(images, first, watch))
-            answers.again.append(again.run(images, first, watch))
-        labels = data.labels[order[:until]]
-        answers.this_chip = judged(Mode.CONDITIONED, answers, answers.simulated, labels, look, looks, job.options)
-        answers.such_chips = judged(Mode.UNCONDITIONAL, answers, answers.again, labels, look, looks, job.options)
+        step = scoring.at_once(until - first, rows, job.program.width)
+        for at in range(first, until, step):
+            seen = order[at : min(at + step, until)]
+            images, targets = data.images[seen], scoring.targets[seen]
+            with watch.stage("ideal"):
+                answers.add("ideal", run(job.program, images, ideal), targets, scoring)
+                if graph is not None:
+                    answers.add("floats", float_logits(graph, images), targets, scoring)
+            answers.add("measured", chip.measure(images, at, watch), targets, scoring)
+            with watch.stage("simulating"):
+                answers.add("simulated", conditioned.run(images, at, watch), targets, scoring)
+                answers.add("again", again.run(images, at, watch), targets, scoring)
+        answers.this_chip = judged(Mode.CONDITIONED, answers, "simulated", look, looks, scoring)
+        answers.such_chips = judged(Mode.UNCONDITIONAL, answers, "again", look, looks, scoring)
         first = until
         if answers.this_chip.final:
             break

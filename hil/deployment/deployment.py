@@ -11,6 +11,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.deployment.options import AUTO, DeployOptions
 from hil.deployment.programming import ProgramReport
+from hil.deployment.scoring import Scoring
 from hil.driver.chip_driver import ChipDriver
 from hil.simulation.virtual_chips import Drawn, VirtualChips
 from mapping.program.conductance import ConductanceProgram
@@ -33,6 +34,7 @@ class Deployment:
     written: ProgramReport | None  # None: the chip already held the program
     readings_us: dict[int, NDArray[np.float32]]
     options: DeployOptions
+    scoring: Scoring
     network_name: str = ""
     targets: TuneTargets | None = None  # what this chip and the virtual ones are tuned towards; None: nobody is
     tuned: Tuned | None = None  # the program with this chip's lines

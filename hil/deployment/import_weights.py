@@ -8,14 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from hil.datasets.image_set import load_dataset
+from hil.datasets.image_set import Dataset, load_dataset
+from hil.datasets.input_values import channels_of, image_shape, preprocess_of, with_pixels
+from hil.datasets.targets import TargetKind
 from hil.errors import UsageError
+from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.bits import LayerBits
 from mapping.network.digital_nodes import Softmax
 from mapping.network.file import NetworkFile
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.importers import import_graph, own_bits
+from mapping.network.task import TaskKind
 
 
 def without_last_softmax(graph: NetworkGraph, watch: Watch) -> NetworkGraph:
@@ -29,6 +33,43 @@ def without_last_softmax(graph: NetworkGraph, watch: Watch) -> NetworkGraph:
         return graph
     watch.note(f"{last.name}: the softmax at the end is left out; the largest logit is the same class")
     return replace(graph, nodes=nodes)
+
+
+def input_of(
+    training: Dataset, given: Preprocess | None, source: Path
+) -> tuple[tuple[int, int, int], Preprocess | None]:
+    """(channels, height, width) and preprocessing of a network for these samples; values say their own ends."""
+    if training.inputs is None:
+        if given is None and source.suffix in (".onnx", ".pt2"):
+            raise UsageError(
+                f"{source.name} does not say how pixels become inputs: --mean, --std missing",
+                hint="--mean 0.5,0.5,0.5 --std 0.25,0.25,0.25, as it was trained",
+            )
+        height, width, channels = training.images.shape[1:]
+        return (channels, height, width), given
+    if given is None and source.suffix != ".tflite":
+        given = preprocess_of(training.inputs, channels_of(training.inputs))
+    return image_shape(training.inputs), given
+
+
+def for_task(graph: NetworkGraph, named: TaskKind | None, training: Dataset) -> NetworkGraph:
+    """The graph with its task: the one that was named, that of the targets, or the one that its outputs suggest.
+
+    Raises:
+        UsageError: its outputs are not of that task.
+    """
+    if not graph.outputs:
+        return graph
+    suggested = {
+        TargetKind.MASKS: TaskKind.SEGMENT,
+        TargetKind.BOXES: TaskKind.DETECT,
+        TargetKind.STEPS: TaskKind.SEQUENCE,
+        TargetKind.VALUES: TaskKind.REGRESS,
+        TargetKind.NONE: TaskKind.AUTOENCODE,
+    }
+    kind = named or suggested.get(training.kind, graph.purpose)
+    Task.of(kind, image=graph.input_shape, outputs=graph.outputs, classes=training.classes)
+    return replace(graph, task=kind)
 
 
 def import_network(
@@ -45,36 +86,46 @@ def import_network(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,
     trust: bool = False,
+    task: str = "",
     watch: Watch | None = None,
 ) -> NetworkFile:
     """Import a state dict, safetensors or ONNX file, with ``images`` training images of ``data`` for calibration.
 
+    Of values instead of images the ends of each channel become mean and std, unless they are given
+    (``hil.datasets.input_values``). ``task`` "" is what data and outputs suggest.
+
     Raises:
-        UsageError: mean without std, or images of another shape than the network takes.
+        UsageError: mean without std, images of another shape than the network takes, or a task that does not fit it.
         mapping.network.file.NetworkFileError, hil.errors.FileError: a file is missing, broken or unsafe.
     """
     watch = watch or Watch()
     if (mean is None) != (std is None):
         raise UsageError("--mean and --std go together")
     with watch.stage("importing"):
-        training = load_dataset(data, "train", data_dir=data_dir, download=download)
-        height, width, channels = training.images.shape[1:]
+        training = load_dataset(data, "train", data_dir=data_dir, download=download, any_kind=True)
+        shape, given = input_of(training, Preprocess(mean, std) if mean and std else None, source)
+        asked = TaskKind(task) if task in tuple(TaskKind) else None
+        if task and asked is None:
+            raise UsageError(f"no task {task!r}", hint=f"one of {', '.join(TaskKind)}")
+        of_classes = training.kind is TargetKind.CLASSES and asked in (None, TaskKind.CLASSIFY)
         try:
             graph = import_graph(
                 source,
-                classes=training.classes,
+                classes=training.classes if of_classes else (),
                 arch=arch,
-                input_shape=(channels, height, width),
-                preprocess=Preprocess(mean, std) if mean and std else None,
+                input_shape=shape,
+                preprocess=given,
                 trust=trust,
             )
         except ValueError as error:  # an unknown architecture, or one that the weights or images do not fit
             raise UsageError(str(error), hint="hil import --help; name the architecture with --arch") from error
-    graph = without_last_softmax(graph, watch)
+    graph = for_task(without_last_softmax(graph, watch), asked, training)
+    training = with_pixels(training, graph.input_shape, graph.preprocess)
     chosen = np.linspace(0, len(training) - 1, min(images, len(training))).astype(np.int64)
     named = {node.name for node in graph.nodes}
     if unknown := sorted(set(layer_bits or {}) - named):
         raise UsageError(f"bits for {', '.join(unknown)}, but the network has no such layer")
     weight_bits, activation_bits = own_bits(graph) or (weight_bits, activation_bits)
-    images_, labels = training.images[chosen], training.labels[chosen]
+    images_ = training.images[chosen]
+    labels = training.labels[chosen] if graph.classes else None
     return NetworkFile(graph, weight_bits, activation_bits, images_, labels, layer_bits or {})

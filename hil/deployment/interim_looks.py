@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,21 +12,27 @@ from numpy.typing import NDArray
 from hil.datasets.image_set import Dataset, image_digests
 from hil.deployment.inference import Conversions
 from hil.deployment.options import DeployOptions
+from hil.deployment.scoring import MOST_NUMBERS, Scoring
 from hil.errors import FileError, UsageError
-from hil.verdict.agreement import Judgement, Mode, correct_answers, judge, planned_looks
+from hil.verdict.agreement import Judgement, Mode, judge, planned_looks
 from mapping.network.file import image_keys
+from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram
 
 
 @dataclass
 class RunAnswers:
-    """Logit codes of the images seen so far, in run order, and what was judged of them."""
+    """Logit codes and scores of the samples seen so far, in run order, and what was judged of them.
+
+    Logits are those of the first samples only where outputs are wide; scores are those of all.
+    """
 
     ideal: list[NDArray[np.int32]] = field(default_factory=list)
     floats: list[NDArray[np.float32]] = field(default_factory=list)
     measured: list[NDArray[np.int32]] = field(default_factory=list)  # each (m, n, classes)
     simulated: list[NDArray[np.int32]] = field(default_factory=list)  # each (S, n, classes), conditioned
     again: list[NDArray[np.int32]] = field(default_factory=list)  # each (S, n, classes), programmed again
+    scores: dict[str, list[NDArray[Any]]] = field(default_factory=dict)  # of each of the above by name
     this_chip: Judgement | None = None
     such_chips: Judgement | None = None
     conversions: int = 0
@@ -41,7 +48,22 @@ class RunAnswers:
 
     @property
     def seen(self) -> int:
-        return sum(len(part) for part in self.ideal)
+        return sum(len(part) for part in self.scores.get("ideal", ()))
+
+    def add(self, name: str, logits: NDArray[Any], targets: NDArray[Any], scoring: Scoring) -> None:
+        """Score the logits of further samples, (…, n, width), and keep them while there is room."""
+        self.scores.setdefault(name, []).append(scoring.task.scores(logits, targets))
+        kept: list[NDArray[Any]] = getattr(self, name)
+        if scoring.task.kind is not TaskKind.CLASSIFY:
+            room = MOST_NUMBERS - sum(part.size for part in kept)
+            logits = logits[..., : max(1 if not kept else 0, room * logits.shape[-2] // max(logits.size, 1)), :]
+        if logits.size:
+            kept.append(logits)
+
+    def score(self, name: str) -> NDArray[Any]:
+        """Scores (…, n) or evidence (…, n, k) of all samples seen so far."""
+        parts = self.scores[name]
+        return np.concatenate(parts, axis=0 if name in ("ideal", "floats") else 1)
 
 
 def plan_images(
@@ -59,10 +81,6 @@ def plan_images(
             f"{data.name} has {len(data)} images of {data.images.shape[1:]}, "
             f"the network takes {(height, width, channels)}",
             hint="name a data set of that shape: --data",
-        )
-    if int(data.labels.max()) >= len(program.classes):
-        raise UsageError(
-            f"{data.name} has labels up to {data.labels.max()}, the network {len(program.classes)} classes"
         )
     rng = np.random.default_rng(np.random.SeedSequence([options.seed, 0x0BDE]))
     most = min(options.samples, len(data))
@@ -88,23 +106,26 @@ def plan_images(
 def judged(
     mode: Mode,
     answers: RunAnswers,
-    simulated: list[NDArray[np.int32]],
-    labels: NDArray[np.int64],
+    simulated: str,
     look: int,
     looks: tuple[int, ...],
-    options: DeployOptions,
+    scoring: Scoring,
 ) -> Judgement:
-    measured, virtual = np.concatenate(answers.measured, axis=1), np.concatenate(simulated, axis=1)
+    """Judge the answers so far; ``simulated`` names the virtual chips: "simulated" or "again"."""
+    measured, virtual = np.concatenate(answers.measured, axis=1), np.concatenate(getattr(answers, simulated), axis=1)
     ideal = np.concatenate(answers.ideal)
+    kept = min(measured.shape[1], virtual.shape[1], len(ideal))
     return judge(
-        correct_answers(measured, labels),
-        correct_answers(virtual, labels),
-        correct_answers(ideal, labels),
+        answers.score("measured"),
+        answers.score(simulated),
+        answers.score("ideal"),
         mode=mode,
-        tolerance=options.tolerance,
+        tolerance=scoring.tolerance,
         look=look,
         looks=looks,
-        measured_logits=measured,
-        simulated_logits=virtual,
-        ideal_logits=ideal,
+        measured_logits=measured[:, :kept],
+        simulated_logits=virtual[:, :kept],
+        ideal_logits=ideal[:kept],
+        metric=scoring.task.metric,
+        set_score=scoring.task.set_score,
     )

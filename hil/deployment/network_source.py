@@ -11,6 +11,8 @@ from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network
 from mapping.network.importers import WHOLE_NETWORKS
 
+HINT = "{} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25; or hil import, once"
+
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
@@ -26,6 +28,7 @@ class ImportOptions:
     images: int = 128
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    task: str = ""
 
 
 def open_network(
@@ -41,15 +44,8 @@ def open_network(
     if path.suffix not in WHOLE_NETWORKS:
         return load_network(path, trust=trust)
     options = options or ImportOptions()
-    needed: list[tuple[str, object]] = [("--data", options.data)]
-    if path.suffix != ".tflite":  # a quantised one says how pixels become inputs
-        needed += [("--mean", options.mean), ("--std", options.std)]
-    missing = [name for name, given in needed if not given]
-    if options.data is None or missing:
-        raise UsageError(
-            f"{path.name} holds no training images and not how pixels become inputs: {', '.join(missing)} missing",
-            hint=f"{path.name} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25; or hil import, once",
-        )
+    if options.data is None:
+        raise UsageError(f"{path.name} holds no training images: --data missing", hint=HINT.format(path.name))
     return import_network(
         path,
         arch=None,
@@ -62,5 +58,6 @@ def open_network(
         mean=options.mean,
         std=options.std,
         trust=trust,
+        task=options.task,
         watch=watch,
     )

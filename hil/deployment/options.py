@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cim.record.rewriting import Rewrite
 from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
+from mapping.network.task import TaskKind
 
 AUTO = "auto"
 ENGINES = (AUTO, *SimulationMode)
@@ -18,14 +19,19 @@ class DeployOptions:
     """How a run is made; the defaults are those of ``hil deploy``.
 
     ``samples`` is the largest number of images; looks are planned below it. ``age_s`` is chip
-    time between programming and reading.
+    time between programming and reading. ``tolerance`` is a score of the metric: a fraction of a share, None: the usual
+    one; ``tolerance_in_units`` the same in the metric's unit, points of a share, and goes first.
     """
 
     samples: int = 2000
     seed: int = 0
     repeats: int = 3
     virtual_chips: int = 20
-    tolerance: float = 0.01
+    tolerance: float | None = None
+    tolerance_in_units: float | None = None
+    task: str = ""  # a ``TaskKind``; "": that of the network file
+    metric: str = ""  # of the task, or file.py:function; "": the task's first
+    allow_code: bool = False  # run the user's own metric
     age_s: float = 3600.0
     read_back_reads: int = 32
     layer_images: int = 16
@@ -49,7 +55,12 @@ class DeployOptions:
             (self.samples >= 2, f"samples: {self.samples}, at least 2 images are needed"),
             (self.repeats >= 1, f"repeats: {self.repeats}, at least 1 pass is needed"),
             (self.virtual_chips >= 2, f"virtual chips: {self.virtual_chips}, at least 2 are needed"),
-            (0 < self.tolerance < 1, f"tolerance: {100 * self.tolerance:g} points, not between 0 and 100"),
+            (0 < (self.tolerance or 1) < math.inf and self.tolerance != 0, f"tolerance: {self.tolerance}"),
+            (
+                0 < (self.tolerance_in_units or 1) < math.inf and self.tolerance_in_units != 0,
+                f"tolerance: {self.tolerance_in_units}",
+            ),
+            (self.task in ("", *TaskKind), f"task {self.task!r}, not one of {', '.join(TaskKind)}"),
             (0 <= self.seed < 1 << 63, f"seed: {self.seed}, not from 0 to 2^63 - 1"),
             (0 <= self.age_s < math.inf, f"age: {self.age_s} s"),
             (1 <= self.read_back_reads <= 255, f"reads of a read-back: {self.read_back_reads}, not from 1 to 255"),

@@ -18,7 +18,6 @@ from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError
 from hil.samples import TUNE
 from hil.simulation.virtual_chips import in_threads
-from hil.verdict.agreement import correct_answers
 from hil.verdict.tuning import Lines, TuneSummary, summarise_tune
 from hil.verdict.verdict import Judgement, Mode, judge
 from hil.watch import Watch
@@ -91,12 +90,21 @@ def judge_untuned(
     if measured is None:
         return None
     n = measured.shape[1]
-    images, labels = data.images[order[:n]], data.labels[order[:n]]
+    scoring = job.scoring
+    images, targets = data.images[order[:n]], scoring.targets[order[:n]]
     chips = min(UNTUNED_CHIPS, job.options.virtual_chips)
     virtual = job.virtual_chips(conditioned=True, chips=chips, tuned=False)
     simulated, ideal = virtual.run(images, 0, watch), run(job.program, images, IdealMultiply(job.program))
-    right = [correct_answers(logits, labels) for logits in (measured, simulated, ideal)]
-    return judge(right[0], right[1], right[2], mode=Mode.CONDITIONED, tolerance=job.options.tolerance)
+    found = [scoring.task.scores(logits, targets) for logits in (measured, simulated, ideal)]
+    return judge(
+        found[0],
+        found[1],
+        found[2],
+        mode=Mode.CONDITIONED,
+        tolerance=scoring.tolerance,
+        metric=scoring.task.metric,
+        set_score=scoring.task.set_score,
+    )
 
 
 def tune_summary(job: Deployment) -> TuneSummary | None:

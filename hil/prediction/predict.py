@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +25,17 @@ from cim.record.rewriting import rewrite_history
 from cim.simulator.modes import SimulationMode
 from hil.calibration.procedure import check_macros
 from hil.datasets.image_set import Dataset
+from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import check_adapted
 from hil.deployment.build_report import aim_notes
 from hil.deployment.interim_looks import plan_images
 from hil.deployment.options import DeployOptions
+from hil.deployment.scoring import targets_of, task_of
 from hil.deployment.tuning import check_untuned, targets_for, with_aims
 from hil.errors import MismatchError, UsageError
 from hil.prediction.text import Prediction
 from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, VirtualChips, build_chip, in_threads
-from hil.verdict.agreement import correct_answers
+from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
@@ -74,7 +77,7 @@ def predict(
         record: None takes the models that the chip file names.
         ages_s: times after programming; empty takes ``options.age_s``.
         temperature_c: of the reads; None takes that of the record.
-        target: accuracy (fraction) for the yield.
+        target: accuracy, or another metric that is a share, for the yield (fraction).
         tune_at: when each chip is tuned to its own answers: anew at each age, never, or once at this one of the ages
             (it then stays as it was tuned; columns are corrected anew at every age all the same).
             Nobody is tuned with ``options.tune`` off.
@@ -85,8 +88,6 @@ def predict(
         UsageError: ages, chips or target that make no sense.
     """
     ages = tuple(sorted(set(ages_s))) or (options.age_s,)
-    if target is not None and not 0 < target <= 1:
-        raise UsageError(f"target accuracy {100 * target:g} %, not between 0 and 100")
     if options.virtual_chips > MOST_CHIPS:
         raise UsageError(f"{options.virtual_chips} virtual chips, over {MOST_CHIPS:,}")
     check_untuned(program)
@@ -100,8 +101,12 @@ def predict(
             f"the record is of {known.temperature_c:g} °C and holds no temperature coefficients",
             hint=f"hil calibrate --second-temperature {temperature:g}C, or leave --temperature out",
         )
+    data = with_pixels(data, program.input.shape, program.preprocess)
     order, _ = plan_images(data, program, options)
-    images, labels = data.images[order], data.labels[order]
+    found = task_of(program, data, options)
+    images, targets = data.images[order], targets_of(found, data, program.preprocess)[order]
+    if target is not None and not (found.metric.share and 0 < target <= 1):
+        raise UsageError(f"target of {found.metric.title} {100 * target:g} %, not a share between 0 and 100")
     filled = program.macros if known.kind in OF_CELLS else ()
     program = with_aims(program, known, replace(options, age_s=ages[0]), watch)
     row = VirtualRow(
@@ -118,11 +123,18 @@ def predict(
     accuracies = np.empty((len(ages), options.virtual_chips))
     with watch.stage("simulating"):
         for number, logits in enumerate(row.run(images)):
-            accuracies[:, number] = correct_answers(logits, labels).mean(axis=1)
+            accuracies[:, number] = metric_of(found, logits, targets)
             watch.step(number + 1, options.virtual_chips, f"virtual chip {number + 1} of {options.virtual_chips}")
-    ideal = float(correct_answers(run(program, images, IdealMultiply(program)), labels).mean())
+    ideal = float(metric_of(found, run(program, images, IdealMultiply(program)), targets))
     notes = (*notes, tuning_words(row.targets, tune_at), *aim_notes(program))
-    return Prediction(ideal, accuracies, len(order), ages, temperature, mode, source, notes, target)
+    return Prediction(
+        ideal, accuracies, len(order), ages, temperature, mode, source, notes, target, found.kind, found.metric
+    )
+
+
+def metric_of(task: Task, logits: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.float64]:
+    """The metric of logits (…, n, width), (…)."""
+    return task.totals(task.scores(logits, targets))
 
 
 def tuning_words(targets: TuneTargets | None, tune_at: float | Tuning) -> str:

@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.pages.tables import duration
+from hil.verdict.metric import ACCURACY, Metric
 from hil.verdict.yields import BETWEEN_CHIPS, QUANTILES, Distribution, Yield, histogram
+from mapping.network.task import TaskKind
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Prediction:
-    """Accuracies of virtual chips on the same images, at one age or several; (ages, S) fractions."""
+    """Accuracies, or another metric, of virtual chips on the same images, at one age or several; (ages, S)."""
 
     ideal: float
     accuracies: NDArray[np.float64]
@@ -26,12 +28,13 @@ class Prediction:
     source: str
     notes: tuple[str, ...] = ()
     target: float | None = None
+    task: TaskKind = TaskKind.CLASSIFY
+    metric: Metric = ACCURACY
 
     def __repr__(self) -> str:
         one = self.at(0)
-        return (
-            f"<Prediction {one.mean:.2%} ± {100 * one.sd:.2f} points on {len(self.chips)} virtual chips; {self.source}>"
-        )
+        spread = f"{self._words(one.mean)} ± {self._spread(one.sd)} {self.metric.unit}"
+        return f"<Prediction {spread} on {len(self.chips)} virtual chips; {self.source}>"
 
     def _repr_html_(self) -> str:
         """The lines of ``hil simulate``, for notebooks."""
@@ -48,7 +51,13 @@ class Prediction:
         return self.ages_s[0]
 
     def at(self, age: int) -> Distribution:
-        return Distribution(self.accuracies[age], self.images)
+        return Distribution(self.accuracies[age], self.images, self.metric)
+
+    def _words(self, score: float) -> str:
+        return f"{score:.2%}" if self.metric.share else f"{score:.4g}"
+
+    def _spread(self, sd: float) -> str:
+        return f"{100 * sd:.2f}" if self.metric.share else f"{sd:.3g}"
 
     def reached(self, age: int) -> Yield | None:
         return None if self.target is None else Yield.of(self.accuracies[age], self.target)
@@ -59,7 +68,8 @@ class Prediction:
         lines = [
             f"source         {self.source}",
             *(f"note           {note}" for note in self.notes),
-            f"ideal          {self.ideal:.2%} of {self.images} images",
+            *(() if self.metric == ACCURACY else (f"task           {self.task}, {self.metric.title}",)),
+            f"ideal          {self._words(self.ideal)} of {self.images} images",
             f"chips          {count} virtual chips, each programmed again; {self.mode} simulation at "
             f"{self.temperature_c:g} °C",
         ]
@@ -67,17 +77,17 @@ class Prediction:
             return [*lines, "", *self._table()]
         one, reached = self.at(0), self.reached(0)
         low, high = one.one_chip
-        shown = " · ".join(f"{100 * q:g} % {v:.2%}" for q, v in zip(QUANTILES, one.quantiles(), strict=True))
+        shown = " · ".join(f"{100 * q:g} % {self._words(v)}" for q, v in zip(QUANTILES, one.quantiles(), strict=True))
         lines += [
-            f"simulated      {one.mean:.2%} ± {100 * one.sd:.2f} points (sd between chips), {duration(self.age_s)} "
-            "after programming",
-            f"one chip       {low:.2%} to {high:.2%}, 95 % prediction interval",
+            f"simulated      {self._words(one.mean)} ± {self._spread(one.sd)} {self.metric.unit} (sd between chips), "
+            f"{duration(self.age_s)} after programming",
+            f"one chip       {self._words(low)} to {self._words(high)}, 95 % prediction interval",
             f"quantiles      {shown}",
         ]
         if reached:
             lines.append(f"yield          {reached.words()}")
         if count >= BETWEEN_CHIPS:
-            lines += ["", *histogram(self.chips, self.images)]
+            lines += ["", *histogram(self.chips, self.images, self.metric)]
         return lines
 
     def _table(self) -> list[str]:
@@ -88,8 +98,8 @@ class Prediction:
         for k, age in enumerate(self.ages_s):
             one, reached = self.at(k), self.reached(k)
             low, high = one.one_chip
-            text = f"{duration(age):>8}  {one.mean:>9.2%}  {100 * one.sd:>5.2f}  {low:>8.2%} {high:>9.2%}"
-            text += f"  {float(np.median(one.chips)):>7.2%}"
+            text = f"{duration(age):>8}  {self._words(one.mean):>9}  {self._spread(one.sd):>5}  {self._words(low):>8} "
+            text += f"{self._words(high):>9}  {self._words(float(np.median(one.chips))):>7}"
             if reached:
                 share = f"{reached.reached / reached.chips:.0%} ({reached.low:.0%}-{reached.high:.0%})"
                 text += f"  {share:>18}"
@@ -106,6 +116,8 @@ class Prediction:
             "notes": list(self.notes),
             "engine": str(self.mode),
             "temperature_c": self.temperature_c,
+            "task": self.task.value,
+            "metric": self.metric.name,
             "accuracy": {"ideal": self.ideal, "simulated": self.at(0).to_json()},
             "images": self.images,
             "age_s": self.age_s,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from hil.pages.figures import Figure, axis, dots, figure, shown
-from hil.pages.tables import Table, duration, number, percent, points, span, without_empty
+from hil.pages.tables import Table, duration, number, percent, without_empty
 from hil.verdict.agreement import AgreementReport
 from hil.verdict.cause_split import CauseSplit, LayerCauses
 
@@ -14,8 +14,9 @@ SMALL = 0.0005  # causes below 0.05 points are not named on the screen
 
 def causes_table(split: CauseSplit) -> Table:
     """Every cause with its points and interval, and their sum."""
-    rows = [(p.name, points(-p.loss), span((-p.high, -p.low)), _of_gap(p.loss, split)) for p in split.parts]
-    rows.append(("sum", points(-split.gap), span((-split.high, -split.low)), _of_gap(split.gap, split)))
+    m = split.metric
+    rows = [(p.name, m.change(-p.loss), m.span((-p.high, -p.low)), _of_gap(p.loss, split)) for p in split.parts]
+    rows.append(("sum", m.change(-split.gap), m.span((-split.high, -split.low)), _of_gap(split.gap, split)))
     early = (
         "the chip held the program already, so that nothing tells programming from relaxation"
         if split.early_age_s is None
@@ -26,7 +27,7 @@ def causes_table(split: CauseSplit) -> Table:
         f"Shapley shares of {split.coalitions} combinations of simulated parts; intervals 95 %, over images and "
         f"virtual chips; {early}. Unexplained is measured − simulated."
     )
-    whole = Table("Where the gap comes from", ("cause", "points", "95 % interval", "of the gap"), tuple(rows), note)
+    whole = Table("Where the gap comes from", ("cause", m.unit, "95 % interval", "of the gap"), tuple(rows), note)
     return without_empty(whole, "the gap may be zero, so that it has no shares")
 
 
@@ -47,20 +48,25 @@ def layer_causes_table(split: CauseSplit) -> Table:
 def causes_figure(split: CauseSplit) -> Figure:
     """A waterfall from the start to the measured accuracy: points lost to each cause, with 95 % intervals."""
     names = [*(p.name for p in split.parts), "measured"]
-    lost = [-100 * p.loss for p in split.parts]
+    factor, unit = split.metric.factor, split.metric.unit
+    lost = [-factor * p.loss for p in split.parts]
     ends = np.cumsum(lost)
-    gap = -100 * split.gap
+    gap = -factor * split.gap
     bars: Figure = {
         "type": "bar",
         "x": names,
         "y": [*lost, gap],
         "base": [0.0, *ends[:-1].tolist(), 0.0],
         "marker": {"color": [*("@low" if step > 0 else "@high" for step in lost), "@ideal"]},
-        "hovertext": [f"{name}: {step:+.2f} points" for name, step in zip(names, [*lost, gap], strict=True)],
+        "hovertext": [
+            f"{name}: {split.metric.difference(step / factor)}" for name, step in zip(names, [*lost, gap], strict=True)
+        ],
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
-    marks = dots(names, [*ends.tolist(), gap], "@ink", "%{x}: %{y:.2f} points in all", size=5)
-    low, high = ([100 * x for x in xs] for xs in zip(*_reaches(split), strict=True))
+    marks = dots(
+        names, [*ends.tolist(), gap], "@ink", f"%{{x}}: %{{y:.{4 if factor == 1 else 2}f}} {unit} in all", size=5
+    )
+    low, high = ([factor * x for x in xs] for xs in zip(*_reaches(split), strict=True))
     marks["error_y"] = {
         "type": "data",
         "symmetric": False,
@@ -70,8 +76,13 @@ def causes_figure(split: CauseSplit) -> Figure:
         "thickness": 1.2,
         "width": 5,
     }
-    y = axis(f"accuracy − {split.start}, points")
+    y = axis(f"{_gained(split)} − {split.start}, {unit}")
     return figure([bars, marks], 340, x={"type": "category"}, y=y)
+
+
+def _gained(split: CauseSplit) -> str:
+    """The quantity of which more is better."""
+    return split.metric.title if split.metric.greater else f"less {split.metric.title}"
 
 
 def _reaches(split: CauseSplit) -> list[tuple[float, float]]:
@@ -98,15 +109,21 @@ def causes_line(report: AgreementReport) -> str:
     if split is None:
         return ""
     named = sorted(split.parts[:-1], key=lambda p: -p.loss)
-    words = [f"{p.name} {_one(p.loss)}" for p in named if abs(p.loss) >= SMALL]
-    words.append(f"unexplained {_one(split.parts[-1].loss)}")
+    words = [f"{p.name} {_one(p.loss, split)}" for p in named if abs(p.loss) >= _small(split)]
+    words.append(f"unexplained {_one(split.parts[-1].loss, split)}")
     some = "" if split.images == report.data.images else f" on the first {split.images:,} images"
-    return f"{_one(split.gap)} points from {split.start} to {report.backend_words.split()[0]}{some}: {', '.join(words)}"
+    from_to = f"from {split.start} to {report.backend_words.split()[0]}{some}"
+    return f"{_one(split.gap, split)} {split.metric.unit} {from_to}: {', '.join(words)}"
 
 
-def _one(share: float) -> str:
-    """Points with one digit."""
-    return number(100 * share, 1)
+def _one(loss: float, split: CauseSplit) -> str:
+    """Points with one digit, or a score with three."""
+    return number(100 * loss, 1) if split.metric.share else split.metric.value(loss)
+
+
+def _small(split: CauseSplit) -> float:
+    """Losses below it are not named on the screen."""
+    return SMALL if split.metric.share else abs(split.gap) / 20
 
 
 def _of_gap(loss: float, split: CauseSplit) -> str:

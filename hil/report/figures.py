@@ -22,64 +22,72 @@ from hil.pages.figures import (
 )
 from hil.report.run_data import MacroReadings, RunData
 from hil.verdict.agreement import AgreementReport, Interval
+from hil.verdict.metric import Metric
 
 MOST_BARS = 60
 
 
 def accuracy_figure(report: AgreementReport) -> Figure:
     """Four accuracies with their intervals; small dots are single repeats and single virtual chips."""
-    j, words = report.decisive, report.backend_words
+    j, words, m = report.decisive, report.backend_words, report.decisive.metric
     data = [
-        *_accuracy(words, j.measured, j.measured_repeats, "@measured"),
-        *_accuracy("simulated", j.simulated, j.simulated_chips, "@simulated"),
-        *_accuracy("ideal", j.ideal, (), "@ideal"),
+        *_accuracy(words, j.measured, j.measured_repeats, "@measured", m),
+        *_accuracy("simulated", j.simulated, j.simulated_chips, "@simulated", m),
+        *_accuracy("ideal", j.ideal, (), "@ideal", m),
     ]
     if report.float_accuracy is not None:
-        data.append(dots([100 * report.float_accuracy], ["float"], "@ideal", "%{x:.2f} %", symbol="diamond"))
-    return figure(data, 250, x=axis("accuracy, %"), y={"type": "category"}, left=160)
+        data.append(dots([m.factor * report.float_accuracy], ["float"], "@ideal", _hover(m), symbol="diamond"))
+    return figure(data, 250, x=axis(f"{m.title}, {'%' if m.share else m.unit}"), y={"type": "category"}, left=160)
 
 
-def _accuracy(name: str, i: Interval, singles: tuple[float, ...], colour: str) -> list[Figure]:
-    mean = dots([100 * i.mean], [name], colour, "%{x:.2f} %")
-    ends = {"array": [100 * (i.high - i.mean)], "arrayminus": [100 * (i.mean - i.low)]}
+def _hover(metric: Metric) -> str:
+    return "%{x:.2f} %" if metric.share else "%{x:.4g}"
+
+
+def _accuracy(name: str, i: Interval, singles: tuple[float, ...], colour: str, metric: Metric) -> list[Figure]:
+    factor, text = metric.factor, _hover(metric)
+    mean = dots([factor * i.mean], [name], colour, text)
+    ends = {"array": [factor * (i.high - i.mean)], "arrayminus": [factor * (i.mean - i.low)]}
     mean["error_x"] = {"type": "data", "symmetric": False, "color": colour, "thickness": 2, "width": 7, **ends}
     if not singles:
         return [mean]
-    faint = dots([100 * a for a in singles], [name] * len(singles), colour, "%{x:.2f} %", size=6, opacity=0.4)
+    faint = dots([factor * a for a in singles], [name] * len(singles), colour, text, size=6, opacity=0.4)
     return [mean, faint]
 
 
 def difference_figure(report: AgreementReport) -> Figure:
     """Measured minus simulated of both questions against the tolerance."""
     data: list[Figure] = []
-    reach = tolerance = 100 * report.decisive.tolerance
+    m = report.decisive.metric
+    reach = tolerance = m.factor * report.decisive.tolerance
+    text = f"%{{x:.{2 if m.share else 4}f}} {m.unit}"
     for name, j in (("such chips", report.such_chips), ("this chip", report.this_chip)):
         if j is None:
             continue
         for width, ends in ((2, j.interval95), (6, j.interval90)):
-            x = [100 * end for end in ends]
+            x = [m.factor * end for end in ends]
             reach = max(reach, *map(abs, x))
-            data.append(line(x, [name, name], "@measured", "%{x:.2f} points", width=width))
-        data.append(dots([100 * j.difference], [name], "@measured", "%{x:.2f} points"))
+            data.append(line(x, [name, name], "@measured", text, width=width))
+        data.append(dots([m.factor * j.difference], [name], "@measured", text))
     tall = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
     zone = {"type": "rect", "x0": -tolerance, "x1": tolerance, "fillcolor": "@zone", "line": {"width": 0}, **tall}
     zero = {"type": "line", "x0": 0, "x1": 0, "line": {"color": "@ideal", "width": 1, "dash": "dot"}, **tall}
-    x_axis = axis("measured − simulated, points", range=[-1.15 * reach, 1.15 * reach])
+    x_axis = axis(f"measured − simulated, {m.unit}", range=[-1.15 * reach, 1.15 * reach])
     rows = {"type": "category", "range": [-0.6, len(data) / 3 - 0.4]}
     return figure(data, 250, x=x_axis, y=rows, left=90, shapes=[zone, zero])
 
 
 def components_figure(report: AgreementReport) -> Figure:
     """Components of the uncertainty, one standard deviation each."""
-    names = ["images, paired", "one read", "chip or read-back"]
+    names, unit = ["images, paired", "one read", "chip or read-back"], report.decisive.metric.unit
     data: list[Figure] = []
     asked = (("this chip", report.this_chip, "@measured"), ("such chips", report.such_chips, "@simulated"))
     for name, j, colour in asked:
         if j is not None:
             values = [j.components.image, j.components.read or 0.0, j.components.chip]
             bar = {"type": "bar", "orientation": "h", "name": name, "x": values, "y": names}
-            data.append({**bar, "marker": {"color": colour}, "hovertemplate": "%{x:.2f} points<extra></extra>"})
-    x = axis("standard deviation, points")
+            data.append({**bar, "marker": {"color": colour}, "hovertemplate": f"%{{x:.4g}} {unit}<extra></extra>"})
+    x = axis(f"standard deviation, {unit}")
     return figure(data, 220, x=x, left=130, barmode="group", showlegend=len(data) > 1)
 
 

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 from hil.atomic import write_text
-from hil.pages.tables import duration, markdown, percent, points, span
+from hil.pages.tables import duration, markdown, percent
 from hil.report.causes import causes_line, causes_table, layer_causes_table
 from hil.report.page import FILES, page
 from hil.report.run_data import RunData, write_run
-from hil.report.tables import every_table, interval
-from hil.verdict.agreement import AgreementReport
+from hil.report.tables import every_table
+from hil.verdict.agreement import AgreementReport, interval_words
+from hil.verdict.metric import ACCURACY
 
 
 def write_report(folder: str | Path, report: AgreementReport, data: RunData) -> None:
@@ -50,18 +51,18 @@ def report_markdown(report: AgreementReport) -> str:
 def summary_lines(report: AgreementReport) -> list[str]:
     """Lines that ``hil deploy`` and ``hil show`` print."""
     chip, net, c, j = report.chip, report.network, report.cells, report.decisive
-    words = report.backend_words
+    words, m = report.backend_words, report.decisive.metric
     place = f"{chip.kind} {chip.name} rev {chip.revision}, serial {chip.serial}, firmware {chip.firmware}"
     temperature = "" if chip.temperature_c is None else f", {chip.temperature_c:.1f} °C"
     size = f"{net.layers} layers, {net.weights:,} weights, W{net.weight_bits}A{net.activation_bits}"
     macros = f"{chip.macros_used} of {chip.macros} macros of {chip.rows} × {chip.columns}"
     missed = f"{c.unreached:,} not reached ({percent(c.unreached / max(c.total, 1))})"
     answers = (
-        ("float", percent(report.float_accuracy), ""),
-        ("ideal", percent(j.ideal.mean), ""),
-        ("simulated", percent(j.simulated.mean), f"one chip is expected in {interval(j.simulated)}"),
-        (words, percent(j.measured.mean), f"95 % interval over images {interval(j.measured)}"),
-        ("difference", f"{points(j.difference)} points", f"90 % interval {span(j.interval90)}"),
+        ("float", m.value(report.float_accuracy), ""),
+        ("ideal", m.value(j.ideal.mean), ""),
+        ("simulated", m.value(j.simulated.mean), f"one chip is expected in {interval_words(j.simulated, m)}"),
+        (words, m.value(j.measured.mean), f"95 % interval over images {interval_words(j.measured, m)}"),
+        ("difference", m.difference(j.difference), f"90 % interval {m.span(j.interval90)}"),
     )
     fate = report.survival
     lines = [
@@ -71,13 +72,14 @@ def summary_lines(report: AgreementReport) -> list[str]:
         ("mapping", f"{macros}, {percent(c.used_share, 0)} of their cells used"),
         ("programming", f"{c.total:,} cells   {missed}   {c.pulses:,} pulses"),
         ("inference", f"{j.n:,} images × {j.repeats} repeats, {duration(report.age_s)} after programming"),
+        *(() if m == ACCURACY else (("task", f"{report.task}, scored by {m.title}, unit {m.unit}"),)),
         *(("", f"{name:<{len(words)}}  {value}   {more}".rstrip()) for name, value, more in answers),
     ]
-    if j.fidelity is not None:
+    if j.fidelity is not None and j.fidelity.same_answers is not None:
         lines.append(("", f"same answer on {percent(j.fidelity.same_answers, 1)} of images"))
     if report.untuned is not None and report.tune is not None:
         u = report.untuned
-        untuned = f"{percent(u.simulated.mean)} and {words} {percent(u.measured.mean)} on {u.n:,} images"
+        untuned = f"{m.value(u.simulated.mean)} and {words} {m.value(u.measured.mean)} on {u.n:,} images"
         lines.append(("tuning", f"{report.tune.images} training images; without it simulated {untuned}"))
     if report.causes is not None:
         lines.append(("causes", causes_line(report)))

@@ -9,12 +9,13 @@ from html import escape
 from hil.pages import shell
 from hil.pages.figures import Figure
 from hil.pages.shell import columns, contents, document, folded, section, table
-from hil.pages.tables import Table, duration, percent, points
+from hil.pages.tables import Table, duration
 from hil.report import figures, tables
 from hil.report.answers import class_figure, class_table, confusion_figure, label_figure, telling_images
 from hil.report.causes import causes_figure, causes_table, layer_causes_figure, layer_causes_table
 from hil.report.run_data import RunData
 from hil.report.tables import QUESTIONS
+from hil.report.task_answers import task_answers
 from hil.verdict.agreement import AgreementReport, Judgement, Verdict
 
 Plot = Callable[..., str]
@@ -51,7 +52,7 @@ def page(report: AgreementReport, data: RunData, files: Collection[str] = ()) ->
     drawn: dict[str, Figure] = {}
     plot = functools.partial(shell.plot, drawn)
     parts: dict[str, tuple[str, ...]] = {
-        "Accuracy": _accuracy(report, plot),
+        _sentence_start(report.decisive.metric.title): _accuracy(report, plot),
         "The two questions": (
             plot("components", "Where the uncertainty comes from.", figures.components_figure(report)),
             folded("Every number that the verdict rests on", table(tables.questions(report))),
@@ -91,7 +92,11 @@ def _causes(report: AgreementReport, plot: Plot) -> dict[str, tuple[str, ...]]:
         return {}
     whole, by_layer = causes_table(split), layer_causes_table(split)
     content = (
-        plot("causes", f"Points lost between {split.start} and measured; bars: 95 %.", causes_figure(split)),
+        plot(
+            "causes",
+            f"{_sentence_start(split.metric.unit)} lost between {split.start} and measured; bars: 95 %.",
+            causes_figure(split),
+        ),
         table(whole),
         plot("layercauses", "Error energy of each layer by cause.", layer_causes_figure(split)),
         folded(by_layer.title, table(by_layer)),
@@ -110,6 +115,8 @@ def _layers(report: AgreementReport, plot: Plot) -> tuple[str, ...]:
 
 def _answers(report: AgreementReport, data: RunData, plot: Plot) -> tuple[str, ...]:
     words = report.backend_words
+    if data.task is not None:
+        return task_answers(data, data.task, words, plot)
     return (
         plot("classes", "Accuracy of each class; bars: Wilson 95 % over its images.", class_figure(data, words)),
         folded("Accuracy by class as numbers", table(class_table(data, words))),
@@ -166,11 +173,11 @@ def _header(report: AgreementReport) -> str:
         lost = f'<p class="banner"><strong>LOST</strong> {escape(_sentence(fate.text))}</p><ol>{steps}</ol>'
     words = WORDS if report.this_chip is not None else FAMILY
     figures_ = (
-        ("float", percent(report.float_accuracy)),
-        ("ideal", percent(j.ideal.mean)),
-        ("simulated", percent(j.simulated.mean)),
-        (report.backend_words, percent(j.measured.mean)),
-        ("difference", f"{points(j.difference)} points"),
+        ("float", j.metric.value(report.float_accuracy)),
+        ("ideal", j.metric.value(j.ideal.mean)),
+        ("simulated", j.metric.value(j.simulated.mean)),
+        (report.backend_words, j.metric.value(j.measured.mean)),
+        ("difference", j.metric.difference(j.difference)),
     )
     tiles = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures_)
     notes = "".join(f"<li>{escape(note)}</li>" for note in (*j.flags, *report.notes, *_drift(report)))
@@ -185,8 +192,12 @@ def _header(report: AgreementReport) -> str:
     )
 
 
+def _sentence_start(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{_sentence_start(text)}."
 
 
 def _other(report: AgreementReport, decisive: Judgement) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.hdf5_file import open_hdf5
+from cim.json_text import parse_json
 from hil.atomic import write_bytes
 from hil.errors import FileError, MismatchError
+from hil.verdict.json_record import decode, encode
 from hil.verdict.layers import LayerSample
+from hil.verdict.metric import Metric
+from hil.verdict.tasks.task import Task
+from mapping.network.graph import Output
+from mapping.network.task import TaskKind
 
-FORMAT, VERSION = "hil.run", "1.2"
+FORMAT, VERSION = "hil.run", "1.3"
 MOST_TELLING = 12
 
 
@@ -44,6 +51,10 @@ class RunData:
     those of the decisive question; ``such_logits`` of the other one, when it was judged.
     ``telling`` are positions (0 … n − 1) of images that most virtual chips get right and the chip wrong.
     ``ages_s`` (m, n) is chip time since programming; ``temperatures_c`` one value a repeat.
+
+    Of a ``task`` that is not of classes there are ``targets`` (n, …) in place of labels; n may be fewer samples than
+    were run where outputs are wide, and telling are samples that chip and virtual chips score most differently.
+    ``scores`` are those of all samples by column: (rows, samples).
     """
 
     indices: NDArray[np.int64]  # (n,) positions in the data set
@@ -62,9 +73,18 @@ class RunData:
     macros: Mapping[int, MacroReadings] = field(default_factory=dict)
     samples: tuple[LayerSample, ...] = ()
     link: Mapping[str, float] = field(default_factory=dict)
+    task: Task | None = None
+    targets: NDArray[Any] | None = None
+    scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        n, c = len(self.labels), len(self.classes)
+        n, c = len(self.indices), len(self.classes)
+        if self.task is not None:
+            c = sum(output.size for output in self.task.outputs)
+            if self.targets is None or len(self.targets) != n or self.labels.size:
+                raise ValueError(f"targets of {n} samples are missing, or labels stand beside them")
+        elif len(self.labels) != n:
+            raise ValueError(f"{len(self.labels)} labels of {n} images")
         for name, shape in (
             ("indices", (n,)),
             ("ideal_logits", (n, c)),
@@ -73,7 +93,7 @@ class RunData:
         ):
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
-        if n and not (self.labels.min() >= 0 and self.labels.max() < c):
+        if self.labels.size and not (self.labels.min() >= 0 and self.labels.max() < c):
             raise ValueError(f"labels from {self.labels.min()} to {self.labels.max()} of {c} classes")
         if self.telling is not None and self.telling_images is not None:
             _check_telling(self.telling, self.telling_images, n)
@@ -90,7 +110,7 @@ def _check_telling(positions: NDArray[np.int64], images: NDArray[np.uint8], n: i
 MAX_BYTES = 1 << 31
 _ARRAYS = (
     "indices", "labels", "ideal_logits", "measured_logits", "simulated_logits", "float_logits", "such_logits",
-    "ages_s", "temperatures_c", "telling", "telling_images",
+    "ages_s", "temperatures_c", "telling", "telling_images", "targets",
 )  # fmt: skip
 _CELLS = ("targets_us", "readings_us", "layer", "pulses", "reached", "readings_after_us", "early_us")
 
@@ -103,6 +123,10 @@ def write_run(path: str | Path, data: RunData) -> None:
     with h5py.File(Path(path).name, "w", driver="core", backing_store=False) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.attrs["classes"], file.attrs["layers"] = list(data.classes), list(data.layers)
+        if data.task is not None:
+            file.attrs["task"] = _task_text(data.task)
+        for name, values in data.scores.items():
+            _put(file, f"scores/{name}", values)
         for name in _ARRAYS:
             _put(file, name, getattr(data, name))
         for macro, cells in data.macros.items():
@@ -162,8 +186,37 @@ def _read(file: Any) -> RunData:
         content |= {name: group[name][()] for name in ("measured", "ideal", "simulated") if name in group}
         samples.append(LayerSample(layer=_text(group.attrs["layer"]), **content))
     link = {k: float(v) for k, v in file["link"].attrs.items()}
+    scores = {name: values[()] for name, values in file.get("scores", {}).items()}
+    task = _task_of(_text(file.attrs["task"])) if "task" in file.attrs else None
     classes, layers = (tuple(_text(v) for v in file.attrs[key]) for key in ("classes", "layers"))
-    return RunData(**arrays, classes=classes, layers=layers, macros=macros, samples=tuple(samples), link=link)
+    return RunData(
+        **arrays, classes=classes, layers=layers, macros=macros, samples=tuple(samples), link=link, task=task,
+        scores=scores,
+    )  # fmt: skip
+
+
+def _task_text(task: Task) -> str:
+    """A task as JSON; a user's own metric is not more than its name there."""
+    outputs = [[output.name, list(output.shape)] for output in task.outputs]
+    plain = {"kind": task.kind.value, "image": list(task.image), "outputs": outputs, "scale": task.scale}
+    return json.dumps({**plain, "metric": encode(task.metric), "classes": list(task.classes)})
+
+
+def _task_of(text: str) -> Task:
+    said = parse_json(text)
+    channels, height, width = (int(side) for side in said["image"])
+    outputs = tuple(Output(str(name), tuple(int(side) for side in shape)) for name, shape in said["outputs"])
+    found = Task(
+        TaskKind(said["kind"]),
+        decode(Metric, said["metric"]),
+        (channels, height, width),
+        outputs,
+        tuple(str(name) for name in said["classes"]),
+        float(said["scale"]),
+    )
+    if reason := found.misfit():
+        raise ValueError(f"outputs of its task: {reason}")
+    return found
 
 
 def _put(group: Any, name: str, value: NDArray[Any] | None) -> None:

@@ -13,9 +13,10 @@ from hil.atomic import write_text
 from hil.errors import FileError, HilError
 from hil.pages.figures import Figure, axis, dots, figure, shown
 from hil.pages.shell import contents, document, plot, section, sortable_table
-from hil.pages.tables import Table, duration, percent, points
+from hil.pages.tables import Table, duration, points
 from hil.report.run_folder import UNFINISHED
 from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
+from hil.verdict.metric import ACCURACY, Metric
 from hil.verdict.verdict import Interval
 
 INDEX = "index.html"
@@ -45,6 +46,7 @@ class RunLine:
     measured: Interval
     difference: float
     verdict: str
+    metric: Metric = ACCURACY
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def index_page(index: RunIndex) -> str:
 def trend_figure(index: RunIndex, *, by_age: bool) -> Figure:
     """Measured and simulated accuracy over the date of the run, or over chip time since programming."""
     series: dict[str, list[RunLine]] = defaultdict(list)
-    for run in sorted(index.runs, key=lambda r: r.created):
+    for run in sorted((r for r in index.runs if r.metric.share), key=lambda r: r.created):
         series[f"{run.network} on {run.chip}, {run.data}"].append(run)
     data: list[Figure] = []
     for number, (name, runs) in enumerate(series.items()):
@@ -162,6 +164,7 @@ def _line(folder: Path) -> RunLine:
         j.measured,
         j.difference,
         j.verdict.value,
+        j.metric,
     )
 
 
@@ -175,9 +178,9 @@ def _cells(run: RunLine) -> tuple[tuple[str, float | str], ...]:
         (chip, chip),
         (f"{run.images:,}", run.images),
         (duration(run.age_s), run.age_s),
-        (percent(run.ideal), run.ideal),
-        (percent(run.simulated), run.simulated),
-        (percent(run.measured.mean), run.measured.mean),
-        (points(run.difference), run.difference),
+        (run.metric.value(run.ideal), run.ideal),
+        (run.metric.value(run.simulated), run.simulated),
+        (run.metric.value(run.measured.mean), run.measured.mean),
+        (run.metric.difference(run.difference) if run.metric != ACCURACY else points(run.difference), run.difference),
         (run.verdict, run.verdict),
     )

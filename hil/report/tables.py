@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from hil.pages.tables import Table, duration, number, percent, points, span, without_empty
-from hil.verdict.agreement import AgreementReport, Judgement
+from hil.pages.tables import Table, duration, number, percent, without_empty
+from hil.verdict.agreement import AgreementReport, Judgement, interval_words, measured_interval
 from hil.verdict.tuning import TuneSummary
-from hil.verdict.verdict import Interval
 
 MARKED_Z = 3.0  # a layer whose residual is farther from the virtual chips' is marked
 QUESTIONS = {"this_chip": "this chip", "such_chips": "such chips"}
@@ -38,19 +37,20 @@ def every_table(report: AgreementReport) -> tuple[Table, ...]:
 def accuracies(report: AgreementReport) -> Table:
     """The four columns: float, ideal, simulated, measured."""
     j = report.decisive
+    m, over = j.metric, measured_interval(j.metric)
     return Table(
-        "Accuracy",
-        ("", "accuracy", "interval", "what the interval is"),
+        f"{m.title[:1].upper()}{m.title[1:]}",
+        ("", m.title, "interval", "what the interval is"),
         (
-            ("float", percent(report.float_accuracy), "", ""),
-            ("ideal", percent(j.ideal.mean), interval(j.ideal), "Wilson 95 % over images"),
+            ("float", m.value(report.float_accuracy), "", ""),
+            ("ideal", m.value(j.ideal.mean), interval_words(j.ideal, m), over),
             (
                 "simulated",
-                percent(j.simulated.mean),
-                interval(j.simulated),
+                m.value(j.simulated.mean),
+                interval_words(j.simulated, m),
                 "prediction band of one chip, these images",
             ),
-            (report.backend_words, percent(j.measured.mean), interval(j.measured), "Wilson 95 % over images"),
+            (report.backend_words, m.value(j.measured.mean), interval_words(j.measured, m), over),
         ),
         f"{j.n:,} images of {report.data.name}, {j.repeats} repeats on the chip, {j.chips} virtual chips, "
         f"{duration(report.age_s)} after programming.",
@@ -65,11 +65,15 @@ def tuning(report: AgreementReport, tune: TuneSummary) -> Table:
         rows += [
             (
                 "simulated, untuned",
-                percent(before.simulated.mean),
+                before.metric.value(before.simulated.mean),
                 f"{before.n:,} images, {before.chips} virtual chips",
             ),
-            (f"{report.backend_words}, untuned", percent(before.measured.mean), f"{before.n:,} images, once"),
-            ("measured − simulated, untuned", f"{points(before.difference)} points", before.verdict.value),
+            (
+                f"{report.backend_words}, untuned",
+                before.metric.value(before.measured.mean),
+                f"{before.n:,} images, once",
+            ),
+            ("measured − simulated, untuned", before.metric.difference(before.difference), before.verdict.value),
         ]
     first, last = tune.layers[0], tune.layers[-1]
     rows += [
@@ -104,22 +108,25 @@ def questions(report: AgreementReport) -> Table:
         ("virtual chips", lambda j: f"{j.chips}, {j.mode.value}, {j.simulator_reads} read(s) of each image"),
         ("images, repeats", lambda j: f"{j.n:,} × {j.repeats}"),
         ("interim analysis", lambda j: f"{j.look} of {len(j.looks)} planned ({', '.join(f'{n:,}' for n in j.looks)})"),
-        ("tolerance", lambda j: f"± {100 * j.tolerance:g} points"),
-        ("accuracy of each repeat", lambda j: ", ".join(percent(a) for a in j.measured_repeats)),
-        ("measured − simulated", lambda j: f"{points(j.difference)} points"),
-        ("90 % interval (all analyses)", lambda j: span(j.interval90)),
-        ("95 % interval (all analyses)", lambda j: span(j.interval95)),
+        ("tolerance", lambda j: f"± {j.metric.factor * j.tolerance:g} {j.metric.unit}"),
+        (f"{_title(asked)} of each repeat", lambda j: ", ".join(j.metric.value(a) for a in j.measured_repeats)),
+        ("measured − simulated", lambda j: j.metric.difference(j.difference)),
+        ("90 % interval (all analyses)", lambda j: j.metric.span(j.interval90)),
+        ("95 % interval (all analyses)", lambda j: j.metric.span(j.interval95)),
         ("prediction test T, limit", lambda j: f"{j.prediction.statistic:.2f}, {j.prediction.limit:.2f}"),
         ("p of T, p of rank", lambda j: f"{j.prediction.p_value:.3f}, {j.prediction.p_rank:.3f}{_rank_note(j)}"),
-        ("loss, measured − ideal", lambda j: f"{points(j.loss.mean)} points ({span((j.loss.low, j.loss.high))})"),
-        ("spread: images", lambda j: f"{j.components.image:.2f} points"),
-        ("spread: one read", lambda j: f"{number(j.components.read)} points"),
-        ("spread: chip or read-back", lambda j: f"{j.components.chip:.2f} points"),
-        ("discordance chip–simulator", lambda j: percent(j.discordance.chip_simulator)),
-        ("discordance chip–ideal", lambda j: percent(j.discordance.chip_ideal)),
-        ("discordance repeat–repeat", lambda j: percent(j.discordance.repeat_repeat)),
+        (
+            "loss, measured − ideal",
+            lambda j: f"{j.metric.difference(j.loss.mean)} ({j.metric.span((j.loss.low, j.loss.high))})",
+        ),
+        ("spread: images", lambda j: _spread(j, j.components.image)),
+        ("spread: one read", lambda j: _spread(j, j.components.read)),
+        ("spread: chip or read-back", lambda j: _spread(j, j.components.chip)),
+        ("discordance chip–simulator", lambda j: _differing(j, "chip_simulator")),
+        ("discordance chip–ideal", lambda j: _differing(j, "chip_ideal")),
+        ("discordance repeat–repeat", lambda j: _differing(j, "repeat_repeat")),
         ("P(agree) if nothing differs", lambda j: percent(j.power.agree_if_equal)),
-        ("smallest gap seen with 95 %", lambda j: f"{100 * j.power.smallest_gap:.2f} points"),
+        ("smallest gap seen with 95 %", lambda j: j.metric.amount(j.power.smallest_gap)),
         ("images that are enough", _enough),
         ("explained share η", _explained),
         ("distance rank", _distance_rank),
@@ -237,8 +244,19 @@ def provenance(report: AgreementReport) -> Table:
     return Table("Provenance", ("", ""), rows)
 
 
-def interval(i: Interval) -> str:
-    return f"{100 * i.low:.2f} … {100 * i.high:.2f} %"
+def _differing(j: Judgement, pair: str) -> str:
+    """Share of images on which right and wrong differ between a pair; a dash where answers are not right or wrong."""
+    return "—" if j.discordance is None else percent(getattr(j.discordance, pair))
+
+
+def _title(asked: Mapping[str, Judgement]) -> str:
+    """Name of the metric that was judged."""
+    return next((j.metric.title for j in asked.values()), "accuracy")
+
+
+def _spread(j: Judgement, spread: float | None) -> str:
+    """A standard deviation in the metric's unit."""
+    return f"{number(spread)} points" if j.metric.share else j.metric.amount(spread or 0.0)
 
 
 def _rank_note(j: Judgement) -> str:
@@ -265,10 +283,12 @@ def _distance_rank(j: Judgement) -> str:
 
 def _mcnemar(j: Judgement) -> str:
     t = j.mcnemar
+    if t is None:
+        return "—"
     return f"only the chip right {t.chip_only}, only the simulator {t.simulator_only}, p {t.p_value:.3f}"
 
 
 def _trend(j: Judgement) -> str:
     if j.trend is None:
         return "—"
-    return f"{points(j.trend.per_repeat)} points a repeat (p {j.trend.p_value:.3f})"
+    return f"{j.metric.difference(j.trend.per_repeat)} a repeat (p {j.trend.p_value:.3f})"

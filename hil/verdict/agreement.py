@@ -20,6 +20,7 @@ from hil.verdict.cause_split import CauseSplit
 from hil.verdict.fidelity import Fidelity, ReadbackShift, compare_readbacks, fidelity
 from hil.verdict.json_record import JsonRecordError, decode, encode
 from hil.verdict.layers import LayerSample, LayerStatistics, layer_statistics
+from hil.verdict.metric import Metric
 from hil.verdict.statistics import planned_looks, wilson
 from hil.verdict.survival import Survival, survival
 from hil.verdict.tuning import TuneSummary
@@ -42,14 +43,16 @@ __all__ = [
     "compare_readbacks",
     "correct_answers",
     "fidelity",
+    "interval_words",
     "judge",
     "layer_statistics",
+    "measured_interval",
     "planned_looks",
     "summarise_cells",
     "wilson",
 ]
 
-SCHEMA = "hil.report/1.2"
+SCHEMA = "hil.report/1.3"
 MAX_REPORT_BYTES = 1 << 25
 
 
@@ -139,6 +142,7 @@ class AgreementReport:
     notes: tuple[str, ...] = ()  # fall-backs taken, UNVERIFIED, warnings
     created: str = ""  # ISO 8601, UTC
     run: str = ""  # name of the run folder
+    task: str = "classify"  # ``mapping.network.task.TaskKind``
 
     def __post_init__(self) -> None:
         if self.this_chip is None and self.such_chips is None:
@@ -153,11 +157,11 @@ class AgreementReport:
         rows = [
             ("float", self.float_accuracy, ""),
             ("ideal", j.ideal.mean, ""),
-            ("simulated", j.simulated.mean, f"one chip is expected in {j.simulated.low:.2%} … {j.simulated.high:.2%}"),
-            (self.backend_words, j.measured.mean, f"95 % over images {j.measured.low:.2%} … {j.measured.high:.2%}"),
+            ("simulated", j.simulated.mean, f"one chip is expected in {interval_words(j.simulated, j.metric)}"),
+            (self.backend_words, j.measured.mean, f"95 % over images {interval_words(j.measured, j.metric)}"),
         ]
         body = "".join(
-            f"<tr><th>{escape(name)}</th><td>{'–' if value is None else f'{value:.2%}'}</td><td>{more}</td></tr>"
+            f"<tr><th>{escape(name)}</th><td>{escape(j.metric.value(value))}</td><td>{more}</td></tr>"
             for name, value, more in rows
         )
         title = f"{self.verdict.value}: {j.text}"
@@ -186,8 +190,13 @@ class AgreementReport:
 
     @property
     def survival(self) -> Survival | None:
-        """What became of a network that loses much of its accuracy on the chip; None of one that keeps it."""
+        """What became of a network that loses much of its accuracy on the chip; None of one that keeps it.
+
+        None too where the metric is no share: how much of it is much, nobody knows.
+        """
         j = self.decisive
+        if not (j.metric.share and j.metric.greater):
+            return None
         return survival(
             ideal=j.ideal.mean,
             simulated=j.simulated.mean,
@@ -206,6 +215,7 @@ class AgreementReport:
         j = self.decisive
         content = {f.name: encode(getattr(self, f.name)) for f in fields(self)}
         questions = {"this_chip": content.pop("this_chip"), "such_chips": content.pop("such_chips")}
+        content.pop("task")
         answer = {
             "schema": SCHEMA,
             "backend": self.backend,
@@ -213,12 +223,14 @@ class AgreementReport:
             "verdict": j.verdict.value,
             "verdict_text": j.text,
             "survival": encode(self.survival),
+            "task": self.task,
+            "metric": encode(j.metric),
             "tolerance": j.tolerance,
             "accuracy": {
                 "float": content.pop("float_accuracy"),
                 "ideal": j.ideal.mean,
                 "simulated": {**encode(j.simulated), "interval": "prediction of one chip on these images"},
-                "measured": {**encode(j.measured), "interval": "Wilson 95 % over images"},
+                "measured": {**encode(j.measured), "interval": measured_interval(j.metric)},
             },
             "difference": {
                 "mean": j.difference,
@@ -259,6 +271,20 @@ class AgreementReport:
         except ValueError as error:
             raise FileError(f"{origin} is not JSON: {error}", hint="run hil deploy again") from error
         return cls.from_json(value, origin)
+
+
+def measured_interval(metric: Metric) -> str:
+    """Name of the interval beside a measured value."""
+    if metric.binary:
+        return "Wilson 95 % over images"
+    return "Student's t 95 % over samples" if metric.paired else "bootstrap 95 % over samples"
+
+
+def interval_words(i: Interval, metric: Metric) -> str:
+    """88.01 … 90.12 %, or 0.0121 … 0.0144."""
+    if metric.share:
+        return f"{100 * i.low:.2f} … {100 * i.high:.2f} %"
+    return f"{metric.value(i.low)} … {metric.value(i.high)}"
 
 
 def _sensible(report: AgreementReport) -> AgreementReport:

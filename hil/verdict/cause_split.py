@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.verdict.metric import ACCURACY, Metric
+
 Floats = NDArray[np.float64]
 
 DRAWS = 1000  # of the bootstrap
@@ -26,7 +28,7 @@ CAUSES = 0xCA5E  # purpose tag of the bootstrap's seed
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One cause and the accuracy lost to it, a fraction (0.01 is one point), with its 95 % interval."""
+    """One cause and what is lost to it: of accuracy, a fraction (0.01 is one point), with its 95 % interval."""
 
     name: str
     loss: float
@@ -69,6 +71,7 @@ class CauseSplit:
     early_age_s: float | None  # mean age of the read-back after writing; None: there was none
     parts: tuple[Cause, ...]
     layers: tuple[LayerCauses, ...] = ()
+    metric: Metric = ACCURACY  # whose losses these are; a loss is positive, whichever way is better
 
     def part(self, name: str) -> Cause:
         return next(p for p in self.parts if p.name == name)
@@ -99,18 +102,18 @@ def shapley(values: NDArray[Any]) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class CauseAnswers:
-    """Right or wrong of each image, n images: what the split of an accuracy gap is made from.
+    """Right or wrong of each image, or its score (more is better), n images: what the split of a gap is made from.
 
     ``coalitions`` (2^p − 2 of them) hold (chips, n) for every coalition but the empty one, which is
     ``ideal``, and the full one, which is ``simulated`` (S, n) with the same chips first; coalitions
     without the last player, the calibration error, hold one chip: others would be equal to it.
     """
 
-    start: NDArray[np.bool_]  # (n,), of the float network or the ideal one
-    ideal: NDArray[np.bool_]  # (n,)
-    measured: NDArray[np.bool_]  # (m, n)
-    simulated: NDArray[np.bool_]  # (S, n)
-    coalitions: Sequence[NDArray[np.bool_]]
+    start: NDArray[Any]  # (n,), of the float network or the ideal one
+    ideal: NDArray[Any]  # (n,)
+    measured: NDArray[Any]  # (m, n)
+    simulated: NDArray[Any]  # (S, n)
+    coalitions: Sequence[NDArray[Any]]
 
 
 def split_losses(answers: CauseAnswers, players: Sequence[str], seed: int) -> tuple[Cause, tuple[Cause, ...]]:
@@ -125,7 +128,7 @@ def split_losses(answers: CauseAnswers, players: Sequence[str], seed: int) -> tu
     images = np.vstack([np.full(n, 1.0 / n), rng.multinomial(n, np.full(n, 1.0 / n), DRAWS) / n]).T  # (n, draws)
     some, every = _chip_weights(few, rng), _chip_weights(all_chips, rng)
 
-    def mean(right: NDArray[np.bool_], chips: Floats | None = None) -> Floats:
+    def mean(right: NDArray[Any], chips: Floats | None = None) -> Floats:
         shares: Floats = np.asarray(right, np.float64) @ images  # (chips, draws)
         weighted: Floats = shares.mean(axis=0) if chips is None or len(right) == 1 else (shares * chips).sum(axis=0)
         return weighted

@@ -26,15 +26,18 @@ class Fidelity:
     distance_rank: int  # 1 = the chip is farther from the others than every virtual chip
     distance_p: float  # one-sided; with S = 20 only rank 1 rejects at 5 %
     read_variance: float | None  # ρ, squared codes
-    same_answers: float  # share of images on which chip and virtual chip give the same class
+    same_answers: float | None  # share of images on which chip and virtual chip give the same class
 
 
-def fidelity(measured: Logits, simulated: Logits, ideal: Logits, *, conditioned: bool) -> Fidelity:
+def fidelity(
+    measured: Logits, simulated: Logits, ideal: Logits, *, conditioned: bool, classes: bool = True
+) -> Fidelity:
     """Explained share and distance rank of ``measured`` among the virtual chips.
 
     η = 1 − (‖z̄_chip − z̄_sim‖² − ρ/m) / (‖z̄_chip − z⁰‖² − ρ/m), mean squares over images and classes,
     ρ the read variance of the chip's logits. Unconditional virtual chips explain nothing of one
     chip's own errors, so η is None there. A virtual chip is read once and is taken to have the chip's ρ.
+    ``classes``: the largest logit is the answer.
     """
     m, chips = len(measured), len(simulated)
     mean = _mean(measured)
@@ -60,7 +63,7 @@ def fidelity(measured: Logits, simulated: Logits, ideal: Logits, *, conditioned:
         distance_rank=1 + farther,
         distance_p=(1 + farther) / (chips + 1),
         read_variance=rho,
-        same_answers=same_answers(measured.argmax(axis=-1), simulated.argmax(axis=-1)),
+        same_answers=same_answers(measured.argmax(axis=-1), simulated.argmax(axis=-1)) if classes else None,
     )
 
 

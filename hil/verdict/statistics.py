@@ -1,8 +1,8 @@
-"""The tests behind the verdict: plain functions of arrays of right and wrong answers.
+"""The tests behind the verdict: plain functions of arrays of scores, of right and wrong answers first of all.
 
 Symbols follow docs/explanation/verdict.md: i = 1..n images, r = 1..m repeats on the chip,
-s = 1..S virtual chips; y (m, n), v (S, n), q (n,) say whether an answer was right.
-Accuracies and differences are fractions here and points (0.01) in text.
+s = 1..S virtual chips; y (m, n), v (S, n), q (n,) say whether an answer was right, or are its score.
+Accuracies and differences are fractions here and points (0.01) in text; other scores have their own unit.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 
 FEWEST_IMAGES, FEWEST_REPEATS, FEWEST_CHIPS = 300, 2, 10  # below these nothing is called agreement
 MOST_IMAGES = 100_000  # above this "more images" is not advice
+SMALLEST_STEP = 1e-12  # of a score: nothing is divided by less
 
 
 def wilson(right: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -127,8 +128,11 @@ class Comparison:
         return max(0.0, self.chip_variance - (self.read_variance or 0.0))
 
 
-def compare(measured: ArrayLike, simulated: ArrayLike) -> Comparison:
-    """Compare right answers of the chip (m, n) and of the virtual chips (S, n; means of reads allowed)."""
+def compare(measured: ArrayLike, simulated: ArrayLike, *, binary: bool = True) -> Comparison:
+    """Compare scores of the chip (m, n) and of the virtual chips (S, n; means of reads allowed).
+
+    ``binary``: scores are right (1) and wrong (0), else of any kind.
+    """
     y, v = np.asarray(measured, np.float64), np.asarray(simulated, np.float64)
     (m, n), (chips, n_simulated) = y.shape, v.shape
     if n != n_simulated:
@@ -138,6 +142,7 @@ def compare(measured: ArrayLike, simulated: ArrayLike) -> Comparison:
     within = y.var(axis=0, ddof=1) if m > 1 else np.zeros(n)
     accuracies = v.mean(axis=1)
     d = y.mean(axis=0) - v.mean(axis=0)
+    step = score_step(d, binary=binary)
     return Comparison(
         n=n,
         repeats=m,
@@ -145,16 +150,21 @@ def compare(measured: ArrayLike, simulated: ArrayLike) -> Comparison:
         chip=float(y.mean()),
         simulated=float(v.mean()),
         difference=float(d.mean()),
-        image_variance=image_variance(d),
-        chip_variance=max(float(accuracies.var(ddof=1)), (0.5 / n) ** 2),
+        image_variance=image_variance(d, step),
+        chip_variance=max(float(accuracies.var(ddof=1)), (0.5 * step / n) ** 2),
         read_variance=float(within.sum()) / n**2 if m > 1 else None,
         answer_variance=float((within / m + v.var(axis=0, ddof=1) / chips).mean()),
     )
 
 
-def image_variance(d: Floats) -> float:
-    """s_d² of paired differences (n,), its sum of squares floored at 3 (rule of three when nothing differs)."""
-    return max(float(((d - d.mean()) ** 2).sum()), 3.0) / (len(d) - 1)
+def score_step(d: Floats, *, binary: bool) -> float:
+    """What one more sample could differ by: 1 for right and wrong, else the largest paired difference of ``d`` (n,)."""
+    return 1.0 if binary else max(float(np.abs(d).max()), SMALLEST_STEP)
+
+
+def image_variance(d: Floats, step: float = 1.0) -> float:
+    """s_d² of paired differences (n,), its sum of squares floored at 3 steps² (rule of three when nothing differs)."""
+    return max(float(((d - d.mean()) ** 2).sum()), 3.0 * step**2) / (len(d) - 1)
 
 
 @dataclass(frozen=True, slots=True)

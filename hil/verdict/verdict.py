@@ -1,4 +1,4 @@
-"""One question judged: do measured and simulated accuracy agree within the tolerance?
+"""One question judged: do measured and simulated accuracy, or another metric, agree within the tolerance?
 
 The same function answers both questions of a run. *This chip*: virtual chips conditioned on
 what was read back from it. *Such chips*: virtual chips programmed again, nothing read back.
@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hil.verdict.fidelity import Fidelity, Logits, fidelity
+from hil.verdict.metric import ACCURACY, Metric
+from hil.verdict.set_metric import SetScore, SetScores, drawn_interval, mean_interval
 from hil.verdict.statistics import (
     FEWEST_CHIPS,
     FEWEST_IMAGES,
@@ -36,6 +38,7 @@ from hil.verdict.statistics import (
     prediction_test,
     repeat_discordance,
     repeat_trend,
+    score_step,
     smallest_gap,
     wilson,
 )
@@ -63,7 +66,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class VarianceComponents:
-    """Variance components of the accuracies, as standard deviations in points."""
+    """Variance components of the metric, as standard deviations in its unit (points)."""
 
     image: float  # s_d / √n
     read: float | None  # √r2, one repeat; None without repeats
@@ -89,7 +92,7 @@ class Power:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Basis of one verdict. Fractions, unless a name has ``points`` in it."""
+    """Basis of one verdict. Fractions, or scores of ``metric`` in their unit."""
 
     verdict: Verdict
     text: str
@@ -107,7 +110,7 @@ class Judgement:
     alpha_prediction: float
     alpha_equivalence: float
     ideal: Interval
-    measured: Interval  # Wilson over n images
+    measured: Interval  # 95 % over n images
     measured_repeats: tuple[float, ...]
     simulated: Interval  # prediction band for one chip on these images
     simulated_chips: tuple[float, ...]
@@ -117,12 +120,13 @@ class Judgement:
     prediction: PredictionTest
     equivalence: Equivalence
     components: VarianceComponents
-    discordance: Discordance
+    discordance: Discordance | None  # of right and wrong answers
     power: Power
     loss: Interval  # measured − ideal, 90 %
-    mcnemar: McNemar
+    mcnemar: McNemar | None  # of right and wrong answers
     trend: Trend | None
     fidelity: Fidelity | None
+    metric: Metric = ACCURACY
 
 
 def judge(
@@ -141,40 +145,46 @@ def judge(
     measured_logits: Logits | None = None,
     simulated_logits: Logits | None = None,
     ideal_logits: Logits | None = None,
+    metric: Metric = ACCURACY,
+    set_score: SetScore | None = None,
 ) -> Judgement:
-    """Judge right answers of the chip (m, n), the virtual chips (S, n) and the ideal network (n,).
+    """Judge right answers, or scores of ``metric``, of the chip (m, n), the virtual chips (S, n) and the ideal network.
 
     ``looks`` are the planned image counts and ``look`` the number of this one, from 1; the plan
     is fixed before the first image. ``population`` makes the claim about that fixed set of which
     these images were drawn at random. ``simulator_reads`` says of how many reads a value of the
     virtual chips is the mean. With logits, (…, classes), fidelity is reported too.
+
+    The ideal network's scores are (n,). With ``set_score`` the metric is one of the whole set
+    (``hil.verdict.set_metric``) and the scores are evidence, (…, n, k).
     """
     y, v, q = (np.asarray(a, np.float64) for a in (measured_correct, simulated_correct, ideal_correct))
-    plan = (q.shape[-1],) if looks is None else tuple(looks)
-    _check(y, v, q, tolerance, look, plan, population)
-    c = compare(y, v)
+    plan = (len(q),) if looks is None else tuple(looks)
+    _check(y, v, q, tolerance, look, plan, population, metric)
+    sets = None if set_score is None else SetScores.of(set_score, y, v, q)
+    c = compare(y, v, binary=metric.binary) if sets is None else sets.compared()
     limits = look_limits(plan, c.chips, alpha_e=alpha_e, alpha_p=alpha_p)
-    accuracies = v.mean(axis=1)
+    accuracies = v.mean(axis=1) if sets is None else sets.simulated[:, 0]
     p = prediction_test(c, accuracies, limits)
     e = equivalence_test(c, tolerance, limits.z_equivalence, population)
     refusals = _refusals(c)
     verdict = decide(p, e, refused=bool(refusals))
     power = _power(c, tolerance, limits, e)
-    trend = repeat_trend(y)
+    trend = repeat_trend(y) if sets is None else sets.trend()
     band = limits.t_prediction * c.prediction_error
     wide = limits.z_prediction * e.standard_error
-    against_ideal = y.mean(axis=0) - q
-    loss = float(against_ideal.mean())
-    loss_half = limits.z_equivalence * (image_variance(against_ideal) / c.n) ** 0.5
+    loss, loss_error = _loss(y, q, metric) if sets is None else sets.loss()
+    loss_half = limits.z_equivalence * loss_error
+    ends = (0.0, 1.0) if metric.share else (-np.inf, np.inf)
     z_chip, z_sim, z_ideal = measured_logits, simulated_logits, ideal_logits
     logits = None
     if z_chip is not None and z_sim is not None and z_ideal is not None:
-        logits = fidelity(z_chip, z_sim, z_ideal, conditioned=mode is Mode.CONDITIONED)
+        logits = fidelity(z_chip, z_sim, z_ideal, conditioned=mode is Mode.CONDITIONED, classes=metric.binary)
     return Judgement(
         verdict=verdict,
-        text=verdict_text(verdict, c, p, e, tolerance, power, refusals),
+        text=verdict_text(verdict, c, p, e, tolerance, power, refusals, metric),
         final=verdict is not Verdict.INCONCLUSIVE or look == len(plan),
-        flags=(*refusals, *_flags(c, p, e, trend, verdict)),
+        flags=(*refusals, *_flags(c, p, e, trend, verdict, metric)),
         mode=mode,
         claim="new images like these" if population is None else f"the fixed set of {population:,} images",
         tolerance=tolerance,
@@ -186,10 +196,10 @@ def judge(
         looks=plan,
         alpha_prediction=alpha_p,
         alpha_equivalence=alpha_e,
-        ideal=Interval(float(q.mean()), *wilson(float(q.sum()), c.n)),
-        measured=Interval(c.chip, *wilson(c.chip * c.n, c.n)),
-        measured_repeats=tuple(float(a) for a in y.mean(axis=1)),
-        simulated=Interval(c.simulated, max(0.0, c.simulated - band), min(1.0, c.simulated + band)),
+        ideal=_over_samples(q[None], metric) if sets is None else _over_draws(sets.ideal),
+        measured=_over_samples(y, metric) if sets is None else _over_draws(sets.measured.mean(axis=0)),
+        measured_repeats=tuple(float(a) for a in (y.mean(axis=1) if sets is None else sets.measured[:, 0])),
+        simulated=Interval(c.simulated, max(ends[0], c.simulated - band), min(ends[1], c.simulated + band)),
         simulated_chips=tuple(float(a) for a in accuracies),
         difference=c.difference,
         interval90=(e.low, e.high),
@@ -197,17 +207,38 @@ def judge(
         prediction=p,
         equivalence=e,
         components=VarianceComponents(
-            100 * (c.image_variance / c.n) ** 0.5,
-            None if c.read_variance is None else 100 * c.read_variance**0.5,
-            100 * c.persistent_variance**0.5,
+            metric.factor * (c.image_variance / c.n) ** 0.5,
+            None if c.read_variance is None else metric.factor * c.read_variance**0.5,
+            metric.factor * c.persistent_variance**0.5,
         ),
-        discordance=Discordance(discordance(y, v), discordance(y, q), repeat_discordance(y)),
+        discordance=Discordance(discordance(y, v), discordance(y, q), repeat_discordance(y)) if metric.binary else None,
         power=power,
         loss=Interval(loss, loss - loss_half, loss + loss_half),
-        mcnemar=mcnemar(y, v),
+        mcnemar=mcnemar(y, v) if metric.binary else None,
         trend=trend,
         fidelity=logits,
+        metric=metric,
     )
+
+
+def _loss(y: NDArray[Any], q: NDArray[Any], metric: Metric) -> tuple[float, float]:
+    """Measured − ideal over samples, and its standard error."""
+    lost = y.mean(axis=0) - q
+    variance = image_variance(lost, score_step(lost, binary=metric.binary))
+    return float(lost.mean()), (variance / len(q)) ** 0.5
+
+
+def _over_samples(scores: NDArray[Any], metric: Metric) -> Interval:
+    """Mean of scores (m, n) with its 95 % interval over samples: Wilson of right answers, else Student's t."""
+    mean, n = float(scores.mean()), scores.shape[1]
+    if metric.binary:
+        return Interval(mean, *wilson(float(scores.sum(axis=1).mean()), n))
+    low, high = mean_interval(scores.mean(axis=0))
+    return Interval(mean, max(0.0, low), min(1.0, high)) if metric.share else Interval(mean, low, high)
+
+
+def _over_draws(scores: NDArray[Any]) -> Interval:
+    return Interval(float(scores[0]), *drawn_interval(scores))
 
 
 def decide(p: PredictionTest, e: Equivalence, *, refused: bool = False) -> Verdict:
@@ -225,10 +256,11 @@ def verdict_text(
     tolerance: float,
     power: Power,
     refusals: Sequence[str] = (),
+    metric: Metric = ACCURACY,
 ) -> str:
-    """The verdict in plain words, with its numbers in points."""
-    d, delta = f"{_signed(c.difference)} points", f"{100 * tolerance:g} point{'s' if tolerance != 0.01 else ''}"
-    interval = f"90 % interval {_signed(e.low)} … {_signed(e.high)}"
+    """The verdict in plain words, with its numbers in the metric's unit."""
+    d, delta = metric.difference(c.difference), metric.limit(tolerance)
+    interval = f"90 % interval {metric.span((e.low, e.high))}"
     if verdict is Verdict.AGREE and not p.rejects:
         return f"predicted, within {delta}: difference {d}, {interval}"
     if verdict is Verdict.AGREE:
@@ -267,23 +299,20 @@ def _flags(
     e: Equivalence,
     trend: Trend | None,
     verdict: Verdict,
+    metric: Metric,
 ) -> tuple[str, ...]:
     """Reservations that a reader must know beside the verdict."""
     flags = []
     if verdict is Verdict.AGREE and p.rejects:
-        flags.append(f"a real difference of about {_signed(c.difference)} points exists, smaller than the tolerance")
+        flags.append(f"a real difference of about {metric.difference(c.difference)} exists, smaller than the tolerance")
     if e.beyond:
         flags.append("the whole interval of the difference lies beyond the tolerance")
     if c.read_variance == 0.0:
         flags.append("no read noise was seen: are the repeats fresh reads?")
     if trend is not None and trend.seen:
-        flags.append(f"accuracy moves by {_signed(trend.per_repeat)} points from repeat to repeat: drift is likely")
+        moved = metric.difference(trend.per_repeat)
+        flags.append(f"{metric.title} moves by {moved} from repeat to repeat: drift is likely")
     return tuple(flags)
-
-
-def _signed(share: float) -> str:
-    """Points with a sign."""
-    return f"{100 * share:+.2f}".replace("-", "−")
 
 
 def _check(
@@ -294,14 +323,18 @@ def _check(
     look: int,
     looks: tuple[int, ...],
     population: int | None,
+    metric: Metric,
 ) -> None:
-    if y.ndim != 2 or v.ndim != 2 or q.ndim != 1:
+    axes = 1 if metric.paired else 2  # of a set metric: samples and their evidence
+    if y.ndim != axes + 1 or v.ndim != axes + 1 or q.ndim != axes:
         raise ValueError(f"shapes must be (m, n), (S, n) and (n,), got {y.shape}, {v.shape} and {q.shape}")
+    if not metric.paired and population is not None:
+        raise ValueError(f"{metric.name} is judged for new samples, not for a fixed set of {population}")
     n = len(q)
     if y.shape[1] != n or v.shape[1] != n:
         raise ValueError(f"chip, simulator and ideal answered {y.shape[1]}, {v.shape[1]} and {n} images")
-    if not 0 < tolerance < 1:
-        raise ValueError(f"the tolerance is a fraction between 0 and 1, got {tolerance}")
+    if not 0 < tolerance < (1 if metric.share else np.inf):
+        raise ValueError(f"the tolerance is a fraction between 0 and 1, or a positive score; got {tolerance}")
     if not 1 <= look <= len(looks) or looks[look - 1] != n:
         raise ValueError(f"analysis {look} of the plan {looks} does not have {n} images; none is made outside the plan")
     if population is not None and population < n:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from hil.verdict.metric import ACCURACY, Metric
 from hil.verdict.statistics import wilson
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -49,10 +51,11 @@ class Yield:
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """Accuracies of virtual chips on one set of images, as fractions."""
+    """Accuracies (or another metric) of virtual chips on one set of images, as fractions (or scores)."""
 
     chips: NDArray[np.float64]  # (S,)
     images: int
+    metric: Metric = ACCURACY
 
     @property
     def mean(self) -> float:
@@ -61,7 +64,7 @@ class Distribution:
     @property
     def sd(self) -> float:
         """Between chips; at least half an image, the resolution of ``images``."""
-        return max(float(self.chips.std(ddof=1)), 0.5 / self.images)
+        return max(float(self.chips.std(ddof=1)), 0.5 / self.images if self.metric.binary else 0.0)
 
     @property
     def one_chip(self) -> tuple[float, float]:
@@ -71,7 +74,8 @@ class Distribution:
         """
         count = len(self.chips)
         half = float(stats.t.ppf(0.975, count - 1)) * self.sd * math.sqrt(1 + 1 / count)
-        return max(0.0, self.mean - half), min(1.0, self.mean + half)
+        low, high = self.mean - half, self.mean + half
+        return (max(0.0, low), min(1.0, high)) if self.metric.share else (low, high)
 
     def quantiles(self) -> NDArray[np.float64]:
         return np.asarray(np.quantile(self.chips, QUANTILES))
@@ -89,8 +93,15 @@ class Distribution:
         }
 
 
-def histogram(accuracies: NDArray[np.float64], images: int) -> list[str]:
-    """Lines of a histogram; bins are whole numbers of images, so that no bin is empty by rounding."""
+def histogram(accuracies: NDArray[np.float64], images: int, metric: Metric = ACCURACY) -> list[str]:
+    """Lines of a histogram; bins of accuracy are whole numbers of images, so that no bin is empty by rounding."""
+    if not metric.binary:
+        counts, edges = np.histogram(accuracies, BARS)
+        ends = [f"{metric.value(a):>9} … {metric.value(b):>9}" for a, b in itertools.pairwise(edges.tolist())]
+        return [
+            f"  {words}  {'█' * -(-int(n) * WIDEST // max(int(counts.max()), 1))} {n}"
+            for words, n in zip(ends, counts, strict=True)
+        ]
     right = np.rint(accuracies * images).astype(np.int64)
     low, high = int(right.min()), int(right.max())
     width = max(1, -(-(high - low + 1) // BARS))

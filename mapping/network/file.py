@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 FORMAT = "cimnet"
-VERSION = (1, 2)  # 1.1: bits of single layers; 1.2: the images that it was trained on
+VERSION = (1, 3)  # 1.1: bits of single layers; 1.2: the images that it was trained on; 1.3: task
 LARGEST_VALUE = 1e9  # of weights and of pixels after preprocessing: products of larger ones leave float32
 MOST_ELEMENTS = 2**28
 """Weights and calibration pixels together."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mapping.network.nodes import INPUT, GraphError, Node, Shape
 from mapping.network.shapes import output_shape
+from mapping.network.task import TaskKind, default_task
 
 LARGEST_MAP = 2**26
 """Elements of the largest feature map that a graph may have, per image."""
@@ -39,7 +40,8 @@ class NetworkGraph:
 
     ``input_shape`` is (channels, height, width); ``classes`` names the logits. A network that gives maps or
     several tensors lists them as ``outputs`` and has no classes: its last node gives their elements one after
-    the other. A graph that cannot run raises ``GraphError`` here.
+    the other. ``task`` is what it is for, None: what the shapes suggest (``purpose``). A graph that cannot run raises
+    ``GraphError`` here.
     """
 
     input_shape: tuple[int, int, int]
@@ -48,6 +50,11 @@ class NetworkGraph:
     classes: tuple[str, ...]
     provenance: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[Output, ...] = ()
+    task: TaskKind | None = None
+
+    @property
+    def purpose(self) -> TaskKind:
+        return self.task or default_task(self.input_shape, [output.shape for output in self.outputs])
 
     @property
     def width(self) -> int:
@@ -61,6 +68,8 @@ class NetworkGraph:
         logits = shapes[self.nodes[-1].name]
         if self.outputs and self.classes:
             raise GraphError("", "a network has classes or outputs, not both")
+        if self.task not in (None, TaskKind.CLASSIFY) and not self.outputs:
+            raise GraphError("", f"a network that is to {self.task} has outputs, not classes")
         if logits != (self.width,):
             what = f"outputs of {self.width} elements" if self.outputs else f"{len(self.classes)} classes"
             raise GraphError(self.nodes[-1].name, f"logits are {logits}, but there are {what}")

@@ -54,6 +54,7 @@ from mapping.network.nodes import (
     Slice,
 )
 from mapping.network.shapes import MOST_AXES
+from mapping.network.task import TaskKind
 
 KINDS: dict[str, type[Node]] = {
     "conv": Conv,
@@ -122,7 +123,8 @@ def to_records(graph: NetworkGraph) -> tuple[dict[str, Any], dict[str, Array]]:
         records.append(record)
     shapes = {name: list(shape) for name, shape in node_shapes(graph).items()}
     outputs = {"outputs": [{"name": o.name, "shape": list(o.shape)} for o in graph.outputs]} if graph.outputs else {}
-    return {"input_shape": list(graph.input_shape), "nodes": records, "shapes": shapes, **outputs}, state
+    said = {} if graph.task is None else {"task": graph.task.value}
+    return {"input_shape": list(graph.input_shape), "nodes": records, "shapes": shapes, **outputs, **said}, state
 
 
 def from_records(
@@ -146,7 +148,8 @@ def from_records(
     shape = _typed("", "input_shape", graph.get("input_shape"), tuple[int, int, int])
     nodes = tuple(_node(record, state) for record in records)
     outputs = outputs_of(graph.get("outputs", []))
-    built = NetworkGraph(shape, nodes, preprocess, tuple(classes), dict(provenance or {}), outputs)
+    task = task_of(graph.get("task"))
+    built = NetworkGraph(shape, nodes, preprocess, tuple(classes), dict(provenance or {}), outputs, task)
     stated = graph.get("shapes")
     if stated is not None and _lists(stated) != {name: list(shape) for name, shape in node_shapes(built).items()}:
         raise GraphError("", "the stated shapes are not those that the nodes give")
@@ -199,6 +202,15 @@ def _node(record: object, state: Mapping[str, Array]) -> Node:
         elif required:
             raise GraphError(name, f"{kind} needs {field.name!r}")
     return cls(**values)
+
+
+def task_of(name: object) -> TaskKind | None:
+    """A task from plain data of unknown origin, None where there is none; raises ``GraphError``."""
+    if name is None:
+        return None
+    if not isinstance(name, str) or name not in tuple(TaskKind):
+        raise GraphError("", f"unknown task {shown(name)}; known are {', '.join(TaskKind)}")
+    return TaskKind(name)
 
 
 def outputs_of(records: object) -> tuple[Output, ...]:

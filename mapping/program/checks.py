@@ -16,6 +16,7 @@ from cim.chip.windows import Window
 from mapping.network.graph import LARGEST_MAP
 from mapping.network.nodes import INPUT, Shape
 from mapping.network.shapes import MOST_AXES
+from mapping.network.task import TaskKind
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
 from mapping.program.digital_ops import INT32_HIGH
 from mapping.program.exact_product import largest_sum
@@ -52,9 +53,25 @@ def check_program(program: ConductanceProgram) -> None:
         raise ProgramRecordError(f"weight bits of layers {dict(bits)!r:.80} are not 2 to 8 of its layers")
     if program.outputs and program.classes:
         raise ProgramRecordError("it has classes and outputs")
+    if program.task not in (None, TaskKind.CLASSIFY) and not program.outputs:
+        raise ProgramRecordError(f"it is to {program.task} and has no outputs")
+    _check_preprocess(program)
     if shapes[program.steps[-1].name] != (program.width,):
         what = "an element of its outputs" if program.outputs else "a class"
         raise ProgramRecordError(f"logits {shapes[program.steps[-1].name]} are not one {what} ({program.width})")
+
+
+def _check_preprocess(program: ConductanceProgram) -> None:
+    """One mean and one positive deviation a channel, where they are said; a scale of the logits, where it is needed."""
+    rule, scale = program.preprocess, program.scales.get(program.steps[-1].name)
+    if rule is not None and not (
+        {len(rule.mean), len(rule.std)} == {program.input.shape[0]} and min(rule.std, default=0.0) > 0
+    ):
+        raise ProgramRecordError(
+            f"its preprocessing is not one mean and deviation for {program.input.shape[0]} channels"
+        )
+    if program.outputs and not (scale is not None and scale > 0):
+        raise ProgramRecordError(f"one code of its outputs stands for {scale!r:.40}")
 
 
 def _check_rounds(program: ConductanceProgram) -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
-from mapping.network.graph import Output
+from mapping.network.graph import Output, Preprocess
+from mapping.network.task import TaskKind, default_task
 
 Ints = NDArray[np.int32]
 
@@ -237,9 +238,11 @@ class ConductanceProgram:
 
     ``scales`` maps each step (and ``"input"``) to the float value of one code, for reports
     only. ``outputs``: tensors that the logits hold one after the other, in a program without
-    ``classes``. ``calibration_images`` are uint8 (n, height, width, channels) training images; the
-    digests are SHA-256 hex. ``adapted_to`` is the serial number of the one chip whose defects the
-    program was adapted to (``mapping.adapt.adaptation``), None for any chip. ``trained_on`` are keys of images that
+    ``classes``. ``task`` is what they are for, None: classes, or what the shapes of the outputs suggest (``purpose``).
+    ``preprocess`` is that of the network file, for data sets of values instead of pixels.
+    ``calibration_images`` are uint8 (n, height, width, channels) training images; the digests are SHA-256 hex.
+    ``adapted_to`` is the serial number of the one chip whose defects the program was adapted to
+    (``mapping.adapt.adaptation``), None for any chip. ``trained_on`` are keys of images that
     the network was fine-tuned on (``mapping.network.file.image_keys``). ``tuned_to`` is the serial number of the chip
     whose answers its gains and biases were fitted to (``mapping.tune``). ``aims`` are targets beside the
     levels (``mapping.tune.aims``), None: the levels themselves. ``held_as`` is the digest under which
@@ -269,6 +272,17 @@ class ConductanceProgram:
     aims: Aims | None = None
     held_as: str | None = None
     outputs: tuple[Output, ...] = ()
+    task: TaskKind | None = None
+    preprocess: Preprocess | None = None
+
+    @property
+    def purpose(self) -> TaskKind:
+        return self.task or default_task(self.input.shape, [output.shape for output in self.outputs])
+
+    @property
+    def logit_scale(self) -> float:
+        """Value of one logit code."""
+        return self.scales[self.steps[-1].name]
 
     @property
     def width(self) -> int:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
 from mapping.errors import MappingFileError
-from mapping.network.graph_records import outputs_of
+from mapping.network.graph import Preprocess
+from mapping.network.graph_records import outputs_of, task_of
 from mapping.program import conductance as steps
 from mapping.program import digital_steps as digital
 from mapping.program.conductance import (
@@ -99,6 +100,8 @@ def to_record(program: ConductanceProgram) -> tuple[dict[str, Any], Arrays]:
         **{name: getattr(program, name) for name in TEXTS if getattr(program, name) is not None},
         **({} if program.aims is None else {"aims": _plain(program.aims, "aims", arrays)}),
         **({"outputs": _plain(program.outputs, "outputs", arrays)} if program.outputs else {}),
+        **({} if program.task is None else {"task": program.task.value}),
+        **({} if program.preprocess is None else {"preprocess": _plain(program.preprocess, "preprocess", arrays)}),
     }, arrays
 
 
@@ -136,6 +139,8 @@ def from_record(
         aims=_object(Aims, record["aims"], "aims", arrays) if "aims" in record else None,
         **{name: _value(str, record[name], name, arrays) for name in TEXTS if name in record},
         outputs=outputs_of(record.get("outputs", [])),
+        task=task_of(record.get("task")),
+        preprocess=_object(Preprocess, record["preprocess"], "preprocess", arrays) if "preprocess" in record else None,
     )
 
 

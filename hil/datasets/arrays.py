@@ -1,0 +1,224 @@
+"""Sets of arrays, .npz or HDF5: inputs of any shape, targets of any kind; nothing pickled, sizes checked first.
+
+Names of the arrays: ``images`` uint8 (n, H, W) or (n, H, W, C), or ``inputs`` (n, …) of any numbers, as the network
+takes them; beside them at most one of ``labels``, ``masks``, ``values``, ``steps``, or ``boxes`` (m, 4) with
+``box_classes`` (m,) and ``box_counts`` (n,). ``classes`` names classes, in HDF5 the attribute ``class_names``.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.hdf5_file import open_hdf5
+from hil.datasets.npy_header import npy_header
+from hil.datasets.targets import MOST_CLASSES, TargetKind, checked_targets, padded_boxes
+from hil.errors import FileError
+
+MAX_BYTES = 4 << 30  # of one array, as it is held
+MAX_FILE_BYTES = 64 << 30
+LONGEST_SIDE = 1 << 20
+NAMES = {
+    "labels": TargetKind.CLASSES,
+    "masks": TargetKind.MASKS,
+    "values": TargetKind.VALUES,
+    "steps": TargetKind.STEPS,
+    "boxes": TargetKind.BOXES,
+}
+WHOLE = {"labels", "masks", "steps", "box_classes", "box_counts"}
+READ = (*NAMES, "box_classes", "box_counts", "images", "inputs", "classes")
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayContent:
+    """Content of a file of arrays: either ``images`` uint8 (n, H, W, C) or ``inputs`` float32 (n, …)."""
+
+    images: NDArray[np.uint8] | None
+    inputs: NDArray[np.float32] | None
+    kind: TargetKind
+    targets: NDArray[Any]
+    classes: tuple[str, ...]
+    source: str
+
+
+class NamedArrays(Protocol):
+    """A file that holds arrays by name."""
+
+    def names(self) -> set[str]: ...
+
+    def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        """Shape and type, without the data."""
+
+    def read(self, name: str, limit: int | None) -> NDArray[Any]:
+        """The first ``limit`` rows."""
+
+    def class_names(self) -> tuple[str, ...]:
+        """Empty where there are none."""
+
+
+def read_array_file(path: Path, limit: int | None) -> ArrayContent:
+    """The first ``limit`` samples of a file of arrays.
+
+    Raises:
+        FileError: missing, broken or unsafe, arrays that do not fit each other, or sizes beyond what is taken.
+    """
+    try:
+        with _opened(path) as file:
+            return _content(file, limit, str(path))
+    except (
+        zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, NotImplementedError, OSError, RuntimeError,
+        TypeError, AttributeError, UnicodeDecodeError, OverflowError,
+    ) as error:  # fmt: skip
+        raise FileError(f"not a readable set of arrays: {str(error)[:200]}", where=str(path)) from error
+
+
+def has_inputs(path: Path) -> bool:
+    """Whether a file of arrays is of this kind: it holds ``inputs``, or targets that are not classes, or none."""
+    try:
+        with _opened(path) as file:
+            names = file.names()
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, ValueError, KeyError):
+        return False  # the reader of images says what is wrong with it
+    return "inputs" in names or ("images" in names and "labels" not in names)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[NamedArrays]:
+    if path.suffix == ".npz":
+        with zipfile.ZipFile(path) as archive, np.load(path, allow_pickle=False) as arrays:
+            yield _Npz(archive, arrays, path)
+    else:
+        with open_hdf5(path, MAX_FILE_BYTES) as file:
+            yield _Hdf5(file, path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Npz:
+    archive: zipfile.ZipFile
+    arrays: Any
+    path: Path
+
+    def names(self) -> set[str]:
+        return {name.removesuffix(".npy") for name in self.archive.namelist()}
+
+    def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        return npy_header(self.archive, f"{name}.npy", self.path, dimensions=range(6))
+
+    def read(self, name: str, limit: int | None) -> NDArray[Any]:
+        values: NDArray[Any] = self.arrays[name]
+        return values[:limit]
+
+    def class_names(self) -> tuple[str, ...]:
+        if "classes" not in self.names():
+            return ()
+        shape, dtype = self.header("classes")
+        if len(shape) != 1 or shape[0] > MOST_CLASSES or dtype.itemsize > 4096 or dtype.kind != "U":
+            raise FileError(
+                f"classes: {dtype!s:.40} {shape}, expected at most {MOST_CLASSES} names", where=str(self.path)
+            )
+        return tuple(str(name) for name in self.read("classes", None))
+
+
+@dataclass(frozen=True, slots=True)
+class _Hdf5:
+    file: Any
+    path: Path
+
+    def names(self) -> set[str]:
+        return set(self.file)
+
+    def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        import h5py
+
+        data = self.file.get(name)
+        inside = isinstance(data, h5py.Dataset) and data.file.filename == self.file.filename
+        if not inside or data.external or data.is_virtual:
+            raise FileError(f"no dataset {name!r} in the file itself", where=str(self.path))
+        return data.shape, data.dtype
+
+    def read(self, name: str, limit: int | None) -> NDArray[Any]:
+        values: NDArray[Any] = self.file[name][:limit]
+        return values
+
+    def class_names(self) -> tuple[str, ...]:
+        names = self.file.attrs.get("class_names", ())
+        return tuple(str(c.decode() if isinstance(c, bytes) else c)[:4096] for c in names[:MOST_CLASSES])
+
+
+def _content(file: NamedArrays, limit: int | None, source: str) -> ArrayContent:
+    names = file.names()
+    if ("images" in names) == ("inputs" in names):
+        raise FileError(
+            "it needs either images or inputs", where=source, hint="an array inputs (n, …), or images uint8"
+        )
+    held = [name for name in NAMES if name in names]
+    if len(held) > 1:
+        raise FileError(f"targets of several kinds: {', '.join(held)}", where=source, hint="one kind a file")
+    name = "images" if "images" in names else "inputs"
+    shape, dtype = _checked(file, name, limit, source)
+    images = inputs = None
+    if name == "images":
+        if dtype != np.uint8 or len(shape) not in (3, 4):
+            raise FileError(f"images {dtype} {shape}, expected uint8 (n, H, W) or (n, H, W, C)", where=source)
+        pixels = file.read(name, limit)
+        images = pixels if pixels.ndim == 4 else pixels[..., None]
+    else:
+        inputs = np.ascontiguousarray(file.read(name, limit), np.float32)
+        if not np.isfinite(inputs).all():
+            raise FileError("inputs that are not finite, or beyond float32", where=source)
+    count = shape[0] if limit is None else min(limit, shape[0])
+    kind = NAMES[held[0]] if held else TargetKind.NONE
+    targets = _targets(file, kind, held, shape[0], limit, source)
+    return ArrayContent(images, inputs, kind, targets[:count], file.class_names(), source)
+
+
+def _targets(
+    file: NamedArrays, kind: TargetKind, held: list[str], count: int, limit: int | None, source: str
+) -> NDArray[Any]:
+    if kind is TargetKind.NONE:
+        return np.zeros((count if limit is None else min(limit, count), 0), np.float32)
+    if kind is TargetKind.BOXES:
+        (boxes, _), (classes, _), (counts, _) = (
+            _checked(file, name, None, source, axes=axes)
+            for name, axes in (("boxes", (2,)), ("box_classes", (1,)), ("box_counts", (1,)))
+        )
+        if boxes[1:] != (4,) or classes[0] != boxes[0] or counts[0] != count:
+            what = f"boxes {boxes}, box_classes {classes} and box_counts {counts} of {count} samples"
+            raise FileError(what, where=source, hint="boxes (m, 4), box_classes (m,), box_counts (n,)")
+        corners, kinds, many = (file.read(name, None) for name in ("boxes", "box_classes", "box_counts"))
+        return padded_boxes(np.asarray(corners, np.float64), kinds, many, source)
+    shape, _ = _checked(file, held[0], limit, source)
+    if shape[0] != count:
+        raise FileError(f"{count} samples but {shape[0]} {held[0]}", where=source)
+    values = file.read(held[0], limit)
+    return checked_targets(kind, values, len(values), source)
+
+
+def _checked(
+    file: NamedArrays, name: str, limit: int | None, source: str, axes: tuple[int, ...] = (1, 2, 3, 4, 5)
+) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array of numbers that may be read."""
+    shape, dtype = file.header(name)
+    kinds = "iu" if name in WHOLE else "iuf"
+    if dtype.kind not in kinds or dtype.itemsize > 8 or dtype.fields is not None or len(shape) not in axes:
+        what = "whole numbers" if name in WHOLE else "numbers"
+        raise FileError(f"{name}: {dtype!s:.40} {shape}, expected {what}", where=source)
+    empty = min(shape) < 1 and name not in ("boxes", "box_classes")
+    if empty or max(shape[1:], default=1) > LONGEST_SIDE:
+        raise FileError(f"{name} has the shape {shape}", where=source, likely="an empty set or a broken header")
+    rows = shape[0] if limit is None else min(limit, shape[0])
+    size = rows * max(dtype.itemsize, 4)
+    for side in shape[1:]:
+        size *= side
+    if size > MAX_BYTES:
+        what = f"{name}: {rows} samples of {shape[1:]} are {size / 2**30:.1f} GiB, over {MAX_BYTES >> 30} GiB"
+        raise FileError(what, where=source, hint="--samples N reads fewer")
+    return shape, dtype

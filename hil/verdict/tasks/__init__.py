@@ -1,0 +1,1 @@
+"""Tasks: what turns the outputs of a network and the targets of its samples into scores."""
