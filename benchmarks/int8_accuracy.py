@@ -5,7 +5,7 @@
 
 Networks whose weights are openly available here: ResNets of two repositories and a plain CNN (``HIL_DATA/models``), the
 int8 ResNet-8 of MLPerf Tiny, whose own codes are kept, and two networks of this project. Activation ranges come from
-128 training images; scores are of the first test images, those of CIFAR-10 without loss. Scales of weights are those of the
+128 training images; scores are of the first test images, those of CIFAR-10 without loss. Scales of weights have the
 least rounding error (``--weight-scales rounding``), since no cell is in play. One JSON line a network, resumable.
 """
 

@@ -2,7 +2,7 @@
 
     git clone https://github.com/mlcommons/tiny
     HIL_DATA=… python benchmarks/mlperf_runner.py --copy tiny [--runner-python PYTHON] [--sets suite-200,lossless-1000]
-        [--images 1000] [--calibration record.h5] [--out rows.jsonl]
+        [--images 1000] [--arrangement residual|plain] [--calibration record.h5] [--out rows.jsonl]
 
 ``--copy`` is a copy of the repository: its ``benchmark/runner/main.py`` runs as it is, under ``--runner-python``, which
 needs numpy, pyyaml, pyserial, pyusb, matplotlib and scikit-learn. Two questions that the runner asks the machine, which
@@ -85,10 +85,11 @@ def write_set(folder: Path, copy: Path, name: str, most: int) -> tuple[int, int]
 
 
 @contextmanager
-def board(calibration: Path | None) -> Iterator[str]:
+def board(calibration: Path | None, arrangement: str) -> Iterator[str]:
     """The path of a board's terminal; the board is there until the block ends."""
     line = [sys.executable, str(ROOT / "examples" / "mlperf_tiny_board.py"), str(models() / "ic_resnet8_int8.tflite")]
-    line += ["--address", f"emulated:lab-128?seed=7&macros={MACROS}", "--macros", str(MACROS), "--residual"]
+    line += ["--address", f"emulated:lab-128?seed=7&macros={MACROS}", "--macros", str(MACROS)]
+    line += ["--residual"] if arrangement == "residual" else []
     line += ["--calibration", str(calibration)] if calibration else []
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -127,20 +128,21 @@ def main() -> int:
     parser.add_argument("--sets", default="suite-200,lossless-1000")
     parser.add_argument("--images", type=int, default=1000, help="most images of a set")
     parser.add_argument("--calibration", type=Path, help="record of the emulated chip, all macros; default: measured")
+    parser.add_argument("--arrangement", choices=("residual", "plain"), default="residual", help="of the bit slices")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     commit = given.commit
     if not commit:
         line = ["git", "-C", str(given.copy), "rev-parse", "HEAD"]
         commit = subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
-    with board(given.calibration) as path:
+    with board(given.calibration, given.arrangement) as path:
         for name in given.sets.split(","):
             with tempfile.TemporaryDirectory() as folder:
                 count, lossless = write_set(Path(folder), given.copy, name, given.images)
                 start = time.monotonic()
                 found = judged(given.copy, given.runner_python, path, Path(folder))
             row = {"images": name, "count": count, "lossless": lossless, "network": "ic_resnet8_int8", **found,
-                   "backend": "emulated", "seed": 7, "macros": MACROS, "arrangement": "residual",
+                   "backend": "emulated", "seed": 7, "macros": MACROS, "arrangement": given.arrangement,
                    "repository": "mlcommons/tiny", "commit": commit,
                    "minutes": round((time.monotonic() - start) / 60, 1)}  # fmt: skip
             with given.out.open("a", encoding="utf-8") as file:
