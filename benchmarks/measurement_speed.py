@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from torch_networks import module
 
 import hil
 from cim.chip.file import load_chip
@@ -30,7 +31,7 @@ from hil.deployment.inference import MeasuredLayers
 from hil.deployment.programming import program_chip
 from hil.watch import Watch
 from mapping.compile import compile_network
-from mapping.network.architectures import build, module
+from mapping.network.architectures import build
 from mapping.network.file import NetworkFile
 from mapping.program.corrections import nominal_corrections
 from mapping.program.execute import run

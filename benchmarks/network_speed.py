@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.fx.experimental.optimization import fuse
+from torch_networks import module
 
 from cim.array.wire_law import Wire
 from cim.cells.read_noise import ReadNoise
@@ -31,7 +32,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.published import nominal_record
 from hil.simulation.virtual_chips import VirtualChips
 from mapping.compile import compile_network
-from mapping.network import architectures
+from mapping.network.architectures import build
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, Multiply, run
@@ -60,11 +61,11 @@ class Known:
 def network(rng: np.random.Generator) -> tuple[ConductanceProgram, torch.nn.Module]:
     """The compiled network and its float form."""
     shape = (3, 32, 32)
-    graph = architectures.build(NAME, classes=CLASSES, input_shape=shape, rng=np.random.default_rng(SEED))
-    module = architectures.module(NAME, classes=10, input_shape=shape, rng=np.random.default_rng(SEED)).eval()
+    graph = build(NAME, classes=CLASSES, input_shape=shape, rng=np.random.default_rng(SEED))
+    plain = module(NAME, classes=10, input_shape=shape, rng=np.random.default_rng(SEED)).eval()
     images = rng.integers(0, 256, (32, 32, 32, 3), np.uint8)
     program = compile_network(NetworkFile(graph, 4, 8, images), load_chip("lab-128", macros=MACROS))
-    return program, fuse(module).to(memory_format=torch.channels_last)
+    return program, fuse(plain).to(memory_format=torch.channels_last)
 
 
 def record_of(program: ConductanceProgram, ohm: float, rng: np.random.Generator) -> CalibrationRecord:
@@ -107,13 +108,13 @@ def main() -> None:
     given = ask.parse_args()
     torch.set_num_threads(1)
     rng = np.random.default_rng(3)
-    program, module = network(rng)
+    program, whole = network(rng)
     images = rng.integers(0, 256, (given.images, 32, 32, 3), np.uint8)
     pixels = torch.rand(given.images, 3, 32, 32).contiguous(memory_format=torch.channels_last)
 
     def plain() -> None:
         with torch.inference_mode():
-            module(pixels)
+            whole(pixels)
 
     def forward(multiply: Multiply) -> Callable[[], object]:
         return lambda: run(program, images, multiply, batch=given.images)

@@ -15,7 +15,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -140,9 +140,11 @@ def sized(case: Case) -> float:
     return (low + high) / 2
 
 
-def study(metric: str, runs: int) -> dict[str, object]:
+def study(metric: str, runs: int, tolerance: float | None = None) -> dict[str, object]:
     """Verdicts of so many runs with a correct belief and as many with an unmodelled loss of three tolerances."""
     case = CASES[metric](metric)
+    if tolerance is not None:
+        case = replace(case, tolerance=tolerance / case.task.metric.factor)
     further = sized(case)
     pool = [answers(case, chip, 0.0) for chip in range(CHIPS)]
     ideal = case.task.scores(case.outputs.astype(np.float32), case.targets)
@@ -199,12 +201,15 @@ def main() -> None:
     options.add_argument("--runs", type=int, default=100, help="of each kind for scores of single samples")
     options.add_argument("--set-runs", type=int, default=40, help="the same for metrics of the set, which take longer")
     options.add_argument("--metrics", default=",".join(CASES))
-    options.add_argument("--out", type=Path, default=RESULTS)
+    options.add_argument("--tolerance", type=float, help="in the metric's unit, in place of the study's own")
+    options.add_argument("--out", type=Path, default=RESULTS, help="rows there of other metrics or tolerances stay")
     given = options.parse_args()
-    rows = []
+    rows = json.loads(given.out.read_text("utf-8")) if given.out.exists() else []
     for metric in given.metrics.split(","):
         paired = CASES[metric](metric).task.metric.paired
-        rows.append(study(metric, given.runs if paired else min(given.runs, given.set_runs)))
+        found = study(metric, given.runs if paired else min(given.runs, given.set_runs), given.tolerance)
+        key = (found["metric"], found["tolerance"])
+        rows = [row for row in rows if (row["metric"], row["tolerance"]) != key] + [found]
         print(line(rows[-1]), flush=True)
         write_text(given.out, json.dumps(rows, indent=1) + "\n")
 

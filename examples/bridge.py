@@ -17,9 +17,9 @@ from cim.chip.converters import quantise_adc, split_planes
 from cim.chip.encoding import cell_lines
 from cim.chip.file import load_chip
 from firmware_protocols import messages as wire
-from firmware_protocols.handlers import Refusal
-from firmware_protocols.messages import Capability, ErrorCode, Polarity, Returns
+from firmware_protocols.messages import Capability, Polarity, Returns
 from hil.server.board import Board
+from hil.server.request_checks import check_cells, check_product, check_pulses
 from hil.server.serve import serve_tcp
 
 SPEC = load_chip("lab-128", macros=1)  # describe your chip in a file of its own: hil chips show lab-128
@@ -61,26 +61,24 @@ class AcmeChip(Board):
         )
 
     def pulse(self, request: wire.Pulse) -> wire.Done:
-        sign = 1 if request.polarity is Polarity.SET else -1
+        at, sign = check_pulses(request, SPEC), 1 if request.polarity is Polarity.SET else -1
         for row, column in np.argwhere(request.millivolts):
             volts = sign * int(request.millivolts[row, column]) / 1000
-            self.board.pulse(request.cells.row0 + row, request.cells.column0 + column, volts)
+            self.board.pulse(at.row0 + row, at.column0 + column, volts)
         return wire.Done()
 
     def read_cells(self, request: wire.ReadCells) -> wire.CellReadings:
-        at = request.cells
+        at = check_cells(request.cells, SPEC)
         columns = range(at.column0, at.column0 + at.columns)
         sensed = np.array([[self.board.sense(r, c) for c in columns] for r in range(at.row0, at.row0 + at.rows)])
         return wire.CellReadings(request.unit_ns, np.rint(sensed * 1e9 / request.unit_ns).astype(np.uint16))
 
     def mvm(self, request: wire.Mvm) -> wire.MvmResult:
-        macro, tile = SPEC.macro, request.tile
-        if tile is None or tile.macro != 0:
-            raise Refusal(ErrorCode.OUT_OF_RANGE, "this board has one macro and no layers")
+        macro, (tile, codes_in) = SPEC.macro, check_product(request, SPEC)
         rows, columns = cell_lines(macro, tile.row0, tile.rows, tile.output0, tile.outputs)
         volts = np.zeros((128,))
         reads = []
-        for units in split_planes(request.codes, macro.inputs, request.input_bits, request.input_signed).swapaxes(0, 1):
+        for units in split_planes(codes_in, macro.inputs, request.input_bits, request.input_signed).swapaxes(0, 1):
             for plane in units:  # one read of the array for each input bit
                 volts[rows] = macro.v_read_v * plane
                 current_a = self.board.bit_line_currents(volts, columns)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from firmware_protocols import chip, connection, frames, packing, receiving, request_bodies, round_trip, sending
 from firmware_protocols.codec import Op
+from firmware_protocols.extensions import authority, messages
 from firmware_protocols.frames import Flag
 from firmware_protocols.layouts import LAYOUTS, PAD, Fields, layout
 from firmware_protocols.messages import Capability, ErrorCode, Polarity, Returns
@@ -24,9 +25,11 @@ _ENUMS: tuple[tuple[str, type[enum.IntEnum] | type[enum.IntFlag]], ...] = (
     ("RETURNS", Returns),
     ("POLARITY", Polarity),
     ("ERROR", ErrorCode),
+    ("LEVEL", messages.Level),
 )
 _CONSTANTS: dict[str, int] = {
     "PROTOCOL_VERSION": connection.VERSION,
+    "PROTOCOL_LEAST": connection.VERSIONS[0],
     "FRAME_MAJOR": frames.FRAME_MAJOR,
     "FRAME_OVERHEAD": frames.OVERHEAD,
     "PAYLOAD_MIN": frames.MIN_PAYLOAD,
@@ -50,6 +53,15 @@ _CONSTANTS: dict[str, int] = {
     "ITEM_SIGNED": packing.SIGNED,
     "LEAVE_ALONE": 0xFFFF,
     "DIGEST_BYTES": 32,
+    "IMAGE_CHUNK_BYTES": messages.CHUNK,
+    "NONCE_BYTES": messages.NONCE_BYTES,
+    "PROOF_BYTES": messages.PROOF_BYTES,
+    "KEY_BYTES": authority.KEY_BYTES,
+    "SEAL_KIND": authority.SEAL,
+    "MAC_BYTES": authority.MAC_BYTES,
+    "SEALED_BYTES": authority.SEALED_BYTES,
+    "AUTHORITY_TRIES": authority.TRIES,
+    "AUTHORITY_AHEAD": authority.AHEAD,
 }
 _TIMES_S: dict[str, float] = {
     "RTO_MIN": round_trip.RTO_MIN_S,
@@ -57,6 +69,8 @@ _TIMES_S: dict[str, float] = {
     "RTO_FIRST": round_trip.RTO_FIRST_S,
     "HINT_EVERY": connection.HINT_EVERY_S,
     "SILENCE": connection.LinkLimits().silence_s,
+    "LOCK": authority.LOCK_S,
+    "LONGEST_LOCK": authority.LONGEST_LOCK_S,
 }
 _C_TYPES = {"u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t", "i32": "int32_t", "f64": "double"}
 _SIZES = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i32": 4, "f64": 8, PAD: 1}

@@ -15,32 +15,26 @@ from collections.abc import Generator, Iterator
 from typing import Any, NamedTuple
 
 from firmware_protocols.codec import HEADER, decode, encode
-from firmware_protocols.connection import VERSION, Connection, LinkLimits
-from firmware_protocols.errors import LinkCounters, LocalProtocolError, MalformedMessage, UnknownOperation
-from firmware_protocols.handlers import Answer, ChipHandlers, Refusal
+from firmware_protocols.connection import VERSIONS, Connection, LinkLimits
+from firmware_protocols.errors import LinkCounters, MalformedMessage, RemoteProtocolError, UnknownOperation
+from firmware_protocols.extensions.chip_side import OWN, Extras, Keeping
+from firmware_protocols.extensions.journal import JOURNALLED
+from firmware_protocols.extensions.messages import ImageTile
+from firmware_protocols.handlers import Answer, ChipHandlers, Refusal, call
 from firmware_protocols.messages import (
     Capability,
-    Describe,
     ErrorCode,
     ErrorReply,
     Hello,
     HelloReply,
-    HoldProgram,
-    LoadLayer,
-    Mvm,
     OutputsOff,
     ProgramTile,
     Progress,
-    Pulse,
-    ReadCells,
     Reply,
     Request,
     Reset,
-    Returns,
-    Status,
-    Sweep,
-    Wait,
 )
+from firmware_protocols.needs import capabilities_for
 from firmware_protocols.receiving import Received
 from firmware_protocols.sending import EVENTS, RESULTS
 from firmware_protocols.states import JOBS, JobEvent, JobState, Role, State, moved
@@ -51,22 +45,12 @@ KEPT_REPLIES = 16
 MAX_REPLY = 1 << 24  # bytes
 COMMANDED_RESET = 2
 
-_NEEDS: dict[type, Capability] = {
-    ProgramTile: Capability.PROGRAM_TILE,
-    Pulse: Capability.PULSE,
-    Sweep: Capability.SWEEP,
-    LoadLayer: Capability.LAYER,
-    HoldProgram: Capability.HELD_PROGRAM,
-    Wait: Capability.WAIT,
-    Reset: Capability.RESET,
-}
-_RETURNS = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS, Returns.LAYER: Capability.LAYER}
-
 
 class _Job(NamedTuple):
     request_id: int
     request: Request[Any]
     size: int  # bytes of the request
+    counter: int = 0  # of its seal
 
 
 class ChipServer:
@@ -85,9 +69,12 @@ class ChipServer:
         boot_id: int,
         reset_cause: int = 1,
         limits: LinkLimits | None = None,
-        versions: tuple[int, int] = (VERSION, VERSION),
+        versions: tuple[int, int] = VERSIONS,
+        keeping: Keeping | None = None,
     ) -> None:
         self.handlers = handlers
+        self._extras, self._now_s = Extras(keeping), 0.0
+        self._slept_ns = max(self._extras.last_time_ns - handlers.chip_time_ns, 0)
         self.boot_id, self.reset_cause = boot_id, reset_cause
         self._limits = limits or LinkLimits(max_message=1 << 20)
         self.connection = Connection(Role.CHIP, self._limits, greet=self._greet, versions=versions)
@@ -98,6 +85,16 @@ class ChipServer:
         self._states: dict[int, JobState] = {}  # of requests that are not UNKNOWN
         self._kept: OrderedDict[int, bytes] = OrderedDict()  # replies of the ANSWERED ones, oldest first
         self._restart_due = self._off_due = False
+
+    @property
+    def capabilities(self) -> Capability:
+        """What the handlers can do, and what the chip role adds."""
+        return self.handlers.capabilities & ~OWN | self._extras.capabilities
+
+    @property
+    def chip_time_ns(self) -> int:
+        """The board's clock; where that began anew, it goes on from the last entry of the journal."""
+        return self.handlers.chip_time_ns + self._slept_ns
 
     @property
     def counters(self) -> LinkCounters:
@@ -115,12 +112,14 @@ class ChipServer:
 
     def receive(self, data: bytes, now_s: float) -> None:
         """Take bytes from the line, any bytes. Never raises."""
+        self._now_s = now_s
         self.connection.receive(data, now_s)
         for received in self.connection.messages():
             self._accept(received)
 
     def data_to_send(self, now_s: float) -> bytes:
         """Bytes for the line; when there are none, one slice of work and what it has to say."""
+        self._now_s = now_s
         was_up = self.connection.state is State.UP
         data = self.connection.data_to_send(now_s)
         if was_up and self.connection.state is not State.UP:
@@ -152,6 +151,7 @@ class ChipServer:
                 self._outputs_off()
             self._forget(len(self._kept))
             self._host = hello.nonce
+            self._recall(hello.nonce)
         self._off_due = False
         limits = self._limits
         reply = HelloReply(
@@ -161,9 +161,19 @@ class ChipServer:
             max_payload=min(hello.max_payload, limits.max_payload),
             window=min(hello.window, limits.window),
             max_message=limits.max_message,
-            capabilities=self.handlers.capabilities,
+            capabilities=self.capabilities,
         )
-        return reply, self.handlers.chip_time_ns
+        return reply, self.chip_time_ns
+
+    def _recall(self, nonce: int) -> None:
+        """A new host, or one that was served before this start: answers to it that the journal holds are kept again."""
+        if self._extras.authority is not None:
+            self._extras.authority.drop()
+        if self._extras.journal is not None:
+            answers = self._extras.journal.answers_to(nonce)
+            for request_id in list(answers)[-KEPT_REPLIES:]:
+                self._move(request_id, JobEvent.ANSWER)
+                self._kept[request_id] = answers[request_id]
 
     def _lose_host(self) -> None:
         """The link failed: forget what waits (a host that comes back repeats it), finish what runs, outputs off."""
@@ -203,11 +213,17 @@ class ChipServer:
         if not isinstance(message, Request):
             self._refuse(request_id, ErrorCode.UNSUPPORTED, f"{type(message).__name__} is not a request")
             return
-        job = _Job(request_id, message, len(data))
-        missing = self._missing(job.request)
+        missing = capabilities_for(message) & ~self.capabilities
         if missing:
             self._refuse(request_id, ErrorCode.UNSUPPORTED, f"this chip has no {missing.name}")
-        elif isinstance(message, OutputsOff | Reset):
+            return
+        try:
+            counter = self._extras.authority.check(message, data) if self._extras.authority is not None else 0
+        except Refusal as refusal:
+            self._refuse(request_id, refusal.code, refusal.text, refusal.value, refusal.limit)
+            return
+        job = _Job(request_id, message, len(data), counter)
+        if isinstance(message, OutputsOff | Reset):
             self._stop_all("the outputs were switched off")
             self._start(job)
             self._restart_due = isinstance(message, Reset)
@@ -217,12 +233,6 @@ class ChipServer:
             self._move(request_id, JobEvent.QUEUE)
             self._queue.append(job)
             self._queued_bytes += job.size
-
-    def _missing(self, request: Request[Any]) -> Capability:
-        needs = _NEEDS.get(type(request), Capability(0))
-        if isinstance(request, Mvm | Sweep):
-            needs |= _RETURNS[request.returns]
-        return needs & ~self.handlers.capabilities
 
     def _work(self) -> None:
         """Do one slice: start the next request, or run the long one to its next yield."""
@@ -238,7 +248,7 @@ class ChipServer:
     def _start(self, job: _Job) -> None:
         self._move(job.request_id, JobEvent.START)
         with self._guarded(job):
-            answer = self._call(job.request)
+            answer = self._call(job)
             if isinstance(answer, Generator):
                 self._running = (job, answer)
             else:
@@ -252,7 +262,7 @@ class ChipServer:
             self._finish(job, end.value)
             return
         if progress is not None:
-            self._say(encode(progress, job.request_id, self.handlers.chip_time_ns), EVENTS)
+            self._say(encode(progress, job.request_id, self.chip_time_ns), EVENTS)
 
     @contextlib.contextmanager
     def _guarded(self, job: _Job) -> Iterator[None]:
@@ -268,34 +278,23 @@ class ChipServer:
             off = self._outputs_off()
             self._refuse(job.request_id, ErrorCode.FAULT, f"{type(error).__name__}: {error}"[:500] + off)
 
-    def _call(self, request: Request[Any]) -> Answer[Reply]:
-        on = self.handlers
-        match request:
-            case Describe():
-                return on.describe()
-            case ProgramTile():
-                return on.program_tile(request)
-            case Pulse():
-                return on.pulse(request)
-            case ReadCells():
-                return on.read_cells(request)
-            case Mvm():
-                return on.mvm(request)
-            case Sweep():
-                return on.sweep(request)
-            case LoadLayer():
-                return on.load_layer(request)
-            case HoldProgram():
-                return on.hold_program(request)
-            case Status():
-                return on.status()
-            case Wait():
-                return on.wait(request)
-            case OutputsOff():
-                return on.outputs_off()
-            case Reset():
-                return on.reset()
-        raise LocalProtocolError(f"no handler for {type(request).__name__}")
+    def _call(self, job: _Job) -> Answer[Reply]:
+        if self._extras.authority is not None:
+            self._extras.authority.take(job.counter)
+        own = self._extras.answer(job.request, self._host or 0, self._now_s)
+        return call(self.handlers, self._meant(job.request)) if own is None else own
+
+    def _meant(self, request: Request[Any]) -> Request[Any]:
+        """The request itself, or the one that stands in the image for it."""
+        if not isinstance(request, ImageTile) or self._extras.images is None:
+            return request
+        try:
+            held = decode(self._extras.images.message(request.digest, request.offset)).message
+        except RemoteProtocolError as error:
+            raise Refusal(ErrorCode.MALFORMED, str(error)) from error
+        if not isinstance(held, ProgramTile):
+            raise Refusal(ErrorCode.MALFORMED, f"a {type(held).__name__} stands in the image, no PROGRAM_TILE")
+        return held
 
     # --- answers --------------------------------------------------------------------------
 
@@ -303,15 +302,17 @@ class ChipServer:
         if not isinstance(reply, job.request.reply_class):
             wanted = job.request.reply_class.__name__
             raise TypeError(f"the handler of {type(job.request).__name__} gave {type(reply).__name__}, not {wanted}")
-        data = encode(reply, job.request_id, self.handlers.chip_time_ns)
+        data = encode(reply, job.request_id, self.chip_time_ns)
         if len(data) > MAX_REPLY:
             raise Refusal(ErrorCode.LIMIT, "the reply is too long; ask for less", len(data), MAX_REPLY)
+        if self._extras.journal is not None and isinstance(job.request, JOURNALLED):
+            self._extras.journal.add(self._host or 0, job.request_id, encode(job.request)[0], data)
         self._keep(job.request_id, data)
 
     def _refuse(self, request_id: int, code: ErrorCode, text: str, value: float = 0.0, limit: float = 0.0) -> None:
         if code is ErrorCode.LIMIT and not limit:
             limit = self._limits.max_message
-        self._keep(request_id, encode(ErrorReply(code, text, value, limit), request_id, self.handlers.chip_time_ns))
+        self._keep(request_id, encode(ErrorReply(code, text, value, limit), request_id, self.chip_time_ns))
 
     def _keep(self, request_id: int, data: bytes) -> None:
         self._move(request_id, JobEvent.ANSWER)

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from firmware_protocols import reply_bodies, request_bodies
 from firmware_protocols.errors import LocalProtocolError, MalformedMessage, UnknownOperation
+from firmware_protocols.extensions import bodies
+from firmware_protocols.extensions import messages as later
 from firmware_protocols.layouts import layout
 from firmware_protocols.messages import (
     CellReadings,
@@ -61,6 +63,15 @@ class Op(enum.IntEnum):
     MVM = 0x20
     SWEEP = 0x21
     LOAD_LAYER = 0x22
+    CHALLENGE = 0x30
+    AUTHORISE = 0x31
+    DROP_AUTHORITY = 0x32
+    IMAGE_BEGIN = 0x40
+    IMAGE_CHUNK = 0x41
+    IMAGE_STATUS = 0x42
+    IMAGE_COMMIT = 0x43
+    IMAGE_TILE = 0x44
+    JOURNAL = 0x48
     HELLO_REPLY = 0x81
     DESCRIPTION = 0x82
     STATUS_REPLY = 0x83
@@ -71,6 +82,9 @@ class Op(enum.IntEnum):
     TILE_PROGRAMMED = 0x90
     CELL_READINGS = 0x92
     MVM_RESULT = 0xA0
+    CHALLENGED = 0xB0
+    IMAGE_STATE = 0xC0
+    JOURNAL_STATE = 0xC8
 
 
 class Decoded(NamedTuple):
@@ -198,6 +212,18 @@ _TABLE: tuple[tuple[Op, type[Any], _Writer, _Reader], ...] = (
     (Op.STATUS_REPLY, StatusReply, reply_bodies.write_status, reply_bodies.read_status),
     (Op.DONE, Done, _nothing, _empty(Done)),
     (Op.ERROR, ErrorReply, reply_bodies.write_error, reply_bodies.read_error),
+    (Op.CHALLENGE, later.Challenge, _nothing, _empty(later.Challenge)),
+    (Op.AUTHORISE, later.Authorise, bodies.write_authorise, bodies.read_authorise),
+    (Op.DROP_AUTHORITY, later.DropAuthority, _nothing, _empty(later.DropAuthority)),
+    (Op.IMAGE_BEGIN, later.ImageBegin, bodies.write_image_begin, bodies.read_image_begin),
+    (Op.IMAGE_CHUNK, later.ImageChunk, bodies.write_image_chunk, bodies.read_image_chunk),
+    (Op.IMAGE_STATUS, later.ImageStatus, _nothing, _empty(later.ImageStatus)),
+    (Op.IMAGE_COMMIT, later.ImageCommit, bodies.write_image_commit, bodies.read_image_commit),
+    (Op.IMAGE_TILE, later.ImageTile, bodies.write_image_tile, bodies.read_image_tile),
+    (Op.JOURNAL, later.AskJournal, _nothing, _empty(later.AskJournal)),
+    (Op.CHALLENGED, later.Challenged, bodies.write_challenged, bodies.read_challenged),
+    (Op.IMAGE_STATE, later.ImageState, bodies.write_image_state, bodies.read_image_state),
+    (Op.JOURNAL_STATE, later.JournalState, bodies.write_journal_state, bodies.read_journal_state),
 )
 _WRITERS: dict[type, tuple[Op, _Writer]] = {kind: (op, write) for op, kind, write, _ in _TABLE}
 _READERS: dict[int, _Reader] = {int(op): read for op, _, _, read in _TABLE}

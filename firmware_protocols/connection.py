@@ -28,10 +28,12 @@ from firmware_protocols.frame_size import FrameSize
 from firmware_protocols.frames import DEFAULT_PAYLOAD, MAX_PAYLOAD, MIN_PAYLOAD, Flag, Frame, FrameReader, encode_frame
 from firmware_protocols.messages import Hello, HelloReject, HelloReply
 from firmware_protocols.receiving import Received, ReceiveWindow
+from firmware_protocols.round_trip import RTO_MAX_S
 from firmware_protocols.sending import CONTROL, MAX_TRIES, MAX_WINDOW, SendWindow
 from firmware_protocols.states import LINK, LinkEvent, Role, State, moved, takes
 
-VERSION = 0x0100  # major << 8 | minor
+VERSION = 0x0101  # major << 8 | minor
+VERSIONS = (0x0100, VERSION)  # lowest and highest that are spoken
 HELLO_TRIES, HELLO_EVERY_S, HELLO_SLOWEST_S, HELLO_TOTAL_S = 20, 0.1, 1.6, 10.0
 HINT_EVERY_S = 0.1  # at most one "I do not know this session" in this time
 PROBE_AFTER_S = 1.0  # of silence while something is expected
@@ -77,7 +79,7 @@ class Connection:
         *,
         nonce: int = 0,
         greet: Callable[[Hello, int], tuple[HelloReply, int]] | None = None,
-        versions: tuple[int, int] = (VERSION, VERSION),
+        versions: tuple[int, int] = VERSIONS,
         session: int = 0,
     ) -> None:
         if (role is Role.CHIP) != (greet is not None):
@@ -100,12 +102,18 @@ class Connection:
         self._hint_s = self._opened_s = self._hello_s = float("-inf")
         self._hello_wait_s = HELLO_EVERY_S
         self._tries = 0
+        self._opening_s = 0.0  # from the first hello to its answer
         self._boot_id: int | None = None
         self._echo = False
         self._reply_frame = b""
         self._size = FrameSize(limits.max_payload)
         self._send = SendWindow(1, self._size, self.counters)
         self._receive = ReceiveWindow(limits.max_message, self.counters)
+
+    @property
+    def nonce(self) -> int:
+        """Of a host's hellos."""
+        return self._nonce
 
     # --- the owner's side -----------------------------------------------------------------
 
@@ -230,7 +238,8 @@ class Connection:
         since_s = self._send.waiting_since_s
         if since_s is None:
             return None
-        return max(since_s, self.last_heard_s or since_s) + self.limits.silence_s
+        trip_s = min(self._send.round_trip_s or self._opening_s, RTO_MAX_S)  # on a long line silence begins later
+        return max(since_s, self.last_heard_s or since_s) + self.limits.silence_s + 2 * trip_s
 
     def _probe_at_s(self) -> float | None:
         if not self.expecting or self.last_heard_s is None or not self._send.idle:
@@ -305,7 +314,9 @@ class Connection:
                 theirs = (message.version_min, message.version_max)
                 self._stop(LinkEvent.REFUSED, VersionMismatch(self.versions, theirs))
             elif isinstance(message, HelloReply):
-                self._take_reply(message)
+                self._take_reply(message, now_s)
+        elif self._takes(LinkEvent.REFUSED) and frame.session == self.session and isinstance(message, HelloReply):
+            self._check_boot(message)  # a chip that restarted took a late copy of our hello
 
     def _resync(self, now_s: float) -> None:
         """The chip does not know the session: say hello again, but not for ever."""
@@ -339,19 +350,25 @@ class Connection:
         self._urgent = [self._reply_frame]
         self._start(LinkEvent.HELLO, reply)
 
-    def _take_reply(self, reply: HelloReply) -> None:
+    def _take_reply(self, reply: HelloReply, now_s: float) -> None:
         limits = self.limits
         fits = MIN_PAYLOAD <= reply.max_payload <= limits.max_payload and 1 <= reply.window <= limits.window
         if not fits or not self.versions[0] <= reply.version <= self.versions[1]:
             error = RemoteProtocolError(f"the chip answered hello with values that were not offered: {reply}")
             self._stop(LinkEvent.REFUSED, error)
             return
-        if self._boot_id not in (None, reply.boot_id):
-            old, self._boot_id = self._boot_id, reply.boot_id
-            self._stop(LinkEvent.REFUSED, ChipRestarted(old or 0, reply.boot_id, reply.reset_cause))
-            return
-        self._boot_id, self.reply = reply.boot_id, reply
-        self._start(LinkEvent.HELLO_REPLY, reply)
+        self._opening_s = now_s - self._opened_s
+        if self._check_boot(reply):
+            self._boot_id, self.reply = reply.boot_id, reply
+            self._start(LinkEvent.HELLO_REPLY, reply)
+
+    def _check_boot(self, reply: HelloReply) -> bool:
+        """Whether the chip is still in the life that it was in."""
+        if self._boot_id in (None, reply.boot_id):
+            return True
+        old, self._boot_id = self._boot_id, reply.boot_id
+        self._stop(LinkEvent.REFUSED, ChipRestarted(old or 0, reply.boot_id, reply.reset_cause))
+        return False
 
     def _start(self, event: LinkEvent, reply: HelloReply) -> None:
         self._move(event)

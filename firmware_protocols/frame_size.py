@@ -1,8 +1,9 @@
 """Length of frames by what the line does to them: shorter where bits get lost, long again where it is clean.
 
 A frame of L payload bytes that arrives with probability s carries s · L / (L + OVERHEAD) of the line's bytes. Bit
-errors leave short frames more of it, whole lost frames do not. So half the length is tried where too many get lost, and
-stays if it carries clearly more (short frames also fill a window less); twice the length where nearly none does.
+errors leave short frames more of it, whole lost frames do not. So half the length is tried where too many get lost,
+and stays if it carries clearly more (short frames also fill a window less); twice the length elsewhere, and where half
+of it gained nothing.
 
 >>> size = FrameSize(512)
 >>> for _ in range(40):
@@ -18,8 +19,7 @@ from firmware_protocols.frames import MIN_PAYLOAD
 OVERHEAD = 22  # bytes of a frame without its payload, delimiters included
 ENOUGH, ENOUGH_OF_A_BAD_LINE, BAD = 128, 40, 0.5  # transmissions of one length that say how many get lost
 GAIN = 1.12  # by which shorter frames must be better to stay
-MANY_LOST, FEW_LOST = 0.12, 0.02
-CLEAN_RUN = 128  # transmissions almost without loss before a longer frame is tried
+MANY_LOST = 0.12
 HOLD = 256  # transmissions after a trial that gained nothing, doubled each time
 MOST_HOLD = 1 << 14
 
@@ -32,6 +32,7 @@ class FrameSize:
         self._arrived = self._gone = 0  # at this length
         self._before: tuple[int, float] | None = None  # length that was left for this one, and its share
         self._hold, self._next_hold = 0, HOLD
+        self._longer_next = False  # on a bad line: shorter frames gained nothing
 
     def limit(self, most: int) -> None:
         """A new session: frames of at most ``most``; what was learned of the line stays."""
@@ -64,14 +65,18 @@ class FrameSize:
             return
         if self._before is not None:
             self._judge(share)
-        elif share > MANY_LOST and not self._hold and self.payload > MIN_PAYLOAD:
+        elif not self._hold and self._other(share) != self.payload:
             self._before = (self.payload, self._worth(share))
-            self._take(max(self.payload // 2, MIN_PAYLOAD))
-        elif share < FEW_LOST and sent >= CLEAN_RUN and not self._hold and self.payload < self._most:
-            self._before = (self.payload, self._worth(share))
-            self._take(min(2 * self.payload, self._most))
-        elif sent >= 2 * CLEAN_RUN:
+            self._take(self._other(share))
+        elif sent >= 2 * ENOUGH:
             self._arrived, self._gone = self._arrived // 2, self._gone // 2  # what was long ago counts less
+
+    def _other(self, lost_share: float) -> int:
+        """The length to try where so many get lost: on a line neither clean nor bad the longer, on a bad one either."""
+        longer, shorter = min(2 * self.payload, self._most), max(self.payload // 2, MIN_PAYLOAD)
+        if lost_share > BAD:
+            return shorter
+        return shorter if lost_share > MANY_LOST and not self._longer_next else longer
 
     def _judge(self, lost_share: float) -> None:
         """Is this length better than the one before?"""
@@ -81,6 +86,7 @@ class FrameSize:
             self._next_hold = HOLD
             self._arrived = self._gone = 0
             return
+        self._longer_next = self.payload < length
         self._take(min(length, self._most))
         self._hold, self._next_hold = self._next_hold, min(2 * self._next_hold, MOST_HOLD)
 

@@ -13,12 +13,13 @@ switches the outputs off or another host takes over.
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from firmware_protocols.errors import ChipProblem
+from firmware_protocols.errors import ChipProblem, LocalProtocolError
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
+    Describe,
     Description,
     Done,
     ErrorCode,
@@ -26,10 +27,15 @@ from firmware_protocols.messages import (
     LoadLayer,
     Mvm,
     MvmResult,
+    OutputsOff,
     ProgramTile,
     Progress,
     Pulse,
     ReadCells,
+    Reply,
+    Request,
+    Reset,
+    Status,
     StatusReply,
     Sweep,
     TileProgrammed,
@@ -95,3 +101,33 @@ class ChipHandlers(Protocol):
         ...
 
     def reset(self) -> Done: ...
+
+
+def call(on: ChipHandlers, request: Request[Any]) -> Answer[Reply]:
+    """Give a request to the verb that is there for it."""
+    match request:
+        case Describe():
+            return on.describe()
+        case ProgramTile():
+            return on.program_tile(request)
+        case Pulse():
+            return on.pulse(request)
+        case ReadCells():
+            return on.read_cells(request)
+        case Mvm():
+            return on.mvm(request)
+        case Sweep():
+            return on.sweep(request)
+        case LoadLayer():
+            return on.load_layer(request)
+        case HoldProgram():
+            return on.hold_program(request)
+        case Status():
+            return on.status()
+        case Wait():
+            return on.wait(request)
+        case OutputsOff():
+            return on.outputs_off()
+        case Reset():
+            return on.reset()
+    raise LocalProtocolError(f"no handler for {type(request).__name__}")

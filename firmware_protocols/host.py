@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from firmware_protocols.codec import decode, encode
-from firmware_protocols.connection import VERSION, Connection, LinkLimits
+from firmware_protocols.connection import VERSIONS, Connection, LinkLimits
 from firmware_protocols.errors import LinkCounters, LocalProtocolError, ProtocolError, RemoteProtocolError
+from firmware_protocols.extensions.authority import Sealer, needed
+from firmware_protocols.extensions.messages import Level
 from firmware_protocols.messages import HelloReply, OutputsOff, Progress, Reply, Request, Reset
 from firmware_protocols.receiving import Received
 from firmware_protocols.sending import BULK, CONTROL
@@ -34,6 +36,7 @@ class _Pending:
 
     data: bytes
     channel: int
+    turn: int  # of all ids in turn, which one; 0: aside
     state: AskState = AskState.QUEUED
 
     def move(self, event: AskEvent) -> None:
@@ -56,7 +59,7 @@ class HostLink:
         *,
         nonce: int,
         limits: LinkLimits | None = None,
-        versions: tuple[int, int] = (VERSION, VERSION),
+        versions: tuple[int, int] = VERSIONS,
         session: int = 0,
         opening: int = 0,
     ) -> None:
@@ -65,14 +68,21 @@ class HostLink:
         self._unsent: deque[int] = deque()
         self._in_flight = self._in_flight_bytes = 0
         self._next_id = 1
+        self._turns = 0  # ids in turn that were taken
         self._aside = opening * ASIDE_OF_AN_OPENING
         self._session = 0
         self._arrived: list[tuple[int, Reply, int]] = []
         self._failure: ProtocolError | None = None
+        self.sealer: Sealer | None = None  # of a chip that wants a key
 
     def open(self, now_s: float) -> None:
         """Say hello; ``up`` turns true when the chip has answered."""
         self.connection.open(now_s)
+
+    @property
+    def nonce(self) -> int:
+        """Of its hellos."""
+        return self.connection.nonce
 
     @property
     def up(self) -> bool:
@@ -128,12 +138,14 @@ class HostLink:
             raise LocalProtocolError("requests wait until the chip has answered hello")
         request_id = self._aside_id() if aside else self._new_id()
         data = encode(message, request_id)
+        if self.sealer is not None and needed(message) >= Level.PROGRAM:
+            data = self.sealer.sealed(data)
         if len(data) > hello.max_message:
             raise LocalProtocolError(
                 f"{type(message).__name__} has {len(data)} bytes, the chip takes {hello.max_message}: split it"
             )
         urgent = isinstance(message, OutputsOff | Reset)
-        self._pending[request_id] = _Pending(data, CONTROL if urgent else BULK)
+        self._pending[request_id] = _Pending(data, CONTROL if urgent else BULK, 0 if aside else self._turns)
         if urgent:
             self._unsent.appendleft(request_id)
         else:
@@ -177,6 +189,7 @@ class HostLink:
             self._next_id = self._next_id % LAST_ID + 1
         request_id = self._next_id
         self._next_id = request_id % LAST_ID + 1
+        self._turns += 1
         return request_id
 
     def _aside_id(self) -> int:
@@ -186,13 +199,19 @@ class HostLink:
         return request_id
 
     def _fill(self) -> None:
-        """Send queued requests while the chip has room for them."""
+        """Send queued requests while the chip has room for them, and for the replies to all since the oldest.
+
+        After a lost session the chip may answer later ones first; it must not forget the reply to the oldest meanwhile.
+        """
         if not self.up or self.hello is None:
             return
+        oldest = next((pending.turn for pending in self._pending.values() if pending.turn), 0)
         while self._unsent:
             pending = self._pending[self._unsent[0]]
             full = (
-                self._in_flight >= CREDIT or self._in_flight_bytes + len(pending.data) > self.hello.max_message
+                self._in_flight >= CREDIT
+                or pending.turn - oldest >= CREDIT
+                or self._in_flight_bytes + len(pending.data) > self.hello.max_message
             ) and self._in_flight > 0
             if full and pending.channel != CONTROL:
                 return

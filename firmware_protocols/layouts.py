@@ -75,6 +75,14 @@ LAYOUTS: dict[str, Fields] = {
     ),
     "progress": (("done", "u32"), ("total", "u32"), ("failed", "u32")),
     "error": (("code", "u16"), ("value", "f64"), ("limit", "f64")),
+    "image_state": (("size", "u32"), ("room", "u32"), ("complete", "u8"), *_PAD_1, *_PAD_1, *_PAD_1),
+    "journal_state": (("depth", "u16"), ("count", "u16")),
+    "journal_entry": (("nonce", "u32"), ("request_id", "u16"), ("op", "u8"), *_PAD_1),
+    "challenged": (("counter", "u64"), ("level", "u8"), ("tries", "u8"), *_PAD_1, *_PAD_1),
+    "authorise": (("level", "u8"), *_PAD_1, *_PAD_1, *_PAD_1),
+    "option": (("kind", "u8"), ("size", "u16")),
+    "slot": (("sequence", "u32"), ("size", "u32"), ("check", "u32")),
+    "authority_record": (("counter", "u64"), ("challenges", "u64"), ("failures", "u32")),
 }  # fmt: skip
 
 

@@ -28,6 +28,9 @@ class Capability(enum.IntFlag):
     TEMPERATURE = 1 << 7
     HELD_PROGRAM = 1 << 8  # remembers the digest of the program it holds
     RESET = 1 << 9
+    JOURNAL = 1 << 10  # the last answers to requests that change something outlive a loss of power
+    IMAGES = 1 << 11  # holds a program and writes its tiles by number
+    AUTHORITY = 1 << 12  # wants a key proved before anything is changed
 
 
 class Returns(enum.IntEnum):

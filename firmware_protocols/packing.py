@@ -43,9 +43,13 @@ class BodyWriter:
         self._parts += (len(data).to_bytes(2, "little"), data)
 
     def digest(self, digest: bytes) -> None:
-        if len(digest) != 32:
-            raise LocalProtocolError(f"a digest has {len(digest)} bytes, not 32")
-        self._parts.append(digest)
+        self.raw(digest, 32)
+
+    def raw(self, data: bytes, size: int) -> None:
+        """Bytes as they are; their number stands elsewhere, or is fixed."""
+        if len(data) != size:
+            raise LocalProtocolError(f"{len(data)} bytes stand where {size} belong")
+        self._parts.append(data)
 
     def ints(self, values: NDArray[np.integer], shape: tuple[int, ...], dtype: type[np.integer]) -> None:
         """An integer array that the far side unpacks as ``dtype``, in the smallest item that holds it."""
@@ -102,6 +106,9 @@ class BodyReader:
 
     def digest(self) -> bytes:
         return bytes(self._take(32, "a digest"))
+
+    def raw(self, size: int) -> bytes:
+        return bytes(self._take(size, "bytes"))
 
     def ints(self, shape: tuple[int, ...], dtype: type[Scalar]) -> NDArray[Scalar]:
         item = self._take(1, "an item size")[0]

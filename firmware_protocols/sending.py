@@ -6,7 +6,8 @@ the rest: RTO = srtt + 4 rttvar, clamped, doubled at each expiry, started anew a
 acknowledgement. It repeats the oldest frame (the 2, 4, … oldest ones when it expires again, which
 loads the line no more) and, once the round trip is well known, every other that is as late. A
 repeated frame gives a round-trip sample only when the answer came too soon to be for its repetition
-(Karn, Eifel). Large and small frames are timed apart: on a slow line
+(Karn, Eifel). A repeated frame goes twice, then three times:
+the window stands still until it arrives. Large and small frames are timed apart: on a slow line
 a large one takes its own length, and short exchanges would teach a timer that no large one can meet.
 """
 
@@ -27,6 +28,7 @@ _PRIORITY = (CONTROL, EVENTS, RESULTS, BULK)  # a later channel waits for the on
 MAX_WINDOW = 32
 MAX_TRIES = 8
 LATER_MEANS_LOST = 3
+COPIES = (1, 1, 2, 3)  # of a frame at its n-th transmission and later: the whole window waits for one lost twice
 SAMPLES_TO_TRUST = 8  # before that, a slow line looks like a lossy one
 
 
@@ -89,6 +91,11 @@ class SendWindow:
         return self._progress_s if self._flight else None
 
     @property
+    def round_trip_s(self) -> float:
+        """The longer of the two smoothed round trips; 0 before the first acknowledgement."""
+        return max(self._small.srtt_s, self._large.srtt_s)
+
+    @property
     def deadline_s(self) -> float | None:
         """When the timer expires; None when nothing is in flight."""
         if not self._flight:
@@ -113,13 +120,14 @@ class SendWindow:
                 if (overdue or perhaps or flight is oldest) and flight not in self._lost:
                     self._lost.append(flight)
                     flight.tries -= perhaps and flight.tries > 1  # repeated on suspicion: not one of its tries
-        due = self._lost
-        self._lost = []
-        for flight in due:
+        due = []
+        for flight in self._lost:
             self._size.lost(len(flight.payload))
             flight.tries += 1
             flight.later = 0
             self._stamp(flight, now_s)
+            due += [flight] * COPIES[min(flight.tries, len(COPIES) - 1)]
+        self._lost = []
         room = self._room()
         for channel in _PRIORITY:
             waiting = self._outbox[channel]

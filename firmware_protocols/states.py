@@ -61,6 +61,7 @@ LINK: dict[Role, dict[State, dict[LinkEvent, State]]] = {
         },
         State.UP: {
             LinkEvent.OPEN: State.OPENING,
+            LinkEvent.REFUSED: State.FAILED,  # another boot id
             LinkEvent.SESSION_UNKNOWN: State.OPENING,
             LinkEvent.BROKEN: State.FAILED,
             LinkEvent.CLOSE: State.CLOSED,

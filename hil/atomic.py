@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +46,20 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     final = Path(path).absolute()
     with output_errors(final), files.new_folder(final) as part:
         yield part
+
+
+def check_can_write(path: str | Path) -> None:
+    """Find out before any work whether a file of this name can be written.
+
+    Raises:
+        OutputError: no such folder, a folder of that name, no permission, a disk that takes nothing.
+    """
+    final = Path(path).absolute()
+    with output_errors(final):
+        if final.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(final))
+        with tempfile.TemporaryFile(dir=final.parent):
+            pass
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,10 +1,120 @@
-"""Observer of a long job: stages, progress, notes; the silent one is the default."""
+"""Observer of a long job: stages, progress, notes; the silent one is the default.
+
+A job is planned before it begins (``Watch.plan``): its stages in order, each with the work that it is expected to take.
+The share that is done, of a stage and of the whole, only grows: a stage that is passed over counts as done, one that
+nobody planned counts as nothing, and sets of steps that follow each other within a stage share it.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+LEAST_SHARE = 0.02  # of a stage that is done before its pace tells when it ends
+PRIOR = 0.05  # of the planned work: how much of it outweighs the plan's own idea of the pace
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """A stage to come. ``work_s``: expected time, s; the pace of the stages before corrects it."""
+
+    name: str
+    work_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SetOfSteps:
+    """Steps of one kind within a stage, counted by themselves; ``weight`` beside the stage's other sets."""
+
+    name: str = ""
+    weight: float = 1.0
+
+
+@dataclass
+class StageProgress:
+    """How far a stage is. ``share``: of 1; ``what``: what it is at, in words."""
+
+    name: str
+    started_s: float
+    sets: Sequence[SetOfSteps] = (SetOfSteps(),)
+    share: float = 0.0
+    done: int = 0
+    total: int = 0
+    what: str = ""
+    _at: int = -1  # of the sets
+    _low: float = 0.0
+    _high: float = 1.0
+
+    def __post_init__(self) -> None:
+        weights = [s.weight for s in self.sets]
+        self._ends = [end / sum(weights) for end in accumulate(weights)]
+
+    def step(self, done: int, total: int, what: str, of: str = "") -> None:
+        """Note ``done`` of ``total`` steps; counted from less, or out of another total, they are the next set's."""
+        current = self.sets[self._at].name if 0 <= self._at < len(self.sets) else ""
+        if self._at < 0 or done < self.done or total != self.total or of != current:
+            self._next_set(of)
+        self.done, self.total, self.what = done, total, what
+        reached = min(done / total, 1.0) if total > 0 else 0.0
+        self.share = max(self.share, self._low + (self._high - self._low) * reached)
+
+    def _next_set(self, of: str) -> None:
+        later = [n for n in range(self._at + 1, len(self.sets)) if self.sets[n].name == of]
+        if later:
+            self._at = later[0]
+            self._low = max(self.share, self._ends[self._at - 1] if self._at else 0.0)
+            self._high = max(self._low, self._ends[self._at])
+        else:  # one more than was planned: it gets half of what is left
+            self._low, self._high = self.share, (self.share + 1.0) / 2.0
+
+    def left_s(self, now_s: float) -> float | None:
+        """Time that the rest takes at the pace so far, s; None while too little is done to tell."""
+        if self.share < LEAST_SHARE:
+            return None
+        return max(now_s - self.started_s, 0.0) * (1.0 - self.share) / self.share
+
+
+@dataclass
+class JobProgress:
+    """How far the whole is. ``may_end_early``: some stages may not be needed, so that the time left is the most."""
+
+    stages: Sequence[PlannedStage]
+    started_s: float
+    may_end_early: bool = False
+    _begun: int = field(default=-1, repr=False)
+    _finished: bool = field(default=False, repr=False)
+    _shown: float = field(default=0.0, repr=False)
+
+    def begin(self, name: str) -> None:
+        """A stage begins; those planned before it are over."""
+        later = [n for n in range(self._begun + 1, len(self.stages)) if self.stages[n].name == name]
+        if later:
+            self._begun, self._finished = later[0], False
+
+    def end(self, name: str) -> None:
+        if self._begun >= 0 and self.stages[self._begun].name == name:
+            self._finished = True
+
+    def share(self, stage: StageProgress | None) -> float:
+        """Share of the planned work that is done, of 1."""
+        total = sum(s.work_s for s in self.stages)
+        if self._begun < 0 or total <= 0.0:
+            return self._shown
+        here = self.stages[self._begun]
+        part = 1.0 if self._finished else stage.share if stage is not None and stage.name == here.name else 0.0
+        done = sum(s.work_s for s in self.stages[: self._begun]) + part * here.work_s
+        self._shown = max(self._shown, min(done / total, 1.0))
+        return self._shown
+
+    def left_s(self, stage: StageProgress | None, now_s: float) -> float:
+        """Time that the rest is expected to take, s: the planned work at the pace so far."""
+        total = sum(s.work_s for s in self.stages)
+        share, prior = self.share(stage), PRIOR * total
+        pace = (max(now_s - self.started_s, 0.0) + prior) / (share * total + prior) if total > 0.0 else 0.0
+        return pace * (1.0 - share) * total
 
 
 class Watch:
@@ -13,17 +123,37 @@ class Watch:
     def __init__(self) -> None:
         self.timing_s: dict[str, float] = {}
         self.notes: list[str] = []
+        self.job: JobProgress | None = None
+        self.stages: list[StageProgress] = []  # at work, the outer ones first
+        self.took_s = 0.0  # by the stage that ended last
+
+    def plan(self, stages: Sequence[PlannedStage], *, may_end_early: bool = False) -> None:
+        """The stages that are to come, in order, before the first of them."""
+        self.job = JobProgress(stages, time.monotonic(), may_end_early)
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """A part of the job; its wall time goes into ``timing_s``."""
+    def stage(self, name: str, sets: Sequence[SetOfSteps] = (SetOfSteps(),)) -> Iterator[None]:
+        """A part of the job; its wall time goes into ``timing_s``. ``sets``: of steps, in order, that share it."""
         start = time.monotonic()
+        if self.job is not None and not self.stages:
+            self.job.begin(name)
+        self.stages.append(StageProgress(name, start, sets))
         self.begin(name)
         try:
             yield
         finally:
-            self.timing_s[name] = self.timing_s.get(name, 0.0) + time.monotonic() - start
+            self.took_s = time.monotonic() - start
+            self.timing_s[name] = self.timing_s.get(name, 0.0) + self.took_s
+            self.stages.pop()
+            if self.job is not None and not self.stages:
+                self.job.end(name)
             self.end(name)
+
+    def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
+        """Progress within the stage at work: ``done`` of ``total`` steps of the set ``of``. Without a stage: none."""
+        if self.stages:
+            self.stages[-1].step(done, total, what, of)
+            self.moved()
 
     def note(self, text: str) -> None:
         """Something the user must know; it also goes into the report."""
@@ -32,13 +162,13 @@ class Watch:
             self.say(text)
 
     def begin(self, name: str) -> None:
-        pass
+        """A stage begins."""
 
     def end(self, name: str) -> None:
-        pass
+        """A stage is over."""
 
-    def step(self, done: int, total: int, what: str = "") -> None:
-        """Progress within the stage."""
+    def moved(self) -> None:
+        """A step was made."""
 
     def say(self, text: str) -> None:
         """One line for people."""

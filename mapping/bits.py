@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 LEAST, MOST = 2, 8
+WEIGHT_BITS, ACTIVATION_BITS = 4, 8
+"""Of a network that comes without bits of its own, unless others are asked for."""
+OWN_CODES_BITS = 8
+"""Of weights and activations of a network that comes with codes of its own."""
 DIGITAL_BITS = 15
 """Codes that digital operations alone read; unsigned ones fit 16 bits too."""
 TABLE_BITS = 12

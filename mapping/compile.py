@@ -15,7 +15,8 @@ from cim.chip.spec import ChipSpec
 from cim.record.cell_errors import nominal_errors
 from mapping.bits import BitWidths, LayerBits
 from mapping.errors import CannotMap
-from mapping.layout.lay_out import LayoutOptions, lay_out
+from mapping.layout.free_cells import Copies
+from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out
 from mapping.layout.place import macro_targets_us
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
@@ -27,6 +28,7 @@ from mapping.quantise.quantiser import Quantiser
 from mapping.quantise.sharing import shared_ops, together, turns
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.quantise.widths import code_widths
+from mapping.tune.averaged import averaged
 
 __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
@@ -45,6 +47,7 @@ def compile_network(
     layer_bits: Mapping[str, LayerBits] | None = None,
     scale_rule: ScaleRule = ScaleRule.ROUNDING,
     weight_form: WeightForm = WeightForm.SIGN,
+    copies: Copies | None = None,
     progress: Progress | None = None,
 ) -> ConductanceProgram:
     """Quantise a network, cut it into tiles, place them, choose converter ranges.
@@ -55,6 +58,7 @@ def compile_network(
         layer_bits: layers that have other bits; the others have what the network file says of them.
         scale_rule: how the scale of each output's weights is chosen.
         weight_form: how a pair of cells holds a signed weight.
+        copies: further copies of layers, whose sums are added (``mapping.tune.averaged``); None: as ``options`` say.
         progress: called with (done, total, what).
 
     Raises:
@@ -73,13 +77,16 @@ def compile_network(
     if turns(ops) and any(at.round for layer in places.values() for at in layer):
         ops = lower(network.graph)  # cells that were written anew cannot be read again
         pieces, places = lay_out([op.shape for op in ops if isinstance(op, MatrixOp)], spec, bits, options)
+    if copies is None:
+        copies = idle_copies((pieces, places), spec) if options is not None and options.averaged else {}
     stored = network.calibration_images
     most = max(1, min(CALIBRATION_IMAGES, CALIBRATION_VALUES // max(math.prod(op.output_shape) for op in ops)))
     images = stored[:: -(-len(stored) // most)]
     observed = together(observe(network.graph, ops, images, progress), ops)
+    errors = nominal_errors(spec, READ_AGE_S) if scale_rule is ScaleRule.OUTPUT else None
     quantiser = Quantiser(
-        spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule, nominal_errors(spec, READ_AGE_S),
-        weight_form, turns=turns(ops),
+        spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule, errors, weight_form, turns=turns(ops),
+        averages={name: 1 + len(more) for name, more in copies.items()},
     )  # fmt: skip
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images, input_grid(network.graph))
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}
@@ -108,7 +115,8 @@ def compile_network(
         task=network.graph.task,
         preprocess=network.graph.preprocess,
     )
-    return replace(program, digest=program_digest(program))
+    program = replace(program, digest=program_digest(program))
+    return averaged(program, copies) if copies else program
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("program",),
         ("layout",),
         ("quantise",),
-        ("adapt", "compile", "tune", "workload"),
+        ("tune",),
+        ("adapt", "compile", "workload"),
     ),
     "search": (
         ("errors", "evaluator"),

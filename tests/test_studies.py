@@ -107,3 +107,11 @@ def test_the_zoo_is_captured_and_read_from_onnx_and_what_was_compiled_is_the_sam
     compiled = [line["network"] for line in lines if line.get("wire") is not None]
     assert len(compiled) >= 45
     assert [line["network"] for line in lines if line.get("wire") is False] == []
+
+
+def test_every_planted_bug_still_has_its_place_in_the_sources(tmp_path: Path) -> None:
+    planting = load_study("planted_bugs")
+    for number, bug in enumerate(planting.BUGS.values()):
+        path = planting.planted(bug, tmp_path / str(number)) / planting.PACKAGE / bug.file
+        compile(path.read_text("utf-8"), str(path), "exec")
+        assert bug.new in path.read_text("utf-8")

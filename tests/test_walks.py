@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from cim.simulator.simulator import LayerSimulator
+from firmware_protocols.extensions.messages import ImageTile
 from firmware_protocols.host import HostLink
-from firmware_protocols.messages import Mvm, ProgramTile, Sweep
+from firmware_protocols.messages import Mvm, Sweep
 from hil.cli import run
 from hil.simulation.virtual_chips import VirtualChips
 from hil.transports.in_process import InProcessTransport
@@ -175,7 +176,7 @@ def test_everything_that_is_asked_on_the_way_exists() -> None:
 @pytest.mark.parametrize(
     ("name", "doors"),
     [
-        (WEIGHT, [("add", "compile_network"), (ProgramTile.__name__, "program_chip")]),
+        (WEIGHT, [("add", "compile_network"), (ImageTile.__name__, "program_chip")]),
         (MEASURED, [(Mvm.__name__, "WholeRun.measure"), (Sweep.__name__, "WholeRun.measure")]),
         (ESTIMATE, [(Mvm.__name__, "CalibrationSteps._transfer")]),
     ],

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,14 +21,20 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("hil", "mapping", "cim", "search", "firmware_protocols")
 
 
+def bare_environment(path: Path | None = None) -> dict[str, str]:
+    """Variables of this process without those that lead to the checkout; programs of ``path`` are found first."""
+    hidden = ("PYTHONPATH", "HIL_DATA", "PYTHONHOME", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    kept |= {"OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return kept if path is None else {**kept, "PATH": f"{path}:{kept['PATH']}"}
+
+
 def call(*command: str | Path, cwd: Path, codes: tuple[int, ...] = (0,)) -> str:
     """Standard output of a command that knows nothing of the checkout."""
-    hidden = ("PYTHONPATH", "HIL_DATA", "PYTHONHOME", "VIRTUAL_ENV")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
-        env={**environment, "OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"},
+        env=bare_environment(),
         capture_output=True,
         text=True,
         timeout=800,
@@ -34,21 +44,63 @@ def call(*command: str | Path, cwd: Path, codes: tuple[int, ...] = (0,)) -> str:
     return done.stdout
 
 
+def console_blocks(page: Path) -> list[list[tuple[str, list[str]]]]:
+    """Commands of each console block of a page, each with the lines that are shown below it."""
+    blocks = []
+    for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+        commands: list[tuple[str, list[str]]] = []
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                commands.append((line[2:], []))
+            else:
+                commands[-1][1].append(line)
+        blocks.append(commands)
+    return blocks
+
+
+def shows(said: str, line: str) -> bool:
+    """Whether a line of the output is one of a page, in which "…" stands for anything and runs of blanks are one."""
+    parts = [re.escape(" ".join(part.split())) for part in line.split("…")]
+    wanted = re.compile(" ?.*".join(parts).replace(".* ", ".* ?"))
+    return any(wanted.fullmatch(" ".join(have.split())) for have in said.splitlines())
+
+
+@contextmanager
+def served(command: str, cwd: Path, environment: dict[str, str]) -> Iterator[str]:
+    """A command that goes on until Ctrl-C; gives the line that it prints first."""
+    process = subprocess.Popen(
+        command, shell=True, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(60)
+
+
 def docker_steps() -> list[str]:
     """The commands that ``examples/ci/Dockerfile`` runs, in order."""
     lines = (ROOT / "examples" / "ci" / "Dockerfile").read_text("utf-8").splitlines()
     return [line.removeprefix("RUN ") for line in lines if line.startswith("RUN ")]
 
 
+def copy_source(source: Path) -> Path:
+    """What a wheel is built from, so that the checkout gets no build folder; without a fetched plotly.js."""
+    for package in PACKAGES:
+        left = shutil.ignore_patterns("__pycache__", "plotly-cartesian.*")
+        shutil.copytree(ROOT / package, source / package, ignore=left)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "setup.py", "docs/nomenclature.md", ".ci/plotly_bundle.py"):
+        (source / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    return source
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of a copy of the source, so that the checkout gets no build folder."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source / name)
+    source = copy_source(folder / "source")
     pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps")
     call(*pip, "--wheel-dir", folder, source, cwd=folder)
     (built,) = folder.glob("*.whl")
@@ -77,13 +129,18 @@ def test_the_wheel_holds_every_file_of_the_packages_that_is_no_bytecode(wheel: P
         str(path.relative_to(ROOT))
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".c", ".h")
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and path.suffix not in (".c", ".h")
+        and not path.name.startswith("plotly-cartesian.")
     }
     assert not tracked - held
     for name in (
         "cim/chips/lab-128.toml",
         "search/spaces/fashion-mnist.toml",
         "hil/pages/page.css",
+        "hil/pages/nomenclature.md",
+        "hil/pages/templates/report.html",
         "hil/report/schema.json",
         "hil/bundled/fashion_mnist.pt",
         "hil/emulator/levy_tech_c.npz",
@@ -109,9 +166,84 @@ def test_the_installed_wheel_deploys_on_an_emulated_chip_outside_the_checkout(py
     assert "NOT SILICON" in page
 
 
+@pytest.mark.timeout(3000)  # five deployments, kernels compiled anew
+def test_the_tutorial_is_followed_to_the_letter_in_an_empty_folder(python: Path, tmp_path: Path) -> None:
+    """Every command of its console blocks, in order, with the installed wheel; its fixed output is what is printed."""
+    environment, named = bare_environment(python.parent), {}
+    with ExitStack() as servers:
+        for block in console_blocks(ROOT / "docs" / "tutorial.md"):
+            for command, shown in block:
+                for written, real in named.items():
+                    command = command.replace(written, real)
+                if command.startswith("hil emulate"):
+                    named[shown[0]] = servers.enter_context(served(command, tmp_path, environment))
+                    continue
+                done = subprocess.run(
+                    command,
+                    shell=True,
+                    cwd=tmp_path,
+                    env=environment,
+                    text=True,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    timeout=800,
+                    check=False,
+                )
+                assert done.returncode == 0, f"{command}\n{done.stdout}"
+                missing = [line for line in shown if not shows(done.stdout, line)]
+                assert not missing, f"{command}\n{missing}\n{done.stdout}"
+    assert named
+    assert len(list((tmp_path / "runs").glob("0*"))) == 5
+
+
 def test_the_steps_of_the_docker_file_work_in_an_empty_environment(python: Path, tmp_path: Path) -> None:
     _, *checks = docker_steps()
     assert checks
     for step in checks:
         said = call("bash", "-e", "-c", step.replace("hil ", f"{python.parent}/hil "), cwd=tmp_path)
         assert "lab-128" in said
+
+
+def build_pages(folder: Path, npm: str = "") -> tuple[Path, str]:
+    """The pages of a wheel that is built, and what the build said; ``npm``: a script in place of npm."""
+    source, built = copy_source(folder / "source"), folder / "built"
+    path = os.environ["PATH"]
+    if npm:
+        (folder / "bin").mkdir()
+        (folder / "bin" / "npm").write_text(f"#!/bin/sh\n{npm}\n", "utf-8")
+        (folder / "bin" / "npm").chmod(0o755)
+        path = f"{folder / 'bin'}{os.pathsep}{path}"
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(built)]
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(
+        command, cwd=source, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return built / "hil" / "pages", done.stderr
+
+
+def test_a_wheel_brings_the_small_plotly_with_its_licence(tmp_path: Path) -> None:
+    pages, said = build_pages(tmp_path)
+    if "npm gave no" in said or "npm is not installed" in said:
+        pytest.skip(f"no npm or no network: {said.splitlines()[-4:]}")
+    assert (pages / "plotly-cartesian.min.js").stat().st_size < 2_000_000
+    assert "MIT" in (pages / "plotly-cartesian.LICENSE.txt").read_text("utf-8")
+    assert "make plotly" not in said
+
+
+@pytest.mark.parametrize(
+    ("npm", "words"),
+    [
+        ("echo offline >&2; exit 1", "npm gave no plotly.js-cartesian-dist-min"),
+        ('for last; do :; done; echo no archive > "$last/x.tgz"', "has SHA-512"),
+    ],
+    ids=["offline", "another content"],
+)
+def test_a_wheel_that_is_built_without_the_small_plotly_says_so_and_what_to_do(
+    tmp_path: Path, npm: str, words: str
+) -> None:
+    pages, said = build_pages(tmp_path, npm)
+    assert words in said
+    assert "make plotly where there is a network, then build again" in said
+    assert not list(pages.glob("plotly-cartesian.*"))
+    assert (pages / "nomenclature.md").exists()

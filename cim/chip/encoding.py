@@ -59,12 +59,14 @@ def cell_lines(
     """
     if row0 < 0 or output0 < 0 or rows < 1 or outputs < 1:
         raise TileOutOfMacro(f"rows {row0}+{rows}, outputs {output0}+{outputs} are no rectangle")
-    if row0 + rows > len(spec.word_lines) or rows > spec.logical_rows or output0 + outputs > spec.outputs:
+    lines = spec.word_lines
+    logical = min(len(lines), spec.rows_per_read)
+    if row0 + rows > len(lines) or rows > logical or output0 + outputs > spec.outputs:
         raise TileOutOfMacro(
             f"rows {row0}..{row0 + rows - 1}, outputs {output0}..{output0 + outputs - 1} do not fit "
-            f"{spec.logical_rows} rows and {spec.outputs} outputs"
+            f"{logical} rows and {spec.outputs} outputs"
         )
-    word_lines = np.array(spec.word_lines[row0 : row0 + rows], np.intp).reshape(-1)
+    word_lines = np.array(lines[row0 : row0 + rows], np.intp).reshape(-1)
     order = np.array(spec.column_order, np.intp)
     if spec.encoding is Encoding.DIFFERENTIAL_COLUMNS:
         return word_lines, order[2 * output0 : 2 * (output0 + outputs)]

@@ -56,9 +56,7 @@ class NewerChipFile(ChipFileError, CimMismatch):
 
 def chip_names() -> list[str]:
     """Names of the chip files that come with the package; those of cost models are not among them."""
-    files = [p for p in resources.files("cim").joinpath("chips").iterdir() if p.name.endswith(".toml")]
-    own = re.compile(f'^format = "{re.escape(FORMAT)}"$', re.MULTILINE)
-    return sorted(p.name[:-5] for p in files if own.search(p.read_text("utf-8")))
+    return _shipped(FORMAT)
 
 
 def load_chip(name_or_path: str | Path, *, macros: int | None = None) -> ChipSpec:
@@ -73,6 +71,16 @@ def load_chip(name_or_path: str | Path, *, macros: int | None = None) -> ChipSpe
     """
     text, origin = chip_text(str(name_or_path))
     return parse_chip(text, origin, macros=macros)
+
+
+def is_cost_model(name_or_path: str) -> bool:
+    """Whether a file, or a shipped one by name, holds the chip of a cost model (``cim.mnsim``), none to program.
+
+    Raises:
+        ChipFileError: unknown name or unreadable file.
+    """
+    text, _ = chip_text(name_or_path, lambda: [*chip_names(), *_shipped(COST_FORMAT)])
+    return _says(text, COST_FORMAT)
 
 
 def chip_text(name: str, known: Callable[[], Sequence[str]] = chip_names) -> tuple[str, str]:
@@ -92,6 +100,16 @@ def chip_text(name: str, known: Callable[[], Sequence[str]] = chip_names) -> tup
         return read_text(name, MOST_BYTES), name
     except (OSError, UnicodeDecodeError) as error:
         raise ChipFileError(name, 0, "", f"cannot be read ({error})") from error
+
+
+def _shipped(form: str) -> list[str]:
+    """Names of the files of one format that come with the package."""
+    files = [p for p in resources.files("cim").joinpath("chips").iterdir() if p.name.endswith(".toml")]
+    return sorted(p.name[:-5] for p in files if _says(p.read_text("utf-8"), form))
+
+
+def _says(text: str, form: str) -> bool:
+    return re.search(f'^format = "{re.escape(form)}"$', text, re.MULTILINE) is not None
 
 
 def parse_chip(text: str, origin: str, *, macros: int | None = None) -> ChipSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +26,11 @@ class CellLaws:
     notes: tuple[str, ...]
 
 
-def fit_cells(readings: Readings) -> CellLaws:
+def fit_cells(readings: Readings, progress: Callable[[int, int, str], None] | None = None) -> CellLaws:
     """Programming law, read noise and write statistics of these cells.
+
+    Args:
+        progress: called with (steps done, steps in all, the one at work).
 
     Raises:
         cim.fit.cells.TooFewCells: a level has too few cells.
@@ -43,6 +47,7 @@ def fit_cells(readings: Readings) -> CellLaws:
         reads=tuple(int(np.median(c[c > 0])) for c in readings.counts),
         levels_us=levels,
         read_noise=noise,
+        progress=progress,
     )
     writes = None
     if readings.pulses is not None:

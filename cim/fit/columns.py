@@ -53,6 +53,7 @@ HELD_CODES = 1e-3
 QUANTISATION = 1.0 / 12.0  # codes², variance of rounding
 MIN_VECTORS = 16
 MARGIN_SIGMA = 4.0  # vectors expected this close to an end of the scale are left out
+WIDEST_EDGE = 0.25  # share of the scale that is left out at an end, at most: a noisy column keeps its middle
 
 
 class TooFewVectors(CimMeasurementError, ValueError):
@@ -193,6 +194,7 @@ def fit_columns(
     for turn in range(ROUNDS):
         spread2 = np.where(still[:, None], held2, noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v)
         weights = usable * huber / spread2
+        _check_count(weights)
         if turn:
             solved = solve_curves(x, y, t, weights, setup, offset)
             curves = solved.curves
@@ -207,6 +209,7 @@ def fit_columns(
         noise2, scale, scale_se = _noise(residual**2, gain**2 * v, trusted)
         usable = np.ones_like(usable)
         edge = MARGIN_SIGMA * np.sqrt(noise2 + QUANTISATION + max(scale, 0.0) * gain**2 * v) + 1.0
+        edge = np.minimum(edge, WIDEST_EDGE * (high - low))
         usable &= y + edge < high
         if low < 0:
             usable &= y - edge > low
@@ -255,13 +258,18 @@ def combine(values: Sequence[float], errors: Sequence[float]) -> tuple[float, fl
     return mean, plain * max(1.0, float(np.sqrt(excess)))
 
 
-def _lines(x: Floats, t: Floats, w: Floats, own2: Floats) -> tuple[Floats, Floats, Floats, Floats]:
-    """Weighted least squares t = gain · x + offset per column, with standard errors: from the scatter
-    (sandwich), and of the last row, which fits itself, from its own variance."""
+def _check_count(w: Floats) -> None:
+    """Raises ``TooFewVectors`` where a column has too few vectors of weight."""
     count = (w > 0).sum(0)
     if int(count.min()) < MIN_VECTORS:
         column = int(count.argmin())
         raise TooFewVectors(column, int(count[column]))
+
+
+def _lines(x: Floats, t: Floats, w: Floats, own2: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Weighted least squares t = gain · x + offset per column, with standard errors: from the scatter
+    (sandwich), and of the last row, which fits itself, from its own variance."""
+    count = (w > 0).sum(0)
     total = w.sum(0)
     mean_x, mean_t = (w * x).sum(0) / total, (w * t).sum(0) / total
     dx, dt = x - mean_x, t - mean_t

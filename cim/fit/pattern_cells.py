@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -59,10 +59,13 @@ class PatternCells:
 
 
 def fit_law(
-    cells: PatternCells, noise: ReadNoise, levels_us: NDArray[np.float64]
+    cells: PatternCells,
+    noise: ReadNoise,
+    levels_us: NDArray[np.float64],
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> tuple[ProgrammingLaw, list[float], float]:
     """The programming law, its distance (KS) at each age from cells that the fit has not seen, and the mean
-    distance of so few cells from their own law, 0.87 / √n (Kolmogorov)."""
+    distance of so few cells from their own law, 0.87 / √n (Kolmogorov). ``progress`` as of ``fit_programming``."""
     number = np.arange(len(cells.targets_us))
     test = number % HELD_OUT == 0
     stride = -(-len(number) // LAW_CELLS)
@@ -75,6 +78,7 @@ def fit_law(
         reads=cells.reads,
         levels_us=levels_us,
         read_noise=noise,
+        progress=progress,
         knots_s=cells.ages_s,  # no line over an age that was measured: relaxation bends in log time
     )
     held = test & (cells.states == CellState.GOOD) & np.isfinite(cells.targets_us)

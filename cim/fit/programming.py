@@ -8,7 +8,7 @@ Student's t and both mixtures are tried; the likelihood of held-out cells decide
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -45,6 +45,7 @@ def fit_programming(
     knots_s: Sequence[float] | None = None,
     tail: Tail | None = None,
     rounding_us: float = 0.0,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> ProgrammingLaw:
     """The programming law by level and age, with the noise of the readings taken out.
 
@@ -63,6 +64,7 @@ def fit_programming(
         tail: None lets the likelihood of every fifth cell decide.
         rounding_us: step of the readings where it is not small against the errors: a reading
             then stands for all values that round to it.
+        progress: called with (fits done, fits in all, the one at work).
 
     Raises:
         TooFewCells: a level has fewer than 30 good cells.
@@ -78,7 +80,7 @@ def fit_programming(
     noise = np.sqrt(read_noise.at(targets[good])) / np.sqrt(np.asarray(reads, np.float64))[:, None]
     ages = np.asarray(ages_s, np.float64)
     cells = LawReadings(targets[good], readings[:, good] - targets[good], noise, ages, rounding_us)
-    fit = _chosen(cells, knots, levels) if tail is None else Fit.of(cells, knots, levels, tail)
+    fit = _chosen(cells, knots, levels, progress) if tail is None else Fit.of(cells, knots, levels, tail)
     missed = used & (states == CellState.NOT_REACHED)
     total, healthy = max(1, int(used.sum())), max(1, int((good | missed).sum()))
     last = np.isfinite(readings[-1])
@@ -125,12 +127,17 @@ def choose_levels(targets_us: NDArray[np.floating], count: int = LEVEL_NODES) ->
     return np.unique(nodes)
 
 
-def _chosen(cells: LawReadings, knots: Floats, levels: Floats) -> Fit:
+def _chosen(cells: LawReadings, knots: Floats, levels: Floats, progress: Callable[[int, int, str], None] | None) -> Fit:
     """The tail that makes every fifth cell most likely, fitted again to all cells."""
     held = np.arange(len(cells.targets_us)) % HELD_OUT == HELD_OUT - 1
     seen, judge = cells.part(~held), cells.part(held).grouped()
-    tried = [Fit.of(seen, knots, levels, tail, sure=False) for tail in Tail]
+    tell = progress or (lambda done, total, what: None)
+    tried: list[Fit] = []
+    for tail in Tail:
+        tell(len(tried), len(Tail) + 1, f"{tail.value} tail")
+        tried.append(Fit.of(seen, knots, levels, tail, sure=False))
     best = max(tried, key=lambda f: f.likelihood(judge))
+    tell(len(tried), len(Tail) + 1, f"{best.tail.value} tail, all cells")
     return Fit.of(cells, knots, levels, best.tail, best.at)
 
 

@@ -7,12 +7,11 @@ a changed copy. Files have the form of chip files (``cim.chip.file``) and fail i
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cim.chip.file import COST_FORMAT, ChipFileError, NewerChipFile, chip_names, chip_text
+from cim.chip.file import COST_FORMAT, ChipFileError, NewerChipFile, chip_text
 from cim.chip.sourced_values import read_section
 from cim.mnsim.config import MnsimConfig
 from cim.mnsim.options import options_as_fields
@@ -31,16 +30,6 @@ def load_mnsim(name_or_path: str | Path = DEFAULT) -> MnsimConfig:
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
     """
     return parse_mnsim(*chip_text(str(name_or_path), lambda: [DEFAULT]))
-
-
-def is_mnsim(name_or_path: str | Path) -> bool:
-    """Whether a file, or a shipped one by name, is a configuration of this model rather than a chip file.
-
-    Raises:
-        ChipFileError: unknown name or unreadable file.
-    """
-    text, _ = chip_text(str(name_or_path), lambda: [*chip_names(), DEFAULT])
-    return re.search(f'^format = "{re.escape(COST_FORMAT)}"$', text, re.MULTILINE) is not None
 
 
 def parse_mnsim(text: str, origin: str) -> MnsimConfig:

@@ -5,8 +5,8 @@ A layer is a serial server over its output positions in raster order:
     ready: finish of the last input pixel needed, row min(max(q, 1) + s i, H) − 1, column likewise
 With F_n = Σ_{j≤n} t_j this is finish_n = F_n + max_{j≤n} (ready_j − F_{j−1}), a cumulative sum and
 a running maximum. A fully connected layer waits for all of its producer. Without the pipeline
-every layer waits for the end of its producers. Quirks: buffers never fill, and nothing is said
-of a second image.
+every layer waits for the end of its producers. Quirks: element-wise layers follow their producers
+position by position in any case, buffers never fill, and nothing is said of a second image.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _ready(layer: CountedLayer, layers: tuple[CountedLayer, ...], finished: list
     ready = np.zeros(layer.positions)
     for i in layer.producers:
         done, (height, width) = finished[i], (layers[i].height_out, layers[i].width_out)
-        if not pipeline or layer.kind is LayerKind.FC:
+        if layer.kind is LayerKind.FC or not (pipeline or layer.kind is LayerKind.ELEMENT_WISE):
             np.maximum(ready, done[-1], out=ready)
         else:
             need_rows = _needed(layer, layer.height_out, height)

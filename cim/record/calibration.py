@@ -89,7 +89,7 @@ class MacroCalibration:
             raise ValueError(f"macro {self.macro}: stuck_us {self.stuck_us.shape}, cells {self.cells.shape}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class CalibrationRecord:
     """All that was measured on one chip, and how.
 
@@ -120,6 +120,11 @@ class CalibrationRecord:
     thermal: Thermal | None = None
     writes: WriteStatistics | None = None
     drive: InputDrive | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<CalibrationRecord of {self.kind} {self.chip_name} {self.serial}: {len(self.macros)} macros, {self.date}>"
+        )
 
     def macro(self, macro: int) -> MacroCalibration:
         """One macro's part.

@@ -220,12 +220,12 @@ class SimulatedLayer:
     conversions_per_read: int
 
     def without_tiles(self) -> SimulatedLayer:
-        """The same without its cells: many chips stay in memory, so an engine that packs cells keeps no others."""
+        """This layer without its cell arrays, for engines that hold the cells in a form of their own."""
         return replace(self, tiles=())
 
     @property
     def map_window(self) -> Window:
-        """The window; a matrix is a kernel of one place."""
+        """The window over feature maps; a matrix counts as a kernel of one place."""
         return self.window or Window(self.inputs, 1, 1)
 
     @property

@@ -1,7 +1,7 @@
 """A mission in one command: deploy, campaign, mitigations, passes, budgets, and mission.html for a reviewer.
 
-    python examples/orbit/fly.py -o runs/orbit                      # EuroSAT on 16 macros; about an hour on two cores
-    python examples/orbit/fly.py -o runs/small --injections 650 --chips 4 --images 200
+    python examples/orbit/fly.py -o runs/orbit                      # EuroSAT on 16 macros: hours; resumable
+    python examples/orbit/fly.py -o runs/small --injections 650 --chips 4 --images 200 --year-images 200
                                                                     # a short one, to see the page
 
 The folder keeps the campaign, so the same command goes on after a stop.
@@ -20,8 +20,8 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import deploy, program_of
 from hil.deployment.options import DeployOptions
 from hil.mission.budget import check_budget
-from hil.mission.hardened_campaign import harden_campaign
-from hil.mission.orbit import load_orbit
+from hil.mission.hardened_campaign import accuracy_at_end, harden_campaign
+from hil.mission.orbit import load_orbit, orbit_path
 from hil.mission.page import mission_page
 from hil.mission.passes.lossy_link import LinkFigures
 from hil.mission.passes.session import run_session
@@ -30,7 +30,7 @@ from hil.mission.passes.xtce import write_xtce
 from hil.mission.radiation.campaign import CampaignOptions
 from hil.mission.radiation.folder import CampaignFolder
 from hil.mission.radiation.study import run_study
-from hil.mission.radiation.timeline import TimelineOptions
+from hil.mission.radiation.timeline import Course, TimelineOptions
 from hil.mission.requirements import load_mission
 from hil.mission.subject import open_subject
 from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
@@ -42,7 +42,7 @@ HERE = Path(__file__).parent
 NETWORK = HERE.parent / "searches" / "eurosat" / "networks" / "bedf875d" / "net.pt"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the mission")
     parser.add_argument("--network", type=Path, default=NETWORK)
@@ -54,10 +54,11 @@ def main() -> None:
     parser.add_argument("--passes", type=Path, default=HERE / "passes.csv")
     parser.add_argument("--injections", type=int, default=0, help="0: as many as a margin of 1 % needs")
     parser.add_argument("--chips", type=int, default=20, help="virtual chips of the accuracy over the years")
-    parser.add_argument("--images", type=int, default=500, help="images of the run and of the years")
+    parser.add_argument("--images", type=int, default=2000, help="images of the run")
+    parser.add_argument("--year-images", type=int, default=500, help="images of the accuracy over the years")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     with Screen() as watch:
         fly(asked, watch)
 
@@ -90,7 +91,7 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
         orbit,
         CampaignFolder(out / "campaign"),
         CampaignOptions(injections=asked.injections, seed=asked.seed, workers=asked.workers),
-        TimelineOptions(years, asked.chips, asked.images, seed=asked.seed),
+        TimelineOptions(years, asked.chips, asked.year_images, seed=asked.seed, courses=tuple(Course)),
         watch,
     )
     floor = plan.limits.accuracy_floor or 0.0
@@ -109,15 +110,18 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
     tuned = tune_channels(program, targets, chips.chip(0), sample=TUNE_IMAGES).program
     figures = LinkFigures(plan.limits.uplink_bit_per_s or 64e3, 256e3, bit_errors=1e-5, delay_s=0.02, lost_share=0.01)
     session = run_session(program, tuned, load_passes(asked.passes), figures, dump_bytes=200_000, seed=asked.seed)
-    budget = check_budget(program, plan, network=subject.name, accuracy=subject.accuracy)
+    at_end = accuracy_at_end(out / "campaign", program, plan, Course.SCRUBBED)
+    budget = check_budget(program, plan, network=subject.name, accuracy=subject.accuracy, accuracy_at_end=at_end)
     write_text(out / "passes.json", json.dumps(session.to_json(), indent=1) + "\n")
     write_text(out / "budget.json", json.dumps(budget.to_json(), indent=1) + "\n")
     write_xtce(out / "telemetry.xml")
+    made = ("program.h5", "passes.json", "budget.json", "telemetry.xml", "run/report.json", "run/record.h5")
     files = [
         asked.network,
         asked.mission,
+        orbit_path(asked.orbit),
         asked.passes,
-        *(out / name for name in ("program.h5", "passes.json", "budget.json", "telemetry.xml", "run/report.json")),
+        *(out / name for name in made),
         *(out / "campaign" / name for name in ("settings.json", "injections.json", "campaign.json", "hardening.json")),
     ]
     notes = [f"the run was on an emulated chip, {study.report['belief']}", *study.report["notes"]]

@@ -197,7 +197,8 @@ class Probes:
         return result.values
 
     def _each(self, what: str, macros: tuple[int, ...]) -> Iterator[int]:
-        """The macros, each told to the watcher as its turn comes."""
+        """The macros in turn, with progress told to the watcher."""
         for done, macro in enumerate(macros):
-            self.watch.step(done, len(macros), f"{what}, macro {macro}")
+            self.watch.step(done, len(macros), f"{what}, macro {macro}", of=what)
             yield macro
+        self.watch.step(len(macros), len(macros), what, of=what)

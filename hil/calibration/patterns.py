@@ -1,4 +1,4 @@
-"""What a calibration writes and drives: the test pattern, ramps, random vectors, near and far rows."""
+"""Patterns that a calibration writes and drives: the test pattern, ramps, random vectors, near and far rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a calibration may spend on each step, and how precise each must be to stop earlier."""
+"""Budgets of a calibration's steps, and the precision at which each stops earlier."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def later_ages(last_s: float, writing_s: float, plan: CalibrationPlan) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class StepPrecision:
-    """What a step reached: a standard error, its target, and whether the budget ended it."""
+    """Precision of a finished step: a standard error, its target, and whether the budget ended it."""
 
     step: str
     reached: float

@@ -8,6 +8,7 @@ the measurements themselves in ``hil.calibration.measurements``; the estimators 
 from __future__ import annotations
 
 import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from cim.fit.stuck_cells import cell_states
 from cim.fit.temperature import expected_drift_us, fit_conductance_per_k, fit_variance_per_k
 from cim.record.calibration import STUCK, CalibrationRecord, CellState, MacroCalibration, NotCalibrated
 from hil.calibration.plan import PLANS, Budget
+from hil.calibration.rehearsal import COLUMNS, LAWS, usual_sets
 from hil.calibration.steps import CalibrationSteps, Hot, Measured
 from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
@@ -78,9 +80,11 @@ def calibrate(
         "budget": budget.value,
     }
     store = StepStore(partial, about, resume=resume, watch=watch)
+    plan, hot = PLANS[budget], second_temperature_c is not None
     try:
-        measured = CalibrationSteps(driver, macros, PLANS[budget], seed, store, watch).run(age_s, second_temperature_c)
-        return make_record(driver, macros, measured, seed=seed, budget=budget, date=date, watch=watch)
+        with watch.stage("calibrating", usual_sets(driver, macros, plan, age_s, hot)):
+            measured = CalibrationSteps(driver, macros, plan, seed, store, watch).run(age_s, second_temperature_c)
+            return make_record(driver, macros, measured, seed=seed, budget=budget, date=date, watch=watch)
     except KeyboardInterrupt:
         if partial is None or not store.done:
             raise
@@ -107,13 +111,13 @@ def make_record(
     levels = np.array(spec.levels_us)
     assert found.noise is not None
     noise = with_flicker(found.noise, found.repeats, found.good_targets(found.repeats))
-    law, distances, floor = fit_law(cells, noise, levels)
+    law, distances, floor = fit_law(cells, noise, levels, partial(_tell_law, watch))
     aged = found.aged[-1]
     wire, drive = fit_wires_and_drive(spec, found.transfer, found.blocks, found.steps, aged, noise)
     parts: dict[int, MacroCalibration] = {}
     finals, scores, checks = {}, [], []
     for done, m in enumerate(macros):
-        watch.step(done, len(macros), f"fitting macro {m}")
+        watch.step(done, len(macros), f"{COLUMNS} of macro {m}", of=COLUMNS)
         columns = ColumnProducts.of(spec, found.transfer[m], aged[m].readings_us, noise, aged[m].reads, drive)
         finals[m] = columns.final(wire, found.small[m], found.idle[m])
         stuck_us = np.where(np.isin(states[m], STUCK), aged[m].readings_us, np.nan).astype(np.float32)
@@ -166,6 +170,10 @@ def make_record(
             levels,
         ),
     )
+
+
+def _tell_law(watch: Watch, done: int, total: int, what: str) -> None:
+    watch.step(done, total, f"{LAWS}, {what}", of=LAWS)
 
 
 def fit_thermal(

@@ -1,4 +1,4 @@
-"""What changed between two calibration records, beyond their errors.
+"""Changes between two calibration records that exceed their errors.
 
 Every number with a standard error gives z = (b − a) / √(se_a² + se_b²). A part has changed when
 its largest |z| is beyond what m equal numbers would show once in a thousand: the normal quantile of
@@ -95,7 +95,7 @@ class RecordDiff:
 
 
 def diff_records(a: CalibrationRecord, b: CalibrationRecord) -> RecordDiff:
-    """What the second record says otherwise than the first."""
+    """Compare the second record with the first, part by part."""
     same, words = _same_chip(a, b)
     facts = []
     for name in ("firmware", "revision", "spec_digest", "temperature_c", "date", "method", "age_s", "pulses"):

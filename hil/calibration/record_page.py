@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from html import escape
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +12,26 @@ from cim.cells.programming_law import law_at
 from cim.cells.write_verify import WriteStatistics
 from cim.record.calibration import CalibrationRecord, CellState
 from hil.calibration.record_text import OF_CELLS, evenly
-from hil.pages import shell
 from hil.pages.figures import Figure, axis, block_largest, dots, figure, line, mosaic, packed
-from hil.pages.shell import columns, document, section, table
+from hil.pages.shell import Plot, render
 from hil.pages.tables import Table, duration
 
+EXPLAINED = {
+    "conductance": "conductance", "Gain": "column gain", "Pulses": "pulses", "stuck low": "stuck low",
+    "stuck high": "stuck high", "not reached": "unreached", "held-out": "held out", "KS distance": "KS distance",
+    "R²": "coefficient of determination", "age": "age",
+}  # fmt: skip
+GOODNESS = {
+    "programming_ks": "errors of the cells at the planned age, KS distance",
+    "programming_ks_floor": "KS distance of a perfect law on so many cells",
+    "columns_r2": "columns, R²",
+    "columns_residual_codes": "columns, residual in codes",
+    "read_variance_ratio": "read noise in products over that of single cells, variances",
+    "network_r2": "products like those of a network, R²",
+    "network_slope": "products like those of a network, slope",
+    "network_residual_over_expected": "products like those of a network, residual over the expected one",
+    "idle_codes_off": "idle conversions, difference in codes beyond a rounding",
+}
 LINES = 48  # of targets along the levels
 MOST_CURVES = 96  # INL curves drawn
 COLOURS = 12  # of page.css: layer0 … layer11
@@ -25,81 +39,55 @@ COLOURS = 12  # of page.css: layer0 … layer11
 
 def record_page(record: CalibrationRecord) -> str:
     """The whole page as text (about 5 MB, nearly all of it Plotly)."""
-    drawn: dict[str, Figure] = {}
-
-    plot = functools.partial(shell.plot, drawn)
-
-    sections = [
-        _header(record),
-        section(
-            "Programming and relaxation",
-            columns(
-                plot("shift", "Mean of the middle of the errors, conductance − target.", shift_figure(record)),
-                plot("spread", "Half the distance of the 16 % and 84 % quantiles.", spread_figure(record)),
-            ),
-            plot(
-                "time",
-                "Spread of a low, a middle and a high level over time; dots: ages measured.",
-                time_figure(record),
-            ),
-        ),
-        section("Read noise", plot("noise", "By level, with standard errors.", noise_figure(record))),
-    ]
-    if record.drive is not None:
-        caption = "What a row gets for each unit of its input, less the line from zero to full drive."
-        sections.append(section("Row drivers", plot("drive", caption, drive_figure(record.drive))))
-    if record.writes is not None:
-        sections.append(
-            section("Write-verify", plot("pulses", "Pulses that a cell took, by level.", pulses_figure(record.writes)))
-        )
-    if record.macros:
-        gain, offset = column_figure(record, "gain"), column_figure(record, "offset_codes")
-        sections += [
-            section(
-                "Columns and converters",
-                columns(
-                    plot("gain", "Gain of each conversion; one row a macro.", gain),
-                    plot("offset", "Offset of each conversion, codes.", offset),
-                ),
-                plot("inl", "Deviation of converters from their line, codes.", inl_figure(record)),
-            ),
-            section(
-                "Cells", plot("stuck", "Blue: stuck low. Orange: stuck high. Pale: not reached.", stuck_figure(record))
-            ),
-        ]
-    good = tuple((name, f"{value:.5g}") for name, value in record.goodness.items())
-    sections += [
-        section("Goodness", table(Table("Goodness", ("held-out measurement", "value"), good))),
-        section("Provenance", table(_provenance(record))),
-    ]
-    return document(f"calibration of {record.chip_name} {record.serial}", sections, drawn)
-
-
-def _header(record: CalibrationRecord) -> str:
-    if record.kind in OF_CELLS:
-        banner = f"Cells only ({OF_CELLS[record.kind]}); columns are taken as a chip file says."
-    elif record.kind != "silicon":
-        banner = (
-            f"<strong>NOT SILICON</strong> An {escape(record.kind)} chip answered; nothing was measured on hardware."
-        )
-    else:
-        banner = ""
-    wires = f"{record.wire.ohm:.2f} ± {record.wire.ohm_se:.2f} Ω a cell"
-    tiles = "".join(
-        f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in (
+    good = tuple((_goodness_words(name), f"{value:.5g}") for name, value in record.goodness.items())
+    return render(
+        "record.html",
+        title=f"calibration of {record.chip_name} {record.serial}",
+        plots=_plots(record),
+        explained=EXPLAINED,
+        record=record,
+        cells_of=OF_CELLS.get(record.kind),
+        facts=(
             ("macros", str(len(record.macros))),
             ("age", duration(record.age_s)),
             ("temperature", f"{record.temperature_c:g} °C"),
-            ("wires", wires),
-        )
+            ("wires", f"{record.wire.ohm:.2f} ± {record.wire.ohm_se:.2f} Ω a cell"),
+        ),
+        goodness=Table("Goodness", ("held-out measurement", "value"), good),
+        provenance=_provenance(record),
     )
-    return (
-        f"<header><h1>Calibration <span>of</span> {escape(record.chip_name)}</h1>"
-        f'<p class="sub">serial {escape(record.serial)} · {escape(record.method)} · {escape(record.date)}</p></header>'
-        + (f'<p class="banner">{banner}</p>' if banner else "")
-        + f'<dl class="tiles">{tiles}</dl>'
-    )
+
+
+def _plots(record: CalibrationRecord) -> Iterator[Plot]:
+    yield Plot("shift", "Mean of the middle of the errors, conductance − target.", shift_figure(record))
+    yield Plot("spread", "Half the distance of the 16 % and 84 % quantiles.", spread_figure(record))
+    ages = "Spread of a low, a middle and a high level over time; dots: ages measured."
+    yield Plot("time", ages, time_figure(record))
+    yield Plot("noise", "By level, with standard errors.", noise_figure(record))
+    if record.drive is not None:
+        driven = "What a row gets for each unit of its input, less the line from zero to full drive."
+        yield Plot("drive", driven, drive_figure(record.drive))
+    if record.writes is not None:
+        yield Plot("pulses", "Pulses that a cell took, by level.", pulses_figure(record.writes))
+    if record.macros:
+        yield Plot("gain", "Gain of each conversion; one row a macro.", column_figure(record, "gain"))
+        yield Plot("offset", "Offset of each conversion, codes.", column_figure(record, "offset_codes"))
+        yield Plot("inl", "Deviation of converters from their line, codes.", inl_figure(record))
+        yield Plot("stuck", "Blue: stuck low. Orange: stuck high. Pale: not reached.", stuck_figure(record))
+
+
+def _goodness_words(name: str) -> str:
+    """Words of a figure of a record; ages and steps of the calibration stand in its name."""
+    if name in GOODNESS:
+        return GOODNESS[name]
+    for start, words in (
+        ("programming_ks_", "errors of the cells at"),
+        ("precision_", "precision reached:"),
+        ("target_", "precision asked for:"),
+    ):
+        if name.startswith(start):
+            return f"{words} {name.removeprefix(start).replace('_', ' ')}"
+    return name.replace("_", " ")
 
 
 def _provenance(record: CalibrationRecord) -> Table:
@@ -214,7 +202,7 @@ def inl_figure(record: CalibrationRecord) -> Figure:
     for k in evenly(len(curves), MOST_CURVES):
         x = np.linspace(0.0, 100.0, len(curves[k]))
         data.append({**line(packed(x), packed(curves[k]), "@simulated", "%{y:.2f} codes"), "opacity": 0.35})
-    return figure(data, 280, x=axis("place on the scale, % from the lowest to the highest code"), y=axis("INL, codes"))
+    return figure(data, 280, x=axis("place on the scale of codes, %"), y=axis("INL, codes"))
 
 
 def stuck_figure(record: CalibrationRecord) -> Figure:

@@ -277,7 +277,7 @@ class CalibrationSteps:
         self, name: str, kind: type[T], measure: Callable[Arguments, dict[int, T]],
         *about: Arguments.args, **options: Arguments.kwargs,
     ) -> dict[int, T]:  # fmt: skip
-        """What ``measure`` gives, by macro, unless an interrupted calibration has measured it already."""
+        """Results of ``measure`` by macro, or those of an interrupted calibration where they are stored."""
         parts = self.store.load(name, kind)
         if parts is None:
             parts = measure(*about, **options)
@@ -288,7 +288,7 @@ class CalibrationSteps:
         return {0: Climate(self.driver.temperature_c)}
 
     def _check_pattern(self) -> None:
-        """When going on after an interruption: is the pattern still in the cells, did the chip's clock go on?"""
+        """After an interruption: forget the steps behind the test pattern, unless the cells still hold it."""
         if "pattern" not in self.store.done:
             return
         pattern = self.store.load("pattern", Pattern) or {}

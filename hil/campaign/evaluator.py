@@ -117,8 +117,8 @@ class ChipClock(Watch):
         if name == "measuring":
             self.measuring_ns += self.driver.chip_time_ns - self._since_ns
 
-    def step(self, done: int, total: int, what: str = "") -> None:
-        self.watch.step(done, total, what)
+    def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
+        self.watch.step(done, total, what, of)
 
     def say(self, text: str) -> None:
         self.watch.say(text)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cim.chip.file import load_chip
+from cim.chip.file import is_cost_model, load_chip
 from cim.chip.spec import ChipSpec
 from cim.files import read_text
 from cim.json_text import parse_json
-from cim.mnsim.configfile import is_mnsim
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from cim.record.published import NoModels, nominal_record
@@ -70,7 +69,7 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
         search.train.teacher.TeacherError: the folder's teacher cannot teach this space.
         search.errors.SpaceError: nothing of the space fits the chip.
     """
-    if is_mnsim(settings.chip):
+    if is_cost_model(settings.chip):
         raise UsageError(
             f"{settings.chip} is a scale of costs, no chip that a network can be trained for",
             hint=f"--chip lab-128, then hil search show DIR --costs {settings.chip}",

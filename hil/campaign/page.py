@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from hil.campaign.front import Findings
-from hil.pages import shell
 from hil.pages.figures import Figure, axis, dots, figure
-from hil.pages.shell import document, section
+from hil.pages.shell import Plot, render
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def search_page(table: Mapping[str, Any], lines: Sequence[str], found: Findings) -> str:
     """One self-contained page, of a table (``hil.campaign.table``), its lines, and the significances."""
-    drawn: dict[str, Figure] = {}
-
-    plot = functools.partial(shell.plot, drawn)
-
     front = (
         "Bars of predicted accuracies end at the lower bound, those of simulated ones at the worst chip. "
         "Predictions are of brief training: they rank networks, and lie below what training reaches."
@@ -31,14 +24,15 @@ def search_page(table: Mapping[str, Any], lines: Sequence[str], found: Findings)
         "Accuracy: weight in the predicted accuracy. Hardware: significance, higher is cheaper. Each gene by itself, "
         "its choices centred, all genes on one scale."
     )
-    title = f"Search on {table['costs']}: {len(table['networks'])} networks of the front"
-    sections = [
-        f"<header><h1>{escape(title)}</h1></header>",
-        section("Front", plot("front", front, front_figure(table["networks"], str(table["costs"])))),
-        section("Choices", plot("choices", counts, choices_figure(found))),
-        section("Numbers", f'<div class="scroll"><pre>{escape(chr(10).join(lines))}</pre></div>'),
-    ]
-    return document(title, sections, drawn)
+    return render(
+        "search.html",
+        title=f"Search on {table['costs']}: {len(table['networks'])} networks of the front",
+        plots=(
+            Plot("front", front, front_figure(table["networks"], str(table["costs"]))),
+            Plot("choices", counts, choices_figure(found)),
+        ),
+        text=lines,
+    )
 
 
 def front_figure(rows: Rows, costs: str) -> Figure:

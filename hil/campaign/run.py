@@ -28,7 +28,7 @@ from hil.campaign.networks import accuracy_model, member_named, network_folder, 
 from hil.campaign.own import add_own
 from hil.campaign.settings import SearchFolder, SearchSettings
 from hil.campaign.table import members_of, write_table
-from hil.campaign.work import SearchRun
+from hil.campaign.work import SearchRun, expected_phases
 from hil.errors import FileError, Interrupted, LinkError, UsageError
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network, save_network
@@ -65,6 +65,7 @@ def run_search(
         Interrupted: Ctrl-C; the folder can be gone on with.
         search.errors.SearchError: space, teacher or data that do not go together.
     """
+    watch.plan(expected_phases(settings))
     with _running(folder, settings, watch, scheduler, f"hil search resume {folder.root}") as run:
         for text in run.inputs.dropped:
             watch.note(f"not on {run.inputs.chip.name}: {text}")

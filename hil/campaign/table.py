@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from cim.mnsim.configfile import is_mnsim
+from cim.chip.file import is_cost_model
 from hil.atomic import write_text
 from hil.campaign.budget import SearchPlan
 from hil.campaign.front import modes_of, read_findings
@@ -96,7 +96,7 @@ def table_lines(table: dict[str, Any], settings: SearchSettings) -> list[str]:
     if trained:
         some = trained[0]["evaluated"]
         lines.append(f"chips    {some['chips']} simulated, {some['images']} test images; {some['source']}")
-    if is_mnsim(table["costs"]) and settings.data in PUBLISHED_EDP:
+    if is_cost_model(table["costs"]) and settings.data in PUBLISHED_EDP:
         lines.append(
             f"paper    EDP {PUBLISHED_EDP[settings.data]:g} in efficiency mode (doi 10.11999/JEIT250978); unit, "
             "networks and settings are not in its abstract"

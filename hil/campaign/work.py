@@ -9,9 +9,13 @@ from typing import Any, cast
 from hil.campaign.budget import SearchPlan
 from hil.campaign.inputs import SearchInputs
 from hil.campaign.settings import SearchFolder, SearchSettings
-from hil.watch import Watch
+from hil.watch import PlannedStage, Watch
 from search.train.training import EpochRecord, Machine, Precision, Told, TrainingSchedule
 from search.train.workers import worker_count
+
+# About what a search takes on one core, s: an image trained once, a network simulated, an image on a virtual chip.
+TRAINED_IMAGE_S, SIMULATED_NETWORK_S, CHIP_IMAGE_S = 1e-3, 0.02, 1e-3
+USUAL_IMAGES, USUAL_STAGES = 50_000, 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +58,22 @@ class SearchRun:
             self.watch.step(record.epoch + 1, epochs, what)
 
         return tell
+
+
+def expected_phases(settings: SearchSettings) -> tuple[PlannedStage, ...]:
+    """Phases of a search and about how long each takes, s, from its epochs and images; the pace corrects them."""
+    images, side = settings.subset or USUAL_IMAGES, max(settings.workers, 1)
+    brief = settings.brief_images or images
+    simulated = settings.networks * settings.chips * settings.images * CHIP_IMAGE_S
+    phases = {
+        "loading": 5.0,
+        "teacher": settings.teacher_epochs * images * TRAINED_IMAGE_S,
+        "stages": USUAL_STAGES * settings.stage_epochs * brief * TRAINED_IMAGE_S / side,
+        "sample networks": settings.samples * settings.sample_epochs * brief * TRAINED_IMAGE_S / side,
+        "front": settings.simulations * SIMULATED_NETWORK_S / side,
+        "networks": (settings.networks * settings.epochs * images * TRAINED_IMAGE_S + simulated) / side,
+    }
+    return tuple(PlannedStage(name, work_s) for name, work_s in phases.items())
 
 
 def schedule(settings: SearchSettings, epochs: int, **more: Any) -> TrainingSchedule:

@@ -9,6 +9,7 @@ in ``bench``); what errors mean to a machine is in ``exit_codes``.
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import traceback
@@ -26,14 +27,18 @@ from hil.cli import (
     finetune,
     fit,
     improve,
+    link,
     mission,
     resume,
     search,
+    show,
     simulate,
     trace,
     tune,
+    words,
 )
 from hil.cli.exit_codes import code_of
+from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
 
@@ -59,8 +64,18 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", help="print the version and stop", is_eager=True, callback=print_version)
     ] = False,
+    key_file: Annotated[
+        str | None,
+        typer.Option(
+            help="file with the key that the chip wants proved (also HIL_KEY_FILE, HIL_KEY)", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Options of ``hil`` itself."""
+    from hil.driver.keys import KEY_FILE
+
+    if key_file is not None:
+        os.environ[KEY_FILE] = key_file
 
 
 for command in (
@@ -83,14 +98,17 @@ for command in (
     bench.doctor,
     bench.mvm,
     bench.cells,
-    deploy.show,
+    show.show,
+    words.words,
+    link.vopr,
 ):
-    app.command()(command)
-app.command("import")(compile.import_)
+    app.command(cls=GroupedCommand)(command)
+app.command("import", cls=GroupedCommand)(compile.import_)
 app.add_typer(calibrate.calibration, name="calibration")
 app.add_typer(search.search, name="search")
 app.add_typer(mission.mission, name="mission")
 app.add_typer(trace.trace, name="trace")
+app.add_typer(link.bench, name="bench")
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cannot write
 
@@ -106,6 +124,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command line and give its exit code; every error becomes words on stderr."""
+    surroundings = dict(os.environ)
     try:
         code = int(app(arguments, standalone_mode=False, prog_name="hil") or 0)
         if code == ExitCode.CTRL_C:  # Typer turns Ctrl-C into this code
@@ -116,6 +135,10 @@ def run(arguments: list[str]) -> int:
         return ExitCode.CTRL_C
     except Exception as error:
         return failed(error)
+    finally:
+        if os.environ != surroundings:
+            os.environ.clear()
+            os.environ.update(surroundings)
 
 
 def failed(error: Exception) -> int:

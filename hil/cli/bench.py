@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlencode
 
 import typer
 
@@ -17,6 +18,7 @@ from hil.cli.options import (
     Port,
     chip_address,
     complain,
+    output_file,
     print_result,
 )
 from hil.errors import ExitCode, UsageError
@@ -35,6 +37,9 @@ def emulate(
     die: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE of the firmware's die", show_default=False)
     ] = None,
+    chip_key: Annotated[
+        Path | None, typer.Option(help="file with the key that hosts must prove", show_default=False)
+    ] = None,
 ) -> int:
     """Serve an emulated chip to any client, until Ctrl-C."""
     from hil.emulator.address import chip_from_address
@@ -43,8 +48,10 @@ def emulate(
     if sum(map(bool, (pty, tcp, unix))) != 1:
         raise UsageError("name one of --pty, --tcp HOST:PORT, --unix PATH")
     if firmware:
-        return _emulate_firmware(firmware, chip, macros, chip_seed, None if unix else tcp or "pty", die or [])
-    served = chip_from_address(f"emulated:{chip}?seed={chip_seed}" + (f"&macros={macros}" if macros else ""))
+        return _emulate_firmware(firmware, chip, macros, chip_seed, None if unix else tcp or "pty", die or [], chip_key)
+    more = {"macros": macros, "key": chip_key}
+    query = urlencode({"seed": chip_seed, **{name: value for name, value in more.items() if value is not None}})
+    served = chip_from_address(f"emulated:{chip}?{query}")
 
     def ready(where: str) -> None:
         print(where, flush=True)
@@ -60,7 +67,7 @@ def emulate(
 
 
 def _emulate_firmware(
-    firmware: str, chip: str, macros: int | None, seed: int, where: str | None, settings: list[str]
+    firmware: str, chip: str, macros: int | None, seed: int, where: str | None, settings: list[str], key: Path | None
 ) -> int:
     from cim.chip.file import load_chip
     from hil.server.firmware_build import FirmwareTarget
@@ -73,7 +80,8 @@ def _emulate_firmware(
         print(address, flush=True)
         complain(f"{firmware} firmware as {chip} (NOT SILICON) serves {address}; Ctrl-C ends it")
 
-    serve_firmware(FirmwareTarget(firmware), load_chip(chip, macros=macros), where, ready, seed=seed, settings=settings)
+    spec = load_chip(chip, macros=macros)
+    serve_firmware(FirmwareTarget(firmware), spec, where, ready, seed=seed, settings=settings, key_file=key)
     return ExitCode.DONE
 
 
@@ -138,7 +146,8 @@ def selftest(
     chip: ChipAsked = None,
     macros: Macros = None,
     only: Annotated[
-        str | None, typer.Option(help="groups: frames,messages,limits,digital,physics", show_default=False)
+        str | None,
+        typer.Option(help="groups: frames,messages,journal,authority,limits,digital,physics", show_default=False),
     ] = None,
     baud: Baud = 921600,
     as_json: Json = False,
@@ -212,7 +221,8 @@ def cells(
     macro: Annotated[int, typer.Option(help="number of the macro")] = 0,
     reads: Annotated[int, typer.Option(help="reads to average")] = 4,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False, callback=output_file),
     ] = None,
     baud: Baud = 921600,
     as_json: Json = False,

@@ -20,6 +20,7 @@ from hil.cli.options import (
     celsius,
     chip_address,
     numbers,
+    output_file,
     print_result,
     screen,
     seconds,
@@ -29,7 +30,7 @@ from hil.errors import ExitCode, Interrupted, UsageError
 
 
 def calibrate(
-    out: Annotated[Path, typer.Option("--out", "-o", help="the record to write")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the record to write", callback=output_file)],
     port: Port = None,
     emulated: Emulated = False,
     chip: ChipAsked = None,
@@ -119,7 +120,10 @@ def diff_records(
 def plot_record(
     record: Annotated[Path, typer.Argument(help="record.h5")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="page to write; default: beside the record", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="page to write; default: beside the record", show_default=False, callback=output_file
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:

@@ -42,6 +42,9 @@ def campaign(
     chips: Annotated[int, typer.Option(min=0, help="virtual chips of the accuracy over years; 0: leave it out")] = 20,
     year_images: Annotated[int, typer.Option(min=100, help="images of the accuracy over years")] = 500,
     scrub: Annotated[str, typer.Option(help="time between two scrubs, in the accuracy with scrubbing")] = "1d",
+    each: Annotated[
+        bool, typer.Option("--each", help="over the years also each mitigation alone, and all but each")
+    ] = False,
     seed: Seed = 0,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
@@ -51,12 +54,13 @@ def campaign(
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA
     from hil.mission.orbit import load_orbit
-    from hil.mission.radiation.campaign import CampaignOptions
+    from hil.mission.radiation.campaign import CampaignOptions, expected_campaign
     from hil.mission.radiation.folder import CampaignFolder
     from hil.mission.radiation.kinds import FaultKind
     from hil.mission.radiation.study import run_study
-    from hil.mission.radiation.timeline import TimelineOptions, years_of
+    from hil.mission.radiation.timeline import MAIN, Course, TimelineOptions, years_of
     from hil.mission.subject import open_subject
+    from hil.watch import PlannedStage
 
     chosen = tuple(one_of(FaultKind, name, "--kinds") for name in kinds.split(",")) if kinds else tuple(FaultKind)
     options = CampaignOptions(
@@ -70,14 +74,21 @@ def campaign(
         workers=workers,
         scheduler=scheduler,
     )
-    over_years = TimelineOptions(years_of(years), chips, year_images, seconds(scrub), seed) if chips else None
+    courses = tuple(Course) if each else MAIN
+    over_years = None
+    if chips:
+        over_years = TimelineOptions(years_of(years), chips, year_images, seconds(scrub), seed, courses=courses)
     place = load_orbit(orbit)
+    images_ = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
+    record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
+        over = [] if over_years is None else [PlannedStage("years", 0.01 * chips * year_images)]
+        watch.plan((PlannedStage("compiling", 2.0), *expected_campaign(options), *over))
         found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
         study = run_study(
             found.program,
-            load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download),
-            load_record(calibration) if calibration else None,
+            images_,
+            record,
             place,
             CampaignFolder(out),
             options,

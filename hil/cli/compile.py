@@ -15,18 +15,21 @@ from hil.cli.options import (
     LayerBitsAsked,
     Macros,
     Mean,
+    NoIdleCopies,
     SpareReads,
     Std,
     Task,
     floats,
     layer_bits,
     one_of,
+    output_file,
     print_result,
     say,
     screen,
     writing,
 )
 from hil.errors import ExitCode, UsageError
+from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS
 
 if TYPE_CHECKING:
     from mapping.layout.place import Placement
@@ -34,14 +37,16 @@ if TYPE_CHECKING:
 
 def import_(
     source: Annotated[Path, typer.Argument(help="state dict .pt, .safetensors, .onnx, .tflite or .pt2")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="net.pt to write")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="net.pt to write", callback=output_file)],
     arch: Annotated[str | None, typer.Option(help="architecture name or JSON graph", show_default=False)] = None,
     data: Annotated[str, typer.Option(help="data set whose training images calibrate the network")] = "fashion-mnist",
     data_dir: DataDir = None,
     download: Download = False,
     images: Annotated[int, typer.Option(min=1, help="training images to store for calibration")] = 128,
-    weight_bits: Annotated[int, typer.Option(min=2, max=8, help="weight bits, 2 to 8")] = 4,
-    activation_bits: Annotated[int, typer.Option(min=2, max=8, help="activation bits, 2 to 8")] = 8,
+    weight_bits: Annotated[int, typer.Option(min=LEAST, max=MOST, help="weight bits, 2 to 8")] = WEIGHT_BITS,
+    activation_bits: Annotated[
+        int, typer.Option(min=LEAST, max=MOST, help="activation bits, 2 to 8")
+    ] = ACTIVATION_BITS,
     layers: LayerBitsAsked = None,
     mean: Mean = None,
     std: Std = None,
@@ -78,15 +83,22 @@ def import_(
 
 
 def compile(
-    network: Annotated[Path, typer.Argument(help="net.pt, model.onnx, model.tflite or model.pt2")],
+    network: Annotated[
+        Path | None,
+        typer.Argument(
+            help="net.pt, model.onnx, model.tflite or model.pt2; default: the bundled network", show_default=False
+        ),
+    ] = None,
     chip: Chip = "lab-128",
     macros: Macros = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="program.h5 to write", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="program.h5 to write", show_default=False, callback=output_file)
+    ] = None,
     weight_bits: Annotated[
-        int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
+        int | None, typer.Option(min=LEAST, max=MOST, help="2 to 8; default: the network file's", show_default=False)
     ] = None,
     activation_bits: Annotated[
-        int | None, typer.Option(min=2, max=8, help="2 to 8; default: the network file's", show_default=False)
+        int | None, typer.Option(min=LEAST, max=MOST, help="2 to 8; default: the network file's", show_default=False)
     ] = None,
     placement: Annotated[
         str | None,
@@ -99,6 +111,7 @@ def compile(
         str | None,
         typer.Option(help="macros to use in all, with copies of slow layers: a number, or all", show_default=False),
     ] = None,
+    no_idle_copies: NoIdleCopies = False,
     rounds: Annotated[
         bool, typer.Option("--rounds", help="split a network that is larger than the chip into rounds of writing")
     ] = False,
@@ -111,7 +124,8 @@ def compile(
         str, typer.Option(help="place of the bit slices of a weight: columns (of one macro) or macros (apart)")
     ] = "macros",
     plot: Annotated[
-        Path | None, typer.Option(help="page of macros, tiles and conductances to write", show_default=False)
+        Path | None,
+        typer.Option(help="page of macros, tiles and conductances to write", show_default=False, callback=output_file),
     ] = None,
     weight_form: Annotated[
         str,
@@ -138,6 +152,7 @@ def compile(
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
     from cim.chip.encoding import WeightForm
     from cim.chip.file import load_chip
+    from hil.deployment.deploy import BUNDLED_NETWORK
     from hil.deployment.dry_run import round_costs
     from hil.deployment.network_source import ImportOptions, open_network
     from mapping.compile import LayoutOptions, compile_network, plan
@@ -152,11 +167,13 @@ def compile(
     if spare_reads and not record:
         raise UsageError("--spare-reads needs the record of a chip", hint="--record RECORD, of hil calibrate")
     spec = load_chip(chip, macros=macros)
-    options = LayoutOptions(placement_of(placement), budget_of(copies_budget, spec.macros), rounds, lying)
+    budget = budget_of(copies_budget, spec.macros)
+    idle = budget is None and not record and not no_idle_copies
+    options = LayoutOptions(placement_of(placement), budget, rounds, lying, averaged=idle)
     imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(
-            open_network(network, imported, trust=trust_model, watch=watch),
+            open_network(network or BUNDLED_NETWORK, imported, trust=trust_model, watch=watch),
             spec,
             weight_bits=weight_bits,
             activation_bits=activation_bits,

@@ -1,9 +1,7 @@
-"""Commands of a deployment: deploy, and show, which prints its report again."""
+"""The command of a deployment: ``hil deploy``."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +21,7 @@ from hil.cli.options import (
     Macros,
     Mean,
     Net,
+    NoIdleCopies,
     Port,
     ScoredBy,
     Seed,
@@ -33,12 +32,11 @@ from hil.cli.options import (
     floats,
     metric_place,
     print_result,
-    say,
     screen,
     seconds,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, tell_report
-from hil.errors import ExitCode, FileError, UsageError
+from hil.errors import ExitCode, UsageError
 
 
 def deploy(
@@ -100,6 +98,7 @@ def deploy(
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
     ] = 0,
     rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
+    no_idle_copies: NoIdleCopies = False,
     no_aims: Annotated[
         bool, typer.Option("--no-aims", help="write cells to their levels, not beside them for the planned age")
     ] = False,
@@ -128,6 +127,7 @@ def deploy(
     from hil.deployment.dry_run import estimate
     from hil.deployment.network_source import ImportOptions
     from hil.verdict.baseline import read_baseline
+    from hil.watch import PlannedStage
 
     failing = outcomes(fail_on)
     if resume:
@@ -154,6 +154,7 @@ def deploy(
         spare_reads=spare_reads / 100,
         tune=not no_tune,
         tune_images=tune_images,
+        idle_copies=not no_idle_copies,
         aim=not no_aims,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
@@ -163,10 +164,19 @@ def deploy(
     with screen(quiet=False) as watch:
         if dry_run:
             imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")
-            program, _ = program_of(
-                network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
-            )
-            cost = estimate(program, options, calibrate=calibration is None)
+            watch.plan((PlannedStage("compiling", 2.0), PlannedStage("counting", 2.0)))
+            with watch.stage("compiling"):
+                program, _ = program_of(
+                    network,
+                    chip=chip,
+                    macros=macros,
+                    trust=trust_model,
+                    watch=watch,
+                    idle_copies=options.copies_idle,
+                    imported=imported,
+                )
+            with watch.stage("counting"):
+                cost = estimate(program, options, calibrate=calibration is None, watch=watch)
             print_result(cost.lines(baud, program.spec.write.max_pulses), cost.to_json(baud), as_json)
             return ExitCode.DONE
         report = deploy(
@@ -190,38 +200,3 @@ def deploy(
             watch=watch,
         )
     return tell_report(report, earlier, junit, failing, as_json)
-
-
-def show(
-    run_folder: Annotated[Path, typer.Argument(help="run folder, its report.json, or a folder of runs")],
-    as_json: Json = False,
-) -> int:
-    """Print the report of an earlier run, or a table of all runs in a folder."""
-    from cim.files import read_text
-    from hil.report.files import summary_lines
-    from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
-
-    path = run_folder / "report.json" if run_folder.is_dir() else run_folder
-    if run_folder.is_dir() and not path.exists() and any(run_folder.glob("*/report.json")):
-        return show_runs(run_folder, as_json)
-    try:
-        text = read_text(path, MAX_REPORT_BYTES)
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"no report at {path}", likely=str(error), hint="hil show runs/0001") from error
-    report = AgreementReport.from_text(text, str(path))
-    if as_json:
-        say(json.dumps(report.to_json()))
-    else:
-        for line in summary_lines(report):
-            say(line)
-    return int(report.exit_code)
-
-
-def show_runs(folder: Path, as_json: bool) -> int:
-    """Print one line for each run of a folder."""
-    from hil.pages.tables import aligned
-    from hil.report.run_index import read_runs
-
-    index = read_runs(folder)
-    print_result(aligned(index.table()), asdict(index), as_json)
-    return ExitCode.DONE

@@ -11,10 +11,17 @@ from importlib import metadata
 
 from hil.datasets.image_set import load_dataset
 from hil.errors import HilError
-from hil.pages.shell import has_bundle
+from hil.pages.plotly_script import has_bundle
 from hil.transports.ports import list_ports
 
 PACKAGES = ("torch", "numpy", "scipy", "h5py", "pyserial", "pyvisa", "pyvisa-py", "numba", "google-crc32c", "cobs")
+EXTRAS = {  # by the extra that installs it: package, and what needs it
+    "search": ("pymoo", "hil search"),
+    "onnx": ("onnx", "ONNX networks"),
+    "tflite": ("tflite", "TFLite networks"),
+    "data": ("torchvision", "--download"),
+    "mission": ("spacepackets", "hil mission passes"),
+}
 SETS = ("fashion-mnist-bundled", "fashion-mnist", "cifar10", "eurosat")
 
 
@@ -31,6 +38,7 @@ def checks() -> list[Check]:
     """Every check, in order."""
     found = [Check("python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")]
     found += [_package(name) for name in PACKAGES]
+    found += [_extra(extra, *about) for extra, about in EXTRAS.items()]
     found += [_ports(), _crc(), _pages(), *(_data(name) for name in SETS), _room()]
     return found
 
@@ -40,6 +48,14 @@ def _package(name: str) -> Check:
         return Check(name, True, metadata.version(name))
     except metadata.PackageNotFoundError:
         return Check(name, False, f"not installed: pip install {name}")
+
+
+def _extra(extra: str, package: str, needed_by: str) -> Check:
+    """A package that one command or format needs; all else works without."""
+    try:
+        return Check(package, True, metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return Check(package, True, f"not installed; {needed_by} would need it: pip install 'rram-hil[{extra}]'")
 
 
 def _ports() -> Check:

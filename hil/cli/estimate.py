@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Chip, Json, Macros, pairs, print_result, whole_numbers
+from hil.cli.options import Chip, Json, Macros, output_file, pairs, print_result, whole_numbers
 from hil.errors import ExitCode, UsageError
+from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS
 
 
 def estimate(
@@ -19,10 +20,14 @@ def estimate(
     chip: Chip = "lab-128",
     macros: Macros = None,
     weight_bits: Annotated[
-        int | None, typer.Option(min=2, max=8, help="default: the network file's, else 4", show_default=False)
+        int | None,
+        typer.Option(min=LEAST, max=MOST, help=f"default: the network file's, else {WEIGHT_BITS}", show_default=False),
     ] = None,
     activation_bits: Annotated[
-        int | None, typer.Option(min=2, max=8, help="default: the network file's, else 8", show_default=False)
+        int | None,
+        typer.Option(
+            min=LEAST, max=MOST, help=f"default: the network file's, else {ACTIVATION_BITS}", show_default=False
+        ),
     ] = None,
     input_shape: Annotated[
         str | None, typer.Option("--input", help="channels,height,width of an architecture", show_default=False)
@@ -32,7 +37,10 @@ def estimate(
         bool, typer.Option("--no-pipeline", help="start a layer only when its inputs are complete")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(help="write a page of energy, limits and schedule by layer", show_default=False)
+        Path | None,
+        typer.Option(
+            help="write a page of energy, limits and schedule by layer", show_default=False, callback=output_file
+        ),
     ] = None,
     option: Annotated[
         list[str] | None,
@@ -42,14 +50,14 @@ def estimate(
     as_json: Json = False,
 ) -> int:
     """Estimate latency, energy, power, area and wear of a network on a chip, without a chip."""
-    from cim.mnsim.configfile import is_mnsim
+    from cim.chip.file import is_cost_model
     from hil.cost.estimate import cost_json, cost_lines, estimate_network
 
     shape = whole_numbers(input_shape, "input shape")
     if shape is not None and len(shape) != 3:
         raise UsageError(f"{input_shape!r} is not an input shape", hint="write channels,height,width: 3,32,32")
     size = (shape[0], shape[1], shape[2]) if shape else None
-    if is_mnsim(chip):
+    if is_cost_model(chip):
         if plot:
             raise UsageError("--plot draws estimates of hil's own model", hint="--chip lab-128")
         from hil.cost.mnsim import estimate_network_mnsim, mnsim_json, mnsim_lines

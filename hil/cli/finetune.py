@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Chip, DataDir, Download, Json, print_result, screen, seconds, writing
+from hil.cli.options import Chip, DataDir, Download, Json, output_file, print_result, screen, seconds, writing
 from hil.errors import ExitCode
 
 
 def finetune(
     network: Annotated[Path, typer.Argument(help="net.pt")],
     data: Annotated[str, typer.Option(help="fashion-mnist, cifar10-jpeg, eurosat, or a path with training images")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the tuned net.pt to write")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the tuned net.pt to write", callback=output_file)],
     chip: Chip = "lab-128",
     calibration: Annotated[
         Path | None,
@@ -68,6 +68,7 @@ def finetune(
     """Train a network on for the errors of a chip, taught by itself as it came. The same command resumes."""
     from hil.improvement.finetuning.run import finetune as run
     from hil.improvement.finetuning.settings import FinetuneSettings
+    from hil.watch import PlannedStage
 
     settings = FinetuneSettings(
         epochs=epochs or 0,
@@ -88,6 +89,8 @@ def finetune(
         precision=precision or "",
     )
     with screen(quiet=as_json) as watch, writing(out):
+        stages = {"loading": 5.0, "measuring the speed": 10.0, "training": 60.0 * settings.minutes or 600.0}
+        watch.plan([PlannedStage(name, work_s) for name, work_s in stages.items()])
         result = run(
             network,
             data,

@@ -10,6 +10,7 @@ import typer
 from hil.cli.options import (
     Json,
     celsius,
+    output_file,
     print_result,
     screen,
     seconds,
@@ -30,9 +31,11 @@ def fit(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data-dir", "--data", help="folder of public sets (also HIL_DATA)", show_default=False),
+        typer.Option("--data-dir", help="folder of public sets (also HIL_DATA)", show_default=False),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="the record to write", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="the record to write", show_default=False, callback=output_file)
+    ] = None,
     hold_out: Annotated[
         str | None,
         typer.Option(help="cells held out to test the fit: odd or quarter; default quarter", show_default=False),

@@ -27,7 +27,7 @@ from hil.errors import ExitCode, UsageError
 
 def improve(
     network: Annotated[Path, typer.Argument(help="net.pt")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="folder of program.h5 and ladder.json")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder of program.h5, ladder.json and ladder.html")],
     data: Annotated[str, typer.Option(help="data set: its training images decide, its test images are read once")],
     chip: Chip = "lab-128",
     macros: Macros = None,
@@ -60,12 +60,18 @@ def improve(
     as_json: Json = False,
 ) -> int:
     """Try levers from cheap to dear until a network keeps its accuracy on such chips, and say what each gave."""
+    from hil.atomic import write_text
     from hil.datasets.image_set import load_dataset
     from hil.improvement.begin import bench_of, measured_record
+    from hil.improvement.ladder import expected_ladder
     from hil.improvement.ladder import improve as climb
+    from hil.improvement.ladder_page import PAGE, ladder_page
 
+    training = load_dataset(data, "train", data_dir=data_dir, download=download)
+    test = load_dataset(data, "test", data_dir=data_dir, limit=test_images) if test_images else None
     with screen(quiet=as_json) as watch:
         record = calibration
+        watch.plan(expected_ladder(images, chips, test_images, measured=bool(port or emulated)), may_end_early=True)
         if port or emulated:
             if calibration is not None:
                 raise UsageError("--calibration and a chip exclude each other", hint="leave one of them out")
@@ -73,7 +79,7 @@ def improve(
             record = measured_record(address, out, age_s=seconds(age), seed=seed, baud=baud, watch=watch)
         bench = bench_of(
             network,
-            load_dataset(data, "train", data_dir=data_dir, download=download),
+            training,
             chip=chip,
             macros=macros,
             use_macros=use_macros,
@@ -86,7 +92,6 @@ def improve(
             trust=trust_model,
             watch=watch,
         )
-        test = load_dataset(data, "test", data_dir=data_dir, limit=test_images) if test_images else None
         found = climb(
             bench,
             out,
@@ -95,7 +100,13 @@ def improve(
             minutes=minutes,
             resume=resume,
         )
+    page = out / PAGE
+    write_text(page, ladder_page(found))
     again = f" --rewrite {found.recipe['rewrite']}" if found.recipe.get("rewrite") else ""
-    lines = [*found.lines(), f"program        {out}/program.h5   (hil deploy {out}/program.h5{again})"]
-    print_result(lines, {**found.to_json(), "program": f"{out}/program.h5"}, as_json)
+    lines = [
+        *found.lines(),
+        f"program        {out}/program.h5   (hil deploy {out}/program.h5{again})",
+        f"page           {page}",
+    ]
+    print_result(lines, {**found.to_json(), "program": f"{out}/program.h5", "page": str(page)}, as_json)
     return ExitCode.DONE

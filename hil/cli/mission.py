@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, one_of, print_result, screen, seconds
+from hil.cli.help_groups import GroupedCommand
+from hil.cli.options import (
+    Chip,
+    DataDir,
+    Download,
+    Json,
+    Macros,
+    Seed,
+    need,
+    one_of,
+    output_file,
+    print_result,
+    screen,
+    seconds,
+)
 from hil.errors import ExitCode, UsageError
 
-mission = typer.Typer(help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True)
+mission = typer.Typer(
+    help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True, rich_markup_mode=None
+)
 Subject = Annotated[Path, typer.Argument(help="net.pt, program.h5, or the folder of a run")]
 NetworkOfRun = Annotated[
     Path | None, typer.Option(help="net.pt or program.h5 of a run folder that holds no program", show_default=False)
@@ -19,7 +35,7 @@ NetworkOfRun = Annotated[
 Trust = Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")]
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def check(
     subject: Subject,
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
@@ -35,9 +51,15 @@ def check(
         Path | None,
         typer.Option(help="record to simulate from; default: the models of the chip file", show_default=False),
     ] = None,
+    campaign: Annotated[
+        Path | None, typer.Option(help="folder of a campaign: accuracy at the end of the mission", show_default=False)
+    ] = None,
+    course: Annotated[str, typer.Option(help="what is mended until then, as the campaign names it")] = "scrubbed",
     samples: Annotated[int, typer.Option(min=2, help="images of the simulation")] = 500,
     chips: Annotated[int, typer.Option(min=2, help="virtual chips of the simulation")] = 20,
-    junit: Annotated[Path | None, typer.Option(help="write JUnit XML for a CI server", show_default=False)] = None,
+    junit: Annotated[
+        Path | None, typer.Option(help="write JUnit XML for a CI server", show_default=False, callback=output_file)
+    ] = None,
     seed: Seed = 0,
     trust_model: Trust = False,
     as_json: Json = False,
@@ -48,29 +70,44 @@ def check(
     from hil.deployment.options import DeployOptions
     from hil.mission.budget import check_budget
     from hil.mission.budget_text import budget_lines, write_budget_junit
+    from hil.mission.hardened_campaign import accuracy_at_end
+    from hil.mission.radiation.timeline import Course
     from hil.mission.requirements import load_mission
     from hil.mission.subject import known_temperatures, open_subject, simulated_accuracy
+    from hil.watch import PlannedStage
 
     wanted = load_mission(plan)
     if calibration and not data:
         raise UsageError("--calibration is for a simulation", hint="name a data set too: --data")
+    images = load_dataset(data, "test", data_dir=data_dir, download=download) if data else None
+    record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
+        looks = 0 if images is None else 1 if record is None or record.thermal is None else 3
+        watch.plan([PlannedStage("compiling", 2.0), *[PlannedStage("simulating", 0.002 * samples * chips)] * looks])
         found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
         accuracy, temperatures = found.accuracy, None
-        if data:
-            images = load_dataset(data, "test", data_dir=data_dir, download=download)
-            record = load_record(calibration) if calibration else None
+        if images is not None:
             options = DeployOptions(samples=samples, virtual_chips=chips, seed=seed)
             accuracy = simulated_accuracy(found.program, images, record, options, watch)
             temperatures = known_temperatures(found.program, images, record, wanted.limits, options, watch)
-    budget = check_budget(found.program, wanted, network=found.name, accuracy=accuracy, temperatures_c=temperatures)
+    at_end = None
+    if campaign:
+        at_end = accuracy_at_end(campaign, found.program, wanted, one_of(Course, course, "--course"))
+    budget = check_budget(
+        found.program,
+        wanted,
+        network=found.name,
+        accuracy=accuracy,
+        accuracy_at_end=at_end,
+        temperatures_c=temperatures,
+    )
     if junit:
         write_budget_junit(junit, budget)
     print_result(budget_lines(budget), budget.to_json(), as_json)
     return ExitCode.OUTSIDE_TOLERANCE if budget.broken else ExitCode.DONE
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def harden(
     campaign: Annotated[Path, typer.Argument(help="folder of a campaign (hil campaign)")],
     plan: Annotated[Path, typer.Argument(help="mission.toml")],
@@ -100,19 +137,20 @@ def harden(
         raise UsageError("no accuracy is asked for", hint="--floor 85, or accuracy_floor in mission.toml")
     with screen(quiet=as_json) as watch:
         found = open_subject(subject, network=None, chip=chip, macros=macros, trust=trust_model, watch=watch)
-        hardened = harden_campaign(
-            campaign,
-            found.program,
-            wanted,
-            floor=least,
-            detection=detect / 100.0,
-            scrub_s=None if scrub is None else seconds(scrub),
-        )
+        with watch.stage("hardening"):
+            hardened = harden_campaign(
+                campaign,
+                found.program,
+                wanted,
+                floor=least,
+                detection=detect / 100.0,
+                scrub_s=None if scrub is None else seconds(scrub),
+            )
     print_result(hardened.lines(), hardened.to_json(), as_json)
     return ExitCode.DONE if hardened.chosen else ExitCode.OUTSIDE_TOLERANCE
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def passes(
     subject: Subject,
     passes: Annotated[Path, typer.Option("--passes", help="CSV of contact windows, columns start and end")],
@@ -129,8 +167,14 @@ def passes(
     ] = None,
     dump: Annotated[int, typer.Option(min=0, help="bytes of a telemetry dump")] = 0,
     xtce: Annotated[
-        Path | None, typer.Option(help="write telemetry and commands as XTCE for a ground system", show_default=False)
+        Path | None,
+        typer.Option(
+            help="write telemetry and commands as XTCE for a ground system", show_default=False, callback=output_file
+        ),
     ] = None,
+    interruptions: Annotated[
+        int, typer.Option(min=0, help="then send the program again and again, with so many random interruptions")
+    ] = 0,
     network: NetworkOfRun = None,
     chip: Chip = "lab-128",
     macros: Macros = None,
@@ -139,8 +183,9 @@ def passes(
     as_json: Json = False,
 ) -> int:
     """Send a program, an update and a telemetry dump over contact windows: passes planned, and as they then went."""
-    if importlib.util.find_spec("spacepackets") is None:
-        raise UsageError("passes need the package spacepackets", hint="pip install 'rram-hil[mission]'")
+    need("spacepackets", "hil mission passes", "mission")
+    from hil.mission.passes.flight_image import flight_program, pack_image
+    from hil.mission.passes.interruptions import interrupt
     from hil.mission.passes.lossy_link import LinkFigures
     from hil.mission.passes.session import run_session
     from hil.mission.passes.windows import load_passes
@@ -161,10 +206,17 @@ def passes(
                 dump_bytes=dump,
                 seed=seed,
             )
+        lines, record, identical = session.lines(), session.to_json(), session.identical
+        if interruptions:
+            with watch.stage("interruptions"):
+                broken = interrupt(pack_image(flight_program(found.program)), interruptions, seed=seed)
+            lines.append(f"interrupted    {broken.text}")
+            record["interrupted"] = asdict(broken)
+            identical = identical and broken.identical
     if xtce:
         write_xtce(xtce)
-    print_result(session.lines(), session.to_json(), as_json)
-    return ExitCode.DONE if session.identical else ExitCode.OUTSIDE_TOLERANCE
+    print_result(lines, record, as_json)
+    return ExitCode.DONE if identical else ExitCode.OUTSIDE_TOLERANCE
 
 
 def bit_rate(text: str) -> float:
@@ -177,7 +229,7 @@ def bit_rate(text: str) -> float:
         raise UsageError(f"{text!r} is not a rate", hint="write 64k, 1M, or bits a second") from None
 
 
-@mission.command()
+@mission.command(cls=GroupedCommand)
 def flight(
     subject: Subject,
     orbit: Annotated[str, typer.Option(help="leo-sso, geo, or the path of an orbit file")],
@@ -193,7 +245,8 @@ def flight(
         typer.Option(help="kinds of faults that the belief leaves out, comma-separated", show_default=False),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="write the result as JSON", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", help="write the result as JSON", show_default=False, callback=output_file),
     ] = None,
     network: NetworkOfRun = None,
     chip: Chip = "lab-128",
@@ -213,13 +266,16 @@ def flight(
     from hil.mission.radiation.kinds import FaultKind
     from hil.mission.radiation.timeline import years_of
     from hil.mission.subject import open_subject
+    from hil.watch import PlannedStage
 
     left = tuple(one_of(FaultKind, name, "--leave-out") for name in leave_out.split(",")) if leave_out else ()
     options = FlightOptions(years_of(years), chips, images, virtual_chips, seed=seed, left_out=left)
     place = load_orbit(orbit)
+    loaded = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
     with screen(quiet=as_json) as watch:
+        flown_s = 10.0 * options.chips * len(options.years)
+        watch.plan((PlannedStage("compiling", 2.0), PlannedStage("flying", flown_s)))
         found = open_subject(subject, network=network, chip=chip, macros=macros, trust=trust_model, watch=watch)
-        loaded = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download)
         report = fly(found.program, loaded, place, options, watch, chip=chip)
     if out:
         write_text(out, json.dumps(report.to_json(), indent=1) + "\n")

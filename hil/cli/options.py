@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import importlib.util
 import json
 import re
 import sys
@@ -22,6 +23,23 @@ if TYPE_CHECKING:
 MOST_COMPLAINT = 8000  # characters of an error
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # all but tab and new line
 Choice = TypeVar("Choice", bound=enum.StrEnum)
+
+
+def need(package: str, command: str, extra: str) -> None:
+    """Refuse a command whose own package is not installed, with what installs it."""
+    if importlib.util.find_spec(package) is None:
+        raise UsageError(f"{command} needs the package {package}", hint=f"pip install 'rram-hil[{extra}]'")
+
+
+def output_file(path: Path | None) -> Path | None:
+    """The file that an option names, once it is sure that it can be written: as the callback of the option."""
+    from hil.atomic import check_can_write
+
+    if path is not None:
+        check_can_write(path)
+    return path
+
+
 Net = Annotated[
     Path | None,
     typer.Argument(help="net.pt, model.onnx, model.tflite, model.pt2, or a compiled program.h5", show_default=False),
@@ -56,6 +74,12 @@ SpareReads = Annotated[
     float,
     typer.Option(min=0.0, max=100.0, help="most extra tile reads for spare columns of an adapted program, percent"),
 ]
+NoIdleCopies = Annotated[
+    bool,
+    typer.Option(
+        "--no-idle-copies", help="each layer once, without copies on cells that would be idle, whose sums are added"
+    ),
+]
 DataDir = Annotated[Path | None, typer.Option(help="folder of data sets (also HIL_DATA)", show_default=False)]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a known data set, with its checksum")]
 Mean = Annotated[
@@ -79,7 +103,7 @@ ScoredBy = Annotated[
     ),
 ]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="run the Python file of --metric")]
-Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False)]
+Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False, callback=output_file)]
 FailOn = Annotated[str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")]
 Baseline = Annotated[
     Path | None,

@@ -1,26 +1,29 @@
-"""Progress for people: one line on stderr a stage; on the way a bar, or without a terminal a line a minute.
+"""Progress for people on stderr: on a terminal bars of the stage and of the whole, in a log a line now and then.
 
-Elapsed time counts from the beginning of the stage. The time left follows from the steps of the set at hand: where a
-stage begins a second set, counted anew, its pace is that of this set.
+Elapsed time and the time left come from ``hil.watch``; both are shown for the stage at work and, where the job was
+planned, for the whole. A stage without steps shows that its time goes on. Each finished stage leaves a line.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn
+from rich.text import Text
 
-from hil.watch import Watch
+from hil.watch import StageProgress, Watch
 
-EVERY_S = 60.0
-STEPS = "working"  # what steps belong to that no stage was begun for
+EVERY_S = 60.0  # lines of a log
+TOLD_S = 0.5  # a stage that took longer leaves a line
+WHOLE = "in all"
 
 
 class Screen(Watch):
-    """A watcher that draws. Bars need a terminal; without one (a log, CI) a long stage says each minute where it is."""
+    """A watcher that draws. Bars need a terminal; without one (a log, CI) a long stage says where it is each minute."""
 
     def __init__(self, *, quiet: bool = False, every_s: float = EVERY_S) -> None:
         super().__init__()
@@ -28,66 +31,123 @@ class Screen(Watch):
         self.console = Console(stderr=True, highlight=False)
         self.live = not quiet and sys.stderr.isatty()
         self.bar = Progress(
-            TextColumn("{task.description:<14}"),
-            BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[what]}  {task.fields[time]}"),
+            TextColumn("{task.description:<14}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:3.0f} %", markup=False),
+            _Times(self),
             console=self.console,
             transient=True,
             disable=not self.live,
         )
-        self.task: TaskID | None = None
-        self.stage_name, self.started, self.told = "", 0.0, 0.0
-        self.set_started, self.set_first, self.last = 0.0, 0, (0, 0)  # of the set of steps at hand; (done, total)
+        self.began_s = self.told_s = time.monotonic()  # the whole; the last line of a log
+        self._whole: TaskID | None = None  # its bar, where the job was planned
+        self._stage: TaskID | None = None
+        self._over = threading.Event()
+        self._teller: threading.Thread | None = None
 
     def __enter__(self) -> Screen:
         self.bar.start()
+        if not self.live and not self.quiet:
+            self._teller = threading.Thread(target=self._tell_now_and_then, daemon=True)
+            self._teller.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.stage_name == STEPS:
-            self.end(STEPS)
+        self._over.set()
+        if self._teller is not None:
+            self._teller.join()
         self.bar.stop()
 
     def begin(self, name: str) -> None:
-        if self.stage_name == STEPS:  # steps before a stage are one of their own
-            self.end(STEPS)
-        self.stage_name, self.started = name, time.monotonic()
-        self.told = self.set_started = self.started
-        self.set_first, self.last = 0, (0, 0)
-        if self.live:
-            self.task = self.bar.add_task(name, total=1, what="", time="")
+        self.told_s = time.monotonic()
+        self._draw()
 
     def end(self, name: str) -> None:
-        self.stage_name = ""
-        if self.task is not None:
-            self.bar.remove_task(self.task)
-            self.task = None
-        took = time.monotonic() - self.started
-        if took >= 0.5 and not self.quiet:
-            self.console.print(f"{name:<14} {took:.1f} s", style="dim")
+        self.told_s = time.monotonic()
+        if self.took_s >= TOLD_S and not self.quiet:
+            self.console.print(f"{name:<14} {spelled(self.took_s)}", style="dim", markup=False, soft_wrap=True)
+        self._draw()
 
-    def step(self, done: int, total: int, what: str = "") -> None:
-        if not self.stage_name:
-            self.begin(STEPS)
-        now = time.monotonic()
-        if done < self.last[0] or total != self.last[1]:  # another set
-            self.set_started, self.set_first = (self.started, 0) if self.last == (0, 0) else (now, done)
-        self.last = (done, total)
-        if self.task is not None:
-            self.bar.update(self.task, completed=done, total=max(total, 1), what=what, time=self._time(now))
-        elif not self.quiet and 0 < done < total and now - self.told >= self.every_s:
-            self.told = now
-            self.console.print(f"{self.stage_name:<14} {done}/{total} {what}, {self._time(now)}", style="dim")
-
-    def _time(self, now: float) -> str:
-        """``12 s, about 48 s left``."""
-        done, total = self.last
-        made, took = done - self.set_first, now - self.set_started
-        text = f"{now - self.started:.0f} s"
-        return text if made <= 0 or done >= total else f"{text}, about {took * (total - done) / made:.0f} s left"
+    def moved(self) -> None:
+        if self.live:
+            if self._whole is not None and self.job is not None:
+                self.bar.update(self._whole, completed=self.job.share(self.stages[0] if self.stages else None))
+            if self._stage is not None and self.stages:
+                self.bar.update(self._stage, completed=self.stages[-1].share)
+        elif time.monotonic() - self.told_s >= self.every_s:
+            self._tell()
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(f"note           {text}")
+            self.console.print(f"note           {text}", markup=False, soft_wrap=True)
+
+    def words(self, whole: bool) -> str:
+        """ "measuring" or the whole, in words: ``12 s, about 48 s left  320/1500 repeat 1 of 3``."""
+        now = time.monotonic()
+        stage = self.stages[-1] if self.stages else None
+        if whole:
+            left = None if self.job is None else self.job.left_s(self.stages[0] if self.stages else None, now)
+            sure = "about" if self.job is None or not self.job.may_end_early else "at most"
+            return _with_left(now - self.began_s, left, sure)
+        if stage is None:
+            return ""
+        steps = f"  {stage.done}/{stage.total} {stage.what}".rstrip() if stage.total else ""
+        return _with_left(now - stage.started_s, stage.left_s(now), "about") + steps
+
+    def _draw(self) -> None:
+        """Bars of what is at work now."""
+        if not self.live:
+            return
+        if self._stage is not None:
+            self.bar.remove_task(self._stage)
+            self._stage = None
+        if self.job is not None and self._whole is None:
+            self._whole = self.bar.add_task(WHOLE, total=1.0)
+        if self.stages:
+            self._stage = self.bar.add_task(self.stages[-1].name, total=1.0)
+        self.moved()
+
+    def _tell_now_and_then(self) -> None:
+        """Lines of a log while a stage makes no steps."""
+        while not self._over.wait(max(min(self.every_s, 1.0), 0.05)):
+            if self.stages and time.monotonic() - self.told_s >= self.every_s:
+                self._tell()
+
+    def _tell(self) -> None:
+        stage: StageProgress | None = self.stages[-1] if self.stages else None
+        if stage is None or self.quiet:
+            return
+        self.told_s = time.monotonic()
+        whole = "" if self.job is None else f"; {WHOLE} {self.words(whole=True)}"
+        self.console.print(
+            f"{stage.name:<14} {self.words(whole=False)}{whole}", style="dim", markup=False, soft_wrap=True
+        )
+
+
+class _Times(TextColumn):
+    """Times of a bar, as they are when it is drawn."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__("")
+        self.screen = screen
+
+    def render(self, task: Task) -> Text:
+        return Text(self.screen.words(whole=task.description == WHOLE))
+
+
+def _with_left(took_s: float, left_s: float | None, sure: str) -> str:
+    """``12 s, about 48 s left``."""
+    return spelled(took_s) if left_s is None else f"{spelled(took_s)}, {sure} {spelled(left_s)} left"
+
+
+def spelled(seconds: float) -> str:
+    """3725 -> "1 h 2 min"; 200 -> "3 min 20 s"; 21 -> "21 s"; 2.34 -> "2.3 s"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 120:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

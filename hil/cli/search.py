@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import (
     Baud,
     Chip,
@@ -19,6 +20,8 @@ from hil.cli.options import (
     Macros,
     Port,
     chip_address,
+    need,
+    output_file,
     print_result,
     screen,
     seconds,
@@ -49,6 +52,7 @@ Scheduler = Annotated[
 
 
 TEACHER_EPOCHS = 15
+SEARCHING = ("pymoo", "hil search", "search")  # the package of these commands, and what installs it
 
 
 class RunByDefault(TyperGroup):
@@ -67,7 +71,7 @@ search = typer.Typer(
 )
 
 
-@search.command("run")
+@search.command("run", cls=GroupedCommand)
 def run_(
     data: Annotated[str, typer.Option(help="fashion-mnist, cifar10, eurosat, or a path with training images")],
     out: Annotated[Path, typer.Option("--out", "-o", help="folder of the search; new or empty")],
@@ -185,6 +189,7 @@ def run_(
     as_json: Json = False,
 ) -> int:
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
+    need(*SEARCHING)
     from hil.campaign.inputs import space_of_data
     from hil.campaign.settings import SearchSettings, begin_folder, discard_unbegun
     from hil.datasets.augmentation import augmentation
@@ -258,6 +263,7 @@ def resume(
     as_json: Json = False,
 ) -> int:
     """Resume a search that was stopped; finished work is kept."""
+    need(*SEARCHING)
     from hil.campaign.settings import open_folder
 
     opened, settings = open_folder(folder, allow_code=allow_code)
@@ -283,6 +289,7 @@ def train(
     as_json: Json = False,
 ) -> int:
     """Train and evaluate named networks, for longer if asked."""
+    need(*SEARCHING)
     from hil.campaign.run import train_named
     from hil.campaign.settings import open_folder
     from hil.campaign.table import folder_notes, table_json, table_lines
@@ -303,11 +310,14 @@ def show(
         str | None,
         typer.Option(help="price the networks on another chip, or on a scale: mnsim-default", show_default=False),
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="page with the front to write", show_default=False)] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="page with the front to write", show_default=False, callback=output_file)
+    ] = None,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
     """Show the front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
+    need(*SEARCHING)
     from hil.atomic import write_text
     from hil.campaign.front import read_findings
     from hil.campaign.page import search_page
@@ -334,6 +344,7 @@ def explain(
     as_json: Json = False,
 ) -> int:
     """Explain the operators, widths and bits of a network: significances and ranks by position."""
+    need(*SEARCHING)
     from hil.campaign.explain import explain_json, explain_lines
     from hil.campaign.settings import open_folder
 
@@ -353,6 +364,7 @@ def compare(
     as_json: Json = False,
 ) -> int:
     """Compare the front with random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
+    need(*SEARCHING)
     from hil.campaign.compare import compare_search, comparison_json, comparison_lines
     from hil.campaign.settings import open_folder
 

@@ -16,6 +16,7 @@ from hil.cli.options import (
     Macros,
     Mean,
     Net,
+    NoIdleCopies,
     ScoredBy,
     Seed,
     Std,
@@ -67,6 +68,7 @@ def simulate(
     tune_at: Annotated[
         str, typer.Option(help="when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h")
     ] = "each",
+    no_idle_copies: NoIdleCopies = False,
     rewrite: Annotated[
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
     ] = 0,
@@ -83,6 +85,7 @@ def simulate(
     from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
     from hil.deployment.network_source import ImportOptions
     from hil.prediction.predict import Tuning, predict
+    from hil.watch import PlannedStage
 
     ages = tuple(seconds(part) for part in age.split(","))
     if engine not in tuple(SimulationMode):
@@ -95,21 +98,30 @@ def simulate(
         metric=metric_place(metric),
         allow_code=allow_code,
         age_s=ages[0],
+        idle_copies=not no_idle_copies,
         device=device,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
     )
+    images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
+    record = load_record(calibration) if calibration else None
     with screen(quiet=as_json) as watch:
+        watch.plan((PlannedStage("compiling", 2.0), PlannedStage("simulating", 0.003 * samples * chips * len(ages))))
         with watch.stage("compiling"):
             imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std), task=task or "")
             program, _ = program_of(
-                network, chip=chip, macros=macros, trust=trust_model, watch=watch, imported=imported
+                network,
+                chip=chip,
+                macros=macros,
+                trust=trust_model,
+                watch=watch,
+                idle_copies=options.copies_idle,
+                imported=imported,
             )
-        images = load_dataset(data or BUNDLED_DATA, "test", data_dir=data_dir, download=download, any_kind=True)
         result = predict(
             program,
             images,
-            load_record(calibration) if calibration else None,
+            record,
             options,
             watch,
             ages_s=ages,

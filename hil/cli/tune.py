@@ -15,6 +15,7 @@ from hil.cli.options import (
     Macros,
     Port,
     chip_address,
+    output_file,
     print_result,
     screen,
     seconds,
@@ -33,7 +34,8 @@ def tune(
     images: Annotated[int, typer.Option(min=2, help="most stored training images to tune with")] = 128,
     age: Annotated[str, typer.Option(help="age that the cells were written for (hil deploy --age)")] = "1h",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="tuned program to write (.h5)", show_default=False)
+        Path | None,
+        typer.Option("--out", "-o", help="tuned program to write (.h5)", show_default=False, callback=output_file),
     ] = None,
     baud: Baud = 921600,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
@@ -44,12 +46,16 @@ def tune(
     from hil.deployment.deploy import program_of
     from hil.driver.open_chip import open_chip
     from hil.improvement.retune import retune
+    from hil.watch import PlannedStage
     from mapping.program.file import save_program
 
     address = chip_address(port, emulated, chip, macros)
+    record = load_record(calibration)
     with screen(quiet=False) as watch:
-        program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
-        record = load_record(calibration)
+        stages = {"compiling": 2.0, "reading back": 1.0, "correcting": 2.0, "tuning": 1.0, "measuring": 1.0}
+        watch.plan([PlannedStage(name, work_s) for name, work_s in stages.items()])
+        with watch.stage("compiling"):
+            program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
         with open_chip(address, spec=program.spec, baud=baud) as driver:
             tuned, report = retune(driver, program, record, images=images, age_s=seconds(age), watch=watch)
             driver.outputs_off()

@@ -11,8 +11,9 @@ from cim.chip.file import load_chip
 from cim.cost.network_cost import Cost, LayerCost, estimate
 from cim.cost.workload import Workload
 from hil.errors import UsageError
-from mapping.network.importers import WHOLE_NETWORKS, import_graph, own_bits
-from mapping.program.file import load_program
+from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
+from mapping.network.architectures import ARCHITECTURES, build
+from mapping.network.importers import WHOLE_NETWORKS, import_graph, own_bits, parse_architecture
 from mapping.workload import placed, program_workload, unplaced_workload
 
 FORMAT = "hil.estimate/1.0"
@@ -33,6 +34,8 @@ def estimate_network(
 ) -> Cost:
     """Cost of a program.h5 (as placed, on its own chip), a net.pt or a named architecture (laid out, not quantised)."""
     if network.endswith(".h5"):
+        from mapping.program.file import load_program
+
         program = load_program(Path(network))
         return estimate(program_workload(program, Path(network).stem), program.spec, batch=batch, pipelined=pipelined)
     spec = load_chip(chip, macros=macros)
@@ -49,9 +52,11 @@ def named_workload(
     trust: bool = False,
 ) -> Workload:
     """A net.pt, an ONNX file, an exported program, or an architecture by name with any weights."""
+    if network.partition(":")[0] in ARCHITECTURES:
+        return _named_architecture(network, weight_bits or WEIGHT_BITS, activation_bits or ACTIVATION_BITS, input_shape)
     if Path(network).suffix in WHOLE_NETWORKS:
         graph = import_graph(network, classes=(), trust=trust, shapes_only=True)
-        weights, activations = own_bits(graph) or (4, 8)
+        weights, activations = own_bits(graph) or (WEIGHT_BITS, ACTIVATION_BITS)
         return unplaced_workload(
             graph,
             weight_bits=weight_bits or weights,
@@ -69,15 +74,21 @@ def named_workload(
             layer_bits=None if weight_bits or activation_bits else file.layer_bits,
             name=Path(network).stem,
         )
-    from mapping.network.architectures import ARCHITECTURES, build
+    raise UsageError(
+        f"{network!r} is neither a file nor an architecture", hint=f"one of {', '.join(ARCHITECTURES)}, or net.pt"
+    )
 
-    if network not in ARCHITECTURES:
-        raise UsageError(
-            f"{network!r} is neither a file nor an architecture", hint=f"one of {', '.join(ARCHITECTURES)}, or net.pt"
-        )
+
+def _named_architecture(
+    text: str, weight_bits: int, activation_bits: int, input_shape: tuple[int, int, int] | None
+) -> Workload:
     classes = tuple(str(i) for i in range(CLASSES))
-    graph = build(network, classes=classes, input_shape=input_shape, rng=np.random.default_rng(0))
-    return unplaced_workload(graph, weight_bits=weight_bits or 4, activation_bits=activation_bits or 8, name=network)
+    try:
+        name, options = parse_architecture(text)
+        graph = build(name, classes=classes, input_shape=input_shape, shapes_only=True, **options)
+    except ValueError as error:
+        raise UsageError(str(error), hint="NAME or NAME:OPTION=NUMBER, such as resnet18:stem=7") from error
+    return unplaced_workload(graph, weight_bits=weight_bits, activation_bits=activation_bits, name=text)
 
 
 def cost_lines(cost: Cost) -> list[str]:

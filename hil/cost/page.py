@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-from html import escape
-
 from cim.cost.network_cost import Cost, LayerCost
 from hil.cost.estimate import cost_lines
-from hil.pages import shell
 from hil.pages.figures import Figure, axis, figure
-from hil.pages.shell import document, section
+from hil.pages.shell import Plot, render
 
 ENERGY_GROUPS = {
     "converters": ("adc", "sample_hold"),
@@ -24,19 +20,17 @@ COLOURS = tuple(f"@layer{i}" for i in range(6))
 
 def cost_page(cost: Cost) -> str:
     """One self-contained page."""
-    drawn: dict[str, Figure] = {}
-
-    plot = functools.partial(shell.plot, drawn)
-
     limits = "How long the busiest unit of each kind works for an image; a layer's longest bar is its limit."
-    sections = [
-        f"<header><h1>{escape(cost.network)} on {escape(cost.chip)}: estimated cost</h1></header>",
-        section("Energy", plot("energy", "By layer and kind of circuit; leakage and host apart.", energy_figure(cost))),
-        section("Limits", plot("busy", limits, busy_figure(cost))),
-        section("Schedule", plot("schedule", "When each layer works on one image.", schedule_figure(cost))),
-        section("Numbers", f'<div class="scroll"><pre>{escape(chr(10).join(cost_lines(cost)))}</pre></div>'),
-    ]
-    return document(f"{cost.network} on {cost.chip}", sections, drawn)
+    return render(
+        "cost.html",
+        title=f"{cost.network} on {cost.chip}: estimated cost",
+        plots=(
+            Plot("energy", "By layer and kind of circuit; leakage and host apart.", energy_figure(cost)),
+            Plot("busy", limits, busy_figure(cost)),
+            Plot("schedule", "When each layer works on one image.", schedule_figure(cost)),
+        ),
+        text=cost_lines(cost),
+    )
 
 
 def energy_figure(cost: Cost) -> Figure:

@@ -1,4 +1,4 @@
-"""What a run leaves: layer samples, arrays for data.h5, and the report."""
+"""Results of a run: layer samples, arrays for data.h5, and the report."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def report_of(
         network=NetworkIdentity(
             name=job.network_name,
             layers=len(program.matrices),
-            weights=sum(t.levels.size for m in program.matrices for t in m.group.tiles),
+            weights=sum(m.group.weights for m in program.matrices),
             weight_bits=program.weight_bits,
             activation_bits=program.activation_bits,
         ),

@@ -150,7 +150,7 @@ class Coalitions:
         self.present = EVERYTHING & ~absent
 
     def effective(self, parts: Part) -> Part:
-        """The same chip by the parts that the record has at all."""
+        """These parts without those of which the record holds no error."""
         return parts & self.present
 
     def distinct(self, wanted: Sequence[Part]) -> dict[Part, int]:
@@ -192,7 +192,7 @@ class Coalitions:
         return scored
 
     def corrections(self, parts: Part) -> Corrections:
-        """What a lab would correct the columns of such a chip with: its readings, or its very cells."""
+        """Column corrections of such a chip, from its readings; without the calibration part, from its exact cells."""
         program, record = with_parts(self.job.program, self.job.record, parts)
         steps = self.read if Part.CALIBRATION in parts else self.estimated
         cells = {slot: step.with_parts(parts) for slot, step in steps.items()}

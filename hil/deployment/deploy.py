@@ -32,6 +32,7 @@ from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
 from hil.deployment.dry_run import say_if_long
 from hil.deployment.earlier_record import keep_record, record_of_runs
+from hil.deployment.expected_work import expected_stages
 from hil.deployment.inference import WholeRun
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.layer_sums import exact_layers
@@ -47,16 +48,16 @@ from hil.deployment.switching_off import say_if_on
 from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.errors import RestartedChip
-from hil.driver.open_chip import open_chip
+from hil.driver.open_chip import open_chip, opened_port
 from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import RunFolder, new_run_folder
 from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
 from hil.simulation.corrections import column_corrections
 from hil.verdict.agreement import AgreementReport, Mode
-from hil.watch import Watch
-from mapping.adapt.adaptation import AdaptOptions
-from mapping.compile import compile_network
+from hil.watch import SetOfSteps, Watch
+from mapping.adapt.adaptation import AdaptOptions, check_adaptable
+from mapping.compile import LayoutOptions, compile_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
 from mapping.program.conductance import ConductanceProgram
@@ -159,18 +160,27 @@ def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: 
 def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: bool, anew: bool) -> AgreementReport:
     """The run, until it is complete or something ends it; ``anew``: a chip that lost its clock may begin it again."""
     options, network = settings.options, settings.network
-    with watch.stage("compiling"):
-        place = None if settings.data_dir is None else Path(settings.data_dir)
-        imported = ImportOptions(
-            settings.data, place, download, mean=settings.means, std=settings.stds, task=options.task
-        )
-        program, graph = program_of(
-            network, chip=settings.chip, macros=settings.macros, trust=settings.trust, watch=watch, imported=imported
-        )
-        images = load_dataset(settings.data or BUNDLED_DATA, "test", data_dir=place, download=download, any_kind=True)
+    place = None if settings.data_dir is None else Path(settings.data_dir)
+    with opened_port(settings.address, baud=settings.baud) as port:  # what is missing is said before work is done
+        if Path(network or BUNDLED_NETWORK).suffix != ".h5":
+            load_chip(settings.chip, macros=settings.macros)
         record = load_record(settings.calibration) if settings.calibration else None
-    settings = settings.with_content(program, images)
-    settings.save(folder.part)
+        images = load_dataset(settings.data or BUNDLED_DATA, "test", data_dir=place, download=download, any_kind=True)
+        with watch.stage("compiling"):
+            imported = ImportOptions(
+                settings.data, place, download, mean=settings.means, std=settings.stds, task=options.task
+            )
+            program, graph = program_of(
+                network,
+                chip=settings.chip,
+                macros=settings.macros,
+                trust=settings.trust,
+                watch=watch,
+                idle_copies=settings.options.copies_idle,
+                imported=imported,
+            )
+        settings = settings.with_content(program, images)
+        settings.save(folder.part)
     with resumable(folder, watch, anew=anew) as journal:
         with open_chip(
             settings.address,
@@ -180,6 +190,7 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
             journal=journal,
             patience_s=settings.patience_s,
             tell=watch.say,
+            port=port,
         ) as driver:
             if journal.begun_anew:
                 watch.note("the chip was started anew since the run was interrupted, and so the run is")
@@ -237,19 +248,20 @@ def deploy_on(
     order, looks = plan_images(data, program, options)
     scoring = scoring_of(program, data, options)
     check_untuned(program)
+    if options.adapt:
+        check_adaptable(program)
     overwritten = record is None
-    with watch.stage("calibrating"):
-        if record is None:
-            if holds(driver, program, options.age_s):
-                watch.note("calibrating overwrites the program that the chip holds; a record of this chip keeps it")
-            age_s = options.age_s
-            record = calibrate(driver, program.macros, seed=options.seed, age_s=age_s, date=date, watch=watch)
-        check_record(record, driver, program.macros)
+    watch.plan(expected_stages(driver, program, options, looks, calibrate=record is None), may_end_early=len(looks) > 1)
+    if record is None:
+        if holds(driver, program, options.age_s):
+            watch.note("calibrating overwrites the program that the chip holds; a record of this chip keeps it")
+        record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, date=date, watch=watch)
+    check_record(record, driver, program.macros)
     if keep is not None:
         keep_record(record, keep)
     check_adapted(program, driver.description.serial)
     macros = None
-    if options.adapt and program.rounds == 1:
+    if options.adapt:
         with watch.stage("adapting"):
             adaptation = adapt_to_record(program, record, AdaptOptions(spare_reads=options.spare_reads))
             program = adaptation.program
@@ -347,7 +359,7 @@ def run_looks(
     graph: NetworkGraph | None,
     watch: Watch,
 ) -> RunAnswers:
-    """Run look after look until *this chip* is judged to agree or disagree, or the plan ends."""
+    """Run one interim analysis after another until *this chip* is judged to agree or disagree, or the plan ends."""
     answers = RunAnswers()
     ideal = IdealMultiply(job.program)
     conditioned, again = (job.virtual_chips(conditioned=c, mode=job.mode) for c in (True, False))
@@ -363,7 +375,7 @@ def run_looks(
                 if graph is not None:
                     answers.add("floats", float_logits(graph, images), targets, scoring)
             answers.add("measured", chip.measure(images, at, watch), targets, scoring)
-            with watch.stage("simulating"):
+            with watch.stage("simulating", (SetOfSteps(),) * 2):
                 answers.add("simulated", conditioned.run(images, at, watch), targets, scoring)
                 answers.add("again", again.run(images, at, watch), targets, scoring)
         answers.this_chip = judged(Mode.CONDITIONED, answers, "simulated", look, looks, scoring)
@@ -385,15 +397,18 @@ def program_of(
     trust: bool,
     watch: Watch,
     scales: ScaleRule = ScaleRule.OUTPUT,
+    idle_copies: bool = True,
     imported: ImportOptions | None = None,
 ) -> tuple[ConductanceProgram, NetworkGraph | None]:
     """The compiled program of a network file, and its float graph (None for a program file).
 
-    ``imported`` is for ONNX files and exported programs, which are imported on the way.
+    ``idle_copies``: layers stand again on cells that would be idle (``LayoutOptions.averaged``). ``imported`` is for
+    ONNX files and exported programs, which are imported on the way.
     """
     path = Path(network) if network else BUNDLED_NETWORK
     if path.suffix == ".h5":
         return load_program(path), None
     file = open_network(path, imported, trust=trust, watch=watch)
     spec = load_chip(chip, macros=macros)
-    return compile_network(file, spec, scale_rule=scales, progress=watch.step), file.graph
+    layout = LayoutOptions(averaged=idle_copies)
+    return compile_network(file, spec, options=layout, scale_rule=scales, progress=watch.step), file.graph

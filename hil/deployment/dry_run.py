@@ -6,6 +6,7 @@ Bytes are those of the same calls on a chip of paper (``hil.driver.wire_cost``).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ from hil.driver.chip_driver import ChipDriver
 from hil.driver.wire_cost import EVERYTHING, CountingChip, WireEstimate
 from hil.transports import is_serial
 from hil.watch import Watch
+from mapping.adapt.adaptation import check_adaptable
 from mapping.compile import plan
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
@@ -106,13 +108,20 @@ def estimate(
     calibrate: bool = True,
     capabilities: Capability = EVERYTHING,
     payload: int = DEFAULT_PAYLOAD,
+    watch: Watch | None = None,
 ) -> DeploymentCost:
     """Cost of deploying ``program``; without a record the chip is calibrated first.
 
     Args:
         capabilities: of the chip; all by default. Pulses that the host gives itself are not counted.
         payload: of a frame, bytes.
+        watch: told each part that is counted.
+
+    Raises:
+        mapping.errors.CannotMap: the program is to be adapted and cannot be.
     """
+    if options.adapt:
+        check_adaptable(program)
     spec, macro, macros = program.spec, program.spec.macro, len(program.macros)
     cells = sum(int(np.isfinite(macro_targets_us(program, slot)).sum()) for slot in program.slots)
     images = min(options.samples, 500) if program.rounds == 1 else options.samples  # rounds: one look at all
@@ -127,16 +136,24 @@ def estimate(
         pattern_s = 1e-9 * macro.rows * macro.columns * PATTERN_PULSES * pulse_ns
         default = PLANS[Budget.DEFAULT]
         before = chip.count(lambda: rehearse(chip.driver, program.macros, default, options.age_s, pattern_s))
+    tell = (watch or Watch()).step
     parts = [program] if program.rounds == 1 else [part_of_round(program, n) for n in range(program.rounds)]
     again, again_s = _rewriting(program, options, cells)
+    counts: dict[str, Callable[[], WireEstimate]] = {
+        "program": lambda: _programming(chip, parts, options) * (1 + options.rewrite),
+        "read_back": lambda: _reading_back(chip, parts, options) * 2,  # before the images and after
+        "tune": lambda: _tuning(chip, program, parts, options),
+        "layers": lambda: _layers(chip, program, parts, options),
+        "inference": lambda: _inference(chip, program, parts, images, options.repeats),
+    }
+    counted = {}
+    for done, (name, count) in enumerate(counts.items()):
+        tell(done, len(counts), name.replace("_", " "))
+        counted[name] = count()
     return DeploymentCost(
         cells=cells,
         calibrate=before,
-        program=_programming(chip, parts, options) * (1 + options.rewrite),
-        read_back=_reading_back(chip, parts, options) * 2,  # before the images and after
-        tune=_tuning(chip, program, parts, options),
-        layers=_layers(chip, program, parts, options),
-        inference=_inference(chip, program, parts, images, options.repeats),
+        **counted,
         images=images,
         most_pulses=cells * spec.write.max_pulses,
         typical_pulses=pulses,

@@ -1,4 +1,4 @@
-"""Interim looks: which images are run in which order, what was seen of them, and how it is judged so far."""
+"""Interim analyses: the order of the images, the answers so far, and their judgement."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from hil.deployment.import_weights import import_network
 from hil.errors import UsageError
 from hil.watch import Watch
+from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.network.file import NetworkFile, load_network
 from mapping.network.importers import WHOLE_NETWORKS
 
@@ -34,8 +35,8 @@ class ImportOptions:
 def open_network(
     path: Path, options: ImportOptions | None = None, *, trust: bool = False, watch: Watch | None = None
 ) -> NetworkFile:
-    """Give the network of ``path``; one of ``WHOLE_NETWORKS`` gets 4 bit weights and 8 bit activations, and 8 and 8
-    if it comes with codes of its own.
+    """Give the network of ``path``; one of ``WHOLE_NETWORKS`` gets the usual bits (``mapping.bits``), or those of its
+    own codes.
 
     Raises:
         UsageError: a file of another kind without data or preprocessing.
@@ -53,8 +54,8 @@ def open_network(
         data_dir=options.data_dir,
         download=options.download,
         images=options.images,
-        weight_bits=4,
-        activation_bits=8,
+        weight_bits=WEIGHT_BITS,
+        activation_bits=ACTIVATION_BITS,
         mean=options.mean,
         std=options.std,
         trust=trust,

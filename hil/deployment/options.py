@@ -47,6 +47,7 @@ class DeployOptions:
     untuned_images: int = 500  # most images that are also run without the tune, once
     rewrite: int = 0  # times that cells which left their window are written again
     rewrite_after_s: float = 1.0  # chip time before each
+    idle_copies: bool = True  # layers stand again on cells that would be idle; sums are added
     aim: bool = True  # write beside the levels, so that cells stand right at ``age_s``
     engine: str = AUTO  # a ``SimulationMode``; auto: fast where it was shown to be as good as exact
 
@@ -78,6 +79,11 @@ class DeployOptions:
             if not good:
                 raise UsageError(text)
         check_device(self.device)
+
+    @property
+    def copies_idle(self) -> bool:
+        """Whether copies stand on idle cells; a program that is adapted to one chip has each layer once."""
+        return self.idle_copies and not self.adapt
 
     @property
     def rewriting(self) -> Rewrite | None:

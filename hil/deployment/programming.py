@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -126,7 +126,11 @@ def program_chip(
     if order is not None and sorted(order) != list(program.macros):
         raise ValueError(f"an order of macros {tuple(order)} for a program on {program.macros}")
     slots = {program.macro_of(slot): slot for slot in program.slots}
-    for done, macro in enumerate(slots if order is None else order):
+    macros = tuple(slots) if order is None else order
+    targets_of = ((macro, macro_targets_us(program, slots[macro])) for macro in macros)
+    writes = targets_of if early is None else ((m, lot) for m, targets in targets_of for _, lot in lots(targets))
+    driver.offer_writes(writes, sample=sample)
+    for done, macro in enumerate(macros):
         watch.step(done, len(slots), f"macro {macro}")
         targets = macro_targets_us(program, slots[macro])
         if early is None:
@@ -159,17 +163,11 @@ def write_and_read(
     Cells of a lot are written and read in the same order, so that their mean age is half the time
     from the first pulse to the last reading.
     """
-    rows = len(targets_us)
     readings, early_us = np.full((2, *targets_us.shape), np.nan, np.float32)
     pulses, reached = np.zeros(targets_us.shape, np.uint16), np.ones(targets_us.shape, np.bool_)
     ages = []
-    for first in range(0, rows, LINES_AT_ONCE):
-        lines = range(first, min(first + LINES_AT_ONCE, rows))
-        lot = np.full_like(targets_us, np.nan)
+    for lines, lot in lots(targets_us):
         at = slice(lines.start, lines.stop)
-        lot[at] = targets_us[at]
-        if not np.isfinite(lot).any():
-            continue
         start_ns = driver.chip_time_ns
         outcome = driver.program_cells(macro, lot, sample=sample)
         early_us[at] = driver.read_cells(macro, reads=early.reads, sample=early.sample, lines=lines)[at]
@@ -178,6 +176,17 @@ def write_and_read(
     time_s = driver.chip_time_ns * 1e-9
     age_s = sum(ages) / len(ages) if ages else None
     return MacroReport(macro, targets_us, readings, pulses, reached, time_s, early_us, age_s)
+
+
+def lots(targets_us: NDArray[np.float32]) -> Iterator[tuple[range, NDArray[np.float32]]]:
+    """Word lines that are written at once and their targets, NaN elsewhere; lots without a target are left out."""
+    rows = len(targets_us)
+    for first in range(0, rows, LINES_AT_ONCE):
+        lines = range(first, min(first + LINES_AT_ONCE, rows))
+        lot = np.full_like(targets_us, np.nan)
+        lot[lines.start : lines.stop] = targets_us[lines.start : lines.stop]
+        if np.isfinite(lot).any():
+            yield lines, lot
 
 
 def spot_check(driver: ChipDriver, program: ConductanceProgram, *, sample: int) -> bool:

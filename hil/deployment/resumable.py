@@ -1,4 +1,4 @@
-"""A run that an interruption or a failure does not undo: what the chip answered is kept, and how to go on is said."""
+"""Runs that survive an interruption or a failure: the chip's answers are kept, the resuming command is named."""
 
 from __future__ import annotations
 

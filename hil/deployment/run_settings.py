@@ -1,4 +1,4 @@
-"""What a run of ``deploy`` was begun with, kept beside it, so that it goes on with the same."""
+"""Settings of a deployment, stored in its run folder so that it can be resumed with the same."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def load_settings(folder: Path) -> RunSettings:
         version = str(record.get("version"))
         if int(version.split(".")[0]) > int(VERSION.split(".")[0]):
             raise MismatchError(f"{path} has version {version}, this program reads {VERSION}", hint="update hil")
-        options = DeployOptions(**_typed(DeployOptions, record["options"]))
-        settings = RunSettings(**{**_typed(RunSettings, record), "options": options})
+        options = DeployOptions(**typed_fields(DeployOptions, record["options"]))
+        settings = RunSettings(**{**typed_fields(RunSettings, record), "options": options})
         _ = settings.means, settings.stds  # numbers, or ValueError
         if settings.date.tzinfo is None:
             raise ValueError("its date has no time zone")
@@ -153,8 +153,12 @@ def load_settings(folder: Path) -> RunSettings:
         raise FileError(f"{path} is damaged: {error}", hint="hil deploy begins a new run") from error
 
 
-def _typed(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of the fields of a dataclass, each of the type that it says."""
+def typed_fields(kind: type, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of ``record`` for the fields of a dataclass, each of the type that it says.
+
+    Raises:
+        ValueError: one of another type.
+    """
     hints, values = get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
         if field.name not in record or field.name == "options":

@@ -1,4 +1,4 @@
-"""Outputs off after the last measurement: what goes wrong there costs nothing that was measured."""
+"""Switching outputs off after the last measurement: a failure there is noted and loses no measurement."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def check_untuned(program: ConductanceProgram) -> None:
 
 
 def targets_for(program: ConductanceProgram, options: DeployOptions, watch: Watch) -> TuneTargets | None:
-    """What chips are tuned towards; None where they are not, or where the program stores too few images."""
+    """Tuning targets of chips; None where they are not, or where the program stores too few images."""
     if not options.tune:
         return None
     images = program.calibration_images[: options.tune_images]
@@ -82,7 +82,7 @@ def tune_chip(
 def judge_untuned(
     job: Deployment, data: Dataset, order: NDArray[np.int64], measured: NDArray[np.int32] | None, watch: Watch
 ) -> Judgement | None:
-    """The first images on the chip and on a few virtual chips without the tune: what the tune is compared with.
+    """Judgement of the first images without the tune, on the chip and on a few virtual chips: the baseline of the tune.
 
     Args:
         measured: logit codes (1, n, classes) of the first images; None: the chip was not tuned.

@@ -20,7 +20,7 @@ from hil.device_fit.public_sets import SETS, Sweeps, read_bench, read_cells, rea
 from hil.device_fit.readings import QUARTER
 from hil.device_fit.result import FitResult, fit_table
 from hil.errors import FileError, UsageError
-from hil.watch import Watch
+from hil.watch import PlannedStage, Watch
 
 TRACES, BENCH = "levy-tech-a", "bench"
 BAKE_EDGES_US = (0.0, 15.0, 30.0, 60.0, 90.0, 120.0, 1e9)
@@ -64,11 +64,14 @@ def fit_source(
             f"{public} holds no cells over time, so that no record comes of it",
             hint="leave -o out: it prints what it fits",
         )
-    if public == TRACES:
-        return TraceResult.of(*read_traces(data))
-    if public == BENCH:
-        return BenchResult.of(read_bench(data))
-    cells = in_siemens(read_cells(public, data) if public else read_table(str(table)), us_per_level)
+    watch, record = watch or Watch(), load_record(base) if base else None
+    watch.plan(expected_stages(another=bool(test_on)))
+    if public in (TRACES, BENCH):
+        with watch.stage("fitting"):
+            return TraceResult.of(*read_traces(data)) if public == TRACES else BenchResult.of(read_bench(data))
+    with watch.stage("reading"):
+        cells = in_siemens(read_cells(public, data) if public else read_table(str(table)), us_per_level)
+        other = in_siemens(_other(test_on, data), us_per_level) if test_on else None
     if record_wanted and cells.unit != "µS":
         raise UsageError(
             f"{cells.name} is in {cells.unit}: a record needs µS",
@@ -81,10 +84,16 @@ def fit_source(
         block=known.block if known else 1,
         temperature_c=temperature_c,
         ages_to_s=ages_to_s,
-        base=load_record(base) if base else None,
-        other=in_siemens(_other(test_on, data), us_per_level) if test_on else None,
+        base=record,
+        other=other,
         watch=watch,
     )
+
+
+def expected_stages(*, another: bool) -> tuple[PlannedStage, ...]:
+    """Stages of a fit and about how long they take, s: hil fit --set levy-tech-c; ``another``: judged on one more."""
+    judged = (PlannedStage("judging", 5.0),) * (1 + another)
+    return (PlannedStage("reading", 2.0), PlannedStage("fitting", 60.0), *judged)
 
 
 def _other(name: str, data: Path | None) -> CellTable:

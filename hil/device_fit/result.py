@@ -111,9 +111,10 @@ def fit_table(
     if not len(seen.ages_s):
         raise FileError(f"no reading up to {ages_to_s:g} s", where=table.name)
     with watch.stage("fitting"):
-        fitted = fit_cells(seen)
+        fitted = fit_cells(seen, watch.step)
     siemens = table.unit == "µS"
-    goodness = judge_law(fitted.programming, fitted.read_noise, seen, readings.of(test), siemens=siemens)
+    with watch.stage("judging"):
+        goodness = judge_law(fitted.programming, fitted.read_noise, seen, readings.of(test), siemens=siemens)
     notes = [*table.notes, *fitted.notes]
     if int(test.sum()) < FEWEST:
         notes.append(f"{int(test.sum())} held-out cells tell a distance to about {0.87 / np.sqrt(test.sum()):.3f} only")
@@ -121,7 +122,8 @@ def fit_table(
     if other is not None:
         if other.unit != table.unit:
             raise FileError(f"{other.name} is in {other.unit}, {table.name} in {table.unit}", where=other.name)
-        others = judge_law(fitted.programming, fitted.read_noise, seen, by_age(other), siemens=siemens)
+        with watch.stage("judging"):
+            others = judge_law(fitted.programming, fitted.read_noise, seen, by_age(other), siemens=siemens)
     until = "" if ages_to_s is None else f", ages to {ages_to_s:g} s"
     record = record_of(
         table,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,15 @@ class CellOutcome:
 
 class CellVerbs(OpenChip):
     """Programming and reading of cells."""
+
+    def offer_writes(self, writes: Iterable[tuple[int, NDArray[np.floating]]], *, sample: int = 0) -> None:
+        """Say which writes come next, (macro, targets as of ``program_cells``): a chip that can holds them all first.
+
+        Then a chip that loses its power on the way need not be sent them again.
+        """
+        if self._session.image is not None:
+            made = (make.program_requests(self.spec, macro, targets, sample, self._most) for macro, targets in writes)
+            self._session.image.offer(itertools.chain.from_iterable(made))
 
     def program_cells(
         self,

@@ -46,7 +46,7 @@ class ChipDriver(CellVerbs, ProductVerbs):
     def temperature_c(self) -> float:
         """Of the chip, °C; that of a room where it does not tell."""
         status = self.known_status()
-        return UNTOLD_C if status is None else status.temperature_c
+        return UNTOLD_C if status is None or math.isnan(status.temperature_c) else status.temperature_c
 
     def hold_program(self, digest: bytes) -> None:
         """Let the chip remember the 32-byte digest of the program it holds, if it can."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -40,7 +41,7 @@ def info_lines(driver: ChipDriver, status: StatusReply | None) -> list[str]:
     told = ["status       not told: the firmware has no STATUS"]
     if status is not None:
         told = [
-            f"temperature  {status.temperature_c:.1f} °C, outputs {'ON' if status.outputs_on else 'off'}",
+            f"temperature  {_celsius(status)}, outputs {'ON' if status.outputs_on else 'off'}",
             f"wear         {status.pulses_total} pulses, {status.programmed_cells} cells programmed",
         ]
     names = [c.name.lower() for c in Capability if c.name and c in driver.capabilities]
@@ -70,7 +71,7 @@ def info_record(driver: ChipDriver, status: StatusReply | None) -> dict[str, Any
         "spec_digest": d.spec_digest.hex(),
         "program_digest": d.program_digest.hex(),
         "capabilities": [c.name.lower() for c in Capability if c.name and c in driver.capabilities],
-        "temperature_c": None if status is None else status.temperature_c,
+        "temperature_c": None if status is None or math.isnan(status.temperature_c) else status.temperature_c,
         "outputs_on": None if status is None else status.outputs_on,
         "pulses_total": None if status is None else status.pulses_total,
     }
@@ -99,3 +100,7 @@ def _short(value: Any) -> str:
         shown = ", ".join(f"{v:g}" for v in value[:3])
         return f"[{shown}, … {value[-1]:g}] ({len(value)})" if len(value) > 4 else f"[{', '.join(map(str, value))}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _celsius(status: StatusReply) -> str:
+    return "unknown" if math.isnan(status.temperature_c) else f"{status.temperature_c:.1f} °C"

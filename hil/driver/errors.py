@@ -1,4 +1,4 @@
-"""What went wrong between driver and chip, in the words of ``hil.errors``."""
+"""Errors between driver and chip, as classes of ``hil.errors``."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def device_error(address: str, request: Request[Any], reply: ErrorReply) -> Devi
         f"the chip refused {describe_request(request)}: {reply.code.name.lower()}, {shown(reply.text)}{numbers}",
         where=address,
         likely=_CAUSES.get(reply.code, ""),
+        hint="name its key: hil --key-file FILE …, or HIL_KEY" if kind is NotAuthorised else "",
     )
 
 
@@ -71,7 +72,7 @@ def no_answer(address: str, request: Request[Any], seconds: float) -> LinkError:
 
 
 def no_hello(address: str, sent: bytes, received: bytes, seconds: float) -> LinkError:
-    """Nobody said hello: silent, an echo, or a stranger."""
+    """No hello arrived: the line is silent, echoes, or something else than a chip answers."""
     if not received:
         return LinkError(
             f"no answer from {address} within {seconds:.1f} s: not a single byte",
@@ -97,7 +98,7 @@ def no_hello(address: str, sent: bytes, received: bytes, seconds: float) -> Link
 def link_error(
     address: str, failure: ProtocolError, sent: bytes, received: bytes, waiting: Request[Any] | None
 ) -> HilError:
-    """What the host role of the protocol gave up with."""
+    """The error for the reason with which the host role of the protocol gave up."""
     if isinstance(failure, VersionMismatch):
         return MismatchError(
             f"protocol version: {failure}", where=address, hint="update the firmware of the board, or this program"

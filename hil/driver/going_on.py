@@ -1,4 +1,4 @@
-"""Going on with a run that an earlier process began: is it the same chip, and what did that process leave in it?"""
+"""Resuming a run of an earlier process: the chip must be the same one, and hold what that process left in it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cim.chip.file import ChipFileError, load_chip
@@ -10,6 +11,7 @@ from cim.chip.spec import ChipSpec
 from firmware_protocols.messages import Describe, Description
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.going_on import check_same_chip
+from hil.driver.keys import HostKey, find_key
 from hil.driver.patience import Patience
 from hil.driver.session import Session
 from hil.errors import MismatchError, UsageError
@@ -31,8 +33,10 @@ def open_chip(
     journal: Journal | None = None,
     patience_s: float = 0.0,
     tell: Callable[[str], None] | None = None,
+    key: HostKey | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
+    port: Transport | None = None,
 ) -> ChipDriver:
     """Open the chip at ``address``.
 
@@ -47,7 +51,9 @@ def open_chip(
         journal: answers that an earlier process got of this chip; those that it holds are not asked for again.
         patience_s: how long a line that was open may be silent or gone, s; a USB serial line is found again by its
             serial number. 0: it is lost at once.
+        key: what a chip with authority wants proved; None takes that of the environment (``hil.driver.keys``), if any.
         tell: called with one line of text when such an outage begins, while it lasts, and when it ends.
+        port: of this address, open already (``opened_port``).
 
     Raises:
         PortError, LinkError, MismatchError, DeviceError; UsageError: no chip file of that name.
@@ -57,7 +63,7 @@ def open_chip(
         ...     chip.read_cells(0).shape
         (128, 128)
     """
-    transport = open_transport(address, baud=baud, timeout_s=hello_s)
+    transport = port or open_transport(address, baud=baud, timeout_s=hello_s)
     reopen = reopener(address, baud=baud, timeout_s=hello_s) if patience_s else None
     return connect(
         transport,
@@ -67,9 +73,25 @@ def open_chip(
         log=log,
         journal=journal,
         patience=Patience(patience_s, reopen, tell),
+        key=key,
         hello_s=hello_s,
         silence_s=silence_s,
     )
+
+
+@contextlib.contextmanager
+def opened_port(address: str, *, baud: int = DEFAULT_BAUD) -> Iterator[Transport]:
+    """The port of an address, open from now on; an error in the block closes it.
+
+    Raises:
+        PortError: missing, busy, not permitted, or no address at all. FileError: a log to replay is missing or broken.
+    """
+    port = open_transport(address, baud=baud)
+    try:
+        yield port
+    except BaseException:
+        port.close()
+        raise
 
 
 def connect(
@@ -81,10 +103,16 @@ def connect(
     log: str | Path | None = None,
     journal: Journal | None = None,
     patience: Patience | None = None,
+    key: HostKey | None = None,
     hello_s: float = 10.0,
     silence_s: float = 2.0,
 ) -> ChipDriver:
     """Say hello over an open transport and check that the chip is what its file says; closes it on any error."""
+    try:
+        key = key or find_key()
+    except BaseException:
+        transport.close()
+        raise
     session = Session(
         transport,
         wire_log=_log(transport, log),
@@ -92,6 +120,7 @@ def connect(
         silence_s=silence_s,
         journal=journal,
         patience=patience,
+        key=key,
     )
     try:
         session.open()

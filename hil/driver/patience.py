@@ -1,4 +1,4 @@
-"""Waiting for a line that is silent or gone: how long, what is said meanwhile, and how it is opened again."""
+"""Waiting for a line that is silent or gone: the time limit, the messages meanwhile, and opening it again."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ class ProductVerbs(OpenChip):
         return True
 
     def _summed(self, result: MvmResult, reading: ReadMode) -> MvmResult:
-        """What was wanted, of what the chip could give: sums are made here from raw codes if need be."""
+        """The result in the form that was asked for; sums are made here where the chip gives raw codes only."""
         if result.returns is reading.returns:
             return result
         self._fall_back("sums: bit planes added by the host (the chip has no SUMS)")
@@ -208,7 +208,7 @@ class ProductVerbs(OpenChip):
         return MvmResult(Returns.SUMS, result.saturated, result.conversions, shift_add(result.values, macro, planes))
 
     def _asked(self, reading: ReadMode) -> ReadMode:
-        """What the chip is asked for: RAW codes where it cannot give the sums that are wanted."""
+        """The form of result that the chip is asked for: RAW codes where it cannot give the wanted sums."""
         if reading.returns is Returns.LAYER:
             raise UsageError("a tile gives RAW or SUMS; run_layer gives LAYER")
         can = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS}

@@ -14,6 +14,7 @@ from cim.chip.converters import conversions, input_planes
 from cim.chip.spec import ChipSpec
 from cim.chip.windows import Window
 from firmware_protocols.messages import (
+    Capability,
     CellReadings,
     Description,
     HelloReply,
@@ -40,7 +41,7 @@ MOST_PROGRESS = 1 << 20  # signs of progress of one request
 
 @dataclass
 class ReplyChecks:
-    """What is known of a chip, and with it of its answers.
+    """Facts about a chip that its answers are checked against.
 
     ``spec`` is set once the chip's description was compared with its file; before, and for
     requests that need it, only what the request itself says is checked.
@@ -48,6 +49,7 @@ class ReplyChecks:
 
     address: str
     spec: ChipSpec | None = None
+    _tells_temperature: bool = True
     _outputs: dict[int, int] = field(default_factory=dict)  # of loaded layers
     _progress: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # by request: done, failed, how many
 
@@ -59,6 +61,7 @@ class ReplyChecks:
                 where=self.address,
                 likely="its firmware says a wrong max_message in HELLO_REPLY",
             )
+        self._tells_temperature = Capability.TEMPERATURE in hello.capabilities
 
     def reply(self, request: Request[Any], reply: Reply) -> None:
         """Raises ``LinkError`` when a reply of the right class does not answer the request."""
@@ -77,7 +80,9 @@ class ReplyChecks:
                 for name in ("name", "revision", "serial", "firmware", "kind"):
                     self._text(request, name, getattr(reply, name))
             case _, StatusReply():
-                self._need(math.isfinite(reply.temperature_c), request, f"a temperature of {reply.temperature_c}")
+                unknown = math.isnan(reply.temperature_c) and not self._tells_temperature
+                good = unknown or math.isfinite(reply.temperature_c)
+                self._need(good, request, f"a temperature of {reply.temperature_c}")
             case LoadLayer(), _:
                 self._outputs[request.layer] = request.outputs
 

@@ -1,4 +1,4 @@
-"""Wishes as messages: each split so that request and answer fit what the chip takes, limits checked first.
+"""Calls as request messages: split so that request and answer fit the chip's longest message, limits checked first.
 
 Pure functions of the specification, so a dry run counts the same messages that a real run sends.
 """

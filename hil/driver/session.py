@@ -15,14 +15,17 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Any, TypeVar
 
 from firmware_protocols.codec import Decoded
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import LinkFailed
+from firmware_protocols.extensions.authority import Sealer, needed, proof_of, session_key
+from firmware_protocols.extensions.journal import JOURNALLED
+from firmware_protocols.extensions.messages import AskJournal, Authorise, Challenge, Level
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import (
+    Capability,
     ErrorReply,
     HelloReply,
     OutputsOff,
@@ -32,6 +35,8 @@ from firmware_protocols.messages import (
 )
 from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
 from hil.driver.going_on import LeftInChip
+from hil.driver.held_image import HeldImage
+from hil.driver.keys import HostKey
 from hil.driver.patience import Patience
 from hil.driver.reply_checks import ReplyChecks
 from hil.driver.undisturbed import undisturbed
@@ -63,6 +68,7 @@ class Session:
         answer_s: longest time without a reply or a sign of progress while the link itself is alive.
         journal: answers of this run that an earlier process got, and where those of this one go.
         patience: for a line that is silent or gone once the session was open; None: it is lost at once.
+        key: what a chip with authority wants proved; None: this host may do what everybody may.
     """
 
     def __init__(
@@ -76,7 +82,10 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
         journal: Journal | None = None,
         patience: Patience | None = None,
+        key: HostKey | None = None,
     ) -> None:
+        self._key = key
+        self._level: Level | None = None  # that the chip grants this host; None: it wants no key, or has got none
         self.transport, self._log, self._clock, self.journal = transport, wire_log, clock, journal
         self._patience = patience or Patience()
         self._hello: HelloReply | None = None
@@ -89,6 +98,8 @@ class Session:
         self._hidden: set[int] = set()  # requests that the run knows nothing of
         self._recalled_ns: dict[int, int] = {}  # chip times of answers from the journal
         self.left_in_chip = LeftInChip()
+        self.image: HeldImage | None = None  # of a chip that holds programs
+        self._changes_ahead = _IN_FLIGHT
         self._first_sent = self._first_received = b""
         self._requests = self._replies = 0
         self._heard_s = 0.0  # last reply or progress
@@ -133,7 +144,29 @@ class Session:
         if self._log is not None:
             self._log.received(self.hello, 0, 0)
         self.checks.hello(self.hello)
+        self._prepare(self.hello.capabilities)
         return self.hello
+
+    def _prepare(self, can: Capability) -> None:
+        """Ask how much the journal of the chip holds: what changes something is sent no further ahead than that."""
+        if Capability.JOURNAL in can and self.journal is not None:
+            self._changes_ahead = max(1, min(_IN_FLIGHT, self.ask_aside(AskJournal()).depth))
+        if Capability.AUTHORITY in can and self._key is not None:
+            usual = Level.PROGRAM if Capability.PROGRAM_TILE in can else Level.SERVICE
+            self._authorise(usual if self._key.level is None else self._key.level)
+        if Capability.IMAGES in can and Capability.PROGRAM_TILE in can:
+            self.image = HeldImage(self.hello.max_message, self.ask_aside)
+
+    def _authorise(self, level: Level) -> None:
+        """Prove the key; from here on what changes the chip is sealed."""
+        assert self._key is not None
+        while self._link.waiting:  # what is under way bears the seal of before
+            self._pump(self._clock() + self._answer_s)
+        key, nonce = self._key.of(level), self._link.nonce
+        challenge = self.ask_aside(Challenge())
+        self.ask_aside(Authorise(level, proof_of(key, challenge.nonce, level, nonce)))
+        self._link.sealer = Sealer(session_key(key, challenge.nonce, level, nonce), challenge.counter)
+        self._level = level
 
     @property
     def closed(self) -> bool:
@@ -149,7 +182,7 @@ class Session:
         return reply
 
     def ask_aside(self, request: Request[R]) -> R:
-        """The same for a request that is not one of the run: neither journal nor log hold it."""
+        """Send a request that is no part of the run and wait for its answer; neither journal nor log holds it."""
         request_id = self._send(request, None, aside=True)
         self._hidden.add(request_id)
         return self._await(request_id, request)
@@ -165,9 +198,12 @@ class Session:
         """
         rest = iter(requests)
         waiting: deque[tuple[int, Request[R]]] = deque()
+        ahead = _IN_FLIGHT
         try:
             while True:
-                waiting.extend((self._send(r, watch), r) for r in islice(rest, _IN_FLIGHT - len(waiting)))
+                while len(waiting) < ahead and (request := next(rest, None)) is not None:
+                    waiting.append((self._send(request, watch), request))
+                    ahead = self._changes_ahead if isinstance(request, JOURNALLED) else _IN_FLIGHT
                 if not waiting:
                     return
                 yield self._await(*waiting[0])
@@ -205,8 +241,11 @@ class Session:
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, self._hello_s)
         if not self._asked:
             self._heard_s = self._clock()
+        if self._level is not None and needed(request) > self._level:
+            self._authorise(needed(request))
+        meant = request if self.image is None else self.image.instead_of(request)
         with undisturbed():
-            request_id = self._link.request(request, aside=aside)
+            request_id = self._link.request(meant, aside=aside)
             self._asked[request_id] = (request, watch)
             self._requests += 1
             if self.journal is not None and not aside:

@@ -1,4 +1,4 @@
-"""What messages will cost on the wire, counted before anything is sent.
+"""Cost of messages on the wire, counted before anything is sent.
 
 ``wire_estimate`` counts single requests. ``CountingChip`` stands where an open chip does: the driver's own
 verbs run on it, every request is encoded as it would be, and each answer is made up at its usual
@@ -45,7 +45,7 @@ from firmware_protocols.messages import (
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.session import Session
 
-_BITS_PER_BYTE = 10  # start, eight, stop
+BITS_PER_BYTE = 10  # start, eight, stop
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 _MAX_MESSAGE = 1 << 24
 EVERYTHING = Capability((1 << 10) - 1)
@@ -75,7 +75,7 @@ class WireEstimate:
 
     def seconds(self, baud: int) -> float:
         """Time on a serial line, 8N1; both directions run at once, the longer one counts."""
-        return max(self.bytes_out, self.bytes_in) * _BITS_PER_BYTE / baud
+        return max(self.bytes_out, self.bytes_in) * BITS_PER_BYTE / baud
 
 
 def wire_estimate(spec: ChipSpec, requests: Iterable[Request[Any]], payload: int = DEFAULT_PAYLOAD) -> WireEstimate:
@@ -92,7 +92,7 @@ def framed_bytes(message: int, payload: int = DEFAULT_PAYLOAD) -> int:
 
 @dataclass
 class CountingChip:
-    """A chip on paper: ``driver`` has every verb, ``spent`` what its requests would have cost so far.
+    """A chip that only counts: ``driver`` has every verb, ``spent`` what its requests would have cost so far.
 
     Args:
         spec: what the chip would be.
@@ -143,6 +143,7 @@ class _PaperSession:
     ask_one: Callable[[Request[Any]], Reply]
     chip_time_ns: int = 0
     closed: bool = False
+    image: None = None
     counters: dict[str, int] = field(default_factory=dict)
 
     def ask(self, request: Request[Any], *, allow_s: float = 0.0) -> Reply:

@@ -7,12 +7,15 @@ import math
 from urllib.parse import parse_qsl
 
 from cim.chip.file import idealised, load_chip
+from cim.files import read_text
+from firmware_protocols.errors import LocalProtocolError
+from firmware_protocols.extensions.authority import chip_key
 from hil.emulator.chip import EmulatedChip
 from hil.emulator.sample import SIGNED, SampleParameters
 from hil.errors import UsageError
 
 SCHEME = "emulated:"
-OWN_KEYS = ("seed", "macros", "ideal")
+OWN_KEYS = ("seed", "macros", "ideal", "key")
 EXAMPLE = "emulated:lab-128?seed=7"
 
 
@@ -20,7 +23,8 @@ def chip_from_address(address: str) -> EmulatedChip:
     """The chip that an address names.
 
     After the chip (a name or the path of a chip file) come, all optional: ``seed`` (default 0),
-    ``macros``, ``ideal=1`` (every non-ideality off) and any parameter of the file's [sample];
+    ``macros``, ``ideal=1`` (every non-ideality off), ``key=FILE`` (64 hexadecimal digits that a host must
+    prove before it changes anything) and any parameter of the file's [sample];
     ``heat_to_c=60&heat_after_s=20000`` is an oven that comes on at that chip time.
 
     Raises:
@@ -35,14 +39,24 @@ def chip_from_address(address: str) -> EmulatedChip:
     for key, text in pairs:
         if key not in known:
             raise UsageError(f"unknown key {key!r} in {address!r}", likely=f"keys are {', '.join(known)}", hint=EXAMPLE)
-        _number(address, key, text)
+        if key != "key":
+            _number(address, key, text)
     values = dict(pairs)
+    key_file = values.pop("key", None)
     macros = values.pop("macros", None)
     seed, ideal = int(values.pop("seed", "0")), values.pop("ideal", "0")
     spec = load_chip(name or "lab-128", macros=None if macros is None else int(macros))
     if ideal == "1":
         spec = idealised(spec)
-    return EmulatedChip(spec, seed, {key: float(text) for key, text in values.items()})
+    chips_key = None if key_file is None else _key_in(key_file)
+    return EmulatedChip(spec, seed, {name: float(text) for name, text in values.items()}, key=chips_key)
+
+
+def _key_in(path: str) -> bytes:
+    try:
+        return chip_key(read_text(path, 4096))
+    except (OSError, UnicodeDecodeError, LocalProtocolError) as error:
+        raise UsageError(f"no key of a chip in {path!r}: {error}", hint="64 hexadecimal digits are needed") from error
 
 
 def _number(address: str, key: str, text: str) -> None:

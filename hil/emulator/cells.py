@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,9 +101,12 @@ class MacroCells:
         when = np.full(g.shape, now_ns, np.int64)
         self._settle(numbers, g / self._warmth(now_ns), when, np.ones(g.shape, np.int64), sample)
 
-    def write(self, now_ns: int, order: WriteOrder) -> Generator[Progress, None, WrittenCells]:
+    def write(
+        self, now_ns: int, order: WriteOrder, lasts: Callable[[], bool] = lambda: True
+    ) -> Generator[Progress, None, WrittenCells]:
         """Write-verify, telling its progress. Cells are written one after the other on
-        the chip's clock, row by row, so a block cut in two gives what the whole would."""
+        the chip's clock, row by row, so a block cut in two gives what the whole would.
+        Where ``lasts`` is false at the end, the supply failed on the way and no pulse was given."""
         rows, columns = order.targets_us.shape
         block = np.s_[order.row0 : order.row0 + rows, order.column0 : order.column0 + columns]
         wanted = ~np.isnan(order.targets_us)
@@ -125,7 +128,8 @@ class MacroCells:
             spent = state.pulses * timing.pulse_ns + state.verifies * timing.verify_ns
             lasted = np.append(0, np.cumsum(np.rint(spent).astype(np.int64)))
             cold = state.g_us[moved] / self._warmth(now_ns)
-            self._settle(numbers[moved], cold, now_ns + lasted[1:][moved], state.pulses[moved], order.sample)
+            if lasts():
+                self._settle(numbers[moved], cold, now_ns + lasted[1:][moved], state.pulses[moved], order.sample)
         outcome = WrittenCells(
             np.zeros((rows, columns), np.float32),
             np.zeros((rows, columns), np.int64),

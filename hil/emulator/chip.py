@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import ChipSpec
+from firmware_protocols.extensions.authority import RECORD_SPACE
+from firmware_protocols.extensions.chip_side import Keeping
+from firmware_protocols.extensions.memory import BoardMemory
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import (
     Capability,
@@ -46,7 +49,8 @@ from hil.emulator.sample import ChipSample
 from hil.emulator.writing import WriteOrder
 
 FIRMWARE = "rram-hil emulator 1"
-ALL_CAPABILITIES = Capability((1 << 10) - 1)
+ALL_CAPABILITIES = Capability((1 << 12) - 1)  # AUTHORITY comes with a key
+JOURNAL_SLOTS, JOURNAL_SLOT_BYTES, IMAGE_BYTES = 17, (1 << 18) + 64, 4 << 20
 NOTHING_HELD = bytes(32)
 COUNT_MAX = 0xFFFE  # 0xFFFF means "leave alone"
 
@@ -59,6 +63,7 @@ class EmulatedChip:
         seed: which chip. The same seed gives the same chip and the same noise.
         overrides: values in place of [sample] ones, by name.
         capabilities: what it admits to; fewer, to stand for a simpler board.
+        key: 32 bytes that a host must prove before it may change anything; None: everybody may.
 
     Raises:
         hil.emulator.sample.UnknownSampleKey: an override that no chip has.
@@ -76,6 +81,7 @@ class EmulatedChip:
         overrides: Mapping[str, float] | None = None,
         *,
         capabilities: Capability = ALL_CAPABILITIES,
+        key: bytes | None = None,
     ) -> None:
         self._spec = spec
         self._capabilities = capabilities
@@ -85,9 +91,22 @@ class EmulatedChip:
         self._serial = hashlib.sha256(f"{TAG} serial {spec.name} {seed}".encode()).hexdigest()[:12]
         self._now_ns = 0
         self._settled_ns = 0
+        self._power_cuts = 0
         self._layers: dict[int, LoadLayer] = {}
         self._held = NOTHING_HELD
         self._outputs_on = False
+        self._keeping: Keeping | None = None
+        if Capability.JOURNAL in capabilities or key is not None:
+            journal = JOURNAL_SLOTS * JOURNAL_SLOT_BYTES
+            images = IMAGE_BYTES if Capability.IMAGES in capabilities else 0
+            self._keeping = Keeping(
+                BoardMemory(RECORD_SPACE + journal + images), JOURNAL_SLOTS, JOURNAL_SLOT_BYTES, key
+            )
+
+    @property
+    def keeping(self) -> Keeping | None:
+        """BoardMemory that outlives the power: journal, program image and, with a key, the counters of authority."""
+        return self._keeping
 
     @property
     def spec(self) -> ChipSpec:
@@ -142,7 +161,10 @@ class EmulatedChip:
             request.sample,
         )
         self._begin_write()
-        outcome = yield from self._cells[request.cells.macro].write(self._now_ns, order)
+        power = self._power_cuts
+        outcome = yield from self._cells[request.cells.macro].write(
+            self._now_ns, order, lasts=lambda: self._power_cuts == power
+        )
         self._now_ns += outcome.lasted_ns
         self._settled_ns = self._now_ns
         return TileProgrammed(
@@ -222,6 +244,14 @@ class EmulatedChip:
         self._outputs_on = False
         self._layers.clear()
         return Done()
+
+    def cut_power(self) -> None:
+        """The supply fails: as ``reset``, and a tile that is being written stands as before it.
+
+        All pulses of a request are given at one instant of chip time, its end. The clock goes on where it stood.
+        """
+        self._power_cuts += 1
+        self.reset()
 
     def _begin_write(self) -> None:
         self._outputs_on = True

@@ -26,7 +26,7 @@ def measured_record(address: str, folder: Path, *, age_s: float, seed: int, baud
     path = folder / RECORD
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with open_chip(address, baud=baud) as driver, watch.stage("calibrating"):
+        with open_chip(address, baud=baud) as driver:
             macros = tuple(range(driver.description.macros))
             save_record(calibrate(driver, macros, seed=seed, age_s=age_s, watch=watch), path)
     return path
@@ -61,7 +61,7 @@ def bench_of(
     if network.suffix == ".h5":
         raise UsageError(f"{network} is a compiled program: its scales are chosen", hint="give the net.pt")
     with watch.stage("compiling"):
-        program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch)
+        program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, idle_copies=False)
     known, source, _ = believed(program, load_record(record) if record else None)
     if known.kind in OF_CELLS:  # of no chip in particular: every macro is as the chip file says
         known = with_nominal_macros(known, program.spec, range(program.spec.macros))

@@ -18,19 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cost.network_cost import NoCostModel, estimate
+from cim.files import read_text
+from cim.json_text import parse_json
 from cim.record.rewriting import Rewrite, rewritten_share
 from hil.atomic import new_file, write_text
 from hil.datasets.image_set import Dataset, image_digests
 from hil.deployment.dry_run import PULSES_A_CELL, one_pulse_ns
+from hil.deployment.run_settings import typed_fields
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.levers import LEVERS, Lever, LeverBench, Recipe, Score
+from hil.watch import PlannedStage
 from mapping.compile import plan
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.workload import program_workload
 
-FORMAT = "hil.ladder/1.0"
+FORMAT = "hil.ladder/1.1"
 JOURNAL, PROGRAM = "ladder.json", "program.h5"
+MOST_JOURNAL_BYTES = 1 << 24
+CHIP_IMAGE_S = 1e-3  # of a virtual chip on one core, for the bundled network
 LEAST_HELD_OUT = 100  # training images that decide
 
 
@@ -151,7 +157,7 @@ def improve(
     recipe, best, stopped = Recipe(), None, "every lever was tried"
     for rung in rungs:
         if rung.kept:
-            recipe, best = Recipe(**rung.recipe), Score(np.array(rung.chips))
+            recipe, best = Recipe.from_json(rung.recipe), Score(np.array(rung.chips))
     if best is None:
         with bench.watch.stage("as compiled"):
             began = time.monotonic()
@@ -284,6 +290,15 @@ def _key(bench: LeverBench) -> dict[str, Any]:
     }
 
 
+def expected_ladder(images: int, chips: int, test_images: int, *, measured: bool) -> tuple[PlannedStage, ...]:
+    """Stages of a ladder of all levers, and about how long they take, s; ``measured``: a chip is calibrated first."""
+    rung = images * chips * CHIP_IMAGE_S
+    first = (PlannedStage("calibrating", 60.0),) if measured else ()
+    levers = (PlannedStage(name, rung) for name in ("as compiled", *(lever.name for lever in LEVERS)))
+    last = PlannedStage("test images", 2 * test_images * chips * CHIP_IMAGE_S)
+    return (*first, PlannedStage("compiling", 5.0), *levers, last)
+
+
 def _read_journal(folder: Path, key: dict[str, Any], resume: bool) -> list[Rung]:
     path = folder / JOURNAL
     if not path.exists():
@@ -291,20 +306,40 @@ def _read_journal(folder: Path, key: dict[str, Any], resume: bool) -> list[Rung]
         return []
     if not resume:
         raise UsageError(f"{folder} holds a ladder already", hint="--resume, or another -o FOLDER")
-    try:
-        value = json.loads(path.read_text("utf-8"))
-        if value["format"] != FORMAT:
-            raise MismatchError(f"{path} is {value['format']}, this version reads {FORMAT}")
-        rungs = [Rung(**{**r, "chips": tuple(r["chips"])}) for r in value["rungs"]]
-        there = value["key"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileError(f"{path} is damaged: {error}", hint="begin anew in another folder") from error
+    there, rungs = read_ladder(path)
     different = [name for name in key if there.get(name) != key[name]]
     if different:
         raise MismatchError(
             f"{path} is of another {', '.join(different)}", hint="give the same options, or begin in another folder"
         )
     return rungs
+
+
+def read_ladder(path: Path) -> tuple[dict[str, Any], list[Rung]]:
+    """What the ladder in ``ladder.json`` was begun with, and its rungs.
+
+    Raises:
+        FileError: missing or damaged. MismatchError: of another format.
+    """
+    try:
+        value = parse_json(read_text(path, MOST_JOURNAL_BYTES))
+        if value["format"] != FORMAT:
+            raise MismatchError(f"{path} is {value['format']!s:.60}, this version reads {FORMAT}")
+        return dict(value["key"]), [_stored_rung(row) for row in value["rungs"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FileError(f"{path} is damaged: {error}", hint="begin anew in another folder") from error
+
+
+def _stored_rung(row: dict[str, Any]) -> Rung:
+    """A rung whose values have the types that they say."""
+    recipe, chips = row["recipe"], tuple(float(c) for c in row["chips"])
+    known = typed_fields(Recipe, {k: v for k, v in recipe.items() if k != "copies"})
+    plain = {k: v for k, v in row.items() if k not in ("recipe", "chips")}
+    return Rung(
+        **typed_fields(Rung, plain),
+        recipe=Recipe.from_json({**known, "copies": recipe["copies"]}).to_json(),
+        chips=chips,
+    )
 
 
 def _write_journal(folder: Path, key: dict[str, Any], rungs: Sequence[Rung]) -> None:

@@ -7,8 +7,8 @@ images that serve neither the tune nor the scales, never on test images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,15 @@ from cim.record.rewriting import Rewrite
 from hil.simulation.virtual_chips import VirtualChip, VirtualChips, in_threads
 from hil.watch import Watch
 from mapping.compile import compile_network
+from mapping.layout.free_cells import MOST_COPIES, Area, Copies, choose_copies_to_average
+from mapping.layout.lay_out import IDLE_COPIES
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.tune.aims import aimed, aims_of
-from mapping.tune.averaged import averaged, choose_averages, free_macros
+from mapping.tune.averaged import layer_areas
 from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
 
 REWRITES = 3  # of the lever; more give little (doi 10.1038/s41586-022-04992-8 took three)
@@ -35,13 +37,22 @@ SENSED_IMAGES = 32  # stored training images that a layer's share of the error i
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a program is made from the network. ``copies``: averaged copies of layers, by name."""
+    """How a program is made from the network. ``copies``: further copies of layers whose sums are added."""
 
     tune: bool = False
     scales: str = ScaleRule.ROUNDING.value
     aim: bool = False
     rewrite: int = 0
-    copies: Mapping[str, int] = field(default_factory=dict)
+    copies: Copies = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Recipe:
+        """Inverse of ``to_json``; raises ``TypeError`` or ``ValueError`` for anything else."""
+        copies = {
+            name: tuple(tuple(Area(*map(int, area)) for area in copy) for copy in more)
+            for name, more in found["copies"].items()
+        }
+        return cls(**{**found, "copies": copies})
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -49,7 +60,9 @@ class Recipe:
             "scales": self.scales,
             "aim": self.aim,
             "rewrite": self.rewrite,
-            "copies": dict(self.copies),
+            "copies": {
+                name: [[list(astuple(area)) for area in copy] for copy in more] for name, more in self.copies.items()
+            },
         }
 
 
@@ -89,17 +102,20 @@ class LeverBench:
     tune_images: int
     macros: int  # that may be used
     watch: Watch
-    made: dict[str, ConductanceProgram] = field(default_factory=dict)  # compiled programs by their scales
+    made: dict[str, ConductanceProgram] = field(default_factory=dict)  # compiled programs by scales and copies
 
     def program(self, recipe: Recipe) -> ConductanceProgram:
         """The program of a recipe (untuned: a tune is made on each chip)."""
-        if recipe.scales not in self.made:
-            self.made[recipe.scales] = compile_network(
-                self.network, self.spec, scale_rule=ScaleRule(recipe.scales), progress=self.watch.step
+        key = f"{recipe.scales} {sorted(recipe.copies.items())}"
+        if key not in self.made:
+            self.made[key] = compile_network(
+                self.network,
+                self.spec,
+                scale_rule=ScaleRule(recipe.scales),
+                copies=recipe.copies,
+                progress=self.watch.step,
             )
-        program = self.made[recipe.scales]
-        if recipe.copies:
-            program = averaged(program, recipe.copies, self.record.macros)
+        program = self.made[key]
         if recipe.aim:
             program = aimed(program, aims_of(self.record.programming, self.spec.macro, self.age_s, self.source))
         return program
@@ -193,25 +209,40 @@ def _rewrite(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     return replace(recipe, rewrite=REWRITES)
 
 
+def _idle(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+    return _with_copies(bench, recipe, None, IDLE_COPIES)
+
+
 def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:
-    program = bench.program(recipe)
-    among = bench.record.macros
-    if program.rounds > 1 or bench.macros <= len(program.macros):
-        return f"no macro is free: the network takes {len(program.macros)} of {bench.macros}"
-    if not free_macros(program, among):
+    once = bench.program(replace(recipe, copies={}))
+    free = [m for m in range(bench.spec.macros) if m not in once.macros]
+    if bench.macros <= len(once.macros) or not free:
+        return f"no macro is free: the network takes {len(once.macros)} of {bench.macros}"
+    known = [m for m in free if m in bench.record.macros]
+    if not known:
         return "no free macro is in the record: calibrate the whole chip"
-    counts = choose_averages(program, bench.sensitivity(recipe), bench.macros, among)
-    more = {name: n for name, n in counts.items() if n > 1}
-    if not more:
+    return _with_copies(bench, recipe, known[: bench.macros - len(once.macros)], MOST_COPIES)
+
+
+def _with_copies(bench: LeverBench, recipe: Recipe, further: Sequence[int] | None, most: int) -> Recipe | str:
+    """Copies where they help most, on the network's own macros and on these further ones."""
+    once = bench.program(replace(recipe, copies={}))
+    allowed = None if further is None else {*once.macros, *further}
+    errors = bench.sensitivity(replace(recipe, copies={}))
+    copies = choose_copies_to_average(layer_areas(once), bench.spec, errors, allowed=allowed, most=most)
+    if not copies:
         return "no layer fits a second time"
-    return replace(recipe, copies=more)
+    if copies == recipe.copies:
+        return "no further copy fits"
+    return replace(recipe, copies=copies)
 
 
 LEVERS: tuple[Lever, ...] = (
     Lever("tune", "gains and biases tuned on each chip with stored training images", _tune),
     Lever("scales", "weight scales by the error of the output on a chip", _scales),
     Lever("aims", "cells written beside their levels, right at the planned age", _aims),
+    Lever("idle", "copies of layers on cells that would be idle, sums added", _idle),
     Lever("rewrite", f"cells that left their window written again, {REWRITES} times (--rewrite)", _rewrite),
-    Lever("copies", "copies of layers averaged, where they help most", _copies),
+    Lever("copies", "copies on further macros, where they help most", _copies),
 )
 """From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro."""

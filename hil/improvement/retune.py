@@ -25,6 +25,7 @@ from hil.errors import MismatchError, UsageError
 from hil.samples import INFER, READ_BEFORE, UNTUNED
 from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
+from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
@@ -39,9 +40,9 @@ READS = 32  # of every cell, averaged
 class RetuneReport:
     """Before and after, on stored training images that the tune did not see.
 
-    ``same_before`` and ``same_after``: share of them that the chip answers like the ideal network. ``error_before`` and
-    ``error_after``: mean square error of the logits as a share of their variance. ``layers``: for each the error
-    of its level sums without and with its lines, likewise, on the images of the tune.
+    ``same_before`` and ``same_after``: share of them that the chip answers like the ideal network; None where answers
+    are not classes. ``error_before`` and ``error_after``: mean square error of the logits as a share of their variance.
+    ``layers``: for each the error of its level sums without and with its lines, likewise, on the images of the tune.
     """
 
     chip: str
@@ -49,8 +50,8 @@ class RetuneReport:
     silicon: bool
     images: int
     held_out: int
-    same_before: float
-    same_after: float
+    same_before: float | None
+    same_after: float | None
     error_before: float
     error_after: float
     layers: tuple[tuple[str, float, float], ...]
@@ -59,13 +60,16 @@ class RetuneReport:
 
     def lines(self) -> list[str]:
         """The report in words."""
-        before, after = round(self.same_before * self.held_out), round(self.same_after * self.held_out)
+        same = "answers are not classes"
+        if self.same_before is not None and self.same_after is not None:
+            before, after = round(self.same_before * self.held_out), round(self.same_after * self.held_out)
+            same = f"{before} → {after} of {self.held_out} held-out stored training images"
         worst = max(self.layers, key=lambda layer: layer[1])
         words = "" if self.silicon else "      NOT SILICON"
         return [
             f"chip           {self.chip}, serial {self.serial}{words}",
             f"tuned          with {self.images} stored training images, {self.seconds:.1f} s",
-            f"like ideal     {before} → {after} of {self.held_out} held-out stored training images",
+            f"like ideal     {same}",
             f"logits         error {self.error_before:.1%} → {self.error_after:.1%} of their variance",
             f"worst layer    {worst[0]}: error {worst[1]:.1%} → {worst[2]:.1%} of the variance of its sums",
             *([f"note           {self.limited} channels ended at a limit of the gain"] if self.limited else []),
@@ -146,8 +150,8 @@ def retune(
         silicon=about.kind == "silicon",
         images=len(seen),
         held_out=len(held_out),
-        same_before=float((before.argmax(1) == ideal.argmax(1)).mean()),
-        same_after=float((after.argmax(1) == ideal.argmax(1)).mean()),
+        same_before=_same(program, before, ideal),
+        same_after=_same(program, after, ideal),
         error_before=_error(before, ideal),
         error_after=_error(after, ideal),
         layers=tuple((fit.layer, fit.before, fit.after) for fit in tuned.fits),
@@ -165,6 +169,13 @@ def _logits(
 ) -> NDArray[np.int32]:
     chip = measured_multiply(driver, program, corrections)
     return run(program, images, chip, sample=sample, batch=IMAGES_IN_FLIGHT)
+
+
+def _same(program: ConductanceProgram, logits: NDArray[np.int32], ideal: NDArray[np.int32]) -> float | None:
+    """Share of images with the ideal network's class; None where the program gives no classes."""
+    if program.purpose is not TaskKind.CLASSIFY:
+        return None
+    return float((logits.argmax(1) == ideal.argmax(1)).mean())
 
 
 def _error(logits: NDArray[np.int32], ideal: NDArray[np.int32]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hil.errors import UsageError
@@ -115,7 +115,7 @@ class MissionBudget:
                 "chip_s": self.image.chip_s,
                 "link_s": self.image.load.link_s,
                 "host_s": self.image.load.host_s,
-                "shares": [{"name": s.name, "energy_j": s.energy_j, "source": s.source} for s in self.image.shares],
+                "shares": [asdict(share) for share in self.image.shares],
             },
             "host": {
                 "operations": self.image.load.operations,
@@ -134,19 +134,21 @@ def check_budget(
     *,
     network: str = "network",
     accuracy: KnownAccuracy | None = None,
+    accuracy_at_end: KnownAccuracy | None = None,
     temperatures_c: tuple[float, float] | None = None,
 ) -> MissionBudget:
     """Set every limit of a mission beside what a program needs.
 
     Args:
         accuracy: lower end that may be counted on; None: the floor stays open.
+        accuracy_at_end: the same at the end of the mission, from a campaign; None: that line stays open.
         temperatures_c: coldest and warmest at which the accuracy is known; None: those limits stay open.
 
     Raises:
         UsageError: the mission names no limit.
         cim.cost.network_cost.NoCostModel: the chip file has no [cost] section.
     """
-    image, limits = image_energy(program, plan.host), plan.limits
+    image, limits = image_energy(program, plan), plan.limits
     load, orbit_s, pass_s = image.load, 60.0 * plan.orbit_minutes, 60.0 * plan.pass_minutes
     work_j = image.energy_j - image.idle_j
     orbit_j = plan.images_per_orbit * work_j + plan.host.idle_w * orbit_s
@@ -182,6 +184,14 @@ def check_budget(
         ),
         ("passes for a program", passes, limits.upload_passes, "passes", True, "estimated: bytes over rate and pass"),
         ("accuracy", accuracy.low if accuracy else None, limits.accuracy_floor, "", False, floor_source),
+        (
+            f"accuracy after {plan.years:g} years",
+            accuracy_at_end.low if accuracy_at_end else None,
+            limits.accuracy_floor,
+            "",
+            False,
+            accuracy_at_end.source if accuracy_at_end else "no campaign was given: hil campaign, then --campaign",
+        ),
         ("coldest", low, limits.temperature_low_c, "°C", True, simulated),
         ("warmest", high, limits.temperature_high_c, "°C", False, simulated),
     )

@@ -25,7 +25,9 @@ def budget_lines(budget: MissionBudget) -> list[str]:
         row = f"{MARKS[line.held]:<8} {line.name:<{width}}  {value:>12}  {limit:>12}  {margin:>7}  {line.unit:<6}"
         lines.append(f"{row}  {line.source}")
     lines += ["", f"one image      {1e3 * image.energy_j:.4g} mJ in {1e3 * image.seconds:.4g} ms"]
-    lines += [f"  {1e3 * share.energy_j:10.4g} mJ  {share.name}  ({share.source})" for share in image.shares]
+    lines += [
+        f"  {1e3 * share.energy_j:10.4g} mJ  {share.name}: {share.basis}  ({share.source})" for share in image.shares
+    ]
     load = image.load
     lines.append(
         f"host           {load.operations:,} operations, {load.ram_bytes:,} bytes of RAM, {load.flash_bytes:,} of flash"

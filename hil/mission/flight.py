@@ -8,12 +8,15 @@ different forms.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
+from cim.record.calibration import CalibrationRecord
 from hil.calibration.plan import Budget
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import Dataset
@@ -139,10 +142,20 @@ class FlightReport:
         return lines
 
 
+@dataclass(frozen=True)
+class FlightAnswers:
+    """One emulated chip after some years: the record of before, and which images (n,) it got right."""
+
+    seed: int
+    year: float
+    record: CalibrationRecord
+    right: NDArray[np.bool_]
+
+
 def fly(
     program: ConductanceProgram, data: Dataset, orbit: OrbitFile, options: FlightOptions, watch: Watch, *, chip: str
 ) -> FlightReport:
-    """Fly every emulated chip to every year.
+    """Fly every emulated chip to every year, and judge each.
 
     Args:
         chip: name or path of the chip file, for the address of the emulated chips.
@@ -150,17 +163,21 @@ def fly(
     Raises:
         hil.errors.HilError: as a deployment.
     """
-    order = np.random.default_rng(np.random.SeedSequence([options.seed, YEAR_ORDER])).permutation(len(data))
-    chosen = order[: options.images]
-    part = replace(data, images=data.images[chosen], labels=data.labels[chosen])
+    part = flight_images(data, options)
     flown = []
     with watch.stage("flying"):
-        total = options.chips * len(options.years)
         for number in range(options.chips):
-            for place, year in enumerate(options.years):
-                flown.append(_one(program, part, orbit, options, options.first_seed + number, year, chip))
-                watch.step(number * len(options.years) + place + 1, total, "emulated chips and years")
+            for answers in fly_chip(program, part, orbit, options, options.first_seed + number, chip=chip):
+                flown.append(judge_flight(program, part, orbit, options, answers))
+                watch.step(len(flown), options.chips * len(options.years), "emulated chips and years")
     return FlightReport(tuple(flown), orbit.name, options)
+
+
+def flight_images(data: Dataset, options: FlightOptions) -> Dataset:
+    """The images that every chip runs."""
+    order = np.random.default_rng(np.random.SeedSequence([options.seed, YEAR_ORDER])).permutation(len(data))
+    chosen = order[: options.images]
+    return replace(data, images=data.images[chosen], labels=data.labels[chosen])
 
 
 def flight_address(chip: str, seed: int, macros: int, orbit: OrbitFile) -> str:
@@ -169,41 +186,40 @@ def flight_address(chip: str, seed: int, macros: int, orbit: OrbitFile) -> str:
     return f"emulated:{chip}?seed={seed}&macros={macros}&{radiation}"
 
 
-def _one(
-    program: ConductanceProgram,
-    data: Dataset,
-    orbit: OrbitFile,
-    options: FlightOptions,
-    seed: int,
-    year: float,
-    chip: str,
+def fly_chip(
+    program: ConductanceProgram, images: Dataset, orbit: OrbitFile, options: FlightOptions, seed: int, *, chip: str
+) -> Iterator[FlightAnswers]:
+    """Fly one emulated chip, new from its maker for each of the years: cells that were written before relax less.
+
+    Args:
+        images: of ``flight_images``.
+    """
+    quiet, inputs = Watch(), training_inputs(program)
+    for year in options.years:
+        treatment = DeployOptions(age_s=year * DAYS * DAY_S, seed=options.seed, causes=False, aim=False, repeats=1)
+        with open_chip(flight_address(chip, seed, program.spec.macros, orbit), spec=program.spec) as driver:
+            record = calibrate(driver, program.macros, seed=options.seed, budget=Budget.QUICK, watch=quiet)
+            run = write_whole(driver, program, record, inputs, treatment, quiet, force=True, order=None)
+            targets = targets_for(program, treatment, quiet)
+            if targets is not None:
+                run.tune(targets, images.images[:2], quiet)
+            right = correct_answers(run.measure(images.images, 0, quiet), images.labels)
+            driver.outputs_off()
+        yield FlightAnswers(seed, year, record, right)
+
+
+def judge_flight(
+    program: ConductanceProgram, images: Dataset, orbit: OrbitFile, options: FlightOptions, flown: FlightAnswers
 ) -> FlownChip:
-    quiet = Watch()
-    treatment = DeployOptions(age_s=year * DAYS * DAY_S, seed=options.seed, causes=False, aim=False, repeats=1)
-    with open_chip(flight_address(chip, seed, program.spec.macros, orbit), spec=program.spec) as driver:
-        record = calibrate(driver, program.macros, seed=options.seed, budget=Budget.QUICK, watch=quiet)
-        run = write_whole(driver, program, record, training_inputs(program), treatment, quiet, force=True, order=None)
-        targets = targets_for(program, treatment, quiet)
-        if targets is not None:
-            run.tune(targets, data.images[:2], quiet)
-        right = correct_answers(run.measure(data.images, 0, quiet), data.labels)
-        driver.outputs_off()
-    believed = TimelineOptions((year,), options.virtual_chips, len(data), seed=options.seed, left_out=options.left_out)
-    row = OrbitRow(program, record, orbit, believed, quiet)
+    """Set one emulated chip against virtual chips of its record that went through the same."""
+    count = options.virtual_chips
+    believed = TimelineOptions((flown.year,), count, len(images), seed=options.seed, left_out=options.left_out)
+    row = OrbitRow(program, flown.record, orbit, believed, Watch())
     simulated = np.stack(
-        [correct_answers(row.deployed(n, year, data.images), data.labels) for n in range(options.virtual_chips)]
+        [correct_answers(row.deployed(n, flown.year, images.images), images.labels) for n in range(count)]
     )
-    found = compare(right, simulated)
-    limits = look_limits((len(data),), options.virtual_chips)
-    test = prediction_test(found, simulated.mean(axis=1), limits)
-    half = float(stats.t.ppf(0.975, options.virtual_chips - 1)) * found.prediction_error
-    return FlownChip(
-        seed,
-        year,
-        found.chip,
-        found.simulated,
-        found.simulated - half,
-        found.simulated + half,
-        test.p_value,
-        test.rejects,
-    )
+    found = compare(flown.right, simulated)
+    test = prediction_test(found, simulated.mean(axis=1), look_limits((len(images),), count))
+    half = float(stats.t.ppf(0.975, count - 1)) * found.prediction_error
+    low, high = found.simulated - half, found.simulated + half
+    return FlownChip(flown.seed, flown.year, found.chip, found.simulated, low, high, test.p_value, test.rejects)

@@ -2,9 +2,9 @@
 
 Each injection of the campaign holds what every detector saw, so that a set is judged without injecting again. Detection
 is the share of harmful faults that are noticed or outvoted, each kind weighted with its harmful upsets a day. Accuracy
-is the lower end of the band at the end of the mission, of the course that the set allows: *scrubbed* needs scrubbing,
-ECC and register read-back together (what it mends is cells, corrections and registers), *tuned* re-tuning too; any
-other set counts as *without*.
+is the lower end of the band at the end of the mission, of the best simulated course that mends no more than the set
+does (``hil.mission.radiation.timeline.MENDS``): *scrubbed* needs scrubbing, ECC and register read-back together,
+*scrubbed and tuned* re-tuning too; without the courses of single mitigations, any other set counts as *without*.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from hil.mission.radiation.block import InjectionResult
 from hil.mission.radiation.detectors import Detector
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.outcomes import Share, WeightedShare, criticality, fired, harmful, weighted
-from hil.mission.radiation.timeline import Course
+from hil.mission.radiation.timeline import MAIN, MENDS, Course
 from hil.mission.scrub_plan import ScrubPlan
 
 FORMAT = "hil.hardening/1.0"
 MOST_ALARMS = 1e-3  # share of fault-free images with an alarm, beyond which guards and checksums are not taken
 MOST_LINES = 12  # of the front on the screen
 GUARDS = frozenset((Mitigation.RANGE, Mitigation.CHECKSUM))
-RELOADED = frozenset((Mitigation.SCRUB, Mitigation.ECC, Mitigation.REGISTERS))
+RELOADED = MENDS[Course.SCRUBBED]
+MENDED = MENDS[Course.TUNED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,24 +158,23 @@ def harden(
     """
     if not 0.0 < detection <= 1.0:
         raise UsageError(f"detection of {100 * detection:g} %, not between 0 and 100")
-    if any(str(course) not in courses for course in Course):
+    if any(str(course) not in courses for course in MAIN):
         raise UsageError("the campaign holds no accuracy over the years", hint="hil campaign … --chips 20")
     harmed = [r for r in results if harmful(r)]
     rates = {kind: weights[kind] * share.share for kind, share in criticality(results, lambda r: r.kind).items()}
     if not harmed:
         raise UsageError("no injection of the campaign did harm", hint="hil campaign … with more injections")
     table = _Noticed(harmed, rates, tripled)
-    ends = {course: float(courses[str(course)][-1]["low"]) for course in Course}
+    ends = {course: float(courses[str(course)][-1]["low"]) for course in Course if str(course) in courses}
+    reached = {
+        mends: max(low for course, low in ends.items() if MENDS[course] <= mends) for mends in _subsets(tuple(MENDED))
+    }
     sets = []
     for chosen in _subsets(tuple(Mitigation)):
-        if Mitigation.TUNE in chosen and not chosen >= RELOADED:
-            continue  # judged only on top of what reloads
         if chosen & GUARDS and alarms.share > MOST_ALARMS:
             continue
-        course = Course.WITHOUT
-        if chosen >= RELOADED:
-            course = Course.TUNED if Mitigation.TUNE in chosen else Course.SCRUBBED
-        sets.append(HardenedSet(chosen, ends[course], table.share(chosen), total(chosen, dict(prices))))
+        accuracy = reached[chosen & MENDED]
+        sets.append(HardenedSet(chosen, accuracy, table.share(chosen), total(chosen, dict(prices))))
     meets = [s for s in sets if s.accuracy >= floor and s.detection.share >= detection]
     picked = min(meets, key=lambda s: (s.price.energy_j, s.price.cells, s.price.host_bytes), default=None)
     best = max(sets, key=lambda s: (s.accuracy, s.detection.share, -s.price.energy_j))

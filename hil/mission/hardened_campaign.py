@@ -11,13 +11,15 @@ from cim.files import read_text
 from cim.json_text import parse_json
 from cim.record.calibration import CalibrationRecord
 from hil.atomic import write_text
-from hil.errors import FileError, MismatchError
+from hil.errors import FileError, MismatchError, UsageError
+from hil.mission.budget import KnownAccuracy
 from hil.mission.harden import Hardening, harden, most_critical_layer
 from hil.mission.mitigation import prices
 from hil.mission.radiation.checksums import checked_program
 from hil.mission.radiation.folder import MOST_BYTES, CampaignFolder, read_injections
 from hil.mission.radiation.outcomes import Share
 from hil.mission.radiation.summary import FORMAT
+from hil.mission.radiation.timeline import Course
 from hil.mission.requirements import MissionPlan
 from hil.mission.scrub_plan import plan_scrub
 from hil.prediction.predict import believed
@@ -48,14 +50,8 @@ def harden_campaign(
         UsageError: as ``hil.mission.harden.harden``.
     """
     place = CampaignFolder(folder)
-    report = read_report(place)
+    report = _report_of(folder, program)
     settings = report["settings"]
-    if settings["program"] != program.digest:
-        raise MismatchError(
-            f"the campaign is of program {settings['program'][:12]}…, this one is {program.digest[:12]}…",
-            where=str(folder),
-            hint="name the network, chip and macros of the campaign",
-        )
     results = read_injections(place.table)
     timeline = report.get("timeline") or {"courses": {}, "scrub_s": 86400.0}
     tripled = most_critical_layer(results, [m.name for m in program.matrices])
@@ -76,6 +72,40 @@ def harden_campaign(
     found = replace(found, scrub=plan_scrub(report["kinds"], believed_record.programming))
     write_text(folder / HARDENING, json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
     return found
+
+
+def accuracy_at_end(folder: Path, program: ConductanceProgram, plan: MissionPlan, course: Course) -> KnownAccuracy:
+    """Lower end of a campaign's accuracy at the end of a mission.
+
+    Raises:
+        FileError: no campaign, or a damaged one.
+        MismatchError: the campaign is of another program.
+        UsageError: it holds no accuracy of that course at that year.
+    """
+    report = _report_of(folder, program)
+    timeline = report.get("timeline") or {"years": [], "courses": {}}
+    bands = timeline["courses"].get(str(course))
+    if bands is None or plan.years not in timeline["years"]:
+        raise UsageError(
+            f"the campaign holds no accuracy {course!s:.40} after {plan.years:g} years",
+            where=str(folder),
+            hint=f"hil campaign … --years 0,{plan.years:g} (--each for single mitigations)",
+        )
+    low = float(bands[timeline["years"].index(plan.years)]["low"])
+    words = f"simulated: 5 % of {timeline['chips']} virtual chips, {timeline['images']} images, {course}; extrapolated"
+    return KnownAccuracy(low, words)
+
+
+def _report_of(folder: Path, program: ConductanceProgram) -> dict[str, Any]:
+    report = read_report(CampaignFolder(folder))
+    settings = report["settings"]
+    if settings["program"] != program.digest:
+        raise MismatchError(
+            f"the campaign is of program {settings['program'][:12]}…, this one is {program.digest[:12]}…",
+            where=str(folder),
+            hint="name the network, chip and macros of the campaign",
+        )
+    return report
 
 
 def read_report(folder: CampaignFolder) -> dict[str, Any]:

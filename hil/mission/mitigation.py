@@ -17,10 +17,11 @@ from hil.mission.radiation.checksums import CheckedProgram
 from hil.mission.radiation.detectors import SCRUB_READS, Detector
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.requirements import MissionPlan
+from hil.mission.secded import CHECK_BITS, WORD_BYTES, WORD_OPERATIONS
 from mapping.program.conductance import ConductanceProgram
 from mapping.workload import program_workload
 
-CODE_WORD = (72, 64)  # bits of a SECDED word and of its data (Hsiao, doi 10.1147/rd.144.0395)
+CODE_SHARE = CHECK_BITS / (8 * WORD_BYTES)  # check bits of a SECDED word over those of its data
 GOLDEN_EVERY = 100  # images between two runs of the golden vectors
 TUNE_EVERY_S = 30 * 86400.0
 TUNE_IMAGES = 128
@@ -118,7 +119,7 @@ def prices(
     cost = spec.cost
     if cost is None:
         raise NoCostModel(spec.name)
-    image = image_energy(program, plan.host)
+    image = image_energy(program, plan)
     per_scrub = max(1.0, plan.images_per_orbit * scrub_s / (60.0 * plan.orbit_minutes))
     sums, channels, codes = _sums(program)
     cells = sum(t.levels.size for m in program.matrices for t in m.group.tiles) * (2 if spec.macro.paired else 1)
@@ -126,7 +127,6 @@ def prices(
         cells * SCRUB_READS * cost.verify_pj * 1e-12 + cells * SCRUB_READS * 16 * plan.host.link_pj_per_bit * 1e-12
     )
     scrub_time = cells * SCRUB_READS * spec.timing.cell_read_ns * 1e-9
-    stored = image.load.program_bytes
     tune_images = plan.images_per_orbit * TUNE_EVERY_S / (60.0 * plan.orbit_minutes)
     registers = 8 * len(program.macros) * (spec.macro.rows // 8 + spec.macro.outputs)
     check_j, check_s = _difference(program, checked.program)
@@ -165,13 +165,7 @@ def prices(
             0,
             f"{RESIDUE_SHARE:g} additions of {sums:,} sums",
         ),
-        Mitigation.ECC: Price(
-            8 * stored * cost.buffer_read_pj_per_bit * 1e-12 * CODE_WORD[0] / CODE_WORD[1] / per_scrub,
-            0.0,
-            0,
-            math.ceil(stored * (CODE_WORD[0] / CODE_WORD[1] - 1)),
-            f"{stored:,} bytes in words of {CODE_WORD[0]} bits, read through once a scrub",
-        ),
+        Mitigation.ECC: _ecc(program, plan, cost, image.load.program_bytes, per_scrub),
         Mitigation.REGISTERS: Price(
             registers * plan.host.link_pj_per_bit * 1e-12,
             registers / plan.host.link_bit_per_s,
@@ -202,6 +196,22 @@ def _host(plan: MissionPlan, operations: int, size: int, counted: str, cost: Cos
     return Price(seconds * (plan.host.active_w - plan.host.idle_w), seconds, 0, size, counted)
 
 
+def _ecc(program: ConductanceProgram, plan: MissionPlan, cost: CostSpec, stored: int, per_scrub: float) -> Price:
+    """Words of rules, corrections and input table decoded at each use, all words once a scrub: in the memory where chip
+    logic works, by the host where it does."""
+    levels = sum(
+        t.levels.size * program.weight_bits_of(m.name) / 8 for m in program.matrices for t in m.group.matrix_tiles
+    )
+    words = math.ceil(stored / WORD_BYTES)
+    read = math.ceil((stored - levels) / WORD_BYTES) + words / per_scrub  # an image
+    checks = math.ceil(stored * CODE_SHARE)
+    counted = f"{words:,} words of 72 bits, {read:,.0f} of them decoded an image"
+    if plan.host.digital_on_host:
+        return _host(plan, round(WORD_OPERATIONS * read), checks, counted, cost)
+    through = words / per_scrub * 8 * WORD_BYTES * cost.buffer_read_pj_per_bit  # a scrub reads the data besides
+    return Price((CHECK_BITS * read * cost.buffer_read_pj_per_bit + through) * 1e-12, 0.0, 0, checks, counted)
+
+
 def _twice(program: ConductanceProgram) -> Price:
     """Every held sample converted once more, while the next inputs wait."""
     cost = estimate(program_workload(program), program.spec)
@@ -225,7 +235,7 @@ def _difference(program: ConductanceProgram, checked: ConductanceProgram) -> tup
 def _sums(program: ConductanceProgram) -> tuple[int, int, int]:
     """Level sums of an image, channels of all layers, and stored codes."""
     sums = channels = 0
-    for step in program.matrices:
+    for step in filter(None, map(program.product_of, program.steps)):
         positions = 1 if step.group.window is None else step.group.window.positions
         sums, channels = sums + positions * step.group.outputs, channels + step.group.outputs
     codes = sum(math.prod(layer.out_shape) for layer in program_workload(program).layers)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from cim.chip.field_checks import Check, number, text
@@ -16,7 +15,8 @@ from cim.files import read_text
 from cim.toml_file import MOST_BYTES
 from hil.mission.facts_file import FactsFileError, parse_facts
 
-FORMAT, VERSION = "hil.orbit", (1, 0)
+FORMAT, VERSION = "hil.orbit", (1, 1)
+SHIPPED = Path(__file__).parent / "orbits"
 
 _ORBIT: dict[str, Check] = {
     "name": text,
@@ -28,12 +28,14 @@ _RATE = number(0.0, 1.0)
 _UPSETS: dict[str, Check] = {
     "cell_per_day": _RATE,
     "extreme_share": _RATE,
+    "high_share": _RATE,
     "memory_bit_per_day": _RATE,
     "register_bit_per_day": _RATE,
     "stored_bit_per_day": _RATE,
     "conversion_per_day": _RATE,
     "sequencer_bit_per_day": _RATE,
 }
+_SINCE_1_1 = {"upsets.high_share": 0.5}
 _DOSE: dict[str, Check] = {
     "krad_per_year": number(0.0, 1e5),
     "cell_shift_per_mrad": number(0.0, 10.0),
@@ -45,10 +47,12 @@ _DOSE: dict[str, Check] = {
 
 @dataclass(frozen=True, slots=True)
 class UpsetRates:
-    """Upsets of one bit, cell or converter in one day; ``extreme_share`` of upset cells go to an end of the window."""
+    """Upsets of one bit, cell or converter in one day; ``extreme_share`` of upset cells go to an end of the window,
+    ``high_share`` of those to the highest level."""
 
     cell_per_day: float
     extreme_share: float
+    high_share: float
     memory_bit_per_day: float
     register_bit_per_day: float
     stored_bit_per_day: float
@@ -88,8 +92,14 @@ class OrbitFile:
 
 def orbit_names() -> list[str]:
     """Names of the orbit files that come with the package."""
-    files = resources.files("hil.mission").joinpath("orbits").iterdir()
-    return sorted(p.name.removesuffix(".toml") for p in files if p.name.endswith(".toml"))
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def orbit_path(name_or_path: str | Path) -> Path:
+    """The file that a name or a path stands for."""
+    path = Path(name_or_path)
+    name = str(name_or_path).removesuffix(".toml")
+    return SHIPPED / f"{name}.toml" if name in orbit_names() and not path.exists() else path
 
 
 def load_orbit(name_or_path: str | Path) -> OrbitFile:
@@ -100,23 +110,17 @@ def load_orbit(name_or_path: str | Path) -> OrbitFile:
         hil.mission.facts_file.NewerFactsFile: of a newer major version.
     """
     origin = str(name_or_path)
-    name = origin.removesuffix(".toml")
-    if name in orbit_names() and not Path(origin).exists():
-        content = resources.files("hil.mission").joinpath("orbits", f"{name}.toml").read_text("utf-8")
-    else:
-        try:
-            content = read_text(origin, MOST_BYTES)
-        except (OSError, UnicodeDecodeError) as error:
-            known = ", ".join(orbit_names())
-            raise FactsFileError(
-                origin, 0, "", f"cannot be read ({error})", hint=f"one of {known}, or a path"
-            ) from error
+    try:
+        content = read_text(orbit_path(origin), MOST_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        known = ", ".join(orbit_names())
+        raise FactsFileError(origin, 0, "", f"cannot be read ({error})", hint=f"one of {known}, or a path") from error
     file = parse_facts(content, origin, FORMAT, VERSION)
     file.only("orbit", "upsets", "dose")
     sources: dict[str, str] = {}
     return OrbitFile(
         **file.facts("orbit", _ORBIT, sources),
-        upsets=UpsetRates(**file.facts("upsets", _UPSETS, sources)),
+        upsets=UpsetRates(**file.facts("upsets", _UPSETS, sources, _SINCE_1_1)),
         dose=DoseEffects(**file.facts("dose", _DOSE, sources)),
         sources=sources,
         digest=hashlib.sha256(content.encode()).hexdigest(),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from hil.mission.budget import MissionBudget
 from hil.mission.budget_text import budget_lines
 from hil.mission.harden import HardenedSet, Hardening
-from hil.mission.radiation.page import assumptions_section, campaign_sections
+from hil.mission.radiation.page import campaign_plots
 from hil.mission.requirements import MissionPlan
 from hil.pages.figures import Figure, axis, figure
-from hil.pages.shell import document, plot, section, table
+from hil.pages.shell import Plot, render
 from hil.pages.tables import Table, number, percent
 
 MOST_FRONT = 25  # rows of the front that are shown
@@ -37,7 +36,6 @@ def mission_page(
         files: whose digests are listed.
         notes: that a reviewer must know, beside what is assumed.
     """
-    drawn: dict[str, Figure] = {}
     assumed = [
         *notes,
         *(f"{field}: {source}" for field, source in plan.sources.items() if source.startswith("assumed")),
@@ -63,22 +61,21 @@ def mission_page(
             ("uplinked and on board", "identical" if passes["identical"] else "DIFFERENT"),
         ),
     )
-    sections = [
-        f"<header><h1>{escape(plan.name)}: {escape(budget.network)} on {escape(budget.chip)}</h1></header>",
-        assumptions_section(assumed),
-        section("Summary", table(summary)),
-        section(
-            "Budgets",
-            table(_budget_table(budget)),
-            plot(drawn, "energy", "Energy of one image by share.", _energy_figure(budget)),
-            f'<div class="scroll"><pre>{escape(chr(10).join(budget_lines(budget)[-8:]))}</pre></div>',
-        ),
-        *campaign_sections(campaign, drawn),
-        section("Mitigations", *_mitigations(hardening)),
-        section("Passes", table(_passes_table(passes))),
-        section("Files", table(_files_table(files))),
-    ]
-    return document(f"{plan.name}: {budget.network}", sections, drawn)
+    by_share = "Energy of one image by share."
+    return render(
+        "mission.html",
+        title=f"{plan.name}: {budget.network} on {budget.chip}",
+        plots=(Plot("energy", by_share, _energy_figure(budget)), *campaign_plots(campaign)),
+        assumed=assumed,
+        budget_text=budget_lines(budget)[-8:],
+        tables={
+            "summary": summary,
+            "budgets": _budget_table(budget),
+            "mitigations": _mitigations(hardening),
+            "passes": _passes_table(passes),
+            "files": _files_table(files),
+        },
+    )
 
 
 def file_digest(path: Path) -> str:
@@ -107,10 +104,11 @@ def _energy_figure(budget: MissionBudget) -> Figure:
     bar |= {"y": [s.name for s in shares], "marker": {"color": "@simulated"}}
     bar["hovertemplate"] = "%{y}: %{x:.3g} µJ<extra></extra>"
     rows = {"type": "category", "autorange": "reversed"}
-    return figure([bar], 100 + 30 * len(shares), x=axis("energy of an image, µJ"), y=rows, left=230)
+    drawn = figure([bar], 100 + 30 * len(shares), x=axis("energy of an image, µJ"), y=rows, left=230)
+    return {**drawn, "wide": True}
 
 
-def _mitigations(hardening: Hardening) -> list[str]:
+def _mitigations(hardening: Hardening) -> tuple[Table, ...]:
     front = tuple(
         (
             _words(one) + (" (recommended)" if one == hardening.chosen else ""),
@@ -139,11 +137,11 @@ def _mitigations(hardening: Hardening) -> list[str]:
         )
         for name, price in hardening.prices.items()
     )
-    return [
-        table(Table("Front", head, front, "Pareto over accuracy, detection, energy, cells and time.")),
-        table(Table("Detection", ("kind", "noticed by the set", "95 % interval"), kinds)),
-        table(Table("Prices", ("mitigation", "energy", "time", "cells", "host bytes", "counted"), prices)),
-    ]
+    return (
+        Table("Front", head, front, "Pareto over accuracy, detection, energy, cells and time."),
+        Table("Detection", ("kind", "noticed by the set", "95 % interval"), kinds),
+        Table("Prices", ("mitigation", "energy", "time", "cells", "host bytes", "counted"), prices),
+    )
 
 
 def _noticed(hardening: Hardening) -> str:

@@ -45,13 +45,15 @@ def open_subject(
         FileError: a folder that is no run, or a run whose program is nowhere.
     """
     if not path.is_dir():
-        program, _ = program_of(path, chip=chip, macros=macros, trust=trust, watch=watch)
+        with watch.stage("compiling"):
+            program, _ = program_of(path, chip=chip, macros=macros, trust=trust, watch=watch)
         return Subject(program, path.stem)
     report = read_baseline(path)
     source = network or (path / PROGRAM if (path / PROGRAM).exists() else None)
     if source is None:
         raise FileError(f"{path} holds no {PROGRAM}", where=str(path), hint="name the network too: --network net.pt")
-    program, _ = program_of(source, chip=chip, macros=macros, trust=trust, watch=watch)
+    with watch.stage("compiling"):
+        program, _ = program_of(source, chip=chip, macros=macros, trust=trust, watch=watch)
     known = report.digests.get("network")
     if known is not None and known != program.network_digest:
         raise FileError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Figure = dict[str, Any]
-MOST_CELLS_DRAWN = 200_000  # a map with more is reduced by whole blocks
+MOST_POINTS_DRAWN = 110_000  # of a map with all its gaps, 0.6 MB; one with more is reduced by whole blocks
 
 MOST_NAMED = 6  # macros in a row that stand as "macro 7" on a narrow screen; of more, the number alone
 NARROW_PX, WIDE_PX = 340, 540  # narrowest map: of a telephone, and of the box that scrolls on one
@@ -39,14 +40,13 @@ def mosaic(
     if not maps:
         return figure([], 120)
     rows, columns = next(iter(maps.values())).shape
-    factor = max(1, math.ceil(math.sqrt(len(maps) * rows * columns / MOST_CELLS_DRAWN)))
+    factor, grid = 1, _Grid.of(len(maps), rows, columns)
+    while grid.size > MOST_POINTS_DRAWN:
+        factor += 1
+        grid = _Grid.of(len(maps), -(-rows // factor), -(-columns // factor))
     small = {m: reduce(_padded(a, factor), factor) for m, a in maps.items()}
-    r, c = next(iter(small.values())).shape
-    across = min(len(maps), max(1, round(math.sqrt(len(maps) * 3 * r / c))))
-    aside, named = max(3, c // 8), across <= MOST_NAMED
-    point_px = (NARROW_PX if named else WIDE_PX) / (across * (c + aside))
-    above = math.ceil(NUMBER_PX / point_px)  # room for the numbers, on the narrowest screen too
-    z = np.full((math.ceil(len(maps) / across) * (r + above), across * (c + aside)), np.nan, np.float32)
+    r, c, across, aside, above, named = grid.rows, grid.columns, grid.across, grid.aside, grid.above, grid.named
+    z = np.full(grid.shape, np.nan, np.float32)
     notes, frames = [], []
     for place, (macro, values) in enumerate(small.items()):
         top, left = place // across * (r + above) + above, place % across * (c + aside) + aside // 2
@@ -64,6 +64,38 @@ def mosaic(
     height = int(min(900, max(200, 40 + 1000 * z.shape[0] / z.shape[1])))
     whole = figure([heat], height, x=x, y=y, left=10, bottom=10, annotations=notes, shapes=frames)
     return {**whole, "reduced": factor, "aspect": z.shape[0] / z.shape[1], "wide": not named}
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Many macros of one size side by side, in points: ``above`` is room for their numbers, ``aside`` between them."""
+
+    count: int
+    rows: int  # of one macro
+    columns: int
+    across: int
+    aside: int
+    above: int
+
+    @classmethod
+    def of(cls, count: int, rows: int, columns: int) -> _Grid:
+        across = min(count, max(1, round(math.sqrt(count * 3 * rows / columns))))
+        aside = max(3, columns // 8)
+        point_px = (NARROW_PX if across <= MOST_NAMED else WIDE_PX) / (across * (columns + aside))
+        above = math.ceil(NUMBER_PX / point_px)  # room for the numbers, on the narrowest screen too
+        return cls(count, rows, columns, across, aside, above)
+
+    @property
+    def named(self) -> bool:
+        return self.across <= MOST_NAMED
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return math.ceil(self.count / self.across) * (self.rows + self.above), self.across * (self.columns + self.aside)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
 
 
 def _padded(a: NDArray[np.float32], factor: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-// Draws every figure of the page and sorts its tables; colours named "@x" are the custom property --x of the present theme.
+// Draws every figure of the page, sorts its tables and sets runs side by side; colours named "@x" are the custom property --x of the present theme.
 (function () {
   "use strict";
   const figures = JSON.parse(document.getElementById("figures").textContent);
@@ -67,6 +67,7 @@
       const place = document.getElementById("plot-" + name);
       const { data, layout } = fitted(figure, place.clientWidth);
       Plotly.react(place, coloured(data), themed(coloured(layout)), config);
+      for (const drawing of place.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true");
       place.dataset.drawn = "yes";
     }
   }
@@ -88,6 +89,83 @@
   for (const button of document.querySelectorAll(".sortable th button")) {
     button.addEventListener("click", () => sort(button.closest("th")));
   }
+
+  // Two rows with a tick stand side by side: a table of each group, with the difference of numbers.
+  const boxes = [...document.querySelectorAll(".sortable input")];
+  const chosen = [];
+
+  function element(tag, text, scope) {
+    const made = document.createElement(tag);
+    made.textContent = text;
+    if (scope) made.setAttribute("scope", scope);
+    return made;
+  }
+
+  function change(a, b) {
+    if (!a || !b) return "—";
+    if (a.value === null || b.value === null) return a.words === b.words ? "" : "differs";
+    const by = b.value - a.value;
+    const shown = Math.abs(by).toLocaleString("en-US", { minimumFractionDigits: a.digits, maximumFractionDigits: a.digits });
+    return ((Number(by.toFixed(a.digits)) < 0 ? "−" : "+") + shown + " " + a.unit).trim();
+  }
+
+  function beside() {
+    const facts = JSON.parse(document.getElementById("facts").textContent);
+    const place = document.getElementById("beside");
+    place.replaceChildren();
+    const [one, other] = [...chosen].sort((a, b) => boxes.indexOf(a) - boxes.indexOf(b)).map((box) => box.name);
+    document.getElementById("chosen").textContent = other ? one + " beside " + other : "No two runs are chosen.";
+    if (!other) return;
+    const [first, second] = [facts[one], facts[other]];
+    const both = [...first, ...second.filter((b) => !first.some((a) => a.group === b.group && a.label === b.label))];
+    for (const group of new Set(both.map((fact) => fact.group))) {
+      const box = document.createElement("div");
+      box.className = "scroll";
+      box.tabIndex = 0;
+      box.setAttribute("role", "group");
+      box.setAttribute("aria-label", group);
+      const table = box.appendChild(document.createElement("table"));
+      table.createCaption().textContent = group;
+      const head = table.createTHead().insertRow();
+      head.append(element("td", ""), ...[one, other, "difference"].map((words) => element("th", words, "col")));
+      const body = table.createTBody();
+      for (const { label } of both.filter((fact) => fact.group === group)) {
+        const [a, b] = [first, second].map((run) => run.find((fact) => fact.group === group && fact.label === label));
+        const cells = [a ? a.words : "—", b ? b.words : "—", change(a, b)].map((words) => element("td", words));
+        body.insertRow().append(element("th", label, "row"), ...cells);
+      }
+      place.append(box);
+    }
+  }
+
+  for (const box of boxes) {
+    box.addEventListener("change", () => {
+      if (box.checked) chosen.push(box);
+      else chosen.splice(chosen.indexOf(box), 1);
+      while (chosen.length > 2) chosen.shift().checked = false;
+      beside();
+    });
+  }
+
+  // The meaning of a word beside it, while the pointer or the focus is on it; Escape closes.
+  const meaning = document.getElementById("meaning");
+  for (const word of document.querySelectorAll(".explained")) {
+    const open = () => {
+      meaning.textContent = document.getElementById(word.getAttribute("aria-describedby")).textContent;
+      meaning.hidden = false;
+      const at = word.getBoundingClientRect();
+      const below = at.bottom + 6 + meaning.offsetHeight <= window.innerHeight;
+      meaning.style.top = (below ? at.bottom + 6 : Math.max(4, at.top - 6 - meaning.offsetHeight)) + "px";
+      meaning.style.left = Math.max(8, Math.min(at.left, document.documentElement.clientWidth - meaning.offsetWidth - 8)) + "px";
+    };
+    const close = () => (meaning.hidden = true);
+    word.addEventListener("pointerenter", open);
+    word.addEventListener("focus", open);
+    word.addEventListener("pointerleave", close);
+    word.addEventListener("blur", close);
+    word.addEventListener("keydown", (pressed) => pressed.key === "Escape" && close());
+  }
+  if (meaning) window.addEventListener("scroll", () => (meaning.hidden = true), true);
 
   let width = window.innerWidth;
   window.addEventListener("resize", () => {

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hil.pages.figures import Figure, axis, dots, figure, packed, shown
 from hil.pages.png import image_address
-from hil.pages.shell import table
 from hil.pages.tables import Table, without_empty
 from hil.report.run_data import MOST_TELLING, RunData
 from hil.verdict.agreement import correct_answers
@@ -157,34 +156,41 @@ def share_figure(shares: Shares, data: RunData, *, rows: str, columns: str) -> F
     return {**figure([heat], 140 + 34 * min(count, 20), x=x, y=y, left=120), "wide": True}
 
 
-def telling_images(data: RunData) -> str:
-    """The telling images of the run with answers and mean logits, as markup; "" where it holds none."""
-    if data.telling is None or data.telling_images is None or not len(data.telling):
-        return ""
-    items = (_telling(data, int(k), pixels) for k, pixels in zip(data.telling, data.telling_images, strict=True))
-    words = (
-        "Right in most virtual chips, wrong in most repeats on the chip; clearest first. Means of the logits, in codes."
-    )
-    return f'<h3>Most telling images</h3><p class="note">{words}</p><div class="telling">{"".join(items)}</div>'
+@dataclass(frozen=True, slots=True)
+class TellingImage:
+    """One image that tells chip and simulator apart; ``address`` holds its pixels, ``label`` is a row of ``logits``."""
+
+    name: str
+    address: str
+    caption: str
+    label: str
+    logits: Table
 
 
-def _telling(data: RunData, k: int, pixels: NDArray[np.uint8]) -> str:
+def telling_images(data: RunData) -> tuple[TellingImage, ...]:
+    """The telling images of the run with answers and mean logits; none where it holds none."""
+    if data.telling is None or data.telling_images is None:
+        return ()
+    return tuple(_telling(data, int(k), pixels) for k, pixels in zip(data.telling, data.telling_images, strict=True))
+
+
+def _telling(data: RunData, k: int, pixels: NDArray[np.uint8]) -> TellingImage:
     label = int(data.labels[k])
     chip, virtual = data.measured_logits[:, k], data.simulated_logits[:, k]
     means = (data.ideal_logits[k], virtual.mean(axis=0), chip.mean(axis=0))
     answer = int(np.bincount(chip.argmax(-1)).argmax())
     number, name = int(data.indices[k]), data.classes[label]
-    rows = tuple(
-        (data.classes[c], *(f"{mean[c]:,.0f}".replace("-", "−") for mean in means))
-        for c in _shown(label, answer, means)
-    )
+    rows = tuple((data.classes[c], *(_code(mean[c]) for mean in means)) for c in _shown(label, answer, means))
     right = f"{(virtual.argmax(-1) == label).sum()} of {len(virtual)}"
     wrong = f"{(chip.argmax(-1) == answer).sum()} of {len(chip)}"
     words = f"label {name}: right in {right} virtual chips; chip: {data.classes[answer]} in {wrong} repeats"
-    picture = f'<img alt="{escape(f"Image {number}, label {name}")}" src="{image_address(pixels)}">'
-    logits = Table(f"Logits of image {number}", ("", "ideal", "simulated", "chip"), rows)
-    caption = f"<figcaption>Image {number:,}, {escape(words)}</figcaption>"
-    return f"<figure>{picture}{caption}{table(logits, (name,))}</figure>"
+    return TellingImage(
+        name=f"Image {number}, label {name}",
+        address=image_address(pixels),
+        caption=f"Image {number:,}, {words}",
+        label=name,
+        logits=Table(f"Logits of image {number}", ("", "ideal", "simulated", "chip"), rows),
+    )
 
 
 def _code(mean: float) -> str:

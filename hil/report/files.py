@@ -13,19 +13,25 @@ from hil.report.run_data import RunData, write_run
 from hil.report.tables import every_table
 from hil.verdict.agreement import AgreementReport, interval_words
 from hil.verdict.metric import ACCURACY
+from mapping.program.file import load_program
 
 
 def write_report(folder: str | Path, report: AgreementReport, data: RunData) -> None:
     """Write the four files of a run into ``folder``; each appears whole or not at all.
 
+    A program.h5 that lies there already gives the page its graph of the network.
+
     Raises:
+        FileError: program.h5 is damaged.
         OutputError: disk full, no permission.
     """
     folder = Path(folder)
     files = [name for name in FILES if name.startswith("report.") or name == "data.h5" or (folder / name).exists()]
+    held = folder / "program.h5"
+    program = load_program(held) if held.exists() else None
     write_run(folder / "data.h5", data)
     write_text(folder / "report.md", report_markdown(report))
-    write_text(folder / "report.html", page(report, data, files))
+    write_text(folder / "report.html", page(report, data, files, program))
     write_text(folder / "report.json", report_text(report))
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import defaultdict
 from dataclasses import dataclass
 from html import escape
 
-from hil.pages import shell
 from hil.pages.figures import Figure, block_mean, figure, mosaic, packed
-from hil.pages.shell import document, section, table
+from hil.pages.shell import Plot, render
 from hil.pages.tables import Table
+from hil.report.network_graph import CAPTION, draw_network
 from mapping.compile import MappingPlan, plan
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, Tile
@@ -24,33 +23,26 @@ def mapping_page(program: ConductanceProgram) -> str:
     """The whole page as text (about 5 MB, nearly all of it Plotly)."""
     summary, usage = plan(program), macro_usage(program)
     fullest = max(usage, key=lambda u: u.share).macro
-    drawn: dict[str, Figure] = {}
-
-    plot = functools.partial(shell.plot, drawn)
-    sections = [
-        _header(program, summary),
-        section(
-            "Macros",
-            plot(
-                "tiles",
-                "Tiles on logical rows (down) and outputs (across) of every macro in use, coloured by layer; "
-                "the tables below say the same.",
-                occupancy_figure(program),
-            ),
-            plot("targets", "Target conductance of the cells; blank where none is written.", targets_figure(program)),
-            plot("macro", f"Target conductance of macro {fullest}, cell by cell.", macro_figure(program, fullest)),
+    tiles = (
+        "Tiles on logical rows (down) and outputs (across) of every macro in use, coloured by layer; "
+        "the tables below say the same."
+    )
+    cell_by_cell = f"Target conductance of macro {fullest}, cell by cell."
+    return render(
+        "mapping.html",
+        title=f"{summary.chip}: {summary.tiles} tiles on {summary.macros_used} macros",
+        plots=(
+            Plot("tiles", tiles, occupancy_figure(program)),
+            Plot("targets", "Target conductance of the cells; blank where none is written.", targets_figure(program)),
+            Plot("macro", cell_by_cell, macro_figure(program, fullest)),
         ),
-        section("Layers", table(layer_table(summary))),
-        section("Macros in use", table(macro_table(usage))),
-    ]
-    return document(f"{summary.chip}: {summary.tiles} tiles on {summary.macros_used} macros", sections, drawn)
-
-
-def _header(program: ConductanceProgram, summary: MappingPlan) -> str:
-    bits = f"W{program.weight_bits}A{program.activation_bits}"
-    return (
-        f"<header><h1>{len(summary.layers)} layers <span>on</span> {escape(summary.chip)}</h1>"
-        f'<p class="sub">{bits}, {summary.lines()[-1]} · program {escape(program.digest[:16])}…</p></header>'
+        chip=summary.chip,
+        subtitle=f"W{program.weight_bits}A{program.activation_bits}, {summary.lines()[-1]} · "
+        f"program {program.digest[:16]}…",
+        network=draw_network(program),
+        network_caption=CAPTION,
+        layers=layer_table(summary),
+        macros=macro_table(usage),
     )
 
 

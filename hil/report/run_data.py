@@ -43,7 +43,7 @@ class MacroReadings:
     early_us: NDArray[np.float32] | None = None  # right after writing
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunData:
     """Requests and answers of one run. Logits are integer codes, except the float network's.
 
@@ -76,6 +76,10 @@ class RunData:
     task: Task | None = None
     targets: NDArray[Any] | None = None
     scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        size = f"{len(self.labels):,} images × {len(self.measured_logits)} repeats, {len(self.classes)} classes"
+        return f"<RunData: {size}, {len(self.simulated_logits)} virtual chips, {len(self.macros)} macros>"
 
     def __post_init__(self) -> None:
         n, c = len(self.indices), len(self.classes)

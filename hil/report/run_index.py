@@ -12,8 +12,9 @@ from cim.files import read_text
 from hil.atomic import write_text
 from hil.errors import FileError, HilError
 from hil.pages.figures import Figure, axis, dots, figure, shown
-from hil.pages.shell import contents, document, plot, section, sortable_table
+from hil.pages.shell import Plot, render
 from hil.pages.tables import Table, duration, points
+from hil.report.compare import RunFact, run_facts
 from hil.report.run_folder import UNFINISHED
 from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
 from hil.verdict.metric import ACCURACY, Metric
@@ -47,6 +48,7 @@ class RunLine:
     difference: float
     verdict: str
     metric: Metric = ACCURACY
+    facts: tuple[RunFact, ...] = ()  # what two runs are compared by
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +109,19 @@ def write_run_index(folder: Path) -> Path:
 
 def index_page(index: RunIndex) -> str:
     """The whole page as text; it links to the pages of the runs beside it."""
-    drawn: dict[str, Figure] = {}
-    parts: dict[str, str] = {}
-    rows = [(f"{quote(run.name)}/report.html", _cells(run)) for run in index.runs]
-    parts["Runs"] = sortable_table(Table("Runs", HEADER, (), index.note), rows)
-    if index.runs:
-        bars = "Filled: measured, bars: Wilson 95 % over images. Open: simulated."
-        parts["Accuracy over date"] = plot(drawn, "date", bars, trend_figure(index, by_age=False))
-        parts["Accuracy over age"] = plot(drawn, "age", bars, trend_figure(index, by_age=True))
-    head = f"<header><h1>Runs</h1><p class='sub'>{len(index.runs):,} runs</p></header>"
-    body = [section(title, content) for title, content in parts.items()]
-    return document("Runs", [head, contents(tuple(parts)), *body], drawn)
+    bars = "Filled: measured, bars: Wilson 95 % over images. Open: simulated."
+    plots = (
+        Plot("date", bars, trend_figure(index, by_age=False)),
+        Plot("age", bars, trend_figure(index, by_age=True)),
+    )
+    return render(
+        "runs.html",
+        title="Runs",
+        plots=plots if index.runs else (),
+        runs=Table("Runs", HEADER, (), index.note),
+        facts={run.name: run.facts for run in index.runs},
+        rows=tuple((f"{quote(run.name)}/report.html", _cells(run)) for run in index.runs),
+    )
 
 
 def trend_figure(index: RunIndex, *, by_age: bool) -> Figure:
@@ -165,6 +169,7 @@ def _line(folder: Path) -> RunLine:
         j.difference,
         j.verdict.value,
         j.metric,
+        run_facts(report),
     )
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from html import escape
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hil.pages.figures import Figure, axis, dots, figure, line, packed
 from hil.pages.png import image_address
+from hil.pages.shell import Plot
 from hil.report.run_data import RunData
 from hil.verdict.tasks.per_sample import IGNORED_PIXEL
 from hil.verdict.tasks.task import Task
 from mapping.network.task import TaskKind
 
-Plot = Callable[..., str]
 MOST_CURVES = 4  # samples drawn as curves
 MOST_DOTS = 2000
 SEEN_SCORE = 0.3  # boxes that are drawn are at least so likely
@@ -27,24 +28,48 @@ COLOURS = np.array(
     np.uint8,
 )  # fmt: skip
 """Of classes in turn (Okabe and Ito 2008); pixels without a class are white."""
+NO_BOXES = np.zeros((0, 4), np.float32)
 COLUMNS = {"float": "@soft", "ideal": "@ideal", "simulated": "@simulated", "measured": "@measured"}
 
 
-def task_answers(data: RunData, task: Task, measured_words: str, plot: Plot) -> tuple[str, ...]:
-    """The parts of the section on answers."""
-    parts = []
+@dataclass(frozen=True, slots=True)
+class DrawnBox:
+    x: float
+    y: float
+    width: float
+    height: float
+    colour: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image of ``width`` x ``height`` pixels, whose ``address`` holds it, with boxes over it."""
+
+    words: str
+    address: str
+    width: int
+    height: int
+    boxes: tuple[DrawnBox, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePictures:
+    """One sample: what is there, and what each column made of it."""
+
+    name: str
+    pictures: tuple[Picture, ...]
+
+
+def task_plots(data: RunData, task: Task, measured_words: str) -> Iterator[Plot]:
+    """The figures of the section on answers."""
     if data.scores:
-        drawn = score_figure(data, task, measured_words)
-        parts.append(plot("scores", f"{task.metric.title} of all samples, in four columns.", drawn))
-    if task.kind is TaskKind.REGRESS and data.targets is not None:
-        parts.append(plot("values", "Values against targets, samples of the run.", value_figure(data, task)))
-    if task.kind is TaskKind.SEQUENCE and data.targets is not None:
-        words = "Share of right steps along the sequence."
-        parts.append(plot("steps", words, step_figure(data, task, measured_words)))
-    one_axis = task.image[1] == 1 or task.image[2] == 1
-    if task.kind is TaskKind.AUTOENCODE and one_axis:
-        parts.append(plot("curves", "Inputs and what comes again: the samples that differ most.", curves(data, task)))
-    return (*parts, pictures(data, task, measured_words))
+        yield Plot("scores", f"{task.metric.title} of all samples.", score_figure(data, task, measured_words))
+    if task.kind is TaskKind.REGRESS:
+        yield Plot("values", "Values against targets, samples of the run.", value_figure(data, task))
+    if task.kind is TaskKind.SEQUENCE:
+        yield Plot("steps", "Share of right steps along the sequence.", step_figure(data, task, measured_words))
+    if task.kind is TaskKind.AUTOENCODE and 1 in task.image[1:]:
+        yield Plot("curves", "Inputs and what comes again: the samples that differ most.", curves(data, task))
 
 
 def score_figure(data: RunData, task: Task, measured_words: str) -> Figure:
@@ -113,23 +138,17 @@ def _mean(logits: NDArray[np.int32], task: Task, k: int) -> NDArray[np.float64]:
     return np.asarray(task.values(logits[:, k]).mean(axis=0), np.float64)
 
 
-def pictures(data: RunData, task: Task, measured_words: str) -> str:
-    """The telling samples as pictures, as markup; "" where the task has none."""
-    if data.telling is None or data.telling_images is None or data.targets is None or not len(data.telling):
-        return ""
-    if task.kind not in (TaskKind.SEGMENT, TaskKind.DETECT, TaskKind.AUTOENCODE) or 1 in task.image[1:]:
-        return ""
+def pictures(data: RunData, task: Task, measured_words: str) -> tuple[SamplePictures, ...]:
+    """The telling samples as pictures; none where the task has none."""
+    if data.telling is None or data.telling_images is None or data.targets is None or 1 in task.image[1:]:
+        return ()
+    if task.kind not in (TaskKind.SEGMENT, TaskKind.DETECT, TaskKind.AUTOENCODE):
+        return ()
     draw = {TaskKind.SEGMENT: _masks, TaskKind.DETECT: _boxes, TaskKind.AUTOENCODE: _again}[task.kind]
-    items = []
-    for k, pixels in zip(data.telling, data.telling_images, strict=True):
-        shown = "".join(
-            f"<figure>{picture}<figcaption>{escape(words)}</figcaption></figure>"
-            for words, picture in draw(data, task, int(k), pixels, measured_words)
-        )
-        number = int(data.indices[k])
-        items.append(f'<div role="group" aria-label="Sample {number}"><p>Sample {number:,}</p>{shown}</div>')
-    note = "Samples that the chip does worse than the virtual chips, clearest first; first repeat and virtual chip."
-    return f'<h3>Most telling samples</h3><p class="note">{note}</p><div class="telling">{"".join(items)}</div>'
+    return tuple(
+        SamplePictures(f"Sample {int(data.indices[k]):,}", tuple(draw(data, task, int(k), pixels, measured_words)))
+        for k, pixels in zip(data.telling, data.telling_images, strict=True)
+    )
 
 
 def _logits(data: RunData, k: int, measured_words: str) -> Iterator[tuple[str, NDArray[np.int32]]]:
@@ -138,14 +157,12 @@ def _logits(data: RunData, k: int, measured_words: str) -> Iterator[tuple[str, N
     yield measured_words, data.measured_logits[0, k : k + 1]
 
 
-def _masks(
-    data: RunData, task: Task, k: int, pixels: NDArray[np.uint8], measured_words: str
-) -> Iterator[tuple[str, str]]:
+def _masks(data: RunData, task: Task, k: int, pixels: NDArray[np.uint8], measured_words: str) -> Iterator[Picture]:
     assert data.targets is not None
-    yield "image", _image(pixels, f"Sample {k}")
-    yield "mask", _image(coloured(data.targets[k]), f"Mask of sample {k}")
+    yield _picture("image", pixels)
+    yield _picture("mask", coloured(data.targets[k]))
     for words, logits in _logits(data, k, measured_words):
-        yield words, _image(coloured(task.pixels(logits)[0]), f"Classes of the pixels, {words}")
+        yield _picture(words, coloured(task.pixels(logits)[0]))
 
 
 def coloured(classes: NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -155,46 +172,34 @@ def coloured(classes: NDArray[np.integer]) -> NDArray[np.uint8]:
     return found
 
 
-def _again(
-    data: RunData, task: Task, k: int, pixels: NDArray[np.uint8], measured_words: str
-) -> Iterator[tuple[str, str]]:
+def _again(data: RunData, task: Task, k: int, pixels: NDArray[np.uint8], measured_words: str) -> Iterator[Picture]:
     assert data.targets is not None
     size = sum(output.size for output in task.outputs)
     wanted = data.targets[k].reshape(-1)[:size]
     low, high = float(wanted.min()), float(wanted.max())
-    yield "input", _image(pixels, f"Sample {k}")
+    yield _picture("input", pixels)
     for words, logits in _logits(data, k, measured_words):
         values = (task.values(logits)[0] - low) / max(high - low, 1e-12)
         maps = np.clip(255 * values, 0, 255).astype(np.uint8).reshape(task.image).transpose(1, 2, 0)
-        yield words, _image(maps, f"Sample {k} again, {words}")
+        yield _picture(words, maps)
 
 
-def _boxes(
-    data: RunData, task: Task, k: int, pixels: NDArray[np.uint8], measured_words: str
-) -> Iterator[tuple[str, str]]:
+def _boxes(data: RunData, task: Task, k: int, pixels: NDArray[np.uint8], measured_words: str) -> Iterator[Picture]:
     assert data.targets is not None
     there = data.targets[k][data.targets[k][:, 0] >= 0]
-    yield "boxes that are there", _with_boxes(pixels, there[:, 1:], there[:, 0], f"Sample {k}")
+    yield _picture("boxes that are there", pixels, there[:, 1:], there[:, 0])
     for words, logits in _logits(data, k, measured_words):
         found = task.boxes(logits)[0]
         likely = found[found[:, 5] >= SEEN_SCORE]
-        yield words, _with_boxes(pixels, likely[:, :4], likely[:, 4], f"Boxes in sample {k}, {words}")
+        yield _picture(words, pixels, likely[:, :4], likely[:, 4])
 
 
-def _with_boxes(
-    pixels: NDArray[np.uint8], corners: NDArray[np.floating], classes: NDArray[np.floating], words: str
-) -> str:
-    """The image with boxes over it, as inline SVG."""
-    height, width = pixels.shape[:2]
+def _picture(
+    words: str, pixels: NDArray[np.uint8], corners: NDArray[Any] = NO_BOXES, classes: NDArray[Any] = NO_BOXES
+) -> Picture:
+    """An image with boxes over it, corners (k, 4) in pixels and classes (k,)."""
     drawn = []
-    for (x1, y1, x2, y2), kind in zip(corners, classes, strict=True):
+    for (x1, y1, x2, y2), kind in zip(corners.round(1).tolist(), classes, strict=True):
         red, green, blue = COLOURS[1 + int(kind) % (len(COLOURS) - 1)]
-        place = f'x="{x1:.1f}" y="{y1:.1f}" width="{max(x2 - x1, 0):.1f}" height="{max(y2 - y1, 0):.1f}"'
-        drawn.append(f'<rect {place} fill="none" stroke="rgb({red},{green},{blue})" stroke-width="{width / 64:.2f}"/>')
-    image = f'<image href="{image_address(pixels)}" width="{width}" height="{height}"/>'
-    view = f'viewBox="0 0 {width} {height}" width="128" height="{round(128 * height / width)}"'
-    return f'<svg {view} role="img" aria-label="{escape(words)}">{image}{"".join(drawn)}</svg>'
-
-
-def _image(pixels: NDArray[np.uint8], words: str) -> str:
-    return f'<img alt="{escape(words)}" src="{image_address(pixels)}">'
+        drawn.append(DrawnBox(x1, y1, max(x2 - x1, 0.0), max(y2 - y1, 0.0), f"rgb({red}, {green}, {blue})"))
+    return Picture(words, image_address(pixels), pixels.shape[1], pixels.shape[0], tuple(drawn))

@@ -28,6 +28,7 @@ _SAME_BITS = ("-ffp-contract=off",)  # a fused product would round otherwise on 
 _BARE = (
     "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-nostdlib", "-fno-math-errno",
     "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections", "-fstack-usage",
+    '-DDIE_KEPT=__attribute__((section(".noinit")))',
 )  # fmt: skip
 
 
@@ -53,6 +54,7 @@ _FLAGS: dict[FirmwareTarget, tuple[str, ...]] = {
 }
 _LARGE = {
     "LINK_PAYLOAD": 4096, "LINK_WINDOW": 32, "MAX_MESSAGE": 1 << 20, "LAYER_BYTES": 1 << 23, "LAYER_OUTPUTS": 4096,
+    "MEMORY_BYTES": 12 << 20,
 }  # fmt: skip
 _FREESTANDING = ("-ffreestanding", "-fno-builtin", "-fno-tree-loop-distribute-patterns")
 _LIMITS: dict[FirmwareTarget, dict[str, int]] = {
@@ -207,7 +209,8 @@ def build(
     """
     board = board or SOURCES / "boards" / ("mps2.c" if target is FirmwareTarget.QEMU else "posix.c")
     sizes = {**_LIMITS[target], **(limits or {})}
-    sources = [*sorted((SOURCES / "core").glob("*.c")), *(sorted((SOURCES / "die").glob("*.c")) if die else []), board]
+    folders = ("core", "kept", "die") if die else ("core", "kept")
+    sources = [*(path for folder in folders for path in sorted((SOURCES / folder).glob("*.c"))), board]
     if target is not FirmwareTarget.QEMU:
         sources.remove(SOURCES / "core" / "bytes.c")  # this machine's C library has them
     script = SOURCES / "boards" / "mps2.ld"

@@ -9,17 +9,22 @@ import select
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from cim.chip.spec import ChipSpec
+from cim.files import read_text
+from firmware_protocols.errors import LocalProtocolError
+from firmware_protocols.extensions.authority import chip_key
 from hil.errors import PortError, UsageError
 from hil.server.firmware_build import FirmwareTarget, build, config_header
 from hil.server.serve import Ready
 from hil.transports import host_and_port
 
 _START_S = 10.0
+_KEY_PLACE, _KEY_THERE = 0x00300000, (0x2179654B).to_bytes(4, "little")  # where it looks for its key
 _BOOT_WORD = 0x203FFFF0  # where boards/mps2.c looks for its boot id
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -34,6 +39,7 @@ def running_firmware(
     where: str = "pty",
     monitor: Path | None = None,
     cache: Path | None = None,
+    key_file: Path | None = None,
 ) -> Iterator[str]:
     """Run the firmware as a chip of this description while the block runs; gives the address.
 
@@ -42,15 +48,41 @@ def running_firmware(
         settings: die parameters by name (``die/die.h``) in place of the usual ones.
         where: ``"pty"``, or ``"HOST:PORT"`` on this machine (port 0: any free one).
         monitor: QEMU only; a socket file for its machine protocol.
+        key_file: 64 hexadecimal digits that hosts must prove; None: the firmware wants none.
 
     Raises:
         UsageError: no compiler, no QEMU, a chip file that the firmware cannot follow, an unknown die parameter.
     """
     settings = dict(settings or {})
-    if target is FirmwareTarget.QEMU:
-        command, address = _qemu(spec, seed, settings, where, monitor, cache)
-    else:
-        command, address = _native(target, spec, seed, settings, where, cache), ""
+    with contextlib.ExitStack() as stack:
+        key = stack.enter_context(_key_image(target, key_file)) if key_file is not None else []
+        if target is FirmwareTarget.QEMU:
+            command, address = _qemu(spec, seed, settings, where, monitor, cache)
+        else:
+            command, address = _native(target, spec, seed, settings, where, cache), ""
+        yield from _run([*command, *key], address)
+
+
+@contextlib.contextmanager
+def _key_image(target: FirmwareTarget, key_file: Path) -> Iterator[list[str]]:
+    """The words that give the firmware its key, which a file of a passing folder holds."""
+    try:
+        key = chip_key(read_text(key_file, 4096))
+    except (OSError, UnicodeDecodeError, LocalProtocolError) as error:
+        raise UsageError(f"no key of a chip in {key_file}: {error}", hint="64 hexadecimal digits are needed") from error
+    with tempfile.TemporaryDirectory() as folder:
+        held = Path(folder) / "key"
+        held.touch(0o600)
+        if target is FirmwareTarget.QEMU:
+            held.write_bytes(_KEY_THERE + key)
+            yield ["-device", f"loader,file={held},addr={_KEY_PLACE:#x},force-raw=on"]
+        else:
+            held.write_bytes(key)
+            yield ["--key-file", str(held)]
+
+
+def _run(command: list[str], address: str) -> Iterator[str]:
+    """Start the firmware, give its address, and end it."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
         yield address or _address(process)
@@ -67,10 +99,18 @@ def running_firmware(
 
 
 def serve_firmware(
-    target: FirmwareTarget, spec: ChipSpec, where: str, ready: Ready, *, seed: int = 0, settings: Sequence[str] = ()
+    target: FirmwareTarget,
+    spec: ChipSpec,
+    where: str,
+    ready: Ready,
+    *,
+    seed: int = 0,
+    settings: Sequence[str] = (),
+    key_file: Path | None = None,
 ) -> None:
     """Run the firmware until Ctrl-C; ``settings`` are ``name=value`` texts."""
-    with running_firmware(target, spec, seed=seed, settings=read_settings(settings), where=where) as address:
+    chosen = read_settings(settings)
+    with running_firmware(target, spec, seed=seed, settings=chosen, where=where, key_file=key_file) as address:
         ready(address)
         while True:
             time.sleep(3600.0)

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
+from firmware_protocols.extensions.chip_side import keeping_of
 from firmware_protocols.handlers import ChipHandlers
 from hil.errors import PortError
 from hil.server.background import InBackground
@@ -201,7 +202,7 @@ def _chip(handlers: ChipHandlers) -> Iterator[ChipServer]:
     """A chip role over handlers that run in the background; outputs go off at the end."""
     limits = LinkLimits(max_payload=CLEAN_PAYLOAD, window=32, max_message=MAX_MESSAGE)
     with InBackground(handlers) as background:
-        yield ChipServer(background, boot_id=secrets.randbits(32), limits=limits)
+        yield ChipServer(background, boot_id=secrets.randbits(32), limits=limits, keeping=keeping_of(handlers))
 
 
 def _send_away(listener: socket.socket) -> None:

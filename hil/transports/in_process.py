@@ -6,20 +6,35 @@ import secrets
 import time
 
 from firmware_protocols.chip import ChipServer
-from firmware_protocols.connection import LinkLimits
+from firmware_protocols.connection import VERSIONS, LinkLimits
+from firmware_protocols.extensions.chip_side import keeping_of
 from firmware_protocols.handlers import ChipHandlers
 from hil.transports.base import CLEAN_PAYLOAD
 
+KEEPS_SINCE = 0x0101  # version of the protocol
 MAX_MESSAGE = 1 << 20  # what a chip served by this program takes, bytes; the same on every wire
 
 
 class InProcessTransport:
     """Bytes written go straight into a chip role, whose answers are read back."""
 
-    def __init__(self, handlers: ChipHandlers, address: str, *, boot_id: int | None = None) -> None:
+    def __init__(
+        self,
+        handlers: ChipHandlers,
+        address: str,
+        *,
+        boot_id: int | None = None,
+        versions: tuple[int, int] = VERSIONS,
+    ) -> None:
         self.address = address
         limits = LinkLimits(max_payload=CLEAN_PAYLOAD, window=32, max_message=MAX_MESSAGE)
-        self._server = ChipServer(handlers, boot_id=secrets.randbits(32) if boot_id is None else boot_id, limits=limits)
+        self._server = ChipServer(
+            handlers,
+            boot_id=secrets.randbits(32) if boot_id is None else boot_id,
+            limits=limits,
+            versions=versions,
+            keeping=keeping_of(handlers) if versions[1] >= KEEPS_SINCE else None,
+        )
         self._pending = bytearray()
 
     @property

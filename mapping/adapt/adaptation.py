@@ -31,7 +31,7 @@ from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.file import program_digest
 from mapping.quantise.ranges import choose_range
 
-__all__ = ["AdaptOptions", "Adaptation", "LayerAdaptation", "adapt"]
+__all__ = ["AdaptOptions", "Adaptation", "LayerAdaptation", "adapt", "check_adaptable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,27 @@ class Adaptation:
         return {"adapted_to": self.program.adapted_to, "extra_reads": self.extra_reads, "layers": layers}
 
 
+def check_adaptable(program: ConductanceProgram) -> None:
+    """Refuse a program that cannot be adapted to a chip, before one is measured for it.
+
+    Raises:
+        CannotMap: as ``adapt``.
+    """
+    spec, chip = program.spec.macro, program.spec.name
+    if not spec.paired:
+        raise CannotMap(f"{chip} holds one cell a weight: a stuck one has no partner to adapt", chip=chip)
+    if not spec.even_levels:
+        raise CannotMap(f"{chip} has uneven levels: what a stuck cell lacks is not a whole number of them", chip=chip)
+    if program.rounds > 1 or any(m.group.copies > 1 or m.group.averages > 1 for m in program.matrices):
+        raise CannotMap(
+            "a program with copies or rounds is not adapted: one order would have to suit several sets of cells",
+            chip=chip,
+            would_fit=("hil compile --no-idle-copies, without --copies-budget and --rounds",),
+        )
+    if program.adapted_to is not None:
+        raise CannotMap(f"the program is adapted to chip {program.adapted_to} already", chip=chip)
+
+
 def adapt(
     program: ConductanceProgram,
     defects: Defects,
@@ -105,19 +126,8 @@ def adapt(
         CannotMap: the chip holds no pairs or has uneven levels, or the program has copies or rounds
             or is adapted already.
     """
-    options, spec, chip = options or AdaptOptions(), program.spec.macro, program.spec.name
-    if not spec.paired:
-        raise CannotMap(f"{chip} holds one cell a weight: a stuck one has no partner to adapt", chip=chip)
-    if not spec.even_levels:
-        raise CannotMap(f"{chip} has uneven levels: what a stuck cell lacks is not a whole number of them", chip=chip)
-    if program.rounds > 1 or any(m.group.copies > 1 for m in program.matrices):
-        raise CannotMap(
-            "a program with copies or rounds is not adapted: one order would have to suit several sets of cells",
-            chip=chip,
-            would_fit=("hil compile without --copies-budget and --rounds",),
-        )
-    if program.adapted_to is not None:
-        raise CannotMap(f"the program is adapted to chip {program.adapted_to} already", chip=chip)
+    check_adaptable(program)
+    options, spec = options or AdaptOptions(), program.spec.macro
     layers = [fit_layer(step, spec, defects, inputs[step.name], options) for step in program.matrices]
     spares = choose_spares(program, layers, defects, options.spare_reads)
     steps = {layer.step.name: _finished(layer, spares.get(layer.step.name, ()), spec) for layer in layers}

@@ -15,6 +15,7 @@ from cim.chip.spec import ChipSpec
 from mapping.bits import BitWidths
 from mapping.errors import CannotMap, LayerNeed
 from mapping.layout.cutting import Cutting
+from mapping.layout.free_cells import Area, Copies, choose_copies_to_average
 from mapping.layout.place import LayerCopy, Place, Placement, macros_needed, place
 from mapping.layout.replicate import LayerReads, choose_copies, choose_shared_copies
 from mapping.layout.tile import Bundle, MatrixShape, Piece, SlicePlacement
@@ -25,14 +26,19 @@ class LayoutOptions:
     """Options of a layout.
 
     ``copies_budget``: macros that may be used in all, copies of slow layers included; None makes
-    no copies. ``rounds``: a network larger than the chip is written part after part.
+    no copies. ``rounds``: a network larger than the chip is written part after part. ``averaged``: copies of layers
+    stand on cells that would be idle on the network's macros, and their sums are added.
     """
 
     placement: Placement | None = None  # None: spread while macros last, else packed
     copies_budget: int | None = None
     rounds: bool = False
     slices: SlicePlacement = SlicePlacement.MACROS
+    averaged: bool = False
 
+
+IDLE_COPIES = 4
+"""Copies of a layer by default: √4 takes half of its errors away; each is read and converted like the first."""
 
 Layout = tuple[dict[str, tuple[Piece, ...]], dict[str, tuple[Place, ...]]]
 """Pieces and places of every tile of every layer, by name; a layer's copies follow each other."""
@@ -67,6 +73,20 @@ def lay_out(
                 for i in range(len(bundle.pieces))
             )
     return found
+
+
+def idle_copies(layout: Layout, spec: ChipSpec) -> Copies:
+    """Further copies of layers on cells that the layout's own macros leave idle, up to ``IDLE_COPIES`` of each."""
+    pieces, places = layout
+    layers = {
+        name: tuple(
+            Area(at.macro, at.row0, at.output0, len(piece.inputs), len(piece.outputs), at.round)
+            for piece, at in zip(pieces[name], places[name], strict=True)
+        )
+        for name in pieces
+        if not any(at.copy for at in places[name])
+    }
+    return choose_copies_to_average(layers, spec, most=IDLE_COPIES)
 
 
 @dataclass(frozen=True, slots=True)

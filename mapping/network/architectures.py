@@ -1,279 +1,41 @@
-"""Networks by name: torch modules whose parameter names are those of the weights found in the wild.
-
-``build`` turns one into a ``NetworkGraph`` by the same capture that serves a user's own module.
-"""
+"""Networks by name, as graphs; their arrays have the names of the weights found in the wild."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
-from mapping.network.capture import capture
 from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.named.mobile import mobilenet_v2_tiny
+from mapping.network.named.plain import fmnist_cnn5x5, lenet5, vgg8
+from mapping.network.named.residual import cifar_resnet_a, cifar_resnet_b, resnet18
+from mapping.network.named.sketch import Sketch, WantedArray
+from mapping.network.nodes import Array, Node
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CIFAR = Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016, doi 10.1109/CVPR.2016.90).
-
-    Where the shape changes the shortcut is option A, every second pixel and zero channels on
-    both sides, or option B, a strided 1x1 convolution with batch norm (``downsample``).
-    """
-
-    def __init__(self, inputs: int, outputs: int, stride: int, option: str) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.stride, self.before, self.after = stride, (outputs - inputs) // 2, (outputs - inputs + 1) // 2
-        self.downsample: nn.Module | None = None
-        if option == "B" and (stride != 1 or inputs != outputs):
-            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.downsample = nn.Sequential(convolution, nn.BatchNorm2d(outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
-        if self.downsample is not None:
-            x = self.downsample(x)
-        elif self.stride != 1 or self.before + self.after:
-            x = functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.after))
-        return functional.relu(y + x)
-
-
-def _stage(blocks: int, inputs: int, outputs: int, stride: int, option: str) -> nn.Sequential:
-    rest = [BasicBlock(outputs, outputs, 1, option) for _ in range(blocks - 1)]
-    return nn.Sequential(BasicBlock(inputs, outputs, stride, option), *rest)
-
-
-class CifarResNetA(nn.Module):
-    """ResNet of depth 6 n + 2, option A; names of akamaster/pytorch_resnet_cifar10."""
-
-    def __init__(self, blocks: int, input_shape: tuple[int, int, int], classes: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(input_shape[0], 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = _stage(blocks, 16, 16, 1, "A")
-        self.layer2 = _stage(blocks, 16, 32, 2, "A")
-        self.layer3 = _stage(blocks, 32, 64, 2, "A")
-        self.linear = nn.Linear(64, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        x = self.linear(x.mean((2, 3)))
-        return x
-
-
-class CifarResNetB(nn.Module):
-    """ResNet of depth 6 n + 2, option B; names of sandialabs/cross-sim (its first norm has eps 1e-3)."""
-
-    def __init__(self, blocks: int, input_shape: tuple[int, int, int], classes: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(input_shape[0], 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16, eps=1e-3)
-        self.res1 = _stage(blocks, 16, 16, 1, "B")
-        self.res2 = _stage(blocks, 16, 32, 2, "B")
-        self.res3 = _stage(blocks, 32, 64, 2, "B")
-        self.classifier = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = self.classifier(self.res3(self.res2(self.res1(x))))
-        return x
-
-
-class ResNet18(nn.Module):
-    """ResNet-18 for small images: 3x3 stem without pooling, widths 64 to 512; torchvision's names."""
-
-    def __init__(self, input_shape: tuple[int, int, int], classes: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(input_shape[0], 64, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.layer1 = _stage(2, 64, 64, 1, "B")
-        self.layer2 = _stage(2, 64, 128, 2, "B")
-        self.layer3 = _stage(2, 128, 256, 2, "B")
-        self.layer4 = _stage(2, 256, 512, 2, "B")
-        self.fc = nn.Linear(512, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.relu(self.bn1(self.conv1(x)))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        x = self.fc(x.mean((2, 3)))
-        return x
-
-
-class LeNet5(nn.Module):
-    """LeNet-5 with ReLU and max pooling (LeCun et al. 1998, doi 10.1109/5.726791)."""
-
-    def __init__(self, input_shape: tuple[int, int, int], classes: int) -> None:
-        super().__init__()
-        channels, height, width = input_shape
-        edge = 2 if height < 32 else 0  # 28 x 28 images are padded to LeCun's 32 x 32
-        self.conv1 = nn.Conv2d(channels, 6, 5, padding=edge)
-        self.conv2 = nn.Conv2d(6, 16, 5)
-        after = [((size + 2 * edge - 4) // 2 - 4) // 2 for size in (height, width)]
-        self.fc1 = nn.Linear(16 * after[0] * after[1], 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.max_pool2d(functional.relu(self.conv1(x)), 2)
-        x = functional.max_pool2d(functional.relu(self.conv2(x)), 2).flatten(1)
-        x = self.fc3(functional.relu(self.fc2(functional.relu(self.fc1(x)))))
-        return x
-
-
-class Vgg8(nn.Module):
-    """VGG-8: six 3x3 convolutions of 128, 256, 512 channels, pooled in pairs, then 1024 and the classes."""
-
-    def __init__(self, input_shape: tuple[int, int, int], classes: int, width: int = 128) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        inputs = input_shape[0]
-        for outputs in (width, 2 * width, 4 * width):
-            for _ in range(2):
-                layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-                inputs = outputs
-            layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers)
-        after = inputs * (input_shape[1] // 8) * (input_shape[2] // 8)
-        self.classifier = nn.Sequential(
-            nn.Flatten(), nn.Linear(after, 8 * width), nn.ReLU(), nn.Linear(8 * width, classes)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.classifier(self.features(x))
-        return x
-
-
-class InvertedResidual(nn.Module):
-    """1x1 expansion, 3x3 depthwise, 1x1 projection (Sandler et al. 2018, doi 10.1109/CVPR.2018.00474)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        middle = inputs * expansion
-        layers: list[nn.Module] = []
-        if expansion != 1:
-            layers += [nn.Conv2d(inputs, middle, 1, bias=False), nn.BatchNorm2d(middle), nn.ReLU6()]
-        layers += [
-            nn.Conv2d(middle, middle, 3, stride, 1, groups=middle, bias=False),
-            nn.BatchNorm2d(middle),
-            nn.ReLU6(),
-            nn.Conv2d(middle, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        ]
-        self.conv = nn.Sequential(*layers)
-        self.shortcut = stride == 1 and inputs == outputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv(x)
-        return x + y if self.shortcut else y
-
-
-class MobileNetV2Tiny(nn.Module):
-    """MobileNetV2 for small images: a stem, three stages of inverted residuals, a 1x1 head, ReLU6.
-
-    ``width`` scales the channels, ``depth`` is the number of blocks in each stage.
-    """
-
-    def __init__(
-        self, input_shape: tuple[int, int, int], classes: int, width: float = 1.0, depth: int = 2, expansion: int = 4
-    ) -> None:
-        super().__init__()
-        stem, *stages = (max(8, round(channels * width / 8) * 8) for channels in (16, 16, 32, 64))
-        head = 2 * stages[-1]
-        layers: list[nn.Module] = [
-            nn.Conv2d(input_shape[0], stem, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(stem),
-            nn.ReLU6(),
-        ]
-        inputs = stem
-        for outputs, stride in zip(stages, (1, 2, 2), strict=True):
-            for block in range(depth):
-                layers.append(InvertedResidual(inputs, outputs, stride if block == 0 else 1, expansion))
-                inputs = outputs
-        layers += [nn.Conv2d(inputs, head, 1, bias=False), nn.BatchNorm2d(head), nn.ReLU6()]
-        self.features = nn.Sequential(*layers)
-        self.classifier = nn.Linear(head, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.classifier(self.features(x).mean((2, 3)))
-        return x
-
-
-class FmnistCnn5x5(nn.Module):
-    """Two 5x5 convolutions and two linear layers; names of shinjitsue/fashion-mnist-cnn-pytorch."""
-
-    def __init__(self, input_shape: tuple[int, int, int], classes: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(input_shape[0], 16, 5, padding=2)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.conv2 = nn.Conv2d(16, 32, 5, padding=2)
-        self.bn2 = nn.BatchNorm2d(32)
-        self.fc1 = nn.Linear(32 * (input_shape[1] // 4) * (input_shape[2] // 4), 128)
-        self.fc2 = nn.Linear(128, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(x))), 2)
-        x = functional.max_pool2d(functional.relu(self.bn2(self.conv2(x))), 2).flatten(1)
-        x = self.fc2(functional.relu(self.fc1(x)))
-        return x
-
-
-def _cifar(kind: Callable[..., nn.Module], depth: int) -> Callable[..., nn.Module]:
-    def make(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
-        return kind((depth - 2) // 6, input_shape, classes)
-
-    return make
-
-
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
-    **{f"cifar_resnet{depth}_a": _cifar(CifarResNetA, depth) for depth in (8, 14, 20, 32, 44, 56)},
-    **{f"cifar_resnet{depth}_b": _cifar(CifarResNetB, depth) for depth in (8, 14, 20, 32, 44, 56)},
-    "resnet18": ResNet18,
-    "lenet5": LeNet5,
-    "vgg8": Vgg8,
-    "mobilenet_v2_tiny": MobileNetV2Tiny,
-    "fmnist_cnn5x5": FmnistCnn5x5,
+ARCHITECTURES: dict[str, Callable[..., str]] = {
+    **{f"cifar_resnet{depth}_a": cifar_resnet_a(depth) for depth in (8, 14, 20, 32, 44, 56)},
+    **{f"cifar_resnet{depth}_b": cifar_resnet_b(depth) for depth in (8, 14, 20, 32, 44, 56)},
+    "resnet18": resnet18,
+    "lenet5": lenet5,
+    "vgg8": vgg8,
+    "mobilenet_v2_tiny": mobilenet_v2_tiny,
+    "fmnist_cnn5x5": fmnist_cnn5x5,
 }
-"""Name -> callable(input_shape, classes, **options) giving an untrained module."""
+"""Name -> callable(sketch, classes, **options) that writes the network and gives its last node."""
 
 DEFAULT_INPUTS: dict[str, tuple[tuple[int, int, int], Preprocess]] = {
     "fmnist_cnn5x5": ((1, 28, 28), Preprocess((0.5,), (0.5,))),
     "lenet5": ((1, 28, 28), Preprocess((0.5,), (0.5,))),
 }
 """What the published weights expect; every other entry takes (3, 32, 32) with the ``CIFAR`` preprocess."""
-
-
-def module(
-    name: str,
-    *,
-    classes: int,
-    input_shape: tuple[int, int, int],
-    rng: np.random.Generator | None = None,
-    **options: Any,
-) -> nn.Module:
-    """Give an untrained module of ``ARCHITECTURES``, its weights drawn from ``rng``.
-
-    Without ``rng`` the weights are torch's own random draw, to be replaced. Raises
-    ``ValueError`` for an unknown name or options that the architecture does not have.
-    """
-    if name not in ARCHITECTURES:
-        raise ValueError(f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}")
-    with torch.random.fork_rng(devices=[]):
-        if rng is not None:
-            torch.manual_seed(int(rng.integers(2**63)))
-        try:
-            return ARCHITECTURES[name](input_shape=input_shape, classes=classes, **options)
-        except TypeError as error:
-            raise ValueError(f"architecture {name!r}: {error}") from error
 
 
 def build(
@@ -284,40 +46,81 @@ def build(
     preprocess: Preprocess | None = None,
     state: Mapping[str, Tensor] | None = None,
     rng: np.random.Generator | None = None,
+    shapes_only: bool = False,
     provenance: Mapping[str, str] | None = None,
     **options: Any,
 ) -> NetworkGraph:
     """Give the graph of a named architecture, with weights from ``state`` or drawn from ``rng``.
 
-    ``state`` must hold exactly the module's parameters (``num_batches_tracked`` aside);
-    ``ValueError`` names those missing, left over or of another shape. ``options`` go to the
-    architecture (``width``, ``depth``).
+    ``state`` must hold exactly the architecture's parameters (``num_batches_tracked`` aside);
+    ``ValueError`` names those missing, left over or of another shape, and an unknown name or option. ``options`` go to
+    the architecture (``width``, ``depth``). With ``shapes_only`` every array repeats one number of its own and takes no
+    memory: good for the cost of a network.
     """
-    if (state is None) == (rng is None):
-        raise ValueError("give either a state dict or an rng")
+    if (state is not None) + (rng is not None) + shapes_only != 1:
+        raise ValueError("give either a state dict, an rng or shapes_only")
+    if name not in ARCHITECTURES:
+        raise ValueError(f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}")
     usual = DEFAULT_INPUTS.get(name, ((3, 32, 32), CIFAR))
     shape = input_shape or usual[0]
     preprocess = preprocess or (
         usual[1] if shape[0] == usual[0][0] else Preprocess((0.5,) * shape[0], (0.5,) * shape[0])
     )
-    network = module(name, classes=len(classes), input_shape=shape, rng=rng, **options)
+
+    def nodes(weights: Callable[[WantedArray], Array]) -> tuple[Node, ...]:
+        sketch = Sketch(shape, weights)
+        try:
+            return sketch.nodes(ARCHITECTURES[name](sketch, len(classes), **options))
+        except TypeError as error:
+            raise ValueError(f"architecture {name!r}: {error}") from error
+
+    wanted: list[WantedArray] = []
+
+    def noted(array: WantedArray) -> Array:
+        wanted.append(array)
+        return np.broadcast_to(np.float32(len(wanted)), array.shape)  # no two layers are the same
+
+    found = nodes(noted)
     if state is not None:
-        load_state(network, name, state)
-    return capture(network, torch.zeros(1, *shape), preprocess=preprocess, classes=classes, provenance=provenance)
+        arrays = _arrays(name, wanted, state)
+        found = nodes(lambda array: arrays[array.key])
+    elif rng is not None:
+        arrays = _drawn(wanted, int(rng.integers(2**63)))
+        found = nodes(lambda array: arrays[array.key])
+    return NetworkGraph(shape, found, preprocess, tuple(classes), dict(provenance or {}))
 
 
-def load_state(network: nn.Module, name: str, state: Mapping[str, Tensor]) -> None:
-    """Put ``state`` into ``network``; ``ValueError`` lists what does not fit."""
-    wanted = {key: tensor for key, tensor in network.state_dict().items() if not key.endswith("num_batches_tracked")}
+def _arrays(name: str, wanted: Sequence[WantedArray], state: Mapping[str, Tensor]) -> dict[str, Array]:
+    """The arrays of ``state``; ``ValueError`` lists what does not fit."""
     given = {key: tensor for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
-    faults = [f"{key} is missing" for key in wanted if key not in given]
-    faults += [f"{key} is left over" for key in given if key not in wanted]
+    shapes = {array.key: array.shape for array in wanted}
+    faults = [f"{key} is missing" for key in shapes if key not in given]
+    faults += [f"{key} is left over" for key in given if key not in shapes]
     faults += [
-        f"{key} is {tuple(given[key].shape)}, not {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in given and given[key].shape != wanted[key].shape
+        f"{key} is {tuple(given[key].shape)}, not {shape}"
+        for key, shape in shapes.items()
+        if key in given and tuple(given[key].shape) != shape
     ]
     if faults:
         more = f" and {len(faults) - 6} more" if len(faults) > 6 else ""
         raise ValueError(f"the weights do not fit architecture {name!r}: {'; '.join(faults[:6])}{more}")
-    network.load_state_dict(given, strict=False)
+    return {key: np.array(tensor.detach().cpu().numpy(), np.float32) for key, tensor in given.items()}
+
+
+def _drawn(wanted: Sequence[WantedArray], seed: int) -> dict[str, Array]:
+    """First weights as torch's layers have them (uniform within 1 / √fan_in), by torch's generator."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(array: WantedArray) -> Array:
+        if not array.fan_in:
+            return np.full(array.shape, array.value, np.float32)
+        if len(array.shape) > 1:  # written as nn.init.kaiming_uniform_(a=√5) has it, for the same last digits
+            bound = math.sqrt(3.0) * (math.sqrt(2.0 / (1 + math.sqrt(5) ** 2)) / math.sqrt(array.fan_in))
+        else:
+            bound = 1 / math.sqrt(array.fan_in)
+        values: Array = torch.empty(array.shape).uniform_(-bound, bound, generator=generator).numpy()
+        return values
+
+    return {array.key: draw(array) for array in wanted}

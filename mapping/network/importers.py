@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cim.json_text import parse_json
+from mapping.bits import OWN_CODES_BITS
 from mapping.network.digital_nodes import Grid
 from mapping.network.file import FORMAT
 from mapping.network.file_check import LARGEST_PICKLE, NetworkFileError, load_plain, read_bytes
@@ -35,7 +37,7 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 def own_bits(graph: NetworkGraph) -> tuple[int, int] | None:
     """Bits of weights and activations of a network that comes with codes of its own; None of any other."""
-    return (8, 8) if any(isinstance(node, Grid) for node in graph.nodes) else None
+    return (OWN_CODES_BITS, OWN_CODES_BITS) if any(isinstance(node, Grid) for node in graph.nodes) else None
 
 
 def import_graph(
@@ -217,10 +219,15 @@ def _from_exported(
 
     from mapping.network.capture import capture_exported
 
+    log = logging.getLogger("torch.export")  # it would print what the error says
+    level = log.level
+    log.setLevel(logging.CRITICAL)
     try:
         program = torch.export.load(io.BytesIO(data))
     except Exception as error:  # torch raises many kinds on broken archives
         raise NetworkFileError(path, f"torch.export cannot load it: {error!s:.200}") from error
+    finally:
+        log.setLevel(level)
     return capture_exported(program, preprocess=preprocess, classes=classes, provenance=provenance)
 
 

@@ -7,6 +7,7 @@ needed only for the float column of a report. Writing and reading of the file is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -82,6 +83,16 @@ class TileGroup:
     def copies(self) -> int:
         """Number of times that the layer's matrix stands on the chip."""
         return 1 + max(t.copy for t in self.tiles)
+
+    @property
+    def averages(self) -> int:
+        """Number of times that a copy's matrix stands there, its sums added (``mapping.tune.averaged``)."""
+        return max(Counter((t.copy, t.inputs.start, t.outputs.start, t.multiplier) for t in self.tiles).values())
+
+    @property
+    def weights(self) -> int:
+        """Weights of the layer's matrix, each counted once."""
+        return sum(t.levels.size for t in self.matrix_tiles) // self.averages
 
     @property
     def matrix_tiles(self) -> tuple[Tile, ...]:
@@ -232,7 +243,7 @@ class Aims:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ConductanceProgram:
     """Everything needed to run one network on one kind of chip.
 
@@ -284,6 +295,10 @@ class ConductanceProgram:
         """Value of one logit code."""
         return self.scales[self.steps[-1].name]
 
+    def __repr__(self) -> str:
+        size = f"{len(self.matrices)} layers on {len(self.macros)} macros of {self.spec.name}"
+        return f"<ConductanceProgram {self.digest[:16]}: W{self.weight_bits}A{self.activation_bits}, {size}>"
+
     @property
     def width(self) -> int:
         """Number of logits: one a class, or all elements of all outputs."""
@@ -302,6 +317,12 @@ class ConductanceProgram:
     def layers(self) -> dict[str, MatrixStep]:
         """Matrix steps by name: what an ``AgainStep`` reads."""
         return {m.name: m for m in self.matrices}
+
+    def product_of(self, step: Step) -> MatrixStep | None:
+        """The matrix step whose cells a step reads: itself, or the one that it reads again; None for digital steps."""
+        if isinstance(step, AgainStep):
+            return self.layers[step.layer]
+        return step if isinstance(step, MatrixStep) else None
 
     @property
     def uses(self) -> dict[str, int]:

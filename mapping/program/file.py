@@ -68,9 +68,12 @@ def save_program(program: ConductanceProgram, path: str | Path) -> None:
         _write_text(file, "description", json.dumps(record))
         _write_text(file, "chip", program.spec.text)
         file.create_dataset("calibration_images", data=program.calibration_images, compression="gzip")
+        groups: dict[str, h5py.Group] = {}  # a name with slashes is looked up piece by piece
         for name, array in arrays.items():
+            place, _, last = f"arrays/{name}".rpartition("/")
+            group = groups.get(place) or groups.setdefault(place, file.require_group(place))
             # Zero-length data sets cannot be chunked, hence not compressed.
-            file.create_dataset(f"arrays/{name}", data=array, compression="gzip" if array.size > 1024 else None)
+            group.create_dataset(last, data=array, compression="gzip" if array.size > 1024 else None)
     write_bytes(path, content.getbuffer())
 
 

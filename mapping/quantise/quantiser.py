@@ -79,7 +79,8 @@ class Quantiser:
     """Turns operations into steps in order; ``steps`` and ``scales`` grow.
 
     ``codes`` are the integer values of the calibration images, by operation, (n, …).
-    ``widths`` are the bits of each operation's output codes (``code_widths``).
+    ``widths`` are the bits of each operation's output codes (``code_widths``). ``errors`` of the cells are asked for
+    by the rule that goes by them (``ScaleRule.OUTPUT``) alone.
     """
 
     spec: ChipSpec
@@ -88,8 +89,9 @@ class Quantiser:
     observed: Observations
     logits: str  # the operation whose output is wide: the last that changes scale
     rule: ScaleRule
-    errors: CellErrors
+    errors: CellErrors | None
     weight_form: WeightForm = WeightForm.SIGN
+    averages: Mapping[str, int] = field(default_factory=dict)  # copies of layers whose sums will be added
     turns: Mapping[str, int] = field(default_factory=dict)  # of layers that are read again (``sharing``)
     layers: dict[str, MatrixStep] = field(default_factory=dict)
     codes: dict[str, Codes] = field(default_factory=dict)
@@ -227,7 +229,7 @@ class Quantiser:
             bias=np.rint(bias / (unit * source.scale)).astype(np.int32),
             requantise=requantise_by(unit * source.scale / out.scale, out.low, out.high),
         )
-        if self.rule is ScaleRule.OUTPUT:
+        if self.errors is not None:
             importance, noise = (unit * source.scale) ** 2, self.errors.conversion_codes
             choice = choose_range(group, self.spec.macro, codes, importance, noise)
         else:
@@ -263,15 +265,17 @@ class Quantiser:
             return on_grid, grid
         inputs = input_statistics(sample)
 
-        def converter(levels: NDArray[np.int16], scale: Floats) -> Floats:
-            group = self._group(op, (levels * factor).astype(np.int16), pieces, places)
-            found = range_errors(group, macro, codes, self.errors.conversion_codes)
-            code = found.best(scale.reshape(-1) ** 2).range_code
-            squared: Floats = found.squared_us2[code].reshape(scale.shape)
-            return squared / (macro.level_step_us * factor) ** 2
+        if (cells := self.errors) is not None:
 
-        if self.rule is ScaleRule.OUTPUT:
-            errors = weight_errors(macro, self.errors, integers, factor, 1 + max(piece.slice for piece in pieces))
+            def converter(levels: NDArray[np.int16], scale: Floats) -> Floats:
+                group = self._group(op, (levels * factor).astype(np.int16), pieces, places)
+                found = range_errors(group, macro, codes, cells.conversion_codes)
+                code = found.best(scale.reshape(-1) ** 2).range_code
+                squared: Floats = found.squared_us2[code].reshape(scale.shape)
+                return squared / (macro.level_step_us * factor) ** 2
+
+            slices, copies = 1 + max(piece.slice for piece in pieces), self.averages.get(op.name, 1)
+            errors = weight_errors(macro, cells, integers, factor, slices).averaged(copies)
             squares = plane_squares(sample, macro, self.bits.inputs_of(op.name), self.scales[op.inputs[0]].signed)
             levels, scale = output_weights(weight, inputs, integers, errors, squares, converter)
         else:

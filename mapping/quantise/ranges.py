@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.converters import code_limits, input_planes, quantise_adc, split_planes
+from cim.chip.converters import code_limits, input_planes, split_planes
 from cim.chip.encoding import encode_tile, tile_halves_us
 from cim.chip.spec import Encoding, MacroSpec, PairSubtraction
 from mapping.program.conductance import Tile, TileGroup
@@ -71,24 +71,21 @@ def range_errors(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], no
     driven, window = driven_codes(group, spec, codes)
     weights = np.array([p.weight for p in input_planes(spec.inputs, group.input_bits, group.input_signed)], np.float64)
     low, high = code_limits(spec.adc.bits, spec.adc_signed)
+    lsb_us = np.array([spec.lsb_us(code) for code in ranges])
+    noise_us2 = (noise_codes * lsb_us) ** 2
+    from mapping.quantise.kernels import conversion_errors  # late: numba
+
     for tile, stands_for in _looked_at(group):
         vectors = tile_vectors(driven, window, tile, VECTORS)
         units = split_planes(vectors, spec.inputs, group.input_bits, group.input_signed).astype(np.float32)
         parts = converted_us(units, tile, spec)
         count += sum(part.size for part in parts)
         counts = weights * tile.multiplier
-        for code in ranges:
-            lsb_us = spec.lsb_us(code)
-            error = np.zeros(parts[0].shape)
-            for sign, part in zip((1, -1), parts, strict=False):
-                got = quantise_adc(part, lsb_us, spec.adc.bits, spec.adc_signed)
-                error += sign * (got * lsb_us - part)
-                ends[code] += np.count_nonzero(got >= high)
-                ends[code] += np.count_nonzero(got <= low) if spec.adc_signed else 0
-            scaled = error * counts[:, None, None]
-            mean = np.einsum("pvo,pvo->o", scaled, scaled) / len(vectors)
-            noise = len(parts) * (noise_codes * lsb_us) ** 2 * float(counts @ counts)
-            squared[code, tile.outputs.start : tile.outputs.stop] += stands_for * (mean + noise)
+        plus, minus = parts if len(parts) == 2 else (parts[0], np.empty((0, 0, 0), np.float32))
+        errors, at_end = conversion_errors(plus, minus, counts**2, lsb_us, low, high, spec.adc_signed)
+        noise = len(parts) * noise_us2 * float(counts @ counts)
+        squared[:, tile.outputs.start : tile.outputs.stop] += stands_for * (errors / len(vectors) + noise[:, None])
+        ends += at_end
     return RangeErrors(squared, ends / count)
 
 

@@ -72,17 +72,8 @@ def round_weights(weight: Floats, inputs: InputStatistics, scale: Floats, intege
     levels = np.empty(weight.shape, np.int16)
     for part in inputs.parts:
         scaled = weight[part.group][:, part.inputs] / scale[part.group][:, None]
-        levels[part.group][:, part.inputs] = _compensated(scaled, part.factor, integers)
+        levels[part.group][:, part.inputs], _ = compensated(scaled, part.factor, integers)
     return levels
-
-
-def rounding_error(weight: Floats, levels: NDArray[np.int16], scale: Floats, inputs: InputStatistics) -> Floats:
-    """Mean square error of each output that rounding leaves, its mean taken out: (w − s q) H (w − s q)ᵀ."""
-    total = np.zeros(scale.shape)
-    for part in inputs.parts:
-        error = weight[part.group][:, part.inputs] - scale[part.group][:, None] * levels[part.group][:, part.inputs]
-        total[part.group] += np.einsum("oi,oi->o", error @ part.covariance, error)
-    return total
 
 
 def fitted_scale(weight: Floats, levels: NDArray[np.int16], inputs: InputStatistics, otherwise: Floats) -> Floats:
@@ -116,8 +107,7 @@ def weighted_scale(weight: Floats, variance: Floats, integers: Integers) -> Floa
     best, least = widest, np.full(widest.shape, np.inf)
     for clip in CLIPS[::-1]:
         scale = clip * widest
-        error = weight - scale[:, :, None] * _nearest(weight / scale[:, :, None], integers)
-        loss = np.matmul(error**2, variance[:, :, None])[:, :, 0]
+        loss = _losses(weight, variance, scale, integers)
         best = np.where(loss < least, scale, best)
         least = np.minimum(loss, least)
     return best
@@ -137,22 +127,38 @@ def grid_scale(weight: Floats, weight_max: int) -> Floats:
     return np.where(largest > 0, found, 0.0)
 
 
-def _compensated(weight: Floats, factor: Floats, integers: Integers) -> NDArray[np.int16]:
-    """Round ``weight``, (outputs, inputs) in units of its scale, moving each error onto later inputs."""
+def compensated(
+    weight: NDArray[np.floating], factor: NDArray[np.floating], integers: Integers
+) -> tuple[NDArray[np.int16], Floats]:
+    """Round ``weight``, (outputs, inputs) in units of its scale, moving each error onto later inputs.
+
+    Returns:
+        integers, and the sum of squares of what was moved on, (outputs,).
+    """
+    from mapping.quantise.kernels import round_block  # late: numba
+
     rest = weight.copy()
     levels = np.zeros(weight.shape, np.int16)
-    inputs = weight.shape[1]
+    squares = np.zeros(len(weight))
+    inputs, middles = weight.shape[1], _middles(integers).astype(weight.dtype)
     for start in range(0, inputs, BLOCK):
         stop = min(start + BLOCK, inputs)
-        errors = np.zeros((len(weight), stop - start))
-        for i in range(start, stop):
-            level = _nearest(rest[:, i], integers)
-            levels[:, i] = level
-            error = (rest[:, i] - level) / factor[i, i]
-            rest[:, i:stop] -= np.outer(error, factor[i, i:stop])
-            errors[:, i - start] = error
+        levels[:, start:stop], errors = round_block(rest, factor, middles, integers, start, stop)
+        squares += np.einsum("oi,oi->o", errors, errors)
         rest[:, stop:] -= errors @ factor[start:stop, stop:]
-    return levels
+    return levels, squares
+
+
+def _losses(weight: Floats, variance: Floats, scale: Floats, integers: Integers) -> Floats:
+    """Error of the nearest rounding at one scale an output, each weight counting with its input's variance."""
+    if len(_middles(integers)):
+        error = weight - scale[:, :, None] * _nearest(weight / scale[:, :, None], integers)
+        losses: Floats = np.matmul(error**2, variance[:, :, None])[:, :, 0]
+        return losses
+    from mapping.quantise.kernels import clipped_losses  # late: numba
+
+    low, high = float(integers[0]), float(integers[-1])
+    return np.stack([clipped_losses(*part, low, high) for part in zip(weight, variance, scale, strict=True)])
 
 
 def _inverse_factor(covariance: Floats) -> Floats:
@@ -163,8 +169,7 @@ def _inverse_factor(covariance: Floats) -> Floats:
     factor, info = lapack.dtrtri(lower[::-1, ::-1])
     if info != 0:
         raise ArithmeticError(f"covariance of {len(covariance)} inputs is singular (LAPACK trtri {info})")
-    upper: Floats = np.triu(factor)
-    return upper
+    return np.ascontiguousarray(factor)  # what lies below the diagonal is zero already
 
 
 def _covariance(sample: NDArray[np.float32], variance: Floats) -> Floats:
@@ -176,9 +181,15 @@ def _covariance(sample: NDArray[np.float32], variance: Floats) -> Floats:
 
 
 def _nearest(weight: Floats, integers: Integers) -> Floats:
-    low, high = integers[0], integers[-1]
-    if high - low == len(integers) - 1:  # every integer between them
-        nearest: Floats = np.clip(np.rint(weight), low, high)
-        return nearest
-    middles = (integers[1:] + integers[:-1]) / 2
-    return integers[np.searchsorted(middles, weight)].astype(np.float64)
+    middles = _middles(integers)
+    if len(middles):
+        return integers[np.searchsorted(middles, weight)].astype(np.float64)
+    nearest: Floats = np.clip(np.rint(weight), integers[0], integers[-1])
+    return nearest
+
+
+def _middles(integers: Integers) -> Floats:
+    """Between neighbouring integers; none where every integer between their ends is among them."""
+    if integers[-1] - integers[0] == len(integers) - 1:
+        return np.empty(0)
+    return (integers[1:] + integers[:-1]) / 2

@@ -7,6 +7,7 @@ inputs and outputs have one scale each: that of all of them together.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -28,11 +29,12 @@ def shared_ops(graph: NetworkGraph) -> tuple[FusedOp, ...]:
         return ops
     signed = {INPUT: any(mean > 0 for mean in graph.preprocess.mean)}
     homes: dict[tuple[object, ...], str] = {}
+    alike = Counter(_outline(op) for op in ops if isinstance(op, MatrixOp))
     wide, found = logits_op(ops), []
     for op in ops:
         before = [signed[name] for name in op.inputs]
         signed[op.name] = may_be_negative(op, before)
-        if isinstance(op, MatrixOp) and op.name != wide:
+        if isinstance(op, MatrixOp) and op.name != wide and alike[_outline(op)] > 1:
             home = homes.setdefault((*_key(op), before[0]), op.name)
             op = op if home == op.name else replace(op, shares=home)
         found.append(op)
@@ -68,9 +70,11 @@ def turns(ops: Sequence[FusedOp]) -> Mapping[str, int]:
     return found
 
 
+def _outline(op: MatrixOp) -> tuple[object, ...]:
+    """All but the weights, equal for layers that may be one."""
+    return op.stored.shape, op.gain.tobytes(), op.bias.tobytes(), op.window, op.low, op.high
+
+
 def _key(op: MatrixOp) -> tuple[object, ...]:
-    """Equal for layers that may be one."""
-    content = hashlib.blake2b(digest_size=16)
-    for values in (op.stored, op.gain, op.bias):
-        content.update(np.ascontiguousarray(values).tobytes())
-    return op.stored.shape, content.hexdigest(), op.window, op.low, op.high
+    """Equal for layers that are one."""
+    return hashlib.blake2b(np.ascontiguousarray(op.stored).tobytes(), digest_size=16).hexdigest(), *_outline(op)

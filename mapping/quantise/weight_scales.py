@@ -34,10 +34,9 @@ from mapping.quantise.rounding import (
     Integers,
     fitted_scale,
     largest_scale,
-    round_weights,
-    rounding_error,
     weighted_scale,
 )
+from mapping.quantise.scale_trials import Rounded, ScaleTrials
 from mapping.quantise.scales import code_limits
 
 CLIPS = np.linspace(1.0, 0.35, 14)  # ends of the scale that are tried, as shares of the largest weight
@@ -61,6 +60,10 @@ class WeightErrors:
     integers: Integers
     written: Floats
     read: Floats
+
+    def averaged(self, copies: int) -> WeightErrors:
+        """The same of a weight that stands so many times."""
+        return WeightErrors(self.integers, self.written / copies, self.read / copies)
 
     def of(self, levels: NDArray[np.int16], variance: Floats, squares: Floats) -> Floats:
         """N of each output, (groups, outputs).
@@ -125,26 +128,21 @@ def output_weights(
     Returns:
         int16 (groups, outputs, inputs), and float64 (groups, outputs).
     """
-    widest = largest_scale(weight, integers)
+    widest, trials = largest_scale(weight, integers), ScaleTrials(weight, inputs, integers)
 
-    def rounded(scale: Floats) -> tuple[NDArray[np.int16], Floats, Floats]:
-        """Integers, fitted scale, and J of each output without its converter."""
-        levels = round_weights(weight, inputs, scale, integers)
-        fitted = fitted_scale(weight, levels, inputs, scale)
-        cells = errors.of(levels, inputs.variance, squares)
-        return levels, fitted, rounding_error(weight, levels, fitted, inputs) + fitted**2 * cells
+    def loss(tried: Rounded, conversion: Floats) -> Floats:
+        return tried.error + tried.scale**2 * (errors.of(tried.levels, inputs.variance, squares) + conversion)
 
-    first, fitted, _ = rounded(weighted_scale(weight, inputs.variance, integers))
-    guess = converter(first, fitted)
+    first = trials.at(weighted_scale(weight, inputs.variance, integers))
+    guess = converter(first.levels, first.scale)
     best, least = widest, np.full(widest.shape, np.inf)
     for clip in CLIPS:
-        _, fitted, loss = rounded(clip * widest)
-        loss += fitted**2 * guess
-        best = np.where(loss < least, clip * widest, best)
-        least = np.minimum(loss, least)
+        seen = loss(trials.at(clip * widest), guess)
+        best = np.where(seen < least, clip * widest, best)
+        least = np.minimum(seen, least)
     found = []
     for scale in (best, widest):
-        levels, fitted, loss = rounded(scale)
-        found.append((float((loss + fitted**2 * converter(levels, fitted)).sum()), levels, fitted))
-    _, levels, fitted = min(found, key=lambda f: f[0])
-    return levels, fitted
+        tried = trials.at(scale)
+        found.append((float(loss(tried, converter(tried.levels, tried.scale)).sum()), tried.levels, scale))
+    _, levels, scale = min(found, key=lambda f: f[0])
+    return levels, fitted_scale(weight, levels, inputs, scale)

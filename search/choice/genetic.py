@@ -6,13 +6,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from pymoo.algorithms.moo.nsga2 import NSGA2
-from pymoo.core.mutation import Mutation
-from pymoo.core.problem import Problem
-from pymoo.operators.crossover.ux import UniformCrossover
-from pymoo.optimize import minimize
 
 from search.space.significance import Floats, Genomes
+
+try:
+    from pymoo.algorithms.moo.nsga2 import NSGA2
+    from pymoo.core.mutation import Mutation
+    from pymoo.core.problem import Problem
+    from pymoo.operators.crossover.ux import UniformCrossover
+    from pymoo.optimize import minimize
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("network search needs a package more: pip install 'rram-hil[search]'") from error
 
 Evaluate = Callable[[Genomes], tuple[Floats, Floats]]
 """Objectives, all to be small, (networks, objectives); constraints, kept where at most 0, (networks, constraints)."""

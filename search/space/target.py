@@ -8,12 +8,11 @@ import json
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from cim.chip.file import ChipFileError, description, load_chip
+from cim.chip.file import ChipFileError, description, is_cost_model, load_chip
 from cim.chip.spec import ChipSpec
 from cim.cost.network_cost import NoCostModel, estimate
 from cim.cost.workload import Workload
 from cim.mnsim import MnsimConfig, MnsimCost, MnsimError, estimate_mnsim, load_mnsim
-from cim.mnsim.configfile import is_mnsim
 from mapping.workload import placed
 from search.space.candidate import CandidateCost
 
@@ -168,7 +167,7 @@ def load_target(name_or_path: str, *, macros: int | None = None) -> Target:
         ChipFileError: unknown name, unreadable file, or a wrong value (with its line).
         NoCostModel: a chip file without [cost].
     """
-    if not is_mnsim(name_or_path):
+    if not is_cost_model(str(name_or_path)):
         return ChipTarget(load_chip(name_or_path, macros=macros))
     if macros is not None:
         raise ChipFileError(name_or_path, 0, "", "is a configuration of MNSIM 2.0; its tiles are set in the file")

@@ -12,6 +12,7 @@ import pytest
 
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
+from firmware_protocols.extensions import messages as later
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import (
@@ -301,6 +302,23 @@ SAMPLES = {
     "status_reply": StatusReply(25.5, True, 16384, 300000),
     "done": Done(),
     "error": ErrorReply(ErrorCode.LIMIT, "SET voltage", 3.5, 3.0),
+    "challenge": later.Challenge(),
+    "authorise": later.Authorise(later.Level.PROGRAM, bytes(range(64, 96))),
+    "drop_authority": later.DropAuthority(),
+    "image_begin": later.ImageBegin(bytes(range(32)), 70000),
+    "image_chunk": later.ImageChunk(2048, bytes(range(200, 240))),
+    "image_status": later.ImageStatus(),
+    "image_commit": later.ImageCommit(bytes(range(32))),
+    "image_tile": later.ImageTile(bytes(range(32)), 1234),
+    "journal": later.AskJournal(),
+    "challenged": later.Challenged(bytes(range(16)), 1 << 40, later.Level.RUN, 5),
+    "image_state": later.ImageState(
+        bytes(range(32)), 10000, 1 << 20, False, np.array([True] * 3 + [False] * 6 + [True])
+    ),
+    "image_state_none": later.ImageState(bytes(32), 0, 1 << 20, False, np.zeros(0, np.bool_)),
+    "journal_state": later.JournalState(
+        16, (later.JournalEntry(0xDEADBEEF, 7, 0x44), later.JournalEntry(0xDEADBEEF, 8, 0x04))
+    ),
 }  # fmt: skip
 
 

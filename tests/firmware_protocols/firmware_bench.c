@@ -1,6 +1,7 @@
 /* The firmware on a bench of pipes: a test drives its clock, its line and its parts, one command after the other.
  * Command: kind u8, time u64 in µs, size u32, bytes. Answer: size u32, bytes. */
 #include <inttypes.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,13 +9,33 @@
 
 #include "../core/chip.h"
 #include "../core/digital.h"
+#include "../kept/memory.h"
 #include "../core/server.h"
+#include "../kept/sha256.h"
 #include "../die/die.h"
 
 #define ROOM (1u << 22)
 
 static uint8_t in[ROOM], out[ROOM];
 static uint32_t out_size;
+
+/* --- memory without power, and a supply that fails after so many bytes more ---------------------------------- */
+
+static uint8_t kept[MEMORY_BYTES], key[KEY_BYTES];
+static uint64_t bytes_left = UINT64_MAX;
+static bool has_key, dead;
+static jmp_buf power_lost;
+
+const uint8_t *memory_at(uint32_t at) { return kept + at; }
+
+void memory_write(uint32_t at, const void *data, uint32_t size) {
+    const uint32_t lasting = size < bytes_left ? size : (uint32_t)bytes_left;
+    memcpy(kept + at, data, lasting);
+    if (bytes_left != UINT64_MAX) bytes_left -= lasting;
+    if (lasting < size) longjmp(power_lost, 1);
+}
+
+const uint8_t *board_key(void) { return has_key ? key : NULL; }
 
 static void say(const char *format, ...) {
     va_list arguments;
@@ -75,6 +96,11 @@ static void say_layer(const struct request *r) {
     }
 }
 
+static void say_hex(const uint8_t *data, uint32_t size) {
+    for (uint32_t i = 0; i < size; i++) say("%02x", data[i]);
+    say("\n");
+}
+
 static void say_request(const uint8_t *data, uint32_t size) {
     struct request r;
     char shape[64];
@@ -89,8 +115,7 @@ static void say_request(const uint8_t *data, uint32_t size) {
     case OP_WAIT: say("duration_ns = %" PRIu64 "\n", r.wait.duration_ns); break;
     case OP_HOLD_PROGRAM:
         say("digest = ");
-        for (uint32_t i = 0; i < DIGEST_BYTES; i++) say("%02x", r.digest[i]);
-        say("\n");
+        say_hex(r.digest, DIGEST_BYTES);
         break;
     case OP_PROGRAM_TILE:
         say_cells(&r.cells);
@@ -131,6 +156,21 @@ static void say_request(const uint8_t *data, uint32_t size) {
         say_ints("codes", &r.values, shape);
         break;
     case OP_LOAD_LAYER: say_layer(&r); break;
+    case OP_AUTHORISE:
+        say("level = %u\nproof = ", r.authorise.level);
+        say_hex(r.proof, PROOF_BYTES);
+        break;
+    case OP_IMAGE_CHUNK:
+        say("offset = %u\ndata = ", r.length);
+        say_hex(r.values.data, r.values.count);
+        break;
+    case OP_IMAGE_BEGIN:
+    case OP_IMAGE_COMMIT:
+    case OP_IMAGE_TILE:
+        say("digest = ");
+        say_hex(r.digest, DIGEST_BYTES);
+        if (r.op != OP_IMAGE_COMMIT) say("%s = %u\n", r.op == OP_IMAGE_BEGIN ? "size" : "offset", r.length);
+        break;
     default: break;
     }
 }
@@ -222,6 +262,24 @@ static struct reply sample_reply(const char *name) {
         reply = result(RETURNS_SUMS, 0, 64, (uint32_t[]){1, 2}, (int32_t[]){-70000, 70000});
     } else if (!strcmp(name, "mvm_result_raw")) {
         reply = result(RETURNS_RAW, 2, 8, (uint32_t[]){1, 2, 2}, (int32_t[]){1, -2, 127, -128});
+    } else if (!strcmp(name, "challenged")) {
+        const struct wire_challenged m = {(uint64_t)1 << 40, LEVEL_RUN, 5};
+        reply = started(OP_CHALLENGED);
+        for (uint32_t i = 0; i < NONCE_BYTES; i++) put_u8(reply_room(&reply, 1), (uint8_t)i);
+        wire_put_challenged(reply_room(&reply, WIRE_CHALLENGED_SIZE), &m);
+    } else if (!strncmp(name, "image_state", 11)) {
+        const bool none = name[11];
+        const struct wire_image_state m = {none ? 0 : 10000, 1 << 20, 0};
+        reply = started(OP_IMAGE_STATE);
+        for (uint32_t i = 0; i < DIGEST_BYTES; i++) put_u8(reply_room(&reply, 1), none ? 0 : (uint8_t)i);
+        wire_put_image_state(reply_room(&reply, WIRE_IMAGE_STATE_SIZE), &m);
+        if (!none) put_u16(reply_room(&reply, 2), 0x0207);
+    } else if (!strcmp(name, "journal_state")) {
+        const struct wire_journal_state m = {16, 2};
+        const struct wire_journal_entry entries[2] = {{0xDEADBEEF, 7, OP_IMAGE_TILE}, {0xDEADBEEF, 8, OP_WAIT}};
+        reply = started(OP_JOURNAL_STATE);
+        wire_put_journal_state(reply_room(&reply, WIRE_JOURNAL_STATE_SIZE), &m);
+        for (uint32_t i = 0; i < 2; i++) wire_put_journal_entry(reply_room(&reply, WIRE_JOURNAL_ENTRY_SIZE), &entries[i]);
     } else if (!strcmp(name, "error")) {
         reply_error(&reply, ID, TIME, ERROR_LIMIT, "SET voltage", 3.5, 3.0);
     }
@@ -358,6 +416,51 @@ static void transmit(uint64_t now_us) {
     for (uint32_t size = 1; size && ROOM - out_size > FRAME_ENCODED; out_size += size) size = server_transmit(now_us, out + out_size);
 }
 
+/* SHA-256 of all bytes, or HMAC-SHA256 of those after a key. */
+static void say_hash(const uint8_t *data, uint32_t size, bool keyed) {
+    out_size = 32;
+    if (keyed) {
+        struct hmac h;
+        hmac_start(&h, data);
+        hmac_add(&h, data + KEY_BYTES, size - KEY_BYTES);
+        hmac_end(&h, out);
+    } else {
+        struct sha256 s;
+        sha256_start(&s);
+        sha256_add(&s, data, size);
+        sha256_end(&s, out);
+    }
+}
+
+/* Writes a record after others, the supply failing after every number of bytes; says how often the newest record
+ * afterwards was the one before, the new one, or anything else. */
+static void tear(const uint8_t *record, uint32_t size, uint8_t count) {
+    uint32_t outcomes[3] = {0};
+    static const uint8_t OLD[] = "the record before";
+    for (volatile uint32_t cut = 0; cut <= WIRE_SLOT_SIZE + size; cut++) {
+        struct slot_ring ring;
+        uint32_t found_size;
+        memset(kept, 0xFF, sizeof kept);
+        bytes_left = UINT64_MAX;
+        slots_open(&ring, 0, count, WIRE_SLOT_SIZE + size);
+        for (uint32_t i = 0; i < 2u * count + 1u; i++) slots_add(&ring, OLD, 4, OLD + 4, sizeof OLD - 4);
+        bytes_left = cut;
+        if (!setjmp(power_lost)) slots_add(&ring, record, size / 2, record + size / 2, size - size / 2);
+        bytes_left = UINT64_MAX;
+        slots_open(&ring, 0, count, WIRE_SLOT_SIZE + size);
+        const uint8_t *found = ring.held ? slots_record(&ring, ring.held - 1u, &found_size) : NULL;
+        if (found && found_size == sizeof OLD && !memcmp(found, OLD, sizeof OLD)) outcomes[0]++;
+        else if (found && found_size == size && !memcmp(found, record, size)) outcomes[1]++;
+        else outcomes[2]++;
+    }
+    say("%u %u %u", outcomes[0], outcomes[1], outcomes[2]);
+}
+
+static void set_key(const uint8_t *data, uint32_t size) {
+    has_key = size == KEY_BYTES;
+    if (has_key) memcpy(key, data, KEY_BYTES);
+}
+
 static void say_deadline(uint64_t now_us) {
     put_u64(out, server_deadline(now_us));
     out[8] = server_busy();
@@ -375,14 +478,28 @@ int main(int count, char **words) {
     uint8_t head[13];
     die_seed(count > 1 ? strtoull(words[1], NULL, 10) : 0);
     for (int i = 2; i + 1 < count; i += 2) die_set(words[i], strtof(words[i + 1], NULL));
-    server_start(chip_start(&IDENTITY), 0xB007, 1);
+    uint32_t boots = 0xB007;
+    server_start(chip_start(&IDENTITY), boots, 1);
     while (fread(head, sizeof head, 1, stdin) == 1) {
         const uint64_t now_us = get_u64(head + 1);
         const uint32_t size = get_u32(head + 9);
         if (size >= ROOM || (size && fread(in, size, 1, stdin) != 1)) return 1;
         in[size] = 0;
         out_size = 0;
-        switch (head[0]) {
+        if (setjmp(power_lost)) dead = true;
+        else switch (dead && head[0] != 'B' ? '-' : head[0]) {
+        case '-': break; /* no power */
+        case 'P': bytes_left = now_us; break;
+        case 'L': put_u64(out, bytes_left), out_size = 8; break;
+        case 'K': set_key(in, size); break;
+        case 'Y': tear(in, size, (uint8_t)now_us); break;
+        case 'H': say_hash(in, size, false); break;
+        case 'I': say_hash(in, size, true); break;
+        case 'B':
+            dead = false;
+            bytes_left = UINT64_MAX;
+            server_start(chip_start(&IDENTITY), ++boots, 4);
+            break;
         case 'R': server_receive(in, size, now_us); break;
         case 'T': transmit(now_us); break;
         case 'Q': say_deadline(now_us); break;

@@ -11,7 +11,14 @@ from hil.server.firmware_build import FirmwareTarget, build, config_header
 
 _HEAD = struct.Struct("<BQI")
 SOURCE = Path(__file__).with_name("firmware_bench.c")
-LIMITS = {"MAX_MESSAGE": 1 << 16, "LINK_PAYLOAD": 512, "LINK_WINDOW": 16, "LAYER_BYTES": 1 << 16, "LAYER_OUTPUTS": 256}
+LIMITS = {
+    "MAX_MESSAGE": 1 << 16,
+    "LINK_PAYLOAD": 512,
+    "LINK_WINDOW": 16,
+    "LAYER_BYTES": 1 << 16,
+    "LAYER_OUTPUTS": 256,
+    "MEMORY_BYTES": 2 << 20,
+}
 
 
 class FirmwareBench:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from firmware_protocols.chip import ChipServer
-from firmware_protocols.connection import LinkLimits
+from firmware_protocols.connection import VERSIONS, LinkLimits
 from firmware_protocols.errors import ChipRestarted, LinkFailed, LocalProtocolError, VersionMismatch
 from firmware_protocols.host import CREDIT, HostLink
 from firmware_protocols.messages import (
@@ -232,8 +232,8 @@ def test_a_chip_of_another_major_version_is_refused_with_both_ranges(kit: Simple
     chip.receive(host.data_to_send(0.0), 0.0)
     host.receive(chip.data_to_send(0.0), 0.0)
     assert isinstance(host.failure, VersionMismatch)
-    assert (host.failure.ours, host.failure.theirs) == ((0x0100, 0x0100), (0x0200, 0x0203))
-    assert "host 1.0, chip 2.0 to 2.3" in str(host.failure)
+    assert (host.failure.ours, host.failure.theirs) == (VERSIONS, (0x0200, 0x0203))
+    assert "host 1.0 to 1.1, chip 2.0 to 2.3" in str(host.failure)
 
 
 def test_the_lower_minor_version_is_spoken(kit: SimpleNamespace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import itertools
 import json
 import os
@@ -23,12 +25,14 @@ OPERATIONS: dict[str, Any] = json.loads(
     (Path(__file__).parents[1] / "mapping" / "golden" / "digital_ops.json").read_text("utf-8")
 )
 REQUESTS = (
-    "describe", "hold_program", "load_layer", "mvm_i16", "mvm_i8", "mvm_u8", "outputs_off", "program_tile", "pulse",
-    "read_cells", "reset", "status", "sweep", "wait",
+    "authorise", "challenge", "describe", "drop_authority", "hold_program", "image_begin", "image_chunk",
+    "image_commit", "image_status", "image_tile", "journal", "load_layer", "mvm_i16", "mvm_i8", "mvm_u8",
+    "outputs_off", "program_tile", "pulse", "read_cells", "reset", "status", "sweep", "wait",
 )  # fmt: skip
 REPLIES = (
-    "cell_readings", "description", "done", "error", "hello_reject", "hello_reply", "mvm_result_i16", "mvm_result_i32",
-    "mvm_result_raw", "mvm_result_u8", "progress", "status_reply", "tile_programmed",
+    "cell_readings", "challenged", "description", "done", "error", "hello_reject", "hello_reply", "image_state",
+    "image_state_none", "journal_state", "mvm_result_i16", "mvm_result_i32", "mvm_result_raw", "mvm_result_u8",
+    "progress", "status_reply", "tile_programmed",
 )  # fmt: skip
 
 
@@ -161,3 +165,28 @@ def test_column_corrections_equal_the_python_ones(bench: FirmwareBench) -> None:
         one = Correction(np.array([gain], np.int32), np.array([offset]), np.array([input_gain], np.int32), shift)
         wanted = apply_correction(np.array([total], np.int32), np.array(inputs), one)
         assert bench.numbers("correct", total, inputs, gain, offset, input_gain, shift) == wanted.tolist()
+
+
+def test_hashes_equal_the_published_vectors(bench: FirmwareBench) -> None:
+    """FIPS 180-4's examples, and the first of RFC 4231 (its key filled with zeros, as HMAC itself fills it)."""
+    nist = {
+        b"": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        b"abc": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq": (
+            "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
+        ),
+        b"a" * 1_000_000: "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0",
+    }
+    for data, wanted in nist.items():
+        assert bench.ask("H", data).hex() == wanted
+    key = (b"\x0b" * 20).ljust(32, b"\0")
+    wanted = "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+    assert bench.ask("I", key + b"Hi There").hex() == wanted
+
+
+def test_hashes_of_every_length_equal_pythons(bench: FirmwareBench) -> None:
+    rng = np.random.default_rng(8)
+    for size in (*range(130), 1000):
+        data, key = rng.bytes(size), rng.bytes(32)
+        assert bench.ask("H", data) == hashlib.sha256(data).digest()
+        assert bench.ask("I", key + data) == hmac.digest(key, data, "sha256")

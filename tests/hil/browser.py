@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ QUIET = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--virtual-time-budget=60000",
 )  # fmt: skip
+AXE = Path(sysconfig.get_path("purelib")) / "axe_core_python" / "axe.min.js"
+UNFOLD = "for (const folded of document.querySelectorAll('details')) folded.open = true;"
+ASK = """
+window.asked = new Promise((done) => addEventListener("load", () => setTimeout(async () => {
+  const found = await axe.run(document, { resultTypes: ["violations", "incomplete"] });
+  done(found.violations.map((v) => v.id + ": " + v.nodes.slice(0, 4).map((n) => n.html.slice(0, 160)).join(" ")));
+}, 500)));
+"""
 WATCH = """<script>
 window.found = [];
 window.addEventListener("error", (e) => window.found.push(String(e.message || e.target.tagName)), true);
@@ -26,7 +35,8 @@ for (const kind of ["error", "warn"]) {
 </script>"""
 # Sent when the page stands: errors, width, texts of a figure that lie over each other, figures not drawn, headings.
 LOOK = """<script>
-window.addEventListener("load", () => setTimeout(() => {
+window.addEventListener("load", () => setTimeout(async () => {
+  const asked = await window.asked;
   const overlaps = [];
   for (const plot of document.querySelectorAll(".plot")) {
     const texts = [...plot.querySelectorAll("svg text")].filter((t) => t.textContent.trim())
@@ -54,7 +64,7 @@ window.addEventListener("load", () => setTimeout(() => {
     headings: [...document.querySelectorAll("h1,h2,h3,h4")].map((h) => Number(h.tagName[1])),
     unnamed: [...document.querySelectorAll("table")].filter((t) => !t.caption || !t.caption.textContent).length
       + [...document.querySelectorAll(".plot:not([aria-label]), img:not([alt]), button:empty, a:empty")].length,
-    injected: document.querySelectorAll("[onerror]").length, asked: window.asked,
+    injected: document.querySelectorAll("[onerror]").length, asked,
   }), "*");
 }, 1500));
 </script>"""
@@ -66,7 +76,8 @@ def look(
     """What stands on a page at each width.
 
     Args:
-        also: a script that runs in the page before it is looked at; what it puts into ``window.asked`` comes back.
+        also: a script that runs in the page before it is looked at; what it puts into ``window.asked``, or what that
+            promises, comes back.
     """
     text = page.replace("<head>", f"<head>{WATCH}", 1).replace("</body>", f"<script>{also}</script>{LOOK}</body>", 1)
     (folder / "page.html").write_text(text, encoding="utf-8")
@@ -80,6 +91,15 @@ def look(
     scheme = f"--blink-settings=preferredColorScheme={'0' if dark else '1'}"
     command = [BROWSER, *QUIET, scheme, "--window-size=1500,1000", f"--user-data-dir={folder / 'profile'}"]
     place = (folder / "frames.html").as_uri()
-    done = subprocess.run([*command, "--dump-dom", place], capture_output=True, timeout=120, check=True, text=True)
+    done = subprocess.run([*command, "--dump-dom", place], capture_output=True, timeout=400, check=True, text=True)
     found = re.findall(r"<pre>(.*?)</pre>", done.stdout, re.DOTALL)
     return sorted((json.loads(html.unescape(one)) for one in found), key=lambda one: int(one["width"]))
+
+
+def violations(page: str, folder: Path, *, dark: bool, widths: tuple[int, ...] = (800,)) -> list[str]:
+    """What axe-core finds on a page, everything unfolded: "400 px: color-contrast: p.note, …"."""
+    script = AXE.read_text("utf-8").replace("</script", "<\\/script")
+    found = look(
+        page, folder, dark=dark, widths=widths, also=f"{UNFOLD}</script><script>{script}</script><script>{ASK}"
+    )
+    return [f"{one['width']} px: {words}" for one in found for words in one["asked"]]

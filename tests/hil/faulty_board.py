@@ -10,6 +10,7 @@ import numpy as np
 
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
+from firmware_protocols.extensions.chip_side import keeping_of
 from firmware_protocols.handlers import ChipHandlers
 from hil.errors import LinkError, PortError
 from hil.transports.base import Transport
@@ -53,7 +54,7 @@ class Board:
         """Start, or restart, the firmware; the chip keeps what a reset leaves."""
         self.boot_id += 1
         limits = LinkLimits(window=32, max_message=MAX_MESSAGE)
-        self.server = ChipServer(self.chip, boot_id=self.boot_id, limits=limits)
+        self.server = ChipServer(self.chip, boot_id=self.boot_id, limits=limits, keeping=keeping_of(self.chip))
 
     def open(self, *_: object, **__: object) -> Transport:
         if not self.plugged:

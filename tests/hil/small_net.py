@@ -6,14 +6,24 @@ import functools
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, save_network
 from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.network.graph_records import to_records
 from mapping.network.nodes import Conv, Flatten, Linear, Node, Relu
 
 SIDE, CLASSES, FILTERS = 8, 4, 8
 NAMES = ("a", "b", "c", "d")
+
+
+def lenet_weights() -> dict[str, Tensor]:
+    """Weights of others for the architecture ``lenet5`` with four classes."""
+    graph = build("lenet5", classes=NAMES, rng=np.random.default_rng(0))
+    return {key: torch.from_numpy(array) for key, array in to_records(graph)[1].items()}
 
 
 def images(count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -50,23 +51,30 @@ def check(form: str, path: Path, data: bytes, seed: int) -> Outcome | None:
     return None if outcome.code in ALLOWED and outcome.within else outcome
 
 
-def run(count: int, first_seed: int = 0) -> list[tuple[str, int, Outcome]]:
-    """Formats, seeds and outcomes that break the rule, of ``count`` files shared by all formats."""
-    broken = []
+def run(count: int, first_seed: int = 0, tell: Callable[[str], object] | None = None) -> list[tuple[str, int, Outcome]]:
+    """Formats, seeds and outcomes that break the rule, of ``count`` files shared by all formats.
+
+    ``tell`` gets a line a format.
+    """
+    broken: list[tuple[str, int, Outcome]] = []
     for number, (form, (make, _)) in enumerate(VALID.items()):
         with tempfile.TemporaryDirectory() as folder:
             path = make(Path(folder))
             data = path.read_bytes()
             share = count // len(VALID) + (number < count % len(VALID))
+            before = len(broken)
             for seed in range(first_seed, first_seed + share):
                 outcome = check(form, path, data, seed)
                 if outcome is not None:
                     broken.append((form, seed, outcome))
+            if tell is not None:
+                tell(f"{form}: {share} files changed, {len(broken) - before} break the rule\n")
     return broken
 
 
 def main() -> int:
-    found = run(*map(int, sys.argv[1:3]))
+    count, first_seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
+    found = run(count, first_seed, lambda line: (sys.stdout.write(line), sys.stdout.flush()))
     for form, seed, outcome in found:
         sys.stdout.write(
             f"{form}, seed {seed}: code {outcome.code}, {outcome.memory >> 20} MB, {outcome.cpu_s:.1f} s\n"

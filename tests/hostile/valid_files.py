@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -12,18 +13,17 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper
+from PIL import Image
 from safetensors.torch import save_file
 
 from cim.chip.file import load_chip
 from cim.mnsim.configfile import load_mnsim
 from cim.record.file import load_record, save_record
 from cim.record.published import nominal_record
-from firmware_protocols.messages import Done, Status, StatusReply
 from hil.datasets.image_set import load_dataset
 from hil.device_fit.measured_tables import read_table
 from hil.report.files import write_report
 from hil.report.run_data import read_run
-from hil.transports.wire_log import WireLog, read_wire_log
 from hil.verdict.baseline import read_baseline
 from mapping.compile import compile_network
 from mapping.network.file import load_network, save_network
@@ -35,6 +35,7 @@ from search.space.file import load_space
 
 from ..hil.invented_run import synthetic_run
 from ..hil.small_net import images, small_network
+from .valid_work_files import WORK
 
 
 def _text(package: str, *place: str) -> str:
@@ -125,15 +126,6 @@ def table_h5(folder: Path) -> Path:
     return folder / "table.h5"
 
 
-def wire_log(folder: Path) -> Path:
-    log = WireLog(folder / "wire.log", "emulated:lab-128")
-    for number in range(20):
-        log.sent(Status(), number)
-        log.received(StatusReply(25.0, False, 0, 0) if number % 2 else Done(), number, number)
-    log.close()
-    return folder / "wire.log"
-
-
 def safetensors(folder: Path) -> Path:
     torch.manual_seed(0)
     save_file({"weight": torch.randn(4, 64), "bias": torch.randn(4)}, folder / "w.safetensors")
@@ -167,6 +159,37 @@ def _onnx(path: Path) -> object:
     return import_graph(path, preprocess=Preprocess((0.5,), (1.0,)), classes=("a", "b", "c", "d"))
 
 
+def boxes_npz(folder: Path) -> Path:
+    pixels, _ = images(4, 1)
+    corners, classes = np.array([[0, 0, 2, 3], [1, 1, 4, 4]]), np.array([0, 1])
+    np.savez(folder / "boxes.npz", images=pixels, boxes=corners, box_classes=classes, box_counts=np.array([1, 0, 0, 1]))
+    return folder / "boxes.npz"
+
+
+def values_h5(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    with h5py.File(folder / "values.h5", "w") as file:
+        file.create_dataset("inputs", data=rng.normal(size=(6, 5, 4)), compression="gzip")
+        file["steps"] = rng.integers(-1, 3, (6, 5)) * [1, 1, 1, 1, 0]
+    return folder / "values.h5"
+
+
+def coco(folder: Path) -> Path:
+    pixels, _ = images(1, 1)
+    Image.fromarray(pixels[0, :, :, 0]).save(folder / "0.png")
+    found = {
+        "images": [{"id": 1, "file_name": "0.png"}],
+        "categories": [{"id": 1, "name": "ship"}],
+        "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 3]}],
+    }
+    (folder / "annotations.json").write_text(json.dumps(found), "utf-8")
+    return folder / "annotations.json"
+
+
+def _samples(path: Path) -> object:
+    return load_dataset(path, "test", any_kind=True)
+
+
 VALID: dict[str, tuple[Maker, Reader]] = {
     "chip": (chip, load_chip),
     "cost model": (cost, load_mnsim),
@@ -179,10 +202,13 @@ VALID: dict[str, tuple[Maker, Reader]] = {
     "run": (run_data, read_run),
     "npz": (npz, _images),
     "images h5": (images_h5, _images),
+    "boxes npz": (boxes_npz, _samples),
+    "values h5": (values_h5, _samples),
+    "coco": (coco, _samples),
     "idx": (idx, _images),
     "table": (table, read_table),
     "table h5": (table_h5, read_table),
-    "wire log": (wire_log, read_wire_log),
     "safetensors": (safetensors, _weights),
     "onnx": (onnx_file, _onnx),
+    **WORK,
 }

@@ -1,4 +1,4 @@
-"""What the CPU kernels share: aligned memory, and the way from sums of codes to level sums."""
+"""Shared by the CPU kernels: aligned memory, and the conversion of sums of codes to level sums."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Memory:
         self._held: dict[str, NDArray[np.uint8]] = {}
 
     def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """An array with whatever it held before."""
+        """An array with undefined content; memory of an earlier call is used again."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
         held = self._held.get(name)
         if held is None or held.size < size:

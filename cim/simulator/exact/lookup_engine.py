@@ -1,4 +1,4 @@
-"""The simulator for one-bit reads on one CPU core: brings tiles to 16-bit steps for the look-up kernels.
+"""Exact mode for one-bit reads on one CPU core: converts tiles to 16-bit steps for the look-up kernels.
 
 A tile is eligible when its worst-case sums, counted in steps of 2^−k code with k ≥ 5, fit 16 bits
 and its converter has at most eight bits or so; ``steps_for`` says so, and ``cim.simulator.exact.numba_engine``

@@ -1,4 +1,4 @@
-"""What the look-up kernels read: bits of every place, counts of driven rows, tables of sums and of σ.
+"""Tables of the look-up kernels: bits of every place, counts of driven rows, tables of sums and of σ.
 
 A *place* is one position of one image. Imports numba and compiles at first use (cached on disk).
 """

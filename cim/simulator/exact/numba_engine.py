@@ -1,4 +1,4 @@
-"""The simulator on one CPU core: walks tiles and images, and takes any tile in single precision.
+"""Exact mode on one CPU core: loops over tiles and images, and runs any tile in single precision.
 
 Tiles of one-bit reads go to ``cim.simulator.exact.lookup_engine`` when their sums fit 16 bits.
 """

@@ -1,4 +1,4 @@
-"""The simulator on torch alone: any device, any input coding; slower than ``cim.simulator.exact.numba_engine``.
+"""Exact mode on torch alone: any device, any input coding; slower than ``cim.simulator.exact.numba_engine``.
 
 Products of a chunk of images are convolutions of their input planes, one for each tile. Wires
 need the sums of parts of a line, so tiles with wires are unfolded and multiplied instead.

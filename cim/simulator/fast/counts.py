@@ -1,4 +1,4 @@
-"""How many rows each plane drives, and what follows from it, for one-bit units: numba kernels.
+"""Counts of driven rows by plane, and the terms that follow from them, for one-bit units: numba kernels.
 
 The ones of eight planes are counted in the eight bytes of a word. Imports numba and compiles
 at first use (cached on disk): import this module late.

@@ -1,4 +1,4 @@
-"""The quick mode's fused numba kernels: product, wires, noise, rounding, correction, sum over tiles.
+"""The fast mode's fused numba kernels: product, wires, noise, rounding, correction, sum over tiles.
 
 Products are of 16-bit codes and 16-bit weights (each column scaled to its largest weight)
 into 32 bits: the arithmetic is exact, a weight is off by 2^-16 of the column's largest. A

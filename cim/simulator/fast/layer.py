@@ -1,4 +1,4 @@
-"""What both fast engines take of a layer: its moments, groups of tiles, and what codes and places give."""
+"""A layer as both fast engines use it: its moments, groups of tiles, and the terms of input codes and places."""
 
 from __future__ import annotations
 

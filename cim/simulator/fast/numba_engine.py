@@ -1,4 +1,4 @@
-"""The quick mode on one CPU core: prepares arrays for ``cim.simulator.fast.kernels`` and walks tiles and images."""
+"""Fast mode on one CPU core: prepares arrays for ``cim.simulator.fast.kernels`` and loops over tiles and images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quick mode on torch alone: any device, any input coding.
+"""Fast mode on torch alone: any device, any input coding.
 
 The tiles of an output are one convolution with corrections folded into weights and bias
 where no wires are (one for each tile where they are; a matrix product where rows are no

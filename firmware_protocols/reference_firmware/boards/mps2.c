@@ -1,5 +1,6 @@
 /* The board mps2-an386 (Cortex-M4), as QEMU has it: UART by interrupts, SysTick, sleep when there is nothing to do. */
 #include "../core/chip.h"
+#include "../kept/memory.h"
 #include "../core/server.h"
 #include "../die/die.h"
 
@@ -21,6 +22,9 @@
 #define SYSTICK_VALUE REGISTER(0xE000E018u)
 #define NVIC_ENABLE REGISTER(0xE000E100u)
 #define COPROCESSORS REGISTER(0xE000ED88u)
+#define MEMORY ((uint8_t *)0x00200000u)  /* SSRAM above the code stands for a flash: a reset leaves it */
+#define KEY_PLACE ((const uint8_t *)0x00300000u) /* KEY_THERE and a key, set from outside; a real board has them in its flash */
+#define KEY_THERE 0x2179654Bu
 #define BOOT_WORD REGISTER(0x203FFFF0u) /* set from outside at each start, as a real board's counter in flash */
 
 extern uint32_t load_address[], data_start[], data_end[], bss_start[], bss_end[], stack_bottom[], paint_end[], stack_top[];
@@ -38,6 +42,12 @@ static struct ring from_line = {0, 0, receiving, RECEIVING}, to_line = {0, 0, se
 static volatile uint32_t ticks;
 
 static uint32_t held(const struct ring *r) { return r->put - r->got; }
+
+const uint8_t *memory_at(uint32_t at) { return MEMORY + at; }
+
+void memory_write(uint32_t at, const void *data, uint32_t size) { memcpy(MEMORY + at, data, size); }
+
+const uint8_t *board_key(void) { return get_u32(KEY_PLACE) == KEY_THERE ? KEY_PLACE + 4 : NULL; }
 
 /* --- interrupts ---------------------------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,13 +14,17 @@
 #include <unistd.h>
 
 #include "../core/chip.h"
+#include "../kept/memory.h"
 #include "../core/server.h"
 #include "../die/die.h"
 
 #define SENDING 65536u
 
 static const char USAGE[] = "firmware (--pty | --tcp PORT) [--seed N] [--serial TEXT] [--set NAME=VALUE]... [--tether]\n"
-                            "  --tether  end when standard input is closed\n";
+                            "         [--key-file FILE]\n"
+                            "  --tether    end when standard input is closed\n"
+                            "  --key-file  32 bytes that hosts must prove before they change anything\n"
+                            "SIGUSR1 restarts the firmware as a loss of power does: cells and memory stay.\n";
 
 static struct {
     int line, listener; /* −1: none */
@@ -27,6 +32,21 @@ static struct {
     size_t first, end; /* of what waits in `out` */
     bool tethered;
 } board = {.line = -1, .listener = -1};
+
+static uint8_t kept[MEMORY_BYTES], key[KEY_BYTES];
+static bool has_key;
+static volatile sig_atomic_t power_failed;
+
+const uint8_t *memory_at(uint32_t at) { return kept + at; }
+
+void memory_write(uint32_t at, const void *data, uint32_t size) { memcpy(kept + at, data, size); }
+
+const uint8_t *board_key(void) { return has_key ? key : NULL; }
+
+static void power_fails(int signal) {
+    (void)signal;
+    power_failed = 1;
+}
 
 static void die_with(const char *what) {
     perror(what);
@@ -118,8 +138,13 @@ static int wait_ms(void) {
     return due - now > 1000000u ? 1000 : (int)((due - now) / 1000u) + 1;
 }
 
-static void serve(void) {
+static void serve(const struct chip_identity *identity, uint32_t boot_id) {
     for (;;) {
+        if (power_failed) {
+            power_failed = 0;
+            board.first = board.end = 0;
+            server_start(chip_start(identity), ++boot_id, 1);
+        }
         fill();
         if (board.line < 0) board.first = board.end = 0; /* nobody hears it */
         struct pollfd watched[3] = {
@@ -143,6 +168,14 @@ static bool set_parameter(char *text) {
     return *end == 0 && end != equals + 1 && die_set(text, value);
 }
 
+static bool read_key(const char *path) {
+    FILE *file = fopen(path, "rb");
+    if (!file) return false;
+    has_key = fread(key, 1, KEY_BYTES, file) == KEY_BYTES && fgetc(file) == EOF;
+    fclose(file);
+    return has_key;
+}
+
 #define APPLY(name, value) die_set(name, value);
 
 int main(int count, char **words) {
@@ -158,6 +191,7 @@ int main(int count, char **words) {
         else if (!strcmp(words[i], "--tcp") && more) where = words[++i];
         else if (!strcmp(words[i], "--seed") && more) die_seed(strtoull(words[++i], NULL, 10));
         else if (!strcmp(words[i], "--serial") && more) identity.serial = words[++i];
+        else if (!strcmp(words[i], "--key-file") && more && read_key(words[i + 1])) i++;
         else if (!strcmp(words[i], "--set") && more && set_parameter(words[i + 1])) i++;
         else {
             fprintf(stderr, "firmware: cannot use %s\n%s", words[i], USAGE);
@@ -172,6 +206,7 @@ int main(int count, char **words) {
     if (!strcmp(where, "pty")) open_pty();
     else open_tcp(atoi(where));
     fflush(stdout);
-    serve();
+    signal(SIGUSR1, power_fails);
+    serve(&identity, boot_id);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* A board of your own: fill in what says "yours". docs/how-to/port-the-firmware.md goes through it.
  * It builds as it is, and does nothing: no macro is driven, every cell reads 0. */
 #include "../core/chip.h"
+#include "../kept/memory.h"
 #include "../core/server.h"
 
 /* --- clock and line ------------------------------------------------------------------------------- */
@@ -25,6 +26,17 @@ static void line_write(const uint8_t *data, uint32_t size) { /* yours: hand over
 static void sleep_until(uint64_t due_us) { (void)due_us; } /* yours: WFI, or nothing at all */
 
 static uint32_t boot_id(void) { return 1; } /* yours: a counter in flash, raised at each start */
+
+/* --- memory without power; build with -DMEMORY_BYTES=0 and leave these three out where there is none ------- */
+
+static uint8_t flash[MEMORY_BYTES + 1]; /* yours: an area of the flash, or an EEPROM */
+
+const uint8_t *memory_at(uint32_t at) { return flash + at; }
+
+/* Yours: erase where it must be, keep what else stands in a page. -DMEMORY_PAGE=… says how long a page is. */
+void memory_write(uint32_t at, const void *data, uint32_t size) { memcpy(flash + at, data, size); }
+
+const uint8_t *board_key(void) { return NULL; } /* yours: KEY_BYTES secret bytes, or NULL */
 
 /* --- macro pins ------------------------------------------------------------------------------------ */
 

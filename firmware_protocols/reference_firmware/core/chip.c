@@ -1,5 +1,7 @@
 #include "chip.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 const uint16_t chip_word_lines[CHIP_LOGICAL_ROWS] = CHIP_WORD_LINES;
 const uint16_t chip_bit_lines[CHIP_BIT_LINES_USED] = CHIP_BIT_LINES;
 

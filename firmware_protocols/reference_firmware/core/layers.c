@@ -1,6 +1,8 @@
 /* Layers that the host has loaded, as the messages that brought them, one after the other in one arena. */
 #include "chip.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 static struct {
     uint8_t bytes[LAYER_BYTES]; /* size u32 and message of each */
     uint32_t end;
@@ -66,7 +68,7 @@ enum work chip_load_layer(struct job *job) {
         layers.end -= old;
     }
     if (size + 4 > LAYER_BYTES - layers.end) {
-        return refuse(job, ERROR_LIMIT, "bytes of loaded layers", (double)layers.end + size, LAYER_BYTES);
+        return refuse(job, ERROR_LIMIT, "bytes of loaded layers", (double)(layers.end + size), LAYER_BYTES);
     }
     put_u32(layers.bytes + layers.end, size);
     memcpy(layers.bytes + layers.end + 4, start, size);

@@ -22,11 +22,24 @@
 #ifndef LAYER_OUTPUTS /* most outputs of one loaded layer */
 #define LAYER_OUTPUTS 256
 #endif
+#ifndef MEMORY_BYTES /* kept without power: journal, program image, counters of authority; 0: none of them */
+#define MEMORY_BYTES (1 << 20)
+#endif
+#ifndef MEMORY_PAGE /* bytes that one write may damage when the power fails on the way */
+#define MEMORY_PAGE 1
+#endif
+#ifndef JOURNAL_SLOTS /* of the journal; 17 hold all replies that a host may still ask for, 2 are the least */
+#define JOURNAL_SLOTS (KEPT_REPLIES + 1)
+#endif
+#ifndef JOURNAL_REPLY /* longest reply that the journal holds, bytes */
+#define JOURNAL_REPLY (MAX_MESSAGE < 1 << 18 ? MAX_MESSAGE : 1 << 18)
+#endif
 
 /* C99 has no static assertion: an array of length −1 stops the compiler. */
 typedef char payloads_are_64_to_4096_bytes[LINK_PAYLOAD >= PAYLOAD_MIN && LINK_PAYLOAD <= PAYLOAD_MAX ? 1 : -1];
 typedef char windows_are_1_to_32_frames[LINK_WINDOW >= 1 && LINK_WINDOW <= WINDOW_MAX ? 1 : -1];
 typedef char windows_are_powers_of_two[(LINK_WINDOW & (LINK_WINDOW - 1)) == 0 ? 1 : -1]; /* numbers may wrap */
+typedef char journals_have_2_to_32_slots[JOURNAL_SLOTS >= 2 && JOURNAL_SLOTS <= 32 ? 1 : -1];
 typedef char messages_are_1_kib_to_16_mib[MAX_MESSAGE >= 1024 && MAX_MESSAGE <= 1 << 24 ? 1 : -1];
 
 /* Bytes of one encoded frame at most, both delimiters included. */

@@ -1,5 +1,7 @@
 #include "link.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 void link_start(struct link *link, const struct link_owner *owner) {
     memset(link, 0, sizeof *link);
     link->owner = owner;
@@ -65,7 +67,7 @@ static void take_hello(struct link *link, const struct wire_hello *hello, uint16
     }
     if (is_retired(link, session, hello->nonce)) return; /* a late copy */
     const uint16_t version = hello->version_max < PROTOCOL_VERSION ? hello->version_max : PROTOCOL_VERSION;
-    const uint16_t least = hello->version_min > PROTOCOL_VERSION ? hello->version_min : PROTOCOL_VERSION;
+    const uint16_t least = hello->version_min > PROTOCOL_LEAST ? hello->version_min : PROTOCOL_LEAST;
     if (version >> 8 < least >> 8) {
         link->reject_session = session;
         link->reject_due = true;
@@ -172,7 +174,7 @@ static uint32_t urgent(struct link *link, uint8_t *out) {
     if (link->reject_due) {
         uint8_t body[WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE + WIRE_HELLO_REJECT_SIZE] = {0};
         const struct wire_message head = {OP_HELLO_REJECT, 0, 0};
-        const struct wire_hello_reject ours = {PROTOCOL_VERSION, PROTOCOL_VERSION};
+        const struct wire_hello_reject ours = {PROTOCOL_LEAST, PROTOCOL_VERSION};
         link->reject_due = false;
         wire_put_message(body, &head);
         wire_put_hello_reject(body + WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE, &ours);

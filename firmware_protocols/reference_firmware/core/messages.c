@@ -1,5 +1,7 @@
 #include "messages.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 /* --- taking a body apart --------------------------------------------------------------------- */
 
 static const uint8_t *take(struct body *body, uint32_t size) {
@@ -30,6 +32,7 @@ static const uint8_t *take(struct body *body, uint32_t size) {
 #define GET_SWEEP wire_get_sweep
 #define GET_LOAD_LAYER wire_get_load_layer
 #define GET_LAYER_TILE wire_get_layer_tile
+#define GET_AUTHORISE wire_get_authorise
 
 /* a · b, or more than fits a body when it is that much or nothing. */
 static uint32_t area(uint32_t a, uint32_t b) {
@@ -158,6 +161,24 @@ static void take_layer(struct body *body, struct request *to) {
     for (uint32_t i = 0; i < to->layer.tiles && !body->broken; i++) layer_tile_read(body, &tile);
 }
 
+static uint32_t take_length(struct body *body) {
+    const uint8_t *at = take(body, WIRE_LENGTH_SIZE);
+    return at ? get_u32(at) : 0;
+}
+
+static void take_chunk(struct body *body, struct request *to) {
+    to->length = take_length(body);
+    const uint32_t size = take_length(body);
+    to->values = (struct wire_ints){take(body, size), size, 1};
+    if (!size) body->broken = true;
+}
+
+static void take_authorise(struct body *body, struct request *to) {
+    TAKE(body, AUTHORISE, &to->authorise);
+    to->proof = take(body, PROOF_BYTES);
+    if (to->authorise.level > LEVEL_SERVICE) body->broken = true;
+}
+
 enum read_outcome request_read(const uint8_t *data, uint32_t size, struct request *to) {
     struct body body = {data, size, false};
     struct wire_message head;
@@ -171,7 +192,19 @@ enum read_outcome request_read(const uint8_t *data, uint32_t size, struct reques
     case OP_DESCRIBE:
     case OP_STATUS:
     case OP_OUTPUTS_OFF:
-    case OP_RESET: break;
+    case OP_RESET:
+    case OP_CHALLENGE:
+    case OP_DROP_AUTHORITY:
+    case OP_IMAGE_STATUS:
+    case OP_JOURNAL: break;
+    case OP_AUTHORISE: take_authorise(&body, to); break;
+    case OP_IMAGE_CHUNK: take_chunk(&body, to); break;
+    case OP_IMAGE_COMMIT: to->digest = take(&body, DIGEST_BYTES); break;
+    case OP_IMAGE_BEGIN:
+    case OP_IMAGE_TILE:
+        to->digest = take(&body, DIGEST_BYTES);
+        to->length = take_length(&body);
+        break;
     case OP_WAIT: TAKE(&body, WAIT, &to->wait); break;
     case OP_HOLD_PROGRAM: to->digest = take(&body, DIGEST_BYTES); break;
     case OP_PROGRAM_TILE:

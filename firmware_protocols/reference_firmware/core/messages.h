@@ -39,10 +39,12 @@ struct request {
     struct wire_mvm mvm;
     struct wire_sweep sweep;
     struct wire_load_layer layer;
-    struct wire_ints values;                 /* targets, millivolts or codes */
+    struct wire_ints values;                 /* targets, millivolts, codes or bytes of an image */
     struct wire_ints bias, multiplier, shift; /* of a layer */
     struct body layer_tiles;                 /* of a layer, one after the other: layer_tile_read */
-    const uint8_t *digest;
+    const uint8_t *digest, *proof;
+    struct wire_authorise authorise;
+    uint32_t length; /* of an image, or a place in it */
 };
 
 enum read_outcome { READ_WELL, READ_MALFORMED, READ_UNKNOWN };

@@ -1,5 +1,7 @@
 #include "replies.h"
 
+#pragma GCC optimize("Os") /* small before fast */
+
 /* Two places more than replies: one is being written, one serves refusals. Places change roles, bytes never move. */
 static struct {
     uint8_t bytes[KEPT_REPLIES + 2][REPLY_ROOM];
@@ -39,6 +41,15 @@ uint8_t *replies_keep(struct send_window *send, uint16_t id, const struct reply 
         return replies.bytes[written];
     }
     return NULL;
+}
+
+void replies_restore(uint16_t id, const uint8_t *data, uint32_t size) {
+    const uint32_t i = replies.first;
+    if (size > REPLY_ROOM) return;
+    memcpy(replies.bytes[replies.kept[i].place], data, size);
+    replies.kept[i].id = id;
+    replies.kept[i].size = size;
+    replies.first = (i + 1) % KEPT_REPLIES;
 }
 
 struct reply replies_find(uint16_t id) {

@@ -17,6 +17,9 @@ struct reply replies_spare(void);
 /* Keeps a reply in place of the oldest; gives where it lies now, NULL when the oldest cannot leave yet. */
 uint8_t *replies_keep(struct send_window *send, uint16_t id, const struct reply *reply);
 
+/* Keeps the bytes of an earlier reply in place of the oldest. */
+void replies_restore(uint16_t id, const uint8_t *data, uint32_t size);
+
 /* The reply to a request id; `data` is NULL when none is kept. */
 struct reply replies_find(uint16_t id);
 

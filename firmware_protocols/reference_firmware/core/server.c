@@ -1,6 +1,9 @@
 #include "server.h"
 
+#include "../kept/extras.h"
 #include "replies.h"
+
+#pragma GCC optimize("Os") /* small before fast */
 
 #define ARENA_BYTES (3u * MAX_MESSAGE) /* two messages' worth waits, one more arrives */
 #define SMALL_MESSAGE 256u             /* longest message on other channels than bulk */
@@ -8,6 +11,7 @@
 struct waiting {
     uint32_t start, size;
     uint16_t id;
+    uint64_t counter; /* of its seal */
 };
 
 /* A message that arrives in parts. */
@@ -30,7 +34,8 @@ static struct {
     struct reply reply;
     uint8_t progress[WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE + WIRE_PROGRESS_SIZE];
     uint32_t boot_id, host; /* host: nonce of the one that is served */
-    uint8_t reset_cause;
+    uint64_t slept_ns, now_us, counter;
+    uint8_t reset_cause, op; /* op: as asked, also where a message of the image stands for it */
     bool running, has_host, off_due, restart_due;
 } server;
 
@@ -41,9 +46,13 @@ enum work refuse(struct job *job, uint16_t code, const char *text, double value,
     return WORK_REFUSED;
 }
 
+static uint64_t chip_time_ns(void) { return server.handlers->chip_time_ns() + server.slept_ns; }
+
 void server_start(const struct chip_handlers *handlers, uint32_t boot_id, uint8_t reset_cause) {
     memset(&server, 0, sizeof server);
     server.handlers = handlers;
+    const uint64_t last_ns = extras_start(), now_ns = handlers->chip_time_ns();
+    server.slept_ns = last_ns > now_ns ? last_ns - now_ns : 0; /* a clock that began anew goes on from the journal */
     server.boot_id = boot_id;
     server.reset_cause = reset_cause;
     replies_start();
@@ -63,13 +72,13 @@ static void say(uint16_t id, struct reply *reply) {
 
 static void say_error(uint16_t id, uint16_t code, const char *text, double value, double limit) {
     struct reply reply = replies_spare();
-    reply_error(&reply, id, server.handlers->chip_time_ns(), code, text, value, limit);
+    reply_error(&reply, id, chip_time_ns(), code, text, value, limit);
     say(id, &reply);
 }
 
 static void say_done(uint16_t id) {
     struct reply reply = replies_spare();
-    reply_begin(&reply, OP_DONE, id, server.handlers->chip_time_ns());
+    reply_begin(&reply, OP_DONE, id, chip_time_ns());
     say(id, &reply);
 }
 
@@ -84,7 +93,7 @@ static void stop_all(const char *why) {
 
 /* --- sessions ----------------------------------------------------------------------------------- */
 
-static void greet(const struct wire_hello *hello, struct wire_hello_reply *reply, uint64_t *chip_time_ns) {
+static void greet(const struct wire_hello *hello, struct wire_hello_reply *reply, uint64_t *time_ns) {
     if (!server.has_host || hello->nonce != server.host) {
         if (server.has_host) {
             server.running = false;
@@ -94,14 +103,15 @@ static void greet(const struct wire_hello *hello, struct wire_hello_reply *reply
         replies_start();
         server.host = hello->nonce;
         server.has_host = true;
+        extras_greet(server.host);
     }
     for (uint32_t channel = 0; channel < CHANNELS; channel++) server.assembly[channel].size = 0;
     server.off_due = false;
     reply->boot_id = server.boot_id;
     reply->reset_cause = server.reset_cause;
     reply->max_message = MAX_MESSAGE;
-    reply->capabilities = server.handlers->capabilities;
-    *chip_time_ns = server.handlers->chip_time_ns();
+    reply->capabilities = server.handlers->capabilities | extras_capabilities();
+    *time_ns = chip_time_ns();
 }
 
 /* Forget what waits (a host that comes back repeats it), finish what runs, outputs off. */
@@ -149,12 +159,17 @@ static uint32_t missing(const struct request *request) {
                  : request->compute.returns == RETURNS_SUMS ? CAN_SUMS
                                                             : CAN_LAYER;
         break;
-    default: break;
+    default: needs = extras_needs(request->op);
     }
-    return needs & ~server.handlers->capabilities;
+    return needs & ~(server.handlers->capabilities | extras_capabilities());
 }
 
-static void overtake(const struct request *request) {
+static void overtake(const struct request *request, uint64_t counter) {
+    struct job job = {.request = request};
+    if (extras_take(&job, counter) != WORK_DONE) {
+        say_error(request->id, job.refusal.code, job.refusal.text, job.refusal.value, job.refusal.limit);
+        return;
+    }
     stop_all("the outputs were switched off");
     if (request->op == OP_RESET) {
         server.handlers->reset();
@@ -168,6 +183,8 @@ static void overtake(const struct request *request) {
 /* A whole message; bulk ones lie at the end of the arena and stay there when they must wait. */
 static void accept(const uint8_t *data, uint32_t size, bool at_end) {
     struct request request;
+    struct refusal refusal;
+    uint64_t counter = 0;
     const uint32_t kept_bytes = size < MESSAGE_HEAD ? size : MESSAGE_HEAD;
     const uint16_t id = kept_bytes >= WIRE_MESSAGE_SIZE ? get_u16(data + 2) : 0;
     struct reply known = replies_find(id);
@@ -187,13 +204,15 @@ static void accept(const uint8_t *data, uint32_t size, bool at_end) {
         say_error(id, ERROR_MALFORMED, "the body cannot be read", 0, 0);
     } else if (missing(&request)) {
         say_error(id, ERROR_UNSUPPORTED, "this chip lacks a capability, by its bit", missing(&request), 0);
+    } else if (!extras_allow(&request, data, size, &counter, &refusal)) {
+        say_error(id, refusal.code, refusal.text, refusal.value, refusal.limit);
     } else if (request.op == OP_OUTPUTS_OFF || request.op == OP_RESET) {
-        overtake(&request);
+        overtake(&request, counter);
     } else if (server.count == JOBS_WAITING || server.arena_end + size > 2u * MAX_MESSAGE) {
         say_error(id, ERROR_BUSY, "too much is queued", server.arena_end + size, 2.0 * MAX_MESSAGE);
     } else {
         if (!at_end) memcpy(server.arena + server.arena_end, data, size);
-        server.waiting[server.count++] = (struct waiting){server.arena_end, size, id};
+        server.waiting[server.count++] = (struct waiting){server.arena_end, size, id, counter};
         server.arena_end += size;
     }
 }
@@ -233,21 +252,32 @@ static void begin(void) {
     request_read(server.running_bytes, first.size, &server.request);
     server.reply = replies_building();
     server.job = (struct job){.request = &server.request, .reply = &server.reply};
+    server.op = server.request.op;
+    server.counter = first.counter;
     server.running = true;
 }
 
 static void tell_progress(void) {
     struct reply message = {server.progress, sizeof server.progress, 0};
     if (!send_drop(&server.link.send, server.progress)) return; /* the last one is still on its way */
-    reply_begin(&message, OP_PROGRESS, server.request.id, server.handlers->chip_time_ns());
+    reply_begin(&message, OP_PROGRESS, server.request.id, chip_time_ns());
     wire_put_progress(reply_room(&message, WIRE_PROGRESS_SIZE), &server.job.progress);
     link_send(&server.link, CHANNEL_EVENTS, server.progress, message.size);
 }
 
+/* One slice of the request, or of the message that stands in the image for it. */
+static enum work slice(bool first) {
+    if (first && extras_take(&server.job, server.counter) != WORK_DONE) return WORK_REFUSED;
+    if (first && server.op == OP_IMAGE_TILE && extras_tile(&server.job, &server.request) != WORK_DONE) return WORK_REFUSED;
+    if (extras_needs(server.request.op)) return extras_work(&server.job, server.host, server.now_us);
+    return server.handlers->work(&server.job);
+}
+
 static void work(void) {
-    if (!server.running) begin();
+    const bool first = !server.running;
+    if (first) begin();
     server.job.tell_progress = false;
-    const enum work outcome = server.handlers->work(&server.job);
+    const enum work outcome = slice(first);
     if (outcome == WORK_MORE) {
         if (server.job.tell_progress) tell_progress();
         return;
@@ -259,7 +289,8 @@ static void work(void) {
     } else if (server.reply.size > server.reply.room) {
         say_error(server.request.id, ERROR_LIMIT, "the reply is too long; ask for less", 0, MAX_MESSAGE);
     } else {
-        put_u64(server.reply.data + WIRE_MESSAGE_SIZE, server.handlers->chip_time_ns());
+        put_u64(server.reply.data + WIRE_MESSAGE_SIZE, chip_time_ns());
+        extras_done(server.host, server.request.id, server.op, &server.reply);
         say(server.request.id, &server.reply);
     }
 }
@@ -272,6 +303,7 @@ void server_receive(const uint8_t *data, uint32_t size, uint64_t now_us) {
 static bool may_work(void) { return server_busy() && !(server.link.up && send_backed_up(&server.link.send)); }
 
 uint32_t server_transmit(uint64_t now_us, uint8_t *out) {
+    server.now_us = now_us;
     uint32_t size = link_transmit(&server.link, now_us, out);
     if (!size && may_work()) {
         work();

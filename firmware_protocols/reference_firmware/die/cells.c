@@ -17,9 +17,12 @@ struct cell_state {
     uint8_t kind;
 };
 
-static struct cell_state cells[CHIP_MACROS][CHIP_ROWS][CHIP_COLUMNS];
-static uint32_t versions[CHIP_MACROS], settled_ms;
-static uint64_t now_ns;
+#define FORMED 0xF04E3D00u
+
+static struct cell_state cells[CHIP_MACROS][CHIP_ROWS][CHIP_COLUMNS] DIE_KEPT;
+static uint32_t versions[CHIP_MACROS] DIE_KEPT, settled_ms DIE_KEPT;
+static uint64_t now_ns DIE_KEPT;
+static uint32_t formed DIE_KEPT; /* FORMED: these cells are this die's already */
 
 static uint32_t number(uint16_t word_line, uint16_t bit_line) { return (uint32_t)word_line * CHIP_COLUMNS + bit_line; }
 
@@ -54,6 +57,8 @@ static void start_macro(uint16_t macro) {
 }
 
 void cells_start(void) {
+    if (formed == FORMED) return;
+    formed = FORMED;
     memset(cells, 0, sizeof cells);
     memset(versions, 0, sizeof versions);
     now_ns = 0;

@@ -6,6 +6,10 @@
 #include "../core/macro.h"
 #include "chance.h"
 
+#ifndef DIE_KEPT /* where the state of the cells lies: it outlives a restart of the firmware */
+#define DIE_KEPT
+#endif
+
 struct die_parameters {
     float stuck_share;        /* of all cells; three quarters of them low */
     float cluster;            /* how uneven defects lie: shape of the gamma law, small = clustered */

@@ -18,6 +18,15 @@ enum { /* Op */
     OP_MVM = 0x20,
     OP_SWEEP = 0x21,
     OP_LOAD_LAYER = 0x22,
+    OP_CHALLENGE = 0x30,
+    OP_AUTHORISE = 0x31,
+    OP_DROP_AUTHORITY = 0x32,
+    OP_IMAGE_BEGIN = 0x40,
+    OP_IMAGE_CHUNK = 0x41,
+    OP_IMAGE_STATUS = 0x42,
+    OP_IMAGE_COMMIT = 0x43,
+    OP_IMAGE_TILE = 0x44,
+    OP_JOURNAL = 0x48,
     OP_HELLO_REPLY = 0x81,
     OP_DESCRIPTION = 0x82,
     OP_STATUS_REPLY = 0x83,
@@ -28,6 +37,9 @@ enum { /* Op */
     OP_TILE_PROGRAMMED = 0x90,
     OP_CELL_READINGS = 0x92,
     OP_MVM_RESULT = 0xa0,
+    OP_CHALLENGED = 0xb0,
+    OP_IMAGE_STATE = 0xc0,
+    OP_JOURNAL_STATE = 0xc8,
 };
 enum { /* Flag */
     FLAG_RESET = 0x1,
@@ -46,6 +58,9 @@ enum { /* Capability */
     CAN_TEMPERATURE = 0x80,
     CAN_HELD_PROGRAM = 0x100,
     CAN_RESET = 0x200,
+    CAN_JOURNAL = 0x400,
+    CAN_IMAGES = 0x800,
+    CAN_AUTHORITY = 0x1000,
 };
 enum { /* Returns */
     RETURNS_RAW = 0x0,
@@ -67,8 +82,15 @@ enum { /* ErrorCode */
     ERROR_NO_SUCH_LAYER = 0x8,
     ERROR_STOPPED = 0x9,
 };
+enum { /* Level */
+    LEVEL_OBSERVE = 0x0,
+    LEVEL_RUN = 0x1,
+    LEVEL_PROGRAM = 0x2,
+    LEVEL_SERVICE = 0x3,
+};
 
-#define PROTOCOL_VERSION 0x100u
+#define PROTOCOL_VERSION 0x101u
+#define PROTOCOL_LEAST 0x100u
 #define FRAME_MAJOR 0x1u
 #define FRAME_OVERHEAD 0x10u
 #define PAYLOAD_MIN 0x40u
@@ -92,11 +114,22 @@ enum { /* ErrorCode */
 #define ITEM_SIGNED 0x80u
 #define LEAVE_ALONE 0xffffu
 #define DIGEST_BYTES 0x20u
+#define IMAGE_CHUNK_BYTES 0x400u
+#define NONCE_BYTES 0x10u
+#define PROOF_BYTES 0x20u
+#define KEY_BYTES 0x20u
+#define SEAL_KIND 0xa5u
+#define MAC_BYTES 0x10u
+#define SEALED_BYTES 0x1bu
+#define AUTHORITY_TRIES 0x5u
+#define AUTHORITY_AHEAD 0x40u
 #define RTO_MIN_US 20000u
 #define RTO_MAX_US 4000000u
 #define RTO_FIRST_US 1000000u
 #define HINT_EVERY_US 100000u
 #define SILENCE_US 10000000u
+#define LOCK_US 60000000u
+#define LONGEST_LOCK_US 3600000000u
 
 #define WIRE_FRAME_SIZE 12u
 struct wire_frame {
@@ -626,6 +659,139 @@ static inline void wire_put_error(uint8_t *at, const struct wire_error *from) {
     put_u16(at + 0, from->code);
     put_f64(at + 2, from->value);
     put_f64(at + 10, from->limit);
+}
+
+#define WIRE_IMAGE_STATE_SIZE 12u
+struct wire_image_state {
+    uint32_t size;
+    uint32_t room;
+    uint8_t complete;
+};
+static inline void wire_get_image_state(const uint8_t *at, struct wire_image_state *to) {
+    to->size = get_u32(at + 0);
+    to->room = get_u32(at + 4);
+    to->complete = get_u8(at + 8);
+}
+static inline void wire_put_image_state(uint8_t *at, const struct wire_image_state *from) {
+    put_u32(at + 0, from->size);
+    put_u32(at + 4, from->room);
+    put_u8(at + 8, from->complete);
+    put_u8(at + 9, 0);
+    put_u8(at + 10, 0);
+    put_u8(at + 11, 0);
+}
+
+#define WIRE_JOURNAL_STATE_SIZE 4u
+struct wire_journal_state {
+    uint16_t depth;
+    uint16_t count;
+};
+static inline void wire_get_journal_state(const uint8_t *at, struct wire_journal_state *to) {
+    to->depth = get_u16(at + 0);
+    to->count = get_u16(at + 2);
+}
+static inline void wire_put_journal_state(uint8_t *at, const struct wire_journal_state *from) {
+    put_u16(at + 0, from->depth);
+    put_u16(at + 2, from->count);
+}
+
+#define WIRE_JOURNAL_ENTRY_SIZE 8u
+struct wire_journal_entry {
+    uint32_t nonce;
+    uint16_t request_id;
+    uint8_t op;
+};
+static inline void wire_get_journal_entry(const uint8_t *at, struct wire_journal_entry *to) {
+    to->nonce = get_u32(at + 0);
+    to->request_id = get_u16(at + 4);
+    to->op = get_u8(at + 6);
+}
+static inline void wire_put_journal_entry(uint8_t *at, const struct wire_journal_entry *from) {
+    put_u32(at + 0, from->nonce);
+    put_u16(at + 4, from->request_id);
+    put_u8(at + 6, from->op);
+    put_u8(at + 7, 0);
+}
+
+#define WIRE_CHALLENGED_SIZE 12u
+struct wire_challenged {
+    uint64_t counter;
+    uint8_t level;
+    uint8_t tries;
+};
+static inline void wire_get_challenged(const uint8_t *at, struct wire_challenged *to) {
+    to->counter = get_u64(at + 0);
+    to->level = get_u8(at + 8);
+    to->tries = get_u8(at + 9);
+}
+static inline void wire_put_challenged(uint8_t *at, const struct wire_challenged *from) {
+    put_u64(at + 0, from->counter);
+    put_u8(at + 8, from->level);
+    put_u8(at + 9, from->tries);
+    put_u8(at + 10, 0);
+    put_u8(at + 11, 0);
+}
+
+#define WIRE_AUTHORISE_SIZE 4u
+struct wire_authorise {
+    uint8_t level;
+};
+static inline void wire_get_authorise(const uint8_t *at, struct wire_authorise *to) {
+    to->level = get_u8(at + 0);
+}
+static inline void wire_put_authorise(uint8_t *at, const struct wire_authorise *from) {
+    put_u8(at + 0, from->level);
+    put_u8(at + 1, 0);
+    put_u8(at + 2, 0);
+    put_u8(at + 3, 0);
+}
+
+#define WIRE_OPTION_SIZE 3u
+struct wire_option {
+    uint8_t kind;
+    uint16_t size;
+};
+static inline void wire_get_option(const uint8_t *at, struct wire_option *to) {
+    to->kind = get_u8(at + 0);
+    to->size = get_u16(at + 1);
+}
+static inline void wire_put_option(uint8_t *at, const struct wire_option *from) {
+    put_u8(at + 0, from->kind);
+    put_u16(at + 1, from->size);
+}
+
+#define WIRE_SLOT_SIZE 12u
+struct wire_slot {
+    uint32_t sequence;
+    uint32_t size;
+    uint32_t check;
+};
+static inline void wire_get_slot(const uint8_t *at, struct wire_slot *to) {
+    to->sequence = get_u32(at + 0);
+    to->size = get_u32(at + 4);
+    to->check = get_u32(at + 8);
+}
+static inline void wire_put_slot(uint8_t *at, const struct wire_slot *from) {
+    put_u32(at + 0, from->sequence);
+    put_u32(at + 4, from->size);
+    put_u32(at + 8, from->check);
+}
+
+#define WIRE_AUTHORITY_RECORD_SIZE 20u
+struct wire_authority_record {
+    uint64_t counter;
+    uint64_t challenges;
+    uint32_t failures;
+};
+static inline void wire_get_authority_record(const uint8_t *at, struct wire_authority_record *to) {
+    to->counter = get_u64(at + 0);
+    to->challenges = get_u64(at + 8);
+    to->failures = get_u32(at + 16);
+}
+static inline void wire_put_authority_record(uint8_t *at, const struct wire_authority_record *from) {
+    put_u64(at + 0, from->counter);
+    put_u64(at + 8, from->challenges);
+    put_u32(at + 16, from->failures);
 }
 
 #endif

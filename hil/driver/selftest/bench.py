@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from cim.chip.spec import ChipSpec
 from hil.driver.chip_driver import ChipDriver
+from hil.driver.keys import HostKey
 from hil.driver.open_chip import connect
 from hil.driver.selftest.line import FrameLine, MessageLine, OpenLine
 from hil.errors import DeviceError, UsageError
@@ -31,6 +32,7 @@ class Bench:
     address: str
     open: OpenLine
     known: ChipSpec | None = None
+    key: HostKey | None = None
 
     @property
     def spec(self) -> ChipSpec:
@@ -41,8 +43,8 @@ class Bench:
     def frames(self) -> FrameLine:
         return FrameLine(self.open())
 
-    def messages(self) -> MessageLine:
-        return MessageLine(self.open())
+    def messages(self, *, nonce: int | None = None, session: int = 0, authorised: bool = True) -> MessageLine:
+        return MessageLine(self.open(), nonce=nonce, session=session, key=self.key if authorised else None)
 
     def driver(self) -> ChipDriver:
-        return connect(self.open(), spec=self.known)
+        return connect(self.open(), spec=self.known, key=self.key)

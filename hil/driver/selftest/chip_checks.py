@@ -25,6 +25,7 @@ from firmware_protocols.messages import (
     Mvm,
     OutputsOff,
     Polarity,
+    ProgramTile,
     Pulse,
     ReadCells,
     Request,
@@ -62,7 +63,9 @@ def addresses_beyond(bench: Bench) -> str:
     """Addresses beyond the chip and an unknown converter range are OUT_OF_RANGE."""
     spec, tile = bench.spec, _tile(bench)
     codes = np.zeros((1, tile.rows), np.int16)
-    read = Mvm(Returns.SUMS, tile, 0, 0, spec.macro.inputs.bits, False, 0, 1, 0, codes)
+    with bench.driver() as driver:
+        returns = Returns.SUMS if Capability.SUMS in driver.capabilities else Returns.RAW
+    read = Mvm(returns, tile, 0, 0, spec.macro.inputs.bits, False, 0, 1, 0, codes)
     requests: tuple[Request[Any], ...] = (
         ReadCells(CellBlock(spec.macros, 0, 1, 0, 1), 10, 1, 0),
         ReadCells(CellBlock(0, spec.macro.rows, 1, 0, 1), 10, 1, 0),
@@ -95,6 +98,30 @@ def voltages_above(bench: Bench) -> str:
     return f"{top + 1} mV"
 
 
+def pulses_above(bench: Bench) -> str:
+    """More pulses for a cell, or longer ones, than the absolute limits allow are LIMIT."""
+    limits = bench.spec.limits
+    with bench.driver() as driver:
+        if Capability.PROGRAM_TILE not in driver.capabilities:
+            raise CheckSkipped("no PROGRAM_TILE")
+    block, targets = CellBlock(0, 0, 1, 0, 1), np.array([[1500]], np.uint16)
+    good = ProgramTile(block, 10, 100, 1, 1, 1, 1, 1, 1, 1, 1, 100, 0, targets)
+    with bench.messages() as line:
+        for number, what in enumerate(
+            (
+                {"max_pulses": limits.pulses_per_cell + 1},
+                {"pulse_width_ns": round(limits.pulse_width_ns) + 1},
+                {"set_stop_mv": round(limits.set_v * 1000) + 1},
+                {"reset_start_mv": round(limits.reset_v * 1000) + 1},
+            ),
+            1,
+        ):
+            reply = line.answer(encode(dataclasses.replace(good, **what), number)).message  # type: ignore[arg-type]
+            wrong = not isinstance(reply, ErrorReply) or reply.code is not ErrorCode.LIMIT
+            expect(not wrong, f"{what}: answered {reply}"[:200])
+    return "4 of 4"
+
+
 def codes_beyond_their_bits(bench: Bench) -> str:
     """An input code that does not fit its bits is OUT_OF_RANGE."""
     tile = _tile(bench)
@@ -107,7 +134,7 @@ def codes_beyond_their_bits(bench: Bench) -> str:
     return "code 4 in 2 bits"
 
 
-LIMITS = (addresses_beyond, voltages_above, codes_beyond_their_bits)
+LIMITS = (addresses_beyond, voltages_above, pulses_above, codes_beyond_their_bits)
 
 # --- digital ------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import secrets
 import numpy as np
 
 from firmware_protocols.codec import decode, encode
-from firmware_protocols.connection import VERSION
+from firmware_protocols.connection import VERSION, VERSIONS
 from firmware_protocols.frames import Flag, Frame, encode_frame
 from firmware_protocols.messages import Describe, Hello, HelloReject, HelloReply
 from firmware_protocols.sending import BULK, CONTROL, RESULTS
@@ -19,7 +19,7 @@ RESET_LAST = Flag.RESET | Flag.LAST
 
 def _hello(line: FrameLine, payload: int = 512, window: int = 16) -> tuple[int, Frame, HelloReply]:
     """Open a session by hand: its number, the frame that answered, the reply."""
-    session, hello = secrets.randbits(16) or 1, Hello(VERSION, VERSION, payload, window, secrets.randbits(32))
+    session, hello = secrets.randbits(16) or 1, Hello(*VERSIONS, payload, window, secrets.randbits(32))
     greeting = Frame(RESET_LAST, CONTROL, session, 0, 0, 0, encode(hello))
     for _ in range(20):  # a board may just be starting, a line carry rests of another session
         line.send(greeting)
@@ -36,7 +36,7 @@ def hello_is_answered(bench: Bench) -> str:
     with bench.frames() as line:
         _, frame, reply = _hello(line, 256, 8)
     expect(frame.sequence == 0, f"the answer has sequence {frame.sequence}, not 0")
-    expect(reply.version == VERSION, f"version {reply.version:#06x} was not offered")
+    expect(VERSIONS[0] <= reply.version <= VERSION, f"version {reply.version:#06x} was not offered")
     expect(64 <= reply.max_payload <= 256, f"max_payload {reply.max_payload} of 256 offered")
     expect(1 <= reply.window <= 8, f"window {reply.window} of 8 offered")
     expect(reply.max_message >= 1024, f"max_message is {reply.max_message}")
@@ -47,7 +47,7 @@ def a_copy_of_hello(bench: Bench) -> str:
     """A copy of the open session's hello gets the same bytes."""
     with bench.frames() as line:
         session, nonce = secrets.randbits(16) or 1, secrets.randbits(32)
-        hello = Frame(RESET_LAST, CONTROL, session, 0, 0, 0, encode(Hello(VERSION, VERSION, 512, 16, nonce)))
+        hello = Frame(RESET_LAST, CONTROL, session, 0, 0, 0, encode(Hello(*VERSIONS, 512, 16, nonce)))
         line.send(hello)
         answers = [encode_frame(f) for f in line.receive(8, 1.0) if f.session == session]
         line.send(hello)
@@ -67,6 +67,18 @@ def another_major_version(bench: Bench) -> str:
     message = decode(bytes(frames[0].payload)).message
     expect(isinstance(message, HelloReject), f"answered {type(message).__name__}")
     return str(message)
+
+
+def an_older_minor_version(bench: Bench) -> str:
+    """A host of an older minor version is answered in that version."""
+    session, hello = secrets.randbits(16) or 1, Hello(VERSIONS[0], VERSIONS[0], 512, 16, secrets.randbits(32))
+    with bench.frames() as line:
+        line.send(Frame(RESET_LAST, CONTROL, session, 0, 0, 0, encode(hello)))
+        frames = [f for f in line.receive(4, 2.0) if f.session == session]
+    expect(bool(frames), "no answer")
+    reply = decode(bytes(frames[0].payload)).message
+    expect(isinstance(reply, HelloReply) and reply.version == VERSIONS[0], f"answered {reply}"[:200])
+    return f"{VERSIONS[0] >> 8}.{VERSIONS[0] & 0xFF}"
 
 
 def a_strange_session(bench: Bench) -> str:
@@ -128,6 +140,6 @@ def frames_out_of_order(bench: Bench) -> str:
 
 
 CHECKS = (
-    hello_is_answered, a_copy_of_hello, another_major_version, a_strange_session, garbage_is_dropped,
-    a_probe_is_acknowledged, frames_out_of_order,
+    hello_is_answered, a_copy_of_hello, another_major_version, an_older_minor_version, a_strange_session,
+    garbage_is_dropped, a_probe_is_acknowledged, frames_out_of_order,
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable
@@ -10,12 +11,16 @@ from typing import Self
 
 import numpy as np
 
-from firmware_protocols.codec import Decoded, decode
+from firmware_protocols.codec import Decoded, decode, encode
 from firmware_protocols.connection import Connection, LinkLimits
+from firmware_protocols.errors import ProtocolError
+from firmware_protocols.extensions.authority import Sealer, needed, proof_of, session_key
+from firmware_protocols.extensions.messages import Authorise, Challenge, Challenged, Level
 from firmware_protocols.frames import Flag, Frame, FrameReader, encode_frame
-from firmware_protocols.messages import Progress
+from firmware_protocols.messages import Capability, Done, Message, Progress, Request
 from firmware_protocols.sending import BULK
 from firmware_protocols.states import Role, State
+from hil.driver.keys import HostKey
 from hil.transports.base import CHUNK, Transport
 
 OpenLine = Callable[[], Transport]
@@ -53,14 +58,41 @@ class FrameLine:
 
 
 class MessageLine:
-    """Whole messages as bytes over a link that works; any bytes, also wrong ones."""
+    """Whole messages as bytes over a link that works; any bytes, also wrong ones.
 
-    def __init__(self, transport: Transport) -> None:
+    Args:
+        nonce, session: of a host that was there before; None: a new one.
+        key: proved at once on a chip that wants it, so that messages are sealed where they must be.
+    """
+
+    def __init__(
+        self, transport: Transport, *, nonce: int | None = None, session: int = 0, key: HostKey | None = None
+    ) -> None:
         self._transport = transport
         limits = LinkLimits(max_payload=transport.max_payload, window=16)
-        self._link = Connection(Role.HOST, limits, nonce=secrets.randbits(32))
+        self.nonce = secrets.randbits(32) if nonce is None else nonce
+        self.sealer: Sealer | None = None
+        self._link = Connection(Role.HOST, limits, nonce=self.nonce, session=session)
         self._link.open(time.monotonic())
-        self._until(lambda: self._link.state is State.UP)
+        try:
+            self._until(lambda: self._link.state is State.UP)
+            if key is not None and self._link.reply and Capability.AUTHORITY in self._link.reply.capabilities:
+                self.authorise(key, Level.SERVICE if key.level is None else key.level)
+        except BaseException:
+            transport.close()
+            raise
+
+    def authorise(self, key: HostKey, level: Level) -> Message:
+        """Prove the key; what the chip answered."""
+        challenge = self.answer(encode(Challenge(), 0xFF01)).message
+        if not isinstance(challenge, Challenged):
+            return challenge
+        own = key.of(level)
+        proof = proof_of(own, challenge.nonce, level, self.nonce)
+        said = self.answer(encode(Authorise(level, proof), 0xFF02)).message
+        if isinstance(said, Done):
+            self.sealer = Sealer(session_key(own, challenge.nonce, level, self.nonce), challenge.counter)
+        return said
 
     def __enter__(self) -> Self:
         return self
@@ -72,11 +104,17 @@ class MessageLine:
     def max_message(self) -> int:
         return self._link.reply.max_message if self._link.reply is not None else 0
 
-    def ask(self, *messages: bytes, channel: int = BULK, answers: int | None = None) -> list[bytes]:
-        """Send messages; the replies that are no progress, as many as there were messages."""
+    @property
+    def session(self) -> int:
+        return self._link.session
+
+    def ask(
+        self, *messages: bytes, channel: int = BULK, answers: int | None = None, plain: bool = False
+    ) -> list[bytes]:
+        """Send messages (``plain``: without a seal); the replies that are no progress, one a message or so many."""
         replies: list[bytes] = []
         for message in messages:
-            self._link.send(message, channel)
+            self._link.send(message if plain else self._sealed(message), channel)
 
         def complete() -> bool:
             for received in self._link.messages():
@@ -87,8 +125,24 @@ class MessageLine:
         self._until(complete)
         return replies
 
-    def answer(self, message: bytes) -> Decoded:
-        return decode(self.ask(message)[0])
+    def answer(self, message: bytes, *, plain: bool = False) -> Decoded:
+        return decode(self.ask(message, plain=plain)[0])
+
+    def settle(self, seconds: float) -> None:
+        """Move bytes for a while, so that the chip hears that its replies arrived; what ends the link meanwhile may."""
+        until_s = time.monotonic() + seconds
+        with contextlib.suppress(ProtocolError):
+            self._until(lambda: time.monotonic() > until_s)
+
+    def _sealed(self, message: bytes) -> bytes:
+        if self.sealer is None:
+            return message
+        try:
+            request = decode(message).message
+        except ProtocolError:
+            return message
+        must = isinstance(request, Request) and needed(request) >= Level.PROGRAM
+        return self.sealer.sealed(message) if must else message
 
     def _until(self, complete: Callable[[], bool]) -> None:
         give_up_s = time.monotonic() + ANSWER_S

@@ -117,7 +117,7 @@ def a_missing_capability(bench: Bench) -> str:
 def a_bad_line(bench: Bench) -> str:
     """On a line that loses, doubles and damages frames every request is answered and runs once."""
     line = FaultyTransport(bench.open(), seed=1, share=FAULT_SHARE)
-    session = Session(line, silence_s=10.0)
+    session = Session(line, silence_s=10.0, key=bench.key)
     try:
         hello = session.open()
         pulses = Capability.PULSE in hello.capabilities

@@ -10,7 +10,8 @@ from typing import Any
 
 from cim.chip.spec import ChipSpec
 from firmware_protocols.errors import ProtocolError
-from hil.driver.selftest import chip_checks, frame_checks, message_checks
+from hil.driver.keys import HostKey, find_key
+from hil.driver.selftest import chip_checks, frame_checks, kept_checks, message_checks
 from hil.driver.selftest.bench import Bench, CheckFailed, CheckSkipped
 from hil.errors import HilError
 from hil.transports import DEFAULT_BAUD, open_transport
@@ -67,6 +68,8 @@ Check = Callable[[Bench], str]
 GROUPS: dict[str, tuple[Check, ...]] = {
     "frames": frame_checks.CHECKS,
     "messages": message_checks.CHECKS,
+    "journal": kept_checks.JOURNAL,
+    "authority": kept_checks.AUTHORITY,
     "limits": chip_checks.LIMITS,
     "digital": chip_checks.DIGITAL,
     "physics": chip_checks.PHYSICS,
@@ -74,18 +77,36 @@ GROUPS: dict[str, tuple[Check, ...]] = {
 
 
 def run_suite(
-    address: str, spec: ChipSpec | None = None, *, groups: Iterable[str] = tuple(GROUPS), baud: int = DEFAULT_BAUD
+    address: str,
+    spec: ChipSpec | None = None,
+    *,
+    groups: Iterable[str] = tuple(GROUPS),
+    baud: int = DEFAULT_BAUD,
+    key: HostKey | None = None,
 ) -> SelfTest:
     """Run the checks of some groups on the chip at ``address``; cells of macro 0 are overwritten.
+
+    ``key``: of a chip that wants one; None takes that of the environment, if any.
 
     Raises:
         HilError: the chip cannot be opened at all.
     """
-    bench = Bench(address, lambda: open_transport(address, baud=baud), spec)
+    key = key or find_key()
+    bench = Bench(address, lambda: open_transport(address, baud=baud), spec, key)
     with bench.driver() as driver:
-        bench = Bench(address, bench.open, driver.spec)
+        spec = driver.spec
+    return run_on(Bench(address, bench.open, spec, key), groups)
+
+
+def run_on(bench: Bench, groups: Iterable[str] = tuple(GROUPS)) -> SelfTest:
+    """The same on a chip whose line and description are known."""
+    with bench.driver() as driver:
         firmware = driver.description.firmware
-    return SelfTest(address, firmware, tuple(_results(bench, groups)))
+    return SelfTest(bench.address, firmware, tuple(_results(bench, groups)))
+
+
+def check_name(check: Check) -> str:
+    return (check.__doc__ or check.__name__).strip().rstrip(".")
 
 
 def _results(bench: Bench, groups: Iterable[str]) -> Iterator[CheckResult]:
@@ -102,5 +123,4 @@ def run_check(group: str, check: Check, bench: Bench) -> CheckResult:
         outcome, text = CheckOutcome.SKIPPED, str(reason)
     except (CheckFailed, HilError, ProtocolError, TimeoutError) as error:
         outcome, text = CheckOutcome.FAILED, str(error).splitlines()[0][:300]
-    name = (check.__doc__ or check.__name__).strip().rstrip(".")
-    return CheckResult(group, name, outcome, text, time.monotonic() - start_s)
+    return CheckResult(group, check_name(check), outcome, text, time.monotonic() - start_s)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cim.chip.file import load_chip
+from cim.chip.file import is_cost_model, load_chip
 from cim.chip.spec import ChipSpec
-from cim.mnsim.configfile import is_mnsim
 from cim.record.file import load_record
 from cim.record.published import nominal_record
 from cim.simulator.training_layers import ArrayNoise, array_noise
@@ -59,7 +58,7 @@ def load_finetune_inputs(
         FileError: a file is missing or broken, or test images are among the training images.
         MismatchError: the record is of a chip of another description.
     """
-    if is_mnsim(chip):
+    if is_cost_model(chip):
         raise UsageError(f"{chip} is a scale of costs, no chip to train for", hint="--chip lab-128")
     spec, net = load_chip(chip), load_network(network)
     noise, record = _errors(spec, calibration, settings)

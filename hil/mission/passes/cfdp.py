@@ -11,9 +11,10 @@ import json
 import struct
 import zlib
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
+import numpy as np
 from spacepackets.cfdp import ChecksumType, ConditionCode, CrcFlag, PduConfig, TransmissionMode
 from spacepackets.cfdp.pdu import (
     AckPdu,
@@ -38,16 +39,19 @@ from hil.errors import FileError
 
 SEGMENT = 512  # bytes of the file in one packet
 MOST_FILE = 1 << 28
+CHECKSUMS = (ChecksumType.CRC_32, ChecksumType.MODULAR)
 MOST_REQUESTS = 32  # missing parts that one packet asks for
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Who sends to whom, and the number of the transfer."""
+    """Who sends to whom, and the number of the transfer; ``crc``: whether each of our packets carries a checksum of its
+    own, which some implementations do not take."""
 
     source: int
     destination: int
     number: int
+    crc: bool = True
 
     def config(self) -> PduConfig:
         return PduConfig(
@@ -55,19 +59,21 @@ class Transaction:
             dest_entity_id=ByteFieldU8(self.destination),
             transaction_seq_num=ByteFieldU16(self.number),
             trans_mode=TransmissionMode.ACKNOWLEDGED,
-            crc_flag=CrcFlag.WITH_CRC,
+            crc_flag=CrcFlag.WITH_CRC if self.crc else CrcFlag.NO_CRC,
         )
 
 
 @dataclass
 class FileSender:
-    """Sends one file. ``timeout_s``: after which an end of file that nobody acknowledged is sent again."""
+    """Sends one file. ``timeout_s``: after which an end of file that nobody acknowledged is sent again; ``checksum`` is
+    CRC-32 or modular."""
 
     transaction: Transaction
     name: str
     data: bytes
     timeout_s: float
     segment: int = SEGMENT
+    checksum: ChecksumType = ChecksumType.CRC_32
     sent: int = 0  # bytes of the first round
     done: bool = False
     acknowledged: bool = False  # the end of the file
@@ -88,7 +94,7 @@ class FileSender:
             return None
         if self.metadata_due:
             self.metadata_due = False
-            params = MetadataParams(False, ChecksumType.CRC_32, len(self.data), self.name, self.name)
+            params = MetadataParams(False, self.checksum, len(self.data), self.name, self.name)
             return bytes(MetadataPdu(config, params).pack())
         if self.again:
             start, end = self.again.popleft()
@@ -101,7 +107,7 @@ class FileSender:
             return self._part(start, self.sent)
         if not self.acknowledged and now_s >= self.eof_due_s:
             self.eof_due_s = now_s + self.timeout_s
-            return bytes(EofPdu(config, struct.pack(">I", zlib.crc32(self.data)), len(self.data)).pack())
+            return bytes(EofPdu(config, file_checksum(self.data, self.checksum), len(self.data)).pack())
         return None
 
     def take(self, packet: bytes, now_s: float) -> None:
@@ -137,6 +143,7 @@ class FileReceiver:
     name: str | None = None
     size: int | None = None
     checksum: bytes | None = None
+    checksum_kind: int = ChecksumType.CRC_32
     parts: list[tuple[int, int]] = field(default_factory=list)  # ascending, apart
     data: bytearray = field(default_factory=bytearray)
     complete: bool = False
@@ -164,7 +171,11 @@ class FileReceiver:
         """A packet from the sender; what is none of this transfer's, or cannot be, is left alone."""
         pdu = _parsed(packet, self.transaction)
         if isinstance(pdu, MetadataPdu) and self.name is None and self._fits(pdu.file_size):
+            if pdu.params.checksum_type not in CHECKSUMS:
+                self.refused = f"a checksum of kind {int(pdu.params.checksum_type)}"
+                return
             self.name, self.size = pdu.dest_file_name or "", pdu.file_size
+            self.checksum_kind = int(pdu.params.checksum_type)
         elif isinstance(pdu, FileDataPdu) and not self.complete:
             self._keep(pdu.offset, bytes(pdu.file_data))
         elif isinstance(pdu, EofPdu) and self._fits(pdu.file_size):
@@ -190,12 +201,13 @@ class FileReceiver:
     def snapshot(self) -> bytes:
         """All that a restart needs, as bytes."""
         about: dict[str, Any] = {
-            "transaction": [self.transaction.source, self.transaction.destination, self.transaction.number],
+            "transaction": list(astuple(self.transaction)),
             "timeout_s": self.timeout_s,
             "most_bytes": self.most_bytes,
             "name": self.name,
             "size": self.size,
             "checksum": None if self.checksum is None else self.checksum.hex(),
+            "checksum_kind": self.checksum_kind,
             "parts": self.parts,
             "complete": self.complete,
             "done": self.done,
@@ -219,6 +231,7 @@ class FileReceiver:
             receiver = cls(Transaction(*about["transaction"]), about["timeout_s"], about["most_bytes"])
             receiver.name, receiver.size = about["name"], about["size"]
             receiver.checksum = None if about["checksum"] is None else bytes.fromhex(about["checksum"])
+            receiver.checksum_kind = int(about["checksum_kind"])
             receiver.parts = [(int(a), int(b)) for a, b in about["parts"]]
             receiver.complete, receiver.done = about["complete"], about["done"]
             receiver.data = bytearray(saved[4 + length : -4])
@@ -249,10 +262,21 @@ class FileReceiver:
     def _finish(self, now_s: float) -> None:
         if self.complete or self.checksum is None or self.name is None or self.missing():
             return
-        if struct.pack(">I", zlib.crc32(bytes(self.data))) == self.checksum:
+        if file_checksum(bytes(self.data), self.checksum_kind) == self.checksum:
             self.complete, self.ask_due_s = True, now_s
         else:  # nothing says which part is wrong
             self.parts = []
+
+
+def file_checksum(data: bytes, kind: int) -> bytes:
+    """Checksum of a file, four bytes: CRC-32, or the sum of its words modulo 2^32 (CCSDS 727.0-B-5, annex F).
+
+    Example: the modular sum of 01 02 03 04 05 is 01020304 + 05000000 = 06020304.
+    """
+    if kind == ChecksumType.CRC_32:
+        return struct.pack(">I", zlib.crc32(data))
+    words = np.frombuffer(data + bytes(-len(data) % 4), ">u4")
+    return struct.pack(">I", int(words.sum(dtype=np.uint64)) & 0xFFFFFFFF)
 
 
 def _parsed(packet: bytes, transaction: Transaction) -> Any:

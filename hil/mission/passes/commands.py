@@ -22,6 +22,7 @@ from hil.errors import DeviceError, FileError, HilError, MismatchError, NotAutho
 from hil.mission.passes.flight_image import load_image
 from hil.mission.passes.lossy_link import APID_COMMANDS
 from hil.mission.passes.update import apply_update
+from hil.mission.secded import CodedBytes, coded, mended
 from mapping.program.conductance import ConductanceProgram
 
 TAKE_PROGRAM, TAKE_UPDATE, CHIP_MESSAGE = 1, 2, 16
@@ -75,11 +76,14 @@ def read_telemetry(packet: bytes) -> Telemetry:
 
 @dataclass
 class FlightComputer:
-    """The computer beside the chip: files by name, the program on board, counters. ``chip``: answers a message."""
+    """The computer beside the chip: files by name under a SECDED code, the program on board, counters.
+
+    ``chip`` answers a message.
+    """
 
     spec: ChipSpec
     chip: Callable[[bytes], bytes] | None = None
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, CodedBytes] = field(default_factory=dict)
     program: ConductanceProgram | None = None
     update_counter: int = 0
     images: int = 0
@@ -120,20 +124,43 @@ class FlightComputer:
         content = HOUSEKEEPING.pack(serving, self.update_counter, self.images, self.alarms, centi, digest)
         return self._tm(3, 25, content)
 
+    def keep(self, name: str, data: bytes) -> None:
+        """Store a file under its code."""
+        self.files[name] = coded(data)
+
+    def file(self, name: str) -> bytes:
+        """Read a stored file: words with one upset bit are mended, written back and counted as alarms.
+
+        Raises:
+            DeviceError: no such file.
+            FileError: a word with more upset bits than the code mends.
+        """
+        if name not in self.files:
+            raise DeviceError(f"no file {name!r:.40} on board")
+        found = mended(self.files[name])
+        self.alarms += found.mended + found.lost
+        if found.lost:
+            raise FileError(
+                f"{name!r:.40}: {found.lost} stored words have more upset bits than their code mends",
+                likely="too long since the file was read through",
+                hint="send it again",
+            )
+        self.keep(name, found.data)
+        return found.data
+
     def _function(self, number: int, arguments: bytes) -> list[bytes]:
         if number == CHIP_MESSAGE:
             if self.chip is None or len(arguments) > MOST_MESSAGE:
                 raise DeviceError("no chip, or too long a message")
             return [self._tm(8, 129, self.chip(arguments))]
         name = arguments.decode("utf-8", "replace")
-        if name not in self.files:
-            raise DeviceError(f"no file {name!r:.40} on board")
+        data = self.file(name)
         if number == TAKE_PROGRAM:
-            self.program = load_image(self.files[name], self.spec)
+            self.program = load_image(data, self.spec)
         elif self.program is None:
             raise DeviceError("no program on board")
         else:
-            self.program, self.update_counter = apply_update(self.program, self.files[name], self.update_counter)
+            self.program, self.update_counter = apply_update(self.program, data, self.update_counter)
         return []
 
     def _tm(self, service: int, subservice: int, content: bytes) -> bytes:

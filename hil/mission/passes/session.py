@@ -100,7 +100,7 @@ def run_session(
         after_s = done.end_s
         if function:
             for side in (board, ground):  # the ground applies the same bytes, and so knows what must come out
-                side.files[name] = data
+                side.keep(name, data)
                 _called(side, function, name, number)
     assert board.program is not None
     assert ground.program is not None

@@ -41,7 +41,17 @@ PACKETS: dict[str, tuple[int, int, tuple[tuple[str, int], ...]]] = {
     "ConnectionTest": (17, 2, ()),
 }
 SIGNED = frozenset(name for name, _, signed in HOUSEKEEPING_FIELDS if signed)
-FUNCTIONS = {"TakeProgram": TAKE_PROGRAM, "TakeUpdate": TAKE_UPDATE, "ChipMessage": CHIP_MESSAGE}
+FUNCTION_CALL, ARE_YOU_THERE = (8, 1), (17, 1)
+COMMANDS: dict[str, tuple[int, int, int | None]] = {
+    "AreYouThere": (*ARE_YOU_THERE, None),
+    "TakeProgram": (*FUNCTION_CALL, TAKE_PROGRAM),
+    "TakeUpdate": (*FUNCTION_CALL, TAKE_UPDATE),
+    "ChipMessage": (*FUNCTION_CALL, CHIP_MESSAGE),
+}
+"""Service, subservice and number of the function of each command."""
+PUS_VERSION, ACKNOWLEDGE = 2, 0b1111
+TC_SECONDARY = (("PUS_VERSION", 4), ("ACKNOWLEDGE", 4), ("SERVICE", 8), ("SUBSERVICE", 8), ("SOURCE", 16))
+CONTENT_LESS = 7  # bytes by which the content of a function call is shorter than PKT_LEN says
 
 
 def write_xtce(path: str | Path) -> None:
@@ -50,44 +60,85 @@ def write_xtce(path: str | Path) -> None:
 
 
 def xtce_text() -> str:
-    """All packets of ``hil.mission.passes.commands``."""
+    """All packets of ``hil.mission.passes.commands``: telemetry, commands to send, and commands that are read back."""
     xml.register_namespace("xtce", NAMESPACE)
     system = _element(None, "SpaceSystem", name="hil")
     _element(system, "Header", date="2000-01-01T00:00:00", version="1.0", validationStatus="Working")
     telemetry = _element(system, "TelemetryMetaData")
     types = _element(telemetry, "ParameterTypeSet")
     named = _element(telemetry, "ParameterSet")
-    fields = [*HEADER, *SECONDARY, *CHECKSUM, *(f for _, _, own in PACKETS.values() for f in own)]
+    fields = [*HEADER, *SECONDARY, *TC_SECONDARY, *CHECKSUM, *(f for _, _, own in PACKETS.values() for f in own)]
     for name, bits in dict(fields).items():
         kind = _element(types, "IntegerParameterType", name=f"{name}_TYPE", signed=str(name in SIGNED).lower())
         coding = "twosComplement" if name in SIGNED else "unsigned"
         _element(kind, "IntegerDataEncoding", sizeInBits=str(bits), encoding=coding)
         _element(named, "Parameter", name=name, parameterTypeRef=f"{name}_TYPE")
+    _binary(
+        _element(types, "BinaryParameterType", name="CONTENT_TYPE"),
+        parameter="PKT_LEN",
+        slope=8,
+        intercept=-8 * CONTENT_LESS,
+    )
+    _element(named, "Parameter", name="CONTENT", parameterTypeRef="CONTENT_TYPE")
     containers = _element(telemetry, "ContainerSet")
     _container(containers, ROOT, HEADER, abstract=True)
-    _container(containers, "PusTelemetry", SECONDARY, base=ROOT, when={"SEC_HDR_FLG": 1}, abstract=True)
+    _container(containers, "PusTelemetry", SECONDARY, base=ROOT, when={"TYPE": 0, "SEC_HDR_FLG": 1}, abstract=True)
     for name, (service, subservice, own) in PACKETS.items():
         when = {"SERVICE": service, "SUBSERVICE": subservice}
         _container(containers, name, (*own, *CHECKSUM), base="PusTelemetry", when=when)
+    _command_echoes(containers)
     _commands(system)
     xml.indent(system)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + xml.tostring(system, encoding="unicode") + "\n"
 
 
 def _commands(system: xml.Element) -> None:
+    """Commands for a ground system that sends them: fixed service, subservice and function, then the content."""
     commands = _element(system, "CommandMetaData")
     types = _element(commands, "ArgumentTypeSet")
-    content = _element(types, "BinaryArgumentType", name="CONTENT_TYPE")
-    coding = _element(content, "BinaryDataEncoding", bitOrder="mostSignificantBitFirst")
-    size = _element(coding, "SizeInBits")
-    _element(size, "FixedValue").text = "8"
+    _binary(_element(types, "BinaryArgumentType", name="CONTENT_TYPE"), argument="CONTENT_BYTES", slope=8, intercept=0)
+    count = _element(types, "IntegerArgumentType", name="CONTENT_BYTES_TYPE", signed="false")
+    _element(count, "IntegerDataEncoding", sizeInBits="16", encoding="unsigned")
     metas = _element(commands, "MetaCommandSet")
-    ping = _element(metas, "MetaCommand", name="AreYouThere")
-    ping.set("shortDescription", "TC 17,1")
-    for name, number in FUNCTIONS.items():
-        meta = _element(metas, "MetaCommand", name=name, shortDescription=f"TC 8,1, function {number}")
-        arguments = _element(meta, "ArgumentList")
-        _element(arguments, "Argument", name="CONTENT", argumentTypeRef="CONTENT_TYPE")
+    for name, (service, subservice, function) in COMMANDS.items():
+        words = f"TC {service},{subservice}" + ("" if function is None else f", function {function}")
+        meta = _element(metas, "MetaCommand", name=name, shortDescription=words)
+        if function is not None:
+            arguments = _element(meta, "ArgumentList")
+            for argument in ("CONTENT_BYTES", "CONTENT"):
+                _element(arguments, "Argument", name=argument, argumentTypeRef=f"{argument}_TYPE")
+        container = _element(meta, "CommandContainer", name=f"{name}Packet")
+        entries = _element(container, "EntryList")
+        fixed = bytes([PUS_VERSION << 4 | ACKNOWLEDGE, service, subservice, 0, 0])
+        fixed += b"" if function is None else bytes([function])
+        _element(entries, "FixedValueEntry", name="FIXED", binaryValue=fixed.hex(), sizeInBits=str(8 * len(fixed)))
+        if function is not None:
+            _element(entries, "ArgumentRefEntry", argumentRef="CONTENT")
+
+
+def _command_echoes(containers: xml.Element) -> None:
+    """The same commands as packets that are read: echoes and logs of what was sent."""
+    _container(containers, "PusTelecommand", TC_SECONDARY, base=ROOT, when={"TYPE": 1, "SEC_HDR_FLG": 1}, abstract=True)
+    functions = {"SERVICE": FUNCTION_CALL[0], "SUBSERVICE": FUNCTION_CALL[1]}
+    _container(containers, "FunctionCall", (("FUNCTION", 8),), base="PusTelecommand", when=functions, abstract=True)
+    for name, (service, subservice, function) in COMMANDS.items():
+        if function is None:
+            when = {"SERVICE": service, "SUBSERVICE": subservice}
+            _container(containers, name, CHECKSUM, base="PusTelecommand", when=when)
+        else:
+            own = (("CONTENT", 0), *CHECKSUM)
+            _container(containers, name, own, base="FunctionCall", when={"FUNCTION": function})
+
+
+def _binary(kind: xml.Element, *, slope: int, intercept: int, parameter: str = "", argument: str = "") -> None:
+    """Bytes whose number another value gives."""
+    coding = _element(kind, "BinaryDataEncoding", bitOrder="mostSignificantBitFirst")
+    dynamic = _element(_element(coding, "SizeInBits"), "DynamicValue")
+    if parameter:
+        _element(dynamic, "ParameterInstanceRef", parameterRef=parameter)
+    else:
+        _element(dynamic, "ArgumentInstanceRef", argumentRef=argument)
+    _element(dynamic, "LinearAdjustment", slope=str(slope), intercept=str(intercept))
 
 
 def _container(

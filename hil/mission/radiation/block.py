@@ -19,6 +19,7 @@ from hil.mission.radiation.inject import inject
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.run import ChipAnswers, FaultBench
 from hil.mission.radiation.space import Fault, FaultSpace, fault_space
+from hil.mission.radiation.stored_words import STORED, StoredWords, stored_words
 from mapping.program.conductance import ConductanceProgram
 
 # Purpose tags of the host's seeds.
@@ -28,7 +29,8 @@ JUDGE_SAMPLE = 0  # number of the noise of the first judged image
 
 @dataclass(frozen=True)
 class BenchInputs:
-    """All that a worker needs: program, record, judged and golden images, thresholds, seed, age, kinds."""
+    """All that a worker needs: program, record, judged and golden images, thresholds, seed, age, kinds; ``high_share``
+    as in the orbit file."""
 
     program: ConductanceProgram
     record: CalibrationRecord
@@ -38,11 +40,13 @@ class BenchInputs:
     seed: int
     age_s: float
     kinds: tuple[FaultKind, ...]
+    high_share: float
 
 
 @dataclass(frozen=True, slots=True)
 class InjectionResult:
-    """One injection. Counts are of judged images: logits changed, answers changed, range and checksum alarms."""
+    """One injection. Counts are of judged images: logits changed, answers changed, range and checksum alarms.
+    ``ecc_mended``: it struck a stored word, whose code gave the word back."""
 
     number: int
     kind: str
@@ -58,6 +62,7 @@ class InjectionResult:
     checksum_alarms: int
     golden_alarm: bool
     scrubbed: bool
+    ecc_mended: bool
 
     def row(self) -> list[Any]:
         return list(astuple(self))
@@ -71,13 +76,14 @@ def run_block(job: range, *data: Any) -> list[InjectionResult]:
     images = np.concatenate([inputs.images, inputs.golden])
     before = bench.healthy(images, JUDGE_SAMPLE)
     space = fault_space(inputs.program)
-    return [judge(number, bench, before, images, space, inputs) for number in job]
+    words = stored_words(inputs.program, bench.chip.drawn.corrections, space)
+    return [judge(number, bench, before, images, space, words, inputs) for number in job]
 
 
-def site_of(number: int, space: FaultSpace, seed: int, kinds: tuple[FaultKind, ...]) -> Fault:
+def site_of(number: int, space: FaultSpace, seed: int, kinds: tuple[FaultKind, ...], high_share: float = 0.5) -> Fault:
     """The fault of an injection."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, SITES, number]))
-    return space.draw(kinds[number % len(kinds)], rng)
+    return space.draw(kinds[number % len(kinds)], rng, high_share)
 
 
 def judge(
@@ -86,17 +92,20 @@ def judge(
     before: ChipAnswers,
     images: NDArray[np.uint8],
     space: FaultSpace,
+    words: StoredWords,
     inputs: BenchInputs,
 ) -> InjectionResult:
     """Inject one fault and compare with the same chip, images and noise without it."""
-    fault = site_of(number, space, inputs.seed, inputs.kinds)
+    fault = site_of(number, space, inputs.seed, inputs.kinds, inputs.high_share)
     injection = inject(bench.chip, fault)
     place = (number, str(fault.kind), fault.step, fault.tile, fault.place, fault.bit)
+    reading = words.read_after([words.bit_of(fault)]) if fault.kind in STORED else None
+    by_code = reading is not None and reading.noticed and reading.whole
     if injection.refused:
-        return InjectionResult(*place, True, False, 0, 0, 0, 0, False, False)
+        return InjectionResult(*place, True, False, 0, 0, 0, 0, False, False, by_code)
     after = bench.faulted(injection, before, images, JUDGE_SAMPLE)
     if after.hung:
-        return InjectionResult(*place, False, True, len(inputs.images), len(inputs.images), 0, 0, False, False)
+        return InjectionResult(*place, False, True, len(inputs.images), len(inputs.images), 0, 0, False, False, by_code)
     judged = slice(0, len(inputs.images))
     logits = (after.logits != before.logits)[judged].any(axis=1)
     rng = np.random.default_rng(np.random.SeedSequence([inputs.seed, SCRUB_NOISE, number]))
@@ -114,4 +123,5 @@ def judge(
         int(by_checksum[judged].sum()),
         inputs.guards.golden_alarm(after.logits[len(inputs.images) :]),
         scrub_finds(injection.cell, macro.level_step_us, bench.chip.record.read_noise, rng),
+        by_code,
     )

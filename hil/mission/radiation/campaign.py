@@ -25,12 +25,14 @@ from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.outcomes import Share
 from hil.mission.radiation.sampling import injections_needed
 from hil.mission.radiation.space import FaultSpace, fault_space
-from hil.watch import Watch
+from hil.watch import PlannedStage, Watch
 from mapping.program.conductance import ConductanceProgram
 from search.errors import SearchError
 from search.train.workers import side_by_side, workers
 
 FEWEST_IMAGES = 100  # that one injection is judged on
+USUAL_INJECTIONS = 9600  # of the usual margin, 1 point at 95 %
+GUARD_IMAGE_S, INJECTION_IMAGE_S = 2e-3, 5e-5  # of one core, for the bundled network
 ORDER = 0x0D3A  # purpose tag of the order of images
 
 
@@ -80,6 +82,15 @@ class CampaignResult:
     settings: dict[str, Any]
 
 
+def expected_campaign(options: CampaignOptions) -> tuple[PlannedStage, ...]:
+    """Stages of a campaign and about how long they take, s; where the margin decides, as many as the usual margin."""
+    injections = options.injections or USUAL_INJECTIONS
+    return (
+        PlannedStage("guards", GUARD_IMAGE_S * (options.widen_images + options.alarm_images)),
+        PlannedStage("injecting", INJECTION_IMAGE_S * injections * options.images / options.workers),
+    )
+
+
 def run_campaign(
     program: ConductanceProgram,
     data: Dataset,
@@ -111,7 +122,17 @@ def run_campaign(
             found = guards.range_alarms(answers) | guards.checksum_alarms(answers, check_names(bench))
             raised += int(found.sum())
         right = bench.healthy(images["judge"], 0).classes == images["labels"]
-    inputs = BenchInputs(program, record, images["judge"], golden, guards, options.seed, options.age_s, options.kinds)
+    inputs = BenchInputs(
+        program=program,
+        record=record,
+        images=images["judge"],
+        golden=golden,
+        guards=guards,
+        seed=options.seed,
+        age_s=options.age_s,
+        kinds=options.kinds,
+        high_share=orbit.upsets.high_share,
+    )
     with watch.stage("injecting"):
         _blocks(folder, inputs, wanted, options, watch)
     results = [result for number in range(-(-wanted // BLOCK)) for result in folder.load_block(number)]

@@ -3,8 +3,8 @@
 *Range guard*: a level sum outside what fault-free images gave in its channel. *Checksum*: a residual of the checksum
 columns (``hil.mission.radiation.checksums``) beyond what they gave, at one place or on the mean of a map. *Golden
 vectors*: stored images whose logits moved further than noise moves them. *Scrub*: a cell whose reading left its earlier
-reading by half a level. Thresholds come from stored training images, widened until some other fault-free images raise
-no alarm.
+reading by half a level. *ECC*: the stored word is struck and decoded (``hil.mission.radiation.stored_words``).
+Thresholds come from stored training images, widened until some other fault-free images raise no alarm.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cells.read_noise import ReadNoise
+from hil.mission.radiation.checksums import SUFFIX
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.run import ChipAnswers, FaultBench
 
@@ -50,11 +51,10 @@ class Detector(enum.StrEnum):
 BY_CONSTRUCTION: Mapping[Detector, tuple[FaultKind, ...]] = {
     Detector.PARITY: (FaultKind.ACTIVATION,),
     Detector.RESIDUE: (FaultKind.ACCUMULATOR,),
-    Detector.ECC: (FaultKind.IMAGE_LEVEL, FaultKind.IMAGE_TABLE, FaultKind.CORRECTION, FaultKind.REQUANTISE),
     Detector.REGISTERS: (FaultKind.CONVERTER_TRIM, FaultKind.CONVERTER_RANGE, FaultKind.ROW_ENABLE),
     Detector.SIGNATURE: (FaultKind.SEQUENCER,),
 }
-"""Kinds whose single upset a code catches whatever its bit: parity, a residue, SECDED, a compare."""
+"""Kinds whose single upset a code catches whatever its bit: parity, a residue, a compare."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ def calibrate_guards(
     checks = check_names(bench)
     for turn in range(CALIBRATION_PASSES):
         for answers in healthy_batches(bench, stored, CALIBRATE_SAMPLE + turn * len(stored)):
-            for step in bench.program.matrices:
-                least, most = (part.astype(np.float64) for part in _extremes(answers.sums[step.name]))
-                low[step.name] = np.minimum(low.get(step.name, np.inf), least.min(axis=0))
-                high[step.name] = np.maximum(high.get(step.name, -np.inf), most.max(axis=0))
+            for name in bench.products:
+                least, most = (part.astype(np.float64) for part in _extremes(answers.sums[name]))
+                low[name] = np.minimum(low.get(name, np.inf), least.min(axis=0))
+                high[name] = np.maximum(high.get(name, -np.inf), most.max(axis=0))
             for name, check in checks.items():
                 left = residuals(answers, name, check)
                 spans.setdefault(name, []).append((float(left.min()), float(left.max())))
@@ -169,8 +169,10 @@ def healthy_batches(bench: FaultBench, images: NDArray[np.uint8], sample: int) -
 
 
 def check_names(bench: FaultBench) -> dict[str, str]:
-    """Name of the check of each layer that has one."""
-    return {name: check.name for name, check in bench.checks.items()}
+    """Name of the check's sums of each product whose layer has a check."""
+    known = {check.name for check in bench.checks.values()}
+    layers = {step.name: bench.program.product_of(step) for step in bench.program.steps}
+    return {name: name + SUFFIX for name, own in layers.items() if own is not None and own.name + SUFFIX in known}
 
 
 def _widened(guards: Guards, bench: FaultBench, others: NDArray[np.uint8]) -> Guards:

@@ -14,7 +14,7 @@ from hil.atomic import output_error, write_text
 from hil.errors import FileError, UsageError
 from hil.mission.radiation.block import InjectionResult
 
-FORMAT = "hil.injections/1.0"
+FORMAT = "hil.injections/1.1"
 BLOCK = 200  # injections of one block
 MOST_BYTES = 1 << 26
 

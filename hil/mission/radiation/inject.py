@@ -7,7 +7,7 @@ refuse (a level that cells do not have, a shift that does not exist) never runs:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -59,7 +59,10 @@ class ChipUnderTest:
     drawn: Drawn
 
     def step(self, name: str) -> MatrixStep:
-        return next(s for s in self.program.matrices if s.name == name)
+        """The layer of that name, or the one that a step of that name reads again."""
+        found = self.program.product_of(next(s for s in self.program.steps if s.name == name))
+        assert found is not None, "no product"
+        return found
 
     def rebuilt(
         self, drawn: Drawn, slot: int | None = None, only: str | None = None
@@ -106,30 +109,49 @@ def _held(chip: ChipUnderTest, fault: Fault) -> Injection:
         return Injection(fault, chip.rebuilt(drawn, only=fault.step))
     cell = None
     if fault.kind in (FaultKind.CELL_NEIGHBOUR, FaultKind.CELL_EXTREME):
-        at = _cell_place(chip, fault)
+        at = _crossing(*_cell_lines(chip, fault)[1:], fault)
         cell = float(chip.drawn.cells_us[slot][at]), float(drawn.cells_us[slot][at])
     return Injection(fault, chip.rebuilt(drawn, slot), cell=cell)
 
 
-def _cell_place(chip: ChipUnderTest, fault: Fault) -> tuple[int, int]:
-    spec, tile, _ = _tile(chip, fault)
-    lines, columns = cell_lines(spec, tile.row0, len(tile.inputs), tile.output0, len(tile.outputs))
+def _cell_lines(chip: ChipUnderTest, fault: Fault) -> tuple[int, NDArray[np.intp], NDArray[np.intp]]:
+    """Slot, word lines and bit lines of a fault's tile."""
+    spec, tile, slot = _tile(chip, fault)
+    return slot, *cell_lines(spec, tile.row0, len(tile.inputs), tile.output0, len(tile.outputs))
+
+
+def _crossing(lines: NDArray[np.intp], columns: NDArray[np.intp], fault: Fault) -> tuple[int, int]:
+    """The cell of a fault within its tile."""
     return int(lines[fault.place // len(columns)]), int(columns[fault.place % len(columns)])
 
 
-def _cell(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn:
-    spec, _, slot = _tile(chip, fault)
-    at = _cell_place(chip, fault)
-    cells = np.array(drawn.cells_us[slot], copy=True)
-    before, low, high = float(cells[at]), spec.levels_us[0], spec.levels_us[-1]
-    if fault.kind is FaultKind.CELL_EXTREME:
-        cells[at] = high if fault.bit else low
-    else:
+def strike_cells(chip: ChipUnderTest, drawn: Drawn, faults: Iterable[Fault]) -> Drawn:
+    """What a chip that holds ``drawn`` holds after faults of cells, one after the other."""
+    changed: dict[int, NDArray[np.floating]] = {}
+    known: dict[tuple[str, int], tuple[int, NDArray[np.intp], NDArray[np.intp]]] = {}
+    spec = chip.program.spec.macro
+    low, high = spec.levels_us[0], spec.levels_us[-1]
+    for fault in faults:
+        tile = fault.step, fault.tile
+        if tile not in known:
+            known[tile] = _cell_lines(chip, fault)
+            slot = known[tile][0]
+            changed.setdefault(slot, np.array(drawn.cells_us[slot], copy=True))
+        slot, lines, columns = known[tile]
+        cells, at = changed[slot], _crossing(lines, columns, fault)
+        before = float(cells[at])
+        if fault.kind is FaultKind.CELL_EXTREME:
+            cells[at] = high if fault.bit else low
+            continue
         step = spec.level_step_us * (1 if fault.bit else -1)
         if not low - abs(step) / 2 <= before + step <= high + abs(step) / 2:
             step = -step  # an outermost level has one neighbour
         cells[at] = before + step
-    return _with_cells(drawn, slot, cells)
+    return replace(drawn, cells_us={**drawn.cells_us, **changed})
+
+
+def _cell(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn:
+    return strike_cells(chip, drawn, (fault,))
 
 
 def _row(chip: ChipUnderTest, drawn: Drawn, fault: Fault) -> Drawn:
@@ -238,7 +260,7 @@ def _requantise(chip: ChipUnderTest, fault: Fault) -> Injection:
 def _conversion(chip: ChipUnderTest, fault: Fault) -> Injection:
     """One bit of one code: the sum moves by gain · slice · plane weight · 2^bit, up or down by the place's parity."""
     step = chip.step(fault.step)
-    tile, correction = step.group.tiles[fault.tile], chip.drawn.corrections[fault.step][fault.tile]
+    tile, correction = step.group.tiles[fault.tile], chip.drawn.corrections[step.name][fault.tile]
     planes = input_planes(chip.program.spec.macro.inputs, step.group.input_bits, step.group.input_signed)
     place, plane = divmod(fault.place, len(planes))
     output, position = divmod(place, _positions(step))

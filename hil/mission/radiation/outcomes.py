@@ -42,6 +42,8 @@ def fired(result: InjectionResult, detector: Detector) -> bool:
             return result.golden_alarm
         case Detector.SCRUB:
             return result.scrubbed
+        case Detector.ECC:
+            return result.ecc_mended
         case Detector.TWICE:
             return result.kind == FaultKind.CONVERSION and 1 << result.bit > TWICE_CODES
     return FaultKind(result.kind) in BY_CONSTRUCTION[detector] and not result.hung

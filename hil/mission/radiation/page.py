@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hil.mission.radiation.outcomes import FaultOutcome
+from hil.mission.radiation.timeline import EACH, Course
 from hil.pages.figures import Figure, axis, dots, figure
-from hil.pages.shell import document, plot, section
+from hil.pages.shell import Plot, render
 
-COLOURS = {"without": "@layer3", "scrubbed": "@simulated", "scrubbed and tuned": "@measured"}
+COLOURS = {Course.WITHOUT: "@layer3", Course.SCRUBBED: "@simulated", Course.TUNED: "@measured"}
 OUTCOME_COLOURS = {
     FaultOutcome.MASKED: "@layer0",
     FaultOutcome.DEGRADED: "@layer1",
@@ -22,48 +22,37 @@ OUTCOME_COLOURS = {
 
 def campaign_page(report: Mapping[str, Any], lines: Sequence[str]) -> str:
     """One self-contained page of a report (``hil.mission.radiation.summary``)."""
-    drawn: dict[str, Figure] = {}
     settings = report["settings"]
-    title = f"Radiation campaign: {settings['chip']} in {settings['orbit']}"
-    sections = [f"<header><h1>{escape(title)}</h1></header>", assumptions_section(report["assumed"])]
-    sections += campaign_sections(report, drawn)
-    sections.append(section("Numbers", f'<div class="scroll"><pre>{escape(chr(10).join(lines))}</pre></div>'))
-    return document(title, sections, drawn)
+    return render(
+        "radiation.html",
+        title=f"Radiation campaign: {settings['chip']} in {settings['orbit']}",
+        plots=campaign_plots(report),
+        assumed=report["assumed"],
+        text=lines,
+    )
 
 
-def assumptions_section(assumed: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(text)}</li>" for text in assumed)
-    return section(f"Open assumptions: {len(assumed)}", f"<ul>{items}</ul>")
-
-
-def campaign_sections(report: Mapping[str, Any], drawn: dict[str, Figure]) -> list[str]:
-    """Sections with figures; their drawings go into ``drawn``."""
-    sections = [
-        section(
-            "Outcomes",
-            plot(
-                drawn, "outcomes", "By kind of fault, without any mitigation but the loader.", outcomes_figure(report)
-            ),
-        ),
-        section(
-            "Criticality",
-            plot(
-                drawn,
-                "kinds",
-                "Share of faults that change at least one answer, with 95 % Wilson intervals.",
-                shares_figure({kind: about["harmful"] for kind, about in report["kinds"].items()}),
-            ),
-            plot(drawn, "layers", "The same by layer or step, over all kinds.", shares_figure(report["layers"])),
-            plot(drawn, "bits", "The same by bit.", bits_figure(report["bits"])),
-        ),
-    ]
+def campaign_plots(report: Mapping[str, Any]) -> Iterator[Plot]:
+    """Figures of the sections of a campaign."""
+    by_kind = "By kind of fault, without any mitigation but the loader."
+    yield Plot("outcomes", by_kind, outcomes_figure(report))
+    changed = "Share of faults that change at least one answer, with 95 % Wilson intervals."
+    harmful = {kind: about["harmful"] for kind, about in report["kinds"].items()}
+    yield Plot("kinds", changed, shares_figure(harmful))
+    yield Plot("layers", "The same by layer or step, over all kinds.", shares_figure(report["layers"]))
+    yield Plot("bits", "The same by bit.", bits_figure(report["bits"]))
     if "timeline" in report:
-        caption = (
+        extrapolated = (
             "Mean of virtual chips and the band from 5 to 95 %. Every point past 1e5 s (1.2 days) is an extrapolation "
             "of relaxation."
         )
-        sections.append(section("Years", plot(drawn, "years", caption, years_figure(report["timeline"]))))
-    return sections
+        timeline = report["timeline"]
+        yield Plot("years", extrapolated, years_figure(timeline, COLOURS))
+        for mitigation, (alone, without) in EACH.items():
+            if {str(alone), str(without)} <= timeline["courses"].keys():
+                colours = {Course.WITHOUT: "@layer3", alone: "@layer1", without: "@layer2", Course.TUNED: "@measured"}
+                words = f"{str(mitigation).capitalize()}: nothing mended, it alone, all four without it, and all four."
+                yield Plot(f"years-{mitigation}", words, years_figure(timeline, colours))
 
 
 def outcomes_figure(report: Mapping[str, Any]) -> Figure:
@@ -105,12 +94,12 @@ def bits_figure(bits: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure(data, 380, x=axis("bit"), y=axis("harmful, %"), showlegend=True)
 
 
-def years_figure(timeline: Mapping[str, Any]) -> Figure:
-    """Mean and band of each course."""
+def years_figure(timeline: Mapping[str, Any], colours: Mapping[Course, str]) -> Figure:
+    """Mean and band of some courses."""
     data: list[Figure] = []
     years = timeline["years"]
-    for course, bands in timeline["courses"].items():
-        colour = COLOURS[course]
+    for course, colour in colours.items():
+        bands = timeline["courses"][course]
         mean = [100 * b["mean"] for b in bands]
         drawn = dots(years, mean, colour, f"{course}: %{{y:.2f}} % after %{{x}} years", size=8)
         bars = {
@@ -120,7 +109,7 @@ def years_figure(timeline: Mapping[str, Any]) -> Figure:
             "arrayminus": [100 * (b["mean"] - b["low"]) for b in bands],
             "thickness": 1,
         }
-        data.append({**drawn, "name": course, "mode": "lines+markers", "line": {"color": colour}, "error_y": bars})
+        data.append({**drawn, "name": str(course), "mode": "lines+markers", "line": {"color": colour}, "error_y": bars})
     return figure(data, 380, x=axis("years in orbit"), y=axis("accuracy, %"), showlegend=True)
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.simulator.layer import NoiseKey
 from cim.simulator.simulator import LayerSimulator
-from hil.errors import UsageError
+from hil.mission.radiation.checksums import SUFFIX
 from hil.mission.radiation.inject import ChipUnderTest, Injection
 from hil.simulation.virtual_chips import COPY_NOISE, VirtualChip
 from mapping.network.nodes import INPUT
@@ -24,7 +25,7 @@ from mapping.program import digital_ops
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
 from mapping.program.copies import by_copy, joined
 from mapping.program.digital_ops import Codes
-from mapping.program.execute import apply, in_places, input_codes, out_of_places
+from mapping.program.execute import TURN, apply, in_places, input_codes, out_of_places
 
 Sums = Mapping[str, NDArray[np.int32]]
 
@@ -55,15 +56,15 @@ class FaultBench:
     def program(self) -> ConductanceProgram:
         return self.chip.base
 
+    @property
+    def products(self) -> tuple[str, ...]:
+        """Steps that read cells, those that read a layer again among them."""
+        return tuple(step.name for step in self.program.steps if self.program.product_of(step) is not None)
+
     def healthy(self, images: NDArray[np.uint8], sample: int) -> ChipAnswers:
         """All answers without a fault."""
         codes: dict[str, Codes] = {INPUT: input_codes(images, self.program.input)}
         sums: dict[str, NDArray[np.int32]] = {}
-        again = next((step for step in self.program.steps if isinstance(step, AgainStep)), None)
-        if again is not None:
-            raise UsageError(
-                f"{again.name} reads the cells of {again.layer} again: no faults are put into such networks"
-            )
         for step in self.program.steps:
             codes[step.name] = self._step(step, codes, sums, sample, {})
         return ChipAnswers(codes[self.program.steps[-1].name].astype(np.int32), sums, codes)
@@ -88,15 +89,15 @@ class FaultBench:
             return self._derailed(injection, before, sample)
         struck = {name for name, _ in injection.simulators}
         for step in self.program.steps:
-            check = self.checks.get(step.name)
-            itself = step.name in struck or (check is not None and check.name in struck)
-            changed = injection.steps.get(step.name, step)
+            layer = self.program.product_of(step)
+            itself = layer is not None and bool({layer.name, layer.name + SUFFIX} & struck)
+            changed = injection.steps.get(step.name if layer is None else layer.name)
             if not (dirty & set(step.inputs)) and not itself:
-                if step.name not in injection.sums and changed is step and step.name not in injection.codes:
+                if step.name not in injection.sums and changed is None and step.name not in injection.codes:
                     continue
-                out = self._finished(changed, codes, sums, injection)
+                out = self._finished(step, codes, sums, injection)
             else:
-                out = self._step(changed, codes, sums, sample, injection.simulators, injection)
+                out = self._step(step, codes, sums, sample, injection.simulators, injection)
             if step.name in injection.codes:
                 out = injection.codes[step.name](out)
             if not np.array_equal(out, before.codes[step.name]):
@@ -113,24 +114,29 @@ class FaultBench:
         simulators: Mapping[tuple[str, int], LayerSimulator],
         injection: Injection | None = None,
     ) -> Codes:
-        if not isinstance(step, MatrixStep):
-            return apply(step, codes, self.virtual, layers=self.program.layers)
-        seen = in_places(step, codes[step.inputs[0]].astype(np.int16, copy=False))
-        sums[step.name] = self._product(step, seen, sample, simulators)
-        check = self.checks.get(step.name)
-        if check is not None:
-            sums[check.name] = self._product(check, seen, sample, simulators)
+        layer = self.program.product_of(step)
+        if layer is not None:
+            sample += step.turn * TURN if isinstance(step, AgainStep) else 0
+            seen = in_places(layer, codes[step.inputs[0]].astype(np.int16, copy=False))
+            sums[step.name] = self._product(layer, seen, sample, simulators)
+            check = self.checks.get(layer.name)
+            if check is not None:
+                sums[step.name + SUFFIX] = self._product(check, seen, sample, simulators)
         return self._finished(step, codes, sums, injection)
 
     def _finished(
         self, step: Step, codes: Mapping[str, Codes], sums: dict[str, NDArray[np.int32]], injection: Injection | None
     ) -> Codes:
-        """A step whose product is known already."""
-        if not isinstance(step, MatrixStep):
-            return apply(step, codes, self.virtual, layers=self.program.layers)
+        """A step whose product is known already, by the rule that a fault may have left it."""
+        layer = self.program.product_of(step)
+        changed: Any = step if layer is None else layer
+        if injection is not None:
+            changed = injection.steps.get(changed.name, changed)
+        if layer is None:
+            return apply(changed, codes, self.virtual, layers=self.program.layers)
         if injection is not None and step.name in injection.sums:
             sums[step.name] = injection.sums[step.name](sums[step.name])
-        return out_of_places(step, digital_ops.finish(sums[step.name], step.bias, step.requantise))
+        return out_of_places(changed, digital_ops.finish(sums[step.name], changed.bias, changed.requantise))
 
     def _product(
         self,

@@ -63,12 +63,16 @@ class FaultSpace:
     def sites(self, kind: FaultKind) -> int:
         return sum(block.sites for block in self.blocks[kind])
 
-    def draw(self, kind: FaultKind, rng: np.random.Generator) -> Fault:
-        """A site of a kind, each as likely as any other."""
+    def draw(self, kind: FaultKind, rng: np.random.Generator, high_share: float) -> Fault:
+        """A site of a kind, each as likely as any other, but that ``high_share`` of cells that go to an end of the
+        window go to the highest level."""
         number = int(rng.integers(self.sites(kind)))
         for block in self.blocks[kind]:
             if number < block.sites:
-                return Fault(kind, block.step, block.tile, number // block.bits, number % block.bits)
+                place, bit = divmod(number, block.bits)
+                if kind is FaultKind.CELL_EXTREME:
+                    bit = int(rng.random() < high_share)
+                return Fault(kind, block.step, block.tile, place, bit)
             number -= block.sites
         raise AssertionError("a number beyond all sites")
 
@@ -87,13 +91,21 @@ def fault_space(program: ConductanceProgram) -> FaultSpace:
     blocks: dict[FaultKind, list[SiteBlock]] = {kind: [] for kind in FaultKind}
     spec = program.spec.macro
     cells = converters = 0
-    for step in program.matrices:
+    for use in program.steps:
+        step = program.product_of(use)
+        if step is None:
+            continue
         group = step.group
         planes = len(input_planes(spec.inputs, group.input_bits, group.input_signed))
         positions = 1 if group.window is None else group.window.positions
         for number, tile in enumerate(group.tiles):
             rows, outputs = len(tile.inputs), len(tile.outputs)
             lines, columns = cell_lines(spec, tile.row0, rows, tile.output0, outputs)
+            blocks[FaultKind.CONVERSION].append(
+                SiteBlock(use.name, number, outputs * positions * planes, spec.adc.bits)
+            )
+            if use is not step:
+                continue  # its cells, converters and corrections are those of the first use
             converted = conversions(spec, outputs)
             cells += len(lines) * len(columns)
             converters += -(-converted // spec.adc.shared_by)
@@ -104,13 +116,12 @@ def fault_space(program: ConductanceProgram) -> FaultSpace:
                 (FaultKind.CONVERTER_TRIM, -(-converted // spec.adc.shared_by), TRIM_BITS),
                 (FaultKind.CONVERTER_RANGE, 1, ranges),
                 (FaultKind.ROW_ENABLE, rows, 1),
-                (FaultKind.CONVERSION, outputs * positions * planes, spec.adc.bits),
                 (FaultKind.IMAGE_LEVEL, rows * outputs, program.weight_bits_of(step.name)),
                 (FaultKind.CORRECTION, outputs, SUM_BITS + OFFSET_BITS),
             )
             for kind, places, bits in here:
                 blocks[kind].append(SiteBlock(step.name, number, places, bits))
-        blocks[FaultKind.ACCUMULATOR].append(SiteBlock(step.name, -1, group.outputs * positions, SUM_BITS))
+        blocks[FaultKind.ACCUMULATOR].append(SiteBlock(use.name, -1, group.outputs * positions, SUM_BITS))
     blocks[FaultKind.ACTIVATION] += [SiteBlock(*block) for block in _stored_codes(program)]
     blocks[FaultKind.IMAGE_TABLE].append(SiteBlock(INPUT, -1, program.input.table.size, program.input.bits))
     for name, words in _rules(program):
@@ -127,6 +138,7 @@ def stored_bits(program: ConductanceProgram, name: str) -> tuple[int, bool]:
     if name == INPUT:
         return program.input.bits, program.input.signed
     step = next(s for s in program.steps if s.name == name)
+    step = program.product_of(step) or step
     rule = getattr(step, "requantise", None)
     if not isinstance(rule, Requantise):
         rescales: tuple[Requantise, ...] = getattr(step, "rescale", ())

@@ -1,15 +1,19 @@
 """Accuracy over the years in orbit: virtual chips with the dose and all upsets that stay, with and without mending.
 
-Three courses. *without*: nothing is mended; corrections are those of the first hour. *scrubbed*: cells are rewritten,
-registers, rules and corrections reloaded every interval, so that only the dose of converters and the upsets since the
-last scrub remain. *scrubbed and tuned*: gains and biases are also fitted again to stored images (``mapping.tune``).
-Upsets that strike a number on its way are over with the image and are not here; those of the stored image matter only
-when cells are written from it. Ages past 1e5 s extrapolate every law of relaxation that was measured so far.
+A course says what is mended. *scrubbing*: cells are rewritten from the stored image every interval, with the levels
+that upsets left there. *register-readback*: registers are reloaded every interval. *ecc*: stored words carry a SECDED
+code, are decoded at each use and written back every interval; upset bits are really turned over and really decoded
+(``hil.mission.radiation.stored_words``). *re-tuning*: gains and biases are fitted again to stored images
+(``mapping.tune``). What a course does not mend has all upsets since the launch; corrections are those of the first
+hour, and the dose of converters stays. *scrubbed* has the first three, *scrubbed and tuned* all four.
+Upsets that strike a number on its way are over with the image and are not here. Ages past 1e5 s extrapolate every law
+of relaxation that was measured so far.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,11 +26,14 @@ from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
 from hil.deployment.tuning import targets_for
 from hil.errors import UsageError
+from hil.mission.mitigation import Mitigation
 from hil.mission.orbit import OrbitFile
 from hil.mission.radiation.dose import dose_mrad, with_dose
-from hil.mission.radiation.inject import ChipUnderTest, inject, strike
-from hil.mission.radiation.kinds import KINDS, FaultKind, rate_per_day
-from hil.mission.radiation.space import FaultSpace, fault_space
+from hil.mission.radiation.inject import ChipUnderTest, inject, strike, strike_cells
+from hil.mission.radiation.kinds import FaultKind, rate_per_day
+from hil.mission.radiation.space import Fault, FaultSpace, fault_space
+from hil.mission.radiation.stored_words import STORED, stored_words
+from hil.mission.secded import CHECK_BITS, WORD_BYTES
 from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChips, build_chip
 from hil.verdict.agreement import correct_answers
 from hil.watch import Watch
@@ -41,22 +48,54 @@ FIRST_S = 3600.0  # when corrections are fitted
 MEASURED_S = 1e5  # the longest that relaxation was measured
 YEARS, YEAR_DOSE, YEAR_ORDER = 0x9EA5, 0xD05E, 0x0D3B  # purpose tags of the host's seeds
 MOST_UPSETS = 100_000  # of one chip and kind
-LASTING = tuple(kind for kind in FaultKind if KINDS[kind].lasts and kind is not FaultKind.IMAGE_LEVEL)
 CELLS = (FaultKind.CELL_NEIGHBOUR, FaultKind.CELL_EXTREME)
+REGISTERS = (FaultKind.CONVERTER_TRIM, FaultKind.CONVERTER_RANGE, FaultKind.ROW_ENABLE)
 RULES = (FaultKind.REQUANTISE, FaultKind.IMAGE_TABLE)
+CHECK_SHARE = CHECK_BITS / (8 * WORD_BYTES)  # check bits of a code over the bits that it guards
 
 
 class Course(enum.StrEnum):
-    """What is mended."""
+    """What is mended (``MENDS``)."""
 
     WITHOUT = "without"
     SCRUBBED = "scrubbed"
     TUNED = "scrubbed and tuned"
+    SCRUB_ALONE = "scrubbing alone"
+    ECC_ALONE = "ecc alone"
+    REGISTERS_ALONE = "register-readback alone"
+    TUNE_ALONE = "re-tuning alone"
+    NO_SCRUB = "all but scrubbing"
+    NO_ECC = "all but ecc"
+    NO_REGISTERS = "all but register-readback"
+
+
+SCRUB, ECC, READBACK, TUNE = Mitigation.SCRUB, Mitigation.ECC, Mitigation.REGISTERS, Mitigation.TUNE
+MENDS: dict[Course, frozenset[Mitigation]] = {
+    Course.WITHOUT: frozenset(),
+    Course.SCRUBBED: frozenset((SCRUB, ECC, READBACK)),
+    Course.TUNED: frozenset((SCRUB, ECC, READBACK, TUNE)),
+    Course.SCRUB_ALONE: frozenset((SCRUB,)),
+    Course.ECC_ALONE: frozenset((ECC,)),
+    Course.REGISTERS_ALONE: frozenset((READBACK,)),
+    Course.TUNE_ALONE: frozenset((TUNE,)),
+    Course.NO_SCRUB: frozenset((ECC, READBACK, TUNE)),
+    Course.NO_ECC: frozenset((SCRUB, READBACK, TUNE)),
+    Course.NO_REGISTERS: frozenset((SCRUB, ECC, TUNE)),
+}
+EACH: dict[Mitigation, tuple[Course, Course]] = {
+    SCRUB: (Course.SCRUB_ALONE, Course.NO_SCRUB),
+    ECC: (Course.ECC_ALONE, Course.NO_ECC),
+    READBACK: (Course.REGISTERS_ALONE, Course.NO_REGISTERS),
+    TUNE: (Course.TUNE_ALONE, Course.SCRUBBED),
+}
+"""Each mitigation alone, and all but it."""
+MAIN = (Course.WITHOUT, Course.SCRUBBED, Course.TUNED)
 
 
 @dataclass(frozen=True, slots=True)
 class TimelineOptions:
-    """``scrub_s``: between two scrubs; ``left_out``: kinds left out of the upsets (to see what they do)."""
+    """``scrub_s``: between two scrubs; ``left_out``: kinds left out of the upsets (to see what they do); ``courses``:
+    those that are simulated."""
 
     years: tuple[float, ...]
     chips: int = 20
@@ -64,7 +103,7 @@ class TimelineOptions:
     scrub_s: float = DAY_S
     seed: int = 0
     left_out: tuple[FaultKind, ...] = ()
-    courses: tuple[Course, ...] = tuple(Course)
+    courses: tuple[Course, ...] = MAIN
 
     def __post_init__(self) -> None:
         for good, text in (
@@ -175,28 +214,34 @@ class OrbitRow:
         self.inputs = training_inputs(program)
         self._young: tuple[int, Drawn] | None = None  # the chip of the last number, as it was at first
         self.targets: TuneTargets | None = None
-        if Course.TUNED in options.courses:
+        if any(TUNE in MENDS[course] for course in options.courses):
             self.targets = targets_for(program, DeployOptions(), watch)
 
     def answers(self, number: int, year: float, course: Course, images: NDArray[np.uint8]) -> NDArray[np.int32]:
         """Logit codes (n, classes) of virtual chip ``number``."""
-        since_s = year * DAYS * DAY_S
-        mended_s = since_s if course is Course.WITHOUT else min(since_s, self.options.scrub_s)
+        mends, since_s = MENDS[course], year * DAYS * DAY_S
+        scrub_s = min(since_s, self.options.scrub_s)
+        written_s = scrub_s if SCRUB in mends else since_s
         first = self._chips(FIRST_S)
         if self._young is None or self._young[0] != number:
             self._young = number, first.draw(number)
         drawn = self._young[1]
-        if mended_s > FIRST_S:
-            drawn = replace(self._chips(mended_s).draw(number), corrections=drawn.corrections)
+        if written_s > FIRST_S:
+            drawn = replace(self._chips(written_s).draw(number), corrections=drawn.corrections)
         rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, YEAR_DOSE, number, round(1e6 * year)]))
         effects, spec = self.orbit.dose, self.program.spec.macro
         dosed = with_dose(drawn, spec, effects, dose_mrad(effects, year), rng)
-        if course is not Course.WITHOUT:  # cells were written anew; converters keep their dose
-            fresh = with_dose(drawn, spec, effects, dose_mrad(effects, mended_s / DAY_S / DAYS), rng)
+        if SCRUB in mends:  # cells were written anew; converters keep their dose
+            fresh = with_dose(drawn, spec, effects, dose_mrad(effects, written_s / DAY_S / DAYS), rng)
             dosed = replace(dosed, cells_us=fresh.cells_us)
-        program, held = self._struck(dosed, mended_s / DAY_S, number, year, course)
+        days = dict.fromkeys(CELLS, written_s / DAY_S)
+        days |= dict.fromkeys(REGISTERS, (scrub_s if READBACK in mends else since_s) / DAY_S)
+        days |= dict.fromkeys(STORED, (scrub_s if ECC in mends else since_s) / DAY_S)
+        if SCRUB not in mends:
+            del days[FaultKind.IMAGE_LEVEL]  # it matters when cells are written from it
+        program, held = self._struck(dosed, days, number, year, code=ECC in mends)
         chip = build_chip(program, self.record, held, seed=first.noise_seed, number=number, mode=SimulationMode.FAST)
-        if course is Course.TUNED and self.targets is not None:
+        if TUNE in mends and self.targets is not None:
             program = tune_channels(program, self.targets, chip, sample=TUNE_IMAGES).program
         return run(program, images, chip)
 
@@ -211,7 +256,7 @@ class OrbitRow:
         drawn, effects = chips.draw(number), self.orbit.dose
         dosed = with_dose(drawn, self.program.spec.macro, effects, dose_mrad(effects, year), rng)
         dosed = replace(dosed, columns=drawn.columns)
-        _, held = self._struck(dosed, since_s / DAY_S, number, year, Course.TUNED, CELLS)
+        _, held = self._struck(dosed, dict.fromkeys(CELLS, since_s / DAY_S), number, year)
         held = replace(held, corrections=chips.corrections_of(held.cells_us, rng))
         chip = build_chip(
             self.program, self.record, held, seed=chips.noise_seed, number=number, mode=SimulationMode.FAST
@@ -222,33 +267,60 @@ class OrbitRow:
         return run(program, images, chip)
 
     def _struck(
+        self, drawn: Drawn, days: Mapping[FaultKind, float], number: int, year: float, *, code: bool = False
+    ) -> tuple[ConductanceProgram, Drawn]:
+        """Program and chip after the upsets of some days of each kind that stay.
+
+        Args:
+            code: stored words are read through their code, so that only what it cannot mend does anything.
+        """
+        faults: dict[FaultKind, list[Fault]] = {}
+        for kind, known in days.items():
+            words = [self.options.seed, YEARS, number, round(1e6 * year), list(FaultKind).index(kind)]
+            rng = np.random.default_rng(np.random.SeedSequence(words))
+            expected = rate_per_day(kind, self.orbit.upsets) * self.space.units[kind] * known
+            count = 0 if kind in self.options.left_out else min(int(rng.poisson(expected)), MOST_UPSETS)
+            faults[kind] = [self.space.draw(kind, rng, self.orbit.upsets.high_share) for _ in range(count)]
+        program = self.program
+        chip = ChipUnderTest(program, program, self.record, drawn)
+        drawn = strike_cells(chip, drawn, [fault for kind in CELLS for fault in faults.pop(kind, [])])
+        if code:
+            faults = self._decoded(drawn, faults, days, number, year)
+        for fault in (fault for found in faults.values() for fault in found):
+            chip = ChipUnderTest(program, program, self.record, drawn)
+            if fault.kind in RULES:
+                changed = inject(chip, fault)
+                steps = tuple(changed.steps.get(step.name, step) for step in program.steps)
+                program = replace(program, steps=steps, input=changed.table or program.input)
+            else:
+                drawn = strike(chip, drawn, fault) or drawn
+        return program, drawn
+
+    def _decoded(
         self,
         drawn: Drawn,
-        days: float,
+        faults: Mapping[FaultKind, list[Fault]],
+        days: Mapping[FaultKind, float],
         number: int,
         year: float,
-        course: Course,
-        kinds: tuple[FaultKind, ...] = LASTING,
-    ) -> tuple[ConductanceProgram, Drawn]:
-        """Program and chip after the upsets of some days that stay."""
-        words = [self.options.seed, YEARS, number, round(1e6 * year), list(Course).index(course)]
-        rng = np.random.default_rng(np.random.SeedSequence(words))
-        program = self.program
-        for kind in kinds:
-            expected = rate_per_day(kind, self.orbit.upsets) * self.space.units[kind] * days
-            count = min(int(rng.poisson(expected)), MOST_UPSETS)
-            if kind in self.options.left_out:
-                continue
-            for _ in range(count):
-                fault = self.space.draw(kind, rng)
-                chip = ChipUnderTest(program, program, self.record, drawn)
-                if kind in RULES:
-                    changed = inject(chip, fault)
-                    steps = tuple(changed.steps.get(step.name, step) for step in program.steps)
-                    program = replace(program, steps=steps, input=changed.table or program.input)
-                else:
-                    drawn = strike(chip, drawn, fault) or drawn
-        return program, drawn
+    ) -> dict[FaultKind, list[Fault]]:
+        """Faults that are left after stored words were decoded; check bits are struck, too."""
+        stored = [fault for kind in STORED for fault in faults.get(kind, [])]
+        rng = np.random.default_rng(
+            np.random.SeedSequence([self.options.seed, YEARS, number, round(1e6 * year), 0xECC])
+        )
+        rates = [rate_per_day(k, self.orbit.upsets) * self.space.units[k] * days.get(k, 0.0) for k in STORED]
+        checks = min(int(rng.poisson(CHECK_SHARE * sum(rates))), MOST_UPSETS)
+        left = {kind: found for kind, found in faults.items() if kind not in STORED}
+        if not stored:
+            return left
+        words = stored_words(self.program, drawn.corrections, self.space)
+        first = 8 * words.coded.data.size
+        places = [words.bit_of(fault) for fault in stored] + list(rng.integers(first, words.coded.bits, checks))
+        for bit in words.read_after(places).wrong:
+            fault = words.fault_of(bit)
+            left.setdefault(fault.kind, []).append(fault)
+        return left
 
     def _chips(self, age_s: float) -> VirtualChips:
         return VirtualChips(

@@ -204,6 +204,13 @@ def test_a_column_without_usable_vectors_is_named() -> None:
         columns(b)
 
 
+def test_columns_as_noisy_as_the_scale_is_wide_are_fitted_all_the_same() -> None:
+    b = bench(9, noise=45.0)
+    found = columns(b)
+    assert np.all(np.isfinite(found.gain))
+    assert np.median(found.conversion_noise_codes) > 15.0
+
+
 def cells_of(seed: int, n: int = 8192) -> tuple[NDArray[np.float64], NDArray[np.float64], np.random.Generator]:
     rng = np.random.default_rng(seed)
     targets = rng.choice(LEVELS[:2], n)

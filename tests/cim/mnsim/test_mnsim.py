@@ -298,10 +298,10 @@ def test_finish_times_are_those_of_the_recursion_position_by_position(
 
 def _needed(one: CountedLayer, producer: CountedLayer, position: int, pipeline: bool) -> int:
     """Index of the last position of the producer that one position needs."""
-    if one.kind is LayerKind.FC or not pipeline:
-        return -1
     if one.kind is LayerKind.ELEMENT_WISE:
         return position
+    if one.kind is LayerKind.FC or not pipeline:
+        return -1
     first = max(one.kernel - one.padding, 1)
     places = [first + one.stride * n for n in divmod(position, one.width_out)]
     row, column = min(places[0], producer.height_out) - 1, min(places[1], producer.width_out) - 1

@@ -29,7 +29,7 @@ class CtrlC(Watch):
         super().__init__()
         self.at = at
 
-    def step(self, done: int, total: int, what: str = "") -> None:
+    def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
         if self.at and what.startswith(self.at):
             raise KeyboardInterrupt
 

@@ -181,7 +181,7 @@ class Stopped(Watch):
     def begin(self, name: str) -> None:
         self.now = name
 
-    def step(self, done: int, total: int, what: str = "") -> None:
+    def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
         if self.now == self.phase and not self.at_end:
             raise KeyboardInterrupt
 

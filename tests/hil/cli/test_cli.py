@@ -20,14 +20,13 @@ from hil.cli import app, run
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address
 from hil.server.serve import serving
-from mapping.network.architectures import module
 from mapping.network.file import load_network
 from mapping.program.file import load_program
 
 from ..conftest import CHIP, Small
 from ..deployment.test_deploy import SCHEMA
 from ..report.test_report import faults
-from ..small_net import NAMES
+from ..small_net import NAMES, lenet_weights
 
 COMMANDS = [command.name or command.callback.__name__.rstrip("_") for command in app.registered_commands]  # type: ignore[union-attr]
 
@@ -269,7 +268,7 @@ def test_compile_refuses_layouts_that_make_no_sense(
 
 
 def test_import_makes_a_network_that_compiles(cli: Cli, tmp_path: Path) -> None:
-    torch.save(module("lenet5", classes=4, input_shape=(1, 28, 28)).state_dict(), tmp_path / "lenet.pth")
+    torch.save(lenet_weights(), tmp_path / "lenet.pth")
     pixels = np.random.default_rng(0).integers(0, 256, (64, 28, 28)).astype(np.uint8)
     np.savez(tmp_path / "train.npz", images=pixels, labels=np.arange(64) % 4, classes=np.array(NAMES))
     arguments = [tmp_path / "lenet.pth", "--arch=lenet5", "--data", tmp_path / "train.npz", "--images=16"]

@@ -27,11 +27,11 @@ from hil.cli import run
 from hil.emulator.address import chip_from_address
 from hil.errors import ExitCode
 from hil.server.serve import serving
-from mapping.network.architectures import build, module
+from mapping.network.architectures import build
 from mapping.network.file import NetworkFile, save_network
 
 from ..conftest import CHIP, Small
-from ..small_net import NAMES, small_network
+from ..small_net import NAMES, lenet_weights, small_network
 
 Fails = Callable[..., str]
 
@@ -381,7 +381,7 @@ def lenet_state(small: Small) -> tuple[Path, Path]:
     """Weights of others, and images to calibrate them with."""
     state, data = small.net.with_name("lenet.pth"), small.net.with_name("train.npz")
     if not state.exists():
-        torch.save(module("lenet5", classes=4, input_shape=(1, 28, 28)).state_dict(), state)
+        torch.save(lenet_weights(), state)
         pixels = np.random.default_rng(0).integers(0, 256, (64, 28, 28)).astype(np.uint8)
         np.savez(data, images=pixels, labels=np.arange(64) % 4, classes=np.array(NAMES))
     return state, data

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import hil
-from hil.cli import run
+from hil.cli import app, run
+from hil.cli.help_groups import GROUPS, OTHERS
 from mapping.network.file import save_network
 from mapping.network.file_check import NetworkFileError
 from mapping.network.importers import import_graph
@@ -63,6 +68,58 @@ def test_doctor_says_how_to_get_a_data_set_that_is_missing(
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "data eurosat" in line]
     assert line.startswith("MISSING")
     assert "--data-dir DIR" in line
+
+
+@pytest.mark.parametrize(
+    ("package", "words", "extra"),
+    [
+        ("pymoo", ["search", "show", "."], "search"),
+        ("spacepackets", ["mission", "passes", "net.pt", "--passes", "x.csv"], "mission"),
+    ],
+)
+def test_a_command_without_its_package_says_what_installs_it_and_so_does_doctor(
+    package: str, words: list[str], extra: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert run(words) == 2
+    assert f"pip install 'rram-hil[{extra}]'" in capsys.readouterr().err
+
+    def version(name: str) -> str:
+        if name == package:
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr("hil.cli.doctor.metadata.version", version)
+    monkeypatch.setattr("hil.cli.doctor.SETS", ())
+    assert run(["doctor"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if f"[{extra}]" in line]
+    assert words[0] in line
+
+
+def long_commands(group: Any, before: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Commands with more than 12 options, and those."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from long_commands(command, f"{before}{name} ")
+        else:
+            options = [p.name for p in command.params if p.param_type_name == "option"]
+            if len(options) > 12:
+                yield before + name, options
+
+
+def test_long_commands_show_their_options_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    found = dict(long_commands(get_command(app)))
+    assert {"deploy", "search run", "compile"} <= found.keys()
+    for name, options in found.items():
+        titles = GROUPS[name]
+        grouped = [option for names in titles.values() for option in names]
+        assert sorted(grouped) == sorted(set(grouped)), f"{name}: an option stands in two groups"
+        assert set(grouped) <= set(options), f"hil/cli/help_groups.py: {name}: {set(grouped) - set(options)}"
+        assert len(set(options) - set(grouped)) <= 2, f"hil/cli/help_groups.py: {name}: {set(options) - set(grouped)}"
+        assert run([*name.split(), "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert all(f"\n{title}:\n" in shown for title in titles), name
+        assert f"\n{OTHERS}:\n" in shown  # help itself
 
 
 @pytest.mark.parametrize("command", ["deploy", "calibrate", "fit", "compile", "import", "cells"])

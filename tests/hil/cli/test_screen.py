@@ -1,57 +1,169 @@
-"""Progress where nobody sees a bar."""
+"""Progress as people see it: bars on a terminal, lines in a log, and the plan that both are told from."""
 
 from __future__ import annotations
 
+import itertools
+import os
+import pty
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from hil.cli.screen import Screen
+from hil.cli.screen import Screen, spelled
+from hil.watch import PlannedStage, SetOfSteps, Watch
 
 
-def steps(screen: Screen) -> None:
-    with screen, screen.stage("networks"):
-        for done in (1, 2, 4):
-            screen.step(done, 4, "epochs")
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 90_000.0  # a machine that has been up for a day
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def test_without_a_terminal_a_long_stage_says_where_it_is_and_how_long_is_left(
-    capsys: pytest.CaptureFixture[str],
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    found = Clock()
+    monkeypatch.setattr("hil.watch.time.monotonic", found)
+    yield found
+    monkeypatch.undo()
+
+
+def test_a_log_says_where_a_long_stage_is_and_how_long_is_left_of_it_and_of_the_whole(
+    capsys: pytest.CaptureFixture[str], clock: Clock
 ) -> None:
-    steps(Screen(every_s=0.0))
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("networks       1/4 epochs, 0 s, about ")
-    assert second.startswith("networks       2/4 epochs")
-    assert second.endswith(" s left")
-
-
-def test_steps_before_any_stage_count_their_time_from_the_first_of_them(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen(every_s=0.0)
-    with screen:
-        screen.step(1, 3, "macros")
-        screen.step(2, 3, "macros")
-        with screen.stage("fitting"):
-            screen.step(1, 2, "columns")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("working        1/3 macros, 0 s")
-    assert lines[-1].startswith("fitting        1/2 columns, 0 s")
-
-
-def test_the_time_left_of_a_second_set_does_not_count_the_first(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [1000.0]
-    monkeypatch.setattr("hil.cli.screen.time.monotonic", lambda: now[0])
-    screen = Screen(every_s=0.0)
-    with screen, screen.stage("simulating"):
-        for seconds in (100.0, 1.0):
+    with Screen(every_s=60.0) as screen:
+        screen.plan([PlannedStage("calibrating", 100.0), PlannedStage("measuring", 100.0)])
+        with screen.stage("calibrating"):
             for done in (1, 2, 3):
-                now[0] += seconds
-                screen.step(done, 4, "chips")
+                clock.now += 50.0
+                screen.step(done, 4, f"macro {done}")
+            clock.now += 50.0
+        with screen.stage("measuring"):
+            clock.now += 70.0
+            screen.step(1, 2, "images")
     lines = capsys.readouterr().err.splitlines()
-    assert lines[1] == "simulating     2/4 chips, 200 s, about 200 s left"
-    assert lines[-2] == "simulating     3/4 chips, 303 s, about 1 s left"
+    assert lines[0].startswith("calibrating    100 s, about 100 s left  2/4 macro 2; in all 100 s, about ")
+    assert "calibrating    3 min 20 s" in lines
+    assert lines[-2].startswith("measuring      70 s, about 70 s left  1/2 images; in all 4 min 30 s, about ")
+    assert lines[-1] == "measuring      70 s"
 
 
-def test_a_short_stage_says_nothing_on_the_way(capsys: pytest.CaptureFixture[str]) -> None:
-    steps(Screen())
-    steps(Screen(quiet=True, every_s=0.0))
+def test_a_stage_that_makes_no_steps_says_in_a_log_that_its_time_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with Screen(every_s=0.1) as screen, screen.stage("fitting"):
+        time.sleep(0.4)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines
+    assert all(re.fullmatch(r"fitting        \d\.\d s", line) for line in lines), lines
+
+
+def test_a_short_stage_and_a_quiet_screen_say_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    for screen in (Screen(), Screen(quiet=True, every_s=0.0)):
+        with screen, screen.stage("networks"):
+            for done in (1, 2, 4):
+                screen.step(done, 4, "epochs")
     assert not capsys.readouterr().err
+
+
+def test_the_share_done_only_grows_over_sets_of_steps_and_stages(clock: Clock) -> None:
+    watch, shares, left = Watch(), [], []
+    watch.plan([PlannedStage("calibrating", 60.0), PlannedStage("simulating", 40.0)])
+    sets = (SetOfSteps("stuck cells", 3.0), SetOfSteps("stuck cells", 3.0), SetOfSteps("products", 6.0))
+
+    def step(done: int, total: int, of: str = "") -> None:
+        clock.now += 1.0
+        watch.step(done, total, "x", of)
+        assert watch.job is not None
+        shares.append(watch.job.share(watch.stages[0]))
+        left.append(watch.job.left_s(watch.stages[0], clock.now))
+
+    with watch.stage("calibrating", sets):
+        for of in ("stuck cells", "stuck cells", "products", "one that nobody planned"):
+            for done in range(4):
+                step(done, 3, of)
+    with watch.stage("simulating"):
+        for _ in range(2):  # its second set was not planned
+            for done in (1, 2, 3, 4):
+                step(done, 4)
+    assert shares == sorted(shares)
+    assert shares[7] == pytest.approx(0.3)
+    assert shares[-1] > 0.9
+    assert max(after - before for before, after in itertools.pairwise(left)) < 5.0, left
+
+
+def test_a_stage_that_was_passed_over_counts_as_done_and_one_that_nobody_planned_as_nothing(clock: Clock) -> None:
+    watch = Watch()
+    watch.plan([PlannedStage(name, 10.0) for name in ("compiling", "calibrating", "measuring")])
+    assert watch.job is not None
+    with watch.stage("compiling"):
+        clock.now += 10.0
+    with watch.stage("adapting"):
+        assert watch.job.share(watch.stages[0]) == pytest.approx(1 / 3)
+    with watch.stage("measuring"):
+        assert watch.job.share(watch.stages[0]) == pytest.approx(2 / 3)
+        assert watch.job.left_s(watch.stages[0], clock.now) == pytest.approx(10.0, rel=0.6)
+    assert watch.job.share(None) == pytest.approx(1.0)
+
+
+def test_times_are_spelled_as_people_say_them() -> None:
+    assert [spelled(s) for s in (2.34, 21.2, 119.0, 200.0, 3725.0)] == [
+        "2.3 s",
+        "21 s",
+        "119 s",
+        "3 min 20 s",
+        "1 h 2 min",
+    ]
+
+
+DRAWS = """
+import time
+from hil.cli.screen import Screen
+from hil.watch import PlannedStage
+with Screen() as screen:
+    screen.plan([PlannedStage("calibrating", 1.0), PlannedStage("fitting", 1.0)])
+    with screen.stage("calibrating"):
+        for done in range(5):
+            screen.step(done, 4, "macro")
+            time.sleep(0.15)
+    with screen.stage("fitting"):
+        time.sleep(0.7)
+"""
+
+
+def on_a_terminal(script: str, folder: Path) -> str:
+    """What a program draws on a terminal of 100 columns."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stderr=theirs, stdout=theirs, env=environment, cwd=folder
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while part := os.read(ours, 1 << 16):
+            seen += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    assert process.wait() == 0, seen
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+
+
+def test_a_terminal_shows_bars_of_the_stage_and_of_the_whole_whose_times_go_on(tmp_path: Path) -> None:
+    shown = on_a_terminal(DRAWS, tmp_path)
+    bars = [line for line in re.split(r"[\r\n]+", shown) if "%" in line]
+    assert any(line.startswith("calibrating") and "2/4 macro" in line for line in bars), shown
+    assert any(line.startswith("fitting") for line in bars), shown
+    whole = [int(found[1]) for line in bars if (found := re.match(r"in all .*?(\d+) %", line))]
+    assert whole == sorted(whole)
+    assert whole[-1] >= 50
+    fitting = {found[1] for line in bars if (found := re.match(r"fitting .*? % (\d\.\d) s", line))}
+    assert len(fitting) > 2, "its time goes on without steps"
+    assert "calibrating    0." in shown

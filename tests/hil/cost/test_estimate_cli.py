@@ -80,13 +80,33 @@ def test_what_cannot_be_estimated_says_why(cli: Cli, tmp_path: Path) -> None:
 def test_an_estimate_of_a_program_needs_no_torch_and_little_memory(cli: Cli, small: Small, tmp_path: Path) -> None:
     program = tmp_path / "program.h5"
     cli("compile", small.net, "-o", program)
+    assert peak_without_torch("estimate", str(program)) < 100
+
+
+@pytest.mark.parametrize(
+    "arguments", [("vgg8", "--macros=2000"), ("resnet18:stem=7", "--input=3,224,224", "--macros=2000")]
+)
+def test_an_estimate_of_an_architecture_needs_no_torch_and_little_memory(arguments: tuple[str, ...]) -> None:
+    assert peak_without_torch("estimate", *arguments) < 80
+
+
+def peak_without_torch(*arguments: str) -> float:
+    """MB that a command takes at most; it must not import torch."""
     code = (
         "import sys; from hil.cli import run\n"
-        f"assert run(['estimate', {str(program)!r}]) == 0\n"
+        f"assert run({list(arguments)!r}) == 0\n"
         "peak = [line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')]\n"
         "print('torch' in sys.modules, *peak)"
     )
     done = python("-c", code)
     torch, kilobytes = done.stdout.split()[-2:]
     assert torch == "False", done.stderr
-    assert int(kilobytes) < 100_000
+    return int(kilobytes) * 1024e-6
+
+
+def test_options_of_an_architecture_are_given_behind_its_name(cli: Cli) -> None:
+    narrow, wide = (cli.json("estimate", f"mobilenet_v2_tiny:width={width}", "--macros=400") for width in (0.5, 1))
+    assert narrow["network"] == "mobilenet_v2_tiny:width=0.5"
+    assert narrow["cells"] < wide["cells"]
+    assert "deep" in cli("estimate", "vgg8:deep=3", code=2) + cli.err
+    assert "NAME=NUMBER" in cli("estimate", "vgg8:wide", code=2) + cli.err

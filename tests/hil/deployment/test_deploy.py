@@ -263,6 +263,11 @@ def test_a_short_run_makes_no_such_note(small: Small, tmp_path: Path) -> None:
     with serving(chip_from_address(CHIP), "pty") as where:
         small.deploy(where, tmp_path / "run", watch=watch)
     assert not any("minutes" in text for text in watch.story)
+    assert watch.job is not None
+    begun = [name for name in watch.story if name in watch.timing_s and name != "compiling"]
+    planned = iter([stage.name for stage in watch.job.stages])
+    assert all(name in planned for name in begun), f"{begun} are not in the order of the plan {watch.job.stages}"
+    assert watch.job.share(None) == pytest.approx(1.0)
 
 
 def test_a_network_imported_with_scored_images_in_its_calibration_set_is_refused(small: Small, tmp_path: Path) -> None:

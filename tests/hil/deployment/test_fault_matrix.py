@@ -7,6 +7,8 @@ the line are asked in virtual time (``tests/firmware_protocols/test_frame_size.p
 from __future__ import annotations
 
 import contextlib
+import os
+import random
 import secrets
 import threading
 import time
@@ -110,7 +112,11 @@ class EventfulBoard(Board):
     def stepped(self) -> None:
         if self.written not in self._moments:
             return
-        if self._what == "reset":
+        if self._what == "power lost":  # the chip keeps its cells, its clock and what it keeps without power
+            assert isinstance(self.chip, EmulatedChip)
+            self.chip.cut_power()
+            self.boot()
+        elif self._what == "reset":
             self.chip.reset()
             self.boot()
         elif self._what == "power cut":
@@ -132,6 +138,19 @@ def test_f6_a_chip_that_restarts_is_asked_for_the_rest_only(
     check_same_runs(whole, tmp_path / "run")
     report = (tmp_path / "run" / "report.md").read_text("utf-8")
     assert "the chip restarted" in report
+
+
+def test_f6_power_lost_at_random_instants_changes_no_bit_of_a_run(
+    small: Small, faultless: tuple[Path, int], tmp_path: Path
+) -> None:
+    """Three instants a run; HIL_INSTANTS=100 asks for so many in all."""
+    whole, pieces = faultless
+    for number in range(-(-int(os.environ.get("HIL_INSTANTS", "3")) // 3)):
+        rng, run = random.Random(number), tmp_path / f"run{number}"
+        shares = tuple(sorted(rng.random() for _ in range(3)))
+        board = EventfulBoard(chip_from_address(CHIP)).happens("power lost", shares, pieces)
+        deploy(small, board, run)
+        check_same_runs(whole, run)
 
 
 def test_f6_a_chip_that_lost_its_clock_is_not_written_again_unasked(

@@ -103,7 +103,7 @@ def test_progress_names_every_macro(small: Small) -> None:
     seen: list[tuple[int, int, str]] = []
 
     class Steps(Watch):
-        def step(self, done: int, total: int, what: str = "") -> None:
+        def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
             seen.append((done, total, what))
 
     with open_chip(CHIP) as driver:

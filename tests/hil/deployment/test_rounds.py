@@ -37,7 +37,7 @@ from mapping.program.rounds import RoundRun, part_of_round, step_rounds
 
 from ...mapping.small_networks import every_node, network
 from ..conftest import Small
-from ..small_net import small_network
+from ..small_net import small_network, write_files
 
 ROUNDS = LayoutOptions(Placement.SPREAD, rounds=True)
 LEAST = ALL_CAPABILITIES & ~(Capability.LAYER | Capability.SUMS | Capability.SWEEP)
@@ -259,6 +259,19 @@ def test_a_dry_run_counts_every_round(program_file: Path, capsys: pytest.Capture
     assert cost["cells"] == 2 * (8 * 9 + 4 * 128)
     assert cost["images"] == 2000
     assert cost["rounds"] == 2
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["deploy", "dry run"])
+def test_adapting_a_program_of_rounds_is_refused_before_the_chip_is_measured(
+    more: list[str], program_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, data = write_files(tmp_path)
+    asked = ["deploy", str(program_file), "--emulated", "--macros", "1", "--adapt", *more]
+    assert cli([*asked, "--data", str(data), "--out", str(tmp_path / "run")]) == 6
+    said = capsys.readouterr().err
+    assert "copies or rounds is not adapted" in said
+    assert "calibrating" not in said
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_damaged_program_of_rounds_is_refused(program_file: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from hil.device_fit.measured_tables import CellTable
 from hil.device_fit.readings import by_age, split
 from hil.device_fit.result import FitResult, fit_table
 from hil.errors import FileError, UsageError
+from hil.watch import Watch
 
 AGES = (0.01, 1.0, 100.0, 10_000.0)
 LEVELS = np.linspace(2.0, 40.0, 8)
@@ -45,7 +46,7 @@ def heavy_tailed(cells: int = 4000, *, seed: int = 0, noise_us: float = 0.0, rea
 
 @pytest.fixture(scope="module")
 def fitted() -> FitResult:
-    return fit_table(heavy_tailed(8000))
+    return fit_table(heavy_tailed(8000), watch=TOLD)
 
 
 def csv(table: CellTable, path: Path, more: str = "", values: str = "") -> Path:
@@ -58,6 +59,27 @@ def csv(table: CellTable, path: Path, more: str = "", values: str = "") -> Path:
 
 
 # --- readings ---------------------------------------------------------------------------------
+
+
+class Told(Watch):
+    """Keeps the steps of each stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[str] = []
+
+    def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
+        super().step(done, total, what, of)
+        self.steps.append(f"{self.stages[-1].name}: {done} of {total}, {what}")
+
+
+TOLD = Told()
+
+
+def test_a_fit_tells_which_tail_it_is_at(fitted: FitResult) -> None:
+    assert list(TOLD.timing_s) == ["fitting", "judging"]
+    assert TOLD.steps[0].startswith("fitting: 0 of ")
+    assert TOLD.steps[-1].endswith(f"{fitted.record.programming.tail.value} tail, all cells")
 
 
 def test_rows_are_sorted_by_age_and_cell_and_cells_may_be_missing_at_an_age() -> None:
@@ -277,7 +299,7 @@ def test_the_command_prints_the_goodness_and_writes_a_record(
 def test_the_command_wants_one_source(tmp_path: Path) -> None:
     assert run(["fit"]) == 2
     assert run(["fit", str(tmp_path / "a.csv"), "--set", "ember-1"]) == 2
-    assert run(["fit", "--set", "nobody", "--data", str(tmp_path)]) == 2
+    assert run(["fit", "--set", "nobody", "--data-dir", str(tmp_path)]) == 2
     assert run(["fit", str(tmp_path / "a.csv")]) == 7
-    assert run(["fit", "--set", "ember-1", "--data", str(tmp_path)]) == 7
+    assert run(["fit", "--set", "ember-1", "--data-dir", str(tmp_path)]) == 7
     assert run(["fit", str(csv(heavy_tailed(16), tmp_path / "few.csv"))]) == 5

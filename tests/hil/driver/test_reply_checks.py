@@ -99,6 +99,7 @@ LIES = {
     "raw transposed": ("raw", MvmResult, fields(values=swapped), "values of shape"),
     "more saturated than made": ("mvm", MvmResult, fields(saturated=lambda _: 9, conversions=lambda _: 3), "saturated"),
     "fewer positions": ("sweep", MvmResult, fields(values=cut), "values of shape"),
+    "temperature without end": ("status", StatusReply, fields(temperature_c=lambda _: float("inf")), "temperature"),
     "temperature of NaN": ("status", StatusReply, fields(temperature_c=lambda _: float("nan")), "temperature"),
 }
 
@@ -122,11 +123,12 @@ def test_honest_answers_pass(asked: str) -> None:
         ASKED[asked](driver)
 
 
-@pytest.mark.parametrize("name", ["\x1b[2J\x1b[31mlab", "x" * 5000, "a\u202eb"])
-def test_names_that_no_terminal_should_show_are_refused(name: str) -> None:
+@pytest.mark.parametrize("field", ["serial", "kind", "firmware"])
+@pytest.mark.parametrize("name", ["\x1b[2J\x1b[31mlab", "x" * 61_440, "a\u202eb"], ids=["controls", "60 KiB", "turned"])
+def test_names_that_no_terminal_should_show_are_refused(name: str, field: str) -> None:
     with (
         pytest.raises(LinkError, match="not all of them printable") as error,
-        over("in process", Liar(Description, fields(serial=lambda _: name)), SPEC),
+        over("in process", Liar(Description, fields(**{field: lambda _: name})), SPEC),
     ):
         pass
     assert "\x1b" not in str(error.value)

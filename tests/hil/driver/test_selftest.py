@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from collections.abc import Iterator
+import importlib.util
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,36 +14,40 @@ from firmware_protocols.handlers import Answer
 from firmware_protocols.messages import CellReadings, Mvm, MvmResult, Pulse, ReadCells
 from hil.cli import run
 from hil.driver.selftest.suite import GROUPS, CheckOutcome, run_suite
-from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
-from hil.server.firmware_build import FirmwareTarget
-from hil.server.firmware_launch import running_firmware
 from hil.server.serve import serving
 
 EMULATED = "emulated:lab-128?seed=2&macros=1"
-NEEDS = {"native": ("gcc",), "qemu": ("qemu-system-arm", "arm-none-eabi-gcc")}
+SCRIPT = Path(__file__).parents[3] / "docs" / "conformance_matrix.py"
 
 
-@pytest.fixture(params=["emulated", "native", "qemu"])
-def address(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Of a chip by each implementation of the chip role."""
-    if request.param == "emulated":
-        with serving(chip_from_address(EMULATED), "pty") as where:
-            yield where
-        return
-    missing = [name for name in NEEDS[request.param] if shutil.which(name) is None]
-    if missing:
-        pytest.skip(f"no {missing[0]}")
-    with running_firmware(FirmwareTarget(request.param), load_chip("lab-128", macros=1), seed=2) as where:
-        yield where
+def loaded() -> Any:
+    spec = importlib.util.spec_from_file_location("conformance_matrix", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_every_implementation_of_the_chip_role_passes(address: str) -> None:
-    found = run_suite(address)
+MATRIX = loaded()
+
+
+@pytest.mark.parametrize("column", MATRIX.COLUMNS)
+def test_every_implementation_of_the_chip_role_passes_as_published(column: str) -> None:
+    if tool := MATRIX.lacking(column):
+        pytest.skip(f"no {tool}")
+    found = MATRIX.tested(column)
     failed = [f"{r.name}: {r.text}" for r in found.results if r.outcome is CheckOutcome.FAILED]
     assert failed == []
-    assert sum(r.outcome is CheckOutcome.PASSED for r in found.results) >= 25
+    assert MATRIX.cells(found) == MATRIX.published()[column], "python docs/conformance_matrix.py"
     assert {r.group for r in found.results} == set(GROUPS)
+
+
+def test_hosts_and_chips_of_both_versions_speak_the_lower_one() -> None:
+    found = MATRIX.versions()
+    assert found == {("1.0", "1.0"): "1.0", ("1.0", "1.1"): "1.0", ("1.1", "1.0"): "1.0", ("1.1", "1.1"): "1.1"}
+    assert MATRIX.page(MATRIX.published(), found) == MATRIX.PAGE.read_text("utf-8")
 
 
 class DoubledPulses(EmulatedChip):
@@ -81,5 +86,5 @@ def test_a_chip_that_is_wrong_fails_the_check_of_it(broken: type[EmulatedChip], 
 def test_the_command_says_what_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["selftest", "--port", EMULATED, "--only", "limits,digital"]) == 0
     said = capsys.readouterr().out
-    assert "6 passed, 0 failed, 0 skipped" in said
+    assert "7 passed, 0 failed, 0 skipped" in said
     assert run(["selftest", "--port", EMULATED, "--only", "everything"]) == 2

@@ -33,7 +33,7 @@ SETTINGS = FinetuneSettings(epochs=2, batch=32, rate=0.004, shift=0, symmetry="n
 class Stopped(Watch):
     """A watcher whose user presses Ctrl-C after the first epoch."""
 
-    def step(self, done: int, total: int, what: str = "") -> None:
+    def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
         if "epochs" in what:
             raise KeyboardInterrupt
 

@@ -77,9 +77,13 @@ def test_free_macros_become_copies_and_the_program_is_one_that_deploy_takes(smal
     measured = improve(bench(small), tmp_path / "measured", None, levers=copies)
     assert measured.rungs[-1].skipped == "no free macro is in the record: calibrate the whole chip"
     found = improve(bench(small, record=None), tmp_path / "out", None, levers=copies)
-    assert found.rungs[-1].macros == 4
+    assert {len(more) for more in found.rungs[-1].recipe["copies"].values()} == {
+        7
+    }  # all of them fit on the network's own macros
+    assert found.rungs[-1].macros == len(small.program.macros)
     if found.rungs[-1].kept:
-        assert load_program(tmp_path / "out" / PROGRAM).macros == (0, 1, 2, 3)
+        tiles = [len(m.group.tiles) for m in load_program(tmp_path / "out" / PROGRAM).matrices]
+        assert tiles == [2 * len(m.group.tiles) for m in small.program.matrices]  # compiled with 4 copies
 
 
 def test_a_reached_target_and_a_spent_budget_stop_the_ladder(small: Small, tmp_path: Path) -> None:
@@ -100,3 +104,15 @@ def test_a_compiled_program_is_no_beginning(small: Small, capsys: pytest.Capture
     code = cli(["improve", str(small.program_file), "--data", str(small.data), "-o", str(tmp_path / "o")])
     assert code == 2
     assert "is a compiled program" in capsys.readouterr().err
+
+
+def test_the_command_leaves_a_page_beside_the_journal(
+    small: Small, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    few = ["--images", "100", "--chips", "2", "--tune-images", "16", "--test-images", "0", "--minutes", "0", "--json"]
+    out = tmp_path / "improved"
+    assert cli(["improve", str(small.net), "--data", str(small.data), "--macros", "4", "-o", str(out), *few]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["page"] == str(out / "ladder.html")
+    assert "0 minutes are spent" in (out / "ladder.html").read_text("utf-8")
+    assert json.loads((out / JOURNAL).read_text("utf-8"))["format"] == "hil.ladder/1.1"

@@ -39,6 +39,8 @@ def test_an_aged_chip_answers_more_like_the_ideal_network_after_a_tune(
     tuned, report = retune(aged, small.program, load_record(small.record_file))
     assert (report.images, report.held_out) == (48, 16)
     assert report.error_after < report.error_before
+    assert report.same_after is not None
+    assert report.same_before is not None
     assert report.same_after >= report.same_before - 1 / 16
     assert all(after <= before for _, before, after in report.layers)
     assert "NOT SILICON" in "\n".join(report.lines())

@@ -43,8 +43,15 @@ def mission_file(folder: Path, before: str = "", after: str = "") -> Path:
 def test_a_network_that_fits_keeps_every_limit_and_leaves_an_unknown_accuracy_open(program: ConductanceProgram) -> None:
     budget = check_budget(program, load_mission(EXAMPLE))
     assert not budget.broken
-    assert [line.name for line in budget.open] == ["accuracy"]
-    assert check_budget(program, load_mission(EXAMPLE), accuracy=KnownAccuracy(0.9, "simulated")).open == ()
+    assert [line.name for line in budget.open] == ["accuracy", "accuracy after 3 years", "coldest", "warmest"]
+    known = KnownAccuracy(0.9, "simulated")
+    full = check_budget(
+        program, load_mission(EXAMPLE), accuracy=known, accuracy_at_end=known, temperatures_c=(-20.0, 50.0)
+    )
+    assert full.open == ()
+    asked = ("power, average", "power, peak", "energy an orbit", "images a pass", "host RAM", "host flash")
+    asked += ("uplink of a program", "passes for a program", "accuracy", "accuracy after 3 years", "coldest", "warmest")
+    assert set(asked) <= {line.name for line in full.lines}
 
 
 @pytest.mark.parametrize(
@@ -76,8 +83,8 @@ def test_each_limit_can_be_broken(
 def test_energy_shares_add_up_and_digital_operations_on_the_host_cost_more(
     program: ConductanceProgram, tmp_path: Path
 ) -> None:
-    chip_logic = image_energy(program, load_mission(EXAMPLE).host)
-    on_host = image_energy(program, load_mission(mission_file(tmp_path, "{ value = 0, s", "{ value = 1, s")).host)
+    chip_logic = image_energy(program, load_mission(EXAMPLE))
+    on_host = image_energy(program, load_mission(mission_file(tmp_path, "{ value = 0, s", "{ value = 1, s")))
     assert chip_logic.energy_j == pytest.approx(sum(share.energy_j for share in chip_logic.shares))
     assert on_host.load.operations > chip_logic.load.operations
     assert on_host.load.ram_bytes > chip_logic.load.ram_bytes
@@ -102,8 +109,8 @@ def test_operations_and_bytes_are_those_counted_by_hand(program: ConductanceProg
         ("orbit_minutes = 94.6", "orbit_minutes = 9.46", 8, "from 80"),
         ("accuracy_floor = 0.85", "accuracy_floor = 85", 23, "from 0 to 1"),
         ("accuracy_floor = 0.85", "accuracy_flor = 0.85", 23, "unknown field"),
-        ('"assumed: clocks', '"guessed: clocks', 28, "must begin with measured"),
-        ("value = 0.005", "value = 5.0", 28, "more than"),
+        ('"assumed: clocks', '"guessed: clocks', 30, "must begin with measured"),
+        ("value = 0.005", "value = 5.0", 30, "more than"),
         ("[limits]", "[limit]", 12, "unknown section"),
         ('format = "hil.mission"', 'format = "hil.chip"', 2, "is not 'hil.mission'"),
     ],
@@ -137,7 +144,7 @@ def test_the_command_prints_json_writes_junit_and_exits_1_when_a_limit_is_broken
     assert found["broken"] == 1
     assert all(line["source"] for line in found["lines"])
     suite = xml.parse(tmp_path / "check.xml").getroot()
-    assert (suite.get("failures"), suite.get("skipped")) == ("1", "1")
+    assert (suite.get("failures"), suite.get("skipped")) == ("1", "4")
     assert run(["mission", "check", str(tmp_path), str(kept)]) == 7  # a folder that is no run
 
 
@@ -166,8 +173,7 @@ def test_a_run_folder_gives_the_accuracy_that_was_measured_and_must_be_of_the_ne
 def test_temperatures_are_open_until_a_record_with_their_coefficients_says_that_accuracy_holds(
     program: ConductanceProgram, record: CalibrationRecord, data: Dataset, tmp_path: Path
 ) -> None:
-    limits = "[limits]\ntemperature_low_c = -10.0\ntemperature_high_c = 45.0"
-    plan = load_mission(mission_file(tmp_path, "[limits]", limits))
+    plan = load_mission(EXAMPLE)
     assert {"coldest", "warmest"} <= {line.name for line in check_budget(program, plan).open}
     options = DeployOptions(samples=100, virtual_chips=2, tune=False)
 

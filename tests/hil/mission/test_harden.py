@@ -30,14 +30,14 @@ ALARMS = Share(0, 3000)
 
 
 def hit(number: int, kind: str, step: str = "conv", **more: object) -> InjectionResult:
-    plain = InjectionResult(number, kind, step, 0, 0, 0, False, False, 5, 1, 0, 0, False, False)
+    plain = InjectionResult(number, kind, step, 0, 0, 0, False, False, 5, 1, 0, 0, False, False, False)
     return replace(plain, **more)  # type: ignore[arg-type]
 
 
 RESULTS = [
     *(hit(n, "cell-extreme", scrubbed=n % 10 != 0) for n in range(20)),
     *(hit(n, "activation", range_alarms=n % 2) for n in range(20, 40)),
-    *(hit(n, "correction", "fc", checksum_alarms=1) for n in range(40, 60)),
+    *(hit(n, "correction", "fc", checksum_alarms=1, ecc_mended=True) for n in range(40, 60)),
 ]
 WEIGHTS = {"cell-extreme": 1.0, "activation": 2.0, "correction": 1.0}
 BANDS = {

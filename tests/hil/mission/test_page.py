@@ -6,6 +6,8 @@ import hashlib
 import re
 from pathlib import Path
 
+import pytest
+
 from cim.record.calibration import CalibrationRecord
 from hil.datasets.image_set import Dataset
 from hil.mission.budget import check_budget
@@ -20,6 +22,8 @@ from hil.mission.requirements import load_mission
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 
+from ..browser import AXE, BROWSER, look, violations
+
 MISSION = Path(__file__).parents[3] / "examples" / "orbit" / "mission.toml"
 TRANSFER = {
     "name": "<program>",
@@ -33,10 +37,15 @@ TRANSFER = {
 }
 
 
-def test_a_page_begins_with_what_is_assumed_and_lists_every_file_with_its_digest(
-    program: ConductanceProgram, record: CalibrationRecord, data: Dataset, tmp_path: Path
-) -> None:
-    folder = CampaignFolder(tmp_path / "campaign")
+@pytest.fixture(scope="module")
+def reviewed(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    data: Dataset,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[str, Path]:
+    """The page of a mission, and the report of its campaign."""
+    folder = CampaignFolder(tmp_path_factory.mktemp("mission") / "campaign")
     options = CampaignOptions(injections=39, widen_images=60, alarm_images=100)
     years = TimelineOptions((0.0, 1.0), chips=2, images=100)
     study = run_study(program, data, record, load_orbit("leo-sso"), folder, options, years, Watch())
@@ -44,8 +53,13 @@ def test_a_page_begins_with_what_is_assumed_and_lists_every_file_with_its_digest
     hardening = harden_campaign(folder.root, program, plan, floor=0.5, detection=0.5, record=record)
     budget = check_budget(program, plan, network="small")
     passes = {"identical": True, "transfers": [TRANSFER]}
-    page = mission_page(plan, budget, study.report, hardening, passes, [MISSION, folder.report], ["noted <first>"])
-    words = re.sub(r"<[^>]+>", " ", page[page.index("<main>") : page.index("<script")])
+    files, notes = [MISSION, folder.report], ["noted <first>"]
+    return mission_page(plan, budget, study.report, hardening, passes, files, notes), folder.report
+
+
+def test_a_page_begins_with_what_is_assumed_and_lists_every_file_with_its_digest(reviewed: tuple[str, Path]) -> None:
+    page, report = reviewed
+    words = re.sub(r"<[^>]+>", " ", page[page.index("</nav>") : page.index("<script")])
     order = [
         "Open assumptions",
         "Summary",
@@ -66,6 +80,22 @@ def test_a_page_begins_with_what_is_assumed_and_lists_every_file_with_its_digest
         "open limit: accuracy",
     ):
         assert places[0] < words.index(text) < places[1]
-    for path in (MISSION, folder.report):
+    for path in (MISSION, report):
         assert hashlib.sha256(path.read_bytes()).hexdigest() in words
     assert "&lt;program&gt;" in words
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
+def test_the_page_fits_every_screen_without_an_error(reviewed: tuple[str, Path], tmp_path: Path) -> None:
+    for one in look(reviewed[0], tmp_path, dark=True):
+        assert one["content"] <= one["room"]
+        assert one["drawn"] == one["plots"] == 6
+        assert (one["errors"], one["overlaps"], one["outside"], one["unnamed"]) == ([], [], [], 0)
+
+
+@pytest.mark.skipif(BROWSER is None or not AXE.exists(), reason="no chromium, or no axe-core-python")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_can_be_read_by_keys_and_screen_readers(
+    reviewed: tuple[str, Path], tmp_path: Path, theme: str
+) -> None:
+    assert violations(reviewed[0], tmp_path, dark=theme == "dark") == []

@@ -27,7 +27,7 @@ from hil.mission.radiation.run import FaultBench
 from hil.mission.radiation.sampling import injections_needed, margin_of
 from hil.mission.radiation.space import Fault, fault_space
 from hil.mission.radiation.study import run_study
-from hil.mission.radiation.timeline import Course, TimelineOptions, simulate_years
+from hil.mission.radiation.timeline import MAIN, Course, TimelineOptions, simulate_years
 from hil.simulation.virtual_chips import build_chip
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
@@ -112,7 +112,7 @@ def test_a_fault_recomputed_from_its_layer_on_is_the_whole_chip_with_that_fault(
     before = bench.healthy(images, 0)
     space, rng = fault_space(bench.program), np.random.default_rng(5)
     for _ in range(3):
-        fault = space.draw(kind, rng)
+        fault = space.draw(kind, rng, 0.5)
         struck = strike(chip, chip.drawn, fault)
         if struck is None:
             assert inject(chip, fault).refused
@@ -130,7 +130,7 @@ def test_a_rule_or_table_with_a_fault_is_the_whole_program_with_it(
     before = bench.healthy(images, 0)
     space, rng = fault_space(program), np.random.default_rng(6)
     for _ in range(4):
-        injection = inject(bench.chip, space.draw(kind, rng))
+        injection = inject(bench.chip, space.draw(kind, rng, 0.5))
         if injection.refused:
             continue
         steps = tuple(injection.steps.get(step.name, step) for step in program.steps)
@@ -294,7 +294,7 @@ def test_the_command_runs_a_campaign_and_prints_json(
     assert command([*asked, *options, "-o", str(tmp_path / "out")]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["settings"]["injections"] == 13
-    assert list(found["timeline"]["courses"]) == [str(course) for course in Course]
+    assert list(found["timeline"]["courses"]) == [str(course) for course in MAIN]
     assert command([*asked, *options, "--kinds", "cosmic", "-o", str(tmp_path / "out")]) == 2
 
 

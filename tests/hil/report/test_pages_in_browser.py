@@ -7,29 +7,29 @@ from pathlib import Path
 
 import pytest
 
-from hil.pages.figures import Figure, dots, figure
-from hil.pages.shell import document, plot
+from hil.pages.figures import dots, figure
+from hil.pages.shell import Plot, render
 from hil.report.page import FILES, page
 from hil.report.run_index import index_page, read_runs
 
-from ..browser import BROWSER, look
+from ..browser import AXE, BROWSER, UNFOLD, look, violations
 from .test_run_index import write_runs
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
-UNFOLD = "for (const folded of document.querySelectorAll('details')) folded.open = true;"
+checked = pytest.mark.skipif(not AXE.exists(), reason="axe-core-python is not installed")
 HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 def test_a_page_with_faults_is_found_to_have_them(tmp_path: Path) -> None:
-    drawn: dict[str, Figure] = {}
     words = [{"x": x, "y": 0.5, "text": "over each other", "showarrow": False} for x in (0.5, 0.52)]
     crowded = figure([dots([0, 1], [0, 1], "@ink", "")], 200, annotations=words)
     wide = '<p style="white-space: nowrap; width: 2000px">too wide</p>'
-    text = document("faults", [wide, plot(drawn, "crowded", "", crowded)], drawn)
+    plots = (Plot("front", "", crowded), Plot("choices", "", figure([], 100)))
+    text = render("search.html", title="faults", plots=plots, text=()).replace("</main>", f"{wide}</main>")
     (found,) = look(text, tmp_path, dark=False, widths=(400,), also="console.error('said'); missing();")
     assert found["content"] > found["room"]
     assert found["outside"] == [wide]
-    assert found["overlaps"] == ["plot-crowded: over each other / over each other"]
+    assert found["overlaps"] == ["plot-front: over each other / over each other"]
     assert found["errors"] == ["said", "Uncaught ReferenceError: missing is not defined"]
 
 
@@ -75,3 +75,20 @@ def test_the_index_of_runs_fits_every_screen_and_sorts_by_a_click(run, tmp_path:
         assert one["content"] <= one["room"]
         assert (one["errors"], one["overlaps"], one["outside"], one["unnamed"]) == ([], [], [], 0)
         assert one["asked"] == [["0003", "0001", "0002"], ["0002", "0001", "0003"]]
+
+
+@checked
+def test_the_check_for_screen_readers_finds_what_is_wrong(tmp_path: Path) -> None:
+    text = "<!doctype html><html><head><title>faults</title></head><body><main><img src='data:,'></main></body></html>"
+    found = " ".join(violations(text, tmp_path, dark=False, widths=(800,)))
+    assert "image-alt" in found
+    assert "html-has-lang" in found
+
+
+@checked
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_report_and_the_index_can_be_read_by_keys_and_screen_readers(run, tmp_path: Path, theme: str) -> None:
+    dark = theme == "dark"
+    assert violations(page(*run, FILES), tmp_path, dark=dark) == []
+    index = index_page(read_runs(write_runs(tmp_path / "runs", run[0])))
+    assert violations(index, tmp_path, dark=dark) == []

@@ -12,7 +12,7 @@ import zlib
 import numpy as np
 import pytest
 
-from hil.pages.figures import MOST_CELLS_DRAWN, block_largest, block_mean
+from hil.pages.figures import MOST_POINTS_DRAWN, block_largest, block_mean
 from hil.pages.png import image_address
 from hil.report import figures, tables
 from hil.report.answers import class_accuracies, class_table, confusion
@@ -77,8 +77,8 @@ def test_maps_of_many_macros_are_reduced(make_run):
     for draw in (figures.conductance_figure, figures.occupancy_figure, figures.error_map_figure):
         figure = draw(data)
         rows, columns = (int(n) for n in figure["data"][0]["z"]["shape"].split(", "))
-        assert rows * columns < 2 * MOST_CELLS_DRAWN
-        assert figure["reduced"] == 3
+        assert rows * columns <= MOST_POINTS_DRAWN
+        assert figure["reduced"] == 4
         assert len(figure["layout"]["annotations"]) == 59
 
 
@@ -179,3 +179,8 @@ def test_columns_and_counters_without_a_value_are_named_once(run):
     assert rows["acknowledgements sent"] == "3"
     assert rows["none of"] == "frames with wrong checksums, sessions begun again"
     assert "bad_crc" not in own(page(report, data))
+
+
+def test_a_page_of_a_whole_chip_is_at_most_three_and_a_half_megabytes_beside_the_small_plotly(make_run):
+    small_plotly = 1_500_041
+    assert len(own(page(*make_run(macros=64, images=500)))) + small_plotly <= 3_500_000

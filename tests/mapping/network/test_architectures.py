@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import os
 import re
@@ -10,13 +11,18 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from mapping.network.architectures import ARCHITECTURES, build
+from mapping.network.capture import capture
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph, node_shapes
 from mapping.network.importers import import_graph
 from mapping.network.nodes import Add, Conv, PadChannels
+from mapping.workload import unplaced_workload
+
+from ...torch_networks import module
 
 CLASSES = tuple("0123456789")
 DATA = Path(os.environ.get("HIL_DATA", ""))
@@ -67,6 +73,36 @@ def test_every_architecture_builds_and_resnets_have_their_depth(name: str) -> No
         assert count[PadChannels] == 2 * (option == "a")
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "options"),
+    [
+        *((name, None, {}) for name in ARCHITECTURES),
+        ("resnet18", (3, 64, 64), {"stem": 7}),
+        ("lenet5", (3, 32, 32), {}),
+        ("mobilenet_v2_tiny", (1, 28, 28), {"width": 0.5, "depth": 1, "expansion": 1}),
+    ],
+)
+def test_a_graph_is_node_by_node_what_capture_gives_of_the_torch_module(
+    name: str, shape: tuple[int, int, int] | None, options: dict[str, float]
+) -> None:
+    graph = build(name, classes=CLASSES, input_shape=shape, rng=np.random.default_rng(3), **options)
+    network = module(name, classes=10, input_shape=graph.input_shape, rng=np.random.default_rng(3), **options)
+    example = torch.zeros(1, *graph.input_shape)
+    captured = capture(network, example, preprocess=graph.preprocess, classes=CLASSES)
+    for own, other in zip(graph.nodes, captured.nodes, strict=True):
+        assert type(own) is type(other)
+        for field in dataclasses.fields(own):
+            np.testing.assert_array_equal(getattr(own, field.name), getattr(other, field.name), f"{own.name} {field}")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_shapes_alone_give_the_same_work_as_weights(name: str) -> None:
+    drawn = build(name, classes=CLASSES, rng=np.random.default_rng(3))
+    bare = build(name, classes=CLASSES, shapes_only=True)
+    works = [unplaced_workload(graph, weight_bits=4, activation_bits=8) for graph in (drawn, bare)]
+    assert works[0] == works[1]
+
+
 def test_weights_repeat_from_their_rng() -> None:
     first, again, other = (
         build("lenet5", classes=CLASSES, rng=np.random.default_rng(seed)).nodes[0] for seed in (3, 3, 4)
@@ -103,6 +139,8 @@ def test_unknown_names_and_options_are_refused_with_what_there_is() -> None:
         build("fmnist_cnn5x5", classes=CLASSES, rng=np.random.default_rng(0), width=2)
     with pytest.raises(ValueError, match="either"):
         build("fmnist_cnn5x5", classes=CLASSES)
+    with pytest.raises(ValueError, match="stem=5"):
+        build("resnet18", classes=CLASSES, shapes_only=True, stem=5)
 
 
 @needs_models

@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mapping.network.architectures import module
 from mapping.network.file_check import NetworkFileError
 from mapping.network.float_run import float_logits, forward
 from mapping.network.graph import Preprocess
 from mapping.network.importers import import_graph, parse_architecture
+
+from ...torch_networks import module
 
 CLASSES = tuple("0123456789")
 PLAIN = Preprocess((0.5,), (0.5,))

@@ -16,12 +16,13 @@ from mapping.layout.tile import weight_integers
 from mapping.network.float_run import float_logits
 from mapping.program.execute import IdealMultiply, run
 from mapping.quantise.rounding import (
+    InputStatistics,
     fitted_scale,
     input_statistics,
     largest_scale,
     round_weights,
-    rounding_error,
 )
+from mapping.quantise.scale_trials import MOST_DOUBLE, ScaleTrials
 from mapping.quantise.weight_scales import ScaleRule, WeightErrors, output_weights, plane_squares, weight_errors
 
 from ..small_networks import every_node, network
@@ -36,6 +37,15 @@ def layer(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     weight = rng.standard_t(3, (1, 12, 40))
     codes = np.minimum(rng.exponential(30, (40, 1500)) * (rng.random((40, 1500)) < 0.6), 255)
     return weight, np.floor(codes)[None].astype(np.float32)
+
+
+def rounding_error(weight: np.ndarray, levels: np.ndarray, scale: np.ndarray, inputs: InputStatistics) -> np.ndarray:
+    """Mean square error of each output that rounding leaves, its mean taken out: (w − s q) H (w − s q)ᵀ."""
+    total = np.zeros(scale.shape)
+    for part in inputs.parts:
+        error = weight[part.group][:, part.inputs] - scale[part.group][:, None] * levels[part.group][:, part.inputs]
+        total[part.group] += np.einsum("oi,oi->o", error @ part.covariance, error)
+    return total
 
 
 def loss(
@@ -116,6 +126,26 @@ def test_the_fitted_scale_is_the_best_one_for_its_integers() -> None:
         assert (rounding_error(weight, levels, factor * fitted, inputs) >= best).all()
     dead = np.zeros_like(weight)
     assert np.array_equal(fitted_scale(dead, np.zeros(weight.shape, np.int16), inputs, scale), scale)
+
+
+@pytest.mark.parametrize("clip", [1.0, 0.5, 1e3])
+def test_a_trial_knows_integers_scale_and_error_without_the_covariance(clip: float) -> None:
+    weight, sample = layer()
+    inputs, scale = input_statistics(sample), clip * largest_scale(weight, SEVEN)
+    tried, levels = ScaleTrials(weight, inputs, SEVEN).at(scale), round_weights(weight, inputs, scale, SEVEN)
+    assert np.array_equal(tried.levels, levels)
+    np.testing.assert_allclose(tried.scale, fitted_scale(weight, levels, inputs, scale), rtol=1e-9)
+    np.testing.assert_allclose(tried.error, rounding_error(weight, levels, tried.scale, inputs), rtol=1e-7)
+
+
+def test_trials_of_a_wide_layer_are_as_good_in_single_precision() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_t(3, (1, 1 + MOST_DOUBLE // 256, 256))
+    sample = np.floor(rng.exponential(30, (1, 256, 1000))).astype(np.float32)
+    inputs, scale = input_statistics(sample), 0.7 * largest_scale(weight, SEVEN)
+    tried, levels = ScaleTrials(weight, inputs, SEVEN).at(scale), round_weights(weight, inputs, scale, SEVEN)
+    assert (tried.levels == levels).mean() > 0.999
+    np.testing.assert_allclose(tried.error, rounding_error(weight, tried.levels, tried.scale, inputs), rtol=1e-3)
 
 
 def test_the_rounding_error_is_that_of_the_sample() -> None:

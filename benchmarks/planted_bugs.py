@@ -1,0 +1,173 @@
+"""Bugs planted on purpose: does the simulation of bad lines (hil vopr) find each within a minute?
+
+Each bug is one replacement in a copy of the sources of ``firmware_protocols``. The simulation runs on that copy
+until something does not hold. Prints a line a bug and a JSON line at the end; exit code 1 when one is not found.
+
+    python benchmarks/planted_bugs.py [--seed 0] [--seconds 60] [--only NAME] [--list]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = "firmware_protocols"
+
+
+class Bug(NamedTuple):
+    """One replacement in one file; ``old`` stands there once."""
+
+    file: str
+    old: str
+    new: str
+
+
+BUGS = {
+    "damaged frames are taken": Bug("frames.py", 'return None, "bad_crc"', "pass"),
+    "frames of other sessions are taken": Bug(
+        "connection.py",
+        "elif self.state is not State.UP or frame.session != self.session:",
+        "elif self.state is not State.UP:",
+    ),
+    "a frame that came twice is taken twice": Bug(
+        "receiving.py",
+        "            self._counters.duplicates += 1\n            return []\n",
+        "            again: list[Received] = []\n"
+        "            if ahead == 0xFFFF:\n                self._join(frame, again)\n"
+        "            return again\n",
+    ),
+    "early frames are taken as if in order": Bug("receiving.py", "        if ahead:\n", "        if ahead > 3:\n"),
+    "acknowledges one frame too many": Bug(
+        "connection.py",
+        "ack, selective = self._receive.expected, self._receive.selective",
+        "ack, selective = self._receive.expected + (self._receive.selective & 1), self._receive.selective",
+    ),
+    "the bitmap is off by one": Bug("receiving.py", "(sequence - self.expected - 1)", "(sequence - self.expected)"),
+    "duplicates are not acknowledged": Bug(
+        "receiving.py",
+        "            self._counters.duplicates += 1\n",
+        "            self._counters.duplicates += 1\n            self.ack_due = False\n",
+    ),
+    "no timer repeats the oldest frame": Bug(
+        "sending.py", "if (overdue or perhaps or flight is oldest)", "if (overdue or perhaps)"
+    ),
+    "a half message survives a new session": Bug(
+        "connection.py",
+        "        self._receive = ReceiveWindow(self.limits.max_message, self.counters)\n",
+        "        self._receive, old = ReceiveWindow(self.limits.max_message, self.counters), self._receive\n"
+        "        self._receive._parts, self._receive._sizes = old._parts, old._sizes\n",
+    ),
+    "the chip keeps 8 replies": Bug("chip.py", "KEPT_REPLIES = 16", "KEPT_REPLIES = 8"),
+    "the chip forgets its replies at every hello": Bug(
+        "chip.py",
+        "        self._off_due = False\n        limits",
+        "        self._forget(len(self._kept))\n        limits",
+    ),
+    "a repeated request that runs is queued again": Bug(
+        "chip.py",
+        "        if request_id in self._states:\n",
+        "        if self._states.get(request_id) is JobState.RUNNING:\n            del self._states[request_id]\n"
+        "        if request_id in self._states:\n",
+    ),
+    "outputs stay on when the host is lost": Bug("chip.py", "        self._off_due = True\n", ""),
+    "the chip does not notice a lost host": Bug(
+        "connection.py",
+        "            if silent_at_s is not None and now_s >= silent_at_s:\n",
+        "            if silent_at_s is not None and now_s >= silent_at_s and self.role is Role.HOST:\n",
+    ),
+    "old sessions open again": Bug("connection.py", "if (session, hello.nonce) in self._retired:", "if False:"),
+    "unanswered requests are not repeated": Bug(
+        "host.py", "        self._unsent = deque(self._pending)\n", "        self._unsent = deque()\n"
+    ),
+    "the host asks far ahead of the oldest": Bug("host.py", "or pending.turn - oldest >= CREDIT", "or False"),
+    "a restart under an open session is not seen": Bug(
+        "connection.py", "        if self._boot_id in (None, reply.boot_id):", "        if True:"
+    ),
+    "ids in turn are given to requests aside": Bug(
+        "host.py", "self._aside_id() if aside else self._new_id()", "self._new_id()"
+    ),
+    "the reader never gives up a frame": Bug(
+        "frames.py", "if self._lost or len(self._open) + len(piece) > self._longest:", "if self._lost:"
+    ),
+    "sent frames are kept": Bug(
+        "sending.py",
+        "        for flight in arrived:\n            self._size",
+        "        self._old = [*getattr(self, '_old', []), *(bytes(64 * len(f.payload)) for f in arrived)]\n"
+        "        for flight in arrived:\n            self._size",
+    ),
+    "a long tile does not let the link breathe": Bug(
+        "chip.py", "        if not data and self._may_work():", "        while not data and self._may_work():"
+    ),
+}
+RUN = """
+import json, sys
+from firmware_protocols.line_simulation.vopr import run_vopr
+found = run_vopr(int(sys.argv[1]), float(sys.argv[2]))
+print(json.dumps([found.cpu_s, found.open_s, found.failed]))
+"""
+
+
+def planted(bug: Bug | None, folder: Path) -> Path:
+    """A copy of the sources with the bug in it."""
+    shutil.copytree(
+        ROOT / PACKAGE, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "reference_firmware")
+    )
+    if bug is not None:
+        path = folder / PACKAGE / bug.file
+        text = path.read_text("utf-8")
+        if text.count(bug.old) != 1:
+            raise SystemExit(f"{bug.file} holds {text.count(bug.old)} times, not once: {bug.old!r}")
+        path.write_text(text.replace(bug.old, bug.new), "utf-8")
+    return folder
+
+
+def simulate(bug: Bug | None, seed: int, seconds: float) -> tuple[float, float, list[tuple[int, str]]]:
+    """CPU seconds, line seconds, and what was found, of the simulation of a copy with ``bug``."""
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "PYTHONPATH": str(planted(bug, Path(folder)))}
+        command = [sys.executable, "-c", RUN, str(seed), str(seconds)]
+        said = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if said.returncode:
+        return 0.0, 0.0, [(0, said.stderr.strip().splitlines()[-1])]
+    cpu_s, open_s, failed = json.loads(said.stdout)
+    return cpu_s, open_s, [(number, text) for number, text in failed]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="CPU time for each bug")
+    parser.add_argument("--only", help="bugs whose name holds this")
+    parser.add_argument("--list", action="store_true", help="only say their names")
+    asked = parser.parse_args()
+    chosen = {name: bug for name, bug in BUGS.items() if not asked.only or asked.only in name}
+    if asked.list:
+        print("\n".join(chosen))
+        return 0
+    missed, slowest_s = [], 0.0
+    for name, bug in chosen.items():
+        cpu_s, open_s, failed = simulate(bug, asked.seed, asked.seconds)
+        slowest_s = max(slowest_s, cpu_s)
+        if failed:
+            number, text = failed[0]
+            print(
+                f"{name}: found after {cpu_s:.1f} s, {open_s:,.0f} s of line, in episode {number}: {text[:160]!r}",
+                flush=True,
+            )
+        else:
+            missed.append(name)
+            print(f"{name}: NOT FOUND in {cpu_s:.0f} s, {open_s:,.0f} s of line", flush=True)
+    print(json.dumps({"bugs": len(chosen), "seed": asked.seed, "slowest_s": round(slowest_s, 1), "missed": missed}))
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

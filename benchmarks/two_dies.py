@@ -1,0 +1,101 @@
+"""Belief against a second truth: does the verdict agree on dies of the C firmware, of physics of its own?
+
+The network of one macro (``tests/firmware_protocols/one_macro_net.py``) is calibrated for, written to and measured on
+die after die of the native firmware, each drawn from its seed. A die is a line of the results; those that stand there
+are not measured again, so the benchmark may be stopped and goes on. Prints a line a die and a JSON line at the end;
+exit code 1 when fewer than nine in ten agree.
+
+    python benchmarks/two_dies.py [--dies 20] [--images 300] [--out benchmarks/results/two_dies.jsonl]
+    python benchmarks/two_dies.py --write docs/explanation/two_dies.md       # the table of what stands in the results
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from cim.chip.file import load_chip  # noqa: E402
+from hil.deployment.deploy import DeployOptions, deploy  # noqa: E402
+from hil.server.firmware_build import FirmwareTarget  # noqa: E402
+from hil.server.firmware_launch import running_firmware  # noqa: E402
+from tests.firmware_protocols.one_macro_net import write_files  # noqa: E402
+
+SPEC = load_chip("lab-128", macros=1)
+TOLERANCE, REPEATS, VIRTUAL_CHIPS = 0.03, 3, 10
+FIRST_SEED, MUST_AGREE = 100, 0.9
+BLOCK = re.compile(r"(<!-- dies: made by benchmarks/two_dies.py -->\n).*?(<!-- end of dies -->)", re.DOTALL)
+
+
+def measured(seed: int, images: int) -> dict[str, Any]:
+    """One die: its verdict, and accuracies in percent."""
+    options = DeployOptions(
+        samples=images, repeats=REPEATS, virtual_chips=VIRTUAL_CHIPS, tolerance=TOLERANCE, causes=False
+    )
+    start_s = time.process_time()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_firmware(FirmwareTarget.NATIVE, SPEC, seed=seed, where="127.0.0.1:0") as address,
+    ):
+        net, data = write_files(Path(folder), images)
+        judged = deploy(net, address, macros=1, data=str(data), out=Path(folder) / "run", options=options).decisive
+    return {
+        "seed": seed,
+        "images": images,
+        "verdict": judged.verdict.value,
+        "ideal": round(100 * judged.ideal.mean, 2),
+        "simulated": round(100 * judged.simulated.mean, 2),
+        "measured": round(100 * judged.measured.mean, 2),
+        "cpu_s": round(time.process_time() - start_s, 1),
+    }
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = ["| die | ideal | simulated | emulated | verdict |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {r['seed']} | {r['ideal']:.2f} % | {r['simulated']:.2f} % | {r['measured']:.2f} % | {r['verdict']} |"
+        for r in sorted(rows, key=lambda r: int(r["seed"]))
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dies", type=int, default=20)
+    parser.add_argument("--images", type=int, default=300)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "two_dies.jsonl")
+    parser.add_argument("--write", type=Path, help="page whose table is written anew; nothing is measured")
+    asked = parser.parse_args()
+    rows = [row for row in rows_of(asked.out) if row["images"] == asked.images]
+    if asked.write:
+        page = asked.write.read_text("utf-8")
+        if not BLOCK.search(page):
+            raise SystemExit(f"{asked.write} has no block for the table")
+        asked.write.write_text(BLOCK.sub(lambda b: f"{b[1]}\n{table(rows)}\n\n{b[2]}", page), "utf-8")
+        return 0
+    for seed in range(FIRST_SEED, FIRST_SEED + asked.dies):
+        if any(row["seed"] == seed for row in rows):
+            continue
+        rows.append(measured(seed, asked.images))
+        print(json.dumps(rows[-1]), flush=True)
+        with asked.out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+    agree = sum(row["verdict"] == "agree" for row in rows)
+    print(json.dumps({"dies": len(rows), "agree": agree}))
+    return int(agree < MUST_AGREE * len(rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""One direction of a simulated line: frames put on it arrive later, at the pace of a UART, changed by seeded faults."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from firmware_protocols.line_simulation.faults import Counts, Gaps, LineFault, LineFaults
+
+
+class Piece(NamedTuple):
+    """Bytes that arrive together. ``frames``: how many whole frames of the sender are in them."""
+
+    due_s: float
+    order: int
+    data: bytes
+    frames: int
+
+
+class LineDirection:
+    """Bytes in at one end, pieces out at the other; ``counts`` is shared by all that belong to one simulation."""
+
+    def __init__(self, faults: LineFaults, rng: random.Random, counts: Counts) -> None:
+        self.faults, self._rng, self._counts = faults, rng, counts
+        self.bytes_put = self.frames_arrived = 0
+        self._pieces: list[Piece] = []
+        self._order = self._newest = 0
+        self._free_s = self._held_s = 0.0  # when the last byte has left; before which nothing arrives
+        self._stalled_s, self._deaf = float("-inf"), False
+        self.change(faults)
+
+    def change(self, faults: LineFaults) -> None:
+        """Other chances from now on."""
+        self.faults = faults
+        self._bits = Gaps(faults.bit_errors, self._rng)
+        self._drops = Gaps(faults.drop, self._rng)
+        self._inserts = Gaps(faults.insert, self._rng)
+
+    @property
+    def next_s(self) -> float | None:
+        """When the next piece arrives; None: nothing is under way."""
+        return max(self._pieces[0].due_s, self._stalled_s) if self._pieces else None
+
+    def put(self, data: bytes, now_s: float) -> None:
+        """Send bytes; each frame in them has its own fate."""
+        for piece in data.split(b"\0"):
+            if piece:
+                self._carry(b"\0" + piece + b"\0", now_s)
+
+    def stray(self, data: bytes, now_s: float) -> None:
+        """Bytes that nobody sent."""
+        self._count(LineFault.BURST)
+        self._order += 1
+        heapq.heappush(self._pieces, Piece(max(now_s + self.faults.delay_s, self._held_s), self._order, data, 0))
+
+    def take(self, now_s: float) -> list[Piece]:
+        """What has arrived."""
+        found: list[Piece] = []
+        if now_s < self._stalled_s:
+            return found
+        while self._pieces and self._pieces[0].due_s <= now_s:
+            piece = heapq.heappop(self._pieces)
+            self.frames_arrived += piece.frames
+            if piece.order < self._newest:
+                self._count(LineFault.REORDER)
+            self._newest = max(self._newest, piece.order)
+            found.append(piece)
+        return found
+
+    def stall(self, until_s: float, *, deaf: bool) -> None:
+        """Nothing arrives before ``until_s``; ``deaf``: what is put meanwhile is lost, else it is late."""
+        self._stalled_s, self._deaf = until_s, deaf
+
+    def cut(self) -> None:
+        """What is under way is gone."""
+        self._pieces.clear()
+
+    def _count(self, kind: LineFault, times: int = 1) -> None:
+        self._counts[kind] = self._counts.get(kind, 0) + times
+
+    def _happens(self, kind: LineFault, chance: float) -> bool:
+        if chance <= 0.0 or self._rng.random() >= chance:
+            return False
+        self._count(kind)
+        return True
+
+    def _carry(self, frame: bytes, now_s: float) -> None:
+        faults, rng = self.faults, self._rng
+        self.bytes_put += len(frame)
+        took_s = len(frame) / faults.bytes_per_s
+        self._free_s = max(self._free_s, now_s) + took_s
+        if (self._deaf and now_s < self._stalled_s) or self._happens(LineFault.LOSS, faults.loss):
+            return
+        for copy in range(1 + self._happens(LineFault.DUPLICATE, faults.duplicate)):
+            data = self._damaged(frame)
+            due_s = max(self._free_s + faults.delay_s, self._held_s)
+            if self._happens(LineFault.LATE, faults.late):
+                due_s = self._held_s = due_s + rng.random() * faults.late_s
+            if faults.reorder and rng.random() < faults.reorder:
+                due_s += 8 * rng.random() * max(faults.delay_s, took_s)
+            if copy:
+                due_s += faults.ghost_s * rng.random() ** 3
+            self._order += 1
+            whole = int(data is frame or frame[1:-1] in data.split(b"\0"))
+            heapq.heappush(self._pieces, Piece(due_s, self._order, data, whole))
+
+    def _damaged(self, frame: bytes) -> bytes:
+        faults, rng = self.faults, self._rng
+        wrong = self._bits.hits(8 * len(frame))
+        self._count_all({LineFault.BIT_ERROR: len(wrong)})
+        if self._happens(LineFault.CORRUPT, faults.corrupt):
+            wrong.append(rng.randrange(8 * len(frame)))
+        keep = rng.randrange(len(frame)) if self._happens(LineFault.TRUNCATE, faults.truncate) else len(frame)
+        drops, inserts = self._drops.hits(len(frame)), self._inserts.hits(len(frame))
+        self._count_all({LineFault.DROP: len(drops), LineFault.INSERT: len(inserts)})
+        if not (wrong or drops or inserts) and keep == len(frame):
+            return frame
+        data = bytearray(frame)
+        for bit in wrong:
+            data[bit >> 3] ^= 1 << (bit & 7)
+        if drops or inserts:
+            pieces = [data[at : at + 1] for at in range(len(data))]
+            for at in drops:
+                pieces[at] = bytearray()
+            for at in inserts:
+                pieces[at] = bytearray((rng.randrange(256),)) + pieces[at]
+            data = bytearray(b"".join(pieces))
+        return bytes(data[:keep])
+
+    def _count_all(self, times: Mapping[LineFault, int]) -> None:
+        for kind, number in times.items():
+            if number:
+                self._count(kind, number)

@@ -1,0 +1,74 @@
+"""Share of a line's byte rate that carries input codes, in virtual time."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+
+from firmware_protocols.chip import ChipServer
+from firmware_protocols.connection import LinkLimits
+from firmware_protocols.errors import LinkCounters, LocalProtocolError
+from firmware_protocols.host import HostLink
+from firmware_protocols.line_simulation.board import NotingChip, Power
+from firmware_protocols.line_simulation.faults import LineFaults
+from firmware_protocols.line_simulation.line import VirtualLine
+from firmware_protocols.messages import Mvm, MvmResult, Progress, Returns, TileAddress
+
+LIMITS = LinkLimits(512, 32, 1 << 20)  # of a serial line
+VECTORS, ROWS = 100, 128
+AHEAD = 8  # requests, as the driver
+
+
+@dataclass(frozen=True, slots=True)
+class Goodput:
+    """``share`` of the byte rate that was input codes, and what the host's end counted."""
+
+    share: float
+    seconds: float
+    counters: LinkCounters
+
+
+class _Sink(NotingChip):
+    """Takes products in no time and answers zeros."""
+
+    def mvm(self, request: Mvm) -> MvmResult:
+        return MvmResult(request.returns, 0, 1, np.zeros((1, 1), np.int32))
+
+
+def virtual_goodput(
+    faults: LineFaults, *, seconds: float = 15.0, seed: int = 0, limits: LinkLimits = LIMITS
+) -> Goodput:
+    """Send input codes for about ``seconds`` of the line at its full rate.
+
+    Raises:
+        LocalProtocolError: the line has no finite byte rate.
+        ProtocolError: the link failed.
+    """
+    if not 0 < faults.bytes_per_s < float("inf"):
+        raise LocalProtocolError("goodput is a share of a byte rate: bytes_per_s must be finite")
+    chip = ChipServer(_Sink(Power(), lambda text: None), boot_id=1, limits=limits)
+    host = HostLink(nonce=1, limits=limits)
+    line = VirtualLine(host, chip, faults, random.Random(seed))
+    host.open(line.now_s)
+    line.run(lambda: host.up or host.failure is not None)
+    host.check()
+    codes = np.random.default_rng(seed).integers(-128, 128, (VECTORS, ROWS)).astype(np.int16)
+    count = max(1, round(seconds * faults.bytes_per_s / codes.size))
+    asked = answered = 0
+    start_s = line.now_s
+
+    def complete() -> bool:
+        nonlocal asked, answered
+        answered += sum(not isinstance(reply, Progress) for _, reply, _ in host.poll())
+        while asked < count and asked - answered < AHEAD and host.up:
+            asked += 1
+            tile = TileAddress(0, 0, ROWS, 0, ROWS)
+            host.request(Mvm(Returns.SUMS, tile, 0, 0, 8, True, asked, 1, 0, codes))
+        return answered == count or host.failure is not None
+
+    line.run(complete, 1000 * seconds)
+    host.check()
+    took_s = line.now_s - start_s
+    return Goodput(count * codes.size / took_s / faults.bytes_per_s, took_s, host.counters)

@@ -1,0 +1,41 @@
+"""What a request takes of a chip, by its capabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from firmware_protocols.extensions import messages as later
+from firmware_protocols.messages import (
+    Capability,
+    HoldProgram,
+    LoadLayer,
+    Mvm,
+    ProgramTile,
+    Pulse,
+    Request,
+    Reset,
+    Returns,
+    Sweep,
+    Wait,
+)
+
+_NEEDS: dict[type, Capability] = {
+    ProgramTile: Capability.PROGRAM_TILE,
+    Pulse: Capability.PULSE,
+    Sweep: Capability.SWEEP,
+    LoadLayer: Capability.LAYER,
+    HoldProgram: Capability.HELD_PROGRAM,
+    Wait: Capability.WAIT,
+    Reset: Capability.RESET,
+    later.AskJournal: Capability.JOURNAL,
+    later.ImageTile: Capability.IMAGES | Capability.PROGRAM_TILE,
+    **dict.fromkeys((later.ImageBegin, later.ImageChunk, later.ImageStatus, later.ImageCommit), Capability.IMAGES),
+    **dict.fromkeys((later.Challenge, later.Authorise, later.DropAuthority), Capability.AUTHORITY),
+}
+_RETURNS = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS, Returns.LAYER: Capability.LAYER}
+
+
+def capabilities_for(request: Request[Any]) -> Capability:
+    """What a chip must be able to do for a request."""
+    needs = _NEEDS.get(type(request), Capability(0))
+    return needs | _RETURNS[request.returns] if isinstance(request, Mvm | Sweep) else needs

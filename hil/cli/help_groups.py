@@ -1,0 +1,131 @@
+"""Options of the long commands in groups, so that help can be read: command -> title -> options by parameter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand
+
+CHIP = ("port", "emulated", "chip", "macros", "baud")
+IMAGES = ("data", "data_dir", "download", "mean", "std")
+ANSWER = ("as_json",)
+OTHERS = "Other options"
+
+GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "deploy": {
+        "Chip": (*CHIP, "patience"),
+        "Images": (*IMAGES, "samples", "repeat", "seed"),
+        "Calibration record": ("calibration", "recalibrate", "record_age"),
+        "Writing cells": ("age", "reprogram", "rewrite", "rewrite_after", "no_aims", "adapt", "spare_reads"),
+        "Tuning": ("no_tune", "tune_images"),
+        "Verdict": ("tolerance", "baseline", "fail_on", "no_causes", "engine", "device"),
+        "Run and output": ("out", "resume", "dry_run", "junit", "trust_model", *ANSWER),
+    },
+    "calibrate": {
+        "Chip": (*CHIP, "only"),
+        "Measurement": ("age", "quick", "full", "second_temperature", "seed"),
+        "Run and output": ("out", "resume", *ANSWER),
+    },
+    "compile": {
+        "Chip": ("chip", "macros"),
+        "Bits and weights": ("weight_bits", "activation_bits", "layers", "weight_scales", "weight_form"),
+        "Place": ("placement", "copies_budget", "rounds", "slices"),
+        "One chip": ("record", "spare_reads"),
+        "Ranges of imported networks": IMAGES,
+        "Output": ("out", "explain", "plot", "trust_model", *ANSWER),
+    },
+    "simulate": {
+        "Chips": ("calibration", "chip", "macros", "chips", "seed"),
+        "Images": (*IMAGES, "samples"),
+        "Age and treatment": ("age", "temperature", "tune_at", "rewrite", "rewrite_after"),
+        "Simulation": ("engine", "device"),
+        "Output": ("target_accuracy", "trust_model", *ANSWER),
+    },
+    "improve": {
+        "Chip": (*CHIP, "use_macros", "calibration", "age"),
+        "Images": ("data", "data_dir", "download", "images", "test_images", "tune_images"),
+        "Aim and time": ("target", "minutes", "chips", "seed"),
+        "Run and output": ("out", "resume", "trust_model", *ANSWER),
+    },
+    "finetune": {
+        "Chip": ("chip", "calibration", "age", "no_aims"),
+        "Images": ("data", "data_dir", "download", "shift", "symmetry", "crop", "held_out"),
+        "Training": ("epochs", "minutes", "rate", "batch", "teacher_weight", "strength", "seed"),
+        "Machine": ("device", "devices", "precision"),
+        "Run and output": ("out", "restart", *ANSWER),
+    },
+    "campaign": {
+        "Network and chip": ("network", "chip", "macros", "calibration", "age"),
+        "Images": ("data", "data_dir", "download", "images", "year_images"),
+        "Faults": ("orbit", "kinds", "each", "injections", "margin", "confidence", "seed"),
+        "Years in orbit": ("years", "chips", "scrub"),
+        "Machine": ("workers", "scheduler"),
+        "Run and output": ("out", "trust_model", *ANSWER),
+    },
+    "mission check": {
+        "Network and chip": ("network", "chip", "macros", "trust_model"),
+        "Simulated accuracy": ("data", "data_dir", "download", "calibration", "samples", "chips", "seed"),
+        "Output": ("junit", *ANSWER),
+    },
+    "mission passes": {
+        "Network and chip": ("network", "chip", "macros", "tuned", "trust_model"),
+        "Link": (
+            "passes",
+            "rate",
+            "down_rate",
+            "ber",
+            "delay",
+            "bus_delay",
+            "lost",
+            "reordered",
+            "interruptions",
+            "seed",
+        ),
+        "Output": ("dump", "xtce", *ANSWER),
+    },
+    "mission flight": {
+        "Network and chip": ("network", "chip", "macros", "trust_model"),
+        "Images": ("data", "data_dir", "download", "images"),
+        "Flight": ("orbit", "years", "chips", "virtual_chips", "leave_out", "seed"),
+        "Output": ("out", *ANSWER),
+    },
+    "mvm": {
+        "Chip": CHIP,
+        "Product": ("macro", "rows", "outputs", "level", "code", "range_code", "repeat"),
+        "Output": ANSWER,
+    },
+    "search run": {
+        "Chip": ("chip", "macros", "calibration", "age", "least_share"),
+        "Images": ("data", "data_dir", "subset", "brief_images", "shift", "symmetry", "crop"),
+        "Search": ("space", "mode", "estimator", "simulations", "samples", "sample_epochs", "stage_epochs", "seed"),
+        "Limits of the front": ("max_latency_us", "max_energy_uj", "within"),
+        "Teacher": ("teacher", "teacher_epochs", "ask_once"),
+        "Training": ("networks", "epochs", "batch", "inherit"),
+        "Evaluation": ("chips", "images", "engine"),
+        "Machine and time": ("budget", "workers", "device", "devices", "precision", "scheduler"),
+        "A chip in the loop": ("in_the_loop", "port", "emulated", "rounds", "baud"),
+        "Run and output": ("out", "allow_code", *ANSWER),
+    },
+}
+
+
+class GroupedCommand(TyperCommand):
+    """A command whose help shows its options in the groups of its name."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        groups = GROUPS.get(ctx.command_path.partition(" ")[2])
+        if groups is None:
+            super().format_options(ctx, formatter)
+            return
+        params = self.get_params(ctx)
+        titles = {name: title for title, names in groups.items() for name in names}
+        rows: dict[str, list[tuple[str, str]]] = {"Arguments": [], **{title: [] for title in groups}, OTHERS: []}
+        for param in params:
+            row = param.get_help_record(ctx)
+            if row is not None:
+                is_argument = param.param_type_name == "argument"
+                rows["Arguments" if is_argument else titles.get(param.name or "", OTHERS)].append(row)
+        for title, found in rows.items():
+            if found:
+                with formatter.section(title):
+                    formatter.write_dl(found)

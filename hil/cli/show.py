@@ -1,0 +1,85 @@
+"""The command that prints reports again, alone, side by side, or of a whole folder: ``hil show``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hil.cli.options import Json, print_result, say
+from hil.errors import ExitCode, FileError, UsageError
+
+if TYPE_CHECKING:
+    from hil.verdict.agreement import AgreementReport
+
+
+def show(
+    run_folder: Annotated[Path, typer.Argument(help="run folder, its report.json, or a folder of runs")],
+    other: Annotated[Path | None, typer.Argument(help="another run, to stand beside it", show_default=False)] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="write the two runs side by side as a page", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Print the report of an earlier run, two runs side by side, or a table of all runs in a folder."""
+    from hil.report.files import summary_lines
+
+    if other is not None:
+        return show_both(run_folder, other, plot, as_json)
+    if plot is not None:
+        raise UsageError("--plot is of two runs", hint="hil show runs/0001 runs/0002 --plot both.html")
+    if run_folder.is_dir() and not (run_folder / "report.json").exists() and any(run_folder.glob("*/report.json")):
+        return show_runs(run_folder, as_json)
+    report = report_in(run_folder)
+    if as_json:
+        say(json.dumps(report.to_json()))
+    else:
+        for line in summary_lines(report):
+            say(line)
+    return int(report.exit_code)
+
+
+def report_in(path: Path) -> AgreementReport:
+    """The report of a run folder, or of its report.json."""
+    from cim.files import read_text
+    from hil.verdict.agreement import MAX_REPORT_BYTES, AgreementReport
+
+    path = path / "report.json" if path.is_dir() else path
+    try:
+        text = read_text(path, MAX_REPORT_BYTES)
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"no report at {path}", likely=str(error), hint="hil show runs/0001") from error
+    return AgreementReport.from_text(text, str(path))
+
+
+def show_both(one: Path, other: Path, plot: Path | None, as_json: bool) -> int:
+    """Print two runs side by side, and write them as a page."""
+    from hil.atomic import write_text
+    from hil.pages.tables import aligned
+    from hil.report.compare import comparison_page, comparison_tables
+    from hil.verdict.baseline import compare_reports
+
+    names, reports = (str(one), str(other)), (report_in(one), report_in(other))
+    change, tables = compare_reports(*reports), comparison_tables(names, *reports)
+    lines = [change.text]
+    for table in tables:
+        lines += ["", table.title, *aligned(table)]
+    record: dict[str, Any] = {"change": asdict(change), "tables": [asdict(table) for table in tables]}
+    if plot is not None:
+        write_text(plot, comparison_page(names, *reports))
+        lines, record = [*lines, "", f"page     {plot}"], {**record, "page": str(plot)}
+    print_result(lines, record, as_json)
+    return ExitCode.DONE
+
+
+def show_runs(folder: Path, as_json: bool) -> int:
+    """Print one line for each run of a folder."""
+    from hil.pages.tables import aligned
+    from hil.report.run_index import read_runs
+
+    index = read_runs(folder)
+    print_result(aligned(index.table()), asdict(index), as_json)
+    return ExitCode.DONE

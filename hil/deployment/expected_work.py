@@ -1,0 +1,90 @@
+"""The stages of a deployment before the first of them, and about how long each takes: what progress is told by.
+
+Work is in seconds of one core with an emulated chip; the pace of a run corrects it on the way (``hil.watch``).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hil.calibration.plan import PLANS, Budget
+from hil.calibration.rehearsal import SLOW_LINE, usual_sets
+from hil.deployment.options import DeployOptions
+from hil.driver.chip_driver import ChipDriver
+from hil.transports import is_serial
+from hil.watch import PlannedStage
+from mapping.layout.place import macro_targets_us
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.counts import tile_counts, total
+
+# Seconds of one core by unit of work: the lines of hil deploy --emulated --recalibrate, over what the stages did.
+WRITE_CELL_S, READ_CELL_S, CORRECT_CELL_S = 1.3e-5, 1e-8, 9e-6
+MEASURE_CONVERSION_S, SIMULATE_CONVERSION_S, IDEAL_CONVERSION_S = 1.5e-8, 3.2e-9, 1e-9
+COALITIONS = 50.0  # virtual chips of all causes together, beside those of the verdict
+REPORT_S, LEAST_S = 1.0, 0.05
+
+
+def expected_stages(
+    driver: ChipDriver, program: ConductanceProgram, options: DeployOptions, looks: tuple[int, ...], *, calibrate: bool
+) -> tuple[PlannedStage, ...]:
+    """Stages of a deployment on the chip behind ``driver``, to the last interim analysis and the report.
+
+    Args:
+        looks: image counts of the interim analyses, ascending.
+        calibrate: whether the chip is calibrated first.
+    """
+    silicon = driver.description.kind == "silicon"
+    slow = SLOW_LINE if silicon or is_serial(driver.address) else 1.0
+    cells = sum(int(np.isfinite(macro_targets_us(program, slot)).sum()) for slot in program.slots)
+    all_cells = len(program.slots) * program.spec.macro.rows * program.spec.macro.columns
+    conversions = total(tile_counts(program)).conversions
+    tune_images = len(program.calibration_images[: options.tune_images]) if options.tune else 0
+    untuned = min(options.untuned_images, looks[-1]) if tune_images > 1 else 0
+    reading = PlannedStage("reading back", slow * options.read_back_reads * READ_CELL_S * all_cells)
+    layers = PlannedStage("layers", slow * 2 * options.layer_images * MEASURE_CONVERSION_S * conversions)
+
+    def measured(images: int) -> float:
+        return slow * images * MEASURE_CONVERSION_S * conversions
+
+    def simulated(images: float, chips: float) -> float:
+        return images * chips * SIMULATE_CONVERSION_S * conversions
+
+    stages: list[PlannedStage] = []
+    if calibrate:
+        sets = usual_sets(driver, program.macros, PLANS[Budget.DEFAULT], options.age_s, False)
+        age_s = options.age_s if silicon else 0.0
+        stages.append(PlannedStage("calibrating", sum(s.weight for s in sets) + age_s))
+    if options.adapt:
+        stages.append(PlannedStage("adapting", IDEAL_CONVERSION_S * conversions * max(tune_images, 1)))
+    share = 1.0 / program.rounds
+    for _ in range(program.rounds):
+        stages += [
+            PlannedStage("programming", share * slow * (1 + options.rewrite) * WRITE_CELL_S * cells),
+            PlannedStage("waiting", options.age_s if silicon else LEAST_S),
+            PlannedStage("reading back", share * reading.work_s),
+            PlannedStage("correcting", share * CORRECT_CELL_S * all_cells),
+        ]
+        if untuned:
+            stages.append(PlannedStage("without the tune", share * measured(untuned)))
+            stages.append(PlannedStage("tuning", share * measured(tune_images)))
+        if program.rounds > 1:
+            stages += [
+                PlannedStage("measuring", share * measured(options.repeats * looks[-1])),
+                PlannedStage("layers", share * layers.work_s),
+                PlannedStage("reading back", share * reading.work_s),
+            ]
+    first = 0
+    for until in looks if program.rounds == 1 else looks[-1:]:
+        images, first = until - first, until
+        stages.append(PlannedStage("ideal", images * IDEAL_CONVERSION_S * conversions + LEAST_S))
+        if program.rounds == 1:
+            stages.append(PlannedStage("measuring", measured(options.repeats * images)))
+        stages.append(PlannedStage("simulating", simulated(images, 2 * options.virtual_chips)))
+    if program.rounds == 1:
+        stages += [layers, reading]
+    stages.append(PlannedStage("layers", simulated(options.layer_images + tune_images, 2 * options.virtual_chips)))
+    if options.causes:
+        stages.append(PlannedStage("finding causes", simulated(options.cause_images, COALITIONS)))
+    if untuned:
+        stages.append(PlannedStage("without the tune", simulated(untuned, 5)))
+    return (*stages, PlannedStage("reporting", REPORT_S))

@@ -1,0 +1,197 @@
+"""What a chip keeps without power, and what it lets nobody do without its key."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from firmware_protocols.codec import Op, encode
+from firmware_protocols.extensions.messages import (
+    AskJournal,
+    Authorise,
+    Challenge,
+    Challenged,
+    ImageBegin,
+    ImageChunk,
+    ImageCommit,
+    ImageState,
+    ImageStatus,
+    ImageTile,
+    JournalState,
+    Level,
+)
+from firmware_protocols.messages import (
+    Capability,
+    CellBlock,
+    Describe,
+    Description,
+    Done,
+    ErrorCode,
+    ErrorReply,
+    HoldProgram,
+    ReadCells,
+    Reset,
+    Status,
+    TileProgrammed,
+    Wait,
+)
+from firmware_protocols.sending import CONTROL
+from hil.driver.held_image import ProgramImage
+from hil.driver.requests import program_requests
+from hil.driver.selftest.bench import Bench, CheckFailed, CheckSkipped, expect
+from hil.driver.selftest.line import MessageLine
+
+RESTARTS_S = 0.3  # within which a chip has acted on RESET
+READ = ReadCells(CellBlock(0, 0, 1, 0, 1), 10, 1, 0)
+
+
+def _needs(bench: Bench, *needs: Capability) -> None:
+    with bench.driver() as driver:
+        for need in needs:
+            if need not in driver.capabilities:
+                raise CheckSkipped(f"no {need.name}")
+
+
+# --- journal and images -----------------------------------------------------------------------------
+
+
+def an_answer_outlives_a_reset(bench: Bench) -> str:
+    """What a chip finished before a reset is answered by the same bytes afterwards, and not done again."""
+    _needs(bench, Capability.JOURNAL, Capability.WAIT, Capability.RESET)
+    wait = encode(Wait(2_000_000), 21)
+    with bench.messages() as line:
+        (first,) = line.ask(wait)
+        line.ask(encode(Reset(), 22), channel=CONTROL)
+        line.settle(RESTARTS_S)
+        nonce, session = line.nonce, line.session
+    with bench.messages(nonce=nonce, session=session) as line:
+        (again,) = line.ask(wait)
+        expect(again == first, "the reply differs")
+        state = line.answer(encode(AskJournal(), 23)).message
+    if not isinstance(state, JournalState):
+        raise CheckFailed(f"JOURNAL was answered {type(state).__name__}")
+    expect((nonce, 21, Op.WAIT) in [dataclasses.astuple(e) for e in state.entries], "the journal does not list it")
+    expect(state.depth >= 1, f"a depth of {state.depth}")
+    with bench.messages() as line:
+        (other,) = line.ask(wait)
+    expect(other != first, "another host was given the same answer")
+    return f"depth {state.depth}"
+
+
+def an_image_is_held_and_written(bench: Bench) -> str:
+    """An image comes in pieces in any order, is compared with its digest, outlives a reset, and writes its tiles."""
+    _needs(bench, Capability.IMAGES, Capability.PROGRAM_TILE)
+    macro = bench.spec.macro
+    targets = np.full((macro.rows, macro.columns), np.nan, np.float32)
+    targets[: min(40, macro.rows), : min(32, macro.columns)] = macro.levels_us[0]
+    image = ProgramImage.of(program_requests(bench.spec, 0, targets, 12, 1024))
+    with bench.messages() as line:
+        state = line.answer(encode(ImageBegin(image.digest, len(image.data)), 31)).message
+        if not isinstance(state, ImageState):
+            raise CheckFailed(f"IMAGE_BEGIN was answered {state}"[:200])
+        line.answer(encode(ImageBegin(hashlib.sha256(image.data[:-1]).digest(), len(image.data)), 32))
+        state = line.answer(encode(ImageBegin(image.digest, len(image.data)), 33)).message
+        pieces = list(image.missing(state, 1024)) if isinstance(state, ImageState) else []
+        early = line.answer(encode(ImageCommit(image.digest), 34)).message
+        expect(_code(early) is ErrorCode.OUT_OF_RANGE, f"a commit without chunks was answered {early}"[:200])
+        for number, piece in enumerate(reversed(pieces)):
+            expect(line.answer(encode(piece, 40 + number)).message == Done(), f"piece at {piece.offset} was refused")
+        expect(line.answer(encode(pieces[0], 90)).message == Done(), "a piece that came again was refused")
+        expect(line.answer(encode(ImageCommit(image.digest), 91)).message == Done(), "the commit was refused")
+        wrong = line.answer(encode(ImageTile(bytes(32), 0), 92)).message
+        expect(isinstance(wrong, ErrorReply), "a tile of another image was written")
+        for number, place in enumerate(image.places.values()):
+            said = line.answer(encode(ImageTile(image.digest, place), 93 + number)).message
+            expect(isinstance(said, TileProgrammed), f"tile {number}: answered {said}"[:200])
+        beyond = line.answer(encode(ImageChunk(len(image.data) // 1024 * 1024 + 1024, b"x"), 120)).message
+        expect(_code(beyond) is ErrorCode.OUT_OF_RANGE, f"a piece beyond the image was answered {beyond}"[:200])
+    with bench.messages() as line:
+        held = line.answer(encode(ImageStatus(), 1)).message
+    expect(isinstance(held, ImageState) and held.complete, "another session does not find it")
+    return f"{len(image.data):,} bytes, {len(pieces)} pieces, {len(image.places)} tiles"
+
+
+JOURNAL = (an_answer_outlives_a_reset, an_image_is_held_and_written)
+
+# --- authority --------------------------------------------------------------------------------------
+
+
+def _code(reply: object) -> ErrorCode | None:
+    return reply.code if isinstance(reply, ErrorReply) else None
+
+
+def _refused(line: MessageLine, message: bytes, what: str) -> None:
+    reply = line.answer(message, plain=True).message
+    expect(_code(reply) is ErrorCode.NOT_AUTHORISED, f"{what} was answered {reply}"[:200])
+
+
+def _guarded(bench: Bench) -> None:
+    with bench.frames():
+        pass
+    with bench.messages(authorised=False) as line:
+        reply = line.answer(encode(Challenge(), 1)).message
+    if _code(reply) is ErrorCode.UNSUPPORTED:
+        raise CheckSkipped("it wants no key")
+    if not isinstance(reply, Challenged):
+        raise CheckFailed(f"CHALLENGE was answered {reply}"[:200])
+    if bench.key is None:
+        raise CheckSkipped("no key at hand: hil --key-file FILE selftest …")
+
+
+def nothing_without_a_key(bench: Bench) -> str:
+    """Without a proof everybody may look, and neither read, write nor reset."""
+    _guarded(bench)
+    with bench.messages(authorised=False) as line:
+        expect(isinstance(line.answer(encode(Describe(), 1)).message, Description), "it does not describe itself")
+        expect(_code(line.answer(encode(Status(), 2)).message) is None, "STATUS was refused")
+        requests = (READ, HoldProgram(bytes(32)), Reset())
+        for number, request in enumerate(requests, 3):
+            _refused(line, encode(request, number), type(request).__name__)
+    return f"{len(requests)} of {len(requests)}"
+
+
+def seals_are_looked_at(bench: Bench) -> str:
+    """A message that changes something is refused without a seal, with a changed bit, and when it comes again."""
+    _guarded(bench)
+    with bench.messages() as line:
+        sealer = line.sealer
+        if sealer is None:
+            raise CheckFailed("the key was refused")
+        _refused(line, encode(HoldProgram(bytes(32)), 1), "a message without a seal")
+        for number, at in enumerate((5, -1, -17, -25), 2):
+            changed = bytearray(sealer.sealed(encode(HoldProgram(bytes(32)), number)))
+            changed[at] ^= 1
+            reply = line.answer(bytes(changed), plain=True).message
+            expect(isinstance(reply, ErrorReply), f"byte {at} changed: answered {reply}"[:200])
+        heard = sealer.sealed(encode(HoldProgram(bytes(32)), 10))
+        expect(line.answer(heard, plain=True).message == Done(), "a sealed message was refused")
+        for number in range(20):  # until the id is forgotten
+            line.answer(encode(Describe(), 11 + number))
+        _refused(line, heard, "a message that was heard and sent again")
+    return "6 of 6"
+
+
+def a_wrong_key_is_counted(bench: Bench) -> str:
+    """A wrong proof is refused and counted, a right one ends the count."""
+    _guarded(bench)
+    assert bench.key is not None
+    with bench.messages(authorised=False) as line:
+        before = line.answer(encode(Challenge(), 1)).message
+        if not isinstance(before, Challenged) or before.tries < 3:
+            raise CheckSkipped("few tries are left before it locks itself")
+        _refused(line, encode(Authorise(Level.RUN, bytes(32)), 2), "a wrong proof")
+        after = line.answer(encode(Challenge(), 3)).message
+        expect(
+            isinstance(after, Challenged) and after.tries == before.tries - 1,
+            f"{before.tries} tries, then {after}"[:200],
+        )
+        said = line.authorise(bench.key, Level.RUN if bench.key.level is None else bench.key.level)
+        expect(said == Done(), f"the right key was answered {said}"[:200])
+        last = line.answer(encode(Challenge(), 4)).message
+        expect(isinstance(last, Challenged) and last.tries > before.tries - 1, f"the count stays: {last}"[:200])
+    return f"{before.tries} tries"
+
+
+AUTHORITY = (nothing_without_a_key, seals_are_looked_at, a_wrong_key_is_counted)

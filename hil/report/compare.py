@@ -1,0 +1,209 @@
+"""Two runs side by side: what ran, accuracies, causes, layers and costs, with the difference of each number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hil.pages.figures import Figure, axis, dots, figure, shown
+from hil.pages.shell import Plot, render
+from hil.pages.tables import Table, duration, number
+from hil.verdict.agreement import AgreementReport, Interval
+from hil.verdict.baseline import compare_reports
+
+NOTHING = "—"
+COLUMNS = ("float", "ideal", "simulated", "measured")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFact:
+    """One line of a run: its words, and its number where a difference of two runs means something."""
+
+    group: str
+    label: str
+    words: str
+    value: float | None = None
+    digits: int = 2
+    unit: str = ""
+
+
+def run_facts(report: AgreementReport) -> tuple[RunFact, ...]:
+    """Everything that two runs are compared by, in reading order; numbers that are not finite are left out."""
+    every = (*_identity(report), *_accuracies(report), *_causes(report), *_layers(report), *_costs(report))
+    return tuple(fact for fact in every if fact.value is None or math.isfinite(fact.value))
+
+
+def comparison_tables(names: tuple[str, str], one: AgreementReport, other: AgreementReport) -> tuple[Table, ...]:
+    """A table for each group of facts; a fact that only one run has stands beside a dash."""
+    first, second = ({(f.group, f.label): f for f in run_facts(report)} for report in (one, other))
+    order = list(dict.fromkeys((*first, *second)))
+    groups = list(dict.fromkeys(group for group, _ in order))
+    header = ("", *names, "difference")
+    tables = []
+    for group in groups:
+        pairs = [(label, first.get((g, label)), second.get((g, label))) for g, label in order if g == group]
+        rows = tuple((label, _words(a), _words(b), _difference(a, b)) for label, a, b in pairs)
+        note = f"{NOTHING}: only one of the runs has it." if any(NOTHING in row for row in rows) else ""
+        tables.append(Table(group, header, rows, note))
+    return tuple(tables)
+
+
+def comparison_page(names: tuple[str, str], one: AgreementReport, other: AgreementReport) -> str:
+    """The whole page as text.
+
+    Args:
+        names: of the runs, in the order of the reports.
+    """
+    runs = tuple(zip(names, (one, other), ("@simulated", "@measured"), strict=True))
+    plots = [
+        Plot("accuracy", "Accuracies with their intervals, as in the reports of the runs.", _accuracy_figure(runs)),
+        Plot("layers", "Noise of each layer on the chip.", _layer_figure(runs)),
+    ]
+    if one.causes is not None and other.causes is not None:
+        plots.append(Plot("causes", "Lost to each cause, in the unit of the metric; bars: 95 %.", _cause_figure(runs)))
+    return render(
+        "compare.html",
+        title=f"{names[0]} beside {names[1]}",
+        plots=plots,
+        change=compare_reports(one, other).text,
+        emulated=tuple(name for name, report, _ in runs if not report.chip.silicon),
+        tables=comparison_tables(names, one, other),
+    )
+
+
+def _words(fact: RunFact | None) -> str:
+    return NOTHING if fact is None else fact.words
+
+
+def _difference(one: RunFact | None, other: RunFact | None) -> str:
+    if one is None or other is None:
+        return NOTHING
+    if one.value is None or other.value is None:
+        return "" if one.words == other.words else "differs"
+    change = round(other.value - one.value, one.digits) + 0.0
+    return f"{change:+,.{one.digits}f} {one.unit}".replace("-", "−").strip()
+
+
+def _identity(report: AgreementReport) -> Iterator[RunFact]:
+    chip, net, j = report.chip, report.network, report.decisive
+    rows = (
+        ("made", report.created[:16].replace("T", " ")),
+        ("chip", f"{chip.name} {chip.serial}{'' if chip.silicon else ' (NOT SILICON)'}"),
+        ("firmware", chip.firmware),
+        ("network", net.name),
+        ("bits", f"W{net.weight_bits}A{net.activation_bits}"),
+        ("data", f"{report.data.name}, {report.data.split}"),
+        ("images × repeats", f"{j.n:,} × {j.repeats}"),
+        ("age", duration(report.age_s)),
+        ("temperature", "not measured" if chip.temperature_c is None else f"{chip.temperature_c:.1f} °C"),
+        ("network digest", report.digests.get("network", "none")[:16]),
+        ("verdict", j.verdict.value),
+        ("command", report.environment.get("command", "not recorded")),
+    )
+    for label, words in rows:
+        yield RunFact("Runs", label, words)
+
+
+def _accuracies(report: AgreementReport) -> Iterator[RunFact]:
+    j = report.decisive
+    m, digits = j.metric, 2 if j.metric.share else 4
+    group = f"{m.title[:1].upper()}{m.title[1:]}"
+    means = (report.float_accuracy, j.ideal.mean, j.simulated.mean, j.measured.mean)
+    for name, mean in zip(COLUMNS, means, strict=True):
+        if mean is not None:
+            yield RunFact(group, name, m.value(mean), m.factor * mean, digits, m.unit)
+    gap = m.factor * j.difference
+    yield RunFact(group, "measured − simulated", m.difference(j.difference), gap, digits, m.unit)
+    lost = j.measured.mean - j.ideal.mean
+    yield RunFact(group, "measured − ideal", m.difference(lost), m.factor * lost, digits, m.unit)
+
+
+def _causes(report: AgreementReport) -> Iterator[RunFact]:
+    if report.causes is not None:
+        m = report.causes.metric
+        for part in report.causes.parts:
+            lost, digits = -m.factor * part.loss, 2 if m.share else 4
+            yield RunFact("Causes", part.name, m.difference(-part.loss), lost, digits, m.unit)
+
+
+def _layers(report: AgreementReport) -> Iterator[RunFact]:
+    for s in report.layers:
+        if s.residual_sigma is not None:
+            words = f"{number(s.residual_sigma)} levels"
+            yield RunFact("Residual σ of layers", s.layer, words, s.residual_sigma, 2, "levels")
+
+
+def _costs(report: AgreementReport) -> Iterator[RunFact]:
+    c, group = report.cells, "Cells and time"
+    missed = 100 * c.unreached / max(c.total, 1)
+    yield RunFact(group, "macros in use", f"{report.chip.macros_used}", report.chip.macros_used, 0)
+    yield RunFact(group, "cells written", f"{c.total:,}", c.total, 0)
+    yield RunFact(group, "cells not reached", f"{missed:.2f} %", missed, 2, "points")
+    yield RunFact(group, "pulses", f"{c.pulses:,}", c.pulses, 0)
+    if c.error_sigma_us is not None:
+        yield RunFact(group, "read-back − target, σ", f"{c.error_sigma_us:.2f} µS", c.error_sigma_us, 2, "µS")
+    saturated = 100 * report.saturated_share
+    yield RunFact(group, "saturated conversions", f"{saturated:.3f} %", saturated, 3, "points")
+    for name, seconds in report.timing_s.items():
+        yield RunFact(group, f"wall time: {name}", f"{seconds:,.1f} s", seconds, 1, "s")
+
+
+Runs = Sequence[tuple[str, AgreementReport, str]]
+
+
+def _accuracy_figure(runs: Runs) -> Figure:
+    data = []
+    for place, (name, report, colour) in enumerate(runs):
+        j = report.decisive
+        known: dict[str, tuple[float, Interval | None]] = {
+            "ideal": (j.ideal.mean, None),
+            "simulated": (j.simulated.mean, j.simulated),
+            "measured": (j.measured.mean, j.measured),
+        }
+        if report.float_accuracy is not None:
+            known = {"float": (report.float_accuracy, None), **known}
+        x = [COLUMNS.index(column) + 0.2 * place - 0.1 for column in known]
+        factor = j.metric.factor
+        hover = "%{y:.2f} %" if j.metric.share else "%{y:.4g}"
+        marks = dots(x, [factor * mean for mean, _ in known.values()], colour, hover, size=9)
+        ends = [(i.high - mean, mean - i.low) if i else (0.0, 0.0) for mean, i in known.values()]
+        bars = {"type": "data", "symmetric": False, "color": colour, "thickness": 1.2, "width": 3}
+        bars |= {"array": [factor * up for up, _ in ends], "arrayminus": [factor * down for _, down in ends]}
+        data.append({**marks, "name": shown(name), "error_y": bars})
+    ticks = {"tickvals": list(range(len(COLUMNS))), "ticktext": list(COLUMNS), "showgrid": False, "zeroline": False}
+    names = dict.fromkeys(f"{r.decisive.metric.title}, {_unit(r)}" for _, r, _ in runs)
+    return figure(data, 320, x=ticks, y=axis(" or ".join(names)), showlegend=True)
+
+
+def _unit(report: AgreementReport) -> str:
+    """Of values of the metric."""
+    return "%" if report.decisive.metric.share else report.decisive.metric.unit
+
+
+def _layer_figure(runs: Runs) -> Figure:
+    data = []
+    for name, report, colour in runs:
+        layers = [shown(s.layer) for s in report.layers]
+        marks = dots(layers, [s.residual_sigma for s in report.layers], colour, "%{x}: %{y:.2f}", size=9)
+        data.append({**marks, "name": shown(name)})
+    y = axis("residual σ, levels", rangemode="tozero")
+    return {**figure(data, 320, x={"type": "category"}, y=y, showlegend=True), "wide": True}
+
+
+def _cause_figure(runs: Runs) -> Figure:
+    data = []
+    for name, report, colour in runs:
+        parts = () if report.causes is None else report.causes.parts
+        factor = report.decisive.metric.factor
+        bar: Figure = {"type": "bar", "name": shown(name), "x": [p.name for p in parts], "marker": {"color": colour}}
+        bar["y"] = [-factor * p.loss for p in parts]
+        reach = {"type": "data", "symmetric": False, "color": "@ink", "thickness": 1.2, "width": 3}
+        reach |= {
+            "array": [factor * (p.loss - p.low) for p in parts],
+            "arrayminus": [factor * (p.high - p.loss) for p in parts],
+        }
+        data.append({**bar, "error_y": reach, "hovertemplate": "%{x}: %{y:+.4g}<extra></extra>"})
+    units = dict.fromkeys(f"{r.decisive.metric.title}, {r.decisive.metric.unit}" for _, r, _ in runs)
+    y = axis(" or ".join(units))
+    return {**figure(data, 320, x={"type": "category"}, y=y, barmode="group", showlegend=True), "wide": True}

@@ -1,0 +1,132 @@
+"""Cells that a layout leaves free, and copies of layers that take them.
+
+Alone on its macro, a layer of 16 outputs leaves three quarters of the columns free, and one of 16 inputs most rows.
+Copies of it fit there, on other macros in use, or on macros that hold nothing. The sums of copies are added
+(``mapping.tune.averaged``).
+
+How many copies of which layer is decided by an estimate e_l of what layer l adds to the mean square error of the
+logits: with n_l copies Σ e_l / n_l is left. Copies that take no further macro come first, then the copy that takes
+most of the error away for each macro.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.spec import ChipSpec
+
+MOST_COPIES = 8  # of a layer: beyond, its rounding and the others are what is left
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """Cells of one tile: ``rows`` x ``outputs`` of a macro from its logical row and output, written in a round."""
+
+    macro: int
+    row0: int
+    output0: int
+    rows: int
+    outputs: int
+    round: int = 0
+
+
+Copies = Mapping[str, tuple[tuple[Area, ...], ...]]
+"""Further copies of layers, by layer: where the tiles of each copy lie, in the order of the layer's own."""
+
+
+class FreeCells:
+    """The free cells of a chip in each round; ``allowed`` are macros that copies may lie on."""
+
+    def __init__(self, spec: ChipSpec, areas: Iterable[Area], allowed: Collection[int]) -> None:
+        self._shape = (len(spec.macro.word_lines), spec.macro.outputs)
+        self._own_macro_only = spec.groups is not None  # other macros may be ones that the layer cannot be joined with
+        self._allowed = sorted(allowed)
+        self._taken: dict[tuple[int, int], NDArray[np.bool_]] = {}
+        for area in areas:
+            self._take(area)
+
+    def put(self, areas: Sequence[Area], *, further: bool) -> tuple[Area, ...] | None:
+        """Places for the same tiles once more, taken from now on; None, and nothing taken, where they do not fit.
+
+        Args:
+            further: also on macros that hold nothing in that round.
+        """
+        before, found = {key: taken.copy() for key, taken in self._taken.items()}, []
+        for area in areas:
+            there = self._beside(area) or (self._alone(area) if further else None)
+            if there is None:
+                self._taken = before
+                return None
+            self._take(there)
+            found.append(there)
+        return tuple(found)
+
+    def _beside(self, area: Area) -> Area | None:
+        """Free cells on a macro in use in that round: on the tile's own first, and in its own rows first."""
+        own = [area.macro] if area.macro in self._allowed else []
+        others = [m for r, m in self._taken if r == area.round and m != area.macro and m in self._allowed]
+        for macro in own + ([] if self._own_macro_only else others):
+            room = _corners(self._taken[area.round, macro], area.rows, area.outputs)
+            if room.any():
+                row = area.row0 if area.row0 < len(room) and room[area.row0].any() else int(room.any(axis=1).argmax())
+                return replace(area, macro=macro, row0=row, output0=int(room[row].argmax()))
+        return None
+
+    def _alone(self, area: Area) -> Area | None:
+        """A macro that holds nothing in that round."""
+        unused = (m for m in self._allowed if (area.round, m) not in self._taken)
+        macro = next(unused, None)
+        return None if macro is None else replace(area, macro=macro)
+
+    def _take(self, area: Area) -> None:
+        taken = self._taken.setdefault((area.round, area.macro), np.zeros(self._shape, bool))
+        taken[area.row0 : area.row0 + area.rows, area.output0 : area.output0 + area.outputs] = True
+
+
+def choose_copies_to_average(
+    layers: Mapping[str, Sequence[Area]],
+    spec: ChipSpec,
+    errors: Mapping[str, float] | None = None,
+    *,
+    allowed: Collection[int] | None = None,
+    most: int = MOST_COPIES,
+) -> Copies:
+    """Further copies of layers, where they help most.
+
+    Args:
+        layers: cells of every layer's tiles, once.
+        errors: by layer, what it adds to the mean square error of the logits with one copy; None: all the same.
+        allowed: macros that copies may lie on; None: those that the layers lie on, so that no further one is taken.
+        most: copies of a layer, the first counted.
+    """
+    areas = [area for own in layers.values() for area in own]
+    cells = FreeCells(spec, areas, {area.macro for area in areas} if allowed is None else allowed)
+    found: dict[str, list[tuple[Area, ...]]] = {name: [] for name in layers}
+    further = False
+    while True:
+        gains: dict[str, float] = {}
+        for name, own in found.items():
+            error, n = 1.0 if errors is None else errors.get(name, 0.0), 1 + len(own)
+            if error > 0.0 and n < most:
+                gains[name] = error / (n * (n + 1)) / (len({a.macro for a in layers[name]}) if further else 1)
+        for name in sorted(gains, key=lambda n: -gains[n]):
+            there = cells.put(layers[name], further=further)
+            if there is not None:
+                found[name].append(there)
+                break
+        else:
+            if further or allowed is None:
+                return {name: tuple(copies) for name, copies in found.items() if copies}
+            further = True
+
+
+def _corners(taken: NDArray[np.bool_], rows: int, outputs: int) -> NDArray[np.bool_]:
+    """Where a rectangle may begin so that all its cells are free, (rows left, outputs left)."""
+    sums = np.zeros((taken.shape[0] + 1, taken.shape[1] + 1), np.int64)
+    sums[1:, 1:] = taken.cumsum(0).cumsum(1)
+    within = sums[rows:, outputs:] - sums[:-rows, outputs:] - sums[rows:, :-outputs] + sums[:-rows, :-outputs]
+    return np.asarray(within == 0)

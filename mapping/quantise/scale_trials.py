@@ -1,0 +1,61 @@
+"""Rounding of one layer at one scale after another, the error of each known without a product with the covariance.
+
+With the factor U of ``rounding`` (H⁻¹ = Uᵀ U) the errors r that rounding moves on are those of the output: for weights
+w in units of the scale s and integers q, w / s − q = r U, hence
+
+    (w / s − q) H (w / s − q)ᵀ = r rᵀ,   q H qᵀ = r rᵀ − w H wᵀ / s² + 2 w H qᵀ / s
+
+and with the fitted scale w H q / q H q (``rounding.fitted_scale``) the error is w H wᵀ − (w H qᵀ)² / q H qᵀ. What is
+left is w H, once a layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mapping.quantise.rounding import Floats, InputStatistics, Integers, compensated
+
+MOST_DOUBLE = 1 << 18  # weights of a layer whose errors move on in double precision; in single one, it takes half
+
+
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """Integers of a layer, (groups, outputs, inputs); fitted ``scale`` and mean square error, (groups, outputs)."""
+
+    levels: NDArray[np.int16]
+    scale: Floats
+    error: Floats
+
+
+class ScaleTrials:
+    """Trials with the weights of a layer, (groups, outputs, inputs)."""
+
+    def __init__(self, weight: Floats, inputs: InputStatistics, integers: Integers) -> None:
+        self._weight, self._integers, self._parts = weight, integers, inputs.parts
+        self._single = weight.size > MOST_DOUBLE
+        self._factors = [p.factor.astype(np.float32) if self._single else p.factor for p in inputs.parts]
+        own = [weight[part.group][:, part.inputs] for part in inputs.parts]
+        self._pulls = [w @ part.covariance for w, part in zip(own, inputs.parts, strict=True)]
+        self._power = np.zeros(weight.shape[:2])
+        for part, w, pull in zip(inputs.parts, own, self._pulls, strict=True):
+            self._power[part.group] += np.einsum("oi,oi->o", pull, w)
+
+    def at(self, scale: Floats) -> Rounded:
+        """Weights rounded in units of ``scale``, (groups, outputs)."""
+        levels = np.empty(self._weight.shape, np.int16)
+        moved, along = np.zeros(scale.shape), np.zeros(scale.shape)
+        for part, factor, pull in zip(self._parts, self._factors, self._pulls, strict=True):
+            scaled = self._weight[part.group][:, part.inputs] / scale[part.group][:, None]
+            q, squares = compensated(scaled.astype(factor.dtype, copy=False), factor, self._integers)
+            levels[part.group][:, part.inputs] = q
+            moved[part.group] += squares
+            along[part.group] += np.einsum("oi,oi->o", pull, q)
+        square = moved - self._power / scale**2 + 2.0 * along / scale
+        good = (square > 0) & (along > 0)
+        held = np.where(good, square, 1.0)
+        fitted = np.where(good, along / held, scale)
+        error = np.where(good, self._power - along**2 / held, scale**2 * moved)
+        return Rounded(levels, fitted, np.maximum(error, 0.0))

@@ -1,0 +1,113 @@
+"""The simulation of bad lines: it repeats itself to the bit, sees every kind of fault, and finds what is planted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from firmware_protocols import chip, host
+from firmware_protocols.errors import LocalProtocolError
+from firmware_protocols.line_simulation.board import Power, PowerLost
+from firmware_protocols.line_simulation.direction import LineDirection
+from firmware_protocols.line_simulation.episode import Episode, EpisodeResult
+from firmware_protocols.line_simulation.faults import Gaps, LineFault, LineFaults
+from firmware_protocols.line_simulation.goodput import virtual_goodput
+from firmware_protocols.line_simulation.plan import plan_of
+from firmware_protocols.line_simulation.vopr import VoprResult, run_vopr
+from hil.cli import run
+
+
+def short_episode(number: int) -> EpisodeResult:
+    """A few minutes of one line, with all that may happen to it."""
+    return Episode(replace(plan_of(f"short/{number}"), requests=25, tile_share=0.05, bad_s=400.0)).run()
+
+
+def test_an_episode_repeats_itself_to_the_bit() -> None:
+    one, other = short_episode(1), short_episode(1)
+    assert one.digest == other.digest
+    assert (one.steps, one.requests, one.faults) == (other.steps, other.requests, other.faults)
+    assert one.digest != short_episode(2).digest
+
+
+def test_all_holds_on_lines_of_every_kind_of_fault() -> None:
+    found = VoprResult(0)
+    for number in range(16):
+        found.add(number, short_episode(number))
+    assert not found.failed
+    assert found.requests == 16 * 25
+    assert all(found.faults[kind] for kind in LineFault), found.faults
+    assert len(found.resets) > 3
+
+
+def test_a_run_ends_with_its_time_or_its_first_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_vopr(1, 0.01).episodes == 1
+    monkeypatch.setattr(chip, "KEPT_REPLIES", 4)
+    found = run_vopr(0, 60.0)
+    ((number, text),) = found.failed
+    assert "twice, or out of turn" in text
+    assert number == found.episodes - 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "broken"),
+    [
+        (chip.ChipServer, "_lose_host", lambda self: self._forget_queue()),
+        (host.HostLink, "_restart", lambda self: None),
+    ],
+    ids=["outputs stay on", "unanswered requests are not repeated"],
+)
+def test_a_planted_bug_is_found(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, broken: Callable[..., object]
+) -> None:
+    monkeypatch.setattr(owner, name, broken)
+    assert any(short_episode(number).broken for number in range(16))
+
+
+def test_a_failed_episode_is_named_with_the_command_that_replays_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["vopr", "--seed", "5", "--minutes", "0.001", "-q"]) == 0
+    assert "days of line with a request open" in capsys.readouterr().out
+    monkeypatch.setattr(chip, "KEPT_REPLIES", 4)
+    assert run(["vopr", "--seed", "0", "--minutes", "1", "-q"]) == 1
+    said = capsys.readouterr().out
+    command = said.split("replay  hil ")[1].split("\n")[0]
+    assert run(command.split()) == 1
+    assert "twice, or out of turn" in capsys.readouterr().out
+    assert run(["vopr", "--minutes", "0"]) == 2
+
+
+def test_gaps_hit_as_often_as_their_chance() -> None:
+    gaps, hits = Gaps(0.01, random.Random(1)), 0
+    for _ in range(2000):
+        hits += len(gaps.hits(100))
+    assert hits == pytest.approx(2000, rel=0.1)
+    assert not Gaps(0.0, random.Random(1)).hits(1 << 40)
+
+
+def test_a_stalled_line_gives_late_what_it_held_and_a_deaf_one_loses_it() -> None:
+    faults = LineFaults(delay_s=0.01, bytes_per_s=1000.0)
+    for deaf, arrives in ((False, 1), (True, 0)):
+        direction = LineDirection(faults, random.Random(0), {})
+        direction.stall(5.0, deaf=deaf)
+        direction.put(b"\0frame\0", 0.0)
+        assert not direction.take(4.9)
+        assert len(direction.take(5.0)) == arrives
+
+
+def test_power_fails_at_the_step_that_was_named() -> None:
+    power = Power()
+    power.spend(1000)
+    power.steps_left = 2
+    power.spend(2)
+    with pytest.raises(PowerLost):
+        power.spend()
+    power.spend(1000)
+
+
+def test_goodput_needs_a_line_with_a_byte_rate() -> None:
+    with pytest.raises(LocalProtocolError, match="byte rate"):
+        virtual_goodput(LineFaults())

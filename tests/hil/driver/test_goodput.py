@@ -1,0 +1,60 @@
+"""How fast a line carries input codes: over an open chip by the clock, and over a simulated line in virtual time."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hil.cli import run
+from hil.driver.goodput import measured_goodput
+from hil.driver.open_chip import open_chip
+from hil.errors import UsageError
+
+CHIP = "emulated:lab-128?seed=0&macros=1"
+
+
+def test_a_chip_takes_codes_and_the_share_of_its_line_follows_from_the_baud_rate() -> None:
+    with open_chip(CHIP) as chip:
+        found = measured_goodput(chip, 0.3, baud=921_600)
+        assert chip.status().programmed_cells == 0
+        with pytest.raises(UsageError, match="is not between"):
+            measured_goodput(chip, 0.0)
+    assert found.sent > found.code_bytes > 0
+    assert found.share == pytest.approx(found.code_bytes / found.seconds / 92_160)
+    assert "% of 92.2 kB/s" in found.lines()[0]
+
+
+def test_a_line_without_a_known_rate_has_no_share(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "link", "--port", CHIP, "--seconds", "0.2", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["share"] is None
+    assert found["code_bytes_per_s"] > 0
+
+
+def test_a_simulated_line_needs_no_chip(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", "link", "--virtual", "--seconds", "3", "--loss", "0.01", "--json"]
+    assert run(words) == 0
+    first = capsys.readouterr().out
+    assert 0.85 <= json.loads(first)["share"] <= 1.0
+    assert run(words) == 0
+    assert capsys.readouterr().out == first
+
+
+def test_a_simulated_line_that_carries_nothing_is_a_lost_link() -> None:
+    assert run(["bench", "link", "--virtual", "--seconds", "1", "--bit-errors", "0.05"]) == 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--virtual", "--port", CHIP],
+        ["--emulated", "--loss", "0.1"],
+        ["--virtual", "--seconds", "0"],
+        ["--virtual", "--baud", "0"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_go_together_is_refused(words: list[str]) -> None:
+    assert run(["bench", "link", *words]) == 2

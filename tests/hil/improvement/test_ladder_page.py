@@ -1,0 +1,74 @@
+"""The ladder as a page: every lever with its gain and prices, and drawn by a real browser where there is one."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from hil.improvement.ladder import Improvement, Rung
+from hil.improvement.ladder_page import ladder_page, rung_figure, rung_table
+
+from ..browser import AXE, BROWSER, look, violations
+
+
+def rung(lever: str, mean: float, gain: float, *, kept: bool, macros: int = 12, minutes: float = 1.5) -> Rung:
+    chips = tuple(mean + d for d in (-0.01, -0.004, 0.002, 0.012))
+    prices = {"macros": macros, "cells": 1000, "pulses": 8000, "write_s": 0.8 * macros, "minutes": minutes}
+    return Rung(lever, f"words of {lever}", kept, {}, chips, gain, 0.003, energy_uj=2.5, latency_us=31.0, **prices)
+
+
+RUNGS = (
+    rung("compiled", 0.84, 0.0, kept=True),
+    rung("tune", 0.88, 0.04, kept=True, minutes=2.0),
+    rung("scales", 0.879, -0.001, kept=False),
+    rung("copies", 0.9, 0.02, kept=True, macros=24),
+    Rung("<b>last", "words of the last", False, {}, skipped="no macro is free"),
+)
+FOUND = Improvement(
+    RUNGS, {}, 500, 4, 3600.0, "models of <lab-128>", "every lever was tried", (0.89, 0.9, 0.91), 0.92, 1000
+)
+
+
+def test_every_lever_is_a_row_and_one_that_was_not_tried_says_why() -> None:
+    table = rung_table(RUNGS)
+    assert [row[0] for row in table.rows] == [r.words for r in RUNGS]
+    assert "+4.00 ± 0.30" in table.rows[1]
+    assert table.rows[2][4] == "let go"
+    assert "not tried: no macro is free" in table.rows[4]
+
+
+def test_columns_of_energy_and_time_that_nobody_knows_are_left_out_with_the_reason() -> None:
+    unknown = [dataclasses.replace(r, energy_uj=None, latency_us=None) for r in RUNGS]
+    table = rung_table(unknown)
+    assert "latency" not in table.header
+    assert "Left out: energy an image, latency; the chip file has no model" in table.note
+
+
+def test_levers_that_were_let_go_are_drawn_open() -> None:
+    symbols = [t["marker"].get("symbol") for t in rung_figure(RUNGS[:4])["data"][1::2]]
+    assert symbols == ["circle", "circle", "circle-open", "circle"]
+
+
+def test_the_page_says_what_was_reached_and_where_it_was_measured() -> None:
+    text = ladder_page(FOUND).split("<script", 1)[0]
+    for words in ("84.00 %", "90.00 %", "+6.00 points", "SIMULATED", "1,000 test images", "&lt;lab-128&gt;"):
+        assert words in text
+    assert "<b>last" not in text
+
+
+def test_a_ladder_without_test_images_says_so() -> None:
+    text = ladder_page(dataclasses.replace(FOUND, test=(), test_images=0))
+    assert "No test images were asked for." in text
+
+
+@pytest.mark.skipif(BROWSER is None or not AXE.exists(), reason="no chromium, or no axe-core-python")
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_page_fits_every_screen_and_reads_well(tmp_path: Path, theme: str) -> None:
+    text, dark = ladder_page(FOUND), theme == "dark"
+    for one in look(text, tmp_path, dark=dark):
+        assert one["drawn"] == one["plots"] == 4
+        assert one["content"] <= one["room"]
+        assert (one["errors"], one["overlaps"], one["outside"], one["unnamed"]) == ([], [], [], 0)
+    assert violations(text, tmp_path, dark=dark) == []

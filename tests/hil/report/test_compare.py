@@ -1,0 +1,108 @@
+"""Two runs side by side, on the screen, as a page, and chosen in the index of runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from hil.cli import run as hil
+from hil.report.compare import comparison_page, comparison_tables, run_facts
+from hil.report.files import report_text
+from hil.report.run_index import index_page, read_runs
+from hil.verdict.agreement import AgreementReport
+
+from ..browser import AXE, BROWSER, look, violations
+
+in_browser = pytest.mark.skipif(BROWSER is None or not AXE.exists(), reason="no chromium, or no axe-core-python")
+
+
+@pytest.fixture(scope="module")
+def worse(make_run) -> AgreementReport:
+    return make_run(shift=520.0)[0]
+
+
+@pytest.fixture(scope="module")
+def runs(run, worse: AgreementReport, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("both") / "runs"
+    for name, report in (("0001", run[0]), ("0002", worse), ("0003", run[0])):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "report.json").write_text(report_text(report), encoding="utf-8")
+    return folder
+
+
+def test_the_difference_of_two_runs_is_that_of_their_numbers(run, worse: AgreementReport) -> None:
+    (accuracy,) = (t for t in comparison_tables(("a", "b"), run[0], worse) if t.title == "Accuracy")
+    rows = {row[0]: row[1:] for row in accuracy.rows}
+    lost = 100 * (worse.decisive.measured.mean - run[0].decisive.measured.mean)
+    assert lost < -1
+    assert rows["measured"][2] == f"{lost:+.2f} points".replace("-", "−")
+    assert rows["float"][2] == "+0.00 points"
+
+
+def test_what_only_one_run_has_stands_beside_a_dash_with_its_reason(run) -> None:
+    other = dataclasses.replace(run[0], causes=None, layers=run[0].layers[1:])
+    tables = {t.title: t for t in comparison_tables(("a", "b"), run[0], other)}
+    assert {row[2:] for row in tables["Causes"].rows} == {("—", "—")}
+    assert tables["Residual σ of layers"].rows[0][2:] == ("—", "—")
+    assert tables["Residual σ of layers"].rows[1][3] == "+0.00 levels"
+    assert "only one of the runs" in tables["Causes"].note
+
+
+def test_numbers_that_are_not_finite_are_no_facts(run) -> None:
+    odd = dataclasses.replace(run[0], saturated_share=float("nan"))
+    assert "saturated conversions" not in {fact.label for fact in run_facts(odd)}
+
+
+def test_show_of_two_runs_prints_both_and_writes_a_page(runs: Path, tmp_path: Path, capsys) -> None:
+    page = tmp_path / "both.html"
+    assert hil(["show", str(runs / "0001"), str(runs / "0002"), "--plot", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert "REGRESSED" in said.splitlines()[0]
+    assert "residual" in said.lower()
+    assert "NOT SILICON" in page.read_text("utf-8")
+
+
+def test_show_of_two_runs_as_json_holds_change_and_tables(runs: Path, capsys) -> None:
+    assert hil(["show", str(runs / "0001"), str(runs / "0002"), "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["change"]["paired"] is True
+    assert [t["title"] for t in value["tables"]][:2] == ["Runs", "Accuracy"]
+
+
+def test_a_page_of_one_run_alone_is_refused(runs: Path, tmp_path: Path, capsys) -> None:
+    assert hil(["show", str(runs / "0001"), "--plot", str(tmp_path / "x.html")]) == 2
+    assert "two runs" in capsys.readouterr().err
+
+
+@in_browser
+def test_the_page_of_two_runs_fits_every_screen_and_reads_well(run, worse, tmp_path: Path) -> None:
+    text = comparison_page(("runs/0001", "<b>0002"), run[0], worse)
+    for one in look(text, tmp_path, dark=False):
+        assert one["drawn"] == one["plots"] == 3
+        assert one["content"] <= one["room"]
+        assert (one["errors"], one["overlaps"], one["outside"], one["unnamed"]) == ([], [], [], 0)
+    assert violations(text, tmp_path, dark=True) == []
+
+
+@in_browser
+def test_two_ticks_in_the_index_set_runs_side_by_side_as_the_tables_do(runs: Path, run, worse, tmp_path: Path) -> None:
+    tick = """
+      const box = (name) => document.querySelector(`input[name="${name}"]`);
+      for (const name of ["0003", "0002", "0001"]) box(name).click();
+      const rows = [...document.querySelectorAll("#beside tr")].map((row) => [...row.cells].map((c) => c.textContent));
+      window.asked = [document.getElementById("chosen").textContent, box("0003").checked, rows];
+    """
+    text = index_page(read_runs(runs))
+    tables = comparison_tables(("0001", "0002"), run[0], worse)
+    wanted = [list(row) for table in tables for row in (table.header, *table.rows)]
+    for one in look(text, tmp_path, dark=False, also=tick):
+        assert one["asked"] == ["0001 beside 0002", False, wanted]
+        assert one["content"] <= one["room"]
+        assert (one["errors"], one["outside"], one["unnamed"]) == ([], [], 0)
+    assert (
+        violations(text.replace("</body>", f"<script>{tick} window.asked = null;</script></body>"), tmp_path, dark=True)
+        == []
+    )

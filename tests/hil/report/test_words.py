@@ -1,0 +1,79 @@
+"""One word list for documents, help and pages; pages explain words by pointer, by keys and to screen readers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hil.calibration import record_page
+from hil.cli import run as hil
+from hil.improvement import ladder_page
+from hil.pages.shell import Outline
+from hil.pages.words import word_list
+from hil.report import page as report_page
+
+from ..browser import BROWSER, look
+
+PAGES = {"report": report_page, "record": record_page, "ladder": ladder_page}
+
+
+def test_the_list_holds_every_word_of_the_document_with_its_meaning() -> None:
+    words = word_list()
+    assert words["read noise"] == "per cell and read; new at every read"
+    assert words["HRS"] == words["LRS"] == "high- and low-resistance state"
+    assert "hil.emulator" in words["emulated"]
+    assert "word" not in words
+    assert all(words.values())
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_word_that_a_page_explains_is_in_the_list(name: str) -> None:
+    assert set(PAGES[name].EXPLAINED.values()) <= word_list().keys()
+
+
+def test_a_word_is_explained_once_a_section_and_never_inside_another() -> None:
+    outline = Outline({"gap": "gap", "read noise": "read noise"})
+    outline.add("One")
+    text = str(outline.explain("gap <b> read noise, gap; gaps"))
+    assert text.count("aria-describedby") == 2
+    assert "&lt;b&gt;" in text
+    assert text.endswith("gap; gaps")
+    outline.add("Two")
+    assert "word-gap" in outline.explain("gap")
+    assert set(outline.words) == {"gap", "read noise"}
+
+
+def test_a_report_explains_its_words_and_says_their_meanings_at_the_end(run) -> None:
+    text = report_page.page(*run).split("<script", 1)[0]
+    used = set(re.findall(r'aria-describedby="([\w-]+)"', text))
+    assert used
+    assert used == set(re.findall(r'<dd id="([\w-]+)">', text))
+    assert {"word-tolerance", "word-read-noise", "word-residual"} <= used
+
+
+def test_the_command_prints_the_meaning_of_a_word(capsys) -> None:
+    assert hil(["words", "shapley"]) == 0
+    assert "marginal loss" in capsys.readouterr().out
+    assert hil(["words", "no such word"]) == 2
+    assert "hil words" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome is installed")
+def test_focus_shows_a_meaning_inside_the_window_and_escape_hides_it(run, tmp_path: Path) -> None:
+    ask = """
+      const meaning = document.getElementById("meaning"), found = [];
+      for (const word of document.querySelectorAll(".explained")) {
+        if (word.closest("details")) continue;
+        word.focus();
+        const box = meaning.getBoundingClientRect();
+        const inside = box.left >= 0 && box.right <= window.innerWidth;
+        found.push(!meaning.hidden && meaning.textContent.length > 5 && inside);
+      }
+      document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+      window.asked = [found.length > 5, found.every(Boolean), meaning.hidden];
+    """
+    for one in look(report_page.page(*run), tmp_path, dark=False, widths=(400, 1400), also=ask):
+        assert one["asked"] == [True, True, True]
+        assert one["errors"] == []
