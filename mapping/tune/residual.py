@@ -30,7 +30,6 @@ from mapping.errors import CannotMap
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step, Tile
 from mapping.program.file import program_digest
 from mapping.quantise.scales import requantise_by
-from mapping.tune.averaged import free_macros
 
 Wanted = Mapping[str, tuple[NDArray[np.float64], ...]]
 """By layer, for each of its tiles: the levels that it stands for, float64 (rows, outputs)."""
@@ -63,7 +62,7 @@ def with_top_copies(program: ConductanceProgram, copies: int) -> ConductanceProg
             chip=program.spec.name,
             would_fit=("2, 4 or 8 copies",),
         )
-    free = list(free_macros(program))
+    free = [macro for macro in range(program.spec.macros) if macro not in set(program.macros)]
     needed = (copies - 1) * sum(len(_tops(step)) for step in program.matrices)
     if needed > len(free):
         raise CannotMap(
