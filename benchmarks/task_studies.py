@@ -53,7 +53,7 @@ def share_of_errors() -> float:
 
 
 def as_input(images: NDArray[np.uint8]) -> torch.Tensor:
-    return ((torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255.0) - MEAN) / STD
+    return ((torch.from_numpy(images.copy()).permute(0, 3, 1, 2).float() / 255.0) - MEAN) / STD
 
 
 def train(study: Study, images: NDArray[np.uint8], targets: dict[str, NDArray[Any]], epochs: int) -> nn.Module:
@@ -84,7 +84,7 @@ def train(study: Study, images: NDArray[np.uint8], targets: dict[str, NDArray[An
                     weight.sub_(error)
             optimiser.step()
             schedule.step()
-            total += float(loss)
+            total += float(loss.detach())
         print(f"epoch {epoch + 1} of {epochs}: loss {total / (steps // epochs):.3f}", file=sys.stderr, flush=True)
     return module.eval()
 

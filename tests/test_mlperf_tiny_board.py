@@ -152,8 +152,9 @@ def test_the_example_puts_a_network_on_a_chip_and_answers_with_its_probabilities
             assert board.stdout is not None
             said = board.stdout.readline()
             assert said.startswith("emulated chip, text interface on /dev/")
-            with serial.Serial(said.split()[-1], 115200, timeout=20) as port:
-                port.write(f"db load {image.size}%db {image.tobytes().hex()}%infer 1 0%".encode())
+            with serial.Serial(said.split()[-1], 115200, timeout=120) as port:
+                pieces = "".join(f"db {image.tobytes()[at : at + 31].hex()}%" for at in range(0, image.size, 31))
+                port.write(f"db load {image.size}%{pieces}infer 1 0%".encode())
                 found = next(text for text in iter(lambda: port.readline().decode(), "") if "m-results" in text)
         finally:
             board.terminate()
