@@ -64,7 +64,7 @@ def float_correction(
 
 
 def digital_terms(
-    spec: MacroSpec, levels: NDArray[np.integer], input_bits: int, input_signed: bool
+    spec: MacroSpec, levels: NDArray[np.integer] | NDArray[np.floating], input_bits: int, input_signed: bool
 ) -> tuple[NDArray[np.float64], float]:
     """Digital terms that no chip measures, in levels: (offset per output (outputs,), input gain).
 

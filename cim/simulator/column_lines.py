@@ -33,7 +33,7 @@ class ColumnReads:
     macro: int
     row0: int
     output0: int
-    levels: NDArray[np.integer]
+    levels: NDArray[np.integer] | NDArray[np.floating]
     signs: NDArray[np.int8] | None
     range_code: int
     input_bits: int

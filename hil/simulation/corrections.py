@@ -9,7 +9,7 @@ own cells, as the real one is; nobody is corrected with the truth.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,14 @@ def column_corrections(
     record: CalibrationRecord,
     readings_us: Mapping[int, NDArray[np.floating]],
     inputs: LayerInputs,
+    wanted: Mapping[str, Sequence[NDArray[np.floating]]] | None = None,
 ) -> Corrections:
     """Corrections for a chip with this record whose cells were read as ``readings_us``.
 
     Args:
         readings_us: slot -> (rows, columns) µS; cells that are not used do not matter.
         inputs: ``training_inputs`` of the program.
+        wanted: by layer, levels that each of its tiles stands for (rows, outputs); None: the program's.
     """
     cells = {slot: np.nan_to_num(np.asarray(readings_us[slot], np.float64)) for slot in program.slots}
     return {
@@ -42,24 +44,24 @@ def column_corrections(
             tile_correction(
                 program.spec.macro,
                 record,
-                tile_reads(step, tile),
+                tile_reads(step, tile, None if wanted is None else wanted[step.name][number]),
                 cells[program.slot(tile)],
                 tile_vectors(inputs[step.name], step.group.window, tile, VECTORS),
             )
-            for tile in step.group.tiles
+            for number, tile in enumerate(step.group.tiles)
         )
         for step in program.matrices
     }
 
 
-def tile_reads(step: MatrixStep, tile: Tile) -> ColumnReads:
-    """A tile of a program as the simulator takes it."""
+def tile_reads(step: MatrixStep, tile: Tile, wanted: NDArray[np.floating] | None = None) -> ColumnReads:
+    """A tile of a program as the simulator takes it; ``wanted``: levels that it stands for instead of its own."""
     group = step.group
     return ColumnReads(
         tile.macro,
         tile.row0,
         tile.output0,
-        tile.levels,
+        tile.levels if wanted is None else wanted,
         tile.signs,
         group.range_code,
         group.input_bits,

@@ -1,0 +1,89 @@
+"""Lower slices that take up what the cells of the highest slice missed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cim.chip.file import load_chip
+from mapping.compile import CannotMap, compile_network
+from mapping.layout.place import macro_targets_us
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.execute import IdealMultiply, run
+from mapping.tune.residual import of_slice, recoded, residual, with_top_copies
+
+from ..small_networks import every_node, network
+
+MACROS = 120
+
+
+def made(weight_bits: int) -> ConductanceProgram:
+    rng = np.random.default_rng(3)
+    chip = load_chip("lab-128", macros=MACROS)
+    return compile_network(network(every_node(rng), rng, weight_bits=weight_bits, images=20), chip)
+
+
+@pytest.fixture(scope="module")
+def program() -> ConductanceProgram:
+    return made(8)
+
+
+def held(program: ConductanceProgram, readings: dict[int, np.ndarray], layer: int = 0) -> np.ndarray:
+    """The matrix that cells of a layer hold, by readings, in the unit of its weights."""
+    step = program.matrices[layer]
+    found = np.zeros((step.group.inputs, step.group.outputs))
+    for tile in step.group.tiles:
+        block = readings[program.slot(tile)][
+            tile.row0 : tile.row0 + len(tile.inputs), 2 * tile.output0 : 2 * (tile.output0 + len(tile.outputs))
+        ]
+        levels = (block[:, 0::2] - block[:, 1::2]) / program.spec.macro.level_step_us
+        found[np.ix_(tile.inputs, tile.outputs)] += tile.multiplier * levels
+    return found
+
+
+def test_rounded_digits_and_copies_of_the_highest_slice_give_the_same_answers(program: ConductanceProgram) -> None:
+    images = program.calibration_images
+    expected = run(program, images, IdealMultiply(program))
+    other = recoded(program)
+    assert (run(other, images, IdealMultiply(other)) == expected).all()
+    copied = with_top_copies(program, 4)
+    found = run(copied, images, IdealMultiply(copied))
+    assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max() + 1
+    tops, _ = of_slice(copied, highest=True)
+    assert len(tops.matrices[0].group.tiles) == len(of_slice(program, highest=True)[0].matrices[0].group.tiles) * 4
+
+
+def test_lower_slices_take_up_errors_and_stuck_cells_of_the_highest(program: ConductanceProgram) -> None:
+    rng = np.random.default_rng(5)
+    copied = with_top_copies(program, 4)
+    exact = {slot: macro_targets_us(copied, slot) for slot in copied.slots}
+    read = {}
+    for slot, targets in exact.items():
+        read[slot] = targets + rng.normal(0.0, 2.0, targets.shape).astype(np.float32)
+        read[slot][rng.random(targets.shape) < 0.005] = 2.0  # stuck at the lowest level
+    found = residual(copied, read)
+    wanted = held(copied, exact)
+    after = {slot: macro_targets_us(found.program, slot) for slot in copied.slots}
+    tops = {copied.slot(t) for t in of_slice(copied, highest=True)[0].matrices[0].group.tiles}
+    before_error = held(copied, {s: read[s] if s in tops else exact[s] for s in exact}) - wanted
+    after_error = held(found.program, {s: read[s] if s in tops else after[s] for s in after}) - wanted
+    assert np.sqrt((after_error**2).mean()) < 0.3 * np.sqrt((before_error**2).mean())
+    assert found.left < 0.3
+
+
+def test_a_program_that_stands_as_read_is_meant_as_it_was_written(program: ConductanceProgram) -> None:
+    plain = recoded(program)
+    exact = {slot: macro_targets_us(plain, slot) for slot in plain.slots}
+    found = residual(plain, exact)
+    assert found.left < 1e-6
+    after = {slot: macro_targets_us(found.program, slot) for slot in plain.slots}
+    assert np.abs(held(plain, after) - held(plain, exact)).max() < 1e-3
+
+
+def test_what_residual_slices_cannot_be_made_of_is_refused_with_what_would_do(program: ConductanceProgram) -> None:
+    with pytest.raises(CannotMap, match=r"weights of one slice.*\n.*--weight-bits"):
+        with_top_copies(made(4), 2)
+    with pytest.raises(CannotMap, match=rf"macros more, {MACROS - len(program.macros)} are free"):
+        with_top_copies(program, 64)
+    with pytest.raises(CannotMap, match="3 copies"):
+        with_top_copies(program, 3)
