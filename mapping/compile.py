@@ -133,7 +133,8 @@ class LayerPlan:
     cells: int  # weight positions taken
     range_us: float
     saturated_share: float
-    copies: int
+    copies: int  # for speed: each answers a part of the output map
+    averages: int  # for accuracy: their sums are added
     rounds: tuple[int, ...]
 
 
@@ -166,10 +167,11 @@ class MappingPlan:
     def lines(self) -> list[str]:
         """A table and a summary, one line each."""
         width = max([5, *(len(layer.layer) for layer in self.layers)])
-        head = f"{'layer':<{width}}  {'matrix':>12}  bits  tiles  slices  copies  range µS  saturated"
+        head = f"{'layer':<{width}}  {'matrix':>12}  bits  tiles  slices  copies  averaged  range µS  saturated"
         rows = [
             f"{p.layer:<{width}}  {f'{p.inputs} x {p.outputs}':>12}  W{p.weight_bits}A{p.input_bits}"
-            f"  {p.tiles:>5}  {p.slices:>6}  {p.copies:>6}  {p.range_us:>8.0f}  {p.saturated_share:>8.3%}"
+            f"  {p.tiles:>5}  {p.slices:>6}  {p.copies:>6}  {p.averages:>8}  {p.range_us:>8.0f}"
+            f"  {p.saturated_share:>8.3%}"
             for p in self.layers
         ]
         total = (
@@ -221,6 +223,7 @@ def plan(program: ConductanceProgram) -> MappingPlan:
                 range_us=range_us,
                 saturated_share=group.saturated_share,
                 copies=group.copies,
+                averages=group.averages,
                 rounds=tuple(sorted({t.round for t in group.tiles})),
             )
         )

@@ -90,13 +90,21 @@ class TileGroup:
         return max(Counter((t.copy, t.inputs.start, t.outputs.start, t.multiplier) for t in self.tiles).values())
 
     @property
+    def pieces(self) -> tuple[Tile, ...]:
+        """The first copy's tiles, each standing once: how the layer's matrix is cut."""
+        found: dict[tuple[int, int, int], Tile] = {}
+        for tile in self.matrix_tiles:
+            found.setdefault((tile.inputs.start, tile.outputs.start, tile.multiplier), tile)
+        return tuple(found.values())
+
+    @property
     def weights(self) -> int:
         """Weights of the layer's matrix, each counted once."""
-        return sum(t.levels.size for t in self.matrix_tiles) // self.averages
+        return sum(t.levels.size for t in self.pieces)
 
     @property
     def matrix_tiles(self) -> tuple[Tile, ...]:
-        """The tiles of the first copy: the layer's matrix, once."""
+        """The tiles whose sums make the first copy: the layer's matrix, ``averages`` times."""
         return tuple(t for t in self.tiles if t.copy == 0)
 
 

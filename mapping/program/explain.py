@@ -62,14 +62,14 @@ def explain(program: ConductanceProgram) -> Explanation:
             on_slot.setdefault(program.slot(tile), []).append((step.name, tile))
     found = []
     for step in program.matrices:
-        pieces = len(step.group.matrix_tiles)
+        pieces = [(t.inputs.start, t.outputs.start, t.multiplier) for t in step.group.pieces]
         for number, tile in enumerate(step.group.tiles):
             rows, outputs = tile.levels.shape
             found.append(
                 TilePlace(
                     layer=step.name,
-                    piece=number % pieces,
-                    pieces=pieces,
+                    piece=pieces.index((tile.inputs.start, tile.outputs.start, tile.multiplier)),
+                    pieces=len(pieces),
                     copy=tile.copy,
                     round=tile.round,
                     macro=tile.macro,
@@ -101,6 +101,8 @@ def _reasons(
 def _copies(step: MatrixStep, counts: Sequence[TileCount]) -> str:
     """Reason for the copies of a layer."""
     group, window = step.group, step.group.window
+    if group.averages > 1:
+        return f"one of {group.averages} copies, whose sums are added"
     if group.copies == 1 or window is None:
         return ""
     reads = {c.copy: c.reads for c in counts}
@@ -115,7 +117,7 @@ def _copies(step: MatrixStep, counts: Sequence[TileCount]) -> str:
 def _cut(program: ConductanceProgram, step: MatrixStep, tile: Tile) -> str:
     """Reason for the several pieces of a layer."""
     group, macro = step.group, program.spec.macro
-    if len(group.matrix_tiles) == 1:
+    if len(group.pieces) == 1:
         return ""
     parts = []
     if len({t.multiplier for t in group.matrix_tiles}) > 1:
