@@ -235,7 +235,7 @@ def prediction_rows(seed: int, networks: list[str]) -> Iterator[dict[str, object
     where, data = address(seed, PREDICTED_MACROS), load_dataset(BUNDLED_DATA, "test")
     options = DeployOptions(samples=IMAGES, virtual_chips=2, seed=seed, causes=False, tune=False, aim=False)
     how = {"chip": "lab-128", "macros": PREDICTED_MACROS, "trust": False, "watch": Watch()}
-    chosen = {n: program_of(NETWORKS[n], **how, scales=ScaleRule.ROUNDING) for n in networks}
+    chosen = {n: program_of(NETWORKS[n], **how, scales=ScaleRule.ROUNDING, idle_copies=False) for n in networks}
     chip = chip_from_address(where)
     with connect(InProcessTransport(chip, where), spec=chip.spec) as driver:
         used = sorted(set().union(*(program.macros for program, _ in chosen.values())))

@@ -72,7 +72,13 @@ def runs_of(seed: int, effects: list[float]) -> list[dict[str, object]]:
     from mapping.quantise.weight_scales import ScaleRule
 
     program, graph = program_of(
-        NETWORK, chip="lab-128", macros=MACROS, trust=False, watch=Watch(), scales=ScaleRule.ROUNDING
+        NETWORK,
+        chip="lab-128",
+        macros=MACROS,
+        trust=False,
+        watch=Watch(),
+        scales=ScaleRule.ROUNDING,
+        idle_copies=False,
     )
     data, options = load_dataset(BUNDLED_DATA, "test"), DeployOptions(seed=seed, causes=False, tune=False, aim=False)
     address = f"emulated:lab-128?seed={seed}&macros={MACROS}"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         UnknownOperation,
         VersionMismatch,
     )
+    from firmware_protocols.extensions.authority import chip_key, level_key
+    from firmware_protocols.extensions.messages import Level
     from firmware_protocols.handlers import ChipHandlers, Refusal
     from firmware_protocols.host import HostLink
     from firmware_protocols.messages import (
@@ -78,6 +80,7 @@ __all__ = [
     "HostLink",
     "KernelWindow",
     "LayerTile",
+    "Level",
     "LinkFailed",
     "LinkLimits",
     "LoadLayer",
@@ -104,8 +107,10 @@ __all__ = [
     "UnknownOperation",
     "VersionMismatch",
     "Wait",
+    "chip_key",
     "decode",
     "encode",
+    "level_key",
 ]
 
 _HOMES = {
@@ -122,6 +127,8 @@ _HOMES = {
         "UnknownOperation",
         "VersionMismatch",
     ),
+    "firmware_protocols.extensions.authority": ("chip_key", "level_key"),
+    "firmware_protocols.extensions.messages": ("Level",),
     "firmware_protocols.handlers": ("ChipHandlers", "Refusal"),
     "firmware_protocols.host": ("HostLink",),
     "firmware_protocols.messages": (

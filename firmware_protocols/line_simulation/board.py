@@ -43,8 +43,8 @@ class PowerLost(BaseException):
     """The board has no power from here on; no handler may catch it."""
 
 
-class Power:
-    """Power of a board. Whoever writes what must last calls ``spend`` at each step, and may not return."""
+class BoardPower:
+    """BoardPower of a board. Whoever writes what must last calls ``spend`` at each step, and may not return."""
 
     def __init__(self) -> None:
         self.steps_left: int | None = None  # None: as many as it likes
@@ -103,7 +103,7 @@ class NotingChip:
 
     capabilities = Capability.PROGRAM_TILE | Capability.PULSE | Capability.SUMS
 
-    def __init__(self, power: Power, broken: Callable[[str], None]) -> None:
+    def __init__(self, power: BoardPower, broken: Callable[[str], None]) -> None:
         self.power, self._broken = power, broken
         self.chip_time_ns = self.traces = self.executed = 0
         self.outputs_on = False
@@ -113,7 +113,7 @@ class NotingChip:
         self._worked_s = 0.0
 
     def boot(self) -> None:
-        """Power came back: the outputs are off, what was written stays."""
+        """BoardPower came back: the outputs are off, what was written stays."""
         self.outputs_on, self._last, self._worked_s = False, 0, 0.0
 
     def take_worked_s(self) -> float:
@@ -201,7 +201,7 @@ class VirtualBoard:
 
     def __init__(self, limits: LinkLimits, broken: Callable[[str], None]) -> None:
         self.limits, self._broken = limits, broken
-        self.power = Power()
+        self.power = BoardPower()
         self.chip = NotingChip(self.power, broken)
         self.boots = 0
         self._was_up = False

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from firmware_protocols.line_simulation.faults import Counts, Gaps, LineFault, LineFaults
 
 
-class Piece(NamedTuple):
+class LinePiece(NamedTuple):
     """Bytes that arrive together. ``frames``: how many whole frames of the sender are in them."""
 
     due_s: float
@@ -25,7 +25,7 @@ class LineDirection:
     def __init__(self, faults: LineFaults, rng: random.Random, counts: Counts) -> None:
         self.faults, self._rng, self._counts = faults, rng, counts
         self.bytes_put = self.frames_arrived = 0
-        self._pieces: list[Piece] = []
+        self._pieces: list[LinePiece] = []
         self._order = self._newest = 0
         self._free_s = self._held_s = 0.0  # when the last byte has left; before which nothing arrives
         self._stalled_s, self._deaf = float("-inf"), False
@@ -53,11 +53,11 @@ class LineDirection:
         """Bytes that nobody sent."""
         self._count(LineFault.BURST)
         self._order += 1
-        heapq.heappush(self._pieces, Piece(max(now_s + self.faults.delay_s, self._held_s), self._order, data, 0))
+        heapq.heappush(self._pieces, LinePiece(max(now_s + self.faults.delay_s, self._held_s), self._order, data, 0))
 
-    def take(self, now_s: float) -> list[Piece]:
+    def take(self, now_s: float) -> list[LinePiece]:
         """What has arrived."""
-        found: list[Piece] = []
+        found: list[LinePiece] = []
         if now_s < self._stalled_s:
             return found
         while self._pieces and self._pieces[0].due_s <= now_s:
@@ -104,7 +104,7 @@ class LineDirection:
                 due_s += faults.ghost_s * rng.random() ** 3
             self._order += 1
             whole = int(data is frame or frame[1:-1] in data.split(b"\0"))
-            heapq.heappush(self._pieces, Piece(due_s, self._order, data, whole))
+            heapq.heappush(self._pieces, LinePiece(due_s, self._order, data, whole))
 
     def _damaged(self, frame: bytes) -> bytes:
         faults, rng = self.faults, self._rng

@@ -11,7 +11,7 @@ from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import LinkCounters, LocalProtocolError
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.board import NotingChip, Power
+from firmware_protocols.line_simulation.board import BoardPower, NotingChip
 from firmware_protocols.line_simulation.faults import LineFaults
 from firmware_protocols.line_simulation.line import VirtualLine
 from firmware_protocols.messages import Mvm, MvmResult, Progress, Returns, TileAddress
@@ -48,7 +48,7 @@ def virtual_goodput(
     """
     if not 0 < faults.bytes_per_s < float("inf"):
         raise LocalProtocolError("goodput is a share of a byte rate: bytes_per_s must be finite")
-    chip = ChipServer(_Sink(Power(), lambda text: None), boot_id=1, limits=limits)
+    chip = ChipServer(_Sink(BoardPower(), lambda text: None), boot_id=1, limits=limits)
     host = HostLink(nonce=1, limits=limits)
     line = VirtualLine(host, chip, faults, random.Random(seed))
     host.open(line.now_s)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Protocol
 
+from firmware_protocols.errors import ProtocolError
 from firmware_protocols.line_simulation.direction import LineDirection
 from firmware_protocols.line_simulation.faults import Counts, LineFaults
 
@@ -22,7 +23,7 @@ class LineEnd(Protocol):
     def next_deadline(self, now_s: float) -> float | None: ...
 
 
-class EndlessCalls(AssertionError):
+class EndlessCalls(ProtocolError):
     """An end asks to be called again and again but has nothing to say."""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from firmware_protocols import chip, host
 from firmware_protocols.errors import LocalProtocolError
-from firmware_protocols.line_simulation.board import Power, PowerLost
+from firmware_protocols.line_simulation.board import BoardPower, PowerLost
 from firmware_protocols.line_simulation.direction import LineDirection
 from firmware_protocols.line_simulation.episode import Episode, EpisodeResult
 from firmware_protocols.line_simulation.faults import Gaps, LineFault, LineFaults
@@ -100,7 +100,7 @@ def test_a_stalled_line_gives_late_what_it_held_and_a_deaf_one_loses_it() -> Non
 
 
 def test_power_fails_at_the_step_that_was_named() -> None:
-    power = Power()
+    power = BoardPower()
     power.spend(1000)
     power.steps_left = 2
     power.spend(2)

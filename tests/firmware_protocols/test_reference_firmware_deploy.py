@@ -20,7 +20,7 @@ from hil.errors import UsageError
 from hil.server.firmware_build import SOURCES, FirmwareTarget, build, config_header, sizes
 from hil.server.firmware_launch import die_serial, read_settings, running_firmware
 from hil.verdict.agreement import AgreementReport, Verdict
-from mapping.compile import compile_network
+from mapping.compile import LayoutOptions, compile_network
 from mapping.program.execute import IdealMultiply, run
 from mapping.quantise.weight_scales import ScaleRule
 
@@ -46,7 +46,9 @@ def deployed(address: str, folder: Path, count: int, **options: object) -> Agree
 def ideal_accuracy(count: int) -> float:
     """Of the network in Python's exact integers."""
     pixels, labels = images(count, seed=3)
-    program = compile_network(one_macro_network(), SPEC, scale_rule=ScaleRule.OUTPUT)
+    program = compile_network(
+        one_macro_network(), SPEC, options=LayoutOptions(averaged=True), scale_rule=ScaleRule.OUTPUT
+    )
     logits = run(program, pixels, IdealMultiply(program))
     return float(np.mean(logits.argmax(1) == labels))
 

@@ -49,6 +49,10 @@ class Small:
         options = {"options": QUICK, "calibration": self.record_file if record else None, **more}
         return deploy(self.net, address, macros=4, data=str(self.data), out=out, **options)  # type: ignore[arg-type]
 
+    def once(self) -> ConductanceProgram:
+        """The program with each layer once, without copies on idle cells."""
+        return program_of(self.net, chip="lab-128", macros=4, trust=False, watch=Watch(), idle_copies=False)[0]
+
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Small:

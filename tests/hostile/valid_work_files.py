@@ -85,7 +85,7 @@ def image(folder: Path) -> Path:
 
 def injections(folder: Path) -> Path:
     results = [
-        InjectionResult(n, "cell-extreme", "conv", 0, n, 1, False, False, 3, n % 2, 0, 1, False, True)
+        InjectionResult(n, "cell-extreme", "conv", 0, n, 1, False, False, 3, n % 2, 0, 1, False, True, False)
         for n in range(20)
     ]
     (folder / "injections.json").write_text(injections_text(results), "utf-8")

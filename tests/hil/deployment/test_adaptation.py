@@ -222,7 +222,7 @@ def test_wishes_that_make_no_sense_are_refused(small: Small, capsys: pytest.Capt
 
 
 def test_a_file_of_an_adapted_program_is_deployed_on_its_chip(small: Small, tmp_path: Path) -> None:
-    adapted = adapt_to_record(small.program, small.record).program
+    adapted = adapt_to_record(small.once(), small.record).program
     save_program(adapted, tmp_path / "adapted.h5")
     save_record(small.record, tmp_path / "record.h5")
     options = DeployOptions(samples=100, repeats=1, virtual_chips=3, causes=False)

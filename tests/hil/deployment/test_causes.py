@@ -24,6 +24,7 @@ from hil.deployment.deploy import DeployOptions, deploy_on
 from hil.deployment.deployment import Deployment
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.programming import EarlyReads, program_chip, read_back
+from hil.deployment.scoring import scoring_of
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
 from hil.report.run_data import read_run
@@ -59,7 +60,8 @@ def job(small: Small) -> Iterator[Deployment]:
         readings = read_back(driver, program.macros, reads=reads, sample=READ_BEFORE, watch=Watch())
         inputs = training_inputs(program)
         corrections = column_corrections(program, record, readings, inputs)
-        yield Deployment(driver, program, record, corrections, inputs, written, readings, OPTIONS)
+        scoring = scoring_of(program, load_dataset(str(small.data), "test"), OPTIONS)
+        yield Deployment(driver, program, record, corrections, inputs, written, readings, OPTIONS, scoring)
 
 
 # --- parts --------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ def test_the_report_counts_what_was_programmed_and_run(finished_run: Path, small
     report = AgreementReport.from_text((finished_run / "report.json").read_text("utf-8"))
     assert report.chip.macros_used == len(small.program.macros) == 2
     assert report.network.weights == 8 * 9 + 4 * 128
-    assert report.cells.total == 2 * report.network.weights
+    assert report.cells.total == 4 * 2 * report.network.weights  # four copies
     assert report.cells.pulses > report.cells.total
     assert 0 < report.cells.stuck + report.cells.unreached < 0.2 * report.cells.total
     assert report.data.images == 300

@@ -23,7 +23,7 @@ TUNED = cast("TuneTargets", object())
 def mode(program: ConductanceProgram, engine: str, targets: TuneTargets | None) -> SimulationMode:
     nothing = cast("Any", None)
     options = DeployOptions(engine=engine)
-    return Deployment(nothing, program, nothing, nothing, nothing, None, {}, options, targets=targets).mode
+    return Deployment(nothing, program, nothing, nothing, nothing, None, {}, options, nothing, targets=targets).mode
 
 
 def saturating(program: ConductanceProgram) -> ConductanceProgram:

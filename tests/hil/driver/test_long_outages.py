@@ -8,7 +8,7 @@ import pytest
 
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.line_simulation.board import NotingChip, Power
+from firmware_protocols.line_simulation.board import BoardPower, NotingChip
 from firmware_protocols.line_simulation.direction import LineDirection
 from firmware_protocols.line_simulation.faults import LineFaults
 from firmware_protocols.messages import Status
@@ -26,7 +26,7 @@ class VirtualCable:
         self.now_s, self.unplugged_until_s, self.said = 0.0, 0.0, list[str]()
         faults = LineFaults(delay_s=delay_s, bytes_per_s=92_160)
         self.to_chip, self.to_host = (LineDirection(faults, random.Random(0), {}) for _ in range(2))
-        self.chip = NotingChip(Power(), self.said.append)
+        self.chip = NotingChip(BoardPower(), self.said.append)
         self.server = ChipServer(self.chip, boot_id=7, limits=LinkLimits(window=32, max_message=1 << 16))
 
     def session(self, patience_s: float = 0.0) -> Session:

@@ -77,7 +77,7 @@ def test_a_perfect_chip_gets_nearly_the_nominal_correction(small: Small) -> None
 
 
 def test_a_column_of_another_gain_is_scaled_back(small: Small) -> None:
-    program, record = small.program, perfect(small.record)
+    program, record = small.once(), perfect(small.record)
     part = record.macros[1]
     gain = part.gain.copy()
     gain[0], gain[1] = 0.8, 1.25
