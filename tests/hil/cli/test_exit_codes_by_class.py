@@ -21,6 +21,7 @@ from cim.errors import CimError
 from cim.fit.drive import NoDriveFit
 from cim.fit.wire import NoWireFit
 from firmware_protocols.errors import LinkCounters, LocalProtocolError, ProtocolError
+from firmware_protocols.line_simulation.line import EndlessCalls
 from firmware_protocols.messages import ErrorCode
 from hil.cli import run
 from hil.cli.exit_codes import EXIT_CODES, code_of
@@ -38,6 +39,7 @@ BASES: dict[type[Exception], str] = {
 }
 INTERNAL: dict[type[Exception], str] = {
     LocalProtocolError: "this side used the protocol wrongly: the driver checks requests before they are sent",
+    EndlessCalls: "an end of a simulated line asks without end for what it does not use: a fault of ours that vopr finds",
 }
 
 
