@@ -19,6 +19,7 @@ from hil.cli.exit_codes import code_of
 
 MOST_BYTES = 500 << 20
 MOST_CPU_S = 5.0
+KILLED = -1
 KILLED_AFTER_S = 60  # of wall time: machines that run tests are busy
 
 
@@ -37,12 +38,22 @@ class Outcome:
 
 
 def read_bounded(read: Callable[[], object]) -> Outcome:
-    """Run ``read`` and give what came of it."""
+    """Run ``read`` and give what came of it.
+
+    A reading that was killed is made once more: the process may have been forked while another thread held a lock,
+    which nobody gives back then. One that truly waits is killed again.
+    """
+    outcome = _in_a_fork(read)
+    return outcome if outcome.code != KILLED else _in_a_fork(read)
+
+
+def _in_a_fork(read: Callable[[], object]) -> Outcome:
     receive, send = os.pipe()
     before = _resident()
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the handler of a test's time limit waits for the same lock
             signal.alarm(KILLED_AFTER_S)
             resource.setrlimit(resource.RLIMIT_AS, (_virtual() + 8 * MOST_BYTES,) * 2)
             with os.fdopen(send, "wb") as pipe:
@@ -52,7 +63,7 @@ def read_bounded(read: Callable[[], object]) -> Outcome:
     with os.fdopen(receive, "rb") as pipe:
         answer = pipe.read()
     _, _, used = os.wait4(child, 0)
-    code, text = pickle.loads(answer) if answer else (-1, "killed: it waited, or died")
+    code, text = pickle.loads(answer) if answer else (KILLED, "killed: it waited, or died")
     memory = max(used.ru_maxrss * 1024 - before, 0)
     return Outcome(code, text, memory, used.ru_utime + used.ru_stime)
 
