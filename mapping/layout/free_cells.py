@@ -44,8 +44,11 @@ class FreeCells:
     def __init__(self, spec: ChipSpec, areas: Iterable[Area], allowed: Collection[int]) -> None:
         self._shape = (len(spec.macro.word_lines), spec.macro.outputs)
         self._own_macro_only = spec.groups is not None  # other macros may be ones that the layer cannot be joined with
-        self._allowed = sorted(allowed)
-        self._taken: dict[tuple[int, int], NDArray[np.bool_]] = {}
+        self._allowed = frozenset(allowed)
+        self._taken: dict[
+            tuple[int, int], NDArray[np.bool_]
+        ] = {}  # by round and macro, in the order of their first use
+        self._free: dict[tuple[int, int], int] = {}  # cells that are left there
         for area in areas:
             self._take(area)
 
@@ -55,11 +58,12 @@ class FreeCells:
         Args:
             further: also on macros that hold nothing in that round.
         """
-        before, found = {key: taken.copy() for key, taken in self._taken.items()}, []
+        found: list[Area] = []
         for area in areas:
             there = self._beside(area) or (self._alone(area) if further else None)
             if there is None:
-                self._taken = before
+                for taken in reversed(found):
+                    self._give_back(taken)
                 return None
             self._take(there)
             found.append(there)
@@ -67,24 +71,39 @@ class FreeCells:
 
     def _beside(self, area: Area) -> Area | None:
         """Free cells on a macro in use in that round: on the tile's own first, and in its own rows first."""
-        own = [area.macro] if area.macro in self._allowed else []
-        others = [m for r, m in self._taken if r == area.round and m != area.macro and m in self._allowed]
-        for macro in own + ([] if self._own_macro_only else others):
-            room = _corners(self._taken[area.round, macro], area.rows, area.outputs)
+        own = [(area.round, area.macro)]
+        others = [] if self._own_macro_only else [key for key in self._taken if key[0] == area.round and key != own[0]]
+        for key in own + others:
+            if key[1] not in self._allowed or self._free[key] < area.rows * area.outputs:
+                continue
+            room = _corners(self._taken[key], area.rows, area.outputs)
             if room.any():
                 row = area.row0 if area.row0 < len(room) and room[area.row0].any() else int(room.any(axis=1).argmax())
-                return replace(area, macro=macro, row0=row, output0=int(room[row].argmax()))
+                return replace(area, macro=key[1], row0=row, output0=int(room[row].argmax()))
         return None
 
     def _alone(self, area: Area) -> Area | None:
         """A macro that holds nothing in that round."""
-        unused = (m for m in self._allowed if (area.round, m) not in self._taken)
-        macro = next(unused, None)
+        macro = min((m for m in self._allowed if (area.round, m) not in self._taken), default=None)
         return None if macro is None else replace(area, macro=macro)
 
     def _take(self, area: Area) -> None:
-        taken = self._taken.setdefault((area.round, area.macro), np.zeros(self._shape, bool))
-        taken[area.row0 : area.row0 + area.rows, area.output0 : area.output0 + area.outputs] = True
+        key = (area.round, area.macro)
+        if key not in self._taken:
+            self._taken[key], self._free[key] = np.zeros(self._shape, bool), self._shape[0] * self._shape[1]
+        self._cells(area)[:] = True
+        self._free[key] -= area.rows * area.outputs
+
+    def _give_back(self, area: Area) -> None:
+        key = (area.round, area.macro)
+        self._cells(area)[:] = False
+        self._free[key] += area.rows * area.outputs
+        if self._free[key] == self._shape[0] * self._shape[1]:
+            del self._taken[key], self._free[key]
+
+    def _cells(self, area: Area) -> NDArray[np.bool_]:
+        taken = self._taken[area.round, area.macro]
+        return taken[area.row0 : area.row0 + area.rows, area.output0 : area.output0 + area.outputs]
 
 
 def choose_copies_to_average(
@@ -106,22 +125,23 @@ def choose_copies_to_average(
     areas = [area for own in layers.values() for area in own]
     cells = FreeCells(spec, areas, {area.macro for area in areas} if allowed is None else allowed)
     found: dict[str, list[tuple[Area, ...]]] = {name: [] for name in layers}
-    further = False
+    further, full = False, set[str]()  # layers that fit no more: cells only become fewer
     while True:
         gains: dict[str, float] = {}
         for name, own in found.items():
             error, n = 1.0 if errors is None else errors.get(name, 0.0), 1 + len(own)
-            if error > 0.0 and n < most:
+            if error > 0.0 and n < most and name not in full:
                 gains[name] = error / (n * (n + 1)) / (len({a.macro for a in layers[name]}) if further else 1)
         for name in sorted(gains, key=lambda n: -gains[n]):
             there = cells.put(layers[name], further=further)
             if there is not None:
                 found[name].append(there)
                 break
+            full.add(name)
         else:
             if further or allowed is None:
                 return {name: tuple(copies) for name, copies in found.items() if copies}
-            further = True
+            further, full = True, set()
 
 
 def _corners(taken: NDArray[np.bool_], rows: int, outputs: int) -> NDArray[np.bool_]:
