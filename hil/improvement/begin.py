@@ -12,7 +12,7 @@ from hil.deployment.deploy import program_of
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
 from hil.improvement.ladder import held_out
-from hil.improvement.levers import LeverBench
+from hil.improvement.levers import LeverBench, Recipe
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.watch import Watch
 from mapping.network.file import load_network
@@ -80,5 +80,5 @@ def bench_of(
         tune_images=tune_images,
         macros=min(use_macros or program.spec.macros, program.spec.macros),
         watch=watch,
-        made={ScaleRule.OUTPUT.value: program},
+        made={Recipe(scales=ScaleRule.OUTPUT.value).compiled: program},
     )

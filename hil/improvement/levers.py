@@ -45,6 +45,11 @@ class Recipe:
     rewrite: int = 0
     copies: Copies = field(default_factory=dict)
 
+    @property
+    def compiled(self) -> str:
+        """What of it decides how the network is compiled, as a key."""
+        return f"{self.scales} {sorted(self.copies.items())}"
+
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Recipe:
         """Inverse of ``to_json``; raises ``TypeError`` or ``ValueError`` for anything else."""
@@ -102,11 +107,11 @@ class LeverBench:
     tune_images: int
     macros: int  # that may be used
     watch: Watch
-    made: dict[str, ConductanceProgram] = field(default_factory=dict)  # compiled programs by scales and copies
+    made: dict[str, ConductanceProgram] = field(default_factory=dict)  # by ``Recipe.compiled``
 
     def program(self, recipe: Recipe) -> ConductanceProgram:
         """The program of a recipe (untuned: a tune is made on each chip)."""
-        key = f"{recipe.scales} {sorted(recipe.copies.items())}"
+        key = recipe.compiled
         if key not in self.made:
             self.made[key] = compile_network(
                 self.network,
