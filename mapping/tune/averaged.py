@@ -15,7 +15,7 @@ import numpy as np
 
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Area, Copies
-from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
 from mapping.program.digital_ops import INT32_HIGH
 from mapping.program.exact_product import largest_sum
 from mapping.quantise.scales import requantise_by
@@ -52,7 +52,16 @@ def _averaged(step: MatrixStep, copies: Sequence[Sequence[Area]], chip: str) -> 
             if (at.rows, at.outputs) != tile.levels.shape or at.round != tile.round:
                 raise ValueError(f"{step.name}: {at} does not hold a tile of {tile.levels.shape} in round {tile.round}")
             tiles.append(replace(tile, macro=at.macro, row0=at.row0, output0=at.output0))
-    group = replace(step.group, tiles=tuple(sorted(tiles, key=lambda tile: tile.round)))
+    return summed(step, tuple(sorted(tiles, key=lambda tile: tile.round)), count, chip)
+
+
+def summed(step: MatrixStep, tiles: tuple[Tile, ...], count: int, chip: str) -> MatrixStep:
+    """The step on ``tiles`` whose sums are ``count`` times those of before; its outputs are the same.
+
+    Raises:
+        CannotMap: sums that could leave 32 bits.
+    """
+    group = replace(step.group, tiles=tiles)
     bias = step.bias.astype(np.int64) * count
     if largest_sum(group) + int(np.abs(bias).max(initial=0)) > INT32_HIGH:
         raise CannotMap(f"{step.name}: sums of {count} copies could leave 32 bits", chip=chip)

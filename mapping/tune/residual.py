@@ -29,7 +29,7 @@ from cim.chip.spec import MacroSpec
 from mapping.errors import CannotMap
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step, Tile
 from mapping.program.file import program_digest
-from mapping.quantise.scales import requantise_by
+from mapping.tune.averaged import summed
 
 Wanted = Mapping[str, tuple[NDArray[np.float64], ...]]
 """By layer, for each of its tiles: the levels that it stands for, float64 (rows, outputs)."""
@@ -53,7 +53,7 @@ def with_top_copies(program: ConductanceProgram, copies: int) -> ConductanceProg
 
     Raises:
         CannotMap: weights of one slice, pairs of cells are missing, cells that are not written by sign, several
-            rounds, copies for speed, or too few free macros.
+            rounds, copies for speed, sums that could leave 32 bits, or too few free macros.
     """
     _check(program)
     if any(tile.multiplier % copies for step in program.matrices for tile in _tops(step)):
@@ -80,16 +80,7 @@ def with_top_copies(program: ConductanceProgram, copies: int) -> ConductanceProg
         tops = _tops(step)
         more = [replace(tile, macro=free.pop(0)) for _ in range(copies - 1) for tile in tops]
         rest = [replace(t, multiplier=t.multiplier * copies) for t in step.group.tiles if t not in tops]
-        rule = step.requantise
-        factor = rule.multiplier / np.exp2(rule.shift) / copies
-        steps.append(
-            replace(
-                step,
-                group=replace(step.group, tiles=(*tops, *more, *rest)),
-                bias=(step.bias.astype(np.int64) * copies).astype(np.int32),
-                requantise=requantise_by(factor, rule.low, rule.high),
-            )
-        )
+        steps.append(summed(step, (*tops, *more, *rest), copies, program.spec.name))
     return recoded(replace(program, steps=tuple(steps)))
 
 
