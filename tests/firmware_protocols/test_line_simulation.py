@@ -11,7 +11,8 @@ import pytest
 
 from firmware_protocols import chip, host
 from firmware_protocols.errors import LocalProtocolError
-from firmware_protocols.line_simulation.board import BoardPower, PowerLost
+from firmware_protocols.extensions.memory import SupplyFailed
+from firmware_protocols.line_simulation.board import BoardPower
 from firmware_protocols.line_simulation.direction import LineDirection
 from firmware_protocols.line_simulation.episode import Episode, EpisodeResult
 from firmware_protocols.line_simulation.faults import Gaps, LineFault, LineFaults
@@ -104,7 +105,7 @@ def test_power_fails_at_the_step_that_was_named() -> None:
     power.spend(1000)
     power.steps_left = 2
     power.spend(2)
-    with pytest.raises(PowerLost):
+    with pytest.raises(SupplyFailed):
         power.spend()
     power.spend(1000)
 
