@@ -25,6 +25,7 @@ from firmware_protocols.messages import (
     TileAddress,
 )
 from hil.emulator.compute import Drive
+from hil.emulator.windows_kernel import unfolded as unfolded_maps
 
 RETURNS = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS, Returns.LAYER: Capability.LAYER}
 
@@ -141,11 +142,9 @@ def unfolded(request: Sweep, spec: ChipSpec) -> NDArray[np.int16]:
     try:
         window = windows.Window(**{name: getattr(request.window, name) for name in windows.Window.__dataclass_fields__})
         signed_offset = request.input_signed and spec.macro.inputs.signed is SignedInput.OFFSET
-        zero = np.int16(1 << (request.input_bits - 1) if signed_offset else 0)
-        rows = windows.unfold(request.codes - zero, window) + zero if zero else windows.unfold(request.codes, window)
+        return unfolded_maps(request.codes, window, 1 << (request.input_bits - 1) if signed_offset else 0)
     except ValueError as error:
         raise Refusal(ErrorCode.MALFORMED, str(error)) from None
-    return np.ascontiguousarray(rows.reshape(-1, window.rows), np.int16)
 
 
 def tile_rows(codes: NDArray[np.int16], skip: int, address: TileAddress) -> NDArray[np.int16]:

@@ -214,6 +214,6 @@ def _pool() -> ThreadPoolExecutor:
 
 def chunks(vectors: int, rows: int, planes: int) -> Iterator[slice]:
     """Slices of a request short enough to fit a cache and to let the link breathe in between."""
-    size = max(1, (1 << 21) // max(rows * planes, 1))
+    size = max(1, (1 << 22) // max(rows * planes, 1))
     for start in range(0, vectors, size):
         yield slice(start, min(start + size, vectors))

@@ -262,7 +262,7 @@ def convert_vectors(
     middle, scale = splat(_f(0.5 * (low + high + 1))), splat(_f(2.0 / (high + 1 - low)))
     lowest, highest = splat_i(_i(low if low < 0 else -1)), splat_i(_i(high))
     quads, pieces, unsigned = array.quads, array.pieces, uint64(array.unsigned_column)
-    full = splat_i(_i(0))
+    noisy, full = units[READ_VARIANCE] > _f(0.0), splat_i(_i(0))
     for v in range(codes.shape[0]):
         _driven(array, places, _words(array, codes, v, first_input, places, words), driven)
         _entries(array, words, planes, entries)
@@ -275,19 +275,20 @@ def convert_vectors(
             )  # fmt: skip
             total = splat_i(_i(0))
             for p in range(planes):
-                at = uint64(p) * uint64(groups)
-                column, second = uint64(block), uint64(block + array.second_column)
-                if array.second_column and not array.unsigned_column:
-                    n, d = _pair(tables, entries, at, quads, pieces, column, second, unit, gap, last, spread)
-                else:
-                    n, d = _line(tables, entries, at, quads, pieces, column, unsigned, unit, gap, last, spread)
-                    if array.second_column:
-                        m, e = _line(tables, entries, at, quads, pieces, second, unsigned, unit, gap, last, spread)
-                        n, d = sub(mul(n, e), mul(m, d)), mul(d, e)
-                current = div(n, d)
-                sigma = np.sqrt(_f(driven[p]) * units[READ_VARIANCE])
-                if sigma > _f(0.0):
-                    current = fma(splat(sigma), _normals(key_low, key_high, p * conversions + block), current)
+                current = splat(_f(0.0))
+                if driven[p]:  # high planes of small codes often drive nothing
+                    at, column, second = uint64(p * groups), uint64(block), uint64(block + array.second_column)
+                    if array.second_column and not array.unsigned_column:
+                        n, d = _pair(tables, entries, at, quads, pieces, column, second, unit, gap, last, spread)
+                    else:
+                        n, d = _line(tables, entries, at, quads, pieces, column, unsigned, unit, gap, last, spread)
+                        if array.second_column:
+                            m, e = _line(tables, entries, at, quads, pieces, second, unsigned, unit, gap, last, spread)
+                            n, d = sub(mul(n, e), mul(m, d)), mul(d, e)
+                    current = div(n, d)
+                    if noisy:
+                        sigma = np.sqrt(_f(driven[p]) * units[READ_VARIANCE])
+                        current = fma(splat(sigma), _normals(key_low, key_high, p * conversions + block), current)
                 if array.total_column >= 0:
                     current = mul(current, splat(_kept_share(array, entries, p * groups, groups)))
                 position = _with_errors(fma(gain, current, offset), middle, scale, bow)
