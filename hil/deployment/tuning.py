@@ -43,8 +43,7 @@ def with_aims(
         return program
     if not options.aim:
         return program
-    source = f"record of {record.kind} {record.chip_name} {record.serial}, {record.date}".strip()
-    return aimed(program, aims_of(record.programming, program.spec.macro, options.age_s, source))
+    return aimed(program, aims_of(record.programming, program.spec.macro, options.age_s, record.origin))
 
 
 def check_untuned(program: ConductanceProgram) -> None:

@@ -64,8 +64,7 @@ class ResidualPlan:
 
     def prepared(self, program: ConductanceProgram, record: CalibrationRecord) -> ConductanceProgram:
         """The program as it is written first: digits rounded, copies of the highest slices, targets for the age."""
-        source = f"record of {record.kind} {record.chip_name} {record.serial}, {record.date}".strip()
-        aims = aims_of(record.programming, program.spec.macro, self.wait_s + self.age_s, source)
+        aims = aims_of(record.programming, program.spec.macro, self.wait_s + self.age_s, record.origin)
         return aimed(with_top_copies(program, self.top_copies), aims)
 
 
