@@ -1,9 +1,9 @@
 """Fine-tunes a CIFAR-10 ResNet with AIHWKit; run by ``finetune_peers.py`` with a Python that has that toolkit.
 
-Its recipe: the network is converted layer by layer to analog layers of AIHWKit's torch tile, one scale an output,
-weights of a step are rounded to the chip's levels and get normal noise in proportion to the largest weight of the
-tile (``DISCRETIZE_ADD_NORMAL``); inputs and outputs of a tile have 8 bits, weights are clipped at 2.5 sigma of their
-layer. The loss is the divergence from the float network's own answers to the same moved images, AdamW, cosine.
+Its recipe: the network is converted layer by layer to analog layers of AIHWKit's torch tile, one scale an output.
+Weights get normal noise at every step in proportion to the largest of their tile (``ADD_NORMAL``), inputs have 8 bits,
+weights are clipped at 2.5 sigma of their layer. The loss is the divergence from the float network's own answers to the
+same moved images; AdamW, a cosine.
 
     PEER-PYTHON aihwkit_training.py job.npz out.npz      (what stands in job.npz: ``finetune_peers.job``)
 """
@@ -27,14 +27,13 @@ from torch_networks import ARCHITECTURES
 SIGMAS, IO_BITS = 2.5, 8
 
 
-def analog(module: nn.Module, share: float, levels: int) -> nn.Module:
+def analog(module: nn.Module, share: float) -> nn.Module:
     """The module with analog layers whose weights are off by ``share`` of the largest, at every step anew."""
     config = TorchInferenceRPUConfig()
     config.mapping.weight_scaling_omega = 1.0
     config.mapping.weight_scaling_columnwise = True
-    config.modifier.type = WeightModifierType.DISCRETIZE_ADD_NORMAL
+    config.modifier.type = WeightModifierType.ADD_NORMAL
     config.modifier.std_dev = share
-    config.modifier.res = 1.0 / levels
     config.modifier.rel_to_actual_wmax = True
     config.clip.type = WeightClipType.LAYER_GAUSSIAN
     config.clip.sigma = SIGMAS
@@ -68,7 +67,7 @@ def main(job_path: str, out_path: str) -> None:
     teacher.eval()
     student = make(input_shape=tuple(images.shape[1:]), classes=10)
     student.load_state_dict(state, strict=False)
-    student = analog(student, float(job["share"]), int(job["levels"]))
+    student = analog(student, float(job["share"]))
     epochs, batch, rate = int(job["epochs"]), int(job["batch"]), float(job["rate"])
     optimiser = torch.optim.AdamW(student.parameters(), rate, weight_decay=0.0)
     steps = epochs * (len(images) // batch)
@@ -88,11 +87,11 @@ def main(job_path: str, out_path: str) -> None:
             loss.backward()
             optimiser.step()
             cosine.step()
-        print(f"epoch {epoch + 1} of {epochs}, loss {float(loss):.4f}", file=sys.stderr, flush=True)
+        print(f"epoch {epoch + 1} of {epochs}, loss {float(loss.detach()):.4f}", file=sys.stderr, flush=True)
     seconds = time.process_time() - began
     out = {name: value.numpy() for name, value in student.state_dict().items() if "analog" not in name}
     for name, layer in student.named_modules():
-        if hasattr(layer, "analog_tiles") and hasattr(layer, "get_weights"):
+        if hasattr(layer, "analog_module"):
             weight, bias = layer.get_weights()
             out[f"{name}.weight"] = weight.numpy().reshape(state[f"{name}.weight"].shape)
             if bias is not None and f"{name}.bias" in state:

@@ -37,7 +37,7 @@ from cim.record.file import load_record
 CHIP, ARCHITECTURE, AGE_S = "lab-128", "cifar_resnet20_a", 3600.0
 HIL = [sys.executable, "-m", "hil.cli"]
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-WEIGHT_BITS, BATCH, SHIFT = 4, 128, 2
+BATCH, SHIFT = 128, 2
 
 
 def share_of_errors(calibration: Path) -> float:
@@ -63,8 +63,7 @@ def job(weights: Path, images: np.ndarray, share: float, epochs: int, rate: floa
     """What ``aihwkit_training.py`` reads."""
     values = ((images / 255.0 - MEAN) / STD).astype(np.float32).transpose(0, 3, 1, 2)
     state = {f"state/{name}": value for name, value in load_file(weights).items()}
-    levels = 2 ** (WEIGHT_BITS - 1) - 1
-    plan = {"epochs": epochs, "batch": BATCH, "rate": rate, "shift": SHIFT, "share": share, "levels": levels}
+    plan = {"epochs": epochs, "batch": BATCH, "rate": rate, "shift": SHIFT, "share": share}
     np.savez(out, images=np.ascontiguousarray(values), architecture=ARCHITECTURE, **plan, **state)
 
 
