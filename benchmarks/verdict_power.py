@@ -69,6 +69,7 @@ def runs_of(seed: int, effects: list[float]) -> list[dict[str, object]]:
     from hil.emulator.address import chip_from_address
     from hil.transports.in_process import InProcessTransport
     from hil.watch import Watch
+    from mapping.layout.lay_out import LayoutOptions
     from mapping.quantise.weight_scales import ScaleRule
 
     program, graph = program_of(
@@ -78,7 +79,7 @@ def runs_of(seed: int, effects: list[float]) -> list[dict[str, object]]:
         trust=False,
         watch=Watch(),
         scales=ScaleRule.ROUNDING,
-        idle_copies=False,
+        layout=LayoutOptions(),
     )
     data, options = load_dataset(BUNDLED_DATA, "test"), DeployOptions(seed=seed, causes=False, tune=False, aim=False)
     address = f"emulated:lab-128?seed={seed}&macros={MACROS}"

@@ -15,6 +15,7 @@ from hil.improvement.ladder import held_out
 from hil.improvement.levers import LeverBench, Recipe
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.watch import Watch
+from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from mapping.quantise.weight_scales import ScaleRule
 
@@ -61,7 +62,7 @@ def bench_of(
     if network.suffix == ".h5":
         raise UsageError(f"{network} is a compiled program: its scales are chosen", hint="give the net.pt")
     with watch.stage("compiling"):
-        program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, idle_copies=False)
+        program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, layout=LayoutOptions())
     known, source, _ = believed(program, load_record(record) if record else None)
     if known.kind in OF_CELLS:  # of no chip in particular: every macro is as the chip file says
         known = with_nominal_macros(known, program.spec, range(program.spec.macros))

@@ -19,6 +19,7 @@ from hil.calibration.procedure import check_record
 from hil.deployment.adaptation import check_adapted
 from hil.deployment.inference import IMAGES_IN_FLIGHT, measured_multiply
 from hil.deployment.programming import holds, read_back
+from hil.deployment.rewriting import refuse_residual
 from hil.deployment.tuning import check_untuned, tune_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError, UsageError
@@ -115,8 +116,9 @@ def retune(
 
     Raises:
         MismatchError: the chip holds another program; program or record are of another chip; the program takes rounds.
-        UsageError: too few stored training images.
+        UsageError: residual slices, or too few stored training images.
     """
+    refuse_residual(program, "hil tune")
     watch = watch or Watch()
     check_untuned(program)
     check_adapted(program, driver.description.serial)
