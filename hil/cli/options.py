@@ -80,6 +80,10 @@ NoIdleCopies = Annotated[
         "--no-idle-copies", help="each layer once, without copies on cells that would be idle, whose sums are added"
     ),
 ]
+Adapters = Annotated[
+    int,
+    typer.Option(min=0, help="rank of a digital adapter that the tune gives each layer, executed by the host; 0: none"),
+]
 DataDir = Annotated[Path | None, typer.Option(help="folder of data sets (also HIL_DATA)", show_default=False)]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a known data set, with its checksum")]
 Mean = Annotated[
