@@ -53,14 +53,14 @@ def sample_layers(job: Deployment, exact: Exact, measured: Mapping[str, LayerSum
     """Level sums of every layer for the same, exact input codes: chip, ideal, virtual chips."""
     virtual = job.virtual_chips(conditioned=True, chips=LAYER_CHIPS)
     simulated = virtual.layer_sums({name: codes for name, (codes, _) in exact.items()})
-    fits = None if job.tuned is None else {fit.layer: fit for fit in job.tuned.fits}
     samples = []
     for step in job.program.matrices:
         sums, share = simulated[step.name]
         chip = measured[step.name]
         sums_of_chip = chip.sums
-        if fits is not None:
-            sums_of_chip = np.stack([fits[step.name].applied(one) for one in chip.sums])
+        if job.tuned is not None:
+            codes = exact[step.name][0]
+            sums_of_chip = np.stack([job.tuned.applied(step.name, codes, one) for one in chip.sums])
         saturated = chip.count.saturated / max(chip.count.total, 1)
         samples.append(LayerSample(step.name, sums_of_chip, exact[step.name][1], sums, saturated, share))
     return tuple(samples)
