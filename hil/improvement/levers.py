@@ -18,6 +18,7 @@ from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from cim.record.rewriting import Rewrite
 from hil.simulation.virtual_chips import VirtualChip, VirtualChips, in_threads
+from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.layout.free_cells import MOST_COPIES, Area, Copies, choose_copies_to_average
@@ -73,7 +74,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Accuracies of virtual chips (S,) on the held-out training images."""
+    """Accuracies of virtual chips (S,) on the held-out training images, or another metric that is a share."""
 
     chips: NDArray[np.float64]
 
@@ -93,14 +94,15 @@ class Score:
 
 @dataclass(frozen=True)
 class LeverBench:
-    """All that levers need. ``images`` and ``labels`` are held-out training images."""
+    """All that levers need. ``images`` and ``targets`` are held-out training images, as ``task`` scores them."""
 
     network: NetworkFile
     spec: ChipSpec
     record: CalibrationRecord
     source: str
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    targets: NDArray[np.generic]
+    task: Task
     age_s: float
     chips: int
     seed: int
@@ -126,17 +128,17 @@ class LeverBench:
         return program
 
     def score(
-        self, recipe: Recipe, images: NDArray[np.uint8] | None = None, labels: NDArray[np.int64] | None = None
+        self, recipe: Recipe, images: NDArray[np.uint8] | None = None, targets: NDArray[np.generic] | None = None
     ) -> Score:
         """Accuracies of virtual chips programmed with the recipe, each tuned to its own answers if it says so."""
         program = self.program(recipe)
-        x, y = (self.images, self.labels) if images is None or labels is None else (images, labels)
-        targets = tune_targets(program, program.calibration_images[: self.tune_images]) if recipe.tune else None
-        virtual = self._chips(program, recipe, targets)
+        x, y = (self.images, self.targets) if images is None or targets is None else (images, targets)
+        aims = tune_targets(program, program.calibration_images[: self.tune_images]) if recipe.tune else None
+        virtual = self._chips(program, recipe, aims)
 
         def accuracy(number: int) -> float:
             chip = virtual.chip(number)
-            return float((run(virtual.running(number, chip), x, chip).argmax(1) == y).mean())
+            return float(self.task.totals(self.task.scores(run(virtual.running(number, chip), x, chip), y)))
 
         found = []
         for number, share in enumerate(in_threads(accuracy, range(self.chips))):
