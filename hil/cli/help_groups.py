@@ -69,7 +69,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "improve": {
         "Chip": (*CHIP, "use_macros", "calibration", "age"),
         "Images": ("data", "data_dir", "download", "images", "test_images", "tune_images"),
-        "Aim and time": ("target", "minutes", "chips", "seed"),
+        "Aim and time": ("target", "minutes", "no_finetune", "chips", "seed"),
         "Run and output": ("out", "resume", "trust_model", *ANSWER),
     },
     "finetune": {

@@ -11,6 +11,7 @@ from hil.datasets.image_set import Dataset
 from hil.deployment.deploy import program_of
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
+from hil.improvement.further_training import FurtherTraining
 from hil.improvement.ladder import held_out
 from hil.improvement.levers import LeverBench, Recipe
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
@@ -47,12 +48,14 @@ def bench_of(
     tune_images: int,
     trust: bool,
     watch: Watch,
+    further: FurtherTraining | None = None,
 ) -> LeverBench:
     """A bench for ``hil.improvement.ladder.improve``.
 
     Args:
         training: labelled training images; ``images`` of them decide, none of which the network stores.
         record: of a chip or of cells; None: the models of the chip file.
+        further: what the network may be trained on with, as the last lever; None: it is not.
 
     Raises:
         UsageError: a compiled program was given instead of a network.
@@ -80,5 +83,6 @@ def bench_of(
         tune_images=tune_images,
         macros=min(use_macros or program.spec.macros, program.spec.macros),
         watch=watch,
+        training=further,
         made={Recipe(scales=ScaleRule.OUTPUT.value).compiled: program},
     )
