@@ -26,12 +26,12 @@ from firmware_protocols.errors import (
 )
 from firmware_protocols.frame_size import FrameSize
 from firmware_protocols.frames import (
-    ACK,
+    ACK_BIT,
     DEFAULT_PAYLOAD,
-    LAST,
     MAX_PAYLOAD,
     MIN_PAYLOAD,
-    RESET,
+    RESET_BIT,
+    Flag,
     Frame,
     FrameReader,
     encode_frame,
@@ -173,7 +173,7 @@ class Connection:
     def receive(self, data: bytes, now_s: float) -> None:
         """Take bytes from the line, any bytes. Never raises; see ``failure``."""
         for frame in self._reader.feed(data):
-            if frame.flags & RESET:
+            if frame.flags & RESET_BIT:
                 self._take_reset(frame, now_s)
             elif self.state is not State.UP or frame.session != self.session:
                 self.counters.wrong_session += 1
@@ -181,7 +181,7 @@ class Connection:
             else:
                 self.last_heard_s = now_s
                 self._send.acknowledge(frame.ack, frame.selective, now_s)
-                if not frame.flags & ACK:
+                if not frame.flags & ACK_BIT:
                     self._inbox += self._receive.take(frame)
 
     def data_to_send(self, now_s: float) -> bytes:
@@ -197,7 +197,7 @@ class Connection:
             if self._receive.ack_due:
                 self._receive.ack_due = False
                 self.counters.acks_sent += 1
-                frame = Frame(ACK, CONTROL, self.session, self._send.next_sequence, ack, selective, b"")
+                frame = Frame(ACK_BIT, CONTROL, self.session, self._send.next_sequence, ack, selective, b"")
                 out.append(encode_frame(frame))
             if self._send.out_of_tries:
                 self._give_up_frame(now_s)
