@@ -28,10 +28,10 @@ from firmware_protocols.frame_size import FrameSize
 from firmware_protocols.frames import (
     ACK_BIT,
     DEFAULT_PAYLOAD,
+    LAST_BIT,
     MAX_PAYLOAD,
     MIN_PAYLOAD,
     RESET_BIT,
-    Flag,
     Frame,
     FrameReader,
     encode_frame,
@@ -294,17 +294,17 @@ class Connection:
 
     # --- hello ----------------------------------------------------------------------------
 
-    def _reset_frame(self, payload: bytes, session: int, flags: int = RESET | LAST) -> bytes:
+    def _reset_frame(self, payload: bytes, session: int, flags: int = RESET_BIT | LAST_BIT) -> bytes:
         return encode_frame(Frame(flags, CONTROL, session, 0, 0, 0, payload))
 
     def _hint(self, session: int, now_s: float) -> None:
         """Tell a host, rarely, that its session is not known here."""
         if self.role is Role.CHIP and session and now_s >= self._hint_s + HINT_EVERY_S:
             self._hint_s = now_s
-            self._urgent.append(self._reset_frame(b"", session, RESET | ACK))
+            self._urgent.append(self._reset_frame(b"", session, RESET_BIT | ACK_BIT))
 
     def _take_reset(self, frame: Frame, now_s: float) -> None:
-        if frame.flags & ACK:
+        if frame.flags & ACK_BIT:
             if self._takes(LinkEvent.SESSION_UNKNOWN) and frame.session == self.session:
                 self._resync(now_s)
             return
