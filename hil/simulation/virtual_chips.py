@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from cim.cells.programming_law import ProgrammingLaw, redraw_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
 from cim.record.rewriting import Rewrite, draw_rewritten
-from cim.simulator.layer import NoiseKey, simulated_tile
+from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
 from hil.errors import UsageError
@@ -213,12 +213,18 @@ class VirtualChips:
         """What chip ``number`` is; kept where all of them are small."""
         if number in self.drawn:
             return self.drawn[number]
-        drawn = self._draw(number)
+        held, rng = self._held(number)
+        drawn = replace(held, corrections=self.corrections or self.corrections_of(held.cells_us, rng))
         if self.chips * sum(cells.nbytes for cells in drawn.cells_us.values()) <= KEPT_BYTES:
             self.drawn[number] = drawn
         return drawn
 
-    def _draw(self, number: int) -> Drawn:
+    def uncorrected(self, number: int) -> Drawn:
+        """Chip ``number`` before its columns are corrected: without corrections."""
+        return self._held(number)[0]
+
+    def _held(self, number: int) -> tuple[Drawn, np.random.Generator]:
+        """Cells and converters of a chip, and the generator that goes on to its corrections."""
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number]))
         law = redraw_law(self.record.programming, rng)
         cells, columns = {}, {}
@@ -233,7 +239,7 @@ class VirtualChips:
             if macro not in converters:
                 converters[macro] = draw_columns(self.record, macro, rng)
             columns[slot] = converters[macro]
-        return Drawn(cells, columns, self.corrections or self.corrections_of(cells, rng))
+        return Drawn(cells, columns, {}), rng
 
     def _written(
         self, targets: NDArray[np.float32], macro: int, rng: np.random.Generator, law: ProgrammingLaw
@@ -292,23 +298,9 @@ def layer_simulator(
     mode: SimulationMode | str,
 ) -> LayerSimulator:
     """One copy of a layer of a virtual chip."""
-    spec, group = program.spec.macro, copy.group
-    tiles = [
-        simulated_tile(
-            spec,
-            np.nan_to_num(drawn.cells_us[program.slot(t)]),
-            drawn.columns[program.slot(t)],
-            correction,
-            inputs=t.inputs,
-            outputs=t.outputs,
-            multiplier=t.multiplier,
-            row0=t.row0,
-            output0=t.output0,
-        )
-        for t, correction in zip(group.tiles, drawn.corrections[name][copy.tiles.start : copy.tiles.stop], strict=True)
-    ]
+    group, tiles = copy.group, copy_tiles(program, name, copy, drawn)
     return LayerSimulator(
-        spec,
+        program.spec.macro,
         tiles,
         window=group.window,
         inputs=group.inputs,
@@ -322,6 +314,25 @@ def layer_simulator(
         device=device,
         mode=mode,
     )
+
+
+def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn) -> list[SimulatedTile]:
+    """Tiles of one copy of a layer as a virtual chip holds them."""
+    spec, corrections = program.spec.macro, drawn.corrections[name][copy.tiles.start : copy.tiles.stop]
+    return [
+        simulated_tile(
+            spec,
+            np.nan_to_num(drawn.cells_us[program.slot(t)]),
+            drawn.columns[program.slot(t)],
+            correction,
+            inputs=t.inputs,
+            outputs=t.outputs,
+            multiplier=t.multiplier,
+            row0=t.row0,
+            output0=t.output0,
+        )
+        for t, correction in zip(copy.group.tiles, corrections, strict=True)
+    ]
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
