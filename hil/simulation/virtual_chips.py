@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -19,14 +19,15 @@ from cim.cells.programming_law import ProgrammingLaw, redraw_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
 from cim.record.rewriting import Rewrite, draw_rewritten
-from cim.simulator.layer import NoiseKey, simulated_tile
+from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
 from hil.errors import UsageError
 from hil.simulation.corrections import column_corrections
+from hil.simulation.residual_cells import RepeatedReads, ResidualCells, draw_residual
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
-from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.conductance import ConductanceProgram, MatrixStep, TileGroup
 from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
@@ -42,6 +43,8 @@ COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
 TUNE_IMAGES = 1 << 40  # number of the noise of the first image that a chip is tuned with, beyond all that are scored
 KEPT_BYTES = 1 << 28  # of chips that stay in memory between two looks
 BYTES_A_WEIGHT = 50  # of a chip that is ready to run, about
+RESIDUAL_WAIT_S = 3600.0
+CopySimulator = LayerSimulator | RepeatedReads
 LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
 
 
@@ -58,7 +61,7 @@ class Drawn:
 class VirtualChip:
     """One virtual chip; satisfies ``mapping.program.execute.Multiply``. Each copy of a layer has cells of its own."""
 
-    layers: dict[str, tuple[LayerSimulator, ...]]  # by copy
+    layers: dict[str, tuple[CopySimulator, ...]]  # by copy
     steps: dict[str, MatrixStep]
     seed: int
     number: int
@@ -119,6 +122,7 @@ class VirtualChips:
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
     targets: TuneTargets | None = None
     rewrite: Rewrite | None = None  # of chips programmed again
+    wait_s: float = RESIDUAL_WAIT_S  # of residual slices, before the lower ones are written
     tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
     drawn: dict[int, Drawn] = field(default_factory=dict, repr=False)  # of the chips that were drawn so far
     ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
@@ -156,8 +160,8 @@ class VirtualChips:
             found = {name: chip.layer_sample(name, part) for name, part in codes.items()}
             if self.targets is None:
                 return found
-            fits = {fit.layer: fit for fit in self.tune(number, chip).fits}
-            return {name: (fits[name].applied(sums), share) for name, (sums, share) in found.items()}
+            tuned = self.tune(number, chip)
+            return {name: (tuned.applied(name, codes[name], sums), share) for name, (sums, share) in found.items()}
 
         every = list(in_threads(sums, self._numbers))
         return {
@@ -213,19 +217,34 @@ class VirtualChips:
         """What chip ``number`` is; kept where all of them are small."""
         if number in self.drawn:
             return self.drawn[number]
-        drawn = self._draw(number)
+        held, rng = self._held(number)
+        drawn = held
+        if not held.corrections:
+            drawn = replace(held, corrections=self.corrections or self.corrections_of(held.cells_us, rng))
         if self.chips * sum(cells.nbytes for cells in drawn.cells_us.values()) <= KEPT_BYTES:
             self.drawn[number] = drawn
         return drawn
 
-    def _draw(self, number: int) -> Drawn:
+    def uncorrected(self, number: int) -> Drawn:
+        """Chip ``number`` before its columns are corrected: without corrections."""
+        return replace(self._held(number)[0], corrections={})
+
+    def _held(self, number: int) -> tuple[Drawn, np.random.Generator]:
+        """Cells and converters of a chip, and the generator that goes on to its corrections.
+
+        Those of residual slices are there already: lower slices were chosen by the same readings.
+        """
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number]))
         law = redraw_law(self.record.programming, rng)
         cells, columns = {}, {}
         converters: dict[int, Columns] = {}  # of a macro, the same in every round
+        again = self.program.residual and self.readings_us is None
+        residual = self._residual(rng, law) if again else None
         for slot in self.program.slots:
             targets, macro = macro_targets_us(self.program, slot), self.program.macro_of(slot)
-            if self.readings_us is None:
+            if residual is not None:
+                cells[slot] = residual.cells_us[slot]
+            elif self.readings_us is None:
                 cells[slot] = self._written(targets, macro, rng, law)
             else:
                 read = self.readings_us[slot]
@@ -233,7 +252,24 @@ class VirtualChips:
             if macro not in converters:
                 converters[macro] = draw_columns(self.record, macro, rng)
             columns[slot] = converters[macro]
-        return Drawn(cells, columns, self.corrections or self.corrections_of(cells, rng))
+        if residual is None:
+            return Drawn(cells, columns, {}), rng
+        corrections = column_corrections(
+            self.program, self.record, residual.readings_us, self.inputs or {}, wanted=residual.wanted
+        )
+        return Drawn(cells, columns, corrections), rng
+
+    def _residual(self, rng: np.random.Generator, law: ProgrammingLaw) -> ResidualCells:
+        return draw_residual(
+            self.program,
+            self.record,
+            wait_s=self.wait_s,
+            age_s=self.age_s,
+            reads=self.reads,
+            rng=rng,
+            law=law,
+            temperature_c=self.temperature_c,
+        )
 
     def _written(
         self, targets: NDArray[np.float32], macro: int, rng: np.random.Generator, law: ProgrammingLaw
@@ -290,25 +326,27 @@ def layer_simulator(
     drawn: Drawn,
     device: str,
     mode: SimulationMode | str,
-) -> LayerSimulator:
+) -> CopySimulator:
     """One copy of a layer of a virtual chip."""
-    spec, group = program.spec.macro, copy.group
-    tiles = [
-        simulated_tile(
-            spec,
-            np.nan_to_num(drawn.cells_us[program.slot(t)]),
-            drawn.columns[program.slot(t)],
-            correction,
-            inputs=t.inputs,
-            outputs=t.outputs,
-            multiplier=t.multiplier,
-            row0=t.row0,
-            output0=t.output0,
-        )
-        for t, correction in zip(group.tiles, drawn.corrections[name][copy.tiles.start : copy.tiles.stop], strict=True)
-    ]
+    reads, tiles = copy.group.reads, copy_tiles(program, name, copy, drawn)
+    if set(reads) == {1}:
+        return _simulator(program, record, copy.group, tiles, device, mode)
+    parts = [[tile for tile, count in zip(tiles, reads, strict=True) if count == n] for n in sorted(set(reads))]
+    simulators = [_simulator(program, record, copy.group, part, device, mode) for part in parts]
+    return RepeatedReads(tuple(zip(simulators, sorted(set(reads)), strict=True)), COPY_NOISE)
+
+
+def _simulator(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    group: TileGroup,
+    tiles: list[SimulatedTile],
+    device: str,
+    mode: SimulationMode | str,
+) -> LayerSimulator:
+    """Some tiles of a layer."""
     return LayerSimulator(
-        spec,
+        program.spec.macro,
         tiles,
         window=group.window,
         inputs=group.inputs,
@@ -322,6 +360,25 @@ def layer_simulator(
         device=device,
         mode=mode,
     )
+
+
+def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn) -> list[SimulatedTile]:
+    """Tiles of one copy of a layer as a virtual chip holds them."""
+    spec, corrections = program.spec.macro, drawn.corrections[name][copy.tiles.start : copy.tiles.stop]
+    return [
+        simulated_tile(
+            spec,
+            np.nan_to_num(drawn.cells_us[program.slot(t)]),
+            drawn.columns[program.slot(t)],
+            correction,
+            inputs=t.inputs,
+            outputs=t.outputs,
+            multiplier=t.multiplier,
+            row0=t.row0,
+            output0=t.output0,
+        )
+        for t, correction in zip(copy.group.tiles, corrections, strict=True)
+    ]
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
