@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    Adapters,
     AllowCode,
     Baseline,
     Baud,
@@ -95,6 +96,7 @@ def deploy(
         bool, typer.Option("--no-tune", help="leave gains and biases as compiled (chip and virtual chips alike)")
     ] = False,
     tune_images: Annotated[int, typer.Option(help="most stored training images that the chip is tuned with")] = 128,
+    adapters: Adapters = 0,
     rewrite: Annotated[
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
     ] = 0,
@@ -156,6 +158,7 @@ def deploy(
         spare_reads=spare_reads / 100,
         tune=not no_tune,
         tune_images=tune_images,
+        adapters=adapters,
         idle_copies=not no_idle_copies,
         residual_slices=residual_slices,
         aim=not no_aims,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    Adapters,
     AllowCode,
     Chip,
     DataDir,
@@ -69,6 +70,7 @@ def simulate(
     tune_at: Annotated[
         str, typer.Option(help="when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h")
     ] = "each",
+    adapters: Adapters = 0,
     no_idle_copies: NoIdleCopies = False,
     residual_slices: ResidualSlices = 0,
     rewrite: Annotated[
@@ -100,6 +102,7 @@ def simulate(
         metric=metric_place(metric),
         allow_code=allow_code,
         age_s=ages[0],
+        adapters=adapters,
         idle_copies=not no_idle_copies,
         residual_slices=residual_slices,
         device=device,

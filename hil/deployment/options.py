@@ -10,6 +10,7 @@ from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.task import TaskKind
+from mapping.program.adapter import MOST_RANK
 from mapping.program.conductance import ConductanceProgram
 from mapping.tune.residual import MOST_COPIES
 
@@ -47,6 +48,7 @@ class DeployOptions:
     spare_reads: float = 0.0  # of an adapted program: most extra tile reads for spare columns, as a share
     tune: bool = True  # gains and biases to the chip's answers to stored training images
     tune_images: int = 128  # most stored training images that it is tuned with
+    adapters: int = 0  # rank of the digital adapter that the tune gives each layer; 0: none
     untuned_images: int = 500  # most images that are also run without the tune, once
     rewrite: int = 0  # times that cells which left their window are written again
     rewrite_after_s: float = 1.0  # chip time before each
@@ -75,6 +77,8 @@ class DeployOptions:
             (self.adapt or not self.spare_reads, "spare reads need --adapt"),
             (self.cause_images >= 2, f"images of the causes: {self.cause_images}, at least 2 are needed"),
             (self.tune_images >= 2, f"images of the tune: {self.tune_images}, at least 2 are needed"),
+            (0 <= self.adapters <= MOST_RANK, f"adapters of rank {self.adapters}, not from 0 to {MOST_RANK}"),
+            (self.tune or not self.adapters, "adapters are fitted by the tune, and --no-tune leaves it out"),
             (self.untuned_images >= 2, f"images without the tune: {self.untuned_images}, at least 2 are needed"),
             (0 <= self.rewrite <= 100, f"rewrites: {self.rewrite}, not from 0 to 100"),
             (0 < self.rewrite_after_s < 1e6, f"rewrite after {self.rewrite_after_s} s"),

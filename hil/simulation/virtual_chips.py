@@ -161,8 +161,8 @@ class VirtualChips:
             found = {name: chip.layer_sample(name, part) for name, part in codes.items()}
             if self.targets is None:
                 return found
-            fits = {fit.layer: fit for fit in self.tune(number, chip).fits}
-            return {name: (fits[name].applied(sums), share) for name, (sums, share) in found.items()}
+            tuned = self.tune(number, chip)
+            return {name: (tuned.applied(name, codes[name], sums), share) for name, (sums, share) in found.items()}
 
         every = list(in_threads(sums, self._numbers))
         return {

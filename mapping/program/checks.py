@@ -17,8 +17,9 @@ from mapping.network.graph import LARGEST_MAP
 from mapping.network.nodes import INPUT, Shape
 from mapping.network.shapes import MOST_AXES
 from mapping.network.task import TaskKind
-from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
-from mapping.program.digital_ops import INT32_HIGH
+from mapping.program.adapter import MOST_RANK, largest_on_the_way
+from mapping.program.conductance import Adapter, AgainStep, ConductanceProgram, MatrixStep, Step
+from mapping.program.digital_ops import INT32_HIGH, code_type
 from mapping.program.exact_product import largest_sum
 from mapping.program.records import ProgramRecordError
 from mapping.program.shapes import step_shape
@@ -178,6 +179,21 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
     need(largest_sum(group) <= INT32_HIGH, step, "has sums beyond 32 bits")
     _check_copies(step, window)
     _check_residual(step)
+    if step.adapter is not None:
+        _check_adapter(step, step.adapter)
+
+
+def _check_adapter(step: MatrixStep, adapter: Adapter) -> None:
+    """Its matrices fit the layer, and no sum on the way leaves 32 bits."""
+    group, (down, up) = step.group, (adapter.down, adapter.up)
+    rank = len(down) if down.ndim == 2 else 0
+    fits = 1 <= rank <= MOST_RANK and down.shape == (rank, group.inputs) and up.shape == (group.outputs, rank)
+    matrix = (group.outputs, group.inputs)
+    need(fits, step, f"has an adapter of {up.shape} and {down.shape} for a matrix of {matrix}")
+    check_rule(step, adapter.narrow, (rank,))
+    check_rule(step, adapter.wide, (group.outputs,))
+    need(code_type(adapter.narrow) is np.int16, step, "has an adapter of more than 16 bits inside")
+    need(largest_on_the_way(adapter, group) <= INT32_HIGH, step, "has an adapter with sums beyond 32 bits")
 
 
 def _check_copies(step: MatrixStep, window: Window | None) -> None:

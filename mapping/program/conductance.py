@@ -130,6 +130,20 @@ class Requantise:
     high: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter:
+    """Low-rank digital term of a layer's sums: acc += wide(up · narrow(down · x)), x the layer's unfolded inputs.
+
+    ``down`` int8 (rank, inputs), ``up`` int8 (outputs, rank); ``narrow`` gives 16 bits, a rule of rank channels,
+    ``wide`` 32 bits, a rule of the layer's outputs. Executed by the host (``mapping.program.adapter``).
+    """
+
+    down: NDArray[np.int8]
+    up: NDArray[np.int8]
+    narrow: Requantise
+    wide: Requantise
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One integer operation; ``name`` and ``inputs`` as in the graph."""
@@ -142,6 +156,8 @@ class Step:
 class MatrixStep(Step):
     """acc = group(x[input_order]) + bias (int32, (outputs,)); output[output_order] = requantise(acc).
 
+    ``adapter`` adds its term to the group's sums.
+
     Tiles, bias and requantisation are in the order of places: place c of the group's input holds
     channel (of a vector: feature) ``input_order[c]``, place j of its output is output
     ``output_order[j]``. None is the identity.
@@ -152,6 +168,7 @@ class MatrixStep(Step):
     requantise: Requantise
     input_order: Ints | None = None
     output_order: Ints | None = None
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The digital operations of ``mapping.program.digital_ops`` as fused numba kernels, with the same bits.
 
 Sixteen numbers at a time go from 32-bit sums to codes in registers: bias, saturation, 64-bit product, rounding, shift
-and clamp. numba would not vectorise such a loop by itself (``cim.simulator.simd.floats``). What a rule says of sixteen
+and clamp. numba would not vectorise such a loop by itself (``cim.simd.floats``). What a rule says of sixteen
 channels is loaded once for many places. Imports numba: import this module late.
 """
 

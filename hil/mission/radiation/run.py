@@ -21,6 +21,7 @@ from hil.mission.radiation.inject import ChipUnderTest, Injection
 from hil.simulation.virtual_chips import COPY_NOISE, CopySimulator, VirtualChip
 from mapping.network.nodes import INPUT
 from mapping.program import digital_ops
+from mapping.program.adapter import adapted
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
 from mapping.program.copies import by_copy, joined
 from mapping.program.digital_ops import Codes
@@ -135,7 +136,9 @@ class FaultBench:
             return apply(changed, codes, self.virtual, layers=self.program.layers)
         if injection is not None and step.name in injection.sums:
             sums[step.name] = injection.sums[step.name](sums[step.name])
-        return out_of_places(changed, digital_ops.finish(sums[step.name], changed.bias, changed.requantise))
+        seen = in_places(layer, codes[step.inputs[0]].astype(np.int16, copy=False))
+        total = adapted(layer, seen, sums[step.name])
+        return out_of_places(changed, digital_ops.finish(total, changed.bias, changed.requantise))
 
     def _product(
         self,
