@@ -157,11 +157,11 @@ def compiled(name: str, arrangement: str) -> ConductanceProgram:
 
 
 def record_of(program: ConductanceProgram, seed: int, folder: Path) -> CalibrationRecord:
-    """Record of a whole emulated chip, measured once."""
-    path = folder / f"{CHIP}-{program.spec.macros}-{seed}.h5"
+    """Record of the macros of an emulated chip that the program takes, measured once."""
+    path = folder / f"{CHIP}-{program.spec.macros}-{len(program.macros)}-{seed}.h5"
     if not path.exists():
         with open_chip(address(program, seed)) as driver:
-            save_record(calibrate(driver, tuple(range(program.spec.macros)), age_s=AGE_S), path)
+            save_record(calibrate(driver, program.macros, age_s=AGE_S), path)
     return load_record(path)
 
 

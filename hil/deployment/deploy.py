@@ -40,7 +40,7 @@ from hil.deployment.network_source import ImportOptions, open_network
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
 from hil.deployment.resumable import close_run, resumable
-from hil.deployment.rewriting import rewrite_cells, write_lower_slices
+from hil.deployment.rewriting import check_residual, rewrite_cells, write_lower_slices
 from hil.deployment.rounds import run_rounds
 from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings, load_settings
 from hil.deployment.scoring import scoring_of
@@ -248,6 +248,7 @@ def deploy_on(
     order, looks = plan_images(data, program, options)
     scoring = scoring_of(program, data, options)
     check_untuned(program)
+    check_residual(program, options)
     if options.adapt:
         check_adaptable(program)
     overwritten = record is None

@@ -120,6 +120,16 @@ def write_lower_slices(
     return found, replace(written, macros=tuple(reports.values()))
 
 
+def check_residual(program: ConductanceProgram, options: DeployOptions) -> None:
+    """Refuse a treatment of cells that residual slices leave no place for.
+
+    Raises:
+        UsageError: the program has residual slices, and cells are to be rewritten.
+    """
+    if program.residual and options.rewrite:
+        raise UsageError("a program with residual slices is not rewritten", hint="leave --rewrite out")
+
+
 def refuse_residual(program: ConductanceProgram, what: str) -> None:
     """Refuse a program whose lower slices depend on the chip that they are written to.
 

@@ -19,12 +19,12 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.rewriting import Rewrite
 from hil.errors import MismatchError
 from hil.improvement.further_training import LEAST_MINUTES, FurtherTraining
-from hil.simulation.virtual_chips import VirtualChip, VirtualChips, in_threads
+from hil.simulation.virtual_chips import RESIDUAL_WAIT_S, VirtualChip, VirtualChips, in_threads
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
-from mapping.compile import compile_network
+from mapping.compile import CannotMap, compile_network
 from mapping.layout.free_cells import MOST_COPIES, Area, Copies, choose_copies_to_average
-from mapping.layout.lay_out import IDLE_COPIES
+from mapping.layout.lay_out import IDLE_COPIES, LayoutOptions
 from mapping.network.file import NetworkFile, load_network
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
@@ -35,24 +35,30 @@ from mapping.tune.averaged import layer_areas
 from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
 
 REWRITES = 3  # of the lever; more give little (doi 10.1038/s41586-022-04992-8 took three)
+RESIDUAL_COPIES = 4  # of the lever: with eight reads each, what is left is that of other slices
 SENSED_IMAGES = 32  # stored training images that a layer's share of the error is taken on
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a program is made from the network. ``copies``: further copies of layers whose sums are added."""
+    """How a program is made from the network.
+
+    ``copies``: further copies of layers whose sums are added. ``residual``: copies of each highest bit slice, whose
+    errors lower slices take up, in place of copies and rewriting.
+    """
 
     tune: bool = False
     scales: str = ScaleRule.ROUNDING.value
     aim: bool = False
     rewrite: int = 0
     copies: Copies = field(default_factory=dict)
+    residual: int = 0
     finetuned: str = ""  # digest of the network that was trained on; "": the network as it came
 
     @property
     def compiled(self) -> str:
         """What of it decides how the network is compiled, as a key."""
-        return f"{self.scales} {sorted(self.copies.items())} {self.finetuned}"
+        return f"{self.scales} {sorted(self.copies.items())} {self.residual} {self.finetuned}"
 
     @property
     def once(self) -> Recipe:
@@ -77,6 +83,7 @@ class Recipe:
             "copies": {
                 name: [[list(astuple(area)) for area in copy] for copy in more] for name, more in self.copies.items()
             },
+            "residual": self.residual,
             "finetuned": self.finetuned,
         }
 
@@ -136,11 +143,13 @@ class LeverBench:
                 self.spec,
                 scale_rule=ScaleRule(recipe.scales),
                 copies=recipe.copies,
+                options=LayoutOptions(residual=recipe.residual),
                 progress=self.watch.step,
             )
         program = self.made[key]
         if recipe.aim:
-            program = aimed(program, aims_of(self.record.programming, self.spec.macro, self.age_s, self.source))
+            age_s = self.age_s + (RESIDUAL_WAIT_S if program.residual else 0.0)
+            program = aimed(program, aims_of(self.record.programming, self.spec.macro, age_s, self.source))
         return program
 
     def network_of(self, recipe: Recipe) -> NetworkFile:
@@ -262,7 +271,22 @@ def _idle(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     return _with_copies(bench, recipe, None, IDLE_COPIES)
 
 
+def _residual(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+    found = replace(recipe, residual=RESIDUAL_COPIES, copies={}, rewrite=0)
+    try:
+        macros = bench.program(found).macros
+    except CannotMap as error:
+        return error.reason
+    if len(macros) > bench.macros:
+        return f"residual slices take {len(macros)} macros, {bench.macros} may be used"
+    if not bench.record.macros.keys() >= set(macros):
+        return "they take macros that are not in the record: calibrate the whole chip"
+    return found
+
+
 def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+    if recipe.residual:
+        return "residual slices stand in their place"
     once = bench.program(recipe.once)
     free = [m for m in range(bench.spec.macros) if m not in once.macros]
     if bench.macros <= len(once.macros) or not free:
@@ -304,6 +328,7 @@ LEVERS: tuple[Lever, ...] = (
     Lever("aims", "cells written beside their levels, right at the planned age", _aims),
     Lever("idle", "copies of layers on cells that would be idle, sums added", _idle),
     Lever("rewrite", f"cells that left their window written again, {REWRITES} times (--rewrite)", _rewrite),
+    Lever("residual", f"residual slices, {RESIDUAL_COPIES} copies of the highest, in place of both", _residual),
     Lever("copies", "copies on further macros, where they help most", _copies),
     Lever("finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", _finetune),
 )

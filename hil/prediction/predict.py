@@ -30,6 +30,7 @@ from hil.deployment.adaptation import check_adapted
 from hil.deployment.build_report import aim_notes
 from hil.deployment.interim_looks import plan_images
 from hil.deployment.options import DeployOptions
+from hil.deployment.rewriting import check_residual
 from hil.deployment.scoring import targets_of, task_of
 from hil.deployment.tuning import check_untuned, targets_for, with_aims
 from hil.errors import MismatchError, UsageError
@@ -91,6 +92,7 @@ def predict(
     if options.virtual_chips > MOST_CHIPS:
         raise UsageError(f"{options.virtual_chips} virtual chips, over {MOST_CHIPS:,}")
     check_untuned(program)
+    check_residual(program, options)
     if program.residual and len(ages) > 1:
         raise UsageError(
             f"{len(ages)} ages of a program with residual slices, whose cells are drawn for one", hint="--age 1h"

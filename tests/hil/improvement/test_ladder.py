@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from hil.deployment.options import DeployOptions
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import bench_of
 from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, improve
-from hil.improvement.levers import LEVERS, LeverBench
+from hil.improvement.levers import LEVERS, LeverBench, Recipe
 from hil.watch import Watch
+from mapping.network.file import save_network
 from mapping.network.task import TaskKind
 from mapping.program.file import load_program
 
 from ..conftest import Small
-from ..small_net import NAMES, images
+from ..small_net import NAMES, images, small_network
 from ..task_networks import write_task
 
 
@@ -146,3 +148,20 @@ def test_errors_in_a_unit_of_their_own_are_refused_with_what_to_compare(tmp_path
     with pytest.raises(UsageError, match="squared error is none") as caught:
         task_bench(tmp_path, TaskKind.REGRESS)
     assert "hil simulate" in (caught.value.hint or "")
+
+
+def test_residual_slices_are_a_lever_for_weights_of_several_slices(small: Small, tmp_path: Path) -> None:
+    lever = next(lever for lever in LEVERS if lever.name == "residual")
+    assert "weights of one slice" in str(lever.pull(bench(small), Recipe()))
+    net = tmp_path / "net8.pt"
+    save_network(replace(small_network(), weight_bits=8), net)
+    wide = bench_of(
+        net, data(400, seed=11), chip="lab-128", macros=16, use_macros=None, record=None, age_s=3600.0, images=200,
+        chips=2, seed=0, tune_images=32, trust=False, watch=Watch(),
+    )  # fmt: skip
+    pulled = lever.pull(wide, Recipe(tune=True, aim=True, rewrite=3))
+    assert isinstance(pulled, Recipe)
+    assert (pulled.residual, pulled.rewrite, Recipe.from_json(pulled.to_json())) == (4, 0, pulled)
+    assert wide.score(pulled).mean > 0.5
+    assert wide.program(pulled).residual
+    assert "in their place" in str(LEVERS[-1].pull(wide, pulled))
