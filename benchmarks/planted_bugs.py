@@ -1,9 +1,11 @@
 """Bugs planted on purpose: does the simulation of bad lines (hil vopr) find each within a minute?
 
 Each bug is one replacement in a copy of the sources of ``firmware_protocols``. The simulation runs on that copy
-until something does not hold. Prints a line a bug and a JSON line at the end; exit code 1 when one is not found.
+until something does not hold. A bug is a line of the results; those that stand there are not planted again, but for
+what is named. Prints a JSON line at the end; exit code 1 when one is not found.
 
     python benchmarks/planted_bugs.py [--seed 0] [--seconds 60] [--only NAME] [--list]
+    python benchmarks/planted_bugs.py --write docs/explanation/reliability.md      # the table of what stands there
 """
 
 from __future__ import annotations
@@ -11,15 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = "firmware_protocols"
+BLOCK = re.compile(r"(<!-- bugs: made by benchmarks/planted_bugs.py -->\n).*?(<!-- end of bugs -->)", re.DOTALL)
 
 
 class Bug(NamedTuple):
@@ -170,31 +174,61 @@ def simulate(bug: Bug | None, seed: int, seconds: float) -> tuple[float, float, 
     return cpu_s, open_s, [(number, text) for number, text in failed]
 
 
+def rows_of(path: Path, seed: int) -> dict[str, dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    return {row["bug"]: row for row in rows if row["seed"] == seed and row["bug"] in BUGS}
+
+
+def table(rows: dict[str, dict[str, Any]]) -> str:
+    lines = ["| bug | found after CPU time | of line | by |", "|---|---|---|---|"]
+    for name in BUGS:
+        row = rows.get(name)
+        if row is None:
+            lines.append(f"| {name} | not planted | | |")
+        else:
+            what = f"{row['cpu_s']:.1f} s" if row["found"] else f"not in {row['cpu_s']:.0f} s"
+            lines.append(f"| {name} | {what} | {row['open_s']:,.0f} s | {row['found'].replace('|', '/')} |")
+    return "\n".join(lines)
+
+
+def in_short(text: str) -> str:
+    """What did not hold, without its time; of an exception its last line."""
+    first, *rest = text.split(" s: ", 1)[-1].splitlines()
+    return (f"{first} {rest[-1].strip()}" if rest else first)[:120]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60.0, help="CPU time for each bug")
     parser.add_argument("--only", help="bugs whose name holds this")
     parser.add_argument("--list", action="store_true", help="only say their names")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "planted_bugs.jsonl")
+    parser.add_argument("--write", type=Path, help="page whose table is written anew; nothing is planted")
     asked = parser.parse_args()
-    chosen = {name: bug for name, bug in BUGS.items() if not asked.only or asked.only in name}
+    rows = rows_of(asked.out, asked.seed)
     if asked.list:
-        print("\n".join(chosen))
+        print("\n".join(BUGS))
         return 0
-    missed, slowest_s = [], 0.0
-    for name, bug in chosen.items():
+    if asked.write:
+        page = asked.write.read_text("utf-8")
+        if not BLOCK.search(page):
+            raise SystemExit(f"{asked.write} has no block for the table")
+        asked.write.write_text(BLOCK.sub(lambda b: f"{b[1]}\n{table(rows)}\n\n{b[2]}", page), "utf-8")
+        return 0
+    for name, bug in BUGS.items():
+        if name in rows if asked.only is None else asked.only not in name:
+            continue
         cpu_s, open_s, failed = simulate(bug, asked.seed, asked.seconds)
-        slowest_s = max(slowest_s, cpu_s)
-        if failed:
-            number, text = failed[0]
-            print(
-                f"{name}: found after {cpu_s:.1f} s, {open_s:,.0f} s of line, in episode {number}: {text[:160]!r}",
-                flush=True,
-            )
-        else:
-            missed.append(name)
-            print(f"{name}: NOT FOUND in {cpu_s:.0f} s, {open_s:,.0f} s of line", flush=True)
-    print(json.dumps({"bugs": len(chosen), "seed": asked.seed, "slowest_s": round(slowest_s, 1), "missed": missed}))
+        found = in_short(failed[0][1]) if failed else ""
+        rows[name] = {
+            "bug": name, "seed": asked.seed, "cpu_s": round(cpu_s, 1), "open_s": round(open_s), "found": found,
+        }  # fmt: skip
+        print(json.dumps(rows[name]), flush=True)
+        with asked.out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rows[name]) + "\n")
+    missed = [name for name, row in rows.items() if not row["found"]]
+    print(json.dumps({"bugs": len(rows), "of": len(BUGS), "seed": asked.seed, "missed": missed}))
     return int(bool(missed))
 
 

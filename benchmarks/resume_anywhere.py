@@ -1,11 +1,15 @@
 """Killed at random moments and resumed: does a deployment end with the bits of a run without interruption?
 
-An emulated chip is served over TCP. One run is left alone; each further one is killed (SIGKILL, or told to end by
-SIGINT or SIGTERM) up to three times when its journal has a random length, and resumed. Every data set of data.h5 is
-compared, and the program and the record on the chip. Prints a line a run and a JSON line at the end; exit code 1 when
-any bit differs.
+An emulated chip is served over TCP, and a small network of two layers is written to it and measured; every fifth run
+calibrates the chip before, the others take a record. Runs are killed (SIGKILL, or told to end by SIGINT or SIGTERM) up
+to three times, when their journal has a random length, and resumed, until so many processes were ended. Every data set
+of data.h5 is compared with that of a run that was left alone, and the program and the record. A run is a line of the
+results; those that stand there are not made again. Prints a JSON line at the end; exit code 1 when any bit differs, or
+a file is missing or stands there half-written.
 
-    python benchmarks/resume_anywhere.py [--runs 100] [--seed 0] [--images 20]
+    python benchmarks/resume_anywhere.py [--kills 100] [--seed 0] [--out benchmarks/results/resume_anywhere.jsonl]
+
+Processes are forked from one that has its modules loaded, so that a run costs what it does and not what starting costs.
 """
 
 from __future__ import annotations
@@ -13,30 +17,91 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import random
+import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from hil.emulator.address import chip_from_address
-from hil.server.serve import serving
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
 
-CHIP = "emulated:lab-128?seed=7"
-HIL = [sys.executable, "-m", "hil.cli"]
+from hil.deployment.deploy import DeployOptions, deploy  # noqa: E402
+from hil.deployment.resume import resume  # noqa: E402
+from hil.emulator.address import chip_from_address  # noqa: E402
+from hil.server.serve import serving  # noqa: E402
+from tests.hil.small_net import write_files  # noqa: E402
+
+MACROS, IMAGES = 2, 32
+CHIP = f"emulated:lab-128?seed=7&macros={MACROS}"
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-MOST_KILLS = 3
+MOST_KILLS, CALIBRATED_EVERY = 3, 5
+LOADED = ["__main__", "torch", "numba", "hil.deployment.chip_run"]
+COMPLETE = {"data.h5", "program.h5", "record.h5", "report.html", "report.json", "report.md", "wire.log"}
 
 
-def arguments(where: str, run: Path, images: int) -> list[str]:
-    brief = ["--samples", str(images), "--repeat", "1", "--no-causes", "--tune-images", "16"]
-    return ["deploy", "--port", where, "--out", str(run), "--recalibrate", *brief]
+class Deployment:
+    """The small network on a chip, deployed by processes that may end at any moment."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = write_files(folder, IMAGES)
+        self.record: Path | None = None  # None: the chip is calibrated first
+        self._context: ForkServerContext = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(LOADED)
+
+    def begin(self, where: str, run: Path) -> ForkServerProcess:
+        return self._started(deployed, *self._files, where, run, self.record)
+
+    def go_on(self, part: Path) -> ForkServerProcess:
+        return self._started(resumed, part)
+
+    def _started(self, target: Callable[..., None], *arguments: object) -> ForkServerProcess:
+        process = self._context.Process(target=target, args=arguments)
+        process.start()
+        return process
+
+    def whole(self, run: Path) -> int:
+        """Make a run and leave it alone; gives how long its journal was."""
+        size = 0
+        with serving(chip_from_address(CHIP), "tcp://127.0.0.1:0") as where:
+            process = self.begin(where, run)
+            while process.is_alive():
+                size = max(size, journal_bytes(run.with_name(f"{run.name}.unfinished")))
+                time.sleep(0.01)
+        return size
+
+
+def deployed(net: Path, data: Path, where: str, run: Path, record: Path | None) -> None:
+    """What ``hil deploy`` does, briefly and in silence."""
+    be_silent()
+    options = DeployOptions(
+        samples=IMAGES, repeats=1, virtual_chips=2, tolerance=0.1, causes=False, tune_images=IMAGES // 2
+    )
+    deploy(net, where, macros=MACROS, data=str(data), out=run, options=options, calibration=record)
+
+
+def resumed(part: Path) -> None:
+    """What ``hil resume`` does."""
+    be_silent()
+    resume(part)
+
+
+def be_silent() -> None:
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, signal.default_int_handler)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
 
 
 def content(path: Path) -> dict[str, np.ndarray]:
@@ -71,52 +136,72 @@ def journal_bytes(part: Path) -> int:
     return 0
 
 
-def killed_run(where: str, run: Path, images: int, size: int, rng: random.Random) -> list[str]:
+def killed_run(
+    deployment: Deployment, where: str, run: Path, size: int, rng: random.Random, most_kills: int
+) -> list[str]:
     """Make a run that is killed on the way; gives what ended it each time."""
-    part, ended = run.with_name(run.name + ".unfinished"), []
-    command = [*HIL, *arguments(where, run, images)]
-    for _ in range(rng.randint(1, MOST_KILLS)):
+    part, ended = run.with_name(run.name + ".unfinished"), list[str]()
+    for _ in range(min(rng.randint(1, MOST_KILLS), most_kills)):
         begun = journal_bytes(part)
         wanted = begun + rng.random() * max(size - begun, 0)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and journal_bytes(part) < wanted:
+        process = deployment.go_on(part) if part.exists() else deployment.begin(where, run)
+        while process.is_alive() and journal_bytes(part) < wanted:
             time.sleep(0.002)
         how = rng.choice(SIGNALS)
-        process.send_signal(how)
-        process.wait()
-        ended.append(f"{how.name} at {wanted / size:.0%}")
+        assert process.pid is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, how)
+        process.join()
         if run.exists():
             return ended
-        if part.exists():
-            command = [*HIL, "resume", str(part)]
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        ended.append(f"{how.name} at {wanted / size:.0%}")
+    (deployment.go_on(part) if part.exists() else deployment.begin(where, run)).join()
     return ended
+
+
+def half_written(run: Path) -> list[str]:
+    """What lies beside a finished run's files, or is missing of them."""
+    names = {path.name for path in run.iterdir()} if run.exists() else set[str]()
+    return sorted(names ^ COMPLETE)
+
+
+def rows_of(path: Path, seed: int) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
+    return [row for row in rows if row["seed"] == seed]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "resume_anywhere.jsonl")
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    different = 0
-    with tempfile.TemporaryDirectory() as folder:
-        whole, size = Path(folder) / "whole", 0
-        with serving(chip_from_address(CHIP), "tcp://127.0.0.1:0") as where:
-            command = [*HIL, *arguments(where, whole, asked.images)]
-            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while process.poll() is None:
-                size = max(size, journal_bytes(whole.with_name("whole.unfinished")))
-                time.sleep(0.01)
-        for number in range(asked.runs):
-            rng, run = random.Random(asked.seed * 100_003 + number), Path(folder) / f"run{number}"
+    rows = rows_of(asked.out, asked.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        deployment = Deployment(folder)
+        sizes = {True: deployment.whole(folder / "whole" / "1")}
+        record = folder / "record.h5"
+        shutil.copy(folder / "whole" / "1" / "record.h5", record)
+        deployment.record = record
+        sizes[False] = deployment.whole(folder / "whole" / "0")
+        while (kills := sum(len(row["ended"]) for row in rows)) < asked.kills:
+            number = len(rows)
+            rng, run = random.Random(asked.seed * 100_003 + number), folder / f"{number}" / "run"
+            calibrated = number % CALIBRATED_EVERY == 0
+            deployment.record = None if calibrated else record
             with serving(chip_from_address(CHIP), "tcp://127.0.0.1:0") as where:
-                ended = killed_run(where, run, asked.images, size, rng)
-            wrong = differences(whole, run) if run.exists() else ["no run"]
-            different += bool(wrong)
-            print(f"run {number}: {', '.join(ended)}: {wrong or 'same bits'}", flush=True)
-    print(json.dumps({"runs": asked.runs, "seed": asked.seed, "journal_bytes": size, "different": different}))
+                ended = killed_run(deployment, where, run, sizes[calibrated], rng, asked.kills - kills)
+            wrong = differences(folder / "whole" / f"{calibrated:d}", run) if run.exists() else ["no run"]
+            wrong += half_written(run)
+            row = {"seed": asked.seed, "run": number, "calibrated": calibrated, "ended": ended, "different": wrong}
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+            with asked.out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+    different = sum(bool(row["different"]) for row in rows)
+    print(json.dumps({"kills": kills, "runs": len(rows), "seed": asked.seed, "different": different}))
     return int(different > 0)
 
 

@@ -34,7 +34,7 @@ from firmware_protocols.messages import (
     TileProgrammed,
 )
 
-LONGEST_S, LONGEST_IN_IMAGE_S = 180.0, 10.0  # of tiles that take their time
+LONGEST_S, LONGEST_IN_IMAGE_S = 60.0, 10.0  # of tiles that take their time
 GROUP = 30  # places, of which the first bring an image and write its tiles
 MOST_TILES = 4  # of an image
 _LENGTH = struct.Struct("<I")

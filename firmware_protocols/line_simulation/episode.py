@@ -19,7 +19,7 @@ from firmware_protocols.line_simulation.plan import EpisodePlan
 
 QUIET_S = 1200.0  # beside the work that is left: all is answered on a good line within it
 DOWN_S, STALL_S, BOOT_S = (0.1, 30.0), (0.05, 40.0), (0.01, 0.5)
-SOON, SOON_S = 0.2, (0.05, 3.0)  # share of events that come soon after one of their kind, and how soon
+SOON_S = (0.05, 3.0)  # between events of which one follows the other
 WITHOUT_JOURNAL = 0.2  # share of processes that go on with a chip but without what the one before knew
 LONG_BURST, LONG_BURST_BYTES = 0.1, 400_000  # share of bursts that no end may hold whole
 
@@ -140,8 +140,7 @@ class Episode:
         heapq.heappush(self._events, (self.line.now_s + in_s, self._order, act))
 
     def _wait_s(self, kind: LineFault) -> float:
-        """What happened once may soon happen again, as to a plug that is loose."""
-        if self._rng.random() < SOON:
+        if self._rng.random() < self.plan.soon:
             return self._rng.uniform(*SOON_S)
         return self._rng.expovariate(1.0 / self.plan.every_s[kind])
 

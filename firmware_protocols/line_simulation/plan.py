@@ -28,9 +28,10 @@ class EpisodePlan:
         requests: how many are asked.
         ahead: how many of them before the first is answered.
         every_s: mean time between two events of a kind, s; kinds that do not happen are left out.
+        soon: share of events that come soon after one of their kind, as of a plug that is loose.
         off_every_s: mean time between two orders to switch the outputs off, s; 0: none.
         state_resets: chance that the chip is reset when both ends together get into a state for the first time.
-        tile_share: share of requests that write a tile, which takes from 1 s to 3 min.
+        tile_share: share of requests that write a tile, which takes from 1 s to a minute.
         slots: of the chip's journal, 0: it has no memory.
         images: some tiles come in program images.
         clock_stops: the clock of the board begins anew when the chip restarts.
@@ -44,6 +45,7 @@ class EpisodePlan:
     requests: int
     ahead: int
     every_s: dict[LineFault, float]
+    soon: float
     off_every_s: float
     state_resets: float
     tile_share: float
@@ -93,9 +95,10 @@ def plan_of(seed: str) -> EpisodePlan:
         requests=rng.randint(60, 300),
         ahead=min(rng.choice((1, 4, 8, 20, 20)), slots - 1 if slots else 20),
         every_s=every_s,
+        soon=rng.choice((0.0, 0.2, 0.8)),
         off_every_s=some(30.0, 300.0, 0.2),
         state_resets=state_resets,
-        tile_share=rng.choice((0.0, 0.02, 0.05, 0.1)),
+        tile_share=rng.choice((0.0, 0.02, 0.05, 0.3)),
         slots=slots,
         images=slots > 0 and rng.random() < 0.7,
         clock_stops=slots > 0 and rng.random() < 0.5,

@@ -1,12 +1,13 @@
 """The fault matrix, row by row: a deployment over a line or a board with that fault ends as the one without.
 
-Rows that other files hold are named in ``ELSEWHERE``. Wires here are in the host's process and in real time; shares of
-the line are asked in virtual time (``tests/firmware_protocols/test_frame_size.py``).
+All rows and their tests are named in ``benchmarks/fault_matrix.py``. Wires here are in the host's process and in real
+time; shares of the line are asked in virtual time (``tests/firmware_protocols/test_frame_size.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import random
 import secrets
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,27 +30,29 @@ from ..same_runs import BRIEF, check_same_runs
 
 ROOT = Path(__file__).parents[3]
 ADDRESS = "tcp://board:1"
-ELSEWHERE = {
-    "F1 share of the line at frame loss": ("tests/firmware_protocols/test_frame_size.py", "carries_its_share"),
-    "F2 share of the line at bit errors": ("tests/firmware_protocols/test_frame_size.py", "carries_its_share"),
-    "F3 lost and stray bytes": ("tests/firmware_protocols/test_frame_size.py", "lost_and_stray_bytes"),
-    "F5 round trips": ("tests/firmware_protocols/test_link.py", "the_line_is_used_well"),
-    "F7 torn entries of the journal": ("tests/hil/deployment/test_resume.py", "was_not_finished_is_dropped"),
-    "F8 other name of the port": ("tests/hil/driver/test_patience.py", "found_by_its_serial_number"),
-    "F9 host killed": ("tests/hil/deployment/test_resume.py", "killed_or_told_to_end"),
-    "F10 garbage from the port": ("tests/hil/transports/test_transports.py", "stranger_that_never_stops"),
-    "F11 echo": ("tests/hil/transports/test_transports.py", "an_echo_is_told"),
-    "F11 other product": ("tests/hil/transports/test_transports.py", "another_device_is_told"),
-    "F11 other protocol version": ("tests/hil/transports/test_transports.py", "another_protocol_version"),
-    "F13 fuzz of the parsers": ("tests/firmware_protocols/test_hostile_bytes.py", "test_"),
-    "F14 effects that the record does not know": ("tests/hil/deployment/test_deploy.py", "is_a_disagreement"),
-}
 
 
-@pytest.mark.parametrize("row", ELSEWHERE)
-def test_rows_that_other_files_hold_are_there(row: str) -> None:
-    path, part = ELSEWHERE[row]
-    assert part in (ROOT / path).read_text("utf-8")
+def loaded() -> Any:
+    """The benchmark that runs the rows and writes the published table."""
+    spec = importlib.util.spec_from_file_location("fault_matrix", ROOT / "benchmarks" / "fault_matrix.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MATRIX = loaded()
+
+
+def test_all_rows_are_published_and_name_tests_that_are_there() -> None:
+    assert list(MATRIX.ROWS) == [f"F{number}" for number in range(1, 16)]
+    published = (ROOT / "docs" / "explanation" / "reliability.md").read_text("utf-8")
+    assert MATRIX.table(MATRIX.rows_of(MATRIX.OUT)) in published, "python benchmarks/fault_matrix.py --write …"
+    for row in MATRIX.ROWS.values():
+        for test in row.tests:
+            path, _, name = test.partition("::")
+            assert name.partition("[")[0] in (ROOT / path).read_text("utf-8"), test
 
 
 @contextlib.contextmanager
