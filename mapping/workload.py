@@ -47,7 +47,6 @@ from mapping.program.conductance import (
     RescaleStep,
     SliceStep,
     Step,
-    Tile,
     TileGroup,
 )
 from mapping.program.digital_steps import (
@@ -236,7 +235,7 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
                 output_bits=SUM_BITS if products else output_bits,
                 input_signed=signed,
                 shares=again.name if again else None,
-                tiles=_placed(matrix.group.tiles) if matrix else None,
+                tiles=_placed(matrix.group) if matrix else None,
             )
         )
         if products:
@@ -294,16 +293,17 @@ def _codes_of(step: Step, codes: Mapping[str, tuple[int, bool]]) -> tuple[int, b
     return max(1, max(high.bit_length(), (-low).bit_length() - 1) + (low < 0)), low < 0
 
 
-def _placed(tiles: Sequence[Tile]) -> Tiles:
-    slices = {m: s for s, m in enumerate(sorted({t.multiplier for t in tiles}))}
+def _placed(group: TileGroup) -> Tiles:
+    slices = {m: s for s, m in enumerate(sorted({t.multiplier for t in group.tiles}))}
     return _columns(
-        (t.macro, *_extent(t.inputs), *_extent(t.outputs), slices[t.multiplier], t.copy, t.round) for t in tiles
+        (t.macro, *_extent(t.inputs), *_extent(t.outputs), slices[t.multiplier], t.copy, t.round, reads)
+        for t, reads in zip(group.tiles, group.reads, strict=True)
     )
 
 
 def _tiles(pieces: Sequence[Piece], places: Sequence[Place]) -> Tiles:
     return _columns(
-        (at.macro, *_extent(p.inputs), *_extent(p.outputs), p.slice, at.copy, at.round)
+        (at.macro, *_extent(p.inputs), *_extent(p.outputs), p.slice, at.copy, at.round, 1)
         for p, at in zip(pieces, places, strict=True)
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.codec import encode
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.extensions.memory import SupplyFailed
+from firmware_protocols.extensions.memory import BoardPower, SupplyFailed
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import (
     Capability,
@@ -38,22 +38,6 @@ from firmware_protocols.states import State
 
 Numbered = Mvm | ReadCells | ProgramTile | Pulse
 """Requests of a simulation; ``sample`` is the number of each, so that no two are the same."""
-
-
-class BoardPower:
-    """Power of a board. Whoever writes what must last calls ``spend`` at each step, and may not return."""
-
-    def __init__(self) -> None:
-        self.steps_left: int | None = None  # None: as many as it likes
-
-    def spend(self, steps: int = 1) -> None:
-        """Use power for ``steps`` indivisible steps (a slice of cells, a byte of flash); raises ``SupplyFailed``."""
-        if self.steps_left is None:
-            return
-        self.steps_left -= steps
-        if self.steps_left < 0:
-            self.steps_left = None
-            raise SupplyFailed
 
 
 def answer_of(request: Request[Any]) -> Reply:

@@ -24,6 +24,7 @@ from hil.cli.options import (
     Net,
     NoIdleCopies,
     Port,
+    ResidualSlices,
     ScoredBy,
     Seed,
     SpareReads,
@@ -101,6 +102,7 @@ def deploy(
     ] = 0,
     rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
     no_idle_copies: NoIdleCopies = False,
+    residual_slices: ResidualSlices = 0,
     no_aims: Annotated[
         bool, typer.Option("--no-aims", help="write cells to their levels, not beside them for the planned age")
     ] = False,
@@ -158,6 +160,7 @@ def deploy(
         tune_images=tune_images,
         adapters=adapters,
         idle_copies=not no_idle_copies,
+        residual_slices=residual_slices,
         aim=not no_aims,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
@@ -175,7 +178,7 @@ def deploy(
                     macros=macros,
                     trust=trust_model,
                     watch=watch,
-                    idle_copies=options.copies_idle,
+                    layout=options.layout,
                     imported=imported,
                 )
             with watch.stage("counting"):

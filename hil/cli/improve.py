@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    AllowCode,
     Baud,
     Chip,
     DataDir,
@@ -16,8 +17,11 @@ from hil.cli.options import (
     Json,
     Macros,
     Port,
+    ScoredBy,
     Seed,
+    Task,
     chip_address,
+    metric_place,
     print_result,
     screen,
     seconds,
@@ -42,6 +46,9 @@ def improve(
     emulated: Emulated = False,
     data_dir: DataDir = None,
     download: Download = False,
+    task: Task = None,
+    metric: ScoredBy = None,
+    allow_code: AllowCode = False,
     target: Annotated[
         float | None, typer.Option(help="percent on held-out training images at which to stop", show_default=False)
     ] = None,
@@ -68,14 +75,16 @@ def improve(
     """Try levers from cheap to dear until a network keeps its accuracy on such chips, and say what each gave."""
     from hil.atomic import write_text
     from hil.datasets.image_set import load_dataset
+    from hil.deployment.options import DeployOptions
     from hil.improvement.begin import bench_of, measured_record
     from hil.improvement.further_training import FurtherTraining
     from hil.improvement.ladder import expected_ladder
     from hil.improvement.ladder import improve as climb
     from hil.improvement.ladder_page import PAGE, ladder_page
 
-    training = load_dataset(data, "train", data_dir=data_dir, download=download)
-    test = load_dataset(data, "test", data_dir=data_dir, limit=test_images) if test_images else None
+    training = load_dataset(data, "train", data_dir=data_dir, download=download, any_kind=True)
+    test = load_dataset(data, "test", data_dir=data_dir, limit=test_images, any_kind=True) if test_images else None
+    scoring = DeployOptions(task=task or "", metric=metric_place(metric), allow_code=allow_code)
     with screen(quiet=as_json) as watch:
         record = calibration
         watch.plan(expected_ladder(images, chips, test_images, measured=bool(port or emulated)), may_end_early=True)
@@ -99,6 +108,7 @@ def improve(
             trust=trust_model,
             watch=watch,
             further=None if no_finetune else FurtherTraining(network, data, data_dir, chip, macros, record, out),
+            scoring=scoring,
         )
         found = climb(
             bench,

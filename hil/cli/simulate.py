@@ -18,6 +18,7 @@ from hil.cli.options import (
     Mean,
     Net,
     NoIdleCopies,
+    ResidualSlices,
     ScoredBy,
     Seed,
     Std,
@@ -71,6 +72,7 @@ def simulate(
     ] = "each",
     adapters: Adapters = 0,
     no_idle_copies: NoIdleCopies = False,
+    residual_slices: ResidualSlices = 0,
     rewrite: Annotated[
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
     ] = 0,
@@ -102,6 +104,7 @@ def simulate(
         age_s=ages[0],
         adapters=adapters,
         idle_copies=not no_idle_copies,
+        residual_slices=residual_slices,
         device=device,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
@@ -118,7 +121,7 @@ def simulate(
                 macros=macros,
                 trust=trust_model,
                 watch=watch,
-                idle_copies=options.copies_idle,
+                layout=options.layout,
                 imported=imported,
             )
         result = predict(

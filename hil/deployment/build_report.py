@@ -46,6 +46,7 @@ from mapping.program.conductance import ConductanceProgram
 LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
 
 MOST_COMMAND = 2000  # characters
+LEAST_SHOWN_US = 0.005  # targets that lie this close to their levels are said to be the levels
 
 
 def sample_layers(job: Deployment, exact: Exact, measured: Mapping[str, LayerSums]) -> tuple[LayerSample, ...]:
@@ -262,6 +263,8 @@ def aim_notes(program: ConductanceProgram) -> tuple[str, ...]:
     if aims is None:
         return ()
     moved = max((a - g for a, g in zip(aims.targets_us, program.spec.macro.levels_us, strict=True)), key=abs)
+    if abs(moved) < LEAST_SHOWN_US:
+        return ()
     return (
         f"targets beside the levels, by up to {moved:+.2f} µS, for {aims.age_s:g} s after programming: {aims.source}",
     )

@@ -37,17 +37,17 @@ def with_aims(
     program: ConductanceProgram, record: CalibrationRecord, options: DeployOptions, watch: Watch
 ) -> ConductanceProgram:
     """The program with targets for the planned age by the record's law, unless it has targets of its own."""
+    age_s = options.aimed_age_s(program)
     if program.aims is not None:
-        if program.aims.age_s != options.age_s:
+        if program.aims.age_s != age_s:
             watch.note(
                 f"the program's targets are for {program.aims.age_s:g} s after programming ({program.aims.source}), "
-                f"this run reads at {options.age_s:g} s"
+                f"this run reads at {age_s:g} s"
             )
         return program
     if not options.aim:
         return program
-    source = f"record of {record.kind} {record.chip_name} {record.serial}, {record.date}".strip()
-    return aimed(program, aims_of(record.programming, program.spec.macro, options.age_s, source))
+    return aimed(program, aims_of(record.programming, program.spec.macro, age_s, record.origin))
 
 
 def check_untuned(program: ConductanceProgram) -> None:

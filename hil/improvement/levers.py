@@ -20,11 +20,13 @@ from cim.record.rewriting import Rewrite
 from hil.errors import MismatchError
 from hil.improvement.further_training import LEAST_MINUTES, FurtherTraining
 from hil.simulation.virtual_chips import VirtualChip, VirtualChips, in_threads
+from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.layout.free_cells import MOST_COPIES, Area, Copies, choose_copies_to_average
 from mapping.layout.lay_out import IDLE_COPIES
 from mapping.network.file import NetworkFile, load_network
+from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
@@ -82,7 +84,7 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Accuracies of virtual chips (S,) on the held-out training images."""
+    """Accuracies of virtual chips (S,) on the held-out training images, or another metric that is a share."""
 
     chips: NDArray[np.float64]
 
@@ -102,7 +104,7 @@ class Score:
 
 @dataclass(frozen=True)
 class LeverBench:
-    """All that levers need. ``images`` and ``labels`` are held-out training images.
+    """All that levers need. ``images`` and ``targets`` are held-out training images, as ``task`` scores them.
 
     ``training``: what the network may be trained on with, None: it is not. ``minutes_left`` of the ladder's time; None:
     nobody said how long it may take.
@@ -113,7 +115,8 @@ class LeverBench:
     record: CalibrationRecord
     source: str
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    targets: NDArray[np.generic]
+    task: Task
     age_s: float
     chips: int
     seed: int
@@ -159,17 +162,17 @@ class LeverBench:
         return found
 
     def score(
-        self, recipe: Recipe, images: NDArray[np.uint8] | None = None, labels: NDArray[np.int64] | None = None
+        self, recipe: Recipe, images: NDArray[np.uint8] | None = None, targets: NDArray[np.generic] | None = None
     ) -> Score:
         """Accuracies of virtual chips programmed with the recipe, each tuned to its own answers if it says so."""
         program = self.program(recipe)
-        x, y = (self.images, self.labels) if images is None or labels is None else (images, labels)
-        targets = tune_targets(program, program.calibration_images[: self.tune_images]) if recipe.tune else None
-        virtual = self._chips(program, recipe, targets)
+        x, y = (self.images, self.targets) if images is None or targets is None else (images, targets)
+        aims = tune_targets(program, program.calibration_images[: self.tune_images]) if recipe.tune else None
+        virtual = self._chips(program, recipe, aims)
 
         def accuracy(number: int) -> float:
             chip = virtual.chip(number)
-            return float((run(virtual.running(number, chip), x, chip).argmax(1) == y).mean())
+            return float(self.task.totals(self.task.scores(run(virtual.running(number, chip), x, chip), y)))
 
         found = []
         for number, share in enumerate(in_threads(accuracy, range(self.chips))):
@@ -287,6 +290,8 @@ def _with_copies(bench: LeverBench, recipe: Recipe, further: Sequence[int] | Non
 def _finetune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     if bench.training is None:
         return "training was not asked for"
+    if bench.task.kind is not TaskKind.CLASSIFY:
+        return f"networks that {bench.task.kind} are not trained by hil finetune"
     if bench.minutes_left is None:
         return "training takes what is left of --minutes, and none were given"
     if bench.minutes_left < LEAST_MINUTES:

@@ -19,6 +19,7 @@ from hil.calibration.procedure import check_record
 from hil.deployment.adaptation import check_adapted
 from hil.deployment.inference import IMAGES_IN_FLIGHT, measured_multiply
 from hil.deployment.programming import holds, read_back
+from hil.deployment.rewriting import refuse_residual
 from hil.deployment.tuning import check_untuned, tune_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError, UsageError
@@ -122,8 +123,9 @@ def retune(
 
     Raises:
         MismatchError: the chip holds another program; program or record are of another chip; the program takes rounds.
-        UsageError: too few stored training images, or no such rank.
+        UsageError: residual slices, too few stored training images, or no such rank.
     """
+    refuse_residual(program, "hil tune")
     if not 0 <= adapters <= MOST_RANK:
         raise UsageError(f"adapters of rank {adapters}, not from 0 to {MOST_RANK}")
     watch = watch or Watch()

@@ -26,6 +26,7 @@ from mapping.program.shapes import step_shape
 from mapping.program.step_checks import check_digital, check_rule, gives_wide, need
 
 MOST_TURNS = 1 << 12
+MOST_READS = 256  # of one product with the highest of residual slices
 
 
 def check_program(program: ConductanceProgram) -> None:
@@ -177,6 +178,7 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
             need(signed, step, "has signs of columns that are not −1 or 1, or no pairs")
     need(largest_sum(group) <= INT32_HIGH, step, "has sums beyond 32 bits")
     _check_copies(step, window)
+    _check_residual(step)
     if step.adapter is not None:
         _check_adapter(step, step.adapter)
 
@@ -212,6 +214,16 @@ def _check_copies(step: MatrixStep, window: Window | None) -> None:
             for a, b in zip(own, first, strict=True)
         )
         need(same, step, f"has another matrix in copy {number} than in copy 0")
+
+
+def _check_residual(step: MatrixStep) -> None:
+    """Residual slices are two or more of each weight, all in round 0, in one copy, with a bounded number of reads."""
+    group = step.group
+    need(0 <= group.residual_reads <= MOST_READS, step, f"reads its highest slice {group.residual_reads} times")
+    if group.residual_reads:
+        whole = group.copies == 1 and not any(t.round for t in group.tiles)
+        need(whole, step, "has residual slices in several rounds or copies")
+        need(len({t.multiplier for t in group.tiles}) > 1, step, "has residual slices of one slice")
 
 
 def _check_order(step: Step, order: NDArray[np.int32] | None, size: int, what: str) -> None:

@@ -120,9 +120,7 @@ def run(
 
 def input_codes(images: NDArray[np.uint8], rule: InputCodes) -> NDArray[np.int16]:
     """Pixels (n, height, width, channels) to codes (n, channels, height, width), by table."""
-    channels = np.arange(rule.shape[0])[None, :, None, None]
-    codes: NDArray[np.int16] = rule.table[channels, images.transpose(0, 3, 1, 2)]
-    return codes
+    return tensor_ops.pixel_codes(images, rule.table)
 
 
 def apply(

@@ -63,6 +63,7 @@ _LATER: dict[tuple[type, str], Any] = {
     (Tile, "copy"): 0,
     (Tile, "round"): 0,
     (TileGroup, "groups"): 1,
+    (TileGroup, "residual_reads"): 0,
     (steps.AddStep, "subtract"): False,
     (steps.ConcatStep, "axis"): 0,
 }

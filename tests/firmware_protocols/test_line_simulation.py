@@ -11,8 +11,7 @@ import pytest
 
 from firmware_protocols import chip, host
 from firmware_protocols.errors import LocalProtocolError
-from firmware_protocols.extensions.memory import SupplyFailed
-from firmware_protocols.line_simulation.board import BoardPower
+from firmware_protocols.extensions.memory import BoardPower, SupplyFailed
 from firmware_protocols.line_simulation.direction import LineDirection
 from firmware_protocols.line_simulation.episode import Episode, EpisodeResult
 from firmware_protocols.line_simulation.faults import Gaps, LineFault, LineFaults

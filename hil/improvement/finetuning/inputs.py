@@ -60,13 +60,15 @@ def load_finetune_inputs(
         without: images that take no part, also not among those held out; None: none.
 
     Raises:
-        UsageError: images that the network does not take, or too few; a chip that has no training errors.
+        UsageError: a network of another task than classes; images that it does not take, or too few; a chip that has no
+            training errors.
         FileError: a file is missing or broken, or test images are among the training images.
         MismatchError: the record is of a chip of another description.
     """
     if is_cost_model(chip):
         raise UsageError(f"{chip} is a scale of costs, no chip to train for", hint="--chip lab-128")
     spec, net = load_chip(chip, macros=macros), load_network(network)
+    _check_task(net, network)
     noise, record = _errors(spec, calibration, settings)
     train = load_dataset(data, "train", data_dir=data_dir, download=download)
     if without is not None:
@@ -78,6 +80,18 @@ def load_finetune_inputs(
     if len(own) < FEW:
         watch.note(f"{len(own)} training images are few: a network may learn them by heart and lose accuracy on others")
     return FinetuneInputs(net, spec, noise, record, own, kept, f"{train.name}, {len(own)} training images")
+
+
+def _check_task(network: NetworkFile, path: Path) -> None:
+    """Refuse a network of another task than classes: losses and scores of the training are those of classes."""
+    graph = network.graph
+    if graph.outputs or not graph.classes:
+        raise UsageError(
+            f"fine-tuning is for networks that give classes; {path.name} is to {graph.purpose}",
+            likely="its outputs are maps, boxes, numbers or steps",
+            hint=f"hil deploy {path} tunes it to its chip without labels; train it under errors on its weights before "
+            "hil import (docs/how-to/tasks.md), or hil improve where its metric is a share",
+        )
 
 
 def _errors(chip: ChipSpec, calibration: Path | None, settings: FinetuneSettings) -> tuple[ArrayNoise, str]:

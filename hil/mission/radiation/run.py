@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.simulator.layer import NoiseKey
-from cim.simulator.simulator import LayerSimulator
 from hil.mission.radiation.checksums import SUFFIX
 from hil.mission.radiation.inject import ChipUnderTest, Injection
-from hil.simulation.virtual_chips import COPY_NOISE, VirtualChip
+from hil.simulation.virtual_chips import COPY_NOISE, CopySimulator, VirtualChip
 from mapping.network.nodes import INPUT
 from mapping.program import digital_ops
 from mapping.program.adapter import adapted
@@ -112,7 +111,7 @@ class FaultBench:
         codes: Mapping[str, Codes],
         sums: dict[str, NDArray[np.int32]],
         sample: int,
-        simulators: Mapping[tuple[str, int], LayerSimulator],
+        simulators: Mapping[tuple[str, int], CopySimulator],
         injection: Injection | None = None,
     ) -> Codes:
         layer = self.program.product_of(step)
@@ -146,7 +145,7 @@ class FaultBench:
         step: MatrixStep,
         codes: NDArray[np.int16],
         sample: int,
-        simulators: Mapping[tuple[str, int], LayerSimulator],
+        simulators: Mapping[tuple[str, int], CopySimulator],
     ) -> NDArray[np.int32]:
         """As ``VirtualChip.sums``, with other simulators for some copies."""
         layer = list(self.virtual.layers).index(step.name)
