@@ -107,8 +107,8 @@ def improve(
             tune_images=tune_images,
             trust=trust_model,
             watch=watch,
-            further=None if no_finetune else FurtherTraining(network, data, data_dir, chip, macros, record, out),
             scoring=scoring,
+            further=None if no_finetune else FurtherTraining(network, data, data_dir, chip, macros, record, out),
         )
         found = climb(
             bench,

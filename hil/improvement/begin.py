@@ -21,6 +21,7 @@ from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.watch import Watch
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
+from mapping.network.task import TaskKind
 from mapping.quantise.weight_scales import ScaleRule
 
 RECORD = "record.h5"
@@ -52,16 +53,16 @@ def bench_of(
     tune_images: int,
     trust: bool,
     watch: Watch,
-    further: FurtherTraining | None = None,
     scoring: DeployOptions | None = None,
+    further: FurtherTraining | None = None,
 ) -> LeverBench:
     """A bench for ``hil.improvement.ladder.improve``.
 
     Args:
         training: training images with their targets; ``images`` of them decide, none of which the network stores.
         record: of a chip or of cells; None: the models of the chip file.
-        further: what the network may be trained on with, as the last lever; None: it is not.
         scoring: task, metric and whether a user's own may run; None: those of the network.
+        further: what a classifier may be trained on with, as the last lever; None: it is not.
 
     Raises:
         UsageError: a compiled program was given instead of a network, targets of another task, or a metric that is no
@@ -84,6 +85,9 @@ def bench_of(
             hint="hil simulate says it with one lever and without: --rewrite 3, --residual-slices 4, --no-idle-copies; "
             "or --metric file.py:function with a score of your own that is a share",
         )
+    if further is not None and scored.kind is not TaskKind.CLASSIFY:
+        watch.note(f"no training as the last lever: hil finetune trains classifiers, this network is to {scored.kind}")
+        further = None
     targets = targets_of(scored, training, program.preprocess)
     at = held_out(training, file.calibration_images, images, seed)
     return LeverBench(
