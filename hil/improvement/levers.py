@@ -26,7 +26,6 @@ from mapping.compile import CannotMap, compile_network
 from mapping.layout.free_cells import MOST_COPIES, Area, Copies, choose_copies_to_average
 from mapping.layout.lay_out import IDLE_COPIES, LayoutOptions
 from mapping.network.file import NetworkFile, load_network
-from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
@@ -314,8 +313,6 @@ def _with_copies(bench: LeverBench, recipe: Recipe, further: Sequence[int] | Non
 def _finetune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     if bench.training is None:
         return "training was not asked for"
-    if bench.task.kind is not TaskKind.CLASSIFY:
-        return f"networks that {bench.task.kind} are not trained by hil finetune"
     if bench.minutes_left is None:
         return "training takes what is left of --minutes, and none were given"
     if bench.minutes_left < LEAST_MINUTES:
