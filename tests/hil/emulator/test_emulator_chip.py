@@ -144,8 +144,19 @@ def test_a_layer_that_does_not_fit_together_is_refused(chip: EmulatedChip) -> No
     assert refused(chip.load_layer, layer(corrections=3)).code is ErrorCode.MALFORMED
 
 
-def test_a_window_that_does_not_fit_its_map_is_refused(chip: EmulatedChip) -> None:
-    window = KernelWindow(1, 2, 2, (3, 3), (1, 1), (0, 0), (1, 1))
+@pytest.mark.parametrize(
+    "window",
+    [
+        KernelWindow(1, 2, 2, (3, 3), (1, 1), (0, 0), (1, 1)),
+        KernelWindow(1, 2, 2, (1, 1), (1, 1), (0, -1), (1, 1)),
+        KernelWindow(1, 2, 2, (2, 2), (1, 1), (0, 0), (-1, 1)),
+        KernelWindow(1, 2, 2, (1, 1), (-1, 1), (0, 0), (1, 1)),
+        KernelWindow(1, 3, 2, (1, 1), (1, 1), (0, 0), (1, 1)),
+    ],
+)
+def test_a_window_that_does_not_fit_its_map_or_steps_backwards_is_refused(
+    chip: EmulatedChip, window: KernelWindow
+) -> None:
     request = Sweep(
         Returns.SUMS, TileAddress(0, 0, 9, 0, 1), 0, 0, 8, False, window, 0, 0, np.zeros((1, 1, 2, 2), np.int16)
     )
