@@ -56,7 +56,7 @@ from mapping.program.conductance import ConductanceProgram
 
 HERE = Path(__file__).parent
 ORBIT, TABLE = HERE / "results" / "flight_orbit.toml", HERE / "results" / "flight.jsonl"
-UPSETS_A_DAY = 1.5e-4  # of a cell: harsh enough that a belief without upsets is seen to be wrong
+UPSETS_A_DAY = 3e-4  # of a cell: harsh enough that a belief without upsets is seen to be wrong, copies or not
 KRAD_A_YEAR = 10.0
 YEARS = (1.0, 3.0)
 BEAM_SEEDS, CONTROL_SEEDS, BEAM_DAYS = range(900, 903), range(950, 953), 365.25

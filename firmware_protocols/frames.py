@@ -32,7 +32,7 @@ class Flag(enum.IntFlag):
     AUTH = 8  # reserved: an authority trailer follows the payload
 
 
-RESET, ACK, LAST, AUTH = (flag.value for flag in Flag)  # as numbers: members of an enum.IntFlag are slow in every frame
+RESET_BIT, ACK_BIT, LAST_BIT, AUTH_BIT = (flag.value for flag in Flag)  # plain integers, for what is done per frame
 
 
 class Frame(NamedTuple):
@@ -118,7 +118,7 @@ class FrameReader:
             return None, "bad_crc"
         first, channel, session, sequence, ack, selective = HEADER.unpack_from(raw)
         flags, major = first & 15, first >> 4
-        if flags & AUTH or (major != FRAME_MAJOR and not flags & RESET):
+        if flags & AUTH_BIT or (major != FRAME_MAJOR and not flags & RESET_BIT):
             return None, "bad_version"
         self.counters.frames_received += 1
         return Frame(flags, channel, session, sequence, ack, selective, raw[HEADER.size : -CRC.size], major), ""

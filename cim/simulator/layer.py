@@ -31,7 +31,7 @@ PURPOSE = 0x51B  # first word of every noise key of the simulator
 
 @dataclass(frozen=True, slots=True)
 class NoiseKey:
-    """Names one stream of noise; image i of a call uses ``first_image`` + i.
+    """Names one stream of noise; image i of a call uses ``first_image`` + i, or ``first_image`` + ``chosen[i]``.
 
     The same key gives the same noise whatever the batch; another ``seed``, ``chip``
     (virtual chip), ``layer`` or image gives noise independent of it.
@@ -41,6 +41,7 @@ class NoiseKey:
     chip: int = 0
     layer: int = 0
     first_image: int = 0
+    chosen: tuple[int, ...] | None = None
 
     def words(self, images: int) -> NDArray[np.uint32]:
         """Keys of the images of a call, two 32-bit words each: (images, 2).
@@ -49,7 +50,10 @@ class NoiseKey:
         (Steele, Lea and Flood, doi:10.1145/2660193.2660195).
         """
         stream = np.random.SeedSequence((PURPOSE, self.seed, self.chip, self.layer)).generate_state(1, np.uint64)[0]
-        number = np.arange(images, dtype=np.uint64) + np.uint64(self.first_image)
+        each = range(images) if self.chosen is None else self.chosen
+        if len(each) != images:
+            raise ValueError(f"{images} images, {len(each)} chosen")
+        number = np.array(each, dtype=np.uint64) + np.uint64(self.first_image)
         x = number * np.uint64(0x9E3779B97F4A7C15) + stream
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -64,7 +64,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Chip": (*CHIP, "use_macros", "calibration", "age"),
         "Images": ("data", "data_dir", "download", "images", "test_images", "tune_images"),
         "Task": ("task", "metric", "allow_code"),
-        "Aim and time": ("target", "minutes", "chips", "seed"),
+        "Aim and time": ("target", "minutes", "no_finetune", "chips", "seed"),
         "Run and output": ("out", "resume", "trust_model", *ANSWER),
     },
     "finetune": {

@@ -53,13 +53,19 @@ def improve(
         float | None, typer.Option(help="percent on held-out training images at which to stop", show_default=False)
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.0, help="begin no further lever after so many", show_default=False)
+        float | None,
+        typer.Option(
+            min=0.0, help="begin no further lever after so many; training takes what is left", show_default=False
+        ),
     ] = None,
     images: Annotated[int, typer.Option(min=100, help="held-out training images that decide")] = 500,
     test_images: Annotated[int, typer.Option(min=0, help="test images for the finished program; 0: none")] = 1000,
     chips: Annotated[int, typer.Option(min=2, help="virtual chips")] = 8,
     tune_images: Annotated[int, typer.Option(min=2, help="most stored training images to tune with")] = 128,
     age: Annotated[str, typer.Option(help="planned age: 30s, 1h, 2d")] = "1h",
+    no_finetune: Annotated[
+        bool, typer.Option("--no-finetune", help="no training as the last lever, though --minutes leave time for it")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the ladder in the folder")] = False,
     seed: Seed = 0,
     baud: Baud = 921600,
@@ -71,6 +77,7 @@ def improve(
     from hil.datasets.image_set import load_dataset
     from hil.deployment.options import DeployOptions
     from hil.improvement.begin import bench_of, measured_record
+    from hil.improvement.further_training import FurtherTraining
     from hil.improvement.ladder import expected_ladder
     from hil.improvement.ladder import improve as climb
     from hil.improvement.ladder_page import PAGE, ladder_page
@@ -101,6 +108,7 @@ def improve(
             trust=trust_model,
             watch=watch,
             scoring=scoring,
+            further=None if no_finetune else FurtherTraining(network, data, data_dir, chip, macros, record, out),
         )
         found = climb(
             bench,

@@ -14,12 +14,14 @@ from hil.deployment.options import DeployOptions
 from hil.deployment.scoring import targets_of, task_of
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
+from hil.improvement.further_training import FurtherTraining
 from hil.improvement.ladder import held_out
 from hil.improvement.levers import LeverBench, Recipe
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.watch import Watch
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
+from mapping.network.task import TaskKind
 from mapping.quantise.weight_scales import ScaleRule
 
 RECORD = "record.h5"
@@ -52,6 +54,7 @@ def bench_of(
     trust: bool,
     watch: Watch,
     scoring: DeployOptions | None = None,
+    further: FurtherTraining | None = None,
 ) -> LeverBench:
     """A bench for ``hil.improvement.ladder.improve``.
 
@@ -59,6 +62,7 @@ def bench_of(
         training: training images with their targets; ``images`` of them decide, none of which the network stores.
         record: of a chip or of cells; None: the models of the chip file.
         scoring: task, metric and whether a user's own may run; None: those of the network.
+        further: what a classifier may be trained on with, as the last lever; None: it is not.
 
     Raises:
         UsageError: a compiled program was given instead of a network, targets of another task, or a metric that is no
@@ -81,6 +85,9 @@ def bench_of(
             hint="hil simulate says it with one lever and without: --rewrite 3, --residual-slices 4, --no-idle-copies; "
             "or --metric file.py:function with a score of your own that is a share",
         )
+    if further is not None and scored.kind is not TaskKind.CLASSIFY:
+        watch.note(f"no training as the last lever: hil finetune trains classifiers, this network is to {scored.kind}")
+        further = None
     targets = targets_of(scored, training, program.preprocess)
     at = held_out(training, file.calibration_images, images, seed)
     return LeverBench(
@@ -97,5 +104,6 @@ def bench_of(
         tune_images=tune_images,
         macros=min(use_macros or program.spec.macros, program.spec.macros),
         watch=watch,
+        training=further,
         made={Recipe(scales=ScaleRule.OUTPUT.value).compiled: program},
     )

@@ -36,7 +36,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.workload import program_workload
 
-FORMAT = "hil.ladder/1.1"
+FORMAT = "hil.ladder/1.2"
 JOURNAL, PROGRAM = "ladder.json", "program.h5"
 MOST_JOURNAL_BYTES = 1 << 24
 CHIP_IMAGE_S = 1e-3  # of a virtual chip on one core, for the bundled network
@@ -140,7 +140,7 @@ def improve(
     Args:
         test: images that are scored once, for the finished program; None: none.
         target: accuracy (fraction) on the held-out images at which to stop.
-        minutes: after which no further lever is begun.
+        minutes: after which no further lever is begun; training takes what is left of them.
         resume: go on with the journal in the folder.
 
     Raises:
@@ -182,7 +182,10 @@ def improve(
             break
         with bench.watch.stage(lever.name):
             began = time.monotonic()
-            pulled = lever.pull(bench, recipe)
+            left = None
+            if minutes is not None:  # less a score, which takes about as long as the longest rung
+                left = minutes - spent - (began - start) / 60 - max(r.minutes for r in rungs)
+            pulled = lever.pull(replace(bench, minutes_left=left), recipe)
             if isinstance(pulled, str):
                 rungs.append(Rung(lever.name, lever.words, False, recipe.to_json(), skipped=pulled))
             else:

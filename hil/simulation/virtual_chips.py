@@ -9,18 +9,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.cells.programming_law import ProgrammingLaw, redraw_law
-from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
 from cim.record.rewriting import Rewrite, draw_rewritten
-from cim.simulator.layer import NoiseKey, simulated_tile
+from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
 from hil.errors import UsageError
@@ -28,7 +27,7 @@ from hil.simulation.corrections import column_corrections
 from hil.simulation.residual_cells import RepeatedReads, ResidualCells, draw_residual
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
+from mapping.program.conductance import ConductanceProgram, MatrixStep, TileGroup
 from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
@@ -218,12 +217,23 @@ class VirtualChips:
         """What chip ``number`` is; kept where all of them are small."""
         if number in self.drawn:
             return self.drawn[number]
-        drawn = self._draw(number)
+        held, rng = self._held(number)
+        drawn = held
+        if not held.corrections:
+            drawn = replace(held, corrections=self.corrections or self.corrections_of(held.cells_us, rng))
         if self.chips * sum(cells.nbytes for cells in drawn.cells_us.values()) <= KEPT_BYTES:
             self.drawn[number] = drawn
         return drawn
 
-    def _draw(self, number: int) -> Drawn:
+    def uncorrected(self, number: int) -> Drawn:
+        """Chip ``number`` before its columns are corrected: without corrections."""
+        return replace(self._held(number)[0], corrections={})
+
+    def _held(self, number: int) -> tuple[Drawn, np.random.Generator]:
+        """Cells and converters of a chip, and the generator that goes on to its corrections.
+
+        Those of residual slices are there already: lower slices were chosen by the same readings.
+        """
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, self._tag, number]))
         law = redraw_law(self.record.programming, rng)
         cells, columns = {}, {}
@@ -242,13 +252,12 @@ class VirtualChips:
             if macro not in converters:
                 converters[macro] = draw_columns(self.record, macro, rng)
             columns[slot] = converters[macro]
-        if residual is not None:
-            inputs = self.inputs or {}
-            corrections = column_corrections(
-                self.program, self.record, residual.readings_us, inputs, wanted=residual.wanted
-            )
-            return Drawn(cells, columns, corrections)
-        return Drawn(cells, columns, self.corrections or self.corrections_of(cells, rng))
+        if residual is None:
+            return Drawn(cells, columns, {}), rng
+        corrections = column_corrections(
+            self.program, self.record, residual.readings_us, self.inputs or {}, wanted=residual.wanted
+        )
+        return Drawn(cells, columns, corrections), rng
 
     def _residual(self, rng: np.random.Generator, law: ProgrammingLaw) -> ResidualCells:
         return draw_residual(
@@ -319,12 +328,11 @@ def layer_simulator(
     mode: SimulationMode | str,
 ) -> CopySimulator:
     """One copy of a layer of a virtual chip."""
-    reads = copy.group.reads
-    tiles = list(zip(copy.group.tiles, drawn.corrections[name][copy.tiles.start : copy.tiles.stop], strict=True))
+    reads, tiles = copy.group.reads, copy_tiles(program, name, copy, drawn)
     if set(reads) == {1}:
-        return _simulator(program, record, copy.group, tiles, drawn, device, mode)
+        return _simulator(program, record, copy.group, tiles, device, mode)
     parts = [[tile for tile, count in zip(tiles, reads, strict=True) if count == n] for n in sorted(set(reads))]
-    simulators = [_simulator(program, record, copy.group, part, drawn, device, mode) for part in parts]
+    simulators = [_simulator(program, record, copy.group, part, device, mode) for part in parts]
     return RepeatedReads(tuple(zip(simulators, sorted(set(reads)), strict=True)), COPY_NOISE)
 
 
@@ -332,29 +340,13 @@ def _simulator(
     program: ConductanceProgram,
     record: CalibrationRecord,
     group: TileGroup,
-    corrected: Sequence[tuple[Tile, Correction]],
-    drawn: Drawn,
+    tiles: list[SimulatedTile],
     device: str,
     mode: SimulationMode | str,
 ) -> LayerSimulator:
-    """Some tiles of a layer, each with its correction."""
-    spec = program.spec.macro
-    tiles = [
-        simulated_tile(
-            spec,
-            np.nan_to_num(drawn.cells_us[program.slot(t)]),
-            drawn.columns[program.slot(t)],
-            correction,
-            inputs=t.inputs,
-            outputs=t.outputs,
-            multiplier=t.multiplier,
-            row0=t.row0,
-            output0=t.output0,
-        )
-        for t, correction in corrected
-    ]
+    """Some tiles of a layer."""
     return LayerSimulator(
-        spec,
+        program.spec.macro,
         tiles,
         window=group.window,
         inputs=group.inputs,
@@ -368,6 +360,25 @@ def _simulator(
         device=device,
         mode=mode,
     )
+
+
+def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn) -> list[SimulatedTile]:
+    """Tiles of one copy of a layer as a virtual chip holds them."""
+    spec, corrections = program.spec.macro, drawn.corrections[name][copy.tiles.start : copy.tiles.stop]
+    return [
+        simulated_tile(
+            spec,
+            np.nan_to_num(drawn.cells_us[program.slot(t)]),
+            drawn.columns[program.slot(t)],
+            correction,
+            inputs=t.inputs,
+            outputs=t.outputs,
+            multiplier=t.multiplier,
+            row0=t.row0,
+            output0=t.output0,
+        )
+        for t, correction in zip(copy.group.tiles, corrections, strict=True)
+    ]
 
 
 def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cim.chip.file import is_cost_model, load_chip
 from cim.chip.spec import ChipSpec
@@ -49,9 +50,14 @@ def load_finetune_inputs(
     chip: str,
     calibration: Path | None,
     data_dir: Path | None,
+    macros: int | None = None,
     download: bool = False,
+    without: NDArray[np.uint8] | None = None,
 ) -> FinetuneInputs:
     """Load everything.
+
+    Args:
+        without: images that take no part, also not among those held out; None: none.
 
     Raises:
         UsageError: a network of another task than classes; images that it does not take, or too few; a chip that has no
@@ -61,10 +67,12 @@ def load_finetune_inputs(
     """
     if is_cost_model(chip):
         raise UsageError(f"{chip} is a scale of costs, no chip to train for", hint="--chip lab-128")
-    spec, net = load_chip(chip), load_network(network)
+    spec, net = load_chip(chip, macros=macros), load_network(network)
     _check_task(net, network)
     noise, record = _errors(spec, calibration, settings)
     train = load_dataset(data, "train", data_dir=data_dir, download=download)
+    if without is not None:
+        train = _without(train, without)
     _check_images(train, net, settings)
     _check_no_test_images(train, data, data_dir)
     whole = Images(train.images, train.labels.astype(np.int64))
@@ -130,6 +138,13 @@ def _check_images(data: Dataset, network: NetworkFile, settings: FinetuneSetting
         )
     if settings.symmetry == "turn" and height != width:
         raise UsageError(f"images of {height} x {width} have no quarter turns", hint="--symmetry mirror, or none")
+
+
+def _without(data: Dataset, images: NDArray[np.uint8]) -> Dataset:
+    """The data set less those images."""
+    out = set(image_digests(images))
+    kept = np.array([digest not in out for digest in image_digests(data.images)])
+    return replace(data, images=data.images[kept], labels=data.labels[kept])
 
 
 def _takes(graph: NetworkGraph, side: int) -> bool:

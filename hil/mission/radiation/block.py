@@ -6,6 +6,7 @@ Injection i has its kind from its number (all kinds in turn), its site and the n
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,28 @@ class BenchInputs:
     kinds: tuple[FaultKind, ...]
     high_share: float
 
+    @cached_property
+    def ready(self) -> ReadyBench:
+        """Built where it is asked for first, once for all blocks that one process does."""
+        checked = checked_program(self.program)
+        bench = build_bench(self.program, checked, self.record, age_s=self.age_s, seed=self.seed)
+        images = np.concatenate([self.images, self.golden])
+        space = fault_space(self.program)
+        words = stored_words(self.program, bench.chip.drawn.corrections, space)
+        return ReadyBench(bench, images, bench.healthy(images, JUDGE_SAMPLE), space, words)
+
+
+@dataclass(frozen=True)
+class ReadyBench:
+    """A chip under test with its judged and golden images, its answers to them without a fault, all sites, and its
+    stored words."""
+
+    bench: FaultBench
+    images: NDArray[np.uint8]
+    before: ChipAnswers
+    space: FaultSpace
+    words: StoredWords
+
 
 @dataclass(frozen=True, slots=True)
 class InjectionResult:
@@ -71,13 +94,7 @@ class InjectionResult:
 def run_block(job: range, *data: Any) -> list[InjectionResult]:
     """Injections of the numbers of a job: ``search.train.workers.Work`` with ``BenchInputs``; no epochs are told."""
     inputs: BenchInputs = data[0]
-    checked = checked_program(inputs.program)
-    bench = build_bench(inputs.program, checked, inputs.record, age_s=inputs.age_s, seed=inputs.seed)
-    images = np.concatenate([inputs.images, inputs.golden])
-    before = bench.healthy(images, JUDGE_SAMPLE)
-    space = fault_space(inputs.program)
-    words = stored_words(inputs.program, bench.chip.drawn.corrections, space)
-    return [judge(number, bench, before, images, space, words, inputs) for number in job]
+    return [judge(number, inputs) for number in job]
 
 
 def site_of(number: int, space: FaultSpace, seed: int, kinds: tuple[FaultKind, ...], high_share: float = 0.5) -> Fault:
@@ -86,24 +103,18 @@ def site_of(number: int, space: FaultSpace, seed: int, kinds: tuple[FaultKind, .
     return space.draw(kinds[number % len(kinds)], rng, high_share)
 
 
-def judge(
-    number: int,
-    bench: FaultBench,
-    before: ChipAnswers,
-    images: NDArray[np.uint8],
-    space: FaultSpace,
-    words: StoredWords,
-    inputs: BenchInputs,
-) -> InjectionResult:
+def judge(number: int, inputs: BenchInputs) -> InjectionResult:
     """Inject one fault and compare with the same chip, images and noise without it."""
-    fault = site_of(number, space, inputs.seed, inputs.kinds, inputs.high_share)
+    ready = inputs.ready
+    bench, before = ready.bench, ready.before
+    fault = site_of(number, ready.space, inputs.seed, inputs.kinds, inputs.high_share)
     injection = inject(bench.chip, fault)
     place = (number, str(fault.kind), fault.step, fault.tile, fault.place, fault.bit)
-    reading = words.read_after([words.bit_of(fault)]) if fault.kind in STORED else None
+    reading = ready.words.read_after([ready.words.bit_of(fault)]) if fault.kind in STORED else None
     by_code = reading is not None and reading.noticed and reading.whole
     if injection.refused:
         return InjectionResult(*place, True, False, 0, 0, 0, 0, False, False, by_code)
-    after = bench.faulted(injection, before, images, JUDGE_SAMPLE)
+    after = bench.faulted(injection, before, ready.images, JUDGE_SAMPLE)
     if after.hung:
         return InjectionResult(*place, False, True, len(inputs.images), len(inputs.images), 0, 0, False, False, by_code)
     judged = slice(0, len(inputs.images))

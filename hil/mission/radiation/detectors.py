@@ -10,6 +10,7 @@ Thresholds come from stored training images, widened until some other fault-free
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,7 @@ BATCH = 100
 CALIBRATION_PASSES = 4  # over the stored images, each with noise of its own
 SCRUB_READS = 8  # averaged a cell
 TWICE_CODES = 5  # by which two conversions of one sample may differ; noise of half a code does not come near
+PLACES_ABREAST = 16  # places of a map whose extremes are taken side by side, in long vectors
 GOLDEN_CHECKS = 64  # fault-free runs of the golden vectors that the threshold covers
 GOLDEN_WIDTH = 1.2  # of the largest fault-free distance
 CALIBRATE_SAMPLE, GOLDEN_SAMPLE, WIDEN_SAMPLE, ALARM_SAMPLE = (n << 32 for n in range(1, 5))
@@ -144,9 +146,9 @@ def calibrate_guards(
 
 def residuals(answers: ChipAnswers, layer: str, check: str) -> NDArray[np.float64]:
     """Σ of a layer's outputs minus its check, (n, positions)."""
-    sums, checked = answers.sums[layer], answers.sums[check]
-    left: NDArray[np.int64] = sums.sum(axis=1, dtype=np.int64) - checked[:, 0]
-    return left.reshape(len(sums), -1).astype(np.float64)
+    maps, checked = _channels_last(answers.sums[layer]), answers.sums[check]
+    whole: NDArray[np.float64] = maps.astype(np.float64) @ np.ones(maps.shape[2])  # integers: exact below 2^53
+    return whole - checked.reshape(len(maps), -1)
 
 
 def golden_distance(logits: NDArray[np.int32], reference: NDArray[np.float64]) -> float:
@@ -198,8 +200,17 @@ def _same(layer: str, answers: ChipAnswers, before: ChipAnswers | None) -> bool:
 
 def _extremes(sums: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Least and largest sum of each channel, (n, outputs)."""
-    axes = tuple(range(2, sums.ndim))
-    return sums.min(axis=axes), sums.max(axis=axes)
+    maps = _channels_last(sums)
+    images, places, channels = maps.shape
+    abreast = math.gcd(places, PLACES_ABREAST)
+    wide = maps.reshape(images, places // abreast, abreast * channels)
+    least, most = (extreme(wide, axis=1).reshape(images, abreast, channels) for extreme in (np.min, np.max))
+    return least.min(axis=1), most.max(axis=1)
+
+
+def _channels_last(sums: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Sums (n, places, outputs), as fast mode has them in memory."""
+    return np.moveaxis(sums, 1, -1).reshape(len(sums), -1, sums.shape[1])
 
 
 def _middles(spans: Mapping[str, list[tuple[float, float]]]) -> dict[str, tuple[float, float]]:

@@ -21,9 +21,9 @@ from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.space import OFFSET_BITS, SHIFT_BITS, SUM_BITS, Fault, stored_bits
-from hil.simulation.virtual_chips import CopySimulator, Drawn, layer_simulator
+from hil.simulation.virtual_chips import CopySimulator, Drawn, copy_tiles, layer_simulator
 from mapping.program.conductance import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile
-from mapping.program.copies import copies_of
+from mapping.program.copies import Copy, copies_of
 from mapping.program.digital_ops import INT32_HIGH, INT32_LOW, MAX_SHIFT
 
 Edit = Callable[[NDArray[Any]], NDArray[Any]]
@@ -66,18 +66,30 @@ class ChipUnderTest:
     def rebuilt(
         self, drawn: Drawn, slot: int | None = None, only: str | None = None
     ) -> dict[tuple[str, int], CopySimulator]:
-        """Layers on a slot (or one layer) of a chip that holds ``drawn``."""
+        """Layers on a slot (or one layer) that are not the same in a chip that holds ``drawn``."""
         found = {}
         for step in self.program.matrices:
             if only is not None and step.name != only:
                 continue
             for copy in copies_of(step.group):
-                if slot is None or any(self.program.slot(t) == slot for t in copy.group.tiles):
-                    key = (step.name, copy.number)
+                key = (step.name, copy.number)
+                here = slot is None or any(self.program.slot(t) == slot for t in copy.group.tiles)
+                if here and not self._holds(step.name, copy, drawn):
                     found[key] = layer_simulator(
                         self.program, self.record, step.name, copy, drawn, "cpu", SimulationMode.FAST
                     )
         return found
+
+    def _holds(self, name: str, copy: Copy, drawn: Drawn) -> bool:
+        """Whether the chip itself holds what ``drawn`` holds in the tiles of a copy."""
+        pairs = zip(*(copy_tiles(self.program, name, copy, one) for one in (self.drawn, drawn)), strict=True)
+        return all(
+            a.correction is b.correction
+            and np.array_equal(a.halves_us, b.halves_us)
+            and np.array_equal(a.gain, b.gain)
+            and np.array_equal(a.offset_codes, b.offset_codes)
+            for a, b in pairs
+        )
 
 
 def inject(chip: ChipUnderTest, fault: Fault) -> Injection:

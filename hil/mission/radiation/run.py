@@ -1,8 +1,8 @@
 """Answers of a chip with a fault, recomputed from the faulted layer on only.
 
 The chip without the fault runs once; the codes of every step and the sums of every layer are kept. With a fault, a
-step is computed anew only where its inputs, its cells or its rule changed; where the same codes come out, nothing after
-it changes. Noise is the same: it depends on seed, chip, layer and image alone.
+step is computed anew only where its inputs, its cells or its rule changed, and for the images whose inputs did; where
+the same codes come out, nothing after it changes. Noise is the same: it depends on seed, chip, layer and image alone.
 """
 
 from __future__ import annotations
@@ -78,32 +78,50 @@ class FaultBench:
         if injection.refused:
             raise ValueError("a refused fault does not run")
         codes, sums = dict(before.codes), dict(before.sums)
-        dirty: set[str] = set()
         if injection.table is not None:
             codes[INPUT] = input_codes(images, injection.table)
         if INPUT in injection.codes:
             codes[INPUT] = injection.codes[INPUT](codes[INPUT])
-        if not np.array_equal(codes[INPUT], before.codes[INPUT]):
-            dirty.add(INPUT)
         if injection.next_step is not None:
             return self._derailed(injection, before, sample)
+        dirty = {INPUT: _differ(codes[INPUT], before.codes[INPUT])}  # images (n,) by step
         struck = {name for name, _ in injection.simulators}
         for step in self.program.steps:
             layer = self.program.product_of(step)
             itself = layer is not None and bool({layer.name, layer.name + SUFFIX} & struck)
-            changed = injection.steps.get(step.name if layer is None else layer.name)
-            if not (dirty & set(step.inputs)) and not itself:
-                if step.name not in injection.sums and changed is None and step.name not in injection.codes:
-                    continue
+            ruled = step.name in injection.sums or (step.name if layer is None else layer.name) in injection.steps
+            new = np.any([dirty[name] for name in step.inputs], axis=0)
+            if itself or (ruled and new.any()):
+                out = self._step(step, codes, sums, sample, injection.simulators, injection)
+            elif ruled:
                 out = self._finished(step, codes, sums, injection)
             else:
-                out = self._step(step, codes, sums, sample, injection.simulators, injection)
+                out = self._for_some(step, codes, sums, before, sample, new)
             if step.name in injection.codes:
                 out = injection.codes[step.name](out)
-            if not np.array_equal(out, before.codes[step.name]):
-                dirty.add(step.name)
+            dirty[step.name] = _differ(out, before.codes[step.name])
             codes[step.name] = out
         return ChipAnswers(codes[self.program.steps[-1].name].astype(np.int32), sums, codes)
+
+    def _for_some(
+        self,
+        step: Step,
+        codes: Mapping[str, Codes],
+        sums: dict[str, NDArray[np.int32]],
+        before: ChipAnswers,
+        sample: int,
+        new: NDArray[np.bool_],
+    ) -> Codes:
+        """A step without a fault of its own, computed again for the images (n,) that come in with other codes."""
+        if not new.any():
+            return before.codes[step.name]
+        if new.all():
+            return self._step(step, codes, sums, sample, {})
+        chosen = np.flatnonzero(new)
+        own: dict[str, NDArray[np.int32]] = {}
+        out = self._step(step, {name: codes[name][chosen] for name in step.inputs}, own, sample, {}, chosen=chosen)
+        sums |= {name: _replaced(before.sums[name], chosen, part) for name, part in own.items()}
+        return _replaced(before.codes[step.name], chosen, out)
 
     def _step(
         self,
@@ -113,15 +131,17 @@ class FaultBench:
         sample: int,
         simulators: Mapping[tuple[str, int], CopySimulator],
         injection: Injection | None = None,
+        chosen: NDArray[np.intp] | None = None,
     ) -> Codes:
         layer = self.program.product_of(step)
         if layer is not None:
             sample += step.turn * TURN if isinstance(step, AgainStep) else 0
+            numbers = None if chosen is None else tuple(chosen.tolist())
             seen = in_places(layer, codes[step.inputs[0]].astype(np.int16, copy=False))
-            sums[step.name] = self._product(layer, seen, sample, simulators)
+            sums[step.name] = self._product(layer, seen, sample, simulators, numbers)
             check = self.checks.get(layer.name)
             if check is not None:
-                sums[step.name + SUFFIX] = self._product(check, seen, sample, simulators)
+                sums[step.name + SUFFIX] = self._product(check, seen, sample, simulators, numbers)
         return self._finished(step, codes, sums, injection)
 
     def _finished(
@@ -146,13 +166,14 @@ class FaultBench:
         codes: NDArray[np.int16],
         sample: int,
         simulators: Mapping[tuple[str, int], CopySimulator],
+        chosen: tuple[int, ...] | None,
     ) -> NDArray[np.int32]:
-        """As ``VirtualChip.sums``, with other simulators for some copies."""
+        """As ``VirtualChip.sums``, with other simulators for some copies; ``chosen``: numbers of the images."""
         layer = list(self.virtual.layers).index(step.name)
         parts = []
         for copy, seen in by_copy(step.group, codes):
             own = simulators.get((step.name, copy.number), self.virtual.layers[step.name][copy.number])
-            key = NoiseKey(self.virtual.seed, self.virtual.number, layer + copy.number * COPY_NOISE, sample)
+            key = NoiseKey(self.virtual.seed, self.virtual.number, layer + copy.number * COPY_NOISE, sample, chosen)
             parts.append(own.level_sums(seen, key)[0])
         return joined(step.group, parts)
 
@@ -172,3 +193,17 @@ class FaultBench:
         for step in itertools.islice(steps, target, None):
             codes[step.name] = self._step(step, codes, sums, sample, {})
         return ChipAnswers(codes[steps[-1].name].astype(np.int32), sums, codes)
+
+
+def _differ(codes: Codes, before: Codes) -> NDArray[np.bool_]:
+    """Images (n,) with a code that is not as before."""
+    if codes is before:
+        return np.zeros(len(codes), np.bool_)
+    found: NDArray[np.bool_] = (codes != before).reshape(len(codes), -1).any(axis=1)
+    return found
+
+
+def _replaced(whole: NDArray[Any], chosen: NDArray[np.intp], part: NDArray[Any]) -> NDArray[Any]:
+    out = whole.copy(order="K")
+    out[chosen] = part
+    return out

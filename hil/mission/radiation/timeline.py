@@ -191,9 +191,14 @@ def simulate_years(
     with watch.stage("years"):
         for number in range(options.chips):
             for y, year in enumerate(options.years):
+                known: dict[frozenset[Mitigation], float] = {}
                 for c, course in enumerate(options.courses):
-                    logits = row.answers(number, year, course, images)
-                    accuracies[c, y, number] = correct_answers(logits, labels).mean()
+                    # Before the first upset only a tune makes a difference.
+                    mends = MENDS[course] if year > 0 else MENDS[course] & {TUNE}
+                    if mends not in known:
+                        logits = row.answers(number, year, course, images)
+                        known[mends] = float(correct_answers(logits, labels).mean())
+                    accuracies[c, y, number] = known[mends]
             watch.step(number + 1, options.chips, f"virtual chip {number + 1} of {options.chips}")
     return Timeline(options, accuracies, len(chosen), orbit.name)
 
@@ -212,7 +217,8 @@ class OrbitRow:
         self.program, self.record, self.orbit, self.options = program, record, orbit, options
         self.space: FaultSpace = fault_space(program)
         self.inputs = training_inputs(program)
-        self._young: tuple[int, Drawn] | None = None  # the chip of the last number, as it was at first
+        self._noise_seed = self._chips(FIRST_S).noise_seed
+        self._number, self._ages = -1, dict[float, Drawn]()  # of the last chip that was asked for
         self.targets: TuneTargets | None = None
         if any(TUNE in MENDS[course] for course in options.courses):
             self.targets = targets_for(program, DeployOptions(), watch)
@@ -222,12 +228,7 @@ class OrbitRow:
         mends, since_s = MENDS[course], year * DAYS * DAY_S
         scrub_s = min(since_s, self.options.scrub_s)
         written_s = scrub_s if SCRUB in mends else since_s
-        first = self._chips(FIRST_S)
-        if self._young is None or self._young[0] != number:
-            self._young = number, first.draw(number)
-        drawn = self._young[1]
-        if written_s > FIRST_S:
-            drawn = replace(self._chips(written_s).draw(number), corrections=drawn.corrections)
+        drawn = self._aged(number, max(written_s, FIRST_S))
         rng = np.random.default_rng(np.random.SeedSequence([self.options.seed, YEAR_DOSE, number, round(1e6 * year)]))
         effects, spec = self.orbit.dose, self.program.spec.macro
         dosed = with_dose(drawn, spec, effects, dose_mrad(effects, year), rng)
@@ -240,7 +241,7 @@ class OrbitRow:
         if SCRUB not in mends:
             del days[FaultKind.IMAGE_LEVEL]  # it matters when cells are written from it
         program, held = self._struck(dosed, days, number, year, code=ECC in mends)
-        chip = build_chip(program, self.record, held, seed=first.noise_seed, number=number, mode=SimulationMode.FAST)
+        chip = build_chip(program, self.record, held, seed=self._noise_seed, number=number, mode=SimulationMode.FAST)
         if TUNE in mends and self.targets is not None:
             program = tune_channels(program, self.targets, chip, sample=TUNE_IMAGES).program
         return run(program, images, chip)
@@ -253,7 +254,7 @@ class OrbitRow:
         rng = np.random.default_rng(
             np.random.SeedSequence([self.options.seed, YEAR_DOSE, number, round(1e6 * year), 1])
         )
-        drawn, effects = chips.draw(number), self.orbit.dose
+        drawn, effects = chips.uncorrected(number), self.orbit.dose
         dosed = with_dose(drawn, self.program.spec.macro, effects, dose_mrad(effects, year), rng)
         dosed = replace(dosed, columns=drawn.columns)
         _, held = self._struck(dosed, dict.fromkeys(CELLS, since_s / DAY_S), number, year)
@@ -321,6 +322,15 @@ class OrbitRow:
             fault = words.fault_of(bit)
             left.setdefault(fault.kind, []).append(fault)
         return left
+
+    def _aged(self, number: int, age_s: float) -> Drawn:
+        """A chip some time after it was written, with the corrections of the first hour."""
+        if number != self._number:
+            self._number, self._ages = number, {FIRST_S: self._chips(FIRST_S).draw(number)}
+        if age_s not in self._ages:
+            aged, young = self._chips(age_s).uncorrected(number), self._ages[FIRST_S]
+            self._ages[age_s] = replace(aged, corrections=young.corrections)
+        return self._ages[age_s]
 
     def _chips(self, age_s: float) -> VirtualChips:
         return VirtualChips(

@@ -209,7 +209,9 @@ def test_the_split_into_batches_changes_no_bit(engine: str, chip: str) -> None:
     whole, _ = layer.level_sums(MAPS, NoiseKey(7, 1, 2, first_image=10))
     head, _ = layer.level_sums(MAPS[:2], NoiseKey(7, 1, 2, first_image=10))
     tail, _ = layer.level_sums(MAPS[2:], NoiseKey(7, 1, 2, first_image=12))
+    some, _ = layer.level_sums(MAPS[[3, 1]], NoiseKey(7, 1, 2, first_image=10, chosen=(3, 1)))
     np.testing.assert_array_equal(whole, np.concatenate([head, tail]))
+    np.testing.assert_array_equal(some, whole[[3, 1]])
 
 
 @pytest.mark.parametrize("engine", ENGINES)

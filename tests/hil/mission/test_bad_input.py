@@ -43,10 +43,10 @@ def changed(source: Path, target: Path, before: str, after: str) -> int:
 @pytest.mark.parametrize(
     ("before", "after", "field"),
     [
-        ("cell_per_day = { value = 1e-10", "cell_per_day = { value = nan", "upsets.cell_per_day"),
-        ("cell_per_day = { value = 1e-10", "cell_per_day = { value = 2.0", "upsets.cell_per_day"),
-        ("high_share = { value = 0.5", "high_share = { value = -0.5", "upsets.high_share"),
-        ("krad_per_year = { value = 3.0", "krad_per_year = { value = inf", "dose.krad_per_year"),
+        ("cell_per_day = { value = 4e-10", "cell_per_day = { value = nan", "upsets.cell_per_day"),
+        ("cell_per_day = { value = 4e-10", "cell_per_day = { value = 2.0", "upsets.cell_per_day"),
+        ("high_share = { value = 1.0", "high_share = { value = -0.5", "upsets.high_share"),
+        ("krad_per_year = { value = 0.48", "krad_per_year = { value = inf", "dose.krad_per_year"),
         ("altitude_km = { value = 550.0", "altitude_km = { value = -550.0", "orbit.altitude_km"),
         ("extreme_share = { value = 0.7, ", "extreme_share = { value = true, ", "upsets.extreme_share"),
     ],

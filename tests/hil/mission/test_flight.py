@@ -22,13 +22,13 @@ CELLS = (FaultKind.CELL_NEIGHBOUR, FaultKind.CELL_EXTREME)
 def orbit(folder: Path, cell_per_day: str) -> OrbitFile:
     shipped = (Path(hil.mission.__file__).parent / "orbits" / "leo-sso.toml").read_text("utf-8")
     path = folder / "own.toml"
-    path.write_text(shipped.replace("cell_per_day = { value = 1e-10", f"cell_per_day = {{ value = {cell_per_day}"))
+    path.write_text(shipped.replace("cell_per_day = { value = 4e-10", f"cell_per_day = {{ value = {cell_per_day}"))
     return load_orbit(path)
 
 
 def test_the_address_of_an_emulated_chip_carries_the_rates_of_the_orbit() -> None:
     address = flight_address("lab-128", 7, 2, load_orbit("geo"))
-    assert address == f"{SCHEME}lab-128?seed=7&macros=2&upsets=3e-10&dose_krad_per_year=10.0"
+    assert address == f"{SCHEME}lab-128?seed=7&macros=2&upsets=1.2e-09&dose_krad_per_year=10.0"
 
 
 def test_a_kind_of_fault_that_the_belief_leaves_out_makes_the_verdict_disagree(

@@ -134,6 +134,6 @@ def soft_memory(folder: Path) -> OrbitFile:
     shipped = (Path(hil.mission.__file__).parent / "orbits" / "leo-sso.toml").read_text("utf-8")
     path = folder / "soft.toml"
     path.write_text(
-        shipped.replace("memory_bit_per_day = { value = 1e-7", "memory_bit_per_day = { value = 3e-5"), "utf-8"
+        shipped.replace("memory_bit_per_day = { value = 4.04e-7", "memory_bit_per_day = { value = 3e-5"), "utf-8"
     )
     return load_orbit(path)
