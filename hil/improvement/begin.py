@@ -21,7 +21,6 @@ from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.watch import Watch
 from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
-from mapping.network.task import TaskKind
 from mapping.quantise.weight_scales import ScaleRule
 
 RECORD = "record.h5"
@@ -85,9 +84,6 @@ def bench_of(
             hint="hil simulate says it with one lever and without: --rewrite 3, --residual-slices 4, --no-idle-copies; "
             "or --metric file.py:function with a score of your own that is a share",
         )
-    if further is not None and scored.kind is not TaskKind.CLASSIFY:
-        watch.note(f"no training as the last lever: hil finetune trains classifiers, this network is to {scored.kind}")
-        further = None
     targets = targets_of(scored, training, program.preprocess)
     at = held_out(training, file.calibration_images, images, seed)
     return LeverBench(

@@ -26,6 +26,7 @@ from mapping.compile import CannotMap, compile_network
 from mapping.layout.free_cells import MOST_COPIES, Area, Copies, choose_copies_to_average
 from mapping.layout.lay_out import IDLE_COPIES, LayoutOptions
 from mapping.network.file import NetworkFile, load_network
+from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
@@ -311,6 +312,8 @@ def _with_copies(bench: LeverBench, recipe: Recipe, further: Sequence[int] | Non
 
 
 def _finetune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+    if bench.task.kind is not TaskKind.CLASSIFY:
+        return f"training is for networks that give classes, this one is to {bench.task.kind}"
     if bench.training is None:
         return "training was not asked for"
     if bench.minutes_left is None:

@@ -142,6 +142,8 @@ def test_levers_are_judged_by_the_metric_of_another_task(kind: TaskKind, metric:
     assert all(0.2 < rung.mean <= 1.0 for rung in found.rungs)
     assert f"{metric} of 100 held-out training images" in "\n".join(found.lines())
     assert found.to_json()["metric"] == metric
+    training = next(lever for lever in LEVERS if lever.name == "finetune")
+    assert "networks that give classes" in str(training.pull(made, Recipe()))
 
 
 def test_errors_in_a_unit_of_their_own_are_refused_with_what_to_compare(tmp_path: Path) -> None:
