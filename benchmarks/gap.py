@@ -8,6 +8,8 @@ simulated row draws virtual chips from the record of the first seed, fast mode, 
     HIL_DATA=… python benchmarks/gap.py --out benchmarks/results/gap.jsonl [--seeds 1000,1001,1002] [--images 500]
         [--networks resnet20,fmnist_cnn5x5,bundled,net.pt:cifar10] [--levers rounding,output,output+aims+idle]
         [--only emulated]
+    HIL_DATA=… python benchmarks/gap.py --out benchmarks/results/ablation.jsonl --only simulated --chips 4 --levers
+        rounding,output,rounding+aims,rounding+idle,output+aims,output+idle,rounding+aims+idle,output+aims+idle,output+aims+idle+rewrite
     python benchmarks/gap.py --out benchmarks/results/gap.jsonl --table
 """
 
@@ -52,7 +54,8 @@ from mapping.tune.channel_affine import tune_targets
 
 STORED = 128  # training images, as hil import stores them
 AGE_S = 3600.0
-LEVERS = ("rounding", "output", "rounding+aims", "output+aims", "output+aims+idle")
+LEVERS = ("aims", "idle", "rewrite")  # after the rule of the weight scales
+REWRITES = 3
 
 
 def network_of(name: str) -> tuple[NetworkFile, Dataset]:
@@ -105,10 +108,17 @@ def emulated(program: ConductanceProgram, data: Dataset, seed: int, images: int,
 
 
 def simulated(
-    program: ConductanceProgram, data: Dataset, seed: int, images: int, folder: Path, aim: bool, chips: int
+    program: ConductanceProgram,
+    data: Dataset,
+    seed: int,
+    images: int,
+    folder: Path,
+    aim: bool,
+    chips: int,
+    rewrite: int,
 ) -> Any:
     record = record_of(seed, folder)
-    options = DeployOptions(samples=images, virtual_chips=chips, age_s=AGE_S, aim=aim, seed=seed)
+    options = DeployOptions(samples=images, virtual_chips=chips, age_s=AGE_S, aim=aim, seed=seed, rewrite=rewrite)
     found: dict[str, Any] = {}
     first = Dataset(data.name, data.images[:images], data.labels[:images], data.classes, data.source, data.digest)
     for name, when in (("untuned", Tuning.NEVER), ("tuned", Tuning.EACH)):
@@ -149,7 +159,9 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--chips", type=int, default=8, help="virtual chips of a simulated row")
     parser.add_argument("--networks", default="resnet20,fmnist_cnn5x5,bundled")
-    parser.add_argument("--levers", default="rounding,output,output+aims", help=f"of {', '.join(LEVERS)}")
+    parser.add_argument(
+        "--levers", default="rounding,output,output+aims", help=f"a rule of scales, + any of {', '.join(LEVERS)}"
+    )
     parser.add_argument("--only", default="emulated,simulated")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     given = parser.parse_args()
@@ -165,12 +177,15 @@ def main() -> int:
             continue
         network, data = network_of(row["network"])
         rule, *levers = row["levers"].split("+")
+        if set(levers) - set(LEVERS) or ("rewrite" in levers and row["backend"] == "emulated"):
+            parser.error(f"levers {row['levers']!r}: {', '.join(LEVERS)}, and rewrite in simulation only")
         layout = LayoutOptions(averaged="idle" in levers)
         program = compile_network(network, load_chip("lab-128"), options=layout, scale_rule=ScaleRule(rule))
         x, y = data.images[: row["images"]], data.labels[: row["images"]]
         ideal = float((run(program, x, IdealMultiply(program)).argmax(1) == y).mean())
         about = (program, data, row["seed"], row["images"], given.folder, "aim" in row["levers"])
-        found = emulated(*about) if row["backend"] == "emulated" else simulated(*about, given.chips)
+        rewrites = REWRITES if "rewrite" in levers else 0
+        found = emulated(*about) if row["backend"] == "emulated" else simulated(*about, given.chips, rewrites)
         more = {"chips": given.chips} if row["backend"] == "simulated" else {}
         with given.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**row, **more, "ideal": ideal, **found}) + "\n")

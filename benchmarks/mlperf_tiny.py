@@ -14,7 +14,7 @@ Arrangements of the int8 weights on ``lab-128`` cells:
 
 - ``plain``: three bit slices, column corrections and the tune, as ``hil deploy`` does it;
 - ``residual``: four copies of the highest slice, each product with them read eight times, lower slices written
-  to take up what the highest missed (``hil.improvement.residual_slices``).
+  to take up what the highest missed: ``--residual-slices 4``.
 
 Records of emulated chips are measured once and kept in ``--folder``.
 """
@@ -44,14 +44,10 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record, save_record
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
-from hil.deployment.inference import MeasuredSums
+from hil.deployment.deploy import write_whole
 from hil.deployment.options import DeployOptions
-from hil.deployment.programming import program_chip, read_back
-from hil.deployment.tuning import tune_chip, with_aims
+from hil.deployment.tuning import with_aims
 from hil.driver.open_chip import open_chip
-from hil.improvement.residual_slices import ResidualPlan, virtual_residual_slices, write_residual_slices
-from hil.samples import INFER, PROGRAM, READ_BEFORE
-from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.compile import compile_network
@@ -69,7 +65,7 @@ from mapping.tune.channel_affine import tune_targets
 
 OUT = Path(__file__).parent / "results" / "mlperf_tiny.jsonl"
 NETWORKS = ("ic_resnet8", "kws_dscnn", "vww_mobilenet", "ad_autoencoder")
-PLANS = {"plain": None, "residual": ResidualPlan()}
+ARRANGEMENTS = {"plain": 0, "residual": 4}  # copies of the highest slice
 CHIP = "lab-128"
 STORED = 128  # training images in the network
 AGE_S = 3600.0
@@ -154,11 +150,10 @@ def graphs(name: str) -> tuple[NetworkGraph, NetworkGraph]:
 def compiled(name: str, arrangement: str) -> ConductanceProgram:
     graph = graphs(name)[1]
     file = NetworkFile(graph, 8, 8, task_of(name, graph.input_shape).training)
-    plan = PLANS[arrangement]
-    copies = 1 if plan is None else plan.top_copies
-    macros = -(-large_enough(file, CHIP) * (2 + copies) // 3)  # three slices: the highest so often, the others once
-    spread = LayoutOptions(placement=Placement.SPREAD)
-    return compile_network(file, load_chip(CHIP, macros=macros), scale_rule=ScaleRule.ROUNDING, options=spread)
+    copies = ARRANGEMENTS[arrangement]
+    macros = -(-large_enough(file, CHIP) * (2 + max(1, copies)) // 3)  # three slices: the highest so often
+    layout = LayoutOptions(placement=Placement.SPREAD, residual=copies)
+    return compile_network(file, load_chip(CHIP, macros=macros), scale_rule=ScaleRule.ROUNDING, options=layout)
 
 
 def record_of(program: ConductanceProgram, seed: int, folder: Path) -> CalibrationRecord:
@@ -174,37 +169,24 @@ def address(program: ConductanceProgram, seed: int) -> str:
     return f"emulated:{CHIP}?seed={seed}&macros={program.spec.macros}"
 
 
-def emulated(program: ConductanceProgram, arrangement: str, images: Images, seed: int, folder: Path) -> Any:
-    """Logit codes through the wire of an emulated chip."""
-    record, plan, watch = record_of(program, seed, folder), PLANS[arrangement], Watch()
-    if plan is not None:
-        prepared = plan.prepared(program, record)
-        with open_chip(address(program, seed), spec=program.spec) as driver:
-            chip = write_residual_slices(driver, prepared, record, plan, watch)
-            return chip.logits(images, INFER), {"left": round(chip.left, 3), "macros_used": len(prepared.macros)}
-    program = with_aims(program, record, DeployOptions(age_s=AGE_S), watch)
+def emulated(program: ConductanceProgram, images: Images, seed: int, folder: Path) -> tuple[Any, dict[str, int]]:
+    """Logit codes through the wire of an emulated chip, written, corrected and tuned as ``hil deploy`` does it."""
+    record, options, watch = (
+        record_of(program, seed, folder),
+        DeployOptions(age_s=AGE_S, repeats=1, causes=False),
+        Watch(),
+    )
+    program = with_aims(program, record, options, watch)
+    inputs = training_inputs(program)
     with open_chip(address(program, seed), spec=program.spec) as driver:
-        program_chip(driver, program, sample=PROGRAM, watch=watch)
-        driver.wait(AGE_S)
-        readings = read_back(driver, program.macros, reads=32, sample=READ_BEFORE, watch=watch)
-        corrections = column_corrections(program, record, readings, training_inputs(program))
-        targets = tune_targets(program, program.calibration_images)
-        tuned = tune_chip(driver, program, corrections, targets, watch).program
-        logits = run(tuned, images, MeasuredSums(driver, corrections), sample=INFER, batch=32)
-        return logits, {"macros_used": len(program.macros)}
+        whole = write_whole(driver, program, record, inputs, options, watch, force=True, order=None)
+        whole.tune(tune_targets(program, program.calibration_images), images[:2], watch)
+        return whole.measure(images, 0, watch)[0], {"macros_used": len(program.macros)}
 
 
-def simulated(
-    program: ConductanceProgram, arrangement: str, images: Images, chips: int, seed: int, folder: Path
-) -> Any:
+def simulated(program: ConductanceProgram, images: Images, chips: int, seed: int, folder: Path) -> Any:
     """Logit codes of virtual chips, drawn from the record of one emulated chip: one after the other."""
-    record, plan = record_of(program, seed, folder), PLANS[arrangement]
-    if plan is not None:
-        prepared = plan.prepared(program, record)
-        inputs = training_inputs(prepared)
-        for number in range(chips):
-            yield virtual_residual_slices(prepared, record, plan, number=number, inputs=inputs).logits(images)
-        return
+    record = record_of(program, seed, folder)
     program = with_aims(program, record, DeployOptions(age_s=AGE_S), Watch())
     virtual = VirtualChips(
         program, record, AGE_S, chips, 0, 32, inputs=training_inputs(program), mode="fast",
@@ -240,9 +222,9 @@ def answers(row: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
     if row["backend"] == "ideal":
         return scores(run(program, images, IdealMultiply(program)), labels, reference)
     if row["backend"] == "emulated":
-        logits, more = emulated(program, row["arrangement"], images, row["seed"], given.folder)
+        logits, more = emulated(program, images, row["seed"], given.folder)
         return scores(logits, labels, reference) | more
-    chips = simulated(program, row["arrangement"], images, row["chips"], given.seeds[0], given.folder)
+    chips = simulated(program, images, row["chips"], given.seeds[0], given.folder)
     every = [scores(logits, labels, reference) for logits in chips]
     means = {name: round(float(np.mean([one[name] for one in every])), 4) for name in every[0]}
     worst = "accuracy" if labels is not None else "correlation"
@@ -289,7 +271,7 @@ def main() -> int:
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--inputs", default="", help="suite-200,lossless-1000,own; default: all of a network")
     parser.add_argument("--backends", default="float,ideal,simulated,emulated")
-    parser.add_argument("--arrangements", default="residual", help=f"of {', '.join(PLANS)}")
+    parser.add_argument("--arrangements", default="residual", help=f"of {', '.join(ARRANGEMENTS)}")
     parser.add_argument("--images", type=int, default=1000, help="most images of a row")
     parser.add_argument("--chips", type=int, default=20, help="virtual chips of a simulated row")
     parser.add_argument("--seeds", type=lambda s: [int(p) for p in s.split(",")], default=[7], help="emulated chips")

@@ -106,6 +106,35 @@ BUGS = {
     "a long tile does not let the link breathe": Bug(
         "chip.py", "        if not data and self._may_work():", "        while not data and self._may_work():"
     ),
+    "a record that was not finished is taken": Bug(
+        "extensions/memory.py", "return number if good else 0", "return number if good or size else 0"
+    ),
+    "a new record takes the place of the newest": Bug(
+        "extensions/memory.py", "self._order.pop(0)", "self._order.pop()"
+    ),
+    "answers in the journal are not read after a restart": Bug(
+        "chip.py", "            self._recall(hello.nonce)\n", ""
+    ),
+    "answers in the journal are given to every host": Bug("extensions/journal.py", "if its == nonce:", "if True:"),
+    "single pulses are not journalled": Bug(
+        "extensions/journal.py", "(ProgramTile, ImageTile, Pulse, Wait, HoldProgram)", "(ProgramTile, ImageTile, Wait)"
+    ),
+    "tiles of an image are not journalled": Bug(
+        "extensions/journal.py", "(ProgramTile, ImageTile, Pulse, Wait, HoldProgram)", "(ProgramTile, Pulse, Wait)"
+    ),
+    "the clock does not go on from the journal": Bug(
+        "chip.py", "max(self._extras.last_time_ns - handlers.chip_time_ns, 0)", "0"
+    ),
+    "a piece of an image is marked before it is written": Bug(
+        "extensions/images.py",
+        "                self._memory.write(self._data + number * CHUNK, piece)\n"
+        '                self._memory.write(self._marks + number, b"\\1")\n',
+        '                self._memory.write(self._marks + number, b"\\1")\n'
+        "                self._memory.write(self._data + number * CHUNK, piece)\n",
+    ),
+    "marks of the image before are taken for those of a new one": Bug(
+        "extensions/images.py", "            self._forget()\n            self._ring.add", "            self._ring.add"
+    ),
 }
 RUN = """
 import json, sys, time

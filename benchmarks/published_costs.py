@@ -42,7 +42,7 @@ class Figure:
 
 def one_product(rows: int, outputs: int, input_bits: int, chip: str) -> Cost:
     """One vector through one macro."""
-    tile = Tiles(*np.array([[0, 0, rows, 0, outputs, 0, 0, 0]], np.int64).T)
+    tile = Tiles(*np.array([[0, 0, rows, 0, outputs, 0, 0, 0, 1]], np.int64).T)
     layer = LayerWork(
         name="fc", kind=WorkKind.LINEAR, inputs=(INPUT,), in_shape=(rows, 1, 1), out_shape=(outputs, 1, 1),
         weight_bits=4, input_bits=input_bits, output_bits=8, tiles=tile,

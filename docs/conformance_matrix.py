@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
+import os
+import secrets
 import shutil
+import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +44,9 @@ SPEC = load_chip("lab-128", macros=1)
 CHIP = "emulated:lab-128?seed=2&macros=1"
 SECRET = bytes(range(32))
 OLD = (0x0100, 0x0100)
+RELEASE = "0.7"  # the one before, which spoke 1.0; its sources come from the history of the repository
+RELEASE_COMMIT = "6e40fa191944"
+RELEASE_ROOMS = ("cim", "firmware_protocols", "hil", "mapping")
 NEEDS = {"native": ("gcc",), "QEMU": ("qemu-system-arm", "arm-none-eabi-gcc")}
 
 Opened = Iterator[Bench]
@@ -92,6 +100,49 @@ def version_1_0() -> Opened:
     yield Bench("chip role of 1.0", lambda: InProcessTransport(chip, "chip role of 1.0", versions=OLD), SPEC)
 
 
+def has_release() -> bool:
+    """Whether the repository's history holds the release; a copy of the sources alone does not."""
+    wanted = ["git", "-C", str(ROOT), "cat-file", "-e", f"{RELEASE_COMMIT}^{{commit}}"]
+    return shutil.which("git") is not None and not subprocess.run(wanted, capture_output=True, check=False).returncode
+
+
+@contextlib.contextmanager
+def release_sources() -> Iterator[Path]:
+    """A folder with the sources of the release."""
+    command = ["git", "-C", str(ROOT), "archive", RELEASE_COMMIT, *RELEASE_ROOMS]
+    packed = subprocess.run(command, capture_output=True, check=True).stdout
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
+        yield Path(folder)
+
+
+def release_command(sources: Path, *arguments: str) -> subprocess.Popen[str]:
+    """``hil`` of the release with some arguments."""
+    command = [sys.executable, "-m", "hil.cli", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(sources)}
+    return subprocess.Popen(
+        command, cwd=sources, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+
+
+@contextlib.contextmanager
+def release_chip() -> Iterator[str]:
+    """Address of an emulated chip behind the chip role of the release."""
+    served = ("emulate", "--chip", "lab-128", "--macros", "1", "--chip-seed", "2", "--tcp", "127.0.0.1:0")
+    with release_sources() as sources, release_command(sources, *served) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def release() -> Opened:
+    with release_chip() as address:
+        yield at(address)
+
+
 COLUMNS: dict[str, Callable[[], contextlib.AbstractContextManager[Bench]]] = {
     "emulator": emulator,
     "emulator, key": emulator_with_key,
@@ -99,11 +150,14 @@ COLUMNS: dict[str, Callable[[], contextlib.AbstractContextManager[Bench]]] = {
     "QEMU C, key": lambda: firmware(FirmwareTarget.QEMU),
     "bridge": bridge,
     "version 1.0": version_1_0,
+    f"release {RELEASE}": release,
 }
 
 
 def lacking(column: str) -> str:
-    """A program that a column needs and this machine has not; empty: none."""
+    """What a column needs and this machine has not; empty: nothing."""
+    if "release" in column and not has_release():
+        return f"history of the repository with release {RELEASE}"
     tools = next((tools for word, tools in NEEDS.items() if word in column), ())
     return next((tool for tool in tools if shutil.which(tool) is None), "")
 
@@ -123,7 +177,7 @@ def cells(found: SelfTest) -> dict[str, str]:
 def spoken(host: tuple[int, int], open_line: Callable[[], Transport]) -> str:
     """Version in which a host of some versions gets a description of the chip."""
     transport = open_line()
-    link = Connection(Role.HOST, LinkLimits(), nonce=1, versions=host)
+    link = Connection(Role.HOST, LinkLimits(), nonce=secrets.randbits(32), versions=host)
     link.open(time.monotonic())
     give_up_s, asked = time.monotonic() + 10.0, False
     try:
@@ -141,12 +195,46 @@ def spoken(host: tuple[int, int], open_line: Callable[[], Transport]) -> str:
     return "NO"
 
 
+HOSTS = {"1.0": OLD, "1.1": VERSIONS}
+OLD_HOST = f"release {RELEASE}"
+CHIPS = ("1.0", "1.1", "native C", OLD_HOST)
+TODAYS = ("1.1", "native C")  # chips that the host of the release meets
+
+
+@contextlib.contextmanager
+def chip_at(chip: str) -> Iterator[str]:
+    """Address of one of ``TODAYS``."""
+    here = "127.0.0.1:0"
+    if chip == "native C":
+        with running_firmware(FirmwareTarget.NATIVE, SPEC, seed=2, where=here) as address:
+            yield address
+    else:
+        with serving(chip_from_address(CHIP), f"tcp://{here}") as address:
+            yield address
+
+
+@contextlib.contextmanager
+def opener(chip: str) -> Iterator[Callable[[], Transport]]:
+    """Opens lines to one of ``CHIPS``."""
+    if chip == "1.0":
+        served = chip_from_address(CHIP)
+        yield lambda: InProcessTransport(served, "here", versions=OLD)
+    else:
+        with release_chip() if chip == OLD_HOST else chip_at(chip) as address:
+            yield lambda: open_transport(address)
+
+
 def versions() -> dict[tuple[str, str], str]:
-    """(version of the host, version of the chip) -> version spoken, by the chip role in Python."""
-    chip, found = chip_from_address(CHIP), {}
-    for host_name, host in (("1.0", OLD), ("1.1", VERSIONS)):
-        for chip_name, served in (("1.0", OLD), ("1.1", VERSIONS)):
-            found[host_name, chip_name] = spoken(host, lambda v=served: InProcessTransport(chip, "here", versions=v))  # type: ignore[misc]
+    """(host, chip) -> version spoken; NO: they do not understand each other."""
+    found = {}
+    for chip in CHIPS:
+        with opener(chip) as open_line:
+            found |= {(name, chip): spoken(host, open_line) for name, host in HOSTS.items()}
+    with release_sources() as sources:
+        for chip in TODAYS:
+            with chip_at(chip) as address, release_command(sources, "info", "--port", address) as process:
+                said = process.communicate(timeout=60)[0]
+                found[OLD_HOST, chip] = "1.0" if process.returncode == 0 and SPEC.name in said else "NO"
     return found
 
 
@@ -160,8 +248,8 @@ def page(columns: dict[str, dict[str, str]], spoken_in: dict[tuple[str, str], st
     for group, members in GROUPS.items():
         names = [check_name(check) for check in members]
         checks += [[group if not n else "", name, *(c[name] for c in columns.values())] for n, name in enumerate(names)]
-    matrix = [["host", "chip 1.0", "chip 1.1"]]
-    matrix += [[f"host {host}", *(spoken_in[host, chip] for chip in ("1.0", "1.1"))] for host in ("1.0", "1.1")]
+    matrix = [["host", *(f"chip {chip}" for chip in CHIPS)]]
+    matrix += [[f"host {host}", *(spoken_in.get((host, chip), "") for chip in CHIPS)] for host in (*HOSTS, OLD_HOST)]
     return f"""# Conformance
 
 Written by `python docs/conformance_matrix.py`; `pytest tests/hil/driver/test_selftest.py` runs the same and compares.
@@ -172,12 +260,13 @@ lacks what the check needs; *NO*: failed.
 - **native C**, **QEMU C**: the reference firmware on this machine, and bare metal on a Cortex-M4
 - **bridge**: `examples/bridge.py`, a minimum board
 - **version 1.0**: the chip role held to version 1.0, without what 1.1 adds
+- **release {RELEASE}**: emulated chip and chip role of that release, which spoke 1.0, from its sources in the history
 
 {table(checks)}
 
 ## Versions
 
-The version that host and chip speak, where either is of an older one:
+The version that host and chip speak; "release {RELEASE}" is the program of that release, as host `hil info`:
 
 {table(matrix)}
 """

@@ -34,9 +34,8 @@ from hil.deployment.network_source import ImportOptions, open_network
 from hil.deployment.tuning import targets_for, with_aims
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
-from hil.improvement.residual_slices import ResidualPlan, write_residual_slices
 from hil.watch import Watch
-from mapping.compile import compile_network
+from mapping.compile import LayoutOptions, compile_network
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.digital_steps import SoftmaxStep
 from mapping.program.training_inputs import training_inputs
@@ -206,23 +205,13 @@ def answering(driver: ChipDriver, program: ConductanceProgram, given: argparse.N
     if given.calibration:
         record = load_record(given.calibration)
     else:
-        macros = tuple(range(program.spec.macros)) if given.residual else program.macros
-        record = calibrate(driver, macros, age_s=options.age_s, watch=watch)
-    if given.residual:
-        plan = ResidualPlan()
-        sliced = write_residual_slices(driver, plan.prepared(program, record), record, plan, watch)
-        logits = sliced.logits
-    else:
-        program = with_aims(program, record, options, watch)
-        inputs = training_inputs(program)
-        whole = write_whole(driver, program, record, inputs, options, watch, force=True, order=None)
-        targets = targets_for(program, options, watch)
-        if targets is not None:
-            whole.tune(targets, program.calibration_images[:2], watch)
-
-        def logits(image: NDArray[np.uint8], number: int) -> NDArray[np.int32]:
-            return np.asarray(whole.measure(image, number, watch)[0])
-
+        record = calibrate(driver, program.macros, age_s=options.age_s, watch=watch)
+    program = with_aims(program, record, options, watch)
+    inputs = training_inputs(program)
+    whole = write_whole(driver, program, record, inputs, options, watch, force=True, order=None)
+    targets = targets_for(program, options, watch)
+    if targets is not None:
+        whole.tune(targets, program.calibration_images[:2], watch)
     channels, height, width = program.input.shape
     last = program.steps[-1]
     scale, done = float(program.scales[last.name]), any(isinstance(s, SoftmaxStep) for s in program.steps[-2:])
@@ -230,7 +219,7 @@ def answering(driver: ChipDriver, program: ConductanceProgram, given: argparse.N
 
     def infer(data: bytes) -> Reals:
         image = np.frombuffer(data, np.uint8).reshape(1, height, width, channels)
-        values = logits(image, next(numbers))[0] * scale
+        values = whole.measure(image, next(numbers), watch)[0, 0] * scale
         raised = values if done else np.exp(values - values.max())
         return np.asarray(raised / raised.sum())
 
@@ -245,12 +234,13 @@ def main() -> int:
     parser.add_argument("--macros", type=int)
     parser.add_argument("--data", default="cifar10", help="whose training images choose ranges, for TFLite and ONNX")
     parser.add_argument("--calibration", type=Path, help="record of this chip; default: it is measured")
-    parser.add_argument("--residual", action="store_true", help="lower bit slices take up errors; twice the macros")
+    parser.add_argument("--residual-slices", type=int, default=0, metavar="N", help="as hil deploy; default: 0")
     parser.add_argument("--model", default="ic01", help="the suite's name of the task")
     given = parser.parse_args()
     network = open_network(given.network, ImportOptions(given.data))
-    rule = ScaleRule.ROUNDING if given.residual else ScaleRule.OUTPUT
-    program = compile_network(network, load_chip(given.chip, macros=given.macros), scale_rule=rule)
+    layout = LayoutOptions(residual=given.residual_slices)
+    spec = load_chip(given.chip, macros=given.macros)
+    program = compile_network(network, spec, scale_rule=ScaleRule.OUTPUT, options=layout)
     with open_chip(given.address, spec=program.spec) as driver:
         infer = answering(driver, program, given)
         board = TextBoard(given.model, math.prod(program.input.shape), infer, lambda: driver.chip_time_ns // 1000)

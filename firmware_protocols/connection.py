@@ -25,7 +25,17 @@ from firmware_protocols.errors import (
     VersionMismatch,
 )
 from firmware_protocols.frame_size import FrameSize
-from firmware_protocols.frames import DEFAULT_PAYLOAD, MAX_PAYLOAD, MIN_PAYLOAD, Flag, Frame, FrameReader, encode_frame
+from firmware_protocols.frames import (
+    ACK_BIT,
+    DEFAULT_PAYLOAD,
+    LAST_BIT,
+    MAX_PAYLOAD,
+    MIN_PAYLOAD,
+    RESET_BIT,
+    Frame,
+    FrameReader,
+    encode_frame,
+)
 from firmware_protocols.messages import Hello, HelloReject, HelloReply
 from firmware_protocols.receiving import Received, ReceiveWindow
 from firmware_protocols.round_trip import RTO_MAX_S
@@ -163,7 +173,7 @@ class Connection:
     def receive(self, data: bytes, now_s: float) -> None:
         """Take bytes from the line, any bytes. Never raises; see ``failure``."""
         for frame in self._reader.feed(data):
-            if frame.flags & Flag.RESET:
+            if frame.flags & RESET_BIT:
                 self._take_reset(frame, now_s)
             elif self.state is not State.UP or frame.session != self.session:
                 self.counters.wrong_session += 1
@@ -171,7 +181,7 @@ class Connection:
             else:
                 self.last_heard_s = now_s
                 self._send.acknowledge(frame.ack, frame.selective, now_s)
-                if not frame.flags & Flag.ACK:
+                if not frame.flags & ACK_BIT:
                     self._inbox += self._receive.take(frame)
 
     def data_to_send(self, now_s: float) -> bytes:
@@ -187,7 +197,7 @@ class Connection:
             if self._receive.ack_due:
                 self._receive.ack_due = False
                 self.counters.acks_sent += 1
-                frame = Frame(Flag.ACK, CONTROL, self.session, self._send.next_sequence, ack, selective, b"")
+                frame = Frame(ACK_BIT, CONTROL, self.session, self._send.next_sequence, ack, selective, b"")
                 out.append(encode_frame(frame))
             if self._send.out_of_tries:
                 self._give_up_frame(now_s)
@@ -284,17 +294,17 @@ class Connection:
 
     # --- hello ----------------------------------------------------------------------------
 
-    def _reset_frame(self, payload: bytes, session: int, flags: int = Flag.RESET | Flag.LAST) -> bytes:
+    def _reset_frame(self, payload: bytes, session: int, flags: int = RESET_BIT | LAST_BIT) -> bytes:
         return encode_frame(Frame(flags, CONTROL, session, 0, 0, 0, payload))
 
     def _hint(self, session: int, now_s: float) -> None:
         """Tell a host, rarely, that its session is not known here."""
         if self.role is Role.CHIP and session and now_s >= self._hint_s + HINT_EVERY_S:
             self._hint_s = now_s
-            self._urgent.append(self._reset_frame(b"", session, Flag.RESET | Flag.ACK))
+            self._urgent.append(self._reset_frame(b"", session, RESET_BIT | ACK_BIT))
 
     def _take_reset(self, frame: Frame, now_s: float) -> None:
-        if frame.flags & Flag.ACK:
+        if frame.flags & ACK_BIT:
             if self._takes(LinkEvent.SESSION_UNKNOWN) and frame.session == self.session:
                 self._resync(now_s)
             return

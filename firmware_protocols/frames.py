@@ -32,6 +32,9 @@ class Flag(enum.IntFlag):
     AUTH = 8  # reserved: an authority trailer follows the payload
 
 
+RESET_BIT, ACK_BIT, LAST_BIT, AUTH_BIT = (flag.value for flag in Flag)  # plain integers, for what is done per frame
+
+
 class Frame(NamedTuple):
     """One frame. ``ack`` is the next sequence number expected; bit i of ``selective`` says ``ack + 1 + i`` is held."""
 
@@ -115,7 +118,7 @@ class FrameReader:
             return None, "bad_crc"
         first, channel, session, sequence, ack, selective = HEADER.unpack_from(raw)
         flags, major = first & 15, first >> 4
-        if flags & Flag.AUTH or (major != FRAME_MAJOR and not flags & Flag.RESET):
+        if flags & AUTH_BIT or (major != FRAME_MAJOR and not flags & RESET_BIT):
             return None, "bad_version"
         self.counters.frames_received += 1
         return Frame(flags, channel, session, sequence, ack, selective, raw[HEADER.size : -CRC.size], major), ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from firmware_protocols.errors import LinkCounters
-from firmware_protocols.frames import Flag, Frame
+from firmware_protocols.frames import LAST_BIT, Frame
 from firmware_protocols.sending import CHANNELS, MAX_WINDOW
 
 HEAD = 16  # bytes kept of a message that is too long: enough for its header
@@ -70,7 +70,7 @@ class ReceiveWindow:
             parts.append(bytes(frame.payload))
         else:
             parts[:] = [b"".join(parts)[:HEAD]]
-        if frame.flags & Flag.LAST:
+        if frame.flags & LAST_BIT:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
             too_long = size if size > self._max_message else 0
             messages.append(Received(channel, data[:HEAD] if too_long else data, too_long))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from firmware_protocols.errors import LinkCounters
 from firmware_protocols.frame_size import FrameSize
-from firmware_protocols.frames import MIN_PAYLOAD, Flag
+from firmware_protocols.frames import LAST_BIT, MIN_PAYLOAD
 from firmware_protocols.round_trip import RTO_MAX_S, RoundTrip
 
 CHANNELS = 4
@@ -150,7 +150,7 @@ class SendWindow:
         if len(rest) > len(payload):
             waiting.appendleft((rest[len(payload) :], last))
             last = False
-        flight = Flight(self.next_sequence, Flag.LAST.value if last else 0, channel, payload, now_s, now_s, 0)
+        flight = Flight(self.next_sequence, LAST_BIT if last else 0, channel, payload, now_s, now_s, 0)
         if not self._flight:
             self._progress_s = now_s
         self._flight[flight.sequence] = flight

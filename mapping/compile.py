@@ -29,6 +29,7 @@ from mapping.quantise.sharing import shared_ops, together, turns
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.quantise.widths import code_widths
 from mapping.tune.averaged import averaged
+from mapping.tune.residual import with_top_copies
 
 __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
@@ -69,6 +70,10 @@ def compile_network(
         network.activation_bits if activation_bits is None else activation_bits,
         {**network.layer_bits, **(layer_bits or {})},
     )
+    options = options or LayoutOptions()
+    if options.residual:  # cells err little in the end: scales only round, and no layer stands whole a second time
+        scale_rule = ScaleRule.ROUNDING if scale_rule is ScaleRule.OUTPUT else scale_rule
+        copies = {}
     _check_form(weight_form, spec)
     ops = shared_ops(network.graph)
     shapes = [op.shape for op in ops if isinstance(op, MatrixOp) and op.shares is None]
@@ -78,7 +83,7 @@ def compile_network(
         ops = lower(network.graph)  # cells that were written anew cannot be read again
         pieces, places = lay_out([op.shape for op in ops if isinstance(op, MatrixOp)], spec, bits, options)
     if copies is None:
-        copies = idle_copies((pieces, places), spec) if options is not None and options.averaged else {}
+        copies = idle_copies((pieces, places), spec) if options.averaged else {}
     stored = network.calibration_images
     most = max(1, min(CALIBRATION_IMAGES, CALIBRATION_VALUES // max(math.prod(op.output_shape) for op in ops)))
     images = stored[:: -(-len(stored) // most)]
@@ -116,6 +121,8 @@ def compile_network(
         preprocess=network.graph.preprocess,
     )
     program = replace(program, digest=program_digest(program))
+    if options.residual:
+        return with_top_copies(program, options.residual)
     return averaged(program, copies) if copies else program
 
 
@@ -136,6 +143,7 @@ class LayerPlan:
     copies: int  # for speed: each answers a part of the output map
     averages: int  # for accuracy: their sums are added
     rounds: tuple[int, ...]
+    residual_reads: int = 0  # of a product with the highest slice, whose errors lower ones take up; 0: plain slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +187,13 @@ class MappingPlan:
             f"{self.utilisation:.1%} of their weight positions in use"
         )
         busiest = f"busiest macro: {self.busiest_reads} reads an image"
-        return [head, *rows, total, busiest, *(self.round_lines() if len(self.rounds) > 1 else ())]
+        residual = [p for p in self.layers if p.residual_reads]
+        taken = (
+            f"residual slices of {len(residual)} layers: highest slices averaged, each product with them the mean of "
+            f"{max(p.residual_reads for p in residual)} reads; lower slices take up what they miss"
+        ) if residual else ""  # fmt: skip
+        more = [*([taken] if taken else ()), *(self.round_lines() if len(self.rounds) > 1 else ())]
+        return [head, *rows, total, busiest, *more]
 
     def round_lines(self) -> list[str]:
         """Writes of each round; only of a network that takes several."""
@@ -225,6 +239,7 @@ def plan(program: ConductanceProgram) -> MappingPlan:
                 copies=group.copies,
                 averages=group.averages,
                 rounds=tuple(sorted({t.round for t in group.tiles})),
+                residual_reads=group.residual_reads,
             )
         )
     positions = len(program.slots) * len(macro.word_lines) * macro.outputs

@@ -32,6 +32,7 @@ from mapping.network.digital_nodes import (
 )
 from mapping.network.graph import NetworkGraph
 from mapping.network.nodes import Flatten, MaxPool, PadChannels, PadMap, Shape, Slice
+from mapping.program.adapter import adapter_products
 from mapping.program.conductance import (
     AddStep,
     AgainStep,
@@ -46,7 +47,6 @@ from mapping.program.conductance import (
     RescaleStep,
     SliceStep,
     Step,
-    Tile,
     TileGroup,
 )
 from mapping.program.digital_steps import (
@@ -77,6 +77,7 @@ from mapping.quantise.sharing import shared_ops
 from mapping.quantise.widths import code_widths
 
 LOGIT_BITS = 32
+SUM_BITS = 32  # of level sums that the host adds an adapter's term to
 NORM_OPERATIONS = 4  # an element: sum, square, times the root, times its weight
 SOFTMAX_OPERATIONS = 3  # an element: look-up, sum, times the reciprocal
 
@@ -203,7 +204,8 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
     """Give the workload of a compiled program: its tiles as placed, bits as quantised."""
     shapes: dict[str, Shape] = {INPUT: program.input.shape}
     codes = {INPUT: (program.input.bits, program.input.signed)}
-    layers = []
+    layers: list[LayerWork] = []
+    ends: dict[str, str] = {}  # layers with an adapter -> the work that gives their codes
     for step in program.steps:
         sources = [shapes[name] for name in step.inputs]
         after = step_shape(step, sources, program.layers)
@@ -213,11 +215,13 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
         bits = matrix.group.input_bits if matrix else bits
         made = _codes_of(matrix or step, codes)
         form = _form(matrix or step, sources, after)
+        output_bits = LOGIT_BITS if step is program.steps[-1] else made[0]
+        products = adapter_products(matrix) if matrix else 0
         layers.append(
             LayerWork(
                 name=step.name,
                 kind=form.kind,
-                inputs=step.inputs,
+                inputs=tuple(ends.get(name, name) for name in step.inputs),
                 in_shape=_three(sources[0]),
                 out_shape=_three(after),
                 kernel=form.kernel,
@@ -228,15 +232,33 @@ def program_workload(program: ConductanceProgram, name: str = "network") -> Work
                 groups=matrix.group.groups if matrix else 1,
                 weight_bits=program.weight_bits_of(matrix.name) if matrix else 0,
                 input_bits=bits,
-                output_bits=LOGIT_BITS if step is program.steps[-1] else made[0],
+                output_bits=SUM_BITS if products else output_bits,
                 input_signed=signed,
                 shares=again.name if again else None,
-                tiles=_placed(matrix.group.tiles) if matrix else None,
+                tiles=_placed(matrix.group) if matrix else None,
             )
         )
+        if products:
+            ends[step.name] = f"{step.name} adapter"
+            layers.append(_adapter_work(layers[-1], ends[step.name], products, output_bits))
         shapes[step.name], codes[step.name] = after, made
     pads = {step.name for step in program.steps if isinstance(step, PadMapStep)}
     return Workload(name, program.input.shape, program.input.bits, _with_padding(layers, pads))
+
+
+def _adapter_work(layer: LayerWork, name: str, products: int, output_bits: int) -> LayerWork:
+    """The host's part of a layer with an adapter: sums come, codes go back; it has the layer's inputs already."""
+    return LayerWork(
+        name=name,
+        kind=WorkKind.MATMUL,
+        inputs=(layer.name,),
+        in_shape=layer.out_shape,
+        out_shape=layer.out_shape,
+        operations=products,
+        input_bits=layer.output_bits,
+        output_bits=output_bits,
+        input_signed=True,
+    )
 
 
 def executors(workload: Workload) -> dict[str, tuple[str, str]]:
@@ -271,16 +293,17 @@ def _codes_of(step: Step, codes: Mapping[str, tuple[int, bool]]) -> tuple[int, b
     return max(1, max(high.bit_length(), (-low).bit_length() - 1) + (low < 0)), low < 0
 
 
-def _placed(tiles: Sequence[Tile]) -> Tiles:
-    slices = {m: s for s, m in enumerate(sorted({t.multiplier for t in tiles}))}
+def _placed(group: TileGroup) -> Tiles:
+    slices = {m: s for s, m in enumerate(sorted({t.multiplier for t in group.tiles}))}
     return _columns(
-        (t.macro, *_extent(t.inputs), *_extent(t.outputs), slices[t.multiplier], t.copy, t.round) for t in tiles
+        (t.macro, *_extent(t.inputs), *_extent(t.outputs), slices[t.multiplier], t.copy, t.round, reads)
+        for t, reads in zip(group.tiles, group.reads, strict=True)
     )
 
 
 def _tiles(pieces: Sequence[Piece], places: Sequence[Place]) -> Tiles:
     return _columns(
-        (at.macro, *_extent(p.inputs), *_extent(p.outputs), p.slice, at.copy, at.round)
+        (at.macro, *_extent(p.inputs), *_extent(p.outputs), p.slice, at.copy, at.round, 1)
         for p, at in zip(pieces, places, strict=True)
     )
 

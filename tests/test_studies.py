@@ -48,12 +48,14 @@ def test_predictions_cover_what_chips_score() -> None:
     assert sum(int(r["inside"]) for r in rows) >= 35
 
 
-def test_the_verdict_has_the_power_that_was_promised_and_few_false_alarms() -> None:
-    counts = power.summary(table(power.TABLE, "python benchmarks/verdict_power.py"))
-    assert counts["with"]["runs"] == counts["without"]["runs"] == len(power.SEEDS)
-    assert counts["with"]["disagree"] >= 0.95 * len(power.SEEDS)
-    assert counts["without"]["disagree"] <= 0.05 * len(power.SEEDS)
-    scale = json.loads(power.SCALE.read_text("utf-8"))
+@pytest.mark.parametrize("tuned", [False, True])
+def test_the_verdict_has_the_power_that_was_promised_and_few_false_alarms(tuned: bool) -> None:
+    study = power.Study(tuned)
+    counts, chips = power.summary(table(study.table, study.command)), len(study.seeds)
+    assert counts["with"]["runs"] == counts["without"]["runs"] == chips
+    assert counts["with"]["disagree"] >= 0.95 * chips
+    assert counts["without"]["disagree"] <= 0.05 * chips
+    scale = json.loads(study.scale.read_text("utf-8"))
     assert 0.025 <= scale["mean_loss"] <= 0.035
 
 
@@ -75,13 +77,13 @@ def test_a_chip_of_the_parameter_table_comes_out_again(seed: int) -> None:
     assert not committed
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_run_of_the_power_table_comes_out_again(seed: int) -> None:
-    rows = table(power.TABLE, "python benchmarks/verdict_power.py")
+@pytest.mark.parametrize(("seed", "tuned"), [(0, False), (1, True)])
+def test_a_run_of_the_power_table_comes_out_again(seed: int, tuned: bool) -> None:
+    study = power.Study(tuned)
+    rows = table(study.table, study.command)
     committed = sorted((r for r in rows if int(r["seed"]) == seed), key=lambda r: float(r["column_crosstalk"]))
-    for row, again in zip(
-        committed, power.runs_of(seed, [float(r["column_crosstalk"]) for r in committed]), strict=True
-    ):
+    effects = [float(r["column_crosstalk"]) for r in committed]
+    for row, again in zip(committed, power.runs_of(study, seed, effects), strict=True):
         assert again["verdict"] == row["verdict"]
         assert again["measured"] == pytest.approx(float(row["measured"]), abs=0.01)
 

@@ -100,7 +100,8 @@ def _on_cells(
 ) -> LayerEvents:
     macro, timing = chip.macro, chip.timing
     band = positions_by_copy(layer, tiles.copies)
-    answered = band[tiles.copy]  # positions by tile
+    once = band[tiles.copy]  # positions by tile
+    answered = once * tiles.reads
     asked = tile_reads(macro, layer.input_bits, layer.input_signed, answered, tiles.outputs)
     planes, cycles = asked.planes, asked.cycles
     by_output = int(answered @ tiles.outputs)
@@ -128,7 +129,7 @@ def _on_cells(
         partial_sums=by_output - outputs,
         cells=0 if layer.shares else int(tiles.rows @ tiles.outputs) * per_weight + int(tiles.rows.sum()) * extra,
         outputs=outputs,
-        buffer_bits_written=by_row * written,
+        buffer_bits_written=int(once @ tiles.rows) * written,
         buffer_bits_read=by_row * read,
         line_bits=int(tiles.rows.sum()) * codes * _line_rows(layer) * layer.in_shape[2],
         array_ns=float(on_macro.max()) * array_ns,

@@ -72,7 +72,7 @@ class Tiles:
     outputs ``output0`` to ``output0 + outputs``, on ``macro``. A layer with ``copies`` answers
     its output positions by all of them, each position by one. ``round`` is when it is written
     on a chip that is too small for all layers at once. Each copy answers a block of the output
-    positions (``mapping.program.copies``).
+    positions (``mapping.program.copies``). ``reads``: how often a tile is read for one product.
     """
 
     macro: Ints
@@ -83,6 +83,7 @@ class Tiles:
     slice: Ints
     copy: Ints
     round: Ints
+    reads: Ints
 
     def __post_init__(self) -> None:
         sizes = {len(getattr(self, name)) for name in self.__slots__}

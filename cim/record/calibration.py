@@ -126,6 +126,14 @@ class CalibrationRecord:
             f"<CalibrationRecord of {self.kind} {self.chip_name} {self.serial}: {len(self.macros)} macros, {self.date}>"
         )
 
+    @property
+    def origin(self) -> str:
+        """Whose cells the law tells of: "record of emulated lab-128 7aecdedfac45, 2026-11-27T23:41:54+00:00"."""
+        if self.kind == "model":
+            return f"models of the chip file {self.chip_name}"
+        whose = f"{self.kind} {self.chip_name} {self.serial}".strip()
+        return "record of " + ", ".join(filter(None, (whose, self.date)))
+
     def macro(self, macro: int) -> MacroCalibration:
         """One macro's part.
 

@@ -20,12 +20,35 @@ class SupplyFailed(BaseException):
     """The supply failed while something was written: no code of the chip goes on."""
 
 
-class BoardMemory:
-    """Bytes that outlive the power; ``bytes_left`` stands for a supply that fails after so many more are written."""
+class BoardPower:
+    """Power of a board. Whoever writes what must last calls ``spend`` at each step, and may not return."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self) -> None:
+        self.steps_left: int | None = None  # None: the supply holds
+
+    def lasts(self, steps: int) -> int:
+        """How many of the next ``steps`` there is power for."""
+        return steps if self.steps_left is None else min(steps, self.steps_left)
+
+    def spend(self, steps: int = 1) -> None:
+        """Use power for so many indivisible steps (a slice of cells, a byte of memory).
+
+        Raises ``SupplyFailed`` when there is not enough; the supply holds again afterwards.
+        """
+        if self.steps_left is None:
+            return
+        self.steps_left -= steps
+        if self.steps_left < 0:
+            self.steps_left = None
+            raise SupplyFailed
+
+
+class BoardMemory:
+    """Bytes that outlive the power."""
+
+    def __init__(self, size: int, power: BoardPower | None = None) -> None:
         self._bytes = np.zeros(size, np.uint8)
-        self.bytes_left: int | None = None  # None: the supply holds
+        self.power = BoardPower() if power is None else power
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -38,12 +61,9 @@ class BoardMemory:
     def write(self, at: int, data: bytes) -> None:
         """Raises ``SupplyFailed`` when the supply fails on the way: then the first bytes are written, and no more."""
         self._check(at, len(data))
-        lasting = len(data) if self.bytes_left is None else min(len(data), self.bytes_left)
+        lasting = self.power.lasts(len(data))
         self._bytes[at : at + lasting] = np.frombuffer(data, np.uint8, lasting)
-        if self.bytes_left is not None:
-            self.bytes_left -= lasting
-            if lasting < len(data):
-                raise SupplyFailed(f"after {lasting} of {len(data)} bytes")
+        self.power.spend(len(data))
 
     def _check(self, at: int, size: int) -> None:
         if at < 0 or size < 0 or at + size > len(self._bytes):

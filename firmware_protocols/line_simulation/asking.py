@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import ChipRestarted, LinkFailed
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.board import same_answer
-from firmware_protocols.messages import ErrorCode, ErrorReply, OutputsOff, Progress, Reply, Request
+from firmware_protocols.line_simulation.asked_requests import AskedRequest, EpisodeRequests, same_answer
+from firmware_protocols.messages import Capability, ErrorCode, ErrorReply, OutputsOff, Progress, Reply
 
 AGAIN_AFTER_S = 0.25  # a failed link is opened again
 
@@ -19,37 +18,45 @@ class AskingHost:
     """Host role with a list of requests.
 
     Args:
-        request_of: the request of a place, from 0 on.
+        requests: the request of a place, from 0 on.
         count: how many there are.
         ahead: requests asked before the first of them is answered.
-        told_of_restart: given the places that are asked again because the chip said that it restarted.
+        in_turn: none is asked that lies ``ahead`` or more behind the oldest without an answer, as a journal wants.
+        asks_again: given the places that may run once more, because the chip said that it restarted, and whether that
+            holds also of what a journal has, because a process without one asks them.
         broken: told what must not happen.
     """
 
     def __init__(
         self,
-        request_of: Callable[[int], tuple[Request[Any], Reply]],
+        requests: EpisodeRequests,
         count: int,
         *,
         limits: LinkLimits,
         rng: random.Random,
         ahead: int,
-        told_of_restart: Callable[[Iterable[int]], None],
+        in_turn: bool,
+        asks_again: Callable[[Iterable[int], bool], None],
         broken: Callable[[str], None],
     ) -> None:
-        self._told_of_restart = told_of_restart
-        self.request_of, self.count, self._ahead = request_of, count, ahead
+        self._asks_again = asks_again
+        self.requests, self.count, self._ahead, self._in_turn = requests, count, ahead, in_turn
         self._limits, self._rng, self._broken = limits, rng, broken
         self.answered = 0  # requests with their answer
         self.stopped = 0  # of them, by outputs off
-        self.restarts = self.failures = 0
+        self.restarts = self.failures = self.begun_anew = 0
         self.unplugged = False
-        self.unanswered: dict[int, tuple[Request[Any], Reply]] = {}  # place -> request and its right answer
+        self.unanswered: dict[int, AskedRequest] = {}  # by place
+        self._kept_ns = 0  # chip time of the latest answer to a write
+        self._kept_before_ns: dict[int, int] = {}  # place -> the same, when it was asked first
+        self._boot_id: int | None = None  # of the chip, when its hello was last seen
         self._next = 0  # place
         self._asked: list[int] = []  # places by their order in this life of the nonce
         self._resumed: list[int] = []  # places to ask again in a new life
         self._places: dict[int, int] = {}  # id -> place
         self._aside: set[int] = set()  # ids of outputs off
+        self._journalled = False  # the chip keeps what it finished without power
+        self._new_process, self._other_ids = True, False  # it has not been up yet; it asks under ids of its own
         self._off_asked = False
         self._off_at = 0  # first place that was not asked when the outputs were last switched off
         self._openings = 0
@@ -77,6 +84,14 @@ class AskingHost:
         self.link = HostLink(nonce=self._nonce, limits=self._limits, session=session, opening=self._openings)
         self._take_up(self._asked + self._resumed, now_s)
 
+    def begin_anew(self, now_s: float) -> None:
+        """The process ends and another begins without its journal: what has no answer is asked under other ids."""
+        self._nonce, self._openings = self._rng.getrandbits(32), 0
+        self.link = HostLink(nonce=self._nonce, limits=self._limits)
+        self.begun_anew += 1
+        self._take_up(sorted(self.unanswered), now_s)
+        self._other_ids = True
+
     def outputs_off(self) -> None:
         """Ask for it, beside the requests; once while the same request is open, since a chip keeps 16 replies."""
         if self.link.up and min(self.unanswered, default=self._next) >= self._off_at:
@@ -86,7 +101,7 @@ class AskingHost:
 
     def _take_up(self, places: list[int], now_s: float) -> None:
         self._again_s, self._asked, self._places, self._aside = now_s, [], {}, set()
-        self._resumed = list(places)
+        self._resumed, self._new_process = list(places), True
 
     # --- an end of a line ---------------------------------------------------------------------
 
@@ -94,8 +109,8 @@ class AskingHost:
         if self.unplugged:
             return
         self.link.receive(data, now_s)
-        for request_id, reply, _ in self.link.poll():
-            self._take(request_id, reply)
+        for request_id, reply, chip_time_ns in self.link.poll():
+            self._take(request_id, reply, chip_time_ns)
         self._ask()
 
     def data_to_send(self, now_s: float) -> bytes:
@@ -121,39 +136,63 @@ class AskingHost:
             self.failures += 1
             self._again_s = now_s + AGAIN_AFTER_S
             if isinstance(failure, ChipRestarted):
-                self.restarts += 1
-                self._nonce = self._rng.getrandbits(32)
-                self.link = HostLink(nonce=self._nonce, limits=self._limits)
-                self._openings = 0
-                self._take_up(sorted(self.unanswered), self._again_s)
-                self._told_of_restart(self._resumed)
+                self._after_restart(self._again_s)
             elif not isinstance(failure, LinkFailed):
                 self._broken(f"the host failed: {type(failure).__name__}: {failure}")
         if self._again_s is not None and now_s >= self._again_s:
             self._again_s = None
             self.link.open(now_s)
 
+    def _after_restart(self, now_s: float) -> None:
+        """Ask again: a chip with a journal under the same ids, any other as a new host."""
+        self.restarts += 1
+        if self._journalled:
+            self.kill(now_s)
+            self._asks_again(self.unanswered, False)
+        else:
+            self.begin_anew(now_s)
+
+    def _see_hello(self) -> None:
+        """A process that goes on may find that the chip restarted since the one before saw it."""
+        hello = self.link.hello
+        assert hello is not None
+        self._journalled = Capability.JOURNAL in hello.capabilities
+        if self._other_ids or hello.boot_id != self._boot_id:
+            self._asks_again(self.unanswered, self._other_ids)
+        self._boot_id, self._new_process, self._other_ids = hello.boot_id, False, False
+
     def _ask(self) -> None:
         if not self.link.up or self._again_s is not None:
             return
+        if self._new_process:
+            self._see_hello()
         while self._resumed:
             self._ask_place(self._resumed.pop(0))
-        while self._next < self.count and len(self.unanswered) < self._ahead:
-            self.unanswered[self._next] = self.request_of(self._next)
+        while self._next < self.count and self._may_ask(self.requests[self._next]):
+            self.unanswered[self._next] = self.requests[self._next]
+            self._kept_before_ns[self._next] = self._kept_ns
             self._ask_place(self._next)
             self._next += 1
+
+    def _may_ask(self, asked: AskedRequest) -> bool:
+        if not self.unanswered:
+            return True
+        if asked.alone or any(waiting.alone for waiting in self.unanswered.values()):
+            return False
+        ahead = self._next - min(self.unanswered) if self._in_turn else len(self.unanswered)
+        return ahead < self._ahead
 
     def _ask_place(self, place: int) -> None:
         self._asked.append(place)
         if place not in self.unanswered:
             self.link.skip_id()  # answered before this process began
             return
-        request_id = self.link.request(self.unanswered[place][0])
+        request_id = self.link.request(self.unanswered[place].request)
         if request_id != len(self._asked):
             self._broken(f"request {place} has id {request_id}, not {len(self._asked)}")
         self._places[request_id] = place
 
-    def _take(self, request_id: int, reply: Reply) -> None:
+    def _take(self, request_id: int, reply: Reply, chip_time_ns: int) -> None:
         if isinstance(reply, Progress):
             return
         if request_id in self._aside:
@@ -163,9 +202,13 @@ class AskingHost:
         if place is None or place not in self.unanswered:
             self._broken(f"an answer to id {request_id} that no open request has: {type(reply).__name__}")
             return
-        _, right = self.unanswered.pop(place)
+        asked = self.unanswered.pop(place)
         self.answered += 1
+        if chip_time_ns < self._kept_before_ns.pop(place):
+            self._broken(f"the chip's clock ran back: request {place} was answered before one that was asked later")
+        if asked.writes and not isinstance(reply, ErrorReply):
+            self._kept_ns = max(self._kept_ns, chip_time_ns)
         if self._off_asked and isinstance(reply, ErrorReply) and reply.code is ErrorCode.STOPPED:
             self.stopped += 1
-        elif not same_answer(reply, right):
+        elif not same_answer(reply, asked.answer):
             self._broken(f"the answer to request {place} is wrong: {str(reply)[:200]}")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Generator, Iterable
-from typing import Any
-
-import numpy as np
 
 from firmware_protocols.chip import ChipServer
-from firmware_protocols.codec import encode
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.extensions.memory import SupplyFailed
+from firmware_protocols.extensions.authority import RECORD_SPACE
+from firmware_protocols.extensions.chip_side import Keeping
+from firmware_protocols.extensions.memory import BoardMemory, BoardPower, SupplyFailed
 from firmware_protocols.handlers import Refusal
+from firmware_protocols.line_simulation.asked_requests import Numbered, answer_of
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
@@ -27,8 +26,6 @@ from firmware_protocols.messages import (
     Progress,
     Pulse,
     ReadCells,
-    Reply,
-    Request,
     StatusReply,
     Sweep,
     TileProgrammed,
@@ -36,65 +33,15 @@ from firmware_protocols.messages import (
 )
 from firmware_protocols.states import State
 
-Numbered = Mvm | ReadCells | ProgramTile | Pulse
-"""Requests of a simulation; ``sample`` is the number of each, so that no two are the same."""
-
-
-class BoardPower:
-    """Power of a board. Whoever writes what must last calls ``spend`` at each step, and may not return."""
-
-    def __init__(self) -> None:
-        self.steps_left: int | None = None  # None: as many as it likes
-
-    def spend(self, steps: int = 1) -> None:
-        """Use power for ``steps`` indivisible steps (a slice of cells, a byte of flash); raises ``SupplyFailed``."""
-        if self.steps_left is None:
-            return
-        self.steps_left -= steps
-        if self.steps_left < 0:
-            self.steps_left = None
-            raise SupplyFailed
-
-
-def answer_of(request: Request[Any]) -> Reply:
-    """What a chip answers to a numbered request, whatever the line does."""
-    match request:
-        case Mvm():
-            return MvmResult(
-                request.returns, 0, request.codes.size, request.codes.astype(np.int32) * 3 + request.sample
-            )
-        case ReadCells():
-            counts = np.arange(request.cells.rows * request.cells.columns, dtype=np.uint32) * 7 + request.sample
-            return CellReadings(
-                request.unit_ns,
-                (counts % 60000).astype(np.uint16).reshape(request.cells.rows, request.cells.columns),
-            )
-        case ProgramTile():
-            pulses = np.full(request.targets.shape, request.sample % 50, np.uint16)
-            return TileProgrammed(request.unit_ns, request.targets, pulses, request.targets > 0)
-        case Pulse():
-            return Done()
-    raise ValueError(f"{type(request).__name__} is not a numbered request")
-
-
-def traces_of(requests: Iterable[Request[Any]]) -> tuple[int, dict[int, int]]:
-    """``traces`` and ``written`` of a chip that carried out ``requests`` once each, in order."""
-    traces, written = 0, {}
-    for request in requests:
-        if isinstance(request, ProgramTile | Pulse):
-            times = request.max_pulses if isinstance(request, ProgramTile) else 1
-            for _ in range(times):
-                traces = zlib.crc32(request.sample.to_bytes(8, "little"), traces)
-        if isinstance(request, ProgramTile):
-            written[request.cells.macro] = request.sample
-    return traces, written
+SLOT_BYTES, IMAGE_SPACE = 4096, 1 << 14  # of a board's memory
+LONGEST_CALL_S = 1.0  # of work, in which a chip hears nothing and says nothing
 
 
 class NotingChip:
     """Handlers whose work takes time and leaves traces.
 
-    ``broken`` is told what must not happen: between two resets, a request that runs twice or out of turn. Only a host
-    that was told of a reset may ask again what it has no answer to (``may_repeat``).
+    ``broken`` is told what must not happen: a request that runs twice or out of turn. Only a host that was told of a
+    reset may ask again what it has no answer to (``may_repeat``), and what stands in a journal (``kept``) never.
     ``traces`` is a checksum of all that was written, in order.
     """
 
@@ -106,19 +53,37 @@ class NotingChip:
         self.outputs_on = False
         self.written: dict[int, int] = {}  # tile -> slices of it that were written last
         self.may_repeat: set[int] = set()
+        self.finished: set[int] = set()  # writes that ended in this call
+        self.kept: set[int] = set()  # writes whose answer a journal holds
+        self._although_kept: set[int] = set()
         self._last = 0
         self._worked_s = 0.0
 
+    def allow_again(self, places: Iterable[int], although_kept: bool) -> None:
+        """Requests at these places, counted from 0, may run once more; ``although_kept``: also what a journal holds."""
+        again = {place + 1 for place in places}
+        self.may_repeat |= again
+        if although_kept:
+            self._although_kept |= again
+
     def boot(self) -> None:
-        """BoardPower came back: the outputs are off, what was written stays."""
-        self.outputs_on, self._last, self._worked_s = False, 0, 0.0
+        """Power came back: the outputs are off, what was written stays."""
+        self.outputs_on, self._worked_s = False, 0.0
+        self.finished.clear()
 
     def take_worked_s(self) -> float:
         """Seconds of work since the last call."""
         worked_s, self._worked_s = self._worked_s, 0.0
+        if worked_s > LONGEST_CALL_S:
+            self._broken(f"the chip worked for {worked_s:.1f} s in one call, and could say nothing meanwhile")
         return worked_s
 
     def _begin(self, request: Numbered) -> None:
+        if request.sample in self._although_kept:  # the answer to it is another host's
+            self._although_kept.discard(request.sample)
+            self.kept.discard(request.sample)
+        if request.sample in self.kept:
+            self._broken(f"request {request.sample} runs again though the journal holds its answer")
         if request.sample <= self._last:
             if request.sample not in self.may_repeat:
                 self._broken(f"request {request.sample} runs after {self._last}: twice, or out of turn")
@@ -146,6 +111,7 @@ class NotingChip:
             self._write(request.sample)
             self.written[request.cells.macro] = request.sample
             yield Progress(done + 1, request.max_pulses, 0) if done % 4 == 3 else None
+        self.finished.add(request.sample)
         reply = answer_of(request)
         assert isinstance(reply, TileProgrammed)
         return reply
@@ -154,6 +120,7 @@ class NotingChip:
         self._begin(request)
         self._work(1e-4)
         self._write(request.sample)
+        self.finished.add(request.sample)
         return Done()
 
     def read_cells(self, request: ReadCells) -> CellReadings:
@@ -194,12 +161,30 @@ class NotingChip:
 
 
 class VirtualBoard:
-    """A board that can be reset, and whose power can fail in the middle of a write."""
+    """A board that can be reset, and whose power can fail in the middle of a write.
 
-    def __init__(self, limits: LinkLimits, broken: Callable[[str], None]) -> None:
-        self.limits, self._broken = limits, broken
+    Args:
+        slots: of its journal, beside which it has room for an image; 0: it has no memory.
+        clock_stops: its clock begins anew at each start.
+        failed: told each time that the power failed in a write.
+    """
+
+    def __init__(
+        self,
+        limits: LinkLimits,
+        broken: Callable[[str], None],
+        *,
+        slots: int = 0,
+        clock_stops: bool = False,
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.limits, self._broken, self._failed, self._clock_stops = limits, broken, failed, clock_stops
         self.power = BoardPower()
         self.chip = NotingChip(self.power, broken)
+        self.keeping: Keeping | None = None
+        if slots:
+            memory = BoardMemory(RECORD_SPACE + slots * SLOT_BYTES + IMAGE_SPACE, self.power)
+            self.keeping = Keeping(memory, slots, SLOT_BYTES)
         self.boots = 0
         self._was_up = False
         self.boot()
@@ -208,26 +193,35 @@ class VirtualBoard:
         """Start, or start again: all but what was written is forgotten."""
         self.boots += 1
         self.chip.boot()
-        self.server = ChipServer(self.chip, boot_id=self.boots, limits=self.limits)
+        if self._clock_stops:
+            self.chip.chip_time_ns = 0
+        self.server = ChipServer(self.chip, boot_id=self.boots, limits=self.limits, keeping=self.keeping)
         self._was_up = False
 
     def receive(self, data: bytes, now_s: float) -> None:
         try:
             self.server.receive(data, now_s)
         except SupplyFailed:
-            self.boot()
+            self._fail()
 
     def data_to_send(self, now_s: float) -> bytes:
         try:
             data = self.server.data_to_send(now_s)
         except SupplyFailed:
-            self.boot()
+            self._fail()
             return b""
+        if self.keeping is not None:
+            self.chip.kept |= self.chip.finished
+        self.chip.finished.clear()
         self._check_outputs()
         return data
 
     def next_deadline(self, now_s: float) -> float | None:
         return self.server.next_deadline(now_s)
+
+    def _fail(self) -> None:
+        self._failed()
+        self.boot()
 
     def _check_outputs(self) -> None:
         """Without a host and without work the outputs are off."""
@@ -235,8 +229,3 @@ class VirtualBoard:
             self._was_up = True
         elif self._was_up and not self.server.busy and self.chip.outputs_on:
             self._broken("the outputs are on though the link is lost and nothing runs")
-
-
-def same_answer(one: Reply, other: Reply) -> bool:
-    """Whether two answers have the same bytes on the wire."""
-    return type(one) is type(other) and encode(one) == encode(other)

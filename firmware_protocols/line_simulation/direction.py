@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from firmware_protocols.line_simulation.faults import Counts, Gaps, LineFault, LineFaults
 
 
 class LinePiece(NamedTuple):
-    """Bytes that arrive together. ``frames``: how many whole frames of the sender are in them."""
+    """Bytes that arrive together. ``whole``: a frame of the sender that is in them, with its delimiters, or empty."""
 
     due_s: float
     order: int
     data: bytes
-    frames: int
+    whole: bytes
 
 
 class LineDirection:
@@ -24,7 +23,7 @@ class LineDirection:
 
     def __init__(self, faults: LineFaults, rng: random.Random, counts: Counts) -> None:
         self.faults, self._rng, self._counts = faults, rng, counts
-        self.bytes_put = self.frames_arrived = 0
+        self.bytes_put = self.bytes_arrived = self.frames_arrived = 0
         self._pieces: list[LinePiece] = []
         self._order = self._newest = 0
         self._free_s = self._held_s = 0.0  # when the last byte has left; before which nothing arrives
@@ -53,7 +52,7 @@ class LineDirection:
         """Bytes that nobody sent."""
         self._count(LineFault.BURST)
         self._order += 1
-        heapq.heappush(self._pieces, LinePiece(max(now_s + self.faults.delay_s, self._held_s), self._order, data, 0))
+        heapq.heappush(self._pieces, LinePiece(max(now_s + self.faults.delay_s, self._held_s), self._order, data, b""))
 
     def take(self, now_s: float) -> list[LinePiece]:
         """What has arrived."""
@@ -62,7 +61,8 @@ class LineDirection:
             return found
         while self._pieces and self._pieces[0].due_s <= now_s:
             piece = heapq.heappop(self._pieces)
-            self.frames_arrived += piece.frames
+            self.frames_arrived += bool(piece.whole)
+            self.bytes_arrived += len(piece.data)
             if piece.order < self._newest:
                 self._count(LineFault.REORDER)
             self._newest = max(self._newest, piece.order)
@@ -103,20 +103,24 @@ class LineDirection:
             if copy:
                 due_s += faults.ghost_s * rng.random() ** 3
             self._order += 1
-            whole = int(data is frame or frame[1:-1] in data.split(b"\0"))
+            whole = frame if data is frame or frame[1:-1] in data.split(b"\0") else b""
             heapq.heappush(self._pieces, LinePiece(due_s, self._order, data, whole))
 
     def _damaged(self, frame: bytes) -> bytes:
         faults, rng = self.faults, self._rng
         wrong = self._bits.hits(8 * len(frame))
-        self._count_all({LineFault.BIT_ERROR: len(wrong)})
+        if wrong:
+            self._count(LineFault.BIT_ERROR, len(wrong))
         if self._happens(LineFault.CORRUPT, faults.corrupt):
             wrong.append(rng.randrange(8 * len(frame)))
         keep = rng.randrange(len(frame)) if self._happens(LineFault.TRUNCATE, faults.truncate) else len(frame)
         drops, inserts = self._drops.hits(len(frame)), self._inserts.hits(len(frame))
-        self._count_all({LineFault.DROP: len(drops), LineFault.INSERT: len(inserts)})
         if not (wrong or drops or inserts) and keep == len(frame):
             return frame
+        if drops:
+            self._count(LineFault.DROP, len(drops))
+        if inserts:
+            self._count(LineFault.INSERT, len(inserts))
         data = bytearray(frame)
         for bit in wrong:
             data[bit >> 3] ^= 1 << (bit & 7)
@@ -128,8 +132,3 @@ class LineDirection:
                 pieces[at] = bytearray((rng.randrange(256),)) + pieces[at]
             data = bytearray(b"".join(pieces))
         return bytes(data[:keep])
-
-    def _count_all(self, times: Mapping[LineFault, int]) -> None:
-        for kind, number in times.items():
-            if number:
-                self._count(kind, number)

@@ -9,15 +9,19 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from firmware_protocols.line_simulation.asked_requests import EpisodeRequests
 from firmware_protocols.line_simulation.asking import AskingHost
 from firmware_protocols.line_simulation.board import VirtualBoard
 from firmware_protocols.line_simulation.faults import Counts, LineFault, LineFaults
 from firmware_protocols.line_simulation.invariants import Invariants, LinkStates
 from firmware_protocols.line_simulation.line import VirtualLine
-from firmware_protocols.line_simulation.plan import EpisodePlan, longest_s, requests_of
+from firmware_protocols.line_simulation.plan import EpisodePlan
 
 QUIET_S = 1200.0  # beside the work that is left: all is answered on a good line within it
 DOWN_S, STALL_S, BOOT_S = (0.1, 30.0), (0.05, 40.0), (0.01, 0.5)
+SOON, SOON_S = 0.2, (0.05, 3.0)  # share of events that come soon after one of their kind, and how soon
+WITHOUT_JOURNAL = 0.2  # share of processes that go on with a chip but without what the one before knew
+LONG_BURST, LONG_BURST_BYTES = 0.1, 400_000  # share of bursts that no end may hold whole
 
 
 @dataclass(slots=True)
@@ -44,14 +48,21 @@ class Episode:
         self.result = EpisodeResult(plan.seed)
         self._rng = random.Random(f"{plan.seed}/events")
         self._broken: list[str] = []
-        self.board = VirtualBoard(plan.chip, self._broken.append)
+        self.board = VirtualBoard(
+            plan.chip,
+            self._broken.append,
+            slots=plan.slots,
+            clock_stops=plan.clock_stops,
+            failed=lambda: self._count(LineFault.POWER),
+        )
         self.host = AskingHost(
-            requests_of(plan),
+            EpisodeRequests(plan),
             plan.requests,
             limits=plan.host,
             rng=random.Random(f"{plan.seed}/host"),
             ahead=plan.ahead,
-            told_of_restart=lambda places: self.board.chip.may_repeat.update(place + 1 for place in places),
+            in_turn=plan.slots > 0,
+            asks_again=self.board.chip.allow_again,
             broken=self._broken.append,
         )
         self.line = VirtualLine(
@@ -119,7 +130,7 @@ class Episode:
         self.line.to_chip.change(clean)
         self.line.to_host.change(clean)
         left = {*self.host.unanswered, *range(self.host.answered, self.host.count)}
-        return QUIET_S + sum(longest_s(self.plan, self.host.request_of(place)[0]) for place in left)
+        return QUIET_S + sum(self.host.requests[place].longest_s(self.plan) for place in left)
 
     # --- events -------------------------------------------------------------------------------
 
@@ -129,6 +140,9 @@ class Episode:
         heapq.heappush(self._events, (self.line.now_s + in_s, self._order, act))
 
     def _wait_s(self, kind: LineFault) -> float:
+        """What happened once may soon happen again, as to a plug that is loose."""
+        if self._rng.random() < SOON:
+            return self._rng.uniform(*SOON_S)
         return self._rng.expovariate(1.0 / self.plan.every_s[kind])
 
     def _event(self, kind: LineFault) -> None:
@@ -142,14 +156,11 @@ class Episode:
             case LineFault.UNPLUG:
                 self._unplug()
             case LineFault.KILL:
-                self._count(kind)
-                self.host.kill(self.line.now_s + self._rng.uniform(0.0, 1.0))
+                self._kill()
             case LineFault.RESET:
-                if self._rng.random() < 0.5:
-                    self.board.power.steps_left = self._rng.randrange(8)  # in the middle of a write
-                    self._count(kind)
-                else:
-                    self._reset()
+                self._reset()
+            case LineFault.POWER:  # after some slices of a tile, or some bytes of a record
+                self.board.power.steps_left = self._rng.randrange(self._rng.choice((8, 400, 3000)))
 
     def _off(self) -> None:
         self._later(self._rng.expovariate(1.0 / self.plan.off_every_s), self._off)
@@ -160,9 +171,10 @@ class Episode:
 
     def _burst(self) -> None:
         rng = self._rng
-        length = rng.randint(1, 64) if rng.random() < 0.98 else 100_000
-        low = 1 if rng.random() < 0.5 else 0  # without a zero nothing ends
-        data = bytes(rng.choices(range(low, 256), k=length))
+        length = LONG_BURST_BYTES if rng.random() < LONG_BURST else rng.randint(1, 64)
+        data = rng.randbytes(length)
+        if rng.random() < 0.5:  # without a zero nothing ends
+            data = data.replace(b"\0", b"\1")
         (self.line.to_chip if rng.random() < 0.5 else self.line.to_host).stray(data, self.line.now_s)
 
     def _stall(self) -> None:
@@ -174,6 +186,15 @@ class Episode:
             if stalled:
                 way.stall(until_s, deaf=deaf)
 
+    def _kill(self) -> None:
+        """Another process goes on, now and then without the journal of the one before."""
+        self._count(LineFault.KILL)
+        begins_s = self.line.now_s + self._rng.uniform(0.0, 1.0)
+        if self.plan.slots and self._rng.random() < WITHOUT_JOURNAL:
+            self.host.begin_anew(begins_s)
+        else:
+            self.host.kill(begins_s)
+
     def _unplug(self) -> None:
         if self.line.cut:
             return
@@ -182,6 +203,7 @@ class Episode:
         self.line.to_chip.cut()
         self.line.to_host.cut()
         self.host.unplug()
+        self._invariants.unplugged()
         self._later(self._rng.uniform(*DOWN_S), self._plug)
 
     def _plug(self) -> None:

@@ -24,6 +24,7 @@ class LineFault(enum.Enum):
     STALL = "stalls"
     UNPLUG = "disconnects"
     RESET = "chip resets"
+    POWER = "losses of power in a write"
     KILL = "host kills"
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
 from firmware_protocols.errors import LinkCounters, LocalProtocolError
+from firmware_protocols.extensions.memory import BoardPower
 from firmware_protocols.host import HostLink
-from firmware_protocols.line_simulation.board import BoardPower, NotingChip
+from firmware_protocols.line_simulation.board import NotingChip
 from firmware_protocols.line_simulation.faults import LineFaults
 from firmware_protocols.line_simulation.line import VirtualLine
 from firmware_protocols.messages import Mvm, MvmResult, Progress, Returns, TileAddress

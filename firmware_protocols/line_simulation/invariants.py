@@ -6,22 +6,30 @@ import gc
 import sys
 import types
 import zlib
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from firmware_protocols.extensions.memory import BoardMemory
+from firmware_protocols.frames import RESET_BIT
 from firmware_protocols.host import HostLink
+from firmware_protocols.line_simulation.arrivals import EndArrivals
+from firmware_protocols.line_simulation.asked_requests import traces_of
 from firmware_protocols.line_simulation.asking import AskingHost
-from firmware_protocols.line_simulation.board import NotingChip, VirtualBoard, traces_of
+from firmware_protocols.line_simulation.board import NotingChip, VirtualBoard
+from firmware_protocols.line_simulation.direction import LinePiece
 from firmware_protocols.line_simulation.line import VirtualLine
 from firmware_protocols.line_simulation.plan import MAX_MESSAGE
 from firmware_protocols.round_trip import RTO_MAX_S
-from firmware_protocols.states import State
+from firmware_protocols.states import Role, State
 
-WEIGH_EVERY = 4096  # steps
-MOST_HELD_BYTES = 16 * MAX_MESSAGE  # by one end
-NOT_WEIGHED = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType, NotingChip)
+WEIGH_EVERY, WEIGH_AFTER_BYTES = 4096, 300_000  # steps, bytes that arrived
+MOST_HELD_BYTES = 4 * MAX_MESSAGE  # by one end
+LEFT_SESSIONS = 8  # the latest, none of which opens again
+REMEMBERED_SESSIONS = 64
+NOT_WEIGHED = (types.ModuleType, type, types.FunctionType, types.BuiltinFunctionType, NotingChip, BoardMemory)
 
 
 class LinkStates(NamedTuple):
@@ -46,18 +54,53 @@ class Invariants:
         self._server = board.server
         self._link: HostLink = host.link
         self._accepted = [0, 0]
+        self._arrivals = {role: EndArrivals(role.value, broken) for role in Role}
+        self._boots, self._session = board.boots, (0, 0)  # of the chip: session and nonce
+        self._left: deque[tuple[int, int]] = deque(maxlen=LEFT_SESSIONS)
+        self._opened: OrderedDict[int, int] = OrderedDict()  # session of the host -> starts of the chip until then
+        self._weighed_bytes = 0
+        line.observer = self
 
     def states(self) -> LinkStates:
         link, chip = self._host.link.connection, self._board.server.connection
         return LinkStates(link.state, chip.state, bool(self._host.unanswered), self._board.server.busy, not chip.idle)
+
+    def said(self, end: Role, data: bytes) -> None:
+        self._notice_start()
+        self._arrivals[end].said(data)
+
+    def arrives(self, end: Role, piece: LinePiece, now_s: float) -> None:
+        self._notice_start()
+        if piece.whole:
+            connection = (self._host.link if end is Role.HOST else self._board.server).connection
+            unharmed = piece.data == piece.whole
+            head = self._arrivals[end].arrived(piece.whole[1:-1], unharmed=unharmed, connection=connection, now_s=now_s)
+            if end is Role.CHIP and head.first & RESET_BIT:
+                self._late_hello(head.session)
+
+    def _late_hello(self, session: int) -> None:
+        """A known hole: a chip that restarts while a hello is under way, or between two copies of one, takes what the
+        host asks in that session, though the host has not been told that it restarted.
+        """
+        if self._opened.get(session, self._boots) != self._boots:
+            self._board.chip.allow_again(self._host.unanswered, False)
+
+    def unplugged(self) -> None:
+        """The host's end is shut and opened anew."""
+        self._arrivals[Role.HOST].begin_anew()
 
     def check(self) -> LinkStates:
         """Look at both ends after a step."""
         states, line = self.states(), self._line
         self._steps += 1
         self._check_frames()
+        self._check_session()
+        self._arrivals[Role.HOST].check(self._host.link.connection, line.now_s, line.now_s)
+        self._arrivals[Role.CHIP].check(self._board.server.connection, line.now_s, line.chip_free_s)
         self._check_lost_host(states)
-        if self._steps % WEIGH_EVERY == 0:
+        arrived = line.to_chip.bytes_arrived + line.to_host.bytes_arrived
+        if self._steps % WEIGH_EVERY == 0 or arrived - self._weighed_bytes > WEIGH_AFTER_BYTES:
+            self._weighed_bytes = arrived
             self.weigh()
         summary = (line.now_s, line.to_chip.bytes_put, line.to_host.bytes_put, line.to_chip.frames_arrived)
         self.digest = zlib.crc32(repr(summary).encode(), self.digest)
@@ -76,6 +119,28 @@ class Invariants:
             self._broken("the chip took a frame that was damaged on the line")
         if self._accepted[1] + link.counters.frames_received > self._line.to_host.frames_arrived:
             self._broken("the host took a frame that was damaged on the line")
+
+    def _notice_start(self) -> None:
+        """The chip may have begun a new life."""
+        if self._board.boots != self._boots:
+            self._boots, self._session = self._board.boots, (0, 0)
+            self._left.clear()
+            self._arrivals[Role.CHIP].begin_anew()
+
+    def _check_session(self) -> None:
+        """A chip that left a session does not open it again in the same life."""
+        self._notice_start()
+        link = self._host.link.connection
+        self._opened.setdefault(link.session, self._boots)
+        if len(self._opened) > REMEMBERED_SESSIONS:
+            self._opened.popitem(last=False)
+        connection = self._board.server.connection
+        if connection.hello is None or (connection.session, connection.hello.nonce) == self._session:
+            return
+        self._left.append(self._session)
+        self._session = (connection.session, connection.hello.nonce)
+        if self._session in self._left:
+            self._broken(f"the chip opens session {connection.session} again, which was left before")
 
     def _check_lost_host(self, states: LinkStates) -> None:
         """A chip that waits for its host finds out in time that it is gone; ``VirtualBoard`` looks at the outputs."""
@@ -101,10 +166,10 @@ class Invariants:
         self.weigh()
         if self._host.stopped or not self._host.done:
             return
-        traces, written = traces_of(self._host.request_of(place)[0] for place in range(self._host.count))
+        traces, written = traces_of(self._host.requests[place].carried for place in range(self._host.count))
         if self._board.chip.written != written:
             self._broken(f"the macros hold tiles {self._board.chip.written}, not {written}")
-        if self._board.boots == 1 and self._board.chip.traces != traces:
+        if self._board.boots == 1 and not self._host.begun_anew and self._board.chip.traces != traces:
             self._broken("what the chip wrote, in order, is not what it writes without faults")
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from firmware_protocols.errors import ProtocolError
-from firmware_protocols.line_simulation.direction import LineDirection
+from firmware_protocols.line_simulation.direction import LineDirection, LinePiece
 from firmware_protocols.line_simulation.faults import Counts, LineFaults
+from firmware_protocols.states import Role
 
 MOST_IDLE = 50  # calls at one instant that an end may ask for without having anything to say
 
@@ -21,6 +22,14 @@ class LineEnd(Protocol):
     def data_to_send(self, now_s: float) -> bytes: ...
 
     def next_deadline(self, now_s: float) -> float | None: ...
+
+
+class LineObserver(Protocol):
+    """Sees what the ends say, and what is about to be given to them."""
+
+    def said(self, end: Role, data: bytes) -> None: ...
+
+    def arrives(self, end: Role, piece: LinePiece, now_s: float) -> None: ...
 
 
 class EndlessCalls(ProtocolError):
@@ -36,6 +45,9 @@ class VirtualLine:
         rng: draws the faults.
         worked_s: seconds of work that the chip did in its last call; while they last it hears but does not speak.
         counts: faults that happened, by kind.
+
+    Attributes:
+        observer: may be set; sees every frame.
     """
 
     def __init__(
@@ -53,6 +65,7 @@ class VirtualLine:
         self.counts: Counts = {} if counts is None else counts
         self.to_chip = LineDirection(faults, rng, self.counts)
         self.to_host = LineDirection(faults, rng, self.counts)
+        self.observer: LineObserver | None = None
         self.cut = False  # nothing gets on the line
         self.chip_free_s = 0.0  # until then the chip works
         self._worked_s = worked_s
@@ -81,30 +94,38 @@ class VirtualLine:
         if self._idle >= MOST_IDLE:
             raise EndlessCalls(f"an end asks to be called at {self.now_s:.6f} s but has nothing to say")
         self.now_s = max(self.now_s, due_s)
-        for piece in self.to_chip.take(self.now_s):
-            self.chip.receive(piece.data, self.now_s)
-        for piece in self.to_host.take(self.now_s):
-            self.host.receive(piece.data, self.now_s)
+        self._give(Role.CHIP, self.to_chip, self.chip)
+        self._give(Role.HOST, self.to_host, self.host)
         return True
+
+    def _give(self, role: Role, direction: LineDirection, end: LineEnd) -> None:
+        for piece in direction.take(self.now_s):
+            if self.observer is not None:
+                self.observer.arrives(role, piece, self.now_s)
+            end.receive(piece.data, self.now_s)
 
     def _speak(self) -> bool:
         now_s, said = self.now_s, False
         data = self.host.data_to_send(now_s)
         if data:
             said = True
-            if not self.cut:
-                self.to_chip.put(data, now_s)
+            self._put(Role.HOST, self.to_chip, data)
         if now_s >= self.chip_free_s:
             data = self.chip.data_to_send(now_s)
             worked_s = self._worked_s()
             if data:
                 said = True
-                if not self.cut:
-                    self.to_host.put(data, now_s)
+                self._put(Role.CHIP, self.to_host, data)
             if worked_s > 0:
                 said = True
                 self.chip_free_s = now_s + worked_s
         return said
+
+    def _put(self, role: Role, direction: LineDirection, data: bytes) -> None:
+        if self.observer is not None:
+            self.observer.said(role, data)
+        if not self.cut:
+            direction.put(data, self.now_s)
 
     def _next_s(self) -> float | None:
         chip_s = self.chip.next_deadline(self.now_s)

@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
-import numpy as np
-
-from firmware_protocols.codec import encode
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.line_simulation.board import answer_of
 from firmware_protocols.line_simulation.faults import LineFault, LineFaults
-from firmware_protocols.messages import (
-    CellBlock,
-    Mvm,
-    Polarity,
-    ProgramTile,
-    Pulse,
-    ReadCells,
-    Reply,
-    Request,
-    Returns,
-    TileAddress,
-)
 
 BAUDS = (9600, 57600, 115200, 921600, 921600, 3_000_000)
 MAX_MESSAGE = 1 << 16
 GHOST_S = 5.0
-LONGEST_S = 180.0  # a tile that takes its time
-EVENTS = (LineFault.BURST, LineFault.STALL, LineFault.UNPLUG, LineFault.RESET, LineFault.KILL)
+EVENTS = (LineFault.BURST, LineFault.STALL, LineFault.UNPLUG, LineFault.RESET, LineFault.POWER, LineFault.KILL)
+USUALLY_EVERY_S = (12.0, 90.0)  # shortest and longest mean time between two events of a kind
+EVERY_S = {LineFault.POWER: (3.0, 30.0)}  # it waits for a write
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +30,10 @@ class EpisodePlan:
         every_s: mean time between two events of a kind, s; kinds that do not happen are left out.
         off_every_s: mean time between two orders to switch the outputs off, s; 0: none.
         state_resets: chance that the chip is reset when both ends together get into a state for the first time.
-        tile_share: share of requests that write a tile, which takes from 1 s to 5 min.
+        tile_share: share of requests that write a tile, which takes from 1 s to 3 min.
+        slots: of the chip's journal, 0: it has no memory.
+        images: some tiles come in program images.
+        clock_stops: the clock of the board begins anew when the chip restarts.
         bad_s: longest time that the line is bad.
     """
 
@@ -61,6 +47,9 @@ class EpisodePlan:
     off_every_s: float
     state_resets: float
     tile_share: float
+    slots: int
+    images: bool
+    clock_stops: bool
     bad_s: float
 
 
@@ -69,9 +58,9 @@ def plan_of(seed: str) -> EpisodePlan:
     rng = random.Random(seed)
 
     def some(few: float, many: float, share: float = 0.5) -> float:
-        return _log_uniform(rng, few, many) if rng.random() < share else 0.0
+        return log_uniform(rng, few, many) if rng.random() < share else 0.0
 
-    delay_s = _log_uniform(rng, 2e-4, 0.25) if rng.random() < 0.95 else rng.uniform(0.25, 1.5)
+    delay_s = log_uniform(rng, 2e-4, 0.25) if rng.random() < 0.95 else rng.uniform(0.25, 1.5)
     faults = LineFaults(
         loss=some(1e-3, 0.2),
         duplicate=some(1e-2, 0.3),
@@ -88,9 +77,13 @@ def plan_of(seed: str) -> EpisodePlan:
     payloads, windows = (64, 128, 512, 512, 4096), (1, 4, 16, 32, 32)
     host = LinkLimits(rng.choice(payloads), rng.choice(windows), silence_s=rng.choice((2.0, 10.0)))
     chip = LinkLimits(rng.choice(payloads), rng.choice(windows), MAX_MESSAGE)
-    every_s = {kind: _log_uniform(rng, 12.0, 90.0) for kind in EVENTS if rng.random() < 0.6}
-    state_resets = rng.choice((0.0, 0.0, 0.1))
-    if LineFault.RESET not in every_s and not state_resets:  # a chip that restarted knows no old hello from a new one
+    every_s = {kind: log_uniform(rng, *EVERY_S.get(kind, USUALLY_EVERY_S)) for kind in EVENTS if rng.random() < 0.6}
+    state_resets = rng.choice((0.0, 0.0, 0.3))
+    resets = bool(state_resets or every_s.keys() & {LineFault.RESET, LineFault.POWER})
+    slots = rng.choice((0, 0, 2, 3, 17)) if resets else 0
+    if not (
+        state_resets or every_s.keys() & {LineFault.RESET, LineFault.POWER}
+    ):  # a chip that restarted knows no old hello from a new one
         faults = replace(faults, ghost_s=rng.choice((0.0, GHOST_S)))
     return EpisodePlan(
         seed,
@@ -98,50 +91,17 @@ def plan_of(seed: str) -> EpisodePlan:
         host,
         chip,
         requests=rng.randint(60, 300),
-        ahead=rng.choice((1, 2, 8, 8, 20)),
+        ahead=min(rng.choice((1, 4, 8, 20, 20)), slots - 1 if slots else 20),
         every_s=every_s,
         off_every_s=some(30.0, 300.0, 0.2),
         state_resets=state_resets,
-        tile_share=rng.choice((0.0, 0.02, 0.05, 0.15)),
+        tile_share=rng.choice((0.0, 0.02, 0.05, 0.1)),
+        slots=slots,
+        images=slots > 0 and rng.random() < 0.7,
+        clock_stops=slots > 0 and rng.random() < 0.5,
         bad_s=3600.0,
     )
 
 
-def _log_uniform(rng: random.Random, low: float, high: float) -> float:
+def log_uniform(rng: random.Random, low: float, high: float) -> float:
     return math.exp(rng.uniform(math.log(low), math.log(high)))
-
-
-def longest_s(plan: EpisodePlan, request: Request[Any]) -> float:
-    """What a request takes at most on a clean line: the chip's work, and its bytes both ways."""
-    work_s = request.max_pulses * request.verify_reads * 1e-3 if isinstance(request, ProgramTile) else 0.1
-    size = len(encode(request)) + len(encode(answer_of(request)))
-    return work_s + 4 * size / plan.faults.bytes_per_s + 4 * plan.faults.delay_s * (2 + size / 64)
-
-
-def requests_of(plan: EpisodePlan) -> Callable[[int], tuple[Request[Any], Reply]]:
-    """Place of a request -> the request and its right answer."""
-
-    def request_of(place: int) -> tuple[Request[Any], Reply]:
-        request = _request(random.Random(f"{plan.seed}/{place}"), place + 1, plan.tile_share)
-        return request, answer_of(request)
-
-    return request_of
-
-
-def _request(rng: random.Random, sample: int, tile_share: float) -> Request[Any]:
-    if rng.random() < tile_share:
-        slice_ms = rng.choice((50, 500, 700, 900))
-        slices = max(1, round(_log_uniform(rng, 1.0, LONGEST_S) * 1000 / slice_ms))
-        rows = rng.choice((1, 8, 64))
-        cells = CellBlock(rng.randrange(8), 0, rows, 0, 8)
-        targets = np.full((rows, 8), sample % 60000, np.uint16)
-        return ProgramTile(cells, 10, 100, min(slices, 5000), slice_ms, 8, 1, 9, 9, 1, 9, 100, sample, targets)
-    kind = rng.random()
-    if kind < 0.2:
-        cells = CellBlock(0, 0, rng.choice((1, 16, 128)), 0, rng.choice((1, 16, 32)))
-        return ReadCells(cells, 10, 1, sample)
-    if kind < 0.3:
-        return Pulse(CellBlock(0, 0, 1, 0, 1), Polarity.SET, 100, sample, np.ones((1, 1), np.uint16))
-    rows, vectors = rng.choice((4, 32, 128)), rng.choice((1, 1, 8, 8, 64))
-    codes = np.frombuffer(rng.randbytes(rows * vectors), np.int8).astype(np.int16).reshape(vectors, rows)
-    return Mvm(Returns.SUMS, TileAddress(0, 0, rows, 0, rows), 0, 0, 8, True, sample, 1, 0, codes)

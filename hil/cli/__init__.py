@@ -16,6 +16,8 @@ import traceback
 from typing import Annotated
 
 import typer
+from typer.main import get_command_name
+from typer.models import CommandInfo
 
 from hil.cli import (
     bench,
@@ -40,13 +42,19 @@ from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import complain, say
 from hil.errors import ExitCode
 
-app = typer.Typer(
-    help="Deploy neural networks on RRAM compute-in-memory chips, and compare measured with simulated accuracy.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+
+def commandless() -> typer.Typer:
+    """``hil`` before it has a command."""
+    return typer.Typer(
+        help="Deploy neural networks on RRAM compute-in-memory chips, and compare measured with simulated accuracy.",
+        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+app = commandless()
 
 
 def print_version(asked: bool) -> None:
@@ -70,9 +78,9 @@ def root(
     ] = None,
 ) -> None:
     """Options of ``hil`` itself."""
-    from hil.driver.keys import KEY_FILE
-
     if key_file is not None:
+        from hil.driver.keys import KEY_FILE
+
         os.environ[KEY_FILE] = key_file
 
 
@@ -108,6 +116,22 @@ app.add_typer(mission.mission, name="mission")
 app.add_typer(link.trace, name="trace")
 app.add_typer(link.bench, name="bench")
 
+
+def app_of(arguments: list[str]) -> typer.Typer:
+    """``hil`` with only the command that the arguments begin with: building all takes longer than some of them run."""
+    if not arguments:
+        return app
+    one = commandless()
+    one.callback()(root)
+    one.registered_commands = [c for c in app.registered_commands if _name(c) == arguments[0]]
+    one.registered_groups = [g for g in app.registered_groups if g.name == arguments[0]]
+    return one if one.registered_commands or one.registered_groups else app
+
+
+def _name(command: CommandInfo) -> str:
+    return command.name or get_command_name(command.callback.__name__ if command.callback else "")
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cannot write
 
 
@@ -124,7 +148,7 @@ def run(arguments: list[str]) -> int:
     """Run a command line and give its exit code; every error becomes words on stderr."""
     surroundings = dict(os.environ)
     try:
-        code = int(app(arguments, standalone_mode=False, prog_name="hil") or 0)
+        code = int(app_of(arguments)(arguments, standalone_mode=False, prog_name="hil") or 0)
         if code == ExitCode.CTRL_C:  # Typer turns Ctrl-C into this code
             raise KeyboardInterrupt
         return code

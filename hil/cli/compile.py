@@ -16,6 +16,7 @@ from hil.cli.options import (
     Macros,
     Mean,
     NoIdleCopies,
+    ResidualSlices,
     SpareReads,
     Std,
     Task,
@@ -112,6 +113,7 @@ def compile(
         typer.Option(help="macros to use in all, with copies of slow layers: a number, or all", show_default=False),
     ] = None,
     no_idle_copies: NoIdleCopies = False,
+    residual_slices: ResidualSlices = 0,
     rounds: Annotated[
         bool, typer.Option("--rounds", help="split a network that is larger than the chip into rounds of writing")
     ] = False,
@@ -166,10 +168,12 @@ def compile(
     form = one_of(WeightForm, weight_form, "--weight-form")
     if spare_reads and not record:
         raise UsageError("--spare-reads needs the record of a chip", hint="--record RECORD, of hil calibrate")
+    if residual_slices and record:
+        raise UsageError("--residual-slices and --record exclude each other: lower slices go around stuck cells too")
     spec = load_chip(chip, macros=macros)
     budget = budget_of(copies_budget, spec.macros)
     idle = budget is None and not record and not no_idle_copies
-    options = LayoutOptions(placement_of(placement), budget, rounds, lying, averaged=idle)
+    options = LayoutOptions(placement_of(placement), budget, rounds, lying, averaged=idle, residual=residual_slices)
     imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(

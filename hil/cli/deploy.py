@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    Adapters,
     AllowCode,
     Baseline,
     Baud,
@@ -23,6 +24,7 @@ from hil.cli.options import (
     Net,
     NoIdleCopies,
     Port,
+    ResidualSlices,
     ScoredBy,
     Seed,
     SpareReads,
@@ -94,11 +96,13 @@ def deploy(
         bool, typer.Option("--no-tune", help="leave gains and biases as compiled (chip and virtual chips alike)")
     ] = False,
     tune_images: Annotated[int, typer.Option(help="most stored training images that the chip is tuned with")] = 128,
+    adapters: Adapters = 0,
     rewrite: Annotated[
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
     ] = 0,
     rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
     no_idle_copies: NoIdleCopies = False,
+    residual_slices: ResidualSlices = 0,
     no_aims: Annotated[
         bool, typer.Option("--no-aims", help="write cells to their levels, not beside them for the planned age")
     ] = False,
@@ -154,7 +158,9 @@ def deploy(
         spare_reads=spare_reads / 100,
         tune=not no_tune,
         tune_images=tune_images,
+        adapters=adapters,
         idle_copies=not no_idle_copies,
+        residual_slices=residual_slices,
         aim=not no_aims,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
@@ -172,7 +178,7 @@ def deploy(
                     macros=macros,
                     trust=trust_model,
                     watch=watch,
-                    idle_copies=options.copies_idle,
+                    layout=options.layout,
                     imported=imported,
                 )
             with watch.stage("counting"):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    AllowCode,
     Baud,
     Chip,
     DataDir,
@@ -16,8 +17,11 @@ from hil.cli.options import (
     Json,
     Macros,
     Port,
+    ScoredBy,
     Seed,
+    Task,
     chip_address,
+    metric_place,
     print_result,
     screen,
     seconds,
@@ -42,17 +46,26 @@ def improve(
     emulated: Emulated = False,
     data_dir: DataDir = None,
     download: Download = False,
+    task: Task = None,
+    metric: ScoredBy = None,
+    allow_code: AllowCode = False,
     target: Annotated[
         float | None, typer.Option(help="percent on held-out training images at which to stop", show_default=False)
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.0, help="begin no further lever after so many", show_default=False)
+        float | None,
+        typer.Option(
+            min=0.0, help="begin no further lever after so many; training takes what is left", show_default=False
+        ),
     ] = None,
     images: Annotated[int, typer.Option(min=100, help="held-out training images that decide")] = 500,
     test_images: Annotated[int, typer.Option(min=0, help="test images for the finished program; 0: none")] = 1000,
     chips: Annotated[int, typer.Option(min=2, help="virtual chips")] = 8,
     tune_images: Annotated[int, typer.Option(min=2, help="most stored training images to tune with")] = 128,
     age: Annotated[str, typer.Option(help="planned age: 30s, 1h, 2d")] = "1h",
+    no_finetune: Annotated[
+        bool, typer.Option("--no-finetune", help="no training as the last lever, though --minutes leave time for it")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the ladder in the folder")] = False,
     seed: Seed = 0,
     baud: Baud = 921600,
@@ -62,13 +75,16 @@ def improve(
     """Try levers from cheap to dear until a network keeps its accuracy on such chips, and say what each gave."""
     from hil.atomic import write_text
     from hil.datasets.image_set import load_dataset
+    from hil.deployment.options import DeployOptions
     from hil.improvement.begin import bench_of, measured_record
+    from hil.improvement.further_training import FurtherTraining
     from hil.improvement.ladder import expected_ladder
     from hil.improvement.ladder import improve as climb
     from hil.improvement.ladder_page import PAGE, ladder_page
 
-    training = load_dataset(data, "train", data_dir=data_dir, download=download)
-    test = load_dataset(data, "test", data_dir=data_dir, limit=test_images) if test_images else None
+    training = load_dataset(data, "train", data_dir=data_dir, download=download, any_kind=True)
+    test = load_dataset(data, "test", data_dir=data_dir, limit=test_images, any_kind=True) if test_images else None
+    scoring = DeployOptions(task=task or "", metric=metric_place(metric), allow_code=allow_code)
     with screen(quiet=as_json) as watch:
         record = calibration
         watch.plan(expected_ladder(images, chips, test_images, measured=bool(port or emulated)), may_end_early=True)
@@ -91,6 +107,8 @@ def improve(
             tune_images=tune_images,
             trust=trust_model,
             watch=watch,
+            scoring=scoring,
+            further=None if no_finetune else FurtherTraining(network, data, data_dir, chip, macros, record, out),
         )
         found = climb(
             bench,

@@ -80,6 +80,19 @@ NoIdleCopies = Annotated[
         "--no-idle-copies", help="each layer once, without copies on cells that would be idle, whose sums are added"
     ),
 ]
+ResidualSlices = Annotated[
+    int,
+    typer.Option(
+        "--residual-slices",
+        metavar="N",
+        min=0,
+        help="for weights of several bit slices: N copies of the highest, lower ones take up their errors",
+    ),
+]
+Adapters = Annotated[
+    int,
+    typer.Option(min=0, help="rank of a digital adapter that the tune gives each layer, executed by the host; 0: none"),
+]
 DataDir = Annotated[Path | None, typer.Option(help="folder of data sets (also HIL_DATA)", show_default=False)]
 Download = Annotated[bool, typer.Option("--download", help="let torchvision fetch a known data set, with its checksum")]
 Mean = Annotated[

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    Adapters,
     AllowCode,
     Chip,
     DataDir,
@@ -17,6 +18,7 @@ from hil.cli.options import (
     Mean,
     Net,
     NoIdleCopies,
+    ResidualSlices,
     ScoredBy,
     Seed,
     Std,
@@ -68,7 +70,9 @@ def simulate(
     tune_at: Annotated[
         str, typer.Option(help="when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h")
     ] = "each",
+    adapters: Adapters = 0,
     no_idle_copies: NoIdleCopies = False,
+    residual_slices: ResidualSlices = 0,
     rewrite: Annotated[
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
     ] = 0,
@@ -98,7 +102,9 @@ def simulate(
         metric=metric_place(metric),
         allow_code=allow_code,
         age_s=ages[0],
+        adapters=adapters,
         idle_copies=not no_idle_copies,
+        residual_slices=residual_slices,
         device=device,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),
@@ -115,7 +121,7 @@ def simulate(
                 macros=macros,
                 trust=trust_model,
                 watch=watch,
-                idle_copies=options.copies_idle,
+                layout=options.layout,
                 imported=imported,
             )
         result = predict(

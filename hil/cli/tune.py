@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hil.cli.options import (
+    Adapters,
     Baud,
     Chip,
     Emulated,
@@ -32,6 +33,7 @@ def tune(
     chip: Chip = "lab-128",
     macros: Macros = None,
     images: Annotated[int, typer.Option(min=2, help="most stored training images to tune with")] = 128,
+    adapters: Adapters = 0,
     age: Annotated[str, typer.Option(help="age that the cells were written for (hil deploy --age)")] = "1h",
     out: Annotated[
         Path | None,
@@ -57,7 +59,9 @@ def tune(
         with watch.stage("compiling"):
             program, _ = program_of(network, chip=chip, macros=macros, trust=trust_model, watch=watch)
         with open_chip(address, spec=program.spec, baud=baud) as driver:
-            tuned, report = retune(driver, program, record, images=images, age_s=seconds(age), watch=watch)
+            tuned, report = retune(
+                driver, program, record, images=images, age_s=seconds(age), adapters=adapters, watch=watch
+            )
             driver.outputs_off()
     lines = report.lines()
     if out is not None:

@@ -46,20 +46,21 @@ from mapping.program.conductance import ConductanceProgram
 LAYER_CHIPS = 5  # virtual chips that a layer's residual is compared with
 
 MOST_COMMAND = 2000  # characters
+LEAST_SHOWN_US = 0.005  # targets that lie this close to their levels are said to be the levels
 
 
 def sample_layers(job: Deployment, exact: Exact, measured: Mapping[str, LayerSums]) -> tuple[LayerSample, ...]:
     """Level sums of every layer for the same, exact input codes: chip, ideal, virtual chips."""
     virtual = job.virtual_chips(conditioned=True, chips=LAYER_CHIPS)
     simulated = virtual.layer_sums({name: codes for name, (codes, _) in exact.items()})
-    fits = None if job.tuned is None else {fit.layer: fit for fit in job.tuned.fits}
     samples = []
     for step in job.program.matrices:
         sums, share = simulated[step.name]
         chip = measured[step.name]
         sums_of_chip = chip.sums
-        if fits is not None:
-            sums_of_chip = np.stack([fits[step.name].applied(one) for one in chip.sums])
+        if job.tuned is not None:
+            codes = exact[step.name][0]
+            sums_of_chip = np.stack([job.tuned.applied(step.name, codes, one) for one in chip.sums])
         saturated = chip.count.saturated / max(chip.count.total, 1)
         samples.append(LayerSample(step.name, sums_of_chip, exact[step.name][1], sums, saturated, share))
     return tuple(samples)
@@ -262,6 +263,8 @@ def aim_notes(program: ConductanceProgram) -> tuple[str, ...]:
     if aims is None:
         return ()
     moved = max((a - g for a, g in zip(aims.targets_us, program.spec.macro.levels_us, strict=True)), key=abs)
+    if abs(moved) < LEAST_SHOWN_US:
+        return ()
     return (
         f"targets beside the levels, by up to {moved:+.2f} µS, for {aims.age_s:g} s after programming: {aims.source}",
     )

@@ -216,7 +216,7 @@ class Coalitions:
             if self.job.targets is not None:  # as the chip was, to its own answers
                 tuned = tune_channels(program, self.job.targets, chip, sample=TUNE_IMAGES)
                 program = tuned.program
-                lined = {fit.layer: fit.applied(lined[fit.layer]) for fit in tuned.fits if fit.layer in lined}
+                lined = {name: tuned.applied(name, exact[name][0], sums) for name, sums in lined.items()}
             right.append(self.scores(run(program, images, chip), targets))
             energy.append([mean_square(lined[name] - sums) for name, (_, sums) in exact.items()])
         return Outcome(np.stack(right), dict(zip(exact, np.array(energy).T, strict=True)))

@@ -40,7 +40,7 @@ from hil.deployment.network_source import ImportOptions, open_network
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
 from hil.deployment.resumable import close_run, resumable
-from hil.deployment.rewriting import rewrite_cells
+from hil.deployment.rewriting import rewrite_cells, write_lower_slices
 from hil.deployment.rounds import run_rounds
 from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings, load_settings
 from hil.deployment.scoring import scoring_of
@@ -176,7 +176,7 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
                 macros=settings.macros,
                 trust=settings.trust,
                 watch=watch,
-                idle_copies=settings.options.copies_idle,
+                layout=settings.options.layout,
                 imported=imported,
             )
         settings = settings.with_content(program, images)
@@ -281,7 +281,7 @@ def deploy_on(
         whole = write_whole(driver, program, record, inputs, options, watch, force=force, order=macros)
         if targets is not None:
             whole.tune(targets, data.images[order[: options.untuned_images]], watch)
-        chip = whole
+        chip, program = whole, whole.program
     job = Deployment(
         driver,
         program,
@@ -305,7 +305,9 @@ def deploy_on(
     with watch.stage("layers"):
         samples = sample_layers(job, exact, chip.layers)
     causes = None
-    if options.causes and not scoring.task.metric.paired:
+    if options.causes and program.residual:
+        watch.note("causes are not split with residual slices: lower slices hold errors of the highest")
+    elif options.causes and not scoring.task.metric.paired:
         watch.note(f"causes are split for scores of single samples only, and {scoring.task.metric.title} has none")
     elif options.causes:
         with watch.stage("finding causes"):
@@ -329,6 +331,8 @@ def write_whole(
 ) -> WholeRun:
     """Write the program, wait until it has the planned age, read it back and correct its columns.
 
+    The program of the answer is the one that the chip holds: with residual slices its lower ones are this chip's.
+
     Args:
         inputs: input codes of every layer for training images, for the corrections.
         force: write it although the chip holds it.
@@ -337,7 +341,12 @@ def write_whole(
     with watch.stage("programming"):
         sample = PROGRAM | (options.seed & 0xFFFF) << 32
         early = EarlyReads(options.early_reads, READ_EARLY) if options.causes else None
-        written = ensure_programmed(driver, program, sample=sample, force=force, watch=watch, early=early, order=order)
+        anew = force or program.residual
+        written = ensure_programmed(driver, program, sample=sample, force=anew, watch=watch, early=early, order=order)
+    wanted = None
+    if program.residual and written is not None:
+        found, written = write_lower_slices(driver, program, written, options, sample=sample, watch=watch)
+        program, wanted = found.program, found.wanted
     if options.rewriting is not None and written is not None:
         with watch.stage("rewriting"):
             written = rewrite_cells(driver, program, record, written, options.rewriting, sample=sample, watch=watch)
@@ -346,7 +355,7 @@ def write_whole(
     with watch.stage("reading back"):
         readings = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_BEFORE, watch=watch)
     with watch.stage("correcting"):
-        corrections = column_corrections(program, record, readings, inputs)
+        corrections = column_corrections(program, record, readings, inputs, wanted=wanted)
     return WholeRun(driver, program, options, written, readings, corrections)
 
 
@@ -397,18 +406,18 @@ def program_of(
     trust: bool,
     watch: Watch,
     scales: ScaleRule = ScaleRule.OUTPUT,
-    idle_copies: bool = True,
+    layout: LayoutOptions | None = None,
     imported: ImportOptions | None = None,
 ) -> tuple[ConductanceProgram, NetworkGraph | None]:
     """The compiled program of a network file, and its float graph (None for a program file).
 
-    ``idle_copies``: layers stand again on cells that would be idle (``LayoutOptions.averaged``). ``imported`` is for
-    ONNX files and exported programs, which are imported on the way.
+    ``layout``: None: layers stand again on cells that would be idle. ``imported`` is for ONNX files and exported
+    programs, which are imported on the way.
     """
     path = Path(network) if network else BUNDLED_NETWORK
     if path.suffix == ".h5":
         return load_program(path), None
     file = open_network(path, imported, trust=trust, watch=watch)
     spec = load_chip(chip, macros=macros)
-    layout = LayoutOptions(averaged=idle_copies)
+    layout = layout or LayoutOptions(averaged=True)
     return compile_network(file, spec, options=layout, scale_rule=scales, progress=watch.step), file.graph

@@ -84,5 +84,6 @@ class Deployment:
             targets=self.targets if tuned else None,
             drawn=self.drawn if conditioned else {},
             rewrite=None if conditioned else self.options.rewriting,
+            wait_s=self.options.residual_wait_s,
             tunes=self.tunes if conditioned and mode is SimulationMode.EXACT else {},
         )

@@ -34,6 +34,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import nominal_corrections
 from mapping.program.counts import tile_counts, total
 from mapping.program.rounds import RoundRun, part_of_round
+from mapping.tune.low_rank import with_blank_adapters
 
 LONG_RUN_S = 600.0
 PULSES_A_CELL = 9.0  # of an emulated lab-128: hil deploy --emulated --json, cells.pulses / cells.total
@@ -137,14 +138,17 @@ def estimate(
         default = PLANS[Budget.DEFAULT]
         before = chip.count(lambda: rehearse(chip.driver, program.macros, default, options.age_s, pattern_s))
     tell = (watch or Watch()).step
-    parts = [program] if program.rounds == 1 else [part_of_round(program, n) for n in range(program.rounds)]
+    parts = _parts(program)
+    running = with_blank_adapters(program, options.adapters) if options.adapters else program
     again, again_s = _rewriting(program, options, cells)
+    again += round(_lower_cells(program) * PULSES_A_CELL)
+    steps = 2 if program.residual else 1  # the highest slices are written and read, then the lower ones
     counts: dict[str, Callable[[], WireEstimate]] = {
-        "program": lambda: _programming(chip, parts, options) * (1 + options.rewrite),
-        "read_back": lambda: _reading_back(chip, parts, options) * 2,  # before the images and after
+        "program": lambda: _programming(chip, parts, options) * (steps + options.rewrite),
+        "read_back": lambda: _reading_back(chip, parts, options) * (1 + steps),  # before the images and after
         "tune": lambda: _tuning(chip, program, parts, options),
         "layers": lambda: _layers(chip, program, parts, options),
-        "inference": lambda: _inference(chip, program, parts, images, options.repeats),
+        "inference": lambda: _inference(chip, running, _parts(running), images, options.repeats),
     }
     counted = {}
     for done, (name, count) in enumerate(counts.items()):
@@ -162,6 +166,20 @@ def estimate(
         chip_s=1e-9 * (options.repeats * images * image_ns + (pulses + again + calibrate_pulses) * pulse_ns) + again_s,
         rewrite_pulses=again,
     )
+
+
+def _lower_cells(program: ConductanceProgram) -> int:
+    """Cells of residual slices that are written a second time, at most."""
+    top = {m.name: max(t.multiplier for t in m.group.tiles) for m in program.matrices if m.group.residual_reads}
+    weights = (
+        t.levels.size for m in program.matrices if m.name in top for t in m.group.tiles if t.multiplier < top[m.name]
+    )
+    return sum(weights) * 2  # pairs of cells
+
+
+def _parts(program: ConductanceProgram) -> list[ConductanceProgram]:
+    """The program by rounds."""
+    return [program] if program.rounds == 1 else [part_of_round(program, n) for n in range(program.rounds)]
 
 
 def _rewriting(program: ConductanceProgram, options: DeployOptions, cells: int) -> tuple[int, float]:

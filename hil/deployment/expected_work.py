@@ -57,9 +57,12 @@ def expected_stages(
     if options.adapt:
         stages.append(PlannedStage("adapting", IDEAL_CONVERSION_S * conversions * max(tune_images, 1)))
     share = 1.0 / program.rounds
+    writing = PlannedStage("programming", share * slow * (1 + options.rewrite) * WRITE_CELL_S * cells)
     for _ in range(program.rounds):
+        stages.append(writing)
+        if program.residual:  # the highest slices wait and are read, then lower ones are written
+            stages += [PlannedStage("waiting", options.residual_wait_s if silicon else LEAST_S), reading, writing]
         stages += [
-            PlannedStage("programming", share * slow * (1 + options.rewrite) * WRITE_CELL_S * cells),
             PlannedStage("waiting", options.age_s if silicon else LEAST_S),
             PlannedStage("reading back", share * reading.work_s),
             PlannedStage("correcting", share * CORRECT_CELL_S * all_cells),

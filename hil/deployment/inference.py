@@ -28,6 +28,7 @@ from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
 
 IMAGES_IN_FLIGHT = 32
 LAYER_REPEATS = 2
+READ = REPEAT << 4  # distance of the sample numbers of two reads of one product
 
 
 @dataclass
@@ -61,16 +62,20 @@ class MeasuredSums:
         group, corrections = copy.group, self.corrections[name][copy.tiles.start : copy.tiles.stop]
         driven, window = driven_codes(group, self.driver.spec.macro, codes)
         positions = 1 if window is None else window.positions
-        total = np.zeros((len(codes), positions, group.outputs), np.int32)
+        shape = (len(codes), positions, group.outputs)
+        total = {reads: np.zeros(shape, np.int64 if reads > 1 else np.int32) for reads in sorted(set(group.reads))}
         count = self.conversions.setdefault(name, Conversions())
-        for tile, correction in zip(group.tiles, corrections, strict=True):
-            result = self._read(group, tile, driven, window, sample)
-            count.add(result)
-            sums = result.values.reshape(len(codes), positions, len(tile.outputs))
-            inputs = input_sums(driven, window, tile) if correction.input_gain.any() else np.zeros(sums.shape[:2])
-            levels = apply_correction(sums, inputs.astype(np.int64), correction)
-            total[:, :, tile.outputs.start : tile.outputs.stop] += tile.multiplier * levels
-        return as_maps(group, total)
+        for tile, correction, reads in zip(group.tiles, corrections, group.reads, strict=True):
+            at = slice(tile.outputs.start, tile.outputs.stop)
+            inputs = np.zeros(shape[:2], np.int64)
+            if correction.input_gain.any():
+                inputs = input_sums(driven, window, tile).astype(np.int64)
+            for r in range(reads):
+                result = self._read(group, tile, driven, window, sample + r * READ)
+                count.add(result)
+                sums = result.values.reshape(len(codes), positions, len(tile.outputs))
+                total[reads][:, :, at] += tile.multiplier * apply_correction(sums, inputs, correction)
+        return as_maps(group, sum_of_means(total))
 
     def _read(
         self, group: TileGroup, tile: Tile, driven: NDArray[np.int16], window: Window | None, sample: int
@@ -95,6 +100,12 @@ class MeasuredSums:
             input_signed=group.input_signed,
             sample=sample,
         )
+
+
+def sum_of_means(totals: Mapping[int, NDArray[np.integer]]) -> NDArray[np.int32]:
+    """Sums over so many reads each, divided by their reads to the nearest integer, and added."""
+    means = [total if reads == 1 else np.rint(total / reads) for reads, total in totals.items()]
+    return np.asarray(sum(means[1:], means[0]), np.int32)
 
 
 @dataclass
@@ -146,13 +157,14 @@ class MeasuredLayers:
 def measured_multiply(
     driver: ChipDriver, program: ConductanceProgram, corrections: Corrections
 ) -> MeasuredSums | MeasuredLayers:
-    """The smallest answer that the chip offers: whole layers, else sums of tiles.
+    """The smallest answer that the chip offers: whole layers, else sums of tiles; these too where tiles are read again.
 
     Raises:
         UsageError: the program takes several rounds, and the chip holds one at a time.
     """
     check_one_round(program)
-    if Capability.LAYER in driver.capabilities:
+    read_once = not any(max(m.group.reads) > 1 for m in program.matrices)
+    if read_once and Capability.LAYER in driver.capabilities:
         return MeasuredLayers(driver, program, corrections)
     return MeasuredSums(driver, corrections)
 

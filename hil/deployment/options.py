@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from cim.record.rewriting import Rewrite
 from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
+from mapping.layout.lay_out import LayoutOptions
 from mapping.network.task import TaskKind
+from mapping.program.adapter import MOST_RANK
+from mapping.program.conductance import ConductanceProgram
+from mapping.tune.residual import MOST_COPIES
 
 AUTO = "auto"
 ENGINES = (AUTO, *SimulationMode)
@@ -44,10 +48,13 @@ class DeployOptions:
     spare_reads: float = 0.0  # of an adapted program: most extra tile reads for spare columns, as a share
     tune: bool = True  # gains and biases to the chip's answers to stored training images
     tune_images: int = 128  # most stored training images that it is tuned with
+    adapters: int = 0  # rank of the digital adapter that the tune gives each layer; 0: none
     untuned_images: int = 500  # most images that are also run without the tune, once
     rewrite: int = 0  # times that cells which left their window are written again
     rewrite_after_s: float = 1.0  # chip time before each
     idle_copies: bool = True  # layers stand again on cells that would be idle; sums are added
+    residual_slices: int = 0  # copies of each highest bit slice, whose errors lower slices take up; 0: plain slices
+    residual_wait_s: float = 3600.0  # chip time from writing the highest slices to writing the lower ones
     aim: bool = True  # write beside the levels, so that cells stand right at ``age_s``
     engine: str = AUTO  # a ``SimulationMode``; auto: fast where it was shown to be as good as exact
 
@@ -70,9 +77,20 @@ class DeployOptions:
             (self.adapt or not self.spare_reads, "spare reads need --adapt"),
             (self.cause_images >= 2, f"images of the causes: {self.cause_images}, at least 2 are needed"),
             (self.tune_images >= 2, f"images of the tune: {self.tune_images}, at least 2 are needed"),
+            (0 <= self.adapters <= MOST_RANK, f"adapters of rank {self.adapters}, not from 0 to {MOST_RANK}"),
+            (self.tune or not self.adapters, "adapters are fitted by the tune, and --no-tune leaves it out"),
             (self.untuned_images >= 2, f"images without the tune: {self.untuned_images}, at least 2 are needed"),
             (0 <= self.rewrite <= 100, f"rewrites: {self.rewrite}, not from 0 to 100"),
             (0 < self.rewrite_after_s < 1e6, f"rewrite after {self.rewrite_after_s} s"),
+            (
+                0 <= self.residual_slices <= MOST_COPIES,
+                f"residual slices: {self.residual_slices} copies of the highest, not from 0 to {MOST_COPIES}",
+            ),
+            (0 < self.residual_wait_s < 1e8, f"wait for residual slices: {self.residual_wait_s} s"),
+            (
+                not (self.residual_slices and (self.adapt or self.rewrite)),
+                "residual slices exclude --adapt and --rewrite: lower slices take up errors of all cells",
+            ),
             (self.engine in ENGINES, f"engine {self.engine!r}, not one of {', '.join(ENGINES)}"),
             (self.layer_images >= 1, f"images of a layer sample: {self.layer_images}, at least 1 is needed"),
         ):
@@ -84,6 +102,15 @@ class DeployOptions:
     def copies_idle(self) -> bool:
         """Whether copies stand on idle cells; a program that is adapted to one chip has each layer once."""
         return self.idle_copies and not self.adapt
+
+    @property
+    def layout(self) -> LayoutOptions:
+        """How a network is laid out for such a deployment."""
+        return LayoutOptions(averaged=self.copies_idle, residual=self.residual_slices)
+
+    def aimed_age_s(self, program: ConductanceProgram) -> float:
+        """Age that the targets of ``program`` are for: of residual slices that of the highest, written first."""
+        return self.age_s + (self.residual_wait_s if program.residual else 0.0)
 
     @property
     def rewriting(self) -> Rewrite | None:

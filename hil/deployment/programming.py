@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from hil.driver.cells import CellOutcome
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import UsageError
 from hil.watch import Watch
@@ -47,6 +48,22 @@ class MacroReport:
     @property
     def used(self) -> NDArray[np.bool_]:
         return np.isfinite(self.targets_us)
+
+
+def written_again(
+    report: MacroReport, targets_us: NDArray[np.float32], outcome: CellOutcome, time_s: float
+) -> MacroReport:
+    """The report once some cells of its macro were written again, to ``targets_us``, NaN elsewhere; pulses add up."""
+    again = np.isfinite(targets_us)
+    pulses = report.pulses.astype(np.int64) + np.where(again, outcome.pulses, 0)
+    return replace(
+        report,
+        targets_us=np.where(again, targets_us, report.targets_us),
+        readings_us=np.where(again, outcome.readings_us, report.readings_us),
+        pulses=np.minimum(pulses, np.iinfo(np.uint16).max).astype(np.uint16),
+        reached=np.where(again, outcome.reached, report.reached),
+        programmed_s=time_s,
+    )
 
 
 @dataclass(frozen=True, slots=True)

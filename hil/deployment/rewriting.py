@@ -1,4 +1,9 @@
-"""Relax and rewrite on the chip: wait, read, write the cells again that left their window."""
+"""Cells that are written a second time, once they have relaxed and were read.
+
+Relax and rewrite: those that left their window (``rewrite_cells``). Residual slices: those of lower bit slices, to take
+up what the cells of the highest missed (``write_lower_slices``). ``mapping.tune.residual`` chooses their digits, and
+virtual chips go through the same steps (``hil.simulation.residual_cells``).
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,16 @@ import numpy as np
 
 from cim.record.calibration import CalibrationRecord
 from cim.record.rewriting import Rewrite, expected_us, left_window
-from hil.deployment.programming import MacroReport, ProgramReport
+from hil.deployment.options import DeployOptions
+from hil.deployment.programming import MacroReport, ProgramReport, read_back, written_again
 from hil.driver.chip_driver import ChipDriver
+from hil.errors import UsageError
 from hil.samples import READ_EARLY
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
+from mapping.tune.residual import ResidualSlices, changed_targets, residual
 
-AGAIN = 1 << 24  # distance of the sample numbers of two rounds
+AGAIN = 1 << 24  # distance of the sample numbers of two writings
 
 
 def rewrite_cells(
@@ -69,13 +77,57 @@ def _again(
         return report, 0
     targets = np.where(off, report.targets_us, np.float32(np.nan))
     outcome = driver.program_cells(macro, targets, sample=sample)
-    pulses = report.pulses.astype(np.int64) + np.where(off, outcome.pulses, 0)
+    found = written_again(report, targets, outcome, driver.chip_time_ns * 1e-9)
     early = report.early_us
-    return replace(
-        report,
-        readings_us=np.where(off, outcome.readings_us, report.readings_us),
-        pulses=np.minimum(pulses, np.iinfo(np.uint16).max).astype(np.uint16),
-        reached=np.where(off, outcome.reached, report.reached),
-        programmed_s=driver.chip_time_ns * 1e-9,
-        early_us=None if early is None else np.where(off, outcome.readings_us, early),
-    ), count
+    return replace(found, early_us=None if early is None else np.where(off, outcome.readings_us, early)), count
+
+
+def write_lower_slices(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    written: ProgramReport,
+    options: DeployOptions,
+    *,
+    sample: int,
+    watch: Watch,
+) -> tuple[ResidualSlices, ProgramReport]:
+    """Choose the lower slices for what the highest read ``options.residual_wait_s`` after writing, and write them.
+
+    Args:
+        program: with residual slices, as the chip holds it.
+        written: how that was written.
+
+    Raises:
+        hil.errors.HilError: the chip refused or fell silent.
+    """
+    with watch.stage("waiting"):
+        driver.wait(options.residual_wait_s)
+    with watch.stage("reading back"):
+        readings = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_EARLY, watch=watch)
+    found = residual(program, readings)
+    reports = {report.slot: report for report in written.macros}
+    with watch.stage("programming"):
+        changed = changed_targets(program, found.program)
+        for done, (slot, targets) in enumerate(changed.items()):
+            macro = program.macro_of(slot)
+            watch.step(done, len(changed), f"lower slices of macro {macro}")
+            outcome = driver.program_cells(macro, targets, sample=sample + AGAIN)
+            reports[slot] = written_again(reports[slot], targets, outcome, driver.chip_time_ns * 1e-9)
+        driver.hold_program(bytes.fromhex(found.program.held_digest))
+    watch.note(
+        f"residual slices: lower slices hold what the highest missed but for {found.left:.2f} levels (rms) of it"
+    )
+    return found, replace(written, macros=tuple(reports.values()))
+
+
+def refuse_residual(program: ConductanceProgram, what: str) -> None:
+    """Refuse a program whose lower slices depend on the chip that they are written to.
+
+    Raises:
+        UsageError: the program has residual slices.
+    """
+    if program.residual:
+        raise UsageError(
+            f"{what}: the program has residual slices, whose lower digits each chip gets for its own highest ones",
+            hint="hil deploy and hil simulate take it; elsewhere a program compiled without --residual-slices",
+        )

@@ -6,6 +6,8 @@ procedure with their own answers (``hil.simulation.virtual_chips``).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ from hil.simulation.virtual_chips import in_threads
 from hil.verdict.tuning import Lines, TuneSummary, summarise_tune
 from hil.verdict.verdict import Judgement, Mode, judge
 from hil.watch import Watch
+from mapping.program.adapter import adapter_share
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
@@ -34,17 +37,17 @@ def with_aims(
     program: ConductanceProgram, record: CalibrationRecord, options: DeployOptions, watch: Watch
 ) -> ConductanceProgram:
     """The program with targets for the planned age by the record's law, unless it has targets of its own."""
+    age_s = options.aimed_age_s(program)
     if program.aims is not None:
-        if program.aims.age_s != options.age_s:
+        if program.aims.age_s != age_s:
             watch.note(
                 f"the program's targets are for {program.aims.age_s:g} s after programming ({program.aims.source}), "
-                f"this run reads at {options.age_s:g} s"
+                f"this run reads at {age_s:g} s"
             )
         return program
     if not options.aim:
         return program
-    source = f"record of {record.kind} {record.chip_name} {record.serial}, {record.date}".strip()
-    return aimed(program, aims_of(record.programming, program.spec.macro, options.age_s, source))
+    return aimed(program, aims_of(record.programming, program.spec.macro, age_s, record.origin))
 
 
 def check_untuned(program: ConductanceProgram) -> None:
@@ -68,7 +71,7 @@ def targets_for(program: ConductanceProgram, options: DeployOptions, watch: Watc
     if len(images) < 2:
         watch.note(f"not tuned: the program stores {len(images)} training images")
         return None
-    return tune_targets(program, images)
+    return tune_targets(program, images, options.adapters)
 
 
 def tune_chip(
@@ -114,7 +117,8 @@ def tune_summary(job: Deployment) -> TuneSummary | None:
     exact = job.virtual_chips(conditioned=True)
     tunes = in_threads(lambda number: exact.tune(number, exact.chip(number)), range(exact.chips))
     virtual = [[lines_of(fit) for fit in tuned.fits] for tuned in tunes]
-    return summarise_tune([lines_of(fit) for fit in job.tuned.fits], virtual, len(job.targets.images))
+    found = summarise_tune([lines_of(fit) for fit in job.tuned.fits], virtual, len(job.targets.images))
+    return replace(found, rank=job.targets.rank, adapter_share=adapter_share(job.running))
 
 
 def lines_of(fit: ChannelFit) -> Lines:

@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.converters import input_planes, split_planes
+from cim.chip.converters import conversions, input_planes, split_planes
 from cim.chip.encoding import tile_halves_us
 from cim.chip.spec import CellIv, Encoding, InputCoding, MacroSpec, PairSubtraction, SignedInput
+from cim.simd.floats import LANES
 from firmware_protocols.messages import TileAddress
-from hil.emulator.kernels import ANALOG_PAIR, LINES, PAIR_OF_CODES, PIECES, PLAIN, REFERENCE_CODE
+from hil.emulator.kernels import PAIR_OF_CODES, PIECES, PLAIN, REFERENCE_CODE, SLOTS
+from hil.emulator.tile_array import TileArray
 
-LANE_BITS = 6  # rows looked up together x bits of each
 SQUARE_STEPS = 256  # of Σ u² in one squared unit, at most, where units are not whole numbers
-
-
-@dataclass(frozen=True, slots=True)
-class TileArray:
-    """A tile's tables; arguments of ``kernels.convert_vectors``.
-
-    Conductances are multiples of 2^−n µS with the largest n that keeps every sum over rows
-    below 2^30: sums are exact in int32, whatever their order. ``tables`` int32 (groups,
-    patterns, pitch): columns hold the net current of each line, then (when currents of both
-    signs meet on a line) the unsigned current of each, then the total of the tile when it matters.
-    """
-
-    low_code: int
-    spread: NDArray[np.uint64]
-    groups: NDArray[np.int32]
-    pieces: NDArray[np.int32]
-    lanes: tuple[int, int]
-    weights: NDArray[np.int32]
-    tables: NDArray[np.int32]
-    squares: NDArray[np.int32]
-    shape: tuple[int, int]
-    modes: tuple[int, int]
-    units: NDArray[np.float32]
-
-    @property
-    def nbytes(self) -> int:
-        return self.tables.nbytes
 
 
 def build_tile(
@@ -68,79 +40,121 @@ def build_tile(
     """
     ternary = macro.inputs.coding is InputCoding.TERNARY
     width = 2 if ternary else macro.inputs.bits_per_cycle
-    low_code, spread, weights = _spread_codes(macro, input_bits, input_signed, width)
-    a_group = min(max(1, LANE_BITS // width), 64 // (len(weights) * width))
+    low_code, fields, weights = _code_fields(macro, input_bits, input_signed)
+    a_group = min(max(1, SLOTS // width), 32 // (len(weights) * width))
     lane = width * a_group
-    groups, pieces = _row_groups(macro, tile, a_group)
-    lanes = np.uint64(lane) * np.arange(len(weights), dtype=np.uint64)
-    packed = np.bitwise_or.reduce(spread << lanes, axis=1)
+    slots, nearest, pieces, quads = _slots(macro, tile, a_group)
 
     units = np.array([0.0, 1.0, -1.0, 0.0]) if ternary else drive
-    net, unsigned, modes = _lines(macro, _contributions_us(macro, cells_us, tile, units, crosstalk))
+    net, unsigned, from_codes = _lines(macro, _contributions_us(macro, cells_us, tile, units, crosstalk))
     top = float((1 << macro.inputs.bits_per_cycle) - 1)
     total = unsigned.sum(2, keepdims=True)
     joined = macro.paired and macro.pair_subtraction is PairSubtraction.ANALOG  # two cells a row and conversion
     both_ways = ternary or (joined and macro.encoding is Encoding.ROW_PAIRS)
     line_grid, total_grid = _grid(unsigned), _grid(total)
-    columns = [np.rint(net * line_grid), *([np.rint(unsigned * line_grid)] if both_ways else [])]
-    columns += [np.rint(total * total_grid)] if droop > 0.0 else []
-    by_row = np.concatenate(columns, axis=2).astype(np.int32)
-    lines = net.shape[2]
+    count = conversions(macro, tile.outputs)
+    by_row, starts = _sections(
+        [np.rint(net * line_grid), *([np.rint(unsigned * line_grid)] if both_ways else [])], count
+    )
+    if droop > 0.0:
+        by_row = np.concatenate([by_row, np.pad(np.rint(total * total_grid), ((0, 0), (0, 0), (0, LANES - 1)))], axis=2)
+    tables = _tables(by_row.astype(np.int32), slots.reshape(-1, SLOTS)[:, :a_group], width)
     middle = macro.levels_us[len(macro.levels_us) // 2]
     room = 2.0**30 / (tile.rows * float(np.max(units**2)))
     grain = 1 if np.all(units == np.rint(units)) else max(1, min(SQUARE_STEPS, int(room)))  # Σ u² in whole steps
-    scalars = np.array(
-        [
-            1.0 / line_grid,
-            1.0 / total_grid,
-            droop / (macro.rows * macro.columns * middle * top),
-            read_variance_us2 * (1.0 + joined) / grain,
-            *_wire_pieces(macro, 2.0 * wire_ohm * 1e-6 / top),
-        ],
-        np.float32,
-    )
-    fields = (np.arange(1 << lane)[:, None] >> (width * np.arange(a_group))) & ((1 << width) - 1)  # (patterns, rows)
+    squares, square_bits = _squares(fields, np.rint(units**2 * grain).astype(np.int64), tile.rows)
+    gap, last_gap, spread = _wire_pieces(macro, 2.0 * wire_ohm * 1e-6 / top)
+    scalars = [
+        1.0 / line_grid,
+        1.0 / total_grid,
+        droop / (macro.rows * macro.columns * middle * top),
+        read_variance_us2 * (1.0 + joined) / grain,
+        gap,
+        last_gap + gap * nearest,
+        spread,
+    ]
+    groups = len(tables)
+    bases = np.zeros(-(-groups // LANES) * LANES, np.int32)
+    bases[:groups] = np.arange(groups) * (tables.shape[1] * tables.shape[2])
+    lanes = lane * np.arange(len(weights))
     return TileArray(
+        rows=tile.rows,
+        conversions=count,
         low_code=low_code,
-        spread=packed,
-        groups=groups,
+        width=width,
+        lane=lane,
+        spread=np.bitwise_or.reduce(fields << lanes, axis=1).astype(np.uint32),
+        squares=squares,
+        square_bits=square_bits,
+        slots=slots,
+        bases=bases,
         pieces=pieces,
-        lanes=(lane, width),
+        quads=quads,
         weights=weights,
-        tables=_tables(by_row, groups, fields),
-        squares=np.rint((units[fields] ** 2).sum(1) * grain).astype(np.int32),
-        shape=(lines if both_ways else 0, lines * (1 + both_ways) if droop > 0.0 else -1),
-        modes=modes,
-        units=scalars,
+        tables=_on_cache_lines(tables.reshape(-1)),
+        pitch=tables.shape[2],
+        second_column=starts[1] if net.shape[2] > count else 0,
+        unsigned_column=starts[len(starts) // 2] if both_ways else 0,
+        total_column=by_row.shape[2] - LANES if droop > 0.0 else -1,
+        from_codes=from_codes,
+        units=np.array(scalars, np.float32),
     )
 
 
-def _spread_codes(
-    macro: MacroSpec, bits: int, signed: bool, width: int
-) -> tuple[int, NDArray[np.uint64], NDArray[np.int32]]:
+def _code_fields(macro: MacroSpec, bits: int, signed: bool) -> tuple[int, NDArray[np.int64], NDArray[np.int32]]:
     """Lowest code, the field of each code in each plane (codes, planes), and the weights of the planes."""
     planes = input_planes(macro.inputs, bits, signed)
     below = signed and macro.inputs.signed is not SignedInput.OFFSET
     low = -(1 << (bits - 1)) if below else 0
     codes = np.arange(low, low + (1 << bits)).astype(np.int16)
     driven = split_planes(codes, macro.inputs, bits, signed).T
-    fields = np.where(driven < 0, 2, driven).astype(np.uint64)
+    fields = np.where(driven < 0, 2, driven).astype(np.int64)
     return low, fields, np.array([p.weight for p in planes], np.int32)
 
 
-def _row_groups(macro: MacroSpec, tile: TileAddress, a_group: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Tile rows looked up together, (groups, a_group) with −1 for none, and the piece of the line of each group."""
+def _slots(macro: MacroSpec, tile: TileAddress, a_group: int) -> tuple[NDArray[np.uint16], int, int, int]:
+    """Tile rows looked up together, the piece of the line nearest to the converter, pieces and quads of each.
+
+    Slots of a group past ``a_group``, and of groups that fill up a quad, hold the number of rows.
+    """
     lines = macro.word_lines[tile.row0 : tile.row0 + tile.rows]
     count = min(PIECES, macro.rows)
     piece = np.array([pair[0] * count // macro.rows for pair in lines])
-    groups, pieces = [], []
-    for p in range(count):
-        rows = np.flatnonzero(piece == p)
-        padded = np.full(-(-len(rows) // a_group) * a_group, -1, np.int32)
-        padded[: len(rows)] = rows
-        groups.append(padded.reshape(-1, a_group))
-        pieces += [p] * len(groups[-1])
-    return np.ascontiguousarray(np.concatenate(groups)), np.array(pieces, np.int32)
+    nearest, pieces = int(piece.min()), int(piece.max() - piece.min()) + 1
+    quads = -(-int(np.bincount(piece).max()) // (SLOTS * a_group))
+    slots = np.full((pieces, quads * SLOTS, SLOTS), tile.rows, np.uint16)
+    for p in range(pieces):
+        rows = np.flatnonzero(piece == nearest + pieces - 1 - p)
+        filled = np.full(quads * SLOTS * a_group, tile.rows, np.uint16)
+        filled[: len(rows)] = rows
+        slots[p, :, :a_group] = filled.reshape(-1, a_group)
+    return slots.reshape(-1), nearest, pieces, quads
+
+
+def _squares(fields: NDArray[np.int64], by_field: NDArray[np.int64], rows: int) -> tuple[NDArray[np.uint64], int]:
+    """Σ u² of each code and plane packed into words (words, codes), with the bits of a plane; sums over rows fit."""
+    bits = max(1, int(rows * by_field.max()).bit_length())
+    a_word = 64 // bits
+    words = np.zeros((-(-fields.shape[1] // a_word), len(fields)), np.uint64)
+    for plane, field in enumerate(fields.T):
+        words[plane // a_word] |= by_field[field].astype(np.uint64) << np.uint64(bits * (plane % a_word))
+    return words, bits
+
+
+def _sections(kinds: list[NDArray[np.float64]], count: int) -> tuple[NDArray[np.float64], list[int]]:
+    """Columns of each kind of current in sections of ``count`` that begin at multiples of sixteen, and where."""
+    parts = [kind[:, :, first : first + count] for kind in kinds for first in range(0, kind.shape[2], count)]
+    wide = -(-count // LANES) * LANES
+    padded = [np.pad(part, ((0, 0), (0, 0), (0, wide - count))) for part in parts]
+    return np.concatenate(padded, axis=2), [wide * i for i in range(len(parts))]
+
+
+def _on_cache_lines(values: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The same from an address that a line of the cache begins at (64 bytes)."""
+    room = np.empty(values.size + LANES, np.int32)
+    first = -room.ctypes.data % 64 // room.itemsize
+    room[first : first + values.size] = values
+    return room[first : first + values.size]
 
 
 def _wire_pieces(macro: MacroSpec, ohm: float) -> tuple[float, float, float]:
@@ -176,22 +190,20 @@ def _contributions_us(
     return g[:, :, None, :] * u * (1.0 + k * volts**2) / (1.0 + k * macro.v_read_v**2)
 
 
-def _lines(
-    macro: MacroSpec, halves: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]]:
-    """Net and unsigned current of each wire (rows, units, lines), and how lines become codes and sums."""
+def _lines(macro: MacroSpec, halves: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], int]:
+    """Net and unsigned current of each wire (rows, units, lines), and how codes become sums."""
     plus, minus = halves
     if macro.encoding is Encoding.OFFSET_COLUMN:
-        net, modes = np.concatenate([plus, minus[:, :, :1]], axis=2), (LINES, REFERENCE_CODE)
+        net, from_codes = np.concatenate([plus, minus[:, :, :1]], axis=2), REFERENCE_CODE
     elif macro.encoding is Encoding.SINGLE_ENDED:
-        net, modes = plus, (LINES, PLAIN)
+        net, from_codes = plus, PLAIN
     elif macro.pair_subtraction is PairSubtraction.DIGITAL:
-        net, modes = np.concatenate([plus, minus], axis=2), (LINES, PAIR_OF_CODES)
+        net, from_codes = np.concatenate([plus, minus], axis=2), PAIR_OF_CODES
     elif macro.encoding is Encoding.ROW_PAIRS:  # one wire carries the difference
-        return plus - minus, np.abs(plus) + np.abs(minus), (LINES, PLAIN)
+        return plus - minus, np.abs(plus) + np.abs(minus), PLAIN
     else:
-        net, modes = np.concatenate([plus, minus], axis=2), (ANALOG_PAIR, PLAIN)
-    return net, np.abs(net), modes
+        net, from_codes = np.concatenate([plus, minus], axis=2), PLAIN
+    return net, np.abs(net), from_codes
 
 
 def _grid(unsigned: NDArray[np.float64]) -> float:
@@ -200,13 +212,12 @@ def _grid(unsigned: NDArray[np.float64]) -> float:
     return float(2.0 ** min(np.floor(29.0 - np.log2(largest)), 24.0))
 
 
-def _tables(by_row: NDArray[np.int32], groups: NDArray[np.int32], fields: NDArray[np.int64]) -> NDArray[np.int32]:
-    """Sum the contributions (rows, field values, columns) of each group for every pattern of its lane."""
-    rows, values, columns = by_row.shape
-    pitch = -(-columns // 16) * 16
-    padded = np.zeros((rows + 1, values, pitch), np.int32)
-    padded[:rows, :, :columns] = by_row
-    tables = np.zeros((len(groups), len(fields), pitch), np.int32)
-    for place in range(groups.shape[1]):
-        tables += padded[groups[:, place]][:, fields[:, place]]
+def _tables(by_row: NDArray[np.int32], rows: NDArray[np.uint16], width: int) -> NDArray[np.int32]:
+    """Sum the contributions (tile rows, field values, columns) of each group's rows for every pattern of its lane."""
+    padded = np.concatenate([by_row, np.zeros_like(by_row[:1])])
+    places = np.arange(rows.shape[1])
+    fields = (np.arange(1 << (width * rows.shape[1]))[:, None] >> (width * places)) & ((1 << width) - 1)
+    tables = np.zeros((len(rows), len(fields), by_row.shape[2]), np.int32)
+    for place in places:
+        tables += padded[rows[:, place]][:, fields[:, place]]
     return tables

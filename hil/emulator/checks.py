@@ -142,7 +142,7 @@ def unfolded(request: Sweep, spec: ChipSpec) -> NDArray[np.int16]:
         window = windows.Window(**{name: getattr(request.window, name) for name in windows.Window.__dataclass_fields__})
         signed_offset = request.input_signed and spec.macro.inputs.signed is SignedInput.OFFSET
         zero = np.int16(1 << (request.input_bits - 1) if signed_offset else 0)
-        rows = windows.unfold(request.codes - zero, window) + zero
+        rows = windows.unfold(request.codes - zero, window) + zero if zero else windows.unfold(request.codes, window)
     except ValueError as error:
         raise Refusal(ErrorCode.MALFORMED, str(error)) from None
     return np.ascontiguousarray(rows.reshape(-1, window.rows), np.int16)

@@ -16,14 +16,16 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cim.chip.converters import code_limits, conversions, input_cycles, input_planes
-from cim.chip.correction import Correction, apply_correction, round_shift
-from cim.chip.spec import ChipSpec
+from cim.chip.spec import ChipSpec, MacroSpec
+from cim.simd.floats import LANES
 from firmware_protocols.messages import LoadLayer, TileAddress
-from hil.emulator.array import TileArray, build_tile
+from hil.emulator.array import build_tile
 from hil.emulator.cells import MacroCells
 from hil.emulator.kernels import convert_vectors
+from hil.emulator.layer_kernels import add_levels, requantise
 from hil.emulator.noise import COMPUTE, extend_key, fold_key
-from hil.emulator.sample import ChipSample, conversion_columns
+from hil.emulator.sample import ChipSample, MacroSample, conversion_columns
+from hil.emulator.tile_array import TileArray
 
 CACHE_BYTES = 512 << 20
 THREAD_CONVERSIONS = 1 << 15  # that are worth a thread of their own, about half a millisecond
@@ -76,6 +78,7 @@ class TileConverter:
 
     def __init__(self, spec: ChipSpec, sample: ChipSample, cells: tuple[MacroCells, ...]) -> None:
         self._spec, self._sample, self._cells = spec, sample, cells
+        self._errors = [_converter_errors(spec.macro, truth) for truth in sample.macros]
         self._tiles: OrderedDict[tuple[object, ...], TileArray] = OrderedDict()
         self._bytes = 0
 
@@ -88,35 +91,33 @@ class TileConverter:
         settled_ns: int,
         tally: Tally,
         raw: NDArray[np.int32] = NO_RAW,
+        first_input: int = 0,
     ) -> NDArray[np.int32]:
         """Shift-added sums of one tile, int32 (vectors, outputs).
 
         Args:
-            codes: int16 (vectors, tile rows), C order.
+            codes: int16 (vectors, inputs), C order; the tile's rows take them from ``first_input`` on.
             raw: filled with every conversion when given, (vectors, planes x conversions).
         """
         macro = self._spec.macro
         array = self._tile(tile, drive, settled_ns)
-        count = conversions(macro, tile.outputs)
-        planes = len(array.weights)
         keys = np.empty(len(codes), np.uint64)
         place = (self._sample.seed, COMPUTE, tile.macro, tile.row0, tile.output0)
         _vector_keys(np.uint64(fold_key(*place)), places.sample, places.per_sample, places.first, keys)
-        sums = np.zeros((len(codes), tile.outputs), np.int32)
-        transfer, table = self._transfer(tile, drive.range_code, planes), np.array(macro.adc.codes, np.float32)
+        sums = np.empty((len(codes), tile.outputs), np.int32)
+        transfer, table = self._transfer(tile, drive.range_code), np.array(macro.adc.codes, np.float32)
         limits = code_limits(macro.adc.bits, macro.adc_signed)
 
         def convert(part: slice) -> int:
             """The conversions of some vectors: each is a function of its own codes and key."""
             ended: int = convert_vectors(
-                codes[part], keys[part], array.low_code, array.spread, array.groups, array.pieces, array.lanes,
-                array.weights, array.tables, array.squares, array.shape, array.modes, array.units, transfer, table,
-                limits, sums[part], raw[part],
-            )  # fmt: skip
+                array, codes[part], first_input, keys[part], transfer, table, limits, sums[part], raw[part]
+            )
             return ended
 
-        tally.saturated += sum(side_by_side(convert, len(codes), planes * count))
-        tally.conversions += len(codes) * planes * count
+        each = len(array.weights) * array.conversions
+        tally.saturated += sum(side_by_side(convert, len(codes), each))
+        tally.conversions += len(codes) * each
         return sums
 
     def layer(
@@ -133,26 +134,31 @@ class TileConverter:
         q = clamp(round((Σ tiles multiplier · level sum + bias) · multiplier / 2^shift), low, high),
         rounded half away from zero (docs/digital_ops.md).
         """
-        total = np.tile(layer.bias.astype(np.int64), (len(codes), 1))
+        total = np.empty((len(codes), layer.outputs), np.int64)
+        total[:] = layer.bias
         for t in layer.tiles:
-            driven = np.ascontiguousarray(codes[:, t.first_input : t.first_input + t.address.rows])
-            sums = self.sums(t.address, driven, drive, places, settled_ns, tally)
-            ones = driven.sum(1, dtype=np.int64) if t.input_gain.any() else np.zeros(len(codes), np.int64)
-            levels = apply_correction(sums, ones, Correction(t.gain, t.offset, t.input_gain, t.shift))
-            total[:, t.first_output : t.first_output + t.address.outputs] += levels.astype(np.int64) * t.multiplier
-        scaled = round_shift(total * layer.multiplier.astype(np.int64), layer.shift.astype(np.int64))
-        return np.clip(scaled, layer.low, layer.high).astype(np.int32)
+            inputs = t.first_input, t.first_input + t.address.rows
+            sums = self.sums(t.address, codes, drive, places, settled_ns, tally, first_input=t.first_input)
+            gain, input_gain = t.gain.astype(np.int64), t.input_gain.astype(np.int64)
+            offset = t.offset.astype(np.int64)
+            add_levels(
+                sums, codes, inputs, gain, offset, input_gain, int(t.shift), int(t.multiplier), total, t.first_output
+            )
+        found = np.empty(total.shape, np.int32)
+        multiplier, shift = layer.multiplier.astype(np.int64), layer.shift.astype(np.int64)
+        requantise(total, multiplier, shift, int(layer.low), int(layer.high), found)
+        return found
 
     def lasts_ns(self, tiles: tuple[TileAddress, ...], drive: Drive) -> int:
         """Chip time of one vector, ns: tiles of one macro one after the other, macros side by side."""
         macro, timing = self._spec.macro, self._spec.timing
+        planes = input_planes(macro.inputs, drive.input_bits, drive.input_signed)
+        driven_ns = [timing.row_setup_ns + input_cycles(macro.inputs, p) * timing.input_cycle_ns for p in planes]
         spent: dict[int, float] = {}
         for tile in tiles:
-            serial = min(conversions(macro, tile.outputs), macro.adc.shared_by)
-            for plane in input_planes(macro.inputs, drive.input_bits, drive.input_signed):
-                cycles = input_cycles(macro.inputs, plane) * timing.input_cycle_ns
-                read = timing.row_setup_ns + cycles + serial * timing.conversion_ns
-                spent[tile.macro] = spent.get(tile.macro, 0.0) + read
+            serial_ns = min(conversions(macro, tile.outputs), macro.adc.shared_by) * timing.conversion_ns
+            for each_ns in driven_ns:
+                spent[tile.macro] = spent.get(tile.macro, 0.0) + (each_ns + serial_ns)
         return round(max(spent.values()))
 
     def _tile(self, tile: TileAddress, drive: Drive, settled_ns: int) -> TileArray:
@@ -176,14 +182,20 @@ class TileConverter:
             self._bytes -= self._tiles.popitem(last=False)[1].nbytes
         return array
 
-    def _transfer(self, tile: TileAddress, range_code: int, planes: int) -> NDArray[np.float32]:
-        """Gain, offset and INL of each conversion of one read, repeated for every plane: (8, planes x conversions)."""
-        macro, truth = self._spec.macro, self._sample.macros[tile.macro]
+    def _transfer(self, tile: TileAddress, range_code: int) -> NDArray[np.float32]:
+        """Gain, offset and INL of each conversion of one read, (8, conversions padded to sixteens with 0)."""
+        macro, errors = self._spec.macro, self._errors[tile.macro]
         columns = conversion_columns(macro, tile.output0, tile.outputs)
-        adc = columns // macro.adc.shared_by
-        gain = truth.gain[columns] / np.float32(macro.lsb_us(range_code))
-        one = np.vstack([gain, truth.offset_codes[adc], truth.inl[:, adc]]).astype(np.float32)
-        return np.tile(one, planes)
+        padded = np.zeros((len(errors), -(-len(columns) // LANES) * LANES), np.float32)
+        padded[:, : len(columns)] = errors[:, columns]
+        padded[0] /= np.float32(macro.lsb_us(range_code))
+        return padded
+
+
+def _converter_errors(macro: MacroSpec, truth: MacroSample) -> NDArray[np.float32]:
+    """Relative gain, offset and INL of every conversion of a macro, (8, conversions)."""
+    adc = np.arange(len(truth.gain)) // macro.adc.shared_by
+    return np.vstack([truth.gain, truth.offset_codes[adc], truth.inl[:, adc]]).astype(np.float32)
 
 
 def side_by_side(work: Callable[[slice], int], vectors: int, each: int) -> Iterator[int]:

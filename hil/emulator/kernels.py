@@ -1,11 +1,9 @@
 """The inner loop of the emulated chip: input codes in, ADC codes out, vector by vector.
 
-Conductances are integers on a binary grid (``array.TileArray``), so sums over rows are exact
-and independent of their order; each conversion is then a pure function of its sums and its
-noise key. Groups of rows are looked up rather than multiplied: for every group the table
-holds the summed contribution of each input pattern, and one 64-bit word per group carries
-the patterns of all planes. Every stage is a loop over few flat arrays, long enough for
-numba's vectoriser, and all planes of one vector stay in the first-level cache.
+Conductances are integers on a binary grid (``tile_array``), so sums over the rows of a piece are exact and
+independent of their order; each conversion is then a pure function of its sums and its noise key. Groups of rows are
+looked up rather than multiplied: for every group the table holds the summed contribution of each input pattern.
+Sixteen conversions at a time go from the tables to codes in registers (``cim.simd.floats``).
 """
 
 from __future__ import annotations
@@ -16,93 +14,125 @@ import numpy as np
 from numba import njit, uint32, uint64
 from numpy.typing import NDArray
 
-from hil.emulator.noise import hash_word, word_to_normal
+from cim.simd.floats import (
+    LANES,
+    add,
+    add_i,
+    and_i,
+    as_floats,
+    as_ints,
+    div,
+    equal_i,
+    floor,
+    fma,
+    kept_above,
+    lanes,
+    load,
+    load_i,
+    maximum,
+    minimum,
+    mul,
+    mul_i,
+    shift_right,
+    splat,
+    splat_i,
+    sqrt,
+    store,
+    store_i,
+    sub,
+    sub_i,
+    to_floats,
+    to_ints,
+    xor_i,
+)
+from hil.emulator.noise import LN2, LOG, TAIL
+from hil.emulator.tile_array import TileArray
 
-# How conversions follow from lines, and sums from codes.
-LINES, ANALOG_PAIR = 0, 1
+# How sums follow from codes.
 PLAIN, PAIR_OF_CODES, REFERENCE_CODE = 0, 1, 2
 PIECES = 8  # of a bit line
+SLOTS = 4  # rows of a group and groups of a quad
+LINE_UNIT, TOTAL_UNIT, DROOP, READ_VARIANCE, GAP, LAST_GAP, SPREAD = range(7)  # entries of ``TileArray.units``
 
-_0, _1, _HALF = np.float32(0.0), np.float32(1.0), np.float32(0.5)
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _pattern_words(
-    codes: NDArray[np.int16],
-    low: int,
-    spread: NDArray[np.uint64],
-    groups: NDArray[np.int32],
-    step: int,
-    words: NDArray[np.uint64],
-) -> None:
-    """One word per group of rows; lane p of a word is the group's input pattern in plane p."""
-    for g in range(groups.shape[0]):
-        word = uint64(0)
-        for r in range(groups.shape[1]):
-            row = groups[g, r]
-            if row >= 0:
-                word |= spread[codes[row] - low] << uint64(step * r)
-        words[g] = word
+_options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+_inside: dict[str, Any] = {"forceinline": True, "error_model": "numpy"}
+_f, _i = np.float32, np.int32
+_SLOTS = uint64(SLOTS)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _add_entry(tables: NDArray[np.int32], entry: Any, parts: NDArray[np.int32], part: Any, pitch: Any) -> None:
-    for i in range(pitch):  # unsigned indices: no wrap-around test in the loop
-        parts[part + i] += tables[entry + i]
+@njit(**_inside)
+def _words(
+    array: TileArray, codes: NDArray[np.int16], vector: Any, first: Any, places: NDArray[np.uint16], words: Any
+) -> Any:
+    """One word per group of rows: lane p of it is the group's input pattern in plane p. Gives Σ ``squares[0]``."""
+    rows, spread, slots, squares = array.rows, array.spread, array.slots, array.squares[0]
+    for r in range(rows):
+        places[r] = codes[vector, first + r] - array.low_code
+    places[rows] = -array.low_code
+    one, two, three = uint32(array.width), uint32(2 * array.width), uint32(3 * array.width)
+    at, total = uint64(0), uint64(0)
+    for g in range(uint64(slots.size) // _SLOTS):
+        a, b = uint64(places[slots[at]]), uint64(places[slots[at + uint64(1)]])
+        c, d = uint64(places[slots[at + uint64(2)]]), uint64(places[slots[at + uint64(3)]])
+        words[g] = spread[a] | (spread[b] << one) | (spread[c] << two) | (spread[d] << three)
+        total += (squares[a] + squares[b]) + (squares[c] + squares[d])
+        at += _SLOTS
+    return total
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _gather(
-    words: NDArray[np.uint64],
-    lane: int,
-    patterns: int,
-    tables: NDArray[np.int32],
-    pieces: NDArray[np.int32],
-    planes: int,
-    pitch: int,
-    parts: NDArray[np.int32],
-    squares: NDArray[np.int32],
-    driven: NDArray[np.int32],
-) -> None:
-    """Sums over the rows of each piece of the line, and Σ u² of each plane; tables and parts are flat."""
-    mask, shift, width = uint64((1 << lane) - 1), uint64(lane), uint64(pitch)
-    piece_size = uint64(parts.size // PIECES)
-    parts[:] = 0
-    driven[:] = 0
-    for g in range(words.size):
-        word = words[g]
-        part = uint64(pieces[g]) * piece_size
-        entries = uint64(g) * uint64(patterns)
+@njit(**_inside)
+def _driven(array: TileArray, places: NDArray[np.uint16], total: Any, driven: NDArray[np.int32]) -> None:
+    """Σ u² over the rows in each plane; ``squares`` holds several planes a word, ``total`` is the sum of the first."""
+    a_word, bits = 64 // array.square_bits, uint64(array.square_bits)
+    mask = (uint64(1) << bits) - uint64(1)
+    for w in range(array.squares.shape[0]):
+        if w:
+            total = uint64(0)
+            for r in range(array.rows):
+                total += array.squares[w, uint64(places[r])]
+        for p in range(w * a_word, min((w + 1) * a_word, driven.size)):
+            driven[p] = _i(total & mask)
+            total >>= bits
+
+
+@njit(**_inside)
+def _entries(array: TileArray, words: NDArray[np.uint32], planes: Any, entries: NDArray[np.int32]) -> None:
+    """Where the table row of each group's pattern begins, (planes, groups)."""
+    mask, pitch = splat_i(_i((1 << array.lane) - 1)), splat_i(_i(array.pitch))
+    for g in range(0, words.size, LANES):
+        word, base = load_i(words, g), load_i(array.bases, g)
         for p in range(planes):
-            pattern = word & mask
-            if pattern != uint64(0):
-                _add_entry(tables, (entries + pattern) * width, parts, part, width)
-                driven[p] += squares[pattern]
-            word >>= shift
-            part += width
+            pattern = and_i(shift_right(word, _i(array.lane * p)), mask)
+            store_i(entries, p * words.size + g, add_i(mul_i(pattern, pitch), base))
 
 
-@njit(inline="always", error_model="numpy")
-def _along(y: Any, steps: Any, spread: Any, rho: Any) -> Any:
-    a = np.float32(steps)
-    y += a * (_1 + spread * a)
-    return y / (_1 + rho * y)
+@njit(**_inside)
+def _looked_up(tables: NDArray[np.int32], entries: NDArray[np.int32], at: Any, column: Any) -> Any:
+    """Sixteen columns summed over one quad of groups."""
+    near = add_i(load_i(tables, uint64(entries[at]) + column), load_i(tables, uint64(entries[at + uint64(1)]) + column))
+    far = add_i(
+        load_i(tables, uint64(entries[at + uint64(2)]) + column),
+        load_i(tables, uint64(entries[at + uint64(3)]) + column),
+    )
+    return add_i(near, far)
 
 
-@njit(inline="always", error_model="numpy")
-def _along_both(y: Any, j: Any, net: Any, every: Any, spread: Any, rho: Any) -> Any:
-    a = np.float32(every)
-    wide = _1 + spread * a
-    y += a * wide
-    fall = _1 / (_1 + rho * y)
-    return y * fall, (j + np.float32(net) * wide) * fall
+@njit(**_inside)
+def _piece(tables: NDArray[np.int32], entries: NDArray[np.int32], at: Any, quads: Any, column: Any, unit: Any) -> Any:
+    """Conductance that is driven on one piece of sixteen lines, µS times input unit."""
+    total = _looked_up(tables, entries, at, column)
+    for _ in range(1, quads):
+        at += _SLOTS
+        total = add_i(total, _looked_up(tables, entries, at, column))
+    return mul(to_floats(total), unit)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _line_currents(
-    parts: NDArray[np.int32], active: int, unit: Any, wire: NDArray[np.float32], current: NDArray[np.float32]
-) -> None:
-    """Currents at the converter, µS times input unit; parts (8, n + active), current (n,).
+@njit(**_inside)
+def _line(
+    tables: NDArray[np.int32], entries: NDArray[np.int32], at: Any, quads: Any, pieces: Any, column: Any,
+    unsigned: Any, unit: Any, gap: Any, last: Any, spread: Any,
+) -> Any:  # fmt: skip
+    """Currents of sixteen lines at the converter, µS times input unit, as numerator and denominator.
 
     The line is a ladder of eight pieces of equal length, piece 0 next to the converter, cells of a
     piece together at its middle. From the far end on, with D_s the net and A_s the unsigned driven
@@ -110,201 +140,175 @@ def _line_currents(
 
         Y ← (Y + A_s (1 + σ A_s)) / (1 + ρ_s Y)        J ← (J + D_s (1 + σ A_s)) / (1 + ρ_s Y)
 
-    ρ_s (``wire[0]``, of piece 0 ``wire[1]``) is the resistance from the middle of the piece to the
-    next middle or to the converter, bit and source line, per input unit. σ (``wire[2]``) gives back what
-    cells spread over a piece of m pitches lose less than cells at one place: two of them share
-    the line from the nearer one on, (m² − 1) / 6m pitches less on average.
+    with the new numerators in 1 + ρ_s Y. ρ_s (``gap``, of the nearest piece of the tile ``last``) is the resistance
+    from the middle of the piece to the next middle or to the converter, bit and source line, per input unit.
+    σ (``spread``) gives back what cells spread over a piece of m pitches lose less than cells at one place: two
+    of them share the line from the nearer one on, (m² − 1) / 6m pitches less on average. As Y = n/d and J = j/d:
+
+        n ← n + A_s (1 + σ A_s) d        j ← j + D_s (1 + σ A_s) d        d ← d + ρ_s n
     """
-    rho, last, spread = wire[0] * unit, wire[1] * unit, wire[2] * unit  # per step of the grid
-    n0, n1, n2, n3, n4, n5, n6, n7 = parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7]
-    if active == 0:  # what is driven is what flows: J = Y
-        for i in range(current.size):
-            y = _along(_0, n7[i], spread, rho)
-            y = _along(y, n6[i], spread, rho)
-            y = _along(y, n5[i], spread, rho)
-            y = _along(y, n4[i], spread, rho)
-            y = _along(y, n3[i], spread, rho)
-            y = _along(y, n2[i], spread, rho)
-            y = _along(y, n1[i], spread, rho)
-            current[i] = _along(y, n0[i], spread, last) * unit
-        return
-    for i in range(current.size):
-        y, j = _along_both(_0, _0, n7[i], n7[i + active], spread, rho)
-        y, j = _along_both(y, j, n6[i], n6[i + active], spread, rho)
-        y, j = _along_both(y, j, n5[i], n5[i + active], spread, rho)
-        y, j = _along_both(y, j, n4[i], n4[i + active], spread, rho)
-        y, j = _along_both(y, j, n3[i], n3[i + active], spread, rho)
-        y, j = _along_both(y, j, n2[i], n2[i + active], spread, rho)
-        y, j = _along_both(y, j, n1[i], n1[i + active], spread, rho)
-        y, j = _along_both(y, j, n0[i], n0[i + active], spread, last)
-        current[i] = j * unit
+    step = _SLOTS * uint64(quads)
+    n, j, d = splat(_f(0.0)), splat(_f(0.0)), splat(_f(1.0))
+    for _ in range(pieces):
+        d = fma(gap, n, d)
+        a = _piece(tables, entries, at, quads, column + unsigned, unit)
+        wide = fma(mul(a, spread), d, d)
+        n = fma(a, wide, n)
+        if unsigned != uint64(0):
+            j = fma(_piece(tables, entries, at, quads, column, unit), wide, j)
+        at += step
+    return (j if unsigned != uint64(0) else n), fma(last, n, d)
 
 
-@njit(inline="always")
-def _whole(parts: Any, i: Any) -> Any:
-    near = parts[0, i] + parts[1, i] + parts[2, i] + parts[3, i]
-    return near + (parts[4, i] + parts[5, i] + parts[6, i] + parts[7, i])
+@njit(**_inside)
+def _pair(
+    tables: NDArray[np.int32], entries: NDArray[np.int32], at: Any, quads: Any, pieces: Any, column: Any,
+    second: Any, unit: Any, gap: Any, last: Any, spread: Any,
+) -> Any:  # fmt: skip
+    """Sixteen differences of two lines whose net currents are the unsigned ones: both of ``_line`` in one pass."""
+    step = _SLOTS * uint64(quads)
+    n, m, d, e = splat(_f(0.0)), splat(_f(0.0)), splat(_f(1.0)), splat(_f(1.0))
+    for _ in range(pieces):
+        d, e = fma(gap, n, d), fma(gap, m, e)
+        a = _piece(tables, entries, at, quads, column, unit)
+        b = _piece(tables, entries, at, quads, second, unit)
+        n, m = fma(a, fma(mul(a, spread), d, d), n), fma(b, fma(mul(b, spread), e, e), m)
+        at += step
+    d, e = fma(last, n, d), fma(last, m, e)
+    return sub(mul(n, e), mul(m, d)), mul(d, e)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _total_currents(parts: NDArray[np.int32], unit: Any, current: NDArray[np.float32]) -> None:
-    """The same without wires."""
-    for i in range(current.size):
-        current[i] = np.float32(_whole(parts, i)) * unit
+@njit(**_inside)
+def _mixed(x: Any) -> Any:
+    x = mul_i(xor_i(x, shift_right(x, _i(16))), splat_i(_i(-2048144789)))
+    x = mul_i(xor_i(x, shift_right(x, _i(13))), splat_i(_i(-1028477387)))
+    return xor_i(x, shift_right(x, _i(16)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _hash_words(low: Any, high: Any, words: NDArray[np.uint32]) -> None:
-    for i in range(words.size):
-        words[i] = hash_word(low, high, i)
+@njit(**_inside)
+def _normals(low: Any, high: Any, index: Any) -> Any:
+    """``noise.word_to_normal`` of ``noise.hash_word``, for ``index`` and the fifteen after it."""
+    places = mul_i(add_i(lanes(), splat_i(_i(index))), splat_i(_i(-1640531535)))
+    word = _mixed(add_i(_mixed(xor_i(places, low)), high))
+    tail = add(to_floats(and_i(word, splat_i(_i(0x7FFFFFFF)))), splat(_f(0.5)))
+    p = mul(tail, splat(_f(2.0**-32)))
+    exponent = and_i(sub_i(as_ints(p), splat_i(_i(0x3F2AAAAB))), splat_i(_i(-(1 << 23))))  # times 2^23
+    m = sub(as_floats(sub_i(as_ints(p), exponent)), splat(_f(1.0)))
+    f = splat(LOG[0])
+    for c in LOG[1:]:
+        f = fma(f, m, splat(c))
+    s = sqrt(sub(splat(_f(0.0)), fma(to_floats(exponent), splat(_f(LN2 * 2.0**-23)), mul(f, m))))
+    z = splat(TAIL[0])
+    for c in TAIL[1:]:
+        z = fma(z, s, splat(c))
+    return as_floats(xor_i(as_ints(z), and_i(word, splat_i(_i(-(1 << 31))))))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _normals(words: NDArray[np.uint32], normals: NDArray[np.float32]) -> None:
-    for i in range(normals.size):
-        normals[i] = word_to_normal(words[i])
+@njit(**_inside)
+def _with_errors(q: Any, middle: Any, scale: Any, bow: Any) -> Any:
+    """Positions on the scale, in codes, with the converter's errors: ``bow`` are its coefficients a to f.
 
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _read(
-    line: NDArray[np.float32],
-    first: Any,
-    position: NDArray[np.float32],
-    start: Any,
-    count: Any,
-    pair: bool,
-    sigma: Any,
-    keep: Any,
-) -> None:
-    """position <- (plus − minus + sigma z) keep, or (line + sigma z) keep; position holds z before."""
-    if pair:
-        for i in range(count):
-            position[start + i] = (line[first + i] - line[first + count + i] + sigma * position[start + i]) * keep
-    else:
-        for i in range(count):
-            position[start + i] = (line[first + i] + sigma * position[start + i]) * keep
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _transfer_errors(current: NDArray[np.float32], transfer: NDArray[np.float32], low: int, high: int) -> None:
-    """Positions on the scale, in codes, in place of currents.
-
-    q = k·I + o; t = q on −1..1 over the scale; then q += a + b t + c t² + d t³ + e [t > 0] + f ([t > ½] + [t > −½]).
+    t = q on −1..1 over the scale; then q += a + b t + c t² + d t³ + e [t > 0] + f ([t > ½] + [t > −½]).
     """
-    middle, scale = np.float32(0.5 * (low + high + 1)), np.float32(2.0 / (high + 1 - low))
-    for i in range(current.size):
-        q = transfer[0, i] * current[i] + transfer[1, i]
-        t = min(max((q - middle) * scale, np.float32(-1.0)), _1)
-        bend = transfer[2, i] + t * (transfer[3, i] + t * (transfer[4, i] + t * transfer[5, i]))
-        first = transfer[6, i] if t > _0 else _0
-        upper = transfer[7, i] if t > _HALF else _0
-        lower = transfer[7, i] if t > np.float32(-0.5) else _0
-        current[i] = q + (bend + (first + (upper + lower)))
+    a, b, c, d, e, f = bow
+    t = minimum(maximum(mul(sub(q, middle), scale), splat(_f(-1.0))), splat(_f(1.0)))
+    steps = add(kept_above(t, splat(_f(0.5)), f), kept_above(t, splat(_f(-0.5)), f))
+    bend = fma(fma(fma(d, t, c), t, b), t, a)
+    return add(q, add(bend, add(kept_above(t, splat(_f(0.0)), e), steps)))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**_options)
 def _nominal_transfer(position: NDArray[np.float32], table: NDArray[np.float32], low: Any, high: Any) -> None:
     """Codes of a converter whose nominal transfer is a table over the scale."""
-    steps = np.float32(table.size - 1)
+    steps = _f(table.size - 1)
     for i in range(position.size):
-        x = (position[i] - np.float32(low)) / np.float32(high + 1 - low)
-        x = min(max(x, _0), _1) * steps
+        x = (position[i] - _f(low)) / _f(high + 1 - low)
+        x = min(max(x, _f(0.0)), _f(1.0)) * steps
         left = min(int(x), table.size - 2)
-        position[i] = table[left] + (x - np.float32(left)) * (table[left + 1] - table[left])
+        position[i] = table[left] + (x - _f(left)) * (table[left + 1] - table[left])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _round_codes(position: NDArray[np.float32], low: int, high: int, codes: NDArray[np.int32]) -> int:
-    """clip(⌊q + ½⌋), as ``cim.chip.converters.quantise_adc``; gives how many lie at the end of the scale."""
-    bottom, top, full = np.float32(low), np.float32(high), 0
-    last = np.int32(low if low < 0 else -1)
-    for i in range(codes.size):
-        codes[i] = np.int32(min(max(np.floor(position[i] + _HALF), bottom), top))
-    for i in range(codes.size):
-        full += (codes[i] == np.int32(high)) | (codes[i] == last)
-    return full
+@njit(**_inside)
+def _kept_share(array: TileArray, entries: NDArray[np.int32], first: Any, count: Any) -> Any:
+    """What supply droop leaves of a current: 1 / (1 + droop Σ driven conductance of the tile)."""
+    total = 0
+    for g in range(first, first + count):
+        total += array.tables[entries[g] + array.total_column]
+    return _f(1.0) / (_f(1.0) + array.units[DROOP] * (_f(total) * array.units[TOTAL_UNIT]))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
-def _shift_add(
-    codes: NDArray[np.int32], start: Any, mode: int, weight: Any, sums: NDArray[np.int32], first: Any, count: Any
-) -> None:
-    if mode == PLAIN:
-        for i in range(count):
-            sums[first + i] += weight * codes[start + i]
-    elif mode == PAIR_OF_CODES:
-        for i in range(count):
-            sums[first + i] += weight * (codes[start + i] - codes[start + count + i])
-    else:
-        for i in range(count):
-            sums[first + i] += weight * (codes[start + i] - codes[start + count])
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(**_options)
 def convert_vectors(
-    codes: NDArray[np.int16],  # (vectors, rows)
+    array: TileArray,
+    codes: NDArray[np.int16],  # (vectors, inputs)
+    first_input: int,  # of the tile's rows
     keys: NDArray[np.uint64],  # (vectors,)
-    low_code: int,
-    spread: NDArray[np.uint64],  # (input codes,)
-    groups: NDArray[np.int32],  # (groups, rows a group), −1 = none
-    pieces: NDArray[np.int32],  # (groups,) piece of the line that each is on
-    lanes: tuple[int, int],  # bits of a plane's lane, bits of a row within it
-    weights: NDArray[np.int32],  # (planes,)
-    tables: NDArray[np.int32],  # (groups, patterns, pitch)
-    squares: NDArray[np.int32],  # (patterns,) Σ u² of a group
-    shape: tuple[int, int],  # column where unsigned currents start, column of the total or −1
-    modes: tuple[int, int],  # from lines to conversions, from codes to sums
-    units: NDArray[
-        np.float32
-    ],  # line unit, total unit, droop, read variance of a conversion, three of ``_line_currents``
-    transfer: NDArray[np.float32],  # (8, planes x conversions)
+    transfer: NDArray[np.float32],  # (8, wide): gain, offset and ``_with_errors``; 0 past the conversions
     table: NDArray[np.float32],
     limits: tuple[int, int],
-    sums: NDArray[np.int32],  # (vectors, outputs), zeros, added to
+    sums: NDArray[np.int32],  # (vectors, outputs), written
     raw: NDArray[np.int32],  # (vectors, planes x conversions) or (0, 0), written
 ) -> int:
     """Convert every plane of every vector; gives the conversions at the end of the scale."""
-    active, extra = shape
-    planes, pitch = weights.size, tables.shape[2]
-    count, outputs = transfer.shape[1] // planes, sums.shape[1]
-    words = np.empty(groups.shape[0], np.uint64)
-    parts = np.zeros(
-        (PIECES, planes + 1, pitch), np.int32
-    )  # one plane more, so that columns shifted by ``active`` exist
-    driven = np.empty(planes, np.int32)
-    flat, pieced, looked = parts.reshape(-1), parts.reshape(PIECES, (planes + 1) * pitch), tables.reshape(-1)
-    added = sums.reshape(-1)
-    line = np.empty(planes * pitch, np.float32)
-    wire = units[4:]
-    position = np.zeros(planes * count, np.float32)
-    random = np.empty(planes * count, np.uint32)
-    found = np.empty(planes * count, np.int32)
-    full = 0
+    planes, wide, outputs, groups = array.weights.size, transfer.shape[1], sums.shape[1], array.bases.size
+    low, high = limits
+    tables, units, conversions = array.tables, array.units, array.conversions
+    places, words = np.empty(array.rows + 1, np.uint16), np.zeros(groups, np.uint32)
+    entries, driven = np.empty(planes * groups, np.int32), np.empty(planes, np.int32)
+    found, added = np.empty(planes * wide, np.int32), np.empty(wide, np.int32)
+    spare, ended = np.empty(LANES, np.float32), np.empty(LANES, np.int32)
+    unit, gap, last, spread = splat(units[LINE_UNIT]), splat(units[GAP]), splat(units[LAST_GAP]), splat(units[SPREAD])
+    bottom, top, half = splat(_f(low)), splat(_f(high)), splat(_f(0.5))
+    middle, scale = splat(_f(0.5 * (low + high + 1))), splat(_f(2.0 / (high + 1 - low)))
+    lowest, highest = splat_i(_i(low if low < 0 else -1)), splat_i(_i(high))
+    quads, pieces, unsigned = array.quads, array.pieces, uint64(array.unsigned_column)
+    full = splat_i(_i(0))
     for v in range(codes.shape[0]):
-        _pattern_words(codes[v], low_code, spread, groups, lanes[1], words)
-        _gather(words, lanes[0], tables.shape[1], looked, pieces, planes, pitch, flat, squares, driven)
-        if wire[0] > _0:
-            _line_currents(pieced, active, units[0], wire, line)
+        _driven(array, places, _words(array, codes, v, first_input, places, words), driven)
+        _entries(array, words, planes, entries)
+        key_low, key_high = splat_i(_i(keys[v] & uint64(0xFFFFFFFF))), splat_i(_i(keys[v] >> uint64(32)))
+        for block in range(0, wide, LANES):
+            gain, offset = load(transfer, block), load(transfer, wide + block)
+            bow = (
+                load(transfer, 2 * wide + block), load(transfer, 3 * wide + block), load(transfer, 4 * wide + block),
+                load(transfer, 5 * wide + block), load(transfer, 6 * wide + block), load(transfer, 7 * wide + block),
+            )  # fmt: skip
+            total = splat_i(_i(0))
+            for p in range(planes):
+                at = uint64(p) * uint64(groups)
+                column, second = uint64(block), uint64(block + array.second_column)
+                if array.second_column and not array.unsigned_column:
+                    n, d = _pair(tables, entries, at, quads, pieces, column, second, unit, gap, last, spread)
+                else:
+                    n, d = _line(tables, entries, at, quads, pieces, column, unsigned, unit, gap, last, spread)
+                    if array.second_column:
+                        m, e = _line(tables, entries, at, quads, pieces, second, unsigned, unit, gap, last, spread)
+                        n, d = sub(mul(n, e), mul(m, d)), mul(d, e)
+                current = div(n, d)
+                sigma = np.sqrt(_f(driven[p]) * units[READ_VARIANCE])
+                if sigma > _f(0.0):
+                    current = fma(splat(sigma), _normals(key_low, key_high, p * conversions + block), current)
+                if array.total_column >= 0:
+                    current = mul(current, splat(_kept_share(array, entries, p * groups, groups)))
+                position = _with_errors(fma(gain, current, offset), middle, scale, bow)
+                if table.size:
+                    store(spare, 0, position)
+                    _nominal_transfer(spare, table, low, high)
+                    position = load(spare, 0)
+                code = to_ints(minimum(maximum(floor(add(position, half)), bottom), top))
+                full = add_i(full, add_i(equal_i(code, highest), equal_i(code, lowest)))
+                total = add_i(total, mul_i(code, splat_i(array.weights[p])))
+                store_i(found, p * wide + block, code)
+            store_i(added, block, total)
+        if array.from_codes == PLAIN:
+            for i in range(outputs):
+                sums[v, i] = added[i]
         else:
-            _total_currents(pieced, units[0], line)
-        if units[3] > _0:
-            _hash_words(uint32(keys[v] & uint64(0xFFFFFFFF)), uint32(keys[v] >> uint64(32)), random)
-            _normals(random, position)
-        for p in range(planes):
-            sigma, keep = np.sqrt(np.float32(driven[p]) * units[3]), _1
-            if extra >= 0:
-                total = _whole(pieced, p * pitch + extra)
-                keep = _1 / (_1 + units[2] * (np.float32(total) * units[1]))
-            start, first = uint64(p * count), uint64(p * pitch)
-            _read(line, first, position, start, uint64(count), modes[0] == ANALOG_PAIR, sigma, keep)
-        _transfer_errors(position, transfer, limits[0], limits[1])
-        if table.size:
-            _nominal_transfer(position, table, limits[0], limits[1])
-        full += _round_codes(position, limits[0], limits[1], found)
-        for p in range(planes):
-            start, first = uint64(p * count), uint64(v * outputs)
-            _shift_add(found, start, modes[1], weights[p], added, first, uint64(outputs))
+            for i in range(outputs):
+                sums[v, i] = added[i] - added[outputs + i if array.from_codes == PAIR_OF_CODES else outputs]
         if raw.size:
-            raw[v] = found
-        position[:] = _0
-    return full
+            for p in range(planes):
+                for i in range(conversions):
+                    raw[v, p * conversions + i] = found[p * wide + i]
+    store_i(ended, 0, full)
+    return int(ended.sum())

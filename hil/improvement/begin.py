@@ -8,14 +8,20 @@ from cim.chip.file import load_chip
 from cim.record.file import load_record, save_record
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import Dataset
+from hil.datasets.input_values import with_pixels
 from hil.deployment.deploy import program_of
+from hil.deployment.options import DeployOptions
+from hil.deployment.scoring import targets_of, task_of
 from hil.driver.open_chip import open_chip
 from hil.errors import UsageError
+from hil.improvement.further_training import FurtherTraining
 from hil.improvement.ladder import held_out
 from hil.improvement.levers import LeverBench, Recipe
 from hil.prediction.predict import OF_CELLS, believed, with_nominal_macros
 from hil.watch import Watch
+from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
+from mapping.network.task import TaskKind
 from mapping.quantise.weight_scales import ScaleRule
 
 RECORD = "record.h5"
@@ -47,38 +53,57 @@ def bench_of(
     tune_images: int,
     trust: bool,
     watch: Watch,
+    scoring: DeployOptions | None = None,
+    further: FurtherTraining | None = None,
 ) -> LeverBench:
     """A bench for ``hil.improvement.ladder.improve``.
 
     Args:
-        training: labelled training images; ``images`` of them decide, none of which the network stores.
+        training: training images with their targets; ``images`` of them decide, none of which the network stores.
         record: of a chip or of cells; None: the models of the chip file.
+        scoring: task, metric and whether a user's own may run; None: those of the network.
+        further: what a classifier may be trained on with, as the last lever; None: it is not.
 
     Raises:
-        UsageError: a compiled program was given instead of a network.
+        UsageError: a compiled program was given instead of a network, targets of another task, or a metric that is no
+            share.
         MismatchError: the record is of another chip.
     """
     if network.suffix == ".h5":
         raise UsageError(f"{network} is a compiled program: its scales are chosen", hint="give the net.pt")
     with watch.stage("compiling"):
-        program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, idle_copies=False)
+        program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, layout=LayoutOptions())
     known, source, _ = believed(program, load_record(record) if record else None)
     if known.kind in OF_CELLS:  # of no chip in particular: every macro is as the chip file says
         known = with_nominal_macros(known, program.spec, range(program.spec.macros))
     file = load_network(network, trust=trust)
-    x, y = held_out(training, file.calibration_images, images, seed)
+    training = with_pixels(training, program.input.shape, program.preprocess)
+    scored = task_of(program, training, scoring or DeployOptions())
+    if not scored.metric.share:
+        raise UsageError(
+            f"levers are judged by a share from 0 to 1, and {scored.metric.title} is none (to {scored.kind})",
+            hint="hil simulate says it with one lever and without: --rewrite 3, --residual-slices 4, --no-idle-copies; "
+            "or --metric file.py:function with a score of your own that is a share",
+        )
+    if further is not None and scored.kind is not TaskKind.CLASSIFY:
+        watch.note(f"no training as the last lever: hil finetune trains classifiers, this network is to {scored.kind}")
+        further = None
+    targets = targets_of(scored, training, program.preprocess)
+    at = held_out(training, file.calibration_images, images, seed)
     return LeverBench(
         network=file,
         spec=load_chip(chip, macros=macros),
         record=known,
         source=source,
-        images=x,
-        labels=y,
+        images=training.images[at],
+        targets=targets[at],
+        task=scored,
         age_s=age_s,
         chips=chips,
         seed=seed,
         tune_images=tune_images,
         macros=min(use_macros or program.spec.macros, program.spec.macros),
         watch=watch,
+        training=further,
         made={Recipe(scales=ScaleRule.OUTPUT.value).compiled: program},
     )

@@ -23,17 +23,20 @@ from cim.json_text import parse_json
 from cim.record.rewriting import Rewrite, rewritten_share
 from hil.atomic import new_file, write_text
 from hil.datasets.image_set import Dataset, image_digests
+from hil.datasets.input_values import with_pixels
 from hil.deployment.dry_run import PULSES_A_CELL, one_pulse_ns
 from hil.deployment.run_settings import typed_fields
+from hil.deployment.scoring import targets_of
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.levers import LEVERS, Lever, LeverBench, Recipe, Score
+from hil.verdict.metric import ACCURACY
 from hil.watch import PlannedStage
 from mapping.compile import plan
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.workload import program_workload
 
-FORMAT = "hil.ladder/1.1"
+FORMAT = "hil.ladder/1.2"
 JOURNAL, PROGRAM = "ladder.json", "program.h5"
 MOST_JOURNAL_BYTES = 1 << 24
 CHIP_IMAGE_S = 1e-3  # of a virtual chip on one core, for the bundled network
@@ -93,6 +96,7 @@ class Improvement:
     test: tuple[float, ...] = ()
     test_ideal: float = 0.0
     test_images: int = 0
+    metric: str = "accuracy"
 
     def lines(self) -> list[str]:
         head = (
@@ -101,7 +105,8 @@ class Improvement:
         )
         lines = [
             f"source         {self.source}",
-            f"scored on      {self.images} held-out training images, {self.chips} virtual chips, fast simulation",
+            f"scored by      {self.metric} of {self.images} held-out training images, {self.chips} virtual chips, fast "
+            "simulation",
             "",
             head,
             *(rung.line() for rung in self.rungs),
@@ -135,7 +140,7 @@ def improve(
     Args:
         test: images that are scored once, for the finished program; None: none.
         target: accuracy (fraction) on the held-out images at which to stop.
-        minutes: after which no further lever is begun.
+        minutes: after which no further lever is begun; training takes what is left of them.
         resume: go on with the journal in the folder.
 
     Raises:
@@ -149,6 +154,7 @@ def improve(
             hint="--data with more training images",
         )
     if test is not None:
+        test = with_pixels(test, bench.network.graph.input_shape, bench.network.graph.preprocess)
         check_apart(bench, test)
     every = tuple(levers or LEVERS)
     key = _key(bench)
@@ -176,7 +182,10 @@ def improve(
             break
         with bench.watch.stage(lever.name):
             began = time.monotonic()
-            pulled = lever.pull(bench, recipe)
+            left = None
+            if minutes is not None:  # less a score, which takes about as long as the longest rung
+                left = minutes - spent - (began - start) / 60 - max(r.minutes for r in rungs)
+            pulled = lever.pull(replace(bench, minutes_left=left), recipe)
             if isinstance(pulled, str):
                 rungs.append(Rung(lever.name, lever.words, False, recipe.to_json(), skipped=pulled))
             else:
@@ -193,8 +202,9 @@ def improve(
         part.unlink()
         save_program(program, part)
     found = Improvement(
-        tuple(rungs), recipe.to_json(), len(bench.images), bench.chips, bench.age_s, bench.source, stopped
-    )
+        tuple(rungs), recipe.to_json(), len(bench.images), bench.chips, bench.age_s, bench.source, stopped,
+        metric=bench.task.metric.name,
+    )  # fmt: skip
     if test is not None:
         with bench.watch.stage("test images"):
             found = _tested(found, bench, recipe, program, test)
@@ -214,10 +224,8 @@ def check_apart(bench: LeverBench, test: Dataset) -> None:
         )
 
 
-def held_out(
-    training: Dataset, network_images: NDArray[np.uint8], count: int, seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """``count`` training images, with labels, that the network does not store."""
+def held_out(training: Dataset, network_images: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.int64]:
+    """Positions of ``count`` training images that the network does not store, ascending."""
     stored = set(image_digests(network_images))
     order = np.random.default_rng(np.random.SeedSequence([seed, 0x1ADD])).permutation(len(training))
     chosen: list[int] = []
@@ -226,8 +234,7 @@ def held_out(
             break
         if image_digests(training.images[i : i + 1])[0] not in stored:
             chosen.append(int(i))
-    at = np.array(sorted(chosen), np.int64)
-    return training.images[at], training.labels[at]
+    return np.array(sorted(chosen), np.int64)
 
 
 def _tested(
@@ -235,8 +242,9 @@ def _tested(
 ) -> Improvement:
     from mapping.program.execute import IdealMultiply, run
 
-    ideal = float((run(program, test.images, IdealMultiply(program)).argmax(1) == test.labels).mean())
-    score = bench.score(recipe, test.images, test.labels)
+    task, targets = bench.task, targets_of(bench.task, test, program.preprocess)
+    ideal = float(task.totals(task.scores(run(program, test.images, IdealMultiply(program)), targets)))
+    score = bench.score(recipe, test.images, targets)
     return replace(found, test=tuple(map(float, score.chips)), test_ideal=ideal, test_images=len(test))
 
 
@@ -287,6 +295,7 @@ def _key(bench: LeverBench) -> dict[str, Any]:
         "seed": bench.seed,
         "images": len(bench.images),
         "tune_images": bench.tune_images,
+        **({} if bench.task.metric == ACCURACY else {"metric": bench.task.metric.name}),
     }
 
 

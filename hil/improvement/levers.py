@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from cim.record.rewriting import Rewrite
+from hil.errors import MismatchError
+from hil.improvement.further_training import LEAST_MINUTES, FurtherTraining
 from hil.simulation.virtual_chips import VirtualChip, VirtualChips, in_threads
+from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.layout.free_cells import MOST_COPIES, Area, Copies, choose_copies_to_average
 from mapping.layout.lay_out import IDLE_COPIES
-from mapping.network.file import NetworkFile
+from mapping.network.file import NetworkFile, load_network
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.training_inputs import training_inputs
@@ -44,11 +47,17 @@ class Recipe:
     aim: bool = False
     rewrite: int = 0
     copies: Copies = field(default_factory=dict)
+    finetuned: str = ""  # digest of the network that was trained on; "": the network as it came
 
     @property
     def compiled(self) -> str:
         """What of it decides how the network is compiled, as a key."""
-        return f"{self.scales} {sorted(self.copies.items())}"
+        return f"{self.scales} {sorted(self.copies.items())} {self.finetuned}"
+
+    @property
+    def once(self) -> Recipe:
+        """The same with each layer once."""
+        return replace(self, copies={})
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Recipe:
@@ -68,12 +77,13 @@ class Recipe:
             "copies": {
                 name: [[list(astuple(area)) for area in copy] for copy in more] for name, more in self.copies.items()
             },
+            "finetuned": self.finetuned,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Accuracies of virtual chips (S,) on the held-out training images."""
+    """Accuracies of virtual chips (S,) on the held-out training images, or another metric that is a share."""
 
     chips: NDArray[np.float64]
 
@@ -93,14 +103,19 @@ class Score:
 
 @dataclass(frozen=True)
 class LeverBench:
-    """All that levers need. ``images`` and ``labels`` are held-out training images."""
+    """All that levers need. ``images`` and ``targets`` are held-out training images, as ``task`` scores them.
+
+    ``training``: what the network may be trained on with, None: it is not. ``minutes_left`` of the ladder's time; None:
+    nobody said how long it may take.
+    """
 
     network: NetworkFile
     spec: ChipSpec
     record: CalibrationRecord
     source: str
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    targets: NDArray[np.generic]
+    task: Task
     age_s: float
     chips: int
     seed: int
@@ -108,13 +123,16 @@ class LeverBench:
     macros: int  # that may be used
     watch: Watch
     made: dict[str, ConductanceProgram] = field(default_factory=dict)  # by ``Recipe.compiled``
+    training: FurtherTraining | None = None
+    minutes_left: float | None = None
+    sensed: dict[str, dict[str, float]] = field(default_factory=dict)  # by recipe
 
     def program(self, recipe: Recipe) -> ConductanceProgram:
         """The program of a recipe (untuned: a tune is made on each chip)."""
         key = recipe.compiled
         if key not in self.made:
             self.made[key] = compile_network(
-                self.network,
+                self.network_of(recipe),
                 self.spec,
                 scale_rule=ScaleRule(recipe.scales),
                 copies=recipe.copies,
@@ -125,18 +143,35 @@ class LeverBench:
             program = aimed(program, aims_of(self.record.programming, self.spec.macro, self.age_s, self.source))
         return program
 
+    def network_of(self, recipe: Recipe) -> NetworkFile:
+        """The network of a recipe: as it came, or trained on.
+
+        Raises:
+            MismatchError: the trained network in the ladder's folder is not the recipe's.
+        """
+        if not recipe.finetuned:
+            return self.network
+        if self.training is None:
+            raise MismatchError("the ladder's network was trained on", hint="go on without --no-finetune")
+        found = load_network(self.training.out)
+        if found.digest != recipe.finetuned:
+            raise MismatchError(
+                f"{self.training.out} is not the network that the ladder has trained", hint="begin in another folder"
+            )
+        return found
+
     def score(
-        self, recipe: Recipe, images: NDArray[np.uint8] | None = None, labels: NDArray[np.int64] | None = None
+        self, recipe: Recipe, images: NDArray[np.uint8] | None = None, targets: NDArray[np.generic] | None = None
     ) -> Score:
         """Accuracies of virtual chips programmed with the recipe, each tuned to its own answers if it says so."""
         program = self.program(recipe)
-        x, y = (self.images, self.labels) if images is None or labels is None else (images, labels)
-        targets = tune_targets(program, program.calibration_images[: self.tune_images]) if recipe.tune else None
-        virtual = self._chips(program, recipe, targets)
+        x, y = (self.images, self.targets) if images is None or targets is None else (images, targets)
+        aims = tune_targets(program, program.calibration_images[: self.tune_images]) if recipe.tune else None
+        virtual = self._chips(program, recipe, aims)
 
         def accuracy(number: int) -> float:
             chip = virtual.chip(number)
-            return float((run(virtual.running(number, chip), x, chip).argmax(1) == y).mean())
+            return float(self.task.totals(self.task.scores(run(virtual.running(number, chip), x, chip), y)))
 
         found = []
         for number, share in enumerate(in_threads(accuracy, range(self.chips))):
@@ -145,7 +180,16 @@ class LeverBench:
         return Score(np.array(found))
 
     def sensitivity(self, recipe: Recipe) -> dict[str, float]:
-        """By layer, the mean square error of the logits when this layer alone is a virtual chip's, tuned if so said."""
+        """By layer, the mean square error of the logits when this layer alone is a virtual chip's, tuned if so said.
+
+        Measured once for a recipe.
+        """
+        key = repr(recipe.to_json())
+        if key not in self.sensed:
+            self.sensed[key] = self._sensitivity(recipe)
+        return self.sensed[key]
+
+    def _sensitivity(self, recipe: Recipe) -> dict[str, float]:
         program = self.program(recipe)
         images = program.calibration_images[:SENSED_IMAGES]
         ideal = run(program, images, IdealMultiply(program)).astype(np.float64)
@@ -219,7 +263,7 @@ def _idle(bench: LeverBench, recipe: Recipe) -> Recipe | str:
 
 
 def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:
-    once = bench.program(replace(recipe, copies={}))
+    once = bench.program(recipe.once)
     free = [m for m in range(bench.spec.macros) if m not in once.macros]
     if bench.macros <= len(once.macros) or not free:
         return f"no macro is free: the network takes {len(once.macros)} of {bench.macros}"
@@ -231,15 +275,27 @@ def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:
 
 def _with_copies(bench: LeverBench, recipe: Recipe, further: Sequence[int] | None, most: int) -> Recipe | str:
     """Copies where they help most, on the network's own macros and on these further ones."""
-    once = bench.program(replace(recipe, copies={}))
+    once = bench.program(recipe.once)
     allowed = None if further is None else {*once.macros, *further}
-    errors = bench.sensitivity(replace(recipe, copies={}))
+    errors = bench.sensitivity(recipe.once)
     copies = choose_copies_to_average(layer_areas(once), bench.spec, errors, allowed=allowed, most=most)
     if not copies:
         return "no layer fits a second time"
     if copies == recipe.copies:
         return "no further copy fits"
     return replace(recipe, copies=copies)
+
+
+def _finetune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+    if bench.training is None:
+        return "training was not asked for"
+    if bench.minutes_left is None:
+        return "training takes what is left of --minutes, and none were given"
+    if bench.minutes_left < LEAST_MINUTES:
+        return f"{max(bench.minutes_left, 0.0):.1f} minutes are left, training takes {LEAST_MINUTES:g}"
+    settings = bench.training.settings(bench.program(recipe), bench.minutes_left, age_s=bench.age_s, seed=bench.seed)
+    trained = bench.training.trained(bench.network, settings, bench.images, bench.watch)
+    return replace(recipe, finetuned=trained.digest)
 
 
 LEVERS: tuple[Lever, ...] = (
@@ -249,5 +305,6 @@ LEVERS: tuple[Lever, ...] = (
     Lever("idle", "copies of layers on cells that would be idle, sums added", _idle),
     Lever("rewrite", f"cells that left their window written again, {REWRITES} times (--rewrite)", _rewrite),
     Lever("copies", "copies on further macros, where they help most", _copies),
+    Lever("finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", _finetune),
 )
-"""From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro."""
+"""From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro, then training."""

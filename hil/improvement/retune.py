@@ -19,6 +19,7 @@ from hil.calibration.procedure import check_record
 from hil.deployment.adaptation import check_adapted
 from hil.deployment.inference import IMAGES_IN_FLIGHT, measured_multiply
 from hil.deployment.programming import holds, read_back
+from hil.deployment.rewriting import refuse_residual
 from hil.deployment.tuning import check_untuned, tune_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError, UsageError
@@ -26,6 +27,7 @@ from hil.samples import INFER, READ_BEFORE, UNTUNED
 from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.network.task import TaskKind
+from mapping.program.adapter import MOST_RANK, adapter_share
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
@@ -57,6 +59,8 @@ class RetuneReport:
     layers: tuple[tuple[str, float, float], ...]
     limited: int
     seconds: float
+    rank: int = 0  # of the layers' adapters
+    adapter_share: float = 0.0  # their multiplications, as a share of the layers'
 
     def lines(self) -> list[str]:
         """The report in words."""
@@ -66,10 +70,12 @@ class RetuneReport:
             same = f"{before} → {after} of {self.held_out} held-out stored training images"
         worst = max(self.layers, key=lambda layer: layer[1])
         words = "" if self.silicon else "      NOT SILICON"
+        adapters = f"rank {self.rank}, {self.adapter_share:.1%} of the layers' multiplications more, by the host"
         return [
             f"chip           {self.chip}, serial {self.serial}{words}",
             f"tuned          with {self.images} stored training images, {self.seconds:.1f} s",
             f"like ideal     {same}",
+            *([f"adapters       {adapters}"] if self.rank else []),
             f"logits         error {self.error_before:.1%} → {self.error_after:.1%} of their variance",
             f"worst layer    {worst[0]}: error {worst[1]:.1%} → {worst[2]:.1%} of the variance of its sums",
             *([f"note           {self.limited} channels ended at a limit of the gain"] if self.limited else []),
@@ -104,6 +110,7 @@ def retune(
     *,
     images: int = 128,
     age_s: float = 3600.0,
+    adapters: int = 0,
     watch: Watch | None = None,
 ) -> tuple[Tuned, RetuneReport]:
     """Tune the chip behind ``driver``, which holds ``program``, as its cells are now.
@@ -112,11 +119,15 @@ def retune(
         record: of this chip (``hil calibrate``), for the column corrections.
         images: most stored training images that it is tuned with.
         age_s: planned age that the cells were written for, where the program has no targets of its own.
+        adapters: rank of the digital adapter that each layer gets; 0: none.
 
     Raises:
         MismatchError: the chip holds another program; program or record are of another chip; the program takes rounds.
-        UsageError: too few stored training images.
+        UsageError: residual slices, too few stored training images, or no such rank.
     """
+    refuse_residual(program, "hil tune")
+    if not 0 <= adapters <= MOST_RANK:
+        raise UsageError(f"adapters of rank {adapters}, not from 0 to {MOST_RANK}")
     watch = watch or Watch()
     check_untuned(program)
     check_adapted(program, driver.description.serial)
@@ -137,7 +148,7 @@ def retune(
         corrections = column_corrections(program, record, readings, training_inputs(program))
     start = time.monotonic()
     with watch.stage("tuning"):
-        tuned = tune_chip(driver, program, corrections, tune_targets(program, seen), watch)
+        tuned = tune_chip(driver, program, corrections, tune_targets(program, seen, adapters), watch)
     seconds = time.monotonic() - start
     with watch.stage("measuring"):
         before = _logits(driver, program, corrections, held_out, UNTUNED)
@@ -157,6 +168,8 @@ def retune(
         layers=tuple((fit.layer, fit.before, fit.after) for fit in tuned.fits),
         limited=sum(fit.limited for fit in tuned.fits),
         seconds=seconds,
+        rank=adapters,
+        adapter_share=adapter_share(tuned.program),
     )
 
 

@@ -102,6 +102,9 @@ def program_image_bytes(program: ConductanceProgram) -> int:
         if isinstance(step, MatrixStep):
             bits = program.weight_bits_of(step.name)
             total += BIAS_BYTES * len(step.bias)
+            if step.adapter is not None:
+                total += step.adapter.down.size + step.adapter.up.size
+                total += RULE_BYTES * (len(step.adapter.narrow.multiplier) + len(step.adapter.wide.multiplier))
             total += math.ceil(sum(t.levels.size for t in step.group.matrix_tiles) * bits / 8)
     return int(total)
 

@@ -12,6 +12,7 @@ from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.deploy import program_of
 from hil.deployment.options import DeployOptions
+from hil.deployment.rewriting import refuse_residual
 from hil.errors import FileError
 from hil.mission.budget import KnownAccuracy
 from hil.mission.requirements import MissionLimits
@@ -47,6 +48,7 @@ def open_subject(
     if not path.is_dir():
         with watch.stage("compiling"):
             program, _ = program_of(path, chip=chip, macros=macros, trust=trust, watch=watch)
+        refuse_residual(program, "missions and campaigns")
         return Subject(program, path.stem)
     report = read_baseline(path)
     source = network or (path / PROGRAM if (path / PROGRAM).exists() else None)
@@ -54,6 +56,7 @@ def open_subject(
         raise FileError(f"{path} holds no {PROGRAM}", where=str(path), hint="name the network too: --network net.pt")
     with watch.stage("compiling"):
         program, _ = program_of(source, chip=chip, macros=macros, trust=trust, watch=watch)
+    refuse_residual(program, "missions and campaigns")
     known = report.digests.get("network")
     if known is not None and known != program.network_digest:
         raise FileError(

@@ -91,6 +91,10 @@ def predict(
     if options.virtual_chips > MOST_CHIPS:
         raise UsageError(f"{options.virtual_chips} virtual chips, over {MOST_CHIPS:,}")
     check_untuned(program)
+    if program.residual and len(ages) > 1:
+        raise UsageError(
+            f"{len(ages)} ages of a program with residual slices, whose cells are drawn for one", hint="--age 1h"
+        )
     if isinstance(tune_at, float) and tune_at not in ages:
         raise UsageError(f"to be tuned at {tune_at:g} s, which is none of the ages", hint="name it in --age too")
     check_adapted(program, None if record is None else record.serial)
@@ -313,4 +317,5 @@ class VirtualRow:
             mode=self.mode,
             temperature_c=self.temperature_c,
             rewrite=self.options.rewriting,
+            wait_s=self.options.residual_wait_s,
         )

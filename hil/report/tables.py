@@ -25,6 +25,9 @@ COUNTERS = {
 }
 
 
+ADAPTED = "of the layers' multiplications more, by the host"
+
+
 def every_table(report: AgreementReport) -> tuple[Table, ...]:
     """Every table of a report, in reading order."""
     tuned = () if report.tune is None else (tuning(report, report.tune),)
@@ -90,6 +93,8 @@ def tuning(report: AgreementReport, tune: TuneSummary) -> Table:
         ("error of the last layer", f"{percent(last.before)} → {percent(last.after)}", "of the variance of its sums"),
         ("channels at a limit", f"{tune.channels_limited:,}", f"never varied: {sum(t.still for t in tune.layers):,}"),
     ]
+    if tune.rank:
+        rows.append(("adapters", f"rank {tune.rank}", f"{percent(tune.adapter_share)} {ADAPTED}"))
     known = [t for t in tune.layers if t.distance is not None]
     if known:
         far = max(known, key=lambda t: t.distance or 0.0)

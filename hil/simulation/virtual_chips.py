@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.cells.programming_law import ProgrammingLaw, redraw_law
+from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
 from cim.record.rewriting import Rewrite, draw_rewritten
@@ -24,9 +25,10 @@ from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
 from hil.errors import UsageError
 from hil.simulation.corrections import column_corrections
+from hil.simulation.residual_cells import RepeatedReads, ResidualCells, draw_residual
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
-from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
@@ -42,6 +44,8 @@ COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
 TUNE_IMAGES = 1 << 40  # number of the noise of the first image that a chip is tuned with, beyond all that are scored
 KEPT_BYTES = 1 << 28  # of chips that stay in memory between two looks
 BYTES_A_WEIGHT = 50  # of a chip that is ready to run, about
+RESIDUAL_WAIT_S = 3600.0
+CopySimulator = LayerSimulator | RepeatedReads
 LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
 
 
@@ -58,7 +62,7 @@ class Drawn:
 class VirtualChip:
     """One virtual chip; satisfies ``mapping.program.execute.Multiply``. Each copy of a layer has cells of its own."""
 
-    layers: dict[str, tuple[LayerSimulator, ...]]  # by copy
+    layers: dict[str, tuple[CopySimulator, ...]]  # by copy
     steps: dict[str, MatrixStep]
     seed: int
     number: int
@@ -119,6 +123,7 @@ class VirtualChips:
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
     targets: TuneTargets | None = None
     rewrite: Rewrite | None = None  # of chips programmed again
+    wait_s: float = RESIDUAL_WAIT_S  # of residual slices, before the lower ones are written
     tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
     drawn: dict[int, Drawn] = field(default_factory=dict, repr=False)  # of the chips that were drawn so far
     ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
@@ -156,8 +161,8 @@ class VirtualChips:
             found = {name: chip.layer_sample(name, part) for name, part in codes.items()}
             if self.targets is None:
                 return found
-            fits = {fit.layer: fit for fit in self.tune(number, chip).fits}
-            return {name: (fits[name].applied(sums), share) for name, (sums, share) in found.items()}
+            tuned = self.tune(number, chip)
+            return {name: (tuned.applied(name, codes[name], sums), share) for name, (sums, share) in found.items()}
 
         every = list(in_threads(sums, self._numbers))
         return {
@@ -214,13 +219,15 @@ class VirtualChips:
         if number in self.drawn:
             return self.drawn[number]
         held, rng = self._held(number)
-        drawn = replace(held, corrections=self.corrections or self.corrections_of(held.cells_us, rng))
+        drawn = replace(
+            held, corrections=held.corrections or self.corrections or self.corrections_of(held.cells_us, rng)
+        )
         if self.chips * sum(cells.nbytes for cells in drawn.cells_us.values()) <= KEPT_BYTES:
             self.drawn[number] = drawn
         return drawn
 
     def uncorrected(self, number: int) -> Drawn:
-        """Chip ``number`` before its columns are corrected: without corrections."""
+        """Chip ``number`` before its columns are corrected: without corrections, but those that writing it needed."""
         return self._held(number)[0]
 
     def _held(self, number: int) -> tuple[Drawn, np.random.Generator]:
@@ -229,9 +236,13 @@ class VirtualChips:
         law = redraw_law(self.record.programming, rng)
         cells, columns = {}, {}
         converters: dict[int, Columns] = {}  # of a macro, the same in every round
+        again = self.program.residual and self.readings_us is None
+        residual = self._residual(rng, law) if again else None
         for slot in self.program.slots:
             targets, macro = macro_targets_us(self.program, slot), self.program.macro_of(slot)
-            if self.readings_us is None:
+            if residual is not None:
+                cells[slot] = residual.cells_us[slot]
+            elif self.readings_us is None:
                 cells[slot] = self._written(targets, macro, rng, law)
             else:
                 read = self.readings_us[slot]
@@ -239,7 +250,25 @@ class VirtualChips:
             if macro not in converters:
                 converters[macro] = draw_columns(self.record, macro, rng)
             columns[slot] = converters[macro]
+        if residual is not None:
+            inputs = self.inputs or {}
+            corrections = column_corrections(
+                self.program, self.record, residual.readings_us, inputs, wanted=residual.wanted
+            )
+            return Drawn(cells, columns, corrections), rng
         return Drawn(cells, columns, {}), rng
+
+    def _residual(self, rng: np.random.Generator, law: ProgrammingLaw) -> ResidualCells:
+        return draw_residual(
+            self.program,
+            self.record,
+            wait_s=self.wait_s,
+            age_s=self.age_s,
+            reads=self.reads,
+            rng=rng,
+            law=law,
+            temperature_c=self.temperature_c,
+        )
 
     def _written(
         self, targets: NDArray[np.float32], macro: int, rng: np.random.Generator, law: ProgrammingLaw
@@ -296,12 +325,30 @@ def layer_simulator(
     drawn: Drawn,
     device: str,
     mode: SimulationMode | str,
-) -> LayerSimulator:
+) -> CopySimulator:
     """One copy of a layer of a virtual chip."""
-    group, tiles = copy.group, copy_tiles(program, name, copy, drawn)
+    reads = copy.group.reads
+    tiles = _corrected(name, copy, drawn)
+    if set(reads) == {1}:
+        return _simulator(program, record, copy.group, tiles, drawn, device, mode)
+    parts = [[tile for tile, count in zip(tiles, reads, strict=True) if count == n] for n in sorted(set(reads))]
+    simulators = [_simulator(program, record, copy.group, part, drawn, device, mode) for part in parts]
+    return RepeatedReads(tuple(zip(simulators, sorted(set(reads)), strict=True)), COPY_NOISE)
+
+
+def _simulator(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    group: TileGroup,
+    corrected: Sequence[tuple[Tile, Correction]],
+    drawn: Drawn,
+    device: str,
+    mode: SimulationMode | str,
+) -> LayerSimulator:
+    """Some tiles of a layer, each with its correction."""
     return LayerSimulator(
         program.spec.macro,
-        tiles,
+        _simulated(program, corrected, drawn),
         window=group.window,
         inputs=group.inputs,
         outputs=group.outputs,
@@ -318,10 +365,19 @@ def layer_simulator(
 
 def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn) -> list[SimulatedTile]:
     """Tiles of one copy of a layer as a virtual chip holds them."""
-    spec, corrections = program.spec.macro, drawn.corrections[name][copy.tiles.start : copy.tiles.stop]
+    return _simulated(program, _corrected(name, copy, drawn), drawn)
+
+
+def _corrected(name: str, copy: Copy, drawn: Drawn) -> list[tuple[Tile, Correction]]:
+    return list(zip(copy.group.tiles, drawn.corrections[name][copy.tiles.start : copy.tiles.stop], strict=True))
+
+
+def _simulated(
+    program: ConductanceProgram, corrected: Sequence[tuple[Tile, Correction]], drawn: Drawn
+) -> list[SimulatedTile]:
     return [
         simulated_tile(
-            spec,
+            program.spec.macro,
             np.nan_to_num(drawn.cells_us[program.slot(t)]),
             drawn.columns[program.slot(t)],
             correction,
@@ -331,7 +387,7 @@ def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn)
             row0=t.row0,
             output0=t.output0,
         )
-        for t, correction in zip(copy.group.tiles, corrections, strict=True)
+        for t, correction in corrected
     ]
 
 

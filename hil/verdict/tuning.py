@@ -64,9 +64,13 @@ class TunedLayer:
 
 @dataclass(frozen=True, slots=True)
 class TuneSummary:
+    """``rank`` of the layers' adapters, 0: none; ``adapter_share``: their multiplications as a share of the layers'."""
+
     images: int
     layers: tuple[TunedLayer, ...]
     warnings: tuple[str, ...] = ()
+    rank: int = 0
+    adapter_share: float = 0.0
 
     @property
     def channels_limited(self) -> int:

@@ -27,7 +27,8 @@ class LayoutOptions:
 
     ``copies_budget``: macros that may be used in all, copies of slow layers included; None makes
     no copies. ``rounds``: a network larger than the chip is written part after part. ``averaged``: copies of layers
-    stand on cells that would be idle on the network's macros, and their sums are added.
+    stand on cells that would be idle on the network's macros, and their sums are added. ``residual``: copies of each
+    layer's highest bit slice, whose errors lower slices take up (``mapping.tune.residual``); 0: plain slices.
     """
 
     placement: Placement | None = None  # None: spread while macros last, else packed
@@ -35,6 +36,7 @@ class LayoutOptions:
     rounds: bool = False
     slices: SlicePlacement = SlicePlacement.MACROS
     averaged: bool = False
+    residual: int = 0
 
 
 IDLE_COPIES = 4

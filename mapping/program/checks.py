@@ -17,14 +17,16 @@ from mapping.network.graph import LARGEST_MAP
 from mapping.network.nodes import INPUT, Shape
 from mapping.network.shapes import MOST_AXES
 from mapping.network.task import TaskKind
-from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
-from mapping.program.digital_ops import INT32_HIGH
+from mapping.program.adapter import MOST_RANK, largest_on_the_way
+from mapping.program.conductance import Adapter, AgainStep, ConductanceProgram, MatrixStep, Step
+from mapping.program.digital_ops import INT32_HIGH, code_type
 from mapping.program.exact_product import largest_sum
 from mapping.program.records import ProgramRecordError
 from mapping.program.shapes import step_shape
 from mapping.program.step_checks import check_digital, check_rule, gives_wide, need
 
 MOST_TURNS = 1 << 12
+MOST_READS = 256  # of one product with the highest of residual slices
 
 
 def check_program(program: ConductanceProgram) -> None:
@@ -176,6 +178,22 @@ def _check_matrix(step: MatrixStep, first: tuple[int, ...], program: Conductance
             need(signed, step, "has signs of columns that are not −1 or 1, or no pairs")
     need(largest_sum(group) <= INT32_HIGH, step, "has sums beyond 32 bits")
     _check_copies(step, window)
+    _check_residual(step)
+    if step.adapter is not None:
+        _check_adapter(step, step.adapter)
+
+
+def _check_adapter(step: MatrixStep, adapter: Adapter) -> None:
+    """Its matrices fit the layer, and no sum on the way leaves 32 bits."""
+    group, (down, up) = step.group, (adapter.down, adapter.up)
+    rank = len(down) if down.ndim == 2 else 0
+    fits = 1 <= rank <= MOST_RANK and down.shape == (rank, group.inputs) and up.shape == (group.outputs, rank)
+    matrix = (group.outputs, group.inputs)
+    need(fits, step, f"has an adapter of {up.shape} and {down.shape} for a matrix of {matrix}")
+    check_rule(step, adapter.narrow, (rank,))
+    check_rule(step, adapter.wide, (group.outputs,))
+    need(code_type(adapter.narrow) is np.int16, step, "has an adapter of more than 16 bits inside")
+    need(largest_on_the_way(adapter, group) <= INT32_HIGH, step, "has an adapter with sums beyond 32 bits")
 
 
 def _check_copies(step: MatrixStep, window: Window | None) -> None:
@@ -196,6 +214,16 @@ def _check_copies(step: MatrixStep, window: Window | None) -> None:
             for a, b in zip(own, first, strict=True)
         )
         need(same, step, f"has another matrix in copy {number} than in copy 0")
+
+
+def _check_residual(step: MatrixStep) -> None:
+    """Residual slices are two or more of each weight, all in round 0, in one copy, with a bounded number of reads."""
+    group = step.group
+    need(0 <= group.residual_reads <= MOST_READS, step, f"reads its highest slice {group.residual_reads} times")
+    if group.residual_reads:
+        whole = group.copies == 1 and not any(t.round for t in group.tiles)
+        need(whole, step, "has residual slices in several rounds or copies")
+        need(len({t.multiplier for t in group.tiles}) > 1, step, "has residual slices of one slice")
 
 
 def _check_order(step: Step, order: NDArray[np.int32] | None, size: int, what: str) -> None:

@@ -66,6 +66,8 @@ class TileGroup:
 
     ``window`` is None for a vector input. ``range_code`` selects the ADC range of every
     tile; ``saturated_share`` is the share of simulated conversions that hit its end.
+    ``residual_reads``: lower slices are written to take up what the cells of the highest missed, and each product with
+    the highest is the mean of so many reads (``mapping.tune.residual``); 0: all slices are written at once, read once.
     """
 
     layer: str
@@ -78,6 +80,13 @@ class TileGroup:
     saturated_share: float
     tiles: tuple[Tile, ...]  # by copy, then by round
     groups: int = 1  # blocks on the diagonal of the layer's matrix
+    residual_reads: int = 0
+
+    @property
+    def reads(self) -> tuple[int, ...]:
+        """How often each tile is read for one product; above 1 the mean counts."""
+        top = max(t.multiplier for t in self.tiles)
+        return tuple(max(1, self.residual_reads) if t.multiplier == top else 1 for t in self.tiles)
 
     @property
     def copies(self) -> int:
@@ -121,6 +130,20 @@ class Requantise:
     high: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Adapter:
+    """Low-rank digital term of a layer's sums: acc += wide(up · narrow(down · x)), x the layer's unfolded inputs.
+
+    ``down`` int8 (rank, inputs), ``up`` int8 (outputs, rank); ``narrow`` gives 16 bits, a rule of rank channels,
+    ``wide`` 32 bits, a rule of the layer's outputs. Executed by the host (``mapping.program.adapter``).
+    """
+
+    down: NDArray[np.int8]
+    up: NDArray[np.int8]
+    narrow: Requantise
+    wide: Requantise
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One integer operation; ``name`` and ``inputs`` as in the graph."""
@@ -133,6 +156,8 @@ class Step:
 class MatrixStep(Step):
     """acc = group(x[input_order]) + bias (int32, (outputs,)); output[output_order] = requantise(acc).
 
+    ``adapter`` adds its term to the group's sums.
+
     Tiles, bias and requantisation are in the order of places: place c of the group's input holds
     channel (of a vector: feature) ``input_order[c]``, place j of its output is output
     ``output_order[j]``. None is the identity.
@@ -143,6 +168,7 @@ class MatrixStep(Step):
     requantise: Requantise
     input_order: Ints | None = None
     output_order: Ints | None = None
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +371,11 @@ class ConductanceProgram:
     def macros(self) -> tuple[int, ...]:
         """Macros in use, ascending."""
         return tuple(sorted({t.macro for m in self.matrices for t in m.group.tiles}))
+
+    @property
+    def residual(self) -> bool:
+        """Whether lower slices are written to take up errors of the highest (``mapping.tune.residual``)."""
+        return any(m.group.residual_reads for m in self.matrices)
 
     @property
     def rounds(self) -> int:

@@ -1,6 +1,7 @@
 """Work of one image, counted from the program: reads, input cycles, conversions by tile.
 
-The count itself is ``cim.cost.tile_reads``. Vectors of a tile are the output positions that its copy answers.
+The count itself is ``cim.cost.tile_reads``. Vectors of a tile are the output positions that its copy answers, as
+often as they are read.
 """
 
 from __future__ import annotations
@@ -45,18 +46,19 @@ def tile_counts(program: ConductanceProgram) -> tuple[TileCount, ...]:
     for step in program.matrices:
         for copy in copies_of(step.group):
             group, tiles = copy.group, copy.group.tiles
-            vectors = uses[step.name] * (1 if group.window is None else group.window.positions)
+            each = uses[step.name] * (1 if group.window is None else group.window.positions)
+            vectors = each * np.array(group.reads, np.int64)
             asked = tile_reads(
                 spec,
                 group.input_bits,
                 group.input_signed,
-                np.full(len(tiles), vectors, np.int64),
+                vectors,
                 np.array([len(tile.outputs) for tile in tiles], np.int64),
             )
             for i, tile in enumerate(tiles):
                 where = (step.name, copy.number, tile.round, tile.macro)
                 counts = (int(asked.reads[i]), int(asked.input_cycles[i]), int(asked.conversions[i]))
-                found.append(TileCount(*where, vectors, *counts))
+                found.append(TileCount(*where, int(vectors[i]), *counts))
     return tuple(found)
 
 

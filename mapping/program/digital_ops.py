@@ -52,7 +52,7 @@ def finish(sums: Codes, bias: NDArray[np.int32] | None, rule: Requantise) -> Cod
         as ``requantise``.
     """
     flat, last = _flat(sums if sums.dtype.itemsize <= 4 else sums.astype(np.int32))
-    out, kernels = np.empty(sums.size, code_type(rule)), _kernels()
+    out, kernels = np.empty(sums.size, code_type(rule)), fused_kernels()
     if kernels is None:
         given, result = (_unflat(v, sums.shape, last) for v in (flat, out))
         for part in _blocks(given):
@@ -61,16 +61,18 @@ def finish(sums: Codes, bias: NDArray[np.int32] | None, rule: Requantise) -> Cod
                 wide = _int32(wide + bias.astype(np.int64).reshape(_across(wide)))
             result[part] = _requantised(wide, rule)
         return result
-    channels = sums.shape[1]
+    channels, ends = sums.shape[1], (rule.low, rule.high)
     if bias is None and len(rule.multiplier) == 1:
-        parameters = np.repeat(_parameters(rule, None, 1), kernels.LANES, 1)
-        kernels.finish_first(flat, max(1, sums.size), parameters, rule.low, rule.high, out)
-    elif last:
-        kernels.finish_last(flat, channels, _parameters(rule, bias, channels), rule.low, rule.high, out)
+        kernels.finish_first(flat, max(1, sums.size), *_by_channel(rule, None, 1), *ends, out)
+        return _unflat(out, sums.shape, last)
+    length = max(1, sums.size // max(1, len(sums) * channels))
+    parameters = _by_channel(rule, bias, channels)
+    if last:
+        kernels.finish_last(flat, *parameters, *ends, out)
+    elif length < kernels.LANES:  # rows are short: a channel at every place is one of its own
+        kernels.finish_last(flat, *(np.repeat(values, length) for values in parameters), *ends, out)
     else:
-        parameters = np.repeat(_parameters(rule, bias, channels), kernels.LANES, 1)
-        length = max(1, sums.size // max(1, len(sums) * channels))
-        kernels.finish_first(flat, length, parameters, rule.low, rule.high, out)
+        kernels.finish_first(flat, length, *parameters, *ends, out)
     return _unflat(out, sums.shape, last)
 
 
@@ -84,7 +86,7 @@ def add(
     """
     first, second = of_one_rank(first, second)
     most = {-r.low for r in rescale} | {r.high for r in rescale}
-    kernels, rules = _kernels(), (*rescale, rule)
+    kernels, rules = fused_kernels(), (*rescale, rule)
     plain = len(most) == 1 and all(len(r.multiplier) == 1 for r in rules)
     if kernels is not None and plain and not subtract and first.shape == second.shape:
         flat, last = _flat(first)
@@ -92,8 +94,8 @@ def add(
         if same != last:  # laid out as the first one
             other = np.ascontiguousarray(second.transpose(0, 2, 3, 1) if last else second).reshape(-1)
         out = np.empty(first.size, code_type(rule))
-        parameters = np.stack([np.repeat(_parameters(r, None, 1), kernels.LANES, 1) for r in rules])
-        kernels.add_maps(flat, other, parameters, most.pop(), rule.low, rule.high, out)
+        multiplier, shift = (np.concatenate([getattr(r, name) for r in rules]) for name in ("multiplier", "shift"))
+        kernels.add_maps(flat, other, multiplier, shift, most.pop(), rule.low, rule.high, out)
         return _unflat(out, first.shape, last)
     one, two = requantise(first, rescale[0]), requantise(second, rescale[1])
     total = np.subtract(one, two, dtype=np.int64) if subtract else np.add(one, two, dtype=np.int64)
@@ -129,13 +131,25 @@ def avg_pool(
     fits = codes.dtype == np.int16 and kernel[0] * kernel[1] <= 1 << 16
     kind: type[np.signedinteger] = np.int32 if fits else np.int64
     if kernel == codes.shape[2:] and not any(padding):
-        total = codes.sum((2, 3), dtype=kind, keepdims=True)
-    else:
-        first, *places = _window_places(codes, kernel, stride, padding, 0)
-        total = first.astype(kind)
-        for place in places:
-            total += place
+        if fits:
+            return requantise(_whole_sums(codes), rule)
+        return requantise(_int32(codes.sum((2, 3), dtype=np.int64, keepdims=True)), rule)
+    first, *places = _window_places(codes, kernel, stride, padding, 0)
+    total = first.astype(kind)
+    for place in places:
+        total += place
     return requantise(total if fits else _int32(total), rule)
+
+
+def _whole_sums(codes: Codes) -> NDArray[np.int32]:
+    """Sum of each map, (n, channels, 1, 1); it fits 32 bits."""
+    kernels, shape = fused_kernels(), codes.shape
+    if kernels is None:
+        return np.asarray(codes.sum((2, 3), dtype=np.int32, keepdims=True))
+    flat, last = _flat(codes)
+    out = np.empty(shape[0] * shape[1], np.int32)
+    kernels.sum_places(flat, shape[2] * shape[3], shape[1] if last else 1, out)
+    return out.reshape(*shape[:2], 1, 1)
 
 
 def pad_channels(codes: Codes, before: int, after: int) -> Codes:
@@ -159,7 +173,7 @@ def flatten(codes: Codes) -> Codes:
 
 
 @functools.cache
-def _kernels() -> ModuleType | None:
+def fused_kernels() -> ModuleType | None:
     """The fused kernels where numba is installed; numpy gives the same bits."""
     if importlib.util.find_spec("numba") is None:
         return None
@@ -185,14 +199,13 @@ def _unflat(flat: Codes, shape: tuple[int, ...], last: bool) -> Codes:
     return flat.reshape(n, height, width, channels).transpose(0, 3, 1, 2)
 
 
-def _parameters(rule: Requantise, bias: NDArray[np.int32] | None, channels: int) -> NDArray[np.int64]:
-    """Rows of ``digital_kernels``: bias, multiplier, half, half where a product is below zero, shift; (5, channels)."""
-    parameters = np.zeros((5, channels), np.int64)
-    half = (np.int64(1) << rule.shift.astype(np.int64)) >> 1
-    parameters[1:] = np.stack([rule.multiplier, half, np.maximum(half - 1, 0), rule.shift])
-    if bias is not None:
-        parameters[0] = bias
-    return parameters
+def _by_channel(rule: Requantise, bias: NDArray[np.int32] | None, channels: int) -> tuple[NDArray[np.int32], ...]:
+    """Bias, multiplier and shift, int32 (channels,) each, as ``digital_kernels`` takes them."""
+    given = np.zeros(channels, np.int32) if bias is None else bias
+    rest = (rule.multiplier, rule.shift) if len(rule.multiplier) == channels else (
+        np.repeat(rule.multiplier, channels), np.repeat(rule.shift, channels)
+    )  # fmt: skip
+    return given, *rest
 
 
 def _blocks(values: Codes) -> Iterator[slice]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.program import digital_ops, tensor_ops
+from mapping.program.adapter import adapted
 from mapping.program.conductance import (
     AddStep,
     AgainStep,
@@ -64,7 +65,10 @@ class Multiply(Protocol):
 
 @runtime_checkable
 class RunsLayers(Protocol):
-    """Something that also adds the bias and requantises by itself (a chip with layer support)."""
+    """Something that also adds the bias and requantises by itself (a chip with layer support).
+
+    Layers with an adapter are asked for their sums (``Multiply``), and the host does the rest.
+    """
 
     def layer(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[Any]:
         """Output codes of the whole step."""
@@ -116,9 +120,7 @@ def run(
 
 def input_codes(images: NDArray[np.uint8], rule: InputCodes) -> NDArray[np.int16]:
     """Pixels (n, height, width, channels) to codes (n, channels, height, width), by table."""
-    channels = np.arange(rule.shape[0])[None, :, None, None]
-    codes: NDArray[np.int16] = rule.table[channels, images.transpose(0, 3, 1, 2)]
-    return codes
+    return tensor_ops.pixel_codes(images, rule.table)
 
 
 def apply(
@@ -207,13 +209,13 @@ def _matrix(
 ) -> Codes:
     codes = in_places(step, codes)
     finish = getattr(multiply, "layer", None)  # as isinstance says of ``RunsLayers``, without its cost at every layer
-    if finish is not None:
+    if finish is not None and step.adapter is None:
         output: Codes = finish(step, codes, sample).astype(digital_ops.code_type(step.requantise))
     else:
         sums = cast("Multiply", multiply).sums(step, codes, sample)
         if tap is not None:
             tap(step, codes, sums)
-        output = digital_ops.finish(sums, step.bias, step.requantise)
+        output = digital_ops.finish(adapted(step, codes, sums), step.bias, step.requantise)
     return out_of_places(step, output)
 
 

@@ -90,12 +90,24 @@ def _reasons(
     counts: Sequence[TileCount],
 ) -> list[str]:
     own = on_slot[program.slot(tile)]
-    said = [_copies(step, counts), _cut(program, step, tile), _sharing(program, step, tile, own)]
+    why = _residual(step, tile) or _copies(step, counts)
+    said = [why, _cut(program, step, tile), _sharing(program, step, tile, own)]
     if program.spec.groups is not None:
         said += [_group(program, tile, on_slot), _joined(program, step, tile)]
     if program.rounds > 1:
         said.append(_round(program, step, tile))
     return [text for text in said if text]
+
+
+def _residual(step: MatrixStep, tile: Tile) -> str:
+    """Part of a tile of residual slices."""
+    group = step.group
+    if not group.residual_reads:
+        return ""
+    if tile.multiplier < max(t.multiplier for t in group.tiles):
+        return "written last, to take up what the highest slice missed"
+    copies = f"one of {group.averages} copies of the highest slice, " if group.averages > 1 else "highest slice, "
+    return f"{copies}each product the mean of {group.residual_reads} reads"
 
 
 def _copies(step: MatrixStep, counts: Sequence[TileCount]) -> str:

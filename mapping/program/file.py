@@ -31,10 +31,10 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.records import Arrays, ProgramRecordError, from_record, to_record
 
 FORMAT = "hil.program"
-VERSION = (1, 4)
+VERSION = (1, 5)
 """1.1: copies, rounds, cells and signs of tiles; orders, groups and bits of layers; level values; adapted_to.
 1.2: trained_on, aims, tuned_to, held_as. 1.3: steps of ``mapping.program.digital_steps``, outputs.
-1.4: task, preprocess."""
+1.4: task, preprocess. 1.5: residual reads, adapters of layers."""
 MAX_FILE_BYTES = 1 << 30
 MAX_OBJECTS = 1 << 16  # three a tile
 MAX_ELEMENTS = 1 << 28  # of all arrays together

@@ -19,6 +19,7 @@ from mapping.network.graph_records import outputs_of, task_of
 from mapping.program import conductance as steps
 from mapping.program import digital_steps as digital
 from mapping.program.conductance import (
+    Adapter,
     Aims,
     ConductanceProgram,
     InputCodes,
@@ -55,13 +56,14 @@ STEP_KINDS: dict[str, type[Step]] = {
     "softmax": digital.SoftmaxStep,
 }
 _NAMES = {kind: name for name, kind in STEP_KINDS.items()}
-_INT8 = ((Tile, name) for name in ("levels", "cells", "signs"))
+_INT8 = (*((Tile, name) for name in ("levels", "cells", "signs")), (Adapter, "down"), (Adapter, "up"))
 _DTYPES: dict[tuple[type, str], type] = {**dict.fromkeys(_INT8, np.int8), (InputCodes, "table"): np.int16}
 """Types of arrays; others are int32."""
 _LATER: dict[tuple[type, str], Any] = {
     (Tile, "copy"): 0,
     (Tile, "round"): 0,
     (TileGroup, "groups"): 1,
+    (TileGroup, "residual_reads"): 0,
     (steps.AddStep, "subtract"): False,
     (steps.ConcatStep, "axis"): 0,
 }

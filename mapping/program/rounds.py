@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mapping.network.nodes import INPUT
 from mapping.program import digital_ops
+from mapping.program.adapter import adapted
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step
 from mapping.program.execute import Multiply, RunsLayers, apply, input_codes
 
@@ -141,11 +142,14 @@ class RoundRun:
             raise ValueError(f"{step.name} goes over several rounds, and {type(multiply).__name__} gives no sums")
         tiles = tuple(t for t in step.group.tiles if t.round == number)
         part = replace(step, group=replace(step.group, tiles=tiles))
-        sums = multiply.sums(part, values[step.inputs[0]].astype(np.int16, copy=False), sample)
+        codes = values[step.inputs[0]].astype(np.int16, copy=False)
+        sums = multiply.sums(part, codes, sample)
         if step.name in values:
             sums = sums + values[step.name]
         last = number == rounds[-1]
-        values[step.name] = digital_ops.finish(sums, step.bias, step.requantise) if last else sums
+        if last:
+            sums = digital_ops.finish(adapted(step, codes, sums), step.bias, step.requantise)
+        values[step.name] = sums
 
     def _kept_after(self, number: int) -> list[str]:
         """Values that exist after a round and that a later one reads; after the last one, the logits."""

@@ -6,14 +6,82 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mapping.program.digital_kernels import (
+    LANES,
+    clamped,
+    half_below,
+    half_of,
+    load,
+    narrowed,
+    plus,
+    scaled,
+    spread,
+    store,
+    times,
+    wide,
+)
+
 
 @njit(cache=True, nogil=True)
 def look_up(codes: NDArray[np.int16], first: int, entries: NDArray[np.int16], out: NDArray[np.int16]) -> None:
-    """out = entries[clamp(code, first, last) − first], all flat."""
-    last = len(entries) - 1
+    """out = entries[clamp(code, first, last) − first], all flat; clamped once for every code, not for every number."""
+    if not len(codes):
+        return
+    low, high = codes[0], codes[0]
+    for i in range(len(codes)):  # a loop that vectorises
+        low, high = min(low, codes[i]), max(high, codes[i])
+    every, least = np.empty(high - low + 1, entries.dtype), np.int64(low)
+    for i in range(len(every)):
+        at = int(i + least - first)
+        every[i] = entries[0 if at < 0 else min(at, len(entries) - 1)]
     for i in range(len(codes)):
-        at = np.int64(codes[i]) - first
-        out[i] = entries[0 if at < 0 else last if at > last else at]
+        out[i] = every[np.uint64(codes[i] - least)]  # without a sign there is no test for places from the end
+
+
+@njit(cache=True, nogil=True)
+def pixel_codes(pixels: NDArray[np.uint8], table: NDArray[np.int16], out: NDArray[np.int16]) -> None:
+    """out = table[channel, pixel] of flat pixels whose channels lie side by side; table (channels, 256)."""
+    channels = len(table)
+    for at in range(0, len(pixels), channels):
+        for c in range(channels):
+            out[at + c] = table[c, pixels[at + c]]
+
+
+@njit(cache=True, nogil=True)
+def products(
+    first: NDArray[np.int16],
+    second: NDArray[np.int16],
+    multiplier: int,
+    shift: int,
+    low: int,
+    high: int,
+    out: NDArray[np.int16],
+) -> None:
+    """Codes of matrix products (matrices, rows, columns) whose sums fit 32 bits; the inputs may lie in any order."""
+    count, rows, inner = first.shape
+    columns = second.shape[2]
+    width = (columns + LANES - 1) // LANES * LANES
+    other, line, flat = np.zeros(inner * width, np.int32), np.zeros(width, np.int16), out.ravel()
+    m, s = spread(multiplier), wide(spread(shift))
+    half = half_of(s)
+    below = half_below(half)
+    for i in range(count):
+        for k in range(inner):
+            for j in range(columns):
+                other[k * width + j] = second[i, k, j]
+        for row in range(rows):
+            at = (i * rows + row) * columns
+            for block in range(0, width, LANES):
+                total = spread(np.int32(0))
+                for k in range(inner):
+                    total = plus(total, times(spread(np.int32(first[i, row, k])), load(other, k * width + block)))
+                value = clamped(scaled(total, m, half, below, s), low, high)
+                if block + LANES <= columns:
+                    store(flat, at + block, value)
+                else:
+                    store(line, 0, value)
+                    for j in range(block, columns):
+                        flat[at + j] = line[j - block]
 
 
 @njit(cache=True, nogil=True)
@@ -42,22 +110,28 @@ def softmax_rows(
 ) -> None:
     """Codes of a softmax of each row, its exponentials from a table."""
     size, width = len(entries), rows.shape[1]
-    e = np.empty(width, np.int32)
-    half, down = (1 << shift) >> 1, reciprocal_bits - share_bits
-    middle = (1 << down) >> 1
+    e, flat = np.empty(width + LANES, np.int32), out.ravel()
+    down = reciprocal_bits - share_bits
+    d, s, m = wide(spread(down)), wide(spread(shift)), spread(multiplier)
+    middle, half = half_of(d), half_of(s)
+    whole = width - width % LANES
     for r in range(len(rows)):
-        largest = np.int64(rows[r, 0])
+        largest = rows[r, 0]
         for i in range(1, width):
-            largest = max(largest, np.int64(rows[r, i]))
+            largest = max(largest, rows[r, i])
         total = np.int64(0)
         for i in range(width):
-            distance = largest - rows[r, i]
-            e[i] = entries[distance] if distance < size else np.int32(0)
+            distance = np.uint64(np.int64(largest) - rows[r, i])
+            e[i] = entries[distance] if distance < np.uint64(size) else np.int32(0)
             total += e[i]
         reciprocal = (np.int64(1) << reciprocal_bits) // total
-        for i in range(width):
-            share = (e[i] * reciprocal + middle) >> down
-            out[r, i] = min(max((share * multiplier + half) >> shift, low), high)
+        part = spread(reciprocal)
+        for i in range(0, whole, LANES):
+            share = narrowed(scaled(load(e, i), part, middle, middle, d))
+            store(flat, r * width + i, clamped(scaled(share, m, half, half, s), low, high))
+        for i in range(whole, width):
+            last = (e[i] * reciprocal + ((np.int64(1) << down) >> 1)) >> down
+            out[r, i] = min(max((last * multiplier + ((np.int64(1) << shift) >> 1)) >> shift, low), high)
 
 
 @njit(cache=True, nogil=True)

@@ -16,7 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mapping.program.conductance import Ints, Requantise
-from mapping.program.digital_ops import INT32_HIGH, INT32_LOW, Codes, code_type, finish, of_one_rank, requantise
+from mapping.program.digital_ops import (
+    INT32_HIGH,
+    INT32_LOW,
+    Codes,
+    code_type,
+    finish,
+    fused_kernels,
+    of_one_rank,
+    requantise,
+)
 from mapping.program.digital_steps import NORM_BITS, SHARE_BITS
 
 CODE_HIGH = (1 << 15) - 1
@@ -42,6 +51,12 @@ def table(codes: Codes, first: int, entries: Ints) -> Codes:
 
 def affine(codes: Codes, weight: Ints, offset: Ints, below: Ints | None, rule: Requantise) -> Codes:
     """requantise(x · weight + offset), ``below`` instead of ``weight`` where x < 0; codes of 16 bits."""
+    kernels = fused_kernels()
+    if kernels is not None and below is None and {weight.size, offset.size, len(rule.multiplier)} == {1}:
+        flat, order = _flat(codes)
+        out = np.empty(flat.size, code_type(rule))
+        kernels.affine_all(flat, int(weight.flat[0]), int(offset.flat[0]), *_one_scale(rule), out)
+        return _unflat(out, order, codes.shape)
     total = np.multiply(codes, weight[None], dtype=np.int32)
     if below is not None:
         np.multiply(codes, below[None], out=total, where=codes < 0, dtype=np.int32)
@@ -52,7 +67,25 @@ def affine(codes: Codes, weight: Ints, offset: Ints, below: Ints | None, rule: R
 def product(first: Codes, second: Codes, rule: Requantise) -> Codes:
     """requantise(x · y) of codes of 16 bits, axes of size 1 repeated."""
     one, two = of_one_rank(first, second)
+    few, many = (one, two) if one.size <= two.size else (two, one)
+    kernels = fused_kernels()
+    whole = many.shape == np.broadcast_shapes(one.shape, two.shape)
+    if kernels is not None and whole and many.ndim == 4 and few.shape == (*many.shape[:2], 1, 1):
+        flat, order = _flat(many)
+        if 1 in (order[1], order[3]):
+            return _unflat(_scaled_channels(kernels, few, flat, order[3] == 1, rule), order, many.shape)
     return requantise(np.multiply(one, two, dtype=np.int32), rule)
+
+
+def _scaled_channels(kernels: ModuleType, few: Codes, flat: Codes, last: bool, rule: Requantise) -> Codes:
+    """requantise(x · y) of flat maps with their channels last in memory, or first; few (n, channels, 1, 1)."""
+    factors, out = np.ascontiguousarray(few).reshape(-1), np.empty(flat.size, code_type(rule))
+    places = flat.size // max(1, few.size)
+    if not last:  # a channel at every place is one of its own
+        factors = np.repeat(factors, places)
+    channels = factors.size // max(1, len(few))
+    kernels.product_last(factors, flat, channels, places if last else 1, *_one_scale(rule), out)
+    return out
 
 
 def matmul(first: Codes, second: Codes, shift: int, rule: Requantise) -> Codes:
@@ -62,8 +95,25 @@ def matmul(first: Codes, second: Codes, shift: int, rule: Requantise) -> Codes:
     """
     one, two = of_one_rank(first, second)
     most = one.shape[-1] * math.prod(max(-int(x.min()), int(x.max())) for x in (one, two))
+    kernels, lead = _kernels(), np.broadcast_shapes(one.shape[:-2], two.shape[:-2])
+    if kernels is not None and not shift and most <= INT32_HIGH and one.dtype == two.dtype == np.int16:
+        out = np.empty((*lead, one.shape[-2], two.shape[-1]), code_type(rule))
+        given = (np.broadcast_to(x, (*lead, *x.shape[-2:])).reshape(-1, *x.shape[-2:]) for x in (one, two))
+        kernels.products(*given, *_one_scale(rule), out.reshape(-1, *out.shape[-2:]))
+        return out
     kind = np.float32 if most < 1 << 24 else np.float64
     return requantise(narrowed(np.matmul(*(np.ascontiguousarray(x, kind) for x in (one, two))), shift), rule)
+
+
+def pixel_codes(images: NDArray[np.uint8], entries: NDArray[np.int16]) -> NDArray[np.int16]:
+    """entries[channel, pixel] of images (n, height, width, channels), as (n, channels, height, width)."""
+    kernels = _kernels()
+    if kernels is None:
+        codes: NDArray[np.int16] = entries[np.arange(len(entries))[None, :, None, None], images.transpose(0, 3, 1, 2)]
+        return codes
+    out = np.empty(images.shape, np.int16)
+    kernels.pixel_codes(np.ascontiguousarray(images).reshape(-1), entries, out.reshape(-1))
+    return out.transpose(0, 3, 1, 2)
 
 
 def total(codes: Codes, axes: Sequence[int], keep: bool, shift: int, rule: Requantise) -> Codes:
@@ -124,8 +174,7 @@ def norm(
         return affine(z.reshape(moved.shape).transpose(back), weight, offset, None, rule)
     weights, offsets = (_rows_of(values, order, moved.shape, n) for values in (weight, offset))
     out = np.empty(rows.shape, code_type(rule))
-    rescale = (int(rule.multiplier[0]), int(rule.shift[0]), rule.low, rule.high)
-    kernels.norm_rows(rows, fraction, mean, root, shift, weights, offsets, *rescale, out)
+    kernels.norm_rows(rows, fraction, mean, root, shift, weights, offsets, *_one_scale(rule), out)
     return out.reshape(moved.shape).transpose(back)
 
 
@@ -166,8 +215,7 @@ def softmax(codes: Codes, axis: int, entries: Ints, rule: Requantise) -> Codes:
         out = requantise(finish(e[None], None, Requantise(reciprocal, shift, 0, 1 << SHARE_BITS))[0], rule)
     else:
         out = np.empty(rows.shape, code_type(rule))
-        rescale = (int(rule.multiplier[0]), int(rule.shift[0]), rule.low, rule.high)
-        kernels.softmax_rows(rows, entries, RECIPROCAL_BITS, SHARE_BITS, *rescale, out)
+        kernels.softmax_rows(rows, entries, RECIPROCAL_BITS, SHARE_BITS, *_one_scale(rule), out)
     return np.moveaxis(out.reshape(moved.shape), -1, 1 + axis)
 
 
@@ -181,6 +229,11 @@ def narrowed(sums: NDArray[np.int64] | NDArray[np.floating], shift: int) -> Ints
         wide += np.int64(1) << (shift - 1)
         wide >>= shift
     return np.clip(wide, INT32_LOW, INT32_HIGH).astype(np.int32)
+
+
+def _one_scale(rule: Requantise) -> tuple[int, int, int, int]:
+    """Multiplier, shift and ends of a rule that serves all channels."""
+    return int(rule.multiplier[0]), int(rule.shift[0]), rule.low, rule.high
 
 
 def _rounded_quotient(values: NDArray[np.int64], n: int) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ other blocks of the output map, ``mapping.program.copies``, are for speed and av
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +24,7 @@ from mapping.tune.aims import aimed
 
 def layer_areas(program: ConductanceProgram) -> dict[str, tuple[Area, ...]]:
     """The cells of every layer's tiles, by layer; layers with copies for speed are left out."""
-    return {step.name: _areas(step) for step in program.matrices if step.group.copies == 1}
+    return {step.name: areas_of(step.group.tiles) for step in program.matrices if step.group.copies == 1}
 
 
 def averaged(program: ConductanceProgram, copies: Copies) -> ConductanceProgram:
@@ -70,5 +70,6 @@ def summed(step: MatrixStep, tiles: tuple[Tile, ...], count: int, chip: str) -> 
     return replace(step, group=group, bias=bias.astype(np.int32), requantise=requantise_by(factor, rule.low, rule.high))
 
 
-def _areas(step: MatrixStep) -> tuple[Area, ...]:
-    return tuple(Area(t.macro, t.row0, t.output0, len(t.inputs), len(t.outputs), t.round) for t in step.group.tiles)
+def areas_of(tiles: Iterable[Tile]) -> tuple[Area, ...]:
+    """The cells of tiles, in order."""
+    return tuple(Area(t.macro, t.row0, t.output0, len(t.inputs), len(t.outputs), t.round) for t in tiles)

@@ -17,6 +17,9 @@ so that multiplier and bias take it up. Where y never varies, a is 1.
 The column correction (``cim.chip.correction``) is fitted to cells as read back and to ideal inputs; this
 line sees what earlier layers did, the sum over tiles, and effects that no model knows.
 
+With a rank in the targets each layer gets an adapter, too (``mapping.tune.low_rank``), whose term the host adds to the
+chip's sums. Lines are then fitted to the sums with it.
+
 Example: y is 0.8 z + 3 in one channel: a = 1.25, b = −3.75.
 """
 
@@ -31,14 +34,15 @@ from numpy.typing import NDArray
 
 from mapping.network.nodes import INPUT
 from mapping.program import digital_ops
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Step
+from mapping.program.adapter import MOST_RANK, adapted
+from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, Step
 from mapping.program.execute import IdealMultiply, Multiply, apply, in_places, input_codes, out_of_places, run
 from mapping.program.file import program_digest
 from mapping.program.rounds import step_rounds
 from mapping.quantise.scales import requantise_by
+from mapping.tune.fit_limits import GAINS, some_places
+from mapping.tune.low_rank import fit_adapter
 
-GAINS = (0.2, 5.0)  # least and largest gain of a channel
-PLACES = 256  # of a layer's output map that the fit looks at, evenly taken
 BATCH = 32  # images in one request
 BIAS_LIMIT = (1 << 30) - 1
 MOST_FACTOR = float(1 << 31) * (1.0 - 1e-9)  # of a requantisation
@@ -78,6 +82,11 @@ class Tuned:
     program: ConductanceProgram
     fits: tuple[ChannelFit, ...]
 
+    def applied(self, layer: str, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The chip's level sums (n, outputs, …) of a layer for input codes in the order of its places, as tuned."""
+        fit = next(fit for fit in self.fits if fit.layer == layer)
+        return fit.applied(adapted(self.program.layers[layer], codes, sums))
+
     def of_chip(self, serial: str) -> Tuned:
         """The same with the serial number of the chip in the program."""
         named = replace(self.program, tuned_to=serial, digest="")
@@ -89,28 +98,34 @@ class TuneTargets:
     """What the layers of the ideal network give for stored training images: what a chip is tuned towards.
 
     ``images`` uint8 (n, height, width, channels); ``sums`` by layer int32 (n, outputs, places), at most
-    ``PLACES`` of the output map.
+    ``PLACES`` of the output map. ``rank``: of the adapter that each layer gets, 0: none.
     """
 
     images: NDArray[np.uint8]
     sums: Mapping[str, NDArray[np.int32]]
+    rank: int = 0
 
 
-def tune_targets(program: ConductanceProgram, images: NDArray[np.uint8]) -> TuneTargets:
+def tune_targets(program: ConductanceProgram, images: NDArray[np.uint8], rank: int = 0) -> TuneTargets:
     """The targets of ``program`` for training images; the same for every chip.
 
+    Args:
+        rank: of adapters (``mapping.tune.low_rank``); 0: lines alone.
+
     Raises:
-        ValueError: no images, or of another shape than the program takes.
+        ValueError: no images, or of another shape than the program takes; no such rank.
     """
+    if not 0 <= rank <= MOST_RANK:
+        raise ValueError(f"adapters of rank {rank}, not from 0 to {MOST_RANK}")
     if len(images) < 2:
         raise ValueError(f"{len(images)} images to tune with, at least 2 are needed")
     parts: dict[str, list[NDArray[np.int32]]] = {}
 
     def keep(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> None:
-        parts.setdefault(step.name, []).append(_some_places(sums))
+        parts.setdefault(step.name, []).append(some_places(sums))
 
     run(program, images, IdealMultiply(program), tap=keep)
-    return TuneTargets(images, {name: np.concatenate(found) for name, found in parts.items()})
+    return TuneTargets(images, {name: np.concatenate(found) for name, found in parts.items()}, rank)
 
 
 def tune_channels(
@@ -181,19 +196,37 @@ class ChannelTune:
                 if number != rounds[-1]:
                     self._sums[step.name] = sums
                     continue
-            fit = fit_channels(step.name, _some_places(sums), self._targets.sums[step.name])
-            tuned = folded(step, fit)
+            fit, adapter, sums = self._fit(step, sums)
+            tuned = replace(folded(step, fit), adapter=adapter)
             self._fits.append(fit)
             self._steps[step.name] = tuned
             self._values[step.name] = out_of_places(tuned, digital_ops.finish(sums, tuned.bias, tuned.requantise))
             self._finish(step)
+
+    def _fit(self, step: MatrixStep, sums: NDArray[np.int32]) -> tuple[ChannelFit, Adapter | None, NDArray[np.int32]]:
+        """The layer's lines, its adapter, and its sums with the adapter."""
+        wanted = self._targets.sums[step.name]
+        seen = some_places(sums)
+        fit = fit_channels(step.name, seen, wanted)
+        if not self._targets.rank:
+            return fit, None, sums
+        codes = self._codes(step)
+        adapter = fit_adapter(step, codes, seen, wanted, self._targets.rank)
+        if adapter is None:
+            return fit, None, sums
+        sums = adapted(replace(step, adapter=adapter), codes, sums)
+        return replace(fit_channels(step.name, some_places(sums), wanted), before=fit.before), adapter, sums
+
+    def _codes(self, step: MatrixStep) -> NDArray[np.int16]:
+        """Inputs of a layer for all images, in the order of its places."""
+        return in_places(step, self._values[step.inputs[0]].astype(np.int16, copy=False))
 
     def _answers(self, step: MatrixStep, number: int | None, multiply: Multiply, sample: int) -> NDArray[np.int32]:
         """Level sums of all images, (n, outputs, …)."""
         if number is not None:
             tiles = tuple(t for t in step.group.tiles if t.round == number)
             step = replace(step, group=replace(step.group, tiles=tiles))
-        codes = in_places(step, self._values[step.inputs[0]].astype(np.int16, copy=False))
+        codes = self._codes(step)
         parts = [multiply.sums(step, codes[i : i + BATCH], sample + i) for i in range(0, len(codes), BATCH)]
         return np.concatenate(parts)
 
@@ -242,12 +275,3 @@ def folded(step: MatrixStep, fit: ChannelFit) -> MatrixStep:
     rule = requantise_by(np.minimum(factor * fit.gain, MOST_FACTOR), step.requantise.low, step.requantise.high)
     bias = np.rint(np.clip((step.bias + fit.offset) / fit.gain, -BIAS_LIMIT, BIAS_LIMIT)).astype(np.int32)
     return replace(step, bias=bias, requantise=rule)
-
-
-def _some_places(sums: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Level sums (n, outputs, …) at evenly taken places of the output map, (n, outputs, places)."""
-    flat = sums.reshape(*sums.shape[:2], -1)
-    take = -(-flat.shape[2] // PLACES)
-    if take > 1:
-        take |= 1  # odd, so that every column of the map has its turn
-    return np.ascontiguousarray(flat[:, :, ::take])

@@ -9,8 +9,9 @@ so that what the highest slice missed, stuck cells included, is held by cells wh
 less. This is the scheme of Song et al., Science 383, 903 (2024), doi:10.1126/science.adi9405, with one read-back.
 
 Two preparations make room for r: digits are rounded instead of cut off (``recoded``), which halves what lower
-slices hold without errors, and the highest slice may stand several times (``with_top_copies``), which averages its
-read noise and that of its converters; lower slices then stand once, n times as heavy.
+slices hold without errors, and the highest slice may stand several times and be read several times for each product
+(``with_top_copies``), which averages its read noise and that of its converters; lower slices then stand once, n times
+as heavy.
 
 What every tile is meant to be afterwards is a real matrix: the levels that were read of the highest slice, the new
 digits of the others. Column corrections are fitted to these (``ResidualSlices.wanted``), not to the program's digits.
@@ -27,9 +28,15 @@ from numpy.typing import NDArray
 from cim.chip.encoding import WeightForm, form_cells, tile_halves_us
 from cim.chip.spec import MacroSpec
 from mapping.errors import CannotMap
+from mapping.layout.free_cells import Area, FreeCells
+from mapping.layout.place import macro_targets_us
+from mapping.program.checks import MOST_READS
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step, Tile
 from mapping.program.file import program_digest
-from mapping.tune.averaged import summed
+from mapping.tune.averaged import areas_of, layer_areas, summed
+
+READS = 8  # of a product with the highest slice: √8 takes two thirds of the noise of single reads away
+MOST_COPIES = 64
 
 Wanted = Mapping[str, tuple[NDArray[np.float64], ...]]
 """By layer, for each of its tiles: the levels that it stands for, float64 (rows, outputs)."""
@@ -45,43 +52,76 @@ class ResidualSlices:
     left: float
 
 
-def with_top_copies(program: ConductanceProgram, copies: int) -> ConductanceProgram:
-    """The program with ``copies`` of each layer's highest slice, on free macros, and digits rounded (``recoded``).
+def with_top_copies(program: ConductanceProgram, copies: int, reads: int = READS) -> ConductanceProgram:
+    """The program with ``copies`` of each layer's highest slice, and digits rounded (``recoded``).
+
+    Copies lie on cells that the program's macros leave free, then on free macros.
 
     Args:
         copies: a divisor of the highest slice's multiplier (1, 2, 4, … of eight levels), so that digits stay whole.
+        reads: of every product with the highest slice; their mean counts.
 
     Raises:
         CannotMap: weights of one slice, pairs of cells are missing, cells that are not written by sign, several
-            rounds, copies for speed, sums that could leave 32 bits, or too few free macros.
+            rounds, copies for speed, sums that could leave 32 bits, or too few free cells.
     """
     _check(program)
+    chip = program.spec.name
+    if not (1 <= copies <= MOST_COPIES and 1 <= reads <= MOST_READS):
+        raise CannotMap(
+            f"{copies} copies of the highest slices, each read {reads} times: not 1 to {MOST_COPIES} and "
+            f"1 to {MOST_READS}",
+            chip=chip,
+        )
     if any(tile.multiplier % copies for step in program.matrices for tile in _tops(step)):
         raise CannotMap(
             f"{copies} copies of the highest slices do not share its digits evenly",
-            chip=program.spec.name,
+            chip=chip,
             would_fit=("2, 4 or 8 copies",),
         )
-    free = [macro for macro in range(program.spec.macros) if macro not in set(program.macros)]
-    needed = (copies - 1) * sum(len(_tops(step)) for step in program.matrices)
-    if needed > len(free):
-        raise CannotMap(
-            f"{copies} copies of the highest slices take {needed} macros more, {len(free)} are free",
-            chip=program.spec.name,
-            macros_needed=len(program.macros) + needed,
-            macros_available=program.spec.macros,
-            would_fit=(f"--macros {len(program.macros) + needed}", "fewer copies"),
-        )
+    places = _copy_places(program, copies)
     steps: list[Step] = []
     for step in program.steps:
-        if not isinstance(step, MatrixStep) or copies == 1:
-            steps.append(step)
-            continue
-        tops = _tops(step)
-        more = [replace(tile, macro=free.pop(0)) for _ in range(copies - 1) for tile in tops]
-        rest = [replace(t, multiplier=t.multiplier * copies) for t in step.group.tiles if t not in tops]
-        steps.append(summed(step, (*tops, *more, *rest), copies, program.spec.name))
+        if isinstance(step, MatrixStep):
+            tops, top = _tops(step), _top(step)
+            more = [
+                replace(tile, macro=at.macro, row0=at.row0, output0=at.output0)
+                for copy in places.get(step.name, ())
+                for tile, at in zip(tops, copy, strict=True)
+            ]
+            rest = [replace(t, multiplier=t.multiplier * copies) for t in step.group.tiles if t.multiplier < top]
+            step = summed(step, (*tops, *more, *rest), copies, chip) if copies > 1 else step
+            step = replace(step, group=replace(step.group, residual_reads=reads))
+        steps.append(step)
     return recoded(replace(program, steps=tuple(steps)))
+
+
+def _copy_places(program: ConductanceProgram, copies: int) -> dict[str, list[tuple[Area, ...]]]:
+    """Where further copies of the highest slices lie, by layer.
+
+    Raises:
+        CannotMap: they take more macros than the chip has.
+    """
+    every = [area for own in layer_areas(program).values() for area in own]
+    tops = {step.name: areas_of(_tops(step)) for step in program.matrices}
+    most = program.spec.macros + (copies - 1) * sum(map(len, tops.values()))  # enough, were each alone on a macro
+    cells, found = FreeCells(program.spec, every, range(most)), dict[str, list[tuple[Area, ...]]]()
+    for _ in range(copies - 1):
+        for name, areas in tops.items():
+            at = cells.put(areas, further=True)
+            assert at is not None, "there is a macro for every copy"
+            found.setdefault(name, []).append(at)
+    taken = {area.macro for areas in found.values() for copy in areas for area in copy} | set(program.macros)
+    if len(taken) > program.spec.macros:
+        raise CannotMap(
+            f"{copies} copies of the highest slices take {len(taken)} macros, {program.spec.name} has "
+            f"{program.spec.macros}",
+            chip=program.spec.name,
+            macros_needed=len(taken),
+            macros_available=program.spec.macros,
+            would_fit=(f"--macros {len(taken)}", "--residual-slices with fewer copies"),
+        )
+    return found
 
 
 def recoded(program: ConductanceProgram) -> ConductanceProgram:
@@ -136,28 +176,28 @@ def residual(program: ConductanceProgram, readings_us: Mapping[int, NDArray[np.f
             wanted[step.name] = tuple(stands)
             step = replace(step, group=replace(step.group, tiles=tuple(tiles)))
         steps.append(step)
-    found = replace(program, steps=tuple(steps), digest="")
+    found = replace(program, steps=tuple(steps), held_as=None, digest="")
     found = replace(found, digest=program_digest(found))
     return ResidualSlices(found, wanted, float(np.sqrt(squares / max(1, weights))))
 
 
-def of_slice(program: ConductanceProgram, *, highest: bool) -> tuple[ConductanceProgram, dict[str, list[int]]]:
-    """The program with the tiles of each layer's highest slice alone, or with all others; and which tiles these are."""
-    steps: list[Step] = []
-    kept: dict[str, list[int]] = {}
-    for step in program.steps:
-        if isinstance(step, MatrixStep):
-            top = max(t.multiplier for t in step.group.tiles)
-            places = [i for i, t in enumerate(step.group.tiles) if (t.multiplier == top) == highest]
-            kept[step.name] = places
-            step = replace(step, group=replace(step.group, tiles=tuple(step.group.tiles[i] for i in places)))
-        steps.append(step)
-    return replace(program, steps=tuple(steps)), kept
+def changed_targets(before: ConductanceProgram, after: ConductanceProgram) -> dict[int, NDArray[np.float32]]:
+    """By slot, targets in µS of the cells whose target changed, NaN elsewhere; only slots that have such cells."""
+    found = {}
+    for slot in before.slots:
+        was, now = macro_targets_us(before, slot), macro_targets_us(after, slot)
+        different = np.isfinite(now) & (was != now)
+        if different.any():
+            found[slot] = np.where(different, now, np.float32(np.nan))
+    return found
+
+
+def _top(step: MatrixStep) -> int:
+    return max(t.multiplier for t in step.group.tiles)
 
 
 def _tops(step: MatrixStep) -> list[Tile]:
-    top = max(t.multiplier for t in step.group.tiles)
-    return [t for t in step.group.tiles if t.multiplier == top]
+    return [t for t in step.group.tiles if t.multiplier == _top(step)]
 
 
 def _regions(step: MatrixStep) -> list[list[int]]:

@@ -64,7 +64,7 @@ class Board:
 
     def boot(self, nonce: int = NONCE) -> None:
         """Start the firmware, as after power came back, and say hello."""
-        self.memory.bytes_left = None
+        self.memory.power.steps_left = None
         self.boots += 1
         self.server = ChipServer(self.chip, boot_id=self.boots, limits=LinkLimits(), keeping=self.keeping)
         self.greet(nonce)
@@ -109,10 +109,10 @@ def test_a_record_is_the_old_or_the_new_one_wherever_the_power_fails() -> None:
             ring = SlotRing(memory, 0, slots, 64)
             for record in (b"an early one", b"another early one", old):
                 ring.add(record)
-            memory.bytes_left = cut
+            memory.power.steps_left = cut
             with pytest.raises(SupplyFailed):
                 ring.add(new)
-            memory.bytes_left = None
+            memory.power.steps_left = None
             again = SlotRing(memory, 0, slots, 64)
             assert again.records()[-1] == old
             again.add(new)
@@ -168,7 +168,7 @@ def test_power_lost_at_any_byte_of_an_entry_costs_that_entry_at_most(kit: Simple
     for cut in range(before + 1):
         board = Board(kit.CountingChip(), slots=2)
         kept = board.ask(program(1), 1)
-        board.memory.bytes_left = cut
+        board.memory.power.steps_left = cut
         if cut < before:
             with pytest.raises(SupplyFailed):
                 board.ask(program(2), 2)
@@ -183,9 +183,9 @@ def test_power_lost_at_any_byte_of_an_entry_costs_that_entry_at_most(kit: Simple
 
 
 def board_bytes_of_one_entry(board: Board) -> int:
-    board.memory.bytes_left = 1 << 30
+    board.memory.power.steps_left = 1 << 30
     board.ask(program(2), 2)
-    return (1 << 30) - board.memory.bytes_left
+    return (1 << 30) - board.memory.power.steps_left
 
 
 def test_a_clock_that_begins_anew_goes_on_from_the_journal(board: Board, kit: SimpleNamespace) -> None:
@@ -240,14 +240,14 @@ def test_power_lost_at_any_moment_of_an_image_leaves_what_was_whole(kit: SimpleN
     for cut in range(0, len(IMAGE) + 200, 97):
         board = Board(kit.CountingChip())
         board.ask(ImageBegin(DIGEST, len(IMAGE)), 1)
-        board.memory.bytes_left = cut
+        board.memory.power.steps_left = cut
         try:
             for number, piece in enumerate(pieces()):
                 board.ask(piece, 2 + number)
             board.ask(ImageCommit(DIGEST), 30)
         except SupplyFailed:
             board.boot()
-        board.memory.bytes_left = None
+        board.memory.power.steps_left = None
         state = board.ask(ImageBegin(DIGEST, len(IMAGE)), 40)
         for number in np.flatnonzero(~state.received):
             board.ask(pieces()[number], 50 + int(number))

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from firmware_protocols import chip, host
+from firmware_protocols import chip, host, receiving
 from firmware_protocols.errors import LocalProtocolError
-from firmware_protocols.extensions.memory import SupplyFailed
-from firmware_protocols.line_simulation.board import BoardPower
+from firmware_protocols.extensions import memory
+from firmware_protocols.extensions.memory import BoardPower, SupplyFailed
 from firmware_protocols.line_simulation.direction import LineDirection
 from firmware_protocols.line_simulation.episode import Episode, EpisodeResult
 from firmware_protocols.line_simulation.faults import Gaps, LineFault, LineFaults
@@ -58,11 +58,20 @@ def test_a_run_ends_with_its_time_or_its_first_failure(monkeypatch: pytest.Monke
     [
         (chip.ChipServer, "_lose_host", lambda self: self._forget_queue()),
         (host.HostLink, "_restart", lambda self: None),
+        (receiving.ReceiveWindow, "selective", property(lambda self: 1 if self._early else 0)),
+        (chip.ChipServer, "_recall", lambda self, nonce: None),
+        (memory.SlotRing, "_number", lambda self, slot: self._head(slot)[0]),
     ],
-    ids=["outputs stay on", "unanswered requests are not repeated"],
+    ids=[
+        "outputs stay on",
+        "unanswered requests are not repeated",
+        "a frame is acknowledged that did not arrive",
+        "the journal is not read after a restart",
+        "a record that was not finished is taken",
+    ],
 )
 def test_a_planted_bug_is_found(
-    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, broken: Callable[..., object]
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, broken: Callable[..., object] | property
 ) -> None:
     monkeypatch.setattr(owner, name, broken)
     assert any(short_episode(number).broken for number in range(16))

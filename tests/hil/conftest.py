@@ -14,6 +14,7 @@ from hil.deployment.deploy import DeployOptions, deploy, program_of
 from hil.driver.open_chip import open_chip
 from hil.verdict.agreement import AgreementReport
 from hil.watch import Watch
+from mapping.layout.lay_out import LayoutOptions
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 
@@ -51,7 +52,7 @@ class Small:
 
     def once(self) -> ConductanceProgram:
         """The program with each layer once, without copies on idle cells."""
-        return program_of(self.net, chip="lab-128", macros=4, trust=False, watch=Watch(), idle_copies=False)[0]
+        return program_of(self.net, chip="lab-128", macros=4, trust=False, watch=Watch(), layout=LayoutOptions())[0]
 
 
 @pytest.fixture(scope="session")

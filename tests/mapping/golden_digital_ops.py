@@ -106,6 +106,22 @@ def add_cases(rng: random.Random) -> list[dict[str, Any]]:
     return cases
 
 
+def adapter_cases(rng: random.Random) -> list[dict[str, Any]]:
+    """Two images, five inputs, rank 2, three outputs; the last sums saturate."""
+    down, up = ([[rng.randrange(-127, 128) for _ in range(n)] for _ in range(m)] for m, n in ((2, 5), (3, 2)))
+    narrow, wide = rule(rng, 2, -32767, 32767, 2.0**-2), rule(rng, 3, -(2**30) + 1, 2**30 - 1, 2.0**-6)
+    codes = [[rng.randrange(256) for _ in range(5)] for _ in range(3)]
+    sums = [[rng.randrange(-(2**18), 2**18) for _ in range(3)] for _ in range(2)] + [[HIGH, LOW, HIGH]]
+    expected = []
+    for x, row in zip(codes, sums, strict=True):
+        hidden = [rescaled(sum(a * b for a, b in zip(v, x, strict=True)), narrow, r) for r, v in enumerate(down)]
+        terms = [rescaled(sum(a * b for a, b in zip(u, hidden, strict=True)), wide, c) for c, u in enumerate(up)]
+        expected.append([clamp(s + t, LOW, HIGH) for s, t in zip(row, terms, strict=True)])
+    return [
+        {"codes": codes, "sums": sums, "down": down, "up": up, "narrow": narrow, "wide": wide, "expected": expected}
+    ]
+
+
 def concat_cases(rng: random.Random) -> list[dict[str, Any]]:
     parts = [[[rng.randrange(-128, 128) for _ in range(n)] for _ in range(2)] for n in (2, 3)]
     rescale = [rule(rng, 1, -128, 127) for _ in parts]
@@ -148,6 +164,7 @@ def main() -> None:
         "concat": concat_cases(rng),
         "max_pool": pool_cases(rng, "max"),
         "avg_pool": pool_cases(rng, "avg"),
+        "adapter": adapter_cases(rng),
     }
     FILE.write_text(json.dumps({"format": "hil.golden.digital_ops", "version": "1.0", **vectors}) + "\n", "utf-8")
 

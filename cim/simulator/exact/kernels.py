@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cim.array.wire_segments import SEGMENT_ROWS
-from cim.simulator.simd.floats import (
+from cim.simd.floats import (
     LANES,
     absolute,
     add,

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.spec import InputCoding
+from cim.simd.integers import WIDTH, has_byte_shuffle
 from cim.simulator.exact import lookup_kernels as kernels
 from cim.simulator.exact import lookup_tables as tables
 from cim.simulator.exact.level_sums import SPARE, Levels, Memory, aligned
@@ -24,7 +25,6 @@ from cim.simulator.exact.lookup_sums import GROUP, SCRATCH, SEGMENT_WORDS, UPPER
 from cim.simulator.exact.lookup_wires import IntegerWires, integer_wires
 from cim.simulator.layer import PreparedTile, SimulatedLayer
 from cim.simulator.maps import ByteMaps
-from cim.simulator.simd.integers import WIDTH, has_byte_shuffle
 
 HALF = WIDTH // 2
 LEAST_BITS = 5  # fewest fractional bits of a step

@@ -19,22 +19,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from cim.simulator.exact.lookup_noise import LONGS, PLANES, eight_normals, seed_stream, start
-from cim.simulator.exact.lookup_sums import (
-    EXTRAS,
-    FACTOR_ROW,
-    FACTORS,
-    HALF,
-    LOAD_BITS,
-    LOSSES,
-    NORMALS,
-    SUMS,
-    UPPER,
-    factors_of,
-    look_up,
-    look_up_pair,
-)
-from cim.simulator.simd.integers import (
+from cim.simd.integers import (
     WIDTH,
     above,
     add_saturated,
@@ -62,6 +47,21 @@ from cim.simulator.simd.integers import (
     vmin,
     vor,
     vsub,
+)
+from cim.simulator.exact.lookup_noise import LONGS, PLANES, eight_normals, seed_stream, start
+from cim.simulator.exact.lookup_sums import (
+    EXTRAS,
+    FACTOR_ROW,
+    FACTORS,
+    HALF,
+    LOAD_BITS,
+    LOSSES,
+    NORMALS,
+    SUMS,
+    UPPER,
+    factors_of,
+    look_up,
+    look_up_pair,
 )
 
 # Entries of the converter array, int16: fractional bits k, highest code counted from the lowest one, what is

@@ -25,7 +25,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cim.simulator.simd.integers import (
+from cim.simd.integers import (
     WIDTH,
     as_shorts,
     high,

@@ -12,8 +12,7 @@ import numpy as np
 from numba import njit
 
 from cim.array.wire_segments import SEGMENT_ROWS
-from cim.simulator.exact.lookup_noise import PLANES
-from cim.simulator.simd.integers import (
+from cim.simd.integers import (
     WIDTH,
     add_saturated,
     bytes_01,
@@ -48,6 +47,7 @@ from cim.simulator.simd.integers import (
     vmul,
     vor,
 )
+from cim.simulator.exact.lookup_noise import PLANES
 
 HALF = WIDTH // 2
 GROUP = 8  # rows of one look-up

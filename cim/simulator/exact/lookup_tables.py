@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from cim.simulator.exact.lookup_noise import LONGS
-from cim.simulator.exact.lookup_sums import GROUP, LOAD_BITS
-from cim.simulator.simd.integers import (
+from cim.simd.integers import (
     left,
     load_bytes,
     load_integer_longs,
@@ -31,6 +29,8 @@ from cim.simulator.simd.integers import (
     vsub,
     vxor,
 )
+from cim.simulator.exact.lookup_noise import LONGS
+from cim.simulator.exact.lookup_sums import GROUP, LOAD_BITS
 
 PATTERNS = 1 << GROUP
 

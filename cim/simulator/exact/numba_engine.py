@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from cim.array.wire_law import max_unit
 from cim.array.wire_segments import SEGMENT_ROWS, segment_law
+from cim.simd.floats import LANES
 from cim.simulator.exact import kernels
 from cim.simulator.exact import lookup_engine as engine_lookup
 from cim.simulator.exact.level_sums import SPARE, Levels, Memory
 from cim.simulator.layer import PreparedTile, SimulatedLayer
 from cim.simulator.maps import ByteMaps
-from cim.simulator.simd.floats import LANES
 
 CHUNK_PLACES = 16384  # places (images times positions) that a kernel call takes; fits the second-level cache
 _TILE_WORD = 0x9E3779B9  # spreads tile numbers over the first key word

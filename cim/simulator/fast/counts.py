@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from cim.simulator.simd.floats import (
+from cim.simd.floats import (
     LANES,
     absolute,
     add,
@@ -27,7 +27,7 @@ from cim.simulator.simd.floats import (
     sub,
     to_floats,
 )
-from cim.simulator.simd.pairs import (
+from cim.simd.pairs import (
     add_words,
     high_words,
     inverse,

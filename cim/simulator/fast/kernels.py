@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from cim.simulator.fast.counts import T_DRIVEN, T_EXCESS, T_LEAN, T_PEAK, T_REST, T_REST2, T_SQUARES, TERMS
-from cim.simulator.fast.noise import K_ONE, K_TINY, next_words, seed, two_normals
-from cim.simulator.simd.floats import (
+from cim.simd.floats import (
     LANES,
     absolute,
     add,
@@ -31,7 +29,7 @@ from cim.simulator.simd.floats import (
     store,
     to_floats,
 )
-from cim.simulator.simd.pairs import (
+from cim.simd.pairs import (
     WIDE,
     dot_pairs,
     inverse_root,
@@ -43,6 +41,8 @@ from cim.simulator.simd.pairs import (
     store_ints,
     where_reaching,
 )
+from cim.simulator.fast.counts import T_DRIVEN, T_EXCESS, T_LEAN, T_PEAK, T_REST, T_REST2, T_SQUARES, TERMS
+from cim.simulator.fast.noise import K_ONE, K_TINY, next_words, seed, two_normals
 
 PLACES = 64  # multiplied at a time, a multiple of 8
 HALF = (PLACES + 8) * LANES  # room for the sums of sixteen columns

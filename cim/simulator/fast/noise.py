@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from cim.simulator.simd.floats import (
+from cim.simd.floats import (
     LANES,
     add,
     add_i,
@@ -32,7 +32,7 @@ from cim.simulator.simd.floats import (
     to_floats,
     xor_i,
 )
-from cim.simulator.simd.pairs import (
+from cim.simd.pairs import (
     inverse_root,
     shift_left,
     splat_at,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cim.chip.correction import apply_correction
 from cim.chip.windows import Window
+from cim.simd.floats import LANES
 from cim.simulator.fast import counts as counting
 from cim.simulator.fast import kernels
 from cim.simulator.fast.layer import ACTIVITY, FastLayer
@@ -16,7 +17,6 @@ from cim.simulator.fast.moments import TileMoments, group_moments
 from cim.simulator.fast.noise import CONSTANTS
 from cim.simulator.layer import SimulatedLayer
 from cim.simulator.maps import PaddedMaps, window_pixels
-from cim.simulator.simd.floats import LANES
 
 CHUNK_VALUES = 1 << 18  # input values of the images that are taken at a time; fits the second-level cache
 SPARE = 15  # values that kernels may read beyond the last

@@ -41,11 +41,6 @@ static struct {
 
 static const struct link_owner OWNER;
 
-enum work refuse(struct job *job, uint16_t code, const char *text, double value, double limit) {
-    job->refusal = (struct refusal){code, text, value, limit};
-    return WORK_REFUSED;
-}
-
 static uint64_t chip_time_ns(void) { return server.handlers->chip_time_ns() + server.slept_ns; }
 
 void server_start(const struct chip_handlers *handlers, uint32_t boot_id, uint8_t reset_cause) {

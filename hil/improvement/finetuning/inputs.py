@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cim.chip.file import is_cost_model, load_chip
 from cim.chip.spec import ChipSpec
@@ -49,20 +50,29 @@ def load_finetune_inputs(
     chip: str,
     calibration: Path | None,
     data_dir: Path | None,
+    macros: int | None = None,
     download: bool = False,
+    without: NDArray[np.uint8] | None = None,
 ) -> FinetuneInputs:
     """Load everything.
 
+    Args:
+        without: images that take no part, also not among those held out; None: none.
+
     Raises:
-        UsageError: images that the network does not take, or too few; a chip that has no training errors.
+        UsageError: a network of another task than classes; images that it does not take, or too few; a chip that has no
+            training errors.
         FileError: a file is missing or broken, or test images are among the training images.
         MismatchError: the record is of a chip of another description.
     """
     if is_cost_model(chip):
         raise UsageError(f"{chip} is a scale of costs, no chip to train for", hint="--chip lab-128")
-    spec, net = load_chip(chip), load_network(network)
+    spec, net = load_chip(chip, macros=macros), load_network(network)
+    _check_task(net, network)
     noise, record = _errors(spec, calibration, settings)
     train = load_dataset(data, "train", data_dir=data_dir, download=download)
+    if without is not None:
+        train = _without(train, without)
     _check_images(train, net, settings)
     _check_no_test_images(train, data, data_dir)
     whole = Images(train.images, train.labels.astype(np.int64))
@@ -70,6 +80,18 @@ def load_finetune_inputs(
     if len(own) < FEW:
         watch.note(f"{len(own)} training images are few: a network may learn them by heart and lose accuracy on others")
     return FinetuneInputs(net, spec, noise, record, own, kept, f"{train.name}, {len(own)} training images")
+
+
+def _check_task(network: NetworkFile, path: Path) -> None:
+    """Refuse a network of another task than classes: losses and scores of the training are those of classes."""
+    graph = network.graph
+    if graph.outputs or not graph.classes:
+        raise UsageError(
+            f"fine-tuning is for networks that give classes; {path.name} is to {graph.purpose}",
+            likely="its outputs are maps, boxes, numbers or steps",
+            hint=f"hil deploy {path} tunes it to its chip without labels; train it under errors on its weights before "
+            "hil import (docs/how-to/tasks.md), or hil improve where its metric is a share",
+        )
 
 
 def _errors(chip: ChipSpec, calibration: Path | None, settings: FinetuneSettings) -> tuple[ArrayNoise, str]:
@@ -116,6 +138,13 @@ def _check_images(data: Dataset, network: NetworkFile, settings: FinetuneSetting
         )
     if settings.symmetry == "turn" and height != width:
         raise UsageError(f"images of {height} x {width} have no quarter turns", hint="--symmetry mirror, or none")
+
+
+def _without(data: Dataset, images: NDArray[np.uint8]) -> Dataset:
+    """The data set less those images."""
+    out = set(image_digests(images))
+    kept = np.array([digest not in out for digest in image_digests(data.images)])
+    return replace(data, images=data.images[kept], labels=data.labels[kept])
 
 
 def _takes(graph: NetworkGraph, side: int) -> bool:

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hil.atomic import write_text
+from hil.deployment.run_settings import typed_fields
 from hil.errors import MismatchError
 from hil.improvement.finetuning.settings import FinetuneSettings
 from search.files import read_json
 
-FORMAT = "hil.finetuning-plan"
+FORMAT, PLAN = "hil.finetuning-plan", "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ def asked_for(settings: FinetuneSettings) -> str:
 
 def read_plan(folder: Path, asked: str) -> FinetunePlan | None:
     """The plan of a folder; None where it has none. Raises ``MismatchError`` where it was made for other settings."""
-    path = folder / "plan.json"
+    path = folder / PLAN
     if not path.exists():
         return None
     data = read_json(path, FORMAT, 1)
@@ -45,5 +46,14 @@ def read_plan(folder: Path, asked: str) -> FinetunePlan | None:
     return found
 
 
+def begun_settings(folder: Path) -> FinetuneSettings | None:
+    """The settings of a fine-tuning that was begun in a folder; None where none was."""
+    path = folder / PLAN
+    if not path.exists():
+        return None
+    asked = json.loads(str(read_json(path, FORMAT, 1)["asked"]))
+    return FinetuneSettings(**typed_fields(FinetuneSettings, asked))
+
+
 def write_plan(folder: Path, plan: FinetunePlan) -> None:
-    write_text(folder / "plan.json", json.dumps({"format": FORMAT, "version": "1.0", **asdict(plan)}, indent=1) + "\n")
+    write_text(folder / PLAN, json.dumps({"format": FORMAT, "version": "1.0", **asdict(plan)}, indent=1) + "\n")

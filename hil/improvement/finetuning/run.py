@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hil.atomic import output_error
 from hil.datasets.augmentation import augmentation
 from hil.errors import Interrupted
@@ -67,10 +70,12 @@ def finetune(
     out: str | Path,
     *,
     chip: str = "lab-128",
+    macros: int | None = None,
     calibration: str | Path | None = None,
     data_dir: Path | None = None,
     download: bool = False,
     settings: FinetuneSettings | None = None,
+    without: NDArray[np.uint8] | None = None,
     restart: bool = False,
     watch: Watch | None = None,
 ) -> FinetuneResult:
@@ -79,7 +84,9 @@ def finetune(
     Args:
         network: a ``net.pt`` of any origin.
         data: name or path of a data set; its training images are used, and never score.
+        macros: of the chip, where a record is of one with another number than the chip file says.
         calibration: record whose errors count; None: the models of the chip file.
+        without: images (n, height, width, channels) of the data set that take no part; None: none.
         restart: forget what an interrupted call with the same ``out`` has done.
 
     Raises:
@@ -99,9 +106,11 @@ def finetune(
             settings,
             watch,
             chip=chip,
+            macros=macros,
             calibration=record,
             data_dir=data_dir,
             download=download,
+            without=without,
         )
     _begin(folder)
     try:

@@ -21,7 +21,8 @@ from hil.errors import FileError, MismatchError, NotAuthorised
 from hil.mission.passes.flight_image import FILTERS
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step
 from mapping.program.file import program_digest
-from mapping.tune.channel_affine import GAINS, ChannelFit, folded
+from mapping.tune.channel_affine import ChannelFit, folded
+from mapping.tune.fit_limits import GAINS
 
 MAGIC, VERSION = b"HILU", 1
 HEAD = struct.Struct(">4sBI32s32sI")
@@ -42,6 +43,11 @@ def pack_update(before: ConductanceProgram, after: ConductanceProgram, counter: 
         raise MismatchError(
             f"program {after.digest[:12]}… is not {before.digest[:12]}… with other gains and biases",
             hint="tune the program that is on board: hil tune",
+        )
+    if any(step.adapter is not None for step in after.matrices):
+        raise MismatchError(
+            f"program {after.digest[:12]}… has adapters, and an update carries gains and biases alone",
+            hint="tune it without --adapters, or send the whole program",
         )
     lines = [_line(old, new) for old, new in zip(before.matrices, after.matrices, strict=True)]
     gains = np.concatenate([gain for gain, _ in lines])

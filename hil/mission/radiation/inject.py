@@ -19,10 +19,9 @@ from cim.chip.correction import Correction
 from cim.chip.encoding import cell_lines, encode_tile
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
-from cim.simulator.simulator import LayerSimulator
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.space import OFFSET_BITS, SHIFT_BITS, SUM_BITS, Fault, stored_bits
-from hil.simulation.virtual_chips import Drawn, copy_tiles, layer_simulator
+from hil.simulation.virtual_chips import CopySimulator, Drawn, copy_tiles, layer_simulator
 from mapping.program.conductance import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile
 from mapping.program.copies import Copy, copies_of
 from mapping.program.digital_ops import INT32_HIGH, INT32_LOW, MAX_SHIFT
@@ -38,7 +37,7 @@ class Injection:
     conductance before and after (µS) of a struck cell."""
 
     fault: Fault
-    simulators: Mapping[tuple[str, int], LayerSimulator] = field(default_factory=dict)
+    simulators: Mapping[tuple[str, int], CopySimulator] = field(default_factory=dict)
     sums: Mapping[str, Edit] = field(default_factory=dict)
     codes: Mapping[str, Edit] = field(default_factory=dict)
     steps: Mapping[str, Step] = field(default_factory=dict)
@@ -66,7 +65,7 @@ class ChipUnderTest:
 
     def rebuilt(
         self, drawn: Drawn, slot: int | None = None, only: str | None = None
-    ) -> dict[tuple[str, int], LayerSimulator]:
+    ) -> dict[tuple[str, int], CopySimulator]:
         """Layers on a slot (or one layer) that are not the same in a chip that holds ``drawn``."""
         found = {}
         for step in self.program.matrices:

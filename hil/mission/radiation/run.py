@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.simulator.layer import NoiseKey
-from cim.simulator.simulator import LayerSimulator
 from hil.mission.radiation.checksums import SUFFIX
 from hil.mission.radiation.inject import ChipUnderTest, Injection
-from hil.simulation.virtual_chips import COPY_NOISE, VirtualChip
+from hil.simulation.virtual_chips import COPY_NOISE, CopySimulator, VirtualChip
 from mapping.network.nodes import INPUT
 from mapping.program import digital_ops
+from mapping.program.adapter import adapted
 from mapping.program.conductance import AgainStep, ConductanceProgram, MatrixStep, Step
 from mapping.program.copies import by_copy, joined
 from mapping.program.digital_ops import Codes
@@ -129,7 +129,7 @@ class FaultBench:
         codes: Mapping[str, Codes],
         sums: dict[str, NDArray[np.int32]],
         sample: int,
-        simulators: Mapping[tuple[str, int], LayerSimulator],
+        simulators: Mapping[tuple[str, int], CopySimulator],
         injection: Injection | None = None,
         chosen: NDArray[np.intp] | None = None,
     ) -> Codes:
@@ -156,14 +156,16 @@ class FaultBench:
             return apply(changed, codes, self.virtual, layers=self.program.layers)
         if injection is not None and step.name in injection.sums:
             sums[step.name] = injection.sums[step.name](sums[step.name])
-        return out_of_places(changed, digital_ops.finish(sums[step.name], changed.bias, changed.requantise))
+        seen = in_places(layer, codes[step.inputs[0]].astype(np.int16, copy=False))
+        total = adapted(layer, seen, sums[step.name])
+        return out_of_places(changed, digital_ops.finish(total, changed.bias, changed.requantise))
 
     def _product(
         self,
         step: MatrixStep,
         codes: NDArray[np.int16],
         sample: int,
-        simulators: Mapping[tuple[str, int], LayerSimulator],
+        simulators: Mapping[tuple[str, int], CopySimulator],
         chosen: tuple[int, ...] | None,
     ) -> NDArray[np.int32]:
         """As ``VirtualChip.sums``, with other simulators for some copies; ``chosen``: numbers of the images."""

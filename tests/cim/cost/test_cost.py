@@ -25,8 +25,8 @@ LAB = load_chip("lab-128")
 
 
 def tiles(*rows: Sequence[int]) -> Tiles:
-    """(macro, input0, rows, output0, outputs, slice, copy, round) of each tile."""
-    return Tiles(*np.array(rows, np.int64).T)
+    """(macro, input0, rows, output0, outputs, slice, copy, round) of each tile, read once."""
+    return Tiles(*np.array(rows, np.int64).T, np.ones(len(rows), np.int64))
 
 
 def conv(

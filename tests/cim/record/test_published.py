@@ -7,6 +7,7 @@ simulator/devices/custom/RRAM_Milo.py, RRAM_Wan.py, PCM_Joshi.py, run with unit 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +222,11 @@ def test_a_chip_file_without_models_says_so() -> None:
     start, end = text.index("[models]"), text.index("[sample]")
     with pytest.raises(NoModels, match=r"old\.toml"):
         nominal_record(parse_chip(text[:start] + text[end:], "old.toml"))
+
+
+def test_a_record_says_in_words_whose_cells_its_law_tells_of() -> None:
+    record = nominal_record(load_chip("lab-128"))
+    assert record.origin == "models of the chip file lab-128"
+    measured = replace(record, kind="emulated", serial="7aecdedfac45", date="2026-11-27")
+    assert measured.origin == "record of emulated lab-128 7aecdedfac45, 2026-11-27"
+    assert replace(record, kind="table", serial="", date="").origin == "record of table lab-128"

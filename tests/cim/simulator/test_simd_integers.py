@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from cim.simulator.simd.integers import WIDTH, load_halves, load_shorts, rounded, store_halves, store_shorts
+from cim.simd.integers import WIDTH, load_halves, load_shorts, rounded, store_halves, store_shorts
 
 LOW, HIGH = -(1 << 15), (1 << 15) - 1
 

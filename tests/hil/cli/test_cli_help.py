@@ -14,7 +14,7 @@ import pytest
 from typer.main import get_command
 
 import hil
-from hil.cli import app, run
+from hil.cli import app, app_of, run
 from hil.cli.help_groups import GROUPS, OTHERS
 from mapping.network.file import save_network
 from mapping.network.file_check import NetworkFileError
@@ -30,6 +30,16 @@ def test_h_is_help_everywhere(words: tuple[str, ...], capsys: pytest.CaptureFixt
     assert run([*words, "--help"]) == 0
     assert short.splitlines()[3:] == capsys.readouterr().out.splitlines()[3:]
     assert "Usage: hil" in short
+
+
+def test_only_the_command_that_is_asked_for_is_built_and_it_is_the_same() -> None:
+    whole = get_command(app)
+    for name in ("estimate", "import", "calibration", "search"):
+        alone = get_command(app_of([name, "-h"]))
+        assert list(alone.commands) == [name]
+        assert [p.opts for p in alone.commands[name].params] == [p.opts for p in whole.commands[name].params]
+    for words in ([], ["-h"], ["--key-file", "estimate", "info"], ["estimat"]):
+        assert app_of(words) is app
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

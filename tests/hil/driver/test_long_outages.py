@@ -8,7 +8,8 @@ import pytest
 
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.line_simulation.board import BoardPower, NotingChip
+from firmware_protocols.extensions.memory import BoardPower
+from firmware_protocols.line_simulation.board import NotingChip
 from firmware_protocols.line_simulation.direction import LineDirection
 from firmware_protocols.line_simulation.faults import LineFaults
 from firmware_protocols.messages import Status

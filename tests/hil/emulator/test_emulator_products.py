@@ -324,10 +324,8 @@ def test_lines_of_the_emulated_chip_follow_the_exact_ladder() -> None:
     fine[0] = 1000.0  # steps of a thousandth of a microsiemens in place of codes
     raw, sums = np.zeros((200, 64), np.int32), np.zeros((200, 64), np.int32)
     convert_vectors(
-        codes, np.zeros(200, np.uint64), array.low_code, array.spread, array.groups, array.pieces, array.lanes,
-        array.weights, array.tables, array.squares, array.shape, array.modes, array.units, fine,
-        np.zeros(0, np.float32), (-(2**23), 2**23 - 1), sums, raw,
-    )  # fmt: skip
+        array, codes, 0, np.zeros(200, np.uint64), fine, np.zeros(0, np.float32), (-(2**23), 2**23 - 1), sums, raw
+    )
     exact = gated_sums_us(spec.macro, 0, halves, codes, Wire(2.0, 0.0, WireEnd.FIRST))
     free = gated_sums_us(spec.macro, 0, halves, codes, Wire(0.0, 0.0, WireEnd.FIRST))
     loss, error = free - exact, raw / 1000.0 - exact

@@ -17,15 +17,17 @@ from hil.cli import run as hil_command  # noqa: E402
 from hil.datasets.image_set import load_dataset  # noqa: E402
 from hil.deployment.interim_looks import plan_images  # noqa: E402
 from hil.deployment.options import DeployOptions  # noqa: E402
-from hil.errors import ExitCode, FileError, Interrupted  # noqa: E402
+from hil.errors import ExitCode, FileError, Interrupted, UsageError  # noqa: E402
 from hil.improvement.finetuning.run import FinetuneResult, finetune  # noqa: E402
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder  # noqa: E402
 from hil.watch import Watch  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.network.file import NetworkFile, image_keys, load_network, save_network  # noqa: E402
+from mapping.network.task import TaskKind  # noqa: E402
 from mapping.program.file import load_program, save_program  # noqa: E402
 
 from ..small_net import NAMES, images, small_network  # noqa: E402
+from ..task_networks import write_task  # noqa: E402
 
 SETTINGS = FinetuneSettings(epochs=2, batch=32, rate=0.004, shift=0, symmetry="none", seed=3)
 
@@ -210,3 +212,11 @@ def _colour_network() -> NetworkFile:
     )
     graph = NetworkGraph((3, 32, 32), nodes, Preprocess((0.5,) * 3, (1.0,) * 3), tuple("0123456789"))
     return NetworkFile(graph, 4, 8, np.zeros((4, 32, 32, 3), np.uint8))
+
+
+def test_a_network_of_another_task_is_refused_with_what_to_do_instead(tmp_path: Path, place: Path) -> None:
+    net, _ = write_task(tmp_path, TaskKind.SEGMENT, 20)
+    with pytest.raises(UsageError, match="is to segment") as caught:
+        finetune(net, str(place / "train.npz"), tmp_path / "tuned.pt")
+    assert "hil improve" in (caught.value.hint or "")
+    assert not (tmp_path / "tuned.pt.training").exists()

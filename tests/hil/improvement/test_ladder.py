@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hil.cli import run as cli
-from hil.datasets.image_set import Dataset
+from hil.datasets.image_set import Dataset, load_dataset
+from hil.deployment.options import DeployOptions
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import bench_of
 from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, improve
 from hil.improvement.levers import LEVERS, LeverBench
 from hil.watch import Watch
+from mapping.network.task import TaskKind
 from mapping.program.file import load_program
 
 from ..conftest import Small
 from ..small_net import NAMES, images
+from ..task_networks import write_task
 
 
 def data(count: int, seed: int) -> Dataset:
@@ -47,7 +51,8 @@ def test_every_rung_says_what_it_gave_and_what_it_costs(climbed: tuple[Improveme
     tried = [r for r in found.rungs if not r.skipped]
     assert all(len(r.chips) == 4 and r.macros >= 2 and r.pulses > 0 and r.energy_uj for r in tried)
     assert all(r.gain > r.gain_se for r in tried[1:] if r.kept)
-    assert found.rungs[-1].skipped == "no macro is free: the network takes 2 of 2"
+    assert found.rungs[-2].skipped == "no macro is free: the network takes 2 of 2"
+    assert found.rungs[-1].skipped == "training was not asked for"
     assert len(found.test) == 4
     assert found.test_images == 100
     assert "held-out training images" in "\n".join(found.lines())
@@ -93,7 +98,7 @@ def test_a_reached_target_and_a_spent_budget_stop_the_ladder(small: Small, tmp_p
 
 def test_test_images_that_the_ladder_has_seen_are_refused(small: Small, tmp_path: Path) -> None:
     seen = bench(small)
-    overlap = Dataset("seen", seen.images[:5], seen.labels[:5], NAMES, "made", "0" * 64)
+    overlap = Dataset("seen", seen.images[:5], seen.targets[:5].astype(np.int64), NAMES, "made", "0" * 64)
     with pytest.raises(FileError, match="5 test images are among"):
         improve(seen, tmp_path / "out", overlap)
     with pytest.raises(UsageError, match="are left to decide"):
@@ -115,4 +120,29 @@ def test_the_command_leaves_a_page_beside_the_journal(
     said = json.loads(capsys.readouterr().out)
     assert said["page"] == str(out / "ladder.html")
     assert "0 minutes are spent" in (out / "ladder.html").read_text("utf-8")
-    assert json.loads((out / JOURNAL).read_text("utf-8"))["format"] == "hil.ladder/1.1"
+    assert json.loads((out / JOURNAL).read_text("utf-8"))["format"] == "hil.ladder/1.2"
+
+
+def task_bench(folder: Path, kind: TaskKind, metric: str = "") -> LeverBench:
+    net, arrays = write_task(folder, kind, 200)
+    return bench_of(
+        net, load_dataset(arrays, any_kind=True), chip="lab-128", macros=4, use_macros=None, record=None, age_s=3600.0,
+        images=100, chips=2, seed=0, tune_images=32, trust=False, watch=Watch(), scoring=DeployOptions(metric=metric),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "metric"), [(TaskKind.SEGMENT, "iou"), (TaskKind.SEQUENCE, "step-accuracy")])
+def test_levers_are_judged_by_the_metric_of_another_task(kind: TaskKind, metric: str, tmp_path: Path) -> None:
+    made = task_bench(tmp_path, kind)
+    rewriting = tuple(lever for lever in LEVERS if lever.name == "rewrite")
+    found = improve(made, tmp_path / "improved", None, levers=rewriting)
+    assert [rung.lever for rung in found.rungs] == ["compiled", "rewrite"]
+    assert all(0.2 < rung.mean <= 1.0 for rung in found.rungs)
+    assert f"{metric} of 100 held-out training images" in "\n".join(found.lines())
+    assert found.to_json()["metric"] == metric
+
+
+def test_errors_in_a_unit_of_their_own_are_refused_with_what_to_compare(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="squared error is none") as caught:
+        task_bench(tmp_path, TaskKind.REGRESS)
+    assert "hil simulate" in (caught.value.hint or "")

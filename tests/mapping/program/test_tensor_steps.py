@@ -72,10 +72,47 @@ def made(graph: Any) -> ConductanceProgram:
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case["step"])
 def test_steps_equal_the_golden_vectors(case: dict[str, Any], numba: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not numba:
-        monkeypatch.setattr(digital_ops, "_kernels", lambda: None)
+        monkeypatch.setattr(digital_ops, "fused_kernels", lambda: None)
+        monkeypatch.setattr(tensor_ops, "fused_kernels", lambda: None)
         monkeypatch.setattr(tensor_ops, "_kernels", lambda: None)
     images = [np.array([codes, codes[::-1]], np.int16) for codes in case["inputs"]]
     assert digital(step_of(case), images)[0].tolist() == case["expected"]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (0, 2, 1, 3)], ids=["first", "last", "between"])
+@pytest.mark.parametrize("shape", [(2, 37, 3, 5), (3, 16, 2, 2), (2, 5, 1, 7)])
+def test_fused_loops_and_numpy_give_the_same_bits(
+    shape: tuple[int, ...], order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever channels lie in memory, and for lengths that are no whole vectors."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(list(shape))
+
+    def codes(*size: int) -> NDArray[np.int16]:
+        return rng.integers(-(1 << 15) + 1, 1 << 15, size).astype(np.int16)
+
+    maps = codes(*(shape[axis] for axis in order)).transpose(np.argsort(order))
+    few, other = codes(*shape[:2], 1, 1), codes(*shape).transpose(0, 1, 3, 2) >> 4
+    rules = [
+        Requantise(np.array([m], np.int32), np.array([s], np.int32), -128, 127) for m, s in ((1, 0), (1 << 30, 51))
+    ]
+    one, entries = np.array([7], np.int32), rng.integers(-128, 128, 300).astype(np.int32)
+    images = rng.integers(0, 256, (2, *shape[2:], 3)).astype(np.uint8)
+
+    def every() -> list[NDArray[Any]]:
+        found = [tensor_ops.product(a, b, r) for r in rules for a, b in ((few, maps), (maps, few), (maps, maps))]
+        found += [tensor_ops.affine(maps, one, -one << 20, None, r) for r in rules]
+        found += [tensor_ops.matmul(maps >> 4, other, shift, r) for r in rules for shift in (0, 3)]
+        found += [tensor_ops.softmax(maps >> 8, axis, entries[:1] * 0 + (1 << 16), rules[0]) for axis in (0, 2)]
+        return [*found, tensor_ops.table(maps >> 7, -150, entries), tensor_ops.pixel_codes(images, codes_of_pixels)]
+
+    codes_of_pixels = codes(3, 256)
+    fused = every()
+    for module, name in ((digital_ops, "fused_kernels"), (tensor_ops, "fused_kernels"), (tensor_ops, "_kernels")):
+        monkeypatch.setattr(module, name, lambda: None)
+    for one_way, other_way in zip(fused, every(), strict=True):
+        assert one_way.dtype == other_way.dtype
+        np.testing.assert_array_equal(one_way, other_way)
 
 
 def test_every_kind_of_step_has_a_golden_vector() -> None:

@@ -14,7 +14,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic, models, register_model
 
-from cim.simulator.simd.floats import _I32, _VF, _VI, LANES, _call, _operation, _pointer, _splat, floats, ints
+from cim.simd.floats import _I32, _VF, _VI, LANES, _call, _operation, _pointer, _splat, floats, ints
 
 _I16 = ir.IntType(16)
 _SHORTS = ir.VectorType(_I16, 2 * LANES)

@@ -1,6 +1,6 @@
 """Integer vectors of 512 bits inside numba kernels: 32 shorts, 16 halves of a pair, 8 longs.
 
-The integer side of ``cim.simulator.simd.floats``, with the same promise: values live in registers and LLVM
+The integer side of ``cim.simd.floats``, with the same promise: values live in registers and LLVM
 lowers them to what the machine has (one register on AVX-512, two on AVX2, four on NEON).
 ``Shorts`` are 32 lanes of int16, ``Pair`` halves 16 of them, ``Longs`` eight of 64 bits.
 Shift counts are constants of the kernel or scalars. Imports numba: import this module late.

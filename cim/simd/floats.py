@@ -93,6 +93,14 @@ def _constant_shift(builder: Any, value: Any, count: Any) -> Any:
     return builder.lshr(value, _splat(_VI)(builder, count))
 
 
+def _kept_above(builder: Any, a: Any, b: Any, value: Any) -> Any:
+    return builder.select(builder.fcmp_ordered(">", a, b), value, ir.Constant(_VF, [0.0] * LANES))
+
+
+def _equal(builder: Any, a: Any, b: Any) -> Any:
+    return builder.zext(builder.icmp_signed("==", a, b), _VI)
+
+
 def _reaches(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(
         builder.fcmp_ordered(">=", a, b), ir.Constant(_VF, [1.0] * LANES), ir.Constant(_VF, [0.0] * LANES)
@@ -102,6 +110,7 @@ def _reaches(builder: Any, a: Any, b: Any) -> Any:
 add = _operation(floats, (floats, floats), lambda b, x, y: b.fadd(x, y))
 sub = _operation(floats, (floats, floats), lambda b, x, y: b.fsub(x, y))
 mul = _operation(floats, (floats, floats), lambda b, x, y: b.fmul(x, y))
+div = _operation(floats, (floats, floats), lambda b, x, y: b.fdiv(x, y))
 fma = _operation(floats, (floats, floats, floats), _call("fma", 3))  # x · y + z
 absolute = _operation(floats, (floats,), _call("fabs", 1))
 sqrt = _operation(floats, (floats,), _call("sqrt", 1))
@@ -109,6 +118,7 @@ floor = _operation(floats, (floats,), _call("floor", 1))
 minimum = _operation(floats, (floats, floats), lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y))
 maximum = _operation(floats, (floats, floats), lambda b, x, y: b.select(b.fcmp_ordered(">", x, y), x, y))
 reaches = _operation(floats, (floats, floats), _reaches)  # 1.0 where x ≥ y, else 0.0
+kept_above = _operation(floats, (floats, floats, floats), _kept_above)  # z where x > y, else 0.0
 splat = _operation(floats, (types.float32,), _splat(_VF))
 to_floats = _operation(floats, (ints,), lambda b, x: b.sitofp(x, _VF))
 to_ints = _operation(ints, (floats,), lambda b, x: b.fptosi(x, _VI))
@@ -120,6 +130,7 @@ mul_i = _operation(ints, (ints, ints), lambda b, x, y: b.mul(x, y))
 xor_i = _operation(ints, (ints, ints), lambda b, x, y: b.xor(x, y))
 and_i = _operation(ints, (ints, ints), lambda b, x, y: b.and_(x, y))
 or_i = _operation(ints, (ints, ints), lambda b, x, y: b.or_(x, y))
+equal_i = _operation(ints, (ints, ints), _equal)  # 1 where x = y, else 0
 shift_right = _operation(ints, (ints, types.int32), _constant_shift)
 count_ones = _operation(ints, (ints,), _count_ones)
 splat_i = _operation(ints, (types.int32,), _splat(_VI))
@@ -173,6 +184,29 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.int64, floats), codegen
+
+
+@intrinsic
+def load_i(typing: Any, array: Any, index: Any) -> Any:
+    """Sixteen neighbours of a contiguous int32 array, flat ``index`` on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], values[0], values[1], _VI)
+        return builder.load(place, align=4, typ=_VI)
+
+    return ints(array, types.int64), codegen
+
+
+@intrinsic
+def store_i(typing: Any, array: Any, index: Any, value: Any) -> Any:
+    """Write sixteen lanes to a contiguous int32 array, flat ``index`` on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = _pointer(context, builder, signature.args[0], values[0], values[1], _VI)
+        builder.store(values[2], place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, ints), codegen
 
 
 @intrinsic

@@ -1,0 +1,69 @@
+"""The digital part of a loaded layer: column corrections, sums of tiles and requantisation, in 64-bit integers.
+
+The rules are those of docs/digital_ops.md; halves are rounded away from zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+_options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+
+
+@njit(forceinline=True, error_model="numpy")
+def _shifted(value: Any, half: Any, shift: Any) -> Any:
+    """value / 2^shift, rounded half away from zero; ``half`` is 2^shift / 2."""
+    magnitude = (abs(value) + half) >> shift
+    return -magnitude if value < 0 else magnitude
+
+
+@njit(**_options)
+def add_levels(
+    sums: NDArray[np.int32],
+    codes: NDArray[np.int16],
+    inputs: tuple[int, int],
+    gain: NDArray[np.int64],
+    offset: NDArray[np.int64],
+    input_gain: NDArray[np.int64],
+    shift: int,
+    multiplier: int,
+    total: NDArray[np.int64],
+    first_output: int,
+) -> None:
+    """Add multiplier · round((gain · sum + offset + input_gain · Σ inputs) / 2^shift) of one tile to ``total``.
+
+    Args:
+        sums: of the tile, (vectors, tile outputs).
+        codes: of the layer, (vectors, layer inputs); ``inputs`` is the tile's first one and the one past its last.
+        total: (vectors, layer outputs); the tile's begin at ``first_output``.
+    """
+    half = np.int64(1) << shift >> 1
+    weighed = input_gain.any()
+    for v in range(sums.shape[0]):
+        ones = np.int64(0)
+        if weighed:
+            for r in range(inputs[0], inputs[1]):
+                ones += codes[v, r]
+        for o in range(sums.shape[1]):
+            level = np.int32(_shifted(sums[v, o] * gain[o] + offset[o] + input_gain[o] * ones, half, shift))
+            total[v, first_output + o] += level * multiplier
+
+
+@njit(**_options)
+def requantise(
+    total: NDArray[np.int64],
+    multiplier: NDArray[np.int64],
+    shift: NDArray[np.int64],
+    low: int,
+    high: int,
+    codes: NDArray[np.int32],
+) -> None:
+    """codes = clamp(round(total · multiplier / 2^shift), low, high); multiplier and shift by output."""
+    for v in range(total.shape[0]):
+        for o in range(total.shape[1]):
+            scaled = _shifted(total[v, o] * multiplier[o], np.int64(1) << shift[o] >> 1, shift[o])
+            codes[v, o] = min(max(scaled, low), high)

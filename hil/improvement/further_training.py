@@ -1,0 +1,88 @@
+"""The rung of training: a network trained on for the chip's errors, within what is left of a ladder's minutes.
+
+The recipe is that of ``hil finetune`` at a low rate, with errors as small as copies of layers leave them. The images
+that decide in the ladder take no part. What is trained stays in the ladder's folder, where a ladder goes on with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hil.improvement.finetuning.plan import begun_settings
+from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
+from hil.watch import Watch
+from mapping.network.file import NetworkFile, load_network
+from mapping.program.conductance import ConductanceProgram
+
+NETWORK = "finetuned.pt"  # of a ladder's folder
+RATE = 4e-4  # the network has most of its accuracy already, and a usual rate costs some of it
+LEAST_MINUTES = 2.0  # below, no epoch of any use
+
+
+@dataclass(frozen=True, slots=True)
+class FurtherTraining:
+    """What a ladder trains on: network file, data set, chip and record (None: the chip file's models); its folder."""
+
+    network: Path
+    data: str
+    data_dir: Path | None
+    chip: str
+    macros: int | None
+    record: Path | None
+    folder: Path
+
+    @property
+    def out(self) -> Path:
+        return self.folder / NETWORK
+
+    def settings(self, program: ConductanceProgram, minutes: float, *, age_s: float, seed: int) -> FinetuneSettings:
+        """Of a training that begins now, or of the one that was begun in the folder."""
+        begun = begun_settings(working_folder(self.out))
+        return begun or FinetuneSettings(
+            minutes=round(minutes, 2),
+            age_s=age_s,
+            aimed=program.aims is not None,
+            rate=RATE,
+            strength=round(strength_of(program), 3),
+            seed=seed,
+        )
+
+    def trained(
+        self, network: NetworkFile, settings: FinetuneSettings, without: NDArray[np.uint8], watch: Watch
+    ) -> NetworkFile:
+        """The network after training; one that lies in the folder, trained from the same network, is taken.
+
+        Args:
+            without: images that take no part.
+
+        Raises:
+            Interrupted: Ctrl-C after the first epoch. The errors of ``hil.improvement.finetuning.run.finetune``.
+        """
+        from hil.improvement.finetuning.run import finetune
+
+        if self.out.exists() and not working_folder(self.out).exists():
+            there = load_network(self.out)
+            if there.graph.provenance.get("fine-tuned from") == network.digest:
+                return there
+        finetune(
+            self.network,
+            self.data,
+            self.out,
+            chip=self.chip,
+            macros=self.macros,
+            calibration=self.record,
+            data_dir=self.data_dir,
+            settings=settings,
+            without=without,
+            watch=watch,
+        )
+        return load_network(self.out)
+
+
+def strength_of(program: ConductanceProgram) -> float:
+    """Errors of the layers of a program as a share of one copy's: n copies that are averaged have 1/√n of them."""
+    return float(np.sqrt(np.mean([1.0 / step.group.averages for step in program.matrices])))

@@ -1,0 +1,168 @@
+"""Residual slices on an emulated chip and on virtual chips: the same steps, smaller errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cim.chip.file import load_chip
+from cim.record.published import nominal_record
+from hil.calibration.procedure import calibrate
+from hil.cli import run as run_command
+from hil.datasets.image_set import load_dataset
+from hil.deployment.deploy import write_whole
+from hil.deployment.dry_run import estimate
+from hil.deployment.inference import MeasuredSums
+from hil.deployment.options import DeployOptions
+from hil.deployment.tuning import with_aims
+from hil.driver.open_chip import open_chip
+from hil.errors import ExitCode, UsageError
+from hil.improvement.retune import retune
+from hil.mission.subject import open_subject
+from hil.prediction.predict import predict
+from hil.simulation.virtual_chips import VirtualChips
+from hil.watch import Watch
+from mapping.compile import compile_network, plan
+from mapping.layout.lay_out import LayoutOptions
+from mapping.network.file import save_network
+from mapping.program.conductance import ConductanceProgram
+from mapping.program.counts import tile_counts, total
+from mapping.program.execute import IdealMultiply, run
+from mapping.program.explain import explain
+from mapping.program.file import load_program, save_program
+from mapping.program.training_inputs import training_inputs
+from mapping.tune.channel_affine import tune_targets
+
+from ..small_net import images, small_network, write_files
+
+MACROS = 16
+OPTIONS = DeployOptions(samples=40, virtual_chips=2, causes=False)
+
+
+def compiled(residual: int, macros: int = MACROS) -> ConductanceProgram:
+    network = replace(small_network(), weight_bits=8)
+    return compile_network(network, load_chip("lab-128", macros=macros), options=LayoutOptions(residual=residual))
+
+
+@pytest.fixture(scope="module")
+def program() -> ConductanceProgram:
+    return compiled(2)
+
+
+def off(logits: np.ndarray, program: ConductanceProgram, pixels: np.ndarray) -> float:
+    """Rms error of logits as a share of what varies in the exact ones."""
+    exact = run(program, pixels, IdealMultiply(program)).astype(float)
+    return float(np.sqrt(((logits - exact) ** 2).mean()) / exact.std())
+
+
+def virtual(program: ConductanceProgram, mode: str = "fast", tuned: bool = True) -> VirtualChips:
+    record = nominal_record(program.spec, range(MACROS))
+    program = with_aims(program, record, OPTIONS, Watch())
+    targets = tune_targets(program, program.calibration_images[:32]) if tuned else None
+    inputs = training_inputs(program)
+    return VirtualChips(program, record, 3600.0, 2, 0, 32, inputs=inputs, mode=mode, targets=targets)
+
+
+def logits_of(chips: VirtualChips, number: int, pixels: np.ndarray) -> np.ndarray:
+    chip = chips.chip(number)
+    return run(chips.running(number, chip), pixels, chip)
+
+
+def test_a_virtual_chip_comes_closer_to_exact_integers_than_in_plain_slices(program: ConductanceProgram) -> None:
+    pixels, _ = images(64, seed=5)
+    chips = virtual(program)
+    found = logits_of(chips, 0, pixels)
+    assert off(found, program, pixels) < 0.15
+    assert off(found, program, pixels) < 0.5 * off(logits_of(virtual(compiled(0)), 0, pixels), program, pixels)
+    assert (logits_of(virtual(program), 0, pixels) == found).all()
+    assert (logits_of(chips, 1, pixels) != found).any()
+
+
+def test_both_modes_of_the_simulator_read_the_highest_slices_several_times(program: ConductanceProgram) -> None:
+    pixels, _ = images(16, seed=5)
+    fast, exact = (off(logits_of(virtual(program, mode), 0, pixels), program, pixels) for mode in ("fast", "exact"))
+    assert 0.5 < fast / exact < 2.0
+    once = compile_network(replace(small_network(), weight_bits=8), program.spec, options=LayoutOptions(residual=1))
+    assert total(tile_counts(once)).conversions > 3 * total(tile_counts(compiled(0))).conversions
+
+
+def test_an_emulated_chip_does_as_virtual_chips_of_its_record(program: ConductanceProgram) -> None:
+    pixels, _ = images(64, seed=5)
+    with open_chip(f"emulated:lab-128?seed=3&macros={MACROS}", spec=program.spec) as driver:
+        record = calibrate(driver, program.macros, age_s=3600.0)
+        aimed = with_aims(program, record, OPTIONS, Watch())
+        inputs = training_inputs(aimed)
+        whole = write_whole(driver, aimed, record, inputs, OPTIONS, Watch(), force=False, order=None)
+        whole.tune(tune_targets(aimed, aimed.calibration_images[:32]), pixels[:2], Watch())
+        measured = off(whole.measure(pixels, 0, Watch())[0], program, pixels)
+        assert isinstance(whole._chip, MeasuredSums)  # a loaded layer reads its tiles once
+    targets = tune_targets(aimed, aimed.calibration_images[:32])
+    chips = VirtualChips(aimed, record, 3600.0, 3, 0, 32, inputs=inputs, mode="fast", targets=targets)
+    expected = [off(logits_of(chips, n, pixels), program, pixels) for n in range(3)]
+    assert measured < 2.0 * max(expected)
+    assert measured < 0.3
+    written = whole.written
+    assert written is not None
+    assert written.unreached < 0.05 * written.cells
+    for group in (m.group for m in whole.program.matrices):
+        top = max(t.multiplier for t in group.tiles)
+        assert all((t.cells is not None) == (t.multiplier < top) for t in group.tiles)  # the highest were written once
+
+
+def test_a_deployment_from_the_command_line_agrees_and_says_what_lower_slices_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, data = write_files(tmp_path)
+    net = tmp_path / "net8.pt"
+    save_network(replace(small_network(), weight_bits=8), net)
+    address = f"emulated:lab-128?seed=3&macros={MACROS}"
+    how = [str(net), "--data", str(data), "--residual-slices", "2", "--macros", str(MACROS)]
+    run_options = ["--samples", "300", "--repeat", "2", "--tolerance", "3", "-o", str(tmp_path / "run")]
+    assert run_command(["deploy", *how, "--port", address, *run_options]) == ExitCode.DONE
+    said = "".join(capsys.readouterr())
+    assert "residual slices: lower slices hold" in said
+    assert "causes are not split with residual slices" in said
+    assert load_program(tmp_path / "run" / "program.h5").residual
+    assert run_command(["simulate", *how, "--samples=60", "--chips=2", "--engine=fast"]) == ExitCode.DONE
+
+
+def test_plan_reasons_and_file_tell_of_residual_slices(program: ConductanceProgram, tmp_path: Path) -> None:
+    assert "each product with them the mean of 8 reads" in "\n".join(plan(program).lines())
+    reasons = [tile.reason for tile in explain(program).tiles]
+    assert any("one of 2 copies of the highest slice, each product the mean of 8 reads" in text for text in reasons)
+    assert any("to take up what the highest slice missed" in text for text in reasons)
+    save_program(program, tmp_path / "program.h5")
+    assert load_program(tmp_path / "program.h5").digest == program.digest
+
+
+def test_a_dry_run_counts_reads_and_the_second_writing(program: ConductanceProgram) -> None:
+    plain, residual = estimate(compiled(0), OPTIONS, calibrate=False), estimate(program, OPTIONS, calibrate=False)
+    assert residual.inference.bytes_both > 3 * plain.inference.bytes_both
+    assert residual.rewrite_pulses > 0
+    assert residual.program.bytes_both > 2 * plain.program.bytes_both
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"residual_slices": -1}, {"residual_slices": 65}, {"residual_slices": 2, "adapt": True},
+              {"residual_slices": 2, "rewrite": 1}, {"residual_slices": 2, "residual_wait_s": 0.0}],
+)  # fmt: skip
+def test_options_that_make_no_residual_slices_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="residual slices"):
+        DeployOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_knows_nothing_of_residual_slices_refuses_them(program: ConductanceProgram, tmp_path: Path) -> None:
+    path = tmp_path / "program.h5"
+    save_program(program, path)
+    with pytest.raises(UsageError, match="missions and campaigns: the program has residual slices"):
+        open_subject(path, network=None, chip="lab-128", macros=None, trust=False, watch=Watch())
+    with open_chip(f"emulated:lab-128?seed=3&macros={MACROS}") as driver:
+        record = nominal_record(program.spec, range(MACROS))
+        with pytest.raises(UsageError, match="hil tune: the program has residual slices"):
+            retune(driver, program, record)
+    _, data = write_files(tmp_path)
+    with pytest.raises(UsageError, match="2 ages of a program with residual slices"):
+        predict(program, load_dataset(str(data), "test"), record, OPTIONS, Watch(), ages_s=(1.0, 3600.0))

@@ -1,0 +1,129 @@
+"""The ladder's last rung: training in what is left of the minutes, gone on with, without the images that decide."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from hil.datasets.image_set import load_dataset
+from hil.improvement.begin import bench_of
+from hil.improvement.finetuning.plan import FinetunePlan, asked_for, write_plan
+from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
+from hil.improvement.further_training import FurtherTraining, strength_of
+from hil.improvement.ladder import Improvement, improve
+from hil.improvement.levers import LEVERS, LeverBench, Recipe
+from hil.watch import Watch
+from mapping.network.file import image_keys, load_network
+from mapping.program.file import load_program
+
+from ..conftest import Small
+from ..small_net import NAMES, images
+
+TRAINING = [lever for lever in LEVERS if lever.name == "finetune"]
+SETTINGS = FinetuneSettings(minutes=9.0, batch=32, rate=0.0004, strength=0.5, shift=0, symmetry="none", seed=3)
+
+
+class Listening(Watch):
+    """A watch that keeps what it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
+        self.heard.append(what)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pixels, labels = images(640, 21)
+    path = tmp_path_factory.mktemp("images") / "train.npz"
+    np.savez(path, images=pixels, labels=labels, classes=np.array(NAMES))
+    return path
+
+
+def bench(small: Small, data: Path, folder: Path, watch: Watch | None = None) -> LeverBench:
+    further = FurtherTraining(small.net, str(data), None, "lab-128", 4, small.record_file, folder)
+    return bench_of(
+        small.net,
+        load_dataset(str(data), "train"),
+        chip="lab-128",
+        macros=4,
+        use_macros=None,
+        record=small.record_file,
+        age_s=3600.0,
+        images=100,
+        chips=2,
+        seed=0,
+        tune_images=16,
+        trust=False,
+        watch=watch or Watch(),
+        further=further,
+    )
+
+
+@pytest.fixture(scope="module")
+def climbed(small: Small, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Improvement, LeverBench, Path]:
+    """A ladder whose training had been begun, with one epoch planned."""
+    folder = tmp_path_factory.mktemp("trained")
+    tried = bench(small, data, folder)
+    assert tried.training is not None
+    working_folder(tried.training.out).mkdir()
+    write_plan(working_folder(tried.training.out), FinetunePlan(1, 320, asked_for(SETTINGS), cut=True))
+    return improve(tried, folder, None, minutes=30.0, levers=TRAINING), tried, folder
+
+
+def test_a_training_that_was_begun_goes_on_and_its_network_is_the_ladders(
+    climbed: tuple[Improvement, LeverBench, Path],
+) -> None:
+    found, tried, folder = climbed
+    rung, trained = found.rungs[-1], load_network(folder / "finetuned.pt")
+    assert (rung.lever, rung.skipped) == ("finetune", "")
+    assert rung.recipe["finetuned"] == trained.digest
+    assert "1 epochs of 320 images" in trained.graph.provenance["fine-tuned by"]
+    assert not np.isin(image_keys(tried.images), trained.trained_on).any()
+    assert not working_folder(folder / "finetuned.pt").exists()
+    program = load_program(folder / "program.h5")
+    assert program.network_digest == (trained.digest if rung.kept else tried.network.digest)
+
+
+def test_a_trained_network_in_the_folder_is_not_trained_again(
+    climbed: tuple[Improvement, LeverBench, Path], small: Small, data: Path
+) -> None:
+    found, _, folder = climbed
+    (folder / "ladder.json").unlink()
+    before = (folder / "finetuned.pt").stat().st_mtime_ns
+    again = improve(bench(small, data, folder), folder, None, minutes=30.0, levers=TRAINING)
+    assert again.rungs[-1].chips == found.rungs[-1].chips
+    assert (folder / "finetuned.pt").stat().st_mtime_ns == before
+
+
+def test_without_minutes_or_with_too_few_nothing_is_trained(small: Small, data: Path, tmp_path: Path) -> None:
+    tried = bench(small, data, tmp_path)
+    (lever,) = TRAINING
+    assert "none were given" in str(lever.pull(tried, Recipe()))
+    assert lever.pull(replace(tried, minutes_left=1.5), Recipe()) == "1.5 minutes are left, training takes 2"
+    assert lever.pull(replace(tried, training=None), Recipe()) == "training was not asked for"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_errors_in_training_are_as_small_as_copies_leave_them(small: Small) -> None:
+    assert strength_of(small.once()) == 1.0
+    copies = [step.group.averages for step in small.program.matrices]
+    assert strength_of(small.program) == pytest.approx(np.sqrt(np.mean(1 / np.array(copies))))
+
+
+def test_the_layers_are_sensed_once_for_a_recipe(small: Small, data: Path, tmp_path: Path) -> None:
+    watch = Listening()
+    tried = bench(small, data, tmp_path, watch)
+    first = tried.sensitivity(Recipe())
+    heard = len([what for what in watch.heard if what.startswith("sensitivity of")])
+    assert heard == len(first) == 2
+    assert tried.sensitivity(Recipe()) == first
+    assert len([what for what in watch.heard if what.startswith("sensitivity of")]) == heard
+    assert tried.sensitivity(Recipe(tune=True)) != first
