@@ -6,7 +6,7 @@ What ``hil.deployment.rewriting`` does to a chip is done here to drawn cells, wi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ class RepeatedReads:
         for number, (part, reads) in enumerate(self.parts):
             seen: list[NDArray[np.int32]] = []
             for r in range(reads):
-                own = NoiseKey(key.seed, key.chip, key.layer + number * self.layers, key.first_image + r * READ)
+                own = replace(key, layer=key.layer + number * self.layers, first_image=key.first_image + r * READ)
                 sums, share = part.level_sums(codes, own)
                 seen.append(sums)
                 ends += share * part.conversions(len(codes))
