@@ -26,15 +26,15 @@ from typing import Any, cast
 import numpy as np
 
 from cim.chip.file import load_chip
-from hil.campaign.compare import EDP_MARGIN, FLOOR_MARGIN
-from hil.campaign.evaluator import SimulatedEvaluator
-from hil.campaign.front import simulations
-from hil.campaign.inputs import SearchInputs, load_inputs
-from hil.campaign.networks import sampled_accuracy
-from hil.campaign.settings import SearchFolder, SearchSettings, open_folder
-from hil.campaign.work import schedule
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
+from hil.searching.compare import EDP_MARGIN, FLOOR_MARGIN
+from hil.searching.evaluator import SimulatedEvaluator
+from hil.searching.front import simulations
+from hil.searching.inputs import SearchInputs, load_inputs
+from hil.searching.networks import sampled_accuracy
+from hil.searching.settings import SearchFolder, SearchSettings, open_folder
+from hil.searching.work import schedule
 from hil.watch import Watch
 from search.choice.accuracy import Accuracy
 from search.choice.additive import kendall_tau

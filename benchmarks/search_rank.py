@@ -19,10 +19,10 @@ from typing import cast
 
 import numpy as np
 
-from hil.campaign.inputs import load_inputs
-from hil.campaign.networks import sampled_accuracy, samples_of
-from hil.campaign.settings import open_folder
-from hil.campaign.work import schedule
+from hil.searching.inputs import load_inputs
+from hil.searching.networks import sampled_accuracy, samples_of
+from hil.searching.settings import open_folder
+from hil.searching.work import schedule
 from hil.watch import Watch
 from search.choice.accuracy import fit_accuracy
 from search.choice.additive import kendall_tau

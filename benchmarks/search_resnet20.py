@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hil.campaign.budget import SearchPlan
-from hil.campaign.inputs import load_inputs
-from hil.campaign.networks import network_job, read_evaluation, train_and_evaluate
-from hil.campaign.settings import open_folder
-from hil.campaign.work import SearchRun
+from hil.searching.budget import SearchPlan
+from hil.searching.inputs import load_inputs
+from hil.searching.networks import network_job, read_evaluation, train_and_evaluate
+from hil.searching.settings import open_folder
+from hil.searching.work import SearchRun
 from hil.watch import Watch
 from search.choice.baselines import resnet20
 from search.evaluator import Evaluation

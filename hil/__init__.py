@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hil.calibration.procedure import calibrate
-    from hil.campaign.evaluator import DeployedEvaluator, SimulatedEvaluator
-    from hil.campaign.run import run_search
-    from hil.campaign.settings import SearchFolder, SearchSettings, begin_folder, open_folder
     from hil.cost.estimate import estimate_network
     from hil.datasets.image_set import Dataset, load_dataset
     from hil.deployment.adaptation import adapt_to_record
@@ -43,6 +40,9 @@ if TYPE_CHECKING:
     from hil.prediction.predict import predict
     from hil.prediction.text import Prediction
     from hil.report.run_data import RunData, read_run
+    from hil.searching.evaluator import DeployedEvaluator, SimulatedEvaluator
+    from hil.searching.run import run_search
+    from hil.searching.settings import SearchFolder, SearchSettings, begin_folder, open_folder
     from hil.server.board import Board
     from hil.server.firmware_build import config_header
     from hil.server.serve import serve_tcp, serve_unix
@@ -107,9 +107,9 @@ __all__ = [
 
 _HOMES = {
     "hil.calibration.procedure": ("calibrate",),
-    "hil.campaign.evaluator": ("DeployedEvaluator", "SimulatedEvaluator"),
-    "hil.campaign.run": ("run_search",),
-    "hil.campaign.settings": ("SearchFolder", "SearchSettings", "begin_folder", "open_folder"),
+    "hil.searching.evaluator": ("DeployedEvaluator", "SimulatedEvaluator"),
+    "hil.searching.run": ("run_search",),
+    "hil.searching.settings": ("SearchFolder", "SearchSettings", "begin_folder", "open_folder"),
     "hil.cost.estimate": ("estimate_network",),
     "hil.datasets.image_set": ("Dataset", "load_dataset"),
     "hil.deployment.adaptation": ("adapt_to_record",),

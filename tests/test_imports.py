@@ -56,7 +56,7 @@ LAYERS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("calibration",),
         ("deployment", "device_fit"),
         ("prediction",),
-        ("campaign", "improvement", "mission"),
+        ("improvement", "mission", "searching"),
         ("cli",),
     ),
 }

@@ -10,11 +10,11 @@ import pytest
 pytest.importorskip("torch")
 
 from cim.chip.file import load_chip
-from hil.campaign.evaluator import SimulatedEvaluator
 from hil.cli import run
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import BUNDLED_DATA
 from hil.deployment.options import DeployOptions
+from hil.searching.evaluator import SimulatedEvaluator
 from search.choice.front import read_front
 from search.space.candidate import workload
 from search.space.file import load_space

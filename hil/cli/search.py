@@ -30,8 +30,8 @@ from hil.cli.options import (
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
 
 if TYPE_CHECKING:  # torch is imported when a command runs
-    from hil.campaign.loop import Loop
-    from hil.campaign.settings import SearchFolder, SearchSettings
+    from hil.searching.loop import Loop
+    from hil.searching.settings import SearchFolder, SearchSettings
 
 InTheLoop = Annotated[
     bool, typer.Option("--in-the-loop", help="deploy trained networks on a chip (--port or --emulated) and rank again")
@@ -190,9 +190,9 @@ def run_(
 ) -> int:
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
     need(*SEARCHING)
-    from hil.campaign.inputs import space_of_data
-    from hil.campaign.settings import SearchSettings, begin_folder, discard_unbegun
     from hil.datasets.augmentation import augmentation
+    from hil.searching.inputs import space_of_data
+    from hil.searching.settings import SearchSettings, begin_folder, discard_unbegun
     from search.space.file import load_space, space_names, space_text
 
     loop = _loop(in_the_loop, port, emulated, chip, macros, rounds, baud)
@@ -264,7 +264,7 @@ def resume(
 ) -> int:
     """Resume a search that was stopped; finished work is kept."""
     need(*SEARCHING)
-    from hil.campaign.settings import open_folder
+    from hil.searching.settings import open_folder
 
     opened, settings = open_folder(folder, allow_code=allow_code)
     loop = _loop(in_the_loop, port, emulated, settings.chip, settings.macros or None, rounds, baud)
@@ -290,9 +290,9 @@ def train(
 ) -> int:
     """Train and evaluate named networks, for longer if asked."""
     need(*SEARCHING)
-    from hil.campaign.run import train_named
-    from hil.campaign.settings import open_folder
-    from hil.campaign.table import folder_notes, table_json, table_lines
+    from hil.searching.run import train_named
+    from hil.searching.settings import open_folder
+    from hil.searching.table import folder_notes, table_json, table_lines
 
     opened, settings = open_folder(folder, allow_code=allow_code)
     settings = replace(settings, epochs=epochs or settings.epochs)
@@ -319,10 +319,10 @@ def show(
     """Show the front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
     need(*SEARCHING)
     from hil.atomic import write_text
-    from hil.campaign.front import read_findings
-    from hil.campaign.page import search_page
-    from hil.campaign.settings import open_folder
-    from hil.campaign.table import folder_notes, table_json, table_lines
+    from hil.searching.front import read_findings
+    from hil.searching.page import search_page
+    from hil.searching.settings import open_folder
+    from hil.searching.table import folder_notes, table_json, table_lines
 
     found, settings = open_folder(folder, allow_code=allow_code)
     table = table_json(found, folder_notes(found), costs)
@@ -345,8 +345,8 @@ def explain(
 ) -> int:
     """Explain the operators, widths and bits of a network: significances and ranks by position."""
     need(*SEARCHING)
-    from hil.campaign.explain import explain_json, explain_lines
-    from hil.campaign.settings import open_folder
+    from hil.searching.explain import explain_json, explain_lines
+    from hil.searching.settings import open_folder
 
     found = explain_json(open_folder(folder)[0], network)
     print_result(explain_lines(found), found, as_json)
@@ -365,8 +365,8 @@ def compare(
 ) -> int:
     """Compare the front with random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
     need(*SEARCHING)
-    from hil.campaign.compare import compare_search, comparison_json, comparison_lines
-    from hil.campaign.settings import open_folder
+    from hil.searching.compare import compare_search, comparison_json, comparison_lines
+    from hil.searching.settings import open_folder
 
     opened, settings = open_folder(folder, allow_code=allow_code)
     with screen(quiet=as_json) as watch:
@@ -382,7 +382,7 @@ def _loop(
         if port or emulated:
             raise UsageError("a chip is named, and nothing to do with it", hint="--in-the-loop asks it")
         return None
-    from hil.campaign.loop import Loop
+    from hil.searching.loop import Loop
 
     return Loop(chip_address(port, emulated, chip, macros), rounds, baud)
 
@@ -391,10 +391,10 @@ def _go_on(
     folder: SearchFolder, settings: SearchSettings, scheduler: str | None, loop: Loop | None, as_json: bool
 ) -> int:
     from hil.atomic import write_text
-    from hil.campaign.front import read_findings
-    from hil.campaign.page import search_page
-    from hil.campaign.run import run_search
-    from hil.campaign.table import folder_notes, table_json, table_lines
+    from hil.searching.front import read_findings
+    from hil.searching.page import search_page
+    from hil.searching.run import run_search
+    from hil.searching.table import folder_notes, table_json, table_lines
 
     with screen(quiet=as_json) as watch:
         run_search(folder, settings, watch, scheduler=scheduler, loop=loop)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
-from hil.campaign.evaluator import SimulatedEvaluator
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
+from hil.searching.evaluator import SimulatedEvaluator
 from mapping.network.file import save_network
 from search.evaluator import Evaluator
 

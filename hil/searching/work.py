@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from hil.campaign.budget import SearchPlan
-from hil.campaign.inputs import SearchInputs
-from hil.campaign.settings import SearchFolder, SearchSettings
+from hil.searching.budget import SearchPlan
+from hil.searching.inputs import SearchInputs
+from hil.searching.settings import SearchFolder, SearchSettings
 from hil.watch import PlannedStage, Watch
 from search.train.training import EpochRecord, Machine, Precision, Told, TrainingSchedule
 from search.train.workers import worker_count

@@ -14,12 +14,12 @@ import numpy as np
 from cim.chip.spec import ChipSpec
 from cim.record.calibration import CalibrationRecord
 from hil.atomic import write_text
-from hil.campaign.evaluator import SimulatedEvaluator
-from hil.campaign.settings import SearchFolder
-from hil.campaign.work import SearchRun
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
 from hil.errors import UsageError
+from hil.searching.evaluator import SimulatedEvaluator
+from hil.searching.settings import SearchFolder
+from hil.searching.work import SearchRun
 from mapping.errors import CannotMap
 from search.choice.accuracy import AdditiveAccuracy, fit_accuracy
 from search.choice.front import Member, read_front

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from hil.campaign.front import Findings
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import Plot, render
+from hil.searching.front import Findings
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def search_page(table: Mapping[str, Any], lines: Sequence[str], found: Findings) -> str:
-    """One self-contained page, of a table (``hil.campaign.table``), its lines, and the significances."""
+    """One self-contained page, of a table (``hil.searching.table``), its lines, and the significances."""
     front = (
         "Bars of predicted accuracies end at the lower bound, those of simulated ones at the worst chip. "
         "Predictions are of brief training: they rank networks, and lie below what training reaches."

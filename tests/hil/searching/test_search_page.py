@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hil.campaign.front import Findings
-from hil.campaign.page import choices_figure, front_figure, search_page
+from hil.searching.front import Findings
+from hil.searching.page import choices_figure, front_figure, search_page
 from search.space.genes import Gene
 from search.space.significance import Significance
 

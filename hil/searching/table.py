@@ -9,12 +9,12 @@ from typing import Any
 
 from cim.chip.file import is_cost_model
 from hil.atomic import write_text
-from hil.campaign.budget import SearchPlan
-from hil.campaign.front import modes_of, read_findings
-from hil.campaign.loop import read_measured
-from hil.campaign.networks import network_name, read_evaluation
-from hil.campaign.settings import SearchFolder, SearchSettings
 from hil.errors import FileError
+from hil.searching.budget import SearchPlan
+from hil.searching.front import modes_of, read_findings
+from hil.searching.loop import read_measured
+from hil.searching.networks import network_name, read_evaluation
+from hil.searching.settings import SearchFolder, SearchSettings
 from hil.watch import Watch
 from search.choice.front import Front, Member, read_front
 from search.choice.hardware_significance import MODES

@@ -13,12 +13,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hil.campaign.budget import SearchPlan  # noqa: E402
-from hil.campaign.inputs import load_inputs  # noqa: E402
-from hil.campaign.networks import network_name  # noqa: E402
-from hil.campaign.run import run_search  # noqa: E402
-from hil.campaign.settings import begin_folder, open_folder  # noqa: E402
 from hil.errors import Interrupted  # noqa: E402
+from hil.searching.budget import SearchPlan  # noqa: E402
+from hil.searching.inputs import load_inputs  # noqa: E402
+from hil.searching.networks import network_name  # noqa: E402
+from hil.searching.run import run_search  # noqa: E402
+from hil.searching.settings import begin_folder, open_folder  # noqa: E402
 from hil.watch import Watch  # noqa: E402
 from mapping.network.capture import capture  # noqa: E402
 from mapping.network.file import NetworkFile, load_network, save_network  # noqa: E402
@@ -210,7 +210,7 @@ def test_ctrl_c_is_exit_10_and_show_says_what_to_do(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("hil.campaign.run.train_teacher", stop)
+    monkeypatch.setattr("hil.searching.run.train_teacher", stop)
     cli(*files.arguments(tmp_path / "run"), code=10)
     assert f"hil search resume {tmp_path / 'run'}" in cli.err
     for command in ("show", "explain", "compare"):

@@ -17,10 +17,10 @@ from cim.record.file import load_record
 from cim.record.published import NoModels, nominal_record
 from cim.simulator.training_layers import ArrayNoise, array_noise
 from hil.atomic import write_text
-from hil.campaign.settings import SearchFolder, SearchSettings
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.options import check_device
 from hil.errors import FileError, MismatchError, UsageError
+from hil.searching.settings import SearchFolder, SearchSettings
 from hil.watch import Watch
 from mapping.network.file import load_network
 from search.files import MAX_FILE_BYTES

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hil.atomic import write_text
-from hil.campaign.settings import SearchFolder, SearchSettings
-from hil.campaign.work import SearchRun
+from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.work import SearchRun
 from search.choice.accuracy import Accuracy
 from search.choice.candidate_costs import Progress, Simulate, Simulator
 from search.choice.feedback import CostFeedback

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hil.campaign.front import read_findings
-from hil.campaign.networks import network_name, sampled_accuracy
-from hil.campaign.table import front_of_folder, own_members
-from hil.campaign.work import SearchRun
 from hil.errors import UsageError
+from hil.searching.front import read_findings
+from hil.searching.networks import network_name, sampled_accuracy
+from hil.searching.table import front_of_folder, own_members
+from hil.searching.work import SearchRun
 from search.choice.front import Member, write_front
 from search.errors import SpaceError
 from search.space.architecture import Architecture

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from cim.chip.file import load_chip
-from hil.campaign.budget import SearchPlan
-from hil.campaign.front import caps_of, simulations
-from hil.campaign.inputs import load_inputs
-from hil.campaign.networks import sampled_accuracy
-from hil.campaign.settings import SearchFolder, SearchSettings
-from hil.campaign.table import front_of_folder
-from hil.campaign.work import SearchRun
 from hil.errors import FileError
+from hil.searching.budget import SearchPlan
+from hil.searching.front import caps_of, simulations
+from hil.searching.inputs import load_inputs
+from hil.searching.networks import sampled_accuracy
+from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.table import front_of_folder
+from hil.searching.work import SearchRun
 from hil.watch import Watch
 from search.choice.accuracy import Accuracy
 from search.choice.baselines import evolution, random_search, resnet20, top_k_search

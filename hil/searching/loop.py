@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from hil.atomic import write_text
-from hil.campaign.evaluator import DeployedEvaluator
-from hil.campaign.front import find_front
-from hil.campaign.networks import imperfect, network_name, samples_of, shortlist, train_networks
-from hil.campaign.settings import SearchFolder
-from hil.campaign.work import SearchRun
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
+from hil.searching.evaluator import DeployedEvaluator
+from hil.searching.front import find_front
+from hil.searching.networks import imperfect, network_name, samples_of, shortlist, train_networks
+from hil.searching.settings import SearchFolder
+from hil.searching.work import SearchRun
 from mapping.errors import CannotMap
 from search.choice.accuracy import Accuracy, fit_measured
 from search.choice.candidate_costs import Simulator

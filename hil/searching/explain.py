@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from hil.campaign.front import Findings, read_findings
-from hil.campaign.networks import member_named, network_name
-from hil.campaign.settings import SearchFolder
-from hil.campaign.table import front_of_folder, members_of
+from hil.searching.front import Findings, read_findings
+from hil.searching.networks import member_named, network_name
+from hil.searching.settings import SearchFolder
+from hil.searching.table import front_of_folder, members_of
 
 
 def explain_json(folder: SearchFolder, name: str | None) -> dict[str, Any]:

@@ -20,16 +20,16 @@ from typing import Any
 
 import numpy as np
 
-from hil.campaign.budget import SearchPlan
-from hil.campaign.front import find_front
-from hil.campaign.inputs import load_inputs
-from hil.campaign.loop import Loop, run_loop
-from hil.campaign.networks import accuracy_model, member_named, network_folder, train_members, train_networks
-from hil.campaign.own import add_own
-from hil.campaign.settings import SearchFolder, SearchSettings
-from hil.campaign.table import members_of, write_table
-from hil.campaign.work import SearchRun, expected_phases
 from hil.errors import FileError, Interrupted, LinkError, UsageError
+from hil.searching.budget import SearchPlan
+from hil.searching.front import find_front
+from hil.searching.inputs import load_inputs
+from hil.searching.loop import Loop, run_loop
+from hil.searching.networks import accuracy_model, member_named, network_folder, train_members, train_networks
+from hil.searching.own import add_own
+from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.table import members_of, write_table
+from hil.searching.work import SearchRun, expected_phases
 from hil.watch import Watch
 from mapping.network.file import NetworkFile, load_network, save_network
 from search.errors import SearchError
