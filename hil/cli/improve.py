@@ -120,7 +120,7 @@ def improve(
         )
     page = out / PAGE
     write_text(page, ladder_page(found))
-    again = f" --rewrite {found.recipe['rewrite']}" if found.recipe.get("rewrite") else ""
+    again = "".join(f" --{name} {found.recipe[name]}" for name in ("rewrite", "adapters") if found.recipe.get(name))
     lines = [
         *found.lines(),
         f"program        {out}/program.h5   (hil deploy {out}/program.h5{again})",

@@ -34,6 +34,7 @@ from hil.watch import PlannedStage
 from mapping.compile import plan
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
+from mapping.tune.low_rank import with_blank_adapters
 from mapping.workload import program_workload
 
 FORMAT = "hil.ladder/1.2"
@@ -261,7 +262,8 @@ def _rung(
         pulses += round(cells * PULSES_A_CELL * float(share.mean()) * recipe.rewrite)
     energy, latency = None, None
     try:
-        cost = estimate(program_workload(program), program.spec)
+        running = with_blank_adapters(program, recipe.adapters) if recipe.adapters else program
+        cost = estimate(program_workload(running), program.spec)
         energy, latency = cost.energy_pj * 1e-6, cost.latency_ns * 1e-3
     except NoCostModel:
         pass

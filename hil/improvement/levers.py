@@ -36,6 +36,7 @@ from mapping.tune.averaged import layer_areas
 from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
 
 REWRITES = 3  # of the lever; more give little (doi 10.1038/s41586-022-04992-8 took three)
+ADAPTER_RANK = 4  # of the lever: rank 1 gives most of what 8 give
 RESIDUAL_COPIES = 4  # of the lever: with eight reads each, what is left is that of other slices
 SENSED_IMAGES = 32  # stored training images that a layer's share of the error is taken on
 
@@ -54,6 +55,7 @@ class Recipe:
     rewrite: int = 0
     copies: Copies = field(default_factory=dict)
     residual: int = 0
+    adapters: int = 0  # rank of the digital adapter that the tune gives each layer
     finetuned: str = ""  # digest of the network that was trained on; "": the network as it came
 
     @property
@@ -85,6 +87,7 @@ class Recipe:
                 name: [[list(astuple(area)) for area in copy] for copy in more] for name, more in self.copies.items()
             },
             "residual": self.residual,
+            "adapters": self.adapters,
             "finetuned": self.finetuned,
         }
 
@@ -176,7 +179,8 @@ class LeverBench:
         """Accuracies of virtual chips programmed with the recipe, each tuned to its own answers if it says so."""
         program = self.program(recipe)
         x, y = (self.images, self.targets) if images is None or targets is None else (images, targets)
-        aims = tune_targets(program, program.calibration_images[: self.tune_images]) if recipe.tune else None
+        stored = program.calibration_images[: self.tune_images]
+        aims = tune_targets(program, stored, recipe.adapters) if recipe.tune else None
         virtual = self._chips(program, recipe, aims)
 
         def accuracy(number: int) -> float:
@@ -311,6 +315,12 @@ def _with_copies(bench: LeverBench, recipe: Recipe, further: Sequence[int] | Non
     return replace(recipe, copies=copies)
 
 
+def _adapters(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+    if not recipe.tune:
+        return "adapters are fitted by the tune, which did not help"
+    return replace(recipe, adapters=ADAPTER_RANK)
+
+
 def _finetune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     if bench.task.kind is not TaskKind.CLASSIFY:
         return f"training is for networks that give classes, this one is to {bench.task.kind}"
@@ -333,6 +343,8 @@ LEVERS: tuple[Lever, ...] = (
     Lever("rewrite", f"cells that left their window written again, {REWRITES} times (--rewrite)", _rewrite),
     Lever("residual", f"residual slices, {RESIDUAL_COPIES} copies of the highest, in place of both", _residual),
     Lever("copies", "copies on further macros, where they help most", _copies),
+    Lever("adapters", f"digital adapters of rank {ADAPTER_RANK}, executed by the host (--adapters)", _adapters),
     Lever("finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", _finetune),
 )
-"""From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro, then training."""
+"""From cheap to dear: none writes a cell more, then chip time and wear, then cells by the macro, then digital work,
+then training."""

@@ -15,7 +15,7 @@ from hil.deployment.options import DeployOptions
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.begin import bench_of
 from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, improve
-from hil.improvement.levers import LEVERS, LeverBench, Recipe
+from hil.improvement.levers import LEVERS, Lever, LeverBench, Recipe
 from hil.watch import Watch
 from mapping.network.file import save_network
 from mapping.network.task import TaskKind
@@ -53,8 +53,9 @@ def test_every_rung_says_what_it_gave_and_what_it_costs(climbed: tuple[Improveme
     tried = [r for r in found.rungs if not r.skipped]
     assert all(len(r.chips) == 4 and r.macros >= 2 and r.pulses > 0 and r.energy_uj for r in tried)
     assert all(r.gain > r.gain_se for r in tried[1:] if r.kept)
-    assert found.rungs[-2].skipped == "no macro is free: the network takes 2 of 2"
-    assert found.rungs[-1].skipped == "training was not asked for"
+    skipped = {r.lever: r.skipped for r in found.rungs}
+    assert skipped["copies"] == "no macro is free: the network takes 2 of 2"
+    assert skipped["finetune"] == "training was not asked for"
     assert len(found.test) == 4
     assert found.test_images == 100
     assert "held-out training images" in "\n".join(found.lines())
@@ -168,3 +169,19 @@ def test_residual_slices_are_a_lever_for_weights_of_several_slices(small: Small,
     assert wide.program(pulled).residual
     copies = next(lever for lever in LEVERS if lever.name == "copies")
     assert "in their place" in str(copies.pull(wide, pulled))
+
+
+def test_adapters_are_a_lever_that_costs_the_host_work_and_no_cell(small: Small, tmp_path: Path) -> None:
+    lever = next(lever for lever in LEVERS if lever.name == "adapters")
+    made = bench(small)
+    assert "which did not help" in str(lever.pull(made, Recipe()))
+    pulled = lever.pull(made, Recipe(tune=True))
+    assert isinstance(pulled, Recipe)
+    assert (pulled.adapters, Recipe.from_json(pulled.to_json())) == (4, pulled)
+    assert made.program(pulled) is made.program(Recipe(tune=True))
+    assert made.score(pulled).mean >= made.score(Recipe(tune=True)).mean - 0.05
+    both = Lever("both", "tune and adapters", lambda bench, recipe: replace(recipe, tune=True, adapters=4))
+    found = improve(made, tmp_path / "improved", None, levers=(LEVERS[0], both))
+    tuned, with_adapters = found.rungs[1:]
+    assert with_adapters.cells == tuned.cells
+    assert (with_adapters.energy_uj or 0.0) > (tuned.energy_uj or 0.0)
