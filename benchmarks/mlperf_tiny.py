@@ -22,7 +22,6 @@ Records of emulated chips are measured once and kept in ``--folder``.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -37,6 +36,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import h5py
 import numpy as np
 from exact_matrix import large_enough
+from kept_rows import keep_row, kept_rows
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
@@ -277,7 +277,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=lambda s: [int(p) for p in s.split(",")], default=[7], help="emulated chips")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     given = parser.parse_args()
-    there = [json.loads(line) for line in given.out.read_text("utf-8").splitlines()] if given.out.exists() else []
+    there = kept_rows(given.out)
     if given.table:
         print("\n".join(table(there)))
         return 0
@@ -289,9 +289,7 @@ def main() -> int:
             continue
         start = time.process_time()
         line = row | answers(row, given) | {"cpu_s": round(time.process_time() - start, 1)}
-        with given.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        print(json.dumps(line), flush=True)
+        keep_row(given.out, line)
     return 0
 
 
