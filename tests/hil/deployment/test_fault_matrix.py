@@ -38,7 +38,9 @@ def loaded() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))  # benchmarks import each other by name
+        spec.loader.exec_module(module)
     return module
 
 
