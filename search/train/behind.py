@@ -25,6 +25,7 @@ from mapping.network.file import NetworkFile
 from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.tune.reweighted import LayerWeights
+from search.train.arrays import ArrayLinear
 from search.train.graph_net import GraphNet, MatrixUnit, graph_net
 from search.train.images import Images, batches
 from search.train.losses import distillation
@@ -132,8 +133,7 @@ class LayersBehind:
             raise ValueError(f"no operations of the network: {', '.join(sorted(unknown))}")
         for name, unit in self._units():
             unit.requires_grad_(name not in written)
-            if unit.array.__class__.__name__ == "ArrayLinear":
-                assert unit.array.bias is not None
+            if isinstance(unit.array, ArrayLinear):
                 unit.array.bias.requires_grad_(False)
         found: Trained = self.machine.run(self._train, measured, kept, recipe, checkpoint, key, told)
         return found

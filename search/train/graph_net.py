@@ -12,9 +12,11 @@ Imports torch: import this module late.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -229,6 +231,13 @@ class GraphNet(nn.Module):
         if isinstance(op, ClampOp):
             return codes * step
         return apply(digital_node(op, op.inputs), [c * s for c, s in inputs], self._held)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GraphNet:
+        memo[id(self.ops)] = self.ops  # they do not change, and their arrays are known by identity
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
 
     def _hold(self, node: Node) -> None:
         """Arrays of a node as buffers, so that they go where the module goes."""
