@@ -1,4 +1,4 @@
-"""Simulation on all cores of the machine, while the chip is at work or after it.
+"""Work on all cores of the machine, while the chip is at work or after it.
 
 Numbers do not depend on it: every virtual chip has seeds of its own, whichever thread makes it, and when.
 """
