@@ -263,12 +263,9 @@ class ChannelTune:
 
 def fit_channels(layer: str, sums: NDArray[np.integer], wanted: NDArray[np.integer]) -> ChannelFit:
     """The lines from ``sums`` to ``wanted``, both (n, outputs, places), channel by channel."""
-    y = sums.astype(np.float64).transpose(1, 0, 2).reshape(sums.shape[1], -1)
-    z = wanted.astype(np.float64).transpose(1, 0, 2).reshape(y.shape)
-    mean_y, mean_z = y.mean(1), z.mean(1)
-    y -= mean_y[:, None]
-    z -= mean_z[:, None]
-    var_y, var_z, both = (y * y).mean(1), (z * z).mean(1), (y * z).mean(1)
+    from mapping.tune.moment_kernel import channel_moments  # numba is large
+
+    mean_y, mean_z, var_y, var_z, both = channel_moments(*(np.ascontiguousarray(v, np.int32) for v in (sums, wanted)))
     still = var_y == 0.0
     free = np.where(still, 1.0, both / np.where(still, 1.0, var_y))
     gain = np.clip(free, *GAINS)

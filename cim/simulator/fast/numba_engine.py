@@ -176,16 +176,19 @@ class _Group:
         """Terms of one-bit units, from the ones that each plane drives."""
         fast, many = self.fast, -(-maps.places // LANES) * LANES
         terms = np.empty((len(self.tiles), many // LANES, counting.TERMS, LANES), np.float32)
-        counts, sums = np.empty(maps.images * maps.pixels + 8, np.uint64), np.zeros(many, np.uint64)
+        counts = np.empty(maps.images * maps.pixels + 8, np.uint64)
+        sums: dict[tuple[int, int], NDArray[np.uint64]] = {}  # copies of a layer stand on tiles with the same inputs
         for t, tile in enumerate(self.tiles):
             first, bend = int(self.firsts[t]), self.bends[t]
             stop = first + int(self.lengths[t])
-            counting.count_pixels(maps.flat, maps.channels, first, stop, self.masks[t], counts[:-8])
-            counting.count_places(
-                counts, maps.width, maps.pixels, maps.runs, maps.steps, maps.across, sums[: maps.places]
-            )
-            typical = fast.typical(len(tile.inputs), bend)
-            counting.terms_of_counts(sums, self.planes, typical, bend, not fast.layer.spec.adc_signed, terms[t])
+            if (first, stop) not in sums:
+                mine = sums[first, stop] = np.zeros(many, np.uint64)
+                counting.count_pixels(maps.flat, maps.channels, first, stop, self.masks[t], counts[:-8])
+                counting.count_places(
+                    counts, maps.width, maps.pixels, maps.runs, maps.steps, maps.across, mine[: maps.places]
+                )
+            typical, even = fast.typical(len(tile.inputs), bend), not fast.layer.spec.adc_signed
+            counting.terms_of_counts(sums[first, stop], self.planes, typical, bend, even, terms[t])
         return terms
 
     def _gathered(
