@@ -58,7 +58,7 @@ static void switch_on(void) {
     chip.outputs_on = true;
 }
 
-static enum work work(struct job *job) {
+static enum work slice(struct job *job) {
     switch (job->request->op) {
     case OP_DESCRIBE: return describe(job);
     case OP_STATUS: return status(job);
@@ -92,7 +92,7 @@ static const struct chip_handlers HANDLERS = {
     .capabilities = CAN_PROGRAM_TILE | CAN_PULSE | CAN_SWEEP | CAN_RAW | CAN_SUMS | CAN_LAYER | CAN_WAIT |
                     CAN_TEMPERATURE | CAN_HELD_PROGRAM | CAN_RESET,
     .chip_time_ns = macro_time_ns,
-    .work = work,
+    .work = slice,
     .outputs_off = outputs_off,
     .reset = reset,
 };

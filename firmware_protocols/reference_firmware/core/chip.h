@@ -5,12 +5,6 @@
 #include "handlers.h"
 #include "macro.h"
 
-#if CHIP_PAIR_DIGITAL
-#define CHIP_CONVERSIONS(outputs) (2u * (outputs))
-#else
-#define CHIP_CONVERSIONS(outputs) (1u * (outputs))
-#endif
-
 /* What the board adds to the chip file. */
 struct chip_identity {
     const char *serial, *firmware, *kind; /* kind: "silicon" or "emulated" */
