@@ -58,3 +58,19 @@ def currents(drive: Any, load: Any, net: Any, falls: Any, out: Any) -> None:
                 j[k] = (j[k] + u * net[i, k] * MICRO) / more
         for k in range(lines):
             out[v, k] = j[k] / MICRO
+
+
+@njit(**_options)
+def voltages(per_row: Any, resistance: Any) -> Any:
+    """``cim.array.wire_law.mean_voltages``: (steps, rows) of loads (steps,) and resistances (rows,)."""
+    steps, rows = per_row.size, resistance.size
+    found = np.empty((steps, rows))
+    for s in range(steps):
+        y = 0.0
+        for i in range(rows):
+            y = y + per_row[s]
+            y = y / (1.0 + resistance[i] * y)
+            found[s, i] = 1.0 - resistance[i] * y
+        for i in range(rows - 2, -1, -1):
+            found[s, i] *= found[s, i + 1]
+    return found
