@@ -123,14 +123,26 @@ def harden(
         str | None,
         typer.Option(help="time between two scrubs, for its price; default: the campaign's", show_default=False),
     ] = None,
+    always: Annotated[
+        str | None,
+        typer.Option(
+            "--with", help="mitigations of every set, comma-separated: timer,step-signature", show_default=False
+        ),
+    ] = None,
+    never: Annotated[
+        str | None, typer.Option("--without", help="mitigations of no set, comma-separated", show_default=False)
+    ] = None,
     trust_model: Trust = False,
     as_json: Json = False,
 ) -> int:
     """Find the cheapest set of mitigations that keeps accuracy and notices faults; exit code 1 when none does."""
     from hil.mission.hardened_campaign import harden_campaign
+    from hil.mission.mitigation import Mitigation
     from hil.mission.requirements import load_mission
     from hil.mission.subject import open_subject
 
+    on = [one_of(Mitigation, name, "--with") for name in always.split(",")] if always else []
+    off = [one_of(Mitigation, name, "--without") for name in never.split(",")] if never else []
     wanted = load_mission(plan)
     least = wanted.limits.accuracy_floor if floor is None else floor / 100.0
     if least is None:
@@ -145,6 +157,8 @@ def harden(
                 floor=least,
                 detection=detect / 100.0,
                 scrub_s=None if scrub is None else seconds(scrub),
+                always=on,
+                never=off,
             )
     print_result(hardened.lines(), hardened.to_json(), as_json)
     return ExitCode.DONE if hardened.chosen else ExitCode.OUTSIDE_TOLERANCE

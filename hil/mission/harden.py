@@ -10,7 +10,7 @@ does (``hil.mission.radiation.timeline.MENDS``): *scrubbed* needs scrubbing, ECC
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,6 +144,8 @@ def harden(
     tripled: str,
     floor: float,
     detection: float = 0.99,
+    always: Collection[Mitigation] = (),
+    never: Collection[Mitigation] = (),
 ) -> Hardening:
     """Judge every set of mitigations.
 
@@ -152,12 +154,17 @@ def harden(
         courses: bands over the years of each course (``Timeline.to_json``).
         floor: accuracy at the end of the mission, a fraction.
         detection: share of harmful faults to be noticed.
+        always: mitigations of every set, whether it needs them or not.
+        never: those of no set.
 
     Raises:
-        UsageError: the campaign has no harmful fault, or no accuracy over the years.
+        UsageError: the campaign has no harmful fault, or no accuracy over the years; one mitigation always and never.
     """
     if not 0.0 < detection <= 1.0:
         raise UsageError(f"detection of {100 * detection:g} %, not between 0 and 100")
+    both = frozenset(always) & frozenset(never)
+    if both:
+        raise UsageError(f"{', '.join(sorted(both))}: with and without at once")
     if any(str(course) not in courses for course in MAIN):
         raise UsageError("the campaign holds no accuracy over the years", hint="hil campaign … --chips 20")
     harmed = [r for r in results if harmful(r)]
@@ -169,12 +176,18 @@ def harden(
     reached = {
         mends: max(low for course, low in ends.items() if MENDS[course] <= mends) for mends in _subsets(tuple(MENDED))
     }
-    sets = []
-    for chosen in _subsets(tuple(Mitigation)):
-        if chosen & GUARDS and alarms.share > MOST_ALARMS:
-            continue
-        accuracy = reached[chosen & MENDED]
-        sets.append(HardenedSet(chosen, accuracy, table.share(chosen), total(chosen, dict(prices))))
+
+    def judged(chosen: frozenset[Mitigation]) -> HardenedSet:
+        return HardenedSet(chosen, reached[chosen & MENDED], table.share(chosen), total(chosen, dict(prices)))
+
+    free = tuple(m for m in Mitigation if m not in always and m not in never)
+    every = [chosen.union(always) for chosen in _subsets(free)]
+    sets = [judged(chosen) for chosen in every if not chosen & GUARDS or alarms.share <= MOST_ALARMS]
+    if not sets:
+        raise UsageError(
+            f"{', '.join(sorted(GUARDS & frozenset(always)))} in every set, but {alarms.count} of {alarms.of} "
+            "fault-free images raised an alarm, more than 1 in 1,000"
+        )
     meets = [s for s in sets if s.accuracy >= floor and s.detection.share >= detection]
     picked = min(meets, key=lambda s: (s.price.energy_j, s.price.cells, s.price.host_bytes), default=None)
     best = max(sets, key=lambda s: (s.accuracy, s.detection.share, -s.price.energy_j))
@@ -182,7 +195,7 @@ def harden(
     return Hardening(
         front=pareto(sets),
         chosen=picked,
-        bare=next(s for s in sets if not s.mitigations),
+        bare=judged(frozenset()),
         best=best,
         floor=floor,
         wanted=detection,

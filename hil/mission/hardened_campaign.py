@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hil.atomic import write_text
 from hil.errors import FileError, MismatchError, UsageError
 from hil.mission.budget import KnownAccuracy
 from hil.mission.harden import Hardening, harden, most_critical_layer
-from hil.mission.mitigation import prices
+from hil.mission.mitigation import Mitigation, prices
 from hil.mission.radiation.checksums import checked_program
 from hil.mission.radiation.folder import MOST_BYTES, CampaignFolder, read_injections
 from hil.mission.radiation.outcomes import Share
@@ -37,12 +38,15 @@ def harden_campaign(
     detection: float = 0.99,
     scrub_s: float | None = None,
     record: CalibrationRecord | None = None,
+    always: Collection[Mitigation] = (),
+    never: Collection[Mitigation] = (),
 ) -> Hardening:
     """Judge every set of mitigations and write ``hardening.json`` beside the campaign.
 
     Args:
         scrub_s: time between two scrubs, for its price; None: that of the campaign's accuracy over the years.
         record: whose drift plans the scrubs; None takes the models of the chip file.
+        always, never: as ``hil.mission.harden.harden``.
 
     Raises:
         FileError: no campaign, or a damaged one.
@@ -66,7 +70,16 @@ def harden_campaign(
     weights = {kind: about["upsets_per_day"] for kind, about in report["kinds"].items()}
     alarms = Share(report["false_alarms"]["count"], report["false_alarms"]["of"])
     found = harden(
-        results, weights, timeline["courses"], known, alarms, tripled=tripled, floor=floor, detection=detection
+        results,
+        weights,
+        timeline["courses"],
+        known,
+        alarms,
+        tripled=tripled,
+        floor=floor,
+        detection=detection,
+        always=always,
+        never=never,
     )
     believed_record = believed(program, record)[0]
     found = replace(found, scrub=plan_scrub(report["kinds"], believed_record.programming))

@@ -92,6 +92,17 @@ def injections(folder: Path) -> Path:
     return folder / "injections.json"
 
 
+def years(folder: Path) -> Path:
+    options = TimelineOptions((0.0, 1.0), 2, 100)
+    kept = options.kept_in(folder)
+    kept.save(0, {"0.0 nothing": 91, "1.0 ecc + scrubbing": 88})
+    return kept.file(0)
+
+
+def _years(path: Path) -> object:
+    return TimelineOptions((0.0, 1.0), 2, 100).kept_in(path.parent).load(0)
+
+
 @cache
 def _campaign() -> dict[str, bytes]:
     """Files of the folder of a finished campaign."""
@@ -211,6 +222,7 @@ WORK: dict[str, tuple[Callable[[Path], Path], Callable[[Path], object]]] = {
     "flight image": (image, lambda path: load_image(path.read_bytes(), _program().spec)),
     "injections": (injections, read_injections),
     "campaign": (campaign, _harden),
+    "years": (years, _years),
     "run settings": (run_settings, lambda path: load_settings(path.parent)),
     "journal": (journal, _journal),
     "calibration step": (step, _step),

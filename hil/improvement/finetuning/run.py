@@ -79,7 +79,7 @@ def finetune(
     restart: bool = False,
     watch: Watch | None = None,
 ) -> FinetuneResult:
-    """Train a network on for the errors of a chip and write it to ``out``.
+    """Train a network on for the errors of a chip and write it to ``out``; on the chip itself: ``finetune_on_chip``.
 
     Args:
         network: a ``net.pt`` of any origin.

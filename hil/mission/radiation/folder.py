@@ -41,6 +41,11 @@ class CampaignFolder:
     def table(self) -> Path:
         return self.root / "injections.json"
 
+    @property
+    def years(self) -> Path:
+        """Folder of the accuracies over the years (``hil.mission.radiation.kept_years``)."""
+        return self.root / "years"
+
     def block(self, number: int) -> Path:
         return self.root / "blocks" / f"{number:05d}.json"
 

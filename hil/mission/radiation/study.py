@@ -53,7 +53,7 @@ def run_study(
     report = {**campaign_json(found, orbit), "belief": source, "notes": list(notes)}
     lines = [f"belief         {source}", *campaign_lines(report)]
     if over_years is not None:
-        timeline = simulate_years(program, data, known, orbit, over_years, watch)
+        timeline = simulate_years(program, data, known, orbit, over_years, watch, over_years.kept_in(folder.years))
         report["timeline"] = timeline.to_json()
         lines += ["", *timeline.lines()]
     write_text(folder.report, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

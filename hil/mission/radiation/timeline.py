@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from hil.mission.mitigation import Mitigation
 from hil.mission.orbit import OrbitFile
 from hil.mission.radiation.dose import dose_mrad, with_dose
 from hil.mission.radiation.inject import ChipUnderTest, inject, strike, strike_cells
+from hil.mission.radiation.kept_years import KeptYears, key_of
 from hil.mission.radiation.kinds import FaultKind, rate_per_day
 from hil.mission.radiation.space import Fault, FaultSpace, fault_space
 from hil.mission.radiation.stored_words import STORED, stored_words
@@ -115,6 +117,16 @@ class TimelineOptions:
             if not good:
                 raise UsageError(text)
 
+    def kept_in(self, root: Path) -> KeptYears:
+        """Where what is simulated is kept, in the folder of a campaign, which fixes program, record, data and orbit."""
+        settings = {
+            "images": self.images,
+            "scrub_s": self.scrub_s,
+            "seed": self.seed,
+            "left_out": [str(kind) for kind in self.left_out],
+        }
+        return KeptYears(root, settings, self.images)
+
 
 @dataclass(frozen=True)
 class Timeline:
@@ -181,8 +193,16 @@ def simulate_years(
     orbit: OrbitFile,
     options: TimelineOptions,
     watch: Watch,
+    kept: KeptYears | None = None,
 ) -> Timeline:
-    """Simulate every course for every chip and year."""
+    """Simulate every course for every chip and year.
+
+    Args:
+        kept: what is there is taken, and what is simulated goes there.
+
+    Raises:
+        FileError, OutputError: what is kept is damaged, or cannot be written.
+    """
     order = np.random.default_rng(np.random.SeedSequence([options.seed, YEAR_ORDER])).permutation(len(data))
     chosen = order[: options.images]
     images, labels = data.images[chosen], data.labels[chosen]
@@ -190,15 +210,16 @@ def simulate_years(
     accuracies = np.empty((len(options.courses), len(options.years), options.chips))
     with watch.stage("years"):
         for number in range(options.chips):
+            known = {} if kept is None else kept.load(number)
             for y, year in enumerate(options.years):
-                known: dict[frozenset[Mitigation], float] = {}
                 for c, course in enumerate(options.courses):
                     # Before the first upset only a tune makes a difference.
-                    mends = MENDS[course] if year > 0 else MENDS[course] & {TUNE}
-                    if mends not in known:
-                        logits = row.answers(number, year, course, images)
-                        known[mends] = float(correct_answers(logits, labels).mean())
-                    accuracies[c, y, number] = known[mends]
+                    key = key_of(year, MENDS[course] if year > 0 else MENDS[course] & {TUNE})
+                    if key not in known:
+                        known[key] = int(correct_answers(row.answers(number, year, course, images), labels).sum())
+                        if kept is not None:
+                            kept.save(number, known)
+                    accuracies[c, y, number] = known[key] / len(chosen)
             watch.step(number + 1, options.chips, f"virtual chip {number + 1} of {options.chips}")
     return Timeline(options, accuracies, len(chosen), orbit.name)
 

@@ -75,6 +75,21 @@ def test_what_no_set_reaches_is_said_and_not_chosen() -> None:
         harden(harmless, WEIGHTS, BANDS, PRICES, ALARMS, tripled="conv", floor=0.5)
 
 
+def test_what_is_asked_for_is_in_every_set_and_what_is_ruled_out_in_none() -> None:
+    asked = {"tripled": "conv", "floor": 0.85, "detection": 0.95}
+    found = harden(
+        RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, **asked, always=[Mitigation.TIMER], never=[Mitigation.PARITY]
+    )  # type: ignore[arg-type]
+    assert found.chosen is None  # parity alone saw activations
+    assert all(Mitigation.TIMER in one.mitigations - {Mitigation.PARITY} for one in found.front)
+    assert not any(Mitigation.PARITY in one.mitigations for one in found.front)
+    assert not found.bare.mitigations
+    with pytest.raises(UsageError, match="parity: with and without at once"):
+        harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, **asked, always=[Mitigation.PARITY], never=[Mitigation.PARITY])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="range-guards in every set, but 9 of 3000"):
+        harden(RESULTS, WEIGHTS, BANDS, PRICES, Share(9, 3000), **asked, always=[Mitigation.RANGE])  # type: ignore[arg-type]
+
+
 def test_nothing_on_the_front_is_worse_in_everything_than_another() -> None:
     front = harden(RESULTS, WEIGHTS, BANDS, PRICES, ALARMS, tripled="conv", floor=0.5, detection=0.5).front
     assert pareto(front) == front
@@ -112,11 +127,13 @@ def test_the_command_hardens_a_campaign_and_refuses_a_folder_without_one(
     assert run([*asked, "--injections", "39", "--chips", "2", "--year-images", "100", "--years", "0,1"]) == 0
     capsys.readouterr()
     hardened = ["mission", "harden", str(folder), str(EXAMPLE), "--network", network, "--floor", "50", "--json"]
-    assert run([*hardened, "--detect", "50"]) == 0
+    assert run([*hardened, "--detect", "50", "--with", "timer,step-signature"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["chosen"]["detection"]["share"] >= 0.5
+    assert {"timer", "step-signature"} <= set(found["chosen"]["mitigations"])
     assert json.loads((folder / "hardening.json").read_text("utf-8"))["front"] == found["front"]
     assert run([*hardened[:-3], "--floor", "101"]) == 1
+    assert run([*hardened, "--without", "prayer"]) == 2
     plan: MissionPlan = load_mission(EXAMPLE)
     with pytest.raises(FileError, match="no whole campaign"):
         harden_campaign(tmp_path, program, plan, floor=0.5)

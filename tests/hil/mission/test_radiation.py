@@ -290,6 +290,36 @@ def test_scrubbing_keeps_an_accuracy_that_upsets_take(
     assert found.to_json()["extrapolated"] == [False, True]
 
 
+def test_accuracies_that_were_simulated_before_a_stop_or_for_fewer_courses_are_taken_as_they_are(
+    program: ConductanceProgram, record: CalibrationRecord, data: Dataset, tmp_path: Path
+) -> None:
+    options = TimelineOptions((1.0,), chips=2, images=100, courses=(Course.WITHOUT, Course.SCRUBBED))
+    kept, orbit = options.kept_in(tmp_path / "years"), load_orbit("leo-sso")
+    whole = simulate_years(program, data, record, orbit, options, Watch(), kept)
+    assert simulate_years(program, data, record, orbit, options, Watch()).to_json() == whole.to_json()
+    kept.file(1).unlink()
+    kept.save(0, {**kept.load(0), "1.0 nothing": 3})
+    more = replace(options, courses=(*options.courses, Course.ECC_ALONE))
+    again = simulate_years(program, data, record, orbit, more, Watch(), kept)
+    assert again.accuracies[0, 0, 0] == 0.03
+    assert again.accuracies[0, 0, 1] == whole.accuracies[0, 0, 1]
+    assert (again.accuracies[1] == whole.accuracies[1]).all()
+    assert len(kept.load(1)) == len(more.courses)
+
+
+def test_kept_accuracies_of_other_settings_are_simulated_anew_and_damaged_ones_refused(tmp_path: Path) -> None:
+    options = TimelineOptions((1.0,), chips=2, images=100)
+    options.kept_in(tmp_path).save(0, {"1.0 nothing": 100})
+    assert options.kept_in(tmp_path).load(0) == {"1.0 nothing": 100}
+    assert not replace(options, images=99).kept_in(tmp_path).load(0)
+    assert not replace(options, scrub_s=1.0).kept_in(tmp_path).load(0)
+    path = options.kept_in(tmp_path).file(0)
+    path.write_text(path.read_text("utf-8").replace(": 100\n", ": 101\n"), "utf-8")
+    with pytest.raises(FileError, match=r"00000\.json") as found:
+        options.kept_in(tmp_path).load(0)
+    assert "rm " in str(found.value.hint)
+
+
 def test_the_command_runs_a_campaign_and_prints_json(
     program: ConductanceProgram, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
