@@ -58,3 +58,59 @@ def currents(drive: Any, load: Any, net: Any, falls: Any, out: Any) -> None:
                 j[k] = (j[k] + u * net[i, k] * MICRO) / more
         for k in range(lines):
             out[v, k] = j[k] / MICRO
+
+
+@njit(**_options)
+def voltages(per_row: Any, resistance: Any) -> Any:
+    """``cim.array.wire_law.mean_voltages``: (steps, rows) of loads (steps,) and resistances (rows,)."""
+    steps, rows = per_row.size, resistance.size
+    found = np.empty((steps, rows))
+    for s in range(steps):
+        y = 0.0
+        for i in range(rows):
+            y = y + per_row[s]
+            y = y / (1.0 + resistance[i] * y)
+            found[s, i] = 1.0 - resistance[i] * y
+        for i in range(rows - 2, -1, -1):
+            found[s, i] *= found[s, i + 1]
+    return found
+
+
+@njit(**_options)
+def grouped(per_row: Any, resistance: Any, group: int, power: int) -> Any:
+    """What ``cim.array.wire_segments.segment_law`` takes of the ladders of ``voltages``, means over groups of rows.
+
+    Returns:
+        (steps, segments) of the arriving share w^power, of w² and of the place along the line (the place after the
+        last group is its end: one column more); (steps,) mean arriving share; w and place (rows, and its end) of the
+        step in the middle.
+    """
+    w = voltages(per_row, resistance)
+    steps, rows = w.shape
+    segments = (rows + group - 1) // group
+    keep, load_keep = np.zeros((steps, segments)), np.zeros((steps, segments))
+    place, arrived = np.zeros((steps, segments + 1)), np.zeros(steps)
+    middle = np.zeros(rows + 1)
+    for s in range(steps):
+        at = 0.0
+        for g in range(segments):
+            first, stop = g * group, min((g + 1) * group, rows)
+            sum_keep, sum_load, sum_place = 0.0, 0.0, 0.0
+            for i in range(first, stop):
+                here = w[s, i]
+                square = here * here
+                share = square if power == 2 else here
+                sum_keep += share
+                sum_load += square
+                sum_place += at
+                if s == rows // 2:
+                    middle[i] = at
+                at += resistance[i] / (here * (w[s, i + 1] if i + 1 < rows else 1.0))
+            arrived[s] += sum_keep
+            keep[s, g], load_keep[s, g] = sum_keep / (stop - first), sum_load / (stop - first)
+            place[s, g] = sum_place / (stop - first)
+        place[s, segments] = at
+        if s == rows // 2:
+            middle[rows] = at
+        arrived[s] /= rows
+    return keep, load_keep, place, arrived, w[rows // 2], middle

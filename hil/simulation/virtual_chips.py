@@ -132,6 +132,7 @@ class VirtualChips:
     kept: dict[int, VirtualChip] = field(default_factory=dict, repr=False)  # chips that are ready to run
     ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
     conversions: int = field(init=False, default=0)
+    _targets_us: dict[int, NDArray[np.float32]] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if (self.readings_us is None) != (self.corrections is None) or (self.corrections is None and not self.inputs):
@@ -259,7 +260,7 @@ class VirtualChips:
         again = self.program.residual and self.readings_us is None
         residual = self._residual(rng, law) if again else None
         for slot in self.program.slots:
-            targets, macro = macro_targets_us(self.program, slot), self.program.macro_of(slot)
+            targets, macro = self._targets(slot), self.program.macro_of(slot)
             if residual is not None:
                 cells[slot] = residual.cells_us[slot]
             elif self.readings_us is None:
@@ -276,6 +277,14 @@ class VirtualChips:
             self.program, self.record, residual.readings_us, self.inputs or {}, wanted=residual.wanted
         )
         return Drawn(cells, columns, corrections), rng
+
+    def _targets(self, slot: int) -> NDArray[np.float32]:
+        """Of one macro, µS; kept where all chips are small."""
+        found = self._targets_us.get(slot)
+        found = macro_targets_us(self.program, slot) if found is None else found
+        if self.kept_in_memory:
+            self._targets_us[slot] = found
+        return found
 
     def _residual(self, rng: np.random.Generator, law: ProgrammingLaw) -> ResidualCells:
         return draw_residual(
