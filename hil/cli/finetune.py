@@ -54,7 +54,7 @@ def finetune(
     download: Download = False,
     rate: Annotated[
         float | None,
-        typer.Option(help="learning rate at its highest; default: 0.0015, on a chip 0.001", show_default=False),
+        typer.Option(help="learning rate at its highest; default: 0.0015, on a chip 0.0003", show_default=False),
     ] = None,
     batch: Annotated[
         int | None,

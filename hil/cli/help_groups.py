@@ -69,7 +69,8 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Run and output": ("out", "resume", "trust_model", *ANSWER),
     },
     "finetune": {
-        "Chip": ("chip", "calibration", "age", "no_aims"),
+        "Chip": ("chip", "macros", "calibration", "age", "no_aims"),
+        "On the chip": ("port", "emulated", "baud", "simulated", "groups", "measure"),
         "Images": ("data", "data_dir", "download", "shift", "symmetry", "crop", "held_out"),
         "Training": ("epochs", "minutes", "rate", "batch", "teacher_weight", "strength", "seed"),
         "Machine": ("device", "devices", "precision"),

@@ -8,6 +8,7 @@ different forms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +36,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.training_inputs import training_inputs
 
 FORMAT = "hil.flight/1.0"
+RATIO_DRAWS, RATIO_SEED = 4000, 0xF117
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,20 @@ class FlightReport:
         low, high = np.percentile([c.accuracy for c in chips], [5, 95])
         return float(np.mean([c.high - c.low for c in chips]) / (high - low)) if high > low else None
 
+    def spreads(self, year: float) -> tuple[float, float] | None:
+        """Standard deviations of accuracy, fractions: among the emulated chips, and mean of their virtual ones.
+
+        None for a single emulated chip.
+        """
+        chips = self.of_year(year)
+        if len(chips) < 2:
+            return None
+        half = band_half_width(self.options.virtual_chips)
+        return (
+            float(np.std([c.accuracy for c in chips], ddof=1)),
+            float(np.mean([(c.high - c.low) / 2 / half for c in chips])),
+        )
+
     def to_json(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
@@ -111,6 +127,8 @@ class FlightReport:
                     "inside": sum(c.inside for c in self.of_year(year)),
                     "disagree": sum(c.rejects for c in self.of_year(year)),
                     "width_ratio": self.width_ratio(year),
+                    "exact_width_ratio": exact_width_ratio(len(self.of_year(year)), self.options.virtual_chips),
+                    "standard_deviations": self.spreads(year),
                     "flown": [
                         {name: getattr(c, name) for name in FlownChip.__slots__} | {"inside": c.inside}
                         for c in self.of_year(year)
@@ -134,12 +152,40 @@ class FlightReport:
                 f"{sum(c.rejects for c in chips)} judged to disagree; bands "
                 + ("without a spread to compare" if ratio is None else f"{ratio:.2f} times the chips' 5–95 % spread")
             )
+            exact, spreads = exact_width_ratio(len(chips), self.options.virtual_chips), self.spreads(year)
+            if spreads is not None and exact is not None:
+                lines.append(
+                    f"               standard deviation {100 * spreads[0]:.2f} points of emulated chips, "
+                    f"{100 * spreads[1]:.2f} of virtual ones; bands of an exact belief {exact[1]:.2f} times "
+                    f"({exact[0]:.2f} – {exact[2]:.2f})"
+                )
             lines += [
                 f"  seed {c.seed:<5} {100 * c.accuracy:6.2f} %  predicted {100 * c.predicted:6.2f} % "
                 f"({100 * c.low:.2f} – {100 * c.high:.2f})  p {c.p_value:.3f}{'' if c.inside else '  OUTSIDE'}"
                 for c in chips
             ]
         return lines
+
+
+def band_half_width(virtual_chips: int) -> float:
+    """Half the width of a 95 % band of one chip over the standard deviation of S virtual ones, t √(1 + 1/S)."""
+    return float(stats.t.ppf(0.975, virtual_chips - 1)) * math.sqrt(1.0 + 1.0 / virtual_chips)
+
+
+def exact_width_ratio(chips: int, virtual_chips: int) -> tuple[float, float, float] | None:
+    """5th percentile, median and 95th of ``FlightReport.width_ratio`` where the belief is exact; None for one chip.
+
+    Emulated and virtual chips are then of one normal law. What is left is chance: few chips show less than their
+    5–95 % spread, few virtual ones make a wide band. Example: 20 and 20 chips, 1.50.
+    """
+    if chips < 2:
+        return None
+    rng = np.random.default_rng(RATIO_SEED)
+    low, high = np.percentile(rng.standard_normal((RATIO_DRAWS, chips)), [5, 95], axis=1)
+    freedom = virtual_chips - 1
+    deviations = np.sqrt(rng.chisquare(freedom, (RATIO_DRAWS, chips)) / freedom).mean(axis=1)
+    found = np.percentile(2 * band_half_width(virtual_chips) * deviations / (high - low), [5, 50, 95])
+    return float(found[0]), float(found[1]), float(found[2])
 
 
 @dataclass(frozen=True)
@@ -220,6 +266,6 @@ def judge_flight(
     )
     found = compare(flown.right, simulated)
     test = prediction_test(found, simulated.mean(axis=1), look_limits((len(images),), count))
-    half = float(stats.t.ppf(0.975, count - 1)) * found.prediction_error
+    half = band_half_width(count) * math.sqrt(found.chip_variance)
     low, high = found.simulated - half, found.simulated + half
     return FlownChip(flown.seed, flown.year, found.chip, found.simulated, low, high, test.p_value, test.rejects)

@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cim.simulator.training_layers import ArrayNoise
+from cim.simulator.training_errors import ArrayNoise
 from mapping.layout.tile import stretch
 from mapping.network.file import NetworkFile
 from mapping.network.nodes import INPUT

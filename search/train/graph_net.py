@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.simulator.training_layers import ArrayNoise
+from cim.simulator.training_errors import ArrayNoise
 from mapping.bits import BitWidths, LayerBits
 from mapping.layout.tile import stretch
 from mapping.network.digital_nodes import Take

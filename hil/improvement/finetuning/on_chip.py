@@ -9,6 +9,7 @@ writing a cell. ``program.h5.training`` keeps what is done until then; the same 
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 import tempfile
 import time
@@ -38,15 +39,19 @@ from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.file import image_keys
-from mapping.program.conductance import ConductanceProgram
+from mapping.program.conductance import AgainStep, ConductanceProgram
 from mapping.program.file import save_program
 from mapping.program.training_inputs import training_inputs
+from mapping.quantise.sharing import shared_ops
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.tune.aims import aimed, aims_of
 from mapping.tune.channel_affine import tune_targets
 from search.train.arrays import noise_digest
 from search.train.behind import BehindRecipe, LayersBehind, Measured, Trained
 from search.train.training import EpochRecord, Machine, multiplies_bfloat16
+
+MEMORY_BYTES = 1 << 32  # for codes of the images that wait between two groups
+BYTES_A_CODE = 8  # as numbers and as tensors
 
 
 def finetune_on_chip(
@@ -202,6 +207,14 @@ def _prepared(
     """Everything loaded, and the program as ``hil deploy`` would write it, with keys of all training images in it."""
     inputs = load_finetune_inputs(network, data, settings.training, watch, **more)
     inputs = replace(inputs, train=inputs.train.spread(settings.images))
+    largest = max(math.prod(op.output_shape) for op in shared_ops(inputs.network.graph))
+    needed = (len(inputs.train) + len(inputs.kept)) * largest * BYTES_A_CODE
+    if needed > MEMORY_BYTES:
+        raise UsageError(
+            f"codes of {len(inputs.train)} images, up to {largest:,} each, would take {needed / 2**30:.1f} GiB; "
+            f"{MEMORY_BYTES / 2**30:.1f} are kept at most",
+            hint="--measure fewer images",
+        )
     layout = LayoutOptions(averaged=True)
     program = compile_network(inputs.network, inputs.chip, options=layout, scale_rule=ScaleRule.OUTPUT)
     if len(layer_groups(program, settings.groups)) < 2:
@@ -209,6 +222,11 @@ def _prepared(
     if program.rounds > 1:
         raise UsageError(
             f"the network takes {program.rounds} rounds of {inputs.chip.name}, which then holds no layer for long",
+            hint="hil finetune without --port trains it ahead of time",
+        )
+    if any(isinstance(step, AgainStep) for step in program.steps):
+        raise UsageError(
+            "the network reads a layer again on other inputs, which has no place in one group",
             hint="hil finetune without --port trains it ahead of time",
         )
     if len(program.calibration_images) < 2:

@@ -13,7 +13,7 @@ from hil.errors import UsageError
 EPOCHS = 12  # where neither epochs nor minutes are asked for
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 SYMMETRIES = ("none", "mirror", "turn")
-ON_CHIP: dict[str, Any] = {"epochs": 4, "rate": 0.001, "batch": 64, "held_out": 400}
+ON_CHIP: dict[str, Any] = {"epochs": 4, "rate": 0.0003, "batch": 64, "held_out": 400}
 """What differs from the usual settings where layers are trained behind those that a chip holds."""
 MOST_MEASURED = 100_000  # images
 

@@ -16,6 +16,7 @@ from hil.deployment.deploy import deploy  # noqa: E402
 from hil.driver.open_chip import open_chip  # noqa: E402
 from hil.emulator.chip import EmulatedChip  # noqa: E402
 from hil.errors import ExitCode, FileError, Interrupted, MismatchError, UsageError  # noqa: E402
+from hil.improvement.finetuning import on_chip  # noqa: E402
 from hil.improvement.finetuning.on_chip import finetune_on_chip, predict_on_chip  # noqa: E402
 from hil.improvement.finetuning.on_chip_result import OnChipResult  # noqa: E402
 from hil.improvement.finetuning.settings import FinetuneSettings, OnChipSettings, working_folder  # noqa: E402
@@ -164,3 +165,11 @@ def test_what_a_fine_tuning_on_a_chip_cannot_be_is_refused(small: Small, data: P
     with pytest.raises(UsageError, match="at least 2 are needed"):
         OnChipSettings(groups=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_would_not_fit_in_memory_are_refused_with_the_size(
+    small: Small, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_chip, "MEMORY_BYTES", 1 << 16)
+    with pytest.raises(UsageError, match="up to 128 each, would take"):
+        predict_on_chip(small.net, str(data), 1, small.record_file, macros=4, settings=SETTINGS)

@@ -10,7 +10,15 @@ import hil.mission
 from hil.datasets.image_set import Dataset
 from hil.emulator.address import SCHEME
 from hil.errors import UsageError
-from hil.mission.flight import FlightOptions, flight_address, fly
+from hil.mission.flight import (
+    FlightOptions,
+    FlightReport,
+    FlownChip,
+    band_half_width,
+    exact_width_ratio,
+    flight_address,
+    fly,
+)
 from hil.mission.orbit import OrbitFile, load_orbit
 from hil.mission.radiation.kinds import FaultKind
 from hil.watch import Watch
@@ -40,6 +48,27 @@ def test_a_kind_of_fault_that_the_belief_leaves_out_makes_the_verdict_disagree(
     assert not found.flown[0].inside
     assert found.to_json()["years"][0]["extrapolated"]
     assert "OUTSIDE" in "\n".join(found.lines())
+
+
+def test_bands_of_an_exact_belief_are_half_as_wide_again_as_the_spread_of_twenty_chips() -> None:
+    low, middle, high = exact_width_ratio(20, 20) or (0.0, 0.0, 0.0)
+    assert middle == pytest.approx(1.50, abs=0.02)
+    assert low < 1.3 < 1.7 < high
+    more = exact_width_ratio(20, 200)
+    assert more is not None
+    assert more[1] == pytest.approx(1.38, abs=0.02)
+    assert exact_width_ratio(1, 20) is None
+
+
+def test_a_report_sets_the_spread_of_emulated_chips_beside_that_of_virtual_ones() -> None:
+    options = FlightOptions((1.0,), chips=3, virtual_chips=20)
+    half = 0.02 * band_half_width(20)
+    flown = tuple(FlownChip(n, 1.0, 0.8 + 0.01 * n, 0.81, 0.81 - half, 0.81 + half, 0.5, False) for n in range(3))
+    report = FlightReport(flown, "own", options)
+    assert report.spreads(1.0) == pytest.approx((0.01, 0.02))
+    assert report.width_ratio(1.0) == pytest.approx(2 * half / 0.018)
+    assert "standard deviation 1.00 points of emulated chips, 2.00 of virtual ones" in "\n".join(report.lines())
+    assert report.to_json()["years"][0]["exact_width_ratio"] == exact_width_ratio(3, 20)
 
 
 def test_a_flight_of_no_chips_or_to_no_year_is_refused() -> None:
