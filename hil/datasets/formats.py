@@ -19,6 +19,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.files import open_regular
 from cim.hdf5_file import open_hdf5
 from hil.datasets.npy_header import npy_header
 from hil.errors import FileError
@@ -304,7 +305,8 @@ def decode(pieces: list[tuple[str, bytes | Path]], shape: tuple[int, ...] | None
     images: NDArray[np.uint8] | None = None
     for index, (name, piece) in enumerate(pieces):
         try:
-            with Image.open(io.BytesIO(piece) if isinstance(piece, bytes) else piece) as image:
+            opened = io.BytesIO(piece) if isinstance(piece, bytes) else open_regular(piece)
+            with opened as file, Image.open(file) as image:
                 if shape is None:
                     shape = (image.height, image.width, 1 if image.mode in ("1", "L") else 3)
                 if images is None:

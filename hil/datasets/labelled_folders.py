@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.files import read_text
+from cim.files import open_regular, read_text
 from cim.json_text import parse_json
 from hil.datasets.arrays import ArrayContent
 from hil.datasets.formats import SUFFIXES, decode
@@ -19,6 +18,7 @@ from hil.errors import FileError
 BOXES_FILE = "annotations.json"
 MAX_JSON_BYTES = 64 << 20
 MOST_SAMPLES = 1 << 20
+LARGEST_CORNER = 1e6  # pixels
 
 
 def holds_masks(path: Path) -> bool:
@@ -55,7 +55,7 @@ def _mask(file: Path, size: tuple[int, ...], path: Path) -> NDArray[np.uint8]:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(file) as image:
+        with open_regular(file) as opened, Image.open(opened) as image:
             if (image.height, image.width) != size:
                 what = f"{file.name} is {image.width} x {image.height} pixels, its image {size[1]} x {size[0]}"
                 raise FileError(what, where=str(path))
@@ -129,10 +129,9 @@ def _whole(value: object) -> int:
 def _four(values: Any) -> tuple[float, float, float, float]:
     if not isinstance(values, list) or len(values) != 4 or not all(type(v) in (int, float) for v in values):
         raise ValueError(f"{values!r:.60} is not a box x, y, width, height")
-    numbers = [float(v) for v in values]
-    x, y, width, height = numbers
-    if not all(map(math.isfinite, (x, y, width, height))) or min(width, height) <= 0 or max(map(abs, numbers)) > 1e6:
+    if not all(abs(v) <= LARGEST_CORNER for v in values) or min(values[2:]) <= 0:  # whole numbers may be beyond a float
         raise ValueError(f"{values!r:.60} is not a box x, y, width, height")
+    x, y, width, height = map(float, values)
     return x, y, width, height
 
 

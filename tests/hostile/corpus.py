@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ..mapping.hostile import corpus as networks
+from .networks_and_samples import FROM_OTHERS
 from .valid_files import VALID
 
 Builder = Callable[[Path], Path]
@@ -439,4 +440,5 @@ CORPUS: dict[tuple[str, str], Builder] = {
     ("network", "means of 1e308"): network_values(lambda d: d["preprocess"].update(mean=[1e308])),
     ("network", "spread of 1e-300"): network_values(lambda d: d["preprocess"].update(std=[1e-300])),
     **{("network", name): network_builder(name) for name in networks.CORPUS},
+    **FROM_OTHERS,
 }

@@ -186,6 +186,20 @@ def coco(folder: Path) -> Path:
     return folder / "annotations.json"
 
 
+def masks(folder: Path) -> Path:
+    """The first mask of a folder of images with masks."""
+    pixels, _ = images(2, 1)
+    for n, kind in ((n, kind) for n in range(2) for kind in ("images", "masks")):
+        (folder / kind).mkdir(exist_ok=True)
+        seen = pixels[n, :, :, 0]
+        Image.fromarray(seen if kind == "images" else (seen > 100).astype(np.uint8)).save(folder / kind / f"{n}.png")
+    return folder / "masks" / "0.png"
+
+
+def _masks(path: Path) -> object:
+    return load_dataset(path.parents[1], "test", any_kind=True)
+
+
 def _samples(path: Path) -> object:
     return load_dataset(path, "test", any_kind=True)
 
@@ -205,6 +219,7 @@ VALID: dict[str, tuple[Maker, Reader]] = {
     "boxes npz": (boxes_npz, _samples),
     "values h5": (values_h5, _samples),
     "coco": (coco, _samples),
+    "masks": (masks, _masks),
     "idx": (idx, _images),
     "table": (table, read_table),
     "table h5": (table_h5, read_table),

@@ -161,7 +161,9 @@ class Composer:
             kept = self._needed(result)
         for name in kept:
             node = self._nodes[name]
-            if isinstance(node, Affine) and not np.isfinite(node.shift).all():
+            held = {Affine: ("shift",), Conv: ("weight", "bias"), Linear: ("weight", "bias")}.get(type(node), ())
+            arrays = [values for name_of in held if (values := getattr(node, name_of)) is not None]
+            if not all(np.isfinite(values).all() for values in arrays):
                 path = self._origins[name][1].path
                 refuse(
                     f"a constant that is not finite{path and f' in {path}'}, before anything but a softmax",

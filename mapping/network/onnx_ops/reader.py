@@ -96,7 +96,7 @@ class OnnxReader:
                 values = numpy_helper.to_array(tensor)
             except (ValueError, TypeError, KeyError, NotImplementedError) as error:
                 raise NetworkFileError(self.path, f"{name!r:.80} cannot be read: {error!s:.120}") from error
-            if values.dtype.kind == "f" and np.isnan(values).any():
+            if values.dtype.kind == "f" and (np.isnan(values) | np.isposinf(values)).any():  # below zero: a mask
                 raise NetworkFileError(self.path, f"{name!r:.80} holds values that are not finite")
             self.seen[name] = values
 
