@@ -11,7 +11,6 @@ was made by the scored images or on these seeds.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from kept_rows import keep_row, kept_rows
 
 import hil
 from hil.deployment.deploy import BUNDLED_NETWORK
@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument("--rewrite", type=int, default=0)
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     given = parser.parse_args()
-    there = [json.loads(line) for line in given.out.read_text("utf-8").splitlines()] if given.out.exists() else []
+    there = kept_rows(given.out)
     if given.table:
         print("\n".join(table(there)))
         return 0
@@ -97,9 +97,7 @@ def main() -> int:
             if asked in done:
                 continue
             row = {**dict(zip(KEYS, asked, strict=True)), **deployed(*asked)}
-            with given.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            print(json.dumps(row), flush=True)
+            keep_row(given.out, row)
     return 0
 
 

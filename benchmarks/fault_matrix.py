@@ -19,6 +19,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kept_rows import keep_row, kept_rows
+
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "benchmarks" / "results" / "fault_matrix.jsonl"
 BLOCK = re.compile(r"(<!-- faults: made by benchmarks/fault_matrix.py -->\n).*?(<!-- end of faults -->)", re.DOTALL)
@@ -182,8 +184,7 @@ def ran(name: str) -> dict[str, Any]:
 
 
 def rows_of(path: Path) -> dict[str, dict[str, Any]]:
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-    return {row["row"]: row for row in rows}
+    return {row["row"]: row for row in kept_rows(path)}
 
 
 def result(row: dict[str, Any] | None) -> str:
@@ -219,9 +220,7 @@ def main() -> int:
         if name in found and not asked.only:
             continue
         found[name] = ran(name)
-        print(json.dumps(found[name]), flush=True)
-        with asked.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(found[name]) + "\n")
+        keep_row(asked.out, found[name])
     bad = [name for name, row in found.items() if row["failed"] or not row["passed"]]
     print(json.dumps({"rows": len(found), "bad": bad}))
     return int(bool(bad))

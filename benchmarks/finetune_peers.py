@@ -4,7 +4,8 @@ Both begin at the same pretrained ResNet-20, learn its own float answers to the 
 epochs, with the same spread of a weight's error: that of a pair of cells in the record at an hour, times --strength.
 Both results are compiled, tuned and simulated by the same command. AIHWKit runs in a Python of its own
 (``--peer``, with ``pip install torch==2.10.0 aihwkit==1.1.0``) by ``aihwkit_training.py``, which says its recipe,
-at each of ``--peer-rates``; ours is ``hil finetune`` at ``--rate``. One JSON line.
+at each of ``--peer-rates``; ours is ``hil finetune`` at ``--rate``. One JSON line; ``--work`` keeps each part, and the
+same command goes on there.
 
     HIL_DATA=… python benchmarks/finetune_peers.py --weights cifar10_resnet20_a.safetensors --calibration rec.h5
         --peer peers/bin/python [--copies 6000] [--times 3] [--epochs 2] [--chips 4] [--work folder]
@@ -13,12 +14,14 @@ at each of ``--peer-rates``; ours is ``hil finetune`` at ``--rate``. One JSON li
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +78,14 @@ def command(*arguments: str) -> tuple[str, float]:
     return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The part that stands in ``path`` already, else as made now."""
+    if not path.exists():
+        path.write_text(json.dumps(make()) + "\n")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
 def simulated(net: Path, given: argparse.Namespace) -> dict[str, float]:
     text, _ = command(
         *HIL, "simulate", str(net), "--calibration", str(given.calibration), "--data", "cifar10",
@@ -122,11 +133,13 @@ def main() -> int:
     parser.add_argument("--peer-rates", default="0.0004,0.0015")
     parser.add_argument("--strength", type=float, default=0.6)
     parser.add_argument("--chips", type=int, default=4)
+    parser.add_argument("--work", type=Path, help="folder that keeps each part; default: none is kept")
     given = parser.parse_args()
     share = given.strength * share_of_errors(given.calibration)
     content = training_images(given.copies, given.times)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with contextlib.ExitStack() as stack:
+        folder = given.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "mix.npz", **content)
         start = imported(given.weights, folder / "start.pt")
         row = {
@@ -134,9 +147,15 @@ def main() -> int:
             "images": len(content["labels"]),
             "epochs": given.epochs,
             "error_share": round(share, 4),
-            "untrained": simulated(start, given),
-            "hil": ours(given, start, folder / "mix.npz", folder),
-            "aihwkit": [peer(given, content["images"], share, float(r), folder) for r in given.peer_rates.split(",")],
+            "untrained": kept(folder / "untrained.json", lambda: simulated(start, given)),
+            "hil": kept(folder / "hil.json", lambda: ours(given, start, folder / "mix.npz", folder)),
+            "aihwkit": [
+                kept(
+                    folder / f"aihwkit-{rate:g}.json",
+                    lambda rate=rate: peer(given, content["images"], share, rate, folder),  # type: ignore[misc]
+                )
+                for rate in map(float, given.peer_rates.split(","))
+            ],
         }
     print(json.dumps(row))
     return 0

@@ -16,7 +16,6 @@ simulated row draws virtual chips from the record of the first seed, fast mode, 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -27,6 +26,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from kept_rows import keep_row, kept_rows
 
 from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
@@ -165,7 +165,7 @@ def main() -> int:
     parser.add_argument("--only", default="emulated,simulated")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     given = parser.parse_args()
-    there = [json.loads(line) for line in given.out.read_text("utf-8").splitlines()] if given.out.exists() else []
+    there = kept_rows(given.out)
     if given.table:
         print("\n".join(table(there)))
         return 0
@@ -187,9 +187,7 @@ def main() -> int:
         rewrites = REWRITES if "rewrite" in levers else 0
         found = emulated(*about) if row["backend"] == "emulated" else simulated(*about, given.chips, rewrites)
         more = {"chips": given.chips} if row["backend"] == "simulated" else {}
-        with given.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({**row, **more, "ideal": ideal, **found}) + "\n")
-        print(json.dumps({**row, "ideal": ideal, **found}), flush=True)
+        keep_row(given.out, {**row, **more, "ideal": ideal, **found})
     return 0
 
 

@@ -12,7 +12,6 @@ least rounding error (``--weight-scales rounding``), since no cell is in play. O
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -23,6 +22,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from exact_matrix import large_enough
+from kept_rows import keep_row, kept_rows
 
 from cim.chip.file import load_chip
 from hil.datasets.image_set import Dataset, load_dataset
@@ -117,7 +117,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     given = parser.parse_args()
-    there = [json.loads(line) for line in given.out.read_text("utf-8").splitlines()] if given.out.exists() else []
+    there = kept_rows(given.out)
     if given.table:
         print("\n".join(table(there)))
         return 0
@@ -126,9 +126,7 @@ def main() -> int:
         if (name, given.images) in done:
             continue
         line = row_of(name, given.images)
-        with given.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        print(json.dumps(line), flush=True)
+        keep_row(given.out, line)
     return 0
 
 

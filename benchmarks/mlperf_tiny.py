@@ -16,17 +16,17 @@ Arrangements of the int8 weights on ``lab-128`` cells:
 - ``residual``: four copies of the highest slice, each product with them read eight times, lower slices written
   to take up what the highest missed: ``--residual-slices 4``.
 
-Records of emulated chips are measured once and kept in ``--folder``.
+Records of emulated chips are measured once and kept in ``--folder``, with answers to every hundred images.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,6 +37,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import h5py
 import numpy as np
 from exact_matrix import large_enough
+from kept_rows import keep_row, kept_rows
 from numpy.typing import NDArray
 
 from cim.chip.file import load_chip
@@ -45,6 +46,7 @@ from cim.record.file import load_record, save_record
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import write_whole
+from hil.deployment.inference import WholeRun
 from hil.deployment.options import DeployOptions
 from hil.deployment.tuning import with_aims
 from hil.driver.open_chip import open_chip
@@ -69,6 +71,8 @@ ARRANGEMENTS = {"plain": 0, "residual": 4}  # copies of the highest slice
 CHIP = "lab-128"
 STORED = 128  # training images in the network
 AGE_S = 3600.0
+PART = 100  # images after which answers of an emulated chip are kept
+OPEN = ExitStack()  # chips, until the end
 Images = NDArray[np.uint8]
 
 
@@ -147,6 +151,7 @@ def graphs(name: str) -> tuple[NetworkGraph, NetworkGraph]:
     return plain, exact
 
 
+@cache
 def compiled(name: str, arrangement: str) -> ConductanceProgram:
     graph = graphs(name)[1]
     file = NetworkFile(graph, 8, 8, task_of(name, graph.input_shape).training)
@@ -169,19 +174,31 @@ def address(program: ConductanceProgram, seed: int) -> str:
     return f"emulated:{CHIP}?seed={seed}&macros={program.spec.macros}"
 
 
-def emulated(program: ConductanceProgram, images: Images, seed: int, folder: Path) -> tuple[Any, dict[str, int]]:
-    """Logit codes through the wire of an emulated chip, written, corrected and tuned as ``hil deploy`` does it."""
-    record, options, watch = (
-        record_of(program, seed, folder),
-        DeployOptions(age_s=AGE_S, repeats=1, causes=False),
-        Watch(),
-    )
+@cache
+def written(network: str, arrangement: str, seed: int, folder: Path) -> WholeRun:
+    """An emulated chip that holds the network, corrected and tuned as ``hil deploy`` does it; open until the end."""
+    program = compiled(network, arrangement)
+    record, watch = record_of(program, seed, folder), Watch()
+    options = DeployOptions(age_s=AGE_S, repeats=1, causes=False)
     program = with_aims(program, record, options, watch)
     inputs = training_inputs(program)
-    with open_chip(address(program, seed), spec=program.spec) as driver:
-        whole = write_whole(driver, program, record, inputs, options, watch, force=True, order=None)
-        whole.tune(tune_targets(program, program.calibration_images), images[:2], watch)
-        return whole.measure(images, 0, watch)[0], {"macros_used": len(program.macros)}
+    driver = OPEN.enter_context(open_chip(address(program, seed), spec=program.spec))
+    whole = write_whole(driver, program, record, inputs, options, watch, force=True, order=None)
+    targets = tune_targets(program, program.calibration_images)
+    whole.tune(targets, program.calibration_images[:2], watch)
+    return whole
+
+
+def emulated(row: dict[str, Any], images: Images, folder: Path) -> Any:
+    """Logit codes through the wire of an emulated chip, kept in the folder by the hundred."""
+    about = (row["network"], row["arrangement"], row["seed"])
+    parts = []
+    for first in range(0, len(images), PART):
+        name = f"{'-'.join(map(str, about))}-{row['inputs']}-{first}-{len(images[first : first + PART])}.npy"
+        if not (folder / name).exists():
+            np.save(folder / name, written(*about, folder).measure(images[first : first + PART], first, Watch())[0])
+        parts.append(np.load(folder / name, allow_pickle=False))
+    return np.concatenate(parts)
 
 
 def simulated(program: ConductanceProgram, images: Images, chips: int, seed: int, folder: Path) -> Any:
@@ -222,8 +239,8 @@ def answers(row: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:
     if row["backend"] == "ideal":
         return scores(run(program, images, IdealMultiply(program)), labels, reference)
     if row["backend"] == "emulated":
-        logits, more = emulated(program, images, row["seed"], given.folder)
-        return scores(logits, labels, reference) | more
+        logits = emulated(row, images, given.folder)
+        return scores(logits, labels, reference) | {"macros_used": len(program.macros)}
     chips = simulated(program, images, row["chips"], given.seeds[0], given.folder)
     every = [scores(logits, labels, reference) for logits in chips]
     means = {name: round(float(np.mean([one[name] for one in every])), 4) for name in every[0]}
@@ -277,21 +294,20 @@ def main() -> int:
     parser.add_argument("--seeds", type=lambda s: [int(p) for p in s.split(",")], default=[7], help="emulated chips")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     given = parser.parse_args()
-    there = [json.loads(line) for line in given.out.read_text("utf-8").splitlines()] if given.out.exists() else []
+    there = kept_rows(given.out)
     if given.table:
         print("\n".join(table(there)))
         return 0
     given.folder.mkdir(parents=True, exist_ok=True)
     keys = ("network", "inputs", "images", "backend", "arrangement", "chips", "seed")
     done = {tuple(line.get(k) for k in keys) for line in there}
-    for row in rows(given):
-        if tuple(row.get(k) for k in keys) in done:
-            continue
-        start = time.process_time()
-        line = row | answers(row, given) | {"cpu_s": round(time.process_time() - start, 1)}
-        with given.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        print(json.dumps(line), flush=True)
+    with OPEN:
+        for row in rows(given):
+            if tuple(row.get(k) for k in keys) in done:
+                continue
+            start = time.process_time()
+            line = row | answers(row, given) | {"cpu_s": round(time.process_time() - start, 1)}
+            keep_row(given.out, line)
     return 0
 
 

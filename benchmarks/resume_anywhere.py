@@ -28,10 +28,10 @@ import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
+from kept_rows import keep_row, kept_rows
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -165,11 +165,6 @@ def half_written(run: Path) -> list[str]:
     return sorted(names ^ COMPLETE)
 
 
-def rows_of(path: Path, seed: int) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-    return [row for row in rows if row["seed"] == seed]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
@@ -177,7 +172,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "resume_anywhere.jsonl")
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    rows = rows_of(asked.out, asked.seed)
+    rows = [row for row in kept_rows(asked.out) if row["seed"] == asked.seed]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         deployment = Deployment(folder)
@@ -197,9 +192,7 @@ def main() -> int:
             wrong += half_written(run)
             row = {"seed": asked.seed, "run": number, "calibrated": calibrated, "ended": ended, "different": wrong}
             rows.append(row)
-            print(json.dumps(row), flush=True)
-            with asked.out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            keep_row(asked.out, row)
     different = sum(bool(row["different"]) for row in rows)
     print(json.dumps({"kills": kills, "runs": len(rows), "seed": asked.seed, "different": different}))
     return int(different > 0)

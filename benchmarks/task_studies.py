@@ -13,7 +13,6 @@ JSON line a study; studies that are there are not made again.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -26,6 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from kept_rows import keep_row, kept_rows
 from numpy.typing import NDArray
 from task_networks import STUDIES, Study, scenes, training_data
 from torch import nn
@@ -145,15 +145,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7, help="of the emulated chip")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
-    there = [json.loads(line) for line in given.out.read_text("utf-8").splitlines()] if given.out.exists() else []
+    there = kept_rows(given.out)
     done = {(line["study"], line["seed"]) for line in there}
     for name in given.only.split(","):
         if (name, given.seed) in done:
             continue
         line = row_of(name, given)
-        with given.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-        print(json.dumps(line), flush=True)
+        keep_row(given.out, line)
     return 0
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from cim.chip.file import load_chip
 from cim.record.published import nominal_record
-from cim.simulator.training_layers import array_noise
+from cim.simulator.training_errors import array_noise
 from search.space.file import load_space
 from search.space.genes import Bits
 from search.train.arrays import set_strength

@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from kept_rows import keep_row, kept_rows
+
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
@@ -66,10 +68,6 @@ def measured(kind: str, seed: int, images: int) -> dict[str, Any]:
     }
 
 
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
-
-
 def table(rows: list[dict[str, Any]]) -> str:
     lines = ["| die | ideal | simulated | emulated | verdict |", "|---|---|---|---|---|"]
     lines += [
@@ -87,7 +85,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "two_dies.jsonl")
     parser.add_argument("--write", type=Path, help="page whose table is written anew; nothing is measured")
     asked = parser.parse_args()
-    rows = [row for row in rows_of(asked.out) if row["images"] == asked.images]
+    rows = [row for row in kept_rows(asked.out) if row["images"] == asked.images]
     if asked.write:
         page = asked.write.read_text("utf-8")
         if not BLOCK.search(page):
@@ -99,9 +97,7 @@ def main() -> int:
         if any((row["kind"], row["seed"]) == (kind, seed) for row in rows):
             continue
         rows.append(measured(kind, seed, asked.images))
-        print(json.dumps(rows[-1]), flush=True)
-        with asked.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+        keep_row(asked.out, rows[-1])
     dies = [row for row in rows if row["kind"] == "C"]
     agree = sum(row["verdict"] == "agree" for row in dies)
     ideal = sorted({row["ideal"] for row in rows})

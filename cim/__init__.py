@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from cim.record.estimates import Estimate, scalar_estimates
     from cim.record.file import NewerRecord, RecordFileError, load_record, save_record
     from cim.record.published import nominal_record, published_model
-    from cim.simulator.training_layers import ArrayNoise, CimConv2d, CimLayer, CimLinear, array_noise
+    from cim.simulator.training_errors import ArrayNoise, array_noise
+    from cim.simulator.training_layers import CimConv2d, CimLayer, CimLinear
 
 __all__ = [
     "ArrayNoise",
@@ -82,7 +83,8 @@ _HOMES = {
     "cim.record.estimates": ("Estimate", "scalar_estimates"),
     "cim.record.file": ("NewerRecord", "RecordFileError", "load_record", "save_record"),
     "cim.record.published": ("nominal_record", "published_model"),
-    "cim.simulator.training_layers": ("ArrayNoise", "CimConv2d", "CimLayer", "CimLinear", "array_noise"),
+    "cim.simulator.training_errors": ("ArrayNoise", "array_noise"),
+    "cim.simulator.training_layers": ("CimConv2d", "CimLayer", "CimLinear"),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
 

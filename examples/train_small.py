@@ -26,7 +26,8 @@ from torch.nn import functional
 import hil
 from cim.chip.file import load_chip
 from cim.chip.spec import MacroSpec
-from cim.simulator.training_layers import ArrayNoise, CimConv2d, CimLayer, CimLinear, array_noise
+from cim.simulator.training_errors import ArrayNoise, array_noise
+from cim.simulator.training_layers import CimConv2d, CimLayer, CimLinear
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
 from mapping.network.capture import capture

@@ -110,6 +110,11 @@ class ChipServer:
         """Requests that wait or run."""
         return frozenset(i for i, state in self._states.items() if state is not JobState.ANSWERED)
 
+    @property
+    def answered(self) -> frozenset[int]:
+        """Requests whose replies are kept: one that comes again is answered, not done again."""
+        return frozenset(self._kept)
+
     def receive(self, data: bytes, now_s: float) -> None:
         """Take bytes from the line, any bytes. Never raises."""
         self._now_s = now_s

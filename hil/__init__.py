@@ -34,8 +34,10 @@ if TYPE_CHECKING:
         PortError,
         UsageError,
     )
+    from hil.improvement.finetuning.on_chip import finetune_on_chip
+    from hil.improvement.finetuning.on_chip_result import OnChipResult
     from hil.improvement.finetuning.run import FinetuneResult, finetune
-    from hil.improvement.finetuning.settings import FinetuneSettings
+    from hil.improvement.finetuning.settings import FinetuneSettings, OnChipSettings
     from hil.improvement.retune import retune
     from hil.prediction.predict import predict
     from hil.prediction.text import Prediction
@@ -69,6 +71,8 @@ __all__ = [
     "LinkError",
     "MismatchError",
     "MvmReading",
+    "OnChipResult",
+    "OnChipSettings",
     "OutputError",
     "PortError",
     "Prediction",
@@ -89,6 +93,7 @@ __all__ = [
     "deploy_on",
     "estimate_network",
     "finetune",
+    "finetune_on_chip",
     "first_mvm",
     "fit_source",
     "import_network",
@@ -133,8 +138,10 @@ _HOMES = {
         "PortError",
         "UsageError",
     ),
+    "hil.improvement.finetuning.on_chip": ("finetune_on_chip",),
+    "hil.improvement.finetuning.on_chip_result": ("OnChipResult",),
     "hil.improvement.finetuning.run": ("FinetuneResult", "finetune"),
-    "hil.improvement.finetuning.settings": ("FinetuneSettings",),
+    "hil.improvement.finetuning.settings": ("FinetuneSettings", "OnChipSettings"),
     "hil.improvement.retune": ("retune",),
     "hil.prediction.predict": ("predict",),
     "hil.prediction.text": ("Prediction",),

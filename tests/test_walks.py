@@ -18,7 +18,7 @@ from firmware_protocols.extensions.messages import ImageTile
 from firmware_protocols.host import HostLink
 from firmware_protocols.messages import Mvm, Sweep
 from hil.cli import run
-from hil.simulation.virtual_chips import VirtualChips
+from hil.simulation.cores import IdleCores
 from hil.transports.in_process import InProcessTransport
 from mapping.quantise.quantiser import Quantiser
 
@@ -106,7 +106,7 @@ class Stacks:
 def watched() -> Iterator[Stacks]:
     stacks, patch = Stacks(), pytest.MonkeyPatch()
     request, write, sums, add = HostLink.request, InProcessTransport.write, LayerSimulator.level_sums, Quantiser.add
-    chips = VirtualChips.run
+    begin = IdleCores.begin
 
     def on_request(self: HostLink, message: object, **more: bool) -> int:
         stacks.note(type(message).__name__)
@@ -120,9 +120,9 @@ def watched() -> Iterator[Stacks]:
         stacks.note("level_sums")
         return sums(self, *arguments)  # type: ignore[arg-type]
 
-    def on_chips(self: VirtualChips, *arguments: object) -> object:
+    def on_begin(self: IdleCores, *arguments: object) -> object:
         stacks.note("virtual chips")
-        return chips(self, *arguments)  # type: ignore[arg-type]
+        return begin(self, *arguments)  # type: ignore[arg-type]
 
     def on_add(self: Quantiser, *arguments: object) -> None:
         stacks.note("add")
@@ -132,7 +132,7 @@ def watched() -> Iterator[Stacks]:
     patch.setattr(InProcessTransport, "write", on_write)
     patch.setattr(LayerSimulator, "level_sums", on_sums)
     patch.setattr(Quantiser, "add", on_add)
-    patch.setattr(VirtualChips, "run", on_chips)
+    patch.setattr(IdleCores, "begin", on_begin)
     try:
         yield stacks
     finally:
@@ -213,6 +213,6 @@ def test_nothing_else_stands_between_a_virtual_chip_and_its_kernel(stacks: Stack
         if any(name == "VirtualChip.sums" for _, name in s) and not any("/tune/" in file for file, _ in s)
     )
     assert files_of(asked, answered) == [step.file for step in steps[:-1]]
-    seen = {function for _, function in (*asked, *answered)} | {"VirtualChips.run", "LayerSimulator.level_sums"}
+    seen = {function for _, function in (*asked, *answered)} | {"IdleCores.begin", "LayerSimulator.level_sums"}
     assert {function for step in steps for function in step.functions} <= seen
     assert not [function for function in seen if "<lambda>" in function]

@@ -227,14 +227,10 @@ def mean_voltages(per_row: Floats, resistance: Floats) -> Floats:
         per_row: (steps,) load of every node.
         resistance: (rows,) of the piece from each node to the next, the last to the end; times load a number.
     """
-    y = np.zeros_like(per_row)
-    drawn = np.empty((len(resistance), len(per_row)))
-    for i, r in enumerate(resistance):
-        y = y + per_row
-        y = y / (1.0 + r * y)
-        drawn[i] = y
-    falls = 1.0 - resistance[:, None] * drawn
-    return np.asarray(np.cumprod(falls[::-1], axis=0)[::-1].T)
+    from cim.array.ladder_kernel import voltages  # numba is large
+
+    found: Floats = voltages(np.asarray(per_row, np.float64), np.asarray(resistance, np.float64))
+    return found
 
 
 def wired_sums_us(

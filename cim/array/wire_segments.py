@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.array.wire_law import LINES, Wire, conversion_line, line_gaps, max_unit, mean_voltages
+from cim.array.wire_law import LINES, Wire, conversion_line, line_gaps, max_unit
 from cim.chip.spec import MacroSpec
 
 Floats = NDArray[np.float64]
@@ -70,6 +70,8 @@ def segment_law(
 
     Example: one driven row of 50 µS, the farthest of 128 at 1 Ω: 2 · 128 Ω · 50 µS = 1.3 % lost.
     """
+    from cim.array.ladder_kernel import grouped  # numba is large
+
     line = conversion_line(spec, halves_us)
     rows = len(line.load_us)
     order, gaps = line_gaps(spec, row0, rows, wire.end)
@@ -78,19 +80,10 @@ def segment_law(
     tau = float(load.mean())
     per_row = tau / line.lines * n / rows
     r = LINES * wire.ohm * 1e-6 * gaps
-    w = mean_voltages(per_row, r)
     power = 1 if line.own else line.power
-    arrives = w**power
-    ends = np.hstack([w, np.ones((rows + 1, 1))])
-    place = np.hstack([np.zeros((rows + 1, 1)), np.cumsum(r / (ends[:, :-1] * ends[:, 1:]), axis=1)])
-    starts = np.arange(0, rows, group)
-    count = np.diff(np.append(starts, rows))
-
-    def by_group(values: Floats) -> Floats:
-        return np.asarray(np.add.reduceat(values, starts, axis=1) / count)
-
-    keep, load_keep = by_group(arrives), by_group(w**2)
-    drop = np.diff(np.hstack([by_group(place[:, :-1]), place[:, -1:]]), axis=1) * line.share
+    keep, load_keep, place, arrived, w, middle = grouped(per_row, r, group, power)
+    count = np.diff(np.append(np.arange(0, rows, group), rows))
+    drop = np.diff(place, axis=1) * line.share
     share = np.cumsum(count) / rows  # f
     ahead = drop * (1.0 - share)
     later = (ahead.sum(1, keepdims=True) - np.cumsum(ahead, axis=1)) / np.maximum(1.0 - share, 1e-9)
@@ -98,16 +91,16 @@ def segment_law(
     steps = np.diff(np.hstack([keep, np.ones((rows + 1, 1))]), axis=1)
     heavy = tau * np.cumsum(load_keep * count, axis=1) / np.cumsum(count)
     rise = heavy * (keep * drop - steps * later)
-    lost = 1.0 - arrives.mean(1)
+    lost = 1.0 - arrived
     rate = np.gradient(lost, n) if rows > 1 else np.zeros(2)
     known = np.abs(lost) > 1e-12  # a resistance drawn within its error may be negative, and so is what it loses
     swing = np.where(known, rate / (tau * np.where(known, lost, 1.0)), 0.0)
     swing[0] = 0.0
-    half = rows // 2
-    left = place[half, -1] - place[half, :-1]
-    weight = w[half] ** 2 * (np.minimum(left[:, None], left) @ arrives[half])
+    half, arrives = rows // 2, w**power
+    left = middle[-1] - middle[:-1]
+    weight = w**2 * (np.minimum(left[:, None], left) @ arrives)
     return SegmentLaw(
-        row_keep=arrives[half] / np.repeat(keep[half], count),
+        row_keep=arrives / np.repeat(keep[half], count),
         fall=steps - rise * share * n[:, None],
         rise=rise,
         swing=swing,

@@ -100,23 +100,6 @@ class Law:
             t = np.abs(t) * np.where(right, kappa, -1.0 / kappa)
         return np.asarray(self.loc_us + self.scale_us * t)
 
-    def widths(self, errors_us: NDArray[np.floating], rng: np.random.Generator) -> Floats:
-        """Standard deviation of the normal that each cell came from, drawn given its error (before κ).
-
-        Wide or narrow by Bayes; of a wide Student cell scale² ratio² τ, τ = (df + u²) / χ²(df + 1).
-        """
-        kappa = np.exp(self.skew)
-        away = np.asarray(errors_us, np.float64) - self.loc_us
-        u = np.abs(away) / (self.scale_us * np.where(away >= 0.0, kappa, 1.0 / kappa))
-        ratio = 1.0 if self.tail is Tail.STUDENT else self.wide_ratio
-        width = np.full(u.shape, ratio)
-        if self.tail is not Tail.MIXTURE:
-            width = width * np.sqrt((self.df + (u / ratio) ** 2) / rng.chisquare(self.df + 1.0, u.shape))
-        if self.tail is not Tail.STUDENT:
-            narrow, wide = self._parts(u)
-            width = np.where(rng.random(u.shape) * (narrow + wide) < wide, width, 1.0)
-        return np.asarray(self.scale_us * width)
-
     def precision(self, errors_us: NDArray[np.floating]) -> Floats:
         """Expected 1 / variance of the normal that a cell of this error came from, 1/µS²: the weight of
         iterated least squares. Example: t(df) at u scales: (df + 1) / (df + u²) / scale²."""
@@ -167,11 +150,11 @@ class Law:
 
 def _student(uu: Floats, df: Floats) -> Floats:
     """ln density of t(df) at u² = ``uu``."""
-    return np.asarray(_student_peak(df) - (df + 1) / 2 * np.log1p(uu / df))
+    return np.asarray(student_peak(df) - (df + 1) / 2 * np.log1p(uu / df))
 
 
-def _student_peak(df: Floats) -> Floats:
-    """ln density of t(df) at 0."""
+def student_peak(df: Floats) -> Floats:
+    """ln density of Student's t with ``df`` degrees of freedom at 0."""
     return np.asarray(gammaln((df + 1) / 2) - gammaln(df / 2) - 0.5 * np.log(df * np.pi))
 
 
@@ -198,7 +181,7 @@ def log_density(x: Floats, values: Floats, log_ratio: float, tail: Tail) -> tupl
     else:
         df = np.exp(log_df)
         log_far = np.log1p(far / df)
-        wide = _student_peak(df) - (df + 1) / 2 * log_far
+        wide = student_peak(df) - (df + 1) / 2 * log_far
         wide_slope = -(df + 1) * far / (df + far)
         df_slope = 0.5 * df * (digamma((df + 1) / 2) - digamma(df / 2) - log_far) - 0.5 - 0.5 * wide_slope
     log_f, u_slope, logit_slope, ratio_slope = wide, wide_slope, np.zeros_like(u), np.zeros_like(u)

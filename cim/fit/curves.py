@@ -88,51 +88,44 @@ def solve_curves(
         zero_codes: (columns,) codes of zero input; a converter's curve is 0 at the mean of its columns.
         cells: adds to the errors what errors of the readings behind x do to the curves.
     """
-    nodes, columns = setup.nodes, x.shape[1]
+    from cim.fit.curve_sums import node_sums  # numba is large
+
+    nodes = setup.nodes
     left, share = inl_nodes(y, nodes, setup.limits)
-    slot = np.arange(columns) * nodes + left
-
-    def total(value: Floats) -> Floats:
-        """Σ over vectors of b_k · value, (columns, nodes)."""
-        size = columns * nodes
-        here = np.bincount(slot.ravel(), (value * (1.0 - share)).ravel(), size)
-        there = np.bincount(slot.ravel() + 1, (value * share).ravel(), size)
-        return np.asarray(here + there, np.float64).reshape(columns, nodes)
-
-    def product(value: Floats) -> Floats:
-        here = np.bincount(slot.ravel(), (w * value).ravel(), columns * nodes)
-        return np.asarray(here, np.float64).reshape(columns, nodes)
-
-    near, beside, far = product((1 - share) ** 2), product(share * (1 - share)), product(share**2)
-    s = np.stack([total(w * x), total(w)], 2)  # (columns, nodes, 2)
+    near, beside, far, slope, level, right = node_sums(
+        left, share, *(np.ascontiguousarray(v) for v in (x, t, w)), nodes
+    )
+    s = np.stack([slope, level], 2)  # (columns, nodes, 2)
     cross = (w * x).sum(0)
     a = np.stack([np.stack([(w * x * x).sum(0), cross], 1), np.stack([cross, w.sum(0)], 1)], 1)  # (columns, 2, 2)
     lever = np.linalg.solve(a, s.transpose(0, 2, 1))  # A⁻¹ Sᵀ, (columns, 2, nodes)
     xt = np.stack([(w * x * t).sum(0), (w * t).sum(0)], 1)
-    right = total(w * t) - (xt[:, :, None] * lever).sum(1)
+    right = right - (xt[:, :, None] * lever).sum(1)
 
     count = int(setup.adc.max()) + 1
     k = np.arange(nodes)
     normal = np.zeros((count, nodes, nodes))
     found = np.zeros((count, nodes))
-    for j, adc in enumerate(setup.adc):
-        normal[adc, k, k] += near[j] + np.append(0.0, far[j, :-1])
-        normal[adc, k[:-1], k[1:]] += beside[j, :-1]
-        normal[adc, k[1:], k[:-1]] += beside[j, :-1]
-        normal[adc] -= s[j] @ lever[j]
-        found[adc] += right[j]
+    members = [np.flatnonzero(setup.adc == adc) for adc in range(count)]
+    for adc, mine in enumerate(members):
+        normal[adc, k, k] = near[mine].sum(0) + np.append(0.0, far[mine, :-1].sum(0))
+        normal[adc, k[:-1], k[1:]] = normal[adc, k[1:], k[:-1]] = beside[mine, :-1].sum(0)
+        normal[adc] -= s[mine].transpose(1, 0, 2).reshape(nodes, -1) @ lever[mine].reshape(-1, nodes)
+        found[adc] = right[mine].sum(0)
     z = _free_curves(zero_codes, setup)
     forget = np.exp(-np.abs(k[:, None] - k) / (CURVE_REACH * (nodes - 1)))
     prior = np.linalg.inv(forget)
     whole = z @ z.transpose(0, 2, 1)
     usual = np.mean((whole @ forget @ whole).diagonal(axis1=1, axis2=2))  # mean square of such curves for σ = 1
+    across = z.transpose(0, 2, 1)
+    free, held, pull = across @ normal @ z, across @ prior @ z, across @ found[:, :, None]
     width = CURVE_SD[1]
     for _ in range(8):
-        inner = np.linalg.inv(z.transpose(0, 2, 1) @ (normal + prior / width**2) @ z)
-        spread = z @ inner @ z.transpose(0, 2, 1)
-        curves = (spread @ found[:, :, None])[:, :, 0]
-        seen = np.mean(curves**2 + spread.diagonal(axis1=1, axis2=2))
+        half = z @ np.linalg.inv(free + held / width**2)
+        curves = (half @ pull)[:, :, 0]
+        seen = np.mean(curves**2 + (half * z).sum(2))  # with the variances of the nodes
         width = float(np.clip(np.sqrt(seen / usual), *CURVE_SD))
+    spread = half @ across
     if cells is not None:
         spread = spread + _cell_part(spread, lever, cells, x, y, w, setup)
     return Curves.of(curves, spread, lever, setup.adc)

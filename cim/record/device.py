@@ -11,16 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_ndtr, ndtri_exp
 
 from cim.cells.programming_law import ProgrammingLaw, law_at, redraw_law
-from cim.cells.tails import Tail
+from cim.cells.tails import Law, Tail, student_peak
 from cim.cells.temperature import accelerated_age, conductance_factor
 from cim.record.calibration import STUCK, CalibrationRecord, MacroCalibration
 
 CLIP = 1.1  # no cell is believed above this multiple of the highest level
 OUTLIER = 5.0  # readings this many sigma off are believed as they are
-SWEEPS = 3  # Gibbs sweeps of the posterior; more change nothing (tests/cim/record/test_device.py)
+SWEEPS = 4  # Gibbs sweeps of the posterior; more change nothing (tests/cim/record/test_device.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,8 @@ def draw_posterior(
         λ = w² / (w² + σ_rb²),   G = m + λ (R − m) + √λ σ_rb N(0, 1)
 
     (for κ ≠ 1 one such draw on each side of m, the side by its probability), and with G known
-    w is drawn from its own posterior (``Law.widths``); a few alternations draw from the joint
+    w is drawn from its own posterior (wide or narrow by Bayes; of a wide Student cell scale² ratio² τ,
+    τ = (df + u²) / χ²(df + 1) at u scales); a few alternations draw from the joint
     posterior. A Gaussian law gives the rule of shrinkage by λ. Stuck cells and readings beyond
     5 √(wide scale² + σ_rb²) are believed as read, without shrinkage or noise.
 
@@ -106,47 +106,46 @@ def draw_posterior(
     """
     law = redraw_law(record.programming, rng) if law is None else law
     age_s, warm = _at_temperature(record, age_s, temperature_c)
-    here = law_at(law, np.nan_to_num(targets_us), age_s)
-    middle = np.nan_to_num(targets_us) + here.loc_us
-    readings = np.where(np.isnan(readings_us), middle, readings_us / warm)
+    used = np.isfinite(targets_us)
+    targets = np.asarray(targets_us[used], np.float64)
+    different, which = np.unique(targets, return_inverse=True)  # a macro holds few
+    here = law_at(law, different, age_s)
+    middle = targets + here.loc_us[which]
+    readings = np.where(np.isnan(readings_us[used]), middle, readings_us[used] / warm)
     noise2 = record.read_noise.at(readings) / reads
-    widest = here.scale_us * (1.0 if here.tail is Tail.STUDENT else here.wide_ratio)
+    widest = here.scale_us[which] * (1.0 if here.tail is Tail.STUDENT else here.wide_ratio)
     off = np.abs(readings - middle) > OUTLIER * np.sqrt(widest**2 + noise2)
-    cells = readings
-    for _ in range(SWEEPS):
-        widths = here.widths(cells - np.nan_to_num(targets_us), rng)
-        cells = middle + _given_width(readings - middle, widths, here.skew, noise2, rng)
+    cells = _posterior(here, which, targets, readings, noise2, rng)
     cells = np.clip(np.where(off, readings, cells), 0.0, CLIP * float(law.levels_us[-1]))
-    stuck = np.isin(record.macro(macro).cells, STUCK)
-    cells = np.where(stuck, np.maximum(readings, 0.0), cells) * warm
-    return np.where(np.isnan(targets_us), np.nan, cells).astype(np.float32)
+    stuck = np.isin(record.macro(macro).cells, STUCK)[used]
+    found = np.full(np.shape(targets_us), np.nan, np.float32)
+    found[used] = np.where(stuck, np.maximum(readings, 0.0), cells) * warm
+    return found
 
 
-def _given_width(
-    read: NDArray[np.float64],
-    width: NDArray[np.float64],
-    skew: NDArray[np.float64],
+def _posterior(
+    law: Law,
+    which: NDArray[np.int64],
+    targets: NDArray[np.float64],
+    readings: NDArray[np.float64],
     noise2: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Distance from the middle given that read, under a normal of ``width``, stretched on each side by κ."""
-    if not np.any(skew):
-        shrink = width**2 / (width**2 + noise2)
-        return np.asarray(shrink * read + np.sqrt(shrink * noise2) * rng.standard_normal(read.shape))
-    noise2 = np.maximum(noise2, 1e-12)
-    uniform = 1.0 - rng.random(read.shape)  # never 0
-    halves = []  # of each side: mean and standard deviation on its half line, ln of its share there, ln of its weight
-    for side in (1.0, -1.0):
-        prior2 = (width * np.exp(side * skew)) ** 2
-        total2 = prior2 + noise2
-        shrink = prior2 / total2
-        mean, sd = side * shrink * read, np.sqrt(shrink * noise2)
-        share = log_ndtr(mean / sd)
-        halves.append((mean, sd, share, side * skew - 0.5 * read**2 / total2 - 0.5 * np.log(total2) + share))
-    above = rng.random(read.shape) < expit(halves[0][3] - halves[1][3])
-    mean, sd, share = (np.where(above, up, down) for up, down in zip(halves[0][:3], halves[1][:3], strict=True))
-    drawn = np.maximum(mean - sd * ndtri_exp(share + np.log(uniform)), 0.0)
-    return np.where(above, drawn, -drawn)
+    """Draws of cells (n,) whose laws are number ``which`` of ``law``, given readings of variance ``noise2``."""
+    from cim.record import posterior_kernel as kernel  # numba is large
+
+    laws = np.empty((len(law.loc_us), kernel.ROWS))
+    laws[:] = np.stack([law.loc_us, law.scale_us, law.df, law.wide_share, law.skew, student_peak(law.df)], 1)
+    ratio = 1.0 if law.tail is Tail.STUDENT else law.wide_ratio
+    tails = {
+        Tail.STUDENT: kernel.STUDENT,
+        Tail.MIXTURE: kernel.MIXTURE,
+        Tail.STUDENT_MIXTURE: kernel.STUDENT_MIXTURE,
+    }
+    found: NDArray[np.float64] = kernel.sweep(
+        readings, targets, noise2, which, laws, tails[law.tail], ratio, SWEEPS, rng
+    )
+    return found
 
 
 def _at_temperature(record: CalibrationRecord, age_s: float, temperature_c: float | None) -> tuple[float, float]:

@@ -8,6 +8,7 @@ Shift counts are constants of the kernel or scalars. Imports numba: import this 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import llvmlite.binding
@@ -42,7 +43,12 @@ ints = Vector(32, WIDTH // 2)
 def _has(feature: str) -> bool:
     if config.CPU_FEATURES is not None:  # NUMBA_CPU_FEATURES caps the machine
         return f"+{feature}" in config.CPU_FEATURES
-    return bool(llvmlite.binding.get_host_cpu_features().get(feature, False))
+    return feature in _of_this_machine()
+
+
+@functools.cache
+def _of_this_machine() -> frozenset[str]:
+    return frozenset(name for name, there in llvmlite.binding.get_host_cpu_features().items() if there)
 
 
 def has_wide_words() -> bool:

@@ -21,6 +21,8 @@ from firmware_protocols.messages import (
     CellBlock,
     CellReadings,
     Done,
+    ErrorCode,
+    ErrorReply,
     Mvm,
     MvmResult,
     Polarity,
@@ -32,12 +34,14 @@ from firmware_protocols.messages import (
     Returns,
     TileAddress,
     TileProgrammed,
+    Wait,
 )
 
 LONGEST_S, LONGEST_IN_IMAGE_S = 60.0, 10.0  # of tiles that take their time
 GROUP = 30  # places, of which the first bring an image and write its tiles
 MOST_TILES = 4  # of an image
 _LENGTH = struct.Struct("<I")
+REFUSED = ErrorReply(ErrorCode.UNSUPPORTED, "this chip has no WAIT", 0.0, 0.0)
 
 Numbered = Mvm | ReadCells | ProgramTile | Pulse
 """Requests that the chip itself carries out; ``sample`` is the number of each, so that no two are the same."""
@@ -54,10 +58,7 @@ class AskedRequest:
 
     request: Request[Any]
     carried: Numbered | None
-
-    @property
-    def alone(self) -> bool:
-        return self.carried is None
+    alone: bool = False
 
     @property
     def writes(self) -> bool:
@@ -72,7 +73,7 @@ class AskedRequest:
         if isinstance(self.request, ImageBegin):
             received = np.zeros(chunks_of(self.request.size), np.bool_)
             return ImageState(self.request.digest, self.request.size, 0, False, received)
-        return Done()
+        return REFUSED if isinstance(self.request, Wait) else Done()
 
     def longest_s(self, plan: EpisodePlan) -> float:
         """What it takes at most on a clean line: the chip's work, and its bytes both ways."""
@@ -99,7 +100,10 @@ class EpisodeRequests:
             asked = self._group(group)
             if number < len(asked):
                 return asked[number]
-        drawn = _request(self._rng(place), place + 1, self._plan.tile_share)
+        rng = self._rng(place)
+        if rng.random() < self._plan.refused_share:
+            return AskedRequest(Wait(1), None)
+        drawn = _request(rng, place + 1, self._plan.tile_share)
         return AskedRequest(drawn, drawn)
 
     def _rng(self, place: int | str) -> random.Random:
@@ -123,7 +127,7 @@ class EpisodeRequests:
         rng.shuffle(chunks)
         before: list[Request[Any]] = [ImageBegin(digest, len(data)), *chunks, ImageCommit(digest)]
         named = (AskedRequest(ImageTile(digest, at), tile) for at, tile in zip(offsets, tiles, strict=True))
-        return [*(AskedRequest(request, None) for request in before), *named]
+        return [*(AskedRequest(request, None, alone=True) for request in before), *named]
 
 
 def _request(rng: random.Random, sample: int, tile_share: float) -> Numbered:

@@ -68,6 +68,12 @@ class AskingHost:
     def done(self) -> bool:
         return self.answered == self.count
 
+    @property
+    def waiting_ids(self) -> frozenset[int]:
+        """Ids, under the nonce of this life, of requests without an answer; also while no process runs."""
+        asked = enumerate(self._asked + self._resumed, 1)
+        return frozenset(request_id for request_id, place in asked if place in self.unanswered)
+
     # --- events -------------------------------------------------------------------------------
 
     def unplug(self) -> None:
@@ -93,7 +99,12 @@ class AskingHost:
         self._other_ids = True
 
     def outputs_off(self) -> None:
-        """Ask for it, beside the requests; once while the same request is open, since a chip keeps 16 replies."""
+        """Ask for it, beside the requests; once while the same request is open, since a chip keeps 16 replies.
+
+        Not beside a piece of an image: stopped, it would be missing.
+        """
+        if any(waiting.alone for waiting in self.unanswered.values()):
+            return
         if self.link.up and min(self.unanswered, default=self._next) >= self._off_at:
             self._off_at = self._next
             self._aside.add(self.link.request(OutputsOff(), aside=True))
@@ -175,6 +186,8 @@ class AskingHost:
             self._next += 1
 
     def _may_ask(self, asked: AskedRequest) -> bool:
+        if asked.alone and self._aside:
+            return False
         if not self.unanswered:
             return True
         if asked.alone or any(waiting.alone for waiting in self.unanswered.values()):

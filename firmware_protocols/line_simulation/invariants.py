@@ -14,7 +14,7 @@ import numpy as np
 
 from firmware_protocols.extensions.memory import BoardMemory
 from firmware_protocols.frames import RESET_BIT
-from firmware_protocols.host import HostLink
+from firmware_protocols.host import CREDIT, LAST_ID, HostLink
 from firmware_protocols.line_simulation.arrivals import EndArrivals
 from firmware_protocols.line_simulation.asked_requests import traces_of
 from firmware_protocols.line_simulation.asking import AskingHost
@@ -56,6 +56,7 @@ class Invariants:
         self._accepted = [0, 0]
         self._arrivals = {role: EndArrivals(role.value, broken) for role in Role}
         self._boots, self._session = board.boots, (0, 0)  # of the chip: session and nonce
+        self._answered: tuple[tuple[int, int], frozenset[int]] = ((0, 0), frozenset())  # a chip's life and kept replies
         self._left: deque[tuple[int, int]] = deque(maxlen=LEFT_SESSIONS)
         self._opened: OrderedDict[int, int] = OrderedDict()  # session of the host -> starts of the chip until then
         self._weighed_bytes = 0
@@ -95,6 +96,7 @@ class Invariants:
         self._steps += 1
         self._check_frames()
         self._check_session()
+        self._check_answers()
         self._arrivals[Role.HOST].check(self._host.link.connection, line.now_s, line.now_s)
         self._arrivals[Role.CHIP].check(self._board.server.connection, line.now_s, line.chip_free_s)
         self._check_lost_host(states)
@@ -141,6 +143,24 @@ class Invariants:
         self._session = (connection.session, connection.hello.nonce)
         if self._session in self._left:
             self._broken(f"the chip opens session {connection.session} again, which was left before")
+
+    def _check_answers(self) -> None:
+        """The host asks nothing far behind its oldest request, and the chip forgets no reply for which it waits: the
+        request could come again, and be done again.
+        """
+        server = self._board.server
+        nonce = 0 if server.connection.hello is None else server.connection.hello.nonce
+        (life, before), answered = self._answered, server.answered
+        self._answered = ((server.boot_id, nonce), answered)
+        if nonce != self._host.link.nonce or not self._host.unanswered:
+            return
+        waiting = self._host.waiting_ids
+        newest = max((i for i in answered | server.unanswered if i <= LAST_ID), default=0)
+        if newest - min(waiting) >= CREDIT:
+            self._broken(f"the host asks request {newest} while it waits for {min(waiting)}, {CREDIT} or more before")
+        lost = (before - answered) & waiting
+        if lost and self._answered[0] == life:
+            self._broken(f"the chip forgot its answer to request {min(lost)}, for which the host still waits")
 
     def _check_lost_host(self, states: LinkStates) -> None:
         """A chip that waits for its host finds out in time that it is gone; ``VirtualBoard`` looks at the outputs."""

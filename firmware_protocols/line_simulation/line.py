@@ -75,7 +75,10 @@ class VirtualLine:
         """Move time until ``until()`` or the limit (s); tells which."""
         end_s = self.now_s + limit_s
         while not until():
-            if not self.step(end_s):
+            spoke = self._speak()
+            if until():
+                break
+            if not self._move(spoke, end_s):
                 return until()
         return True
 
@@ -85,7 +88,9 @@ class VirtualLine:
         Raises:
             EndlessCalls: an end asks to be called at once, 50 times in a row, and says nothing.
         """
-        spoke = self._speak()
+        return self._move(self._speak(), end_s)
+
+    def _move(self, spoke: bool, end_s: float) -> bool:
         due_s = self._next_s()
         if due_s is None or due_s > end_s:
             self.now_s, self._idle = end_s, 0

@@ -32,6 +32,7 @@ class EpisodePlan:
         off_every_s: mean time between two orders to switch the outputs off, s; 0: none.
         state_resets: chance that the chip is reset when both ends together get into a state for the first time.
         tile_share: share of requests that write a tile, which takes from 1 s to a minute.
+        refused_share: share of requests that the chip cannot do and refuses at once, before those that wait.
         slots: of the chip's journal, 0: it has no memory.
         images: some tiles come in program images.
         clock_stops: the clock of the board begins anew when the chip restarts.
@@ -49,6 +50,7 @@ class EpisodePlan:
     off_every_s: float
     state_resets: float
     tile_share: float
+    refused_share: float
     slots: int
     images: bool
     clock_stops: bool
@@ -96,9 +98,10 @@ def plan_of(seed: str) -> EpisodePlan:
         ahead=min(rng.choice((1, 4, 8, 20, 20)), slots - 1 if slots else 20),
         every_s=every_s,
         soon=rng.choice((0.0, 0.2, 0.8)),
-        off_every_s=some(30.0, 300.0, 0.2),
+        off_every_s=some(5.0, 300.0, 0.3),
         state_resets=state_resets,
         tile_share=rng.choice((0.0, 0.02, 0.05, 0.3)),
+        refused_share=rng.choice((0.0, 0.02, 0.3)),
         slots=slots,
         images=slots > 0 and rng.random() < 0.7,
         clock_stops=slots > 0 and rng.random() < 0.5,

@@ -33,6 +33,7 @@ from hil.calibration.steps import CalibrationSteps, Hot, Measured
 from hil.calibration.store import StepStore
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import Interrupted, MismatchError
+from hil.simulation.cores import IdleCores, in_threads
 from hil.watch import Watch
 
 METHOD = "hil.calibrate 2.0"
@@ -111,19 +112,30 @@ def make_record(
     levels = np.array(spec.levels_us)
     assert found.noise is not None
     noise = with_flicker(found.noise, found.repeats, found.good_targets(found.repeats))
-    law, distances, floor = fit_law(cells, noise, levels, partial(_tell_law, watch))
     aged = found.aged[-1]
-    wire, drive = fit_wires_and_drive(spec, found.transfer, found.blocks, found.steps, aged, noise)
-    parts: dict[int, MacroCalibration] = {}
-    finals, scores, checks = {}, [], []
-    for done, m in enumerate(macros):
-        watch.step(done, len(macros), f"{COLUMNS} of macro {m}", of=COLUMNS)
+    with IdleCores() as cores:  # wires and row drivers ask nothing of the law
+        begun = cores.begin(
+            lambda blocks: fit_wires_and_drive(spec, found.transfer, blocks, found.steps, aged, noise), (found.blocks,)
+        )
+        law, distances, floor = fit_law(cells, noise, levels, partial(_tell_law, watch))
+        wire, drive = begun[0].result()
+
+    def fitted(m: int) -> tuple[ColumnFit, float, NetworkCheck]:
         columns = ColumnProducts.of(spec, found.transfer[m], aged[m].readings_us, noise, aged[m].reads, drive)
-        finals[m] = columns.final(wire, found.small[m], found.idle[m])
+        final = columns.final(wire, found.small[m], found.idle[m])
+        check = NetworkCheck.of(spec, found.network[m], aged[m].readings_us, noise, final, wire, drive)
+        return final, columns.held_out_r2(final, wire), check
+
+    parts: dict[int, MacroCalibration] = {}
+    finals: dict[int, ColumnFit] = {}
+    scores, checks = [], []
+    for m, (final, score, check) in zip(macros, in_threads(fitted, macros), strict=True):
+        watch.step(len(finals), len(macros), f"{COLUMNS} of macro {m}", of=COLUMNS)
         stuck_us = np.where(np.isin(states[m], STUCK), aged[m].readings_us, np.nan).astype(np.float32)
-        parts[m] = finals[m].calibration(m, states[m], stuck_us, gain_known(spec))
-        scores.append(columns.held_out_r2(finals[m], wire))
-        checks.append(NetworkCheck.of(spec, found.network[m], aged[m].readings_us, noise, finals[m], wire, drive))
+        parts[m] = final.calibration(m, states[m], stuck_us, gain_known(spec))
+        finals[m] = final
+        scores.append(score)
+        checks.append(check)
     thermal: Thermal | None = None
     thermal_goodness: dict[str, float] = {}
     if found.hot is not None:

@@ -9,6 +9,7 @@ in ``bench``); what errors mean to a machine is in ``exit_codes``.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -132,11 +133,13 @@ def _name(command: CommandInfo) -> str:
     return command.name or get_command_name(command.callback.__name__ if command.callback else "")
 
 
+GARBAGE = 50_000  # new objects between two looks for garbage: imports make many and leave none
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cannot write
 
 
 def main() -> None:
     """Entry point of the ``hil`` script: runs a command and leaves with its exit code."""
+    gc.set_threshold(GARBAGE)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # service managers and batch systems stop as Ctrl-C does
     code = run(sys.argv[1:])
     for late in (signal.SIGINT, signal.SIGTERM):

@@ -17,6 +17,7 @@ from hil.cli.options import (
     Mean,
     NoIdleCopies,
     ResidualSlices,
+    Rounds,
     SpareReads,
     Std,
     Task,
@@ -114,9 +115,7 @@ def compile(
     ] = None,
     no_idle_copies: NoIdleCopies = False,
     residual_slices: ResidualSlices = 0,
-    rounds: Annotated[
-        bool, typer.Option("--rounds", help="split a network that is larger than the chip into rounds of writing")
-    ] = False,
+    rounds: Rounds = False,
     explain: Annotated[bool, typer.Option("--explain", help="print the reason for the place of each tile")] = False,
     layers: LayerBitsAsked = None,
     weight_scales: Annotated[

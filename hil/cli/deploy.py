@@ -25,6 +25,7 @@ from hil.cli.options import (
     NoIdleCopies,
     Port,
     ResidualSlices,
+    Rounds,
     ScoredBy,
     Seed,
     SpareReads,
@@ -103,6 +104,7 @@ def deploy(
     rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
     no_idle_copies: NoIdleCopies = False,
     residual_slices: ResidualSlices = 0,
+    rounds: Rounds = False,
     no_aims: Annotated[
         bool, typer.Option("--no-aims", help="write cells to their levels, not beside them for the planned age")
     ] = False,
@@ -161,6 +163,7 @@ def deploy(
         adapters=adapters,
         idle_copies=not no_idle_copies,
         residual_slices=residual_slices,
+        rounds=rounds,
         aim=not no_aims,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),

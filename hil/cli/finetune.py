@@ -7,14 +7,32 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Chip, DataDir, Download, Json, output_file, print_result, screen, seconds, writing
-from hil.errors import ExitCode
+from hil.cli.options import (
+    Baud,
+    Chip,
+    DataDir,
+    Download,
+    Emulated,
+    Json,
+    Macros,
+    Port,
+    chip_address,
+    output_file,
+    print_result,
+    screen,
+    seconds,
+    writing,
+)
+from hil.errors import ExitCode, UsageError
 
 
 def finetune(
     network: Annotated[Path, typer.Argument(help="net.pt")],
     data: Annotated[str, typer.Option(help="fashion-mnist, cifar10-jpeg, eurosat, or a path with training images")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="the tuned net.pt to write", callback=output_file)],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="the tuned net.pt to write; on a chip: its program.h5", callback=output_file),
+    ],
     chip: Chip = "lab-128",
     calibration: Annotated[
         Path | None,
@@ -25,7 +43,8 @@ def finetune(
         bool, typer.Option("--no-aims", help="the chip will write cells to their levels, not beside them for that age")
     ] = False,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="passes over all training images; default: 12", show_default=False)
+        int | None,
+        typer.Option(min=1, help="passes over all training images; default: 12, on a chip 4", show_default=False),
     ] = None,
     minutes: Annotated[
         float | None,
@@ -33,8 +52,14 @@ def finetune(
     ] = None,
     data_dir: DataDir = None,
     download: Download = False,
-    rate: Annotated[float, typer.Option(help="learning rate at its highest")] = 0.0015,
-    batch: Annotated[int, typer.Option(min=2, help="images a training step; even")] = 128,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="learning rate at its highest; default: 0.0015, on a chip 0.0003", show_default=False),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=2, help="images a training step; even; default: 128, on a chip 64", show_default=False),
+    ] = None,
     shift: Annotated[
         int | None,
         typer.Option(min=0, help="pixels by which images move; default: what suits the data", show_default=False),
@@ -51,7 +76,14 @@ def finetune(
         float, typer.Option(min=0, max=1, help="of the float network's answers in the loss; the rest is the labels'")
     ] = 1.0,
     strength: Annotated[float, typer.Option(help="of the errors in training; 1: as the record says")] = 1.0,
-    held_out: Annotated[int, typer.Option(min=2, help="training images that only score, a tenth at most")] = 2000,
+    held_out: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="training images that only score, a tenth at most; default: 2000, on a chip 400",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="everything that is random follows from it")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     devices: Annotated[int, typer.Option(min=1, help="GPUs that train side by side")] = 1,
@@ -62,33 +94,70 @@ def finetune(
             show_default=False,
         ),
     ] = None,
+    port: Port = None,
+    emulated: Emulated = False,
+    simulated: Annotated[
+        int, typer.Option(min=0, help="go through it on so many virtual chips instead: what it would give")
+    ] = 0,
+    macros: Macros = None,
+    groups: Annotated[int, typer.Option(min=2, help="groups of layers, one written after the other")] = 4,
+    measure: Annotated[int, typer.Option(min=2, help="most training images that run through the chip")] = 2000,
+    baud: Baud = 921600,
     restart: Annotated[bool, typer.Option("--restart", help="forget an interrupted run with the same output")] = False,
     as_json: Json = False,
 ) -> int:
-    """Train a network on for the errors of a chip, taught by itself as it came. The same command resumes."""
+    """Train a network on for the errors of a chip, taught by itself as it came. The same command resumes.
+
+    With --port or --emulated it is written to that chip meanwhile, group of layers after group, and the layers behind
+    are trained on what the chip makes of the images.
+    """
+    from hil.improvement.finetuning.on_chip import finetune_on_chip, predict_on_chip
+    from hil.improvement.finetuning.on_chip_result import OnChipPrediction, OnChipResult
     from hil.improvement.finetuning.run import finetune as run
-    from hil.improvement.finetuning.settings import FinetuneSettings
+    from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
     from hil.watch import PlannedStage
 
+    on_chip = bool(port or emulated or simulated)
+    usual = {"epochs": 0, "rate": 0.0015, "batch": 128, "held_out": 2000} | (ON_CHIP if on_chip and not minutes else {})
     settings = FinetuneSettings(
-        epochs=epochs or 0,
+        epochs=epochs or (0 if minutes else usual["epochs"]),
         minutes=minutes or 0.0,
         age_s=seconds(age),
         aimed=not no_aims,
-        rate=rate,
-        batch=batch,
+        rate=usual["rate"] if rate is None else rate,
+        batch=batch or usual["batch"],
         shift=shift,
         symmetry=symmetry or "",
         crop=crop or 0,
         teacher_weight=teacher_weight,
         strength=strength,
-        held_out=held_out,
+        held_out=held_out or usual["held_out"],
         seed=seed,
         device=device,
         devices=devices,
         precision=precision or "",
     )
     with screen(quiet=as_json) as watch, writing(out):
+        if on_chip:
+            asked = OnChipSettings(groups, measure, training=settings)
+            found: OnChipResult | OnChipPrediction
+            if simulated:
+                if port or emulated:
+                    raise UsageError("--simulated excludes --port and --emulated")
+                found = predict_on_chip(
+                    network, data, simulated, calibration, chip=chip, macros=macros, data_dir=data_dir,
+                    download=download, settings=asked, watch=watch,
+                )  # fmt: skip
+            else:
+                address = chip_address(port, emulated, chip, macros)
+                if calibration is None:
+                    raise UsageError("a record of the chip is needed: --calibration", hint="hil calibrate -o record.h5")
+                found = finetune_on_chip(
+                    network, data, out, address, calibration, chip=chip, macros=macros, data_dir=data_dir,
+                    download=download, settings=asked, restart=restart, baud=baud, watch=watch,
+                )  # fmt: skip
+            print_result(found.lines(), found.to_json(), as_json)
+            return ExitCode.DONE
         stages = {"loading": 5.0, "measuring the speed": 10.0, "training": 60.0 * settings.minutes or 600.0}
         watch.plan([PlannedStage(name, work_s) for name, work_s in stages.items()])
         result = run(

@@ -74,6 +74,10 @@ SpareReads = Annotated[
     float,
     typer.Option(min=0.0, max=100.0, help="most extra tile reads for spare columns of an adapted program, percent"),
 ]
+Rounds = Annotated[
+    bool,
+    typer.Option("--rounds", help="split a network that is larger than the chip into rounds of writing"),
+]
 NoIdleCopies = Annotated[
     bool,
     typer.Option(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,12 +20,11 @@ from hil.cli.options import (
     Port,
     chip_address,
     need,
-    output_file,
     print_result,
     screen,
     seconds,
-    writing,
 )
+from hil.cli.search_results import SEARCHING, AllowCode, Folder, Scheduler, compare, explain, show, train
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
 
 if TYPE_CHECKING:  # torch is imported when a command runs
@@ -37,22 +35,9 @@ InTheLoop = Annotated[
     bool, typer.Option("--in-the-loop", help="deploy trained networks on a chip (--port or --emulated) and rank again")
 ]
 Rounds = Annotated[int, typer.Option(min=1, help="rounds of training, measuring and ranking again (--in-the-loop)")]
-Folder = Annotated[Path, typer.Argument(help="folder of a search")]
-AllowCode = Annotated[
-    bool,
-    typer.Option("--allow-code", help="run the Python operators that the space names; only for a file that you trust"),
-]
-Scheduler = Annotated[
-    str | None,
-    typer.Option(
-        help="tcp://host:port of a Dask cluster that trains and simulates; its machines share the folder",
-        show_default=False,
-    ),
-]
 
 
 TEACHER_EPOCHS = 15
-SEARCHING = ("pymoo", "hil search", "search")  # the package of these commands, and what installs it
 
 
 class RunByDefault(TyperGroup):
@@ -271,108 +256,10 @@ def resume(
     return _go_on(opened, settings, scheduler, loop, as_json)
 
 
-@search.command("train")
-def train(
-    folder: Folder,
-    networks: Annotated[
-        list[str],
-        typer.Argument(
-            help="names on the front, or their beginnings; or .json files of other networks of the space",
-            show_default=False,
-        ),
-    ],
-    epochs: Annotated[
-        int | None, typer.Option(min=1, help="epochs of each; default: those of the search", show_default=False)
-    ] = None,
-    scheduler: Scheduler = None,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
-) -> int:
-    """Train and evaluate named networks, for longer if asked."""
-    need(*SEARCHING)
-    from hil.searching.run import train_named
-    from hil.searching.settings import open_folder
-    from hil.searching.table import folder_notes, table_json, table_lines
-
-    opened, settings = open_folder(folder, allow_code=allow_code)
-    settings = replace(settings, epochs=epochs or settings.epochs)
-    with screen(quiet=as_json) as watch:
-        train_named(opened, settings, networks, watch, scheduler=scheduler)
-    table = table_json(opened, folder_notes(opened))
-    print_result(table_lines(table, settings), table, as_json)
-    return ExitCode.DONE
-
-
-@search.command("show")
-def show(
-    folder: Folder,
-    costs: Annotated[
-        str | None,
-        typer.Option(help="price the networks on another chip, or on a scale: mnsim-default", show_default=False),
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="page with the front to write", show_default=False, callback=output_file)
-    ] = None,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
-) -> int:
-    """Show the front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
-    need(*SEARCHING)
-    from hil.atomic import write_text
-    from hil.searching.front import read_findings
-    from hil.searching.page import search_page
-    from hil.searching.settings import open_folder
-    from hil.searching.table import folder_notes, table_json, table_lines
-
-    found, settings = open_folder(folder, allow_code=allow_code)
-    table = table_json(found, folder_notes(found), costs)
-    lines = table_lines(table, settings)
-    if plot:
-        with writing(plot):
-            write_text(plot, search_page(table, lines, read_findings(found)))
-        lines += ["", f"page     {plot}"]
-    print_result(lines, table, as_json)
-    return ExitCode.DONE
-
-
-@search.command("explain")
-def explain(
-    folder: Folder,
-    network: Annotated[
-        str | None, typer.Argument(help="name on the front, or its beginning; default: the knee", show_default=False)
-    ] = None,
-    as_json: Json = False,
-) -> int:
-    """Explain the operators, widths and bits of a network: significances and ranks by position."""
-    need(*SEARCHING)
-    from hil.searching.explain import explain_json, explain_lines
-    from hil.searching.settings import open_folder
-
-    found = explain_json(open_folder(folder)[0], network)
-    print_result(explain_lines(found), found, as_json)
-    return ExitCode.DONE
-
-
-@search.command("compare")
-def compare(
-    folder: Folder,
-    supernet_epochs: Annotated[
-        int,
-        typer.Option(min=0, help="epochs of search by gradients, DARTS-like and ProxylessNAS-like; 0 leaves it out"),
-    ] = 0,
-    allow_code: AllowCode = False,
-    as_json: Json = False,
-) -> int:
-    """Compare the front with random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
-    need(*SEARCHING)
-    from hil.searching.compare import compare_search, comparison_json, comparison_lines
-    from hil.searching.settings import open_folder
-
-    opened, settings = open_folder(folder, allow_code=allow_code)
-    with screen(quiet=as_json) as watch:
-        found = compare_search(opened, settings, watch, supernet_epochs)
-    print_result(comparison_lines(found), comparison_json(found), as_json)
-    return ExitCode.DONE
+search.command("train")(train)
+search.command("show")(show)
+search.command("explain")(explain)
+search.command("compare")(compare)
 
 
 def _loop(

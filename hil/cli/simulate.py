@@ -19,6 +19,7 @@ from hil.cli.options import (
     Net,
     NoIdleCopies,
     ResidualSlices,
+    Rounds,
     ScoredBy,
     Seed,
     Std,
@@ -73,6 +74,7 @@ def simulate(
     adapters: Adapters = 0,
     no_idle_copies: NoIdleCopies = False,
     residual_slices: ResidualSlices = 0,
+    rounds: Rounds = False,
     rewrite: Annotated[
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
     ] = 0,
@@ -105,6 +107,7 @@ def simulate(
         adapters=adapters,
         idle_copies=not no_idle_copies,
         residual_slices=residual_slices,
+        rounds=rounds,
         device=device,
         rewrite=rewrite,
         rewrite_after_s=seconds(rewrite_after),

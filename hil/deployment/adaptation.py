@@ -50,8 +50,8 @@ def check_adapted(program: ConductanceProgram, serial: str | None) -> None:
     if program.adapted_to is not None and program.adapted_to != serial:
         raise MismatchError(
             f"the program is adapted to chip {program.adapted_to}, this is {serial or 'no single chip'}",
-            likely="its cells go around the stuck cells of the other one",
-            hint="hil compile it again without --record, or with the record of this chip",
+            likely="it goes around the stuck cells of the other one, or was trained on what that one's cells hold",
+            hint="hil compile it again without --record, or with this chip's; hil finetune --port trains on this chip",
         )
 
 

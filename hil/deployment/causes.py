@@ -24,9 +24,10 @@ from hil.datasets.image_set import Dataset
 from hil.deployment.deployment import Deployment
 from hil.deployment.interim_looks import RunAnswers
 from hil.deployment.layer_sums import Exact
+from hil.simulation.cores import in_threads
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import with_parts
-from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, build_chip, in_threads
+from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, build_chip
 from hil.verdict.agreement import LayerSample
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +55,9 @@ from hil.report.files import write_report
 from hil.report.run_data import RunData
 from hil.report.run_folder import RunFolder, new_run_folder
 from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
+from hil.simulation.cores import IdleCores
 from hil.simulation.corrections import column_corrections
+from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import SetOfSteps, Watch
 from mapping.adapt.adaptation import AdaptOptions, check_adaptable
@@ -273,36 +277,40 @@ def deploy_on(
     targets = targets_for(program, options, watch)
     inputs = training_inputs(program)
     exact = exact_layers(program, data.images[order[: options.layer_images]])
-    chip: ChipRun
-    if program.rounds > 1:
-        looks = (len(order),)  # every round runs for all images before the chip is written again
-        chip = run_rounds(driver, program, record, inputs, exact, data.images[order], options, watch, targets)
-    else:
-        force = options.reprogram or overwritten
-        whole = write_whole(driver, program, record, inputs, options, watch, force=force, order=macros)
-        if targets is not None:
-            whole.tune(targets, data.images[order[: options.untuned_images]], watch)
-        chip, program = whole, whole.program
     job = Deployment(
-        driver,
-        program,
-        record,
-        chip.corrections,
-        inputs,
-        chip.written,
-        chip.readings_us,
-        options,
-        scoring,
-        network_name,
-        targets=targets,
-        tuned=chip.tuned,
+        driver, program, record, {}, inputs, None, {}, options, scoring, network_name, targets=targets,
         source_digest=source,
-    )
-    if keep is not None:
-        with output_errors(keep / PROGRAM_FILE):
-            save_program(job.running, keep / PROGRAM_FILE)
-    answers = run_looks(job, chip, data, order, looks, graph, watch)
-    chip.finish(exact, watch)
+    )  # fmt: skip
+    with IdleCores() as cores:
+        again = job.virtual_chips(conditioned=False, mode=job.mode)
+        if not program.residual:  # its lower slices are this chip's
+            cores.begin(again.prepare, again.numbers)
+        chip: ChipRun
+        if program.rounds > 1:
+            looks = (len(order),)  # every round runs for all images before the chip is written again
+            chip = run_rounds(driver, program, record, inputs, exact, data.images[order], options, watch, targets)
+        else:
+            force = options.reprogram or overwritten
+            whole = write_whole(driver, program, record, inputs, options, watch, force=force, order=macros)
+            if targets is not None:
+                whole.tune(targets, data.images[order[: options.untuned_images]], watch)
+            chip = whole
+            if whole.program is not program:
+                program = whole.program
+                again = replace(job, program=program).virtual_chips(conditioned=False, mode=job.mode)
+        job = replace(
+            job,
+            program=program,
+            corrections=chip.corrections,
+            written=chip.written,
+            readings_us=chip.readings_us,
+            tuned=chip.tuned,
+        )
+        if keep is not None:
+            with output_errors(keep / PROGRAM_FILE):
+                save_program(job.running, keep / PROGRAM_FILE)
+        answers = run_looks(job, chip, again, data, order, looks, graph, watch, cores)
+        chip.finish(exact, watch)
     with watch.stage("layers"):
         samples = sample_layers(job, exact, chip.layers)
     causes = None
@@ -363,16 +371,21 @@ def write_whole(
 def run_looks(
     job: Deployment,
     chip: ChipRun,
+    again: VirtualChips,
     data: Dataset,
     order: NDArray[np.int64],
     looks: tuple[int, ...],
     graph: NetworkGraph | None,
     watch: Watch,
+    cores: IdleCores,
 ) -> RunAnswers:
-    """Run one interim analysis after another until *this chip* is judged to agree or disagree, or the plan ends."""
+    """Run one interim analysis after another until *this chip* is judged to agree or disagree, or the plan ends.
+
+    ``again``: the virtual chips of *such chips*. ``cores`` simulate while the chip measures.
+    """
     answers = RunAnswers()
     ideal = IdealMultiply(job.program)
-    conditioned, again = (job.virtual_chips(conditioned=c, mode=job.mode) for c in (True, False))
+    conditioned = job.virtual_chips(conditioned=True, mode=job.mode)
     first, scoring = 0, job.scoring
     rows = job.options.repeats + 2 * job.options.virtual_chips
     for look, until in enumerate(looks, 1):
@@ -380,14 +393,19 @@ def run_looks(
         for at in range(first, until, step):
             seen = order[at : min(at + step, until)]
             images, targets = data.images[seen], scoring.targets[seen]
+            simulated = [
+                cores.begin(partial(chips.answers, images=images, first=at), chips.numbers)
+                for chips in (conditioned, again)
+            ]
             with watch.stage("ideal"):
                 answers.add("ideal", run(job.program, images, ideal), targets, scoring)
                 if graph is not None:
                     answers.add("floats", float_logits(graph, images), targets, scoring)
             answers.add("measured", chip.measure(images, at, watch), targets, scoring)
             with watch.stage("simulating", (SetOfSteps(),) * 2):
-                answers.add("simulated", conditioned.run(images, at, watch), targets, scoring)
-                answers.add("again", again.run(images, at, watch), targets, scoring)
+                for name, chips, found in zip(("simulated", "again"), (conditioned, again), simulated, strict=True):
+                    logits = chips.gathered((chip.result() for chip in found), watch)
+                    answers.add(name, logits, targets, scoring)
         answers.this_chip = judged(Mode.CONDITIONED, answers, "simulated", look, looks, scoring)
         answers.such_chips = judged(Mode.UNCONDITIONAL, answers, "again", look, looks, scoring)
         first = until

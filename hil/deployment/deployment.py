@@ -13,7 +13,7 @@ from hil.deployment.options import AUTO, DeployOptions
 from hil.deployment.programming import ProgramReport
 from hil.deployment.scoring import Scoring
 from hil.driver.chip_driver import ChipDriver
-from hil.simulation.virtual_chips import Drawn, VirtualChips
+from hil.simulation.virtual_chips import Drawn, VirtualChip, VirtualChips
 from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
@@ -26,22 +26,24 @@ MOST_SATURATED = 0.02  # of a layer's conversions, as the compiler expects them:
 
 @dataclass(frozen=True)
 class Deployment:
-    """All that a run needs once the chip is open and programmed."""
+    """All that a run needs once the chip is open and programmed, or, for chips programmed again, about to be."""
 
     driver: ChipDriver
     program: ConductanceProgram
     record: CalibrationRecord
-    corrections: Corrections
+    corrections: Corrections  # none before the chip was read
     inputs: LayerInputs
-    written: ProgramReport | None  # None: the chip already held the program
+    written: ProgramReport | None  # None: the chip already held the program, or was not written yet
     readings_us: dict[int, NDArray[np.float32]]
     options: DeployOptions
     scoring: Scoring
     network_name: str = ""
     targets: TuneTargets | None = None  # what this chip and the virtual ones are tuned towards; None: nobody is
     tuned: Tuned | None = None  # the program with this chip's lines
-    tunes: dict[int, Tuned] = field(default_factory=dict)  # of the virtual chips as read back, by number; exact
-    drawn: dict[int, Drawn] = field(default_factory=dict)  # of the virtual chips as read back, by number
+    # Of the virtual chips as read back, by number, made once for all that is asked of them; tunes and chips by mode.
+    drawn: dict[int, Drawn] = field(default_factory=dict)
+    kept: dict[SimulationMode, dict[int, VirtualChip]] = field(default_factory=dict)
+    tunes: dict[SimulationMode, dict[int, Tuned]] = field(default_factory=dict)
     source_digest: str = ""  # of the program before its targets were moved
 
     @property
@@ -101,5 +103,6 @@ class Deployment:
             drawn=self.drawn if conditioned else {},
             rewrite=None if conditioned else self.options.rewriting,
             wait_s=self.options.residual_wait_s,
-            tunes=self.tunes if conditioned and mode is SimulationMode.EXACT else {},
+            kept=self.kept.setdefault(mode, {}) if conditioned else {},
+            tunes=self.tunes.setdefault(mode, {}) if conditioned else {},
         )

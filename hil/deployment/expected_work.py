@@ -80,9 +80,12 @@ def expected_stages(
     for until in looks if program.rounds == 1 else looks[-1:]:
         images, first = until - first, until
         stages.append(PlannedStage("ideal", images * IDEAL_CONVERSION_S * conversions + LEAST_S))
+        meanwhile = 0.0  # of the simulation, which runs while the chip measures
         if program.rounds == 1:
-            stages.append(PlannedStage("measuring", measured(options.repeats * images)))
-        stages.append(PlannedStage("simulating", simulated(images, 2 * options.virtual_chips)))
+            meanwhile = measured(options.repeats * images)
+            stages.append(PlannedStage("measuring", meanwhile))
+        left = simulated(images, 2 * options.virtual_chips) - meanwhile
+        stages.append(PlannedStage("simulating", max(left, LEAST_S)))
     if program.rounds == 1:
         stages += [layers, reading]
     stages.append(PlannedStage("layers", simulated(options.layer_images + tune_images, 2 * options.virtual_chips)))

@@ -53,6 +53,7 @@ class DeployOptions:
     rewrite: int = 0  # times that cells which left their window are written again
     rewrite_after_s: float = 1.0  # chip time before each
     idle_copies: bool = True  # layers stand again on cells that would be idle; sums are added
+    rounds: bool = False  # a network larger than the chip is written part after part
     residual_slices: int = 0  # copies of each highest bit slice, whose errors lower slices take up; 0: plain slices
     residual_wait_s: float = 3600.0  # chip time from writing the highest slices to writing the lower ones
     aim: bool = True  # write beside the levels, so that cells stand right at ``age_s``
@@ -106,7 +107,7 @@ class DeployOptions:
     @property
     def layout(self) -> LayoutOptions:
         """How a network is laid out for such a deployment."""
-        return LayoutOptions(averaged=self.copies_idle, residual=self.residual_slices)
+        return LayoutOptions(rounds=self.rounds, averaged=self.copies_idle, residual=self.residual_slices)
 
     def aimed_age_s(self, program: ConductanceProgram) -> float:
         """Age that the targets of ``program`` are for: of residual slices that of the highest, written first."""

@@ -19,7 +19,7 @@ from hil.deployment.options import DeployOptions
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError
 from hil.samples import TUNE
-from hil.simulation.virtual_chips import in_threads
+from hil.simulation.cores import in_threads
 from hil.verdict.tuning import Lines, TuneSummary, summarise_tune
 from hil.verdict.verdict import Judgement, Mode, judge
 from hil.watch import Watch
@@ -114,7 +114,7 @@ def tune_summary(job: Deployment) -> TuneSummary | None:
     """What the tune did, and whether the virtual chips of the run were tuned alike."""
     if job.tuned is None or job.targets is None:
         return None
-    exact = job.virtual_chips(conditioned=True)
+    exact = job.virtual_chips(conditioned=True)  # lines of the fast mode stand beside a chip's by a standard deviation
     tunes = in_threads(lambda number: exact.tune(number, exact.chip(number)), range(exact.chips))
     virtual = [[lines_of(fit) for fit in tuned.fits] for tuned in tunes]
     found = summarise_tune([lines_of(fit) for fit in job.tuned.fits], virtual, len(job.targets.images))

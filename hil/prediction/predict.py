@@ -35,7 +35,8 @@ from hil.deployment.scoring import targets_of, task_of
 from hil.deployment.tuning import check_untuned, targets_for, with_aims
 from hil.errors import MismatchError, UsageError
 from hil.prediction.text import Prediction
-from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, VirtualChips, build_chip, in_threads
+from hil.simulation.cores import in_threads
+from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, VirtualChips, build_chip
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us

@@ -15,7 +15,7 @@ from cim.json_text import parse_json
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from cim.record.published import NoModels, nominal_record
-from cim.simulator.training_layers import ArrayNoise, array_noise
+from cim.simulator.training_errors import ArrayNoise, array_noise
 from hil.atomic import write_text
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.deployment.options import check_device

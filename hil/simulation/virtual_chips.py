@@ -6,11 +6,8 @@ cost the memory of as many as run at once.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +20,7 @@ from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
 from hil.errors import UsageError
+from hil.simulation.cores import in_threads
 from hil.simulation.corrections import column_corrections
 from hil.simulation.residual_cells import RepeatedReads, ResidualCells, draw_residual
 from hil.watch import Watch
@@ -33,9 +31,6 @@ from mapping.program.corrections import Corrections
 from mapping.program.execute import run
 from mapping.program.training_inputs import LayerInputs
 from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 # Purpose tags of the host's seeds: drawing chips, and their noise.
 CONDITIONED, AGAIN = 0xC04D, 0xA6A1
@@ -95,6 +90,15 @@ class VirtualChip:
         return joined(step.group, parts), ends, conversions
 
 
+@dataclass(frozen=True, slots=True)
+class AnswersOfChip:
+    """Logit codes (n, classes) of one virtual chip, its conversions, and how many of them ended the scale."""
+
+    logits: NDArray[np.int32]
+    ends: float
+    conversions: int
+
+
 @dataclass
 class VirtualChips:
     """The virtual chips that one question is judged against.
@@ -126,9 +130,10 @@ class VirtualChips:
     wait_s: float = RESIDUAL_WAIT_S  # of residual slices, before the lower ones are written
     tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
     drawn: dict[int, Drawn] = field(default_factory=dict, repr=False)  # of the chips that were drawn so far
+    kept: dict[int, VirtualChip] = field(default_factory=dict, repr=False)  # chips that are ready to run
     ends: float = field(init=False, default=0.0)  # conversions at the end of the scale, all runs
     conversions: int = field(init=False, default=0)
-    _kept: dict[int, VirtualChip] = field(init=False, default_factory=dict, repr=False)
+    _targets_us: dict[int, NDArray[np.float32]] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         if (self.readings_us is None) != (self.corrections is None) or (self.corrections is None and not self.inputs):
@@ -138,20 +143,29 @@ class VirtualChips:
 
     def run(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes (chips, n, classes); image i has noise of its own, number ``first`` + i."""
+        return self.gathered(in_threads(lambda number: self.answers(number, images, first), self.numbers), watch)
 
-        def answers(number: int) -> tuple[NDArray[np.int32], float, int]:
-            chip = self.chip(number)
-            program = self.running(number, chip)
-            chip.ends, chip.conversions = 0.0, 0
-            return run(program, images, chip, sample=first), chip.ends, chip.conversions
+    def answers(self, number: int, images: NDArray[np.uint8], first: int) -> AnswersOfChip:
+        """What chip ``number`` answers to images, as ``run`` has it."""
+        chip = self.chip(number)
+        program = self.running(number, chip)
+        chip.ends, chip.conversions = 0.0, 0
+        return AnswersOfChip(run(program, images, chip, sample=first), chip.ends, chip.conversions)
 
-        logits = np.empty((self.chips, len(images), self.program.width), np.int32)
-        for done, (part, ends, conversions) in enumerate(in_threads(answers, self._numbers)):
+    def gathered(self, answers: Iterable[AnswersOfChip], watch: Watch) -> NDArray[np.int32]:
+        """Logit codes (chips, n, classes) of the answers of all chips in order; their conversions are counted."""
+        logits: list[NDArray[np.int32]] = []
+        for done, found in enumerate(answers):
             watch.step(done + 1, self.chips, f"virtual chip {done + 1} of {self.chips}")
-            logits[done] = part
-            self.ends += ends
-            self.conversions += conversions
-        return logits
+            logits.append(found.logits)
+            self.ends += found.ends
+            self.conversions += found.conversions
+        return np.stack(logits)
+
+    def prepare(self, number: int) -> None:
+        """Make chip ``number`` ready to run, and tune it, where it is kept."""
+        if self.kept_in_memory:
+            self.running(number, self.chip(number))
 
     def layer_sums(self, codes: LayerInputs) -> dict[str, tuple[NDArray[np.int32], float]]:
         """For each layer's own codes: level sums (chips, n, outputs, …), and the saturated share."""
@@ -164,7 +178,7 @@ class VirtualChips:
             tuned = self.tune(number, chip)
             return {name: (tuned.applied(name, codes[name], sums), share) for name, (sums, share) in found.items()}
 
-        every = list(in_threads(sums, self._numbers))
+        every = list(in_threads(sums, self.numbers))
         return {
             name: (np.stack([chip[name][0] for chip in every]), float(np.mean([chip[name][1] for chip in every])))
             for name in codes
@@ -198,8 +212,8 @@ class VirtualChips:
 
     def chip(self, number: int) -> VirtualChip:
         """One of them, ready to run; the same whenever it is asked for, and kept where all of them are small."""
-        if number in self._kept:
-            return self._kept[number]
+        if number in self.kept:
+            return self.kept[number]
         chip = build_chip(
             self.program,
             self.record,
@@ -210,10 +224,15 @@ class VirtualChips:
             mode=self.mode,
             exact=self.exact,
         )
-        cells = sum(tile.levels.size for step in self.program.matrices for tile in step.group.tiles)
-        if self.chips * cells * BYTES_A_WEIGHT <= KEPT_BYTES:
-            self._kept[number] = chip
+        if self.kept_in_memory:
+            self.kept[number] = chip
         return chip
+
+    @property
+    def kept_in_memory(self) -> bool:
+        """Whether chips that are ready to run stay in memory: all of them are small."""
+        cells = sum(tile.levels.size for step in self.program.matrices for tile in step.group.tiles)
+        return self.chips * cells * BYTES_A_WEIGHT <= KEPT_BYTES
 
     def draw(self, number: int) -> Drawn:
         """What chip ``number`` is; kept where all of them are small."""
@@ -243,7 +262,7 @@ class VirtualChips:
         again = self.program.residual and self.readings_us is None
         residual = self._residual(rng, law) if again else None
         for slot in self.program.slots:
-            targets, macro = macro_targets_us(self.program, slot), self.program.macro_of(slot)
+            targets, macro = self._targets(slot), self.program.macro_of(slot)
             if residual is not None:
                 cells[slot] = residual.cells_us[slot]
             elif self.readings_us is None:
@@ -260,6 +279,14 @@ class VirtualChips:
             self.program, self.record, residual.readings_us, self.inputs or {}, wanted=residual.wanted
         )
         return Drawn(cells, columns, corrections), rng
+
+    def _targets(self, slot: int) -> NDArray[np.float32]:
+        """Of one macro, µS; kept where all chips are small."""
+        found = self._targets_us.get(slot)
+        found = macro_targets_us(self.program, slot) if found is None else found
+        if self.kept_in_memory:
+            self._targets_us[slot] = found
+        return found
 
     def _residual(self, rng: np.random.Generator, law: ProgrammingLaw) -> ResidualCells:
         return draw_residual(
@@ -284,7 +311,8 @@ class VirtualChips:
         )
 
     @property
-    def _numbers(self) -> range:
+    def numbers(self) -> range:
+        """Of the chips."""
         return range(self.first, self.first + self.chips)
 
     @property
@@ -387,12 +415,3 @@ def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn)
         )
         for t, correction in zip(copy.group.tiles, corrections, strict=True)
     ]
-
-
-def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
-    """Results in order, as many at a time as there are cores (the kernels release the interpreter).
-
-    Work on an item starts when a thread is free; no result waits for one that comes later in order.
-    """
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        yield from pool.map(work, items)

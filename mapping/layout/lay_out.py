@@ -250,7 +250,7 @@ def _too_large(
             *_fewer_bits(shapes, spec, cutting, options, macros),
             *_other_chips(shapes, spec, cutting, options),
             f"--macros {needed}, for a chip that has them",
-            "hil compile --rounds -o program.h5, which writes the chip again for each part of the network",
+            "--rounds (of hil compile, deploy and simulate), which writes the chip again for each part of the network",
         ),
     )
 

@@ -52,6 +52,14 @@ def capture(
     import torch
 
     given = [example] if isinstance(example, torch.Tensor) else list(example)
+    if isinstance(example, Mapping) or not all(isinstance(x, torch.Tensor) for x in given):
+        kinds = ", ".join(
+            sorted({type(x).__name__ for x in (given if not isinstance(example, Mapping) else [example])})
+        )
+        raise UnsupportedOperation(
+            "input", type(module).__name__, f"it takes tensors one by one, not {kinds}",
+            "a module around it, whose forward takes tensors and makes the dict, numbers as its attributes",
+        )  # fmt: skip
     shapes = [tuple(x.shape[1:]) for x in given]
     if not given or min(len(shape) for shape in shapes) < 1:
         raise ValueError(f"example {[tuple(x.shape) for x in given]} is not (n, channels, height, width)")

@@ -9,7 +9,6 @@ read once: what was checked is what is loaded.
 from __future__ import annotations
 
 import io
-import pickletools
 import re
 import zipfile
 from pathlib import Path
@@ -109,6 +108,8 @@ def check_archive(data: bytes, path: str | Path) -> bytes:
 
 def check_pickle(pickle: bytes, path: str | Path) -> None:
     """Refuse a pickle that names anything but tensors and ordered dicts, without running it."""
+    import pickletools  # large beside what most commands do
+
     count = 0
     try:
         for opcode, argument, _ in pickletools.genops(pickle):

@@ -61,7 +61,7 @@ def products(
     count, rows, inner = first.shape
     columns = second.shape[2]
     width = (columns + LANES - 1) // LANES * LANES
-    other, line, flat = np.zeros(inner * width, np.int32), np.zeros(width, np.int16), out.ravel()
+    other, line, flat = np.zeros(inner * width, np.int32), np.zeros(width, out.dtype), out.ravel()
     m, s = spread(multiplier), wide(spread(shift))
     half = half_of(s)
     below = half_below(half)

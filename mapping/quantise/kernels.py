@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
+SIDE = 64  # outputs that are rounded side by side
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -65,28 +66,36 @@ def round_block(
     """Round inputs ``start`` to ``stop`` of every output, each error moved onto later inputs of the block.
 
     Args:
-        rest: weights in units of their scale, (outputs, inputs), changed in place.
+        rest: weights in units of their scale, (outputs, inputs); those of the block are moved in a copy.
         factor: the upper factor of the inverse covariance, (inputs, inputs).
         middles: between neighbouring ``integers``; empty where these are all between their ends.
 
     Returns:
         levels and errors of the block, (outputs, stop − start).
     """
-    outputs, width = len(rest), stop - start
+    outputs, width, kind = len(rest), stop - start, rest.dtype.type
     levels, errors = np.empty((outputs, width), np.int16), np.empty((outputs, width), rest.dtype)
-    kind = rest.dtype.type
     low, high = kind(integers[0]), kind(integers[-1])
-    for o in range(outputs):
+    block, moved = np.empty((width, SIDE), rest.dtype), np.empty(SIDE, rest.dtype)  # outputs side by side
+    for first in range(0, outputs, SIDE):
+        count = min(SIDE, outputs - first)
         for i in range(width):
-            value = rest[o, start + i]
-            if len(middles):
-                level = kind(integers[np.searchsorted(middles, value)])
-            else:
-                level = min(max(np.rint(value), low), high)
-            error = (value - level) / factor[start + i, start + i]
-            for j in range(start + i, stop):
-                rest[o, j] -= error * factor[start + i, j]
-            levels[o, i], errors[o, i] = np.int16(level), error
+            for o in range(count):
+                block[i, o] = rest[first + o, start + i]
+        for i in range(width):
+            own = factor[start + i, start + i]
+            for o in range(count):
+                value = block[i, o]
+                if len(middles):
+                    level = kind(integers[np.searchsorted(middles, value)])
+                else:
+                    level = min(max(np.rint(value), low), high)
+                moved[o] = (value - level) / own
+                levels[first + o, i], errors[first + o, i] = np.int16(level), moved[o]
+            for j in range(i, width):
+                share = factor[start + i, start + j]
+                for o in range(count):
+                    block[j, o] -= moved[o] * share
     return levels, errors
 
 

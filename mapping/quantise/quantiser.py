@@ -56,7 +56,7 @@ from mapping.quantise.lower import (
     may_be_negative,
 )
 from mapping.quantise.observe import Observations
-from mapping.quantise.ranges import choose_range, range_errors
+from mapping.quantise.ranges import RangeErrors, choose_range, range_errors
 from mapping.quantise.rounding import (
     Floats,
     grid_scale,
@@ -65,6 +65,7 @@ from mapping.quantise.rounding import (
     round_weights,
     weighted_scale,
 )
+from mapping.quantise.scale_trials import MOST_DOUBLE
 from mapping.quantise.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
 from mapping.quantise.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
 
@@ -204,7 +205,7 @@ class Quantiser:
         factor = stretch(weight_max, self.spec.macro.max_level) if self.spec.macro.even_levels else 1
         sample, mean = input_vectors(codes, op)
         factor = min(factor, self._room(op, weight_max))
-        weights, unit = self._weights(op, pieces, places, codes, sample, weight_max, factor)
+        weights, unit, seen = self._weights(op, pieces, places, codes, sample, weight_max, factor)
         wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
         above = source.scale * self.offsets.get(op.name, 0)  # values by which codes stand above what they stand for
         held = (unit[:, :, None] * weights).reshape(len(wanted), -1)
@@ -230,8 +231,8 @@ class Quantiser:
             requantise=requantise_by(unit * source.scale / out.scale, out.low, out.high),
         )
         if self.errors is not None:
-            importance, noise = (unit * source.scale) ** 2, self.errors.conversion_codes
-            choice = choose_range(group, self.spec.macro, codes, importance, noise)
+            seen = seen or range_errors(group, self.spec.macro, codes, self.errors.conversion_codes)
+            choice = seen.best((unit * source.scale) ** 2)
         else:
             choice = choose_range(group, self.spec.macro, codes)
         group = replace(group, range_code=choice.range_code, saturated_share=choice.saturated_share)
@@ -252,8 +253,9 @@ class Quantiser:
         sample: NDArray[np.float32],
         weight_max: int,
         factor: int,
-    ) -> tuple[NDArray[np.int16], Floats]:
-        """Integer weights before they are stretched by ``factor``, and the scale of each output.
+    ) -> tuple[NDArray[np.int16], Floats, RangeErrors | None]:
+        """Integer weights before they are stretched by ``factor``, the scale of each output, and what converters make
+        of these weights where it is known by now.
 
         Outputs whose weights lie on a grid, of trained steps, keep it; the others go by the rule.
         """
@@ -262,14 +264,17 @@ class Quantiser:
         trained = grid > 0
         on_grid = np.rint(weight / np.where(trained, grid, np.inf)[:, :, None]).astype(np.int16)
         if trained.all():
-            return on_grid, grid
-        inputs = input_statistics(sample)
+            return on_grid, grid, None
+        large = self.errors is not None and weight.size > MOST_DOUBLE
+        inputs = input_statistics(sample, single=large)
+        tried: list[tuple[NDArray[np.int16], RangeErrors]] = []
 
         if (cells := self.errors) is not None:
 
             def converter(levels: NDArray[np.int16], scale: Floats) -> Floats:
                 group = self._group(op, (levels * factor).astype(np.int16), pieces, places)
                 found = range_errors(group, macro, codes, cells.conversion_codes)
+                tried.append((levels, found))
                 code = found.best(scale.reshape(-1) ** 2).range_code
                 squared: Floats = found.squared_us2[code].reshape(scale.shape)
                 return squared / (macro.level_step_us * factor) ** 2
@@ -282,7 +287,9 @@ class Quantiser:
             widest = self.rule is ScaleRule.LARGEST
             scale = largest_scale(weight, integers) if widest else weighted_scale(weight, inputs.variance, integers)
             levels = round_weights(weight, inputs, scale, integers)
-        return np.where(trained[:, :, None], on_grid, levels), np.where(trained, grid, scale)
+        if trained.any():
+            return np.where(trained[:, :, None], on_grid, levels), np.where(trained, grid, scale), None
+        return levels, scale, next((found for given, found in tried if given is levels), None)
 
     def _group(
         self, op: MatrixOp, weights: NDArray[np.int16], pieces: tuple[Piece, ...], places: tuple[Place, ...]

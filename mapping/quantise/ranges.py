@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,22 +76,28 @@ def range_errors(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], no
     noise_us2 = (noise_codes * lsb_us) ** 2
     from mapping.quantise.kernels import conversion_errors  # late: numba
 
-    for tile, stands_for in _looked_at(group):
-        vectors = tile_vectors(driven, window, tile, VECTORS)
-        units = split_planes(vectors, spec.inputs, group.input_bits, group.input_signed).astype(np.float32)
-        parts = converted_us(units, tile, spec)
-        count += sum(part.size for part in parts)
-        counts = weights * tile.multiplier
-        plus, minus = parts if len(parts) == 2 else (parts[0], np.empty((0, 0, 0), np.float32))
-        errors, at_end = conversion_errors(plus, minus, counts**2, lsb_us, low, high, spec.adc_signed)
-        noise = len(parts) * noise_us2 * float(counts @ counts)
-        squared[:, tile.outputs.start : tile.outputs.stop] += stands_for * (errors / len(vectors) + noise[:, None])
-        ends += at_end
+    for _, alike in itertools.groupby(_looked_at(group), key=lambda seen: seen[0].inputs):
+        units: NDArray[np.float32] | None = None  # of all tiles with the same inputs
+        for tile, stands_for in alike:
+            if units is None:
+                vectors = tile_vectors(driven, window, tile, VECTORS)
+                units = split_planes(vectors, spec.inputs, group.input_bits, group.input_signed).astype(np.float32)
+            parts = converted_us(units, tile, spec)
+            count += sum(part.size for part in parts)
+            counts = weights * tile.multiplier
+            plus, minus = parts if len(parts) == 2 else (parts[0], np.empty((0, 0, 0), np.float32))
+            errors, at_end = conversion_errors(plus, minus, counts**2, lsb_us, low, high, spec.adc_signed)
+            noise = len(parts) * noise_us2 * float(counts @ counts)
+            squared[:, tile.outputs.start : tile.outputs.stop] += stands_for * (
+                errors / units.shape[1] + noise[:, None]
+            )
+            ends += at_end
     return RangeErrors(squared, ends / count)
 
 
 def _looked_at(group: TileGroup) -> list[tuple[Tile, float]]:
-    """Tiles whose conversions are looked at, and how many tiles each stands for."""
+    """Tiles whose conversions are looked at, those with the same inputs together, and how many tiles each stands
+    for."""
     alike: dict[tuple[range, int], list[Tile]] = {}
     for tile in group.matrix_tiles:
         alike.setdefault((tile.outputs, tile.multiplier), []).append(tile)
@@ -98,7 +105,7 @@ def _looked_at(group: TileGroup) -> list[tuple[Tile, float]]:
     for tiles in alike.values():
         some = tiles[:: -(-len(tiles) // TILES)]
         found += [(tile, len(tiles) / len(some)) for tile in some]
-    return found
+    return sorted(found, key=lambda seen: (seen[0].inputs.start, seen[0].inputs.stop))
 
 
 def converted_us(units: NDArray[np.float32], tile: Tile, spec: MacroSpec) -> tuple[NDArray[np.float32], ...]:

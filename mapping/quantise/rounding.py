@@ -9,6 +9,7 @@ inputs one by one, the best update of the rest follows from the Cholesky factor 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ CLIPS = np.linspace(0.4, 1.0, 31)  # ends of the weight scale that are tried, as
 DAMPING = 0.01  # of the mean variance; keeps inputs that are seldom on from being free
 MOST_INPUTS = 2048  # inputs that make up for each other; bounds time and memory of wide layers
 ON_GRID = 1e-3  # steps; float32 weights after a batch norm was folded in
+TOGETHER = 1 << 18  # codes that are looked at together
 BLOCK = 64  # inputs whose updates are gathered before the rest of the row is touched
 
 
@@ -28,13 +30,13 @@ BLOCK = 64  # inputs whose updates are gathered before the rest of the row is to
 class Correlated:
     """Inputs of one group that make up for each other, strongest first.
 
-    ``covariance`` H, damped on its diagonal, and the upper ``factor`` U with H⁻¹ = Uᵀ U.
+    ``covariance`` H, damped on its diagonal, and the upper ``factor`` U with H⁻¹ = Uᵀ U, in double or single precision.
     """
 
     group: int
     inputs: NDArray[np.intp]
-    covariance: Floats
-    factor: Floats
+    covariance: NDArray[np.floating]
+    factor: NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,10 @@ class InputStatistics:
     parts: tuple[Correlated, ...]
 
 
-def input_statistics(sample: NDArray[np.float32]) -> InputStatistics:
-    """From input vectors of each group, (groups, inputs, vectors)."""
+def input_statistics(sample: NDArray[np.float32], *, single: bool = False) -> InputStatistics:
+    """From input vectors of each group, (groups, inputs, vectors); ``single``: covariances and factors in float32."""
     groups, inputs, _ = sample.shape
-    variance = sample.var(axis=2, dtype=np.float64)
+    variance = by_input(sample, lambda codes: codes.var(axis=1, dtype=np.float64))
     floor = DAMPING * variance.mean(axis=1, keepdims=True)
     variance += np.where(floor > 0, floor, 1.0)
     parts = []
@@ -56,9 +58,20 @@ def input_statistics(sample: NDArray[np.float32]) -> InputStatistics:
         order = np.argsort(-variance[group], kind="stable")  # strongest inputs first
         for start in range(0, inputs, MOST_INPUTS):
             part = order[start : start + MOST_INPUTS]
-            covariance = _covariance(sample[group, part], variance[group, part])
+            covariance = _covariance(sample[group, part], variance[group, part], np.float32 if single else np.float64)
             parts.append(Correlated(group, part, covariance, _inverse_factor(covariance)))
     return InputStatistics(variance, tuple(parts))
+
+
+def by_input(sample: NDArray[np.float32], statistic: Callable[[NDArray[np.float32]], Floats]) -> Floats:
+    """A ``statistic`` of the codes of each input, (groups, inputs), from (groups, inputs, vectors).
+
+    It is asked of (some inputs, vectors) at a time: what it makes on the way is larger than the codes.
+    """
+    flat = sample.reshape(-1, sample.shape[2])
+    some = max(1, TOGETHER // max(1, sample.shape[2]))
+    found = [statistic(flat[first : first + some]) for first in range(0, len(flat), some)]
+    return np.concatenate(found).reshape(sample.shape[:2])
 
 
 def round_weights(weight: Floats, inputs: InputStatistics, scale: Floats, integers: Integers) -> NDArray[np.int16]:
@@ -161,21 +174,25 @@ def _losses(weight: Floats, variance: Floats, scale: Floats, integers: Integers)
     return np.stack([clipped_losses(*part, low, high) for part in zip(weight, variance, scale, strict=True)])
 
 
-def _inverse_factor(covariance: Floats) -> Floats:
+def _inverse_factor(covariance: NDArray[np.floating]) -> NDArray[np.floating]:
     """The upper triangle U with H⁻¹ = Uᵀ U: the inverse of the factor of H taken from its last input backwards."""
     lower = np.linalg.cholesky(covariance[::-1, ::-1])
     from scipy.linalg import lapack  # late: an estimate needs no scipy
 
-    factor, info = lapack.dtrtri(lower[::-1, ::-1])
+    invert = lapack.strtri if covariance.dtype == np.float32 else lapack.dtrtri
+    factor, info = invert(lower[::-1, ::-1])
     if info != 0:
         raise ArithmeticError(f"covariance of {len(covariance)} inputs is singular (LAPACK trtri {info})")
     return np.ascontiguousarray(factor)  # what lies below the diagonal is zero already
 
 
-def _covariance(sample: NDArray[np.float32], variance: Floats) -> Floats:
+def _covariance(
+    sample: NDArray[np.float32], variance: Floats, kind: type[np.float32] | type[np.float64]
+) -> NDArray[np.floating]:
     """H of (inputs, vectors), with the damped ``variance`` on its diagonal."""
     centred = sample - sample.mean(axis=1, keepdims=True)
-    covariance: Floats = (centred @ centred.T).astype(np.float64) / sample.shape[1]
+    covariance: NDArray[np.floating] = (centred @ centred.T).astype(kind, copy=False)
+    covariance /= sample.shape[1]
     np.fill_diagonal(covariance, variance)
     return covariance
 

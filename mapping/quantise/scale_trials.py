@@ -29,27 +29,35 @@ class Rounded:
     scale: Floats
     error: Floats
 
+    def where(self, better: NDArray[np.bool_], other: Rounded) -> Rounded:
+        """These outputs where they are ``better``, (groups, outputs), those of ``other`` elsewhere."""
+        return Rounded(
+            np.where(better[:, :, None], self.levels, other.levels),
+            np.where(better, self.scale, other.scale),
+            np.where(better, self.error, other.error),
+        )
+
 
 class ScaleTrials:
     """Trials with the weights of a layer, (groups, outputs, inputs)."""
 
     def __init__(self, weight: Floats, inputs: InputStatistics, integers: Integers) -> None:
-        self._weight, self._integers, self._parts = weight, integers, inputs.parts
-        self._single = weight.size > MOST_DOUBLE
-        self._factors = [p.factor.astype(np.float32) if self._single else p.factor for p in inputs.parts]
-        own = [weight[part.group][:, part.inputs] for part in inputs.parts]
-        self._pulls = [w @ part.covariance for w, part in zip(own, inputs.parts, strict=True)]
+        self._shape, self._integers, self._parts = weight.shape, integers, inputs.parts
+        self.large = weight.size > MOST_DOUBLE
+        self._factors = [p.factor.astype(np.float32, copy=False) if self.large else p.factor for p in inputs.parts]
+        self._own = [weight[part.group][:, part.inputs] for part in inputs.parts]
+        self._pulls = [w @ part.covariance for w, part in zip(self._own, inputs.parts, strict=True)]
         self._power = np.zeros(weight.shape[:2])
-        for part, w, pull in zip(inputs.parts, own, self._pulls, strict=True):
+        for part, w, pull in zip(inputs.parts, self._own, self._pulls, strict=True):
             self._power[part.group] += np.einsum("oi,oi->o", pull, w)
 
     def at(self, scale: Floats) -> Rounded:
         """Weights rounded in units of ``scale``, (groups, outputs)."""
-        levels = np.empty(self._weight.shape, np.int16)
+        levels = np.empty(self._shape, np.int16)
         moved, along = np.zeros(scale.shape), np.zeros(scale.shape)
-        for part, factor, pull in zip(self._parts, self._factors, self._pulls, strict=True):
-            scaled = self._weight[part.group][:, part.inputs] / scale[part.group][:, None]
-            q, squares = compensated(scaled.astype(factor.dtype, copy=False), factor, self._integers)
+        for part, own, factor, pull in zip(self._parts, self._own, self._factors, self._pulls, strict=True):
+            scaled = np.divide(own, scale[part.group][:, None], dtype=np.float64).astype(factor.dtype, copy=False)
+            q, squares = compensated(scaled, factor, self._integers)
             levels[part.group][:, part.inputs] = q
             moved[part.group] += squares
             along[part.group] += np.einsum("oi,oi->o", pull, q)

@@ -10,13 +10,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mapping.network.graph import NetworkGraph
 from mapping.network.nodes import INPUT
 from mapping.quantise.lower import FusedOp, MatrixOp, PassOp, logits_op, lower, may_be_negative
-from mapping.quantise.observe import Observations
+
+if TYPE_CHECKING:
+    from mapping.quantise.observe import Observations
 
 
 def shared_ops(graph: NetworkGraph) -> tuple[FusedOp, ...]:

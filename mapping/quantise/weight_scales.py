@@ -32,6 +32,7 @@ from mapping.quantise.rounding import (
     Floats,
     InputStatistics,
     Integers,
+    by_input,
     fitted_scale,
     largest_scale,
     weighted_scale,
@@ -40,6 +41,7 @@ from mapping.quantise.scale_trials import Rounded, ScaleTrials
 from mapping.quantise.scales import code_limits
 
 CLIPS = np.linspace(1.0, 0.35, 14)  # ends of the scale that are tried, as shares of the largest weight
+COARSE = 2  # of large layers every second one, and then those beside the best
 
 
 class ScaleRule(enum.StrEnum):
@@ -72,7 +74,8 @@ class WeightErrors:
             levels: (groups, outputs, inputs).
             variance: of each input code; squares: Σ_p w_p² mean(u_p²) of each; (groups, inputs).
         """
-        at = np.searchsorted(self.integers, levels)
+        whole = self.integers[-1] - self.integers[0] == len(self.integers) - 1  # no search where none is left out
+        at = levels - self.integers[0] if whole else np.searchsorted(self.integers, levels)
         total: Floats = np.matmul(self.written[at], variance[:, :, None])[:, :, 0]
         total += np.matmul(self.read[at], squares[:, :, None])[:, :, 0]
         return total
@@ -105,7 +108,7 @@ def plane_squares(sample: NDArray[np.float32], spec: MacroSpec, bits: int, signe
     units = split_planes(to_offset(codes, bits) if offset else codes, spec.inputs, bits, signed).astype(np.float64)
     weights = np.array([p.weight for p in input_planes(spec.inputs, bits, signed)], np.float64)
     table = (weights[:, None] ** 2 * units**2).sum(0)
-    return np.asarray(table[sample.astype(np.int64) - low].mean(axis=2))
+    return by_input(sample, lambda some: np.asarray(table[some.astype(np.int64) - low].mean(axis=1)))
 
 
 def output_weights(
@@ -133,16 +136,39 @@ def output_weights(
     def loss(tried: Rounded, conversion: Floats) -> Floats:
         return tried.error + tried.scale**2 * (errors.of(tried.levels, inputs.variance, squares) + conversion)
 
+    def compared(index: NDArray[np.intp], best: Chosen) -> Chosen:
+        """The better of what was chosen and the ends of numbers ``index``, output by output."""
+        tried = trials.at(CLIPS[index] * widest)
+        seen = loss(tried, guess)
+        better = seen < best.loss
+        return Chosen(
+            tried.where(better, best.rounded),
+            np.where(better, index, best.index),
+            np.minimum(seen, best.loss),
+        )
+
     first = trials.at(weighted_scale(weight, inputs.variance, integers))
     guess = converter(first.levels, first.scale)
-    best, least = widest, np.full(widest.shape, np.inf)
-    for clip in CLIPS:
-        seen = loss(trials.at(clip * widest), guess)
-        best = np.where(seen < least, clip * widest, best)
-        least = np.minimum(seen, least)
+    none = np.zeros(widest.shape, np.intp)
+    largest = trials.at(CLIPS[0] * widest)
+    best = Chosen(largest, none, loss(largest, guess))
+    step = COARSE if trials.large else 1
+    for index in range(step, len(CLIPS), step):
+        best = compared(np.full_like(none, index), best)
+    for side in (-1, 1) if trials.large else ():
+        middle = best.index
+        best = compared(np.clip(middle + side, 0, len(CLIPS) - 1), best)
     found = []
-    for scale in (best, widest):
-        tried = trials.at(scale)
+    for tried, scale in ((best.rounded, CLIPS[best.index] * widest), (largest, widest)):
         found.append((float(loss(tried, converter(tried.levels, tried.scale)).sum()), tried.levels, scale))
     _, levels, scale = min(found, key=lambda f: f[0])
     return levels, fitted_scale(weight, levels, inputs, scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The best trial so far, with the number of its end and its J, (groups, outputs)."""
+
+    rounded: Rounded
+    index: NDArray[np.intp]
+    loss: Floats

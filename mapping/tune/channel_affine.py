@@ -149,16 +149,28 @@ def tune_channels(
 
 
 class ChannelTune:
-    """A tune under way; of a program of several rounds it goes on with every round that the chip is written for."""
+    """A tune under way; of a program of several rounds it goes on with every round that the chip is written for.
 
-    def __init__(self, program: ConductanceProgram, targets: TuneTargets) -> None:
+    Args:
+        done: steps of the program that are tuned already; ``values``: what they gave for the images of the targets, as
+            ``values`` of the tune that did it.
+    """
+
+    def __init__(
+        self,
+        program: ConductanceProgram,
+        targets: TuneTargets,
+        *,
+        done: int = 0,
+        values: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
         self._program, self._targets = program, targets
         self._steps: dict[str, Step] = {step.name: step for step in program.steps}
         self._rounds = step_rounds(program)
-        self._values: dict[str, NDArray[Any]] = {INPUT: input_codes(targets.images, program.input)}
+        self.values: dict[str, NDArray[Any]] = dict(values or {INPUT: input_codes(targets.images, program.input)})
         self._sums: dict[str, NDArray[np.int32]] = {}  # of layers that go over several rounds, so far
         self._fits: list[ChannelFit] = []
-        self._done: set[str] = set()
+        self._done = {step.name for step in program.steps[:done]}
 
     @property
     def tuned(self) -> Tuned:
@@ -176,16 +188,22 @@ class ChannelTune:
         multiply: Multiply,
         *,
         number: int | None = None,
+        until: str | None = None,
         sample: int = 0,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
-        """Tune the layers of round ``number``, or of all rounds where one thing answers for them all."""
+        """Tune the layers of round ``number``, or of all rounds where one thing answers for them all.
+
+        ``until``: the last layer that is tuned now; None: the last of all.
+        """
         for step in self._program.steps:
+            if until is not None and until in self._done:
+                return
             rounds = self._rounds[step.name]
-            if number is not None and number not in rounds:
+            if step.name in self._done or (number is not None and number not in rounds):
                 continue
             if not isinstance(step, MatrixStep):
-                self._values[step.name] = apply(step, self._values, multiply, sample, layers=self._layers)
+                self.values[step.name] = apply(step, self.values, multiply, sample, layers=self._layers)
                 self._finish(step)
                 continue
             if progress is not None:
@@ -200,7 +218,7 @@ class ChannelTune:
             tuned = replace(folded(step, fit), adapter=adapter)
             self._fits.append(fit)
             self._steps[step.name] = tuned
-            self._values[step.name] = out_of_places(tuned, digital_ops.finish(sums, tuned.bias, tuned.requantise))
+            self.values[step.name] = out_of_places(tuned, digital_ops.finish(sums, tuned.bias, tuned.requantise))
             self._finish(step)
 
     def _fit(self, step: MatrixStep, sums: NDArray[np.int32]) -> tuple[ChannelFit, Adapter | None, NDArray[np.int32]]:
@@ -219,7 +237,7 @@ class ChannelTune:
 
     def _codes(self, step: MatrixStep) -> NDArray[np.int16]:
         """Inputs of a layer for all images, in the order of its places."""
-        return in_places(step, self._values[step.inputs[0]].astype(np.int16, copy=False))
+        return in_places(step, self.values[step.inputs[0]].astype(np.int16, copy=False))
 
     def _answers(self, step: MatrixStep, number: int | None, multiply: Multiply, sample: int) -> NDArray[np.int32]:
         """Level sums of all images, (n, outputs, …)."""
@@ -239,18 +257,15 @@ class ChannelTune:
         """Forget values that no later step reads."""
         self._done.add(step.name)
         later = {name for s in self._program.steps if s.name not in self._done for name in s.inputs}
-        for name in [name for name in self._values if name not in later]:
-            del self._values[name]
+        for name in [name for name in self.values if name not in later]:
+            del self.values[name]
 
 
 def fit_channels(layer: str, sums: NDArray[np.integer], wanted: NDArray[np.integer]) -> ChannelFit:
     """The lines from ``sums`` to ``wanted``, both (n, outputs, places), channel by channel."""
-    y = sums.astype(np.float64).transpose(1, 0, 2).reshape(sums.shape[1], -1)
-    z = wanted.astype(np.float64).transpose(1, 0, 2).reshape(y.shape)
-    mean_y, mean_z = y.mean(1), z.mean(1)
-    y -= mean_y[:, None]
-    z -= mean_z[:, None]
-    var_y, var_z, both = (y * y).mean(1), (z * z).mean(1), (y * z).mean(1)
+    from mapping.tune.moment_kernel import channel_moments  # numba is large
+
+    mean_y, mean_z, var_y, var_z, both = channel_moments(*(np.ascontiguousarray(v, np.int32) for v in (sums, wanted)))
     still = var_y == 0.0
     free = np.where(still, 1.0, both / np.where(still, 1.0, var_y))
     gain = np.clip(free, *GAINS)

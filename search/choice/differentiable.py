@@ -21,7 +21,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.simulator.training_layers import ArrayNoise
+from cim.simulator.training_errors import ArrayNoise
 from search.space.architecture import Architecture
 from search.space.genes import Bits, Space
 from search.space.precision import Precision

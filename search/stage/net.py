@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cim.simulator.training_layers import ArrayNoise
+from cim.simulator.training_errors import ArrayNoise
 from search.space.genes import Bits, Space
 from search.space.precision import Precision
 from search.train.modules import LayerNet

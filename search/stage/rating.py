@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from cim.simulator.training_layers import ArrayNoise
+from cim.simulator.training_errors import ArrayNoise
 from mapping.network.file import load_network
 from search.errors import SearchError
 from search.space.genes import Space

@@ -1,7 +1,7 @@
 """Convolutions and matrices on arrays: whole codes times whole levels, with the errors of virtual chips.
 
 Weights have a learned step for each output. A layer on cells multiplies whole codes
-with whole levels; with ``noise`` (``training_layers.ArrayNoise``, of a calibration record) it does so with
+with whole levels; with ``noise`` (``training_errors.ArrayNoise``, of a calibration record) it does so with
 the cells of virtual chips, new in every batch (or every few), adds the noise of reads and conversions, and ends where
 the converters do:
 
@@ -25,7 +25,8 @@ from torch.nn import functional
 
 from cim.chip.spec import MacroSpec
 from cim.chip.windows import Window
-from cim.simulator.training_layers import FARTHEST, WEIGHT_CLIP, WINDOWS, ArrayNoise, CimLayer, some_windows
+from cim.simulator.training_errors import FARTHEST, ArrayNoise
+from cim.simulator.training_layers import WEIGHT_CLIP, WINDOWS, CimLayer, some_windows
 from mapping.layout.tile import slices_needed, stretch
 from search.space.genes import Bits
 from search.space.operators import Layer

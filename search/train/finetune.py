@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from cim.chip.spec import ChipSpec
-from cim.simulator.training_layers import ArrayNoise
+from cim.simulator.training_errors import ArrayNoise
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile, image_keys, load_network, save_network
 from mapping.network.nodes import INPUT

@@ -12,9 +12,11 @@ Imports torch: import this module late.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cim.simulator.training_layers import ArrayNoise
+from cim.simulator.training_errors import ArrayNoise
 from mapping.bits import BitWidths, LayerBits
 from mapping.layout.tile import stretch
 from mapping.network.digital_nodes import Take
@@ -109,11 +111,17 @@ class MatrixUnit(nn.Module):
         return functional.batch_norm(sums, nothing, one, scale * step * self.gain, self.bias, eps=0.0)
 
     @torch.no_grad()
+    def integers(self) -> tuple[NDArray[np.int16], NDArray[np.float64], NDArray[np.float64]]:
+        """Whole weights (outputs, rows), what one of them stands for and the bias, each (outputs,)."""
+        levels, step = self.array.quantiser.codes(self.array.weight.float())
+        unit = step.double().flatten() * self.gain.double()
+        return levels.flatten(1).cpu().numpy().astype(np.int16), unit.cpu().numpy(), self.bias.double().cpu().numpy()
+
     def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Weights on their grid, (outputs, …), and the bias of each output."""
-        levels, step = self.array.quantiser.codes(self.array.weight.float())
-        unit = (step.double().flatten() * self.gain.double()).view(-1, *(1,) * (levels.dim() - 1))
-        return _plain(levels.double() * unit), _plain(self.bias)
+        levels, unit, bias = self.integers()
+        real = (levels * unit[:, None]).reshape(self.array.weight.shape)
+        return np.ascontiguousarray(real, np.float32), bias.astype(np.float32)
 
 
 class GraphNet(nn.Module):
@@ -160,9 +168,19 @@ class GraphNet(nn.Module):
             if op.name != self.logits:
                 self._add_step(op.name, widths[op.name], scales, trained=True)
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, known: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Logits (n, classes).
+
+        Args:
+            known: codes of some results as a chip has measured them: they are not computed, nor what only they need.
+        """
         values: dict[str, Codes] = {INPUT: self._step(INPUT).codes((pixels - self.mean) / self.std)}
+        for name, codes in (known or {}).items():
+            values[name] = _in_order(codes), self._scale_of(name)
+        needed = self._needed(values) if known else None
         for op in self.ops:
+            if needed is not None and op.name not in needed:
+                continue
             inputs = [values[name] for name in op.inputs]
             if isinstance(op, PassOp):
                 codes, step = inputs[0]
@@ -181,6 +199,22 @@ class GraphNet(nn.Module):
         codes, step = values[self.ops[-1].name]
         return codes * step
 
+    def _needed(self, known: Collection[str]) -> set[str]:
+        """Operations between what is known and the logits."""
+        wanted, found = {self.ops[-1].name}, set[str]()
+        for op in reversed(self.ops):
+            if op.name in wanted and op.name not in known:
+                found.add(op.name)
+                wanted.update(op.inputs)
+        return found
+
+    def _scale_of(self, name: str) -> Tensor:
+        """What one code of a result stands for."""
+        by_name = {op.name: op for op in self.ops}
+        while name != INPUT and isinstance(by_name[name], PassOp):
+            name = by_name[name].inputs[0]
+        return self._step(name if name == INPUT else _home(by_name[name])).log_step.exp()
+
     def _clamp(self, op: FusedOp) -> tuple[float | None, float | None]:
         """Where a result ends before its codes do; None: nowhere."""
         ends_itself = op.name != self.logits and self._step(_home(op)).low == 0  # no code is below zero
@@ -197,6 +231,13 @@ class GraphNet(nn.Module):
         if isinstance(op, ClampOp):
             return codes * step
         return apply(digital_node(op, op.inputs), [c * s for c, s in inputs], self._held)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> GraphNet:
+        memo[id(self.ops)] = self.ops  # they do not change, and their arrays are known by identity
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
 
     def _hold(self, node: Node) -> None:
         """Arrays of a node as buffers, so that they go where the module goes."""
@@ -262,12 +303,13 @@ def _begin(
         )
     groups, outputs, inputs = weight.shape
     blocks = held.reshape(groups, inputs, groups, outputs)
-    levels = np.stack([blocks[g, :, g].T for g in range(groups)]).reshape(groups * outputs, inputs)
+    copies = group.averages
+    levels = np.stack([blocks[g, :, g].T for g in range(groups)]).reshape(groups * outputs, inputs) / copies
     wide = stretch(unit.array.quantiser.high, max_level)  # narrow weights stand stretched in their cells
     factor = math.gcd(wide, int(np.gcd.reduce(levels.astype(np.int64), axis=None)))
-    real = step.requantise.multiplier / 2.0**step.requantise.shift * output_scale / input_scale
+    real = step.requantise.multiplier / 2.0**step.requantise.shift * copies * output_scale / input_scale
     real = np.broadcast_to(real, len(levels))
-    unit.start(weight.reshape(levels.shape), levels / factor, real * factor, step.bias * real * input_scale)
+    unit.start(weight.reshape(levels.shape), levels / factor, real * factor, step.bias / copies * real * input_scale)
 
 
 def tuned_file(
@@ -312,7 +354,3 @@ def _key(name: str) -> str:
 def _in_order(x: Tensor) -> Tensor:
     """Maps with channels last in memory."""
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
-
-
-def _plain(values: Tensor) -> NDArray[np.float32]:
-    return np.ascontiguousarray(values.detach().cpu().float().numpy())

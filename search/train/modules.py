@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cim.cost.workload import INPUT, WorkKind
-from cim.simulator.training_layers import ArrayNoise
+from cim.simulator.training_errors import ArrayNoise
 from search.space.architecture import Architecture
 from search.space.genes import Bits, Space
 from search.space.operators import Layer

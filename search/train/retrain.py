@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from cim.simulator.training_layers import ArrayNoise
+from cim.simulator.training_errors import ArrayNoise
 from mapping.network.file import NetworkFile, load_network, save_network
 from search.space.architecture import Architecture
 from search.space.genes import Space

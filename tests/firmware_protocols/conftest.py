@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import heapq
+import random
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+from typing import Protocol
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from firmware_protocols.connection import LinkLimits
 from firmware_protocols.extensions import messages as later
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.host import HostLink
+from firmware_protocols.line_simulation.faults import LineFaults
+from firmware_protocols.line_simulation.line import LineEnd, VirtualLine
 from firmware_protocols.messages import (
     Capability,
     CellBlock,
@@ -122,115 +125,40 @@ class CountingChip:
         return Done()
 
 
-@dataclass(frozen=True)
-class Faults:
-    """Chance of each fault for one frame on the line, and how long a frame takes (s)."""
+class WorkingEnd(LineEnd, Protocol):
+    """A chip's end that says whether it has work."""
 
-    loss: float = 0.0
-    duplicate: float = 0.0
-    corrupt: float = 0.0
-    truncate: float = 0.0
-    reorder: float = 0.0
-    bit_errors: float = 0.0  # chance of each bit
-    drop: float = 0.0  # chance of each byte to vanish
-    insert: float = 0.0  # chance of a stray byte before each byte
-    delay_s: float = 0.005
-    bytes_per_s: float = float("inf")
+    @property
+    def busy(self) -> bool: ...
 
 
-class Line:
-    """Two ends and a line between them, on a clock that only this class moves."""
+class TestedLine(VirtualLine):
+    """A virtual line whose chip works 1 ms at each call while it has work."""
 
-    def __init__(self, host: HostLink, chip: ChipServer, faults: Faults, rng: np.random.Generator) -> None:
-        self.host, self.chip, self.faults, self.rng = host, chip, faults, rng
-        self.now_s = 100.0
-        self.cut = False  # nothing gets through
-        self._events: list[tuple[float, int, str, bytes]] = []
-        self._count = 0
-        self._free_s = {"host": 0.0, "chip": 0.0}  # when the last byte each way has left
+    chip: WorkingEnd
 
-    def run(self, until: Callable[[], bool], limit_s: float = 60.0) -> bool:
-        """Move time until ``until()`` or the limit; tells which."""
-        end_s = self.now_s + limit_s
-        idle = 0
-        while not until():
-            moved = self._collect()
-            if until():
-                return True
-            if self.chip.busy:
-                self.now_s += 0.001  # a slice of work takes time
-            times = [t for t in (self.host.next_deadline(self.now_s), self.chip.next_deadline(self.now_s)) if t]
-            times += [self._events[0][0]] if self._events else []
-            if not times or min(times) > end_s:
-                self.now_s = end_s
-                return until()
-            idle = 0 if moved or min(times) > self.now_s else idle + 1
-            assert idle < 50, "an end asks to be called but has nothing to say"
-            self.now_s = max(self.now_s, min(times))
-            while self._events and self._events[0][0] <= self.now_s:
-                _, _, to, data = heapq.heappop(self._events)
-                (self.host if to == "host" else self.chip).receive(data, self.now_s)
-        return True
-
-    def _collect(self) -> bool:
-        out = {"chip": self.host.data_to_send(self.now_s), "host": self.chip.data_to_send(self.now_s)}
-        for to, data in out.items():
-            for piece in data.split(b"\0"):
-                if piece and not self.cut:
-                    self._carry(to, b"\0" + piece + b"\0")
-        return any(out.values())
-
-    def _carry(self, to: str, data: bytes) -> None:
-        faults, rng = self.faults, self.rng
-        sent_s = self._free_s[to] = max(self._free_s[to], self.now_s) + len(data) / faults.bytes_per_s
-        if rng.random() < faults.loss:
-            return
-        copies = 2 if rng.random() < faults.duplicate else 1
-        for _ in range(copies):
-            damaged = bytearray(data)
-            damaged = self._damage_bytes(damaged)
-            if rng.random() < faults.corrupt:
-                damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
-            if rng.random() < faults.truncate:
-                del damaged[rng.integers(len(damaged)) :]
-            delay_s = faults.delay_s * (1 + 8 * rng.random() * (rng.random() < faults.reorder))
-            self._count += 1
-            heapq.heappush(self._events, (sent_s + delay_s, self._count, to, bytes(damaged)))
-
-    def _damage_bytes(self, data: bytearray) -> bytearray:
-        """Bit errors, lost and stray bytes, each with its chance."""
-        faults, rng = self.faults, self.rng
-        if not (faults.bit_errors or faults.drop or faults.insert):
-            return data
-        for bit in np.flatnonzero(rng.random(8 * len(data)) < faults.bit_errors):
-            data[bit >> 3] ^= 1 << (bit & 7)
-        kept = bytearray()
-        for byte, drop, insert in zip(data, rng.random(len(data)), rng.random(len(data)), strict=True):
-            if insert < faults.insert:
-                kept.append(int(rng.integers(256)))
-            if drop >= faults.drop:
-                kept.append(byte)
-        return kept
+    def __init__(self, host: HostLink, chip: WorkingEnd, faults: LineFaults, seed: int = 0) -> None:
+        super().__init__(host, chip, faults, random.Random(seed), worked_s=lambda: 0.001 if self.chip.busy else 0.0)
 
 
-MakeLine = Callable[..., Line]
+MakeLine = Callable[..., TestedLine]
 
 
 @pytest.fixture
 def make_line() -> MakeLine:
-    """A line with both ends up: ``make_line(chip=…, faults=Faults(…), seed=…)``."""
+    """A line with both ends up: ``make_line(chip=…, faults=LineFaults(…), seed=…)``."""
 
     def make(
         chip: CountingChip | None = None,
-        faults: Faults | None = None,
+        faults: LineFaults | None = None,
         seed: int = 0,
         opened: bool = True,
         host_limits: LinkLimits | None = None,
         chip_limits: LinkLimits | None = None,
-    ) -> Line:
+    ) -> TestedLine:
         server = ChipServer(chip or CountingChip(), boot_id=0xB007, limits=chip_limits)
         host = HostLink(nonce=0x1234, limits=host_limits)
-        line = Line(host, server, faults or Faults(), np.random.default_rng(seed))
+        line = TestedLine(host, server, faults or LineFaults(), seed)
         if opened:
             host.open(line.now_s)
             assert line.run(lambda: host.up, 10.0)
@@ -242,7 +170,7 @@ def make_line() -> MakeLine:
 @pytest.fixture
 def kit() -> SimpleNamespace:
     """The classes of this file, for tests that build their own."""
-    return SimpleNamespace(CountingChip=CountingChip, Faults=Faults, Line=Line)
+    return SimpleNamespace(CountingChip=CountingChip, Faults=LineFaults, Line=TestedLine)
 
 
 def ints(values: list[object], dtype: type[np.generic]) -> np.ndarray:

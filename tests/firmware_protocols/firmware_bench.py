@@ -1,4 +1,4 @@
-"""The firmware bench (``firmware_bench.c``) as a chip for ``Line`` and as a calculator for vectors."""
+"""The firmware bench (``firmware_bench.c``) as a chip for a virtual line and as a calculator for vectors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LIMITS = {
 
 
 class FirmwareBench:
-    """Has the verbs of ``ChipServer`` that a ``Line`` calls; the clock is the caller's."""
+    """Has the verbs of ``ChipServer`` that a virtual line calls; the clock is the caller's."""
 
     def __init__(
         self,

@@ -49,7 +49,7 @@ def test_a_run_ends_with_its_time_or_its_first_failure(monkeypatch: pytest.Monke
     monkeypatch.setattr(chip, "KEPT_REPLIES", 4)
     found = run_vopr(0, 60.0, clock=time.process_time)
     ((number, text),) = found.failed
-    assert "twice, or out of turn" in text
+    assert "the chip forgot its answer to request" in text
     assert number == found.episodes - 1
 
 
@@ -87,7 +87,7 @@ def test_a_failed_episode_is_named_with_the_command_that_replays_it(
     said = capsys.readouterr().out
     command = said.split("replay  hil ")[1].split("\n")[0]
     assert run(command.split()) == 1
-    assert "twice, or out of turn" in capsys.readouterr().out
+    assert "the chip forgot its answer to request" in capsys.readouterr().out
     assert run(["vopr", "--minutes", "0"]) == 2
 
 

@@ -67,7 +67,7 @@ def line(kit: SimpleNamespace) -> Iterator[Any]:
 
     def make(faults: dict[str, float] | None = None, seed: int = 0) -> Any:
         benches.append(FirmwareBench())
-        made = kit.Line(HostLink(nonce=NONCE), benches[-1], kit.Faults(**(faults or {})), np.random.default_rng(seed))
+        made = kit.Line(HostLink(nonce=NONCE), benches[-1], kit.Faults(**(faults or {})), seed)
         made.host.open(made.now_s)
         assert made.run(lambda: made.host.up, 10.0)
         return made
@@ -153,7 +153,7 @@ def test_outputs_off_overtakes_and_stops_what_waits(line: Any) -> None:
 def test_another_host_takes_the_chip_over_and_the_outputs_go_off(line: Any, kit: SimpleNamespace) -> None:
     first = line()
     exchange(first, [mvm(1)])
-    second = kit.Line(HostLink(nonce=NONCE + 1), first.chip, kit.Faults(), np.random.default_rng(0))
+    second = kit.Line(HostLink(nonce=NONCE + 1), first.chip, kit.Faults())
     second.now_s = first.now_s + 1.0
     second.host.open(second.now_s)
     assert second.run(lambda: second.host.up, 5.0)

@@ -169,9 +169,9 @@ class LookupTile:
             pairs = table[cut:].reshape(-1, 2, 2, BYTE_NODES).transpose(0, 2, 1, 3)
             self.inl = [(_at_line(wide), True), (_at_line(np.concatenate([pairs, pairs], 2)), True)]
             return
-        distinct, which = np.unique(np.hstack([value, rise]), axis=0, return_inverse=True)
-        words = np.stack([distinct[:, :segments], distinct[:, segments:]], 2).clip(-MOST, MOST).astype(np.int16)
-        self.curves[steps.lanes] = (np.ravel(which) * segments).astype(np.uint16).view(np.int16)
+        new = np.append(True, np.any(fixed[1:] != fixed[:-1], axis=1))  # columns of one converter lie side by side
+        words = np.stack([value[new], rise[new]], 2).clip(-MOST, MOST).astype(np.int16)
+        self.curves[steps.lanes] = ((np.cumsum(new) - 1) * segments).astype(np.uint16).view(np.int16)
         self.inl = [(np.append(words.ravel(), np.zeros(2, np.int16)), None)] * 2
 
     def fill(self, memory: Memory) -> None:

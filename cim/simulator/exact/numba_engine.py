@@ -46,7 +46,7 @@ class ExactNumba:
                 part = slice(first, min(first + step, images))
                 ends += tile.add(memory, maps, part, words[part], flat[part.start * size :])
         sums = flat[: images * size].reshape(images, maps.positions, outputs)
-        return np.ascontiguousarray(sums.transpose(0, 2, 1)), ends
+        return sums.transpose(0, 2, 1), ends
 
 
 def kernel_tiles(layer: SimulatedLayer) -> list[KernelTile]:

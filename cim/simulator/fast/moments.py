@@ -187,6 +187,46 @@ class GroupMoments:
     constant: Floats
     floor: Floats
 
+    def with_copies_as_one(self) -> tuple[GroupMoments, tuple[int, ...]]:
+        """The same with one tile for all that have the same inputs (copies of a layer), and how many each stands for.
+
+        Copies a hold the same weights: with G = Σ_a gain_a and mean cells c̄ = Σ_a gain_a c_a / G, a sum over copies is
+
+            Σ_a gain_a P_a (1 − kw_a e_a)  =  G P̄ (1 − kw e),      kw = Σ_a gain_a kw_a / G
+
+        but for products of small numbers: how far P_a is from P̄ times how far kw_a e_a, itself a hundredth, is from
+        its mean. Where gains of a column have both signs the copies stay as they are.
+        """
+        places: dict[range, list[int]] = {}
+        for number, tile in enumerate(self.tiles):
+            places.setdefault(tile.tile.inputs, []).append(number)
+        together: list[list[int]] = []
+        for copies in places.values():
+            alike = bool((self.gain[copies] > 0).all(0).all() or (self.gain[copies] < 0).all(0).all())
+            together += [copies] if alike else [[number] for number in copies]
+        if len(together) == len(self.tiles):
+            return self, (1,) * len(self.tiles)
+        tiles = tuple(_mean_tile([self.tiles[n] for n in copies], self.gain[copies]) for copies in together)
+
+        def total(values: Floats) -> Floats:
+            return np.stack([values[copies].sum(0) for copies in together])
+
+        summed = ("gain", "rest", "lean", "input_gain", "read", "rest_variance")
+        return replace(self, tiles=tiles, **{n: total(getattr(self, n)) for n in summed}), tuple(map(len, together))
+
+
+def _mean_tile(copies: Sequence[TileMoments], gain: Floats) -> TileMoments:
+    """Cells, wires and bend of copies on average, weighted by their ``gain`` (copies, outputs)."""
+    if len(copies) == 1:
+        return copies[0]
+    share = gain / gain.sum(0)
+    return replace(
+        copies[0],
+        cells=np.asarray(sum(part * m.cells for part, m in zip(share, copies, strict=True))),
+        kw=np.asarray(sum(part * m.kw for part, m in zip(share, copies, strict=True))),
+        bend=float(np.mean([m.bend for m in copies])),
+    )
+
 
 def group_moments(tiles: Sequence[TileMoments], *, codes: bool = False) -> GroupMoments:
     """The moments of tiles with the same outputs; ``codes``: of their sums of codes, without correction.
@@ -241,6 +281,8 @@ def inl_line(
 
     Example: a curve inl(y) = 0.02 y gives 0.02, 0 and 0.
     """
+    if not inl_codes.any():
+        return np.zeros_like(middle), np.zeros_like(middle), np.zeros_like(middle)
     z = np.linspace(-3.5, 3.5, 71)
     p = np.exp(-0.5 * z * z)
     p /= p.sum()
@@ -261,7 +303,7 @@ def _inl_of_each(y: Floats, inl_codes: Floats, limits: tuple[int, int]) -> Float
 
 def at_rest(tile: SimulatedTile, limits: tuple[int, int]) -> tuple[Floats, Floats]:
     """Mean and variance of the code of a conversion with nothing driven, by quadrature over its noise."""
-    z = np.linspace(-5.0, 5.0, _POINTS)
+    z = np.linspace(-5.0, 5.0, _POINTS) if tile.conversion_noise_codes.any() else np.zeros(1)
     p = np.exp(-0.5 * z * z)
     p /= p.sum()
     y = tile.offset_codes[:, None] + tile.conversion_noise_codes[:, None] * z

@@ -74,6 +74,10 @@ class _Group:
     def __init__(self, fast: FastLayer, moments: list[TileMoments]) -> None:
         self.fast, self.outputs = fast, moments[0].tile.outputs
         kernel = fast.kernel_size
+        # Halves that meet after the converter: the kernel gives sums of codes, the correction comes later.
+        self.subtracts = moments[0].cells.shape[1] != len(self.outputs)
+        group, copies = group_moments(moments, codes=self.subtracts).with_copies_as_one()
+        moments = list(group.tiles)
         self.tiles = [m.tile for m in moments]
         self.bends = [m.bend for m in moments]
         self.conversions = conversions = moments[0].cells.shape[1]
@@ -86,9 +90,6 @@ class _Group:
         self.fraction = 1
         if fast.tables is not None:
             self.fraction = 1 << min(FRACTION_BITS, int(np.log2(32767.0 / float(np.abs(fast.tables).max()))))
-        # Halves that meet after the converter: the kernel gives sums of codes, the correction comes later.
-        self.subtracts = conversions != len(self.outputs)
-        group = group_moments(moments, codes=self.subtracts)
         width = conversions + -conversions % LANES
         self.parameters = np.zeros((len(moments), kernels.ROWS, width), np.float32)
         packed = []
@@ -104,7 +105,7 @@ class _Group:
                 kernels.READ: group.read[t],
                 kernels.REST_VARIANCE: group.rest_variance[t],
                 kernels.INPUT_GAIN: group.input_gain[t],
-                kernels.LIVE: np.ones(conversions),
+                kernels.LIVE: np.full(conversions, float(copies[t])),
             }
             for row, values in rows_of.items():
                 self.parameters[t, row, :conversions] = values

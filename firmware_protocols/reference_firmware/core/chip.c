@@ -2,50 +2,12 @@
 
 #pragma GCC optimize("Os") /* small before fast */
 
-const uint16_t chip_word_lines[CHIP_LOGICAL_ROWS] = CHIP_WORD_LINES;
-const uint16_t chip_bit_lines[CHIP_BIT_LINES_USED] = CHIP_BIT_LINES;
-
 static const uint8_t SPEC_DIGEST[DIGEST_BYTES] = CHIP_SPEC_DIGEST;
 
 static struct {
     const struct chip_identity *identity;
-    uint8_t held[DIGEST_BYTES]; /* of the program that the cells hold, zeros: none */
-    uint32_t programmed, pulses;
     bool outputs_on;
 } chip;
-
-void chip_wrote(uint32_t cells_first_pulsed, uint32_t pulses) {
-    chip.programmed += cells_first_pulsed;
-    chip.pulses += pulses;
-    memset(chip.held, 0, sizeof chip.held);
-}
-
-/* --- checks ------------------------------------------------------------------------------------- */
-
-enum work check_block(struct job *job) {
-    const struct wire_cells *c = &job->request->cells;
-    if (c->macro >= CHIP_MACROS) return refuse(job, ERROR_OUT_OF_RANGE, "no such macro", c->macro, CHIP_MACROS - 1);
-    if (c->row0 + (uint32_t)c->rows > CHIP_ROWS) {
-        return refuse(job, ERROR_OUT_OF_RANGE, "word lines beyond the macro", c->row0 + (uint32_t)c->rows, CHIP_ROWS);
-    }
-    if (c->column0 + (uint32_t)c->columns > CHIP_COLUMNS) {
-        const uint32_t end = c->column0 + (uint32_t)c->columns;
-        return refuse(job, ERROR_OUT_OF_RANGE, "bit lines beyond the macro", end, CHIP_COLUMNS);
-    }
-    return WORK_DONE;
-}
-
-enum work check_tile(struct job *job, const struct wire_tile *tile) {
-    if (tile->macro >= CHIP_MACROS) return refuse(job, ERROR_OUT_OF_RANGE, "no such macro", tile->macro, CHIP_MACROS - 1);
-    const uint32_t row_end = tile->row0 + (uint32_t)tile->rows, output_end = tile->output0 + (uint32_t)tile->outputs;
-    if (!tile->rows || row_end > CHIP_LOGICAL_ROWS || tile->rows > CHIP_ROWS_PER_READ) {
-        return refuse(job, ERROR_OUT_OF_RANGE, "rows beyond the macro", row_end, CHIP_LOGICAL_ROWS);
-    }
-    if (!tile->outputs || output_end > CHIP_OUTPUTS) {
-        return refuse(job, ERROR_OUT_OF_RANGE, "outputs beyond the macro", output_end, CHIP_OUTPUTS);
-    }
-    return WORK_DONE;
-}
 
 /* --- short requests -------------------------------------------------------------------------------- */
 
@@ -56,7 +18,7 @@ static enum work describe(struct job *job) {
     if (at) {
         wire_put_description(at, &fixed);
         memcpy(at + WIRE_DESCRIPTION_SIZE, SPEC_DIGEST, DIGEST_BYTES);
-        memcpy(at + WIRE_DESCRIPTION_SIZE + DIGEST_BYTES, chip.held, DIGEST_BYTES);
+        memcpy(at + WIRE_DESCRIPTION_SIZE + DIGEST_BYTES, chip_written.held, DIGEST_BYTES);
     }
     reply_text(job->reply, CHIP_NAME);
     reply_text(job->reply, CHIP_REVISION);
@@ -67,7 +29,7 @@ static enum work describe(struct job *job) {
 }
 
 static enum work status(struct job *job) {
-    const struct wire_status fixed = {(double)macro_temperature_c(), chip.outputs_on, chip.programmed, chip.pulses};
+    const struct wire_status fixed = {(double)macro_temperature_c(), chip.outputs_on, chip_written.programmed, chip_written.pulses};
     reply_begin(job->reply, OP_STATUS_REPLY, job->request->id, 0);
     uint8_t *at = reply_room(job->reply, WIRE_STATUS_SIZE);
     if (at) wire_put_status(at, &fixed);
@@ -80,7 +42,7 @@ static enum work done(struct job *job) {
 }
 
 static enum work hold_program(struct job *job) {
-    memcpy(chip.held, job->request->digest, DIGEST_BYTES);
+    memcpy(chip_written.held, job->request->digest, DIGEST_BYTES);
     return done(job);
 }
 
@@ -96,7 +58,7 @@ static void switch_on(void) {
     chip.outputs_on = true;
 }
 
-static enum work work(struct job *job) {
+static enum work slice(struct job *job) {
     switch (job->request->op) {
     case OP_DESCRIBE: return describe(job);
     case OP_STATUS: return status(job);
@@ -130,13 +92,14 @@ static const struct chip_handlers HANDLERS = {
     .capabilities = CAN_PROGRAM_TILE | CAN_PULSE | CAN_SWEEP | CAN_RAW | CAN_SUMS | CAN_LAYER | CAN_WAIT |
                     CAN_TEMPERATURE | CAN_HELD_PROGRAM | CAN_RESET,
     .chip_time_ns = macro_time_ns,
-    .work = work,
+    .work = slice,
     .outputs_off = outputs_off,
     .reset = reset,
 };
 
 const struct chip_handlers *chip_start(const struct chip_identity *identity) {
     memset(&chip, 0, sizeof chip);
+    memset(&chip_written, 0, sizeof chip_written);
     chip.identity = identity;
     macro_start();
     layers_forget();

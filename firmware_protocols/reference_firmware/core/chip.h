@@ -5,12 +5,6 @@
 #include "handlers.h"
 #include "macro.h"
 
-#if CHIP_PAIR_DIGITAL
-#define CHIP_CONVERSIONS(outputs) (2u * (outputs))
-#else
-#define CHIP_CONVERSIONS(outputs) (1u * (outputs))
-#endif
-
 /* What the board adds to the chip file. */
 struct chip_identity {
     const char *serial, *firmware, *kind; /* kind: "silicon" or "emulated" */
@@ -25,13 +19,19 @@ enum work chip_read_cells(struct job *job);
 enum work chip_compute(struct job *job);
 enum work chip_load_layer(struct job *job);
 
-void chip_wrote(uint32_t cells_first_pulsed, uint32_t pulses); /* for STATUS; any write forgets the held program */
-enum work check_block(struct job *job);                       /* the cells of a request lie on the chip */
-enum work check_tile(struct job *job, const struct wire_tile *tile);
-
 /* Loaded layers, in one arena. */
 void layers_forget(void);
 bool layers_find(uint16_t layer, struct request *to);
+
+/* The cells. */
+extern struct chip_written {
+    uint8_t held[DIGEST_BYTES]; /* of the program that they hold, zeros: none */
+    uint32_t programmed, pulses; /* cells that took a pulse since start, and pulses */
+} chip_written;
+
+void chip_wrote(uint32_t cells_first_pulsed, uint32_t pulses); /* any write forgets the held program */
+enum work check_block(struct job *job);                       /* the cells of a request lie on the chip */
+enum work check_tile(struct job *job, const struct wire_tile *tile);
 
 extern const uint16_t chip_word_lines[CHIP_LOGICAL_ROWS], chip_bit_lines[CHIP_BIT_LINES_USED];
 

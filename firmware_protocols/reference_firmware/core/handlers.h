@@ -34,6 +34,9 @@ struct chip_handlers {
     void (*reset)(void);            /* as after power-on */
 };
 
-enum work refuse(struct job *job, uint16_t code, const char *text, double value, double limit);
+static inline enum work refuse(struct job *job, uint16_t code, const char *text, double value, double limit) {
+    job->refusal = (struct refusal){code, text, value, limit};
+    return WORK_REFUSED;
+}
 
 #endif

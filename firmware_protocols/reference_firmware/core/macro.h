@@ -7,6 +7,12 @@
 #include "bytes.h"
 #include "chip_config.h" /* generated from the chip file: sizes, lines, converter ranges, timing, limits */
 
+#if CHIP_PAIR_DIGITAL
+#define CHIP_CONVERSIONS(outputs) (2u * (outputs))
+#else
+#define CHIP_CONVERSIONS(outputs) (1u * (outputs))
+#endif
+
 /* One physical cell. */
 struct cell {
     uint16_t macro, word_line, bit_line;

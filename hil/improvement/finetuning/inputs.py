@@ -12,7 +12,7 @@ from cim.chip.file import is_cost_model, load_chip
 from cim.chip.spec import ChipSpec
 from cim.record.file import load_record
 from cim.record.published import nominal_record
-from cim.simulator.training_layers import ArrayNoise, array_noise
+from cim.simulator.training_errors import ArrayNoise, array_noise
 from hil.datasets.image_set import Dataset, image_digests, load_dataset
 from hil.errors import FileError, HilError, MismatchError, UsageError
 from hil.improvement.finetuning.settings import FinetuneSettings

@@ -79,7 +79,7 @@ def finetune(
     restart: bool = False,
     watch: Watch | None = None,
 ) -> FinetuneResult:
-    """Train a network on for the errors of a chip and write it to ``out``.
+    """Train a network on for the errors of a chip and write it to ``out``; on the chip itself: ``finetune_on_chip``.
 
     Args:
         network: a ``net.pt`` of any origin.
@@ -138,6 +138,12 @@ def finetune(
             hint="the same command goes on; --restart begins again",
         ) from None
     shutil.rmtree(folder, ignore_errors=True)
+    if found.noisy < found.noisy_before:
+        steps = plan.epochs * (len(images) // settings.batch)
+        watch.note(
+            f"the training lost accuracy on chips, {found.noisy_before:.1f} → {found.noisy:.1f} % of the images held "
+            f"out: {steps} steps at a rate of {settings.rate:g}; keep the network as it was, or try a lower --rate"
+        )
     return _result(found, inputs, images, plan, time.monotonic() - began)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hil.deployment.options import check_device
 from hil.errors import UsageError
@@ -12,6 +13,9 @@ from hil.errors import UsageError
 EPOCHS = 12  # where neither epochs nor minutes are asked for
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 SYMMETRIES = ("none", "mirror", "turn")
+ON_CHIP: dict[str, Any] = {"epochs": 4, "rate": 0.0003, "batch": 64, "held_out": 400}
+"""What differs from the usual settings where layers are trained behind those that a chip holds."""
+MOST_MEASURED = 100_000  # images
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +76,33 @@ class FinetuneSettings:
 def working_folder(out: Path) -> Path:
     """Where a fine-tuning that is not done yet lies: ``tuned.pt`` -> ``tuned.pt.training``."""
     return out.with_name(out.name + ".training")
+
+
+@dataclass(frozen=True, slots=True)
+class OnChipSettings:
+    """What a fine-tuning on the chip was asked for, besides network, images and record.
+
+    ``groups``: layers are written in so many groups, one after the other. ``images``: most training images that are
+    measured. ``tune_images``: most stored training images that gains and biases are fitted to. ``training``: of the
+    layers behind each group; its epochs count for each.
+    """
+
+    groups: int = 4
+    images: int = 2000
+    tune_images: int = 128
+    training: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(**ON_CHIP))
+
+    def __post_init__(self) -> None:
+        asked = self.training
+        for good, text in (
+            (self.groups >= 2, f"groups of layers: {self.groups}, at least 2 are needed"),
+            (2 <= self.images <= MOST_MEASURED, f"images to measure: {self.images}, not from 2 to {MOST_MEASURED}"),
+            (self.tune_images >= 2, f"images to tune with: {self.tune_images}, at least 2 are needed"),
+            (asked.epochs >= 1 and not asked.minutes, "epochs of a fine-tuning on the chip are counted: --epochs"),
+            (not asked.crop and not asked.shift, "images are measured as they are: neither --crop nor --shift"),
+            (asked.symmetry in ("", "none"), "images are measured as they are: no --symmetry"),
+            (asked.aimed, "cells are written beside their levels, for the planned age: no --no-aims"),
+            (asked.devices == 1, f"devices: {asked.devices}; layers behind a chip are trained on one"),
+        ):
+            if not good:
+                raise UsageError(text)

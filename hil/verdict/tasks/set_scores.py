@@ -56,23 +56,28 @@ def mean_average_precision(evidence: Floats, weights: Floats, *, classes: int, t
         there = wanted[:, k] > 0
         counted += there
         for t in range(thresholds):
-            right = np.cumsum(drawn * (bits >> t & 1), axis=1)
-            total += np.where(there, _average(right, seen, wanted[:, k]) / thresholds, 0.0)
+            right = np.flatnonzero(bits >> t & 1)
+            average = _average(drawn[:, right], seen[:, right], wanted[:, k])
+            total += np.where(there, average / thresholds, 0.0)
     return total / np.maximum(counted, 1)
 
 
-def _average(right: Floats, seen: Floats, wanted: Floats) -> Floats:
-    """Average precision of each draw, of right boxes and boxes seen so far, (draws, boxes)."""
-    if right.shape[1] == 0:
-        return np.zeros(len(right))
-    recall = right / np.maximum(wanted, 1e-300)[:, None]
+def _average(drawn: Floats, seen: Floats, wanted: Floats) -> Floats:
+    """Average precision of each draw, of the right boxes alone: how often each was drawn, and boxes seen up to it.
+
+    Between two right boxes precision only falls, so wrong boxes never hold the best precision from a recall on.
+    """
+    if drawn.shape[1] == 0:
+        return np.zeros(len(drawn))
+    right = np.cumsum(drawn, axis=1)
     precision = right / np.maximum(seen, 1e-300)
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    found = np.zeros(len(right))
-    for n in range(len(right)):
-        at = np.searchsorted(recall[n], RECALLS, side="left")
-        found[n] = precision[n, at[at < recall.shape[1]]].sum() / len(RECALLS)
-    return found
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    recall = right / np.maximum(wanted, 1e-300)[:, None]
+    found = np.zeros(len(drawn))
+    for n in range(len(drawn)):
+        at = recall[n].searchsorted(RECALLS)
+        found[n] = best[n, at[at < recall.shape[1]]].sum()
+    return found / len(RECALLS)
 
 
 def precision_of(classes: int, *, loose: bool) -> functools.partial[Floats]:

@@ -162,7 +162,12 @@ class Translation:
             else self.program.state_dict.get(key, self.program.constants.get(key))
         )
         if tensor is None:
-            raise UnsupportedOperation("input", fx.name, "neither an input nor a stored tensor")
+            raise UnsupportedOperation(
+                "input",
+                fx.name,
+                "neither an input nor a stored tensor",
+                "numbers and switches as attributes of the module",
+            )
         stored: Any = tensor
         return stored.detach()  # type: ignore[no-any-return]
 

@@ -57,13 +57,15 @@ def _number(bound: Any) -> float | None:
 
 
 def affine(c: Composer, x: Value | Operand, scale: Any, shift: Any) -> Operand:
-    """scale · x + shift with constants, which may have more places than x."""
+    """scale · x + shift with constants, which may have more places than x.
+
+    Minus infinity in the shift is for a softmax to leave out (``attention.softmax``); nothing else takes it.
+    """
     scale, shift = np.asarray(scale, np.float64), np.asarray(shift, np.float64)
     if not isinstance(x, Value):
         return np.asarray(scale * x + shift)
     need(bool(np.isfinite(scale).all()), "a factor that is not finite")
-    if not np.isfinite(shift).all():
-        return masked(c, x, scale, shift)
+    need(bool((np.isfinite(shift) | np.isneginf(shift)).all()), "a constant that is not finite")
     x = spread(c, x, together(x.shape, scale.shape, shift.shape))
     if not scale.any():
         refuse("a product with zero")
@@ -73,19 +75,12 @@ def affine(c: Composer, x: Value | Operand, scale: Any, shift: Any) -> Operand:
     a, b = (_ranked(image_part(part, x, c.batch), rank) for part in (scale, shift))
     node, before = x.node, c.node(x.node)
     if isinstance(before, Affine):
-        node, a, b = before.inputs[0], a * before.scale, a * before.shift + b
+        moved = a * np.where(a == 0, 0.0, before.shift)  # what is multiplied by zero may be infinite
+        need(not np.isposinf(moved).any(), "a constant that is not finite")
+        node, a, b = before.inputs[0], a * before.scale, moved + b
         if (a == 1).all() and not b.any():
             return c.value(node, x)
     return c.value(c.add(Affine, [node], scale=a.astype(np.float32), shift=b.astype(np.float32)), x)
-
-
-def masked(c: Composer, x: Value, scale: Constant, shift: Constant) -> Value:
-    """A sum with minus infinity in places that the softmax behind it leaves out."""
-    need(bool((np.isfinite(shift) | np.isneginf(shift)).all()), "a constant that is not finite")
-    kept = np.isfinite(shift)
-    found = activation(affine(c, x, scale, np.where(kept, shift, 0.0)))
-    c.masks.append(kept)
-    return replace(found, masked=len(c.masks) - 1)
 
 
 def plus(c: Composer, x: Operand, y: Operand, alpha: float = 1.0) -> Operand:
@@ -156,12 +151,8 @@ def choose(c: Composer, mask: Operand, x: Operand, y: Operand) -> Operand:
     if not isinstance(x, Value) and not isinstance(y, Value):
         return np.where(mask, x, y)
     if not isinstance(x, Value):
-        if np.isneginf(x).any():
-            return affine(c, y, 1.0, np.where(mask, x, 0.0))
         return affine(c, y, 1 - kept, np.where(mask, x, 0.0)) if not kept.all() else x
     if not isinstance(y, Value):
-        if np.isneginf(y).any():
-            return affine(c, x, 1.0, np.where(mask, 0.0, y))
         return affine(c, x, kept, np.where(mask, 0.0, y)) if kept.any() else y
     return plus(c, times(c, x, kept), times(c, y, 1 - kept))
 

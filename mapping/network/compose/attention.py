@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 
@@ -12,20 +11,66 @@ from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import swap
 from mapping.network.compose.products import product
 from mapping.network.compose.statistics import reduce
-from mapping.network.compose.values import Operand, Value, activation, image_axis
-from mapping.network.digital_nodes import Softmax
+from mapping.network.compose.values import Constant, Operand, Value, activation, image_axis
+from mapping.network.digital_nodes import Affine, Permute, Reshape, Softmax
+from mapping.network.nodes import Flatten
+
+FAINT = 64.0  # below the largest constant of a row: less than 2e-28 of the softmax, unless scores are as far apart
 
 
 def softmax(c: Composer, x: Operand, axis: int) -> Operand:
     """exp(x) / Σ exp(x) along ``axis``, over the places that are not masked."""
-    x = activation(x)
-    if x.masked is None:
-        x = beside(c, x, [axis])
-        return c.value(c.add(Softmax, [x.node], axis=image_axis(x, axis, c.batch)), x)
-    kept = c.masks[x.masked]
-    weights = times(c, softmax(c, replace(x, masked=None), axis), kept.astype(np.float64))
+    x = beside(c, activation(x), [axis])
+    along = image_axis(x, axis, c.batch)
+    node, kept = unmasked(c, x.node, along)
+    weights = c.value(c.add(Softmax, [node], axis=along), x)
+    if kept is None:
+        return weights
+    none = np.zeros((1,) * kept.ndim, np.float32)
+    weights = c.value(c.add(Affine, [weights.node], scale=kept, shift=none), x)
     sums = reduce(c, weights, "sum", [axis], keep=True)
     return times(c, weights, function(c, sums, "reciprocal"))
+
+
+def unmasked(c: Composer, node: str, axis: int) -> tuple[str, Constant | None]:
+    """Scores without the constants that keep some of them out of a softmax along ``axis``, and 1 for the others, 0 for
+    those; None where there are none.
+
+    Such a constant is ``FAINT`` or more below the largest of its row: minus infinity, -1e9, -100. Added to the scores
+    it would take all codes for itself. Rows that are masked as a whole are as if nothing were added to them.
+    """
+    moves, at = [], node
+    while isinstance(before := c.node(at), Reshape | Flatten | Permute):
+        moves.append(before)
+        at = before.inputs[0]
+    if not isinstance(before, Affine):
+        return node, None
+    scale, shift = (np.broadcast_to(part, c.shape(at)).astype(np.float64) for part in (before.scale, before.shift))
+    found = before.inputs[0]
+    for move in reversed(moves):
+        shape = c.shape(move.name)
+        if isinstance(move, Permute):
+            found, scale, shift = c.permute(found, move.order), scale.transpose(move.order), shift.transpose(move.order)
+        else:
+            found, scale, shift = c.reshape(found, shape), scale.reshape(shape), shift.reshape(shape)
+    top = shift.max(axis=axis, keepdims=True)
+    kept = shift > top - FAINT
+    if not np.isfinite(top).all() or (kept.all() and (np.abs(top) <= FAINT).all()):
+        return node, None
+    shift = np.where(kept, shift - np.where(np.abs(top) > FAINT, top, 0.0), 0.0)
+    alike = np.unique(scale[kept])
+    scale = np.full_like(scale, alike[0]) if len(alike) == 1 else scale
+    if (scale != 1).any() or shift.any():
+        found = c.add(Affine, [found], scale=shared(scale), shift=shared(shift))
+    return found, None if kept.all() else shared(kept)
+
+
+def shared(values: Constant) -> Constant:
+    """float32, axes along which all places are equal with one of them."""
+    for axis in range(values.ndim):
+        first = values.take([0], axis)
+        values = first if np.array_equal(values, np.broadcast_to(first, values.shape)) else values
+    return values.astype(np.float32)
 
 
 def attention(

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mapping.network.compose.refusal import Unfit, refuse, within
 from mapping.network.compose.values import Value, image_shape
@@ -59,7 +58,6 @@ class Composer:
         self.place = ModulePlace()
         self.operation = 0
         self._merged: dict[str, tuple[str, Affine, tuple[str, ModulePlace, int]]] = {}  # layer that an affine map is in
-        self.masks: list[NDArray[np.bool_]] = []  # places that stay, for values before a softmax
         self._nodes: dict[str, Node] = {}
         self._origins: dict[str, tuple[str, ModulePlace, int]] = {}  # name asked for, place, number of the operation
         self._shapes: dict[str, Shape] = {}
@@ -87,11 +85,6 @@ class Composer:
 
     def value(self, node: str, like: Value, shape: Shape | None = None, axis: int | None = None) -> Value:
         """A value of ``node`` with the batch where ``like`` has it; ``shape`` with the batch."""
-        if like.masked is not None:
-            refuse(
-                "a constant that is not finite, before anything but a softmax",
-                "a mask of a finite number such as -100, or scaled_dot_product_attention",
-            )
         made = replace(
             like, node=node, shape=like.shape if shape is None else shape, axis=like.axis if axis is None else axis
         )
@@ -166,6 +159,14 @@ class Composer:
             self._nodes[shared[0]] = replace(affine, name=shared[0], inputs=(old,))
             self._origins[shared[0]] = origin
             kept = self._needed(result)
+        for name in kept:
+            node = self._nodes[name]
+            if isinstance(node, Affine) and not np.isfinite(node.shift).all():
+                path = self._origins[name][1].path
+                refuse(
+                    f"a constant that is not finite{path and f' in {path}'}, before anything but a softmax",
+                    "a mask of a finite number such as -100, or scaled_dot_product_attention",
+                )
         sizes: dict[int, int] = {}
         for name in kept:
             asked, _, operation = self._origins[name]
@@ -226,6 +227,8 @@ class Composer:
         """The layer before an affine map of its channels with other weights; "" if it is none."""
         before = self._nodes.get(node.inputs[0])
         if not isinstance(node, Affine) or not isinstance(before, Conv | Linear) or not _by_channel(node):
+            return ""
+        if not np.isfinite(node.shift).all():  # for a softmax, which looks for it in a node of its own
             return ""
         outputs = len(before.weight)
         scale, shift = (np.broadcast_to(v.ravel().astype(np.float64), (outputs,)) for v in (node.scale, node.shift))

@@ -25,14 +25,13 @@ class Value:
     """One activation: the node that gives it, and its ``shape`` with the batch in it.
 
     Axis ``axis`` has ``outer`` · batch · rest places in that order; the node has outer · rest there, or no such axis
-    if that is 1. ``masked``: number of the mask (``Composer.masks``) of places that a softmax has to leave out.
+    if that is 1.
     """
 
     node: str
     shape: Shape
     axis: int
     outer: int = 1
-    masked: int | None = None
 
 
 Operand: TypeAlias = Value | Constant

@@ -12,7 +12,7 @@ from cim.chip.encoding import LevelOutOfRange, encode_tile, tile_halves_us
 from cim.chip.file import ChipFileError, chip_names, idealised, load_chip, parse_chip, render_chip
 from cim.chip.levels import level_values
 from cim.chip.spec import ChipSpec, Encoding, MacroSpec, PairSubtraction
-from cim.simulator.training_layers import cell_levels, nearest_values
+from cim.simulator.training_errors import cell_levels, nearest_values
 from hil.calibration.patterns import pattern_levels
 
 DOUBLING = (2.0, 4.0, 8.0, 16.0, 32.0)

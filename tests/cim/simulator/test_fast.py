@@ -166,6 +166,38 @@ def test_mean_and_sigma_are_near_the_exact_simulator(
     assert abs(fast[1].mean() / exact[1].mean() - 1.0) <= sigma_bound
 
 
+@pytest.mark.parametrize("ohm", [0.0, 1.0])
+@pytest.mark.parametrize("negated", [0, 1])
+def test_copies_on_other_cells_add_as_if_each_were_converted_by_itself(ohm: float, negated: int) -> None:
+    """Cells, gains and corrections of three copies differ; of ``negated`` ones the correction turns the sign."""
+    rng = np.random.default_rng(6)
+    levels = random_levels(rng, LAB, 126, 16)
+    tiles = []
+    for number in range(3):
+        sign = -1 if number < negated else 1
+        mine = (levels * sign).astype(np.int8)
+        correction = nominal_correction(LAB, 4, mine, 8, False)
+        correction = replace(correction, gain=sign * correction.gain)
+        spread = rng.normal(0.0, 2.0, (LAB.rows, LAB.columns)).astype(np.float32)
+        tiles.append(tile_of(LAB, mine, correction, columns=columns_of(LAB, rng), spread_us=spread))
+    codes = np.repeat(sparse_codes(np.random.default_rng(4), 1, 14, 6, 6), 400, 0)
+
+    def sums_of(some: list[SimulatedTile], seed: int) -> NDArray[np.int32]:
+        layer = LayerSimulator(
+            LAB, some, window=Window(14, 6, 6, (3, 3), (1, 1), (1, 1)), inputs=126, outputs=16, range_code=4,
+            input_bits=8, input_signed=False, read_noise=NOISY, wire=Wire(ohm, 0.0), mode="fast", engine="numba",
+        )  # fmt: skip
+        assert layer.conversions(1) == 36 * 8 * 16 * len(some)
+        return layer.level_sums(codes, NoiseKey(seed))[0]
+
+    together, apart = sums_of(tiles, 1), sum(sums_of([tile], 2 + n) for n, tile in enumerate(tiles))
+    assert np.corrcoef(together.mean(0).ravel(), apart.mean(0).ravel())[0, 1] > 0.9999
+    noise = np.sqrt(2 / 400) * apart.std(0).mean()
+    error = np.sqrt(np.mean((together.mean(0) - apart.mean(0)) ** 2))
+    assert np.sqrt(max(error**2 - noise**2, 0.0)) <= 0.002 * apart.mean(0).std()
+    assert together.std(0).mean() == pytest.approx(apart.std(0).mean(), rel=0.01)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_nothing_driven_gives_what_the_exact_simulator_gives(engine: str) -> None:
     found = both(engine, Wire(1.0, 0.0), np.zeros((400, 14, 6, 6), np.int16))

@@ -25,15 +25,14 @@ from cim.record.calibration import CalibrationRecord, nominal_macro  # noqa: E40
 from cim.record.device import Columns  # noqa: E402
 from cim.simulator.layer import NoiseKey, simulated_tile  # noqa: E402
 from cim.simulator.simulator import LayerSimulator  # noqa: E402
-from cim.simulator.training_layers import (  # noqa: E402
+from cim.simulator.training_errors import (  # noqa: E402
     POINTS,
     ArrayNoise,
-    CimConv2d,
-    CimLinear,
     array_noise,
     error_quantiles,
     programmed_us,
 )
+from cim.simulator.training_layers import CimConv2d, CimLinear  # noqa: E402
 
 LAB = load_chip("lab-128").macro
 LEVELS = np.array(LAB.levels_us)

@@ -18,7 +18,7 @@ from hil.deployment.programming import program_chip
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import connect
 from hil.emulator.chip import ALL_CAPABILITIES, EmulatedChip
-from hil.errors import UsageError
+from hil.errors import ExitCode, UsageError
 from hil.report.run_data import read_run
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, Verdict
@@ -147,7 +147,7 @@ def test_a_layer_that_goes_over_several_rounds_is_not_copied() -> None:
 
 
 def test_a_network_that_is_larger_than_the_chip_is_refused_without_being_asked_for_rounds() -> None:
-    with pytest.raises(CannotMap, match=r"hil compile --rounds -o program\.h5, which writes the chip again"):
+    with pytest.raises(CannotMap, match=r"--rounds .of hil compile, deploy and simulate., which writes the chip again"):
         compiled(options=LayoutOptions(Placement.SPREAD))
 
 
@@ -232,6 +232,16 @@ def test_deploy_takes_a_network_through_its_rounds_and_agrees_with_the_simulatio
     cells = read_run(finished / "data.h5").macros
     assert sorted(cells) == [0, 1]  # one macro in two rounds
     assert sum(int(np.isfinite(c.targets_us).sum()) for c in cells.values()) == report.cells.total
+
+
+def test_a_network_larger_than_the_chip_is_deployed_in_rounds_where_that_is_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = ["deploy", "--emulated", "--macros=12", "--dry-run", "--json"]
+    assert cli(command) == ExitCode.CANNOT_MAP
+    assert "--rounds" in capsys.readouterr().err
+    assert cli([*command, "--rounds"]) == 0
+    assert json.loads(capsys.readouterr().out)["rounds"] == 2
 
 
 def test_the_same_rounds_twice_give_the_same_answers(

@@ -103,6 +103,12 @@ def test_a_stopped_run_goes_on_to_the_same_bits(place: Path, tuned: FinetuneResu
     assert again.digest == tuned.digest
 
 
+def test_a_training_that_loses_accuracy_says_so(place: Path, tmp_path: Path) -> None:
+    wild, watch = dataclasses.replace(SETTINGS, epochs=1, rate=0.9), Watch()
+    finetune(place / "net.pt", str(place / "train.npz"), tmp_path / "wild.pt", settings=wild, watch=watch)
+    assert any("lost accuracy on chips" in note and "18 steps at a rate of 0.9" in note for note in watch.notes)
+
+
 def test_a_run_of_other_settings_is_not_gone_on_with(place: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.pt"
     with pytest.raises(Interrupted):

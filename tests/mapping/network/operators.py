@@ -253,6 +253,11 @@ SEQUENCES: dict[str, nn.Module] = {
     "causal attention": Whole(lambda x: functional.scaled_dot_product_attention(x, x, x, is_causal=True)),
     "masked by infinity": Whole(lambda x: (x + torch.full((7, 6), -torch.inf).triu(1)).softmax(-1)),
     "filled with infinity": Whole(lambda x: x.masked_fill(torch.ones(7, 6).triu(1) > 0, -torch.inf).softmax(-1)),
+    "masked by a large number": Whole(lambda x: (x + torch.full((7, 6), -1e9).triu(1)).softmax(-1)),
+    "masked whole rows": Whole(lambda x: x.masked_fill((torch.arange(7) == 2)[:, None], -1e9).softmax(-1)),
+    "masked, then moved": Whole(
+        lambda x: (x + torch.full((7, 6), -torch.inf).triu(1)).transpose(1, 2).unflatten(1, (2, 3)).softmax(-1)
+    ),
     "masked attention": Whole(
         lambda x: functional.scaled_dot_product_attention(
             x, x, x, attn_mask=torch.arange(7) < torch.arange(7)[:, None] + 3

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cim.chip.file import load_chip
+from mapping.compile import compile_network
 from mapping.network.capture import UnsupportedOperation, capture, capture_exported
-from mapping.network.float_run import forward
+from mapping.network.file import NetworkFile
+from mapping.network.float_run import forward, network_input
 from mapping.network.graph import NetworkGraph, Preprocess
+from mapping.program.execute import IdealMultiply, run
 
 from .operators import LAYERS, LINES, MAPS, SEQUENCES, Whole
 
@@ -134,6 +139,29 @@ def test_constants_behind_a_layer_go_into_its_weights_unless_others_read_it() ->
     assert kinds(read_twice) == ["Conv", "Affine"]
 
 
+@pytest.mark.parametrize("mask", [0.0, -torch.inf, -1e9, -100.0])
+def test_attention_as_last_operation_keeps_its_bits_and_a_mask_leaves_the_scores_all_codes(mask: float) -> None:
+    torch.manual_seed(1)
+    there = torch.full((7, 7), mask).triu(1)
+
+    def attend(x: Tensor, layer: nn.Module) -> Tensor:
+        return (layer(x) @ x.transpose(1, 2) + there).softmax(-1) @ x
+
+    graph = captured(Whole(attend, nn.Linear(6, 6)), (7, 6))
+    images = np.random.default_rng(0).integers(0, 256, (8, 7, 6, 1), np.uint8)
+    program = compile_network(NetworkFile(graph, 8, 8, images), load_chip("lab-128"))
+    found = run(program, images, IdealMultiply(program)).reshape(8, -1)
+    with torch.no_grad():
+        expected = forward(graph, network_input(graph.preprocess, images))[graph.nodes[-1].name].reshape(8, -1).numpy()
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.995
+
+
+def test_a_module_that_takes_a_dict_or_a_number_is_refused_with_what_to_write() -> None:
+    for example in ({"x": torch.zeros(1, 4)}, [torch.zeros(1, 4), 3]):
+        with pytest.raises(UnsupportedOperation, match="makes the dict"):
+            capture(nn.Linear(4, 2), example, preprocess=OPEN, classes=())  # type: ignore[arg-type]
+
+
 def test_classes_and_maps_do_not_go_together() -> None:
     with pytest.raises(UnsupportedOperation, match=r"classes=\(\)"):
         capture(nn.Conv2d(1, 2, 1), torch.zeros(1, 1, 4, 4), preprocess=OPEN, classes=("a", "b"))
@@ -146,6 +174,10 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "a choice by computed values": (lambda x: torch.where(x > 0, x, -x), "gt"),
     "images joined": (lambda x: torch.cat([x, x], 0), "along the batch"),
     "an image alone": (lambda x: x[:1] + x, "along the batch"),
+    "an infinite mask behind a layer": (
+        lambda x: functional.linear(x, torch.ones(4, 4)).masked_fill(torch.arange(4) > 2, -torch.inf).relu(),
+        "-100",
+    ),
     "an infinite mask": (lambda x: (x + torch.full((4, 4), -torch.inf).triu(1)).exp(), "-100"),
     "random numbers": (lambda x: x + torch.rand(4), "random"),
     "a power of a map": (lambda x: x.abs() ** x, "exponent"),

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from cim.chip.file import load_chip  # noqa: E402
 from cim.record.published import nominal_record  # noqa: E402
-from cim.simulator.training_layers import array_noise  # noqa: E402
+from cim.simulator.training_errors import array_noise  # noqa: E402
 from mapping.network.file import load_network, save_network  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from search.errors import SearchError  # noqa: E402

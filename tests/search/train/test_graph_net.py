@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from cim.chip.file import load_chip  # noqa: E402
 from cim.chip.windows import Window  # noqa: E402
 from cim.record.published import nominal_record  # noqa: E402
-from cim.simulator.training_layers import array_noise, programmed_us  # noqa: E402
+from cim.simulator.training_errors import array_noise, programmed_us  # noqa: E402
 from mapping.bits import LayerBits  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.network.digital_nodes import Affine  # noqa: E402

@@ -14,7 +14,7 @@ from cim.chip.file import load_chip  # noqa: E402
 from cim.cost.network_cost import estimate  # noqa: E402
 from cim.cost.workload import Workload  # noqa: E402
 from cim.record.published import nominal_record  # noqa: E402
-from cim.simulator.training_layers import ArrayNoise, array_noise  # noqa: E402
+from cim.simulator.training_errors import ArrayNoise, array_noise  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
 from mapping.program.execute import IdealMultiply, run  # noqa: E402

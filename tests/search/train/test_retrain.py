@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from cim.chip.file import load_chip  # noqa: E402
 from cim.record.published import nominal_record  # noqa: E402
-from cim.simulator.training_layers import array_noise  # noqa: E402
+from cim.simulator.training_errors import array_noise  # noqa: E402
 from mapping.bits import LayerBits  # noqa: E402
 from mapping.compile import compile_network  # noqa: E402
 from mapping.network.file import load_network, save_network  # noqa: E402

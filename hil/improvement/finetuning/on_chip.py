@@ -1,0 +1,333 @@
+"""Fine-tune a network on one chip, group of layers after group of layers, and predict what that gives.
+
+    hil.finetune("net.pt", "cifar10", "program.h5", address="/dev/ttyUSB0", calibration="record.h5")
+
+The program that it leaves is this chip's own, which holds it: ``hil deploy program.h5`` tunes and runs it without
+writing a cell. ``program.h5.training`` keeps what is done until then; the same call goes on there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cim.record.calibration import CalibrationRecord
+from cim.record.file import load_record
+from cim.record.published import nominal_record
+from hil.atomic import output_error, output_errors
+from hil.calibration.procedure import check_record
+from hil.deployment.run_settings import PATIENCE_S
+from hil.driver.chip_driver import ChipDriver
+from hil.driver.open_chip import open_chip
+from hil.errors import Interrupted, MismatchError, UsageError
+from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inputs
+from hil.improvement.finetuning.on_chip_result import OnChipPrediction, OnChipResult
+from hil.improvement.finetuning.on_chip_state import ChipState, load_progress, save_progress
+from hil.improvement.finetuning.progressive import OnChipProgress, Progressive, layer_groups, right_share
+from hil.improvement.finetuning.settings import OnChipSettings, working_folder
+from hil.improvement.finetuning.written_layers import GROUP_SEEDS, READS, VirtualLayers, WiredLayers
+from hil.simulation.virtual_chips import VirtualChips
+from hil.watch import Watch
+from mapping.compile import LayoutOptions, compile_network
+from mapping.network.file import image_keys
+from mapping.program.conductance import AgainStep, ConductanceProgram
+from mapping.program.file import save_program
+from mapping.program.training_inputs import training_inputs
+from mapping.quantise.sharing import shared_ops
+from mapping.quantise.weight_scales import ScaleRule
+from mapping.tune.aims import aimed, aims_of
+from mapping.tune.channel_affine import tune_targets
+from search.train.arrays import noise_digest
+from search.train.behind import BehindRecipe, LayersBehind, Measured, Trained
+from search.train.training import EpochRecord, Machine, multiplies_bfloat16
+
+MEMORY_BYTES = 1 << 32  # for codes of the images that wait between two groups
+BYTES_A_CODE = 8  # as numbers and as tensors
+
+
+def finetune_on_chip(
+    network: str | Path,
+    data: str,
+    out: str | Path,
+    address: str,
+    calibration: str | Path,
+    *,
+    chip: str = "lab-128",
+    macros: int | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    settings: OnChipSettings | None = None,
+    restart: bool = False,
+    baud: int = 921600,
+    watch: Watch | None = None,
+) -> OnChipResult:
+    """Write a network to the chip at ``address`` group after group, the layers behind trained on what it measured.
+
+    Args:
+        out: the program to write, ``.h5``.
+        calibration: record of this chip.
+
+    Raises:
+        Interrupted: Ctrl-C after the first group; the same call goes on where the chip still holds what was written.
+        MismatchError: the record is of another chip, or the chip does not hold what an interrupted call wrote.
+        hil.errors.HilError, mapping.errors and the file errors of the rooms below.
+    """
+    began, settings, watch = time.monotonic(), settings or OnChipSettings(), watch or Watch()
+    network, out, calibration = Path(network), Path(out), Path(calibration)
+    _check_out(out)
+    record = load_record(calibration)
+    folder = working_folder(out)
+    if restart:
+        shutil.rmtree(folder, ignore_errors=True)
+    with watch.stage("loading"):
+        inputs, program = _prepared(
+            network, data, settings, watch, chip=chip, macros=macros, calibration=calibration, record=record,
+            data_dir=data_dir, download=download,
+        )  # fmt: skip
+        behind = _behind(inputs, program, settings)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    patience = {"patience_s": PATIENCE_S, "tell": watch.say}
+    with open_chip(address, spec=program.spec, baud=baud, **patience) as driver:  # type: ignore[arg-type]
+        check_record(record, driver, program.macros)
+        program = aimed(replace(program, adapted_to=driver.description.serial), program.aims)
+        try:
+            progress, wired, begun_s = _on(driver, record, program, inputs, behind, settings, folder, watch)
+        except KeyboardInterrupt:
+            if load_progress(folder, _asked(settings, program, inputs, record)) is None:
+                raise
+            raise Interrupted(
+                f"fine-tuning of {network} on the chip was interrupted; whole groups of layers are kept in {folder}",
+                hint="the same command goes on; --restart begins again and writes the chip again",
+            ) from None
+        chip_time_s, about = driver.chip_time_ns * 1e-9 - begun_s, driver.description
+    with output_errors(out):
+        save_program(progress.plain, out)
+    shutil.rmtree(folder, ignore_errors=True)
+    return OnChipResult(
+        out,
+        f"{about.kind} {about.name} rev {about.revision}",
+        about.serial,
+        about.kind == "silicon",
+        progress.groups,
+        behind.float_right,
+        right_share(progress.kept, progress.running, behind.kept.labels),
+        len(behind.kept),
+        len(behind.images),
+        wired.cells,
+        wired.pulses,
+        round(chip_time_s, 3),
+        round(time.monotonic() - began, 1),
+        progress.plain.digest,
+    )
+
+
+def predict_on_chip(
+    network: Path,
+    data: str,
+    chips: int,
+    calibration: Path | None,
+    *,
+    chip: str = "lab-128",
+    macros: int | None = None,
+    data_dir: Path | None = None,
+    download: bool = False,
+    settings: OnChipSettings | None = None,
+    watch: Watch | None = None,
+) -> OnChipPrediction:
+    """Go through the same on ``chips`` virtual chips of a record, each with its own answers; nothing is written.
+
+    Args:
+        calibration: record whose errors count; None: the models of the chip file.
+
+    Raises:
+        UsageError: no chips, or what ``finetune_on_chip`` refuses.
+    """
+    began, settings, watch = time.monotonic(), settings or OnChipSettings(), watch or Watch()
+    if not 1 <= chips < GROUP_SEEDS:
+        raise UsageError(f"{chips} virtual chips, not from 1 to {GROUP_SEEDS - 1}")
+    with watch.stage("loading"):
+        record = None if calibration is None else load_record(calibration)
+        inputs, program = _prepared(
+            network, data, settings, watch, chip=chip, macros=macros, calibration=calibration, record=record,
+            data_dir=data_dir, download=download,
+        )  # fmt: skip
+    age_s, seed = settings.training.age_s, settings.training.seed
+    stored = program.calibration_images[: settings.tune_images]
+    errors = record or nominal_record(program.spec, program.macros)
+    alone = VirtualChips(
+        program, errors, age_s, 1, seed, READS, inputs=training_inputs(program), mode="fast",
+        targets=tune_targets(program, stored),
+    )  # fmt: skip
+    tuned, finetuned, exact = [], [], 0.0
+    for number in range(chips):
+        behind = _behind(inputs, program, settings)
+        exact, labels = behind.float_right, behind.kept.labels
+        with watch.stage(f"virtual chip {number + 1} of {chips}"):
+            logits = replace(alone, first=number).run(behind.kept.pixels, 0, watch)[0]
+            tuned.append(100.0 * float((logits.argmax(1) == labels).mean()))
+        virtual = VirtualLayers(errors, age_s, seed, number)
+        with tempfile.TemporaryDirectory() as name:
+            train = _training(behind, settings, Path(name), "")
+            work = Progressive(virtual, layer_groups(program, settings.groups), stored, behind, train, watch)
+            progress = work.finish(work.begin(program))
+        finetuned.append(right_share(progress.kept, progress.running, labels))
+    return OnChipPrediction(
+        inputs.chip.name,
+        inputs.record,
+        exact,
+        tuple(tuned),
+        tuple(finetuned),
+        len(labels),
+        len(behind.images),
+        round(time.monotonic() - began, 1),
+    )
+
+
+def _prepared(
+    network: Path,
+    data: str,
+    settings: OnChipSettings,
+    watch: Watch,
+    *,
+    record: CalibrationRecord | None,
+    **more: Any,
+) -> tuple[FinetuneInputs, ConductanceProgram]:
+    """Everything loaded, and the program as ``hil deploy`` would write it, with keys of all training images in it."""
+    inputs = load_finetune_inputs(network, data, settings.training, watch, **more)
+    inputs = replace(inputs, train=inputs.train.spread(settings.images))
+    largest = max(math.prod(op.output_shape) for op in shared_ops(inputs.network.graph))
+    needed = (len(inputs.train) + len(inputs.kept)) * largest * BYTES_A_CODE
+    if needed > MEMORY_BYTES:
+        raise UsageError(
+            f"codes of {len(inputs.train)} images, up to {largest:,} each, would take {needed / 2**30:.1f} GiB; "
+            f"{MEMORY_BYTES / 2**30:.1f} are kept at most",
+            hint="--measure fewer images",
+        )
+    layout = LayoutOptions(averaged=True)
+    program = compile_network(inputs.network, inputs.chip, options=layout, scale_rule=ScaleRule.OUTPUT)
+    if len(layer_groups(program, settings.groups)) < 2:
+        raise UsageError("a network of one layer has nothing behind what is written", hint="hil deploy tunes it")
+    if program.rounds > 1:
+        raise UsageError(
+            f"the network takes {program.rounds} rounds of {inputs.chip.name}, which then holds no layer for long",
+            hint="hil finetune without --port trains it ahead of time",
+        )
+    if any(isinstance(step, AgainStep) for step in program.steps):
+        raise UsageError(
+            "the network reads a layer again on other inputs, which has no place in one group",
+            hint="hil finetune without --port trains it ahead of time",
+        )
+    if len(program.calibration_images) < 2:
+        raise UsageError("the network stores too few training images to tune with", hint="hil import with --images 128")
+    keys = [program.trained_on, image_keys(inputs.train.pixels), image_keys(inputs.kept.pixels)]
+    program = replace(program, trained_on=np.unique(np.concatenate(keys)))
+    law = (record or nominal_record(program.spec, program.macros)).programming
+    source = "models of the chip file" if record is None else record.origin
+    return inputs, aimed(program, aims_of(law, program.spec.macro, settings.training.age_s, source))
+
+
+def _behind(inputs: FinetuneInputs, program: ConductanceProgram, settings: OnChipSettings) -> LayersBehind:
+    training = settings.training
+    fast = training.device != "cpu" or multiplies_bfloat16()
+    machine = Machine(training.device, 1, training.precision or ("bf16-mixed" if fast else "32-true"))  # type: ignore[arg-type]
+    return LayersBehind(inputs.network, program, inputs.noise, inputs.train, inputs.kept, machine)
+
+
+def _training(
+    behind: LayersBehind, settings: OnChipSettings, folder: Path, asked: str, watch: Watch | None = None
+) -> Callable[[int, Sequence[str], Measured, Measured], Trained]:
+    training = settings.training
+    recipe = BehindRecipe(
+        training.epochs, training.batch, training.rate, training.teacher_weight, training.strength, seed=training.seed
+    )
+
+    def train(number: int, written: Sequence[str], seen: Measured, kept: Measured) -> Trained:
+        def told(record: EpochRecord) -> None:
+            if watch is not None:
+                watch.step(record.epoch + 1, training.epochs, "epochs")
+
+        place = folder / f"behind-{number}.checkpoint"
+        return behind.train(written, seen, kept, recipe, checkpoint=place, key=f"{asked} {number}", told=told)
+
+    return train
+
+
+def _on(
+    driver: ChipDriver,
+    record: CalibrationRecord,
+    program: ConductanceProgram,
+    inputs: FinetuneInputs,
+    behind: LayersBehind,
+    settings: OnChipSettings,
+    folder: Path,
+    watch: Watch,
+) -> tuple[OnChipProgress, WiredLayers, float]:
+    """The progress once all is done, what was written, and the chip's clock when it began, s."""
+    asked = _asked(settings, program, inputs, record)
+    wired = WiredLayers(driver, record, settings.training.age_s, settings.training.seed, watch)
+    begun_s = driver.chip_time_ns * 1e-9
+
+    def save(progress: OnChipProgress) -> None:
+        driver.outputs_off()  # while layers are trained
+        held = ChipState(
+            wired.serial, progress.plain.held_digest, driver.chip_time_ns * 1e-9, begun_s, wired.pulses, wired.cells
+        )
+        save_progress(folder, asked, progress, behind.state(), held)
+
+    stored, train = (
+        program.calibration_images[: settings.tune_images],
+        _training(behind, settings, folder, asked, watch),
+    )
+    work = Progressive(wired, layer_groups(program, settings.groups), stored, behind, train, watch, save)
+    found = load_progress(folder, asked)
+    if found is None:
+        return work.finish(work.begin(program)), wired, begun_s
+    progress, student, left = found
+    _check_left(driver, left)
+    behind.restore(student)
+    wired.pulses, wired.cells, begun_s = left.pulses, left.cells, left.begun_s
+    watch.note(f"{len(progress.groups)} of {len(work.groups)} groups stand on the chip already")
+    return work.finish(progress), wired, begun_s
+
+
+def _check_left(driver: ChipDriver, left: ChipState) -> None:
+    """Refuse a chip that does not hold what the interrupted call left in it; in the middle of a write it holds nothing.
+
+    Raises:
+        MismatchError: another chip, another program, or a clock that was set back.
+    """
+    held, serial = driver.held_program(), driver.description.serial
+    same = held is None or held.hex() == left.held
+    if serial != left.serial or not same or driver.chip_time_ns * 1e-9 < left.chip_time_s:
+        raise MismatchError(
+            f"the chip (serial {serial}) does not hold what the interrupted fine-tuning left in chip {left.serial}",
+            likely="another chip, one that something else was written to, or one that was started anew",
+            hint="--restart begins again, and writes the chip again",
+        )
+
+
+def _asked(
+    settings: OnChipSettings, program: ConductanceProgram, inputs: FinetuneInputs, record: CalibrationRecord
+) -> str:
+    """All that the answer depends on: a digest."""
+    parts = (asdict(settings), program.digest, inputs.train.digest, inputs.kept.digest, noise_digest(inputs.noise))
+    return hashlib.sha256(repr((*parts, record.serial)).encode()).hexdigest()
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix != ".h5":
+        raise UsageError(
+            f"a fine-tuning on a chip leaves a program, and {out.name} is not named .h5", hint="-o program.h5"
+        )

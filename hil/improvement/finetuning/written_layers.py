@@ -1,0 +1,132 @@
+"""Chips that are written group of layers by group of layers: one on the wire, and virtual ones of a record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.correction import Correction
+from cim.record.calibration import CalibrationRecord
+from hil.deployment.inference import MeasuredSums, measured_multiply
+from hil.deployment.programming import read_back
+from hil.driver.chip_driver import ChipDriver
+from hil.samples import PROGRAM, READ_BEFORE, ROUND
+from hil.simulation.corrections import column_corrections
+from hil.simulation.virtual_chips import VirtualChip, VirtualChips
+from hil.watch import Watch
+from mapping.layout.place import macro_targets_us
+from mapping.program.conductance import ConductanceProgram, MatrixStep
+from mapping.program.execute import Multiply, RunsLayers
+from mapping.program.training_inputs import LayerInputs
+
+READS = 32  # of every cell, averaged
+GROUP_SEEDS = 4096  # distance of the seeds of two virtual chips; groups take those between
+
+
+class WrittenLayers(Protocol):
+    """A chip that holds some layers and is written further ones."""
+
+    @property
+    def serial(self) -> str: ...
+
+    @property
+    def multiply(self) -> Multiply:
+        """Level sums of the layers that are written."""
+        ...
+
+    def write(self, part: ConductanceProgram, inputs: LayerInputs, number: int) -> None:
+        """Write the layers of ``part``, the group ``number``, wait until they are of the planned age, correct columns.
+
+        Args:
+            inputs: codes of these layers for training images, for the corrections.
+        """
+        ...
+
+    def running(self, part: ConductanceProgram) -> Multiply | RunsLayers:
+        """What runs images through the layers of ``part``, whose gains and biases are those of now."""
+        ...
+
+    def hold(self, program: ConductanceProgram) -> None:
+        """Let the chip remember what it holds."""
+        ...
+
+
+@dataclass
+class WiredLayers:
+    """A chip behind its driver. ``pulses`` and ``cells``: of all that was written so far."""
+
+    driver: ChipDriver
+    record: CalibrationRecord
+    age_s: float
+    seed: int
+    watch: Watch
+    corrections: dict[str, tuple[Correction, ...]] = field(default_factory=dict)
+    pulses: int = 0
+    cells: int = 0
+
+    @property
+    def serial(self) -> str:
+        return self.driver.description.serial
+
+    @property
+    def multiply(self) -> Multiply:
+        return MeasuredSums(self.driver, self.corrections)
+
+    def write(self, part: ConductanceProgram, inputs: LayerInputs, number: int) -> None:
+        sample = PROGRAM | (self.seed & 0xFFFF) << 32
+        for done, macro in enumerate(part.macros):
+            self.watch.step(done, len(part.macros), f"macro {macro}")
+            outcome = self.driver.program_cells(macro, macro_targets_us(part, macro), sample=sample + number)
+            self.pulses += int(outcome.pulses.sum(dtype=np.int64))
+            self.cells += int(np.isfinite(outcome.readings_us).sum())
+        self.driver.wait(self.age_s)
+        readings = self._read(part, number)
+        self.corrections.update(column_corrections(part, self.record, readings, inputs))
+
+    def _read(self, part: ConductanceProgram, number: int) -> dict[int, NDArray[np.float32]]:
+        return read_back(self.driver, part.macros, reads=READS, sample=READ_BEFORE + number * ROUND, watch=self.watch)
+
+    def running(self, part: ConductanceProgram) -> Multiply | RunsLayers:
+        return measured_multiply(self.driver, part, self.corrections)
+
+    def hold(self, program: ConductanceProgram) -> None:
+        self.driver.hold_program(bytes.fromhex(program.held_digest))
+
+
+@dataclass
+class VirtualLayers:
+    """Virtual chip ``number`` of a record, in the fast mode; satisfies ``Multiply`` for what is written so far."""
+
+    record: CalibrationRecord
+    age_s: float
+    seed: int
+    number: int
+    parts: dict[str, VirtualChip] = field(default_factory=dict)  # by layer
+
+    @property
+    def serial(self) -> str:
+        return self.record.serial
+
+    @property
+    def multiply(self) -> Multiply:
+        return self
+
+    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        return self.parts[step.name].sums(step, codes, sample)
+
+    def write(self, part: ConductanceProgram, inputs: LayerInputs, number: int) -> None:
+        seed = self.seed * GROUP_SEEDS + number
+        chips = VirtualChips(
+            part, self.record, self.age_s, 1, seed, READS, inputs=inputs, mode="fast", first=self.number
+        )
+        chip = chips.chip(self.number)
+        self.parts.update((step.name, chip) for step in part.matrices)
+
+    def running(self, part: ConductanceProgram) -> Multiply | RunsLayers:
+        return self
+
+    def hold(self, program: ConductanceProgram) -> None:
+        """Nothing is kept between two runs."""

@@ -1,0 +1,82 @@
+"""Work on all cores of the machine, while the chip is at work or after it.
+
+Numbers do not depend on it: every virtual chip has seeds of its own, whichever thread makes it, and when.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+from threading import Thread
+from types import TracebackType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+Job = tuple["Future[Any]", Callable[[Any], Any], Any]  # what it gives to, the work, the item
+
+
+class IdleCores:
+    """Work for cores that would wait for the chip: begun as soon as it can be, taken when it is needed.
+
+    As many threads as there are cores, for the time of a block. What has not begun at the end of the block is
+    forgotten. After an error or Ctrl-C nothing is waited for, too, not even at the end of the process (the threads are
+    daemons): the chip's outputs are to be switched off at once.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+        count = os.cpu_count() or 1
+        self._threads = [Thread(target=self._work, name=f"simulation {n}", daemon=True) for n in range(count)]
+
+    def __enter__(self) -> IdleCores:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                break
+            if job is not None:
+                job[0].cancel()
+        for _ in self._threads:
+            self._jobs.put(None)
+        if error is None:
+            for thread in self._threads:
+                thread.join()
+
+    def begin(self, work: Callable[[T], R], items: Iterable[T]) -> list[Future[R]]:
+        """Work on each item, in order, once those before it have begun; its errors come with its result."""
+        found: list[Future[R]] = []
+        for item in items:
+            found.append(Future())
+            self._jobs.put((found[-1], work, item))
+        return found
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            future, work, item = job
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                result = work(item)
+            except BaseException as error:  # whatever it is, whoever asks for the result gets it
+                future.set_exception(error)
+            else:
+                future.set_result(result)
+
+
+def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Results in order, as many at a time as there are cores (the kernels release the interpreter).
+
+    Work on an item starts when a thread is free; no result waits for one that comes later in order.
+    """
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        yield from pool.map(work, items)
