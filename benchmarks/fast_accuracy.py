@@ -1,9 +1,10 @@
 """Accuracy of whole networks in the quick mode beside the exact simulator, over the same virtual chips, tuned or not.
 
-    python benchmarks/fast_accuracy.py [--net NET] [--chips 20] [--images 1000] [--out FILE]
+    python benchmarks/fast_accuracy.py [--net NET] [--data NAME] [--chips 20] [--images 1000] [--out FILE]
 
 NET is bundled, resnet20 or fmnist_cnn5x5 (weights of the folder HIL_DATA, trained without a chip in mind), or a net.pt
-of Fashion-MNIST. One emulated chip of ``lab-128`` is calibrated; virtual chips are drawn from its record as if the
+of the data set NAME. ``--macros`` compiles for so many, with copies on idle cells. One emulated chip of ``lab-128`` is
+calibrated, or ``--record`` names the record of one; virtual chips are drawn from its record as if the
 network were programmed again, one hour before. Every chip runs the same images in both modes, as compiled and tuned to
 its own answers in that mode. Prints one JSON line: mean accuracies (simulated), their difference with its standard
 error over chips, CPU times.
@@ -25,11 +26,13 @@ from gap import AGE_S, network_of
 
 import hil
 from cim.chip.file import load_chip
+from cim.record.file import load_record
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import load_dataset
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.compile import compile_network
+from mapping.layout.lay_out import LayoutOptions
 from mapping.network.file import load_network
 from mapping.program.training_inputs import training_inputs
 from mapping.quantise.weight_scales import ScaleRule
@@ -42,18 +45,23 @@ SEED, CHIP_SEED, TUNE_IMAGES = 7, 301, 128
 def main() -> None:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--net", default="bundled")
+    ask.add_argument("--data", default="fashion-mnist")
+    ask.add_argument("--macros", type=int)
+    ask.add_argument("--record", type=Path)
     ask.add_argument("--chips", type=int, default=20)
     ask.add_argument("--images", type=int, default=1000)
     ask.add_argument("--out", type=Path, help="file to append the line to")
     given = ask.parse_args()
     path = Path(given.net)
-    network, data = (
-        (load_network(path), load_dataset("fashion-mnist", "test")) if path.suffix else network_of(given.net)
-    )
+    network, data = (load_network(path), load_dataset(given.data, "test")) if path.suffix else network_of(given.net)
     images, labels = data.images[: given.images], data.labels[: given.images]
-    program = compile_network(network, load_chip("lab-128"), scale_rule=ScaleRule.OUTPUT)
-    with hil.open_chip(f"emulated:lab-128?seed={CHIP_SEED}", spec=program.spec) as chip:
-        record = calibrate(chip, program.macros, age_s=AGE_S)
+    spec, layout = load_chip("lab-128", macros=given.macros), LayoutOptions(averaged=given.macros is not None)
+    program = compile_network(network, spec, options=layout, scale_rule=ScaleRule.OUTPUT)
+    if given.record:
+        record = load_record(given.record)
+    else:
+        with hil.open_chip(f"emulated:lab-128?seed={CHIP_SEED}", spec=program.spec) as chip:
+            record = calibrate(chip, program.macros, age_s=AGE_S)
     program = aimed(program, aims_of(record.programming, program.spec.macro, AGE_S, "benchmark"))
     inputs, targets = training_inputs(program), tune_targets(program, program.calibration_images[:TUNE_IMAGES])
     line: dict[str, Any] = {"network": given.net, "chips": given.chips, "images": len(images)}

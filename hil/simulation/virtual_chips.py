@@ -123,6 +123,7 @@ class VirtualChips:
     device: str = "cpu"
     first: int = 0  # number of the first chip: parts of a long row of chips are drawn apart
     mode: SimulationMode | str = SimulationMode.EXACT
+    exact: frozenset[str] = frozenset()  # layers that run exactly in any mode
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
     targets: TuneTargets | None = None
     rewrite: Rewrite | None = None  # of chips programmed again
@@ -221,6 +222,7 @@ class VirtualChips:
             number=number,
             device=self.device,
             mode=self.mode,
+            exact=self.exact,
         )
         if self.kept_in_memory:
             self.kept[number] = chip
@@ -335,11 +337,17 @@ def build_chip(
     number: int,
     device: str = "cpu",
     mode: SimulationMode | str = SimulationMode.EXACT,
+    exact: frozenset[str] = frozenset(),
 ) -> VirtualChip:
-    """A virtual chip with these cells, converters and corrections; noise, wires and row drivers are the record's."""
+    """A virtual chip with these cells, converters and corrections; noise, wires and row drivers are the record's.
+
+    ``exact``: layers that run exactly whatever the mode.
+    """
+    modes = {step.name: SimulationMode.EXACT if step.name in exact else mode for step in program.matrices}
     layers = {
         step.name: tuple(
-            layer_simulator(program, record, step.name, copy, drawn, device, mode) for copy in copies_of(step.group)
+            layer_simulator(program, record, step.name, copy, drawn, device, modes[step.name])
+            for copy in copies_of(step.group)
         )
         for step in program.matrices
     }
