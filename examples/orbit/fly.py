@@ -77,7 +77,7 @@ def fly(asked: argparse.Namespace, watch: Screen) -> None:
             macros=asked.macros,
             data=asked.data,
             out=out / "run",
-            options=DeployOptions(samples=asked.images, causes=False, seed=asked.seed),
+            options=DeployOptions(samples=asked.images, all_images=True, causes=False, seed=asked.seed),
             watch=watch,
         )
     subject = open_subject(

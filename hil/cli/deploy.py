@@ -59,6 +59,9 @@ def deploy(
     mean: Mean = None,
     std: Std = None,
     samples: Annotated[int, typer.Option(help="most images to run; interim analyses at 500, 1,000, 2,000")] = 2000,
+    all_images: Annotated[
+        bool, typer.Option("--all-images", help="run all of them, even when fewer decide the verdict: for an accuracy")
+    ] = False,
     seed: Seed = 0,
     repeat: Annotated[int, typer.Option(help="passes over the images on the chip")] = 3,
     task: Task = None,
@@ -146,6 +149,7 @@ def deploy(
     address = chip_address(port, emulated, chip, macros)
     options = DeployOptions(
         samples=samples,
+        all_images=all_images,
         seed=seed,
         repeats=repeat,
         task=task or "",

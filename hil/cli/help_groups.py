@@ -14,7 +14,7 @@ OTHERS = "Other options"
 GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "deploy": {
         "Chip": (*CHIP, "patience"),
-        "Images": (*IMAGES, "samples", "repeat", "seed"),
+        "Images": (*IMAGES, "samples", "all_images", "repeat", "seed"),
         "Calibration record": ("calibration", "recalibrate", "record_age"),
         "Task": ("task", "metric", "allow_code"),
         "Writing cells": (

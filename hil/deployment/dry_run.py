@@ -125,7 +125,8 @@ def estimate(
         check_adaptable(program)
     spec, macro, macros = program.spec, program.spec.macro, len(program.macros)
     cells = sum(int(np.isfinite(macro_targets_us(program, slot)).sum()) for slot in program.slots)
-    images = min(options.samples, 500) if program.rounds == 1 else options.samples  # rounds: one look at all
+    at_once = program.rounds > 1 or options.all_images  # one look at all
+    images = options.samples if at_once else min(options.samples, 500)
     asked, timing = total(tile_counts(program)), spec.timing
     image_ns = asked.reads * (timing.row_setup_ns + timing.conversion_ns * macro.adc.shared_by)
     image_ns += asked.input_cycles * timing.input_cycle_ns

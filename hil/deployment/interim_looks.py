@@ -100,7 +100,7 @@ def plan_images(
             likely="the training split was named, or a file that serves as both",
             hint="score images that hil finetune has not seen",
         )
-    return order, planned_looks(most)
+    return order, (most,) if options.all_images else planned_looks(most)
 
 
 def judged(

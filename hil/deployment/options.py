@@ -28,6 +28,7 @@ class DeployOptions:
     """
 
     samples: int = 2000
+    all_images: bool = False  # one look at all of them, however early the verdict would be known
     seed: int = 0
     repeats: int = 3
     virtual_chips: int = 20

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from firmware_protocols.frames import MAX_PAYLOAD
 from hil.cli import run
+from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import DeployOptions
 from hil.deployment.dry_run import estimate
+from hil.deployment.interim_looks import plan_images
 from hil.transports import is_serial
 
 from ..conftest import CHIP, QUICK, Small
@@ -75,6 +79,17 @@ def test_more_images_and_repeats_cost_more_bytes(small: Small) -> None:
     few, many = (estimate(small.program, DeployOptions(samples=100, repeats=n)) for n in (1, 4))
     assert many.inference == few.inference * 4
     assert many.program == few.program
+
+
+def test_all_images_are_run_where_that_is_asked_for_and_the_first_500_looked_at_otherwise(small: Small) -> None:
+    data = load_dataset(str(small.data), "test")
+    several = replace(data, images=np.tile(data.images, (8, 1, 1, 1)), labels=np.tile(data.labels, 8))
+    options = DeployOptions(samples=2000)
+    assert plan_images(several, small.program, options)[1] == (500, 1000, 2000)
+    whole = replace(options, all_images=True)
+    assert plan_images(several, small.program, whole)[1] == (2000,)
+    assert estimate(small.program, options).images == 500
+    assert estimate(small.program, whole).images == 2000
 
 
 @pytest.mark.parametrize(
