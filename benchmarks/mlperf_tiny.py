@@ -52,7 +52,7 @@ from hil.deployment.tuning import with_aims
 from hil.driver.open_chip import open_chip
 from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
-from mapping.compile import compile_network
+from mapping.compile import CannotMap, compile_network
 from mapping.layout.lay_out import LayoutOptions
 from mapping.layout.place import Placement
 from mapping.network.file import NetworkFile
@@ -158,7 +158,14 @@ def compiled(name: str, arrangement: str) -> ConductanceProgram:
     copies = ARRANGEMENTS[arrangement]
     macros = -(-large_enough(file, CHIP) * (2 + max(1, copies)) // 3)  # three slices: the highest so often
     layout = LayoutOptions(placement=Placement.SPREAD, residual=copies)
-    return compile_network(file, load_chip(CHIP, macros=macros), scale_rule=ScaleRule.ROUNDING, options=layout)
+
+    def on(count: int) -> ConductanceProgram:
+        return compile_network(file, load_chip(CHIP, macros=count), scale_rule=ScaleRule.ROUNDING, options=layout)
+
+    try:
+        return on(macros)
+    except CannotMap as error:  # tiles that share no macro take more
+        return on(error.macros_needed)
 
 
 def record_of(program: ConductanceProgram, seed: int, folder: Path) -> CalibrationRecord:
