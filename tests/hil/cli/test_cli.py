@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -67,12 +68,13 @@ def python(*arguments: str) -> subprocess.CompletedProcess[str]:
 # --- help -------------------------------------------------------------------------------------
 
 
-def test_help_answers_within_half_a_second() -> None:
+def test_help_answers_within_half_a_second_of_processor_time() -> None:
     took = []
     for _ in range(3):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert python("-m", "hil.cli", "--help").returncode == 0
-        took.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(took) < 0.5, took
 
 
