@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -228,7 +229,7 @@ class VirtualChips:
             self.kept[number] = chip
         return chip
 
-    @property
+    @cached_property
     def kept_in_memory(self) -> bool:
         """Whether chips that are ready to run stay in memory: all of them are small."""
         cells = sum(tile.levels.size for step in self.program.matrices for tile in step.group.tiles)
