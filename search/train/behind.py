@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ class LayersBehind:
         machine: Machine,
     ) -> None:
         torch.manual_seed(0)
-        self.net = graph_net(network, program, noise)
+        self.net = graph_net(network, program, noise, rounded=True)
         self.averages = {step.name: step.group.averages for step in program.matrices}
         for name, unit in self._units():
             unit.array.range_code = program.layers[name].group.range_code
@@ -166,12 +167,14 @@ class LayersBehind:
         found = {}
         for name in layers:
             step = program.layers[name]
-            whole, unit, bias = self.net.unit(name).integers()
+            levels, unit, bias = self.net.unit(name).in_levels()
             wide = stretch(self.net.unit(name).array.quantiser.high, program.spec.macro.max_level)
             one = program.scales[step.inputs[0]] * unit / wide  # what a level sum stands for
             group = step.group
             shape = (group.groups, group.outputs // group.groups, group.inputs // group.groups)
-            found[name] = LayerWeights((whole * wide).reshape(shape), one / program.scales[name], bias / one)
+            found[name] = LayerWeights(
+                (levels.astype(np.int16) * wide).reshape(shape), one / program.scales[name], bias / one
+            )
         return found
 
     def set_errors(self, net: GraphNet, strength: float, chips: int) -> None:

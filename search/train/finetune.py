@@ -210,7 +210,8 @@ class _Finetuning(TrainingTask):
     ) -> None:
         recipe = job.recipe
         torch.manual_seed(recipe.schedule.seed)
-        self.model: GraphNet = graph_net(network, beginning(network, job.chip), job.noise).to(device)
+        self.model: GraphNet = graph_net(network, beginning(network, job.chip), job.noise, rounded=False)
+        self.model.to(device)
         self.teacher = PixelGraph(GraphPart(merged(network.graph.nodes), INPUT), network.graph.preprocess)
         self.teacher.to(device).eval().requires_grad_(False)
         self.recipe, self.validation, self.device, self.full = recipe, validation, device, full

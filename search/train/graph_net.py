@@ -41,7 +41,7 @@ from search.train.arrays import ArrayLinear, WindowConv2d
 from search.train.graph_nodes import Ends, digital_node, nodes_of
 from search.train.lsq import LearnedStep, activation_step
 
-NEAR = 0.499  # codes from which a weight may start, on either side of its own
+NEAR = 0.499  # codes that a weight which is rounded in training may start beside its integer
 Codes = tuple[Tensor, Tensor]
 
 
@@ -55,7 +55,9 @@ class MatrixUnit(nn.Module):
     size: Tensor
     bias0: Tensor
 
-    def __init__(self, op: MatrixOp, bits: Bits, signed: bool, noise: ArrayNoise | None, usual: float) -> None:
+    def __init__(
+        self, op: MatrixOp, bits: Bits, signed: bool, noise: ArrayNoise | None, usual: float, *, rounded: bool
+    ) -> None:
         super().__init__()
         groups, per_group, inputs = op.stored.shape
         outputs = groups * per_group
@@ -66,6 +68,7 @@ class MatrixUnit(nn.Module):
             self.array.bias.requires_grad_(False)
         else:
             self.array = WindowConv2d(outputs, op.window, groups, bits, signed, noise)
+        self.array.rounded = rounded
         self.register_buffer("size", torch.ones(outputs))
         self.register_buffer("bias0", torch.zeros(outputs))
         self.log_gain = nn.Parameter(torch.zeros(outputs))
@@ -77,13 +80,14 @@ class MatrixUnit(nn.Module):
         self, weight: NDArray[np.float64], levels: NDArray[np.float64], step: NDArray[np.float64],
         bias: NDArray[np.float64],
     ) -> None:  # fmt: skip
-        """Begin with integers of a compiler: their levels, and weights as near to the own ones as these allow.
+        """Begin with integers of a compiler; weights that are rounded, as near to the own ones as these allow.
 
         Args:
             weight: of the network, (outputs, rows); levels: the integers, (outputs, rows).
             step: what one level stands for, (outputs,); bias: (outputs,).
         """
-        inside = levels + np.clip(weight / step[:, None] - levels, -NEAR, NEAR)
+        beside = np.clip(weight / step[:, None] - levels, -NEAR, NEAR)
+        inside = levels + beside if self.array.rounded else levels
         real = torch.tensor(inside * step[:, None])
         rms = real.square().mean(1).sqrt()
         size = torch.where(rms > 0, rms * math.sqrt(3 * real.shape[1]), 1.0)
@@ -111,15 +115,15 @@ class MatrixUnit(nn.Module):
         return functional.batch_norm(sums, nothing, one, scale * step * self.gain, self.bias, eps=0.0)
 
     @torch.no_grad()
-    def integers(self) -> tuple[NDArray[np.int16], NDArray[np.float64], NDArray[np.float64]]:
-        """Whole weights (outputs, rows), what one of them stands for and the bias, each (outputs,)."""
-        levels, step = self.array.quantiser.codes(self.array.weight.float())
+    def in_levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Weights in levels (outputs, rows), what one level stands for and the bias, each (outputs,)."""
+        levels, step = self.array.levels_now(self.array.weight.float())
         unit = step.double().flatten() * self.gain.double()
-        return levels.flatten(1).cpu().numpy().astype(np.int16), unit.cpu().numpy(), self.bias.double().cpu().numpy()
+        return levels.flatten(1).double().cpu().numpy(), unit.cpu().numpy(), self.bias.double().cpu().numpy()
 
     def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Weights on their grid, (outputs, …), and the bias of each output."""
-        levels, unit, bias = self.integers()
+        """Weights (outputs, …), on their grid where they are rounded, and the bias of each output."""
+        levels, unit, bias = self.in_levels()
         real = (levels * unit[:, None]).reshape(self.array.weight.shape)
         return np.ascontiguousarray(real, np.float32), bias.astype(np.float32)
 
@@ -132,7 +136,7 @@ class GraphNet(nn.Module):
 
     def __init__(
         self, ops: Sequence[FusedOp], preprocess: Preprocess, bits: BitWidths, program: ConductanceProgram,
-        noise: ArrayNoise | None,
+        noise: ArrayNoise | None, *, rounded: bool,
     ) -> None:  # fmt: skip
         super().__init__()
         self.ops, self.logits = tuple(ops), logits_op(ops)
@@ -162,7 +166,7 @@ class GraphNet(nn.Module):
                 if op.shares is not None:
                     continue
                 top = 1 << 20 if op.name == self.logits else (1 << widths[op.name]) - 1
-                unit = MatrixUnit(op, own, signed, noise, scales[op.name] * top / 8)
+                unit = MatrixUnit(op, own, signed, noise, scales[op.name] * top / 8, rounded=rounded)
                 _begin(unit, op, made[op.name], scales[source], scales[op.name], program.spec.macro.max_level)
                 self.units[_key(op.name)] = unit
             if op.name != self.logits:
@@ -284,10 +288,17 @@ class GraphNet(nn.Module):
         self.steps[_key(name)] = step
 
 
-def graph_net(network: NetworkFile, program: ConductanceProgram, noise: ArrayNoise | None) -> GraphNet:
-    """The module of a network, beginning as a program of it that was compiled at its own bits."""
+def graph_net(
+    network: NetworkFile, program: ConductanceProgram, noise: ArrayNoise | None, *, rounded: bool
+) -> GraphNet:
+    """The module of a network, beginning as a program of it that was compiled at its own bits.
+
+    Weights are ``rounded`` in every pass, where the integers themselves are what is trained; else they move freely
+    away from the integers and are rounded by the compiler afterwards, which lets the weights of an output make up for
+    each other.
+    """
     bits = BitWidths(network.weight_bits, network.activation_bits, network.layer_bits)
-    net = GraphNet(shared_ops(network.graph), network.graph.preprocess, bits, program, noise)
+    net = GraphNet(shared_ops(network.graph), network.graph.preprocess, bits, program, noise, rounded=rounded)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 

@@ -51,8 +51,8 @@ def vector_norm(rng: np.random.Generator) -> NetworkGraph:
 GRAPHS = [every_node, pooled_logits, vector_norm, gated, attention, recurrent]
 
 
-def made(file: NetworkFile, noisy: bool = True) -> GraphNet:
-    return graph_net(file, compile_network(file, LAB), NOISE if noisy else None).eval()
+def made(file: NetworkFile, noisy: bool = True, rounded: bool = True) -> GraphNet:
+    return graph_net(file, compile_network(file, LAB), NOISE if noisy else None, rounded=rounded).eval()
 
 
 def answers(net: GraphNet, images: NDArray[np.uint8], strength: float = 0.0) -> NDArray[np.float32]:
@@ -89,11 +89,12 @@ def test_with_eight_bits_and_no_errors_a_network_answers_as_its_graph(graph: obj
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-@pytest.mark.parametrize("bits", [2, 4])
-def test_a_network_begins_as_its_compiled_program(graph: object, bits: int) -> None:
+@pytest.mark.parametrize(("bits", "rounded"), [(2, True), (4, True), (4, False)])
+def test_a_network_begins_as_its_compiled_program(graph: object, bits: int, rounded: bool) -> None:
     rng = np.random.default_rng(1)
     file = network(graph(rng), rng, bits)  # type: ignore[operator]
-    assert apart(answers(made(file), file.calibration_images), ideal(file)) < 0.01 * room(graph)
+    net = made(file, rounded=rounded)
+    assert apart(answers(net, file.calibration_images), ideal(file)) < 0.01 * room(graph)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -125,10 +126,41 @@ def test_what_was_trained_is_written_and_compiles_to_the_same_answers(graph: obj
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_errors_of_the_chip_reach_every_layer_and_gradients_every_parameter(graph: object) -> None:
+def test_weights_trained_between_levels_are_written_as_they_are(graph: object) -> None:
+    rng = np.random.default_rng(2)
+    file = network(graph(rng), rng, 8)  # type: ignore[operator]
+    net, images = made(file, rounded=False), file.calibration_images
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for layer in array_layers(net):  # a third of a level: rounding would undo it
+            layer.weight += layer.quantiser.log_step.exp() * (torch.rand_like(layer.weight) - 0.5) * 0.6
+    trained = answers(net, images)
+    tuned = tuned_file(net, file, images=images, labels=None, provenance={}, trained_on=NO_KEYS)
+    assert apart(float_logits(tuned.graph, images), trained) < 0.03 * room(graph)
+    assert apart(ideal(tuned), trained) < 0.05 * room(graph)
+    assert any((layer.levels_now(layer.weight)[0] % 1).abs().max() > 0.2 for layer in array_layers(net))
+
+
+def test_a_weight_between_levels_has_the_errors_of_the_nearest() -> None:
+    layer = WindowConv2d(4, Window(3, 8, 8, (3, 3), (1, 1), (1, 1)), 1, Bits(4, 8), False, NOISE)
+    layer.range_code = 0
+    levels = torch.randint(-6, 7, (4, 27)).float()
+    vectors = torch.randint(0, 256, (1, 50, 27)).float()
+    cells = []
+    for beside in (0.0, 0.4, -0.4):
+        torch.manual_seed(0)
+        cells.append(layer.cells(levels + beside, vectors, 0.1))
+    for other in cells[1:]:
+        for mine, its in zip(cells[0], other, strict=True):
+            torch.testing.assert_close(mine, its)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("rounded", [True, False])
+def test_errors_of_the_chip_reach_every_layer_and_gradients_every_parameter(graph: object, rounded: bool) -> None:
     rng = np.random.default_rng(3)
     file = network(graph(rng), rng, 4)  # type: ignore[operator]
-    net, images = made(file), file.calibration_images
+    net, images = made(file, rounded=rounded), file.calibration_images
     exact = answers(net, images)
     assert apart(answers(net, images, 1.0), exact) > 0.001
     assert len(array_layers(net)) == len(compile_network(file, LAB).matrices)
