@@ -136,7 +136,7 @@ class LayersBehind:
             unit.requires_grad_(name not in written)
             if isinstance(unit.array, ArrayLinear):
                 unit.array.bias.requires_grad_(False)
-        found: Trained = self.machine.run(self._train, measured, kept, recipe, checkpoint, key, told)
+        found: Trained = self.machine.run(self._train, measured, kept, recipe, checkpoint, key, told=told)
         return found
 
     def _train(

@@ -113,7 +113,7 @@ class Finetuned:
 
 def finetune_network(job: FinetuneJob, images: Images, validation: Images, told: Told | None = None) -> Finetuned:
     """Train and write ``job.out``. Killed, it goes on from the last whole epoch. Never give it test images."""
-    return job.machine.run(_finetune, job, images, validation, told)
+    return job.machine.run(_finetune, job, images, validation, told=told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,9 @@ def step_seconds(job: FinetuneJob, images: Images, validation: Images) -> Traini
     return job.machine.run(_step_seconds, job, images, validation)
 
 
-def _step_seconds(fabric: Fabric, job: FinetuneJob, images: Images, validation: Images) -> TrainingSpeed:
+def _step_seconds(
+    fabric: Fabric, job: FinetuneJob, images: Images, validation: Images, told: Told | None
+) -> TrainingSpeed:
     schedule, steps = job.recipe.schedule, []
     few = images.spread(TIMED * schedule.batch)
     start = time.monotonic()

@@ -25,7 +25,7 @@ from hil.improvement.finetuning.settings import EPOCHS, FinetuneSettings, workin
 from hil.watch import Watch
 from search.train.finetune import Finetuned, FinetuneJob, FinetuneRecipe, finetune_network, step_seconds
 from search.train.images import Images, Symmetry
-from search.train.training import EpochRecord, Machine, Precision, TrainingSchedule, multiplies_bfloat16
+from search.train.training import Machine, Precision, TrainingSchedule, multiplies_bfloat16, told_in_steps
 
 LEFT = 0.92  # share of the time that is planned; the rest is for what a machine does beside
 CHECKPOINT = "training.checkpoint"
@@ -124,11 +124,7 @@ def finetune(
             watch.note(f"{plan.epochs} epochs of {len(images):,} images, for {settings.minutes:g} minutes")
         job = _job(Path(network), inputs, settings, data, plan.epochs, out)
         with watch.stage("training"):
-
-            def told(record: EpochRecord) -> None:
-                said = f"epochs, {record.score:.1f} % on chips (simulated)"
-                watch.step(record.epoch + 1, plan.epochs, said)
-
+            told = told_in_steps(watch.step, plan.epochs, lambda record: f"{record.score:.1f} % on chips (simulated)")
             found = finetune_network(job, images, inputs.kept, told)
     except KeyboardInterrupt:
         if not (folder / CHECKPOINT).exists():
