@@ -6,6 +6,8 @@
 Batch norms are folded (``mapping.quantise.lower``). A layer on cells is y = s_x s_w g Σ code · level + b: s_x and
 s_w are learned steps, of the input and of each output's weights, g and b a gain and a bias of each output, which
 requantisation holds on the chip. It begins as a compiled program of the network: its integers, steps and biases.
+In training weights leave their integers and lie between them, which lets a slow training move them a little; who
+takes them to a chip rounds them again so that those of an output make up for each other.
 Without errors and with bits enough the module answers as its graph does.
 Imports torch: import this module late.
 """
@@ -37,11 +39,10 @@ from mapping.quantise.lower import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.widths import code_widths
 from search.space.genes import Bits
-from search.train.arrays import ArrayLinear, WindowConv2d
+from search.train.arrays import ArrayLinear, WindowConv2d, set_strength
 from search.train.graph_nodes import Ends, digital_node, nodes_of
 from search.train.lsq import LearnedStep, activation_step
 
-NEAR = 0.499  # codes that a weight which is rounded in training may start beside its integer
 Codes = tuple[Tensor, Tensor]
 
 
@@ -49,15 +50,13 @@ class MatrixUnit(nn.Module):
     """A layer on cells with the gain and the bias of each output.
 
     Weights are kept at the size that new ones have, and biases at the size of their sums: a learning rate means the
-    same in every layer. ``usual``: standard deviation of the sums.
+    same in every layer. ``usual``: standard deviation of the sums. ``copies`` of it are averaged on the chip.
     """
 
     size: Tensor
     bias0: Tensor
 
-    def __init__(
-        self, op: MatrixOp, bits: Bits, signed: bool, noise: ArrayNoise | None, usual: float, *, rounded: bool
-    ) -> None:
+    def __init__(self, op: MatrixOp, bits: Bits, signed: bool, noise: ArrayNoise | None, usual: float) -> None:
         super().__init__()
         groups, per_group, inputs = op.stored.shape
         outputs = groups * per_group
@@ -68,27 +67,23 @@ class MatrixUnit(nn.Module):
             self.array.bias.requires_grad_(False)
         else:
             self.array = WindowConv2d(outputs, op.window, groups, bits, signed, noise)
-        self.array.rounded = rounded
+        self.array.rounded = False
         self.register_buffer("size", torch.ones(outputs))
         self.register_buffer("bias0", torch.zeros(outputs))
+        self.copies = 1
         self.log_gain = nn.Parameter(torch.zeros(outputs))
         self.shift = nn.Parameter(torch.zeros(outputs))
         self.usual = usual
 
     @torch.no_grad()
-    def start(
-        self, weight: NDArray[np.float64], levels: NDArray[np.float64], step: NDArray[np.float64],
-        bias: NDArray[np.float64],
-    ) -> None:  # fmt: skip
-        """Begin with integers of a compiler; weights that are rounded, as near to the own ones as these allow.
+    def start(self, levels: NDArray[np.float64], step: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+        """Begin with integers of a compiler.
 
         Args:
-            weight: of the network, (outputs, rows); levels: the integers, (outputs, rows).
+            levels: the integers, (outputs, rows).
             step: what one level stands for, (outputs,); bias: (outputs,).
         """
-        beside = np.clip(weight / step[:, None] - levels, -NEAR, NEAR)
-        inside = levels + beside if self.array.rounded else levels
-        real = torch.tensor(inside * step[:, None])
+        real = torch.tensor(levels * step[:, None])
         rms = real.square().mean(1).sqrt()
         size = torch.where(rms > 0, rms * math.sqrt(3 * real.shape[1]), 1.0)
         self.size.copy_(size)
@@ -122,7 +117,7 @@ class MatrixUnit(nn.Module):
         return levels.flatten(1).double().cpu().numpy(), unit.cpu().numpy(), self.bias.double().cpu().numpy()
 
     def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Weights (outputs, …), on their grid where they are rounded, and the bias of each output."""
+        """Weights (outputs, …) and the bias of each output."""
         levels, unit, bias = self.in_levels()
         real = (levels * unit[:, None]).reshape(self.array.weight.shape)
         return np.ascontiguousarray(real, np.float32), bias.astype(np.float32)
@@ -136,7 +131,7 @@ class GraphNet(nn.Module):
 
     def __init__(
         self, ops: Sequence[FusedOp], preprocess: Preprocess, bits: BitWidths, program: ConductanceProgram,
-        noise: ArrayNoise | None, *, rounded: bool,
+        noise: ArrayNoise | None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.ops, self.logits = tuple(ops), logits_op(ops)
@@ -166,7 +161,7 @@ class GraphNet(nn.Module):
                 if op.shares is not None:
                     continue
                 top = 1 << 20 if op.name == self.logits else (1 << widths[op.name]) - 1
-                unit = MatrixUnit(op, own, signed, noise, scales[op.name] * top / 8, rounded=rounded)
+                unit = MatrixUnit(op, own, signed, noise, scales[op.name] * top / 8)
                 _begin(unit, op, made[op.name], scales[source], scales[op.name], program.spec.macro.max_level)
                 self.units[_key(op.name)] = unit
             if op.name != self.logits:
@@ -255,6 +250,18 @@ class GraphNet(nn.Module):
     def _held(self, values: NDArray[np.float32]) -> Tensor:
         return self.get_buffer(self.names[id(values)])
 
+    @property
+    def copies(self) -> dict[str, int]:
+        """Of each layer, as they are averaged on the chip."""
+        return {name: unit.copies for name, unit in self.units.items() if isinstance(unit, MatrixUnit)}
+
+    def set_errors(self, strength: float, chips: int = 1, chip_batches: int = 1) -> None:
+        """As ``search.train.arrays.set_strength``, errors smaller by √n where a chip averages n copies of a layer."""
+        set_strength(self, strength, chips, chip_batches)
+        for unit in self.units.values():
+            assert isinstance(unit, MatrixUnit)
+            unit.array.strength = strength / unit.copies**0.5
+
     def unit(self, name: str) -> MatrixUnit:
         found = self.units[_key(name)]
         assert isinstance(found, MatrixUnit)
@@ -288,17 +295,10 @@ class GraphNet(nn.Module):
         self.steps[_key(name)] = step
 
 
-def graph_net(
-    network: NetworkFile, program: ConductanceProgram, noise: ArrayNoise | None, *, rounded: bool
-) -> GraphNet:
-    """The module of a network, beginning as a program of it that was compiled at its own bits.
-
-    Weights are ``rounded`` in every pass, where the integers themselves are what is trained; else they move freely
-    away from the integers and are rounded by the compiler afterwards, which lets the weights of an output make up for
-    each other.
-    """
+def graph_net(network: NetworkFile, program: ConductanceProgram, noise: ArrayNoise | None) -> GraphNet:
+    """The module of a network, beginning as a program of it that was compiled at its own bits."""
     bits = BitWidths(network.weight_bits, network.activation_bits, network.layer_bits)
-    net = GraphNet(shared_ops(network.graph), network.graph.preprocess, bits, program, noise, rounded=rounded)
+    net = GraphNet(shared_ops(network.graph), network.graph.preprocess, bits, program, noise)
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -306,21 +306,21 @@ def _begin(
     unit: MatrixUnit, op: MatrixOp, step: MatrixStep, input_scale: float, output_scale: float, max_level: int
 ) -> None:
     """The integers, steps and biases of a compiled layer."""
-    group, weight = step.group, op.weight
+    group = step.group
     held = np.zeros((group.inputs, group.outputs))
     for tile in group.matrix_tiles:
         held[tile.inputs.start : tile.inputs.stop, tile.outputs.start : tile.outputs.stop] += (
             float(tile.multiplier) * tile.levels
         )
-    groups, outputs, inputs = weight.shape
+    groups, outputs, inputs = op.stored.shape
     blocks = held.reshape(groups, inputs, groups, outputs)
-    copies = group.averages
+    copies = unit.copies = group.averages
     levels = np.stack([blocks[g, :, g].T for g in range(groups)]).reshape(groups * outputs, inputs) / copies
     wide = stretch(unit.array.quantiser.high, max_level)  # narrow weights stand stretched in their cells
     factor = math.gcd(wide, int(np.gcd.reduce(levels.astype(np.int64), axis=None)))
     real = step.requantise.multiplier / 2.0**step.requantise.shift * copies * output_scale / input_scale
     real = np.broadcast_to(real, len(levels))
-    unit.start(weight.reshape(levels.shape), levels / factor, real * factor, step.bias / copies * real * input_scale)
+    unit.start(levels / factor, real * factor, step.bias / copies * real * input_scale)
 
 
 def tuned_file(
