@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cim.chip.encoding import cell_lines
 from cim.record.calibration import STUCK
 from hil.datasets.image_set import Dataset
+from hil.deployment.chip_run import Readings
 from hil.deployment.deployment import Deployment
 from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
@@ -72,7 +73,7 @@ def collect(
     order: NDArray[np.int64],
     answers: RunAnswers,
     samples: tuple[LayerSample, ...],
-    after: dict[int, NDArray[np.float32]],
+    after: Readings,
 ) -> RunData:
     """Everything of the run as arrays, for data.h5."""
     program = job.program

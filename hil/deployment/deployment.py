@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, field, replace
 
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
+from hil.deployment.chip_run import ChipRun, Readings
 from hil.deployment.options import AUTO, DeployOptions
 from hil.deployment.programming import ProgramReport
 from hil.deployment.scoring import Scoring
 from hil.driver.chip_driver import ChipDriver
-from hil.simulation.virtual_chips import Drawn, VirtualChip, VirtualChips
+from hil.simulation.virtual_chip import Drawn, VirtualChip
+from hil.simulation.virtual_chips import VirtualChips
 from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
@@ -34,7 +33,7 @@ class Deployment:
     corrections: Corrections  # none before the chip was read
     inputs: LayerInputs
     written: ProgramReport | None  # None: the chip already held the program, or was not written yet
-    readings_us: dict[int, NDArray[np.float32]]
+    readings_us: Readings
     options: DeployOptions
     scoring: Scoring
     network_name: str = ""
@@ -76,6 +75,17 @@ class Deployment:
             return frozenset()
         several = len(self.program.input.shape) == PICTURE_AXES and self.program.input.shape[0] > 1
         return frozenset(m.name for m in self.program.matrices if several and m.inputs == (INPUT,) and m.group.window)
+
+    def on_chip(self, chip: ChipRun) -> Deployment:
+        """Once the network stands on the chip, and what it is like was read."""
+        return replace(
+            self,
+            program=chip.program,
+            corrections=chip.corrections,
+            written=chip.written,
+            readings_us=chip.readings_us,
+            tuned=chip.tuned,
+        )
 
     def virtual_chips(
         self,

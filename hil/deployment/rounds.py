@@ -43,6 +43,7 @@ ByCell = dict[int, NDArray[np.float32]]
 class RoundsRun:
     """All rounds, as a ``hil.deployment.chip_run.ChipRun``; ``logits`` (repeats, n, classes) of all images."""
 
+    program: ConductanceProgram
     macros: list[MacroReport] = field(default_factory=list)
     readings_us: ByCell = field(default_factory=dict)
     after_us: ByCell = field(default_factory=dict)
@@ -89,7 +90,7 @@ def run_rounds(
         exact: input codes of every layer for the layer samples.
         targets: what each round is tuned towards before it runs; None: it is not tuned.
     """
-    found = RoundsRun()
+    found = RoundsRun(program)
     tune = None if targets is None else ChannelTune(program, targets)
     plain = None if targets is None else RoundRun(program, images[: options.untuned_images], [UNTUNED])
     samples = [INFER + n * REPEAT for n in range(options.repeats)]

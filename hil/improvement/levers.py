@@ -20,7 +20,8 @@ from cim.record.rewriting import Rewrite
 from hil.errors import MismatchError
 from hil.improvement.further_training import LEAST_MINUTES, FurtherTraining
 from hil.simulation.cores import in_threads
-from hil.simulation.virtual_chips import RESIDUAL_WAIT_S, VirtualChip, VirtualChips
+from hil.simulation.virtual_chip import VirtualChip
+from hil.simulation.virtual_chips import RESIDUAL_WAIT_S, VirtualChips
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.compile import CannotMap, compile_network

@@ -36,7 +36,8 @@ from hil.deployment.tuning import check_untuned, targets_for, with_aims
 from hil.errors import MismatchError, UsageError
 from hil.prediction.text import Prediction
 from hil.simulation.cores import in_threads
-from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, VirtualChips, build_chip
+from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us

@@ -18,9 +18,9 @@ from cim.record.published import NoModels, nominal_record
 from cim.simulator.training_errors import ArrayNoise, array_noise
 from hil.atomic import write_text
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.options import check_device
 from hil.errors import FileError, MismatchError, UsageError
 from hil.searching.settings import SearchFolder, SearchSettings
+from hil.simulation.torch_device import check_device
 from hil.watch import Watch
 from mapping.network.file import load_network
 from search.files import MAX_FILE_BYTES

@@ -39,7 +39,7 @@ from search.stage.rating import StageJob, train_stage
 from search.stage.scores import task_significance
 from search.stage.task import Estimator, StageSettings
 from search.train.images import Images
-from search.train.teacher import refine_teacher, train_teacher
+from search.train.teacher_training import refine_teacher, train_teacher
 from search.train.training import Told
 from search.train.workers import check_shared, side_by_side, workers
 

@@ -30,13 +30,12 @@ from cim.chip.spec import MacroSpec
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Area, FreeCells
 from mapping.layout.place import macro_targets_us
-from mapping.program.checks import MOST_READS
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step, Tile
 from mapping.program.file import program_digest
+from mapping.program.limits import MOST_READS, MOST_RESIDUAL_COPIES
 from mapping.tune.averaged import areas_of, layer_areas, summed
 
 READS = 8  # of a product with the highest slice: √8 takes two thirds of the noise of single reads away
-MOST_COPIES = 64
 
 Wanted = Mapping[str, tuple[NDArray[np.float64], ...]]
 """By layer, for each of its tiles: the levels that it stands for, float64 (rows, outputs)."""
@@ -67,9 +66,9 @@ def with_top_copies(program: ConductanceProgram, copies: int, reads: int = READS
     """
     _check(program)
     chip = program.spec.name
-    if not (1 <= copies <= MOST_COPIES and 1 <= reads <= MOST_READS):
+    if not (1 <= copies <= MOST_RESIDUAL_COPIES and 1 <= reads <= MOST_READS):
         raise CannotMap(
-            f"{copies} copies of the highest slices, each read {reads} times: not 1 to {MOST_COPIES} and "
+            f"{copies} copies of the highest slices, each read {reads} times: not 1 to {MOST_RESIDUAL_COPIES} and "
             f"1 to {MOST_READS}",
             chip=chip,
         )

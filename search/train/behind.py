@@ -28,9 +28,9 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.tune.reweighted import LayerWeights
 from search.train.arrays import ArrayLinear
 from search.train.graph_net import GraphNet, MatrixUnit, graph_net
+from search.train.graph_part import GraphPart, PixelGraph, merged
 from search.train.images import Images, batches
 from search.train.losses import distillation
-from search.train.teacher import GraphPart, PixelGraph, merged
 from search.train.training import At, Batch, Machine, Told, TrainingSchedule, TrainingTask, fit
 from search.train.whole_weights import make_whole
 

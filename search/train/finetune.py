@@ -31,9 +31,9 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.quantise.weight_scales import ScaleRule
 from search.train.arrays import forget_ranges, noise_digest
 from search.train.graph_net import GraphNet, graph_net, tuned_file
+from search.train.graph_part import GraphPart, PixelGraph, merged
 from search.train.images import Images
 from search.train.losses import distillation
-from search.train.teacher import GraphPart, PixelGraph, merged
 from search.train.training import (
     At,
     Batch,

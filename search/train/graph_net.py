@@ -41,6 +41,7 @@ from mapping.quantise.widths import code_widths
 from search.space.genes import Bits
 from search.train.arrays import ArrayLinear, WindowConv2d, set_strength
 from search.train.graph_nodes import Ends, digital_node, nodes_of
+from search.train.graph_part import PixelModule
 from search.train.lsq import LearnedStep, activation_step
 
 Codes = tuple[Tensor, Tensor]
@@ -123,20 +124,15 @@ class MatrixUnit(nn.Module):
         return np.ascontiguousarray(real, np.float32), bias.astype(np.float32)
 
 
-class GraphNet(nn.Module):
+class GraphNet(PixelModule):
     """Operations in order; pixels 0..1 (n, channels, height, width) to logits."""
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self, ops: Sequence[FusedOp], preprocess: Preprocess, bits: BitWidths, program: ConductanceProgram,
         noise: ArrayNoise | None,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(preprocess)
         self.ops, self.logits = tuple(ops), logits_op(ops)
-        self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(preprocess.std).view(1, -1, 1, 1))
         self.units, self.steps = nn.ModuleDict(), nn.ModuleDict()
         self.names: dict[int, str] = {}  # of buffers, by the array that they hold
         widths, scales = code_widths(ops, bits), program.scales
@@ -173,7 +169,7 @@ class GraphNet(nn.Module):
         Args:
             known: codes of some results as a chip has measured them: they are not computed, nor what only they need.
         """
-        values: dict[str, Codes] = {INPUT: self._step(INPUT).codes((pixels - self.mean) / self.std)}
+        values: dict[str, Codes] = {INPUT: self._step(INPUT).codes(self.standardised(pixels))}
         for name, codes in (known or {}).items():
             values[name] = _in_order(codes), self._scale_of(name)
         needed = self._needed(values) if known else None

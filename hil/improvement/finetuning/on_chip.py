@@ -25,7 +25,7 @@ from cim.record.file import load_record
 from cim.record.published import nominal_record
 from hil.atomic import output_error, output_errors
 from hil.calibration.procedure import check_record
-from hil.deployment.run_settings import PATIENCE_S
+from hil.deployment.options import PATIENCE_S
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.errors import Interrupted, MismatchError, UsageError

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,8 +61,7 @@ class FinetuneResult:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        found: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**found, "path": str(self.path)}
+        return {**asdict(self), "path": str(self.path)}
 
 
 def finetune(
