@@ -25,8 +25,8 @@ from hil.simulation.cores import in_threads
 from hil.simulation.corrections import column_corrections
 from hil.simulation.residual_cells import RepeatedReads, ResidualCells, draw_residual
 from hil.watch import Watch
-from mapping.layout.place import macro_targets_us
-from mapping.program.conductance import ConductanceProgram, MatrixStep, TileGroup
+from mapping.layout.place import macro_targets_us, tiles_by_slot
+from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
 from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
@@ -281,10 +281,14 @@ class VirtualChips:
         )
         return Drawn(cells, columns, corrections), rng
 
+    @cached_property
+    def _tiles(self) -> dict[int, list[Tile]]:
+        return tiles_by_slot(self.program)
+
     def _targets(self, slot: int) -> NDArray[np.float32]:
         """Of one macro, µS; kept where all chips are small."""
         found = self._targets_us.get(slot)
-        found = macro_targets_us(self.program, slot) if found is None else found
+        found = macro_targets_us(self.program, slot, self._tiles[slot]) if found is None else found
         if self.kept_in_memory:
             self._targets_us[slot] = found
         return found
@@ -405,7 +409,7 @@ def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn)
     return [
         simulated_tile(
             spec,
-            np.nan_to_num(drawn.cells_us[program.slot(t)]),
+            drawn.cells_us[program.slot(t)],
             drawn.columns[program.slot(t)],
             correction,
             inputs=t.inputs,
