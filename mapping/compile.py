@@ -17,7 +17,7 @@ from mapping.bits import BitWidths, LayerBits
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Copies
 from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out
-from mapping.layout.place import macro_targets_us
+from mapping.layout.place import macro_targets_us, tiles_by_slot
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import busiest_reads, tile_counts
@@ -256,7 +256,8 @@ def plan(program: ConductanceProgram) -> MappingPlan:
 
 def _round_plan(program: ConductanceProgram, layers: Sequence[LayerPlan], number: int) -> RoundPlan:
     slots = [slot for slot in program.slots if slot // program.spec.macros == number]
-    cells = sum(int(np.isfinite(macro_targets_us(program, slot)).sum()) for slot in slots)
+    tiles = tiles_by_slot(program)
+    cells = sum(int(np.isfinite(macro_targets_us(program, slot, tiles[slot])).sum()) for slot in slots)
     return RoundPlan(number, tuple(p.layer for p in layers if number in p.rounds), len(slots), cells)
 
 
