@@ -94,6 +94,9 @@ class Quantiser:
     weight_form: WeightForm = WeightForm.SIGN
     averages: Mapping[str, int] = field(default_factory=dict)  # copies of layers whose sums will be added
     turns: Mapping[str, int] = field(default_factory=dict)  # of layers that are read again (``sharing``)
+    reach: float = (
+        1.0  # share of what wide weights' slices reach that the weights take; the rest is for errors of cells
+    )
     layers: dict[str, MatrixStep] = field(default_factory=dict)
     codes: dict[str, Codes] = field(default_factory=dict)
     scales: dict[str, CodeScale] = field(default_factory=dict)
@@ -204,7 +207,7 @@ class Quantiser:
         weight_max = (1 << (self.bits.weights_of(op.name) - 1)) - 1
         factor = stretch(weight_max, self.spec.macro.max_level) if self.spec.macro.even_levels else 1
         sample, mean = input_vectors(codes, op)
-        factor = min(factor, self._room(op, weight_max))
+        factor = max(1, min(int(factor * self.reach), self._room(op, weight_max)))
         weights, unit, seen = self._weights(op, pieces, places, codes, sample, weight_max, factor)
         wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
         above = source.scale * self.offsets.get(op.name, 0)  # values by which codes stand above what they stand for
