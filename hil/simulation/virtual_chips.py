@@ -76,7 +76,7 @@ class VirtualChips:
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
     targets: TuneTargets | None = None
     rewrite: Rewrite | None = None  # of chips programmed again
-    wait_s: float = RESIDUAL_WAIT_S  # of residual slices, before the lower ones are written
+    wait_s: float = RESIDUAL_WAIT_S  # of residual slices, before lower ones are written, each time
     tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
     drawn: dict[int, Drawn] = field(default_factory=dict, repr=False)  # of the chips that were drawn so far
     kept: dict[int, VirtualChip] = field(default_factory=dict, repr=False)  # chips that are ready to run
