@@ -160,9 +160,7 @@ def _teacher(run: SearchRun) -> None:
         checkpoint = run.folder.root / "teacher.checkpoint"
         with run.watch.stage("teacher"):
             epochs = run.plan.count("teacher epochs", run.settings.teacher_epochs, 1, lambda: _teacher_epoch_s(run))
-            network = _trained_teacher(
-                run, run.inputs.train, run.inputs.kept, epochs, checkpoint, run.told(epochs, "epochs")
-            )
+            network = _trained_teacher(run, run.inputs.train, run.inputs.kept, epochs, checkpoint, run.told(epochs))
         save_network(network, path)
         checkpoint.unlink()
         run.plan.save()

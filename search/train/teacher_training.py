@@ -92,8 +92,9 @@ def train_teacher(
     """A dense teacher of our own for a space; its validation accuracy stands in the provenance."""
     machine = machine or Machine()
     return machine.run(
-        _train, space, images, validation, schedule, tuple(classes), growth, layers, checkpoint, told, machine.precision
-    )
+        _train, space, images, validation, schedule, tuple(classes), growth, layers, checkpoint, machine.precision,
+        told=told,
+    )  # fmt: skip
 
 
 def refine_teacher(
@@ -119,7 +120,7 @@ def refine_teacher(
             f"the training images are {(channels, height, width)}, with labels up to {most}"
         )
     machine = machine or Machine()
-    return machine.run(_refine, network, images, validation, schedule, checkpoint, told, machine.precision)
+    return machine.run(_refine, network, images, validation, schedule, checkpoint, machine.precision, told=told)
 
 
 def _train(
@@ -132,8 +133,8 @@ def _train(
     growth: int,
     layers: int,
     checkpoint: Path | None,
-    told: Told | None,
     precision: str,
+    told: Told | None,
 ) -> NetworkFile:
     torch.manual_seed(schedule.seed)
     model = DenseTeacher(space, growth, layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -163,8 +164,8 @@ def _refine(
     validation: Images,
     schedule: TrainingSchedule,
     checkpoint: Path | None,
-    told: Told | None,
     precision: str,
+    told: Told | None,
 ) -> NetworkFile:
     torch.manual_seed(schedule.seed)
     graph = network.graph

@@ -13,9 +13,13 @@ import logging
 import math
 import pickle
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -52,28 +56,51 @@ class Machine:
     devices: int = 1
     precision: Precision = "32-true"
 
-    def run(self, function: Callable[..., T], *args: Any) -> T:
-        """``function(fabric, *args)`` on every device; the first one's answer. Many devices: arguments are pickled."""
+    def run(self, function: Callable[..., T], *args: Any, told: Told | None = None) -> T:
+        """``function(fabric, *args, told=…)`` on every device; the first one's answer.
+
+        Many devices: processes of their own. Arguments are pickled; what the first one tells comes back by a queue.
+        """
         many = self.devices > 1
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it tells the precision of every job
         strategy = "ddp_spawn" if many else "auto"
         fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, precision=self.precision)
         launch: Callable[..., T] = fabric.launch
         if not many:
-            return launch(function, *args)
-        with tempfile.TemporaryDirectory() as folder:
+            return launch(function, *args, told=told)
+        with tempfile.TemporaryDirectory() as folder, _heard(told) as heard:
             answer = Path(folder) / "answer"
-            launch(_in_process, pickle.dumps((function, args)), str(answer))
+            launch(_in_process, pickle.dumps((function, args)), str(answer), heard)
             result: T = pickle.loads(answer.read_bytes())
         return result
 
 
-def _in_process(fabric: Fabric, work: bytes, answer: str) -> None:
+def _in_process(fabric: Fabric, work: bytes, answer: str, heard: SimpleQueue[EpochRecord | At | None]) -> None:
     """Work and answer as bytes: Fabric takes apart what it is given for processes, which frozen dataclasses refuse."""
     function, args = pickle.loads(work)
-    result = function(fabric, *args)
+    result = function(fabric, *args, told=heard.put)
     if fabric.global_rank == 0:
         Path(answer).write_bytes(pickle.dumps(result))
+
+
+@contextmanager
+def _heard(told: Told | None) -> Iterator[SimpleQueue[EpochRecord | At | None]]:
+    """A queue for processes; what they put there is ``told`` here, in order."""
+    queue: SimpleQueue[EpochRecord | At | None] = get_context("spawn").SimpleQueue()
+
+    def listen() -> None:
+        while (said := queue.get()) is not None:
+            if told is not None:
+                told(said)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield queue
+    finally:
+        queue.put(None)
+        listener.join()
+        queue.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +143,7 @@ class TrainingSchedule:
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """Position in training: ``step`` of ``steps`` in all, in ``epoch``."""
+    """Position in training: ``step`` of ``steps`` in all, those of other epochs among them, in ``epoch``."""
 
     epoch: int
     step: int
@@ -144,7 +171,29 @@ class EpochRecord:
     seconds: float
 
 
-Told = Callable[[EpochRecord], None]
+Told = Callable[[EpochRecord | At], None]
+"""Hears after each step where the training is, and after each epoch what it was like."""
+
+
+def only_epochs(tell: Callable[[EpochRecord], None]) -> Told:
+    """Hears of whole epochs alone."""
+    return lambda said: tell(said) if isinstance(said, EpochRecord) else None
+
+
+def told_in_steps(
+    step: Callable[[int, int, str], None], epochs: int, words: Callable[[EpochRecord], str] | None = None
+) -> Told:
+    """Calls ``step(done, all, "steps, epoch 2 of 5, …")`` as training goes on; ``words``: of the last whole epoch."""
+    said = ""
+
+    def tell(what: EpochRecord | At) -> None:
+        nonlocal said
+        if isinstance(what, At):
+            step(what.step, what.steps, f"steps, epoch {what.epoch + 1} of {epochs}{said}")
+        elif words is not None:
+            said = f", {words(what)}"
+
+    return tell
 
 
 class TrainingTask:
@@ -233,6 +282,8 @@ def fit(
             total += loss.detach()
             with fabric.autocast():
                 task.after(task.model, at)  # Fabric's own wants its backward pass
+            if told is not None and fabric.global_rank == 0:
+                told(replace(at, step=at.step + 1))
             if mean is not None:
                 follow(mean, task.model, min(0.998, (at.step + 1) / (at.step + 10)))
         kept = mean if mean is not None else task.model

@@ -60,20 +60,20 @@ def count_pixels(maps: Any, channels: int, first: int, stop: int, masks: Any, co
 
 @njit(**_options)
 def count_places(counts: Any, width: int, pixels: int, runs: Any, steps: Any, size: Any, out: Any) -> None:
-    """out[place] = Σ_runs counts[start + run]; ``size`` and ``steps`` down and across an image's places."""
+    """Add Σ_runs counts[start + run] to out[place]; ``size`` and ``steps`` down and across an image's places."""
     across, step = size[1], steps[1]
     for row in range(out.shape[0] // across):
         image, y = row // size[0], row % size[0]
         start, at = image * pixels + y * steps[0] * width, row * across
         x = 0
         while step == 1 and x + 8 <= across:
-            total = load_longs(counts, start + runs[0] + x)
-            for r in range(1, runs.shape[0]):
+            total = load_longs(out, at + x)
+            for r in range(runs.shape[0]):
                 total = vadd(total, load_longs(counts, start + runs[r] + x))
             store(out, at + x, total)
             x += 8
         while x < across:
-            sum_ = np.uint64(0)
+            sum_ = out[at + x]
             for r in range(runs.shape[0]):
                 sum_ += counts[start + runs[r] + x * step]
             out[at + x] = sum_

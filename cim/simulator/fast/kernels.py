@@ -196,15 +196,15 @@ def _draw(means: Any, variances: Any, row: int, normal: Any, constants: Any, out
 
 @njit(**_options)
 def convert_tiles(
-    maps: Any, bases: Any, places: int, runs: Any, lengths: Any, weights: Any, parameters: Any, common: Any,
-    terms: Any, limits: Any, keys: Any, constants: Any, out: Any, stride: int,
+    maps: Any, bases: Any, places: int, runs: Any, first_runs: Any, lengths: Any, weights: Any, parameters: Any,
+    common: Any, terms: Any, limits: Any, keys: Any, constants: Any, out: Any, stride: int,
 ) -> float:  # fmt: skip
     """Add the level sums of tiles that share their outputs to ``out``.
 
     Args:
         maps: int16, flat; bases int64 (places + 8,) where each place's first run starts in it.
-        runs: int64 (tiles, runs) starts of each tile's runs from there; ``lengths`` int64 (tiles,) values
-            in each of its runs, with one more readable.
+        runs: int64, starts of all tiles' runs from there, tile t's from ``first_runs[t]`` to ``first_runs[t + 1]``;
+            ``lengths`` int64 (tiles,) values in each of its runs, with one more readable.
         weights: int16, flat (tiles, blocks, runs, pairs, 16, 2): pairs of rows, two weights a column.
         parameters: float32 (tiles, ROWS, blocks · 16); common float32 (COMMON, blocks · 16).
         terms: float32 (tiles, ≥ places / 16, TERMS, 16); limits: float32 (LIMITS,).
@@ -236,13 +236,14 @@ def convert_tiles(
                         store(variances, half * HALF + i * LANES, floor_)
                 base = 0
                 for t in range(lengths.shape[0]):
-                    size = runs.shape[1] * ((lengths[t] + 1) // 2) * 2 * LANES
+                    mine = runs[first_runs[t] : first_runs[t + 1]]
+                    size = mine.shape[0] * ((lengths[t] + 1) // 2) * 2 * LANES
                     if halves == 2:
                         _multiply_two(
-                            maps, bases, first, stop - first, runs[t], lengths[t], weights, base + b * size, size, sums
+                            maps, bases, first, stop - first, mine, lengths[t], weights, base + b * size, size, sums
                         )
                     else:
-                        _multiply(maps, bases, first, stop - first, runs[t], lengths[t], weights, base + b * size, sums)
+                        _multiply(maps, bases, first, stop - first, mine, lengths[t], weights, base + b * size, sums)
                     base += blocks * size
                     for half in range(halves):
                         ends = _gather(

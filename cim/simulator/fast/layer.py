@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cim.array.wire_law import max_unit
 from cim.chip.spec import InputCoding
 from cim.simulator.fast.moments import PlaceTerms, TileMoments, place_terms, tile_moments
+from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import PreparedTile, SimulatedLayer, SimulatedTile
 
 ACTIVITY = 0.2  # mean |unit| of a plane that INL lines and static wire losses are taken at
@@ -31,19 +32,22 @@ class FastLayer:
         self.sum_limits = (low * positive + high * negative, high * positive + low * negative)
         self.tables = self._code_tables(any(t.cubic is not None for t in layer.tiles))
 
-    def whole_channels(self, tile: SimulatedTile) -> bool:
-        """Whether a tile's rows are whole channels of one-bit units, which engines read where they lie."""
-        kernel = self.kernel_size
-        inputs, rows = self.layer.spec.inputs, len(tile.inputs)
+    def reads_in_place(self, tile: SimulatedTile) -> bool:
+        """Whether engines read a tile's codes where they lie: units of one bit, counts of rows that fit a byte."""
+        inputs = self.layer.spec.inputs
         one_bit = inputs.coding is not InputCoding.TERNARY and inputs.bits_per_cycle == 1
-        return one_bit and rows < 256 and tile.inputs.start % kernel == 0 and rows % kernel == 0
+        return one_bit and self.tables is None and len(tile.inputs) < 256
+
+    def cut(self, tile: SimulatedTile) -> RowCut:
+        """Rows of a tile over the channels."""
+        return RowCut(tile.inputs, self.kernel_size)
 
     def groups(self, tiles: Sequence[PreparedTile]) -> list[list[TileMoments]]:
-        """Moments of tiles: those of whole channels that share their outputs together, every other one alone."""
+        """Moments of tiles: those read in place that share their outputs together, every other one alone."""
         together: dict[object, list[TileMoments]] = {}
         for number, tile in enumerate(tiles):
             m = tile_moments(self.layer, tile, self.weights, self.activity)
-            alone = m.cells.shape[1] != len(m.tile.outputs) or not self.whole_channels(m.tile)
+            alone = m.cells.shape[1] != len(m.tile.outputs) or not self.reads_in_place(m.tile)
             together.setdefault(number if alone else m.tile.outputs, []).append(m)
         return list(together.values())
 

@@ -15,6 +15,7 @@ from cim.simulator.fast import kernels
 from cim.simulator.fast.layer import ACTIVITY, FastLayer
 from cim.simulator.fast.moments import TileMoments, group_moments
 from cim.simulator.fast.noise import CONSTANTS
+from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import SimulatedLayer
 from cim.simulator.maps import PaddedMaps, window_pixels
 
@@ -58,6 +59,23 @@ class _KernelMaps(PaddedMaps):
         window, self.runs = self.window, window_pixels(self.window)[1]
         self.across, self.steps = np.array([window.out_height, window.out_width]), np.array(window.stride)
         self.bases = _bases(window, self.images, self.pixels)
+        self._counts: dict[RowCut, NDArray[np.uint64]] = {}
+
+    def counted(self, cut: RowCut) -> NDArray[np.uint64]:
+        """Driven rows of each plane, a byte a plane, (places up to a multiple of 16,); kept for tiles of other outputs
+        with the same rows."""
+        if cut not in self._counts:
+            found = np.zeros(-(-self.places // LANES) * LANES, np.uint64)
+            pixels = np.empty(self.images * self.pixels + 8, np.uint64)
+            for channels, positions in cut.rectangles:
+                first, stop = channels.start, channels.stop
+                counting.count_pixels(self.flat, self.channels, first, stop, _masks(stop - first), pixels[:-8])
+                runs = self.runs[positions.start : positions.stop]
+                counting.count_places(
+                    pixels, self.width, self.pixels, runs, self.steps, self.across, found[: self.places]
+                )
+            self._counts[cut] = found
+        return self._counts[cut]
 
 
 @functools.lru_cache(maxsize=64)
@@ -73,7 +91,6 @@ class _Group:
 
     def __init__(self, fast: FastLayer, moments: list[TileMoments]) -> None:
         self.fast, self.outputs = fast, moments[0].tile.outputs
-        kernel = fast.kernel_size
         # Halves that meet after the converter: the kernel gives sums of codes, the correction comes later.
         self.subtracts = moments[0].cells.shape[1] != len(self.outputs)
         group, copies = group_moments(moments, codes=self.subtracts).with_copies_as_one()
@@ -81,11 +98,16 @@ class _Group:
         self.tiles = [m.tile for m in moments]
         self.bends = [m.bend for m in moments]
         self.conversions = conversions = moments[0].cells.shape[1]
-        # Whole channels of one-bit units are read where they lie; other cuts of the rows are gathered first.
-        self.direct = fast.whole_channels(self.tiles[0])
-        self.firsts = np.array([t.inputs.start // kernel for t in self.tiles])
-        self.runs = kernel if self.direct else 1
-        self.lengths = np.array([len(m.cells) // self.runs for m in moments])
+        # One-bit units are read where they lie, a run of channels at each kernel position; others are gathered first.
+        self.direct = fast.reads_in_place(self.tiles[0])
+        self.cuts = [fast.cut(tile) for tile in self.tiles]
+        self.lengths = np.array([len(cut.channels) for cut in self.cuts])
+        window = fast.layer.map_window
+        steps = window_pixels(window)[1] * window.channels
+        runs = [steps[cut.positions] + cut.channels.start for cut in self.cuts]
+        if not self.direct:
+            self.lengths, runs = np.array([len(m.cells) for m in moments]), [np.zeros(1, np.int64) for _ in moments]
+        self.runs, self.first_runs = np.concatenate(runs), np.cumsum([0, *map(len, runs)])
         # Steps in a driven code: 1 where codes are whole, else as many as 16 bits and FRACTION_BITS have room for.
         self.fraction = 1
         if fast.tables is not None:
@@ -94,7 +116,7 @@ class _Group:
         self.parameters = np.zeros((len(moments), kernels.ROWS, width), np.float32)
         packed = []
         for t, m in enumerate(moments):
-            weights, scale = self._packed(m)
+            weights, scale = self._packed(m, self.cuts[t])
             packed.append(weights)
             rows_of = {
                 kernels.SCALE: scale,
@@ -116,37 +138,34 @@ class _Group:
         low, high = fast.layer.limits
         self.limits = np.array([*fast.sum_limits, high + 0.5 if low < 0 else high], np.float32)
         self.planes = fast.weights.astype(np.float32)
-        self.masks = [_masks(int(length)) for length in self.lengths]
 
-    def _packed(self, moments: TileMoments) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    def _packed(self, moments: TileMoments, cut: RowCut) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
         """Weights as the kernel reads them, flat, and the scale of each column."""
-        cells, conversions, top = moments.cells / self.fraction, self.conversions, float(self.fast.driven_top)
+        cells, top = moments.cells / self.fraction, float(self.fast.driven_top)
         if self.fast.tables is not None:
             top = float(np.abs(self.fast.tables).max()) * self.fraction
-        length = len(cells) // self.runs
-        steps = -(-length // 2)
         bound = np.abs(cells).sum(0) * top / (2**31 - 2**18)
         scale = np.maximum(np.maximum(np.abs(cells).max(0) / 32767.0, bound), 1e-12)
-        whole = np.rint(cells / scale).astype(np.int16).reshape(length, self.runs, conversions)
-        whole = np.pad(whole, ((0, 2 * steps - length), (0, 0), (0, -conversions % LANES)))
+        whole = np.rint(cells / scale).astype(np.int16)
+        whole = cut.spread(whole)[:, cut.positions] if self.direct else whole[:, None]
+        length, runs, conversions = whole.shape
+        whole = np.pad(whole, ((0, length % 2), (0, 0), (0, -conversions % LANES)))
         # (length, runs, columns) to (blocks, runs, pairs, columns, 2)
-        whole = whole.reshape(steps, 2, self.runs, -1, LANES).transpose(3, 2, 0, 4, 1)
+        whole = whole.reshape(-1, 2, runs, whole.shape[2] // LANES, LANES).transpose(3, 2, 0, 4, 1)
         return np.ascontiguousarray(whole).ravel(), scale
 
     def add(self, maps: _KernelMaps, keys: NDArray[np.int32], out: NDArray[np.int32]) -> float:
         """Add these tiles' level sums to ``out``, flat from the first place's first output of these images."""
         if self.direct:
-            terms = self._counted(maps)
-            flat, bases = maps.flat, maps.bases
-            runs = maps.runs * maps.channels + self.firsts[:, None]
+            flat, bases, terms = maps.flat, maps.bases, self._counted(maps)
         else:
-            flat, bases, runs, terms = self._gathered(maps)
+            flat, bases, terms = self._gathered(maps)
         first, stride = self.outputs.start, self.fast.layer.outputs
         if not self.subtracts:
-            return self._convert(flat, bases, runs, maps.places, terms, keys, out[first:], stride)
+            return self._convert(flat, bases, maps.places, terms, keys, out[first:], stride)
         conversions, tile = self.conversions, self.tiles[0]
         codes = np.zeros(maps.places * conversions + LANES, np.int32)
-        ends = self._convert(flat, bases, runs, maps.places, terms, keys, codes, conversions)
+        ends = self._convert(flat, bases, maps.places, terms, keys, codes, conversions)
         halves = codes[:-LANES].reshape(maps.places, conversions)
         sums = halves[:, : len(self.outputs)] - halves[:, len(self.outputs) :]
         driven = terms[0, :, counting.T_DRIVEN].reshape(-1)[: maps.places]
@@ -159,7 +178,6 @@ class _Group:
         self,
         flat: NDArray[np.int16],
         bases: NDArray[np.int64],
-        runs: NDArray[np.int64],
         places: int,
         terms: NDArray[np.float32],
         keys: NDArray[np.int32],
@@ -168,8 +186,8 @@ class _Group:
     ) -> float:
         return float(
             kernels.convert_tiles(
-                flat, bases, places, runs, self.lengths, self.weights, self.parameters, self.common, terms, self.limits,
-                keys, CONSTANTS, out, stride,
+                flat, bases, places, self.runs, self.first_runs, self.lengths, self.weights, self.parameters,
+                self.common, terms, self.limits, keys, CONSTANTS, out, stride,
             )
         )  # fmt: skip
 
@@ -177,22 +195,13 @@ class _Group:
         """Terms of one-bit units, from the ones that each plane drives."""
         fast, many = self.fast, -(-maps.places // LANES) * LANES
         terms = np.empty((len(self.tiles), many // LANES, counting.TERMS, LANES), np.float32)
-        counts, sums = np.empty(maps.images * maps.pixels + 8, np.uint64), np.zeros(many, np.uint64)
-        for t, tile in enumerate(self.tiles):
-            first, bend = int(self.firsts[t]), self.bends[t]
-            stop = first + int(self.lengths[t])
-            counting.count_pixels(maps.flat, maps.channels, first, stop, self.masks[t], counts[:-8])
-            counting.count_places(
-                counts, maps.width, maps.pixels, maps.runs, maps.steps, maps.across, sums[: maps.places]
-            )
-            typical = fast.typical(len(tile.inputs), bend)
-            counting.terms_of_counts(sums, self.planes, typical, bend, not fast.layer.spec.adc_signed, terms[t])
+        for t, (cut, bend) in enumerate(zip(self.cuts, self.bends, strict=True)):
+            typical, even = fast.typical(len(cut.rows), bend), not fast.layer.spec.adc_signed
+            counting.terms_of_counts(maps.counted(cut), self.planes, typical, bend, even, terms[t])
         return terms
 
-    def _gathered(
-        self, maps: _KernelMaps
-    ) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """The tile's rows of each place side by side: (flat codes, bases, runs, terms)."""
+    def _gathered(self, maps: _KernelMaps) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.float32]]:
+        """The tile's rows of each place side by side: (flat codes, bases, terms)."""
         tile, many = self.tiles[0], -(-maps.places // LANES) * LANES
         rows = np.arange(tile.inputs.start, tile.inputs.stop)
         offsets = maps.runs[rows % len(maps.runs)] * maps.channels + rows // len(maps.runs)
@@ -208,9 +217,10 @@ class _Group:
         bases[: maps.places] = np.arange(maps.places) * values.shape[1]
         flat: NDArray[np.int16] = np.append(values.ravel(), np.zeros(SPARE, np.int16))
         packed = np.ascontiguousarray(terms.reshape(-1, LANES, counting.TERMS).transpose(0, 2, 1))[None]
-        return flat, bases, np.zeros((1, 1), np.int64), packed
+        return flat, bases, packed
 
 
+@functools.lru_cache(maxsize=64)
 def _masks(channels: int) -> NDArray[np.uint8]:
     """1, 2, 4 … 128 for each of so many channels, zeros up to a multiple of sixteen (``ones_of_16``)."""
     there = np.arange(-(-channels // 16) * 16) < channels

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.windows import Window
+from cim.simulator.fast.row_cuts import RowCut
 
 Words = NDArray[np.uint64]
 _SWAPS = ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0))
@@ -66,18 +67,36 @@ def window_sums(counts: Words, window: Window) -> Words:
     return counts
 
 
-def place_counts(driven: NDArray[np.int16], tiles: Sequence[tuple[int, int]], window: Window | None) -> Words:
+def position_sums(counts: Words, window: Window, positions: range) -> Words:
+    """The same over some positions of the kernel, numbered row by row."""
+    total = np.zeros((len(counts), window.out_height, window.out_width), np.uint64)
+    for position in positions:
+        top, left = (p * gap for p, gap in zip(divmod(position, window.kernel[1]), window.dilation, strict=True))
+        down, across = (
+            slice(first, first + (size - 1) * step + 1, step)
+            for first, size, step in zip((top, left), total.shape[1:], window.stride, strict=True)
+        )
+        total += counts[:, down, across]
+    return total
+
+
+def place_counts(driven: NDArray[np.int16], cuts: Sequence[RowCut], window: Window | None) -> Words:
     """Driven rows of each plane, a byte a plane, (tiles, places).
 
     Args:
         driven: codes with their padding, (n, height, width, channels), or (n, features).
-        tiles: first channel of each tile and the one after its last.
+        cuts: rows of each tile.
     """
-    words, found = plane_words(driven), []
-    for first, stop in tiles:
-        counts = count_ones(words, first, stop)
-        found.append((counts if window is None else window_sums(counts, window)).ravel())
-    return np.stack(found)
+    words = plane_words(driven)
+    found = np.zeros((len(cuts), len(driven) * (1 if window is None else window.positions)), np.uint64)
+    for total, cut in zip(found, cuts, strict=True):
+        for channels, positions in cut.rectangles:
+            counts = count_ones(words, channels.start, channels.stop)
+            if window is not None:
+                whole = len(positions) == cut.kernel
+                counts = window_sums(counts, window) if whole else position_sums(counts, window, positions)
+            total += counts.ravel()
+    return found
 
 
 def driving_planes(counts: Words) -> Words:

@@ -1,8 +1,8 @@
 """Fast mode on torch alone: any device, any input coding.
 
 The tiles of an output are one convolution with corrections folded into weights and bias
-where no wires are (one for each tile where they are; a matrix product where rows are no
-whole channels); mean and variance get what depends on the place by a small product with its
+where no wires are (one for each tile where they are; a matrix product of gathered rows where units have several
+bits); mean and variance get what depends on the place by a small product with its
 terms, and noise is added once, in place, a few images at a time so that sums stay in the
 cache. Noise comes from a pool of 2²⁰ normals whose distribution is exact (evenly spaced
 quantiles in random order), read from a place that the noise key chooses: stretches of it
@@ -25,6 +25,7 @@ from torch.nn import functional
 from cim.simulator.fast.layer import ACTIVITY, FastLayer
 from cim.simulator.fast.moments import TileMoments, group_moments
 from cim.simulator.fast.planes import driving_planes, place_counts
+from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import SimulatedLayer, SimulatedTile
 from cim.simulator.maps import PaddedMaps, window_pixels
 
@@ -118,8 +119,9 @@ class _TensorGroup:
         self.fast, self.layer, self.number = fast, fast.layer, number
         self.tiles, self.outputs = [m.tile for m in moments], moments[0].tile.outputs
         self.kernel = fast.kernel_size
-        self.direct = fast.whole_channels(self.tiles[0])
-        self.channels = [slice(t.inputs.start // self.kernel, t.inputs.stop // self.kernel) for t in self.tiles]
+        self.direct = fast.reads_in_place(self.tiles[0])
+        self.cuts = [fast.cut(t) for t in self.tiles]
+        self.channels = [slice(cut.channels.start, cut.channels.stop) for cut in self.cuts]
         self.wired = any(bool(m.kw.any()) for m in moments)
         self.subtracts = moments[0].cells.shape[1] != len(self.outputs)
 
@@ -140,18 +142,23 @@ class _TensorGroup:
         # What is convolved: all tiles at once, or each one by itself where wires bend its sums.
         if self.wired or not self.direct:
             self.parts = list(self.channels)
-            weights = [m.cells * g for m, g in zip(moments, group.gain, strict=True)]
+            weights = [self._spread(m.cells * g, cut) for m, g, cut in zip(moments, group.gain, self.cuts, strict=True)]
         else:
             first, stop = min(c.start for c in self.channels), max(c.stop for c in self.channels)
             self.parts = [slice(first, stop)]
             weights = [np.zeros(((stop - first) * self.kernel, group.gain.shape[1]))]
-            for m, g, c in zip(moments, group.gain, self.channels, strict=True):
-                weights[0][(c.start - first) * self.kernel : (c.stop - first) * self.kernel] += m.cells * g
+            for m, g, cut in zip(moments, group.gain, self.cuts, strict=True):
+                start = cut.rows.start - first * self.kernel
+                weights[0][start : start + len(cut.rows)] += m.cells * g
         self.weights = [self._filters(tensor(w)) for w in weights]
         self.kw = [tensor(-m.kw[None]) for m in moments]
         correction = self.tiles[0].correction
         unit, parts = float(1 << correction.shift), (correction.gain, correction.offset, correction.input_gain)
         self.correction = [tensor(np.asarray(v, float) / unit) for v in parts]
+
+    def _spread(self, rows: NDArray[np.float64], cut: RowCut) -> NDArray[np.float64]:
+        """Cells of the rows of whole channels, where channels are read in place."""
+        return cut.spread(rows).reshape(-1, rows.shape[1]) if self.direct else rows
 
     def _filters(self, rows: torch.Tensor) -> torch.Tensor:
         """Weights (rows, conversions) as they are multiplied."""
@@ -220,8 +227,7 @@ class _TensorGroup:
 
     def _planes(self, maps: _TensorMaps) -> Planes:
         if self.direct:
-            channels = [(c.start, c.stop) for c in self.channels]
-            return counted(place_counts(maps.values, channels, self.layer.map_window), self.fast)
+            return counted(place_counts(maps.values, self.cuts, self.layer.map_window), self.fast)
         rows = self._rows(maps, self.tiles[0])
         sums, driven, squares = self.fast.plane_sums(rows)
         w, resting = self.fast.weights, (driven == 0).astype(np.float64)

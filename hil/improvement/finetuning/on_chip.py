@@ -48,7 +48,7 @@ from mapping.tune.aims import aimed, aims_of
 from mapping.tune.channel_affine import tune_targets
 from search.train.arrays import noise_digest
 from search.train.behind import BehindRecipe, LayersBehind, Measured, Trained
-from search.train.training import EpochRecord, Machine, multiplies_bfloat16
+from search.train.training import Machine, multiplies_bfloat16, told_in_steps
 
 MEMORY_BYTES = 1 << 32  # for codes of the images that wait between two groups
 BYTES_A_CODE = 8  # as numbers and as tensors
@@ -254,10 +254,7 @@ def _training(
     )
 
     def train(number: int, written: Sequence[str], seen: Measured, kept: Measured) -> Trained:
-        def told(record: EpochRecord) -> None:
-            if watch is not None:
-                watch.step(record.epoch + 1, training.epochs, "epochs")
-
+        told = None if watch is None else told_in_steps(watch.step, training.epochs)
         place = folder / f"behind-{number}.checkpoint"
         return behind.train(written, seen, kept, recipe, checkpoint=place, key=f"{asked} {number}", told=told)
 

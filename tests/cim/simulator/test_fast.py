@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,8 @@ from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
 from cim.simulator.fast.layer import FastLayer
 from cim.simulator.fast.moments import inl_line, place_terms, row_reach
-from cim.simulator.fast.planes import driving_planes, place_counts
+from cim.simulator.fast.planes import place_counts
+from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
 from cim.simulator.simulator import LayerSimulator
@@ -130,35 +132,44 @@ def sparse_codes(rng: np.random.Generator, *shape: int) -> NDArray[np.int16]:
     return (np.minimum(rng.exponential(40.0, shape), 255) * (rng.random(shape) < 0.6)).astype(np.int16)
 
 
-def both(engine: str, wire: Wire, codes: NDArray[np.int16], bits: int = 8) -> dict[str, NDArray[np.float64]]:
-    """Mean and deviation of every sum of one tile of 126 rows over images of the same codes, by mode."""
+def both(
+    engine: str, wire: Wire, codes: NDArray[np.int16], bits: int = 8, cuts: tuple[int, ...] = ()
+) -> dict[str, NDArray[np.float64]]:
+    """Mean and deviation of every sum of 126 rows, in one tile or cut at some rows, over images of the same codes, by
+    mode."""
     rng = np.random.default_rng(3)
     levels = random_levels(rng, LAB, 126, 16)
     spread = rng.normal(0.0, 2.0, (LAB.rows, LAB.columns)).astype(np.float32)
-    correction = nominal_correction(LAB, 4, levels, bits, False)
-    tile = tile_of(LAB, levels, correction, columns=columns_of(LAB, rng), spread_us=spread)
+    columns, tiles = columns_of(LAB, rng), []
+    for first, stop in itertools.pairwise((0, *cuts, 126)):
+        correction = nominal_correction(LAB, 4, levels[first:stop], bits, False)
+        inputs = range(first, stop)
+        tiles.append(
+            tile_of(LAB, levels[first:stop], correction, columns=columns, spread_us=spread, inputs=inputs, row0=first)
+        )
     given = {
         "window": Window(14, 6, 6, (3, 3), (1, 1), (1, 1)), "inputs": 126, "outputs": 16, "range_code": 4,
         "input_bits": bits, "input_signed": False, "read_noise": NOISY, "wire": wire, "engine": engine,
     }  # fmt: skip
     found = {}
     for name in SimulationMode:
-        sums, _ = LayerSimulator(LAB, [tile], mode=name, **given).level_sums(codes, NoiseKey(5))  # type: ignore[arg-type]
+        sums, _ = LayerSimulator(LAB, tiles, mode=name, **given).level_sums(codes, NoiseKey(5))  # type: ignore[arg-type]
         found[name] = np.stack([sums.mean(0), sums.std(0)])
     return found
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("cuts", [(), (40, 83)])
 @pytest.mark.parametrize(("ohm", "mean_bound", "sigma_bound"), [(0.0, 0.03, 0.08), (1.0, 0.05, 0.10)])
 def test_mean_and_sigma_are_near_the_exact_simulator(
-    engine: str, ohm: float, mean_bound: float, sigma_bound: float
+    engine: str, ohm: float, mean_bound: float, sigma_bound: float, cuts: tuple[int, ...]
 ) -> None:
-    """Bounds: rms error of the mean as a share of the sums' own spread, and of sigma.
+    """Bounds: rms error of the mean as a share of the sums' own spread, and of sigma; tiles cut inside a channel, too.
 
     Rounding and INL repeat for one input; the quick mode draws them anew, so its sigma is the larger one.
     """
     codes = sparse_codes(np.random.default_rng(4), 1, 14, 6, 6)
-    found = both(engine, Wire(ohm, 0.0), np.repeat(codes, 300, 0))
+    found = both(engine, Wire(ohm, 0.0), np.repeat(codes, 300, 0), cuts=cuts)
     exact, fast = found["exact"], found["fast"]
     error = np.sqrt(np.mean((fast[0] - exact[0]) ** 2))
     noise = np.sqrt(2 / 300) * exact[1].mean()  # of both means
@@ -315,7 +326,7 @@ def test_counted_planes_are_the_general_terms(bend: float) -> None:
     torch = pytest.importorskip("torch")
     layer, places = FastLayer(noisy_layer("torch").layer), 48
     rows = sparse_codes(np.random.default_rng(11), places, 90)
-    counts, general = place_counts(rows, [(0, 90)], None)[0], layer.terms(rows, bend)
+    counts, general = place_counts(rows, [RowCut(range(90), 1)], None)[0], layer.terms(rows, bend)
     names = ("squares", "rest", "rest2", "excess", "lean", "peak", "driven")
     expected = np.stack([getattr(general, name) for name in names])
     kernel = np.empty((places // 16, counting.TERMS, 16), np.float32)
@@ -334,23 +345,6 @@ def test_counted_planes_are_the_general_terms(bend: float) -> None:
     squares, codes = planes.squares @ (w * w), planes.sums @ w
     found = torch.cat([squares, planes.rest, planes.rest2, excess, lean, peak, codes])
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3, atol=0.1)
-
-
-@pytest.mark.parametrize("window", [None, Window(19, 6, 7, (3, 2), (2, 1), (1, 0), (1, 2))])
-def test_counts_of_planes_are_those_of_the_split_codes(window: Window | None) -> None:
-    rng = np.random.default_rng(12)
-    codes = rng.integers(0, 256, (2, 19) if window is None else (2, 8, 7, 19)).astype(np.int16)
-    tiles = [(0, 13), (13, 19), (8, 16)]
-    counts = place_counts(codes, tiles, window)
-    found = counts.view(np.uint8).reshape(3, -1, 8)
-    np.testing.assert_array_equal(driving_planes(counts), ((found > 0) << np.arange(8)).sum(2))
-    bits = (codes[..., None] >> np.arange(8)) & 1
-    for t, (first, stop) in enumerate(tiles):
-        ones = bits[..., first:stop, :].sum(-2)
-        if window is not None:
-            places = [(y, x) for y in range(window.out_height) for x in range(window.out_width)]
-            ones = np.stack([ones[:, 2 * y : 2 * y + 3, x : x + 3 : 2].sum((1, 2)) for y, x in places], 1)
-        np.testing.assert_array_equal(found[t], ones.reshape(-1, 8))
 
 
 @pytest.mark.parametrize("engine", ENGINES)
