@@ -67,9 +67,9 @@ class Deployment:
     def exact_layers(self) -> frozenset[str]:
         """Layers that ``auto`` runs exactly beside the fast mode of all others.
 
-        Those that read pictures of several channels over wires: there the fast mode was seen to lose an error that no
-        averaging takes away (``benchmarks/fast_first_layer.py``). Of one channel it does so too, but no accuracy
-        showed it.
+        Those that read pictures of several channels over wires: rows of a picture are driven together, and the fast
+        mode's law of what planes lose takes them for independent (``benchmarks/plane_losses.py``), which no averaging
+        takes away (``benchmarks/fast_first_layer.py``). Of one channel it does so too, but no accuracy showed it.
         """
         if self.options.engine != AUTO or self.record.wire.ohm == 0.0:
             return frozenset()
