@@ -42,6 +42,7 @@ from hil.cli.options import (
 from hil.cli.report_words import OUTCOMES, outcomes, tell_report
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.errors import ExitCode, UsageError
+from hil.transports import DEFAULT_BAUD
 
 USUAL = DeployOptions()
 
@@ -127,7 +128,7 @@ def deploy(
         str,
         typer.Option(help="exact (every conversion), fast (one product, matched noise), auto: fast where as good"),
     ] = USUAL.engine,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     patience: Annotated[
         str, typer.Option(help="how long the line may be silent or gone: 30s, 2m; 0: not at all")
     ] = duration(PATIENCE_S),

@@ -26,6 +26,7 @@ from hil.cli.options import (
 )
 from hil.errors import ExitCode, UsageError
 from hil.improvement.finetuning.settings import EPOCHS, ON_CHIP, FinetuneSettings, OnChipSettings
+from hil.transports import DEFAULT_BAUD
 
 USUAL, USUAL_ON_CHIP = FinetuneSettings(), OnChipSettings()
 
@@ -119,7 +120,7 @@ def finetune(
     measure: Annotated[
         int, typer.Option(min=2, help="most training images that run through the chip")
     ] = USUAL_ON_CHIP.images,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     restart: Annotated[bool, typer.Option("--restart", help="forget an interrupted run with the same output")] = False,
     as_json: Json = False,
 ) -> int:

@@ -29,6 +29,7 @@ from hil.cli.options import (
 )
 from hil.deployment.options import DeployOptions
 from hil.errors import ExitCode, UsageError
+from hil.transports import DEFAULT_BAUD
 
 USUAL = DeployOptions()
 
@@ -74,7 +75,7 @@ def improve(
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the ladder in the folder")] = False,
     seed: Seed = USUAL.seed,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:

@@ -25,6 +25,7 @@ from hil.cli.options import (
 )
 from hil.deployment.options import DeployOptions
 from hil.errors import ExitCode
+from hil.transports import DEFAULT_BAUD
 
 USUAL = DeployOptions()
 
@@ -45,7 +46,7 @@ def tune(
         Path | None,
         typer.Option("--out", "-o", help="tuned program to write (.h5)", show_default=False, callback=output_file),
     ] = None,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:

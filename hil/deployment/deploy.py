@@ -56,6 +56,7 @@ from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
 from hil.simulation.cores import IdleCores
 from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chips import VirtualChips
+from hil.transports import DEFAULT_BAUD
 from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import SetOfSteps, Watch
 from mapping.adapt.adaptation import check_adaptable
@@ -90,7 +91,7 @@ def deploy(
     record_age_s: float = RECORD_AGE_S,
     out: Path | None = None,
     options: DeployOptions | None = None,
-    baud: int = 921600,
+    baud: int = DEFAULT_BAUD,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     patience_s: float = PATIENCE_S,

@@ -17,6 +17,7 @@ from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.errors import FileError, HilError, MismatchError
+from hil.transports import DEFAULT_BAUD
 from mapping.program.conductance import ConductanceProgram
 
 SETTINGS_FILE = "run.json"
@@ -41,7 +42,7 @@ class RunSettings:
     calibration: str | None = None
     recalibrate: bool = False
     record_age_s: float = RECORD_AGE_S
-    baud: int = 921600
+    baud: int = DEFAULT_BAUD
     trust: bool = False
     patience_s: float = PATIENCE_S
     mean: str | None = None

@@ -14,10 +14,11 @@ import numpy as np
 from cim.chip.file import load_chip
 from hil.errors import FileError
 from hil.searching.budget import SearchPlan
+from hil.searching.folder import SearchFolder
 from hil.searching.front import caps_of, simulations
 from hil.searching.inputs import load_inputs
 from hil.searching.networks import sampled_accuracy
-from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.settings import SearchSettings
 from hil.searching.table import front_of_folder
 from hil.searching.work import SearchRun
 from hil.watch import Watch

@@ -22,12 +22,13 @@ import numpy as np
 
 from hil.errors import FileError, Interrupted, LinkError, UsageError
 from hil.searching.budget import SearchPlan
+from hil.searching.folder import SearchFolder
 from hil.searching.front import find_front
 from hil.searching.inputs import load_inputs
 from hil.searching.loop import Loop, run_loop
 from hil.searching.networks import accuracy_model, member_named, network_folder, train_members, train_networks
 from hil.searching.own import add_own
-from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.settings import SearchSettings
 from hil.searching.table import members_of, write_table
 from hil.searching.work import SearchRun, expected_phases
 from hil.watch import Watch

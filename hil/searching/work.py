@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from hil.searching.budget import SearchPlan
+from hil.searching.folder import SearchFolder
 from hil.searching.inputs import SearchInputs
-from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.settings import SearchSettings
 from hil.watch import PlannedStage, Watch
 from search.train.training import EpochRecord, Machine, Precision, Told, TrainingSchedule, told_in_steps
 from search.train.workers import worker_count

@@ -15,7 +15,7 @@ import pickle
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -251,12 +251,7 @@ def fit(
     model, optimiser = fabric.setup(task.model, optimiser)
     records: list[EpochRecord] = []
     if saved is not None:
-        task.model.load_state_dict(saved["model"])
-        if mean is not None:
-            mean.load_state_dict(saved["mean"])
-        optimiser.load_state_dict(saved["optimiser"])
-        task.restore(saved["extra"])
-        records = [EpochRecord(*record) for record in saved["records"]]
+        records = _restore(saved, task, mean, optimiser)
     pixels, labels = on_device(images, fabric.device)
     for epoch in range(len(records), schedule.epochs):
         start, total = time.monotonic(), torch.zeros((), device=fabric.device)
@@ -270,18 +265,7 @@ def fit(
             at = At(epoch, epoch * steps + number, schedule.epochs * steps)
             own = index[fabric.global_rank :: fabric.world_size].to(fabric.device)
             seen = moved(pixels[own], schedule.shift, schedule.symmetry, schedule.crop_at(at.progress))
-            with fabric.autocast():  # of a teacher too
-                loss = task.loss(model, Batch(seen, labels[own], own), at)
-            for group in optimiser.param_groups:
-                group["lr"] = schedule.rate_at(at.progress)
-            if loss.requires_grad:  # else it went through skips alone, and nothing learns
-                optimiser.zero_grad()
-                fabric.backward(loss)
-                fabric.clip_gradients(model, optimiser, max_norm=schedule.clip, error_if_nonfinite=False)
-                optimiser.step()
-            total += loss.detach()
-            with fabric.autocast():
-                task.after(task.model, at)  # Fabric's own wants its backward pass
+            total += _learn(fabric, task, model, optimiser, schedule, Batch(seen, labels[own], own), at)
             if told is not None and fabric.global_rank == 0:
                 told(replace(at, step=at.step + 1))
             if mean is not None:
@@ -290,18 +274,50 @@ def fit(
         record = EpochRecord(epoch, float(total) / steps, task.score(kept), time.monotonic() - start)
         records.append(record)
         if checkpoint is not None and fabric.global_rank == 0:
-            state = {
-                "key": key,
-                "model": task.model.state_dict(),
-                "mean": mean.state_dict() if mean is not None else {},
-                "optimiser": optimiser.state_dict(),
-                "extra": task.extra(),
-                "records": [[r.epoch, r.loss, r.score, r.seconds] for r in records],
-            }
-            write_tensors(checkpoint, state)
+            write_tensors(checkpoint, {"key": key, **_state(task, mean, optimiser, records)})
         if told is not None and fabric.global_rank == 0:
             told(record)
     return (mean if mean is not None else task.model), tuple(records)
+
+
+def _learn(
+    fabric: Fabric, task: TrainingTask, model: Any, optimiser: Any, schedule: TrainingSchedule, batch: Batch, at: At
+) -> Tensor:
+    """One step of the weights; the loss before it."""
+    with fabric.autocast():  # of a teacher too
+        loss = task.loss(model, batch, at)
+    for group in optimiser.param_groups:
+        group["lr"] = schedule.rate_at(at.progress)
+    if loss.requires_grad:  # else it went through skips alone, and nothing learns
+        optimiser.zero_grad()
+        fabric.backward(loss)
+        fabric.clip_gradients(model, optimiser, max_norm=schedule.clip, error_if_nonfinite=False)
+        optimiser.step()
+    with fabric.autocast():
+        task.after(task.model, at)  # Fabric's own wants its backward pass
+    return loss.detach()
+
+
+def _state(
+    task: TrainingTask, mean: nn.Module | None, optimiser: Any, records: Sequence[EpochRecord]
+) -> dict[str, Any]:
+    """Content of a checkpoint; ``_restore`` takes it back and gives the epochs that are done."""
+    return {
+        "model": task.model.state_dict(),
+        "mean": mean.state_dict() if mean is not None else {},
+        "optimiser": optimiser.state_dict(),
+        "extra": task.extra(),
+        "records": [[r.epoch, r.loss, r.score, r.seconds] for r in records],
+    }
+
+
+def _restore(saved: dict[str, Any], task: TrainingTask, mean: nn.Module | None, optimiser: Any) -> list[EpochRecord]:
+    task.model.load_state_dict(saved["model"])
+    if mean is not None:
+        mean.load_state_dict(saved["mean"])
+    optimiser.load_state_dict(saved["optimiser"])
+    task.restore(saved["extra"])
+    return [EpochRecord(*record) for record in saved["records"]]
 
 
 def load_checkpoint(path: Path | None, key: str) -> dict[str, Any] | None:

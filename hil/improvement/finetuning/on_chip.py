@@ -36,6 +36,7 @@ from hil.improvement.finetuning.progressive import OnChipProgress, Progressive, 
 from hil.improvement.finetuning.settings import OnChipSettings, working_folder
 from hil.improvement.finetuning.written_layers import GROUP_SEEDS, READS, VirtualLayers, WiredLayers
 from hil.simulation.virtual_chips import VirtualChips
+from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.file import image_keys
@@ -67,7 +68,7 @@ def finetune_on_chip(
     download: bool = False,
     settings: OnChipSettings | None = None,
     restart: bool = False,
-    baud: int = 921600,
+    baud: int = DEFAULT_BAUD,
     watch: Watch | None = None,
 ) -> OnChipResult:
     """Write a network to the chip at ``address`` group after group, the layers behind trained on what it measured.
@@ -103,7 +104,9 @@ def finetune_on_chip(
         check_record(record, driver, program.macros)
         program = aimed(replace(program, adapted_to=driver.description.serial), program.aims)
         try:
-            progress, wired, begun_s = _on(driver, record, program, inputs, behind, settings, folder, watch)
+            progress, wired, begun_s = _group_after_group(
+                driver, record, program, inputs, behind, settings, folder, watch
+            )
         except KeyboardInterrupt:
             if load_progress(folder, _asked(settings, program, inputs, record)) is None:
                 raise
@@ -261,7 +264,7 @@ def _training(
     return train
 
 
-def _on(
+def _group_after_group(
     driver: ChipDriver,
     record: CalibrationRecord,
     program: ConductanceProgram,
