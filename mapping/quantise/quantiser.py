@@ -7,6 +7,7 @@ that is left.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -56,7 +57,7 @@ from mapping.quantise.lower import (
     may_be_negative,
 )
 from mapping.quantise.observe import Observations
-from mapping.quantise.ranges import RangeErrors, choose_range, range_errors
+from mapping.quantise.ranges import ROUGH_TILES, TILES, RangeErrors, choose_range, range_errors
 from mapping.quantise.rounding import (
     Floats,
     grid_scale,
@@ -203,9 +204,8 @@ class Quantiser:
             raise CannotMap(f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name)
         weight_max = (1 << (self.bits.weights_of(op.name) - 1)) - 1
         factor = stretch(weight_max, self.spec.macro.max_level) if self.spec.macro.even_levels else 1
-        sample, mean = input_vectors(codes, op)
         factor = min(factor, self._room(op, weight_max))
-        weights, unit, seen = self._weights(op, pieces, places, codes, sample, weight_max, factor)
+        weights, unit, seen, mean = self._weights(op, pieces, places, codes, weight_max, factor)
         wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
         above = source.scale * self.offsets.get(op.name, 0)  # values by which codes stand above what they stand for
         held = (unit[:, :, None] * weights).reshape(len(wanted), -1)
@@ -250,12 +250,11 @@ class Quantiser:
         pieces: tuple[Piece, ...],
         places: tuple[Place, ...],
         codes: NDArray[np.int16],
-        sample: NDArray[np.float32],
         weight_max: int,
         factor: int,
-    ) -> tuple[NDArray[np.int16], Floats, RangeErrors | None]:
-        """Integer weights before they are stretched by ``factor``, the scale of each output, and what converters make
-        of these weights where it is known by now.
+    ) -> tuple[NDArray[np.int16], Floats, RangeErrors | None, Floats]:
+        """Integer weights before they are stretched by ``factor``, the scale of each output, what converters make
+        of these weights where it is known by now, and the mean input codes (groups, inputs).
 
         Outputs whose weights lie on a grid, of trained steps, keep it; the others go by the rule.
         """
@@ -264,17 +263,19 @@ class Quantiser:
         trained = grid > 0
         on_grid = np.rint(weight / np.where(trained, grid, np.inf)[:, :, None]).astype(np.int16)
         if trained.all():
-            return on_grid, grid, None
+            return on_grid, grid, None, input_vectors(codes, op)[1]
+        sample, mean = input_vectors(codes, op)
         large = self.errors is not None and weight.size > MOST_DOUBLE
         inputs = input_statistics(sample, single=large)
         tried: list[tuple[NDArray[np.int16], RangeErrors]] = []
 
         if (cells := self.errors) is not None:
 
-            def converter(levels: NDArray[np.int16], scale: Floats) -> Floats:
+            def converter(levels: NDArray[np.int16], scale: Floats, tiles: int = TILES) -> Floats:
                 group = self._group(op, (levels * factor).astype(np.int16), pieces, places)
-                found = range_errors(group, macro, codes, cells.conversion_codes)
-                tried.append((levels, found))
+                found = range_errors(group, macro, codes, cells.conversion_codes, tiles)
+                if tiles == TILES:
+                    tried.append((levels, found))
                 code = found.best(scale.reshape(-1) ** 2).range_code
                 squared: Floats = found.squared_us2[code].reshape(scale.shape)
                 return squared / (macro.level_step_us * factor) ** 2
@@ -282,14 +283,16 @@ class Quantiser:
             slices, copies = 1 + max(piece.slice for piece in pieces), self.averages.get(op.name, 1)
             errors = weight_errors(macro, cells, integers, factor, slices).averaged(copies)
             squares = plane_squares(sample, macro, self.bits.inputs_of(op.name), self.scales[op.inputs[0]].signed)
-            levels, scale = output_weights(weight, inputs, integers, errors, squares, converter)
+            del sample  # of all that trials stand beside, the largest
+            rough = functools.partial(converter, tiles=ROUGH_TILES)
+            levels, scale = output_weights(weight, inputs, integers, errors, squares, converter, rough)
         else:
             widest = self.rule is ScaleRule.LARGEST
             scale = largest_scale(weight, integers) if widest else weighted_scale(weight, inputs.variance, integers)
             levels = round_weights(weight, inputs, scale, integers)
         if trained.any():
-            return np.where(trained[:, :, None], on_grid, levels), np.where(trained, grid, scale), None
-        return levels, scale, next((found for given, found in tried if given is levels), None)
+            return np.where(trained[:, :, None], on_grid, levels), np.where(trained, grid, scale), None, mean
+        return levels, scale, next((found for given, found in tried if given is levels), None), mean
 
     def _group(
         self, op: MatrixOp, weights: NDArray[np.int16], pieces: tuple[Piece, ...], places: tuple[Place, ...]
