@@ -23,8 +23,9 @@ import numpy as np
 import hil
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, program_of
+from hil.deployment.deploy import BUNDLED_DATA, program_of
 from hil.deployment.inference import measured_multiply
+from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import program_chip, read_back
 from hil.errors import FileError

@@ -24,7 +24,7 @@ import numpy as np
 from kept_rows import keep_row, kept_rows
 
 import hil
-from hil.deployment.deploy import BUNDLED_NETWORK
+from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions
 
 KEYS = ("network", "address", "seed", "images", "rewrite")

@@ -37,8 +37,10 @@ from cim.cells.programming_law import law_at
 from cim.chip.file import load_chip
 from cim.record.cell_errors import QUANTILES
 from cim.record.file import load_record
+from hil.improvement.further_training import strength_of
+from mapping.compile import LayoutOptions, compile_network
 from mapping.network.file import load_network
-from search.train.finetune import beginning
+from mapping.quantise.weight_scales import ScaleRule
 
 CHIP, ARCHITECTURE, AGE_S = "lab-128", "cifar_resnet20_a", 3600.0
 HIL = [sys.executable, "-m", "hil.cli"]
@@ -57,8 +59,10 @@ def share_of_errors(calibration: Path) -> float:
 
 def left_by_copies(net: Path) -> float:
     """Errors of the layers as a share of one copy's, root mean square."""
-    program = beginning(load_network(net), load_chip(CHIP))
-    return float(np.sqrt(np.mean([1.0 / step.group.averages for step in program.matrices])))
+    options = LayoutOptions(averaged=True)
+    return strength_of(
+        compile_network(load_network(net), load_chip(CHIP), options=options, scale_rule=ScaleRule.OUTPUT)
+    )
 
 
 def training_images(copies: int, times: int) -> dict[str, Any]:
@@ -124,7 +128,7 @@ def ours(given: argparse.Namespace, start: Path, data: Path, folder: Path) -> di
     out = folder / "ours.pt"
     _, seconds = command(
         *HIL, "finetune", str(start), "--data", str(data), "--calibration", str(given.calibration),
-        "--epochs", str(given.epochs), "--rate", str(given.rate),
+        "--epochs", str(given.epochs), "--rate", str(given.rate), "--strength", str(left_by_copies(start)),
         "--batch", str(BATCH), "--restart", "-o", str(out), "--json",
     )  # fmt: skip
     return {"rate": given.rate, "cpu_min": round(seconds / 60, 2), **simulated(out, given)}

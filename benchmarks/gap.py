@@ -33,8 +33,9 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record, save_record
 from hil.calibration.procedure import calibrate
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK
+from hil.deployment.deploy import BUNDLED_DATA
 from hil.deployment.inference import measured_multiply
+from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions
 from hil.deployment.programming import program_chip, read_back
 from hil.deployment.tuning import tune_chip, with_aims

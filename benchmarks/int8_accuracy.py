@@ -26,8 +26,9 @@ from kept_rows import keep_row, kept_rows
 
 from cim.chip.file import load_chip
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK
+from hil.deployment.deploy import BUNDLED_DATA
 from hil.deployment.import_weights import import_network
+from hil.deployment.network_source import BUNDLED_NETWORK
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile, load_network
 from mapping.network.float_run import float_logits

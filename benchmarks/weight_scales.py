@@ -24,7 +24,8 @@ import numpy as np
 
 from cim.chip.file import load_chip
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK
+from hil.deployment.deploy import BUNDLED_DATA
+from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions
 from hil.prediction.predict import predict
 from hil.watch import Watch

@@ -33,7 +33,8 @@ from cim.record.device import Columns
 from cim.simulator.layer import NoiseKey, simulated_tile
 from cim.simulator.simulator import LayerSimulator
 from hil.datasets.image_set import load_dataset
-from hil.deployment.deploy import BUNDLED_DATA, BUNDLED_NETWORK, program_of
+from hil.deployment.deploy import BUNDLED_DATA, program_of
+from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.watch import Watch
 from mapping.program.conductance import MatrixStep
 from mapping.program.driven import tile_vectors

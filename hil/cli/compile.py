@@ -153,9 +153,7 @@ def compile(
     """Compile a network into a conductance program: layers, tiles, macros, utilisation."""
     from cim.chip.encoding import WeightForm
     from cim.chip.file import load_chip
-    from hil.deployment.deploy import BUNDLED_NETWORK
-    from hil.deployment.dry_run import round_costs
-    from hil.deployment.network_source import ImportOptions, open_network
+    from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
     from mapping.compile import LayoutOptions, compile_network, plan
     from mapping.layout.tile import SlicePlacement
     from mapping.program.explain import explain as explain_program
@@ -209,6 +207,8 @@ def compile(
     if adaptation:
         lines, found = [*lines, *adaptation.lines()], {**found, "adaptation": adaptation.to_json()}
     if program.rounds > 1:
+        from hil.deployment.dry_run import round_costs
+
         found["writing"] = round_costs(program)
         lines += [
             f"  writing round {c['round']}: about {c['pulses']} pulses, {c['chip_s']:.1f} s of chip time"

@@ -36,7 +36,7 @@ from hil.deployment.expected_work import expected_stages
 from hil.deployment.inference import WholeRun
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
 from hil.deployment.layer_sums import Exact, exact_layers
-from hil.deployment.network_source import ImportOptions, open_network
+from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.deployment.programming import EarlyReads, ensure_programmed, read_back
 from hil.deployment.resumable import close_run, resumable
@@ -69,7 +69,6 @@ from mapping.program.file import load_program, save_program
 from mapping.program.training_inputs import LayerInputs, training_inputs
 from mapping.quantise.weight_scales import ScaleRule
 
-BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 BUNDLED_DATA = "fashion-mnist-bundled"
 MOST_RESTARTS = 3  # of the chip in one run
 PROGRAM_FILE = "program.h5"  # of a run folder: the program as it stands on the chip

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from hil.deployment.import_weights import import_network
 from hil.errors import UsageError
 from hil.watch import Watch
 from mapping.bits import ACTIVATION_BITS, WEIGHT_BITS
 from mapping.network.file import NetworkFile, load_network
 from mapping.network.importers import WHOLE_NETWORKS
 
+BUNDLED_NETWORK = Path(__file__).parent.parent / "bundled" / "fashion_mnist.pt"
 HINT = "{} --data cifar10 --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25; or hil import, once"
 
 
@@ -47,6 +47,8 @@ def open_network(
     options = options or ImportOptions()
     if options.data is None:
         raise UsageError(f"{path.name} holds no training images: --data missing", hint=HINT.format(path.name))
+    from hil.deployment.import_weights import import_network  # late: it knows tasks and their statistics
+
     return import_network(
         path,
         arch=None,

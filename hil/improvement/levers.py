@@ -334,7 +334,7 @@ def _finetune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     if bench.minutes_left < LEAST_MINUTES:
         return f"{max(bench.minutes_left, 0.0):.1f} minutes are left, training takes {LEAST_MINUTES:g}"
     settings = bench.training.settings(bench.program(recipe), bench.minutes_left, age_s=bench.age_s, seed=bench.seed)
-    trained = bench.training.trained(bench.network, settings, recipe.copies, bench.images, bench.watch)
+    trained = bench.training.trained(bench.network, settings, bench.images, bench.watch)
     return replace(recipe, finetuned=trained.digest)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtr, stdtrit
 
 from hil.verdict.statistics import Comparison, Trend
 
@@ -83,7 +83,7 @@ class SetScores:
         r = np.arange(m) - (m - 1) / 2
         slopes = r @ self.measured / float(r @ r)
         slope, error = float(slopes[0]), float(slopes[1:].std(ddof=1))
-        p = 1.0 if error == 0 else float(2 * stats.norm.sf(abs(slope) / error))
+        p = 1.0 if error == 0 else float(2 * ndtr(-abs(slope) / error))
         return Trend(slope, error, p, p < 0.01)
 
 
@@ -96,5 +96,5 @@ def drawn_interval(scores: Floats) -> tuple[float, float]:
 def mean_interval(scores: Floats) -> tuple[float, float]:
     """95 % interval of the mean of scores (n,), by Student's t."""
     n = len(scores)
-    half = float(stats.t.ppf(1 - TAIL, n - 1)) * float(scores.std(ddof=1)) / math.sqrt(n)
+    half = float(stdtrit(n - 1, 1 - TAIL)) * float(scores.std(ddof=1)) / math.sqrt(n)
     return float(scores.mean()) - half, float(scores.mean()) + half

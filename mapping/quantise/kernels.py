@@ -54,6 +54,32 @@ def conversion_errors(
     return squared, ends
 
 
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "nsz"})
+def code_sums(codes: Singles) -> tuple[Floats, Floats]:
+    """Sums of whole numbers and of their squares, of each row: exact below 2^53, in any order."""
+    total, square = np.zeros(len(codes)), np.zeros(len(codes))
+    for i in range(codes.shape[0]):
+        one, two = 0.0, 0.0
+        for v in range(codes.shape[1]):
+            code = np.float64(codes[i, v])
+            one += code
+            two += code * code
+        total[i], square[i] = one, two
+    return total, square
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def table_sums(codes: Singles, low: int, table: Floats) -> Floats:
+    """Sums over each row of what a table says of its codes, the first entry of code ``low``."""
+    total = np.zeros(len(codes))
+    for i in range(codes.shape[0]):
+        one = 0.0
+        for v in range(codes.shape[1]):
+            one += table[int(codes[i, v]) - low]
+        total[i] = one
+    return total
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def round_block(
     rest: NDArray[np.floating],

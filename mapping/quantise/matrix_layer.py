@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from mapping.program.digital_ops import INT32_HIGH
 from mapping.program.exact_product import largest_sum
 from mapping.quantise.input_sample import input_vectors
 from mapping.quantise.lower import MatrixOp
-from mapping.quantise.ranges import RangeErrors, choose_range, range_errors
+from mapping.quantise.ranges import ROUGH_TILES, TILES, RangeErrors, choose_range, range_errors
 from mapping.quantise.rounding import (
     Floats,
     grid_scale,
@@ -40,11 +40,13 @@ BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
 class RoundedWeights:
     """Integers (groups, outputs, inputs) and the weight that 1 stands for, (groups, outputs).
 
-    ``seen``: what converters make of these weights, where it is known by now.
+    ``mean`` of the input codes, (groups, inputs). ``seen``: what converters make of these weights, where it is known
+    by now.
     """
 
     levels: NDArray[np.int16]
     unit: Floats
+    mean: Floats
     seen: RangeErrors | None = None
 
 
@@ -82,14 +84,13 @@ class MatrixLayer:
             CannotMap: sums could leave 32 bits.
         """
         op, source = self.op, self.source
-        sample, mean = input_vectors(self.codes, op)
-        rounded = self._weights(sample)
+        rounded = self._weights()
         weights, unit = rounded.levels, rounded.unit
         held = (unit[:, :, None] * weights).reshape(len(wanted), -1)
         if op.grid is not None and np.allclose(held, op.weight.reshape(held.shape), rtol=1e-5, atol=0.0):
             bias = op.bias - source.scale * offset * held.sum(1)  # what was quantised already is taken as it is
         else:
-            means = np.einsum("goi,gi->go", weights.astype(np.float64), mean)
+            means = np.einsum("goi,gi->go", weights.astype(np.float64), rounded.mean)
             bias = wanted - source.scale * (unit * means).reshape(-1)
         unit = np.maximum(unit.reshape(-1) / self.factor, np.abs(bias) / (source.scale * BIAS_ROOM))
         group = self._group(weights)
@@ -124,7 +125,7 @@ class MatrixLayer:
         wanted: int = stretch(self.weight_max, macro.max_level) if macro.even_levels else 1
         return max(1, min(int(wanted * self.reach), room))
 
-    def _weights(self, sample: NDArray[np.float32]) -> RoundedWeights:
+    def _weights(self) -> RoundedWeights:
         """Integer weights before they are stretched.
 
         Outputs whose weights lie on a grid, of trained steps, keep it; the others go by the rule.
@@ -134,39 +135,44 @@ class MatrixLayer:
         trained = grid > 0
         on_grid = np.rint(weight / np.where(trained, grid, np.inf)[:, :, None]).astype(np.int16)
         if trained.all():
-            return RoundedWeights(on_grid, grid)
-        rounded = self._by_rule(sample) if self.errors is None else self._by_errors(sample, self.errors)
+            return RoundedWeights(on_grid, grid, input_vectors(self.codes, self.op)[1])
+        rounded = self._by_rule() if self.errors is None else self._by_errors(self.errors)
         if not trained.any():
             return rounded
         levels = np.where(trained[:, :, None], on_grid, rounded.levels)
-        return RoundedWeights(levels, np.where(trained, grid, rounded.unit))
+        return RoundedWeights(levels, np.where(trained, grid, rounded.unit), rounded.mean)
 
-    def _by_rule(self, sample: NDArray[np.float32]) -> RoundedWeights:
+    def _by_rule(self) -> RoundedWeights:
+        sample, mean = input_vectors(self.codes, self.op)
         weight, inputs = self.op.weight, input_statistics(sample, single=False)
         integers = weight_integers(self.weight_max, self.spec.macro)
         widest = self.rule is ScaleRule.LARGEST
         scale = largest_scale(weight, integers) if widest else weighted_scale(weight, inputs.variance, integers)
-        return RoundedWeights(round_weights(weight, inputs, scale, integers), scale)
+        return RoundedWeights(round_weights(weight, inputs, scale, integers), scale, mean)
 
-    def _by_errors(self, sample: NDArray[np.float32], cells: CellErrors) -> RoundedWeights:
+    def _by_errors(self, cells: CellErrors) -> RoundedWeights:
         """Scales by the errors that cells and converters will add to the outputs."""
         macro, weight = self.spec.macro, self.op.weight
         integers = weight_integers(self.weight_max, macro)
         tried: list[tuple[NDArray[np.int16], RangeErrors]] = []
 
-        def converter(levels: NDArray[np.int16], scale: Floats) -> Floats:
-            found = range_errors(self._group(levels), macro, self.codes, cells.conversion_codes)
-            tried.append((levels, found))
+        def converter(levels: NDArray[np.int16], scale: Floats, tiles: int = TILES) -> Floats:
+            found = range_errors(self._group(levels), macro, self.codes, cells.conversion_codes, tiles)
+            if tiles == TILES:
+                tried.append((levels, found))
             code = found.best(scale.reshape(-1) ** 2).range_code
             squared: Floats = found.squared_us2[code].reshape(scale.shape)
             return squared / (macro.level_step_us * self.factor) ** 2
 
         slices = 1 + max(piece.slice for piece in self.pieces)
         errors = weight_errors(macro, cells, integers, self.factor, slices).averaged(self.copies)
+        sample, mean = input_vectors(self.codes, self.op)
         inputs = input_statistics(sample, single=weight.size > MOST_DOUBLE)
         squares = plane_squares(sample, macro, self.input_bits, self.source.signed)
-        levels, scale = output_weights(weight, inputs, integers, errors, squares, converter)
-        return RoundedWeights(levels, scale, next((found for given, found in tried if given is levels), None))
+        del sample  # of all that trials stand beside, the largest
+        rough = partial(converter, tiles=ROUGH_TILES)
+        levels, scale = output_weights(weight, inputs, integers, errors, squares, converter, rough)
+        return RoundedWeights(levels, scale, mean, next((found for given, found in tried if given is levels), None))
 
     def _group(self, weights: NDArray[np.int16]) -> TileGroup:
         """Tiles of weights that are stretched now."""

@@ -16,6 +16,7 @@ from mapping.program.driven import driven_codes, tile_vectors
 
 VECTORS = 512  # input vectors of a tile that are multiplied, over images and positions
 TILES = 8  # of those that share outputs and slice, evenly taken: the others err like them
+ROUGH_TILES = 2  # where a guess will do
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,9 @@ def choose_range(
     return range_errors(group, spec, codes, noise_codes).best(importance)
 
 
-def range_errors(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], noise_codes: float = 0.0) -> RangeErrors:
+def range_errors(
+    group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], noise_codes: float = 0.0, tiles: int = TILES
+) -> RangeErrors:
     """Errors of a layer's partial sums under every range of the converter.
 
     Each tile and input plane is multiplied with target conductances; what the converter makes
@@ -66,6 +69,7 @@ def range_errors(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], no
 
     Args:
         codes: input codes of calibration images, (n, C, H, W) or (n, features).
+        tiles: most that are looked at of those that share outputs and slice.
     """
     ranges = range(len(spec.adc.full_scales_us))
     squared, ends, count = np.zeros((len(ranges), group.outputs)), np.zeros(len(ranges)), 0
@@ -76,7 +80,7 @@ def range_errors(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], no
     noise_us2 = (noise_codes * lsb_us) ** 2
     from mapping.quantise.kernels import conversion_errors  # late: numba
 
-    for _, alike in itertools.groupby(_looked_at(group), key=lambda seen: seen[0].inputs):
+    for _, alike in itertools.groupby(_looked_at(group, tiles), key=lambda seen: seen[0].inputs):
         units: NDArray[np.float32] | None = None  # of all tiles with the same inputs
         for tile, stands_for in alike:
             if units is None:
@@ -95,7 +99,7 @@ def range_errors(group: TileGroup, spec: MacroSpec, codes: NDArray[np.int16], no
     return RangeErrors(squared, ends / count)
 
 
-def _looked_at(group: TileGroup) -> list[tuple[Tile, float]]:
+def _looked_at(group: TileGroup, most: int) -> list[tuple[Tile, float]]:
     """Tiles whose conversions are looked at, those with the same inputs together, and how many tiles each stands
     for."""
     alike: dict[tuple[range, int], list[Tile]] = {}
@@ -103,7 +107,7 @@ def _looked_at(group: TileGroup) -> list[tuple[Tile, float]]:
         alike.setdefault((tile.outputs, tile.multiplier), []).append(tile)
     found = []
     for tiles in alike.values():
-        some = tiles[:: -(-len(tiles) // TILES)]
+        some = tiles[:: -(-len(tiles) // most)]
         found += [(tile, len(tiles) / len(some)) for tile in some]
     return sorted(found, key=lambda seen: (seen[0].inputs.start, seen[0].inputs.stop))
 

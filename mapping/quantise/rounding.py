@@ -23,7 +23,8 @@ DAMPING = 0.01  # of the mean variance; keeps inputs that are seldom on from bei
 MOST_INPUTS = 2048  # inputs that make up for each other; bounds time and memory of wide layers
 ON_GRID = 1e-3  # steps; float32 weights after a batch norm was folded in
 TOGETHER = 1 << 18  # codes that are looked at together
-BLOCK = 64  # inputs whose updates are gathered before the rest of the row is touched
+BLOCK = 64  # inputs whose updates are gathered before the rest of the row is touched,
+BLOCKS = 8  # and so many blocks of them before the rest beyond these, in single precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class InputStatistics:
 def input_statistics(sample: NDArray[np.float32], *, single: bool = False) -> InputStatistics:
     """From input vectors of each group, (groups, inputs, vectors); ``single``: covariances and factors in float32."""
     groups, inputs, _ = sample.shape
-    variance = by_input(sample, lambda codes: codes.var(axis=1, dtype=np.float64))
+    variance = by_input(sample, _exact_variance if single else lambda codes: codes.var(axis=1, dtype=np.float64))
     floor = DAMPING * variance.mean(axis=1, keepdims=True)
     variance += np.where(floor > 0, floor, 1.0)
     parts = []
@@ -61,6 +62,15 @@ def input_statistics(sample: NDArray[np.float32], *, single: bool = False) -> In
             covariance = _covariance(sample[group, part], variance[group, part], np.float32 if single else np.float64)
             parts.append(Correlated(group, part, covariance, _inverse_factor(covariance)))
     return InputStatistics(variance, tuple(parts))
+
+
+def _exact_variance(codes: NDArray[np.float32]) -> Floats:
+    """Variance of whole numbers (inputs, vectors) from their sums and those of their squares, which are exact."""
+    from mapping.quantise.kernels import code_sums  # late: numba
+
+    vectors = codes.shape[1]
+    total, square = code_sums(codes)
+    return np.asarray((vectors * square - total * total) / float(vectors) ** 2)
 
 
 def by_input(sample: NDArray[np.float32], statistic: Callable[[NDArray[np.float32]], Floats]) -> Floats:
@@ -154,18 +164,24 @@ def compensated(
     levels = np.zeros(weight.shape, np.int16)
     squares = np.zeros(len(weight))
     inputs, middles = weight.shape[1], _middles(integers).astype(weight.dtype)
-    for start in range(0, inputs, BLOCK):
-        stop = min(start + BLOCK, inputs)
-        levels[:, start:stop], errors = round_block(rest, factor, middles, integers, start, stop)
-        squares += np.einsum("oi,oi->o", errors, errors)
-        rest[:, stop:] -= errors @ factor[start:stop, stop:]
+    many = BLOCK * (BLOCKS if weight.dtype == np.float32 else 1)
+    for first in range(0, inputs, many):
+        last = min(first + many, inputs)
+        moved = np.empty((len(weight), last - first), weight.dtype)
+        for start in range(first, last, BLOCK):
+            stop = min(start + BLOCK, last)
+            levels[:, start:stop], errors = round_block(rest, factor, middles, integers, start, stop)
+            moved[:, start - first : stop - first] = errors
+            rest[:, stop:last] -= errors @ factor[start:stop, stop:last]
+        squares += np.einsum("oi,oi->o", moved, moved)
+        rest[:, last:] -= moved @ factor[first:last, last:]
     return levels, squares
 
 
 def _losses(weight: Floats, variance: Floats, scale: Floats, integers: Integers) -> Floats:
     """Error of the nearest rounding at one scale an output, each weight counting with its input's variance."""
     if len(_middles(integers)):
-        error = weight - scale[:, :, None] * _nearest(weight / scale[:, :, None], integers)
+        error = weight - scale[:, :, None] * nearest_integers(weight / scale[:, :, None], integers)
         losses: Floats = np.matmul(error**2, variance[:, :, None])[:, :, 0]
         return losses
     from mapping.quantise.kernels import clipped_losses  # late: numba
@@ -197,12 +213,12 @@ def _covariance(
     return covariance
 
 
-def _nearest(weight: Floats, integers: Integers) -> Floats:
+def nearest_integers(weight: Floats, integers: Integers) -> NDArray[np.int16]:
+    """The nearest of the integers that a weight can be, of weights in units of their scale."""
     middles = _middles(integers)
     if len(middles):
-        return integers[np.searchsorted(middles, weight)].astype(np.float64)
-    nearest: Floats = np.clip(np.rint(weight), integers[0], integers[-1])
-    return nearest
+        return integers[np.searchsorted(middles, weight)].astype(np.int16)
+    return np.rint(weight).clip(integers[0], integers[-1]).astype(np.int16)
 
 
 def _middles(integers: Integers) -> Floats:

@@ -44,9 +44,15 @@ class ScaleTrials:
     def __init__(self, weight: Floats, inputs: InputStatistics, integers: Integers) -> None:
         self._shape, self._integers, self._parts = weight.shape, integers, inputs.parts
         self.large = weight.size > MOST_DOUBLE
-        self._factors = [p.factor.astype(np.float32, copy=False) if self.large else p.factor for p in inputs.parts]
-        self._own = [weight[part.group][:, part.inputs] for part in inputs.parts]
-        self._pulls = [w @ part.covariance for w, part in zip(self._own, inputs.parts, strict=True)]
+        kind: type[np.float32] | type[np.float64] = np.float32 if self.large else np.float64
+        self._kind = kind
+        self._factors: list[NDArray[np.floating]] = [part.factor.astype(kind, copy=False) for part in inputs.parts]
+        self._own: list[NDArray[np.floating]] = [
+            weight[part.group][:, part.inputs].astype(kind, copy=False) for part in inputs.parts
+        ]
+        self._pulls = [
+            w @ part.covariance.astype(kind, copy=False) for w, part in zip(self._own, inputs.parts, strict=True)
+        ]
         self._power = np.zeros(weight.shape[:2])
         for part, w, pull in zip(inputs.parts, self._own, self._pulls, strict=True):
             self._power[part.group] += np.einsum("oi,oi->o", pull, w)
@@ -56,11 +62,11 @@ class ScaleTrials:
         levels = np.empty(self._shape, np.int16)
         moved, along = np.zeros(scale.shape), np.zeros(scale.shape)
         for part, own, factor, pull in zip(self._parts, self._own, self._factors, self._pulls, strict=True):
-            scaled = np.divide(own, scale[part.group][:, None], dtype=np.float64).astype(factor.dtype, copy=False)
-            q, squares = compensated(scaled, factor, self._integers)
+            units = scale[part.group][:, None].astype(self._kind, copy=False)
+            q, squares = compensated(own / units, factor, self._integers)
             levels[part.group][:, part.inputs] = q
             moved[part.group] += squares
-            along[part.group] += np.einsum("oi,oi->o", pull, q)
+            along[part.group] += np.einsum("oi,oi->o", pull, q.astype(pull.dtype) if self.large else q)
         square = moved - self._power / scale**2 + 2.0 * along / scale
         good = (square > 0) & (along > 0)
         held = np.where(good, square, 1.0)

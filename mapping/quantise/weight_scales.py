@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.converters import input_planes, split_planes, to_offset
+from cim.chip.converters import CodeOutOfRange, input_planes, split_planes, to_offset
 from cim.chip.spec import Encoding, MacroSpec, SignedInput
 from cim.record.cell_errors import CellErrors
 from mapping.layout.tile import digit
@@ -35,13 +35,18 @@ from mapping.quantise.rounding import (
     by_input,
     fitted_scale,
     largest_scale,
+    nearest_integers,
     weighted_scale,
 )
 from mapping.quantise.scale_trials import Rounded, ScaleTrials
 from mapping.quantise.scales import code_limits
 
 CLIPS = np.linspace(1.0, 0.35, 14)  # ends of the scale that are tried, as shares of the largest weight
-COARSE = 2  # of large layers every second one, and then those beside the best
+COARSE = 3  # of large layers every third one, and then those beside the best
+
+
+Converter = Callable[[NDArray[np.int16], Floats], Floats]
+"""Gives A, (groups, outputs), of integers and scales at their best range."""
 
 
 class ScaleRule(enum.StrEnum):
@@ -101,14 +106,22 @@ def weight_errors(spec: MacroSpec, cells: CellErrors, integers: Integers, factor
 
 
 def plane_squares(sample: NDArray[np.float32], spec: MacroSpec, bits: int, signed: bool) -> Floats:
-    """Σ_p w_p² mean(u_p²) of each input, (groups, inputs), from codes (groups, inputs, vectors)."""
+    """Σ_p w_p² mean(u_p²) of each input, (groups, inputs), from codes (groups, inputs, vectors).
+
+    Raises:
+        CodeOutOfRange: codes that do not fit.
+    """
     low, high = code_limits(bits, signed, spec.inputs.signed is SignedInput.TERNARY)
+    if sample.size and (sample.min() < low or sample.max() > high):
+        raise CodeOutOfRange(f"codes {sample.min():g}..{sample.max():g} do not fit {low}..{high}")
     codes = np.arange(low, high + 1, dtype=np.int16)
     offset = signed and spec.inputs.signed is SignedInput.OFFSET
     units = split_planes(to_offset(codes, bits) if offset else codes, spec.inputs, bits, signed).astype(np.float64)
     weights = np.array([p.weight for p in input_planes(spec.inputs, bits, signed)], np.float64)
     table = (weights[:, None] ** 2 * units**2).sum(0)
-    return by_input(sample, lambda some: np.asarray(table[some.astype(np.int64) - low].mean(axis=1)))
+    from mapping.quantise.kernels import table_sums  # late: numba
+
+    return by_input(sample, lambda some: table_sums(some, low, table) / some.shape[1])
 
 
 def output_weights(
@@ -117,7 +130,8 @@ def output_weights(
     integers: Integers,
     errors: WeightErrors,
     squares: Floats,
-    converter: Callable[[NDArray[np.int16], Floats], Floats],
+    converter: Converter,
+    rough: Converter | None = None,
 ) -> tuple[NDArray[np.int16], Floats]:
     """Integers and scales of least J, output by output; J of the whole layer is never above that of the largest scale.
 
@@ -126,7 +140,7 @@ def output_weights(
     Args:
         weight: (groups, outputs, inputs).
         squares: ``plane_squares`` of the inputs, (groups, inputs).
-        converter: gives A, (groups, outputs), of integers and scales at their best range.
+        rough: a quicker converter that is near the other, for large layers; None: ``converter``.
 
     Returns:
         int16 (groups, outputs, inputs), and float64 (groups, outputs).
@@ -147,8 +161,13 @@ def output_weights(
             np.minimum(seen, best.loss),
         )
 
-    first = trials.at(weighted_scale(weight, inputs.variance, integers))
-    guess = converter(first.levels, first.scale)
+    nearest = weighted_scale(weight, inputs.variance, integers)
+    if trials.large:  # a guess needs no errors that make up for each other
+        converter = rough or converter
+        guess = converter(nearest_integers(weight / nearest[:, :, None], integers), nearest)
+    else:
+        first = trials.at(nearest)
+        guess = converter(first.levels, first.scale)
     none = np.zeros(widest.shape, np.intp)
     largest = trials.at(CLIPS[0] * widest)
     best = Chosen(largest, none, loss(largest, guess))
@@ -160,9 +179,9 @@ def output_weights(
         best = compared(np.clip(middle + side, 0, len(CLIPS) - 1), best)
     found = []
     for tried, scale in ((best.rounded, CLIPS[best.index] * widest), (largest, widest)):
-        found.append((float(loss(tried, converter(tried.levels, tried.scale)).sum()), tried.levels, scale))
-    _, levels, scale = min(found, key=lambda f: f[0])
-    return levels, fitted_scale(weight, levels, inputs, scale)
+        found.append((float(loss(tried, converter(tried.levels, tried.scale)).sum()), tried, scale))
+    _, kept, scale = min(found, key=lambda f: f[0])
+    return kept.levels, kept.scale if trials.large else fitted_scale(weight, kept.levels, inputs, scale)
 
 
 @dataclass(frozen=True, slots=True)

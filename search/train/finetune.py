@@ -7,7 +7,6 @@ as a cosine. All training images and few epochs: a few thousand images overfit. 
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import hashlib
 import time
@@ -22,9 +21,7 @@ from torch import Tensor, nn
 
 from cim.chip.spec import ChipSpec
 from cim.simulator.training_errors import ArrayNoise
-from mapping.compile import LayoutOptions, compile_network
-from mapping.errors import CannotMap
-from mapping.layout.free_cells import Copies
+from mapping.compile import compile_network
 from mapping.network.file import NetworkFile, image_keys, load_network, save_network
 from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram
@@ -87,8 +84,7 @@ class FinetuneRecipe:
 class FinetuneJob:
     """One network to be tuned; picklable. ``network`` is the ``net.pt`` as it came, ``out`` the one to be.
 
-    ``checkpoint`` is written after each epoch. ``noise``: errors of the chip. ``copies`` of layers that it averages;
-    None: those on idle cells. ``provenance`` goes into the file.
+    ``checkpoint`` is written after each epoch. ``noise``: errors of the chip. ``provenance`` goes into the file.
     """
 
     network: Path
@@ -97,7 +93,6 @@ class FinetuneJob:
     noise: ArrayNoise
     out: Path
     checkpoint: Path
-    copies: Copies | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
 
@@ -160,11 +155,8 @@ def _finetune(fabric: Fabric, job: FinetuneJob, images: Images, validation: Imag
     network, recipe = load_network(job.network), job.recipe
     task = _Finetuning(_ranged(network, images), job, validation, fabric.device)
     key = hashlib.sha256(
-        repr(
-            (network.digest, repr(recipe), job.machine.precision, noise_digest(job.noise), validation.digest,
-             task.model.copies)
-        ).encode()
-    ).hexdigest()  # fmt: skip
+        repr((network.digest, repr(recipe), job.machine.precision, noise_digest(job.noise), validation.digest)).encode()
+    ).hexdigest()
     before = task.before()
     trained, records = fit(fabric, task, images, recipe.schedule, checkpoint=job.checkpoint, key=key, told=told)
     assert isinstance(trained, GraphNet)
@@ -208,14 +200,14 @@ def _ranged(network: NetworkFile, images: Images) -> NetworkFile:
     return replace(network, calibration_images=few.pixels, calibration_labels=few.labels)
 
 
-def beginning(network: NetworkFile, chip: ChipSpec, copies: Copies | None = None) -> ConductanceProgram:
-    """The program that training begins with: as ``hil deploy`` compiles it, in rounds where the chip is too small, and
-    without copies on a larger one where that does not help."""
-    for rounds in (False, True):
-        with contextlib.suppress(CannotMap):
-            options = LayoutOptions(rounds=rounds, averaged=True)
-            return compile_network(network, chip, options=options, copies=copies, scale_rule=ScaleRule.OUTPUT)
-    return compile_network(network, replace(chip, macros=ROOM), scale_rule=ScaleRule.OUTPUT)
+def beginning(network: NetworkFile, chip: ChipSpec) -> ConductanceProgram:
+    """The program that training begins with, each layer once; the chip may be too small for it.
+
+    Scales for single cells stand further out from their errors than those for copies, and networks that were trained
+    from them lost less on chips, copies or not.
+    """
+    roomy = replace(chip, macros=max(chip.macros, ROOM))
+    return compile_network(network, roomy, scale_rule=ScaleRule.OUTPUT)
 
 
 class _Finetuning(TrainingTask):
@@ -224,7 +216,7 @@ class _Finetuning(TrainingTask):
     ) -> None:
         recipe = job.recipe
         torch.manual_seed(recipe.schedule.seed)
-        self.model: GraphNet = graph_net(network, beginning(network, job.chip, job.copies), job.noise).to(device)
+        self.model: GraphNet = graph_net(network, beginning(network, job.chip), job.noise).to(device)
         self.teacher = PixelGraph(GraphPart(merged(network.graph.nodes), INPUT), network.graph.preprocess)
         self.teacher.to(device).eval().requires_grad_(False)
         self.recipe, self.validation, self.device, self.full = recipe, validation, device, full

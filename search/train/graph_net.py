@@ -246,13 +246,8 @@ class GraphNet(PixelModule):
     def _held(self, values: NDArray[np.float32]) -> Tensor:
         return self.get_buffer(self.names[id(values)])
 
-    @property
-    def copies(self) -> dict[str, int]:
-        """Of each layer, as they are averaged on the chip."""
-        return {name: unit.copies for name, unit in self.units.items() if isinstance(unit, MatrixUnit)}
-
     def set_errors(self, strength: float, chips: int = 1, chip_batches: int = 1) -> None:
-        """As ``search.train.arrays.set_strength``, errors smaller by √n where a chip averages n copies of a layer."""
+        """As ``search.train.arrays.set_strength``, errors smaller by √n in a layer that stands n times."""
         set_strength(self, strength, chips, chip_batches)
         for unit in self.units.values():
             assert isinstance(unit, MatrixUnit)

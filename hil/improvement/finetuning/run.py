@@ -23,7 +23,6 @@ from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inpu
 from hil.improvement.finetuning.plan import FinetunePlan, asked_for, read_plan, write_plan
 from hil.improvement.finetuning.settings import EPOCHS, FinetuneSettings, working_folder
 from hil.watch import Watch
-from mapping.layout.free_cells import Copies
 from search.train.finetune import Finetuned, FinetuneJob, FinetuneRecipe, finetune_network, step_seconds
 from search.train.images import Images, Symmetry
 from search.train.training import Machine, Precision, TrainingSchedule, multiplies_bfloat16, told_in_steps
@@ -75,7 +74,6 @@ def finetune(
     data_dir: Path | None = None,
     download: bool = False,
     settings: FinetuneSettings | None = None,
-    copies: Copies | None = None,
     without: NDArray[np.uint8] | None = None,
     restart: bool = False,
     watch: Watch | None = None,
@@ -87,8 +85,6 @@ def finetune(
         data: name or path of a data set; its training images are used, and never score.
         macros: of the chip, where a record is of one with another number than the chip file says.
         calibration: record whose errors count; None: the models of the chip file.
-        copies: further ones of each layer, whose sums the chip will add; None: those on idle cells, which
-            ``hil deploy`` makes by itself.
         without: images (n, height, width, channels) of the data set that take no part; None: none.
         restart: forget what an interrupted call with the same ``out`` has done.
 
@@ -120,12 +116,12 @@ def finetune(
         plan = read_plan(folder, asked_for(settings))
         if plan is None:
             with watch.stage("measuring the speed"):
-                plan = _planned(inputs, settings, _job(Path(network), inputs, settings, data, 1, out, copies), began)
+                plan = _planned(inputs, settings, _job(Path(network), inputs, settings, data, 1, out), began)
             write_plan(folder, plan)
         images = _some(inputs.train, plan.images, settings.seed)
         if plan.cut:
             watch.note(f"{plan.epochs} epochs of {len(images):,} images, for {settings.minutes:g} minutes")
-        job = _job(Path(network), inputs, settings, data, plan.epochs, out, copies)
+        job = _job(Path(network), inputs, settings, data, plan.epochs, out)
         with watch.stage("training"):
             told = told_in_steps(watch.step, plan.epochs, lambda record: f"{record.score:.1f} % on chips (simulated)")
             found = finetune_network(job, images, inputs.kept, told)
@@ -160,7 +156,6 @@ def _job(
     data: str,
     epochs: int,
     out: Path,
-    copies: Copies | None,
 ) -> FinetuneJob:
     shift, symmetry = augmentation(data)
     schedule = TrainingSchedule(
@@ -186,7 +181,6 @@ def _job(
         inputs.noise,
         out.absolute(),
         working_folder(out).absolute() / CHECKPOINT,
-        copies,
         provenance,
         Machine(settings.device, settings.devices, cast(Precision, precision)),
     )

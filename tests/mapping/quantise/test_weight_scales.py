@@ -148,6 +148,34 @@ def test_trials_of_a_wide_layer_are_as_good_in_single_precision() -> None:
     np.testing.assert_allclose(tried.error, rounding_error(weight, tried.levels, tried.scale, inputs), rtol=1e-3)
 
 
+def test_a_wide_layer_is_no_worse_than_at_the_largest_scale_and_asks_the_quick_converter_alone() -> None:
+    rng = np.random.default_rng(1)
+    weight = rng.standard_t(3, (1, 1 + MOST_DOUBLE // 128, 128))
+    sample = np.floor(np.minimum(rng.exponential(30, (1, 128, 1000)), 255)).astype(np.float32)
+    inputs, squares = input_statistics(sample, single=True), plane_squares(sample, LAB.macro, 8, False)
+    errors = weight_errors(LAB.macro, nominal_errors(LAB, 3600.0), SEVEN, 1, 1)
+
+    def never(levels: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        raise AssertionError("the full converter was asked")
+
+    levels, scale = output_weights(weight, inputs, SEVEN, errors, squares, never, lambda q, s: np.full(s.shape, 100.0))
+    widest = largest_scale(weight, SEVEN)
+    plain = round_weights(weight, inputs, widest, SEVEN)
+    found = loss(weight, levels, scale, sample, errors, 100.0)
+    assert found < 0.9 * loss(weight, plain, widest, sample, errors, 100.0)
+
+
+def test_codes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"codes 0\.\.256 do not fit 0\.\.255"):
+        plane_squares(np.array([[[0, 256]]], np.float32), LAB.macro, 8, False)
+
+
+def test_variances_of_wide_layers_are_those_of_their_codes() -> None:
+    _, sample = layer()
+    found = input_statistics(sample, single=True).variance
+    np.testing.assert_allclose(found, input_statistics(sample).variance, rtol=1e-12)
+
+
 def test_the_rounding_error_is_that_of_the_sample() -> None:
     weight, sample = layer()
     inputs, scale = input_statistics(sample), largest_scale(weight, SEVEN)
