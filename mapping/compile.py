@@ -17,7 +17,7 @@ from mapping.bits import BitWidths, LayerBits
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Copies
 from mapping.layout.lay_out import LayoutOptions, idle_copies, lay_out
-from mapping.layout.place import macro_targets_us
+from mapping.layout.place import macro_targets_us, tiles_by_slot
 from mapping.network.file import NetworkFile
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import busiest_reads, tile_counts
@@ -29,7 +29,7 @@ from mapping.quantise.sharing import shared_ops, together, turns
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.quantise.widths import code_widths
 from mapping.tune.averaged import averaged
-from mapping.tune.residual import with_top_copies
+from mapping.tune.residual import REACH, with_top_copies
 
 __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
@@ -91,7 +91,7 @@ def compile_network(
     errors = nominal_errors(spec, READ_AGE_S) if scale_rule is ScaleRule.OUTPUT else None
     quantiser = Quantiser(
         spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule, errors, weight_form, turns=turns(ops),
-        averages={name: 1 + len(more) for name, more in copies.items()},
+        averages={name: 1 + len(more) for name, more in copies.items()}, reach=REACH if options.residual else 1.0,
     )  # fmt: skip
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images, input_grid(network.graph))
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}
@@ -256,7 +256,8 @@ def plan(program: ConductanceProgram) -> MappingPlan:
 
 def _round_plan(program: ConductanceProgram, layers: Sequence[LayerPlan], number: int) -> RoundPlan:
     slots = [slot for slot in program.slots if slot // program.spec.macros == number]
-    cells = sum(int(np.isfinite(macro_targets_us(program, slot)).sum()) for slot in slots)
+    tiles = tiles_by_slot(program)
+    cells = sum(int(np.isfinite(macro_targets_us(program, slot, tiles[slot])).sum()) for slot in slots)
     return RoundPlan(number, tuple(p.layer for p in layers if number in p.rounds), len(slots), cells)
 
 

@@ -92,7 +92,7 @@ def segment_law(
     heavy = tau * np.cumsum(load_keep * count, axis=1) / np.cumsum(count)
     rise = heavy * (keep * drop - steps * later)
     lost = 1.0 - arrived
-    rate = np.gradient(lost, n) if rows > 1 else np.zeros(2)
+    rate = np.gradient(lost) if rows > 1 else np.zeros(2)
     known = np.abs(lost) > 1e-12  # a resistance drawn within its error may be negative, and so is what it loses
     swing = np.where(known, rate / (tau * np.where(known, lost, 1.0)), 0.0)
     swing[0] = 0.0

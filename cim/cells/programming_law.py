@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +17,7 @@ __all__ = ["Law", "ProgrammingLaw", "Tail", "along_levels", "law_at", "redraw_la
 Floats = NDArray[np.float64]
 BASE_DECADES = 3.0 - 1e-9
 MAX_SKEW = 1.5
+FEW = 16  # targets among which counting edges below is quicker than a search
 DF_RANGE = (0.5, 200.0)
 TABLES = ("loc_us", "scale_us", "df", "loc_se_us", "scale_se_us", "ln_df_se")
 LATER_TABLES = ("skew", "skew_se", "wide_share", "wide_share_se")
@@ -24,7 +27,7 @@ def _none() -> Floats:
     return np.zeros((0, 0))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ProgrammingLaw:
     """Programming law: error of a programmed cell against its target, by level and age.
 
@@ -139,18 +142,20 @@ def law_at(law: ProgrammingLaw, targets_us: NDArray[np.floating], age_s: float) 
     """
     different = np.unique(targets_us)  # a macro holds few
     here = _law_of(law, np.clip(different.astype(np.float64), law.levels_us[0], law.levels_us[-1]), age_s)
-    which = np.searchsorted(different, targets_us)
+    if len(different) <= FEW:
+        which = np.zeros(np.shape(targets_us), np.intp)
+        for edge in different[1:]:
+            which += targets_us >= edge
+    else:
+        which = np.searchsorted(different, targets_us)
     each = {name: getattr(here, name)[which] for name in ("loc_us", "scale_us", "df", "wide_share", "skew")}
     return replace(here, **each)
 
 
 def _law_of(law: ProgrammingLaw, targets: Floats, age_s: float) -> Law:
     """``law_at`` of targets within the levels, (n,)."""
-    weights = time_weights(law.ages_s, age_s)
-    inside = np.clip(weights, 0.0, 1.0)  # df and share are not extrapolated
-    used = np.flatnonzero(weights)
-    tables = [weights @ law.loc_us, inside @ np.log(law.df), weights @ law.skew, inside @ _logit(law.wide_share)]
-    values = along_levels(law.levels_us, np.stack([*tables, *np.log(law.scale_us[used])], 1), targets)
+    weights, used, along = _at_age(law, age_s)
+    values = along(targets)
     loc, ln_df, skew, logit = (values[..., k] for k in range(4))
     each = np.exp(2.0 * values[..., 4:])  # scale² at the ages around
     variance = each @ weights[used]
@@ -165,6 +170,17 @@ def _law_of(law: ProgrammingLaw, targets: Floats, age_s: float) -> Law:
         law.wide_ratio,
         np.clip(skew, -MAX_SKEW, MAX_SKEW),
     )
+
+
+@functools.lru_cache(maxsize=16)
+def _at_age(law: ProgrammingLaw, age_s: float) -> tuple[Floats, NDArray[np.int64], Callable[[Floats], Floats]]:
+    """Weights of the ages, which of them count, and the tables of loc, ln df, skew, logit and ln scale at the ages
+    that count along the levels; macro after macro asks for the same."""
+    weights = time_weights(law.ages_s, age_s)
+    inside = np.clip(weights, 0.0, 1.0)  # df and share are not extrapolated
+    used = np.flatnonzero(weights)
+    tables = [weights @ law.loc_us, inside @ np.log(law.df), weights @ law.skew, inside @ _logit(law.wide_share)]
+    return weights, used, level_curves(law.levels_us, np.stack([*tables, *np.log(law.scale_us[used])], 1))
 
 
 def time_weights(ages_s: Floats, age_s: float) -> Floats:
@@ -194,12 +210,22 @@ def along_levels(levels_us: Floats, tables: Floats, targets_us: Floats) -> Float
 
     Linear in the tables, so that the identity gives the weight of each level.
     """
-    if len(levels_us) == 1:
-        return np.broadcast_to(tables[0], (*targets_us.shape, tables.shape[1]))
-    if len(levels_us) == 2:
+    return level_curves(levels_us, tables)(targets_us)
+
+
+def level_curves(levels_us: Floats, tables: Floats) -> Callable[[Floats], Floats]:
+    """``along_levels`` of these tables, as a function of targets."""
+    if len(levels_us) > 2:
+        spline = CubicSpline(levels_us, tables, bc_type="natural")
+        return lambda targets_us: np.asarray(spline(targets_us))
+
+    def line(targets_us: Floats) -> Floats:
+        if len(levels_us) == 1:
+            return np.broadcast_to(tables[0], (*targets_us.shape, tables.shape[1]))
         share = ((targets_us - levels_us[0]) / (levels_us[1] - levels_us[0]))[..., None]
         return np.asarray((1.0 - share) * tables[0] + share * tables[1])
-    return np.asarray(CubicSpline(levels_us, tables, bc_type="natural")(targets_us))
+
+    return line
 
 
 def _logit(share: Floats) -> Floats:

@@ -114,6 +114,8 @@ class ReadNoise:
         return np.asarray(white + self.flicker_at(conductance_us) * flicker + telegraph * jumps)
 
     def _at(self, table: Floats, conductance_us: NDArray[np.floating]) -> Floats:
+        if np.all(table == table[0]):
+            return np.full(np.shape(conductance_us), table[0])
         return np.asarray(np.interp(conductance_us, self.levels_us, table))
 
     def _flicker_rates(self) -> tuple[Floats, Floats]:

@@ -128,8 +128,9 @@ def encode_tile(
     rows, outputs = levels.shape
     word_lines, bit_lines = cell_lines(spec, row0, rows, output0, outputs)
     k = levels.astype(np.int64)
-    held = np.isin(k, spec.weight_values)
-    if not held.all():
+    possible = spec.weight_values
+    every = len(possible) == possible[-1] - possible[0] + 1  # no number between the ends is missing
+    if not (every and possible[0] <= k.min() and k.max() <= possible[-1]) and not (held := np.isin(k, possible)).all():
         row, output = np.unravel_index(np.where(held, -1, np.abs(k)).argmax(), k.shape)
         raise LevelOutOfRange(int(row), int(output), int(k[row, output]), spec.max_level)
     table = np.array(spec.levels_us if aims_us is None else aims_us, np.float32)
@@ -141,7 +142,8 @@ def encode_tile(
         if spec.encoding is Encoding.OFFSET_COLUMN:
             targets = np.hstack([targets, np.full((rows, 1), table[spec.zero_level], np.float32)])
         return EncodedTile(word_lines, bit_lines, targets)
-    halves = table[np.searchsorted(values, np.maximum([k, -k], 0)) if cells is None else cells]
+    sizes = np.stack([np.maximum(k, 0), np.maximum(-k, 0)]) if cells is None else cells
+    halves = table[sizes if cells is not None or spec.even_levels else np.searchsorted(values, sizes)]
     axis = 2 if spec.encoding is Encoding.DIFFERENTIAL_COLUMNS else 1
     targets = np.stack([halves[0], halves[1]], axis).reshape(len(word_lines), len(bit_lines))
     return EncodedTile(word_lines, bit_lines, targets)

@@ -44,7 +44,7 @@ def tile_correction(
     spec: MacroSpec,
     record: CalibrationRecord,
     tile: ColumnReads,
-    cells_us: NDArray[np.float64],
+    cells_us: NDArray[np.floating],
     vectors: NDArray[np.int16],
 ) -> Correction:
     """The least-squares line of each column of one tile; where a column hardly varies, the nominal slope stands.
@@ -53,28 +53,39 @@ def tile_correction(
     wanted the exact level sums, w the square sum of one code in every plane of every vector.
 
     Args:
-        cells_us: of the whole macro, (rows, columns), without NaN.
+        cells_us: of the whole macro, (rows, columns); NaN only beside the tile.
         vectors: input codes, (vectors, rows of the tile).
     """
     expected = expected_sums(spec, record, tile, cells_us, vectors)
     _, rest = digital_terms(spec, tile.levels, tile.input_bits, tile.input_signed)
     offset_inputs = tile.input_signed and spec.inputs.signed is SignedInput.OFFSET
-    driven = to_offset(vectors, tile.input_bits) if offset_inputs else vectors
-    wanted = vectors.astype(np.float64) @ tile.levels.astype(np.float64)
-    wanted -= rest * driven.sum(1, dtype=np.float64)[:, None]
-    x, y = expected - expected.mean(0), wanted - wanted.mean(0)
+    wanted = _level_sums(vectors, tile.levels, tile.input_bits)
+    if rest:
+        driven = to_offset(vectors, tile.input_bits) if offset_inputs else vectors
+        wanted -= rest * driven.sum(1, dtype=np.float64)[:, None]
+    middle, aim = expected.mean(0), wanted.mean(0)
+    x, y = np.subtract(expected, middle, out=expected), np.subtract(wanted, aim, out=wanted)
     nominal = spec.lsb_us(tile.range_code) / spec.level_step_us * (1 if tile.signs is None else tile.signs)
     weight = len(vectors) * float(4**tile.input_bits - 1) / 3.0
-    gain = ((x * y).sum(0) + weight * nominal) / ((x * x).sum(0) + weight)
-    offset = wanted.mean(0) - gain * expected.mean(0)
+    gain = (np.multiply(x, y, out=y).sum(0) + weight * nominal) / (np.multiply(x, x, out=x).sum(0) + weight)
+    offset = aim - gain * middle
     return float_correction(gain, offset, np.full(tile.levels.shape[1], rest))
+
+
+def _level_sums(
+    vectors: NDArray[np.int16], levels: NDArray[np.integer] | NDArray[np.floating], bits: int
+) -> NDArray[np.float64]:
+    """vectors · levels; in single precision where every partial sum is a whole number that it holds."""
+    exact = levels.dtype.kind == "i" and int(np.abs(levels).sum(0, dtype=np.int64).max(initial=0)) << bits < 1 << 24
+    kind = np.float32 if exact else np.float64
+    return np.asarray(vectors.astype(kind) @ levels.astype(kind), np.float64)
 
 
 def expected_sums(
     spec: MacroSpec,
     record: CalibrationRecord,
     tile: ColumnReads,
-    cells_us: NDArray[np.float64],
+    cells_us: NDArray[np.floating],
     vectors: NDArray[np.int16],
 ) -> NDArray[np.float64]:
     """ADC sums (vectors, outputs) of one tile without noise, for input codes (vectors, rows)."""

@@ -40,7 +40,7 @@ from hil.deployment.network_source import ImportOptions, open_network
 from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.deployment.programming import EarlyReads, ensure_programmed, read_back
 from hil.deployment.resumable import close_run, resumable
-from hil.deployment.rewriting import check_residual, rewrite_cells, write_lower_slices
+from hil.deployment.rewriting import around_stuck_cells, check_residual, rewrite_cells, write_lower_slices
 from hil.deployment.rounds import run_rounds
 from hil.deployment.run_settings import RunSettings, load_settings
 from hil.deployment.scoring import scoring_of
@@ -338,6 +338,7 @@ def write_whole(
         force: write it although the chip holds it.
         order: of the macros; None: by number.
     """
+    program = around_stuck_cells(program, record)
     with watch.stage("programming"):
         sample = PROGRAM | (options.seed & 0xFFFF) << 32
         early = EarlyReads(options.early_reads, READ_EARLY) if options.causes else None
@@ -345,7 +346,7 @@ def write_whole(
         written = ensure_programmed(driver, program, sample=sample, force=anew, watch=watch, early=early, order=order)
     wanted = None
     if program.residual and written is not None:
-        found, written = write_lower_slices(driver, program, written, options, sample=sample, watch=watch)
+        found, written = write_lower_slices(driver, program, record, written, options, sample=sample, watch=watch)
         program, wanted = found.program, found.wanted
     if options.rewriting is not None and written is not None:
         with watch.stage("rewriting"):

@@ -61,7 +61,7 @@ class DeployOptions:
     idle_copies: bool = True  # layers stand again on cells that would be idle; sums are added
     rounds: bool = False  # a network larger than the chip is written part after part
     residual_slices: int = 0  # copies of each highest bit slice, whose errors lower slices take up; 0: plain slices
-    residual_wait_s: float = 3600.0  # chip time from writing the highest slices to writing the lower ones
+    residual_wait_s: float = 3600.0  # chip time from writing slices to writing those below them
     aim: bool = True  # write beside the levels, so that cells stand right at ``age_s``
     engine: str = AUTO  # a ``SimulationMode``; auto: fast where it was shown to be as good as exact
 
@@ -119,7 +119,9 @@ class DeployOptions:
 
     def aimed_age_s(self, program: ConductanceProgram) -> float:
         """Age that the targets of ``program`` are for: of residual slices that of the highest, written first."""
-        return self.age_s + (self.residual_wait_s if program.residual else 0.0)
+        from mapping.tune.residual import writings
+
+        return self.age_s + self.residual_wait_s * writings(program)
 
     @property
     def rewriting(self) -> Rewrite | None:

@@ -36,6 +36,7 @@ from mapping.quantise.weight_scales import ScaleRule
 from mapping.tune.aims import aimed, aims_of
 from mapping.tune.averaged import layer_areas
 from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
+from mapping.tune.residual import writings
 
 REWRITES = 3  # of the lever; more give little (doi 10.1038/s41586-022-04992-8 took three)
 ADAPTER_RANK = 4  # of the lever: rank 1 gives most of what 8 give
@@ -154,7 +155,7 @@ class LeverBench:
             )
         program = self.made[key]
         if recipe.aim:
-            age_s = self.age_s + (RESIDUAL_WAIT_S if program.residual else 0.0)
+            age_s = self.age_s + RESIDUAL_WAIT_S * writings(program)
             program = aimed(program, aims_of(self.record.programming, self.spec.macro, age_s, self.source))
         return program
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cim.chip.correction import Correction
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.column_lines import ColumnReads, tile_correction
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile
@@ -38,20 +39,18 @@ def column_corrections(
         inputs: ``training_inputs`` of the program.
         wanted: by layer, levels that each of its tiles stands for (rows, outputs); None: the program's.
     """
-    cells = {slot: np.nan_to_num(np.asarray(readings_us[slot], np.float64)) for slot in program.slots}
-    return {
-        step.name: tuple(
-            tile_correction(
-                program.spec.macro,
-                record,
-                tile_reads(step, tile, None if wanted is None else wanted[step.name][number]),
-                cells[program.slot(tile)],
-                tile_vectors(inputs[step.name], step.group.window, tile, VECTORS),
-            )
-            for number, tile in enumerate(step.group.tiles)
-        )
-        for step in program.matrices
-    }
+    found: dict[str, tuple[Correction, ...]] = {}
+    for step in program.matrices:
+        vectors: dict[range, NDArray[np.int16]] = {}  # tiles of other outputs have the same
+        corrections = []
+        for number, tile in enumerate(step.group.tiles):
+            if tile.inputs not in vectors:
+                vectors[tile.inputs] = tile_vectors(inputs[step.name], step.group.window, tile, VECTORS)
+            reads = tile_reads(step, tile, None if wanted is None else wanted[step.name][number])
+            cells = readings_us[program.slot(tile)]
+            corrections.append(tile_correction(program.spec.macro, record, reads, cells, vectors[tile.inputs]))
+        found[step.name] = tuple(corrections)
+    return found
 
 
 def tile_reads(step: MatrixStep, tile: Tile, wanted: NDArray[np.floating] | None = None) -> ColumnReads:

@@ -149,7 +149,7 @@ def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn)
     return [
         simulated_tile(
             spec,
-            np.nan_to_num(drawn.cells_us[program.slot(t)]),
+            drawn.cells_us[program.slot(t)],
             drawn.columns[program.slot(t)],
             correction,
             inputs=t.inputs,

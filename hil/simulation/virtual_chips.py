@@ -24,8 +24,8 @@ from hil.simulation.corrections import column_corrections
 from hil.simulation.residual_cells import ResidualCells, draw_residual
 from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
 from hil.watch import Watch
-from mapping.layout.place import macro_targets_us
-from mapping.program.conductance import ConductanceProgram
+from mapping.layout.place import macro_targets_us, tiles_by_slot
+from mapping.program.conductance import ConductanceProgram, Tile
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
 from mapping.program.training_inputs import LayerInputs
@@ -76,7 +76,7 @@ class VirtualChips:
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
     targets: TuneTargets | None = None
     rewrite: Rewrite | None = None  # of chips programmed again
-    wait_s: float = RESIDUAL_WAIT_S  # of residual slices, before the lower ones are written
+    wait_s: float = RESIDUAL_WAIT_S  # of residual slices, before lower ones are written, each time
     tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
     drawn: dict[int, Drawn] = field(default_factory=dict, repr=False)  # of the chips that were drawn so far
     kept: dict[int, VirtualChip] = field(default_factory=dict, repr=False)  # chips that are ready to run
@@ -229,10 +229,14 @@ class VirtualChips:
         )
         return Drawn(cells, columns, corrections), rng
 
+    @cached_property
+    def _tiles(self) -> dict[int, list[Tile]]:
+        return tiles_by_slot(self.program)
+
     def _targets(self, slot: int) -> NDArray[np.float32]:
         """Of one macro, µS; kept where all chips are small."""
         found = self._targets_us.get(slot)
-        found = macro_targets_us(self.program, slot) if found is None else found
+        found = macro_targets_us(self.program, slot, self._tiles[slot]) if found is None else found
         if self.kept_in_memory:
             self._targets_us[slot] = found
         return found

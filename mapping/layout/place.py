@@ -15,7 +15,7 @@ from cim.chip.spec import ChipSpec
 from mapping.layout.groups import Demand, arrange
 from mapping.layout.pack import Rectangle, Spot, pack
 from mapping.layout.tile import Bundle
-from mapping.program.conductance import ConductanceProgram
+from mapping.program.conductance import ConductanceProgram, Tile
 
 
 class Placement(enum.StrEnum):
@@ -87,27 +87,42 @@ def macros_needed(places: Sequence[Sequence[Place]]) -> int:
     return max((p.macro for layer in places for p in layer), default=-1) + 1
 
 
-def macro_targets_us(program: ConductanceProgram, slot: int) -> NDArray[np.float32]:
+def tiles_by_slot(program: ConductanceProgram) -> dict[int, list[Tile]]:
+    """Tiles of every slot (a macro in one round) in use, in the program's order."""
+    found: dict[int, list[Tile]] = {}
+    for step in program.matrices:
+        for tile in step.group.tiles:
+            found.setdefault(program.slot(tile), []).append(tile)
+    return found
+
+
+def macro_targets_us(
+    program: ConductanceProgram, slot: int, tiles: Sequence[Tile] | None = None
+) -> NDArray[np.float32]:
     """What every cell of a slot (a macro in one round) is written to, in µS; NaN where no tile lies.
 
     Float32 (rows, columns). The level of the cell, or where the program aims beside it.
+
+    Args:
+        tiles: those of the slot where they are known (``tiles_by_slot``): to look for them takes as long as the
+            program is large.
     """
-    return _cells_us(program, slot, None if program.aims is None else program.aims.targets_us)
+    return _cells_us(program, slot, None if program.aims is None else program.aims.targets_us, tiles)
 
 
 def macro_levels_us(program: ConductanceProgram, slot: int) -> NDArray[np.float32]:
     """The level that every cell of a slot stands for, in µS, wherever the program aims; as ``macro_targets_us``."""
-    return _cells_us(program, slot, None)
+    return _cells_us(program, slot, None, None)
 
 
-def _cells_us(program: ConductanceProgram, slot: int, aims_us: Sequence[float] | None) -> NDArray[np.float32]:
+def _cells_us(
+    program: ConductanceProgram, slot: int, aims_us: Sequence[float] | None, tiles: Sequence[Tile] | None
+) -> NDArray[np.float32]:
     spec = program.spec.macro
     targets = np.full((spec.rows, spec.columns), np.nan, np.float32)
-    for step in program.matrices:
-        for tile in step.group.tiles:
-            if program.slot(tile) == slot:
-                cells = encode_tile(tile.levels, spec, tile.row0, tile.output0, tile.cells, aims_us)
-                targets[np.ix_(cells.word_lines, cells.bit_lines)] = cells.targets_us
+    for tile in tiles_by_slot(program).get(slot, ()) if tiles is None else tiles:
+        cells = encode_tile(tile.levels, spec, tile.row0, tile.output0, tile.cells, aims_us)
+        targets[np.ix_(cells.word_lines, cells.bit_lines)] = cells.targets_us
     return targets
 
 

@@ -54,6 +54,7 @@ class MatrixLayer:
 
     ``codes`` (n, …) are the layer's inputs for the calibration images, on the scale ``source``. ``copies`` of it will
     be added. ``errors`` of the cells are asked for by the rule that goes by them (``ScaleRule.OUTPUT``) alone.
+    ``reach``: share of what slices of wide weights hold that weights take.
     """
 
     op: MatrixOp
@@ -67,6 +68,7 @@ class MatrixLayer:
     errors: CellErrors | None
     weight_form: WeightForm
     copies: int
+    reach: float
 
     def step(self, wanted: Floats, offset: int, out: CodeScale) -> MatrixStep:
         """The step of the layer.
@@ -120,7 +122,7 @@ class MatrixLayer:
         bits = self.input_bits - self.source.signed
         room: int = INT32_HIGH // (self.weight_max * self.op.stored.shape[2] << bits)
         wanted: int = stretch(self.weight_max, macro.max_level) if macro.even_levels else 1
-        return min(wanted, max(1, room))
+        return max(1, min(int(wanted * self.reach), room))
 
     def _weights(self, sample: NDArray[np.float32]) -> RoundedWeights:
         """Integer weights before they are stretched.

@@ -81,6 +81,7 @@ class Quantiser:
     weight_form: WeightForm = WeightForm.SIGN
     averages: Mapping[str, int] = field(default_factory=dict)  # copies of layers whose sums will be added
     turns: Mapping[str, int] = field(default_factory=dict)  # of layers that are read again (``sharing``)
+    reach: float = 1.0  # share of what slices of wide weights hold that weights take; the rest is for cells' errors
     layers: dict[str, MatrixStep] = field(default_factory=dict)
     codes: dict[str, Codes] = field(default_factory=dict)
     scales: dict[str, CodeScale] = field(default_factory=dict)
@@ -190,7 +191,7 @@ class Quantiser:
             raise CannotMap(f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name)
         layer = MatrixLayer(
             op, pieces, places, self.spec, self.bits, source, codes, self.rule, self.errors, self.weight_form,
-            self.averages.get(op.name, 1),
+            self.averages.get(op.name, 1), self.reach,
         )  # fmt: skip
         return layer.step(self.observed.means[op.name], self.offsets.get(op.name, 0), self._output(op))
 

@@ -23,6 +23,11 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return np.asarray(memory[first : first + size].view(dtype).reshape(shape))
 
 
+def zeros_behind(values: NDArray[Any], count: int) -> NDArray[Any]:
+    """So many zeros behind the last axis; the array itself for none (``np.pad`` takes its time also for those)."""
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, count)]) if count else values
+
+
 class Memory:
     """Arrays of one call by name, handed out again and again: fresh pages cost more than what they hold."""
 
@@ -45,10 +50,10 @@ class Levels:
         self.outputs, correction = len(tile.outputs), tile.correction
         if correction.shift < 1:
             raise ValueError("a correction needs at least one fractional bit")
-        pad = (0, -self.outputs % 8)
+        more = -self.outputs % 8
         self.minus, self.step = subtracted(spec, self.outputs)
         self.arrays = tuple(
-            np.pad(a.astype(np.int64), pad) for a in (correction.gain, correction.offset, correction.input_gain)
+            zeros_behind(a.astype(np.int64), more) for a in (correction.gain, correction.offset, correction.input_gain)
         )
         self.counts_inputs = bool(correction.input_gain.any())
         self.shift, self.multiplier = np.int64(correction.shift), np.int64(tile.multiplier)

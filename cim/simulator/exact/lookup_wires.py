@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.array.wire_segments import SEGMENT_ROWS, SegmentLaw, segment_law
+from cim.simulator.exact.level_sums import zeros_behind
 from cim.simulator.exact.lookup_sums import FACTOR_BITS, GROUP
 from cim.simulator.layer import PreparedTile, SimulatedLayer
 
@@ -47,10 +48,10 @@ def integer_wires(layer: SimulatedLayer, prepared: PreparedTile) -> IntegerWires
     groups = -(-len(law.row_keep) // GROUP)
     worst = np.maximum(law.extra_us.clip(0).sum(0), -law.extra_us.clip(max=0).sum(0))
     step = np.maximum(worst, 1e-9) / (127 - groups / 2)  # entries are rounded
-    pad = ((0, 0), (0, -law.segments % EIGHTS))
+    more = -law.segments % EIGHTS
     one = scale * (1 << FACTOR_BITS)
-    fall = np.pad(np.rint(law.fall * one + (1 << FACTOR_BITS >> 1)), pad).astype(np.int32)  # ½ for the shift
-    rise = np.pad(np.rint(law.rise * one), pad).astype(np.int32)
+    fall = zeros_behind(np.rint(law.fall * one + (1 << FACTOR_BITS >> 1)).astype(np.int32), more)  # ½ for the shift
+    rise = zeros_behind(np.rint(law.rise * one).astype(np.int32), more)
     return IntegerWires(
         fall=fall,
         rise=rise,

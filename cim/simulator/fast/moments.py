@@ -298,6 +298,8 @@ def inl_line(
 
 def _inl_of_each(y: Floats, inl_codes: Floats, limits: tuple[int, int]) -> Floats:
     """INL of each conversion's own curve at ``y``, (conversions, points)."""
+    if not inl_codes.any():
+        return np.zeros_like(y)
     return np.ascontiguousarray(inl_at(y.T, inl_codes, np.arange(len(y)), limits).T)
 
 
