@@ -21,7 +21,8 @@ from cim.simulator.modes import SimulationMode
 from hil.deployment.options import DeployOptions
 from hil.report.run_data import read_run
 from hil.simulation.corrections import column_corrections
-from hil.simulation.virtual_chips import VirtualChip, VirtualChips, build_chip
+from hil.simulation.virtual_chip import VirtualChip, build_chip
+from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.file import load_program
 from mapping.program.training_inputs import training_inputs
 

@@ -1,7 +1,8 @@
 """Fine-tuning beside AIHWKit: accuracy on virtual chips of one record for each CPU minute of training.
 
 Both begin at the same pretrained ResNet-20, learn its own float answers to the same training images for the same
-epochs, with the same spread of a weight's error: that of a pair of cells in the record at an hour, times --strength.
+epochs, with the same spread of a weight's error: that of a pair of cells in the record at an hour, as small as the
+copies on idle cells leave it that ``hil deploy`` makes.
 Both results are compiled, tuned and simulated by the same command. AIHWKit runs in a Python of its own
 (``--peer``, with ``pip install torch==2.10.0 aihwkit==1.1.0``) by ``aihwkit_training.py``, which says its recipe,
 at each of ``--peer-rates``; ours is ``hil finetune`` at ``--rate``. One JSON line; ``--work`` keeps each part, and the
@@ -36,6 +37,8 @@ from cim.cells.programming_law import law_at
 from cim.chip.file import load_chip
 from cim.record.cell_errors import QUANTILES
 from cim.record.file import load_record
+from mapping.network.file import load_network
+from search.train.finetune import beginning
 
 CHIP, ARCHITECTURE, AGE_S = "lab-128", "cifar_resnet20_a", 3600.0
 HIL = [sys.executable, "-m", "hil.cli"]
@@ -50,6 +53,12 @@ def share_of_errors(calibration: Path) -> float:
     written = np.stack([law.quantile(np.full(len(levels), z)) for z in ndtri(QUANTILES)]).var(axis=0)
     variance = written + record.read_noise.at(levels) ** 2
     return float(np.sqrt(2 * np.mean(variance)) / (levels[-1] - levels[0]))
+
+
+def left_by_copies(net: Path) -> float:
+    """Errors of the layers as a share of one copy's, root mean square."""
+    program = beginning(load_network(net), load_chip(CHIP))
+    return float(np.sqrt(np.mean([1.0 / step.group.averages for step in program.matrices])))
 
 
 def training_images(copies: int, times: int) -> dict[str, Any]:
@@ -115,7 +124,7 @@ def ours(given: argparse.Namespace, start: Path, data: Path, folder: Path) -> di
     out = folder / "ours.pt"
     _, seconds = command(
         *HIL, "finetune", str(start), "--data", str(data), "--calibration", str(given.calibration),
-        "--epochs", str(given.epochs), "--rate", str(given.rate), "--strength", str(given.strength),
+        "--epochs", str(given.epochs), "--rate", str(given.rate),
         "--batch", str(BATCH), "--restart", "-o", str(out), "--json",
     )  # fmt: skip
     return {"rate": given.rate, "cpu_min": round(seconds / 60, 2), **simulated(out, given)}
@@ -131,17 +140,16 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--rate", type=float, default=0.0004)
     parser.add_argument("--peer-rates", default="0.0004,0.0015")
-    parser.add_argument("--strength", type=float, default=0.6)
     parser.add_argument("--chips", type=int, default=4)
     parser.add_argument("--work", type=Path, help="folder that keeps each part; default: none is kept")
     given = parser.parse_args()
-    share = given.strength * share_of_errors(given.calibration)
     content = training_images(given.copies, given.times)
     with contextlib.ExitStack() as stack:
         folder = given.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "mix.npz", **content)
         start = imported(given.weights, folder / "start.pt")
+        share = share_of_errors(given.calibration) * left_by_copies(start)
         row = {
             "benchmark": "finetune_peers",
             "images": len(content["labels"]),

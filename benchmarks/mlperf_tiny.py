@@ -13,8 +13,8 @@ and rows give how far outputs agree with those of the float network, not an accu
 Arrangements of the int8 weights on ``lab-128`` cells:
 
 - ``plain``: three bit slices, column corrections and the tune, as ``hil deploy`` does it;
-- ``residual``: four copies of the highest slice, each product with them read eight times, lower slices written
-  to take up what the highest missed: ``--residual-slices 4``.
+- ``residual``: four copies of the highest slice, each product with them read eight times (32 in a layer that reads
+  pictures), lower slices written to take up what those above missed: ``--residual-slices 4``.
 
 Records of emulated chips are measured once and kept in ``--folder``, with answers to every hundred images.
 """

@@ -30,10 +30,11 @@ from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
 from hil.searching.compare import EDP_MARGIN, FLOOR_MARGIN
 from hil.searching.evaluator import SimulatedEvaluator
+from hil.searching.folder import SearchFolder, open_folder
 from hil.searching.front import simulations
 from hil.searching.inputs import SearchInputs, load_inputs
 from hil.searching.networks import sampled_accuracy
-from hil.searching.settings import SearchFolder, SearchSettings, open_folder
+from hil.searching.settings import SearchSettings
 from hil.searching.work import schedule
 from hil.watch import Watch
 from search.choice.accuracy import Accuracy

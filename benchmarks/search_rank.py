@@ -19,9 +19,9 @@ from typing import cast
 
 import numpy as np
 
+from hil.searching.folder import open_folder
 from hil.searching.inputs import load_inputs
 from hil.searching.networks import sampled_accuracy, samples_of
-from hil.searching.settings import open_folder
 from hil.searching.work import schedule
 from hil.watch import Watch
 from search.choice.accuracy import fit_accuracy

@@ -40,7 +40,7 @@ from hil.driver.open_chip import connect
 from hil.emulator.address import chip_from_address
 from hil.samples import INFER, PROGRAM, READ_BEFORE, REPEAT
 from hil.simulation.corrections import column_corrections
-from hil.simulation.virtual_chips import Drawn, build_chip
+from hil.simulation.virtual_chip import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.fidelity import fidelity
 from hil.watch import Watch

@@ -30,8 +30,8 @@ from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from hil.calibration.procedure import calibrate
 from hil.deployment.deploy import program_of
-from hil.deployment.tuning import lines_of
-from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChip, VirtualChips
+from hil.simulation.virtual_chip import VirtualChip
+from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
 from hil.verdict.statistics import wilson
 from hil.verdict.tuning import summarise_tune
 from hil.watch import Watch
@@ -108,7 +108,7 @@ def main() -> None:
         chip = row.chip(number)
 
         def lines(source: Any) -> list[Any]:
-            return [lines_of(fit) for fit in tune_channels(program, targets, source, sample=TUNE_IMAGES).fits]
+            return list(tune_channels(program, targets, source, sample=TUNE_IMAGES).fits)
 
         own = lines(chip)
         if number >= first:

@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from hil.prediction.text import Prediction
     from hil.report.run_data import RunData, read_run
     from hil.searching.evaluator import DeployedEvaluator, SimulatedEvaluator
+    from hil.searching.folder import SearchFolder, begin_folder, open_folder
     from hil.searching.run import run_search
-    from hil.searching.settings import SearchFolder, SearchSettings, begin_folder, open_folder
+    from hil.searching.settings import SearchSettings
     from hil.server.board import Board
     from hil.server.firmware_build import config_header
     from hil.server.serve import serve_tcp, serve_unix
@@ -114,7 +115,8 @@ _HOMES = {
     "hil.calibration.procedure": ("calibrate",),
     "hil.searching.evaluator": ("DeployedEvaluator", "SimulatedEvaluator"),
     "hil.searching.run": ("run_search",),
-    "hil.searching.settings": ("SearchFolder", "SearchSettings", "begin_folder", "open_folder"),
+    "hil.searching.folder": ("SearchFolder", "begin_folder", "open_folder"),
+    "hil.searching.settings": ("SearchSettings",),
     "hil.cost.estimate": ("estimate_network",),
     "hil.datasets.image_set": ("Dataset", "load_dataset"),
     "hil.deployment.adaptation": ("adapt_to_record",),

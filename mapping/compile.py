@@ -29,7 +29,7 @@ from mapping.quantise.sharing import shared_ops, together, turns
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.quantise.widths import code_widths
 from mapping.tune.averaged import averaged
-from mapping.tune.residual import with_top_copies
+from mapping.tune.residual import REACH, with_top_copies
 
 __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
@@ -91,7 +91,7 @@ def compile_network(
     errors = nominal_errors(spec, READ_AGE_S) if scale_rule is ScaleRule.OUTPUT else None
     quantiser = Quantiser(
         spec, bits, code_widths(ops, bits), observed, logits_op(ops), scale_rule, errors, weight_form, turns=turns(ops),
-        averages={name: 1 + len(more) for name, more in copies.items()},
+        averages={name: 1 + len(more) for name, more in copies.items()}, reach=REACH if options.residual else 1.0,
     )  # fmt: skip
     rule = quantiser.input(network.graph.input_shape, network.graph.preprocess, images, input_grid(network.graph))
     last_use = {name: i for i, op in enumerate(ops) for name in op.inputs}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from search.stage.scores import StageScores, read_scores, task_significance
     from search.stage.task import StageSettings
     from search.train.retrain import Retrained, RetrainJob, RetrainSettings, retrain
-    from search.train.teacher import refine_teacher, train_teacher
+    from search.train.teacher_training import refine_teacher, train_teacher
     from search.train.training import TrainingSchedule
     from search.train.workers import workers
 
@@ -115,7 +115,7 @@ _HOMES = {
     "search.stage.scores": ("StageScores", "read_scores", "task_significance"),
     "search.stage.task": ("StageSettings",),
     "search.train.retrain": ("RetrainJob", "RetrainSettings", "Retrained", "retrain"),
-    "search.train.teacher": ("refine_teacher", "train_teacher"),
+    "search.train.teacher_training": ("refine_teacher", "train_teacher"),
     "search.train.training": ("TrainingSchedule",),
     "search.train.workers": ("workers",),
 }

@@ -10,7 +10,7 @@ what is counted and what not is in ``docs/explanation/cost_model.md``.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +20,9 @@ from cim.chip.converters import conversions
 from cim.chip.spec import ChipSpec, CostSpec, Encoding
 from cim.cost.events import LayerEvents, count_events
 from cim.cost.mesh import traffic
-from cim.cost.schedule import RESOURCES, busy_times, peak_power, schedule, shortest_interval
+from cim.cost.schedule import RESOURCES, ImageSchedule, busy_times, peak_power, schedule, shortest_interval
 from cim.cost.transfers import transfers
-from cim.cost.workload import Workload
+from cim.cost.workload import LayerWork, Workload
 from cim.errors import CimFileError
 
 Floats = NDArray[np.float64]
@@ -200,51 +200,28 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
         interval_ns, limit = times.latency_ns, "latency"
     energy = [_energy(event, moved.bit_hops[i], chip, price) for i, event in enumerate(events)]
     macros = np.unique(np.concatenate([e.macros for e in events if e.macros is not None] or [np.zeros(0, np.int64)]))
-    cells_in_macro = _cells_of_a_macro(chip)
     buffer_bits = math.fsum([*(e.line_bits for e in events), times.waiting_bits])
     leakage_pj = (len(macros) * price.macro_leakage_uw + buffer_bits * price.buffer_leakage_nw_per_bit * 1e-3) * 1e-3
     cells = sum(e.cells for e in events)
-    pulse_ns = price.mean_pulses * (chip.timing.pulse_ns + chip.write.verify_reads * chip.timing.verify_ns)
-    pulse_pj = price.mean_pulses * (price.pulse_pj + chip.write.verify_reads * price.verify_pj)
+    programming_ns, programming_pj = _programming(cells, chip, price)
     rewritten = any(t.round.any() for t in workload.tiles)
-    rewrite_ns, rewrite_pj = (cells * pulse_ns / batch, cells * pulse_pj / batch) if rewritten else (0.0, 0.0)
-    shared = {
-        "host_link": (workload.input_data_bits + workload.output_data_bits) * price.host_pj_per_bit,
-        "leakage": leakage_pj * (interval_ns if pipelined else times.latency_ns),
-        "programming": rewrite_pj,
-    }
-    details = tuple(
-        LayerCost(
-            name=layer.name,
-            kind=layer.kind.value,
-            executor=layer.kind.executor.value,
-            macs=layer.macs,
-            operations=layer.operations,
-            macros=0 if event.macros is None else len(event.macros),
-            tiles=0 if layer.tiles is None else len(layer.tiles.macro),
-            copies=1 if layer.tiles is None else layer.tiles.copies,
-            rounds=() if layer.tiles is None else tuple(sorted(set(layer.tiles.round.tolist()))),
-            cells=event.cells,
-            utilisation=event.cells / (len(event.macros) * cells_in_macro) if event.macros is not None else 0.0,
-            reads=event.reads,
-            conversions=event.conversions,
-            start_ns=times.start[i],
-            finish_ns=times.finish[i],
-            latency_ns=times.parts[i],
-            chip_time_ns=event.read_ns,
-            busy_ns=dict(zip(RESOURCES, busy[i], strict=True)),
-            energy_pj=energy[i],
-        )
+    rewrite_ns, rewrite_pj = (programming_ns / batch, programming_pj / batch) if rewritten else (0.0, 0.0)
+    layer_costs = tuple(
+        _layer_cost(layer, event, _cells_of_a_macro(chip), times, i, busy[i], energy[i])
         for i, (layer, event) in enumerate(zip(layers, events, strict=True))
     )
-    powers = [layer.total_pj / max(layer.finish_ns - layer.start_ns, 1e-3) for layer in details]
+    powers = [layer.total_pj / max(layer.finish_ns - layer.start_ns, 1e-3) for layer in layer_costs]
     return Cost(
         network=workload.name,
         chip=chip.name,
         pipelined=pipelined,
         batch=batch,
-        layers=details,
-        shared_pj=shared,
+        layers=layer_costs,
+        shared_pj={
+            "host_link": (workload.input_data_bits + workload.output_data_bits) * price.host_pj_per_bit,
+            "leakage": leakage_pj * (interval_ns if pipelined else times.latency_ns),
+            "programming": rewrite_pj,
+        },
         host_ns=times.host_ns,
         rewrite_ns=rewrite_ns,
         interval_ns=interval_ns + rewrite_ns,
@@ -254,12 +231,52 @@ def estimate(workload: Workload, chip: ChipSpec, *, batch: int = 1, pipelined: b
         macros=len(macros),
         macros_on_chip=chip.macros,
         cells=cells,
-        cells_in_macros=len(macros) * cells_in_macro,
+        cells_in_macros=len(macros) * _cells_of_a_macro(chip),
         buffer_bits=buffer_bits,
-        programming_ns=cells * pulse_ns,
-        programming_pj=cells * pulse_pj,
+        programming_ns=programming_ns,
+        programming_pj=programming_pj,
         endurance_images=price.endurance_cycles * batch if rewritten else math.inf,
     )
+
+
+def _layer_cost(
+    layer: LayerWork,
+    event: LayerEvents,
+    cells_in_macro: int,
+    times: ImageSchedule,
+    number: int,
+    busy_ns: Sequence[float],
+    energy_pj: dict[str, float],
+) -> LayerCost:
+    """What layer ``number`` takes, its times as scheduled among the others."""
+    return LayerCost(
+        name=layer.name,
+        kind=layer.kind.value,
+        executor=layer.kind.executor.value,
+        macs=layer.macs,
+        operations=layer.operations,
+        macros=0 if event.macros is None else len(event.macros),
+        tiles=0 if layer.tiles is None else len(layer.tiles.macro),
+        copies=1 if layer.tiles is None else layer.tiles.copies,
+        rounds=() if layer.tiles is None else tuple(sorted(set(layer.tiles.round.tolist()))),
+        cells=event.cells,
+        utilisation=event.cells / (len(event.macros) * cells_in_macro) if event.macros is not None else 0.0,
+        reads=event.reads,
+        conversions=event.conversions,
+        start_ns=times.start[number],
+        finish_ns=times.finish[number],
+        latency_ns=times.parts[number],
+        chip_time_ns=event.read_ns,
+        busy_ns=dict(zip(RESOURCES, busy_ns, strict=True)),
+        energy_pj=energy_pj,
+    )
+
+
+def _programming(cells: int, chip: ChipSpec, price: CostSpec) -> tuple[float, float]:
+    """Time in ns and energy in pJ to write and verify so many cells."""
+    pulse_ns = price.mean_pulses * (chip.timing.pulse_ns + chip.write.verify_reads * chip.timing.verify_ns)
+    pulse_pj = price.mean_pulses * (price.pulse_pj + chip.write.verify_reads * price.verify_pj)
+    return cells * pulse_ns, cells * pulse_pj
 
 
 def _energy(event: LayerEvents, bit_hops: float, chip: ChipSpec, price: CostSpec) -> dict[str, float]:

@@ -1,1 +1,1 @@
-"""Vectors inside numba kernels: single-precision lanes, integers, pairs of 16-bit integers."""
+"""Vectors inside numba kernels: their types, loads and stores; single precision, integers, pairs of them, look-ups."""

@@ -9,106 +9,70 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
-from numba.extending import intrinsic, models, register_model
+from numba.extending import intrinsic
 
-from cim.simd.floats import _I32, _VF, _VI, LANES, _call, _operation, _pointer, _splat, floats, ints
+from cim.simd.floats import LANES, floats, ints, llvm_call
+from cim.simd.vectors import I8, I16, I32, I64, called, has, indices, loader, operation, picked, pointer, splat_item
 
-_I16 = ir.IntType(16)
-_SHORTS = ir.VectorType(_I16, 2 * LANES)
-_WORDS = ir.VectorType(ir.IntType(64), 8)
-
-
-def _features() -> frozenset[str]:
-    """What numba compiles for: the machine's own features, or those it was told."""
-    told = config.CPU_FEATURES
-    if told is not None:
-        return frozenset(word[1:] for word in told.split(",") if word.startswith("+"))
-    if config.CPU_NAME not in (None, "", "host"):
-        return frozenset()
-    return frozenset(name for name, there in binding.get_host_cpu_features().items() if there)
-
-
-FEATURES = _features()
-WIDE = "avx512bw" in FEATURES  # 32 registers of 16 lanes
-
-
-def _half(builder: Any, value: Any, first: int) -> Any:
-    mask = ir.Constant(ir.VectorType(_I32, LANES), list(range(first, first + LANES)))
-    return builder.shuffle_vector(value, ir.Constant(_SHORTS, ir.Undefined), mask)
+_SHORTS = ir.VectorType(I16, 2 * LANES)
+WIDE = has("avx512bw")  # 32 registers of 16 lanes
 
 
 def _pairs(builder: Any, total: Any, a: Any, b: Any) -> Any:
     a, b = builder.bitcast(a, _SHORTS), builder.bitcast(b, _SHORTS)
     if WIDE:
-        kind = ir.FunctionType(_VI, [_SHORTS, _SHORTS])
-        product = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.pmaddw.d.512")
-        return builder.add(total, builder.call(product, [a, b]))
-    if "avx2" in FEATURES:
-        short, long = ir.VectorType(_I16, LANES), ir.VectorType(_I32, LANES // 2)
-        kind = ir.FunctionType(long, [short, short])
-        product = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx2.pmadd.wd")
-        low, high = (builder.call(product, [_half(builder, a, f), _half(builder, b, f)]) for f in (0, LANES))
-        both = ir.Constant(ir.VectorType(_I32, LANES), list(range(LANES)))
-        return builder.add(total, builder.shuffle_vector(low, high, both))
-    wide = ir.VectorType(_I32, 2 * LANES)
+        return builder.add(total, called(builder, "llvm.x86.avx512.pmaddw.d.512", ints.llvm, a, b))
+    if has("avx2"):
+        long, halves = ir.VectorType(I32, LANES // 2), (range(LANES), range(LANES, 2 * LANES))
+        low, high = (
+            called(builder, "llvm.x86.avx2.pmadd.wd", long, picked(builder, a, half), picked(builder, b, half))
+            for half in halves
+        )
+        return builder.add(total, builder.shuffle_vector(low, high, indices(range(LANES))))
+    wide = ir.VectorType(I32, 2 * LANES)
     products = builder.mul(builder.sext(a, wide), builder.sext(b, wide))
-    none = ir.Constant(wide, ir.Undefined)
-    even, odd = (
-        builder.shuffle_vector(products, none, ir.Constant(_VI, list(range(first, 2 * LANES, 2)))) for first in (0, 1)
-    )
+    even, odd = (picked(builder, products, range(first, 2 * LANES, 2)) for first in (0, 1))
     return builder.add(total, builder.add(even, odd))
 
 
-dot_pairs = _operation(ints, (ints, ints, ints), _pairs)
+dot_pairs = operation(ints, (ints, ints, ints), _pairs)
 """total + a_low · b_low + a_high · b_high of the two 16-bit halves of each lane."""
 
 
-def _shift_left(builder: Any, value: Any, count: Any) -> Any:
-    return builder.shl(value, _splat(_VI)(builder, count))
-
-
-shift_left = _operation(ints, (ints, types.int32), _shift_left)
+def _guessed(builder: Any, name: str, value: Any) -> Any:
+    """One of the approximations of AVX-512, in every lane."""
+    mask = ir.Constant(I16, -1)
+    return called(builder, f"llvm.x86.avx512.{name}14.ps.512", floats.llvm, value, floats.each(0.0), mask)
 
 
 def _inverse_root(builder: Any, value: Any) -> Any:
-    if "avx512f" in FEATURES:
-        mask = ir.IntType(16)
-        kind = ir.FunctionType(_VF, [_VF, _VF, mask])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.rsqrt14.ps.512")
-        return builder.call(function, [value, ir.Constant(_VF, [0.0] * LANES), ir.Constant(mask, -1)])
-    return builder.fdiv(ir.Constant(_VF, [1.0] * LANES), _call("sqrt", 1)(builder, value))
+    if has("avx512f"):
+        return _guessed(builder, "rsqrt", value)
+    return builder.fdiv(floats.each(1.0), llvm_call("sqrt")(builder, value))
 
 
 def _inverse(builder: Any, value: Any) -> Any:
-    one = ir.Constant(_VF, [1.0] * LANES)
-    if "avx512f" not in FEATURES:
-        return builder.fdiv(one, value)
-    mask = ir.IntType(16)
-    kind = ir.FunctionType(_VF, [_VF, _VF, mask])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.rcp14.ps.512")
-    guess = builder.call(function, [value, ir.Constant(_VF, [0.0] * LANES), ir.Constant(mask, -1)])
-    two = ir.Constant(_VF, [2.0] * LANES)
-    return builder.fmul(guess, builder.fsub(two, builder.fmul(value, guess)))  # one Newton step
+    if not has("avx512f"):
+        return builder.fdiv(floats.each(1.0), value)
+    guess = _guessed(builder, "rcp", value)
+    return builder.fmul(guess, builder.fsub(floats.each(2.0), builder.fmul(value, guess)))  # one Newton step
 
 
 def _nearest_int(builder: Any, value: Any) -> Any:
-    kind = ir.FunctionType(_VI, [_VF])
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.lrint.v{LANES}i32.v{LANES}f32")
-    return builder.call(function, [value])
+    return called(builder, f"llvm.lrint.v{LANES}i32.v{LANES}f32", ints.llvm, value)
 
 
 def _count_reaching(builder: Any, a: Any, b: Any, unit: Any) -> Any:
-    return builder.select(builder.fcmp_ordered(">=", a, b), unit, ir.Constant(_VF, [0.0] * LANES))
+    return builder.select(builder.fcmp_ordered(">=", a, b), unit, floats.each(0.0))
 
 
-inverse = _operation(floats, (floats,), _inverse)  # 1 / x for x > 0, relative error ≤ 2^-22
-inverse_root = _operation(floats, (floats,), _inverse_root)  # 1 / √x for x > 0, relative error ≤ 2^-14
-nearest = _operation(floats, (floats,), _call("nearbyint", 1))  # halves to even
-nearest_int = _operation(ints, (floats,), _nearest_int)
-where_reaching = _operation(floats, (floats, floats, floats), _count_reaching)  # the third where a ≥ b, else 0
+inverse = operation(floats, (floats,), _inverse)  # 1 / x for x > 0, relative error ≤ 2^-22
+inverse_root = operation(floats, (floats,), _inverse_root)  # 1 / √x for x > 0, relative error ≤ 2^-14
+nearest = operation(floats, (floats,), llvm_call("nearbyint"))  # halves to even
+nearest_int = operation(ints, (floats,), _nearest_int)
+where_reaching = operation(floats, (floats, floats, floats), _count_reaching)  # the third where a ≥ b, else 0
 
 
 def _ones(count: int) -> Any:
@@ -121,22 +85,19 @@ def _ones(count: int) -> Any:
 
 def _ones_code(count: int) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        byte, word = ir.IntType(8), ir.IntType(64)
-        shorts, narrow, bytes64 = ir.VectorType(_I16, count), ir.VectorType(byte, count), ir.VectorType(byte, 64)
-        place = _pointer(context, builder, signature.args[0], values[0], values[1], shorts)
+        shorts, narrow, bytes64 = ir.VectorType(I16, count), ir.VectorType(I8, count), ir.VectorType(I8, 64)
+        place = pointer(context, builder, shorts, signature.args[0], *values[:2])
         codes = builder.trunc(builder.load(place, align=2, typ=shorts), narrow)
-        masks = context.make_array(signature.args[2])(context, builder, values[2]).data
         total = ir.Constant(bytes64, [0] * 64)
         for half in range(0, count, 8):
-            mask = ir.Constant(ir.VectorType(_I32, 64), [half + lane // 8 for lane in range(64)])
-            spread = builder.shuffle_vector(codes, ir.Constant(narrow, ir.Undefined), mask)
-            there = builder.gep(masks, [builder.add(values[3], ir.Constant(word, 8 * half))])
-            bits = builder.load(builder.bitcast(there, bytes64.as_pointer()), align=1, typ=bytes64)
-            ones = builder.icmp_unsigned("!=", builder.and_(spread, bits), ir.Constant(bytes64, [0] * 64))
+            repeated = picked(builder, codes, [half + lane // 8 for lane in range(64)])
+            at = builder.add(values[3], ir.Constant(I64, 8 * half))
+            there = pointer(context, builder, bytes64, signature.args[2], values[2], at)
+            bits = builder.load(there, align=1, typ=bytes64)
+            ones = builder.icmp_unsigned("!=", builder.and_(repeated, bits), ir.Constant(bytes64, [0] * 64))
             total = builder.add(total, builder.zext(ones, bytes64))
-        kind = ir.FunctionType(word, [_WORDS])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.add.v8i64")
-        return builder.call(function, [builder.bitcast(total, _WORDS)])
+        words = builder.bitcast(total, ir.VectorType(I64, 8))
+        return called(builder, "llvm.vector.reduce.add.v8i64", I64, words)
 
     return codegen
 
@@ -148,117 +109,25 @@ ones_of_8, ones_of_16 = _ones(8), _ones(16)
 """
 
 
-@intrinsic
-def load_pairs(typing: Any, array: Any, index: Any) -> Any:
-    """Sixteen pairs of neighbours of a contiguous int16 array, flat ``index`` on."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        place = _pointer(context, builder, signature.args[0], values[0], values[1], _VI)
-        return builder.load(place, align=2, typ=_VI)
-
-    return ints(array, types.int64), codegen
+load_pairs = loader(ints, as_they_lie=True)
+"""Sixteen pairs of neighbours of a contiguous int16 array, flat index on."""
+splat_pair = splat_item(ints)
+"""The pair of neighbours at flat index of a contiguous int16 array, in every lane."""
+splat_at = splat_item(floats)
+"""The value at flat index of a contiguous float32 array, in every lane."""
 
 
-@intrinsic
-def splat_pair(typing: Any, array: Any, index: Any) -> Any:
-    """The pair of neighbours at flat ``index`` of a contiguous int16 array, in every lane."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, values[0]).data
-        place = builder.bitcast(builder.gep(data, [values[1]]), _I32.as_pointer())
-        return _splat(_VI)(builder, builder.load(place, align=2, typ=_I32))
-
-    return ints(array, types.int64), codegen
-
-
-@intrinsic
-def splat_at(typing: Any, array: Any, index: Any) -> Any:
-    """The value at flat ``index`` of a contiguous float32 array, in every lane."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, values[0]).data
-        return _splat(_VF)(builder, builder.load(builder.gep(data, [values[1]])))
-
-    return floats(array, types.int64), codegen
-
-
-@intrinsic
-def load_ints(typing: Any, array: Any, index: Any) -> Any:
-    """Sixteen neighbours of a contiguous int32 array, flat ``index`` on."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        place = _pointer(context, builder, signature.args[0], values[0], values[1], _VI)
-        return builder.load(place, align=4, typ=_VI)
-
-    return ints(array, types.int64), codegen
-
-
-@intrinsic
-def store_ints(typing: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write sixteen lanes to a contiguous int32 array, flat ``index`` on."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        place = _pointer(context, builder, signature.args[0], values[0], values[1], _VI)
-        builder.store(values[2], place, align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, ints), codegen
-
-
-class _Words(types.Type):  # type: ignore[misc]
-    def __init__(self) -> None:
-        super().__init__("Words8")
-
-
-words = _Words()
-
-
-@register_model(_Words)
-class _WordsModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, _WORDS)
-
-
-add_words = _operation(words, (words, words), lambda b, x, y: b.add(x, y))
-
-
-@intrinsic
-def load_words(typing: Any, array: Any, index: Any) -> Any:
-    """Eight neighbours of a contiguous uint64 array, flat ``index`` on."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        place = _pointer(context, builder, signature.args[0], values[0], values[1], _WORDS)
-        return builder.load(place, align=8, typ=_WORDS)
-
-    return words(array, types.int64), codegen
-
-
-@intrinsic
-def store_words(typing: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write eight words to a contiguous uint64 array, flat ``index`` on."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        place = _pointer(context, builder, signature.args[0], values[0], values[1], _WORDS)
-        builder.store(values[2], place, align=8)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, words), codegen
-
-
-def _words(first: int) -> Any:
-    @intrinsic
-    def words(typing: Any, array: Any, index: Any) -> Any:
+def _halves_of_words(first: int) -> Any:
+    def typing(context: Any, array: Any, index: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            both = ir.VectorType(_I32, 2 * LANES)
-            place = _pointer(context, builder, signature.args[0], values[0], values[1], both)
-            loaded = builder.load(place, align=8, typ=both)
-            mask = ir.Constant(_VI, list(range(first, 2 * LANES, 2)))
-            return builder.shuffle_vector(loaded, ir.Constant(both, ir.Undefined), mask)
+            both = ir.VectorType(I32, 2 * LANES)
+            place = pointer(context, builder, both, signature.args[0], *values)
+            return picked(builder, builder.load(place, align=8, typ=both), range(first, 2 * LANES, 2))
 
         return ints(array, types.int64), codegen
 
-    return words
+    return intrinsic(typing)
 
 
-low_words, high_words = _words(0), _words(1)
+low_words, high_words = _halves_of_words(0), _halves_of_words(1)
 """The 32-bit halves of sixteen neighbours of a contiguous uint64 array, flat index on."""

@@ -8,6 +8,8 @@ the measurements themselves in ``hil.calibration.measurements``; the estimators 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from cim.fit.columns import ColumnFit, combine
 from cim.fit.pattern_cells import PatternCells, fit_law, read_noise, with_flicker
 from cim.fit.stuck_cells import cell_states
 from cim.fit.temperature import expected_drift_us, fit_conductance_per_k, fit_variance_per_k
-from cim.record.calibration import STUCK, CalibrationRecord, CellState, MacroCalibration, NotCalibrated
+from cim.record.calibration import STUCK, CalibrationRecord, CellState, NotCalibrated
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.rehearsal import COLUMNS, LAWS, usual_sets
 from hil.calibration.steps import CalibrationSteps, Hot, Measured
@@ -120,22 +122,12 @@ def make_record(
         law, distances, floor = fit_law(cells, noise, levels, partial(_tell_law, watch))
         wire, drive = begun[0].result()
 
-    def fitted(m: int) -> tuple[ColumnFit, float, NetworkCheck]:
-        columns = ColumnProducts.of(spec, found.transfer[m], aged[m].readings_us, noise, aged[m].reads, drive)
-        final = columns.final(wire, found.small[m], found.idle[m])
-        check = NetworkCheck.of(spec, found.network[m], aged[m].readings_us, noise, final, wire, drive)
-        return final, columns.held_out_r2(final, wire), check
-
-    parts: dict[int, MacroCalibration] = {}
-    finals: dict[int, ColumnFit] = {}
-    scores, checks = [], []
-    for m, (final, score, check) in zip(macros, in_threads(fitted, macros), strict=True):
-        watch.step(len(finals), len(macros), f"{COLUMNS} of macro {m}", of=COLUMNS)
+    estimates = fit_macros(spec, found, macros, noise, wire, drive, watch)
+    parts = {}
+    for m, estimate in estimates.items():
         stuck_us = np.where(np.isin(states[m], STUCK), aged[m].readings_us, np.nan).astype(np.float32)
-        parts[m] = final.calibration(m, states[m], stuck_us, gain_known(spec))
-        finals[m] = final
-        scores.append(score)
-        checks.append(check)
+        parts[m] = estimate.columns.calibration(m, states[m], stuck_us, gain_known(spec))
+    finals = {m: estimate.columns for m, estimate in estimates.items()}
     thermal: Thermal | None = None
     thermal_goodness: dict[str, float] = {}
     if found.hot is not None:
@@ -158,15 +150,8 @@ def make_record(
         read_noise=noise,
         wire=wire,
         goodness={
-            "programming_ks": distances[-1],
-            "programming_ks_floor": floor,
-            **{f"programming_ks_{age:.3g}s": d for age, d in zip(cells.ages_s, distances, strict=True)},
-            "columns_r2": float(np.mean(scores)),
-            "columns_residual_codes": float(np.mean([f.residual_codes for f in finals.values()])),
-            "read_variance_ratio": float(np.mean([f.read_scale for f in finals.values()])),
-            "network_r2": float(np.mean([c.r2 for c in checks])),
-            "network_slope": float(np.mean([c.slope for c in checks])),
-            "network_residual_over_expected": float(np.mean([c.residual_codes / c.expected_codes for c in checks])),
+            **law_goodness(cells, distances, floor),
+            **column_goodness(list(estimates.values())),
             "idle_codes_off": idle_disagreement(spec, found.idle, finals),
             **{f"precision_{p.step.replace(' ', '_')}": p.reached for p in found.precision},
             **{f"target_{p.step.replace(' ', '_')}": p.target for p in found.precision},
@@ -182,6 +167,59 @@ def make_record(
             levels,
         ),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MacroEstimate:
+    """Columns of one macro, R² on products kept out of their fit, and a check on a network's products."""
+
+    columns: ColumnFit
+    held_out_r2: float
+    check: NetworkCheck
+
+
+def fit_macros(
+    spec: MacroSpec,
+    found: Measured,
+    macros: tuple[int, ...],
+    noise: ReadNoise,
+    wire: Wire,
+    drive: InputDrive | None,
+    watch: Watch,
+) -> dict[int, MacroEstimate]:
+    """Columns of every macro from its products, with wires and row drivers known."""
+    aged = found.aged[-1]
+
+    def fitted(m: int) -> MacroEstimate:
+        columns = ColumnProducts.of(spec, found.transfer[m], aged[m].readings_us, noise, aged[m].reads, drive)
+        final = columns.final(wire, found.small[m], found.idle[m])
+        check = NetworkCheck.of(spec, found.network[m], aged[m].readings_us, noise, final, wire, drive)
+        return MacroEstimate(final, columns.held_out_r2(final, wire), check)
+
+    estimates: dict[int, MacroEstimate] = {}
+    for m, estimate in zip(macros, in_threads(fitted, macros), strict=True):
+        watch.step(len(estimates), len(macros), f"{COLUMNS} of macro {m}", of=COLUMNS)
+        estimates[m] = estimate
+    return estimates
+
+
+def law_goodness(cells: PatternCells, distances: Sequence[float], floor: float) -> dict[str, float]:
+    """How far the law lies from the cells that were measured, at each age (Kolmogorov-Smirnov)."""
+    ages = {f"programming_ks_{age:.3g}s": d for age, d in zip(cells.ages_s, distances, strict=True)}
+    return {"programming_ks": distances[-1], "programming_ks_floor": floor, **ages}
+
+
+def column_goodness(estimates: Sequence[MacroEstimate]) -> dict[str, float]:
+    """How well columns explain the products they were fitted to, and those of a network that they were not."""
+    finals, checks = [e.columns for e in estimates], [e.check for e in estimates]
+    return {
+        "columns_r2": float(np.mean([e.held_out_r2 for e in estimates])),
+        "columns_residual_codes": float(np.mean([f.residual_codes for f in finals])),
+        "read_variance_ratio": float(np.mean([f.read_scale for f in finals])),
+        "network_r2": float(np.mean([c.r2 for c in checks])),
+        "network_slope": float(np.mean([c.slope for c in checks])),
+        "network_residual_over_expected": float(np.mean([c.residual_codes / c.expected_codes for c in checks])),
+    }
 
 
 def _tell_law(watch: Watch, done: int, total: int, what: str) -> None:

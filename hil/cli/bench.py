@@ -22,6 +22,7 @@ from hil.cli.options import (
     print_result,
 )
 from hil.errors import ExitCode, UsageError
+from hil.transports import DEFAULT_BAUD
 
 
 def emulate(
@@ -127,7 +128,7 @@ def info(
     emulated: Emulated = False,
     chip: ChipAsked = None,
     macros: Macros = None,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Show a chip's identity, capabilities and state."""
@@ -149,7 +150,7 @@ def selftest(
         str | None,
         typer.Option(help="groups: frames,messages,journal,authority,limits,digital,physics", show_default=False),
     ] = None,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Check that a chip keeps the wire protocol; cells of macro 0 are overwritten."""
@@ -191,7 +192,7 @@ def mvm(
     range_code: Annotated[
         int | None, typer.Option(help="ADC range; default the smallest that holds the sum", show_default=False)
     ] = None,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Multiply one vector by one tile, several times: the first measurement on a bench."""
@@ -224,7 +225,7 @@ def cells(
         Path | None,
         typer.Option("--out", "-o", help="CSV of all readings to write, µS", show_default=False, callback=output_file),
     ] = None,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Read every cell of a macro."""

@@ -27,6 +27,7 @@ from hil.cli.options import (
     writing,
 )
 from hil.errors import ExitCode, Interrupted, UsageError
+from hil.transports import DEFAULT_BAUD
 
 
 def calibrate(
@@ -45,7 +46,7 @@ def calibrate(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted calibration")] = False,
     seed: Seed = 0,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Measure a chip through the driver: stuck cells, writing, relaxation, read noise, columns, wires."""

@@ -32,6 +32,7 @@ from hil.cli.options import (
     Std,
     Task,
     chip_address,
+    duration,
     floats,
     metric_place,
     print_result,
@@ -39,7 +40,11 @@ from hil.cli.options import (
     seconds,
 )
 from hil.cli.report_words import OUTCOMES, outcomes, tell_report
+from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.errors import ExitCode, UsageError
+from hil.transports import DEFAULT_BAUD
+
+USUAL = DeployOptions()
 
 
 def deploy(
@@ -58,12 +63,14 @@ def deploy(
     download: Download = False,
     mean: Mean = None,
     std: Std = None,
-    samples: Annotated[int, typer.Option(help="most images to run; interim analyses at 500, 1,000, 2,000")] = 2000,
+    samples: Annotated[
+        int, typer.Option(help="most images to run; interim analyses at 500, 1,000, 2,000")
+    ] = USUAL.samples,
     all_images: Annotated[
         bool, typer.Option("--all-images", help="run all of them, even when fewer decide the verdict: for an accuracy")
     ] = False,
-    seed: Seed = 0,
-    repeat: Annotated[int, typer.Option(help="passes over the images on the chip")] = 3,
+    seed: Seed = USUAL.seed,
+    repeat: Annotated[int, typer.Option(help="passes over the images on the chip")] = USUAL.repeats,
     task: Task = None,
     metric: ScoredBy = None,
     allow_code: AllowCode = False,
@@ -73,7 +80,9 @@ def deploy(
             help="tolerance of the verdict, in the metric's unit; default: 1 point of a share", show_default=False
         ),
     ] = None,
-    age: Annotated[str, typer.Option(help="chip time between programming and running: 30s, 1h, 2d")] = "1h",
+    age: Annotated[str, typer.Option(help="chip time between programming and running: 30s, 1h, 2d")] = duration(
+        USUAL.age_s
+    ),
     calibration: Annotated[
         Path | None,
         typer.Option(
@@ -84,7 +93,7 @@ def deploy(
     recalibrate: Annotated[
         bool, typer.Option("--recalibrate", help="measure a new record, whatever earlier runs have measured")
     ] = False,
-    record_age: Annotated[str, typer.Option(help="how old a record of an earlier run may be")] = "7d",
+    record_age: Annotated[str, typer.Option(help="how old a record of an earlier run may be")] = duration(RECORD_AGE_S),
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="run folder; default runs/NNNN", show_default=False)
     ] = None,
@@ -95,32 +104,34 @@ def deploy(
     adapt: Annotated[
         bool, typer.Option("--adapt", help="avoid the stuck cells and poor columns that calibration found")
     ] = False,
-    spare_reads: SpareReads = 0.0,
+    spare_reads: SpareReads = 100 * USUAL.spare_reads,
     no_tune: Annotated[
         bool, typer.Option("--no-tune", help="leave gains and biases as compiled (chip and virtual chips alike)")
     ] = False,
-    tune_images: Annotated[int, typer.Option(help="most stored training images that the chip is tuned with")] = 128,
-    adapters: Adapters = 0,
+    tune_images: Annotated[
+        int, typer.Option(help="most stored training images that the chip is tuned with")
+    ] = USUAL.tune_images,
+    adapters: Adapters = USUAL.adapters,
     rewrite: Annotated[
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
-    ] = 0,
-    rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
+    ] = USUAL.rewrite,
+    rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = duration(USUAL.rewrite_after_s),
     no_idle_copies: NoIdleCopies = False,
-    residual_slices: ResidualSlices = 0,
-    rounds: Rounds = False,
+    residual_slices: ResidualSlices = USUAL.residual_slices,
+    rounds: Rounds = USUAL.rounds,
     no_aims: Annotated[
         bool, typer.Option("--no-aims", help="write cells to their levels, not beside them for the planned age")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print bytes, time, pulses and wear, and stop")] = False,
-    device: Annotated[str, typer.Option(help="device of the simulator: cpu or cuda")] = "cpu",
+    device: Annotated[str, typer.Option(help="device of the simulator: cpu or cuda")] = USUAL.device,
     engine: Annotated[
         str,
         typer.Option(help="exact (every conversion), fast (one product, matched noise), auto: fast where as good"),
-    ] = "auto",
-    baud: Baud = 921600,
+    ] = USUAL.engine,
+    baud: Baud = DEFAULT_BAUD,
     patience: Annotated[
         str, typer.Option(help="how long the line may be silent or gone: 30s, 2m; 0: not at all")
-    ] = "120s",
+    ] = duration(PATIENCE_S),
     junit: Junit = None,
     baseline: Baseline = None,
     resume: Annotated[
@@ -132,7 +143,7 @@ def deploy(
     as_json: Json = False,
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
-    from hil.deployment.deploy import DeployOptions, deploy, program_of
+    from hil.deployment.deploy import deploy, program_of
     from hil.deployment.dry_run import estimate
     from hil.deployment.network_source import ImportOptions
     from hil.verdict.baseline import read_baseline

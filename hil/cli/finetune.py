@@ -17,6 +17,7 @@ from hil.cli.options import (
     Macros,
     Port,
     chip_address,
+    duration,
     output_file,
     print_result,
     screen,
@@ -24,6 +25,15 @@ from hil.cli.options import (
     writing,
 )
 from hil.errors import ExitCode, UsageError
+from hil.improvement.finetuning.settings import EPOCHS, ON_CHIP, FinetuneSettings, OnChipSettings
+from hil.transports import DEFAULT_BAUD
+
+USUAL, USUAL_ON_CHIP = FinetuneSettings(), OnChipSettings()
+
+
+def on_chip(usual: float, there: float) -> str:
+    """Words on a default that is another on a chip."""
+    return f"default: {usual:g}, on a chip {there:g}"
 
 
 def finetune(
@@ -38,13 +48,15 @@ def finetune(
         Path | None,
         typer.Option(help="record whose errors count; default: the models of the chip file", show_default=False),
     ] = None,
-    age: Annotated[str, typer.Option(help="age after programming")] = "1h",
+    age: Annotated[str, typer.Option(help="age after programming")] = duration(USUAL.age_s),
     no_aims: Annotated[
         bool, typer.Option("--no-aims", help="the chip will write cells to their levels, not beside them for that age")
     ] = False,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="passes over all training images; default: 12, on a chip 4", show_default=False),
+        typer.Option(
+            min=1, help=f"passes over all training images; {on_chip(EPOCHS, ON_CHIP.epochs)}", show_default=False
+        ),
     ] = None,
     minutes: Annotated[
         float | None,
@@ -54,11 +66,13 @@ def finetune(
     download: Download = False,
     rate: Annotated[
         float | None,
-        typer.Option(help="learning rate at its highest; default: 0.0015, on a chip 0.0003", show_default=False),
+        typer.Option(help=f"learning rate at its highest; {on_chip(USUAL.rate, ON_CHIP.rate)}", show_default=False),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=2, help="images a training step; even; default: 128, on a chip 64", show_default=False),
+        typer.Option(
+            min=2, help=f"images a training step; even; {on_chip(USUAL.batch, ON_CHIP.batch)}", show_default=False
+        ),
     ] = None,
     shift: Annotated[
         int | None,
@@ -74,19 +88,19 @@ def finetune(
     ] = None,
     teacher_weight: Annotated[
         float, typer.Option(min=0, max=1, help="of the float network's answers in the loss; the rest is the labels'")
-    ] = 1.0,
-    strength: Annotated[float, typer.Option(help="of the errors in training; 1: as the record says")] = 1.0,
+    ] = USUAL.teacher_weight,
+    strength: Annotated[float, typer.Option(help="of the errors in training; 1: as the record says")] = USUAL.strength,
     held_out: Annotated[
         int | None,
         typer.Option(
             min=2,
-            help="training images that only score, a tenth at most; default: 2000, on a chip 400",
+            help=f"training images that only score, a tenth at most; {on_chip(USUAL.held_out, ON_CHIP.held_out)}",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="everything that is random follows from it")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    devices: Annotated[int, typer.Option(min=1, help="GPUs that train side by side")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="everything that is random follows from it")] = USUAL.seed,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = USUAL.device,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs that train side by side")] = USUAL.devices,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -100,9 +114,13 @@ def finetune(
         int, typer.Option(min=0, help="go through it on so many virtual chips instead: what it would give")
     ] = 0,
     macros: Macros = None,
-    groups: Annotated[int, typer.Option(min=2, help="groups of layers, one written after the other")] = 4,
-    measure: Annotated[int, typer.Option(min=2, help="most training images that run through the chip")] = 2000,
-    baud: Baud = 921600,
+    groups: Annotated[
+        int, typer.Option(min=2, help="groups of layers, one written after the other")
+    ] = USUAL_ON_CHIP.groups,
+    measure: Annotated[
+        int, typer.Option(min=2, help="most training images that run through the chip")
+    ] = USUAL_ON_CHIP.images,
+    baud: Baud = DEFAULT_BAUD,
     restart: Annotated[bool, typer.Option("--restart", help="forget an interrupted run with the same output")] = False,
     as_json: Json = False,
 ) -> int:
@@ -114,31 +132,30 @@ def finetune(
     from hil.improvement.finetuning.on_chip import finetune_on_chip, predict_on_chip
     from hil.improvement.finetuning.on_chip_result import OnChipPrediction, OnChipResult
     from hil.improvement.finetuning.run import finetune as run
-    from hil.improvement.finetuning.settings import ON_CHIP, FinetuneSettings, OnChipSettings
     from hil.watch import PlannedStage
 
-    on_chip = bool(port or emulated or simulated)
-    usual = {"epochs": 0, "rate": 0.0015, "batch": 128, "held_out": 2000} | (ON_CHIP if on_chip and not minutes else {})
+    on_a_chip = bool(port or emulated or simulated)
+    usual = ON_CHIP if on_a_chip and not minutes else USUAL
     settings = FinetuneSettings(
-        epochs=epochs or (0 if minutes else usual["epochs"]),
+        epochs=epochs or (0 if minutes else usual.epochs),
         minutes=minutes or 0.0,
         age_s=seconds(age),
         aimed=not no_aims,
-        rate=usual["rate"] if rate is None else rate,
-        batch=batch or usual["batch"],
+        rate=usual.rate if rate is None else rate,
+        batch=batch or usual.batch,
         shift=shift,
         symmetry=symmetry or "",
         crop=crop or 0,
         teacher_weight=teacher_weight,
         strength=strength,
-        held_out=held_out or usual["held_out"],
+        held_out=held_out or usual.held_out,
         seed=seed,
         device=device,
         devices=devices,
         precision=precision or "",
     )
     with screen(quiet=as_json) as watch, writing(out):
-        if on_chip:
+        if on_a_chip:
             asked = OnChipSettings(groups, measure, training=settings)
             found: OnChipResult | OnChipPrediction
             if simulated:

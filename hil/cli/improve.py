@@ -21,12 +21,17 @@ from hil.cli.options import (
     Seed,
     Task,
     chip_address,
+    duration,
     metric_place,
     print_result,
     screen,
     seconds,
 )
+from hil.deployment.options import DeployOptions
 from hil.errors import ExitCode, UsageError
+from hil.transports import DEFAULT_BAUD
+
+USUAL = DeployOptions()
 
 
 def improve(
@@ -61,21 +66,22 @@ def improve(
     images: Annotated[int, typer.Option(min=100, help="held-out training images that decide")] = 500,
     test_images: Annotated[int, typer.Option(min=0, help="test images for the finished program; 0: none")] = 1000,
     chips: Annotated[int, typer.Option(min=2, help="virtual chips")] = 8,
-    tune_images: Annotated[int, typer.Option(min=2, help="most stored training images to tune with")] = 128,
-    age: Annotated[str, typer.Option(help="planned age: 30s, 1h, 2d")] = "1h",
+    tune_images: Annotated[
+        int, typer.Option(min=2, help="most stored training images to tune with")
+    ] = USUAL.tune_images,
+    age: Annotated[str, typer.Option(help="planned age: 30s, 1h, 2d")] = duration(USUAL.age_s),
     no_finetune: Annotated[
         bool, typer.Option("--no-finetune", help="no training as the last lever, though --minutes leave time for it")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with the ladder in the folder")] = False,
-    seed: Seed = 0,
-    baud: Baud = 921600,
+    seed: Seed = USUAL.seed,
+    baud: Baud = DEFAULT_BAUD,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
     """Try levers from cheap to dear until a network keeps its accuracy on such chips, and say what each gave."""
     from hil.atomic import write_text
     from hil.datasets.image_set import load_dataset
-    from hil.deployment.options import DeployOptions
     from hil.improvement.begin import bench_of, measured_record
     from hil.improvement.further_training import FurtherTraining
     from hil.improvement.ladder import expected_ladder

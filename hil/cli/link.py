@@ -10,6 +10,7 @@ import typer
 
 from hil.cli.options import Baud, ChipAsked, Emulated, Json, Macros, Port, chip_address, print_result, say, screen
 from hil.errors import ExitCode, LinkError, UsageError
+from hil.transports import DEFAULT_BAUD
 
 if TYPE_CHECKING:
     from firmware_protocols.line_simulation.faults import LineFaults
@@ -57,7 +58,7 @@ def bench_link(
     bit_errors: Annotated[float, typer.Option(min=0.0, max=0.1, help="--virtual: share of wrong bits")] = 0.0,
     round_trip_ms: Annotated[float, typer.Option(min=0.0, max=10_000.0, help="--virtual: there and back")] = 18.0,
     seed: Annotated[int, typer.Option(help="--virtual: of the faults")] = 0,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     as_json: Json = False,
 ) -> int:
     """Report how fast a line carries input codes, beside its wire rate; no cell is written."""
@@ -84,7 +85,7 @@ def _line_faults(loss: float, bit_errors: float, round_trip_ms: float, baud: int
     from hil.driver.wire_cost import BITS_PER_BYTE
 
     if baud < 1:
-        raise UsageError(f"--baud {baud} is not a rate", hint="--baud 921600")
+        raise UsageError(f"--baud {baud} is not a rate", hint=f"--baud {DEFAULT_BAUD}")
     return LineFaults(loss=loss, bit_errors=bit_errors, delay_s=round_trip_ms / 2000, bytes_per_s=baud / BITS_PER_BYTE)
 
 

@@ -1,4 +1,8 @@
-"""Common parts of the commands: options, printing, reading of durations and lists."""
+"""Common parts of the commands: options, printing, reading of durations and lists.
+
+Defaults stand in the settings class of what a command does (``hil.deployment.options.DeployOptions`` and its like): a
+module that imports nothing heavy, so that a command can read them from an object of the class, ``USUAL``.
+"""
 
 from __future__ import annotations
 
@@ -197,6 +201,14 @@ def seconds(text: str) -> float:
     if not 0 <= value <= 1e10:
         raise UsageError(f"{text!r} is not a duration", hint="write 30s, 5m, 1h or 2d")
     return value
+
+
+def duration(value_s: float) -> str:
+    """A duration as an option takes it, with the largest unit that needs no fraction: 3600 s -> "1h"."""
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("m", 60.0)):
+        if value_s and value_s % size == 0:
+            return f"{value_s / size:g}{unit}"
+    return f"{value_s:g}s"
 
 
 def one_of(choices: type[Choice], text: str, option: str) -> Choice:

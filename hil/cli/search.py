@@ -19,6 +19,7 @@ from hil.cli.options import (
     Macros,
     Port,
     chip_address,
+    duration,
     need,
     print_result,
     screen,
@@ -26,18 +27,19 @@ from hil.cli.options import (
 )
 from hil.cli.search_results import SEARCHING, AllowCode, Folder, Scheduler, compare, explain, show, train
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
+from hil.searching.settings import SearchSettings
+from hil.transports import DEFAULT_BAUD
 
 if TYPE_CHECKING:  # torch is imported when a command runs
+    from hil.searching.folder import SearchFolder
     from hil.searching.loop import Loop
-    from hil.searching.settings import SearchFolder, SearchSettings
+
+USUAL = SearchSettings(data="", chip="")
 
 InTheLoop = Annotated[
     bool, typer.Option("--in-the-loop", help="deploy trained networks on a chip (--port or --emulated) and rank again")
 ]
 Rounds = Annotated[int, typer.Option(min=1, help="rounds of training, measuring and ranking again (--in-the-loop)")]
-
-
-TEACHER_EPOCHS = 15
 
 
 class RunByDefault(TyperGroup):
@@ -69,11 +71,11 @@ def run_(
     least_share: Annotated[
         float,
         typer.Option(min=0, max=1, help="drop operators that use less of the last of several arrays; 0 keeps all"),
-    ] = 0.5,
-    mode: Annotated[str, typer.Option(help="pareto (a front) or paper (accuracy, balanced, efficiency)")] = "pareto",
+    ] = USUAL.least_share,
+    mode: Annotated[str, typer.Option(help="pareto (a front) or paper (accuracy, balanced, efficiency)")] = USUAL.mode,
     estimator: Annotated[
         str, typer.Option(help="estimator of phase A: path (single paths) or alpha (mixtures)")
-    ] = "path",
+    ] = USUAL.estimator,
     budget: Annotated[
         str | None,
         typer.Option(help="time for the whole search, 30m or 8h; phases are cut short to keep it", show_default=False),
@@ -87,7 +89,7 @@ def run_(
             help="record whose errors are trained with; default: the models of the chip file", show_default=False
         ),
     ] = None,
-    age: Annotated[str, typer.Option(help="age after programming")] = "1h",
+    age: Annotated[str, typer.Option(help="age after programming")] = duration(USUAL.age_s),
     subset: Annotated[
         int | None, typer.Option(min=1, help="number of training images; default: all", show_default=False)
     ] = None,
@@ -97,12 +99,18 @@ def run_(
     ] = None,
     teacher_epochs: Annotated[
         int | None,
-        typer.Option(min=0, help="epochs of the teacher; default: 15, and 0 with --teacher", show_default=False),
+        typer.Option(
+            min=0,
+            help=f"epochs of the teacher; default: {USUAL.teacher_epochs}, and 0 with --teacher",
+            show_default=False,
+        ),
     ] = None,
-    stage_epochs: Annotated[int, typer.Option(min=1, help="epochs of each stage (phase A)")] = 5,
-    samples: Annotated[int, typer.Option(min=4, help="sample networks, trained briefly to predict accuracies")] = 32,
-    sample_epochs: Annotated[int, typer.Option(min=1, help="epochs of each of them")] = 3,
-    simulations: Annotated[int, typer.Option(min=8, help="whole networks simulated (phase B)")] = 1024,
+    stage_epochs: Annotated[int, typer.Option(min=1, help="epochs of each stage (phase A)")] = USUAL.stage_epochs,
+    samples: Annotated[
+        int, typer.Option(min=4, help="sample networks, trained briefly to predict accuracies")
+    ] = USUAL.samples,
+    sample_epochs: Annotated[int, typer.Option(min=1, help="epochs of each of them")] = USUAL.sample_epochs,
+    simulations: Annotated[int, typer.Option(min=8, help="whole networks simulated (phase B)")] = USUAL.simulations,
     max_latency_us: Annotated[
         float | None, typer.Option(min=0, help="limit for one image, for all networks of the front", show_default=False)
     ] = None,
@@ -113,9 +121,11 @@ def run_(
         float | None,
         typer.Option(min=0, help="most points of predicted accuracy below the best network", show_default=False),
     ] = None,
-    networks: Annotated[int, typer.Option(min=0, help="networks of the front that are trained (phase C)")] = 8,
-    epochs: Annotated[int, typer.Option(min=1, help="epochs of each of them")] = 20,
-    batch: Annotated[int, typer.Option(min=2, help="images a training step; even")] = 128,
+    networks: Annotated[
+        int, typer.Option(min=0, help="networks of the front that are trained (phase C)")
+    ] = USUAL.networks,
+    epochs: Annotated[int, typer.Option(min=1, help="epochs of each of them")] = USUAL.epochs,
+    batch: Annotated[int, typer.Option(min=2, help="images a training step; even")] = USUAL.batch,
     shift: Annotated[
         int | None,
         typer.Option(
@@ -144,18 +154,20 @@ def run_(
     inherit: Annotated[
         bool, typer.Option("--inherit", help="begin networks with the weights of the blocks that their teacher has too")
     ] = False,
-    chips: Annotated[int, typer.Option(min=2, help="virtual chips that a trained network is evaluated on")] = 20,
-    images: Annotated[int, typer.Option(min=2, help="test images of that evaluation")] = 1000,
-    engine: Annotated[str, typer.Option(help="engine of that evaluation: exact or fast")] = "exact",
-    seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = 0,
+    chips: Annotated[
+        int, typer.Option(min=2, help="virtual chips that a trained network is evaluated on")
+    ] = USUAL.chips,
+    images: Annotated[int, typer.Option(min=2, help="test images of that evaluation")] = USUAL.images,
+    engine: Annotated[str, typer.Option(help="engine of that evaluation: exact or fast")] = USUAL.engine,
+    seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = USUAL.seed,
     workers: Annotated[
         int | None,
         typer.Option(
             min=0, help="jobs side by side, one thread each; default: one a core, on cuda none", show_default=False
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    devices: Annotated[int, typer.Option(min=1, help="GPUs that train side by side")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = USUAL.device,
+    devices: Annotated[int, typer.Option(min=1, help="GPUs that train side by side")] = USUAL.devices,
     precision: Annotated[
         str | None,
         typer.Option(
@@ -169,15 +181,15 @@ def run_(
     port: Port = None,
     emulated: Emulated = False,
     rounds: Rounds = 3,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
     """Search: significance of operators, a front of networks, and the best of them trained and evaluated."""
     need(*SEARCHING)
     from hil.datasets.augmentation import augmentation
+    from hil.searching.folder import begin_folder, discard_unbegun
     from hil.searching.inputs import space_of_data
-    from hil.searching.settings import SearchSettings, begin_folder, discard_unbegun
     from search.space.file import load_space, space_names, space_text
 
     loop = _loop(in_the_loop, port, emulated, chip, macros, rounds, baud)
@@ -205,7 +217,7 @@ def run_(
         crop=crop or 0,
         asked_once=ask_once,
         inherited=inherit,
-        teacher_epochs=teacher_epochs if teacher_epochs is not None else 0 if teacher else TEACHER_EPOCHS,
+        teacher_epochs=teacher_epochs if teacher_epochs is not None else 0 if teacher else USUAL.teacher_epochs,
         stage_epochs=stage_epochs,
         samples=samples,
         sample_epochs=sample_epochs,
@@ -221,7 +233,7 @@ def run_(
         workers=workers if workers is not None else (os.cpu_count() or 1 if device == "cpu" else 0),
         device=device,
         devices=devices,
-        precision=precision or ("32-true" if device == "cpu" else "bf16-mixed"),
+        precision=precision or (USUAL.precision if device == "cpu" else "bf16-mixed"),
     )
     named = space or space_of_data(data, space_names())
     load_space(named, allow_code=allow_code)  # its errors name the user's file, not the copy in the folder
@@ -243,13 +255,13 @@ def resume(
     port: Port = None,
     emulated: Emulated = False,
     rounds: Rounds = 3,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     allow_code: AllowCode = False,
     as_json: Json = False,
 ) -> int:
     """Resume a search that was stopped; finished work is kept."""
     need(*SEARCHING)
-    from hil.searching.settings import open_folder
+    from hil.searching.folder import open_folder
 
     opened, settings = open_folder(folder, allow_code=allow_code)
     loop = _loop(in_the_loop, port, emulated, settings.chip, settings.macros or None, rounds, baud)

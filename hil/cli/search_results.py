@@ -44,8 +44,8 @@ def train(
 ) -> int:
     """Train and evaluate named networks, for longer if asked."""
     need(*SEARCHING)
+    from hil.searching.folder import open_folder
     from hil.searching.run import train_named
-    from hil.searching.settings import open_folder
     from hil.searching.table import folder_notes, table_json, table_lines
 
     opened, settings = open_folder(folder, allow_code=allow_code)
@@ -72,9 +72,9 @@ def show(
     """Show the front: accuracy (predicted, and on simulated chips), EDP, latency, energy, macros."""
     need(*SEARCHING)
     from hil.atomic import write_text
+    from hil.searching.folder import open_folder
     from hil.searching.front import read_findings
     from hil.searching.page import search_page
-    from hil.searching.settings import open_folder
     from hil.searching.table import folder_notes, table_json, table_lines
 
     found, settings = open_folder(folder, allow_code=allow_code)
@@ -98,7 +98,7 @@ def explain(
     """Explain the operators, widths and bits of a network: significances and ranks by position."""
     need(*SEARCHING)
     from hil.searching.explain import explain_json, explain_lines
-    from hil.searching.settings import open_folder
+    from hil.searching.folder import open_folder
 
     found = explain_json(open_folder(folder)[0], network)
     print_result(explain_lines(found), found, as_json)
@@ -117,7 +117,7 @@ def compare(
     """Compare the front with random search, evolution, Top-k frequency and ResNet-20, on predicted accuracy."""
     need(*SEARCHING)
     from hil.searching.compare import compare_search, comparison_json, comparison_lines
-    from hil.searching.settings import open_folder
+    from hil.searching.folder import open_folder
 
     opened, settings = open_folder(folder, allow_code=allow_code)
     with screen(quiet=as_json) as watch:

@@ -25,13 +25,17 @@ from hil.cli.options import (
     Std,
     Task,
     celsius,
+    duration,
     floats,
     metric_place,
     print_result,
     screen,
     seconds,
 )
+from hil.deployment.options import DeployOptions
 from hil.errors import ExitCode, UsageError
+
+USUAL = DeployOptions()
 
 
 def simulate(
@@ -54,8 +58,12 @@ def simulate(
     task: Task = None,
     metric: ScoredBy = None,
     allow_code: AllowCode = False,
-    chips: Annotated[int, typer.Option(help="number of virtual chips, drawn and run one after the other")] = 20,
-    age: Annotated[str, typer.Option(help="age after programming; several give a table: 1h,1d,30d")] = "1h",
+    chips: Annotated[
+        int, typer.Option(help="number of virtual chips, drawn and run one after the other")
+    ] = USUAL.virtual_chips,
+    age: Annotated[str, typer.Option(help="age after programming; several give a table: 1h,1d,30d")] = duration(
+        USUAL.age_s
+    ),
     temperature: Annotated[
         str | None, typer.Option(help="temperature of the reads, 60 or 60C; default: the record's", show_default=False)
     ] = None,
@@ -71,16 +79,16 @@ def simulate(
     tune_at: Annotated[
         str, typer.Option(help="when each chip is tuned to its own answers: each age, never, or at one of the ages: 1h")
     ] = "each",
-    adapters: Adapters = 0,
+    adapters: Adapters = USUAL.adapters,
     no_idle_copies: NoIdleCopies = False,
-    residual_slices: ResidualSlices = 0,
-    rounds: Rounds = False,
+    residual_slices: ResidualSlices = USUAL.residual_slices,
+    rounds: Rounds = USUAL.rounds,
     rewrite: Annotated[
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
-    ] = 0,
-    rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = "1s",
-    seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    ] = USUAL.rewrite,
+    rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = duration(USUAL.rewrite_after_s),
+    seed: Seed = USUAL.seed,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = USUAL.device,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:
@@ -88,7 +96,7 @@ def simulate(
     from cim.record.file import load_record
     from cim.simulator.modes import SimulationMode
     from hil.datasets.image_set import load_dataset
-    from hil.deployment.deploy import BUNDLED_DATA, DeployOptions, program_of
+    from hil.deployment.deploy import BUNDLED_DATA, program_of
     from hil.deployment.network_source import ImportOptions
     from hil.prediction.predict import Tuning, predict
     from hil.watch import PlannedStage

@@ -16,13 +16,18 @@ from hil.cli.options import (
     Macros,
     Port,
     chip_address,
+    duration,
     output_file,
     print_result,
     screen,
     seconds,
     writing,
 )
+from hil.deployment.options import DeployOptions
 from hil.errors import ExitCode
+from hil.transports import DEFAULT_BAUD
+
+USUAL = DeployOptions()
 
 
 def tune(
@@ -32,14 +37,16 @@ def tune(
     emulated: Emulated = False,
     chip: Chip = "lab-128",
     macros: Macros = None,
-    images: Annotated[int, typer.Option(min=2, help="most stored training images to tune with")] = 128,
-    adapters: Adapters = 0,
-    age: Annotated[str, typer.Option(help="age that the cells were written for (hil deploy --age)")] = "1h",
+    images: Annotated[int, typer.Option(min=2, help="most stored training images to tune with")] = USUAL.tune_images,
+    adapters: Adapters = USUAL.adapters,
+    age: Annotated[str, typer.Option(help="age that the cells were written for (hil deploy --age)")] = duration(
+        USUAL.age_s
+    ),
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="tuned program to write (.h5)", show_default=False, callback=output_file),
     ] = None,
-    baud: Baud = 921600,
+    baud: Baud = DEFAULT_BAUD,
     trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
     as_json: Json = False,
 ) -> int:

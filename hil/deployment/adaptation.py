@@ -7,7 +7,9 @@ import numpy as np
 from cim.cells.programming_law import law_at
 from cim.record.calibration import CalibrationRecord
 from hil.calibration.procedure import check_macros
+from hil.deployment.options import DeployOptions
 from hil.errors import MismatchError
+from hil.watch import Watch
 from mapping.adapt.adaptation import Adaptation, AdaptOptions, adapt
 from mapping.adapt.defects import record_defects
 from mapping.layout.place import macro_targets_us
@@ -39,6 +41,18 @@ def adapt_to_record(
     check_macros(record, program.macros)
     defects = record_defects(record, program.spec.macro)
     return adapt(program, defects, training_inputs(program), serial=record.serial, options=options)
+
+
+def adapted(
+    program: ConductanceProgram, record: CalibrationRecord, options: DeployOptions, watch: Watch
+) -> tuple[ConductanceProgram, tuple[int, ...]]:
+    """The program around the poor cells that the record lists, noted, and its macros in the order of writing."""
+    with watch.stage("adapting"):
+        found = adapt_to_record(program, record, AdaptOptions(spare_reads=options.spare_reads))
+        order = write_order(found.program, record, options.age_s)
+        for line in found.lines():
+            watch.note(line)
+    return found.program, order
 
 
 def check_adapted(program: ConductanceProgram, serial: str | None) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from cim.chip.encoding import cell_lines
 from cim.record.calibration import STUCK
 from hil.datasets.image_set import Dataset
+from hil.deployment.chip_run import Readings
 from hil.deployment.deployment import Deployment
 from hil.deployment.inference import LayerSums
 from hil.deployment.interim_looks import RunAnswers
@@ -25,6 +26,7 @@ from hil.report.answers import most_telling
 from hil.report.run_data import MOST_TELLING, MacroReadings, RunData
 from hil.verdict.agreement import (
     AgreementReport,
+    CellSummary,
     ChipIdentity,
     DataUse,
     LayerSample,
@@ -72,7 +74,7 @@ def collect(
     order: NDArray[np.int64],
     answers: RunAnswers,
     samples: tuple[LayerSample, ...],
-    after: dict[int, NDArray[np.float32]],
+    after: Readings,
 ) -> RunData:
     """Everything of the run as arrays, for data.h5."""
     program = job.program
@@ -171,30 +173,12 @@ def report_of(
 ) -> AgreementReport:
     """The report of a finished run."""
     program, driver, options, record = job.program, job.driver, job.options, job.record
-    about, spec = driver.description, program.spec
     cells = [arrays.macros[slot] for slot in program.slots]
-    targets = np.stack([c.targets_us for c in cells])
     before = np.stack([c.readings_us for c in cells])
     after = np.stack([np.asarray(c.readings_after_us) for c in cells])
-    marked = np.stack([np.isin(record.macro(program.macro_of(slot)).cells, STUCK) for slot in program.slots])
-    stuck = int((marked & np.isfinite(targets)).sum())
     task = job.scoring.task
-    right = answers.score("measured") if task.metric.binary else None
-    floats = float(task.totals(answers.score("floats"))) if answers.floats else None
     return AgreementReport(
-        chip=ChipIdentity(
-            kind=about.kind,
-            name=about.name,
-            revision=about.revision,
-            serial=about.serial,
-            firmware=about.firmware,
-            address=driver.address,
-            macros=about.macros,
-            macros_used=len(program.macros),
-            rows=about.rows,
-            columns=about.columns,
-            temperature_c=record.temperature_c,
-        ),
+        chip=chip_identity(job),
         network=NetworkIdentity(
             name=job.network_name,
             layers=len(program.matrices),
@@ -202,36 +186,14 @@ def report_of(
             weight_bits=program.weight_bits,
             activation_bits=program.activation_bits,
         ),
-        data=DataUse(
-            name=data.name,
-            split="test",
-            images=answers.seen,
-            available=len(data),
-            classes=task.class_count,
-            order_digest=hashlib.sha256(order.tobytes() + data.truth[order].tobytes()).hexdigest(),
-            answers="" if right is None else count_answers(right),
-        ),
-        float_accuracy=floats,
+        data=data_use(data, order, answers, task),
+        float_accuracy=float(task.totals(answers.score("floats"))) if answers.floats else None,
         this_chip=answers.this_chip,
         such_chips=answers.such_chips,
         layers=tuple(layer_statistics(s) for s in arrays.samples),
-        cells=summarise_cells(
-            targets,
-            before,
-            unreached=job.written.unreached if job.written else 0,
-            stuck=stuck,
-            pulses=job.written.pulses if job.written else 0,
-        ),
+        cells=cell_summary(job, np.stack([c.targets_us for c in cells]), before),
         link=driver.counters,
-        digests={
-            "network": program.network_digest,
-            "program": job.source_digest or program.digest,
-            "held_program": program.held_digest,
-            **({} if job.tuned is None else {"tuned_program": job.tuned.program.digest}),
-            "chip": spec.digest,
-            "calibration_images": program.calibration_digest,
-            "data": data.digest,
-        },
+        digests=digests(job, data),
         seeds={"host": options.seed, "calibration": record.seed},
         saturated_share=answers.saturated / max(answers.conversions, 1),
         simulated_saturated_share=answers.simulated_saturated_share,
@@ -255,6 +217,63 @@ def report_of(
         run=name,
         task=task.kind.value,
     )
+
+
+def chip_identity(job: Deployment) -> ChipIdentity:
+    about = job.driver.description
+    return ChipIdentity(
+        kind=about.kind,
+        name=about.name,
+        revision=about.revision,
+        serial=about.serial,
+        firmware=about.firmware,
+        address=job.driver.address,
+        macros=about.macros,
+        macros_used=len(job.program.macros),
+        rows=about.rows,
+        columns=about.columns,
+        temperature_c=job.record.temperature_c,
+    )
+
+
+def data_use(data: Dataset, order: NDArray[np.int64], answers: RunAnswers, task: Task) -> DataUse:
+    """Which images were seen, in which order, and how often each was right."""
+    right = answers.score("measured") if task.metric.binary else None
+    return DataUse(
+        name=data.name,
+        split="test",
+        images=answers.seen,
+        available=len(data),
+        classes=task.class_count,
+        order_digest=hashlib.sha256(order.tobytes() + data.truth[order].tobytes()).hexdigest(),
+        answers="" if right is None else count_answers(right),
+    )
+
+
+def cell_summary(job: Deployment, targets_us: NDArray[np.float32], before_us: NDArray[np.float32]) -> CellSummary:
+    """Cells as they were written and read, (slots, rows, columns) µS each."""
+    program, record, written = job.program, job.record, job.written
+    marked = np.stack([np.isin(record.macro(program.macro_of(slot)).cells, STUCK) for slot in program.slots])
+    return summarise_cells(
+        targets_us,
+        before_us,
+        unreached=written.unreached if written else 0,
+        stuck=int((marked & np.isfinite(targets_us)).sum()),
+        pulses=written.pulses if written else 0,
+    )
+
+
+def digests(job: Deployment, data: Dataset) -> dict[str, str]:
+    program = job.program
+    return {
+        "network": program.network_digest,
+        "program": job.source_digest or program.digest,
+        "held_program": program.held_digest,
+        **({} if job.tuned is None else {"tuned_program": job.tuned.program.digest}),
+        "chip": program.spec.digest,
+        "calibration_images": program.calibration_digest,
+        "data": data.digest,
+    }
 
 
 def aim_notes(program: ConductanceProgram) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ from hil.deployment.layer_sums import Exact
 from hil.simulation.cores import in_threads
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import with_parts
-from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chips import TUNE_IMAGES
 from hil.verdict.agreement import LayerSample
 from hil.verdict.cause_split import CauseAnswers, CauseSplit, LayerCauses, split_energy, split_losses
 from hil.watch import Watch
@@ -57,6 +58,29 @@ class Outcome:
 
     right: NDArray[Any]
     energy: Mapping[str, NDArray[np.float64]]
+
+
+def causes_if_any(
+    job: Deployment,
+    data: Dataset,
+    order: NDArray[np.int64],
+    answers: RunAnswers,
+    samples: tuple[LayerSample, ...],
+    exact: Exact,
+    watch: Watch,
+) -> CauseSplit | None:
+    """The causes as a stage of the run; None where they are not asked for, or a note says why there are none."""
+    metric = job.scoring.task.metric
+    if not job.options.causes:
+        return None
+    if job.program.residual:
+        watch.note("causes are not split with residual slices: lower slices hold errors of the highest")
+        return None
+    if not metric.paired:
+        watch.note(f"causes are split for scores of single samples only, and {metric.title} has none")
+        return None
+    with watch.stage("finding causes"):
+        return find_causes(job, data, order, answers, samples, exact, watch)
 
 
 def find_causes(

@@ -12,6 +12,7 @@ from hil.deployment.inference import Conversions, LayerSums
 from hil.deployment.layer_sums import Exact
 from hil.deployment.programming import ProgramReport
 from hil.watch import Watch
+from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.tune.channel_affine import Tuned
 
@@ -21,6 +22,10 @@ Readings = Mapping[int, NDArray[np.float32]]
 
 class ChipRun(Protocol):
     """A program on the chip, written and read back, and its answers (``WholeRun``, ``RoundsRun``)."""
+
+    @property
+    def program(self) -> ConductanceProgram:
+        """As the chip holds it: lower ones of residual slices are this chip's."""
 
     @property
     def written(self) -> ProgramReport | None:

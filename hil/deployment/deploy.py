@@ -2,18 +2,17 @@
 
 ``deploy`` is the whole story with files and ports (``hil.deployment.resume`` goes on with one that was interrupted);
 ``deploy_on`` is the part with an open chip.
-Chapters: ``hil.calibration.procedure`` measures the chip, ``hil.deployment.adaptation`` goes around its stuck cells,
-``hil.deployment.programming`` writes and reads back (``hil.deployment.rounds`` where the network is larger than the
-chip), ``hil.deployment.inference`` and ``hil.simulation.virtual_chips`` run images, ``hil.deployment.interim_looks``
-plans and judges them, ``hil.deployment.causes`` says where the gap comes from, ``hil.deployment.build_report`` gathers
-what is left.
+Chapters: ``hil.deployment.chip_record`` finds a record or measures the chip, ``hil.deployment.adaptation`` goes around
+its stuck cells, ``hil.deployment.programming`` writes and reads back (``hil.deployment.rounds`` where the network is
+larger than the chip), ``hil.deployment.inference`` and ``hil.simulation.virtual_chips`` run images,
+``hil.deployment.interim_looks`` plans and judges them, ``hil.deployment.causes`` says where the gap comes from,
+``hil.deployment.build_report`` gathers what is left.
 """
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -24,27 +23,26 @@ from cim.chip.file import load_chip
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record
 from hil.atomic import output_errors
-from hil.calibration.procedure import calibrate, check_record
 from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
-from hil.deployment.adaptation import adapt_to_record, check_adapted, write_order
+from hil.deployment.adaptation import adapted, check_adapted
 from hil.deployment.build_report import collect, report_of, sample_layers
-from hil.deployment.causes import find_causes
+from hil.deployment.causes import causes_if_any
+from hil.deployment.chip_record import record_for, record_of_runs
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
 from hil.deployment.dry_run import say_if_long
-from hil.deployment.earlier_record import keep_record, record_of_runs
 from hil.deployment.expected_work import expected_stages
 from hil.deployment.inference import WholeRun
 from hil.deployment.interim_looks import RunAnswers, judged, plan_images
-from hil.deployment.layer_sums import exact_layers
+from hil.deployment.layer_sums import Exact, exact_layers
 from hil.deployment.network_source import BUNDLED_NETWORK, ImportOptions, open_network
-from hil.deployment.options import DeployOptions
-from hil.deployment.programming import EarlyReads, ensure_programmed, holds, read_back
+from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
+from hil.deployment.programming import EarlyReads, ensure_programmed, read_back
 from hil.deployment.resumable import close_run, resumable
-from hil.deployment.rewriting import check_residual, rewrite_cells, write_lower_slices
+from hil.deployment.rewriting import around_stuck_cells, check_residual, rewrite_cells, write_lower_slices
 from hil.deployment.rounds import run_rounds
-from hil.deployment.run_settings import PATIENCE_S, RECORD_AGE_S, RunSettings, load_settings
+from hil.deployment.run_settings import RunSettings, load_settings
 from hil.deployment.scoring import scoring_of
 from hil.deployment.switching_off import say_if_on
 from hil.deployment.tuning import check_untuned, judge_untuned, targets_for, tune_summary, with_aims
@@ -58,9 +56,10 @@ from hil.samples import PROGRAM, READ_BEFORE, READ_EARLY
 from hil.simulation.cores import IdleCores
 from hil.simulation.corrections import column_corrections
 from hil.simulation.virtual_chips import VirtualChips
+from hil.transports import DEFAULT_BAUD
 from hil.verdict.agreement import AgreementReport, Mode
 from hil.watch import SetOfSteps, Watch
-from mapping.adapt.adaptation import AdaptOptions, check_adaptable
+from mapping.adapt.adaptation import check_adaptable
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.float_run import float_logits
 from mapping.network.graph import NetworkGraph
@@ -91,7 +90,7 @@ def deploy(
     record_age_s: float = RECORD_AGE_S,
     out: Path | None = None,
     options: DeployOptions | None = None,
-    baud: int = 921600,
+    baud: int = DEFAULT_BAUD,
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     patience_s: float = PATIENCE_S,
@@ -108,7 +107,7 @@ def deploy(
         address: where the chip is (``hil.transports.open_transport``).
         data: name or path of a data set; None takes the bundled images.
         calibration: a record of this chip; None takes the newest one that holds among the runs beside ``out``
-            (``hil.deployment.earlier_record``), or calibrates the macros in use first.
+            (``hil.deployment.chip_record``), or calibrates the macros in use first.
         recalibrate: calibrate, whatever the runs before have measured.
         record_age_s: how old a record of a run before may be, s.
         out: run folder; None makes runs/NNNN.
@@ -254,76 +253,68 @@ def deploy_on(
     check_residual(program, options)
     if options.adapt:
         check_adaptable(program)
-    overwritten = record is None
-    watch.plan(expected_stages(driver, program, options, looks, calibrate=record is None), may_end_early=len(looks) > 1)
-    if record is None:
-        if holds(driver, program, options.age_s):
-            watch.note("calibrating overwrites the program that the chip holds; a record of this chip keeps it")
-        record = calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, date=date, watch=watch)
-    check_record(record, driver, program.macros)
-    if keep is not None:
-        keep_record(record, keep)
+    calibrated = record is None
+    watch.plan(expected_stages(driver, program, options, looks, calibrate=calibrated), may_end_early=len(looks) > 1)
+    record = record_for(driver, program, record, options, date, keep, watch)
     check_adapted(program, driver.description.serial)
-    macros = None
+    macros = None  # by number
     if options.adapt:
-        with watch.stage("adapting"):
-            adaptation = adapt_to_record(program, record, AdaptOptions(spare_reads=options.spare_reads))
-            program = adaptation.program
-            macros = write_order(program, record, options.age_s)
-            for line in adaptation.lines():
-                watch.note(line)
+        program, macros = adapted(program, record, options, watch)
     source, program = program.digest, with_aims(program, record, options, watch)
-    targets = targets_for(program, options, watch)
-    inputs = training_inputs(program)
+    targets, inputs = targets_for(program, options, watch), training_inputs(program)
     exact = exact_layers(program, data.images[order[: options.layer_images]])
     job = Deployment(
         driver, program, record, {}, inputs, None, {}, options, scoring, network_name, targets=targets,
         source_digest=source,
     )  # fmt: skip
     with IdleCores() as cores:
-        again = job.virtual_chips(conditioned=False, mode=job.mode)
+        such = job.virtual_chips(conditioned=False, mode=job.mode)
         if not program.residual:  # its lower slices are this chip's
-            cores.begin(again.prepare, again.numbers)
-        chip: ChipRun
+            cores.begin(such.prepare, such.numbers)
+        force = options.reprogram or calibrated
+        chip = network_on_chip(job, exact, data.images[order], watch, force=force, order=macros)
         if program.rounds > 1:
-            looks = (len(order),)  # every round runs for all images before the chip is written again
-            chip = run_rounds(driver, program, record, inputs, exact, data.images[order], options, watch, targets)
-        else:
-            force = options.reprogram or overwritten
-            whole = write_whole(driver, program, record, inputs, options, watch, force=force, order=macros)
-            if targets is not None:
-                whole.tune(targets, data.images[order[: options.untuned_images]], watch)
-            chip = whole
-            if whole.program is not program:
-                program = whole.program
-                again = replace(job, program=program).virtual_chips(conditioned=False, mode=job.mode)
-        job = replace(
-            job,
-            program=program,
-            corrections=chip.corrections,
-            written=chip.written,
-            readings_us=chip.readings_us,
-            tuned=chip.tuned,
-        )
+            looks = (len(order),)  # every round ran for all images before the chip was written again
+        job = job.on_chip(chip)
+        if job.program is not program:
+            such = job.virtual_chips(conditioned=False, mode=job.mode)
         if keep is not None:
             with output_errors(keep / PROGRAM_FILE):
                 save_program(job.running, keep / PROGRAM_FILE)
-        answers = run_looks(job, chip, again, data, order, looks, graph, watch, cores)
+        answers = run_looks(job, chip, such, data, order, looks, graph, watch, cores)
         chip.finish(exact, watch)
     with watch.stage("layers"):
         samples = sample_layers(job, exact, chip.layers)
-    causes = None
-    if options.causes and program.residual:
-        watch.note("causes are not split with residual slices: lower slices hold errors of the highest")
-    elif options.causes and not scoring.task.metric.paired:
-        watch.note(f"causes are split for scores of single samples only, and {scoring.task.metric.title} has none")
-    elif options.causes:
-        with watch.stage("finding causes"):
-            causes = find_causes(job, data, order, answers, samples, exact, watch)
+    causes = causes_if_any(job, data, order, answers, samples, exact, watch)
     with watch.stage("without the tune"):
         untuned = judge_untuned(job, data, order, chip.untuned, watch)
     arrays = collect(job, data, order, answers, samples, chip.after_us)
     return report_of(job, data, order, answers, arrays, causes, watch, run, untuned, tune_summary(job)), arrays
+
+
+def network_on_chip(
+    job: Deployment,
+    exact: Exact,
+    images: NDArray[np.uint8],
+    watch: Watch,
+    *,
+    force: bool,
+    order: Sequence[int] | None,
+) -> ChipRun:
+    """Write the network, read it back, correct and tune it; of several rounds each runs for all ``images`` on the way.
+
+    Args:
+        images: of the run, in run order.
+        force: write it although the chip holds it.
+        order: of the macros; None: by number.
+    """
+    driver, program, record, inputs, options = job.driver, job.program, job.record, job.inputs, job.options
+    if program.rounds > 1:
+        return run_rounds(driver, program, record, inputs, exact, images, options, watch, job.targets)
+    whole = write_whole(driver, program, record, inputs, options, watch, force=force, order=order)
+    if job.targets is not None:
+        whole.tune(job.targets, images[: options.untuned_images], watch)
+    return whole
 
 
 def write_whole(
@@ -346,6 +337,7 @@ def write_whole(
         force: write it although the chip holds it.
         order: of the macros; None: by number.
     """
+    program = around_stuck_cells(program, record)
     with watch.stage("programming"):
         sample = PROGRAM | (options.seed & 0xFFFF) << 32
         early = EarlyReads(options.early_reads, READ_EARLY) if options.causes else None
@@ -353,7 +345,7 @@ def write_whole(
         written = ensure_programmed(driver, program, sample=sample, force=anew, watch=watch, early=early, order=order)
     wanted = None
     if program.residual and written is not None:
-        found, written = write_lower_slices(driver, program, written, options, sample=sample, watch=watch)
+        found, written = write_lower_slices(driver, program, record, written, options, sample=sample, watch=watch)
         program, wanted = found.program, found.wanted
     if options.rewriting is not None and written is not None:
         with watch.stage("rewriting"):
@@ -370,7 +362,7 @@ def write_whole(
 def run_looks(
     job: Deployment,
     chip: ChipRun,
-    again: VirtualChips,
+    such: VirtualChips,
     data: Dataset,
     order: NDArray[np.int64],
     looks: tuple[int, ...],
@@ -380,7 +372,7 @@ def run_looks(
 ) -> RunAnswers:
     """Run one interim analysis after another until *this chip* is judged to agree or disagree, or the plan ends.
 
-    ``again``: the virtual chips of *such chips*. ``cores`` simulate while the chip measures.
+    ``such``: the virtual chips of *such chips*. ``cores`` simulate while the chip measures.
     """
     answers = RunAnswers()
     ideal = IdealMultiply(job.program)
@@ -394,7 +386,7 @@ def run_looks(
             images, targets = data.images[seen], scoring.targets[seen]
             simulated = [
                 cores.begin(partial(chips.answers, images=images, first=at), chips.numbers)
-                for chips in (conditioned, again)
+                for chips in (conditioned, such)
             ]
             with watch.stage("ideal"):
                 answers.add("ideal", run(job.program, images, ideal), targets, scoring)
@@ -402,7 +394,7 @@ def run_looks(
                     answers.add("floats", float_logits(graph, images), targets, scoring)
             answers.add("measured", chip.measure(images, at, watch), targets, scoring)
             with watch.stage("simulating", (SetOfSteps(),) * 2):
-                for name, chips, found in zip(("simulated", "again"), (conditioned, again), simulated, strict=True):
+                for name, chips, found in zip(("simulated", "again"), (conditioned, such), simulated, strict=True):
                     logits = chips.gathered((chip.result() for chip in found), watch)
                     answers.add(name, logits, targets, scoring)
         answers.this_chip = judged(Mode.CONDITIONED, answers, "simulated", look, looks, scoring)

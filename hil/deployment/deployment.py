@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass, field, replace
 
 from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
+from hil.deployment.chip_run import ChipRun, Readings
 from hil.deployment.options import AUTO, DeployOptions
 from hil.deployment.programming import ProgramReport
 from hil.deployment.scoring import Scoring
 from hil.driver.chip_driver import ChipDriver
-from hil.simulation.virtual_chips import Drawn, VirtualChip, VirtualChips
+from hil.simulation.virtual_chip import Drawn, VirtualChip
+from hil.simulation.virtual_chips import VirtualChips
 from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
@@ -34,7 +33,7 @@ class Deployment:
     corrections: Corrections  # none before the chip was read
     inputs: LayerInputs
     written: ProgramReport | None  # None: the chip already held the program, or was not written yet
-    readings_us: dict[int, NDArray[np.float32]]
+    readings_us: Readings
     options: DeployOptions
     scoring: Scoring
     network_name: str = ""
@@ -68,14 +67,25 @@ class Deployment:
     def exact_layers(self) -> frozenset[str]:
         """Layers that ``auto`` runs exactly beside the fast mode of all others.
 
-        Those that read pictures of several channels over wires: there the fast mode was seen to lose an error that no
-        averaging takes away (``benchmarks/fast_first_layer.py``). Of one channel it does so too, but no accuracy
-        showed it.
+        Those that read pictures of several channels over wires: rows of a picture are driven together, and the fast
+        mode's law of what planes lose takes them for independent (``benchmarks/plane_losses.py``), which no averaging
+        takes away (``benchmarks/fast_first_layer.py``). Of one channel it does so too, but no accuracy showed it.
         """
         if self.options.engine != AUTO or self.record.wire.ohm == 0.0:
             return frozenset()
         several = len(self.program.input.shape) == PICTURE_AXES and self.program.input.shape[0] > 1
         return frozenset(m.name for m in self.program.matrices if several and m.inputs == (INPUT,) and m.group.window)
+
+    def on_chip(self, chip: ChipRun) -> Deployment:
+        """Once the network stands on the chip, and what it is like was read."""
+        return replace(
+            self,
+            program=chip.program,
+            corrections=chip.corrections,
+            written=chip.written,
+            readings_us=chip.readings_us,
+            tuned=chip.tuned,
+        )
 
     def virtual_chips(
         self,

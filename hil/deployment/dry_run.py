@@ -35,6 +35,7 @@ from mapping.program.corrections import nominal_corrections
 from mapping.program.counts import tile_counts, total
 from mapping.program.rounds import RoundRun, part_of_round
 from mapping.tune.low_rank import with_blank_adapters
+from mapping.tune.residual import writings
 
 LONG_RUN_S = 600.0
 PULSES_A_CELL = 9.0  # of an emulated lab-128: hil deploy --emulated --json, cells.pulses / cells.total
@@ -143,7 +144,7 @@ def estimate(
     running = with_blank_adapters(program, options.adapters) if options.adapters else program
     again, again_s = _rewriting(program, options, cells)
     again += round(_lower_cells(program) * PULSES_A_CELL)
-    steps = 2 if program.residual else 1  # the highest slices are written and read, then the lower ones
+    steps = 1 + writings(program)  # slices are written and read, then those below
     counts: dict[str, Callable[[], WireEstimate]] = {
         "program": lambda: _programming(chip, parts, options) * (steps + options.rewrite),
         "read_back": lambda: _reading_back(chip, parts, options) * (1 + steps),  # before the images and after
@@ -170,12 +171,12 @@ def estimate(
 
 
 def _lower_cells(program: ConductanceProgram) -> int:
-    """Cells of residual slices that are written a second time, at most."""
-    top = {m.name: max(t.multiplier for t in m.group.tiles) for m in program.matrices if m.group.residual_reads}
-    weights = (
-        t.levels.size for m in program.matrices if m.name in top for t in m.group.tiles if t.multiplier < top[m.name]
-    )
-    return sum(weights) * 2  # pairs of cells
+    """Cells of residual slices, each as often as it is written again, at most: with every slice above it."""
+    weights = 0
+    for step in program.matrices if program.residual else ():
+        multipliers = sorted({t.multiplier for t in step.group.tiles}, reverse=True)
+        weights += sum(t.levels.size * multipliers.index(t.multiplier) for t in step.group.tiles)
+    return weights * 2  # pairs of cells
 
 
 def _parts(program: ConductanceProgram) -> list[ConductanceProgram]:
@@ -293,7 +294,7 @@ def say_if_long(
     if serial:
         parts.append((cost.wire_s(baud), f"on the line at {baud} baud"))
     if silicon:
-        ages = options.age_s * (cost.rounds + calibrate)
+        ages = options.age_s * (cost.rounds + calibrate) + options.residual_wait_s * writings(program)
         parts.append((cost.chip_s + ages, "on the chip, the wait for the age included"))
     total = sum(seconds for seconds, _ in parts)
     if total > LONG_RUN_S:

@@ -16,6 +16,7 @@ from hil.watch import PlannedStage
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.counts import tile_counts, total
+from mapping.tune.residual import writings
 
 # Seconds of one core by unit of work: the lines of hil deploy --emulated --recalibrate, over what the stages did.
 WRITE_CELL_S, READ_CELL_S, CORRECT_CELL_S = 1.3e-5, 1e-8, 9e-6
@@ -60,7 +61,7 @@ def expected_stages(
     writing = PlannedStage("programming", share * slow * (1 + options.rewrite) * WRITE_CELL_S * cells)
     for _ in range(program.rounds):
         stages.append(writing)
-        if program.residual:  # the highest slices wait and are read, then lower ones are written
+        for _ in range(writings(program)):  # slices wait and are read, then those below are written
             stages += [PlannedStage("waiting", options.residual_wait_s if silicon else LEAST_S), reading, writing]
         stages += [
             PlannedStage("waiting", options.age_s if silicon else LEAST_S),

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cim.record.rewriting import Rewrite
 from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
-from mapping.layout.lay_out import LayoutOptions
+from hil.simulation.torch_device import check_device
 from mapping.network.task import TaskKind
-from mapping.program.adapter import MOST_RANK
-from mapping.program.conductance import ConductanceProgram
-from mapping.tune.residual import MOST_COPIES
+from mapping.program.limits import MOST_RANK, MOST_RESIDUAL_COPIES
+
+if TYPE_CHECKING:  # the command line reads the defaults, and imports nothing that takes time
+    from cim.record.rewriting import Rewrite
+    from mapping.layout.lay_out import LayoutOptions
+    from mapping.program.conductance import ConductanceProgram
 
 AUTO = "auto"
 ENGINES = (AUTO, *SimulationMode)
+PATIENCE_S = 120.0  # a line may be silent or gone so long
+RECORD_AGE_S = 7 * 86400.0  # a record of an earlier run holds so long
 
 
 @dataclass(frozen=True, slots=True)
 class DeployOptions:
-    """How a run is made; the defaults are those of ``hil deploy``.
+    """How a run is made; ``hil deploy`` reads its defaults here.
 
     ``samples`` is the largest number of images; looks are planned below it. ``age_s`` is chip
     time between programming and reading. ``tolerance`` is a score of the metric: a fraction of a share, None: the usual
@@ -56,7 +61,7 @@ class DeployOptions:
     idle_copies: bool = True  # layers stand again on cells that would be idle; sums are added
     rounds: bool = False  # a network larger than the chip is written part after part
     residual_slices: int = 0  # copies of each highest bit slice, whose errors lower slices take up; 0: plain slices
-    residual_wait_s: float = 3600.0  # chip time from writing the highest slices to writing the lower ones
+    residual_wait_s: float = 3600.0  # chip time from writing slices to writing those below them
     aim: bool = True  # write beside the levels, so that cells stand right at ``age_s``
     engine: str = AUTO  # a ``SimulationMode``; auto: fast where it was shown to be as good as exact
 
@@ -85,8 +90,8 @@ class DeployOptions:
             (0 <= self.rewrite <= 100, f"rewrites: {self.rewrite}, not from 0 to 100"),
             (0 < self.rewrite_after_s < 1e6, f"rewrite after {self.rewrite_after_s} s"),
             (
-                0 <= self.residual_slices <= MOST_COPIES,
-                f"residual slices: {self.residual_slices} copies of the highest, not from 0 to {MOST_COPIES}",
+                0 <= self.residual_slices <= MOST_RESIDUAL_COPIES,
+                f"residual slices: {self.residual_slices} copies of the highest, not from 0 to {MOST_RESIDUAL_COPIES}",
             ),
             (0 < self.residual_wait_s < 1e8, f"wait for residual slices: {self.residual_wait_s} s"),
             (
@@ -108,30 +113,18 @@ class DeployOptions:
     @property
     def layout(self) -> LayoutOptions:
         """How a network is laid out for such a deployment."""
+        from mapping.layout.lay_out import LayoutOptions
+
         return LayoutOptions(rounds=self.rounds, averaged=self.copies_idle, residual=self.residual_slices)
 
     def aimed_age_s(self, program: ConductanceProgram) -> float:
         """Age that the targets of ``program`` are for: of residual slices that of the highest, written first."""
-        return self.age_s + (self.residual_wait_s if program.residual else 0.0)
+        from mapping.tune.residual import writings
+
+        return self.age_s + self.residual_wait_s * writings(program)
 
     @property
     def rewriting(self) -> Rewrite | None:
+        from cim.record.rewriting import Rewrite
+
         return Rewrite(self.rewrite, self.rewrite_after_s, self.early_reads) if self.rewrite else None
-
-
-def check_device(device: str) -> None:
-    """Refuse a torch device that this machine does not have, before hours are spent on the chip.
-
-    Raises:
-        UsageError: unknown, or no such accelerator here.
-    """
-    if device == "cpu":
-        return
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UsageError(
-            f"the simulator cannot run on {device!r}: {str(error).splitlines()[0]}", hint="--device cpu"
-        ) from error

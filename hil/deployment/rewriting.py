@@ -1,8 +1,8 @@
 """Cells that are written a second time, once they have relaxed and were read.
 
 Relax and rewrite: those that left their window (``rewrite_cells``). Residual slices: those of lower bit slices, to take
-up what the cells of the highest missed (``write_lower_slices``). ``mapping.tune.residual`` chooses their digits, and
-virtual chips go through the same steps (``hil.simulation.residual_cells``).
+up what the cells of the slices above missed (``write_lower_slices``). ``mapping.tune.residual`` chooses their digits,
+and virtual chips go through the same steps (``hil.simulation.residual_cells``).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cim.record.calibration import CalibrationRecord
 from cim.record.rewriting import Rewrite, expected_us, left_window
@@ -20,7 +21,7 @@ from hil.errors import UsageError
 from hil.samples import READ_EARLY
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
-from mapping.tune.residual import ResidualSlices, changed_targets, residual
+from mapping.tune.residual import ResidualSlices, around_stuck, residual, writings
 
 AGAIN = 1 << 24  # distance of the sample numbers of two writings
 
@@ -82,40 +83,55 @@ def _again(
     return replace(found, early_us=None if early is None else np.where(off, outcome.readings_us, early)), count
 
 
+def around_stuck_cells(program: ConductanceProgram, record: CalibrationRecord) -> ConductanceProgram:
+    """The program as this chip is written first: residual slices go around cells that the record lists as stuck."""
+    return around_stuck(program, stuck_cells(program, record)) if program.residual else program
+
+
+def stuck_cells(program: ConductanceProgram, record: CalibrationRecord) -> dict[int, NDArray[np.float32]]:
+    """By slot, mean readings of stuck cells, (rows, columns) µS, NaN elsewhere."""
+    return {slot: record.macro(program.macro_of(slot)).stuck_us for slot in program.slots}
+
+
 def write_lower_slices(
     driver: ChipDriver,
     program: ConductanceProgram,
+    record: CalibrationRecord,
     written: ProgramReport,
     options: DeployOptions,
     *,
     sample: int,
     watch: Watch,
 ) -> tuple[ResidualSlices, ProgramReport]:
-    """Choose the lower slices for what the highest read ``options.residual_wait_s`` after writing, and write them.
+    """Choose lower slices for what those above read ``options.residual_wait_s`` after writing, and write them; again
+    until the lowest is written.
 
     Args:
-        program: with residual slices, as the chip holds it.
+        program: with residual slices, as the chip holds it (``around_stuck_cells``).
         written: how that was written.
 
     Raises:
         hil.errors.HilError: the chip refused or fell silent.
     """
-    with watch.stage("waiting"):
-        driver.wait(options.residual_wait_s)
-    with watch.stage("reading back"):
-        readings = read_back(driver, program.macros, reads=options.read_back_reads, sample=READ_EARLY, watch=watch)
-    found = residual(program, readings)
+    found = ResidualSlices(program, {}, {}, 0.0)
     reports = {report.slot: report for report in written.macros}
-    with watch.stage("programming"):
-        changed = changed_targets(program, found.program)
-        for done, (slot, targets) in enumerate(changed.items()):
-            macro = program.macro_of(slot)
-            watch.step(done, len(changed), f"lower slices of macro {macro}")
-            outcome = driver.program_cells(macro, targets, sample=sample + AGAIN)
-            reports[slot] = written_again(reports[slot], targets, outcome, driver.chip_time_ns * 1e-9)
-        driver.hold_program(bytes.fromhex(found.program.held_digest))
+    for settled in range(1, writings(program) + 1):
+        with watch.stage("waiting"):
+            driver.wait(options.residual_wait_s)
+        with watch.stage("reading back"):
+            first = READ_EARLY + (settled - 1) * AGAIN
+            readings = read_back(driver, program.macros, reads=options.read_back_reads, sample=first, watch=watch)
+        found = residual(program, readings, settled, stuck_cells(program, record))
+        with watch.stage("programming"):
+            for done, (slot, targets) in enumerate(found.targets_us.items()):
+                macro = program.macro_of(slot)
+                watch.step(done, len(found.targets_us), f"lower slices of macro {macro}")
+                outcome = driver.program_cells(macro, targets, sample=sample + settled * AGAIN)
+                reports[slot] = written_again(reports[slot], targets, outcome, driver.chip_time_ns * 1e-9)
+            driver.hold_program(bytes.fromhex(found.program.held_digest))
+        program = found.program
     watch.note(
-        f"residual slices: lower slices hold what the highest missed but for {found.left:.2f} levels (rms) of it"
+        f"residual slices: lower slices hold what those above missed, {found.left:.2f} levels (rms) of the highest left"
     )
     return found, replace(written, macros=tuple(reports.values()))
 

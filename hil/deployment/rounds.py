@@ -6,6 +6,7 @@ look at the images and no early stop.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -32,6 +33,7 @@ from hil.samples import INFER, PROGRAM, READ_AFTER, READ_BEFORE, READ_EARLY, REP
 from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
+from mapping.program.corrections import Corrections
 from mapping.program.rounds import RoundRun, part_of_round
 from mapping.program.training_inputs import LayerInputs
 from mapping.tune.channel_affine import ChannelTune, Tuned, TuneTargets
@@ -43,6 +45,7 @@ ByCell = dict[int, NDArray[np.float32]]
 class RoundsRun:
     """All rounds, as a ``hil.deployment.chip_run.ChipRun``; ``logits`` (repeats, n, classes) of all images."""
 
+    program: ConductanceProgram
     macros: list[MacroReport] = field(default_factory=list)
     readings_us: ByCell = field(default_factory=dict)
     after_us: ByCell = field(default_factory=dict)
@@ -62,6 +65,22 @@ class RoundsRun:
     @property
     def ages_s(self) -> tuple[float, float]:
         return min(self.measured_at_s), max(self.measured_at_s)
+
+    def measured(self, number: int, start_ns: int, end_ns: int, conversions: Mapping[str, Conversions]) -> None:
+        """Note when round ``number`` ran its images, and what it converted."""
+        self.times_ns += [start_ns, end_ns]
+        born = [m.programmed_s for m in self.macros if m.slot // self.program.spec.macros == number]
+        self.measured_at_s += [start_ns * 1e-9 - max(born), end_ns * 1e-9 - min(born)]
+        for name, own in conversions.items():
+            count = self.conversions.setdefault(name, Conversions())
+            count.total += own.total
+            count.saturated += own.saturated
+
+    def add_layers(self, corrections: Corrections, sums: Mapping[str, LayerSums]) -> None:
+        """Add what one round has of its layers: tiles of a layer are in order of their rounds."""
+        for name, own in corrections.items():
+            self.corrections[name] = self.corrections.get(name, ()) + own
+            self.layers[name] = self.layers[name] + sums[name] if name in self.layers else sums[name]
 
     def measure(self, images: NDArray[np.uint8], first: int, watch: Watch) -> NDArray[np.int32]:
         """Logit codes of images that have been through all rounds already."""
@@ -89,60 +108,30 @@ def run_rounds(
         exact: input codes of every layer for the layer samples.
         targets: what each round is tuned towards before it runs; None: it is not tuned.
     """
-    found = RoundsRun()
+    found = RoundsRun(program)
     tune = None if targets is None else ChannelTune(program, targets)
     plain = None if targets is None else RoundRun(program, images[: options.untuned_images], [UNTUNED])
     samples = [INFER + n * REPEAT for n in range(options.repeats)]
     with RoundRun(program, images, samples, batch=IMAGES_IN_FLIGHT) as run:
         for number in range(program.rounds):
-            part = part_of_round(program, number)
-            with watch.stage("programming"):
-                written = write_round(driver, part, number, program.rounds, options, watch)
-                if options.rewriting is not None:
-                    sample = PROGRAM + number
-                    written = rewrite_cells(
-                        driver, part, record, written, options.rewriting, sample=sample, watch=watch
-                    )
-                found.macros += written.macros
+            one = OneRound(driver, part_of_round(program, number), number, program.rounds, options, watch)
+            found.macros += one.write(record).macros
             with watch.stage("waiting"):
                 driver.wait(options.age_s)
-            with watch.stage("reading back"):
-                found.readings_us |= read_round(driver, part, number, READ_BEFORE, options, watch)
+            found.readings_us |= one.read(READ_BEFORE)
             with watch.stage("correcting"):
-                corrections = column_corrections(part, record, found.readings_us, inputs)
+                corrections = column_corrections(one.part, record, found.readings_us, inputs)
             running = program
             if tune is not None and plain is not None:
-                with watch.stage("without the tune"):
-                    plain.run(number, measured_multiply(driver, part, corrections), further_sample=number * ROUND)
-                with watch.stage("tuning"):
-                    sums_of_tiles = MeasuredSums(driver, corrections)
-                    tune.run(sums_of_tiles, number=number, sample=TUNE + number * ROUND, progress=watch.step)
-                    found.tuned = tune.tuned.of_chip(driver.description.serial)
-                    running = found.tuned.program
-            with watch.stage("measuring"):
-                start_ns = driver.chip_time_ns
-                chip = measured_multiply(driver, part_of_round(running, number), corrections)
-                what = f"round {number + 1} of {program.rounds}"
-                run.run(
-                    number,
-                    chip,
-                    further_sample=number * ROUND,
-                    progress=partial(watch.step, what=what),
-                    program=running,
-                )
-                found.times_ns += [start_ns, driver.chip_time_ns]
-                born = [m.programmed_s for m in found.macros if m.slot // program.spec.macros == number]
-                found.measured_at_s += [start_ns * 1e-9 - max(born), driver.chip_time_ns * 1e-9 - min(born)]
+                found.tuned = one.tune(tune, plain, corrections)
+                running = found.tuned.program
+            start_ns = driver.chip_time_ns
+            conversions = one.measure(run, running, corrections)
+            found.measured(number, start_ns, driver.chip_time_ns, conversions)
             with watch.stage("layers"):
-                sums = measure_layers(driver, part, corrections, exact, watch, number * ROUND)
-            with watch.stage("reading back"):
-                found.after_us |= read_round(driver, part, number, READ_AFTER, options, watch)
-            for name, own in corrections.items():  # tiles of a layer are in order of their rounds
-                found.corrections[name] = found.corrections.get(name, ()) + own
-                found.layers[name] = found.layers[name] + sums[name] if name in found.layers else sums[name]
-                count = found.conversions.setdefault(name, Conversions())
-                count.total += chip.conversions[name].total
-                count.saturated += chip.conversions[name].saturated
+                sums = measure_layers(driver, one.part, corrections, exact, watch, number * ROUND)
+            found.after_us |= one.read(READ_AFTER)
+            found.add_layers(corrections, sums)
         found.logits = run.logits
         if plain is not None:
             found.untuned = plain.logits
@@ -153,25 +142,58 @@ def run_rounds(
     return found
 
 
-def write_round(
-    driver: ChipDriver, part: ConductanceProgram, number: int, rounds: int, options: DeployOptions, watch: Watch
-) -> ProgramReport:
-    """Write the macros of one round, and say what it took."""
-    start_ns = driver.chip_time_ns
-    sample = (PROGRAM | (options.seed & 0xFFFF) << 32) + number
-    early = EarlyReads(options.early_reads, READ_EARLY + number) if options.causes else None
-    written = program_chip(driver, part, sample=sample, watch=watch, early=early)
-    watch.note(
-        f"round {number + 1} of {rounds}: {len(written.macros)} macros, {written.cells} cells, "
-        f"{written.pulses} pulses, {written.unreached} unreached, "
-        f"{(driver.chip_time_ns - start_ns) * 1e-9:.1f} s of chip time to write"
-    )
-    return written
+@dataclass(frozen=True)
+class OneRound:
+    """One round on the chip: ``part`` is the program's part that stands there, ``number`` of ``rounds``."""
 
+    driver: ChipDriver
+    part: ConductanceProgram
+    number: int
+    rounds: int
+    options: DeployOptions
+    watch: Watch
 
-def read_round(
-    driver: ChipDriver, part: ConductanceProgram, number: int, sample: int, options: DeployOptions, watch: Watch
-) -> ByCell:
-    """Readings of one round's macros, by slot."""
-    readings = read_back(driver, part.macros, reads=options.read_back_reads, sample=sample + number, watch=watch)
-    return {number * part.spec.macros + macro: cells for macro, cells in readings.items()}
+    def write(self, record: CalibrationRecord) -> ProgramReport:
+        """Write its macros, say what it took, and write again what left its window where that was asked for."""
+        driver, options = self.driver, self.options
+        with self.watch.stage("programming"):
+            start_ns = driver.chip_time_ns
+            sample = (PROGRAM | (options.seed & 0xFFFF) << 32) + self.number
+            early = EarlyReads(options.early_reads, READ_EARLY + self.number) if options.causes else None
+            written = program_chip(driver, self.part, sample=sample, watch=self.watch, early=early)
+            self.watch.note(
+                f"round {self.number + 1} of {self.rounds}: {len(written.macros)} macros, {written.cells} cells, "
+                f"{written.pulses} pulses, {written.unreached} unreached, "
+                f"{(driver.chip_time_ns - start_ns) * 1e-9:.1f} s of chip time to write"
+            )
+            if options.rewriting is None:
+                return written
+            again = PROGRAM + self.number
+            return rewrite_cells(driver, self.part, record, written, options.rewriting, sample=again, watch=self.watch)
+
+    def read(self, sample: int) -> ByCell:
+        """Readings of its macros, by slot."""
+        reads, macros = self.options.read_back_reads, self.part.macros
+        with self.watch.stage("reading back"):
+            readings = read_back(self.driver, macros, reads=reads, sample=sample + self.number, watch=self.watch)
+        return {self.number * self.part.spec.macros + macro: cells for macro, cells in readings.items()}
+
+    def tune(self, tune: ChannelTune, plain: RoundRun, corrections: Corrections) -> Tuned:
+        """Run the first images once as the chip is, then tune the layers of this round."""
+        with self.watch.stage("without the tune"):
+            chip = measured_multiply(self.driver, self.part, corrections)
+            plain.run(self.number, chip, further_sample=self.number * ROUND)
+        with self.watch.stage("tuning"):
+            sums = MeasuredSums(self.driver, corrections)
+            tune.run(sums, number=self.number, sample=TUNE + self.number * ROUND, progress=self.watch.step)
+            return tune.tuned.of_chip(self.driver.description.serial)
+
+    def measure(
+        self, run: RoundRun, running: ConductanceProgram, corrections: Corrections
+    ) -> Mapping[str, Conversions]:
+        """Run all images through this round of ``running``, tuned or not; conversions by layer."""
+        with self.watch.stage("measuring"):
+            chip = measured_multiply(self.driver, part_of_round(running, self.number), corrections)
+            told = partial(self.watch.step, what=f"round {self.number + 1} of {self.rounds}")
+            run.run(self.number, chip, further_sample=self.number * ROUND, progress=told, program=running)
+        return chip.conversions

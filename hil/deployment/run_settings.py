@@ -15,15 +15,14 @@ from cim.files import read_text
 from cim.json_text import parse_json
 from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
-from hil.deployment.options import DeployOptions
+from hil.deployment.options import PATIENCE_S, RECORD_AGE_S, DeployOptions
 from hil.errors import FileError, HilError, MismatchError
+from hil.transports import DEFAULT_BAUD
 from mapping.program.conductance import ConductanceProgram
 
 SETTINGS_FILE = "run.json"
 FORMAT, VERSION = "hil.deployment", "1.0"
 MAX_BYTES = 1 << 20
-PATIENCE_S = 120.0  # a line may be silent or gone so long
-RECORD_AGE_S = 7 * 86400.0  # a record of an earlier run holds so long
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class RunSettings:
     calibration: str | None = None
     recalibrate: bool = False
     record_age_s: float = RECORD_AGE_S
-    baud: int = 921600
+    baud: int = DEFAULT_BAUD
     trust: bool = False
     patience_s: float = PATIENCE_S
     mean: str | None = None

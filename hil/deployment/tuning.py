@@ -20,7 +20,7 @@ from hil.driver.chip_driver import ChipDriver
 from hil.errors import MismatchError
 from hil.samples import TUNE
 from hil.simulation.cores import in_threads
-from hil.verdict.tuning import Lines, TuneSummary, summarise_tune
+from hil.verdict.tuning import TuneSummary, summarise_tune
 from hil.verdict.verdict import Judgement, Mode, judge
 from hil.watch import Watch
 from mapping.program.adapter import adapter_share
@@ -28,7 +28,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
 from mapping.tune.aims import aimed, aims_of
-from mapping.tune.channel_affine import ChannelFit, Tuned, TuneTargets, tune_channels, tune_targets
+from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels, tune_targets
 
 UNTUNED_CHIPS = 5  # virtual chips that are also run without the tune
 
@@ -116,10 +116,5 @@ def tune_summary(job: Deployment) -> TuneSummary | None:
         return None
     exact = job.virtual_chips(conditioned=True)  # lines of the fast mode stand beside a chip's by a standard deviation
     tunes = in_threads(lambda number: exact.tune(number, exact.chip(number)), range(exact.chips))
-    virtual = [[lines_of(fit) for fit in tuned.fits] for tuned in tunes]
-    found = summarise_tune([lines_of(fit) for fit in job.tuned.fits], virtual, len(job.targets.images))
+    found = summarise_tune(job.tuned.fits, [tuned.fits for tuned in tunes], len(job.targets.images))
     return replace(found, rank=job.targets.rank, adapter_share=adapter_share(job.running))
-
-
-def lines_of(fit: ChannelFit) -> Lines:
-    return Lines(fit.layer, fit.gain, fit.offset, fit.before, fit.after, fit.limited, fit.still)

@@ -37,14 +37,13 @@ from cim.simd.floats import (
     splat,
     splat_i,
     sqrt,
-    store,
-    store_i,
     sub,
     sub_i,
     to_floats,
     to_ints,
     xor_i,
 )
+from cim.simd.vectors import store
 from hil.emulator.noise import LN2, LOG, TAIL
 from hil.emulator.tile_array import TileArray
 
@@ -103,7 +102,7 @@ def _entries(array: TileArray, words: NDArray[np.uint32], planes: Any, entries: 
         word, base = load_i(words, g), load_i(array.bases, g)
         for p in range(planes):
             pattern = and_i(shift_right(word, _i(array.lane * p)), mask)
-            store_i(entries, p * words.size + g, add_i(mul_i(pattern, pitch), base))
+            store(entries, p * words.size + g, add_i(mul_i(pattern, pitch), base))
 
 
 @njit(**_inside)
@@ -299,8 +298,8 @@ def convert_vectors(
                 code = to_ints(minimum(maximum(floor(add(position, half)), bottom), top))
                 full = add_i(full, add_i(equal_i(code, highest), equal_i(code, lowest)))
                 total = add_i(total, mul_i(code, splat_i(array.weights[p])))
-                store_i(found, p * wide + block, code)
-            store_i(added, block, total)
+                store(found, p * wide + block, code)
+            store(added, block, total)
         if array.from_codes == PLAIN:
             for i in range(outputs):
                 sums[v, i] = added[i]
@@ -311,5 +310,5 @@ def convert_vectors(
             for p in range(planes):
                 for i in range(conversions):
                     raw[v, p * conversions + i] = found[p * wide + i]
-    store_i(ended, 0, full)
+    store(ended, 0, full)
     return int(ended.sum())

@@ -1,6 +1,6 @@
 """The rung of training: a network trained on for the chip's errors, within what is left of a ladder's minutes.
 
-The recipe is that of ``hil finetune`` at a low rate, with errors as small as copies of layers leave them. The images
+The recipe is that of ``hil finetune`` at a low rate, for the copies of layers that the ladder has chosen. The images
 that decide in the ladder take no part. What is trained stays in the ladder's folder, where a ladder goes on with it.
 """
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hil.improvement.finetuning.plan import begun_settings
 from hil.improvement.finetuning.settings import FinetuneSettings, working_folder
 from hil.watch import Watch
+from mapping.layout.free_cells import Copies
 from mapping.network.file import NetworkFile, load_network
 from mapping.program.conductance import ConductanceProgram
 
@@ -47,17 +48,17 @@ class FurtherTraining:
             age_s=age_s,
             aimed=program.aims is not None,
             rate=RATE,
-            strength=round(strength_of(program), 3),
+            strength=strength_of(program),
             seed=seed,
         )
 
     def trained(
-        self, network: NetworkFile, settings: FinetuneSettings, without: NDArray[np.uint8], watch: Watch
+        self, network: NetworkFile, settings: FinetuneSettings, copies: Copies, without: NDArray[np.uint8], watch: Watch
     ) -> NetworkFile:
         """The network after training; one that lies in the folder, trained from the same network, is taken.
 
         Args:
-            without: images that take no part.
+            copies: further ones of each layer; without: images that take no part.
 
         Raises:
             Interrupted: Ctrl-C after the first epoch. The errors of ``hil.improvement.finetuning.run.finetune``.
@@ -77,6 +78,7 @@ class FurtherTraining:
             calibration=self.record,
             data_dir=self.data_dir,
             settings=settings,
+            copies=copies,
             without=without,
             watch=watch,
         )
@@ -84,5 +86,8 @@ class FurtherTraining:
 
 
 def strength_of(program: ConductanceProgram) -> float:
-    """Errors of the layers of a program as a share of one copy's: n copies that are averaged have 1/√n of them."""
-    return float(np.sqrt(np.mean([1.0 / step.group.averages for step in program.matrices])))
+    """Errors of the layers of a program in residual slices as a share of plain ones: n copies of the highest slice have
+    1/√n of its errors, and what is left is small. Of other programs: 1, since copies count by themselves."""
+    if not program.residual:
+        return 1.0
+    return round(float(np.sqrt(np.mean([1.0 / step.group.averages for step in program.matrices]))), 3)

@@ -157,47 +157,35 @@ def improve(
     if test is not None:
         test = with_pixels(test, bench.network.graph.input_shape, bench.network.graph.preprocess)
         check_apart(bench, test)
-    every = tuple(levers or LEVERS)
     key = _key(bench)
     rungs = _read_journal(folder, key, resume)
     start, spent = time.monotonic(), sum(r.minutes for r in rungs)
-    recipe, best, stopped = Recipe(), None, "every lever was tried"
-    for rung in rungs:
-        if rung.kept:
-            recipe, best = Recipe.from_json(rung.recipe), Score(np.array(rung.chips))
+    recipe, best = _standing(rungs)
     if best is None:
         with bench.watch.stage("as compiled"):
             began = time.monotonic()
             best = bench.score(recipe)
             rungs.append(_rung(bench, "compiled", "as compiled", recipe, best, best, began, kept=True))
             _write_journal(folder, key, rungs)
-    tried = {r.lever for r in rungs}
-    for lever in every:
+    tried, stopped = {r.lever for r in rungs}, "every lever was tried"
+    for lever in levers or LEVERS:
         if lever.name in tried:
             continue
+        used = spent + (time.monotonic() - start) / 60
         if target is not None and best.mean >= target:
             stopped = f"target of {target:.1%} reached"
             break
-        if minutes is not None and spent + (time.monotonic() - start) / 60 >= minutes:
+        if minutes is not None and used >= minutes:
             stopped = f"{minutes:g} minutes are spent"
             break
         with bench.watch.stage(lever.name):
-            began = time.monotonic()
             left = None
             if minutes is not None:  # less a score, which takes about as long as the longest rung
-                left = minutes - spent - (began - start) / 60 - max(r.minutes for r in rungs)
-            pulled = lever.pull(replace(bench, minutes_left=left), recipe)
-            if isinstance(pulled, str):
-                rungs.append(Rung(lever.name, lever.words, False, recipe.to_json(), skipped=pulled))
-            else:
-                score = bench.score(pulled)
-                gain, error = score.gain_over(best)
-                kept = gain > error
-                rungs.append(_rung(bench, lever.name, lever.words, pulled, score, best, began, kept=kept))
-                if kept:
-                    recipe, best = pulled, score
+                left = minutes - used - max(r.minutes for r in rungs)
+            rung, recipe, best = _pulled(replace(bench, minutes_left=left), lever, recipe, best)
+            rungs.append(rung)
             _write_journal(folder, key, rungs)
-            bench.watch.say(rungs[-1].line())
+            bench.watch.say(rung.line())
     program = bench.program(recipe)
     with new_file(folder / PROGRAM) as part:
         part.unlink()
@@ -211,6 +199,25 @@ def improve(
             found = _tested(found, bench, recipe, program, test)
     write_text(folder / JOURNAL, json.dumps({**found.to_json(), "key": key}, indent=1) + "\n")
     return found
+
+
+def _standing(rungs: Sequence[Rung]) -> tuple[Recipe, Score | None]:
+    """The recipe of the last rung that was kept, and its score; None before the first."""
+    kept = [rung for rung in rungs if rung.kept]
+    return (Recipe.from_json(kept[-1].recipe), Score(np.array(kept[-1].chips))) if kept else (Recipe(), None)
+
+
+def _pulled(bench: LeverBench, lever: Lever, recipe: Recipe, best: Score) -> tuple[Rung, Recipe, Score]:
+    """Try a lever: its rung, and the recipe and score that stand after it."""
+    began = time.monotonic()
+    pulled = lever.pull(bench, recipe)
+    if isinstance(pulled, str):
+        return Rung(lever.name, lever.words, False, recipe.to_json(), skipped=pulled), recipe, best
+    score = bench.score(pulled)
+    gain, error = score.gain_over(best)
+    kept = gain > error
+    rung = _rung(bench, lever.name, lever.words, pulled, score, best, began, kept=kept)
+    return (rung, pulled, score) if kept else (rung, recipe, best)
 
 
 def check_apart(bench: LeverBench, test: Dataset) -> None:

@@ -20,7 +20,8 @@ from cim.record.rewriting import Rewrite
 from hil.errors import MismatchError
 from hil.improvement.further_training import LEAST_MINUTES, FurtherTraining
 from hil.simulation.cores import in_threads
-from hil.simulation.virtual_chips import RESIDUAL_WAIT_S, VirtualChip, VirtualChips
+from hil.simulation.virtual_chip import VirtualChip
+from hil.simulation.virtual_chips import RESIDUAL_WAIT_S, VirtualChips
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.compile import CannotMap, compile_network
@@ -35,6 +36,7 @@ from mapping.quantise.weight_scales import ScaleRule
 from mapping.tune.aims import aimed, aims_of
 from mapping.tune.averaged import layer_areas
 from mapping.tune.channel_affine import TuneTargets, tune_channels, tune_targets
+from mapping.tune.residual import writings
 
 REWRITES = 3  # of the lever; more give little (doi 10.1038/s41586-022-04992-8 took three)
 ADAPTER_RANK = 4  # of the lever: rank 1 gives most of what 8 give
@@ -153,7 +155,7 @@ class LeverBench:
             )
         program = self.made[key]
         if recipe.aim:
-            age_s = self.age_s + (RESIDUAL_WAIT_S if program.residual else 0.0)
+            age_s = self.age_s + RESIDUAL_WAIT_S * writings(program)
             program = aimed(program, aims_of(self.record.programming, self.spec.macro, age_s, self.source))
         return program
 
@@ -332,7 +334,7 @@ def _finetune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     if bench.minutes_left < LEAST_MINUTES:
         return f"{max(bench.minutes_left, 0.0):.1f} minutes are left, training takes {LEAST_MINUTES:g}"
     settings = bench.training.settings(bench.program(recipe), bench.minutes_left, age_s=bench.age_s, seed=bench.seed)
-    trained = bench.training.trained(bench.network, settings, bench.images, bench.watch)
+    trained = bench.training.trained(bench.network, settings, recipe.copies, bench.images, bench.watch)
     return replace(recipe, finetuned=trained.digest)
 
 

@@ -27,10 +27,11 @@ from hil.samples import INFER, READ_BEFORE, UNTUNED
 from hil.simulation.corrections import column_corrections
 from hil.watch import Watch
 from mapping.network.task import TaskKind
-from mapping.program.adapter import MOST_RANK, adapter_share
+from mapping.program.adapter import adapter_share
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.execute import IdealMultiply, run
+from mapping.program.limits import MOST_RANK
 from mapping.program.training_inputs import training_inputs
 from mapping.tune.channel_affine import Tuned, tune_targets
 

@@ -36,7 +36,8 @@ from hil.deployment.tuning import check_untuned, targets_for, with_aims
 from hil.errors import MismatchError, UsageError
 from hil.prediction.text import Prediction
 from hil.simulation.cores import in_threads
-from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChip, VirtualChips, build_chip
+from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
+from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
 from hil.verdict.tasks.task import Task
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
@@ -110,10 +111,10 @@ def predict(
         )
     data = with_pixels(data, program.input.shape, program.preprocess)
     order, _ = plan_images(data, program, options)
-    found = task_of(program, data, options)
-    images, targets = data.images[order], targets_of(found, data, program.preprocess)[order]
-    if target is not None and not (found.metric.share and 0 < target <= 1):
-        raise UsageError(f"target of {found.metric.title} {100 * target:g} %, not a share between 0 and 100")
+    task = task_of(program, data, options)
+    images, targets = data.images[order], targets_of(task, data, program.preprocess)[order]
+    if target is not None and not (task.metric.share and 0 < target <= 1):
+        raise UsageError(f"target of {task.metric.title} {100 * target:g} %, not a share between 0 and 100")
     filled = program.macros if known.kind in OF_CELLS else ()
     program = with_aims(program, known, replace(options, age_s=ages[0]), watch)
     row = VirtualRow(
@@ -130,12 +131,12 @@ def predict(
     accuracies = np.empty((len(ages), options.virtual_chips))
     with watch.stage("simulating"):
         for number, logits in enumerate(row.run(images)):
-            accuracies[:, number] = metric_of(found, logits, targets)
+            accuracies[:, number] = metric_of(task, logits, targets)
             watch.step(number + 1, options.virtual_chips, f"virtual chip {number + 1} of {options.virtual_chips}")
-    ideal = float(metric_of(found, run(program, images, IdealMultiply(program)), targets))
+    ideal = float(metric_of(task, run(program, images, IdealMultiply(program)), targets))
     notes = (*notes, tuning_words(row.targets, tune_at), *aim_notes(program))
     return Prediction(
-        ideal, accuracies, len(order), ages, temperature, mode, source, notes, target, found.kind, found.metric
+        ideal, accuracies, len(order), ages, temperature, mode, source, notes, target, task.kind, task.metric
     )
 
 
@@ -246,7 +247,7 @@ class VirtualRow:
         """Logit codes (ages, n, classes), chip after chip; as many at a time as there are cores."""
         inputs = training_inputs(self.program)
 
-        def chip(number: int) -> NDArray[np.int32]:
+        def answers(number: int) -> NDArray[np.int32]:
             program, logits = self.program, []
             for age_s, chip in zip(self.ages_s, self.chip(number, inputs), strict=True):
                 if self.targets is not None and self.tune_at in (Tuning.EACH, age_s):
@@ -254,7 +255,7 @@ class VirtualRow:
                 logits.append(run(program, images, chip))
             return np.stack(logits)
 
-        yield from in_threads(chip, range(self.options.virtual_chips))
+        yield from in_threads(answers, range(self.options.virtual_chips))
 
     def chip(self, number: int, inputs: LayerInputs) -> Iterator[VirtualChip]:
         """One virtual chip at each age. At one age it is drawn as ``hil deploy`` draws such chips.

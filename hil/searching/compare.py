@@ -14,10 +14,11 @@ import numpy as np
 from cim.chip.file import load_chip
 from hil.errors import FileError
 from hil.searching.budget import SearchPlan
+from hil.searching.folder import SearchFolder
 from hil.searching.front import caps_of, simulations
 from hil.searching.inputs import load_inputs
 from hil.searching.networks import sampled_accuracy
-from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.settings import SearchSettings
 from hil.searching.table import front_of_folder
 from hil.searching.work import SearchRun
 from hil.watch import Watch
@@ -125,7 +126,7 @@ def _by_gradients(
         checkpoint = folder.root / f"{relaxation.name.lower()}-{epochs}.checkpoint"
         job = RelaxedJob(space, relaxed, edp, inputs.noise, checkpoint, replace(run.machine, devices=1))
         with watch.stage(relaxation.value):
-            chosen = relaxed_search(job, inputs.brief, run.told(epochs, f"epochs, {relaxation.value}"))
+            chosen = relaxed_search(job, inputs.brief, run.told(epochs))
         alone = Search(space, accuracy, simulate, 1, 1.0, caps_of(settings, accuracy), None)
         alone.add(np.array([space.encode(chosen)]))
         name = f"{relaxation.value}, {epochs} epochs"

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from hil.searching.folder import SearchFolder
 from hil.searching.front import Findings, read_findings
 from hil.searching.networks import member_named, network_name
-from hil.searching.settings import SearchFolder
 from hil.searching.table import front_of_folder, members_of
 
 

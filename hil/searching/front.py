@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from hil.atomic import write_text
-from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.folder import SearchFolder
+from hil.searching.settings import SearchSettings
 from hil.searching.work import SearchRun
 from search.choice.accuracy import Accuracy
 from search.choice.candidate_costs import Progress, Simulate, Simulator

@@ -18,9 +18,10 @@ from cim.record.published import NoModels, nominal_record
 from cim.simulator.training_errors import ArrayNoise, array_noise
 from hil.atomic import write_text
 from hil.datasets.image_set import Dataset, load_dataset
-from hil.deployment.options import check_device
 from hil.errors import FileError, MismatchError, UsageError
-from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.folder import SearchFolder
+from hil.searching.settings import SearchSettings
+from hil.simulation.torch_device import check_device
 from hil.watch import Watch
 from mapping.network.file import load_network
 from search.files import MAX_FILE_BYTES
@@ -69,17 +70,7 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
         search.train.teacher.TeacherError: the folder's teacher cannot teach this space.
         search.errors.SpaceError: nothing of the space fits the chip.
     """
-    if is_cost_model(settings.chip):
-        raise UsageError(
-            f"{settings.chip} is a scale of costs, no chip that a network can be trained for",
-            hint=f"--chip lab-128, then hil search show DIR --costs {settings.chip}",
-        )
-    check_device(settings.device)
-    if settings.device == "cpu" and settings.precision == "bf16-mixed" and not multiplies_bfloat16():
-        watch.note(
-            "this CPU has no instructions for bfloat16: bf16-mixed takes more than twice as long as 32-true "
-            "(no --precision; of a search that was begun, precision in its settings.json)"
-        )
+    _check_machine(settings, watch)
     chip = load_chip(settings.chip, macros=settings.macros or None)
     target = ChipTarget(chip)
     whole = folder.load_space()
@@ -91,17 +82,7 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
         )
     train, test = _images(settings, watch)
     _check_images(whole, train, settings.data)
-    _, height, width = whole.input_shape
-    if settings.symmetry == "turn" and height != width:
-        raise UsageError(
-            f"images of {settings.data} are {height} x {width}: no square, so no quarter turns",
-            hint="--symmetry mirror, or none",
-        )
-    if settings.crop > min(height, width):
-        raise UsageError(
-            f"images of {settings.data} are {height} x {width}: no squares of {settings.crop} in them",
-            hint=f"--crop N, no more than {min(height, width)}",
-        )
+    _check_crops(settings, whole)
     whole_set = Images(train.images, train.labels.astype(np.int64))
     own, kept = _some(whole_set, settings.subset, settings.seed).split(VALIDATION, settings.seed)
     brief = _some(own, settings.brief_images, settings.seed)
@@ -118,6 +99,43 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
     found = SearchInputs(
         chip, target, space, own, brief, kept, test, record, noise, train.source, tuple(str(d) for d in dropped)
     )
+    _check_teachers(folder, settings, space)
+    _check_origins(folder, found)
+    return found
+
+
+def _check_machine(settings: SearchSettings, watch: Watch) -> None:
+    """Refuse a chip that is none and a device that is not there; note a precision that this processor is slow at."""
+    if is_cost_model(settings.chip):
+        raise UsageError(
+            f"{settings.chip} is a scale of costs, no chip that a network can be trained for",
+            hint=f"--chip lab-128, then hil search show DIR --costs {settings.chip}",
+        )
+    check_device(settings.device)
+    if settings.device == "cpu" and settings.precision == "bf16-mixed" and not multiplies_bfloat16():
+        watch.note(
+            "this CPU has no instructions for bfloat16: bf16-mixed takes more than twice as long as 32-true "
+            "(no --precision; of a search that was begun, precision in its settings.json)"
+        )
+
+
+def _check_crops(settings: SearchSettings, space: Space) -> None:
+    """Refuse turns and squares that the images have no room for."""
+    _, height, width = space.input_shape
+    if settings.symmetry == "turn" and height != width:
+        raise UsageError(
+            f"images of {settings.data} are {height} x {width}: no square, so no quarter turns",
+            hint="--symmetry mirror, or none",
+        )
+    if settings.crop > min(height, width):
+        raise UsageError(
+            f"images of {settings.data} are {height} x {width}: no squares of {settings.crop} in them",
+            hint=f"--crop N, no more than {min(height, width)}",
+        )
+
+
+def _check_teachers(folder: SearchFolder, settings: SearchSettings, space: Space) -> None:
+    """Refuse teachers that cannot teach the space, or that nothing can be inherited from."""
     for teacher in (folder.teacher, folder.given_teacher):
         if teacher.exists():
             graph = load_network(teacher).graph
@@ -125,8 +143,6 @@ def load_inputs(folder: SearchFolder, settings: SearchSettings, watch: Watch) ->
                 check_heirs(space, graph)
             else:
                 split_graph(graph, space)  # raises where it cannot teach
-    _check_origins(folder, found)
-    return found
 
 
 def space_of_data(data: str, names: list[str]) -> str:

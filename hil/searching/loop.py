@@ -16,10 +16,11 @@ from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
 from hil.searching.evaluator import DeployedEvaluator
+from hil.searching.folder import SearchFolder
 from hil.searching.front import find_front
 from hil.searching.networks import imperfect, network_name, samples_of, shortlist, train_networks
-from hil.searching.settings import SearchFolder
 from hil.searching.work import SearchRun
+from hil.transports import DEFAULT_BAUD
 from mapping.errors import CannotMap
 from search.choice.accuracy import Accuracy, fit_measured
 from search.choice.candidate_costs import Simulator
@@ -43,7 +44,7 @@ class Loop:
 
     address: str
     rounds: int = 3
-    baud: int = 921600
+    baud: int = DEFAULT_BAUD
 
 
 def run_loop(run: SearchRun, task: Significance, loop: Loop) -> None:

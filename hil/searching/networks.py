@@ -18,7 +18,7 @@ from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
 from hil.errors import UsageError
 from hil.searching.evaluator import SimulatedEvaluator
-from hil.searching.settings import SearchFolder
+from hil.searching.folder import SearchFolder
 from hil.searching.work import SearchRun
 from mapping.errors import CannotMap
 from search.choice.accuracy import AdditiveAccuracy, fit_accuracy

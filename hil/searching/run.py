@@ -22,12 +22,13 @@ import numpy as np
 
 from hil.errors import FileError, Interrupted, LinkError, UsageError
 from hil.searching.budget import SearchPlan
+from hil.searching.folder import SearchFolder
 from hil.searching.front import find_front
 from hil.searching.inputs import load_inputs
 from hil.searching.loop import Loop, run_loop
 from hil.searching.networks import accuracy_model, member_named, network_folder, train_members, train_networks
 from hil.searching.own import add_own
-from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.settings import SearchSettings
 from hil.searching.table import members_of, write_table
 from hil.searching.work import SearchRun, expected_phases
 from hil.watch import Watch
@@ -39,7 +40,7 @@ from search.stage.rating import StageJob, train_stage
 from search.stage.scores import task_significance
 from search.stage.task import Estimator, StageSettings
 from search.train.images import Images
-from search.train.teacher import refine_teacher, train_teacher
+from search.train.teacher_training import refine_teacher, train_teacher
 from search.train.training import Told
 from search.train.workers import check_shared, side_by_side, workers
 
@@ -160,9 +161,7 @@ def _teacher(run: SearchRun) -> None:
         checkpoint = run.folder.root / "teacher.checkpoint"
         with run.watch.stage("teacher"):
             epochs = run.plan.count("teacher epochs", run.settings.teacher_epochs, 1, lambda: _teacher_epoch_s(run))
-            network = _trained_teacher(
-                run, run.inputs.train, run.inputs.kept, epochs, checkpoint, run.told(epochs, "epochs")
-            )
+            network = _trained_teacher(run, run.inputs.train, run.inputs.kept, epochs, checkpoint, run.told(epochs))
         save_network(network, path)
         checkpoint.unlink()
         run.plan.save()

@@ -11,10 +11,11 @@ from cim.chip.file import is_cost_model
 from hil.atomic import write_text
 from hil.errors import FileError
 from hil.searching.budget import SearchPlan
+from hil.searching.folder import SearchFolder
 from hil.searching.front import modes_of, read_findings
 from hil.searching.loop import read_measured
 from hil.searching.networks import network_name, read_evaluation
-from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.settings import SearchSettings
 from hil.watch import Watch
 from search.choice.front import Front, Member, read_front
 from search.choice.hardware_significance import MODES

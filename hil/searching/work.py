@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from hil.searching.budget import SearchPlan
+from hil.searching.folder import SearchFolder
 from hil.searching.inputs import SearchInputs
-from hil.searching.settings import SearchFolder, SearchSettings
+from hil.searching.settings import SearchSettings
 from hil.watch import PlannedStage, Watch
-from search.train.training import EpochRecord, Machine, Precision, Told, TrainingSchedule
+from search.train.training import EpochRecord, Machine, Precision, Told, TrainingSchedule, told_in_steps
 from search.train.workers import worker_count
 
 # About what a search takes on one core, s: an image trained once, a network simulated, an image on a virtual chip.
@@ -51,13 +52,9 @@ class SearchRun:
 
         return tell
 
-    def told(self, epochs: int, what: str) -> Told:
-        """Progress by epoch."""
-
-        def tell(record: EpochRecord) -> None:
-            self.watch.step(record.epoch + 1, epochs, what)
-
-        return tell
+    def told(self, epochs: int) -> Told:
+        """Progress of one training."""
+        return told_in_steps(self.watch.step, epochs)
 
 
 def expected_phases(settings: SearchSettings) -> tuple[PlannedStage, ...]:

@@ -6,8 +6,8 @@ Numbers do not depend on it: every virtual chip has seeds of its own, whichever 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import TracebackType
@@ -21,19 +21,16 @@ Job = tuple["Future[Any]", Callable[[Any], Any], Any]  # what it gives to, the w
 class IdleCores:
     """Work for cores that would wait for the chip: begun as soon as it can be, taken when it is needed.
 
-    As many threads as there are cores, for the time of a block. What has not begun at the end of the block is
-    forgotten. After an error or Ctrl-C nothing is waited for, too, not even at the end of the process (the threads are
-    daemons): the chip's outputs are to be switched off at once.
+    As many threads as there are cores, or items if these are fewer, for the time of a block. What has not begun at the
+    end of the block is forgotten. After an error or Ctrl-C nothing is waited for, too, not even at the end of the
+    process (the threads are daemons): the chip's outputs are to be switched off at once.
     """
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
-        count = os.cpu_count() or 1
-        self._threads = [Thread(target=self._work, name=f"simulation {n}", daemon=True) for n in range(count)]
+        self._threads: list[Thread] = []
 
     def __enter__(self) -> IdleCores:
-        for thread in self._threads:
-            thread.start()
         return self
 
     def __exit__(
@@ -58,6 +55,10 @@ class IdleCores:
         for item in items:
             found.append(Future())
             self._jobs.put((found[-1], work, item))
+            if len(self._threads) < (os.cpu_count() or 1):
+                thread = Thread(target=self._work, name=f"simulation {len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
         return found
 
     def _work(self) -> None:
@@ -73,10 +74,13 @@ class IdleCores:
                 future.set_result(result)
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+def in_threads(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """Results in order, as many at a time as there are cores (the kernels release the interpreter).
 
-    Work on an item starts when a thread is free; no result waits for one that comes later in order.
+    Work on an item starts when a thread is free; no result waits for one that comes later in order, and none is kept.
     """
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        yield from pool.map(work, items)
+    with IdleCores() as cores:
+        begun = cores.begin(work, items)
+        begun.reverse()
+        while begun:
+            yield begun.pop().result()

@@ -1,4 +1,4 @@
-"""Cells of virtual chips whose lower slices take up errors of the highest: written, waited for, read, written again.
+"""Cells of virtual chips whose lower slices take up errors of those above: written, waited for, read, written again.
 
 What ``hil.deployment.rewriting`` does to a chip is done here to drawn cells, with simulated readings of them.
 """
@@ -18,7 +18,7 @@ from cim.simulator.layer import NoiseKey
 from cim.simulator.simulator import LayerSimulator
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
-from mapping.tune.residual import Wanted, changed_targets, residual
+from mapping.tune.residual import Wanted, around_stuck, residual, writings
 
 READ = 1 << 44  # distance of the noise of two reads of one product, beyond every repeat's own
 Cells = Mapping[int, NDArray[np.float32]]
@@ -45,18 +45,21 @@ def draw_residual(
     law: ProgrammingLaw,
     temperature_c: float | None = None,
 ) -> ResidualCells:
-    """Cells programmed again: the highest slices, the wait, a reading, the lower slices, the age.
+    """Cells programmed again: the highest slices, a wait, a reading, the slices below, and so on; then the age.
 
     Args:
+        wait_s: before lower slices are written, each time.
         reads: averaged in a reading of a cell.
         temperature_c: of waiting and reading; None: that of the record.
     """
+    stuck = {slot: record.macro(program.macro_of(slot)).stuck_us for slot in program.slots}
+    program = around_stuck(program, stuck)
     used: dict[int, NDArray[np.bool_]] = {}
     cells: dict[int, CellHistory] = {}
     for slot in program.slots:
-        targets, part = macro_targets_us(program, slot), record.macro(program.macro_of(slot))
+        targets = macro_targets_us(program, slot)
         here = used[slot] = np.isfinite(targets)
-        cells[slot] = CellHistory(targets[here], law, None, rng, stuck_us=part.stuck_us[here], thermal=record.thermal)
+        cells[slot] = CellHistory(targets[here], law, None, rng, stuck_us=stuck[slot][here], thermal=record.thermal)
         if record.thermal is not None and temperature_c is not None:
             cells[slot].set_temperature(0.0, temperature_c)
 
@@ -71,13 +74,17 @@ def draw_residual(
             seen[slot][mask] = g + noise * rng.standard_normal(g.shape)
         return true, seen
 
-    found = residual(program, now(wait_s)[1])
-    for slot, targets in changed_targets(program, found.program).items():
-        again, kept = np.isfinite(targets[used[slot]]), cells[slot]
-        kept.targets_us[again] = targets[used[slot]][again]
-        kept.refresh(again, wait_s)
-    true, seen = now(wait_s + age_s)
-    return ResidualCells(true, seen, found.wanted)
+    wanted: Wanted = {}
+    for settled in range(1, writings(program) + 1):
+        time_s = settled * wait_s
+        found = residual(program, now(time_s)[1], settled, stuck)
+        for slot, targets in found.targets_us.items():
+            again, kept = np.isfinite(targets[used[slot]]), cells[slot]
+            kept.targets_us[again] = targets[used[slot]][again]
+            kept.refresh(again, time_s)
+        program, wanted = found.program, found.wanted
+    true, seen = now(writings(program) * wait_s + age_s)
+    return ResidualCells(true, seen, wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,17 +17,15 @@ from cim.cells.programming_law import ProgrammingLaw, redraw_law
 from cim.record.calibration import CalibrationRecord
 from cim.record.device import Columns, draw_columns, draw_posterior, draw_programming
 from cim.record.rewriting import Rewrite, draw_rewritten
-from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
 from cim.simulator.modes import SimulationMode
-from cim.simulator.simulator import LayerSimulator
 from hil.errors import UsageError
 from hil.simulation.cores import in_threads
 from hil.simulation.corrections import column_corrections
-from hil.simulation.residual_cells import RepeatedReads, ResidualCells, draw_residual
+from hil.simulation.residual_cells import ResidualCells, draw_residual
+from hil.simulation.virtual_chip import Drawn, VirtualChip, build_chip
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us, tiles_by_slot
-from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
-from mapping.program.copies import Copy, by_copy, copies_of, joined
+from mapping.program.conductance import ConductanceProgram, Tile
 from mapping.program.corrections import Corrections
 from mapping.program.execute import run
 from mapping.program.training_inputs import LayerInputs
@@ -35,60 +33,10 @@ from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
 
 # Purpose tags of the host's seeds: drawing chips, and their noise.
 CONDITIONED, AGAIN = 0xC04D, 0xA6A1
-COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
 TUNE_IMAGES = 1 << 40  # number of the noise of the first image that a chip is tuned with, beyond all that are scored
 KEPT_BYTES = 1 << 28  # of chips that stay in memory between two looks
 BYTES_A_WEIGHT = 50  # of a chip that is ready to run, about
 RESIDUAL_WAIT_S = 3600.0
-CopySimulator = LayerSimulator | RepeatedReads
-LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """What one virtual chip is, by slot: cells (rows, columns) µS, converters; and its corrections by layer."""
-
-    cells_us: Mapping[int, NDArray[np.floating]]
-    columns: Mapping[int, Columns]
-    corrections: Corrections
-
-
-@dataclass
-class VirtualChip:
-    """One virtual chip; satisfies ``mapping.program.execute.Multiply``. Each copy of a layer has cells of its own."""
-
-    layers: dict[str, tuple[CopySimulator, ...]]  # by copy
-    steps: dict[str, MatrixStep]
-    seed: int
-    number: int
-    ends: float = 0.0  # conversions at the end of the scale
-    conversions: int = 0
-
-    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
-        sums, ends, count = self._sums(step, codes, list(self.layers).index(step.name), sample)
-        self.ends += ends
-        self.conversions += count
-        return sums
-
-    def layer_sample(self, name: str, codes: NDArray[np.int16]) -> tuple[NDArray[np.int32], float]:
-        """Level sums of one layer for given codes, and the saturated share."""
-        sums, ends, count = self._sums(self.steps[name], codes, LAYER_SAMPLES, 0)
-        return sums, ends / max(1, count)
-
-    def _sums(
-        self, step: MatrixStep, codes: NDArray[np.int16], layer: int, sample: int
-    ) -> tuple[NDArray[np.int32], float, int]:
-        """Level sums, conversions at the end of the scale, conversions."""
-        parts: list[NDArray[np.int32]] = []
-        ends, conversions = 0.0, 0
-        for copy, seen in by_copy(step.group, codes):
-            simulated = self.layers[step.name][copy.number]
-            key = NoiseKey(self.seed, self.number, layer + copy.number * COPY_NOISE, sample)
-            sums, share = simulated.level_sums(seen, key)
-            count = simulated.conversions(len(seen))
-            parts.append(sums)
-            ends, conversions = ends + share * count, conversions + count
-        return joined(step.group, parts), ends, conversions
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +68,7 @@ class VirtualChips:
     reads: int  # averaged in a read-back
     corrections: Corrections | None = None
     inputs: LayerInputs | None = None
-    readings_us: dict[int, NDArray[np.float32]] | None = None
+    readings_us: Mapping[int, NDArray[np.float32]] | None = None
     device: str = "cpu"
     first: int = 0  # number of the first chip: parts of a long row of chips are drawn apart
     mode: SimulationMode | str = SimulationMode.EXACT
@@ -128,7 +76,7 @@ class VirtualChips:
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
     targets: TuneTargets | None = None
     rewrite: Rewrite | None = None  # of chips programmed again
-    wait_s: float = RESIDUAL_WAIT_S  # of residual slices, before the lower ones are written
+    wait_s: float = RESIDUAL_WAIT_S  # of residual slices, before lower ones are written, each time
     tunes: dict[int, Tuned] = field(default_factory=dict)  # of the chips that were tuned so far
     drawn: dict[int, Drawn] = field(default_factory=dict, repr=False)  # of the chips that were drawn so far
     kept: dict[int, VirtualChip] = field(default_factory=dict, repr=False)  # chips that are ready to run
@@ -331,92 +279,3 @@ class VirtualChips:
             noise = np.sqrt(self.record.read_noise.at(np.nan_to_num(cells)) / self.reads)
             readings[slot] = cells + noise * rng.standard_normal(cells.shape)
         return column_corrections(self.program, self.record, readings, self.inputs or {})
-
-
-def build_chip(
-    program: ConductanceProgram,
-    record: CalibrationRecord,
-    drawn: Drawn,
-    *,
-    seed: int,
-    number: int,
-    device: str = "cpu",
-    mode: SimulationMode | str = SimulationMode.EXACT,
-    exact: frozenset[str] = frozenset(),
-) -> VirtualChip:
-    """A virtual chip with these cells, converters and corrections; noise, wires and row drivers are the record's.
-
-    ``exact``: layers that run exactly whatever the mode.
-    """
-    modes = {step.name: SimulationMode.EXACT if step.name in exact else mode for step in program.matrices}
-    layers = {
-        step.name: tuple(
-            layer_simulator(program, record, step.name, copy, drawn, device, modes[step.name])
-            for copy in copies_of(step.group)
-        )
-        for step in program.matrices
-    }
-    return VirtualChip(layers, {step.name: step for step in program.matrices}, seed, number)
-
-
-def layer_simulator(
-    program: ConductanceProgram,
-    record: CalibrationRecord,
-    name: str,
-    copy: Copy,
-    drawn: Drawn,
-    device: str,
-    mode: SimulationMode | str,
-) -> CopySimulator:
-    """One copy of a layer of a virtual chip."""
-    reads, tiles = copy.group.reads, copy_tiles(program, name, copy, drawn)
-    if set(reads) == {1}:
-        return _simulator(program, record, copy.group, tiles, device, mode)
-    parts = [[tile for tile, count in zip(tiles, reads, strict=True) if count == n] for n in sorted(set(reads))]
-    simulators = [_simulator(program, record, copy.group, part, device, mode) for part in parts]
-    return RepeatedReads(tuple(zip(simulators, sorted(set(reads)), strict=True)), COPY_NOISE)
-
-
-def _simulator(
-    program: ConductanceProgram,
-    record: CalibrationRecord,
-    group: TileGroup,
-    tiles: list[SimulatedTile],
-    device: str,
-    mode: SimulationMode | str,
-) -> LayerSimulator:
-    """Some tiles of a layer."""
-    return LayerSimulator(
-        program.spec.macro,
-        tiles,
-        window=group.window,
-        inputs=group.inputs,
-        outputs=group.outputs,
-        range_code=group.range_code,
-        input_bits=group.input_bits,
-        input_signed=group.input_signed,
-        read_noise=record.read_noise,
-        wire=record.wire,
-        drive=record.drive,
-        device=device,
-        mode=mode,
-    )
-
-
-def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn) -> list[SimulatedTile]:
-    """Tiles of one copy of a layer as a virtual chip holds them."""
-    spec, corrections = program.spec.macro, drawn.corrections[name][copy.tiles.start : copy.tiles.stop]
-    return [
-        simulated_tile(
-            spec,
-            drawn.cells_us[program.slot(t)],
-            drawn.columns[program.slot(t)],
-            correction,
-            inputs=t.inputs,
-            outputs=t.outputs,
-            multiplier=t.multiplier,
-            row0=t.row0,
-            output0=t.output0,
-        )
-        for t, correction in zip(copy.group.tiles, corrections, strict=True)
-    ]

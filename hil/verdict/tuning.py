@@ -16,29 +16,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # reports are read without it
+    from mapping.tune.channel_affine import ChannelFit
 
 FALSE_ALARMS = 0.01  # of a whole tune
 LEAST_CHIPS = 5  # virtual chips that a comparison takes
 FLOOR = 1e-6  # of a standard deviation, as a share of the largest in the layer: channels without any are left out
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """Lines of one layer's channels (``mapping.tune.channel_affine.ChannelFit``)."""
-
-    layer: str
-    gain: Floats
-    offset: Floats
-    before: float
-    after: float
-    limited: int
-    still: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +67,7 @@ class TuneSummary:
         return sum(layer.limited for layer in self.layers)
 
 
-def summarise_tune(chip: Sequence[Lines], virtual: Sequence[Sequence[Lines]], images: int) -> TuneSummary:
+def summarise_tune(chip: Sequence[ChannelFit], virtual: Sequence[Sequence[ChannelFit]], images: int) -> TuneSummary:
     """The tune of a chip beside those of virtual chips, each a list of layers in the same order."""
     limit = t_limit(len(virtual), 2 * len(chip))
     layers = []

@@ -48,10 +48,30 @@ from mapping.network.nodes import (
     Slice,
 )
 
+_Products = Conv | Linear | MatMul
+_Gathering = MaxPool | AvgPool | GlobalAvgPool | Reduce
+_Moves = Flatten | Concat | Reshape | Permute | Take | Resample | PadChannels | PadMap | Slice
+_PlaceByPlace = (
+    BatchNorm | Add | Subtract | Product | Unary | Grid | PRelu | Affine | Norm | Softmax | HardTanh | Relu | Relu6
+)
+
 
 def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:
     """Give the output shape of one node for its input shapes, or raise ``GraphError``."""
     _check_inputs(node, inputs)
+    if isinstance(node, _Products):
+        return _product_shape(node, inputs)
+    if isinstance(node, _Gathering):
+        return _gathered_shape(node, inputs)
+    if isinstance(node, _Moves):
+        return _moved_shape(node, inputs)
+    if isinstance(node, _PlaceByPlace):
+        return _placewise_shape(node, inputs)
+    raise GraphError(node.name, f"unknown kind {type(node).__name__}")
+
+
+def _product_shape(node: _Products, inputs: Sequence[Shape]) -> Shape:
+    """Of sums of products of weights or of two maps."""
     first = inputs[0]
     match node:
         case Conv():
@@ -61,11 +81,16 @@ def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:
             _check(node, node.weight.shape[1] == first[0], f"weight {node.weight.shape} does not fit {first[0]} inputs")
             _check_vector(node, "bias", node.bias, node.weight.shape[0])
             return (node.weight.shape[0],)
-        case BatchNorm():
-            for name in ("scale", "shift", "mean", "variance"):
-                _check_vector(node, name, getattr(node, name), first[0])
-            _check(node, node.eps > 0 and float(node.variance.min()) >= 0, "eps must be > 0 and no variance negative")
-            return first
+        case MatMul():
+            _check(node, all(len(shape) >= 2 for shape in inputs), f"needs matrices, not {inputs}")
+            _check(node, first[-1] == inputs[1][-2], f"{first} does not fit {inputs[1]}")
+            return (*_together(node, [shape[:-2] for shape in inputs]), first[-2], inputs[1][-1])
+
+
+def _gathered_shape(node: _Gathering, inputs: Sequence[Shape]) -> Shape:
+    """Of one number for several places."""
+    first = inputs[0]
+    match node:
         case MaxPool() | AvgPool():
             _check_window(node, node.kernel, node.stride, node.padding)
             _check(
@@ -74,43 +99,25 @@ def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:
             return (first[0], *_window_steps(node, first, node.kernel, node.stride, node.padding, (1, 1)))
         case GlobalAvgPool():
             return first[:1]
-        case Flatten():
-            return (math.prod(first),)
-        case Add() | Subtract() | Product():
-            return _together(node, inputs)
-        case Concat(axis=axis):
-            _check(node, 0 <= axis < len(first), f"axis {axis} of {first}")
-            rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in inputs}
-            _check(node, len(rest) == 1, f"inputs differ beyond axis {axis}: {inputs}")
-            return (*first[:axis], sum(shape[axis] for shape in inputs), *first[axis + 1 :])
-        case MatMul():
-            _check(node, all(len(shape) >= 2 for shape in inputs), f"needs matrices, not {inputs}")
-            _check(node, first[-1] == inputs[1][-2], f"{first} does not fit {inputs[1]}")
-            return (*_together(node, [shape[:-2] for shape in inputs]), first[-2], inputs[1][-1])
-        case Unary():
-            _check(node, node.function in FUNCTIONS, f"function {node.function!r} is none of {', '.join(FUNCTIONS)}")
-            return first
-        case Grid():
-            good = node.scale > 0 and -GRID_CODES <= node.low <= 0 <= node.high <= GRID_CODES and node.low < node.high
-            _check(node, good, f"scale {node.scale} and codes {node.low} to {node.high} are no grid around zero")
-            return first
-        case PRelu():
-            return _repeated(node, {"slope": node.slope}, first)
-        case Affine():
-            return _repeated(node, {"scale": node.scale, "shift": node.shift}, first)
-        case Norm():
-            _check_axes(node, node.axes, first)
-            _check(node, node.eps > 0, f"eps {node.eps} is not above 0")
-            return _repeated(node, {"scale": node.scale, "shift": node.shift}, first)
-        case Softmax():
-            _check_axes(node, (node.axis,), first)
-            return first
         case Reduce():
             _check(node, node.operation in REDUCTIONS, f"operation {node.operation!r} is none of {REDUCTIONS}")
             _check_axes(node, node.axes, first)
             kept = tuple(1 if axis in node.axes else size for axis, size in enumerate(first))
             left = tuple(size for axis, size in enumerate(first) if axis not in node.axes)
             return kept if node.keep else left or (1,)
+
+
+def _moved_shape(node: _Moves, inputs: Sequence[Shape]) -> Shape:
+    """Of the same numbers elsewhere, or of places between them."""
+    first = inputs[0]
+    match node:
+        case Flatten():
+            return (math.prod(first),)
+        case Concat(axis=axis):
+            _check(node, 0 <= axis < len(first), f"axis {axis} of {first}")
+            rest = {(*shape[:axis], *shape[axis + 1 :]) for shape in inputs}
+            _check(node, len(rest) == 1, f"inputs differ beyond axis {axis}: {inputs}")
+            return (*first[:axis], sum(shape[axis] for shape in inputs), *first[axis + 1 :])
         case Reshape():
             good = (
                 1 <= len(node.shape) <= MOST_AXES and min(node.shape) >= 1 and math.prod(node.shape) == math.prod(first)
@@ -142,12 +149,57 @@ def output_shape(node: Node, inputs: Sequence[Shape]) -> Shape:
             _check(node, 0 <= node.start < stop <= first[0], f"channels {node.start} to {stop} of {first[0]}")
             _check(node, min(node.step) >= 1, f"step {node.step} must be at least 1")
             return (stop - node.start, -(-first[1] // node.step[0]), -(-first[2] // node.step[1]))
+
+
+def _placewise_shape(
+    node: BatchNorm
+    | Add
+    | Subtract
+    | Product
+    | Unary
+    | Grid
+    | PRelu
+    | Affine
+    | Norm
+    | Softmax
+    | HardTanh
+    | Relu
+    | Relu6,
+    inputs: Sequence[Shape],
+) -> Shape:
+    """Of operations that go place by place."""
+    first = inputs[0]
+    match node:
+        case BatchNorm():
+            for name in ("scale", "shift", "mean", "variance"):
+                _check_vector(node, name, getattr(node, name), first[0])
+            _check(node, node.eps > 0 and float(node.variance.min()) >= 0, "eps must be > 0 and no variance negative")
+            return first
+        case Add() | Subtract() | Product():
+            return _together(node, inputs)
+        case Unary():
+            _check(node, node.function in FUNCTIONS, f"function {node.function!r} is none of {', '.join(FUNCTIONS)}")
+            return first
+        case Grid():
+            good = node.scale > 0 and -GRID_CODES <= node.low <= 0 <= node.high <= GRID_CODES and node.low < node.high
+            _check(node, good, f"scale {node.scale} and codes {node.low} to {node.high} are no grid around zero")
+            return first
+        case PRelu():
+            return _repeated(node, {"slope": node.slope}, first)
+        case Affine():
+            return _repeated(node, {"scale": node.scale, "shift": node.shift}, first)
+        case Norm():
+            _check_axes(node, node.axes, first)
+            _check(node, node.eps > 0, f"eps {node.eps} is not above 0")
+            return _repeated(node, {"scale": node.scale, "shift": node.shift}, first)
+        case Softmax():
+            _check_axes(node, (node.axis,), first)
+            return first
         case HardTanh():
             _check(node, node.low < node.high, f"low {node.low} is not below high {node.high}")
             return first
         case Relu() | Relu6():
             return first
-    raise GraphError(node.name, f"unknown kind {type(node).__name__}")
 
 
 MOST_AXES = 8

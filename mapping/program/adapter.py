@@ -17,8 +17,6 @@ from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep,
 from mapping.program.digital_ops import INT32_HIGH, INT32_LOW, requantise
 from mapping.program.exact_product import ExactProduct
 
-MOST_RANK = 64
-
 
 def adapted(step: MatrixStep, codes: NDArray[np.int16], sums: NDArray[np.int32]) -> NDArray[np.int32]:
     """Level sums with the term of the step's adapter, saturating at the ends of int32; as they are without one.

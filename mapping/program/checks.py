@@ -17,16 +17,16 @@ from mapping.network.graph import LARGEST_MAP
 from mapping.network.nodes import INPUT, Shape
 from mapping.network.shapes import MOST_AXES
 from mapping.network.task import TaskKind
-from mapping.program.adapter import MOST_RANK, largest_on_the_way
+from mapping.program.adapter import largest_on_the_way
 from mapping.program.conductance import Adapter, AgainStep, ConductanceProgram, MatrixStep, Step
 from mapping.program.digital_ops import INT32_HIGH, code_type
 from mapping.program.exact_product import largest_sum
+from mapping.program.limits import MOST_RANK, MOST_READS
 from mapping.program.records import ProgramRecordError
 from mapping.program.shapes import step_shape
 from mapping.program.step_checks import check_digital, check_rule, gives_wide, need
 
 MOST_TURNS = 1 << 12
-MOST_READS = 256  # of one product with the highest of residual slices
 
 
 def check_program(program: ConductanceProgram) -> None:

@@ -67,7 +67,8 @@ class TileGroup:
     ``window`` is None for a vector input. ``range_code`` selects the ADC range of every
     tile; ``saturated_share`` is the share of simulated conversions that hit its end.
     ``residual_reads``: lower slices are written to take up what the cells of the highest missed, and each product with
-    the highest is the mean of so many reads (``mapping.tune.residual``); 0: all slices are written at once, read once.
+    the highest is the mean of so many reads (``mapping.tune.residual``), with lower ones of fewer (``reads``); 0: all
+    slices are written at once, read once.
     """
 
     layer: str
@@ -84,9 +85,12 @@ class TileGroup:
 
     @property
     def reads(self) -> tuple[int, ...]:
-        """How often each tile is read for one product; above 1 the mean counts."""
+        """How often each tile is read for one product; above 1 the mean counts.
+
+        In proportion to its multiplier m: noise of r reads counts m² / r, so so many reads are least noisy in all.
+        """
         top = max(t.multiplier for t in self.tiles)
-        return tuple(max(1, self.residual_reads) if t.multiplier == top else 1 for t in self.tiles)
+        return tuple(max(1, self.residual_reads * t.multiplier // top) for t in self.tiles)
 
     @property
     def copies(self) -> int:

@@ -124,8 +124,7 @@ def _check_tensor(step: Step, inputs: Sequence[Shape]) -> None:
         check_rule(step, rule, (0,))  # one factor
     match step:
         case TableStep():
-            size = step.table.shape
-            need(len(size) == 1 and 1 <= size[0] <= LARGEST_TABLE, step, f"has a table of {size}")
+            _check_table(step)
             need(abs(step.first) <= 1 << 15, step, f"has a table from code {step.first}")
         case AffineStep():
             for weight in (step.weight, *(() if step.below is None else (step.below,))):
@@ -155,20 +154,28 @@ def _check_tensor(step: Step, inputs: Sequence[Shape]) -> None:
         case ResampleStep():
             _check_resample(step, first)
         case NormStep():
-            _axes(step, step.axes, first)
-            _weights(step, step.weight, first, 1 << AFFINE_BITS)
-            _weights(step, step.offset, first, 1 << OFFSET_BITS)
-            n = math.prod(first[axis] for axis in step.axes)
-            room = 2 * step.fraction + SQUARE_BITS + (n - 1).bit_length() <= 62 and 0 <= step.fraction <= 8
-            need(room and step.eps >= 0 and 0 <= step.eps_shift <= 31, step, f"norms {n} codes beyond 64 bits")
+            _check_norm(step, first)
         case SoftmaxStep():
             _axes(step, (step.axis,), first)
-            size = step.table.shape
-            need(len(size) == 1 and 1 <= size[0] <= LARGEST_TABLE, step, f"has a table of {size}")
+            _check_table(step)
             good = int(step.table.min()) >= 0 and int(step.table[0]) == int(step.table.max()) == 1 << EXP_BITS
             need(good, step, "has a table that does not fall from 2^16")
         case _:
             raise ProgramRecordError(f"{step.name}: unknown step")
+
+
+def _check_table(step: TableStep | SoftmaxStep) -> None:
+    size = step.table.shape
+    need(len(size) == 1 and 1 <= size[0] <= LARGEST_TABLE, step, f"has a table of {size}")
+
+
+def _check_norm(step: NormStep, first: Shape) -> None:
+    _axes(step, step.axes, first)
+    _weights(step, step.weight, first, 1 << AFFINE_BITS)
+    _weights(step, step.offset, first, 1 << OFFSET_BITS)
+    n = math.prod(first[axis] for axis in step.axes)
+    room = 2 * step.fraction + SQUARE_BITS + (n - 1).bit_length() <= 62 and 0 <= step.fraction <= 8
+    need(room and step.eps >= 0 and 0 <= step.eps_shift <= 31, step, f"norms {n} codes beyond 64 bits")
 
 
 def _check_resample(step: ResampleStep, first: Shape) -> None:

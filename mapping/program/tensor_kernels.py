@@ -6,20 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mapping.program.digital_kernels import (
-    LANES,
-    clamped,
-    half_below,
-    half_of,
-    load,
-    narrowed,
-    plus,
-    scaled,
-    spread,
-    store,
-    times,
-    wide,
-)
+from cim.simd.floats import LANES, add_i, load_i, mul_i, splat_i
+from cim.simd.vectors import store
+from mapping.program.rescaling_lanes import clamped, narrowed, rescaling, scaled
 
 
 @njit(cache=True, nogil=True)
@@ -62,9 +51,7 @@ def products(
     columns = second.shape[2]
     width = (columns + LANES - 1) // LANES * LANES
     other, line, flat = np.zeros(inner * width, np.int32), np.zeros(width, out.dtype), out.ravel()
-    m, s = spread(multiplier), wide(spread(shift))
-    half = half_of(s)
-    below = half_below(half)
+    rule = rescaling(multiplier, shift)
     for i in range(count):
         for k in range(inner):
             for j in range(columns):
@@ -72,10 +59,10 @@ def products(
         for row in range(rows):
             at = (i * rows + row) * columns
             for block in range(0, width, LANES):
-                total = spread(np.int32(0))
+                total = splat_i(0)
                 for k in range(inner):
-                    total = plus(total, times(spread(np.int32(first[i, row, k])), load(other, k * width + block)))
-                value = clamped(scaled(total, m, half, below, s), low, high)
+                    total = add_i(total, mul_i(splat_i(first[i, row, k]), load_i(other, k * width + block)))
+                value = clamped(scaled(total, rule), low, high)
                 if block + LANES <= columns:
                     store(flat, at + block, value)
                 else:
@@ -112,8 +99,7 @@ def softmax_rows(
     size, width = len(entries), rows.shape[1]
     e, flat = np.empty(width + LANES, np.int32), out.ravel()
     down = reciprocal_bits - share_bits
-    d, s, m = wide(spread(down)), wide(spread(shift)), spread(multiplier)
-    middle, half = half_of(d), half_of(s)
+    out_rule = rescaling(multiplier, shift)
     whole = width - width % LANES
     for r in range(len(rows)):
         largest = rows[r, 0]
@@ -125,10 +111,10 @@ def softmax_rows(
             e[i] = entries[distance] if distance < np.uint64(size) else np.int32(0)
             total += e[i]
         reciprocal = (np.int64(1) << reciprocal_bits) // total
-        part = spread(reciprocal)
+        share_rule = rescaling(reciprocal, down)
         for i in range(0, whole, LANES):
-            share = narrowed(scaled(load(e, i), part, middle, middle, d))
-            store(flat, r * width + i, clamped(scaled(share, m, half, half, s), low, high))
+            share = narrowed(scaled(load_i(e, i), share_rule))
+            store(flat, r * width + i, clamped(scaled(share, out_rule), low, high))
         for i in range(whole, width):
             last = (e[i] * reciprocal + ((np.int64(1) << down) >> 1)) >> down
             out[r, i] = min(max((last * multiplier + ((np.int64(1) << shift) >> 1)) >> shift, low), high)

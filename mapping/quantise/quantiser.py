@@ -7,7 +7,6 @@ that is left.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,13 +14,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.encoding import WeightForm, form_cells
+from cim.chip.encoding import WeightForm
 from cim.chip.spec import ChipSpec, SignedInput
 from cim.record.cell_errors import CellErrors
 from mapping.bits import BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.place import Place
-from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
+from mapping.layout.tile import Piece
 from mapping.network.digital_nodes import Grid
 from mapping.network.graph import Preprocess
 from mapping.network.nodes import INPUT, Shape
@@ -36,15 +35,12 @@ from mapping.program.conductance import (
     Requantise,
     RescaleStep,
     Step,
-    Tile,
-    TileGroup,
 )
-from mapping.program.digital_ops import ADD_FRACTION_BITS, INT32_HIGH, Codes
+from mapping.program.digital_ops import ADD_FRACTION_BITS, Codes
 from mapping.program.digital_steps import AffineStep
-from mapping.program.exact_product import ExactProduct, largest_sum
+from mapping.program.exact_product import ExactProduct
 from mapping.program.execute import apply, input_codes
 from mapping.quantise.digital import digital_step, moving_step
-from mapping.quantise.input_sample import input_vectors
 from mapping.quantise.lower import (
     AddOp,
     AvgPoolOp,
@@ -56,21 +52,11 @@ from mapping.quantise.lower import (
     PassOp,
     may_be_negative,
 )
+from mapping.quantise.matrix_layer import MatrixLayer
 from mapping.quantise.observe import Observations
-from mapping.quantise.ranges import ROUGH_TILES, TILES, RangeErrors, choose_range, range_errors
-from mapping.quantise.rounding import (
-    Floats,
-    grid_scale,
-    input_statistics,
-    largest_scale,
-    round_weights,
-    weighted_scale,
-)
-from mapping.quantise.scale_trials import MOST_DOUBLE
 from mapping.quantise.scales import CodeScale, best_scale, code_limits, requantise_by, wide_scale
-from mapping.quantise.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
+from mapping.quantise.weight_scales import ScaleRule
 
-BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
 LOGIT_BITS, OUTPUT_BITS = 20, 28  # of the largest logit seen; of several outputs each keeps its own bits
 MOST_FRACTION_BITS = 24  # of the terms of an addition
 TERM_LIMIT = (1 << 30) - 1  # two terms of an addition never leave int32
@@ -95,6 +81,7 @@ class Quantiser:
     weight_form: WeightForm = WeightForm.SIGN
     averages: Mapping[str, int] = field(default_factory=dict)  # copies of layers whose sums will be added
     turns: Mapping[str, int] = field(default_factory=dict)  # of layers that are read again (``sharing``)
+    reach: float = 1.0  # share of what slices of wide weights hold that weights take; the rest is for cells' errors
     layers: dict[str, MatrixStep] = field(default_factory=dict)
     codes: dict[str, Codes] = field(default_factory=dict)
     scales: dict[str, CodeScale] = field(default_factory=dict)
@@ -202,128 +189,11 @@ class Quantiser:
         source, codes = self.scales[op.inputs[0]], self.codes[op.inputs[0]].astype(np.int16, copy=False)
         if source.signed and self.spec.macro.inputs.signed is SignedInput.NONE:
             raise CannotMap(f"{op.name} takes inputs below zero, and {self.spec.name} drives none", chip=self.spec.name)
-        weight_max = (1 << (self.bits.weights_of(op.name) - 1)) - 1
-        factor = stretch(weight_max, self.spec.macro.max_level) if self.spec.macro.even_levels else 1
-        factor = min(factor, self._room(op, weight_max))
-        weights, unit, seen, mean = self._weights(op, pieces, places, codes, weight_max, factor)
-        wanted = self.observed.means[op.name]  # Σ W x + b of the float network, by output
-        above = source.scale * self.offsets.get(op.name, 0)  # values by which codes stand above what they stand for
-        held = (unit[:, :, None] * weights).reshape(len(wanted), -1)
-        if op.grid is not None and np.allclose(held, op.weight.reshape(held.shape), rtol=1e-5, atol=0.0):
-            bias = op.bias - above * held.sum(1)  # what was quantised already is taken as it is
-        else:
-            means = np.einsum("goi,gi->go", weights.astype(np.float64), mean)
-            bias = wanted - source.scale * (unit * means).reshape(-1)
-        unit = np.maximum(unit.reshape(-1) / factor, np.abs(bias) / (source.scale * BIAS_ROOM))
-        group = self._group(op, (weights * factor).astype(np.int16), pieces, places)
-        if largest_sum(group) > INT32_HIGH:
-            raise CannotMap(
-                f"{op.name}: sums of {group.inputs} inputs could leave 32 bits",
-                chip=self.spec.name,
-                would_fit=("fewer --weight-bits or --activation-bits",),
-            )
-        out = self._output(op)
-        step = MatrixStep(
-            name=op.name,
-            inputs=op.inputs,
-            group=group,
-            bias=np.rint(bias / (unit * source.scale)).astype(np.int32),
-            requantise=requantise_by(unit * source.scale / out.scale, out.low, out.high),
-        )
-        if self.errors is not None:
-            seen = seen or range_errors(group, self.spec.macro, codes, self.errors.conversion_codes)
-            choice = seen.best((unit * source.scale) ** 2)
-        else:
-            choice = choose_range(group, self.spec.macro, codes)
-        group = replace(group, range_code=choice.range_code, saturated_share=choice.saturated_share)
-        return replace(step, group=group)
-
-    def _room(self, op: MatrixOp, weight_max: int) -> int:
-        """The largest stretch at which no sum of the layer can leave 32 bits, at least 1."""
-        bits = self.bits.inputs_of(op.name) - self.scales[op.inputs[0]].signed
-        room: int = INT32_HIGH // (weight_max * op.stored.shape[2] << bits)
-        return max(1, room)
-
-    def _weights(
-        self,
-        op: MatrixOp,
-        pieces: tuple[Piece, ...],
-        places: tuple[Place, ...],
-        codes: NDArray[np.int16],
-        weight_max: int,
-        factor: int,
-    ) -> tuple[NDArray[np.int16], Floats, RangeErrors | None, Floats]:
-        """Integer weights before they are stretched by ``factor``, the scale of each output, what converters make
-        of these weights where it is known by now, and the mean input codes (groups, inputs).
-
-        Outputs whose weights lie on a grid, of trained steps, keep it; the others go by the rule.
-        """
-        macro, integers, weight = self.spec.macro, weight_integers(weight_max, self.spec.macro), op.weight
-        grid = grid_scale(weight, weight_max) if macro.even_levels else np.zeros(weight.shape[:2])
-        trained = grid > 0
-        on_grid = np.rint(weight / np.where(trained, grid, np.inf)[:, :, None]).astype(np.int16)
-        if trained.all():
-            return on_grid, grid, None, input_vectors(codes, op)[1]
-        sample, mean = input_vectors(codes, op)
-        large = self.errors is not None and weight.size > MOST_DOUBLE
-        inputs = input_statistics(sample, single=large)
-        tried: list[tuple[NDArray[np.int16], RangeErrors]] = []
-
-        if (cells := self.errors) is not None:
-
-            def converter(levels: NDArray[np.int16], scale: Floats, tiles: int = TILES) -> Floats:
-                group = self._group(op, (levels * factor).astype(np.int16), pieces, places)
-                found = range_errors(group, macro, codes, cells.conversion_codes, tiles)
-                if tiles == TILES:
-                    tried.append((levels, found))
-                code = found.best(scale.reshape(-1) ** 2).range_code
-                squared: Floats = found.squared_us2[code].reshape(scale.shape)
-                return squared / (macro.level_step_us * factor) ** 2
-
-            slices, copies = 1 + max(piece.slice for piece in pieces), self.averages.get(op.name, 1)
-            errors = weight_errors(macro, cells, integers, factor, slices).averaged(copies)
-            squares = plane_squares(sample, macro, self.bits.inputs_of(op.name), self.scales[op.inputs[0]].signed)
-            del sample  # of all that trials stand beside, the largest
-            rough = functools.partial(converter, tiles=ROUGH_TILES)
-            levels, scale = output_weights(weight, inputs, integers, errors, squares, converter, rough)
-        else:
-            widest = self.rule is ScaleRule.LARGEST
-            scale = largest_scale(weight, integers) if widest else weighted_scale(weight, inputs.variance, integers)
-            levels = round_weights(weight, inputs, scale, integers)
-        if trained.any():
-            return np.where(trained[:, :, None], on_grid, levels), np.where(trained, grid, scale), None, mean
-        return levels, scale, next((found for given, found in tried if given is levels), None), mean
-
-    def _group(
-        self, op: MatrixOp, weights: NDArray[np.int16], pieces: tuple[Piece, ...], places: tuple[Place, ...]
-    ) -> TileGroup:
-        top = max(abs(v) for v in self.spec.macro.weight_values)  # max_level, where digits are cut
-        tiles = tuple(
-            self._formed(
-                Tile(
-                    at.macro,
-                    at.row0,
-                    at.output0,
-                    piece.inputs,
-                    piece.outputs,
-                    (top + 1) ** piece.slice,
-                    piece_levels(weights, piece, top),
-                    at.copy,
-                    at.round,
-                )
-            )
-            for piece, at in zip(pieces, places, strict=True)
-        )
-        shape, source, bits = op.shape, self.scales[op.inputs[0]], self.bits.inputs_of(op.name)
-        return TileGroup(
-            op.name, op.window, shape.inputs, shape.outputs, bits, source.signed, 0, 0.0, tiles, shape.groups
-        )
-
-    def _formed(self, tile: Tile) -> Tile:
-        """A tile with its cells; the sign form stands for itself."""
-        if self.weight_form is WeightForm.SIGN:
-            return tile
-        return replace(tile, cells=form_cells(tile.levels, self.weight_form, self.spec.macro.max_level))
+        layer = MatrixLayer(
+            op, pieces, places, self.spec, self.bits, source, codes, self.rule, self.errors, self.weight_form,
+            self.averages.get(op.name, 1), self.reach,
+        )  # fmt: skip
+        return layer.step(self.observed.means[op.name], self.offsets.get(op.name, 0), self._output(op))
 
     def _digital(self, op: FusedOp) -> Step:
         sources = [self.scales[name] for name in op.inputs]

@@ -34,10 +34,11 @@ from numpy.typing import NDArray
 
 from mapping.network.nodes import INPUT
 from mapping.program import digital_ops
-from mapping.program.adapter import MOST_RANK, adapted
+from mapping.program.adapter import adapted
 from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, Step
 from mapping.program.execute import IdealMultiply, Multiply, apply, in_places, input_codes, out_of_places, run
 from mapping.program.file import program_digest
+from mapping.program.limits import MOST_RANK
 from mapping.program.rounds import step_rounds
 from mapping.quantise.scales import requantise_by
 from mapping.tune.fit_limits import GAINS, some_places

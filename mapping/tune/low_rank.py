@@ -25,9 +25,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mapping.program.adapter import MOST_RANK
 from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, TileGroup
 from mapping.program.exact_product import unfold_columns
+from mapping.program.limits import MOST_RANK
 from mapping.quantise.scales import requantise_by
 from mapping.tune.fit_limits import GAINS, some_places
 

@@ -5,16 +5,23 @@ Once that slice is written and read back (T levels instead of d), the digits of 
 
     r = W − m T      (T from readings of the cells)
 
-so that what the highest slice missed, stuck cells included, is held by cells whose own errors count m / m_s times
-less. This is the scheme of Song et al., Science 383, 903 (2024), doi:10.1126/science.adi9405, with one read-back.
+so that what the highest slice missed is held by cells whose own errors count m / m_s times less. Then those of the
+next slice are read, too, and what both missed goes into the slices below, until the lowest is written (``writings``).
+The few weights that lower slices cannot hold are written anew above. This is the scheme of Song et al., Science 383,
+903 (2024), doi:10.1126/science.adi9405.
 
-Two preparations make room for r: digits are rounded instead of cut off (``recoded``), which halves what lower
-slices hold without errors, and the highest slice may stand several times and be read several times for each product
-(``with_top_copies``), which averages its read noise and that of its converters; lower slices then stand once, n times
-as heavy.
+Cells that are known to be stuck are gone around before anything is written (``around_stuck``): the other cell of the
+pair and further copies make up for them, and where a lower slice can then only add, or only take away, the slices above
+leave it that to do. Without it the few weights whose lower slices reach too little are most of what is lost.
 
-What every tile is meant to be afterwards is a real matrix: the levels that were read of the highest slice, the new
-digits of the others. Column corrections are fitted to these (``ResidualSlices.wanted``), not to the program's digits.
+Three preparations make room for r: weights take three quarters of what the slices reach (``REACH``), digits are rounded
+instead of cut off (``recoded``), which halves what lower slices hold without errors, and the highest slice may stand
+several times (``with_top_copies``), which averages its errors; lower slices then stand once, n times as heavy. What is
+left is noise of reads: every product is the mean of several, most where the layer reads pictures, whose pixels are so
+much alike that its sums are small beside the noise, and whose errors go through all other layers.
+
+What every tile is meant to be afterwards is a real matrix: the levels that were read of the slices above, the new
+digits of the lowest. Column corrections are fitted to these (``ResidualSlices.wanted``), not to the program's digits.
 """
 
 from __future__ import annotations
@@ -25,18 +32,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.encoding import WeightForm, form_cells, tile_halves_us
-from cim.chip.spec import MacroSpec
+from cim.chip.encoding import EncodedTile, encode_tile, tile_halves_us
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Area, FreeCells
 from mapping.layout.place import macro_targets_us
-from mapping.program.checks import MOST_READS
+from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step, Tile
 from mapping.program.file import program_digest
+from mapping.program.limits import MOST_READS, MOST_RESIDUAL_COPIES
 from mapping.tune.averaged import areas_of, layer_areas, summed
+from mapping.tune.held_pairs import held_pairs, plain_cells, taken_up
 
 READS = 8  # of a product with the highest slice: √8 takes two thirds of the noise of single reads away
-MOST_COPIES = 64
+PICTURE_READS = 4  # times as many in a layer that reads pictures
+REACH = 0.75  # of what slices hold is taken by weights, so that the largest, too, have room for errors
 
 Wanted = Mapping[str, tuple[NDArray[np.float64], ...]]
 """By layer, for each of its tiles: the levels that it stands for, float64 (rows, outputs)."""
@@ -44,10 +53,11 @@ Wanted = Mapping[str, tuple[NDArray[np.float64], ...]]
 
 @dataclass(frozen=True, slots=True)
 class ResidualSlices:
-    """A program whose lower slices take up errors. ``left``: rms of what no digit could hold, in levels of the
-    highest slice, over all weights."""
+    """A program whose lower slices take up errors, and by slot targets in µS of the cells that are written now, NaN
+    elsewhere. ``left``: rms of what no digit could hold, in levels of the highest slice, over all weights."""
 
     program: ConductanceProgram
+    targets_us: Mapping[int, NDArray[np.float32]]
     wanted: Wanted
     left: float
 
@@ -59,7 +69,8 @@ def with_top_copies(program: ConductanceProgram, copies: int, reads: int = READS
 
     Args:
         copies: a divisor of the highest slice's multiplier (1, 2, 4, … of eight levels), so that digits stay whole.
-        reads: of every product with the highest slice; their mean counts.
+        reads: of every product with the highest slice; their mean counts. ``PICTURE_READS`` times as many where the
+            layer reads pictures.
 
     Raises:
         CannotMap: weights of one slice, pairs of cells are missing, cells that are not written by sign, several
@@ -67,9 +78,9 @@ def with_top_copies(program: ConductanceProgram, copies: int, reads: int = READS
     """
     _check(program)
     chip = program.spec.name
-    if not (1 <= copies <= MOST_COPIES and 1 <= reads <= MOST_READS):
+    if not (1 <= copies <= MOST_RESIDUAL_COPIES and 1 <= reads <= MOST_READS):
         raise CannotMap(
-            f"{copies} copies of the highest slices, each read {reads} times: not 1 to {MOST_COPIES} and "
+            f"{copies} copies of the highest slices, each read {reads} times: not 1 to {MOST_RESIDUAL_COPIES} and "
             f"1 to {MOST_READS}",
             chip=chip,
         )
@@ -91,7 +102,9 @@ def with_top_copies(program: ConductanceProgram, copies: int, reads: int = READS
             ]
             rest = [replace(t, multiplier=t.multiplier * copies) for t in step.group.tiles if t.multiplier < top]
             step = summed(step, (*tops, *more, *rest), copies, chip) if copies > 1 else step
-            step = replace(step, group=replace(step.group, residual_reads=reads))
+            pictures = step.group.window is not None and step.inputs == (INPUT,)
+            often = min(MOST_READS, reads * PICTURE_READS) if pictures else reads
+            step = replace(step, group=replace(step.group, residual_reads=often))
         steps.append(step)
     return recoded(replace(program, steps=tuple(steps)))
 
@@ -135,25 +148,54 @@ def recoded(program: ConductanceProgram) -> ConductanceProgram:
         if isinstance(step, MatrixStep):
             tiles = list(step.group.tiles)
             for region in _regions(step):
-                whole = sum(tiles[i].levels.astype(np.float64) * tiles[i].multiplier for i in region)
-                digits, _ = _digits(np.asarray(whole), [tiles[i].multiplier for i in region], program.spec.macro)
-                for i, digit in zip(region, digits, strict=True):
-                    tiles[i] = replace(tiles[i], levels=digit)
+                whole = np.asarray(sum(tiles[i].levels.astype(np.float64) * tiles[i].multiplier for i in region))
+                free, top = [np.full((2, *whole.shape), np.nan)] * len(region), program.spec.macro.max_level
+                held, _ = held_pairs(whole, [tiles[i].multiplier for i in region], free, top)
+                for i, pair in zip(region, held, strict=True):
+                    tiles[i] = replace(tiles[i], levels=pair.stands.astype(np.int8))
             step = replace(step, group=replace(step.group, tiles=tuple(tiles)))
         steps.append(step)
     found = replace(program, steps=tuple(steps), digest="")
     return replace(found, digest=program_digest(found))
 
 
-def residual(program: ConductanceProgram, readings_us: Mapping[int, NDArray[np.floating]]) -> ResidualSlices:
-    """Choose the digits of all slices but the highest anew for what the cells of the highest read.
+def writings(program: ConductanceProgram) -> int:
+    """Times that lower slices are written for what the slices above them read; 0: plain slices.
+
+    Once for each lower slice, and the lowest once more: for the few cells above it that were written anew, and for what
+    all have drifted since.
+    """
+    return max((len({t.multiplier for t in m.group.tiles}) for m in program.matrices), default=0) * program.residual
+
+
+def around_stuck(program: ConductanceProgram, stuck_us: Mapping[int, NDArray[np.floating]]) -> ConductanceProgram:
+    """The program with cells of all slices chosen for what stuck ones leave, before it is written.
 
     Args:
-        program: of ``with_top_copies`` or ``recoded``, as it was written.
-        readings_us: slot -> mean readings of the cells, (rows, columns) µS, of the macros of the highest slices.
+        program: of ``with_top_copies`` or ``recoded``.
+        stuck_us: slot -> mean readings of stuck cells, (rows, columns) µS, NaN where a cell moves.
     """
-    spec = program.spec.macro
+    return residual(program, {}, 0, stuck_us).program
+
+
+def residual(
+    program: ConductanceProgram,
+    readings_us: Mapping[int, NDArray[np.floating]],
+    settled: int = 1,
+    stuck_us: Mapping[int, NDArray[np.floating]] | None = None,
+) -> ResidualSlices:
+    """Choose the digits of lower slices anew for what the cells of those above read.
+
+    Args:
+        program: of ``with_top_copies`` or ``recoded``, as it was written; the answer of the writing before.
+        readings_us: slot -> mean readings of the cells, (rows, columns) µS, of the macros of the settled slices.
+        settled: slices of each weight, from the highest, that were written and read; all but the lowest where that is
+            more. They stay as they are, but for the few weights that lower ones cannot hold then.
+        stuck_us: see ``around_stuck``; None: all cells move.
+    """
+    top = program.spec.macro.max_level
     steps: list[Step] = []
+    anew: list[tuple[Tile, NDArray[np.bool_]]] = []
     wanted: dict[str, tuple[NDArray[np.float64], ...]] = {}
     squares, weights = 0.0, 0
     for step in program.steps:
@@ -161,34 +203,52 @@ def residual(program: ConductanceProgram, readings_us: Mapping[int, NDArray[np.f
             tiles = list(step.group.tiles)
             stands = [tile.levels.astype(np.float64) for tile in tiles]
             for region in _regions(step):
-                missing = np.asarray(sum(stands[i] * tiles[i].multiplier for i in region))
-                top = tiles[region[0]].multiplier
-                lower = [i for i in region if tiles[i].multiplier < top]
-                for i in region[: len(region) - len(lower)]:
-                    stands[i] = _read_levels(tiles[i], readings_us[program.slot(tiles[i])], spec)
-                    missing = missing - top * stands[i]
-                digits, left = _digits(missing, [tiles[i].multiplier for i in lower], spec)
-                for i, digit in zip(lower, digits, strict=True):
-                    stands[i] = digit.astype(np.float64)
-                    tiles[i] = replace(tiles[i], cells=form_cells(digit, WeightForm.SIGN, spec.max_level))
-                squares += float(((left / top) ** 2).sum())
+                slices = [tiles[i] for i in region]
+                stuck = [_stuck_levels(program, tile, stuck_us) for tile in slices]
+                until = min(settled, _rank(slices[-1], slices))
+                pairs, left = taken_up(
+                    np.asarray(sum(tile.levels.astype(np.float64) * tile.multiplier for tile in slices)),
+                    [tile.multiplier for tile in slices],
+                    [plain_cells(tile.levels, tile.cells, top) for tile in slices],
+                    [_read_levels(program, tile, readings_us) for tile in slices if _rank(tile, slices) < until],
+                    stuck,
+                    top,
+                    anew=0 < settled == until,
+                )
+                for i, pair in zip(region, pairs, strict=True):
+                    stands[i], tiles[i] = pair.stands, replace(tiles[i], cells=pair.cells)
+                    if pair.anew is not None and pair.anew.any():
+                        anew.append((tiles[i], pair.anew))
+                squares += float(((left / slices[0].multiplier) ** 2).sum())
                 weights += left.size
             wanted[step.name] = tuple(stands)
             step = replace(step, group=replace(step.group, tiles=tuple(tiles)))
         steps.append(step)
     found = replace(program, steps=tuple(steps), held_as=None, digest="")
     found = replace(found, digest=program_digest(found))
-    return ResidualSlices(found, wanted, float(np.sqrt(squares / max(1, weights))))
+    targets = _targets(program, found, anew)
+    return ResidualSlices(found, targets, wanted, float(np.sqrt(squares / max(1, weights))))
 
 
-def changed_targets(before: ConductanceProgram, after: ConductanceProgram) -> dict[int, NDArray[np.float32]]:
-    """By slot, targets in µS of the cells whose target changed, NaN elsewhere; only slots that have such cells."""
+def _targets(
+    before: ConductanceProgram, after: ConductanceProgram, anew: Sequence[tuple[Tile, NDArray[np.bool_]]]
+) -> dict[int, NDArray[np.float32]]:
+    """By slot, targets in µS of cells whose target changed or that are written anew, NaN elsewhere; slots that have
+    some."""
+    marks: dict[int, list[EncodedTile]] = {}
+    for tile, pairs in anew:
+        levels = np.zeros(pairs.shape, np.int8)
+        both = np.stack([pairs, pairs]).astype(np.int8)
+        marked = encode_tile(levels, after.spec.macro, tile.row0, tile.output0, both)
+        marks.setdefault(after.slot(tile), []).append(marked)
     found = {}
     for slot in before.slots:
         was, now = macro_targets_us(before, slot), macro_targets_us(after, slot)
-        different = np.isfinite(now) & (was != now)
-        if different.any():
-            found[slot] = np.where(different, now, np.float32(np.nan))
+        written = np.isfinite(now) & (was != now)
+        for mark in marks.get(slot, ()):
+            written[np.ix_(mark.word_lines, mark.bit_lines)] |= mark.targets_us > after.spec.macro.levels_us[0]
+        if written.any():
+            found[slot] = np.where(written, now, np.float32(np.nan))
     return found
 
 
@@ -208,24 +268,31 @@ def _regions(step: MatrixStep) -> list[list[int]]:
     return [sorted(places, key=lambda i: -step.group.tiles[i].multiplier) for places in found.values()]
 
 
-def _digits(
-    whole: NDArray[np.float64], multipliers: Sequence[int], spec: MacroSpec
-) -> tuple[list[NDArray[np.int8]], NDArray[np.float64]]:
-    """Digits of ``whole`` for slices of falling multipliers, and what is left."""
-    found = []
-    for i, multiplier in enumerate(multipliers):
-        alike = sum(m == multiplier for m in multipliers[i:])
-        digit = np.clip(np.rint(whole / (multiplier * alike)), -spec.max_level, spec.max_level).astype(np.int8)
-        whole = whole - multiplier * digit.astype(np.float64)
-        found.append(digit)
-    return found, whole
+def _rank(tile: Tile, slices: Sequence[Tile]) -> int:
+    """0 of the highest slice, 1 of the next one."""
+    return sorted({t.multiplier for t in slices}, reverse=True).index(tile.multiplier)
 
 
-def _read_levels(tile: Tile, readings_us: NDArray[np.floating], spec: MacroSpec) -> NDArray[np.float64]:
-    plus, minus = tile_halves_us(
-        readings_us, spec, tile.row0, len(tile.inputs), tile.output0, len(tile.outputs)
-    ).astype(np.float64)
-    return np.asarray((plus - minus) / spec.level_step_us)
+def _stuck_levels(
+    program: ConductanceProgram, tile: Tile, stuck_us: Mapping[int, NDArray[np.floating]] | None
+) -> NDArray[np.float64]:
+    """Levels of stuck cells of a tile, (2, rows, outputs), NaN elsewhere."""
+    if stuck_us is None:
+        return np.full((2, *tile.levels.shape), np.nan)
+    spec = program.spec.macro
+    rows, outputs = tile.levels.shape
+    halves = tile_halves_us(stuck_us[program.slot(tile)], spec, tile.row0, rows, tile.output0, outputs)
+    return (halves.astype(np.float64) - spec.levels_us[0]) / spec.level_step_us
+
+
+def _read_levels(
+    program: ConductanceProgram, tile: Tile, readings_us: Mapping[int, NDArray[np.floating]]
+) -> NDArray[np.float64]:
+    """Levels that pairs of a tile read, (rows, outputs)."""
+    spec = program.spec.macro
+    rows, outputs = tile.levels.shape
+    plus, minus = tile_halves_us(readings_us[program.slot(tile)], spec, tile.row0, rows, tile.output0, outputs)
+    return np.asarray((plus.astype(np.float64) - minus) / spec.level_step_us)
 
 
 def _check(program: ConductanceProgram) -> None:

@@ -99,7 +99,7 @@ class SuperNet(nn.Module):
 
 def relaxed_search(job: RelaxedJob, images: Images, told: Told | None = None) -> Architecture:
     """Train the supernet on ``images`` and give its network. Killed, it goes on from the last whole epoch."""
-    return job.machine.run(_search, job, images, told)
+    return job.machine.run(_search, job, images, told=told)
 
 
 def supernet_bits(space: Space) -> Bits:

@@ -10,10 +10,9 @@ from search.errors import NothingFits, SpaceError
 from search.space.architecture import Architecture
 from search.space.candidate import workload
 from search.space.genes import Position, Space
+from search.space.limits import LEAST_SHARE
 from search.space.operators import SLOT, Layer, Slot
 from search.space.target import ArraySize, Target
-
-LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)

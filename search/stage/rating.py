@@ -77,7 +77,7 @@ def train_stage(job: StageJob, images: Images, told: Told | None = None) -> Stag
     result = job.folder / f"{job.name}.json"
     if result.exists() and (found := read_scores(result)).key == key:
         return found
-    return job.machine.run(_train, job, images, key, told)
+    return job.machine.run(_train, job, images, key, told=told)
 
 
 def _key(job: StageJob, images: Images) -> str:

@@ -68,10 +68,12 @@ class ArrayLayer(CimLayer):
     """Base of convolutions and matrices on arrays. ``noise`` None: exact products of codes and levels.
 
     Training sets ``strength`` (1.0: as the record says), ``chips`` (that share a batch), ``chip_batches`` (for
-    which they stay, in training mode) and ``range_code`` (None: chosen at the next pass).
+    which they stay, in training mode) and ``range_code`` (None: chosen at the next pass). Weights are ``rounded`` to
+    levels, or lie between them with the errors of the nearest: a compiler will round them.
     """
 
     chip_batches: int = 1
+    rounded: bool = True
     standing: tuple[Tensor, Tensor, Tensor] | None = None  # chips that stay
     passed: int = 0  # batches
 
@@ -98,6 +100,10 @@ class ArrayLayer(CimLayer):
         found = self.quantisers[str(self.bits.weight)]
         assert isinstance(found, LearnedStep)
         return found
+
+    def levels_now(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights in levels, and their steps."""
+        return self.quantiser.codes(weight) if self.rounded else self.quantiser.in_steps(weight)
 
     def set_bits(self, bits: Bits) -> None:
         """Go over to other bits, whose steps the layer has; errors stay as they are set."""
@@ -150,7 +156,7 @@ class ArrayLayer(CimLayer):
         Returns errors of weights (chips, outputs, rows), offsets (chips, outputs) and the read variance of a
         row (chips, outputs).
         """
-        whole = levels.detach() * self.factor
+        whole = levels.detach().round() * self.factor
         error = torch.zeros_like(whole).expand(self.chips, -1, -1)
         offset = torch.zeros(self.chips, len(whole), device=whole.device)
         variance = torch.zeros_like(offset)
@@ -186,7 +192,7 @@ class ArrayLayer(CimLayer):
     def find_range(self, vectors: Tensor, levels: Tensor) -> None:
         """Choose the converter range from input vectors (n, rows), if it is not chosen."""
         if self.range_code is None:
-            whole = levels.detach() * self.factor
+            whole = levels.detach().round() * self.factor
             self.range_code = self.choose_range(vectors.detach(), whole.sign() * (whole.abs() % self.base))
 
     def code_squares(self, codes: Tensor) -> Tensor:
@@ -230,7 +236,7 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
 
     def forward(self, codes: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Sums of codes (n, channels, height, width) times levels, and the weights' steps (outputs,)."""
-        levels, size = self.quantiser.codes(self.weight)
+        levels, size = self.levels_now(self.weight)
         levels = self.matrix(levels)
         if self.sides is not None:
             codes = functional.pad(codes, self.sides)
@@ -335,7 +341,7 @@ class ArrayLinear(nn.Linear, ArrayLayer):
 
     def forward(self, codes: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]  # codes have a step
         """Codes (n, features) and their step, to real numbers."""
-        levels, size = self.quantiser.codes(self.weight)
+        levels, size = self.levels_now(self.weight)
         y = functional.linear(codes, levels) if self.exact else self._noisy(codes, levels)
         return y * (scale * size.view(1, -1)) + self.bias
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
@@ -27,15 +28,17 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.tune.reweighted import LayerWeights
 from search.train.arrays import ArrayLinear
 from search.train.graph_net import GraphNet, MatrixUnit, graph_net
+from search.train.graph_part import GraphPart, PixelGraph, merged
 from search.train.images import Images, batches
 from search.train.losses import distillation
-from search.train.teacher import GraphPart, PixelGraph, merged
 from search.train.training import At, Batch, Machine, Told, TrainingSchedule, TrainingTask, fit
+from search.train.whole_weights import make_whole
 
 TEMPERATURE = 4.0
 SCORED = 4  # passes over the images kept out, each with chips of its own
 SCORE_SEED = 0x5C0E
 SCORE_BATCH = 100
+ROUNDED_ON = 256  # training images
 Measured = Mapping[str, NDArray[Any]]
 """Codes of results, (n, …), as a chip gave them."""
 
@@ -86,8 +89,8 @@ class LayersBehind:
     ) -> None:
         torch.manual_seed(0)
         self.net = graph_net(network, program, noise)
-        self.averages = {step.name: step.group.averages for step in program.matrices}
-        for name, unit in self._units():
+        self.layers = [step.name for step in program.matrices]
+        for name, unit in self._units(self.net):
             unit.array.range_code = program.layers[name].group.range_code
         for step in self.net.steps.values():
             step.requires_grad_(False)
@@ -96,8 +99,8 @@ class LayersBehind:
         teacher.eval().requires_grad_(False)
         self.answers, self.kept_answers = _answers(teacher, images), _answers(teacher, kept)
 
-    def _units(self) -> Iterator[tuple[str, MatrixUnit]]:
-        return ((name, self.net.unit(name)) for name in self.averages)
+    def _units(self, net: GraphNet) -> Iterator[tuple[str, MatrixUnit]]:
+        return ((name, net.unit(name)) for name in self.layers)
 
     @property
     def float_right(self) -> float:
@@ -131,11 +134,11 @@ class LayersBehind:
         names = {op.name for op in self.net.ops} | {INPUT}
         if unknown := set(measured) - names:
             raise ValueError(f"no operations of the network: {', '.join(sorted(unknown))}")
-        for name, unit in self._units():
+        for name, unit in self._units(self.net):
             unit.requires_grad_(name not in written)
             if isinstance(unit.array, ArrayLinear):
                 unit.array.bias.requires_grad_(False)
-        found: Trained = self.machine.run(self._train, measured, kept, recipe, checkpoint, key, told)
+        found: Trained = self.machine.run(self._train, measured, kept, recipe, checkpoint, key, told=told)
         return found
 
     def _train(
@@ -157,28 +160,38 @@ class LayersBehind:
         before = task.kept_loss(self.net)
         trained, _ = fit(fabric, task, self.images, schedule, checkpoint=checkpoint, key=key, told=told)
         assert isinstance(trained, GraphNet)
+        self._make_whole(trained, task, fabric.device)
         found = Trained(before, task.kept_loss(trained))
         self.net.load_state_dict(trained.state_dict() if found.kept else before_state)
         return found
+
+    def _make_whole(self, net: GraphNet, task: _Behind, device: torch.device) -> None:
+        """Round the weights that were trained, as they will be written."""
+        few = torch.arange(min(ROUNDED_ON, len(self.images)))
+        pixels, _ = next(batches(self.images, len(few), device))
+        trained = [name for name, unit in self._units(self.net) if unit.shift.requires_grad]
+        self.set_errors(net, 0.0, 1)
+        make_whole(net.eval(), trained, pixels, task.known(task.measured, few))
 
     def weights(self, program: ConductanceProgram, layers: Collection[str]) -> dict[str, LayerWeights]:
         """The integers of some layers, for ``mapping.tune.reweighted``."""
         found = {}
         for name in layers:
             step = program.layers[name]
-            whole, unit, bias = self.net.unit(name).integers()
+            levels, unit, bias = self.net.unit(name).in_levels()
             wide = stretch(self.net.unit(name).array.quantiser.high, program.spec.macro.max_level)
             one = program.scales[step.inputs[0]] * unit / wide  # what a level sum stands for
             group = step.group
             shape = (group.groups, group.outputs // group.groups, group.inputs // group.groups)
-            found[name] = LayerWeights((whole * wide).reshape(shape), one / program.scales[name], bias / one)
+            found[name] = LayerWeights(
+                (np.rint(levels).astype(np.int16) * wide).reshape(shape), one / program.scales[name], bias / one
+            )
         return found
 
     def set_errors(self, net: GraphNet, strength: float, chips: int) -> None:
-        for name, count in self.averages.items():
-            array = net.unit(name).array
-            array.strength, array.chips = strength / count**0.5, chips
-            array.forget_chips()
+        net.set_errors(strength, chips)
+        for _, unit in self._units(net):
+            unit.array.forget_chips()
 
 
 class _Behind(TrainingTask):
@@ -195,11 +208,11 @@ class _Behind(TrainingTask):
 
     def loss(self, model: nn.Module, batch: Batch, at: At) -> Tensor:
         index = batch.index.cpu()
-        found = model(batch.pixels, self._known(self.measured, index)).float()
+        found = model(batch.pixels, self.known(self.measured, index)).float()
         wanted = self.layers.answers[index].to(self.device)
         return distillation(found, batch.labels, wanted, self.recipe.teacher_weight, TEMPERATURE)
 
-    def _known(self, measured: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+    def known(self, measured: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
         return {name: codes[index].to(self.device).float() for name, codes in measured.items()}
 
     def score(self, model: nn.Module) -> float:
@@ -217,7 +230,7 @@ class _Behind(TrainingTask):
                 self.layers.set_errors(net, self.recipe.strength, 1)
                 for number, (pixels, labels) in enumerate(batches(kept, SCORE_BATCH, self.device)):
                     index = torch.arange(number * SCORE_BATCH, number * SCORE_BATCH + len(labels))
-                    found = net(pixels, self._known(self.kept, index)).float()
+                    found = net(pixels, self.known(self.kept, index)).float()
                     wanted = self.layers.kept_answers[index].to(self.device)
                     loss = distillation(found, labels, wanted, self.recipe.teacher_weight, TEMPERATURE)
                     total += float(loss) * len(labels)

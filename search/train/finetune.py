@@ -7,6 +7,7 @@ as a cosine. All training images and few epochs: a few thousand images overfit. 
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import time
@@ -21,16 +22,18 @@ from torch import Tensor, nn
 
 from cim.chip.spec import ChipSpec
 from cim.simulator.training_errors import ArrayNoise
-from mapping.compile import compile_network
+from mapping.compile import LayoutOptions, compile_network
+from mapping.errors import CannotMap
+from mapping.layout.free_cells import Copies
 from mapping.network.file import NetworkFile, image_keys, load_network, save_network
 from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.quantise.weight_scales import ScaleRule
-from search.train.arrays import forget_ranges, noise_digest, set_strength
+from search.train.arrays import forget_ranges, noise_digest
 from search.train.graph_net import GraphNet, graph_net, tuned_file
+from search.train.graph_part import GraphPart, PixelGraph, merged
 from search.train.images import Images
 from search.train.losses import distillation
-from search.train.teacher import GraphPart, PixelGraph, merged
 from search.train.training import (
     At,
     Batch,
@@ -84,7 +87,8 @@ class FinetuneRecipe:
 class FinetuneJob:
     """One network to be tuned; picklable. ``network`` is the ``net.pt`` as it came, ``out`` the one to be.
 
-    ``checkpoint`` is written after each epoch. ``noise``: errors of the chip. ``provenance`` goes into the file.
+    ``checkpoint`` is written after each epoch. ``noise``: errors of the chip. ``copies`` of layers that it averages;
+    None: those on idle cells. ``provenance`` goes into the file.
     """
 
     network: Path
@@ -93,6 +97,7 @@ class FinetuneJob:
     noise: ArrayNoise
     out: Path
     checkpoint: Path
+    copies: Copies | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
 
@@ -113,7 +118,7 @@ class Finetuned:
 
 def finetune_network(job: FinetuneJob, images: Images, validation: Images, told: Told | None = None) -> Finetuned:
     """Train and write ``job.out``. Killed, it goes on from the last whole epoch. Never give it test images."""
-    return job.machine.run(_finetune, job, images, validation, told)
+    return job.machine.run(_finetune, job, images, validation, told=told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,9 @@ def step_seconds(job: FinetuneJob, images: Images, validation: Images) -> Traini
     return job.machine.run(_step_seconds, job, images, validation)
 
 
-def _step_seconds(fabric: Fabric, job: FinetuneJob, images: Images, validation: Images) -> TrainingSpeed:
+def _step_seconds(
+    fabric: Fabric, job: FinetuneJob, images: Images, validation: Images, told: Told | None
+) -> TrainingSpeed:
     schedule, steps = job.recipe.schedule, []
     few = images.spread(TIMED * schedule.batch)
     start = time.monotonic()
@@ -153,8 +160,11 @@ def _finetune(fabric: Fabric, job: FinetuneJob, images: Images, validation: Imag
     network, recipe = load_network(job.network), job.recipe
     task = _Finetuning(_ranged(network, images), job, validation, fabric.device)
     key = hashlib.sha256(
-        repr((network.digest, repr(recipe), job.machine.precision, noise_digest(job.noise), validation.digest)).encode()
-    ).hexdigest()
+        repr(
+            (network.digest, repr(recipe), job.machine.precision, noise_digest(job.noise), validation.digest,
+             task.model.copies)
+        ).encode()
+    ).hexdigest()  # fmt: skip
     before = task.before()
     trained, records = fit(fabric, task, images, recipe.schedule, checkpoint=job.checkpoint, key=key, told=told)
     assert isinstance(trained, GraphNet)
@@ -198,10 +208,14 @@ def _ranged(network: NetworkFile, images: Images) -> NetworkFile:
     return replace(network, calibration_images=few.pixels, calibration_labels=few.labels)
 
 
-def beginning(network: NetworkFile, chip: ChipSpec) -> ConductanceProgram:
-    """The program of a network that training begins with; the chip may be too small for it."""
-    roomy = replace(chip, macros=max(chip.macros, ROOM))
-    return compile_network(network, roomy, scale_rule=ScaleRule.OUTPUT)
+def beginning(network: NetworkFile, chip: ChipSpec, copies: Copies | None = None) -> ConductanceProgram:
+    """The program that training begins with: as ``hil deploy`` compiles it, in rounds where the chip is too small, and
+    without copies on a larger one where that does not help."""
+    for rounds in (False, True):
+        with contextlib.suppress(CannotMap):
+            options = LayoutOptions(rounds=rounds, averaged=True)
+            return compile_network(network, chip, options=options, copies=copies, scale_rule=ScaleRule.OUTPUT)
+    return compile_network(network, replace(chip, macros=ROOM), scale_rule=ScaleRule.OUTPUT)
 
 
 class _Finetuning(TrainingTask):
@@ -210,7 +224,7 @@ class _Finetuning(TrainingTask):
     ) -> None:
         recipe = job.recipe
         torch.manual_seed(recipe.schedule.seed)
-        self.model: GraphNet = graph_net(network, beginning(network, job.chip), job.noise).to(device)
+        self.model: GraphNet = graph_net(network, beginning(network, job.chip, job.copies), job.noise).to(device)
         self.teacher = PixelGraph(GraphPart(merged(network.graph.nodes), INPUT), network.graph.preprocess)
         self.teacher.to(device).eval().requires_grad_(False)
         self.recipe, self.validation, self.device, self.full = recipe, validation, device, full
@@ -227,7 +241,7 @@ class _Finetuning(TrainingTask):
     def loss(self, model: nn.Module, batch: Batch, at: At) -> Tensor:
         recipe = self.recipe
         strength = recipe.strength if self.full else recipe.strength_at(at.progress)
-        set_strength(self.model, strength, recipe.chips, recipe.chip_batches)
+        self.model.set_errors(strength, recipe.chips, recipe.chip_batches)
         with torch.no_grad():
             wanted = self.teacher(batch.pixels).float()
         found = model(batch.pixels).float()
@@ -242,11 +256,13 @@ class _Finetuning(TrainingTask):
 
     def exact(self, model: nn.Module) -> float:
         """Percent of all images kept out, without errors."""
-        set_strength(model, 0.0)
+        assert isinstance(model, GraphNet)
+        model.set_errors(0.0)
         return accuracy(model, self.validation, self.device)
 
     def noisy(self, model: nn.Module, images: Images) -> float:
         """Percent right on virtual chips, new ones every 100 images."""
+        assert isinstance(model, GraphNet)
         forget_ranges(model)
-        set_strength(model, 1.0)
+        model.set_errors(1.0)
         return accuracy(model, images, self.device, 100)

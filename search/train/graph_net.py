@@ -6,6 +6,8 @@
 Batch norms are folded (``mapping.quantise.lower``). A layer on cells is y = s_x s_w g Σ code · level + b: s_x and
 s_w are learned steps, of the input and of each output's weights, g and b a gain and a bias of each output, which
 requantisation holds on the chip. It begins as a compiled program of the network: its integers, steps and biases.
+In training weights leave their integers and lie between them, which lets a slow training move them a little; who
+takes them to a chip rounds them again so that those of an output make up for each other.
 Without errors and with bits enough the module answers as its graph does.
 Imports torch: import this module late.
 """
@@ -37,11 +39,11 @@ from mapping.quantise.lower import ClampOp, DigitalOp, FusedOp, MatrixOp, PassOp
 from mapping.quantise.sharing import shared_ops
 from mapping.quantise.widths import code_widths
 from search.space.genes import Bits
-from search.train.arrays import ArrayLinear, WindowConv2d
+from search.train.arrays import ArrayLinear, WindowConv2d, set_strength
 from search.train.graph_nodes import Ends, digital_node, nodes_of
+from search.train.graph_part import PixelModule
 from search.train.lsq import LearnedStep, activation_step
 
-NEAR = 0.499  # codes from which a weight may start, on either side of its own
 Codes = tuple[Tensor, Tensor]
 
 
@@ -49,7 +51,7 @@ class MatrixUnit(nn.Module):
     """A layer on cells with the gain and the bias of each output.
 
     Weights are kept at the size that new ones have, and biases at the size of their sums: a learning rate means the
-    same in every layer. ``usual``: standard deviation of the sums.
+    same in every layer. ``usual``: standard deviation of the sums. ``copies`` of it are averaged on the chip.
     """
 
     size: Tensor
@@ -66,25 +68,23 @@ class MatrixUnit(nn.Module):
             self.array.bias.requires_grad_(False)
         else:
             self.array = WindowConv2d(outputs, op.window, groups, bits, signed, noise)
+        self.array.rounded = False
         self.register_buffer("size", torch.ones(outputs))
         self.register_buffer("bias0", torch.zeros(outputs))
+        self.copies = 1
         self.log_gain = nn.Parameter(torch.zeros(outputs))
         self.shift = nn.Parameter(torch.zeros(outputs))
         self.usual = usual
 
     @torch.no_grad()
-    def start(
-        self, weight: NDArray[np.float64], levels: NDArray[np.float64], step: NDArray[np.float64],
-        bias: NDArray[np.float64],
-    ) -> None:  # fmt: skip
-        """Begin with integers of a compiler: their levels, and weights as near to the own ones as these allow.
+    def start(self, levels: NDArray[np.float64], step: NDArray[np.float64], bias: NDArray[np.float64]) -> None:
+        """Begin with integers of a compiler.
 
         Args:
-            weight: of the network, (outputs, rows); levels: the integers, (outputs, rows).
+            levels: the integers, (outputs, rows).
             step: what one level stands for, (outputs,); bias: (outputs,).
         """
-        inside = levels + np.clip(weight / step[:, None] - levels, -NEAR, NEAR)
-        real = torch.tensor(inside * step[:, None])
+        real = torch.tensor(levels * step[:, None])
         rms = real.square().mean(1).sqrt()
         size = torch.where(rms > 0, rms * math.sqrt(3 * real.shape[1]), 1.0)
         self.size.copy_(size)
@@ -111,33 +111,28 @@ class MatrixUnit(nn.Module):
         return functional.batch_norm(sums, nothing, one, scale * step * self.gain, self.bias, eps=0.0)
 
     @torch.no_grad()
-    def integers(self) -> tuple[NDArray[np.int16], NDArray[np.float64], NDArray[np.float64]]:
-        """Whole weights (outputs, rows), what one of them stands for and the bias, each (outputs,)."""
-        levels, step = self.array.quantiser.codes(self.array.weight.float())
+    def in_levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Weights in levels (outputs, rows), what one level stands for and the bias, each (outputs,)."""
+        levels, step = self.array.levels_now(self.array.weight.float())
         unit = step.double().flatten() * self.gain.double()
-        return levels.flatten(1).cpu().numpy().astype(np.int16), unit.cpu().numpy(), self.bias.double().cpu().numpy()
+        return levels.flatten(1).double().cpu().numpy(), unit.cpu().numpy(), self.bias.double().cpu().numpy()
 
     def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Weights on their grid, (outputs, …), and the bias of each output."""
-        levels, unit, bias = self.integers()
+        """Weights (outputs, …) and the bias of each output."""
+        levels, unit, bias = self.in_levels()
         real = (levels * unit[:, None]).reshape(self.array.weight.shape)
         return np.ascontiguousarray(real, np.float32), bias.astype(np.float32)
 
 
-class GraphNet(nn.Module):
+class GraphNet(PixelModule):
     """Operations in order; pixels 0..1 (n, channels, height, width) to logits."""
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self, ops: Sequence[FusedOp], preprocess: Preprocess, bits: BitWidths, program: ConductanceProgram,
         noise: ArrayNoise | None,
     ) -> None:  # fmt: skip
-        super().__init__()
+        super().__init__(preprocess)
         self.ops, self.logits = tuple(ops), logits_op(ops)
-        self.register_buffer("mean", torch.tensor(preprocess.mean).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(preprocess.std).view(1, -1, 1, 1))
         self.units, self.steps = nn.ModuleDict(), nn.ModuleDict()
         self.names: dict[int, str] = {}  # of buffers, by the array that they hold
         widths, scales = code_widths(ops, bits), program.scales
@@ -174,7 +169,7 @@ class GraphNet(nn.Module):
         Args:
             known: codes of some results as a chip has measured them: they are not computed, nor what only they need.
         """
-        values: dict[str, Codes] = {INPUT: self._step(INPUT).codes((pixels - self.mean) / self.std)}
+        values: dict[str, Codes] = {INPUT: self._step(INPUT).codes(self.standardised(pixels))}
         for name, codes in (known or {}).items():
             values[name] = _in_order(codes), self._scale_of(name)
         needed = self._needed(values) if known else None
@@ -251,6 +246,18 @@ class GraphNet(nn.Module):
     def _held(self, values: NDArray[np.float32]) -> Tensor:
         return self.get_buffer(self.names[id(values)])
 
+    @property
+    def copies(self) -> dict[str, int]:
+        """Of each layer, as they are averaged on the chip."""
+        return {name: unit.copies for name, unit in self.units.items() if isinstance(unit, MatrixUnit)}
+
+    def set_errors(self, strength: float, chips: int = 1, chip_batches: int = 1) -> None:
+        """As ``search.train.arrays.set_strength``, errors smaller by √n where a chip averages n copies of a layer."""
+        set_strength(self, strength, chips, chip_batches)
+        for unit in self.units.values():
+            assert isinstance(unit, MatrixUnit)
+            unit.array.strength = strength / unit.copies**0.5
+
     def unit(self, name: str) -> MatrixUnit:
         found = self.units[_key(name)]
         assert isinstance(found, MatrixUnit)
@@ -295,21 +302,21 @@ def _begin(
     unit: MatrixUnit, op: MatrixOp, step: MatrixStep, input_scale: float, output_scale: float, max_level: int
 ) -> None:
     """The integers, steps and biases of a compiled layer."""
-    group, weight = step.group, op.weight
+    group = step.group
     held = np.zeros((group.inputs, group.outputs))
     for tile in group.matrix_tiles:
         held[tile.inputs.start : tile.inputs.stop, tile.outputs.start : tile.outputs.stop] += (
             float(tile.multiplier) * tile.levels
         )
-    groups, outputs, inputs = weight.shape
+    groups, outputs, inputs = op.stored.shape
     blocks = held.reshape(groups, inputs, groups, outputs)
-    copies = group.averages
+    copies = unit.copies = group.averages
     levels = np.stack([blocks[g, :, g].T for g in range(groups)]).reshape(groups * outputs, inputs) / copies
     wide = stretch(unit.array.quantiser.high, max_level)  # narrow weights stand stretched in their cells
     factor = math.gcd(wide, int(np.gcd.reduce(levels.astype(np.int64), axis=None)))
     real = step.requantise.multiplier / 2.0**step.requantise.shift * copies * output_scale / input_scale
     real = np.broadcast_to(real, len(levels))
-    unit.start(weight.reshape(levels.shape), levels / factor, real * factor, step.bias / copies * real * input_scale)
+    unit.start(levels / factor, real * factor, step.bias / copies * real * input_scale)
 
 
 def tuned_file(

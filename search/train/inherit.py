@@ -21,9 +21,10 @@ from mapping.network.nodes import Add, Conv, Flatten, GlobalAvgPool, Linear, Nod
 from search.space.genes import Space
 from search.space.operators import Layer
 from search.train.arrays import ArrayConv2d, ArrayLinear
+from search.train.graph_part import GraphPart, blocks_of
 from search.train.images import Images
 from search.train.modules import LayerNet, network
-from search.train.teacher import GraphPart, TeacherError, blocks_of, split_graph
+from search.train.teacher import TeacherError, split_graph
 
 SEEN = 128  # images from which the sizes of maps are known
 CLIP = 2.0  # root mean squares; trained weights have longer tails than new ones

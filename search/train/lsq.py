@@ -84,6 +84,11 @@ class LearnedStep(nn.Module):
         found: Tensor = _Codes.apply(values, step, self.low, self.high)
         return found, step
 
+    def in_steps(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``codes``, but not rounded."""
+        step = self.step(values[0].numel())
+        return (values / step).clamp(self.low, self.high), step
+
     def forward(self, values: Tensor) -> Tensor:
         codes, step = self.codes(values)
         y: Tensor = codes * step

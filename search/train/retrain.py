@@ -121,7 +121,7 @@ class Retrained:
 def retrain(job: RetrainJob, images: Images, validation: Images, told: Told | None = None) -> Retrained:
     """Train, write ``net.pt``. Killed, it goes on from the last whole epoch. Never give it test images."""
     job.folder.mkdir(parents=True, exist_ok=True)
-    return job.machine.run(_retrain, job, images, validation, told)
+    return job.machine.run(_retrain, job, images, validation, told=told)
 
 
 def _retrain(fabric: Fabric, job: RetrainJob, images: Images, validation: Images, told: Told | None) -> Retrained:

@@ -13,9 +13,13 @@ import logging
 import math
 import pickle
 import tempfile
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -52,28 +56,51 @@ class Machine:
     devices: int = 1
     precision: Precision = "32-true"
 
-    def run(self, function: Callable[..., T], *args: Any) -> T:
-        """``function(fabric, *args)`` on every device; the first one's answer. Many devices: arguments are pickled."""
+    def run(self, function: Callable[..., T], *args: Any, told: Told | None = None) -> T:
+        """``function(fabric, *args, told=…)`` on every device; the first one's answer.
+
+        Many devices: processes of their own. Arguments are pickled; what the first one tells comes back by a queue.
+        """
         many = self.devices > 1
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # else it tells the precision of every job
         strategy = "ddp_spawn" if many else "auto"
         fabric = Fabric(accelerator=self.accelerator, devices=self.devices, strategy=strategy, precision=self.precision)
         launch: Callable[..., T] = fabric.launch
         if not many:
-            return launch(function, *args)
-        with tempfile.TemporaryDirectory() as folder:
+            return launch(function, *args, told=told)
+        with tempfile.TemporaryDirectory() as folder, _heard(told) as heard:
             answer = Path(folder) / "answer"
-            launch(_in_process, pickle.dumps((function, args)), str(answer))
+            launch(_in_process, pickle.dumps((function, args)), str(answer), heard)
             result: T = pickle.loads(answer.read_bytes())
         return result
 
 
-def _in_process(fabric: Fabric, work: bytes, answer: str) -> None:
+def _in_process(fabric: Fabric, work: bytes, answer: str, heard: SimpleQueue[EpochRecord | At | None]) -> None:
     """Work and answer as bytes: Fabric takes apart what it is given for processes, which frozen dataclasses refuse."""
     function, args = pickle.loads(work)
-    result = function(fabric, *args)
+    result = function(fabric, *args, told=heard.put)
     if fabric.global_rank == 0:
         Path(answer).write_bytes(pickle.dumps(result))
+
+
+@contextmanager
+def _heard(told: Told | None) -> Iterator[SimpleQueue[EpochRecord | At | None]]:
+    """A queue for processes; what they put there is ``told`` here, in order."""
+    queue: SimpleQueue[EpochRecord | At | None] = get_context("spawn").SimpleQueue()
+
+    def listen() -> None:
+        while (said := queue.get()) is not None:
+            if told is not None:
+                told(said)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        yield queue
+    finally:
+        queue.put(None)
+        listener.join()
+        queue.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +143,7 @@ class TrainingSchedule:
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """Position in training: ``step`` of ``steps`` in all, in ``epoch``."""
+    """Position in training: ``step`` of ``steps`` in all, those of other epochs among them, in ``epoch``."""
 
     epoch: int
     step: int
@@ -144,7 +171,29 @@ class EpochRecord:
     seconds: float
 
 
-Told = Callable[[EpochRecord], None]
+Told = Callable[[EpochRecord | At], None]
+"""Hears after each step where the training is, and after each epoch what it was like."""
+
+
+def only_epochs(tell: Callable[[EpochRecord], None]) -> Told:
+    """Hears of whole epochs alone."""
+    return lambda said: tell(said) if isinstance(said, EpochRecord) else None
+
+
+def told_in_steps(
+    step: Callable[[int, int, str], None], epochs: int, words: Callable[[EpochRecord], str] | None = None
+) -> Told:
+    """Calls ``step(done, all, "steps, epoch 2 of 5, …")`` as training goes on; ``words``: of the last whole epoch."""
+    said = ""
+
+    def tell(what: EpochRecord | At) -> None:
+        nonlocal said
+        if isinstance(what, At):
+            step(what.step, what.steps, f"steps, epoch {what.epoch + 1} of {epochs}{said}")
+        elif words is not None:
+            said = f", {words(what)}"
+
+    return tell
 
 
 class TrainingTask:
@@ -202,12 +251,7 @@ def fit(
     model, optimiser = fabric.setup(task.model, optimiser)
     records: list[EpochRecord] = []
     if saved is not None:
-        task.model.load_state_dict(saved["model"])
-        if mean is not None:
-            mean.load_state_dict(saved["mean"])
-        optimiser.load_state_dict(saved["optimiser"])
-        task.restore(saved["extra"])
-        records = [EpochRecord(*record) for record in saved["records"]]
+        records = _restore(saved, task, mean, optimiser)
     pixels, labels = on_device(images, fabric.device)
     for epoch in range(len(records), schedule.epochs):
         start, total = time.monotonic(), torch.zeros((), device=fabric.device)
@@ -221,36 +265,59 @@ def fit(
             at = At(epoch, epoch * steps + number, schedule.epochs * steps)
             own = index[fabric.global_rank :: fabric.world_size].to(fabric.device)
             seen = moved(pixels[own], schedule.shift, schedule.symmetry, schedule.crop_at(at.progress))
-            with fabric.autocast():  # of a teacher too
-                loss = task.loss(model, Batch(seen, labels[own], own), at)
-            for group in optimiser.param_groups:
-                group["lr"] = schedule.rate_at(at.progress)
-            if loss.requires_grad:  # else it went through skips alone, and nothing learns
-                optimiser.zero_grad()
-                fabric.backward(loss)
-                fabric.clip_gradients(model, optimiser, max_norm=schedule.clip, error_if_nonfinite=False)
-                optimiser.step()
-            total += loss.detach()
-            with fabric.autocast():
-                task.after(task.model, at)  # Fabric's own wants its backward pass
+            total += _learn(fabric, task, model, optimiser, schedule, Batch(seen, labels[own], own), at)
+            if told is not None and fabric.global_rank == 0:
+                told(replace(at, step=at.step + 1))
             if mean is not None:
                 follow(mean, task.model, min(0.998, (at.step + 1) / (at.step + 10)))
         kept = mean if mean is not None else task.model
         record = EpochRecord(epoch, float(total) / steps, task.score(kept), time.monotonic() - start)
         records.append(record)
         if checkpoint is not None and fabric.global_rank == 0:
-            state = {
-                "key": key,
-                "model": task.model.state_dict(),
-                "mean": mean.state_dict() if mean is not None else {},
-                "optimiser": optimiser.state_dict(),
-                "extra": task.extra(),
-                "records": [[r.epoch, r.loss, r.score, r.seconds] for r in records],
-            }
-            write_tensors(checkpoint, state)
+            write_tensors(checkpoint, {"key": key, **_state(task, mean, optimiser, records)})
         if told is not None and fabric.global_rank == 0:
             told(record)
     return (mean if mean is not None else task.model), tuple(records)
+
+
+def _learn(
+    fabric: Fabric, task: TrainingTask, model: Any, optimiser: Any, schedule: TrainingSchedule, batch: Batch, at: At
+) -> Tensor:
+    """One step of the weights; the loss before it."""
+    with fabric.autocast():  # of a teacher too
+        loss = task.loss(model, batch, at)
+    for group in optimiser.param_groups:
+        group["lr"] = schedule.rate_at(at.progress)
+    if loss.requires_grad:  # else it went through skips alone, and nothing learns
+        optimiser.zero_grad()
+        fabric.backward(loss)
+        fabric.clip_gradients(model, optimiser, max_norm=schedule.clip, error_if_nonfinite=False)
+        optimiser.step()
+    with fabric.autocast():
+        task.after(task.model, at)  # Fabric's own wants its backward pass
+    return loss.detach()
+
+
+def _state(
+    task: TrainingTask, mean: nn.Module | None, optimiser: Any, records: Sequence[EpochRecord]
+) -> dict[str, Any]:
+    """Content of a checkpoint; ``_restore`` takes it back and gives the epochs that are done."""
+    return {
+        "model": task.model.state_dict(),
+        "mean": mean.state_dict() if mean is not None else {},
+        "optimiser": optimiser.state_dict(),
+        "extra": task.extra(),
+        "records": [[r.epoch, r.loss, r.score, r.seconds] for r in records],
+    }
+
+
+def _restore(saved: dict[str, Any], task: TrainingTask, mean: nn.Module | None, optimiser: Any) -> list[EpochRecord]:
+    task.model.load_state_dict(saved["model"])
+    if mean is not None:
+        mean.load_state_dict(saved["mean"])
+    optimiser.load_state_dict(saved["optimiser"])
+    task.restore(saved["extra"])
+    return [EpochRecord(*record) for record in saved["records"]]
 
 
 def load_checkpoint(path: Path | None, key: str) -> dict[str, Any] | None:

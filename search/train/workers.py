@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -27,7 +28,7 @@ ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": 1 << 30, "MALLOC_MMAP_THRESHOLD_": 1 <<
 
 
 class Work(Protocol[J, R]):
-    """``function(job, *data, told)``, defined in a module; ``told`` is called with the record of each epoch."""
+    """``function(job, *data, told)``, defined in a module; what ``told`` hears of steps stays where the job is."""
 
     def __call__(self, job: J, *data: Any) -> R: ...
 
@@ -98,9 +99,11 @@ def side_by_side(
     """
     tell = told or (lambda number, record: None)
     if client is None:
+        from search.train.training import only_epochs
+
         results = []
         for number, job in enumerate(jobs):
-            results.append(function(job, *data, lambda record, number=number: tell(number, record)))
+            results.append(function(job, *data, only_epochs(partial(tell, number))))
             if done is not None:
                 done(number, results[-1])
         return results
@@ -134,8 +137,10 @@ def _one(function: Work[J, R], job: J, number: int, *data: Any) -> R:
     import torch
     from distributed import get_worker
 
+    from search.train.training import only_epochs
+
     torch.set_num_threads(1)
-    return function(job, *data, lambda record: get_worker().log_event(TOPIC, (number, astuple(record))))
+    return function(job, *data, only_epochs(lambda record: get_worker().log_event(TOPIC, (number, astuple(record)))))
 
 
 def _sees(path: str) -> bool:

@@ -12,8 +12,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from hil.searching.folder import begin_folder  # noqa: E402
 from hil.searching.run import run_search  # noqa: E402
-from hil.searching.settings import SearchSettings, begin_folder  # noqa: E402
+from hil.searching.settings import SearchSettings  # noqa: E402
 from hil.watch import Watch  # noqa: E402
 
 from .search_files import CLASSES, SPACE, images  # noqa: E402

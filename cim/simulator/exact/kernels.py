@@ -38,13 +38,13 @@ from cim.simd.floats import (
     splat,
     splat_i,
     sqrt,
-    store,
     sub,
     sub_i,
     to_floats,
     to_ints,
     xor_i,
 )
+from cim.simd.vectors import store
 
 # Rows of the per-conversion parameter array.
 OFFSET, NOISE2, VARIANCE, PARAMETERS = 0, 1, 2, 3

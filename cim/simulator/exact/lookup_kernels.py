@@ -23,11 +23,9 @@ from cim.simd.integers import (
     WIDTH,
     above,
     add_saturated,
-    gathered,
     high,
     high_half,
     high_unsigned,
-    item,
     joined,
     left,
     load_halves,
@@ -36,11 +34,8 @@ from cim.simd.integers import (
     right,
     right_zero,
     rounded,
-    shuffled,
     splat_halves,
     splat_shorts,
-    store_halves,
-    store_shorts,
     sub_saturated,
     vadd,
     vmax,
@@ -48,6 +43,8 @@ from cim.simd.integers import (
     vor,
     vsub,
 )
+from cim.simd.tables import gathered, item, shuffled
+from cim.simd.vectors import store
 from cim.simulator.exact.lookup_noise import LONGS, PLANES, eight_normals, seed_stream, start
 from cim.simulator.exact.lookup_sums import (
     EXTRAS,
@@ -82,14 +79,14 @@ _LOAD = np.int16(LOAD_BITS)
 def _draw(s0: Any, s1: Any, scratch: Any) -> Any:
     """Eight vectors of normals to ``scratch``; the next state."""
     a, b, c, d, e, f, g, h, s0, s1 = eight_normals(s0, s1)
-    store_shorts(scratch, NORMALS + 0 * WIDTH, a)
-    store_shorts(scratch, NORMALS + 1 * WIDTH, b)
-    store_shorts(scratch, NORMALS + 2 * WIDTH, c)
-    store_shorts(scratch, NORMALS + 3 * WIDTH, d)
-    store_shorts(scratch, NORMALS + 4 * WIDTH, e)
-    store_shorts(scratch, NORMALS + 5 * WIDTH, f)
-    store_shorts(scratch, NORMALS + 6 * WIDTH, g)
-    store_shorts(scratch, NORMALS + 7 * WIDTH, h)
+    store(scratch, NORMALS + 0 * WIDTH, a)
+    store(scratch, NORMALS + 1 * WIDTH, b)
+    store(scratch, NORMALS + 2 * WIDTH, c)
+    store(scratch, NORMALS + 3 * WIDTH, d)
+    store(scratch, NORMALS + 4 * WIDTH, e)
+    store(scratch, NORMALS + 5 * WIDTH, f)
+    store(scratch, NORMALS + 6 * WIDTH, g)
+    store(scratch, NORMALS + 7 * WIDTH, h)
     return s0, s1
 
 
@@ -118,7 +115,7 @@ def _code(y: Any, bits: Any, span: Any, inl: Any, at: Any, base: Any, segment: A
 
 @njit(inline="always", **_options)
 def _lane_sum(value: Any, lanes: Any, scratch: Any) -> int:
-    store_shorts(scratch, 0, value)
+    store(scratch, 0, value)
     total = 0
     for j in range(lanes):
         total += scratch[j]
@@ -201,7 +198,7 @@ def convert_wide(
                     if signed and plane == planes - 1:
                         total = vsub(splat_shorts(_ZERO), code)
                 total = vadd(total, splat_shorts(centre))
-                store_shorts(sums, p * width + column, total)
+                store(sums, p * width + column, total)
                 if (p & 2047) == 2047:  # before the counters fill up
                     hits += _lane_sum(at_end, WIDTH, scratch)
                     at_end = splat_shorts(_ZERO)
@@ -277,9 +274,9 @@ def convert_pairs(
                     if signed and plane == planes - 1:
                         total = vsub(splat_shorts(_ZERO), code)
                 total = vadd(total, splat_shorts(centre))
-                store_halves(sums, p * width + column, low_half(total))
+                store(sums, p * width + column, low_half(total))
                 if q > p:
-                    store_halves(sums, q * width + column, high_half(total))
+                    store(sums, q * width + column, high_half(total))
                 if (p & 4094) == 4094:  # before the counters fill up
                     hits += _lane_sum(at_end, lanes, scratch)
                     at_end = splat_shorts(_ZERO)

@@ -34,11 +34,11 @@ from cim.simd.integers import (
     load_longs,
     rotated,
     splat_shorts,
-    store_shorts,
     vadd,
     vsub,
     vxor,
 )
+from cim.simd.vectors import store
 
 PLANES = 8  # vectors a call gives
 LONGS = WIDTH // 4
@@ -123,12 +123,12 @@ def normals(key: np.uint64, stream: int, rounds: int) -> NDArray[np.int16]:
     for i in range(rounds):
         z0, z1, z2, z3, z4, z5, z6, z7, s0, s1 = eight_normals(s0, s1)
         at = i * PLANES * WIDTH
-        store_shorts(out, at, z0)
-        store_shorts(out, at + WIDTH, z1)
-        store_shorts(out, at + 2 * WIDTH, z2)
-        store_shorts(out, at + 3 * WIDTH, z3)
-        store_shorts(out, at + 4 * WIDTH, z4)
-        store_shorts(out, at + 5 * WIDTH, z5)
-        store_shorts(out, at + 6 * WIDTH, z6)
-        store_shorts(out, at + 7 * WIDTH, z7)
+        store(out, at, z0)
+        store(out, at + WIDTH, z1)
+        store(out, at + 2 * WIDTH, z2)
+        store(out, at + 3 * WIDTH, z3)
+        store(out, at + 4 * WIDTH, z4)
+        store(out, at + 5 * WIDTH, z5)
+        store(out, at + 6 * WIDTH, z6)
+        store(out, at + 7 * WIDTH, z7)
     return out

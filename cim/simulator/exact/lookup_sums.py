@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from cim.array.wire_segments import SEGMENT_ROWS
+from cim.simd.floats import splat_i
 from cim.simd.integers import (
     WIDTH,
     add_saturated,
@@ -19,34 +20,35 @@ from cim.simd.integers import (
     bytes_23,
     bytes_45,
     bytes_67,
-    item,
     joined,
     left,
     load_longs,
-    load_two_rows,
-    look_half_octets,
-    look_halves,
-    look_octets,
-    look_shorts,
     raised_halves,
     raised_shorts,
     right,
     rounded,
     splat_half_octets,
     splat_halves,
-    splat_ints,
     splat_octets,
     splat_shorts,
-    spread_halves,
-    spread_shorts,
-    store_shorts,
-    store_two_rows,
     transposed,
     vadd,
     vand,
     vmul,
     vor,
 )
+from cim.simd.tables import (
+    item,
+    load_two_rows,
+    look_half_octets,
+    look_halves,
+    look_octets,
+    look_shorts,
+    spread_halves,
+    spread_shorts,
+    store_two_rows,
+)
+from cim.simd.vectors import store
 from cim.simulator.exact.lookup_noise import PLANES
 
 HALF = WIDTH // 2
@@ -102,7 +104,7 @@ def _two_planes(
     first, second = (n & _BYTE) * eights + s, ((n >> 8) & _BYTE) * eights + s
     factor = vadd(load_two_rows(falls, first, second), vmul(load_two_rows(rises, first, second), driven))
     factor = right(factor, np.int32(FACTOR_BITS))
-    factor = vor(vand(factor, splat_ints(_SHORT)), left(factor, np.int32(16)))
+    factor = vor(vand(factor, splat_i(_SHORT)), left(factor, np.int32(16)))
     store_two_rows(scratch, to, to + FACTOR_ROW, factor)
 
 
@@ -149,23 +151,23 @@ def look_up(
                 lb = add_saturated(lb, rounded(f, spread_shorts(scratch, near + 1 * FACTOR_ROW)))
                 lc = add_saturated(lc, rounded(g, spread_shorts(scratch, near + 2 * FACTOR_ROW)))
                 ld = add_saturated(ld, rounded(h, spread_shorts(scratch, near + 3 * FACTOR_ROW)))
-    store_shorts(scratch, SUMS + 0 * WIDTH, a)
-    store_shorts(scratch, SUMS + 1 * WIDTH, b)
-    store_shorts(scratch, SUMS + 2 * WIDTH, c)
-    store_shorts(scratch, SUMS + 3 * WIDTH, d)
-    store_shorts(scratch, SUMS + 4 * WIDTH, e)
-    store_shorts(scratch, SUMS + 5 * WIDTH, f)
-    store_shorts(scratch, SUMS + 6 * WIDTH, g)
-    store_shorts(scratch, SUMS + 7 * WIDTH, h)
+    store(scratch, SUMS + 0 * WIDTH, a)
+    store(scratch, SUMS + 1 * WIDTH, b)
+    store(scratch, SUMS + 2 * WIDTH, c)
+    store(scratch, SUMS + 3 * WIDTH, d)
+    store(scratch, SUMS + 4 * WIDTH, e)
+    store(scratch, SUMS + 5 * WIDTH, f)
+    store(scratch, SUMS + 6 * WIDTH, g)
+    store(scratch, SUMS + 7 * WIDTH, h)
     if wires is not None:
-        store_shorts(scratch, LOSSES + 0 * WIDTH, la)
-        store_shorts(scratch, LOSSES + 1 * WIDTH, lb)
-        store_shorts(scratch, LOSSES + 2 * WIDTH, lc)
-        store_shorts(scratch, LOSSES + 3 * WIDTH, ld)
-        store_shorts(scratch, EXTRAS + 0 * WIDTH, raised_shorts(ta))
-        store_shorts(scratch, EXTRAS + 1 * WIDTH, raised_shorts(tb))
-        store_shorts(scratch, EXTRAS + 2 * WIDTH, raised_shorts(tc))
-        store_shorts(scratch, EXTRAS + 3 * WIDTH, raised_shorts(td))
+        store(scratch, LOSSES + 0 * WIDTH, la)
+        store(scratch, LOSSES + 1 * WIDTH, lb)
+        store(scratch, LOSSES + 2 * WIDTH, lc)
+        store(scratch, LOSSES + 3 * WIDTH, ld)
+        store(scratch, EXTRAS + 0 * WIDTH, raised_shorts(ta))
+        store(scratch, EXTRAS + 1 * WIDTH, raised_shorts(tb))
+        store(scratch, EXTRAS + 2 * WIDTH, raised_shorts(tc))
+        store(scratch, EXTRAS + 3 * WIDTH, raised_shorts(td))
 
 
 @njit(inline="always", **_options)
@@ -231,20 +233,20 @@ def look_up_pair(
         words, other, places, tables, wires, at, patterns, ends, upper, lift, factors + UPPER * FACTOR_ROW,
         scratch
     )  # fmt: skip
-    store_shorts(scratch, SUMS + 0 * WIDTH, joined(a, A))
-    store_shorts(scratch, SUMS + 1 * WIDTH, joined(b, B))
-    store_shorts(scratch, SUMS + 2 * WIDTH, joined(c, C))
-    store_shorts(scratch, SUMS + 3 * WIDTH, joined(d, D))
-    store_shorts(scratch, SUMS + 4 * WIDTH, joined(e, E))
-    store_shorts(scratch, SUMS + 5 * WIDTH, joined(f, F))
-    store_shorts(scratch, SUMS + 6 * WIDTH, joined(g, G))
-    store_shorts(scratch, SUMS + 7 * WIDTH, joined(h, H))
+    store(scratch, SUMS + 0 * WIDTH, joined(a, A))
+    store(scratch, SUMS + 1 * WIDTH, joined(b, B))
+    store(scratch, SUMS + 2 * WIDTH, joined(c, C))
+    store(scratch, SUMS + 3 * WIDTH, joined(d, D))
+    store(scratch, SUMS + 4 * WIDTH, joined(e, E))
+    store(scratch, SUMS + 5 * WIDTH, joined(f, F))
+    store(scratch, SUMS + 6 * WIDTH, joined(g, G))
+    store(scratch, SUMS + 7 * WIDTH, joined(h, H))
     if wires is not None:
-        store_shorts(scratch, LOSSES + 0 * WIDTH, joined(la, LA))
-        store_shorts(scratch, LOSSES + 1 * WIDTH, joined(lb, LB))
-        store_shorts(scratch, LOSSES + 2 * WIDTH, joined(lc, LC))
-        store_shorts(scratch, LOSSES + 3 * WIDTH, joined(ld, LD))
-        store_shorts(scratch, EXTRAS + 0 * WIDTH, joined(ta, TA))
-        store_shorts(scratch, EXTRAS + 1 * WIDTH, joined(tb, TB))
-        store_shorts(scratch, EXTRAS + 2 * WIDTH, joined(tc, TC))
-        store_shorts(scratch, EXTRAS + 3 * WIDTH, joined(td, TD))
+        store(scratch, LOSSES + 0 * WIDTH, joined(la, LA))
+        store(scratch, LOSSES + 1 * WIDTH, joined(lb, LB))
+        store(scratch, LOSSES + 2 * WIDTH, joined(lc, LC))
+        store(scratch, LOSSES + 3 * WIDTH, joined(ld, LD))
+        store(scratch, EXTRAS + 0 * WIDTH, joined(ta, TA))
+        store(scratch, EXTRAS + 1 * WIDTH, joined(tb, TB))
+        store(scratch, EXTRAS + 2 * WIDTH, joined(tc, TC))
+        store(scratch, EXTRAS + 3 * WIDTH, joined(td, TD))

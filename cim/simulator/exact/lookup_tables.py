@@ -12,23 +12,19 @@ from numba import njit
 
 from cim.simd.integers import (
     left,
-    load_bytes,
-    load_integer_longs,
     load_longs,
-    load_wide_longs,
     ones_of_bytes,
     product,
     right,
     right_zero,
     splat_longs,
-    store_integer_longs,
-    store_longs,
     vadd,
     vand,
     vor,
     vsub,
     vxor,
 )
+from cim.simd.vectors import store
 from cim.simulator.exact.lookup_noise import LONGS
 from cim.simulator.exact.lookup_sums import GROUP, LOAD_BITS
 
@@ -65,10 +61,10 @@ def unfold_words(maps: Any, starts: Any, run: Any, steps: Any, words: Any) -> No
         for r in range(starts.shape[0]):
             at = starts[r]
             for x in range(0, run, LONGS):  # the last eight may run over: the next run writes there again
-                word = load_bytes(maps, at + x + steps[first])
+                word = load_longs(maps, at + x + steps[first])
                 for row in range(first + 1, last):
-                    word = vor(word, left(load_bytes(maps, at + x + steps[row]), np.int64(8 * (row - first))))
-                store_longs(words, g * places + r * run + x, _transposed_bits(word))
+                    word = vor(word, left(load_longs(maps, at + x + steps[row]), np.int64(8 * (row - first))))
+                store(words, g * places + r * run + x, _transposed_bits(word))
 
 
 @njit(**_options)
@@ -88,9 +84,9 @@ def count_words(words: Any, places: Any, ends: Any, stride: Any, counts: Any) ->
                 total = vadd(total, ones_of_bytes(load_longs(words, g * places + p)))
                 g += 1
             if stride == 1:
-                store_longs(counts, p, total)
+                store(counts, p, total)
             else:
-                store_longs(eight, 0, total)
+                store(eight, 0, total)
                 for i in range(LONGS):
                     counts[(p + i) * stride + s] = eight[i]
 
@@ -168,10 +164,10 @@ def add_levels(
     for j in range(0, gain.shape[0], LONGS):
         slope, start, per_input = load_longs(gain, j), load_longs(offset, j), load_longs(input_gain, j)
         for p in range(places):
-            total = vadd(load_wide_longs(flat, p * width + j), middle)
+            total = vadd(load_longs(flat, p * width + j), middle)
             if minus >= 0:
                 if minus_step == 1:
-                    other = load_wide_longs(flat, p * width + minus + j)
+                    other = load_longs(flat, p * width + minus + j)
                 else:
                     other = splat_longs(np.int64(flat[p * width + minus]))
                 total = vsub(total, vadd(other, middle))
@@ -182,4 +178,4 @@ def add_levels(
             if multiplier != 1:
                 level = product(level, several)
             at = p * columns + first + j
-            store_integer_longs(out, at, vadd(load_integer_longs(out, at), level))
+            store(out, at, vadd(load_longs(out, at), level))

@@ -23,20 +23,12 @@ from cim.simd.floats import (
     shift_right,
     splat,
     splat_i,
-    store,
     sub,
     to_floats,
 )
-from cim.simd.pairs import (
-    add_words,
-    high_words,
-    inverse,
-    load_words,
-    low_words,
-    ones_of_8,
-    ones_of_16,
-    store_words,
-)
+from cim.simd.integers import load_longs, vadd
+from cim.simd.pairs import high_words, inverse, low_words, ones_of_8, ones_of_16
+from cim.simd.vectors import store
 
 # Rows of the terms array (places / 16, TERMS, 16), the fields of PlaceTerms and the sum of driven codes.
 T_SQUARES, T_REST, T_REST2, T_EXCESS, T_LEAN, T_PEAK, T_DRIVEN = range(7)
@@ -75,10 +67,10 @@ def count_places(counts: Any, width: int, pixels: int, runs: Any, steps: Any, si
         start, at = image * pixels + y * steps[0] * width, row * across
         x = 0
         while step == 1 and x + 8 <= across:
-            total = load_words(out, at + x)
+            total = load_longs(out, at + x)
             for r in range(runs.shape[0]):
-                total = add_words(total, load_words(counts, start + runs[r] + x))
-            store_words(out, at + x, total)
+                total = vadd(total, load_longs(counts, start + runs[r] + x))
+            store(out, at + x, total)
             x += 8
         while x < across:
             sum_ = out[at + x]

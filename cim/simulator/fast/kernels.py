@@ -21,26 +21,16 @@ from cim.simd.floats import (
     add_i,
     fma,
     load,
+    load_i,
     maximum,
     minimum,
     mul,
     splat,
     splat_i,
-    store,
     to_floats,
 )
-from cim.simd.pairs import (
-    WIDE,
-    dot_pairs,
-    inverse_root,
-    load_ints,
-    load_pairs,
-    nearest_int,
-    splat_at,
-    splat_pair,
-    store_ints,
-    where_reaching,
-)
+from cim.simd.pairs import WIDE, dot_pairs, inverse_root, load_pairs, nearest_int, splat_at, splat_pair, where_reaching
+from cim.simd.vectors import store
 from cim.simulator.fast.counts import T_DRIVEN, T_EXCESS, T_LEAN, T_PEAK, T_REST, T_REST2, T_SQUARES, TERMS
 from cim.simulator.fast.noise import K_ONE, K_TINY, next_words, seed, two_normals
 
@@ -85,14 +75,14 @@ def _multiply(
                     a7 = dot_pairs(a7, v, splat_pair(maps, b7 + o))
                     o += 2
                     w += 2 * LANES
-            store_ints(sums, i * LANES, a0)
-            store_ints(sums, (i + 1) * LANES, a1)
-            store_ints(sums, (i + 2) * LANES, a2)
-            store_ints(sums, (i + 3) * LANES, a3)
-            store_ints(sums, (i + 4) * LANES, a4)
-            store_ints(sums, (i + 5) * LANES, a5)
-            store_ints(sums, (i + 6) * LANES, a6)
-            store_ints(sums, (i + 7) * LANES, a7)
+            store(sums, i * LANES, a0)
+            store(sums, (i + 1) * LANES, a1)
+            store(sums, (i + 2) * LANES, a2)
+            store(sums, (i + 3) * LANES, a3)
+            store(sums, (i + 4) * LANES, a4)
+            store(sums, (i + 5) * LANES, a5)
+            store(sums, (i + 6) * LANES, a6)
+            store(sums, (i + 7) * LANES, a7)
     else:
         for i in range(0, count, 4):
             z = splat_i(_i(0))
@@ -109,10 +99,10 @@ def _multiply(
                     a3 = dot_pairs(a3, v, splat_pair(maps, b3 + o))
                     o += 2
                     w += 2 * LANES
-            store_ints(sums, i * LANES, a0)
-            store_ints(sums, (i + 1) * LANES, a1)
-            store_ints(sums, (i + 2) * LANES, a2)
-            store_ints(sums, (i + 3) * LANES, a3)
+            store(sums, i * LANES, a0)
+            store(sums, (i + 1) * LANES, a1)
+            store(sums, (i + 2) * LANES, a2)
+            store(sums, (i + 3) * LANES, a3)
 
 
 @njit(inline="always", **_options)
@@ -150,22 +140,22 @@ def _multiply_two(
                 a7, c7 = dot_pairs(a7, v, x), dot_pairs(c7, u, x)
                 o += 2
                 w += 2 * LANES
-        store_ints(sums, (i + 0) * LANES, a0)
-        store_ints(sums, HALF + (i + 0) * LANES, c0)
-        store_ints(sums, (i + 1) * LANES, a1)
-        store_ints(sums, HALF + (i + 1) * LANES, c1)
-        store_ints(sums, (i + 2) * LANES, a2)
-        store_ints(sums, HALF + (i + 2) * LANES, c2)
-        store_ints(sums, (i + 3) * LANES, a3)
-        store_ints(sums, HALF + (i + 3) * LANES, c3)
-        store_ints(sums, (i + 4) * LANES, a4)
-        store_ints(sums, HALF + (i + 4) * LANES, c4)
-        store_ints(sums, (i + 5) * LANES, a5)
-        store_ints(sums, HALF + (i + 5) * LANES, c5)
-        store_ints(sums, (i + 6) * LANES, a6)
-        store_ints(sums, HALF + (i + 6) * LANES, c6)
-        store_ints(sums, (i + 7) * LANES, a7)
-        store_ints(sums, HALF + (i + 7) * LANES, c7)
+        store(sums, (i + 0) * LANES, a0)
+        store(sums, HALF + (i + 0) * LANES, c0)
+        store(sums, (i + 1) * LANES, a1)
+        store(sums, HALF + (i + 1) * LANES, c1)
+        store(sums, (i + 2) * LANES, a2)
+        store(sums, HALF + (i + 2) * LANES, c2)
+        store(sums, (i + 3) * LANES, a3)
+        store(sums, HALF + (i + 3) * LANES, c3)
+        store(sums, (i + 4) * LANES, a4)
+        store(sums, HALF + (i + 4) * LANES, c4)
+        store(sums, (i + 5) * LANES, a5)
+        store(sums, HALF + (i + 5) * LANES, c5)
+        store(sums, (i + 6) * LANES, a6)
+        store(sums, HALF + (i + 6) * LANES, c6)
+        store(sums, (i + 7) * LANES, a7)
+        store(sums, HALF + (i + 7) * LANES, c7)
 
 
 @njit(inline="always", **_options)
@@ -183,7 +173,7 @@ def _gather(
     for i in range(count):
         p, here = first + i, row + i * LANES
         t = terms_at + (p >> 4) * (TERMS * LANES) + (p & 15)
-        product = mul(to_floats(load_ints(sums, here)), scale)
+        product = mul(to_floats(load_i(sums, here)), scale)
         largest = absolute(mul(product, splat_at(terms, t + T_PEAK * LANES)))
         ends = add(ends, where_reaching(largest, reach, live))
         y = mul(product, fma(kw, splat_at(terms, t + T_EXCESS * LANES), splat_at(constants, K_ONE)))
@@ -201,7 +191,7 @@ def _draw(means: Any, variances: Any, row: int, normal: Any, constants: Any, out
     """Add one place's sixteen level sums to ``out``."""
     variance = maximum(load(variances, row), splat_at(constants, K_TINY))
     y = fma(mul(variance, inverse_root(variance)), normal, load(means, row))
-    store_ints(out, place, add_i(load_ints(out, place), nearest_int(y)))
+    store(out, place, add_i(load_i(out, place), nearest_int(y)))
 
 
 @njit(**_options)
@@ -263,8 +253,8 @@ def convert_tiles(
                         )  # fmt: skip
                 for half in range(halves):
                     at = half * 4 * LANES
-                    s0, s1 = load_ints(states, at), load_ints(states, at + LANES)
-                    s2, s3 = load_ints(states, at + 2 * LANES), load_ints(states, at + 3 * LANES)
+                    s0, s1 = load_i(states, at), load_i(states, at + LANES)
+                    s2, s3 = load_i(states, at + 2 * LANES), load_i(states, at + 3 * LANES)
                     p = first
                     while p < stop:
                         image = p // per_image
@@ -282,10 +272,10 @@ def convert_tiles(
                                 _draw(means, variances, row + LANES, z1, constants, out, place + stride)
                             p += 2
                         p = end
-                    store_ints(states, at, s0)
-                    store_ints(states, at + LANES, s1)
-                    store_ints(states, at + 2 * LANES, s2)
-                    store_ints(states, at + 3 * LANES, s3)
+                    store(states, at, s0)
+                    store(states, at + LANES, s1)
+                    store(states, at + 2 * LANES, s2)
+                    store(states, at + 3 * LANES, s3)
         b += halves
     lane = np.empty(LANES, np.float32)
     store(lane, 0, ends)

@@ -24,19 +24,16 @@ from cim.simd.floats import (
     mul,
     mul_i,
     or_i,
+    shift_left,
     shift_right,
     splat_i,
-    store,
     sub,
     sub_i,
     to_floats,
     xor_i,
 )
-from cim.simd.pairs import (
-    inverse_root,
-    shift_left,
-    splat_at,
-)
+from cim.simd.pairs import inverse_root, splat_at
+from cim.simd.vectors import store
 
 _options: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 _f, _i = np.float32, np.int32

@@ -25,7 +25,7 @@ from cim.record.file import load_record
 from cim.record.published import nominal_record
 from hil.atomic import output_error, output_errors
 from hil.calibration.procedure import check_record
-from hil.deployment.run_settings import PATIENCE_S
+from hil.deployment.options import PATIENCE_S
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.errors import Interrupted, MismatchError, UsageError
@@ -36,6 +36,7 @@ from hil.improvement.finetuning.progressive import OnChipProgress, Progressive, 
 from hil.improvement.finetuning.settings import OnChipSettings, working_folder
 from hil.improvement.finetuning.written_layers import GROUP_SEEDS, READS, VirtualLayers, WiredLayers
 from hil.simulation.virtual_chips import VirtualChips
+from hil.transports import DEFAULT_BAUD
 from hil.watch import Watch
 from mapping.compile import LayoutOptions, compile_network
 from mapping.network.file import image_keys
@@ -48,7 +49,7 @@ from mapping.tune.aims import aimed, aims_of
 from mapping.tune.channel_affine import tune_targets
 from search.train.arrays import noise_digest
 from search.train.behind import BehindRecipe, LayersBehind, Measured, Trained
-from search.train.training import EpochRecord, Machine, multiplies_bfloat16
+from search.train.training import Machine, multiplies_bfloat16, told_in_steps
 
 MEMORY_BYTES = 1 << 32  # for codes of the images that wait between two groups
 BYTES_A_CODE = 8  # as numbers and as tensors
@@ -67,7 +68,7 @@ def finetune_on_chip(
     download: bool = False,
     settings: OnChipSettings | None = None,
     restart: bool = False,
-    baud: int = 921600,
+    baud: int = DEFAULT_BAUD,
     watch: Watch | None = None,
 ) -> OnChipResult:
     """Write a network to the chip at ``address`` group after group, the layers behind trained on what it measured.
@@ -103,7 +104,9 @@ def finetune_on_chip(
         check_record(record, driver, program.macros)
         program = aimed(replace(program, adapted_to=driver.description.serial), program.aims)
         try:
-            progress, wired, begun_s = _on(driver, record, program, inputs, behind, settings, folder, watch)
+            progress, wired, begun_s = _group_after_group(
+                driver, record, program, inputs, behind, settings, folder, watch
+            )
         except KeyboardInterrupt:
             if load_progress(folder, _asked(settings, program, inputs, record)) is None:
                 raise
@@ -254,17 +257,14 @@ def _training(
     )
 
     def train(number: int, written: Sequence[str], seen: Measured, kept: Measured) -> Trained:
-        def told(record: EpochRecord) -> None:
-            if watch is not None:
-                watch.step(record.epoch + 1, training.epochs, "epochs")
-
+        told = None if watch is None else told_in_steps(watch.step, training.epochs)
         place = folder / f"behind-{number}.checkpoint"
         return behind.train(written, seen, kept, recipe, checkpoint=place, key=f"{asked} {number}", told=told)
 
     return train
 
 
-def _on(
+def _group_after_group(
     driver: ChipDriver,
     record: CalibrationRecord,
     program: ConductanceProgram,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,9 +23,10 @@ from hil.improvement.finetuning.inputs import FinetuneInputs, load_finetune_inpu
 from hil.improvement.finetuning.plan import FinetunePlan, asked_for, read_plan, write_plan
 from hil.improvement.finetuning.settings import EPOCHS, FinetuneSettings, working_folder
 from hil.watch import Watch
+from mapping.layout.free_cells import Copies
 from search.train.finetune import Finetuned, FinetuneJob, FinetuneRecipe, finetune_network, step_seconds
 from search.train.images import Images, Symmetry
-from search.train.training import EpochRecord, Machine, Precision, TrainingSchedule, multiplies_bfloat16
+from search.train.training import Machine, Precision, TrainingSchedule, multiplies_bfloat16, told_in_steps
 
 LEFT = 0.92  # share of the time that is planned; the rest is for what a machine does beside
 CHECKPOINT = "training.checkpoint"
@@ -60,8 +61,7 @@ class FinetuneResult:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        found: dict[str, Any] = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**found, "path": str(self.path)}
+        return {**asdict(self), "path": str(self.path)}
 
 
 def finetune(
@@ -75,6 +75,7 @@ def finetune(
     data_dir: Path | None = None,
     download: bool = False,
     settings: FinetuneSettings | None = None,
+    copies: Copies | None = None,
     without: NDArray[np.uint8] | None = None,
     restart: bool = False,
     watch: Watch | None = None,
@@ -86,6 +87,8 @@ def finetune(
         data: name or path of a data set; its training images are used, and never score.
         macros: of the chip, where a record is of one with another number than the chip file says.
         calibration: record whose errors count; None: the models of the chip file.
+        copies: further ones of each layer, whose sums the chip will add; None: those on idle cells, which
+            ``hil deploy`` makes by itself.
         without: images (n, height, width, channels) of the data set that take no part; None: none.
         restart: forget what an interrupted call with the same ``out`` has done.
 
@@ -117,18 +120,14 @@ def finetune(
         plan = read_plan(folder, asked_for(settings))
         if plan is None:
             with watch.stage("measuring the speed"):
-                plan = _planned(inputs, settings, _job(Path(network), inputs, settings, data, 1, out), began)
+                plan = _planned(inputs, settings, _job(Path(network), inputs, settings, data, 1, out, copies), began)
             write_plan(folder, plan)
         images = _some(inputs.train, plan.images, settings.seed)
         if plan.cut:
             watch.note(f"{plan.epochs} epochs of {len(images):,} images, for {settings.minutes:g} minutes")
-        job = _job(Path(network), inputs, settings, data, plan.epochs, out)
+        job = _job(Path(network), inputs, settings, data, plan.epochs, out, copies)
         with watch.stage("training"):
-
-            def told(record: EpochRecord) -> None:
-                said = f"epochs, {record.score:.1f} % on chips (simulated)"
-                watch.step(record.epoch + 1, plan.epochs, said)
-
+            told = told_in_steps(watch.step, plan.epochs, lambda record: f"{record.score:.1f} % on chips (simulated)")
             found = finetune_network(job, images, inputs.kept, told)
     except KeyboardInterrupt:
         if not (folder / CHECKPOINT).exists():
@@ -155,7 +154,13 @@ def _begin(folder: Path) -> None:
 
 
 def _job(
-    network: Path, inputs: FinetuneInputs, settings: FinetuneSettings, data: str, epochs: int, out: Path
+    network: Path,
+    inputs: FinetuneInputs,
+    settings: FinetuneSettings,
+    data: str,
+    epochs: int,
+    out: Path,
+    copies: Copies | None,
 ) -> FinetuneJob:
     shift, symmetry = augmentation(data)
     schedule = TrainingSchedule(
@@ -181,6 +186,7 @@ def _job(
         inputs.noise,
         out.absolute(),
         working_folder(out).absolute() / CHECKPOINT,
+        copies,
         provenance,
         Machine(settings.device, settings.devices, cast(Precision, precision)),
     )

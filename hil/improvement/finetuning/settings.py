@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from hil.deployment.options import check_device
 from hil.errors import UsageError
+from hil.simulation.torch_device import check_device
 
 EPOCHS = 12  # where neither epochs nor minutes are asked for
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 SYMMETRIES = ("none", "mirror", "turn")
-ON_CHIP: dict[str, Any] = {"epochs": 4, "rate": 0.0003, "batch": 64, "held_out": 400}
-"""What differs from the usual settings where layers are trained behind those that a chip holds."""
 MOST_MEASURED = 100_000  # images
 
 
@@ -73,6 +70,10 @@ class FinetuneSettings:
         check_device(self.device)
 
 
+ON_CHIP = FinetuneSettings(epochs=4, rate=0.0003, batch=64, held_out=400)
+"""Usual settings where layers are trained behind those that a chip holds."""
+
+
 def working_folder(out: Path) -> Path:
     """Where a fine-tuning that is not done yet lies: ``tuned.pt`` -> ``tuned.pt.training``."""
     return out.with_name(out.name + ".training")
@@ -90,7 +91,7 @@ class OnChipSettings:
     groups: int = 4
     images: int = 2000
     tune_images: int = 128
-    training: FinetuneSettings = field(default_factory=lambda: FinetuneSettings(**ON_CHIP))
+    training: FinetuneSettings = field(default_factory=lambda: ON_CHIP)
 
     def __post_init__(self) -> None:
         asked = self.training

@@ -15,7 +15,8 @@ from hil.deployment.programming import read_back
 from hil.driver.chip_driver import ChipDriver
 from hil.samples import PROGRAM, READ_BEFORE, ROUND
 from hil.simulation.corrections import column_corrections
-from hil.simulation.virtual_chips import VirtualChip, VirtualChips
+from hil.simulation.virtual_chip import VirtualChip
+from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, MatrixStep

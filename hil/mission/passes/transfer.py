@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -133,50 +133,22 @@ def run_transfer(
     rng = np.random.default_rng(np.random.SeedSequence([seed, STREAM, number]))
     pair = (GROUND, SPACECRAFT) if up else (SPACECRAFT, GROUND)
     transaction, wait_s = Transaction(*pair, number), timeout_of(figures)
-    sender = FileSender(transaction, plan.name, data, wait_s)
-    receiver = FileReceiver(transaction, wait_s)
     rates = (figures.up_bit_per_s, figures.down_bit_per_s)
     forth, back = (RadioDirection(figures, rate, rng) for rate in (rates if up else rates[::-1]))
-    arriving: list[tuple[float, int, bool, bytes]] = []
-    events = passes = restarted = 0
-    end_s = after_s
+    link = _RadioLink(
+        FileSender(transaction, plan.name, data, wait_s), FileReceiver(transaction, wait_s), forth, back, rng, restarts
+    )
+    passes, end_s = 0, after_s
     for window in windows:
         if window.end_s <= after_s:
             continue
-        now = max(window.start_s, after_s)
-        before = forth.packets + back.packets
-        while True:
-            events += 1
-            if events > MOST_EVENTS:
-                raise LinkError("the transfer does not come to an end", hint="fewer bit errors, or a higher rate")
-            while arriving and arriving[0][0] <= now:
-                _, _, to_receiver, frame = heapq.heappop(arriving)
-                content = opened(frame)
-                if content is None:
-                    continue
-                if to_receiver:
-                    if restarts is not None and restarts(rng):
-                        receiver, restarted = FileReceiver.restore(receiver.snapshot()), restarted + 1
-                    receiver.take(content, now)
-                else:
-                    sender.take(content, now)
-            if now >= window.end_s:
-                break
-            for who, way, to_receiver in ((sender, forth, True), (receiver, back, False)):
-                if way.free_s > now or way.sends_until(SEGMENT + PDU_BYTES, now) > window.end_s:
-                    continue
-                packet = who.next_packet(now)
-                if packet is not None:
-                    at, frame = way.send(packet, APID_FILES, now)
-                    heapq.heappush(arriving, (at, events, to_receiver, frame))
-            if sender.done:
-                break
-            now = _next_event(now, window.end_s, sender, receiver, forth, back, arriving)
-        passes += forth.packets + back.packets > before
-        end_s = now
-        if sender.done:
+        before = link.packets
+        end_s = link.use(max(window.start_s, after_s), window.end_s)
+        passes += link.packets > before
+        if link.sender.done:
             break
-    if not (sender.done or receiver.complete):
+    receiver = link.receiver
+    if not (link.sender.done or receiver.complete):
         there = sum(b - a for a, b in receiver.parts)
         raise LinkError(
             f"{plan.name}: the passes end with {there:,} of {len(data):,} bytes on the other side",
@@ -189,12 +161,70 @@ def run_transfer(
         passes,
         forth.on_air_s,
         end_s,
-        forth.packets + back.packets,
+        link.packets,
         forth.lost + back.lost,
         hashlib.sha256(data).hexdigest(),
         hashlib.sha256(received).hexdigest(),
-        restarted,
+        link.restarted,
     )
+
+
+@dataclass
+class _RadioLink:
+    """Both ends of a transfer and what is under way between them."""
+
+    sender: FileSender
+    receiver: FileReceiver
+    forth: RadioDirection
+    back: RadioDirection
+    rng: np.random.Generator
+    restarts: Callable[[np.random.Generator], bool] | None
+    arriving: list[tuple[float, int, bool, bytes]] = field(default_factory=list)  # when, order, to the receiver, frame
+    events: int = 0
+    restarted: int = 0
+
+    @property
+    def packets(self) -> int:
+        return self.forth.packets + self.back.packets
+
+    def use(self, now: float, end_s: float) -> float:
+        """Send and take packets from ``now`` to the end of a pass, or until the sender is done: when that was."""
+        while True:
+            self.events += 1
+            if self.events > MOST_EVENTS:
+                raise LinkError("the transfer does not come to an end", hint="fewer bit errors, or a higher rate")
+            self._deliver(now)
+            if now >= end_s:
+                return now
+            self._send(now, end_s)
+            if self.sender.done:
+                return now
+            now = _next_event(now, end_s, self.sender, self.receiver, self.forth, self.back, self.arriving)
+
+    def _deliver(self, now: float) -> None:
+        """Give each side what has arrived by ``now`` unharmed."""
+        while self.arriving and self.arriving[0][0] <= now:
+            _, _, to_receiver, frame = heapq.heappop(self.arriving)
+            content = opened(frame)
+            if content is None:
+                continue
+            if not to_receiver:
+                self.sender.take(content, now)
+                continue
+            if self.restarts is not None and self.restarts(self.rng):
+                self.receiver = FileReceiver.restore(self.receiver.snapshot())
+                self.restarted += 1
+            self.receiver.take(content, now)
+
+    def _send(self, now: float, end_s: float) -> None:
+        """Let each side send a packet where its direction is free and the pass long enough."""
+        for who, way, to_receiver in ((self.sender, self.forth, True), (self.receiver, self.back, False)):
+            if way.free_s > now or way.sends_until(SEGMENT + PDU_BYTES, now) > end_s:
+                continue
+            packet = who.next_packet(now)
+            if packet is not None:
+                at, frame = way.send(packet, APID_FILES, now)
+                heapq.heappush(self.arriving, (at, self.events, to_receiver, frame))
 
 
 def _next_event(

@@ -8,7 +8,8 @@ from hil.deployment.options import DeployOptions
 from hil.mission.radiation.checksums import CheckedProgram
 from hil.mission.radiation.inject import ChipUnderTest
 from hil.mission.radiation.run import FaultBench
-from hil.simulation.virtual_chips import VirtualChips, build_chip
+from hil.simulation.virtual_chip import build_chip
+from hil.simulation.virtual_chips import VirtualChips
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.training_inputs import training_inputs
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from cim.chip.spec import MacroSpec
 from hil.mission.orbit import DoseEffects
-from hil.simulation.virtual_chips import Drawn
+from hil.simulation.virtual_chip import Drawn
 
 
 def dose_mrad(effects: DoseEffects, years: float) -> float:

@@ -21,7 +21,7 @@ from cim.record.calibration import CalibrationRecord
 from cim.simulator.modes import SimulationMode
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.space import OFFSET_BITS, SHIFT_BITS, SUM_BITS, Fault, stored_bits
-from hil.simulation.virtual_chips import CopySimulator, Drawn, copy_tiles, layer_simulator
+from hil.simulation.virtual_chip import CopySimulator, Drawn, copy_tiles, layer_simulator
 from mapping.program.conductance import ConductanceProgram, InputCodes, MatrixStep, Requantise, Step, Tile
 from mapping.program.copies import Copy, copies_of
 from mapping.program.digital_ops import INT32_HIGH, INT32_LOW, MAX_SHIFT

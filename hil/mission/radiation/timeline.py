@@ -36,7 +36,8 @@ from hil.mission.radiation.kinds import FaultKind, rate_per_day
 from hil.mission.radiation.space import Fault, FaultSpace, fault_space
 from hil.mission.radiation.stored_words import STORED, stored_words
 from hil.mission.secded import CHECK_BITS, WORD_BYTES
-from hil.simulation.virtual_chips import TUNE_IMAGES, Drawn, VirtualChips, build_chip
+from hil.simulation.virtual_chip import Drawn, build_chip
+from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
 from hil.verdict.agreement import correct_answers
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram

@@ -8,6 +8,7 @@ import numpy as np
 
 from mapping.network.aten.call import Call, Rule
 from mapping.network.compose.arithmetic import (
+    above,
     affine,
     choose,
     clamp,
@@ -100,6 +101,16 @@ def _prelu(c: Composer, a: Call) -> Operand:
 
 def _larger(sign: int) -> Rule:
     return lambda c, a: largest(c, a.operand("self"), a.operand("other"), sign)
+
+
+def _compared(sign: int, equal: bool) -> Rule:
+    """1 where self is above other, or below it, else 0."""
+
+    def rule(c: Composer, a: Call) -> Operand:
+        pair = (a.operand("self"), a.operand("other"))
+        return above(c, *(pair if sign > 0 else pair[::-1]), equal)
+
+    return rule
 
 
 def _masked(c: Composer, a: Call) -> Operand:
@@ -200,6 +211,14 @@ RULES: dict[str, Rule] = {
     "addcmul": _product_added,
     "lerp": _between,
     "pow": _power,
+    "gt": _compared(1, False),
+    "ge": _compared(1, True),
+    "lt": _compared(-1, False),
+    "le": _compared(-1, True),
+    "logical_and": _times,
+    "bitwise_and": _times,
+    "logical_not": lambda c, a: affine(c, a.x, -1.0, 1.0),
+    "bitwise_not": lambda c, a: affine(c, a.x, -1.0, 1.0),
     "masked_fill": _masked,
     "where": _where,
     "log_softmax": _log_softmax,

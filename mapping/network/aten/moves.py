@@ -28,6 +28,7 @@ from mapping.network.compose.moves import (
 )
 from mapping.network.compose.refusal import need
 from mapping.network.compose.values import Operand, Value
+from mapping.network.compose.windows import folded
 
 
 def _reshape(c: Composer, a: Call) -> Operand:
@@ -192,6 +193,11 @@ def _unfold_map(c: Composer, a: Call) -> Operand:
     return reshape(c, permute(c, split, (0, 1, 2, 4, 3, 5)), a.shape)
 
 
+def _fold_map(c: Composer, a: Call) -> Operand:
+    kernel, gap, around, step = (a.integers(name, 2) for name in ("kernel_size", "dilation", "padding", "stride"))
+    return folded(c, a.x, a.integers("output_size", 2), kernel, step, around, gap)
+
+
 def _unfold(c: Composer, a: Call) -> Operand:
     """Windows of an axis as a new last axis."""
     axis, size, step = a["dimension"] % len(a.x.shape), a["size"], a["step"]
@@ -271,6 +277,7 @@ RULES: dict[str, Rule] = {
     "channel_shuffle": _channel_shuffle,
     "native_channel_shuffle": _channel_shuffle,
     "im2col": _unfold_map,
+    "col2im": _fold_map,
     "unfold": _unfold,
     "slice_scatter": _scatter,
     "select_scatter": _select_scatter,

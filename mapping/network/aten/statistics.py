@@ -10,8 +10,9 @@ from mapping.network.aten.call import Call, Rule
 from mapping.network.compose.arithmetic import function
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.refusal import need, refuse
-from mapping.network.compose.statistics import batch_norm, group_norm, length, norm, reduce, variance
+from mapping.network.compose.statistics import batch_norm, group_norm, length, log_sum_exp, norm, reduce, variance
 from mapping.network.compose.values import Operand
+from mapping.network.compose.windows import running_sum
 
 
 def _axes(a: Call) -> list[int]:
@@ -73,7 +74,13 @@ def _length(c: Composer, a: Call) -> Operand:
     return length(c, a.x, _axes(a), float(order), bool(a.get("keepdim", False)))
 
 
+def _log_sum_exp(c: Composer, a: Call) -> Operand:
+    return log_sum_exp(c, a.x, _axes(a), bool(a.get("keepdim", False)))
+
+
 RULES: dict[str, Rule] = {
+    "cumsum": lambda c, a: running_sum(c, a.x, a["dim"]),
+    "logsumexp": _log_sum_exp,
     "mean": _reduction("mean"),
     "sum": _reduction("sum"),
     "amax": _reduction("max"),

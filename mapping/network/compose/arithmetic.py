@@ -15,6 +15,8 @@ from mapping.network.compose.values import Constant, Operand, Value, activation,
 from mapping.network.digital_nodes import Affine, PRelu, Product, Subtract, Unary
 from mapping.network.nodes import Add, HardTanh, Node, Relu, Relu6, Shape
 
+STEEP = float(1 << 20)  # slope of a step
+
 
 def function(c: Composer, x: Operand, name: str, alpha: float = 0.0, beta: float = 0.0) -> Operand:
     """A function of one number (``mapping.network.functions``) for every element."""
@@ -143,10 +145,24 @@ def largest(c: Composer, x: Operand, y: Operand, sign: int = 1) -> Operand:
     return plus(c, above, y) if sign > 0 else minus(c, y, above)
 
 
+def above(c: Composer, x: Operand, y: Operand, equal: bool = False) -> Operand:
+    """1 where x > y (``equal``: or x = y), else 0: a table over the codes of the difference.
+
+    In floating point a difference below 2^−20 lies between 0 and 1.
+    """
+    if not isinstance(x, Value) and not isinstance(y, Value):
+        return np.asarray(x >= y if equal else x > y)
+    return function(c, minus(c, x, y), "hard_sigmoid", STEEP, float(equal))
+
+
 def choose(c: Composer, mask: Operand, x: Operand, y: Operand) -> Operand:
-    """x where a stored mask is true, else y."""
+    """x where a mask is true, else y; a computed one (``above``) is 1 or 0."""
     if isinstance(mask, Value):
-        refuse("a choice by computed values", "a product with a sigmoid or hard sigmoid")
+        finite = all(isinstance(part, Value) or bool(np.isfinite(part).all()) for part in (x, y))
+        need(finite, "a choice between infinite constants by computed values", "a finite number, such as -100")
+        if not isinstance(x, Value) and not isinstance(y, Value):
+            return affine(c, mask, np.subtract(x, y, dtype=np.float64), y)
+        return plus(c, times(c, mask, minus(c, x, y)), y)
     kept = np.asarray(mask, np.float64)
     if not isinstance(x, Value) and not isinstance(y, Value):
         return np.where(mask, x, y)

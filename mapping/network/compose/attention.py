@@ -8,7 +8,7 @@ import numpy as np
 
 from mapping.network.compose.arithmetic import beside, function, plus, times
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.moves import swap
+from mapping.network.compose.moves import swap, take
 from mapping.network.compose.products import product
 from mapping.network.compose.statistics import reduce
 from mapping.network.compose.values import Constant, Operand, Value, activation, image_axis
@@ -76,7 +76,12 @@ def shared(values: Constant) -> Constant:
 def attention(
     c: Composer, query: Operand, key: Operand, value: Operand, mask: Operand | None, causal: bool, scale: float | None
 ) -> Operand:
-    """softmax(query · keyᵀ · scale + mask) · value (``scaled_dot_product_attention``)."""
+    """softmax(query · keyᵀ · scale + mask) · value (``scaled_dot_product_attention``); several heads of queries may
+    share one of keys and values."""
+    heads = query.shape[-3] if len(query.shape) > 3 else 1
+    if heads > 1 and key.shape[-3] not in (1, heads):
+        shared_by = np.repeat(np.arange(key.shape[-3]), heads // key.shape[-3]).tolist()
+        key, value = (take(c, part, shared_by, -3) for part in (key, value))
     scores = product(c, query, swap(c, key, -1, -2))
     scores = times(c, scores, np.asarray(1 / math.sqrt(query.shape[-1]) if scale is None else scale))
     if causal:

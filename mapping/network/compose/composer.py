@@ -262,36 +262,37 @@ class Composer:
         sources = tuple(move.inputs[0] for move in moves if isinstance(move, Reshape | Permute))
         if not isinstance(first, Reshape | Permute) or len(sources) != len(moves):
             return ""
+        turned = self._before(node, moves, sources)
+        if turned is None:
+            return ""
+        made = self._sunk(turned, name) or self._folded(turned) or self._append(turned, name)
+        return self.reshape(made, first.shape) if isinstance(first, Reshape) else self.permute(made, first.order)
+
+    def _before(self, node: Node, moves: Sequence[Node | None], sources: tuple[str, ...]) -> Node | None:
+        """The node as it is before the moves that feed it, on their ``sources``; None: it depends on them."""
+        first = moves[0]
         if isinstance(node, _PAIRS):
-            shapes = {self.shape(source) for source in sources}
-            same = type(moves[0]) is type(moves[1]) and len(shapes) == 1
+            same = type(moves[0]) is type(moves[1]) and len({self.shape(source) for source in sources}) == 1
             same = same and len({self.shape(source) for source in node.inputs}) == 1
             orders = {move.order for move in moves if isinstance(move, Permute)}
-            if not same or len(orders) > 1:
-                return ""
-            turned: Node = replace(node, inputs=sources)
-        elif isinstance(node, _FUNCTIONS):
-            turned = replace(node, inputs=sources)
-        elif isinstance(node, BatchNorm) and isinstance(first, Reshape):
-            if self.shape(sources[0])[0] != first.shape[0]:
-                return ""
-            turned = replace(node, inputs=sources)
-        elif isinstance(node, Affine | Norm) and isinstance(first, Permute):
+            return replace(node, inputs=sources) if same and len(orders) <= 1 else None
+        if isinstance(node, _FUNCTIONS):
+            return replace(node, inputs=sources)
+        if isinstance(node, BatchNorm) and isinstance(first, Reshape):
+            return replace(node, inputs=sources) if self.shape(sources[0])[0] == first.shape[0] else None
+        if isinstance(node, Affine | Norm) and isinstance(first, Permute):
             back = [int(axis) for axis in np.argsort(first.order)]
             changed: dict[str, Any] = {"scale": node.scale.transpose(back), "shift": node.shift.transpose(back)}
             if isinstance(node, Norm):
                 changed["axes"] = tuple(sorted(first.order[axis] for axis in node.axes))
-            turned = replace(node, inputs=sources, **changed)
-        elif isinstance(node, Affine) and isinstance(first, Reshape):
+            return replace(node, inputs=sources, **changed)
+        if isinstance(node, Affine) and isinstance(first, Reshape):
             inside = self.shape(sources[0])
             if not _by_channel(node) or (first.shape[0] != inside[0] and node.scale.size * node.shift.size > 1):
-                return ""
+                return None
             one = (-1, *(1,) * (len(inside) - 1))
-            turned = replace(node, inputs=sources, scale=node.scale.reshape(one), shift=node.shift.reshape(one))
-        else:
-            return ""
-        made = self._sunk(turned, name) or self._folded(turned) or self._append(turned, name)
-        return self.reshape(made, first.shape) if isinstance(first, Reshape) else self.permute(made, first.order)
+            return replace(node, inputs=sources, scale=node.scale.reshape(one), shift=node.shift.reshape(one))
+        return None
 
 
 def _by_channel(node: Affine) -> bool:

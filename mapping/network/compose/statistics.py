@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import beside, function, minus, times
+from mapping.network.compose.arithmetic import beside, function, minus, plus, times
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape
 from mapping.network.compose.products import floats
@@ -63,6 +63,13 @@ def length(c: Composer, x: Operand, axes: Sequence[int], order: float, keep: boo
     if order not in (1, math.inf):
         refuse(f"a norm of order {order:g}", "order 1, 2 or infinity")
     return reduce(c, function(c, x, "absolute"), "sum" if order == 1 else "max", axes, keep)
+
+
+def log_sum_exp(c: Composer, x: Operand, axes: Sequence[int], keep: bool) -> Operand:
+    """log Σ exp(x) over ``axes``, from the largest element on."""
+    top = reduce(c, x, "max", axes, keep=True)
+    sums = reduce(c, function(c, minus(c, x, top), "exp"), "sum", axes, keep)
+    return plus(c, function(c, sums, "log"), top if keep else reshape(c, top, sums.shape))
 
 
 def norm(

@@ -1,14 +1,15 @@
-"""Pooling with every option, and resampling to other sizes."""
+"""Pooling with every option, resampling to other sizes, running sums, and windows folded back into maps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from mapping.network.compose.arithmetic import affine
+from mapping.network.compose.arithmetic import affine, beside
 from mapping.network.compose.composer import Composer
-from mapping.network.compose.moves import reshape, take
+from mapping.network.compose.moves import permute, reshape, swap, take
 from mapping.network.compose.products import Pair, as_before, as_map, floats, with_maps
 from mapping.network.compose.refusal import need, refuse, within
 from mapping.network.compose.values import Operand, Value, activation
@@ -196,6 +197,38 @@ def resampled_lines(c: Composer, x: Operand, at: np.ndarray[tuple[int], np.dtype
     opened = reshape(c, x, (*x.shape[:-1], 1, x.shape[-1]))
     mixed = resampled(c, opened, [np.zeros(1), at], None)
     return reshape(c, mixed, (*x.shape[:-1], len(at)))
+
+
+def running_sum(c: Composer, x: Operand, axis: int, *, backwards: bool = False, before: bool = False) -> Operand:
+    """Σ of the places up to each one along an axis; ``backwards``: from it on, ``before``: without it."""
+    if not isinstance(x, Value):
+        need(not (backwards or before), "a running sum of constants from the end")
+        return np.cumsum(x, axis)
+    length = x.shape[axis]
+    turned = swap(c, beside(c, x, [axis]), axis, -1)
+    opened = activation(reshape(c, turned, (*turned.shape[:-1], 1, length)))
+    steps = np.tril(np.ones((length, length), np.float32), -1 if before else 0)
+    node = c.add(Resample, [opened.node], rows=np.ones((1, 1), np.float32), columns=steps.T if backwards else steps)
+    return swap(c, reshape(c, c.value(node, opened), turned.shape), axis, -1)
+
+
+def folded(
+    c: Composer, x: Operand, size: Sequence[int], kernel: Sequence[int], step: Sequence[int], around: Sequence[int],
+    gap: Sequence[int],
+) -> Operand:  # fmt: skip
+    """Maps of ``size`` as sums of windows that overlap, which are columns (n, channels · kernel, windows)."""
+    places = zip(size, kernel, step, around, gap, strict=True)
+    counts = [(n + 2 * p - g * (k - 1) - 1) // s + 1 for n, k, s, p, g in places]
+    images, channels = x.shape[0], x.shape[1] // math.prod(kernel)
+    opened = reshape(c, x, (images, channels, *kernel, *counts))
+    lines = [k * n for k, n in zip(kernel, counts, strict=True)]
+    maps = activation(reshape(c, permute(c, opened, (0, 1, 2, 4, 3, 5)), (images, channels, *lines)))
+    sums = []
+    for n, k, s, p, g, count in zip(size, kernel, step, around, gap, counts, strict=True):
+        at = (np.arange(k)[:, None] * g + np.arange(count) * s - p).ravel()
+        sums.append((np.arange(n)[:, None] == at).astype(np.float32))
+    node = c.add(Resample, [maps.node], rows=sums[0], columns=sums[1])
+    return c.value(node, maps, (images, channels, *size))
 
 
 def _mix(at: np.ndarray[tuple[int], np.dtype[np.float64]], length: int, cubic: float | None) -> Array:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mapping.network.compose.arithmetic import (
+    above,
     affine,
     choose,
     clamp,
@@ -143,6 +144,12 @@ RULES: dict[str, OnnxRule] = {
     "Mean": _mean,
     "Max": _folded(largest),
     "Min": _folded(lambda c, x, y: largest(c, x, y, -1)),
+    "Greater": lambda c, a: above(c, a.operand(0), a.operand(1)),
+    "GreaterOrEqual": lambda c, a: above(c, a.operand(0), a.operand(1), True),
+    "Less": lambda c, a: above(c, a.operand(1), a.operand(0)),
+    "LessOrEqual": lambda c, a: above(c, a.operand(1), a.operand(0), True),
+    "And": lambda c, a: times(c, a.operand(0), a.operand(1)),
+    "Not": lambda c, a: affine(c, a.x, -1.0, 1.0),
     "Where": lambda c, a: choose(c, a.operand(0), a.operand(1), a.operand(2)),
     "Cast": _cast,
     "CastLike": _cast,

@@ -8,8 +8,9 @@ import numpy as np
 
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import closed, cut, expand, gather, join, opened, pad, permute, pieces, reshape, tile
-from mapping.network.compose.refusal import need
+from mapping.network.compose.refusal import need, refuse
 from mapping.network.compose.values import Operand
+from mapping.network.compose.windows import folded
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
 
 
@@ -127,7 +128,19 @@ def _space_to_depth(c: Composer, a: OnnxCall) -> Operand:
     return reshape(c, permute(c, split, (0, 3, 5, 1, 2, 4)), (n, channels * r**2, high // r, wide // r))
 
 
+def _fold_map(c: Composer, a: OnnxCall) -> Operand:
+    size, kernel = a.integers(1), a.integers(2)
+    if size is None or kernel is None or len(size) != 2 or len(kernel) != 2:
+        refuse("windows folded into other than maps of a stored size", "maps of height and width")
+    pads = a.get("pads", [0] * 4)
+    need(
+        list(pads[:2]) == list(pads[2:]), f"uneven padding {list(pads)} of folded windows", "even padding, and a slice"
+    )
+    return folded(c, a.x, size, kernel, a.get("strides", [1, 1]), pads[:2], a.get("dilations", [1, 1]))
+
+
 RULES: dict[str, OnnxRule] = {
+    "Col2Im": _fold_map,
     "Reshape": _reshape,
     "Flatten": _flatten,
     "Squeeze": _squeeze,

@@ -8,9 +8,10 @@ from mapping.network.compose.arithmetic import times
 from mapping.network.compose.attention import softmax
 from mapping.network.compose.composer import Composer
 from mapping.network.compose.moves import reshape
-from mapping.network.compose.refusal import need
-from mapping.network.compose.statistics import batch_norm, group_norm, length, norm, reduce
+from mapping.network.compose.refusal import need, refuse
+from mapping.network.compose.statistics import batch_norm, group_norm, length, log_sum_exp, norm, reduce
 from mapping.network.compose.values import Operand
+from mapping.network.compose.windows import running_sum
 from mapping.network.onnx_ops.call import OnnxCall, OnnxRule
 
 
@@ -72,7 +73,17 @@ def _softmax(c: Composer, a: OnnxCall) -> Operand:
     return reshape(c, softmax(c, reshape(c, a.x, (*lead, -1)), -1), a.x.shape)
 
 
+def _running_sum(c: Composer, a: OnnxCall) -> Operand:
+    axis = a.integers(1, None)
+    if axis is None or len(axis) != 1:
+        refuse("a running sum along a computed axis", "a stored axis")
+    backwards, before = bool(a.get("reverse", 0)), bool(a.get("exclusive", 0))
+    return running_sum(c, a.x, axis[0], backwards=backwards, before=before)
+
+
 RULES: dict[str, OnnxRule] = {
+    "CumSum": _running_sum,
+    "ReduceLogSumExp": lambda c, a: log_sum_exp(c, a.x, _axes(a), bool(a.get("keepdims", 1))),
     "ReduceMean": _reduction("mean"),
     "ReduceSum": _reduction("sum"),
     "ReduceMax": _reduction("max"),

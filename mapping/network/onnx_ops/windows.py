@@ -69,18 +69,9 @@ def _resize(c: Composer, a: OnnxCall) -> Operand:
     late = a.kind == "Resize" and a.opset >= 11
     rank = len(a.x.shape)
     axes = [axis % rank for axis in a.get("axes") or range(rank)]
-    factors = a.constant(2 if late else 1)
-    sizes = a.integers(3) if late else None
-    if factors is None or factors.size == 0:
-        factors = np.asarray(a.get("scales") or [])
     old = [a.x.shape[axis] for axis in axes]
     need(a.text("keep_aspect_ratio_policy", "stretch") == "stretch", "sizes that keep the aspect ratio", "fixed sizes")
-    if sizes is not None and len(sizes):
-        ratios = [o / n for o, n in zip(old, sizes, strict=True)]
-    else:
-        need(factors.size == len(axes) and bool((factors > 0).all()), f"{factors.size} factors for {len(axes)} axes")
-        sizes = [int(o * f) for o, f in zip(old, factors.tolist(), strict=True)]
-        ratios = [1 / f for f in factors.tolist()]
+    sizes, ratios = _new_sizes(a, old, late)
     changed = [n for n, axis in enumerate(axes) if sizes[n] != a.x.shape[axis]]
     if not changed:
         return a.x
@@ -100,6 +91,17 @@ def _resize(c: Composer, a: OnnxCall) -> Operand:
     need(rank == 4 and set(at) <= {2, 3}, f"resampling of axes {sorted(at)} of {a.x.shape}")
     whole = [at.get(axis, np.arange(a.x.shape[axis], dtype=np.float64)) for axis in (2, 3)]
     return resampled(c, a.x, whole, cubic)
+
+
+def _new_sizes(a: OnnxCall, old: Sequence[int], late: bool) -> tuple[list[int], list[float]]:
+    """Sizes of the axes that are resized, given or by factors, and old over new."""
+    sizes, factors = a.integers(3) if late else None, a.constant(2 if late else 1)
+    if sizes is not None and len(sizes):
+        return list(sizes), [o / n for o, n in zip(old, sizes, strict=True)]
+    if factors is None or factors.size == 0:
+        factors = np.asarray(a.get("scales") or [])
+    need(factors.size == len(old) and bool((factors > 0).all()), f"{factors.size} factors for {len(old)} axes")
+    return [int(o * f) for o, f in zip(old, factors.tolist(), strict=True)], [1 / f for f in factors.tolist()]
 
 
 def _rounded(

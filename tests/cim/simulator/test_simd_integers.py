@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 from numba import njit
 
-from cim.simd.integers import WIDTH, load_halves, load_shorts, rounded, store_halves, store_shorts
+from cim.simd.integers import WIDTH, load_halves, load_shorts, rounded
+from cim.simd.vectors import store
 
 LOW, HIGH = -(1 << 15), (1 << 15) - 1
 
 
 @njit
 def _of_shorts(x: Any, y: Any, out: Any) -> None:
-    store_shorts(out, 0, rounded(load_shorts(x, 0), load_shorts(y, 0)))
+    store(out, 0, rounded(load_shorts(x, 0), load_shorts(y, 0)))
 
 
 @njit
 def _of_halves(x: Any, y: Any, out: Any) -> None:
-    store_halves(out, 0, rounded(load_halves(x, 0), load_halves(y, 0)))
+    store(out, 0, rounded(load_halves(x, 0), load_halves(y, 0)))
 
 
 @pytest.mark.parametrize(("product", "lanes"), [(_of_shorts, WIDTH), (_of_halves, WIDTH // 2)])

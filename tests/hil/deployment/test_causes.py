@@ -31,7 +31,7 @@ from hil.report.run_data import read_run
 from hil.samples import READ_BEFORE, READ_EARLY
 from hil.simulation.corrections import column_corrections
 from hil.simulation.parts import with_parts
-from hil.simulation.virtual_chips import Drawn, build_chip
+from hil.simulation.virtual_chip import Drawn, build_chip
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, correct_answers
 from hil.watch import Watch

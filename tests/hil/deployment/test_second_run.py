@@ -13,7 +13,7 @@ import pytest
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import load_record, save_record
 from hil.cli import run
-from hil.deployment.earlier_record import EarlierRecord, earlier_record
+from hil.deployment.chip_record import EarlierRecord, earlier_record
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.open_chip import open_chip
 from hil.emulator.address import chip_from_address

@@ -36,7 +36,7 @@ class Stopped(Watch):
     """A watcher whose user presses Ctrl-C after the first epoch."""
 
     def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
-        if "epochs" in what:
+        if "epoch 2 of 2" in what:
             raise KeyboardInterrupt
 
 
@@ -101,6 +101,34 @@ def test_a_stopped_run_goes_on_to_the_same_bits(place: Path, tuned: FinetuneResu
     assert (working_folder(out) / "training.checkpoint").exists()
     again = finetune(place / "net.pt", str(place / "train.npz"), out, settings=SETTINGS)
     assert again.digest == tuned.digest
+
+
+class Steps(Watch):
+    """A watcher that keeps the steps it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[int, int, str]] = []
+
+    def step(self, done: int, total: int, what: str = "", of: str = "") -> None:
+        self.told.append((done, total, what))
+
+
+def test_each_step_is_progress(place: Path, tuned: FinetuneResult, tmp_path: Path) -> None:
+    watch = Steps()
+    finetune(place / "net.pt", str(place / "train.npz"), tmp_path / "out.pt", settings=SETTINGS, watch=watch)
+    steps = [told for told in watch.told if told[2].startswith("steps")]
+    assert [(done, total) for done, total, _ in steps] == [(n + 1, 36) for n in range(36)]
+    assert steps[0][2] == "steps, epoch 1 of 2"
+    assert steps[-1][2].startswith("steps, epoch 2 of 2, ")
+    assert steps[-1][2].endswith("on chips (simulated)")
+
+
+def test_two_devices_train_by_the_same_call(place: Path, tmp_path: Path) -> None:
+    both, watch = dataclasses.replace(SETTINGS, epochs=1, devices=2), Steps()
+    found = finetune(place / "net.pt", str(place / "train.npz"), tmp_path / "out.pt", settings=both, watch=watch)
+    assert load_network(found.path).digest == found.digest
+    assert [told[:2] for told in watch.told if told[2].startswith("steps")] == [(n + 1, 18) for n in range(18)]
 
 
 def test_a_training_that_loses_accuracy_says_so(place: Path, tmp_path: Path) -> None:

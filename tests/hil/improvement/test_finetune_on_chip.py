@@ -110,7 +110,7 @@ def test_the_program_is_of_no_other_chip_and_scores_no_image_that_it_learned_fro
         deploy(done.result.path, done.address, data=str(data), calibration=small.record_file, out=tmp_path / "run")
 
 
-@pytest.mark.parametrize("stage", ["macro 1", "epochs"])
+@pytest.mark.parametrize("stage", ["macro 1", "epoch 2 of"])
 def test_a_stopped_run_goes_on_where_the_chip_still_holds_what_was_written(
     stage: str, done: OnChip, small: Small, data: Path, tmp_path: Path
 ) -> None:
@@ -131,7 +131,7 @@ def test_a_chip_that_was_started_anew_is_not_gone_on_with(small: Small, data: Pa
     out = tmp_path / "out.h5"
     with pytest.raises(Interrupted):
         finetune_on_chip(
-            small.net, str(data), out, CHIP, small.record_file, macros=4, settings=SETTINGS, watch=Stopped("epochs")
+            small.net, str(data), out, CHIP, small.record_file, macros=4, settings=SETTINGS, watch=Stopped("epoch 2 of")
         )
     with pytest.raises(MismatchError, match="does not hold what the interrupted fine-tuning left"):
         finetune_on_chip(small.net, str(data), out, CHIP, small.record_file, macros=4, settings=SETTINGS)

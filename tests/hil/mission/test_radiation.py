@@ -28,7 +28,7 @@ from hil.mission.radiation.sampling import injections_needed, margin_of
 from hil.mission.radiation.space import Fault, fault_space
 from hil.mission.radiation.study import run_study
 from hil.mission.radiation.timeline import MAIN, Course, TimelineOptions, simulate_years
-from hil.simulation.virtual_chips import build_chip
+from hil.simulation.virtual_chip import build_chip
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.execute import run

@@ -23,7 +23,8 @@ from hil.device_fit.result import fit_table
 from hil.errors import MismatchError, UsageError
 from hil.prediction.predict import VirtualRow, at_temperature, believed, predict, with_stuck_cells
 from hil.prediction.text import Prediction
-from hil.simulation.virtual_chips import VirtualChip, VirtualChips
+from hil.simulation.virtual_chip import VirtualChip
+from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.yields import Distribution, Yield, histogram
 from hil.watch import Watch
 from mapping.program.training_inputs import training_inputs

@@ -15,10 +15,10 @@ torch = pytest.importorskip("torch")
 
 from hil.errors import Interrupted  # noqa: E402
 from hil.searching.budget import SearchPlan  # noqa: E402
+from hil.searching.folder import begin_folder, open_folder  # noqa: E402
 from hil.searching.inputs import load_inputs  # noqa: E402
 from hil.searching.networks import network_name  # noqa: E402
 from hil.searching.run import run_search  # noqa: E402
-from hil.searching.settings import begin_folder, open_folder  # noqa: E402
 from hil.watch import Watch  # noqa: E402
 from mapping.network.capture import capture  # noqa: E402
 from mapping.network.file import NetworkFile, load_network, save_network  # noqa: E402

@@ -11,7 +11,8 @@ import pytest
 from cim.chip.file import load_chip
 from cim.record.published import nominal_record
 from hil.deployment.deploy import DeployOptions, deploy
-from hil.simulation.virtual_chips import VirtualChips, build_chip
+from hil.simulation.virtual_chip import build_chip
+from hil.simulation.virtual_chips import VirtualChips
 from hil.verdict.agreement import AgreementReport, Verdict
 from mapping.compile import LayoutOptions, compile_network
 from mapping.layout.place import Placement

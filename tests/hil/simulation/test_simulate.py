@@ -16,7 +16,8 @@ from hil.deployment.deploy import DeployOptions
 from hil.errors import MismatchError, UsageError
 from hil.prediction.predict import predict
 from hil.simulation.corrections import column_corrections
-from hil.simulation.virtual_chips import VirtualChip, VirtualChips
+from hil.simulation.virtual_chip import VirtualChip
+from hil.simulation.virtual_chips import VirtualChips
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.execute import IdealMultiply, run

@@ -135,6 +135,12 @@ MAPS: dict[str, Callable[[Tensor], Any]] = {
     "channel shuffle": channel_shuffle,
     "channel shuffle of torch": lambda x: functional.channel_shuffle(x, 2),
     "unfold": lambda x: functional.unfold(x, (3, 2), 1, 1, 2),
+    "folded windows": lambda x: functional.fold(functional.unfold(x, 2, stride=2), 8, 2, stride=2) * 2,
+    "folded windows that overlap": lambda x: functional.fold(x.reshape(-1, 8, 32), (5, 9), 2),
+    "a choice by computed values": lambda x: torch.where(x > 0.2, x, 0.1 * x) + torch.where(x.flip(3) <= x, x, 0.3),
+    "a mask of comparisons": lambda x: x * ((x >= -0.5) & ~(x > 0.5)) + x.masked_fill(x < 0, -2.0),
+    "running sums": lambda x: x.cumsum(1) + x.cumsum(-1),
+    "logsumexp": lambda x: x.logsumexp(1, keepdim=True) + x.logsumexp((2, 3), keepdim=True),
     "in place through views": changed_in_place,
     "nearest": lambda x: functional.interpolate(x, scale_factor=2),
     "nearest to a size": lambda x: functional.interpolate(x, (5, 11)),
@@ -251,6 +257,13 @@ SEQUENCES: dict[str, nn.Module] = {
         lambda x, f: attended(x.transpose(0, 1), f).transpose(0, 1), nn.MultiheadAttention(6, 3)
     ),
     "causal attention": Whole(lambda x: functional.scaled_dot_product_attention(x, x, x, is_causal=True)),
+    "attention with shared keys": Whole(
+        lambda x: functional.scaled_dot_product_attention(
+            x.unflatten(1, (7, 1)).expand(-1, -1, 4, -1).transpose(1, 2),
+            *[torch.stack([x, -x], 1)] * 2,
+            enable_gqa=True,
+        )
+    ),
     "masked by infinity": Whole(lambda x: (x + torch.full((7, 6), -torch.inf).triu(1)).softmax(-1)),
     "filled with infinity": Whole(lambda x: x.masked_fill(torch.ones(7, 6).triu(1) > 0, -torch.inf).softmax(-1)),
     "masked by a large number": Whole(lambda x: (x + torch.full((7, 6), -1e9).triu(1)).softmax(-1)),

@@ -12,10 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from mapping.errors import ProgramFileError
-from mapping.program.adapter import MOST_RANK, adapted, adapter_products, adapter_share
+from mapping.program.adapter import adapted, adapter_products, adapter_share
 from mapping.program.conductance import Adapter, ConductanceProgram, MatrixStep, Requantise, Tile, TileGroup
 from mapping.program.execute import IdealMultiply, run
 from mapping.program.file import load_program, save_program
+from mapping.program.limits import MOST_RANK
 from mapping.tune.channel_affine import ChannelTune, Tuned, tune_channels, tune_targets
 from mapping.tune.low_rank import with_blank_adapters
 from mapping.workload import program_workload

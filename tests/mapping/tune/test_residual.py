@@ -9,20 +9,21 @@ import pytest
 
 from cim.chip.file import load_chip
 from mapping.compile import CannotMap, compile_network
+from mapping.layout.lay_out import LayoutOptions
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, Tile
 from mapping.program.execute import IdealMultiply, run
-from mapping.tune.residual import recoded, residual, with_top_copies
+from mapping.tune.residual import around_stuck, recoded, residual, with_top_copies, writings
 
 from ..small_networks import every_node, network
 
 MACROS = 120
 
 
-def made(weight_bits: int) -> ConductanceProgram:
+def made(weight_bits: int, layout: LayoutOptions | None = None) -> ConductanceProgram:
     rng = np.random.default_rng(3)
     chip = load_chip("lab-128", macros=MACROS)
-    return compile_network(network(every_node(rng), rng, weight_bits=weight_bits, images=20), chip)
+    return compile_network(network(every_node(rng), rng, weight_bits=weight_bits, images=20), chip, options=layout)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,48 @@ def test_lower_slices_take_up_errors_and_stuck_cells_of_the_highest(program: Con
     after_error = held(found.program, read_tops(copied, read, after)) - wanted
     assert np.sqrt((after_error**2).mean()) < 0.3 * np.sqrt((before_error**2).mean())
     assert found.left < 0.3
+
+
+def test_stuck_cells_are_gone_around_before_anything_is_written(program: ConductanceProgram) -> None:
+    rng = np.random.default_rng(4)
+    copied = with_top_copies(made(8, LayoutOptions(residual=1)), 4)  # weights leave room
+    exact = {slot: macro_targets_us(copied, slot) for slot in copied.slots}
+    stuck = {
+        slot: np.where(rng.random(t.shape) < 0.03, np.float32(2.0), np.float32(np.nan)) for slot, t in exact.items()
+    }
+    around = around_stuck(copied, stuck)
+    wanted = held(copied, exact)
+
+    def off(of: ConductanceProgram) -> np.ndarray:
+        targets = {slot: macro_targets_us(of, slot) for slot in of.slots}
+        read = {slot: np.where(np.isfinite(stuck[slot]), stuck[slot], t) for slot, t in targets.items()}
+        return np.abs(held(of, read) - wanted)
+
+    assert off(around).mean() < 0.1 * off(copied).mean()
+    assert (off(around) < 32).mean() > 0.99  # half a level of one copy of the highest slice
+
+
+def test_weights_that_lower_slices_cannot_hold_are_written_anew_and_then_held(program: ConductanceProgram) -> None:
+    copied = with_top_copies(made(8, LayoutOptions(residual=1)), 4)  # weights leave room
+    read = {slot: macro_targets_us(copied, slot).copy() for slot in copied.slots}
+    tile = tops(copied)[0]
+    cell = (tile.row0, 2 * tile.output0)
+    read[program.slot(tile)][cell] += 32.0  # six levels: more than lower slices reach
+    first = residual(copied, read, 1)
+    assert np.isfinite(first.targets_us[program.slot(tile)][cell])
+    assert first.left < 0.05
+    written = {slot: macro_targets_us(first.program, slot) for slot in copied.slots}
+    later = residual(first.program, written, 2)
+    assert not any(np.isfinite(later.targets_us[t.macro]).any() for t in tops(copied) if t.macro in later.targets_us)
+
+
+def test_slices_are_read_in_proportion_to_what_their_noise_counts(program: ConductanceProgram) -> None:
+    copied = with_top_copies(program, 4, reads=8)
+    groups = [step.group for step in copied.matrices]
+    assert {t.multiplier: r for t, r in zip(groups[1].tiles, groups[1].reads, strict=True)} == {64: 8, 32: 4, 4: 1}
+    assert groups[0].residual_reads == 32  # it reads pictures
+    assert writings(copied) == 3
+    assert writings(program) == 0
 
 
 def test_a_program_that_stands_as_read_is_meant_as_it_was_written(program: ConductanceProgram) -> None:

@@ -24,8 +24,9 @@ from search.stage.rating import StageJob, train_stage  # noqa: E402
 from search.stage.scores import read_scores, task_significance  # noqa: E402
 from search.stage.task import Estimator, StageSettings  # noqa: E402
 from search.train.images import Images  # noqa: E402
-from search.train.teacher import TeacherError, refine_teacher, split_graph, train_teacher  # noqa: E402
-from search.train.training import EpochRecord, Machine, ResumeError, TrainingSchedule  # noqa: E402
+from search.train.teacher import TeacherError, split_graph  # noqa: E402
+from search.train.teacher_training import refine_teacher, train_teacher  # noqa: E402
+from search.train.training import EpochRecord, Machine, ResumeError, TrainingSchedule, only_epochs  # noqa: E402
 
 from ..tiny import CLASSES, TEXT, TINY, images  # noqa: E402
 
@@ -141,7 +142,7 @@ def test_a_stage_gives_a_matrix_and_leaves_the_teacher_alone(
     monkeypatch.setattr(module, "split_graph", lambda *a: kept.append(real(*a)) or kept[-1])
     one = job(teacher, tmp_path, estimator=estimator)
     told: list[int] = []
-    scores = train_stage(one, FEW, lambda record: told.append(record.epoch))
+    scores = train_stage(one, FEW, only_epochs(lambda record: told.append(record.epoch)))
     assert told == list(range(one.settings.schedule.epochs + one.settings.rated_parts))
     assert [len(row) for row in scores.noisy] == [3, 4, 1, 1]  # no skip where the shape changes
     values = [v for row in scores.clean[:2] for v in row]
@@ -167,9 +168,9 @@ def test_the_same_seed_gives_the_same_answer_and_a_killed_run_goes_on(teacher: P
 
     cut = job(teacher, tmp_path / "cut", estimator=Estimator.ALPHA)
     with pytest.raises(Killed):
-        train_stage(cut, FEW, kill)
+        train_stage(cut, FEW, only_epochs(kill))
     seen: list[int] = []
-    again = train_stage(cut, FEW, lambda record: seen.append(record.epoch))
+    again = train_stage(cut, FEW, only_epochs(lambda record: seen.append(record.epoch)))
     assert seen == [1]
     assert (again.losses, again.clean, again.noisy) == (whole.losses, whole.clean, whole.noisy)
     assert train_stage(cut, FEW, kill) == again  # found, not trained

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from cim.chip.windows import Window  # noqa: E402
 from cim.record.published import nominal_record  # noqa: E402
 from cim.simulator.training_errors import array_noise, programmed_us  # noqa: E402
 from mapping.bits import LayerBits  # noqa: E402
-from mapping.compile import compile_network  # noqa: E402
+from mapping.compile import LayoutOptions, compile_network  # noqa: E402
 from mapping.network.digital_nodes import Affine  # noqa: E402
 from mapping.network.file import NetworkFile  # noqa: E402
 from mapping.network.float_run import float_logits  # noqa: E402
@@ -25,6 +26,7 @@ from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from search.space.genes import Bits  # noqa: E402
 from search.train.arrays import WindowConv2d, aimed, array_layers, set_strength  # noqa: E402
 from search.train.graph_net import GraphNet, graph_net, tuned_file  # noqa: E402
+from search.train.whole_weights import make_whole  # noqa: E402
 
 from ...mapping.small_networks import conv, every_node, network, norm, pooled_logits  # noqa: E402
 from ...mapping.tensor_networks import attention, gated, recurrent  # noqa: E402
@@ -98,9 +100,9 @@ def test_a_network_begins_as_its_compiled_program(graph: object, bits: int) -> N
 
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_what_was_trained_is_written_and_compiles_to_the_same_answers(graph: object) -> None:
-    """Also after training moved weights, gains, biases and steps."""
+    """Also after training moved weights between their levels, and gains, biases and steps."""
     rng = np.random.default_rng(2)
-    file = network(graph(rng), rng, 4)  # type: ignore[operator]
+    file = network(graph(rng), rng, 8)  # type: ignore[operator]
     net = made(file)
     torch.manual_seed(0)
     with torch.no_grad():
@@ -111,17 +113,46 @@ def test_what_was_trained_is_written_and_compiles_to_the_same_answers(graph: obj
     tuned = tuned_file(net, file, images=images, labels=None, provenance={"made": "here"}, trained_on=NO_KEYS)
     trained = answers(net, images)
     assert apart(float_logits(tuned.graph, images), trained) < 0.03 * room(graph)
-    assert apart(ideal(tuned), trained) < 0.03 * room(graph)
+    assert apart(ideal(tuned), trained) < 0.05 * room(graph)
     assert tuned.graph.provenance["made"] == "here"
-    for step in compile_network(tuned, LAB).matrices:
-        array = net.unit(step.name).array
-        levels = array.quantiser.codes(array.weight)[0].detach().flatten(1).numpy()
-        held = np.zeros((step.group.inputs, step.group.outputs))
-        for tile in step.group.tiles:
-            held[np.ix_(tile.inputs, tile.outputs)] += tile.multiplier * tile.levels
-        if step.group.groups == 1:  # the compiler may take a finer grid that holds the same weights
-            ratio = np.abs(held).max(0) / np.maximum(np.abs(levels).max(1), 1)
-            np.testing.assert_allclose(held.T, levels * ratio[:, None], atol=1e-6)
+    assert all(float((layer.levels_now(layer.weight)[0] % 1).detach().std()) > 0.2 for layer in array_layers(net))
+
+
+@pytest.mark.parametrize("graph", [every_node, pooled_logits, vector_norm])
+def test_weights_between_levels_are_made_whole_at_little_cost(graph: object) -> None:
+    """At less than rounding each to its nearest."""
+    rng = np.random.default_rng(2)
+    file = network(graph(rng), rng, 4)  # type: ignore[operator]
+    net, images = made(file), file.calibration_images
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for layer in array_layers(net):
+            layer.weight += layer.quantiser.log_step.exp() * (torch.rand_like(layer.weight) - 0.5)
+    before, nearest = answers(net, images), copy.deepcopy(net)
+    with torch.no_grad():
+        for layer in array_layers(nearest):
+            levels, step = layer.levels_now(layer.weight)
+            layer.weight.copy_((levels.round() * step).view_as(layer.weight))
+    layers = [step.name for step in compile_network(file, LAB).matrices]
+    make_whole(net, layers, torch.tensor(images).permute(0, 3, 1, 2).float() / 255.0, {})
+    for layer in array_layers(net):
+        levels = layer.levels_now(layer.weight)[0]
+        torch.testing.assert_close(levels, levels.round())
+    assert apart(answers(net, images), before) < 0.9 * apart(answers(nearest, images), before)
+
+
+def test_a_weight_between_levels_has_the_errors_of_the_nearest() -> None:
+    layer = WindowConv2d(4, Window(3, 8, 8, (3, 3), (1, 1), (1, 1)), 1, Bits(4, 8), False, NOISE)
+    layer.range_code = 0
+    levels = torch.randint(-6, 7, (4, 27)).float()
+    vectors = torch.randint(0, 256, (1, 50, 27)).float()
+    cells = []
+    for beside in (0.0, 0.4, -0.4):
+        torch.manual_seed(0)
+        cells.append(layer.cells(levels + beside, vectors, 0.1))
+    for other in cells[1:]:
+        for mine, its in zip(cells[0], other, strict=True):
+            torch.testing.assert_close(mine, its)
 
 
 @pytest.mark.parametrize("graph", GRAPHS)
@@ -139,6 +170,23 @@ def test_errors_of_the_chip_reach_every_layer_and_gradients_every_parameter(grap
         n for n, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())
     ]
     assert not without
+
+
+def test_copies_that_a_chip_averages_leave_less_of_the_errors() -> None:
+    rng = np.random.default_rng(3)
+    file = network(every_node(rng), rng, 4)
+    net = graph_net(file, compile_network(file, LAB, options=LayoutOptions(averaged=True)), NOISE).eval()
+    assert set(net.copies.values()) == {4}
+    unit, off = net.unit(next(iter(net.copies))), []
+    codes = torch.randint(-128, 128, (16, unit.array.weight.shape[1], 8, 8)).float()
+    for copies in (4, 1):
+        unit.copies = copies
+        net.set_errors(1.0)
+        with torch.no_grad():
+            found = [unit.array(codes)[0] for _ in range(20)]
+            net.set_errors(0.0)
+            off.append(float(torch.stack([y - unit.array(codes)[0] for y in found]).std()))
+    assert 0.45 < off[0] / off[1] < 0.72  # stuck cells become rarer, not smaller
 
 
 def test_layers_with_bits_of_their_own_keep_them() -> None:

@@ -23,7 +23,8 @@ from search.train.images import Images  # noqa: E402
 from search.train.inherit import check_heirs, inherit  # noqa: E402
 from search.train.modules import LayerNet, network  # noqa: E402
 from search.train.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
-from search.train.teacher import TeacherError, refine_teacher  # noqa: E402
+from search.train.teacher import TeacherError  # noqa: E402
+from search.train.teacher_training import refine_teacher  # noqa: E402
 from search.train.training import TrainingSchedule  # noqa: E402
 
 from ..tiny import CLASSES, TEXT, images  # noqa: E402

@@ -21,8 +21,9 @@ from mapping.program.execute import IdealMultiply, run  # noqa: E402
 from search.evaluator import Evaluation  # noqa: E402
 from search.train.images import Images, Symmetry, moved, symmetric  # noqa: E402
 from search.train.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
-from search.train.teacher import answers, split_graph, train_teacher  # noqa: E402
-from search.train.training import EpochRecord, Machine, TrainingSchedule  # noqa: E402
+from search.train.teacher import answers, split_graph  # noqa: E402
+from search.train.teacher_training import train_teacher  # noqa: E402
+from search.train.training import EpochRecord, Machine, TrainingSchedule, only_epochs  # noqa: E402
 
 from ..tiny import CLASSES, TINY, images, tiny_architecture  # noqa: E402
 
@@ -88,7 +89,7 @@ def test_a_killed_training_goes_on_to_the_same_network(tmp_path: Path) -> None:
     whole = retrain(job(tmp_path / "whole", settings=short), TRAIN, KEPT)
     cut = job(tmp_path / "cut", settings=short)
     with pytest.raises(Killed):
-        retrain(cut, TRAIN, KEPT, kill)
+        retrain(cut, TRAIN, KEPT, only_epochs(kill))
     retrain(cut, TRAIN, KEPT)
     assert load_network(cut.path).digest == load_network(whole.path).digest
 

@@ -1,4 +1,4 @@
-"""The newest calibration record of this chip among the runs before, if it still holds."""
+"""The record of this chip for a run: given, the newest of the runs before that still holds, or measured now."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from cim.errors import CimError
 from cim.record.calibration import CalibrationRecord
 from cim.record.file import RecordHead, load_head, load_record, save_record
 from hil.atomic import output_errors
-from hil.deployment.run_settings import RECORD_AGE_S, RunSettings
+from hil.calibration.procedure import calibrate, check_record
+from hil.deployment.options import RECORD_AGE_S, DeployOptions
+from hil.deployment.programming import holds
+from hil.deployment.run_settings import RunSettings
 from hil.driver.chip_driver import ChipDriver
 from hil.errors import DeviceError
 from hil.pages.tables import duration
@@ -21,6 +24,33 @@ from mapping.program.conductance import ConductanceProgram
 RECORD_FILE = "record.h5"
 CLOSE_C = 5.0  # a record holds so many degrees around its own temperature
 MOST_LOOKED_AT = 200  # run folders, the latest first
+
+
+def record_for(
+    driver: ChipDriver,
+    program: ConductanceProgram,
+    given: CalibrationRecord | None,
+    options: DeployOptions,
+    date: datetime.datetime | None,
+    keep: Path | None,
+    watch: Watch,
+) -> CalibrationRecord:
+    """The record that was given, else one of the macros in use that is measured now; what they held is lost then.
+
+    Args:
+        date: of a record that is measured; None: now.
+        keep: folder that it is written to; None: nowhere.
+
+    Raises:
+        MismatchError: it is of another chip, description or firmware, or lacks a macro in use.
+    """
+    if given is None and holds(driver, program, options.age_s):
+        watch.note("calibrating overwrites the program that the chip holds; a record of this chip keeps it")
+    record = given or calibrate(driver, program.macros, seed=options.seed, age_s=options.age_s, date=date, watch=watch)
+    check_record(record, driver, program.macros)
+    if keep is not None:
+        keep_record(record, keep)
+    return record
 
 
 def record_of_runs(

@@ -1,0 +1,165 @@
+"""The folder that a search fills: ``settings.json`` and the names of all other files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hil.atomic import write_bytes, write_text
+from hil.errors import FileError, OutputError, UsageError
+from hil.searching.settings import SearchSettings
+from search.files import read_json
+from search.space.file import load_space
+from search.space.genes import Space
+
+FORMAT = "hil.search"
+VERSION = "1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFolder:
+    """Folder of one search. ``allow_code``: operators that its space names as Python may run here."""
+
+    root: Path
+    allow_code: bool = False
+
+    def load_space(self) -> Space:
+        """The space as it was given, before the chip took from it."""
+        return load_space(self.space, allow_code=self.allow_code)
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "settings.json"
+
+    @property
+    def space(self) -> Path:
+        return self.root / "space.toml"
+
+    @property
+    def origins(self) -> Path:
+        """Digests of chip, images and errors that the folder was begun with."""
+        return self.root / "origins.json"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def teacher(self) -> Path:
+        return self.root / "teacher.pt"
+
+    @property
+    def given_teacher(self) -> Path:
+        """One that is to be trained further before it teaches."""
+        return self.root / "given.pt"
+
+    @property
+    def stages(self) -> Path:
+        return self.root / "stages"
+
+    @property
+    def samples(self) -> Path:
+        return self.root / "samples"
+
+    @property
+    def candidates(self) -> Path:
+        return self.root / "candidates.jsonl"
+
+    @property
+    def significance(self) -> Path:
+        return self.root / "significance.json"
+
+    @property
+    def front(self) -> Path:
+        return self.root / "front.json"
+
+    @property
+    def own(self) -> Path:
+        """Networks that a user named beside the front."""
+        return self.root / "own.json"
+
+    @property
+    def networks(self) -> Path:
+        return self.root / "networks"
+
+    @property
+    def page(self) -> Path:
+        return self.root / "front.html"
+
+    @property
+    def table(self) -> Path:
+        return self.root / "table.json"
+
+
+def begin_folder(
+    root: Path, settings: SearchSettings, space_text: str, teacher: Path | None = None, *, allow_code: bool = False
+) -> SearchFolder:
+    """Make the folder of a new search, with settings, space and teacher (None: the search trains one).
+
+    Raises:
+        UsageError: no teacher, and no epochs to train one, or networks should inherit from it.
+        OutputError: it exists and is not empty, or cannot be written.
+    """
+    folder = SearchFolder(root, allow_code)
+    if teacher is None and not settings.teacher_epochs:
+        raise UsageError("no teacher is given, and none is trained in 0 epochs", hint="--teacher-epochs N")
+    if teacher is None and settings.inherited:
+        raise UsageError("a teacher that a search trains has no block of its space to inherit", hint="--teacher net.pt")
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        again = f"hil search resume {root}, or " if folder.settings.exists() else ""
+        raise OutputError(f"{root} exists and is not empty", hint=f"{again}name another folder: --out FOLDER")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make {root}: {error.strerror}", hint="choose another place: --out FOLDER") from error
+    write_text(folder.space, space_text)
+    if teacher is not None:
+        write_bytes(folder.given_teacher if settings.teacher_epochs else folder.teacher, teacher.read_bytes())
+    write_text(folder.settings, json.dumps({"format": FORMAT, "version": VERSION, **asdict(settings)}, indent=1) + "\n")
+    return folder
+
+
+def discard_unbegun(folder: SearchFolder) -> None:
+    """Remove the folder of a search whose inputs were refused, so that the corrected command may use its name."""
+    if folder.origins.exists():
+        return
+    for path in (folder.settings, folder.space, folder.teacher, folder.given_teacher):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # something else lies there
+        folder.root.rmdir()
+
+
+def open_folder(root: Path, *, allow_code: bool = False) -> tuple[SearchFolder, SearchSettings]:
+    """The folder of a search that was begun; settings that its version did not know have their defaults.
+
+    Raises:
+        FileError: it is none, or its settings are broken.
+    """
+    folder = SearchFolder(root, allow_code)
+    if not folder.settings.is_file() or not folder.space.is_file():
+        raise FileError(
+            f"{root} is not a folder of a search",
+            where=f"no {folder.settings.name} and {folder.space.name} in it" if root.is_dir() else "no such folder",
+            hint="hil search run --data NAME --out FOLDER begins one",
+        )
+    data = read_json(folder.settings, FORMAT, 1)
+    if data.get("mirror") is False:  # as version 0.4 called it
+        data["symmetry"] = "none"
+    try:
+        known = {f.name: f.type for f in fields(SearchSettings) if f.name in data or f.default is MISSING}
+        return folder, SearchSettings(**{name: _typed(data[name], kind) for name, kind in known.items()})
+    except (KeyError, TypeError) as error:
+        raise FileError(f"settings of a search are broken: {error}", where=str(folder.settings)) from error
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """``value``, whose type must be that of the field (annotations are texts here)."""
+    wanted = {"str": str, "int": int, "float": float, "bool": bool}[str(kind)]
+    if wanted is float and type(value) is int:
+        return float(value)
+    if type(value) is not wanted:
+        raise TypeError(f"{value!r:.60} is no {wanted.__name__}")
+    return value

@@ -1,0 +1,23 @@
+"""Whether this machine has the device that a simulation asks for."""
+
+from __future__ import annotations
+
+from hil.errors import UsageError
+
+
+def check_device(device: str) -> None:
+    """Refuse a torch device that this machine does not have, before hours are spent on the chip.
+
+    Raises:
+        UsageError: unknown, or no such accelerator here.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"the simulator cannot run on {device!r}: {str(error).splitlines()[0]}", hint="--device cpu"
+        ) from error

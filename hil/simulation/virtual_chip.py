@@ -1,0 +1,162 @@
+"""One virtual chip: cells, converters and corrections that were drawn, as simulators of its layers.
+
+``hil.simulation.virtual_chips`` draws many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.record.calibration import CalibrationRecord
+from cim.record.device import Columns
+from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
+from cim.simulator.modes import SimulationMode
+from cim.simulator.simulator import LayerSimulator
+from hil.simulation.residual_cells import RepeatedReads
+from mapping.program.conductance import ConductanceProgram, MatrixStep, TileGroup
+from mapping.program.copies import Copy, by_copy, copies_of, joined
+from mapping.program.corrections import Corrections
+
+COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
+LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
+CopySimulator = LayerSimulator | RepeatedReads
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What one virtual chip is, by slot: cells (rows, columns) µS, converters; and its corrections by layer."""
+
+    cells_us: Mapping[int, NDArray[np.floating]]
+    columns: Mapping[int, Columns]
+    corrections: Corrections
+
+
+@dataclass
+class VirtualChip:
+    """One virtual chip; satisfies ``mapping.program.execute.Multiply``. Each copy of a layer has cells of its own."""
+
+    layers: dict[str, tuple[CopySimulator, ...]]  # by copy
+    steps: dict[str, MatrixStep]
+    seed: int
+    number: int
+    ends: float = 0.0  # conversions at the end of the scale
+    conversions: int = 0
+
+    def sums(self, step: MatrixStep, codes: NDArray[np.int16], sample: int) -> NDArray[np.int32]:
+        sums, ends, count = self._sums(step, codes, list(self.layers).index(step.name), sample)
+        self.ends += ends
+        self.conversions += count
+        return sums
+
+    def layer_sample(self, name: str, codes: NDArray[np.int16]) -> tuple[NDArray[np.int32], float]:
+        """Level sums of one layer for given codes, and the saturated share."""
+        sums, ends, count = self._sums(self.steps[name], codes, LAYER_SAMPLES, 0)
+        return sums, ends / max(1, count)
+
+    def _sums(
+        self, step: MatrixStep, codes: NDArray[np.int16], layer: int, sample: int
+    ) -> tuple[NDArray[np.int32], float, int]:
+        """Level sums, conversions at the end of the scale, conversions."""
+        parts: list[NDArray[np.int32]] = []
+        ends, conversions = 0.0, 0
+        for copy, seen in by_copy(step.group, codes):
+            simulated = self.layers[step.name][copy.number]
+            key = NoiseKey(self.seed, self.number, layer + copy.number * COPY_NOISE, sample)
+            sums, share = simulated.level_sums(seen, key)
+            count = simulated.conversions(len(seen))
+            parts.append(sums)
+            ends, conversions = ends + share * count, conversions + count
+        return joined(step.group, parts), ends, conversions
+
+
+def build_chip(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    drawn: Drawn,
+    *,
+    seed: int,
+    number: int,
+    device: str = "cpu",
+    mode: SimulationMode | str = SimulationMode.EXACT,
+    exact: frozenset[str] = frozenset(),
+) -> VirtualChip:
+    """A virtual chip with these cells, converters and corrections; noise, wires and row drivers are the record's.
+
+    ``exact``: layers that run exactly whatever the mode.
+    """
+    modes = {step.name: SimulationMode.EXACT if step.name in exact else mode for step in program.matrices}
+    layers = {
+        step.name: tuple(
+            layer_simulator(program, record, step.name, copy, drawn, device, modes[step.name])
+            for copy in copies_of(step.group)
+        )
+        for step in program.matrices
+    }
+    return VirtualChip(layers, {step.name: step for step in program.matrices}, seed, number)
+
+
+def layer_simulator(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    name: str,
+    copy: Copy,
+    drawn: Drawn,
+    device: str,
+    mode: SimulationMode | str,
+) -> CopySimulator:
+    """One copy of a layer of a virtual chip."""
+    reads, tiles = copy.group.reads, copy_tiles(program, name, copy, drawn)
+    if set(reads) == {1}:
+        return _simulator(program, record, copy.group, tiles, device, mode)
+    parts = [[tile for tile, count in zip(tiles, reads, strict=True) if count == n] for n in sorted(set(reads))]
+    simulators = [_simulator(program, record, copy.group, part, device, mode) for part in parts]
+    return RepeatedReads(tuple(zip(simulators, sorted(set(reads)), strict=True)), COPY_NOISE)
+
+
+def _simulator(
+    program: ConductanceProgram,
+    record: CalibrationRecord,
+    group: TileGroup,
+    tiles: list[SimulatedTile],
+    device: str,
+    mode: SimulationMode | str,
+) -> LayerSimulator:
+    """Some tiles of a layer."""
+    return LayerSimulator(
+        program.spec.macro,
+        tiles,
+        window=group.window,
+        inputs=group.inputs,
+        outputs=group.outputs,
+        range_code=group.range_code,
+        input_bits=group.input_bits,
+        input_signed=group.input_signed,
+        read_noise=record.read_noise,
+        wire=record.wire,
+        drive=record.drive,
+        device=device,
+        mode=mode,
+    )
+
+
+def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn) -> list[SimulatedTile]:
+    """Tiles of one copy of a layer as a virtual chip holds them."""
+    spec, corrections = program.spec.macro, drawn.corrections[name][copy.tiles.start : copy.tiles.stop]
+    return [
+        simulated_tile(
+            spec,
+            drawn.cells_us[program.slot(t)],
+            drawn.columns[program.slot(t)],
+            correction,
+            inputs=t.inputs,
+            outputs=t.outputs,
+            multiplier=t.multiplier,
+            row0=t.row0,
+            output0=t.output0,
+        )
+        for t, correction in zip(copy.group.tiles, corrections, strict=True)
+    ]

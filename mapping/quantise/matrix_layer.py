@@ -1,0 +1,215 @@
+"""A matrix layer in integers: weights rounded for the inputs that it will really get, tiles, bias, converter range."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cim.chip.encoding import WeightForm, form_cells
+from cim.chip.spec import ChipSpec
+from cim.record.cell_errors import CellErrors
+from mapping.bits import BitWidths
+from mapping.errors import CannotMap
+from mapping.layout.place import Place
+from mapping.layout.tile import Piece, piece_levels, stretch, weight_integers
+from mapping.program.conductance import MatrixStep, Tile, TileGroup
+from mapping.program.digital_ops import INT32_HIGH
+from mapping.program.exact_product import largest_sum
+from mapping.quantise.input_sample import input_vectors
+from mapping.quantise.lower import MatrixOp
+from mapping.quantise.ranges import ROUGH_TILES, TILES, RangeErrors, choose_range, range_errors
+from mapping.quantise.rounding import (
+    Floats,
+    grid_scale,
+    input_statistics,
+    largest_scale,
+    round_weights,
+    weighted_scale,
+)
+from mapping.quantise.scale_trials import MOST_DOUBLE
+from mapping.quantise.scales import CodeScale, requantise_by
+from mapping.quantise.weight_scales import ScaleRule, output_weights, plane_squares, weight_errors
+
+BIAS_ROOM = 1 << 28  # largest bias in units of the accumulator
+
+
+@dataclass(frozen=True, slots=True)
+class RoundedWeights:
+    """Integers (groups, outputs, inputs) and the weight that 1 stands for, (groups, outputs).
+
+    ``seen``: what converters make of these weights, where it is known by now.
+    """
+
+    levels: NDArray[np.int16]
+    unit: Floats
+    seen: RangeErrors | None = None
+
+
+@dataclass(frozen=True)
+class MatrixLayer:
+    """One layer and all that its integers depend on.
+
+    ``codes`` (n, …) are the layer's inputs for the calibration images, on the scale ``source``. ``copies`` of it will
+    be added. ``errors`` of the cells are asked for by the rule that goes by them (``ScaleRule.OUTPUT``) alone.
+    ``reach``: share of what slices of wide weights hold that weights take.
+    """
+
+    op: MatrixOp
+    pieces: tuple[Piece, ...]
+    places: tuple[Place, ...]
+    spec: ChipSpec
+    bits: BitWidths
+    source: CodeScale
+    codes: NDArray[np.int16]
+    rule: ScaleRule
+    errors: CellErrors | None
+    weight_form: WeightForm
+    copies: int
+    reach: float
+
+    def step(self, wanted: Floats, offset: int, out: CodeScale) -> MatrixStep:
+        """The step of the layer.
+
+        Args:
+            wanted: Σ W x + b of the float network, by output.
+            offset: by which codes stand above what they stand for.
+            out: scale of its output.
+
+        Raises:
+            CannotMap: sums could leave 32 bits.
+        """
+        op, source = self.op, self.source
+        rounded, mean = self._weights()
+        weights, unit = rounded.levels, rounded.unit
+        held = (unit[:, :, None] * weights).reshape(len(wanted), -1)
+        if op.grid is not None and np.allclose(held, op.weight.reshape(held.shape), rtol=1e-5, atol=0.0):
+            bias = op.bias - source.scale * offset * held.sum(1)  # what was quantised already is taken as it is
+        else:
+            means = np.einsum("goi,gi->go", weights.astype(np.float64), mean)
+            bias = wanted - source.scale * (unit * means).reshape(-1)
+        unit = np.maximum(unit.reshape(-1) / self.factor, np.abs(bias) / (source.scale * BIAS_ROOM))
+        group = self._group(weights)
+        if largest_sum(group) > INT32_HIGH:
+            raise CannotMap(
+                f"{op.name}: sums of {group.inputs} inputs could leave 32 bits",
+                chip=self.spec.name,
+                would_fit=("fewer --weight-bits or --activation-bits",),
+            )
+        return MatrixStep(
+            name=op.name,
+            inputs=op.inputs,
+            group=self._with_range(group, rounded.seen, (unit * source.scale) ** 2),
+            bias=np.rint(bias / (unit * source.scale)).astype(np.int32),
+            requantise=requantise_by(unit * source.scale / out.scale, out.low, out.high),
+        )
+
+    @property
+    def weight_max(self) -> int:
+        return (1 << (self.bits.weights_of(self.op.name) - 1)) - 1
+
+    @property
+    def input_bits(self) -> int:
+        return self.bits.inputs_of(self.op.name)
+
+    @cached_property
+    def factor(self) -> int:
+        """By which rounded weights are stretched over the levels of a cell, so that no sum can leave 32 bits."""
+        macro = self.spec.macro
+        bits = self.input_bits - self.source.signed
+        room: int = INT32_HIGH // (self.weight_max * self.op.stored.shape[2] << bits)
+        wanted: int = stretch(self.weight_max, macro.max_level) if macro.even_levels else 1
+        return max(1, min(int(wanted * self.reach), room))
+
+    def _weights(self) -> tuple[RoundedWeights, Floats]:
+        """Integer weights before they are stretched, and the mean input codes (groups, inputs).
+
+        Outputs whose weights lie on a grid, of trained steps, keep it; the others go by the rule.
+        """
+        weight = self.op.weight
+        grid = grid_scale(weight, self.weight_max) if self.spec.macro.even_levels else np.zeros(weight.shape[:2])
+        trained = grid > 0
+        on_grid = np.rint(weight / np.where(trained, grid, np.inf)[:, :, None]).astype(np.int16)
+        if trained.all():
+            return RoundedWeights(on_grid, grid), input_vectors(self.codes, self.op)[1]
+        rounded, mean = self._by_rule() if self.errors is None else self._by_errors(self.errors)
+        if not trained.any():
+            return rounded, mean
+        levels = np.where(trained[:, :, None], on_grid, rounded.levels)
+        return RoundedWeights(levels, np.where(trained, grid, rounded.unit)), mean
+
+    def _by_rule(self) -> tuple[RoundedWeights, Floats]:
+        sample, mean = input_vectors(self.codes, self.op)
+        weight, inputs = self.op.weight, input_statistics(sample, single=False)
+        integers = weight_integers(self.weight_max, self.spec.macro)
+        widest = self.rule is ScaleRule.LARGEST
+        scale = largest_scale(weight, integers) if widest else weighted_scale(weight, inputs.variance, integers)
+        return RoundedWeights(round_weights(weight, inputs, scale, integers), scale), mean
+
+    def _by_errors(self, cells: CellErrors) -> tuple[RoundedWeights, Floats]:
+        """Scales by the errors that cells and converters will add to the outputs."""
+        macro, weight = self.spec.macro, self.op.weight
+        integers = weight_integers(self.weight_max, macro)
+        tried: list[tuple[NDArray[np.int16], RangeErrors]] = []
+
+        def converter(levels: NDArray[np.int16], scale: Floats, tiles: int = TILES) -> Floats:
+            found = range_errors(self._group(levels), macro, self.codes, cells.conversion_codes, tiles)
+            if tiles == TILES:
+                tried.append((levels, found))
+            code = found.best(scale.reshape(-1) ** 2).range_code
+            squared: Floats = found.squared_us2[code].reshape(scale.shape)
+            return squared / (macro.level_step_us * self.factor) ** 2
+
+        slices = 1 + max(piece.slice for piece in self.pieces)
+        errors = weight_errors(macro, cells, integers, self.factor, slices).averaged(self.copies)
+        sample, mean = input_vectors(self.codes, self.op)
+        inputs = input_statistics(sample, single=weight.size > MOST_DOUBLE)
+        squares = plane_squares(sample, macro, self.input_bits, self.source.signed)
+        del sample  # of all that trials stand beside, the largest
+        rough = functools.partial(converter, tiles=ROUGH_TILES)
+        levels, scale = output_weights(weight, inputs, integers, errors, squares, converter, rough)
+        return RoundedWeights(levels, scale, next((found for given, found in tried if given is levels), None)), mean
+
+    def _group(self, weights: NDArray[np.int16]) -> TileGroup:
+        """Tiles of weights that are stretched now."""
+        stretched = (weights * self.factor).astype(np.int16)
+        top = max(abs(v) for v in self.spec.macro.weight_values)  # max_level, where digits are cut
+        tiles = tuple(
+            self._formed(
+                Tile(
+                    at.macro,
+                    at.row0,
+                    at.output0,
+                    piece.inputs,
+                    piece.outputs,
+                    (top + 1) ** piece.slice,
+                    piece_levels(stretched, piece, top),
+                    at.copy,
+                    at.round,
+                )
+            )
+            for piece, at in zip(self.pieces, self.places, strict=True)
+        )
+        op, shape = self.op, self.op.shape
+        return TileGroup(
+            op.name, op.window, shape.inputs, shape.outputs, self.input_bits, self.source.signed, 0, 0.0, tiles,
+            shape.groups,
+        )  # fmt: skip
+
+    def _formed(self, tile: Tile) -> Tile:
+        """A tile with its cells; the sign form stands for itself."""
+        if self.weight_form is WeightForm.SIGN:
+            return tile
+        return replace(tile, cells=form_cells(tile.levels, self.weight_form, self.spec.macro.max_level))
+
+    def _with_range(self, group: TileGroup, seen: RangeErrors | None, squared: Floats) -> TileGroup:
+        """The tiles with the converter range that errs least; ``squared``: value² of one level sum, by output."""
+        if self.errors is not None:
+            seen = seen or range_errors(group, self.spec.macro, self.codes, self.errors.conversion_codes)
+            choice = seen.best(squared)
+        else:
+            choice = choose_range(group, self.spec.macro, self.codes)
+        return replace(group, range_code=choice.range_code, saturated_share=choice.saturated_share)
