@@ -101,9 +101,9 @@ class ArrayLayer(CimLayer):
         assert isinstance(found, LearnedStep)
         return found
 
-    def levels_now(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def levels_now(self) -> tuple[Tensor, Tensor]:
         """Weights in levels, and their steps."""
-        return self.quantiser.codes(weight) if self.rounded else self.quantiser.in_steps(weight)
+        return self.quantiser.codes(self.weight) if self.rounded else self.quantiser.in_steps(self.weight)
 
     def set_bits(self, bits: Bits) -> None:
         """Go over to other bits, whose steps the layer has; errors stay as they are set."""
@@ -236,7 +236,7 @@ class ArrayConv2d(nn.Conv2d, ArrayLayer):
 
     def forward(self, codes: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Sums of codes (n, channels, height, width) times levels, and the weights' steps (outputs,)."""
-        levels, size = self.levels_now(self.weight)
+        levels, size = self.levels_now()
         levels = self.matrix(levels)
         if self.sides is not None:
             codes = functional.pad(codes, self.sides)
@@ -341,7 +341,7 @@ class ArrayLinear(nn.Linear, ArrayLayer):
 
     def forward(self, codes: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]  # codes have a step
         """Codes (n, features) and their step, to real numbers."""
-        levels, size = self.levels_now(self.weight)
+        levels, size = self.levels_now()
         y = functional.linear(codes, levels) if self.exact else self._noisy(codes, levels)
         return y * (scale * size.view(1, -1)) + self.bias
 

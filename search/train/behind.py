@@ -89,7 +89,7 @@ class LayersBehind:
     ) -> None:
         torch.manual_seed(0)
         self.net = graph_net(network, program, noise)
-        self.layers = [step.name for step in program.matrices]
+        self.names = [step.name for step in program.matrices]
         for name, unit in self._units(self.net):
             unit.array.range_code = program.layers[name].group.range_code
         for step in self.net.steps.values():
@@ -100,7 +100,7 @@ class LayersBehind:
         self.answers, self.kept_answers = _answers(teacher, images), _answers(teacher, kept)
 
     def _units(self, net: GraphNet) -> Iterator[tuple[str, MatrixUnit]]:
-        return ((name, net.unit(name)) for name in self.layers)
+        return ((name, net.unit(name)) for name in self.names)
 
     @property
     def float_right(self) -> float:

@@ -113,7 +113,7 @@ class MatrixUnit(nn.Module):
     @torch.no_grad()
     def in_levels(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Weights in levels (outputs, rows), what one level stands for and the bias, each (outputs,)."""
-        levels, step = self.array.levels_now(self.array.weight.float())
+        levels, step = self.array.levels_now()
         unit = step.double().flatten() * self.gain.double()
         return levels.flatten(1).double().cpu().numpy(), unit.cpu().numpy(), self.bias.double().cpu().numpy()
 

@@ -78,16 +78,19 @@ class LearnedStep(nn.Module):
 
     def codes(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Whole numbers in low..high, and the step; their product is v̂ with the gradients above."""
-        if not self.started:
-            self.start(values)
-        step = self.step(values[0].numel())
+        step = self._step_of(values)
         found: Tensor = _Codes.apply(values, step, self.low, self.high)
         return found, step
 
     def in_steps(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """As ``codes``, but not rounded."""
-        step = self.step(values[0].numel())
+        step = self._step_of(values)
         return (values / step).clamp(self.low, self.high), step
+
+    def _step_of(self, values: Tensor) -> Tensor:
+        if not self.started:
+            self.start(values)
+        return self.step(values[0].numel())
 
     def forward(self, values: Tensor) -> Tensor:
         codes, step = self.codes(values)

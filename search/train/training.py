@@ -78,7 +78,7 @@ class Machine:
 def _in_process(fabric: Fabric, work: bytes, answer: str, heard: SimpleQueue[EpochRecord | At | None]) -> None:
     """Work and answer as bytes: Fabric takes apart what it is given for processes, which frozen dataclasses refuse."""
     function, args = pickle.loads(work)
-    result = function(fabric, *args, told=heard.put)
+    result = function(fabric, *args, told=heard.put if fabric.global_rank == 0 else None)
     if fabric.global_rank == 0:
         Path(answer).write_bytes(pickle.dumps(result))
 

@@ -59,7 +59,7 @@ def _inputs(net: GraphNet, layers: Collection[str], pixels: Tensor, known: Mappi
 def _round(unit: MatrixUnit, op: MatrixOp, codes: NDArray[np.int16], scale: Tensor) -> None:
     array = unit.array
     sample, mean = input_vectors(codes, op)
-    levels, step = array.levels_now(array.weight)
+    levels, step = array.levels_now()
     real = levels.flatten(1).double().cpu().numpy().reshape(op.stored.shape)
     integers = np.arange(array.quantiser.low, array.quantiser.high + 1)
     whole = round_weights(real, input_statistics(sample), np.ones(real.shape[:2]), integers)

@@ -150,12 +150,7 @@ def _begin(folder: Path) -> None:
 
 
 def _job(
-    network: Path,
-    inputs: FinetuneInputs,
-    settings: FinetuneSettings,
-    data: str,
-    epochs: int,
-    out: Path,
+    network: Path, inputs: FinetuneInputs, settings: FinetuneSettings, data: str, epochs: int, out: Path
 ) -> FinetuneJob:
     shift, symmetry = augmentation(data)
     schedule = TrainingSchedule(

@@ -115,7 +115,7 @@ def test_what_was_trained_is_written_and_compiles_to_the_same_answers(graph: obj
     assert apart(float_logits(tuned.graph, images), trained) < 0.03 * room(graph)
     assert apart(ideal(tuned), trained) < 0.05 * room(graph)
     assert tuned.graph.provenance["made"] == "here"
-    assert all(float((layer.levels_now(layer.weight)[0] % 1).detach().std()) > 0.2 for layer in array_layers(net))
+    assert all(float((layer.levels_now()[0] % 1).detach().std()) > 0.2 for layer in array_layers(net))
 
 
 @pytest.mark.parametrize("graph", [every_node, pooled_logits, vector_norm])
@@ -131,12 +131,12 @@ def test_weights_between_levels_are_made_whole_at_little_cost(graph: object) -> 
     before, nearest = answers(net, images), copy.deepcopy(net)
     with torch.no_grad():
         for layer in array_layers(nearest):
-            levels, step = layer.levels_now(layer.weight)
+            levels, step = layer.levels_now()
             layer.weight.copy_((levels.round() * step).view_as(layer.weight))
     layers = [step.name for step in compile_network(file, LAB).matrices]
     make_whole(net, layers, torch.tensor(images).permute(0, 3, 1, 2).float() / 255.0, {})
     for layer in array_layers(net):
-        levels = layer.levels_now(layer.weight)[0]
+        levels = layer.levels_now()[0]
         torch.testing.assert_close(levels, levels.round())
     assert apart(answers(net, images), before) < 0.9 * apart(answers(nearest, images), before)
 
