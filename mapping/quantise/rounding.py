@@ -20,7 +20,7 @@ Integers = NDArray[np.int64]
 
 CLIPS = np.linspace(0.4, 1.0, 31)  # ends of the weight scale that are tried, as shares of the largest weight
 DAMPING = 0.01  # of the mean variance; keeps inputs that are seldom on from being free
-MOST_INPUTS = 2048  # inputs that make up for each other; bounds time and memory of wide layers
+MOST_INPUTS = 1024  # inputs that make up for each other; bounds time and memory of wide layers
 ON_GRID = 1e-3  # steps; float32 weights after a batch norm was folded in
 TOGETHER = 1 << 18  # codes that are looked at together
 BLOCK = 64  # inputs whose updates are gathered before the rest of the row is touched,
