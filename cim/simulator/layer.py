@@ -203,7 +203,9 @@ class SimulatedLayer:
 
     ``inputs`` rows of the unfolded input, ``outputs``; ``window`` None for a matrix. ``planes`` are the reads that a
     code takes, ``limits`` the first and last code of a converter. ``drive`` None: rows get the units themselves.
-    ``conversions_per_read`` of all tiles at one place, also where an engine keeps no tiles (``without_tiles``).
+    ``rows_alike``: neighbouring rows drive together, as pixels of a picture do; the fast mode takes what wires lose
+    plane by plane then. ``conversions_per_read`` of all tiles at one place, also where an engine keeps no tiles
+    (``without_tiles``).
     """
 
     spec: MacroSpec
@@ -218,6 +220,7 @@ class SimulatedLayer:
     limits: tuple[int, int]
     wire: Wire
     drive: InputDrive | None
+    rows_alike: bool
     device: str
     conversions_per_read: int
 
@@ -274,6 +277,7 @@ def prepare_layer(
     read_noise: ReadNoise,
     wire: Wire,
     drive: InputDrive | None = None,
+    rows_alike: bool = False,
     device: str = "cpu",
 ) -> SimulatedLayer:
     """Bring a layer to units of codes.
@@ -281,6 +285,7 @@ def prepare_layer(
     Args:
         tiles: what the virtual chip holds (``simulated_tile``).
         drive: what rows get for the units of a read of several bits; None: the units themselves.
+        rows_alike: see ``SimulatedLayer``.
 
     Raises:
         ValueError: tiles or window that do not fit the layer, a drive table of other inputs.
@@ -307,6 +312,7 @@ def prepare_layer(
         limits=code_limits(spec.adc.bits, spec.adc_signed),
         wire=wire,
         drive=drive if drive is not None and drive.errors.any() else None,  # without errors it is none
+        rows_alike=rows_alike,
         device=device,
         conversions_per_read=sum(len(t.wire) for t in prepared),
     )

@@ -56,6 +56,7 @@ class LayerSimulator:
         read_noise: ReadNoise,
         wire: Wire,
         drive: InputDrive | None = None,
+        rows_alike: bool = False,
         device: str = "cpu",
         mode: SimulationMode | str = SimulationMode.EXACT,
         engine: SimulationEngine | str | None = None,
@@ -74,6 +75,7 @@ class LayerSimulator:
             read_noise=read_noise,
             wire=wire,
             drive=drive,
+            rows_alike=rows_alike,
             device=device,
         )
         self.layer = layer if self.mode is SimulationMode.EXACT else layer.without_tiles()

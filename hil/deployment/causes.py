@@ -261,7 +261,6 @@ class Coalitions:
             number=number,
             device=self.virtual.device,
             mode=self.virtual.mode if parts & (Part.ADC | Part.IR_DROP) else SimulationMode.FAST,
-            exact=self.virtual.exact if parts & Part.IR_DROP else frozenset(),
         )
 
     def cells_us(self, parts: Part, number: int) -> dict[int, NDArray[np.float64]]:

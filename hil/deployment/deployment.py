@@ -13,13 +13,11 @@ from hil.deployment.scoring import Scoring
 from hil.driver.chip_driver import ChipDriver
 from hil.simulation.virtual_chip import Drawn, VirtualChip
 from hil.simulation.virtual_chips import VirtualChips
-from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import Corrections
 from mapping.program.training_inputs import LayerInputs
 from mapping.tune.channel_affine import Tuned, TuneTargets
 
-PICTURE_AXES = 3  # channels, rows, columns
 MOST_SATURATED = 0.02  # of a layer's conversions, as the compiler expects them: above it, auto runs every conversion
 
 
@@ -63,19 +61,6 @@ class Deployment:
         tuned = self.targets is not None
         return SimulationMode.FAST if tuned and beyond <= MOST_SATURATED else SimulationMode.EXACT
 
-    @property
-    def exact_layers(self) -> frozenset[str]:
-        """Layers that ``auto`` runs exactly beside the fast mode of all others.
-
-        Those that read pictures of several channels over wires: rows of a picture are driven together, and the fast
-        mode's law of what planes lose takes them for independent (``benchmarks/plane_losses.py``), which no averaging
-        takes away (``benchmarks/fast_first_layer.py``). Of one channel it does so too, but no accuracy showed it.
-        """
-        if self.options.engine != AUTO or self.record.wire.ohm == 0.0:
-            return frozenset()
-        several = len(self.program.input.shape) == PICTURE_AXES and self.program.input.shape[0] > 1
-        return frozenset(m.name for m in self.program.matrices if several and m.inputs == (INPUT,) and m.group.window)
-
     def on_chip(self, chip: ChipRun) -> Deployment:
         """Once the network stands on the chip, and what it is like was read."""
         return replace(
@@ -108,7 +93,6 @@ class Deployment:
             readings_us=self.readings_us if conditioned else None,
             device=self.options.device,
             mode=mode,
-            exact=self.exact_layers,
             targets=self.targets if tuned else None,
             drawn=self.drawn if conditioned else {},
             rewrite=None if conditioned else self.options.rewriting,

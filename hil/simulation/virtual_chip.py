@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from hil.simulation.residual_cells import RepeatedReads
 from mapping.program.conductance import ConductanceProgram, MatrixStep, TileGroup
 from mapping.program.copies import Copy, by_copy, copies_of, joined
 from mapping.program.corrections import Corrections
+from mapping.program.driven import picture_layers
 
 COPY_NOISE = 1 << 20  # distance of the noise of two copies of a layer
 LAYER_SAMPLES = 1 << 16  # number of the noise of layer samples, beyond every layer's own
@@ -82,17 +84,11 @@ def build_chip(
     number: int,
     device: str = "cpu",
     mode: SimulationMode | str = SimulationMode.EXACT,
-    exact: frozenset[str] = frozenset(),
 ) -> VirtualChip:
-    """A virtual chip with these cells, converters and corrections; noise, wires and row drivers are the record's.
-
-    ``exact``: layers that run exactly whatever the mode.
-    """
-    modes = {step.name: SimulationMode.EXACT if step.name in exact else mode for step in program.matrices}
+    """A virtual chip with these cells, converters and corrections; noise, wires and row drivers are the record's."""
     layers = {
         step.name: tuple(
-            layer_simulator(program, record, step.name, copy, drawn, device, modes[step.name])
-            for copy in copies_of(step.group)
+            layer_simulator(program, record, step.name, copy, drawn, device, mode) for copy in copies_of(step.group)
         )
         for step in program.matrices
     }
@@ -110,10 +106,13 @@ def layer_simulator(
 ) -> CopySimulator:
     """One copy of a layer of a virtual chip."""
     reads, tiles = copy.group.reads, copy_tiles(program, name, copy, drawn)
+    simulator = functools.partial(
+        _simulator, program, record, copy.group, device=device, mode=mode, pictures=name in picture_layers(program)
+    )
     if set(reads) == {1}:
-        return _simulator(program, record, copy.group, tiles, device, mode)
+        return simulator(tiles)
     parts = [[tile for tile, count in zip(tiles, reads, strict=True) if count == n] for n in sorted(set(reads))]
-    simulators = [_simulator(program, record, copy.group, part, device, mode) for part in parts]
+    simulators = [simulator(part) for part in parts]
     return RepeatedReads(tuple(zip(simulators, sorted(set(reads)), strict=True)), COPY_NOISE)
 
 
@@ -122,8 +121,10 @@ def _simulator(
     record: CalibrationRecord,
     group: TileGroup,
     tiles: list[SimulatedTile],
+    *,
     device: str,
     mode: SimulationMode | str,
+    pictures: bool,
 ) -> LayerSimulator:
     """Some tiles of a layer."""
     return LayerSimulator(
@@ -138,6 +139,7 @@ def _simulator(
         read_noise=record.read_noise,
         wire=record.wire,
         drive=record.drive,
+        rows_alike=pictures,
         device=device,
         mode=mode,
     )

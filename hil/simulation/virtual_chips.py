@@ -72,7 +72,6 @@ class VirtualChips:
     device: str = "cpu"
     first: int = 0  # number of the first chip: parts of a long row of chips are drawn apart
     mode: SimulationMode | str = SimulationMode.EXACT
-    exact: frozenset[str] = frozenset()  # layers that run exactly in any mode
     temperature_c: float | None = None  # of waiting and reading; None: that of the record
     targets: TuneTargets | None = None
     rewrite: Rewrite | None = None  # of chips programmed again
@@ -171,7 +170,6 @@ class VirtualChips:
             number=number,
             device=self.device,
             mode=self.mode,
-            exact=self.exact,
         )
         if self.kept_in_memory:
             self.kept[number] = chip

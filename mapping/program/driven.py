@@ -1,4 +1,4 @@
-"""Inputs of the word lines: activation codes as a chip takes them, and each tile's share of them."""
+"""Inputs of the word lines: activation codes as a chip takes them, each tile's share of them, and which are pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from cim.chip.converters import to_offset
 from cim.chip.spec import MacroSpec, SignedInput
 from cim.chip.windows import Window, unfold
-from mapping.program.conductance import Tile, TileGroup
+from mapping.network.nodes import INPUT
+from mapping.program.conductance import ConductanceProgram, Tile, TileGroup
 
 
 def driven_codes(
@@ -63,3 +64,12 @@ def tile_vectors(codes: NDArray[np.int16], window: Window | None, tile: Tile, mo
     vectors = unfold(codes[:images, channels.start : channels.stop], part).reshape(-1, part.rows)
     step = max(1, len(vectors) // most)
     return np.ascontiguousarray(vectors[::step, skip : skip + len(tile.inputs)]).astype(np.int16)
+
+
+def picture_layers(program: ConductanceProgram) -> frozenset[str]:
+    """Layers with a window over the network's input, as it is or after digital steps: neighbouring rows drive alike."""
+    pixels = {INPUT}
+    for step in program.steps:
+        if program.product_of(step) is None and pixels.issuperset(step.inputs):
+            pixels.add(step.name)
+    return frozenset(m.name for m in program.matrices if m.group.window is not None and pixels.issuperset(m.inputs))

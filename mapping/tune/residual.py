@@ -36,8 +36,8 @@ from cim.chip.encoding import EncodedTile, encode_tile, tile_halves_us
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Area, FreeCells
 from mapping.layout.place import macro_targets_us
-from mapping.network.nodes import INPUT
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step, Tile
+from mapping.program.driven import picture_layers
 from mapping.program.file import program_digest
 from mapping.program.limits import MOST_READS, MOST_RESIDUAL_COPIES
 from mapping.tune.averaged import areas_of, layer_areas, summed
@@ -90,7 +90,7 @@ def with_top_copies(program: ConductanceProgram, copies: int, reads: int = READS
             chip=chip,
             would_fit=("2, 4 or 8 copies",),
         )
-    places = _copy_places(program, copies)
+    places, pictures = _copy_places(program, copies), picture_layers(program)
     steps: list[Step] = []
     for step in program.steps:
         if isinstance(step, MatrixStep):
@@ -102,8 +102,7 @@ def with_top_copies(program: ConductanceProgram, copies: int, reads: int = READS
             ]
             rest = [replace(t, multiplier=t.multiplier * copies) for t in step.group.tiles if t.multiplier < top]
             step = summed(step, (*tops, *more, *rest), copies, chip) if copies > 1 else step
-            pictures = step.group.window is not None and step.inputs == (INPUT,)
-            often = min(MOST_READS, reads * PICTURE_READS) if pictures else reads
+            often = min(MOST_READS, reads * PICTURE_READS) if step.name in pictures else reads
             step = replace(step, group=replace(step.group, residual_reads=often))
         steps.append(step)
     return recoded(replace(program, steps=tuple(steps)))

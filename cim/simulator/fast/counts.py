@@ -125,3 +125,29 @@ def terms_of_counts(counts: Any, weights: Any, typical: float, bend: float, even
             peak = mul(peak, scarce)
         store(terms, at + T_PEAK * LANES, peak)
         store(terms, at + T_DRIVEN * LANES, total)
+
+
+@njit(**_options)
+def driven_by_plane(
+    maps: Any, bases: Any, offsets: Any, counts: Any, shares: Any, bend: float, fraction: int, out: Any
+) -> None:
+    """``FastLayer.product_inputs`` of layers that lose by plane, for one-bit units: out int16, flat.
+
+    Of each place, ``fraction`` times its codes, then Σ_p shares[p] · n_p / (1 + bend n_p) of the bits p that each has,
+    n_p byte p of ``counts``.
+    """
+    rows, planes = offsets.shape[0], shares.shape[0]
+    low, high, each = np.zeros(16, _f), np.zeros(16, _f), np.zeros(8, _f)
+    for place in range(out.shape[0] // (2 * rows)):
+        for plane in range(planes):
+            n = _f((counts[place] >> np.uint64(8 * plane)) & np.uint64(255))
+            each[plane] = shares[plane] * n / (_ONE + _f(bend) * n)
+        for nibble in range(1, 16):  # what the four lower and the four upper bits of a code are driven with
+            top = 3 if nibble > 7 else 2 if nibble > 3 else nibble - 1 if nibble < 3 else 1
+            rest = nibble - (1 << top)
+            low[nibble], high[nibble] = low[rest] + each[top], high[rest] + each[4 + top]
+        start, at = bases[place], 2 * rows * place
+        for r in range(rows):
+            code = np.int64(maps[start + offsets[r]])
+            out[at + r] = np.int16(code * fraction)
+            out[at + rows + r] = np.int16(np.rint(low[code & 15] + high[(code >> 4) & 15]))

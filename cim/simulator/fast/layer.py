@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cim.array.wire_law import max_unit
 from cim.chip.spec import InputCoding
-from cim.simulator.fast.moments import PlaceTerms, TileMoments, place_terms, tile_moments
+from cim.simulator.fast.moments import PlaceTerms, TileMoments, loses_by_plane, place_terms, tile_moments
 from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import PreparedTile, SimulatedLayer, SimulatedTile
 
@@ -20,8 +20,8 @@ ACTIVITY = 0.2  # mean |unit| of a plane that INL lines and static wire losses a
 class FastLayer:
     """A layer in the fast mode, below its engines, which hold its cells (``groups``); ``layer`` is without them.
 
-    ``weights`` of the planes, ``sum_limits`` of shift-added sums; ``tables`` see ``product_inputs``. ``activity``: see
-    ``ACTIVITY``.
+    ``weights`` of the planes, ``sum_limits`` of shift-added sums; ``tables`` and ``by_plane`` see ``product_inputs``.
+    ``activity``: see ``ACTIVITY``.
     """
 
     def __init__(self, layer: SimulatedLayer, activity: float = ACTIVITY) -> None:
@@ -31,24 +31,33 @@ class FastLayer:
         low, high = layer.limits
         self.sum_limits = (low * positive + high * negative, high * positive + low * negative)
         self.tables = self._code_tables(any(t.cubic is not None for t in layer.tiles))
+        self.by_plane = any(loses_by_plane(layer, tile) for tile in layer.tiles)
 
-    def reads_in_place(self, tile: SimulatedTile) -> bool:
-        """Whether engines read a tile's codes where they lie: units of one bit, counts of rows that fit a byte."""
+    def counts_rows(self, tile: SimulatedTile) -> bool:
+        """Whether a tile's driven rows are counted where codes lie: units of one bit, counts that fit a byte."""
         inputs = self.layer.spec.inputs
         one_bit = inputs.coding is not InputCoding.TERNARY and inputs.bits_per_cycle == 1
         return one_bit and self.tables is None and len(tile.inputs) < 256
+
+    def reads_in_place(self, tile: SimulatedTile) -> bool:
+        """Whether engines multiply a tile's codes where they lie, too."""
+        return self.counts_rows(tile) and not self.by_plane
 
     def cut(self, tile: SimulatedTile) -> RowCut:
         """Rows of a tile over the channels."""
         return RowCut(tile.inputs, self.kernel_size)
 
     def groups(self, tiles: Sequence[PreparedTile]) -> list[list[TileMoments]]:
-        """Moments of tiles: those read in place that share their outputs together, every other one alone."""
+        """Moments of tiles: those of the same outputs together, if not read in place only those of the same inputs.
+
+        Halves that are subtracted after the converter stand alone.
+        """
         together: dict[object, list[TileMoments]] = {}
         for number, tile in enumerate(tiles):
             m = tile_moments(self.layer, tile, self.weights, self.activity)
-            alone = m.cells.shape[1] != len(m.tile.outputs) or not self.reads_in_place(m.tile)
-            together.setdefault(number if alone else m.tile.outputs, []).append(m)
+            alone = m.cells.shape[1] != len(m.tile.outputs)
+            inputs = None if self.reads_in_place(m.tile) else m.tile.inputs
+            together.setdefault(number if alone else (m.tile.outputs, inputs), []).append(m)
         return list(together.values())
 
     @property
@@ -73,15 +82,30 @@ class FastLayer:
         powers = [units, units**3 / max_unit(layer.spec) ** 2][: 1 + cubic]
         return np.stack([self.weights @ power for power in powers]).astype(np.float32)
 
-    def product_inputs(self, rows: NDArray[np.int16]) -> NDArray[np.int16] | NDArray[np.float32]:
+    @property
+    def product_top(self) -> float:
+        """Largest magnitude of ``product_inputs``."""
+        return float(self.driven_top if self.tables is None else np.abs(self.tables).max())
+
+    def product_inputs(self, rows: NDArray[np.int16], bend: float) -> NDArray[np.int16] | NDArray[np.float32]:
         """What ``TileMoments.cells`` are multiplied with for driven codes (places, rows): (places, len(cells)).
+
+        The codes as row drivers give them; for cubic cells their cubes; ``by_plane``, Σ_p w_p u_pr n_p / (rows · U):
+        codes of whose planes as much is left as the share of driven rows n_p, n / (1 + bend n) as wires see them.
 
         Example: units 1 and 3 driven as 1.1 and 3, code 13 = 3 · 4 + 1 of two planes of two bits: 13.1.
         """
         if self.tables is None:
-            return rows
-        at = rows + (self.tables.shape[1] - self.driven_top)
-        return np.concatenate([table[at] for table in self.tables], axis=1)
+            parts = [rows]
+        else:
+            at = rows + (self.tables.shape[1] - self.driven_top)
+            parts = [table[at] for table in self.tables]
+        if self.by_plane:
+            units = self.layer.units(rows)
+            driven = np.abs(units).sum(2)
+            shares = driven / (1.0 + bend * driven) / (rows.shape[1] * max_unit(self.layer.spec))
+            parts.append(np.einsum("pnr,pn,p->nr", units, shares, self.weights).astype(np.float32))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def terms(self, rows: NDArray[np.int16], bend: float) -> PlaceTerms:
         """Terms of driven codes (places, rows), for any input coding."""

@@ -14,7 +14,9 @@ many cells falls anywhere between two codes; where nothing is driven it does not
 converter's own mean E₀ and variance V₀ at rest stand instead. INL is taken as its regression
 line over the sums that random inputs of the given ``activity`` make, the rest of it as noise.
 Wires: the static loss of each cell is folded into the product, the rest follows from the
-number of driven rows (``place_terms``). Where row drivers err (``cim.array.input_drive``) u_pr is what
+number of driven rows (``place_terms``), which takes the planes' shares of a sum to go by their driven rows. Where rows
+drive together they do not: a product of its own, of Σ_p w_p n_p u_pr, has what each plane loses
+(``SimulatedLayer.rows_alike``). Where row drivers err (``cim.array.input_drive``) u_pr is what
 a row really gets, so code_r is no whole number (``FastLayer.product_inputs``); cubic cells
 (``cim.array.cell_iv``) add a second product, of Σ_p w_p u_pr³.
 
@@ -47,8 +49,8 @@ class TileMoments:
         mean     = P (1 − kw · terms.excess) − lean · terms.lean + constant + rest · terms.rest
         variance = read · terms.squares + floor + rest_variance · terms.rest2
 
-    with P = Σ_r codes_r cells_r, ``cells`` (rows, conversions) in the order of the tile's inputs, of cubic cells
-    (2 · rows, conversions), for ``FastLayer.product_inputs``.
+    with P = Σ_r codes_r cells_r, ``cells`` (rows, conversions) in the order of the tile's inputs; as many rows again
+    for cubic cells, and for planes that lose by their own sums (``FastLayer.product_inputs``).
     ``moves``: 1.0 where sums fall between codes (``moving_columns``).
     """
 
@@ -122,6 +124,11 @@ def place_terms(
     return PlaceTerms(*(np.ascontiguousarray(t, np.float32) for t in terms))
 
 
+def loses_by_plane(layer: SimulatedLayer, tile: PreparedTile) -> bool:
+    """Whether what a tile's planes lose along wires is a product of its own."""
+    return layer.rows_alike and bool(tile.wire.any())
+
+
 def tile_moments(layer: SimulatedLayer, prepared: PreparedTile, weights: Floats, activity: float) -> TileMoments:
     """The moments of one tile of a layer (see the module) whose planes have these ``weights``."""
     limits, whole = layer.limits, layer.drive is None  # rows are driven with whole units
@@ -140,8 +147,9 @@ def tile_moments(layer: SimulatedLayer, prepared: PreparedTile, weights: Floats,
     bend = line_bend(layer.spec, tile.halves_us, layer.wire, tile.row0) if prepared.wire.any() else 0.0
     typical = activity * rows / (1.0 + bend * activity * rows)
     loss = prepared.wire / rows  # of a cell one pitch from the end, for each driven row
-    kw = loss * reach.mean()
-    left = 1.0 - loss * typical * reach[:, None]
+    kw, left = loss * reach.mean(), 1.0 - loss * typical * reach[:, None]
+    if loses_by_plane(layer, prepared):
+        parts, kw, left = [*parts, -cells * reach[:, None] * prepared.wire * max_unit(layer.spec)], 0.0 * kw, np.ones(1)
     scale = 1.0 + slope
     moves = moving_columns(prepared, cells) if whole and prepared.cubic is None else np.ones(cells.shape[1])
     rest, rest2 = at_rest(tile, limits)

@@ -13,7 +13,7 @@ from cim.simd.floats import LANES
 from cim.simulator.fast import counts as counting
 from cim.simulator.fast import kernels
 from cim.simulator.fast.layer import ACTIVITY, FastLayer
-from cim.simulator.fast.moments import TileMoments, group_moments
+from cim.simulator.fast.moments import PlaceTerms, TileMoments, group_moments
 from cim.simulator.fast.noise import CONSTANTS
 from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import SimulatedLayer
@@ -110,8 +110,8 @@ class _Group:
         self.runs, self.first_runs = np.concatenate(runs), np.cumsum([0, *map(len, runs)])
         # Steps in a driven code: 1 where codes are whole, else as many as 16 bits and FRACTION_BITS have room for.
         self.fraction = 1
-        if fast.tables is not None:
-            self.fraction = 1 << min(FRACTION_BITS, int(np.log2(32767.0 / float(np.abs(fast.tables).max()))))
+        if fast.tables is not None or fast.by_plane:
+            self.fraction = 1 << min(FRACTION_BITS, int(np.log2(32767.0 / fast.product_top)))
         width = conversions + -conversions % LANES
         self.parameters = np.zeros((len(moments), kernels.ROWS, width), np.float32)
         packed = []
@@ -141,10 +141,8 @@ class _Group:
 
     def _packed(self, moments: TileMoments, cut: RowCut) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
         """Weights as the kernel reads them, flat, and the scale of each column."""
-        cells, top = moments.cells / self.fraction, float(self.fast.driven_top)
-        if self.fast.tables is not None:
-            top = float(np.abs(self.fast.tables).max()) * self.fraction
-        bound = np.abs(cells).sum(0) * top / (2**31 - 2**18)
+        cells = moments.cells / self.fraction
+        bound = np.abs(cells).sum(0) * self.fast.product_top * self.fraction / (2**31 - 2**18)
         scale = np.maximum(np.maximum(np.abs(cells).max(0) / 32767.0, bound), 1e-12)
         whole = np.rint(cells / scale).astype(np.int16)
         whole = cut.spread(whole)[:, cut.positions] if self.direct else whole[:, None]
@@ -201,23 +199,34 @@ class _Group:
         return terms
 
     def _gathered(self, maps: _KernelMaps) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.float32]]:
-        """The tile's rows of each place side by side: (flat codes, bases, terms)."""
-        tile, many = self.tiles[0], -(-maps.places // LANES) * LANES
+        """What the cells of tiles of the same inputs are multiplied with at each place: (flat values, bases, terms)."""
+        fast, tile, bend = self.fast, self.tiles[0], float(np.mean(self.bends))
         rows = np.arange(tile.inputs.start, tile.inputs.stop)
         offsets = maps.runs[rows % len(maps.runs)] * maps.channels + rows // len(maps.runs)
-        mine = maps.flat[maps.bases[: maps.places, None] + offsets]
-        found = self.fast.terms(mine, self.bends[0])
-        terms = np.zeros((many, counting.TERMS), np.float32)
-        names = (found.squares, found.rest, found.rest2, found.excess, found.lean, found.peak, found.driven)
-        terms[: maps.places, : len(names)] = np.stack(names, 1)
-        values = mine
-        if self.fast.tables is not None:
-            values = np.rint(self.fast.product_inputs(mine) * np.float32(self.fraction)).astype(np.int16)
+        if fast.counts_rows(tile):
+            terms = self._counted(maps)
+            flat = np.zeros(maps.places * 2 * len(rows) + SPARE, np.int16)
+            shares = (fast.weights / len(rows) * self.fraction).astype(np.float32)
+            driven = maps.counted(self.cuts[0])
+            counting.driven_by_plane(maps.flat, maps.bases, offsets, driven, shares, bend, self.fraction, flat[:-SPARE])
+        else:
+            mine = maps.flat[maps.bases[: maps.places, None] + offsets]
+            terms = np.stack([_packed_terms(fast.terms(mine, bend)) for bend in self.bends])
+            values = fast.product_inputs(mine, bend)
+            if self.fraction > 1:
+                values = np.rint(values * np.float32(self.fraction)).astype(np.int16)
+            flat = np.append(values.ravel(), np.zeros(SPARE, np.int16))
         bases = np.zeros(maps.places + 8, np.int64)
-        bases[: maps.places] = np.arange(maps.places) * values.shape[1]
-        flat: NDArray[np.int16] = np.append(values.ravel(), np.zeros(SPARE, np.int16))
-        packed = np.ascontiguousarray(terms.reshape(-1, LANES, counting.TERMS).transpose(0, 2, 1))[None]
-        return flat, bases, packed
+        bases[: maps.places] = np.arange(maps.places) * ((len(flat) - SPARE) // maps.places)
+        return flat, bases, terms
+
+
+def _packed_terms(found: PlaceTerms) -> NDArray[np.float32]:
+    """Terms as kernels read them, (places / 16, TERMS, 16)."""
+    names = (found.squares, found.rest, found.rest2, found.excess, found.lean, found.peak, found.driven)
+    terms = np.zeros((-(-len(found.driven) // LANES) * LANES, counting.TERMS), np.float32)
+    terms[: len(found.driven), : len(names)] = np.stack(names, 1)
+    return np.ascontiguousarray(terms.reshape(-1, LANES, counting.TERMS).transpose(0, 2, 1))
 
 
 @functools.lru_cache(maxsize=64)

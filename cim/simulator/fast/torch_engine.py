@@ -131,6 +131,7 @@ class _TensorGroup:
         group = group_moments(moments, codes=self.subtracts)
         self.cells = [tensor(m.cells) for m in moments]
         self.bends = [m.bend for m in moments]
+        self.bend = float(np.mean(self.bends))
         self.typical = [fast.typical(len(m.tile.inputs), m.bend) for m in moments]
         self.constant, self.floor = tensor(group.constant), tensor(group.floor)
         # Mean and variance of a sum are products of what is driven and at rest, (tiles, conversions) each.
@@ -143,6 +144,7 @@ class _TensorGroup:
         if self.wired or not self.direct:
             self.parts = list(self.channels)
             weights = [self._spread(m.cells * g, cut) for m, g, cut in zip(moments, group.gain, self.cuts, strict=True)]
+            weights = weights if self.wired else [np.sum(weights, 0)]  # tiles of the same inputs
         else:
             first, stop = min(c.start for c in self.channels), max(c.stop for c in self.channels)
             self.parts = [slice(first, stop)]
@@ -192,7 +194,7 @@ class _TensorGroup:
         low, high = self.layer.limits
         found = 0
         for t, (tile, cells) in enumerate(zip(self.tiles, self.cells, strict=True)):
-            x = torch.as_tensor(self.fast.product_inputs(self._rows(maps, tile, places))).to(cells)
+            x = torch.as_tensor(self.fast.product_inputs(self._rows(maps, tile, places), self.bend)).to(cells)
             y = x @ cells * peak[t, :, None]
             found += int((y.abs_() >= (high + 0.5 if low < 0 else high)).sum())
         return found
@@ -222,8 +224,8 @@ class _TensorGroup:
         return y.permute(0, 2, 3, 1).reshape(-1, y.shape[1])
 
     def _gathered(self, maps: _TensorMaps) -> torch.Tensor:
-        """What the cells of the tile are multiplied with, of all places."""
-        return torch.as_tensor(self.fast.product_inputs(self._rows(maps, self.tiles[0])))
+        """What the cells of tiles of the same inputs are multiplied with, of all places."""
+        return torch.as_tensor(self.fast.product_inputs(self._rows(maps, self.tiles[0]), self.bend))
 
     def _planes(self, maps: _TensorMaps) -> Planes:
         if self.direct:
@@ -234,7 +236,8 @@ class _TensorGroup:
         parts = [sums[None], driven[None], squares[None], (resting @ w)[None], (resting @ w**2)[None]]
         if self.layer.drive is not None:
             parts.append(rows.sum(1, dtype=np.float32)[None])
-        return Planes(*(torch.as_tensor(p).to(self.layer.device, torch.float32) for p in parts))
+        tensors = (torch.as_tensor(p).to(self.layer.device, torch.float32) for p in parts)
+        return Planes(*(t.expand(len(self.tiles), *t.shape[1:]) for t in tensors))
 
     def _rows(
         self, maps: _TensorMaps, tile: SimulatedTile, places: NDArray[np.int64] | None = None

@@ -133,7 +133,7 @@ def sparse_codes(rng: np.random.Generator, *shape: int) -> NDArray[np.int16]:
 
 
 def both(
-    engine: str, wire: Wire, codes: NDArray[np.int16], bits: int = 8, cuts: tuple[int, ...] = ()
+    engine: str, wire: Wire, codes: NDArray[np.int16], bits: int = 8, cuts: tuple[int, ...] = (), alike: bool = False
 ) -> dict[str, NDArray[np.float64]]:
     """Mean and deviation of every sum of 126 rows, in one tile or cut at some rows, over images of the same codes, by
     mode."""
@@ -150,6 +150,7 @@ def both(
     given = {
         "window": Window(14, 6, 6, (3, 3), (1, 1), (1, 1)), "inputs": 126, "outputs": 16, "range_code": 4,
         "input_bits": bits, "input_signed": False, "read_noise": NOISY, "wire": wire, "engine": engine,
+        "rows_alike": alike,
     }  # fmt: skip
     found = {}
     for name in SimulationMode:
@@ -160,26 +161,44 @@ def both(
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("cuts", [(), (40, 83)])
-@pytest.mark.parametrize(("ohm", "mean_bound", "sigma_bound"), [(0.0, 0.03, 0.08), (1.0, 0.05, 0.10)])
+@pytest.mark.parametrize(
+    ("ohm", "alike", "mean_bound", "sigma_bound"),
+    [(0.0, False, 0.03, 0.08), (1.0, False, 0.05, 0.10), (1.0, True, 0.03, 0.10)],
+)
 def test_mean_and_sigma_are_near_the_exact_simulator(
-    engine: str, ohm: float, mean_bound: float, sigma_bound: float, cuts: tuple[int, ...]
+    engine: str, ohm: float, alike: bool, mean_bound: float, sigma_bound: float, cuts: tuple[int, ...]
 ) -> None:
     """Bounds: rms error of the mean as a share of the sums' own spread, and of sigma; tiles cut inside a channel, too.
 
     Rounding and INL repeat for one input; the quick mode draws them anew, so its sigma is the larger one.
     """
     codes = sparse_codes(np.random.default_rng(4), 1, 14, 6, 6)
-    found = both(engine, Wire(ohm, 0.0), np.repeat(codes, 300, 0), cuts=cuts)
+    found = both(engine, Wire(ohm, 0.0), np.repeat(codes, 300, 0), cuts=cuts, alike=alike)
     exact, fast = found["exact"], found["fast"]
-    error = np.sqrt(np.mean((fast[0] - exact[0]) ** 2))
-    noise = np.sqrt(2 / 300) * exact[1].mean()  # of both means
-    assert np.sqrt(max(error**2 - noise**2, 0.0)) <= mean_bound * exact[0].std()
+    assert beyond_noise(found, 300) <= mean_bound * exact[0].std()
     assert abs(fast[1].mean() / exact[1].mean() - 1.0) <= sigma_bound
 
 
-@pytest.mark.parametrize("ohm", [0.0, 1.0])
+def beyond_noise(found: dict[str, NDArray[np.float64]], reads: int) -> float:
+    """Rms error of the means of so many reads, without the noise of both."""
+    error = np.sqrt(np.mean((found["fast"][0] - found["exact"][0]) ** 2))
+    noise = np.sqrt(2 / reads) * found["exact"][1].mean()
+    return float(np.sqrt(max(error**2 - noise**2, 0.0)))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_where_rows_drive_together_each_plane_loses_by_its_own_sum(engine: str) -> None:
+    """Fourteen channels of one picture with a step of brightness; the law of independent rows is far off."""
+    rng = np.random.default_rng(8)
+    picture = np.where(np.arange(6) < 3, 60, 190) + rng.integers(-8, 8, (6, 6))
+    codes = np.repeat((picture + rng.integers(-6, 6, (14, 1, 1)))[None].astype(np.int16), 300, 0)
+    apart, alike = (beyond_noise(both(engine, Wire(1.0, 0.0), codes, alike=told), 300) for told in (False, True))
+    assert alike < 0.4 * apart
+
+
+@pytest.mark.parametrize(("ohm", "alike"), [(0.0, False), (1.0, False), (1.0, True)])
 @pytest.mark.parametrize("negated", [0, 1])
-def test_copies_on_other_cells_add_as_if_each_were_converted_by_itself(ohm: float, negated: int) -> None:
+def test_copies_on_other_cells_add_as_if_each_were_converted_by_itself(ohm: float, alike: bool, negated: int) -> None:
     """Cells, gains and corrections of three copies differ; of ``negated`` ones the correction turns the sign."""
     rng = np.random.default_rng(6)
     levels = random_levels(rng, LAB, 126, 16)
@@ -197,6 +216,7 @@ def test_copies_on_other_cells_add_as_if_each_were_converted_by_itself(ohm: floa
         layer = LayerSimulator(
             LAB, some, window=Window(14, 6, 6, (3, 3), (1, 1), (1, 1)), inputs=126, outputs=16, range_code=4,
             input_bits=8, input_signed=False, read_noise=NOISY, wire=Wire(ohm, 0.0), mode="fast", engine="numba",
+            rows_alike=alike,
         )  # fmt: skip
         assert layer.conversions(1) == 36 * 8 * 16 * len(some)
         return layer.level_sums(codes, NoiseKey(seed))[0]
