@@ -39,17 +39,10 @@ from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import program_of
 from hil.deployment.programming import ensure_programmed, read_back
 from hil.driver.open_chip import open_chip
-from hil.mission.flight import (
-    FlightOptions,
-    FlightReport,
-    FlownChip,
-    flight_address,
-    flight_images,
-    fly_chip,
-    judge_flight,
-)
+from hil.mission.flight import FlightReport, FlownChip, flight_address, flight_images, fly_chip, judge_flight
 from hil.mission.orbit import OrbitFile, load_orbit
 from hil.mission.radiation.timeline import CELLS
+from hil.mission.settings import FlightOptions
 from hil.watch import Watch
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram

@@ -27,11 +27,10 @@ from hil.mission.passes.lossy_link import LinkFigures
 from hil.mission.passes.session import run_session
 from hil.mission.passes.windows import load_passes
 from hil.mission.passes.xtce import write_xtce
-from hil.mission.radiation.campaign import CampaignOptions
 from hil.mission.radiation.folder import CampaignFolder
 from hil.mission.radiation.study import run_study
-from hil.mission.radiation.timeline import Course, TimelineOptions
 from hil.mission.requirements import load_mission
+from hil.mission.settings import CampaignOptions, Course, TimelineOptions
 from hil.mission.subject import open_subject
 from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
 from mapping.program.file import save_program

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
-from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, one_of, print_result, screen, seconds
+from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, duration, one_of, print_result, screen, seconds
 from hil.errors import ExitCode
+from hil.mission.settings import FEWEST_IMAGES, CampaignOptions, TimelineOptions, years_text
+
+USUAL, USUAL_YEARS = CampaignOptions(), TimelineOptions()
 
 
 def campaign(
@@ -26,22 +29,32 @@ def campaign(
     calibration: Annotated[
         Path | None, typer.Option(help="record of the chip; default: the models of the chip file", show_default=False)
     ] = None,
-    margin: Annotated[float, typer.Option(help="margin of the share of harmful faults, a fraction")] = 0.01,
-    confidence: Annotated[float, typer.Option(help="of the margin")] = 0.95,
-    injections: Annotated[int, typer.Option(min=0, help="number of injections; 0: as many as the margin needs")] = 0,
-    images: Annotated[int, typer.Option(min=100, help="images that each injection is judged on")] = 100,
+    margin: Annotated[float, typer.Option(help="margin of the share of harmful faults, a fraction")] = USUAL.margin,
+    confidence: Annotated[float, typer.Option(help="of the margin")] = USUAL.confidence,
+    injections: Annotated[
+        int, typer.Option(min=0, help="number of injections; 0: as many as the margin needs")
+    ] = USUAL.injections,
+    images: Annotated[
+        int, typer.Option(min=FEWEST_IMAGES, help="images that each injection is judged on")
+    ] = USUAL.images,
     kinds: Annotated[
         str | None, typer.Option(help="kinds of faults, comma-separated; default: all", show_default=False)
     ] = None,
-    age: Annotated[str, typer.Option(help="age after programming")] = "1h",
-    workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = 1,
+    age: Annotated[str, typer.Option(help="age after programming")] = duration(USUAL.age_s),
+    workers: Annotated[int, typer.Option(min=1, help="processes side by side")] = USUAL.workers,
     scheduler: Annotated[
         str | None, typer.Option(help="tcp://host:port of a Dask cluster that injects", show_default=False)
     ] = None,
-    years: Annotated[str, typer.Option(help="times in orbit at which accuracy is simulated, in years")] = "0,0.5,1,2,3",
-    chips: Annotated[int, typer.Option(min=0, help="virtual chips of the accuracy over years; 0: leave it out")] = 20,
-    year_images: Annotated[int, typer.Option(min=100, help="images of the accuracy over years")] = 500,
-    scrub: Annotated[str, typer.Option(help="time between two scrubs, in the accuracy with scrubbing")] = "1d",
+    years: Annotated[str, typer.Option(help="times in orbit at which accuracy is simulated, in years")] = years_text(
+        USUAL_YEARS.years
+    ),
+    chips: Annotated[
+        int, typer.Option(min=0, help="virtual chips of the accuracy over years; 0: leave it out")
+    ] = USUAL_YEARS.chips,
+    year_images: Annotated[int, typer.Option(min=100, help="images of the accuracy over years")] = USUAL_YEARS.images,
+    scrub: Annotated[str, typer.Option(help="time between two scrubs, in the accuracy with scrubbing")] = duration(
+        USUAL_YEARS.scrub_s
+    ),
     each: Annotated[
         bool, typer.Option("--each", help="over the years also each mitigation alone, and all but each")
     ] = False,
@@ -54,11 +67,11 @@ def campaign(
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA
     from hil.mission.orbit import load_orbit
-    from hil.mission.radiation.campaign import CampaignOptions, expected_campaign
+    from hil.mission.radiation.campaign import expected_campaign
     from hil.mission.radiation.folder import CampaignFolder
     from hil.mission.radiation.kinds import FaultKind
     from hil.mission.radiation.study import run_study
-    from hil.mission.radiation.timeline import MAIN, Course, TimelineOptions, years_of
+    from hil.mission.settings import MAIN, CampaignOptions, Course, TimelineOptions, years_of
     from hil.mission.subject import open_subject
     from hil.watch import PlannedStage
 

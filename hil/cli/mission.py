@@ -24,7 +24,9 @@ from hil.cli.options import (
     seconds,
 )
 from hil.errors import ExitCode, UsageError
+from hil.mission.settings import FlightOptions, years_text
 
+USUAL_FLIGHT = FlightOptions()
 mission = typer.Typer(
     help="Prototype a payload in orbit: budgets, mitigations, passes.", no_args_is_help=True, rich_markup_mode=None
 )
@@ -71,8 +73,8 @@ def check(
     from hil.mission.budget import check_budget
     from hil.mission.budget_text import budget_lines, write_budget_junit
     from hil.mission.hardened_campaign import accuracy_at_end
-    from hil.mission.radiation.timeline import Course
     from hil.mission.requirements import load_mission
+    from hil.mission.settings import Course
     from hil.mission.subject import known_temperatures, open_subject, simulated_accuracy
     from hil.watch import PlannedStage
 
@@ -250,10 +252,12 @@ def flight(
     data: Annotated[str | None, typer.Option(help="data set or path", show_default=False)] = None,
     data_dir: DataDir = None,
     download: Download = False,
-    years: Annotated[str, typer.Option(help="times in orbit, in years")] = "1,3",
-    chips: Annotated[int, typer.Option(min=1, help="emulated chips")] = 20,
-    virtual_chips: Annotated[int, typer.Option(min=2, help="virtual chips that each is judged against")] = 20,
-    images: Annotated[int, typer.Option(min=2, help="images")] = 500,
+    years: Annotated[str, typer.Option(help="times in orbit, in years")] = years_text(USUAL_FLIGHT.years),
+    chips: Annotated[int, typer.Option(min=1, help="emulated chips")] = USUAL_FLIGHT.chips,
+    virtual_chips: Annotated[
+        int, typer.Option(min=2, help="virtual chips that each is judged against")
+    ] = USUAL_FLIGHT.virtual_chips,
+    images: Annotated[int, typer.Option(min=2, help="images")] = USUAL_FLIGHT.images,
     leave_out: Annotated[
         str | None,
         typer.Option(help="kinds of faults that the belief leaves out, comma-separated", show_default=False),
@@ -275,10 +279,10 @@ def flight(
     from hil.atomic import write_text
     from hil.datasets.image_set import load_dataset
     from hil.deployment.deploy import BUNDLED_DATA
-    from hil.mission.flight import FlightOptions, fly
+    from hil.mission.flight import fly
     from hil.mission.orbit import load_orbit
     from hil.mission.radiation.kinds import FaultKind
-    from hil.mission.radiation.timeline import years_of
+    from hil.mission.settings import FlightOptions, years_of
     from hil.mission.subject import open_subject
     from hil.watch import PlannedStage
 

@@ -25,10 +25,9 @@ from hil.deployment.deploy import write_whole
 from hil.deployment.options import DeployOptions
 from hil.deployment.tuning import targets_for
 from hil.driver.open_chip import open_chip
-from hil.errors import UsageError
 from hil.mission.orbit import OrbitFile
-from hil.mission.radiation.kinds import FaultKind
-from hil.mission.radiation.timeline import DAY_S, DAYS, MEASURED_S, YEAR_ORDER, OrbitRow, TimelineOptions
+from hil.mission.radiation.timeline import DAYS, MEASURED_S, YEAR_ORDER, OrbitRow
+from hil.mission.settings import DAY_S, FlightOptions, TimelineOptions
 from hil.verdict.agreement import correct_answers
 from hil.verdict.statistics import compare, look_limits, prediction_test
 from hil.watch import Watch
@@ -37,30 +36,6 @@ from mapping.program.training_inputs import training_inputs
 
 FORMAT = "hil.flight/1.0"
 RATIO_DRAWS, RATIO_SEED = 4000, 0xF117
-
-
-@dataclass(frozen=True, slots=True)
-class FlightOptions:
-    """``chips`` emulated ones, seeds from ``first_seed``; ``virtual_chips`` for each; ``left_out``: kinds that the
-    belief leaves out, to see that the verdict notices."""
-
-    years: tuple[float, ...] = (1.0, 3.0)
-    chips: int = 20
-    images: int = 500
-    virtual_chips: int = 20
-    first_seed: int = 100
-    seed: int = 0
-    left_out: tuple[FaultKind, ...] = ()
-
-    def __post_init__(self) -> None:
-        for good, text in (
-            (self.chips >= 1, f"{self.chips} emulated chips"),
-            (self.images >= 2, f"{self.images} images"),
-            (self.virtual_chips >= 2, f"{self.virtual_chips} virtual chips"),
-            (bool(self.years) and all(0 < y <= 50 for y in self.years), f"years {self.years}, not from 0 to 50"),
-        ):
-            if not good:
-                raise UsageError(text)
 
 
 @dataclass(frozen=True, slots=True)

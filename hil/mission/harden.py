@@ -23,8 +23,9 @@ from hil.mission.radiation.block import InjectionResult
 from hil.mission.radiation.detectors import Detector
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.outcomes import Share, WeightedShare, criticality, fired, harmful, weighted
-from hil.mission.radiation.timeline import MAIN, MENDS, Course
+from hil.mission.radiation.timeline import MENDS
 from hil.mission.scrub_plan import ScrubPlan
+from hil.mission.settings import MAIN, Course
 
 FORMAT = "hil.hardening/1.0"
 MOST_ALARMS = 1e-3  # share of fault-free images with an alarm, beyond which guards and checksums are not taken

@@ -20,9 +20,9 @@ from hil.mission.radiation.checksums import checked_program
 from hil.mission.radiation.folder import MOST_BYTES, CampaignFolder, read_injections
 from hil.mission.radiation.outcomes import Share
 from hil.mission.radiation.summary import FORMAT
-from hil.mission.radiation.timeline import Course
 from hil.mission.requirements import MissionPlan
 from hil.mission.scrub_plan import plan_scrub
+from hil.mission.settings import Course
 from hil.prediction.predict import believed
 from mapping.program.conductance import ConductanceProgram
 

@@ -29,11 +29,11 @@ from hil.mission.orbit import load_orbit
 from hil.mission.passes.flight_image import flight_program, load_image, pack_image
 from hil.mission.passes.windows import load_passes
 from hil.mission.radiation.block import InjectionResult
-from hil.mission.radiation.campaign import CampaignOptions
 from hil.mission.radiation.folder import CampaignFolder, injections_text, read_injections
+from hil.mission.radiation.kept_years import kept_years
 from hil.mission.radiation.study import run_study
-from hil.mission.radiation.timeline import TimelineOptions
 from hil.mission.requirements import load_mission
+from hil.mission.settings import CampaignOptions, TimelineOptions
 from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog, read_wire_log
 from hil.watch import Watch
@@ -94,13 +94,13 @@ def injections(folder: Path) -> Path:
 
 def years(folder: Path) -> Path:
     options = TimelineOptions((0.0, 1.0), 2, 100)
-    kept = options.kept_in(folder)
+    kept = kept_years(options, folder)
     kept.save(0, {"0.0 nothing": 91, "1.0 ecc + scrubbing": 88})
     return kept.file(0)
 
 
 def _years(path: Path) -> object:
-    return TimelineOptions((0.0, 1.0), 2, 100).kept_in(path.parent).load(0)
+    return kept_years(TimelineOptions((0.0, 1.0), 2, 100), path.parent).load(0)
 
 
 @cache

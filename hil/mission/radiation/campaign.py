@@ -21,52 +21,18 @@ from hil.mission.radiation.block import BenchInputs, InjectionResult, run_block
 from hil.mission.radiation.checksums import CheckedProgram, checked_program
 from hil.mission.radiation.detectors import ALARM_SAMPLE, Guards, calibrate_guards, check_names, healthy_batches
 from hil.mission.radiation.folder import BLOCK, CampaignFolder, injections_text
-from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.outcomes import Share
 from hil.mission.radiation.sampling import injections_needed
 from hil.mission.radiation.space import FaultSpace, fault_space
+from hil.mission.settings import CampaignOptions
 from hil.watch import PlannedStage, Watch
 from mapping.program.conductance import ConductanceProgram
 from search.errors import SearchError
 from search.train.workers import side_by_side, workers
 
-FEWEST_IMAGES = 100  # that one injection is judged on
 USUAL_INJECTIONS = 9600  # of the usual margin, 1 point at 95 %
 GUARD_IMAGE_S, INJECTION_IMAGE_S = 2e-3, 5e-5  # of one core, for the bundled network
 ORDER = 0x0D3A  # purpose tag of the order of images
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignOptions:
-    """How a campaign is made. ``injections`` 0: as many as margin and confidence need; ``widen_images`` and
-    ``alarm_images``: fault-free images that widen the guards, and that false alarms are counted on."""
-
-    margin: float = 0.01
-    confidence: float = 0.95
-    injections: int = 0
-    images: int = FEWEST_IMAGES
-    golden: int = 8
-    widen_images: int = 1000
-    alarm_images: int = 3000
-    age_s: float = 3600.0
-    seed: int = 0
-    kinds: tuple[FaultKind, ...] = tuple(FaultKind)
-    workers: int = 1
-    scheduler: str | None = None
-
-    def __post_init__(self) -> None:
-        for good, text in (
-            (self.images >= FEWEST_IMAGES, f"{self.images} images; an injection is judged on {FEWEST_IMAGES} or more"),
-            (self.golden >= 1, f"{self.golden} golden images"),
-            (self.widen_images >= 1 and self.alarm_images >= 1, "no fault-free images"),
-            (0 <= self.seed < 1 << 63, f"seed: {self.seed}, not from 0 to 2^63 - 1"),
-            (0 <= self.age_s < 1e10, f"age: {self.age_s} s"),
-            (0 <= self.injections < 1 << 31, f"injections: {self.injections}"),
-            (bool(self.kinds), "no kind of fault"),
-            (self.workers >= 1, f"workers: {self.workers}"),
-        ):
-            if not good:
-                raise UsageError(text)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cim.json_text import parse_json
 from hil.atomic import output_error, write_text
 from hil.errors import FileError
 from hil.mission.mitigation import Mitigation
+from hil.mission.settings import TimelineOptions
 
 FORMAT = "hil.years/1.0"
 MOST_BYTES = 1 << 20
@@ -75,3 +76,14 @@ class KeptYears:
 def key_of(year: float, mends: Collection[Mitigation]) -> str:
     """The name of an answer: when, and what is mended until then."""
     return f"{year!r} {' + '.join(sorted(mends)) or 'nothing'}"
+
+
+def kept_years(options: TimelineOptions, root: Path) -> KeptYears:
+    """Where what is simulated is kept, in the folder of a campaign, which fixes program, record, data and orbit."""
+    settings = {
+        "images": options.images,
+        "scrub_s": options.scrub_s,
+        "seed": options.seed,
+        "left_out": [str(kind) for kind in options.left_out],
+    }
+    return KeptYears(root, settings, options.images)

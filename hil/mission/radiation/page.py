@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hil.mission.radiation.outcomes import FaultOutcome
-from hil.mission.radiation.timeline import EACH, Course
+from hil.mission.radiation.timeline import EACH
+from hil.mission.settings import Course
 from hil.pages.figures import Figure, axis, dots, figure
 from hil.pages.shell import Plot, render
 

@@ -10,11 +10,13 @@ from cim.record.calibration import CalibrationRecord
 from hil.atomic import write_text
 from hil.datasets.image_set import Dataset
 from hil.mission.orbit import OrbitFile
-from hil.mission.radiation.campaign import CampaignOptions, CampaignResult, run_campaign
+from hil.mission.radiation.campaign import CampaignResult, run_campaign
 from hil.mission.radiation.folder import CampaignFolder
+from hil.mission.radiation.kept_years import kept_years
 from hil.mission.radiation.page import campaign_page
 from hil.mission.radiation.summary import campaign_json, campaign_lines
-from hil.mission.radiation.timeline import TimelineOptions, simulate_years
+from hil.mission.radiation.timeline import simulate_years
+from hil.mission.settings import CampaignOptions, TimelineOptions
 from hil.prediction.predict import believed
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
@@ -53,7 +55,7 @@ def run_study(
     report = {**campaign_json(found, orbit), "belief": source, "notes": list(notes)}
     lines = [f"belief         {source}", *campaign_lines(report)]
     if over_years is not None:
-        timeline = simulate_years(program, data, known, orbit, over_years, watch, over_years.kept_in(folder.years))
+        timeline = simulate_years(program, data, known, orbit, over_years, watch, kept_years(over_years, folder.years))
         report["timeline"] = timeline.to_json()
         lines += ["", *timeline.lines()]
     write_text(folder.report, json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -12,10 +12,8 @@ of relaxation that was measured so far.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,6 @@ from cim.simulator.modes import SimulationMode
 from hil.datasets.image_set import Dataset
 from hil.deployment.options import DeployOptions
 from hil.deployment.tuning import targets_for
-from hil.errors import UsageError
 from hil.mission.mitigation import Mitigation
 from hil.mission.orbit import OrbitFile
 from hil.mission.radiation.dose import dose_mrad, with_dose
@@ -36,6 +33,7 @@ from hil.mission.radiation.kinds import FaultKind, rate_per_day
 from hil.mission.radiation.space import Fault, FaultSpace, fault_space
 from hil.mission.radiation.stored_words import STORED, stored_words
 from hil.mission.secded import CHECK_BITS, WORD_BYTES
+from hil.mission.settings import DAY_S, Course, TimelineOptions
 from hil.simulation.virtual_chip import Drawn, build_chip
 from hil.simulation.virtual_chips import TUNE_IMAGES, VirtualChips
 from hil.verdict.agreement import correct_answers
@@ -46,7 +44,7 @@ from mapping.program.training_inputs import training_inputs
 from mapping.tune.channel_affine import TuneTargets, tune_channels
 
 FORMAT = "hil.timeline/1.0"
-DAYS, DAY_S = 365.25, 86400.0
+DAYS = 365.25
 FIRST_S = 3600.0  # when corrections are fitted
 MEASURED_S = 1e5  # the longest that relaxation was measured
 YEARS, YEAR_DOSE, YEAR_ORDER = 0x9EA5, 0xD05E, 0x0D3B  # purpose tags of the host's seeds
@@ -55,21 +53,6 @@ CELLS = (FaultKind.CELL_NEIGHBOUR, FaultKind.CELL_EXTREME)
 REGISTERS = (FaultKind.CONVERTER_TRIM, FaultKind.CONVERTER_RANGE, FaultKind.ROW_ENABLE)
 RULES = (FaultKind.REQUANTISE, FaultKind.IMAGE_TABLE)
 CHECK_SHARE = CHECK_BITS / (8 * WORD_BYTES)  # check bits of a code over the bits that it guards
-
-
-class Course(enum.StrEnum):
-    """What is mended (``MENDS``)."""
-
-    WITHOUT = "without"
-    SCRUBBED = "scrubbed"
-    TUNED = "scrubbed and tuned"
-    SCRUB_ALONE = "scrubbing alone"
-    ECC_ALONE = "ecc alone"
-    REGISTERS_ALONE = "register-readback alone"
-    TUNE_ALONE = "re-tuning alone"
-    NO_SCRUB = "all but scrubbing"
-    NO_ECC = "all but ecc"
-    NO_REGISTERS = "all but register-readback"
 
 
 SCRUB, ECC, READBACK, TUNE = Mitigation.SCRUB, Mitigation.ECC, Mitigation.REGISTERS, Mitigation.TUNE
@@ -92,41 +75,6 @@ EACH: dict[Mitigation, tuple[Course, Course]] = {
     TUNE: (Course.TUNE_ALONE, Course.SCRUBBED),
 }
 """Each mitigation alone, and all but it."""
-MAIN = (Course.WITHOUT, Course.SCRUBBED, Course.TUNED)
-
-
-@dataclass(frozen=True, slots=True)
-class TimelineOptions:
-    """``scrub_s``: between two scrubs; ``left_out``: kinds left out of the upsets (to see what they do); ``courses``:
-    those that are simulated."""
-
-    years: tuple[float, ...]
-    chips: int = 20
-    images: int = 500
-    scrub_s: float = DAY_S
-    seed: int = 0
-    left_out: tuple[FaultKind, ...] = ()
-    courses: tuple[Course, ...] = MAIN
-
-    def __post_init__(self) -> None:
-        for good, text in (
-            (2 <= self.chips <= 10_000, f"{self.chips} virtual chips, from 2 to 10,000"),
-            (self.images >= 1, f"{self.images} images"),
-            (self.scrub_s > 0, "a scrub takes place after some time"),
-            (bool(self.years) and all(0 <= y <= 100 for y in self.years), f"years {self.years}"),
-        ):
-            if not good:
-                raise UsageError(text)
-
-    def kept_in(self, root: Path) -> KeptYears:
-        """Where what is simulated is kept, in the folder of a campaign, which fixes program, record, data and orbit."""
-        settings = {
-            "images": self.images,
-            "scrub_s": self.scrub_s,
-            "seed": self.seed,
-            "left_out": [str(kind) for kind in self.left_out],
-        }
-        return KeptYears(root, settings, self.images)
 
 
 @dataclass(frozen=True)
@@ -177,14 +125,6 @@ class Timeline:
             mark = "  extrapolated" if year * DAYS * DAY_S > MEASURED_S else ""
             lines.append(f"{year:>6g}  " + "  ".join(cells) + mark)
         return lines
-
-
-def years_of(text: str) -> tuple[float, ...]:
-    """Years of "0,0.5,1,3", ascending and once each."""
-    try:
-        return tuple(sorted({float(part) for part in text.split(",")}))
-    except ValueError:
-        raise UsageError(f"{text!r} is not a list of years", hint="write 0,0.5,1,3") from None
 
 
 def simulate_years(

@@ -10,17 +10,10 @@ import hil.mission
 from hil.datasets.image_set import Dataset
 from hil.emulator.address import SCHEME
 from hil.errors import UsageError
-from hil.mission.flight import (
-    FlightOptions,
-    FlightReport,
-    FlownChip,
-    band_half_width,
-    exact_width_ratio,
-    flight_address,
-    fly,
-)
+from hil.mission.flight import FlightReport, FlownChip, band_half_width, exact_width_ratio, flight_address, fly
 from hil.mission.orbit import OrbitFile, load_orbit
 from hil.mission.radiation.kinds import FaultKind
+from hil.mission.settings import FlightOptions
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 

@@ -14,11 +14,10 @@ from hil.mission.budget import check_budget
 from hil.mission.hardened_campaign import harden_campaign
 from hil.mission.orbit import load_orbit
 from hil.mission.page import mission_page
-from hil.mission.radiation.campaign import CampaignOptions
 from hil.mission.radiation.folder import CampaignFolder
 from hil.mission.radiation.study import run_study
-from hil.mission.radiation.timeline import TimelineOptions
 from hil.mission.requirements import load_mission
+from hil.mission.settings import CampaignOptions, TimelineOptions
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 

@@ -16,18 +16,20 @@ from hil.errors import FileError, UsageError
 from hil.mission.facts_file import FactsFileError
 from hil.mission.orbit import load_orbit, orbit_names
 from hil.mission.radiation.block import site_of
-from hil.mission.radiation.campaign import CampaignOptions, run_campaign
+from hil.mission.radiation.campaign import run_campaign
 from hil.mission.radiation.detectors import Detector, scrub_finds
 from hil.mission.radiation.dose import dose_mrad, with_dose
 from hil.mission.radiation.folder import CampaignFolder, read_injections
 from hil.mission.radiation.inject import HELD, flipped, inject, strike
+from hil.mission.radiation.kept_years import kept_years
 from hil.mission.radiation.kinds import FaultKind, rate_per_day
 from hil.mission.radiation.outcomes import FaultOutcome, Share, harmful, outcome_of, weighted
 from hil.mission.radiation.run import FaultBench
 from hil.mission.radiation.sampling import injections_needed, margin_of
 from hil.mission.radiation.space import Fault, fault_space
 from hil.mission.radiation.study import run_study
-from hil.mission.radiation.timeline import MAIN, Course, TimelineOptions, simulate_years
+from hil.mission.radiation.timeline import simulate_years
+from hil.mission.settings import MAIN, CampaignOptions, Course, TimelineOptions
 from hil.simulation.virtual_chip import build_chip
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
@@ -294,7 +296,7 @@ def test_accuracies_that_were_simulated_before_a_stop_or_for_fewer_courses_are_t
     program: ConductanceProgram, record: CalibrationRecord, data: Dataset, tmp_path: Path
 ) -> None:
     options = TimelineOptions((1.0,), chips=2, images=100, courses=(Course.WITHOUT, Course.SCRUBBED))
-    kept, orbit = options.kept_in(tmp_path / "years"), load_orbit("leo-sso")
+    kept, orbit = kept_years(options, tmp_path / "years"), load_orbit("leo-sso")
     whole = simulate_years(program, data, record, orbit, options, Watch(), kept)
     assert simulate_years(program, data, record, orbit, options, Watch()).to_json() == whole.to_json()
     kept.file(1).unlink()
@@ -309,14 +311,14 @@ def test_accuracies_that_were_simulated_before_a_stop_or_for_fewer_courses_are_t
 
 def test_kept_accuracies_of_other_settings_are_simulated_anew_and_damaged_ones_refused(tmp_path: Path) -> None:
     options = TimelineOptions((1.0,), chips=2, images=100)
-    options.kept_in(tmp_path).save(0, {"1.0 nothing": 100})
-    assert options.kept_in(tmp_path).load(0) == {"1.0 nothing": 100}
-    assert not replace(options, images=99).kept_in(tmp_path).load(0)
-    assert not replace(options, scrub_s=1.0).kept_in(tmp_path).load(0)
-    path = options.kept_in(tmp_path).file(0)
+    kept_years(options, tmp_path).save(0, {"1.0 nothing": 100})
+    assert kept_years(options, tmp_path).load(0) == {"1.0 nothing": 100}
+    assert not kept_years(replace(options, images=99), tmp_path).load(0)
+    assert not kept_years(replace(options, scrub_s=1.0), tmp_path).load(0)
+    path = kept_years(options, tmp_path).file(0)
     path.write_text(path.read_text("utf-8").replace(": 100\n", ": 101\n"), "utf-8")
     with pytest.raises(FileError, match=r"00000\.json") as found:
-        options.kept_in(tmp_path).load(0)
+        kept_years(options, tmp_path).load(0)
     assert "rm " in str(found.value.hint)
 
 

@@ -10,13 +10,14 @@ from cim.record.published import nominal_record
 from hil.datasets.image_set import Dataset
 from hil.mission.orbit import load_orbit
 from hil.mission.radiation.bench import build_bench
-from hil.mission.radiation.campaign import CampaignOptions, run_campaign
+from hil.mission.radiation.campaign import run_campaign
 from hil.mission.radiation.checksums import checked_program
 from hil.mission.radiation.folder import CampaignFolder
 from hil.mission.radiation.inject import inject
 from hil.mission.radiation.kinds import FaultKind
 from hil.mission.radiation.run import FaultBench
 from hil.mission.radiation.space import Fault, FaultSpace, fault_space
+from hil.mission.settings import CampaignOptions
 from hil.watch import Watch
 from mapping.compile import compile_network
 from mapping.network.file import NetworkFile

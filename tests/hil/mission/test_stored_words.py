@@ -12,7 +12,7 @@ import hil.mission
 from cim.record.calibration import CalibrationRecord
 from hil.datasets.image_set import Dataset
 from hil.mission.orbit import OrbitFile, load_orbit
-from hil.mission.radiation.campaign import CampaignOptions, run_campaign
+from hil.mission.radiation.campaign import run_campaign
 from hil.mission.radiation.detectors import Detector
 from hil.mission.radiation.folder import CampaignFolder
 from hil.mission.radiation.inject import inject, strike
@@ -21,8 +21,9 @@ from hil.mission.radiation.outcomes import FaultOutcome, outcome_of
 from hil.mission.radiation.run import FaultBench
 from hil.mission.radiation.space import FaultSpace, fault_space
 from hil.mission.radiation.stored_words import STORED, StoredWords, stored_words
-from hil.mission.radiation.timeline import Course, TimelineOptions, simulate_years
+from hil.mission.radiation.timeline import simulate_years
 from hil.mission.secded import COLUMNS, coded, mended
+from hil.mission.settings import CampaignOptions, Course, TimelineOptions
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram
 

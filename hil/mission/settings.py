@@ -1,0 +1,124 @@
+"""Settings of campaigns, of accuracies over the years, and of flights, with their usual values."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from hil.errors import UsageError
+from hil.mission.radiation.kinds import FaultKind
+
+FEWEST_IMAGES = 100  # that one injection is judged on
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignOptions:
+    """How a campaign is made. ``injections`` 0: as many as margin and confidence need; ``widen_images`` and
+    ``alarm_images``: fault-free images that widen the guards, and that false alarms are counted on."""
+
+    margin: float = 0.01
+    confidence: float = 0.95
+    injections: int = 0
+    images: int = FEWEST_IMAGES
+    golden: int = 8
+    widen_images: int = 1000
+    alarm_images: int = 3000
+    age_s: float = 3600.0
+    seed: int = 0
+    kinds: tuple[FaultKind, ...] = tuple(FaultKind)
+    workers: int = 1
+    scheduler: str | None = None
+
+    def __post_init__(self) -> None:
+        for good, text in (
+            (self.images >= FEWEST_IMAGES, f"{self.images} images; an injection is judged on {FEWEST_IMAGES} or more"),
+            (self.golden >= 1, f"{self.golden} golden images"),
+            (self.widen_images >= 1 and self.alarm_images >= 1, "no fault-free images"),
+            (0 <= self.seed < 1 << 63, f"seed: {self.seed}, not from 0 to 2^63 - 1"),
+            (0 <= self.age_s < 1e10, f"age: {self.age_s} s"),
+            (0 <= self.injections < 1 << 31, f"injections: {self.injections}"),
+            (bool(self.kinds), "no kind of fault"),
+            (self.workers >= 1, f"workers: {self.workers}"),
+        ):
+            if not good:
+                raise UsageError(text)
+
+
+class Course(enum.StrEnum):
+    """What is mended on the way (``hil.mission.radiation.timeline.MENDS``)."""
+
+    WITHOUT = "without"
+    SCRUBBED = "scrubbed"
+    TUNED = "scrubbed and tuned"
+    SCRUB_ALONE = "scrubbing alone"
+    ECC_ALONE = "ecc alone"
+    REGISTERS_ALONE = "register-readback alone"
+    TUNE_ALONE = "re-tuning alone"
+    NO_SCRUB = "all but scrubbing"
+    NO_ECC = "all but ecc"
+    NO_REGISTERS = "all but register-readback"
+
+
+MAIN = (Course.WITHOUT, Course.SCRUBBED, Course.TUNED)
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineOptions:
+    """``scrub_s``: between two scrubs; ``left_out``: kinds left out of the upsets (to see what they do); ``courses``:
+    those that are simulated."""
+
+    years: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 3.0)
+    chips: int = 20
+    images: int = 500
+    scrub_s: float = DAY_S
+    seed: int = 0
+    left_out: tuple[FaultKind, ...] = ()
+    courses: tuple[Course, ...] = MAIN
+
+    def __post_init__(self) -> None:
+        for good, text in (
+            (2 <= self.chips <= 10_000, f"{self.chips} virtual chips, from 2 to 10,000"),
+            (self.images >= 1, f"{self.images} images"),
+            (self.scrub_s > 0, "a scrub takes place after some time"),
+            (bool(self.years) and all(0 <= y <= 100 for y in self.years), f"years {self.years}"),
+        ):
+            if not good:
+                raise UsageError(text)
+
+
+def years_text(years: tuple[float, ...]) -> str:
+    """Years as an option takes them: (0.0, 0.5, 1.0) is 0,0.5,1."""
+    return ",".join(f"{year:g}" for year in years)
+
+
+def years_of(text: str) -> tuple[float, ...]:
+    """Years of "0,0.5,1,3", ascending and once each."""
+    try:
+        return tuple(sorted({float(part) for part in text.split(",")}))
+    except ValueError:
+        raise UsageError(f"{text!r} is not a list of years", hint="write 0,0.5,1,3") from None
+
+
+@dataclass(frozen=True, slots=True)
+class FlightOptions:
+    """``chips`` emulated ones, seeds from ``first_seed``; ``virtual_chips`` for each; ``left_out``: kinds that the
+    belief leaves out, to see that the verdict notices."""
+
+    years: tuple[float, ...] = (1.0, 3.0)
+    chips: int = 20
+    images: int = 500
+    virtual_chips: int = 20
+    first_seed: int = 100
+    seed: int = 0
+    left_out: tuple[FaultKind, ...] = ()
+
+    def __post_init__(self) -> None:
+        for good, text in (
+            (self.chips >= 1, f"{self.chips} emulated chips"),
+            (self.images >= 2, f"{self.images} images"),
+            (self.virtual_chips >= 2, f"{self.virtual_chips} virtual chips"),
+            (bool(self.years) and all(0 < y <= 50 for y in self.years), f"years {self.years}, not from 0 to 50"),
+        ):
+            if not good:
+                raise UsageError(text)
