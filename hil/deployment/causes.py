@@ -60,7 +60,7 @@ class Outcome:
     energy: Mapping[str, NDArray[np.float64]]
 
 
-def causes_if_any(
+def find_causes(
     job: Deployment,
     data: Dataset,
     order: NDArray[np.int64],
@@ -69,7 +69,14 @@ def causes_if_any(
     exact: Exact,
     watch: Watch,
 ) -> CauseSplit | None:
-    """The causes as a stage of the run; None where they are not asked for, or a note says why there are none."""
+    """Split the gap of a finished run, and each layer's error energy, as a stage of the run.
+
+    None where causes are not asked for, or a note says why there are none.
+
+    Args:
+        order: positions of the images in run order.
+        samples: layer samples of the run, for the codes of ``exact``.
+    """
     metric = job.scoring.task.metric
     if not job.options.causes:
         return None
@@ -80,10 +87,10 @@ def causes_if_any(
         watch.note(f"causes are split for scores of single samples only, and {metric.title} has none")
         return None
     with watch.stage("finding causes"):
-        return find_causes(job, data, order, answers, samples, exact, watch)
+        return _split_gap(job, data, order, answers, samples, exact, watch)
 
 
-def find_causes(
+def _split_gap(
     job: Deployment,
     data: Dataset,
     order: NDArray[np.int64],
@@ -92,12 +99,6 @@ def find_causes(
     exact: Exact,
     watch: Watch,
 ) -> CauseSplit:
-    """Split the gap of a finished run, and each layer's error energy.
-
-    Args:
-        order: positions of the images in run order.
-        samples: layer samples of the run, for the codes of ``exact``.
-    """
     early_age_s = job.written.early_age_s if job.written else None
     players = {**(TOGETHER if early_age_s is None else PROGRAMMING), **OTHERS}
     players |= {**(INPUTS if inputs_err(job.program.spec.macro, job.record) else {}), **LAST}

@@ -27,7 +27,7 @@ from hil.datasets.image_set import Dataset, load_dataset
 from hil.datasets.input_values import with_pixels
 from hil.deployment.adaptation import adapted, check_adapted
 from hil.deployment.build_report import collect, report_of, sample_layers
-from hil.deployment.causes import causes_if_any
+from hil.deployment.causes import find_causes
 from hil.deployment.chip_record import record_for, record_of_runs
 from hil.deployment.chip_run import ChipRun
 from hil.deployment.deployment import Deployment
@@ -285,7 +285,7 @@ def deploy_on(
         chip.finish(exact, watch)
     with watch.stage("layers"):
         samples = sample_layers(job, exact, chip.layers)
-    causes = causes_if_any(job, data, order, answers, samples, exact, watch)
+    causes = find_causes(job, data, order, answers, samples, exact, watch)
     with watch.stage("without the tune"):
         untuned = judge_untuned(job, data, order, chip.untuned, watch)
     arrays = collect(job, data, order, answers, samples, chip.after_us)
