@@ -25,7 +25,7 @@ from hil.cli.options import (
     screen,
     seconds,
 )
-from hil.cli.search_results import SEARCHING, AllowCode, Folder, Scheduler, compare, explain, show, train
+from hil.cli.search_results import SEARCHING, AllowCode, Folder, Scheduler, compare, explain, heir, show, train
 from hil.errors import ExitCode, FileError, Interrupted, UsageError
 from hil.searching.settings import SearchSettings
 from hil.transports import DEFAULT_BAUD
@@ -269,6 +269,7 @@ def resume(
 
 
 search.command("train")(train)
+search.command("heir")(heir)
 search.command("show")(show)
 search.command("explain")(explain)
 search.command("compare")(compare)

@@ -1,4 +1,4 @@
-"""Commands on the folder of a search: train more of its networks, show, explain and compare them."""
+"""Commands on networks of a search: train more of them, have them from a teacher, show, explain and compare them."""
 
 from __future__ import annotations
 
@@ -54,6 +54,35 @@ def train(
         train_named(opened, settings, networks, watch, scheduler=scheduler)
     table = table_json(opened, folder_notes(opened))
     print_result(table_lines(table, settings), table, as_json)
+    return ExitCode.DONE
+
+
+def heir(
+    architecture: Annotated[Path, typer.Argument(help="architecture.json of a network of the space")],
+    teacher: Annotated[Path, typer.Option(help="net.pt whose blocks the network has")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="the net.pt to write", callback=output_file)],
+    space: Annotated[
+        str | None, typer.Option(help="name or .toml; default: the shipped space of the file", show_default=False)
+    ] = None,
+    allow_code: AllowCode = False,
+    as_json: Json = False,
+) -> int:
+    """Write a network of a space with the blocks of a teacher as they are, where it has no others: untrained.
+
+    hil finetune trains it on for the errors of its chip, taught by itself.
+    """
+    need(*SEARCHING)
+    from mapping.network.file import load_network, save_network
+    from search.space.architecture import read_architecture
+    from search.space.file import load_space
+    from search.train.inherit import heir
+
+    wanted = read_architecture(architecture)
+    file = heir(load_space(space or wanted.space, allow_code=allow_code), wanted, load_network(teacher))
+    with writing(out):
+        save_network(file, out)
+    lines = [f"network  {out}   {wanted}", f"next     hil finetune {out} --data DATA -o tuned.pt"]
+    print_result(lines, {"network": str(out), "architecture": wanted.digest, "digest": file.digest}, as_json)
     return ExitCode.DONE
 
 

@@ -3,7 +3,8 @@
 A block of the teacher is what lies between two single maps: of a ResNet, one residual block; of a plain network, one
 convolution. The operator at the i-th position of a stage takes the weights of the i-th block of the teacher's
 stage where its layers are that block's: kinds, wiring, kernels, strides and channels. Stem and classifier take theirs
-likewise; all else begins as always. Imports torch: import this module late.
+likewise; all else begins as always. A network whose layers are all its teacher's can be had as it is (``heir``).
+Imports torch: import this module late.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import torch
 from torch import Tensor
 
 from cim.cost.workload import WorkKind
+from mapping.bits import LayerBits
+from mapping.network.file import NetworkFile
 from mapping.network.float_run import forward, network_input
 from mapping.network.graph import NetworkGraph, Preprocess
 from mapping.network.nodes import Add, Conv, Flatten, GlobalAvgPool, Linear, Node, Relu
+from search.space.architecture import Architecture
 from search.space.genes import Space
 from search.space.operators import Layer
 from search.train.arrays import ArrayConv2d, ArrayLinear
@@ -54,6 +58,42 @@ def inherit(
             if (node := found.get(layer.name)) is not None:
                 _give(net, layer, node, maps[node.name], graph.preprocess, clip)
     return tuple(found)
+
+
+def heir(space: Space, architecture: Architecture, teacher: NetworkFile) -> NetworkFile:
+    """The teacher without the blocks that a network of the space skips, with that network's bits and nothing trained.
+
+    Raises:
+        SpaceError: the network is not of the space.
+        TeacherError: the teacher cannot teach the space, or has not all layers of the network.
+    """
+    space.encode(architecture)
+    net, (stem, *stages, head) = network(space, architecture, None), _parts(teacher.graph, space)
+    found = _common(net, space, [stem, *stages, head])
+    on_cells = [layer.name for layer in net.layers if layer.kind.on_cells]
+    if missing := [name for name in on_cells if name not in found]:
+        raise TeacherError(
+            f"the teacher has not all layers of this network of {space.name}: {len(missing)} are others, "
+            f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
+        )
+    nodes, instead = list(stem.nodes), dict[str, str]()
+    for number, part in enumerate(stages):
+        places = [place.name for place in space.positions if place.stage == number]
+        for place, block in enumerate(blocks_of(part)):
+            if place < len(places) and _layers(net, f"{places[place]}."):
+                nodes += block
+            else:
+                source = block[0].inputs[0]
+                instead[block[-1].name] = instead.get(source, source)
+    nodes = [replace(n, inputs=tuple(instead.get(name, name) for name in n.inputs)) for n in (*nodes, *head.nodes)]
+    common, bits = net.bits.common, {layer.name: net.bits.of(layer) for layer in net.layers if layer.kind.on_cells}
+    return replace(
+        teacher,
+        graph=replace(teacher.graph, nodes=tuple(nodes)),
+        weight_bits=common.weight,
+        activation_bits=common.activation,
+        layer_bits={found[k].name: LayerBits(b.weight, b.activation) for k, b in bits.items() if b != common},
+    )
 
 
 def check_heirs(space: Space, teacher: NetworkGraph) -> None:

@@ -23,8 +23,11 @@ from hil.watch import Watch  # noqa: E402
 from mapping.network.capture import capture  # noqa: E402
 from mapping.network.file import NetworkFile, load_network, save_network  # noqa: E402
 from mapping.network.graph import Preprocess  # noqa: E402
+from mapping.network.nodes import Conv  # noqa: E402
 from search.choice.front import read_front  # noqa: E402
-from search.space.architecture import read_architecture  # noqa: E402
+from search.space.architecture import read_architecture, write_architecture  # noqa: E402
+from search.space.file import load_space  # noqa: E402
+from search.space.genes import Bits  # noqa: E402
 from search.space.target import ChipTarget  # noqa: E402
 
 from ..cli.test_cli import Cli  # noqa: E402
@@ -37,7 +40,7 @@ from ..search_files import CLASSES, SPACE, images  # noqa: E402
 # --- help -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "train", "show", "explain", "compare"])
+@pytest.mark.parametrize("command", ["run", "resume", "train", "heir", "show", "explain", "compare"])
 def test_each_command_explains_itself(cli: Cli, command: str) -> None:
     assert "Usage: hil search" in cli("search", command, "--help")
 
@@ -253,15 +256,40 @@ def test_networks_begin_on_squares_and_their_teacher_is_asked_once(cli: Cli, fil
     assert [s["accuracy"] for s in samples] != [s["accuracy"] for s in whole]
 
 
-def test_networks_begin_as_the_blocks_of_a_given_teacher(cli: Cli, files: Files, tmp_path: Path) -> None:
+def plain_teacher(path: Path) -> Path:
+    """A network of the blocks conv3, conv3, conv3, as others would write it."""
+
     def block(inputs: int, outputs: int, stride: int = 1) -> list[torch.nn.Module]:
         return [torch.nn.Conv2d(inputs, outputs, 3, stride, 1), torch.nn.BatchNorm2d(outputs), torch.nn.ReLU()]
 
     ends = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(8, 3)]
     plain = torch.nn.Sequential(*block(1, 4), *block(4, 4), *block(4, 8, 2), *block(8, 8), *ends)
     graph = capture(plain.eval(), torch.zeros(1, 1, 8, 8), preprocess=Preprocess((0.0,), (1.0,)), classes=CLASSES)
-    save_network(NetworkFile(graph, 4, 8, images(20)[0]), tmp_path / "plain.pt")
-    given = files.arguments(tmp_path / "run", teacher=tmp_path / "plain.pt", teacher_epochs=1)
+    save_network(NetworkFile(graph, 4, 8, images(20)[0]), path)
+    return path
+
+
+def test_the_heir_of_a_teacher_has_its_blocks_where_a_network_of_the_space_has_no_others(
+    cli: Cli, files: Files, tmp_path: Path
+) -> None:
+    plain, space = plain_teacher(tmp_path / "plain.pt"), load_space(files.space)
+    wanted = space.uniform(("skip", "skip", "conv3", "skip"), (1.0, 1.0), Bits(2, 8))
+    write_architecture(tmp_path / "network.json", wanted)
+    named = ("search", "heir", tmp_path / "network.json", "--space", files.space)
+    told = cli(*named, "--teacher", plain, "-o", tmp_path / "net.pt")
+    assert "hil finetune" in told
+    found = load_network(tmp_path / "net.pt")
+    assert (found.weight_bits, sum(isinstance(node, Conv) for node in found.graph.nodes)) == (2, 2)
+    write_architecture(
+        tmp_path / "network.json", dataclasses.replace(wanted, operators=("conv2", *wanted.operators[1:]))
+    )
+    cli(*named, "--teacher", plain, "-o", tmp_path / "other.pt", code=8)
+    assert not (tmp_path / "other.pt").exists()
+
+
+def test_networks_begin_as_the_blocks_of_a_given_teacher(cli: Cli, files: Files, tmp_path: Path) -> None:
+    plain = plain_teacher(tmp_path / "plain.pt")
+    given = files.arguments(tmp_path / "run", teacher=plain, teacher_epochs=1)
     cli(*given, "--inherit")
     (network,) = (tmp_path / "run" / "networks").iterdir()
     assert "begun as the teacher's" in load_network(network / "net.pt").graph.provenance["trained by"]

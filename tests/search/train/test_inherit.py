@@ -20,7 +20,7 @@ from mapping.network.graph import NetworkGraph, Preprocess  # noqa: E402
 from search.space.file import load_space, parse_space  # noqa: E402
 from search.space.genes import Bits, Space  # noqa: E402
 from search.train.images import Images  # noqa: E402
-from search.train.inherit import check_heirs, inherit  # noqa: E402
+from search.train.inherit import check_heirs, heir, inherit  # noqa: E402
 from search.train.modules import LayerNet, network  # noqa: E402
 from search.train.retrain import RetrainJob, RetrainSettings, retrain  # noqa: E402
 from search.train.teacher import TeacherError  # noqa: E402
@@ -128,6 +128,46 @@ def test_blocks_keep_their_places_where_one_between_them_is_skipped() -> None:
     for layer in net.layers:
         one, other = net.unit(layer).array, next(whole.unit(w).array for w in whole.layers if w.name == layer.name)
         assert (one is None and other is None) or torch.equal(one.weight, other.weight)  # type: ignore[union-attr]
+
+
+def heir_of(graph: NetworkGraph, *operators: str) -> NetworkFile:
+    file = NetworkFile(graph, 8, 8, SOME.pixels[:16])
+    return heir(SPACE, SPACE.uniform(operators, (1.0, 1.0), Bits(8, 8)), file)
+
+
+def test_an_heir_of_all_blocks_answers_as_its_teacher() -> None:
+    graph = teacher(mean=0.5, std=0.25)
+    found = heir_of(graph, "conv3", "conv3", "residual", "residual")
+    np.testing.assert_allclose(
+        float_logits(found.graph, OTHERS.pixels), float_logits(graph, OTHERS.pixels), rtol=0, atol=1e-4
+    )
+
+
+def test_an_heir_leaves_out_the_blocks_that_its_network_skips(tmp_path: Path) -> None:
+    graph = teacher()
+    found = heir_of(graph, "skip", "conv3", "residual", "skip")
+    save_network(found, tmp_path / "net.pt")
+    again = load_network(tmp_path / "net.pt")
+    torch.manual_seed(3)
+    module = Plain().train()
+    for _ in range(20):
+        module(torch.tensor(SOME.pixels).movedim(3, 1) / 255)
+    module.eval()
+
+    def cut(x: Tensor) -> Tensor:
+        x = module.one[1](module.stem(x))
+        x = torch.relu(module.short(x) + module.first(x))
+        y: Tensor = module.head(x.mean((2, 3)))
+        return y
+
+    with torch.no_grad():
+        wanted = cut(torch.tensor(OTHERS.pixels).movedim(3, 1) / 255).numpy()
+    np.testing.assert_allclose(float_logits(again.graph, OTHERS.pixels), wanted, rtol=0, atol=1e-4)
+
+
+def test_an_heir_of_other_layers_than_its_teachers_is_refused_with_their_names() -> None:
+    with pytest.raises(TeacherError, match=r"has not all layers of this network of tiny: 1 are others, 1\.1\.conv"):
+        heir_of(teacher(), "conv2", "conv3", "residual", "residual")
 
 
 def test_shortcuts_without_weights_are_not_those_of_a_residual_operator() -> None:
