@@ -6,8 +6,10 @@ A tile of random weights on ``lab-128`` cells, wires of 1 ohm, no noise and no c
 the law of the exact mode (``cim.array.wire_law``) stand beside two sums from one product. *fast*: the mean loss folded
 into the cells, and the rest of it from numbers of driven rows (``cim.simulator.fast.moments.place_terms``), which
 expects each plane to hold a share of the sum that goes by its driven rows. *planes*: a second product, of the same
-cells with Σ_p w_p n_p u_pr for the code Σ_p w_p u_pr of a row, n_p being the driven rows of plane p: what each plane
-loses goes by its own sum and its own rows. Numbers are rms in levels beside each output's line over the exact sums, as
+cells with Σ_p w_p s_pr u_pr for the code Σ_p w_p u_pr of a row, s_pr by the rows that plane p drives from the far end
+on (``cim.simulator.fast.moments.DrivenLine``): what each plane loses goes by its own sum and its own rows. The fast
+mode has it in layers that read pictures.
+Numbers are rms in levels beside each output's line over the exact sums, as
 a tune leaves it.
 """
 
@@ -21,7 +23,7 @@ from numpy.typing import NDArray
 from cim.array.wire_law import Wire, WireEnd, conversion_load, line_bend, line_gaps, wired_sums_us
 from cim.chip.file import load_chip
 from cim.simulator.fast.layer import ACTIVITY
-from cim.simulator.fast.moments import place_terms, row_reach
+from cim.simulator.fast.moments import DrivenLine, place_terms, row_reach
 from hil.datasets.image_set import load_dataset
 
 PLANES, OUTPUTS, SPREAD_US = 8, 16, 2.0
@@ -68,8 +70,8 @@ def study(name: str, codes: NDArray[np.int64], row0: int, rng: np.random.Generat
     kw = loss * reach.mean()
     fast = plain - codes @ (cells * reach[:, None]) * loss * typical
     fast = fast - plain * kw * terms.excess[:, None] - kw * cells.mean(0) * terms.lean[:, None]
-    driven = counts / (1.0 + bend * counts)
-    planes = plain - np.einsum("npr,np,p->nr", bits, driven, weights) @ (cells * reach[:, None]) * loss
+    line = DrivenLine(order, gaps, bend, 1)
+    planes = plain - np.einsum("npr,p->nr", bits * line.shares(bits), weights) @ (cells * reach[:, None]) * loss * rows
     numbers = [exact.std(0).mean(), beside_line(plain, exact), beside_line(fast, exact), beside_line(planes, exact)]
     return f"{name:<34} {row0:>5} {rows:>5}" + "".join(f"{number / spec.level_step_us:>10.1f}" for number in numbers)
 

@@ -17,6 +17,8 @@ from cim.simd.floats import (
     add,
     and_i,
     fma,
+    load,
+    load_i,
     maximum,
     minimum,
     mul,
@@ -27,7 +29,7 @@ from cim.simd.floats import (
     to_floats,
 )
 from cim.simd.integers import load_longs, vadd
-from cim.simd.pairs import high_words, inverse, low_words, ones_of_8, ones_of_16
+from cim.simd.pairs import high_words, inverse, low_words, nearest_int, ones_of_8, ones_of_16
 from cim.simd.vectors import store
 
 # Rows of the terms array (places / 16, TERMS, 16), the fields of PlaceTerms and the sum of driven codes.
@@ -129,25 +131,42 @@ def terms_of_counts(counts: Any, weights: Any, typical: float, bend: float, even
 
 @njit(**_options)
 def driven_by_plane(
-    maps: Any, bases: Any, offsets: Any, counts: Any, shares: Any, bend: float, fraction: int, out: Any
-) -> None:
+    maps: Any, bases: Any, offsets: Any, order: Any, counts: Any, weights: Any, gaps: Any, bend: float, fraction: int,
+    scale: Any, out: Any,
+) -> None:  # fmt: skip
     """``FastLayer.product_inputs`` of layers that lose by plane, for one-bit units: out int16, flat.
 
-    Of each place, ``fraction`` times its codes, then Σ_p shares[p] · n_p / (1 + bend n_p) of the bits p that each has,
-    n_p byte p of ``counts``.
+    Of each place ``fraction`` times its codes, then Σ_p weights[p] · scale[r] · Σ_(s ≥ r) gaps[s] N_ps / (1 + bend N_p)
+    over its bits p (``DrivenLine.shares``), N_p byte p of ``counts``; ``offsets``, ``order``, ``gaps`` and ``scale``
+    along the line. Sixteen places at a time.
     """
-    rows, planes = offsets.shape[0], shares.shape[0]
-    low, high, each = np.zeros(16, _f), np.zeros(16, _f), np.zeros(8, _f)
-    for place in range(out.shape[0] // (2 * rows)):
-        for plane in range(planes):
-            n = _f((counts[place] >> np.uint64(8 * plane)) & np.uint64(255))
-            each[plane] = shares[plane] * n / (_ONE + _f(bend) * n)
-        for nibble in range(1, 16):  # what the four lower and the four upper bits of a code are driven with
-            top = 3 if nibble > 7 else 2 if nibble > 3 else nibble - 1 if nibble < 3 else 1
-            rest = nibble - (1 << top)
-            low[nibble], high[nibble] = low[rest] + each[top], high[rest] + each[4 + top]
-        start, at = bases[place], 2 * rows * place
+    rows, places = offsets.shape[0], out.shape[0] // (2 * offsets.shape[0])
+    codes, lost, whole = np.zeros(rows * LANES, _i), np.empty(rows * LANES, _f), np.empty(rows * LANES, _i)
+    bend_, one = splat(_f(bend)), splat_i(_i(1))
+    for first in range(0, places, LANES):
+        count = min(LANES, places - first)
+        for lane in range(count):
+            start = bases[first + lane]
+            for r in range(rows):
+                codes[r * LANES + lane] = maps[start + offsets[r]]
         for r in range(rows):
-            code = np.int64(maps[start + offsets[r]])
-            out[at + r] = np.int16(code * fraction)
-            out[at + rows + r] = np.int16(np.rint(low[code & 15] + high[(code >> 4) & 15]))
+            store(lost, r * LANES, splat(_ZERO))
+        low, high = low_words(counts, first), high_words(counts, first)
+        for plane in range(weights.shape[0]):
+            word = low if plane < 4 else high
+            n = to_floats(and_i(shift_right(word, _i(8 * (plane & 3))), splat_i(_i(255))))
+            weight = mul(splat(weights[plane]), inverse(fma(n, bend_, splat(_ONE))))
+            left = splat(_ZERO)  # what is lost from here to the end; n: driven rows up to here
+            for r in range(rows - 1, -1, -1):
+                bit = to_floats(and_i(shift_right(load_i(codes, r * LANES), _i(plane)), one))
+                left = fma(splat(gaps[r]), n, left)
+                store(lost, r * LANES, fma(mul(weight, left), bit, load(lost, r * LANES)))
+                n = sub(n, bit)
+        for r in range(rows):
+            store(whole, r * LANES, nearest_int(mul(load(lost, r * LANES), splat(scale[r]))))
+        for lane in range(count):
+            at = 2 * rows * (first + lane)
+            for r in range(rows):
+                place = at + order[r]
+                out[place] = codes[r * LANES + lane] * fraction
+                out[place + rows] = whole[r * LANES + lane]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cim.array.wire_law import max_unit
 from cim.chip.spec import InputCoding
-from cim.simulator.fast.moments import PlaceTerms, TileMoments, loses_by_plane, place_terms, tile_moments
+from cim.simulator.fast.moments import DrivenLine, PlaceTerms, TileMoments, loses_by_plane, place_terms, tile_moments
 from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import PreparedTile, SimulatedLayer, SimulatedTile
 
@@ -48,7 +48,8 @@ class FastLayer:
         return RowCut(tile.inputs, self.kernel_size)
 
     def groups(self, tiles: Sequence[PreparedTile]) -> list[list[TileMoments]]:
-        """Moments of tiles: those of the same outputs together, if not read in place only those of the same inputs.
+        """Moments of tiles: those of the same outputs together, if not read in place only those whose rows are the same
+        inputs in the same order along the line.
 
         Halves that are subtracted after the converter stand alone.
         """
@@ -56,8 +57,8 @@ class FastLayer:
         for number, tile in enumerate(tiles):
             m = tile_moments(self.layer, tile, self.weights, self.activity)
             alone = m.cells.shape[1] != len(m.tile.outputs)
-            inputs = None if self.reads_in_place(m.tile) else m.tile.inputs
-            together.setdefault(number if alone else (m.tile.outputs, inputs), []).append(m)
+            rows = None if self.reads_in_place(m.tile) else (m.tile.inputs, m.line.order.tobytes())
+            together.setdefault(number if alone else (m.tile.outputs, rows), []).append(m)
         return list(together.values())
 
     @property
@@ -87,11 +88,11 @@ class FastLayer:
         """Largest magnitude of ``product_inputs``."""
         return float(self.driven_top if self.tables is None else np.abs(self.tables).max())
 
-    def product_inputs(self, rows: NDArray[np.int16], bend: float) -> NDArray[np.int16] | NDArray[np.float32]:
+    def product_inputs(self, rows: NDArray[np.int16], line: DrivenLine) -> NDArray[np.int16] | NDArray[np.float32]:
         """What ``TileMoments.cells`` are multiplied with for driven codes (places, rows): (places, len(cells)).
 
-        The codes as row drivers give them; for cubic cells their cubes; ``by_plane``, Σ_p w_p u_pr n_p / (rows · U):
-        codes of whose planes as much is left as the share of driven rows n_p, n / (1 + bend n) as wires see them.
+        The codes as row drivers give them; for cubic cells their cubes; ``by_plane``, Σ_p w_p s_pr u_pr with the share
+        s_pr that row r loses in plane p of what it would with all rows driven (``DrivenLine.shares``).
 
         Example: units 1 and 3 driven as 1.1 and 3, code 13 = 3 · 4 + 1 of two planes of two bits: 13.1.
         """
@@ -102,9 +103,7 @@ class FastLayer:
             parts = [table[at] for table in self.tables]
         if self.by_plane:
             units = self.layer.units(rows)
-            driven = np.abs(units).sum(2)
-            shares = driven / (1.0 + bend * driven) / (rows.shape[1] * max_unit(self.layer.spec))
-            parts.append(np.einsum("pnr,pn,p->nr", units, shares, self.weights).astype(np.float32))
+            parts.append(np.einsum("pnr,p->nr", units * line.shares(units), self.weights).astype(np.float32))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     def terms(self, rows: NDArray[np.int16], bend: float) -> PlaceTerms:

@@ -14,11 +14,13 @@ many cells falls anywhere between two codes; where nothing is driven it does not
 converter's own mean E₀ and variance V₀ at rest stand instead. INL is taken as its regression
 line over the sums that random inputs of the given ``activity`` make, the rest of it as noise.
 Wires: the static loss of each cell is folded into the product, the rest follows from the
-number of driven rows (``place_terms``), which takes the planes' shares of a sum to go by their driven rows. Where rows
-drive together they do not: a product of its own, of Σ_p w_p n_p u_pr, has what each plane loses
-(``SimulatedLayer.rows_alike``). Where row drivers err (``cim.array.input_drive``) u_pr is what
-a row really gets, so code_r is no whole number (``FastLayer.product_inputs``); cubic cells
-(``cim.array.cell_iv``) add a second product, of Σ_p w_p u_pr³.
+number of driven rows (``place_terms``), which takes the planes' shares of a sum to go by
+their driven rows. Where rows drive together they do not: a product of its own, of
+Σ_p w_p s_pr u_pr, has what each plane loses, s_pr by its own driven rows along the line
+(``SimulatedLayer.rows_alike``, ``DrivenLine``). Where row drivers err
+(``cim.array.input_drive``) u_pr is what a row really gets, so code_r is no whole number
+(``FastLayer.product_inputs``); cubic cells (``cim.array.cell_iv``) add a product of
+Σ_p w_p u_pr³.
 
 Not seen: which plane of a sum saturates. ``level_sums`` returns the share of sums whose
 largest plane is expected beyond the scale, at one conversion each; where the exact simulator
@@ -43,6 +45,39 @@ _POINTS = 401
 
 
 @dataclass(frozen=True, slots=True)
+class DrivenLine:
+    """A tile's rows along their line: what a row loses there goes by the rows that drive together with it.
+
+    ``order`` (rows,): positions among the tile's inputs, farthest from the end first; ``gaps`` pitches from each to the
+    next, the last to the end; ``bend`` as in ``place_terms``; ``unit`` the largest.
+    """
+
+    order: NDArray[np.int64]
+    gaps: Floats
+    bend: float
+    unit: int
+
+    @property
+    def reach(self) -> Floats:
+        """λ of each row along the line (``row_reach``)."""
+        return row_reach(self.gaps)
+
+    def shares(self, units: NDArray[np.floating]) -> Floats:
+        """Loss of each row for what all are driven with, (…, rows), as a share of that where all drive fully.
+
+            s_r = Σ_(s ≥ r) gap_s N_s / (λ_r U (1 + bend N)),   N_s the units from the farthest row to row s, N of all
+
+        Example: rows one pitch apart, the far one of three drives alone: 3 of 6, 2 of 5 and 1 of 3.
+        """
+        driven = np.abs(units)[..., self.order].cumsum(-1)
+        lost = (driven * self.gaps)[..., ::-1].cumsum(-1)[..., ::-1]
+        along = lost / (self.reach * self.unit) / (1.0 + self.bend * driven[..., -1:])
+        found = np.empty_like(along)
+        found[..., self.order] = along
+        return np.asarray(found)
+
+
+@dataclass(frozen=True, slots=True)
 class TileMoments:
     """One tile's sums as a function of codes and ``PlaceTerms``; arrays (conversions,), in codes.
 
@@ -64,7 +99,7 @@ class TileMoments:
     floor: Floats
     rest_variance: Floats
     moves: Floats
-    bend: float
+    line: DrivenLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +203,7 @@ def tile_moments(layer: SimulatedLayer, prepared: PreparedTile, weights: Floats,
         floor=each * w2,
         rest_variance=rest2 - each,
         moves=moves,
-        bend=bend,
+        line=DrivenLine(prepared.order - tile.inputs.start, prepared.gaps, bend, max_unit(layer.spec)),
     )
 
 
@@ -232,8 +267,15 @@ def _mean_tile(copies: Sequence[TileMoments], gain: Floats) -> TileMoments:
         copies[0],
         cells=np.asarray(sum(part * m.cells for part, m in zip(share, copies, strict=True))),
         kw=np.asarray(sum(part * m.kw for part, m in zip(share, copies, strict=True))),
-        bend=float(np.mean([m.bend for m in copies])),
+        line=mean_line([m.line for m in copies]),
     )
+
+
+def mean_line(lines: Sequence[DrivenLine]) -> DrivenLine:
+    """Of copies, whose rows lie in one order at different distances from the end: mean pitches give what they lose
+    together."""
+    gaps, bend = np.mean([line.gaps for line in lines], axis=0), float(np.mean([line.bend for line in lines]))
+    return replace(lines[0], gaps=gaps, bend=bend)
 
 
 def group_moments(tiles: Sequence[TileMoments], *, codes: bool = False) -> GroupMoments:

@@ -13,7 +13,7 @@ from cim.simd.floats import LANES
 from cim.simulator.fast import counts as counting
 from cim.simulator.fast import kernels
 from cim.simulator.fast.layer import ACTIVITY, FastLayer
-from cim.simulator.fast.moments import PlaceTerms, TileMoments, group_moments
+from cim.simulator.fast.moments import PlaceTerms, TileMoments, group_moments, mean_line
 from cim.simulator.fast.noise import CONSTANTS
 from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import SimulatedLayer
@@ -96,7 +96,8 @@ class _Group:
         group, copies = group_moments(moments, codes=self.subtracts).with_copies_as_one()
         moments = list(group.tiles)
         self.tiles = [m.tile for m in moments]
-        self.bends = [m.bend for m in moments]
+        self.bends = [m.line.bend for m in moments]
+        self.lines = [m.line for m in moments]
         self.conversions = conversions = moments[0].cells.shape[1]
         # One-bit units are read where they lie, a run of channels at each kernel position; others are gathered first.
         self.direct = fast.reads_in_place(self.tiles[0])
@@ -200,19 +201,21 @@ class _Group:
 
     def _gathered(self, maps: _KernelMaps) -> tuple[NDArray[np.int16], NDArray[np.int64], NDArray[np.float32]]:
         """What the cells of tiles of the same inputs are multiplied with at each place: (flat values, bases, terms)."""
-        fast, tile, bend = self.fast, self.tiles[0], float(np.mean(self.bends))
+        fast, tile = self.fast, self.tiles[0]
         rows = np.arange(tile.inputs.start, tile.inputs.stop)
         offsets = maps.runs[rows % len(maps.runs)] * maps.channels + rows // len(maps.runs)
         if fast.counts_rows(tile):
-            terms = self._counted(maps)
+            terms, line = self._counted(maps), mean_line(self.lines)
             flat = np.zeros(maps.places * 2 * len(rows) + SPARE, np.int16)
-            shares = (fast.weights / len(rows) * self.fraction).astype(np.float32)
-            driven = maps.counted(self.cuts[0])
-            counting.driven_by_plane(maps.flat, maps.bases, offsets, driven, shares, bend, self.fraction, flat[:-SPARE])
+            gaps, scale = line.gaps.astype(np.float32), (self.fraction / line.reach).astype(np.float32)
+            counting.driven_by_plane(
+                maps.flat, maps.bases, offsets[line.order], line.order, maps.counted(self.cuts[0]), self.planes, gaps,
+                line.bend, self.fraction, scale, flat[:-SPARE],
+            )  # fmt: skip
         else:
             mine = maps.flat[maps.bases[: maps.places, None] + offsets]
             terms = np.stack([_packed_terms(fast.terms(mine, bend)) for bend in self.bends])
-            values = fast.product_inputs(mine, bend)
+            values = fast.product_inputs(mine, mean_line(self.lines))
             if self.fraction > 1:
                 values = np.rint(values * np.float32(self.fraction)).astype(np.int16)
             flat = np.append(values.ravel(), np.zeros(SPARE, np.int16))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from cim.simulator.fast.layer import ACTIVITY, FastLayer
-from cim.simulator.fast.moments import TileMoments, group_moments
+from cim.simulator.fast.moments import TileMoments, group_moments, mean_line
 from cim.simulator.fast.planes import driving_planes, place_counts
 from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import SimulatedLayer, SimulatedTile
@@ -130,9 +130,9 @@ class _TensorGroup:
 
         group = group_moments(moments, codes=self.subtracts)
         self.cells = [tensor(m.cells) for m in moments]
-        self.bends = [m.bend for m in moments]
-        self.bend = float(np.mean(self.bends))
-        self.typical = [fast.typical(len(m.tile.inputs), m.bend) for m in moments]
+        self.bends = [m.line.bend for m in moments]
+        self.lines = [m.line for m in moments]
+        self.typical = [fast.typical(len(m.tile.inputs), m.line.bend) for m in moments]
         self.constant, self.floor = tensor(group.constant), tensor(group.floor)
         # Mean and variance of a sum are products of what is driven and at rest, (tiles, conversions) each.
         self.w, self.w2 = tensor(fast.weights), tensor(fast.weights**2)
@@ -194,7 +194,8 @@ class _TensorGroup:
         low, high = self.layer.limits
         found = 0
         for t, (tile, cells) in enumerate(zip(self.tiles, self.cells, strict=True)):
-            x = torch.as_tensor(self.fast.product_inputs(self._rows(maps, tile, places), self.bend)).to(cells)
+            driven = self.fast.product_inputs(self._rows(maps, tile, places), self.lines[t])
+            x = torch.as_tensor(driven).to(cells)
             y = x @ cells * peak[t, :, None]
             found += int((y.abs_() >= (high + 0.5 if low < 0 else high)).sum())
         return found
@@ -225,7 +226,7 @@ class _TensorGroup:
 
     def _gathered(self, maps: _TensorMaps) -> torch.Tensor:
         """What the cells of tiles of the same inputs are multiplied with, of all places."""
-        return torch.as_tensor(self.fast.product_inputs(self._rows(maps, self.tiles[0]), self.bend))
+        return torch.as_tensor(self.fast.product_inputs(self._rows(maps, self.tiles[0]), mean_line(self.lines)))
 
     def _planes(self, maps: _TensorMaps) -> Planes:
         if self.direct:

@@ -20,7 +20,7 @@ from cim.chip.windows import Window, unfold
 from cim.record.calibration import nominal_macro
 from cim.record.device import Columns
 from cim.simulator.fast.layer import FastLayer
-from cim.simulator.fast.moments import inl_line, place_terms, row_reach
+from cim.simulator.fast.moments import DrivenLine, inl_line, place_terms, row_reach
 from cim.simulator.fast.planes import place_counts
 from cim.simulator.fast.row_cuts import RowCut
 from cim.simulator.layer import NoiseKey, SimulatedTile, simulated_tile
@@ -327,6 +327,14 @@ def test_a_straight_inl_curve_is_all_slope() -> None:
 
 def test_rows_far_from_the_end_lose_more() -> None:
     np.testing.assert_array_equal(row_reach(np.ones(3)), [6.0, 5.0, 3.0])
+
+
+def test_a_row_loses_by_the_rows_that_drive_between_it_and_the_far_end() -> None:
+    line = DrivenLine(np.array([2, 1, 0]), np.ones(3), 0.0, 1)
+    np.testing.assert_allclose(line.shares(np.array([0.0, 0.0, 1.0])), [1 / 3, 2 / 5, 3 / 6])
+    np.testing.assert_allclose(line.shares(np.ones(3)), 1.0)
+    bent = replace(line, bend=0.5).shares(np.array([[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]]))
+    np.testing.assert_allclose(bent, [[1 / 3 / 1.5, 2 / 5 / 1.5, 3 / 6 / 1.5], [1 / 2.5] * 3])
 
 
 def test_one_plane_has_the_terms_of_its_rows() -> None:
