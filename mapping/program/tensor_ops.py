@@ -32,6 +32,7 @@ CODE_HIGH = (1 << 15) - 1
 ROOT_HIGH = 24  # a variance is brought to 2^22 … 2^24 − 1 before its root is taken
 ROOT_BITS = 31  # R = √(2^62 / w) is 2^31 / √w
 RECIPROCAL_BITS = 46  # of the sum of a softmax
+SHARED = 1 << 10  # codes that one row of equal weights serves
 BYTE_BLOCK = 1 << 22  # numbers of a product in floating point at a time
 
 
@@ -52,10 +53,16 @@ def table(codes: Codes, first: int, entries: Ints) -> Codes:
 def affine(codes: Codes, weight: Ints, offset: Ints, below: Ints | None, rule: Requantise) -> Codes:
     """requantise(x · weight + offset), ``below`` instead of ``weight`` where x < 0; codes of 16 bits."""
     kernels = fused_kernels()
-    if kernels is not None and below is None and {weight.size, offset.size, len(rule.multiplier)} == {1}:
+    if kernels is not None and len(rule.multiplier) == 1:
         flat, order = _flat(codes)
+        parts = (weight, weight if below is None else below, offset)
+        if all(values.size == 1 for values in parts):
+            rows = (np.full(SHARED, values.flat[0], np.int32) for values in parts)
+        else:
+            shape, axes = codes.shape[1:], [axis - 1 for axis in order[1:]]
+            rows = (np.broadcast_to(values, shape).transpose(axes).flatten() for values in parts)
         out = np.empty(flat.size, code_type(rule))
-        kernels.affine_all(flat, int(weight.flat[0]), int(offset.flat[0]), *_one_scale(rule), out)
+        kernels.affine_rows(flat, *rows, *_one_scale(rule), out)
         return _unflat(out, order, codes.shape)
     total = np.multiply(codes, weight[None], dtype=np.int32)
     if below is not None:
@@ -94,15 +101,23 @@ def matmul(first: Codes, second: Codes, shift: int, rule: Requantise) -> Codes:
     Done in floating point where every partial sum is exact: below 2^24 in single precision, to 2^23 products in double.
     """
     one, two = of_one_rank(first, second)
-    most = one.shape[-1] * math.prod(max(-int(x.min()), int(x.max())) for x in (one, two))
     kernels, lead = _kernels(), np.broadcast_shapes(one.shape[:-2], two.shape[:-2])
-    if kernels is not None and not shift and most <= INT32_HIGH and one.dtype == two.dtype == np.int16:
+    if kernels is not None and not shift and one.dtype == two.dtype == np.int16:
         out = np.empty((*lead, one.shape[-2], two.shape[-1]), code_type(rule))
-        given = (np.broadcast_to(x, (*lead, *x.shape[-2:])).reshape(-1, *x.shape[-2:]) for x in (one, two))
-        kernels.products(*given, *_one_scale(rule), out.reshape(-1, *out.shape[-2:]))
-        return out
+        given = (np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (one, two))
+        left, right, found = (x.reshape(len(x), -1, *x.shape[-2:]) for x in (*given, out))
+        if kernels.products(_even(left), right, *_one_scale(rule), found):
+            return out
+    most = one.shape[-1] * math.prod(max(-int(x.min()), int(x.max())) for x in (one, two))
     kind = np.float32 if most < 1 << 24 else np.float64
     return requantise(narrowed(np.matmul(*(np.ascontiguousarray(x, kind) for x in (one, two))), shift), rule)
+
+
+def _even(values: Codes) -> Codes:
+    """Rows of neighbours, as many in each that they come in pairs: one more of 0 where they do not."""
+    if values.shape[-1] % 2:
+        values = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, 1)])
+    return values if values.strides[-1] == values.itemsize else np.ascontiguousarray(values)
 
 
 def pixel_codes(images: NDArray[np.uint8], entries: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -161,21 +176,20 @@ def norm(
     order = [*(a for a in range(codes.ndim) if a - 1 not in axes), *_with_images(axes)]
     moved = codes.transpose(order)
     n = math.prod(moved.shape[codes.ndim - len(axes) :])
-    rows = np.ascontiguousarray(moved).reshape(-1, n)
-    sums, squares = _moments(rows)
+    rows, back, kernels = np.ascontiguousarray(moved).reshape(-1, n), np.argsort(order), _kernels()
+    if kernels is not None:
+        weights, offsets = (_rows_of(values, order, moved.shape, n) for values in (weight, offset))
+        out = np.empty(rows.shape, code_type(rule))
+        kernels.norm_rows(rows, centre, fraction, eps, weights, offsets, *_one_scale(rule), out)
+        return out.reshape(moved.shape).transpose(back)
+    wide = rows.astype(np.int64)
+    sums, squares = wide.sum(1), (wide * wide).sum(1)
     mean = _rounded_quotient(sums << fraction, n) if centre else np.zeros(len(rows), np.int64)
     total = (squares << 2 * fraction) - ((mean * sums) << (fraction + 1)) + n * mean * mean  # Σ d², modulo 2^64
     root, half = inverse_root(np.maximum(total // n + eps, 1))
-    shift, back = ROOT_BITS - NORM_BITS - half, np.argsort(order)
-    kernels = _kernels()
-    if kernels is None:
-        ends = Requantise(root, shift.astype(np.int32), -CODE_HIGH, CODE_HIGH)
-        z = finish(np.left_shift(rows, fraction, dtype=np.int32)[None], (-mean).astype(np.int32), ends)
-        return affine(z.reshape(moved.shape).transpose(back), weight, offset, None, rule)
-    weights, offsets = (_rows_of(values, order, moved.shape, n) for values in (weight, offset))
-    out = np.empty(rows.shape, code_type(rule))
-    kernels.norm_rows(rows, fraction, mean, root, shift, weights, offsets, *_one_scale(rule), out)
-    return out.reshape(moved.shape).transpose(back)
+    ends = Requantise(root, (ROOT_BITS - NORM_BITS - half).astype(np.int32), -CODE_HIGH, CODE_HIGH)
+    z = finish(np.left_shift(rows, fraction, dtype=np.int32)[None], (-mean).astype(np.int32), ends)
+    return affine(z.reshape(moved.shape).transpose(back), weight, offset, None, rule)
 
 
 def _rows_of(values: Ints, order: Sequence[int], shape: tuple[int, ...], n: int) -> Ints:
@@ -240,17 +254,6 @@ def _rounded_quotient(values: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """round(v / n), halves away from zero."""
     size = (2 * np.abs(values) + n) // (2 * n)
     return np.where(values < 0, -size, size)
-
-
-def _moments(rows: Codes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Σ x and Σ x² of each row."""
-    kernels = _kernels()
-    if kernels is None:
-        wide = rows.astype(np.int64)
-        return wide.sum(1), (wide * wide).sum(1)
-    sums, squares = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-    kernels.moments(rows, sums, squares)
-    return sums, squares
 
 
 def _with_images(axes: Sequence[int]) -> tuple[int, ...]:
