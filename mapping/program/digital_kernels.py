@@ -22,6 +22,7 @@ ROWS = 8  # places that share loaded parameters
 @njit(cache=True, nogil=True)
 def finish_last(
     sums: NDArray[np.int32],
+    places: int,
     bias: NDArray[np.int32],
     multiplier: NDArray[np.int32],
     shift: NDArray[np.int32],
@@ -29,24 +30,29 @@ def finish_last(
     high: int,
     out: NDArray[np.int16],
 ) -> None:
-    """Codes of flat sums whose channels lie side by side; arrays of a rule are (channels,)."""
-    length = len(bias)
+    """Codes of flat sums whose channels lie side by side, each with ``places`` neighbours; arrays are (channels,)."""
+    length = len(bias) * places
     rows = len(sums) // length
     if length < LANES:
         for at in range(len(sums)):
-            j = at % length
+            j = at % length // places
             out[at] = rescaled_one(sums[at], bias[j], multiplier[j], shift[j], low, high)
         return
     blocks = (length + LANES - 1) // LANES
-    rules = np.empty(blocks * RULE_WORDS, np.int64)
+    rules, starts = np.empty(blocks * RULE_WORDS, np.int64), np.empty(blocks * LANES, np.int32)
+    factors, shifts = np.empty(LANES, np.int32), np.empty(LANES, np.int32)
     for block in range(blocks):
         j = min(block * LANES, length - LANES)  # the last sixteen overlap those before
-        keep_rule(rules, block * RULE_WORDS, rescaling(load_i(multiplier, j), load_i(shift, j), low, high, out))
+        for lane in range(LANES):
+            channel = (j + lane) // places
+            starts[block * LANES + lane] = bias[channel]
+            factors[lane], shifts[lane] = multiplier[channel], shift[channel]
+        keep_rule(rules, block * RULE_WORDS, rescaling(load_i(factors, 0), load_i(shifts, 0), low, high, out))
     for top in range(0, rows, ROWS):
         ahead = (top + ROWS) * length  # the next places are asked for in the order of memory, which is fastest
         for block in range(blocks):
             j = min(block * LANES, length - LANES)
-            start, rule = load_i(bias, j), kept_rule(rules, block * RULE_WORDS, out)
+            start, rule = load_i(starts, block * LANES), kept_rule(rules, block * RULE_WORDS, out)
             for row in range(top, min(top + ROWS, rows)):
                 at = row * length + j
                 prefetch(sums, ahead)
@@ -82,35 +88,30 @@ def finish_first(
 def add_maps(
     first: NDArray[np.int16],
     second: NDArray[np.int16],
-    multiplier: NDArray[np.int32],
-    shift: NDArray[np.int32],
-    most: int,
-    low: int,
-    high: int,
+    one: tuple[int, int, int, int],
+    two: tuple[int, int, int, int],
+    last: tuple[int, int, int, int],
     out: NDArray[np.int16],
 ) -> None:
-    """Codes of a sum of two flat maps of one scale each: rescaled, clamped at ±``most``, added, requantised.
+    """Codes of a sum of two flat maps of one scale each: rescaled, clamped, added, requantised.
 
     Args:
-        multiplier, shift: (3,), of first, second and sum.
+        one, two, last: multiplier, shift and ends of first, second and sum.
     """
     size = len(first)
-    rule_first = rescaling(multiplier[0], shift[0], -most, most, first)
-    rule_second = rescaling(multiplier[1], shift[1], -most, most, second)
-    rule_sum, none = rescaling(multiplier[2], shift[2], low, high, out), splat_i(0)
+    rule_first, rule_second = rescaling(*one, first), rescaling(*two, second)
+    rule_sum, none = rescaling(*last, out), splat_i(0)
     whole = size - size % LANES
     for at in range(0, whole, LANES):
-        one = carried(load_i(first, at), none, rule_first)
-        two = carried(load_i(second, at), none, rule_second)
-        store(out, at, rescaled(one, two, rule_sum))
+        a, b = carried(load_i(first, at), none, rule_first), carried(load_i(second, at), none, rule_second)
+        store(out, at, rescaled(a, b, rule_sum))
     for at in range(whole, size):
-        total = rescaled_one(first[at], 0, multiplier[0], shift[0], -most, most)
-        total += rescaled_one(second[at], 0, multiplier[1], shift[1], -most, most)
-        out[at] = rescaled_one(total, 0, multiplier[2], shift[2], low, high)
+        total = rescaled_one(first[at], 0, *one) + rescaled_one(second[at], 0, *two)
+        out[at] = rescaled_one(total, 0, *last)
 
 
 @njit(cache=True, nogil=True)
-def product_last(
+def product_maps(
     few: NDArray[np.int16],
     many: NDArray[np.int16],
     channels: int,
@@ -121,16 +122,19 @@ def product_last(
     high: int,
     out: NDArray[np.int16],
 ) -> None:
-    """Codes of flat maps (images, places, channels) times one number a channel of each image (images, channels)."""
-    rule, none = rescaling(multiplier, shift, low, high, out), splat_i(0)
-    for row in range(len(many) // max(channels, 1)):
-        of, at = row // places * channels, row * channels
-        whole = channels - channels % LANES
-        for j in range(0, whole, LANES):
-            total = mul_i(load_i(few, of + j), load_i(many, at + j))
-            store(out, at + j, rescaled(total, none, rule))
-        for j in range(whole, channels):
-            out[at + j] = rescaled_one(few[of + j] * many[at + j], 0, multiplier, shift, low, high)
+    """Codes of flat maps (images, …, channels, places) times one number a channel of each image (images, channels)."""
+    rule, none, length = rescaling(multiplier, shift, low, high, out), splat_i(0), channels * places
+    line = np.empty(length, np.int16)
+    each = len(many) // max(1, len(few) // channels)
+    for image in range(len(few) // channels):
+        for c in range(channels):
+            line[c * places : (c + 1) * places] = few[image * channels + c]
+        whole = length - length % LANES
+        for at in range(image * each, (image + 1) * each, length):
+            for j in range(0, whole, LANES):
+                store(out, at + j, rescaled(mul_i(load_i(line, j), load_i(many, at + j)), none, rule))
+            for j in range(whole, length):
+                out[at + j] = rescaled_one(np.int64(line[j]) * many[at + j], 0, multiplier, shift, low, high)
 
 
 @njit(cache=True, nogil=True)

@@ -65,7 +65,8 @@ def _rule(builder: Any, multiplier: Any, shift: Any, low: Any, high: Any) -> lis
     factor = builder.select(ties, builder.fmul(factor, doubles.each(NUDGE)), factor)
     ends = []
     for end, sum_end, nearer in zip((low, high), ENDS, (_largest, _least), strict=True):
-        given = builder.fadd(spread(builder, doubles.llvm, builder.sitofp(end, doubles.element)), doubles.each(ROUNDING))
+        number = spread(builder, doubles.llvm, builder.sitofp(end, doubles.element))
+        given = builder.fadd(number, doubles.each(ROUNDING))
         ends.append(nearer(builder, given, _rounded(builder, doubles.each(float(sum_end)), factor)))
     return [factor, *ends]
 
@@ -130,7 +131,7 @@ def kept_rule(typing: Any, array: Any, index: Any, narrow: Any) -> Any:
 
 @intrinsic
 def with_factor(typing: Any, rule: Any, factor: Any) -> Any:
-    """A rule that has the ends of another one, and a factor of its own: a double, larger by an ulp as ``NUDGE`` does."""
+    """A rule with the ends of another one and a factor of its own, a double that ``NUDGE`` has made larger."""
 
     def codegen(context: Any, builder: Any, signature: Any, given: Any) -> Any:
         _, low, high = cgutils.unpack_tuple(builder, given[0])

@@ -46,7 +46,16 @@ NORM_BITS, CODE_HIGH = 10, (1 << 15) - 1  # one standard deviation; the largest 
 
 
 @njit(cache=True, nogil=True)
-def look_up(codes: NDArray[np.int16], first: int, entries: NDArray[np.int16], out: NDArray[np.int16]) -> None:
+def ends(entries: NDArray[np.int32]) -> tuple[int, int]:
+    """The least and the largest entry."""
+    low = high = entries[0]
+    for entry in entries:
+        low, high = min(low, entry), max(high, entry)
+    return low, high
+
+
+@njit(cache=True, nogil=True)
+def look_up(codes: NDArray[np.int16], first: int, entries: NDArray[np.int32], out: NDArray[np.int16]) -> None:
     """out = entries[clamp(code, first, last) − first], all flat."""
     least, last, places = np.int32(first), np.int32(len(entries) - 1), np.empty(BLOCK, np.int32)
     for start in range(0, len(codes), BLOCK):
@@ -152,7 +161,8 @@ def softmax_rows(
     """Codes of a softmax of each row, its exponentials from a table."""
     width, down = rows.shape[1], reciprocal_bits - share_bits
     whole, most, last = width - width % LANES, 1 << share_bits, len(entries) - 1
-    e, totals, final, none = np.empty((TOGETHER, width), np.int32), np.empty(TOGETHER, np.int64), splat_i(last), splat_i(0)
+    e, totals = np.empty((TOGETHER, width), np.int32), np.empty(TOGETHER, np.int64)
+    final, none = splat_i(last), splat_i(0)
     unit, rule = rescaling(1, 0, 0, most, rows), rescaling(multiplier, shift, low, high, out)
     for first in range(0, len(rows), TOGETHER):
         count = min(TOGETHER, len(rows) - first)
