@@ -40,6 +40,7 @@ from mapping.program.rescaling_lanes import (
 BLOCK = 512  # codes that go through a loop before the next one takes them
 ROOT_HIGH = 24  # a variance is brought to 2^22 … 2^24 − 1 before its root is taken
 ROOT_BITS = 31  # R = √(2^62 / w) is 2^31 / √w
+SHORTS = np.empty(0, np.int16)  # says to a rule that its results, or values, are as narrow
 TOGETHER = 8  # rows of a softmax whose exponentials are known before the first is divided
 SUMMED = 1 << 18  # numbers of at most 2^16 whose sum in sixteen parts is below 2^31
 NORM_BITS, CODE_HIGH = 10, (1 << 15) - 1  # one standard deviation; the largest result before weights
@@ -163,7 +164,7 @@ def softmax_rows(
     whole, most, last = width - width % LANES, 1 << share_bits, len(entries) - 1
     e, totals = np.empty((TOGETHER, width), np.int32), np.empty(TOGETHER, np.int64)
     final, none = splat_i(last), splat_i(0)
-    unit, rule = rescaling(1, 0, 0, most, rows), rescaling(multiplier, shift, low, high, out)
+    unit, rule = rescaling(1, 0, 0, most, SHORTS), rescaling(multiplier, shift, low, high, out)
     for first in range(0, len(rows), TOGETHER):
         count = min(TOGETHER, len(rows) - first)
         for r in range(count):
@@ -226,7 +227,7 @@ def norm_rows(
         squares = (square << 2 * fraction) - ((mean * total) << (fraction + 1)) + n * mean * mean
         roots[r], half = _inverse_root(max(squares // n + eps, 1))
         means[r], downs[r] = mean, ROOT_BITS - NORM_BITS - half
-    unit, rule = rescaling(1, 0, -CODE_HIGH, CODE_HIGH, rows), rescaling(multiplier, shift, low, high, out)
+    unit, rule = rescaling(1, 0, -CODE_HIGH, CODE_HIGH, SHORTS), rescaling(multiplier, shift, low, high, out)
     for r in range(len(rows)):
         codes, found, weight, offset = rows[r], out[r], weights[r % len(weights)], offsets[r % len(offsets)]
         factor = math.ldexp(np.float64(roots[r]) * NUDGE, -downs[r])  # products stay below 2^47
