@@ -86,14 +86,14 @@ def _largest(rows: NDArray[np.int16]) -> int:
     """The largest magnitude of a matrix."""
     size = rows.shape[1]
     if size < LANES:
-        return np.int64(np.abs(rows.astype(np.int32)).max())
+        return int(np.abs(rows.astype(np.int32)).max())
     low = high = splat_i(0)
     for r in range(len(rows)):
         line = rows[r]
         for i in range(0, size, LANES):
             given = load_i(line, min(i, size - LANES))  # the last sixteen overlap those before
             low, high = vmin(low, given), vmax(high, given)
-    return max(largest_of(high), largest_of(sub_i(splat_i(0), low)))
+    return int(max(largest_of(high), largest_of(sub_i(splat_i(0), low))))
 
 
 @njit(cache=True, nogil=True)
@@ -256,7 +256,7 @@ def _moments(codes: NDArray[np.int16]) -> tuple[int, int]:
         x = np.int64(codes[i])
         total += x
         square += x * x
-    return total, square
+    return int(total), int(square)
 
 
 @njit(cache=True, nogil=True)
@@ -269,4 +269,4 @@ def _inverse_root(value: int) -> tuple[int, int]:
             rest >>= step
     half = (ROOT_HIGH - 1 - bits) >> 1
     w = value << 2 * half if half >= 0 else value >> -2 * half
-    return np.int64(math.sqrt(np.float64((np.int64(1) << 2 * ROOT_BITS) // w))), half
+    return int(math.sqrt(np.float64((np.int64(1) << 2 * ROOT_BITS) // w))), half
