@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from cim.simd.vectors import I32, Emit, Vector, called, integers_of, loader, operation, pointer, splat_of, spread
+from cim.simd.vectors import I32, I64, Emit, Vector, called, integers_of, loader, operation, pointer, splat_of, spread
 
 LANES = 16
 floats, ints = Vector(ir.FloatType(), 32, LANES), integers_of(32, LANES)
@@ -24,6 +24,11 @@ def llvm_call(name: str) -> Emit:
 
 def _shifted(way: str) -> Emit:
     return lambda builder, value, count: getattr(builder, way)(value, spread(builder, ints.llvm, count))
+
+
+def _sum(builder: Any, value: Any) -> Any:
+    wide = builder.sext(value, ir.VectorType(I64, LANES))
+    return called(builder, f"llvm.vector.reduce.add.v{LANES}i64", I64, wide)
 
 
 def _kept_above(builder: Any, a: Any, b: Any, value: Any) -> Any:
@@ -62,6 +67,10 @@ xor_i = operation(ints, (ints, ints), lambda b, x, y: b.xor(x, y))
 and_i = operation(ints, (ints, ints), lambda b, x, y: b.and_(x, y))
 or_i = operation(ints, (ints, ints), lambda b, x, y: b.or_(x, y))
 equal_i = operation(ints, (ints, ints), _equal)  # 1 where x = y, else 0
+largest_of = operation(  # of all lanes
+    types.int32, (ints,), lambda b, x: called(b, f"llvm.vector.reduce.smax.v{LANES}i32", I32, x)
+)
+sum_of = operation(types.int64, (ints,), _sum)  # of all lanes
 shift_left = operation(ints, (ints, types.int32), _shifted("shl"))
 shift_right = operation(ints, (ints, types.int32), _shifted("lshr"))  # zeros move in
 splat_i = splat_of(ints, types.int32)

@@ -156,6 +156,20 @@ def loader(result: Vector, *, as_they_lie: bool = False) -> Any:
 
 
 @intrinsic
+def prefetch(typing: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of flat ``index`` of a contiguous array, which may be past its end."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = pointer(context, builder, I8, signature.args[0], *values)
+        hints = [ir.Constant(I32, hint) for hint in (0, 3, 1)]  # to read, keep near, data
+        kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0"), [place, *hints])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64), codegen
+
+
+@intrinsic
 def store(context: Any, array: Any, index: Any, value: Any) -> Any:
     """Write the lanes of any vector to a contiguous array from flat ``index`` on, cut to its integers."""
     item, narrow = array.dtype, value.llvm

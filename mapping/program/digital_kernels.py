@@ -12,16 +12,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 from cim.simd.floats import LANES, add_i, load_i, mul_i, splat_i
-from cim.simd.integers import add_saturated
-from cim.simd.vectors import store
-from mapping.program.rescaling_lanes import clamped, narrowed, rescaled, rescaling, scaled
+from cim.simd.integers import vmax, vmin
+from cim.simd.vectors import prefetch, store
+from mapping.program.rescaling_lanes import RULE_WORDS, carried, keep_rule, kept_rule, rescaled, rescaled_one, rescaling
 
-ROWS = 16  # places that share loaded parameters; their sums stay in the first-level cache
+ROWS = 8  # places that share loaded parameters
 
 
 @njit(cache=True, nogil=True)
 def finish_last(
     sums: NDArray[np.int32],
+    places: int,
     bias: NDArray[np.int32],
     multiplier: NDArray[np.int32],
     shift: NDArray[np.int32],
@@ -29,22 +30,34 @@ def finish_last(
     high: int,
     out: NDArray[np.int16],
 ) -> None:
-    """Codes of flat sums whose channels lie side by side; arrays of a rule are (channels,)."""
-    length = len(bias)
+    """Codes of flat sums whose channels lie side by side, each with ``places`` neighbours; arrays are (channels,)."""
+    length = len(bias) * places
     rows = len(sums) // length
     if length < LANES:
         for at in range(len(sums)):
-            j = at % length
-            out[at] = rescaled(sums[at], bias[j], multiplier[j], shift[j], low, high)
+            j = at % length // places
+            out[at] = rescaled_one(sums[at], bias[j], multiplier[j], shift[j], low, high)
         return
+    blocks = (length + LANES - 1) // LANES
+    rules, starts = np.empty(blocks * RULE_WORDS, np.int64), np.empty(blocks * LANES, np.int32)
+    factors, shifts = np.empty(LANES, np.int32), np.empty(LANES, np.int32)
+    for block in range(blocks):
+        j = min(block * LANES, length - LANES)  # the last sixteen overlap those before
+        for lane in range(LANES):
+            channel = (j + lane) // places
+            starts[block * LANES + lane] = bias[channel]
+            factors[lane], shifts[lane] = multiplier[channel], shift[channel]
+        keep_rule(rules, block * RULE_WORDS, rescaling(load_i(factors, 0), load_i(shifts, 0), low, high, out))
     for top in range(0, rows, ROWS):
-        for block in range(0, length, LANES):
-            j = min(block, length - LANES)  # the last sixteen overlap those before
-            start, rule = load_i(bias, j), rescaling(load_i(multiplier, j), load_i(shift, j))
+        ahead = (top + ROWS) * length  # the next places are asked for in the order of memory, which is fastest
+        for block in range(blocks):
+            j = min(block * LANES, length - LANES)
+            start, rule = load_i(starts, block * LANES), kept_rule(rules, block * RULE_WORDS, out)
             for row in range(top, min(top + ROWS, rows)):
                 at = row * length + j
-                value = scaled(add_saturated(load_i(sums, at), start), rule)
-                store(out, at, clamped(value, low, high))
+                prefetch(sums, ahead)
+                ahead += LANES
+                store(out, at, rescaled(load_i(sums, at), start, rule))
 
 
 @njit(cache=True, nogil=True)
@@ -64,47 +77,41 @@ def finish_first(
         p, first = row % channels, row * length
         whole = length - length % LANES
         if whole:
-            start, rule = splat_i(bias[p]), rescaling(multiplier[p], shift[p])
+            start, rule = splat_i(bias[p]), rescaling(multiplier[p], shift[p], low, high, out)
             for at in range(first, first + whole, LANES):
-                value = scaled(add_saturated(load_i(sums, at), start), rule)
-                store(out, at, clamped(value, low, high))
+                store(out, at, rescaled(load_i(sums, at), start, rule))
         for at in range(first + whole, first + length):
-            out[at] = rescaled(sums[at], bias[p], multiplier[p], shift[p], low, high)
+            out[at] = rescaled_one(sums[at], bias[p], multiplier[p], shift[p], low, high)
 
 
 @njit(cache=True, nogil=True)
 def add_maps(
     first: NDArray[np.int16],
     second: NDArray[np.int16],
-    multiplier: NDArray[np.int32],
-    shift: NDArray[np.int32],
-    most: int,
-    low: int,
-    high: int,
+    one: tuple[int, int, int, int],
+    two: tuple[int, int, int, int],
+    last: tuple[int, int, int, int],
     out: NDArray[np.int16],
 ) -> None:
-    """Codes of a sum of two flat maps of one scale each: rescaled, clamped at ±``most``, added, requantised.
+    """Codes of a sum of two flat maps of one scale each: rescaled, clamped, added, requantised.
 
     Args:
-        multiplier, shift: (3,), of first, second and sum.
+        one, two, last: multiplier, shift and ends of first, second and sum.
     """
     size = len(first)
-    rule_first = rescaling(multiplier[0], shift[0])
-    rule_second = rescaling(multiplier[1], shift[1])
-    rule_sum = rescaling(multiplier[2], shift[2])
+    rule_first, rule_second = rescaling(*one, first), rescaling(*two, second)
+    rule_sum, none = rescaling(*last, out), splat_i(0)
     whole = size - size % LANES
     for at in range(0, whole, LANES):
-        a = clamped(scaled(load_i(first, at), rule_first), -most, most)
-        b = clamped(scaled(load_i(second, at), rule_second), -most, most)
-        store(out, at, clamped(scaled(add_saturated(narrowed(a), narrowed(b)), rule_sum), low, high))
+        a, b = carried(load_i(first, at), none, rule_first), carried(load_i(second, at), none, rule_second)
+        store(out, at, rescaled(a, b, rule_sum))
     for at in range(whole, size):
-        total = rescaled(first[at], 0, multiplier[0], shift[0], -most, most)
-        total += rescaled(second[at], 0, multiplier[1], shift[1], -most, most)
-        out[at] = rescaled(total, 0, multiplier[2], shift[2], low, high)
+        total = rescaled_one(first[at], 0, *one) + rescaled_one(second[at], 0, *two)
+        out[at] = rescaled_one(total, 0, *last)
 
 
 @njit(cache=True, nogil=True)
-def product_last(
+def product_maps(
     few: NDArray[np.int16],
     many: NDArray[np.int16],
     channels: int,
@@ -115,36 +122,58 @@ def product_last(
     high: int,
     out: NDArray[np.int16],
 ) -> None:
-    """Codes of flat maps (images, places, channels) times one number a channel of each image (images, channels)."""
-    rule = rescaling(multiplier, shift)
-    for row in range(len(many) // max(channels, 1)):
-        of, at = row // places * channels, row * channels
-        whole = channels - channels % LANES
-        for j in range(0, whole, LANES):
-            total = mul_i(load_i(few, of + j), load_i(many, at + j))
-            store(out, at + j, clamped(scaled(total, rule), low, high))
-        for j in range(whole, channels):
-            out[at + j] = rescaled(few[of + j] * many[at + j], 0, multiplier, shift, low, high)
+    """Codes of flat maps (images, …, channels, places) times one number a channel of each image (images, channels)."""
+    rule, none, length = rescaling(multiplier, shift, low, high, out), splat_i(0), channels * places
+    line = np.empty(length, np.int16)
+    each = len(many) // max(1, len(few) // channels)
+    for image in range(len(few) // channels):
+        for c in range(channels):
+            line[c * places : (c + 1) * places] = few[image * channels + c]
+        whole = length - length % LANES
+        for at in range(image * each, (image + 1) * each, length):
+            for j in range(0, whole, LANES):
+                store(out, at + j, rescaled(mul_i(load_i(line, j), load_i(many, at + j)), none, rule))
+            for j in range(whole, length):
+                out[at + j] = rescaled_one(np.int64(line[j]) * many[at + j], 0, multiplier, shift, low, high)
 
 
 @njit(cache=True, nogil=True)
-def affine_all(
-    codes: NDArray[np.int16], weight: int, offset: int, multiplier: int, shift: int, low: int, high: int,
+def affine_rows(
+    codes: NDArray[np.int16],
+    weight: NDArray[np.int32],
+    below: NDArray[np.int32],
+    offset: NDArray[np.int32],
+    multiplier: int,
+    shift: int,
+    low: int,
+    high: int,
     out: NDArray[np.int16],
-) -> None:  # fmt: skip
-    """Codes of x · weight + offset, all flat; the sum fits 32 bits."""
-    w, o, rule = splat_i(weight), splat_i(offset), rescaling(multiplier, shift)
-    whole = len(codes) - len(codes) % LANES
-    for at in range(0, whole, LANES):
-        value = scaled(add_saturated(mul_i(load_i(codes, at), w), o), rule)
-        store(out, at, clamped(value, low, high))
-    for at in range(whole, len(codes)):
-        out[at] = rescaled(codes[at] * weight + offset, 0, multiplier, shift, low, high)
+) -> None:
+    """Codes of x · weight + offset, with ``below`` where x < 0; flat, weights repeat; the sum fits 32 bits."""
+    length, rule, none = len(weight), rescaling(multiplier, shift, low, high, out), splat_i(0)
+    for first in range(0, len(codes), length):
+        size = min(length, len(codes) - first)
+        whole = size - size % LANES
+        for j in range(0, whole, LANES):
+            x = load_i(codes, first + j)
+            total = add_i(mul_i(vmax(x, none), load_i(weight, j)), mul_i(vmin(x, none), load_i(below, j)))
+            store(out, first + j, rescaled(total, load_i(offset, j), rule))
+        for j in range(whole, size):
+            x_one = np.int64(codes[first + j])
+            total_one = x_one * (below[j] if x_one < 0 else weight[j])
+            out[first + j] = rescaled_one(total_one, offset[j], multiplier, shift, low, high)
 
 
 @njit(cache=True, nogil=True)
 def sum_places(codes: NDArray[np.int16], places: int, channels: int, out: NDArray[np.int32]) -> None:
     """Sums over the places of flat maps (images, places, channels); of (images · channels, places) with one channel."""
+    if channels == 1:
+        for row in range(len(out)):
+            line, total = codes[row * places : (row + 1) * places], np.int32(0)
+            for code in line:
+                total += np.int32(code)
+            out[row] = total
+        return
     whole = channels - channels % LANES
     for image in range(len(out) // channels):
         first, at = image * channels, image * places * channels

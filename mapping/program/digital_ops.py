@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
@@ -18,6 +19,8 @@ from mapping.program.conductance import Requantise
 
 Codes = NDArray[np.signedinteger]
 """Activation codes are int16, logit codes int32."""
+Order = Sequence[int] | None
+"""Axes from the widest apart in memory to neighbours, the image axis first; None: in their own order."""
 
 ADD_FRACTION_BITS = 12  # extra bits of the terms of an addition, so that only the sum is rounded to codes
 INT32_LOW, INT32_HIGH = -(1 << 31), (1 << 31) - 1
@@ -51,29 +54,24 @@ def finish(sums: Codes, bias: NDArray[np.int32] | None, rule: Requantise) -> Cod
     Returns:
         as ``requantise``.
     """
-    flat, last = _flat(sums if sums.dtype.itemsize <= 4 else sums.astype(np.int32))
-    out, kernels = np.empty(sums.size, code_type(rule)), fused_kernels()
+    numbers, order = flat(sums if sums.dtype.itemsize <= 4 else sums.astype(np.int32))
+    out, kernels = np.empty(numbers.size, code_type(rule)), fused_kernels()
     if kernels is None:
-        given, result = (_unflat(v, sums.shape, last) for v in (flat, out))
+        given, result = (unflat(v, order, sums.shape) for v in (numbers, out))
         for part in _blocks(given):
             wide = given[part].astype(np.int64)
             if bias is not None:
                 wide = _int32(wide + bias.astype(np.int64).reshape(_across(wide)))
             result[part] = _requantised(wide, rule)
         return result
-    channels, ends = sums.shape[1], (rule.low, rule.high)
+    ends = (rule.low, rule.high)
     if bias is None and len(rule.multiplier) == 1:
-        kernels.finish_first(flat, max(1, sums.size), *_by_channel(rule, None, 1), *ends, out)
-        return _unflat(out, sums.shape, last)
-    length = max(1, sums.size // max(1, len(sums) * channels))
-    parameters = _by_channel(rule, bias, channels)
-    if last:
-        kernels.finish_last(flat, *parameters, *ends, out)
-    elif length < kernels.LANES:  # rows are short: a channel at every place is one of its own
-        kernels.finish_last(flat, *(np.repeat(values, length) for values in parameters), *ends, out)
+        kernels.finish_first(numbers, max(1, sums.size), *_by_channel(rule, None, 1), *ends, out)
     else:
-        kernels.finish_first(flat, length, *parameters, *ends, out)
-    return _unflat(out, sums.shape, last)
+        places = max(1, neighbours(sums.shape, order))
+        kernel = kernels.finish_last if places < kernels.LANES else kernels.finish_first
+        kernel(numbers, places, *_by_channel(rule, bias, sums.shape[1]), *ends, out)
+    return unflat(out, order, sums.shape)
 
 
 def add(
@@ -85,25 +83,31 @@ def add(
         subtract: the second term is taken off. Axes of size 1 are repeated, missing ones stand behind the first.
     """
     first, second = of_one_rank(first, second)
-    most = {-r.low for r in rescale} | {r.high for r in rescale}
     kernels, rules = fused_kernels(), (*rescale, rule)
-    plain = len(most) == 1 and all(len(r.multiplier) == 1 for r in rules)
-    if kernels is not None and plain and not subtract and first.shape == second.shape:
-        flat, last = _flat(first)
-        other, same = _flat(second)
-        if same != last:  # laid out as the first one
-            other = np.ascontiguousarray(second.transpose(0, 2, 3, 1) if last else second).reshape(-1)
+    if kernels is not None and not subtract and first.shape == second.shape and is_plain(*rules):
+        numbers, order = flat(first)
         out = np.empty(first.size, code_type(rule))
-        multiplier, shift = (np.concatenate([getattr(r, name) for r in rules]) for name in ("multiplier", "shift"))
-        kernels.add_maps(flat, other, multiplier, shift, most.pop(), rule.low, rule.high, out)
-        return _unflat(out, first.shape, last)
+        kernels.add_maps(numbers, flat_in(second, order), *(one_scale(r) for r in rules), out)
+        return unflat(out, order, first.shape)
     one, two = requantise(first, rescale[0]), requantise(second, rescale[1])
     total = np.subtract(one, two, dtype=np.int64) if subtract else np.add(one, two, dtype=np.int64)
     return requantise(_int32(total), rule)
 
 
+def is_plain(*rules: Requantise) -> bool:
+    """Whether each rule has one scale for all channels."""
+    return all(rule.multiplier.size == 1 for rule in rules)
+
+
+def one_scale(rule: Requantise) -> tuple[int, int, int, int]:
+    """Multiplier, shift and ends of a rule that serves all channels."""
+    return rule.multiplier.item(0), rule.shift.item(0), rule.low, rule.high
+
+
 def of_one_rank(first: Codes, second: Codes) -> tuple[Codes, Codes]:
     """Both with axes of size 1 behind the images where the other has more."""
+    if first.ndim == second.ndim:
+        return first, second
     rank = max(first.ndim, second.ndim)
     one, two = (x.reshape(len(x), *[1] * (rank - x.ndim), *x.shape[1:]) for x in (first, second))
     return one, two
@@ -146,9 +150,12 @@ def _whole_sums(codes: Codes) -> NDArray[np.int32]:
     kernels, shape = fused_kernels(), codes.shape
     if kernels is None:
         return np.asarray(codes.sum((2, 3), dtype=np.int32, keepdims=True))
-    flat, last = _flat(codes)
-    out = np.empty(shape[0] * shape[1], np.int32)
-    kernels.sum_places(flat, shape[2] * shape[3], shape[1] if last else 1, out)
+    numbers, order = flat(codes)
+    out, places = np.empty(shape[0] * shape[1], np.int32), math.prod(shape[2:])
+    if neighbours(shape, order) == 1:
+        kernels.sum_places(numbers, places, shape[1], out)
+    else:
+        kernels.sum_places(flat_in(codes, None), places, 1, out)
     return out.reshape(*shape[:2], 1, 1)
 
 
@@ -182,21 +189,44 @@ def fused_kernels() -> ModuleType | None:
     return digital_kernels
 
 
-def _flat(values: Codes) -> tuple[Codes, bool]:
-    """Numbers in the order of memory, and whether channels lie last there (vectors: they do)."""
-    if values.ndim == 4 and (values.shape[2:] == (1, 1) or not values.flags.c_contiguous):
-        across = values.transpose(0, 2, 3, 1)
-        if across.flags.c_contiguous:
-            return across.reshape(-1), True
-    return np.ascontiguousarray(values).reshape(-1), values.ndim == 2
+def memory_order(values: Codes) -> Order:
+    if values.flags.c_contiguous:
+        return None
+    strides = values.strides
+    return [0, *sorted(range(1, values.ndim), key=lambda axis: -abs(strides[axis]))]
 
 
-def _unflat(flat: Codes, shape: tuple[int, ...], last: bool) -> Codes:
-    """Back to (n, channels, …)."""
-    if not last or len(shape) != 4:
-        return flat.reshape(shape)
-    n, channels, height, width = shape
-    return flat.reshape(n, height, width, channels).transpose(0, 3, 1, 2)
+def flat(values: Codes) -> tuple[Codes, Order]:
+    """Numbers in the order of memory, and the axes in that order."""
+    order = memory_order(values)
+    return flat_in(values, order), order
+
+
+def flat_in(values: Codes, order: Order) -> Codes:
+    """Numbers in a given order of axes."""
+    return (values if order is None else values.transpose(order)).ravel()
+
+
+def unflat(numbers: Codes, order: Order, shape: tuple[int, ...]) -> Codes:
+    """Back to an array of a shape, from numbers in an order of its axes."""
+    if order is None:
+        return numbers.reshape(shape)
+    return numbers.reshape([shape[axis] for axis in order]).transpose(inverse(order))
+
+
+def inverse(order: Sequence[int]) -> list[int]:
+    """The order that undoes another."""
+    back = [0] * len(order)
+    for place, axis in enumerate(order):
+        back[axis] = place
+    return back
+
+
+def neighbours(shape: tuple[int, ...], order: Order) -> int:
+    """Numbers of one channel (axis 1) that lie side by side."""
+    if order is None:
+        return math.prod(shape[2:])
+    return math.prod(shape[axis] for axis in order[list(order).index(1) + 1 :])
 
 
 def _by_channel(rule: Requantise, bias: NDArray[np.int32] | None, channels: int) -> tuple[NDArray[np.int32], ...]:

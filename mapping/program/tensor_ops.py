@@ -22,9 +22,17 @@ from mapping.program.digital_ops import (
     Codes,
     code_type,
     finish,
+    flat,
+    flat_in,
     fused_kernels,
+    inverse,
+    is_plain,
+    memory_order,
+    neighbours,
     of_one_rank,
+    one_scale,
     requantise,
+    unflat,
 )
 from mapping.program.digital_steps import NORM_BITS, SHARE_BITS
 
@@ -32,31 +40,41 @@ CODE_HIGH = (1 << 15) - 1
 ROOT_HIGH = 24  # a variance is brought to 2^22 … 2^24 − 1 before its root is taken
 ROOT_BITS = 31  # R = √(2^62 / w) is 2^31 / √w
 RECIPROCAL_BITS = 46  # of the sum of a softmax
+SHARED = 1 << 10  # codes that one row of equal weights serves
 BYTE_BLOCK = 1 << 22  # numbers of a product in floating point at a time
 
 
 def table(codes: Codes, first: int, entries: Ints) -> Codes:
     """entries[clamp(x, first, last) − first]; int16 where all entries fit."""
-    low, high = int(entries.min()), int(entries.max())
-    kind = code_type(Requantise(entries[:0], entries[:0], low, high))
-    flat, order = _flat(codes)
     kernels = _kernels()
     if kernels is None:
-        at = np.clip(flat.astype(np.int64) - first, 0, len(entries) - 1)
-        return _unflat(entries.astype(np.int32)[at], order, codes.shape).astype(kind)
-    out = np.empty(flat.size, kind)
-    kernels.look_up(flat, first, entries.astype(kind), out)
-    return _unflat(out, order, codes.shape)
+        found = entries[np.clip(codes.astype(np.int64) - first, 0, len(entries) - 1)]
+        return found.astype(_type_within(entries.min(), entries.max()))
+    numbers, order = flat(codes)
+    out = np.empty(numbers.size, _type_within(*kernels.ends(entries)))
+    kernels.look_up(numbers, first, entries, out)
+    return unflat(out, order, codes.shape)
+
+
+def _type_within(low: int, high: int) -> type[np.int16] | type[np.int32]:
+    """The integer type that holds two ends."""
+    return np.int16 if low >= -(1 << 15) and high < 1 << 15 else np.int32
 
 
 def affine(codes: Codes, weight: Ints, offset: Ints, below: Ints | None, rule: Requantise) -> Codes:
     """requantise(x · weight + offset), ``below`` instead of ``weight`` where x < 0; codes of 16 bits."""
     kernels = fused_kernels()
-    if kernels is not None and below is None and {weight.size, offset.size, len(rule.multiplier)} == {1}:
-        flat, order = _flat(codes)
-        out = np.empty(flat.size, code_type(rule))
-        kernels.affine_all(flat, int(weight.flat[0]), int(offset.flat[0]), *_one_scale(rule), out)
-        return _unflat(out, order, codes.shape)
+    if kernels is not None and is_plain(rule):
+        numbers, order = flat(codes)
+        parts = (weight, weight if below is None else below, offset)
+        if all(values.size == 1 for values in parts):
+            rows = (np.full(SHARED, values.item(0), np.int32) for values in parts)
+        else:
+            shape = (1, *codes.shape[1:])
+            rows = (flat_in(np.broadcast_to(values[None], shape), order) for values in parts)
+        out = np.empty(numbers.size, code_type(rule))
+        kernels.affine_rows(numbers, *rows, *one_scale(rule), out)
+        return unflat(out, order, codes.shape)
     total = np.multiply(codes, weight[None], dtype=np.int32)
     if below is not None:
         np.multiply(codes, below[None], out=total, where=codes < 0, dtype=np.int32)
@@ -68,24 +86,13 @@ def product(first: Codes, second: Codes, rule: Requantise) -> Codes:
     """requantise(x · y) of codes of 16 bits, axes of size 1 repeated."""
     one, two = of_one_rank(first, second)
     few, many = (one, two) if one.size <= two.size else (two, one)
-    kernels = fused_kernels()
-    whole = many.shape == np.broadcast_shapes(one.shape, two.shape)
-    if kernels is not None and whole and many.ndim == 4 and few.shape == (*many.shape[:2], 1, 1):
-        flat, order = _flat(many)
-        if 1 in (order[1], order[3]):
-            return _unflat(_scaled_channels(kernels, few, flat, order[3] == 1, rule), order, many.shape)
+    kernels, rest = fused_kernels(), (1,) * (many.ndim - 2)
+    if kernels is not None and few.size and many.ndim > 1 and few.shape == (*many.shape[:2], *rest) and is_plain(rule):
+        numbers, order = flat(many)
+        out, places = np.empty(numbers.size, code_type(rule)), neighbours(many.shape, order)
+        kernels.product_maps(few.ravel(), numbers, many.shape[1], places, *one_scale(rule), out)
+        return unflat(out, order, many.shape)
     return requantise(np.multiply(one, two, dtype=np.int32), rule)
-
-
-def _scaled_channels(kernels: ModuleType, few: Codes, flat: Codes, last: bool, rule: Requantise) -> Codes:
-    """requantise(x · y) of flat maps with their channels last in memory, or first; few (n, channels, 1, 1)."""
-    factors, out = np.ascontiguousarray(few).reshape(-1), np.empty(flat.size, code_type(rule))
-    places = flat.size // max(1, few.size)
-    if not last:  # a channel at every place is one of its own
-        factors = np.repeat(factors, places)
-    channels = factors.size // max(1, len(few))
-    kernels.product_last(factors, flat, channels, places if last else 1, *_one_scale(rule), out)
-    return out
 
 
 def matmul(first: Codes, second: Codes, shift: int, rule: Requantise) -> Codes:
@@ -94,15 +101,23 @@ def matmul(first: Codes, second: Codes, shift: int, rule: Requantise) -> Codes:
     Done in floating point where every partial sum is exact: below 2^24 in single precision, to 2^23 products in double.
     """
     one, two = of_one_rank(first, second)
-    most = one.shape[-1] * math.prod(max(-int(x.min()), int(x.max())) for x in (one, two))
     kernels, lead = _kernels(), np.broadcast_shapes(one.shape[:-2], two.shape[:-2])
-    if kernels is not None and not shift and most <= INT32_HIGH and one.dtype == two.dtype == np.int16:
+    if kernels is not None and not shift and one.dtype == two.dtype == np.int16:
         out = np.empty((*lead, one.shape[-2], two.shape[-1]), code_type(rule))
-        given = (np.broadcast_to(x, (*lead, *x.shape[-2:])).reshape(-1, *x.shape[-2:]) for x in (one, two))
-        kernels.products(*given, *_one_scale(rule), out.reshape(-1, *out.shape[-2:]))
-        return out
+        given = (np.broadcast_to(x, (*lead, *x.shape[-2:])) for x in (one, two))
+        left, right, found = (x.reshape(len(x), -1, *x.shape[-2:]) for x in (*given, out))
+        if kernels.products(_even(left), right, *one_scale(rule), found):
+            return out
+    most = one.shape[-1] * math.prod(max(-int(x.min()), int(x.max())) for x in (one, two))
     kind = np.float32 if most < 1 << 24 else np.float64
     return requantise(narrowed(np.matmul(*(np.ascontiguousarray(x, kind) for x in (one, two))), shift), rule)
+
+
+def _even(values: Codes) -> Codes:
+    """Rows of neighbours, as many in each that they come in pairs: one more of 0 where they do not."""
+    if values.shape[-1] % 2:
+        values = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, 1)])
+    return values if values.strides[-1] == values.itemsize else np.ascontiguousarray(values)
 
 
 def pixel_codes(images: NDArray[np.uint8], entries: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -134,12 +149,12 @@ def take(codes: Codes, index: Ints, axis: int, fill: int) -> Codes:
     step = int(index[1] - index[0]) if len(index) > 1 else 1
     if index[0] >= 0 and step > 0 and np.array_equal(index, index[0] + step * np.arange(len(index))):
         return codes[(*(slice(None),) * at, slice(int(index[0]), int(index[-1]) + 1, step))]
-    order = _memory_order(codes)
+    order = memory_order(codes) or list(range(codes.ndim))
     place = order.index(at)
     taken = codes.transpose(order).take(np.maximum(index, 0), axis=place)
     if index.min() < 0:
         np.moveaxis(taken, place, 0)[index < 0] = fill
-    return taken.transpose(np.argsort(order))
+    return taken.transpose(inverse(order))
 
 
 def resample(codes: Codes, rows: Ints, columns: Ints, shift: int, rule: Requantise) -> Codes:
@@ -161,21 +176,20 @@ def norm(
     order = [*(a for a in range(codes.ndim) if a - 1 not in axes), *_with_images(axes)]
     moved = codes.transpose(order)
     n = math.prod(moved.shape[codes.ndim - len(axes) :])
-    rows = np.ascontiguousarray(moved).reshape(-1, n)
-    sums, squares = _moments(rows)
+    rows, back, kernels = np.ascontiguousarray(moved).reshape(-1, n), inverse(order), _kernels()
+    if kernels is not None:
+        weights, offsets = (_rows_of(values, order, moved.shape, n) for values in (weight, offset))
+        out = np.empty(rows.shape, code_type(rule))
+        kernels.norm_rows(rows, centre, fraction, eps, weights, offsets, *one_scale(rule), out)
+        return out.reshape(moved.shape).transpose(back)
+    wide = rows.astype(np.int64)
+    sums, squares = wide.sum(1), (wide * wide).sum(1)
     mean = _rounded_quotient(sums << fraction, n) if centre else np.zeros(len(rows), np.int64)
     total = (squares << 2 * fraction) - ((mean * sums) << (fraction + 1)) + n * mean * mean  # Σ d², modulo 2^64
     root, half = inverse_root(np.maximum(total // n + eps, 1))
-    shift, back = ROOT_BITS - NORM_BITS - half, np.argsort(order)
-    kernels = _kernels()
-    if kernels is None:
-        ends = Requantise(root, shift.astype(np.int32), -CODE_HIGH, CODE_HIGH)
-        z = finish(np.left_shift(rows, fraction, dtype=np.int32)[None], (-mean).astype(np.int32), ends)
-        return affine(z.reshape(moved.shape).transpose(back), weight, offset, None, rule)
-    weights, offsets = (_rows_of(values, order, moved.shape, n) for values in (weight, offset))
-    out = np.empty(rows.shape, code_type(rule))
-    kernels.norm_rows(rows, fraction, mean, root, shift, weights, offsets, *_one_scale(rule), out)
-    return out.reshape(moved.shape).transpose(back)
+    ends = Requantise(root, (ROOT_BITS - NORM_BITS - half).astype(np.int32), -CODE_HIGH, CODE_HIGH)
+    z = finish(np.left_shift(rows, fraction, dtype=np.int32)[None], (-mean).astype(np.int32), ends)
+    return affine(z.reshape(moved.shape).transpose(back), weight, offset, None, rule)
 
 
 def _rows_of(values: Ints, order: Sequence[int], shape: tuple[int, ...], n: int) -> Ints:
@@ -215,7 +229,7 @@ def softmax(codes: Codes, axis: int, entries: Ints, rule: Requantise) -> Codes:
         out = requantise(finish(e[None], None, Requantise(reciprocal, shift, 0, 1 << SHARE_BITS))[0], rule)
     else:
         out = np.empty(rows.shape, code_type(rule))
-        kernels.softmax_rows(rows, entries, RECIPROCAL_BITS, SHARE_BITS, *_one_scale(rule), out)
+        kernels.softmax_rows(rows, entries, RECIPROCAL_BITS, SHARE_BITS, *one_scale(rule), out)
     return np.moveaxis(out.reshape(moved.shape), -1, 1 + axis)
 
 
@@ -231,26 +245,10 @@ def narrowed(sums: NDArray[np.int64] | NDArray[np.floating], shift: int) -> Ints
     return np.clip(wide, INT32_LOW, INT32_HIGH).astype(np.int32)
 
 
-def _one_scale(rule: Requantise) -> tuple[int, int, int, int]:
-    """Multiplier, shift and ends of a rule that serves all channels."""
-    return int(rule.multiplier[0]), int(rule.shift[0]), rule.low, rule.high
-
-
 def _rounded_quotient(values: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     """round(v / n), halves away from zero."""
     size = (2 * np.abs(values) + n) // (2 * n)
     return np.where(values < 0, -size, size)
-
-
-def _moments(rows: Codes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Σ x and Σ x² of each row."""
-    kernels = _kernels()
-    if kernels is None:
-        wide = rows.astype(np.int64)
-        return wide.sum(1), (wide * wide).sum(1)
-    sums, squares = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-    kernels.moments(rows, sums, squares)
-    return sums, squares
 
 
 def _with_images(axes: Sequence[int]) -> tuple[int, ...]:
@@ -263,21 +261,6 @@ def _reduced(kept: Codes, axes: Sequence[int], keep: bool) -> Codes:
         return kept
     left = [size for axis, size in enumerate(kept.shape) if axis - 1 not in axes]
     return kept.reshape(left if len(left) > 1 else [*left, 1])
-
-
-def _memory_order(values: Codes) -> list[int]:
-    """Axes from the widest apart in memory to neighbours, the image axis first."""
-    return [0, *sorted(range(1, values.ndim), key=lambda axis: -abs(values.strides[axis]))]
-
-
-def _flat(values: Codes) -> tuple[Codes, list[int]]:
-    """Numbers in the order of memory, and the axes in that order."""
-    order = _memory_order(values)
-    return np.ascontiguousarray(values.transpose(order)).reshape(-1), order
-
-
-def _unflat(flat: Codes, order: list[int], shape: tuple[int, ...]) -> Codes:
-    return flat.reshape([shape[axis] for axis in order]).transpose(np.argsort(order))
 
 
 @functools.cache

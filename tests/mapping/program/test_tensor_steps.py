@@ -115,6 +115,49 @@ def test_fused_loops_and_numpy_give_the_same_bits(
         np.testing.assert_array_equal(one_way, other_way)
 
 
+@pytest.mark.parametrize(("rows", "inner", "columns"), [(4, 16, 64), (7, 5, 37), (1, 33, 3), (3, 2, 16)])
+def test_attention_and_norms_in_lanes_give_the_bits_of_numpy(
+    rows: int, inner: int, columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows, columns and sums of any number; halves among the results, and codes of every size."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng([rows, inner, columns])
+    narrow = Requantise(np.array([1], np.int32), np.array([3], np.int32), -128, 127)
+    rules = [
+        narrow,
+        dataclasses.replace(narrow, multiplier=np.array([(1 << 31) - 1], np.int32), shift=narrow.shift + 40),
+    ]
+    wide = dataclasses.replace(narrow, low=-(1 << 20), high=1 << 20)
+    entries = np.round(65536 * np.exp(-np.arange(200) / 30)).astype(np.int32)
+
+    def codes(bits: int, *size: int) -> NDArray[np.int16]:
+        return rng.integers(-(1 << bits), 1 << bits, size).astype(np.int16)
+
+    pairs = [(codes(bits, 2, 3, rows, inner), codes(bits, 2, 3, columns, inner)) for bits in (7, 15)]
+    maps = [codes(bits, 2, rows, columns) >> by for bits, by in ((15, 0), (9, 0), (15, 15))]
+    weight, offset, below = codes(14, 1, columns), codes(15, rows, 1), codes(14, rows, columns)
+
+    def every() -> list[NDArray[Any]]:
+        found = [tensor_ops.matmul(a, b.swapaxes(-1, -2), 0, r) for a, b in pairs for r in (*rules, wide)]
+        for x in maps:
+            found += [tensor_ops.softmax(x, axis, entries, r) for axis in (0, 1) for r in rules]
+            for r in (*rules, wide):
+                found += [
+                    tensor_ops.norm(x, (1,), 8, eps, weight, offset, r, centre=c) for eps in (0, 9) for c in (0, 1)
+                ]
+                found += [tensor_ops.affine(x, weight, offset, b, r) for b in (None, below)]
+                found += [digital_ops.add(x, x[::-1], (wide, r), narrow)]
+        return found
+
+    weight, offset, below = (values.astype(np.int32) for values in (weight, offset, below))
+    lanes = every()
+    for module, name in ((digital_ops, "fused_kernels"), (tensor_ops, "fused_kernels"), (tensor_ops, "_kernels")):
+        monkeypatch.setattr(module, name, lambda: None)
+    for one, other in zip(lanes, every(), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
 def test_every_kind_of_step_has_a_golden_vector() -> None:
     kinds = {kind.__name__ for kind in Step.__subclasses__() if kind.__module__ == digital_steps.__name__}
     assert {case["step"] for case in GOLDEN} == kinds
