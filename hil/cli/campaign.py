@@ -9,7 +9,15 @@ import typer
 
 from hil.cli.options import Chip, DataDir, Download, Json, Macros, Seed, duration, one_of, print_result, screen, seconds
 from hil.errors import ExitCode
-from hil.mission.settings import FEWEST_IMAGES, CampaignOptions, TimelineOptions, years_text
+from hil.mission.settings import (
+    FEWEST_IMAGES,
+    MAIN,
+    CampaignOptions,
+    Course,
+    TimelineOptions,
+    years_of,
+    years_text,
+)
 
 USUAL, USUAL_YEARS = CampaignOptions(), TimelineOptions()
 
@@ -71,7 +79,6 @@ def campaign(
     from hil.mission.radiation.folder import CampaignFolder
     from hil.mission.radiation.kinds import FaultKind
     from hil.mission.radiation.study import run_study
-    from hil.mission.settings import MAIN, CampaignOptions, Course, TimelineOptions, years_of
     from hil.mission.subject import open_subject
     from hil.watch import PlannedStage
 

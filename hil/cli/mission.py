@@ -24,7 +24,7 @@ from hil.cli.options import (
     seconds,
 )
 from hil.errors import ExitCode, UsageError
-from hil.mission.settings import FlightOptions, years_text
+from hil.mission.settings import Course, FlightOptions, years_of, years_text
 
 USUAL_FLIGHT = FlightOptions()
 mission = typer.Typer(
@@ -74,7 +74,6 @@ def check(
     from hil.mission.budget_text import budget_lines, write_budget_junit
     from hil.mission.hardened_campaign import accuracy_at_end
     from hil.mission.requirements import load_mission
-    from hil.mission.settings import Course
     from hil.mission.subject import known_temperatures, open_subject, simulated_accuracy
     from hil.watch import PlannedStage
 
@@ -282,7 +281,6 @@ def flight(
     from hil.mission.flight import fly
     from hil.mission.orbit import load_orbit
     from hil.mission.radiation.kinds import FaultKind
-    from hil.mission.settings import FlightOptions, years_of
     from hil.mission.subject import open_subject
     from hil.watch import PlannedStage
 

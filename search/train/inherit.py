@@ -9,7 +9,7 @@ Imports torch: import this module late.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -70,23 +70,21 @@ def heir(space: Space, architecture: Architecture, teacher: NetworkFile) -> Netw
     space.encode(architecture)
     net, (stem, *stages, head) = network(space, architecture, None), _parts(teacher.graph, space)
     found = _common(net, space, [stem, *stages, head])
-    on_cells = [layer.name for layer in net.layers if layer.kind.on_cells]
-    if missing := [name for name in on_cells if name not in found]:
+    bits = {layer.name: net.bits.of(layer) for layer in net.layers if layer.kind.on_cells}
+    if missing := [name for name in bits if name not in found]:
         raise TeacherError(
             f"the teacher has not all layers of this network of {space.name}: {len(missing)} are others, "
             f"{', '.join(missing[:5])}{' …' if len(missing) > 5 else ''}"
         )
     nodes, instead = list(stem.nodes), dict[str, str]()
-    for number, part in enumerate(stages):
-        places = [place.name for place in space.positions if place.stage == number]
-        for place, block in enumerate(blocks_of(part)):
-            if place < len(places) and _layers(net, f"{places[place]}."):
-                nodes += block
-            else:
-                source = block[0].inputs[0]
-                instead[block[-1].name] = instead.get(source, source)
+    for place, block in _placed(space, stages):
+        if _layers(net, f"{place}."):
+            nodes += block
+        else:
+            source = block[0].inputs[0]
+            instead[block[-1].name] = instead.get(source, source)
     nodes = [replace(n, inputs=tuple(instead.get(name, name) for name in n.inputs)) for n in (*nodes, *head.nodes)]
-    common, bits = net.bits.common, {layer.name: net.bits.of(layer) for layer in net.layers if layer.kind.on_cells}
+    common = net.bits.common
     return replace(
         teacher,
         graph=replace(teacher.graph, nodes=tuple(nodes)),
@@ -119,11 +117,16 @@ def _common(net: LayerNet, space: Space, parts: Sequence[GraphPart]) -> dict[str
     """The teacher's node of each layer that it has too."""
     stem, *stages, head = parts
     pairs = [(_layers(net, "stem"), stem.nodes)]
-    for number, part in enumerate(stages):
-        places = [place.name for place in space.positions if place.stage == number]
-        pairs += [(_layers(net, f"{place}."), block) for place, block in zip(places, blocks_of(part), strict=False)]
+    pairs += [(_layers(net, f"{place}."), block) for place, block in _placed(space, stages)]
     found = {name: node for layers, nodes in pairs for name, node in _same_block(net, layers, nodes).items()}
     return found | _same_classifier(net, head.nodes)
+
+
+def _placed(space: Space, stages: Sequence[GraphPart]) -> Iterator[tuple[str, tuple[Node, ...]]]:
+    """Blocks of the teacher's stages, each with the position of the space that has its place; "" beyond the last."""
+    for number, part in enumerate(stages):
+        places = [place.name for place in space.positions if place.stage == number]
+        yield from ((places[k] if k < len(places) else "", block) for k, block in enumerate(blocks_of(part)))
 
 
 def _layers(net: LayerNet, prefix: str) -> list[Layer]:

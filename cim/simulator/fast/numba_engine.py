@@ -97,10 +97,10 @@ class _Group:
         moments = list(group.tiles)
         self.tiles = [m.tile for m in moments]
         self.bends = [m.line.bend for m in moments]
-        self.lines = [m.line for m in moments]
         self.conversions = conversions = moments[0].cells.shape[1]
         # One-bit units are read where they lie, a run of channels at each kernel position; others are gathered first.
         self.direct = fast.reads_in_place(self.tiles[0])
+        self.line = mean_line([m.line for m in (moments[:1] if self.direct else moments)])
         self.cuts = [fast.cut(tile) for tile in self.tiles]
         self.lengths = np.array([len(cut.channels) for cut in self.cuts])
         window = fast.layer.map_window
@@ -205,7 +205,7 @@ class _Group:
         rows = np.arange(tile.inputs.start, tile.inputs.stop)
         offsets = maps.runs[rows % len(maps.runs)] * maps.channels + rows // len(maps.runs)
         if fast.counts_rows(tile):
-            terms, line = self._counted(maps), mean_line(self.lines)
+            terms, line = self._counted(maps), self.line
             flat = np.zeros(maps.places * 2 * len(rows) + SPARE, np.int16)
             gaps, scale = line.gaps.astype(np.float32), (self.fraction / line.reach).astype(np.float32)
             counting.driven_by_plane(
@@ -215,7 +215,7 @@ class _Group:
         else:
             mine = maps.flat[maps.bases[: maps.places, None] + offsets]
             terms = np.stack([_packed_terms(fast.terms(mine, bend)) for bend in self.bends])
-            values = fast.product_inputs(mine, mean_line(self.lines))
+            values = fast.product_inputs(mine, self.line)
             if self.fraction > 1:
                 values = np.rint(values * np.float32(self.fraction)).astype(np.int16)
             flat = np.append(values.ravel(), np.zeros(SPARE, np.int16))
