@@ -42,7 +42,12 @@ def requantise(values: Codes, rule: Requantise) -> Codes:
 
 def code_type(rule: Requantise) -> type[np.int16] | type[np.int32]:
     """The integer type that holds every result of a rule."""
-    return np.int16 if rule.low >= -(1 << 15) and rule.high < 1 << 15 else np.int32
+    return type_within(rule.low, rule.high)
+
+
+def type_within(low: int, high: int) -> type[np.int16] | type[np.int32]:
+    """The integer type that holds two ends."""
+    return np.int16 if low >= -(1 << 15) and high < 1 << 15 else np.int32
 
 
 def finish(sums: Codes, bias: NDArray[np.int32] | None, rule: Requantise) -> Codes:

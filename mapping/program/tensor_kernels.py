@@ -24,6 +24,7 @@ from cim.simd.floats import (
 from cim.simd.integers import vmax, vmin
 from cim.simd.pairs import dot_pairs, load_pairs, splat_pair
 from cim.simd.vectors import store
+from mapping.program.digital_steps import CODE_HIGH, NORM_BITS, ROOT_BITS, ROOT_HIGH
 from mapping.program.rescaling_lanes import (
     NUDGE,
     add_squares,
@@ -38,12 +39,9 @@ from mapping.program.rescaling_lanes import (
 )
 
 BLOCK = 512  # codes that go through a loop before the next one takes them
-ROOT_HIGH = 24  # a variance is brought to 2^22 … 2^24 − 1 before its root is taken
-ROOT_BITS = 31  # R = √(2^62 / w) is 2^31 / √w
 SHORTS = np.empty(0, np.int16)  # says to a rule that its results, or values, are as narrow
 TOGETHER = 8  # rows of a softmax whose exponentials are known before the first is divided
 SUMMED = 1 << 18  # numbers of at most 2^16 whose sum in sixteen parts is below 2^31
-NORM_BITS, CODE_HIGH = 10, (1 << 15) - 1  # one standard deviation; the largest result before weights
 
 
 @njit(cache=True, nogil=True)

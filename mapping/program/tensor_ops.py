@@ -32,13 +32,11 @@ from mapping.program.digital_ops import (
     of_one_rank,
     one_scale,
     requantise,
+    type_within,
     unflat,
 )
-from mapping.program.digital_steps import NORM_BITS, SHARE_BITS
+from mapping.program.digital_steps import CODE_HIGH, NORM_BITS, ROOT_BITS, ROOT_HIGH, SHARE_BITS
 
-CODE_HIGH = (1 << 15) - 1
-ROOT_HIGH = 24  # a variance is brought to 2^22 … 2^24 − 1 before its root is taken
-ROOT_BITS = 31  # R = √(2^62 / w) is 2^31 / √w
 RECIPROCAL_BITS = 46  # of the sum of a softmax
 SHARED = 1 << 10  # codes that one row of equal weights serves
 BYTE_BLOCK = 1 << 22  # numbers of a product in floating point at a time
@@ -49,16 +47,11 @@ def table(codes: Codes, first: int, entries: Ints) -> Codes:
     kernels = _kernels()
     if kernels is None:
         found = entries[np.clip(codes.astype(np.int64) - first, 0, len(entries) - 1)]
-        return found.astype(_type_within(entries.min(), entries.max()))
+        return found.astype(type_within(entries.min(), entries.max()))
     numbers, order = flat(codes)
-    out = np.empty(numbers.size, _type_within(*kernels.ends(entries)))
+    out = np.empty(numbers.size, type_within(*kernels.ends(entries)))
     kernels.look_up(numbers, first, entries, out)
     return unflat(out, order, codes.shape)
-
-
-def _type_within(low: int, high: int) -> type[np.int16] | type[np.int32]:
-    """The integer type that holds two ends."""
-    return np.int16 if low >= -(1 << 15) and high < 1 << 15 else np.int32
 
 
 def affine(codes: Codes, weight: Ints, offset: Ints, below: Ints | None, rule: Requantise) -> Codes:
