@@ -94,7 +94,7 @@ ResidualSlices = Annotated[
         "--residual-slices",
         metavar="N",
         min=0,
-        help="for weights of several bit slices: N copies of the highest, lower ones take up their errors",
+        help="N copies of the highest bit slice, lower ones take up their errors; weights of one slice get a second",
     ),
 ]
 Adapters = Annotated[

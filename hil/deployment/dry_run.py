@@ -143,7 +143,7 @@ def estimate(
     parts = _parts(program)
     running = with_blank_adapters(program, options.adapters) if options.adapters else program
     again, again_s = _rewriting(program, options, cells)
-    again += round(_lower_cells(program) * PULSES_A_CELL)
+    again += round(lower_cells(program) * PULSES_A_CELL)
     steps = 1 + writings(program)  # slices are written and read, then those below
     counts: dict[str, Callable[[], WireEstimate]] = {
         "program": lambda: _programming(chip, parts, options) * (steps + options.rewrite),
@@ -170,7 +170,7 @@ def estimate(
     )
 
 
-def _lower_cells(program: ConductanceProgram) -> int:
+def lower_cells(program: ConductanceProgram) -> int:
     """Cells of residual slices, each as often as it is written again, at most: with every slice above it."""
     weights = 0
     for step in program.matrices if program.residual else ():

@@ -24,17 +24,19 @@ from cim.record.rewriting import Rewrite, rewritten_share
 from hil.atomic import new_file, write_text
 from hil.datasets.image_set import Dataset, image_digests
 from hil.datasets.input_values import with_pixels
-from hil.deployment.dry_run import PULSES_A_CELL, one_pulse_ns
+from hil.deployment.dry_run import PULSES_A_CELL, lower_cells, one_pulse_ns
 from hil.deployment.run_settings import typed_fields
 from hil.deployment.scoring import targets_of
 from hil.errors import FileError, MismatchError, UsageError
 from hil.improvement.levers import LEVERS, Lever, LeverBench, Recipe, Score
+from hil.simulation.virtual_chips import RESIDUAL_WAIT_S
 from hil.verdict.metric import ACCURACY
 from hil.watch import PlannedStage
 from mapping.compile import plan
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.tune.low_rank import with_blank_adapters
+from mapping.tune.residual import writings
 from mapping.workload import program_workload
 
 FORMAT = "hil.ladder/1.2"
@@ -58,7 +60,7 @@ class Rung:
     macros: int = 0
     cells: int = 0
     pulses: int = 0  # expected: wear
-    write_s: float = 0.0  # chip time to write them
+    write_s: float = 0.0  # chip time to write them, with the waits between writings
     energy_uj: float | None = None  # of one image
     latency_us: float | None = None
     minutes: float = 0.0
@@ -262,11 +264,13 @@ def _rung(
     program = bench.program(recipe)
     gain, error = score.gain_over(before) if score is not before else (0.0, 0.0)
     cells = sum(r.cells for r in plan(program).rounds)
-    pulses = round(cells * PULSES_A_CELL)
+    pulses = round((cells + lower_cells(program)) * PULSES_A_CELL)
+    wait_s = RESIDUAL_WAIT_S * writings(program)
     if recipe.rewrite:
-        law, macro = bench.record.programming, bench.spec.macro
-        share = rewritten_share(law, np.array(macro.levels_us), Rewrite(recipe.rewrite).after_s, macro.tolerance_us)
+        law, macro, after_s = bench.record.programming, bench.spec.macro, Rewrite(recipe.rewrite).after_s
+        share = rewritten_share(law, np.array(macro.levels_us), after_s, macro.tolerance_us)
         pulses += round(cells * PULSES_A_CELL * float(share.mean()) * recipe.rewrite)
+        wait_s += after_s * recipe.rewrite
     energy, latency = None, None
     try:
         running = with_blank_adapters(program, recipe.adapters) if recipe.adapters else program
@@ -285,7 +289,7 @@ def _rung(
         macros=len(program.macros),
         cells=cells,
         pulses=pulses,
-        write_s=pulses * one_pulse_ns(program.spec) * 1e-9,
+        write_s=pulses * one_pulse_ns(program.spec) * 1e-9 + wait_s,
         energy_uj=energy,
         latency_us=latency,
         minutes=(time.monotonic() - began) / 60,

@@ -40,7 +40,7 @@ from mapping.tune.residual import writings
 
 REWRITES = 3  # of the lever; more give little (doi 10.1038/s41586-022-04992-8 took three)
 ADAPTER_RANK = 4  # of the lever: rank 1 gives most of what 8 give
-RESIDUAL_COPIES = 4  # of the lever: with eight reads each, what is left is that of other slices
+RESIDUAL_COPIES = (4, 2, 1)  # of the lever, the most that fit: with four, what is left is that of other slices
 SENSED_IMAGES = 32  # stored training images that a layer's share of the error is taken on
 
 
@@ -280,16 +280,21 @@ def _idle(bench: LeverBench, recipe: Recipe) -> Recipe | str:
 
 
 def _residual(bench: LeverBench, recipe: Recipe) -> Recipe | str:
-    found = replace(recipe, residual=RESIDUAL_COPIES, copies={}, rewrite=0)
-    try:
-        macros = bench.program(found).macros
-    except CannotMap as error:
-        return error.reason
-    if len(macros) > bench.macros:
-        return f"residual slices take {len(macros)} macros, {bench.macros} may be used"
-    if not bench.record.macros.keys() >= set(macros):
-        return "they take macros that are not in the record: calibrate the whole chip"
-    return found
+    why = ""
+    for copies in RESIDUAL_COPIES:
+        found = replace(recipe, residual=copies, copies={}, rewrite=0)
+        try:
+            macros = bench.program(found).macros
+        except CannotMap as error:
+            why = error.reason
+            continue
+        if len(macros) > bench.macros:
+            why = f"residual slices take {len(macros)} macros, {bench.macros} may be used"
+        elif not bench.record.macros.keys() >= set(macros):
+            why = "residual slices take macros that are not in the record: calibrate the whole chip"
+        else:
+            return found
+    return why
 
 
 def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:
@@ -327,6 +332,8 @@ def _adapters(bench: LeverBench, recipe: Recipe) -> Recipe | str:
 def _finetune(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     if bench.task.kind is not TaskKind.CLASSIFY:
         return f"training is for networks that give classes, this one is to {bench.task.kind}"
+    if recipe.residual:
+        return "residual slices leave errors too small to train for"
     if bench.training is None:
         return "training was not asked for"
     if bench.minutes_left is None:
@@ -344,7 +351,9 @@ LEVERS: tuple[Lever, ...] = (
     Lever("aims", "cells written beside their levels, right at the planned age", _aims),
     Lever("idle", "copies of layers on cells that would be idle, sums added", _idle),
     Lever("rewrite", f"cells that left their window written again, {REWRITES} times (--rewrite)", _rewrite),
-    Lever("residual", f"residual slices, {RESIDUAL_COPIES} copies of the highest, in place of both", _residual),
+    Lever(
+        "residual", f"residual slices, up to {RESIDUAL_COPIES[0]} copies of the highest, in place of both", _residual
+    ),
     Lever("copies", "copies on further macros, where they help most", _copies),
     Lever("adapters", f"digital adapters of rank {ADAPTER_RANK}, executed by the host (--adapters)", _adapters),
     Lever("finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", _finetune),

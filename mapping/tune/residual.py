@@ -14,11 +14,12 @@ Cells that are known to be stuck are gone around before anything is written (``a
 pair and further copies make up for them, and where a lower slice can then only add, or only take away, the slices above
 leave it that to do. Without it the few weights whose lower slices reach too little are most of what is lost.
 
-Three preparations make room for r: weights take three quarters of what the slices reach (``REACH``), digits are rounded
-instead of cut off (``recoded``), which halves what lower slices hold without errors, and the highest slice may stand
-several times (``with_top_copies``), which averages its errors; lower slices then stand once, n times as heavy. What is
-left is noise of reads: every product is the mean of several, most where the layer reads pictures, whose pixels are so
-much alike that its sums are small beside the noise, and whose errors go through all other layers.
+Weights that one slice would hold get a second one (``in_slices``). Three preparations make room for r: weights take
+three quarters of what the slices reach (``REACH``), digits are rounded instead of cut off (``recoded``), which halves
+what lower slices hold without errors, and the highest slice may stand several times (``with_top_copies``), which
+averages its errors; lower slices then stand once, n times as heavy. What is left is noise of reads: every product is
+the mean of several, most where the layer reads pictures, whose pixels are so much alike that its sums are small beside
+the noise, and whose errors go through all other layers.
 
 What every tile is meant to be afterwards is a real matrix: the levels that were read of the slices above, the new
 digits of the lowest. Column corrections are fitted to these (``ResidualSlices.wanted``), not to the program's digits.
@@ -33,9 +34,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.encoding import EncodedTile, encode_tile, tile_halves_us
+from mapping.bits import LEAST, MOST, BitWidths
 from mapping.errors import CannotMap
 from mapping.layout.free_cells import Area, FreeCells
 from mapping.layout.place import macro_targets_us
+from mapping.layout.tile import slices_needed
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step, Tile
 from mapping.program.driven import picture_layers
 from mapping.program.file import program_digest
@@ -60,6 +63,26 @@ class ResidualSlices:
     targets_us: Mapping[int, NDArray[np.float32]]
     wanted: Wanted
     left: float
+
+
+def in_slices(bits: BitWidths, max_level: int) -> BitWidths:
+    """Widths with a lower slice for every weight: where one slice would hold them, the most bits that two hold.
+
+    Example: 4 bits on cells of eight levels become 7, 8 stay 8.
+    """
+
+    def slices(weight: int) -> int:
+        return slices_needed((1 << (weight - 1)) - 1, max_level)
+
+    widest = max(weight for weight in range(LEAST, MOST + 1) if slices(weight) <= 2 or weight == LEAST)
+
+    def wider(weight: int) -> int:
+        return widest if slices(weight) == 1 else weight
+
+    layers = {
+        name: own if own.weight is None else replace(own, weight=wider(own.weight)) for name, own in bits.layers.items()
+    }
+    return replace(bits, weight=wider(bits.weight), layers=layers)
 
 
 def with_top_copies(program: ConductanceProgram, copies: int, reads: int = READS) -> ConductanceProgram:

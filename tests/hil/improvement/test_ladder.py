@@ -153,9 +153,11 @@ def test_errors_in_a_unit_of_their_own_are_refused_with_what_to_compare(tmp_path
     assert "hil simulate" in (caught.value.hint or "")
 
 
-def test_residual_slices_are_a_lever_for_weights_of_several_slices(small: Small, tmp_path: Path) -> None:
+def test_residual_slices_are_a_lever_with_as_many_copies_as_fit(small: Small, tmp_path: Path) -> None:
     lever = next(lever for lever in LEVERS if lever.name == "residual")
-    assert "weights of one slice" in str(lever.pull(bench(small), Recipe()))
+    assert "not in the record" in str(lever.pull(bench(small), Recipe()))
+    few = bench(small, record=None, use_macros=3)
+    assert lever.pull(few, Recipe()) == "residual slices take 4 macros, 3 may be used"
     net = tmp_path / "net8.pt"
     save_network(replace(small_network(), weight_bits=8), net)
     wide = bench_of(
@@ -167,8 +169,22 @@ def test_residual_slices_are_a_lever_for_weights_of_several_slices(small: Small,
     assert (pulled.residual, pulled.rewrite, Recipe.from_json(pulled.to_json())) == (4, 0, pulled)
     assert wide.score(pulled).mean > 0.5
     assert wide.program(pulled).residual
-    copies = next(lever for lever in LEVERS if lever.name == "copies")
-    assert "in their place" in str(copies.pull(wide, pulled))
+    for other in (lever for lever in LEVERS if lever.name in ("copies", "finetune")):
+        assert str(other.pull(wide, pulled)).startswith("residual slices")
+
+
+def test_weights_of_one_slice_get_a_second_that_takes_up_errors(small: Small, tmp_path: Path) -> None:
+    residual = [lever for lever in LEVERS if lever.name in ("tune", "residual")]
+    found = improve(bench(small, record=None, macros=8), tmp_path / "improved", data(100, seed=12), levers=residual)
+    compiled, tuned, sliced = found.rungs
+    assert sliced.recipe["residual"] == 4
+    assert sliced.mean > compiled.mean - compiled.sd
+    program = load_program(tmp_path / "improved" / PROGRAM)
+    assert program.weight_bits == (7 if sliced.kept else 4)
+    assert sliced.energy_uj is not None
+    assert sliced.energy_uj > (tuned.energy_uj or 0.0)
+    assert sliced.pulses > sliced.cells
+    assert sliced.write_s > 2 * 3600.0 > tuned.write_s  # lower slices wait an hour, twice
 
 
 def test_adapters_are_a_lever_that_costs_the_host_work_and_no_cell(small: Small, tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
+from mapping.bits import BitWidths, LayerBits
 from mapping.compile import CannotMap, compile_network
 from mapping.layout.lay_out import LayoutOptions
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, Tile
 from mapping.program.execute import IdealMultiply, run
-from mapping.tune.residual import around_stuck, recoded, residual, with_top_copies, writings
+from mapping.tune.residual import around_stuck, in_slices, recoded, residual, with_top_copies, writings
 
 from ..small_networks import every_node, network
 
@@ -139,6 +140,16 @@ def test_a_program_that_stands_as_read_is_meant_as_it_was_written(program: Condu
     assert found.left < 1e-6
     after = {slot: macro_targets_us(found.program, slot) for slot in plain.slots}
     assert np.abs(held(plain, after) - held(plain, exact)).max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("asked", "max_level", "given"), [(4, 7, 7), (2, 7, 7), (5, 7, 5), (8, 7, 8), (3, 3, 5), (8, 255, 8)]
+)
+def test_weights_that_one_slice_would_hold_get_the_most_bits_of_two(asked: int, max_level: int, given: int) -> None:
+    layers = {"conv": LayerBits(weight=asked), "head": LayerBits(activation=6)}
+    wide = in_slices(BitWidths(asked, 8, layers), max_level)
+    assert (wide.weight, wide.weights_of("conv"), wide.weights_of("head")) == (given, given, given)
+    assert (wide.activation, wide.inputs_of("head")) == (8, 6)
 
 
 def test_what_residual_slices_cannot_be_made_of_is_refused_with_what_would_do(program: ConductanceProgram) -> None:
