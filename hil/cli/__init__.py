@@ -41,6 +41,7 @@ from hil.cli import (
 from hil.cli.exit_codes import code_of
 from hil.cli.help_groups import GroupedCommand
 from hil.cli.options import complain, say
+from hil.driver.undisturbed import ASKS_TO_END, end_soon
 from hil.errors import ExitCode
 
 
@@ -140,9 +141,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # the system cann
 def main() -> None:
     """Entry point of the ``hil`` script: runs a command and leaves with its exit code."""
     gc.set_threshold(GARBAGE)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # service managers and batch systems stop as Ctrl-C does
+    signal.signal(signal.SIGTERM, end_soon)  # service managers and batch systems stop as Ctrl-C does
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell has it ignored
+        signal.signal(signal.SIGINT, end_soon)
     code = run(sys.argv[1:])
-    for late in (signal.SIGINT, signal.SIGTERM):
+    for late in ASKS_TO_END:
         signal.signal(late, signal.SIG_IGN)  # the answer stands; a late Ctrl-C must not change its code
     sys.exit(code)
 
