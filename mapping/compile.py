@@ -29,7 +29,7 @@ from mapping.quantise.sharing import shared_ops, together, turns
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.quantise.widths import code_widths
 from mapping.tune.averaged import averaged
-from mapping.tune.residual import REACH, in_slices, with_top_copies
+from mapping.tune.residual import REACH, with_lower_slices, with_top_copies
 
 __all__ = ["CannotMap", "LayoutOptions", "MappingPlan", "compile_network", "lay_out", "plan"]
 
@@ -72,7 +72,7 @@ def compile_network(
     )
     options = options or LayoutOptions()
     if options.residual:  # cells err little in the end: scales only round, and no layer stands whole a second time
-        bits = in_slices(bits, spec.macro.max_level)
+        bits = with_lower_slices(bits, spec.macro.max_level)
         scale_rule = ScaleRule.ROUNDING if scale_rule is ScaleRule.OUTPUT else scale_rule
         copies = {}
     _check_form(weight_form, spec)

@@ -14,9 +14,9 @@ Cells that are known to be stuck are gone around before anything is written (``a
 pair and further copies make up for them, and where a lower slice can then only add, or only take away, the slices above
 leave it that to do. Without it the few weights whose lower slices reach too little are most of what is lost.
 
-Weights that one slice would hold get a second one (``in_slices``). Three preparations make room for r: weights take
-three quarters of what the slices reach (``REACH``), digits are rounded instead of cut off (``recoded``), which halves
-what lower slices hold without errors, and the highest slice may stand several times (``with_top_copies``), which
+Weights that one slice would hold get a second one (``with_lower_slices``). Three preparations make room for r: weights
+take three quarters of what the slices reach (``REACH``), digits are rounded instead of cut off (``recoded``), which
+halves what lower slices hold without errors, and the highest slice may stand several times (``with_top_copies``), which
 averages its errors; lower slices then stand once, n times as heavy. What is left is noise of reads: every product is
 the mean of several, most where the layer reads pictures, whose pixels are so much alike that its sums are small beside
 the noise, and whose errors go through all other layers.
@@ -65,7 +65,7 @@ class ResidualSlices:
     left: float
 
 
-def in_slices(bits: BitWidths, max_level: int) -> BitWidths:
+def with_lower_slices(bits: BitWidths, max_level: int) -> BitWidths:
     """Widths with a lower slice for every weight: where one slice would hold them, the most bits that two hold.
 
     Example: 4 bits on cells of eight levels become 7, 8 stay 8.

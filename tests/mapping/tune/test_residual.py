@@ -14,7 +14,7 @@ from mapping.layout.lay_out import LayoutOptions
 from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram, Tile
 from mapping.program.execute import IdealMultiply, run
-from mapping.tune.residual import around_stuck, in_slices, recoded, residual, with_top_copies, writings
+from mapping.tune.residual import around_stuck, recoded, residual, with_lower_slices, with_top_copies, writings
 
 from ..small_networks import every_node, network
 
@@ -147,7 +147,7 @@ def test_a_program_that_stands_as_read_is_meant_as_it_was_written(program: Condu
 )
 def test_weights_that_one_slice_would_hold_get_the_most_bits_of_two(asked: int, max_level: int, given: int) -> None:
     layers = {"conv": LayerBits(weight=asked), "head": LayerBits(activation=6)}
-    wide = in_slices(BitWidths(asked, 8, layers), max_level)
+    wide = with_lower_slices(BitWidths(asked, 8, layers), max_level)
     assert (wide.weight, wide.weights_of("conv"), wide.weights_of("head")) == (given, given, given)
     assert (wide.activation, wide.inputs_of("head")) == (8, 6)
 
