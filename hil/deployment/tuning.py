@@ -110,11 +110,14 @@ def judge_untuned(
     )
 
 
-def tune_summary(job: Deployment) -> TuneSummary | None:
+def tune_summary(job: Deployment, watch: Watch) -> TuneSummary | None:
     """What the tune did, and whether the virtual chips of the run were tuned alike."""
     if job.tuned is None or job.targets is None:
         return None
     exact = job.virtual_chips(conditioned=True)  # lines of the fast mode stand beside a chip's by a standard deviation
-    tunes = in_threads(lambda number: exact.tune(number, exact.chip(number)), range(exact.chips))
-    found = summarise_tune(job.tuned.fits, [tuned.fits for tuned in tunes], len(job.targets.images))
+    fits = []
+    for done, tuned in enumerate(in_threads(lambda n: exact.tune(n, exact.chip(n)), range(exact.chips)), 1):
+        watch.step(done, exact.chips, f"tune of virtual chip {done} of {exact.chips}")
+        fits.append(tuned.fits)
+    found = summarise_tune(job.tuned.fits, fits, len(job.targets.images))
     return replace(found, rank=job.targets.rank, adapter_share=adapter_share(job.running))
