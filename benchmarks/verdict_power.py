@@ -8,7 +8,7 @@ runs with it, and in 5 % at most of the runs without. (A chip that is calibrated
 of it in its curves and noise, and loses less.)
 
 With ``--tuned`` deployments are what `hil deploy` does by itself (scales by output error, targets for the planned age,
-copies on idle cells, the tune) on thirty chips, and the effect is scaled until tuned chips lose 3 points against tuned
+copies on idle cells, the tune) on 77 chips, and the effect is scaled until tuned chips lose 3 points against tuned
 virtual chips.
 
     python benchmarks/verdict_power.py --scale 0.2         # mean loss of a crosstalk; writes the scale file
@@ -61,7 +61,7 @@ class Study(NamedTuple):
 
     @property
     def seeds(self) -> range:
-        return range(30 if self.tuned else 200)
+        return range(77 if self.tuned else 200)
 
     @property
     def table(self) -> Path:
