@@ -283,18 +283,23 @@ def _residual(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     why = ""
     for copies in RESIDUAL_COPIES:
         found = replace(recipe, residual=copies, copies={}, rewrite=0)
-        try:
-            macros = bench.program(found).macros
-        except CannotMap as error:
-            why = error.reason
-            continue
-        if len(macros) > bench.macros:
-            why = f"residual slices take {len(macros)} macros, {bench.macros} may be used"
-        elif not bench.record.macros.keys() >= set(macros):
-            why = "residual slices take macros that are not in the record: calibrate the whole chip"
-        else:
+        why = _no_place(bench, found)
+        if not why:
             return found
     return why
+
+
+def _no_place(bench: LeverBench, recipe: Recipe) -> str:
+    """Why residual slices have no place on the macros that may be used; "": they have."""
+    try:
+        macros = bench.program(recipe).macros
+    except CannotMap as error:
+        return error.reason
+    if len(macros) > bench.macros:
+        return f"residual slices take {len(macros)} macros, {bench.macros} may be used"
+    if not bench.record.macros.keys() >= set(macros):
+        return "residual slices take macros that are not in the record: calibrate the whole chip"
+    return ""
 
 
 def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:

@@ -15,10 +15,10 @@ AFFINE_BITS = 14
 OFFSET_BITS = 30
 """Their largest offset is 2^30 in magnitude."""
 NORM_BITS = 10
+"""A norm gives 2^10 for one standard deviation, and ends at ±(2^15 − 1)."""
 ROOT_HIGH = 24  # a variance is brought to 2^22 … 2^24 − 1 before its root is taken
 ROOT_BITS = 31  # R = √(2^62 / w) is 2^31 / √w
 CODE_HIGH = (1 << 15) - 1  # the largest result of a norm before its weights
-"""A norm gives 2^10 for one standard deviation, and ends at ±(2^15 − 1)."""
 SHARE_BITS = 30
 """A softmax gives 2^30 for one, before it is requantised."""
 EXP_BITS = 16

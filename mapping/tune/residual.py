@@ -74,7 +74,7 @@ def with_lower_slices(bits: BitWidths, max_level: int) -> BitWidths:
     def slices(weight: int) -> int:
         return slices_needed((1 << (weight - 1)) - 1, max_level)
 
-    widest = max(weight for weight in range(LEAST, MOST + 1) if slices(weight) <= 2 or weight == LEAST)
+    widest = max(weight for weight in range(LEAST, MOST + 1) if slices(weight) <= 2)
 
     def wider(weight: int) -> int:
         return widest if slices(weight) == 1 else weight
