@@ -195,10 +195,11 @@ def spoken(host: tuple[int, int], open_line: Callable[[], Transport]) -> str:
     return "NO"
 
 
-HOSTS = {"1.0": OLD, "1.1": VERSIONS}
+HELD = {"1.0": OLD, "1.1": (0x0100, 0x0101)}  # roles that are held to an earlier version
+HOSTS = {**HELD, "1.2": VERSIONS}
 OLD_HOST = f"release {RELEASE}"
-CHIPS = ("1.0", "1.1", "native C", OLD_HOST)
-TODAYS = ("1.1", "native C")  # chips that the host of the release meets
+CHIPS = (*HOSTS, "native C", OLD_HOST)
+TODAYS = ("1.2", "native C")  # chips that the host of the release meets
 
 
 @contextlib.contextmanager
@@ -216,9 +217,9 @@ def chip_at(chip: str) -> Iterator[str]:
 @contextlib.contextmanager
 def opener(chip: str) -> Iterator[Callable[[], Transport]]:
     """Opens lines to one of ``CHIPS``."""
-    if chip == "1.0":
+    if chip in HELD:
         served = chip_from_address(CHIP)
-        yield lambda: InProcessTransport(served, "here", versions=OLD)
+        yield lambda: InProcessTransport(served, "here", versions=HELD[chip])
     else:
         with release_chip() if chip == OLD_HOST else chip_at(chip) as address:
             yield lambda: open_transport(address)
@@ -259,7 +260,7 @@ lacks what the check needs; *NO*: failed.
 - **emulator**: the chip role in Python before the emulated chip, on a pseudo-terminal; **key**: it wants one, on TCP
 - **native C**, **QEMU C**: the reference firmware on this machine, and bare metal on a Cortex-M4
 - **bridge**: `examples/bridge.py`, a minimum board
-- **version 1.0**: the chip role held to version 1.0, without what 1.1 adds
+- **version 1.0**: the chip role held to version 1.0, without what later ones add
 - **release {RELEASE}**: emulated chip and chip role of that release, which spoke 1.0, from its sources in the history
 
 {table(checks)}

@@ -14,7 +14,7 @@ from firmware_protocols.codec import Op
 from firmware_protocols.extensions import authority, messages
 from firmware_protocols.frames import Flag
 from firmware_protocols.layouts import LAYOUTS, PAD, Fields, layout
-from firmware_protocols.messages import Capability, ErrorCode, Polarity, Returns
+from firmware_protocols.messages import MOST_READS, READ_STEP, Capability, ErrorCode, Polarity, Returns
 
 HEADER = Path(__file__).parent / "reference_firmware" / "generated" / "protocol.h"
 
@@ -50,6 +50,8 @@ _CONSTANTS: dict[str, int] = {
     "COMPUTE_SIGNED": request_bodies.SIGNED,
     "COMPUTE_HAS_TILE": request_bodies.HAS_TILE,
     "UNFOLDED_MAX": request_bodies.MAX_UNFOLDED,
+    "READS_MAX": MOST_READS,
+    "READ_STEP_SHIFT": READ_STEP.bit_length() - 1,
     "ITEM_SIGNED": packing.SIGNED,
     "LEAVE_ALONE": 0xFFFF,
     "DIGEST_BYTES": 32,

@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 KEPT_REPLIES = 16
 MAX_REPLY = 1 << 24  # bytes
 COMMANDED_RESET = 2
+READS_SINCE = 0x0102  # the version that has repeated reads
 
 
 class _Job(NamedTuple):
@@ -73,6 +74,7 @@ class ChipServer:
         keeping: Keeping | None = None,
     ) -> None:
         self.handlers = handlers
+        self._version = versions[1]
         self._extras, self._now_s = Extras(keeping), 0.0
         self._slept_ns = max(self._extras.last_time_ns - handlers.chip_time_ns, 0)
         self.boot_id, self.reset_cause = boot_id, reset_cause
@@ -88,8 +90,9 @@ class ChipServer:
 
     @property
     def capabilities(self) -> Capability:
-        """What the handlers can do, and what the chip role adds."""
-        return self.handlers.capabilities & ~OWN | self._extras.capabilities
+        """What the handlers can do in this version, and what the chip role adds."""
+        added = OWN if self._version >= READS_SINCE else OWN | Capability.REPEATED_READS
+        return self.handlers.capabilities & ~added | self._extras.capabilities
 
     @property
     def chip_time_ns(self) -> int:

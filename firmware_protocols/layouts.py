@@ -43,8 +43,8 @@ LAYOUTS: dict[str, Fields] = {
     "pulse": (("polarity", "u8"), *_PAD_1, ("pad", "u16"), ("width_ns", "u32"), ("sample", "u64")),
     "read_cells": (("unit_ns", "u32"), ("reads", "u16"), *_PAD_1, *_PAD_1, ("sample", "u64")),
     "compute": (
-        ("returns", "u8"), ("flags", "u8"), ("range_code", "u8"), ("input_bits", "u8"), ("layer", "u16"), *_PAD_1,
-        *_PAD_1, ("sample", "u64"),
+        ("returns", "u8"), ("flags", "u8"), ("range_code", "u8"), ("input_bits", "u8"), ("layer", "u16"),
+        ("reads", "u16"), ("sample", "u64"),
     ),
     "mvm": (("vectors_per_sample", "u32"), ("first_vector", "u32"), ("vectors", "u32"), ("rows", "u32")),
     "sweep": (
@@ -55,8 +55,8 @@ LAYOUTS: dict[str, Fields] = {
         ("layer", "u16"), ("tiles", "u16"), ("inputs", "u32"), ("outputs", "u32"), ("low", "i32"), ("high", "i32"),
     ),
     "layer_tile": (
-        ("first_input", "u32"), ("first_output", "u32"), ("multiplier", "i32"), ("shift", "u8"), *_PAD_1, *_PAD_1,
-        *_PAD_1,
+        ("first_input", "u32"), ("first_output", "u32"), ("multiplier", "i32"), ("shift", "u8"), *_PAD_1,
+        ("reads", "u16"),
     ),
     "hello_reply": (
         ("version", "u16"), ("max_payload", "u16"), ("boot_id", "u32"), ("max_message", "u32"),

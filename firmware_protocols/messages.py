@@ -14,6 +14,9 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_READS = 256  # that a chip adds up for one request
+READ_STEP = 1 << 44  # distance of the sample numbers of two of them
+
 
 class Capability(enum.IntFlag):
     """What a chip can do beyond hello, describe, read_cells, mvm and outputs_off."""
@@ -31,6 +34,7 @@ class Capability(enum.IntFlag):
     JOURNAL = 1 << 10  # the last answers to requests that change something outlive a loss of power
     IMAGES = 1 << 11  # holds a program and writes its tiles by number
     AUTHORITY = 1 << 12  # wants a key proved before anything is changed
+    REPEATED_READS = 1 << 13  # adds up the sums of several reads of one product
 
 
 class Returns(enum.IntEnum):
@@ -302,6 +306,7 @@ class Mvm(Request[MvmResult]):
 
     ``codes``: int16 (vectors, rows). Vector j belongs to sample ``sample + (first_vector + j)
     // vectors_per_sample`` and is its position ``(first_vector + j) % vectors_per_sample``.
+    ``reads``: SUMS are those of so many reads added up; read k is of sample + k · ``READ_STEP``.
     """
 
     reply_class = MvmResult
@@ -316,6 +321,7 @@ class Mvm(Request[MvmResult]):
     vectors_per_sample: int
     first_vector: int
     codes: NDArray[np.int16]
+    reads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +330,7 @@ class Sweep(Request[MvmResult]):
 
     ``codes``: int16 (images, channels, height, width). With a tile, ``row_skip`` leading
     entries of each unfolded vector are dropped and the next ``tile.rows`` drive its rows.
-    Image i is sample ``sample + i``; its positions count row by row.
+    Image i is sample ``sample + i``; its positions count row by row. ``reads`` as in ``Mvm``.
     """
 
     reply_class = MvmResult
@@ -339,15 +345,17 @@ class Sweep(Request[MvmResult]):
     row_skip: int
     sample: int
     codes: NDArray[np.int16]
+    reads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class LayerTile:
     """One tile of a loaded layer with the correction of its columns.
 
-    level_sum = round((gain · sum + offset + input_gain · Σ inputs) / 2^shift), half away from
-    zero; then times ``multiplier`` into the accumulators ``first_output`` onwards. The tile's
-    rows take unfolded inputs from ``first_input``.
+    level_sum = round((gain · sum + n · (offset + input_gain · Σ inputs)) / 2^shift), half away from
+    zero, of n = ``reads`` reads added up; then times ``multiplier`` · N / n into the accumulators
+    ``first_output`` onwards, N being the most reads of a tile of the layer and a multiple of each n.
+    The tile's rows take unfolded inputs from ``first_input``.
     """
 
     address: TileAddress
@@ -358,11 +366,15 @@ class LayerTile:
     gain: NDArray[np.int32]  # (outputs,)
     offset: NDArray[np.int64]
     input_gain: NDArray[np.int32]
+    reads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class LoadLayer(Request[Done]):
-    """Give the chip a layer: tiles, bias and requantisation (docs/digital_ops.md)."""
+    """Give the chip a layer: tiles, bias and requantisation (docs/digital_ops.md).
+
+    Accumulators are divided by the most reads of a tile, halves away from zero, before the bias is added.
+    """
 
     reply_class = Done
 

@@ -38,4 +38,15 @@ _RETURNS = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS, Returns.
 def capabilities_for(request: Request[Any]) -> Capability:
     """What a chip must be able to do for a request."""
     needs = _NEEDS.get(type(request), Capability(0))
-    return needs | _RETURNS[request.returns] if isinstance(request, Mvm | Sweep) else needs
+    if isinstance(request, Mvm | Sweep):
+        needs |= _RETURNS[request.returns]
+    if _reads(request) > 1:
+        needs |= Capability.REPEATED_READS
+    return needs
+
+
+def _reads(request: Request[Any]) -> int:
+    """Most reads of one product."""
+    if isinstance(request, LoadLayer):
+        return max((tile.reads for tile in request.tiles), default=1)
+    return request.reads if isinstance(request, Mvm | Sweep) else 1

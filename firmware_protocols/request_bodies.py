@@ -9,6 +9,7 @@ import numpy as np
 from firmware_protocols.errors import LocalProtocolError, MalformedMessage
 from firmware_protocols.layouts import layout
 from firmware_protocols.messages import (
+    MOST_READS,
     CellBlock,
     Hello,
     KernelWindow,
@@ -59,17 +60,20 @@ def write_tile(w: BodyWriter, tile: TileAddress | None) -> None:
 
 def write_compute(w: BodyWriter, m: Mvm | Sweep) -> None:
     flags = (SIGNED if m.input_signed else 0) | (HAS_TILE if m.tile is not None else 0)
-    w.fields(_COMPUTE, m.returns, flags, m.range_code, m.input_bits, m.layer, m.sample)
+    w.fields(_COMPUTE, m.returns, flags, m.range_code, m.input_bits, m.layer, reads_written(m.reads), m.sample)
     write_tile(w, m.tile)
 
 
 def read_compute(r: BodyReader) -> dict[str, Any]:
-    returns, flags, range_code, input_bits, layer, sample = r.fields(_COMPUTE)
+    returns, flags, range_code, input_bits, layer, reads, sample = r.fields(_COMPUTE)
     tile = TileAddress(*r.fields(_CELLS))
     if flags & HAS_TILE and not (tile.rows and tile.outputs):
         raise MalformedMessage(f"a tile of {tile.rows} x {tile.outputs} holds nothing")
     if not flags & HAS_TILE and Returns(returns) is not Returns.LAYER:
         raise MalformedMessage("a tile address is needed unless a loaded layer is run")
+    reads = reads_of(reads)
+    if reads > 1 and Returns(returns) is not Returns.SUMS:
+        raise MalformedMessage(f"{reads} reads are added up as SUMS only")
     return {
         "returns": Returns(returns),
         "tile": tile if flags & HAS_TILE else None,
@@ -78,7 +82,19 @@ def read_compute(r: BodyReader) -> dict[str, Any]:
         "input_bits": input_bits,
         "input_signed": bool(flags & SIGNED),
         "sample": sample,
+        "reads": reads,
     }
+
+
+def reads_written(reads: int) -> int:
+    """The field of a number of reads: one read is 0, as it was before the field had a meaning."""
+    return reads if reads > 1 else 0
+
+
+def reads_of(field: int) -> int:
+    if field > MOST_READS:
+        raise MalformedMessage(f"{field} reads of one product, at most {MOST_READS} are allowed")
+    return max(field, 1)
 
 
 def write_hello(w: BodyWriter, m: Hello) -> None:
@@ -184,7 +200,8 @@ def write_load_layer(w: BodyWriter, m: LoadLayer) -> None:
         w.ints(values, (m.outputs,), np.int32)
     for tile in m.tiles:
         write_tile(w, tile.address)
-        w.fields(_LAYER_TILE, tile.first_input, tile.first_output, tile.multiplier, tile.shift)
+        reads = reads_written(tile.reads)
+        w.fields(_LAYER_TILE, tile.first_input, tile.first_output, tile.multiplier, tile.shift, reads)
         w.ints(tile.gain, (tile.address.outputs,), np.int32)
         w.ints(tile.offset, (tile.address.outputs,), np.int64)
         w.ints(tile.input_gain, (tile.address.outputs,), np.int32)
@@ -194,12 +211,15 @@ def read_load_layer(r: BodyReader) -> LoadLayer:
     layer, count, inputs, outputs, low, high = r.fields(_LAYER)
     bias, multiplier, shift = (r.ints((outputs,), np.int32) for _ in range(3))
     tiles = tuple(read_layer_tile(r) for _ in range(count))
+    most = max((tile.reads for tile in tiles), default=1)
+    if any(most % tile.reads for tile in tiles):
+        raise MalformedMessage(f"reads of tiles that do not divide the most, {most}")
     return LoadLayer(layer, inputs, outputs, low, high, bias, multiplier, shift, tiles)
 
 
 def read_layer_tile(r: BodyReader) -> LayerTile:
     address = TileAddress(*r.fields(_CELLS))
-    first_input, first_output, multiplier, shift = r.fields(_LAYER_TILE)
+    first_input, first_output, multiplier, shift, reads = r.fields(_LAYER_TILE)
     columns = (address.outputs,)
     gain, offset, input_gain = r.ints(columns, np.int32), r.ints(columns, np.int64), r.ints(columns, np.int32)
-    return LayerTile(address, first_input, first_output, multiplier, shift, gain, offset, input_gain)
+    return LayerTile(address, first_input, first_output, multiplier, shift, gain, offset, input_gain, reads_of(reads))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,10 @@ class Correction:
     offset: NDArray[np.int64]
     input_gain: NDArray[np.int32]
     shift: int
+
+    def of_reads(self, reads: int) -> Correction:
+        """For sums of so many reads, and as many times Σ inputs: the level sums of all of them."""
+        return self if reads == 1 else replace(self, offset=self.offset * reads)
 
 
 def round_shift(values: NDArray[np.int64], shift: int | NDArray[np.int64]) -> NDArray[np.int64]:

@@ -28,7 +28,6 @@ from mapping.tune.channel_affine import Tuned, TuneTargets, tune_channels
 
 IMAGES_IN_FLIGHT = 32
 LAYER_REPEATS = 2
-READ = REPEAT << 4  # distance of the sample numbers of two reads of one product
 
 
 @dataclass
@@ -62,23 +61,23 @@ class MeasuredSums:
         group, corrections = copy.group, self.corrections[name][copy.tiles.start : copy.tiles.stop]
         driven, window = driven_codes(group, self.driver.spec.macro, codes)
         positions = 1 if window is None else window.positions
-        shape = (len(codes), positions, group.outputs)
-        total = {reads: np.zeros(shape, np.int64 if reads > 1 else np.int32) for reads in sorted(set(group.reads))}
+        shape, most = (len(codes), positions, group.outputs), max(group.reads)
+        total = np.zeros(shape, np.int64 if most > 1 else np.int32)
         count = self.conversions.setdefault(name, Conversions())
         for tile, correction, reads in zip(group.tiles, corrections, group.reads, strict=True):
             at = slice(tile.outputs.start, tile.outputs.stop)
             inputs = np.zeros(shape[:2], np.int64)
             if correction.input_gain.any():
                 inputs = input_sums(driven, window, tile).astype(np.int64)
-            for r in range(reads):
-                result = self._read(group, tile, driven, window, sample + r * READ)
-                count.add(result)
-                sums = result.values.reshape(len(codes), positions, len(tile.outputs))
-                total[reads][:, :, at] += tile.multiplier * apply_correction(sums, inputs, correction)
-        return as_maps(group, sum_of_means(total))
+            result = self._read(group, tile, driven, window, sample, reads)
+            count.add(result)
+            sums = result.values.reshape(len(codes), positions, len(tile.outputs))
+            levels = apply_correction(sums, inputs * reads, correction.of_reads(reads))
+            total[:, :, at] += tile.multiplier * (most // reads) * levels.astype(total.dtype)
+        return as_maps(group, mean_of(total, most))
 
     def _read(
-        self, group: TileGroup, tile: Tile, driven: NDArray[np.int16], window: Window | None, sample: int
+        self, group: TileGroup, tile: Tile, driven: NDArray[np.int16], window: Window | None, sample: int, reads: int
     ) -> MvmResult:
         if window is None:
             return self.driver.mvm(
@@ -88,6 +87,7 @@ class MeasuredSums:
                 input_bits=group.input_bits,
                 input_signed=group.input_signed,
                 sample=sample,
+                reads=reads,
             )
         channels, skip = tile_channels(window, tile)
         return self.driver.sweep(
@@ -99,13 +99,16 @@ class MeasuredSums:
             input_bits=group.input_bits,
             input_signed=group.input_signed,
             sample=sample,
+            reads=reads,
         )
 
 
-def sum_of_means(totals: Mapping[int, NDArray[np.integer]]) -> NDArray[np.int32]:
-    """Sums over so many reads each, divided by their reads to the nearest integer, and added."""
-    means = [total if reads == 1 else np.rint(total / reads) for reads, total in totals.items()]
-    return np.asarray(sum(means[1:], means[0]), np.int32)
+def mean_of(total: NDArray[np.integer], reads: int) -> NDArray[np.int32]:
+    """Sums of so many reads divided by their number, halves away from zero, as a chip divides them."""
+    if reads == 1:
+        return np.asarray(total, np.int32)
+    magnitude = (2 * np.abs(total) + reads) // (2 * reads)
+    return np.asarray(np.where(total < 0, -magnitude, magnitude), np.int32)
 
 
 @dataclass
@@ -157,14 +160,15 @@ class MeasuredLayers:
 def measured_multiply(
     driver: ChipDriver, program: ConductanceProgram, corrections: Corrections
 ) -> MeasuredSums | MeasuredLayers:
-    """The smallest answer that the chip offers: whole layers, else sums of tiles; these too where tiles are read again.
+    """The smallest answer that the chip offers: whole layers, else sums of tiles.
 
     Raises:
         UsageError: the program takes several rounds, and the chip holds one at a time.
     """
     check_one_round(program)
-    read_once = not any(max(m.group.reads) > 1 for m in program.matrices)
-    if read_once and Capability.LAYER in driver.capabilities:
+    again = any(max(m.group.reads) > 1 for m in program.matrices)
+    needed = Capability.LAYER | Capability.REPEATED_READS if again else Capability.LAYER
+    if needed in driver.capabilities:
         return MeasuredLayers(driver, program, corrections)
     return MeasuredSums(driver, corrections)
 
@@ -280,8 +284,10 @@ def layer_message(number: int, step: MatrixStep, corrections: tuple[Correction, 
     """A layer as the chip takes it."""
     group, requantise = step.group, step.requantise
     tiles = tuple(
-        LayerTile(address(t), t.inputs.start, t.outputs.start, t.multiplier, c.shift, c.gain, c.offset, c.input_gain)
-        for t, c in zip(group.tiles, corrections, strict=True)
+        LayerTile(
+            address(t), t.inputs.start, t.outputs.start, t.multiplier, c.shift, c.gain, c.offset, c.input_gain, reads
+        )
+        for t, c, reads in zip(group.tiles, corrections, group.reads, strict=True)
     )
     multiplier, shift = (
         np.broadcast_to(a, (group.outputs,)).astype(np.int32) for a in (requantise.multiplier, requantise.shift)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cim.chip.converters import input_planes, shift_add
 from cim.chip.windows import Window, unfold
-from firmware_protocols.messages import Capability, LoadLayer, Mvm, MvmResult, Returns, Sweep, TileAddress
+from firmware_protocols.messages import (
+    Capability,
+    LoadLayer,
+    Mvm,
+    MvmResult,
+    Returns,
+    Sweep,
+    TileAddress,
+)
 from hil.driver import requests as make
 from hil.driver.checked_chip import OpenChip
 from hil.driver.requests import ReadMode
@@ -31,6 +39,7 @@ class ProductVerbs(OpenChip):
         vectors_per_sample: int = 1,
         first_vector: int = 0,
         returns: Returns = Returns.SUMS,
+        reads: int = 1,
     ) -> MvmResult:
         """Multiply input vectors by one tile.
 
@@ -41,21 +50,24 @@ class ProductVerbs(OpenChip):
             input_bits: width of the codes; None takes the chip's widest.
             sample: vector j is observation ``sample + (first_vector + j) // vectors_per_sample``.
             returns: SUMS (vectors, outputs), or RAW (vectors, planes, conversions).
+            reads: of every product, whose sums are added up (1 to 256); read k is of the samples k · ``READ_STEP`` on.
         """
-        reading = self._reading(range_code, input_bits, input_signed, sample, returns)
+        reading = self._reading(range_code, input_bits, input_signed, sample, returns, reads)
         vectors = self._checked(tile, codes, reading, columns=tile.rows)
-        asked = self._asked(reading)
-        requests = make.mvm_requests(
-            self.spec,
-            tile,
-            vectors,
-            asked,
-            outputs=tile.outputs,
-            vectors_per_sample=vectors_per_sample,
-            first_vector=first_vector,
-            max_message=self._most,
-        )
-        return self._summed(self._joined(requests, asked.returns), reading)
+
+        def requests(asked: ReadMode) -> Iterator[Mvm]:
+            return make.mvm_requests(
+                self.spec,
+                tile,
+                vectors,
+                asked,
+                outputs=tile.outputs,
+                vectors_per_sample=vectors_per_sample,
+                first_vector=first_vector,
+                max_message=self._most,
+            )
+
+        return self._read(requests, reading)
 
     def sweep(
         self,
@@ -69,20 +81,21 @@ class ProductVerbs(OpenChip):
         input_signed: bool = False,
         sample: int = 0,
         returns: Returns = Returns.SUMS,
+        reads: int = 1,
     ) -> MvmResult:
         """Multiply every kernel window of feature maps by one tile.
 
         Args:
             maps: (images, channels, height, width) codes; image i is observation ``sample + i``.
             row_skip: leading entries of each unfolded vector that this tile does not see.
+            reads: as of ``mvm``.
 
         Returns:
             values (images × positions, outputs), or RAW (images × positions, planes, conversions).
         """
-        reading = self._reading(range_code, input_bits, input_signed, sample, returns)
+        reading = self._reading(range_code, input_bits, input_signed, sample, returns, reads)
         checked = self._checked_maps(tile, maps, window, reading, last=row_skip + tile.rows)
-        asked = self._asked(reading)
-        if not self._sweeps(checked, window, asked, tile.outputs):
+        if not self._sweeps(checked, window, self._asked(reading), tile.outputs):
             vectors = unfold(checked, window)[:, :, row_skip : row_skip + tile.rows].reshape(-1, tile.rows)
             return self.mvm(
                 tile,
@@ -93,18 +106,22 @@ class ProductVerbs(OpenChip):
                 sample=sample,
                 vectors_per_sample=window.positions,
                 returns=returns,
+                reads=reads,
             )
-        requests = make.sweep_requests(
-            self.spec,
-            tile,
-            checked,
-            window,
-            asked,
-            row_skip=row_skip,
-            outputs=tile.outputs,
-            max_message=self._most,
-        )
-        return self._summed(self._joined(requests, asked.returns), reading)
+
+        def requests(asked: ReadMode) -> Iterator[Sweep]:
+            return make.sweep_requests(
+                self.spec,
+                tile,
+                checked,
+                window,
+                asked,
+                row_skip=row_skip,
+                outputs=tile.outputs,
+                max_message=self._most,
+            )
+
+        return self._read(requests, reading)
 
     # --- layers ---------------------------------------------------------------------------
 
@@ -162,8 +179,11 @@ class ProductVerbs(OpenChip):
 
     # --- shared ---------------------------------------------------------------------------
 
-    def _reading(self, range_code: int, bits: int | None, signed: bool, sample: int, returns: Returns) -> ReadMode:
-        return ReadMode(range_code, self.spec.macro.inputs.bits if bits is None else bits, signed, sample, returns)
+    def _reading(
+        self, range_code: int, bits: int | None, signed: bool, sample: int, returns: Returns, reads: int = 1
+    ) -> ReadMode:
+        bits = self.spec.macro.inputs.bits if bits is None else bits
+        return ReadMode(range_code, bits, signed, sample, returns, reads)
 
     def _checked(
         self, tile: TileAddress | None, codes: NDArray[np.integer], reading: ReadMode, columns: int | None
@@ -198,6 +218,25 @@ class ProductVerbs(OpenChip):
             return False
         return True
 
+    def _read(self, requests: Callable[[ReadMode], Iterator[Mvm] | Iterator[Sweep]], reading: ReadMode) -> MvmResult:
+        """The answer to ``requests`` of a reading; reads are added up here where the chip gives one at a time."""
+        asked = self._asked(reading)
+        if asked.reads == reading.reads:
+            return self._summed(self._joined(requests(asked), asked.returns), reading)
+        self._fall_back("reads: added up by the host (the chip has no REPEATED_READS)")
+        found = [
+            self._summed(self._joined(requests(asked.further(number)), asked.returns), reading)
+            for number in range(reading.reads)
+        ]
+        values = np.sum([one.values for one in found], 0, dtype=np.int64)
+        low, high = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+        return MvmResult(
+            Returns.SUMS,
+            sum(one.saturated for one in found),
+            sum(one.conversions for one in found),
+            np.clip(values, low, high).astype(np.int32),
+        )
+
     def _summed(self, result: MvmResult, reading: ReadMode) -> MvmResult:
         """The result in the form that was asked for; sums are made here where the chip gives raw codes only."""
         if result.returns is reading.returns:
@@ -208,15 +247,15 @@ class ProductVerbs(OpenChip):
         return MvmResult(Returns.SUMS, result.saturated, result.conversions, shift_add(result.values, macro, planes))
 
     def _asked(self, reading: ReadMode) -> ReadMode:
-        """The form of result that the chip is asked for: RAW codes where it cannot give the wanted sums."""
+        """What the chip is asked for: RAW codes where it cannot give sums, single reads where it cannot add them."""
         if reading.returns is Returns.LAYER:
             raise UsageError("a tile gives RAW or SUMS; run_layer gives LAYER")
         can = {Returns.RAW: Capability.RAW, Returns.SUMS: Capability.SUMS}
         if can[reading.returns] in self.capabilities:
-            return reading
+            return reading if Capability.REPEATED_READS in self.capabilities else reading.further(0)
         if reading.returns is Returns.RAW or Capability.RAW not in self.capabilities:
             raise self._unable(f"{reading.returns.name} results", f"no {can[reading.returns].name}")
-        return reading.returning(Returns.RAW)
+        return reading.returning(Returns.RAW).further(0)
 
     def _joined(self, requests: Iterator[Mvm] | Iterator[Sweep], returns: Returns) -> MvmResult:
         parts = list(self._session.ask_all(requests))

@@ -35,9 +35,15 @@ class ReadMode:
     input_signed: bool
     sample: int
     returns: Returns
+    reads: int = 1  # whose sums are added up
 
     def returning(self, returns: Returns) -> ReadMode:
         return dataclasses.replace(self, returns=returns)
+
+    def further(self, number: int) -> ReadMode:
+        """One of several reads, by itself."""
+        sample = (self.sample + number * wire.READ_STEP) % (1 << 64)
+        return dataclasses.replace(self, reads=1, sample=sample)
 
 
 # --- conductance ---------------------------------------------------------------------------
@@ -153,6 +159,7 @@ def mvm_requests(
             vectors_per_sample=vectors_per_sample,
             first_vector=first_vector + start,
             codes=codes[start : start + per_message],
+            reads=reading.reads,
         )
 
 
@@ -184,6 +191,7 @@ def sweep_requests(
             row_skip=row_skip,
             sample=reading.sample + start,
             codes=maps[start : start + per_message],
+            reads=reading.reads,
         )
 
 
@@ -265,6 +273,10 @@ def check_reading(spec: MacroSpec, tile: TileAddress | None, codes: NDArray[np.i
         raise UsageError(f"ADC range {reading.range_code}; this chip has 0 to {len(spec.adc.full_scales_us) - 1}")
     if not 0 <= reading.sample < 1 << 64:
         raise UsageError(f"sample {reading.sample} is not a 64-bit number")
+    if not 1 <= reading.reads <= wire.MOST_READS:
+        raise UsageError(f"{reading.reads} reads of one product, 1 to {wire.MOST_READS} can be added up")
+    if reading.reads > 1 and reading.returns is not Returns.SUMS:
+        raise UsageError(f"{reading.reads} reads are added up as SUMS, not as {reading.returns.name}")
     try:
         if tile is not None:
             cell_lines(spec, tile.row0, tile.rows, tile.output0, tile.outputs)

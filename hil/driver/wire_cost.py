@@ -48,7 +48,7 @@ from hil.driver.session import Session
 BITS_PER_BYTE = 10  # start, eight, stop
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 _MAX_MESSAGE = 1 << 24
-EVERYTHING = Capability((1 << 10) - 1)
+EVERYTHING = Capability((1 << 10) - 1) | Capability.REPEATED_READS
 
 Layers = dict[int, LoadLayer]
 
@@ -198,7 +198,7 @@ def _product(spec: ChipSpec, request: Mvm | Sweep, vectors: int, layers: Layers)
         planes = input_planes(macro.inputs, request.input_bits, request.input_signed)
         shape = (vectors, len(planes), conversions(macro, request.tile.outputs))
     else:  # weights of planes come to 2^bits, and typical sums stay well inside
-        top = 1 << (request.input_bits - 1)
+        top = (1 << (request.input_bits - 1)) * request.reads
         low, high, shape = low * top, high * top, (vectors, request.tile.outputs)
     values: NDArray[np.int32] = np.full(shape, min(high, _INT32[1]), np.int32)
     values.flat[0] = max(low, _INT32[0])

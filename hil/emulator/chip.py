@@ -49,7 +49,7 @@ from hil.emulator.sample import ChipSample
 from hil.emulator.writing import WriteOrder
 
 FIRMWARE = "rram-hil emulator 1"
-ALL_CAPABILITIES = Capability((1 << 12) - 1)  # AUTHORITY comes with a key
+ALL_CAPABILITIES = Capability((1 << 14) - 1) & ~Capability.AUTHORITY  # that comes with a key
 JOURNAL_SLOTS, JOURNAL_SLOT_BYTES, IMAGE_BYTES = 17, (1 << 18) + 64, 4 << 20
 NOTHING_HELD = bytes(32)
 COUNT_MAX = 0xFFFE  # 0xFFFF means "leave alone"
@@ -277,18 +277,20 @@ class EmulatedChip:
         if request.returns is Returns.LAYER:
             layer = checks.loaded(self._layers, request.layer)
             checks.width(codes, layer.inputs)
-            tiles = tuple(t.address for t in layer.tiles)
+            tiles = tuple((t.address, t.reads) for t in layer.tiles)
             outputs = layer.outputs
         else:
             tile = checks.tile(request.tile, self._spec)
             checks.width(codes, tile.rows)
-            tiles, outputs = (tile,), tile.outputs
-        for part in chunks(len(codes), codes.shape[1], planes):
+            tiles, outputs = ((tile, request.reads),), tile.outputs
+        most = max(reads for _, reads in tiles)
+        for part in chunks(len(codes), codes.shape[1], planes * most):
             here = places.skip(part.start)
             if request.returns is Returns.LAYER:
                 parts.append(self._converter.layer(layer, codes[part], drive, here, self._settled_ns, tally))
             elif request.returns is Returns.SUMS:
-                parts.append(self._converter.sums(tile, codes[part], drive, here, self._settled_ns, tally))
+                n = request.reads
+                parts.append(self._converter.sums(tile, codes[part], drive, here, self._settled_ns, tally, reads=n))
             else:
                 count = checks.conversion_count(tile, self._spec)
                 raw = np.empty((part.stop - part.start, planes * count), np.int32)

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from cim.chip.converters import code_limits, conversions, input_cycles, input_planes
 from cim.chip.spec import ChipSpec, MacroSpec
 from cim.simd.floats import LANES
-from firmware_protocols.messages import LoadLayer, TileAddress
+from firmware_protocols.messages import READ_STEP, LoadLayer, TileAddress
 from hil.emulator.array import build_tile
 from hil.emulator.cells import MacroCells
 from hil.emulator.kernels import convert_vectors
-from hil.emulator.layer_kernels import add_levels, requantise
+from hil.emulator.layer_kernels import add_levels, divide, requantise
 from hil.emulator.noise import COMPUTE, extend_key, fold_key
 from hil.emulator.sample import ChipSample, MacroSample, conversion_columns
 from hil.emulator.tile_array import TileArray
@@ -52,6 +52,10 @@ class Places:
 
     def skip(self, vectors: int) -> Places:
         return Places(self.sample, self.per_sample, self.first + vectors)
+
+    def read(self, number: int) -> Places:
+        """Of a further read of the same vectors."""
+        return Places((self.sample + number * READ_STEP) % (1 << 64), self.per_sample, self.first)
 
 
 @dataclass(slots=True)
@@ -92,13 +96,21 @@ class TileConverter:
         tally: Tally,
         raw: NDArray[np.int32] = NO_RAW,
         first_input: int = 0,
+        reads: int = 1,
     ) -> NDArray[np.int32]:
         """Shift-added sums of one tile, int32 (vectors, outputs).
 
         Args:
             codes: int16 (vectors, inputs), C order; the tile's rows take them from ``first_input`` on.
+            reads: whose sums are added up, saturated at 32 bits.
             raw: filled with every conversion when given, (vectors, planes x conversions).
         """
+        if reads > 1:
+            total = np.zeros((len(codes), tile.outputs), np.int64)
+            for number in range(reads):
+                total += self.sums(tile, codes, drive, places.read(number), settled_ns, tally, raw, first_input)
+            limits32 = np.iinfo(np.int32)
+            return np.clip(total, limits32.min, limits32.max).astype(np.int32)
         macro = self._spec.macro
         array = self._tile(tile, drive, settled_ns)
         keys = np.empty(len(codes), np.uint64)
@@ -132,33 +144,37 @@ class TileConverter:
         """Activation codes of a loaded layer, int32 (vectors, outputs).
 
         q = clamp(round((Σ tiles multiplier · level sum + bias) · multiplier / 2^shift), low, high),
-        rounded half away from zero (docs/digital_ops.md).
+        rounded half away from zero (docs/digital_ops.md). Of tiles that are read several times the mean counts.
         """
-        total = np.empty((len(codes), layer.outputs), np.int64)
-        total[:] = layer.bias
+        total = np.zeros((len(codes), layer.outputs), np.int64)
+        most = max(t.reads for t in layer.tiles)
         for t in layer.tiles:
-            inputs = t.first_input, t.first_input + t.address.rows
-            sums = self.sums(t.address, codes, drive, places, settled_ns, tally, first_input=t.first_input)
-            gain, input_gain = t.gain.astype(np.int64), t.input_gain.astype(np.int64)
-            offset = t.offset.astype(np.int64)
-            add_levels(
-                sums, codes, inputs, gain, offset, input_gain, int(t.shift), int(t.multiplier), total, t.first_output
-            )
+            inputs, n = (t.first_input, t.first_input + t.address.rows), t.reads
+            sums = self.sums(t.address, codes, drive, places, settled_ns, tally, first_input=t.first_input, reads=n)
+            gain, input_gain = t.gain.astype(np.int64), t.input_gain.astype(np.int64) * n
+            offset, weight = t.offset.astype(np.int64) * n, int(t.multiplier) * (most // n)
+            add_levels(sums, codes, inputs, gain, offset, input_gain, int(t.shift), weight, total, t.first_output)
+        if most > 1:
+            divide(total, most)
+        total += layer.bias
         found = np.empty(total.shape, np.int32)
         multiplier, shift = layer.multiplier.astype(np.int64), layer.shift.astype(np.int64)
         requantise(total, multiplier, shift, int(layer.low), int(layer.high), found)
         return found
 
-    def lasts_ns(self, tiles: tuple[TileAddress, ...], drive: Drive) -> int:
-        """Chip time of one vector, ns: tiles of one macro one after the other, macros side by side."""
+    def lasts_ns(self, tiles: tuple[tuple[TileAddress, int], ...], drive: Drive) -> int:
+        """Chip time of one vector, ns, on tiles that are read so many times each.
+
+        Tiles of one macro work one after the other, macros side by side.
+        """
         macro, timing = self._spec.macro, self._spec.timing
         planes = input_planes(macro.inputs, drive.input_bits, drive.input_signed)
         driven_ns = [timing.row_setup_ns + input_cycles(macro.inputs, p) * timing.input_cycle_ns for p in planes]
         spent: dict[int, float] = {}
-        for tile in tiles:
+        for tile, reads in tiles:
             serial_ns = min(conversions(macro, tile.outputs), macro.adc.shared_by) * timing.conversion_ns
             for each_ns in driven_ns:
-                spent[tile.macro] = spent.get(tile.macro, 0.0) + (each_ns + serial_ns)
+                spent[tile.macro] = spent.get(tile.macro, 0.0) + reads * (each_ns + serial_ns)
         return round(max(spent.values()))
 
     def _tile(self, tile: TileAddress, drive: Drive, settled_ns: int) -> TileArray:

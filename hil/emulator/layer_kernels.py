@@ -54,6 +54,15 @@ def add_levels(
 
 
 @njit(**_options)
+def divide(total: NDArray[np.int64], by: int) -> None:
+    """Divide ``total`` (vectors, outputs) in place, rounded half away from zero."""
+    for v in range(total.shape[0]):
+        for o in range(total.shape[1]):
+            magnitude = (2 * abs(total[v, o]) + by) // (2 * by)
+            total[v, o] = -magnitude if total[v, o] < 0 else magnitude
+
+
+@njit(**_options)
 def requantise(
     total: NDArray[np.int64],
     multiplier: NDArray[np.int64],

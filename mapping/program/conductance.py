@@ -87,10 +87,12 @@ class TileGroup:
     def reads(self) -> tuple[int, ...]:
         """How often each tile is read for one product; above 1 the mean counts.
 
-        In proportion to its multiplier m: noise of r reads counts m² / r, so so many reads are least noisy in all.
+        About in proportion to its multiplier m: noise of r reads counts m² / r, so that noise is least in all. Each
+        divides the most, so that chips divide once.
         """
-        top = max(t.multiplier for t in self.tiles)
-        return tuple(max(1, self.residual_reads * t.multiplier // top) for t in self.tiles)
+        top, most = max(t.multiplier for t in self.tiles), max(1, self.residual_reads)
+        whole = [n for n in range(1, most + 1) if most % n == 0]
+        return tuple(max(n for n in whole if n == 1 or n * top <= most * t.multiplier) for t in self.tiles)
 
     @property
     def copies(self) -> int:

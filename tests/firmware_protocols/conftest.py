@@ -205,6 +205,23 @@ SAMPLES = {
             ),
         ),
     ),
+    "mvm_reads": Mvm(
+        Returns.SUMS, TileAddress(3, 0, 4, 8, 2), 0, 1, 8, False, 9, 4, 6, ints([[0, 1, 128, 255]], np.int16), 32
+    ),
+    "sweep_reads": Sweep(
+        Returns.SUMS, TileAddress(0, 0, 2, 0, 16), 0, 2, 8, False,
+        KernelWindow(1, 2, 2, (2, 1), (1, 1), (0, 0), (1, 1)), 0, 11, ints([[[[0, 1], [4, 255]]]], np.int16), 256,
+    ),
+    "load_layer_reads": LoadLayer(
+        6, 27, 2, -128, 127, ints([-7, 3], np.int32), ints([1 << 30, 5], np.int32), ints([33, 34], np.int32),
+        tuple(
+            LayerTile(
+                TileAddress(1, row0, 27, 4, 2), 0, 0, multiplier, 20, ints([1 << 20, 1], np.int32),
+                ints([-9, 0], np.int64), ints([0, 0], np.int32), reads,
+            )
+            for row0, multiplier, reads in ((0, 8, 8), (27, 1, 2))
+        ),
+    ),
     "hold_program": HoldProgram(bytes(range(32))),
     "status": Status(),
     "wait": Wait(3_600_000_000_000),

@@ -93,6 +93,7 @@ static void say_layer(const struct request *r) {
         say_ints(name, &t.offset, shape);
         snprintf(name, sizeof name, "tiles.%u.input_gain", i);
         say_ints(name, &t.input_gain, shape);
+        if (t.fixed.reads > 1) say("tiles.%u.reads = %u\n", i, t.fixed.reads);
     }
 }
 
@@ -143,6 +144,7 @@ static void say_request(const uint8_t *data, uint32_t size) {
             r.mvm.vectors_per_sample, r.mvm.first_vector);
         snprintf(shape, sizeof shape, "%u %u", r.mvm.vectors, r.mvm.rows);
         say_ints("codes", &r.values, shape);
+        if (r.compute.reads > 1) say("reads = %u\n", r.compute.reads);
         break;
     case OP_SWEEP:
         say_compute(&r);
@@ -154,6 +156,7 @@ static void say_request(const uint8_t *data, uint32_t size) {
         say("row_skip = %u\nsample = %" PRIu64 "\n", r.sweep.row_skip, r.compute.sample);
         snprintf(shape, sizeof shape, "%u %u %u %u", r.sweep.images, r.sweep.channels, r.sweep.height, r.sweep.width);
         say_ints("codes", &r.values, shape);
+        if (r.compute.reads > 1) say("reads = %u\n", r.compute.reads);
         break;
     case OP_LOAD_LAYER: say_layer(&r); break;
     case OP_AUTHORISE:

@@ -37,10 +37,12 @@ FRAMES = {
 
 
 def lines(name: str, value: Any) -> Iterator[str]:
-    """``name = value`` lines of one field, nested fields with dots."""
+    """``name = value`` lines of one field, nested fields with dots; fields of later versions only off their default."""
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
-            yield from lines(f"{name}.{field.name}" if name else field.name, getattr(value, field.name))
+            own = getattr(value, field.name)
+            if field.default is dataclasses.MISSING or own != field.default:
+                yield from lines(f"{name}.{field.name}" if name else field.name, own)
     elif isinstance(value, np.ndarray):
         yield f"{name}.shape = {' '.join(map(str, value.shape))}"
         yield f"{name} = {' '.join(str(int(v)) for v in value.flat)}"

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from firmware_protocols.c_header import HEADER, c_header
+from firmware_protocols.codec import decode
+from firmware_protocols.errors import MalformedMessage
 
 from .firmware_bench import FirmwareBench
 
@@ -26,8 +28,9 @@ OPERATIONS: dict[str, Any] = json.loads(
 )
 REQUESTS = (
     "authorise", "challenge", "describe", "drop_authority", "hold_program", "image_begin", "image_chunk",
-    "image_commit", "image_status", "image_tile", "journal", "load_layer", "mvm_i16", "mvm_i8", "mvm_u8",
-    "outputs_off", "program_tile", "pulse", "read_cells", "reset", "status", "sweep", "wait",
+    "image_commit", "image_status", "image_tile", "journal", "load_layer", "load_layer_reads", "mvm_i16", "mvm_i8",
+    "mvm_reads", "mvm_u8", "outputs_off", "program_tile", "pulse", "read_cells", "reset", "status", "sweep",
+    "sweep_reads", "wait",
 )  # fmt: skip
 REPLIES = (
     "cell_readings", "challenged", "description", "done", "error", "hello_reject", "hello_reply", "image_state",
@@ -93,6 +96,22 @@ def test_cut_and_longer_requests_are_malformed_or_read_never_worse(bench: Firmwa
                 damaged[rng.integers(len(damaged))] = rng.integers(256)
             bench.ask("M", bytes(damaged) + rng.bytes(int(rng.integers(0, 4))))
     assert b"malformed" in seen
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "reads"),
+    [("mvm_reads", 10, 257), ("mvm_i8", 10, 2), ("mvm_i16", 10, 2), ("load_layer_reads", 63, 3),
+     ("load_layer_reads", 63, 257)],
+)  # fmt: skip
+def test_reads_that_cannot_be_added_or_divided_are_malformed(
+    bench: FirmwareBench, name: str, at: int, reads: int
+) -> None:
+    data = bytearray(golden(name)[1])
+    decode(bytes(data))
+    data[at : at + 2] = reads.to_bytes(2, "little")
+    with pytest.raises(MalformedMessage, match="reads"):
+        decode(bytes(data))
+    assert bench.ask("M", bytes(data)) == b"malformed\n"
 
 
 def test_damaged_requests_never_reach_beyond_their_bytes(bench: FirmwareBench) -> None:

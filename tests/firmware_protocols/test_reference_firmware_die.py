@@ -16,6 +16,7 @@ from cim.chip.file import load_chip
 from firmware_protocols.codec import decode, encode
 from firmware_protocols.frames import Flag, Frame, FrameReader, encode_frame
 from firmware_protocols.messages import (
+    READ_STEP,
     CellBlock,
     Hello,
     KernelWindow,
@@ -158,22 +159,37 @@ def test_a_sweep_is_the_products_of_its_windows() -> None:
     die.close()
 
 
-def test_a_loaded_layer_is_its_tiles_corrected_added_and_requantised() -> None:
+def test_repeated_reads_are_the_sums_of_single_ones() -> None:
+    die, at, driven = Die(), TileAddress(0, 0, 64, 0, 16), codes(3, 64)
+    die.write(targets(64, 32))
+    single = [die.product(driven, sample=9 + k * READ_STEP) for k in range(5)]
+    assert not np.array_equal(single[0].values, single[1].values)
+    added = die.ask(Mvm(Returns.SUMS, at, 0, 4, 8, True, 9, 1, 0, driven, 5))
+    assert np.array_equal(added.values, sum(one.values for one in single))
+    assert added.conversions == sum(one.conversions for one in single)
+    assert added.saturated == sum(one.saturated for one in single)
+    die.close()
+
+
+@pytest.mark.parametrize("reads", [1, 3])
+def test_a_loaded_layer_is_its_tiles_corrected_added_and_requantised(reads: int) -> None:
     die, rng = Die(), np.random.default_rng(8)
     die.write(targets(64, 32))
-    tiles, total = [], np.tile(rng.integers(-2000, 2000, 12), (5, 1))
-    bias = total[0].astype(np.int32)
+    tiles, total = [], np.zeros((5, 12), np.int64)
+    bias = rng.integers(-2000, 2000, 12).astype(np.int32)
     driven = codes(5, 40)
-    for first_input, first_output, outputs in ((0, 0, 8), (24, 4, 8)):
+    for first_input, first_output, outputs, n in ((0, 0, 8, reads), (24, 4, 8, 1)):
         gain = rng.integers(1 << 18, 1 << 20, outputs).astype(np.int32)
         offset = rng.integers(-(1 << 22), 1 << 22, outputs)
         input_gain = rng.integers(-5000, 5000, outputs).astype(np.int32)
         at = TileAddress(0, first_input, 16, first_output, outputs)
-        tiles.append(LayerTile(at, first_input, first_output, 3, 18, gain, offset, input_gain))
+        tiles.append(LayerTile(at, first_input, first_output, 3, 18, gain, offset, input_gain, n))
         part = np.ascontiguousarray(driven[:, first_input : first_input + 16])
-        sums = die.ask(Mvm(Returns.SUMS, at, 0, 4, 8, True, 6, 1, 0, part)).values
-        levels = apply_correction(sums, part.sum(1, dtype=np.int64), Correction(gain, offset, input_gain, 18))
-        total[:, first_output : first_output + outputs] += 3 * levels
+        sums = die.ask(Mvm(Returns.SUMS, at, 0, 4, 8, True, 6, 1, 0, part, n)).values
+        correction = Correction(gain, offset * n, input_gain, 18)
+        levels = apply_correction(sums, n * part.sum(1, dtype=np.int64), correction)
+        total[:, first_output : first_output + outputs] += 3 * (reads // n) * levels.astype(np.int64)
+    total = np.sign(total) * ((2 * np.abs(total) + reads) // (2 * reads)) + bias
     multiplier, shift = rng.integers(1 << 10, 1 << 12, 12).astype(np.int32), np.full(12, 20, np.int32)
     die.ask(LoadLayer(4, 40, 12, -128, 127, bias, multiplier, shift, tuple(tiles)))
     found = die.ask(Mvm(Returns.LAYER, None, 4, 4, 8, True, 6, 1, 0, driven)).values

@@ -168,7 +168,8 @@ class FakeChip:
         if request.returns is Returns.RAW:
             return MvmResult(Returns.RAW, 0, made, raw)
         steps = input_planes(macro.inputs, request.input_bits, request.input_signed)
-        return MvmResult(Returns.SUMS, 0, made, shift_add(raw, macro, steps))
+        sums = shift_add(raw, macro, steps) * request.reads  # there is no noise
+        return MvmResult(Returns.SUMS, 0, made * request.reads, sums)
 
     def load_layer(self, request: LoadLayer) -> Done:
         self.layers[request.layer] = request

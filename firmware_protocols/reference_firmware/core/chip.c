@@ -89,7 +89,7 @@ static void reset(void) {
 }
 
 static const struct chip_handlers HANDLERS = {
-    .capabilities = CAN_PROGRAM_TILE | CAN_PULSE | CAN_SWEEP | CAN_RAW | CAN_SUMS | CAN_LAYER | CAN_WAIT |
+    .capabilities = CAN_PROGRAM_TILE | CAN_PULSE | CAN_SWEEP | CAN_RAW | CAN_SUMS | CAN_LAYER | CAN_REPEATED_READS | CAN_WAIT |
                     CAN_TEMPERATURE | CAN_HELD_PROGRAM | CAN_RESET,
     .chip_time_ns = macro_time_ns,
     .work = slice,

@@ -14,7 +14,7 @@ static struct {
 } now;
 
 static int16_t driven[CHIP_ROWS];      /* codes on the rows of one tile */
-static int32_t sums[CHIP_OUTPUTS];     /* of one tile */
+static int32_t sums[CHIP_OUTPUTS];     /* of one tile, of all its reads so far */
 static int16_t converted[CHIP_CONVERSIONS(CHIP_OUTPUTS)];
 static int64_t totals[LAYER_OUTPUTS];
 
@@ -55,7 +55,7 @@ static uint64_t layer_ns(void) {
         uint64_t spent = 0;
         for (uint32_t i = 0; i < now.layer.layer.tiles; i++) {
             layer_tile_read(&body, &tile);
-            if (tile.address.macro == macro) spent += tile_ns(tile.address.outputs);
+            if (tile.address.macro == macro) spent += tile.fixed.reads * tile_ns(tile.address.outputs);
         }
         if (spent > longest) longest = spent;
     }
@@ -100,7 +100,7 @@ static enum work begin(struct job *job) {
             return refuse(job, ERROR_MALFORMED, "codes of a vector for the rows of the tile", now.width, r->tile.rows);
         }
         now.outputs = r->tile.outputs;
-        now.lasts_ns = tile_ns(now.outputs);
+        now.lasts_ns = r->compute.reads * tile_ns(now.outputs);
     }
     return WORK_DONE;
 }
@@ -135,11 +135,11 @@ static int16_t code_of(const struct request *r, uint32_t j, uint32_t i) {
     return (int16_t)ints_get(&r->values, (map * s->height + y) * s->width + x);
 }
 
-/* Drives one tile with codes `from` onwards of vector j; leaves `sums`, and every conversion at `raw` if given. */
-static void run_tile(const struct request *r, const struct wire_tile *tile, uint32_t j, uint32_t from, uint8_t *raw) {
+/* One read of one tile, driven with `driven`: adds to `sums`, and puts every conversion at `raw` if given. */
+static void read_tile(const struct request *r, const struct wire_tile *tile, uint32_t j, uint32_t again, uint8_t *raw) {
     uint8_t on[CHIP_ROWS];
     const uint32_t number = now.first + j, count = CHIP_CONVERSIONS(tile->outputs);
-    for (uint32_t row = 0; row < tile->rows; row++) driven[row] = code_of(r, j, from + row);
+    int32_t found[CHIP_OUTPUTS] = {0};
     struct array_read read = {
         .macro = tile->macro,
         .row0 = tile->row0,
@@ -147,10 +147,9 @@ static void run_tile(const struct request *r, const struct wire_tile *tile, uint
         .outputs = tile->outputs,
         .on = on,
         .range_code = r->compute.range_code,
-        .sample = r->compute.sample + number / now.per_sample,
+        .sample = r->compute.sample + number / now.per_sample + ((uint64_t)again << READ_STEP_SHIFT),
         .position = number % now.per_sample,
     };
-    memset(sums, 0, sizeof sums);
     for (uint32_t plane = 0; plane < now.planes; plane++) {
         read.plane = plane;
         read.on_count = 0;
@@ -162,30 +161,43 @@ static void run_tile(const struct request *r, const struct wire_tile *tile, uint
         const int32_t weight = is_sign ? -(1 << plane) : 1 << plane;
         for (uint32_t i = 0; i < count; i++) {
             if (converted[i] == CHIP_ADC_LOW || converted[i] == CHIP_ADC_HIGH) now.saturated++;
-            sums[i % tile->outputs] += i < tile->outputs ? weight * converted[i] : -weight * converted[i];
+            found[i % tile->outputs] += i < tile->outputs ? weight * converted[i] : -weight * converted[i];
             if (raw) put_u16(raw + 2 * (plane * count + i), (uint16_t)converted[i]);
         }
     }
+    for (uint32_t o = 0; o < tile->outputs; o++) sums[o] = saturate((int64_t)sums[o] + found[o]);
     now.conversions += now.planes * count;
+}
+
+/* Reads one tile so often with codes `from` onwards of vector j; leaves `sums`, and each conversion at `raw` if given. */
+static void run_tile(const struct request *r, const struct wire_tile *tile, uint32_t j, uint32_t from, uint32_t reads,
+                     uint8_t *raw) {
+    for (uint32_t row = 0; row < tile->rows; row++) driven[row] = code_of(r, j, from + row);
+    memset(sums, 0, sizeof sums);
+    for (uint32_t again = 0; again < reads; again++) read_tile(r, tile, j, again, raw);
 }
 
 /* --- one vector --------------------------------------------------------------------------------------- */
 
-/* q = requantised(sat(Σ tiles multiplier · level sum + bias)), docs/digital_ops.md. */
+/* q = requantised(sat(Σ tiles multiplier · level sum + bias)), docs/digital_ops.md; of repeated reads the mean counts. */
 static void run_layer(const struct request *r, uint32_t j, uint8_t *out) {
     struct body body = now.layer.layer_tiles;
     struct layer_tile tile;
     memset(totals, 0, now.outputs * sizeof totals[0]);
     for (uint32_t t = 0; t < now.layer.layer.tiles; t++) {
         layer_tile_read(&body, &tile);
-        run_tile(r, &tile.address, j, tile.fixed.first_input, NULL);
+        const int64_t reads = tile.fixed.reads, weight = (int64_t)tile.fixed.multiplier * (now.layer.reads / tile.fixed.reads);
+        run_tile(r, &tile.address, j, tile.fixed.first_input, (uint32_t)reads, NULL);
         int64_t inputs = 0;
         for (uint32_t row = 0; row < tile.address.rows; row++) inputs += driven[row];
         for (uint32_t o = 0; o < tile.address.outputs; o++) {
             const int32_t level_sum =
-                digital_correct(sums[o], inputs, (int32_t)ints_get(&tile.gain, o), ints_get(&tile.offset, o),
+                digital_correct(sums[o], reads * inputs, (int32_t)ints_get(&tile.gain, o),
+                                (int64_t)((uint64_t)reads * (uint64_t)ints_get(&tile.offset, o)),
                                 (int32_t)ints_get(&tile.input_gain, o), tile.fixed.shift);
-            totals[tile.fixed.first_output + o] += (int64_t)level_sum * tile.fixed.multiplier;
+            /* Unsigned, so that an absurd table wraps instead of being undefined. */
+            uint64_t *total = (uint64_t *)&totals[tile.fixed.first_output + o];
+            *total += (uint64_t)level_sum * (uint64_t)weight;
         }
     }
     for (uint32_t o = 0; o < now.outputs; o++) {
@@ -195,7 +207,7 @@ static void run_layer(const struct request *r, uint32_t j, uint8_t *out) {
             now.layer.layer.low,
             now.layer.layer.high,
         };
-        put_i32(out + 4 * o, digital_finish(saturate(totals[o]), (int32_t)ints_get(&now.layer.bias, o), &rule));
+        put_i32(out + 4 * o, digital_finish(saturate(mean_of(totals[o], now.layer.reads)), (int32_t)ints_get(&now.layer.bias, o), &rule));
     }
 }
 
@@ -211,7 +223,7 @@ enum work chip_compute(struct job *job) {
     if (r->compute.returns == RETURNS_LAYER) {
         run_layer(r, job->step, out);
     } else {
-        run_tile(r, &r->tile, job->step, now.skip, raw ? out : NULL);
+        run_tile(r, &r->tile, job->step, now.skip, r->compute.reads, raw ? out : NULL);
         for (uint32_t o = 0; !raw && o < now.outputs; o++) put_i32(out + 4 * o, sums[o]);
     }
     macro_spend_ns(now.lasts_ns);

@@ -7,6 +7,13 @@ int64_t round_shift(int64_t value, uint32_t shift) {
     return value < 0 ? -rounded : rounded;
 }
 
+int64_t mean_of(int64_t total, uint32_t reads) {
+    if (reads == 1) return total;
+    const uint64_t size = total < 0 ? 0 - (uint64_t)total : (uint64_t)total;
+    const int64_t mean = (int64_t)((2 * size + reads) / (2 * reads));
+    return total < 0 ? -mean : mean;
+}
+
 int32_t saturate(int64_t value) {
     return value > INT32_MAX ? INT32_MAX : value < INT32_MIN ? INT32_MIN : (int32_t)value;
 }

@@ -18,6 +18,7 @@ struct pool {
 };
 
 int64_t round_shift(int64_t value, uint32_t shift); /* value / 2^shift, halves away from zero */
+int64_t mean_of(int64_t total, uint32_t reads);     /* total / reads, halves away from zero */
 int32_t saturate(int64_t value);                    /* to int32 */
 
 int32_t digital_requantise(int32_t value, const struct rescale *rule);

@@ -93,6 +93,9 @@ static void take_compute(struct body *body, struct request *to) {
     if (has_tile && (!to->tile.rows || !to->tile.outputs)) body->broken = true;
     if (!has_tile && to->compute.returns != RETURNS_LAYER) body->broken = true;
     if (to->compute.returns > RETURNS_LAYER) body->broken = true;
+    if (!to->compute.reads) to->compute.reads = 1;
+    if (to->compute.reads > READS_MAX) body->broken = true;
+    if (to->compute.reads > 1 && to->compute.returns != RETURNS_SUMS) body->broken = true;
 }
 
 static void take_mvm(struct body *body, struct request *to) {
@@ -138,7 +141,8 @@ static void take_sweep(struct body *body, struct request *to) {
 void layer_tile_read(struct body *body, struct layer_tile *to) {
     TAKE(body, TILE, &to->address);
     TAKE(body, LAYER_TILE, &to->fixed);
-    if (body->broken || !to->address.outputs) {
+    if (!to->fixed.reads) to->fixed.reads = 1;
+    if (body->broken || !to->address.outputs || to->fixed.reads > READS_MAX) {
         body->broken = true;
         return;
     }
@@ -158,7 +162,16 @@ static void take_layer(struct body *body, struct request *to) {
     take_ints(body, to->layer.outputs, ITEM_SIGNED | 4, &to->shift);
     to->layer_tiles = *body;
     struct layer_tile tile;
-    for (uint32_t i = 0; i < to->layer.tiles && !body->broken; i++) layer_tile_read(body, &tile);
+    to->reads = 1;
+    for (uint32_t i = 0; i < to->layer.tiles && !body->broken; i++) {
+        layer_tile_read(body, &tile);
+        if (!body->broken && tile.fixed.reads > to->reads) to->reads = tile.fixed.reads;
+    }
+    struct body again = to->layer_tiles;
+    for (uint32_t i = 0; i < to->layer.tiles && !body->broken; i++) {
+        layer_tile_read(&again, &tile);
+        if (to->reads % tile.fixed.reads) body->broken = true;
+    }
 }
 
 static uint32_t take_length(struct body *body) {

@@ -42,6 +42,7 @@ struct request {
     struct wire_ints values;                 /* targets, millivolts, codes or bytes of an image */
     struct wire_ints bias, multiplier, shift; /* of a layer */
     struct body layer_tiles;                 /* of a layer, one after the other: layer_tile_read */
+    uint16_t reads;                          /* of a layer: the most of a tile, a multiple of each */
     const uint8_t *digest, *proof;
     struct wire_authorise authorise;
     uint32_t length; /* of an image, or a place in it */

@@ -144,7 +144,7 @@ static uint32_t missing(const struct request *request) {
     switch (request->op) {
     case OP_PROGRAM_TILE: needs = CAN_PROGRAM_TILE; break;
     case OP_PULSE: needs = CAN_PULSE; break;
-    case OP_LOAD_LAYER: needs = CAN_LAYER; break;
+    case OP_LOAD_LAYER: needs = request->reads > 1 ? CAN_LAYER | CAN_REPEATED_READS : CAN_LAYER; break;
     case OP_HOLD_PROGRAM: needs = CAN_HELD_PROGRAM; break;
     case OP_WAIT: needs = CAN_WAIT; break;
     case OP_RESET: needs = CAN_RESET; break;
@@ -153,6 +153,7 @@ static uint32_t missing(const struct request *request) {
         needs |= request->compute.returns == RETURNS_RAW    ? CAN_RAW
                  : request->compute.returns == RETURNS_SUMS ? CAN_SUMS
                                                             : CAN_LAYER;
+        if (request->compute.reads > 1) needs |= CAN_REPEATED_READS;
         break;
     default: needs = extras_needs(request->op);
     }

@@ -61,6 +61,7 @@ enum { /* Capability */
     CAN_JOURNAL = 0x400,
     CAN_IMAGES = 0x800,
     CAN_AUTHORITY = 0x1000,
+    CAN_REPEATED_READS = 0x2000,
 };
 enum { /* Returns */
     RETURNS_RAW = 0x0,
@@ -89,7 +90,7 @@ enum { /* Level */
     LEVEL_SERVICE = 0x3,
 };
 
-#define PROTOCOL_VERSION 0x101u
+#define PROTOCOL_VERSION 0x102u
 #define PROTOCOL_LEAST 0x100u
 #define FRAME_MAJOR 0x1u
 #define FRAME_OVERHEAD 0x10u
@@ -111,6 +112,8 @@ enum { /* Level */
 #define COMPUTE_SIGNED 0x1u
 #define COMPUTE_HAS_TILE 0x2u
 #define UNFOLDED_MAX 0x10000000u
+#define READS_MAX 0x100u
+#define READ_STEP_SHIFT 0x2cu
 #define ITEM_SIGNED 0x80u
 #define LEAVE_ALONE 0xffffu
 #define DIGEST_BYTES 0x20u
@@ -357,6 +360,7 @@ struct wire_compute {
     uint8_t range_code;
     uint8_t input_bits;
     uint16_t layer;
+    uint16_t reads;
     uint64_t sample;
 };
 static inline void wire_get_compute(const uint8_t *at, struct wire_compute *to) {
@@ -365,6 +369,7 @@ static inline void wire_get_compute(const uint8_t *at, struct wire_compute *to) 
     to->range_code = get_u8(at + 2);
     to->input_bits = get_u8(at + 3);
     to->layer = get_u16(at + 4);
+    to->reads = get_u16(at + 6);
     to->sample = get_u64(at + 8);
 }
 static inline void wire_put_compute(uint8_t *at, const struct wire_compute *from) {
@@ -373,8 +378,7 @@ static inline void wire_put_compute(uint8_t *at, const struct wire_compute *from
     put_u8(at + 2, from->range_code);
     put_u8(at + 3, from->input_bits);
     put_u16(at + 4, from->layer);
-    put_u8(at + 6, 0);
-    put_u8(at + 7, 0);
+    put_u16(at + 6, from->reads);
     put_u64(at + 8, from->sample);
 }
 
@@ -477,12 +481,14 @@ struct wire_layer_tile {
     uint32_t first_output;
     int32_t multiplier;
     uint8_t shift;
+    uint16_t reads;
 };
 static inline void wire_get_layer_tile(const uint8_t *at, struct wire_layer_tile *to) {
     to->first_input = get_u32(at + 0);
     to->first_output = get_u32(at + 4);
     to->multiplier = get_i32(at + 8);
     to->shift = get_u8(at + 12);
+    to->reads = get_u16(at + 14);
 }
 static inline void wire_put_layer_tile(uint8_t *at, const struct wire_layer_tile *from) {
     put_u32(at + 0, from->first_input);
@@ -490,8 +496,7 @@ static inline void wire_put_layer_tile(uint8_t *at, const struct wire_layer_tile
     put_i32(at + 8, from->multiplier);
     put_u8(at + 12, from->shift);
     put_u8(at + 13, 0);
-    put_u8(at + 14, 0);
-    put_u8(at + 15, 0);
+    put_u16(at + 14, from->reads);
 }
 
 #define WIRE_HELLO_REPLY_SIZE 18u

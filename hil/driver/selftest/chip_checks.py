@@ -16,6 +16,7 @@ from cim.chip.spec import SignedInput
 from cim.chip.windows import Window, unfold
 from firmware_protocols.codec import encode
 from firmware_protocols.messages import (
+    READ_STEP,
     Capability,
     CellBlock,
     ErrorCode,
@@ -202,7 +203,37 @@ def layers_are_integers(bench: Bench) -> str:
     return f"{wanted.size} codes, {len(np.unique(wanted))} values"
 
 
-DIGITAL = (sums_are_shift_added, sweeps_are_products, layers_are_integers)
+def reads_are_added(bench: Bench) -> str:
+    """Repeated reads are the sums of single ones, and a loaded layer takes their mean."""
+    tile, rng, n, reads = _tile(bench), np.random.default_rng(6), _tile(bench).outputs, (4, 2)
+    codes, signed = _codes(bench, 6, tile.rows), bench.spec.macro.inputs.signed is SignedInput.PLANE
+    gain, zeros = rng.integers(1 << 16, 1 << 18, n).astype(np.int32), np.zeros(n, np.int32)
+    offset, bias = rng.integers(-(1 << 20), 1 << 20, n), rng.integers(-400, 400, n).astype(np.int32)
+    codes = codes - np.int16(signed << (bench.spec.macro.inputs.bits - 1))
+    with bench.driver() as driver:
+        _repeatable(driver, Capability.REPEATED_READS, Capability.SUMS)
+        drive = {"range_code": _widest(bench), "input_signed": signed}
+        single = [driver.mvm(tile, codes, **drive, sample=8 + k * READ_STEP).values for k in range(reads[0])]  # type: ignore[arg-type]
+        added = driver.mvm(tile, codes, **drive, sample=8, reads=reads[0])  # type: ignore[arg-type]
+        wanted = np.sum(single, 0)
+        expect(np.array_equal(added.values, wanted), f"{np.count_nonzero(added.values != wanted)} sums differ")
+        if Capability.LAYER not in driver.capabilities:
+            return f"{wanted.size} sums"
+        parts = tuple(LayerTile(tile, 0, 0, 3, 18, gain, offset, zeros, each) for each in reads)
+        driver.load_layer(LoadLayer(7, tile.rows, n, -(1 << 15), (1 << 15) - 1, bias, zeros + 1, zeros, parts))
+        layer = driver.run_layer(7, codes, **drive, sample=8).values  # type: ignore[arg-type]
+    total = np.zeros(wanted.shape, np.int64)
+    for each in reads:
+        correction = Correction(gain, offset, zeros, 18).of_reads(each)
+        levels = apply_correction(np.sum(single[:each], 0), np.zeros(len(codes), np.int64), correction)
+        total += 3 * (reads[0] // each) * levels.astype(np.int64)
+    mean = np.sign(total) * ((2 * np.abs(total) + reads[0]) // (2 * reads[0]))
+    wrong = np.count_nonzero(layer != np.clip(mean + bias, -(1 << 15), (1 << 15) - 1))
+    expect(wrong == 0, f"{wrong} of {layer.size} codes of the layer differ")
+    return f"{wanted.size} sums, {layer.size} codes of a layer"
+
+
+DIGITAL = (sums_are_shift_added, sweeps_are_products, layers_are_integers, reads_are_added)
 
 # --- physics -------------------------------------------------------------------------------------------
 

@@ -10,16 +10,18 @@ import pytest
 
 from cim.chip.file import load_chip
 from cim.record.published import nominal_record
+from firmware_protocols.messages import Capability
 from hil.calibration.procedure import calibrate
 from hil.cli import run as run_command
 from hil.datasets.image_set import load_dataset
 from hil.deployment.deploy import write_whole
 from hil.deployment.dry_run import estimate
-from hil.deployment.inference import MeasuredSums
+from hil.deployment.inference import MeasuredLayers, MeasuredSums, measured_multiply
 from hil.deployment.options import DeployOptions
 from hil.deployment.rewriting import around_stuck_cells
 from hil.deployment.tuning import with_aims
 from hil.driver.open_chip import open_chip
+from hil.driver.wire_cost import EVERYTHING
 from hil.errors import ExitCode, UsageError
 from hil.improvement.retune import retune
 from hil.mission.subject import open_subject
@@ -100,7 +102,11 @@ def test_an_emulated_chip_does_as_virtual_chips_of_its_record(program: Conductan
         whole = write_whole(driver, aimed, record, inputs, OPTIONS, Watch(), force=False, order=None)
         whole.tune(tune_targets(aimed, aimed.calibration_images[:32]), pixels[:2], Watch())
         measured = off(whole.measure(pixels, 0, Watch())[0], program, pixels)
-        assert isinstance(whole._chip, MeasuredSums)  # a loaded layer reads its tiles once
+        assert isinstance(whole._chip, MeasuredLayers)  # the chip adds up repeated reads, too
+        running, corrections = whole._running, whole.corrections
+        chips = (measured_multiply(driver, running, corrections), MeasuredSums(driver, corrections))
+        whole_layers, tile_by_tile = (run(running, pixels[:8], chip, sample=5) for chip in chips)
+        np.testing.assert_array_equal(whole_layers, tile_by_tile)
     targets = tune_targets(aimed, aimed.calibration_images[:32])
     chips = VirtualChips(aimed, record, 3600.0, 3, 0, 32, inputs=inputs, mode="fast", targets=targets)
     expected = [off(logits_of(chips, n, pixels), program, pixels) for n in range(3)]
@@ -146,7 +152,10 @@ def test_plan_reasons_and_file_tell_of_residual_slices(program: ConductanceProgr
 
 def test_a_dry_run_counts_reads_and_the_second_writing(program: ConductanceProgram) -> None:
     plain, residual = estimate(compiled(0), OPTIONS, calibrate=False), estimate(program, OPTIONS, calibrate=False)
-    assert residual.inference.bytes_both > 3 * plain.inference.bytes_both
+    assert residual.inference == plain.inference  # the chip adds up its reads
+    single = EVERYTHING & ~Capability.REPEATED_READS
+    each = estimate(program, OPTIONS, calibrate=False, capabilities=single).inference
+    assert each.bytes_both > 10 * residual.inference.bytes_both
     assert residual.rewrite_pulses > 0
     assert residual.program.bytes_both > 2 * plain.program.bytes_both
 

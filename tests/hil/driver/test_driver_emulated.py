@@ -33,8 +33,10 @@ def session(driver: ChipDriver) -> list[np.ndarray]:
     sums = driver.mvm(TILE, codes, range_code=4, sample=3, vectors_per_sample=8)
     raw = driver.mvm(TILE, codes[:2], range_code=4, sample=3, vectors_per_sample=8, returns=Returns.RAW)
     swept = driver.sweep(TILE, MAPS, WINDOW, row_skip=2, range_code=4, input_bits=4, sample=40)
-    return [written.readings_us, written.pulses, written.reached, cells, sums.values, raw.values, swept.values,
-            np.array([sums.saturated, swept.saturated, sums.conversions, swept.conversions])]  # fmt: skip
+    again = driver.sweep(TILE, MAPS, WINDOW, row_skip=2, range_code=4, input_bits=4, sample=40, reads=3)
+    products = [sums, raw, swept, again]
+    counts = np.array([[p.saturated, p.conversions] for p in (sums, swept, again)])
+    return [written.readings_us, written.pulses, written.reached, cells, *(p.values for p in products), counts]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,10 @@ def test_how_requests_are_cut_changes_no_noise(
         np.testing.assert_array_equal(got, wanted)
 
 
-@pytest.mark.parametrize("without", [Capability.SWEEP, Capability.SUMS, Capability.SWEEP | Capability.SUMS])
+@pytest.mark.parametrize(
+    "without",
+    [Capability.SWEEP, Capability.SUMS, Capability.SWEEP | Capability.SUMS, Capability.REPEATED_READS],
+)
 def test_host_fall_backs_give_the_bits_that_the_chip_would_have_given(
     without: Capability, reference: tuple[list[np.ndarray], list[tuple[int, bytes | str]]]
 ) -> None:

@@ -17,7 +17,7 @@ from cim.chip.file import chip_names, idealised, load_chip
 from cim.chip.spec import CellIv, ChipSpec, Encoding, InputCoding, PairSubtraction, SignedInput
 from cim.chip.windows import Window, unfold
 from firmware_protocols import messages
-from firmware_protocols.messages import LayerTile, LoadLayer, Mvm, Returns, Sweep, TileAddress
+from firmware_protocols.messages import READ_STEP, LayerTile, LoadLayer, Mvm, Returns, Sweep, TileAddress
 from hil.emulator.array import build_tile
 from hil.emulator.chip import EmulatedChip
 from hil.emulator.kernels import convert_vectors
@@ -265,31 +265,52 @@ def test_supply_droop_shows_only_when_many_columns_are_driven() -> None:
     assert 0.04 < relative_loss(64) < 0.1
 
 
-def test_a_loaded_layer_is_tiles_corrected_added_and_requantised() -> None:
+def test_repeated_reads_are_the_sums_of_single_ones_and_take_as_long() -> None:
+    chip = noisy()
+    tile = write_levels(chip, random_levels(chip, 40, 6))
+    codes = np.random.default_rng(8).integers(0, 256, (12, 40)).astype(np.int16)
+    request = Mvm(Returns.SUMS, tile, 0, 2, 8, False, 7, 4, 0, codes)
+    start_ns = chip.chip_time_ns
+    single = [finish(chip.mvm(dataclasses.replace(request, sample=7 + k * READ_STEP))) for k in range(5)]
+    middle_ns = chip.chip_time_ns
+    added = finish(chip.mvm(dataclasses.replace(request, reads=5)))
+    np.testing.assert_array_equal(added.values, np.sum([one.values for one in single], 0))
+    assert (single[0].values != single[1].values).any()
+    assert (added.conversions, added.saturated) == tuple(
+        sum(counts) for counts in zip(*((one.conversions, one.saturated) for one in single), strict=True)
+    )
+    assert chip.chip_time_ns - middle_ns == middle_ns - start_ns
+
+
+@pytest.mark.parametrize("reads", [(1, 1, 1), (6, 3, 1)])
+def test_a_loaded_layer_is_tiles_corrected_added_and_requantised(reads: tuple[int, int, int]) -> None:
     chip = noisy()
     rng = np.random.default_rng(8)
     levels = [random_levels(chip, 40, 6, seed) for seed in (1, 2, 3)]
     tiles = [write_levels(chip, v, macro=m, row0=r) for v, m, r in zip(levels, (0, 0, 1), (0, 50, 7), strict=True)]
     gains = rng.integers(1 << 18, 1 << 20, (3, 6)).astype(np.int32)
     parts = tuple(
-        LayerTile(t, first, 2, mult, 18, g, np.arange(6) * 1000 - 2500, np.full(6, ig, np.int32))
-        for t, first, mult, g, ig in zip(tiles, (0, 40, 10), (1, 1, 4), gains, (0, 0, 777), strict=True)
+        LayerTile(t, first, 2, mult, 18, g, np.arange(6) * 1000 - 2500, np.full(6, ig, np.int32), n)
+        for t, first, mult, g, ig, n in zip(tiles, (0, 40, 10), (1, 1, 4), gains, (0, 0, 777), reads, strict=True)
     )
     bias = rng.integers(-500, 500, 8).astype(np.int32)
     multiplier, shift = rng.integers(1 << 13, 1 << 14, 8).astype(np.int32), np.full(8, 20, np.int32)
     chip.load_layer(LoadLayer(3, 80, 8, 0, 255, bias, multiplier, shift, parts))
     codes = rng.integers(0, 256, (12, 80)).astype(np.int16)
     got = finish(chip.mvm(Mvm(Returns.LAYER, None, 3, 2, 8, False, 7, 4, 0, codes)))
-    total = np.tile(bias.astype(object), (12, 1))
+    total = np.zeros((12, 8), object)
     for part in parts:
         rows = codes[:, part.first_input : part.first_input + 40]
-        sums = multiply(chip, part.address, rows, range_code=2, sample=7, per_sample=4).values.astype(object)
-        affine = sums * part.gain.astype(object) + part.offset.astype(object)
-        affine = affine + rows.sum(1).astype(object)[:, None] * part.input_gain.astype(object)
-        total[:, 2:8] += round_half_away(affine, 18) * part.multiplier
+        asked = Mvm(Returns.SUMS, part.address, 0, 2, 8, False, 7, 4, 0, rows, part.reads)
+        sums = finish(chip.mvm(asked)).values.astype(object)
+        affine = sums * part.gain.astype(object) + part.reads * part.offset.astype(object)
+        affine = affine + part.reads * rows.sum(1).astype(object)[:, None] * part.input_gain.astype(object)
+        total[:, 2:8] += round_half_away(affine, 18) * (part.multiplier * max(reads) // part.reads)
+    mean = [[(2 * abs(v) + reads[0]) // (2 * reads[0]) * (-1 if v < 0 else 1) for v in row] for row in total]
+    total = np.array(mean, object) + bias.astype(object)
     expected = np.clip(round_half_away(total * multiplier.astype(object), 20), 0, 255).astype(np.int64)
     np.testing.assert_array_equal(got.values, expected)
-    assert got.conversions == 12 * 8 * 18
+    assert got.conversions == 12 * 8 * 6 * sum(reads)
     assert 0 < expected.mean() < 255
 
 
