@@ -67,7 +67,8 @@ class SimulatedTile:
     ``inputs`` are positions of the layer's unfolded input vector, ``outputs`` of its
     outputs, ``row0`` and ``output0`` the tile's place on the macro. ``halves_us`` (2, rows,
     outputs) µS. Converter arrays are (conversions,) in raw order, ``inl_codes``
-    (conversions, nodes); meaning as in ``cim.record.calibration.MacroCalibration``.
+    (conversions, nodes); meaning as in ``cim.record.calibration.MacroCalibration``. ``reads`` of each product, whose
+    mean counts: in the fast mode, by errors that are as much smaller; the exact mode reads once.
     """
 
     inputs: range
@@ -81,6 +82,7 @@ class SimulatedTile:
     inl_codes: NDArray[np.float64]
     correction: Correction
     output0: int = 0
+    reads: int = 1
 
 
 def simulated_tile(
@@ -94,6 +96,7 @@ def simulated_tile(
     multiplier: int,
     row0: int,
     output0: int,
+    reads: int = 1,
 ) -> SimulatedTile:
     """Take one tile out of a virtual macro.
 
@@ -115,6 +118,7 @@ def simulated_tile(
         inl_codes=columns.inl_codes[columns.adc[at]],
         correction=correction,
         output0=output0,
+        reads=reads,
     )
 
 
@@ -204,8 +208,8 @@ class SimulatedLayer:
     ``inputs`` rows of the unfolded input, ``outputs``; ``window`` None for a matrix. ``planes`` are the reads that a
     code takes, ``limits`` the first and last code of a converter. ``drive`` None: rows get the units themselves.
     ``rows_alike``: neighbouring rows drive together, as pixels of a picture do; the fast mode takes what wires lose
-    plane by plane then. ``conversions_per_read`` of all tiles at one place, also where an engine keeps no tiles
-    (``without_tiles``).
+    plane by plane then. ``conversions_a_place`` of all reads of all tiles in one plane, also where an engine keeps no
+    tiles (``without_tiles``).
     """
 
     spec: MacroSpec
@@ -222,7 +226,7 @@ class SimulatedLayer:
     drive: InputDrive | None
     rows_alike: bool
     device: str
-    conversions_per_read: int
+    conversions_a_place: int
 
     def without_tiles(self) -> SimulatedLayer:
         """This layer without its cell arrays, for engines that hold the cells in a form of their own."""
@@ -261,7 +265,7 @@ class SimulatedLayer:
 
     def conversions(self, images: int) -> int:
         """ADC conversions that ``images`` images take on the chip."""
-        return images * self.map_window.positions * len(self.planes) * self.conversions_per_read
+        return images * self.map_window.positions * len(self.planes) * self.conversions_a_place
 
 
 def prepare_layer(
@@ -314,7 +318,7 @@ def prepare_layer(
         drive=drive if drive is not None and drive.errors.any() else None,  # without errors it is none
         rows_alike=rows_alike,
         device=device,
-        conversions_per_read=sum(len(t.wire) for t in prepared),
+        conversions_a_place=sum(t.tile.reads * len(t.wire) for t in prepared),
     )
 
 

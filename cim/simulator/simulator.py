@@ -37,7 +37,7 @@ class LayerSimulator:
 
     Arguments as in ``cim.simulator.layer.prepare_layer``, and ``mode`` and ``engine`` (None: numba on a CPU that
     has it, else torch), enums or their values. Raises what ``prepare_layer`` raises, and ValueError for a
-    word that is neither mode nor engine.
+    word that is neither mode nor engine, or tiles that are read several times in the exact mode, which reads them once.
 
     Example: an ideal 128-row tile of ones, all inputs 1 → every level sum 128.
     """
@@ -62,6 +62,8 @@ class LayerSimulator:
         engine: SimulationEngine | str | None = None,
     ) -> None:
         self.mode = SimulationMode(mode)
+        if self.mode is SimulationMode.EXACT and any(tile.reads > 1 for tile in tiles):
+            raise ValueError("tiles that are read several times, in the exact mode: it reads each once")
         self.engine = SimulationEngine(engine) if engine else choose_engine(device)
         layer = prepare_layer(
             spec,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,10 +105,13 @@ def layer_simulator(
     mode: SimulationMode | str,
 ) -> CopySimulator:
     """One copy of a layer of a virtual chip."""
-    reads, tiles = copy.group.reads, copy_tiles(program, name, copy, drawn)
+    reads = copy.group.reads
     simulator = functools.partial(
         _simulator, program, record, copy.group, device=device, mode=mode, pictures=name in picture_layers(program)
     )
+    if SimulationMode(mode) is SimulationMode.FAST:
+        return simulator(copy_tiles(program, name, copy, drawn, reads))
+    tiles = copy_tiles(program, name, copy, drawn)
     if set(reads) == {1}:
         return simulator(tiles)
     parts = [[tile for tile, count in zip(tiles, reads, strict=True) if count == n] for n in sorted(set(reads))]
@@ -145,9 +148,12 @@ def _simulator(
     )
 
 
-def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn) -> list[SimulatedTile]:
-    """Tiles of one copy of a layer as a virtual chip holds them."""
+def copy_tiles(
+    program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn, reads: Sequence[int] = ()
+) -> list[SimulatedTile]:
+    """Tiles of one copy of a layer as a virtual chip holds them; ``reads`` of each, one where none are given."""
     spec, corrections = program.spec.macro, drawn.corrections[name][copy.tiles.start : copy.tiles.stop]
+    reads = reads or (1,) * len(corrections)
     return [
         simulated_tile(
             spec,
@@ -159,6 +165,7 @@ def copy_tiles(program: ConductanceProgram, name: str, copy: Copy, drawn: Drawn)
             multiplier=t.multiplier,
             row0=t.row0,
             output0=t.output0,
+            reads=n,
         )
-        for t, correction in zip(copy.group.tiles, corrections, strict=True)
+        for t, correction, n in zip(copy.group.tiles, corrections, reads, strict=True)
     ]

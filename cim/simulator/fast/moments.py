@@ -84,8 +84,9 @@ class TileMoments:
         mean     = P (1 − kw · terms.excess) − lean · terms.lean + constant + rest · terms.rest
         variance = read · terms.squares + floor + rest_variance · terms.rest2
 
-    with P = Σ_r codes_r cells_r, ``cells`` (rows, conversions) in the order of the tile's inputs; as many rows again
-    for cubic cells, and for planes that lose by their own sums (``FastLayer.product_inputs``).
+    of the mean of ``tile.reads`` reads, with P = Σ_r codes_r cells_r, ``cells`` (rows, conversions) in the order of
+    the tile's inputs; as many rows again for cubic cells, and for planes that lose by their own sums
+    (``FastLayer.product_inputs``).
     ``moves``: 1.0 where sums fall between codes (``moving_columns``).
     """
 
@@ -199,9 +200,9 @@ def tile_moments(layer: SimulatedLayer, prepared: PreparedTile, weights: Floats,
         lean=kw * cells.mean(0) * scale,
         constant=drive_constant * w1,
         rest=rest - drive_constant,
-        read=variance * scale**2,
-        floor=each * w2,
-        rest_variance=rest2 - each,
+        read=variance * scale**2 / tile.reads,
+        floor=each * w2 / tile.reads,
+        rest_variance=(rest2 - each) / tile.reads,
         moves=moves,
         line=DrivenLine(prepared.order - tile.inputs.start, prepared.gaps, bend, max_unit(layer.spec)),
     )
@@ -231,7 +232,7 @@ class GroupMoments:
     floor: Floats
 
     def with_copies_as_one(self) -> tuple[GroupMoments, tuple[int, ...]]:
-        """The same with one tile for all that have the same inputs (copies of a layer), and how many each stands for.
+        """The same with one tile for all copies, which have the same inputs and multiplier, and the reads of each.
 
         Copies a hold the same weights: with G = Σ_a gain_a and mean cells c̄ = Σ_a gain_a c_a / G, a sum over copies is
 
@@ -240,22 +241,23 @@ class GroupMoments:
         but for products of small numbers: how far P_a is from P̄ times how far kw_a e_a, itself a hundredth, is from
         its mean. Where gains of a column have both signs the copies stay as they are.
         """
-        places: dict[range, list[int]] = {}
+        places: dict[tuple[range, int], list[int]] = {}
         for number, tile in enumerate(self.tiles):
-            places.setdefault(tile.tile.inputs, []).append(number)
+            places.setdefault((tile.tile.inputs, tile.tile.multiplier), []).append(number)
         together: list[list[int]] = []
         for copies in places.values():
             alike = bool((self.gain[copies] > 0).all(0).all() or (self.gain[copies] < 0).all(0).all())
             together += [copies] if alike else [[number] for number in copies]
         if len(together) == len(self.tiles):
-            return self, (1,) * len(self.tiles)
+            return self, tuple(tile.tile.reads for tile in self.tiles)
         tiles = tuple(_mean_tile([self.tiles[n] for n in copies], self.gain[copies]) for copies in together)
 
         def total(values: Floats) -> Floats:
             return np.stack([values[copies].sum(0) for copies in together])
 
         summed = ("gain", "rest", "lean", "input_gain", "read", "rest_variance")
-        return replace(self, tiles=tiles, **{n: total(getattr(self, n)) for n in summed}), tuple(map(len, together))
+        reads = tuple(sum(self.tiles[n].tile.reads for n in copies) for copies in together)
+        return replace(self, tiles=tiles, **{n: total(getattr(self, n)) for n in summed}), reads
 
 
 def _mean_tile(copies: Sequence[TileMoments], gain: Floats) -> TileMoments:
@@ -293,7 +295,7 @@ def group_moments(tiles: Sequence[TileMoments], *, codes: bool = False) -> Group
         gain.append(many * g)
         offset.append(many * o)
         driven.append(many * i)
-        cut.append(many**2 * ~whole / 12.0)
+        cut.append((many / m.tile.reads) ** 2 * ~whole / 12.0)
         moves.append(np.maximum(m.moves, ~whole))
     gains = np.stack(gain)
 

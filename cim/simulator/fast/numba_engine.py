@@ -93,7 +93,7 @@ class _Group:
         self.fast, self.outputs = fast, moments[0].tile.outputs
         # Halves that meet after the converter: the kernel gives sums of codes, the correction comes later.
         self.subtracts = moments[0].cells.shape[1] != len(self.outputs)
-        group, copies = group_moments(moments, codes=self.subtracts).with_copies_as_one()
+        group, reads = group_moments(moments, codes=self.subtracts).with_copies_as_one()
         moments = list(group.tiles)
         self.tiles = [m.tile for m in moments]
         self.bends = [m.line.bend for m in moments]
@@ -128,7 +128,7 @@ class _Group:
                 kernels.READ: group.read[t],
                 kernels.REST_VARIANCE: group.rest_variance[t],
                 kernels.INPUT_GAIN: group.input_gain[t],
-                kernels.LIVE: np.full(conversions, float(copies[t])),
+                kernels.LIVE: np.full(conversions, float(reads[t])),
             }
             for row, values in rows_of.items():
                 self.parameters[t, row, :conversions] = values

@@ -197,7 +197,7 @@ class _TensorGroup:
             driven = self.fast.product_inputs(self._rows(maps, tile, places), self.lines[t])
             x = torch.as_tensor(driven).to(cells)
             y = x @ cells * peak[t, :, None]
-            found += int((y.abs_() >= (high + 0.5 if low < 0 else high)).sum())
+            found += tile.reads * int((y.abs_() >= (high + 0.5 if low < 0 else high)).sum())
         return found
 
     def _mean(self, maps: _TensorMaps, planes: Planes) -> torch.Tensor:

@@ -419,3 +419,38 @@ def test_a_network_is_as_accurate_as_on_the_exact_simulator_within_a_point() -> 
         chips = VirtualChips(program, record, 3600.0, 4, 7, 16, inputs=inputs, mode=mode)
         right[mode] = 100.0 * (chips.run(data.images, 0, watch).argmax(2) == data.labels).mean()
     assert abs(right["fast"] - right["exact"]) <= 1.0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_mean_of_several_reads_is_that_of_one_with_as_much_less_variance(engine: str) -> None:
+    spec, rng = LAB, np.random.default_rng(21)
+    levels = [random_levels(rng, spec, 60, 16) for _ in range(2)]
+    columns = columns_of(spec, rng)
+    high, low = (
+        tile_of(spec, own, nominal_correction(spec, 4, own, 8, False), columns=columns, multiplier=many, row0=row0)
+        for own, many, row0 in zip(levels, (8, 1), (0, 64), strict=True)
+    )
+    codes = np.repeat(rng.integers(0, 256, (1, 60)).astype(np.int16), 4000, 0)
+
+    def sums(*tiles: SimulatedTile) -> NDArray[np.int32]:
+        layer = LayerSimulator(
+            spec, tiles, window=None, inputs=60, outputs=16, range_code=4, input_bits=8, input_signed=False,
+            read_noise=NOISY, wire=Wire(1.0, 0.0), mode="fast", engine=engine,
+        )  # fmt: skip
+        assert layer.conversions(1) == sum(t.reads for t in tiles) * 8 * 16
+        return layer.level_sums(codes, NoiseKey(3))[0]
+
+    once, lower = sums(high), sums(low)
+    both = sums(replace(high, reads=8), low)
+    np.testing.assert_allclose(both.mean(0), once.mean(0) + lower.mean(0), atol=6 * once.std(0).max() / np.sqrt(4000))
+    wanted = once.var(0) / 8 + lower.var(0)
+    assert abs(both.var(0).mean() / wanted.mean() - 1.0) < 0.05
+    assert both.var(0).mean() < 0.3 * (once.var(0) + lower.var(0)).mean()
+
+
+def test_the_exact_mode_refuses_tiles_that_are_read_several_times() -> None:
+    levels = np.ones((4, 2), np.int8)
+    tile = replace(tile_of(LAB, levels, nominal_correction(LAB, 0, levels, 8, False)), reads=2)
+    with pytest.raises(ValueError, match="several times"):
+        LayerSimulator(LAB, [tile], window=None, inputs=4, outputs=2, range_code=0, input_bits=8, input_signed=False,
+                       read_noise=QUIET, wire=NO_WIRE)  # fmt: skip
