@@ -3,11 +3,11 @@
     python benchmarks/fast_accuracy.py [--net NET] [--data NAME] [--chips 20] [--images 1000] [--out FILE]
 
 NET is bundled, resnet20 or fmnist_cnn5x5 (weights of the folder HIL_DATA, trained without a chip in mind), or a net.pt
-of the data set NAME. ``--macros`` compiles for so many, with copies on idle cells. One emulated chip of ``lab-128`` is
-calibrated, or ``--record`` names the record of one; virtual chips are drawn from its record as if the
-network were programmed again, one hour before. Every chip runs the same images in both modes, as compiled and tuned to
-its own answers in that mode. Prints one JSON line: mean accuracies (simulated), their difference with its standard
-error over chips, CPU times.
+of the data set NAME. ``--macros`` compiles for so many, with copies on idle cells or in residual slices. One emulated
+chip of ``lab-128`` is calibrated, or ``--record`` names the record of one; virtual chips are drawn from its record
+as if the network were programmed again, one hour before. Every chip runs the same images in both modes, as compiled
+and tuned to its own answers in that mode. Prints one JSON line: mean accuracies (simulated), their
+difference with its standard error over chips, CPU times.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def main() -> None:
     ask.add_argument("--net", default="bundled")
     ask.add_argument("--data", default="fashion-mnist")
     ask.add_argument("--macros", type=int)
+    ask.add_argument("--residual-slices", type=int, default=0)
     ask.add_argument("--record", type=Path)
     ask.add_argument("--chips", type=int, default=20)
     ask.add_argument("--images", type=int, default=1000)
@@ -55,7 +56,8 @@ def main() -> None:
     path = Path(given.net)
     network, data = (load_network(path), load_dataset(given.data, "test")) if path.suffix else network_of(given.net)
     images, labels = data.images[: given.images], data.labels[: given.images]
-    spec, layout = load_chip("lab-128", macros=given.macros), LayoutOptions(averaged=given.macros is not None)
+    spec, residual = load_chip("lab-128", macros=given.macros), given.residual_slices
+    layout = LayoutOptions(averaged=given.macros is not None and not residual, residual=residual)
     program = compile_network(network, spec, options=layout, scale_rule=ScaleRule.OUTPUT)
     if given.record:
         record = load_record(given.record)
@@ -64,7 +66,12 @@ def main() -> None:
             record = calibrate(chip, program.macros, age_s=AGE_S)
     program = aimed(program, aims_of(record.programming, program.spec.macro, AGE_S, "benchmark"))
     inputs, targets = training_inputs(program), tune_targets(program, program.calibration_images[:TUNE_IMAGES])
-    line: dict[str, Any] = {"network": given.net, "chips": given.chips, "images": len(images)}
+    line: dict[str, Any] = {
+        "network": given.net,
+        "chips": given.chips,
+        "images": len(images),
+        "residual_slices": residual,
+    }
     line["largest_saturated_share"] = round(max(m.group.saturated_share for m in program.matrices), 4)
     for words, aim in (("untuned", None), ("tuned", targets)):
         right, seconds = {}, {}
