@@ -123,7 +123,7 @@ def compile_network(
     )
     program = replace(program, digest=program_digest(program))
     if options.residual:
-        return with_top_copies(program, options.residual)
+        return with_top_copies(program, options.residual, options.residual_reads)
     return averaged(program, copies) if copies else program
 
 

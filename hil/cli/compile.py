@@ -16,6 +16,7 @@ from hil.cli.options import (
     Macros,
     Mean,
     NoIdleCopies,
+    ResidualReads,
     ResidualSlices,
     Rounds,
     SpareReads,
@@ -32,6 +33,7 @@ from hil.cli.options import (
 )
 from hil.errors import ExitCode, UsageError
 from mapping.bits import ACTIVATION_BITS, LEAST, MOST, WEIGHT_BITS
+from mapping.program.limits import RESIDUAL_READS
 
 if TYPE_CHECKING:
     from mapping.layout.place import Placement
@@ -115,6 +117,7 @@ def compile(
     ] = None,
     no_idle_copies: NoIdleCopies = False,
     residual_slices: ResidualSlices = 0,
+    residual_reads: ResidualReads = RESIDUAL_READS,
     rounds: Rounds = False,
     explain: Annotated[bool, typer.Option("--explain", help="print the reason for the place of each tile")] = False,
     layers: LayerBitsAsked = None,
@@ -170,7 +173,15 @@ def compile(
     spec = load_chip(chip, macros=macros)
     budget = budget_of(copies_budget, spec.macros)
     idle = budget is None and not record and not no_idle_copies
-    options = LayoutOptions(placement_of(placement), budget, rounds, lying, averaged=idle, residual=residual_slices)
+    options = LayoutOptions(
+        placement_of(placement),
+        budget,
+        rounds,
+        lying,
+        averaged=idle,
+        residual=residual_slices,
+        residual_reads=residual_reads,
+    )
     imported = ImportOptions(data, data_dir, download, mean=floats(mean), std=floats(std))
     with screen(quiet=as_json) as watch, watch.stage("compiling"):
         program = compile_network(

@@ -24,6 +24,7 @@ from hil.cli.options import (
     Net,
     NoIdleCopies,
     Port,
+    ResidualReads,
     ResidualSlices,
     Rounds,
     ScoredBy,
@@ -118,6 +119,7 @@ def deploy(
     rewrite_after: Annotated[str, typer.Option(help="chip time before each rewrite")] = duration(USUAL.rewrite_after_s),
     no_idle_copies: NoIdleCopies = False,
     residual_slices: ResidualSlices = USUAL.residual_slices,
+    residual_reads: ResidualReads = USUAL.residual_reads,
     rounds: Rounds = USUAL.rounds,
     no_aims: Annotated[
         bool, typer.Option("--no-aims", help="write cells to their levels, not beside them for the planned age")
@@ -178,6 +180,7 @@ def deploy(
         adapters=adapters,
         idle_copies=not no_idle_copies,
         residual_slices=residual_slices,
+        residual_reads=residual_reads,
         rounds=rounds,
         aim=not no_aims,
         rewrite=rewrite,

@@ -97,6 +97,12 @@ ResidualSlices = Annotated[
         help="N copies of the highest bit slice, lower ones take up their errors; weights of one slice get a second",
     ),
 ]
+ResidualReads = Annotated[
+    int,
+    typer.Option(
+        "--residual-reads", min=1, max=256, help="reads of every product with the highest of residual slices, averaged"
+    ),
+]
 Adapters = Annotated[
     int,
     typer.Option(min=0, help="rank of a digital adapter that the tune gives each layer, executed by the host; 0: none"),

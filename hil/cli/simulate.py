@@ -18,6 +18,7 @@ from hil.cli.options import (
     Mean,
     Net,
     NoIdleCopies,
+    ResidualReads,
     ResidualSlices,
     Rounds,
     ScoredBy,
@@ -82,6 +83,7 @@ def simulate(
     adapters: Adapters = USUAL.adapters,
     no_idle_copies: NoIdleCopies = False,
     residual_slices: ResidualSlices = USUAL.residual_slices,
+    residual_reads: ResidualReads = USUAL.residual_reads,
     rounds: Rounds = USUAL.rounds,
     rewrite: Annotated[
         int, typer.Option(min=0, max=100, help="times to write the cells again that left their window")
@@ -115,6 +117,7 @@ def simulate(
         adapters=adapters,
         idle_copies=not no_idle_copies,
         residual_slices=residual_slices,
+        residual_reads=residual_reads,
         rounds=rounds,
         device=device,
         rewrite=rewrite,

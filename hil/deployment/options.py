@@ -10,7 +10,7 @@ from cim.simulator.modes import SimulationMode
 from hil.errors import UsageError
 from hil.simulation.torch_device import check_device
 from mapping.network.task import TaskKind
-from mapping.program.limits import MOST_RANK, MOST_RESIDUAL_COPIES
+from mapping.program.limits import MOST_RANK, MOST_READS, MOST_RESIDUAL_COPIES, RESIDUAL_READS
 
 if TYPE_CHECKING:  # the command line reads the defaults, and imports nothing that takes time
     from cim.record.rewriting import Rewrite
@@ -61,6 +61,7 @@ class DeployOptions:
     idle_copies: bool = True  # layers stand again on cells that would be idle; sums are added
     rounds: bool = False  # a network larger than the chip is written part after part
     residual_slices: int = 0  # copies of each highest bit slice, whose errors lower slices take up; 0: plain slices
+    residual_reads: int = RESIDUAL_READS  # of every product with the highest slice; the mean counts
     residual_wait_s: float = 3600.0  # chip time from writing slices to writing those below them
     aim: bool = True  # write beside the levels, so that cells stand right at ``age_s``
     engine: str = AUTO  # a ``SimulationMode``; auto: fast where it was shown to be as good as exact
@@ -93,6 +94,10 @@ class DeployOptions:
                 0 <= self.residual_slices <= MOST_RESIDUAL_COPIES,
                 f"residual slices: {self.residual_slices} copies of the highest, not from 0 to {MOST_RESIDUAL_COPIES}",
             ),
+            (
+                1 <= self.residual_reads <= MOST_READS,
+                f"residual reads: {self.residual_reads}, not from 1 to {MOST_READS}",
+            ),
             (0 < self.residual_wait_s < 1e8, f"wait for residual slices: {self.residual_wait_s} s"),
             (
                 not (self.residual_slices and (self.adapt or self.rewrite)),
@@ -115,7 +120,12 @@ class DeployOptions:
         """How a network is laid out for such a deployment."""
         from mapping.layout.lay_out import LayoutOptions
 
-        return LayoutOptions(rounds=self.rounds, averaged=self.copies_idle, residual=self.residual_slices)
+        return LayoutOptions(
+            rounds=self.rounds,
+            averaged=self.copies_idle,
+            residual=self.residual_slices,
+            residual_reads=self.residual_reads,
+        )
 
     def aimed_age_s(self, program: ConductanceProgram) -> float:
         """Age that the targets of ``program`` are for: of residual slices that of the highest, written first."""

@@ -31,6 +31,7 @@ from mapping.network.file import NetworkFile, load_network
 from mapping.network.task import TaskKind
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.execute import IdealMultiply, run
+from mapping.program.limits import RESIDUAL_READS
 from mapping.program.training_inputs import training_inputs
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.tune.aims import aimed, aims_of
@@ -41,6 +42,7 @@ from mapping.tune.residual import writings
 REWRITES = 3  # of the lever; more give little (doi 10.1038/s41586-022-04992-8 took three)
 ADAPTER_RANK = 4  # of the lever: rank 1 gives most of what 8 give
 RESIDUAL_COPIES = (4, 2, 1)  # of the lever, the most that fit: with four, what is left is that of other slices
+FEW_READS = 2  # of every product with the highest of them, before the lever that takes more
 SENSED_IMAGES = 32  # stored training images that a layer's share of the error is taken on
 
 
@@ -49,7 +51,7 @@ class Recipe:
     """How a program is made from the network.
 
     ``copies``: further copies of layers whose sums are added. ``residual``: copies of each highest bit slice, whose
-    errors lower slices take up, in place of copies and rewriting.
+    errors lower slices take up, in place of copies and rewriting; ``reads`` of every product with it.
     """
 
     tune: bool = False
@@ -58,13 +60,14 @@ class Recipe:
     rewrite: int = 0
     copies: Copies = field(default_factory=dict)
     residual: int = 0
+    reads: int = RESIDUAL_READS
     adapters: int = 0  # rank of the digital adapter that the tune gives each layer
     finetuned: str = ""  # digest of the network that was trained on; "": the network as it came
 
     @property
     def compiled(self) -> str:
         """What of it decides how the network is compiled, as a key."""
-        return f"{self.scales} {sorted(self.copies.items())} {self.residual} {self.finetuned}"
+        return f"{self.scales} {sorted(self.copies.items())} {self.residual} {self.reads} {self.finetuned}"
 
     @property
     def once(self) -> Recipe:
@@ -90,6 +93,7 @@ class Recipe:
                 name: [[list(astuple(area)) for area in copy] for copy in more] for name, more in self.copies.items()
             },
             "residual": self.residual,
+            "reads": self.reads,
             "adapters": self.adapters,
             "finetuned": self.finetuned,
         }
@@ -150,7 +154,7 @@ class LeverBench:
                 self.spec,
                 scale_rule=ScaleRule(recipe.scales),
                 copies=recipe.copies,
-                options=LayoutOptions(residual=recipe.residual),
+                options=LayoutOptions(residual=recipe.residual, residual_reads=recipe.reads),
                 progress=self.watch.step,
             )
         program = self.made[key]
@@ -282,7 +286,7 @@ def _idle(bench: LeverBench, recipe: Recipe) -> Recipe | str:
 def _residual(bench: LeverBench, recipe: Recipe) -> Recipe | str:
     why = ""
     for copies in RESIDUAL_COPIES:
-        found = replace(recipe, residual=copies, copies={}, rewrite=0)
+        found = replace(recipe, residual=copies, reads=FEW_READS, copies={}, rewrite=0)
         why = _no_place(bench, found)
         if not why:
             return found
@@ -300,6 +304,10 @@ def _no_place(bench: LeverBench, recipe: Recipe) -> str:
     if not bench.record.macros.keys() >= set(macros):
         return "residual slices take macros that are not in the record: calibrate the whole chip"
     return ""
+
+
+def _reads(bench: LeverBench, recipe: Recipe) -> Recipe | str:
+    return replace(recipe, reads=RESIDUAL_READS) if recipe.residual else "there are no residual slices"
 
 
 def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:
@@ -359,6 +367,7 @@ LEVERS: tuple[Lever, ...] = (
     Lever(
         "residual", f"residual slices, up to {RESIDUAL_COPIES[0]} copies of the highest, in place of both", _residual
     ),
+    Lever("reads", f"{RESIDUAL_READS} reads of every product with the highest of them, {FEW_READS} before", _reads),
     Lever("copies", "copies on further macros, where they help most", _copies),
     Lever("adapters", f"digital adapters of rank {ADAPTER_RANK}, executed by the host (--adapters)", _adapters),
     Lever("finetune", "trained on for the chip's errors, in what is left of --minutes (hil finetune)", _finetune),

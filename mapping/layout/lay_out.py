@@ -19,6 +19,7 @@ from mapping.layout.free_cells import Area, Copies, choose_copies_to_average
 from mapping.layout.place import LayerCopy, Place, Placement, macros_needed, place
 from mapping.layout.replicate import LayerReads, choose_copies, choose_shared_copies
 from mapping.layout.tile import Bundle, MatrixShape, Piece, SlicePlacement
+from mapping.program.limits import RESIDUAL_READS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class LayoutOptions:
     ``copies_budget``: macros that may be used in all, copies of slow layers included; None makes
     no copies. ``rounds``: a network larger than the chip is written part after part. ``averaged``: copies of layers
     stand on cells that would be idle on the network's macros, and their sums are added. ``residual``: copies of each
-    layer's highest bit slice, whose errors lower slices take up (``mapping.tune.residual``); 0: plain slices.
+    layer's highest bit slice, whose errors lower slices take up (``mapping.tune.residual``), with so many
+    ``residual_reads`` of every product with it; 0: plain slices.
     """
 
     placement: Placement | None = None  # None: spread while macros last, else packed
@@ -37,6 +39,7 @@ class LayoutOptions:
     slices: SlicePlacement = SlicePlacement.MACROS
     averaged: bool = False
     residual: int = 0
+    residual_reads: int = RESIDUAL_READS
 
 
 IDLE_COPIES = 4

@@ -42,12 +42,11 @@ from mapping.layout.tile import slices_needed
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Step, Tile
 from mapping.program.driven import picture_layers
 from mapping.program.file import program_digest
-from mapping.program.limits import MOST_READS, MOST_RESIDUAL_COPIES
+from mapping.program.limits import MOST_READS, MOST_RESIDUAL_COPIES, RESIDUAL_READS
 from mapping.tune.averaged import areas_of, layer_areas, summed
 from mapping.tune.held_pairs import held_pairs, plain_cells, taken_up
 
-READS = 8  # of a product with the highest slice: √8 takes two thirds of the noise of single reads away
-PICTURE_READS = 4  # times as many in a layer that reads pictures
+PICTURE_READS = 4  # times as many reads of a product in a layer that reads pictures
 REACH = 0.75  # of what slices hold is taken by weights, so that the largest, too, have room for errors
 
 Wanted = Mapping[str, tuple[NDArray[np.float64], ...]]
@@ -85,7 +84,7 @@ def with_lower_slices(bits: BitWidths, max_level: int) -> BitWidths:
     return replace(bits, weight=wider(bits.weight), layers=layers)
 
 
-def with_top_copies(program: ConductanceProgram, copies: int, reads: int = READS) -> ConductanceProgram:
+def with_top_copies(program: ConductanceProgram, copies: int, reads: int = RESIDUAL_READS) -> ConductanceProgram:
     """The program with ``copies`` of each layer's highest slice, and digits rounded (``recoded``).
 
     Copies lie on cells that the program's macros leave free, then on free macros.

@@ -161,11 +161,12 @@ def test_a_dry_run_counts_reads_and_the_second_writing(program: ConductanceProgr
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"residual_slices": -1}, {"residual_slices": 65}, {"residual_slices": 2, "adapt": True},
-              {"residual_slices": 2, "rewrite": 1}, {"residual_slices": 2, "residual_wait_s": 0.0}],
+    "wrong", [{"residual_slices": -1}, {"residual_slices": 65}, {"residual_reads": 0}, {"residual_reads": 257},
+              {"residual_slices": 2, "adapt": True}, {"residual_slices": 2, "rewrite": 1},
+              {"residual_slices": 2, "residual_wait_s": 0.0}],
 )  # fmt: skip
 def test_options_that_make_no_residual_slices_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match="residual slices"):
+    with pytest.raises(UsageError, match="residual"):
         DeployOptions(**wrong)  # type: ignore[arg-type]
 
 

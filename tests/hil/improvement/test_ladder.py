@@ -168,6 +168,12 @@ def test_residual_slices_are_a_lever_with_as_many_copies_as_fit(small: Small, tm
     assert isinstance(pulled, Recipe)
     assert (pulled.residual, pulled.rewrite, Recipe.from_json(pulled.to_json())) == (4, 0, pulled)
     assert wide.score(pulled).mean > 0.5
+    more = next(lever for lever in LEVERS if lever.name == "reads")
+    assert more.pull(wide, Recipe()) == "there are no residual slices"
+    often = more.pull(wide, pulled)
+    assert isinstance(often, Recipe)
+    reads = [max(m.group.residual_reads for m in wide.program(recipe).matrices) for recipe in (pulled, often)]
+    assert reads == [8, 32]  # of the layer that reads pictures
     assert wide.program(pulled).residual
     for other in (lever for lever in LEVERS if lever.name in ("copies", "finetune")):
         assert str(other.pull(wide, pulled)).startswith("residual slices")
