@@ -70,6 +70,10 @@ class FirmwareLacks(DeviceError):
     """The chip's firmware does not know the operation."""
 
 
+class BeyondLimit(DeviceError):
+    """The chip has a limit below what was asked for: of its memory, or of what its cells may get."""
+
+
 class NotAuthorised(DeviceError):
     """The chip wants a key for this operation."""
 

@@ -17,6 +17,7 @@ from hil.deployment.options import DeployOptions
 from hil.deployment.programming import ProgramReport, check_one_round, read_back
 from hil.deployment.switching_off import switch_off
 from hil.driver.chip_driver import ChipDriver
+from hil.errors import BeyondLimit
 from hil.samples import INFER, LAYERS, READ_AFTER, REPEAT, TUNE, UNTUNED
 from hil.watch import Watch
 from mapping.program.conductance import ConductanceProgram, MatrixStep, Tile, TileGroup
@@ -160,7 +161,7 @@ class MeasuredLayers:
 def measured_multiply(
     driver: ChipDriver, program: ConductanceProgram, corrections: Corrections
 ) -> MeasuredSums | MeasuredLayers:
-    """The smallest answer that the chip offers: whole layers, else sums of tiles.
+    """The smallest answer that the chip offers: whole layers that it has room for, else sums of tiles.
 
     Raises:
         UsageError: the program takes several rounds, and the chip holds one at a time.
@@ -169,7 +170,10 @@ def measured_multiply(
     again = any(max(m.group.reads) > 1 for m in program.matrices)
     needed = Capability.LAYER | Capability.REPEATED_READS if again else Capability.LAYER
     if needed in driver.capabilities:
-        return MeasuredLayers(driver, program, corrections)
+        try:
+            return MeasuredLayers(driver, program, corrections)
+        except BeyondLimit as error:
+            driver.fall_back(f"layers: tiles added by the host ({error.what})")
     return MeasuredSums(driver, corrections)
 
 

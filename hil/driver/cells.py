@@ -122,7 +122,7 @@ class CellVerbs(OpenChip):
                 outcomes.append(reply)
                 report(0, 0, 0)
         elif Capability.PULSE in self.capabilities:
-            self._fall_back("write-verify: pulses chosen by the host (the chip has no PROGRAM_TILE)")
+            self.fall_back("write-verify: pulses chosen by the host (the chip has no PROGRAM_TILE)")
             for request in requests:
                 outcomes.append(write_verify(request, self.spec, self._session.ask, report))
         else:

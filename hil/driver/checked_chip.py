@@ -60,7 +60,8 @@ class OpenChip:
         """The chip's own clock at its last reply, ns."""
         return self._session.chip_time_ns
 
-    def _fall_back(self, text: str) -> None:
+    def fall_back(self, text: str) -> None:
+        """Note once what the host does because the chip does not."""
         if text not in self.fallbacks:
             self.fallbacks.append(text)
 

@@ -39,7 +39,7 @@ class ChipDriver(CellVerbs, ProductVerbs):
         try:
             return self.status()
         except FirmwareLacks:
-            self._fall_back(f"status: temperature taken as {UNTOLD_C:g} °C, wear not counted (the chip has no STATUS)")
+            self.fall_back(f"status: temperature taken as {UNTOLD_C:g} °C, wear not counted (the chip has no STATUS)")
             return None
 
     @property
@@ -63,7 +63,7 @@ class ChipDriver(CellVerbs, ProductVerbs):
         if not 0 <= seconds < math.inf:
             raise UsageError(f"cannot wait {seconds} s")
         if Capability.WAIT not in self.capabilities:
-            self._fall_back("wait: the host sleeps (the chip has no WAIT)")
+            self.fall_back("wait: the host sleeps (the chip has no WAIT)")
             self._sleep(seconds)
             return
         left_ns = round(seconds * 1e9)

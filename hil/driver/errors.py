@@ -18,7 +18,7 @@ from firmware_protocols.messages import (
     Sweep,
     Wait,
 )
-from hil.errors import DeviceError, FirmwareLacks, HilError, LinkError, MismatchError, NotAuthorised
+from hil.errors import BeyondLimit, DeviceError, FirmwareLacks, HilError, LinkError, MismatchError, NotAuthorised
 
 MOST_SHOWN = 400  # characters of a chip's text
 
@@ -42,7 +42,11 @@ class RestartedChip(DeviceError):
 def device_error(address: str, request: Request[Any], reply: ErrorReply) -> DeviceError:
     """The chip answered a request with an error."""
     numbers = f" (asked {reply.value:g}, limit {reply.limit:g})" if reply.limit else ""
-    kinds = {ErrorCode.NOT_AUTHORISED: NotAuthorised, ErrorCode.UNSUPPORTED: FirmwareLacks}
+    kinds = {
+        ErrorCode.NOT_AUTHORISED: NotAuthorised,
+        ErrorCode.UNSUPPORTED: FirmwareLacks,
+        ErrorCode.LIMIT: BeyondLimit,
+    }
     kind = kinds.get(reply.code, DeviceError)
     return kind(
         f"the chip refused {describe_request(request)}: {reply.code.name.lower()}, {shown(reply.text)}{numbers}",

@@ -211,10 +211,10 @@ class ProductVerbs(OpenChip):
     def _sweeps(self, maps: NDArray[np.int16], window: Window, reading: ReadMode, outputs: int) -> bool:
         """Whether the chip can step this window itself; if not, that is noted."""
         if Capability.SWEEP not in self.capabilities:
-            self._fall_back("sweep: kernel windows unfolded by the host (the chip has no SWEEP)")
+            self.fall_back("sweep: kernel windows unfolded by the host (the chip has no SWEEP)")
             return False
         if not make.sweep_fits(self.spec, maps, window, reading, outputs, self._most):
-            self._fall_back(f"sweep: kernel windows unfolded by the host (a map is longer than {self._most} bytes)")
+            self.fall_back(f"sweep: kernel windows unfolded by the host (a map is longer than {self._most} bytes)")
             return False
         return True
 
@@ -223,7 +223,7 @@ class ProductVerbs(OpenChip):
         asked = self._asked(reading)
         if asked.reads == reading.reads:
             return self._summed(self._joined(requests(asked), asked.returns), reading)
-        self._fall_back("reads: added up by the host (the chip has no REPEATED_READS)")
+        self.fall_back("reads: added up by the host (the chip has no REPEATED_READS)")
         found = [
             self._summed(self._joined(requests(asked.further(number)), asked.returns), reading)
             for number in range(reading.reads)
@@ -241,7 +241,7 @@ class ProductVerbs(OpenChip):
         """The result in the form that was asked for; sums are made here where the chip gives raw codes only."""
         if result.returns is reading.returns:
             return result
-        self._fall_back("sums: bit planes added by the host (the chip has no SUMS)")
+        self.fall_back("sums: bit planes added by the host (the chip has no SUMS)")
         macro = self.spec.macro
         planes = input_planes(macro.inputs, reading.input_bits, reading.input_signed)
         return MvmResult(Returns.SUMS, result.saturated, result.conversions, shift_add(result.values, macro, planes))

@@ -186,7 +186,7 @@ static void run_layer(const struct request *r, uint32_t j, uint8_t *out) {
     memset(totals, 0, now.outputs * sizeof totals[0]);
     for (uint32_t t = 0; t < now.layer.layer.tiles; t++) {
         layer_tile_read(&body, &tile);
-        const int64_t reads = tile.fixed.reads, weight = (int64_t)tile.fixed.multiplier * (now.layer.reads / tile.fixed.reads);
+        const int64_t reads = tile.fixed.reads, weight = tile.fixed.multiplier * (now.layer.reads / reads);
         run_tile(r, &tile.address, j, tile.fixed.first_input, (uint32_t)reads, NULL);
         int64_t inputs = 0;
         for (uint32_t row = 0; row < tile.address.rows; row++) inputs += driven[row];
@@ -207,7 +207,8 @@ static void run_layer(const struct request *r, uint32_t j, uint8_t *out) {
             now.layer.layer.low,
             now.layer.layer.high,
         };
-        put_i32(out + 4 * o, digital_finish(saturate(mean_of(totals[o], now.layer.reads)), (int32_t)ints_get(&now.layer.bias, o), &rule));
+        const int32_t sum = saturate(mean_of(totals[o], now.layer.reads));
+        put_i32(out + 4 * o, digital_finish(sum, (int32_t)ints_get(&now.layer.bias, o), &rule));
     }
 }
 

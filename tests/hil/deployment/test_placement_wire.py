@@ -9,7 +9,8 @@ import pytest
 
 from cim.chip.file import idealised, load_chip, parse_chip, render_chip
 from cim.chip.spec import ChipSpec, Encoding, PairSubtraction, Timing
-from firmware_protocols.messages import Capability
+from firmware_protocols.handlers import Refusal
+from firmware_protocols.messages import Capability, Done, ErrorCode, LoadLayer
 from hil.deployment.inference import MeasuredLayers, MeasuredSums, measured_multiply
 from hil.deployment.programming import program_chip
 from hil.driver.chip_driver import ChipDriver
@@ -89,6 +90,27 @@ def test_copies_answer_on_a_board_that_neither_sweeps_nor_adds() -> None:
     with open_ideal(program, least) as driver:
         program_chip(driver, program, sample=0, watch=Watch())
         multiply = measured_multiply(driver, program, nominal_corrections(program))
+        assert np.array_equal(run(program, images, multiply), run(program, images, IdealMultiply(program)))
+
+
+class SmallMemory(EmulatedChip):
+    """Room for two layers."""
+
+    def load_layer(self, request: LoadLayer) -> Done:
+        if len(self._layers) == 2:
+            raise Refusal(ErrorCode.LIMIT, "bytes of loaded layers", 70_000, 65_536)
+        return super().load_layer(request)
+
+
+def test_a_board_without_room_for_all_layers_answers_tile_by_tile_and_it_is_noted() -> None:
+    program = compiled(spec_of("lab-128"), LAYOUTS["spread"])
+    images = program.calibration_images[:2]
+    board = SmallMemory(program.spec, 0)
+    with connect(InProcessTransport(board, "small"), spec=program.spec) as driver:
+        program_chip(driver, program, sample=0, watch=Watch())
+        multiply = measured_multiply(driver, program, nominal_corrections(program))
+        assert isinstance(multiply, MeasuredSums)
+        assert "layers: tiles added by the host (the chip refused LoadLayer 2: limit" in "".join(driver.fallbacks)
         assert np.array_equal(run(program, images, multiply), run(program, images, IdealMultiply(program)))
 
 
