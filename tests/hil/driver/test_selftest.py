@@ -94,5 +94,5 @@ def test_a_chip_that_is_wrong_fails_the_check_of_it(broken: type[EmulatedChip], 
 def test_the_command_says_what_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["selftest", "--port", EMULATED, "--only", "limits,digital"]) == 0
     said = capsys.readouterr().out
-    assert "7 passed, 0 failed, 0 skipped" in said
+    assert "8 passed, 0 failed, 0 skipped" in said
     assert run(["selftest", "--port", EMULATED, "--only", "everything"]) == 2
