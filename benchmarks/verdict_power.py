@@ -8,8 +8,7 @@ runs with it, and in 5 % at most of the runs without. (A chip that is calibrated
 of it in its curves and noise, and loses less.)
 
 With ``--tuned`` deployments are what `hil deploy` does by itself (scales by output error, targets for the planned age,
-copies on idle cells, the tune) on 77 chips, and the effect is scaled until tuned chips lose 3 points against tuned
-virtual chips.
+copies on idle cells, the tune), and the effect is scaled until tuned chips lose 3 points against tuned virtual chips.
 
     python benchmarks/verdict_power.py --scale 0.2         # mean loss of a crosstalk; writes the scale file
     python benchmarks/verdict_power.py                     # complete the table, print the summary
@@ -35,6 +34,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 RESULTS = Path(__file__).parent / "results"
 NETWORK = Path(__file__).parent.parent / "examples" / "networks" / "fashion_small.pt"
 MACROS = 8
+SEEDS = range(200)
 SCALE_SEEDS = range(900, 910)
 FIELDS = (
     "seed",
@@ -58,10 +58,6 @@ class Study(NamedTuple):
     @property
     def command(self) -> str:
         return "python benchmarks/verdict_power.py" + (" --tuned" if self.tuned else "")
-
-    @property
-    def seeds(self) -> range:
-        return range(77 if self.tuned else 200)
 
     @property
     def table(self) -> Path:
@@ -190,7 +186,7 @@ def main() -> None:
         study.scale.write_text(json.dumps(answer) + "\n", "utf-8")
         print(json.dumps(answer))
         return
-    first, _, last = (options.seeds or f"{study.seeds[0]}-{study.seeds[-1]}").partition("-")
+    first, _, last = (options.seeds or f"{SEEDS[0]}-{SEEDS[-1]}").partition("-")
     there = {(int(r["seed"]), float(r["column_crosstalk"])) for r in read_table(study.table)}
     effects = (0.0, study.crosstalk())
     wanted = {s: [e for e in effects if (s, e) not in there] for s in range(int(first), int(last or first) + 1)}

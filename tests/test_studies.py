@@ -51,7 +51,7 @@ def test_predictions_cover_what_chips_score() -> None:
 @pytest.mark.parametrize("tuned", [False, True])
 def test_the_verdict_has_the_power_that_was_promised_and_few_false_alarms(tuned: bool) -> None:
     study = power.Study(tuned)
-    counts, chips = power.summary(table(study.table, study.command)), len(study.seeds)
+    counts, chips = power.summary(table(study.table, study.command)), len(power.SEEDS)
     assert counts["with"]["runs"] == counts["without"]["runs"] == chips
     assert counts["with"]["disagree"] >= 0.95 * chips
     assert counts["without"]["disagree"] <= 0.05 * chips
