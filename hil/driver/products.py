@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -54,19 +55,16 @@ class ProductVerbs(OpenChip):
         """
         reading = self._reading(range_code, input_bits, input_signed, sample, returns, reads)
         vectors = self._checked(tile, codes, reading, columns=tile.rows)
-
-        def requests(asked: ReadMode) -> Iterator[Mvm]:
-            return make.mvm_requests(
-                self.spec,
-                tile,
-                vectors,
-                asked,
-                outputs=tile.outputs,
-                vectors_per_sample=vectors_per_sample,
-                first_vector=first_vector,
-                max_message=self._most,
-            )
-
+        requests = functools.partial(
+            make.mvm_requests,
+            self.spec,
+            tile,
+            vectors,
+            outputs=tile.outputs,
+            vectors_per_sample=vectors_per_sample,
+            first_vector=first_vector,
+            max_message=self._most,
+        )
         return self._read(requests, reading)
 
     def sweep(
@@ -108,19 +106,16 @@ class ProductVerbs(OpenChip):
                 returns=returns,
                 reads=reads,
             )
-
-        def requests(asked: ReadMode) -> Iterator[Sweep]:
-            return make.sweep_requests(
-                self.spec,
-                tile,
-                checked,
-                window,
-                asked,
-                row_skip=row_skip,
-                outputs=tile.outputs,
-                max_message=self._most,
-            )
-
+        requests = functools.partial(
+            make.sweep_requests,
+            self.spec,
+            tile,
+            checked,
+            window,
+            row_skip=row_skip,
+            outputs=tile.outputs,
+            max_message=self._most,
+        )
         return self._read(requests, reading)
 
     # --- layers ---------------------------------------------------------------------------
