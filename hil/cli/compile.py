@@ -218,9 +218,9 @@ def compile(
     if adaptation:
         lines, found = [*lines, *adaptation.lines()], {**found, "adaptation": adaptation.to_json()}
     if program.rounds > 1:
-        from hil.deployment.dry_run import round_costs
+        from hil.cost.expected_writing import writing_by_round
 
-        found["writing"] = round_costs(program)
+        found["writing"] = writing_by_round(program)
         lines += [
             f"  writing round {c['round']}: about {c['pulses']} pulses, {c['chip_s']:.1f} s of chip time"
             for c in found["writing"]

@@ -1,1 +1,1 @@
-"""``hil estimate``: what a network costs on a chip, in words, JSON and as a page."""
+"""What a network costs on a chip: the words, JSON and page of ``hil estimate``, and what writing it takes."""

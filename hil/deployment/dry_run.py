@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cim.chip.spec import ChipSpec
-from cim.record.published import nominal_record
-from cim.record.rewriting import rewritten_share
 from firmware_protocols.frames import DEFAULT_PAYLOAD
 from firmware_protocols.messages import Capability
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.rehearsal import rehearse
+from hil.cost.expected_writing import expected_writing, one_pulse_ns
 from hil.deployment.inference import IMAGES_IN_FLIGHT, MeasuredSums, measure_layers, measured_multiply
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
@@ -28,8 +26,6 @@ from hil.driver.wire_cost import EVERYTHING, CountingChip, WireEstimate
 from hil.transports import is_serial
 from hil.watch import Watch
 from mapping.adapt.adaptation import check_adaptable
-from mapping.compile import plan
-from mapping.layout.place import macro_targets_us
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.corrections import nominal_corrections
 from mapping.program.counts import tile_counts, total
@@ -38,7 +34,6 @@ from mapping.tune.low_rank import with_blank_adapters
 from mapping.tune.residual import writings
 
 LONG_RUN_S = 600.0
-PULSES_A_CELL = 9.0  # of an emulated lab-128: hil deploy --emulated --json, cells.pulses / cells.total
 CALIBRATION_PULSES = 37.5  # a cell of every macro in use: hil calibrate --emulated, all SET, all RESET, pattern
 PATTERN_PULSES = 7.4  # of them for the test pattern
 
@@ -125,14 +120,12 @@ def estimate(
     if options.adapt:
         check_adaptable(program)
     spec, macro, macros = program.spec, program.spec.macro, len(program.macros)
-    cells = sum(int(np.isfinite(macro_targets_us(program, slot)).sum()) for slot in program.slots)
     at_once = program.rounds > 1 or options.all_images  # one look at all
     images = options.samples if at_once else min(options.samples, 500)
     asked, timing = total(tile_counts(program)), spec.timing
     image_ns = asked.reads * (timing.row_setup_ns + timing.conversion_ns * macro.adc.shared_by)
     image_ns += asked.input_cycles * timing.input_cycle_ns
-    pulse_ns = one_pulse_ns(spec)
-    pulses = round(cells * PULSES_A_CELL)
+    pulse_ns, writing = one_pulse_ns(spec), expected_writing(program, options.rewriting)
     calibrate_pulses = round(macros * macro.rows * macro.columns * CALIBRATION_PULSES) * calibrate
     chip, before = CountingChip(spec, capabilities, payload), WireEstimate()
     if calibrate:
@@ -142,8 +135,6 @@ def estimate(
     tell = (watch or Watch()).step
     parts = _parts(program)
     running = with_blank_adapters(program, options.adapters) if options.adapters else program
-    again, again_s = _rewriting(program, options, cells)
-    again += round(lower_cells(program) * PULSES_A_CELL)
     steps = 1 + writings(program)  # slices are written and read, then those below
     counts: dict[str, Callable[[], WireEstimate]] = {
         "program": lambda: _programming(chip, parts, options) * (steps + options.rewrite),
@@ -157,45 +148,22 @@ def estimate(
         tell(done, len(counts), name.replace("_", " "))
         counted[name] = count()
     return DeploymentCost(
-        cells=cells,
+        cells=writing.cells,
         calibrate=before,
         **counted,
         images=images,
-        most_pulses=cells * spec.write.max_pulses,
-        typical_pulses=pulses,
+        most_pulses=writing.cells * spec.write.max_pulses,
+        typical_pulses=writing.pulses,
         calibrate_pulses=calibrate_pulses,
         rounds=program.rounds,
-        chip_s=1e-9 * (options.repeats * images * image_ns + (pulses + again + calibrate_pulses) * pulse_ns) + again_s,
-        rewrite_pulses=again,
+        chip_s=1e-9 * (options.repeats * images * image_ns + calibrate_pulses * pulse_ns) + writing.chip_s,
+        rewrite_pulses=writing.again,
     )
-
-
-def lower_cells(program: ConductanceProgram) -> int:
-    """Cells of residual slices, each as often as it is written again, at most: with every slice above it."""
-    weights = 0
-    for step in program.matrices if program.residual else ():
-        multipliers = sorted({t.multiplier for t in step.group.tiles}, reverse=True)
-        weights += sum(t.levels.size * multipliers.index(t.multiplier) for t in step.group.tiles)
-    return weights * 2  # pairs of cells
 
 
 def _parts(program: ConductanceProgram) -> list[ConductanceProgram]:
     """The program by rounds."""
     return [program] if program.rounds == 1 else [part_of_round(program, n) for n in range(program.rounds)]
-
-
-def _rewriting(program: ConductanceProgram, options: DeployOptions, cells: int) -> tuple[int, float]:
-    """Expected pulses of all rewrites by the models of the chip file, and seconds of waiting and reading."""
-    rewrite, spec = options.rewriting, program.spec
-    if rewrite is None:
-        return 0, 0.0
-    share = 1.0  # without models: as if all were written again
-    if spec.models is not None:
-        law, levels = nominal_record(spec, []).programming, np.array(spec.macro.levels_us)
-        share = float(rewritten_share(law, levels, rewrite.after_s, spec.macro.tolerance_us).mean())
-    reads_s = rewrite.reads * spec.macro.rows * spec.macro.columns * spec.timing.cell_read_ns * 1e-9
-    chip_s = rewrite.times * (rewrite.after_s + len(program.slots) * reads_s)
-    return round(cells * share * rewrite.times * PULSES_A_CELL), chip_s
 
 
 # --- the calls of hil.deployment.deploy and hil.deployment.rounds that speak to a chip ----------
@@ -262,21 +230,6 @@ def _inference(
 def _blank(program: ConductanceProgram, images: int) -> NDArray[np.uint8]:
     channels, height, width = program.input.shape
     return np.zeros((images, height, width, channels), np.uint8)
-
-
-def one_pulse_ns(spec: ChipSpec) -> float:
-    """Chip time of a programming pulse and its verify."""
-    return spec.timing.pulse_ns + spec.write.verify_reads * spec.timing.verify_ns
-
-
-def round_costs(program: ConductanceProgram) -> list[dict[str, float]]:
-    """What writing each round is expected to take: cells, pulses (wear), seconds of chip time."""
-    costs = []
-    for r in plan(program).rounds:
-        pulses = round(r.cells * PULSES_A_CELL)
-        time_s = pulses * one_pulse_ns(program.spec) * 1e-9
-        costs.append({"round": r.number, "cells": r.cells, "pulses": pulses, "chip_s": time_s})
-    return costs
 
 
 def say_if_long(

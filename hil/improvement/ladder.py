@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from cim.cost.network_cost import NoCostModel, estimate
 from cim.files import read_text
 from cim.json_text import parse_json
-from cim.record.rewriting import Rewrite, rewritten_share
+from cim.record.rewriting import Rewrite
 from hil.atomic import new_file, write_text
+from hil.cost.expected_writing import expected_writing
 from hil.datasets.image_set import Dataset, image_digests
 from hil.datasets.input_values import with_pixels
-from hil.deployment.dry_run import PULSES_A_CELL, lower_cells, one_pulse_ns
 from hil.deployment.run_settings import typed_fields
 from hil.deployment.scoring import targets_of
 from hil.errors import FileError, MismatchError, UsageError
@@ -32,7 +32,6 @@ from hil.improvement.levers import LEVERS, Lever, LeverBench, Recipe, Score
 from hil.simulation.virtual_chips import RESIDUAL_WAIT_S
 from hil.verdict.metric import ACCURACY
 from hil.watch import PlannedStage
-from mapping.compile import plan
 from mapping.program.conductance import ConductanceProgram
 from mapping.program.file import save_program
 from mapping.tune.low_rank import with_blank_adapters
@@ -263,14 +262,8 @@ def _rung(
 ) -> Rung:
     program = bench.program(recipe)
     gain, error = score.gain_over(before) if score is not before else (0.0, 0.0)
-    cells = sum(r.cells for r in plan(program).rounds)
-    pulses = round((cells + lower_cells(program)) * PULSES_A_CELL)
-    wait_s = RESIDUAL_WAIT_S * writings(program)
-    if recipe.rewrite:
-        law, macro, after_s = bench.record.programming, bench.spec.macro, Rewrite(recipe.rewrite).after_s
-        share = rewritten_share(law, np.array(macro.levels_us), after_s, macro.tolerance_us)
-        pulses += round(cells * PULSES_A_CELL * float(share.mean()) * recipe.rewrite)
-        wait_s += after_s * recipe.rewrite
+    rewrite = Rewrite(recipe.rewrite) if recipe.rewrite else None
+    writing = expected_writing(program, rewrite, bench.record.programming)
     energy, latency = None, None
     try:
         running = with_blank_adapters(program, recipe.adapters) if recipe.adapters else program
@@ -287,9 +280,9 @@ def _rung(
         gain=gain,
         gain_se=error,
         macros=len(program.macros),
-        cells=cells,
-        pulses=pulses,
-        write_s=pulses * one_pulse_ns(program.spec) * 1e-9 + wait_s,
+        cells=writing.cells,
+        pulses=writing.pulses + writing.again,
+        write_s=writing.chip_s + RESIDUAL_WAIT_S * writings(program),
         energy_uj=energy,
         latency_us=latency,
         minutes=(time.monotonic() - began) / 60,
