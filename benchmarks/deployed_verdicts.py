@@ -5,7 +5,7 @@ simulator does not know in the address (``&supply_droop=600`` behind the seed) t
 was made by the scored images or on these seeds.
 
     HIL_DATA=… python benchmarks/deployed_verdicts.py --out verdicts.jsonl [--networks bundled,net.pt:cifar10]
-        [--seeds 3000-3019] [--images 1000] [--rewrite 0] [--residual-slices 0] [--table]
+        [--seeds 3000-3019] [--images 1000] [--rewrite 0] [--residual-slices 0] [--rounds] [--table]
 """
 
 from __future__ import annotations
@@ -27,13 +27,17 @@ import hil
 from hil.deployment.network_source import BUNDLED_NETWORK
 from hil.deployment.options import DeployOptions
 
-KEYS = ("network", "address", "seed", "images", "rewrite", "residual_slices")
+KEYS = ("network", "address", "seed", "images", "rewrite", "residual_slices", "rounds")
 
 
-def deployed(network: str, address: str, seed: int, images: int, rewrite: int, residual_slices: int) -> dict[str, Any]:
+def deployed(
+    network: str, address: str, seed: int, images: int, rewrite: int, residual_slices: int, rounds: bool
+) -> dict[str, Any]:
     """One deployment, summed up."""
     path, data = (str(BUNDLED_NETWORK), None) if network == "bundled" else network.rsplit(":", 1)
-    options = DeployOptions(samples=images, rewrite=rewrite, residual_slices=residual_slices, causes=False)
+    options = DeployOptions(
+        samples=images, rewrite=rewrite, residual_slices=residual_slices, rounds=rounds, causes=False
+    )
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         report = hil.deploy(path, address.format(seed=seed), data=data, out=Path(folder) / "run", options=options)
@@ -61,7 +65,7 @@ def table(lines: list[dict[str, Any]]) -> list[str]:
     kept: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for line in lines:
         kept.setdefault(tuple(line[k] for k in KEYS if k != "seed"), []).append(line)
-    for (name, address, images, rewrite, slices), some in kept.items():
+    for (name, address, images, rewrite, slices, rounds), some in kept.items():
         mean = {k: 100 * np.mean([s[k] for s in some]) for k in ("ideal", "simulated", "emulated")}
         each = [100 * s["emulated"] for s in some]
         verdicts = [
@@ -69,8 +73,8 @@ def table(lines: list[dict[str, Any]]) -> list[str]:
             for k in ("this_chip", "such_chips")
         ]
         head.append(
-            f"| {name}, at most {images} images, {rewrite} rewrites, {slices} residual slices, {address} | "
-            f"{len(some)} | {mean['ideal']:.1f} | "
+            f"| {name}{', in rounds' if rounds else ''}, at most {images} images, {rewrite} rewrites, "
+            f"{slices} residual slices, {address} | {len(some)} | {mean['ideal']:.1f} | "
             f"{mean['simulated']:.1f} | {mean['emulated']:.1f} ({min(each):.1f} … {max(each):.1f}) | "
             f"{verdicts[0]} | {verdicts[1]} |"
         )
@@ -86,6 +90,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rewrite", type=int, default=0)
     parser.add_argument("--residual-slices", type=int, default=0)
+    parser.add_argument("--rounds", action="store_true", help="networks that are larger than the chip")
     parser.add_argument("--table", action="store_true", help="only print the table of what is there")
     given = parser.parse_args()
     there = kept_rows(given.out)
@@ -96,7 +101,7 @@ def main() -> int:
     first, last = map(int, given.seeds.split("-"))
     for network in given.networks.split(","):
         for seed in range(first, last + 1):
-            asked = (network, given.address, seed, given.images, given.rewrite, given.residual_slices)
+            asked = (network, given.address, seed, given.images, given.rewrite, given.residual_slices, given.rounds)
             if asked in done:
                 continue
             row = {**dict(zip(KEYS, asked, strict=True)), **deployed(*asked)}
