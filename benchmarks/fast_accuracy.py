@@ -62,7 +62,8 @@ def main() -> None:
     if given.record:
         record = load_record(given.record)
     else:
-        with hil.open_chip(f"emulated:lab-128?seed={CHIP_SEED}", spec=program.spec) as chip:
+        address = f"emulated:lab-128?seed={CHIP_SEED}" + (f"&macros={given.macros}" if given.macros else "")
+        with hil.open_chip(address, spec=program.spec) as chip:
             record = calibrate(chip, program.macros, age_s=AGE_S)
     program = aimed(program, aims_of(record.programming, program.spec.macro, AGE_S, "benchmark"))
     inputs, targets = training_inputs(program), tune_targets(program, program.calibration_images[:TUNE_IMAGES])

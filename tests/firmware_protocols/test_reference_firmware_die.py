@@ -56,7 +56,7 @@ class Die:
         self._reader.feed(self._bench.data_to_send(0.0))
         self._heard = 0
 
-    def ask(self, request: Any) -> Any:
+    def _send(self, request: Any) -> None:
         data = encode(request, self._sequence % 60000 + 1)
         pieces = [data[at : at + 512] for at in range(0, len(data), 512)]
         for place, piece in enumerate(pieces):
@@ -64,6 +64,9 @@ class Die:
             frame = Frame(int(flags), 1, 9, self._sequence & 0xFFFF, self._heard, 0, piece)
             self._sequence += 1
             self._bench.receive(encode_frame(frame), 0.0)
+
+    def ask(self, request: Any) -> Any:
+        self._send(request)
         message = bytearray()
         while True:
             for frame in self._reader.feed(self._bench.data_to_send(0.0)):
@@ -79,6 +82,15 @@ class Die:
                         return reply
                     message.clear()
             self._bench.receive(encode_frame(Frame(Flag.ACK, 0, 9, 0, self._heard, 0, b"")), 0.0)
+
+    def slices(self, request: Any) -> int:
+        """Slices of work after which the firmware has done the last request of this die; its reply is not heard."""
+        self._send(request)
+        count = 0
+        while self._bench.busy:
+            self._reader.feed(self._bench.data_to_send(0.0))
+            count += 1
+        return count
 
     def write(self, targets_us: NDArray[np.float64], sample: int = 0, unit_ns: int = 2) -> Any:
         counts = np.round(targets_us * 1000 / unit_ns).astype(np.uint16)
@@ -197,6 +209,19 @@ def test_a_loaded_layer_is_its_tiles_corrected_added_and_requantised(reads: int)
         found, np.clip(round_shift(total * multiplier.astype(np.int64), shift.astype(np.int64)), -128, 127)
     )
     assert len(np.unique(found)) > 10
+    die.close()
+
+
+def test_the_link_is_served_after_every_read_of_every_tile() -> None:
+    die, driven, at = Die(), codes(2, 64), TileAddress(0, 0, 64, 0, 16)
+    die.write(targets(64, 32))
+    assert die.slices(Mvm(Returns.SUMS, at, 0, 4, 8, True, 9, 1, 0, driven, 30)) == 2 * 30
+    die.close()
+    die, blank = Die(), np.zeros(16, np.int32)
+    die.write(targets(64, 32))
+    tiles = tuple(LayerTile(at, 0, 0, 1, 0, blank, blank, blank, reads) for reads in (3, 6))
+    die.ask(LoadLayer(4, 64, 16, -128, 127, blank, blank, blank, tiles))
+    assert die.slices(Mvm(Returns.LAYER, None, 4, 4, 8, True, 6, 1, 0, driven)) == 2 * (3 + 6)
     die.close()
 
 

@@ -2,7 +2,7 @@
 #include "chip.h"
 #include "digital.h"
 
-/* What follows from a compute request once, and where it stands. */
+/* What follows from a compute request once. */
 static struct {
     struct request layer; /* with RETURNS_LAYER */
     uint32_t vectors, width;       /* of each vector, in codes */
@@ -13,10 +13,17 @@ static struct {
     uint64_t lasts_ns;
 } now;
 
-static int16_t driven[CHIP_ROWS];      /* codes on the rows of one tile */
-static int32_t sums[CHIP_OUTPUTS];     /* of one tile, of all its reads so far */
+/* Where it stands: in which read of which tile of which vector. */
+static struct {
+    uint32_t vector, tile, again;
+    struct body tiles;            /* of the loaded layer, behind this one */
+    struct layer_tile layer_tile; /* this one */
+} at;
+
+static int16_t driven[CHIP_ROWS];      /* codes on the rows of this tile */
+static int32_t sums[CHIP_OUTPUTS];     /* of this tile, of all its reads so far */
+static int64_t totals[LAYER_OUTPUTS];  /* of this vector, of all its tiles so far */
 static int16_t converted[CHIP_CONVERSIONS(CHIP_OUTPUTS)];
-static int64_t totals[LAYER_OUTPUTS];
 
 /* --- checks ---------------------------------------------------------------------------------------- */
 
@@ -66,6 +73,7 @@ static enum work begin(struct job *job) {
     const struct request *r = job->request;
     const bool sweep = r->op == OP_SWEEP, layer = r->compute.returns == RETURNS_LAYER;
     memset(&now, 0, sizeof now);
+    memset(&at, 0, sizeof at);
     if (check_drive(job) != WORK_DONE) return WORK_REFUSED;
     now.planes = r->compute.input_bits;
     if (sweep) {
@@ -135,10 +143,10 @@ static int16_t code_of(const struct request *r, uint32_t j, uint32_t i) {
     return (int16_t)ints_get(&r->values, (map * s->height + y) * s->width + x);
 }
 
-/* One read of one tile, driven with `driven`: adds to `sums`, and puts every conversion at `raw` if given. */
-static void read_tile(const struct request *r, const struct wire_tile *tile, uint32_t j, uint32_t again, uint8_t *raw) {
+/* Adds one read of the tile, driven with `driven`, to `sums`, and puts every conversion at `raw` if given. */
+static void read_tile(const struct request *r, const struct wire_tile *tile, uint8_t *raw) {
     uint8_t on[CHIP_ROWS];
-    const uint32_t number = now.first + j, count = CHIP_CONVERSIONS(tile->outputs);
+    const uint32_t number = now.first + at.vector, count = CHIP_CONVERSIONS(tile->outputs);
     int32_t found[CHIP_OUTPUTS] = {0};
     struct array_read read = {
         .macro = tile->macro,
@@ -147,7 +155,7 @@ static void read_tile(const struct request *r, const struct wire_tile *tile, uin
         .outputs = tile->outputs,
         .on = on,
         .range_code = r->compute.range_code,
-        .sample = r->compute.sample + number / now.per_sample + ((uint64_t)again << READ_STEP_SHIFT),
+        .sample = r->compute.sample + number / now.per_sample + ((uint64_t)at.again << READ_STEP_SHIFT),
         .position = number % now.per_sample,
     };
     for (uint32_t plane = 0; plane < now.planes; plane++) {
@@ -169,37 +177,50 @@ static void read_tile(const struct request *r, const struct wire_tile *tile, uin
     now.conversions += now.planes * count;
 }
 
-/* Reads one tile so often with codes `from` onwards of vector j; leaves `sums`, and each conversion at `raw` if given. */
-static void run_tile(const struct request *r, const struct wire_tile *tile, uint32_t j, uint32_t from, uint32_t reads,
-                     uint8_t *raw) {
-    for (uint32_t row = 0; row < tile->rows; row++) driven[row] = code_of(r, j, from + row);
-    memset(sums, 0, sizeof sums);
-    for (uint32_t again = 0; again < reads; again++) read_tile(r, tile, j, again, raw);
+/* One read of a tile for the vector, of `reads`, with codes `from` onwards of it; true after the last, which leaves
+ * `sums` (and each conversion at `raw` if given). One read is a slice of work: many may take long. */
+static bool run_tile(const struct request *r, const struct wire_tile *tile, uint32_t from, uint32_t reads, uint8_t *raw) {
+    if (!at.again) {
+        for (uint32_t row = 0; row < tile->rows; row++) driven[row] = code_of(r, at.vector, from + row);
+        memset(sums, 0, sizeof sums);
+    }
+    read_tile(r, tile, raw);
+    if (++at.again < reads) return false;
+    at.again = 0;
+    return true;
 }
 
 /* --- one vector --------------------------------------------------------------------------------------- */
 
-/* q = requantised(sat(Σ tiles multiplier · level sum + bias)), docs/digital_ops.md; of repeated reads the mean counts. */
-static void run_layer(const struct request *r, uint32_t j, uint8_t *out) {
-    struct body body = now.layer.layer_tiles;
-    struct layer_tile tile;
-    memset(totals, 0, now.outputs * sizeof totals[0]);
-    for (uint32_t t = 0; t < now.layer.layer.tiles; t++) {
-        layer_tile_read(&body, &tile);
-        const int64_t reads = tile.fixed.reads, weight = tile.fixed.multiplier * (now.layer.reads / reads);
-        run_tile(r, &tile.address, j, tile.fixed.first_input, (uint32_t)reads, NULL);
-        int64_t inputs = 0;
-        for (uint32_t row = 0; row < tile.address.rows; row++) inputs += driven[row];
-        for (uint32_t o = 0; o < tile.address.outputs; o++) {
-            const int32_t level_sum =
-                digital_correct(sums[o], reads * inputs, (int32_t)ints_get(&tile.gain, o),
-                                (int64_t)((uint64_t)reads * (uint64_t)ints_get(&tile.offset, o)),
-                                (int32_t)ints_get(&tile.input_gain, o), tile.fixed.shift);
-            /* Unsigned, so that an absurd table wraps instead of being undefined. */
-            uint64_t *total = (uint64_t *)&totals[tile.fixed.first_output + o];
-            *total += (uint64_t)level_sum * (uint64_t)weight;
-        }
+/* A tile's level sums, corrected, times its multiplier: onto the totals of the layer. */
+static void add_tile(const struct layer_tile *tile) {
+    const int64_t reads = tile->fixed.reads, weight = tile->fixed.multiplier * (now.layer.reads / reads);
+    int64_t inputs = 0;
+    for (uint32_t row = 0; row < tile->address.rows; row++) inputs += driven[row];
+    for (uint32_t o = 0; o < tile->address.outputs; o++) {
+        const int32_t level_sum =
+            digital_correct(sums[o], reads * inputs, (int32_t)ints_get(&tile->gain, o),
+                            (int64_t)((uint64_t)reads * (uint64_t)ints_get(&tile->offset, o)),
+                            (int32_t)ints_get(&tile->input_gain, o), tile->fixed.shift);
+        /* Unsigned, so that an absurd table wraps instead of being undefined. */
+        uint64_t *total = (uint64_t *)&totals[tile->fixed.first_output + o];
+        *total += (uint64_t)level_sum * (uint64_t)weight;
     }
+}
+
+/* q = requantised(sat(Σ tiles multiplier · level sum + bias)), docs/digital_ops.md; of repeated reads the mean counts.
+ * One read of one tile; true after the last, which puts the outputs of the vector at `out`. */
+static bool run_layer(const struct request *r, uint8_t *out) {
+    struct layer_tile *tile = &at.layer_tile;
+    if (!at.tile && !at.again) {
+        at.tiles = now.layer.layer_tiles;
+        memset(totals, 0, now.outputs * sizeof totals[0]);
+    }
+    if (!at.again) layer_tile_read(&at.tiles, tile);
+    if (!run_tile(r, &tile->address, tile->fixed.first_input, tile->fixed.reads, NULL)) return false;
+    add_tile(tile);
+    if (++at.tile < now.layer.layer.tiles) return false;
+    at.tile = 0;
     for (uint32_t o = 0; o < now.outputs; o++) {
         const struct rescale rule = {
             (int32_t)ints_get(&now.layer.multiplier, o),
@@ -210,6 +231,14 @@ static void run_layer(const struct request *r, uint32_t j, uint8_t *out) {
         const int32_t sum = saturate(mean_of(totals[o], now.layer.reads));
         put_i32(out + 4 * o, digital_finish(sum, (int32_t)ints_get(&now.layer.bias, o), &rule));
     }
+    return true;
+}
+
+/* The same for a single tile: its level sums are the outputs. */
+static bool run_alone(const struct request *r, uint8_t *out, bool raw) {
+    if (!run_tile(r, &r->tile, now.skip, r->compute.reads, raw ? out : NULL)) return false;
+    for (uint32_t o = 0; !raw && o < now.outputs; o++) put_i32(out + 4 * o, sums[o]);
+    return true;
 }
 
 enum work chip_compute(struct job *job) {
@@ -220,15 +249,11 @@ enum work chip_compute(struct job *job) {
     if (!job->step) begin_reply(job, now.vectors > MAX_MESSAGE ? UINT32_MAX : now.vectors * a_vector, width);
     if (job->reply->size > job->reply->room) return WORK_DONE; /* the server refuses it */
     uint8_t *values = job->reply->data + job->reply->size - now.vectors * a_vector * width;
-    uint8_t *out = values + job->step * a_vector * width;
-    if (r->compute.returns == RETURNS_LAYER) {
-        run_layer(r, job->step, out);
-    } else {
-        run_tile(r, &r->tile, job->step, now.skip, r->compute.reads, raw ? out : NULL);
-        for (uint32_t o = 0; !raw && o < now.outputs; o++) put_i32(out + 4 * o, sums[o]);
-    }
+    uint8_t *out = values + at.vector * a_vector * width;
+    job->step++;
+    if (!(r->compute.returns == RETURNS_LAYER ? run_layer(r, out) : run_alone(r, out, raw))) return WORK_MORE;
     macro_spend_ns(now.lasts_ns);
-    if (++job->step < now.vectors) return WORK_MORE;
+    if (++at.vector < now.vectors) return WORK_MORE;
     uint8_t *fixed = job->reply->data + WIRE_MESSAGE_SIZE + WIRE_CHIP_TIME_SIZE;
     const struct wire_mvm_result result = {r->compute.returns, raw ? 3 : 2, now.saturated, now.conversions};
     wire_put_mvm_result(fixed, &result);
