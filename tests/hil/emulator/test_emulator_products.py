@@ -17,7 +17,7 @@ from cim.chip.file import chip_names, idealised, load_chip
 from cim.chip.spec import CellIv, ChipSpec, Encoding, InputCoding, PairSubtraction, SignedInput
 from cim.chip.windows import Window, unfold
 from firmware_protocols import messages
-from firmware_protocols.messages import READ_STEP, LayerTile, LoadLayer, Mvm, Returns, Sweep, TileAddress
+from firmware_protocols.messages import MOST_READS, READ_STEP, LayerTile, LoadLayer, Mvm, Returns, Sweep, TileAddress
 from hil.emulator.array import build_tile
 from hil.emulator.chip import EmulatedChip
 from hil.emulator.kernels import convert_vectors
@@ -265,15 +265,16 @@ def test_supply_droop_shows_only_when_many_columns_are_driven() -> None:
     assert 0.04 < relative_loss(64) < 0.1
 
 
-def test_repeated_reads_are_the_sums_of_single_ones_and_take_as_long() -> None:
+@pytest.mark.parametrize("reads", [5, MOST_READS])
+def test_repeated_reads_are_the_sums_of_single_ones_and_take_as_long(reads: int) -> None:
     chip = noisy()
     tile = write_levels(chip, random_levels(chip, 40, 6))
     codes = np.random.default_rng(8).integers(0, 256, (12, 40)).astype(np.int16)
     request = Mvm(Returns.SUMS, tile, 0, 2, 8, False, 7, 4, 0, codes)
     start_ns = chip.chip_time_ns
-    single = [finish(chip.mvm(dataclasses.replace(request, sample=7 + k * READ_STEP))) for k in range(5)]
+    single = [finish(chip.mvm(dataclasses.replace(request, sample=7 + k * READ_STEP))) for k in range(reads)]
     middle_ns = chip.chip_time_ns
-    added = finish(chip.mvm(dataclasses.replace(request, reads=5)))
+    added = finish(chip.mvm(dataclasses.replace(request, reads=reads)))
     np.testing.assert_array_equal(added.values, np.sum([one.values for one in single], 0))
     assert (single[0].values != single[1].values).any()
     assert (added.conversions, added.saturated) == tuple(
