@@ -5,6 +5,7 @@ What does not fit is ``CannotMap``, with the numbers and what would fit.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -81,7 +82,10 @@ def lay_out(
 
 
 def idle_copies(layout: Layout, spec: ChipSpec) -> Copies:
-    """Further copies of layers on cells that the layout's own macros leave idle, up to ``IDLE_COPIES`` of each."""
+    """Further copies of layers on cells that the layout's own macros leave idle, up to ``IDLE_COPIES`` of each.
+
+    A network of several rounds has the whole chip in each.
+    """
     pieces, places = layout
     layers = {
         name: tuple(
@@ -91,7 +95,8 @@ def idle_copies(layout: Layout, spec: ChipSpec) -> Copies:
         for name in pieces
         if not any(at.copy for at in places[name])
     }
-    return choose_copies_to_average(layers, spec, most=IDLE_COPIES)
+    in_rounds = any(at.round for spots in places.values() for at in spots)
+    return choose_copies_to_average(layers, spec, allowed=range(spec.macros) if in_rounds else None, most=IDLE_COPIES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +164,10 @@ def _rounds(
     spec: ChipSpec,
     options: LayoutOptions,
 ) -> list[list[_Member]]:
-    """Layers of each round, in order: as many as fit, which makes the fewest rounds.
+    """Layers of each round, in order: the fewest rounds, of which the fullest takes as few macros as it can.
 
-    A layer that alone is larger than the chip starts a round and goes on in the next ones.
+    So cells are left for copies in every round. A layer that alone is larger than the chip starts a round and goes on
+    in the next ones.
     """
     macros = spec.macros
     every = [_Member(s, range(s.tiles)) for s in stages]
@@ -175,15 +181,20 @@ def _rounds(
         return [every]
     if not options.rounds:
         raise _Needs(total)
-    found: list[list[_Member]] = []
-    for member in every:
-        if found and needed([*found[-1], member]) <= macros:
-            found[-1].append(member)
-        elif needed([member]) <= macros:
-            found.append([member])
-        else:
-            found += [[part] for part in _parts(member, needed, macros)]
-    return found
+
+    def packed(most: int) -> list[list[_Member]]:
+        found: list[list[_Member]] = []
+        for member in every:
+            if found and needed([*found[-1], member]) <= most:
+                found[-1].append(member)
+            elif needed([member]) <= macros:
+                found.append([member])
+            else:
+                found += [[part] for part in _parts(member, needed, macros)]
+        return found
+
+    fewest = len(packed(macros))
+    return packed(1 + bisect_left(range(1, macros), True, key=lambda most: len(packed(most)) <= fewest))
 
 
 class _Needs(Exception):

@@ -23,9 +23,12 @@ from hil.report.run_data import read_run
 from hil.transports.in_process import InProcessTransport
 from hil.verdict.agreement import AgreementReport, Verdict
 from hil.watch import Watch
+from mapping.bits import BitWidths
 from mapping.compile import CannotMap, LayoutOptions, compile_network, plan
 from mapping.errors import ProgramFileError
+from mapping.layout.lay_out import idle_copies, lay_out
 from mapping.layout.place import Placement
+from mapping.layout.tile import MatrixShape
 from mapping.program.checks import check_program
 from mapping.program.conductance import ConductanceProgram, MatrixStep
 from mapping.program.corrections import nominal_corrections
@@ -134,6 +137,26 @@ def test_copies_and_rounds_go_together() -> None:
     program = compiled("lab-128", 3, 4, LayoutOptions(Placement.SPREAD, 3, rounds=True))
     assert program.rounds > 1
     assert any(m.group.copies > 1 for m in program.matrices)
+    logits, _ = measured(program, ALL_CAPABILITIES)
+    assert np.array_equal(logits[0], run(program, program.calibration_images, IdealMultiply(program)))
+
+
+def test_the_fewest_rounds_are_as_even_as_they_can_be() -> None:
+    shapes = [MatrixShape(f"layer{n}", 2 * 126, 64) for n in range(5)]  # two whole macros each
+    for macros, wanted in ((8, [0, 0, 0, 1, 1]), (5, [0, 0, 1, 1, 2]), (10, [0, 0, 0, 0, 0])):
+        _, places = lay_out(shapes, load_chip("lab-128", macros=macros), BitWidths(4, 8, {}), ROUNDS)
+        assert [{at.round for at in spots} for spots in places.values()] == [{number} for number in wanted]
+
+
+def test_copies_whose_sums_are_added_may_take_every_macro_in_every_round() -> None:
+    spec = load_chip("lab-128", macros=5)
+    layout = lay_out([MatrixShape(f"layer{n}", 2 * 126, 64) for n in range(3)], spec, BitWidths(4, 8, {}), ROUNDS)
+    copies = idle_copies(layout, spec)
+    assert [(a.macro, a.round) for a in copies["layer2"][0]] == [(2, 1), (3, 1)]
+    assert list(copies) == ["layer2"]
+    program = compiled(options=LayoutOptions(Placement.SPREAD, rounds=True, averaged=True))
+    assert program.rounds > 1
+    assert all(len(m.group.tiles) % 4 == 0 for m in program.matrices)
     logits, _ = measured(program, ALL_CAPABILITIES)
     assert np.array_equal(logits[0], run(program, program.calibration_images, IdealMultiply(program)))
 
