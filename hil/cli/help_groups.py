@@ -71,7 +71,7 @@ GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "Output": ("target_accuracy", "trust_model", *ANSWER),
     },
     "improve": {
-        "Chip": (*CHIP, "use_macros", "calibration", "age"),
+        "Chip": (*CHIP, "use_macros", "rounds", "calibration", "age"),
         "Images": ("data", "data_dir", "download", "images", "test_images", "tune_images"),
         "Task": ("task", "metric", "allow_code"),
         "Aim and time": ("target", "minutes", "no_finetune", "chips", "seed"),

@@ -17,6 +17,7 @@ from hil.cli.options import (
     Json,
     Macros,
     Port,
+    Rounds,
     ScoredBy,
     Seed,
     Task,
@@ -43,6 +44,7 @@ def improve(
     use_macros: Annotated[
         int | None, typer.Option(min=1, help="most macros to use, of the chip's; default: all", show_default=False)
     ] = None,
+    rounds: Rounds = False,
     calibration: Annotated[
         Path | None,
         typer.Option(help="record of the chip; default: the models of the chip file", show_default=False),
@@ -113,6 +115,7 @@ def improve(
             tune_images=tune_images,
             trust=trust_model,
             watch=watch,
+            rounds=rounds,
             scoring=scoring,
             further=None if no_finetune else FurtherTraining(network, data, data_dir, chip, macros, record, out),
         )

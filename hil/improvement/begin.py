@@ -52,6 +52,7 @@ def bench_of(
     tune_images: int,
     trust: bool,
     watch: Watch,
+    rounds: bool = False,
     scoring: DeployOptions | None = None,
     further: FurtherTraining | None = None,
 ) -> LeverBench:
@@ -59,6 +60,7 @@ def bench_of(
 
     Args:
         training: training images with their targets; ``images`` of them decide, none of which the network stores.
+        rounds: a network that is larger than the chip is written part after part.
         record: of a chip or of cells; None: the models of the chip file.
         scoring: task, metric and whether a user's own may run; None: those of the network.
         further: what a classifier may be trained on with, as the last lever; None: it is not.
@@ -70,8 +72,11 @@ def bench_of(
     """
     if network.suffix == ".h5":
         raise UsageError(f"{network} is a compiled program: its scales are chosen", hint="give the net.pt")
+    if rounds and use_macros is not None:
+        raise UsageError("--rounds and --use-macros exclude each other: a network in rounds has the whole chip in each")
+    layout = LayoutOptions(rounds=rounds)
     with watch.stage("compiling"):
-        program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, layout=LayoutOptions())
+        program, _ = program_of(network, chip=chip, macros=macros, trust=trust, watch=watch, layout=layout)
     known, source, _ = believed(program, load_record(record) if record else None)
     if known.kind in OF_CELLS:  # of no chip in particular: every macro is as the chip file says
         known = with_nominal_macros(known, program.spec, range(program.spec.macros))
@@ -100,6 +105,7 @@ def bench_of(
         tune_images=tune_images,
         macros=min(use_macros or program.spec.macros, program.spec.macros),
         watch=watch,
+        rounds=rounds,
         training=further,
         made={Recipe(scales=ScaleRule.OUTPUT.value).compiled: program},
     )

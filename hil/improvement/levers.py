@@ -124,7 +124,7 @@ class LeverBench:
     """All that levers need. ``images`` and ``targets`` are held-out training images, as ``task`` scores them.
 
     ``training``: what the network may be trained on with, None: it is not. ``minutes_left`` of the ladder's time; None:
-    nobody said how long it may take.
+    nobody said how long it may take. ``rounds``: a network larger than the chip is written part after part.
     """
 
     network: NetworkFile
@@ -143,6 +143,7 @@ class LeverBench:
     made: dict[str, ConductanceProgram] = field(default_factory=dict)  # by ``Recipe.compiled``
     training: FurtherTraining | None = None
     minutes_left: float | None = None
+    rounds: bool = False
     sensed: dict[str, dict[str, float]] = field(default_factory=dict)  # by recipe
 
     def program(self, recipe: Recipe) -> ConductanceProgram:
@@ -154,7 +155,9 @@ class LeverBench:
                 self.spec,
                 scale_rule=ScaleRule(recipe.scales),
                 copies=recipe.copies,
-                options=LayoutOptions(residual=recipe.residual, residual_reads=recipe.reads),
+                options=LayoutOptions(
+                    rounds=self.rounds and not recipe.residual, residual=recipe.residual, residual_reads=recipe.reads
+                ),
                 progress=self.watch.step,
             )
         program = self.made[key]
@@ -324,9 +327,14 @@ def _copies(bench: LeverBench, recipe: Recipe) -> Recipe | str:
 
 
 def _with_copies(bench: LeverBench, recipe: Recipe, further: Sequence[int] | None, most: int) -> Recipe | str:
-    """Copies where they help most, on the network's own macros and on these further ones."""
+    """Copies where they help most, on the network's own macros and on these further ones.
+
+    A network of several rounds has the whole chip in each, as far as the record knows it.
+    """
     once = bench.program(recipe.once)
     allowed = None if further is None else {*once.macros, *further}
+    if once.rounds > 1:
+        allowed = set(bench.record.macros)
     errors = bench.sensitivity(recipe.once)
     copies = choose_copies_to_average(layer_areas(once), bench.spec, errors, allowed=allowed, most=most)
     if not copies:

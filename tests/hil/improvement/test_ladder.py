@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from hil.improvement.begin import bench_of
 from hil.improvement.ladder import JOURNAL, PROGRAM, Improvement, improve
 from hil.improvement.levers import LEVERS, Lever, LeverBench, Recipe
 from hil.watch import Watch
-from mapping.network.file import save_network
+from mapping.errors import CannotMap
+from mapping.network.architectures import build
+from mapping.network.file import NetworkFile, save_network
 from mapping.network.task import TaskKind
 from mapping.program.file import load_program
 
@@ -151,6 +154,31 @@ def test_errors_in_a_unit_of_their_own_are_refused_with_what_to_compare(tmp_path
     with pytest.raises(UsageError, match="squared error is none") as caught:
         task_bench(tmp_path, TaskKind.REGRESS)
     assert "hil simulate" in (caught.value.hint or "")
+
+
+def test_a_network_larger_than_the_chip_climbs_in_rounds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    pixels, labels = rng.integers(0, 256, (300, 28, 28, 1)).astype(np.uint8), rng.integers(0, 4, 300)
+    graph = build("lenet5", classes=NAMES, rng=rng)
+    save_network(NetworkFile(graph, 4, 8, pixels[:32], labels[:32]), tmp_path / "net.pt")
+
+    def made(**more: Any) -> LeverBench:
+        return bench_of(
+            tmp_path / "net.pt", Dataset("noise", pixels[32:], labels[32:], NAMES, "made", "0" * 64), chip="lab-128",
+            macros=8, record=None, age_s=3600.0, images=100, chips=2, seed=0, tune_images=16, trust=False,
+            watch=Watch(), **{"use_macros": None, **more},
+        )  # fmt: skip
+
+    with pytest.raises(CannotMap, match="--rounds"):
+        made()
+    with pytest.raises(UsageError, match="--rounds and --use-macros exclude each other"):
+        made(rounds=True, use_macros=4)
+    found = improve(made(rounds=True), tmp_path / "improved", None)
+    skipped = {rung.lever: rung.skipped for rung in found.rungs}
+    assert not any(skipped[lever] for lever in ("compiled", "tune", "scales", "idle", "rewrite"))
+    assert "macros" in skipped["residual"]
+    assert all(rung.macros <= 8 and rung.energy_uj for rung in found.rungs if not rung.skipped)
+    assert load_program(tmp_path / "improved" / PROGRAM).rounds > 1
 
 
 def test_residual_slices_are_a_lever_with_as_many_copies_as_fit(small: Small, tmp_path: Path) -> None:
