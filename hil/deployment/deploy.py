@@ -287,7 +287,9 @@ def deploy_on(
         samples = sample_layers(job, exact, chip.layers)
     causes = find_causes(job, data, order, answers, samples, exact, watch)
     with watch.stage("without the tune"):
-        untuned, tune = judge_untuned(job, data, order, chip.untuned, watch), tune_summary(job, watch)
+        untuned = judge_untuned(job, data, order, chip.untuned, watch)
+    with watch.stage("comparing tunes"):
+        tune = tune_summary(job, watch)
     arrays = collect(job, data, order, answers, samples, chip.after_us)
     return report_of(job, data, order, answers, arrays, causes, watch, run, untuned, tune), arrays
 

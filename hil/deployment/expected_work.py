@@ -94,4 +94,5 @@ def expected_stages(
         stages.append(PlannedStage("finding causes", simulated(options.cause_images, COALITIONS)))
     if untuned:
         stages.append(PlannedStage("without the tune", simulated(untuned, 5)))
+        stages.append(PlannedStage("comparing tunes", simulated(tune_images, options.virtual_chips)))
     return (*stages, PlannedStage("reporting", REPORT_S))
