@@ -66,6 +66,11 @@ class AskedRequest:
         return isinstance(self.carried, WRITES)
 
     @property
+    def refused(self) -> bool:
+        """Whether the chip refuses it as soon as it arrives, before those that wait are done."""
+        return isinstance(self.request, Wait)
+
+    @property
     def answer(self) -> Reply:
         """The right one; of an image's state digest and size only."""
         if self.carried is not None:
@@ -73,7 +78,7 @@ class AskedRequest:
         if isinstance(self.request, ImageBegin):
             received = np.zeros(chunks_of(self.request.size), np.bool_)
             return ImageState(self.request.digest, self.request.size, 0, False, received)
-        return REFUSED if isinstance(self.request, Wait) else Done()
+        return REFUSED if self.refused else Done()
 
     def longest_s(self, plan: EpisodePlan) -> float:
         """What it takes at most on a clean line: the chip's work, and its bytes both ways."""

@@ -74,6 +74,10 @@ class AskingHost:
         asked = enumerate(self._asked + self._resumed, 1)
         return frozenset(request_id for request_id, place in asked if place in self.unanswered)
 
+    def waiting_for(self, request_id: int) -> AskedRequest:
+        """The request of one of ``waiting_ids``."""
+        return self.unanswered[(self._asked + self._resumed)[request_id - 1]]
+
     # --- events -------------------------------------------------------------------------------
 
     def unplug(self) -> None:

@@ -146,7 +146,8 @@ class Invariants:
 
     def _check_answers(self) -> None:
         """The host asks nothing far behind its oldest request, and the chip forgets no reply for which it waits: the
-        request could come again, and be done again.
+        request could come again, and be done again. A refusal may be forgotten: it was said before requests that wait
+        are done, their replies may take its place, and it is said again.
         """
         server = self._board.server
         nonce = 0 if server.connection.hello is None else server.connection.hello.nonce
@@ -158,7 +159,7 @@ class Invariants:
         newest = max((i for i in answered | server.unanswered if i <= LAST_ID), default=0)
         if newest - min(waiting) >= CREDIT:
             self._broken(f"the host asks request {newest} while it waits for {min(waiting)}, {CREDIT} or more before")
-        lost = (before - answered) & waiting
+        lost = {i for i in (before - answered) & waiting if not self._host.waiting_for(i).refused}
         if lost and self._answered[0] == life:
             self._broken(f"the chip forgot its answer to request {min(lost)}, for which the host still waits")
 
