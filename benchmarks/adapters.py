@@ -21,6 +21,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from cim.chip.file import load_chip
+from cim.cost.network_cost import estimate
 from cim.record.file import load_record
 from hil.datasets.image_set import load_dataset
 from hil.deployment.options import DeployOptions
@@ -34,6 +35,7 @@ from mapping.program.conductance import ConductanceProgram
 from mapping.quantise.weight_scales import ScaleRule
 from mapping.tune.averaged import layer_areas
 from mapping.tune.low_rank import with_blank_adapters
+from mapping.workload import program_workload
 
 MOST_COPIES = 8
 
@@ -70,11 +72,14 @@ def main() -> None:
         options = DeployOptions(samples=given.images, virtual_chips=given.chips, seed=given.seed, adapters=rank)
         start = time.process_time()
         found = predict(program, images, record, options, Watch(), mode=given.engine)
+        running = with_blank_adapters(program, rank) if rank else program
+        cost = estimate(program_workload(running), program.spec)
         line |= {
             "ideal_percent": round(100.0 * found.ideal, 2),
             "simulated_percent": round(100.0 * float(found.accuracies.mean()), 2),
             "spread_over_chips_points": round(100.0 * float(found.accuracies.std(ddof=1)), 2),
-            "adapter_share_percent": round(100.0 * adapter_share(with_blank_adapters(program, rank)), 1) if rank else 0,
+            "adapter_share_percent": round(100.0 * adapter_share(running), 1) if rank else 0,
+            "edp_mj_ms": round(cost.edp_mj_ms, 4),
             "cpu_s": round(time.process_time() - start, 1),
         }
         print(json.dumps(line), flush=True)

@@ -69,14 +69,10 @@ class AskingHost:
         return self.answered == self.count
 
     @property
-    def waiting_ids(self) -> frozenset[int]:
-        """Ids, under the nonce of this life, of requests without an answer; also while no process runs."""
+    def waiting(self) -> dict[int, AskedRequest]:
+        """Requests without an answer by their ids under the nonce of this life; also while no process runs."""
         asked = enumerate(self._asked + self._resumed, 1)
-        return frozenset(request_id for request_id, place in asked if place in self.unanswered)
-
-    def waiting_for(self, request_id: int) -> AskedRequest:
-        """The request of one of ``waiting_ids``."""
-        return self.unanswered[(self._asked + self._resumed)[request_id - 1]]
+        return {request_id: self.unanswered[place] for request_id, place in asked if place in self.unanswered}
 
     # --- events -------------------------------------------------------------------------------
 

@@ -155,11 +155,11 @@ class Invariants:
         self._answered = ((server.boot_id, nonce), answered)
         if nonce != self._host.link.nonce or not self._host.unanswered:
             return
-        waiting = self._host.waiting_ids
+        waiting = self._host.waiting
         newest = max((i for i in answered | server.unanswered if i <= LAST_ID), default=0)
         if newest - min(waiting) >= CREDIT:
             self._broken(f"the host asks request {newest} while it waits for {min(waiting)}, {CREDIT} or more before")
-        lost = {i for i in (before - answered) & waiting if not self._host.waiting_for(i).refused}
+        lost = {i for i in before - answered if i in waiting and not waiting[i].refused}
         if lost and self._answered[0] == life:
             self._broken(f"the chip forgot its answer to request {min(lost)}, for which the host still waits")
 

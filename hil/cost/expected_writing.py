@@ -48,7 +48,7 @@ def expected_writing(
         reads_s = rewrite.reads * spec.macro.rows * spec.macro.columns * spec.timing.cell_read_ns * 1e-9
         rewriting_s = rewrite.times * (rewrite.after_s + len(program.slots) * reads_s)
     again += round(_lower_cells(program) * PULSES_A_CELL)
-    return ExpectedWriting(cells, round(cells * PULSES_A_CELL), again, one_pulse_ns(spec), rewriting_s)
+    return ExpectedWriting(cells, round(cells * PULSES_A_CELL), again, _pulse_ns(spec), rewriting_s)
 
 
 def writing_by_round(program: ConductanceProgram) -> list[dict[str, float]]:
@@ -56,12 +56,12 @@ def writing_by_round(program: ConductanceProgram) -> list[dict[str, float]]:
     costs = []
     for r in plan(program).rounds:
         pulses = round(r.cells * PULSES_A_CELL)
-        time_s = pulses * one_pulse_ns(program.spec) * 1e-9
+        time_s = pulses * _pulse_ns(program.spec) * 1e-9
         costs.append({"round": r.number, "cells": r.cells, "pulses": pulses, "chip_s": time_s})
     return costs
 
 
-def one_pulse_ns(spec: ChipSpec) -> float:
+def _pulse_ns(spec: ChipSpec) -> float:
     """Chip time of a programming pulse and its verify."""
     return spec.timing.pulse_ns + spec.write.verify_reads * spec.timing.verify_ns
 

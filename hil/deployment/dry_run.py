@@ -16,7 +16,7 @@ from firmware_protocols.frames import DEFAULT_PAYLOAD
 from firmware_protocols.messages import Capability
 from hil.calibration.plan import PLANS, Budget
 from hil.calibration.rehearsal import rehearse
-from hil.cost.expected_writing import expected_writing, one_pulse_ns
+from hil.cost.expected_writing import expected_writing
 from hil.deployment.inference import IMAGES_IN_FLIGHT, MeasuredSums, measure_layers, measured_multiply
 from hil.deployment.layer_sums import exact_layers
 from hil.deployment.options import DeployOptions
@@ -125,11 +125,11 @@ def estimate(
     asked, timing = total(tile_counts(program)), spec.timing
     image_ns = asked.reads * (timing.row_setup_ns + timing.conversion_ns * macro.adc.shared_by)
     image_ns += asked.input_cycles * timing.input_cycle_ns
-    pulse_ns, writing = one_pulse_ns(spec), expected_writing(program, options.rewriting)
+    writing = expected_writing(program, options.rewriting)
     calibrate_pulses = round(macros * macro.rows * macro.columns * CALIBRATION_PULSES) * calibrate
     chip, before = CountingChip(spec, capabilities, payload), WireEstimate()
     if calibrate:
-        pattern_s = 1e-9 * macro.rows * macro.columns * PATTERN_PULSES * pulse_ns
+        pattern_s = 1e-9 * macro.rows * macro.columns * PATTERN_PULSES * writing.pulse_ns
         default = PLANS[Budget.DEFAULT]
         before = chip.count(lambda: rehearse(chip.driver, program.macros, default, options.age_s, pattern_s))
     tell = (watch or Watch()).step
@@ -156,7 +156,7 @@ def estimate(
         typical_pulses=writing.pulses,
         calibrate_pulses=calibrate_pulses,
         rounds=program.rounds,
-        chip_s=1e-9 * (options.repeats * images * image_ns + calibrate_pulses * pulse_ns) + writing.chip_s,
+        chip_s=1e-9 * (options.repeats * images * image_ns + calibrate_pulses * writing.pulse_ns) + writing.chip_s,
         rewrite_pulses=writing.again,
     )
 
