@@ -64,6 +64,8 @@ _CONSTANTS: dict[str, int] = {
     "SEALED_BYTES": authority.SEALED_BYTES,
     "AUTHORITY_TRIES": authority.TRIES,
     "AUTHORITY_AHEAD": authority.AHEAD,
+    "AUTHORITY_STEP": authority.MOST_STEP,
+    "AUTHORITY_COUNTER_SHIFT": authority.MOST_COUNTER.bit_length() - 1,
 }
 _TIMES_S: dict[str, float] = {
     "RTO_MIN": round_trip.RTO_MIN_S,

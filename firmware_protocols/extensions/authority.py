@@ -8,6 +8,10 @@
 
 HMAC is HMAC-SHA256 (RFC 2104, FIPS 180-4). A chip needs no source of random numbers: the number of the challenge and
 the counter of seals never go back, because they are kept without power, ahead of their use.
+
+The counter that a chip names in CHALLENGED bears no seal, so whoever sits in the line can forge it. A host seals
+nothing with a number that no chip reaches, and a chip takes only small steps: a forger costs it a session, never its
+last number.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from firmware_protocols.errors import LocalProtocolError
+from firmware_protocols.errors import LocalProtocolError, RemoteProtocolError
 from firmware_protocols.extensions.memory import SLOT_HEAD, BoardMemory, SlotRing
 from firmware_protocols.extensions.messages import (
     NONCE_BYTES,
@@ -52,6 +56,8 @@ MAC_BYTES = 16
 TRIES = 5  # wrong proofs before the chip locks itself
 LOCK_S, LONGEST_LOCK_S = 60.0, 3600.0  # doubled at each wrong proof more
 AHEAD = 64  # numbers kept ahead of their use: one write of the memory for so many messages
+MOST_STEP = 1 << 16  # from one counter to the next; between them lie seals that never reached the chip
+MOST_COUNTER = 1 << 48  # that a chip reaches: at a message each microsecond nine years
 _NEEDED: dict[type, Level] = {
     **dict.fromkeys((ReadCells, Mvm, Sweep, LoadLayer, Wait), Level.RUN),
     **dict.fromkeys((ProgramTile, HoldProgram, Reset, ImageBegin, ImageChunk, ImageCommit, ImageTile), Level.PROGRAM),
@@ -109,6 +115,23 @@ class Sealer:
         return message + _OPTION.pack(SEAL, _SEAL_BYTES) + counter + _mac(self.key, counter, message)[:MAC_BYTES]
 
 
+def sealer_after(challenge: Challenged, key: bytes, before: Sealer | None = None) -> Sealer:
+    """The seals of a new session, from the counter on that the chip names.
+
+    Args:
+        challenge: the chip's; its counter may have been forged on the line.
+        key: the session's.
+        before: the seals of this host's last session with the same chip, whose counter nobody can have forged.
+
+    Raises:
+        RemoteProtocolError: no chip can have come to that counter.
+    """
+    most = MOST_COUNTER if before is None else before.counter + MOST_STEP
+    if challenge.counter > most:
+        raise RemoteProtocolError(f"the chip names {challenge.counter} as its counter of seals, {most} is the most")
+    return Sealer(key, challenge.counter)
+
+
 class ChipAuthority:
     """The chip's side: what the host of the session may do, and what is kept of it without power.
 
@@ -123,7 +146,9 @@ class ChipAuthority:
         self._key = key
         self._ring = SlotRing(memory, at, 2, RECORD_SPACE // 2)
         record = self._ring.records()[-1:]
-        self._counter, self._challenges, self._failures = _RECORD.unpack(record[0]) if record else (0, 0, 0)
+        counter, self._challenges, self._failures = _RECORD.unpack(record[0]) if record else (0, 0, 0)
+        # One that no host goes on from is a forger's. It may begin anew: no key of a session comes twice.
+        self._counter = counter if counter <= MOST_COUNTER else 0
         self._kept = (self._counter, self._challenges)
         self._locked_until_s: float | None = None  # None: not known, the clock began anew
         self._nonce = self._session = b""
@@ -173,11 +198,14 @@ class ChipAuthority:
         return int(_COUNTER.unpack(counter)[0])
 
     def take(self, counter: int) -> None:
-        """Use a counter up, when its request begins; raises ``Refusal`` for one that was used. 0: of no seal."""
+        """Use a counter up as its request begins; raises ``Refusal`` for one that was used or leaps. 0: of no seal."""
         if not counter:
             return
         if counter <= self._counter:
             raise Refusal(ErrorCode.NOT_AUTHORISED, "this counter was used before", counter, self._counter)
+        if counter > self._counter + MOST_STEP:
+            text = "this counter is too far ahead, as after a forged CHALLENGED"
+            raise Refusal(ErrorCode.NOT_AUTHORISED, text, counter, self._counter + MOST_STEP)
         self._counter = counter
         self._keep()
 

@@ -65,6 +65,16 @@ def wrong_answer(address: str, request: Request[Any], reply: Reply) -> LinkError
     )
 
 
+def forged_counter(address: str, error: Exception) -> LinkError:
+    """The chip is said to have used more seals than any chip does."""
+    return LinkError(
+        f"nothing is sealed for this chip: {error}",
+        where=address,
+        likely="someone in the line forges its answers, or did so before and its firmware followed",
+        hint="another line; if it stays so, a newer firmware on the board, which begins such a counter anew",
+    )
+
+
 def no_answer(address: str, request: Request[Any], seconds: float) -> LinkError:
     """The link lives, but the answer does not come."""
     return LinkError(

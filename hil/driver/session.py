@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from firmware_protocols.codec import Decoded
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.errors import LinkFailed
-from firmware_protocols.extensions.authority import Sealer, needed, proof_of, session_key
+from firmware_protocols.errors import LinkFailed, RemoteProtocolError
+from firmware_protocols.extensions.authority import needed, proof_of, sealer_after, session_key
 from firmware_protocols.extensions.journal import JOURNALLED
 from firmware_protocols.extensions.messages import AskJournal, Authorise, Challenge, Level
 from firmware_protocols.host import HostLink
@@ -33,7 +33,7 @@ from firmware_protocols.messages import (
     Reply,
     Request,
 )
-from hil.driver.errors import device_error, link_error, no_answer, no_hello, wrong_answer
+from hil.driver.errors import device_error, forged_counter, link_error, no_answer, no_hello, wrong_answer
 from hil.driver.going_on import LeftInChip
 from hil.driver.held_image import HeldImage
 from hil.driver.keys import HostKey
@@ -165,8 +165,11 @@ class Session:
         key, nonce = self._key.of(level), self._link.nonce
         challenge = self.ask_aside(Challenge())
         self.ask_aside(Authorise(level, proof_of(key, challenge.nonce, level, nonce)))
-        self._link.sealer = Sealer(session_key(key, challenge.nonce, level, nonce), challenge.counter)
-        self._level = level
+        try:
+            seals = sealer_after(challenge, session_key(key, challenge.nonce, level, nonce), before=self._link.sealer)
+        except RemoteProtocolError as error:
+            raise forged_counter(self.transport.address, error) from error
+        self._link.sealer, self._level = seals, level
 
     @property
     def closed(self) -> bool:

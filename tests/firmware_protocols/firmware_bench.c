@@ -495,6 +495,7 @@ int main(int count, char **words) {
         case 'P': bytes_left = now_us; break;
         case 'L': put_u64(out, bytes_left), out_size = 8; break;
         case 'K': set_key(in, size); break;
+        case 'W': memcpy(kept, in, size); break;
         case 'Y': tear(in, size, (uint8_t)now_us); break;
         case 'H': say_hash(in, size, false); break;
         case 'I': say_hash(in, size, true); break;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -14,10 +14,12 @@ import pytest
 from firmware_protocols.chip import ChipServer
 from firmware_protocols.codec import decode, encode
 from firmware_protocols.connection import Connection, LinkLimits
-from firmware_protocols.errors import LocalProtocolError
+from firmware_protocols.errors import LocalProtocolError, RemoteProtocolError
 from firmware_protocols.extensions.authority import (
     AHEAD,
     LOCK_S,
+    MOST_COUNTER,
+    MOST_STEP,
     RECORD_SPACE,
     SEALED_BYTES,
     TRIES,
@@ -26,10 +28,11 @@ from firmware_protocols.extensions.authority import (
     level_key,
     needed,
     proof_of,
+    sealer_after,
     session_key,
 )
 from firmware_protocols.extensions.chip_side import Keeping
-from firmware_protocols.extensions.memory import BoardMemory
+from firmware_protocols.extensions.memory import BoardMemory, SlotRing
 from firmware_protocols.extensions.messages import (
     AskJournal,
     Authorise,
@@ -43,6 +46,7 @@ from firmware_protocols.extensions.messages import (
     ImageTile,
     Level,
 )
+from firmware_protocols.layouts import layout
 from firmware_protocols.messages import (
     CellBlock,
     CellReadings,
@@ -90,7 +94,8 @@ class Chip(Protocol):
 class Host:
     """Raw messages to a chip that can be restarted, on a clock of its own."""
 
-    def __init__(self, chips: Iterator[Chip]) -> None:
+    def __init__(self, chips: Iterator[Chip], keep: Callable[[bytes], object]) -> None:
+        self.keep = keep  # writes the first bytes of the chip's memory
         self.chips, self.now_s, self.greetings, self.ids = chips, 100.0, 0, itertools.count(1)
         self.level: Level | None = None
         self.boot()
@@ -140,19 +145,20 @@ def host(request: pytest.FixtureRequest, kit: SimpleNamespace) -> Iterator[Host]
     if request.param == "python":
         keeping = Keeping(BoardMemory(RECORD_SPACE + 3 * 4096 + (1 << 16)), 3, 4096, KEY)
         handlers = kit.CountingChip()
-        yield Host(ChipServer(handlers, boot_id=n, keeping=keeping) for n in itertools.count(1))
+        starts = (ChipServer(handlers, boot_id=n, keeping=keeping) for n in itertools.count(1))
+        yield Host(starts, lambda data: keeping.memory.write(0, data))
         return
     if shutil.which("gcc") is None:
         pytest.skip("no gcc")
     bench = FirmwareBench()
     bench.ask("K", KEY)
 
-    def starts() -> Iterator[Chip]:
+    def boots() -> Iterator[Chip]:
         while True:
             bench.ask("B")
             yield bench
 
-    yield Host(starts())
+    yield Host(boots(), lambda data: bench.ask("W", data))
     bench.close()
 
 
@@ -232,6 +238,69 @@ def test_counters_and_nonces_never_come_twice_whenever_the_power_fails(host: Hos
             assert host.ask(HoldProgram(bytes(32)), sealer) == Done()
         last = sealer.counter
         host.boot(NONCE + 10 + number)
+
+
+@pytest.mark.parametrize("forged", [MOST_COUNTER - 1, MOST_COUNTER + 9, (1 << 64) - 66, (1 << 64) - 9])
+def test_a_counter_that_was_forged_on_the_line_locks_no_chip(host: Host, forged: int) -> None:
+    honest = host.authorised(Level.PROGRAM)
+    assert host.ask(HoldProgram(bytes(32)), honest) == Done()
+    deceived = Sealer(honest.key, forged)  # what a host believes that an older version let a forger choose
+    for _ in range(3):
+        reply = host.ask(HoldProgram(bytes(32)), deceived)
+        assert is_refused(reply)
+        assert "too far ahead" in reply.text
+    assert host.ask(HoldProgram(bytes(32)), honest) == Done()
+    for number in range(2):  # the number was kept over a loss of power
+        host.boot(NONCE + 1 + number)
+        assert host.ask(HoldProgram(bytes(32)), host.authorised(Level.PROGRAM)) == Done()
+
+
+def test_a_chip_takes_a_step_over_seals_that_were_lost_and_no_leap(host: Host) -> None:
+    sealer = host.authorised(Level.PROGRAM)
+    sealer.counter += MOST_STEP - 1
+    assert host.ask(HoldProgram(bytes(32)), sealer) == Done()
+    sealer.counter += MOST_STEP
+    assert is_refused(host.ask(HoldProgram(bytes(32)), sealer))
+    sealer.counter -= MOST_STEP + 1
+    assert host.ask(HoldProgram(bytes(32)), sealer) == Done()
+
+
+def test_a_host_that_lost_all_it_knew_gets_in_after_many_others(host: Host) -> None:
+    for number in range(5):
+        sealer = host.authorised(Level.PROGRAM)
+        sealer.counter += MOST_STEP - 1  # as after so many seals
+        assert host.ask(HoldProgram(bytes(32)), sealer) == Done()
+        host.boot(NONCE + 1 + number)
+    assert host.ask(Challenge()).counter > 5 * MOST_STEP - 5
+    assert host.ask(HoldProgram(bytes(32)), host.authorised(Level.PROGRAM)) == Done()
+
+
+def test_a_chip_that_an_older_firmware_let_lock_opens_again(host: Host) -> None:
+    memory = BoardMemory(RECORD_SPACE)
+    SlotRing(memory, 0, 2, RECORD_SPACE // 2).add(layout("authority_record").pack((1 << 64) - 2, 100, 0))
+    host.keep(memory.read(0, RECORD_SPACE))
+    host.boot()
+    challenge = host.ask(Challenge())
+    assert challenge.counter == 0
+    sealer = host.authorised(Level.PROGRAM)
+    for _ in range(2 * AHEAD):
+        assert host.ask(HoldProgram(bytes(32)), sealer) == Done()
+    host.boot(NONCE + 1)
+    assert 2 * AHEAD <= host.ask(Challenge()).counter <= 3 * AHEAD
+
+
+def test_a_host_seals_nothing_with_a_counter_that_no_chip_reaches() -> None:
+    def told(counter: int) -> Challenged:
+        return Challenged(bytes(16), counter, Level.OBSERVE, TRIES)
+
+    assert sealer_after(told(MOST_COUNTER), KEY).counter == MOST_COUNTER
+    for forged in (MOST_COUNTER + 1, (1 << 64) - 66, (1 << 64) - 1):
+        with pytest.raises(RemoteProtocolError, match="counter of seals"):
+            sealer_after(told(forged), KEY)
+    before = Sealer(KEY, 1000)
+    assert sealer_after(told(1000 + MOST_STEP), KEY, before).counter == 1000 + MOST_STEP
+    with pytest.raises(RemoteProtocolError, match="counter of seals"):
+        sealer_after(told(1001 + MOST_STEP), KEY, before)
 
 
 def test_wrong_keys_lock_the_chip_for_longer_and_longer_across_restarts(host: Host) -> None:

@@ -126,6 +126,8 @@ enum { /* Level */
 #define SEALED_BYTES 0x1bu
 #define AUTHORITY_TRIES 0x5u
 #define AUTHORITY_AHEAD 0x40u
+#define AUTHORITY_STEP 0x10000u
+#define AUTHORITY_COUNTER_SHIFT 0x30u
 #define RTO_MIN_US 20000u
 #define RTO_MAX_US 4000000u
 #define RTO_FIRST_US 1000000u

@@ -32,6 +32,8 @@ void authority_start(void) {
     memset(&own, 0, sizeof own);
     slots_open(&own.ring, 0, 2, AUTHORITY_SLOT);
     if (own.ring.held) wire_get_authority_record(slots_record(&own.ring, own.ring.held - 1u, &size), &own.now);
+    /* A counter that no host goes on from is a forger's. It may begin anew: no key of a session comes twice. */
+    if (own.now.counter > (uint64_t)1 << AUTHORITY_COUNTER_SHIFT) own.now.counter = 0;
     own.kept = own.now;
 }
 
@@ -192,6 +194,10 @@ enum work authority_take(struct job *job, uint64_t counter) {
     if (counter <= own.now.counter) {
         return refuse(job, ERROR_NOT_AUTHORISED, "this counter was used before", (double)(uint32_t)counter,
                       (double)(uint32_t)own.now.counter);
+    }
+    if (counter - own.now.counter > AUTHORITY_STEP) {
+        return refuse(job, ERROR_NOT_AUTHORISED, "this counter is too far ahead, as after a forged CHALLENGED",
+                      (double)(uint32_t)counter, AUTHORITY_STEP);
     }
     own.now.counter = counter;
     keep(false);

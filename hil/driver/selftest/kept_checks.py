@@ -8,6 +8,7 @@ import hashlib
 import numpy as np
 
 from firmware_protocols.codec import Op, encode
+from firmware_protocols.extensions.authority import MOST_STEP, Sealer
 from firmware_protocols.extensions.messages import (
     AskJournal,
     Authorise,
@@ -165,12 +166,14 @@ def seals_are_looked_at(bench: Bench) -> str:
             changed[at] ^= 1
             reply = line.answer(bytes(changed), plain=True).message
             expect(isinstance(reply, ErrorReply), f"byte {at} changed: answered {reply}"[:200])
+        leaping = Sealer(sealer.key, sealer.counter + MOST_STEP)
+        _refused(line, leaping.sealed(encode(HoldProgram(bytes(32)), 9)), "a counter that a forger may have chosen")
         heard = sealer.sealed(encode(HoldProgram(bytes(32)), 10))
         expect(line.answer(heard, plain=True).message == Done(), "a sealed message was refused")
         for number in range(20):  # until the id is forgotten
             line.answer(encode(Describe(), 11 + number))
         _refused(line, heard, "a message that was heard and sent again")
-    return "6 of 6"
+    return "7 of 7"
 
 
 def a_wrong_key_is_counted(bench: Bench) -> str:

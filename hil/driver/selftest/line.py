@@ -14,7 +14,7 @@ import numpy as np
 from firmware_protocols.codec import Decoded, decode, encode
 from firmware_protocols.connection import Connection, LinkLimits
 from firmware_protocols.errors import ProtocolError
-from firmware_protocols.extensions.authority import Sealer, needed, proof_of, session_key
+from firmware_protocols.extensions.authority import Sealer, needed, proof_of, sealer_after, session_key
 from firmware_protocols.extensions.messages import Authorise, Challenge, Challenged, Level
 from firmware_protocols.frames import Flag, Frame, FrameReader, encode_frame
 from firmware_protocols.messages import Capability, Done, Message, Progress, Request
@@ -91,7 +91,7 @@ class MessageLine:
         proof = proof_of(own, challenge.nonce, level, self.nonce)
         said = self.answer(encode(Authorise(level, proof), 0xFF02)).message
         if isinstance(said, Done):
-            self.sealer = Sealer(session_key(own, challenge.nonce, level, self.nonce), challenge.counter)
+            self.sealer = sealer_after(challenge, session_key(own, challenge.nonce, level, self.nonce))
         return said
 
     def __enter__(self) -> Self:

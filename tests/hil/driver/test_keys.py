@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cim.chip.file import load_chip
-from firmware_protocols.extensions.authority import level_key
-from firmware_protocols.extensions.messages import Level
+from firmware_protocols.codec import decode, encode
+from firmware_protocols.extensions.authority import MOST_STEP, level_key
+from firmware_protocols.extensions.messages import Challenged, Level
 from firmware_protocols.messages import CellBlock, Polarity, Pulse
 from hil.cli import run
 from hil.driver.keys import KEY, KEY_FILE, find_key, parse_key, read_key
 from hil.driver.open_chip import connect, open_chip
 from hil.emulator.chip import EmulatedChip
-from hil.errors import ExitCode, FileError, NotAuthorised, UsageError
+from hil.errors import ExitCode, FileError, HilError, LinkError, NotAuthorised, UsageError
 
 from ..faulty_board import Board, WireFaults
+from ..forging_line import ForgingLine
 
 SECRET = bytes(range(32))
 SPEC = load_chip("lab-128", macros=1)
@@ -85,6 +89,52 @@ def test_seals_hold_over_a_line_that_loses_and_doubles_frames(key_file: Path) ->
         for number in range(10):
             driver.hold_program(bytes((number,)) * 32)
     assert chip.describe().program_digest == bytes((9,)) * 32
+
+
+def forging(counter: int) -> Callable[[bytes], bytes]:
+    """Somebody who changes the counter in CHALLENGED."""
+
+    def forge(message: bytes) -> bytes:
+        said, request_id, chip_time_ns = decode(message)
+        forged = replace(said, counter=counter) if isinstance(said, Challenged) else said
+        return encode(forged, request_id, chip_time_ns)
+
+    return forge
+
+
+@pytest.mark.parametrize(
+    ("counter", "error", "words"),
+    [
+        ((1 << 64) - 1, LinkError, "names 18446744073709551615 as its counter"),
+        ((1 << 64) - 66, LinkError, "names 18446744073709551550 as its counter"),
+        (1 << 40, NotAuthorised, "too far ahead"),
+    ],
+)
+def test_a_counter_forged_on_the_line_costs_a_session_and_never_the_chip(
+    key_file: Path, counter: int, error: type[HilError], words: str
+) -> None:
+    board = Board(EmulatedChip(SPEC, 2, key=SECRET))
+    key = read_key(key_file)
+    for _ in range(2):
+        with (
+            pytest.raises(error, match=words) as refused,
+            connect(ForgingLine(board.open(), forging(counter)), spec=SPEC, key=key) as driver,
+        ):
+            driver.hold_program(bytes(32))
+        assert refused.value.exit_code in (ExitCode.LINK, ExitCode.NOT_AUTHORISED)
+        board.boot()
+        with connect(board.open(), spec=SPEC, key=key) as driver:
+            driver.hold_program(bytes(32))
+
+
+def test_a_second_level_in_one_session_goes_on_from_seals_that_nobody_forged(key_file: Path) -> None:
+    board, counters = Board(EmulatedChip(SPEC, 2, key=SECRET)), [3, 3 + MOST_STEP + 2]
+    line = ForgingLine(board.open(), lambda message: forging(counters[0])(message))
+    with connect(line, spec=SPEC, key=read_key(key_file)) as driver:
+        driver.hold_program(bytes(32))
+        del counters[0]
+        with pytest.raises(LinkError, match="is the most"):
+            driver._session.ask(PULSE)
 
 
 def test_keys_come_from_the_environment_or_a_file_of_their_owner(
