@@ -7,7 +7,7 @@ handlers themselves still see one call at a time, all from the same thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor, TimeoutError
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
@@ -130,10 +130,6 @@ def _next(steps: Generator[Progress | None, None, T]) -> Progress | _Last[T] | N
 
 
 def _until_done(future: Future[T]) -> Generator[None, None, T]:
-    while True:
-        try:
-            return future.result(timeout=_TURN_S)
-        except TimeoutError:
-            if future.done():
-                raise  # the verb's own
-            yield None
+    while not wait((future,), timeout=_TURN_S).done:
+        yield None
+    return future.result()

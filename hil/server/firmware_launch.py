@@ -188,7 +188,7 @@ def _address(process: subprocess.Popen[bytes]) -> str:
             if found:
                 return found[0]
             break
-        if process.poll() is not None:
+        if ready and not chunk:  # it ended, and this is all that it said
             break
     text = said.decode(errors="replace").strip()
     raise PortError("the firmware did not start", where=str(process.args)[:300], likely=text[:500] or "it said nothing")
