@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import time
 from typing import Any
 
@@ -100,6 +101,7 @@ class VisaSocket:
         # Give out what has come as soon as the line is quiet, instead of waiting for a full buffer.
         self._resource.set_visa_attribute(ResourceAttribute.suppress_end_enabled, False)
         try:
+            _send_at_once(self._resource)
             self._early = self._take(1)  # PyVISA-py hides a refused connection until the first read
         except Exception as error:
             self.close()
@@ -155,6 +157,12 @@ def _open(name: str, address: str, timeout_ms: int, device: str, open_timeout: i
     except Exception as error:
         raise PortError(f"cannot open {address}: {error}", where=address, hint="check the resource name") from error
     return resource
+
+
+def _send_at_once(resource: Any) -> None:
+    """No waiting for more to send, as for other sockets: PyVISA-py names the attribute for it and cannot set it."""
+    stream = resource.visalib.sessions[resource.session].interface
+    stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _read(resource: Any, count: int) -> bytes:
