@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from firmware_protocols.codec import decode, encode
 from firmware_protocols.errors import (
     ChipRestarted,
+    ChipTaken,
     LinkCounters,
     LinkFailed,
     LocalProtocolError,
@@ -36,7 +37,7 @@ from firmware_protocols.frames import (
     FrameReader,
     encode_frame,
 )
-from firmware_protocols.messages import Hello, HelloReject, HelloReply
+from firmware_protocols.messages import ErrorCode, ErrorReply, Hello, HelloReject, HelloReply
 from firmware_protocols.receiving import Received, ReceiveWindow
 from firmware_protocols.round_trip import RTO_MAX_S
 from firmware_protocols.sending import CONTROL, MAX_TRIES, MAX_WINDOW, SendWindow
@@ -49,7 +50,14 @@ HINT_EVERY_S = 0.1  # at most one "I do not know this session" in this time
 PROBE_AFTER_S = 1.0  # of silence while something is expected
 HEARD_LATELY_S = 2.0  # the line lives, and only long frames do not pass
 MAX_RESYNCS, RESYNC_SPAN_S = 3, 30.0
+ANY_SESSION = 0  # of a frame for whoever opened a line; no session has this number
 RETIRED_SESSIONS = 8  # that a late copy of a hello cannot open again
+
+
+def taken_frame() -> bytes:
+    """What a server sends to a host on a line of its own while it serves another one."""
+    busy = encode(ErrorReply(ErrorCode.BUSY, "another host is served", 0.0, 0.0))
+    return encode_frame(Frame(RESET_BIT | LAST_BIT, CONTROL, ANY_SESSION, 0, 0, 0, busy))
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +326,9 @@ class Connection:
                 self._take_hello(message, frame.session, now_s)
             else:
                 self._echo = True
+        elif isinstance(message, ErrorReply):
+            if message.code is ErrorCode.BUSY and frame.session == ANY_SESSION and self._takes(LinkEvent.HELLO_REPLY):
+                self._stop(LinkEvent.REFUSED, ChipTaken("another host is served"))
         elif self._takes(LinkEvent.HELLO_REPLY) and frame.session == self.session:
             self.last_heard_s = now_s
             if isinstance(message, HelloReject):

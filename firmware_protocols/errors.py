@@ -88,6 +88,10 @@ class ChipRestarted(RemoteProtocolError, ChipProblem):
         self.old_boot_id, self.new_boot_id, self.reset_cause = old_boot_id, new_boot_id, reset_cause
 
 
+class ChipTaken(RemoteProtocolError):
+    """The chip serves another host."""
+
+
 class LinkFailed(ProtocolError):
     """The line is silent or lost too much; ``heard`` tells whether any good frame ever came."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from firmware_protocols.errors import ChipRestarted, LinkFailed, ProtocolError, VersionMismatch
+from firmware_protocols.errors import ChipRestarted, ChipTaken, LinkFailed, ProtocolError, VersionMismatch
 from firmware_protocols.messages import (
     ErrorCode,
     ErrorReply,
@@ -18,7 +18,17 @@ from firmware_protocols.messages import (
     Sweep,
     Wait,
 )
-from hil.errors import BeyondLimit, DeviceError, FirmwareLacks, HilError, LinkError, MismatchError, NotAuthorised
+from hil.errors import (
+    BeyondLimit,
+    DeviceError,
+    FirmwareLacks,
+    HilError,
+    LinkError,
+    MismatchError,
+    NotAuthorised,
+    PortError,
+)
+from hil.transports import is_serial
 
 MOST_SHOWN = 400  # characters of a chip's text
 
@@ -88,10 +98,12 @@ def no_answer(address: str, request: Request[Any], seconds: float) -> LinkError:
 def no_hello(address: str, sent: bytes, received: bytes, seconds: float) -> LinkError:
     """No hello arrived: the line is silent, echoes, or something else than a chip answers."""
     if not received:
+        taken = "" if is_serial(address) else "; or another host is served there"
         return LinkError(
             f"no answer from {address} within {seconds:.1f} s: not a single byte",
             where=address,
-            likely="supply off, cable loose, wrong port, or a board without this firmware: the port is open but silent",
+            likely="supply off, cable loose, wrong port, or a board without this firmware: the port is open but silent"
+            + taken,
             hint="hil ports",
         )
     if sent and sent[:16] in received:
@@ -116,6 +128,13 @@ def link_error(
     if isinstance(failure, VersionMismatch):
         return MismatchError(
             f"protocol version: {failure}", where=address, hint="update the firmware of the board, or this program"
+        )
+    if isinstance(failure, ChipTaken):
+        return PortError(
+            f"the chip at {address} is taken: {failure}",
+            where=address,
+            likely="another program is connected to it; one is served at a time",
+            hint="end that program and try again",
         )
     if isinstance(failure, ChipRestarted):
         return RestartedChip(

@@ -33,7 +33,7 @@ class Patience:
         self.budget_s, self._reopen, self._tell = budget_s, reopen, tell
         self._clock, self._sleep = clock, sleep
         self._since_s: float | None = None
-        self._error: LinkError | None = None
+        self._error: LinkError | PortError | None = None
         self._told_s = 0.0
 
     @property
@@ -41,17 +41,19 @@ class Patience:
         """Whether an outage lasts."""
         return self._since_s is not None
 
-    def line_again(self, transport: Transport, error: LinkError, *, broke: bool) -> Transport:
+    def line_again(self, transport: Transport, error: LinkError | PortError, *, broke: bool) -> Transport:
         """The transport to say hello on: the same, or, where it ``broke``, one that was opened again.
 
         Raises:
-            LinkError: ``error``, when the budget is spent or nothing can be opened again.
+            LinkError, PortError: ``error``, when the budget is spent or nothing can be opened again.
         """
         if self.budget_s <= 0 or (broke and self._reopen is None):
             raise error
         if self._since_s is None:
             self._since_s, self._error = self._clock(), error
             self._say(f"{error.what}; waiting up to {self.budget_s:g} s for it (--patience)")
+        elif broke:  # it can be opened, and nobody serves us there
+            self._sleep(TRY_EVERY_S)
         self.go_on(transport)
         if not broke or self._reopen is None:
             return transport

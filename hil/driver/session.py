@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from firmware_protocols.codec import Decoded
 from firmware_protocols.connection import LinkLimits
-from firmware_protocols.errors import LinkFailed, RemoteProtocolError
+from firmware_protocols.errors import ChipTaken, LinkFailed, RemoteProtocolError
 from firmware_protocols.extensions.authority import needed, proof_of, sealer_after, session_key
 from firmware_protocols.extensions.journal import JOURNALLED
 from firmware_protocols.extensions.messages import AskJournal, Authorise, Challenge, Level
@@ -40,7 +40,7 @@ from hil.driver.keys import HostKey
 from hil.driver.patience import Patience
 from hil.driver.reply_checks import ReplyChecks
 from hil.driver.undisturbed import undisturbed
-from hil.errors import HilError, LinkError, OutputError
+from hil.errors import HilError, LinkError, OutputError, PortError
 from hil.transports.base import CHUNK, Transport
 from hil.transports.journal import Journal
 from hil.transports.wire_log import WireLog
@@ -129,7 +129,7 @@ class Session:
         """Say hello until the chip answers.
 
         Raises:
-            LinkError: silent, lost, or not speaking the protocol.
+            LinkError: silent, lost, or not speaking the protocol. PortError: the chip serves another host.
             MismatchError: no common protocol version.
         """
         start_s = self._clock()
@@ -295,7 +295,7 @@ class Session:
             else:
                 with undisturbed():  # what the chip answered must not be lost between wire and journal
                     self._move_bytes(until_s)
-        except LinkError as error:
+        except (LinkError, PortError) as error:
             self._begin_again(error)
         if self._patience.waiting:
             self._heard_s = self._clock()
@@ -304,16 +304,16 @@ class Session:
             else:
                 self._patience.go_on(self.transport)
 
-    def _begin_again(self, error: LinkError) -> None:
+    def _begin_again(self, error: LinkError | PortError) -> None:
         """Say hello anew, after what broke was opened again: unanswered requests are sent again, and run once.
 
         Raises:
-            LinkError: there was no session, what came over the line was wrong, or patience has an end.
+            LinkError, PortError: there was no session, what came over the line was wrong, or patience has an end.
         """
         failure = self._link.failure
-        if self._hello is None or self._leaving or not (failure is None or isinstance(failure, LinkFailed)):
+        if self._hello is None or self._leaving or not isinstance(failure, LinkFailed | ChipTaken | None):
             raise error
-        self.transport = self._patience.line_again(self.transport, error, broke=failure is None)
+        self.transport = self._patience.line_again(self.transport, error, broke=not isinstance(failure, LinkFailed))
         self._link.open(self._clock())
 
     def _move_bytes(self, until_s: float) -> None:

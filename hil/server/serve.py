@@ -1,6 +1,6 @@
 """Serve a chip to other programs: any ``ChipHandlers`` on a pseudo-terminal, a TCP port or a Unix socket.
 
-One client at a time; another that connects meanwhile is sent away. A client may go and come
+One client at a time; another that connects meanwhile is told so and sent away. A client may go and come
 again: the chip keeps its state, its outputs go off when a connection ends. The handlers run in
 a thread of their own, so the link keeps answering while a board's SDK is busy.
 """
@@ -17,10 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from firmware_protocols.chip import ChipServer
-from firmware_protocols.connection import LinkLimits
+from firmware_protocols.connection import LinkLimits, taken_frame
 from firmware_protocols.extensions.chip_side import keeping_of
 from firmware_protocols.handlers import ChipHandlers
 from hil.errors import PortError
@@ -32,6 +32,7 @@ from hil.transports.in_process import MAX_MESSAGE
 Ready = Callable[[str], None]
 """Called once with the address that clients can open."""
 
+_MOST_TOLD = 8  # clients that were told that the chip is taken, and have not gone
 _LOOK_UP_S = 0.1  # how often a quiet server looks whether it is to stop
 
 
@@ -153,7 +154,50 @@ class _Descriptor:
         return os.write(self._number, data)
 
 
-def _converse(server: ChipServer, stream: _Stream, stop: threading.Event, others: socket.socket | None = None) -> None:
+class _OtherHosts:
+    """Those that connect while one is served: told so, and let go once they have read it."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self._listener = listener
+        self._told: list[socket.socket] = []
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        return [self._listener, *self._told]
+
+    def look(self, readable: list[Any], *, leaving: bool) -> None:
+        """``leaving``: the host that is served may just be going, so a new one waits for its place."""
+        for client in [client for client in self._told if client in readable and _has_gone(client)]:
+            self._let_go(client)
+        if self._listener in readable and not leaving:
+            with contextlib.suppress(OSError):
+                client, _ = self._listener.accept()
+                self._told.append(client)
+                client.setblocking(False)
+                client.send(taken_frame())
+                client.shutdown(socket.SHUT_WR)  # a socket that is closed at once takes the words back
+        if len(self._told) > _MOST_TOLD:
+            self._let_go(self._told[0])
+
+    def close(self) -> None:
+        for client in list(self._told):
+            self._let_go(client)
+
+    def _let_go(self, client: socket.socket) -> None:
+        self._told.remove(client)
+        client.close()
+
+
+def _has_gone(client: socket.socket) -> bool:
+    try:
+        return not client.recv(CHUNK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def _converse(server: ChipServer, stream: _Stream, stop: threading.Event, others: _OtherHosts | None = None) -> None:
     """Carry bytes between a client and the chip role until the client goes or ``stop`` is set."""
     out = memoryview(b"")
     while not stop.is_set():
@@ -162,10 +206,10 @@ def _converse(server: ChipServer, stream: _Stream, stop: threading.Event, others
             out = memoryview(server.data_to_send(now_s))
         due_s = server.next_deadline(now_s)
         wait_s = _LOOK_UP_S if due_s is None or out else min(_LOOK_UP_S, max(0.0, due_s - now_s))
-        watched = [stream] if others is None else [stream, others]
+        watched = [stream] if others is None else [stream, *others.sockets]
         readable, writable, _ = select.select(watched, [stream] if out else [], [], wait_s)
-        if others is not None and others in readable and stream not in readable:
-            _send_away(others)  # not while this client may just be leaving
+        if others is not None:
+            others.look(readable, leaving=stream in readable)
         try:
             if writable:
                 out = out[stream.send(out) :]
@@ -193,7 +237,8 @@ def _accept(handlers: ChipHandlers, listener: socket.socket, ready: Callable[[],
                 client.setblocking(False)
                 if client.family != getattr(socket, "AF_UNIX", None):
                     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                _converse(server, client, stop, listener)
+                with contextlib.closing(_OtherHosts(listener)) as others:
+                    _converse(server, client, stop, others)
             server.handlers.outputs_off()
 
 
@@ -203,11 +248,6 @@ def _chip(handlers: ChipHandlers) -> Iterator[ChipServer]:
     limits = LinkLimits(max_payload=CLEAN_PAYLOAD, window=32, max_message=MAX_MESSAGE)
     with InBackground(handlers) as background:
         yield ChipServer(background, boot_id=secrets.randbits(32), limits=limits, keeping=keeping_of(handlers))
-
-
-def _send_away(listener: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        listener.accept()[0].close()
 
 
 def _make_room(path: str) -> None:

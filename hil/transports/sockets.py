@@ -6,7 +6,7 @@ import select
 import socket
 import time
 
-from hil.errors import PortError
+from hil.errors import LinkError, PortError
 from hil.transports.base import CHUNK, CLEAN_PAYLOAD, lost, stuck
 
 _WRITE_TIMEOUT_S = 10.0
@@ -20,6 +20,7 @@ class SocketTransport:
         self.address = address
         self._socket = connected
         self._pending = bytearray()
+        self._heard = False
 
     @property
     def max_payload(self) -> int:
@@ -42,7 +43,7 @@ class SocketTransport:
             except BlockingIOError:
                 continue
             except (OSError, ValueError) as error:
-                raise lost(self.address, error) from error
+                raise self._broken(error) from error
 
     def read(self, max_bytes: int, timeout_s: float) -> bytes:
         if not self._pending:
@@ -53,7 +54,7 @@ class SocketTransport:
             except BlockingIOError:
                 pass
             except (OSError, ValueError) as error:
-                raise lost(self.address, error) from error
+                raise self._broken(error) from error
         data = bytes(self._pending[:max_bytes])
         del self._pending[:max_bytes]
         return data
@@ -61,10 +62,16 @@ class SocketTransport:
     def close(self) -> None:
         self._socket.close()
 
+    def _broken(self, error: Exception) -> LinkError:
+        if isinstance(error, ConnectionError) and not self._heard:
+            return closed_at_once(self.address)
+        return lost(self.address, error)
+
     def _take_in(self) -> None:
         data = self._socket.recv(CHUNK)
         if not data:
-            raise lost(self.address, "the far side closed it")
+            raise ConnectionResetError("the far side closed it")
+        self._heard = True
         self._pending += data
 
 
@@ -77,6 +84,15 @@ def connect_tcp(address: str, host: str, port: int, timeout_s: float) -> SocketT
         raise nobody_listens(address, error) from error
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return SocketTransport(connected, address)
+
+
+def closed_at_once(address: str) -> LinkError:
+    return LinkError(
+        f"{address} closed the connection without a word",
+        where=address,
+        likely="the chip is taken: many servers serve one host at a time",
+        hint=f"end the other program, then: hil info --port {address}",
+    )
 
 
 def nobody_listens(address: str, error: Exception) -> PortError:

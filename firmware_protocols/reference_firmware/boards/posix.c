@@ -27,11 +27,11 @@ static const char USAGE[] = "firmware (--pty | --tcp PORT) [--seed N] [--serial 
                             "SIGUSR1 restarts the firmware as a loss of power does: cells and memory stay.\n";
 
 static struct {
-    int line, listener; /* −1: none */
+    int line, listener, away; /* −1: none; away: a client that was told that the chip is taken */
     uint8_t out[SENDING];
     size_t first, end; /* of what waits in `out` */
     bool tethered;
-} board = {.line = -1, .listener = -1};
+} board = {.line = -1, .listener = -1, .away = -1};
 
 static uint8_t kept[MEMORY_BYTES], key[KEY_BYTES];
 static bool has_key;
@@ -86,11 +86,29 @@ static void open_tcp(int port) {
     printf("tcp://127.0.0.1:%d\n", ntohs(at.sin_port));
 }
 
+/* Says that the chip is taken. The socket stays until the client has gone: closed before, it takes the words back. */
+static void send_away(int client) {
+    uint8_t frame[FRAME_ENCODED];
+    const uint32_t size = server_taken(frame);
+    if (board.away >= 0) close(board.away);
+    board.away = client;
+    fcntl(client, F_SETFL, O_NONBLOCK);
+    if (write(client, frame, size) < 0 || shutdown(client, SHUT_WR)) { /* it has gone already */ }
+}
+
+static void look_after_away(void) {
+    uint8_t data[4096];
+    const ssize_t size = read(board.away, data, sizeof data);
+    if (size > 0 || (size < 0 && (errno == EAGAIN || errno == EINTR))) return;
+    close(board.away);
+    board.away = -1;
+}
+
 static void take_client(void) {
     const int yes = 1, client = accept(board.listener, NULL, NULL);
     if (client < 0) return;
     if (board.line >= 0) { /* one at a time */
-        close(client);
+        send_away(client);
         return;
     }
     setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
@@ -147,13 +165,15 @@ static void serve(const struct chip_identity *identity, uint32_t boot_id) {
         }
         fill();
         if (board.line < 0) board.first = board.end = 0; /* nobody hears it */
-        struct pollfd watched[3] = {
+        struct pollfd watched[4] = {
             {board.line, (short)(POLLIN | (board.end ? POLLOUT : 0)), 0},
             {board.listener, POLLIN, 0},
             {board.tethered ? STDIN_FILENO : -1, POLLIN, 0},
+            {board.away, POLLIN, 0},
         };
-        if (poll(watched, 3, wait_ms()) < 0 && errno != EINTR) die_with("poll");
+        if (poll(watched, 4, wait_ms()) < 0 && errno != EINTR) die_with("poll");
         if (watched[2].revents) return;
+        if (watched[3].revents) look_after_away();
         if (watched[0].revents & POLLOUT) write_line();
         if (watched[0].revents & ~POLLOUT && board.line >= 0) read_line();
         if (watched[1].revents) take_client(); /* last: the one before may just have left */
@@ -207,6 +227,7 @@ int main(int count, char **words) {
     else open_tcp(atoi(where));
     fflush(stdout);
     signal(SIGUSR1, power_fails);
+    signal(SIGPIPE, SIG_IGN); /* a client that has gone is lost, not the end */
     serve(&identity, boot_id);
     return 0;
 }

@@ -291,6 +291,15 @@ static void work(void) {
     }
 }
 
+uint32_t server_taken(uint8_t *out) {
+    uint8_t body[64];
+    struct reply reply = {body, sizeof body, 0};
+    reply_error(&reply, 0, 0, ERROR_BUSY, "another host is served", 0, 0);
+    const struct frame frame = {
+        .flags = FLAG_RESET | FLAG_LAST, .channel = CHANNEL_CONTROL, .payload = body, .length = (uint16_t)reply.size};
+    return frame_encode(&frame, out);
+}
+
 void server_receive(const uint8_t *data, uint32_t size, uint64_t now_us) {
     while (size--) link_receive(&server.link, *data++, now_us);
 }

@@ -22,6 +22,9 @@ bool server_busy(void);
 /* The line itself broke (a closed socket): outputs go off when the running request has ended. */
 void server_line_lost(void);
 
+/* What another host is told on a line of its own while one is served: a frame of up to FRAME_ENCODED bytes. */
+uint32_t server_taken(uint8_t *out);
+
 const struct link_counters *server_counters(void);
 
 #endif

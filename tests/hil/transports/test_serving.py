@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
+import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pyvisa.constants import ResourceAttribute
 
+from cim.chip.file import load_chip
 from firmware_protocols.handlers import Refusal
 from firmware_protocols.messages import ErrorCode, Mvm, MvmResult, TileAddress
-from hil.errors import DeviceError
+from hil.driver.open_chip import open_chip
+from hil.errors import DeviceError, LinkError, PortError
 from hil.server import background
+from hil.server.firmware_build import FirmwareTarget
+from hil.server.firmware_launch import running_firmware
+from hil.server.serve import serving
 from hil.transports import open_transport
 from hil.transports.sockets import SocketTransport
 from hil.transports.visa import VisaSocket
@@ -76,3 +85,55 @@ def test_small_frames_leave_at_once_over_every_kind_of_tcp_line(kind: str) -> No
                 assert isinstance(line, SocketTransport)
                 at_once = bool(line._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
     assert at_once, "an acknowledgement and the request after it take 40 ms, the time of a delayed TCP acknowledgement"
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix", "visa socket", "firmware"])
+def test_a_second_host_is_told_that_the_chip_is_taken_and_the_first_goes_on(kind: str, tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        if kind == "firmware":
+            if shutil.which("gcc") is None:
+                pytest.skip("no gcc")
+            spec = load_chip("lab-128", macros=1)
+            address = stack.enter_context(running_firmware(FirmwareTarget.NATIVE, spec, where="tcp://127.0.0.1:0"))
+        else:
+            where = f"unix:{tmp_path}/chip" if kind == "unix" else "tcp://127.0.0.1:0"
+            address, spec = stack.enter_context(serving(FakeChip(SPEC), where)), SPEC
+        first = stack.enter_context(open_chip(address, spec=spec))
+        for _ in range(20):
+            start_s = time.monotonic()
+            with pytest.raises(PortError, match="is taken: another host is served") as error:
+                open_chip(visa(kind, address), spec=spec)
+            assert time.monotonic() - start_s < 5.0
+            assert "one is served at a time" in str(error.value)
+            assert first.read_cells(0).shape == (spec.macro.rows, spec.macro.columns)
+        first.close()
+        with open_chip(address, spec=spec) as second:
+            second.status()
+
+
+def test_a_host_with_patience_waits_until_the_chip_is_free_again() -> None:
+    """Its line breaks, and another host is quicker to come back."""
+    told: list[str] = []
+    with serving(FakeChip(SPEC), "tcp://127.0.0.1:0") as address, contextlib.ExitStack() as stack:
+        patient = stack.enter_context(open_chip(address, spec=SPEC, patience_s=20.0, tell=told.append))
+        patient._session.transport.close()
+        time.sleep(0.3)
+        other = open_chip(address, spec=SPEC)
+        timer = threading.Timer(1.0, other.close)
+        timer.start()
+        assert patient.read_cells(0).shape == (16, 16)
+        timer.join()
+    assert "answers again" in told[-1]
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_server_that_serves_another_host_and_does_not_say_so_is_taken_for_one(closes: bool) -> None:
+    """As older firmware and emulators do: they close the line, or never take it up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        away = threading.Thread(target=lambda: server.accept()[0].close() if closes else None)
+        away.start()
+        words = "the chip is taken" if closes else "another host is served there"
+        with pytest.raises(LinkError, match=words):
+            open_chip(address, spec=SPEC, hello_s=0.3)
+        away.join()

@@ -393,13 +393,6 @@ def test_outputs_go_off_when_a_client_is_cut_off() -> None:
         assert not chip.outputs_on
 
 
-def test_a_second_client_is_sent_away_and_the_first_goes_on() -> None:
-    with serving(FakeChip(SPEC), "tcp://127.0.0.1:0") as address, open_chip(address, spec=SPEC) as first:
-        with pytest.raises(LinkError, match="lost"):
-            open_chip(address, spec=SPEC, hello_s=2.0)
-        assert first.read_cells(0).shape == (16, 16)
-
-
 def test_servers_that_cannot_listen_say_so(tmp_path: Path) -> None:
     chip = FakeChip(SPEC)
     with serving(chip, f"unix:{tmp_path}/chip") as address, pytest.raises(PortError, match="already served"):
