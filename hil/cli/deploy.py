@@ -32,6 +32,7 @@ from hil.cli.options import (
     SpareReads,
     Std,
     Task,
+    TrustModel,
     chip_address,
     duration,
     floats,
@@ -141,7 +142,7 @@ def deploy(
         typer.Option(metavar="RUN", help="go on with an unfinished run, as hil resume RUN", show_default=False),
     ] = None,
     fail_on: FailOn = ",".join(OUTCOMES),
-    trust_model: Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")] = False,
+    trust_model: TrustModel = False,
     as_json: Json = False,
 ) -> int:
     """Program a network into a chip, run it, and compare with the calibrated simulation."""
@@ -155,7 +156,7 @@ def deploy(
     if resume:
         from hil.cli.resume import go_on
 
-        return go_on(resume, baseline, junit, failing, as_json)
+        return go_on(resume, baseline, junit, failing, as_json, trust_model=trust_model, allow_code=allow_code)
 
     if calibration and recalibrate:
         raise UsageError("--calibration and --recalibrate exclude each other")

@@ -130,6 +130,7 @@ ScoredBy = Annotated[
     ),
 ]
 AllowCode = Annotated[bool, typer.Option("--allow-code", help="run the Python file of --metric")]
+TrustModel = Annotated[bool, typer.Option("--trust-model", help="load formats that can run code")]
 Junit = Annotated[Path | None, typer.Option(help="write a JUnit XML file", show_default=False, callback=output_file)]
 FailOn = Annotated[str, typer.Option(help="outcomes that end in exit code 1, with commas; none: only errors do")]
 Baseline = Annotated[

@@ -155,7 +155,7 @@ def run_in(folder: RunFolder, settings: RunSettings, watch: Watch, *, download: 
             return run_once(folder, settings, watch, download=download, anew=not restarts)
         except RestartedChip as error:
             watch.note(f"{error.what}; the run goes on with what it has")
-            settings = load_settings(folder.part)
+            settings = load_settings(folder.part, trust=settings.trust, allow_code=settings.options.allow_code)
     return run_once(folder, settings, watch, download=download, anew=not most)
 
 
@@ -183,7 +183,7 @@ def run_once(folder: RunFolder, settings: RunSettings, watch: Watch, *, download
             )
         settings = settings.with_content(program, images)
         settings.save(folder.part)
-    with resumable(folder, watch, anew=anew) as journal:
+    with resumable(folder, watch, settings.consent, anew=anew) as journal:
         with open_chip(
             settings.address,
             spec=program.spec,

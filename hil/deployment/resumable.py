@@ -17,10 +17,11 @@ JOURNAL_FILE = "journal"
 
 
 @contextmanager
-def resumable(folder: RunFolder, watch: Watch, *, anew: bool = True) -> Iterator[Journal]:
+def resumable(folder: RunFolder, watch: Watch, consent: str = "", *, anew: bool = True) -> Iterator[Journal]:
     """The journal of the run in ``folder``, for the time of the block.
 
-    ``anew``: a chip that lost its clock since may begin the run anew, which writes it again.
+    ``consent``: options that the resuming command needs, each after a space. ``anew``: a chip that lost its clock since
+    may begin the run anew, which writes it again.
 
     Whatever ends the block early leaves the folder, unfinished, if the journal holds a measurement.
 
@@ -37,7 +38,10 @@ def resumable(folder: RunFolder, watch: Watch, *, anew: bool = True) -> Iterator
         if not journal.measured:
             raise
         folder.keep = True
-        kept, go_on = f"what the chip answered is kept in {shown_part(folder)}", f"hil resume {shown_part(folder)}"
+        kept, go_on = (
+            f"what the chip answered is kept in {shown_part(folder)}",
+            f"hil resume {shown_part(folder)}{consent}",
+        )
         if isinstance(error, KeyboardInterrupt):
             raise Interrupted(f"interrupted; {kept}", hint=go_on) from None
         if not isinstance(error, HilError):

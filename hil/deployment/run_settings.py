@@ -1,4 +1,7 @@
-"""Settings of a deployment, stored in its run folder so that it can be resumed with the same."""
+"""Settings of a deployment, stored in its run folder so that it can be resumed with the same.
+
+Consent to run code is not among what is stored: whoever hands over a folder could have written it.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from mapping.program.conductance import ConductanceProgram
 SETTINGS_FILE = "run.json"
 FORMAT, VERSION = "hil.deployment", "1.0"
 MAX_BYTES = 1 << 20
+CONSENT = {"trust": "--trust-model", "allow_code": "--allow-code"}  # of a run or of its options; asked for every time
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class RunSettings:
 
     ``mean``, ``std``: of each channel with commas, for a network that does not say them. ``begun``: date, ISO 8601.
     ``content``: digest of program and images. ``found_record``: record.h5 beside it is one of an earlier run.
+    ``trust``: the network file may run code, in this process; like ``allow_code`` of the options it is not stored.
     """
 
     address: str
@@ -93,6 +98,12 @@ class RunSettings:
     def stds(self) -> tuple[float, ...] | None:
         return _numbers(self.std)
 
+    @property
+    def consent(self) -> str:
+        """Options that a command needs to go on with what was allowed to run code here."""
+        given = {"trust": self.trust, "allow_code": self.options.allow_code}
+        return "".join(f" {option}" for name, option in CONSENT.items() if given[name])
+
     def with_content(self, program: ConductanceProgram, images: Dataset) -> RunSettings:
         """These settings once network and data are loaded.
 
@@ -110,8 +121,13 @@ class RunSettings:
 
     def save(self, folder: Path) -> None:
         """Write ``run.json`` into ``folder``, whole or not at all."""
-        record = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(self)}
+        record = {"format": FORMAT, "version": VERSION, **_without_consent(dataclasses.asdict(self))}
+        record["options"] = _without_consent(record["options"])
         write_text(folder / SETTINGS_FILE, json.dumps(record, indent=1) + "\n")
+
+
+def _without_consent(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in CONSENT}
 
 
 def _numbers(text: str | None) -> tuple[float, ...] | None:
@@ -122,8 +138,8 @@ def _absolute(path: str | Path | None) -> str | None:
     return None if path is None else str(Path(path).absolute())
 
 
-def load_settings(folder: Path) -> RunSettings:
-    """Read ``run.json`` of an unfinished run.
+def load_settings(folder: Path, *, trust: bool = False, allow_code: bool = False) -> RunSettings:
+    """Read ``run.json`` of an unfinished run, with the consent that is given now; one that it holds counts for nothing.
 
     Raises:
         FileError: missing or damaged. MismatchError: of a newer major version.
@@ -136,8 +152,9 @@ def load_settings(folder: Path) -> RunSettings:
         version = str(record.get("version"))
         if int(version.split(".")[0]) > int(VERSION.split(".")[0]):
             raise MismatchError(f"{path} has version {version}, this program reads {VERSION}", hint="update hil")
-        options = DeployOptions(**typed_fields(DeployOptions, record["options"]))
-        settings = RunSettings(**{**typed_fields(RunSettings, record), "options": options})
+        stored = typed_fields(DeployOptions, _without_consent(record["options"]))
+        options = DeployOptions(**stored, allow_code=allow_code)
+        settings = RunSettings(**typed_fields(RunSettings, _without_consent(record)), options=options, trust=trust)
         _ = settings.means, settings.stds  # numbers, or ValueError
         if settings.date.tzinfo is None:
             raise ValueError("its date has no time zone")

@@ -43,6 +43,10 @@ class NetworkFileError(MappingFileError):
         self.path, self.what, self.hint = str(path), what, hint
 
 
+class UnsafeFileError(NetworkFileError):
+    """A network file that can run code when it is loaded, which nobody allowed."""
+
+
 class NewerVersionError(MappingMismatch):
     """A file of a later major version than this program reads (exit code 8)."""
 
@@ -155,6 +159,6 @@ def _check_members(members: list[zipfile.ZipInfo], file_bytes: int, path: str | 
         raise NetworkFileError(path, "its members add up to more than the file: they overlap")
 
 
-def _unsafe(path: str | Path, what: str) -> NetworkFileError:
+def _unsafe(path: str | Path, what: str) -> UnsafeFileError:
     hint = "if you trust its author: hil import FILE --trust-model; else ask for safetensors or a state dict"
-    return NetworkFileError(path, what, hint)
+    return UnsafeFileError(path, what, hint)
