@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from hil.errors import PortError
@@ -57,6 +59,17 @@ def open_transport(address: str, *, baud: int = DEFAULT_BAUD, timeout_s: float =
 
         return ReplayTransport(rest)
     raise bad_address(address)
+
+
+def line_opener(address: str, *, baud: int = DEFAULT_BAUD) -> Callable[[], Transport]:
+    """What opens the line of ``address``, time and again, always to the same chip; each time it raises what
+    ``open_transport`` raises. A chip in this process is made once, here, and keeps what it holds between its lines.
+    """
+    if address.lower().startswith("emulated:"):
+        from hil.transports.emulated import emulated_lines
+
+        return emulated_lines(address)
+    return functools.partial(open_transport, address, baud=baud)
 
 
 def is_serial(address: str) -> bool:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from hil.transports.in_process import InProcessTransport
 
 
 def open_emulated(address: str) -> InProcessTransport:
     """Make the chip that ``emulated:NAME?seed=…`` names, and talk to it in this process."""
+    return emulated_lines(address)()
+
+
+def emulated_lines(address: str) -> Callable[[], InProcessTransport]:
+    """Make that chip, and open one line to it after the other: it keeps cells, clock and memory between them."""
     from hil.emulator.address import chip_from_address
 
-    return InProcessTransport(chip_from_address(address), address)
+    return functools.partial(InProcessTransport, chip_from_address(address), address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cim.chip.spec import ChipSpec
+from firmware_protocols.messages import Capability
 from hil.driver.chip_driver import ChipDriver
 from hil.driver.keys import HostKey
 from hil.driver.open_chip import connect
@@ -17,7 +18,11 @@ class CheckFailed(DeviceError):
 
 
 class CheckSkipped(DeviceError):
-    """The chip cannot do what the check needs, and need not."""
+    """The check cannot be made here."""
+
+
+class NotThere(CheckSkipped):
+    """The chip lacks what the check needs, and may."""
 
 
 def expect(good: bool, text: str) -> None:
@@ -46,5 +51,11 @@ class Bench:
     def messages(self, *, nonce: int | None = None, session: int = 0, authorised: bool = True) -> MessageLine:
         return MessageLine(self.open(), nonce=nonce, session=session, key=self.key if authorised else None)
 
-    def driver(self) -> ChipDriver:
-        return connect(self.open(), spec=self.known, key=self.key)
+    def driver(self, *needs: Capability) -> ChipDriver:
+        """The chip as the driver sees it; raises ``NotThere`` where it cannot do all of ``needs``."""
+        driver = connect(self.open(), spec=self.known, key=self.key)
+        lacking = [need.name for need in needs if need not in driver.capabilities]
+        if lacking:
+            driver.close()
+            raise NotThere(f"no {lacking[0]}")
+        return driver

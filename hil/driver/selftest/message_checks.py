@@ -19,12 +19,12 @@ from firmware_protocols.messages import (
     ReadCells,
     Reset,
     Status,
-    StatusReply,
     Wait,
 )
 from hil.driver.selftest.bench import Bench, CheckFailed, CheckSkipped, expect
 from hil.driver.selftest.line import FaultyTransport
 from hil.driver.session import Session
+from hil.errors import FirmwareLacks
 
 MOST_TOO_LONG = 1 << 21  # bytes; sending more would take too long on a serial line
 FAULTY_REQUESTS, FAULT_SHARE = 40, 0.03  # of frames, for each of three faults
@@ -77,8 +77,8 @@ def a_cut_body(bench: Bench) -> str:
 def optional_fields(bench: Bench) -> str:
     """Optional fields of a later version are skipped."""
     with bench.messages() as line:
-        reply = line.answer(encode(Status(), 6) + bytes((200, 3, 0, 1, 2, 3))).message
-    expect(isinstance(reply, StatusReply), f"answered {type(reply).__name__}")
+        reply = line.answer(encode(Describe(), 6) + bytes((200, 3, 0, 1, 2, 3))).message
+    expect(isinstance(reply, Description), f"answered {type(reply).__name__}")
     return "one of 3 bytes"
 
 
@@ -99,7 +99,7 @@ def a_message_too_long(bench: Bench) -> str:
             raise CheckSkipped(f"the chip takes {line.max_message:,} bytes")
         long = bytes((Op.PROGRAM_TILE, 0, 8, 0)) + bytes(line.max_message)
         text = _refused(line.answer(long).message, ErrorCode.LIMIT)
-        expect(isinstance(line.answer(encode(Status(), 9)).message, StatusReply), "silent afterwards")
+        expect(isinstance(line.answer(encode(Describe(), 9)).message, Description), "silent afterwards")
     return text
 
 
@@ -121,23 +121,31 @@ def a_bad_line(bench: Bench) -> str:
     try:
         hello = session.open()
         pulses = Capability.PULSE in hello.capabilities
-        before = session.ask(Status())
+        before = _pulses_told(session)
         pulse = Pulse(CellBlock(0, 0, 1, 0, 2), Polarity.SET, 100, 0, np.full((1, 2), 1, np.uint16))
         read = ReadCells(CellBlock(0, 0, 8, 0, 16), 10, 1, 0)
         requests = [pulse if pulses and n % 2 else read for n in range(FAULTY_REQUESTS)]
         replies = list(session.ask_all(requests))
-        after = session.ask(Status())
+        after = _pulses_told(session)
     finally:
         session.close()
     expect(len(replies) == FAULTY_REQUESTS, f"{len(replies)} replies")
-    if not (isinstance(before, StatusReply) and isinstance(after, StatusReply)):
-        raise CheckFailed("no STATUS_REPLY")
-    if pulses and not after.pulses_total:
+    if before is None or after is None:
+        return f"{FAULTY_REQUESTS} requests, {line.faults} faults; no STATUS counts pulses"
+    if pulses and not after:
         return f"{FAULTY_REQUESTS} requests, {line.faults} faults; STATUS counts no pulses"
-    given = after.pulses_total - before.pulses_total
+    given = after - before
     wanted = 2 * (FAULTY_REQUESTS // 2) if pulses else 0
     expect(given == wanted, f"{given} pulses of {wanted} asked for")
     return f"{FAULTY_REQUESTS} requests, {line.faults} faults, {given} pulses"
+
+
+def _pulses_told(session: Session) -> int | None:
+    """Pulses that the chip has counted; None where it has no STATUS."""
+    try:
+        return session.ask(Status()).pulses_total
+    except FirmwareLacks:
+        return None
 
 
 CHECKS = (

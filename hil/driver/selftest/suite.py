@@ -12,16 +12,17 @@ from cim.chip.spec import ChipSpec
 from firmware_protocols.errors import ProtocolError
 from hil.driver.keys import HostKey, find_key
 from hil.driver.selftest import chip_checks, frame_checks, kept_checks, message_checks
-from hil.driver.selftest.bench import Bench, CheckFailed, CheckSkipped
+from hil.driver.selftest.bench import Bench, CheckFailed, CheckSkipped, NotThere
 from hil.errors import HilError
-from hil.transports import DEFAULT_BAUD, open_transport
+from hil.transports import DEFAULT_BAUD, line_opener
 
-SCHEMA = "hil.selftest/1.0"
+SCHEMA = "hil.selftest/1.1"  # 1.1: an outcome "not there"
 
 
 class CheckOutcome(enum.StrEnum):
     PASSED = "passed"
     FAILED = "failed"
+    NOT_THERE = "not there"  # the chip lacks what the check needs, and may
     SKIPPED = "skipped"
 
 
@@ -49,10 +50,10 @@ class SelfTest:
         return all(r.outcome is not CheckOutcome.FAILED for r in self.results)
 
     def lines(self) -> list[str]:
-        rows = [f"{r.outcome:<8} {r.group:<9} {r.name:<58} {r.text}" for r in self.results]
+        rows = [f"{r.outcome:<9} {r.group:<9} {r.name:<58} {r.text}" for r in self.results]
         count = {o: sum(r.outcome is o for r in self.results) for o in CheckOutcome}
         said = ", ".join(f"{n} {o}" for o, n in count.items())
-        return [f"chip     {self.firmware} at {self.address}", *rows, f"{said}"]
+        return [f"chip      {self.firmware} at {self.address}", *rows, f"{said}"]
 
     def to_json(self) -> dict[str, Any]:
         checks = [
@@ -92,7 +93,7 @@ def run_suite(
         HilError: the chip cannot be opened at all.
     """
     key = key or find_key()
-    bench = Bench(address, lambda: open_transport(address, baud=baud), spec, key)
+    bench = Bench(address, line_opener(address, baud=baud), spec, key)
     with bench.driver() as driver:
         spec = driver.spec
     return run_on(Bench(address, bench.open, spec, key), groups)
@@ -119,6 +120,8 @@ def run_check(group: str, check: Check, bench: Bench) -> CheckResult:
     start_s = time.monotonic()
     try:
         outcome, text = CheckOutcome.PASSED, check(bench)
+    except NotThere as reason:
+        outcome, text = CheckOutcome.NOT_THERE, str(reason)
     except CheckSkipped as reason:
         outcome, text = CheckOutcome.SKIPPED, str(reason)
     except (CheckFailed, HilError, ProtocolError, TimeoutError) as error:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from cim.chip.file import load_chip
-from firmware_protocols.handlers import Answer
-from firmware_protocols.messages import CellReadings, Mvm, MvmResult, Pulse, ReadCells
+from firmware_protocols.handlers import Answer, Refusal
+from firmware_protocols.messages import Capability, CellReadings, ErrorCode, Mvm, MvmResult, Pulse, ReadCells, Sweep
 from hil.cli import run
 from hil.driver.selftest.suite import GROUPS, CheckOutcome, run_suite
+from hil.emulator.address import chip_from_address
 from hil.emulator.chip import EmulatedChip
 from hil.server.serve import serving
 
@@ -58,6 +61,85 @@ def test_hosts_and_chips_of_two_versions_speak_the_lower_one() -> None:
     assert MATRIX.page(MATRIX.published(), found) == MATRIX.PAGE.read_text("utf-8")
 
 
+class Minimum(EmulatedChip):
+    """A board of the verbs that every board has, and one way to write and to answer."""
+
+    def __init__(self, capabilities: Capability) -> None:
+        super().__init__(load_chip("lab-128", macros=1), 2, capabilities=capabilities)
+
+    def status(self) -> NoReturn:
+        raise Refusal(ErrorCode.UNSUPPORTED, "no STATUS")
+
+
+@contextlib.contextmanager
+def served(form: str, folder: Path) -> Iterator[str]:
+    """An address of a chip in one form."""
+    if form.startswith("emulated:"):
+        yield form
+    elif form == "bridge":
+        with serving(MATRIX.bridge_chip(), "tcp://127.0.0.1:0") as address:
+            yield address
+    elif form in MINIMA:
+        with serving(Minimum(MINIMA[form]), "tcp://127.0.0.1:0") as address:
+            yield address
+    else:
+        where = {"pty": "pty", "tcp": "tcp://127.0.0.1:0", "unix": f"unix:{folder}/chip"}[form]
+        with serving(chip_from_address(EMULATED), where) as address:
+            yield address
+
+
+MINIMA = {
+    "minimum, pulses and conversions": Capability.PULSE | Capability.RAW,
+    "minimum, tiles and sums": Capability.PROGRAM_TILE | Capability.SUMS,
+}
+FORMS = (EMULATED, "emulated:yao-2020?macros=1&read_variance_us2=4", "pty", "tcp", "unix", "bridge", *MINIMA)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_chip_passes_at_every_form_of_address_and_what_a_minimum_board_lacks_is_not_there(
+    form: str, tmp_path: Path
+) -> None:
+    with served(form, tmp_path) as address:
+        found = run_suite(address)
+    assert [f"{r.name}: {r.text}" for r in found.results if r.outcome is CheckOutcome.FAILED] == []
+    missing = {r.text for r in found.results if r.outcome is CheckOutcome.NOT_THERE}
+    assert ("no STATUS" in missing) == (form in MINIMA)
+    assert "no JOURNAL" in missing or form not in (*MINIMA, "bridge")
+    assert missing == {"no AUTHORITY: it wants no key"} or form in (*MINIMA, "bridge")
+
+
+def test_the_command_passes_its_own_chip_and_lists_what_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["selftest", "--emulated", "--macros", "1", "--only", "journal,authority"]) == 0
+    assert "2 passed, 0 failed, 3 not there, 0 skipped" in capsys.readouterr().out
+
+
+class NewNoise(EmulatedChip):
+    """Gives each read noise of its own, whatever the request's sample number, as silicon does."""
+
+    asked = 0
+    wrong = 0
+
+    def mvm(self, request: Mvm) -> Answer[MvmResult]:  # type: ignore[override]
+        self.asked += 1
+        result = yield from super().mvm(dataclasses.replace(request, sample=self.asked << 20))
+        return dataclasses.replace(result, values=result.values + self.wrong * (request.returns == 1))
+
+    def sweep(self, request: Sweep) -> Answer[MvmResult]:  # type: ignore[override]
+        self.asked += 1
+        return (yield from super().sweep(dataclasses.replace(request, sample=self.asked << 20)))
+
+
+def test_a_chip_whose_noise_is_new_at_each_read_is_compared_by_means() -> None:
+    chip = NewNoise(load_chip("lab-128", macros=1), 2)
+    with serving(chip, "pty") as where:
+        found = run_suite(where, groups=["digital"])
+        assert [r.text for r in found.results if r.outcome is not CheckOutcome.PASSED] == []
+        assert all("means of" in r.text for r in found.results)
+        chip.wrong = 40
+        found = run_suite(where, groups=["digital"])
+    assert any("shifted and added" in r.name for r in found.results if r.outcome is CheckOutcome.FAILED)
+
+
 class DoubledPulses(EmulatedChip):
     def pulse(self, request: Pulse) -> object:  # type: ignore[override]
         super().pulse(request)
@@ -94,5 +176,5 @@ def test_a_chip_that_is_wrong_fails_the_check_of_it(broken: type[EmulatedChip], 
 def test_the_command_says_what_was_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["selftest", "--port", EMULATED, "--only", "limits,digital"]) == 0
     said = capsys.readouterr().out
-    assert "8 passed, 0 failed, 0 skipped" in said
+    assert "8 passed, 0 failed, 0 not there, 0 skipped" in said
     assert run(["selftest", "--port", EMULATED, "--only", "everything"]) == 2
