@@ -130,6 +130,19 @@ def shift_add(codes: NDArray[np.integer], spec: MacroSpec, planes: tuple[Plane, 
     return sums
 
 
+def sum_limits(spec: MacroSpec, planes: tuple[Plane, ...], reads: int = 1) -> tuple[int, int]:
+    """Lowest and highest sum that ``shift_add`` gives, of so many reads added up.
+
+    Example: 8 signed bits, planes of weight 1 and 2: -384 to 381.
+    """
+    low, high = code_limits(spec.adc.bits, spec.adc_signed)
+    digital = spec.paired and spec.pair_subtraction is PairSubtraction.DIGITAL
+    if digital or spec.encoding is Encoding.OFFSET_COLUMN:
+        low, high = low - high, high - low
+    ends = [sorted((p.weight * low, p.weight * high)) for p in planes]
+    return reads * sum(least for least, _ in ends), reads * sum(most for _, most in ends)
+
+
 def input_cycles(inputs: InputSpec, plane: Plane) -> int:
     """Input cycles of one read: one a pulse of the largest unit where pulses are counted, else one."""
     return (1 << plane.width) - 1 if inputs.coding is InputCoding.PULSE_COUNT else 1

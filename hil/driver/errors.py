@@ -95,6 +95,16 @@ def no_answer(address: str, request: Request[Any], seconds: float) -> LinkError:
     )
 
 
+def no_end(address: str, request: Request[Any], seconds: float) -> LinkError:
+    """Progress comes and comes, but not the answer."""
+    return LinkError(
+        f"no answer to {describe_request(request)} within {seconds:g} s, though the chip goes on to show progress",
+        where=address,
+        likely="the board's program does not come to an end; far more than its chip file's [timing] was allowed",
+        hint=f"reset the board, then: hil info --port {address}",
+    )
+
+
 def no_hello(address: str, sent: bytes, received: bytes, seconds: float) -> LinkError:
     """No hello arrived: the line is silent, echoes, or something else than a chip answers."""
     if not received:

@@ -1,7 +1,7 @@
-"""Answers checked against their requests, in one place: shapes, counts, units, texts, signs of progress.
+"""Answers checked against their requests, in one place: shapes, counts, units, ranges, texts, signs of progress.
 
-A message that can be decoded may still be nonsense: rows and columns swapped, fewer vectors than
-were asked for, a unit of 0, a name that clears the screen. Nothing of it reaches a caller.
+A message that can be decoded may still be nonsense: rows and columns swapped, fewer vectors than were asked for, a
+unit of 0 or of 4 S, sums that no converter gives, a name that clears the screen. Nothing of it reaches a caller.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from cim.chip.converters import conversions, input_planes
+from cim.chip.converters import code_limits, conversions, input_planes, sum_limits
 from cim.chip.spec import ChipSpec
-from cim.chip.windows import Window
 from firmware_protocols.messages import (
     Capability,
     CellReadings,
@@ -31,12 +30,16 @@ from firmware_protocols.messages import (
     Sweep,
     TileProgrammed,
 )
+from hil.driver.durations import longest_s, vectors_of
 from hil.driver.errors import describe_request, shown
 from hil.errors import DeviceError, LinkError
 
 LEAST_MESSAGE = 256  # bytes; below, not even a row of cells fits
 MOST_TEXT = 256  # characters of a chip's name, serial number and so on
-MOST_PROGRESS = 1 << 20  # signs of progress of one request
+MOST_COUNT = 0xFFFF  # of a reading
+LEAST_C, MOST_C = -273.15, 500.0  # of a chip that answers
+FILE_TIMES, ANSWER_TIMES = 100, 10  # a request that shows progress may take so many times the chip file's time, or the
+# longest silence: boards are slower than their cells, but not without end
 
 
 @dataclass
@@ -50,8 +53,8 @@ class ReplyChecks:
     address: str
     spec: ChipSpec | None = None
     _tells_temperature: bool = True
-    _outputs: dict[int, int] = field(default_factory=dict)  # of loaded layers
-    _progress: dict[int, tuple[int, int, int]] = field(default_factory=dict)  # by request: done, failed, how many
+    _layers: dict[int, LoadLayer] = field(default_factory=dict)  # that the chip was given
+    _progress: dict[int, tuple[int, int]] = field(default_factory=dict)  # by request: done, failed
 
     def hello(self, hello: HelloReply) -> None:
         """Raises ``DeviceError`` when the chip takes no message of any use."""
@@ -68,12 +71,15 @@ class ReplyChecks:
         match request, reply:
             case ProgramTile(), TileProgrammed():
                 shape = request.targets.shape
-                self._unit(request, reply.unit_ns)
                 for name in ("readings", "pulses", "reached"):
                     self._same(request, name, getattr(reply, name).shape, shape)
+                self._readings(request, reply)
+                most = int(reply.pulses.max(initial=0))
+                text = f"{most} pulses of one cell; {request.max_pulses} were allowed"
+                self._need(most <= request.max_pulses, request, text)
             case ReadCells(), CellReadings():
-                self._unit(request, reply.unit_ns)
                 self._same(request, "readings", reply.readings.shape, (request.cells.rows, request.cells.columns))
+                self._readings(request, reply)
             case ((Mvm() | Sweep()), MvmResult()):
                 self._products(request, reply)
             case _, Description():
@@ -81,18 +87,28 @@ class ReplyChecks:
                     self._text(request, name, getattr(reply, name))
             case _, StatusReply():
                 unknown = math.isnan(reply.temperature_c) and not self._tells_temperature
-                good = unknown or math.isfinite(reply.temperature_c)
-                self._need(good, request, f"a temperature of {reply.temperature_c}")
+                good = unknown or LEAST_C < reply.temperature_c <= MOST_C
+                self._need(good, request, f"a temperature of {reply.temperature_c:g} °C")
             case LoadLayer(), _:
-                self._outputs[request.layer] = request.outputs
+                self._layers[request.layer] = request
 
     def progress(self, request_id: int, said: Progress) -> bool:
-        """Whether a sign of progress is one: more is done than before, and such signs come to an end."""
-        done, failed, count = self._progress.get(request_id, (-1, -1, 0))
-        new = (said.done, said.failed) > (done, failed) and said.done <= said.total and count < MOST_PROGRESS
+        """Whether a sign of progress is one: more is done than before, and no more than there is."""
+        new = (said.done, said.failed) > self._progress.get(request_id, (-1, -1))
+        new = new and said.done <= said.total and said.failed <= said.total
         if new:
-            self._progress[request_id] = (said.done, said.failed, count + 1)
+            self._progress[request_id] = (said.done, said.failed)
         return new
+
+    def allowed_s(self, request: Request[Any], answer_s: float) -> float:
+        """Longest time from the answer before to that of ``request``, however much progress the chip shows, s.
+
+        ``FILE_TIMES`` the time that its chip file allows, at least ``ANSWER_TIMES`` the longest silence ``answer_s``.
+        """
+        if self.spec is None:
+            return ANSWER_TIMES * answer_s
+        layer = self._layers.get(request.layer) if isinstance(request, Mvm | Sweep) and request.tile is None else None
+        return max(ANSWER_TIMES * answer_s, FILE_TIMES * longest_s(self.spec, request, layer))
 
     def answered(self, request_id: int) -> None:
         self._progress.pop(request_id, None)
@@ -100,11 +116,8 @@ class ReplyChecks:
     def _products(self, request: Mvm | Sweep, reply: MvmResult) -> None:
         asked, got = request.returns, reply.returns
         self._need(got is asked, request, f"{got.name} results, {asked.name} were asked for")
-        vectors = len(request.codes)
-        if isinstance(request, Sweep):
-            w = request.window
-            vectors *= Window(w.channels, w.height, w.width, w.kernel, w.stride, w.padding, w.dilation).positions
-        outputs = self._outputs.get(request.layer) if request.tile is None else request.tile.outputs
+        layer, vectors = self._layers.get(request.layer), vectors_of(request)
+        outputs = request.tile.outputs if request.tile is not None else None if layer is None else layer.outputs
         shape: tuple[int, ...] = (vectors, *reply.values.shape[1:])
         if asked is not Returns.RAW and outputs is not None:
             shape = (vectors, outputs)
@@ -115,9 +128,35 @@ class ReplyChecks:
         self._same(request, "values", reply.values.shape, shape)
         text = f"{reply.saturated} saturated conversions of {reply.conversions}"
         self._need(reply.saturated <= reply.conversions, request, text)
+        if self.spec is None or (request.tile is None and layer is None):
+            return
+        tiles = [(t.address, t.reads) for t in layer.tiles] if layer is not None and request.tile is None else []
+        if request.tile is not None:
+            tiles = [(request.tile, request.reads)]
+        macro = self.spec.macro
+        planes = input_planes(macro.inputs, request.input_bits, request.input_signed)
+        most = vectors * len(planes) * sum(reads * conversions(macro, tile.outputs) for tile, reads in tiles)
+        self._need(reply.conversions <= most, request, f"{reply.conversions} conversions; it takes {most}")
+        low, high = code_limits(macro.adc.bits, macro.adc_signed)
+        if asked is Returns.SUMS:
+            low, high = sum_limits(macro, planes, request.reads)
+        elif layer is not None and request.tile is None:
+            low, high = layer.low, layer.high
+        least, largest = int(reply.values.min(initial=high)), int(reply.values.max(initial=low))
+        text = f"{asked.name} of {least} to {largest}; its converters give {low} to {high}"
+        self._need(low <= least and largest <= high, request, text)
 
-    def _unit(self, request: Request[Any], unit_ns: int) -> None:
-        self._need(unit_ns > 0, request, f"readings in units of {unit_ns} nS")
+    def _readings(self, request: ReadCells | ProgramTile, reply: CellReadings | TileProgrammed) -> None:
+        """Readings on the scale that was asked for, in a unit that tells levels apart."""
+        unit, largest = reply.unit_ns, int(reply.readings.max(initial=0))
+        self._need(unit > 0, request, f"readings in units of {unit} nS")
+        if self.spec is not None:
+            gap_ns = max(1000.0 * self.spec.macro.level_gap_us, request.unit_ns)
+            text = f"readings in units of {unit} nS; its levels lie {gap_ns:g} nS apart"
+            self._need(unit <= gap_ns, request, text)
+        scale_us = 1e-3 * MOST_COUNT * request.unit_ns
+        text = f"a cell of {1e-3 * unit * largest:g} µS; the scale that was asked for ends at {scale_us:g} µS"
+        self._need(unit * largest <= MOST_COUNT * request.unit_ns, request, text)
 
     def _same(self, request: Request[Any], what: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
         self._need(got == wanted, request, f"{what} of shape {got}, {wanted} were asked for")

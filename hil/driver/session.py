@@ -33,7 +33,7 @@ from firmware_protocols.messages import (
     Reply,
     Request,
 )
-from hil.driver.errors import device_error, forged_counter, link_error, no_answer, no_hello, wrong_answer
+from hil.driver.errors import device_error, forged_counter, link_error, no_answer, no_end, no_hello, wrong_answer
 from hil.driver.going_on import LeftInChip
 from hil.driver.held_image import HeldImage
 from hil.driver.keys import HostKey
@@ -103,6 +103,7 @@ class Session:
         self._first_sent = self._first_received = b""
         self._requests = self._replies = 0
         self._heard_s = 0.0  # last reply or progress
+        self._free_s = 0.0  # last reply, or request of a chip that had none: since when the one that is due is at work
         self.checks = ReplyChecks(transport.address)
         self._closed = self._leaving = False
         self.chip_time_ns = self.latest_chip_time_ns = 0  # the latter: also of requests aside
@@ -243,7 +244,7 @@ class Session:
             if self._clock() >= give_up_s and not self._link.up and not self._patience.waiting:
                 raise no_hello(self.transport.address, self._first_sent, self._first_received, self._hello_s)
         if not self._asked:
-            self._heard_s = self._clock()
+            self._heard_s = self._free_s = self._clock()
         if self._level is not None and needed(request) > self._level:
             self._authorise(needed(request))
         meant = request if self.image is None else self.image.instead_of(request)
@@ -273,8 +274,13 @@ class Session:
     def _await(self, request_id: int, request: Request[R]) -> R:
         while request_id not in self._answers:
             self._pump(self._heard_s + self._answer_s)
-            if request_id not in self._answers and self._clock() - self._heard_s > self._answer_s:
+            if request_id in self._answers:
+                break
+            now_s, allowed_s = self._clock(), self.checks.allowed_s(request, self._answer_s)
+            if now_s - self._heard_s > self._answer_s:
                 raise no_answer(self.transport.address, request, self._answer_s)
+            if now_s - self._free_s > allowed_s:
+                raise no_end(self.transport.address, request, allowed_s)
         del self._asked[request_id]
         self._hidden.discard(request_id)
         self.chip_time_ns = max(self.chip_time_ns, self._recalled_ns.pop(request_id, 0))
@@ -298,7 +304,7 @@ class Session:
         except (LinkError, PortError) as error:
             self._begin_again(error)
         if self._patience.waiting:
-            self._heard_s = self._clock()
+            self._heard_s = self._free_s = self._clock()
             if self._link.up:
                 self._patience.heard()
             else:
@@ -339,7 +345,8 @@ class Session:
             hidden, self.latest_chip_time_ns = request_id in self._hidden, chip_time_ns
             if not hidden:
                 self.chip_time_ns = chip_time_ns
-            if not isinstance(reply, Progress) or self.checks.progress(request_id, reply):
+            alive = not isinstance(reply, Progress) or self.checks.progress(request_id, reply)
+            if alive:
                 self._heard_s = self._clock()
             log.debug("< %d %s", request_id, type(reply).__name__)
             if self._log is not None and not hidden:
@@ -348,9 +355,10 @@ class Session:
                 self.journal.answered(request_id, reply, chip_time_ns)
             asked = self._asked.get(request_id)
             if isinstance(reply, Progress):
-                if asked is not None and asked[1] is not None:
+                if alive and asked is not None and asked[1] is not None:
                     asked[1](reply)
                 continue
+            self._free_s = self._heard_s
             self._replies += 1
             if asked is not None:
                 self._answers[request_id] = reply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,9 +21,10 @@ from firmware_protocols.messages import (
     Returns,
     StatusReply,
     TileAddress,
+    Wait,
 )
 from hil.driver.chip_driver import ChipDriver
-from hil.driver.reply_checks import ReplyChecks
+from hil.driver.reply_checks import ANSWER_TIMES, FILE_TIMES, ReplyChecks
 from hil.errors import DeviceError, ExitCode, LinkError
 
 from ..fake_chip import FakeChip, small_spec
@@ -99,6 +101,36 @@ LIES = {
     "raw transposed": ("raw", MvmResult, fields(values=swapped), "values of shape"),
     "more saturated than made": ("mvm", MvmResult, fields(saturated=lambda _: 9, conversions=lambda _: 3), "saturated"),
     "fewer positions": ("sweep", MvmResult, fields(values=cut), "values of shape"),
+    "unit of 4 S": ("read", CellReadings, fields(unit_ns=lambda _: (1 << 32) - 1), "units of 4294967295 nS"),
+    "written unit of 4 S": ("program", object, fields(unit_ns=lambda _: (1 << 32) - 1), "units of 4294967295 nS"),
+    "cells beyond the scale": (
+        "read",
+        CellReadings,
+        fields(unit_ns=lambda u: 2 * u, readings=lambda r: np.full_like(r, 0xFFFE)),
+        "the scale that was asked for ends at",
+    ),
+    "more pulses than allowed": (
+        "program",
+        object,
+        fields(pulses=lambda p: np.full_like(p, 0xFFFF)),
+        "65535 pulses of one cell",
+    ),
+    "sums beyond the converters": (
+        "mvm",
+        MvmResult,
+        fields(values=lambda v: np.full_like(v, 2**31 - 1)),
+        "its converters give",
+    ),
+    "sums below the converters": (
+        "sweep",
+        MvmResult,
+        fields(values=lambda v: np.full_like(v, -(2**31))),
+        "its converters give",
+    ),
+    "codes beyond the converters": ("raw", MvmResult, fields(values=lambda v: v + 4096), "its converters give"),
+    "more conversions than it takes": ("mvm", MvmResult, fields(conversions=lambda _: 1 << 31), "it takes"),
+    "colder than cold": ("status", StatusReply, fields(temperature_c=lambda _: -1e300), "a temperature of -1e"),
+    "hotter than a chip": ("status", StatusReply, fields(temperature_c=lambda _: 1e300), "a temperature of 1e"),
     "temperature without end": ("status", StatusReply, fields(temperature_c=lambda _: float("inf")), "temperature"),
     "temperature of NaN": ("status", StatusReply, fields(temperature_c=lambda _: float("nan")), "temperature"),
 }
@@ -176,6 +208,30 @@ class Busy(FakeChip):
     def program_tile(self, request: Any) -> Any:
         while True:
             yield Progress(1, 100, 0)
+
+
+class Endless(FakeChip):
+    """Shows ever more progress of a product and never ends."""
+
+    def mvm(self, request: Any) -> Any:
+        for done in range(1 << 30):
+            yield Progress(done, 1 << 30, 0)
+            time.sleep(0.01)
+
+
+def test_progress_without_end_holds_the_host_no_longer_than_the_chip_file_allows_many_times() -> None:
+    with over("in process", Endless(SPEC), SPEC) as driver:
+        driver._session._answer_s, start_s = 0.05, time.monotonic()
+        with pytest.raises(LinkError, match=r"no answer to Mvm on macro 1 within 0.5 s, though .* progress"):
+            ASKED["mvm"](driver)
+        assert 0.05 * ANSWER_TIMES <= time.monotonic() - start_s < 10.0
+
+
+def test_what_the_chip_file_allows_grows_with_the_work() -> None:
+    checks = ReplyChecks("here", SPEC)
+    few, many = (Wait(round(seconds * 1e9)) for seconds in (1.0, 3600.0))
+    assert checks.allowed_s(few, 120.0) == ANSWER_TIMES * 120.0
+    assert checks.allowed_s(many, 120.0) == FILE_TIMES * 3600.0
 
 
 def test_endless_progress_ends_with_a_link_error() -> None:

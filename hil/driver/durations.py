@@ -1,0 +1,53 @@
+"""Longest time that the chip file lets a request take: what signs of progress are bounded by."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from cim.chip.converters import conversions, input_cycles, input_planes
+from cim.chip.spec import ChipSpec
+from cim.chip.windows import Window
+from firmware_protocols.messages import LoadLayer, Mvm, ProgramTile, Pulse, ReadCells, Request, Sweep, Wait
+
+
+def longest_s(spec: ChipSpec, request: Request[Any], layer: LoadLayer | None = None) -> float:
+    """Chip time of a request, s, by the chip file's [timing]: each cell takes all of its pulses, nothing overlaps.
+
+    Args:
+        layer: that an ``Mvm`` or ``Sweep`` without a tile runs.
+
+    Example: 128 x 128 cells of lab-128, at most 500 pulses of 1.5 µs each with one verify of 1 µs: 20.5 s.
+    """
+    timing = spec.timing
+    match request:
+        case ProgramTile():
+            turn_ns = timing.pulse_ns + request.verify_reads * timing.verify_ns
+            return request.targets.size * (request.max_pulses + 1) * turn_ns * 1e-9
+        case Pulse():
+            return request.millivolts.size * max(timing.pulse_ns, float(request.width_ns)) * 1e-9
+        case ReadCells():
+            return request.cells.rows * request.cells.columns * request.reads * timing.cell_read_ns * 1e-9
+        case Mvm() | Sweep():
+            tiles = [(t.address, t.reads) for t in layer.tiles] if layer is not None else []
+            if request.tile is not None:
+                tiles = [(request.tile, request.reads)]
+            inputs, reads_ns = spec.macro.inputs, 0.0
+            planes = input_planes(inputs, request.input_bits, request.input_signed)
+            for tile, reads in tiles:
+                converted_ns = conversions(spec.macro, tile.outputs) * timing.conversion_ns
+                for plane in planes:
+                    cycles_ns = input_cycles(inputs, plane) * timing.input_cycle_ns
+                    reads_ns += reads * (timing.row_setup_ns + cycles_ns + converted_ns)
+            return vectors_of(request) * reads_ns * 1e-9
+        case Wait():
+            return request.duration_ns * 1e-9
+        case _:
+            return 0.0
+
+
+def vectors_of(request: Mvm | Sweep) -> int:
+    """Vectors that a product multiplies, those of kernel windows included."""
+    if isinstance(request, Mvm):
+        return len(request.codes)
+    return len(request.codes) * Window(**dataclasses.asdict(request.window)).positions
